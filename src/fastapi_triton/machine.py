@@ -103,18 +103,14 @@ def obstacles(facts: Facts, *, context: Context = "embedded") -> list[Obstacle]:
     return found if disk is None else [*found, disk]
 
 
-def port_obstacle(
-    host: str, port: int, *, flag: str = "--port", host_flag: str = "--host"
-) -> Obstacle | None:
+def port_obstacle(host: str, port: int, *, flag: str = "--port", host_flag: str = "--host") -> Obstacle | None:
     """Why the port cannot be had, found by binding to it for a moment."""
     if not 0 <= port <= 65535:
-        return Obstacle(
-            "port-invalid", f"{port} is no port number: give one from 1 to 65535, such as `{flag} 8080`."
-        )
+        return Obstacle("port-invalid", f"{port} is no port number: give one from 1 to 65535, such as `{flag} 8080`.")
     try:
-        family, kind, _, _, address = socket.getaddrinfo(
-            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
+        family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[
+            0
+        ]
         with socket.socket(family, kind) as probe:
             # As the server does it: a port whose last connections still linger is free.
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
