@@ -85,9 +85,7 @@ def test_the_oldest_glibc_that_works_is_enough() -> None:
 
 
 def test_a_platform_that_cannot_be_mended_hides_what_could() -> None:
-    broken = DEBIAN_12._replace(
-        machine="arm64", python=(3, 8, 1), has_venv=False, libpython=None, free_bytes=0
-    )
+    broken = DEBIAN_12._replace(machine="arm64", python=(3, 8, 1), has_venv=False, libpython=None, free_bytes=0)
     assert [found.code for found in obstacles(broken, context="install")] == ["machine"]
 
 
@@ -99,9 +97,7 @@ def test_a_platform_that_cannot_be_mended_hides_what_could() -> None:
         (DEBIAN_12._replace(implementation="PyPy"), "python-implementation", "PyPy"),
     ],
 )
-def test_the_wrong_python_is_told_which_to_install_and_how_to_choose_it(
-    facts: Facts, code: str, named: str
-) -> None:
+def test_the_wrong_python_is_told_which_to_install_and_how_to_choose_it(facts: Facts, code: str, named: str) -> None:
     found = only(facts)
     assert found.code == code
     assert named in found.sentence
@@ -194,9 +190,7 @@ def test_gather_finds_the_library_of_this_very_python(tmp_path: Path) -> None:
         "import ctypes, sys; version = ctypes.CDLL(sys.argv[1]).Py_GetVersion;"
         "version.restype = ctypes.c_char_p; print(version().decode() == sys.version)"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", script, facts.libpython], capture_output=True, text=True, check=True
-    )
+    done = subprocess.run([sys.executable, "-c", script, facts.libpython], capture_output=True, text=True, check=True)
     assert done.stdout == "True\n"
 
 
