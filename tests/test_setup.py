@@ -222,9 +222,9 @@ def test_root_on_debian_gets_what_is_missing(machine: Machine) -> None:
     done = machine.setup(FAKE_UID="0")
     assert done.returncode == 0, done.stderr
     assert machine.calls("apt-get") == [
-        "apt-get -q update",
-        "apt-get -qy install --no-install-recommends python3 python3-venv",
-        "apt-get -qy install --no-install-recommends libpython3.11",
+        "apt-get -qq update",
+        "apt-get -qqy install --no-install-recommends python3 python3-venv",
+        "apt-get -qqy install --no-install-recommends libpython3.11",
     ]
     assert machine.calls("-m venv") == ["python3 -m venv .venv"]
 
