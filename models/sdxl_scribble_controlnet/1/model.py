@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 import triton_python_backend_utils as pb_utils
 from diffusion_engine.capabilities import Capabilities
 from diffusion_engine.config import EngineConfig
@@ -62,12 +61,6 @@ class TritonPythonModel:
             return picture_response(self.generate_rows(request, arrived, is_cancelled))
         except RequestError as error:
             return error_response(error)
-        except torch.cuda.OutOfMemoryError:
-            pb_utils.Logger.log_error(traceback.format_exc())
-            torch.cuda.empty_cache()
-            return error_response(
-                RequestError("out_of_memory", "the GPU has no memory left; try again soon", retry_after_s=5)
-            )
         except Exception:  # noqa: BLE001
             pb_utils.Logger.log_error(traceback.format_exc())
             return error_response(
@@ -77,15 +70,15 @@ class TritonPythonModel:
     def generate_rows(self, request: Any, arrived: float, is_cancelled: Callable[[], bool]) -> list[GeneratedPicture]:
         """Every row is checked before the first picture is made: a request is answered as a whole."""
         rows = read_rows(request, self.input_names)
-        checked = []
+        prepared = []
         for index, row in enumerate(rows):
             with naming_row(index, len(rows)):
-                checked.append(read_request(row, self.pipeline.capabilities))
+                prepared.append(self.pipeline.prepare(read_request(row, self.pipeline.capabilities)))
         pictures = []
-        for index, diffusion_request in enumerate(checked):
-            interruption = Interruption.after(arrived, diffusion_request.timeout_s, is_cancelled)
+        for index, diffusion in enumerate(prepared):
+            interruption = Interruption.after(arrived, diffusion.request.timeout_s, is_cancelled)
             with naming_row(index, len(rows)):
-                pictures.append(self.pipeline.generate(diffusion_request, interruption))
+                pictures.append(self.pipeline.generate(diffusion, interruption))
         return pictures
 
 

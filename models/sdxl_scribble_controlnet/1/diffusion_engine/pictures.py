@@ -16,14 +16,14 @@ from diffusion_engine.request import RequestError
 
 OUTPUT_FORMATS = ("webp", "png", "jpeg")
 # Only what people draw in and photograph with: a decoder that is never reached cannot be attacked.
-INPUT_FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "GIF", "BMP", "TIFF")
+INPUT_FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
 MAGIC_BYTES = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"BM", b"II*\0", b"MM\0*")
 
 WHITESPACE = b" \t\r\n"
 TEXT_BYTES = string.printable.encode()
 DATA_URL = re.compile(rb"data:[^,]{0,200}?(;base64)?,", re.IGNORECASE)
 # What Pillow's decoders raise on damaged data, over all formats above.
-DECODING_ERRORS = (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, struct.error, zlib.error)
+DECODING_ERRORS = (OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error, zlib.error)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +58,7 @@ def read_picture_file(value: bytes, *, field: str = "image") -> PictureFile:
 
 def open_picture(content: bytes, *, max_pixels: int, field: str = "image") -> Image.Image:
     """The first frame, decoded. Its size is checked from the header, before memory is spent on it."""
+    Image.init()  # without it, Pillow knows only some of INPUT_FORMATS
     try:
         picture = Image.open(io.BytesIO(content), formats=INPUT_FORMATS)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):

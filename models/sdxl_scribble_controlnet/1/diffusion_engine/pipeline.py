@@ -16,7 +16,18 @@ from diffusion_engine.intake import RowValues, read_request
 from diffusion_engine.noise_scheduler import make_noise_scheduler
 from diffusion_engine.pictures import encode_picture, read_picture_file
 from diffusion_engine.request import DiffusionRequest, RequestError
-from diffusion_engine.scribble import read_scribble
+from diffusion_engine.scribble import Scribble, read_scribble
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PreparedRequest:
+    """A request whose scribble has been read, ready for the networks."""
+
+    request: DiffusionRequest
+    scribble: Scribble
+    control_image: Image.Image
+    answer_as_text: bool  # base64 text in, base64 text out
+    duration_s: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,52 +69,63 @@ class ScribblePipeline:
         self.capabilities = capabilities
         self.max_pixels = max_pixels
 
-    def generate(self, request: DiffusionRequest, interruption: Interruption) -> GeneratedPicture:
-        """Raises `RequestError` for what the caller did or wanted; anything else that is raised is a fault of ours."""
+    def prepare(self, request: DiffusionRequest) -> PreparedRequest:
+        """All that can be refused about a request is refused here, before the networks run."""
         started = time.monotonic()
-        interruption.check()
         file = read_picture_file(request.image)
         scribble = read_scribble(file.content, max_pixels=self.max_pixels, invert=request.invert)
         width, height = self.capabilities.choose_size(request.width, request.height, scribble_size=scribble.size)
-        control_image = scribble.fit(width, height)
-        prepared = time.monotonic()
-        picture = self.denoise(request, control_image, interruption)
+        return PreparedRequest(
+            request=request,
+            scribble=scribble,
+            control_image=scribble.fit(width, height),
+            answer_as_text=file.is_text,
+            duration_s=time.monotonic() - started,
+        )
+
+    def generate(self, prepared: PreparedRequest, interruption: Interruption) -> GeneratedPicture:
+        """Raises `RequestError` for an expected failure; anything else that is raised is a fault of ours."""
+        request = prepared.request
+        interruption.check()
+        started = time.monotonic()
+        try:
+            picture = self.denoise(request, prepared.control_image, interruption)
+        except torch.cuda.OutOfMemoryError:
+            torch.cuda.empty_cache()
+            detail = "the GPU has no memory left for this picture; try again soon"
+            raise RequestError("out_of_memory", detail, retry_after_s=5) from None
         denoised = time.monotonic()
         content = encode_picture(picture, output_format=request.output_format, output_quality=request.output_quality)
         finished = time.monotonic()
         timings = {
-            "prepare": prepared - started,
-            "denoise_and_decode": denoised - prepared,
+            "prepare": prepared.duration_s,
+            "denoise_and_decode": denoised - started,
             "encode": finished - denoised,
-            "total": finished - started,
+            "total": prepared.duration_s + finished - started,
         }
         return GeneratedPicture(
-            content=base64.b64encode(content) if file.is_text else content,
+            content=base64.b64encode(content) if prepared.answer_as_text else content,
             seed=request.seed,
             info={
                 "checkpoint": self.capabilities.name,
                 **used_parameters(request, picture.size),
-                "scribble": scribble.describe(),
+                "scribble": prepared.scribble.describe(),
                 "timings_s": {name: round(duration, 4) for name, duration in timings.items()},
             },
         )
 
     def warm_up(self) -> None:
         """One step at the default size: what cannot run fails to load, and nobody waits for a first run."""
-        defaults = self.capabilities.defaults
+        size = (self.capabilities.defaults.width, self.capabilities.defaults.height)
+        scribble = encode_picture(Image.new("L", size), output_format="webp", output_quality=90)
         values: RowValues = {
             "prompt": b"",
-            "image": b"",
+            "image": scribble,
             "conditioning_scale": 1.0,
-            "seed": 0,
             "num_inference_steps": 1,
         }
-        control_image = Image.new("RGB", (defaults.width, defaults.height))
-        self.denoise(
-            read_request(values, self.capabilities),
-            control_image,
-            Interruption(deadline=None, is_cancelled=lambda: False),
-        )
+        prepared = self.prepare(read_request(values, self.capabilities))
+        self.generate(prepared, Interruption(deadline=None, is_cancelled=lambda: False))
 
     def denoise(self, request: DiffusionRequest, control_image: Image.Image, interruption: Interruption) -> Image.Image:
         pipeline = self.with_scheduler(request.scheduler)

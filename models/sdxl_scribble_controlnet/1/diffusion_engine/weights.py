@@ -45,8 +45,7 @@ def load_pipeline(config: EngineConfig, *, gpu_index: int | None = None) -> Any:
     if config.vae:
         parts["vae"] = load_part(AutoencoderKL, config.vae, dtype)
     pipeline = load_part(StableDiffusionXLControlNetPipeline, config.checkpoint, dtype, add_watermarker=False, **parts)
-    # The dtype is said again here because a part may have been stored, and read, in another one.
-    pipeline.to(device=device, dtype=dtype)
+    pipeline.to(device)
     pipeline.set_progress_bar_config(disable=True)
     logger.info("loaded %s on %s in %s", config.checkpoint, device, dtype)
     return pipeline
