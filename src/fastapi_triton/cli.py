@@ -57,7 +57,7 @@ def serve_command(
         _fail(taken.sentence)
     repository = models or (Path("models") if Path("models").is_dir() else bundle.model_repository())
     try:
-        beside = EmbeddedTriton(repository) if embedded else None
+        beside = EmbeddedTriton.prepare(repository) if embedded else None
         _export(
             triton_url=beside.url if beside else triton,
             connect_timeout_s=connect_timeout_s,

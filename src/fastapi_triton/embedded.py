@@ -29,6 +29,9 @@ FIRST_BACK_OFF_S = 0.5
 LONGEST_BACK_OFF_S = 30.0
 # A Triton that ran this long was fine; the next restart need not wait.
 STEADY_S = 30.0
+# How long Triton waits for running requests when it is told to stop, and when it is killed all the same.
+EXIT_TIMEOUT_S = 5
+GRACE_S = 10
 # `I1122 10:42:33.123456 4711 model_lifecycle.cc:472] "loading: model:1"`
 _LOG_LINE = re.compile(r"^([IWEFV])\d{4} [\d:.]+ \d+ ([\w./-]+:\d+)\] ?\"?(.*?)\"?$")
 _LOG_LEVELS = {"I": logging.INFO, "W": logging.WARNING, "E": logging.ERROR, "F": logging.CRITICAL, "V": logging.DEBUG}
@@ -91,23 +94,28 @@ class Installation:
 class EmbeddedTriton:
     """Keeps one Triton running while its `async with` is open; `url` says where, from the start."""
 
-    def __init__(self, model_repository: Path) -> None:
+    def __init__(self, model_repository: Path, *, installation: Installation, libpython: Path) -> None:
         self.model_repository = model_repository.resolve()
         self.ports = Ports.free()
         self.url = f"http://127.0.0.1:{self.ports.http}"
-        self.starts = 0
+        self._installation = installation
+        self._libpython = libpython
         self._keeper: asyncio.Task[None] | None = None
 
-    async def __aenter__(self) -> Self:
-        """Start Triton; it loads its models while we go on.
+    @classmethod
+    def prepare(cls, model_repository: Path) -> Self:
+        """Make sure that it can run here; nothing is started yet.
 
         Raises:
             EmbeddedTritonError: this machine cannot, or there is no model repository.
         """
-        if not self.model_repository.is_dir():
-            raise EmbeddedTritonError(f"There is no model repository at {self.model_repository}.")
-        self._installation = Installation.find()
-        self._libpython = _require_machine()
+        if not model_repository.is_dir():
+            raise EmbeddedTritonError(f"There is no model repository at {model_repository}.")
+        libpython = _require_machine()
+        return cls(model_repository, installation=Installation.find(), libpython=libpython)
+
+    async def __aenter__(self) -> Self:
+        """Start Triton; it loads its models while we go on."""
         self._keeper = asyncio.create_task(self._keep_running())
         return self
 
@@ -135,9 +143,8 @@ class EmbeddedTriton:
         """One Triton from its start to its end."""
         folder = _work_folder(self._installation, self.model_repository)
         prefix = f"fastapi_triton_{secrets.token_hex(4)}_"
-        self.starts += 1
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-I", guard.__file__, str(folder), prefix, *self._command(folder, prefix),
+            sys.executable, "-I", guard.__file__, str(folder), prefix, str(GRACE_S), *self._command(folder, prefix),
             cwd=folder,
             env=self._environment(),
             stdin=asyncio.subprocess.PIPE,
@@ -168,7 +175,7 @@ class EmbeddedTriton:
             "--allow-gpu-metrics=false",
             # A model that does not load shall not take the others with it; readiness says which.
             "--exit-on-error=false",
-            "--exit-timeout-secs=5",
+            f"--exit-timeout-secs={EXIT_TIMEOUT_S}",
         ]
 
     def _environment(self) -> dict[str, str]:

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Runs one command, and takes it down with all it started as soon as the process that asked for it is gone.
 
-A program of its own (`python guard.py FOLDER SHM_PREFIX COMMAND …`, standard library only), because who is killed with
-SIGKILL can no longer clean up: the guard reads a pipe that nobody writes to, and its end says that the parent is gone.
+A program of its own (`python guard.py FOLDER SHM_PREFIX GRACE_S COMMAND …`), standard library only, because who is
+killed with SIGKILL can no longer clean up: the guard reads a pipe that nobody writes to, and its end says that the
+parent is gone.
 """
 
 import contextlib
@@ -19,8 +20,6 @@ PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
 # The terminal's Ctrl-C and a supervisor's SIGTERM are the parent's to handle; it closes the pipe when it is done.
 IGNORED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-# How long the command may take to stop by itself before it is killed.
-GRACE_S = 10.0
 
 
 def _prctl(option: int, value: int) -> None:
@@ -34,8 +33,8 @@ def _die_with_guard() -> None:
         signal.signal(number, signal.SIG_DFL)
 
 
-def _wait(pidfd: int, parent_pipe: int) -> None:
-    """Return when the command has ended, or has been asked to after the parent went away, and its grace is over."""
+def _wait(pidfd: int, parent_pipe: int, grace_s: float) -> None:
+    """Return when the command has ended, or `grace_s` after it was asked to since the parent went away."""
     poll = select.poll()
     poll.register(pidfd, select.POLLIN)
     poll.register(parent_pipe, select.POLLIN | select.POLLHUP)
@@ -46,11 +45,11 @@ def _wait(pidfd: int, parent_pipe: int) -> None:
             if os.read(parent_pipe, 4096) == b"":
                 signal.pidfd_send_signal(pidfd, signal.SIGTERM)
                 poll.unregister(parent_pipe)
-                poll.poll(GRACE_S * 1000)
+                poll.poll(grace_s * 1000)
                 return
 
 
-def run(command: list[str]) -> int:
+def run(command: list[str], grace_s: float) -> int:
     """Run the command to its end. Gives its exit status (negative: the signal that ended it)."""
     _prctl(PR_SET_CHILD_SUBREAPER, 1)  # what the command leaves behind becomes our child, so that we can reap it
     child = subprocess.Popen(
@@ -60,7 +59,7 @@ def run(command: list[str]) -> int:
         preexec_fn=_die_with_guard,
     )
     pidfd = os.pidfd_open(child.pid)
-    _wait(pidfd, sys.stdin.fileno())
+    _wait(pidfd, sys.stdin.fileno(), grace_s)
     # The command is not reaped yet, so its process group's number is still its own.
     with contextlib.suppress(ProcessLookupError):
         os.killpg(child.pid, signal.SIGKILL)
@@ -72,11 +71,11 @@ def run(command: list[str]) -> int:
 
 
 def main() -> int:
-    folder, shared_memory_prefix, *command = sys.argv[1:]
+    folder, shared_memory_prefix, grace_s, *command = sys.argv[1:]
     for number in IGNORED:
         signal.signal(number, signal.SIG_IGN)
     try:
-        return abs(run(command))
+        return abs(run(command, float(grace_s)))
     finally:
         shutil.rmtree(folder, ignore_errors=True)
         for region in Path("/dev/shm").glob(f"{shared_memory_prefix}*"):  # noqa: S108

@@ -20,6 +20,8 @@ from fastapi_triton.embedded import EmbeddedTriton
 
 logger = logging.getLogger(__name__)
 
+READINESS_INTERVAL_S = 0.5
+
 
 class AppNotFoundError(Exception):
     """There is no such app; the text is for a person."""
@@ -38,7 +40,7 @@ class Plan:
     def url(self) -> str:
         """Where a person on this machine goes."""
         host = "localhost" if self.host in ("127.0.0.1", "0.0.0.0", "::") else self.host  # noqa: S104
-        return f"http://{host}:{self.port}"
+        return f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
 
 
 def load_app(name: str | None, *, is_bundled_repository: bool) -> FastAPI:
@@ -83,33 +85,43 @@ async def _serve(plan: Plan, server: uvicorn.Server) -> None:
     async with contextlib.AsyncExitStack() as stack:
         if plan.triton is not None:
             await stack.enter_async_context(plan.triton)
-        greeting = asyncio.create_task(_greet(plan))
+        telling = asyncio.create_task(_tell_readiness(plan))
         try:
             await server.serve()
         finally:
-            greeting.cancel()
+            telling.cancel()
 
 
 def _ignore(number: int, frame: object) -> None:
     del number, frame
 
 
-async def _greet(plan: Plan) -> None:
-    """Say where to go, once there is something to see."""
+async def _tell_readiness(plan: Plan) -> None:
+    """Say where to go once there is something to see, and log whenever readiness comes or goes."""
     logger.info("the frontend listens on %s; Triton is at %s", plan.url, _triton_url(plan.app))
+    was_ready: bool | None = None  # None: it never was
     async with aiohttp.ClientSession() as session:
-        while not await _is_ready(session, plan):  # noqa: ASYNC110 (asked over HTTP, since it may be any FastAPI app)
-            await asyncio.sleep(0.25)
-    sys.stdout.write(f"\n  Ready: {plan.url}\n{example(plan.app, plan.url)}\n")
-    sys.stdout.flush()
+        while True:
+            is_ready, told = await _readiness(session, plan)
+            if is_ready and was_ready is None:
+                sys.stdout.write(f"\n  Ready: {plan.url}\n{example(plan.app, plan.url)}\n")
+                sys.stdout.flush()
+            elif is_ready and was_ready is False:
+                logger.info("ready again")
+            elif not is_ready and was_ready:
+                logger.warning("no longer ready: %s", told)
+            if is_ready or was_ready is not None:
+                was_ready = is_ready
+            await asyncio.sleep(READINESS_INTERVAL_S)
 
 
-async def _is_ready(session: aiohttp.ClientSession, plan: Plan) -> bool:
+async def _readiness(session: aiohttp.ClientSession, plan: Plan) -> tuple[bool, str]:
+    """Asked over HTTP as a load balancer does, since the app may be any FastAPI app; one without the route is ready."""
     try:
-        async with session.get(f"http://127.0.0.1:{plan.port}/health/ready") as answer:
-            return answer.status != 503
-    except aiohttp.ClientError:
-        return False
+        async with session.get(f"{plan.url}/health/ready") as answer:
+            return answer.status != 503, await answer.text()
+    except (aiohttp.ClientError, TimeoutError) as error:
+        return False, repr(error)
 
 
 def _triton_url(app: FastAPI) -> str:

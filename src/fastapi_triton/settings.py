@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Every knob: its environment variable, default and one line of meaning. Each is a flag of `fastapi-triton serve` too."""
+"""Every knob: its environment variable, default and one line of meaning. `fastapi-triton serve` has a flag for each."""
 
 from typing import Literal
 

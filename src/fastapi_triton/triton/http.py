@@ -6,7 +6,7 @@ the CPU for a picture), and passes errors through unwrapped.
 """
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
 from urllib.parse import quote
@@ -29,6 +29,7 @@ from fastapi_triton.triton.failures import failure
 logger = logging.getLogger(__name__)
 
 HEADER_LENGTH = "Inference-Header-Content-Length"
+_PIECE_BYTES = 512 * 1024
 # Without this aiohttp asks for gzip, and Triton then spends ten times the CPU on compressing a picture.
 _HEADERS = {"Accept-Encoding": "identity"}
 
@@ -76,11 +77,11 @@ class HTTPTriton:
             outputs=[InferRequestedOutput(name, binary_data=True) for name in outputs] or None,
             request_id=request_id,
         )
-        headers = {"Content-Type": "application/octet-stream"}
+        headers = {"Content-Type": "application/octet-stream", "Content-Length": str(len(body))}
         if header_length is not None:
             headers[HEADER_LENGTH] = str(header_length)
         status, answer_headers, answer = await self._call(
-            "POST", f"{_path(model)}/infer", timeout=self._timeout, data=body, headers=headers
+            "POST", f"{_path(model)}/infer", timeout=self._timeout, data=_paced(body), headers=headers
         )
         if status != 200:
             raise failure(model, status, answer)
@@ -92,7 +93,7 @@ class HTTPTriton:
         path: str,
         *,
         timeout: aiohttp.ClientTimeout,  # noqa: ASYNC109 (aiohttp's own, which also bounds the connecting)
-        data: bytes | None = None,
+        data: bytes | AsyncIterator[memoryview] | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> tuple[int, Mapping[str, str], bytes]:
         if self._open_session is None:
@@ -121,6 +122,16 @@ class HTTPTriton:
             code="triton_connection_lost",
             retry_after_s=2.0,
         )
+
+
+def _paced(body: bytes) -> bytes | AsyncIterator[memoryview]:
+    """A large body piece by piece, so that others get their turn on the event loop while the kernel takes it."""
+    return body if len(body) <= _PIECE_BYTES else _pieces(memoryview(body))
+
+
+async def _pieces(body: memoryview) -> AsyncIterator[memoryview]:
+    for start in range(0, len(body), _PIECE_BYTES):
+        yield body[start : start + _PIECE_BYTES]
 
 
 def _path(model: str) -> str:
