@@ -241,7 +241,8 @@ def test_others_are_told_the_command_and_nothing_is_installed(machine: Machine) 
     machine.has("apt-get", FAKE_APT)
     done = machine.setup()
     assert done.returncode == 1
-    assert done.stderr == "There is no Python here: install one with `sudo apt-get install python3-venv libpython3-dev`.\n"
+    assert "There is no Python here" in done.stderr
+    assert "`sudo apt-get install python3-venv libpython3-dev`" in done.stderr
     machine.has("python3")
     machine.stands_in_the_way("python3", "venv|python3.11-venv|Install it with `sudo apt-get install python3.11-venv`.")
     done = machine.setup()
