@@ -6,7 +6,7 @@ PORT ?= 8080
 export PYTHON
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-all lint format lock wheel clean
+.PHONY: help run test test-all lint format docs lock wheel clean
 
 help:  ## Show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
@@ -36,6 +36,10 @@ format:  ## Rewrite the code in the house style
 	@scripts/setup embedded,dev
 	.venv/bin/python -m ruff check --fix .
 	.venv/bin/python -m ruff format .
+
+docs:  ## Write the pages of docs/ that are generated from the code
+	@scripts/setup embedded,dev
+	.venv/bin/python scripts/reference_pages.py
 
 lock:  ## Write requirements.txt and constraints.txt anew from what is installed
 	@scripts/setup embedded,dev

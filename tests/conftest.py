@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What most tests stand on: the scribble app of `main.py` in front of a fake Triton."""
+"""What most tests stand on: the scribble app of `main.py` in front of a fake Triton, and of a real one."""
 
-from collections.abc import AsyncIterator, Callable
+import shutil
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 import httpx2
 import pytest
 from scribble_app import MODEL, PATH, ROOT, base64_picture, config_of_file, paint
+from serving import Server, serving
 
 import main
 from fastapi_triton import Settings, TritonFrontend
@@ -57,3 +59,13 @@ def body() -> Callable[..., dict[str, Any]]:
         return {name: value for name, value in fields.items() if value is not None}
 
     return make
+
+
+@pytest.fixture(scope="session")
+def scribble_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """The clone's own app and model repository, from a folder with a space."""
+    folder = tmp_path_factory.mktemp("a newcomer's folder")
+    shutil.copy(ROOT / "main.py", folder)
+    (folder / "models").symlink_to(ROOT / "models")
+    with serving("--embedded", folder=folder) as server:
+        yield server.wait_until_ready()

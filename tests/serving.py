@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -29,7 +29,14 @@ def free_port() -> int:
 class Server:
     """One running frontend. Its log is read all the time; `wait_for` waits for a line of it."""
 
-    def __init__(self, arguments: list[str], *, folder: Path, port: int | None = None) -> None:
+    def __init__(
+        self,
+        arguments: list[str],
+        *,
+        folder: Path,
+        port: int | None = None,
+        environment: Mapping[str, str] = os.environ,
+    ) -> None:
         self.port = port or free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.lines: list[str] = []
@@ -37,6 +44,7 @@ class Server:
         self.process = subprocess.Popen(
             [*arguments, "--port", str(self.port)],
             cwd=folder,
+            env=environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

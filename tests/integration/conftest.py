@@ -1,23 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Real servers: one of each app for all tests that only ask it, and fresh ones for those that kill it."""
+"""Servers of the echo app: one for all tests that only ask it, and fresh ones for those that kill it."""
 
-import shutil
 import signal
 import sys
 from collections.abc import Callable, Iterator
 
 import pytest
-from serving import ECHO_APP, ROOT, Server, serving
-
-
-@pytest.fixture(scope="session")
-def scribble_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """The clone's own app and model repository, from a folder with a space."""
-    folder = tmp_path_factory.mktemp("a newcomer's folder")
-    shutil.copy(ROOT / "main.py", folder)
-    (folder / "models").symlink_to(ROOT / "models")
-    with serving("--embedded", folder=folder) as server:
-        yield server.wait_until_ready()
+from serving import ECHO_APP, Server, serving
 
 
 @pytest.fixture(scope="session")
