@@ -125,7 +125,7 @@ def fill_transparency(rgba: Image.Image, opaque: Image.Image, opaque_part: float
     if not brightness.any():
         return Image.new("L", rgba.size, 0)
     dark, middle, light = (
-        int(np.searchsorted(np.cumsum(brightness), part * brightness.sum())) for part in (0.05, 0.5, 0.95)
+        int(np.searchsorted(np.cumsum(brightness), part * brightness.sum())) for part in (0.005, 0.5, 0.995)
     )
     alpha = rgba.getchannel("A")
     if opaque_part < STROKES_PART or light - dark < EQUALLY_BRIGHT:
@@ -139,14 +139,12 @@ def fill_transparency(rgba: Image.Image, opaque: Image.Image, opaque_part: float
 def to_8_bits(picture: Image.Image) -> Image.Image:
     """16-bit and floating-point grey; Pillow's own conversion clips at 255 instead of scaling."""
     pixels = np.nan_to_num(np.asarray(picture).astype(np.float32), posinf=0.0, neginf=0.0)
-    low, high = float(pixels.min()), float(pixels.max())
-    if picture.mode.startswith("I;16") or high > 255:
-        low, high = 0.0, 65535.0
-    elif picture.mode == "F" and high <= 1.0:
-        low, high = 0.0, 1.0
-    else:
-        low, high = 0.0, 255.0
-    return Image.fromarray(np.clip((pixels - low) / (high - low) * 255, 0, 255).astype(np.uint8))
+    brightest = float(pixels.max())
+    if picture.mode == "F" and brightest <= 1:
+        full_scale = 1.0
+    else:  # 8 to 16 bits, whichever holds the brightest pixel: scanners and cameras often use 10, 12 or 14
+        full_scale = float(2 ** max(8, int(brightest).bit_length()) - 1)
+    return Image.fromarray(np.clip(pixels / full_scale * 255, 0, 255).astype(np.uint8))
 
 
 def resize_strokes(strokes: Mask, size: tuple[int, int]) -> Mask:

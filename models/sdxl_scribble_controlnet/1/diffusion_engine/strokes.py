@@ -87,7 +87,7 @@ def strokes_on_uneven_ground(picture: Image.Image) -> Strokes:
     pixels = np.asarray(paper_is_light).astype(np.float32)
     # Light multiplies, so a stroke in the shadow is as strong, relative to its paper, as one in the light.
     strength = np.clip((paper - pixels) / np.maximum(paper, 1) * 255, 0, 255).astype(np.uint8)
-    mask = without_specks(strength > stroke_threshold(strength))
+    mask = without_specks(strength > stroke_threshold(strength, clearance=2))
     return Strokes(mask, is_dark=is_dark, is_photo=True)
 
 
@@ -113,15 +113,19 @@ def local_paper(grey: Image.Image) -> Image.Image:
     return closed.resize(grey.size, Image.Resampling.BICUBIC)
 
 
-def stroke_threshold(strength: Bytes) -> int:
-    """Between the ground's noise and the strokes; 255, which nothing exceeds, where there are no strokes."""
+def stroke_threshold(strength: Bytes, *, clearance: int = 1) -> int:
+    """Between the ground's noise and the strokes; 255, which nothing exceeds, where there are no strokes.
+
+    Strokes must be `clearance` times as strong as the noise may be: grain has outliers, a flat ground has not.
+    """
     counts = np.bincount(strength.ravel(), minlength=256)
     noise = percentile_of_counts(counts, 0.25)
     floor = min(max(FAINTEST_STROKE, 3 * noise), 64)
     if not counts[floor + 1 :].any():
         return 255
     counts[: floor + 1] = 0
-    return max(floor, int(percentile_of_counts(counts, 0.95) * STROKE_CONTRAST))
+    strong = percentile_of_counts(counts, 0.95)
+    return max(floor, int(strong * STROKE_CONTRAST)) if strong >= clearance * floor else 255
 
 
 def percentile_of_counts(counts: npt.NDArray[np.int64], part: float) -> int:
