@@ -140,10 +140,9 @@ def to_8_bits(picture: Image.Image) -> Image.Image:
     """16-bit and floating-point grey; Pillow's own conversion clips at 255 instead of scaling."""
     pixels = np.nan_to_num(np.asarray(picture).astype(np.float32), posinf=0.0, neginf=0.0)
     brightest = float(pixels.max())
-    if picture.mode == "F" and brightest <= 1:
-        full_scale = 1.0
-    else:  # 8 to 16 bits, whichever holds the brightest pixel: scanners and cameras often use 10, 12 or 14
-        full_scale = float(2 ** max(8, int(brightest).bit_length()) - 1)
+    # 8 to 16 bits, whichever holds the brightest pixel: scanners and cameras often use 10, 12 or 14.
+    num_bits = max(8, int(brightest).bit_length())
+    full_scale = 1.0 if picture.mode == "F" and brightest <= 1 else float(2**num_bits - 1)
     return Image.fromarray(np.clip(pixels / full_scale * 255, 0, 255).astype(np.uint8))
 
 
