@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from diffusion_engine.pipeline import ScribblePipeline
+from diffusion_engine.worker import Worker
 from drawings import VERSION_FOLDER, as_file, circle
 
 INPUTS = ("prompt", "image", "conditioning_scale", "seed", "num_inference_steps", "output_format", "timeout_s")
@@ -92,7 +93,16 @@ def model(pipeline: ScribblePipeline, log_lines: list[str], monkeypatch: pytest.
     triton_model = module.TritonPythonModel()
     triton_model.pipeline = pipeline
     triton_model.input_names = list(INPUTS)
+    triton_model.worker = Worker(max_waiting=4)
     return triton_model
+
+
+def serve(model: Any, *requests: "Request") -> list[None]:
+    """Until all are answered."""
+    returned: list[None] = model.execute(list(requests))
+    model.worker.start()
+    model.worker.stop()
+    return returned
 
 
 def request(log: list[Request] | None = None, **columns: list[Any]) -> Request:
@@ -121,7 +131,7 @@ def test_every_row_is_served_with_its_own_parameters(model: Any) -> None:
         num_inference_steps=[1, 2, 3],
         output_format=[b"png", b"jpeg", b"webp"],
     )
-    assert model.execute([asked]) == [None]
+    assert serve(model, asked) == [None]
     (answer,) = asked.responses
     pictures = answer.output("generated_image")
     assert pictures.shape == answer.output("seed").shape == answer.output("info").shape == (3, 1)
@@ -135,15 +145,15 @@ def test_every_row_is_served_with_its_own_parameters(model: Any) -> None:
 
 def test_a_row_gives_the_same_picture_alone_and_among_others(model: Any) -> None:
     alone, among = request(seed=[7]), request(prompt=[b"", b"a red circle on a blue background"], seed=[3, 7])
-    model.execute([alone, among])
+    serve(model, alone, among)
     assert alone.responses[0].output("generated_image")[0, 0] == among.responses[0].output("generated_image")[1, 0]
 
 
 def test_one_bad_image_fails_its_own_request_only(model: Any) -> None:
     log: list[Request] = []
     asked = [request(log), request(log, image=[b"no base64!"]), request(log)]
-    assert model.execute(asked) == [None] * 3
-    assert log == asked
+    assert serve(model, *asked) == [None] * 3
+    assert log == [asked[1], asked[0], asked[2]]  # the refusal waits for nobody
     assert [len(one.responses) for one in asked] == [1, 1, 1]
     assert asked[1].responses[0].error is not None
     assert asked[1].responses[0].error.code == "INVALID_ARG"
@@ -155,7 +165,7 @@ def test_one_bad_image_fails_its_own_request_only(model: Any) -> None:
 def test_a_bad_row_is_found_before_any_picture_is_made(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ScribblePipeline, "denoise", None)
     asked = request(prompt=[b"", b""], image=[as_file(circle()), b"\x00\x01"])
-    model.execute([asked])
+    serve(model, asked)
     assert asked.responses[0].problem["code"] == "not_an_image"
     assert asked.responses[0].problem["detail"].startswith("row 1 of 0 to 1: ")
 
@@ -170,7 +180,7 @@ def test_answers_go_out_one_by_one(model: Any, monkeypatch: pytest.MonkeyPatch) 
         return generate(*arguments)
 
     monkeypatch.setattr(ScribblePipeline, "generate", count)
-    model.execute([request(log), request(log), request(log)])
+    serve(model, request(log), request(log), request(log))
     assert answered_before == [0, 1, 2]
 
 
@@ -182,7 +192,7 @@ def test_an_unexpected_failure_is_logged_and_not_told(
 
     monkeypatch.setattr(ScribblePipeline, "denoise", fail)
     asked = request()
-    model.execute([asked])
+    serve(model, asked)
     error = asked.responses[0].error
     assert error is not None
     assert error.code == "INTERNAL"
@@ -193,7 +203,7 @@ def test_an_unexpected_failure_is_logged_and_not_told(
 
 def test_a_missing_required_tensor_is_named(model: Any) -> None:
     asked = request(image=[])
-    model.execute([asked])
+    serve(model, asked)
     assert asked.responses[0].problem == {
         "code": "missing_input",
         "detail": "image is required",
@@ -203,7 +213,7 @@ def test_a_missing_required_tensor_is_named(model: Any) -> None:
 
 def test_the_deadline_counts_from_the_arrival_of_the_batch(model: Any) -> None:
     asked = [request(num_inference_steps=[20]), request(timeout_s=[0.01])]
-    model.execute(asked)
+    serve(model, *asked)
     late = asked[1].responses[0]
     assert late.problem["code"] == "deadline_exceeded"
     assert late.error is not None
@@ -214,7 +224,7 @@ def test_a_caller_who_left_costs_nothing(model: Any, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(ScribblePipeline, "denoise", None)
     asked = request()
     asked.cancelled = True
-    model.execute([asked])
+    serve(model, asked)
     assert asked.responses[0].error is not None
     assert asked.responses[0].error.code == "CANCELLED"
 
@@ -231,5 +241,17 @@ def test_it_loads_from_the_model_config(model: Any, monkeypatch: pytest.MonkeyPa
     loaded.initialize(arguments)
     asked = request()
     loaded.execute([asked])
-    assert asked.responses[0].error is None
     loaded.finalize()
+    assert asked.responses[0].error is None
+
+
+def test_a_full_queue_refuses_at_once_and_says_when_to_come_back(model: Any) -> None:
+    waiting, refused = [request() for _ in range(4)], request()
+    model.execute([*waiting, refused])
+    assert refused.responses[0].error is not None
+    assert refused.responses[0].error.code == "UNAVAILABLE"
+    assert refused.responses[0].problem["code"] == "overloaded"
+    assert refused.responses[0].problem["retry_after_s"] >= 1
+    model.worker.start()
+    model.worker.stop()
+    assert all(one.responses[0].error is None for one in waiting)

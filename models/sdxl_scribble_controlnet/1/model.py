@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Joins the engine to Triton: tensors → one request per row → tensors or an error. All else is in the engine."""
+"""Joins the engine to Triton: tensors → checked rows → a queue → tensors or an error. All else is in the engine."""
 
 import json
 import os
@@ -7,6 +7,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,10 @@ import triton_python_backend_utils as pb_utils
 from diffusion_engine.capabilities import Capabilities
 from diffusion_engine.config import EngineConfig
 from diffusion_engine.intake import RowValues, read_request
-from diffusion_engine.pipeline import GeneratedPicture, Interruption, ScribblePipeline
+from diffusion_engine.pipeline import GeneratedPicture, Interruption, PreparedRequest, ScribblePipeline
 from diffusion_engine.request import RequestError
 from diffusion_engine.weights import load_pipeline
+from diffusion_engine.worker import Worker
 
 # The names of Triton's codes, which become HTTP statuses; any other refusal is the caller's mistake, a 400.
 # Names, because Triton fills in `pb_utils.TritonError` only after this module has been imported.
@@ -26,6 +28,7 @@ TRITON_CODES = {
     "deadline_exceeded": "UNAVAILABLE",
     "generation_failed": "INTERNAL",
     "out_of_memory": "UNAVAILABLE",
+    "overloaded": "UNAVAILABLE",
 }
 
 
@@ -42,44 +45,66 @@ class TritonPythonModel:
         self.input_names = [tensor["name"] for tensor in model_config["input"]]
         self.pipeline = ScribblePipeline(networks, capabilities, max_pixels=config.max_pixels)
         self.pipeline.warm_up()
+        self.worker = Worker(max_waiting=config.max_waiting)
+        self.worker.start()
 
     def execute(self, requests: list[Any]) -> list[None]:
-        """Answers each request of a dynamic batch as soon as it is done, so that none waits for its neighbours."""
+        """Checks each request, queues it, and returns at once; the worker answers each as soon as it is done.
+
+        So a refusal waits for nobody, and no request of a dynamic batch waits for its neighbours.
+        """
         arrived = time.monotonic()
         for request in requests:
-            sender = request.get_response_sender()
-            response = self.respond(request, arrived, sender.is_cancelled)
-            sender.send(response, flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
+            answer = Answer(request.get_response_sender())
+            with answer.to_failures():
+                self.worker.check_room()
+                job = partial(self.make_pictures, answer, self.prepare_rows(request), arrived)
+                self.worker.submit(job)
         return [None] * len(requests)
 
     def finalize(self) -> None:
-        del self.pipeline
+        self.worker.stop()
 
-    def respond(self, request: Any, arrived: float, is_cancelled: Callable[[], bool]) -> Any:
-        """The one place that catches everything: whatever happens to a request stays with that request."""
-        try:
-            return picture_response(self.generate_rows(request, arrived, is_cancelled))
-        except RequestError as error:
-            return error_response(error)
-        except Exception:  # noqa: BLE001
-            pb_utils.Logger.log_error(traceback.format_exc())
-            return error_response(
-                RequestError("generation_failed", "the picture could not be made; Triton's log says why")
-            )
-
-    def generate_rows(self, request: Any, arrived: float, is_cancelled: Callable[[], bool]) -> list[GeneratedPicture]:
-        """Every row is checked before the first picture is made: a request is answered as a whole."""
+    def prepare_rows(self, request: Any) -> list[PreparedRequest]:
+        """A request is answered as a whole, so one bad row refuses it before any picture is made."""
         rows = read_rows(request, self.input_names)
         prepared = []
         for index, row in enumerate(rows):
             with naming_row(index, len(rows)):
                 prepared.append(self.pipeline.prepare(read_request(row, self.pipeline.capabilities)))
-        pictures = []
-        for index, diffusion in enumerate(prepared):
-            interruption = Interruption.after(arrived, diffusion.request.timeout_s, is_cancelled)
-            with naming_row(index, len(rows)):
-                pictures.append(self.pipeline.generate(diffusion, interruption))
-        return pictures
+        return prepared
+
+    def make_pictures(self, answer: "Answer", rows: list[PreparedRequest], arrived: float) -> None:
+        with answer.to_failures():
+            pictures = []
+            for index, row in enumerate(rows):
+                interruption = Interruption.after(arrived, row.request.timeout_s, answer.is_cancelled)
+                with naming_row(index, len(rows)):
+                    pictures.append(self.pipeline.generate(row, interruption))
+            answer.send(picture_response(pictures))
+
+
+class Answer:
+    """The one answer that a request gets."""
+
+    def __init__(self, sender: Any) -> None:
+        self.sender = sender
+        self.is_cancelled: Callable[[], bool] = sender.is_cancelled
+
+    def send(self, response: Any) -> None:
+        self.sender.send(response, flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
+
+    @contextmanager
+    def to_failures(self) -> Iterator[None]:
+        """The one place that catches everything: whatever happens to a request stays with that request."""
+        try:
+            yield
+        except RequestError as error:
+            self.send(error_response(error))
+        except Exception:  # noqa: BLE001
+            pb_utils.Logger.log_error(traceback.format_exc())
+            detail = "the picture could not be made; Triton's log says why"
+            self.send(error_response(RequestError("generation_failed", detail)))
 
 
 @contextmanager

@@ -20,6 +20,7 @@ class EngineConfig:
     device: str = "auto"
     dtype: str = "auto"
     max_pixels: int = 50_000_000
+    max_waiting: int = 64
 
     @classmethod
     def read(cls, parameters: Mapping[str, str], environ: Mapping[str, str], *, version_folder: Path) -> Self:
@@ -35,7 +36,8 @@ class EngineConfig:
             vae=locate(setting("vae", ""), version_folder),
             device=setting("device", "auto"),
             dtype=checked_dtype(setting("dtype", "auto")),
-            max_pixels=checked_max_pixels(setting("max_pixels", "50000000")),
+            max_pixels=checked_limit("max_pixels", setting("max_pixels", "50000000")),
+            max_waiting=checked_limit("max_waiting", setting("max_waiting", "64")),
         )
 
 
@@ -60,11 +62,11 @@ def checked_dtype(text: str) -> str:
     return dtype
 
 
-def checked_max_pixels(text: str) -> int:
+def checked_limit(name: str, text: str) -> int:
     try:
-        max_pixels = int(text.replace("_", ""))
+        limit = int(text.replace("_", ""))
     except ValueError:
-        raise ValueError(f"max_pixels must be a whole number, not {text!r}") from None
-    if max_pixels < 1:
-        raise ValueError(f"max_pixels must be at least 1, not {max_pixels}")
-    return max_pixels
+        raise ValueError(f"{name} must be a whole number, not {text!r}") from None
+    if limit < 1:
+        raise ValueError(f"{name} must be at least 1, not {limit}")
+    return limit
