@@ -11,6 +11,7 @@ from PIL import Image, ImageDraw
 MODEL_FOLDER = Path(__file__).parents[2] / "models" / "sdxl_scribble_controlnet"
 VERSION_FOLDER = MODEL_FOLDER / "1"
 CHECKPOINT = VERSION_FOLDER / "demo_checkpoint"
+EXAMPLES = Path(__file__).parents[2] / "demo" / "examples"
 SCRIBBLES = Path(__file__).parents[1] / "data" / "scribbles"
 
 

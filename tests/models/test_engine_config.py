@@ -39,7 +39,11 @@ def test_a_missing_folder_is_said_when_the_model_loads(name: str) -> None:
 
 @pytest.mark.parametrize(
     ("parameters", "message"),
-    [({"dtype": "int8"}, "dtype must be"), ({"max_pixels": "many"}, "whole number"), ({"max_waiting": "0"}, "at least")],
+    [
+        ({"dtype": "int8"}, "dtype must be"),
+        ({"max_pixels": "many"}, "whole number"),
+        ({"max_waiting": "0"}, "at least"),
+    ],
 )
 def test_a_wrong_setting_is_said_when_the_model_loads(parameters: dict[str, str], message: str) -> None:
     with pytest.raises(ValueError, match=message):

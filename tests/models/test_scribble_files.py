@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Any picture of a scribble → white strokes on black."""
 
+import json
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pytest
 from diffusion_engine.scribble import Scribble, read_scribble
-from drawings import SCRIBBLES, as_file, circle, scribble_files
+from drawings import EXAMPLES, SCRIBBLES, as_file, circle, scribble_files
 from PIL import Image, ImageDraw, ImageFilter, ImageOps
 
 
@@ -207,3 +208,14 @@ def test_an_animation_gives_its_first_frame_and_says_so() -> None:
     scribble = read((SCRIBBLES / "animated.gif").read_bytes())
     assert scribble.num_frames == 2
     assert any("first of 2 frames" in note for note in scribble.notes())
+
+
+def test_the_examples_are_drawings_with_a_prompt() -> None:
+    examples = json.loads((EXAMPLES / "examples.json").read_text(encoding="utf-8"))
+    assert {example["file"] for example in examples} == {file.name for file in EXAMPLES.glob("*.png")}
+    for example in examples:
+        scribble = read((EXAMPLES / example["file"]).read_bytes())
+        assert (scribble.size, scribble.inverted) == ((512, 512), True)
+        assert 0.01 < scribble.strokes.mean() < 0.1
+        assert example["prompt"]
+        assert example["seed"] >= 0
