@@ -31,6 +31,7 @@ lint:  ## Check style and types: ruff, mypy
 	.venv/bin/python -m ruff check .
 	.venv/bin/python -m ruff format --check .
 	.venv/bin/python -m mypy
+	.venv/bin/python -m mypy models/sdxl_scribble_controlnet  # apart: both models have a model.py
 
 format:  ## Rewrite the code in the house style
 	@scripts/setup embedded,dev

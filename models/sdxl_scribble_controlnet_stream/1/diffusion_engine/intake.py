@@ -24,9 +24,11 @@ def read_request(values: RowValues, capabilities: Capabilities) -> DiffusionRequ
     row = Row(values)
     defaults, limits = capabilities.defaults, capabilities.limits
     request = DiffusionRequest(
-        prompt=row.text("prompt", max_characters=limits.max_prompt_characters),
+        prompt=row.text("prompt", "", max_characters=limits.max_prompt_characters),
         image=row.content("image"),
-        conditioning_scale=row.number("conditioning_scale", 0.0, limits.max_conditioning_scale),
+        conditioning_scale=row.number(
+            "conditioning_scale", 0.0, limits.max_conditioning_scale, defaults.conditioning_scale
+        ),
         negative_prompt=row.text("negative_prompt", "", max_characters=limits.max_prompt_characters),
         seed=row.seed(),
         num_inference_steps=row.whole_number(
@@ -63,17 +65,16 @@ class Row:
     def __init__(self, values: RowValues) -> None:
         self.values = values
 
-    def content(self, name: str) -> bytes:
+    def content(self, name: str) -> bytes | None:
         value = self.values.get(name)
-        if not isinstance(value, bytes):
-            raise missing(name)
-        return value
+        return value if isinstance(value, bytes) else None
 
-    def text(self, name: str, default: str | None = None, *, max_characters: int) -> str:
-        if default is not None and self.values.get(name) is None:
+    def text(self, name: str, default: str, *, max_characters: int) -> str:
+        content = self.content(name)
+        if content is None:
             return default
         try:
-            text = self.content(name).decode("utf-8")
+            text = content.decode("utf-8")
         except UnicodeDecodeError:
             raise RequestError("invalid_text", f"{name} is not UTF-8 text", field=name) from None
         if len(text) > max_characters:

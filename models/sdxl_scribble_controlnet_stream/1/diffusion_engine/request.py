@@ -2,8 +2,8 @@
 """One picture that was asked for, and what a caller is told when it cannot be made. Plain data, no torch."""
 
 import json
-from dataclasses import dataclass
-from typing import Self
+from dataclasses import dataclass, fields
+from typing import Any, Self
 
 
 class RequestError(Exception):
@@ -42,7 +42,7 @@ class DiffusionRequest:
     """
 
     prompt: str
-    image: bytes  # as it came: a picture file, base64 text, or a data URL
+    image: bytes | None  # as it came: a picture file, base64 text, or a data URL; None: no scribble
     conditioning_scale: float
     negative_prompt: str
     seed: int
@@ -57,3 +57,8 @@ class DiffusionRequest:
     output_quality: int
     invert: str
     timeout_s: float | None
+
+    def used_parameters(self) -> dict[str, Any]:
+        """What makes the picture, by the names of the inputs; prompts are the caller's and are not repeated."""
+        left_out = ("prompt", "negative_prompt", "image", "timeout_s")
+        return {item.name: getattr(self, item.name) for item in fields(self) if item.name not in left_out}

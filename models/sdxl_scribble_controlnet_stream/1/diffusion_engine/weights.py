@@ -5,7 +5,9 @@ import logging
 from pathlib import Path
 from typing import Any
 
+import diffusers
 import torch
+import transformers
 from diffusers import AutoencoderKL, ControlNetModel, StableDiffusionXLControlNetPipeline
 
 from diffusion_engine.config import EngineConfig
@@ -32,6 +34,8 @@ def choose_dtype(wanted: str, device: torch.device) -> torch.dtype:
 
 def load_pipeline(config: EngineConfig, *, gpu_index: int | None = None) -> Any:
     """diffusers' own SDXL ControlNet pipeline, every part on one device and in one dtype."""
+    diffusers.utils.logging.disable_progress_bar()  # in a log they are one line that never ends
+    transformers.utils.logging.disable_progress_bar()
     device = choose_device(config.device, gpu_index=gpu_index)
     dtype = choose_dtype(config.dtype, device)
     parts: dict[str, Any] = {}

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
+from diffusion_engine.batcher import Policy
+
 DTYPES = ("auto", "float16", "bfloat16", "float32")
 SHORT_DTYPES = {"fp16": "float16", "half": "float16", "bf16": "bfloat16", "fp32": "float32"}
 
@@ -20,7 +22,11 @@ class EngineConfig:
     device: str = "auto"
     dtype: str = "auto"
     max_pixels: int = 50_000_000
-    max_waiting: int = 64
+    max_requests: int = 64
+    max_rows: int | None = None  # None: measured
+    policy: Policy = Policy.FIRST_COME
+    profile_folder: str = ""  # where what was measured is kept; empty: nowhere
+    profile_budget_s: float = 3.0
 
     @classmethod
     def read(cls, parameters: Mapping[str, str], environ: Mapping[str, str], *, version_folder: Path) -> Self:
@@ -37,7 +43,11 @@ class EngineConfig:
             device=setting("device", "auto"),
             dtype=checked_dtype(setting("dtype", "auto")),
             max_pixels=checked_limit("max_pixels", setting("max_pixels", "50000000")),
-            max_waiting=checked_limit("max_waiting", setting("max_waiting", "64")),
+            max_requests=checked_limit("max_requests", setting("max_requests", "64")),
+            max_rows=checked_max_rows(setting("max_rows", "auto")),
+            policy=checked_policy(setting("policy", Policy.FIRST_COME)),
+            profile_folder=setting("profile_folder", ""),
+            profile_budget_s=float(checked_limit("profile_budget_s", setting("profile_budget_s", "3"))),
         )
 
 
@@ -53,6 +63,17 @@ def locate(name: str, version_folder: Path) -> str:
             f"{name!r} is neither a folder in {version_folder}, nor a folder, nor a hub name like owner/model"
         )
     return name
+
+
+def checked_max_rows(text: str) -> int | None:
+    return None if text == "auto" else checked_limit("max_rows", text)
+
+
+def checked_policy(text: str) -> Policy:
+    try:
+        return Policy(text)
+    except ValueError:
+        raise ValueError(f"policy must be one of {', '.join(Policy)}, not {text!r}") from None
 
 
 def checked_dtype(text: str) -> str:

@@ -6,3 +6,6 @@ import os
 # Waiting OpenMP threads sleep instead of spinning. Where other processes share the cores, spinning makes a picture
 # ten times slower. OpenMP reads this once, when torch is imported, so it stands before every module that does.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+# Its warnings at import are about things that are not needed here.
+os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")

@@ -3,7 +3,7 @@
 
 import json
 import math
-from dataclasses import dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Self
 
@@ -74,6 +74,10 @@ class Capabilities:
         )
         capabilities.check(file)
         return capabilities
+
+    def describe(self) -> dict[str, Any]:
+        """The same as plain data, for whoever builds a form from it."""
+        return asdict(self)
 
     def check(self, file: Path) -> None:
         """A checkpoint whose own defaults would be refused must not load."""

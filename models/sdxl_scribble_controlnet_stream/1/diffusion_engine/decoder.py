@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Latents → pictures: the VAE for the finished one, a linear map for previews. Never changes a shared module."""
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from diffusion_engine.networks import Networks
+from diffusion_engine.request import RequestError
+
+Pixels = npt.NDArray[np.uint8]
+
+
+class Decoder:
+    """One picture at a time: a VAE gains nothing from batches, and one that fails fails alone."""
+
+    def __init__(self, networks: Networks) -> None:
+        self._networks = networks
+        self._latent_to_rgb = fit_latent_to_rgb(networks)  # (5, 3)
+
+    @torch.inference_mode()
+    def decode(self, latents: torch.Tensor) -> Pixels:
+        """The finished picture, (H, W, 3).
+
+        Raises:
+            RequestError: the networks gave numbers that are not finite, which would be a black picture.
+        """
+        vae = self._networks.vae
+        unscaled = (latents / vae.config.scaling_factor).to(vae.dtype)
+        image = vae.decode(unscaled, return_dict=False)[0]  # (1, 3, H, W), -1 to 1
+        if not bool(torch.isfinite(image).all()):
+            raise RequestError(
+                "generation_failed",
+                "the networks gave numbers that are not finite; try another seed or a lower guidance_scale",
+            )
+        scaled = (image[0].float() / 2 + 0.5).clamp(0, 1).mul(255).round().to(torch.uint8)
+        pixels: Pixels = scaled.permute(1, 2, 0).cpu().numpy()
+        return pixels
+
+    @torch.inference_mode()
+    def preview(self, predicted_clean: torch.Tensor) -> Pixels:
+        """A small picture of what is coming, (h, w, 3): one pixel per latent cell, and nearly free."""
+        channels = predicted_clean[0].float().flatten(1).T  # (h w, 4)
+        rgb = channels @ self._latent_to_rgb[:-1] + self._latent_to_rgb[-1]
+        height, width = predicted_clean.shape[-2:]
+        pixels: Pixels = rgb.clamp(0, 255).to(torch.uint8).view(height, width, 3).cpu().numpy()
+        return pixels
+
+
+@torch.inference_mode()
+def fit_latent_to_rgb(networks: Networks) -> torch.Tensor:
+    """The linear map from a latent cell to its colour, by least squares over a palette: (5, 3), the last row constant.
+
+    Fitted on the VAE at hand, so that every checkpoint gets previews without a table of its own.
+    """
+    vae, cell = networks.vae, 4 * networks.vae_scale_factor
+    levels = torch.tensor([0.0, 85.0, 170.0, 255.0])
+    colours = torch.cartesian_prod(levels, levels, levels)  # (64, 3)
+    palette = colours.view(8, 8, 3).repeat_interleave(cell, 0).repeat_interleave(cell, 1)  # (H, W, 3)
+    image = (palette.permute(2, 0, 1)[None] / 127.5 - 1).to(networks.device, vae.dtype)
+    latents = vae.encode(image).latent_dist.mode().float() * vae.config.scaling_factor  # (1, 4, 32, 32)
+    # The middle of each patch: its rim mixes with its neighbours.
+    middles = latents[0, :, 1::4, 1::4].flatten(1).T.cpu()  # (64, 4)
+    known = torch.cat([middles, torch.ones(len(middles), 1)], dim=1)  # (64, 5)
+    fitted: torch.Tensor = torch.linalg.lstsq(known, colours).solution
+    return fitted.to(networks.device)

@@ -1,0 +1,143 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One batched ControlNet and UNet pass for requests at different steps, with guidance → a prediction for each."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from diffusion_engine.generation import Generation
+from diffusion_engine.networks import Networks
+
+
+@dataclass(frozen=True, slots=True)
+class Company:
+    """The tensors of a step that stay while the same requests share it. R rows in all, C of them controlled."""
+
+    prompt_embeds: torch.Tensor  # (R, S, D)
+    pooled_prompt_embeds: torch.Tensor  # (R, P)
+    time_ids: torch.Tensor  # (R, 6)
+    control: torch.Tensor | None  # (C, channels, h, w)
+    control_rows: torch.Tensor | None  # (C,) their places among the R; None: all of them
+    control_scales: torch.Tensor | None  # (C, 1, 1, 1) in fp32; None: all are 1
+
+
+class Denoiser:
+    """Owns no state but the company of the last step, which usually meets again."""
+
+    def __init__(self, networks: Networks) -> None:
+        self._networks = networks
+        self._last_company: tuple[tuple[tuple[int, bool], ...], Company] | None = None
+
+    @torch.inference_mode()
+    def predict(self, generations: Sequence[Generation]) -> list[torch.Tensor]:
+        """The guided noise prediction of each request, (1, 4, h, w), all from one pass of each network."""
+        company = self._company(generations)
+        latents = torch.cat([self._input(each) for each in generations])  # (R, 4, h, w)
+        timesteps = torch.stack([self._timestep(each) for each in generations for _ in range(each.num_rows)])  # (R,)
+        down, mid = self._residuals(company, latents, timesteps)
+        noise = self._networks.unet(
+            latents,
+            timesteps,
+            encoder_hidden_states=company.prompt_embeds,
+            added_cond_kwargs={"text_embeds": company.pooled_prompt_embeds, "time_ids": company.time_ids},
+            down_block_additional_residuals=down,
+            mid_block_additional_residual=mid,
+            return_dict=False,
+        )[0]  # (R, 4, h, w)
+        return self._guided(generations, noise)
+
+    def forget(self) -> None:
+        """Let go of the last company's tensors, when the engine has nothing to do."""
+        self._last_company = None
+
+    def _input(self, generation: Generation) -> torch.Tensor:
+        state = generation.encoded
+        scaled = state.schedule.scale(state.latents, generation.step_index).to(self._networks.dtype)
+        rows: torch.Tensor = scaled.expand(generation.num_rows, -1, -1, -1)
+        return rows
+
+    def _timestep(self, generation: Generation) -> torch.Tensor:
+        # In fp32, since some schedulers count in floats and others in integers.
+        timestep: torch.Tensor = generation.encoded.schedule.timesteps[generation.step_index]
+        return timestep.to(torch.float32)
+
+    def _company(self, generations: Sequence[Generation]) -> Company:
+        key = tuple((id(each), each.has_control) for each in generations)
+        if self._last_company is None or self._last_company[0] != key:
+            self._last_company = (key, self._gather(generations))
+        return self._last_company[1]
+
+    def _gather(self, generations: Sequence[Generation]) -> Company:
+        states = [each.encoded for each in generations]
+        control: list[torch.Tensor] = []
+        rows: list[int] = []
+        scales: list[float] = []
+        row = 0
+        for generation, state in zip(generations, states, strict=True):
+            if generation.has_control:
+                control.append(state.control.expand(generation.num_rows, -1, -1, -1))
+                rows += range(row, row + generation.num_rows)
+                scales += [generation.request.conditioning_scale] * generation.num_rows
+            row += generation.num_rows
+        device = self._networks.device
+        return Company(
+            prompt_embeds=torch.cat([state.prompt_embeds for state in states]),
+            pooled_prompt_embeds=torch.cat([state.pooled_prompt_embeds for state in states]),
+            time_ids=torch.cat([state.time_ids for state in states]),
+            control=torch.cat(control) if control else None,
+            control_rows=torch.tensor(rows, device=device) if len(rows) < row else None,
+            control_scales=(
+                torch.tensor(scales, dtype=torch.float32, device=device).view(-1, 1, 1, 1)
+                if any(scale != 1 for scale in scales)
+                else None
+            ),
+        )
+
+    def _residuals(
+        self, company: Company, latents: torch.Tensor, timesteps: torch.Tensor
+    ) -> tuple[list[torch.Tensor] | None, torch.Tensor | None]:
+        """The ControlNet's say, for the rows that it has one in; nothing where it has none in any."""
+        if company.control is None:
+            return None, None
+        rows = company.control_rows
+        text, pooled, time_ids = company.prompt_embeds, company.pooled_prompt_embeds, company.time_ids
+        if rows is not None:
+            latents, timesteps, text, pooled, time_ids = (
+                each[rows] for each in (latents, timesteps, text, pooled, time_ids)
+            )
+        down, mid = self._networks.controlnet(
+            latents,
+            timesteps,
+            encoder_hidden_states=text,
+            controlnet_cond=company.control,
+            conditioning_scale=1.0,  # its own argument knows one scale for all rows
+            guess_mode=False,
+            added_cond_kwargs={"text_embeds": pooled, "time_ids": time_ids},
+            return_dict=False,
+        )
+        num_rows = len(company.prompt_embeds)
+        return [self._placed(each, company, num_rows) for each in down], self._placed(mid, company, num_rows)
+
+    @staticmethod
+    def _placed(residual: torch.Tensor, company: Company, num_rows: int) -> torch.Tensor:
+        """Scaled row by row, in fp32 before the cast as a Python number would be; zero where there is no control."""
+        if company.control_scales is not None:
+            residual = (residual * company.control_scales).to(residual.dtype)
+        if company.control_rows is None:
+            return residual
+        placed = residual.new_zeros((num_rows, *residual.shape[1:]))
+        return placed.index_copy_(0, company.control_rows, residual)
+
+    @staticmethod
+    def _guided(generations: Sequence[Generation], noise: torch.Tensor) -> list[torch.Tensor]:
+        """Classifier-free guidance, request by request: u + g (c - u)."""
+        predictions, row = [], 0
+        for generation in generations:
+            prediction = noise[row : row + 1]
+            if generation.is_guided:
+                conditional = noise[row + 1 : row + 2]
+                prediction = prediction + generation.request.guidance_scale * (conditional - prediction)
+            predictions.append(prediction)
+            row += generation.num_rows
+        return predictions

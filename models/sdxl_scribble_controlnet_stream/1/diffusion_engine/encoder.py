@@ -1,0 +1,122 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a request brings into the denoise loop: prompt → embeddings, scribble → control embedding, seed → latents."""
+
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from diffusers.utils.torch_utils import randn_tensor
+
+from diffusion_engine.generation import Generation
+from diffusion_engine.networks import Networks
+from diffusion_engine.noise_scheduler import NoiseSchedule, NoiseSchedulers
+
+
+@dataclass(frozen=True, slots=True)
+class TextEmbedding:
+    """One text as both text encoders see it. S tokens, D and P the encoders' widths."""
+
+    tokens: torch.Tensor  # (1, S, D)
+    pooled: torch.Tensor  # (1, P)
+
+
+@dataclass(slots=True, kw_only=True)
+class Encoded:
+    """One request's tensors. R rows: the unconditional one first, where there is one."""
+
+    latents: torch.Tensor  # (1, 4, h, w)
+    schedule: NoiseSchedule
+    generator: torch.Generator
+    prompt_embeds: torch.Tensor  # (R, S, D)
+    pooled_prompt_embeds: torch.Tensor  # (R, P)
+    time_ids: torch.Tensor  # (R, 6)
+    control: torch.Tensor | None  # (1, C, h, w)
+    predicted_clean: torch.Tensor | None = None  # (1, 4, h, w), after the first step
+
+
+class Encoder:
+    """Used by the engine's thread alone: tokenizers are not thread-safe."""
+
+    def __init__(self, networks: Networks, schedulers: NoiseSchedulers, *, text_cache_size: int = 256) -> None:
+        self._networks = networks
+        self._schedulers = schedulers
+        self._texts: OrderedDict[str, TextEmbedding] = OrderedDict()
+        self._text_cache_size = text_cache_size
+
+    @torch.inference_mode()
+    def encode(self, generation: Generation) -> Encoded:
+        """Everything that stays the same over the steps, and the noise to begin with."""
+        request = generation.request
+        texts = [self.text(request.prompt)]
+        if cut := self._words_cut_off(request.prompt):
+            generation.notes.append(f"the prompt is longer than the text encoders read; left out: {cut}")
+        if generation.is_guided:
+            texts.insert(0, self._negative(request.negative_prompt))
+        schedule = self._schedulers.schedule(request.scheduler, request.num_inference_steps)
+        # On the CPU whatever the device, so that a seed means the same picture everywhere.
+        generator = torch.Generator("cpu").manual_seed(request.seed)
+        return Encoded(
+            latents=self._noise(generation, generator) * schedule.init_noise_sigma,
+            schedule=schedule,
+            generator=generator,
+            prompt_embeds=torch.cat([text.tokens for text in texts]),
+            pooled_prompt_embeds=torch.cat([text.pooled for text in texts]),
+            time_ids=self._time_ids(request.width, request.height).expand(len(texts), -1),
+            control=self._control(generation.control_image),
+        )
+
+    def text(self, text: str) -> TextEmbedding:
+        """Both encoders' view of a text; those asked for lately are remembered."""
+        found = self._texts.pop(text, None)
+        if found is None:
+            tokens, _, pooled, _ = self._networks.pipeline.encode_prompt(
+                text, device=self._networks.device, do_classifier_free_guidance=False
+            )
+            found = TextEmbedding(tokens, pooled)
+        self._texts[text] = found
+        if len(self._texts) > self._text_cache_size:
+            self._texts.popitem(last=False)
+        return found
+
+    def _words_cut_off(self, text: str) -> str:
+        """The end of a text that is too long for the text encoders; usually empty."""
+        tokenizer = self._networks.pipeline.tokenizer
+        longest = tokenizer.model_max_length
+        if len(text) < longest:  # a token is at least one character
+            return ""
+        tokens = tokenizer(text, truncation=False, verbose=False).input_ids
+        return str(tokenizer.decode(tokens[longest - 1 : -1])).strip() if len(tokens) > longest else ""
+
+    def _negative(self, text: str) -> TextEmbedding:
+        if text or not self._networks.pipeline.config.force_zeros_for_empty_prompt:
+            return self.text(text)
+        shape = self.text("")
+        return TextEmbedding(torch.zeros_like(shape.tokens), torch.zeros_like(shape.pooled))
+
+    def _noise(self, generation: Generation, generator: torch.Generator) -> torch.Tensor:
+        factor = self._networks.vae_scale_factor
+        shape = (
+            1,
+            self._networks.unet.config.in_channels,
+            generation.key.height // factor,
+            generation.key.width // factor,
+        )
+        noise: torch.Tensor = randn_tensor(
+            shape, generator=generator, device=self._networks.device, dtype=self._networks.dtype
+        )
+        return noise
+
+    def _time_ids(self, width: int | None, height: int | None) -> torch.Tensor:
+        # original size, crop from the top left, target size: each height first
+        values = [height, width, 0, 0, height, width]
+        return torch.tensor([values], dtype=self._networks.dtype, device=self._networks.device)  # (1, 6)
+
+    def _control(self, image: Any) -> torch.Tensor | None:
+        if image is None:
+            return None
+        pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1)[None]  # (1, 3, H, W), 0 or 255
+        scaled = pixels.to(self._networks.device, torch.float32).div(255).to(self._networks.dtype)
+        embedding: torch.Tensor = self._networks.control_embedding(scaled)
+        return embedding

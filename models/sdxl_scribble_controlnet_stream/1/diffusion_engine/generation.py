@@ -1,0 +1,126 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One request on its way through the engine: who is told about it, how far it is, when it must be done. No torch."""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, NamedTuple, Protocol
+
+from diffusion_engine.request import DiffusionRequest, RequestError
+
+
+class Status(StrEnum):
+    """Where a request is. The last three are final: it is told exactly one of them."""
+
+    WAITING = "waiting"
+    RUNNING = "running"
+    FINISHED = "finished"
+    CANCELLED = "cancelled"
+    FAILED = "failed"
+
+
+class BatchKey(NamedTuple):
+    """Requests that may share a forward pass have the same one; steps, seed, scales and scheduler are not in it."""
+
+    width: int
+    height: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GeneratedPicture:
+    """What one request gets: the picture file, the seed to get it again, and how it was made."""
+
+    content: bytes
+    seed: int
+    info: dict[str, Any]
+
+
+class Listener(Protocol):
+    """Who is told about one request: `progress` any number of times, then `completed` or `failed`, once.
+
+    Called from a thread of the engine's own, in order, and must not raise.
+    """
+
+    def progress(self, step: int, num_steps: int, preview: bytes | None) -> None: ...
+
+    def completed(self, picture: GeneratedPicture) -> None: ...
+
+    def failed(self, error: RequestError) -> None: ...
+
+
+@dataclass(slots=True, eq=False, kw_only=True)
+class Generation:
+    """The live side of a `DiffusionRequest`. Only one thread at a time writes to it, but for `cancel`."""
+
+    request: DiffusionRequest
+    listener: Listener
+    arrived: float  # a point of time.monotonic()
+    preview_every: int = 0
+
+    # Filled in when the scribble has been read.
+    key: BatchKey = field(default=BatchKey(0, 0))
+    control_image: Any = None  # a PIL image, white strokes on black; None: no scribble
+    scribble_info: Mapping[str, Any] | None = None
+    answer_as_text: bool = True
+
+    status: Status = Status.WAITING
+    step_index: int = 0
+    encoded: Any = None  # its tensors: `encoder.Encoded`
+    timings: dict[str, float] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    cancelled_at: float | None = None
+
+    @property
+    def num_steps(self) -> int:
+        return self.request.num_inference_steps
+
+    @property
+    def remaining_steps(self) -> int:
+        return self.num_steps - self.step_index
+
+    @property
+    def is_guided(self) -> bool:
+        """Whether it needs an unconditional row beside the conditional one."""
+        return self.request.guidance_scale > 1
+
+    @property
+    def num_rows(self) -> int:
+        return 2 if self.is_guided else 1
+
+    @property
+    def has_control(self) -> bool:
+        """Whether the scribble counts in the next step: the window as diffusers defines it, and a scale above 0."""
+        request, n = self.request, self.num_steps
+        is_open = (
+            self.step_index / n >= request.control_guidance_start
+            and (self.step_index + 1) / n <= request.control_guidance_end
+        )
+        return is_open and request.conditioning_scale > 0 and self.control_image is not None
+
+    @property
+    def wants_preview(self) -> bool:
+        """Whether the step that was just done is one to show; the last one is shown as the picture itself."""
+        return self.preview_every > 0 and self.step_index % self.preview_every == 0 and self.remaining_steps > 0
+
+    def cancel(self) -> None:
+        """From any thread: the caller left. No step begins after this."""
+        if self.cancelled_at is None:
+            self.cancelled_at = time.monotonic()
+
+    def interruption(self, now: float) -> RequestError | None:
+        """Why it must not go on, if so."""
+        if self.cancelled_at is not None:
+            return RequestError("cancelled", "the caller left before the picture was done")
+        timeout_s = self.request.timeout_s
+        if timeout_s is not None and now > self.arrived + timeout_s:
+            return RequestError(
+                "deadline_exceeded",
+                "timeout_s passed before the picture was done; allow more time or ask for fewer steps",
+                field="timeout_s",
+            )
+        return None
+
+    def mark(self, name: str, since: float) -> None:
+        """Add the time since then to one of its timings, in seconds."""
+        self.timings[name] = self.timings.get(name, 0.0) + time.monotonic() - since

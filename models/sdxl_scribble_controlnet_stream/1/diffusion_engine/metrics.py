@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the engine counts of itself. Kept in memory; whoever shows it (Triton's metrics port) reads it now and then."""
+
+import threading
+from collections import defaultdict
+from collections.abc import Mapping
+from typing import Literal
+
+Kind = Literal["counter", "gauge"]
+Series = tuple[str, tuple[tuple[str, str], ...]]
+
+# Sums and counts instead of histograms, which the Python backend has only since 2024-12.
+METRICS: Mapping[str, tuple[Kind, str]] = {
+    "sdxl_engine_steps_total": ("counter", "Batched denoise passes, by size"),
+    "sdxl_engine_rows_total": ("counter", "Rows in them, by size"),
+    "sdxl_engine_step_seconds_total": ("counter", "Time in them, by size"),
+    "sdxl_engine_max_rows": ("gauge", "Rows that a pass may have, by size"),
+    "sdxl_engine_requests": ("gauge", "Requests that the engine holds"),
+    "sdxl_engine_requests_total": ("counter", "Requests that have left, by how: finished, cancelled, failed"),
+    "sdxl_engine_queue_wait_seconds_total": ("counter", "Time from arrival to the first pass"),
+    "sdxl_engine_started_total": ("counter", "Requests that had a first pass"),
+    "sdxl_engine_first_step_seconds_total": ("counter", "Time from arrival to the end of the first pass"),
+    "sdxl_engine_cancel_to_free_seconds_total": ("counter", "Time from a caller's leaving to its rows being free"),
+    "sdxl_engine_evictions_total": ("counter", "Requests that a pass failed on, by code"),
+}
+
+
+class EngineMetrics:
+    """Counters and gauges by name and labels; safe from any thread."""
+
+    def __init__(self) -> None:
+        self._values: dict[Series, float] = defaultdict(float)
+        self._lock = threading.Lock()
+
+    def add(self, name: str, amount: float = 1, **labels: str) -> None:
+        with self._lock:
+            self._values[_series(name, labels)] += amount
+
+    def set(self, name: str, value: float, **labels: str) -> None:
+        with self._lock:
+            self._values[_series(name, labels)] = value
+
+    def value(self, name: str, **labels: str) -> float:
+        """What it stands at; 0 where nothing was counted."""
+        with self._lock:
+            return self._values.get(_series(name, labels), 0.0)
+
+    def snapshot(self) -> dict[Series, float]:
+        with self._lock:
+            return dict(self._values)
+
+
+def _series(name: str, labels: Mapping[str, str]) -> Series:
+    if name not in METRICS:
+        raise KeyError(name)
+    return name, tuple(sorted(labels.items()))

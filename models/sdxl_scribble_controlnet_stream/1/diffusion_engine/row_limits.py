@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How many rows a pass may have, by size: the knee of t(rows), which is measured on this very machine. No torch."""
+
+import hashlib
+import json
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from diffusion_engine.generation import BatchKey
+
+logger = logging.getLogger(__name__)
+
+ROW_COUNTS = (1, 2, 4, 8, 16)
+# Fewer rows that reach this part of the best throughput are preferred: more would only make everyone wait longer.
+NEARLY_BEST = 0.95
+
+Times = Mapping[int, float]  # rows → seconds of one pass
+Measure = Callable[[BatchKey, int], float]
+
+
+def knee(times: Times) -> int:
+    """The smallest row count that comes near the best throughput, in rows per second, of all that were measured."""
+    best = max(count / seconds for count, seconds in times.items())
+    return min(count for count, seconds in times.items() if count / seconds >= NEARLY_BEST * best)
+
+
+class RowLimits:
+    """The limit of each size. `shed` lowers one for good, when memory ran out."""
+
+    def __init__(self, limits: Mapping[BatchKey, int], *, default: int = 8) -> None:
+        self._limits = dict(limits)
+        self._default = default
+
+    def max_rows(self, key: BatchKey) -> int:
+        return self._limits.get(key, self._default)
+
+    def shed(self, key: BatchKey, *, below: int) -> None:
+        """A pass of `below` rows did not fit."""
+        self._limits[key] = max(1, min(self.max_rows(key), below) // 2)
+        logger.warning("out of memory with %d rows at %dx%d; now at most %d", below, *key, self._limits[key])
+
+
+def profiled(
+    sizes: Sequence[tuple[int, int]],
+    measure: Measure,
+    *,
+    budget_s: float,
+    cache_file: Path | None = None,
+    clock: Callable[[], float] = time.monotonic,
+) -> RowLimits:
+    """Measure t(rows) for every size, the first one first, and say what was found.
+
+    What the cache knows is not measured again. Sizes for which the budget does not last are taken to bear as many
+    pixels in a pass as the first one does; the next start goes on with them.
+    """
+    times = _read(cache_file)
+    started, num_known = clock(), len(times)
+    for size in sizes:
+        if _name(size) not in times and (size == sizes[0] or clock() - started < budget_s):
+            times[_name(size)] = _measured(BatchKey(*size), measure)
+    if len(times) > num_known:
+        _write(cache_file, times)
+    first = knee(times[_name(sizes[0])]) * sizes[0][0] * sizes[0][1]
+    limits = {}
+    for size in sizes:
+        known = times.get(_name(size))
+        limits[BatchKey(*size)] = knee(known) if known else max(1, first // (size[0] * size[1]))
+        told = (
+            ", ".join(f"{rows}: {1000 * seconds:.1f} ms" for rows, seconds in known.items()) if known else "estimated"
+        )
+        logger.info("rows at %s: at most %d (%s)", _name(size), limits[BatchKey(*size)], told)
+    return RowLimits(limits)
+
+
+def _name(size: tuple[int, int]) -> str:
+    return f"{size[0]}x{size[1]}"
+
+
+def cache_path(folder: Path, *facts: object) -> Path:
+    """A file of its own for every checkpoint, device, dtype, number of threads and version of torch."""
+    digest = hashlib.sha256(json.dumps([str(fact) for fact in facts]).encode()).hexdigest()[:16]
+    return folder / f"rows-{digest}.json"
+
+
+def _measured(key: BatchKey, measure: Measure) -> dict[int, float]:
+    return {count: measure(key, count) for count in ROW_COUNTS}
+
+
+def _read(file: Path | None) -> dict[str, dict[int, float]]:
+    if file is None or not file.is_file():
+        return {}
+    try:
+        content = json.loads(file.read_text())
+        return {name: {int(rows): float(seconds) for rows, seconds in each.items()} for name, each in content.items()}
+    except (OSError, ValueError, AttributeError):
+        logger.warning("%s cannot be read; the profile is measured anew", file)
+        return {}
+
+
+def _write(file: Path | None, times: Mapping[str, Times]) -> None:
+    if file is None:
+        return
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(json.dumps(times))
+    except OSError as error:
+        logger.warning("the profile cannot be kept in %s: %s", file, error)

@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The engine's events as Triton responses: `queued`, `progress`, `completed`, or an error; the last one is final."""
+
+import base64
+import json
+import threading
+from typing import Any
+
+import numpy as np
+import triton_python_backend_utils as pb_utils
+from diffusion_engine.generation import GeneratedPicture
+from diffusion_engine.request import RequestError
+
+# The names of Triton's codes, which become HTTP statuses; any other refusal is the caller's mistake, a 400.
+# Names, because Triton fills in `pb_utils.TritonError` only after this module has been imported.
+TRITON_CODES = {
+    "cancelled": "CANCELLED",
+    "deadline_exceeded": "UNAVAILABLE",
+    "generation_failed": "INTERNAL",
+    "out_of_memory": "UNAVAILABLE",
+    "queue_full": "UNAVAILABLE",
+    "shutting_down": "UNAVAILABLE",
+}
+
+
+class Answers:
+    """Answers one request; the engine's `Listener`. A response that cannot be sent is logged: nobody is there."""
+
+    def __init__(self, sender: Any) -> None:
+        self._sender = sender
+        # Held until `queued` is out, so that nothing overtakes it.
+        self._is_queued = threading.Event()
+
+    def queued(self) -> None:
+        """At once: Triton notices a leaving caller only after a first response."""
+        self._send({"event": b"queued"})
+        self._is_queued.set()
+
+    def described(self, info: dict[str, Any]) -> None:
+        self._send({"event": b"described", "info": json.dumps(info).encode()}, is_final=True)
+
+    def progress(self, step: int, num_steps: int, preview: bytes | None) -> None:
+        self._is_queued.wait()
+        outputs: dict[str, bytes | int] = {"event": b"progress", "step": step, "num_steps": num_steps}
+        if preview is not None:
+            outputs["preview"] = base64.b64encode(preview)
+        self._send(outputs)
+
+    def completed(self, picture: GeneratedPicture) -> None:
+        self._is_queued.wait()
+        self._send(
+            {
+                "event": b"completed",
+                "generated_image": picture.content,
+                "seed": picture.seed,
+                "info": json.dumps(picture.info).encode(),
+            },
+            is_final=True,
+        )
+
+    def failed(self, error: RequestError) -> None:
+        self._is_queued.wait()
+        self.refused(error)
+
+    def refused(self, error: RequestError) -> None:
+        """Without having been queued."""
+        code = getattr(pb_utils.TritonError, TRITON_CODES.get(error.code, "INVALID_ARG"))
+        self._send_response(
+            pb_utils.InferenceResponse(error=pb_utils.TritonError(error.to_json(), code)), is_final=True
+        )
+
+    def _send(self, outputs: dict[str, bytes | int], *, is_final: bool = False) -> None:
+        self._send_response(
+            pb_utils.InferenceResponse([_tensor(name, value) for name, value in outputs.items()]), is_final=is_final
+        )
+
+    def _send_response(self, response: Any, *, is_final: bool) -> None:
+        flags = pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL if is_final else 0
+        try:
+            self._sender.send(response, flags=flags)
+        except pb_utils.TritonModelException as error:
+            pb_utils.Logger.log_warn(f"a response could not be sent: {error}")
+
+
+def _tensor(name: str, value: bytes | int) -> Any:
+    if isinstance(value, bytes):
+        return pb_utils.Tensor(name, np.array([value], dtype=np.object_))  # (1,)
+    return pb_utils.Tensor(name, np.array([value], dtype=np.int64 if name == "seed" else np.int32))  # (1,)

@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The engine as a decoupled Triton model: `execute` parses and enqueues; everything else happens in the engine."""
+
+import json
+import os
+import traceback
+from pathlib import Path
+from typing import Any
+
+import triton_python_backend_utils as pb_utils
+from diffusion_engine.assembly import assemble
+from diffusion_engine.config import EngineConfig
+from diffusion_engine.intake import RowValues, read_request
+from diffusion_engine.request import RequestError
+from engine_glue.answers import Answers
+from engine_glue.watcher import Watcher
+
+
+class TritonPythonModel:
+    """One instance with one engine: its own copy of the networks."""
+
+    def initialize(self, args: dict[str, str]) -> None:
+        model_config = json.loads(args["model_config"])
+        parameters = {name: value["string_value"] for name, value in model_config.get("parameters", {}).items()}
+        config = EngineConfig.read(parameters, os.environ, version_folder=Path(__file__).resolve().parent)
+        is_on_gpu = args["model_instance_kind"] == "GPU"
+        self.input_names = [tensor["name"] for tensor in model_config["input"]]
+        self.engine = assemble(config, gpu_index=int(args["model_instance_device_id"]) if is_on_gpu else None)
+        self.watcher = Watcher(self.engine.metrics)
+        self.engine.start()
+        self.watcher.start()
+
+    def execute(self, requests: list[Any]) -> None:
+        for request in requests:
+            self.take(request)
+
+    def finalize(self) -> None:
+        self.engine.stop()
+        self.watcher.stop()
+
+    def take(self, request: Any) -> None:
+        """The one place that catches everything: whatever happens to a request stays with that request."""
+        sender = request.get_response_sender()
+        answers = Answers(sender)
+        try:
+            values = read_values(request, self.input_names)
+            if values["describe"]:
+                answers.described(self.engine.describe())
+                return
+            diffusion = read_request(values, self.engine.capabilities)
+            generation = self.engine.submit(diffusion, answers, preview_every=int(values["preview_every"] or 0))
+            answers.queued()
+            self.watcher.watch(generation, sender)
+        except RequestError as error:
+            answers.refused(error)
+        except Exception:  # noqa: BLE001
+            pb_utils.Logger.log_error(traceback.format_exc())
+            answers.refused(RequestError("generation_failed", "the picture could not be made; Triton's log says why"))
+
+
+def read_values(request: Any, input_names: list[str]) -> RowValues:
+    """One value by name, None for a tensor that the request does not carry. Tensors are [1]."""
+    values: dict[str, Any] = {}
+    for name in input_names:
+        tensor = pb_utils.get_input_tensor_by_name(request, name)
+        values[name] = None if tensor is None else tensor.as_numpy().ravel().tolist()[0]
+    return values
