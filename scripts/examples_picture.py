@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Draws `docs/images/examples.png`, the README's picture, with a running server: `python scripts/examples_picture.py URL`."""
+"""Draws `docs/images/examples.png`, the README's picture, with the running server whose URL is given."""
 
 import base64
 import io
