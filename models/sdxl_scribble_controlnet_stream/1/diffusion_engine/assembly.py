@@ -19,6 +19,7 @@ from diffusion_engine.networks import Networks
 from diffusion_engine.noise_scheduler import NoiseSchedulers
 from diffusion_engine.row_limits import Measure, RowLimits, cache_path, profiled
 from diffusion_engine.silence import Silence
+from diffusion_engine.tuning import ROW_BUCKETS, compile_blocks, use_channels_last
 from diffusion_engine.weights import load_pipeline
 
 # A pass is timed so often, and the fastest counts: what is slower had company.
@@ -28,8 +29,12 @@ NUM_TIMED_PASSES = 3
 def assemble(config: EngineConfig, *, gpu_index: int | None = None) -> Engine:
     """Load everything and measure; the engine is ready to be started."""
     pipeline = load_pipeline(config, gpu_index=gpu_index)
-    networks = Networks.of_pipeline(pipeline)
-    capabilities = Capabilities.of_checkpoint(config.checkpoint)
+    if config.is_channels_last or (config.is_channels_last is None and pipeline.device.type == "cuda"):
+        use_channels_last(pipeline)
+    if config.is_compiled:
+        compile_blocks(pipeline)
+    networks = Networks.of_pipeline(pipeline, row_buckets=ROW_BUCKETS if config.is_compiled else ())
+    capabilities = Capabilities.of_checkpoint(config.checkpoint, defaults=config.defaults)
     return Engine(
         networks,
         capabilities,

@@ -3,6 +3,7 @@
 
 import json
 import math
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Self
@@ -59,15 +60,18 @@ class Capabilities:
     schedulers: tuple[str, ...] = SCHEDULERS
 
     @classmethod
-    def of_checkpoint(cls, checkpoint: str) -> Self:
-        """Reads the checkpoint's `serving.json`; a checkpoint without one is taken for a full SDXL."""
+    def of_checkpoint(cls, checkpoint: str, *, defaults: Mapping[str, Any] | None = None) -> Self:
+        """Reads the checkpoint's `serving.json`; a checkpoint without one is taken for a full SDXL.
+
+        `defaults` are laid over its own: 4 steps without guidance for a few-step UNet, say.
+        """
         file = Path(checkpoint) / "serving.json"
-        if not file.is_file():
-            return cls(name=checkpoint.rstrip("/").rsplit("/", 1)[-1])
-        content = json.loads(file.read_text(encoding="utf-8"))
+        content: dict[str, Any] = {"name": checkpoint.rstrip("/").rsplit("/", 1)[-1], "sizes": SDXL_SIZES}
+        if file.is_file():
+            content = json.loads(file.read_text(encoding="utf-8"))
         capabilities = cls(
             name=content["name"],
-            defaults=Defaults(**known(Defaults, content.get("defaults", {}), file)),
+            defaults=Defaults(**known(Defaults, {**content.get("defaults", {}), **(defaults or {})}, file)),
             limits=Limits(**known(Limits, content.get("limits", {}), file)),
             sizes=tuple((int(width), int(height)) for width, height in content["sizes"]),
             schedulers=tuple(content.get("schedulers", SCHEDULERS)),

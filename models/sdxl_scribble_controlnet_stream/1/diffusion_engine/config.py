@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """The engine's settings: the `parameters` of the model config, each overridden by SDXL_<NAME> in the environment."""
 
+import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from diffusion_engine.batcher import Policy
 
@@ -14,13 +15,17 @@ SHORT_DTYPES = {"fp16": "float16", "half": "float16", "bf16": "bfloat16", "fp32"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineConfig:
-    """Where the weights come from and where they run. `controlnet` and `vae` empty: those inside the checkpoint."""
+    """Where the weights come from and where they run. An empty part is the one inside the checkpoint."""
 
     checkpoint: str
+    unet: str = ""
     controlnet: str = ""
     vae: str = ""
     device: str = "auto"
     dtype: str = "auto"
+    defaults: Mapping[str, Any] = field(default_factory=dict)  # over the checkpoint's own
+    is_channels_last: bool | None = None  # None: on a GPU
+    is_compiled: bool = False
     max_pixels: int = 50_000_000
     max_requests: int = 64
     max_rows: int | None = None  # None: measured
@@ -38,10 +43,14 @@ class EngineConfig:
 
         return cls(
             checkpoint=locate(setting("checkpoint", "demo_checkpoint"), version_folder),
+            unet=locate(setting("unet", ""), version_folder),
             controlnet=locate(setting("controlnet", ""), version_folder),
             vae=locate(setting("vae", ""), version_folder),
             device=setting("device", "auto"),
             dtype=checked_dtype(setting("dtype", "auto")),
+            defaults=checked_defaults(setting("defaults", "{}")),
+            is_channels_last=checked_choice("channels_last", setting("channels_last", "auto")),
+            is_compiled=bool(checked_choice("compile", setting("compile", "no"))),
             max_pixels=checked_limit("max_pixels", setting("max_pixels", "50000000")),
             max_requests=checked_limit("max_requests", setting("max_requests", "64")),
             max_rows=checked_max_rows(setting("max_rows", "auto")),
@@ -63,6 +72,23 @@ def locate(name: str, version_folder: Path) -> str:
             f"{name!r} is neither a folder in {version_folder}, nor a folder, nor a hub name like owner/model"
         )
     return name
+
+
+def checked_defaults(text: str) -> Mapping[str, Any]:
+    try:
+        defaults = json.loads(text)
+    except ValueError:
+        defaults = None
+    if not isinstance(defaults, dict):
+        raise ValueError(f'defaults must be a JSON object such as {{"num_inference_steps": 4}}, not {text!r}')
+    return defaults
+
+
+def checked_choice(name: str, text: str) -> bool | None:
+    choices = {"yes": True, "no": False, "auto": None}
+    if text not in choices:
+        raise ValueError(f"{name} must be yes, no or auto, not {text!r}")
+    return choices[text]
 
 
 def checked_max_rows(text: str) -> int | None:

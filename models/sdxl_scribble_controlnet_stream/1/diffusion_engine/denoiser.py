@@ -3,6 +3,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 
@@ -20,6 +21,7 @@ class Company:
     control: torch.Tensor | None  # (C, channels, h, w)
     control_rows: torch.Tensor | None  # (C,) their places among the R; None: all of them
     control_scales: torch.Tensor | None  # (C, 1, 1, 1) in fp32; None: all are 1
+    guidance_embeds: torch.Tensor | None  # (R, G), for a UNet that takes the guidance scale as an input
 
 
 class Denoiser:
@@ -36,16 +38,22 @@ class Denoiser:
         latents = torch.cat([self._input(each) for each in generations])  # (R, 4, h, w)
         timesteps = torch.stack([self._timestep(each) for each in generations for _ in range(each.num_rows)])  # (R,)
         down, mid = self._residuals(company, latents, timesteps)
+        num_rows = len(latents)
+        pad = partial(_padded, num_rows=self._networks.padded_rows(num_rows))
         noise = self._networks.unet(
-            latents,
-            timesteps,
-            encoder_hidden_states=company.prompt_embeds,
-            added_cond_kwargs={"text_embeds": company.pooled_prompt_embeds, "time_ids": company.time_ids},
-            down_block_additional_residuals=down,
-            mid_block_additional_residual=mid,
+            pad(latents),
+            pad(timesteps),
+            encoder_hidden_states=pad(company.prompt_embeds),
+            timestep_cond=None if company.guidance_embeds is None else pad(company.guidance_embeds),
+            added_cond_kwargs={
+                "text_embeds": pad(company.pooled_prompt_embeds),
+                "time_ids": pad(company.time_ids),
+            },
+            down_block_additional_residuals=None if down is None else [pad(each) for each in down],
+            mid_block_additional_residual=None if mid is None else pad(mid),
             return_dict=False,
-        )[0]  # (R, 4, h, w)
-        return self._guided(generations, noise)
+        )[0]  # (R, 4, h, w), and padding
+        return self._guided(generations, noise[:num_rows])
 
     def forget(self) -> None:
         """Let go of the last company's tensors, when the engine has nothing to do."""
@@ -92,6 +100,11 @@ class Denoiser:
                 if any(scale != 1 for scale in scales)
                 else None
             ),
+            guidance_embeds=(
+                torch.cat([state.guidance_embeds for state in states])
+                if self._networks.is_guided_by_embedding
+                else None
+            ),
         )
 
     def _residuals(
@@ -106,14 +119,15 @@ class Denoiser:
             latents, timesteps, text, pooled, time_ids = (
                 each[rows] for each in (latents, timesteps, text, pooled, time_ids)
             )
+        pad = partial(_padded, num_rows=self._networks.padded_rows(len(latents)))
         down, mid = self._networks.controlnet(
-            latents,
-            timesteps,
-            encoder_hidden_states=text,
-            controlnet_cond=company.control,
+            pad(latents),
+            pad(timesteps),
+            encoder_hidden_states=pad(text),
+            controlnet_cond=pad(company.control),
             conditioning_scale=1.0,  # its own argument knows one scale for all rows
             guess_mode=False,
-            added_cond_kwargs={"text_embeds": pooled, "time_ids": time_ids},
+            added_cond_kwargs={"text_embeds": pad(pooled), "time_ids": pad(time_ids)},
             return_dict=False,
         )
         num_rows = len(company.prompt_embeds)
@@ -122,6 +136,8 @@ class Denoiser:
     @staticmethod
     def _placed(residual: torch.Tensor, company: Company, num_rows: int) -> torch.Tensor:
         """Scaled row by row, in fp32 before the cast as a Python number would be; zero where there is no control."""
+        if company.control is not None:
+            residual = residual[: len(company.control)]
         if company.control_scales is not None:
             residual = (residual * company.control_scales).to(residual.dtype)
         if company.control_rows is None:
@@ -141,3 +157,9 @@ class Denoiser:
             predictions.append(prediction)
             row += generation.num_rows
         return predictions
+
+
+def _padded(tensor: torch.Tensor, *, num_rows: int) -> torch.Tensor:
+    """Rows of padding are copies of the last one: valid numbers, whose results are dropped."""
+    missing = num_rows - len(tensor)
+    return tensor if missing <= 0 else torch.cat([tensor, tensor[-1:].expand(missing, *tensor.shape[1:])])

@@ -33,6 +33,7 @@ class Encoded:
     pooled_prompt_embeds: torch.Tensor  # (R, P)
     time_ids: torch.Tensor  # (R, 6)
     control: torch.Tensor | None  # (1, C, h, w)
+    guidance_embeds: torch.Tensor | None = None  # (R, G), for a UNet that takes the guidance scale as an input
     predicted_clean: torch.Tensor | None = None  # (1, 4, h, w), after the first step
 
 
@@ -65,6 +66,7 @@ class Encoder:
             pooled_prompt_embeds=torch.cat([text.pooled for text in texts]),
             time_ids=self._time_ids(request.width, request.height).expand(len(texts), -1),
             control=self._control(generation.control_image),
+            guidance_embeds=self._guidance(request.guidance_scale, len(texts)),
         )
 
     def text(self, text: str) -> TextEmbedding:
@@ -112,6 +114,15 @@ class Encoder:
         # original size, crop from the top left, target size: each height first
         values = [height, width, 0, 0, height, width]
         return torch.tensor([values], dtype=self._networks.dtype, device=self._networks.device)  # (1, 6)
+
+    def _guidance(self, guidance_scale: float, num_rows: int) -> torch.Tensor | None:
+        if not self._networks.is_guided_by_embedding:
+            return None
+        embedding: torch.Tensor = self._networks.pipeline.get_guidance_scale_embedding(
+            torch.tensor(guidance_scale - 1).repeat(num_rows),
+            embedding_dim=self._networks.unet.config.time_cond_proj_dim,
+        )
+        return embedding.to(self._networks.device, self._networks.dtype)
 
     def _control(self, image: Any) -> torch.Tensor | None:
         if image is None:

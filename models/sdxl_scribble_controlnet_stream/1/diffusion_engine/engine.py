@@ -56,6 +56,7 @@ class Engine:
         self.row_limits = row_limits
         self.max_requests = max_requests
         self.max_pixels = max_pixels
+        self._is_guided_by_embedding = networks.is_guided_by_embedding
         self._runs_on = {
             "device": str(networks.device),
             "dtype": str(networks.dtype).removeprefix("torch."),
@@ -126,7 +127,11 @@ class Engine:
             self._num_requests += 1
             self.metrics.set("sdxl_engine_requests", self._num_requests)
         generation = Generation(
-            request=request, listener=listener, arrived=time.monotonic(), preview_every=preview_every
+            request=request,
+            listener=listener,
+            arrived=time.monotonic(),
+            preview_every=preview_every,
+            is_guided_by_embedding=self._is_guided_by_embedding,
         )
         self._readers.submit(self._receive, generation)
         return generation

@@ -57,6 +57,7 @@ class Generation:
     listener: Listener
     arrived: float  # a point of time.monotonic()
     preview_every: int = 0
+    is_guided_by_embedding: bool = False  # the UNet takes the guidance scale as an input
 
     # Filled in when the scribble has been read.
     key: BatchKey = field(default=BatchKey(0, 0))
@@ -82,7 +83,7 @@ class Generation:
     @property
     def is_guided(self) -> bool:
         """Whether it needs an unconditional row beside the conditional one."""
-        return self.request.guidance_scale > 1
+        return self.request.guidance_scale > 1 and not self.is_guided_by_embedding
 
     @property
     def num_rows(self) -> int:

@@ -20,9 +20,10 @@ class Networks:
     vae: Any
     device: torch.device
     dtype: torch.dtype
+    row_buckets: tuple[int, ...] = ()  # a pass is padded to one of these row counts; empty: it is not
 
     @classmethod
-    def of_pipeline(cls, pipeline: Any) -> Self:
+    def of_pipeline(cls, pipeline: Any, *, row_buckets: tuple[int, ...] = ()) -> Self:
         """The pipeline itself stays as it was."""
         controlnet = pipeline.controlnet
         # Constant over all steps of a request, so it is computed once and not in every step.
@@ -37,7 +38,17 @@ class Networks:
             vae=pipeline.vae,
             device=pipeline.device,
             dtype=pipeline.unet.dtype,
+            row_buckets=row_buckets,
         )
+
+    @property
+    def is_guided_by_embedding(self) -> bool:
+        """Whether the UNet takes the guidance scale as an input, as latent consistency models do."""
+        return self.unet.config.time_cond_proj_dim is not None
+
+    def padded_rows(self, num_rows: int) -> int:
+        """How many rows a pass has in which so many matter."""
+        return next((bucket for bucket in self.row_buckets if bucket >= num_rows), num_rows)
 
     @property
     def vae_scale_factor(self) -> int:

@@ -8,7 +8,7 @@ from typing import Any
 import diffusers
 import torch
 import transformers
-from diffusers import AutoencoderKL, ControlNetModel, StableDiffusionXLControlNetPipeline
+from diffusers import AutoencoderKL, ControlNetModel, StableDiffusionXLControlNetPipeline, UNet2DConditionModel
 
 from diffusion_engine.config import EngineConfig
 
@@ -46,6 +46,8 @@ def load_pipeline(config: EngineConfig, *, gpu_index: int | None = None) -> Any:
             f"{config.checkpoint} has no ControlNet of its own: set the parameter controlnet (or SDXL_CONTROLNET), "
             "for a full SDXL to xinsir/controlnet-scribble-sdxl-1.0"
         )
+    if config.unet:
+        parts["unet"] = load_part(UNet2DConditionModel, config.unet, dtype)
     if config.vae:
         parts["vae"] = load_part(AutoencoderKL, config.vae, dtype)
     pipeline = load_part(StableDiffusionXLControlNetPipeline, config.checkpoint, dtype, add_watermarker=False, **parts)
