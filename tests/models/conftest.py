@@ -1,19 +1,25 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The demo checkpoint, loaded once, and one call that makes a picture with it."""
+"""The demo checkpoint, loaded once; engines made from it, running or driven step by step."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from diffusion_engine.capabilities import Capabilities
-from drawings import CHECKPOINT, VERSION_FOLDER, as_file, circle
+from drawings import CHECKPOINT, VERSION_FOLDER
 
 # torch looks for the GPU language of that name, and would take the folder tests/triton for it.
 sys.modules.setdefault("triton", None)  # type: ignore[arg-type]
 
+# Not imported here: half of the tests need no torch, and start at once without it.
 if TYPE_CHECKING:
-    from diffusion_engine.pipeline import GeneratedPicture, Interruption, ScribblePipeline
+    from diffusion_engine.engine import Engine
+    from diffusion_engine.generation import GeneratedPicture
+    from diffusion_engine.networks import Networks
+    from listening import Driver
+    from stock import StockPipeline
 
 
 @pytest.fixture(scope="session")
@@ -22,32 +28,76 @@ def capabilities() -> Capabilities:
 
 
 @pytest.fixture(scope="session")
-def pipeline(capabilities: Capabilities) -> "ScribblePipeline":
+def pipeline() -> Any:
+    """diffusers' own pipeline with the demo checkpoint in it."""
     from diffusion_engine.config import EngineConfig
-    from diffusion_engine.pipeline import ScribblePipeline
     from diffusion_engine.weights import load_pipeline
 
-    config = EngineConfig.read({}, {"SDXL_DEVICE": "cpu"}, version_folder=VERSION_FOLDER)
-    return ScribblePipeline(load_pipeline(config), capabilities, max_pixels=config.max_pixels)
+    return load_pipeline(EngineConfig.read({}, {"SDXL_DEVICE": "cpu"}, version_folder=VERSION_FOLDER))
 
 
 @pytest.fixture(scope="session")
-def generate(pipeline: "ScribblePipeline") -> Callable[..., "GeneratedPicture"]:
-    """One request by its tensors' names; few steps, because these tests look at behaviour, not at beauty."""
-    from diffusion_engine.intake import read_request
-    from diffusion_engine.pipeline import Interruption
+def networks(pipeline: Any) -> "Networks":
+    from diffusion_engine.networks import Networks
 
-    def run(interruption: "Interruption | None" = None, **values: Any) -> "GeneratedPicture":
-        row = {
-            "prompt": b"a red circle on a blue background",
-            "image": as_file(circle()),
-            "conditioning_scale": 1.0,
-            "seed": 1,
-            "num_inference_steps": 4,
-            "output_format": b"png",
-            **values,
-        }
-        prepared = pipeline.prepare(read_request(row, pipeline.capabilities))
-        return pipeline.generate(prepared, interruption or Interruption(deadline=None, is_cancelled=lambda: False))
+    return Networks.of_pipeline(pipeline)
+
+
+@pytest.fixture(scope="session")
+def stock(pipeline: Any, capabilities: Capabilities) -> "StockPipeline":
+    from stock import StockPipeline
+
+    return StockPipeline(pipeline, capabilities)
+
+
+@pytest.fixture(scope="session")
+def make_engine(networks: "Networks", capabilities: Capabilities) -> Callable[..., "Engine"]:
+    """An engine that is not started; `networks` and everything that `Engine` takes may be replaced."""
+    from diffusion_engine.engine import Engine
+    from diffusion_engine.row_limits import RowLimits
+
+    def make(
+        *, max_rows: int = 8, networks: "Networks" = networks, capabilities: Capabilities = capabilities, **options: Any
+    ) -> "Engine":
+        return Engine(networks, capabilities, RowLimits({}, default=max_rows), **options)
+
+    return make
+
+
+@pytest.fixture
+def make_driver(make_engine: Callable[..., "Engine"]) -> Iterator[Callable[..., "Driver"]]:
+    """An engine whose steps the test makes itself."""
+    from listening import Driver
+
+    with ExitStack() as stack:
+
+        def make(**options: Any) -> "Driver":
+            driver = Driver(make_engine(**options))
+            stack.callback(driver.stop)
+            return driver
+
+        yield make
+
+
+@pytest.fixture
+def driver(make_driver: Callable[..., "Driver"]) -> "Driver":
+    return make_driver()
+
+
+@pytest.fixture(scope="session")
+def running_engine(make_engine: Callable[..., "Engine"]) -> Iterator["Engine"]:
+    engine = make_engine(max_rows=8)
+    engine.start()
+    yield engine
+    engine.stop()
+
+
+@pytest.fixture(scope="session")
+def generate(running_engine: "Engine") -> Callable[..., "GeneratedPicture"]:
+    """One request by its tensors' names, waited for."""
+    from listening import visit
+
+    def run(**values: Any) -> "GeneratedPicture":
+        return visit(running_engine, **values).picture()
 
     return run

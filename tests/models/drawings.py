@@ -1,14 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Drawings to send, and where the model and the scribble files are."""
+"""Drawings to send, and where the models and the scribble files are."""
 
 import io
 import json
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 from PIL import Image, ImageDraw
 
-MODEL_FOLDER = Path(__file__).parents[2] / "models" / "sdxl_scribble_controlnet"
+MODELS = Path(__file__).parents[2] / "models"
+FACADE_FOLDER = MODELS / "sdxl_scribble_controlnet"
+MODEL_FOLDER = MODELS / "sdxl_scribble_controlnet_stream"
 VERSION_FOLDER = MODEL_FOLDER / "1"
 CHECKPOINT = VERSION_FOLDER / "demo_checkpoint"
 EXAMPLES = Path(__file__).parents[2] / "demo" / "examples"
@@ -30,6 +35,29 @@ def circle(
     box = (left + side * 0.2, top + side * 0.2, left + side * 0.8, top + side * 0.8)
     ImageDraw.Draw(picture).ellipse(box, outline=ink, width=pen)
     return picture
+
+
+@cache
+def circle_file() -> bytes:
+    return as_file(circle())
+
+
+def row(**values: Any) -> dict[str, Any]:
+    """One request by its tensors' names; few steps, because these tests look at behaviour, not at beauty."""
+    return {
+        "prompt": b"a red circle on a blue background",
+        "image": circle_file(),
+        "conditioning_scale": 1.0,
+        "seed": 1,
+        "num_inference_steps": 4,
+        "output_format": b"png",
+        **values,
+    }
+
+
+def pixels_of(file: bytes) -> npt.NDArray[Any]:
+    """A picture file as (H, W, 3), in numbers that can be subtracted."""
+    return np.asarray(Image.open(io.BytesIO(file)).convert("RGB")).astype(np.int16)
 
 
 def scribble_files() -> list[dict[str, Any]]:

@@ -22,6 +22,16 @@ def test_an_environment_variable_wins_over_the_model_config() -> None:
     assert (config.checkpoint, config.dtype, config.max_pixels) == ("some/model", "float16", 5000)
 
 
+def test_rows_are_measured_unless_a_number_is_set() -> None:
+    assert read().max_rows is read({"max_rows": "auto"}).max_rows is None
+    assert read({"max_rows": "6"}).max_rows == 6
+
+
+def test_the_policy_is_first_come_unless_set() -> None:
+    assert read().policy == "first_come"
+    assert read(SDXL_POLICY="shortest_remaining").policy == "shortest_remaining"
+
+
 def test_an_empty_environment_variable_changes_nothing() -> None:
     assert read({"checkpoint": "some/model"}, SDXL_CHECKPOINT="").checkpoint == "some/model"
 
@@ -42,7 +52,9 @@ def test_a_missing_folder_is_said_when_the_model_loads(name: str) -> None:
     [
         ({"dtype": "int8"}, "dtype must be"),
         ({"max_pixels": "many"}, "whole number"),
-        ({"max_waiting": "0"}, "at least"),
+        ({"max_requests": "0"}, "max_requests must be at least"),
+        ({"max_rows": "few"}, "max_rows must be a whole number"),
+        ({"policy": "loudest_first"}, "policy must be one of first_come, shortest_remaining"),
     ],
 )
 def test_a_wrong_setting_is_said_when_the_model_loads(parameters: dict[str, str], message: str) -> None:

@@ -36,9 +36,10 @@ def test_a_request_cannot_be_changed() -> None:
         request.seed = 3  # type: ignore[misc]
 
 
-def test_what_reads_a_request_imports_neither_torch_nor_the_web() -> None:
+def test_what_reads_and_chooses_requests_imports_neither_torch_nor_the_web() -> None:
     code = (
-        "import sys, diffusion_engine.intake, diffusion_engine.scribble, diffusion_engine.config;"
+        "import sys, diffusion_engine.intake, diffusion_engine.reception, diffusion_engine.config;"
+        "import diffusion_engine.batcher, diffusion_engine.row_limits, diffusion_engine.metrics;"
         "unwanted = {'torch', 'diffusers', 'fastapi', 'triton_python_backend_utils'};"
         "sys.exit(bool(unwanted & sys.modules.keys()))"
     )

@@ -38,11 +38,9 @@ def test_the_biggest_seed_is_kept(capabilities: Capabilities) -> None:
     assert read(capabilities, seed=2**63 - 1).seed == 2**63 - 1
 
 
-@pytest.mark.parametrize("name", ["prompt", "image", "conditioning_scale"])
-def test_a_missing_tensor_is_named(capabilities: Capabilities, name: str) -> None:
-    with pytest.raises(RequestError) as refusal:
-        read(capabilities, **{name: None})
-    assert (refusal.value.code, refusal.value.field) == ("missing_input", name)
+def test_everything_may_be_left_out(capabilities: Capabilities) -> None:
+    request = read_request({}, capabilities)
+    assert (request.prompt, request.image, request.conditioning_scale) == ("", None, 1.0)
 
 
 @pytest.mark.parametrize(

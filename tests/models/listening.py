@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A listener that keeps what it is told, and an engine whose steps a test makes itself."""
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy.typing as npt
+from diffusion_engine.engine import Engine
+from diffusion_engine.generation import GeneratedPicture, Generation
+from diffusion_engine.intake import read_request
+from diffusion_engine.request import RequestError
+from drawings import pixels_of, row
+
+PATIENCE_S = 120.0
+
+
+class Recorder:
+    """Keeps everything in order."""
+
+    def __init__(self) -> None:
+        self.told: list[tuple[int, int, bytes | None]] = []
+        self.finals: list[GeneratedPicture | RequestError] = []
+        self._has_ended = threading.Event()
+
+    def progress(self, step: int, num_steps: int, preview: bytes | None) -> None:
+        assert not self.finals
+        self.told.append((step, num_steps, preview))
+
+    def completed(self, picture: GeneratedPicture) -> None:
+        self.finals.append(picture)
+        self._has_ended.set()
+
+    def failed(self, error: RequestError) -> None:
+        self.finals.append(error)
+        self._has_ended.set()
+
+    @property
+    def steps(self) -> list[int]:
+        return [step for step, _, _ in self.told]
+
+    @property
+    def previews(self) -> dict[int, bytes]:
+        return {step: preview for step, _, preview in self.told if preview is not None}
+
+    def final(self) -> GeneratedPicture | RequestError:
+        """The end of it, once it is told; that it was told only once is the caller's to check when all is over."""
+        assert self._has_ended.wait(PATIENCE_S), "the listener was told no end"
+        return self.finals[0]
+
+    def picture(self) -> GeneratedPicture:
+        final = self.final()
+        if isinstance(final, RequestError):
+            raise final
+        return final
+
+    def error(self) -> RequestError:
+        final = self.final()
+        assert isinstance(final, RequestError)
+        return final
+
+
+@dataclass(frozen=True, slots=True)
+class Visit:
+    """A request inside an engine, and what its listener was told."""
+
+    generation: Generation
+    recorder: Recorder
+
+    def picture(self) -> GeneratedPicture:
+        return self.recorder.picture()
+
+    def pixels(self) -> npt.NDArray[Any]:
+        return pixels_of(self.picture().content)
+
+    def error(self) -> RequestError:
+        return self.recorder.error()
+
+
+def visit(engine: Engine, recorder: Recorder | None = None, *, preview_every: int = 0, **values: Any) -> Visit:
+    """Submit a request by its tensors' names."""
+    recorder = recorder or Recorder()
+    request = read_request(row(**values), engine.capabilities)
+    return Visit(engine.submit(request, recorder, preview_every=preview_every), recorder)
+
+
+class Driver:
+    """An engine without its thread: `join` lets a request in, `step` makes one pass."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self.passes: list[list[Generation]] = []
+        self._predict: Callable[..., Any] = engine.denoiser.predict
+        engine.denoiser.predict = self._noted  # type: ignore[method-assign]
+        engine.announcer.start()
+
+    def join(self, recorder: Recorder | None = None, *, preview_every: int = 0, **values: Any) -> Visit:
+        joined = visit(self.engine, recorder, preview_every=preview_every, **values)
+        self.engine._take_in()  # waits until its scribble is read
+        return joined
+
+    def step(self) -> bool:
+        return self.engine.step()
+
+    def finish(self) -> None:
+        """Step until nobody is left."""
+        while self.engine.step():
+            pass
+
+    def stop(self) -> None:
+        self.engine._readers.shutdown()
+        self.engine.announcer.stop()
+
+    def _noted(self, generations: list[Generation]) -> Any:
+        self.passes.append(list(generations))
+        return self._predict(generations)

@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The oracle: one request at a time through diffusers' own pipeline, which knows nothing of the engine's networks."""
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from diffusers import StableDiffusionXLControlNetPipeline
+from diffusion_engine.capabilities import Capabilities
+from diffusion_engine.generation import Generation
+from diffusion_engine.intake import read_request
+from diffusion_engine.noise_scheduler import make_noise_scheduler
+from diffusion_engine.reception import receive
+from diffusion_engine.silence import Silence
+from drawings import row
+from PIL import Image
+
+
+class StockPipeline:
+    """Shares weights and intake with the engine; everything between scribble and picture is diffusers' own."""
+
+    def __init__(self, pipeline: Any, capabilities: Capabilities) -> None:
+        self._pipeline = pipeline
+        self._capabilities = capabilities
+
+    def pixels(self, **values: Any) -> npt.NDArray[Any]:
+        """The picture, (H, W, 3), of a request by its tensors' names."""
+        request = read_request(row(**values), self._capabilities)
+        generation = Generation(request=request, listener=Silence(), arrived=0.0)
+        receive(generation, self._capabilities, max_pixels=50_000_000)
+        width, height = generation.key
+        has_scribble = generation.control_image is not None
+        images = self._with_scheduler(request.scheduler)(
+            prompt=request.prompt,
+            # None, not "": only then the pipeline uses the zeros that SDXL was trained with.
+            negative_prompt=request.negative_prompt or None,
+            image=generation.control_image if has_scribble else Image.new("RGB", (width, height)),
+            width=width,
+            height=height,
+            num_inference_steps=request.num_inference_steps,
+            guidance_scale=request.guidance_scale,
+            # The pipeline swallows unknown names silently: this one, not `conditioning_scale`, has an effect.
+            controlnet_conditioning_scale=request.conditioning_scale if has_scribble else 0.0,
+            control_guidance_start=request.control_guidance_start,
+            control_guidance_end=request.control_guidance_end,
+            generator=torch.Generator("cpu").manual_seed(request.seed),
+            output_type="pt",
+        ).images
+        pixels = (images[0].float().clamp(0, 1) * 255).round().to(torch.uint8)  # (3, H, W)
+        return pixels.permute(1, 2, 0).numpy().astype(np.int16)
+
+    def _with_scheduler(self, name: str) -> Any:
+        pipeline = StableDiffusionXLControlNetPipeline(
+            **{**self._pipeline.components, "scheduler": make_noise_scheduler(name, self._pipeline.scheduler.config)},
+            force_zeros_for_empty_prompt=self._pipeline.config.force_zeros_for_empty_prompt,
+            add_watermarker=False,
+        )
+        pipeline.set_progress_bar_config(disable=True)
+        return pipeline
