@@ -4,6 +4,7 @@
 import hashlib
 import json
 import logging
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -89,14 +90,23 @@ def _measured(key: BatchKey, measure: Measure) -> dict[int, float]:
 
 
 def _read(file: Path | None) -> dict[str, dict[int, float]]:
-    if file is None or not file.is_file():
+    if file is None:
         return {}
     try:
         content = json.loads(file.read_text())
-        return {name: {int(rows): float(seconds) for rows, seconds in each.items()} for name, each in content.items()}
-    except (OSError, ValueError, AttributeError):
-        logger.warning("%s cannot be read; the profile is measured anew", file)
+        times = {name: {int(rows): float(seconds) for rows, seconds in each.items()} for name, each in content.items()}
+        if all(each and all(_is_plausible(*one) for one in each.items()) for each in times.values()):
+            return times
+    except FileNotFoundError:
         return {}
+    except (OSError, ValueError, AttributeError, TypeError):
+        pass
+    logger.warning("%s cannot be read; the profile is measured anew", file)
+    return {}
+
+
+def _is_plausible(num_rows: int, seconds: float) -> bool:
+    return num_rows > 0 and 0 < seconds < math.inf
 
 
 def _write(file: Path | None, times: Mapping[str, Times]) -> None:
