@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A listener that keeps what it is told, and an engine whose steps a test makes itself."""
 
+import base64
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -72,7 +73,8 @@ class Visit:
         return self.recorder.picture()
 
     def pixels(self) -> npt.NDArray[Any]:
-        return pixels_of(self.picture().content)
+        content = self.picture().content
+        return pixels_of(base64.b64decode(content) if self.generation.answer_as_text else content)
 
     def error(self) -> RequestError:
         return self.recorder.error()

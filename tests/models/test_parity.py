@@ -1,0 +1,241 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The engine's pictures are diffusers' own: alone, and in company that changes with every step. CPU, fp32.
+
+The stock pipeline is the oracle. At most 1/255 may differ in any pixel: where a value lies on the border between two
+integers, another row count in a pass may tip it.
+"""
+
+import random
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+from diffusers import StableDiffusionXLControlNetPipeline, UNet2DConditionModel
+from diffusion_engine.batcher import Policy
+from diffusion_engine.capabilities import SCHEDULERS, Capabilities
+from diffusion_engine.networks import Networks
+from drawings import SCRIBBLES
+from listening import Driver, Visit
+from stock import StockPipeline
+
+Pixels = npt.NDArray[Any]
+MakeDriver = Callable[..., Driver]
+
+MOST = 1  # of 255, in any pixel
+
+# The smallest size, so that all of this takes seconds; four others below.
+BASE = {"width": 96, "height": 96, "num_inference_steps": 4}
+CASES: dict[str, dict[str, Any]] = {
+    **{f"{name}, guided": {"scheduler": name.encode()} for name in SCHEDULERS},
+    **{f"{name}, unguided": {"scheduler": name.encode(), "guidance_scale": 1.0, "seed": 2} for name in SCHEDULERS},
+    **{
+        f"{name}, window 0.3 to 1": {
+            "scheduler": name.encode(),
+            "num_inference_steps": 6,
+            "control_guidance_start": 0.3,
+            "seed": 3,
+        }
+        for name in SCHEDULERS
+    },
+    "guidance 0": {"guidance_scale": 0.0, "seed": 4},
+    "guidance 1.5": {"guidance_scale": 1.5},
+    "guidance 7.5": {"guidance_scale": 7.5},
+    "window 0 to 0.6": {"control_guidance_end": 0.6, "num_inference_steps": 5},
+    "window 0.3 to 0.6": {"control_guidance_start": 0.3, "control_guidance_end": 0.6, "num_inference_steps": 6},
+    "a window between two steps": {"control_guidance_start": 0.4, "control_guidance_end": 0.45},
+    "scale 0": {"conditioning_scale": 0.0},
+    "scale 0.5": {"conditioning_scale": 0.5},
+    "scale 1.3": {"conditioning_scale": 1.3},
+    "scale 2, unguided": {"conditioning_scale": 2.0, "guidance_scale": 1.0},
+    "1 step": {"num_inference_steps": 1},
+    "2 steps, dpmpp": {"num_inference_steps": 2, "scheduler": b"dpmpp_2m_karras"},
+    "3 steps": {"num_inference_steps": 3, "seed": 2**63 - 1},
+    "negative prompt": {"negative_prompt": b"blue background"},
+    "negative prompt, unguided": {"negative_prompt": b"blue background", "guidance_scale": 1.0, "seed": 5},
+    "empty prompt": {"prompt": b""},
+    "another prompt": {"prompt": b"a yellow star on a green background", "seed": 6},
+    "a prompt that is cut": {"prompt": b"a purple heart on a white background, " * 20, "seed": 7},
+    "no scribble": {"image": None, "seed": 8},
+    "no scribble, ancestral, unguided": {
+        "image": None,
+        "scheduler": b"euler_ancestral",
+        "guidance_scale": 1.0,
+        "seed": 9,
+    },
+    "an empty scribble": {"image": (SCRIBBLES / "empty-canvas.png").read_bytes(), "seed": 10},
+    "128x128": {"width": 128, "height": 128},
+    "160x96": {"width": 160, "height": 96},
+    "96x160, ancestral": {"width": 96, "height": 160, "scheduler": b"euler_ancestral"},
+    "192x128, dpmpp": {"width": 192, "height": 128, "num_inference_steps": 3, "scheduler": b"dpmpp_2m_karras"},
+    "much at once": {
+        "prompt": b"an orange fish on a blue background",
+        "negative_prompt": b"red",
+        "image": (SCRIBBLES / "thick-marker.png").read_bytes(),
+        "scheduler": b"euler_ancestral",
+        "guidance_scale": 6.5,
+        "conditioning_scale": 0.7,
+        "control_guidance_start": 0.2,
+        "control_guidance_end": 0.9,
+        "num_inference_steps": 7,
+        "seed": 11,
+    },
+}
+
+
+def values_of(name: str) -> dict[str, Any]:
+    return {**BASE, **CASES[name]}
+
+
+@pytest.fixture(scope="module")
+def stock_pixels(stock: StockPipeline) -> Callable[[str], Pixels]:
+    """The stock pipeline's picture of a case, made once."""
+    made: dict[str, Pixels] = {}
+
+    def pixels(name: str) -> Pixels:
+        if name not in made:
+            made[name] = stock.pixels(**values_of(name))
+        return made[name]
+
+    return pixels
+
+
+@pytest.fixture(scope="module")
+def measured(record_testsuite_property: Callable[[str, object], None]) -> Iterator[list[int]]:
+    """The largest difference of every picture; of all of them, `pytest --junitxml` keeps the largest."""
+    differences: list[int] = []
+    yield differences
+    record_testsuite_property("largest_difference_to_stock_of_255", max(differences, default=0))
+    record_testsuite_property("pictures_compared_to_stock", len(differences))
+    record_testsuite_property("pictures_identical_to_stock", differences.count(0))
+
+
+def largest_difference(one: Pixels, other: Pixels) -> int:
+    assert one.shape == other.shape
+    return int(np.abs(one - other).max())
+
+
+@pytest.fixture(scope="module")
+def lone_driver(make_engine: Callable[..., Any]) -> Iterator[Driver]:
+    driver = Driver(make_engine())
+    yield driver
+    driver.stop()
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_alone_the_picture_is_the_stock_pipelines(
+    lone_driver: Driver,
+    stock_pixels: Callable[[str], Pixels],
+    name: str,
+    measured: list[int],
+) -> None:
+    visit = joined(lone_driver, name)
+    lone_driver.finish()
+    difference = largest_difference(visit.pixels(), stock_pixels(name))
+    measured.append(difference)
+    assert difference <= MOST
+
+
+def test_the_cases_are_all_different_pictures(stock_pixels: Callable[[str], Pixels]) -> None:
+    pictures = {name: stock_pixels(name).tobytes() for name in CASES}
+    # Shut between two steps, the window is as good as a scale of 0.
+    assert pictures.pop("a window between two steps") == pictures["scale 0"]
+    assert len(set(pictures.values())) == len(pictures)
+
+
+def joined(driver: Driver, name: str, **values: Any) -> Visit:
+    """With previews, which must not touch the picture."""
+    return driver.join(preview_every=2, **{**values_of(name), **values})
+
+
+@pytest.mark.parametrize(
+    ("seed", "options"),
+    [
+        (1, {"max_rows": 16}),
+        (2, {"max_rows": 5}),
+        (3, {"max_rows": 7, "policy": Policy.SHORTEST_REMAINING}),
+    ],
+    ids=["16 rows", "5 rows", "7 rows, shortest first"],
+)
+def test_in_company_that_changes_with_every_step_the_picture_is_the_same(
+    make_driver: MakeDriver,
+    stock_pixels: Callable[[str], Pixels],
+    seed: int,
+    options: dict[str, Any],
+    measured: list[int],
+) -> None:
+    choose = random.Random(seed)  # noqa: S311
+    driver = make_driver(**options)
+    waiting = choose.sample(list(CASES), len(CASES))
+    visits: dict[str, Visit] = {}
+    leavers: list[Visit] = []
+    while waiting or driver.step():
+        for _ in range(min(len(waiting), choose.choice((0, 1, 1, 2, 3)))):
+            name = waiting.pop()
+            visits[name] = joined(driver, name)
+        if waiting and choose.random() < 0.4:  # somebody who will not stay
+            leavers.append(joined(driver, choose.choice(list(CASES)), seed=99, num_inference_steps=20))
+        if leavers and choose.random() < 0.6:
+            choose.choice(leavers).generation.cancel()
+        if waiting:
+            driver.step()
+        else:
+            for leaver in leavers:
+                leaver.generation.cancel()
+    assert all(leaver.error().code == "cancelled" for leaver in leavers)
+    companies = {tuple(id(each) for each in generations) for generations in driver.passes if len(generations) > 1}
+    assert len(companies) > 10
+
+    differences = {name: largest_difference(visit.pixels(), stock_pixels(name)) for name, visit in visits.items()}
+    measured += differences.values()
+    assert {name: difference for name, difference in differences.items() if difference > MOST} == {}
+
+
+def test_padding_to_a_compiled_row_count_does_not_show(
+    make_driver: MakeDriver, networks: Networks, stock_pixels: Callable[[str], Pixels]
+) -> None:
+    rows: list[int] = []
+
+    class Noting:
+        def __getattr__(self, name: str) -> Any:
+            return getattr(networks.unet, name)
+
+        def __call__(self, latents: torch.Tensor, *arguments: Any, **options: Any) -> Any:
+            rows.append(len(latents))
+            return networks.unet(latents, *arguments, **options)
+
+    driver = make_driver(networks=replace(networks, unet=Noting(), row_buckets=(4, 8)))
+    names = ["guidance 7.5", "euler, unguided", "window 0 to 0.6", "scale 1.3"]  # 7 rows, then fewer
+    visits = {name: joined(driver, name) for name in names}
+    driver.finish()
+    assert set(rows) == {4, 8}
+    for name, visit in visits.items():
+        assert largest_difference(visit.pixels(), stock_pixels(name)) <= MOST
+
+
+def test_a_unet_that_takes_the_guidance_scale_as_an_input_gets_it(
+    pipeline: Any, capabilities: Capabilities, make_driver: MakeDriver
+) -> None:
+    """As latent consistency models do. No such checkpoint is here: the demo's weights, and a random projection."""
+    torch.manual_seed(0)
+    unet = UNet2DConditionModel.from_config({**pipeline.unet.config, "time_cond_proj_dim": 64})
+    missing, unexpected = unet.load_state_dict(pipeline.unet.state_dict(), strict=False)
+    assert missing == ["time_embedding.cond_proj.weight"]
+    assert unexpected == []
+    taught = StableDiffusionXLControlNetPipeline(**{**pipeline.components, "unet": unet.eval()}, add_watermarker=False)
+    taught.set_progress_bar_config(disable=True)
+    taught.register_to_config(force_zeros_for_empty_prompt=pipeline.config.force_zeros_for_empty_prompt)
+
+    driver = make_driver(networks=Networks.of_pipeline(taught))
+    stock = StockPipeline(taught, capabilities)
+    values = [{**BASE, "scheduler": b"lcm", "guidance_scale": scale} for scale in (1.0, 4.0, 8.0)]
+    visits = [driver.join(**each) for each in values]
+    driver.finish()
+    pictures = [visit.pixels() for visit in visits]
+    assert all(visit.generation.num_rows == 1 for visit in visits)
+    assert largest_difference(pictures[0], pictures[2]) > 8
+    for each, picture in zip(values, pictures, strict=True):
+        assert largest_difference(picture, stock.pixels(**each)) <= MOST
