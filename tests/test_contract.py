@@ -75,7 +75,6 @@ def test_every_mismatch_is_listed_at_once() -> None:
         "`Wrong.steps` is declared as float, but the tensor is TYPE_INT32",
         "`Wrong.weights` is a single value, but the tensor has dims [-1, 3]",
         "`Wrong.tile` is declared as str, but the tensor is TYPE_BOOL",
-        "`Wrong.tile` is declared as str, but the tensor is TYPE_BOOL",
         "`WrongAnswer.seed` is declared as str, but the tensor is TYPE_INT64",
     ]
 
