@@ -18,6 +18,8 @@ logger = logging.getLogger(__name__)
 
 # Proxies close a connection on which nothing comes, often after 60 s.
 PING_INTERVAL_S = 15.0
+# A caller that is connected but takes nothing for so long has left, in effect; its work and place go to others.
+STALLED_S = 60.0
 
 _HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no", "Vary": "Accept"}
 
@@ -57,6 +59,8 @@ class EventsResponse(EventSourceResponse):
                 await line.write(_encode(first))
                 async for event in events:
                     await line.write(_encode(event))
+            except CallerLeftError:
+                raise
             except FastAPITritonError as error:
                 await line.write(_encode(Event("error", problems.body(error).decode())))
             finally:
@@ -73,8 +77,18 @@ class _Line:
         self._turn = asyncio.Lock()
 
     async def send(self, message: Message) -> None:
+        """Send it, when the caller has taken what came before.
+
+        Raises:
+            CallerLeftError: it takes nothing any more.
+        """
         async with self._turn:
-            await self._send(message)
+            try:
+                async with asyncio.timeout(STALLED_S):
+                    await self._send(message)
+            except TimeoutError:
+                logger.info("the caller has taken nothing for %g s; its work is stopped", STALLED_S)
+                raise CallerLeftError("The caller stopped reading.") from None
             self._last_sent = self._loop.time()
 
     async def write(self, data: bytes) -> None:
@@ -85,7 +99,8 @@ class _Line:
         while True:
             silence_s = self._loop.time() - self._last_sent
             if silence_s >= PING_INTERVAL_S:
-                await self.write(KEEPALIVE_COMMENT)
+                with suppress(CallerLeftError):  # the next event meets it as well
+                    await self.write(KEEPALIVE_COMMENT)
             else:
                 await asyncio.sleep(PING_INTERVAL_S - silence_s)
 
