@@ -48,7 +48,13 @@ def config_of_file(path: Path) -> ModelConfig:
             for each in entries
         )
 
-    return ModelConfig(parsed.name, parsed.max_batch_size, tensors(parsed.input), tensors(parsed.output))
+    return ModelConfig(
+        parsed.name,
+        parsed.max_batch_size,
+        tensors(parsed.input),
+        tensors(parsed.output),
+        decoupled=parsed.model_transaction_policy.decoupled,
+    )
 
 
 def text(tensors: Tensors, name: str) -> str:

@@ -13,9 +13,10 @@ PACKAGE = ROOT / "src" / "fastapi_triton"
 FLOORS = (
     ("errors", "settings", "machine", "guard", "bundle", "datatypes"),
     ("model_config", "middleware"),
-    ("triton", "admission", "images", "negotiate", "embedded", "logs"),
+    ("triton", "admission", "images", "negotiate", "embedded", "logs", "disconnects"),
     ("contract", "tensors", "problems"),
-    ("bodies",),
+    ("bodies", "answers", "declaration", "events"),
+    ("twin",),
     ("endpoints",),
     ("openapi", "health"),
     ("app",),

@@ -3,10 +3,11 @@
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from enum import Enum
 from typing import Any
 
 from fastapi import FastAPI
-from fastapi.responses import RedirectResponse
+from fastapi.responses import JSONResponse, RedirectResponse
 from pydantic import BaseModel
 from starlette.middleware import Middleware
 from starlette.requests import Request
@@ -74,6 +75,7 @@ class TritonFrontend(FastAPI):
         model: str,
         request: type[BaseModel],
         response: type[BaseModel],
+        stream_model: str | None = None,
         name: str | None = None,
         summary: str | None = None,
         tags: list[str] | None = None,
@@ -82,8 +84,15 @@ class TritonFrontend(FastAPI):
 
         The declaration is held against the model's config as soon as Triton has it loaded; until it fits, the endpoint
         answers 503 and `/health/ready` says why.
+
+        `stream_model` names the model's decoupled twin. With it every request goes to the twin, callers may ask for
+        events (`Accept: text/event-stream`), one who leaves stops the work, and `GET path/describe` says what the
+        model can do. A request field that only the twin takes is fine, `preview_every` above all: how many steps
+        apart previews come, 2 where a caller of events does not say.
         """
-        endpoint = InferEndpoint(path, model=model, request=request, response=response, services=self.services)
+        endpoint = InferEndpoint(
+            path, model=model, stream_model=stream_model, request=request, response=response, services=self.services
+        )
 
         async def serve(request: Request) -> Response:
             return await endpoint(request)
@@ -100,7 +109,24 @@ class TritonFrontend(FastAPI):
             response_model=None,
             openapi_extra=openapi.operation(endpoint),
         )
+        if stream_model:
+            self._add_describe(endpoint, name=name or model, tags=list(tags or [model]))
         return endpoint
+
+    def _add_describe(self, endpoint: InferEndpoint, *, name: str, tags: list[str | Enum]) -> None:
+        async def describe() -> Response:
+            return JSONResponse(await endpoint.describe())
+
+        self.add_api_route(
+            f"{endpoint.path}/describe",
+            describe,
+            methods=["GET"],
+            name=f"describe_{name}",
+            summary="Sizes, defaults and limits of the model",
+            tags=tags,
+            response_model=None,
+            openapi_extra=openapi.describe_operation(),
+        )
 
     def openapi(self) -> dict[str, Any]:
         """The OpenAPI document, with the schemas of the declared endpoints."""

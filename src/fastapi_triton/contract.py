@@ -3,13 +3,14 @@
 
 import difflib
 import types
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel
 
 from fastapi_triton.datatypes import Kind
 from fastapi_triton.model_config import ModelConfig, TensorConfig
+from fastapi_triton.triton.generate import UNSTREAMABLE
 
 # Which Python types a datatype's values may be declared as.
 _PYTHON_TYPES: dict[Kind, tuple[type, ...]] = {
@@ -20,12 +21,50 @@ _PYTHON_TYPES: dict[Kind, tuple[type, ...]] = {
 }
 
 
-def mismatches(request: type[BaseModel], response: type[BaseModel], config: ModelConfig) -> list[str]:
-    """Hold a declaration against the config. An empty list means that it fits."""
+# The output by which a streaming twin says what each of its responses is.
+EVENT_OUTPUT = "event"
+
+
+def mismatches(
+    request: type[BaseModel], response: type[BaseModel], config: ModelConfig, twin: ModelConfig | None = None
+) -> list[str]:
+    """Hold a declaration against the model's config and its streaming twin's. An empty list means that it fits.
+
+    A request field that only the twin takes is fine.
+    """
     problems: list[str] = []
     if config.decoupled:
         problems.append(f"the model {config.name} is decoupled, so it cannot answer a single request")
-    problems += _unknown(request, config.inputs, "input", config.name)
+    problems += _field_mismatches(request, response, config, also_known=twin.inputs if twin else ())
+    if twin is not None:
+        problems += _twin_mismatches(twin)
+        problems += _field_mismatches(request, response, twin)
+    return list(dict.fromkeys(problems))
+
+
+def _twin_mismatches(twin: ModelConfig) -> list[str]:
+    """What makes a model unfit to be a streaming twin, whatever is declared."""
+    problems = []
+    if not twin.decoupled:
+        problems.append(f"the model {twin.name} is not decoupled, so it cannot be the stream model")
+    if twin.is_batched:
+        problems.append(f"the stream model {twin.name} must have max_batch_size 0")
+    event = twin.output(EVENT_OUTPUT)
+    if event is None or event.datatype.kind != "bytes":
+        problems.append(f"the stream model {twin.name} must have an output `{EVENT_OUTPUT}` of TYPE_STRING")
+    problems += [
+        f"the stream model's `{tensor.name}` is {tensor.datatype.config} with dims {list(tensor.dims)}: "
+        "a stream carries one dimension at most, and no FP16 or BF16"
+        for tensor in (*twin.inputs, *twin.outputs)
+        if tensor.datatype.wire in UNSTREAMABLE or len(tensor.dims) > 1
+    ]
+    return problems
+
+
+def _field_mismatches(
+    request: type[BaseModel], response: type[BaseModel], config: ModelConfig, also_known: Sequence[TensorConfig] = ()
+) -> list[str]:
+    problems = _unknown(request, (*config.inputs, *also_known), "input", config.name)
     problems += _unknown(response, config.outputs, "output", config.name)
     for tensor in config.inputs:
         field = request.model_fields.get(tensor.name)

@@ -9,6 +9,7 @@ FastAPITritonError            500 internal_error
 ├── TooLargeError             413 too_large
 ├── UnsupportedMediaError     415 unsupported_media_type
 ├── InvalidRequestError       422 invalid_request
+├── CallerLeftError           499 caller_left
 ├── InferenceError            502 inference_failed
 ├── OverloadedError           503 overloaded
 ├── TritonUnavailableError    503 triton_unavailable
@@ -99,6 +100,13 @@ class InvalidRequestError(FastAPITritonError):
 
     status = 422
     default_code = "invalid_request"
+
+
+class CallerLeftError(FastAPITritonError):
+    """The caller closed its connection before the answer. It is logged; nothing is sent."""
+
+    status = 499
+    default_code = "caller_left"
 
 
 class InferenceError(FastAPITritonError):

@@ -38,7 +38,10 @@ def router(endpoints: Sequence[InferEndpoint]) -> APIRouter:
 
 
 async def _state(endpoint: InferEndpoint) -> dict[str, Any]:
-    state: dict[str, Any] = {"path": endpoint.path, "model": endpoint.model, "ready": True}
+    state: dict[str, Any] = {"path": endpoint.path, "model": endpoint.model}
+    if endpoint.stream_model:
+        state["stream_model"] = endpoint.stream_model
+    state["ready"] = True
     try:
         await endpoint.require_ready()
     except FastAPITritonError as error:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from fastapi_triton.errors import NotAcceptableError
 
 JSON = "application/json"
+EVENTS = "text/event-stream"
 PICTURES = ("image/webp", "image/png", "image/jpeg")
 # What a model's `output_format` calls them.
 FORMAT_NAMES = {"image/webp": "webp", "image/png": "png", "image/jpeg": "jpeg"}

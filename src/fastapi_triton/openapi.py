@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """What `/openapi.json` says of a declared endpoint: its bodies in every form, and its errors."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from fastapi_triton import bodies, images, problems
+from fastapi_triton import bodies, images, negotiate, problems
 from fastapi_triton.endpoints import InferEndpoint
 
 _REF = "#/components/schemas/{model}"
@@ -30,17 +30,51 @@ def operation(endpoint: InferEndpoint) -> dict[str, Any]:
         bodies.JSON: {"schema": {"$ref": _REF.format(model=request.__name__)}},
         bodies.FORM: {"schema": _form_schema(request)},
     }
-    answer: dict[str, Any] = {
-        media: {"schema": {"type": "string", "format": "binary"}} for media in endpoint.offers[1:]
-    }
-    answer[endpoint.offers[0]] = {"schema": {"$ref": _REF.format(model=endpoint.response_model.__name__)}}
-    responses: dict[str, Any] = {"200": {"description": "The model's answer", "content": answer}}
-    for status, meaning in _ERRORS.items():
-        responses[str(status)] = {
-            "description": meaning,
-            "content": {problems.MEDIA_TYPE: {"schema": {"$ref": _REF.format(model="Problem")}}},
-        }
+    schema = {"$ref": _REF.format(model=endpoint.response_model.__name__)}
+    answer: dict[str, Any] = {negotiate.JSON: {"schema": schema}}
+    for media_type in endpoint.offers[1:]:
+        is_picture = media_type in negotiate.PICTURES
+        answer[media_type] = {"schema": {"type": "string", "format": "binary"}} if is_picture else _events(schema)
+    responses = {"200": {"description": "The model's answer", "content": answer}, **_errors(_ERRORS)}
     return {"requestBody": {"required": True, "content": content}, "responses": responses}
+
+
+def describe_operation() -> dict[str, Any]:
+    """The operation object of `GET …/describe`."""
+    answer = {negotiate.JSON: {"schema": {"type": "object", "additionalProperties": True}}}
+    errors = {404: "The model does not describe itself"} | {status: _ERRORS[status] for status in (502, 503, 504)}
+    return {"responses": {"200": {"description": "What the model says", "content": answer}, **_errors(errors)}}
+
+
+def _errors(meanings: Mapping[int, str]) -> dict[str, Any]:
+    problem = {problems.MEDIA_TYPE: {"schema": {"$ref": _REF.format(model="Problem")}}}
+    return {str(status): {"description": meaning, "content": problem} for status, meaning in meanings.items()}
+
+
+def _events(completed: dict[str, Any]) -> dict[str, Any]:
+    """The media type object of the events; `x-events` says what the `data` of each holds, which OpenAPI 3.1 cannot."""
+    progress = {
+        "type": "object",
+        "properties": {
+            "step": {"type": "integer"},
+            "num_steps": {"type": "integer"},
+            "preview": {"type": "string", "contentEncoding": "base64", "contentMediaType": "image/webp"},
+        },
+    }
+    return {
+        "schema": {
+            "type": "string",
+            "description": "Server-sent events: `queued`, then `progress` for the steps, then `completed` with the "
+            "JSON answer, or `error` with the problem object. The data of each is JSON.",
+        },
+        "x-events": {
+            "queued": progress,
+            "progress": progress,
+            "completed": completed,
+            "error": {"$ref": _REF.format(model="Problem")},
+        },
+        "example": 'event: progress\ndata: {"step":3,"num_steps":12}\n\n',
+    }
 
 
 def components(endpoints: Iterable[InferEndpoint]) -> dict[str, Any]:

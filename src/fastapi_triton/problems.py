@@ -13,6 +13,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from fastapi_triton.errors import (
+    CallerLeftError,
     FastAPITritonError,
     FieldProblem,
     InvalidRequestError,
@@ -52,9 +53,9 @@ SCHEMA: dict[str, Any] = {
 }
 
 
-def response(error: FastAPITritonError) -> Response:
-    """The answer that tells a caller of an error."""
-    body: dict[str, Any] = {
+def body(error: FastAPITritonError) -> bytes:
+    """An error as the JSON object that a caller reads."""
+    told: dict[str, Any] = {
         "type": "about:blank",
         "title": http.HTTPStatus(error.status).phrase,
         "status": error.status,
@@ -63,18 +64,25 @@ def response(error: FastAPITritonError) -> Response:
         "request_id": current_request_id.get(),
     }
     if error.problems:
-        body["errors"] = [
+        told["errors"] = [
             {"pointer": problem.pointer, "code": problem.code, "detail": problem.detail} for problem in error.problems
         ]
+    return orjson.dumps(told)
+
+
+def response(error: FastAPITritonError) -> Response:
+    """The answer that tells a caller of an error."""
     headers = {HEADER: current_request_id.get()}  # the answer to a bug of ours passes no middleware
     if error.retry_after_s is not None:
         headers["Retry-After"] = str(math.ceil(error.retry_after_s))
     if error.status == 413:
         headers["Connection"] = "close"  # the rest of the body is not read
-    return Response(orjson.dumps(body), error.status, headers, MEDIA_TYPE)
+    return Response(body(error), error.status, headers, MEDIA_TYPE)
 
 
 async def _ours(_: Request, error: FastAPITritonError) -> Response:
+    if isinstance(error, CallerLeftError):
+        return Response(status_code=error.status)  # goes nowhere: the connection is closed
     return response(error)
 
 

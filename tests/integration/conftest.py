@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Servers of the echo app: one for all tests that only ask it, and fresh ones for those that kill it."""
+"""Servers of the echo and the count app: one each for all tests that only ask, and fresh ones for those that kill."""
 
 import signal
 import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
-from serving import ECHO_APP, Server, serving
+from serving import COUNT_APP, ECHO_APP, Server, serving
 
 
 @pytest.fixture(scope="session")
@@ -15,14 +16,21 @@ def echo_server() -> Iterator[Server]:
         yield server.wait_until_ready()
 
 
+@pytest.fixture(scope="session")
+def count_server() -> Iterator[Server]:
+    """In front of a decoupled model."""
+    with serving("--embedded", folder=COUNT_APP) as server:
+        yield server.wait_until_ready()
+
+
 @pytest.fixture
 def echo_servers() -> Iterator[Callable[..., Server]]:
     """Servers of one's own, to be killed."""
     servers: list[Server] = []
 
-    def start(*arguments: str, port: int | None = None) -> Server:
+    def start(*arguments: str, port: int | None = None, folder: Path = ECHO_APP) -> Server:
         server = Server(
-            [sys.executable, "-m", "fastapi_triton", "serve", "--embedded", *arguments], folder=ECHO_APP, port=port
+            [sys.executable, "-m", "fastapi_triton", "serve", "--embedded", *arguments], folder=folder, port=port
         )
         servers.append(server)
         return server

@@ -6,7 +6,7 @@ import json
 import pytest
 
 from fastapi_triton.errors import FastAPITritonError
-from fastapi_triton.triton.failures import failure
+from fastapi_triton.triton.failures import failure, stream_failure
 
 
 def told(status: int, text: str) -> FastAPITritonError:
@@ -74,3 +74,34 @@ def test_texts_that_may_hold_internals_stay_in_the_log(
 @pytest.mark.parametrize("body", [b"", b"<html>Bad gateway</html>", b"[]", b'{"error": 5}', b"\xff\xfe"])
 def test_an_answer_that_is_no_error_of_tritons_is_a_failure_too(body: bytes) -> None:
     assert failure("m", 502, body).status == 502
+
+
+@pytest.mark.parametrize(
+    ("code", "status", "retry_after_s"),
+    [
+        ("deadline_exceeded", 504, None),
+        ("cancelled", 503, 2.0),
+        ("queue_full", 503, 2.0),
+        ("out_of_memory", 503, 2.0),
+        ("shutting_down", 503, 2.0),
+        ("generation_failed", 502, None),
+        ("image_too_large", 413, None),
+        ("unsupported_size", 422, None),
+        ("a_code_of_your_own", 422, None),
+    ],
+)
+def test_inside_a_stream_the_models_code_alone_decides(code: str, status: int, retry_after_s: float | None) -> None:
+    error = stream_failure("m", model_text(code, field="image"))
+    assert (error.status, error.code, error.detail, error.retry_after_s) == (status, code, "Why.", retry_after_s)
+    assert error.problems[0].pointer == "#/image"
+
+
+def test_inside_a_stream_the_models_estimate_is_kept() -> None:
+    assert stream_failure("m", model_text("queue_full", retry_after_s=12.5)).retry_after_s == 12.5
+
+
+def test_plain_words_inside_a_stream_stay_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    error = stream_failure("m", "Traceback {secret}")
+    assert (error.status, error.code) == (502, "inference_failed")
+    assert "secret" not in error.detail
+    assert "secret" in caplog.text

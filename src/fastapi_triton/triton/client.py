@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the frontend asks of a Triton. It takes and gives tensors; what is beneath can change unnoticed."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Protocol, Self
@@ -66,5 +66,22 @@ class TritonClient(Protocol):
             OverloadedError: Triton's queue is full.
             ModelNotReadyError: the model is not loaded.
             DeadlineExceededError: no answer in time.
+        """
+        ...
+
+    def stream(self, model: str, inputs: Tensors, *, request_id: str = "") -> AsyncGenerator[dict[str, Tensor], None]:
+        """Run a decoupled model: the outputs of each of its responses, as they come, until it is done.
+
+        Inputs and outputs are scalars or one-dimensional, without a batch dimension; text is UTF-8. Closing the
+        generator (`contextlib.aclosing`), or cancelling the task that waits for it, closes the connection, by which
+        the model learns that the caller left.
+
+        Raises:
+            InvalidRequestError: Triton or the model refuses the input, or it is bytes that are no UTF-8.
+            TypeError: an input whose datatype (FP16, BF16) or shape cannot be streamed.
+            InferenceError: Triton or the model failed.
+            OverloadedError: the model takes no more, or ran out of memory.
+            ModelNotReadyError: the model is not loaded.
+            DeadlineExceededError: it was not done in time.
         """
         ...

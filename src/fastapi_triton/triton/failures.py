@@ -32,11 +32,18 @@ class ModelFailure(BaseModel):
     retry_after_s: float | None = None
 
 
-# Codes whose HTTP status Triton's own codes cannot say.
+# What a model's own code means, whatever Triton's status, which cannot say all of it and is absent inside a stream.
 _BY_CODE: dict[str, type[FastAPITritonError]] = {
-    "image_too_large": TooLargeError,
+    "cancelled": OverloadedError,
     "deadline_exceeded": DeadlineExceededError,
+    "generation_failed": InferenceError,
+    "image_too_large": TooLargeError,
+    "out_of_memory": OverloadedError,
+    "queue_full": OverloadedError,
+    "shutting_down": OverloadedError,
 }
+# When to come back to an overloaded model that does not say.
+_RETRY_AFTER_S = 2.0
 
 
 def failure(model: str, status: int, body: bytes) -> FastAPITritonError:
@@ -50,22 +57,37 @@ def failure(model: str, status: int, body: bytes) -> FastAPITritonError:
         return InvalidRequestError(f"Triton refused the request: {text}", code="refused_by_triton")
     logger.error("model %s: Triton answered %d: %s", model, status, text)
     if status == 404 or (status == 503 and "not ready" in text):
-        return ModelNotReadyError(f"Triton has not loaded the model {model}. Try again.", retry_after_s=2.0)
+        return ModelNotReadyError(f"Triton has not loaded the model {model}. Try again.", retry_after_s=_RETRY_AFTER_S)
     if status == 503:
-        return OverloadedError("Triton's queue is full. Try again later.", retry_after_s=2.0)
+        return OverloadedError("Triton's queue is full. Try again later.", retry_after_s=_RETRY_AFTER_S)
+    return _unknown_failure(model)
+
+
+def stream_failure(model: str, text: str) -> FastAPITritonError:
+    """The error for one that comes inside a stream, where Triton gives no status: only the model's words tell."""
+    told = _model_failure(text)
+    if told is not None:
+        return _from_model(model, 400, told)
+    logger.error("model %s: its stream failed: %s", model, text)
     return _unknown_failure(model)
 
 
 def _from_model(model: str, status: int, told: ModelFailure) -> FastAPITritonError:
-    problems = [FieldProblem(f"#/{told.field}", told.code, told.detail)] if told.field else []
-    if told.code in _BY_CODE:
-        return _BY_CODE[told.code](told.detail, code=told.code, problems=problems)
+    kind = _BY_CODE.get(told.code) or _by_status(status)
+    if kind.status >= 500:
+        logger.error("model %s: Triton answered %d: %s: %s", model, status, told.code, told.detail)
+    return kind(
+        told.detail,
+        code=told.code,
+        problems=[FieldProblem(f"#/{told.field}", told.code, told.detail)] if told.field else [],
+        retry_after_s=told.retry_after_s or (_RETRY_AFTER_S if kind is OverloadedError else None),
+    )
+
+
+def _by_status(status: int) -> type[FastAPITritonError]:
     if status == 400:
-        return InvalidRequestError(told.detail, code=told.code, problems=problems)
-    logger.error("model %s: Triton answered %d: %s: %s", model, status, told.code, told.detail)
-    if status == 503:
-        return OverloadedError(told.detail, code=told.code, retry_after_s=told.retry_after_s or 2.0)
-    return InferenceError(told.detail, code=told.code)
+        return InvalidRequestError
+    return OverloadedError if status == 503 else InferenceError
 
 
 def _unknown_failure(model: str) -> InferenceError:

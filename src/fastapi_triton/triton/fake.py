@@ -1,37 +1,65 @@
 # SPDX-License-Identifier: Apache-2.0
 """A Triton for unit tests: models are configs with a Python function behind them. It ships for your tests too."""
 
-from collections.abc import Awaitable, Callable, Sequence
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self
 
-from fastapi_triton.errors import ModelNotReadyError, TritonUnavailableError
+from fastapi_triton.errors import InferenceError, ModelNotReadyError, TritonUnavailableError
 from fastapi_triton.model_config import ModelConfig
 from fastapi_triton.triton.client import Tensor, Tensors
 
 Respond = Callable[[Tensors], Awaitable[dict[str, Tensor]]]
+RespondStream = Callable[[Tensors], AsyncGenerator[dict[str, Tensor], None]]
 
 
 @dataclass(slots=True)
 class FakeModel:
-    """A model: its config, what answers a request, and whether it is ready now."""
+    """A model: its config, what answers a request, and whether it is ready now.
+
+    A decoupled model has `respond_stream`, an async generator function, instead of `respond`.
+    """
 
     config: ModelConfig
-    respond: Respond
+    respond: Respond | None = None
     is_ready: bool = True
+    respond_stream: RespondStream | None = None
+
+
+@dataclass(slots=True)
+class FakeStream:
+    """One call of `stream`. `ended` is set when it is over; `is_closed_early` says that the caller left before."""
+
+    model: str
+    request_id: str
+    ended: asyncio.Event = field(default_factory=asyncio.Event)
+    is_closed_early: bool = False
 
 
 @dataclass(slots=True)
 class FakeTriton:
-    """Implements `TritonClient`. `requests` keeps (model, inputs, request id) of every request, in order."""
+    """Implements `TritonClient`.
+
+    `requests` keeps (model, inputs, request id) of every request, in order; `streams` every call of `stream`.
+    """
 
     models: dict[str, FakeModel] = field(default_factory=dict)
     is_running: bool = True
     requests: list[tuple[str, Tensors, str]] = field(default_factory=list)
+    streams: list[FakeStream] = field(default_factory=list)
 
-    def add(self, config: ModelConfig, respond: Respond, *, is_ready: bool = True) -> FakeModel:
-        model = FakeModel(config, respond, is_ready)
+    def add(
+        self,
+        config: ModelConfig,
+        respond: Respond | None = None,
+        *,
+        is_ready: bool = True,
+        respond_stream: RespondStream | None = None,
+    ) -> FakeModel:
+        model = FakeModel(config, respond, is_ready, respond_stream)
         self.models[config.name] = model
         return model
 
@@ -55,8 +83,29 @@ class FakeTriton:
     ) -> dict[str, Tensor]:
         loaded = self._loaded(model)
         self.requests.append((model, inputs, request_id))
+        if loaded.respond is None:
+            raise InferenceError(f"The model {model} answers streams only.")
         tensors = await loaded.respond(inputs)
         return {name: tensor for name, tensor in tensors.items() if not outputs or name in outputs}
+
+    async def stream(
+        self, model: str, inputs: Tensors, *, request_id: str = ""
+    ) -> AsyncGenerator[dict[str, Tensor], None]:
+        loaded = self._loaded(model)
+        self.requests.append((model, inputs, request_id))
+        if loaded.respond_stream is None:
+            raise InferenceError(f"The model {model} answers no streams.")
+        stream = FakeStream(model, request_id)
+        self.streams.append(stream)
+        try:
+            async with aclosing(loaded.respond_stream(inputs)) as responses:
+                async for tensors in responses:
+                    yield tensors
+        except (GeneratorExit, asyncio.CancelledError):
+            stream.is_closed_early = True
+            raise
+        finally:
+            stream.ended.set()
 
     def _loaded(self, model: str) -> FakeModel:
         self._require_running()

@@ -6,7 +6,7 @@ the CPU for a picture), and passes errors through unwrapped.
 """
 
 import logging
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
 from urllib.parse import quote
@@ -19,12 +19,14 @@ from fastapi_triton.datatypes import BY_WIRE
 from fastapi_triton.errors import (
     DeadlineExceededError,
     FastAPITritonError,
+    InferenceError,
     ModelNotReadyError,
     TritonUnavailableError,
 )
 from fastapi_triton.model_config import ModelConfig, from_server
+from fastapi_triton.triton import generate
 from fastapi_triton.triton.client import Tensor, Tensors
-from fastapi_triton.triton.failures import failure
+from fastapi_triton.triton.failures import failure, stream_failure
 
 logger = logging.getLogger(__name__)
 
@@ -43,6 +45,8 @@ class HTTPTriton:
         # Asking whether it is ready must not take longer than a person waits.
         self._probe_timeout = aiohttp.ClientTimeout(total=max(5.0, connect_timeout_s), sock_connect=connect_timeout_s)
         self._open_session: aiohttp.ClientSession | None = None
+        # What `config` gave last: a stream's JSON does not name its datatypes.
+        self._configs: dict[str, ModelConfig] = {}
 
     async def __aenter__(self) -> Self:
         # Admission bounds what is in flight, so the pool itself needs no limit to queue behind.
@@ -67,7 +71,8 @@ class HTTPTriton:
             raise ModelNotReadyError(
                 f"Triton has not loaded the model {model}. Try again, or see /health/ready.", retry_after_s=1.0
             )
-        return from_server(orjson.loads(body))
+        config = self._configs[model] = from_server(orjson.loads(body))
+        return config
 
     async def infer(
         self, model: str, inputs: Tensors, *, outputs: Sequence[str] = (), request_id: str = ""
@@ -87,6 +92,42 @@ class HTTPTriton:
             raise failure(model, status, answer)
         return _tensors(answer, answer_headers.get(HEADER_LENGTH))
 
+    async def stream(
+        self, model: str, inputs: Tensors, *, request_id: str = ""
+    ) -> AsyncGenerator[dict[str, Tensor], None]:
+        body = generate.request_body(inputs, request_id)
+        config = self._configs.get(model) or await self.config(model)
+        path = f"{_path(model)}/generate_stream"
+        headers = {
+            "Accept": generate.MEDIA_TYPE,
+            "Content-Type": "application/json",
+            "Content-Length": str(len(body)),
+        }
+        try:
+            async with self._session.post(
+                self.url + path, data=_paced(body), headers=headers, timeout=self._timeout
+            ) as answer:
+                # Where a model fails before its first response Triton says 400, whatever it was, and the event follows.
+                if answer.status != 200 and answer.content_type != generate.MEDIA_TYPE:
+                    self._configs.pop(model, None)
+                    raise failure(model, answer.status, await answer.read())
+                try:
+                    async for event in generate.events(answer.content.iter_any()):
+                        yield _event_tensors(event, config)
+                finally:
+                    # Before the end of the stream this is how the model learns that the caller left; after it, nothing.
+                    answer.close()
+        except (aiohttp.ClientError, TimeoutError, ConnectionError) as error:
+            self._configs.pop(model, None)
+            logger.warning("POST %s%s: %r", self.url, path, error)
+            raise self._transport_failure(error, self._timeout) from error
+
+    @property
+    def _session(self) -> aiohttp.ClientSession:
+        if self._open_session is None:
+            raise RuntimeError("HTTPTriton is used outside its `async with`")
+        return self._open_session
+
     async def _call(
         self,
         method: str,
@@ -96,12 +137,9 @@ class HTTPTriton:
         data: bytes | AsyncIterator[memoryview] | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> tuple[int, Mapping[str, str], bytes]:
-        if self._open_session is None:
-            raise RuntimeError("HTTPTriton is used outside its `async with`")
+        session = self._session
         try:
-            async with self._open_session.request(
-                method, self.url + path, data=data, headers=headers, timeout=timeout
-            ) as answer:
+            async with session.request(method, self.url + path, data=data, headers=headers, timeout=timeout) as answer:
                 return answer.status, answer.headers, await answer.read()
         except (aiohttp.ClientError, TimeoutError, ConnectionError) as error:
             # Readiness is asked for all the time; only work that was lost is worth a warning.
@@ -151,3 +189,15 @@ def _tensors(body: bytes, header_length: str | None) -> dict[str, Tensor]:
         output["name"]: Tensor(BY_WIRE[output["datatype"]], result.as_numpy(output["name"]))
         for output in result.get_response()["outputs"]
     }
+
+
+def _event_tensors(data: bytes, config: ModelConfig) -> dict[str, Tensor]:
+    try:
+        event = orjson.loads(data)
+        told = generate.error_text(event)
+        if told is None:
+            return generate.tensors(event, config)
+    except (ValueError, TypeError, OverflowError, AttributeError) as error:
+        logger.error("model %s: an event of its stream cannot be read: %r: %r", config.name, error, data[:200])
+        raise InferenceError(f"The model {config.name} gave an answer that cannot be read.") from None
+    raise stream_failure(config.name, told)

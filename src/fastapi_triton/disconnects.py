@@ -1,0 +1,40 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Work that is worth nothing once its caller has left: it is cancelled then."""
+
+import asyncio
+import logging
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+from starlette.types import Receive
+
+from fastapi_triton.errors import CallerLeftError
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+
+async def unless_caller_leaves(receive: Receive, work: Coroutine[Any, Any, T]) -> T:
+    """The work's result. The request's body must have been read: `receive` is watched for the caller's leaving.
+
+    Raises:
+        CallerLeftError: the caller left first; the work has been cancelled and is over.
+    """
+    working = asyncio.create_task(work)
+    leaving = asyncio.create_task(_disconnect(receive))
+    try:
+        await asyncio.wait((working, leaving), return_when=asyncio.FIRST_COMPLETED)
+        if working.done():
+            return working.result()
+        logger.info("the caller left; its work is stopped")
+        raise CallerLeftError("The caller left before the answer.")
+    finally:
+        working.cancel()
+        leaving.cancel()
+        await asyncio.gather(working, leaving, return_exceptions=True)
+
+
+async def _disconnect(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass

@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The JSON of Triton's generate extension: tensors → a request; the events of its answer → tensors.
+
+It carries scalars and one-dimensional arrays, text as UTF-8, and no FP16 or BF16.
+"""
+
+from collections.abc import AsyncGenerator, AsyncIterable, Mapping
+from typing import Any
+
+import numpy as np
+import orjson
+
+from fastapi_triton.datatypes import Datatype
+from fastapi_triton.errors import FieldProblem, InvalidRequestError
+from fastapi_triton.model_config import ModelConfig
+from fastapi_triton.triton.client import Tensor, Tensors
+
+MEDIA_TYPE = "text/event-stream"
+# Triton converts JSON numbers to every datatype but these.
+UNSTREAMABLE = ("FP16", "BF16")
+
+
+def request_body(inputs: Tensors, request_id: str) -> bytes:
+    """The request for these inputs.
+
+    Raises:
+        InvalidRequestError: bytes that are no UTF-8 text.
+        TypeError: a datatype or a shape that this way cannot carry.
+    """
+    values = {name: _value(name, tensor) for name, tensor in inputs.items()}
+    return orjson.dumps({"id": request_id, **values} if request_id else values)
+
+
+def _value(name: str, tensor: Tensor) -> Any:
+    array = tensor.array
+    if tensor.datatype.wire in UNSTREAMABLE:
+        raise TypeError(f"`{name}` is {tensor.datatype.wire}, which Triton's generate_stream cannot take")
+    if array.ndim > 1:
+        raise TypeError(
+            f"`{name}` has the shape {list(array.shape)}; Triton's generate_stream takes at most one dimension"
+        )
+    values = array.reshape(-1).tolist()
+    if tensor.datatype.kind == "bytes":
+        values = [_text(name, each) for each in values]
+    return values[0] if len(values) == 1 else values
+
+
+def _text(name: str, value: bytes) -> str:
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        detail = f"`{name}`: this is no UTF-8 text. Send binary data as base64 text."
+        problem = FieldProblem(f"#/{name}", "invalid_text", detail)
+        raise InvalidRequestError(detail, code="invalid_text", problems=[problem]) from None
+
+
+async def events(chunks: AsyncIterable[bytes]) -> AsyncGenerator[bytes, None]:
+    """The data of each server-sent event, as soon as it is whole. Triton writes one `data:` line per event."""
+    pieces: list[bytes] = []  # of a line whose end has not come; joined once, since a picture's line is megabytes long
+    async for chunk in chunks:
+        start = 0
+        while (end := chunk.find(b"\n", start)) >= 0:
+            pieces.append(chunk[start:end])
+            line = b"".join(pieces)
+            pieces.clear()
+            start = end + 1
+            if line.startswith(b"data:"):
+                yield line.removeprefix(b"data:")
+        pieces.append(chunk[start:])
+
+
+def error_text(event: Mapping[str, Any]) -> str | None:
+    """What an event says went wrong, if it is of that kind."""
+    told = event.get("error")
+    return told if isinstance(told, str) and "model_name" not in event else None
+
+
+def tensors(event: Mapping[str, Any], config: ModelConfig) -> dict[str, Tensor]:
+    """The members of an event that are outputs of the model.
+
+    Raises:
+        ValueError, TypeError, OverflowError: a value does not fit its output's datatype.
+    """
+    return {
+        output.name: Tensor(output.datatype, _array(event[output.name], output.datatype))
+        for output in config.outputs
+        if output.name in event
+    }
+
+
+def _array(value: Any, datatype: Datatype) -> np.ndarray[Any, Any]:
+    """One-dimensional: on this way a scalar and an array of one look alike."""
+    values = value if isinstance(value, list) else [value]
+    if datatype.kind != "bytes":
+        return np.asarray(values, dtype=datatype.numpy)
+    array = np.empty(len(values), dtype=np.object_)
+    array[:] = [each.encode() for each in values]
+    return array

@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: Apache-2.0
+"""An app on a real socket in the test's own event loop, so that a caller can leave: httpx's ASGI transport cannot."""
+
+import asyncio
+import json
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import httpx2
+import uvicorn
+from fastapi import FastAPI
+
+
+@asynccontextmanager
+async def listening(app: FastAPI) -> AsyncIterator[httpx2.AsyncClient]:
+    """A client of the app, once it listens."""
+    server = uvicorn.Server(uvicorn.Config(app, log_config=None, lifespan="on"))
+    listener = socket.create_server(("127.0.0.1", 0))  # it takes callers from now on, though they wait for the server
+    serving = asyncio.create_task(server.serve(sockets=[listener]))
+    try:
+        async with httpx2.AsyncClient(base_url=f"http://127.0.0.1:{listener.getsockname()[1]}", timeout=60) as client:
+            yield client
+    finally:
+        server.should_exit = True
+        await serving
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """One event as a caller reads it; a comment has no name."""
+
+    name: str
+    data: Any
+
+
+async def events_of(answer: httpx2.Response) -> AsyncIterator[Told]:
+    """The events of a streamed answer, comments too."""
+    name = ""
+    async for line in answer.aiter_lines():
+        if line.startswith(":"):
+            yield Told("", line.removeprefix(":").strip())
+        elif line.startswith("event:"):
+            name = line.removeprefix("event:").strip()
+        elif line.startswith("data:"):
+            yield Told(name, json.loads(line.removeprefix("data:")))

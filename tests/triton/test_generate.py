@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The JSON of Triton's generate extension, there and back."""
+
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fastapi_triton.datatypes import BY_CONFIG, BY_WIRE, DATATYPES
+from fastapi_triton.errors import InvalidRequestError
+from fastapi_triton.model_config import ModelConfig, TensorConfig
+from fastapi_triton.triton import generate
+from fastapi_triton.triton.client import Tensor
+
+STREAMABLE = [each for each in DATATYPES if each.wire not in generate.UNSTREAMABLE]
+SAMPLES: dict[str, list[Any]] = {
+    "bool": [True, False],
+    "integer": [3, 0],
+    "float": [0.5, -1e-7],
+    "bytes": [b"a", b"\x00"],
+}
+
+
+def tensor(wire: str, values: list[Any]) -> Tensor:
+    datatype = BY_WIRE[wire]
+    if datatype.kind == "bytes":
+        array = np.empty(len(values), np.object_)
+        array[:] = values
+        return Tensor(datatype, array)
+    return Tensor(datatype, np.array(values, datatype.numpy))
+
+
+def config(datatype: str) -> ModelConfig:
+    output = TensorConfig("x", BY_CONFIG[datatype], (-1,))
+    return ModelConfig("m", 0, (), (output,), decoupled=True)
+
+
+async def in_pieces(data: bytes, size: int) -> AsyncIterator[bytes]:
+    for start in range(0, len(data), size):
+        yield data[start : start + size]
+
+
+@pytest.mark.parametrize("datatype", STREAMABLE, ids=lambda datatype: datatype.wire)
+@pytest.mark.parametrize("length", [1, 2])
+def test_what_goes_out_as_json_comes_back_the_same(datatype: Any, length: int) -> None:
+    sent = tensor(datatype.wire, SAMPLES[datatype.kind][:length])
+    event = json.loads(generate.request_body({"x": sent}, ""))
+    back = generate.tensors(event, config(datatype.config))["x"]
+    assert back.array.dtype == datatype.numpy
+    assert back.array.tolist() == sent.array.tolist()
+
+
+def test_a_single_value_goes_as_a_plain_scalar_and_the_id_beside_it() -> None:
+    inputs = {"prompt": tensor("BYTES", ["Häuschen".encode()]), "seed": tensor("INT64", [2**62 + 1])}
+    assert json.loads(generate.request_body(inputs, "abc")) == {
+        "id": "abc",
+        "prompt": "Häuschen",
+        "seed": 2**62 + 1,
+    }
+
+
+def test_bytes_that_are_no_text_are_refused_by_name() -> None:
+    with pytest.raises(InvalidRequestError) as refused:
+        generate.request_body({"image": tensor("BYTES", [b"\xff"])}, "")
+    assert refused.value.code == "invalid_text"
+    assert refused.value.problems[0].pointer == "#/image"
+
+
+@pytest.mark.parametrize("wire", generate.UNSTREAMABLE)
+def test_a_datatype_that_cannot_be_streamed_is_refused(wire: str) -> None:
+    with pytest.raises(TypeError, match=f"`x` is {wire}"):
+        generate.request_body({"x": tensor(wire, [1.0])}, "")
+
+
+def test_more_than_one_dimension_is_refused() -> None:
+    with pytest.raises(TypeError, match=r"`x` has the shape \[1, 2\]"):
+        generate.request_body({"x": Tensor(BY_WIRE["FP32"], np.zeros((1, 2), np.float32))}, "")
+
+
+@pytest.mark.parametrize("size", [1, 2, 7, 1000])
+async def test_events_are_found_however_the_stream_is_cut(size: int) -> None:
+    stream = b': a comment\n\ndata: {"a":1}\n\nevent: x\ndata:{"b":"\xc3\xa4"}\r\n\r\n\ndata: {"cut": off'
+    found = [json.loads(data) async for data in generate.events(in_pieces(stream, size))]
+    assert found == [{"a": 1}, {"b": "ä"}]
+
+
+async def test_an_event_is_there_as_soon_as_its_line_ends() -> None:
+    async def chunks() -> AsyncIterator[bytes]:
+        yield b'data: {"a":1}\n'
+        raise AssertionError("asked for more than the first event needs")
+
+    assert await anext(generate.events(chunks())) == b' {"a":1}'
+
+
+def test_an_error_is_told_from_an_output_of_that_name() -> None:
+    assert generate.error_text({"error": "why"}) == "why"
+    assert generate.error_text({"error": "an output", "model_name": "m"}) is None
+    assert generate.error_text({"event": "queued"}) is None
+
+
+def test_members_that_are_no_outputs_are_left_out() -> None:
+    event = {"x": 1, "id": "abc", "model_name": "m", "model_version": "1"}
+    assert set(generate.tensors(event, config("TYPE_INT32"))) == {"x"}
+
+
+@pytest.mark.parametrize("value", ["x", None, {}])
+def test_a_value_that_does_not_fit_its_output_is_an_error(value: object) -> None:
+    with pytest.raises((ValueError, TypeError, OverflowError)):
+        generate.tensors({"x": value}, config("TYPE_INT32"))
