@@ -37,4 +37,4 @@ class ScribbleResponse(BaseModel):
 
 
 path, model = "/sdxl/scribble-controlnet/infer", "sdxl_scribble_controlnet"
-app.infer(path, model=model, request=ScribbleRequest, response=ScribbleResponse)
+app.infer(path, model=model, stream_model=f"{model}_stream", request=ScribbleRequest, response=ScribbleResponse)

@@ -11,9 +11,9 @@ from typing import Any
 import httpx2
 import numpy as np
 import pytest
-from listening import Told, events_of, listening
 from pydantic import Field
 from scribble_app import MODEL, PATH, bytes_tensor, paint, text
+from sockets import Told, events_of, listening
 
 import main
 from fastapi_triton import Settings, TritonFrontend, events

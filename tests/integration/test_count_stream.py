@@ -11,8 +11,8 @@ from typing import Any
 import httpx2
 import numpy as np
 import pytest
-from listening import Told, events_of
 from serving import COUNT_APP, Server, free_port
+from sockets import Told, events_of
 
 from fastapi_triton.datatypes import BY_WIRE
 from fastapi_triton.errors import (

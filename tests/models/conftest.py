@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The demo checkpoint, loaded once; engines made from it, running or driven step by step."""
 
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
@@ -9,9 +8,6 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from diffusion_engine.capabilities import Capabilities
 from drawings import CHECKPOINT, VERSION_FOLDER
-
-# torch looks for the GPU language of that name, and would take the folder tests/triton for it.
-sys.modules.setdefault("triton", None)  # type: ignore[arg-type]
 
 # Not imported here: half of the tests need no torch, and start at once without it.
 if TYPE_CHECKING:
