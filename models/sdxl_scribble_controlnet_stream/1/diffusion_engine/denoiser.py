@@ -29,7 +29,7 @@ class Denoiser:
 
     def __init__(self, networks: Networks) -> None:
         self._networks = networks
-        self._last_company: tuple[tuple[tuple[int, bool], ...], Company] | None = None
+        self._last_company: tuple[tuple[tuple[Generation, bool], ...], Company] | None = None
 
     @torch.inference_mode()
     def predict(self, generations: Sequence[Generation]) -> list[torch.Tensor]:
@@ -71,7 +71,8 @@ class Denoiser:
         return timestep.to(torch.float32)
 
     def _company(self, generations: Sequence[Generation]) -> Company:
-        key = tuple((id(each), each.has_control) for each in generations)
+        # The requests themselves and not their addresses, of which a new one may get a gone one's.
+        key = tuple((each, each.has_control) for each in generations)
         if self._last_company is None or self._last_company[0] != key:
             self._last_company = (key, self._gather(generations))
         return self._last_company[1]
