@@ -142,11 +142,12 @@ class Engine:
         """Choose who runs, make one pass for all of them, settle what came of it. False: there was nothing to do."""
         rows = self._begin(self.batcher.next_rows())
         rows, noise = self._predict(rows)
-        finished = self.noise_scheduler.advance(rows, noise)
+        rows = self._advance(rows, noise)
         for generation in rows:
             self._tell(generation)
-        for generation in finished:
-            self._settle(generation)
+        for generation in rows:
+            if generation.remaining_steps == 0:
+                self._settle(generation)
         return bool(rows) or len(self.batcher) > 0
 
     def _run(self) -> None:
@@ -226,6 +227,17 @@ class Engine:
         torch.cuda.empty_cache()
         self.row_limits.shed(generations[0].key, below=sum(each.num_rows for each in generations))
         return self._predict(generations[: len(generations) // 2])
+
+    def _advance(self, generations: list[Generation], noise: list[torch.Tensor]) -> list[Generation]:
+        """From noise to less of it, each by its own scheduler; one that cannot go on fails alone."""
+        advanced = []
+        for generation, noise_pred in zip(generations, noise, strict=True):
+            error = attempt(partial(self.noise_scheduler.advance, generation, noise_pred))
+            if error is None:
+                advanced.append(generation)
+            else:
+                self._evict(generation, error)
+        return advanced
 
     def _tell(self, generation: Generation) -> None:
         if generation.step_index == 1:

@@ -76,7 +76,7 @@ class NoiseSchedule:
 
 
 class NoiseSchedulers:
-    """Prepared schedulers by name, and the step of a whole batch."""
+    """Prepared schedulers by name, and a step with a request's own."""
 
     def __init__(self, checkpoint_config: Mapping[str, Any], names: tuple[str, ...], device: torch.device) -> None:
         self._device = device
@@ -86,12 +86,10 @@ class NoiseSchedulers:
         """A schedule of a request's own."""
         return NoiseSchedule(self._prepared[name], num_steps, self._device)
 
-    def advance(self, generations: list[Generation], noise: list[torch.Tensor]) -> list[Generation]:
-        """One step for each, by its predicted noise (1, 4, h, w). Gives those that have no step left."""
-        for generation, noise_pred in zip(generations, noise, strict=True):
-            state = generation.encoded
-            result = state.schedule.step(noise_pred, state.latents, generation.step_index, state.generator)
-            state.latents = result.latents
-            state.predicted_clean = result.predicted_clean
-            generation.step_index += 1
-        return [generation for generation in generations if generation.remaining_steps == 0]
+    def advance(self, generation: Generation, noise_pred: torch.Tensor) -> None:
+        """One step, by the predicted noise (1, 4, h, w)."""
+        state = generation.encoded
+        result = state.schedule.step(noise_pred, state.latents, generation.step_index, state.generator)
+        state.latents = result.latents
+        state.predicted_clean = result.predicted_clean
+        generation.step_index += 1
