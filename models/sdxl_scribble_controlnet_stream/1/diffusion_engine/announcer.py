@@ -12,6 +12,7 @@ from PIL import Image
 
 from diffusion_engine.decoder import Pixels
 from diffusion_engine.generation import GeneratedPicture, Generation
+from diffusion_engine.isolation import attempt
 from diffusion_engine.pictures import encode_picture
 from diffusion_engine.request import RequestError
 
@@ -63,7 +64,7 @@ class Announcer:
 
     def _run(self) -> None:
         while (task := self._tasks.get()) is not None:
-            task()
+            attempt(task)  # a listener that raises is one that is not told; the others are
 
     def _tell_progress(self, generation: Generation) -> None:
         with self._lock:
@@ -78,9 +79,14 @@ class Announcer:
         self, generation: Generation, pixels: Pixels, make_info: Callable[[], dict[str, object]]
     ) -> None:
         request, started = generation.request, time.monotonic()
-        content = encode_picture(
-            Image.fromarray(pixels), output_format=request.output_format, output_quality=request.output_quality
+        content = attempt(
+            lambda: encode_picture(
+                Image.fromarray(pixels), output_format=request.output_format, output_quality=request.output_quality
+            )
         )
+        if isinstance(content, RequestError):
+            generation.listener.failed(content)
+            return
         generation.mark("write", started)
         generation.listener.completed(
             GeneratedPicture(
