@@ -6,10 +6,10 @@ PORT ?= 8080
 export PYTHON
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-all lint format docs lock wheel clean
+.PHONY: help run test test-all test-full-size bench-engine bench-gpu lint format docs lock wheel clean
 
 help:  ## Show this list
-	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' Makefile
 	@echo
 	@echo '  make run PORT=9000              another port'
 	@echo '  make run PYTHON=python3.12      another Python (3.11 or 3.12)'
@@ -20,11 +20,15 @@ run:  ## Install, then start the embedded Triton and the frontend on http://loca
 
 test:  ## Run the tests that CI runs (under 10 minutes on 2 cores)
 	@scripts/setup embedded,dev
-	@exec .venv/bin/python -m pytest -m "not slow" $(ARGS)
+	@exec .venv/bin/python -m pytest -m "not slow and not full_size" $(ARGS)
 
 test-all:  ## Run every test, the long ones too
 	@scripts/setup embedded,dev
 	@exec .venv/bin/python -m pytest $(ARGS)
+
+test-full-size:  ## Run the engine on SDXL's real architecture with random weights (13 GB, many minutes)
+	@scripts/setup embedded,dev
+	@exec .venv/bin/python -m pytest tests/full_size -m full_size $(ARGS)
 
 lint:  ## Check style and types: ruff, mypy
 	@scripts/setup embedded,dev
@@ -45,6 +49,14 @@ docs:  ## Write the pages of docs/ that are generated from the code
 lock:  ## Write requirements.txt and constraints.txt anew from what is installed
 	@scripts/setup embedded,dev
 	@scripts/lock
+
+bench-engine:  ## Measure the engine against stock diffusers: 20 minutes; ARGS=--quick for three
+	@scripts/setup embedded
+	@exec .venv/bin/python -m benchmarks.engine $(ARGS)
+
+bench-gpu:  ## Measure passes and pictures on a GPU: ARGS="--checkpoint ... --controlnet ... --vae ..."
+	@scripts/setup embedded
+	@exec .venv/bin/python -m benchmarks.gpu $(ARGS)
 
 wheel:  ## Build the wheel, with app, models and examples in it, into dist/
 	@scripts/setup embedded,dev

@@ -1,0 +1,23 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What to measure, and how long."""
+
+from dataclasses import dataclass, field
+
+from benchmarks.engine.stock import Weights
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """The defaults take about 20 minutes on 2 cores with the demo checkpoint."""
+
+    weights: Weights = field(default_factory=Weights)
+    repeats: int = 5
+    saturated_jobs: int = 64
+    loaded_jobs: int = 40
+    letters: str = ""  # which peers; empty: the usual ones
+    cells: str = ""
+    seed: int = 0
+    threads: int = 0
+    max_rows: int = 0  # of an engine's pass; 0: measured, as the engine does itself
+    name: str = ""
+    command: str = ""

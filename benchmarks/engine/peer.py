@@ -1,0 +1,23 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What every way of serving looks like to the benchmark."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from benchmarks.engine.job import Job
+from benchmarks.engine.outcome import Outcome
+
+
+class Peer(Protocol):
+    """One way of serving a trace."""
+
+    name: str
+
+    def warm_up(self) -> None:
+        """Run every shape of pass once."""
+
+    def run(self, jobs: Sequence[Job]) -> list[Outcome]:
+        """Serve a trace, in order of arrival."""
+
+    def close(self) -> None:
+        """Let go of threads and processes."""

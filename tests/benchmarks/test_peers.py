@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The peers obey the rules that the tables state. Their networks are replaced, and take no time to speak of."""
+
+from collections.abc import Callable, Sequence
+from typing import cast
+
+from benchmarks.engine.job import Job
+from benchmarks.engine.stock import Stock
+from benchmarks.engine.whole_requests import WholeRequests
+
+
+class FakeStock:
+    """Remembers the calls."""
+
+    def __init__(self) -> None:
+        self.calls: list[list[int]] = []
+
+    def generate(self, jobs: Sequence[Job], after_step: Callable[[], None]) -> list[bytes]:
+        self.calls.append([job.index for job in jobs])
+        for _ in range(jobs[0].num_steps):
+            after_step()
+        return [b""] * len(jobs)
+
+
+def calls(*jobs: Job, max_batch: int) -> list[list[int]]:
+    stock = FakeStock()
+    outcomes = WholeRequests("", cast("Stock", stock), max_batch=max_batch).run(jobs)
+    assert len(outcomes) == len(jobs)
+    return stock.calls
+
+
+def test_one_at_a_time_in_order_of_arrival() -> None:
+    jobs = [Job(index=index, arrival=0.0, num_steps=4) for index in range(3)]
+    assert calls(*jobs, max_batch=1) == [[0], [1], [2]]
+
+
+def test_those_alike_that_wait_together_share_a_call() -> None:
+    steps = (4, 8, 4, 8, 4)
+    jobs = [Job(index=index, arrival=0.0, num_steps=count) for index, count in enumerate(steps)]
+    assert calls(*jobs, max_batch=2) == [[0, 2], [1, 3], [4]]
+
+
+def test_who_has_not_come_yet_is_not_waited_for() -> None:
+    jobs = [Job(index=0, arrival=0.0, num_steps=4), Job(index=1, arrival=50.0, num_steps=4)]
+    assert calls(*jobs, max_batch=8) == [[0], [1]]
+
+
+def test_who_left_while_waiting_is_passed_over() -> None:
+    jobs = [Job(index=0, arrival=0.0, num_steps=4), Job(index=1, arrival=0.0, num_steps=8, leaves_after=0.0)]
+    assert calls(*jobs, max_batch=1) == [[0]]

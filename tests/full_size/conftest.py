@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One engine on full-size networks for all tests of this folder, and the report of what it took."""
+
+import resource
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from benchmarks import ROOT, VERSION_FOLDER
+
+# torch looks for the GPU language of that name, and would take the folder tests/triton for it.
+sys.modules.setdefault("triton", None)  # type: ignore[arg-type]
+
+REPORT = ROOT / "benchmarks" / "results" / "full-size.md"
+
+
+@dataclass
+class FullSize:
+    """The pieces the tests look at."""
+
+    engine: Any
+    networks: Any
+    capabilities: Any
+    facts: dict[str, str] = field(default_factory=dict)  # what was done → how long it took, or how big it was
+
+
+def peak_gb() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024**2
+
+
+@pytest.fixture(scope="session")
+def full_size() -> Iterator[FullSize]:
+    from diffusion_engine.capabilities import SDXL_SIZES, Capabilities
+    from diffusion_engine.engine import Engine
+    from diffusion_engine.networks import Networks
+    from diffusion_engine.row_limits import RowLimits
+    from full_size.random_weights import make_pipeline
+
+    from benchmarks.engine.machine import computes_in_bfloat16
+
+    started = time.monotonic()
+    networks = Networks.of_pipeline(make_pipeline(VERSION_FOLDER / "demo_checkpoint"))
+    # 512x512 is no size of SDXL's; the tests that need many passes use it to be done today.
+    capabilities = Capabilities(name="random", sizes=(*SDXL_SIZES, (512, 512)))
+    engine = Engine(networks, capabilities, RowLimits({}, default=4))
+    built = FullSize(engine, networks, capabilities)
+    how = "bfloat16" if computes_in_bfloat16() else "bfloat16, computed in float32 (no bfloat16 in this processor)"
+    built.facts["weights"] = how
+    built.facts["building the networks"] = f"{time.monotonic() - started:.0f} s"
+    engine.start()
+    yield built
+    engine.stop()
+    built.facts["peak memory"] = f"{peak_gb():.1f} GB"
+    write_report(built)
+
+
+def write_report(built: FullSize) -> None:
+    import torch
+
+    from benchmarks.engine import machine
+
+    lines = [
+        "# SDXL and its scribble ControlNet at full size, with random weights",
+        "",
+        "Real configurations, no trained weights: this shows that the engine fits the architecture, and what memory it",
+        "takes. Pictures mean nothing, and times are of a CPU that may have had other work to do.",
+        f"`make test-full-size`; {machine.describe(torch.device('cpu'))}.",
+        "",
+        "| | |",
+        "| --- | --- |",
+        *(f"| {what} | {how_much} |" for what, how_much in built.facts.items()),
+    ]
+    REPORT.parent.mkdir(parents=True, exist_ok=True)
+    REPORT.write_text("\n".join(lines) + "\n")

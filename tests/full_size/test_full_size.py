@@ -1,0 +1,122 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The engine on SDXL's and the scribble ControlNet's real architecture. Not in CI: 13 GB, many minutes."""
+
+import base64
+import io
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from full_size.conftest import FullSize, peak_gb
+from full_size.listener import Listener
+from PIL import Image
+
+from benchmarks.engine.job import scribble_file
+
+if TYPE_CHECKING:
+    from diffusion_engine.generation import Generation
+
+pytestmark = [pytest.mark.full_size, pytest.mark.timeout(3600)]
+
+
+def submit(full_size: FullSize, **values: Any) -> tuple["Generation", Listener]:
+    from diffusion_engine.intake import read_request
+
+    row = {"prompt": b"a red circle", "image": scribble_file(0), "seed": 1, "output_format": b"png", **values}
+    listener = Listener()
+    request = read_request(row, full_size.capabilities)
+    return full_size.engine.submit(request, listener, preview_every=1), listener
+
+
+def generation_of_size(full_size: FullSize, width: int, height: int, *, guidance_scale: float) -> "Generation":
+    from diffusion_engine.generation import BatchKey, Generation
+    from diffusion_engine.intake import read_request
+
+    values = {"prompt": b"a boat", "width": width, "height": height, "guidance_scale": guidance_scale, "seed": 1}
+    image = Image.new("RGB", (width, height))
+    return Generation(
+        request=read_request(values, full_size.capabilities),
+        listener=Listener(),
+        arrived=0.0,
+        key=BatchKey(width, height),
+        control_image=image,
+    )
+
+
+def num_parameters(network: Any) -> int:
+    return sum(parameter.numel() for parameter in network.parameters())
+
+
+def test_the_networks_are_as_big_as_the_published_ones(full_size: FullSize) -> None:
+    pipeline = full_size.networks.pipeline
+    sizes = {
+        "unet": 2_567_463_684,
+        "text_encoder": 123_060_480,
+        "text_encoder_2": 694_659_840,
+        "vae": 83_653_863,
+    }
+    assert {name: num_parameters(getattr(pipeline, name)) for name in sizes} == sizes
+    num_controlnet = num_parameters(pipeline.controlnet)
+    assert 1.24e9 < num_controlnet < 1.26e9
+    for name in (*sizes, "controlnet"):
+        full_size.facts[f"parameters of {name}"] = f"{num_parameters(getattr(pipeline, name)) / 1e9:.3f} billion"
+
+
+def test_sizes_of_the_vae_come_from_its_own_config(full_size: FullSize) -> None:
+    assert full_size.networks.vae_scale_factor == 8
+    assert full_size.networks.vae.config.scaling_factor == 0.13025
+
+
+def test_both_text_encoders_make_one_embedding(full_size: FullSize) -> None:
+    started = time.monotonic()
+    embedding = full_size.engine.encoder.text("a lighthouse on a rock")
+    full_size.facts["one text, both encoders"] = f"{time.monotonic() - started:.1f} s"
+    assert embedding.tokens.shape == (1, 77, 2048)
+    assert embedding.pooled.shape == (1, 1280)
+
+
+@pytest.mark.parametrize(("width", "height"), [(1024, 1024), (1216, 832), (640, 1536)])
+def test_a_request_of_every_shape_is_encoded_height_first(full_size: FullSize, width: int, height: int) -> None:
+    encoded = full_size.engine.encoder.encode(generation_of_size(full_size, width, height, guidance_scale=5.0))
+    assert encoded.time_ids.tolist() == [[height, width, 0, 0, height, width]] * 2
+    assert encoded.latents.shape == (1, 4, height // 8, width // 8)
+    assert encoded.prompt_embeds.shape == (2, 77, 2048)
+    assert encoded.pooled_prompt_embeds.shape == (2, 1280)
+    assert encoded.control.shape == (1, 320, height // 8, width // 8)
+
+
+def test_requests_at_different_steps_share_passes_and_get_previews_and_pictures(full_size: FullSize) -> None:
+    started = time.monotonic()
+    size = {"width": 512, "height": 512}
+    asked = [
+        submit(full_size, num_inference_steps=2, guidance_scale=5.0, **size),
+        submit(full_size, num_inference_steps=1, guidance_scale=1.0, scheduler=b"lcm", **size),
+        submit(full_size, num_inference_steps=2, guidance_scale=1.0, conditioning_scale=0.7, **size),
+    ]
+    pictures = [listener.picture() for _, listener in asked]
+    full_size.facts["three pictures at 512x512: 1, 2 and 2 steps, one guided"] = f"{time.monotonic() - started:.0f} s"
+    for picture in pictures:
+        assert Image.open(io.BytesIO(picture.content)).size == (512, 512)
+    previews = asked[0][1].previews
+    assert len(previews) == 1
+    assert Image.open(io.BytesIO(previews[0])).size == (64, 64)
+
+
+@pytest.mark.parametrize(("width", "height"), [(1024, 1024), (1344, 768)])
+def test_a_picture_of_full_size_is_made(full_size: FullSize, width: int, height: int) -> None:
+    started = time.monotonic()
+    values = {"width": width, "height": height, "num_inference_steps": 1, "guidance_scale": 1.0}
+    generation, listener = submit(full_size, **values)
+    picture = listener.picture()
+    took = {name: generation.timings[name] for name in ("encode", "denoise", "decode")}
+    told = ", ".join(f"{name} {seconds:.0f} s" for name, seconds in took.items())
+    full_size.facts[f"one picture at {width}x{height}: 1 step, not guided"] = (
+        f"{time.monotonic() - started:.0f} s ({told})"
+    )
+    assert Image.open(io.BytesIO(picture.content)).size == (width, height)
+    assert base64.b64encode(picture.content)
+
+
+def test_all_this_fits_into_20_gb(full_size: FullSize) -> None:
+    assert full_size.facts
+    assert peak_gb() < 20
