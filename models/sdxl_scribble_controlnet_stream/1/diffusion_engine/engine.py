@@ -152,12 +152,21 @@ class Engine:
 
     def _run(self) -> None:
         while self._take_in():
-            while self.step() and self._take_in(wait=False):
+            while self._step_or_give_up() and self._take_in(wait=False):
                 pass
             self.denoiser.forget()
         for generation in list(self.batcher):
             self.batcher.retire(generation)
             self._fail(generation, RequestError("shutting_down", "this server is stopping; try another, or later"))
+
+    def _step_or_give_up(self) -> bool:
+        """A bug of ours must not end this thread: those who are here are told, and the next ones are served."""
+        done = attempt(self.step)
+        if not isinstance(done, RequestError):
+            return done
+        for generation in list(self.batcher):
+            self._evict(generation, done)
+        return False
 
     def _take_in(self, *, wait: bool = True) -> bool:
         """Let those in that arrived. False: it is time to stop."""
