@@ -124,16 +124,16 @@ class Engine:
                     f"{self._num_requests} requests are waiting or running; try again later",
                     retry_after_s=self._time_per_request(),
                 )
+            generation = Generation(
+                request=request,
+                listener=listener,
+                arrived=time.monotonic(),
+                preview_every=preview_every,
+                is_guided_by_embedding=self._is_guided_by_embedding,
+            )
+            self._readers.submit(self._receive, generation)  # under the lock: `stop` closes the readers
             self._num_requests += 1
             self.metrics.set("sdxl_engine_requests", self._num_requests)
-        generation = Generation(
-            request=request,
-            listener=listener,
-            arrived=time.monotonic(),
-            preview_every=preview_every,
-            is_guided_by_embedding=self._is_guided_by_embedding,
-        )
-        self._readers.submit(self._receive, generation)
         return generation
 
     # ---- the engine's thread
