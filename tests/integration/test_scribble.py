@@ -4,8 +4,11 @@
 import base64
 import io
 import json
+import re
+import shutil
 import subprocess
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +18,11 @@ import pytest
 import tritonclient.http as tritonclient
 from PIL import Image, ImageChops
 from scribble_app import MODEL, PATH, ROOT
-from serving import Server, free_port, running_uvicorn
+from serving import Server, free_port, running_uvicorn, serving
 
 pytestmark = pytest.mark.integration
 
 HOUSE = ROOT / "demo" / "examples" / "house.png"
-SERVING = ROOT / "models" / MODEL / "1" / "demo_checkpoint" / "serving.json"
 SCRIBBLES = sorted(path for path in (ROOT / "tests" / "data" / "scribbles").iterdir() if path.suffix != ".json")
 
 
@@ -102,7 +104,7 @@ def test_every_kind_of_scribble_gives_a_picture(scribble_server: Server, scribbl
             headers={"Accept": "image/png"},
         )
     assert answer.status_code == 200, answer.text
-    assert list(opened(answer.content).size) in json.loads(SERVING.read_text())["sizes"]
+    assert list(opened(answer.content).size) in scribble_server.get(f"{PATH}/describe").json()["sizes"]
 
 
 @pytest.mark.parametrize(
@@ -156,6 +158,82 @@ def test_uvicorn_fronts_a_triton_that_runs_elsewhere(scribble_server: Server) ->
         fields = {"prompt": (None, "a red house"), "image": ("house.png", HOUSE.read_bytes())}
         answer = httpx2.post(url + PATH, files=fields, headers={"Accept": "image/png"}, timeout=60)
     assert opened(answer.content).size == (128, 128)
+
+
+def test_a_frontend_alone_fronts_a_triton_that_runs_elsewhere(scribble_server: Server, tmp_path: Path) -> None:
+    shutil.copy(ROOT / "main.py", tmp_path)
+    with serving("--triton", f"http://{scribble_server.triton_url}", folder=tmp_path) as server:
+        server.wait_until_ready()
+        assert len(server.below()) == 0
+        assert picture_of(ask(server)) == picture_of(ask(scribble_server))
+
+
+# ---- watching it come, and leaving
+
+
+def events_of(server: Server, **fields: Any) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The events of one request, by name; closing it is leaving."""
+    body = {"prompt": "a red house", "image": base64.b64encode(HOUSE.read_bytes()).decode(), "seed": 1, **fields}
+    headers = {"Accept": "text/event-stream"}
+    with httpx2.stream("POST", server.url + PATH, json=body, headers=headers, timeout=120) as answer:
+        assert answer.status_code == 200
+        name = ""
+        for line in answer.iter_lines():
+            if line.startswith("event: "):
+                name = line.removeprefix("event: ")
+            elif line.startswith("data: "):
+                yield name, json.loads(line.removeprefix("data: "))
+
+
+def counted(server: Server, series: str) -> float:
+    """What a counter on Triton's metrics port stands at."""
+    address = server.wait_for(r"Started Metrics Service at ([\d.:]+)")[1]
+    found = re.search(rf"(?m)^{re.escape(series)} (\S+)$", httpx2.get(f"http://{address}/metrics").text)
+    return float(found[1]) if found else 0.0
+
+
+def test_events_tell_the_steps_show_previews_and_end_with_the_plain_answer(scribble_server: Server) -> None:
+    told = list(events_of(scribble_server, num_inference_steps=6))
+    assert [name for name, _ in told] == ["queued", *["progress"] * (len(told) - 2), "completed"]
+    steps = [data["step"] for name, data in told if name == "progress"]
+    assert steps == sorted(set(steps))
+    assert {data["num_steps"] for name, data in told if name == "progress"} == {6}
+    previews = [opened(base64.b64decode(data["preview"])) for _, data in told if "preview" in data]
+    assert {preview.size for preview in previews} == {(32, 32)}
+    plain = ask(scribble_server, num_inference_steps=6).json()
+    assert told[-1][1]["generated_image"] == plain["generated_image"]
+    assert told[-1][1].keys() == plain.keys()
+
+
+def test_whoever_leaves_stops_the_denoising(scribble_server: Server) -> None:
+    cancelled, steps = (
+        'sdxl_engine_requests_total{how="cancelled"}',
+        'sdxl_engine_steps_total{size="128x128"}',
+    )
+    before = {series: counted(scribble_server, series) for series in (cancelled, steps)}
+    watching = events_of(scribble_server, num_inference_steps=50)
+    while next(watching)[0] != "progress":
+        pass
+    watching.close()
+    while counted(scribble_server, cancelled) == before[cancelled]:
+        pass
+    assert counted(scribble_server, steps) - before[steps] < 45
+
+
+def test_a_failure_after_the_first_event_is_an_event_too(scribble_server: Server) -> None:
+    half = base64.b64encode(HOUSE.read_bytes()[: HOUSE.stat().st_size // 2]).decode()
+    name, problem = list(events_of(scribble_server, image=half))[-1]
+    assert name == "error"
+    assert problem["code"] == "truncated_image"
+    assert problem["errors"][0]["pointer"] == "#/image"
+
+
+def test_describe_tells_sizes_defaults_and_limits(scribble_server: Server) -> None:
+    told = scribble_server.get(f"{PATH}/describe").json()
+    defaults = told["defaults"]
+    assert [defaults["width"], defaults["height"]] in told["sizes"]
+    assert "euler" in told["schedulers"]
+    assert ask(scribble_server, seed=2).json()["info"]["num_inference_steps"] == defaults["num_inference_steps"]
 
 
 # ---- tritonclient itself, beside the frontend

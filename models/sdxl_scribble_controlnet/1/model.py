@@ -7,12 +7,22 @@ answered when its last row is done.
 
 import json
 import threading
+import traceback
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 import triton_python_backend_utils as pb_utils
 
+# The twin's codes that are not the caller's mistake, as the names of Triton's codes.
+TRITON_CODES = {
+    "cancelled": "CANCELLED",
+    "deadline_exceeded": "UNAVAILABLE",
+    "generation_failed": "INTERNAL",
+    "out_of_memory": "UNAVAILABLE",
+    "queue_full": "UNAVAILABLE",
+    "shutting_down": "UNAVAILABLE",
+}
 OUTPUTS = ("generated_image", "seed", "info")
 
 
@@ -93,14 +103,11 @@ class TritonPythonModel:
             self.threads.submit(self.run, row, index, gathering)
 
     def run(self, row: dict[str, Any], index: int, gathering: Gathering) -> None:
-        """One row through the engine, on a thread of its own."""
+        """One row through the engine, on a thread of its own; the one place that catches everything."""
         try:
             outputs = self.infer(row)
-        except pb_utils.TritonModelException as error:
-            failed = pb_utils.TritonError(failure_text(str(error)), pb_utils.TritonError.INTERNAL)
-            self.free_row()
-            gathering.fail(failed)
-            return
+        except Exception:  # noqa: BLE001 (whatever happens to a row stays with its request)
+            outputs = failure(traceback.format_exc())
         self.free_row()
         if isinstance(outputs, dict):
             gathering.put(index, outputs)
@@ -114,14 +121,13 @@ class TritonPythonModel:
             inputs=[pb_utils.Tensor(name, value) for name, value in row.items()],
             requested_output_names=["event", *OUTPUTS],
         )
-        outputs: Any = pb_utils.TritonError(failure_text("the engine gave no picture"), pb_utils.TritonError.INTERNAL)
         for response in request.exec(decoupled=True):
-            if response.has_error():
-                return response.error()
             tensors = {tensor.name(): tensor.as_numpy() for tensor in response.output_tensors()}
             if "generated_image" in tensors:
-                outputs = {name: tensors[name] for name in OUTPUTS}
-        return outputs
+                return {name: tensors[name] for name in OUTPUTS}
+            if "event" in tensors and tensors["event"][0] == b"failed":
+                return error_of(tensors["info"][0])
+        return failure("the engine gave no picture")
 
     def free_row(self) -> None:
         with self.lock:
@@ -139,11 +145,18 @@ def read_rows(request: Any, input_names: list[str]) -> list[dict[str, Any]]:
     return [{name: column[index] for name, column in columns.items()} for index in range(num_rows)]
 
 
+def error_of(info: bytes) -> Any:
+    """What the twin tells of a failure, as the error that its code stands for."""
+    code = TRITON_CODES.get(json.loads(info)["code"], "INVALID_ARG")
+    return pb_utils.TritonError(info.decode(), getattr(pb_utils.TritonError, code))
+
+
 def queue_full(max_rows: int) -> Any:
     told = {"code": "queue_full", "detail": f"{max_rows} pictures are under way; try again later", "retry_after_s": 2}
     return pb_utils.TritonError(json.dumps(told), pb_utils.TritonError.UNAVAILABLE)
 
 
-def failure_text(reason: str) -> str:
+def failure(reason: str) -> Any:
     pb_utils.Logger.log_error(reason)
-    return json.dumps({"code": "generation_failed", "detail": "the picture could not be made; Triton's log says why"})
+    told = {"code": "generation_failed", "detail": "the picture could not be made; Triton's log says why"}
+    return pb_utils.TritonError(json.dumps(told), pb_utils.TritonError.INTERNAL)

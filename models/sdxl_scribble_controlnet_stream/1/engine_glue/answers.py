@@ -63,7 +63,12 @@ class Answers:
         self.refused(error)
 
     def refused(self, error: RequestError) -> None:
-        """Without having been queued."""
+        """Without having been queued.
+
+        Told twice: a model that calls this one by BLS never sees a decoupled model's error (Triton 2.51), and its
+        iterator waits for ever if the error is the last response. So the facade reads the event.
+        """
+        self._send({"event": b"failed", "info": error.to_json().encode()})
         code = getattr(pb_utils.TritonError, TRITON_CODES.get(error.code, "INVALID_ARG"))
         self._send_response(
             pb_utils.InferenceResponse(error=pb_utils.TritonError(error.to_json(), code)), is_final=True
