@@ -36,6 +36,8 @@ def load_pipeline(config: EngineConfig, *, gpu_index: int | None = None) -> Any:
     """diffusers' own SDXL ControlNet pipeline, every part on one device and in one dtype."""
     diffusers.utils.logging.disable_progress_bar()  # in a log they are one line that never ends
     transformers.utils.logging.disable_progress_bar()
+    # It writes the end of every prompt that is too long to the log; prompts are the caller's.
+    logging.getLogger("diffusers.pipelines.controlnet").setLevel(logging.ERROR)
     device = choose_device(config.device, gpu_index=gpu_index)
     dtype = choose_dtype(config.dtype, device)
     parts: dict[str, Any] = {}
