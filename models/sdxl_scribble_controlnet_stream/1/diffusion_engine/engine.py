@@ -299,11 +299,11 @@ class Engine:
         self.announcer.failed(generation, error)
 
     def _leave(self, generation: Generation, status: Status) -> None:
-        generation.status = status
         self.metrics.add("sdxl_engine_requests_total", how=status.value)
         with self._lock:
             self._num_requests -= 1
             self.metrics.set("sdxl_engine_requests", self._num_requests)
+        generation.status = status  # last: who sees it may show the metrics and sleep
 
     def _count_step(self, generations: list[Generation], duration_s: float) -> None:
         key, num_rows = generations[0].key, sum(each.num_rows for each in generations)
