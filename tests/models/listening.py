@@ -14,7 +14,7 @@ from diffusion_engine.intake import read_request
 from diffusion_engine.request import RequestError
 from drawings import pixels_of, row
 
-PATIENCE_S = 120.0
+PATIENCE_S = 60.0
 
 
 class Recorder:
