@@ -1,257 +1,292 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`model.py` on a stand-in for Triton's Python backend: who gets which answer, and when."""
+"""The engine's `model.py` on a stand-in for Triton's Python backend: who gets which answer, and in which order."""
 
+import base64
 import importlib.util
+import io
 import json
-import sys
-import types
-from dataclasses import dataclass, field
+import threading
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 import pytest
-from diffusion_engine.pipeline import ScribblePipeline
-from diffusion_engine.worker import Worker
-from drawings import VERSION_FOLDER, as_file, circle
+import triton_backend
+from diffusion_engine.engine import Engine
+from diffusion_engine.generation import Generation
+from diffusion_engine.request import DiffusionRequest, RequestError
+from drawings import MODEL_FOLDER, VERSION_FOLDER, as_file, circle
+from google.protobuf import json_format, text_format
+from PIL import Image
+from triton_backend import DATATYPES, FAMILIES, LOG, Request, Response, Tensor
+from tritonclient.grpc import model_config_pb2
 
-INPUTS = ("prompt", "image", "conditioning_scale", "seed", "num_inference_steps", "output_format", "timeout_s")
-
-
-@dataclass
-class Tensor:
-    name: str
-    array: Any
-
-    def as_numpy(self) -> Any:
-        return self.array
-
-
-class TritonError(Exception):
-    INVALID_ARG, UNAVAILABLE, INTERNAL, CANCELLED = "INVALID_ARG", "UNAVAILABLE", "INTERNAL", "CANCELLED"
-
-    def __init__(self, text: str, code: str) -> None:
-        super().__init__(text)
-        self.text, self.code = text, code
+MODEL_CONFIG = json_format.MessageToDict(
+    text_format.Parse((MODEL_FOLDER / "config.pbtxt").read_text(), model_config_pb2.ModelConfig()),
+    preserving_proto_field_name=True,
+    always_print_fields_with_no_presence=True,  # as Triton does
+)
+INPUTS = {tensor["name"]: DATATYPES[tensor["data_type"]] for tensor in MODEL_CONFIG["input"]}
+OUTPUTS = {tensor["name"]: DATATYPES[tensor["data_type"]] for tensor in MODEL_CONFIG["output"]}
+TEXT = base64.b64encode(as_file(circle()))
 
 
-@dataclass
-class Response:
-    tensors: list[Tensor] = field(default_factory=list)
-    error: TritonError | None = None
-
-    def output(self, name: str) -> Any:
-        return next(tensor.array for tensor in self.tensors if tensor.name == name)
-
-    @property
-    def problem(self) -> dict[str, Any]:
-        assert self.error is not None
-        problem: dict[str, Any] = json.loads(self.error.text)
-        return problem
-
-
-@dataclass
-class Request:
-    """Its own response sender; `log` is shared, so that the order of the answers shows."""
-
-    tensors: dict[str, Tensor]
-    log: list["Request"]
-    responses: list[Response] = field(default_factory=list)
-    cancelled: bool = False
-
-    def get_response_sender(self) -> "Request":
-        return self
-
-    def is_cancelled(self) -> bool:
-        return self.cancelled
-
-    def send(self, response: Response, *, flags: int) -> None:
-        assert flags == 1
-        self.responses.append(response)
-        self.log.append(self)
-
-
-@pytest.fixture
-def log_lines() -> list[str]:
-    return []
-
-
-@pytest.fixture
-def model(pipeline: ScribblePipeline, log_lines: list[str], monkeypatch: pytest.MonkeyPatch) -> Any:
-    backend: Any = types.ModuleType("triton_python_backend_utils")
-    backend.TritonError = TritonError
-    backend.Tensor = Tensor
-    backend.InferenceResponse = lambda tensors=None, error=None: Response(tensors or [], error)
-    backend.TRITONSERVER_RESPONSE_COMPLETE_FINAL = 1
-    backend.get_input_tensor_by_name = lambda request, name: request.tensors.get(name)
-    backend.Logger = types.SimpleNamespace(log_error=log_lines.append)
-    monkeypatch.setitem(sys.modules, "triton_python_backend_utils", backend)
-    spec = importlib.util.spec_from_file_location("model_under_test", VERSION_FOLDER / "model.py")
+@pytest.fixture(scope="session")
+def module() -> Any:
+    triton_backend.backend()
+    spec = importlib.util.spec_from_file_location("engine_model_under_test", VERSION_FOLDER / "model.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    triton_model = module.TritonPythonModel()
-    triton_model.pipeline = pipeline
-    triton_model.input_names = list(INPUTS)
-    triton_model.worker = Worker(max_waiting=4)
-    return triton_model
+    return module
 
 
-def serve(model: Any, *requests: "Request") -> list[None]:
-    """Until all are answered."""
-    returned: list[None] = model.execute(list(requests))
-    model.worker.start()
-    model.worker.stop()
-    return returned
+@pytest.fixture
+def make_model(module: Any, make_engine: Callable[..., Engine]) -> Iterator[Callable[..., Any]]:
+    """As `initialize` leaves it, but with the networks that are loaded already."""
+    models: list[Any] = []
+
+    def make(**options: Any) -> Any:
+        model = module.TritonPythonModel()
+        model.input_names = list(INPUTS)
+        model.engine = make_engine(**options)
+        model.watcher = module.Watcher(model.engine.metrics)
+        model.engine.start()
+        model.watcher.start()
+        models.append(model)
+        return model
+
+    LOG.clear()
+    yield make
+    for model in models:
+        model.finalize()
 
 
-def request(log: list[Request] | None = None, **columns: list[Any]) -> Request:
-    """One row by default; every value is a column of as many rows as `prompt` has."""
-    rows = len(columns.get("prompt", [b""]))
-    defaults = {
-        "prompt": [b"a red circle on a blue background"] * rows,
-        "image": [as_file(circle())] * rows,
-        "conditioning_scale": [1.0] * rows,
-        "seed": [1] * rows,
-        "num_inference_steps": [2] * rows,
+@pytest.fixture
+def model(make_model: Callable[..., Any]) -> Any:
+    return make_model()
+
+
+def request(**values: Any) -> Request:
+    """None leaves a tensor out."""
+    named = {
+        "prompt": b"a red circle on a blue background",
+        "image": as_file(circle()),
+        "conditioning_scale": 1.0,
+        "seed": 1,
+        "num_inference_steps": 3,
+        "width": 96,
+        "height": 96,
+        **values,
     }
-    datatypes = {"conditioning_scale": np.float32, "seed": np.int64, "num_inference_steps": np.int32}
-    tensors = {
-        name: Tensor(name, np.array([[value] for value in column], dtype=datatypes.get(name, np.object_)))
-        for name, column in {**defaults, **columns}.items()
-        if column
-    }
-    return Request(tensors, [] if log is None else log)
-
-
-def test_every_row_is_served_with_its_own_parameters(model: Any) -> None:
-    asked = request(
-        prompt=[b"a red circle", b"a blue star", b""],
-        seed=[7, -1, 9],
-        num_inference_steps=[1, 2, 3],
-        output_format=[b"png", b"jpeg", b"webp"],
+    return Request(
+        Tensor(name, np.array([value], dtype=INPUTS[name])) for name, value in named.items() if value is not None
     )
-    assert serve(model, asked) == [None]
-    (answer,) = asked.responses
-    pictures = answer.output("generated_image")
-    assert pictures.shape == answer.output("seed").shape == answer.output("info").shape == (3, 1)
-    assert [row[0][:4] for row in pictures] == [b"\x89PNG", b"\xff\xd8\xff\xe0", b"RIFF"]
-    assert answer.output("seed").dtype == np.int64
-    assert answer.output("seed")[[0, 2], 0].tolist() == [7, 9]
-    infos = [json.loads(row[0]) for row in answer.output("info")]
-    assert [info["num_inference_steps"] for info in infos] == [1, 2, 3]
-    assert infos[1]["seed"] == answer.output("seed")[1, 0] >= 0
 
 
-def test_a_row_gives_the_same_picture_alone_and_among_others(model: Any) -> None:
-    alone, among = request(seed=[7]), request(prompt=[b"", b"a red circle on a blue background"], seed=[3, 7])
-    serve(model, alone, among)
-    assert alone.responses[0].output("generated_image")[0, 0] == among.responses[0].output("generated_image")[1, 0]
+def events(asked: Request) -> list[str]:
+    return ["error" if answer.has_error() else answer.outputs()["event"][0].decode() for answer in asked.answers()]
 
 
-def test_one_bad_image_fails_its_own_request_only(model: Any) -> None:
-    log: list[Request] = []
-    asked = [request(log), request(log, image=[b"no base64!"]), request(log)]
-    assert serve(model, *asked) == [None] * 3
-    assert log == [asked[1], asked[0], asked[2]]  # the refusal waits for nobody
-    assert [len(one.responses) for one in asked] == [1, 1, 1]
-    assert asked[1].responses[0].error is not None
-    assert asked[1].responses[0].error.code == "INVALID_ARG"
-    assert asked[1].responses[0].problem["code"] == "invalid_base64"
-    assert asked[1].responses[0].problem["field"] == "image"
-    assert asked[0].responses[0].error is asked[2].responses[0].error is None
+def test_queued_comes_at_once_then_progress_then_the_picture(model: Any) -> None:
+    asked = request(preview_every=1)
+    assert model.execute([asked]) is None
+    told = events(asked)
+    assert (told[0], told[-1]) == ("queued", "completed")
+    assert set(told[1:-1]) == {"progress"}
+    assert asked.num_finals == 1
+    steps = [answer.outputs()["step"][0] for answer in asked.responses[1:-1]]
+    assert steps == sorted(set(steps))
+    assert all(answer.outputs()["num_steps"].tolist() == [3] for answer in asked.responses[1:-1])
 
 
-def test_a_bad_row_is_found_before_any_picture_is_made(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ScribblePipeline, "denoise", None)
-    asked = request(prompt=[b"", b""], image=[as_file(circle()), b"\x00\x01"])
-    serve(model, asked)
-    assert asked.responses[0].problem["code"] == "not_an_image"
-    assert asked.responses[0].problem["detail"].startswith("row 1 of 0 to 1: ")
+def test_every_output_has_the_datatype_and_shape_of_the_model_config(model: Any) -> None:
+    asked = request(preview_every=1)
+    model.execute([asked])
+    seen: dict[str, Any] = {}
+    for answer in asked.answers():
+        seen |= answer.outputs()
+    assert {name: array.dtype.type for name, array in seen.items()} == OUTPUTS
+    assert {array.shape for array in seen.values()} == {(1,)}
 
 
-def test_answers_go_out_one_by_one(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    log: list[Request] = []
-    answered_before: list[int] = []
-    generate = ScribblePipeline.generate
-
-    def count(*arguments: Any) -> Any:
-        answered_before.append(len(log))
-        return generate(*arguments)
-
-    monkeypatch.setattr(ScribblePipeline, "generate", count)
-    serve(model, request(log), request(log), request(log))
-    assert answered_before == [0, 1, 2]
+def test_the_completed_event_carries_picture_seed_and_info(model: Any) -> None:
+    asked = request(seed=7, output_format=b"png")
+    model.execute([asked])
+    outputs = asked.final().outputs()
+    assert outputs["generated_image"][0].startswith(b"\x89PNG")
+    assert outputs["seed"].tolist() == [7]
+    assert json.loads(outputs["info"][0])["num_inference_steps"] == 3
 
 
-def test_an_unexpected_failure_is_logged_and_not_told(
-    model: Any, log_lines: list[str], monkeypatch: pytest.MonkeyPatch
+def test_base64_comes_back_as_base64_and_a_preview_always_does(model: Any) -> None:
+    asked = request(image=TEXT, preview_every=1)
+    model.execute([asked])
+    asked.answers()
+    assert base64.b64decode(asked.final().outputs()["generated_image"][0], validate=True).startswith(b"RIFF")
+    preview = base64.b64decode(asked.responses[1].outputs()["preview"][0], validate=True)
+    assert Image.open(io.BytesIO(preview)).size == (24, 24)
+
+
+def test_without_preview_every_no_preview_is_sent(model: Any) -> None:
+    asked = request()
+    model.execute([asked])
+    assert not any("preview" in answer.outputs() for answer in asked.answers())
+
+
+def test_nothing_overtakes_queued(model: Any) -> None:
+    """Not even a refusal that is ready before `queued` is out."""
+    asked = request(image=b"no base64!")
+    is_failed, fail = threading.Event(), model.engine.announcer.failed
+
+    def note(generation: Generation, error: RequestError) -> None:
+        fail(generation, error)
+        is_failed.set()
+
+    def linger(response: Response) -> None:
+        if not response.has_error():
+            assert is_failed.wait(60)
+
+    model.engine.announcer.failed = note
+    asked.before_sending = linger
+    model.execute([asked])
+    assert events(asked) == ["queued", "failed", "error"]
+    assert asked.final().problem["code"] == "invalid_base64"
+
+
+def test_describe_answers_at_once_and_makes_nothing(model: Any) -> None:
+    asked = request(describe=True)
+    model.execute([asked])
+    assert events(asked) == ["described"]
+    told = json.loads(asked.final().outputs()["info"][0])
+    assert told["defaults"]["width"] == 128
+    assert told["engine"]["device"] == "cpu"
+    assert model.engine.metrics.snapshot() == {}
+
+
+def test_describe_false_is_a_request_like_any_other(model: Any) -> None:
+    asked = request(describe=False)
+    model.execute([asked])
+    assert events(asked)[-1] == "completed"
+
+
+def test_everything_may_be_left_out(model: Any) -> None:
+    asked = Request([])
+    model.execute([asked])
+    outputs = asked.final().outputs()
+    assert base64.b64decode(outputs["generated_image"][0], validate=True)
+    assert json.loads(outputs["info"][0])["num_inference_steps"] == 12
+
+
+@pytest.mark.parametrize(
+    ("values", "code", "field", "triton_code"),
+    [
+        ({"image": b"no base64!"}, "invalid_base64", "image", "INVALID_ARG"),
+        ({"scheduler": b"magic"}, "unknown_scheduler", "scheduler", "INVALID_ARG"),
+        ({"num_inference_steps": 0}, "out_of_range", "num_inference_steps", "INVALID_ARG"),
+        ({"num_inference_steps": 10_000}, "out_of_range", "num_inference_steps", "INVALID_ARG"),
+        ({"width": 1024, "height": 1024}, "unsupported_size", "width", "INVALID_ARG"),
+        ({"timeout_s": 1e-6}, "deadline_exceeded", "timeout_s", "UNAVAILABLE"),
+    ],
+)
+def test_a_refusal_says_why_and_the_others_go_on(
+    model: Any, values: dict[str, Any], code: str, field: str, triton_code: str
 ) -> None:
-    def fail(*_: object) -> None:
+    asked = [request(), request(**values), request(seed=2)]
+    model.execute(asked)
+    refused = asked[1].final()
+    assert (refused.problem["code"], refused.problem["field"]) == (code, field)
+    assert refused.error().code == triton_code
+    # Said as an event too, for a model that calls this one: such a caller never sees the error.
+    assert refused.problem == json.loads(asked[1].responses[-2].outputs()["info"][0])
+    assert events(asked[1])[-2:] == ["failed", "error"]
+    assert [events(one)[-1] for one in (asked[0], asked[2])] == ["completed", "completed"]
+    assert [one.num_finals for one in asked] == [1, 1, 1]
+
+
+def test_a_full_engine_refuses_at_once_and_says_when_to_come_back(make_model: Callable[..., Any]) -> None:
+    model = make_model(max_requests=1)
+    first, second = request(num_inference_steps=50), request()
+    model.execute([first, second])
+    assert events(second) == ["failed", "error"]
+    assert second.final().error().code == "UNAVAILABLE"
+    assert second.final().problem["code"] == "queue_full"
+    assert second.final().problem["retry_after_s"] >= 1
+    first.is_left = True
+    assert events(first)[0] == "queued"
+
+
+def test_a_caller_who_leaves_is_noticed_and_the_work_stops(model: Any) -> None:
+    left, stays = request(num_inference_steps=50), request(num_inference_steps=50, seed=2)
+    left.before_sending = lambda response: setattr(left, "is_left", len(left.responses) >= 1)
+    model.execute([left, stays])
+    assert left.final().error().code == "CANCELLED"
+    assert left.final().problem["code"] == "cancelled"
+    assert left.num_finals == 1
+    stays.is_left = True
+    stays.answers()
+    assert model.engine.metrics.value("sdxl_engine_requests_total", how="cancelled") == 2
+
+
+def test_a_response_that_cannot_be_sent_is_logged_and_costs_the_others_nothing(model: Any) -> None:
+    gone, other = request(), request(seed=2)
+    gone.is_refused = True
+    model.execute([gone, other])
+    assert events(other)[-1] == "completed"
+    assert any("the client is gone" in line for line in LOG)
+
+
+def test_an_unexpected_failure_is_logged_and_not_told(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> DiffusionRequest:
         raise ZeroDivisionError("secret path /srv/weights")
 
-    monkeypatch.setattr(ScribblePipeline, "denoise", fail)
+    monkeypatch.setattr(model.engine, "submit", fail)
     asked = request()
-    serve(model, asked)
-    error = asked.responses[0].error
-    assert error is not None
-    assert error.code == "INTERNAL"
-    assert asked.responses[0].problem["code"] == "generation_failed"
-    assert "secret" not in error.text
-    assert "ZeroDivisionError: secret path" in log_lines[0]
+    model.execute([asked])
+    assert asked.final().error().code == "INTERNAL"
+    assert asked.final().problem["code"] == "generation_failed"
+    assert "secret" not in asked.final().error().text
+    assert "ZeroDivisionError: secret path" in LOG[-1]
 
 
-def test_a_missing_required_tensor_is_named(model: Any) -> None:
-    asked = request(image=[])
-    serve(model, asked)
-    assert asked.responses[0].problem == {
-        "code": "missing_input",
-        "detail": "image is required",
-        "field": "image",
-    }
+def test_a_model_that_is_unloaded_answers_whoever_is_inside(make_model: Callable[..., Any]) -> None:
+    model = make_model()
+    asked = [request(num_inference_steps=50, seed=seed) for seed in range(3)]
+    model.execute(asked)
+    model.finalize()
+    assert all(one.is_answered for one in asked)
+    assert {one.final().problem["code"] for one in asked if one.final().has_error()} <= {"shutting_down"}
+    model.finalize = lambda: None
 
 
-def test_the_deadline_counts_from_the_arrival_of_the_batch(model: Any) -> None:
-    asked = [request(num_inference_steps=[20]), request(timeout_s=[0.01])]
-    serve(model, *asked)
-    late = asked[1].responses[0]
-    assert late.problem["code"] == "deadline_exceeded"
-    assert late.error is not None
-    assert late.error.code == "UNAVAILABLE"
+def test_the_metrics_are_published_with_their_labels(model: Any) -> None:
+    asked = request(num_inference_steps=2)
+    model.execute([asked])
+    asked.answers()
+    model.watcher.stop()
+    model.watcher._metrics.publish()
+    assert FAMILIES["sdxl_engine_steps_total"].metrics['{"size": "96x96"}'].value == 2
+    assert FAMILIES["sdxl_engine_rows_total"].metrics['{"size": "96x96"}'].value == 4
+    assert FAMILIES["sdxl_engine_requests_total"].metrics['{"how": "finished"}'].value == 1
+    assert FAMILIES["sdxl_engine_requests"].metrics["{}"].value == 0
+    assert FAMILIES["sdxl_engine_requests"].kind == "gauge"
 
 
-def test_a_caller_who_left_costs_nothing(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ScribblePipeline, "denoise", None)
-    asked = request()
-    asked.cancelled = True
-    serve(model, asked)
-    assert asked.responses[0].error is not None
-    assert asked.responses[0].error.code == "CANCELLED"
-
-
-def test_it_loads_from_the_model_config(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SDXL_DEVICE", "cpu")
-    config = {"input": [{"name": name} for name in INPUTS], "parameters": {"dtype": {"string_value": "float32"}}}
-    arguments = {
-        "model_config": json.dumps(config),
-        "model_instance_kind": "CPU",
-        "model_instance_device_id": "0",
-    }
-    loaded = type(model)()
-    loaded.initialize(arguments)
-    asked = request()
-    loaded.execute([asked])
-    loaded.finalize()
-    assert asked.responses[0].error is None
-
-
-def test_a_full_queue_refuses_at_once_and_says_when_to_come_back(model: Any) -> None:
-    waiting, refused = [request() for _ in range(4)], request()
-    model.execute([*waiting, refused])
-    assert refused.responses[0].error is not None
-    assert refused.responses[0].error.code == "UNAVAILABLE"
-    assert refused.responses[0].problem["code"] == "overloaded"
-    assert refused.responses[0].problem["retry_after_s"] >= 1
-    model.worker.start()
-    model.worker.stop()
-    assert all(one.responses[0].error is None for one in waiting)
+def test_it_loads_from_the_model_config(module: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"DEVICE": "cpu", "MAX_ROWS": "4", "POLICY": "shortest_remaining"}.items():
+        monkeypatch.setenv(f"SDXL_{name}", value)
+    model = module.TritonPythonModel()
+    model.initialize(
+        {
+            "model_config": json.dumps(MODEL_CONFIG),
+            "model_instance_kind": "CPU",
+            "model_instance_device_id": "0",
+        }
+    )
+    asked, described = request(), request(describe=True)
+    model.execute([asked, described])
+    assert events(asked)[-1] == "completed"
+    engine = json.loads(described.final().outputs()["info"][0])["engine"]
+    assert (engine["policy"], engine["max_requests"], engine["max_rows"]["96x96"]) == ("shortest_remaining", 64, 4)
+    model.finalize()
