@@ -27,6 +27,13 @@ def test_rows_are_measured_unless_a_number_is_set() -> None:
     assert read({"max_rows": "6"}).max_rows == 6
 
 
+def test_what_is_for_gpus_is_off_unless_set() -> None:
+    assert (read().is_compiled, read().is_channels_last, read().defaults) == (False, None, {})
+    config = read(SDXL_COMPILE="yes", SDXL_CHANNELS_LAST="no", SDXL_DEFAULTS='{"num_inference_steps": 4}')
+    assert (config.is_compiled, config.is_channels_last) == (True, False)
+    assert config.defaults == {"num_inference_steps": 4}
+
+
 def test_the_policy_is_first_come_unless_set() -> None:
     assert read().policy == "first_come"
     assert read(SDXL_POLICY="shortest_remaining").policy == "shortest_remaining"
@@ -54,6 +61,10 @@ def test_a_missing_folder_is_said_when_the_model_loads(name: str) -> None:
         ({"max_pixels": "many"}, "whole number"),
         ({"max_requests": "0"}, "max_requests must be at least"),
         ({"max_rows": "few"}, "max_rows must be a whole number"),
+        ({"defaults": "4 steps"}, "defaults must be a JSON object"),
+        ({"defaults": "[4]"}, "defaults must be a JSON object"),
+        ({"channels_last": "maybe"}, "channels_last must be yes, no or auto"),
+        ({"compile": "true"}, "compile must be yes, no or auto"),
         ({"policy": "loudest_first"}, "policy must be one of first_come, shortest_remaining"),
     ],
 )
