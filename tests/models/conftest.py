@@ -36,7 +36,7 @@ def pipeline() -> Any:
 def networks(pipeline: Any) -> "Networks":
     from diffusion_engine.networks import Networks
 
-    return Networks.of_pipeline(pipeline)
+    return Networks.of_pipeline(pipeline, num_lanes=2)  # as on any CPU with two cores
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,203 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Thousands of requests of random shape from several threads, cancelled, failed and late at random.
+
+Nobody is forgotten, nothing is left behind.
+"""
+
+import gc
+import random
+import threading
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import psutil
+import pytest
+import torch
+from diffusion_engine.batcher import Policy
+from diffusion_engine.capabilities import SCHEDULERS, Capabilities
+from diffusion_engine.engine import Engine
+from diffusion_engine.generation import Generation, Status
+from diffusion_engine.request import RequestError
+from drawings import as_file, circle
+from listening import Recorder, visit
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
+
+SIZES = ((64, 64), (96, 64), (64, 96), (96, 96))
+NUM_CALLERS = 6
+MAX_REQUESTS = 48
+SCRIBBLE = as_file(circle((64, 64)))
+EXPECTED = {"completed", "cancelled", "deadline_exceeded", "generation_failed", "invalid_base64", "out_of_memory"}
+
+
+class Callers:
+    """Threads that ask for pictures until so many were taken; each leaves some of its requests alone."""
+
+    def __init__(self, engine: Engine, num_requests: int) -> None:
+        self.engine = engine
+        self.num_left = num_requests
+        self.lock = threading.Lock()
+        self.outcomes: Counter[str] = Counter()
+        self.num_refused = 0
+        self.errors: list[BaseException] = []
+        self.memory: list[int] = []  # bytes, after every tenth of the requests
+        self.every = num_requests // 10
+
+    def run(self) -> None:
+        threads = [threading.Thread(target=self.ask, args=(seed,)) for seed in range(NUM_CALLERS)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert self.errors == []
+
+    def ask(self, seed: int) -> None:
+        choose = random.Random(seed)  # noqa: S311
+        try:
+            while (batch := self.take(8)) > 0:
+                self.ask_for(batch, choose)
+        except BaseException as error:
+            self.errors.append(error)
+            raise
+
+    def take(self, most: int) -> int:
+        with self.lock:
+            taken = min(most, self.num_left)
+            if self.num_left // self.every != (self.num_left - taken) // self.every:
+                self.memory.append(psutil.Process().memory_info().rss)
+            self.num_left -= taken
+            return taken
+
+    def ask_for(self, num_requests: int, choose: random.Random) -> None:
+        visits = []
+        while len(visits) < num_requests:
+            recorder = Recorder()
+            try:
+                one = visit(self.engine, recorder, preview_every=choose.choice((0, 0, 1, 2)), **random_values(choose))
+            except RequestError as refusal:
+                if refusal.code != "queue_full":
+                    raise
+                with self.lock:
+                    self.num_refused += 1
+                if visits:  # wait for one of one's own instead of asking in circles
+                    visits[0].recorder.final()
+                continue
+            visits.append(one)
+            if choose.random() < 0.2:
+                one.generation.cancel()
+        while choose.random() < 0.5:
+            choose.choice(visits).generation.cancel()
+        for one in visits:
+            final = one.recorder.final()
+            outcome = final.code if isinstance(final, RequestError) else "completed"
+            with self.lock:
+                self.outcomes[outcome] += 1
+            assert one.generation.encoded is None
+            assert one.generation.status in (Status.FINISHED, Status.CANCELLED, Status.FAILED)
+        assert [len(one.recorder.finals) for one in visits] == [1] * num_requests
+
+
+def random_values(choose: random.Random) -> dict[str, Any]:
+    width, height = choose.choice(SIZES)
+    return {
+        "prompt": choose.choice((b"", b"a red circle", b"a blue star on a red background", b"fail", b"nan")),
+        "image": choose.choice((SCRIBBLE, SCRIBBLE, None, b"no base64!" if choose.random() < 0.2 else SCRIBBLE)),
+        "width": width,
+        "height": height,
+        "seed": choose.randrange(1000),
+        "num_inference_steps": choose.randint(1, 4),
+        "guidance_scale": choose.choice((1.0, 4.0)),
+        "conditioning_scale": choose.choice((0.0, 0.7, 1.0)),
+        "control_guidance_end": choose.choice((0.5, 1.0)),
+        "scheduler": choose.choice(SCHEDULERS).encode(),
+        "output_format": choose.choice((b"png", b"webp", b"jpeg")),
+        "timeout_s": choose.choice((None, None, None, None, 1e-6, 0.05, 60.0)),
+    }
+
+
+def spoilt(predict: Callable[..., Any]) -> Callable[..., Any]:
+    """Passes with a `fail` in them sometimes fail; `nan` gives numbers that are not finite."""
+    choose = random.Random(0)  # noqa: S311
+
+    def run(generations: list[Generation]) -> Any:
+        prompts = {each.request.prompt for each in generations}
+        if "fail" in prompts and choose.random() < 0.3:
+            raise RuntimeError("a pass that fails")
+        if choose.random() < 0.01:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        noise = predict(generations)
+        return [
+            each * torch.nan if generation.request.prompt == "nan" else each
+            for generation, each in zip(generations, noise, strict=True)
+        ]
+
+    return run
+
+
+@pytest.fixture
+def soak(
+    make_engine: Callable[..., Engine], capabilities: Capabilities, caplog: pytest.LogCaptureFixture
+) -> Callable[..., Callers]:
+    def run(*, num_requests: int, policy: Policy, predict: Callable[..., Any] | None = None) -> Callers:
+        caplog.set_level("CRITICAL")  # thousands of failures that are meant
+        others = generations_alive()
+        defaults = replace(capabilities.defaults, width=64, height=64)
+        small = replace(capabilities, sizes=SIZES, defaults=defaults)
+        engine = make_engine(capabilities=small, max_requests=MAX_REQUESTS, max_rows=16, policy=policy)
+        engine.denoiser.predict = spoilt(predict or engine.denoiser.predict)  # type: ignore[method-assign]
+        engine.row_limits.shed = lambda *_, **__: None  # type: ignore[method-assign]
+        engine.start()
+        callers = Callers(engine, num_requests)
+        callers.run()
+        engine.stop()
+        assert callers.outcomes.total() == num_requests
+        assert callers.outcomes.keys() <= EXPECTED
+        assert len(engine.batcher) == 0
+        assert engine.metrics.value("sdxl_engine_requests") == 0
+        ended = {how: engine.metrics.value("sdxl_engine_requests_total", how=how) for how in ("finished", "cancelled")}
+        assert ended == {"finished": callers.outcomes["completed"], "cancelled": callers.outcomes["cancelled"]}
+        assert engine.announcer._progress == {}
+        callers.engine = None  # type: ignore[assignment]
+        del engine
+        assert [each for each in generations_alive() if each not in others] == []
+        return callers
+
+    return run
+
+
+def generations_alive() -> list[Generation]:
+    gc.collect()
+    return [each for each in gc.get_objects() if type(each) is Generation]
+
+
+def no_noise(generations: list[Generation]) -> list[torch.Tensor]:
+    """In the place of the networks: what matters here is who is told what."""
+    return [
+        torch.zeros_like(each.encoded.schedule.scale(each.encoded.latents, each.step_index)) for each in generations
+    ]
+
+
+def test_ten_thousand_requests_are_all_answered_once_and_leave_nothing(
+    soak: Callable[..., Callers], record_testsuite_property: Callable[[str, object], None]
+) -> None:
+    callers = soak(num_requests=10_000, policy=Policy.FIRST_COME, predict=no_noise)
+    assert callers.outcomes["completed"] > 2000
+    assert callers.outcomes["cancelled"] > 500
+    assert min(callers.outcomes[each] for each in ("deadline_exceeded", "generation_failed", "invalid_base64")) > 50
+    # The first tenths fill caches and pools; from then on, 8000 requests cost less than 4 KiB each.
+    growth = callers.memory[-1] - callers.memory[2]
+    record_testsuite_property("soak_growth_bytes", growth)
+    record_testsuite_property("soak_outcomes", dict(callers.outcomes))
+    assert growth < 32 * 2**20
+
+
+def test_shortest_remaining_forgets_nobody_either(soak: Callable[..., Callers]) -> None:
+    callers = soak(num_requests=1000, policy=Policy.SHORTEST_REMAINING, predict=no_noise)
+    assert callers.outcomes["completed"] > 200
+
+
+def test_with_the_real_networks_too(soak: Callable[..., Callers]) -> None:
+    callers = soak(num_requests=300, policy=Policy.FIRST_COME)
+    assert callers.outcomes["completed"] > 50
