@@ -131,7 +131,7 @@ def test_the_controlnet_runs_only_where_the_scribble_counts(
     make_driver: MakeDriver, networks: Networks, values: dict[str, Any], num_rows: list[int]
 ) -> None:
     controlnet = Noting(networks.controlnet)
-    driver = make_driver(networks=replace(networks, controlnet=controlnet))
+    driver = make_driver(networks=replace(networks, controlnet=controlnet, num_lanes=1))
     driver.join(**SMALL, num_inference_steps=2, **values)
     driver.finish()
     assert controlnet.rows == num_rows
@@ -141,7 +141,7 @@ def test_in_company_the_controlnet_runs_for_those_rows_alone_that_need_it(
     make_driver: MakeDriver, networks: Networks
 ) -> None:
     controlnet, unet = Noting(networks.controlnet), Noting(networks.unet)
-    driver = make_driver(networks=replace(networks, controlnet=controlnet, unet=unet))
+    driver = make_driver(networks=replace(networks, controlnet=controlnet, unet=unet, num_lanes=1))
     driver.join(**SMALL, conditioning_scale=0.0, num_inference_steps=2)
     driver.join(**SMALL, control_guidance_end=0.5, num_inference_steps=2)
     driver.join(**SMALL, guidance_scale=1.0, num_inference_steps=2)

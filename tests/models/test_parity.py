@@ -208,7 +208,7 @@ def test_padding_to_a_compiled_row_count_does_not_show(
             rows.append(len(latents))
             return networks.unet(latents, *arguments, **options)
 
-    driver = make_driver(networks=replace(networks, unet=Noting(), row_buckets=(4, 8)))
+    driver = make_driver(networks=replace(networks, unet=Noting(), row_buckets=(4, 8), num_lanes=1))
     names = ["guidance 7.5", "euler, unguided", "window 0 to 0.6", "scale 1.3"]  # 7 rows, then fewer
     visits = {name: joined(driver, name) for name in names}
     driver.finish()

@@ -15,6 +15,7 @@ from diffusion_engine.encoder import Encoder
 from diffusion_engine.engine import Engine
 from diffusion_engine.generation import BatchKey, Generation
 from diffusion_engine.intake import read_request
+from diffusion_engine.lanes import suitable_lanes
 from diffusion_engine.networks import Networks
 from diffusion_engine.noise_scheduler import NoiseSchedulers
 from diffusion_engine.row_limits import Measure, RowLimits, cache_path, profiled
@@ -33,7 +34,11 @@ def assemble(config: EngineConfig, *, gpu_index: int | None = None) -> Engine:
         use_channels_last(pipeline)
     if config.is_compiled:
         compile_blocks(pipeline)
-    networks = Networks.of_pipeline(pipeline, row_buckets=ROW_BUCKETS if config.is_compiled else ())
+    networks = Networks.of_pipeline(
+        pipeline,
+        row_buckets=ROW_BUCKETS if config.is_compiled else (),
+        num_lanes=1 if config.is_compiled else suitable_lanes(pipeline.device),
+    )
     capabilities = Capabilities.of_checkpoint(config.checkpoint, defaults=config.defaults)
     return Engine(
         networks,
@@ -50,7 +55,7 @@ def row_limits(config: EngineConfig, networks: Networks, capabilities: Capabilit
     if config.max_rows is not None:
         return RowLimits({}, default=config.max_rows)
     device = torch.cuda.get_device_name(networks.device) if networks.device.type == "cuda" else platform.processor()
-    facts = (config.checkpoint, device, networks.dtype, torch.get_num_threads(), torch.__version__)
+    facts = (config.checkpoint, device, networks.dtype, torch.get_num_threads(), networks.num_lanes, torch.__version__)
     cache_file = cache_path(Path(config.profile_folder).expanduser(), *facts) if config.profile_folder else None
     default = (capabilities.defaults.width, capabilities.defaults.height)
     sizes = sorted(capabilities.sizes, key=lambda size: size != default)  # the default first

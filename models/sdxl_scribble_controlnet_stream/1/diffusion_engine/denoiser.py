@@ -4,10 +4,12 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import pairwise
 
 import torch
 
 from diffusion_engine.generation import Generation
+from diffusion_engine.lanes import Lanes
 from diffusion_engine.networks import Networks
 
 
@@ -23,24 +25,50 @@ class Company:
     control_scales: torch.Tensor | None  # (C, 1, 1, 1) in fp32; None: all are 1
     guidance_embeds: torch.Tensor | None  # (R, G), for a UNet that takes the guidance scale as an input
 
+    def part(self, start: int, stop: int) -> "Company":
+        """Some of the rows, as a company of their own."""
+        rows, controlled, places = slice(start, stop), slice(start, stop), None
+        if self.control_rows is not None:
+            first, last = (int((self.control_rows < bound).sum()) for bound in (start, stop))  # they are in order
+            controlled = slice(first, last)
+            places = self.control_rows[controlled] - start if last - first < stop - start else None
+        control = None if self.control is None else self.control[controlled]
+        return Company(
+            prompt_embeds=self.prompt_embeds[rows],
+            pooled_prompt_embeds=self.pooled_prompt_embeds[rows],
+            time_ids=self.time_ids[rows],
+            control=control if control is not None and len(control) > 0 else None,
+            control_rows=places,
+            control_scales=None if self.control_scales is None else self.control_scales[controlled],
+            guidance_embeds=None if self.guidance_embeds is None else self.guidance_embeds[rows],
+        )
+
 
 class Denoiser:
     """Owns no state but the company of the last step, which usually meets again."""
 
     def __init__(self, networks: Networks) -> None:
         self._networks = networks
-        self._last_company: tuple[tuple[tuple[Generation, bool], ...], Company] | None = None
+        self._lanes = Lanes(networks.num_lanes)
+        self._last_company: tuple[tuple[tuple[Generation, bool], ...], list[Company]] | None = None
 
     @torch.inference_mode()
     def predict(self, generations: Sequence[Generation]) -> list[torch.Tensor]:
         """The guided noise prediction of each request, (1, 4, h, w), all from one pass of each network."""
-        company = self._company(generations)
+        parts = self._company(generations)
+        sizes = [len(part.prompt_embeds) for part in parts]
         latents = torch.cat([self._input(each) for each in generations])  # (R, 4, h, w)
         timesteps = torch.stack([self._timestep(each) for each in generations for _ in range(each.num_rows)])  # (R,)
+        each_part = zip(parts, torch.split(latents, sizes), torch.split(timesteps, sizes), strict=True)
+        noise = torch.cat(self._lanes.run([partial(self._pass, *part) for part in each_part]))  # (R, 4, h, w)
+        return self._guided(generations, noise)
+
+    @torch.inference_mode()
+    def _pass(self, company: Company, latents: torch.Tensor, timesteps: torch.Tensor) -> torch.Tensor:
         down, mid = self._residuals(company, latents, timesteps)
         num_rows = len(latents)
         pad = partial(_padded, num_rows=self._networks.padded_rows(num_rows))
-        noise = self._networks.unet(
+        noise: torch.Tensor = self._networks.unet(
             pad(latents),
             pad(timesteps),
             encoder_hidden_states=pad(company.prompt_embeds),
@@ -52,8 +80,8 @@ class Denoiser:
             down_block_additional_residuals=None if down is None else [pad(each) for each in down],
             mid_block_additional_residual=None if mid is None else pad(mid),
             return_dict=False,
-        )[0]  # (R, 4, h, w), and padding
-        return self._guided(generations, noise[:num_rows])
+        )[0]
+        return noise[:num_rows]
 
     def forget(self) -> None:
         """Let go of the last company's tensors, when the engine has nothing to do."""
@@ -70,12 +98,20 @@ class Denoiser:
         timestep: torch.Tensor = generation.encoded.schedule.timesteps[generation.step_index]
         return timestep.to(torch.float32)
 
-    def _company(self, generations: Sequence[Generation]) -> Company:
+    def _company(self, generations: Sequence[Generation]) -> list[Company]:
         # The requests themselves and not their addresses, of which a new one may get a gone one's.
         key = tuple((each, each.has_control) for each in generations)
         if self._last_company is None or self._last_company[0] != key:
-            self._last_company = (key, self._gather(generations))
+            self._last_company = (key, self._dealt(self._gather(generations)))
         return self._last_company[1]
+
+    def _dealt(self, company: Company) -> list[Company]:
+        """A part for every lane, as equal as may be; all in one where there are fewer rows than lanes."""
+        num_rows, count = len(company.prompt_embeds), self._lanes.count
+        if count == 1 or num_rows < count:
+            return [company]
+        bounds = [num_rows * lane // count for lane in range(count + 1)]
+        return [company.part(start, stop) for start, stop in pairwise(bounds)]
 
     def _gather(self, generations: Sequence[Generation]) -> Company:
         states = [each.encoded for each in generations]

@@ -21,9 +21,10 @@ class Networks:
     device: torch.device
     dtype: torch.dtype
     row_buckets: tuple[int, ...] = ()  # a pass is padded to one of these row counts; empty: it is not
+    num_lanes: int = 1  # parts of a pass that run at the same time
 
     @classmethod
-    def of_pipeline(cls, pipeline: Any, *, row_buckets: tuple[int, ...] = ()) -> Self:
+    def of_pipeline(cls, pipeline: Any, *, row_buckets: tuple[int, ...] = (), num_lanes: int = 1) -> Self:
         """The pipeline itself stays as it was."""
         controlnet = pipeline.controlnet
         # Constant over all steps of a request, so it is computed once and not in every step.
@@ -39,6 +40,7 @@ class Networks:
             device=pipeline.device,
             dtype=pipeline.unet.dtype,
             row_buckets=row_buckets,
+            num_lanes=num_lanes,
         )
 
     @property
