@@ -11,7 +11,7 @@ from typing import Any
 from diffusion_engine.engine import Engine
 from diffusion_engine.networks import Networks
 
-DENOISING = ("unet", "controlnet")
+DENOISING = "UNet and ControlNet"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,7 +22,6 @@ class Account:
     by_network: Mapping[str, float]
     num_steps: int
     full_steps: float  # the part of `in_steps` that was spent in steps with all rows taken
-    full_denoising: float  # and of that, in the UNet and the ControlNet
     full_networks: float  # and of that, in any network
 
     @property
@@ -39,10 +38,11 @@ class Ledger:
         self._step = engine.step
         self._max_rows = max_rows
         self._started: dict[str, float] = {}
+        self._lock = threading.Lock()
+        self._pass_began: float | None = None
+        self._pass_ended = 0.0
         pipeline = networks.pipeline
         self._watched: dict[str, Any] = {
-            "unet": networks.unet,
-            "controlnet": networks.controlnet,
             "control embedding": networks.control_embedding,
             "text encoder": pipeline.text_encoder,
             "text encoder 2": pipeline.text_encoder_2,
@@ -51,12 +51,15 @@ class Ledger:
         for name, network in self._watched.items():
             network.register_forward_pre_hook(lambda *_, name=name: self._enter(name))
             network.register_forward_hook(lambda *_, name=name: self._leave(name))
+        for network in (networks.unet, networks.controlnet):
+            network.register_forward_pre_hook(lambda *_: self._begin_pass())
+            network.register_forward_hook(lambda *_: self._end_pass())
         self.reset()
         engine.step = self._timed_step  # type: ignore[method-assign]
 
     def reset(self) -> None:
         self._by_network: dict[str, float] = defaultdict(float)
-        self._in_steps = self._full_steps = self._full_denoising = self._full_networks = 0.0
+        self._in_steps = self._full_steps = self._full_networks = 0.0
         self._num_steps = 0
 
     def account(self) -> Account:
@@ -65,7 +68,6 @@ class Ledger:
             by_network=dict(self._by_network),
             num_steps=self._num_steps,
             full_steps=self._full_steps,
-            full_denoising=self._full_denoising,
             full_networks=self._full_networks,
         )
 
@@ -78,23 +80,30 @@ class Ledger:
         if started is not None:
             self._by_network[name] += time.perf_counter() - started
 
+    def _begin_pass(self) -> None:
+        with self._lock:
+            self._pass_began = self._pass_began or time.perf_counter()
+
+    def _end_pass(self) -> None:
+        with self._lock:
+            self._pass_ended = time.perf_counter()
+
     def _timed_step(self) -> bool:
-        rows_before, denoising, networks = self._rows(), self._denoising(), sum(self._by_network.values())
+        rows_before, networks = self._rows(), sum(self._by_network.values())
+        self._pass_began = None
         started = time.perf_counter()
         is_busy = self._step()
         duration = time.perf_counter() - started
         num_rows = self._rows() - rows_before
-        if num_rows:
+        if num_rows and self._pass_began is not None:
+            # From the first network's start to the last one's end, on whichever threads they ran.
+            self._by_network[DENOISING] += self._pass_ended - self._pass_began
             self._num_steps += 1
             self._in_steps += duration
         if num_rows >= self._max_rows:
             self._full_steps += duration
-            self._full_denoising += self._denoising() - denoising
             self._full_networks += sum(self._by_network.values()) - networks
         return is_busy
-
-    def _denoising(self) -> float:
-        return sum(self._by_network[name] for name in DENOISING)
 
     def _rows(self) -> float:
         defaults = self._engine.capabilities.defaults

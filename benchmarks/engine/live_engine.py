@@ -8,14 +8,13 @@ from collections.abc import Sequence
 from diffusion_engine.engine import Engine
 from diffusion_engine.generation import GeneratedPicture, Generation
 from diffusion_engine.intake import RowValues, read_request
-from diffusion_engine.networks import Networks
 from diffusion_engine.request import RequestError
 from diffusion_engine.row_limits import RowLimits
 
 from benchmarks.engine.job import Job, scribble_file
 from benchmarks.engine.ledger import Account, Ledger
 from benchmarks.engine.outcome import Outcome
-from benchmarks.engine.stock import Stock
+from benchmarks.engine.stock import Stock, networks_of
 
 
 class Witness:
@@ -70,7 +69,7 @@ class LiveEngine:
     def __init__(self, name: str, stock: Stock, *, max_rows: int) -> None:
         self.name = name
         self.max_rows = max_rows
-        networks = Networks.of_pipeline(stock.pipeline)
+        networks = networks_of(stock)
         self.engine = Engine(
             networks,
             stock.capabilities,

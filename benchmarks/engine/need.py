@@ -7,11 +7,10 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from diffusion_engine.decoder import Decoder
-from diffusion_engine.networks import Networks
 
 from benchmarks.engine.job import Job
 from benchmarks.engine.pace import Probe
-from benchmarks.engine.stock import Stock
+from benchmarks.engine.stock import Stock, networks_of
 
 NUM_REPEATS = 7
 
@@ -32,7 +31,7 @@ def measure_need(stock: Stock, probe: Probe, *, max_rows: int) -> Need:
     num_requests = max(1, max_rows // 2)
     generation = probe.generation()
     encoded = probe.encoder.encode(generation)
-    decoder = Decoder(Networks.of_pipeline(stock.pipeline))
+    decoder = Decoder(networks_of(stock))
     numbers = iter(range(1000))
 
     def encode() -> None:

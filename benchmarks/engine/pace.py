@@ -14,7 +14,7 @@ from diffusion_engine.scribble import read_scribble
 from diffusion_engine.silence import Silence
 
 from benchmarks.engine.job import scribble_file
-from benchmarks.engine.stock import Stock
+from benchmarks.engine.stock import Stock, networks_of
 
 NUM_PASSES = 12
 
@@ -23,7 +23,7 @@ class Probe:
     """Times passes of the networks alone, on the thread that calls."""
 
     def __init__(self, stock: Stock, networks: Networks | None = None) -> None:
-        self.networks = networks or Networks.of_pipeline(stock.pipeline)
+        self.networks = networks or networks_of(stock)
         self._capabilities = stock.capabilities
         config = stock.pipeline.scheduler.config
         schedulers = NoiseSchedulers(config, stock.capabilities.schedulers, self.networks.device)

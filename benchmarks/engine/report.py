@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from benchmarks.engine.cells import Cell, Result
-from benchmarks.engine.ledger import Account
+from benchmarks.engine.ledger import DENOISING, Account
 from benchmarks.engine.outcome import Figures
 
 Pick = Callable[[Figures], float]
@@ -90,7 +90,7 @@ def account_table(results: Sequence[Result], cells: Sequence[Cell], peer: str) -
         if cell.load is not None or not accounts:
             continue
         parts = [
-            part_of(accounts, "unet", "controlnet"),
+            part_of(accounts, DENOISING),
             part_of(accounts, "text encoder", "text encoder 2"),
             part_of(accounts, "control embedding"),
             part_of(accounts, "vae"),

@@ -10,6 +10,7 @@ from diffusers import ControlNetModel, UNet2DConditionModel
 from diffusion_engine.assembly import pass_timer
 from diffusion_engine.capabilities import Capabilities
 from diffusion_engine.generation import BatchKey
+from diffusion_engine.lanes import suitable_lanes
 from diffusion_engine.networks import Networks
 from diffusion_engine.row_limits import ROW_COUNTS, knee
 
@@ -46,7 +47,7 @@ def scaled_networks(stock: Stock, scale: int) -> Networks:
         config["attention_head_dim"] = [scale * heads for heads in config["attention_head_dim"]]
         parts[name] = of_class.from_config(config).to(pipeline.device, pipeline.unet.dtype).eval()
     larger = type(pipeline)(**parts, add_watermarker=False)
-    return Networks.of_pipeline(larger)
+    return Networks.of_pipeline(larger, num_lanes=suitable_lanes(larger.device))
 
 
 def table(times: Times) -> list[str]:

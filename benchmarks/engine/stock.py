@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from diffusion_engine.capabilities import Capabilities
 from diffusion_engine.config import EngineConfig
+from diffusion_engine.lanes import suitable_lanes
+from diffusion_engine.networks import Networks
 from diffusion_engine.noise_scheduler import make_noise_scheduler
 from diffusion_engine.pictures import encode_picture
 from diffusion_engine.scribble import read_scribble
@@ -107,3 +109,8 @@ class Stock:
         defaults = self.capabilities.defaults
         scribble = read_scribble(scribble_file(job.index), max_pixels=50_000_000, invert="auto")
         return scribble.fit(defaults.width, defaults.height)
+
+
+def networks_of(stock: Stock) -> Networks:
+    """As the engine is given them."""
+    return Networks.of_pipeline(stock.pipeline, num_lanes=suitable_lanes(stock.pipeline.device))
