@@ -189,7 +189,7 @@ def test_triton_gets_a_gpu_the_models_and_a_cache_that_lasts(compose: dict[str, 
 
 
 def test_the_model_knows_the_environment_that_compose_sets(compose: dict[str, Any]) -> None:
-    config = (ROOT / "models" / "sdxl_scribble_controlnet" / "config.pbtxt").read_text(encoding="utf-8")
+    config = (ROOT / "models" / "sdxl_scribble_controlnet_stream" / "config.pbtxt").read_text(encoding="utf-8")
     parameters = {f"SDXL_{name.upper()}" for name in re.findall(r'parameters\s*{\s*key:\s*"(\w+)"', config)}
     given = {name for name in compose["services"]["triton"]["environment"] if name.startswith("SDXL_")}
     assert given == {"SDXL_CHECKPOINT", "SDXL_CONTROLNET", "SDXL_VAE"}
