@@ -97,3 +97,17 @@ def generate(running_engine: "Engine") -> Callable[..., "GeneratedPicture"]:
         return visit(running_engine, **values).picture()
 
     return run
+
+
+@pytest.fixture
+def encoded_texts(networks: "Networks", monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What the text encoders were asked for, in order."""
+    texts: list[str] = []
+    encode = networks.pipeline.encode_prompt
+
+    def note(text: str, **options: Any) -> Any:
+        texts.append(text)
+        return encode(text, **options)
+
+    monkeypatch.setattr(networks.pipeline, "encode_prompt", note)
+    return texts

@@ -1,0 +1,300 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How many requests an engine holds, when it ends, and what is told on the way."""
+
+import io
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from diffusion_engine.config import EngineConfig
+from diffusion_engine.decoder import Decoder
+from diffusion_engine.engine import Engine
+from diffusion_engine.generation import GeneratedPicture, Generation, Status
+from diffusion_engine.networks import Networks
+from diffusion_engine.request import RequestError
+from diffusion_engine.weights import load_pipeline
+from drawings import CHECKPOINT
+from listening import Driver, Recorder, visit
+from PIL import Image
+
+MakeDriver = Callable[..., Driver]
+MakeEngine = Callable[..., Engine]
+SMALL = {"width": 96, "height": 96}
+
+
+# ---- how many, and when it ends
+
+
+def test_a_full_engine_refuses_at_once_and_says_when_to_come_back(make_driver: MakeDriver) -> None:
+    driver = make_driver(max_requests=2)
+    inside = [driver.join(**SMALL, num_inference_steps=1) for _ in range(2)]
+    with pytest.raises(RequestError) as refusal:
+        driver.join(**SMALL)
+    assert refusal.value.code == "queue_full"
+    assert refusal.value.retry_after_s is not None
+    assert refusal.value.retry_after_s >= 1
+    driver.finish()
+    assert [each.picture().seed for each in inside] == [1, 1]
+    assert driver.join(**SMALL)
+
+
+def test_whoever_leaves_makes_room_however_it_ends(make_driver: MakeDriver) -> None:
+    driver = make_driver(max_requests=1)
+    assert visit(driver.engine, image=b"no base64!").error().code == "invalid_base64"
+    cancelled = driver.join(**SMALL)
+    cancelled.generation.cancel()
+    driver.finish()
+    broken = driver.join(**SMALL)
+    driver.step()
+    broken.generation.encoded.latents.fill_(torch.nan)
+    driver.finish()
+    assert driver.join(**SMALL)
+    assert driver.engine.metrics.value("sdxl_engine_requests") == 1
+
+
+class Holding(Recorder):
+    """Does not come back from its first event before it is let."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.is_held = threading.Event()
+        self.release = threading.Event()
+
+    def progress(self, step: int, num_steps: int, preview: bytes | None) -> None:
+        super().progress(step, num_steps, preview)
+        self.is_held.set()
+        assert self.release.wait(60)
+
+
+def test_an_engine_that_stops_tells_everybody_and_takes_nobody_any_more(make_engine: MakeEngine) -> None:
+    engine = make_engine(max_rows=2)
+    predict, is_running, may_go_on = engine.denoiser.predict, threading.Event(), threading.Event()
+
+    def hold(generations: list[Generation]) -> Any:
+        is_running.set()
+        assert may_go_on.wait(60)
+        return predict(generations)
+
+    engine.denoiser.predict = hold  # type: ignore[method-assign,assignment]
+    engine.start()
+    visits = [visit(engine, **SMALL, num_inference_steps=50) for _ in range(6)]
+    assert is_running.wait(60)
+    stopping = threading.Thread(target=engine.stop)
+    stopping.start()
+    with pytest.raises(RequestError) as refusal:  # noqa: PT012
+        while True:
+            visits.append(visit(engine, **SMALL, num_inference_steps=50))
+    assert refusal.value.code == "shutting_down"
+    engine._readers.shutdown()
+    may_go_on.set()
+    stopping.join()
+    assert [each.error().code for each in visits] == ["shutting_down"] * len(visits)
+    assert [len(each.recorder.finals) for each in visits] == [1] * len(visits)
+    assert engine.metrics.value("sdxl_engine_requests") == 0
+
+
+def test_who_comes_while_it_stops_is_refused_or_told(make_engine: MakeEngine) -> None:
+    engine = make_engine(max_requests=100_000)
+    engine.start()
+    taken: list[Recorder] = []
+    refusals: list[str] = []
+
+    def keep_coming() -> None:
+        while not refusals:
+            recorder = Recorder()
+            try:
+                visit(engine, recorder, **SMALL, image=None, num_inference_steps=1)
+            except RequestError as refusal:
+                refusals.append(refusal.code)
+            else:
+                taken.append(recorder)
+
+    threads = [threading.Thread(target=keep_coming) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    engine.stop()
+    for thread in threads:
+        thread.join()
+    assert set(refusals) == {"shutting_down"}
+    for recorder in taken:
+        recorder.final()
+    assert all(len(recorder.finals) == 1 for recorder in taken)
+    assert engine.metrics.value("sdxl_engine_requests") == 0
+
+
+# ---- what is told on the way
+
+
+def opened(preview: bytes) -> Image.Image:
+    image = Image.open(io.BytesIO(preview))
+    image.load()
+    return image
+
+
+def test_previews_come_as_often_as_asked_for_and_are_small_webps(driver: Driver) -> None:
+    often = driver.join(width=160, height=96, num_inference_steps=6, preview_every=2)
+    never = driver.join(width=160, height=96, num_inference_steps=6)
+    for _ in range(6):
+        driver.step()
+    often.picture()
+    assert never.recorder.previews == {}
+    assert list(often.recorder.previews) == [2, 4]
+    for preview in often.recorder.previews.values():
+        assert (opened(preview).format, opened(preview).size) == ("WEBP", (40, 24))
+
+
+@pytest.mark.parametrize("scheduler", ["euler", "euler_ancestral", "dpmpp_2m_karras", "lcm"])
+def test_the_last_preview_looks_like_the_picture(driver: Driver, scheduler: str) -> None:
+    shown = driver.join(num_inference_steps=8, preview_every=7, scheduler=scheduler.encode())
+    driver.finish()
+    size = (32, 32)
+    picture = Image.fromarray(shown.pixels().astype(np.uint8)).resize(size, Image.Resampling.BOX)
+    preview = opened(shown.recorder.previews[7]).convert("RGB")
+    difference = np.abs(np.asarray(picture).astype(int) - np.asarray(preview).astype(int))
+    assert difference.mean() < 25
+
+
+def test_a_colour_goes_through_the_vae_and_comes_back_in_the_preview(networks: Networks) -> None:
+    decoder, side = Decoder(networks), 64
+    for colour in ((210, 30, 30), (40, 70, 205), (240, 238, 235), (20, 20, 20)):
+        image = torch.tensor(colour, dtype=torch.float32).view(1, 3, 1, 1).expand(1, 3, side, side) / 127.5 - 1
+        with torch.inference_mode():
+            latents = networks.vae.encode(image).latent_dist.mode() * networks.vae.config.scaling_factor
+        middle = decoder.preview(latents)[4:-4, 4:-4].mean(axis=(0, 1))
+        assert np.abs(middle - np.array(colour)).max() < 30
+
+
+def test_progress_that_could_not_be_told_in_time_gives_way_to_newer_but_keeps_the_preview(driver: Driver) -> None:
+    slow = Holding()
+    driver.join(slow, **SMALL, num_inference_steps=6, preview_every=3)
+    driver.step()
+    assert slow.is_held.wait(60)
+    for _ in range(3):
+        driver.step()
+    slow.release.set()
+    driver.finish()
+    slow.picture()
+    assert slow.steps[:2] == [1, 4]
+    assert slow.told[1][2] is not None  # the preview of step 3
+    assert slow.steps == sorted(set(slow.steps))
+
+
+def test_a_slow_listener_holds_up_no_step(driver: Driver) -> None:
+    slow = Holding()
+    driver.join(slow, **SMALL)
+    driver.step()
+    assert slow.is_held.wait(60)
+    other = driver.join(**SMALL, num_inference_steps=1)
+    driver.step()
+    assert other.generation.status is Status.FINISHED
+    slow.release.set()
+    assert other.picture()
+
+
+def test_a_prompt_that_is_too_long_is_told_with_what_was_left_out(driver: Driver) -> None:
+    long = driver.join(**SMALL, prompt=b"a red circle, " * 24 + b"with golden stars", num_inference_steps=1)
+    short = driver.join(**SMALL, prompt=b"a red circle with stars" * 4, num_inference_steps=1)
+    driver.finish()
+    (note,) = long.picture().info["notes"]
+    assert "longer than the text encoders read" in note
+    assert note.endswith("with golden stars")
+    assert short.picture().info["notes"] == []
+
+
+def test_a_prompt_is_not_written_to_the_log(
+    driver: Driver, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
+    driver.join(**SMALL, prompt=b"my private matters, " * 30, num_inference_steps=1)
+    driver.finish()
+    captured = capfd.readouterr()
+    assert "private" not in caplog.text + captured.out + captured.err
+
+
+def test_the_metrics_count_what_happened(driver: Driver) -> None:
+    metrics = driver.engine.metrics
+    driver.join(**SMALL, num_inference_steps=2)
+    driver.join(**SMALL, num_inference_steps=3, guidance_scale=1.0)
+    assert metrics.value("sdxl_engine_requests") == 2
+    driver.finish()
+    assert metrics.value("sdxl_engine_steps_total", size="96x96") == 3
+    assert metrics.value("sdxl_engine_rows_total", size="96x96") == 3 + 3 + 1
+    assert metrics.value("sdxl_engine_max_rows", size="96x96") == 8
+    assert metrics.value("sdxl_engine_step_seconds_total", size="96x96") > 0
+    assert metrics.value("sdxl_engine_requests_total", how="finished") == 2
+    assert metrics.value("sdxl_engine_requests") == 0
+    assert metrics.value("sdxl_engine_started_total") == 2
+    waited = metrics.value("sdxl_engine_queue_wait_seconds_total")
+    assert metrics.value("sdxl_engine_first_step_seconds_total") > waited > 0
+    with pytest.raises(KeyError):
+        metrics.add("sdxl_engine_misspelt_total")
+
+
+def test_a_request_is_counted_before_it_is_seen_to_have_ended(driver: Driver, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else the last request before a quiet hour is missing from the metrics for that hour."""
+    visited, statuses = driver.join(**SMALL, num_inference_steps=1), []
+    count = driver.engine.metrics.add
+
+    def note(name: str, amount: float = 1, **labels: str) -> None:
+        if name == "sdxl_engine_requests_total":
+            statuses.append(visited.generation.status)
+        count(name, amount, **labels)
+
+    monkeypatch.setattr(driver.engine.metrics, "add", note)
+    driver.finish()
+    assert statuses == [Status.RUNNING]
+
+
+def test_describe_tells_what_may_be_asked_for_and_what_answers(make_engine: MakeEngine) -> None:
+    told = make_engine(max_rows=6, max_requests=9).describe()
+    assert told["name"] == "demo_checkpoint"
+    assert (96, 160) in told["sizes"]
+    assert told["defaults"]["num_inference_steps"] == 12
+    assert told["limits"]["max_inference_steps"] == 50
+    assert told["schedulers"] == ("euler", "euler_ancestral", "dpmpp_2m_karras", "lcm")
+    engine = told["engine"]
+    assert (engine["max_requests"], engine["policy"], engine["max_rows"]["128x128"]) == (9, "first_come", 6)
+    assert (engine["device"], engine["dtype"], engine["torch"]) == ("cpu", "float32", torch.__version__)
+
+
+# ---- other dtypes
+
+
+def test_bfloat16_gives_nearly_the_same_picture(
+    make_driver: MakeDriver, driver: Driver, record_testsuite_property: Callable[[str, object], None]
+) -> None:
+    networks = Networks.of_pipeline(
+        load_pipeline(EngineConfig(checkpoint=str(CHECKPOINT), device="cpu", dtype="bfloat16"))
+    )
+    half = make_driver(networks=networks)
+    # Few steps: where the processor has no bfloat16 of its own, each takes ten times as long.
+    values = [{**SMALL, "seed": seed, "num_inference_steps": 2} for seed in (1, 2)]
+    pictures = []
+    for each in (driver, half):
+        visits = [each.join(**one, preview_every=1) for one in values]
+        each.finish()
+        pictures.append(np.stack([one.pixels() for one in visits]))
+    difference = np.abs(pictures[0] - pictures[1])
+    record_testsuite_property("bfloat16_mean_difference_of_255", float(difference.mean()))
+    record_testsuite_property("bfloat16_largest_difference_of_255", int(difference.max()))
+    assert 0 < difference.mean() < 2
+    assert half.engine.describe()["engine"]["dtype"] == "bfloat16"
+
+
+def test_float16_runs_where_the_processor_can(make_driver: MakeDriver, driver: Driver) -> None:
+    config = EngineConfig(checkpoint=str(CHECKPOINT), device="cpu", dtype="float16")
+    visits = []
+    for each in (driver, make_driver(networks=Networks.of_pipeline(load_pipeline(config)))):
+        visits.append(each.join(**SMALL, num_inference_steps=1, conditioning_scale=0.7))
+        each.finish()
+    assert np.abs(visits[0].pixels() - visits[1].pixels()).mean() < 2
+
+
+def test_everything_that_is_told_is_of_the_kind_that_was_promised(running_engine: Engine) -> None:
+    told = visit(running_engine, preview_every=1, **SMALL)
+    assert isinstance(told.picture(), GeneratedPicture)
+    assert all(num_steps == 4 for _, num_steps, _ in told.recorder.told)
+    assert told.recorder.steps == sorted(set(told.recorder.steps))
+    assert told.recorder.steps[-1] <= 3  # the last step is told as the picture

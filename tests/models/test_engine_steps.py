@@ -1,0 +1,178 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The engine, step by step: who is in a pass, and what is computed how often."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from diffusion_engine.capabilities import Capabilities
+from diffusion_engine.denoiser import Denoiser
+from diffusion_engine.encoder import Encoder
+from diffusion_engine.engine import Engine
+from diffusion_engine.generation import Generation, Status
+from diffusion_engine.intake import read_request
+from diffusion_engine.networks import Networks
+from diffusion_engine.noise_scheduler import NoiseSchedulers
+from diffusion_engine.reception import receive
+from diffusion_engine.silence import Silence
+from drawings import row
+from listening import Driver
+
+MakeDriver = Callable[..., Driver]
+MakeEngine = Callable[..., Engine]
+SMALL = {"width": 96, "height": 96}
+
+
+class Noting:
+    """A network, or a part of one, that notes how many rows each call has."""
+
+    def __init__(self, network: Any) -> None:
+        self.network = network
+        self.rows: list[int] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.network, name)
+
+    def __call__(self, first: torch.Tensor, *arguments: Any, **options: Any) -> Any:
+        self.rows.append(len(first))
+        return self.network(first, *arguments, **options)
+
+
+# ---- steps
+
+
+def test_a_step_moves_everyone_in_it_by_one_and_the_last_one_ends_it(driver: Driver) -> None:
+    short, long = driver.join(**SMALL, num_inference_steps=2), driver.join(**SMALL, num_inference_steps=3)
+    assert driver.step()
+    assert (short.generation.step_index, long.generation.step_index) == (1, 1)
+    assert short.generation.status is long.generation.status is Status.RUNNING
+    driver.step()
+    assert short.generation.status is Status.FINISHED
+    driver.step()
+    assert long.generation.status is Status.FINISHED
+    assert driver.step() is False
+    assert [len(each) for each in driver.passes] == [2, 2, 1]
+    assert (short.recorder.steps, long.recorder.steps[-1]) == ([1], 2)
+    assert short.picture().seed == 1
+
+
+def test_a_newcomer_joins_those_who_are_at_a_later_step(driver: Driver) -> None:
+    first = driver.join(**SMALL)
+    driver.step()
+    second = driver.join(**SMALL, scheduler=b"lcm", guidance_scale=1.0)
+    driver.step()
+    assert driver.passes[-1] == [first.generation, second.generation]
+    assert (first.generation.step_index, second.generation.step_index) == (2, 1)
+
+
+def test_two_sizes_are_two_passes(driver: Driver) -> None:
+    driver.join(**SMALL)
+    driver.join(width=128, height=128)
+    driver.step()
+    driver.step()
+    assert [[each.key for each in generations] for generations in driver.passes] == [[(96, 96)], [(128, 128)]]
+
+
+def test_who_finds_no_row_waits_and_comes_in_when_one_is_free(make_driver: MakeDriver) -> None:
+    driver = make_driver(max_rows=2)
+    first, second = driver.join(**SMALL, num_inference_steps=1), driver.join(**SMALL, num_inference_steps=1)
+    driver.step()
+    assert driver.passes == [[first.generation]]
+    assert second.generation.encoded is None  # waiting costs no tensors
+    driver.step()
+    assert driver.passes[1] == [second.generation]
+
+
+def test_the_tensors_of_a_finished_request_are_let_go(driver: Driver) -> None:
+    done = driver.join(**SMALL, num_inference_steps=1)
+    driver.finish()
+    assert done.generation.encoded is None
+    assert len(driver.engine.batcher) == 0
+
+
+# ---- what is computed, and how often
+
+
+@pytest.mark.parametrize(
+    ("values", "num_rows"),
+    [
+        ({}, [2, 2]),
+        ({"guidance_scale": 1.0}, [1, 1]),
+        ({"conditioning_scale": 0.0}, []),
+        ({"image": None}, []),
+        ({"control_guidance_end": 0.5}, [2]),
+        ({"control_guidance_start": 0.5}, [2]),
+    ],
+)
+def test_the_controlnet_runs_only_where_the_scribble_counts(
+    make_driver: MakeDriver, networks: Networks, values: dict[str, Any], num_rows: list[int]
+) -> None:
+    controlnet = Noting(networks.controlnet)
+    driver = make_driver(networks=replace(networks, controlnet=controlnet, num_lanes=1))
+    driver.join(**SMALL, num_inference_steps=2, **values)
+    driver.finish()
+    assert controlnet.rows == num_rows
+
+
+def test_in_company_the_controlnet_runs_for_those_rows_alone_that_need_it(
+    make_driver: MakeDriver, networks: Networks
+) -> None:
+    controlnet, unet = Noting(networks.controlnet), Noting(networks.unet)
+    driver = make_driver(networks=replace(networks, controlnet=controlnet, unet=unet, num_lanes=1))
+    driver.join(**SMALL, conditioning_scale=0.0, num_inference_steps=2)
+    driver.join(**SMALL, control_guidance_end=0.5, num_inference_steps=2)
+    driver.join(**SMALL, guidance_scale=1.0, num_inference_steps=2)
+    driver.finish()
+    assert unet.rows == [5, 5]
+    assert controlnet.rows == [3, 1]
+
+
+def test_a_scribble_is_embedded_once_and_not_in_every_step(make_driver: MakeDriver, networks: Networks) -> None:
+    embedding = Noting(networks.control_embedding)
+    driver = make_driver(networks=replace(networks, control_embedding=embedding))
+    driver.join(**SMALL)
+    driver.join(**SMALL, image=None)
+    driver.finish()
+    assert embedding.rows == [1]
+
+
+def test_a_text_that_was_asked_for_lately_is_not_encoded_again(driver: Driver, encoded_texts: list[str]) -> None:
+    for prompt in (b"a red fish", b"a red fish", b"a blue star"):
+        driver.join(**SMALL, prompt=prompt, negative_prompt=b"grey", num_inference_steps=1)
+        driver.finish()
+    assert sorted(encoded_texts) == ["a blue star", "a red fish", "grey"]
+
+
+def test_the_text_that_was_not_asked_for_longest_is_forgotten(networks: Networks, encoded_texts: list[str]) -> None:
+    encoder = Encoder(networks, NoiseSchedulers({}, (), networks.device), text_cache_size=2)
+    for text in ("one", "two", "one", "three", "one", "two"):
+        encoder.text(text)
+    assert encoded_texts == ["one", "two", "three", "two"]
+
+
+def test_a_new_request_never_gets_the_tensors_of_one_that_is_gone(
+    networks: Networks, capabilities: Capabilities
+) -> None:
+    """Python gives a new object the address of one that is gone; an address alone says nothing."""
+    schedulers = NoiseSchedulers(networks.pipeline.scheduler.config, capabilities.schedulers, networks.device)
+    encoder, denoiser = Encoder(networks, schedulers), Denoiser(networks)
+
+    red, yellow = (
+        read_request(row(**SMALL, prompt=prompt), capabilities)
+        for prompt in (b"a red circle on a blue background", b"a yellow star on a green background")
+    )
+    silence = Silence()
+
+    def predict(generation: Generation, by: Denoiser) -> torch.Tensor:
+        if generation.encoded is None:
+            receive(generation, capabilities, max_pixels=1_000_000)
+            generation.encoded = encoder.encode(generation)
+        return by.predict([generation])[0]
+
+    generation: Generation | None = Generation(request=red, listener=silence, arrived=0.0)
+    predict(generation, denoiser)
+    generation = None  # its place in memory is free, and the next one takes it
+    newcomer = Generation(request=yellow, listener=silence, arrived=0.0)
+    assert torch.equal(predict(newcomer, denoiser), predict(newcomer, Denoiser(networks)))
