@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A streaming twin that tells what a test has it tell, an app in front of it, and how its events are read."""
+
+import asyncio
+import json
+from collections.abc import AsyncGenerator, Callable
+from typing import Any
+
+import httpx2
+import numpy as np
+from scribble_app import MODEL, PATH, bytes_tensor, paint
+from sockets import Told, events_of
+
+import main
+from fastapi_triton import Settings, TritonFrontend
+from fastapi_triton.datatypes import BY_CONFIG, BY_WIRE
+from fastapi_triton.errors import FastAPITritonError
+from fastapi_triton.model_config import TensorConfig
+from fastapi_triton.triton.client import Tensor, Tensors
+from fastapi_triton.triton.fake import FakeTriton
+
+TWIN = f"{MODEL}_stream"
+SSE = {"Accept": "text/event-stream"}
+Body = Callable[..., dict[str, Any]]
+
+
+def tensor(name: str, datatype: str) -> TensorConfig:
+    return TensorConfig(name, BY_CONFIG[datatype], (1,), optional=True)
+
+
+def number(value: int) -> Tensor:
+    return Tensor(BY_WIRE["INT32"], np.array([value], np.int32))
+
+
+class ScriptedTwin:
+    """Tells of two steps, then of the picture; a test may hold it, or have it fail, between."""
+
+    def __init__(self) -> None:
+        self.is_asked = asyncio.Event()
+        self.go_on = asyncio.Event()
+        self.go_on.set()
+        self.fails_at_once: FastAPITritonError | None = None
+        self.fails_after_a_step: FastAPITritonError | None = None
+        self.is_complete = True
+        self.num_descriptions = 0
+
+    async def __call__(self, inputs: Tensors) -> AsyncGenerator[dict[str, Tensor], None]:
+        if "describe" in inputs:
+            self.num_descriptions += 1
+            yield {"info": bytes_tensor(json.dumps({"sizes": [[128, 128]], "asked": self.num_descriptions}).encode())}
+            return
+        self.is_asked.set()
+        if self.fails_at_once:
+            raise self.fails_at_once
+        yield {"event": bytes_tensor(b"queued")}
+        preview_every = inputs["preview_every"].array.item() if "preview_every" in inputs else 0
+        for step in (1, 2):
+            await self.go_on.wait()
+            told = {"event": bytes_tensor(b"progress"), "step": number(step), "num_steps": number(2)}
+            if preview_every and step % preview_every == 0:
+                told["preview"] = bytes_tensor(b"UklGRg==")
+            yield told
+            if self.fails_after_a_step:
+                raise self.fails_after_a_step
+        yield {"event": bytes_tensor(b"gossip")}  # a kind that the frontend does not know
+        if self.is_complete:
+            yield {"event": bytes_tensor(b"completed"), **await paint(inputs)}
+
+
+def app_of(triton: FakeTriton, settings: Settings, request: type = main.ScribbleRequest) -> TritonFrontend:
+    frontend = TritonFrontend(triton=triton, settings=settings)
+    frontend.infer(PATH, model=MODEL, stream_model=TWIN, request=request, response=main.ScribbleResponse)
+    return frontend
+
+
+async def told_to(client: httpx2.AsyncClient, body: dict[str, Any]) -> list[Told]:
+    async with client.stream("POST", PATH, json=body, headers=SSE) as answer:
+        assert answer.status_code == 200
+        return [event async for event in events_of(answer)]

@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The scribble app with its streaming twin, on the fake Triton."""
+
+from collections.abc import AsyncIterator
+from dataclasses import replace
+
+import httpx2
+import pytest
+from scripted_twin import TWIN, ScriptedTwin, app_of, tensor
+from sockets import listening
+
+from fastapi_triton import Settings, TritonFrontend
+from fastapi_triton.model_config import ModelConfig
+from fastapi_triton.triton.fake import FakeTriton
+
+
+@pytest.fixture
+def twin_config(scribble_config: ModelConfig) -> ModelConfig:
+    return ModelConfig(
+        name=TWIN,
+        max_batch_size=0,
+        inputs=(
+            *(replace(each, optional=True) for each in scribble_config.inputs),
+            tensor("preview_every", "TYPE_INT32"),
+            tensor("describe", "TYPE_BOOL"),
+        ),
+        outputs=(
+            *scribble_config.outputs,
+            tensor("event", "TYPE_STRING"),
+            tensor("step", "TYPE_INT32"),
+            tensor("num_steps", "TYPE_INT32"),
+            tensor("preview", "TYPE_STRING"),
+        ),
+        decoupled=True,
+    )
+
+
+@pytest.fixture
+async def twin() -> ScriptedTwin:
+    return ScriptedTwin()
+
+
+@pytest.fixture
+def triton(scribble_config: ModelConfig, twin_config: ModelConfig, twin: ScriptedTwin) -> FakeTriton:
+    fake = FakeTriton()
+    fake.add(scribble_config)  # nobody may ask it: it has nothing to answer with
+    fake.add(twin_config, respond_stream=twin)
+    return fake
+
+
+@pytest.fixture
+def app(triton: FakeTriton, settings: Settings) -> TritonFrontend:
+    return app_of(triton, settings)
+
+
+@pytest.fixture
+async def caller(app: TritonFrontend) -> AsyncIterator[httpx2.AsyncClient]:
+    """Over a real socket, so that it can leave."""
+    async with listening(app) as client:
+        yield client

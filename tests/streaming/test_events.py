@@ -1,0 +1,183 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every way of asking an endpoint with a streaming twin, and what goes wrong on the way."""
+
+import json
+from collections.abc import AsyncGenerator
+
+import httpx2
+import pytest
+from pydantic import Field
+from scribble_app import MODEL, PATH, bytes_tensor, paint
+from scripted_twin import SSE, TWIN, Body, ScriptedTwin, app_of, told_to
+from sockets import Told, events_of, listening
+
+import main
+from fastapi_triton import Settings, TritonFrontend, events
+from fastapi_triton.errors import FastAPITritonError, InferenceError, InvalidRequestError
+from fastapi_triton.images import media_type
+from fastapi_triton.model_config import ModelConfig
+from fastapi_triton.triton.client import Tensor, Tensors
+from fastapi_triton.triton.fake import FakeTriton
+
+# ---- every way of asking
+
+
+async def test_plain_json_is_the_last_event_of_the_twins_stream(
+    client: httpx2.AsyncClient, triton: FakeTriton, body: Body
+) -> None:
+    answer = await client.post(PATH, json=body(seed=42), headers={"X-Request-ID": "abc"})
+    assert answer.status_code == 200
+    assert answer.headers["content-type"] == "application/json"
+    assert (answer.json()["seed"], answer.json()["info"]) == (42, {"prompt": "a red house"})
+    ((model, inputs, request_id),) = triton.requests
+    assert (model, request_id) == (TWIN, "abc")
+    assert set(inputs) == {"prompt", "image", "conditioning_scale", "seed"}  # no previews for nobody
+    assert inputs["seed"].array.shape == (1,)
+    assert not triton.streams[0].is_closed_early
+
+
+async def test_a_picture_is_the_last_event_of_the_twins_stream(client: httpx2.AsyncClient, body: Body) -> None:
+    answer = await client.post(PATH, json=body(seed=42), headers={"Accept": "image/png"})
+    assert media_type(answer.content) == answer.headers["content-type"] == "image/png"
+    assert answer.headers["x-seed"] == "42"
+
+
+async def test_events_come_in_order_and_the_last_is_the_plain_answer(client: httpx2.AsyncClient, body: Body) -> None:
+    plain = (await client.post(PATH, json=body(seed=42))).json()
+    assert await told_to(client, body(seed=42)) == [
+        Told("queued", {}),
+        Told("progress", {"step": 1, "num_steps": 2}),
+        Told("progress", {"step": 2, "num_steps": 2, "preview": "UklGRg=="}),
+        Told("completed", plain),
+    ]
+
+
+async def test_events_are_neither_cached_nor_held_back_by_proxies(client: httpx2.AsyncClient, body: Body) -> None:
+    answer = await client.post(PATH, json=body(), headers=SSE)
+    assert answer.headers["content-type"].startswith("text/event-stream")
+    assert answer.headers["cache-control"] == "no-store"
+    assert answer.headers["x-accel-buffering"] == "no"
+    assert answer.headers["vary"] == "Accept"
+    assert answer.headers["x-request-id"]
+    assert "content-length" not in answer.headers
+
+
+async def test_an_event_arrives_before_the_next_is_made(
+    caller: httpx2.AsyncClient, twin: ScriptedTwin, body: Body
+) -> None:
+    twin.go_on.clear()
+    async with caller.stream("POST", PATH, json=body(), headers=SSE) as answer:
+        told = events_of(answer)
+        assert (await anext(told)).name == "queued"
+        twin.go_on.set()
+        assert [each.name async for each in told] == ["progress", "progress", "completed"]
+
+
+async def test_a_caller_may_choose_how_often_previews_come(
+    triton: FakeTriton, settings: Settings, twin: ScriptedTwin, body: Body
+) -> None:
+    class Choosy(main.ScribbleRequest):
+        preview_every: int | None = Field(None, ge=0)
+
+    async with listening(app_of(triton, settings, Choosy)) as client:
+        for asked, previews in ((None, [2]), (1, [1, 2]), (0, [])):
+            told = await told_to(client, body(preview_every=asked))
+            assert [each.data["step"] for each in told if "preview" in each.data] == previews
+        await client.post(PATH, json=body(preview_every=1))
+    assert "preview_every" not in triton.requests[-1][1]
+
+
+async def test_an_endpoint_without_a_twin_gives_no_events(
+    scribble_config: ModelConfig, settings: Settings, body: Body
+) -> None:
+    fake = FakeTriton()
+    fake.add(scribble_config, paint)
+    frontend = TritonFrontend(triton=fake, settings=settings)
+    endpoint = frontend.infer(PATH, model=MODEL, request=main.ScribbleRequest, response=main.ScribbleResponse)
+    transport = httpx2.ASGITransport(app=frontend)
+    async with httpx2.AsyncClient(transport=transport, base_url="http://test") as http:
+        assert (await http.post(PATH, json=body(), headers=SSE)).status_code == 406
+        assert (await http.get(f"{PATH}/describe")).status_code == 404
+    with pytest.raises(FastAPITritonError, match="no stream model"):
+        await endpoint.describe()
+
+
+async def test_silence_is_filled_with_comments(
+    caller: httpx2.AsyncClient, twin: ScriptedTwin, body: Body, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(events, "PING_INTERVAL_S", 0.01)
+    twin.go_on.clear()
+    async with caller.stream("POST", PATH, json=body(), headers=SSE) as answer:
+        told = events_of(answer)
+        assert (await anext(told)).name == "queued"
+        assert [await anext(told) for _ in range(3)] == [Told("", "ping")] * 3
+        twin.go_on.set()
+        assert [each.name async for each in told if each.name] == ["progress", "progress", "completed"]
+
+
+# ---- errors
+
+
+async def test_an_error_before_the_first_event_is_an_ordinary_answer(
+    client: httpx2.AsyncClient, twin: ScriptedTwin, app: TritonFrontend, body: Body
+) -> None:
+    twin.fails_at_once = InvalidRequestError("No such size.", code="unsupported_size")
+    for accept in ("text/event-stream", "application/json", "image/png"):
+        answer = await client.post(PATH, json=body(), headers={"Accept": accept})
+        assert answer.status_code == 422
+        assert answer.headers["content-type"] == "application/problem+json"
+        assert answer.json()["code"] == "unsupported_size"
+    assert app.services.admission.in_flight == 0
+
+
+async def test_a_bad_field_is_refused_before_triton_hears_of_it(
+    client: httpx2.AsyncClient, triton: FakeTriton, body: Body
+) -> None:
+    answer = await client.post(PATH, json=body(seed=2**70), headers=SSE)
+    assert (answer.status_code, answer.json()["errors"][0]["pointer"]) == (422, "#/seed")
+    assert not triton.requests
+
+
+async def test_an_error_after_the_first_event_is_the_last_event(
+    client: httpx2.AsyncClient, twin: ScriptedTwin, app: TritonFrontend, body: Body
+) -> None:
+    twin.fails_after_a_step = InferenceError("NaN.", code="generation_failed")
+    answer = await client.post(PATH, json=body(), headers=SSE | {"X-Request-ID": "abc"})
+    assert answer.status_code == 200
+    assert answer.text.count("event: ") == 3
+    name, _, data = answer.text.strip().rpartition("event: ")[2].partition("\ndata: ")
+    assert name == "error"
+    assert json.loads(data) == {
+        "type": "about:blank",
+        "title": "Bad Gateway",
+        "status": 502,
+        "code": "generation_failed",
+        "detail": "NaN.",
+        "request_id": "abc",
+    }
+    plain = await client.post(PATH, json=body())
+    assert (plain.status_code, plain.json()["code"]) == (502, "generation_failed")
+    assert app.services.admission.in_flight == 0
+
+
+async def test_a_stream_without_an_end_is_the_models_failure(
+    client: httpx2.AsyncClient, twin: ScriptedTwin, body: Body
+) -> None:
+    twin.is_complete = False
+    plain = await client.post(PATH, json=body())
+    assert (plain.status_code, plain.json()["code"]) == (502, "inference_failed")
+    told = await told_to(client, body())
+    assert (told[-1].name, told[-1].data["code"]) == ("error", "inference_failed")
+
+
+async def test_an_answer_that_breaks_the_contract_is_the_last_event_too(
+    client: httpx2.AsyncClient, triton: FakeTriton, body: Body
+) -> None:
+    async def forget_the_picture(inputs: Tensors) -> AsyncGenerator[dict[str, Tensor], None]:
+        yield {"event": bytes_tensor(b"queued")}
+        yield {"event": bytes_tensor(b"completed")}
+
+    triton.models[TWIN].respond_stream = forget_the_picture
+    told = await told_to(client, body())
+    assert [each.name for each in told] == ["queued", "error"]
+    assert told[-1].data["status"] == 502

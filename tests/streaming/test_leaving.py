@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Callers who leave an endpoint with a streaming twin, and those without one."""
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator
+
+import httpx2
+import pytest
+from scribble_app import MODEL, PATH, bytes_tensor, paint
+from scripted_twin import SSE, TWIN, Body, ScriptedTwin
+from sockets import events_of, listening
+
+import main
+from fastapi_triton import Settings, TritonFrontend, events
+from fastapi_triton.model_config import ModelConfig
+from fastapi_triton.triton.client import Tensor, Tensors
+from fastapi_triton.triton.fake import FakeTriton
+
+
+@pytest.mark.parametrize("accept", ["text/event-stream", "application/json", "image/png"])
+async def test_a_caller_who_leaves_closes_the_twins_stream_and_frees_its_place(
+    caller: httpx2.AsyncClient,
+    app: TritonFrontend,
+    triton: FakeTriton,
+    twin: ScriptedTwin,
+    body: Body,
+    accept: str,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO, "fastapi_triton")
+    twin.go_on.clear()
+    asking = asyncio.create_task(caller.post(PATH, json=body(), headers={"Accept": accept}))
+    await twin.is_asked.wait()
+    assert app.services.admission.in_flight == 1
+    asking.cancel()
+    await triton.streams[0].ended.wait()
+    assert triton.streams[0].is_closed_early
+    assert app.services.admission.in_flight == 0
+    assert "the caller left" in caplog.text
+    twin.go_on.set()
+    assert (await caller.post(PATH, json=body())).status_code == 200
+
+
+async def test_a_caller_who_leaves_between_events_closes_the_twins_stream(
+    caller: httpx2.AsyncClient, triton: FakeTriton, twin: ScriptedTwin, body: Body
+) -> None:
+    twin.go_on.clear()
+    async with caller.stream("POST", PATH, json=body(), headers=SSE) as answer:
+        assert (await anext(events_of(answer))).name == "queued"
+    await triton.streams[0].ended.wait()
+    assert triton.streams[0].is_closed_early
+
+
+async def test_a_caller_who_stops_reading_is_taken_for_gone(
+    app: TritonFrontend, triton: FakeTriton, body: Body, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def flood(inputs: Tensors) -> AsyncGenerator[dict[str, Tensor], None]:
+        while True:
+            yield {"event": bytes_tensor(b"progress"), "preview": bytes_tensor(b"p" * 1_000_000)}
+
+    triton.models[TWIN].respond_stream = flood
+    monkeypatch.setattr(events, "STALLED_S", 0.05)
+    async with (
+        listening(app) as client,
+        client.stream("POST", PATH, json=body(), headers=SSE) as answer,
+    ):
+        assert answer.status_code == 200  # and then nothing is read
+        await triton.streams[0].ended.wait()
+        assert app.services.admission.in_flight == 0
+
+
+async def test_a_place_is_held_for_the_whole_stream(
+    caller: httpx2.AsyncClient, app: TritonFrontend, twin: ScriptedTwin, body: Body
+) -> None:
+    twin.go_on.clear()
+    async with caller.stream("POST", PATH, json=body(), headers=SSE) as first:
+        told = events_of(first)
+        await anext(told)
+        async with caller.stream("POST", PATH, json=body(), headers=SSE) as second:
+            await anext(events_of(second))
+            refused = await caller.post(PATH, json=body(), headers=SSE)
+            assert (refused.status_code, refused.json()["code"]) == (503, "overloaded")
+        twin.go_on.set()
+        assert [each.name async for each in told][-1] == "completed"
+    assert app.services.admission.in_flight == 0
+
+
+async def test_without_a_twin_a_leaving_caller_keeps_its_place_until_triton_is_done(
+    scribble_config: ModelConfig, settings: Settings, body: Body
+) -> None:
+    asked, go_on = asyncio.Event(), asyncio.Event()
+
+    async def wait(inputs: Tensors) -> dict[str, Tensor]:
+        asked.set()
+        await go_on.wait()
+        return await paint(inputs)
+
+    fake = FakeTriton()
+    fake.add(scribble_config, wait)
+    frontend = TritonFrontend(triton=fake, settings=settings)
+    frontend.infer(PATH, model=MODEL, request=main.ScribbleRequest, response=main.ScribbleResponse)
+    async with listening(frontend) as client:
+        asking = asyncio.create_task(client.post(PATH, json=body()))
+        await asked.wait()
+        asking.cancel()
+        assert (await client.get("/health/live")).status_code == 200  # the frontend has had its turn
+        assert frontend.services.admission.in_flight == 1
+        go_on.set()
+        assert (await client.post(PATH, json=body())).status_code == 200
+        assert frontend.services.admission.in_flight == 0
