@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`python -m demo.train`: scenes, VAE, latents, then text encoders, UNet and ControlNet; goes on where it stopped."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import shutil
+import sys
+from pathlib import Path
+
+logger = logging.getLogger("demo.train")
+
+HERE = Path(__file__).parent
+GIGABYTES_NEEDED = 6
+SERVING = HERE / "serving.json"
+
+
+class TrainingError(Exception):
+    """Something the user can put right; its text says how."""
+
+
+def parse(arguments: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m demo.train", description=__doc__)
+    parser.add_argument("--work", type=Path, default=HERE / "work", help="data, state and sample sheets (resumed from)")
+    parser.add_argument("--out", type=Path, default=HERE / "work" / "checkpoint", help="the finished checkpoint")
+    parser.add_argument("--init", type=Path, help="start from this checkpoint folder instead of from nothing")
+    parser.add_argument("--shards", type=int, default=48, help="of some 630 scenes each")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--vae-minutes", type=float, default=8.0)
+    parser.add_argument("--minutes", type=float, default=75.0, help="of text encoders, UNet and ControlNet")
+    parser.add_argument("--rate", type=float, default=1e-3, help="peak learning rate")
+    parser.add_argument("--processes", type=int, default=min(4, os.cpu_count() or 1))
+    return parser.parse_args(arguments)
+
+
+def check(options: argparse.Namespace) -> None:
+    """Say at once what would fail in an hour."""
+    try:
+        import diffusers  # noqa: F401
+        import torch  # noqa: F401
+        import transformers  # noqa: F401
+    except ImportError as error:
+        message = f'the package "{error.name}" is missing: pip install "fastapi-triton[embedded]" tqdm'
+        raise TrainingError(message) from error
+    if options.init and not (options.init / "model_index.json").exists():
+        message = f"{options.init} is no checkpoint folder: it has no model_index.json"
+        raise TrainingError(message)
+    options.work.mkdir(parents=True, exist_ok=True)
+    free = shutil.disk_usage(options.work).free / 1e9
+    if free < GIGABYTES_NEEDED:
+        message = f"{options.work} has {free:.1f} GB left and training needs {GIGABYTES_NEEDED}: choose another --work"
+        raise TrainingError(message)
+
+
+def train(options: argparse.Namespace) -> None:
+    from demo import bundle as bundles
+    from demo.dataset import draw_shards
+    from demo.latents import encode_shards
+    from demo.team import run_team
+    from demo.train_diffusion import finished, load_vae, train_diffusion
+    from demo.train_vae import train_vae
+    from demo.vocabulary import train_tokenizer
+
+    scenes = options.work / "scenes"
+    draw_shards(scenes, shards=options.shards, seed=options.seed, processes=options.processes)
+    vae_folder = options.work / "vae"
+    if not vae_folder.exists():
+        run_team(train_vae, options.processes, options.work, options.vae_minutes, options.seed, options.init)
+    encode_shards(scenes, vae_folder)
+    tokenizer = train_tokenizer(scenes, options.work / "tokenizer")
+    run_team(
+        train_diffusion,
+        options.processes,
+        options.work,
+        options.init,
+        vae_folder,
+        options.minutes,
+        options.rate,
+        options.seed,
+    )
+    bundle = bundles.load(options.init) if options.init else bundles.start(tokenizer)
+    bundles.save(
+        finished(options.work, bundle), load_vae(vae_folder), options.out, serving=json.loads(SERVING.read_text())
+    )
+    logger.info("checkpoint in %s; judge it with: python -m demo.evaluate --checkpoint %s", options.out, options.out)
+
+
+def main() -> int:
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    options = parse()
+    try:
+        check(options)
+        train(options)
+    except TrainingError as error:
+        logger.error("%s", error)  # noqa: TRY400  the reader needs the sentence, not the traceback
+        return 2
+    except KeyboardInterrupt:
+        logger.error("stopped; the same command goes on from the last saved state in %s", options.work)
+        return 130
+    except OSError as error:
+        logger.error("cannot write or read: %s; the same command goes on once that is solved", error)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

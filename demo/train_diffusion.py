@@ -1,0 +1,189 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Trains text encoders, UNet and ControlNet together on stored latents, scribbles and captions."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKL
+from torch.nn import functional as F
+from tqdm import tqdm
+
+from demo import bundle as bundles
+from demo.dataset import CAPTIONS_PER_SCENE, LAYOUT, SCRIBBLES_PER_SCENE, complete_shards, open_shard
+from demo.latents import latents_path
+from demo.networks import TOKENS
+from demo.run import Average, Clock, LossLog, learning_rate, save_atomically
+from demo.samples import sample_sheet
+from demo.vocabulary import train_tokenizer
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from demo.bundle import Bundle
+    from demo.team import Team
+
+PIXELS_PER_BATCH = 8 * 128 * 128  # of one team member
+SAVE_EVERY_S, SHEET_EVERY_S = 240.0, 420.0
+DROPPED_PROMPTS = 0.10  # half of them as "", half as the zeros that SDXL's pipeline puts for a missing negative prompt
+WITHOUT_CONTROL, WEAK_CONTROL, EMPTY_CANVAS = 0.08, 0.10, 0.015
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    latents: torch.Tensor  # (B, 4, h, w)
+    control: torch.Tensor  # (B, 3, H, W) in 0..1
+    tokens: torch.Tensor  # (B, S)
+    has_prompt: torch.Tensor  # (B, 1, 1), 0 where the embeddings are zeros
+    control_scale: torch.Tensor  # (B, 1, 1, 1)
+    time_ids: torch.Tensor  # (B, 6)
+
+
+class Scenes:
+    """All encoded shards, grouped by size so that a batch has one."""
+
+    def __init__(self, folder: Path, bundle: Bundle) -> None:
+        numbers = [n for n in complete_shards(folder) if latents_path(folder, n).exists()]
+        self.shards = [open_shard(folder, n) for n in numbers]
+        self.latents = [np.load(latents_path(folder, n)) for n in numbers]
+        self.tokens = [
+            bundle.tokenizer(
+                [text for texts in shard.captions for text in texts],
+                padding="max_length", max_length=TOKENS, truncation=True, return_tensors="pt",
+            ).input_ids.view(-1, CAPTIONS_PER_SCENE, TOKENS)
+            for shard in self.shards
+        ]  # fmt: skip
+        self.nothing = bundle.tokenizer("", padding="max_length", max_length=TOKENS, return_tensors="pt").input_ids[0]
+        # By pixels, not by scenes: a batch of large pictures holds fewer of them.
+        self.weights = np.array([float(LAYOUT[n % len(LAYOUT)][1] * s.pictures[0].size) for n, s in zip(numbers, self.shards, strict=True)])
+        self.weights /= self.weights.sum()
+
+    def batch(self, rng: np.random.Generator) -> Batch:
+        number = int(rng.choice(len(self.shards), p=self.weights))
+        shard, latents, tokens = self.shards[number], self.latents[number], self.tokens[number]
+        height, width = shard.pictures.shape[1:3]
+        count = max(1, PIXELS_PER_BATCH // (height * width))
+        rows = rng.integers(0, len(latents), count)
+        control = np.stack([shard.scribble(i, int(rng.integers(SCRIBBLES_PER_SCENE))) for i in rows])
+        scale = np.where(rng.random(count) < WEAK_CONTROL, rng.uniform(0.35, 1.25, count), 1.0)
+        scale[rng.random(count) < WITHOUT_CONTROL] = 0.0
+        control[rng.random(count) < EMPTY_CANVAS] = 0
+        ids = torch.stack([tokens[i, int(rng.integers(CAPTIONS_PER_SCENE))] for i in rows])
+        drop = rng.random(count)
+        ids[torch.from_numpy(drop < DROPPED_PROMPTS / 2)] = self.nothing
+        zeroed = (drop >= DROPPED_PROMPTS / 2) & (drop < DROPPED_PROMPTS)
+        return Batch(
+            torch.from_numpy(latents[rows]).float(),
+            torch.from_numpy(control).float()[:, None].expand(-1, 3, -1, -1),
+            ids,
+            torch.from_numpy(~zeroed).float()[:, None, None],
+            torch.from_numpy(scale).float()[:, None, None, None],
+            torch.tensor([[height, width, 0, 0, height, width]]).float().expand(count, -1),
+        )
+
+
+def diffusion_loss(bundle: Bundle, batch: Batch, alphas: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """Mean squared error of the velocity, at random timesteps."""
+    count = len(batch.latents)
+    timesteps = torch.randint(0, len(alphas), (count,), generator=generator)
+    noise = torch.randn(batch.latents.shape, generator=generator)
+    alpha = alphas[timesteps][:, None, None, None]
+    signal, spread = alpha.sqrt(), (1 - alpha).sqrt()
+    noisy = signal * batch.latents + spread * noise
+    velocity = signal * noise - spread * batch.latents
+    first = bundle.text_encoder(batch.tokens, output_hidden_states=True)
+    second = bundle.text_encoder_2(batch.tokens, output_hidden_states=True)
+    prompt = torch.cat([first.hidden_states[-2], second.hidden_states[-2]], dim=-1) * batch.has_prompt  # (B, S, D)
+    added = {"text_embeds": second.text_embeds * batch.has_prompt[:, 0], "time_ids": batch.time_ids}
+    shared: dict[str, Any] = {"encoder_hidden_states": prompt, "added_cond_kwargs": added, "return_dict": False}
+    down, middle = bundle.controlnet(noisy, timesteps, controlnet_cond=batch.control, **shared)
+    (predicted,) = bundle.unet(
+        noisy,
+        timesteps,
+        down_block_additional_residuals=[residual * batch.control_scale for residual in down],
+        mid_block_additional_residual=middle * batch.control_scale,
+        **shared,
+    )
+    return F.mse_loss(predicted, velocity)
+
+
+def train_diffusion(
+    team: Team, work: Path, init: Path | None, vae_folder: Path, minutes: float, peak: float, seed: int
+) -> None:
+    torch.manual_seed(seed)
+    bundle = bundles.load(init) if init else bundles.start(train_tokenizer(work / "scenes", work / "tokenizer"))
+    networks = bundle.trained()
+    average = Average(networks, 0.995)
+    parameters = [p for p in networks.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(parameters, lr=peak, betas=(0.9, 0.99), weight_decay=1e-3)
+    clock, step, samples = Clock(minutes * 60), 0, 0
+    state_path = work / "diffusion.pt"
+    if state_path.exists():
+        state = torch.load(state_path, weights_only=False)
+        networks.load_state_dict(state["networks"])
+        average.weights = state["average"]
+        optimizer.load_state_dict(state["optimizer"])
+        clock.spent_s, step, samples = state["spent_s"], state["step"], state["samples"]
+    scenes = Scenes(work / "scenes", bundle)
+    alphas = bundle.scheduler.alphas_cumprod.clone()
+    log, losses = LossLog(work / "diffusion-loss.jsonl"), []
+    saved_s = sheet_s = clock.spent_s
+    bar = tqdm(total=100, desc="diffusion", unit="%", disable=not team.is_first)
+    while (progress := team.agree(clock.tick())) < 1.0:
+        batch = scenes.batch(np.random.default_rng([seed, step, team.rank]))
+        generator = torch.Generator().manual_seed(seed * 1_000_003 + step * team.size + team.rank)
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate(peak, step=step, progress=progress, warmup=100)
+        loss = diffusion_loss(bundle, batch, alphas, generator)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        team.average_gradients(parameters)
+        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
+        optimizer.step()
+        average.update(networks, step)
+        step, samples = step + 1, samples + len(batch.latents) * team.size
+        losses.append(float(loss.detach()))
+        if not team.is_first:
+            continue
+        if step % 25 == 0:
+            bar.n = round(100 * progress)
+            bar.set_postfix(step=step, loss=f"{np.mean(losses[-200:]):.4f}", samples=samples)
+            log.write(step=step, samples=samples, seconds=clock.spent_s, loss=float(np.mean(losses[-25:])))
+        if clock.spent_s - saved_s > SAVE_EVERY_S:
+            saved_s = clock.spent_s
+            save_state(state_path, networks, average, optimizer, clock, step, samples)
+        if clock.spent_s - sheet_s > SHEET_EVERY_S:
+            sheet_s = clock.spent_s
+            sample_sheet(averaged(bundle, average), load_vae(vae_folder), work / f"samples-{step:06d}.png")
+    if team.is_first:
+        save_state(state_path, networks, average, optimizer, clock, step, samples)
+    bar.close()
+
+
+def save_state(path: Path, networks: Any, average: Average, optimizer: Any, clock: Clock, step: int, samples: int) -> None:
+    save_atomically(
+        {"networks": networks.state_dict(), "average": average.weights, "optimizer": optimizer.state_dict(),
+         "spent_s": clock.spent_s, "step": step, "samples": samples}, path,
+    )  # fmt: skip
+
+
+def averaged(bundle: Bundle, average: Average) -> Bundle:
+    """A copy with the averaged weights, which are what is judged and saved."""
+    mean = copy.deepcopy(bundle)
+    mean.trained().load_state_dict(average.weights)
+    return mean
+
+
+def finished(work: Path, bundle: Bundle) -> Bundle:
+    """The averaged weights of the saved state."""
+    state = torch.load(work / "diffusion.pt", weights_only=False)
+    bundle.trained().load_state_dict(state["average"])
+    return bundle
+
+
+def load_vae(folder: Path) -> AutoencoderKL:
+    return AutoencoderKL.from_pretrained(folder, torch_dtype=torch.float32).eval()
