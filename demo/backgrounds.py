@@ -1,23 +1,49 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Backgrounds: plain colours, sky over ground, and named scenes, each with the words a caption uses for it."""
+"""Backgrounds: plain colours, sky over ground, and named scenes, each with a caption's words for it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from demo.palette import RGB, Colour, draw_colour, draw_contrasting, mix
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 Rng = np.random.Generator
 Size = tuple[int, int]
 
 PHRASES: dict[str, tuple[str, ...]] = {
-    "night": ("at night", "in the night", "under the stars", "at night under the stars", "in a dark night", "under the moon"),
-    "sea": ("on the sea", "in the sea", "in the ocean", "at sea", "on the water", "in the water", "on a lake"),
+    "night": (
+        "at night",
+        "in the night",
+        "under the stars",
+        "at night under the stars",
+        "in a dark night",
+        "under the moon",
+    ),
+    "sea": (
+        "on the sea",
+        "in the sea",
+        "in the ocean",
+        "at sea",
+        "on the water",
+        "in the water",
+        "on a lake",
+    ),
     "snow": ("in the snow", "in winter", "on snow", "in a snowy landscape", "on the ice", "in a snow storm"),
-    "meadow": ("in a meadow", "on the grass", "on a meadow", "in a field", "in the garden", "in a green field", "in a park"),
+    "meadow": (
+        "in a meadow",
+        "on the grass",
+        "on a meadow",
+        "in a field",
+        "in the garden",
+        "in a green field",
+        "in a park",
+    ),
     "desert": ("in the desert", "on sand", "in a sandy desert", "on a dune", "in the sand"),
     "sunset": ("at sunset", "in the evening", "at dusk", "in front of a sunset", "at sunrise"),
     "sky": ("in the sky", "under a blue sky", "in the air", "on a sunny day", "outside", "with clouds"),
@@ -50,7 +76,10 @@ def hills(size: Size, rng: Rng, level: float, swing: float) -> np.ndarray:
     """A soft-edged mask (H, W) of everything below a wavy line."""
     width, height = size
     x = np.linspace(0, 6.28, width)
-    edge = level + swing * (np.sin(x * rng.uniform(0.4, 1.0) + rng.uniform(0, 6.28)) + 0.4 * np.sin(2.3 * x + rng.uniform(0, 6.28)))
+    edge = level + swing * (
+        np.sin(x * rng.uniform(0.4, 1.0) + rng.uniform(0, 6.28))
+        + 0.4 * np.sin(2.3 * x + rng.uniform(0, 6.28))
+    )
     return np.clip((np.linspace(0, 1, height)[:, None] - edge[None, :]) * height + 0.5, 0, 1)
 
 
@@ -59,7 +88,16 @@ def lay(picture: np.ndarray, mask: np.ndarray, rgb: RGB) -> np.ndarray:
     return picture * (1 - mask[..., None]) + colour * mask[..., None]
 
 
-def disk(picture: np.ndarray, x: float, y: float, radius: float, rgb: RGB, *, flat: float = 1.0, opacity: float = 1.0) -> None:
+def disk(
+    picture: np.ndarray,
+    x: float,
+    y: float,
+    radius: float,
+    rgb: RGB,
+    *,
+    flat: float = 1.0,
+    opacity: float = 1.0,
+) -> None:
     """Paint a soft-edged ellipse; x and y from 0 to 1, radius in parts of the shorter side."""
     height, width = picture.shape[:2]
     r, cx, cy = radius * min(width, height), x * width, y * height
@@ -80,19 +118,27 @@ def puff(picture: np.ndarray, rng: Rng, *, rgb: RGB = (255, 255, 255), top: floa
         disk(picture, x + dx, y, scale * r, rgb, flat=0.7, opacity=0.85)
 
 
-def scatter(picture: np.ndarray, rng: Rng, *, count: int, radius: float, rgb: RGB, top: float, bottom: float) -> None:
+def scatter(
+    picture: np.ndarray, rng: Rng, *, count: int, radius: float, rgb: RGB, top: float, bottom: float
+) -> None:
     for _ in range(count):
         disk(picture, rng.uniform(0, 1), rng.uniform(top, bottom), radius * rng.uniform(0.7, 1.3), rgb)
 
 
 def night(size: Size, rng: Rng) -> np.ndarray:
     picture = vertical(size, (0, (10, 14, 46)), (1, (40, 48, 104)))
-    scatter(picture, rng, count=int(rng.integers(9, 18)), radius=0.013, rgb=(250, 246, 214), top=0, bottom=0.8)
+    scatter(
+        picture, rng, count=int(rng.integers(8, 13)), radius=0.018, rgb=(250, 246, 214), top=0, bottom=0.8
+    )
     if rng.random() < 0.5:
         x, y = rng.uniform(0.1, 0.9), rng.uniform(0.1, 0.22)
         disk(picture, x, y, 0.08, (246, 240, 200))
         disk(picture, x + 0.045, y - 0.01, 0.07, (14, 18, 54))
-    return lay(picture, hills(size, rng, rng.uniform(0.8, 0.9), 0.03), (16, 30, 40)) if rng.random() < 0.6 else picture
+    return (
+        lay(picture, hills(size, rng, rng.uniform(0.8, 0.9), 0.03), (16, 30, 40))
+        if rng.random() < 0.6
+        else picture
+    )
 
 
 def sea(size: Size, rng: Rng) -> np.ndarray:
@@ -111,7 +157,9 @@ def sea(size: Size, rng: Rng) -> np.ndarray:
 def snow(size: Size, rng: Rng) -> np.ndarray:
     picture = vertical(size, (0, (138, 166, 206)), (1, (206, 220, 238)))
     picture = lay(picture, hills(size, rng, rng.uniform(0.6, 0.76), 0.035), (246, 249, 255))
-    scatter(picture, rng, count=int(rng.integers(12, 22)), radius=0.016, rgb=(255, 255, 255), top=0, bottom=0.72)
+    scatter(
+        picture, rng, count=int(rng.integers(9, 15)), radius=0.022, rgb=(255, 255, 255), top=0, bottom=0.72
+    )
     return picture
 
 
@@ -122,7 +170,9 @@ def meadow(size: Size, rng: Rng) -> np.ndarray:
     picture = lay(picture, hills(size, rng, level - 0.05, 0.05), (122, 194, 92))
     picture = lay(picture, hills(size, rng, level + 0.06, 0.04), (82, 170, 68))
     petal = ((252, 240, 120), (250, 150, 170), (250, 250, 250))[rng.integers(3)]
-    scatter(picture, rng, count=int(rng.integers(4, 9)), radius=0.02, rgb=petal, top=level + 0.14, bottom=0.97)
+    scatter(
+        picture, rng, count=int(rng.integers(4, 9)), radius=0.02, rgb=petal, top=level + 0.14, bottom=0.97
+    )
     return picture
 
 
@@ -150,9 +200,15 @@ def sky(size: Size, rng: Rng) -> np.ndarray:
 
 def space(size: Size, rng: Rng) -> np.ndarray:
     picture = vertical(size, (0, (12, 8, 26)), (1, (28, 14, 50)))
-    scatter(picture, rng, count=int(rng.integers(14, 24)), radius=0.012, rgb=(255, 255, 255), top=0, bottom=1)
+    scatter(picture, rng, count=int(rng.integers(9, 15)), radius=0.017, rgb=(255, 255, 255), top=0, bottom=1)
     x, y = rng.uniform(0.08, 0.92), rng.choice([rng.uniform(0.06, 0.2), rng.uniform(0.8, 0.94)])
-    disk(picture, x, y, rng.uniform(0.05, 0.1), ((226, 120, 70), (110, 170, 220), (200, 170, 230))[rng.integers(3)])
+    disk(
+        picture,
+        x,
+        y,
+        rng.uniform(0.05, 0.1),
+        ((226, 120, 70), (110, 170, 220), (200, 170, 230))[rng.integers(3)],
+    )
     return picture
 
 
@@ -180,36 +236,56 @@ def road(size: Size, rng: Rng) -> np.ndarray:
     while x < 1.0:
         wide, top = rng.uniform(0.13, 0.22), rng.uniform(0.25, 0.5)
         x0, x1, y0 = (round(v) for v in (x * size[0], (x + wide) * size[0], top * size[1]))
-        picture[y0:, max(0, x0) : x1] = np.array(((178, 168, 176), (150, 158, 178), (196, 176, 160))[rng.integers(3)]) / 255
+        picture[y0:, max(0, x0) : x1] = (
+            np.array(((178, 168, 176), (150, 158, 178), (196, 176, 160))[rng.integers(3)]) / 255
+        )
         x += wide + 0.02
     picture = lay(picture, hills(size, rng, level, 0.0), (92, 94, 102))
-    return lay(picture, hills(size, rng, level + 0.14, 0.0) * (1 - hills(size, rng, level + 0.17, 0.0)), (240, 236, 220))
+    return lay(
+        picture,
+        hills(size, rng, level + 0.14, 0.0) * (1 - hills(size, rng, level + 0.17, 0.0)),
+        (240, 236, 220),
+    )
 
 
 SCENES: dict[str, Callable[[Size, Rng], np.ndarray]] = {
-    "night": night, "sea": sea, "snow": snow, "meadow": meadow, "desert": desert, "sunset": sunset,
-    "sky": sky, "space": space, "forest": forest, "beach": beach, "road": road,
-}  # fmt: skip
+    "night": night,
+    "sea": sea,
+    "snow": snow,
+    "meadow": meadow,
+    "desert": desert,
+    "sunset": sunset,
+    "sky": sky,
+    "space": space,
+    "forest": forest,
+    "beach": beach,
+    "road": road,
+}
 
 
 def scene(name: str, size: Size, rng: Rng) -> Background:
     return Background(name, (), np.clip(SCENES[name](size, rng), 0, 1))
 
 
-def plain(colour: Colour, size: Size, rng: Rng) -> Background:
-    """One colour, a little lighter towards one side."""
+def plain(colour: Colour, size: Size) -> Background:
+    """One colour, a little lighter at the top."""
     light, dark = mix(colour.rgb, (255, 255, 255), 0.10), mix(colour.rgb, (0, 0, 0), 0.08)
-    first, last = (light, dark) if rng.random() < 0.75 else (dark, light)
-    return Background("plain", (colour,), vertical(size, (0, first), (1, last)))
+    return Background("plain", (colour,), vertical(size, (0, light), (1, dark)))
 
 
 def ground(size: Size, rng: Rng, *, unlike: Colour) -> Background:
     """A sky of one colour over a ground of another."""
-    above = draw_contrasting(rng, unlike, among=("blue", "cyan", "orange", "pink", "gray", "purple", "white", "yellow"))
-    below = draw_colour(rng, among=("green", "brown", "yellow", "white", "gray", "blue", "pink", "red"), shaded=0.15)
+    above = draw_contrasting(
+        rng, unlike, among=("blue", "cyan", "orange", "pink", "gray", "purple", "white", "yellow")
+    )
+    below = draw_colour(
+        rng, among=("green", "brown", "yellow", "white", "gray", "blue", "pink", "red"), shaded=0.15
+    )
     for _ in range(10):
         if below.name not in (above.name, unlike.name):
             break
         below = draw_colour(rng, among=("green", "brown", "yellow", "white", "gray"), shaded=0.15)
     picture = vertical(size, (0, above.rgb), (0.7, mix(above.rgb, (255, 255, 255), 0.3)))
-    return Background("ground", (above, below), lay(picture, hills(size, rng, rng.uniform(0.58, 0.75), 0.035), below.rgb))
+    return Background(
+        "ground", (above, below), lay(picture, hills(size, rng, rng.uniform(0.58, 0.75), 0.035), below.rgb)
+    )

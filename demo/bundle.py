@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""All networks of one checkpoint together: started from nothing or from a folder, and saved in diffusers' format."""
+"""All networks of one checkpoint: started from nothing or from a folder, and saved in diffusers' format."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Captions: what was painted, in varying grammar; what a caption leaves out stays left out in all its wordings."""
+"""Captions: what was painted, in varying grammar; what one leaves out stays left out in all its wordings."""
 
 from __future__ import annotations
 
@@ -75,8 +75,15 @@ def place(background: Background, rng: Rng, *, as_tag: bool) -> str:
         ground = "grass" if background.colours[1].name == "green" and rng.random() < 0.5 else "ground"
         if as_tag:
             return f"{above} sky, {below} {ground}"
-        return str(rng.choice((f"on {below} {ground} under a {above} sky", f"under a {above} sky on {below} {ground}",
-                               f"with a {above} sky and {below} {ground}")))  # fmt: skip
+        return str(
+            rng.choice(
+                (
+                    f"on {below} {ground} under a {above} sky",
+                    f"under a {above} sky on {below} {ground}",
+                    f"with a {above} sky and {below} {ground}",
+                )
+            )
+        )
     if as_tag and rng.random() < 0.4:
         return background.name
     return str(rng.choice(PHRASES[background.name]))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Scenes on disk: shards of pictures, scribbles and captions, each determined by the seed and its number alone."""
+"""Scenes on disk: shards of pictures, scribbles and captions, each made from seed and number alone."""
 
 from __future__ import annotations
 
@@ -9,12 +9,15 @@ import os
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from tqdm import tqdm
 
 from demo.scenes import draw_scene
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 logger = logging.getLogger(__name__)
 
@@ -95,7 +98,9 @@ def draw_shards(folder: Path, *, shards: int, seed: int, processes: int) -> None
 def open_shard(folder: Path, number: int) -> Shard:
     pictures_path, scribbles_path, captions_path = shard_paths(folder, number)
     return Shard(
-        np.load(pictures_path, mmap_mode="r"), np.load(scribbles_path, mmap_mode="r"), json.loads(captions_path.read_text())
+        np.load(pictures_path, mmap_mode="r"),
+        np.load(scribbles_path, mmap_mode="r"),
+        json.loads(captions_path.read_text()),
     )
 
 

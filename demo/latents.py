@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -12,6 +12,9 @@ from tqdm import tqdm
 
 from demo.dataset import complete_shards, open_shard
 from demo.train_vae import to_tensor
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 PIXELS_AT_ONCE = 16 * 128 * 128
 

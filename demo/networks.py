@@ -99,7 +99,7 @@ def build_unet(channels: tuple[int, int, int]) -> UNet2DConditionModel:
 
 def build_controlnet(unet: UNet2DConditionModel, embedding: tuple[int, int, int]) -> ControlNetModel:
     controlnet = ControlNetModel.from_unet(unet, conditioning_embedding_out_channels=embedding)
-    # Zero convolutions protect a trained UNet; here nothing is trained yet, and zeros would only delay the start.
+    # Zero convolutions protect a trained UNet; here nothing is trained yet, and zeros only delay the start.
     zeroed = [*controlnet.controlnet_down_blocks, controlnet.controlnet_mid_block]
     for conv in [*zeroed, controlnet.controlnet_cond_embedding.conv_out]:
         nn.init.xavier_uniform_(conv.weight, gain=0.3)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Paints placed parts: flat fills and ink lines drawn large, then shaded like clay from the shape's own mask."""
+"""Paints placed parts: flat fills and ink lines drawn large, then shaded like clay from the own mask."""
 
 from __future__ import annotations
 
@@ -46,7 +46,9 @@ def resolve(fill: str | RGB | None, body: RGB) -> RGB:
     return MATERIALS[fill]
 
 
-def stroke(draw: ImageDraw.ImageDraw, points: Points, width: float, fill: RGB | int, *, closed: bool = False) -> None:
+def stroke(
+    draw: ImageDraw.ImageDraw, points: Points, width: float, fill: RGB | int, *, closed: bool = False
+) -> None:
     """A line with round joints and ends, which Pillow's own lines do not have."""
     path = [tuple(p) for p in points]
     if closed:
@@ -128,8 +130,10 @@ def put_on(background: np.ndarray, painted: Painted, *, unit: float, light: floa
     """The object over the background, with a soft shadow away from the light."""
     reach = max(1, round(unit * 0.12))
     shadow = blur(painted.alpha, unit * 0.1)
-    shift = (round(np.sin(light) * -reach), round(np.cos(light) * -reach))
-    shadow = np.roll(shadow, shift, axis=(0, 1))
+    down, across = round(np.sin(light) * -reach), round(np.cos(light) * -reach)
+    height, width = shadow.shape
+    padded = np.pad(shadow, reach)  # what the shift brings in from beyond the picture is no shadow
+    shadow = padded[reach - down : reach - down + height, reach - across : reach - across + width]
     ground = background * (1 - 0.26 * shadow[..., None])
     alpha = painted.alpha[..., None]
     return ground * (1 - alpha) + painted.colour * alpha

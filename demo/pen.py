@@ -43,8 +43,10 @@ class Pen:
 
 def draw_pen(rng: Rng) -> Pen:
     style = str(rng.choice(list(STYLES), p=np.array(list(STYLES.values())) / sum(STYLES.values())))
-    details = 1.0 if rng.random() < 0.66 else float(rng.choice([0.0, 0.5]))
-    return Pen(float(rng.choice([1, 1.5, 2, 2, 3, 3, 4, 5, 6, 7])), float(rng.uniform(0, 0.8)), style, details)
+    details = float(rng.choice([1.0, 0.5, 0.0], p=[0.6, 0.15, 0.25]))
+    return Pen(
+        float(rng.choice([1, 1.5, 2, 2, 3, 3, 4, 5, 6, 7])), float(rng.uniform(0, 0.8)), style, details
+    )
 
 
 def scribble(parts: Sequence[Part], pen: Pen, size: tuple[int, int], rng: Rng) -> np.ndarray:
@@ -55,7 +57,7 @@ def scribble(parts: Sequence[Part], pen: Pen, size: tuple[int, int], rng: Rng) -
     width = pen.width * scale
     outer = [p for p in parts if not p.is_detail]
     if pen.style in ("filled", "scrawled"):
-        fill(draw, canvas, outer, width, scale, rng, is_solid=pen.style == "filled")
+        fill(canvas, outer, width, scale, rng, is_solid=pen.style == "filled")
     waves = draw_waves(rng)
     gap_at = int(rng.integers(len(outer))) if outer else 0
     for index, part in enumerate(parts):
@@ -118,7 +120,13 @@ def without_jumps(path: Points) -> list[Points]:
 
 
 def fill(
-    draw: ImageDraw.ImageDraw, canvas: Image.Image, outer: Sequence[Part], width: float, scale: float, rng: Rng, *, is_solid: bool
+    canvas: Image.Image,
+    outer: Sequence[Part],
+    width: float,
+    scale: float,
+    rng: Rng,
+    *,
+    is_solid: bool,
 ) -> None:
     """Colour the shape in: solid, or with a zigzag of the pen."""
     mask = Image.new("L", canvas.size, 0)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What every training run has: a time budget, a learning-rate curve over it, saved state, and a log of losses."""
+"""What every training run has: a time budget, a learning-rate curve over it, saved state and a log."""
 
 from __future__ import annotations
 

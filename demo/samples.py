@@ -33,7 +33,7 @@ def generate(
     guidance: float = 3.0,
     scale: float = 1.0,
 ) -> list[np.ndarray]:
-    """Pictures (H, W, 3) for scribbles (H, W) of one size; each has its own generator, so batching changes nothing."""
+    """Pictures (H, W, 3) for scribbles (H, W) of one size, each with its own generator."""
     height, width = scribbles[0].shape
     result = pipe(
         prompt=list(prompts),
@@ -49,11 +49,17 @@ def generate(
     return [(picture * 255 + 0.5).astype(np.uint8) for picture in result.images]
 
 
-def sample_sheet(bundle: Bundle, vae: AutoencoderKL, path: Path, *, count: int = 12, size: tuple[int, int] = (128, 128)) -> None:
+def sample_sheet(
+    bundle: Bundle, vae: AutoencoderKL, path: Path, *, count: int = 12, size: tuple[int, int] = (128, 128)
+) -> None:
     cells = []
     for index in range(count):
         rng = np.random.default_rng([UNSEEN, index])
         scene = draw_scene(rng, size)
         cells.append((scene.scribble(rng), scene.caption(rng)))
-    pictures = generate(pipeline(bundle, vae), [c for _, c in cells], [s for s, _ in cells], seeds=range(count))
-    contact_sheet([(s, p, c) for (s, c), p in zip(cells, pictures, strict=True)], path, columns=12, side=size[0])
+    pictures = generate(
+        pipeline(bundle, vae), [c for _, c in cells], [s for s, _ in cells], seeds=range(count)
+    )
+    contact_sheet(
+        [(s, p, c) for (s, c), p in zip(cells, pictures, strict=True)], path, columns=12, side=size[0]
+    )

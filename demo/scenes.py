@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One training example: what is in the picture, where, in which colours, and how somebody scribbled and described it."""
+"""One training example: what is in the picture, where, in which colours; its scribble and its captions."""
 
 from __future__ import annotations
 
@@ -27,8 +27,9 @@ Size = tuple[int, int]
 FREE_SHARE = 0.22  # drawings of no known kind, under an ordinary noun
 PAIR_SHARE = 0.14
 LONE_STROKES = 0.09  # of the free drawings: signatures, stick things
-SAYS_COLOUR = 0.74
-SAYS_BACKGROUND = 0.66
+SAYS_COLOUR = 0.78
+SAYS_BACKGROUND = 0.72
+LIGHT = -2.36  # from the upper left, always: one thing less to guess
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +47,6 @@ class Scene:
     objects: tuple[Placed, ...]
     background: Background
     says_background: bool
-    light: float
     picture: np.ndarray  # (H, W, 3) uint8
     mask: np.ndarray  # (H, W) bool, where the objects are
 
@@ -57,13 +57,17 @@ class Scene:
         return np.maximum.reduce(drawn)
 
     def caption(self, rng: Rng) -> str:
-        return caption(tuple(o.subject for o in self.objects), self.background, says_background=self.says_background, rng=rng)
+        return caption(
+            tuple(o.subject for o in self.objects),
+            self.background,
+            says_background=self.says_background,
+            rng=rng,
+        )
 
 
 def draw_scene(rng: Rng, size: Size = (128, 128)) -> Scene:
     """A random scene of the training distribution."""
     count = 2 if rng.random() < PAIR_SHARE else 1
-    light = float(rng.choice([-2.36, -0.79, -1.57])) + float(rng.uniform(-0.25, 0.25))
     background_says = bool(rng.random() < SAYS_BACKGROUND)
     colours: list[Colour] = []
     objects: list[Placed] = []
@@ -77,21 +81,25 @@ def draw_scene(rng: Rng, size: Size = (128, 128)) -> Scene:
             tone = draw_contrasting(rng, colours[0], among=natural if len(natural) > 1 else ())
         colours.append(tone)
         homes = homes or (kind.home if kind else ())
-        parts, unit = place(drawing, size, rng, slot=index if count == 2 else None, turn=kind.turn if kind else 20.0)
+        parts, unit = place(
+            drawing, size, rng, slot=index if count == 2 else None, turn=kind.turn if kind else 20.0
+        )
         objects.append(Placed(Subject(noun, tone, says), parts, unit))
     background = draw_background(rng, size, colours, is_said=background_says, homes=homes)
-    return compose(tuple(objects), background, size, says_background=background_says, light=light)
+    return compose(tuple(objects), background, size, says_background=background_says)
 
 
-def compose(objects: tuple[Placed, ...], background: Background, size: Size, *, says_background: bool, light: float) -> Scene:
+def compose(
+    objects: tuple[Placed, ...], background: Background, size: Size, *, says_background: bool
+) -> Scene:
     picture = background.picture
     mask = np.zeros(size[::-1], dtype=bool)
     for placed in objects:
-        painted = paint(placed.parts, placed.subject.colour.rgb, size, unit=placed.unit, light=light)
-        picture = put_on(picture, painted, unit=placed.unit, light=light)
+        painted = paint(placed.parts, placed.subject.colour.rgb, size, unit=placed.unit, light=LIGHT)
+        picture = put_on(picture, painted, unit=placed.unit, light=LIGHT)
         mask |= painted.alpha > 0.5
     pixels = (np.clip(picture, 0, 1) * 255 + 0.5).astype(np.uint8)
-    return Scene(size, objects, background, says_background, light, pixels, mask)
+    return Scene(size, objects, background, says_background, pixels, mask)
 
 
 def draw_thing(rng: Rng) -> tuple[Kind | None, str, list[Part]]:
@@ -115,23 +123,41 @@ def free_drawing(rng: Rng) -> list[Part]:
             angle = rng.uniform(0, 6.28)
             reach = rng.uniform(0.9, 1.3)
             end = (reach * np.cos(angle), reach * np.sin(angle))
-            parts.append(Part(line((0.3 * end[0], 0.3 * end[1]), end), "body", closed=False, width=rng.uniform(0.09, 0.2)))
+            parts.append(
+                Part(
+                    line((0.3 * end[0], 0.3 * end[1]), end),
+                    "body",
+                    closed=False,
+                    width=rng.uniform(0.09, 0.2),
+                )
+            )
     body = blob(rng)
     flat = rng.uniform(0.3, 0.5) if rng.random() < 0.2 else 1.0
     body *= [1, flat]
     parts.append(Part(body))
     if rng.random() < 0.3:
-        for _ in range(int(rng.integers(1, 3))):
-            parts.append(Part(blob(rng) * rng.uniform(0.3, 0.6) + rng.uniform(-0.75, 0.75, 2)))
+        parts.extend(
+            Part(blob(rng) * rng.uniform(0.3, 0.6) + rng.uniform(-0.75, 0.75, 2))
+            for _ in range(int(rng.integers(1, 3)))
+        )
     for _ in range(int(rng.choice([0, 1, 2, 3], p=[0.4, 0.25, 0.2, 0.15]))):
         x, y = rng.uniform(-0.38, 0.38, 2) * [1, flat]
         mark = rng.integers(4)
         if mark == 0:
-            parts.append(Part(line((x - 0.3, y), (x + 0.3, y + rng.uniform(-0.3, 0.3))), None, closed=False, is_detail=True))
+            parts.append(
+                Part(
+                    line((x - 0.3, y), (x + 0.3, y + rng.uniform(-0.3, 0.3))),
+                    None,
+                    closed=False,
+                    is_detail=True,
+                )
+            )
         elif mark == 1:
             parts.append(Part(box(x - 0.18, y - 0.18, x + 0.18, y + 0.18), "light", is_detail=True))
         elif mark == 2:
-            parts.append(Part(curve((x - 0.3, y), (x, y + 0.2), (x + 0.3, y)), None, closed=False, is_detail=True))
+            parts.append(
+                Part(curve((x - 0.3, y), (x, y + 0.2), (x + 0.3, y)), None, closed=False, is_detail=True)
+            )
         else:
             parts.append(Part(ellipse(x, y, rng.uniform(0.14, 0.24)), "light", is_detail=True))
     return parts
@@ -151,8 +177,10 @@ def lone_strokes(rng: Rng) -> list[Part]:
     return strokes
 
 
-def place(drawing: list[Part], size: Size, rng: Rng, *, slot: int | None, turn: float) -> tuple[tuple[Part, ...], float]:
-    """Turn, stretch, bend and move a drawing from its unit square into the picture; `slot` 0 is left, 1 is right."""
+def place(
+    drawing: list[Part], size: Size, rng: Rng, *, slot: int | None, turn: float
+) -> tuple[tuple[Part, ...], float]:
+    """Turn, stretch, bend and move a drawing into the picture; `slot` 0 is its left half, 1 its right."""
     width, height = size
     short = min(size)
     unit = short * (rng.uniform(0.28, 0.46) if slot is None else rng.uniform(0.17, 0.24))
@@ -169,11 +197,15 @@ def place(drawing: list[Part], size: Size, rng: Rng, *, slot: int | None, turn: 
         cy = height / 2 + rng.uniform(-0.6, 0.6) * slack_y
     waves = draw_waves(rng)
     amount = rng.uniform(0.0, 0.12)
-    parts = tuple(replace(p, points=bend(p.points, waves, amount) @ matrix * unit + [cx, cy]) for p in drawing)
+    parts = tuple(
+        replace(p, points=bend(p.points, waves, amount) @ matrix * unit + [cx, cy]) for p in drawing
+    )
     return parts, float(unit)
 
 
-def draw_background(rng: Rng, size: Size, colours: list[Colour], *, is_said: bool, homes: tuple[str, ...]) -> Background:
+def draw_background(
+    rng: Rng, size: Size, colours: list[Colour], *, is_said: bool, homes: tuple[str, ...]
+) -> Background:
     """Said: anything. Left out: where the thing is at home, or a pale wall."""
     if not is_said:
         if homes and rng.random() < 0.6:
@@ -181,7 +213,7 @@ def draw_background(rng: Rng, size: Size, colours: list[Colour], *, is_said: boo
         if rng.random() < 0.25:
             return backgrounds.scene("sky" if rng.random() < 0.5 else "meadow", size, rng)
         among = ("white", "yellow", "cyan", "pink", "gray", "blue")
-        return backgrounds.plain(pale(rng, among, colours), size, rng)
+        return backgrounds.plain(pale(rng, among, colours), size)
     choice = rng.random()
     if choice < 0.5:
         wall = draw_contrasting(rng, colours[0])
@@ -189,7 +221,7 @@ def draw_background(rng: Rng, size: Size, colours: list[Colour], *, is_said: boo
             if all(c.name != wall.name and distance(c.rgb, wall.rgb) > 90 for c in colours):
                 break
             wall = draw_contrasting(rng, colours[-1])
-        return backgrounds.plain(wall, size, rng)
+        return backgrounds.plain(wall, size)
     if choice < 0.62:
         return backgrounds.ground(size, rng, unlike=colours[0])
     names = list(backgrounds.SCENES)

@@ -1,17 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Several one-thread processes that train one network: on a CPU they beat one process with several threads."""
+"""Several one-thread processes that train one network: on a CPU they beat one with several threads."""
 
 from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.distributed as dist
 from torch import nn
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from diffusers import AutoencoderKL
-from torch.nn import functional as F
+from torch import nn
 from tqdm import tqdm
 
 from demo import bundle as bundles
@@ -29,7 +29,9 @@ if TYPE_CHECKING:
 
 PIXELS_PER_BATCH = 8 * 128 * 128  # of one team member
 SAVE_EVERY_S, SHEET_EVERY_S = 240.0, 420.0
-DROPPED_PROMPTS = 0.10  # half of them as "", half as the zeros that SDXL's pipeline puts for a missing negative prompt
+DROPPED_PROMPTS = (
+    0.10  # half of them as "", half as the zeros that SDXL's pipeline puts for a missing negative prompt
+)
 WITHOUT_CONTROL, WEAK_CONTROL, EMPTY_CANVAS = 0.08, 0.10, 0.015
 
 
@@ -46,23 +48,40 @@ class Batch:
 class Scenes:
     """All encoded shards, grouped by size so that a batch has one."""
 
-    def __init__(self, folder: Path, bundle: Bundle) -> None:
-        numbers = [n for n in complete_shards(folder) if latents_path(folder, n).exists()]
+    def __init__(self, folder: Path, bundle: Bundle, *, only: tuple[int, int] | None = None) -> None:
+        numbers = [
+            n
+            for n in complete_shards(folder)
+            if latents_path(folder, n).exists() and only in (None, LAYOUT[n % len(LAYOUT)][0])
+        ]
         self.shards = [open_shard(folder, n) for n in numbers]
         self.latents = [np.load(latents_path(folder, n)) for n in numbers]
         self.tokens = [
             bundle.tokenizer(
                 [text for texts in shard.captions for text in texts],
-                padding="max_length", max_length=TOKENS, truncation=True, return_tensors="pt",
+                padding="max_length",
+                max_length=TOKENS,
+                truncation=True,
+                return_tensors="pt",
             ).input_ids.view(-1, CAPTIONS_PER_SCENE, TOKENS)
             for shard in self.shards
-        ]  # fmt: skip
-        self.nothing = bundle.tokenizer("", padding="max_length", max_length=TOKENS, return_tensors="pt").input_ids[0]
+        ]
+        self.nothing = bundle.tokenizer(
+            "", padding="max_length", max_length=TOKENS, return_tensors="pt"
+        ).input_ids[0]
         # By pixels, not by scenes: a batch of large pictures holds fewer of them.
-        self.weights = np.array([float(LAYOUT[n % len(LAYOUT)][1] * s.pictures[0].size) for n, s in zip(numbers, self.shards, strict=True)])
+        self.weights = np.array(
+            [
+                float(LAYOUT[n % len(LAYOUT)][1] * s.pictures[0].size)
+                for n, s in zip(numbers, self.shards, strict=True)
+            ]
+        )
         self.weights /= self.weights.sum()
 
     def batch(self, rng: np.random.Generator) -> Batch:
+        return self.batch_with_pictures(rng)[0]
+
+    def batch_with_pictures(self, rng: np.random.Generator) -> tuple[Batch, np.ndarray]:
         number = int(rng.choice(len(self.shards), p=self.weights))
         shard, latents, tokens = self.shards[number], self.latents[number], self.tokens[number]
         height, width = shard.pictures.shape[1:3]
@@ -76,7 +95,7 @@ class Scenes:
         drop = rng.random(count)
         ids[torch.from_numpy(drop < DROPPED_PROMPTS / 2)] = self.nothing
         zeroed = (drop >= DROPPED_PROMPTS / 2) & (drop < DROPPED_PROMPTS)
-        return Batch(
+        batch = Batch(
             torch.from_numpy(latents[rows]).float(),
             torch.from_numpy(control).float()[:, None].expand(-1, 3, -1, -1),
             ids,
@@ -84,9 +103,12 @@ class Scenes:
             torch.from_numpy(scale).float()[:, None, None, None],
             torch.tensor([[height, width, 0, 0, height, width]]).float().expand(count, -1),
         )
+        return batch, shard.pictures[rows]
 
 
-def diffusion_loss(bundle: Bundle, batch: Batch, alphas: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+def diffusion_loss(
+    bundle: Bundle, batch: Batch, alphas: torch.Tensor, generator: torch.Generator
+) -> torch.Tensor:
     """Mean squared error of the velocity, at random timesteps."""
     count = len(batch.latents)
     timesteps = torch.randint(0, len(alphas), (count,), generator=generator)
@@ -95,27 +117,40 @@ def diffusion_loss(bundle: Bundle, batch: Batch, alphas: torch.Tensor, generator
     signal, spread = alpha.sqrt(), (1 - alpha).sqrt()
     noisy = signal * batch.latents + spread * noise
     velocity = signal * noise - spread * batch.latents
+    return nn.functional.mse_loss(predict(bundle, batch, noisy, timesteps), velocity)
+
+
+def predict(bundle: Bundle, batch: Batch, noisy: torch.Tensor, timesteps: torch.Tensor) -> torch.Tensor:
+    """The velocity (B, 4, h, w), computed as the pipeline does."""
     first = bundle.text_encoder(batch.tokens, output_hidden_states=True)
     second = bundle.text_encoder_2(batch.tokens, output_hidden_states=True)
-    prompt = torch.cat([first.hidden_states[-2], second.hidden_states[-2]], dim=-1) * batch.has_prompt  # (B, S, D)
+    prompt = (
+        torch.cat([first.hidden_states[-2], second.hidden_states[-2]], dim=-1) * batch.has_prompt
+    )  # (B, S, D)
     added = {"text_embeds": second.text_embeds * batch.has_prompt[:, 0], "time_ids": batch.time_ids}
-    shared: dict[str, Any] = {"encoder_hidden_states": prompt, "added_cond_kwargs": added, "return_dict": False}
+    shared: dict[str, Any] = {
+        "encoder_hidden_states": prompt,
+        "added_cond_kwargs": added,
+        "return_dict": False,
+    }
     down, middle = bundle.controlnet(noisy, timesteps, controlnet_cond=batch.control, **shared)
-    (predicted,) = bundle.unet(
+    (velocity,) = bundle.unet(
         noisy,
         timesteps,
         down_block_additional_residuals=[residual * batch.control_scale for residual in down],
         mid_block_additional_residual=middle * batch.control_scale,
         **shared,
     )
-    return F.mse_loss(predicted, velocity)
+    return velocity
 
 
 def train_diffusion(
     team: Team, work: Path, init: Path | None, vae_folder: Path, minutes: float, peak: float, seed: int
 ) -> None:
     torch.manual_seed(seed)
-    bundle = bundles.load(init) if init else bundles.start(train_tokenizer(work / "scenes", work / "tokenizer"))
+    bundle = (
+        bundles.load(init) if init else bundles.start(train_tokenizer(work / "scenes", work / "tokenizer"))
+    )
     networks = bundle.trained()
     average = Average(networks, 0.995)
     parameters = [p for p in networks.parameters() if p.requires_grad]
@@ -164,11 +199,20 @@ def train_diffusion(
     bar.close()
 
 
-def save_state(path: Path, networks: Any, average: Average, optimizer: Any, clock: Clock, step: int, samples: int) -> None:
+def save_state(
+    path: Path, networks: Any, average: Average, optimizer: Any, clock: Clock, step: int, samples: int
+) -> None:
     save_atomically(
-        {"networks": networks.state_dict(), "average": average.weights, "optimizer": optimizer.state_dict(),
-         "spent_s": clock.spent_s, "step": step, "samples": samples}, path,
-    )  # fmt: skip
+        {
+            "networks": networks.state_dict(),
+            "average": average.weights,
+            "optimizer": optimizer.state_dict(),
+            "spent_s": clock.spent_s,
+            "step": step,
+            "samples": samples,
+        },
+        path,
+    )
 
 
 def averaged(bundle: Bundle, average: Average) -> Bundle:

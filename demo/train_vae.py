@@ -7,8 +7,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from diffusers import AutoencoderKL
-from torch.nn import functional as F
 from tqdm import tqdm
 
 from demo.dataset import complete_shards, open_shard
@@ -19,6 +17,8 @@ from demo.sheet import contact_sheet
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from diffusers import AutoencoderKL
+
     from demo.team import Team
 
 PEAK_RATE = 2e-3
@@ -27,15 +27,11 @@ LATENT_NOISE = 0.06  # of their spread: a decoder that forgives the UNet's small
 SAVE_EVERY = 100
 
 
-def train_vae(team: Team, work: Path, minutes: float, seed: int, init: Path | None = None) -> None:
-    """From nothing; or from a checkpoint, then the decoder only, so that its UNet still knows the latents."""
+def train_vae(team: Team, work: Path, minutes: float, seed: int) -> None:
     torch.manual_seed(seed)
-    vae = AutoencoderKL.from_pretrained(init / "vae", torch_dtype=torch.float32) if init else build_vae()
-    if init:
-        vae.encoder.requires_grad_(False)
-        vae.quant_conv.requires_grad_(False)
+    vae = build_vae()
     average = Average(vae, 0.995)
-    parameters = [p for p in vae.parameters() if p.requires_grad]
+    parameters = list(vae.parameters())
     optimizer = torch.optim.AdamW(parameters, lr=PEAK_RATE, betas=(0.9, 0.99), weight_decay=1e-4)
     clock, step = Clock(minutes * 60), 0
     state_path = work / "vae.pt"
@@ -69,7 +65,7 @@ def train_vae(team: Team, work: Path, minutes: float, seed: int, init: Path | No
             save(state_path, vae, average, optimizer, clock, step)
     if team.is_first:
         save(state_path, vae, average, optimizer, clock, step)
-        finish(vae, average, work, keeps_latents=init is not None)
+        finish(vae, average, work)
     bar.close()
 
 
@@ -95,37 +91,55 @@ def losses(vae: AutoencoderKL, pictures: torch.Tensor) -> tuple[torch.Tensor, fl
     latents = posterior.sample()  # (B, 4, h, w)
     latents = latents + LATENT_NOISE * latents.detach().std() * torch.randn_like(latents)
     decoded = vae.decode(latents).sample
-    difference = decoded - pictures
+    loss, error = picture_loss(decoded, pictures)
+    return loss + KL_WEIGHT * posterior.kl().mean() / latents[0].numel(), error
+
+
+def picture_loss(decoded: torch.Tensor, pictures: torch.Tensor) -> tuple[torch.Tensor, float]:
+    """Colours, and the differences between neighbours: without those, edges stay soft."""
+    difference = decoded - pictures  # (B, 3, H, W)
     squared = difference.square().mean()
-    edges = sum((difference.diff(dim=d)).abs().mean() for d in (2, 3))
-    kl = posterior.kl().float().mean() / latents[0].numel()
-    loss = difference.abs().mean() + squared + 0.5 * edges + KL_WEIGHT * kl
-    return loss, float(squared.detach()) / 4
+    edges = difference.diff(dim=2).abs().mean() + difference.diff(dim=3).abs().mean()
+    return difference.abs().mean() + squared + 0.5 * edges, float(squared.detach()) / 4
 
 
 def save(
-    path: Path, vae: AutoencoderKL, average: Average, optimizer: torch.optim.Optimizer, clock: Clock, step: int
+    path: Path,
+    vae: AutoencoderKL,
+    average: Average,
+    optimizer: torch.optim.Optimizer,
+    clock: Clock,
+    step: int,
 ) -> None:
     save_atomically(
-        {"vae": vae.state_dict(), "average": average.weights, "optimizer": optimizer.state_dict(),
-         "spent_s": clock.spent_s, "step": step}, path,
-    )  # fmt: skip
+        {
+            "vae": vae.state_dict(),
+            "average": average.weights,
+            "optimizer": optimizer.state_dict(),
+            "spent_s": clock.spent_s,
+            "step": step,
+        },
+        path,
+    )
 
 
 @torch.no_grad()
-def finish(vae: AutoencoderKL, average: Average, work: Path, *, keeps_latents: bool) -> None:
+def finish(vae: AutoencoderKL, average: Average, work: Path) -> None:
     """Standardise the latents, save in diffusers' format, and draw originals over reconstructions."""
     vae.load_state_dict(average.weights)
     vae.eval()
     folder = work / "scenes"
     pictures = to_tensor(np.array(open_shard(folder, complete_shards(folder)[0]).pictures[:192]))
-    if not keeps_latents:
-        standardise(vae, vae.encode(pictures).latent_dist.mean)
+    standardise(vae, vae.encode(pictures).latent_dist.mean)
     decoded = vae.decode(vae.encode(pictures[:32]).latent_dist.mean).sample.clamp(-1, 1)
     rows = torch.cat([pictures[:32], decoded], dim=2).add(1).mul(127.5).byte().permute(0, 2, 3, 1).numpy()
     error = float((decoded - pictures[:32]).square().mean()) / 4
     label = f"{-10 * np.log10(error):.1f} dB"
-    contact_sheet([(None, row[half : half + 128], label) for row in rows for half in (0, 128)], work / "vae.png", columns=12)
+    contact_sheet(
+        [(None, row[half : half + 128], label) for row in rows for half in (0, 128)],
+        work / "vae.png",
+        columns=12,
+    )
     vae.save_pretrained(work / "vae")
 
 

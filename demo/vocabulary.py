@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The tokenizer: byte-level BPE in CLIP's dress, trained on the captions; any text tokenizes, emoji included."""
+"""The tokenizer: byte-level BPE in CLIP's dress, trained on the captions; any text tokenizes, even emoji."""
 
 from __future__ import annotations
 
@@ -43,7 +43,13 @@ def train_tokenizer(scenes: Path, folder: Path) -> CLIPTokenizer:
         vocabulary.setdefault(token, len(vocabulary))
     merges = [tuple(m) for m in learned["merges"]]
     tokenizer = CLIPTokenizer(
-        vocab=vocabulary, merges=merges, bos_token=START, eos_token=END, pad_token=END, unk_token=END, model_max_length=TOKENS
+        vocab=vocabulary,
+        merges=merges,
+        bos_token=START,
+        eos_token=END,
+        pad_token=END,
+        unk_token=END,
+        model_max_length=TOKENS,
     )
     tokenizer.save_pretrained(folder)
     return tokenizer

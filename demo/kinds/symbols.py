@@ -12,7 +12,7 @@ Rng = np.random.Generator
 
 
 @kind("square", "block", "box shape", weight=1.2, turn=45)
-def square(rng: Rng) -> list[Part]:
+def square(_rng: Rng) -> list[Part]:
     return [Part(box(-0.85, -0.85, 0.85, 0.85))]
 
 
@@ -48,26 +48,45 @@ def five_star(rng: Rng) -> list[Part]:
 
 
 @kind("heart", "love", colours=("red", "pink"), weight=1.4, turn=20)
-def heart(rng: Rng) -> list[Part]:
+def heart(_rng: Rng) -> list[Part]:
     t = np.linspace(0, 2 * np.pi, 60, endpoint=False)
     y = -(13 * np.cos(t) - 5 * np.cos(2 * t) - 2 * np.cos(3 * t) - np.cos(4 * t)) / 16
     return [Part(np.stack([np.sin(t) ** 3, y], axis=1))]
 
 
 @kind("egg", "oval", "ellipse", colours=("white", "brown"), turn=40)
-def egg(rng: Rng) -> list[Part]:
+def egg(_rng: Rng) -> list[Part]:
     return [Part(smooth((0, -1), (0.55, -0.4), (0.7, 0.25), (0, 0.85), (-0.7, 0.25), (-0.55, -0.4)))]
 
 
 @kind("arrow", turn=180)
-def arrow(rng: Rng) -> list[Part]:
-    return [Part(polygon((-1, -0.25), (0.2, -0.25), (0.2, -0.65), (1, 0), (0.2, 0.65), (0.2, 0.25), (-1, 0.25)))]
+def arrow(_rng: Rng) -> list[Part]:
+    return [
+        Part(polygon((-1, -0.25), (0.2, -0.25), (0.2, -0.65), (1, 0), (0.2, 0.65), (0.2, 0.25), (-1, 0.25)))
+    ]
 
 
 @kind("cross", "plus", turn=45)
 def cross(rng: Rng) -> list[Part]:
     w = rng.uniform(0.25, 0.38)
-    return [Part(polygon((-w, -1), (w, -1), (w, -w), (1, -w), (1, w), (w, w), (w, 1), (-w, 1), (-w, w), (-1, w), (-1, -w), (-w, -w)))]
+    return [
+        Part(
+            polygon(
+                (-w, -1),
+                (w, -1),
+                (w, -w),
+                (1, -w),
+                (1, w),
+                (w, w),
+                (w, 1),
+                (-w, 1),
+                (-w, w),
+                (-1, w),
+                (-1, -w),
+                (-w, -w),
+            )
+        )
+    ]
 
 
 @kind("cloud", colours=("white", "gray"), home=("sky",), weight=1.3, turn=4)
@@ -80,24 +99,51 @@ def cloud(rng: Rng) -> list[Part]:
 
 
 @kind("lightning", "lightning bolt", "flash", colours=("yellow",), home=("night",))
-def lightning(rng: Rng) -> list[Part]:
-    return [Part(polygon((0.15, -1), (-0.6, 0.15), (-0.08, 0.15), (-0.3, 1), (0.6, -0.25), (0.08, -0.25), (0.5, -1)))]
+def lightning(_rng: Rng) -> list[Part]:
+    return [
+        Part(
+            polygon(
+                (0.15, -1), (-0.6, 0.15), (-0.08, 0.15), (-0.3, 1), (0.6, -0.25), (0.08, -0.25), (0.5, -1)
+            )
+        )
+    ]
 
 
 @kind("drop", "water drop", "tear", colours=("blue", "cyan"))
-def drop(rng: Rng) -> list[Part]:
-    return [Part(smooth((0, -1.05), (0.28, -0.35), (0.62, 0.3), (0.36, 0.8), (-0.36, 0.8), (-0.62, 0.3), (-0.28, -0.35)))]
+def drop(_rng: Rng) -> list[Part]:
+    return [
+        Part(
+            smooth(
+                (0, -1.05),
+                (0.28, -0.35),
+                (0.62, 0.3),
+                (0.36, 0.8),
+                (-0.36, 0.8),
+                (-0.62, 0.3),
+                (-0.28, -0.35),
+            )
+        )
+    ]
 
 
 @kind("flame", "fire", colours=("orange", "red"), home=("night",), turn=5)
-def flame(rng: Rng) -> list[Part]:
-    outer = smooth((0.1, -1.05), (0.3, -0.45), (0.6, -0.35), (0.66, 0.3), (0.3, 0.85), (-0.3, 0.85), (-0.66, 0.3), (-0.45, -0.35))
+def flame(_rng: Rng) -> list[Part]:
+    outer = smooth(
+        (0.1, -1.05),
+        (0.3, -0.45),
+        (0.6, -0.35),
+        (0.66, 0.3),
+        (0.3, 0.85),
+        (-0.3, 0.85),
+        (-0.66, 0.3),
+        (-0.45, -0.35),
+    )
     inner = smooth((0, -0.2), (0.3, 0.3), (0.15, 0.7), (-0.15, 0.7), (-0.3, 0.3))
     return [Part(outer), Part(inner, "lamp", is_detail=True)]
 
 
 @kind("rainbow", colours=("red",), home=("sky", "meadow"), turn=0)
-def rainbow(rng: Rng) -> list[Part]:
+def rainbow(_rng: Rng) -> list[Part]:
     parts = []
     for radius, fill in ((1.1, "body"), (0.92, "gold"), (0.74, "leaf"), (0.56, "sky"), (0.38, "hole")):
         half = ellipse(0, 0.4, radius, radius * 1.05)
@@ -107,7 +153,7 @@ def rainbow(rng: Rng) -> list[Part]:
 
 
 @kind("snowflake", colours=("white", "cyan"), home=("snow", "night"), turn=30)
-def snowflake(rng: Rng) -> list[Part]:
+def snowflake(_rng: Rng) -> list[Part]:
     return [Part(star(6, 0.42))]
 
 
