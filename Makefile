@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: Apache-2.0
+# The only task list. Every task installs what it needs first, so a fresh clone needs nothing but `make`.
+# Paths are relative: a clone may lie in a folder with a space in its name.
+
+PORT ?= 8080
+export PYTHON
+
+.DEFAULT_GOAL := help
+.PHONY: help run test test-all lint format docs lock wheel clean
+
+help:  ## Show this list
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
+	@echo
+	@echo '  make run PORT=9000              another port'
+	@echo '  make run PYTHON=python3.12      another Python (3.11 or 3.12)'
+
+run:  ## Install, then start the embedded Triton and the frontend on http://localhost:8080
+	@scripts/setup embedded
+	@exec .venv/bin/python -m fastapi_triton serve --embedded --port $(PORT)
+
+test:  ## Run the tests that CI runs (under 10 minutes on 2 cores)
+	@scripts/setup embedded,dev
+	@exec .venv/bin/python -m pytest -m "not slow" $(ARGS)
+
+test-all:  ## Run every test, the long ones too
+	@scripts/setup embedded,dev
+	@exec .venv/bin/python -m pytest $(ARGS)
+
+lint:  ## Check style and types: ruff, mypy
+	@scripts/setup embedded,dev
+	.venv/bin/python -m ruff check .
+	.venv/bin/python -m ruff format --check .
+	.venv/bin/python -m mypy
+
+format:  ## Rewrite the code in the house style
+	@scripts/setup embedded,dev
+	.venv/bin/python -m ruff check --fix .
+	.venv/bin/python -m ruff format .
+
+docs:  ## Write the pages of docs/ that are generated from the code
+	@scripts/setup embedded,dev
+	.venv/bin/python scripts/reference_pages.py
+
+lock:  ## Write requirements.txt and constraints.txt anew from what is installed
+	@scripts/setup embedded,dev
+	@scripts/lock
+
+wheel:  ## Build the wheel, with app, models and examples in it, into dist/
+	@scripts/setup embedded,dev
+	.venv/bin/python -m build --wheel
+
+clean:  ## Remove what the other tasks made, but not .venv
+	rm -rf dist build .mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +

@@ -1,0 +1,40 @@
+# SPDX-License-Identifier: Apache-2.0
+"""This deployment's endpoints: `uvicorn main:app --port 8080`. Change them, add your own; plain FastAPI routes too."""
+
+from typing import Any
+
+from pydantic import BaseModel, Field, Json
+
+from fastapi_triton import Base64Image, TritonFrontend
+
+app = TritonFrontend(title="SDXL scribble ControlNet")
+
+
+class ScribbleRequest(BaseModel):
+    """A scribble and a prompt; the fields are the inputs of the model's config.pbtxt. Left out: the model's default."""
+
+    prompt: str = Field(min_length=1, max_length=2000, examples=["a red house in the snow"])
+    image: Base64Image
+    conditioning_scale: float = Field(1.0, ge=0, le=2)
+    negative_prompt: str | None = Field(None, max_length=2000)
+    seed: int | None = Field(None, ge=-1, description="-1 or left out: drawn, and told in the answer")
+    num_inference_steps: int | None = Field(None, ge=1)
+    guidance_scale: float | None = Field(None, ge=0, le=50)
+    control_guidance_start: float | None = Field(None, ge=0, le=1)
+    control_guidance_end: float | None = Field(None, ge=0, le=1)
+    width: int | None = Field(None, ge=1)
+    height: int | None = Field(None, ge=1)
+    scheduler: str | None = None
+    output_format: str | None = Field(None, pattern="^(webp|png|jpeg)$")
+    output_quality: int | None = Field(None, ge=1, le=100)
+    invert: str | None = Field(None, pattern="^(auto|yes|no)$", description="is it dark on light?")
+
+
+class ScribbleResponse(BaseModel):
+    generated_image: Base64Image
+    seed: int
+    info: Json[dict[str, Any]]
+
+
+path, model = "/sdxl/scribble-controlnet/infer", "sdxl_scribble_controlnet"
+app.infer(path, model=model, request=ScribbleRequest, response=ScribbleResponse)

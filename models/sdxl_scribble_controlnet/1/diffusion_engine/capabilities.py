@@ -1,0 +1,121 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a checkpoint can do and what it takes by default, from its own `serving.json`, else as SDXL does it."""
+
+import json
+import math
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, Self
+
+from diffusion_engine.request import RequestError
+
+SCHEDULERS = ("euler", "euler_ancestral", "dpmpp_2m_karras", "lcm")
+# The sizes SDXL was trained on, width by height.
+SDXL_SIZES = (
+    (1024, 1024),
+    (1152, 896),
+    (896, 1152),
+    (1216, 832),
+    (832, 1216),
+    (1344, 768),
+    (768, 1344),
+    (1536, 640),
+    (640, 1536),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Defaults:
+    """What a request takes for a parameter it does not name."""
+
+    num_inference_steps: int = 30
+    guidance_scale: float = 5.0
+    conditioning_scale: float = 1.0
+    width: int = 1024
+    height: int = 1024
+    scheduler: str = "euler_ancestral"
+    output_format: str = "webp"
+    output_quality: int = 90
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """The most a request may ask for."""
+
+    max_inference_steps: int = 100
+    max_guidance_scale: float = 30.0
+    max_conditioning_scale: float = 2.0
+    max_prompt_characters: int = 10_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Capabilities:
+    """One checkpoint as its users see it."""
+
+    name: str
+    defaults: Defaults = field(default_factory=Defaults)
+    limits: Limits = field(default_factory=Limits)
+    sizes: tuple[tuple[int, int], ...] = SDXL_SIZES
+    schedulers: tuple[str, ...] = SCHEDULERS
+
+    @classmethod
+    def of_checkpoint(cls, checkpoint: str) -> Self:
+        """Reads the checkpoint's `serving.json`; a checkpoint without one is taken for a full SDXL."""
+        file = Path(checkpoint) / "serving.json"
+        if not file.is_file():
+            return cls(name=checkpoint.rstrip("/").rsplit("/", 1)[-1])
+        content = json.loads(file.read_text(encoding="utf-8"))
+        capabilities = cls(
+            name=content["name"],
+            defaults=Defaults(**known(Defaults, content.get("defaults", {}), file)),
+            limits=Limits(**known(Limits, content.get("limits", {}), file)),
+            sizes=tuple((int(width), int(height)) for width, height in content["sizes"]),
+            schedulers=tuple(content.get("schedulers", SCHEDULERS)),
+        )
+        capabilities.check(file)
+        return capabilities
+
+    def check(self, file: Path) -> None:
+        """A checkpoint whose own defaults would be refused must not load."""
+        if (self.defaults.width, self.defaults.height) not in self.sizes:
+            raise ValueError(f"{file}: the default size is not among its sizes")
+        if unknown := [name for name in self.schedulers if name not in SCHEDULERS]:
+            raise ValueError(f"{file}: unknown schedulers {unknown}; known are {', '.join(SCHEDULERS)}")
+        if self.defaults.scheduler not in self.schedulers:
+            raise ValueError(f"{file}: the default scheduler is not among its schedulers")
+
+    def choose_size(self, width: int | None, height: int | None, *, scribble_size: tuple[int, int]) -> tuple[int, int]:
+        """The size to generate: the one asked for, where it is listed, else the one nearest to the scribble's shape."""
+        candidates = [
+            size for size in self.sizes if (width is None or size[0] == width) and (height is None or size[1] == height)
+        ]
+        if not candidates:
+            raise self.unsupported_size(width, height)
+        if width is None and height is None:
+            # The biggest sizes cost the most, so only an explicit wish leaves the default's area.
+            default_area = self.defaults.width * self.defaults.height
+            candidates = [size for size in candidates if 0.75 < size[0] * size[1] / default_area < 1.25]
+        return min(candidates, key=lambda size: shape_distance(size, scribble_size))
+
+    def unsupported_size(self, width: int | None, height: int | None) -> RequestError:
+        wanted = (width or height or self.defaults.width, height or width or self.defaults.height)
+        nearest = min(self.sizes, key=lambda size: math.dist(size, wanted))
+        asked = "x".join(str(side) if side else "any" for side in (width, height))
+        return RequestError(
+            "unsupported_size",
+            f"{asked} is not a size of {self.name}; the nearest is {nearest[0]}x{nearest[1]}. "
+            f"It does {', '.join(f'{w}x{h}' for w, h in self.sizes)}.",
+            field="height" if width in {size[0] for size in self.sizes} else "width",
+        )
+
+
+def shape_distance(size: tuple[int, int], other: tuple[int, int]) -> float:
+    """How much one shape must be stretched to become the other; 0 where width:height is the same."""
+    return abs(math.log(size[0] * other[1] / (size[1] * other[0])))
+
+
+def known(of_class: type[Any], values: dict[str, Any], file: Path) -> dict[str, Any]:
+    names = {item.name for item in fields(of_class)}
+    if unknown := sorted(values.keys() - names):
+        raise ValueError(f"{file}: unknown {of_class.__name__.lower()} {unknown}")
+    return values

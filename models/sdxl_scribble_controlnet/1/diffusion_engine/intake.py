@@ -1,0 +1,132 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The values of one row, as they arrived → a checked `DiffusionRequest` with the checkpoint's defaults filled in."""
+
+import math
+import os
+from collections.abc import Mapping
+
+from diffusion_engine.capabilities import Capabilities
+from diffusion_engine.pictures import OUTPUT_FORMATS
+from diffusion_engine.request import DiffusionRequest, RequestError
+
+# One value per tensor; None where the request does not carry the tensor.
+RowValues = Mapping[str, bytes | int | float | None]
+
+MAX_SEED = 2**63 - 1
+# A drawn seed stays below 2**53, so that JavaScript keeps it exact.
+DRAWN_SEED_BITS = 53
+INVERT_CHOICES = ("auto", "yes", "no")
+MAX_TIMEOUT_S = 86_400.0
+
+
+def read_request(values: RowValues, capabilities: Capabilities) -> DiffusionRequest:
+    """Raises `RequestError` with the field's name for whatever cannot be served."""
+    row = Row(values)
+    defaults, limits = capabilities.defaults, capabilities.limits
+    request = DiffusionRequest(
+        prompt=row.text("prompt", max_characters=limits.max_prompt_characters),
+        image=row.content("image"),
+        conditioning_scale=row.number("conditioning_scale", 0.0, limits.max_conditioning_scale),
+        negative_prompt=row.text("negative_prompt", "", max_characters=limits.max_prompt_characters),
+        seed=row.seed(),
+        num_inference_steps=row.whole_number(
+            "num_inference_steps", 1, limits.max_inference_steps, defaults.num_inference_steps
+        ),
+        guidance_scale=row.number("guidance_scale", 0.0, limits.max_guidance_scale, defaults.guidance_scale),
+        control_guidance_start=row.number("control_guidance_start", 0.0, 1.0, 0.0),
+        control_guidance_end=row.number("control_guidance_end", 0.0, 1.0, 1.0),
+        width=row.side("width"),
+        height=row.side("height"),
+        scheduler=row.choice("scheduler", capabilities.schedulers, defaults.scheduler, code="unknown_scheduler"),
+        output_format=row.choice("output_format", OUTPUT_FORMATS, defaults.output_format),
+        output_quality=row.whole_number("output_quality", 1, 100, defaults.output_quality),
+        invert=row.choice("invert", INVERT_CHOICES, "auto"),
+        timeout_s=row.timeout(),
+    )
+    if request.control_guidance_start >= request.control_guidance_end:
+        raise RequestError(
+            "out_of_range",
+            f"control_guidance_start ({request.control_guidance_start:g}) must be below "
+            f"control_guidance_end ({request.control_guidance_end:g})",
+            field="control_guidance_start",
+        )
+    return request
+
+
+def draw_seed() -> int:
+    return int.from_bytes(os.urandom(8), "big") >> (64 - DRAWN_SEED_BITS)
+
+
+class Row:
+    """Typed reading of one row; every refusal names the field, the value, and what would be right."""
+
+    def __init__(self, values: RowValues) -> None:
+        self.values = values
+
+    def content(self, name: str) -> bytes:
+        value = self.values.get(name)
+        if not isinstance(value, bytes):
+            raise missing(name)
+        return value
+
+    def text(self, name: str, default: str | None = None, *, max_characters: int) -> str:
+        if default is not None and self.values.get(name) is None:
+            return default
+        try:
+            text = self.content(name).decode("utf-8")
+        except UnicodeDecodeError:
+            raise RequestError("invalid_text", f"{name} is not UTF-8 text", field=name) from None
+        if len(text) > max_characters:
+            detail = f"{name} has {len(text)} characters, and at most {max_characters} are read"
+            raise RequestError("out_of_range", detail, field=name)
+        return text
+
+    def choice(self, name: str, choices: tuple[str, ...], default: str, *, code: str = "unknown_option") -> str:
+        chosen = self.text(name, default, max_characters=200).strip().lower() or default
+        if chosen not in choices:
+            detail = f"{name} must be one of {', '.join(choices)}, not {chosen!r}"
+            raise RequestError(code, detail, field=name)
+        return chosen
+
+    def number(self, name: str, low: float, high: float, default: float | None = None) -> float:
+        value = self.values.get(name)
+        if value is None:
+            value = default
+        if value is None or isinstance(value, bytes):
+            raise missing(name)
+        if not math.isfinite(value):
+            raise RequestError("not_finite", f"{name} must be a finite number, not {value}", field=name)
+        if not low <= value <= high:
+            detail = f"{name} must be from {low:g} to {high:g}, not {value:g}"
+            raise RequestError("out_of_range", detail, field=name)
+        return value
+
+    def whole_number(self, name: str, low: int, high: int, default: int) -> int:
+        return int(self.number(name, low, high, default))
+
+    def side(self, name: str) -> int | None:
+        """Which sizes are right is the checkpoint's to say, once the scribble's shape is known."""
+        value = self.values.get(name)
+        return None if value is None else int(value)
+
+    def seed(self) -> int:
+        value = self.values.get("seed")
+        seed = -1 if value is None else int(value)
+        if seed == -1:
+            return draw_seed()
+        if not 0 <= seed <= MAX_SEED:
+            detail = f"seed must be from 0 to {MAX_SEED}, or -1 to have one drawn, not {seed}"
+            raise RequestError("out_of_range", detail, field="seed")
+        return seed
+
+    def timeout(self) -> float | None:
+        if self.values.get("timeout_s") is None:
+            return None
+        timeout_s = self.number("timeout_s", 0.0, MAX_TIMEOUT_S)
+        if timeout_s == 0.0:
+            raise RequestError("out_of_range", "timeout_s must be more than 0", field="timeout_s")
+        return timeout_s
+
+
+def missing(name: str) -> RequestError:
+    return RequestError("missing_input", f"{name} is required", field=name)

@@ -1,0 +1,179 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Any picture of a scribble → what the ControlNet wants: white strokes on black, only 0 and 255, at the exact size."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from PIL import ExifTags, Image, ImageChops, ImageOps
+
+from diffusion_engine.pictures import open_picture
+from diffusion_engine.strokes import Mask, Strokes, find_strokes
+
+# Alpha counts as transparency where at least this part of the picture is more than half transparent.
+TRANSPARENT_PART = 0.002
+# Opaque pixels are strokes, whatever their colour, where they are this small a part of the picture
+# or all about equally bright; else they are a cut-out paper with strokes on it.
+STROKES_PART = 0.35
+EQUALLY_BRIGHT = 96
+# Above this part of the picture, the ground was probably mistaken for the strokes.
+SUSPICIOUS_PART = 0.6
+# Strokes that were enlarged are thinned to about this part of the picture's long side, as wide as a pen's.
+PEN_PART = 1 / 40
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scribble:
+    """The strokes of one picture file, and what was done to find them."""
+
+    size: tuple[int, int]  # width, height, upright
+    strokes: Mask  # (h, w), smaller than the picture where that is big
+    file_format: str
+    inverted: bool
+    flattened: bool
+    rotated: bool
+    is_photo: bool
+    num_frames: int
+
+    def fit(self, width: int, height: int) -> Image.Image:
+        """The control image: aspect ratio kept, black where the shapes differ."""
+        scale = min(width / self.size[0], height / self.size[1])
+        fitted = (max(1, round(self.size[0] * scale)), max(1, round(self.size[1] * scale)))
+        strokes = resize_strokes(self.strokes, fitted)
+        canvas = Image.new("L", (width, height))
+        canvas.paste(
+            Image.fromarray(strokes.astype(np.uint8) * 255),
+            ((width - fitted[0]) // 2, (height - fitted[1]) // 2),
+        )
+        return canvas.convert("RGB")
+
+    def describe(self) -> dict[str, Any]:
+        """What was done, for programs, and `notes` for people."""
+        return {
+            "format": self.file_format,
+            "width": self.size[0],
+            "height": self.size[1],
+            "inverted": self.inverted,
+            "flattened": self.flattened,
+            "rotated": self.rotated,
+            "photo": self.is_photo,
+            "stroke_part": round(float(self.strokes.mean()), 4),
+            "notes": self.notes(),
+        }
+
+    def notes(self) -> list[str]:
+        part = float(self.strokes.mean())
+        facts = {
+            "dark strokes on a light ground were inverted": self.inverted,
+            "the transparent ground was filled": self.flattened,
+            "turned upright as its EXIF data says": self.rotated,
+            "the strokes were found against the uneven ground of a photo": self.is_photo,
+            f"only the first of {self.num_frames} frames was used": self.num_frames > 1,
+            "no strokes found: the picture follows the prompt alone": part == 0,
+            "most of the picture counts as stroke; if that is wrong, set invert to yes or no": part > SUSPICIOUS_PART,
+        }
+        return [note for note, holds in facts.items() if holds]
+
+
+def read_scribble(content: bytes, *, max_pixels: int, invert: str = "auto") -> Scribble:
+    """`invert` overrides what is found: yes, the strokes are the dark parts; no, they are the light ones."""
+    picture = open_picture(content, max_pixels=max_pixels)
+    file_format, num_frames = picture.format or "", int(getattr(picture, "n_frames", 1))
+    rotated = 2 <= picture.getexif().get(ExifTags.Base.Orientation, 1) <= 8
+    if rotated:
+        picture = ImageOps.exif_transpose(picture)
+    flat, flattened = flatten(picture)
+    found = find_strokes(flat)
+    strokes, is_dark = override_polarity(found, invert)
+    return Scribble(
+        size=picture.size,
+        strokes=strokes,
+        file_format=file_format,
+        inverted=is_dark,
+        flattened=flattened,
+        rotated=rotated,
+        is_photo=found.is_photo,
+        num_frames=num_frames,
+    )
+
+
+def override_polarity(found: Strokes, invert: str) -> tuple[Mask, bool]:
+    if invert == "auto" or found.is_dark == (invert == "yes") or not found.mask.any():
+        return found.mask, found.is_dark
+    return ~found.mask, not found.is_dark
+
+
+def flatten(picture: Image.Image) -> tuple[Image.Image, bool]:
+    """8 bits, grey or RGB, without transparency; and whether there was any."""
+    if picture.has_transparency_data:
+        rgba = picture.convert("RGBA")
+        opaque = rgba.getchannel("A").point(lambda alpha: 255 if alpha >= 128 else 0)
+        opaque_part = opaque.histogram()[255] / (opaque.width * opaque.height)
+        if opaque_part <= 1 - TRANSPARENT_PART:
+            return fill_transparency(rgba, opaque, opaque_part), True
+        return rgba.convert("RGB"), False
+    if picture.mode.startswith(("I", "F")):
+        return to_8_bits(picture), False
+    if picture.mode in ("1", "L"):
+        return picture.convert("L"), False
+    return picture.convert("RGB"), False
+
+
+def fill_transparency(rgba: Image.Image, opaque: Image.Image, opaque_part: float) -> Image.Image:
+    """Puts the ground beneath that contrasts with the strokes: white for dark ones, black for light ones."""
+    brightness = np.array(rgba.convert("L").histogram(mask=opaque))
+    if not brightness.any():
+        return Image.new("L", rgba.size, 0)
+    dark, middle, light = (
+        int(np.searchsorted(np.cumsum(brightness), part * brightness.sum())) for part in (0.005, 0.5, 0.995)
+    )
+    alpha = rgba.getchannel("A")
+    if opaque_part < STROKES_PART or light - dark < EQUALLY_BRIGHT:
+        # Every opaque pixel is stroke, so the alpha alone says where: a yellow pen counts as much as a black one.
+        return ImageChops.invert(alpha) if middle < 128 else alpha
+    paper = Image.new("RGB", rgba.size, "white" if middle >= 128 else "black")
+    paper.paste(rgba.convert("RGB"), mask=alpha)
+    return paper
+
+
+def to_8_bits(picture: Image.Image) -> Image.Image:
+    """16-bit and floating-point grey; Pillow's own conversion clips at 255 instead of scaling."""
+    pixels = np.nan_to_num(np.asarray(picture).astype(np.float32), posinf=0.0, neginf=0.0)
+    brightest = float(pixels.max())
+    # 8 to 16 bits, whichever holds the brightest pixel: scanners and cameras often use 10, 12 or 14.
+    num_bits = max(8, int(brightest).bit_length())
+    full_scale = 1.0 if picture.mode == "F" and brightest <= 1 else float(2**num_bits - 1)
+    return Image.fromarray(np.clip(pixels / full_scale * 255, 0, 255).astype(np.uint8))
+
+
+def resize_strokes(strokes: Mask, size: tuple[int, int]) -> Mask:
+    """Shrinks so that a line of one pixel survives, enlarges without turning pen strokes into bars."""
+    coverage = Image.fromarray(strokes.astype(np.uint8) * 255)
+    factor = strokes.shape[1] / size[0]
+    if factor >= 1:
+        shrunk = np.asarray(coverage.resize(size, Image.Resampling.BOX))
+        # A line of one pixel covers 1/factor of the pixels it falls into; a lone speck much less.
+        return np.asarray(shrunk >= max(1, int(127 / factor)))
+    enlarged = np.asarray(coverage.resize(size, Image.Resampling.BILINEAR)) >= 128
+    return thin(enlarged, round((1 / factor - max(size) * PEN_PART) / 2))
+
+
+def thin(strokes: Mask, num_layers: int) -> Mask:
+    """Takes layers off both sides of every stroke without breaking any (Zhang and Suen, 1984)."""
+    for _ in range(num_layers):
+        for corner_pairs in (((0, 2, 4), (2, 4, 6)), ((0, 2, 6), (0, 4, 6))):
+            around = neighbours(strokes)  # (8, h, w), clockwise from above
+            num_neighbours = around.sum(axis=0)
+            num_crossings = (~around & np.roll(around, -1, axis=0)).sum(axis=0)
+            removable = (num_neighbours >= 2) & (num_neighbours <= 6) & (num_crossings == 1)
+            for first, second, third in corner_pairs:
+                removable &= ~(around[first] & around[second] & around[third])
+            strokes = strokes & ~removable
+    return strokes
+
+
+def neighbours(strokes: Mask) -> Mask:
+    padded = np.pad(strokes, 1)
+    height, width = strokes.shape
+    offsets = ((0, 1), (0, 2), (1, 2), (2, 2), (2, 1), (2, 0), (1, 0), (0, 0))
+    return np.stack([padded[y : y + height, x : x + width] for y, x in offsets])

@@ -1,0 +1,151 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Finds the strokes in a flat 8-bit picture, dark on light or light on dark, on a clean ground or a photo of paper."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageChops, ImageFilter
+
+Bytes = npt.NDArray[np.uint8]
+Mask = npt.NDArray[np.bool_]
+
+# A drawing is searched at this many pixels along its long side, a photo, which needs smoothing anyway, at half.
+DRAWING_SIDE = 1024
+PHOTO_SIDE = 512
+# The ground counts as clean where at least this part of the border differs by no more than this from its median.
+CLEAN_PART = 0.8
+CLEAN_DIFFERENCE = 20
+# Fainter marks, of 255, are taken for noise of the ground.
+FAINTEST_STROKE = 16
+# A pixel is part of a stroke from this part of the strong strokes' contrast on.
+STROKE_CONTRAST = 0.4
+
+
+@dataclass(frozen=True, slots=True)
+class Strokes:
+    """True where a stroke is; at most DRAWING_SIDE long, so not at the picture's own size."""
+
+    mask: Mask  # (h, w)
+    is_dark: bool
+    is_photo: bool
+
+
+def find_strokes(picture: Image.Image) -> Strokes:
+    """Takes a picture in mode L or RGB without transparency."""
+    ground, is_clean = border_ground(picture)
+    if is_clean:
+        return strokes_on_clean_ground(picture, ground)
+    return strokes_on_uneven_ground(picture)
+
+
+def border_ground(picture: Image.Image) -> tuple[tuple[int, ...], bool]:
+    """The colour of the picture's border, and whether the border is of that one colour."""
+    small = picture.reduce(max(1, max(picture.size) // 256))
+    pixels = np.asarray(small).reshape(small.height, small.width, -1)  # (h, w, 1 or 3)
+    rim = max(1, max(small.size) // 50)
+    border = np.concatenate(
+        [
+            pixels[:rim].reshape(-1, pixels.shape[2]),
+            pixels[-rim:].reshape(-1, pixels.shape[2]),
+            pixels[:, :rim].reshape(-1, pixels.shape[2]),
+            pixels[:, -rim:].reshape(-1, pixels.shape[2]),
+        ]
+    ).astype(np.int16)
+    ground = np.median(border, axis=0).astype(np.int16)
+    differences = np.abs(border - ground).max(axis=1)
+    is_clean = float(np.mean(differences <= CLEAN_DIFFERENCE)) >= CLEAN_PART
+    return tuple(int(channel) for channel in ground), is_clean
+
+
+def strokes_on_clean_ground(picture: Image.Image, ground: tuple[int, ...]) -> Strokes:
+    """Whatever differs from the ground in any colour is stroke: yellow on white, or a filled shape."""
+    colour = ground if picture.mode == "RGB" else ground[0]
+    difference = ImageChops.difference(picture, Image.new(picture.mode, picture.size, colour))
+    channels = difference.split()
+    strongest = channels[0]
+    for channel in channels[1:]:
+        strongest = ImageChops.lighter(strongest, channel)
+    full = np.asarray(strongest)
+    # The maximum of each block, not the mean: a thin line must not fade when a big drawing shrinks.
+    strength = block_maximum(full, -(-max(picture.size) // DRAWING_SIDE))
+    threshold = stroke_threshold(strength)
+    mask = strength > threshold
+    luminance = np.asarray(picture.convert("L"))[full > threshold]
+    ground_luminance = Image.new(picture.mode, (1, 1), colour).convert("L").getpixel((0, 0))
+    is_dark = luminance.size > 0 and float(luminance.mean()) < float(ground_luminance)  # type: ignore[arg-type]
+    return Strokes(mask, is_dark=is_dark, is_photo=False)
+
+
+def strokes_on_uneven_ground(picture: Image.Image) -> Strokes:
+    """A photo: the light falls off and the paper has grain, so each place is compared with the paper around it."""
+    grey = picture.convert("L").reduce(-(-max(picture.size) // PHOTO_SIDE))
+    grey = grey.filter(ImageFilter.GaussianBlur(0.8))
+    is_dark = has_dark_strokes(grey)
+    paper_is_light = grey if is_dark else ImageChops.invert(grey)
+    paper = np.asarray(local_paper(paper_is_light)).astype(np.float32)  # (h, w)
+    pixels = np.asarray(paper_is_light).astype(np.float32)
+    # Light multiplies, so a stroke in the shadow is as strong, relative to its paper, as one in the light.
+    strength = np.clip((paper - pixels) / np.maximum(paper, 1) * 255, 0, 255).astype(np.uint8)
+    mask = without_specks(strength > stroke_threshold(strength, clearance=2))
+    return Strokes(mask, is_dark=is_dark, is_photo=True)
+
+
+def has_dark_strokes(grey: Image.Image) -> bool:
+    """Strokes are what stands out from a blurred copy; the stronger side, darker or lighter, is theirs."""
+    blurred = grey.filter(ImageFilter.BoxBlur(max(grey.size) / 24))
+    difference = np.asarray(grey).astype(np.float32) - np.asarray(blurred)
+    outstanding = np.sign(difference) * np.maximum(np.abs(difference) - FAINTEST_STROKE, 0) ** 2
+    return float(outstanding.sum()) < 0
+
+
+def local_paper(grey: Image.Image) -> Image.Image:
+    """How bright the bare paper is at each place: bright pixels per cell, closed over cells that a shape fills."""
+    cell = max(4, max(grey.size) // 24)
+    grid_size = (-(-grey.width // cell), -(-grey.height // cell))
+    pixels = np.asarray(grey.resize((grid_size[0] * cell, grid_size[1] * cell)))
+    cells = pixels.reshape(grid_size[1], cell, grid_size[0], cell).swapaxes(1, 2)
+    cells = cells.reshape(grid_size[1], grid_size[0], cell * cell)
+    brightness = np.partition(cells, cell * cell * 7 // 10, axis=2)[:, :, cell * cell * 7 // 10]  # (gh, gw)
+    closed = Image.fromarray(np.pad(brightness, 3, mode="edge"))
+    closed = closed.filter(ImageFilter.MaxFilter(7)).filter(ImageFilter.MinFilter(7))
+    closed = closed.filter(ImageFilter.GaussianBlur(1)).crop((3, 3, 3 + grid_size[0], 3 + grid_size[1]))
+    return closed.resize(grey.size, Image.Resampling.BICUBIC)
+
+
+def stroke_threshold(strength: Bytes, *, clearance: int = 1) -> int:
+    """Between the ground's noise and the strokes; 255, which nothing exceeds, where there are no strokes.
+
+    Strokes must be `clearance` times as strong as the noise may be: grain has outliers, a flat ground has not.
+    """
+    counts = np.bincount(strength.ravel(), minlength=256)
+    noise = percentile_of_counts(counts, 0.25)
+    floor = min(max(FAINTEST_STROKE, 3 * noise), 64)
+    if not counts[floor + 1 :].any():
+        return 255
+    counts[: floor + 1] = 0
+    strong = percentile_of_counts(counts, 0.95)
+    return max(floor, int(strong * STROKE_CONTRAST)) if strong >= clearance * floor else 255
+
+
+def percentile_of_counts(counts: npt.NDArray[np.int64], part: float) -> int:
+    return int(np.searchsorted(np.cumsum(counts), part * counts.sum()))
+
+
+def block_maximum(pixels: Bytes, factor: int) -> Bytes:
+    """Shrinks by a whole factor, keeping the strongest pixel of each block."""
+    if factor <= 1:
+        return pixels
+    height, width = pixels.shape
+    padded = np.pad(pixels, ((0, -height % factor), (0, -width % factor)))
+    rows = padded.reshape(-1, factor, padded.shape[1]).max(axis=1)
+    shrunk: Bytes = rows.reshape(rows.shape[0], -1, factor).max(axis=2)
+    return shrunk
+
+
+def without_specks(mask: Mask) -> Mask:
+    """Drops pixels with fewer than two neighbours: grain, not stroke."""
+    padded = np.pad(mask, 1).astype(np.uint8)
+    height, width = mask.shape
+    neighbourhood = sum(padded[y : y + height, x : x + width] for y in range(3) for x in range(3))
+    return mask & (np.asarray(neighbourhood) >= 3)

@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Loads the networks. The only file that knows where weights come from: one folder with everything, or parts."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import AutoencoderKL, ControlNetModel, StableDiffusionXLControlNetPipeline
+
+from diffusion_engine.config import EngineConfig
+
+logger = logging.getLogger(__name__)
+
+DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32}
+
+
+def choose_device(wanted: str, *, gpu_index: int | None = None) -> torch.device:
+    """`auto` is the GPU that Triton gave this instance, else the first one, else the CPU."""
+    if wanted != "auto":
+        return torch.device(wanted)
+    if not torch.cuda.is_available():
+        return torch.device("cpu")
+    return torch.device("cuda", gpu_index or 0)
+
+
+def choose_dtype(wanted: str, device: torch.device) -> torch.dtype:
+    if wanted == "auto":
+        return torch.float16 if device.type == "cuda" else torch.float32
+    return DTYPES[wanted]
+
+
+def load_pipeline(config: EngineConfig, *, gpu_index: int | None = None) -> Any:
+    """diffusers' own SDXL ControlNet pipeline, every part on one device and in one dtype."""
+    device = choose_device(config.device, gpu_index=gpu_index)
+    dtype = choose_dtype(config.dtype, device)
+    parts: dict[str, Any] = {}
+    if config.controlnet:
+        parts["controlnet"] = load_part(ControlNetModel, config.controlnet, dtype)
+    elif "controlnet" not in StableDiffusionXLControlNetPipeline.load_config(config.checkpoint):
+        raise ValueError(
+            f"{config.checkpoint} has no ControlNet of its own: set the parameter controlnet (or SDXL_CONTROLNET), "
+            "for a full SDXL to xinsir/controlnet-scribble-sdxl-1.0"
+        )
+    if config.vae:
+        parts["vae"] = load_part(AutoencoderKL, config.vae, dtype)
+    pipeline = load_part(StableDiffusionXLControlNetPipeline, config.checkpoint, dtype, add_watermarker=False, **parts)
+    pipeline.to(device)
+    pipeline.set_progress_bar_config(disable=True)
+    logger.info("loaded %s on %s in %s", config.checkpoint, device, dtype)
+    return pipeline
+
+
+def load_part(of_class: Any, source: str, dtype: torch.dtype, **parts: Any) -> Any:
+    """safetensors only: a pickle runs code. From the hub half the download, where it has an fp16 variant."""
+    if Path(source).is_dir() or dtype is torch.float32:
+        return of_class.from_pretrained(source, dtype=dtype, use_safetensors=True, **parts)
+    try:
+        return of_class.from_pretrained(source, dtype=dtype, use_safetensors=True, variant="fp16", **parts)
+    except (OSError, ValueError) as error:
+        logger.info("%s has no fp16 variant (%s)", source, error)
+        return of_class.from_pretrained(source, dtype=dtype, use_safetensors=True, **parts)

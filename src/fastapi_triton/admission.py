@@ -1,0 +1,33 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How much may be at Triton at once; the rest is turned away at the door."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from fastapi_triton.errors import OverloadedError
+
+
+class Admission:
+    """A bound on requests in flight, for every way in. It holds for one process."""
+
+    def __init__(self, max_in_flight: int) -> None:
+        self.max_in_flight = max_in_flight
+        self.in_flight = 0
+
+    @contextmanager
+    def slot(self) -> Iterator[None]:
+        """Hold one place while the request is at Triton.
+
+        Raises:
+            OverloadedError: every place is taken.
+        """
+        if self.in_flight >= self.max_in_flight:
+            raise OverloadedError(
+                f"{self.in_flight} requests are in flight, and no more are taken. Try again later.",
+                retry_after_s=1.0,
+            )
+        self.in_flight += 1
+        try:
+            yield
+        finally:
+            self.in_flight -= 1

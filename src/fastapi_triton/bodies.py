@@ -1,0 +1,141 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A request's body, JSON or form, → the endpoint's validated request model, or every problem with it at once."""
+
+from typing import Any
+
+import pybase64
+from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic_core import ErrorDetails
+from starlette.datastructures import FormData, UploadFile
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+
+from fastapi_triton.contract import nearest
+from fastapi_triton.errors import FieldProblem, InvalidRequestError, UnreadableRequestError, UnsupportedMediaError
+from fastapi_triton.images import ImageLimits
+
+JSON = "application/json"
+FORM = "multipart/form-data"
+
+# pydantic's names for what went wrong → ours, which stay the same when pydantic's change.
+_CODES = {
+    "missing": "missing_field",
+    "extra_forbidden": "unknown_field",
+    "finite_number": "not_finite",
+    "greater_than": "out_of_range",
+    "greater_than_equal": "out_of_range",
+    "less_than": "out_of_range",
+    "less_than_equal": "out_of_range",
+    "multiple_of": "out_of_range",
+    "literal_error": "unknown_option",
+    "enum": "unknown_option",
+    "string_too_short": "too_short",
+    "too_short": "too_short",
+    "string_too_long": "too_long",
+    "too_long": "too_long",
+    "invalid_base64": "invalid_base64",
+    "not_an_image": "not_an_image",
+    "truncated_image": "truncated_image",
+}
+
+
+def strict(model: type[BaseModel]) -> type[BaseModel]:
+    """The same model, in which an unknown field is an error (unless it says otherwise) and NaN is no number."""
+    config = ConfigDict(allow_inf_nan=False, extra=model.model_config.get("extra") or "forbid")
+    return type(
+        model.__name__, (model,), {"__module__": model.__module__, "__doc__": model.__doc__, "model_config": config}
+    )
+
+
+async def read(request: Request, model: type[BaseModel], *, limits: ImageLimits, max_bytes: int) -> BaseModel:
+    """Read and validate the body.
+
+    Raises:
+        UnsupportedMediaError: neither JSON nor a multipart form.
+        UnreadableRequestError: not what its Content-Type says.
+        InvalidRequestError: it does not fit the model; every problem is listed.
+        TooLargeError: the body or a picture in it is over its limit.
+    """
+    media_type = request.headers.get("content-type", JSON).partition(";")[0].strip().lower()
+    if media_type == JSON or media_type.endswith("+json"):
+        return from_json(await request.body(), model, limits)
+    if media_type == FORM:
+        return await _read_form(request, model, limits, max_bytes)
+    raise UnsupportedMediaError(
+        f"The body's Content-Type is {media_type}; send {JSON}, or a form as {FORM}. "
+        "With curl that is -H 'Content-Type: application/json', or -F for each field."
+    )
+
+
+def from_json(body: bytes, model: type[BaseModel], limits: ImageLimits) -> BaseModel:
+    """A JSON body as the model: no guessing, so "1.0" is no number and true is no 1."""
+    try:
+        return model.model_validate_json(body, strict=True, context=limits)
+    except ValidationError as error:
+        details = error.errors(include_url=False, include_context=False, include_input=False)
+        if details[0]["type"] == "json_invalid":
+            reason = details[0]["msg"].removeprefix("Invalid JSON: ") if body else "it is empty"
+            raise UnreadableRequestError(f"The body is not JSON: {reason}.", code="invalid_json") from None
+        raise _invalid(details, model) from None
+
+
+async def _read_form(request: Request, model: type[BaseModel], limits: ImageLimits, max_bytes: int) -> BaseModel:
+    num_fields = len(model.model_fields)
+    try:
+        # A part may be as long as the body: a picture may come as base64 text too. One more than known, to name it.
+        form = await request.form(max_files=num_fields + 1, max_fields=num_fields + 1, max_part_size=max_bytes)
+    except HTTPException as error:
+        raise UnreadableRequestError(f"The form cannot be read: {error.detail}", code="invalid_form") from None
+    try:
+        values = await _form_values(form)
+    finally:
+        await form.close()
+    try:
+        return model.model_validate_strings(values, context=limits)
+    except ValidationError as error:
+        raise _invalid(error.errors(include_url=False, include_context=False, include_input=False), model) from None
+
+
+async def _form_values(form: FormData) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    for name, value in form.multi_items():
+        if name in values:
+            raise InvalidRequestError(
+                f"The form has `{name}` more than once.",
+                problems=[FieldProblem(_pointer((name,)), "repeated_field", f"`{name}` was sent more than once.")],
+            )
+        if isinstance(value, UploadFile):
+            values[name] = pybase64.b64encode(await value.read()).decode("ascii")
+        else:
+            values[name] = value
+    return values
+
+
+def _invalid(details: list[ErrorDetails], model: type[BaseModel]) -> InvalidRequestError:
+    problems = [_problem(each, model) for each in details]
+    code = problems[0].code if len({problem.code for problem in problems}) == 1 else "invalid_request"
+    return InvalidRequestError(" ".join(problem.detail for problem in problems), code=code, problems=problems)
+
+
+def _problem(details: ErrorDetails, model: type[BaseModel]) -> FieldProblem:
+    location = details["loc"]
+    name = ".".join(str(part) for part in location)
+    kind = details["type"]
+    if not location:
+        return FieldProblem("#", "wrong_type", "The body must be one JSON object.")
+    if kind == "missing":
+        detail = f"`{name}` is required, and missing."
+    elif kind == "extra_forbidden":
+        detail = f"There is no field `{name}`{nearest(name, model.model_fields)}"
+        detail += "" if detail.endswith("?") else "."
+    else:
+        message = details["msg"]
+        detail = f"`{name}`: {message[:1].lower()}{message[1:]}"
+        detail += "" if detail.endswith((".", "?")) else "."
+    code = _CODES.get(kind) or ("wrong_type" if kind.endswith(("_type", "_parsing")) else "invalid_value")
+    return FieldProblem(_pointer(location), code, detail)
+
+
+def _pointer(location: tuple[int | str, ...]) -> str:
+    """A JSON pointer (RFC 6901) as a URI fragment."""
+    return "#" + "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in location)

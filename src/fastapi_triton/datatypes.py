@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Triton's datatypes, one table: name on the wire, name in `config.pbtxt`, numpy dtype, kind of value."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+Kind = Literal["bool", "integer", "float", "bytes"]
+
+
+@dataclass(frozen=True, slots=True)
+class Datatype:
+    """One Triton datatype. BF16 has no numpy dtype: its values travel as float32 on our side."""
+
+    wire: str
+    config: str
+    numpy: np.dtype[np.generic]
+    kind: Kind
+
+    @property
+    def integer_range(self) -> tuple[int, int]:
+        """Smallest and largest value of an integer datatype."""
+        info = np.iinfo(self.numpy)  # type: ignore[type-var]
+        return int(info.min), int(info.max)
+
+
+def _row(wire: str, config: str, numpy: type[np.generic], kind: Kind) -> Datatype:
+    return Datatype(wire, config, np.dtype(numpy), kind)
+
+
+DATATYPES: tuple[Datatype, ...] = (
+    _row("BOOL", "TYPE_BOOL", np.bool_, "bool"),
+    _row("UINT8", "TYPE_UINT8", np.uint8, "integer"),
+    _row("UINT16", "TYPE_UINT16", np.uint16, "integer"),
+    _row("UINT32", "TYPE_UINT32", np.uint32, "integer"),
+    _row("UINT64", "TYPE_UINT64", np.uint64, "integer"),
+    _row("INT8", "TYPE_INT8", np.int8, "integer"),
+    _row("INT16", "TYPE_INT16", np.int16, "integer"),
+    _row("INT32", "TYPE_INT32", np.int32, "integer"),
+    _row("INT64", "TYPE_INT64", np.int64, "integer"),
+    _row("FP16", "TYPE_FP16", np.float16, "float"),
+    _row("FP32", "TYPE_FP32", np.float32, "float"),
+    _row("FP64", "TYPE_FP64", np.float64, "float"),
+    _row("BF16", "TYPE_BF16", np.float32, "float"),
+    _row("BYTES", "TYPE_STRING", np.object_, "bytes"),
+)
+
+BY_WIRE = {datatype.wire: datatype for datatype in DATATYPES}
+BY_CONFIG = {datatype.config: datatype for datatype in DATATYPES}

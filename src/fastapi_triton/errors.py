@@ -1,0 +1,147 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every error a caller can meet. Each class knows its HTTP status and a stable code; `problems.py` turns it into HTTP.
+
+FastAPITritonError            500 internal_error
+├── UnreadableRequestError    400 unreadable_request
+├── NotFoundError             404 not_found
+├── MethodNotAllowedError     405 method_not_allowed
+├── NotAcceptableError        406 not_acceptable
+├── TooLargeError             413 too_large
+├── UnsupportedMediaError     415 unsupported_media_type
+├── InvalidRequestError       422 invalid_request
+├── InferenceError            502 inference_failed
+├── OverloadedError           503 overloaded
+├── TritonUnavailableError    503 triton_unavailable
+├── ModelNotReadyError        503 model_not_ready
+├── ContractError             503 contract_mismatch
+└── DeadlineExceededError     504 deadline_exceeded
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+
+@dataclass(frozen=True, slots=True)
+class FieldProblem:
+    """What is wrong with one field: `pointer` is a JSON pointer as a URI fragment (`#/image`)."""
+
+    pointer: str
+    code: str
+    detail: str
+
+
+class FastAPITritonError(Exception):
+    """Root of the tree. `detail` is read by callers: the reason, and what to do about it."""
+
+    status: ClassVar[int] = 500
+    default_code: ClassVar[str] = "internal_error"
+
+    def __init__(
+        self,
+        detail: str,
+        *,
+        code: str | None = None,
+        problems: Sequence[FieldProblem] = (),
+        retry_after_s: float | None = None,
+    ) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.code = code or self.default_code
+        self.problems = tuple(problems)
+        self.retry_after_s = retry_after_s
+
+
+class UnreadableRequestError(FastAPITritonError):
+    """The body cannot be read at all: not JSON, a broken form, not UTF-8."""
+
+    status = 400
+    default_code = "unreadable_request"
+
+
+class NotFoundError(FastAPITritonError):
+    """No such route."""
+
+    status = 404
+    default_code = "not_found"
+
+
+class MethodNotAllowedError(FastAPITritonError):
+    """The route exists, but not for this HTTP method."""
+
+    status = 405
+    default_code = "method_not_allowed"
+
+
+class NotAcceptableError(FastAPITritonError):
+    """The endpoint cannot answer in any format that the caller accepts."""
+
+    status = 406
+    default_code = "not_acceptable"
+
+
+class TooLargeError(FastAPITritonError):
+    """A body or a picture over its limit."""
+
+    status = 413
+    default_code = "too_large"
+
+
+class UnsupportedMediaError(FastAPITritonError):
+    """The body comes in a format that the endpoint does not read."""
+
+    status = 415
+    default_code = "unsupported_media_type"
+
+
+class InvalidRequestError(FastAPITritonError):
+    """Readable, but it can't be served; Triton's INVALID_ARG too."""
+
+    status = 422
+    default_code = "invalid_request"
+
+
+class InferenceError(FastAPITritonError):
+    """Triton or the model failed. Its own text stays in the log."""
+
+    status = 502
+    default_code = "inference_failed"
+
+
+class OverloadedError(FastAPITritonError):
+    """Too much is in flight or queued; the same request may succeed later."""
+
+    status = 503
+    default_code = "overloaded"
+
+
+class TritonUnavailableError(FastAPITritonError):
+    """Triton cannot be reached, or the connection to it broke."""
+
+    status = 503
+    default_code = "triton_unavailable"
+
+
+class ModelNotReadyError(FastAPITritonError):
+    """Triton answers, but this model is not loaded (yet)."""
+
+    status = 503
+    default_code = "model_not_ready"
+
+
+class ContractError(FastAPITritonError):
+    """An endpoint's declaration does not fit the model's config; `mismatches` lists every reason in words."""
+
+    status = 503
+    default_code = "contract_mismatch"
+
+    def __init__(self, detail: str, *, mismatches: Sequence[str]) -> None:
+        super().__init__(detail)
+        self.mismatches = tuple(mismatches)
+
+
+class DeadlineExceededError(FastAPITritonError):
+    """No answer before the deadline."""
+
+    status = 504
+    default_code = "deadline_exceeded"

@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Liveness, which never depends on Triton, and readiness, which does: model by model."""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+from fastapi import APIRouter
+from fastapi.responses import JSONResponse
+
+from fastapi_triton.endpoints import InferEndpoint
+from fastapi_triton.errors import FastAPITritonError
+
+
+def router(endpoints: Sequence[InferEndpoint]) -> APIRouter:
+    """The routes under `/health`; `endpoints` may still grow."""
+    routes = APIRouter(prefix="/health", tags=["health"])
+
+    @routes.get("/live", summary="The process answers")
+    async def live() -> dict[str, str]:
+        return {"status": "live"}
+
+    @routes.get(
+        "/ready",
+        summary="Every model that this app declares takes requests",
+        responses={503: {"description": "Not yet, or no longer; `endpoints` says why"}},
+    )
+    async def ready() -> JSONResponse:
+        states = await asyncio.gather(*(_state(endpoint) for endpoint in list(endpoints)))
+        is_ready = all(state["ready"] for state in states)
+        return JSONResponse(
+            {"status": "ready" if is_ready else "not ready", "endpoints": states},
+            status_code=200 if is_ready else 503,
+            headers={} if is_ready else {"Retry-After": "1"},
+        )
+
+    return routes
+
+
+async def _state(endpoint: InferEndpoint) -> dict[str, Any]:
+    state: dict[str, Any] = {"path": endpoint.path, "model": endpoint.model, "ready": True}
+    try:
+        await endpoint.require_ready()
+    except FastAPITritonError as error:
+        state |= {"ready": False, "code": error.code, "detail": error.detail}
+    return state

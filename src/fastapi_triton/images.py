@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Pictures at the door: base64 text or a data URL in, checked base64 text out. Only headers are read here; the model
+decodes."""
+
+import io
+from dataclasses import dataclass
+from typing import Annotated
+
+import pybase64
+from PIL import Image, UnidentifiedImageError
+from pydantic import AfterValidator, Field, ValidationInfo
+from pydantic_core import PydanticCustomError
+
+from fastapi_triton.errors import FieldProblem, TooLargeError
+
+READABLE_FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
+_MAGIC = {b"\x89PNG": "image/png", b"\xff\xd8\xff": "image/jpeg", b"GIF8": "image/gif"}
+
+
+@dataclass(frozen=True, slots=True)
+class ImageLimits:
+    """Given to pydantic as the validation context."""
+
+    max_pixels: int
+
+
+class _Marker:
+    """Says that a field holds a picture; found again in a model's fields."""
+
+
+def media_type(data: bytes) -> str | None:
+    """The media type of a picture's bytes, from its first ones; None for anything else."""
+    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+        return "image/webp"
+    return next((media for magic, media in _MAGIC.items() if data.startswith(magic)), None)
+
+
+def decode(text: str) -> bytes:
+    """Bytes of base64 text. Line breaks and a data URL prefix are fine, nothing else is.
+
+    Raises:
+        ValueError: it is not base64; the text says why.
+    """
+    if text.startswith("data:"):
+        head, comma, text = text.partition(",")
+        if not comma or not head.endswith(";base64"):
+            raise ValueError("a data URL must be of the form data:image/png;base64,…")
+    try:
+        # One pass over the usual text; only where it holds white space is it cleaned first.
+        return pybase64.b64decode(text, validate=True)
+    except ValueError:
+        cleaned = "".join(text.split())
+        if len(cleaned) % 4:
+            raise ValueError(
+                f"it has {len(cleaned)} characters, no multiple of 4, so it is cut off or its padding is missing"
+            ) from None
+        try:
+            return pybase64.b64decode(cleaned, validate=True)
+        except ValueError:
+            raise ValueError("it has characters that are not of the base64 alphabet (A-Z a-z 0-9 + / =)") from None
+
+
+def check(data: bytes, limits: ImageLimits) -> None:
+    """Read a picture's header; its pixels are left alone.
+
+    Raises:
+        PydanticCustomError: no picture that we read.
+        TooLargeError: more pixels than allowed.
+    """
+    try:
+        with Image.open(io.BytesIO(data), formats=READABLE_FORMATS) as image:
+            width, height = image.size
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        raise _too_large("The picture", limits) from None
+    except UnidentifiedImageError:
+        raise PydanticCustomError(
+            "not_an_image", "These bytes are no PNG, JPEG, WebP, GIF or BMP picture. Send one of these."
+        ) from None
+    except (OSError, SyntaxError, ValueError, EOFError):
+        raise PydanticCustomError(
+            "truncated_image", "The picture's header is broken or cut off. Send it whole."
+        ) from None
+    if width * height > limits.max_pixels:
+        raise _too_large(f"The picture has {width} x {height} pixels; it", limits)
+
+
+def _too_large(subject: str, limits: ImageLimits) -> TooLargeError:
+    detail = f"{subject} is over the limit of {limits.max_pixels:,} pixels. Make it smaller."
+    return TooLargeError(detail, code="image_too_large", problems=[FieldProblem("#/image", "image_too_large", detail)])
+
+
+def _checked_text(value: str, info: ValidationInfo) -> str:
+    """Runs inside pydantic's validation of a `Base64Image`, with the limits as its context."""
+    if not isinstance(info.context, ImageLimits):  # one of ours on its way out, or a user's own model
+        return value
+    if not value:
+        raise PydanticCustomError("not_an_image", "The picture is empty. Send the bytes of a PNG, JPEG or WebP file.")
+    try:
+        data = decode(value)
+    except ValueError as error:
+        raise PydanticCustomError("invalid_base64", "This is not base64: {reason}.", {"reason": str(error)}) from None
+    check(data, info.context)
+    return pybase64.b64encode(data).decode("ascii")
+
+
+Base64Image = Annotated[
+    str,
+    _Marker(),
+    AfterValidator(_checked_text),
+    Field(
+        json_schema_extra={"contentEncoding": "base64", "contentMediaType": "image/*"},
+        examples=["iVBORw0KGgo…"],
+    ),
+]
+"""A picture in a request or an answer: base64 text, in JSON; a file, in a form. The tensor holds base64 text too."""
+
+
+def is_image(metadata: list[object]) -> bool:
+    """Whether a pydantic field (its `metadata`) is a `Base64Image`."""
+    return any(isinstance(item, _Marker) for item in metadata)

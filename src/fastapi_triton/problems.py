@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The one place where an error becomes HTTP: `application/problem+json` (RFC 9457) with a stable `code`."""
+
+import http
+import math
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import orjson
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+from fastapi_triton.errors import (
+    FastAPITritonError,
+    FieldProblem,
+    InvalidRequestError,
+    MethodNotAllowedError,
+    NotFoundError,
+)
+from fastapi_triton.middleware.request_id import HEADER, current_request_id
+
+MEDIA_TYPE = "application/problem+json"
+
+# The schema of every error's body, for the OpenAPI document.
+SCHEMA: dict[str, Any] = {
+    "type": "object",
+    "title": "Problem",
+    "description": "RFC 9457. `code` is stable; `errors` says which fields are meant.",
+    "required": ["type", "title", "status", "code", "detail", "request_id"],
+    "properties": {
+        "type": {"type": "string", "const": "about:blank"},
+        "title": {"type": "string", "examples": ["Unprocessable Content"]},
+        "status": {"type": "integer", "examples": [422]},
+        "code": {"type": "string", "examples": ["missing_field"]},
+        "detail": {"type": "string", "examples": ["`image` is required, and missing."]},
+        "request_id": {"type": "string"},
+        "errors": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "required": ["pointer", "code", "detail"],
+                "properties": {
+                    "pointer": {"type": "string", "examples": ["#/image"]},
+                    "code": {"type": "string"},
+                    "detail": {"type": "string"},
+                },
+            },
+        },
+    },
+}
+
+
+def response(error: FastAPITritonError) -> Response:
+    """The answer that tells a caller of an error."""
+    body: dict[str, Any] = {
+        "type": "about:blank",
+        "title": http.HTTPStatus(error.status).phrase,
+        "status": error.status,
+        "code": error.code,
+        "detail": error.detail,
+        "request_id": current_request_id.get(),
+    }
+    if error.problems:
+        body["errors"] = [
+            {"pointer": problem.pointer, "code": problem.code, "detail": problem.detail} for problem in error.problems
+        ]
+    headers = {HEADER: current_request_id.get()}  # the answer to a bug of ours passes no middleware
+    if error.retry_after_s is not None:
+        headers["Retry-After"] = str(math.ceil(error.retry_after_s))
+    if error.status == 413:
+        headers["Connection"] = "close"  # the rest of the body is not read
+    return Response(orjson.dumps(body), error.status, headers, MEDIA_TYPE)
+
+
+async def _ours(_: Request, error: FastAPITritonError) -> Response:
+    return response(error)
+
+
+async def _routing(request: Request, error: HTTPException) -> Response:
+    """FastAPI's own HTTP errors: an unknown route, a wrong method, or what a user's endpoint raised."""
+    if error.status_code == 404 and error.detail == "Not Found":
+        answer = response(NotFoundError(f"There is no route {request.url.path}. /docs lists them all."))
+    elif error.status_code == 405:
+        allowed = (error.headers or {}).get("Allow", "")
+        answer = response(MethodNotAllowedError(f"{request.url.path} takes {allowed}, not {request.method}."))
+    else:
+        answer = response(_from_http(error))
+    answer.headers.update(error.headers or {})
+    return answer
+
+
+def _from_http(error: HTTPException) -> FastAPITritonError:
+    class UserError(FastAPITritonError):
+        status = error.status_code
+        default_code = http.HTTPStatus(error.status_code).phrase.lower().replace(" ", "_")
+
+    return UserError(str(error.detail))
+
+
+async def _validation(_: Request, error: RequestValidationError) -> Response:
+    """A plain FastAPI endpoint beside ours refused its request."""
+    problems = [
+        FieldProblem("#/" + "/".join(str(part) for part in each["loc"][1:]), "invalid_value", each["msg"])
+        for each in error.errors()
+    ]
+    return response(InvalidRequestError("The request does not fit the endpoint.", problems=problems))
+
+
+async def _bug(_: Request, __: Exception) -> Response:
+    # uvicorn logs the traceback after this answer; a caller gets the id under which it stands.
+    return response(
+        FastAPITritonError("The frontend failed on this request. The log has the reason under this request's id.")
+    )
+
+
+HANDLERS: dict[int | type[Exception], Callable[[Request, Any], Coroutine[Any, Any, Response]]] = {
+    FastAPITritonError: _ours,
+    HTTPException: _routing,
+    RequestValidationError: _validation,
+    Exception: _bug,
+}

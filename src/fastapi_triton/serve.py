@@ -1,0 +1,145 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One run of the frontend: uvicorn, and with it the embedded Triton, from start to a clean end."""
+
+import asyncio
+import contextlib
+import importlib
+import logging
+import signal
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import aiohttp
+import uvicorn
+from fastapi import FastAPI
+
+from fastapi_triton import bundle, images
+from fastapi_triton.app import TritonFrontend
+from fastapi_triton.embedded import EmbeddedTriton
+
+logger = logging.getLogger(__name__)
+
+READINESS_INTERVAL_S = 0.5
+
+
+class AppNotFoundError(Exception):
+    """There is no such app; the text is for a person."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What to serve, and where."""
+
+    app: FastAPI
+    host: str
+    port: int
+    triton: EmbeddedTriton | None
+
+    @property
+    def url(self) -> str:
+        """Where a person on this machine goes."""
+        host = "localhost" if self.host in ("127.0.0.1", "0.0.0.0", "::") else self.host  # noqa: S104
+        return f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
+
+
+def load_app(name: str | None, *, is_bundled_repository: bool) -> FastAPI:
+    """The app `module:attribute`; without a name `main:app` where there is a `main.py`.
+
+    Where there is none, the model repository that comes with the package gets the app that comes with it, and any other
+    Triton an app without endpoints.
+
+    Raises:
+        AppNotFoundError: no such module or attribute.
+    """
+    if name is None and not Path("main.py").is_file():
+        if not is_bundled_repository:
+            return TritonFrontend()
+        sys.path.insert(0, str(bundle.app_folder()))
+        return load_app("main:app", is_bundled_repository=True)
+    module_name, _, attribute = (name or "main:app").partition(":")
+    sys.path.insert(0, str(Path.cwd()))
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        if error.name != module_name:
+            raise
+        raise AppNotFoundError(f"There is no module {module_name} in {Path.cwd()}.") from None
+    found = getattr(module, attribute or "app", None)
+    if not isinstance(found, FastAPI):
+        raise AppNotFoundError(f"{module_name} has no FastAPI app named {attribute or 'app'}.")
+    return found
+
+
+def run(plan: Plan) -> None:
+    """Serve until Ctrl-C or SIGTERM."""
+    config = uvicorn.Config(plan.app, plan.host, plan.port, log_config=None, access_log=False)
+    with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
+        runner.run(_serve(plan, uvicorn.Server(config)))
+
+
+async def _serve(plan: Plan, server: uvicorn.Server) -> None:
+    # uvicorn raises a signal that it caught once more when it is done, which would end us before Triton is down.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _ignore)
+    async with contextlib.AsyncExitStack() as stack:
+        if plan.triton is not None:
+            await stack.enter_async_context(plan.triton)
+        telling = asyncio.create_task(_tell_readiness(plan))
+        try:
+            await server.serve()
+        finally:
+            telling.cancel()
+
+
+def _ignore(number: int, frame: object) -> None:
+    del number, frame
+
+
+async def _tell_readiness(plan: Plan) -> None:
+    """Say where to go once there is something to see, and log whenever readiness comes or goes."""
+    logger.info("the frontend listens on %s; Triton is at %s", plan.url, _triton_url(plan.app))
+    was_ready: bool | None = None  # None: it never was
+    async with aiohttp.ClientSession() as session:
+        while True:
+            is_ready, told = await _readiness(session, plan)
+            if is_ready and was_ready is None:
+                sys.stdout.write(f"\n  Ready: {plan.url}\n{example(plan.app, plan.url)}\n")
+                sys.stdout.flush()
+            elif is_ready and was_ready is False:
+                logger.info("ready again")
+            elif not is_ready and was_ready:
+                logger.warning("no longer ready: %s", told)
+            if is_ready or was_ready is not None:
+                was_ready = is_ready
+            await asyncio.sleep(READINESS_INTERVAL_S)
+
+
+async def _readiness(session: aiohttp.ClientSession, plan: Plan) -> tuple[bool, str]:
+    """Asked over HTTP as a load balancer does, since the app may be any FastAPI app; one without the route is ready."""
+    try:
+        async with session.get(f"{plan.url}/health/ready") as answer:
+            return answer.status != 503, await answer.text()
+    except (aiohttp.ClientError, TimeoutError) as error:
+        return False, repr(error)
+
+
+def _triton_url(app: FastAPI) -> str:
+    return app.settings.triton_url if isinstance(app, TritonFrontend) else "an address that the app knows"
+
+
+def example(app: FastAPI, url: str) -> str:
+    """A `curl` that tries the app's first endpoint with a picture; empty where it has none."""
+    endpoints = app.endpoints if isinstance(app, TritonFrontend) else []
+    for endpoint in endpoints:
+        fields = endpoint.request_model.model_fields
+        pictures = [name for name, field in fields.items() if images.is_image(field.metadata)]
+        if len(pictures) == 1 and "prompt" in fields and endpoint.picture_field:
+            scribble = bundle.examples() / "house.png"
+            with contextlib.suppress(ValueError):
+                scribble = scribble.relative_to(Path.cwd())
+            return (
+                f"  Try it: curl {url}{endpoint.path} -H 'Accept: image/png' -o picture.png \\\n"
+                f"            -F prompt='a red house in the snow' -F '{pictures[0]}=@{scribble}'\n"
+            )
+    return ""

@@ -1,0 +1,42 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every knob: its environment variable, default and one line of meaning. `fastapi-triton serve` has a flag for each."""
+
+from typing import Literal
+
+from pydantic import AliasChoices, Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """Read from the environment: `FASTAPI_TRITON_<NAME>`, and `TRITON_URL` for the server."""
+
+    model_config = SettingsConfigDict(env_prefix="FASTAPI_TRITON_", populate_by_name=True, extra="forbid")
+
+    triton_url: str = Field(
+        default="http://localhost:8000",
+        pattern=r"^https?://[^/\s]+/?$",
+        validation_alias=AliasChoices("TRITON_URL", "FASTAPI_TRITON_TRITON_URL"),
+        description="Where Triton's HTTP port is.",
+    )
+    connect_timeout_s: float = Field(default=2.0, gt=0, description="How long to wait for a connection to Triton.")
+    request_timeout_s: float = Field(
+        default=300.0, gt=0, description="How long one request to Triton may take; then the caller gets 504."
+    )
+    max_in_flight: int = Field(
+        default=32,
+        gt=0,
+        description="Requests at Triton at once, per process; more get 503. Keep it below the model's "
+        "`max_queue_size`.",
+    )
+    max_body_bytes: int = Field(
+        default=20 * 1024 * 1024, gt=0, description="Largest request body; more is refused while it streams in."
+    )
+    max_image_pixels: int = Field(
+        default=50_000_000, gt=0, description="Largest picture, in pixels, read from its header."
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="What is logged by `fastapi-triton serve`."
+    )
+    log_format: Literal["text", "json"] = Field(
+        default="text", description="How it is logged: lines for people, or one JSON object a line."
+    )

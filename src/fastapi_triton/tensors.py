@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Validated fields → input tensors; output tensors → fields. Fields and tensors go by the same names."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from fastapi_triton.errors import FieldProblem, InvalidRequestError
+from fastapi_triton.model_config import ModelConfig, TensorConfig
+from fastapi_triton.triton.client import Tensor
+
+
+def from_fields(fields: Mapping[str, Any], config: ModelConfig) -> dict[str, Tensor]:
+    """One tensor per field; a field that is None is left out, as an optional input.
+
+    Raises:
+        InvalidRequestError: a value does not fit its tensor; every such field is named.
+    """
+    tensors: dict[str, Tensor] = {}
+    problems: list[FieldProblem] = []
+    for name, value in fields.items():
+        tensor_config = config.input(name)
+        if value is None or tensor_config is None:
+            continue
+        try:
+            tensors[name] = _tensor(value, tensor_config, is_batched=config.is_batched)
+        except ValueError as error:
+            problems.append(FieldProblem(f"#/{name}", "out_of_range", f"`{name}`: {error}"))
+    if problems:
+        raise InvalidRequestError(" ".join(problem.detail for problem in problems), problems=problems)
+    return tensors
+
+
+def to_fields(tensors: Mapping[str, Tensor], config: ModelConfig) -> dict[str, Any]:
+    """Plain values of the first (and only) row. Text comes as `str`; a scalar stays a scalar."""
+    fields: dict[str, Any] = {}
+    for name, tensor in tensors.items():
+        output = config.output(name)
+        if output is None:
+            continue
+        array = tensor.array[0] if config.is_batched else tensor.array
+        # A Python model may answer fewer dimensions than its config says.
+        values = array.reshape(-1).tolist() if output.is_scalar else array.tolist()
+        fields[name] = _text(values[0] if output.is_scalar and len(values) == 1 else values)
+    return fields
+
+
+def _tensor(value: Any, config: TensorConfig, *, is_batched: bool) -> Tensor:
+    array = _byte_array(value) if config.datatype.kind == "bytes" else _number_array(value, config)
+    if array.ndim == 0:
+        array = array.reshape([1] * len(config.dims))
+    if len(array.shape) != len(config.dims) or any(
+        dim not in (-1, size) for size, dim in zip(array.shape, config.dims, strict=True)
+    ):
+        raise ValueError(f"its shape is {list(array.shape)}, but the model takes {list(config.dims)}")
+    return Tensor(config.datatype, array[np.newaxis] if is_batched else array)  # (1, *dims)
+
+
+def _byte_array(value: Any) -> npt.NDArray[np.object_]:
+    # Not np.array(value, dtype=bytes): numpy's own bytes type strips trailing NULs.
+    if isinstance(value, list | tuple):
+        rows = [_byte_array(item) for item in value]
+        array = np.empty((len(rows), *(rows[0].shape if rows else ())), dtype=np.object_)
+        for index, row in enumerate(rows):
+            array[index] = row if row.ndim else row.item()
+        return array
+    array = np.empty((), dtype=np.object_)
+    array[()] = value.encode() if isinstance(value, str) else bytes(value)
+    return array
+
+
+def _number_array(value: Any, config: TensorConfig) -> npt.NDArray[Any]:
+    datatype = config.datatype
+    if datatype.kind == "integer":
+        # Triton wraps silently what is out of range, so it is held here.
+        low, high = datatype.integer_range
+        exact: npt.NDArray[Any] = np.asarray(value, dtype=np.object_)
+        if any(not low <= item <= high for item in exact.flat):
+            raise ValueError(f"must be a whole number from {low} to {high}")
+        return exact.astype(datatype.numpy)
+    with np.errstate(over="ignore"):
+        array = np.asarray(value, dtype=datatype.numpy)
+    if datatype.kind == "float" and not np.isfinite(array).all():
+        raise ValueError(f"must be a finite number that fits {datatype.wire}")
+    return array
+
+
+def _text(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_text(item) for item in value]
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else value

@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the frontend asks of a Triton. It takes and gives tensors; what is beneath can change unnoticed."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Protocol, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from fastapi_triton.datatypes import Datatype
+from fastapi_triton.model_config import ModelConfig
+
+
+@dataclass(frozen=True, slots=True)
+class Tensor:
+    """An array with its Triton datatype. BYTES tensors are object arrays whose elements are `bytes`."""
+
+    datatype: Datatype
+    array: npt.NDArray[Any]
+
+    @classmethod
+    def of_bytes(cls, datatype: Datatype, value: bytes, shape: Sequence[int]) -> Self:
+        """One `bytes` value. Never `np.bytes_`: numpy strips trailing NULs."""
+        array = np.empty(tuple(shape), dtype=np.object_)
+        array.fill(value)
+        return cls(datatype, array)
+
+
+Tensors = Mapping[str, Tensor]
+
+
+class TritonClient(Protocol):
+    """One Triton server. Used as an async context manager inside the running event loop.
+
+    Cancelling a call is cancelling its task. Every method may raise `TritonUnavailableError`.
+    """
+
+    async def __aenter__(self) -> Self: ...
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
+    ) -> None: ...
+
+    async def ready(self, model: str) -> bool:
+        """Whether this model would take a request now."""
+        ...
+
+    async def config(self, model: str) -> ModelConfig:
+        """The model's effective config.
+
+        Raises:
+            ModelNotReadyError: Triton does not know the model, or has not loaded it.
+        """
+        ...
+
+    async def infer(
+        self, model: str, inputs: Tensors, *, outputs: Sequence[str] = (), request_id: str = ""
+    ) -> dict[str, Tensor]:
+        """Run a model once. `outputs` names what is wanted; empty means all of them.
+
+        Raises:
+            InvalidRequestError: Triton or the model refuses the input.
+            InferenceError: Triton or the model failed.
+            OverloadedError: Triton's queue is full.
+            ModelNotReadyError: the model is not loaded.
+            DeadlineExceededError: no answer in time.
+        """
+        ...

@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What most tests stand on: the scribble app of `main.py` in front of a fake Triton, and of a real one."""
+
+import shutil
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any
+
+import httpx2
+import pytest
+from scribble_app import MODEL, PATH, ROOT, base64_picture, config_of_file, paint
+from serving import Server, serving
+
+import main
+from fastapi_triton import Settings, TritonFrontend
+from fastapi_triton.model_config import ModelConfig
+from fastapi_triton.triton.fake import FakeTriton
+
+
+@pytest.fixture
+def scribble_config() -> ModelConfig:
+    return config_of_file(ROOT / "models" / MODEL / "config.pbtxt")
+
+
+@pytest.fixture
+def triton(scribble_config: ModelConfig) -> FakeTriton:
+    fake = FakeTriton()
+    fake.add(scribble_config, paint)
+    return fake
+
+
+@pytest.fixture
+def settings() -> Settings:
+    return Settings(max_body_bytes=200_000, max_image_pixels=1_000_000, max_in_flight=2)
+
+
+@pytest.fixture
+def app(triton: FakeTriton, settings: Settings) -> TritonFrontend:
+    frontend = TritonFrontend(triton=triton, settings=settings)
+    frontend.infer(PATH, model=MODEL, request=main.ScribbleRequest, response=main.ScribbleResponse)
+    return frontend
+
+
+@pytest.fixture
+async def client(app: TritonFrontend) -> AsyncIterator[httpx2.AsyncClient]:
+    transport = httpx2.ASGITransport(app=app, raise_app_exceptions=False)
+    async with (
+        app.router.lifespan_context(app),
+        httpx2.AsyncClient(transport=transport, base_url="http://test") as http,
+    ):
+        yield http
+
+
+@pytest.fixture
+def body() -> Callable[..., dict[str, Any]]:
+    """A valid request, with some fields changed; None takes one out."""
+
+    def make(**changes: Any) -> dict[str, Any]:
+        fields = {"prompt": "a red house", "image": base64_picture(), **changes}
+        return {name: value for name, value in fields.items() if value is not None}
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def scribble_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """The clone's own app and model repository, from a folder with a space."""
+    folder = tmp_path_factory.mktemp("a newcomer's folder")
+    shutil.copy(ROOT / "main.py", folder)
+    (folder / "models").symlink_to(ROOT / "models")
+    with serving("--embedded", folder=folder) as server:
+        yield server.wait_until_ready()

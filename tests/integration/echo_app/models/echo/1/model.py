@@ -1,0 +1,32 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Answers what it is told; `fail`, `refuse`, `die` and `wait <file>` do as they say."""
+
+import json
+import os
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import triton_python_backend_utils as pb_utils
+
+
+class TritonPythonModel:
+    def execute(self, requests: list[Any]) -> list[Any]:
+        return [self.answer(request) for request in requests]
+
+    def answer(self, request: Any) -> Any:
+        tensor = pb_utils.get_input_tensor_by_name(request, "text").as_numpy()  # (1, 1)
+        verb, _, rest = tensor[0, 0].decode("utf-8", "replace").partition(" ")
+        if verb == "fail":
+            raise ValueError("secret")
+        if verb == "refuse":
+            told = json.dumps({"code": "too_rude", "detail": "Say it nicely.", "field": "text"})
+            return pb_utils.InferenceResponse(error=pb_utils.TritonError(told, pb_utils.TritonError.INVALID_ARG))
+        if verb == "die":
+            os.kill(os.getpid(), signal.SIGKILL)
+        if verb == "wait":
+            Path(rest).touch()  # says that it is running
+            while Path(rest).exists():
+                time.sleep(0.01)
+        return pb_utils.InferenceResponse([pb_utils.Tensor("text", tensor)])

@@ -1,0 +1,243 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The main job on a real Triton: scribble and prompt in, picture out; through the frontend, and beside it."""
+
+import base64
+import io
+import json
+import subprocess
+import threading
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import numpy as np
+import pytest
+import tritonclient.http as tritonclient
+from PIL import Image, ImageChops
+from scribble_app import MODEL, PATH, ROOT
+from serving import Server, free_port, running_uvicorn
+
+pytestmark = pytest.mark.integration
+
+HOUSE = ROOT / "demo" / "examples" / "house.png"
+SERVING = ROOT / "models" / MODEL / "1" / "demo_checkpoint" / "serving.json"
+SCRIBBLES = sorted(path for path in (ROOT / "tests" / "data" / "scribbles").iterdir() if path.suffix != ".json")
+
+
+def ask(server: Server, *, accept: str = "application/json", **fields: Any) -> httpx2.Response:
+    body = {"prompt": "a red house", "image": base64.b64encode(HOUSE.read_bytes()).decode(), "seed": 1, **fields}
+    return server.post(PATH, json=body, headers={"Accept": accept})
+
+
+def picture_of(answer: httpx2.Response) -> bytes:
+    assert answer.status_code == 200, answer.text
+    return base64.b64decode(answer.json()["generated_image"])
+
+
+def opened(data: bytes) -> Image.Image:
+    image = Image.open(io.BytesIO(data))
+    image.load()
+    return image.convert("RGB")
+
+
+def difference(one: bytes, other: bytes) -> float:
+    """Mean difference of two pictures, 0 to 255."""
+    return float(np.asarray(ImageChops.difference(opened(one), opened(other))).mean())
+
+
+def test_json_gives_a_picture_and_says_how_it_was_made(scribble_server: Server) -> None:
+    told = ask(scribble_server).json()
+    image = Image.open(io.BytesIO(base64.b64decode(told["generated_image"])))
+    assert (image.format, image.size) == ("WEBP", (128, 128))
+    assert told["seed"] == 1
+    assert told["info"]["width"] == 128
+
+
+def test_the_same_seed_gives_the_same_bytes_and_another_does_not(scribble_server: Server) -> None:
+    first, second, other = (picture_of(ask(scribble_server, seed=seed)) for seed in (5, 5, 6))
+    assert first == second
+    assert first != other
+
+
+def test_a_seed_that_was_drawn_is_told_and_makes_the_picture_again(scribble_server: Server) -> None:
+    drawn = ask(scribble_server, seed=-1)
+    again = ask(scribble_server, seed=drawn.json()["seed"])
+    assert picture_of(again) == picture_of(drawn)
+    assert ask(scribble_server, seed=-1).json()["seed"] != drawn.json()["seed"]
+
+
+def test_the_conditioning_scale_changes_the_picture(scribble_server: Server) -> None:
+    full, free = (picture_of(ask(scribble_server, conditioning_scale=scale)) for scale in (1.0, 0.0))
+    assert difference(full, free) > 5
+
+
+def test_the_picture_follows_the_prompt(scribble_server: Server) -> None:
+    red, blue = (
+        np.asarray(opened(picture_of(ask(scribble_server, prompt=f"a {colour} house on a white background")))).mean(
+            (0, 1)
+        )
+        for colour in ("red", "blue")
+    )
+    assert red[0] > blue[0] + 20
+    assert blue[2] > red[2] + 20
+
+
+@pytest.mark.parametrize("kind", ["png", "webp", "jpeg"])
+def test_accept_gives_a_file_in_that_format(scribble_server: Server, kind: str) -> None:
+    answer = ask(scribble_server, accept=f"image/{kind}")
+    image = Image.open(io.BytesIO(answer.content))
+    image.load()
+    assert image.format == kind.upper()
+    assert answer.headers["x-seed"] == "1"
+    assert json.loads(answer.headers["x-info"])["seed"] == 1
+
+
+@pytest.mark.parametrize("scribble", SCRIBBLES, ids=lambda path: path.name)
+def test_every_kind_of_scribble_gives_a_picture(scribble_server: Server, scribble: Path) -> None:
+    with scribble.open("rb") as file:
+        answer = scribble_server.post(
+            PATH,
+            data={"prompt": "a red heart", "num_inference_steps": "2"},
+            files={"image": (scribble.name, file)},
+            headers={"Accept": "image/png"},
+        )
+    assert answer.status_code == 200, answer.text
+    assert list(opened(answer.content).size) in json.loads(SERVING.read_text())["sizes"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "status", "code", "pointer"),
+    [
+        ({"width": 130, "height": 128}, 422, "unsupported_size", "#/width"),
+        ({"scheduler": "nope"}, 422, "unknown_scheduler", "#/scheduler"),
+        ({"num_inference_steps": 100_000}, 422, "out_of_range", "#/num_inference_steps"),
+        ({"control_guidance_start": 0.9, "control_guidance_end": 0.1}, 422, "out_of_range", None),
+        (
+            {"image": base64.b64encode(HOUSE.read_bytes()[: HOUSE.stat().st_size // 2]).decode()},
+            422,
+            "truncated_image",
+            "#/image",
+        ),
+    ],
+)
+def test_what_only_the_model_can_know_is_refused_like_everything_else(
+    scribble_server: Server, fields: dict[str, Any], status: int, code: str, pointer: str | None
+) -> None:
+    answer = ask(scribble_server, **fields)
+    assert answer.status_code == status, answer.text
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert answer.json()["code"] == code
+    if pointer:
+        assert answer.json()["errors"][0]["pointer"] == pointer
+
+
+def test_the_frontend_answers_others_while_a_picture_is_made(scribble_server: Server) -> None:
+    answers: list[httpx2.Response] = []
+    slow = threading.Thread(target=lambda: answers.append(ask(scribble_server, num_inference_steps=50)))
+    slow.start()
+    num_answered = 0
+    while slow.is_alive():
+        assert scribble_server.get("/health/live").status_code == 200
+        num_answered += 1
+    assert answers[0].status_code == 200
+    assert num_answered > 10
+
+
+def test_the_curl_that_is_printed_at_the_start_writes_a_picture(scribble_server: Server, tmp_path: Path) -> None:
+    command = scribble_server.wait_for(r"Try it: (curl (?s:.*?)house\.png')")[1]
+    subprocess.run(["bash", "-ec", command], cwd=tmp_path, check=True, capture_output=True)
+    image = Image.open(tmp_path / "picture.png")
+    image.load()
+    assert image.format == "PNG"
+
+
+def test_uvicorn_fronts_a_triton_that_runs_elsewhere(scribble_server: Server) -> None:
+    with running_uvicorn(ROOT, port=free_port(), triton_url=f"http://{scribble_server.triton_url}") as url:
+        fields = {"prompt": (None, "a red house"), "image": ("house.png", HOUSE.read_bytes())}
+        answer = httpx2.post(url + PATH, files=fields, headers={"Accept": "image/png"}, timeout=60)
+    assert opened(answer.content).size == (128, 128)
+
+
+# ---- tritonclient itself, beside the frontend
+
+
+def infer(server: Server, inputs: dict[str, np.ndarray[Any, Any]]) -> dict[str, Any]:
+    """What `tritonclient.http` gets; the inputs' first dimension is the batch."""
+    kinds = {"O": "BYTES", "f": "FP32", "i": "INT64"}
+    tensors = []
+    for name, array in inputs.items():
+        tensor = tritonclient.InferInput(name, list(array.shape), kinds[array.dtype.kind])
+        tensor.set_data_from_numpy(array)
+        tensors.append(tensor)
+    client = tritonclient.InferenceServerClient(server.triton_url, network_timeout=120)
+    try:
+        result = client.infer(MODEL, tensors)
+        return {name: result.as_numpy(name) for name in ("generated_image", "seed", "info")}
+    finally:
+        client.close()
+
+
+def column(*values: Any, dtype: Any = object) -> np.ndarray[Any, Any]:
+    return np.array([[value] for value in values], dtype=dtype)  # (N, 1)
+
+
+@pytest.mark.parametrize("is_text", [True, False], ids=["base64", "raw"])
+@pytest.mark.parametrize("num_rows", [1, 4])
+def test_tritonclient_gets_back_what_it_sent_in_kind(scribble_server: Server, is_text: bool, num_rows: int) -> None:
+    image = base64.b64encode(HOUSE.read_bytes()) if is_text else HOUSE.read_bytes()
+    answer = infer(
+        scribble_server,
+        {
+            "prompt": column(*[b"a red house"] * num_rows),
+            "image": column(*[image] * num_rows),
+            "conditioning_scale": column(*[1.0] * num_rows, dtype=np.float32),
+            "seed": column(*range(num_rows), dtype=np.int64),
+        },
+    )
+    assert answer["generated_image"].shape == answer["seed"].shape == answer["info"].shape == (num_rows, 1)
+    assert answer["seed"].flatten().tolist() == list(range(num_rows))
+    pictures = [bytes(each) for each in answer["generated_image"].flatten()]
+    if is_text:
+        pictures = [base64.b64decode(each, validate=True) for each in pictures]
+    assert all(opened(each).size == (128, 128) for each in pictures)
+    assert len(set(pictures)) == num_rows
+
+
+def test_rows_of_a_batch_keep_their_own_parameters(scribble_server: Server) -> None:
+    rows = {
+        "prompt": column(b"a red house", b"a blue house"),
+        "image": column(*[HOUSE.read_bytes()] * 2),
+        "conditioning_scale": column(1.0, 0.5, dtype=np.float32),
+        "seed": column(3, 4, dtype=np.int64),
+    }
+    together = infer(scribble_server, rows)
+    alone = [infer(scribble_server, {name: array[row : row + 1] for name, array in rows.items()}) for row in (0, 1)]
+    for row in (0, 1):
+        assert together["generated_image"][row, 0] == alone[row]["generated_image"][0, 0]
+
+
+def test_a_bad_picture_fails_its_own_request_and_not_its_neighbours(scribble_server: Server) -> None:
+    answers: dict[int, httpx2.Response] = {}
+
+    def send(number: int) -> None:
+        image = "aGVsbG8=" if number == 1 else base64.b64encode(HOUSE.read_bytes()).decode()
+        tensors = {"prompt": ["a red house"], "image": [image], "conditioning_scale": [1.0]}
+        inputs = [
+            {
+                "name": name,
+                "shape": [1, 1],
+                "datatype": "FP32" if name == "conditioning_scale" else "BYTES",
+                "data": data,
+            }
+            for name, data in tensors.items()
+        ]
+        url = f"http://{scribble_server.triton_url}/v2/models/{MODEL}/infer"
+        answers[number] = httpx2.post(url, json={"inputs": inputs}, timeout=120)
+
+    threads = [threading.Thread(target=send, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [answers[number].status_code for number in range(4)] == [200, 400, 200, 200]
+    assert json.loads(answers[1].json()["error"])["code"] == "not_an_image"

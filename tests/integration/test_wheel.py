@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Away from the clone: the wheel alone does the main job in an empty folder, and `init` writes an app to edit."""
+
+import io
+import os
+import subprocess
+import sys
+import venv
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from scribble_app import PATH, ROOT
+from serving import Server
+
+pytestmark = pytest.mark.integration
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("wheel")
+    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(folder), str(ROOT)]
+    subprocess.run(command, check=True)
+    (built,) = folder.glob("*.whl")
+    return built
+
+
+def draw_a_picture(server: Server, scribble: Path) -> None:
+    answer = server.post(
+        PATH,
+        data={"prompt": "a red house in the snow"},
+        files={"image": (scribble.name, scribble.read_bytes())},
+        headers={"Accept": "image/png"},
+    )
+    assert answer.status_code == 200, answer.text
+    Image.open(io.BytesIO(answer.content)).load()
+
+
+def test_the_installed_package_serves_from_an_empty_folder(wheel: Path, tmp_path: Path) -> None:
+    installed = tmp_path / "site"
+    command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(installed), str(wheel)]
+    subprocess.run(command, check=True)
+    empty = tmp_path / "an empty folder"
+    empty.mkdir()
+    environment = {**os.environ, "PYTHONPATH": str(installed)}
+    command = [sys.executable, "-m", "fastapi_triton", "serve", "--embedded"]
+    server = Server(command, folder=empty, environment=environment)
+    try:
+        server.wait_until_ready()
+        assert str(installed) in server.log  # it is the wheel's model repository
+        draw_a_picture(server, ROOT / "demo" / "examples" / "house.png")
+    finally:
+        server.stop()
+    assert not list(empty.iterdir())
+
+
+@pytest.mark.slow
+def test_a_fresh_environment_with_the_embedded_extra_serves_an_app_of_ones_own(wheel: Path, tmp_path: Path) -> None:
+    venv.create(tmp_path / "venv", with_pip=True)
+    python = str(tmp_path / "venv" / "bin" / "python")
+    subprocess.run([python, "-m", "pip", "install", "--quiet", f"{wheel}[embedded]"], check=True)
+    program = str(tmp_path / "venv" / "bin" / "fastapi-triton")
+    subprocess.run([program, "init", "my app"], cwd=tmp_path, check=True)
+    folder = tmp_path / "my app"
+    main = (folder / "main.py").read_text()
+    (folder / "main.py").write_text(main.replace("/sdxl/scribble-controlnet/infer", "/draw"))
+    server = Server([program, "serve", "--embedded"], folder=folder)
+    try:
+        server.wait_until_ready()
+        assert str(folder / "models") in server.log
+        assert server.post("/draw", json={"prompt": "a"}).status_code == 422  # its own route
+    finally:
+        server.stop()

@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: Apache-2.0
+import json
+from pathlib import Path
+
+import pytest
+from diffusion_engine.capabilities import SDXL_SIZES, Capabilities
+from diffusion_engine.request import RequestError
+
+
+def test_the_demo_checkpoint_says_what_it_can_do(capabilities: Capabilities) -> None:
+    assert (capabilities.defaults.width, capabilities.defaults.height) == (128, 128)
+    assert capabilities.defaults.num_inference_steps == 12
+    assert (160, 96) in capabilities.sizes
+
+
+def test_a_checkpoint_that_says_nothing_is_taken_for_a_full_sdxl(tmp_path: Path) -> None:
+    for name in ("stabilityai/stable-diffusion-xl-base-1.0", str(tmp_path)):
+        capabilities = Capabilities.of_checkpoint(name)
+        assert capabilities.sizes == SDXL_SIZES
+        assert (capabilities.defaults.num_inference_steps, capabilities.defaults.guidance_scale) == (30, 5.0)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"defaults": {"steps": 3}}, "unknown defaults"),
+        ({"sizes": [[64, 64]]}, "default size"),
+        ({"schedulers": ["euler", "magic"]}, "unknown schedulers"),
+        ({"schedulers": ["lcm"]}, "default scheduler"),
+    ],
+)
+def test_a_checkpoint_that_contradicts_itself_does_not_load(
+    tmp_path: Path, change: dict[str, object], message: str
+) -> None:
+    content = {"name": "x", "sizes": [[1024, 1024]], **change}
+    (tmp_path / "serving.json").write_text(json.dumps(content))
+    with pytest.raises(ValueError, match=message):
+        Capabilities.of_checkpoint(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("scribble_size", "size"),
+    [((512, 512), (128, 128)), ((4000, 3000), (144, 112)), ((300, 520), (96, 160)), ((1920, 1080), (160, 96))],
+)
+def test_without_a_wish_the_size_has_the_shape_of_the_scribble(
+    capabilities: Capabilities, scribble_size: tuple[int, int], size: tuple[int, int]
+) -> None:
+    assert capabilities.choose_size(None, None, scribble_size=scribble_size) == size
+
+
+def test_a_listed_size_is_taken_whatever_the_scribble_is(capabilities: Capabilities) -> None:
+    assert capabilities.choose_size(192, 128, scribble_size=(10, 500)) == (192, 128)
+    assert capabilities.choose_size(192, None, scribble_size=(600, 400)) == (192, 128)
+
+
+@pytest.mark.parametrize(
+    ("width", "height", "field", "nearest"),
+    [(1024, 1024, "width", "192x192"), (128, 130, "height", "128x128"), (130, None, "width", "128x128")],
+)
+def test_an_unlisted_size_is_refused_with_the_nearest(
+    capabilities: Capabilities, width: int, height: int | None, field: str, nearest: str
+) -> None:
+    with pytest.raises(RequestError, match=f"nearest is {nearest}") as refusal:
+        capabilities.choose_size(width, height, scribble_size=(100, 100))
+    assert (refusal.value.code, refusal.value.field) == ("unsupported_size", field)

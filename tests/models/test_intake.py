@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: Apache-2.0
+from typing import Any
+
+import pytest
+from diffusion_engine.capabilities import Capabilities
+from diffusion_engine.intake import read_request
+from diffusion_engine.request import DiffusionRequest, RequestError
+
+ROW: dict[str, Any] = {"prompt": b"a house", "image": b"\xff", "conditioning_scale": 1.0}
+
+
+def read(capabilities: Capabilities, **values: Any) -> DiffusionRequest:
+    return read_request({**ROW, **values}, capabilities)
+
+
+def test_what_is_absent_takes_the_checkpoints_default(capabilities: Capabilities) -> None:
+    request = read(capabilities, guidance_scale=None)
+    assert (request.num_inference_steps, request.guidance_scale, request.scheduler) == (12, 4.0, "euler")
+    assert (request.output_format, request.output_quality, request.invert) == ("webp", 90, "auto")
+    assert (request.control_guidance_start, request.control_guidance_end) == (0.0, 1.0)
+    assert (request.width, request.height, request.timeout_s, request.negative_prompt) == (None, None, None, "")
+
+
+def test_what_is_given_is_taken(capabilities: Capabilities) -> None:
+    request = read(capabilities, seed=7, num_inference_steps=3, scheduler=b" LCM ", output_format=b"PNG", invert=b"yes")
+    assert (request.seed, request.num_inference_steps, request.scheduler) == (7, 3, "lcm")
+    assert (request.output_format, request.invert) == ("png", "yes")
+
+
+@pytest.mark.parametrize("seed", [None, -1])
+def test_a_seed_is_drawn_that_javascript_keeps_exact(capabilities: Capabilities, seed: int | None) -> None:
+    seeds = {read(capabilities, seed=seed).seed for _ in range(50)}
+    assert len(seeds) == 50
+    assert all(0 <= drawn < 2**53 for drawn in seeds)
+
+
+def test_the_biggest_seed_is_kept(capabilities: Capabilities) -> None:
+    assert read(capabilities, seed=2**63 - 1).seed == 2**63 - 1
+
+
+@pytest.mark.parametrize("name", ["prompt", "image", "conditioning_scale"])
+def test_a_missing_tensor_is_named(capabilities: Capabilities, name: str) -> None:
+    with pytest.raises(RequestError) as refusal:
+        read(capabilities, **{name: None})
+    assert (refusal.value.code, refusal.value.field) == ("missing_input", name)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "code"),
+    [
+        ("conditioning_scale", 2.5, "out_of_range"),
+        ("conditioning_scale", -0.1, "out_of_range"),
+        ("conditioning_scale", float("nan"), "not_finite"),
+        ("guidance_scale", float("inf"), "not_finite"),
+        ("num_inference_steps", 0, "out_of_range"),
+        ("num_inference_steps", 51, "out_of_range"),
+        ("seed", -2, "out_of_range"),
+        ("control_guidance_start", 1.0, "out_of_range"),
+        ("control_guidance_end", 0.0, "out_of_range"),
+        ("output_quality", 0, "out_of_range"),
+        ("output_quality", 101, "out_of_range"),
+        ("timeout_s", 0.0, "out_of_range"),
+        ("timeout_s", float("nan"), "not_finite"),
+        ("scheduler", b"ddim", "unknown_scheduler"),
+        ("output_format", b"gif", "unknown_option"),
+        ("invert", b"true", "unknown_option"),
+        ("prompt", b"\xff\xfe", "invalid_text"),
+        ("prompt", b"x" * 10_001, "out_of_range"),
+    ],
+)
+def test_a_wrong_value_is_refused_with_its_name(
+    capabilities: Capabilities, name: str, value: object, code: str
+) -> None:
+    with pytest.raises(RequestError, match=name.split("_")[0]) as refusal:
+        read(capabilities, **{name: value})
+    assert refusal.value.code == code
+    assert refusal.value.field in (name, "control_guidance_start")
+
+
+def test_an_empty_prompt_is_served(capabilities: Capabilities) -> None:
+    assert read(capabilities, prompt=b"").prompt == ""

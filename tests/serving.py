@@ -1,0 +1,167 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`fastapi-triton serve --embedded` as a process of its own, with a real Triton below it."""
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx2
+import psutil
+import pytest
+
+ROOT = Path(__file__).parent.parent
+ECHO_APP = ROOT / "tests" / "integration" / "echo_app"
+
+
+def free_port() -> int:
+    with socket.socket() as each:
+        each.bind(("127.0.0.1", 0))
+        return int(each.getsockname()[1])
+
+
+class Server:
+    """One running frontend. Its log is read all the time; `wait_for` waits for a line of it."""
+
+    def __init__(
+        self,
+        arguments: list[str],
+        *,
+        folder: Path,
+        port: int | None = None,
+        environment: Mapping[str, str] = os.environ,
+    ) -> None:
+        self.port = port or free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.lines: list[str] = []
+        self._grown = threading.Condition()
+        self.process = subprocess.Popen(
+            [*arguments, "--port", str(self.port)],
+            cwd=folder,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+        self._below: set[psutil.Process] = set()
+
+    def _read(self) -> None:
+        if self.process.stdout is None:
+            raise RuntimeError("started without a pipe")
+        for line in self.process.stdout:
+            with self._grown:
+                self.lines.append(line.rstrip("\n"))
+                self._grown.notify_all()
+
+    @property
+    def log(self) -> str:
+        return "\n".join(self.lines)
+
+    def wait_for(self, pattern: str, *, times: int = 1, timeout_s: float = 120) -> re.Match[str]:
+        """The last of so many matches in the log, once it is there."""
+        with self._grown:
+            found: list[re.Match[str]] = []
+
+            def is_there() -> bool:
+                found[:] = list(re.finditer(pattern, self.log))
+                return len(found) >= times or self.process.poll() is not None
+
+            self._grown.wait_for(is_there, timeout_s)
+            assert len(found) >= times, f"{pattern!r} never came:\n{self.log}"
+            return found[times - 1]
+
+    def wait_until_ready(self) -> "Server":
+        self.wait_for(r"Ready: http://")
+        self.below()
+        return self
+
+    @property
+    def triton_url(self) -> str:
+        return self.wait_for(r"Triton starts at http://(127\.0\.0\.1:\d+)")[1]
+
+    def below(self) -> set[psutil.Process]:
+        """Every process below this one, those seen earlier too."""
+        if self.process.poll() is None:
+            self._below |= set(psutil.Process(self.process.pid).children(recursive=True))
+        return self._below
+
+    def named(self, name: str) -> psutil.Process:
+        """The living process below us that goes by this name."""
+        (found,) = (each for each in self.below() if each.is_running() and _name(each).startswith(name))
+        return found
+
+    def post(self, path: str, **arguments: object) -> httpx2.Response:
+        return httpx2.post(self.url + path, timeout=120, **arguments)  # type: ignore[arg-type]
+
+    def get(self, path: str) -> httpx2.Response:
+        return httpx2.get(self.url + path, timeout=30)
+
+    def stop(self, number: int = signal.SIGTERM) -> int:
+        """Stop it and make sure that nothing of it is left. Gives its exit status."""
+        self.below()
+        if self.process.poll() is None:
+            self.process.send_signal(number)
+        status = self.process.wait(60)
+        self._reader.join(30)
+        if self.process.stdout is not None:
+            self.process.stdout.close()
+        assert_gone(self._below)
+        return status
+
+
+def _name(process: psutil.Process) -> str:
+    try:
+        return " ".join(process.cmdline()).rsplit("/", 1)[-1] if process.name() == "python" else process.name()
+    except psutil.NoSuchProcess:
+        return ""
+
+
+def assert_gone(processes: set[psutil.Process]) -> None:
+    """Every one of them ends; none has to be killed by us."""
+    _, alive = psutil.wait_procs(list(processes), timeout=30)
+    for process in alive:
+        process.kill()
+    assert not alive, f"left behind: {alive}"
+
+
+@contextmanager
+def serving(*arguments: str, folder: Path, port: int | None = None) -> Iterator[Server]:
+    server = Server([sys.executable, "-m", "fastapi_triton", "serve", *arguments], folder=folder, port=port)
+    try:
+        yield server
+    finally:
+        server.stop()
+
+
+@contextmanager
+def running_uvicorn(folder: Path, *, port: int, triton_url: str, python: str = sys.executable) -> Iterator[str]:
+    """The guide's own command. Gives its URL once it listens."""
+    process = subprocess.Popen(
+        [python, "-m", "uvicorn", "main:app", "--host", "127.0.0.1", "--port", str(port)],
+        cwd=folder,
+        env={**os.environ, "TRITON_URL": triton_url},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        if process.stderr is None:
+            raise RuntimeError("started without a pipe")
+        said = []
+        for line in process.stderr:
+            said.append(line)
+            if "Uvicorn running on" in line:
+                break
+        else:
+            pytest.fail("uvicorn never listened:\n" + "".join(said))
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        process.terminate()
+        process.communicate(timeout=30)

@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The app as a whole: its OpenAPI document, its public names, plain routes beside the declared ones."""
+
+from contextlib import asynccontextmanager
+from typing import Any
+
+import httpx2
+from fastapi import FastAPI
+from pydantic import BaseModel
+from scribble_app import PATH
+
+import fastapi_triton
+from fastapi_triton import TritonFrontend
+from fastapi_triton.triton.fake import FakeTriton
+
+
+def resolve(document: dict[str, Any], reference: str) -> Any:
+    found: Any = document
+    for part in reference.removeprefix("#/").split("/"):
+        found = found[part]
+    return found
+
+
+def references(node: Any) -> set[str]:
+    if isinstance(node, dict):
+        own = {node["$ref"]} if isinstance(node.get("$ref"), str) else set()
+        return own.union(*(references(value) for value in node.values()))
+    return set().union(*(references(item) for item in node)) if isinstance(node, list) else set()
+
+
+def test_the_public_names_are_these() -> None:
+    assert fastapi_triton.__all__ == ["Base64Image", "Settings", "TritonFrontend"]
+
+
+async def test_the_openapi_document_describes_every_form_of_the_endpoint(client: httpx2.AsyncClient) -> None:
+    document = (await client.get("/openapi.json")).json()
+    operation = document["paths"][PATH]["post"]
+    body = operation["requestBody"]["content"]
+    assert set(body) == {"application/json", "multipart/form-data"}
+    fields = resolve(document, body["application/json"]["schema"]["$ref"])
+    assert fields["required"] == ["prompt", "image"]
+    assert fields["additionalProperties"] is False
+    assert fields["properties"]["image"]["contentEncoding"] == "base64"
+    assert body["multipart/form-data"]["schema"]["properties"]["image"]["format"] == "binary"
+    answer = operation["responses"]["200"]["content"]
+    assert set(answer) == {"application/json", "image/webp", "image/png", "image/jpeg"}
+    told = resolve(document, answer["application/json"]["schema"]["$ref"])
+    assert told["properties"]["info"]["type"] == "object"
+    assert {"400", "406", "413", "415", "422", "502", "503", "504"} <= set(operation["responses"])
+
+
+async def test_every_reference_in_the_openapi_document_resolves(client: httpx2.AsyncClient) -> None:
+    document = (await client.get("/openapi.json")).json()
+    found = references(document)
+    assert found
+    for reference in found:
+        assert resolve(document, reference)
+
+
+async def test_the_docs_page_is_served_and_the_root_leads_there(client: httpx2.AsyncClient) -> None:
+    answer = await client.get("/")
+    assert answer.headers["location"] == "/docs"
+    assert "swagger" in (await client.get("/docs")).text.lower()
+
+
+async def test_a_plain_route_stands_beside_the_declared_ones_with_the_same_errors(triton: FakeTriton) -> None:
+    app = TritonFrontend(triton=triton)
+
+    class Square(BaseModel):
+        side: int
+
+    @app.post("/square")
+    async def square(body: Square) -> dict[str, Any]:
+        return {"area": body.side**2, "ready": await app.triton.ready("nope")}
+
+    transport = httpx2.ASGITransport(app=app)
+    async with httpx2.AsyncClient(transport=transport, base_url="http://test") as http:
+        assert (await http.post("/square", json={"side": 3})).json() == {"area": 9, "ready": False}
+        refused = await http.post("/square", json={"side": "x"})
+    assert refused.status_code == 422
+    assert refused.headers["content-type"] == "application/problem+json"
+    assert refused.json()["errors"][0]["pointer"] == "#/side"
+
+
+async def test_a_users_own_lifespan_runs_inside_ours(triton: FakeTriton) -> None:
+    seen: list[str] = []
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> Any:
+        seen.append("start")
+        yield
+        seen.append("stop")
+
+    app = TritonFrontend(triton=triton, lifespan=lifespan)
+    async with app.router.lifespan_context(app):
+        assert seen == ["start"]
+    assert seen == ["start", "stop"]

@@ -1,0 +1,193 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Everything a caller can get wrong: status, stable code, pointer to the field, and words."""
+
+import json
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import httpx2
+import pytest
+from scribble_app import MODEL, PATH, base64_picture, picture
+
+from fastapi_triton.triton.fake import FakeTriton
+
+Body = Callable[..., dict[str, Any]]
+
+
+def problem_of(answer: httpx2.Response, status: int) -> dict[str, Any]:
+    assert answer.status_code == status, answer.text
+    assert answer.headers["content-type"] == "application/problem+json"
+    told: dict[str, Any] = answer.json()
+    assert told["status"] == status
+    assert told["request_id"] == answer.headers["x-request-id"]
+    return told
+
+
+@pytest.mark.parametrize(
+    ("changes", "pointer", "code", "words"),
+    [
+        ({"image": None}, "#/image", "missing_field", "required"),
+        ({"promt": "x"}, "#/promt", "unknown_field", "`prompt`"),
+        ({"prompt": 3}, "#/prompt", "wrong_type", "string"),
+        ({"prompt": ""}, "#/prompt", "too_short", "at least 1 character"),
+        ({"conditioning_scale": "1.0"}, "#/conditioning_scale", "wrong_type", "number"),
+        ({"conditioning_scale": True}, "#/conditioning_scale", "wrong_type", "number"),
+        ({"conditioning_scale": 2.5}, "#/conditioning_scale", "out_of_range", "less than or equal to 2"),
+        ({"conditioning_scale": -0.1}, "#/conditioning_scale", "out_of_range", "greater than or equal to 0"),
+        ({"num_inference_steps": 2**40}, "#/num_inference_steps", "out_of_range", "2147483647"),
+        ({"num_inference_steps": 1.5}, "#/num_inference_steps", "wrong_type", "integer"),
+        ({"seed": 2**70}, "#/seed", "out_of_range", "9223372036854775807"),
+        ({"image": "this is not base64!"}, "#/image", "invalid_base64", "alphabet"),
+        ({"image": base64_picture()[:-1]}, "#/image", "invalid_base64", "no multiple of 4"),
+        ({"image": "abc_"}, "#/image", "invalid_base64", "alphabet"),
+        ({"image": "data:image/png,abcd"}, "#/image", "invalid_base64", "data:image/png;base64"),
+        ({"image": ""}, "#/image", "not_an_image", "empty"),
+        ({"image": "aGVsbG8gd29ybGQ="}, "#/image", "not_an_image", "PNG"),
+    ],
+)
+async def test_a_bad_field_is_named(
+    client: httpx2.AsyncClient,
+    triton: FakeTriton,
+    body: Body,
+    changes: dict[str, Any],
+    pointer: str,
+    code: str,
+    words: str,
+) -> None:
+    told = problem_of(await client.post(PATH, json=body(**changes)), 422)
+    assert [(each["pointer"], each["code"]) for each in told["errors"]] == [(pointer, code)]
+    assert words in told["detail"]
+    assert not triton.requests
+
+
+async def test_every_problem_is_listed_at_once(client: httpx2.AsyncClient) -> None:
+    told = problem_of(await client.post(PATH, json={"prompt": "", "scale": 1, "width": "big"}), 422)
+    assert {(each["pointer"], each["code"]) for each in told["errors"]} == {
+        ("#/prompt", "too_short"),
+        ("#/image", "missing_field"),
+        ("#/scale", "unknown_field"),
+        ("#/width", "wrong_type"),
+    }
+    assert told["code"] == "invalid_request"
+
+
+async def test_nan_is_no_number(client: httpx2.AsyncClient) -> None:
+    content = json.dumps({"prompt": "x", "image": base64_picture(), "conditioning_scale": float("nan")})
+    told = problem_of(await client.post(PATH, content=content, headers={"Content-Type": "application/json"}), 422)
+    assert told["code"] == "not_finite"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"nope", b'{"prompt": "a"', b'{"prompt": "\xff"}', b'{"a":' + b"[" * 5000, b'{"prompt": "\\ud800"}'],
+)
+async def test_what_is_not_json_is_unreadable(client: httpx2.AsyncClient, content: bytes) -> None:
+    answer = await client.post(PATH, content=content, headers={"Content-Type": "application/json"})
+    assert problem_of(answer, 400)["code"] == "invalid_json"
+
+
+async def test_json_that_is_no_object_is_refused(client: httpx2.AsyncClient) -> None:
+    told = problem_of(await client.post(PATH, json=["a"]), 422)
+    assert told["errors"][0]["pointer"] == "#"
+
+
+async def test_a_broken_form_is_unreadable(client: httpx2.AsyncClient) -> None:
+    for media_type in ("multipart/form-data", "multipart/form-data; boundary=x"):
+        answer = await client.post(PATH, content=b"--y\r\nnonsense", headers={"Content-Type": media_type})
+        assert problem_of(answer, 400)["code"] == "invalid_form"
+
+
+async def test_a_field_sent_twice_in_a_form_is_refused(client: httpx2.AsyncClient) -> None:
+    files = [("image", ("a.png", picture())), ("image", ("b.png", picture())), ("prompt", (None, "x"))]
+    told = problem_of(await client.post(PATH, files=files), 422)
+    assert told["errors"][0]["code"] == "repeated_field"
+
+
+async def test_bad_values_in_a_form_are_named(client: httpx2.AsyncClient) -> None:
+    data = {"prompt": "x", "num_inference_steps": "many", "colour": "red"}
+    told = problem_of(await client.post(PATH, data=data, files={"image": ("a.png", b"")}), 422)
+    assert {(each["pointer"], each["code"]) for each in told["errors"]} == {
+        ("#/num_inference_steps", "wrong_type"),
+        ("#/colour", "unknown_field"),
+        ("#/image", "not_an_image"),
+    }
+
+
+async def test_another_content_type_is_told_which_to_send(client: httpx2.AsyncClient, body: Body) -> None:
+    headers = {"Content-Type": "application/x-www-form-urlencoded"}  # what `curl -d` says
+    told = problem_of(await client.post(PATH, content=json.dumps(body()), headers=headers), 415)
+    assert "-H 'Content-Type: application/json'" in told["detail"]
+
+
+async def test_a_truncated_header_is_refused_at_the_door(client: httpx2.AsyncClient, triton: FakeTriton) -> None:
+    files = {"prompt": (None, "x"), "image": ("a.png", picture()[:20])}
+    told = problem_of(await client.post(PATH, files=files), 422)
+    assert told["errors"][0]["code"] in ("truncated_image", "not_an_image")
+    assert not triton.requests
+
+
+async def test_a_picture_over_the_pixel_limit_is_refused_from_its_header(
+    client: httpx2.AsyncClient, triton: FakeTriton
+) -> None:
+    bomb = picture(size=(1001, 1000))
+    files = {"prompt": (None, "x"), "image": ("a.png", bomb[: len(bomb) // 2])}  # its pixels are not even all there
+    told = problem_of(await client.post(PATH, files=files), 413)
+    assert told["code"] == "image_too_large"
+    assert "1001 x 1000" in told["detail"]
+    assert not triton.requests
+
+
+@pytest.mark.parametrize("side", [12_000, 20_000])
+async def test_a_bomb_beyond_pillows_own_limits_is_refused_the_same_way(client: httpx2.AsyncClient, side: int) -> None:
+    small = bytearray(picture("BMP"))
+    small[18:26] = side.to_bytes(4, "little") * 2  # a header that promises side x side pixels
+    answer = await client.post(PATH, files={"prompt": (None, "x"), "image": ("a.bmp", bytes(small))})
+    assert problem_of(answer, 413)["code"] == "image_too_large"
+
+
+async def test_a_body_over_the_limit_is_refused_from_its_content_length(client: httpx2.AsyncClient, body: Body) -> None:
+    answer = await client.post(PATH, json=body(prompt="x" * 300_000))
+    told = problem_of(answer, 413)
+    assert told["code"] == "body_too_large"
+    assert "200,000" in told["detail"]
+    assert answer.headers["connection"] == "close"
+
+
+async def test_a_body_without_length_is_refused_while_it_streams_in(client: httpx2.AsyncClient) -> None:
+    num_sent = 0
+
+    async def endless() -> AsyncIterator[bytes]:
+        nonlocal num_sent
+        while True:
+            num_sent += 1
+            yield b" " * 50_000
+
+    answer = await client.post(PATH, content=endless(), headers={"Content-Type": "application/json"})
+    assert problem_of(answer, 413)["code"] == "body_too_large"
+    assert num_sent <= 6
+
+
+async def test_triton_down_is_a_503_that_says_when_to_come_back(
+    client: httpx2.AsyncClient, triton: FakeTriton, body: Body
+) -> None:
+    triton.is_running = False
+    answer = await client.post(PATH, json=body())
+    assert problem_of(answer, 503)["code"] == "triton_unavailable"
+    assert int(answer.headers["retry-after"]) >= 1
+
+
+async def test_a_model_that_is_not_ready_is_a_503(client: httpx2.AsyncClient, triton: FakeTriton, body: Body) -> None:
+    triton.models[MODEL].is_ready = False
+    assert problem_of(await client.post(PATH, json=body()), 503)["code"] == "model_not_ready"
+
+
+async def test_an_unknown_route_is_a_404_that_says_where_to_look(client: httpx2.AsyncClient) -> None:
+    told = problem_of(await client.get("/nope"), 404)
+    assert told["code"] == "not_found"
+    assert "/docs" in told["detail"]
+
+
+async def test_a_wrong_method_is_a_405_that_names_the_right_one(client: httpx2.AsyncClient) -> None:
+    answer = await client.get(PATH)
+    assert "POST" in problem_of(answer, 405)["detail"]
+    assert answer.headers["allow"] == "POST"

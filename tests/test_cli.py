@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The command line: its flags, its refusals, and `init`."""
+
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from fastapi_triton import serve
+from fastapi_triton.cli import app
+from fastapi_triton.settings import Settings
+
+runner = CliRunner()
+
+
+@pytest.fixture
+def taken_port() -> Iterator[int]:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        yield listener.getsockname()[1]
+
+
+def test_every_setting_is_a_flag_of_serve() -> None:
+    help_text = runner.invoke(app, ["serve", "--help"], env={"COLUMNS": "200", "TERM": "dumb"}).output
+    for name in Settings.model_fields:
+        flag = "--triton" if name == "triton_url" else f"--{name.replace('_', '-')}"
+        assert flag in help_text
+
+
+def test_every_setting_has_a_line_of_meaning_and_a_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRITON_URL", "http://gpu:8000")
+    monkeypatch.setenv("FASTAPI_TRITON_MAX_IN_FLIGHT", "5")
+    settings = Settings()
+    assert settings.triton_url == "http://gpu:8000"
+    assert settings.max_in_flight == 5
+    assert all(field.description for field in Settings.model_fields.values())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--embedded", "--triton", "http://x:8000"], "--embedded starts a Triton of its own"),
+        (["--models", "models"], "add --embedded"),
+        (["--triton", "not a url"], "TRITON_URL"),
+        (["--max-in-flight", "0"], "greater than 0"),
+        (["--log-format", "xml"], "'text' or 'json'"),
+        (["nope:app"], "no module nope"),
+        (["main:nope"], "no FastAPI app named nope"),
+        (["--embedded", "--models", "/nope"], "no model repository at /nope"),
+    ],
+)
+def test_what_cannot_be_served_is_said_in_one_sentence(
+    arguments: list[str], words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(serve, "run", pytest.fail)
+    for name in ("TRITON_URL", "FASTAPI_TRITON_MAX_IN_FLIGHT", "FASTAPI_TRITON_LOG_FORMAT"):
+        monkeypatch.setenv(name, "")  # so that what the command exports is taken back
+        monkeypatch.delenv(name)
+    result = runner.invoke(app, ["serve", "--port", "0", *arguments])
+    assert result.exit_code == 2
+    assert words in result.output
+    assert "Traceback" not in result.output
+
+
+def test_a_taken_port_is_named_with_the_flag_that_changes_it(taken_port: int) -> None:
+    result = runner.invoke(app, ["serve", "--port", str(taken_port)])
+    assert result.exit_code == 2
+    assert str(taken_port) in result.output
+    assert "--port" in result.output
+
+
+def test_init_writes_an_app_and_a_model_repository(tmp_path: Path) -> None:
+    folder = tmp_path / "my app"
+    result = runner.invoke(app, ["init", str(folder)])
+    assert result.exit_code == 0, result.output
+    assert (folder / "main.py").is_file()
+    assert (folder / "models" / "sdxl_scribble_controlnet" / "config.pbtxt").is_file()
+    assert (folder / "scribble.png").is_file()
+    assert "fastapi-triton serve --embedded" in result.output
+
+
+def test_init_touches_nothing_that_is_there(tmp_path: Path) -> None:
+    (tmp_path / "main.py").write_text("mine")
+    result = runner.invoke(app, ["init", str(tmp_path)])
+    assert result.exit_code == 2
+    assert (tmp_path / "main.py").read_text() == "mine"

@@ -1,0 +1,364 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The container files, as far as they can be held without a container engine.
+
+What the images would hold is put together by hand from the same lines: the copied paths, the pinned packages, the
+command. Images are not built here; docs/deploy.md says so.
+"""
+
+import fnmatch
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from fastapi_triton.settings import Settings
+
+ROOT = Path(__file__).parent.parent
+TRITON = ROOT / "deploy" / "triton"
+
+
+def instructions(dockerfile: Path) -> list[tuple[str, str]]:
+    """`(INSTRUCTION, the rest)` for each, continued lines joined."""
+    text = re.sub(r"^\s*#.*\n", "", dockerfile.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    lines = re.sub(r"\\\n", " ", text).splitlines()
+    pairs = (line.strip().partition(" ") for line in lines if line.strip())
+    return [(keyword, " ".join(rest.split())) for keyword, _, rest in pairs]
+
+
+def values(dockerfile: Path, keyword: str) -> list[str]:
+    return [rest for found, rest in instructions(dockerfile) if found == keyword]
+
+
+def copied(dockerfile: Path) -> list[tuple[str, str]]:
+    """`(source, target)` of every COPY."""
+    found = []
+    for rest in values(dockerfile, "COPY"):
+        *sources, target = [word for word in rest.split() if not word.startswith("--")]
+        found += [(source, target) for source in sources]
+    return found
+
+
+def is_ignored(path: str, ignore_file: Path) -> bool:
+    """Docker's rule as far as our file uses it: the last pattern that matches the path or a folder above it wins."""
+    ignored = False
+    patterns = [line.strip() for line in ignore_file.read_text(encoding="utf-8").splitlines()]
+    for pattern in patterns:
+        if not pattern or pattern.startswith("#"):
+            continue
+        plain = pattern.lstrip("!")
+        parents = [path, *(str(parent) for parent in Path(path).parents if str(parent) != ".")]
+        if plain.startswith("**/"):
+            names = {Path(parent).name for parent in parents}
+            hit = any(fnmatch.fnmatchcase(name, plain.removeprefix("**/")) for name in names)
+        else:
+            hit = any(fnmatch.fnmatchcase(parent, plain) for parent in parents)
+        if hit:
+            ignored = not pattern.startswith("!")
+    return ignored
+
+
+def pins(file: Path) -> dict[str, str]:
+    lines = file.read_text(encoding="utf-8").splitlines()
+    return dict(line.split("==") for line in lines if line and not line.startswith("#"))
+
+
+@pytest.fixture(scope="module")
+def compose() -> dict[str, Any]:
+    loaded: dict[str, Any] = yaml.safe_load((ROOT / "compose.yaml").read_text(encoding="utf-8"))
+    return loaded
+
+
+@pytest.mark.parametrize("folder", [ROOT, TRITON])
+def test_everything_that_is_copied_exists_and_reaches_the_builder(folder: Path) -> None:
+    sources = [source for source, _ in copied(folder / "Dockerfile")]
+    assert sources
+    for source in sources:
+        assert (folder / source).exists(), source
+        if (folder / ".dockerignore").exists():
+            assert not is_ignored(source, folder / ".dockerignore"), source
+
+
+@pytest.mark.parametrize(
+    "path", [".git", ".venv/bin/python", "models", "tests/test_docker.py", "demo", "src/__pycache__"]
+)
+def test_what_the_image_does_not_need_stays_out_of_it(path: str) -> None:
+    assert is_ignored(path, ROOT / ".dockerignore")
+
+
+def test_the_frontend_image_follows_the_five_steps() -> None:
+    found = instructions(ROOT / "Dockerfile")
+    assert found[0] == ("FROM", "python:3.11-slim")
+    assert ("WORKDIR", "/app") in found
+    assert ("RUN", "pip install --no-cache-dir -r requirements.txt") in found
+    assert ("COPY", "main.py ./") in found
+    command = json.loads(values(ROOT / "Dockerfile", "CMD")[-1])
+    assert " ".join(command) == "uvicorn main:app --host 0.0.0.0 --port 8080"
+
+
+@pytest.mark.parametrize("folder", [ROOT, TRITON])
+def test_images_do_not_run_as_root(folder: Path) -> None:
+    keywords = [keyword for keyword, _ in instructions(folder / "Dockerfile")]
+    (user,) = values(folder / "Dockerfile", "USER")
+    assert user not in ("root", "0")
+    assert "RUN" not in keywords[keywords.index("USER") :]
+
+
+def test_dependencies_are_a_layer_below_the_code() -> None:
+    lines = instructions(ROOT / "Dockerfile")
+    dependencies = lines.index(("RUN", "pip install --no-cache-dir -r requirements.txt"))
+    assert [rest for keyword, rest in lines[:dependencies] if keyword == "COPY"] == ["requirements.txt ./"]
+
+
+def test_the_slim_image_pins_no_model_packages() -> None:
+    names = {name.lower() for name in pins(ROOT / "requirements.txt")}
+    assert "uvicorn" in names
+    assert names.isdisjoint({"torch", "diffusers", "transformers", "nvidia-pytriton", "pytest", "fastapi-triton"})
+
+
+@pytest.mark.parametrize("file", [ROOT / "requirements.txt", TRITON / "requirements.txt"])
+def test_images_use_the_versions_that_are_tested(file: Path) -> None:
+    tested = pins(ROOT / "constraints.txt")
+    different = {name: version for name, version in pins(file).items() if tested.get(name) != version}
+    # The embedded Triton is held at numpy 1; the frontend alone is not.
+    different.pop("numpy", None)
+    assert different == {}
+
+
+@pytest.mark.parametrize(
+    "file",
+    [ROOT / "requirements.txt", ROOT / "constraints.txt", TRITON / "requirements.txt"],
+    ids=lambda file: file.name,
+)
+def test_pins_are_exact_and_name_no_index(file: Path) -> None:
+    for line in file.read_text(encoding="utf-8").splitlines():
+        assert re.fullmatch(r"#.*|[\w.-]+==[\w.]+", line), line
+
+
+def test_both_services_build_from_dockerfiles_that_exist(compose: dict[str, Any]) -> None:
+    for name, folder in {"triton": TRITON, "frontend": ROOT}.items():
+        assert (ROOT / compose["services"][name]["build"]).resolve() == folder
+        assert (folder / "Dockerfile").is_file()
+
+
+def test_the_frontend_starts_when_triton_is_ready_and_knows_where_it_is(compose: dict[str, Any]) -> None:
+    triton, frontend = compose["services"]["triton"], compose["services"]["frontend"]
+    assert frontend["depends_on"] == {"triton": {"condition": "service_healthy"}}
+    assert frontend["environment"]["TRITON_URL"] == "http://triton:8000"
+    assert triton["healthcheck"]["test"][-1] == "http://localhost:8000/v2/health/ready"
+    assert triton["healthcheck"]["start_period"] == "30m"
+    assert "8000" in values(TRITON / "Dockerfile", "EXPOSE")[0].split()
+
+
+def test_the_published_port_is_the_one_that_uvicorn_listens_on(compose: dict[str, Any]) -> None:
+    (published,) = compose["services"]["frontend"]["ports"]
+    port = json.loads(values(ROOT / "Dockerfile", "CMD")[-1])[-1]
+    assert published.endswith(f":{port}")
+    assert values(ROOT / "Dockerfile", "EXPOSE") == [port]
+    assert f"127.0.0.1:{port}/health/live" in values(ROOT / "Dockerfile", "HEALTHCHECK")[0]
+
+
+def test_triton_itself_is_published_to_this_machine_only(compose: dict[str, Any]) -> None:
+    assert all(port.startswith("127.0.0.1:") for port in compose["services"]["triton"]["ports"])
+
+
+def test_triton_gets_a_gpu_the_models_and_a_cache_that_lasts(compose: dict[str, Any]) -> None:
+    triton = compose["services"]["triton"]
+    (device,) = triton["deploy"]["resources"]["reservations"]["devices"]
+    assert device == {"driver": "nvidia", "count": 1, "capabilities": ["gpu"]}
+    mounts = dict(volume.split(":")[:2] for volume in triton["volumes"])
+    assert (ROOT / next(iter(mounts))).resolve() == (ROOT / "models")
+    assert (ROOT / "models" / "sdxl_scribble_controlnet" / "config.pbtxt").is_file()
+    environment = dict(re.findall(r"(\w+)=(\S+)", " ".join(values(TRITON / "Dockerfile", "ENV"))))
+    assert mounts["./models"] == environment["MODEL_REPOSITORY"]
+    assert mounts["hub-cache"] == environment["HF_HOME"]
+    assert "hub-cache" in compose["volumes"]
+
+
+def test_the_model_knows_the_environment_that_compose_sets(compose: dict[str, Any]) -> None:
+    config = (ROOT / "models" / "sdxl_scribble_controlnet" / "config.pbtxt").read_text(encoding="utf-8")
+    parameters = {f"SDXL_{name.upper()}" for name in re.findall(r'parameters\s*{\s*key:\s*"(\w+)"', config)}
+    given = {name for name in compose["services"]["triton"]["environment"] if name.startswith("SDXL_")}
+    assert given == {"SDXL_CHECKPOINT", "SDXL_CONTROLNET", "SDXL_VAE"}
+    assert given <= parameters
+
+
+def test_compose_hands_every_setting_of_the_frontend_on(compose: dict[str, Any]) -> None:
+    given = compose["services"]["frontend"]["environment"]
+    handed_on = {name for name, value in given.items() if value is None}
+    # The logs are `fastapi-triton serve`'s; the image starts uvicorn itself.
+    fields = {field for field in Settings.model_fields if not field.startswith("log_")} - {"triton_url"}
+    assert handed_on == {f"FASTAPI_TRITON_{field.upper()}" for field in fields}
+
+
+def test_docker_compose_accepts_the_file() -> None:
+    docker = shutil.which("docker")
+    if docker is None or subprocess.run([docker, "compose", "version"], capture_output=True, check=False).returncode:
+        pytest.skip("no docker client with the compose plugin here")
+    done = subprocess.run(
+        [docker, "compose", "-f", str(ROOT / "compose.yaml"), "config", "--quiet"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+# --- the entrypoint of the Triton image, with a stand-in for tritonserver ---
+
+
+def entrypoint(tmp_path: Path, repository: str, *arguments: str) -> subprocess.Popen[str]:
+    server = tmp_path / "bin" / "tritonserver"
+    server.parent.mkdir(exist_ok=True)
+    server.write_text('#!/bin/sh\necho "$$"\nfor each; do echo "$each"; done\nexec cat\n', encoding="utf-8")
+    server.chmod(0o755)
+    return subprocess.Popen(
+        [str(TRITON / "entrypoint.sh"), *arguments],
+        env={"PATH": f"{server.parent}:{os.environ['PATH']}", "MODEL_REPOSITORY": repository},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+@pytest.mark.parametrize(
+    "repository", [str(ROOT / "models"), "s3://bucket/models", "s3://https://store:9000/bucket/models"]
+)
+def test_the_entrypoint_hands_the_repository_to_triton(tmp_path: Path, repository: str) -> None:
+    process = entrypoint(tmp_path, repository, "--log-verbose=1")
+    out, err = process.communicate("", timeout=30)
+    _, *arguments = out.splitlines()
+    assert arguments == [f"--model-repository={repository}", "--exit-timeout-secs=120", "--log-verbose=1"], err
+    assert process.returncode == 0
+
+
+def test_the_entrypoint_becomes_triton_so_that_signals_reach_it(tmp_path: Path) -> None:
+    process = entrypoint(tmp_path, "s3://bucket/models")
+    try:
+        assert process.stdout is not None
+        assert int(process.stdout.readline()) == process.pid
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=30) == -signal.SIGTERM
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def test_the_entrypoint_says_when_nothing_is_mounted(tmp_path: Path) -> None:
+    empty = tmp_path / "models"
+    empty.mkdir()
+    process = entrypoint(tmp_path, str(empty))
+    _, err = process.communicate("", timeout=30)
+    assert process.returncode == 1
+    assert f"no model in {empty}" in err
+    assert "MODEL_REPOSITORY=s3://" in err
+
+
+# --- the frontend image, put together by hand ---
+
+
+@contextmanager
+def served(command: list[str], folder: Path, environment: dict[str, str]) -> Iterator[subprocess.Popen[str]]:
+    process = subprocess.Popen(
+        command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    try:
+        yield process
+    finally:
+        process.terminate()
+        try:
+            process.communicate(timeout=20)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.communicate()
+
+
+def status_of(url: str) -> int:
+    try:
+        with urllib.request.urlopen(url, timeout=5) as answer:
+            return int(answer.status)
+    except urllib.error.HTTPError as error:
+        return error.code
+
+
+def copy_what_the_image_gets(app: Path) -> None:
+    """COPY, as the builder does it: a folder's content into the target, a file into a folder that ends in /."""
+    for source, target in copied(ROOT / "Dockerfile"):
+        if (ROOT / source).is_dir():
+            shutil.copytree(
+                ROOT / source, app / target, ignore=shutil.ignore_patterns("__pycache__"), dirs_exist_ok=True
+            )
+        else:
+            assert target.endswith("/")
+            (app / target).mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / source, app / target)
+
+
+def test_the_copied_files_and_pinned_packages_serve_the_app(tmp_path: Path) -> None:
+    app = tmp_path / "app"
+    app.mkdir()
+    copy_what_the_image_gets(app)
+    environment = tmp_path / "environment"
+    subprocess.run([sys.executable, "-m", "venv", str(environment)], check=True)
+    bin_folder = environment / "bin"
+    # The image has one Python: its `pip` and `python` are those of the environment here.
+    paths = {**os.environ, "PATH": f"{bin_folder}:{os.environ['PATH']}", "PIP_NO_COMPILE": "1"}
+    paths.pop("PYTHONPATH", None)
+    for command in values(ROOT / "Dockerfile", "RUN"):
+        if command.startswith("pip "):
+            done = subprocess.run(
+                command.replace("--no-cache-dir ", "").split(),
+                cwd=app,
+                env=paths,
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+            assert done.returncode == 0, done.stdout + done.stderr
+
+    listed = subprocess.run(
+        [str(bin_folder / "pip"), "list", "--format=json"], env=paths, capture_output=True, text=True, check=True
+    )
+    names = {package["name"].lower() for package in json.loads(listed.stdout)}
+    assert "fastapi-triton" in names
+    assert names.isdisjoint({"torch", "diffusers", "transformers", "accelerate", "nvidia-pytriton"})
+
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = str(free.getsockname()[1])
+    program, *arguments = json.loads(values(ROOT / "Dockerfile", "CMD")[-1])
+    arguments = [port if argument == "8080" else argument.replace("0.0.0.0", "127.0.0.1") for argument in arguments]
+    # Nothing listens on port 9 of this machine: there is no Triton.
+    paths["TRITON_URL"] = "http://127.0.0.1:9"
+    with served([str(bin_folder / program), *arguments], app, paths) as process:
+        assert process.stdout is not None
+        printed = []
+        for line in process.stdout:
+            printed.append(line)
+            if "Uvicorn running on" in line:
+                break
+        else:
+            pytest.fail("".join(printed))
+        assert status_of(f"http://127.0.0.1:{port}/health/live") == 200
+        assert status_of(f"http://127.0.0.1:{port}/health/ready") == 503
+        # The image's own health check, on the port of this test.
+        check = json.loads(values(ROOT / "Dockerfile", "HEALTHCHECK")[0].partition("CMD ")[2])
+        check = [argument.replace("8080", port) for argument in check]
+        subprocess.run([str(bin_folder / check[0]), *check[1:]], check=True, timeout=30)
+        process.send_signal(signal.SIGTERM)
+        started = time.monotonic()
+        process.communicate(timeout=20)
+        assert time.monotonic() - started < 10

@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Documented, or it fails: the docs are held against the code, and the README's commands against a real server."""
+
+import importlib.util
+import inspect
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+from scribble_app import ROOT
+from serving import Server
+
+import main
+from fastapi_triton import bodies, errors
+
+README = (ROOT / "README.md").read_text()
+ERRORS_PAGE = (ROOT / "docs" / "errors.md").read_text()
+BLOCKS = re.findall(r"(?:<!-- ([^>]*) -->\n)?```bash\n(.*?)```", README, re.DOTALL)
+
+
+def reference_pages() -> dict[str, Any]:
+    spec = importlib.util.spec_from_file_location("reference_pages", ROOT / "scripts" / "reference_pages.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    pages: dict[str, Any] = module.PAGES
+    return pages
+
+
+@pytest.mark.parametrize("name", reference_pages())
+def test_a_generated_page_is_up_to_date(name: str) -> None:
+    assert (ROOT / "docs" / name).read_text() == reference_pages()[name](), "run `make docs`"
+
+
+def test_every_error_class_is_on_the_page_with_its_status() -> None:
+    classes = [each for _, each in inspect.getmembers(errors, inspect.isclass) if issubclass(each, Exception)]
+    assert len(classes) > 10
+    for each in classes:
+        assert re.search(rf"\| {each.status} \|.*`{each.default_code}`", ERRORS_PAGE), each.__name__
+
+
+def test_every_code_that_anything_raises_is_on_the_page() -> None:
+    raised = set(bodies._CODES.values())
+    for path in (*(ROOT / "src").rglob("*.py"), *(ROOT / "models").rglob("*.py")):
+        raised |= set(
+            re.findall(r"(?:\bcode=|RequestError\(\s*|FieldProblem\([^,]+, )\"([a-z_0-9]+)\"", path.read_text())
+        )
+    assert len(raised) > 20
+    assert {code for code in raised if f"`{code}`" not in ERRORS_PAGE} == set()
+
+
+def test_every_field_of_the_scribble_request_is_in_the_readmes_table() -> None:
+    table = README.split("## The payload")[1].split("## How")[0]
+    for name in main.ScribbleRequest.model_fields:
+        assert f"`{name}`" in table
+
+
+def test_every_file_that_a_page_links_to_exists() -> None:
+    for page in (*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")):
+        for target in re.findall(r"\]\((?!https?://|#)([^)#]+)", page.read_text()):
+            assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def test_every_command_of_the_readme_is_run_by_a_test_or_says_why_not() -> None:
+    for mark, block in BLOCKS:
+        assert mark == "tested" or mark.startswith(("tested by: ", "untested: ")), block
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize("block", [block for mark, block in BLOCKS if mark == "tested"])
+def test_the_readmes_commands_do_what_it_says(block: str, scribble_server: Server, tmp_path: Path) -> None:
+    (tmp_path / "demo").mkdir()
+    shutil.copytree(ROOT / "demo" / "examples", tmp_path / "demo" / "examples")
+    command = block.replace("http://localhost:8080", scribble_server.url)
+    done = subprocess.run(["bash", "-euo", "pipefail", "-c", command], cwd=tmp_path, capture_output=True, check=True)
+    if "-o picture.png" in block:
+        Image.open(tmp_path / "picture.png").load()
+    elif "promt" in block:
+        assert b"did you mean `prompt`" in done.stdout
+    else:
+        assert b'"seed":7' in done.stdout

@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What can be known of the embedded Triton without starting it."""
+
+import importlib.util
+import logging
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fastapi_triton import embedded, machine
+from fastapi_triton.embedded import EmbeddedTriton, EmbeddedTritonError, Installation, Ports
+
+
+@pytest.mark.parametrize(
+    ("line", "logger", "level", "text"),
+    [
+        (
+            'I1122 10:42:33.123456 4711 model_lifecycle.cc:472] "loading: m:1"',
+            "triton",
+            logging.INFO,
+            "loading: m:1 (model_lifecycle.cc:472)",
+        ),
+        ('E1122 10:42:33.123456 4711 server.cc:241] "oh no"', "triton", logging.ERROR, "oh no (server.cc:241)"),
+        ("what a model prints", "triton", logging.INFO, "what a model prints"),
+        ("| Model | Version | Status |", "triton", logging.DEBUG, "| Model | Version | Status |"),
+    ],
+)
+def test_tritons_log_lines_keep_their_level(
+    line: str, logger: str, level: int, text: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.DEBUG):
+        embedded._log_line(line)
+    assert caplog.record_tuples == [(logger, level, text)]
+
+
+def test_ports_are_free_and_different() -> None:
+    ports = Ports.free()
+    assert ports.http != ports.metrics
+    assert machine.port_obstacle("127.0.0.1", ports.http) is None
+
+
+def test_a_missing_model_repository_is_one_sentence(tmp_path: Path) -> None:
+    with pytest.raises(EmbeddedTritonError, match=r"no model repository at .*/nope"):
+        EmbeddedTriton.prepare(tmp_path / "nope")
+
+
+def test_a_missing_wheel_is_told_with_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(EmbeddedTritonError, match=r"pip install 'fastapi-triton\[embedded\]'"):
+        Installation.find()
+
+
+def test_a_machine_that_cannot_run_it_is_told_every_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    facts = machine.gather(tmp_path)
+    wrong: Any = facts._replace(system="Darwin", machine="arm64")
+    monkeypatch.setattr(machine, "gather", lambda folder: wrong)
+    with pytest.raises(EmbeddedTritonError) as told:
+        EmbeddedTriton.prepare(tmp_path)
+    assert "macOS" in str(told.value)
+
+
+def test_the_work_folder_has_no_space_and_links_to_everything(tmp_path: Path) -> None:
+    models = tmp_path / "my models"
+    models.mkdir()
+    backends = tmp_path / "a wheel" / "backends" / "python"
+    backends.mkdir(parents=True)
+    (backends / "libtriton_python.so").touch()
+    stub = tmp_path / "a wheel" / "triton_python_backend_stub"
+    stub.touch()
+    installation = Installation(tmp_path / "bin", backends.parent, stub, tmp_path / "lib")
+    folder = embedded._work_folder(installation, models)
+    try:
+        assert " " not in str(folder)
+        assert (folder / "models").resolve() == models.resolve()
+        assert {path.name for path in (folder / "backends" / "python").iterdir()} == {
+            "libtriton_python.so",
+            "triton_python_backend_stub",
+        }
+    finally:
+        for path in sorted(folder.rglob("*"), reverse=True):
+            path.unlink() if path.is_symlink() or path.is_file() else path.rmdir()
+        folder.rmdir()

@@ -1,0 +1,47 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Liveness says that the process answers; readiness that every declared model does."""
+
+from dataclasses import replace
+
+import httpx2
+from scribble_app import MODEL, PATH
+
+from fastapi_triton.triton.fake import FakeTriton
+
+
+async def test_live_and_ready_when_all_is_well(client: httpx2.AsyncClient) -> None:
+    assert (await client.get("/health/live")).json() == {"status": "live"}
+    answer = await client.get("/health/ready")
+    assert answer.status_code == 200
+    assert answer.json() == {"status": "ready", "endpoints": [{"path": PATH, "model": MODEL, "ready": True}]}
+
+
+async def test_live_without_triton_but_not_ready(client: httpx2.AsyncClient, triton: FakeTriton) -> None:
+    triton.is_running = False
+    assert (await client.get("/health/live")).status_code == 200
+    answer = await client.get("/health/ready")
+    assert answer.status_code == 503
+    assert answer.json()["endpoints"][0]["code"] == "triton_unavailable"
+    assert answer.headers["retry-after"] == "1"
+
+
+async def test_not_ready_while_the_model_loads_and_ready_afterwards(
+    client: httpx2.AsyncClient, triton: FakeTriton
+) -> None:
+    triton.models[MODEL].is_ready = False
+    answer = await client.get("/health/ready")
+    assert answer.status_code == 503
+    assert answer.json()["endpoints"][0]["code"] == "model_not_ready"
+    triton.models[MODEL].is_ready = True
+    assert (await client.get("/health/ready")).status_code == 200
+
+
+async def test_a_broken_contract_makes_it_unready_and_says_why(client: httpx2.AsyncClient, triton: FakeTriton) -> None:
+    config = triton.models[MODEL].config
+    triton.models[MODEL].config = replace(config, outputs=config.outputs[:1])
+    answer = await client.get("/health/ready")
+    assert answer.status_code == 503
+    state = answer.json()["endpoints"][0]
+    assert state["code"] == "contract_mismatch"
+    assert "`ScribbleResponse.seed`" in state["detail"]
+    assert "`ScribbleResponse.info`" in state["detail"]

@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Base64 that is base64, and pictures judged by their header alone."""
+
+import base64
+import io
+
+import pytest
+from PIL import Image
+from pydantic_core import PydanticCustomError
+from scribble_app import picture
+
+from fastapi_triton import images
+from fastapi_triton.errors import TooLargeError
+
+LIMITS = images.ImageLimits(max_pixels=1_000_000)
+
+
+@pytest.mark.parametrize("text", ["AAEC", "AA EC", "AA\r\nEC\n", "data:image/png;base64,AAEC", "data:;base64,AA\nEC"])
+def test_base64_with_line_breaks_or_a_data_url_prefix_is_fine(text: str) -> None:
+    assert images.decode(text) == b"\x00\x01\x02"
+
+
+@pytest.mark.parametrize("text", ["AAE", "AAEC!", "AA-_", "AAEC=", "=", "data:image/png,AAEC", "data:AAEC", "äöüß"])
+def test_anything_else_is_not(text: str) -> None:
+    with pytest.raises(ValueError, match=r"."):
+        images.decode(text)
+
+
+@pytest.mark.parametrize(
+    ("image_format", "media"), [("PNG", "png"), ("JPEG", "jpeg"), ("WEBP", "webp"), ("GIF", "gif")]
+)
+def test_the_media_type_is_read_off_the_first_bytes(image_format: str, media: str) -> None:
+    data = picture(image_format)
+    assert images.media_type(data) == f"image/{media}"
+    assert images.media_type(base64.b64encode(data)) is None
+
+
+@pytest.mark.parametrize("image_format", images.READABLE_FORMATS)
+def test_every_readable_format_passes_the_door(image_format: str) -> None:
+    images.check(picture(image_format), LIMITS)
+
+
+def test_only_the_header_is_read() -> None:
+    data = picture(size=(900, 900))
+    images.check(data[:60], LIMITS)  # the model, which decodes it, is the one to find that it is cut off
+
+
+def test_a_picture_at_the_limit_passes_and_one_row_more_does_not() -> None:
+    images.check(picture(size=(1000, 1000)), LIMITS)
+    with pytest.raises(TooLargeError, match="1000 x 1001"):
+        images.check(picture(size=(1000, 1001)), LIMITS)
+
+
+@pytest.mark.parametrize("data", [b"hello world", b"\x89PNG\r\n\x1a\n", b"RIFF\x00\x00\x00\x00WEBP", b"\xff\xd8\xff"])
+def test_bytes_that_are_no_picture_are_refused(data: bytes) -> None:
+    with pytest.raises(PydanticCustomError) as refused:
+        images.check(data, LIMITS)
+    assert refused.value.type in ("not_an_image", "truncated_image")
+
+
+def test_formats_that_the_model_does_not_read_are_refused() -> None:
+    file = io.BytesIO()
+    Image.new("RGB", (4, 4)).save(file, "TIFF")
+    with pytest.raises(PydanticCustomError, match="PNG, JPEG, WebP, GIF or BMP"):
+        images.check(file.getvalue(), LIMITS)

@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which way imports point: down only; and what each half of the house must never import."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PACKAGE = ROOT / "src" / "fastapi_triton"
+
+# From the ground up; a module may import modules of lower floors only (`triton/` is one family on one floor).
+FLOORS = (
+    ("errors", "settings", "machine", "guard", "bundle", "datatypes"),
+    ("model_config", "middleware"),
+    ("triton", "admission", "images", "negotiate", "embedded", "logs"),
+    ("contract", "tensors", "problems"),
+    ("bodies",),
+    ("endpoints",),
+    ("openapi", "health"),
+    ("app",),
+    ("serve",),
+    ("cli",),
+)
+FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names}
+MODULES = sorted(path for path in PACKAGE.rglob("*.py") if path.name not in ("__init__.py", "__main__.py"))
+
+
+def imported(path: Path) -> set[str]:
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_imports_point_down(path: Path) -> None:
+    family = path.relative_to(PACKAGE).with_suffix("").parts[0]
+    assert family in FLOOR, "a new module: give it a floor"
+    for name in imported(path):
+        if not name.startswith("fastapi_triton"):
+            continue
+        parts = name.split(".")
+        assert parts[1] in FLOOR, f"{name} comes from the package root, which nothing inside imports"
+        assert parts[1] == family or FLOOR[parts[1]] < FLOOR[family], f"{path.name} imports {name}"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_the_frontend_needs_no_torch(path: Path) -> None:
+    roots = {name.split(".")[0] for name in imported(path)}
+    assert not roots & {"torch", "diffusers", "transformers", "pytriton", "grpc", "diffusion_engine"}
+
+
+def test_the_engine_knows_neither_the_frontend_nor_triton() -> None:
+    engine = list((ROOT / "models").rglob("diffusion_engine/*.py"))
+    assert engine
+    for path in engine:
+        roots = {name.split(".")[0] for name in imported(path)}
+        assert not roots & {"fastapi", "fastapi_triton", "triton_python_backend_utils", "starlette"}, path.name
+
+
+def test_no_middleware_hides_a_callers_leaving() -> None:
+    for path in (*MODULES, ROOT / "main.py"):
+        text = path.read_text()
+        assert "import BaseHTTPMiddleware" not in text
+        assert '.middleware("http")' not in text
+
+
+def test_no_file_is_too_long_to_read() -> None:
+    for path in (*MODULES, *(ROOT / "models").rglob("*.py"), *(ROOT / "demo").rglob("*.py")):
+        assert len(path.read_text().splitlines()) <= 400, path.name
+    assert len((ROOT / "main.py").read_text().splitlines()) <= 40
+
+
+def test_every_source_file_names_its_licence() -> None:
+    for folder in ("src", "models", "demo", "tests", "scripts"):
+        for path in (ROOT / folder).rglob("*.py"):
+            assert path.read_text().startswith("# SPDX-License-Identifier: Apache-2.0\n"), path

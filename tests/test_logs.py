@@ -1,0 +1,40 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Log lines: for people or for machines, each with the request's id."""
+
+import json
+import logging
+import sys
+
+import pytest
+
+from fastapi_triton.logs import JSONFormatter, TextFormatter
+from fastapi_triton.middleware.request_id import current_request_id
+
+
+@pytest.fixture
+def record() -> logging.LogRecord:
+    try:
+        raise ValueError("why")
+    except ValueError:
+        return logging.LogRecord("triton", logging.WARNING, __file__, 1, "said %s", ("this",), sys.exc_info())
+
+
+def test_text_is_one_readable_line_and_the_traceback(record: logging.LogRecord) -> None:
+    current_request_id.set("abc")
+    first, *rest = TextFormatter().format(record).splitlines()
+    assert first.endswith("WARNING triton: said this [abc]")
+    assert rest[-1] == "ValueError: why"
+
+
+def test_json_is_one_object_a_line(record: logging.LogRecord) -> None:
+    current_request_id.set("abc")
+    line = JSONFormatter().format(record)
+    assert "\n" not in line
+    told = json.loads(line)
+    assert (told["level"], told["logger"], told["message"], told["request_id"]) == (
+        "warning",
+        "triton",
+        "said this",
+        "abc",
+    )
+    assert "ValueError: why" in told["traceback"]

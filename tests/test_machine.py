@@ -1,0 +1,271 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every machine that cannot run the embedded Triton is told why, and the command that mends it."""
+
+import ast
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from fastapi_triton import machine
+from fastapi_triton.machine import Context, Facts, Obstacle, gather, obstacles, port_obstacle
+
+DEBIAN_12 = Facts(
+    system="Linux",
+    machine="x86_64",
+    libc="glibc",
+    libc_version="2.36",
+    implementation="CPython",
+    python=(3, 11, 2),
+    is_system_python=True,
+    has_venv=True,
+    libpython="/usr/lib/x86_64-linux-gnu/libpython3.11.so.1.0",
+    distribution="debian",
+    distribution_version="12",
+    distribution_like=(),
+    is_root=False,
+    folder="/home/ada/fastapi triton",
+    free_bytes=50 * machine.GB,
+)
+UBUNTU_24 = DEBIAN_12._replace(
+    libc_version="2.39",
+    python=(3, 12, 3),
+    libpython="/usr/lib/x86_64-linux-gnu/libpython3.12.so.1.0",
+    distribution="ubuntu",
+    distribution_version="24.04",
+    distribution_like=("debian",),
+)
+FEDORA = DEBIAN_12._replace(distribution="fedora", distribution_version="42")
+PYENV = DEBIAN_12._replace(python=(3, 11, 7), is_system_python=False, libpython=None)
+
+
+def only(facts: Facts, context: Context = "install") -> Obstacle:
+    (found,) = obstacles(facts, context=context)
+    return found
+
+
+@pytest.mark.parametrize("facts", [DEBIAN_12, UBUNTU_24, FEDORA])
+@pytest.mark.parametrize("context", ["install", "embedded"])
+def test_a_complete_linux_has_no_obstacle(facts: Facts, context: Context) -> None:
+    assert obstacles(facts, context=context) == []
+
+
+@pytest.mark.parametrize("context", ["install", "embedded"])
+@pytest.mark.parametrize(
+    ("facts", "code", "named"),
+    [
+        (DEBIAN_12._replace(system="Darwin", machine="arm64", libc="", libc_version=""), "system", "macOS"),
+        (
+            DEBIAN_12._replace(system="Windows", machine="AMD64", libc="", libc_version=""),
+            "system",
+            "Windows",
+        ),
+        (DEBIAN_12._replace(machine="aarch64"), "machine", "aarch64"),
+        (DEBIAN_12._replace(libc="musl", libc_version="1.2.5"), "libc", "musl"),
+        (DEBIAN_12._replace(libc="", libc_version=""), "libc", "not glibc"),
+        (DEBIAN_12._replace(libc_version="2.31", distribution_version="11"), "glibc", "2.31"),
+        (DEBIAN_12._replace(libc_version="2.4"), "glibc", "2.4"),
+    ],
+)
+def test_the_wrong_platform_is_sent_to_a_triton_elsewhere(
+    facts: Facts, code: str, named: str, context: Context
+) -> None:
+    found = only(facts, context)
+    assert found.code == code
+    assert named in found.sentence
+    assert "`fastapi-triton serve --triton http://THAT-MACHINE:8000`" in found.sentence
+    assert found.packages == ()
+
+
+def test_the_oldest_glibc_that_works_is_enough() -> None:
+    assert obstacles(DEBIAN_12._replace(libc_version="2.35")) == []
+
+
+def test_a_platform_that_cannot_be_mended_hides_what_could() -> None:
+    broken = DEBIAN_12._replace(machine="arm64", python=(3, 8, 1), has_venv=False, libpython=None, free_bytes=0)
+    assert [found.code for found in obstacles(broken, context="install")] == ["machine"]
+
+
+@pytest.mark.parametrize(
+    ("facts", "code", "named"),
+    [
+        (DEBIAN_12._replace(python=(3, 10, 12)), "python-too-old", "Python 3.10.12 is too old"),
+        (DEBIAN_12._replace(python=(3, 13, 0)), "python-too-new", "Python 3.13.0 is too new"),
+        (DEBIAN_12._replace(implementation="PyPy"), "python-implementation", "PyPy"),
+    ],
+)
+def test_the_wrong_python_is_told_which_to_install_and_how_to_choose_it(facts: Facts, code: str, named: str) -> None:
+    found = only(facts)
+    assert found.code == code
+    assert named in found.sentence
+    assert "`sudo apt-get install python3.11 python3.11-venv libpython3.11`" in found.sentence
+    assert "`make run PYTHON=python3.11`" in found.sentence
+    assert found.packages == ("python3.11", "python3.11-venv", "libpython3.11")
+
+
+def test_ubuntu_is_offered_the_python_that_it_packages() -> None:
+    found = only(UBUNTU_24._replace(python=(3, 13, 1), is_root=True))
+    assert "`apt-get install python3.12 python3.12-venv libpython3.12`" in found.sentence
+    assert "sudo" not in found.sentence
+
+
+def test_where_no_package_has_a_fitting_python_others_are_named() -> None:
+    found = only(DEBIAN_12._replace(distribution_version="13", python=(3, 13, 5)))
+    assert found.code == "python-too-new"
+    assert "`make run PYTHON=python3.12`" in found.sentence
+    assert "`uv python install 3.12`" in found.sentence
+    assert found.packages == ()
+
+
+@pytest.mark.parametrize("python", [(3, 11, 0), (3, 12, 99)])
+def test_both_supported_pythons_are_fine(python: tuple[int, int, int]) -> None:
+    assert obstacles(DEBIAN_12._replace(python=python), context="install") == []
+
+
+def test_a_missing_venv_module_is_an_apt_package_on_debian() -> None:
+    found = only(DEBIAN_12._replace(has_venv=False))
+    assert (found.code, found.packages) == ("venv", ("python3.11-venv",))
+    assert "`sudo apt-get install python3.11-venv`" in found.sentence
+
+
+def test_venv_is_needed_to_install_and_not_to_run() -> None:
+    assert obstacles(DEBIAN_12._replace(has_venv=False), context="embedded") == []
+
+
+def test_elsewhere_a_missing_venv_module_is_named_without_apt() -> None:
+    found = only(FEDORA._replace(has_venv=False))
+    assert found.code == "venv"
+    assert "apt-get" not in found.sentence
+    assert "`make run PYTHON=python3.12`" in found.sentence
+
+
+@pytest.mark.parametrize("context", ["install", "embedded"])
+def test_a_missing_libpython_is_an_apt_package_on_ubuntu(context: Context) -> None:
+    found = only(UBUNTU_24._replace(libpython=None), context)
+    assert (found.code, found.packages) == ("libpython", ("libpython3.12",))
+    assert "`sudo apt-get install libpython3.12`" in found.sentence
+
+
+def test_one_command_installs_everything_that_debian_lacks() -> None:
+    found = obstacles(DEBIAN_12._replace(has_venv=False, libpython=None), context="install")
+    assert [obstacle.code for obstacle in found] == ["venv", "libpython"]
+    for obstacle in found:
+        assert "`sudo apt-get install python3.11-venv libpython3.11`" in obstacle.sentence
+
+
+def test_a_pyenv_python_without_libpython_is_to_be_built_again() -> None:
+    found = only(PYENV)
+    assert (found.code, found.packages) == ("libpython", ())
+    assert "`PYTHON_CONFIGURE_OPTS=--enable-shared pyenv install --force 3.11.7`" in found.sentence
+    assert "`make run PYTHON=/usr/bin/python3`" in found.sentence
+
+
+def test_a_full_disk_is_named_with_what_is_there_and_what_is_needed() -> None:
+    found = only(DEBIAN_12._replace(free_bytes=2_900_000_000))
+    assert found.code == "disk"
+    assert "2.9 GB free, and 3.0 GB are needed" in found.sentence
+    assert "`df -h '/home/ada/fastapi triton'`" in found.sentence
+
+
+def test_running_needs_less_disk_than_installing() -> None:
+    assert obstacles(DEBIAN_12._replace(free_bytes=machine.EMBEDDED_BYTES)) == []
+    found = only(DEBIAN_12._replace(free_bytes=machine.EMBEDDED_BYTES - 1), "embedded")
+    assert found.code == "disk"
+    assert "`TMPDIR=/var/tmp make run`" in found.sentence
+
+
+def test_gather_finds_the_library_of_this_very_python(tmp_path: Path) -> None:
+    facts = gather(tmp_path / "not" / "there yet")
+    assert facts.python == sys.version_info[:3]
+    assert facts.system == "Linux"
+    assert facts.libc == "glibc"
+    assert facts.libc_version == os.confstr("CS_GNU_LIBC_VERSION").removeprefix("glibc ")  # type: ignore[union-attr]
+    assert facts.free_bytes > 0
+    assert facts.libpython is not None
+    # Loading it shows that it is a library, and of which Python.
+    script = (
+        "import ctypes, sys; version = ctypes.CDLL(sys.argv[1]).Py_GetVersion;"
+        "version.restype = ctypes.c_char_p; print(version().decode() == sys.version)"
+    )
+    done = subprocess.run([sys.executable, "-c", script, facts.libpython], capture_output=True, text=True, check=True)
+    assert done.stdout == "True\n"
+
+
+def test_a_library_of_another_build_is_not_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "base_prefix", str(tmp_path))
+    monkeypatch.setattr(machine.sysconfig, "get_config_var", lambda _: None)
+    assert gather(tmp_path).libpython is None
+    library = tmp_path / "lib" / "libpython{}.{}.so.1.0".format(*sys.version_info[:2])
+    library.parent.mkdir()
+    library.touch()
+    assert gather(tmp_path).libpython == str(library)
+
+
+def test_as_a_script_it_prints_one_line_an_obstacle(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-I", machine.__file__, str(tmp_path)], capture_output=True, text=True, check=False
+    )
+    codes = [line.split("|")[0] for line in done.stdout.splitlines()]
+    assert codes == [obstacle.code for obstacle in obstacles(gather(tmp_path), context="install")]
+    assert done.returncode == (1 if codes else 0)
+    assert done.stderr == ""
+
+
+def test_it_speaks_the_oldest_python_that_it_promises() -> None:
+    ast.parse(Path(machine.__file__).read_text(encoding="utf-8"), feature_version=(3, 8))
+
+
+def test_a_free_port_is_no_obstacle() -> None:
+    assert port_obstacle("127.0.0.1", 0) is None
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0", "localhost"])
+def test_a_port_in_use_names_the_flag_that_changes_it(host: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        found = port_obstacle(host, port)
+    assert found is not None
+    assert found.code == "port-in-use"
+    assert f"`ss -ltnp 'sport = :{port}'`" in found.sentence
+    assert f"`--port {port + 1}`" in found.sentence
+    assert f"`make run PORT={port + 1}`" in found.sentence
+
+
+def test_a_port_whose_last_connection_lingers_is_free() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        with socket.create_connection(("127.0.0.1", port)) as client:
+            accepted, _ = server.accept()
+            accepted.close()  # the side that closes first keeps TIME_WAIT
+            assert client.recv(1) == b""
+    assert port_obstacle("127.0.0.1", port) is None
+
+
+def test_a_privileged_port_names_one_that_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Forbidden(socket.socket):
+        def bind(self, address: object) -> None:
+            raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(machine.socket, "socket", Forbidden)
+    found = port_obstacle("127.0.0.1", 80, flag="--web-port")
+    assert found is not None
+    assert found.code == "port-privileged"
+    assert "`--web-port 8080`" in found.sentence
+
+
+def test_an_address_of_another_machine_names_the_flag() -> None:
+    found = port_obstacle("192.0.2.1", 8080)
+    assert found is not None
+    assert found.code == "host-unknown"
+    assert "`--host 127.0.0.1`" in found.sentence
+
+
+@pytest.mark.parametrize("port", [-1, 65536])
+def test_a_number_that_is_no_port_is_told_so(port: int) -> None:
+    found = port_obstacle("127.0.0.1", port)
+    assert found is not None
+    assert found.code == "port-invalid"
+    assert "`--port 8080`" in found.sentence

@@ -1,0 +1,297 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`scripts/setup` and the Makefile, in a folder with a space, with stand-ins for Python, apt-get and id on the PATH."""
+
+import os
+import re
+import shutil
+import subprocess
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+TOOLS = (
+    "awk",
+    "basename",
+    "bash",
+    "cat",
+    "cksum",
+    "cp",
+    "cut",
+    "dirname",
+    "flock",
+    "grep",
+    "make",
+    "mkdir",
+    "rm",
+    "sh",
+)
+
+# Answers like the Python that it stands for: what stands in its way lies in a file, so that an apt-get can mend it.
+FAKE_PYTHON = """#!/bin/bash
+echo "$(basename "$0") $*" >> "$CALLS"
+name="$(basename "$0")"
+case "$*" in
+  "-I src/fastapi_triton/machine.py .")
+    [ ! -s "$OBSTACLES/$name" ] || { cat "$OBSTACLES/$name"; exit 1; } ;;
+  "-m venv .venv")
+    mkdir -p .venv/bin
+    cp "$0" .venv/bin/python
+    [ -z "$INTERRUPT_VENV" ] || exit 130
+    echo "VIRTUAL_ENV=\\"$PWD/.venv\\"" > .venv/bin/activate ;;
+  "-m pip install"*) exit "${PIP_STATUS:-0}" ;;
+  *"version_info"*) echo "${VERSION:-3.11.2}" ;;
+esac
+exit 0
+"""
+FAKE_APT = """#!/bin/bash
+echo "apt-get $*" >> "$CALLS"
+for each; do
+  case "$each" in
+    python3) cp "$FAKE_PYTHON" "$BIN/python3"; echo "libpython|libpython3.11|no library" > "$OBSTACLES/python3" ;;
+    libpython3.11) : > "$OBSTACLES/python3" ;;
+    python3.11) cp "$FAKE_PYTHON" "$BIN/python3.11" ;;
+  esac
+done
+"""
+
+
+@dataclass
+class Machine:
+    """A clone, and the commands that this machine has."""
+
+    clone: Path
+    bin: Path
+    obstacles: Path
+    calls_file: Path
+    environment: dict[str, str] = field(default_factory=dict)
+
+    def has(self, name: str, text: str = FAKE_PYTHON) -> None:
+        (self.bin / name).write_text(text, encoding="utf-8")
+        (self.bin / name).chmod(0o755)
+
+    def stands_in_the_way(self, python: str, *lines: str) -> None:
+        (self.obstacles / python).write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+
+    def setup(self, extras: str = "embedded", **more: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [str(self.clone / "scripts" / "setup"), extras],
+            env={**self.environment, **more},
+            cwd="/",
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+
+    def calls(self, of: str) -> list[str]:
+        """The calls so far that hold this text."""
+        text = self.calls_file.read_text(encoding="utf-8") if self.calls_file.exists() else ""
+        return [line for line in text.splitlines() if of in line]
+
+
+def clone_to(folder: Path) -> Path:
+    for name in ("pyproject.toml", "constraints.txt", "Makefile", "scripts/setup", "src/fastapi_triton/machine.py"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, folder / name)
+    return folder
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Machine:
+    """A machine with the tools of every Linux, and no Python at all."""
+    found = Machine(clone_to(tmp_path / "a clone"), tmp_path / "bin", tmp_path / "obstacles", tmp_path / "calls")
+    found.bin.mkdir()
+    found.obstacles.mkdir()
+    for tool in TOOLS:
+        (found.bin / tool).symlink_to(str(shutil.which(tool)))
+    found.has("id", '#!/bin/sh\necho "${FAKE_UID:-1000}"\n')
+    template = tmp_path / "python-template"
+    template.write_text(FAKE_PYTHON, encoding="utf-8")
+    template.chmod(0o755)
+    found.environment = {
+        "PATH": str(found.bin),
+        "BIN": str(found.bin),
+        "CALLS": str(found.calls_file),
+        "OBSTACLES": str(found.obstacles),
+        "FAKE_PYTHON": str(template),
+        # The real one of the machine that runs the tests, which setup looks for by its path, must not answer.
+        "SYSTEM_PYTHON": str(found.bin / "none"),
+    }
+    return found
+
+
+def test_it_installs_once_and_then_does_nothing(machine: Machine) -> None:
+    machine.has("python3")
+    first = machine.setup()
+    assert first.returncode == 0, first.stderr
+    assert machine.calls("pip install")[0].endswith("-c constraints.txt -e .[embedded]")
+    second = machine.setup()
+    assert (second.returncode, second.stderr) == (0, "")
+    assert len(machine.calls("pip install")) == 1
+    assert len(machine.calls("-m venv")) == 1
+
+
+def test_the_tests_environment_is_enough_to_run_but_not_the_other_way_round(machine: Machine) -> None:
+    machine.has("python3")
+    machine.setup("embedded")
+    machine.setup("embedded,dev")
+    machine.setup("embedded")
+    assert [call.split()[-1] for call in machine.calls("pip install")] == [".[embedded]", ".[embedded,dev]"]
+
+
+@pytest.mark.parametrize("name", ["pyproject.toml", "constraints.txt"])
+def test_changed_requirements_are_installed_into_the_same_environment(machine: Machine, name: str) -> None:
+    machine.has("python3")
+    machine.setup()
+    with (machine.clone / name).open("a", encoding="utf-8") as file:
+        file.write("# changed\n")
+    assert machine.setup().returncode == 0
+    assert len(machine.calls("pip install")) == 2
+    assert len(machine.calls("-m venv")) == 1
+
+
+def test_a_moved_clone_gets_a_new_environment(machine: Machine) -> None:
+    machine.has("python3")
+    machine.setup()
+    machine.clone = machine.clone.rename(machine.clone.with_name("moved clone"))
+    assert machine.setup().returncode == 0
+    assert len(machine.calls("-m venv")) == 2
+    assert len(machine.calls("pip install")) == 2
+
+
+def test_an_interrupted_installation_is_taken_up_again(machine: Machine) -> None:
+    machine.has("python3")
+    assert machine.setup(PIP_STATUS="130").returncode == 130
+    assert machine.setup().returncode == 0
+    assert len(machine.calls("pip install")) == 2
+    assert len(machine.calls("-m venv")) == 1
+
+
+def test_a_half_made_environment_is_made_anew(machine: Machine) -> None:
+    machine.has("python3")
+    assert machine.setup(INTERRUPT_VENV="yes").returncode == 130
+    assert machine.setup().returncode == 0
+    assert len(machine.calls("-m venv")) == 2
+
+
+def test_an_environment_whose_python_is_gone_is_made_anew(machine: Machine) -> None:
+    machine.has("python3")
+    machine.setup()
+    (machine.clone / ".venv" / "bin" / "python").unlink()
+    assert machine.setup().returncode == 0
+    assert len(machine.calls("-m venv")) == 2
+
+
+def test_it_prefers_a_python_without_obstacles(machine: Machine) -> None:
+    for name in ("python3", "python3.11", "python3.12"):
+        machine.has(name)
+    machine.stands_in_the_way("python3.11", "libpython|libpython3.11|no library")
+    assert machine.setup().returncode == 0
+    assert machine.calls("-m venv") == ["python3.12 -m venv .venv"]
+
+
+def test_a_command_that_does_not_start_is_passed_over(machine: Machine) -> None:
+    machine.has("python3.11", "#!/bin/sh\nexit 127\n")
+    machine.has("python3")
+    assert machine.setup().returncode == 0
+    assert machine.calls("-m venv") == ["python3 -m venv .venv"]
+
+
+def test_a_named_python_is_used_and_replaces_another(machine: Machine) -> None:
+    machine.has("python3.11")
+    machine.has("python3.12", FAKE_PYTHON.replace("3.11.2", "3.12.3"))
+    machine.setup()
+    assert machine.setup(PYTHON="python3.12").returncode == 0
+    assert machine.setup(PYTHON="python3.12").returncode == 0
+    assert machine.calls("-m venv") == ["python3.11 -m venv .venv", "python3.12 -m venv .venv"]
+
+
+def test_a_named_python_that_does_not_start_is_told_so(machine: Machine) -> None:
+    machine.has("python3")
+    done = machine.setup(PYTHON="python3.99")
+    assert done.returncode == 1
+    assert "PYTHON=python3.99 does not start" in done.stderr
+    assert "`make run PYTHON=python3.11`" in done.stderr
+
+
+def test_root_on_debian_gets_what_is_missing(machine: Machine) -> None:
+    machine.has("apt-get", FAKE_APT)
+    done = machine.setup(FAKE_UID="0")
+    assert done.returncode == 0, done.stderr
+    assert machine.calls("apt-get") == [
+        "apt-get -qq update",
+        "apt-get -qqy install --no-install-recommends python3 python3-venv",
+        "apt-get -qqy install --no-install-recommends libpython3.11",
+    ]
+    assert machine.calls("-m venv") == ["python3 -m venv .venv"]
+
+
+def test_root_gets_a_newer_python_where_the_usual_one_is_too_old(machine: Machine) -> None:
+    machine.has("python3")
+    machine.stands_in_the_way("python3", "python-too-old|python3.11 python3.11-venv libpython3.11|too old")
+    machine.has("apt-get", FAKE_APT)
+    assert machine.setup(FAKE_UID="0").returncode == 0
+    assert machine.calls("-m venv") == ["python3.11 -m venv .venv"]
+
+
+def test_others_are_told_the_command_and_nothing_is_installed(machine: Machine) -> None:
+    machine.has("apt-get", FAKE_APT)
+    done = machine.setup()
+    assert done.returncode == 1
+    assert "There is no Python here" in done.stderr
+    assert "`sudo apt-get install python3-venv libpython3-dev`" in done.stderr
+    machine.has("python3")
+    machine.stands_in_the_way("python3", "venv|python3.11-venv|Install it with `sudo apt-get install python3.11-venv`.")
+    done = machine.setup()
+    assert done.returncode == 1
+    assert done.stderr == "Install it with `sudo apt-get install python3.11-venv`.\n"
+    assert machine.calls("apt-get") == []
+    assert not (machine.clone / ".venv").exists()
+
+
+def test_what_apt_cannot_mend_is_said_to_root_too(machine: Machine) -> None:
+    machine.has("python3")
+    machine.has("apt-get", FAKE_APT)
+    machine.stands_in_the_way("python3", "machine||This processor is aarch64.")
+    done = machine.setup(FAKE_UID="0")
+    assert (done.returncode, done.stderr) == (1, "This processor is aarch64.\n")
+    assert machine.calls("apt-get") == []
+
+
+def test_a_python_that_cannot_even_read_the_question_is_too_old(machine: Machine) -> None:
+    machine.has("python3", '#!/bin/sh\n[ "$1" = -c ] && exit 0\necho SyntaxError >&2\nexit 1\n')
+    done = machine.setup()
+    assert done.returncode == 1
+    assert re.fullmatch(r"python3 is too old: .*`make run PYTHON=python3\.12`\.\n", done.stderr)
+
+
+# --- the task list ---
+
+
+def test_make_alone_lists_every_task() -> None:
+    listed = subprocess.run(["make", "-s"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    rules = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), flags=re.MULTILINE)
+    assert re.findall(r"^  make ([a-z-]+) ", listed, flags=re.MULTILINE)[: len(rules)] == rules
+
+
+def test_make_run_starts_the_embedded_triton_on_the_port_that_is_asked_for(machine: Machine) -> None:
+    machine.has("python3")
+    subprocess.run(["make", "-s", "run", "PORT=9000"], cwd=machine.clone, env=machine.environment, check=True)
+    assert machine.calls("serve") == ["python -m fastapi_triton serve --embedded --port 9000"]
+
+
+def test_make_hands_the_chosen_python_on(machine: Machine) -> None:
+    machine.has("python3.11")
+    machine.has("python3.12")
+    command = ["make", "-s", "run", "PYTHON=python3.12"]
+    subprocess.run(command, cwd=machine.clone, env=machine.environment, check=True, capture_output=True)
+    assert machine.calls("-m venv") == ["python3.12 -m venv .venv"]
+
+
+def test_ci_runs_what_a_contributor_runs() -> None:
+    script = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+    assert os.access(ROOT / ".ci" / "run", os.X_OK)
+    assert [line for line in script.splitlines() if line.startswith("make")] == ["make lint", "make test"]
