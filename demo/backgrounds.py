@@ -77,8 +77,7 @@ def hills(size: Size, rng: Rng, level: float, swing: float) -> np.ndarray:
     width, height = size
     x = np.linspace(0, 6.28, width)
     edge = level + swing * (
-        np.sin(x * rng.uniform(0.4, 1.0) + rng.uniform(0, 6.28))
-        + 0.4 * np.sin(2.3 * x + rng.uniform(0, 6.28))
+        np.sin(x * rng.uniform(0.4, 1.0) + rng.uniform(0, 6.28)) + 0.4 * np.sin(2.3 * x + rng.uniform(0, 6.28))
     )
     return np.clip((np.linspace(0, 1, height)[:, None] - edge[None, :]) * height + 0.5, 0, 1)
 
@@ -118,27 +117,19 @@ def puff(picture: np.ndarray, rng: Rng, *, rgb: RGB = (255, 255, 255), top: floa
         disk(picture, x + dx, y, scale * r, rgb, flat=0.7, opacity=0.85)
 
 
-def scatter(
-    picture: np.ndarray, rng: Rng, *, count: int, radius: float, rgb: RGB, top: float, bottom: float
-) -> None:
+def scatter(picture: np.ndarray, rng: Rng, *, count: int, radius: float, rgb: RGB, top: float, bottom: float) -> None:
     for _ in range(count):
         disk(picture, rng.uniform(0, 1), rng.uniform(top, bottom), radius * rng.uniform(0.7, 1.3), rgb)
 
 
 def night(size: Size, rng: Rng) -> np.ndarray:
     picture = vertical(size, (0, (10, 14, 46)), (1, (40, 48, 104)))
-    scatter(
-        picture, rng, count=int(rng.integers(8, 13)), radius=0.018, rgb=(250, 246, 214), top=0, bottom=0.8
-    )
+    scatter(picture, rng, count=int(rng.integers(8, 13)), radius=0.018, rgb=(250, 246, 214), top=0, bottom=0.8)
     if rng.random() < 0.5:
         x, y = rng.uniform(0.1, 0.9), rng.uniform(0.1, 0.22)
         disk(picture, x, y, 0.08, (246, 240, 200))
         disk(picture, x + 0.045, y - 0.01, 0.07, (14, 18, 54))
-    return (
-        lay(picture, hills(size, rng, rng.uniform(0.8, 0.9), 0.03), (16, 30, 40))
-        if rng.random() < 0.6
-        else picture
-    )
+    return lay(picture, hills(size, rng, rng.uniform(0.8, 0.9), 0.03), (16, 30, 40)) if rng.random() < 0.6 else picture
 
 
 def sea(size: Size, rng: Rng) -> np.ndarray:
@@ -157,9 +148,7 @@ def sea(size: Size, rng: Rng) -> np.ndarray:
 def snow(size: Size, rng: Rng) -> np.ndarray:
     picture = vertical(size, (0, (138, 166, 206)), (1, (206, 220, 238)))
     picture = lay(picture, hills(size, rng, rng.uniform(0.6, 0.76), 0.035), (246, 249, 255))
-    scatter(
-        picture, rng, count=int(rng.integers(9, 15)), radius=0.022, rgb=(255, 255, 255), top=0, bottom=0.72
-    )
+    scatter(picture, rng, count=int(rng.integers(9, 15)), radius=0.022, rgb=(255, 255, 255), top=0, bottom=0.72)
     return picture
 
 
@@ -170,9 +159,7 @@ def meadow(size: Size, rng: Rng) -> np.ndarray:
     picture = lay(picture, hills(size, rng, level - 0.05, 0.05), (122, 194, 92))
     picture = lay(picture, hills(size, rng, level + 0.06, 0.04), (82, 170, 68))
     petal = ((252, 240, 120), (250, 150, 170), (250, 250, 250))[rng.integers(3)]
-    scatter(
-        picture, rng, count=int(rng.integers(4, 9)), radius=0.02, rgb=petal, top=level + 0.14, bottom=0.97
-    )
+    scatter(picture, rng, count=int(rng.integers(4, 9)), radius=0.02, rgb=petal, top=level + 0.14, bottom=0.97)
     return picture
 
 
@@ -275,12 +262,8 @@ def plain(colour: Colour, size: Size) -> Background:
 
 def ground(size: Size, rng: Rng, *, unlike: Colour) -> Background:
     """A sky of one colour over a ground of another."""
-    above = draw_contrasting(
-        rng, unlike, among=("blue", "cyan", "orange", "pink", "gray", "purple", "white", "yellow")
-    )
-    below = draw_colour(
-        rng, among=("green", "brown", "yellow", "white", "gray", "blue", "pink", "red"), shaded=0.15
-    )
+    above = draw_contrasting(rng, unlike, among=("blue", "cyan", "orange", "pink", "gray", "purple", "white", "yellow"))
+    below = draw_colour(rng, among=("green", "brown", "yellow", "white", "gray", "blue", "pink", "red"), shaded=0.15)
     for _ in range(10):
         if below.name not in (above.name, unlike.name):
             break

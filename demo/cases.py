@@ -134,9 +134,7 @@ def outline_cases(count: int, *, size: Size = (128, 128), group: str = "outline"
         pen = Pen(PENS[index % len(PENS)], 0.3, "gaps" if index % 4 == 1 else "clean")
         shape = "unknown" if index % 3 == 0 else "known"
         labels = {"pen": str(pen.width), "shape": shape, "style": pen.style}
-        cases.append(
-            Case(group, scene, scene.scribble(rng, pen=pen), plain_prompt(scene), index, labels=labels)
-        )
+        cases.append(Case(group, scene, scene.scribble(rng, pen=pen), plain_prompt(scene), index, labels=labels))
     return cases
 
 
@@ -194,9 +192,7 @@ def shade_cases(count: int) -> list[Case]:
         scribble = scene.scribble(rng, pen=Pen(2.0, 0.3))
         for shade in ("light", "dark"):
             prompt = f"a {shade} {name} heart on {article(f'{wall.name} background')}"
-            cases.append(
-                Case("shades", scene, scribble, prompt, index, labels={"shade": shade, "pair": str(index)})
-            )
+            cases.append(Case("shades", scene, scribble, prompt, index, labels={"shade": shade, "pair": str(index)}))
     return cases
 
 
@@ -254,9 +250,7 @@ def pair_cases(count: int) -> list[Case]:
     cases = []
     for index in range(count):
         rng = np.random.default_rng([SEED, 7, index])
-        nouns = rng.choice(
-            ["circle", "heart", "star", "cat", "square", "leaf", "egg", "cloud"], 2, replace=False
-        )
+        nouns = rng.choice(["circle", "heart", "star", "cat", "square", "leaf", "egg", "cloud"], 2, replace=False)
         first = draw_colour(rng, among=tuple(n for n in BASE if n not in ("white", "gray")), shaded=0)
         second = draw_contrasting(rng, first, among=tuple(n for n in BASE if n not in ("white", "gray")))
         second = colour(second.name)
@@ -333,9 +327,7 @@ def bad_cases() -> list[Case]:
         scribble = scene.scribble(rng, pen=pen)
         if style == "empty":
             scribble = np.zeros_like(scribble)
-        cases.append(
-            Case("bad drawings", scene, scribble, plain_prompt(scene), index, labels={"style": style})
-        )
+        cases.append(Case("bad drawings", scene, scribble, plain_prompt(scene), index, labels={"style": style}))
     return cases
 
 

@@ -57,9 +57,7 @@ def batches(cases: Sequence[Case]) -> Iterator[list[int]]:
         yield from (members[start : start + count] for start in range(0, len(members), count))
 
 
-def draw(
-    pipe: StableDiffusionXLControlNetPipeline, cases: Sequence[Case], *, steps: int, guidance: float
-) -> Pictures:
+def draw(pipe: StableDiffusionXLControlNetPipeline, cases: Sequence[Case], *, steps: int, guidance: float) -> Pictures:
     pictures: dict[int, np.ndarray] = {}
     with tqdm(total=len(cases), desc="pictures") as bar:
         for members in batches(cases):
@@ -105,12 +103,8 @@ def measure_colours(cases: list[Case], pictures: Pictures) -> Figures:
     things, walls = [], []
     for case, picture in zip(cases, pictures, strict=True):
         tone, wall = case.scene.objects[0].subject.colour, case.scene.background.colours[0]
-        things.append(
-            measures.is_colour(measures.object_colour(picture, case.scene.mask), tone.name, tone.shade)
-        )
-        walls.append(
-            measures.is_colour(measures.background_colour(picture, case.scene.mask), wall.name, wall.shade)
-        )
+        things.append(measures.is_colour(measures.object_colour(picture, case.scene.mask), tone.name, tone.shade))
+        walls.append(measures.is_colour(measures.background_colour(picture, case.scene.mask), wall.name, wall.shade))
     return {"object_colour_right": share(things), "background_colour_right": share(walls)}
 
 
@@ -149,12 +143,8 @@ def measure_nouns(cases: list[Case], pictures: Pictures) -> Figures:
                 pair = f"{a.labels['noun']}_{b.labels['noun']}"
                 found[pair].append(measures.difference(first, second, a.scene.mask))
         name = "same_colour" if tone else "no_colour_said"
-        figures[f"levels_between_nouns_{name}"] = {
-            pair: round(float(np.mean(v)), 1) for pair, v in found.items()
-        }
-        figures[f"pairs_over_12_levels_{name}"] = share(
-            [value > 12 for values in found.values() for value in values]
-        )
+        figures[f"levels_between_nouns_{name}"] = {pair: round(float(np.mean(v)), 1) for pair, v in found.items()}
+        figures[f"pairs_over_12_levels_{name}"] = share([value > 12 for values in found.values() for value in values])
     return figures
 
 
@@ -170,10 +160,7 @@ def measure_scenes(cases: list[Case], pictures: Pictures) -> Figures:
     rng, size = np.random.default_rng(5), (128, 128)
     nothing = np.zeros(size[::-1], dtype=bool)
     examples = {
-        name: [
-            measures.grid((paint_scene(name, size, rng).picture * 255).astype(np.uint8), nothing)
-            for _ in range(30)
-        ]
+        name: [measures.grid((paint_scene(name, size, rng).picture * 255).astype(np.uint8), nothing) for _ in range(30)]
         for name in (*SEVEN_SCENES, "sky")
     }
     right: dict[str, list[bool]] = defaultdict(list)
@@ -181,9 +168,7 @@ def measure_scenes(cases: list[Case], pictures: Pictures) -> Figures:
         name = measures.nearest(measures.grid(picture, case.scene.mask), examples)
         right[case.labels["scene"]].append(name == case.labels["scene"])
     total = [value for values in right.values() for value in values]
-    return {"recognised": share(total)} | {
-        f"recognised_{name}": share(values) for name, values in right.items()
-    }
+    return {"recognised": share(total)} | {f"recognised_{name}": share(values) for name, values in right.items()}
 
 
 def measure_ground(cases: list[Case], pictures: Pictures) -> Figures:
@@ -205,9 +190,7 @@ def measure_pairs(cases: list[Case], pictures: Pictures) -> Figures:
             half[:, slot * 64 : slot * 64 + 64] = True
             tone = placed.subject.colour
             right.append(
-                measures.is_colour(
-                    measures.object_colour(picture, case.scene.mask & half), tone.name, tone.shade
-                )
+                measures.is_colour(measures.object_colour(picture, case.scene.mask & half), tone.name, tone.shade)
             )
         both.append(all(right))
         any_one.append(any(right))
@@ -231,12 +214,8 @@ def measure_seeds(cases: list[Case], pictures: Pictures) -> Figures:
     found: dict[str, list[float]] = defaultdict(list)
     for (a, first), (b, second) in combinations(zip(cases, pictures, strict=True), 2):
         if a.labels["scene"] == b.labels["scene"]:
-            found["full_prompt" if "meadow" in a.prompt else "short_prompt"].append(
-                measures.difference(first, second)
-            )
-    return {
-        f"levels_between_seeds_{name}": round(float(np.mean(values)), 1) for name, values in found.items()
-    }
+            found["full_prompt" if "meadow" in a.prompt else "short_prompt"].append(measures.difference(first, second))
+    return {f"levels_between_seeds_{name}": round(float(np.mean(values)), 1) for name, values in found.items()}
 
 
 def measure_bad(cases: list[Case], pictures: Pictures) -> Figures:
@@ -248,13 +227,9 @@ def measure_bad(cases: list[Case], pictures: Pictures) -> Figures:
         near = np.linalg.norm(
             measures.lab(picture.astype(float)) - measures.lab(np.array(tone.rgb, dtype=float)), axis=-1
         )
-        right[case.labels["style"]].append(
-            bool((near[where] < 38).mean() > (0.3 if case.scribble.any() else 0.02))
-        )
+        right[case.labels["style"]].append(bool((near[where] < 38).mean() > (0.3 if case.scribble.any() else 0.02)))
     total = [value for values in right.values() for value in values]
-    return {"in_the_spirit": share(total)} | {
-        f"in_the_spirit_{style}": share(v) for style, v in right.items()
-    }
+    return {"in_the_spirit": share(total)} | {f"in_the_spirit_{style}": share(v) for style, v in right.items()}
 
 
 MEASURES: dict[str, Callable[[list[Case], Pictures], Figures]] = {
@@ -285,9 +260,7 @@ def measure(cases: list[Case], pictures: Pictures) -> dict[str, Figures]:
     return figures
 
 
-def time_pictures(
-    pipe: StableDiffusionXLControlNetPipeline, case: Case, *, steps: int, guidance: float
-) -> Figures:
+def time_pictures(pipe: StableDiffusionXLControlNetPipeline, case: Case, *, steps: int, guidance: float) -> Figures:
     """Seconds for one picture alone at its defaults; the machine should have nothing else to do."""
     spent = []
     for seed in range(4):
@@ -310,17 +283,13 @@ def write_sheets(cases: list[Case], pictures: Pictures, out: Path) -> None:
             if c.group == group
         ]
         side = max(cells[0][1].shape[:2])
-        contact_sheet(
-            cells[:48], out / f"{group.replace(' ', '-')}.png", columns=8 if side <= 128 else 4, side=side
-        )
+        contact_sheet(cells[:48], out / f"{group.replace(' ', '-')}.png", columns=8 if side <= 128 else 4, side=side)
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m demo.evaluate", description=__doc__)
     parser.add_argument("--checkpoint", type=Path, default=CHECKPOINT)
-    parser.add_argument(
-        "--out", type=Path, default=HERE / "work" / "evaluation", help="sheets and figures.json"
-    )
+    parser.add_argument("--out", type=Path, default=HERE / "work" / "evaluation", help="sheets and figures.json")
     parser.add_argument("--only", help="one group of cases")
     parser.add_argument("--steps", type=int, help="instead of the checkpoint's default")
     parser.add_argument("--guidance", type=float, help="instead of the checkpoint's default")

@@ -121,8 +121,6 @@ def bend(points: Points, rng_waves: Sequence[Points], amount: float) -> Points:
 
 def draw_waves(rng: np.random.Generator) -> list[Points]:
     return [
-        np.concatenate(
-            [rng.normal(0, frequency, 2), rng.uniform(0, 6.28, 1), rng.normal(0, 1 / frequency, 2)]
-        )
+        np.concatenate([rng.normal(0, frequency, 2), rng.uniform(0, 6.28, 1), rng.normal(0, 1 / frequency, 2)])
         for frequency in (2.0, 4.0, 8.0)
     ]

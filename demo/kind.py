@@ -52,9 +52,7 @@ def eyes(rng: np.random.Generator, *places: tuple[float, float], size: float = 0
     look = rng.uniform(-0.3, 0.3) * size
     for x, y in places:
         parts.append(Part(ellipse(x, y, size), "snow", is_detail=True))
-        parts.append(
-            Part(ellipse(x + look, y, size * 0.5), "ink", is_detail=True, has_ink=False, is_drawn=False)
-        )
+        parts.append(Part(ellipse(x + look, y, size * 0.5), "ink", is_detail=True, has_ink=False, is_drawn=False))
     return parts
 
 

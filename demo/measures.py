@@ -74,9 +74,7 @@ def lab(rgb: np.ndarray) -> np.ndarray:
     xyz = linear @ np.array([[0.4124, 0.2126, 0.0193], [0.3576, 0.7152, 0.1192], [0.1805, 0.0722, 0.9505]])
     ratio = xyz / np.array([0.9505, 1.0, 1.089])
     f = np.where(ratio > 0.008856, np.cbrt(ratio), 7.787 * ratio + 16 / 116)
-    return np.stack(
-        [116 * f[..., 1] - 16, 500 * (f[..., 0] - f[..., 1]), 200 * (f[..., 1] - f[..., 2])], axis=-1
-    )
+    return np.stack([116 * f[..., 1] - 16, 500 * (f[..., 0] - f[..., 1]), 200 * (f[..., 1] - f[..., 2])], axis=-1)
 
 
 def colour_name(rgb: np.ndarray) -> str:
@@ -87,9 +85,7 @@ def colour_name(rgb: np.ndarray) -> str:
             names.append(name)
             values.append(colour(name, shade).rgb)
     weights = np.array([0.5, 1, 1])
-    distances = np.linalg.norm(
-        (lab(np.array(values, dtype=float)) - lab(rgb.astype(float))) * weights, axis=-1
-    )
+    distances = np.linalg.norm((lab(np.array(values, dtype=float)) - lab(rgb.astype(float))) * weights, axis=-1)
     return names[int(distances.argmin())]
 
 
@@ -155,9 +151,7 @@ def grid(picture: np.ndarray, mask: Mask, cells: int = 5) -> np.ndarray:
 def nearest(feature: np.ndarray, examples: dict[str, Sequence[np.ndarray]], neighbours: int = 5) -> str:
     """The name most of the nearest examples bear."""
     found = sorted(
-        (float(np.linalg.norm(feature - other)), name)
-        for name, others in examples.items()
-        for other in others
+        (float(np.linalg.norm(feature - other)), name) for name, others in examples.items() for other in others
     )[:neighbours]
     names = [name for _, name in found]
     return max(set(names), key=names.count)

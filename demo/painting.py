@@ -46,9 +46,7 @@ def resolve(fill: str | RGB | None, body: RGB) -> RGB:
     return MATERIALS[fill]
 
 
-def stroke(
-    draw: ImageDraw.ImageDraw, points: Points, width: float, fill: RGB | int, *, closed: bool = False
-) -> None:
+def stroke(draw: ImageDraw.ImageDraw, points: Points, width: float, fill: RGB | int, *, closed: bool = False) -> None:
     """A line with round joints and ends, which Pillow's own lines do not have."""
     path = [tuple(p) for p in points]
     if closed:

@@ -116,9 +116,7 @@ def stored(folder: Path, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarr
     return np.load(latents_path(folder, number), mmap_mode="r"), open_shard(folder, number).pictures
 
 
-def crops(
-    latents: np.ndarray, pictures: np.ndarray, rng: np.random.Generator
-) -> tuple[torch.Tensor, torch.Tensor]:
+def crops(latents: np.ndarray, pictures: np.ndarray, rng: np.random.Generator) -> tuple[torch.Tensor, torch.Tensor]:
     """Matching crops: latents (B, 4, CROP, CROP), pictures (B, 3, 4 CROP, 4 CROP) in -1..1."""
     found: list[tuple[Any, Any]] = []
     for index in rng.integers(0, len(latents), 8):

@@ -57,9 +57,5 @@ def sample_sheet(
         rng = np.random.default_rng([UNSEEN, index])
         scene = draw_scene(rng, size)
         cells.append((scene.scribble(rng), scene.caption(rng)))
-    pictures = generate(
-        pipeline(bundle, vae), [c for _, c in cells], [s for s, _ in cells], seeds=range(count)
-    )
-    contact_sheet(
-        [(s, p, c) for (s, c), p in zip(cells, pictures, strict=True)], path, columns=12, side=size[0]
-    )
+    pictures = generate(pipeline(bundle, vae), [c for _, c in cells], [s for s, _ in cells], seeds=range(count))
+    contact_sheet([(s, p, c) for (s, c), p in zip(cells, pictures, strict=True)], path, columns=12, side=size[0])

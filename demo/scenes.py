@@ -81,17 +81,13 @@ def draw_scene(rng: Rng, size: Size = (128, 128)) -> Scene:
             tone = draw_contrasting(rng, colours[0], among=natural if len(natural) > 1 else ())
         colours.append(tone)
         homes = homes or (kind.home if kind else ())
-        parts, unit = place(
-            drawing, size, rng, slot=index if count == 2 else None, turn=kind.turn if kind else 20.0
-        )
+        parts, unit = place(drawing, size, rng, slot=index if count == 2 else None, turn=kind.turn if kind else 20.0)
         objects.append(Placed(Subject(noun, tone, says), parts, unit))
     background = draw_background(rng, size, colours, is_said=background_says, homes=homes)
     return compose(tuple(objects), background, size, says_background=background_says)
 
 
-def compose(
-    objects: tuple[Placed, ...], background: Background, size: Size, *, says_background: bool
-) -> Scene:
+def compose(objects: tuple[Placed, ...], background: Background, size: Size, *, says_background: bool) -> Scene:
     picture = background.picture
     mask = np.zeros(size[::-1], dtype=bool)
     for placed in objects:
@@ -155,9 +151,7 @@ def free_drawing(rng: Rng) -> list[Part]:
         elif mark == 1:
             parts.append(Part(box(x - 0.18, y - 0.18, x + 0.18, y + 0.18), "light", is_detail=True))
         elif mark == 2:
-            parts.append(
-                Part(curve((x - 0.3, y), (x, y + 0.2), (x + 0.3, y)), None, closed=False, is_detail=True)
-            )
+            parts.append(Part(curve((x - 0.3, y), (x, y + 0.2), (x + 0.3, y)), None, closed=False, is_detail=True))
         else:
             parts.append(Part(ellipse(x, y, rng.uniform(0.14, 0.24)), "light", is_detail=True))
     return parts
@@ -197,9 +191,7 @@ def place(
         cy = height / 2 + rng.uniform(-0.6, 0.6) * slack_y
     waves = draw_waves(rng)
     amount = rng.uniform(0.0, 0.12)
-    parts = tuple(
-        replace(p, points=bend(p.points, waves, amount) @ matrix * unit + [cx, cy]) for p in drawing
-    )
+    parts = tuple(replace(p, points=bend(p.points, waves, amount) @ matrix * unit + [cx, cy]) for p in drawing)
     return parts, float(unit)
 
 

@@ -37,11 +37,7 @@ def contact_sheet(cells: Sequence[Cell], path: Path, *, columns: int = 8, side: 
 def _fit(image: Image.Image, side: int) -> Image.Image:
     scale = side / max(image.size)
     size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
-    return (
-        image.convert("RGB").resize(size, Image.Resampling.LANCZOS)
-        if size != image.size
-        else image.convert("RGB")
-    )
+    return image.convert("RGB").resize(size, Image.Resampling.LANCZOS) if size != image.size else image.convert("RGB")
 
 
 def _wrap(text: str, width: int) -> list[str]:

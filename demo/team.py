@@ -64,5 +64,7 @@ def _member(rank: int, size: int, port: int, work: Callable[..., None], args: tu
     dist.init_process_group("gloo", rank=rank, world_size=size)
     try:
         work(Team(rank, size), *args)
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None  # the starting process says what happened, once
     finally:
         dist.destroy_process_group()

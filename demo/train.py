@@ -25,12 +25,8 @@ class TrainingError(Exception):
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m demo.train", description=__doc__)
-    parser.add_argument(
-        "--work", type=Path, default=HERE / "work", help="data, state and sample sheets (resumed from)"
-    )
-    parser.add_argument(
-        "--out", type=Path, default=HERE / "work" / "checkpoint", help="the finished checkpoint"
-    )
+    parser.add_argument("--work", type=Path, default=HERE / "work", help="data, state and sample sheets (resumed from)")
+    parser.add_argument("--out", type=Path, default=HERE / "work" / "checkpoint", help="the finished checkpoint")
     parser.add_argument("--init", type=Path, help="start from this checkpoint folder instead of from nothing")
     parser.add_argument("--shards", type=int, default=48, help="of some 630 scenes each")
     parser.add_argument("--seed", type=int, default=1)
@@ -63,9 +59,7 @@ def check(options: argparse.Namespace) -> None:
     options.work.mkdir(parents=True, exist_ok=True)
     free = shutil.disk_usage(options.work).free / 1e9
     if free < GIGABYTES_NEEDED:
-        message = (
-            f"{options.work} has {free:.1f} GB left, training needs {GIGABYTES_NEEDED}: choose another --work"
-        )
+        message = f"{options.work} has {free:.1f} GB left, training needs {GIGABYTES_NEEDED}: choose another --work"
         raise TrainingError(message)
 
 
@@ -94,14 +88,10 @@ def train(options: argparse.Namespace) -> None:
     started = bundles.load(options.init) if options.init else bundles.start(tokenizer)
     bundle = finished(options.work, started)
     draw_latents(bundle, options.work, count=POLISHED_PICTURES, seed=options.seed)
-    run_team(
-        polish_decoder, options.processes, options.work, vae_folder, options.polish_minutes, options.seed
-    )
+    run_team(polish_decoder, options.processes, options.work, vae_folder, options.polish_minutes, options.seed)
     vae = load_vae(options.work / "vae-polished")
     bundles.save(bundle, vae, options.out, serving=json.loads(SERVING.read_text()))
-    logger.info(
-        "checkpoint in %s; judge it with: python -m demo.evaluate --checkpoint %s", options.out, options.out
-    )
+    logger.info("checkpoint in %s; judge it with: python -m demo.evaluate --checkpoint %s", options.out, options.out)
 
 
 def main(arguments: list[str] | None = None) -> int:

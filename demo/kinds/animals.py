@@ -93,9 +93,7 @@ def flipped(part: Part, side: int) -> Part:
     )
 
 
-@kind(
-    "bird", "chick", "duck", "parrot", colours=("yellow", "blue", "red"), home=("sky", "meadow"), weight=1.5
-)
+@kind("bird", "chick", "duck", "parrot", colours=("yellow", "blue", "red"), home=("sky", "meadow"), weight=1.5)
 def bird(rng: Rng) -> list[Part]:
     side = rng.choice([-1, 1])
     parts = [
@@ -123,11 +121,7 @@ def butterfly(_rng: Rng) -> list[Part]:
     parts = []
     for s in (-1, 1):
         parts += [
-            Part(
-                smooth(
-                    (s * 0.08, -0.1), (s * 0.45, -0.9), (s * 1.05, -0.75), (s * 0.9, -0.1), (s * 0.4, 0.05)
-                )
-            ),
+            Part(smooth((s * 0.08, -0.1), (s * 0.45, -0.9), (s * 1.05, -0.75), (s * 0.9, -0.1), (s * 0.4, 0.05))),
             Part(smooth((s * 0.08, 0.05), (s * 0.6, 0.05), (s * 0.85, 0.5), (s * 0.5, 0.9), (s * 0.15, 0.5))),
             Part(ellipse(s * 0.62, -0.45, 0.18), "light", is_detail=True),
             Part(ellipse(s * 0.5, 0.48, 0.14), "light", is_detail=True),
@@ -202,9 +196,7 @@ def pig(rng: Rng) -> list[Part]:
 
 @kind("owl", colours=("brown", "gray"), home=("night", "forest"), turn=5)
 def owl(rng: Rng) -> list[Part]:
-    body = smooth(
-        (-0.6, -1), (0, -0.8), (0.6, -1), (0.72, -0.2), (0.55, 0.8), (0, 1), (-0.55, 0.8), (-0.72, -0.2)
-    )
+    body = smooth((-0.6, -1), (0, -0.8), (0.6, -1), (0.72, -0.2), (0.55, 0.8), (0, 1), (-0.55, 0.8), (-0.72, -0.2))
     return [
         Part(body),
         Part(ellipse(0, 0.5, 0.36, 0.4), "light", is_detail=True),
@@ -257,11 +249,7 @@ def ladybug(_rng: Rng) -> list[Part]:
 
 @kind("spider", colours=("black", "brown"), turn=180)
 def spider(rng: Rng) -> list[Part]:
-    legs = [
-        curve((0, 0), (s * 0.7, y * 0.9 - 0.25), (s * 1.05, y))
-        for s in (-1, 1)
-        for y in (-0.75, -0.2, 0.35, 0.85)
-    ]
+    legs = [curve((0, 0), (s * 0.7, y * 0.9 - 0.25), (s * 1.05, y)) for s in (-1, 1) for y in (-0.75, -0.2, 0.35, 0.85)]
     return [
         *(Part(leg, "body", closed=False, width=0.09) for leg in legs),
         Part(ellipse(0, 0.05, 0.5, 0.55)),
@@ -271,9 +259,7 @@ def spider(rng: Rng) -> list[Part]:
 
 @kind("monster", "alien", "creature", weight=1.8, turn=8)
 def monster(rng: Rng) -> list[Part]:
-    places = [[(0, -0.2)], [(-0.27, -0.2), (0.27, -0.2)], [(-0.4, -0.1), (0, -0.35), (0.4, -0.1)]][
-        rng.integers(3)
-    ]
+    places = [[(0, -0.2)], [(-0.27, -0.2), (0.27, -0.2)], [(-0.4, -0.1), (0, -0.35), (0.4, -0.1)]][rng.integers(3)]
     return [
         Part(blob(rng) * 1.05),
         *eyes(rng, *places, size=rng.uniform(0.17, 0.24)),
@@ -338,8 +324,5 @@ def person(rng: Rng) -> list[Part]:
         line((0, -0.18), (reach, rng.uniform(-0.6, 0.3))),
     ]
     head = Part(ellipse(0, -0.72, 0.3, 0.32), "skin")
-    dots = [
-        Part(ellipse(s * 0.11, -0.76, 0.06), "ink", is_detail=True, has_ink=False, is_drawn=False)
-        for s in (-1, 1)
-    ]
+    dots = [Part(ellipse(s * 0.11, -0.76, 0.06), "ink", is_detail=True, has_ink=False, is_drawn=False) for s in (-1, 1)]
     return [*(Part(limb, "body", closed=False, width=0.13) for limb in limbs), head, *dots]

@@ -25,9 +25,7 @@ def gift(_rng: Rng) -> list[Part]:
 @kind("dice", "die", colours=("white", "red"), turn=20)
 def dice(_rng: Rng) -> list[Part]:
     spots = [(-0.42, -0.42), (0.42, -0.42), (0, 0), (-0.42, 0.42), (0.42, 0.42)]
-    return [Part(box(-0.85, -0.85, 0.85, 0.85))] + [
-        Part(ellipse(x, y, 0.16), "ink", is_detail=True) for x, y in spots
-    ]
+    return [Part(box(-0.85, -0.85, 0.85, 0.85))] + [Part(ellipse(x, y, 0.16), "ink", is_detail=True) for x, y in spots]
 
 
 @kind("television", "tv", "screen", "monitor", "computer", colours=("black", "brown", "gray"), turn=2)
@@ -107,15 +105,10 @@ def hat(_rng: Rng) -> list[Part]:
 @kind("crown", colours=("yellow",), turn=6)
 def crown(_rng: Rng) -> list[Part]:
     gems = [
-        Part(ellipse(x, 0.4, 0.15), fill, is_detail=True)
-        for x, fill in ((-0.5, "tomato"), (0, "sky"), (0.5, "tomato"))
+        Part(ellipse(x, 0.4, 0.15), fill, is_detail=True) for x, fill in ((-0.5, "tomato"), (0, "sky"), (0.5, "tomato"))
     ]
     return [
-        Part(
-            polygon(
-                (-0.95, -0.6), (-0.45, 0.0), (0, -0.85), (0.45, 0.0), (0.95, -0.6), (0.8, 0.75), (-0.8, 0.75)
-            )
-        ),
+        Part(polygon((-0.95, -0.6), (-0.45, 0.0), (0, -0.85), (0.45, 0.0), (0.95, -0.6), (0.8, 0.75), (-0.8, 0.75))),
         *gems,
     ]
 

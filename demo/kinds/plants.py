@@ -17,10 +17,7 @@ def tree(rng: Rng) -> list[Part]:
     if rng.random() < 0.4:
         crown = ellipse(0, -0.35, 0.75, 0.7)
     trunk = polygon((-0.16, 0.15), (0.16, 0.15), (0.22, 1.05), (-0.22, 1.05))
-    fruit = [
-        Part(ellipse(x, y, 0.12), "tomato", is_detail=True)
-        for x, y in ((-0.3, -0.5), (0.3, -0.55), (0.05, -0.1))
-    ]
+    fruit = [Part(ellipse(x, y, 0.12), "tomato", is_detail=True) for x, y in ((-0.3, -0.5), (0.3, -0.55), (0.05, -0.1))]
     return [Part(trunk, "wood"), Part(crown), *(fruit if rng.random() < 0.35 else [])]
 
 
@@ -127,14 +124,8 @@ def palm(rng: Rng) -> list[Part]:
 def bush(rng: Rng) -> list[Part]:
     ring = petals(int(rng.integers(6, 10)), 0.18) * [1.0, 0.65]
     ring[:, 1] = np.minimum(ring[:, 1], 0.42)
-    berries = [
-        Part(ellipse(x, y, 0.1), "tomato", is_detail=True) for x, y in ((-0.45, 0), (0.1, -0.25), (0.5, 0.05))
-    ]
+    berries = [Part(ellipse(x, y, 0.1), "tomato", is_detail=True) for x, y in ((-0.45, 0), (0.1, -0.25), (0.5, 0.05))]
     return [
         Part(ring),
-        *(
-            berries
-            if rng.random() < 0.4
-            else [Part(arc(0, 0, 0.4, 0.3, 200, 340), None, closed=False, is_detail=True)]
-        ),
+        *(berries if rng.random() < 0.4 else [Part(arc(0, 0, 0.4, 0.3, 200, 340), None, closed=False, is_detail=True)]),
     ]

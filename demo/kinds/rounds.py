@@ -88,9 +88,7 @@ def clock(rng: Rng) -> list[Part]:
     ]
     hands = [
         Part(line((0, 0), (0.42 * np.cos(hour), 0.42 * np.sin(hour))), None, closed=False, is_detail=True),
-        Part(
-            line((0, 0), (0.62 * np.cos(minute), 0.62 * np.sin(minute))), None, closed=False, is_detail=True
-        ),
+        Part(line((0, 0), (0.62 * np.cos(minute), 0.62 * np.sin(minute))), None, closed=False, is_detail=True),
     ]
     return [Part(disk(rng)), Part(ellipse(0, 0, 0.8, 0.76), "snow", is_detail=True), *ticks, *hands]
 
@@ -196,15 +194,11 @@ def pumpkin(rng: Rng) -> list[Part]:
 @kind("balloon", turn=15, home=("sky",), weight=1.2)
 def balloon(rng: Rng) -> list[Part]:
     string = curve((0, 0.6), (rng.uniform(-0.2, 0.2), 0.9), (rng.uniform(-0.15, 0.15), 1.25))
-    body = smooth(
-        (0, -1), (0.6, -0.7), (0.68, -0.15), (0.1, 0.55), (-0.1, 0.55), (-0.68, -0.15), (-0.6, -0.7)
-    )
+    body = smooth((0, -1), (0.6, -0.7), (0.68, -0.15), (0.1, 0.55), (-0.1, 0.55), (-0.68, -0.15), (-0.6, -0.7))
     return [
         Part(string, "ink", closed=False, width=0.045),
         Part(body),
-        Part(
-            ellipse(-0.28, -0.5, 0.14, 0.22, turn=25), "light", is_detail=True, has_ink=False, is_drawn=False
-        ),
+        Part(ellipse(-0.28, -0.5, 0.14, 0.22, turn=25), "light", is_detail=True, has_ink=False, is_drawn=False),
     ]
 
 

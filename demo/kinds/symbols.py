@@ -61,9 +61,7 @@ def egg(_rng: Rng) -> list[Part]:
 
 @kind("arrow", turn=180)
 def arrow(_rng: Rng) -> list[Part]:
-    return [
-        Part(polygon((-1, -0.25), (0.2, -0.25), (0.2, -0.65), (1, 0), (0.2, 0.65), (0.2, 0.25), (-1, 0.25)))
-    ]
+    return [Part(polygon((-1, -0.25), (0.2, -0.25), (0.2, -0.65), (1, 0), (0.2, 0.65), (0.2, 0.25), (-1, 0.25)))]
 
 
 @kind("cross", "plus", turn=45)
@@ -100,13 +98,7 @@ def cloud(rng: Rng) -> list[Part]:
 
 @kind("lightning", "lightning bolt", "flash", colours=("yellow",), home=("night",))
 def lightning(_rng: Rng) -> list[Part]:
-    return [
-        Part(
-            polygon(
-                (0.15, -1), (-0.6, 0.15), (-0.08, 0.15), (-0.3, 1), (0.6, -0.25), (0.08, -0.25), (0.5, -1)
-            )
-        )
-    ]
+    return [Part(polygon((0.15, -1), (-0.6, 0.15), (-0.08, 0.15), (-0.3, 1), (0.6, -0.25), (0.08, -0.25), (0.5, -1)))]
 
 
 @kind("drop", "water drop", "tear", colours=("blue", "cyan"))

@@ -53,14 +53,14 @@ def test_a_caption_names_the_colour_only_if_the_scene_says_so():
     said = 0
     for index in range(200):
         scene, rng = scene_of(5, index)
-        subject = scene.objects[0].subject
+        subject, caption = scene.objects[0].subject, scene.caption(rng).lower()
         if len(scene.objects) == 2 or subject.noun in words:
             continue
         if subject.says_colour:
             said += 1
-            assert any(word in scene.caption(rng).lower() for word in WORDS[subject.colour.name])
+            assert any(word in caption for word in WORDS[subject.colour.name])
         elif not scene.says_background:
-            assert not words & set(scene.caption(rng).lower().replace(",", " ").replace(".", " ").split())
+            assert not words & set(caption.replace(",", " ").replace(".", " ").split())
     assert said > 50
 
 

@@ -16,9 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def test_a_missing_package_is_named_with_the_command_that_brings_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
+def test_a_missing_package_is_named_with_the_command_that_brings_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     real = builtins.__import__
 
     def without_diffusers(name: str, *args: Any, **kwargs: Any) -> Any:
@@ -39,9 +37,7 @@ def test_a_full_disk_is_said_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyP
         train.check(train.parse(["--work", str(tmp_path)]))
 
 
-def test_starting_from_a_folder_that_is_no_checkpoint_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
+def test_starting_from_a_folder_that_is_no_checkpoint_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(train, "missing_package", lambda: None)
     with pytest.raises(train.TrainingError, match=r"no model_index\.json"):
         train.check(train.parse(["--work", str(tmp_path), "--init", str(tmp_path)]))
