@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from tqdm import tqdm
 from demo.dataset import LAYOUT, complete_shards, open_shard
 from demo.latents import latents_path
 from demo.run import Average, Clock, LossLog, learning_rate, save_atomically
-from demo.train_diffusion import Scenes, load_vae, predict
+from demo.train_diffusion import Scenes, finished, load_vae, predict
 from demo.train_vae import picture_loss, to_tensor
 
 if TYPE_CHECKING:
@@ -22,37 +23,53 @@ if TYPE_CHECKING:
 
     from demo.bundle import Bundle
     from demo.team import Team
+    from demo.train_diffusion import Batch
 
 PEAK_RATE = 6e-4
-TIMESTEPS = (40, 330)  # where a dozen steps end: what is wrong there stays in the picture
-OWN_SHARE = 0.6  # latents the UNet made; the others are the encoder's, with a little noise
+STRIDE = 83  # timesteps between the dozen steps of the default schedule
+STARTS = (83, 166, 249, 332, 415, 498)  # later ones change what is in the picture, and then it fits no more
+GUIDANCE = 3.0
+OWN_SHARE = 0.7  # latents the UNet made; the others are the encoder's, with a little noise
 CROP = 24  # latent cells
 SAVE_EVERY = 50
 
 
 @torch.no_grad()
-def draw_latents(bundle: Bundle, work: Path, *, count: int, seed: int) -> None:
-    """What the UNet makes of noisy latents in one step, stored with the pictures they should decode to."""
-    path = work / "polish.npz"
+def draw_latents(team: Team, work: Path, init: Path | None, count: int, seed: int) -> None:
+    """True latents, noised and denoised again as in the last steps of sampling, stored with their pictures."""
+    path = work / f"polish-{team.rank}.npz"
     if path.exists():
         return
+    bundle = finished(work, init)
     scenes = Scenes(work / "scenes", bundle, only=(128, 128))
-    alphas = bundle.scheduler.alphas_cumprod
-    generator = torch.Generator().manual_seed(seed)
-    rng = np.random.default_rng([seed, 17])
+    rng = np.random.default_rng([seed, 17, team.rank])
     latents, pictures = [], []
-    for _ in tqdm(range(count // 8), desc="latents to polish on", unit="batch"):
+    for _ in tqdm(range(count // 8), desc="latents to polish on", unit="batch", disable=not team.is_first):
         batch, originals = scenes.batch_with_pictures(rng)
-        timesteps = torch.randint(*TIMESTEPS, (len(batch.latents),), generator=generator)
-        alpha = alphas[timesteps][:, None, None, None]
-        noise = torch.randn(batch.latents.shape, generator=generator)
-        noisy = alpha.sqrt() * batch.latents + (1 - alpha).sqrt() * noise
-        velocity = predict(bundle, batch, noisy, timesteps)
-        latents.append((alpha.sqrt() * noisy - (1 - alpha).sqrt() * velocity).half().numpy())
+        latents.append(resample(bundle, batch, int(rng.choice(STARTS)), rng).half().numpy())
         pictures.append(originals)
     with path.with_suffix(".part").open("wb") as file:
         np.savez(file, latents=np.concatenate(latents), pictures=np.concatenate(pictures))
     path.with_suffix(".part").replace(path)
+
+
+def resample(bundle: Bundle, batch: Batch, start: int, rng: np.random.Generator) -> torch.Tensor:
+    """Latents (B, 4, h, w) noised to timestep `start` and brought back with guidance, scribble and prompt known."""
+    alphas = bundle.scheduler.alphas_cumprod
+    count = len(batch.latents)
+    asked = replace(batch, control_scale=torch.ones(count, 1, 1, 1))
+    unasked = replace(asked, has_prompt=torch.zeros(count, 1, 1))
+    noise = torch.from_numpy(rng.standard_normal(batch.latents.shape, dtype=np.float32))
+    noisy = alphas[start].sqrt() * batch.latents + (1 - alphas[start]).sqrt() * noise
+    for timestep in range(start, 0, -STRIDE):
+        times = torch.full((count,), timestep)
+        without = predict(bundle, unasked, noisy, times)
+        velocity = without + GUIDANCE * (predict(bundle, asked, noisy, times) - without)
+        signal, spread = alphas[timestep].sqrt(), (1 - alphas[timestep]).sqrt()
+        clean, noise = signal * noisy - spread * velocity, spread * noisy + signal * velocity
+        after = alphas[timestep - STRIDE] if timestep > STRIDE else torch.ones(())
+        noisy = after.sqrt() * clean + (1 - after).sqrt() * noise
+    return noisy
 
 
 def polish_decoder(team: Team, work: Path, vae_folder: Path, minutes: float, seed: int) -> None:
@@ -70,8 +87,8 @@ def polish_decoder(team: Team, work: Path, vae_folder: Path, minutes: float, see
         average.weights = state["average"]
         optimizer.load_state_dict(state["optimizer"])
         clock.spent_s, step = state["spent_s"], state["step"]
-    own = np.load(work / "polish.npz")
-    own_latents, own_pictures = own["latents"], own["pictures"]
+    own = [np.load(path) for path in sorted(work.glob("polish-*.npz"))]
+    own_latents, own_pictures = (np.concatenate([part[name] for part in own]) for name in ("latents", "pictures"))
     log, errors = LossLog(work / "polish-loss.jsonl"), []
     bar = tqdm(total=100, desc="decoder", unit="%", disable=not team.is_first)
     while (progress := team.agree(clock.tick())) < 1.0:

@@ -15,7 +15,7 @@ logger = logging.getLogger("demo.train")
 
 HERE = Path(__file__).parent
 GIGABYTES_NEEDED = 6
-POLISHED_PICTURES = 1600
+POLISHED_PICTURES = 1000
 SERVING = HERE / "serving.json"
 
 
@@ -82,13 +82,13 @@ def train(options: argparse.Namespace) -> None:
         if not vae_folder.exists():
             run_team(train_vae, options.processes, options.work, options.vae_minutes, options.seed)
     encode_shards(scenes, vae_folder)
-    tokenizer = train_tokenizer(scenes, options.work / "tokenizer")
+    train_tokenizer(scenes, options.work / "tokenizer")
     settings = (options.work, options.init, vae_folder, options.minutes, options.rate, options.seed)
     run_team(train_diffusion, options.processes, *settings)
-    started = bundles.load(options.init) if options.init else bundles.start(tokenizer)
-    bundle = finished(options.work, started)
-    draw_latents(bundle, options.work, count=POLISHED_PICTURES, seed=options.seed)
+    count = POLISHED_PICTURES // options.processes
+    run_team(draw_latents, options.processes, options.work, options.init, count, options.seed)
     run_team(polish_decoder, options.processes, options.work, vae_folder, options.polish_minutes, options.seed)
+    bundle = finished(options.work, options.init)
     vae = load_vae(options.work / "vae-polished")
     bundles.save(bundle, vae, options.out, serving=json.loads(SERVING.read_text()))
     logger.info("checkpoint in %s; judge it with: python -m demo.evaluate --checkpoint %s", options.out, options.out)

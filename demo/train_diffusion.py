@@ -135,7 +135,7 @@ def train_diffusion(
     team: Team, work: Path, init: Path | None, vae_folder: Path, minutes: float, peak: float, seed: int
 ) -> None:
     torch.manual_seed(seed)
-    bundle = bundles.load(init) if init else bundles.start(train_tokenizer(work / "scenes", work / "tokenizer"))
+    bundle = first_bundle(work, init)
     networks = bundle.trained()
     average = Average(networks, 0.995)
     parameters = [p for p in networks.parameters() if p.requires_grad]
@@ -207,11 +207,16 @@ def averaged(bundle: Bundle, average: Average) -> Bundle:
     return mean
 
 
-def finished(work: Path, bundle: Bundle) -> Bundle:
+def finished(work: Path, init: Path | None) -> Bundle:
     """The averaged weights of the saved state."""
+    bundle = first_bundle(work, init)
     state = torch.load(work / "diffusion.pt", weights_only=False)
     bundle.trained().load_state_dict(state["average"])
     return bundle
+
+
+def first_bundle(work: Path, init: Path | None) -> Bundle:
+    return bundles.load(init) if init else bundles.start(train_tokenizer(work / "scenes", work / "tokenizer"))
 
 
 def load_vae(folder: Path) -> AutoencoderKL:
