@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from demo.dataset import LAYOUT, complete_shards, open_shard
 from demo.latents import latents_path
-from demo.run import Average, Clock, LossLog, learning_rate, save_atomically
+from demo.run import MEET_EVERY, Average, Clock, LossLog, learning_rate, save_atomically
 from demo.train_diffusion import Scenes, finished, load_vae, predict
 from demo.train_vae import picture_loss, to_tensor
 
@@ -91,7 +91,10 @@ def polish_decoder(team: Team, work: Path, vae_folder: Path, minutes: float, see
     own_latents, own_pictures = (np.concatenate([part[name] for part in own]) for name in ("latents", "pictures"))
     log, errors = LossLog(work / "polish-loss.jsonl"), []
     bar = tqdm(total=100, desc="decoder", unit="%", disable=not team.is_first)
-    while (progress := team.agree(clock.tick())) < 1.0:
+    progress = clock.tick()
+    while progress < 1.0:
+        if step % MEET_EVERY == 0:
+            progress = team.agree(clock.tick())
         rng = np.random.default_rng([seed, 23, step, team.rank])
         if rng.random() < OWN_SHARE:
             latents, pictures = crops(own_latents, own_pictures, rng)
@@ -103,9 +106,10 @@ def polish_decoder(team: Team, work: Path, vae_folder: Path, minutes: float, see
         loss, error = picture_loss(vae.decode(latents / vae.config.scaling_factor).sample, pictures)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        team.average_gradients(parameters)
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
+        if (step + 1) % MEET_EVERY == 0:
+            team.average_weights(parameters)
         average.update(vae, step)
         step += 1
         errors.append(error)

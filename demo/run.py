@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
     from torch import nn
 
+# Steps after which the members of a team average their weights.
+MEET_EVERY = 5
+
 
 def save_atomically(state: Any, path: Path) -> None:
     """An interruption must leave the old state or the new one, never half of one."""

@@ -25,18 +25,16 @@ class Team:
     def is_first(self) -> bool:
         return self.rank == 0
 
-    def average_gradients(self, parameters: Sequence[nn.Parameter]) -> None:
-        """One reduction over one flat tensor; many small ones cost more than they carry."""
+    @torch.no_grad()
+    def average_weights(self, parameters: Sequence[nn.Parameter]) -> None:
+        """For members that step alone and meet now and then: nobody waits at every step for the slowest."""
         if self.size == 1:
             return
-        gradients = [p.grad for p in parameters if p.grad is not None]
-        flat = torch.cat([g.reshape(-1) for g in gradients])
+        flat = torch.cat([p.reshape(-1) for p in parameters])
         dist.all_reduce(flat)
-        flat /= self.size
-        start = 0
-        for gradient in gradients:
-            gradient.copy_(flat[start : start + gradient.numel()].view_as(gradient))
-            start += gradient.numel()
+        pieces = (flat / self.size).split([p.numel() for p in parameters])
+        for parameter, piece in zip(parameters, pieces, strict=True):
+            parameter.copy_(piece.view_as(parameter))
 
     def agree(self, value: float) -> float:
         """The first member's value, so that all stop at the same step."""

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import copy
+from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,7 @@ from demo import bundle as bundles
 from demo.dataset import CAPTIONS_PER_SCENE, LAYOUT, SCRIBBLES_PER_SCENE, complete_shards, open_shard
 from demo.latents import latents_path
 from demo.networks import TOKENS
-from demo.run import Average, Clock, LossLog, learning_rate, save_atomically
+from demo.run import MEET_EVERY, Average, Clock, LossLog, learning_rate, save_atomically
 from demo.samples import sample_sheet
 from demo.vocabulary import train_tokenizer
 
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from demo.team import Team
 
 PIXELS_PER_BATCH = 8 * 128 * 128  # of one team member
+STATE = "diffusion.pt"
 SAVE_EVERY_S, SHEET_EVERY_S = 150.0, 400.0
 DROPPED_PROMPTS = 0.10  # half of them as "", half as the zeros that SDXL's pipeline puts for a missing negative prompt
 WITHOUT_CONTROL, WEAK_CONTROL, EMPTY_CANVAS = 0.08, 0.10, 0.015
@@ -131,73 +133,102 @@ def predict(bundle: Bundle, batch: Batch, noisy: torch.Tensor, timesteps: torch.
     return velocity
 
 
+@dataclass(slots=True)
+class Progress:
+    """Everything that a resumed run needs."""
+
+    networks: nn.ModuleDict
+    average: Average
+    optimizer: torch.optim.Optimizer
+    clock: Clock
+    step: int = 0
+    samples: int = 0
+
+    def resume(self, path: Path) -> None:
+        if not path.exists():
+            return
+        state = torch.load(path, weights_only=False)
+        self.networks.load_state_dict(state["networks"])
+        self.average.weights = state["average"]
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.clock.spent_s, self.step, self.samples = state["spent_s"], state["step"], state["samples"]
+
+    def save(self, path: Path) -> None:
+        state = {
+            "networks": self.networks.state_dict(),
+            "average": self.average.weights,
+            "optimizer": self.optimizer.state_dict(),
+            "spent_s": self.clock.spent_s,
+            "step": self.step,
+            "samples": self.samples,
+        }
+        save_atomically(state, path)
+
+
 def train_diffusion(
     team: Team, work: Path, init: Path | None, vae_folder: Path, minutes: float, peak: float, seed: int
 ) -> None:
     torch.manual_seed(seed)
     bundle = first_bundle(work, init)
     networks = bundle.trained()
-    average = Average(networks, 0.995)
     parameters = [p for p in networks.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(parameters, lr=peak, betas=(0.9, 0.99), weight_decay=1e-3)
-    clock, step, samples = Clock(minutes * 60), 0, 0
-    state_path = work / "diffusion.pt"
-    if state_path.exists():
-        state = torch.load(state_path, weights_only=False)
-        networks.load_state_dict(state["networks"])
-        average.weights = state["average"]
-        optimizer.load_state_dict(state["optimizer"])
-        clock.spent_s, step, samples = state["spent_s"], state["step"], state["samples"]
+    run = Progress(networks, Average(networks, 0.995), optimizer, Clock(minutes * 60))
+    run.resume(work / STATE)
     scenes = Scenes(work / "scenes", bundle)
     alphas = bundle.scheduler.alphas_cumprod.clone()
-    log, losses = LossLog(work / "diffusion-loss.jsonl"), []
-    saved_s = sheet_s = clock.spent_s
-    bar = tqdm(total=100, desc="diffusion", unit="%", disable=not team.is_first)
-    while (progress := team.agree(clock.tick())) < 1.0:
-        batch = scenes.batch(np.random.default_rng([seed, step, team.rank]))
-        generator = torch.Generator().manual_seed(seed * 1_000_003 + step * team.size + team.rank)
+    reports = Reports(work, bundle, vae_folder, run) if team.is_first else None
+    progress = run.clock.tick()
+    while progress < 1.0:
+        if run.step % MEET_EVERY == 0:
+            progress = team.agree(run.clock.tick())
+        batch = scenes.batch(np.random.default_rng([seed, run.step, team.rank]))
+        generator = torch.Generator().manual_seed(seed * 1_000_003 + run.step * team.size + team.rank)
         for group in optimizer.param_groups:
-            group["lr"] = learning_rate(peak, step=step, progress=progress, warmup=100)
+            group["lr"] = learning_rate(peak, step=run.step, progress=progress, warmup=100)
         loss = diffusion_loss(bundle, batch, alphas, generator)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        team.average_gradients(parameters)
-        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
+        nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
-        average.update(networks, step)
-        step, samples = step + 1, samples + len(batch.latents) * team.size
-        losses.append(float(loss.detach()))
-        if not team.is_first:
-            continue
-        if step % 25 == 0:
-            bar.n = round(100 * progress)
-            bar.set_postfix(step=step, loss=f"{np.mean(losses[-200:]):.4f}", samples=samples)
-            log.write(step=step, samples=samples, seconds=clock.spent_s, loss=float(np.mean(losses[-25:])))
-        if clock.spent_s - saved_s > SAVE_EVERY_S:
-            saved_s = clock.spent_s
-            save_state(state_path, networks, average, optimizer, clock, step, samples)
-        if clock.spent_s - sheet_s > SHEET_EVERY_S:
-            sheet_s = clock.spent_s
-            sample_sheet(averaged(bundle, average), load_vae(vae_folder), work / f"samples-{step:06d}.png")
-    if team.is_first:
-        save_state(state_path, networks, average, optimizer, clock, step, samples)
-    bar.close()
+        if (run.step + 1) % MEET_EVERY == 0:
+            team.average_weights(parameters)
+        run.average.update(networks, run.step)
+        run.step, run.samples = run.step + 1, run.samples + len(batch.latents) * team.size
+        if reports:
+            reports.after_step(float(loss.detach()), progress)
+    if reports:
+        reports.finish()
 
 
-def save_state(
-    path: Path, networks: Any, average: Average, optimizer: Any, clock: Clock, step: int, samples: int
-) -> None:
-    save_atomically(
-        {
-            "networks": networks.state_dict(),
-            "average": average.weights,
-            "optimizer": optimizer.state_dict(),
-            "spent_s": clock.spent_s,
-            "step": step,
-            "samples": samples,
-        },
-        path,
-    )
+class Reports:
+    """What the first member tells the outside: progress bar, log, saved state and sample sheets."""
+
+    def __init__(self, work: Path, bundle: Bundle, vae_folder: Path, run: Progress) -> None:
+        self.work, self.bundle, self.vae_folder, self.run = work, bundle, vae_folder, run
+        self.log, self.losses = LossLog(work / "diffusion-loss.jsonl"), deque[float](maxlen=200)
+        self.saved_s = self.sheet_s = run.clock.spent_s
+        self.bar = tqdm(total=100, desc="diffusion", unit="%")
+
+    def after_step(self, loss: float, progress: float) -> None:
+        run, now = self.run, self.run.clock.spent_s
+        self.losses.append(loss)
+        if run.step % 25 == 0:
+            mean = float(np.mean(self.losses))
+            self.bar.n = round(100 * progress)
+            self.bar.set_postfix(step=run.step, loss=f"{mean:.4f}", samples=run.samples)
+            self.log.write(step=run.step, samples=run.samples, seconds=now, loss=mean)
+        if now - self.saved_s > SAVE_EVERY_S:
+            self.saved_s = now
+            run.save(self.work / STATE)
+        if now - self.sheet_s > SHEET_EVERY_S:
+            self.sheet_s = now
+            sheet = self.work / f"samples-{run.step:06d}.png"
+            sample_sheet(averaged(self.bundle, run.average), load_vae(self.vae_folder), sheet)
+
+    def finish(self) -> None:
+        self.run.save(self.work / STATE)
+        self.bar.close()
 
 
 def averaged(bundle: Bundle, average: Average) -> Bundle:
@@ -210,7 +241,7 @@ def averaged(bundle: Bundle, average: Average) -> Bundle:
 def finished(work: Path, init: Path | None) -> Bundle:
     """The averaged weights of the saved state."""
     bundle = first_bundle(work, init)
-    state = torch.load(work / "diffusion.pt", weights_only=False)
+    state = torch.load(work / STATE, weights_only=False)
     bundle.trained().load_state_dict(state["average"])
     return bundle
 

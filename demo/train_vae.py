@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from demo.dataset import complete_shards, open_shard
 from demo.networks import build_vae
-from demo.run import Average, Clock, LossLog, learning_rate, save_atomically
+from demo.run import MEET_EVERY, Average, Clock, LossLog, learning_rate, save_atomically
 from demo.sheet import contact_sheet
 
 if TYPE_CHECKING:
@@ -43,7 +43,10 @@ def train_vae(team: Team, work: Path, minutes: float, seed: int) -> None:
         clock.spent_s, step = state["spent_s"], state["step"]
     log = LossLog(work / "vae-loss.jsonl")
     bar = tqdm(total=100, desc="vae", unit="%", disable=not team.is_first)
-    while (progress := team.agree(clock.tick())) < 1.0:
+    progress = clock.tick()
+    while progress < 1.0:
+        if step % MEET_EVERY == 0:
+            progress = team.agree(clock.tick())
         rng = np.random.default_rng([seed, step, team.rank])
         pictures = draw_batch(work / "scenes", rng, crop=64 if progress < 0.6 else 128)
         for group in optimizer.param_groups:
@@ -51,9 +54,10 @@ def train_vae(team: Team, work: Path, minutes: float, seed: int) -> None:
         loss, error = losses(vae, pictures)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        team.average_gradients(parameters)
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
+        if (step + 1) % MEET_EVERY == 0:
+            team.average_weights(parameters)
         average.update(vae, step)
         step += 1
         if team.is_first and step % 10 == 0:
