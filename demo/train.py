@@ -42,6 +42,7 @@ def missing_package() -> str | None:
     try:
         import diffusers  # noqa: F401
         import torch  # noqa: F401
+        import tqdm  # noqa: F401
         import transformers  # noqa: F401
     except ImportError as error:
         return error.name
@@ -61,6 +62,14 @@ def check(options: argparse.Namespace) -> None:
     if free < GIGABYTES_NEEDED:
         message = f"{options.work} has {free:.1f} GB left, training needs {GIGABYTES_NEEDED}: choose another --work"
         raise TrainingError(message)
+
+
+def forget_stale_polish(work: Path) -> None:
+    """A decoder polished on the latents of an earlier round does not fit a UNet that trained on."""
+    trained_at = (work / "diffusion.pt").stat().st_mtime
+    for path in work.glob("polish*"):
+        if path.suffix in (".pt", ".npz") and path.stat().st_mtime < trained_at:
+            path.unlink()
 
 
 def train(options: argparse.Namespace) -> None:
@@ -85,6 +94,7 @@ def train(options: argparse.Namespace) -> None:
     train_tokenizer(scenes, options.work / "tokenizer")
     settings = (options.work, options.init, vae_folder, options.minutes, options.rate, options.seed)
     run_team(train_diffusion, options.processes, *settings)
+    forget_stale_polish(options.work)
     count = POLISHED_PICTURES // options.processes
     run_team(draw_latents, options.processes, options.work, options.init, count, options.seed)
     run_team(polish_decoder, options.processes, options.work, vae_folder, options.polish_minutes, options.seed)

@@ -208,6 +208,7 @@ class Reports:
         self.work, self.bundle, self.vae_folder, self.run = work, bundle, vae_folder, run
         self.log, self.losses = LossLog(work / "diffusion-loss.jsonl"), deque[float](maxlen=200)
         self.saved_s = self.sheet_s = run.clock.spent_s
+        self.resumed_at = run.step
         self.bar = tqdm(total=100, desc="diffusion", unit="%")
 
     def after_step(self, loss: float, progress: float) -> None:
@@ -227,7 +228,8 @@ class Reports:
             sample_sheet(averaged(self.bundle, run.average), load_vae(self.vae_folder), sheet)
 
     def finish(self) -> None:
-        self.run.save(self.work / STATE)
+        if self.run.step > self.resumed_at:
+            self.run.save(self.work / STATE)
         self.bar.close()
 
 
