@@ -83,4 +83,8 @@ def pipeline(bundle: Bundle, vae: AutoencoderKL) -> StableDiffusionXLControlNetP
 def save(bundle: Bundle, vae: AutoencoderKL, folder: Path, *, serving: dict[str, Any]) -> None:
     """fp16 safetensors, and beside them what a server should use by default."""
     pipeline(bundle, vae).to(torch.float16).save_pretrained(folder, safe_serialization=True)
+    for path in folder.glob("*/config.json"):  # where the weights were loaded from is nobody's business
+        config = json.loads(path.read_text())
+        if config.pop("_name_or_path", None) is not None:
+            path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
     (folder / "serving.json").write_text(json.dumps(serving, indent=2) + "\n")

@@ -22,12 +22,12 @@ DRAWN_AT = 2 * SIDE  # and then halved, for soft strokes
 
 # kind, seed of its drawing, prompt, seed of its picture
 EXAMPLES: tuple[tuple[str, int, str, int], ...] = (
-    ("house", 3, "a red house on green grass under a blue sky", 2),
-    ("fish", 1, "an orange fish in the sea", 1),
-    ("star", 2, "a yellow star at night", 2),
-    ("mushroom", 1, "a red mushroom in a meadow", 1),
-    ("cat", 4, "a purple cat on a yellow background", 3),
-    ("car", 2, "a blue car in the desert", 1),
+    ("house", 3, "a red house on green grass under a blue sky", 3),
+    ("fish", 1, "an orange fish in the sea", 2),
+    ("star", 2, "a yellow star at night", 3),
+    ("mushroom", 1, "a red mushroom in a meadow", 4),
+    ("cat", 4, "a purple cat on a yellow background", 2),
+    ("car", 2, "a blue car in the desert", 2),
 )
 
 
