@@ -6,7 +6,7 @@ PORT ?= 8080
 export PYTHON
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-all test-full-size bench-engine bench-gpu lint format docs lock wheel clean
+.PHONY: help run test test-all test-full-size bench-engine bench-gpu lint format docs demo-train demo-evaluate lock wheel clean
 
 help:  ## Show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' Makefile
@@ -45,6 +45,14 @@ format:  ## Rewrite the code in the house style
 docs:  ## Write the pages of docs/ that are generated from the code
 	@scripts/setup embedded,dev
 	.venv/bin/python scripts/reference_pages.py
+
+demo-train:  ## Train a demo checkpoint of your own (an hour and more): demo/README.md
+	@scripts/setup embedded,dev
+	.venv/bin/python -m demo.train $(ARGS)
+
+demo-evaluate:  ## Measure the demo checkpoint and draw its contact sheets
+	@scripts/setup embedded,dev
+	.venv/bin/python -m demo.evaluate $(ARGS)
 
 lock:  ## Write requirements.txt and constraints.txt anew from what is installed
 	@scripts/setup embedded,dev

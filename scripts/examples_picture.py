@@ -15,7 +15,7 @@ from PIL import Image, ImageDraw, ImageFont
 ROOT = Path(__file__).parent.parent
 EXAMPLES = ROOT / "demo" / "examples"
 PATH = "/sdxl/scribble-controlnet/infer"
-SIDE, GAP, CAPTION = 224, 12, 48
+SIDE, GAP, CAPTION = 160, 12, 48
 
 
 def painted(url: str, example: dict[str, Any]) -> Image.Image:
@@ -37,7 +37,7 @@ def sheet(url: str) -> Image.Image:
         scribble = Image.open(EXAMPLES / example["file"]).convert("RGB").resize((SIDE, SIDE), Image.Resampling.LANCZOS)
         canvas.paste(scribble, (left, GAP))
         draw.rectangle((left, GAP, left + SIDE - 1, GAP + SIDE - 1), outline="#cccccc")
-        caption = textwrap.fill(example["prompt"], 30)
+        caption = textwrap.fill(example["prompt"], 22)
         middle = (left + SIDE / 2, GAP + SIDE + CAPTION / 2)
         draw.multiline_text(middle, caption, "black", font, anchor="mm", align="center")
         picture = painted(url, example).convert("RGB").resize((SIDE, SIDE), Image.Resampling.LANCZOS)

@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: Apache-2.0
+"""All networks of one checkpoint: started from nothing or from a folder, and saved in diffusers' format."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from diffusers import (
+    AutoencoderKL,
+    ControlNetModel,
+    EulerDiscreteScheduler,
+    StableDiffusionXLControlNetPipeline,
+    UNet2DConditionModel,
+)
+from torch import nn
+from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
+
+from demo.networks import build_controlnet, build_scheduler, build_text_encoders, build_unet
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+UNET_CHANNELS = (32, 64, 128)
+CONTROL_CHANNELS = (8, 16, 32)
+
+
+@dataclass(slots=True)
+class Bundle:
+    tokenizer: CLIPTokenizer
+    scheduler: EulerDiscreteScheduler
+    text_encoder: CLIPTextModel
+    text_encoder_2: CLIPTextModelWithProjection
+    unet: UNet2DConditionModel
+    controlnet: ControlNetModel
+
+    def trained(self) -> nn.ModuleDict:
+        """The networks that are trained together, by the names diffusers gives them."""
+        names = ("text_encoder", "text_encoder_2", "unet", "controlnet")
+        return nn.ModuleDict({name: getattr(self, name) for name in names})
+
+
+def start(tokenizer: CLIPTokenizer) -> Bundle:
+    unet = build_unet(UNET_CHANNELS)
+    controlnet = build_controlnet(unet, CONTROL_CHANNELS)
+    return Bundle(tokenizer, build_scheduler(), *build_text_encoders(tokenizer), unet, controlnet)
+
+
+def load(folder: Path) -> Bundle:
+    """The networks of a checkpoint folder in fp32, to go on from there."""
+
+    def part(kind: Any, name: str) -> Any:
+        return kind.from_pretrained(folder / name, torch_dtype=torch.float32)
+
+    return Bundle(
+        CLIPTokenizer.from_pretrained(folder / "tokenizer"),
+        EulerDiscreteScheduler.from_pretrained(folder / "scheduler"),
+        part(CLIPTextModel, "text_encoder"),
+        part(CLIPTextModelWithProjection, "text_encoder_2"),
+        part(UNet2DConditionModel, "unet"),
+        part(ControlNetModel, "controlnet"),
+    )
+
+
+def pipeline(bundle: Bundle, vae: AutoencoderKL) -> StableDiffusionXLControlNetPipeline:
+    pipe = StableDiffusionXLControlNetPipeline(
+        vae=vae,
+        text_encoder=bundle.text_encoder,
+        text_encoder_2=bundle.text_encoder_2,
+        tokenizer=bundle.tokenizer,
+        tokenizer_2=bundle.tokenizer,
+        unet=bundle.unet,
+        controlnet=bundle.controlnet,
+        scheduler=bundle.scheduler,
+        add_watermarker=False,
+    )
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+def save(bundle: Bundle, vae: AutoencoderKL, folder: Path, *, serving: dict[str, Any]) -> None:
+    """fp16 safetensors, and beside them what a server should use by default."""
+    pipeline(bundle, vae).to(torch.float16).save_pretrained(folder, safe_serialization=True)
+    for path in folder.glob("*/config.json"):  # where the weights were loaded from is nobody's business
+        config = json.loads(path.read_text())
+        if config.pop("_name_or_path", None) is not None:
+            path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
+    (folder / "serving.json").write_text(json.dumps(serving, indent=2) + "\n")

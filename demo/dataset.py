@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Scenes on disk: shards of pictures, scribbles and captions, each made from seed and number alone."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
+
+import numpy as np
+from tqdm import tqdm
+
+from demo.scenes import draw_scene
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+logger = logging.getLogger(__name__)
+
+SCRIBBLES_PER_SCENE = 3
+CAPTIONS_PER_SCENE = 2
+# (width, height) and scenes of every shard in turn: other sizes teach the networks not to depend on one.
+LAYOUT: tuple[tuple[tuple[int, int], int], ...] = (
+    ((128, 128), 800),
+    ((128, 128), 800),
+    ((160, 128), 400),
+    ((128, 128), 800),
+    ((128, 128), 800),
+    ((256, 256), 160),
+    ((128, 128), 800),
+    ((128, 128), 800),
+    ((128, 160), 400),
+    ((128, 128), 800),
+    ((128, 128), 800),
+    ((192, 192), 240),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """One file's arrays, memory-mapped, and its captions."""
+
+    pictures: np.ndarray  # (N, H, W, 3) uint8
+    scribbles: np.ndarray  # (N, SCRIBBLES_PER_SCENE, H * W / 8) uint8, packed bits
+    captions: list[list[str]]  # N x CAPTIONS_PER_SCENE
+
+    def scribble(self, index: int, variant: int) -> np.ndarray:
+        height, width = self.pictures.shape[1:3]
+        return np.unpackbits(self.scribbles[index, variant]).reshape(height, width)
+
+
+def shard_paths(folder: Path, number: int) -> tuple[Path, Path, Path]:
+    stem = f"{number:05d}"
+    return folder / f"{stem}.pictures.npy", folder / f"{stem}.scribbles.npy", folder / f"{stem}.captions.json"
+
+
+def draw_shard(number: int, *, folder: Path, seed: int) -> int:
+    """Draw one shard unless it is there; the captions are written last and mark it complete."""
+    pictures_path, scribbles_path, captions_path = shard_paths(folder, number)
+    size, count = LAYOUT[number % len(LAYOUT)]
+    if captions_path.exists():
+        return count
+    width, height = size
+    pictures = np.empty((count, height, width, 3), np.uint8)
+    scribbles = np.empty((count, SCRIBBLES_PER_SCENE, width * height // 8), np.uint8)
+    captions = []
+    for index in range(count):
+        rng = np.random.default_rng([seed, number, index])
+        scene = draw_scene(rng, size)
+        pictures[index] = scene.picture
+        for variant in range(SCRIBBLES_PER_SCENE):
+            scribbles[index, variant] = np.packbits(scene.scribble(rng) > 0)
+        captions.append([scene.caption(rng) for _ in range(CAPTIONS_PER_SCENE)])
+    np.save(pictures_path, pictures)
+    np.save(scribbles_path, scribbles)
+    partial_path = captions_path.with_suffix(".part")
+    partial_path.write_text(json.dumps(captions))
+    partial_path.replace(captions_path)
+    return count
+
+
+def draw_shards(folder: Path, *, shards: int, seed: int, processes: int) -> None:
+    """Draw shards 0 to `shards`; what is already there is kept."""
+    folder.mkdir(parents=True, exist_ok=True)
+    missing = [n for n in range(shards) if not shard_paths(folder, n)[2].exists()]
+    if not missing:
+        return
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    with ProcessPoolExecutor(processes) as pool, tqdm(total=len(missing), desc="scenes", unit="shard") as bar:
+        for _ in pool.map(partial(draw_shard, folder=folder, seed=seed), missing):
+            bar.update()
+
+
+def open_shard(folder: Path, number: int) -> Shard:
+    pictures_path, scribbles_path, captions_path = shard_paths(folder, number)
+    return Shard(
+        np.load(pictures_path, mmap_mode="r"),
+        np.load(scribbles_path, mmap_mode="r"),
+        json.loads(captions_path.read_text()),
+    )
+
+
+def complete_shards(folder: Path) -> list[int]:
+    return sorted(int(path.name.split(".")[0]) for path in folder.glob("*.captions.json"))

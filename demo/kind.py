@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A kind of thing that can be drawn: its nouns, its natural colours and surroundings, and its parts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from demo.geometry import Part, arc, ellipse
+
+Draw = Callable[[np.random.Generator], list[Part]]
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    nouns: tuple[str, ...]
+    draw: Draw
+    colours: tuple[str, ...]  # natural ones, taken when the caption names none; empty: any
+    home: tuple[str, ...]  # scenes it is at home in
+    weight: float
+    turn: float  # largest rotation in degrees
+
+    @property
+    def name(self) -> str:
+        return self.nouns[0]
+
+
+KINDS: dict[str, Kind] = {}
+
+
+def kind(
+    *nouns: str,
+    colours: tuple[str, ...] = (),
+    home: tuple[str, ...] = (),
+    weight: float = 1.0,
+    turn: float = 12.0,
+) -> Callable[[Draw], Draw]:
+    """Register the decorated function as the drawing of these nouns."""
+
+    def register(draw: Draw) -> Draw:
+        KINDS[nouns[0]] = Kind(nouns, draw, colours, home, weight, turn)
+        return draw
+
+    return register
+
+
+def eyes(rng: np.random.Generator, *places: tuple[float, float], size: float = 0.2) -> list[Part]:
+    """Round white eyes with a pupil, large enough to survive a 4x smaller latent."""
+    parts = []
+    look = rng.uniform(-0.3, 0.3) * size
+    for x, y in places:
+        parts.append(Part(ellipse(x, y, size), "snow", is_detail=True))
+        parts.append(Part(ellipse(x + look, y, size * 0.5), "ink", is_detail=True, has_ink=False, is_drawn=False))
+    return parts
+
+
+def smile(x: float, y: float, width: float) -> Part:
+    return Part(arc(x, y, width, width * 0.8, 20, 160), None, closed=False, is_detail=True)

@@ -1,0 +1,167 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is in a picture: where its object is, in which colour, whether a drawn line shows, which scene."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from PIL import Image, ImageChops, ImageDraw, ImageFilter
+
+from demo.palette import BASE, SHADED, colour
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from demo.geometry import Points
+
+Mask = np.ndarray  # (H, W) bool
+
+OBJECT_SHARE = 0.25  # of the way from background to object at which a pixel counts as the object
+MOST_LEVELS = 30.0  # from the background that may still count as background, however strong the contrast
+SHADOW, GLOW = 0.8, 1.06
+EDGE_LEVELS = 9.0  # per pixel, of 255: fainter lines are not seen
+EDGE_RATIO = 1.6
+
+
+def dilate(mask: Mask, pixels: int) -> Mask:
+    image = Image.fromarray(mask.astype(np.uint8) * 255)
+    return np.asarray(image.filter(ImageFilter.MaxFilter(2 * pixels + 1))) > 0
+
+
+def erode(mask: Mask, pixels: int) -> Mask:
+    return ~dilate(~mask, pixels)
+
+
+def iou(first: Mask, second: Mask) -> float:
+    union = (first | second).sum()
+    return float((first & second).sum() / union) if union else 1.0
+
+
+def outside(mask: Mask) -> Mask:
+    """Away from the object and its shadow."""
+    scale = max(1, min(mask.shape) // 128)
+    far = ~dilate(mask, 8 * scale)
+    return far if far.sum() > 50 else ~dilate(mask, scale)
+
+
+def object_region(picture: np.ndarray, mask: Mask) -> Mask:
+    """What stands out from a plain background, holes filled; `mask` says where to look for which colour."""
+    pixels = picture.astype(np.float64)
+    height, width = mask.shape
+    rows = np.stack([np.ones((height, width)), np.mgrid[0:height, 0:width][0] / height], axis=-1)  # (H, W, 2)
+    where = outside(mask)
+    fit, *_ = np.linalg.lstsq(rows[where], pixels[where], rcond=None)
+    background = rows @ fit  # (H, W, 3), a vertical gradient as painted
+    # A soft shadow is the background times less than one, and is not the object.
+    times = (pixels * background).sum(-1) / np.maximum((background**2).sum(-1), 1)
+    residual = np.linalg.norm(pixels - np.clip(times, SHADOW, GLOW)[..., None] * background, axis=-1)
+    core = erode(mask, 3) if erode(mask, 3).sum() > 30 else mask
+    threshold = float(np.clip(OBJECT_SHARE * np.median(residual[core]), 14.0, MOST_LEVELS))
+    # Closing first: an ink line as dark as the background must not open the shape to the flood.
+    return fill_holes(erode(dilate(residual > threshold, 1), 1))
+
+
+def fill_holes(region: Mask) -> Mask:
+    framed = Image.fromarray(np.pad(region, 1).astype(np.uint8) * 255).copy()
+    ImageDraw.floodfill(framed, (0, 0), 128)
+    return np.asarray(framed)[1:-1, 1:-1] != 128
+
+
+def lab(rgb: np.ndarray) -> np.ndarray:
+    """CIE Lab of sRGB levels (..., 3): distances there are what eyes see."""
+    linear = np.where(rgb / 255 > 0.04045, ((rgb / 255 + 0.055) / 1.055) ** 2.4, rgb / 255 / 12.92)
+    xyz = linear @ np.array([[0.4124, 0.2126, 0.0193], [0.3576, 0.7152, 0.1192], [0.1805, 0.0722, 0.9505]])
+    ratio = xyz / np.array([0.9505, 1.0, 1.089])
+    f = np.where(ratio > 0.008856, np.cbrt(ratio), 7.787 * ratio + 16 / 116)
+    return np.stack([116 * f[..., 1] - 16, 500 * (f[..., 0] - f[..., 1]), 200 * (f[..., 1] - f[..., 2])], axis=-1)
+
+
+def colour_name(rgb: np.ndarray) -> str:
+    """The nearest base colour's name; lightness counts half, as shading moves it."""
+    names, values = [], []
+    for name in BASE:
+        for shade in ("", "light", "dark") if name in SHADED else ("",):
+            names.append(name)
+            values.append(colour(name, shade).rgb)
+    weights = np.array([0.5, 1, 1])
+    distances = np.linalg.norm((lab(np.array(values, dtype=float)) - lab(rgb.astype(float))) * weights, axis=-1)
+    return names[int(distances.argmin())]
+
+
+def is_colour(rgb: np.ndarray, name: str, shade: str) -> bool:
+    """The asked-for colour is the nearest, or as near as makes no difference to the eye."""
+    if colour_name(rgb) == name:
+        return True
+    weights = np.array([0.5, 1, 1])
+    wanted = lab(np.array(colour(name, shade).rgb, dtype=float))
+    return bool(np.linalg.norm((wanted - lab(rgb.astype(float))) * weights) < 14)
+
+
+def object_colour(picture: np.ndarray, mask: Mask) -> np.ndarray:
+    core = erode(mask, 3) if erode(mask, 3).sum() > 40 else mask
+    return np.median(picture[core], axis=0)
+
+
+def background_colour(picture: np.ndarray, mask: Mask) -> np.ndarray:
+    return np.median(picture[outside(mask)], axis=0)
+
+
+def luminance(rgb: np.ndarray) -> float:
+    return float(rgb @ np.array([0.2126, 0.7152, 0.0722]))
+
+
+def edges(picture: np.ndarray) -> np.ndarray:
+    """(H, W): how much neighbouring pixels differ, in levels per pixel."""
+    smooth = np.asarray(Image.fromarray(picture).filter(ImageFilter.GaussianBlur(0.7)), dtype=np.float64)
+    down, across = np.gradient(smooth, axis=(0, 1))
+    return np.sqrt((down**2 + across**2).sum(-1) / 3)
+
+
+def line_mask(points: Points, shape: tuple[int, ...], width: int, *, closed: bool) -> Mask:
+    canvas = Image.new("L", (shape[1], shape[0]))
+    path = [tuple(p) for p in points] + ([tuple(points[0])] if closed else [])
+    ImageDraw.Draw(canvas).line(path, fill=255, width=width, joint="curve")
+    return np.asarray(canvas) > 0
+
+
+def shows_line(picture: np.ndarray, line: Mask, calm: Mask) -> bool:
+    """A line shows if the picture has edges along it: visible ones, stronger than where nothing was drawn."""
+    strength = edges(picture)
+    along = float(strength[line].mean())
+    around = float(strength[calm].mean()) if calm.sum() > 20 else 0.0
+    return along > EDGE_LEVELS and along > EDGE_RATIO * around
+
+
+def grid(picture: np.ndarray, mask: Mask, cells: int = 5) -> np.ndarray:
+    """Mean colour and spread of horizontal bands, the object left out: enough to tell scenes apart."""
+    keep = ~dilate(mask, 3)
+    height, width = mask.shape
+    values = []
+    overall = picture[keep].mean(0) if keep.any() else picture.mean((0, 1))
+    for y in range(cells):
+        rows = slice(y * height // cells, (y + 1) * height // cells)
+        inside = keep[rows]
+        values.append(picture[rows][inside].mean(0) if inside.sum() > 12 else overall)
+        values.append(picture[rows][inside].std(0) if inside.sum() > 12 else np.zeros(3))
+    del width
+    return np.concatenate(values)
+
+
+def nearest(feature: np.ndarray, examples: dict[str, Sequence[np.ndarray]], neighbours: int = 5) -> str:
+    """The name most of the nearest examples bear."""
+    found = sorted(
+        (float(np.linalg.norm(feature - other)), name) for name, others in examples.items() for other in others
+    )[:neighbours]
+    names = [name for _, name in found]
+    return max(set(names), key=names.count)
+
+
+def difference(first: np.ndarray, second: np.ndarray, where: Mask | None = None) -> float:
+    """Mean absolute difference in levels."""
+    levels = np.abs(first.astype(float) - second.astype(float)).mean(-1)
+    return float(levels[where].mean() if where is not None else levels.mean())
+
+
+def overlay(scribble: np.ndarray, picture: np.ndarray) -> np.ndarray:
+    return np.asarray(ImageChops.lighter(Image.fromarray(scribble).convert("RGB"), Image.fromarray(picture)))

@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What every training run has: a time budget, a learning-rate curve over it, saved state and a log."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from torch import nn
+
+# Steps after which the members of a team average their weights.
+MEET_EVERY = 5
+
+
+def save_atomically(state: Any, path: Path) -> None:
+    """An interruption must leave the old state or the new one, never half of one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_suffix(".part")
+    torch.save(state, part)
+    part.replace(path)
+
+
+@dataclass(slots=True)
+class Clock:
+    """Trained seconds, carried over interruptions."""
+
+    budget_s: float
+    spent_s: float = 0.0
+    _since: float = field(default_factory=time.monotonic)
+
+    def tick(self) -> float:
+        """The part of the budget that is used up, 0 to 1."""
+        now = time.monotonic()
+        self.spent_s += now - self._since
+        self._since = now
+        return min(1.0, self.spent_s / self.budget_s)
+
+
+def learning_rate(peak: float, *, step: int, progress: float, warmup: int = 200) -> float:
+    """Warm-up by steps, then a cosine over the time budget, down to 2%."""
+    return peak * min(1.0, (step + 1) / warmup) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * progress)))
+
+
+class Average:
+    """An exponential moving average of weights, with a horizon that grows with the run."""
+
+    def __init__(self, module: nn.Module, decay: float) -> None:
+        self.decay = decay
+        self.weights = {name: value.detach().clone() for name, value in module.state_dict().items()}
+
+    @torch.no_grad()
+    def update(self, module: nn.Module, step: int) -> None:
+        decay = min(self.decay, (step + 1) / (step + 10))
+        ours, theirs = list(self.weights.values()), list(module.state_dict().values())
+        torch._foreach_lerp_(ours, theirs, 1 - decay)
+
+
+class LossLog:
+    """One JSON line now and then."""
+
+    def __init__(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self.path = path
+
+    def write(self, **values: float) -> None:
+        with self.path.open("a") as file:
+            file.write(json.dumps({k: round(v, 5) for k, v in values.items()}) + "\n")

@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Several one-thread processes that train one network: on a CPU they beat one with several threads."""
+
+from __future__ import annotations
+
+import os
+import socket
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.distributed as dist
+from torch import nn
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+
+@dataclass(frozen=True, slots=True)
+class Team:
+    rank: int
+    size: int
+
+    @property
+    def is_first(self) -> bool:
+        return self.rank == 0
+
+    @torch.no_grad()
+    def average_weights(self, parameters: Sequence[nn.Parameter]) -> None:
+        """For members that step alone and meet now and then: nobody waits at every step for the slowest."""
+        if self.size == 1:
+            return
+        flat = torch.cat([p.reshape(-1) for p in parameters])
+        dist.all_reduce(flat)
+        pieces = (flat / self.size).split([p.numel() for p in parameters])
+        for parameter, piece in zip(parameters, pieces, strict=True):
+            parameter.copy_(piece.view_as(parameter))
+
+    def agree(self, value: float) -> float:
+        """The first member's value, so that all stop at the same step."""
+        if self.size == 1:
+            return value
+        shared = torch.tensor([value], dtype=torch.float64)
+        dist.broadcast(shared, 0)
+        return float(shared)
+
+
+def run_team(work: Callable[..., None], size: int, *args: Any) -> None:
+    """Call `work(team, *args)` in `size` processes; the first error ends them all."""
+    if size == 1:
+        work(Team(0, 1), *args)
+        return
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    torch.multiprocessing.spawn(_member, (size, port, work, args), nprocs=size)
+
+
+def _member(rank: int, size: int, port: int, work: Callable[..., None], args: tuple[Any, ...]) -> None:
+    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", rank=rank, world_size=size)
+    try:
+        work(Team(rank, size), *args)
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None  # the starting process says what happened, once
+    finally:
+        dist.destroy_process_group()

@@ -1,0 +1,126 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`python -m demo.train`: scenes, VAE, text encoders, UNet and ControlNet; goes on where it stopped."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import shutil
+import sys
+from pathlib import Path
+
+logger = logging.getLogger("demo.train")
+
+HERE = Path(__file__).parent
+GIGABYTES_NEEDED = 6
+POLISHED_PICTURES = 1000
+SERVING = HERE / "serving.json"
+
+
+class TrainingError(Exception):
+    """Something the user can put right; its text says how."""
+
+
+def parse(arguments: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m demo.train", description=__doc__)
+    parser.add_argument("--work", type=Path, default=HERE / "work", help="data, state and sample sheets (resumed from)")
+    parser.add_argument("--out", type=Path, default=HERE / "work" / "checkpoint", help="the finished checkpoint")
+    parser.add_argument("--init", type=Path, help="start from this checkpoint folder instead of from nothing")
+    parser.add_argument("--shards", type=int, default=48, help="of some 630 scenes each")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--vae-minutes", type=float, default=8.0)
+    parser.add_argument("--minutes", type=float, default=75.0, help="of text encoders, UNet and ControlNet")
+    parser.add_argument("--polish-minutes", type=float, default=8.0, help="of the decoder, at the end")
+    parser.add_argument("--rate", type=float, default=1e-3, help="peak learning rate")
+    parser.add_argument("--processes", type=int, default=min(4, os.cpu_count() or 1))
+    return parser.parse_args(arguments)
+
+
+def missing_package() -> str | None:
+    try:
+        import diffusers  # noqa: F401
+        import torch  # noqa: F401
+        import tqdm  # noqa: F401
+        import transformers  # noqa: F401
+    except ImportError as error:
+        return error.name
+    return None
+
+
+def check(options: argparse.Namespace) -> None:
+    """Say at once what would fail in an hour."""
+    if package := missing_package():
+        message = f'the package "{package}" is missing: pip install "fastapi-triton[embedded]" tqdm'
+        raise TrainingError(message)
+    if options.init and not (options.init / "model_index.json").exists():
+        message = f"{options.init} is no checkpoint folder: it has no model_index.json"
+        raise TrainingError(message)
+    options.work.mkdir(parents=True, exist_ok=True)
+    free = shutil.disk_usage(options.work).free / 1e9
+    if free < GIGABYTES_NEEDED:
+        message = f"{options.work} has {free:.1f} GB left, training needs {GIGABYTES_NEEDED}: choose another --work"
+        raise TrainingError(message)
+
+
+def forget_stale_polish(work: Path) -> None:
+    """A decoder polished on the latents of an earlier round does not fit a UNet that trained on."""
+    trained_at = (work / "diffusion.pt").stat().st_mtime
+    for path in work.glob("polish*"):
+        if path.suffix in (".pt", ".npz") and path.stat().st_mtime < trained_at:
+            path.unlink()
+
+
+def train(options: argparse.Namespace) -> None:
+    from demo import bundle as bundles
+    from demo.dataset import draw_shards
+    from demo.latents import encode_shards
+    from demo.polish import draw_latents, polish_decoder
+    from demo.team import run_team
+    from demo.train_diffusion import finished, load_vae, train_diffusion
+    from demo.train_vae import train_vae
+    from demo.vocabulary import train_tokenizer
+
+    scenes = options.work / "scenes"
+    draw_shards(scenes, shards=options.shards, seed=options.seed, processes=options.processes)
+    if options.init:  # its UNet knows its own VAE's latents
+        vae_folder = options.init / "vae"
+    else:
+        vae_folder = options.work / "vae"
+        if not vae_folder.exists():
+            run_team(train_vae, options.processes, options.work, options.vae_minutes, options.seed)
+    encode_shards(scenes, vae_folder)
+    train_tokenizer(scenes, options.work / "tokenizer")
+    settings = (options.work, options.init, vae_folder, options.minutes, options.rate, options.seed)
+    run_team(train_diffusion, options.processes, *settings)
+    forget_stale_polish(options.work)
+    count = POLISHED_PICTURES // options.processes
+    run_team(draw_latents, options.processes, options.work, options.init, count, options.seed)
+    run_team(polish_decoder, options.processes, options.work, vae_folder, options.polish_minutes, options.seed)
+    bundle = finished(options.work, options.init)
+    vae = load_vae(options.work / "vae-polished")
+    bundles.save(bundle, vae, options.out, serving=json.loads(SERVING.read_text()))
+    logger.info("checkpoint in %s; judge it with: python -m demo.evaluate --checkpoint %s", options.out, options.out)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    options = parse(arguments)
+    try:
+        check(options)
+        train(options)
+    except TrainingError as error:
+        logger.error("%s", error)
+        return 2
+    except KeyboardInterrupt:
+        logger.error("stopped; the same command goes on from the last saved state in %s", options.work)
+        return 130
+    except OSError as error:
+        logger.error("cannot write or read: %s; the same command goes on once that is solved", error)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

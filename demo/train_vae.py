@@ -1,0 +1,160 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Trains the VAE: pictures to latents a quarter their size, and back."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from demo.dataset import complete_shards, open_shard
+from demo.networks import build_vae
+from demo.run import MEET_EVERY, Average, Clock, LossLog, learning_rate, save_atomically
+from demo.sheet import contact_sheet
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from diffusers import AutoencoderKL
+
+    from demo.team import Team
+
+PEAK_RATE = 2e-3
+KL_WEIGHT = 2e-5
+LATENT_NOISE = 0.06  # of their spread: a decoder that forgives the UNet's small errors
+SAVE_EVERY = 100
+
+
+def train_vae(team: Team, work: Path, minutes: float, seed: int) -> None:
+    torch.manual_seed(seed)
+    vae = build_vae()
+    average = Average(vae, 0.995)
+    parameters = list(vae.parameters())
+    optimizer = torch.optim.AdamW(parameters, lr=PEAK_RATE, betas=(0.9, 0.99), weight_decay=1e-4)
+    clock, step = Clock(minutes * 60), 0
+    state_path = work / "vae.pt"
+    if state_path.exists():
+        state = torch.load(state_path, weights_only=False)
+        vae.load_state_dict(state["vae"])
+        average.weights = state["average"]
+        optimizer.load_state_dict(state["optimizer"])
+        clock.spent_s, step = state["spent_s"], state["step"]
+    log = LossLog(work / "vae-loss.jsonl")
+    bar = tqdm(total=100, desc="vae", unit="%", disable=not team.is_first)
+    progress = clock.tick()
+    while progress < 1.0:
+        if step % MEET_EVERY == 0:
+            progress = team.agree(clock.tick())
+        rng = np.random.default_rng([seed, step, team.rank])
+        pictures = draw_batch(work / "scenes", rng, crop=64 if progress < 0.6 else 128)
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate(PEAK_RATE, step=step, progress=progress, warmup=50)
+        loss, error = losses(vae, pictures)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
+        optimizer.step()
+        if (step + 1) % MEET_EVERY == 0:
+            team.average_weights(parameters)
+        average.update(vae, step)
+        step += 1
+        if team.is_first and step % 10 == 0:
+            decibels = -10 * np.log10(error)
+            bar.n = round(100 * progress)
+            bar.set_postfix(step=step, db=f"{decibels:.1f}")
+            log.write(step=step, loss=float(loss.detach()), decibels=decibels)
+        if team.is_first and step % SAVE_EVERY == 0:
+            save(state_path, vae, average, optimizer, clock, step)
+    if team.is_first:
+        save(state_path, vae, average, optimizer, clock, step)
+        finish(vae, average, work)
+    bar.close()
+
+
+def draw_batch(folder: Path, rng: np.random.Generator, *, crop: int) -> torch.Tensor:
+    """Crops of pictures of one shard: (B, 3, crop, crop) in -1..1, as many pixels whatever the crop."""
+    shards = complete_shards(folder)
+    pictures = open_shard(folder, int(rng.choice(shards))).pictures
+    count = 24 * 64 * 64 // (crop * crop)
+    crops = []
+    for index in rng.integers(0, len(pictures), count):
+        y, x = rng.integers(0, pictures.shape[1] - crop + 1), rng.integers(0, pictures.shape[2] - crop + 1)
+        crops.append(pictures[index, y : y + crop, x : x + crop])
+    return to_tensor(np.stack(crops))
+
+
+def to_tensor(pictures: np.ndarray) -> torch.Tensor:
+    return torch.from_numpy(pictures).permute(0, 3, 1, 2).float() / 127.5 - 1  # (B, 3, H, W)
+
+
+def losses(vae: AutoencoderKL, pictures: torch.Tensor) -> tuple[torch.Tensor, float]:
+    """The training loss, and the mean squared error with pictures in 0..1."""
+    posterior = vae.encode(pictures).latent_dist
+    latents = posterior.sample()  # (B, 4, h, w)
+    latents = latents + LATENT_NOISE * latents.detach().std() * torch.randn_like(latents)
+    decoded = vae.decode(latents).sample
+    loss, error = picture_loss(decoded, pictures)
+    return loss + KL_WEIGHT * posterior.kl().mean() / latents[0].numel(), error
+
+
+def picture_loss(decoded: torch.Tensor, pictures: torch.Tensor) -> tuple[torch.Tensor, float]:
+    """Colours, and the differences between neighbours: without those, edges stay soft."""
+    difference = decoded - pictures  # (B, 3, H, W)
+    squared = difference.square().mean()
+    edges = difference.diff(dim=2).abs().mean() + difference.diff(dim=3).abs().mean()
+    return difference.abs().mean() + squared + 0.5 * edges, float(squared.detach()) / 4
+
+
+def save(
+    path: Path,
+    vae: AutoencoderKL,
+    average: Average,
+    optimizer: torch.optim.Optimizer,
+    clock: Clock,
+    step: int,
+) -> None:
+    save_atomically(
+        {
+            "vae": vae.state_dict(),
+            "average": average.weights,
+            "optimizer": optimizer.state_dict(),
+            "spent_s": clock.spent_s,
+            "step": step,
+        },
+        path,
+    )
+
+
+@torch.no_grad()
+def finish(vae: AutoencoderKL, average: Average, work: Path) -> None:
+    """Standardise the latents, save in diffusers' format, and draw originals over reconstructions."""
+    vae.load_state_dict(average.weights)
+    vae.eval()
+    folder = work / "scenes"
+    pictures = to_tensor(np.array(open_shard(folder, complete_shards(folder)[0]).pictures[:192]))
+    standardise(vae, vae.encode(pictures).latent_dist.mean)
+    decoded = vae.decode(vae.encode(pictures[:32]).latent_dist.mean).sample.clamp(-1, 1)
+    rows = torch.cat([pictures[:32], decoded], dim=2).add(1).mul(127.5).byte().permute(0, 2, 3, 1).numpy()
+    error = float((decoded - pictures[:32]).square().mean()) / 4
+    label = f"{-10 * np.log10(error):.1f} dB"
+    contact_sheet(
+        [(None, row[half : half + 128], label) for row in rows for half in (0, 128)],
+        work / "vae.png",
+        columns=12,
+    )
+    vae.save_pretrained(work / "vae")
+
+
+@torch.no_grad()
+def standardise(vae: AutoencoderKL, latents: torch.Tensor) -> None:
+    """Fold each latent channel's mean and spread into the 1x1 convolutions: then the scaling factor is 1."""
+    mean, spread = latents.mean((0, 2, 3)), latents.std((0, 2, 3))  # (4,)
+    channels = len(mean)
+    encoder, decoder = vae.quant_conv, vae.post_quant_conv
+    encoder.weight[:channels] /= spread[:, None, None, None]
+    encoder.bias[:channels] = (encoder.bias[:channels] - mean) / spread
+    encoder.bias[channels:] -= 2 * spread.log()
+    decoder.bias += decoder.weight[:, :, 0, 0] @ mean
+    decoder.weight *= spread[None, :, None, None]

@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The scene generator: the same for a seed, drawable whatever the kind, true to its mask and caption."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from demo.kind import KINDS
+from demo.measures import iou, object_region
+from demo.palette import BASE, WORDS
+from demo.pen import STYLES, Pen
+from demo.scenes import draw_scene
+
+SIZES = [(128, 128), (160, 128), (96, 192), (256, 256)]
+
+
+def scene_of(*seed: int, size: tuple[int, int] = (128, 128)):
+    rng = np.random.default_rng(seed)
+    return draw_scene(rng, size), rng
+
+
+def test_the_same_seed_draws_the_same_picture_scribble_and_caption():
+    (first, rng_a), (second, rng_b) = scene_of(1, 2), scene_of(1, 2)
+    assert (first.picture == second.picture).all()
+    assert (first.scribble(rng_a) == second.scribble(rng_b)).all()
+    assert first.caption(rng_a) == second.caption(rng_b)
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_pictures_and_scribbles_have_the_asked_size(size: tuple[int, int]):
+    scene, rng = scene_of(3, size=size)
+    assert scene.picture.shape == (size[1], size[0], 3)
+    assert scene.scribble(rng).shape == (size[1], size[0])
+
+
+@pytest.mark.parametrize("style", STYLES)
+def test_scribbles_are_black_and_white_in_every_style(style: str):
+    scene, rng = scene_of(4)
+    assert set(np.unique(scene.scribble(rng, pen=Pen(3.0, 0.5, style)))) == {0, 255}
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_every_kind_stays_near_its_unit_square(name: str):
+    for seed in range(8):
+        parts = KINDS[name].draw(np.random.default_rng(seed))
+        assert any(not part.is_detail for part in parts)
+        assert max(np.abs(part.points).max() for part in parts) < 1.5
+
+
+def test_a_caption_names_the_colour_only_if_the_scene_says_so():
+    words = {word for choices in WORDS.values() for word in choices} | set(BASE)
+    said = 0
+    for index in range(200):
+        scene, rng = scene_of(5, index)
+        subject, caption = scene.objects[0].subject, scene.caption(rng).lower()
+        if len(scene.objects) == 2 or subject.noun in words:
+            continue
+        if subject.says_colour:
+            said += 1
+            assert any(word in caption for word in WORDS[subject.colour.name])
+        elif not scene.says_background:
+            assert not words & set(caption.replace(",", " ").replace(".", " ").split())
+    assert said > 50
+
+
+def test_the_measured_region_of_a_true_picture_is_its_mask():
+    found = []
+    for index in range(60):
+        scene, _ = scene_of(6, index)
+        if scene.background.name == "plain" and len(scene.objects) == 1:
+            found.append(iou(object_region(scene.picture, scene.mask), scene.mask))
+    assert np.median(found) > 0.95
