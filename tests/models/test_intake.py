@@ -15,7 +15,9 @@ def read(capabilities: Capabilities, **values: Any) -> DiffusionRequest:
 
 def test_what_is_absent_takes_the_checkpoints_default(capabilities: Capabilities) -> None:
     request = read(capabilities, guidance_scale=None)
-    assert (request.num_inference_steps, request.guidance_scale, request.scheduler) == (12, 4.0, "euler")
+    defaults = capabilities.defaults
+    taken = (request.num_inference_steps, request.guidance_scale, request.scheduler)
+    assert taken == (defaults.num_inference_steps, defaults.guidance_scale, defaults.scheduler)
     assert (request.output_format, request.output_quality, request.invert) == ("webp", 90, "auto")
     assert (request.control_guidance_start, request.control_guidance_end) == (0.0, 1.0)
     assert (request.width, request.height, request.timeout_s, request.negative_prompt) == (None, None, None, "")
