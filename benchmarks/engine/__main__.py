@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+import benchmarks.openmp  # noqa: F401
 from benchmarks.engine.options import Options
 from benchmarks.engine.stock import Weights
 
