@@ -109,7 +109,8 @@ class Page:
         return self.need.of(trace) * result.figures.throughput / sum(job.stays for job in trace)
 
     def _num_repeats(self) -> int:
-        return 1 + max((each.repeat for each in self.results), default=0)
+        """Those that everyone has had all of."""
+        return len(self.results) // (len(self.cells) * len(self.peers))
 
     def _engines(self) -> list[str]:
         return [peer for peer in self.peers if not peer.startswith("(")]
