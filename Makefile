@@ -58,7 +58,7 @@ lock:  ## Write requirements.txt and constraints.txt anew from what is installed
 	@scripts/setup embedded,dev
 	@scripts/lock
 
-bench-engine:  ## Measure the engine against stock diffusers: 20 minutes; ARGS=--quick for three
+bench-engine:  ## Measure the engine against stock diffusers: an hour of an idle machine; ARGS=--quick for minutes
 	@scripts/setup embedded
 	@exec .venv/bin/python -m benchmarks.engine $(ARGS)
 

@@ -14,6 +14,7 @@ import torch
 import typer
 from diffusion_engine.row_limits import knee
 
+import benchmarks.openmp  # noqa: F401
 from benchmarks import RESULTS
 from benchmarks.engine import machine
 from benchmarks.engine.bench import run

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+import benchmarks.openmp  # noqa: F401
 from benchmarks.engine.options import Options
 from benchmarks.engine.stock import Weights
 
@@ -16,7 +17,7 @@ DEFAULT = Options()
 
 @app.command()
 def main(
-    quick: Annotated[bool, typer.Option("--quick", help="One repeat of few jobs: three minutes, and rough.")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="One repeat of few jobs: some minutes, and rough.")] = False,
     repeats: Annotated[int, typer.Option(help="How often every peer gets every cell.")] = DEFAULT.repeats,
     saturated_jobs: Annotated[int, typer.Option(help="How many come at once.")] = DEFAULT.saturated_jobs,
     loaded_jobs: Annotated[int, typer.Option(help="How many come one by one.")] = DEFAULT.loaded_jobs,
@@ -42,8 +43,8 @@ def main(
     options = Options(
         weights=Weights(checkpoint=checkpoint, controlnet=controlnet, vae=vae, device=device, dtype=dtype),
         repeats=1 if quick else repeats,
-        saturated_jobs=min(24, saturated_jobs) if quick else saturated_jobs,
-        loaded_jobs=min(16, loaded_jobs) if quick else loaded_jobs,
+        saturated_jobs=min(16, saturated_jobs) if quick else saturated_jobs,
+        loaded_jobs=min(12, loaded_jobs) if quick else loaded_jobs,
         letters=peers,
         cells=cells,
         seed=seed,

@@ -35,32 +35,32 @@ def run(options: Options) -> Path:
     need = measure_need(stock, probe, max_rows=max_rows)
     all_cells = standard_cells(saturated_jobs=options.saturated_jobs, loaded_jobs=options.loaded_jobs)
     cells = [cell for cell in all_cells if options.cells in cell.name]
-    results = list(
-        measure(
-            cells,
-            peers,
-            repeats=options.repeats,
-            service=service,
-            probe=probe.seconds,
-            reference=reference,
-            seed=options.seed,
-        )
-    )
-    for peer in peers:
-        peer.close()
     page = Page(
         options=options,
         device=stock.pipeline.device,
         cells=cells,
         peers=[peer.name for peer in peers],
-        results=results,
+        results=[],
         need=need,
         service=service,
         times=times,
         max_rows=max_rows,
-    ).write(RESULTS)
-    logger.info("written: %s", page)
-    return page
+    )
+    for result in measure(
+        cells,
+        peers,
+        repeats=options.repeats,
+        service=service,
+        probe=probe.seconds,
+        reference=reference,
+        seed=options.seed,
+    ):
+        page.results.append(result)
+        file = page.write(RESULTS)  # so that a run that is broken off was not for nothing
+    for peer in peers:
+        peer.close()
+    logger.info("written: %s", file)
+    return file
 
 
 def calibrate(stock: Stock, probe: Probe) -> tuple[float, ServiceTime]:

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 
 from benchmarks.engine.job import MIXED_STEPS, UNIFORM_STEPS, Job, ServiceTime, make_trace
 from benchmarks.engine.ledger import Account
-from benchmarks.engine.live_engine import LiveEngine
 from benchmarks.engine.outcome import Figures, figures
 from benchmarks.engine.peer import Peer
 
@@ -36,7 +35,7 @@ class Result:
     pace: float  # of the machine, relative to the reference: 1.1 is ten percent slower
     pace_spread: float  # between just before and just after, relative
     figures: Figures
-    account: Account | None = None  # of an engine in this process
+    account: Account | None = None  # of an engine
 
 
 def standard_cells(*, saturated_jobs: int, loaded_jobs: int) -> tuple[Cell, ...]:
@@ -84,7 +83,7 @@ def _through(peer: Peer, trace: Sequence[Job], *, cell: str, repeat: int, probe:
         pace=pace,
         pace_spread=abs(after - before) / pace,
         figures=figures(outcomes, pace=pace),
-        account=peer.account() if isinstance(peer, LiveEngine) else None,
+        account=peer.account(),
     )
     logger.info(
         "repeat %d, %s, %s: %.1f s, pace %.2f, %.2f pictures/s, mean latency %.2f s, first preview %.2f s",

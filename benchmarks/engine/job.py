@@ -25,6 +25,7 @@ class Job:
     arrival: float
     num_steps: int
     leaves_after: float | None = None  # s after its arrival the caller leaves, unless the picture is there
+    trace: int = 0
 
     @property
     def leaves_at(self) -> float:
@@ -36,9 +37,9 @@ class Job:
 
     @property
     def prompt(self) -> str:
-        """No two of a trace are the same, so that no peer gains from remembering texts."""
+        """No two are the same, in this trace or another, so that no peer gains from remembering texts."""
         colour, thing = COLOURS[self.index % 8], THINGS[self.index // 8 % 8]
-        return f"a {colour} {thing}, number {self.index}"
+        return f"a {colour} {thing}, number {self.index} of {self.trace}"
 
     def paced(self, pace: float) -> Self:
         """The same job on a machine that needs `pace` times as long for everything just now."""
@@ -68,17 +69,18 @@ def make_trace(
     With several step counts, each is had equally often, and a fifth of the callers leave after a random part of the
     time that their picture would take alone.
     """
-    draw = random.Random(seed)  # noqa: S311
+    draw = random.Random(f"{seed}, {step_counts}, {load}")  # noqa: S311
     steps = [step_counts[index % len(step_counts)] for index in range(num_jobs)]
     draw.shuffle(steps)
     num_leavers = round(CANCELLED_SHARE * num_jobs) if len(step_counts) > 1 else 0
     leavers = set(draw.sample(range(num_jobs), num_leavers))
+    trace = draw.randrange(10**9)
     arrival, jobs = 0.0, []
     for index, num_steps in enumerate(steps):
         if load is not None:
             arrival += draw.expovariate(load / service.mean(step_counts))
         leaves_after = draw.random() * service.of(num_steps) if index in leavers else None
-        jobs.append(Job(index=index, arrival=arrival, num_steps=num_steps, leaves_after=leaves_after))
+        jobs.append(Job(index=index, arrival=arrival, num_steps=num_steps, leaves_after=leaves_after, trace=trace))
     return jobs
 
 

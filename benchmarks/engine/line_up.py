@@ -5,11 +5,13 @@ import logging
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
+import torch
+
+from benchmarks.engine.engine_processes import EngineProcesses
 from benchmarks.engine.live_engine import LiveEngine
 from benchmarks.engine.options import Options
 from benchmarks.engine.peer import Peer
 from benchmarks.engine.stock import Stock, Weights
-from benchmarks.engine.two_engines import TwoEngines
 from benchmarks.engine.two_processes import TwoProcesses
 from benchmarks.engine.whole_requests import WholeRequests
 
@@ -19,7 +21,6 @@ ONE_AT_A_TIME = "(a) one at a time"
 WHOLE_BATCHES = "(b) whole-request batches"
 TWO_PROCESSES = "(c) two processes"
 ENGINE = "engine"
-TWO_ENGINES = "two engines"
 
 Build = Callable[[Stock, Weights, int], Peer]
 
@@ -27,20 +28,27 @@ PEERS: Mapping[str, Build] = {
     "a": lambda stock, _weights, _rows: WholeRequests(ONE_AT_A_TIME, stock, max_batch=1),
     "b": lambda stock, _weights, _rows: WholeRequests(WHOLE_BATCHES, stock, max_batch=8),
     "c": lambda _stock, weights, _rows: TwoProcesses(TWO_PROCESSES, weights),
-    "e": lambda stock, _weights, rows: LiveEngine(ENGINE, stock, max_rows=rows),
-    "t": lambda _stock, weights, rows: TwoEngines(TWO_ENGINES, weights, max_rows=rows),
-    "e8": lambda stock, _weights, _rows: LiveEngine("engine, 8 rows", stock, max_rows=8),
-    "e16": lambda stock, _weights, _rows: LiveEngine("engine, 16 rows", stock, max_rows=16),
-    "t8": lambda _stock, weights, _rows: TwoEngines("two engines, 8 rows", weights, max_rows=8),
-    "t16": lambda _stock, weights, _rows: TwoEngines("two engines, 16 rows", weights, max_rows=16),
-    "bf16": lambda _stock, weights, rows: bfloat16_engine(weights, rows),
+    "e": lambda stock, weights, rows: one_engine(ENGINE, stock, weights, rows),
+    "t": lambda _stock, weights, rows: two_engines(weights, rows),
+    "e8": lambda stock, weights, _rows: one_engine("engine, 8 rows", stock, weights, 8),
+    "e16": lambda stock, weights, _rows: one_engine("engine, 16 rows", stock, weights, 16),
+    "bf16": lambda stock, weights, rows: one_engine(
+        "engine, bfloat16", stock, replace(weights, dtype="bfloat16"), rows
+    ),
 }
-USUAL = "a,b,c,e,t"
+USUAL = "a,b,c,e"
 
 
-def bfloat16_engine(weights: Weights, max_rows: int) -> Peer:
-    stock = Stock.load(replace(weights, dtype="bfloat16"))
-    return LiveEngine("engine, bfloat16", stock, max_rows=max_rows)
+def one_engine(name: str, stock: Stock, weights: Weights, max_rows: int) -> Peer:
+    """On a CPU in a process of its own, so that it and the stock pipeline each have the OpenMP settings they like."""
+    if stock.pipeline.device.type != "cpu":
+        return LiveEngine(name, stock, max_rows=max_rows)
+    return EngineProcesses(name, weights, max_rows=max_rows, count=1, num_threads=torch.get_num_threads())
+
+
+def two_engines(weights: Weights, max_rows: int) -> Peer:
+    num_threads = max(1, torch.get_num_threads() // 2)
+    return EngineProcesses("two engines", weights, max_rows=max_rows, count=2, num_threads=num_threads)
 
 
 def line_up(options: Options, stock: Stock, *, max_rows: int) -> list[Peer]:

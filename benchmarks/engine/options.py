@@ -8,7 +8,7 @@ from benchmarks.engine.stock import Weights
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """The defaults take about 20 minutes on 2 cores with the demo checkpoint."""
+    """The defaults take about an hour on 2 cores with the demo checkpoint; 32 and 16 jobs, half of that."""
 
     weights: Weights = field(default_factory=Weights)
     repeats: int = 5

@@ -28,8 +28,7 @@ it.
 - (a) is the stock diffusers pipeline with all cores, one request at a time; (b) gives up to 8 waiting requests with
   equal step counts to one call. Both in virtual time: each call is made, time in which nobody waits is skipped.
 - (c) is two processes with the stock pipeline, one thread each, taking from one queue: `instance_group { count: 2 }` on
-  a CPU. "two engines" are two such processes with an engine each, requests dealt to them in turn. Real time, like the
-  engine.
+  a CPU. Real time, like the engine, which has a process of its own with all cores.
 - Everyone reads the scribble's file and writes a WebP. Engines also write a preview after every step. The stock
   pipeline has no previews: what counts as its first is the picture.
 - Mixed jobs have 4, 8, 20 or 50 steps, uniform ones 8. A fifth of the mixed ones' callers leave after a random part of
@@ -46,7 +45,7 @@ class Page:
     device: torch.device
     cells: Sequence[Cell]
     peers: Sequence[str]
-    results: Sequence[Result]
+    results: list[Result]
     need: Need
     service: ServiceTime
     times: Times
@@ -64,7 +63,7 @@ class Page:
             "",
             HOW_IT_IS_MEASURED,
             "",
-            f"{self.options.repeats} repeats; ratios are medians of the repeats, with the least and the most. One "
+            f"{self._num_repeats()} repeats; ratios are medians of the repeats, with the least and the most. One "
             f"request alone takes the stock pipeline {1000 * self.service.fixed_s:.0f} ms and "
             f"{1000 * self.service.per_step_s:.1f} ms a step.",
             "",
@@ -108,6 +107,10 @@ class Page:
         seed = 1000 * self.options.seed + result.repeat
         trace = make_trace(cell.step_counts, self.service, num_jobs=cell.num_jobs, load=cell.load, seed=seed)
         return self.need.of(trace) * result.figures.throughput / sum(job.stays for job in trace)
+
+    def _num_repeats(self) -> int:
+        """Those that everyone has had all of."""
+        return len(self.results) // (len(self.cells) * len(self.peers))
 
     def _engines(self) -> list[str]:
         return [peer for peer in self.peers if not peer.startswith("(")]

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from benchmarks.engine.job import Job
+from benchmarks.engine.ledger import Account
 from benchmarks.engine.outcome import Outcome
 
 
@@ -18,6 +19,9 @@ class Peer(Protocol):
 
     def run(self, jobs: Sequence[Job]) -> list[Outcome]:
         """Serve a trace, in order of arrival."""
+
+    def account(self) -> Account | None:
+        """Where the time of the last run went, of an engine."""
 
     def close(self) -> None:
         """Let go of threads and processes."""

@@ -48,6 +48,9 @@ class TwoProcesses:
             self._orders.put(Order(job, start))
         return [self._outcomes.get() for _ in jobs]
 
+    def account(self) -> None:
+        """Only engines have one."""
+
     def close(self) -> None:
         for _ in self._processes:
             self._orders.put(None)

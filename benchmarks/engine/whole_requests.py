@@ -45,6 +45,9 @@ class WholeRequests:
             left = [job for job in left if job not in batch]
         return outcomes
 
+    def account(self) -> None:
+        """Only engines have one."""
+
     def close(self) -> None:
         pass
 

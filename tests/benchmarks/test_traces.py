@@ -34,8 +34,8 @@ def test_all_at_once_means_at_the_start_and_nobody_leaves_a_uniform_trace() -> N
 
 
 def test_no_two_prompts_are_alike() -> None:
-    trace = make_trace(MIXED_STEPS, SERVICE, num_jobs=128, load=None, seed=1)
-    assert len({job.prompt for job in trace}) == 128
+    traces = [make_trace(MIXED_STEPS, SERVICE, num_jobs=128, load=load, seed=1) for load in (None, 0.8)]
+    assert len({job.prompt for trace in traces for job in trace}) == 256
 
 
 def test_a_slow_hour_stretches_a_job_as_a_whole() -> None:

@@ -54,8 +54,14 @@ def full_size() -> Iterator[FullSize]:
     engine.start()
     yield built
     engine.stop()
-    built.facts["peak memory"] = f"{peak_gb():.1f} GB"
-    write_report(built)
+
+
+@pytest.fixture(autouse=True)
+def report(full_size: FullSize) -> Iterator[None]:
+    """After every test, so that a run that is broken off was not for nothing."""
+    yield
+    full_size.facts["peak memory"] = f"{peak_gb():.1f} GB"
+    write_report(full_size)
 
 
 def write_report(built: FullSize) -> None:

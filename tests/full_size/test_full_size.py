@@ -90,11 +90,12 @@ def test_requests_at_different_steps_share_passes_and_get_previews_and_pictures(
     size = {"width": 512, "height": 512}
     asked = [
         submit(full_size, num_inference_steps=2, guidance_scale=5.0, **size),
-        submit(full_size, num_inference_steps=1, guidance_scale=1.0, scheduler=b"lcm", **size),
-        submit(full_size, num_inference_steps=2, guidance_scale=1.0, conditioning_scale=0.7, **size),
+        submit(full_size, num_inference_steps=1, guidance_scale=1.0, scheduler=b"lcm", conditioning_scale=0.7, **size),
     ]
     pictures = [listener.picture() for _, listener in asked]
-    full_size.facts["three pictures at 512x512: 1, 2 and 2 steps, one guided"] = f"{time.monotonic() - started:.0f} s"
+    full_size.facts["two pictures at 512x512 together: 2 steps guided, 1 step not"] = (
+        f"{time.monotonic() - started:.0f} s"
+    )
     for picture in pictures:
         assert Image.open(io.BytesIO(picture.content)).size == (512, 512)
     previews = asked[0][1].previews

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Two engines with one thread each, in two processes; requests go to them in turn, as Triton deals them out."""
+"""Engines in processes of their own: one with all cores, or several that share them.
+
+Where there are several, requests go to them in turn, as Triton deals them to the instances of a model.
+"""
 
 import multiprocessing
 import time
@@ -7,20 +10,23 @@ from collections.abc import Sequence
 from typing import Any
 
 from benchmarks.engine.job import Job
+from benchmarks.engine.ledger import Account
 from benchmarks.engine.outcome import Outcome
 from benchmarks.engine.stock import Stock, Weights
 
 
-class TwoEngines:
-    """Real time: both run at once, and each plays its callers itself."""
+class EngineProcesses:
+    """Real time: each plays its callers itself."""
 
-    def __init__(self, name: str, weights: Weights, *, max_rows: int, count: int = 2) -> None:
+    def __init__(self, name: str, weights: Weights, *, max_rows: int, count: int, num_threads: int) -> None:
         self.name = name
+        self._accounts: list[Account] = []
         context = multiprocessing.get_context("spawn")
         pipes = [context.Pipe() for _ in range(count)]
         self._connections: list[Any] = [ours for ours, _ in pipes]
         self._processes = [
-            context.Process(target=work, args=(weights, max_rows, theirs), daemon=True) for _, theirs in pipes
+            context.Process(target=work, args=(weights, max_rows, num_threads, theirs), daemon=True)
+            for _, theirs in pipes
         ]
         for process in self._processes:
             process.start()
@@ -31,11 +37,17 @@ class TwoEngines:
         """Each did so before it said that it was ready."""
 
     def run(self, jobs: Sequence[Job]) -> list[Outcome]:
-        start = time.monotonic() + 0.02  # both have their orders by then
+        start = time.monotonic() + 0.02  # everyone has his orders by then
         count = len(self._connections)
         for number, connection in enumerate(self._connections):
             connection.send((start, list(jobs[number::count])))
-        return [outcome for connection in self._connections for outcome in connection.recv()]
+        answers = [connection.recv() for connection in self._connections]
+        self._accounts = [account for _, account in answers]
+        return [outcome for outcomes, _ in answers for outcome in outcomes]
+
+    def account(self) -> Account | None:
+        """Where the time of the last run went, if there is one engine."""
+        return self._accounts[0] if len(self._accounts) == 1 else None
 
     def close(self) -> None:
         for connection in self._connections:
@@ -44,17 +56,17 @@ class TwoEngines:
             process.join()
 
 
-def work(weights: Weights, max_rows: int, connection: Any) -> None:
-    """One process: an engine with one thread."""
+def work(weights: Weights, max_rows: int, num_threads: int, connection: Any) -> None:
+    """One process with one engine."""
     import torch
 
     from benchmarks.engine.live_engine import LiveEngine
 
-    torch.set_num_threads(1)
+    torch.set_num_threads(num_threads)
     live = LiveEngine("", Stock.load(weights), max_rows=max_rows)
     live.warm_up()
     connection.send(None)
     while (order := connection.recv()) is not None:
         start, jobs = order
-        connection.send(live.run_from(start, jobs))
+        connection.send((live.run_from(start, jobs), live.account()))
     live.close()
