@@ -55,7 +55,7 @@ def test_a_listed_size_is_taken_whatever_the_scribble_is(capabilities: Capabilit
 
 @pytest.mark.parametrize(
     ("width", "height", "field", "nearest"),
-    [(1024, 1024, "width", "192x192"), (128, 130, "height", "128x128"), (130, None, "width", "128x128")],
+    [(1024, 1024, "width", "256x256"), (128, 130, "height", "128x128"), (130, None, "width", "128x128")],
 )
 def test_an_unlisted_size_is_refused_with_the_nearest(
     capabilities: Capabilities, width: int, height: int | None, field: str, nearest: str
