@@ -25,8 +25,8 @@ class Settings(BaseSettings):
     max_in_flight: int = Field(
         default=32,
         gt=0,
-        description="Requests at Triton at once, per process; more get 503. Keep it below the model's "
-        "`max_queue_size`.",
+        description="Requests at Triton at once, per process; more get 503. Keep it below what "
+        "the model holds (`max_requests`, `max_queue_size`).",
     )
     max_body_bytes: int = Field(
         default=20 * 1024 * 1024, gt=0, description="Largest request body; more is refused while it streams in."
