@@ -38,6 +38,9 @@ LAYOUT: tuple[tuple[tuple[int, int], int], ...] = (
     ((128, 128), 800),
     ((192, 192), 240),
 )
+PORTRAITS = 10  # of the layout: scenes to draw without a scribble, see `draw_scene`
+ARRAYS = ("pictures", "scribbles", "details")
+CELL = 4  # pixels of a latent's side
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +49,7 @@ class Shard:
 
     pictures: np.ndarray  # (N, H, W, 3) uint8
     scribbles: np.ndarray  # (N, SCRIBBLES_PER_SCENE, H * W / 8) uint8, packed bits
+    details: np.ndarray  # (N, H / CELL, W / CELL) bool, the latent's cells that hold a detail
     captions: list[list[str]]  # N x CAPTIONS_PER_SCENE
 
     def scribble(self, index: int, variant: int) -> np.ndarray:
@@ -53,30 +57,40 @@ class Shard:
         return np.unpackbits(self.scribbles[index, variant]).reshape(height, width)
 
 
-def shard_paths(folder: Path, number: int) -> tuple[Path, Path, Path]:
-    stem = f"{number:05d}"
-    return folder / f"{stem}.pictures.npy", folder / f"{stem}.scribbles.npy", folder / f"{stem}.captions.json"
+def shard_path(folder: Path, number: int, what: str) -> Path:
+    return folder / f"{number:05d}.{what}"
+
+
+def is_portrait(number: int) -> bool:
+    return number % len(LAYOUT) == PORTRAITS
+
+
+def cells(details: np.ndarray) -> np.ndarray:
+    """(H, W) → (H / CELL, W / CELL): whether anything in a cell is set."""
+    height, width = details.shape
+    return details.reshape(height // CELL, CELL, width // CELL, CELL).any((1, 3))
 
 
 def draw_shard(number: int, *, folder: Path, seed: int) -> int:
     """Draw one shard unless it is there; the captions are written last and mark it complete."""
-    pictures_path, scribbles_path, captions_path = shard_paths(folder, number)
+    captions_path = shard_path(folder, number, "captions.json")
     size, count = LAYOUT[number % len(LAYOUT)]
     if captions_path.exists():
         return count
     width, height = size
     pictures = np.empty((count, height, width, 3), np.uint8)
     scribbles = np.empty((count, SCRIBBLES_PER_SCENE, width * height // 8), np.uint8)
+    details = np.empty((count, height // CELL, width // CELL), bool)
     captions = []
     for index in range(count):
         rng = np.random.default_rng([seed, number, index])
-        scene = draw_scene(rng, size)
-        pictures[index] = scene.picture
+        scene = draw_scene(rng, size, is_portrait=is_portrait(number))
+        pictures[index], details[index] = scene.picture, cells(scene.details)
         for variant in range(SCRIBBLES_PER_SCENE):
             scribbles[index, variant] = np.packbits(scene.scribble(rng) > 0)
         captions.append([scene.caption(rng) for _ in range(CAPTIONS_PER_SCENE)])
-    np.save(pictures_path, pictures)
-    np.save(scribbles_path, scribbles)
+    for what, values in zip(ARRAYS, (pictures, scribbles, details), strict=True):
+        np.save(shard_path(folder, number, f"{what}.npy"), values)
     partial_path = captions_path.with_suffix(".part")
     partial_path.write_text(json.dumps(captions))
     partial_path.replace(captions_path)
@@ -86,7 +100,7 @@ def draw_shard(number: int, *, folder: Path, seed: int) -> int:
 def draw_shards(folder: Path, *, shards: int, seed: int, processes: int) -> None:
     """Draw shards 0 to `shards`; what is already there is kept."""
     folder.mkdir(parents=True, exist_ok=True)
-    missing = [n for n in range(shards) if not shard_paths(folder, n)[2].exists()]
+    missing = [n for n in range(shards) if not shard_path(folder, n, "captions.json").exists()]
     if not missing:
         return
     os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -96,12 +110,8 @@ def draw_shards(folder: Path, *, shards: int, seed: int, processes: int) -> None
 
 
 def open_shard(folder: Path, number: int) -> Shard:
-    pictures_path, scribbles_path, captions_path = shard_paths(folder, number)
-    return Shard(
-        np.load(pictures_path, mmap_mode="r"),
-        np.load(scribbles_path, mmap_mode="r"),
-        json.loads(captions_path.read_text()),
-    )
+    arrays = [np.load(shard_path(folder, number, f"{what}.npy"), mmap_mode="r") for what in ARRAYS]
+    return Shard(*arrays, json.loads(shard_path(folder, number, "captions.json").read_text()))
 
 
 def complete_shards(folder: Path) -> list[int]:

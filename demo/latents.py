@@ -10,26 +10,28 @@ import torch
 from diffusers import AutoencoderKL
 from tqdm import tqdm
 
-from demo.dataset import complete_shards, open_shard
+from demo.dataset import complete_shards, open_shard, shard_path
 from demo.train_vae import to_tensor
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from demo.team import Team
+
 PIXELS_AT_ONCE = 16 * 128 * 128
 
 
 def latents_path(folder: Path, number: int) -> Path:
-    return folder / f"{number:05d}.latents.npy"
+    return shard_path(folder, number, "latents.npy")
 
 
 @torch.no_grad()
-def encode_shards(folder: Path, vae_folder: Path, *, limit: int | None = None) -> None:
-    """Encode what is drawn and not yet encoded."""
-    torch.set_num_threads(1)
+def encode_shards(team: Team, folder: Path, vae_folder: Path) -> None:
+    """Encode what is drawn and not yet encoded, every member its share."""
     vae = AutoencoderKL.from_pretrained(vae_folder, torch_dtype=torch.float32).eval()
-    missing = [n for n in complete_shards(folder)[:limit] if not latents_path(folder, n).exists()]
-    for number in tqdm(missing, desc="latents", unit="shard"):
+    own = complete_shards(folder)[team.rank :: team.size]
+    missing = [n for n in own if not latents_path(folder, n).exists()]
+    for number in tqdm(missing, desc="latents", unit="shard", disable=not team.is_first):
         pictures = open_shard(folder, number).pictures
         count = max(1, PIXELS_AT_ONCE // (pictures.shape[1] * pictures.shape[2]))
         pieces = [

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 OVERSAMPLING = 3
 INK_WIDTH = 1.7 / 128  # of the shorter side
-LINE_WIDTH = 2.4 / 128
+LINE_WIDTH = 2.8 / 128
 
 
 @dataclass(frozen=True, slots=True)

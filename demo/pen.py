@@ -43,7 +43,7 @@ class Pen:
 
 def draw_pen(rng: Rng) -> Pen:
     style = str(rng.choice(list(STYLES), p=np.array(list(STYLES.values())) / sum(STYLES.values())))
-    details = float(rng.choice([1.0, 0.5, 0.0], p=[0.6, 0.15, 0.25]))
+    details = float(rng.choice([1.0, 0.5, 0.0], p=[0.7, 0.1, 0.2]))
     return Pen(float(rng.choice([1, 1.5, 2, 2, 3, 3, 4, 5, 6, 7])), float(rng.uniform(0, 0.8)), style, details)
 
 

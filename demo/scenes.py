@@ -14,7 +14,7 @@ from demo.captions import Subject, caption
 from demo.geometry import Part, bend, blob, box, curve, draw_waves, ellipse, line
 from demo.kind import KINDS, Kind
 from demo.nouns import NOUNS
-from demo.painting import paint, put_on
+from demo.painting import Painted, paint, put_on
 from demo.palette import Colour, colour, distance, draw_colour, draw_contrasting, mix
 from demo.pen import Pen, draw_pen, scribble
 
@@ -24,11 +24,12 @@ if TYPE_CHECKING:
 Rng = np.random.Generator
 Size = tuple[int, int]
 
-FREE_SHARE = 0.22  # drawings of no known kind, under an ordinary noun
-PAIR_SHARE = 0.14
-LONE_STROKES = 0.09  # of the free drawings: signatures, stick things
+FREE_SHARE = 0.20  # drawings of no known kind, under an ordinary noun
+PAIR_SHARE = 0.02  # this many parameters keep one object's colours apart, not two
+LONE_STROKES = 0.2  # of the free drawings: signatures, stick things
 SAYS_COLOUR = 0.78
 SAYS_BACKGROUND = 0.72
+DETAIL_LEVELS = 0.06  # of 1: what a detail changes by less than this is not seen
 LIGHT = -2.36  # from the upper left, always: one thing less to guess
 
 
@@ -49,6 +50,7 @@ class Scene:
     says_background: bool
     picture: np.ndarray  # (H, W, 3) uint8
     mask: np.ndarray  # (H, W) bool, where the objects are
+    details: np.ndarray  # (H, W) bool, where eyes, windows, stripes and the like show
 
     def scribble(self, rng: Rng, *, pen: Pen | None = None) -> np.ndarray:
         """(H, W) of 0 and 255, all objects with the same pen."""
@@ -65,15 +67,15 @@ class Scene:
         )
 
 
-def draw_scene(rng: Rng, size: Size = (128, 128)) -> Scene:
-    """A random scene of the training distribution."""
-    count = 2 if rng.random() < PAIR_SHARE else 1
+def draw_scene(rng: Rng, size: Size = (128, 128), *, is_portrait: bool = False) -> Scene:
+    """A random scene of the training distribution; a portrait shows one known kind, large, upright, in the middle."""
+    count = 2 if rng.random() < PAIR_SHARE and not is_portrait else 1
     background_says = bool(rng.random() < SAYS_BACKGROUND)
     colours: list[Colour] = []
     objects: list[Placed] = []
     homes: tuple[str, ...] = ()
     for index in range(count):
-        kind, noun, drawing = draw_thing(rng)
+        kind, noun, drawing = draw_thing(rng, free_share=0.0 if is_portrait else FREE_SHARE)
         says = bool(rng.random() < (SAYS_COLOUR if count == 1 else 0.92))
         natural = () if says and rng.random() < 0.7 else kind.colours if kind else ()
         tone = draw_colour(rng, among=natural, shaded=0.25 if says else 0.1)
@@ -81,7 +83,11 @@ def draw_scene(rng: Rng, size: Size = (128, 128)) -> Scene:
             tone = draw_contrasting(rng, colours[0], among=natural if len(natural) > 1 else ())
         colours.append(tone)
         homes = homes or (kind.home if kind else ())
-        parts, unit = place(drawing, size, rng, slot=index if count == 2 else None, turn=kind.turn if kind else 20.0)
+        if is_portrait:
+            parts, unit = place_in_the_middle(drawing, size)
+        else:
+            slot = index if count == 2 else None
+            parts, unit = place(drawing, size, rng, slot=slot, turn=kind.turn if kind else 20.0)
         objects.append(Placed(Subject(noun, tone, says), parts, unit))
     background = draw_background(rng, size, colours, is_said=background_says, homes=homes)
     return compose(tuple(objects), background, size, says_background=background_says)
@@ -90,17 +96,29 @@ def draw_scene(rng: Rng, size: Size = (128, 128)) -> Scene:
 def compose(objects: tuple[Placed, ...], background: Background, size: Size, *, says_background: bool) -> Scene:
     picture = background.picture
     mask = np.zeros(size[::-1], dtype=bool)
+    details = np.zeros_like(mask)
     for placed in objects:
         painted = paint(placed.parts, placed.subject.colour.rgb, size, unit=placed.unit, light=LIGHT)
         picture = put_on(picture, painted, unit=placed.unit, light=LIGHT)
         mask |= painted.alpha > 0.5
+        details |= detail_mask(placed, painted, size)
     pixels = (np.clip(picture, 0, 1) * 255 + 0.5).astype(np.uint8)
-    return Scene(size, objects, background, says_background, pixels, mask)
+    return Scene(size, objects, background, says_background, pixels, mask, details)
 
 
-def draw_thing(rng: Rng) -> tuple[Kind | None, str, list[Part]]:
+def detail_mask(placed: Placed, painted: Painted, size: Size) -> np.ndarray:
+    """(H, W) bool: where the object would look different without its details."""
+    bare = tuple(part for part in placed.parts if not part.is_detail)
+    if len(bare) == len(placed.parts):
+        return np.zeros(size[::-1], dtype=bool)
+    without = paint(bare, placed.subject.colour.rgb, size, unit=placed.unit, light=LIGHT)
+    changed = np.abs(painted.colour - without.colour).max(-1) > DETAIL_LEVELS
+    return changed & (painted.alpha > 0.5)
+
+
+def draw_thing(rng: Rng, *, free_share: float = FREE_SHARE) -> tuple[Kind | None, str, list[Part]]:
     """A kind with its noun and drawing, or a free drawing under an ordinary noun."""
-    if rng.random() < FREE_SHARE:
+    if rng.random() < free_share:
         return None, str(rng.choice(NOUNS)).replace("-", " "), free_drawing(rng)
     kinds = list(KINDS.values())
     weights = np.array([k.weight for k in kinds])
@@ -193,6 +211,13 @@ def place(
     amount = rng.uniform(0.0, 0.12)
     parts = tuple(replace(p, points=bend(p.points, waves, amount) @ matrix * unit + [cx, cy]) for p in drawing)
     return parts, float(unit)
+
+
+def place_in_the_middle(drawing: list[Part], size: Size) -> tuple[tuple[Part, ...], float]:
+    """Always the same place: what is asked for without a scribble should come out as one clear thing."""
+    unit = 0.4 * min(size)
+    middle = np.array(size) / 2
+    return tuple(replace(p, points=p.points * unit + middle) for p in drawing), unit
 
 
 def draw_background(

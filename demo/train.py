@@ -90,7 +90,7 @@ def train(options: argparse.Namespace) -> None:
         vae_folder = options.work / "vae"
         if not vae_folder.exists():
             run_team(train_vae, options.processes, options.work, options.vae_minutes, options.seed)
-    encode_shards(scenes, vae_folder)
+    run_team(encode_shards, options.processes, scenes, vae_folder)
     train_tokenizer(scenes, options.work / "tokenizer")
     settings = (options.work, options.init, vae_folder, options.minutes, options.rate, options.seed)
     run_team(train_diffusion, options.processes, *settings)

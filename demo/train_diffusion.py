@@ -15,7 +15,7 @@ from torch import nn
 from tqdm import tqdm
 
 from demo import bundle as bundles
-from demo.dataset import CAPTIONS_PER_SCENE, LAYOUT, SCRIBBLES_PER_SCENE, complete_shards, open_shard
+from demo.dataset import CAPTIONS_PER_SCENE, LAYOUT, SCRIBBLES_PER_SCENE, complete_shards, is_portrait, open_shard
 from demo.latents import latents_path
 from demo.networks import TOKENS
 from demo.run import MEET_EVERY, Average, Clock, LossLog, learning_rate, save_atomically
@@ -32,7 +32,10 @@ PIXELS_PER_BATCH = 8 * 128 * 128  # of one team member
 STATE = "diffusion.pt"
 SAVE_EVERY_S, SHEET_EVERY_S = 150.0, 400.0
 DROPPED_PROMPTS = 0.10  # half of them as "", half as the zeros that SDXL's pipeline puts for a missing negative prompt
-WITHOUT_CONTROL, WEAK_CONTROL, EMPTY_CANVAS = 0.08, 0.10, 0.015
+WITHOUT_CONTROL, WEAK_CONTROL = 0.02, 0.10
+PORTRAITS_WITHOUT = 0.45  # of the portraits: half of the rest of the control's absences, as scale 0 or an empty canvas
+# A detail is a few cells of a thousand: with the plain mean the networks learn it last.
+DETAIL_WEIGHT = 6.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +46,7 @@ class Batch:
     has_prompt: torch.Tensor  # (B, 1, 1), 0 where the embeddings are zeros
     control_scale: torch.Tensor  # (B, 1, 1, 1)
     time_ids: torch.Tensor  # (B, 6)
+    weights: torch.Tensor  # (B, 1, h, w) of the cells in the loss
 
 
 class Scenes:
@@ -55,6 +59,7 @@ class Scenes:
             if latents_path(folder, n).exists() and only in (None, LAYOUT[n % len(LAYOUT)][0])
         ]
         self.shards = [open_shard(folder, n) for n in numbers]
+        self.portraits = [is_portrait(n) for n in numbers]
         self.latents = [np.load(latents_path(folder, n)) for n in numbers]
         self.tokens = [
             bundle.tokenizer(
@@ -82,8 +87,8 @@ class Scenes:
         rows = rng.integers(0, len(latents), count)
         control = np.stack([shard.scribble(i, int(rng.integers(SCRIBBLES_PER_SCENE))) for i in rows])
         scale = np.where(rng.random(count) < WEAK_CONTROL, rng.uniform(0.35, 1.25, count), 1.0)
-        scale[rng.random(count) < WITHOUT_CONTROL] = 0.0
-        control[rng.random(count) < EMPTY_CANVAS] = 0
+        scale[rng.random(count) < (PORTRAITS_WITHOUT if self.portraits[number] else WITHOUT_CONTROL)] = 0.0
+        control[rng.random(count) < (PORTRAITS_WITHOUT if self.portraits[number] else 0.0)] = 0
         ids = torch.stack([tokens[i, int(rng.integers(CAPTIONS_PER_SCENE))] for i in rows])
         drop = rng.random(count)
         ids[torch.from_numpy(drop < DROPPED_PROMPTS / 2)] = self.nothing
@@ -95,12 +100,13 @@ class Scenes:
             torch.from_numpy(~zeroed).float()[:, None, None],
             torch.from_numpy(scale).float()[:, None, None, None],
             torch.tensor([[height, width, 0, 0, height, width]]).float().expand(count, -1),
+            1 + DETAIL_WEIGHT * torch.from_numpy(shard.details[rows]).float()[:, None],
         )
         return batch, shard.pictures[rows]
 
 
 def diffusion_loss(bundle: Bundle, batch: Batch, alphas: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """Mean squared error of the velocity, at random timesteps."""
+    """Weighted mean squared error of the velocity, at random timesteps."""
     count = len(batch.latents)
     timesteps = torch.randint(0, len(alphas), (count,), generator=generator)
     noise = torch.randn(batch.latents.shape, generator=generator)
@@ -108,7 +114,8 @@ def diffusion_loss(bundle: Bundle, batch: Batch, alphas: torch.Tensor, generator
     signal, spread = alpha.sqrt(), (1 - alpha).sqrt()
     noisy = signal * batch.latents + spread * noise
     velocity = signal * noise - spread * batch.latents
-    return nn.functional.mse_loss(predict(bundle, batch, noisy, timesteps), velocity)
+    error = (predict(bundle, batch, noisy, timesteps) - velocity) ** 2
+    return (error * batch.weights).mean() / batch.weights.mean()
 
 
 def predict(bundle: Bundle, batch: Batch, noisy: torch.Tensor, timesteps: torch.Tensor) -> torch.Tensor:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from transformers import CLIPTokenizer
 
-from demo.dataset import complete_shards, shard_paths
+from demo.dataset import complete_shards, shard_path
 from demo.networks import TOKENS
 from demo.nouns import ADJECTIVES, ENDINGS, NOUNS, OPENINGS
 
@@ -59,7 +59,7 @@ def texts(scenes: Path) -> list[str]:
     captions = [
         text
         for number in complete_shards(scenes)[:12]
-        for wordings in json.loads(shard_paths(scenes, number)[2].read_text())
+        for wordings in json.loads(shard_path(scenes, number, "captions.json").read_text())
         for text in wordings
     ]
     return [*captions, *NOUNS, *ADJECTIVES, *ENDINGS, *OPENINGS]

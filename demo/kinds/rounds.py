@@ -20,7 +20,7 @@ def circle(rng: Rng) -> list[Part]:
     return [Part(disk(rng))]
 
 
-@kind("ball", "beach ball", "toy ball", weight=1.4, turn=60, home=("meadow", "beach"))
+@kind("ball", "beach ball", "toy ball", weight=2.0, turn=15, home=("meadow", "beach"))
 def ball(rng: Rng) -> list[Part]:
     return [
         Part(disk(rng)),
@@ -33,7 +33,7 @@ def ball(rng: Rng) -> list[Part]:
     ]
 
 
-@kind("orange", "tangerine", colours=("orange",), weight=1.4)
+@kind("orange", "tangerine", colours=("orange",), weight=2.0)
 def orange(rng: Rng) -> list[Part]:
     pores = [
         Part(ellipse(x, y, 0.07), "dark", is_detail=True, has_ink=False, is_drawn=False)
@@ -51,8 +51,14 @@ def orange(rng: Rng) -> list[Part]:
     return [Part(disk(rng)), *pores, Part(leaf, "leaf", is_drawn=bool(rng.random() < 0.6))]
 
 
-@kind("sun", colours=("yellow", "orange"), home=("sky",), weight=1.6, turn=180)
+@kind("sun", colours=("yellow", "orange"), home=("sky",), weight=2.2, turn=8)
 def sun(rng: Rng) -> list[Part]:
+    if rng.random() < 0.4:  # only a circle is drawn: the glow is the noun's own
+        return [
+            Part(disk(rng)),
+            Part(ellipse(0, 0, 0.7), "light", is_detail=True, has_ink=False, is_drawn=False),
+            Part(ellipse(0, 0, 0.4), "cream", is_detail=True, has_ink=False, is_drawn=False),
+        ]
     count = int(rng.integers(8, 13))
     if rng.random() < 0.5:
         rays = [Part(star(count, rng.uniform(0.68, 0.78)), "flame")]
@@ -73,9 +79,12 @@ def sun(rng: Rng) -> list[Part]:
     ]
 
 
-@kind("clock", "watch", "alarm clock", weight=1.4, turn=0)
+@kind("clock", "watch", "alarm clock", weight=2.2, turn=0)
 def clock(rng: Rng) -> list[Part]:
     hour, minute = rng.uniform(0, 6.28, 2)
+    is_bare = bool(rng.random() < 0.4)
+    if is_bare:  # nothing but the circle is drawn: ten past ten, as in every shop window
+        hour, minute = np.radians(210.0), np.radians(-30.0)
     ticks = [
         Part(
             line((0.6 * np.cos(a), 0.6 * np.sin(a)), (0.74 * np.cos(a), 0.74 * np.sin(a))),
@@ -87,10 +96,11 @@ def clock(rng: Rng) -> list[Part]:
         for a in np.arange(0, 6.28, np.pi / 2)
     ]
     hands = [
-        Part(line((0, 0), (0.42 * np.cos(hour), 0.42 * np.sin(hour))), None, closed=False, is_detail=True),
-        Part(line((0, 0), (0.62 * np.cos(minute), 0.62 * np.sin(minute))), None, closed=False, is_detail=True),
+        Part(line((0, 0), (reach * np.cos(a), reach * np.sin(a))), None, False, is_detail=True, is_drawn=not is_bare)
+        for a, reach in ((hour, 0.42), (minute, 0.62))
     ]
-    return [Part(disk(rng)), Part(ellipse(0, 0, 0.8, 0.76), "snow", is_detail=True), *ticks, *hands]
+    dial = Part(ellipse(0, 0, 0.8, 0.76), "snow", is_detail=True, is_drawn=not is_bare)
+    return [Part(disk(rng)), dial, *ticks, *hands]
 
 
 @kind("face", "smiley", "head", "emoji", colours=("yellow",), weight=1.4, turn=8)

@@ -40,7 +40,7 @@ def test_two_drawings_of_a_shard_are_equal(tmp_path: Path):
 
 def test_a_shard_without_captions_is_not_complete_and_is_drawn_again(tmp_path: Path):
     dataset.draw_shard(0, folder=tmp_path, seed=3)
-    captions = dataset.shard_paths(tmp_path, 0)[2]
+    captions = dataset.shard_path(tmp_path, 0, "captions.json")
     captions.unlink()
     assert dataset.complete_shards(tmp_path) == []
     dataset.draw_shard(0, folder=tmp_path, seed=3)
