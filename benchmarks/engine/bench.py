@@ -83,7 +83,7 @@ def profile_larger(options: Options, *, scale: int, latent_side: int) -> Path:
     if options.threads:
         torch.set_num_threads(options.threads)
     stock = Stock.load(options.weights)
-    networks = scaled_networks(stock, scale)
+    networks = scaled_networks(stock, options.weights, scale)
     side = latent_side * networks.vae_scale_factor
     channels = tuple(networks.unet.config.block_out_channels)
     times = row_times(networks, stock.capabilities, (side, side))

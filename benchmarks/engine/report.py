@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from benchmarks.engine.cells import Cell, Result
-from benchmarks.engine.ledger import DENOISING, Account
+from benchmarks.engine.ledger import DENOISING, VAE, Account
 from benchmarks.engine.outcome import Figures
 
 Pick = Callable[[Figures], float]
@@ -93,7 +93,7 @@ def account_table(results: Sequence[Result], cells: Sequence[Cell], peer: str) -
             part_of(accounts, DENOISING),
             part_of(accounts, "text encoder", "text encoder 2"),
             part_of(accounts, "control embedding"),
-            part_of(accounts, "vae"),
+            part_of(accounts, VAE),
         ]
         parts += [1 - sum(parts), statistics.median(each.overhead for each in accounts)]
         lines.append(f"| {cell.name} | {' | '.join(f'{100 * part:.1f}%' for part in parts)} |")

@@ -4,6 +4,7 @@
 import platform
 import time
 from pathlib import Path
+from typing import Any
 
 import torch
 from PIL import Image
@@ -29,16 +30,7 @@ NUM_TIMED_PASSES = 3
 
 def assemble(config: EngineConfig, *, gpu_index: int | None = None) -> Engine:
     """Load everything and measure; the engine is ready to be started."""
-    pipeline = load_pipeline(config, gpu_index=gpu_index)
-    if config.is_channels_last or (config.is_channels_last is None and pipeline.device.type == "cuda"):
-        use_channels_last(pipeline)
-    if config.is_compiled:
-        compile_blocks(pipeline)
-    networks = Networks.of_pipeline(
-        pipeline,
-        row_buckets=ROW_BUCKETS if config.is_compiled else (),
-        num_lanes=1 if config.is_compiled else suitable_lanes(pipeline.device),
-    )
+    networks = tuned_networks(config, load_pipeline(config, gpu_index=gpu_index))
     capabilities = Capabilities.of_checkpoint(config.checkpoint, defaults=config.defaults)
     return Engine(
         networks,
@@ -50,12 +42,28 @@ def assemble(config: EngineConfig, *, gpu_index: int | None = None) -> Engine:
     )
 
 
+def tuned_networks(config: EngineConfig, pipeline: Any) -> Networks:
+    """The pipeline's networks as fast as the config lets them be. Their memory layout changes in the pipeline too."""
+    if config.is_channels_last is not False:
+        use_channels_last(pipeline)
+    if config.is_compiled:
+        compile_blocks(pipeline)
+        return Networks.of_pipeline(pipeline, row_buckets=ROW_BUCKETS)
+    is_on_cpu = pipeline.device.type == "cpu"
+    return Networks.of_pipeline(
+        pipeline,
+        num_lanes=suitable_lanes(pipeline.device),
+        is_traced=is_on_cpu if config.is_traced is None else config.is_traced,
+    )
+
+
 def row_limits(config: EngineConfig, networks: Networks, capabilities: Capabilities) -> RowLimits:
     """As configured, else the knee of what is measured here; a profile is kept for the next start."""
     if config.max_rows is not None:
         return RowLimits({}, default=config.max_rows)
     device = torch.cuda.get_device_name(networks.device) if networks.device.type == "cuda" else platform.processor()
-    facts = (config.checkpoint, device, networks.dtype, torch.get_num_threads(), networks.num_lanes, torch.__version__)
+    how = (torch.get_num_threads(), networks.num_lanes, config.is_channels_last, config.is_traced, config.is_compiled)
+    facts = (config.checkpoint, device, networks.dtype, *how, torch.__version__)
     cache_file = cache_path(Path(config.profile_folder).expanduser(), *facts) if config.profile_folder else None
     default = (capabilities.defaults.width, capabilities.defaults.height)
     sizes = sorted(capabilities.sizes, key=lambda size: size != default)  # the default first

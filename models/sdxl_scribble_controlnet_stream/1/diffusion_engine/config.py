@@ -24,7 +24,8 @@ class EngineConfig:
     device: str = "auto"
     dtype: str = "auto"
     defaults: Mapping[str, Any] = field(default_factory=dict)  # over the checkpoint's own
-    is_channels_last: bool | None = None  # None: on a GPU
+    is_channels_last: bool | None = None  # None: yes
+    is_traced: bool | None = None  # None: on a CPU, unless compiled
     is_compiled: bool = False
     max_pixels: int = 50_000_000
     max_requests: int = 64
@@ -50,6 +51,7 @@ class EngineConfig:
             dtype=checked_dtype(setting("dtype", "auto")),
             defaults=checked_defaults(setting("defaults", "{}")),
             is_channels_last=checked_choice("channels_last", setting("channels_last", "auto")),
+            is_traced=checked_choice("trace", setting("trace", "auto")),
             is_compiled=bool(checked_choice("compile", setting("compile", "no"))),
             max_pixels=checked_limit("max_pixels", setting("max_pixels", "50000000")),
             max_requests=checked_limit("max_requests", setting("max_requests", "64")),

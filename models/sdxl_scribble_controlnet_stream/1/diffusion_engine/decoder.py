@@ -1,10 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Latents → pictures: the VAE for the finished one, a linear map for previews. Never changes a shared module."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
 import torch
 
+from diffusion_engine.generation import Generation
 from diffusion_engine.networks import Networks
 from diffusion_engine.request import RequestError
 
@@ -12,7 +15,7 @@ Pixels = npt.NDArray[np.uint8]
 
 
 class Decoder:
-    """One picture at a time: a VAE gains nothing from batches, and one that fails fails alone."""
+    """Never a batch, from which a VAE gains nothing; safe from several lanes at once, a picture each."""
 
     def __init__(self, networks: Networks) -> None:
         self._networks = networks
@@ -27,15 +30,21 @@ class Decoder:
         """
         vae = self._networks.vae
         unscaled = (latents / vae.config.scaling_factor).to(vae.dtype)
-        image = vae.decode(unscaled, return_dict=False)[0]  # (1, 3, H, W), -1 to 1
+        image = self._networks.vae_decode(unscaled, return_dict=False)[0]  # (1, 3, H, W), -1 to 1
         if not bool(torch.isfinite(image).all()):
-            raise RequestError(
-                "generation_failed",
-                "the networks gave numbers that are not finite; try another seed or a lower guidance_scale",
-            )
+            raise not_finite("while the picture was decoded")
         scaled = (image[0].float() / 2 + 0.5).clamp(0, 1).mul(255).round().to(torch.uint8)
         pixels: Pixels = scaled.permute(1, 2, 0).cpu().numpy()
         return pixels
+
+    @torch.inference_mode()
+    def are_finite(self, generations: Sequence[Generation]) -> list[bool]:
+        """Whether each one's latents are numbers. A sum tells, and costs nothing beside a pass."""
+        if not generations:
+            return []
+        sums = [generation.encoded.latents.sum(dtype=torch.float32) for generation in generations]  # fp16 overflows
+        finite: list[bool] = torch.stack(sums).isfinite().tolist()
+        return finite
 
     @torch.inference_mode()
     def preview(self, predicted_clean: torch.Tensor) -> Pixels:
@@ -45,6 +54,13 @@ class Decoder:
         height, width = predicted_clean.shape[-2:]
         pixels: Pixels = rgb.clamp(0, 255).to(torch.uint8).view(height, width, 3).cpu().numpy()
         return pixels
+
+
+def not_finite(when: str) -> RequestError:
+    return RequestError(
+        "generation_failed",
+        f"the networks gave numbers that are not finite {when}; try another seed or a lower guidance_scale",
+    )
 
 
 @torch.inference_mode()
