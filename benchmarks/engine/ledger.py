@@ -80,9 +80,9 @@ class Ledger:
         self.reset()
         # Not the lanes as a whole: what dealing out the work takes is the engine's own.
         denoiser, decoder = engine.denoiser, engine.decoder
-        self._spans = {DENOISING: Span(denoiser._pass), VAE: Span(decoder.decode)}  # noqa: SLF001
-        denoiser._pass = self._spans[DENOISING]  # type: ignore[method-assign]  # noqa: SLF001
-        decoder.decode = self._spans[VAE]  # type: ignore[method-assign]
+        self._spans = {DENOISING: Span(denoiser._pass), VAE: Span(decoder.decode)}
+        denoiser._pass = self._spans[DENOISING]  # type: ignore[method-assign, assignment]
+        decoder.decode = self._spans[VAE]  # type: ignore[method-assign, assignment]
         engine.step = self._timed_step  # type: ignore[method-assign]
 
     def reset(self) -> None:

@@ -91,7 +91,8 @@ class Encoder:
             texts, device=self._networks.device, do_classifier_free_guidance=False
         )
         # Copies, so that a text that is remembered does not hold those that came with it.
-        return [TextEmbedding(tokens[row : row + 1].clone(), pooled[row : row + 1].clone()) for row in range(len(texts))]
+        each = zip(tokens.split(1), pooled.split(1), strict=True)
+        return [TextEmbedding(own_tokens.clone(), own_pooled.clone()) for own_tokens, own_pooled in each]
 
     def _remember(self, text: str, embedding: TextEmbedding) -> None:
         self._texts[text] = embedding

@@ -36,9 +36,12 @@ class Networks:
         without_embedding = copy.copy(controlnet)
         without_embedding._modules = dict(controlnet._modules)
         without_embedding.controlnet_cond_embedding = nn.Identity()
+        unet = pipeline.unet
+        if is_traced:
+            unet = TracedNetwork(unet, num_halvings=unet.num_upsamplers)
         return cls(
             pipeline=pipeline,
-            unet=TracedNetwork(pipeline.unet, num_halvings=pipeline.unet.num_upsamplers) if is_traced else pipeline.unet,
+            unet=unet,
             controlnet=TracedNetwork(without_embedding) if is_traced else without_embedding,
             control_embedding=controlnet.controlnet_cond_embedding,
             vae=pipeline.vae,

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A network without the Python between its layers: in a small pass that is half of the time, and lanes take turns at it.
+"""A network without the Python between its layers, which is half of a small pass, and at which lanes take turns.
 
 The same layers with the same numbers, run by TorchScript. torch calls TorchScript deprecated, and has no successor that
 runs without Python and needs no compiler where it runs; without it, networks are run as they are.
@@ -87,7 +87,9 @@ def traced(flat: Flat, tensors: tuple[torch.Tensor, ...]) -> Run:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about TorchScript's age, and about checks that stay as they fell out
-            script = torch.jit.trace(flat, tensors, check_trace=False, strict=False)
+            script = torch.jit.trace(  # type: ignore[no-untyped-call]
+                flat, tensors, check_trace=False, strict=False
+            )
     except torch.OutOfMemoryError:
         raise
     except (AttributeError, RuntimeError) as error:
