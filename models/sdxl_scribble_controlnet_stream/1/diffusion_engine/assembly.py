@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Puts an engine together: weights, networks, what the checkpoint can do, and how many rows this machine bears."""
 
+import logging
 import platform
 import time
 from pathlib import Path
@@ -24,6 +25,8 @@ from diffusion_engine.silence import Silence
 from diffusion_engine.tuning import ROW_BUCKETS, compile_blocks, use_channels_last
 from diffusion_engine.weights import load_pipeline
 
+logger = logging.getLogger(__name__)
+
 # A pass is timed so often, and the fastest counts: what is slower had company.
 NUM_TIMED_PASSES = 3
 
@@ -32,7 +35,7 @@ def assemble(config: EngineConfig, *, gpu_index: int | None = None) -> Engine:
     """Load everything and measure; the engine is ready to be started."""
     networks = tuned_networks(config, load_pipeline(config, gpu_index=gpu_index))
     capabilities = Capabilities.of_checkpoint(config.checkpoint, defaults=config.defaults)
-    return Engine(
+    engine = Engine(
         networks,
         capabilities,
         row_limits(config, networks, capabilities),
@@ -40,6 +43,20 @@ def assemble(config: EngineConfig, *, gpu_index: int | None = None) -> Engine:
         max_pixels=config.max_pixels,
         policy=config.policy,
     )
+    warm_up(engine)
+    return engine
+
+
+def warm_up(engine: Engine) -> None:
+    """One picture with a scribble and one without, so that the first caller does not wait for what is made once."""
+    smallest = BatchKey(*min(engine.capabilities.sizes, key=lambda size: size[0] * size[1]))
+    for has_scribble in (True, False):
+        generation = _meaningless(smallest, engine.capabilities, has_scribble=has_scribble)
+        generation.encoded = engine.encoder.encode(generation)
+        for _ in range(2):  # a trace is made in the first pass and improved in the second
+            engine.denoiser.predict([generation])
+    engine.denoiser.forget()
+    engine.decoder.decode(generation.encoded.latents)
 
 
 def tuned_networks(config: EngineConfig, pipeline: Any) -> Networks:
@@ -64,11 +81,25 @@ def row_limits(config: EngineConfig, networks: Networks, capabilities: Capabilit
     device = torch.cuda.get_device_name(networks.device) if networks.device.type == "cuda" else platform.processor()
     how = (torch.get_num_threads(), networks.num_lanes, config.is_channels_last, config.is_traced, config.is_compiled)
     facts = (config.checkpoint, device, networks.dtype, *how, torch.__version__)
-    cache_file = cache_path(Path(config.profile_folder).expanduser(), *facts) if config.profile_folder else None
+    folder = profile_folder(config.profile_folder)
+    cache_file = None if folder is None else cache_path(folder, *facts)
     default = (capabilities.defaults.width, capabilities.defaults.height)
     sizes = sorted(capabilities.sizes, key=lambda size: size != default)  # the default first
     timer = pass_timer(networks, capabilities)
     return profiled(sizes, timer, budget_s=config.profile_budget_s, cache_file=cache_file)
+
+
+def profile_folder(name: str) -> Path | None:
+    """Where profiles are kept; nowhere without a name, or for a user who has no home for `~` to stand for."""
+    try:
+        return Path(name).expanduser() if name else None
+    except RuntimeError:
+        logger.warning(
+            "%s: there is no home folder, so rows are measured at every start; set profile_folder (or "
+            "SDXL_PROFILE_FOLDER) to a folder without ~, or SDXL_MAX_ROWS to a number",
+            name,
+        )
+        return None
 
 
 def pass_timer(networks: Networks, capabilities: Capabilities) -> Measure:
@@ -96,8 +127,8 @@ def _timed(denoiser: Denoiser, generations: list[Generation], device: torch.devi
     return time.perf_counter() - started
 
 
-def _meaningless(key: BatchKey, capabilities: Capabilities) -> Generation:
+def _meaningless(key: BatchKey, capabilities: Capabilities, *, has_scribble: bool = True) -> Generation:
     values = {"width": key.width, "height": key.height, "guidance_scale": 1.0, "seed": 0}
-    image = Image.new("RGB", (key.width, key.height))
+    image = Image.new("RGB", (key.width, key.height)) if has_scribble else None
     request = read_request(values, capabilities)
     return Generation(request=request, key=key, control_image=image, listener=Silence(), arrived=0.0)

@@ -66,7 +66,7 @@ def locate(name: str, version_folder: Path) -> str:
     """A folder beside `model.py`, else a folder anywhere, else the name itself, which is then a hub name."""
     if not name:
         return ""
-    for folder in (version_folder / name, Path(name).expanduser()):
+    for folder in (version_folder / name, at_home(name)):
         if folder.is_dir():
             return str(folder.resolve())
     if name.startswith(("/", "~", ".")) or name.count("/") != 1:
@@ -74,6 +74,14 @@ def locate(name: str, version_folder: Path) -> str:
             f"{name!r} is neither a folder in {version_folder}, nor a folder, nor a hub name like owner/model"
         )
     return name
+
+
+def at_home(name: str) -> Path:
+    """With `~` filled in. Raises `ValueError` for a user who has no home."""
+    try:
+        return Path(name).expanduser()
+    except RuntimeError:
+        raise ValueError(f"{name!r} needs a home folder, and this user has none; write the whole path") from None
 
 
 def checked_defaults(text: str) -> Mapping[str, Any]:
