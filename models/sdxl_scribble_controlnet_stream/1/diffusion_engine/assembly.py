@@ -4,6 +4,7 @@
 import logging
 import platform
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from diffusion_engine.noise_scheduler import NoiseSchedulers
 from diffusion_engine.row_limits import Measure, RowLimits, cache_path, profiled
 from diffusion_engine.silence import Silence
 from diffusion_engine.tuning import ROW_BUCKETS, compile_blocks, use_channels_last
-from diffusion_engine.weights import load_pipeline
+from diffusion_engine.weights import load_pipeline, load_preview_vae
 
 logger = logging.getLogger(__name__)
 
@@ -33,7 +34,8 @@ NUM_TIMED_PASSES = 3
 
 def assemble(config: EngineConfig, *, gpu_index: int | None = None) -> Engine:
     """Load everything and measure; the engine is ready to be started."""
-    networks = tuned_networks(config, load_pipeline(config, gpu_index=gpu_index))
+    pipeline = load_pipeline(config, gpu_index=gpu_index)
+    networks = replace(tuned_networks(config, pipeline), preview_vae=load_preview_vae(config, pipeline))
     capabilities = Capabilities.of_checkpoint(config.checkpoint, defaults=config.defaults)
     engine = Engine(
         networks,

@@ -21,6 +21,7 @@ class EngineConfig:
     unet: str = ""
     controlnet: str = ""
     vae: str = ""
+    preview_vae: str = ""  # a tiny one; empty: previews are a linear map of the latents
     device: str = "auto"
     dtype: str = "auto"
     defaults: Mapping[str, Any] = field(default_factory=dict)  # over the checkpoint's own
@@ -47,6 +48,7 @@ class EngineConfig:
             unet=locate(setting("unet", ""), version_folder),
             controlnet=locate(setting("controlnet", ""), version_folder),
             vae=locate(setting("vae", ""), version_folder),
+            preview_vae=locate(setting("preview_vae", ""), version_folder),
             device=setting("device", "auto"),
             dtype=checked_dtype(setting("dtype", "auto")),
             defaults=checked_defaults(setting("defaults", "{}")),

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Latents → pictures: the VAE for the finished one, a linear map for previews. Never changes a shared module."""
+"""Latents → pictures: the VAE for the finished one, a linear map or a tiny VAE for previews."""
 
 from collections.abc import Sequence
 
@@ -19,7 +19,7 @@ class Decoder:
 
     def __init__(self, networks: Networks) -> None:
         self._networks = networks
-        self._latent_to_rgb = fit_latent_to_rgb(networks)  # (5, 3)
+        self._latent_to_rgb = None if networks.preview_vae else fit_latent_to_rgb(networks)  # (5, 3)
 
     @torch.inference_mode()
     def decode(self, latents: torch.Tensor) -> Pixels:
@@ -33,9 +33,7 @@ class Decoder:
         image = self._networks.vae_decode(unscaled, return_dict=False)[0]  # (1, 3, H, W), -1 to 1
         if not bool(torch.isfinite(image).all()):
             raise not_finite("while the picture was decoded")
-        scaled = (image[0].float() / 2 + 0.5).clamp(0, 1).mul(255).round().to(torch.uint8)
-        pixels: Pixels = scaled.permute(1, 2, 0).cpu().numpy()
-        return pixels
+        return as_pixels(image)
 
     @torch.inference_mode()
     def are_finite(self, generations: Sequence[Generation]) -> list[bool]:
@@ -48,12 +46,26 @@ class Decoder:
 
     @torch.inference_mode()
     def preview(self, predicted_clean: torch.Tensor) -> Pixels:
-        """A small picture of what is coming, (h, w, 3): one pixel per latent cell, and nearly free."""
+        """A picture of what is coming.
+
+        By the linear map (h, w, 3), one pixel per latent cell and nearly free; by a tiny VAE (H, W, 3).
+        """
+        if self._latent_to_rgb is None:
+            tiny = self._networks.preview_vae
+            unscaled = (predicted_clean / tiny.config.scaling_factor).to(tiny.dtype)
+            return as_pixels(tiny.decode(unscaled, return_dict=False)[0])
         channels = predicted_clean[0].float().flatten(1).T  # (h w, 4)
         rgb = channels @ self._latent_to_rgb[:-1] + self._latent_to_rgb[-1]
         height, width = predicted_clean.shape[-2:]
         pixels: Pixels = rgb.clamp(0, 255).to(torch.uint8).view(height, width, 3).cpu().numpy()
         return pixels
+
+
+def as_pixels(image: torch.Tensor) -> Pixels:
+    """(1, 3, H, W), -1 to 1 → (H, W, 3), 0 to 255."""
+    scaled = (image[0].float() / 2 + 0.5).clamp(0, 1).mul(255).round().to(torch.uint8)
+    pixels: Pixels = scaled.permute(1, 2, 0).cpu().numpy()
+    return pixels
 
 
 def not_finite(when: str) -> RequestError:

@@ -23,6 +23,7 @@ class Networks:
     vae_decode: Any  # latents → ((N, 3, H, W), -1 to 1), with return_dict=False
     device: torch.device
     dtype: torch.dtype
+    preview_vae: Any = None  # a tiny VAE for previews; None: they are a linear map of the latents
     row_buckets: tuple[int, ...] = ()  # a pass is padded to one of these row counts; empty: it is not
     num_lanes: int = 1  # parts of a pass that run at the same time
 
