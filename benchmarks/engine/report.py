@@ -48,11 +48,15 @@ def cell_table(results: Sequence[Result], cell: Cell, peers: Sequence[str]) -> l
         if not own:
             continue
         values = [f"{statistics.median(getattr(each.figures, name) for each in own):.2f}" for name in COLUMNS]
-        wasted = statistics.fmean(each.figures.wasted_steps for each in own)
-        most = max(each.figures.wasted_steps_most for each in own)
-        has_leavers = len(cell.step_counts) > 1
-        lines.append(f"| {peer} | {' | '.join(values)} | {f'{wasted:.1f}, {most}' if has_leavers else ''} |")
+        lines.append(f"| {peer} | {' | '.join(values)} | {wasted_by(own) if len(cell.step_counts) > 1 else ''} |")
     return lines
+
+
+def wasted_by(results: Sequence[Result]) -> str:
+    """The mean and the most; nothing where it is not known."""
+    means = [each.figures.wasted_steps for each in results if each.figures.wasted_steps is not None]
+    mosts = [each.figures.wasted_steps_most for each in results if each.figures.wasted_steps_most is not None]
+    return f"{statistics.fmean(means):.1f}, {max(mosts)}" if means and mosts else ""
 
 
 RATIOS: tuple[tuple[str, Pick], ...] = (
