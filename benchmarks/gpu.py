@@ -22,7 +22,7 @@ from benchmarks.engine.job import Job
 from benchmarks.engine.live_engine import LiveEngine
 from benchmarks.engine.options import Options
 from benchmarks.engine.row_times import row_times, table
-from benchmarks.engine.stock import Stock, Weights, networks_of
+from benchmarks.engine.stock import Stock, Weights
 
 logger = logging.getLogger(__name__)
 app = typer.Typer(add_completion=False)
@@ -84,7 +84,7 @@ def of_size(stock: Stock, num_steps: int) -> list[str]:
     size = (stock.capabilities.defaults.width, stock.capabilities.defaults.height)
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
-    times = row_times(networks_of(stock), stock.capabilities, size)
+    times = row_times(stock.networks, stock.capabilities, size)
     max_rows = knee(times)
     live = LiveEngine("engine", stock, max_rows=max_rows)
     live.warm_up()

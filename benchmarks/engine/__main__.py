@@ -2,6 +2,7 @@
 """`python -m benchmarks.engine`: measures, and writes tables, data and a picture into benchmarks/results/."""
 
 import logging
+import signal
 import sys
 from typing import Annotated
 
@@ -19,6 +20,7 @@ DEFAULT = Options()
 def main(
     quick: Annotated[bool, typer.Option("--quick", help="One repeat of few jobs: some minutes, and rough.")] = False,
     repeats: Annotated[int, typer.Option(help="How often every peer gets every cell.")] = DEFAULT.repeats,
+    minutes: Annotated[float, typer.Option(help="Begin no repeat that would end later than this; 0: make all.")] = 0.0,
     saturated_jobs: Annotated[int, typer.Option(help="How many come at once.")] = DEFAULT.saturated_jobs,
     loaded_jobs: Annotated[int, typer.Option(help="How many come one by one.")] = DEFAULT.loaded_jobs,
     peers: Annotated[str, typer.Option(help="Which, by letter and commas; see benchmarks/engine/line_up.py.")] = "",
@@ -39,10 +41,12 @@ def main(
     """Hold the engine against stock diffusers."""
     from benchmarks.engine.bench import profile_larger, run
 
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the server it started is stopped with it
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr)
     options = Options(
         weights=Weights(checkpoint=checkpoint, controlnet=controlnet, vae=vae, device=device, dtype=dtype),
         repeats=1 if quick else repeats,
+        minutes=minutes,
         saturated_jobs=min(16, saturated_jobs) if quick else saturated_jobs,
         loaded_jobs=min(12, loaded_jobs) if quick else loaded_jobs,
         letters=peers,

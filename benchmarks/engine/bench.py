@@ -2,6 +2,8 @@
 """A whole run: load, warm up, measure, write."""
 
 import logging
+import math
+import time
 from pathlib import Path
 
 import torch
@@ -24,6 +26,7 @@ logger = logging.getLogger(__name__)
 
 def run(options: Options) -> Path:
     """The page that was written."""
+    give_up_at = time.monotonic() + 60 * options.minutes if options.minutes else math.inf
     if options.threads:
         torch.set_num_threads(options.threads)
     stock = Stock.load(options.weights)
@@ -46,19 +49,22 @@ def run(options: Options) -> Path:
         times=times,
         max_rows=max_rows,
     )
-    for result in measure(
-        cells,
-        peers,
-        repeats=options.repeats,
-        service=service,
-        probe=probe.seconds,
-        reference=reference,
-        seed=options.seed,
-    ):
-        page.results.append(result)
-        file = page.write(RESULTS)  # so that a run that is broken off was not for nothing
-    for peer in peers:
-        peer.close()
+    try:
+        for result in measure(
+            cells,
+            peers,
+            repeats=options.repeats,
+            service=service,
+            probe=probe.seconds,
+            reference=reference,
+            seed=options.seed,
+            give_up_at=give_up_at,
+        ):
+            page.results.append(result)
+            file = page.write(RESULTS)  # so that a run that is broken off was not for nothing
+    finally:
+        for peer in peers:
+            peer.close()
     logger.info("written: %s", file)
     return file
 
@@ -83,7 +89,7 @@ def profile_larger(options: Options, *, scale: int, latent_side: int) -> Path:
     if options.threads:
         torch.set_num_threads(options.threads)
     stock = Stock.load(options.weights)
-    networks = scaled_networks(stock, scale)
+    networks = scaled_networks(stock, options.weights, scale)
     side = latent_side * networks.vae_scale_factor
     channels = tuple(networks.unet.config.block_out_channels)
     times = row_times(networks, stock.capabilities, (side, side))

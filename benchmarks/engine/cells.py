@@ -2,6 +2,7 @@
 """The measurement itself: every peer gets every trace, one right after the other, with the machine's pace taken."""
 
 import logging
+import math
 import random
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -56,9 +57,18 @@ def measure(
     probe: Callable[[], float],
     reference: float,
     seed: int,
+    give_up_at: float = math.inf,
 ) -> Iterator[Result]:
-    """`reference`: what the probe gave when `service` was measured; its pace is 1."""
+    """`reference`: what the probe gave when `service` was measured; its pace is 1.
+
+    No repeat begins that would, like the one before it, end after `give_up_at`, a point of time.monotonic().
+    """
+    began = time.monotonic()
     for repeat in range(repeats):
+        now = time.monotonic()
+        if repeat and now + (now - began) / repeat > give_up_at:
+            logger.info("no time for more than %d of %d repeats", repeat, repeats)
+            return
         for cell in cells:
             trace = make_trace(
                 cell.step_counts, service, num_jobs=cell.num_jobs, load=cell.load, seed=1000 * seed + repeat

@@ -4,7 +4,7 @@
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +12,7 @@ from diffusion_engine.engine import Engine
 from diffusion_engine.networks import Networks
 
 DENOISING = "UNet and ControlNet"
+VAE = "vae"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +31,35 @@ class Account:
         return 1 - self.full_networks / self.full_steps if self.full_steps else float("nan")
 
 
+class Span:
+    """Stands in for a function, and knows the time in which at least one call of it ran, on whichever threads."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self._function = function
+        self._lock = threading.Lock()
+        self._num_running = 0
+        self._began = 0.0
+        self._taken = 0.0
+
+    def __call__(self, *arguments: Any) -> Any:
+        with self._lock:
+            if self._num_running == 0:
+                self._began = time.perf_counter()
+            self._num_running += 1
+        try:
+            return self._function(*arguments)
+        finally:
+            with self._lock:
+                self._num_running -= 1
+                if self._num_running == 0:
+                    self._taken += time.perf_counter() - self._began
+
+    def take(self) -> float:
+        """Seconds since it was last asked."""
+        taken, self._taken = self._taken, 0.0
+        return taken
+
+
 class Ledger:
     """Listens to the networks and to `Engine.step` of one engine."""
 
@@ -38,23 +68,21 @@ class Ledger:
         self._step = engine.step
         self._max_rows = max_rows
         self._started: dict[str, float] = {}
-        self._lock = threading.Lock()
-        self._pass_began: float | None = None
-        self._pass_ended = 0.0
         pipeline = networks.pipeline
         self._watched: dict[str, Any] = {
             "control embedding": networks.control_embedding,
             "text encoder": pipeline.text_encoder,
             "text encoder 2": pipeline.text_encoder_2,
-            "vae": networks.vae.decoder,
         }
         for name, network in self._watched.items():
             network.register_forward_pre_hook(lambda *_, name=name: self._enter(name))
             network.register_forward_hook(lambda *_, name=name: self._leave(name))
-        for network in (networks.unet, networks.controlnet):
-            network.register_forward_pre_hook(lambda *_: self._begin_pass())
-            network.register_forward_hook(lambda *_: self._end_pass())
         self.reset()
+        # Not the lanes as a whole: what dealing out the work takes is the engine's own.
+        denoiser, decoder = engine.denoiser, engine.decoder
+        self._spans = {DENOISING: Span(denoiser._pass), VAE: Span(decoder.decode)}
+        denoiser._pass = self._spans[DENOISING]  # type: ignore[method-assign, assignment]
+        decoder.decode = self._spans[VAE]  # type: ignore[method-assign, assignment]
         engine.step = self._timed_step  # type: ignore[method-assign]
 
     def reset(self) -> None:
@@ -80,24 +108,15 @@ class Ledger:
         if started is not None:
             self._by_network[name] += time.perf_counter() - started
 
-    def _begin_pass(self) -> None:
-        with self._lock:
-            self._pass_began = self._pass_began or time.perf_counter()
-
-    def _end_pass(self) -> None:
-        with self._lock:
-            self._pass_ended = time.perf_counter()
-
     def _timed_step(self) -> bool:
         rows_before, networks = self._rows(), sum(self._by_network.values())
-        self._pass_began = None
         started = time.perf_counter()
         is_busy = self._step()
         duration = time.perf_counter() - started
+        for name, span in self._spans.items():
+            self._by_network[name] += span.take()
         num_rows = self._rows() - rows_before
-        if num_rows and self._pass_began is not None:
-            # From the first network's start to the last one's end, on whichever threads they ran.
-            self._by_network[DENOISING] += self._pass_ended - self._pass_began
+        if num_rows:
             self._num_steps += 1
             self._in_steps += duration
         if num_rows >= self._max_rows:

@@ -3,6 +3,7 @@
 
 import logging
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import replace
 
 import torch
@@ -11,6 +12,7 @@ from benchmarks.engine.engine_processes import EngineProcesses
 from benchmarks.engine.live_engine import LiveEngine
 from benchmarks.engine.options import Options
 from benchmarks.engine.peer import Peer
+from benchmarks.engine.served import Served
 from benchmarks.engine.stock import Stock, Weights
 from benchmarks.engine.two_processes import TwoProcesses
 from benchmarks.engine.whole_requests import WholeRequests
@@ -21,6 +23,7 @@ ONE_AT_A_TIME = "(a) one at a time"
 WHOLE_BATCHES = "(b) whole-request batches"
 TWO_PROCESSES = "(c) two processes"
 ENGINE = "engine"
+SERVED = "engine through Triton and frontend"
 
 Build = Callable[[Stock, Weights, int], Peer]
 
@@ -29,6 +32,7 @@ PEERS: Mapping[str, Build] = {
     "b": lambda stock, _weights, _rows: WholeRequests(WHOLE_BATCHES, stock, max_batch=8),
     "c": lambda _stock, weights, _rows: TwoProcesses(TWO_PROCESSES, weights),
     "e": lambda stock, weights, rows: one_engine(ENGINE, stock, weights, rows),
+    "h": lambda _stock, weights, rows: Served(SERVED, weights, max_rows=rows),
     "t": lambda _stock, weights, rows: two_engines(weights, rows),
     "e8": lambda stock, weights, _rows: one_engine("engine, 8 rows", stock, weights, 8),
     "e16": lambda stock, weights, _rows: one_engine("engine, 16 rows", stock, weights, 16),
@@ -36,7 +40,7 @@ PEERS: Mapping[str, Build] = {
         "engine, bfloat16", stock, replace(weights, dtype="bfloat16"), rows
     ),
 }
-USUAL = "a,b,c,e"
+USUAL = "a,b,c,e,h"
 
 
 def one_engine(name: str, stock: Stock, weights: Weights, max_rows: int) -> Peer:
@@ -53,10 +57,13 @@ def two_engines(weights: Weights, max_rows: int) -> Peer:
 
 def line_up(options: Options, stock: Stock, *, max_rows: int) -> list[Peer]:
     """Everyone who was asked for, loaded and warm."""
-    peers = []
-    for letter in (options.letters or USUAL).split(","):
-        peer = PEERS[letter.strip()](stock, options.weights, max_rows)
-        logger.info("warming up: %s", peer.name)
-        peer.warm_up()
-        peers.append(peer)
+    with ExitStack() as closing:  # those who are there when another one cannot come
+        peers = []
+        for letter in (options.letters or USUAL).split(","):
+            peer = PEERS[letter.strip()](stock, options.weights, max_rows)
+            closing.callback(peer.close)
+            logger.info("warming up: %s", peer.name)
+            peer.warm_up()
+            peers.append(peer)
+        closing.pop_all()
     return peers

@@ -14,7 +14,7 @@ from diffusion_engine.row_limits import RowLimits
 from benchmarks.engine.job import Job, scribble_file
 from benchmarks.engine.ledger import Account, Ledger
 from benchmarks.engine.outcome import Outcome
-from benchmarks.engine.stock import Stock, networks_of
+from benchmarks.engine.stock import Stock
 
 
 class Witness:
@@ -69,7 +69,7 @@ class LiveEngine:
     def __init__(self, name: str, stock: Stock, *, max_rows: int) -> None:
         self.name = name
         self.max_rows = max_rows
-        networks = networks_of(stock)
+        networks = stock.networks
         self.engine = Engine(
             networks,
             stock.capabilities,

@@ -5,12 +5,13 @@ import statistics
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 
 from diffusion_engine.decoder import Decoder
 
 from benchmarks.engine.job import Job
 from benchmarks.engine.pace import Probe
-from benchmarks.engine.stock import Stock, networks_of
+from benchmarks.engine.stock import Stock
 
 NUM_REPEATS = 7
 
@@ -31,16 +32,22 @@ def measure_need(stock: Stock, probe: Probe, *, max_rows: int) -> Need:
     num_requests = max(1, max_rows // 2)
     generation = probe.generation()
     encoded = probe.encoder.encode(generation)
-    decoder = Decoder(networks_of(stock))
-    numbers = iter(range(1000))
+    decoder, lanes = Decoder(stock.networks), probe.denoiser.lanes
+    decode = partial(decoder.decode, encoded.latents)
+    numbers = iter(range(1_000_000))
 
-    def encode() -> None:
-        probe.encoder.text(f"a text that was never seen, number {next(numbers)}")
-        probe.encoder.encode(generation)
+    def read_texts() -> None:
+        """Of as many requests as share a full pass, none of them seen before."""
+        news = [probe.generation(f"a text that was never seen, number {next(numbers)}") for _ in range(num_requests)]
+        probe.encoder.read_texts(news)
 
     return Need(
         per_step=probe.seconds(num_requests) / num_requests,
-        per_picture=_median(encode) + _median(lambda: decoder.decode(encoded.latents)),
+        per_picture=(
+            _median(read_texts) / num_requests
+            + _median(lambda: probe.encoder.encode(generation))
+            + _median(lambda: lanes.run([decode] * lanes.count)) / lanes.count
+        ),
     )
 
 

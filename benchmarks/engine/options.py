@@ -8,10 +8,11 @@ from benchmarks.engine.stock import Weights
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """The defaults take about an hour on 2 cores with the demo checkpoint; 32 and 16 jobs, half of that."""
+    """The defaults take more than an hour on 2 cores with the demo checkpoint; 32 and 16 jobs, half of that."""
 
     weights: Weights = field(default_factory=Weights)
     repeats: int = 5
+    minutes: float = 0.0  # no repeat begins that would not be done by then; 0: all are made
     saturated_jobs: int = 64
     loaded_jobs: int = 40
     letters: str = ""  # which peers; empty: the usual ones

@@ -16,7 +16,7 @@ class Outcome:
     job: Job
     ended: float  # when nothing was done for it any more
     first_preview: float | None = None  # of the stock pipeline: the picture itself
-    wasted_steps: int = 0  # that ended after the caller had left
+    wasted_steps: int | None = 0  # that ended after the caller had left; None: not known
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,8 +29,8 @@ class Figures:
     latency_p95: float
     latency_p99: float
     first_preview_mean: float
-    wasted_steps: float  # a leaving caller, on average
-    wasted_steps_most: int
+    wasted_steps: float | None  # a leaving caller, on average; None: not known
+    wasted_steps_most: int | None
 
 
 def figures(outcomes: Sequence[Outcome], *, pace: float = 1.0) -> Figures:
@@ -42,7 +42,8 @@ def figures(outcomes: Sequence[Outcome], *, pace: float = 1.0) -> Figures:
     shown = np.array([at - each.job.arrival for at, each in zip(previews, stayed, strict=True)]) / pace
     makespan = (max(each.ended for each in stayed) - min(each.job.arrival for each in outcomes)) / pace
     p50, p95, p99 = (float(value) for value in np.percentile(latencies, (50, 95, 99)))
-    wasted = [each.wasted_steps for each in left]
+    wasted = [each.wasted_steps for each in left if each.wasted_steps is not None]
+    is_known = len(wasted) == len(left)
     return Figures(
         throughput=len(stayed) / makespan,
         latency_mean=float(latencies.mean()),
@@ -50,6 +51,6 @@ def figures(outcomes: Sequence[Outcome], *, pace: float = 1.0) -> Figures:
         latency_p95=p95,
         latency_p99=p99,
         first_preview_mean=float(shown.mean()),
-        wasted_steps=sum(wasted) / max(1, len(wasted)),
-        wasted_steps_most=max(wasted, default=0),
+        wasted_steps=sum(wasted) / max(1, len(wasted)) if is_known else None,
+        wasted_steps_most=max(wasted, default=0) if is_known else None,
     )

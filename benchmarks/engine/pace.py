@@ -14,7 +14,7 @@ from diffusion_engine.scribble import read_scribble
 from diffusion_engine.silence import Silence
 
 from benchmarks.engine.job import scribble_file
-from benchmarks.engine.stock import Stock, networks_of
+from benchmarks.engine.stock import Stock
 
 NUM_PASSES = 12
 
@@ -23,7 +23,7 @@ class Probe:
     """Times passes of the networks alone, on the thread that calls."""
 
     def __init__(self, stock: Stock, networks: Networks | None = None) -> None:
-        self.networks = networks or networks_of(stock)
+        self.networks = networks or stock.networks
         self._capabilities = stock.capabilities
         config = stock.pipeline.scheduler.config
         schedulers = NoiseSchedulers(config, stock.capabilities.schedulers, self.networks.device)
@@ -38,10 +38,10 @@ class Probe:
         self.denoiser.predict(generations)
         return statistics.median(self._timed(generations) for _ in range(NUM_PASSES))
 
-    def generation(self) -> Generation:
+    def generation(self, prompt: str = "a red house") -> Generation:
         """A request that nobody sent."""
         defaults = self._capabilities.defaults
-        values: RowValues = {"prompt": b"a red house", "width": defaults.width, "height": defaults.height, "seed": 0}
+        values: RowValues = {"prompt": prompt.encode(), "width": defaults.width, "height": defaults.height, "seed": 0}
         scribble = read_scribble(scribble_file(0), max_pixels=1_000_000, invert="auto")
         return Generation(
             request=read_request(values, self._capabilities),

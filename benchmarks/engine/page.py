@@ -13,7 +13,7 @@ import torch
 from benchmarks.engine import machine
 from benchmarks.engine.cells import Cell, Result
 from benchmarks.engine.job import ServiceTime, make_trace
-from benchmarks.engine.line_up import ONE_AT_A_TIME
+from benchmarks.engine.line_up import ENGINE, ONE_AT_A_TIME, SERVED
 from benchmarks.engine.need import Need
 from benchmarks.engine.options import Options
 from benchmarks.engine.plot import bar_chart
@@ -29,6 +29,9 @@ it.
   equal step counts to one call. Both in virtual time: each call is made, time in which nobody waits is skipped.
 - (c) is two processes with the stock pipeline, one thread each, taking from one queue: `instance_group { count: 2 }` on
   a CPU. Real time, like the engine, which has a process of its own with all cores.
+- The engine through Triton and frontend is `fastapi-triton serve --embedded`: a real Triton, the frontend, and HTTP on
+  the loopback, with callers in the benchmark's own process who send base64 and read events. All of that shares the same
+  cores. Leavers close their connection; how many steps they cost is not seen from there.
 - Everyone reads the scribble's file and writes a WebP. Engines also write a preview after every step. The stock
   pipeline has no previews: what counts as its first is the picture.
 - Mixed jobs have 4, 8, 20 or 50 steps, uniform ones 8. A fifth of the mixed ones' callers leave after a random part of
@@ -71,6 +74,7 @@ class Page:
         ]
         for name in self._engines():
             others = [peer for peer in self.peers if peer not in self._engines()]
+            others += [ENGINE] if name == SERVED and ENGINE in self.peers else []
             lines += ["", f"## Ratios: {name}", "", *ratio_table(self.results, self.cells, name, others)]
         for cell in self.cells:
             lines += ["", f"## {self._heading(cell)}", "", *cell_table(self.results, cell, self.peers)]

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from benchmarks.engine.cells import Cell, Result
-from benchmarks.engine.ledger import DENOISING, Account
+from benchmarks.engine.ledger import DENOISING, VAE, Account
 from benchmarks.engine.outcome import Figures
 
 Pick = Callable[[Figures], float]
@@ -48,11 +48,15 @@ def cell_table(results: Sequence[Result], cell: Cell, peers: Sequence[str]) -> l
         if not own:
             continue
         values = [f"{statistics.median(getattr(each.figures, name) for each in own):.2f}" for name in COLUMNS]
-        wasted = statistics.fmean(each.figures.wasted_steps for each in own)
-        most = max(each.figures.wasted_steps_most for each in own)
-        has_leavers = len(cell.step_counts) > 1
-        lines.append(f"| {peer} | {' | '.join(values)} | {f'{wasted:.1f}, {most}' if has_leavers else ''} |")
+        lines.append(f"| {peer} | {' | '.join(values)} | {wasted_by(own) if len(cell.step_counts) > 1 else ''} |")
     return lines
+
+
+def wasted_by(results: Sequence[Result]) -> str:
+    """The mean and the most; nothing where it is not known."""
+    means = [each.figures.wasted_steps for each in results if each.figures.wasted_steps is not None]
+    mosts = [each.figures.wasted_steps_most for each in results if each.figures.wasted_steps_most is not None]
+    return f"{statistics.fmean(means):.1f}, {max(mosts)}" if means and mosts else ""
 
 
 RATIOS: tuple[tuple[str, Pick], ...] = (
@@ -93,7 +97,7 @@ def account_table(results: Sequence[Result], cells: Sequence[Cell], peer: str) -
             part_of(accounts, DENOISING),
             part_of(accounts, "text encoder", "text encoder 2"),
             part_of(accounts, "control embedding"),
-            part_of(accounts, "vae"),
+            part_of(accounts, VAE),
         ]
         parts += [1 - sum(parts), statistics.median(each.overhead for each in accounts)]
         lines.append(f"| {cell.name} | {' | '.join(f'{100 * part:.1f}%' for part in parts)} |")

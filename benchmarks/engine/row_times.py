@@ -7,14 +7,13 @@ from typing import Any
 
 import torch
 from diffusers import ControlNetModel, UNet2DConditionModel
-from diffusion_engine.assembly import pass_timer
+from diffusion_engine.assembly import pass_timer, tuned_networks
 from diffusion_engine.capabilities import Capabilities
 from diffusion_engine.generation import BatchKey
-from diffusion_engine.lanes import suitable_lanes
 from diffusion_engine.networks import Networks
 from diffusion_engine.row_limits import ROW_COUNTS, knee
 
-from benchmarks.engine.stock import Stock
+from benchmarks.engine.stock import Stock, Weights
 
 logger = logging.getLogger(__name__)
 
@@ -37,7 +36,7 @@ def row_times(
     return times
 
 
-def scaled_networks(stock: Stock, scale: int) -> Networks:
+def scaled_networks(stock: Stock, weights: Weights, scale: int) -> Networks:
     """UNet and ControlNet with `scale` times the channels and heads, and weights that mean nothing."""
     pipeline = stock.pipeline
     parts: dict[str, Any] = {**pipeline.components}
@@ -47,7 +46,7 @@ def scaled_networks(stock: Stock, scale: int) -> Networks:
         config["attention_head_dim"] = [scale * heads for heads in config["attention_head_dim"]]
         parts[name] = of_class.from_config(config).to(pipeline.device, pipeline.unet.dtype).eval()
     larger = type(pipeline)(**parts, add_watermarker=False)
-    return Networks.of_pipeline(larger, num_lanes=suitable_lanes(larger.device))
+    return tuned_networks(weights.config(), larger)
 
 
 def table(times: Times) -> list[str]:

@@ -1,15 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """diffusers' own SDXL ControlNet pipeline, from scribble file to picture file, as its documentation uses it."""
 
+import copy
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
+from diffusion_engine.assembly import tuned_networks
 from diffusion_engine.capabilities import Capabilities
 from diffusion_engine.config import EngineConfig
-from diffusion_engine.lanes import suitable_lanes
 from diffusion_engine.networks import Networks
 from diffusion_engine.noise_scheduler import make_noise_scheduler
 from diffusion_engine.pictures import encode_picture
@@ -44,22 +45,30 @@ class Weights:
 
 
 class Stock:
-    """One call of the pipeline for one request, or for several that have everything but prompt and seed in common."""
+    """One call of the pipeline for one request, or for several that have everything but prompt and seed in common.
 
-    def __init__(self, pipeline: Any, capabilities: Capabilities) -> None:
+    Args:
+        networks: with the same weights, as an engine has them.
+    """
+
+    def __init__(self, pipeline: Any, capabilities: Capabilities, networks: Networks) -> None:
         self.pipeline = pipeline
         self.capabilities = capabilities
+        self.networks = networks
         pipeline.scheduler = make_noise_scheduler(capabilities.defaults.scheduler, pipeline.scheduler.config)
 
     @classmethod
     def load(cls, weights: Weights) -> "Stock":
         config = weights.config()
-        return cls(load_pipeline(config), Capabilities.of_checkpoint(config.checkpoint))
+        pipeline = load_pipeline(config)
+        # The engine changes its networks' memory layout. On a GPU there may be no room for both.
+        its_own = copy.deepcopy(pipeline) if pipeline.device.type == "cpu" else pipeline
+        return cls(pipeline, Capabilities.of_checkpoint(config.checkpoint), tuned_networks(config, its_own))
 
     def at_size(self, width: int, height: int) -> "Stock":
         """The same networks, with another size for requests that name none."""
         defaults = replace(self.capabilities.defaults, width=width, height=height)
-        return Stock(self.pipeline, replace(self.capabilities, defaults=defaults))
+        return Stock(self.pipeline, replace(self.capabilities, defaults=defaults), self.networks)
 
     def generate(self, jobs: Sequence[Job], after_step: Callable[[], None] = lambda: None) -> list[bytes]:
         """The picture files, in the jobs' order."""
@@ -109,8 +118,3 @@ class Stock:
         defaults = self.capabilities.defaults
         scribble = read_scribble(scribble_file(job.index), max_pixels=50_000_000, invert="auto")
         return scribble.fit(defaults.width, defaults.height)
-
-
-def networks_of(stock: Stock) -> Networks:
-    """As the engine is given them."""
-    return Networks.of_pipeline(stock.pipeline, num_lanes=suitable_lanes(stock.pipeline.device))

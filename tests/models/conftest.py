@@ -3,6 +3,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -33,10 +34,14 @@ def pipeline() -> Any:
 
 
 @pytest.fixture(scope="session")
-def networks(pipeline: Any) -> "Networks":
-    from diffusion_engine.networks import Networks
+def networks() -> "Networks":
+    """As the engine makes them by default: they share nothing with `pipeline`, which stays as diffusers has it."""
+    from diffusion_engine.assembly import tuned_networks
+    from diffusion_engine.config import EngineConfig
+    from diffusion_engine.weights import load_pipeline
 
-    return Networks.of_pipeline(pipeline, num_lanes=2)  # as on any CPU with two cores
+    config = EngineConfig.read({}, {"SDXL_DEVICE": "cpu"}, version_folder=VERSION_FOLDER)
+    return replace(tuned_networks(config, load_pipeline(config)), num_lanes=2)  # as on any CPU with two cores
 
 
 @pytest.fixture(scope="session")
@@ -100,14 +105,14 @@ def generate(running_engine: "Engine") -> Callable[..., "GeneratedPicture"]:
 
 
 @pytest.fixture
-def encoded_texts(networks: "Networks", monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """What the text encoders were asked for, in order."""
-    texts: list[str] = []
+def encoded_texts(networks: "Networks", monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+    """What the text encoders were asked for, call by call."""
+    calls: list[list[str]] = []
     encode = networks.pipeline.encode_prompt
 
-    def note(text: str, **options: Any) -> Any:
-        texts.append(text)
-        return encode(text, **options)
+    def note(texts: list[str], **options: Any) -> Any:
+        calls.append(texts)
+        return encode(texts, **options)
 
     monkeypatch.setattr(networks.pipeline, "encode_prompt", note)
-    return texts
+    return calls

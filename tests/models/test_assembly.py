@@ -4,6 +4,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -58,6 +59,39 @@ def test_without_a_folder_nothing_is_kept(
         assert measured
 
 
+@pytest.fixture
+def homeless(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a container that runs under a number: no HOME, and nobody of that number."""
+    monkeypatch.delenv("HOME", raising=False)
+
+    def nobody(uid: int) -> Any:
+        raise KeyError(f"getpwuid(): uid not found: {uid}")
+
+    monkeypatch.setattr("pwd.getpwuid", nobody)
+
+
+@pytest.mark.usefixtures("homeless")
+def test_without_a_home_rows_are_measured_at_every_start_and_the_log_says_so(
+    networks: Networks,
+    capabilities: Capabilities,
+    measured: list[tuple[BatchKey, int]],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    for _ in range(2):
+        measured.clear()
+        limits = row_limits(replace(CONFIG, profile_folder="~/.cache/rows"), networks, capabilities)
+        assert measured
+        assert limits.max_rows(BatchKey(128, 128)) == 4
+    assert "no home folder" in caplog.text
+    assert "SDXL_PROFILE_FOLDER" in caplog.text
+
+
+@pytest.mark.usefixtures("homeless")
+def test_a_checkpoint_in_a_home_that_is_not_there_is_told_in_one_sentence(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"'~/checkpoint' needs a home folder.*write the whole path"):
+        EngineConfig.read({"checkpoint": "~/checkpoint"}, {}, version_folder=tmp_path)
+
+
 def test_a_configured_number_of_rows_is_not_measured(
     networks: Networks, capabilities: Capabilities, measured: list[tuple[BatchKey, int]]
 ) -> None:
@@ -88,3 +122,17 @@ def test_another_memory_layout_does_not_show(make_driver: Callable[..., Driver],
     driver.finish()
     for each, visit in zip(values, visits, strict=True):
         assert np.abs(visit.pixels() - stock.pixels(**each)).max() <= 1
+
+
+def test_what_is_made_once_is_made_before_the_first_caller_comes(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = assemble(replace(CONFIG, max_rows=4))
+
+    def fail(*_: object) -> None:
+        raise AssertionError("traced for a caller")
+
+    monkeypatch.setattr("diffusion_engine.traced.traced", fail)
+    driver = Driver(engine)
+    visits = [driver.join(**SMALL), driver.join(**SMALL, image=None, guidance_scale=1.0)]
+    driver.finish()
+    assert all(visit.picture() for visit in visits)
+    driver.stop()

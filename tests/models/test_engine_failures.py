@@ -2,6 +2,7 @@
 """Whose failure it is, and who leaves: one request's trouble is its own."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 import torch
 from diffusion_engine.engine import Engine
 from diffusion_engine.generation import Generation, Status
+from diffusion_engine.networks import Networks
 from diffusion_engine.noise_scheduler import NoiseSchedule
 from listening import Driver, Recorder, visit
 from PIL import Image
@@ -109,15 +111,43 @@ def test_a_request_that_does_not_fit_alone_is_told_so(driver: Driver) -> None:
     assert other.picture()
 
 
-def test_numbers_that_are_not_finite_are_an_error_and_not_a_black_picture(driver: Driver) -> None:
-    broken, other = driver.join(**SMALL, preview_every=1), driver.join(**SMALL, seed=2)
+@pytest.mark.parametrize("number", [torch.nan, torch.inf])
+def test_numbers_that_are_not_finite_end_their_request_in_the_step_they_appear_in(
+    driver: Driver, number: float
+) -> None:
+    broken = driver.join(**SMALL, preview_every=1, num_inference_steps=9)
+    other = driver.join(**SMALL, seed=2, num_inference_steps=3)
     driver.step()
-    broken.generation.encoded.latents[0, 0, 0, 0] = torch.nan
-    driver.finish()
+    broken.generation.encoded.latents[0, 0, 0, 0] = number
+    driver.step()
     assert broken.error().code == "generation_failed"
-    assert "not finite" in broken.error().detail
+    assert "not finite in step 2 of 9" in broken.error().detail
     assert broken.generation.status is Status.FAILED
-    assert other.picture().seed == 2
+    assert broken.recorder.steps == [1]
+    driver.finish()
+    assert driver.passes[-1] == [other.generation]
+    assert driver.engine.metrics.value("sdxl_engine_evictions_total", code="generation_failed") == 1
+    alone = driver.join(**SMALL, seed=2, num_inference_steps=3)
+    driver.finish()
+    assert np.abs(alone.pixels() - other.pixels()).max() <= 1
+
+
+def test_a_picture_that_the_vae_cannot_make_is_an_error_and_not_black(
+    make_driver: MakeDriver, networks: Networks
+) -> None:
+    """As SDXL's VAE in fp16; who is decoded at the same time gets his picture."""
+    factors = iter([torch.nan, 1.0])
+
+    def decode(latents: torch.Tensor, **options: Any) -> Any:
+        return (networks.vae_decode(latents, **options)[0] * next(factors),)
+
+    driver = make_driver(networks=replace(networks, vae_decode=decode))
+    visits = [driver.join(**SMALL, seed=seed, num_inference_steps=1) for seed in (1, 2)]
+    driver.finish()
+    visits.sort(key=lambda each: each.generation.status is Status.FINISHED)
+    assert visits[0].error().code == "generation_failed"
+    assert "not finite while the picture was decoded" in visits[0].error().detail
+    assert visits[1].picture()
 
 
 def test_a_listener_that_raises_is_its_own_problem(driver: Driver) -> None:
@@ -200,7 +230,9 @@ def test_after_a_cancel_no_step_contains_the_request_and_its_rows_are_free(make_
     assert driver.engine.metrics.value("sdxl_engine_cancel_to_free_seconds_total") > 0
 
 
-def test_a_cancel_before_the_first_step_costs_no_step_and_no_encoding(driver: Driver, encoded_texts: list[str]) -> None:
+def test_a_cancel_before_the_first_step_costs_no_step_and_no_encoding(
+    driver: Driver, encoded_texts: list[list[str]]
+) -> None:
     gone = driver.join(**SMALL)
     gone.generation.cancel()
     assert driver.step() is False

@@ -204,6 +204,16 @@ def test_a_prompt_that_is_too_long_is_told_with_what_was_left_out(driver: Driver
     assert short.picture().info["notes"] == []
 
 
+def test_so_is_a_negative_prompt_where_it_counts(driver: Driver) -> None:
+    values = {**SMALL, "negative_prompt": b"blurred and grey, " * 30 + b"with red stripes", "num_inference_steps": 1}
+    guided, unguided = driver.join(**values), driver.join(**values, guidance_scale=1.0)
+    driver.finish()
+    (note,) = guided.picture().info["notes"]
+    assert note.startswith("the negative prompt is longer")
+    assert note.endswith("with red stripes")
+    assert unguided.picture().info["notes"] == []
+
+
 def test_a_prompt_is_not_written_to_the_log(
     driver: Driver, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -138,18 +138,47 @@ def test_a_scribble_is_embedded_once_and_not_in_every_step(make_driver: MakeDriv
     assert embedding.rows == [1]
 
 
-def test_a_text_that_was_asked_for_lately_is_not_encoded_again(driver: Driver, encoded_texts: list[str]) -> None:
+def test_a_text_that_was_asked_for_lately_is_not_encoded_again(driver: Driver, encoded_texts: list[list[str]]) -> None:
     for prompt in (b"a red fish", b"a red fish", b"a blue star"):
         driver.join(**SMALL, prompt=prompt, negative_prompt=b"grey", num_inference_steps=1)
         driver.finish()
-    assert sorted(encoded_texts) == ["a blue star", "a red fish", "grey"]
+    assert encoded_texts == [["a red fish", "grey"], ["a blue star"]]
 
 
-def test_the_text_that_was_not_asked_for_longest_is_forgotten(networks: Networks, encoded_texts: list[str]) -> None:
+def test_those_who_begin_together_are_read_together_and_one_text_once(
+    driver: Driver, encoded_texts: list[list[str]]
+) -> None:
+    for prompt in (b"a red fish", b"a blue star", b"a red fish"):
+        driver.join(**SMALL, prompt=prompt, negative_prompt=b"a blue star")
+    driver.join(**SMALL, prompt=b"a boat", negative_prompt=b"not asked for without guidance", guidance_scale=1.0)
+    driver.step()
+    assert encoded_texts == [["a red fish", "a blue star", "a boat"]]
+
+
+def test_a_text_that_breaks_the_reading_of_all_fails_its_own_request_only(
+    driver: Driver, networks: Networks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encode = networks.pipeline.encode_prompt
+
+    def fail_for_one(texts: list[str], **options: Any) -> Any:
+        if "the culprit" in texts:
+            raise RuntimeError("no")
+        return encode(texts, **options)
+
+    monkeypatch.setattr(networks.pipeline, "encode_prompt", fail_for_one)
+    culprit, other = driver.join(**SMALL, prompt=b"the culprit"), driver.join(**SMALL, num_inference_steps=1)
+    driver.finish()
+    assert culprit.error().code == "generation_failed"
+    assert other.picture()
+
+
+def test_the_text_that_was_not_asked_for_longest_is_forgotten(
+    networks: Networks, encoded_texts: list[list[str]]
+) -> None:
     encoder = Encoder(networks, NoiseSchedulers({}, (), networks.device), text_cache_size=2)
     for text in ("one", "two", "one", "three", "one", "two"):
         encoder.text(text)
-    assert encoded_texts == ["one", "two", "three", "two"]
+    assert encoded_texts == [["one"], ["two"], ["three"], ["two"]]
 
 
 def test_a_new_request_never_gets_the_tensors_of_one_that_is_gone(

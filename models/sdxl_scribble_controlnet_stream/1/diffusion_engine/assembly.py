@@ -1,9 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Puts an engine together: weights, networks, what the checkpoint can do, and how many rows this machine bears."""
 
+import logging
 import platform
 import time
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from PIL import Image
@@ -21,7 +24,9 @@ from diffusion_engine.noise_scheduler import NoiseSchedulers
 from diffusion_engine.row_limits import Measure, RowLimits, cache_path, profiled
 from diffusion_engine.silence import Silence
 from diffusion_engine.tuning import ROW_BUCKETS, compile_blocks, use_channels_last
-from diffusion_engine.weights import load_pipeline
+from diffusion_engine.weights import load_pipeline, load_preview_vae
+
+logger = logging.getLogger(__name__)
 
 # A pass is timed so often, and the fastest counts: what is slower had company.
 NUM_TIMED_PASSES = 3
@@ -30,23 +35,44 @@ NUM_TIMED_PASSES = 3
 def assemble(config: EngineConfig, *, gpu_index: int | None = None) -> Engine:
     """Load everything and measure; the engine is ready to be started."""
     pipeline = load_pipeline(config, gpu_index=gpu_index)
-    if config.is_channels_last or (config.is_channels_last is None and pipeline.device.type == "cuda"):
-        use_channels_last(pipeline)
-    if config.is_compiled:
-        compile_blocks(pipeline)
-    networks = Networks.of_pipeline(
-        pipeline,
-        row_buckets=ROW_BUCKETS if config.is_compiled else (),
-        num_lanes=1 if config.is_compiled else suitable_lanes(pipeline.device),
-    )
+    networks = replace(tuned_networks(config, pipeline), preview_vae=load_preview_vae(config, pipeline))
     capabilities = Capabilities.of_checkpoint(config.checkpoint, defaults=config.defaults)
-    return Engine(
+    engine = Engine(
         networks,
         capabilities,
         row_limits(config, networks, capabilities),
         max_requests=config.max_requests,
         max_pixels=config.max_pixels,
         policy=config.policy,
+    )
+    warm_up(engine)
+    return engine
+
+
+def warm_up(engine: Engine) -> None:
+    """One picture with a scribble and one without, so that the first caller does not wait for what is made once."""
+    smallest = BatchKey(*min(engine.capabilities.sizes, key=lambda size: size[0] * size[1]))
+    for has_scribble in (True, False):
+        generation = _meaningless(smallest, engine.capabilities, has_scribble=has_scribble)
+        generation.encoded = engine.encoder.encode(generation)
+        for _ in range(2):  # a trace is made in the first pass and improved in the second
+            engine.denoiser.predict([generation])
+    engine.denoiser.forget()
+    engine.decoder.decode(generation.encoded.latents)
+
+
+def tuned_networks(config: EngineConfig, pipeline: Any) -> Networks:
+    """The pipeline's networks as fast as the config lets them be. Their memory layout changes in the pipeline too."""
+    if config.is_channels_last is not False:
+        use_channels_last(pipeline)
+    if config.is_compiled:
+        compile_blocks(pipeline)
+        return Networks.of_pipeline(pipeline, row_buckets=ROW_BUCKETS)
+    is_on_cpu = pipeline.device.type == "cpu"
+    return Networks.of_pipeline(
+        pipeline,
+        num_lanes=suitable_lanes(pipeline.device),
+        is_traced=is_on_cpu if config.is_traced is None else config.is_traced,
     )
 
 
@@ -55,12 +81,27 @@ def row_limits(config: EngineConfig, networks: Networks, capabilities: Capabilit
     if config.max_rows is not None:
         return RowLimits({}, default=config.max_rows)
     device = torch.cuda.get_device_name(networks.device) if networks.device.type == "cuda" else platform.processor()
-    facts = (config.checkpoint, device, networks.dtype, torch.get_num_threads(), networks.num_lanes, torch.__version__)
-    cache_file = cache_path(Path(config.profile_folder).expanduser(), *facts) if config.profile_folder else None
+    how = (torch.get_num_threads(), networks.num_lanes, config.is_channels_last, config.is_traced, config.is_compiled)
+    facts = (config.checkpoint, device, networks.dtype, *how, torch.__version__)
+    folder = profile_folder(config.profile_folder)
+    cache_file = None if folder is None else cache_path(folder, *facts)
     default = (capabilities.defaults.width, capabilities.defaults.height)
     sizes = sorted(capabilities.sizes, key=lambda size: size != default)  # the default first
     timer = pass_timer(networks, capabilities)
     return profiled(sizes, timer, budget_s=config.profile_budget_s, cache_file=cache_file)
+
+
+def profile_folder(name: str) -> Path | None:
+    """Where profiles are kept; nowhere without a name, or for a user who has no home for `~` to stand for."""
+    try:
+        return Path(name).expanduser() if name else None
+    except RuntimeError:
+        logger.warning(
+            "%s: there is no home folder, so rows are measured at every start; set profile_folder (or "
+            "SDXL_PROFILE_FOLDER) to a folder without ~, or SDXL_MAX_ROWS to a number",
+            name,
+        )
+        return None
 
 
 def pass_timer(networks: Networks, capabilities: Capabilities) -> Measure:
@@ -88,8 +129,8 @@ def _timed(denoiser: Denoiser, generations: list[Generation], device: torch.devi
     return time.perf_counter() - started
 
 
-def _meaningless(key: BatchKey, capabilities: Capabilities) -> Generation:
+def _meaningless(key: BatchKey, capabilities: Capabilities, *, has_scribble: bool = True) -> Generation:
     values = {"width": key.width, "height": key.height, "guidance_scale": 1.0, "seed": 0}
-    image = Image.new("RGB", (key.width, key.height))
+    image = Image.new("RGB", (key.width, key.height)) if has_scribble else None
     request = read_request(values, capabilities)
     return Generation(request=request, key=key, control_image=image, listener=Silence(), arrived=0.0)

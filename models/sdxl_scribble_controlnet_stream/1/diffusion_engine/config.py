@@ -21,10 +21,12 @@ class EngineConfig:
     unet: str = ""
     controlnet: str = ""
     vae: str = ""
+    preview_vae: str = ""  # a tiny one; empty: previews are a linear map of the latents
     device: str = "auto"
     dtype: str = "auto"
     defaults: Mapping[str, Any] = field(default_factory=dict)  # over the checkpoint's own
-    is_channels_last: bool | None = None  # None: on a GPU
+    is_channels_last: bool | None = None  # None: yes
+    is_traced: bool | None = None  # None: on a CPU, unless compiled
     is_compiled: bool = False
     max_pixels: int = 50_000_000
     max_requests: int = 64
@@ -46,10 +48,12 @@ class EngineConfig:
             unet=locate(setting("unet", ""), version_folder),
             controlnet=locate(setting("controlnet", ""), version_folder),
             vae=locate(setting("vae", ""), version_folder),
+            preview_vae=locate(setting("preview_vae", ""), version_folder),
             device=setting("device", "auto"),
             dtype=checked_dtype(setting("dtype", "auto")),
             defaults=checked_defaults(setting("defaults", "{}")),
             is_channels_last=checked_choice("channels_last", setting("channels_last", "auto")),
+            is_traced=checked_choice("trace", setting("trace", "auto")),
             is_compiled=bool(checked_choice("compile", setting("compile", "no"))),
             max_pixels=checked_limit("max_pixels", setting("max_pixels", "50000000")),
             max_requests=checked_limit("max_requests", setting("max_requests", "64")),
@@ -64,7 +68,7 @@ def locate(name: str, version_folder: Path) -> str:
     """A folder beside `model.py`, else a folder anywhere, else the name itself, which is then a hub name."""
     if not name:
         return ""
-    for folder in (version_folder / name, Path(name).expanduser()):
+    for folder in (version_folder / name, at_home(name)):
         if folder.is_dir():
             return str(folder.resolve())
     if name.startswith(("/", "~", ".")) or name.count("/") != 1:
@@ -72,6 +76,14 @@ def locate(name: str, version_folder: Path) -> str:
             f"{name!r} is neither a folder in {version_folder}, nor a folder, nor a hub name like owner/model"
         )
     return name
+
+
+def at_home(name: str) -> Path:
+    """With `~` filled in. Raises `ValueError` for a user who has no home."""
+    try:
+        return Path(name).expanduser()
+    except RuntimeError:
+        raise ValueError(f"{name!r} needs a home folder, and this user has none; write the whole path") from None
 
 
 def checked_defaults(text: str) -> Mapping[str, Any]:

@@ -1,10 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Latents → pictures: the VAE for the finished one, a linear map for previews. Never changes a shared module."""
+"""Latents → pictures: the VAE for the finished one, a linear map or a tiny VAE for previews."""
+
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
+from diffusion_engine.generation import Generation
 from diffusion_engine.networks import Networks
 from diffusion_engine.request import RequestError
 
@@ -12,11 +15,11 @@ Pixels = npt.NDArray[np.uint8]
 
 
 class Decoder:
-    """One picture at a time: a VAE gains nothing from batches, and one that fails fails alone."""
+    """Never a batch, from which a VAE gains nothing; safe from several lanes at once, a picture each."""
 
     def __init__(self, networks: Networks) -> None:
         self._networks = networks
-        self._latent_to_rgb = fit_latent_to_rgb(networks)  # (5, 3)
+        self._latent_to_rgb = None if networks.preview_vae else fit_latent_to_rgb(networks)  # (5, 3)
 
     @torch.inference_mode()
     def decode(self, latents: torch.Tensor) -> Pixels:
@@ -27,24 +30,49 @@ class Decoder:
         """
         vae = self._networks.vae
         unscaled = (latents / vae.config.scaling_factor).to(vae.dtype)
-        image = vae.decode(unscaled, return_dict=False)[0]  # (1, 3, H, W), -1 to 1
+        image = self._networks.vae_decode(unscaled, return_dict=False)[0]  # (1, 3, H, W), -1 to 1
         if not bool(torch.isfinite(image).all()):
-            raise RequestError(
-                "generation_failed",
-                "the networks gave numbers that are not finite; try another seed or a lower guidance_scale",
-            )
-        scaled = (image[0].float() / 2 + 0.5).clamp(0, 1).mul(255).round().to(torch.uint8)
-        pixels: Pixels = scaled.permute(1, 2, 0).cpu().numpy()
-        return pixels
+            raise not_finite("while the picture was decoded")
+        return as_pixels(image)
+
+    @torch.inference_mode()
+    def are_finite(self, generations: Sequence[Generation]) -> list[bool]:
+        """Whether each one's latents are numbers. A sum tells, and costs nothing beside a pass."""
+        if not generations:
+            return []
+        sums = [generation.encoded.latents.sum(dtype=torch.float32) for generation in generations]  # fp16 overflows
+        finite: list[bool] = torch.stack(sums).isfinite().tolist()
+        return finite
 
     @torch.inference_mode()
     def preview(self, predicted_clean: torch.Tensor) -> Pixels:
-        """A small picture of what is coming, (h, w, 3): one pixel per latent cell, and nearly free."""
+        """A picture of what is coming.
+
+        By the linear map (h, w, 3), one pixel per latent cell and nearly free; by a tiny VAE (H, W, 3).
+        """
+        if self._latent_to_rgb is None:
+            tiny = self._networks.preview_vae
+            unscaled = (predicted_clean / tiny.config.scaling_factor).to(tiny.dtype)
+            return as_pixels(tiny.decode(unscaled, return_dict=False)[0])
         channels = predicted_clean[0].float().flatten(1).T  # (h w, 4)
         rgb = channels @ self._latent_to_rgb[:-1] + self._latent_to_rgb[-1]
         height, width = predicted_clean.shape[-2:]
         pixels: Pixels = rgb.clamp(0, 255).to(torch.uint8).view(height, width, 3).cpu().numpy()
         return pixels
+
+
+def as_pixels(image: torch.Tensor) -> Pixels:
+    """(1, 3, H, W), -1 to 1 → (H, W, 3), 0 to 255."""
+    scaled = (image[0].float() / 2 + 0.5).clamp(0, 1).mul(255).round().to(torch.uint8)
+    pixels: Pixels = scaled.permute(1, 2, 0).cpu().numpy()
+    return pixels
+
+
+def not_finite(when: str) -> RequestError:
+    return RequestError(
+        "generation_failed",
+        f"the networks gave numbers that are not finite {when}; try another seed or a lower guidance_scale",
+    )
 
 
 @torch.inference_mode()

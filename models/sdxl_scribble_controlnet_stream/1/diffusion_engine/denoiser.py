@@ -49,7 +49,7 @@ class Denoiser:
 
     def __init__(self, networks: Networks) -> None:
         self._networks = networks
-        self._lanes = Lanes(networks.num_lanes)
+        self.lanes = Lanes(networks.num_lanes)
         self._last_company: tuple[tuple[tuple[Generation, bool], ...], list[Company]] | None = None
 
     @torch.inference_mode()
@@ -60,7 +60,7 @@ class Denoiser:
         latents = torch.cat([self._input(each) for each in generations])  # (R, 4, h, w)
         timesteps = torch.stack([self._timestep(each) for each in generations for _ in range(each.num_rows)])  # (R,)
         each_part = zip(parts, torch.split(latents, sizes), torch.split(timesteps, sizes), strict=True)
-        noise = torch.cat(self._lanes.run([partial(self._pass, *part) for part in each_part]))  # (R, 4, h, w)
+        noise = torch.cat(self.lanes.run([partial(self._pass, *part) for part in each_part]))  # (R, 4, h, w)
         return self._guided(generations, noise)
 
     @torch.inference_mode()
@@ -107,7 +107,7 @@ class Denoiser:
 
     def _dealt(self, company: Company) -> list[Company]:
         """A part for every lane, as equal as may be; all in one where there are fewer rows than lanes."""
-        num_rows, count = len(company.prompt_embeds), self._lanes.count
+        num_rows, count = len(company.prompt_embeds), self.lanes.count
         if count == 1 or num_rows < count:
             return [company]
         bounds = [num_rows * lane // count for lane in range(count + 1)]

@@ -2,6 +2,7 @@
 """What a request brings into the denoise loop: prompt → embeddings, scribble → control embedding, seed → latents."""
 
 from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,10 +52,10 @@ class Encoder:
         """Everything that stays the same over the steps, and the noise to begin with."""
         request = generation.request
         texts = [self.text(request.prompt)]
-        if cut := self._words_cut_off(request.prompt):
-            generation.notes.append(f"the prompt is longer than the text encoders read; left out: {cut}")
+        self._note_what_is_cut(generation, "prompt", request.prompt)
         if generation.is_guided:
             texts.insert(0, self._negative(request.negative_prompt))
+            self._note_what_is_cut(generation, "negative prompt", request.negative_prompt)
         schedule = self._schedulers.schedule(request.scheduler, request.num_inference_steps)
         # On the CPU whatever the device, so that a seed means the same picture everywhere.
         generator = torch.Generator("cpu").manual_seed(request.seed)
@@ -69,18 +70,38 @@ class Encoder:
             guidance_embeds=self._guidance(request.guidance_scale, len(texts)),
         )
 
+    @torch.inference_mode()
+    def read_texts(self, generations: Sequence[Generation]) -> None:
+        """Encode the texts of those who begin together in one go, which takes little longer than one of them."""
+        asked = [each.request.prompt for each in generations]
+        asked += [each.request.negative_prompt for each in generations if each.is_guided]
+        unread = [text for text in dict.fromkeys(asked) if text not in self._texts]
+        if len(unread) > 1:
+            for text, embedding in zip(unread, self._read(unread), strict=True):
+                self._remember(text, embedding)
+
     def text(self, text: str) -> TextEmbedding:
         """Both encoders' view of a text; those asked for lately are remembered."""
-        found = self._texts.pop(text, None)
-        if found is None:
-            tokens, _, pooled, _ = self._networks.pipeline.encode_prompt(
-                text, device=self._networks.device, do_classifier_free_guidance=False
-            )
-            found = TextEmbedding(tokens, pooled)
-        self._texts[text] = found
+        found = self._texts.pop(text, None) or self._read([text])[0]
+        self._remember(text, found)
+        return found
+
+    def _read(self, texts: list[str]) -> list[TextEmbedding]:
+        tokens, _, pooled, _ = self._networks.pipeline.encode_prompt(
+            texts, device=self._networks.device, do_classifier_free_guidance=False
+        )
+        # Copies, so that a text that is remembered does not hold those that came with it.
+        each = zip(tokens.split(1), pooled.split(1), strict=True)
+        return [TextEmbedding(own_tokens.clone(), own_pooled.clone()) for own_tokens, own_pooled in each]
+
+    def _remember(self, text: str, embedding: TextEmbedding) -> None:
+        self._texts[text] = embedding
         if len(self._texts) > self._text_cache_size:
             self._texts.popitem(last=False)
-        return found
+
+    def _note_what_is_cut(self, generation: Generation, name: str, text: str) -> None:
+        if cut := self._words_cut_off(text):
+            generation.notes.append(f"the {name} is longer than the text encoders read; left out: {cut}")
 
     def _words_cut_off(self, text: str) -> str:
         """The end of a text that is too long for the text encoders; usually empty."""

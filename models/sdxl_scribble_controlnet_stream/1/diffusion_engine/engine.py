@@ -19,7 +19,7 @@ import torch
 from diffusion_engine.announcer import Announcer
 from diffusion_engine.batcher import Batcher, Policy
 from diffusion_engine.capabilities import Capabilities
-from diffusion_engine.decoder import Decoder
+from diffusion_engine.decoder import Decoder, Pixels, not_finite
 from diffusion_engine.denoiser import Denoiser
 from diffusion_engine.encoder import Encoder
 from diffusion_engine.generation import BatchKey, Generation, Listener, Status
@@ -142,12 +142,10 @@ class Engine:
         """Choose who runs, make one pass for all of them, settle what came of it. False: there was nothing to do."""
         rows = self._begin(self.batcher.next_rows())
         rows, noise = self._predict(rows)
-        rows = self._advance(rows, noise)
+        rows = self._finite(self._advance(rows, noise))
         for generation in rows:
             self._tell(generation)
-        for generation in rows:
-            if generation.remaining_steps == 0:
-                self._settle(generation)
+        self._settle([generation for generation in rows if generation.remaining_steps == 0])
         return bool(rows) or len(self.batcher) > 0
 
     def _run(self) -> None:
@@ -182,6 +180,8 @@ class Engine:
 
     def _begin(self, generations: list[Generation]) -> list[Generation]:
         """Encode those that run for the first time; one that cannot be encoded fails alone."""
+        if new := [generation for generation in generations if generation.encoded is None]:
+            attempt(lambda: self.encoder.read_texts(new))  # whose text it was that failed shows below
         ready = []
         for generation in generations:
             if generation.encoded is None and not self._encode(generation):
@@ -248,6 +248,20 @@ class Engine:
                 self._evict(generation, error)
         return advanced
 
+    def _finite(self, generations: list[Generation]) -> list[Generation]:
+        """Those whose numbers are numbers; from the others no picture can come any more.
+
+        The only place where a step waits for a GPU: progress is told when it has been made, and who leaves or joins
+        does so with the next pass and not behind several that wait to be run.
+        """
+        finite = []
+        for generation, is_finite in zip(generations, self.decoder.are_finite(generations), strict=True):
+            if is_finite:
+                finite.append(generation)
+            else:
+                self._evict(generation, not_finite(f"in step {generation.step_index} of {generation.num_steps}"))
+        return finite
+
     def _tell(self, generation: Generation) -> None:
         if generation.step_index == 1:
             self.metrics.add("sdxl_engine_first_step_seconds_total", time.monotonic() - generation.arrived)
@@ -256,15 +270,22 @@ class Engine:
         clean = generation.encoded.predicted_clean
         self.announcer.progress(generation, self.decoder.preview(clean) if generation.wants_preview else None)
 
-    def _settle(self, generation: Generation) -> None:
-        """Its last step is done: decode it and let it go."""
-        self.batcher.retire(generation)
-        started = time.monotonic()
-        pixels = attempt(lambda: self.decoder.decode(generation.encoded.latents))
+    def _settle(self, generations: list[Generation]) -> None:
+        """Their last step is done: decode them, one in every lane at a time, and let them go."""
+        lanes = self.denoiser.lanes
+        for start in range(0, len(generations), lanes.count):
+            part, started = generations[start : start + lanes.count], time.monotonic()
+            for generation in part:
+                self.batcher.retire(generation)
+            decode = [partial(self.decoder.decode, generation.encoded.latents) for generation in part]
+            for generation, pixels in zip(part, lanes.run([partial(attempt, each) for each in decode]), strict=True):
+                generation.mark("decode", started)
+                self._hand_over(generation, pixels)
+
+    def _hand_over(self, generation: Generation, pixels: Pixels | RequestError) -> None:
         if isinstance(pixels, RequestError):
             self._fail(generation, pixels)
             return
-        generation.mark("decode", started)
         generation.encoded = None
         self._leave(generation, Status.FINISHED)
         self.announcer.completed(generation, pixels, lambda: self._info(generation))

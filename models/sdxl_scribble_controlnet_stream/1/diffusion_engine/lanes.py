@@ -7,13 +7,14 @@ Within a pass, cores wait for each other after every layer; two half passes neve
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
+from typing import TypeVar
 
 import torch
 
 # Not one a core: a lone guided request has two rows, and should have all cores.
 NUM_LANES = 2
 
-Work = Callable[[], torch.Tensor]
+T = TypeVar("T")
 
 
 def suitable_lanes(device: torch.device) -> int:
@@ -27,7 +28,7 @@ class Lanes:
         self.count = count
         self._pool: ThreadPoolExecutor | None = None
 
-    def run(self, works: Sequence[Work]) -> list[torch.Tensor]:
+    def run(self, works: Sequence[Callable[[], T]]) -> list[T]:
         """What each gave, in their order. Raises what one of them raised, once all are done."""
         if len(works) == 1:
             return [works[0]()]

@@ -8,6 +8,8 @@ from typing import Any, Self
 import torch
 from torch import nn
 
+from diffusion_engine.traced import TracedNetwork
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Networks:
@@ -17,26 +19,34 @@ class Networks:
     unet: Any
     controlnet: Any  # takes the scribble's embedding in place of the scribble
     control_embedding: Any  # the part that was cut out of it
-    vae: Any
+    vae: Any  # for its settings, and to encode
+    vae_decode: Any  # latents → ((N, 3, H, W), -1 to 1), with return_dict=False
     device: torch.device
     dtype: torch.dtype
+    preview_vae: Any = None  # a tiny VAE for previews; None: they are a linear map of the latents
     row_buckets: tuple[int, ...] = ()  # a pass is padded to one of these row counts; empty: it is not
     num_lanes: int = 1  # parts of a pass that run at the same time
 
     @classmethod
-    def of_pipeline(cls, pipeline: Any, *, row_buckets: tuple[int, ...] = (), num_lanes: int = 1) -> Self:
+    def of_pipeline(
+        cls, pipeline: Any, *, row_buckets: tuple[int, ...] = (), num_lanes: int = 1, is_traced: bool = False
+    ) -> Self:
         """The pipeline itself stays as it was."""
         controlnet = pipeline.controlnet
         # Constant over all steps of a request, so it is computed once and not in every step.
         without_embedding = copy.copy(controlnet)
         without_embedding._modules = dict(controlnet._modules)
         without_embedding.controlnet_cond_embedding = nn.Identity()
+        unet = pipeline.unet
+        if is_traced:
+            unet = TracedNetwork(unet, num_halvings=unet.num_upsamplers)
         return cls(
             pipeline=pipeline,
-            unet=pipeline.unet,
-            controlnet=without_embedding,
+            unet=unet,
+            controlnet=TracedNetwork(without_embedding) if is_traced else without_embedding,
             control_embedding=controlnet.controlnet_cond_embedding,
             vae=pipeline.vae,
+            vae_decode=TracedNetwork(pipeline.vae, method="decode") if is_traced else pipeline.vae.decode,
             device=pipeline.device,
             dtype=pipeline.unet.dtype,
             row_buckets=row_buckets,

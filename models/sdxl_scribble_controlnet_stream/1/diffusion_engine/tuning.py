@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What makes the networks faster on a GPU and leaves their pictures alone: memory layout, and compiled blocks."""
+"""What makes the networks faster and leaves their pictures alone: memory layout, and compiled blocks."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ ROW_BUCKETS = (2, 4, 8, 16)
 
 
 def use_channels_last(pipeline: Any) -> None:
-    """The layout in which convolutions run on tensor cores."""
+    """The layout in which convolutions run on tensor cores, and in which CPUs too run them a little faster."""
     for network in (pipeline.unet, pipeline.controlnet, pipeline.vae):
         network.to(memory_format=torch.channels_last)
 

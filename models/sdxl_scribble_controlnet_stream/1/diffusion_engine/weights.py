@@ -8,7 +8,13 @@ from typing import Any
 import diffusers
 import torch
 import transformers
-from diffusers import AutoencoderKL, ControlNetModel, StableDiffusionXLControlNetPipeline, UNet2DConditionModel
+from diffusers import (
+    AutoencoderKL,
+    AutoencoderTiny,
+    ControlNetModel,
+    StableDiffusionXLControlNetPipeline,
+    UNet2DConditionModel,
+)
 
 from diffusion_engine.config import EngineConfig
 
@@ -57,6 +63,24 @@ def load_pipeline(config: EngineConfig, *, gpu_index: int | None = None) -> Any:
     pipeline.set_progress_bar_config(disable=True)
     logger.info("loaded %s on %s in %s", config.checkpoint, device, dtype)
     return pipeline
+
+
+def load_preview_vae(config: EngineConfig, pipeline: Any) -> Any:
+    """The tiny VAE that previews are made with, beside the pipeline's own; None where none is configured.
+
+    Raises:
+        ValueError: it is one for other latents.
+    """
+    if not config.preview_vae:
+        return None
+    vae = load_part(AutoencoderTiny, config.preview_vae, pipeline.unet.dtype)
+    channels, expected = vae.config.latent_channels, pipeline.vae.config.latent_channels
+    if channels != expected:
+        raise ValueError(
+            f"{config.preview_vae} is for latents with {channels} channels, and these have {expected}; "
+            "for SDXL it is madebyollin/taesdxl"
+        )
+    return vae.to(pipeline.device).eval()
 
 
 def load_part(of_class: Any, source: str, dtype: torch.dtype, **parts: Any) -> Any:

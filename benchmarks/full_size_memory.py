@@ -1,0 +1,150 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What SDXL with its scribble ControlNet needs in fp16 or bf16, computed: no weights are loaded and nothing is run.
+
+The real networks are called with tensors that have shapes and no numbers (torch's meta device), and every tensor that
+they make is counted until it is gone. Attention counts as if it kept no scores, as it does on GPUs. What cuDNN works
+with, CUDA itself and fragmentation come on top.
+"""
+
+import json
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from diffusers import AutoencoderKL, ControlNetModel, UNet2DConditionModel
+from torch import nn
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
+
+from benchmarks import ROOT
+
+ARCHITECTURE = ROOT / "tests" / "full_size" / "architecture.json"
+SIZES = ((1024, 1024), (1216, 832), (1344, 768), (768, 768), (512, 512))
+ROWS = (2, 4, 8, 16)
+GIB = 1024**3
+DTYPE = torch.float16
+
+
+class Counted(TorchDispatchMode):
+    """The bytes that are alive at once, of all tensors made under it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.most = 0
+        self._now = 0
+        self._known: set[int] = set()
+
+    def __torch_dispatch__(self, function: Any, types: Any, arguments: Any = (), options: Any = None) -> Any:
+        result = function(*arguments, **(options or {}))
+        for each in tree_leaves(result):
+            if isinstance(each, torch.Tensor):
+                self._count(each.untyped_storage())
+        return result
+
+    def _count(self, storage: torch.UntypedStorage) -> None:
+        key, size = storage._cdata, storage.nbytes()
+        if key in self._known:
+            return
+        self._known.add(key)
+        self._now += size
+        self.most = max(self.most, self._now)
+        weakref.finalize(storage, self._forget, key, size)
+
+    def _forget(self, key: int, size: int) -> None:
+        self._known.discard(key)
+        self._now -= size
+
+
+class WithoutScores(TorchFunctionMode):
+    """Attention makes its result and nothing else."""
+
+    def __torch_function__(self, function: Any, types: Any, arguments: Any = (), options: Any = None) -> Any:
+        if function is nn.functional.scaled_dot_product_attention:
+            query = arguments[0] if arguments else options["query"]
+            return torch.empty_like(query)
+        return function(*arguments, **(options or {}))
+
+
+@contextmanager
+def counting() -> Iterator[Counted]:
+    with torch.no_grad(), WithoutScores(), Counted() as counted:
+        yield counted
+
+
+def made(of_class: Any, name: str) -> Any:
+    config = json.loads(ARCHITECTURE.read_text())[name]
+    with torch.device("meta"):
+        network = of_class(CLIPTextConfig(**config)) if name.startswith("text") else of_class.from_config(config)
+    return network.to(DTYPE).eval()
+
+
+def empty(*shape: int) -> torch.Tensor:
+    return torch.empty(shape, dtype=DTYPE, device="meta")
+
+
+def pass_bytes(unet: Any, controlnet: Any, size: tuple[int, int], num_rows: int) -> int:
+    """At most, in a pass with the ControlNet in every row, what goes in included."""
+    width, height = (side // 8 for side in size)
+    with counting() as counted:
+        latents, timesteps = empty(num_rows, 4, height, width), empty(num_rows)
+        text = empty(num_rows, 77, 2048)
+        added = {"text_embeds": empty(num_rows, 1280), "time_ids": empty(num_rows, 6)}
+        control = empty(num_rows, 320, height, width)
+        down, mid = controlnet(
+            latents, timesteps, text, controlnet_cond=control, added_cond_kwargs=added, return_dict=False
+        )
+        unet(
+            latents,
+            timesteps,
+            text,
+            added_cond_kwargs=added,
+            down_block_additional_residuals=down,
+            mid_block_additional_residual=mid,
+            return_dict=False,
+        )
+    return counted.most
+
+
+def decode_bytes(vae: Any, size: tuple[int, int]) -> int:
+    width, height = (side // 8 for side in size)
+    with counting() as counted:
+        vae.decode(empty(1, 4, height, width), return_dict=False)
+    return counted.most
+
+
+def num_bytes(network: nn.Module) -> int:
+    return sum(parameter.numel() * parameter.element_size() for parameter in network.parameters())
+
+
+def table(report: Callable[[str], None] = lambda _: None) -> list[str]:
+    """Weights, then by size: a pass of so many rows beside them, and one decoding."""
+    controlnet = made(ControlNetModel, "controlnet")
+    networks = {
+        "UNet": made(UNet2DConditionModel, "unet"),
+        "ControlNet": controlnet,
+        "text encoder": made(CLIPTextModel, "text_encoder"),
+        "text encoder 2": made(CLIPTextModelWithProjection, "text_encoder_2"),
+        "VAE": made(AutoencoderKL, "vae"),
+    }
+    parts = {name: num_bytes(network) / GIB for name, network in networks.items()}
+    weights = sum(parts.values())
+    listed = ", ".join(f"{name} {part:.2f}" for name, part in parts.items())
+    controlnet.controlnet_cond_embedding = nn.Identity()  # as the engine has it: computed once and not in the pass
+    lines = [
+        f"Weights {weights:.2f} GiB: {listed}.",
+        "",
+        "| size | " + " | ".join(f"{count} rows" for count in ROWS) + " | one decoding | in all, 2 rows |",
+        "| --- |" + " ---: |" * (len(ROWS) + 2),
+    ]
+    for size in SIZES:
+        passes = [pass_bytes(networks["UNet"], controlnet, size, count) / GIB for count in ROWS]
+        decoding = decode_bytes(networks["VAE"], size) / GIB
+        in_all = weights + max(passes[0], decoding)
+        figures = " | ".join(f"{each:.2f}" for each in [*passes, decoding, in_all])
+        lines.append(f"| {size[0]}x{size[1]} | {figures} |")
+        report(lines[-1])
+    return lines

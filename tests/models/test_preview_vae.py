@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Previews of full size by a tiny VAE, where one is configured; here one of random weights."""
+
+import io
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from diffusers import AutoencoderTiny
+from diffusion_engine.assembly import assemble
+from diffusion_engine.config import EngineConfig
+from diffusion_engine.networks import Networks
+from drawings import CHECKPOINT
+from listening import Driver, Visit
+from PIL import Image
+
+MakeDriver = Callable[..., Driver]
+WIDE = {"width": 160, "height": 96, "num_inference_steps": 3}
+
+
+def tiny_vae(folder: Path, *, latent_channels: int = 4) -> str:
+    """In diffusers' format, with the demo's four pixels a latent cell."""
+    torch.manual_seed(0)
+    vae = AutoencoderTiny(
+        encoder_block_out_channels=(8, 8, 8),
+        decoder_block_out_channels=(8, 8, 8),
+        num_encoder_blocks=(1, 1, 1),
+        num_decoder_blocks=(1, 1, 1),
+        latent_channels=latent_channels,
+    )
+    vae.save_pretrained(folder)
+    return str(folder)
+
+
+def config(folder: str) -> EngineConfig:
+    return replace(EngineConfig(checkpoint=str(CHECKPOINT), device="cpu", max_rows=4), preview_vae=folder)
+
+
+def shown(visit: Visit) -> list[Image.Image]:
+    visit.picture()  # told last
+    return [Image.open(io.BytesIO(each)) for _, each in sorted(visit.recorder.previews.items())]
+
+
+def test_previews_are_the_tiny_vaes_and_the_picture_stays(
+    tmp_path: Path, driver: Driver, networks: Networks, make_driver: MakeDriver
+) -> None:
+    plain = driver.join(**WIDE, preview_every=1)
+    driver.finish()
+    engine = assemble(config(tiny_vae(tmp_path)))
+    other = Driver(engine)
+    try:
+        tiny = other.join(**WIDE, preview_every=1)
+        other.step()
+        clean = tiny.generation.encoded.predicted_clean
+        expected = AutoencoderTiny.from_pretrained(tmp_path).decode(clean.clone()).sample[0]
+        other.finish()
+        assert [each.size for each in shown(plain)] == [(40, 24)] * 2
+        assert [each.size for each in shown(tiny)] == [(160, 96)] * 2
+        levels = (expected.detach() / 2 + 0.5).clamp(0, 1).mul(255).permute(1, 2, 0).numpy()
+        # Told as a WebP, which changes noise of random weights somewhat.
+        assert np.abs(np.asarray(shown(tiny)[0], dtype=float) - levels).mean() < 8
+        assert np.abs(tiny.pixels() - plain.pixels()).max() <= 1
+    finally:
+        other.stop()
+
+
+def test_one_for_other_latents_is_refused_when_the_model_loads(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="16 channels, and these have 4; for SDXL it is madebyollin/taesdxl"):
+        assemble(config(tiny_vae(tmp_path, latent_channels=16)))
+
+
+def test_it_is_a_parameter_like_the_others(tmp_path: Path) -> None:
+    folder = tiny_vae(tmp_path / "tiny")
+    read = EngineConfig.read({}, {"SDXL_PREVIEW_VAE": folder, "SDXL_CHECKPOINT": "owner/name"}, version_folder=tmp_path)
+    assert read.preview_vae == str(Path(folder).resolve())
+    beside_the_model = {"preview_vae": "tiny", "checkpoint": "owner/name"}
+    assert EngineConfig.read(beside_the_model, {}, version_folder=tmp_path) == read
