@@ -2,7 +2,7 @@
 """Triton alone and through the frontend, side by side: a table, a JSON file, a plot."""
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -28,12 +28,11 @@ class Spread:
     def of(cls, values: Sequence[float]) -> "Spread":
         return cls(statistics.median(values), min(values), max(values))
 
-    def told(self, form: str) -> str:
-        """`12.3 (11.9..12.8)`, or the one value that there is."""
-        middle = format(self.median, form)
+    def told(self, tell: Callable[[float], str]) -> str:
+        """`12.3`, and below it `11.9..12.8` where there is more than one value."""
         if self.least == self.most:
-            return middle
-        return f"{middle} ({format(self.least, form)}..{format(self.most, form)})"
+            return tell(self.median)
+        return f"{tell(self.median)}\n{tell(self.least)}..{tell(self.most)}"
 
 
 @dataclass(slots=True)
@@ -59,8 +58,8 @@ def table(model: str, levels: Sequence[Level]) -> Table:
 
 def _medians(measured: Sequence[Measurement]) -> list[str]:
     return [
-        f"{statistics.median(each.inferences_per_s for each in measured):.1f}",
-        *(f"{statistics.median(getattr(each, name) for each in measured):.2f}" for name in _LATENCIES),
+        _number(statistics.median(each.inferences_per_s for each in measured)),
+        *(_number(statistics.median(getattr(each, name) for each in measured)) for name in _LATENCIES),
     ]
 
 
@@ -71,7 +70,12 @@ def _costs(level: Level) -> list[str]:
         Spread.of([getattr(frontend, name) - getattr(triton, name) for triton, frontend in rounds])
         for name in _LATENCIES
     ]
-    return [throughput.told("+.0%"), *(spread.told("+.2f") for spread in added)]
+    return [throughput.told("{:+.0%}".format), *(spread.told(lambda ms: _number(ms, sign="+")) for spread in added)]
+
+
+def _number(value: float, *, sign: str = "") -> str:
+    """With the digits that can mean something, so that the table stays as wide as a terminal."""
+    return format(value, f"{sign}.{2 if abs(value) < 10 else 1 if abs(value) < 100 else 0}f")
 
 
 def write_json(path: Path, model: str, levels: Sequence[Level]) -> None:
