@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from fastapi_triton import bundle, logs, machine, serve
 from fastapi_triton.embedded import EmbeddedTriton, EmbeddedTritonError
+from fastapi_triton.perf.command import perf
 from fastapi_triton.settings import Settings
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
@@ -44,6 +45,8 @@ def serve_command(
     max_in_flight: Annotated[int | None, typer.Option(help=_HELP["max_in_flight"])] = None,
     max_body_bytes: Annotated[int | None, typer.Option(help=_HELP["max_body_bytes"])] = None,
     max_image_pixels: Annotated[int | None, typer.Option(help=_HELP["max_image_pixels"])] = None,
+    v2: Annotated[bool | None, typer.Option("--v2/--no-v2", help=_HELP["v2"])] = None,
+    v2_admin: Annotated[bool | None, typer.Option("--v2-admin/--no-v2-admin", help=_HELP["v2_admin"])] = None,
     log_level: Annotated[str | None, typer.Option(help=_HELP["log_level"])] = None,
     log_format: Annotated[str | None, typer.Option(help=_HELP["log_format"])] = None,
 ) -> None:
@@ -65,6 +68,8 @@ def serve_command(
             max_in_flight=max_in_flight,
             max_body_bytes=max_body_bytes,
             max_image_pixels=max_image_pixels,
+            v2=v2,
+            v2_admin=v2_admin,
             log_level=log_level,
             log_format=log_format,
         )
@@ -76,6 +81,9 @@ def serve_command(
         _fail("\n".join(f"{each['loc'][0]}: {each['msg']}" for each in error.errors()))
     except (EmbeddedTritonError, serve.AppNotFoundError) as error:
         _fail(str(error))
+
+
+app.command("perf")(perf)
 
 
 @app.command()
