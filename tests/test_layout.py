@@ -12,11 +12,11 @@ PACKAGE = ROOT / "src" / "fastapi_triton"
 # From the ground up; a module may import modules of lower floors only (`triton/` is one family on one floor).
 FLOORS = (
     ("errors", "settings", "machine", "guard", "bundle", "datatypes"),
-    ("model_config", "middleware"),
+    ("model_config", "middleware", "v2_call"),
     ("triton", "admission", "images", "negotiate", "embedded", "logs", "disconnects"),
     ("contract", "tensors", "problems"),
     ("bodies", "answers", "declaration", "events"),
-    ("twin",),
+    ("twin", "passage"),
     ("endpoints",),
     ("openapi", "health"),
     ("app",),

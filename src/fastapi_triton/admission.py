@@ -14,9 +14,8 @@ class Admission:
         self.max_in_flight = max_in_flight
         self.in_flight = 0
 
-    @contextmanager
-    def slot(self) -> Iterator[None]:
-        """Hold one place while the request is at Triton.
+    def require_place(self) -> None:
+        """Refuse at once what would be refused in the end, before its body is read.
 
         Raises:
             OverloadedError: every place is taken.
@@ -26,6 +25,15 @@ class Admission:
                 f"{self.in_flight} requests are in flight, and no more are taken. Try again later.",
                 retry_after_s=1.0,
             )
+
+    @contextmanager
+    def slot(self) -> Iterator[None]:
+        """Hold one place while the request is at Triton.
+
+        Raises:
+            OverloadedError: every place is taken.
+        """
+        self.require_place()
         self.in_flight += 1
         try:
             yield

@@ -2,7 +2,7 @@
 """`TritonFrontend`: a FastAPI app with declared endpoints in front of a Triton; joins routes, middleware and errors."""
 
 from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from enum import Enum
 from typing import Any
 
@@ -12,12 +12,14 @@ from pydantic import BaseModel
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import Route
 
 from fastapi_triton import health, openapi, problems
 from fastapi_triton.admission import Admission
 from fastapi_triton.endpoints import InferEndpoint, Services
 from fastapi_triton.middleware.body_size import BodySizeMiddleware
 from fastapi_triton.middleware.request_id import RequestIDMiddleware
+from fastapi_triton.passage import Passage
 from fastapi_triton.settings import Settings
 from fastapi_triton.triton.client import TritonClient
 from fastapi_triton.triton.http import HTTPTriton
@@ -67,6 +69,11 @@ class TritonFrontend(FastAPI):
         )
         self.include_router(health.router(self.endpoints))
         self.add_api_route("/", _to_docs, include_in_schema=False)
+        self._passage: Passage | None = None
+        if self.settings.v2 and isinstance(self.triton, HTTPTriton):
+            self._passage = Passage(self.triton.url, admission=self.services.admission, settings=self.settings)
+            # First of all: no route is found faster, and none of them is under /v2.
+            self.router.routes[:0] = [Route(path, self._passage) for path in ("/v2/{rest:path}", "/v2")]
 
     def infer(
         self,
@@ -138,7 +145,7 @@ class TritonFrontend(FastAPI):
 
     @asynccontextmanager
     async def _run(self, app: FastAPI) -> AsyncIterator[None]:
-        async with self.triton:
+        async with self.triton, self._passage or nullcontext():
             if self._inner_lifespan is None:
                 yield
             else:

@@ -44,6 +44,8 @@ def serve_command(
     max_in_flight: Annotated[int | None, typer.Option(help=_HELP["max_in_flight"])] = None,
     max_body_bytes: Annotated[int | None, typer.Option(help=_HELP["max_body_bytes"])] = None,
     max_image_pixels: Annotated[int | None, typer.Option(help=_HELP["max_image_pixels"])] = None,
+    v2: Annotated[bool | None, typer.Option("--v2/--no-v2", help=_HELP["v2"])] = None,
+    v2_admin: Annotated[bool | None, typer.Option("--v2-admin/--no-v2-admin", help=_HELP["v2_admin"])] = None,
     log_level: Annotated[str | None, typer.Option(help=_HELP["log_level"])] = None,
     log_format: Annotated[str | None, typer.Option(help=_HELP["log_format"])] = None,
 ) -> None:
@@ -65,6 +67,8 @@ def serve_command(
             max_in_flight=max_in_flight,
             max_body_bytes=max_body_bytes,
             max_image_pixels=max_image_pixels,
+            v2=v2,
+            v2_admin=v2_admin,
             log_level=log_level,
             log_format=log_format,
         )

@@ -3,6 +3,7 @@
 
 FastAPITritonError            500 internal_error
 ├── UnreadableRequestError    400 unreadable_request
+├── NotAllowedError           403 not_allowed
 ├── NotFoundError             404 not_found
 ├── MethodNotAllowedError     405 method_not_allowed
 ├── NotAcceptableError        406 not_acceptable
@@ -60,6 +61,13 @@ class UnreadableRequestError(FastAPITritonError):
     default_code = "unreadable_request"
 
 
+class NotAllowedError(FastAPITritonError):
+    """The caller may not do this here."""
+
+    status = 403
+    default_code = "not_allowed"
+
+
 class NotFoundError(FastAPITritonError):
     """No such route."""
 
@@ -68,10 +76,14 @@ class NotFoundError(FastAPITritonError):
 
 
 class MethodNotAllowedError(FastAPITritonError):
-    """The route exists, but not for this HTTP method."""
+    """The route exists, but not for this HTTP method; `allowed` names those that it takes."""
 
     status = 405
     default_code = "method_not_allowed"
+
+    def __init__(self, detail: str, *, allowed: Sequence[str] = ()) -> None:
+        super().__init__(detail)
+        self.allowed = tuple(allowed)
 
 
 class NotAcceptableError(FastAPITritonError):

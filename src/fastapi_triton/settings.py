@@ -34,6 +34,13 @@ class Settings(BaseSettings):
     max_image_pixels: int = Field(
         default=50_000_000, gt=0, description="Largest picture, in pixels, read from its header."
     )
+    v2: bool = Field(
+        default=True, description="Whether Triton's own protocol passes through the frontend, under `/v2`."
+    )
+    v2_admin: bool = Field(
+        default=False,
+        description="Whether its administration passes too: loading models, shared memory, trace and log settings.",
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="What is logged by `fastapi-triton serve`."
     )
