@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Triton over HTTP: tritonclient writes and reads the requests, aiohttp carries them.
+"""Triton over HTTP: tritonclient writes and reads the requests, `connections.py` carries them, aiohttp the streams.
 
 tritonclient's own aio client is left out: it has no timeout per request, lets Triton gzip every answer (ten times
 the CPU for a picture), and passes errors through unwrapped.
 """
 
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from types import TracebackType
 from typing import Any, Self
 from urllib.parse import quote
@@ -26,11 +26,13 @@ from fastapi_triton.errors import (
 from fastapi_triton.model_config import ModelConfig, from_server
 from fastapi_triton.triton import generate
 from fastapi_triton.triton.client import Tensor, Tensors
+from fastapi_triton.triton.connections import AnswerHead, Connections, lost, unreachable
 from fastapi_triton.triton.failures import failure, stream_failure
 
 logger = logging.getLogger(__name__)
 
 HEADER_LENGTH = "Inference-Header-Content-Length"
+_HEADER_LENGTH = HEADER_LENGTH.lower().encode()
 _PIECE_BYTES = 512 * 1024
 # Without this aiohttp asks for gzip, and Triton then spends ten times the CPU on compressing a picture.
 _HEADERS = {"Accept-Encoding": "identity"}
@@ -42,8 +44,11 @@ class HTTPTriton:
     def __init__(self, url: str, *, connect_timeout_s: float = 2.0, request_timeout_s: float = 300.0) -> None:
         self.url = url.rstrip("/")
         self._timeout = aiohttp.ClientTimeout(total=request_timeout_s, sock_connect=connect_timeout_s)
+        self._request_timeout_s = request_timeout_s
         # Asking whether it is ready must not take longer than a person waits.
-        self._probe_timeout = aiohttp.ClientTimeout(total=max(5.0, connect_timeout_s), sock_connect=connect_timeout_s)
+        self._probe_timeout_s = max(5.0, connect_timeout_s)
+        self._connections = Connections(url, connect_timeout_s=connect_timeout_s)
+        self._is_open = False
         self._open_session: aiohttp.ClientSession | None = None
         # What `config` gave last: a stream's JSON does not name its datatypes.
         self._configs: dict[str, ModelConfig] = {}
@@ -52,22 +57,25 @@ class HTTPTriton:
         # Admission bounds what is in flight, so the pool itself needs no limit to queue behind.
         connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=60)
         self._open_session = aiohttp.ClientSession(connector=connector, headers=_HEADERS, auto_decompress=False)
+        self._is_open = True
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
     ) -> None:
+        self._is_open = False
+        self._connections.close()
         if self._open_session is not None:
             await self._open_session.close()
             self._open_session = None
 
     async def ready(self, model: str) -> bool:
-        status, _, _ = await self._call("GET", f"{_path(model)}/ready", timeout=self._probe_timeout)
-        return status == 200
+        head, _ = await self._call("GET", f"{_path(model)}/ready", timeout_s=self._probe_timeout_s)
+        return head.status == 200
 
     async def config(self, model: str) -> ModelConfig:
-        status, _, body = await self._call("GET", f"{_path(model)}/config", timeout=self._probe_timeout)
-        if status != 200:
+        head, body = await self._call("GET", f"{_path(model)}/config", timeout_s=self._probe_timeout_s)
+        if head.status != 200:
             raise ModelNotReadyError(
                 f"Triton has not loaded the model {model}. Try again, or see /health/ready.", retry_after_s=1.0
             )
@@ -82,15 +90,15 @@ class HTTPTriton:
             outputs=[InferRequestedOutput(name, binary_data=True) for name in outputs] or None,
             request_id=request_id,
         )
-        headers = {"Content-Type": "application/octet-stream", "Content-Length": str(len(body))}
+        headers = "Content-Type: application/octet-stream\r\n"
         if header_length is not None:
-            headers[HEADER_LENGTH] = str(header_length)
-        status, answer_headers, answer = await self._call(
-            "POST", f"{_path(model)}/infer", timeout=self._timeout, data=_paced(body), headers=headers
+            headers += f"{HEADER_LENGTH}: {header_length}\r\n"
+        head, answer = await self._call(
+            "POST", f"{_path(model)}/infer", timeout_s=self._request_timeout_s, body=body, headers=headers
         )
-        if status != 200:
-            raise failure(model, status, answer)
-        return _tensors(answer, answer_headers.get(HEADER_LENGTH))
+        if head.status != 200:
+            raise failure(model, head.status, bytes(answer))
+        return _tensors(head, answer)
 
     async def stream(
         self, model: str, inputs: Tensors, *, request_id: str = ""
@@ -120,7 +128,7 @@ class HTTPTriton:
         except (aiohttp.ClientError, TimeoutError, ConnectionError) as error:
             self._configs.pop(model, None)
             logger.warning("POST %s%s: %r", self.url, path, error)
-            raise self._transport_failure(error, self._timeout) from error
+            raise _stream_failure(error, self._request_timeout_s) from error
 
     @property
     def _session(self) -> aiohttp.ClientSession:
@@ -129,37 +137,38 @@ class HTTPTriton:
         return self._open_session
 
     async def _call(
-        self,
-        method: str,
-        path: str,
-        *,
-        timeout: aiohttp.ClientTimeout,  # noqa: ASYNC109 (aiohttp's own, which also bounds the connecting)
-        data: bytes | AsyncIterator[memoryview] | None = None,
-        headers: Mapping[str, str] | None = None,
-    ) -> tuple[int, Mapping[str, str], bytes]:
-        session = self._session
+        self, method: str, path: str, *, timeout_s: float, body: bytes = b"", headers: str = ""
+    ) -> tuple[AnswerHead, memoryview]:
+        """One exchange. `headers` are whole lines of their own."""
+        if not self._is_open:
+            raise RuntimeError("HTTPTriton is used outside its `async with`")
+        if method == "POST":
+            headers += f"Content-Length: {len(body)}\r\n"
+        line = f"{method} {path} HTTP/1.1\r\nAccept-Encoding: identity\r\n{headers}".encode()
         try:
-            async with session.request(method, self.url + path, data=data, headers=headers, timeout=timeout) as answer:
-                return answer.status, answer.headers, await answer.read()
-        except (aiohttp.ClientError, TimeoutError, ConnectionError) as error:
+            return await self._connections.ask(
+                line + self._connections.host_headers + b"\r\n", (body,) if body else (), timeout_s=timeout_s
+            )
+        except (TimeoutError, TritonUnavailableError) as error:
             # Readiness is asked for all the time; only work that was lost is worth a warning.
             logger.log(
                 logging.WARNING if method == "POST" else logging.DEBUG, "%s %s%s: %r", method, self.url, path, error
             )
-            raise self._transport_failure(error, timeout) from error
+            if isinstance(error, TritonUnavailableError):
+                raise
+            raise _too_late(timeout_s) from error
 
-    def _transport_failure(self, error: Exception, timeout: aiohttp.ClientTimeout) -> FastAPITritonError:
-        if isinstance(error, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError):
-            return TritonUnavailableError("Triton cannot be reached; nothing was run. Try again.", retry_after_s=2.0)
-        if isinstance(error, TimeoutError):
-            return DeadlineExceededError(
-                f"Triton gave no answer within {timeout.total:g} s. It may still be working on the request."
-            )
-        return TritonUnavailableError(
-            "The connection to Triton broke before it had answered; the request may have run.",
-            code="triton_connection_lost",
-            retry_after_s=2.0,
-        )
+
+def _too_late(timeout_s: float) -> DeadlineExceededError:
+    return DeadlineExceededError(
+        f"Triton gave no answer within {timeout_s:g} s. It may still be working on the request."
+    )
+
+
+def _stream_failure(error: Exception, timeout_s: float) -> FastAPITritonError:
+    if isinstance(error, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError):
+        return unreachable()
+    return _too_late(timeout_s) if isinstance(error, TimeoutError) else lost()
 
 
 def _paced(body: bytes) -> bytes | AsyncIterator[memoryview]:
@@ -182,13 +191,30 @@ def _infer_input(name: str, tensor: Tensor) -> InferInput:
     return infer_input
 
 
-def _tensors(body: bytes, header_length: str | None) -> dict[str, Tensor]:
-    length = None if header_length is None else int(header_length)
-    result: Any = InferResult.from_response_body(body, header_length=length)
+def _tensors(head: AnswerHead, body: memoryview) -> dict[str, Tensor]:
+    result: Any = InferResult(_Answer(head, body), verbose=False)
     return {
         output["name"]: Tensor(BY_WIRE[output["datatype"]], result.as_numpy(output["name"]))
         for output in result.get_response()["outputs"]
     }
+
+
+class _Answer:
+    """An answer as tritonclient's `InferResult` reads it. What follows the JSON is handed over without a copy."""
+
+    def __init__(self, head: AnswerHead, body: memoryview) -> None:
+        self._header_length = next((value for name, value in head.headers if name == _HEADER_LENGTH), None)
+        self._body = body
+        self._offset = 0
+
+    def get(self, name: str) -> bytes | None:
+        return self._header_length if name == HEADER_LENGTH else None
+
+    def read(self, length: int = -1) -> bytes | memoryview:
+        if self._header_length is None:
+            return bytes(self._body)
+        start, self._offset = self._offset, self._offset + length
+        return bytes(self._body[start : self._offset]) if length >= 0 else self._body[start:]
 
 
 def _event_tensors(data: bytes, config: ModelConfig) -> dict[str, Tensor]:
