@@ -9,7 +9,7 @@ from pathlib import Path
 from benchmarks import ROOT
 
 REQUIREMENT = "litserve==0.2.19"
-FOLDER = ROOT / "benchmarks" / "work" / "litserve"
+FOLDER = ROOT / ".venv-litserve"
 
 logger = logging.getLogger(__name__)
 

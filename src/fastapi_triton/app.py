@@ -8,6 +8,7 @@ from typing import Any
 
 from fastapi import FastAPI
 from fastapi.responses import JSONResponse, RedirectResponse
+from fastapi.routing import APIRoute
 from pydantic import BaseModel
 from starlette.middleware import Middleware
 from starlette.requests import Request
@@ -116,9 +117,21 @@ class TritonFrontend(FastAPI):
             response_model=None,
             openapi_extra=openapi.operation(endpoint),
         )
+        self._hasten(endpoint)
         if stream_model:
             self._add_describe(endpoint, name=name or model, tags=list(tags or [model]))
         return endpoint
+
+    def _hasten(self, endpoint: InferEndpoint) -> None:
+        """Let the route that was just added call the endpoint itself, ahead of all routes that are not declared.
+
+        FastAPI's own way is for functions with parameters and dependencies, and takes a third of a small request's
+        time. An app that has dependencies for all of its routes keeps it.
+        """
+        route = self.router.routes.pop()
+        if isinstance(route, APIRoute) and not route.dependencies:
+            route.app = endpoint.app
+        self.router.routes.insert(len(self.endpoints) - 1, route)
 
     def _add_describe(self, endpoint: InferEndpoint, *, name: str, tags: list[str | Enum]) -> None:
         async def describe() -> Response:

@@ -11,6 +11,7 @@ import orjson
 from pydantic import BaseModel
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
 
 from fastapi_triton import answers, bodies, images, negotiate, tensors
 from fastapi_triton.admission import Admission
@@ -112,13 +113,15 @@ class InferEndpoint:
         else:
             answer = await unless_caller_leaves(request.receive, self._complete(self._twin, fields))
         duration_ms = 1000 * (time.perf_counter() - started)
+        headers = {"Server-Timing": f"triton;dur={duration_ms:.1f}", "Vary": "Accept"}
         if media_type == negotiate.JSON:
-            reply = answers.as_json(answer)
-        else:
-            reply = answers.as_picture(answer, self.picture_field or "", media_type, model=self.model)
-        reply.headers["Server-Timing"] = f"triton;dur={duration_ms:.1f}"
-        reply.headers["Vary"] = "Accept"
-        return reply
+            return answers.as_json(answer, headers)
+        return answers.as_picture(answer, self.picture_field or "", media_type, model=self.model, headers=headers)
+
+    async def app(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """The same as an ASGI app, without what FastAPI does for functions of one's own."""
+        reply = await self(Request(scope, receive))
+        await reply(scope, receive, send)
 
     def _ask_for(self, request: Request, fields: dict[str, Any]) -> str:
         """Have the model write the format that the caller accepts. Gives its media type."""
@@ -171,6 +174,6 @@ class InferEndpoint:
             async for event in events:
                 if event.kind == COMPLETED:
                     answer = answers.read(self.response_model, event.fields, model=twin.model)
-                    yield Event(event.kind, answers.to_json(answer))
+                    yield Event(event.kind, answers.to_json(answer).decode())
                 else:
                     yield Event(event.kind, orjson.dumps(event.progress).decode())

@@ -21,8 +21,10 @@ def from_fields(fields: Mapping[str, Any], config: ModelConfig) -> dict[str, Ten
     tensors: dict[str, Tensor] = {}
     problems: list[FieldProblem] = []
     for name, value in fields.items():
+        if value is None:
+            continue
         tensor_config = config.input(name)
-        if value is None or tensor_config is None:
+        if tensor_config is None:
             continue
         try:
             tensors[name] = _tensor(value, tensor_config, is_batched=config.is_batched)
