@@ -11,6 +11,9 @@ from fastapi_triton.errors import FieldProblem, InvalidRequestError
 from fastapi_triton.model_config import ModelConfig, TensorConfig
 from fastapi_triton.triton.client import Tensor
 
+# A single float that is less needs no look at whether it overflows: FP16 goes up to 65504.
+_FITS_ALL_FLOATS = 65_000.0
+
 
 def from_fields(fields: Mapping[str, Any], config: ModelConfig) -> dict[str, Tensor]:
     """One tensor per field; a field that is None is left out, as an optional input.
@@ -50,6 +53,10 @@ def to_fields(tensors: Mapping[str, Tensor], config: ModelConfig) -> dict[str, A
 
 
 def _tensor(value: Any, config: TensorConfig, *, is_batched: bool) -> Tensor:
+    if (
+        isinstance(value, str) and config.is_scalar and config.datatype.kind == "bytes"
+    ):  # what a picture is; below is the same for everything
+        return Tensor.of_bytes(config.datatype, value.encode(), (1,) * (len(config.dims) + is_batched))
     array = _byte_array(value) if config.datatype.kind == "bytes" else _number_array(value, config)
     if array.ndim == 0:
         array = array.reshape([1] * len(config.dims))
@@ -82,6 +89,8 @@ def _number_array(value: Any, config: TensorConfig) -> npt.NDArray[Any]:
         if any(not low <= item <= high for item in exact.flat):
             raise ValueError(f"must be a whole number from {low} to {high}")
         return exact.astype(datatype.numpy)
+    if isinstance(value, float) and datatype.kind == "float" and abs(value) < _FITS_ALL_FLOATS:
+        return np.full((), value, dtype=datatype.numpy)
     with np.errstate(over="ignore"):
         array = np.asarray(value, dtype=datatype.numpy)
     if datatype.kind == "float" and not np.isfinite(array).all():

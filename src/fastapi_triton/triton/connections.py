@@ -26,6 +26,7 @@ Headers = Sequence[tuple[bytes, bytes]]
 _HIGH_WATER_BYTES = 256 * 1024
 # Read at once from a connection; what the kernel keeps of a loopback connection is of this order.
 _READ_BYTES = 256 * 1024
+_JOINED_BYTES = 128 * 1024
 # Memory that is taken because an answer says that it will be as long; a longer one takes it as it comes.
 _MAX_ROOM_BYTES = 256 * 1024 * 1024
 # Balancers and address translation forget a connection that is silent for longer; 60 s is what all of them keep.
@@ -127,16 +128,26 @@ class Connection(asyncio.BufferedProtocol):
             self._transport.resume_reading()
         return piece, bool(self._pieces) or not self._is_answer_whole
 
-    async def ask(self, head: bytes, pieces: Sequence[bytes]) -> tuple[AnswerHead, memoryview]:
-        """One exchange whose answer is wanted whole."""
-        self.start(head, is_chunked=False)
-        self._is_wanted_whole = True
-        self._write_all(pieces)
-        self._is_request_whole = True
+    async def ask(self, pieces: Sequence[bytes]) -> tuple[AnswerHead, memoryview]:
+        """One exchange, head and body in one go, whose answer is wanted whole."""
+        self._reset()
+        self._is_busy = self._is_wanted_whole = self._is_request_whole = True
+        if self._failure is None and self._transport is not None:
+            # Every write is a system call, and wakes Triton once more; joining costs less up to here.
+            if sum(map(len, pieces)) <= _JOINED_BYTES:
+                self._transport.write(b"".join(pieces))
+            else:
+                self._transport.writelines(pieces)
         while not self._is_answer_whole:
             await self._progress()
         body = self._whole if self._whole is not None else memoryview(b"".join(self._pieces))
         return AnswerHead(self._status, self._headers), body
+
+    def expire(self) -> None:
+        """Whoever waits meets a `TimeoutError`; the connection is closed, since its answer may still come."""
+        self._failure = TimeoutError()
+        self.abort()
+        self._wake()
 
     def end(self) -> None:
         """The exchange is over; where it is not complete, or Triton wishes so, the connection goes with it."""
@@ -165,10 +176,6 @@ class Connection(asyncio.BufferedProtocol):
         # One that is gone is told of by `head`, since an answer may have come before.
         if self._failure is None and self._transport is not None:
             self._transport.write(data)
-
-    def _write_all(self, pieces: Sequence[bytes]) -> None:
-        if self._failure is None and self._transport is not None:
-            self._transport.writelines(pieces)
 
     async def _progress(self) -> None:
         """Return when something has come."""
@@ -318,22 +325,23 @@ class Connections:
             if connection.is_usable:
                 self._idle.append(connection)
 
-    async def ask(self, head: bytes, pieces: Sequence[bytes], *, timeout_s: float) -> tuple[AnswerHead, memoryview]:
-        """One exchange: the answer's head and its whole body.
+    async def ask(self, pieces: Sequence[bytes], *, timeout_s: float) -> tuple[AnswerHead, memoryview]:
+        """One exchange: the answer's head and its whole body. `pieces` are the request's head and body.
 
         Raises:
             TritonUnavailableError: Triton cannot be reached, or the connection broke.
-            TimeoutError: it took longer than `timeout_s`.
+            TimeoutError: no answer within `timeout_s`, from when there is a connection.
             InferenceError: the answer is no HTTP.
         """
-        async with asyncio.timeout(timeout_s):
-            connection = self._kept() or await self._open()
-            try:
-                return await connection.ask(head, pieces)
-            finally:
-                connection.end()
-                if connection.is_usable:
-                    self._idle.append(connection)
+        connection = self._kept() or await self._open()
+        timer = asyncio.get_running_loop().call_later(timeout_s, connection.expire)
+        try:
+            return await connection.ask(pieces)
+        finally:
+            timer.cancel()
+            connection.end()
+            if connection.is_usable:
+                self._idle.append(connection)
 
     def _kept(self) -> Connection | None:
         while self._idle:

@@ -1,21 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Triton over HTTP: tritonclient writes and reads the requests, `connections.py` carries them, aiohttp the streams.
+"""Triton over HTTP: `tensor_bodies.py` writes and reads what goes to `/infer`, `connections.py` carries it; aiohttp
+carries the streams.
 
 tritonclient's own aio client is left out: it has no timeout per request, lets Triton gzip every answer (ten times
 the CPU for a picture), and passes errors through unwrapped.
 """
 
+import functools
 import logging
+import struct
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 from urllib.parse import quote
 
 import aiohttp
 import orjson
-from tritonclient.http import InferenceServerClient, InferInput, InferRequestedOutput, InferResult
 
-from fastapi_triton.datatypes import BY_WIRE
 from fastapi_triton.errors import (
     DeadlineExceededError,
     FastAPITritonError,
@@ -24,7 +25,7 @@ from fastapi_triton.errors import (
     TritonUnavailableError,
 )
 from fastapi_triton.model_config import ModelConfig, from_server
-from fastapi_triton.triton import generate
+from fastapi_triton.triton import generate, tensor_bodies
 from fastapi_triton.triton.client import Tensor, Tensors
 from fastapi_triton.triton.connections import AnswerHead, Connections, lost, unreachable
 from fastapi_triton.triton.failures import failure, stream_failure
@@ -32,7 +33,6 @@ from fastapi_triton.triton.failures import failure, stream_failure
 logger = logging.getLogger(__name__)
 
 HEADER_LENGTH = "Inference-Header-Content-Length"
-_HEADER_LENGTH = HEADER_LENGTH.lower().encode()
 _PIECE_BYTES = 512 * 1024
 # Without this aiohttp asks for gzip, and Triton then spends ten times the CPU on compressing a picture.
 _HEADERS = {"Accept-Encoding": "identity"}
@@ -85,20 +85,21 @@ class HTTPTriton:
     async def infer(
         self, model: str, inputs: Tensors, *, outputs: Sequence[str] = (), request_id: str = ""
     ) -> dict[str, Tensor]:
-        body, header_length = InferenceServerClient.generate_request_body(
-            [_infer_input(name, tensor) for name, tensor in inputs.items()],
-            outputs=[InferRequestedOutput(name, binary_data=True) for name in outputs] or None,
-            request_id=request_id,
-        )
-        headers = "Content-Type: application/octet-stream\r\n"
-        if header_length is not None:
-            headers += f"{HEADER_LENGTH}: {header_length}\r\n"
+        body, header_length = tensor_bodies.request_body(inputs, outputs, request_id)
         head, answer = await self._call(
-            "POST", f"{_path(model)}/infer", timeout_s=self._request_timeout_s, body=body, headers=headers
+            "POST",
+            f"{_path(model)}/infer",
+            timeout_s=self._request_timeout_s,
+            body=body,
+            headers=f"Content-Type: application/octet-stream\r\n{HEADER_LENGTH}: {header_length}\r\n",
         )
         if head.status != 200:
             raise failure(model, head.status, bytes(answer))
-        return _tensors(head, answer)
+        try:
+            return tensor_bodies.answer_tensors(answer, tensor_bodies.header_length(dict(head.headers)))
+        except (ValueError, KeyError, TypeError, AttributeError, struct.error) as error:
+            logger.error("model %s: its answer cannot be read: %r: %r", model, error, bytes(answer[:200]))
+            raise InferenceError(f"The model {model} gave an answer that cannot be read.") from None
 
     async def stream(
         self, model: str, inputs: Tensors, *, request_id: str = ""
@@ -137,17 +138,17 @@ class HTTPTriton:
         return self._open_session
 
     async def _call(
-        self, method: str, path: str, *, timeout_s: float, body: bytes = b"", headers: str = ""
+        self, method: str, path: str, *, timeout_s: float, body: Sequence[bytes] = (), headers: str = ""
     ) -> tuple[AnswerHead, memoryview]:
         """One exchange. `headers` are whole lines of their own."""
         if not self._is_open:
             raise RuntimeError("HTTPTriton is used outside its `async with`")
         if method == "POST":
-            headers += f"Content-Length: {len(body)}\r\n"
+            headers += f"Content-Length: {sum(map(len, body))}\r\n"
         line = f"{method} {path} HTTP/1.1\r\nAccept-Encoding: identity\r\n{headers}".encode()
         try:
             return await self._connections.ask(
-                line + self._connections.host_headers + b"\r\n", (body,) if body else (), timeout_s=timeout_s
+                (line, self._connections.host_headers, b"\r\n", *body), timeout_s=timeout_s
             )
         except (TimeoutError, TritonUnavailableError) as error:
             # Readiness is asked for all the time; only work that was lost is worth a warning.
@@ -181,40 +182,9 @@ async def _pieces(body: memoryview) -> AsyncIterator[memoryview]:
         yield body[start : start + _PIECE_BYTES]
 
 
+@functools.cache
 def _path(model: str) -> str:
     return f"/v2/models/{quote(model, safe='')}"
-
-
-def _infer_input(name: str, tensor: Tensor) -> InferInput:
-    infer_input = InferInput(name, list(tensor.array.shape), tensor.datatype.wire)
-    infer_input.set_data_from_numpy(tensor.array, binary_data=True)
-    return infer_input
-
-
-def _tensors(head: AnswerHead, body: memoryview) -> dict[str, Tensor]:
-    result: Any = InferResult(_Answer(head, body), verbose=False)
-    return {
-        output["name"]: Tensor(BY_WIRE[output["datatype"]], result.as_numpy(output["name"]))
-        for output in result.get_response()["outputs"]
-    }
-
-
-class _Answer:
-    """An answer as tritonclient's `InferResult` reads it. What follows the JSON is handed over without a copy."""
-
-    def __init__(self, head: AnswerHead, body: memoryview) -> None:
-        self._header_length = next((value for name, value in head.headers if name == _HEADER_LENGTH), None)
-        self._body = body
-        self._offset = 0
-
-    def get(self, name: str) -> bytes | None:
-        return self._header_length if name == HEADER_LENGTH else None
-
-    def read(self, length: int = -1) -> bytes | memoryview:
-        if self._header_length is None:
-            return bytes(self._body)
-        start, self._offset = self._offset, self._offset + length
-        return bytes(self._body[start : self._offset]) if length >= 0 else self._body[start:]
 
 
 def _event_tensors(data: bytes, config: ModelConfig) -> dict[str, Tensor]:
