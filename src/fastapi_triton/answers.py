@@ -23,7 +23,7 @@ def read(response: type[BaseModel], fields: Mapping[str, Any], *, model: str) ->
         InferenceError: they do not fit it.
     """
     try:
-        return response.model_validate({name: fields[name] for name in response.model_fields if name in fields})
+        return response.model_validate({name: fields[name] for name in response.__pydantic_fields__ if name in fields})
     except ValidationError as error:
         logger.error("model %s: its answer does not fit %s: %s", model, response.__name__, error)
         raise InferenceError(f"The model {model} gave an answer that does not fit its contract.") from None
@@ -38,9 +38,22 @@ def to_json(answer: BaseModel) -> bytes:
         return answer.model_dump_json(exclude_none=True).encode()
 
 
+class JSONAnswer(Response):
+    """Bytes that are JSON already, without what Starlette does to learn what they are."""
+
+    media_type = negotiate.JSON
+
+    def init_headers(self, headers: Mapping[str, str] | None = None) -> None:
+        self.raw_headers = [
+            (b"content-length", b"%d" % len(self.body)),
+            (b"content-type", b"application/json"),
+            *((name.lower().encode(), value.encode()) for name, value in (headers or {}).items()),
+        ]
+
+
 def as_json(answer: BaseModel, headers: Mapping[str, str]) -> Response:
     """The answer as JSON."""
-    return Response(to_json(answer), headers=headers, media_type=negotiate.JSON)
+    return JSONAnswer(to_json(answer), headers=headers)
 
 
 def as_picture(answer: BaseModel, field: str, media_type: str, *, model: str, headers: Mapping[str, str]) -> Response:

@@ -63,7 +63,8 @@ async def read(request: Request, model: type[BaseModel], *, limits: ImageLimits,
         InvalidRequestError: it does not fit the model; every problem is listed.
         TooLargeError: the body or a picture in it is over its limit.
     """
-    media_type = request.headers.get("content-type", JSON).partition(";")[0].strip().lower()
+    said = next((value for name, value in request.scope["headers"] if name == b"content-type"), JSON.encode())
+    media_type = said.decode("latin-1").partition(";")[0].strip().lower()
     if media_type == JSON or media_type.endswith("+json"):
         return from_json(await _whole(request.receive), model, limits)
     if media_type == FORM:

@@ -98,11 +98,11 @@ class InferEndpoint:
 
     async def __call__(self, request: Request) -> Response:
         """Serve one request."""
-        media_type = negotiate.choose(request.headers.get("accept"), self.offers)
+        media_type = negotiate.choose(_accept(request), self.offers)
         body = await bodies.read(
             request, self.request_model, limits=self._limits, max_bytes=self._services.settings.max_body_bytes
         )
-        fields = {name: getattr(body, name) for name in self.request_model.model_fields}
+        fields = {name: getattr(body, name) for name in self.request_model.__pydantic_fields__}
         if self._twin is not None and media_type == negotiate.EVENTS:
             return EventsResponse(self._events(self._twin, fields))
         if media_type != negotiate.JSON:
@@ -147,7 +147,7 @@ class InferEndpoint:
                 outputs = await self._services.triton.infer(
                     self.model,
                     inputs,
-                    outputs=list(self.response_model.model_fields),
+                    outputs=list(self.response_model.__pydantic_fields__),
                     request_id=current_request_id.get(),
                 )
             except TritonUnavailableError:
@@ -177,3 +177,9 @@ class InferEndpoint:
                     yield Event(event.kind, answers.to_json(answer).decode())
                 else:
                     yield Event(event.kind, orjson.dumps(event.progress).decode())
+
+
+def _accept(request: Request) -> str | None:
+    """The caller's Accept, for most say none, or anything; Starlette makes an object of all headers to find it."""
+    found = next((value for name, value in request.scope["headers"] if name == b"accept"), b"")
+    return None if found in (b"", b"*/*") else request.headers.get("accept")

@@ -45,6 +45,9 @@ def to_fields(tensors: Mapping[str, Tensor], config: ModelConfig) -> dict[str, A
         output = config.output(name)
         if output is None:
             continue
+        if tensor.array.size == 1 and (output.dims == (1,) or output.is_scalar):
+            fields[name] = _text(tensor.array.item())
+            continue
         array = tensor.array[0] if config.is_batched else tensor.array
         # A Python model may answer fewer dimensions than its config says.
         values = array.reshape(-1).tolist() if output.is_scalar else array.tolist()
@@ -53,10 +56,13 @@ def to_fields(tensors: Mapping[str, Tensor], config: ModelConfig) -> dict[str, A
 
 
 def _tensor(value: Any, config: TensorConfig, *, is_batched: bool) -> Tensor:
-    if (
-        isinstance(value, str) and config.is_scalar and config.datatype.kind == "bytes"
-    ):  # what a picture is; below is the same for everything
-        return Tensor.of_bytes(config.datatype, value.encode(), (1,) * (len(config.dims) + is_batched))
+    # One text or one float, as most are; what is below does the same for everything.
+    if isinstance(value, str | float) and (config.dims == (1,) or config.is_scalar):
+        kind, rank = config.datatype.kind, len(config.dims) + is_batched
+        if kind == "bytes" and isinstance(value, str):
+            return Tensor.of_bytes(config.datatype, value.encode(), (1,) * rank)
+        if kind == "float" and isinstance(value, float) and abs(value) < _FITS_ALL_FLOATS:
+            return Tensor(config.datatype, np.array(value, dtype=config.datatype.numpy, ndmin=rank))
     array = _byte_array(value) if config.datatype.kind == "bytes" else _number_array(value, config)
     if array.ndim == 0:
         array = array.reshape([1] * len(config.dims))
@@ -89,8 +95,6 @@ def _number_array(value: Any, config: TensorConfig) -> npt.NDArray[Any]:
         if any(not low <= item <= high for item in exact.flat):
             raise ValueError(f"must be a whole number from {low} to {high}")
         return exact.astype(datatype.numpy)
-    if isinstance(value, float) and datatype.kind == "float" and abs(value) < _FITS_ALL_FLOATS:
-        return np.full((), value, dtype=datatype.numpy)
     with np.errstate(over="ignore"):
         array = np.asarray(value, dtype=datatype.numpy)
     if datatype.kind == "float" and not np.isfinite(array).all():

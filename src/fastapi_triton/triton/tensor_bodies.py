@@ -74,7 +74,7 @@ def _serialize(name: str, tensor: Tensor) -> list[bytes]:
     if datatype.kind != "bytes":
         return [array.tobytes()]
     pieces: list[bytes] = []
-    for element in array.reshape(-1).tolist():
+    for element in (array.item(),) if array.size == 1 else array.reshape(-1).tolist():
         pieces += (_LENGTH.pack(len(element)), element)
     return pieces
 
