@@ -6,7 +6,7 @@ PORT ?= 8080
 export PYTHON
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-all test-full-size bench-engine bench-gpu lint format docs demo-train demo-evaluate lock wheel clean
+.PHONY: help run test test-all test-full-size bench-engine bench-frontend bench-gpu lint format docs demo-train demo-evaluate lock wheel clean
 
 help:  ## Show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' Makefile
@@ -61,6 +61,10 @@ lock:  ## Write requirements.txt and constraints.txt anew from what is installed
 bench-engine:  ## Measure the engine against stock diffusers: an hour of an idle machine; ARGS=--quick for minutes
 	@scripts/setup embedded
 	@exec .venv/bin/python -m benchmarks.engine $(ARGS)
+
+bench-frontend:  ## Measure what the frontend costs, against nginx, naive handlers and LitServe: 10 minutes; needs nginx
+	@scripts/setup embedded
+	@exec .venv/bin/python -m benchmarks.frontend $(ARGS)
 
 bench-gpu:  ## Measure passes and pictures on a GPU: ARGS="--checkpoint ... --controlnet ... --vae ..."
 	@scripts/setup embedded

@@ -10,15 +10,16 @@ from typing import Any
 
 import torch
 
+from benchmarks.bars import bar_chart
 from benchmarks.engine import machine
 from benchmarks.engine.cells import Cell, Result
 from benchmarks.engine.job import ServiceTime, make_trace
 from benchmarks.engine.line_up import ENGINE, ONE_AT_A_TIME, SERVED
 from benchmarks.engine.need import Need
 from benchmarks.engine.options import Options
-from benchmarks.engine.plot import bar_chart
-from benchmarks.engine.report import Ratio, account_table, cell_table, of, ratio, ratio_table
+from benchmarks.engine.report import account_table, cell_table, of, ratio, ratio_table
 from benchmarks.engine.row_times import Times, table
+from benchmarks.ratio import Ratio
 
 HOW_IT_IS_MEASURED = """\
 Every peer gets the same seeded traces, one peer right after the other in random order, with the same networks. Before

@@ -3,26 +3,14 @@
 
 import statistics
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 from benchmarks.engine.cells import Cell, Result
 from benchmarks.engine.ledger import DENOISING, VAE, Account
 from benchmarks.engine.outcome import Figures
+from benchmarks.ratio import Ratio
 
 Pick = Callable[[Figures], float]
 COLUMNS = ("throughput", "latency_mean", "latency_p50", "latency_p95", "latency_p99", "first_preview_mean")
-
-
-@dataclass(frozen=True, slots=True)
-class Ratio:
-    """Of two peers on the same traces: the median over the repeats, the least and the most."""
-
-    median: float
-    least: float
-    most: float
-
-    def __str__(self) -> str:
-        return f"{self.median:.2f} ({self.least:.2f} to {self.most:.2f})"
 
 
 def of(results: Sequence[Result], cell: str, peer: str) -> list[Result]:
@@ -32,9 +20,7 @@ def of(results: Sequence[Result], cell: str, peer: str) -> list[Result]:
 def ratio(ours: Sequence[Result], theirs: Sequence[Result], pick: Pick) -> Ratio:
     by_repeat = {each.repeat: pick(each.figures) for each in theirs}
     ratios = [pick(each.figures) / by_repeat[each.repeat] for each in ours if by_repeat.get(each.repeat)]
-    if not ratios:
-        return Ratio(float("nan"), float("nan"), float("nan"))
-    return Ratio(statistics.median(ratios), min(ratios), max(ratios))
+    return Ratio.of(ratios)
 
 
 def cell_table(results: Sequence[Result], cell: Cell, peers: Sequence[str]) -> list[str]:

@@ -9,9 +9,16 @@ from pydantic_core import ErrorDetails
 from starlette.datastructures import FormData, UploadFile
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
+from starlette.types import Receive
 
 from fastapi_triton.contract import nearest
-from fastapi_triton.errors import FieldProblem, InvalidRequestError, UnreadableRequestError, UnsupportedMediaError
+from fastapi_triton.errors import (
+    CallerLeftError,
+    FieldProblem,
+    InvalidRequestError,
+    UnreadableRequestError,
+    UnsupportedMediaError,
+)
 from fastapi_triton.images import ImageLimits
 
 JSON = "application/json"
@@ -56,15 +63,33 @@ async def read(request: Request, model: type[BaseModel], *, limits: ImageLimits,
         InvalidRequestError: it does not fit the model; every problem is listed.
         TooLargeError: the body or a picture in it is over its limit.
     """
-    media_type = request.headers.get("content-type", JSON).partition(";")[0].strip().lower()
+    said = next((value for name, value in request.scope["headers"] if name == b"content-type"), JSON.encode())
+    media_type = said.decode("latin-1").partition(";")[0].strip().lower()
     if media_type == JSON or media_type.endswith("+json"):
-        return from_json(await request.body(), model, limits)
+        return from_json(await _whole(request.receive), model, limits)
     if media_type == FORM:
         return await _read_form(request, model, limits, max_bytes)
     raise UnsupportedMediaError(
         f"The body's Content-Type is {media_type}; send {JSON}, or a form as {FORM}. "
         "With curl that is -H 'Content-Type: application/json', or -F for each field."
     )
+
+
+async def _whole(receive: Receive) -> bytes:
+    """The body as it was sent. (`Request.body` takes three times as long.)
+
+    Raises:
+        CallerLeftError: the caller left before its end.
+    """
+    pieces: list[bytes] = []
+    more_body = True
+    while more_body:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise CallerLeftError("The caller left before its request was whole.")
+        pieces.append(message.get("body", b""))
+        more_body = message.get("more_body", False)
+    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
 
 def from_json(body: bytes, model: type[BaseModel], limits: ImageLimits) -> BaseModel:

@@ -11,6 +11,7 @@ import orjson
 from pydantic import BaseModel
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
 
 from fastapi_triton import answers, bodies, images, negotiate, tensors
 from fastapi_triton.admission import Admission
@@ -97,11 +98,11 @@ class InferEndpoint:
 
     async def __call__(self, request: Request) -> Response:
         """Serve one request."""
-        media_type = negotiate.choose(request.headers.get("accept"), self.offers)
+        media_type = negotiate.choose(_accept(request), self.offers)
         body = await bodies.read(
             request, self.request_model, limits=self._limits, max_bytes=self._services.settings.max_body_bytes
         )
-        fields = {name: getattr(body, name) for name in self.request_model.model_fields}
+        fields = {name: getattr(body, name) for name in self.request_model.__pydantic_fields__}
         if self._twin is not None and media_type == negotiate.EVENTS:
             return EventsResponse(self._events(self._twin, fields))
         if media_type != negotiate.JSON:
@@ -112,13 +113,15 @@ class InferEndpoint:
         else:
             answer = await unless_caller_leaves(request.receive, self._complete(self._twin, fields))
         duration_ms = 1000 * (time.perf_counter() - started)
+        headers = {"Server-Timing": f"triton;dur={duration_ms:.1f}", "Vary": "Accept"}
         if media_type == negotiate.JSON:
-            reply = answers.as_json(answer)
-        else:
-            reply = answers.as_picture(answer, self.picture_field or "", media_type, model=self.model)
-        reply.headers["Server-Timing"] = f"triton;dur={duration_ms:.1f}"
-        reply.headers["Vary"] = "Accept"
-        return reply
+            return answers.as_json(answer, headers)
+        return answers.as_picture(answer, self.picture_field or "", media_type, model=self.model, headers=headers)
+
+    async def app(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """The same as an ASGI app, without what FastAPI does for functions of one's own."""
+        reply = await self(Request(scope, receive))
+        await reply(scope, receive, send)
 
     def _ask_for(self, request: Request, fields: dict[str, Any]) -> str:
         """Have the model write the format that the caller accepts. Gives its media type."""
@@ -144,7 +147,7 @@ class InferEndpoint:
                 outputs = await self._services.triton.infer(
                     self.model,
                     inputs,
-                    outputs=list(self.response_model.model_fields),
+                    outputs=list(self.response_model.__pydantic_fields__),
                     request_id=current_request_id.get(),
                 )
             except TritonUnavailableError:
@@ -171,6 +174,12 @@ class InferEndpoint:
             async for event in events:
                 if event.kind == COMPLETED:
                     answer = answers.read(self.response_model, event.fields, model=twin.model)
-                    yield Event(event.kind, answers.to_json(answer))
+                    yield Event(event.kind, answers.to_json(answer).decode())
                 else:
                     yield Event(event.kind, orjson.dumps(event.progress).decode())
+
+
+def _accept(request: Request) -> str | None:
+    """The caller's Accept, for most say none, or anything; Starlette makes an object of all headers to find it."""
+    found = next((value for name, value in request.scope["headers"] if name == b"accept"), b"")
+    return None if found in (b"", b"*/*") else request.headers.get("accept")

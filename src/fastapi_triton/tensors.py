@@ -11,6 +11,9 @@ from fastapi_triton.errors import FieldProblem, InvalidRequestError
 from fastapi_triton.model_config import ModelConfig, TensorConfig
 from fastapi_triton.triton.client import Tensor
 
+# A single float that is less needs no look at whether it overflows: FP16 goes up to 65504.
+_FITS_ALL_FLOATS = 65_000.0
+
 
 def from_fields(fields: Mapping[str, Any], config: ModelConfig) -> dict[str, Tensor]:
     """One tensor per field; a field that is None is left out, as an optional input.
@@ -21,8 +24,10 @@ def from_fields(fields: Mapping[str, Any], config: ModelConfig) -> dict[str, Ten
     tensors: dict[str, Tensor] = {}
     problems: list[FieldProblem] = []
     for name, value in fields.items():
+        if value is None:
+            continue
         tensor_config = config.input(name)
-        if value is None or tensor_config is None:
+        if tensor_config is None:
             continue
         try:
             tensors[name] = _tensor(value, tensor_config, is_batched=config.is_batched)
@@ -40,6 +45,9 @@ def to_fields(tensors: Mapping[str, Tensor], config: ModelConfig) -> dict[str, A
         output = config.output(name)
         if output is None:
             continue
+        if tensor.array.size == 1 and (output.dims == (1,) or output.is_scalar):
+            fields[name] = _text(tensor.array.item())
+            continue
         array = tensor.array[0] if config.is_batched else tensor.array
         # A Python model may answer fewer dimensions than its config says.
         values = array.reshape(-1).tolist() if output.is_scalar else array.tolist()
@@ -48,6 +56,13 @@ def to_fields(tensors: Mapping[str, Tensor], config: ModelConfig) -> dict[str, A
 
 
 def _tensor(value: Any, config: TensorConfig, *, is_batched: bool) -> Tensor:
+    # One text or one float, as most are; what is below does the same for everything.
+    if isinstance(value, str | float) and (config.dims == (1,) or config.is_scalar):
+        kind, rank = config.datatype.kind, len(config.dims) + is_batched
+        if kind == "bytes" and isinstance(value, str):
+            return Tensor.of_bytes(config.datatype, value.encode(), (1,) * rank)
+        if kind == "float" and isinstance(value, float) and abs(value) < _FITS_ALL_FLOATS:
+            return Tensor(config.datatype, np.array(value, dtype=config.datatype.numpy, ndmin=rank))
     array = _byte_array(value) if config.datatype.kind == "bytes" else _number_array(value, config)
     if array.ndim == 0:
         array = array.reshape([1] * len(config.dims))

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Refuses a body over the limit while it streams in. (FastAPI's `max_body_size` cannot answer in our errors' form.)"""
 
-from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from fastapi_triton.errors import TooLargeError
@@ -18,8 +17,8 @@ class BodySizeMiddleware:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        declared = Headers(scope=scope).get("content-length", "")
-        is_declared_too_large = declared.isdecimal() and int(declared) > self.max_bytes
+        declared = next((value for name, value in scope["headers"] if name == b"content-length"), b"")
+        is_declared_too_large = declared.isdigit() and int(declared) > self.max_bytes
         num_bytes = 0
 
         async def counted_receive() -> Message:

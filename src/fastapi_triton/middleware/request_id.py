@@ -2,13 +2,13 @@
 """Gives every request an id: the caller's `X-Request-ID`, or a new one. It goes to the log, to Triton and back."""
 
 import re
-import uuid
+import secrets
 from contextvars import ContextVar
 
-from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 HEADER = "X-Request-ID"
+_NAME = HEADER.lower().encode()
 # What a caller may choose: it ends up in logs and headers.
 _ALLOWED = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
 
@@ -25,13 +25,14 @@ class RequestIDMiddleware:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        asked = Headers(scope=scope).get(HEADER, "")
-        request_id = asked if _ALLOWED.fullmatch(asked) else uuid.uuid4().hex
+        asked = next((value for name, value in scope["headers"] if name == _NAME), b"").decode("latin-1")
+        request_id = asked if _ALLOWED.fullmatch(asked) else secrets.token_hex(16)
         current_request_id.set(request_id)
+        header = (_NAME, request_id.encode())
 
         async def send_with_id(message: Message) -> None:
             if message["type"] == "http.response.start":
-                MutableHeaders(scope=message)[HEADER] = request_id
+                message["headers"] = [*(each for each in message.get("headers", ()) if each[0] != _NAME), header]
             await send(message)
 
         await self.app(scope, receive, send_with_id)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Kept connections to Triton, for exchanges whose bytes are nobody's business here: written and read as they come.
+"""Kept connections to Triton: requests written as they are, answers read as they come, or whole.
 
-aiohttp does the same for requests that we make ourselves; for passing bytes on it costs twice the CPU. TLS, timeouts
-and flow control are asyncio's, the parser is uvicorn's (httptools).
+aiohttp does the same for twice the CPU and more. TLS, timeouts and flow control are asyncio's, the parser is uvicorn's
+(httptools).
 """
 
 import asyncio
@@ -24,6 +24,11 @@ Headers = Sequence[tuple[bytes, bytes]]
 
 # An answer that is read faster than its reader takes it waits at Triton's end from here on.
 _HIGH_WATER_BYTES = 256 * 1024
+# Read at once from a connection; what the kernel keeps of a loopback connection is of this order.
+_READ_BYTES = 256 * 1024
+_JOINED_BYTES = 128 * 1024
+# Memory that is taken because an answer says that it will be as long; a longer one takes it as it comes.
+_MAX_ROOM_BYTES = 256 * 1024 * 1024
 # Balancers and address translation forget a connection that is silent for longer; 60 s is what all of them keep.
 _MAX_IDLE_S = 60.0
 
@@ -36,8 +41,11 @@ class AnswerHead:
     headers: Headers
 
 
-class Connection(asyncio.Protocol):
+class Connection(asyncio.BufferedProtocol):
     """One connection, one exchange at a time: `start`, `write`, `finish`, then `head`, and `read` until it is whole.
+
+    `ask` is all of that for an answer that is wanted whole. Where Triton says its length, the kernel writes it to where
+    it stays: for a picture, the copies in between would cost more than everything else.
 
     Each of them raises `TritonUnavailableError` where the connection breaks, and `InferenceError` where what comes is
     no HTTP.
@@ -51,6 +59,7 @@ class Connection(asyncio.Protocol):
         self._is_writable.set()
         self._waiter: asyncio.Future[None] | None = None
         self._is_busy = False
+        self._read_buffer = memoryview(bytearray(_READ_BYTES))
         self._reset()
 
     def _reset(self) -> None:
@@ -66,6 +75,9 @@ class Connection(asyncio.Protocol):
         self._pieces: deque[bytes] = deque()
         self._num_waiting_bytes = 0
         self._is_reading_paused = False
+        self._is_wanted_whole = False
+        self._whole: memoryview | None = None  # of the answer's body, where its length is known
+        self._num_read_bytes = 0  # of those
 
     # ---- what the frontend does
 
@@ -119,6 +131,27 @@ class Connection(asyncio.Protocol):
             self._transport.resume_reading()
         return piece, bool(self._pieces) or not self._is_answer_whole
 
+    async def ask(self, pieces: Sequence[bytes]) -> tuple[AnswerHead, memoryview]:
+        """One exchange, head and body in one go, whose answer is wanted whole."""
+        self._reset()
+        self._is_busy = self._is_wanted_whole = self._is_request_whole = True
+        if self._failure is None and self._transport is not None:
+            # Every write is a system call, and wakes Triton once more; joining costs less up to here.
+            if sum(map(len, pieces)) <= _JOINED_BYTES:
+                self._transport.write(b"".join(pieces))
+            else:
+                self._transport.writelines(pieces)
+        while not self._is_answer_whole:
+            await self._progress()
+        body = self._whole if self._whole is not None else memoryview(b"".join(self._pieces))
+        return AnswerHead(self._status, self._headers), body
+
+    def expire(self) -> None:
+        """Whoever waits meets a `TimeoutError`; the connection is closed, since its answer may still come."""
+        self._failure = TimeoutError()
+        self.abort()
+        self._wake()
+
     def end(self) -> None:
         """The exchange is over; where it is not complete, or Triton wishes so, the connection goes with it."""
         if self._is_answer_whole and self._is_request_whole and self._is_kept and self._failure is None:
@@ -130,7 +163,7 @@ class Connection(asyncio.Protocol):
     def abort(self) -> None:
         """Close it at once, unsent bytes and all."""
         if self._failure is None:
-            self._failure = _lost()
+            self._failure = lost()
         if self._transport is not None:
             self._transport.abort()
 
@@ -165,26 +198,43 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # uvloop's is none of its subclasses
 
-    def data_received(self, data: bytes) -> None:
+    def get_buffer(self, sizehint: int) -> memoryview:
+        del sizehint
+        if self._whole is not None and self._num_read_bytes < len(self._whole):
+            return self._whole[self._num_read_bytes :]
+        return self._read_buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
         if not self._is_busy:
             self.abort()  # nobody asked: whatever it is, it must not become the next request's answer
             return
+        if self._whole is not None and self._num_read_bytes < len(self._whole):
+            self._num_read_bytes += nbytes
+            if self._num_read_bytes == len(self._whole):
+                self._is_answer_whole = True
+                self._wake()
+            return
+        self._parse(self._read_buffer[:nbytes])
+        if self._num_waiting_bytes > _HIGH_WATER_BYTES and not self._is_reading_paused and self._transport is not None:
+            self._is_reading_paused = True
+            self._transport.pause_reading()
+        if self._is_answer_whole or not self._is_wanted_whole:
+            self._wake()
+
+    def _parse(self, data: memoryview) -> None:
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):
             self._failure = InferenceError("What Triton's port answered cannot be read as HTTP.")
             self.abort()
-        if self._num_waiting_bytes > _HIGH_WATER_BYTES and not self._is_reading_paused and self._transport is not None:
-            self._is_reading_paused = True
-            self._transport.pause_reading()
-        self._wake()
+            self._wake()
 
     def connection_lost(self, error: Exception | None) -> None:
         names = {name for name, _ in self._headers}
         if self._is_head_whole and error is None and not names & {b"content-length", b"transfer-encoding"}:
             self._is_answer_whole = True  # its end is the connection's
         if self._failure is None:
-            self._failure = _lost()
+            self._failure = lost()
         self._is_writable.set()
         self._wake()
 
@@ -212,15 +262,29 @@ class Connection(asyncio.Protocol):
         self._status = status
         self._is_head_whole = True
         self._is_kept = self._parser.should_keep_alive()
+        if self._is_wanted_whole:
+            self._make_room()
+
+    def _make_room(self) -> None:
+        names = dict(self._headers)
+        length = names.get(b"content-length", b"")
+        if length.isdigit() and int(length) <= _MAX_ROOM_BYTES and b"transfer-encoding" not in names:
+            self._whole = memoryview(bytearray(int(length)))
 
     def on_body(self, body: bytes) -> None:
-        if not self._is_answer_whole:
+        if self._whole is not None:
+            self._whole[self._num_read_bytes : self._num_read_bytes + len(body)] = body
+            self._num_read_bytes += len(body)
+        elif not self._is_answer_whole:
             self._pieces.append(body)
             self._num_waiting_bytes += len(body)
 
     def on_message_complete(self) -> None:
-        if self._is_head_whole:
-            self._is_answer_whole = True
+        if not self._is_head_whole:
+            return
+        self._is_answer_whole = True
+        if self._whole is not None:
+            self._whole = self._whole[: self._num_read_bytes]  # a status that never has a body may have a length
 
 
 class Connections:
@@ -263,6 +327,24 @@ class Connections:
             if connection.is_usable:
                 self._idle.append(connection)
 
+    async def ask(self, pieces: Sequence[bytes], *, timeout_s: float) -> tuple[AnswerHead, memoryview]:
+        """One exchange: the answer's head and its whole body. `pieces` are the request's head and body.
+
+        Raises:
+            TritonUnavailableError: Triton cannot be reached, or the connection broke.
+            TimeoutError: no answer within `timeout_s`, from when there is a connection.
+            InferenceError: the answer is no HTTP.
+        """
+        connection = self._kept() or await self._open()
+        timer = asyncio.get_running_loop().call_later(timeout_s, connection.expire)
+        try:
+            return await connection.ask(pieces)
+        finally:
+            timer.cancel()
+            connection.end()
+            if connection.is_usable:
+                self._idle.append(connection)
+
     def _kept(self) -> Connection | None:
         while self._idle:
             connection = self._idle.pop()
@@ -277,13 +359,16 @@ class Connections:
             async with asyncio.timeout(self._connect_timeout_s):
                 _, connection = await loop.create_connection(Connection, self._host, self._port, ssl=self._tls)
         except (OSError, TimeoutError) as error:
-            raise TritonUnavailableError(
-                "Triton cannot be reached; nothing was run. Try again.", retry_after_s=2.0
-            ) from error
+            raise unreachable() from error
         return connection
 
 
-def _lost() -> TritonUnavailableError:
+def unreachable() -> TritonUnavailableError:
+    return TritonUnavailableError("Triton cannot be reached; nothing was run. Try again.", retry_after_s=2.0)
+
+
+def lost() -> TritonUnavailableError:
+    """What may have run: such a request is never sent again."""
     return TritonUnavailableError(
         "The connection to Triton broke before it had answered; the request may have run.",
         code="triton_connection_lost",

@@ -1,21 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Triton over HTTP: tritonclient writes and reads the requests, aiohttp carries them.
+"""Triton over HTTP: `tensor_bodies.py` writes and reads what goes to `/infer`, `connections.py` carries it; aiohttp
+carries the streams.
 
 tritonclient's own aio client is left out: it has no timeout per request, lets Triton gzip every answer (ten times
 the CPU for a picture), and passes errors through unwrapped.
 """
 
+import functools
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+import struct
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 from urllib.parse import quote
 
 import aiohttp
 import orjson
-from tritonclient.http import InferenceServerClient, InferInput, InferRequestedOutput, InferResult
 
-from fastapi_triton.datatypes import BY_WIRE
 from fastapi_triton.errors import (
     DeadlineExceededError,
     FastAPITritonError,
@@ -24,8 +25,9 @@ from fastapi_triton.errors import (
     TritonUnavailableError,
 )
 from fastapi_triton.model_config import ModelConfig, from_server
-from fastapi_triton.triton import generate
+from fastapi_triton.triton import generate, tensor_bodies
 from fastapi_triton.triton.client import Tensor, Tensors
+from fastapi_triton.triton.connections import AnswerHead, Connections, lost, unreachable
 from fastapi_triton.triton.failures import failure, stream_failure
 
 logger = logging.getLogger(__name__)
@@ -42,8 +44,11 @@ class HTTPTriton:
     def __init__(self, url: str, *, connect_timeout_s: float = 2.0, request_timeout_s: float = 300.0) -> None:
         self.url = url.rstrip("/")
         self._timeout = aiohttp.ClientTimeout(total=request_timeout_s, sock_connect=connect_timeout_s)
+        self._request_timeout_s = request_timeout_s
         # Asking whether it is ready must not take longer than a person waits.
-        self._probe_timeout = aiohttp.ClientTimeout(total=max(5.0, connect_timeout_s), sock_connect=connect_timeout_s)
+        self._probe_timeout_s = max(5.0, connect_timeout_s)
+        self._connections = Connections(url, connect_timeout_s=connect_timeout_s)
+        self._is_open = False
         self._open_session: aiohttp.ClientSession | None = None
         # What `config` gave last: a stream's JSON does not name its datatypes.
         self._configs: dict[str, ModelConfig] = {}
@@ -52,22 +57,25 @@ class HTTPTriton:
         # Admission bounds what is in flight, so the pool itself needs no limit to queue behind.
         connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=60)
         self._open_session = aiohttp.ClientSession(connector=connector, headers=_HEADERS, auto_decompress=False)
+        self._is_open = True
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
     ) -> None:
+        self._is_open = False
+        self._connections.close()
         if self._open_session is not None:
             await self._open_session.close()
             self._open_session = None
 
     async def ready(self, model: str) -> bool:
-        status, _, _ = await self._call("GET", f"{_path(model)}/ready", timeout=self._probe_timeout)
-        return status == 200
+        head, _ = await self._call("GET", f"{_path(model)}/ready", timeout_s=self._probe_timeout_s)
+        return head.status == 200
 
     async def config(self, model: str) -> ModelConfig:
-        status, _, body = await self._call("GET", f"{_path(model)}/config", timeout=self._probe_timeout)
-        if status != 200:
+        head, body = await self._call("GET", f"{_path(model)}/config", timeout_s=self._probe_timeout_s)
+        if head.status != 200:
             raise ModelNotReadyError(
                 f"Triton has not loaded the model {model}. Try again, or see /health/ready.", retry_after_s=1.0
             )
@@ -77,20 +85,21 @@ class HTTPTriton:
     async def infer(
         self, model: str, inputs: Tensors, *, outputs: Sequence[str] = (), request_id: str = ""
     ) -> dict[str, Tensor]:
-        body, header_length = InferenceServerClient.generate_request_body(
-            [_infer_input(name, tensor) for name, tensor in inputs.items()],
-            outputs=[InferRequestedOutput(name, binary_data=True) for name in outputs] or None,
-            request_id=request_id,
+        body, header_length = tensor_bodies.request_body(inputs, outputs, request_id)
+        head, answer = await self._call(
+            "POST",
+            f"{_path(model)}/infer",
+            timeout_s=self._request_timeout_s,
+            body=body,
+            headers=f"Content-Type: application/octet-stream\r\n{HEADER_LENGTH}: {header_length}\r\n",
         )
-        headers = {"Content-Type": "application/octet-stream", "Content-Length": str(len(body))}
-        if header_length is not None:
-            headers[HEADER_LENGTH] = str(header_length)
-        status, answer_headers, answer = await self._call(
-            "POST", f"{_path(model)}/infer", timeout=self._timeout, data=_paced(body), headers=headers
-        )
-        if status != 200:
-            raise failure(model, status, answer)
-        return _tensors(answer, answer_headers.get(HEADER_LENGTH))
+        if head.status != 200:
+            raise failure(model, head.status, bytes(answer))
+        try:
+            return tensor_bodies.answer_tensors(answer, tensor_bodies.header_length(dict(head.headers)))
+        except (ValueError, KeyError, TypeError, AttributeError, struct.error) as error:
+            logger.error("model %s: its answer cannot be read: %r: %r", model, error, bytes(answer[:200]))
+            raise InferenceError(f"The model {model} gave an answer that cannot be read.") from None
 
     async def stream(
         self, model: str, inputs: Tensors, *, request_id: str = ""
@@ -120,7 +129,7 @@ class HTTPTriton:
         except (aiohttp.ClientError, TimeoutError, ConnectionError) as error:
             self._configs.pop(model, None)
             logger.warning("POST %s%s: %r", self.url, path, error)
-            raise self._transport_failure(error, self._timeout) from error
+            raise _stream_failure(error, self._request_timeout_s) from error
 
     @property
     def _session(self) -> aiohttp.ClientSession:
@@ -129,37 +138,38 @@ class HTTPTriton:
         return self._open_session
 
     async def _call(
-        self,
-        method: str,
-        path: str,
-        *,
-        timeout: aiohttp.ClientTimeout,  # noqa: ASYNC109 (aiohttp's own, which also bounds the connecting)
-        data: bytes | AsyncIterator[memoryview] | None = None,
-        headers: Mapping[str, str] | None = None,
-    ) -> tuple[int, Mapping[str, str], bytes]:
-        session = self._session
+        self, method: str, path: str, *, timeout_s: float, body: Sequence[bytes] = (), headers: str = ""
+    ) -> tuple[AnswerHead, memoryview]:
+        """One exchange. `headers` are whole lines of their own."""
+        if not self._is_open:
+            raise RuntimeError("HTTPTriton is used outside its `async with`")
+        if method == "POST":
+            headers += f"Content-Length: {sum(map(len, body))}\r\n"
+        line = f"{method} {path} HTTP/1.1\r\nAccept-Encoding: identity\r\n{headers}".encode()
         try:
-            async with session.request(method, self.url + path, data=data, headers=headers, timeout=timeout) as answer:
-                return answer.status, answer.headers, await answer.read()
-        except (aiohttp.ClientError, TimeoutError, ConnectionError) as error:
+            return await self._connections.ask(
+                (line, self._connections.host_headers, b"\r\n", *body), timeout_s=timeout_s
+            )
+        except (TimeoutError, TritonUnavailableError) as error:
             # Readiness is asked for all the time; only work that was lost is worth a warning.
             logger.log(
                 logging.WARNING if method == "POST" else logging.DEBUG, "%s %s%s: %r", method, self.url, path, error
             )
-            raise self._transport_failure(error, timeout) from error
+            if isinstance(error, TritonUnavailableError):
+                raise
+            raise _too_late(timeout_s) from error
 
-    def _transport_failure(self, error: Exception, timeout: aiohttp.ClientTimeout) -> FastAPITritonError:
-        if isinstance(error, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError):
-            return TritonUnavailableError("Triton cannot be reached; nothing was run. Try again.", retry_after_s=2.0)
-        if isinstance(error, TimeoutError):
-            return DeadlineExceededError(
-                f"Triton gave no answer within {timeout.total:g} s. It may still be working on the request."
-            )
-        return TritonUnavailableError(
-            "The connection to Triton broke before it had answered; the request may have run.",
-            code="triton_connection_lost",
-            retry_after_s=2.0,
-        )
+
+def _too_late(timeout_s: float) -> DeadlineExceededError:
+    return DeadlineExceededError(
+        f"Triton gave no answer within {timeout_s:g} s. It may still be working on the request."
+    )
+
+
+def _stream_failure(error: Exception, timeout_s: float) -> FastAPITritonError:
+    if isinstance(error, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError):
+        return unreachable()
+    return _too_late(timeout_s) if isinstance(error, TimeoutError) else lost()
 
 
 def _paced(body: bytes) -> bytes | AsyncIterator[memoryview]:
@@ -172,23 +182,9 @@ async def _pieces(body: memoryview) -> AsyncIterator[memoryview]:
         yield body[start : start + _PIECE_BYTES]
 
 
+@functools.cache
 def _path(model: str) -> str:
     return f"/v2/models/{quote(model, safe='')}"
-
-
-def _infer_input(name: str, tensor: Tensor) -> InferInput:
-    infer_input = InferInput(name, list(tensor.array.shape), tensor.datatype.wire)
-    infer_input.set_data_from_numpy(tensor.array, binary_data=True)
-    return infer_input
-
-
-def _tensors(body: bytes, header_length: str | None) -> dict[str, Tensor]:
-    length = None if header_length is None else int(header_length)
-    result: Any = InferResult.from_response_body(body, header_length=length)
-    return {
-        output["name"]: Tensor(BY_WIRE[output["datatype"]], result.as_numpy(output["name"]))
-        for output in result.get_response()["outputs"]
-    }
 
 
 def _event_tensors(data: bytes, config: ModelConfig) -> dict[str, Tensor]:

@@ -4,7 +4,7 @@
 from collections.abc import Mapping, Sequence
 from html import escape
 
-from benchmarks.engine.report import Ratio
+from benchmarks.ratio import Ratio
 
 COLOURS = ("#b7bdc9", "#8d99ae", "#5c6784", "#e07a5f", "#3d8b7d", "#c9a227")
 BAR, GAP, LEFT, WIDTH, TOP = 16, 22, 150, 760, 46

@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`python -m benchmarks.frontend`: measures, and writes a table, data and a picture into benchmarks/results/."""
+
+import asyncio
+import logging
+import sys
+from typing import Annotated
+
+import typer
+import uvloop
+
+from benchmarks import RESULTS
+from benchmarks.frontend.page import Page
+from benchmarks.frontend.payload import SIZES
+from benchmarks.frontend.rounds import Plan, measure
+from benchmarks.frontend.sample import Cell
+from benchmarks.frontend.ways import WAYS
+
+app = typer.Typer(add_completion=False)
+logger = logging.getLogger(__name__)
+
+
+@app.command()
+def main(
+    rounds: Annotated[int, typer.Option(help="How often every way gets every cell.")] = 6,
+    seconds: Annotated[float, typer.Option(help="Of each measurement.")] = 0.6,
+    ways: Annotated[str, typer.Option(help="Which, by name and semicolons; see benchmarks/frontend/ways.py.")] = "",
+    sizes: Annotated[str, typer.Option(help="Which, by commas.")] = ",".join(SIZES),
+    concurrency: Annotated[str, typer.Option(help="How many ask at once, by commas.")] = "1,8,32",
+    name: Annotated[str, typer.Option(help="Of the files that are written; empty: of the machine.")] = "",
+    add: Annotated[bool, typer.Option("--add", help="Keep the rounds that the files hold, and add more.")] = False,
+) -> None:
+    """Hold the frontend against other ways to put HTTP in front of a Triton."""
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(message)s", stream=sys.stderr)
+    logging.getLogger("benchmarks").setLevel(logging.INFO)
+    wanted = ways.split(";") if ways else [way.name for way in WAYS]
+    page = Page.open(RESULTS, name, is_new=not add)
+    plan = Plan(
+        ways=[way for way in WAYS if way.name in wanted],
+        cells=[Cell(size, int(number)) for size in sizes.split(",") for number in concurrency.split(",")],
+        num_rounds=rounds,
+        seconds=seconds,
+        first_round=page.num_rounds,
+    )
+    uvloop.run(_run(plan, page))
+    sys.stdout.write(page.text())
+
+
+async def _run(plan: Plan, page: Page) -> None:
+    async for sample in measure(plan):
+        page.samples.append(sample)
+    logger.info("written: %s", await asyncio.to_thread(page.write))
+
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The requests: a scribble of so many characters of base64, as JSON for a frontend and in Triton's own protocol."""
+
+import random
+import struct
+import zlib
+from dataclasses import dataclass
+
+import numpy as np
+import orjson
+import pybase64
+from tritonclient.http import InferenceServerClient, InferInput, InferRequestedOutput
+
+MODEL = "scribble_echo"
+PROMPT = "a red house in the snow"
+SIZES = {"16K": 16_384, "256K": 262_144, "1.4M": 1_398_104}
+
+
+def picture(num_characters: int) -> str:
+    """Base64 text of exactly this length: a PNG by its header, random bytes by its pixels."""
+    size = num_characters // 4 * 3
+    header = b"\x89PNG\r\n\x1a\n" + _chunk(b"IHDR", struct.pack(">IIBBBBB", 1024, 1024, 8, 2, 0, 0, 0))
+    num_pixel_bytes = size - len(header) - 12
+    noise = random.Random(num_characters).randbytes(num_pixel_bytes)  # noqa: S311
+    return pybase64.b64encode(header + _chunk(b"IDAT", noise)).decode()
+
+
+def _chunk(kind: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+@dataclass(frozen=True, slots=True)
+class Payload:
+    """One request body for each protocol, and the picture that every answer must hold."""
+
+    image: str
+    json_body: bytes
+    v2_body: bytes
+    v2_header_length: int
+
+    @classmethod
+    def of(cls, num_characters: int) -> "Payload":
+        image = picture(num_characters)
+        body = orjson.dumps({"prompt": PROMPT, "image": image, "conditioning_scale": 0.8})
+        inputs = []
+        for name, datatype, array in (
+            ("prompt", "BYTES", np.array([[PROMPT.encode()]], dtype=np.object_)),
+            ("image", "BYTES", np.array([[image.encode()]], dtype=np.object_)),
+            ("conditioning_scale", "FP32", np.array([[0.8]], dtype=np.float32)),
+        ):
+            inputs.append(InferInput(name, [1, 1], datatype))
+            inputs[-1].set_data_from_numpy(array)
+        outputs = [InferRequestedOutput("generated_image", binary_data=True)]
+        v2_body, header_length = InferenceServerClient.generate_request_body(inputs, outputs=outputs)
+        return cls(image, body, v2_body, int(header_length or 0))
+
+    def http_request(self, path: str, *, is_v2: bool) -> bytes:
+        """The whole request, as it goes over the wire."""
+        body = self.v2_body if is_v2 else self.json_body
+        head = [
+            f"POST {path} HTTP/1.1",
+            "Host: 127.0.0.1",
+            f"Content-Type: {'application/octet-stream' if is_v2 else 'application/json'}",
+            f"Content-Length: {len(body)}",
+        ]
+        if is_v2:
+            head.append(f"Inference-Header-Content-Length: {self.v2_header_length}")
+        return "\r\n".join([*head, "", ""]).encode() + body
+
+    def is_answered_by(self, body: bytes, *, is_v2: bool) -> bool:
+        """Whether this answer holds the picture, to the last byte."""
+        if is_v2:
+            return body.endswith(struct.pack("<I", len(self.image)) + self.image.encode())
+        return orjson.loads(body) == {"generated_image": self.image}

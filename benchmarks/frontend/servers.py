@@ -1,0 +1,160 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The processes that are measured: each with one worker, without an access log, between the callers and one Triton."""
+
+import asyncio
+import os
+import socket
+import sys
+import tempfile
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from benchmarks import ROOT
+from benchmarks.frontend import cpu, litserve_environment
+
+START_TIMEOUT_S = 120
+NGINX_CONFIG = """\
+daemon off;
+worker_processes 1;
+pid {folder}/nginx.pid;
+error_log {folder}/error.log;
+events {{ worker_connections 256; }}
+http {{
+    access_log off;
+    client_body_temp_path {folder}/body;
+    proxy_temp_path {folder}/proxy;
+    fastcgi_temp_path {folder}/fastcgi;
+    uwsgi_temp_path {folder}/uwsgi;
+    scgi_temp_path {folder}/scgi;
+    # Bodies stay in memory both ways.
+    client_max_body_size 20m;
+    client_body_buffer_size 4m;
+    proxy_buffer_size 64k;
+    proxy_buffers 40 64k;
+    proxy_busy_buffers_size 256k;
+    proxy_max_temp_file_size 0;
+    keepalive_requests 10000000;
+    upstream triton {{ server {triton}; keepalive 64; keepalive_requests 10000000; }}
+    server {{
+        listen 127.0.0.1:{port};
+        location / {{
+            proxy_pass http://triton;
+            proxy_http_version 1.1;
+            proxy_set_header Connection "";
+        }}
+    }}
+}}
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """What a command is made from."""
+
+    port: int
+    triton_url: str
+    folder: Path  # its own, removed in the end
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """One way to start a peer."""
+
+    name: str
+    command: Callable[[Place], list[str]]
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A server that takes callers. Its processes are those that it had after a warm-up."""
+
+    port: int
+    pid: int
+
+    def cpu_seconds(self) -> float:
+        return cpu.seconds(cpu.tree(self.pid))
+
+
+def _uvicorn(app: str) -> Callable[[Place], list[str]]:
+    module = f"benchmarks.frontend.apps.{app}:app"
+    return lambda place: [
+        sys.executable, "-m", "uvicorn", module, "--port", str(place.port), "--no-access-log", "--log-level", "warning",
+    ]  # fmt: skip
+
+
+def _ours(place: Place) -> list[str]:
+    app = "benchmarks.frontend.apps.ours:app"
+    return [sys.executable, "-m", "fastapi_triton", "serve", app, "--port", str(place.port)]
+
+
+def _nginx(place: Place) -> list[str]:
+    config = place.folder / "nginx.conf"
+    triton = place.triton_url.removeprefix("http://")
+    config.write_text(NGINX_CONFIG.format(folder=place.folder, port=place.port, triton=triton))
+    return ["nginx", "-c", str(config), "-e", str(place.folder / "error.log")]
+
+
+def _litserve(place: Place) -> list[str]:
+    app = ROOT / "benchmarks" / "frontend" / "apps" / "litserve_echo.py"
+    return [str(litserve_environment.python()), str(app), str(place.port)]
+
+
+SERVERS = {
+    server.name: server
+    for server in (
+        Server("ours", _ours),
+        Server("nginx", _nginx),
+        Server("naive", _uvicorn("naive")),
+        Server("aio", _uvicorn("aio")),
+        Server("aio-without-gzip", _uvicorn("aio"), {"WITHOUT_GZIP": "1"}),
+        Server("litserve", _litserve),
+    )
+}
+
+
+@asynccontextmanager
+async def running(server: Server, triton_url: str) -> AsyncIterator[Running]:
+    """Start it, wait until it listens, and take it away again."""
+    with tempfile.TemporaryDirectory() as folder:
+        place = Place(_free_port(), triton_url, Path(folder))
+        process = await asyncio.create_subprocess_exec(
+            *server.command(place),
+            cwd=ROOT,
+            env={
+                **os.environ,
+                "PYTHONPATH": f"{ROOT / 'src'}:{ROOT}",
+                "TRITON_URL": triton_url,
+                "FASTAPI_TRITON_LOG_LEVEL": "warning",
+                **server.environment,
+            },
+            stdout=asyncio.subprocess.DEVNULL,
+        )
+        try:
+            await _listens(place.port, process)
+            yield Running(place.port, process.pid)
+        finally:
+            if process.returncode is None:
+                process.terminate()
+            await process.wait()
+
+
+async def _listens(port: int, process: asyncio.subprocess.Process) -> None:
+    async with asyncio.timeout(START_TIMEOUT_S):
+        while process.returncode is None:
+            try:
+                _, writer = await asyncio.open_connection("127.0.0.1", port)
+            except ConnectionRefusedError:
+                await asyncio.sleep(0.1)
+            else:
+                writer.close()
+                return
+    raise RuntimeError(f"a peer ended with exit status {process.returncode} before it listened")
+
+
+def _free_port() -> int:
+    with socket.socket() as each:
+        each.bind(("127.0.0.1", 0))
+        return int(each.getsockname()[1])

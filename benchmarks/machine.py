@@ -1,0 +1,41 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a figure was measured on, as far as it takes no torch to tell."""
+
+import os
+import platform
+import re
+import subprocess
+from pathlib import Path
+
+from benchmarks import ROOT
+
+
+def cpu_name() -> str:
+    for line in cpuinfo():
+        if line.startswith("model name"):
+            return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()
+
+
+def slug(name: str) -> str:
+    """For file names."""
+    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
+
+
+def cpu_slug() -> str:
+    return f"{slug(cpu_name())}-{os.cpu_count()}-cores"
+
+
+def commit() -> str:
+    found = subprocess.run(
+        ["git", "-C", str(ROOT), "describe", "--always", "--dirty"],  # noqa: S607
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return found.stdout.strip() or "unknown"
+
+
+def cpuinfo() -> list[str]:
+    file = Path("/proc/cpuinfo")
+    return file.read_text().splitlines() if file.is_file() else []

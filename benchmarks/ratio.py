@@ -1,0 +1,26 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What ran side by side several times, as one figure with its spread."""
+
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Self
+
+
+@dataclass(frozen=True, slots=True)
+class Ratio:
+    """Of two peers in the same rounds: the median over the rounds, the least and the most."""
+
+    median: float
+    least: float
+    most: float
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> Self:
+        """Not a number where there is none."""
+        if not values:
+            return cls(float("nan"), float("nan"), float("nan"))
+        return cls(statistics.median(values), min(values), max(values))
+
+    def __str__(self) -> str:
+        return f"{self.median:.2f} ({self.least:.2f} to {self.most:.2f})"
