@@ -44,6 +44,10 @@ def serve_command(
     max_in_flight: Annotated[int | None, typer.Option(help=_HELP["max_in_flight"])] = None,
     max_body_bytes: Annotated[int | None, typer.Option(help=_HELP["max_body_bytes"])] = None,
     max_image_pixels: Annotated[int | None, typer.Option(help=_HELP["max_image_pixels"])] = None,
+    generate: Annotated[
+        bool | None, typer.Option(help="Give every ready model an endpoint, POST /models/{name}/infer; on by default.")
+    ] = None,
+    poll_interval_s: Annotated[float | None, typer.Option(help=_HELP["poll_interval_s"])] = None,
     log_level: Annotated[str | None, typer.Option(help=_HELP["log_level"])] = None,
     log_format: Annotated[str | None, typer.Option(help=_HELP["log_format"])] = None,
 ) -> None:
@@ -65,6 +69,8 @@ def serve_command(
             max_in_flight=max_in_flight,
             max_body_bytes=max_body_bytes,
             max_image_pixels=max_image_pixels,
+            generate=generate if "FASTAPI_TRITON_GENERATE" in os.environ or generate is not None else True,
+            poll_interval_s=poll_interval_s,
             log_level=log_level,
             log_format=log_format,
         )

@@ -25,7 +25,7 @@ from fastapi_triton.errors import (
 )
 from fastapi_triton.model_config import ModelConfig, from_server
 from fastapi_triton.triton import generate
-from fastapi_triton.triton.client import Tensor, Tensors
+from fastapi_triton.triton.client import ModelStatus, Tensor, Tensors
 from fastapi_triton.triton.failures import failure, stream_failure
 
 logger = logging.getLogger(__name__)
@@ -74,8 +74,19 @@ class HTTPTriton:
         config = self._configs[model] = from_server(orjson.loads(body))
         return config
 
+    async def index(self) -> list[ModelStatus]:
+        path = "/v2/repository/index"
+        status, _, body = await self._call("POST", path, timeout=self._probe_timeout, data=b"{}")
+        try:
+            if status != 200:
+                raise ValueError(f"status {status}")
+            return [_model_status(entry) for entry in orjson.loads(body)]
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            logger.error("POST %s%s: %r: %r", self.url, path, error, body[:200])
+            raise InferenceError("Triton gave a list of its models that cannot be read.") from None
+
     async def infer(
-        self, model: str, inputs: Tensors, *, outputs: Sequence[str] = (), request_id: str = ""
+        self, model: str, inputs: Tensors, *, outputs: Sequence[str] = (), request_id: str = "", version: str = ""
     ) -> dict[str, Tensor]:
         body, header_length = InferenceServerClient.generate_request_body(
             [_infer_input(name, tensor) for name, tensor in inputs.items()],
@@ -86,18 +97,18 @@ class HTTPTriton:
         if header_length is not None:
             headers[HEADER_LENGTH] = str(header_length)
         status, answer_headers, answer = await self._call(
-            "POST", f"{_path(model)}/infer", timeout=self._timeout, data=_paced(body), headers=headers
+            "POST", f"{_path(model, version)}/infer", timeout=self._timeout, data=_paced(body), headers=headers
         )
         if status != 200:
             raise failure(model, status, answer)
         return _tensors(answer, answer_headers.get(HEADER_LENGTH))
 
     async def stream(
-        self, model: str, inputs: Tensors, *, request_id: str = ""
+        self, model: str, inputs: Tensors, *, request_id: str = "", version: str = ""
     ) -> AsyncGenerator[dict[str, Tensor], None]:
         body = generate.request_body(inputs, request_id)
         config = self._configs.get(model) or await self.config(model)
-        path = f"{_path(model)}/generate_stream"
+        path = f"{_path(model, version)}/generate_stream"
         headers = {
             "Accept": generate.MEDIA_TYPE,
             "Content-Type": "application/json",
@@ -143,9 +154,8 @@ class HTTPTriton:
                 return answer.status, answer.headers, await answer.read()
         except (aiohttp.ClientError, TimeoutError, ConnectionError) as error:
             # Readiness is asked for all the time; only work that was lost is worth a warning.
-            logger.log(
-                logging.WARNING if method == "POST" else logging.DEBUG, "%s %s%s: %r", method, self.url, path, error
-            )
+            level = logging.DEBUG if timeout is self._probe_timeout else logging.WARNING
+            logger.log(level, "%s %s%s: %r", method, self.url, path, error)
             raise self._transport_failure(error, timeout) from error
 
     def _transport_failure(self, error: Exception, timeout: aiohttp.ClientTimeout) -> FastAPITritonError:
@@ -172,8 +182,13 @@ async def _pieces(body: memoryview) -> AsyncIterator[memoryview]:
         yield body[start : start + _PIECE_BYTES]
 
 
-def _path(model: str) -> str:
-    return f"/v2/models/{quote(model, safe='')}"
+def _path(model: str, version: str = "") -> str:
+    path = f"/v2/models/{quote(model, safe='')}"
+    return f"{path}/versions/{quote(version, safe='')}" if version else path
+
+
+def _model_status(entry: Mapping[str, str]) -> ModelStatus:
+    return ModelStatus(entry["name"], entry.get("version", ""), entry.get("state", ""), entry.get("reason", ""))
 
 
 def _infer_input(name: str, tensor: Tensor) -> InferInput:
