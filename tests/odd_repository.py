@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A model repository of odd models, from the configs in `integration/odd_models`; the second line names each one's code."""
+"""A model repository of odd models: the configs in `integration/odd_models`, whose second line names the code of each."""
 
 import shutil
 from pathlib import Path

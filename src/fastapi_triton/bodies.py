@@ -12,7 +12,13 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
 from fastapi_triton.contract import nearest
-from fastapi_triton.errors import FieldProblem, InvalidRequestError, UnreadableRequestError, UnsupportedMediaError
+from fastapi_triton.errors import (
+    FieldProblem,
+    InvalidRequestError,
+    UnreadableRequestError,
+    UnsupportedMediaError,
+    pointer,
+)
 from fastapi_triton.images import ImageLimits
 
 JSON = "application/json"
@@ -155,8 +161,3 @@ def _problem(details: ErrorDetails, known: Iterable[str]) -> FieldProblem:
         detail += "" if detail.endswith((".", "?")) else "."
     code = _CODES.get(kind) or ("wrong_type" if kind.endswith(("_type", "_parsing")) else "invalid_value")
     return FieldProblem(pointer(location), code, detail)
-
-
-def pointer(location: tuple[int | str, ...]) -> str:
-    """A JSON pointer (RFC 6901) as a URI fragment."""
-    return "#" + "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in location)

@@ -121,7 +121,7 @@ class Catalogue:
         """
         entry = self.entry(name)
         if entry.endpoint is None:
-            raise ModelNotReadyError(f"The model {name} is not ready: {entry.reason}", retry_after_s=1.0)
+            raise ModelNotReadyError(f"The model {name} is not ready; GET /models/{name} says why.", retry_after_s=1.0)
         if version and version not in entry.versions:
             known = ", ".join(entry.versions)
             raise NotFoundError(f"The model {name} has no version {version[:20]} that is ready; ready are: {known}.")
@@ -215,12 +215,13 @@ class Catalogue:
             await asyncio.sleep(max(self._poll_interval_s, _REST * (loop.time() - started)))
 
 
+def first_line(reason: str) -> str:
+    """Enough of what Triton says of a model that it cannot load; the rest, often a traceback, is in its log."""
+    return next(iter(reason.splitlines()), "")[:_MAX_REASON]
+
+
 def _why_not_ready(statuses: tuple[ModelStatus, ...]) -> str:
-    """In the words of Triton, of which the rest, often a traceback, is in its log."""
-    told = []
-    for status in statuses:
-        reason = next(iter(status.reason.splitlines()), "")[:_MAX_REASON]
-        told.append(f"{status.state.lower()}: {reason}" if reason else status.state.lower())
+    told = [": ".join(filter(None, (status.state.lower(), first_line(status.reason)))) for status in statuses]
     return "; ".join(filter(None, told)) or "Triton has not loaded it"
 
 

@@ -16,7 +16,12 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 from pydantic_core import ErrorDetails, from_json
 
 from fastapi_triton import bodies, json_values
-from fastapi_triton.errors import FieldProblem, InferenceError, InvalidRequestError, UnreadableRequestError
+from fastapi_triton.errors import (
+    FieldProblem,
+    InferenceError,
+    UnreadableRequestError,
+    pointer,
+)
 from fastapi_triton.images import ImageLimits
 from fastapi_triton.json_values import Arrays
 from fastapi_triton.model_config import ModelConfig, TensorConfig
@@ -75,6 +80,8 @@ class GeneratedModel:
     def __init__(self, config: ModelConfig) -> None:
         self.config = config
         self.obstacles = obstacles(config)
+        # generate_stream adds the batch dimension itself, and takes one row only.
+        self.takes_batches = config.is_batched and not config.decoupled
         self.request_model = _model_of(config, config.inputs, is_output=False)
         self.answer_model = _model_of(config, config.outputs, is_output=True)
 
@@ -93,9 +100,12 @@ class GeneratedModel:
             raise UnreadableRequestError(f"The body is not JSON: {reason}.", code="invalid_json") from None
         if not isinstance(value, list):
             (row,) = self._rows([value], limits, is_batch=False)
-            return Inputs(self._stacked([row]) if self.config.is_batched else self._single(row), None)
+            self._require_input(row)
+            return Inputs(self._stacked([row]) if self.takes_batches else self._single(row), None)
         self._require_batch(len(value))
-        return Inputs(self._stacked(self._rows(value, limits, is_batch=True)), len(value))
+        rows = self._rows(value, limits, is_batch=True)
+        self._require_input(rows[0])
+        return Inputs(self._stacked(rows), len(value))
 
     def answer(self, outputs: Mapping[str, Tensor], num_rows: int | None, arrays: Arrays) -> bytes:
         """The JSON answer to a request of so many rows.
@@ -109,19 +119,26 @@ class GeneratedModel:
                 continue
             array = self._fitting(outputs[config.name], config, len(rows))
             for index, row in enumerate(rows):
-                row_array = array[index, ...] if self.config.is_batched else array
+                row_array = array[index, ...] if self.takes_batches else array
                 row[config.name] = json_values.encode(row_array, config, arrays)
         return orjson.dumps(rows[0] if num_rows is None else rows, option=orjson.OPT_SERIALIZE_NUMPY)
 
     def _require_batch(self, num_rows: int) -> None:
         most = self.config.max_batch_size
-        if not self.config.is_batched:
-            detail = "The body is a list, but this model takes no batches (max_batch_size is 0). Send one object."
+        if not self.takes_batches:
+            why = "it is decoupled" if self.config.decoupled else "its max_batch_size is 0"
+            detail = f"The body is a list, but this model takes no batches: {why}. Send one object."
         elif not 1 <= num_rows <= most:
             detail = f"The batch has {num_rows} rows; this model takes from 1 to {most}."
         else:
             return
-        raise InvalidRequestError(detail, code="wrong_shape", problems=[FieldProblem("#", "wrong_shape", detail)])
+        raise bodies.refusal([FieldProblem("#", "wrong_shape", detail)])
+
+    def _require_input(self, row: Row) -> None:
+        if not row:
+            names = ", ".join(f"`{tensor.name}`" for tensor in self.config.inputs)
+            detail = f"Every input is optional, but Triton takes no request without any. Give at least one of {names}."
+            raise bodies.refusal([FieldProblem("#", "missing_field", detail)])
 
     def _rows(self, values: Sequence[Any], limits: ImageLimits, *, is_batch: bool) -> list[Row]:
         rows: list[Row] = []
@@ -153,7 +170,7 @@ class GeneratedModel:
             if len(arrays) != len(rows):
                 index = next(index for index, row in enumerate(rows) if config.name not in row)
                 detail = f"`{config.name}` must be in every row of the batch, or in none; it is missing in row {index}."
-                problems.append(FieldProblem(bodies.pointer((index,)), "missing_field", detail))
+                problems.append(FieldProblem(pointer((index,)), "missing_field", detail))
                 continue
             index = next((index for index, array in enumerate(arrays) if array.shape != arrays[0].shape), 0)
             if index:
@@ -161,7 +178,7 @@ class GeneratedModel:
                     f"`{config.name}` has the shape {list(arrays[index].shape)} in row {index}, but "
                     f"{list(arrays[0].shape)} in row 0; all rows of a batch must have the same."
                 )
-                problems.append(FieldProblem(bodies.pointer((index, config.name)), "wrong_shape", detail))
+                problems.append(FieldProblem(pointer((index, config.name)), "wrong_shape", detail))
                 continue
             tensors[config.name] = Tensor(config.datatype, np.stack(arrays))
         if problems:
@@ -172,7 +189,7 @@ class GeneratedModel:
         shape = tensor.array.shape
         if tensor.datatype.kind != config.datatype.kind:
             flaw = f"is {tensor.datatype.wire}, but its config says {config.datatype.wire}"
-        elif self.config.is_batched and shape[:1] != (num_rows,):
+        elif self.takes_batches and shape[:1] != (num_rows,):
             flaw = f"has the shape {list(shape)}, but the batch has {num_rows} rows"
         else:
             return tensor.array

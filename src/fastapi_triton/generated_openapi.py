@@ -55,7 +55,9 @@ def _of_model(config: ModelConfig) -> tuple[dict[str, Any], dict[str, Any]]:
         schema = of_kind.model_json_schema(ref_template=REF)
         schemas |= schema.pop("$defs", {})
         schemas[f"{key}.{kind}"] = {**schema, "example": _example(tensors)}
-    operation = _operation(config, key)
+    if config.inputs and all(tensor.optional for tensor in config.inputs):
+        schemas[f"{key}.Request"]["minProperties"] = 1
+    operation = _operation(model, key)
     name = quote(config.name, safe="")
     versioned = {**operation, "operationId": f"{operation['operationId']}_version"}
     return {
@@ -69,12 +71,13 @@ def _component_name(model: str) -> str:
     return "models." + re.sub(r"[^A-Za-z0-9_-]", lambda found: f".{ord(found[0]):x}.", model)
 
 
-def _operation(config: ModelConfig, key: str) -> dict[str, Any]:
+def _operation(model: GeneratedModel, key: str) -> dict[str, Any]:
+    config = model.config
     request: dict[str, Any] = {"$ref": REF.format(model=f"{key}.Request")}
     answer: dict[str, Any] = {"$ref": REF.format(model=f"{key}.Answer")}
     row = _example([tensor for tensor in config.inputs if not tensor.optional] or config.inputs)
     examples: dict[str, Any] = {"one": {"summary": "One request", "value": row}}
-    if config.is_batched:
+    if model.takes_batches:
         batch = {"type": "array", "minItems": 1, "maxItems": config.max_batch_size}
         request = {"anyOf": [request, {**batch, "items": request}]}
         answer = {"anyOf": [answer, {**batch, "items": answer}]}
@@ -85,7 +88,7 @@ def _operation(config: ModelConfig, key: str) -> dict[str, Any]:
     return {
         "tags": [_TAG],
         "summary": f"Run {config.name}",
-        "description": _description(config),
+        "description": _description(model),
         "operationId": f"infer_{key}",
         "parameters": [_ARRAYS],
         "requestBody": {"required": True, "content": {bodies.JSON: {"schema": request, "examples": examples}}},
@@ -96,16 +99,17 @@ def _operation(config: ModelConfig, key: str) -> dict[str, Any]:
     }
 
 
-def _description(config: ModelConfig) -> str:
+def _description(model: GeneratedModel) -> str:
+    config = model.config
     said = ["One member per input tensor; the answer has one per output tensor."]
-    if config.is_batched:
+    if model.takes_batches:
         said.append(
             f"A list of such objects is a batch, of up to {config.max_batch_size} rows in which every tensor has the "
             "same shape; the answer is a list then, too."
         )
     if config.decoupled:
         said.append("The model is decoupled: it answers any number of times, as server-sent events.")
-    said.append("`GET /models/{name}` tells the tensors' datatypes and dims.".replace("{name}", config.name))
+    said.append(f"`GET /models/{config.name}` tells the tensors' datatypes and dims.")
     return " ".join(said)
 
 

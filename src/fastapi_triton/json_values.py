@@ -92,8 +92,8 @@ def _flatten(value: list[Any], dims: Sequence[int]) -> tuple[list[Any], tuple[in
                     Flaw(
                         _location(index, shape),
                         "wrong_shape",
-                        f"has {len(level[index])} items, but {'here it' if dim >= 0 else 'the list before it'} "
-                        f"{'must be' if dim >= 0 else 'has'} {wanted}; the model takes {list(dims)}",
+                        f"has the length {len(level[index])}, but {'it must be' if dim >= 0 else 'the first list has'} "
+                        f"{wanted}; the model takes {list(dims)}",
                     )
                     for index in _where(len(item) != wanted for item in level)
                 )
@@ -176,7 +176,9 @@ def _floats(flat: list[Any], datatype: Datatype) -> npt.NDArray[Any]:
         raise UnfitValueError(
             *(
                 Flaw(
-                    (index,), "not_finite", 'JSON has no such number; if you mean it, send "NaN" or "Infinity" as text'
+                    (index,),
+                    "not_finite",
+                    'there is no such number in JSON; if you mean it, send the text "NaN", "Infinity" or "-Infinity"',
                 )
                 for index in _where(bare)
             )

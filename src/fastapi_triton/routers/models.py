@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from fastapi_triton import bodies, negotiate, openapi, tensor_schemas
-from fastapi_triton.catalogue import Catalogue, Entry
+from fastapi_triton.catalogue import Catalogue, Entry, first_line
 from fastapi_triton.endpoints import Services
 from fastapi_triton.errors import InvalidRequestError, ModelNotReadyError, UnsupportedMediaError
 from fastapi_triton.events import Event, EventsResponse
@@ -155,7 +155,7 @@ def _summary(entry: Entry) -> dict[str, Any]:
         "endpoint": None if obstacles else path_of(entry.name),
         "reason": "; ".join(obstacles) or None,
         "versions": [
-            Version(version=each.version, state=each.state, reason=each.reason)
+            Version(version=each.version, state=each.state, reason=first_line(each.reason))
             for each in entry.statuses
             if each.version
         ],

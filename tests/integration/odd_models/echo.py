@@ -11,6 +11,6 @@ class TritonPythonModel:
         return [pb_utils.InferenceResponse([self.same(each) for each in request.inputs()]) for request in requests]
 
     def same(self, tensor: Any) -> Any:
-        if tensor.triton_dtype() == 14:  # BF16, which numpy does not have
+        if tensor.name() == "BF16":  # numpy does not have it
             return pb_utils.Tensor.from_dlpack(tensor.name(), tensor.to_dlpack())
         return pb_utils.Tensor(tensor.name(), tensor.as_numpy())
