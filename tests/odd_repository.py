@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A model repository of odd models: the configs in `integration/odd_models`, whose second line names the code of each."""
+"""A model repository of odd models: the configs in `integration/odd_models`, whose second line names their code."""
 
 import shutil
 from pathlib import Path

@@ -60,18 +60,13 @@ def obstacles(config: ModelConfig) -> list[str]:
     return list(dict.fromkeys(problems))
 
 
-def _model_of(config: ModelConfig, tensors: Sequence[TensorConfig], *, is_output: bool) -> type[BaseModel]:
-    """Tensors go by alias: their names may be no identifiers, and pydantic keeps some names for itself."""
+def _request_model(config: ModelConfig) -> type[BaseModel]:
+    """Inputs go by alias: their names may be no identifiers, and pydantic keeps some names for itself."""
     fields: dict[str, Any] = {}
-    for number, tensor in enumerate(tensors):
-        # A factory, since a default would stand in the schema. A model may leave out what its config promises.
-        default: dict[str, Any] = {"default_factory": lambda: None} if tensor.optional or is_output else {}
-        fields[f"tensor_{number}"] = (
-            Annotated[Any, TensorField(tensor, is_output=is_output)],
-            Field(alias=tensor.name, title=tensor.name, **default),
-        )
-    name = "Answer" if is_output else "Request"
-    return create_model(f"{name} of {config.name}", __config__=ConfigDict(extra="forbid"), **fields)
+    for number, tensor in enumerate(config.inputs):
+        default: dict[str, Any] = {"default": None} if tensor.optional else {}
+        fields[f"tensor_{number}"] = (Annotated[Any, TensorField(tensor)], Field(alias=tensor.name, **default))
+    return create_model("Request", __config__=ConfigDict(extra="forbid"), **fields)
 
 
 class GeneratedModel:
@@ -82,8 +77,7 @@ class GeneratedModel:
         self.obstacles = obstacles(config)
         # generate_stream adds the batch dimension itself, and takes one row only.
         self.takes_batches = config.is_batched and not config.decoupled
-        self.request_model = _model_of(config, config.inputs, is_output=False)
-        self.answer_model = _model_of(config, config.outputs, is_output=True)
+        self.request_model = _request_model(config)
 
     def read(self, body: bytes, limits: ImageLimits) -> Inputs:
         """The tensors of a JSON body.

@@ -10,8 +10,8 @@ from urllib.parse import quote
 from fastapi_triton import bodies, negotiate, openapi, problems, tensor_schemas
 from fastapi_triton.generated import GeneratedModel, obstacles
 from fastapi_triton.model_config import ModelConfig, TensorConfig
+from fastapi_triton.tensor_schemas import REF
 
-REF = "#/components/schemas/{model}"
 # The events of a decoupled model.
 RESPONSE, COMPLETED = "response", "completed"
 _TAG = "models"
@@ -29,7 +29,10 @@ def paths(configs: Iterable[ModelConfig]) -> dict[str, Any]:
     """The `paths` and `components` of an OpenAPI document for these models; those that cannot have an endpoint are
     left out.
     """
-    document: dict[str, Any] = {"paths": {}, "components": {"schemas": {"Problem": problems.SCHEMA}}}
+    document: dict[str, Any] = {
+        "paths": {},
+        "components": {"schemas": {"Problem": problems.SCHEMA, **tensor_schemas.SHARED}},
+    }
     for config in configs:
         if not obstacles(config):
             its_paths, schemas = _of_model(config)
@@ -47,14 +50,16 @@ def path_of(model: str) -> str:
 def _of_model(config: ModelConfig) -> tuple[dict[str, Any], dict[str, Any]]:
     model = GeneratedModel(config)
     key = _component_name(config.name)
-    schemas: dict[str, Any] = {}
-    for kind, of_kind, tensors in (
-        ("Request", model.request_model, config.inputs),
-        ("Answer", model.answer_model, config.outputs),
-    ):
-        schema = of_kind.model_json_schema(ref_template=REF)
-        schemas |= schema.pop("$defs", {})
-        schemas[f"{key}.{kind}"] = {**schema, "example": _example(tensors)}
+    schemas = {
+        f"{key}.Request": {
+            **tensor_schemas.object_schema(f"Request to {config.name}", config.inputs, is_output=False),
+            "example": _example(config.inputs),
+        },
+        f"{key}.Answer": {
+            **tensor_schemas.object_schema(f"Answer of {config.name}", config.outputs, is_output=True),
+            "example": _example(config.outputs),
+        },
+    }
     if config.inputs and all(tensor.optional for tensor in config.inputs):
         schemas[f"{key}.Request"]["minProperties"] = 1
     operation = _operation(model, key)

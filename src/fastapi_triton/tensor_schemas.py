@@ -1,20 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A tensor as a pydantic field: validated by `json_values`, described as JSON Schema, with an example that works."""
+"""A tensor as a pydantic field, validated by `json_values`; as JSON Schema; and as an example that works."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pybase64
-from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, GetJsonSchemaHandler, ValidationInfo
-from pydantic.json_schema import JsonSchemaValue
+from pydantic import GetCoreSchemaHandler, ValidationInfo
 from pydantic_core import CoreSchema, InitErrorDetails, PydanticCustomError, ValidationError, core_schema
 
 from fastapi_triton import binary_arrays, json_values
 from fastapi_triton.flaws import UnfitValueError
 from fastapi_triton.images import ImageLimits
 from fastapi_triton.model_config import TensorConfig
+
+JSONSchema = dict[str, Any]
 
 # Longer examples make /docs unreadable; a tensor that needs more gets one with the bytes left out.
 _MAX_EXAMPLE = 64
@@ -24,29 +26,39 @@ _FREE = 2
 _PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGP4DwABAQEAGLvRWwAAAABJRU5ErkJggg=="
 
 
-class NpyArray(BaseModel):
-    """An array as a `.npy` file in base64: what `numpy.save` writes, with the tensor's dtype (BF16: float32)."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    npy: str = Field(json_schema_extra={"contentEncoding": "base64"})
+REF = "#/components/schemas/{model}"
+_BASE64 = {"type": "string", "contentEncoding": "base64"}
 
 
-class RawArray(BaseModel):
-    """An array's bytes in base64, little-endian, row by row; `shape` may be left out where only one is possible."""
+def _object(description: str, properties: dict[str, Any], *, required: str) -> JSONSchema:
+    return {
+        "type": "object",
+        "description": description,
+        "properties": properties,
+        "required": [required],
+        "additionalProperties": False,
+    }
 
-    model_config = ConfigDict(extra="forbid")
 
-    base64: str = Field(json_schema_extra={"contentEncoding": "base64"})
-    shape: list[int] = Field(default_factory=list, json_schema_extra={"items": {"type": "integer", "minimum": 0}})
-
-
-class Bytes(BaseModel):
-    """A string of bytes that is no UTF-8 text, in base64."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    base64: str = Field(json_schema_extra={"contentEncoding": "base64"})
+# The objects that stand for arrays of numbers, and for bytes that are no text.
+SHARED: dict[str, JSONSchema] = {
+    "NpyArray": _object(
+        "A `.npy` file in base64: what `numpy.save` writes, with the tensor's own dtype (BF16: float32).",
+        {binary_arrays.NPY: _BASE64},
+        required=binary_arrays.NPY,
+    ),
+    "RawArray": _object(
+        "An array's bytes in base64, little-endian, row by row; `shape` may be left out where only one is possible.",
+        {
+            binary_arrays.BASE64: _BASE64,
+            binary_arrays.SHAPE: {"type": "array", "items": {"type": "integer", "minimum": 0}},
+        },
+        required=binary_arrays.BASE64,
+    ),
+    "Bytes": _object(
+        "Bytes that are no UTF-8 text, in base64.", {binary_arrays.BASE64: _BASE64}, required=binary_arrays.BASE64
+    ),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,23 +66,9 @@ class TensorField:
     """Stands in `Annotated[Any, TensorField(…)]`; the validated value is a numpy array without a batch dimension."""
 
     tensor: TensorConfig
-    is_output: bool = False
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         return core_schema.with_info_plain_validator_function(self._validate)
-
-    def __get_pydantic_json_schema__(self, core: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
-        tensor = self.tensor
-        element = _byte_string_schema(tensor, handler) if tensor.datatype.kind == "bytes" else _number_schema(tensor)
-        forms: list[JsonSchemaValue] = []
-        if tensor.is_single or (tensor.is_scalar and not self.is_output):
-            forms.append(element)
-        if not (tensor.is_single and self.is_output):
-            forms.append(_nested(element, tensor.dims))
-            if tensor.datatype.kind != "bytes":
-                forms += [handler(NpyArray.__pydantic_core_schema__), handler(RawArray.__pydantic_core_schema__)]
-        told = forms[0] if len(forms) == 1 else {"anyOf": forms}
-        return {**told, "description": describe(tensor), "examples": [example(tensor)]}
 
     def _validate(self, value: Any, info: ValidationInfo[ImageLimits]) -> Any:
         try:
@@ -87,6 +85,35 @@ class TensorField:
                     for each in error.flaws
                 ],
             ) from None
+
+
+def schema(tensor: TensorConfig, *, is_output: bool) -> JSONSchema:
+    """What a request may hold for the tensor, or an answer does hold."""
+    element = _byte_string_schema(tensor) if tensor.datatype.kind == "bytes" else _number_schema(tensor)
+    forms: list[JSONSchema] = []
+    if tensor.is_single or (tensor.is_scalar and not is_output):
+        forms.append(element)
+    if not (tensor.is_single and is_output):
+        forms.append(_nested(element, tensor.dims))
+        if tensor.datatype.kind != "bytes":
+            forms += [_shared("NpyArray"), _shared("RawArray")]
+    told = forms[0] if len(forms) == 1 else {"anyOf": forms}
+    return {**told, "description": describe(tensor)}
+
+
+def object_schema(title: str, tensors: Sequence[TensorConfig], *, is_output: bool) -> JSONSchema:
+    """An object with a member per tensor. A model may leave out an output that its config promises."""
+    return {
+        "type": "object",
+        "title": title,
+        "properties": {tensor.name: schema(tensor, is_output=is_output) for tensor in tensors},
+        "required": [tensor.name for tensor in tensors if not tensor.optional and not is_output],
+        "additionalProperties": False,
+    }
+
+
+def _shared(name: str) -> JSONSchema:
+    return {"$ref": REF.format(model=name)}
 
 
 def describe(tensor: TensorConfig) -> str:
@@ -117,7 +144,7 @@ def _element_example(tensor: TensorConfig) -> Any:
     return pybase64.b64encode(b"bytes").decode() if tensor.content == "binary" else _PIXEL
 
 
-def _number_schema(tensor: TensorConfig) -> JsonSchemaValue:
+def _number_schema(tensor: TensorConfig) -> JSONSchema:
     datatype = tensor.datatype
     if datatype.kind == "bool":
         return {"type": "boolean"}
@@ -128,16 +155,16 @@ def _number_schema(tensor: TensorConfig) -> JsonSchemaValue:
     return {"anyOf": [number, {"enum": list(json_values.NON_FINITE)}]}
 
 
-def _byte_string_schema(tensor: TensorConfig, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+def _byte_string_schema(tensor: TensorConfig) -> JSONSchema:
     if tensor.content is None:
-        return {"anyOf": [{"type": "string"}, handler(Bytes.__pydantic_core_schema__)]}
+        return {"anyOf": [{"type": "string"}, _shared("Bytes")]}
     if tensor.content == "text":
         return {"type": "string"}
     media_type = "application/octet-stream" if tensor.content == "binary" else "image/*"
     return {"type": "string", "contentEncoding": "base64", "contentMediaType": media_type}
 
 
-def _nested(element: JsonSchemaValue, dims: tuple[int, ...]) -> JsonSchemaValue:
+def _nested(element: JSONSchema, dims: tuple[int, ...]) -> JSONSchema:
     for dim in reversed(dims):
         size = {} if dim == -1 else {"minItems": dim, "maxItems": dim}
         element = {"type": "array", "items": element, **size}
