@@ -49,7 +49,7 @@ def read(value: Mapping[str, Any], tensor: TensorConfig) -> npt.NDArray[Any]:
     if set(value) == {NPY}:
         array = _read_npy(_bytes(value, NPY), tensor)
     elif BASE64 in value and set(value) <= {BASE64, SHAPE}:
-        array = _read_raw(_bytes(value, BASE64), value.get(SHAPE), tensor)
+        array = _read_raw(_bytes(value, BASE64), value, tensor)
     else:
         raise unfit("wrong_type", f'an object must be {{"{NPY}": …}}, or {{"{BASE64}": …, "{SHAPE}": […]}}')
     if not fits(array.shape, tensor.dims):
@@ -114,11 +114,10 @@ def _npy_header(data: bytes) -> tuple[tuple[int, ...], bool, np.dtype[Any], int]
     return _checked_shape(shape, (NPY,)), is_fortran, dtype, file.tell()
 
 
-def _read_raw(data: bytes, shape: Any, tensor: TensorConfig) -> npt.NDArray[Any]:
+def _read_raw(data: bytes, value: Mapping[str, Any], tensor: TensorConfig) -> npt.NDArray[Any]:
     dtype = tensor.datatype.numpy
-    if shape is None:
-        shape = _implied_shape(len(data), tensor)
-    elif not isinstance(shape, list):
+    shape = value[SHAPE] if SHAPE in value else _implied_shape(len(data), tensor)
+    if not isinstance(shape, list):
         raise unfit("wrong_type", "must be a list of whole numbers, as in [2, 3]", (SHAPE,))
     checked = _checked_shape(shape, (SHAPE,))
     _require_size(len(data), checked, dtype)
@@ -156,5 +155,5 @@ def _to_bfloat16(array: npt.NDArray[Any], tensor: TensorConfig) -> npt.NDArray[A
     with np.errstate(over="ignore"):
         rounded = array.astype(_BFLOAT16)
     if (np.isinf(rounded) & ~np.isinf(array)).any():
-        raise unfit("out_of_range", f"a value is beyond ±{tensor.datatype.float_max:.6g}")
+        raise unfit("out_of_range", f"a value is beyond ±{tensor.datatype.float_max}")
     return np.ascontiguousarray(rounded)

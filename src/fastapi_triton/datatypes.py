@@ -28,8 +28,9 @@ class Datatype:
 
     @property
     def float_max(self) -> float:
-        """Largest finite value of a float datatype."""
-        return float(ml_dtypes.finfo(self.numpy).max)  # type: ignore[no-untyped-call]
+        """Largest finite value of a float datatype, as JSON has it: in the fewest digits that mean it."""
+        largest = ml_dtypes.finfo(self.numpy).max  # type: ignore[no-untyped-call]
+        return float(str(np.float64(largest) if self.numpy.itemsize == 8 else np.float32(largest)))
 
     @property
     def range_in_words(self) -> str:
@@ -38,7 +39,7 @@ class Datatype:
             low, high = self.integer_range
             return f"{low} to {high}"
         if self.kind == "float":
-            return f"±{self.float_max:.6g}, NaN, ±Infinity"
+            return f"±{self.float_max}, NaN, ±Infinity"
         return "true, false" if self.kind == "bool" else "any bytes; text as UTF-8"
 
 

@@ -119,17 +119,19 @@ def _description(model: GeneratedModel) -> str:
 
 
 def _events(answer: dict[str, Any]) -> dict[str, Any]:
+    """The media type object of a stream, one of whose events is an `itemSchema`, as FastAPI writes it too."""
+    completed = {"type": "object", "properties": {"num_responses": {"type": "integer"}}}
+    data = [answer, completed, {"$ref": REF.format(model="Problem")}]
     return {
-        "schema": {
-            "type": "string",
-            "description": f"Server-sent events: `{RESPONSE}` with each JSON answer, then `{COMPLETED}`, or `error` "
-            "with the problem object.",
-        },
-        "x-events": {
-            RESPONSE: answer,
-            COMPLETED: {"type": "object", "properties": {"num_responses": {"type": "integer"}}},
-            "error": {"$ref": REF.format(model="Problem")},
-        },
+        "itemSchema": {
+            "type": "object",
+            "description": f"`{RESPONSE}` with each JSON answer, then `{COMPLETED}`, or `error` with a problem object.",
+            "required": ["event", "data"],
+            "properties": {
+                "event": {"enum": [RESPONSE, COMPLETED, "error"]},
+                "data": {"type": "string", "contentMediaType": negotiate.JSON, "contentSchema": {"anyOf": data}},
+            },
+        }
     }
 
 

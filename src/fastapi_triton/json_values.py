@@ -164,7 +164,7 @@ def _floats(flat: list[Any], datatype: Datatype) -> npt.NDArray[Any]:
         if unknown:
             raise UnfitValueError(*(_type_flaw(index, flat[index], datatype) for index in unknown))
         flat = [NON_FINITE[item] if type(item) is str else item for item in flat]
-    allowed = f"from {-datatype.float_max:.6g} to {datatype.float_max:.6g}"
+    allowed = f"from {-datatype.float_max} to {datatype.float_max}"
     try:
         wide = np.array(flat, dtype=np.float64)
     except OverflowError:  # a whole number of hundreds of digits
@@ -183,12 +183,10 @@ def _floats(flat: list[Any], datatype: Datatype) -> npt.NDArray[Any]:
                 for index in _where(bare)
             )
         )
-    with np.errstate(over="ignore"):
-        array = wide.astype(datatype.numpy)
-    overflown = np.isinf(array) & np.isfinite(wide)
-    if overflown.any():
-        raise _out_of_range(_where(overflown), allowed, datatype)
-    return array
+    beyond = np.isfinite(wide) & (np.abs(wide) > datatype.float_max)
+    if beyond.any():
+        raise _out_of_range(_where(beyond), allowed, datatype)
+    return wide.astype(datatype.numpy)
 
 
 def _byte_strings(flat: list[Any], tensor: TensorConfig, limits: images.ImageLimits) -> npt.NDArray[np.object_]:
