@@ -17,7 +17,7 @@ from fastapi_triton.model_config import ModelConfig
 from fastapi_triton.triton.fake import FakeTriton
 
 # The same examples every time, however slow the machine is; `make fuzz` looks for new ones.
-hypothesis_settings.register_profile("tests", deadline=None, derandomize=True, database=None)
+hypothesis_settings.register_profile("tests", deadline=None, derandomize=True, database=None, max_examples=40)
 hypothesis_settings.load_profile("tests")
 
 

@@ -43,6 +43,11 @@ class Inputs:
     num_rows: int | None
 
 
+def takes_batches(config: ModelConfig) -> bool:
+    """Whether a request may have several rows; generate_stream adds the batch dimension itself, and takes one."""
+    return config.is_batched and not config.decoupled
+
+
 def obstacles(config: ModelConfig) -> list[str]:
     """Why a model cannot have an endpoint, in words; usually there is no reason."""
     if config.is_sequence:
@@ -75,8 +80,7 @@ class GeneratedModel:
     def __init__(self, config: ModelConfig) -> None:
         self.config = config
         self.obstacles = obstacles(config)
-        # generate_stream adds the batch dimension itself, and takes one row only.
-        self.takes_batches = config.is_batched and not config.decoupled
+        self.takes_batches = takes_batches(config)
         self.request_model = _request_model(config)
 
     def read(self, body: bytes, limits: ImageLimits) -> Inputs:

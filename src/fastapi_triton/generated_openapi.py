@@ -8,7 +8,7 @@ from typing import Any
 from urllib.parse import quote
 
 from fastapi_triton import bodies, negotiate, openapi, problems, tensor_schemas
-from fastapi_triton.generated import GeneratedModel, obstacles
+from fastapi_triton.generated import obstacles, takes_batches
 from fastapi_triton.model_config import ModelConfig, TensorConfig
 from fastapi_triton.tensor_schemas import REF
 
@@ -48,7 +48,6 @@ def path_of(model: str) -> str:
 
 @lru_cache(maxsize=2000)
 def _of_model(config: ModelConfig) -> tuple[dict[str, Any], dict[str, Any]]:
-    model = GeneratedModel(config)
     key = _component_name(config.name)
     schemas = {
         f"{key}.Request": {
@@ -62,7 +61,7 @@ def _of_model(config: ModelConfig) -> tuple[dict[str, Any], dict[str, Any]]:
     }
     if config.inputs and all(tensor.optional for tensor in config.inputs):
         schemas[f"{key}.Request"]["minProperties"] = 1
-    operation = _operation(model, key)
+    operation = _operation(config, key)
     name = quote(config.name, safe="")
     versioned = {**operation, "operationId": f"{operation['operationId']}_version"}
     return {
@@ -76,13 +75,12 @@ def _component_name(model: str) -> str:
     return "models." + re.sub(r"[^A-Za-z0-9_-]", lambda found: f".{ord(found[0]):x}.", model)
 
 
-def _operation(model: GeneratedModel, key: str) -> dict[str, Any]:
-    config = model.config
+def _operation(config: ModelConfig, key: str) -> dict[str, Any]:
     request: dict[str, Any] = {"$ref": REF.format(model=f"{key}.Request")}
     answer: dict[str, Any] = {"$ref": REF.format(model=f"{key}.Answer")}
     row = _example([tensor for tensor in config.inputs if not tensor.optional] or config.inputs)
     examples: dict[str, Any] = {"one": {"summary": "One request", "value": row}}
-    if model.takes_batches:
+    if takes_batches(config):
         batch = {"type": "array", "minItems": 1, "maxItems": config.max_batch_size}
         request = {"anyOf": [request, {**batch, "items": request}]}
         answer = {"anyOf": [answer, {**batch, "items": answer}]}
@@ -93,7 +91,7 @@ def _operation(model: GeneratedModel, key: str) -> dict[str, Any]:
     return {
         "tags": [_TAG],
         "summary": f"Run {config.name}",
-        "description": _description(model),
+        "description": _description(config),
         "operationId": f"infer_{key}",
         "parameters": [_ARRAYS],
         "requestBody": {"required": True, "content": {bodies.JSON: {"schema": request, "examples": examples}}},
@@ -104,10 +102,9 @@ def _operation(model: GeneratedModel, key: str) -> dict[str, Any]:
     }
 
 
-def _description(model: GeneratedModel) -> str:
-    config = model.config
+def _description(config: ModelConfig) -> str:
     said = ["One member per input tensor; the answer has one per output tensor."]
-    if model.takes_batches:
+    if takes_batches(config):
         said.append(
             f"A list of such objects is a batch, of up to {config.max_batch_size} rows in which every tensor has the "
             "same shape; the answer is a list then, too."
