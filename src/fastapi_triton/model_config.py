@@ -100,7 +100,7 @@ def from_server(config: Mapping[str, Any]) -> ModelConfig:
         outputs=_tensors(config.get("output", ()), parameters),
         decoupled=bool(policy.get("decoupled", False)),
         parameters=tuple(parameters.items()),
-        is_sequence=bool(config.get("sequence_batching")),
+        is_sequence=config.get("sequence_batching") is not None,
     )
 
 
