@@ -7,6 +7,7 @@ from typing import Any
 
 import httpx2
 import pytest
+from hypothesis import settings as hypothesis_settings
 from scribble_app import MODEL, PATH, ROOT, base64_picture, config_of_file, paint
 from serving import Server, serving
 
@@ -14,6 +15,10 @@ import main
 from fastapi_triton import Settings, TritonFrontend
 from fastapi_triton.model_config import ModelConfig
 from fastapi_triton.triton.fake import FakeTriton
+
+# The same examples every time, however slow the machine is; `make fuzz` looks for new ones.
+hypothesis_settings.register_profile("tests", deadline=None, derandomize=True, database=None, max_examples=40)
+hypothesis_settings.load_profile("tests")
 
 
 @pytest.fixture

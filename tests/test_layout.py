@@ -11,14 +11,18 @@ PACKAGE = ROOT / "src" / "fastapi_triton"
 
 # From the ground up; a module may import modules of lower floors only (`triton/` is one family on one floor).
 FLOORS = (
-    ("errors", "settings", "machine", "guard", "bundle", "datatypes"),
+    ("errors", "settings", "machine", "guard", "bundle", "datatypes", "flaws"),
     ("model_config", "middleware", "v2_call"),
     ("triton", "admission", "images", "negotiate", "embedded", "logs", "disconnects"),
     ("contract", "tensors", "problems"),
-    ("bodies", "answers", "declaration", "events"),
-    ("twin", "passage"),
-    ("endpoints",),
+    ("binary_arrays",),
+    ("json_values",),
+    ("bodies", "answers", "declaration", "events", "tensor_schemas"),
+    ("twin", "generated", "passage"),
+    ("endpoints", "catalogue"),
     ("openapi", "health"),
+    ("generated_openapi",),
+    ("routers",),
     ("app",),
     ("serve", "perf"),
     ("cli",),

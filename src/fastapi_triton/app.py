@@ -19,13 +19,15 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp
 
-from fastapi_triton import health, openapi, problems
+from fastapi_triton import generated_openapi, health, openapi, problems
 from fastapi_triton.admission import Admission
+from fastapi_triton.catalogue import Catalogue
 from fastapi_triton.endpoints import InferEndpoint, Services
 from fastapi_triton.middleware.body_size import BodySizeMiddleware
 from fastapi_triton.middleware.declared_routes import DeclaredRoutes
 from fastapi_triton.middleware.request_id import RequestIDMiddleware
 from fastapi_triton.passage import Passage
+from fastapi_triton.routers import models
 from fastapi_triton.settings import Settings
 from fastapi_triton.triton.client import TritonClient
 from fastapi_triton.triton.http import HTTPTriton
@@ -40,6 +42,8 @@ class TritonFrontend(FastAPI):
         title: the API's name in its documentation.
         settings: by default read from the environment.
         triton: the client to use instead of HTTP to `settings.triton_url`; tests give a `FakeTriton`.
+        generate: whether every ready model of the Triton gets an endpoint, `POST /models/{name}/infer`; by default what
+            the settings say.
         lifespan: your own start and stop, run while Triton's client is open.
         extra: anything else that FastAPI takes.
     """
@@ -50,6 +54,7 @@ class TritonFrontend(FastAPI):
         title: str = "fastapi-triton",
         settings: Settings | None = None,
         triton: TritonClient | None = None,
+        generate: bool | None = None,
         lifespan: Lifespan | None = None,
         **extra: Any,
     ) -> None:
@@ -62,6 +67,12 @@ class TritonFrontend(FastAPI):
         self.services = Services(self.triton, Admission(self.settings.max_in_flight), self.settings)
         self.endpoints: list[InferEndpoint] = []
         self._declared: dict[str, tuple[BaseRoute, ASGIApp]] = {}
+        self.catalogue: Catalogue | None = None
+        if self.settings.generate if generate is None else generate:
+            self.catalogue = Catalogue(
+                self.triton, poll_interval_s=self.settings.poll_interval_s, on_change=self._forget_openapi
+            )
+        self._is_generating = False
         self._inner_lifespan = lifespan
         if importlib.util.find_spec("opentelemetry.sdk") is None:
             # Nobody can have configured it; FastAPI would look at every request whether somebody has.
@@ -77,7 +88,7 @@ class TritonFrontend(FastAPI):
             exception_handlers={**problems.HANDLERS, **extra.pop("exception_handlers", {})},
             **extra,
         )
-        self.include_router(health.router(self.endpoints))
+        self.include_router(health.router(self.endpoints, self.catalogue))
         self.add_api_route("/", _to_docs, include_in_schema=False)
         self._passage: Passage | None = None
         if self.settings.v2 and isinstance(self.triton, HTTPTriton):
@@ -174,11 +185,30 @@ class TritonFrontend(FastAPI):
             document = super().openapi()
             schemas = document.setdefault("components", {}).setdefault("schemas", {})
             schemas.update(openapi.components(self.endpoints))
+            if self.catalogue is not None:
+                made = generated_openapi.paths(self.catalogue.configs)
+                document["paths"] = {**made["paths"], **document["paths"]}
+                schemas.update({**made["components"]["schemas"], **schemas})
         return self.openapi_schema or {}
+
+    def _forget_openapi(self) -> None:
+        self.openapi_schema = None
+
+    @asynccontextmanager
+    async def _generating(self) -> AsyncIterator[None]:
+        if self.catalogue is None:
+            yield
+            return
+        if not self._is_generating:  # only now, so that routes which the app declares itself come first
+            self.include_router(models.router(self.catalogue, self.services))
+            self._is_generating = True
+            self._forget_openapi()
+        async with self.catalogue.kept():
+            yield
 
     @asynccontextmanager
     async def _run(self, app: FastAPI) -> AsyncIterator[None]:
-        async with self.triton, self._passage or nullcontext():
+        async with self.triton, self._passage or nullcontext(), self._generating():
             if self._inner_lifespan is None:
                 yield
             else:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A request's body, JSON or form, → the endpoint's validated request model, or every problem with it at once."""
 
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import pybase64
@@ -18,6 +19,7 @@ from fastapi_triton.errors import (
     InvalidRequestError,
     UnreadableRequestError,
     UnsupportedMediaError,
+    pointer,
 )
 from fastapi_triton.images import ImageLimits
 
@@ -43,7 +45,14 @@ _CODES = {
     "invalid_base64": "invalid_base64",
     "not_an_image": "not_an_image",
     "truncated_image": "truncated_image",
+    "wrong_shape": "wrong_shape",
+    "invalid_array": "invalid_array",
+    "out_of_range": "out_of_range",
+    "not_finite": "not_finite",
+    "missing_field": "missing_field",
 }
+# More of them help nobody, and a body may have a million.
+_MAX_PROBLEMS = 50
 
 
 def strict(model: type[BaseModel]) -> type[BaseModel]:
@@ -101,7 +110,7 @@ def from_json(body: bytes, model: type[BaseModel], limits: ImageLimits) -> BaseM
         if details[0]["type"] == "json_invalid":
             reason = details[0]["msg"].removeprefix("Invalid JSON: ") if body else "it is empty"
             raise UnreadableRequestError(f"The body is not JSON: {reason}.", code="invalid_json") from None
-        raise _invalid(details, model) from None
+        raise invalid(details, _names(model)) from None
 
 
 async def _read_form(request: Request, model: type[BaseModel], limits: ImageLimits, max_bytes: int) -> BaseModel:
@@ -118,7 +127,8 @@ async def _read_form(request: Request, model: type[BaseModel], limits: ImageLimi
     try:
         return model.model_validate_strings(values, context=limits)
     except ValidationError as error:
-        raise _invalid(error.errors(include_url=False, include_context=False, include_input=False), model) from None
+        details = error.errors(include_url=False, include_context=False, include_input=False)
+        raise invalid(details, _names(model)) from None
 
 
 async def _form_values(form: FormData) -> dict[str, Any]:
@@ -127,7 +137,7 @@ async def _form_values(form: FormData) -> dict[str, Any]:
         if name in values:
             raise InvalidRequestError(
                 f"The form has `{name}` more than once.",
-                problems=[FieldProblem(_pointer((name,)), "repeated_field", f"`{name}` was sent more than once.")],
+                problems=[FieldProblem(pointer((name,)), "repeated_field", f"`{name}` was sent more than once.")],
             )
         if isinstance(value, UploadFile):
             values[name] = pybase64.b64encode(await value.read()).decode("ascii")
@@ -136,13 +146,23 @@ async def _form_values(form: FormData) -> dict[str, Any]:
     return values
 
 
-def _invalid(details: list[ErrorDetails], model: type[BaseModel]) -> InvalidRequestError:
-    problems = [_problem(each, model) for each in details]
+def _names(model: type[BaseModel]) -> list[str]:
+    return [field.alias or name for name, field in model.model_fields.items()]
+
+
+def invalid(details: Sequence[ErrorDetails], known: Iterable[str]) -> InvalidRequestError:
+    """The refusal for what pydantic found; `known` are the members that the body may have."""
+    known = list(known)
+    return refusal([_problem(each, known) for each in details[:_MAX_PROBLEMS]])
+
+
+def refusal(problems: Sequence[FieldProblem]) -> InvalidRequestError:
+    """One error for all problems with a request."""
     code = problems[0].code if len({problem.code for problem in problems}) == 1 else "invalid_request"
     return InvalidRequestError(" ".join(problem.detail for problem in problems), code=code, problems=problems)
 
 
-def _problem(details: ErrorDetails, model: type[BaseModel]) -> FieldProblem:
+def _problem(details: ErrorDetails, known: Iterable[str]) -> FieldProblem:
     location = details["loc"]
     name = ".".join(str(part) for part in location)
     kind = details["type"]
@@ -151,16 +171,13 @@ def _problem(details: ErrorDetails, model: type[BaseModel]) -> FieldProblem:
     if kind == "missing":
         detail = f"`{name}` is required, and missing."
     elif kind == "extra_forbidden":
-        detail = f"There is no field `{name}`{nearest(name, model.model_fields)}"
+        detail = f"There is no field `{name}`{nearest(str(location[-1]), known)}"
         detail += "" if detail.endswith("?") else "."
+    elif kind == "model_type":
+        detail = f"`{name}` must be one JSON object."
     else:
         message = details["msg"]
         detail = f"`{name}`: {message[:1].lower()}{message[1:]}"
         detail += "" if detail.endswith((".", "?")) else "."
     code = _CODES.get(kind) or ("wrong_type" if kind.endswith(("_type", "_parsing")) else "invalid_value")
-    return FieldProblem(_pointer(location), code, detail)
-
-
-def _pointer(location: tuple[int | str, ...]) -> str:
-    """A JSON pointer (RFC 6901) as a URI fragment."""
-    return "#" + "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in location)
+    return FieldProblem(pointer(location), code, detail)

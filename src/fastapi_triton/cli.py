@@ -47,6 +47,10 @@ def serve_command(
     max_image_pixels: Annotated[int | None, typer.Option(help=_HELP["max_image_pixels"])] = None,
     v2: Annotated[bool | None, typer.Option("--v2/--no-v2", help=_HELP["v2"])] = None,
     v2_admin: Annotated[bool | None, typer.Option("--v2-admin/--no-v2-admin", help=_HELP["v2_admin"])] = None,
+    generate: Annotated[
+        bool | None, typer.Option(help="Give every ready model an endpoint, POST /models/{name}/infer; on by default.")
+    ] = None,
+    poll_interval_s: Annotated[float | None, typer.Option(help=_HELP["poll_interval_s"])] = None,
     log_level: Annotated[str | None, typer.Option(help=_HELP["log_level"])] = None,
     log_format: Annotated[str | None, typer.Option(help=_HELP["log_format"])] = None,
 ) -> None:
@@ -70,6 +74,8 @@ def serve_command(
             max_image_pixels=max_image_pixels,
             v2=v2,
             v2_admin=v2_admin,
+            generate=generate if "FASTAPI_TRITON_GENERATE" in os.environ or generate is not None else True,
+            poll_interval_s=poll_interval_s,
             log_level=log_level,
             log_format=log_format,
         )

@@ -1,31 +1,49 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Triton's datatypes, one table: name on the wire, name in `config.pbtxt`, numpy dtype, kind of value."""
+"""Triton's datatypes, one table: name on the wire, name in `config.pbtxt`, numpy dtype, kind of value, range."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
+import ml_dtypes
 import numpy as np
+import numpy.typing as npt
 
 Kind = Literal["bool", "integer", "float", "bytes"]
 
 
 @dataclass(frozen=True, slots=True)
 class Datatype:
-    """One Triton datatype. BF16 has no numpy dtype: its values travel as float32 on our side."""
+    """One Triton datatype. numpy itself has no BF16; `ml_dtypes`, which tritonclient uses too, adds it."""
 
     wire: str
     config: str
-    numpy: np.dtype[np.generic]
+    numpy: np.dtype[Any]
     kind: Kind
 
     @property
     def integer_range(self) -> tuple[int, int]:
         """Smallest and largest value of an integer datatype."""
-        info = np.iinfo(self.numpy)  # type: ignore[type-var]
+        info = np.iinfo(self.numpy)
         return int(info.min), int(info.max)
 
+    @property
+    def float_max(self) -> float:
+        """Largest finite value of a float datatype, as JSON has it: in the fewest digits that mean it."""
+        largest = ml_dtypes.finfo(self.numpy).max  # type: ignore[no-untyped-call]
+        return float(str(np.float64(largest) if self.numpy.itemsize == 8 else np.float32(largest)))
 
-def _row(wire: str, config: str, numpy: type[np.generic], kind: Kind) -> Datatype:
+    @property
+    def range_in_words(self) -> str:
+        """What fits, as a person reads it."""
+        if self.kind == "integer":
+            low, high = self.integer_range
+            return f"{low} to {high}"
+        if self.kind == "float":
+            return f"±{self.float_max}, NaN, ±Infinity"
+        return "true, false" if self.kind == "bool" else "any bytes; text as UTF-8"
+
+
+def _row(wire: str, config: str, numpy: npt.DTypeLike, kind: Kind) -> Datatype:
     return Datatype(wire, config, np.dtype(numpy), kind)
 
 
@@ -42,7 +60,7 @@ DATATYPES: tuple[Datatype, ...] = (
     _row("FP16", "TYPE_FP16", np.float16, "float"),
     _row("FP32", "TYPE_FP32", np.float32, "float"),
     _row("FP64", "TYPE_FP64", np.float64, "float"),
-    _row("BF16", "TYPE_BF16", np.float32, "float"),
+    _row("BF16", "TYPE_BF16", ml_dtypes.bfloat16, "float"),
     _row("BYTES", "TYPE_STRING", np.object_, "bytes"),
 )
 

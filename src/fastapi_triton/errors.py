@@ -33,6 +33,11 @@ class FieldProblem:
     detail: str
 
 
+def pointer(location: Sequence[int | str]) -> str:
+    """A JSON pointer (RFC 6901) as a URI fragment."""
+    return "#" + "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in location)
+
+
 class FastAPITritonError(Exception):
     """Root of the tree. `detail` is read by callers: the reason, and what to do about it."""
 

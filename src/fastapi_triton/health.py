@@ -8,12 +8,13 @@ from typing import Any
 from fastapi import APIRouter
 from fastapi.responses import JSONResponse
 
+from fastapi_triton.catalogue import Catalogue
 from fastapi_triton.endpoints import InferEndpoint
 from fastapi_triton.errors import FastAPITritonError
 
 
-def router(endpoints: Sequence[InferEndpoint]) -> APIRouter:
-    """The routes under `/health`; `endpoints` may still grow."""
+def router(endpoints: Sequence[InferEndpoint], catalogue: Catalogue | None = None) -> APIRouter:
+    """The routes under `/health`; `endpoints` may still grow. With a catalogue, its models must be known too."""
     routes = APIRouter(prefix="/health", tags=["health"])
 
     @routes.get("/live", summary="The process answers")
@@ -27,6 +28,8 @@ def router(endpoints: Sequence[InferEndpoint]) -> APIRouter:
     )
     async def ready() -> JSONResponse:
         states = await asyncio.gather(*(_state(endpoint) for endpoint in list(endpoints)))
+        if catalogue is not None:
+            states.append(_catalogue_state(catalogue))
         is_ready = all(state["ready"] for state in states)
         return JSONResponse(
             {"status": "ready" if is_ready else "not ready", "endpoints": states},
@@ -35,6 +38,15 @@ def router(endpoints: Sequence[InferEndpoint]) -> APIRouter:
         )
 
     return routes
+
+
+def _catalogue_state(catalogue: Catalogue) -> dict[str, Any]:
+    state: dict[str, Any] = {"path": "/models", "ready": True}
+    try:
+        catalogue.require_read()
+    except FastAPITritonError as error:
+        state |= {"ready": False, "code": error.code, "detail": error.detail}
+    return state
 
 
 async def _state(endpoint: InferEndpoint) -> dict[str, Any]:

@@ -3,9 +3,16 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, get_args
 
 from fastapi_triton.datatypes import BY_CONFIG, Datatype
+from fastapi_triton.errors import ContractError
+
+Content = Literal["text", "binary", "image", "base64_image"]
+"""What a BYTES tensor holds, which its datatype cannot say: `image` the file's bytes, `base64_image` their base64."""
+
+# `parameters { key: "content.<tensor>" value { string_value: "image" } }` in config.pbtxt; Triton ignores it.
+HINT = "content."
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,22 +23,34 @@ class TensorConfig:
     datatype: Datatype
     dims: tuple[int, ...]
     optional: bool = False
+    content: Content | None = None
 
     @property
     def is_scalar(self) -> bool:
         """Whether one plain value fits: every dimension is 1 or free."""
         return all(dim in (1, -1) for dim in self.dims)
 
+    @property
+    def is_single(self) -> bool:
+        """Whether it is always one value: every dimension is 1."""
+        return all(dim == 1 for dim in self.dims)
+
 
 @dataclass(frozen=True, slots=True)
 class ModelConfig:
-    """The part of a model config that a frontend needs."""
+    """The part of a model config that a frontend needs.
+
+    `parameters` are the free ones of the config, as (key, value) pairs; `is_sequence` says that the model keeps state
+    from one request to the next.
+    """
 
     name: str
     max_batch_size: int
     inputs: tuple[TensorConfig, ...]
     outputs: tuple[TensorConfig, ...]
     decoupled: bool = False
+    parameters: tuple[tuple[str, str], ...] = ()
+    is_sequence: bool = False
 
     @property
     def is_batched(self) -> bool:
@@ -44,26 +63,69 @@ class ModelConfig:
     def output(self, name: str) -> TensorConfig | None:
         return next((tensor for tensor in self.outputs if tensor.name == name), None)
 
+    @property
+    def useless_hints(self) -> tuple[str, ...]:
+        """What is wrong with the hints among the parameters, in words; such a hint changes nothing."""
+        tensors = {tensor.name: tensor for tensor in (*self.outputs, *self.inputs)}
+        problems = []
+        for key, value in self.parameters:
+            if not key.startswith(HINT):
+                continue
+            tensor = tensors.get(key.removeprefix(HINT))
+            if tensor is None:
+                problems.append(f"the parameter `{key}` names no input or output of the model")
+            elif tensor.datatype.kind != "bytes":
+                problems.append(f"the parameter `{key}` is for TYPE_STRING, not {tensor.datatype.config}")
+            elif value not in get_args(Content):
+                problems.append(
+                    f"the parameter `{key}` is `{value}`, but must be one of {', '.join(get_args(Content))}"
+                )
+        return tuple(problems)
+
 
 def from_server(config: Mapping[str, Any]) -> ModelConfig:
-    """Read what `GET /v2/models/<name>/config` answers (the effective config, auto-complete applied)."""
+    """Read what `GET /v2/models/<name>/config` answers (the effective config, auto-complete applied).
+
+    Raises:
+        ContractError: it has a datatype that is none of Triton's.
+    """
     policy = config.get("model_transaction_policy") or {}
+    parameters = {
+        key: str(value.get("string_value", "")) for key, value in sorted((config.get("parameters") or {}).items())
+    }
     return ModelConfig(
         name=config["name"],
         max_batch_size=int(config.get("max_batch_size", 0)),
-        inputs=_tensors(config.get("input", ())),
-        outputs=_tensors(config.get("output", ())),
+        inputs=_tensors(config.get("input", ()), parameters),
+        outputs=_tensors(config.get("output", ()), parameters),
         decoupled=bool(policy.get("decoupled", False)),
+        parameters=tuple(parameters.items()),
+        is_sequence=config.get("sequence_batching") is not None,
     )
 
 
-def _tensors(entries: Sequence[Mapping[str, Any]]) -> tuple[TensorConfig, ...]:
+def _tensors(entries: Sequence[Mapping[str, Any]], parameters: Mapping[str, str]) -> tuple[TensorConfig, ...]:
     return tuple(
         TensorConfig(
             name=entry["name"],
-            datatype=BY_CONFIG[entry["data_type"]],
+            datatype=_datatype(entry),
             dims=tuple(int(dim) for dim in entry["dims"]),
             optional=bool(entry.get("optional", False)),
+            content=_content(entry, parameters),
         )
         for entry in entries
     )
+
+
+def _datatype(entry: Mapping[str, Any]) -> Datatype:
+    name = entry.get("data_type", "TYPE_INVALID")
+    if name not in BY_CONFIG:
+        problem = f"`{entry['name']}` has the data_type {name}, which is none of {', '.join(BY_CONFIG)}"
+        raise ContractError(f"The model's config cannot be served: {problem}.", mismatches=[problem])
+    return BY_CONFIG[name]
+
+
+def _content(entry: Mapping[str, Any], parameters: Mapping[str, str]) -> Content | None:
+    told = parameters.get(HINT + entry["name"])
+    is_text = entry.get("data_type") == "TYPE_STRING"
+    return next((content for content in get_args(Content) if content == told), None) if is_text else None

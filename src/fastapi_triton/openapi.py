@@ -13,6 +13,7 @@ from fastapi_triton.endpoints import InferEndpoint
 _REF = "#/components/schemas/{model}"
 _ERRORS = {
     400: "The body cannot be read",
+    404: "There is no such model, version or endpoint",
     406: "No format that the caller accepts",
     413: "The body or a picture is over its limit",
     415: "Neither JSON nor a form",
@@ -35,18 +36,25 @@ def operation(endpoint: InferEndpoint) -> dict[str, Any]:
     for media_type in endpoint.offers[1:]:
         is_picture = media_type in negotiate.PICTURES
         answer[media_type] = {"schema": {"type": "string", "format": "binary"}} if is_picture else _events(schema)
-    responses = {"200": {"description": "The model's answer", "content": answer}, **_errors(_ERRORS)}
+    responses = {"200": {"description": "The model's answer", "content": answer}} | errors(
+        400, 406, 413, 415, 422, 502, 503, 504
+    )
     return {"requestBody": {"required": True, "content": content}, "responses": responses}
 
 
 def describe_operation() -> dict[str, Any]:
     """The operation object of `GET …/describe`."""
     answer = {negotiate.JSON: {"schema": {"type": "object", "additionalProperties": True}}}
-    errors = {404: "The model does not describe itself"} | {status: _ERRORS[status] for status in (502, 503, 504)}
-    return {"responses": {"200": {"description": "What the model says", "content": answer}, **_errors(errors)}}
+    told = {"200": {"description": "What the model says", "content": answer}}
+    return {"responses": {**told, **_errors({404: "The model does not describe itself"}), **errors(502, 503, 504)}}
 
 
-def _errors(meanings: Mapping[int, str]) -> dict[str, Any]:
+def errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """The response objects of these statuses."""
+    return _errors({status: _ERRORS[status] for status in statuses})
+
+
+def _errors(meanings: Mapping[int, str]) -> dict[int | str, dict[str, Any]]:
     problem = {problems.MEDIA_TYPE: {"schema": {"$ref": _REF.format(model="Problem")}}}
     return {str(status): {"description": meaning, "content": problem} for status, meaning in meanings.items()}
 

@@ -41,6 +41,14 @@ class Settings(BaseSettings):
         default=False,
         description="Whether its administration passes too: loading models, shared memory, trace and log settings.",
     )
+    generate: bool = Field(
+        default=False,
+        description="Whether every ready model of the Triton gets an endpoint, `POST /models/{name}/infer`; "
+        "`fastapi-triton serve` turns it on where nothing is said.",
+    )
+    poll_interval_s: float = Field(
+        default=2.0, gt=0, description="How often Triton is asked which models it has, for these endpoints."
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="What is logged by `fastapi-triton serve`."
     )

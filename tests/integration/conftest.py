@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import odd_repository
 import pytest
 from perf_binary import perf_analyzer as perf_analyzer
 from serving import COUNT_APP, ECHO_APP, Server, serving
@@ -21,6 +22,15 @@ def echo_server() -> Iterator[Server]:
 def count_server() -> Iterator[Server]:
     """In front of a decoupled model."""
     with serving("--embedded", folder=COUNT_APP) as server:
+        yield server.wait_until_ready()
+
+
+@pytest.fixture(scope="session")
+def odd_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """Generated endpoints only, in front of the odd models; no `main.py`."""
+    folder = tmp_path_factory.mktemp("odd")
+    odd_repository.make(folder / "models")
+    with serving("--embedded", "--poll-interval-s", "0.2", folder=folder) as server:
         yield server.wait_until_ready()
 
 

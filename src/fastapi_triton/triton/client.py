@@ -31,6 +31,19 @@ class Tensor:
 Tensors = Mapping[str, Tensor]
 
 
+@dataclass(frozen=True, slots=True)
+class ModelStatus:
+    """One version of a model in Triton's repository index. A model that was never loaded has neither version nor state.
+
+    `state` is READY, LOADING, UNLOADING or UNAVAILABLE; `reason` says why it is not READY.
+    """
+
+    name: str
+    version: str = ""
+    state: str = ""
+    reason: str = ""
+
+
 class TritonClient(Protocol):
     """One Triton server. Used as an async context manager inside the running event loop.
 
@@ -55,10 +68,18 @@ class TritonClient(Protocol):
         """
         ...
 
+    async def index(self) -> list[ModelStatus]:
+        """Every version of every model in Triton's repositories, loaded or not.
+
+        Raises:
+            InferenceError: the answer cannot be read.
+        """
+        ...
+
     async def infer(
-        self, model: str, inputs: Tensors, *, outputs: Sequence[str] = (), request_id: str = ""
+        self, model: str, inputs: Tensors, *, outputs: Sequence[str] = (), request_id: str = "", version: str = ""
     ) -> dict[str, Tensor]:
-        """Run a model once. `outputs` names what is wanted; empty means all of them.
+        """Run a model once. `outputs` names what is wanted; empty means all of them. No version: Triton's choice.
 
         Raises:
             InvalidRequestError: Triton or the model refuses the input.
@@ -69,7 +90,9 @@ class TritonClient(Protocol):
         """
         ...
 
-    def stream(self, model: str, inputs: Tensors, *, request_id: str = "") -> AsyncGenerator[dict[str, Tensor], None]:
+    def stream(
+        self, model: str, inputs: Tensors, *, request_id: str = "", version: str = ""
+    ) -> AsyncGenerator[dict[str, Tensor], None]:
         """Run a decoupled model: the outputs of each of its responses, as they come, until it is done.
 
         Inputs and outputs are scalars or one-dimensional, without a batch dimension; text is UTF-8. Closing the

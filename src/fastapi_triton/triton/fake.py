@@ -10,7 +10,7 @@ from typing import Self
 
 from fastapi_triton.errors import InferenceError, ModelNotReadyError, TritonUnavailableError
 from fastapi_triton.model_config import ModelConfig
-from fastapi_triton.triton.client import Tensor, Tensors
+from fastapi_triton.triton.client import ModelStatus, Tensor, Tensors
 
 Respond = Callable[[Tensors], Awaitable[dict[str, Tensor]]]
 RespondStream = Callable[[Tensors], AsyncGenerator[dict[str, Tensor], None]]
@@ -27,6 +27,7 @@ class FakeModel:
     respond: Respond | None = None
     is_ready: bool = True
     respond_stream: RespondStream | None = None
+    versions: tuple[str, ...] = ("1",)
 
 
 @dataclass(slots=True)
@@ -43,12 +44,14 @@ class FakeStream:
 class FakeTriton:
     """Implements `TritonClient`.
 
-    `requests` keeps (model, inputs, request id) of every request, in order; `streams` every call of `stream`.
+    `requests` keeps (model, inputs, request id) of every request, in order, `versions_asked` their versions; `streams`
+    every call of `stream`.
     """
 
     models: dict[str, FakeModel] = field(default_factory=dict)
     is_running: bool = True
     requests: list[tuple[str, Tensors, str]] = field(default_factory=list)
+    versions_asked: list[str] = field(default_factory=list)
     streams: list[FakeStream] = field(default_factory=list)
 
     def add(
@@ -78,21 +81,33 @@ class FakeTriton:
     async def config(self, model: str) -> ModelConfig:
         return self._loaded(model).config
 
+    async def index(self) -> list[ModelStatus]:
+        self._require_running()
+        return [
+            ModelStatus(
+                name, version, "READY" if model.is_ready else "UNAVAILABLE", "" if model.is_ready else "unloaded"
+            )
+            for name, model in self.models.items()
+            for version in model.versions
+        ]
+
     async def infer(
-        self, model: str, inputs: Tensors, *, outputs: Sequence[str] = (), request_id: str = ""
+        self, model: str, inputs: Tensors, *, outputs: Sequence[str] = (), request_id: str = "", version: str = ""
     ) -> dict[str, Tensor]:
         loaded = self._loaded(model)
         self.requests.append((model, inputs, request_id))
+        self.versions_asked.append(version)
         if loaded.respond is None:
             raise InferenceError(f"The model {model} answers streams only.")
         tensors = await loaded.respond(inputs)
         return {name: tensor for name, tensor in tensors.items() if not outputs or name in outputs}
 
     async def stream(
-        self, model: str, inputs: Tensors, *, request_id: str = ""
+        self, model: str, inputs: Tensors, *, request_id: str = "", version: str = ""
     ) -> AsyncGenerator[dict[str, Tensor], None]:
         loaded = self._loaded(model)
         self.requests.append((model, inputs, request_id))
+        self.versions_asked.append(version)
         if loaded.respond_stream is None:
             raise InferenceError(f"The model {model} answers no streams.")
         stream = FakeStream(model, request_id)

@@ -11,7 +11,7 @@ import numpy as np
 import orjson
 
 from fastapi_triton.datatypes import Datatype
-from fastapi_triton.errors import FieldProblem, InvalidRequestError
+from fastapi_triton.errors import FieldProblem, InvalidRequestError, pointer
 from fastapi_triton.model_config import ModelConfig
 from fastapi_triton.triton.client import Tensor, Tensors
 
@@ -24,7 +24,7 @@ def request_body(inputs: Tensors, request_id: str) -> bytes:
     """The request for these inputs.
 
     Raises:
-        InvalidRequestError: bytes that are no UTF-8 text.
+        InvalidRequestError: bytes that are no UTF-8 text, or numbers that are not finite.
         TypeError: a datatype or a shape that this way cannot carry.
     """
     values = {name: _value(name, tensor) for name, tensor in inputs.items()}
@@ -39,6 +39,10 @@ def _value(name: str, tensor: Tensor) -> Any:
         raise TypeError(
             f"`{name}` has the shape {list(array.shape)}; Triton's generate_stream takes at most one dimension"
         )
+    if tensor.datatype.kind == "float" and not np.isfinite(array).all():
+        detail = f"`{name}`: Triton's generate_stream, by which this model is asked, carries no NaN or Infinity."
+        problem = FieldProblem(pointer((name,)), "not_finite", detail)
+        raise InvalidRequestError(detail, code="not_finite", problems=[problem])
     values = array.reshape(-1).tolist()
     if tensor.datatype.kind == "bytes":
         values = [_text(name, each) for each in values]
@@ -50,7 +54,7 @@ def _text(name: str, value: bytes) -> str:
         return value.decode()
     except UnicodeDecodeError:
         detail = f"`{name}`: this is no UTF-8 text. Send binary data as base64 text."
-        problem = FieldProblem(f"#/{name}", "invalid_text", detail)
+        problem = FieldProblem(pointer((name,)), "invalid_text", detail)
         raise InvalidRequestError(detail, code="invalid_text", problems=[problem]) from None
 
 

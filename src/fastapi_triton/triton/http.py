@@ -9,7 +9,7 @@ the CPU for a picture), and passes errors through unwrapped.
 import functools
 import logging
 import struct
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from types import TracebackType
 from typing import Self
 from urllib.parse import quote
@@ -26,7 +26,7 @@ from fastapi_triton.errors import (
 )
 from fastapi_triton.model_config import ModelConfig, from_server
 from fastapi_triton.triton import generate, tensor_bodies
-from fastapi_triton.triton.client import Tensor, Tensors
+from fastapi_triton.triton.client import ModelStatus, Tensor, Tensors
 from fastapi_triton.triton.connections import AnswerHead, Connections, lost, unreachable
 from fastapi_triton.triton.failures import failure, stream_failure
 
@@ -82,13 +82,24 @@ class HTTPTriton:
         config = self._configs[model] = from_server(orjson.loads(body))
         return config
 
+    async def index(self) -> list[ModelStatus]:
+        path = "/v2/repository/index"
+        head, body = await self._call("POST", path, timeout_s=self._probe_timeout_s, body=(b"{}",))
+        try:
+            if head.status != 200:
+                raise ValueError(f"status {head.status}")
+            return [_model_status(entry) for entry in orjson.loads(body)]
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            logger.error("POST %s%s: %r: %r", self.url, path, error, bytes(body[:200]))
+            raise InferenceError("Triton gave a list of its models that cannot be read.") from None
+
     async def infer(
-        self, model: str, inputs: Tensors, *, outputs: Sequence[str] = (), request_id: str = ""
+        self, model: str, inputs: Tensors, *, outputs: Sequence[str] = (), request_id: str = "", version: str = ""
     ) -> dict[str, Tensor]:
         body, header_length = tensor_bodies.request_body(inputs, outputs, request_id)
         head, answer = await self._call(
             "POST",
-            f"{_path(model)}/infer",
+            f"{_path(model, version)}/infer",
             timeout_s=self._request_timeout_s,
             body=body,
             headers=f"Content-Type: application/octet-stream\r\n{HEADER_LENGTH}: {header_length}\r\n",
@@ -102,11 +113,11 @@ class HTTPTriton:
             raise InferenceError(f"The model {model} gave an answer that cannot be read.") from None
 
     async def stream(
-        self, model: str, inputs: Tensors, *, request_id: str = ""
+        self, model: str, inputs: Tensors, *, request_id: str = "", version: str = ""
     ) -> AsyncGenerator[dict[str, Tensor], None]:
         body = generate.request_body(inputs, request_id)
         config = self._configs.get(model) or await self.config(model)
-        path = f"{_path(model)}/generate_stream"
+        path = f"{_path(model, version)}/generate_stream"
         headers = {
             "Accept": generate.MEDIA_TYPE,
             "Content-Type": "application/json",
@@ -153,7 +164,12 @@ class HTTPTriton:
         except (TimeoutError, TritonUnavailableError) as error:
             # Readiness is asked for all the time; only work that was lost is worth a warning.
             logger.log(
-                logging.WARNING if method == "POST" else logging.DEBUG, "%s %s%s: %r", method, self.url, path, error
+                logging.DEBUG if timeout_s == self._probe_timeout_s else logging.WARNING,
+                "%s %s%s: %r",
+                method,
+                self.url,
+                path,
+                error,
             )
             if isinstance(error, TritonUnavailableError):
                 raise
@@ -182,9 +198,14 @@ async def _pieces(body: memoryview) -> AsyncIterator[memoryview]:
         yield body[start : start + _PIECE_BYTES]
 
 
-@functools.cache
-def _path(model: str) -> str:
-    return f"/v2/models/{quote(model, safe='')}"
+@functools.lru_cache(maxsize=1024)  # a version may come from the caller
+def _path(model: str, version: str = "") -> str:
+    path = f"/v2/models/{quote(model, safe='')}"
+    return f"{path}/versions/{quote(version, safe='')}" if version else path
+
+
+def _model_status(entry: Mapping[str, str]) -> ModelStatus:
+    return ModelStatus(entry["name"], entry.get("version", ""), entry.get("state", ""), entry.get("reason", ""))
 
 
 def _event_tensors(data: bytes, config: ModelConfig) -> dict[str, Tensor]:

@@ -1,0 +1,7 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Does not load."""
+
+
+class TritonPythonModel:
+    def initialize(self, _: dict[str, str]) -> None:
+        raise ValueError("no weights here")

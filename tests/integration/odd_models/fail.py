@@ -1,0 +1,26 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Fails in the way that it is told: `raise`, `refuse`, `silent` (no output), `shape` (not the config's), or not."""
+
+from typing import Any
+
+import numpy as np
+import triton_python_backend_utils as pb_utils
+
+
+class TritonPythonModel:
+    def execute(self, requests: list[Any]) -> list[Any]:
+        return [self.answer(request) for request in requests]
+
+    def answer(self, request: Any) -> Any:
+        tensor = pb_utils.get_input_tensor_by_name(request, "how")
+        how = tensor.as_numpy().reshape(-1)[0]
+        if how == b"raise":
+            raise ValueError("secret")
+        if how == b"refuse":
+            error = pb_utils.TritonError("say it nicely", pb_utils.TritonError.INVALID_ARG)
+            return pb_utils.InferenceResponse(error=error)
+        if how == b"silent":
+            return pb_utils.InferenceResponse([])
+        if how == b"shape":
+            return pb_utils.InferenceResponse([pb_utils.Tensor("how", np.array([[b"a", b"b"]], dtype=np.object_))])
+        return pb_utils.InferenceResponse([pb_utils.Tensor("how", tensor.as_numpy())])

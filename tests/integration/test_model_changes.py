@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A real Triton loads, changes and unloads a model; its endpoint follows, without a restart."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import aiohttp
+import httpx2
+import odd_repository
+import pytest
+from test_bad_input import problem_of
+from test_catalogue import Changes
+
+from fastapi_triton import Settings, TritonFrontend
+from fastapi_triton.embedded import EmbeddedTriton
+from fastapi_triton.errors import FastAPITritonError
+
+pytestmark = pytest.mark.integration
+
+
+class ExplicitTriton(EmbeddedTriton):
+    """Loads what it is told to."""
+
+    def _command(self, folder: Path, shared_memory_prefix: str) -> list[str]:
+        return [*super()._command(folder, shared_memory_prefix), "--model-control-mode=explicit"]
+
+
+@pytest.fixture
+async def triton(tmp_path: Path) -> AsyncIterator[ExplicitTriton]:
+    odd_repository.add_model(tmp_path, "plain")
+    async with ExplicitTriton.prepare(tmp_path) as server:
+        yield server
+
+
+async def tell(triton: ExplicitTriton, verb: str) -> None:
+    async with (
+        aiohttp.ClientSession(triton.url) as session,
+        session.post(f"/v2/repository/models/plain/{verb}") as answer,
+    ):
+        assert answer.status == 200, await answer.text()
+
+
+async def test_an_endpoint_comes_changes_and_goes_with_its_model(triton: ExplicitTriton) -> None:
+    app = TritonFrontend(settings=Settings(triton_url=triton.url, generate=True, poll_interval_s=3600))
+    catalogue = app.catalogue
+    assert catalogue is not None
+    changes = catalogue._on_change = Changes()
+    transport = httpx2.ASGITransport(app=app, raise_app_exceptions=False)
+    async with (
+        app.router.lifespan_context(app),
+        httpx2.AsyncClient(transport=transport, base_url="http://test") as http,
+    ):
+        async with asyncio.timeout(60):
+            while True:
+                try:
+                    await catalogue.poll()
+                    break
+                except FastAPITritonError:
+                    await asyncio.sleep(0.1)  # Triton's port is not open yet, and nothing tells when it is
+        problem_of(await http.post("/models/plain/infer", json={"x": 1}), 503)
+
+        await tell(triton, "load")
+        await catalogue.poll()
+        assert (await http.post("/models/plain/infer", json={"x": 1})).json() == {"x": 1.0}
+
+        config = triton.model_repository / "plain" / "config.pbtxt"
+        config.write_text(config.read_text().replace("TYPE_FP32 dims: [ 1 ]", "TYPE_INT32 dims: [ 1 ]"))
+        await tell(triton, "load")
+        await catalogue.poll()
+        assert (await http.post("/models/plain/infer", json={"x": 1})).json() == {"x": 1}
+        problem_of(await http.post("/models/plain/infer", json={"x": 1.5}), 422)
+
+        await tell(triton, "unload")
+        await catalogue.poll()
+        problem_of(await http.post("/models/plain/infer", json={"x": 1}), 503)
+    assert changes.num == 3

@@ -1,0 +1,238 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Models come, go and change while the frontend runs."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import httpx2
+import pytest
+from aiohttp import web
+from test_bad_input import problem_of
+from test_generated import catalogue, echo, model, tensor
+
+from benchmarks.many_models import StandIn
+from fastapi_triton import Settings, TritonFrontend
+from fastapi_triton.catalogue import MAX_FETCHES, MAX_REFRESHES, Catalogue
+from fastapi_triton.errors import (
+    ContractError,
+    InferenceError,
+    ModelNotReadyError,
+    NotFoundError,
+    TritonUnavailableError,
+)
+from fastapi_triton.model_config import ModelConfig
+from fastapi_triton.triton.fake import FakeTriton
+from fastapi_triton.triton.http import HTTPTriton
+
+
+class Changes:
+    """Counts, and lets a test wait for one."""
+
+    def __init__(self) -> None:
+        self.num = 0
+        self.came = asyncio.Event()
+
+    def __call__(self) -> None:
+        self.num += 1
+        self.came.set()
+
+
+@pytest.fixture
+def triton() -> FakeTriton:
+    fake = FakeTriton()
+    fake.add(model("a", tensor("x")), echo)
+    return fake
+
+
+@pytest.fixture
+def changes() -> Changes:
+    return Changes()
+
+
+@pytest.fixture
+def known(triton: FakeTriton, changes: Changes) -> Catalogue:
+    return Catalogue(triton, poll_interval_s=0.001, on_change=changes)
+
+
+async def test_before_triton_answers_a_model_is_unavailable_and_not_unknown(
+    known: Catalogue, triton: FakeTriton
+) -> None:
+    triton.is_running = False
+    with pytest.raises(TritonUnavailableError):
+        known.endpoint("a")
+    with pytest.raises(TritonUnavailableError):
+        await known.poll()
+    triton.is_running = True
+    await known.poll()
+    assert known.endpoint("a").config.name == "a"
+
+
+async def test_a_model_that_loads_appears_and_one_that_goes_disappears(
+    known: Catalogue, triton: FakeTriton, changes: Changes
+) -> None:
+    await known.poll()
+    triton.add(model("b", tensor("x")), echo)
+    await known.poll()
+    assert known.endpoint("b")
+    del triton.models["b"]
+    await known.poll()
+    with pytest.raises(NotFoundError, match="no model `b`"):
+        known.endpoint("b")
+    assert changes.num == 3
+    await known.poll()
+    assert changes.num == 3
+
+
+async def test_a_model_that_is_unloaded_is_not_ready(known: Catalogue, triton: FakeTriton) -> None:
+    triton.models["a"].is_ready = False
+    await known.poll()
+    with pytest.raises(ModelNotReadyError):
+        known.endpoint("a")
+    assert known.entry("a").reason == "unavailable: unloaded"
+    assert known.configs == []
+    triton.models["a"].is_ready = True
+    await known.poll()
+    assert known.endpoint("a")
+
+
+async def test_a_config_that_changes_under_the_same_version_is_seen(
+    known: Catalogue, triton: FakeTriton, changes: Changes
+) -> None:
+    await known.poll()
+    triton.models["a"].config = model("a", tensor("y"))
+    await known.poll()
+    assert [each.name for each in known.endpoint("a").config.inputs] == ["y"]
+    assert changes.num == 2
+
+
+async def test_it_keeps_itself_true_in_the_background(known: Catalogue, triton: FakeTriton, changes: Changes) -> None:
+    async with known.kept():
+        await asyncio.wait_for(changes.came.wait(), 10)
+        changes.came.clear()
+        triton.is_running = False
+        triton.add(model("b", tensor("x")), echo)
+        triton.is_running = True
+        await asyncio.wait_for(changes.came.wait(), 10)
+        assert known.endpoint("b")
+
+
+async def test_while_triton_is_away_what_was_known_stays(known: Catalogue, triton: FakeTriton) -> None:
+    await known.poll()
+    triton.is_running = False
+    with pytest.raises(TritonUnavailableError):
+        await known.poll()
+    assert known.endpoint("a")
+
+
+class OddTriton(FakeTriton):
+    """Cannot tell the config of one model."""
+
+    async def config(self, model: str) -> ModelConfig:
+        if model == "odd":
+            raise ContractError("`x` has the data_type TYPE_INVALID.", mismatches=["x"])
+        return await super().config(model)
+
+
+async def test_a_model_whose_config_is_odd_takes_no_other_with_it(changes: Changes) -> None:
+    triton = OddTriton()
+    triton.add(model("a", tensor("x")), echo)
+    triton.add(model("odd", tensor("x")), echo)
+    known = Catalogue(triton, poll_interval_s=1, on_change=changes)
+    await known.poll()
+    assert known.endpoint("a")
+    assert "TYPE_INVALID" in known.entry("odd").reason
+
+
+class CountingTriton(FakeTriton):
+    """Remembers whose config was asked for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fetched: list[str] = []
+
+    async def config(self, model: str) -> ModelConfig:
+        self.fetched.append(model)
+        return await super().config(model)
+
+
+async def test_known_configs_are_looked_at_again_a_few_at_a_time(changes: Changes) -> None:
+    triton = CountingTriton()
+    names = [f"m{number:02}" for number in range(2 * MAX_REFRESHES + 1)]
+    for name in names:
+        triton.add(model(name, tensor("x")), echo)
+    known = Catalogue(triton, poll_interval_s=1, on_change=changes)
+    await known.poll()
+    assert sorted(triton.fetched) == names
+    triton.fetched.clear()
+    for _ in range(3):
+        await known.poll()
+    assert len(triton.fetched) == 3 * MAX_REFRESHES
+    assert set(triton.fetched) == set(names)
+    triton.fetched.clear()
+    known.forget(names[5])
+    await known.poll()
+    assert names[5] in triton.fetched
+
+
+async def test_readiness_waits_for_the_models_and_the_document_follows_them(triton: FakeTriton) -> None:
+    app = TritonFrontend(triton=triton, settings=Settings(generate=True, poll_interval_s=3600))
+    triton.is_running = False
+    transport = httpx2.ASGITransport(app=app, raise_app_exceptions=False)
+    async with (
+        app.router.lifespan_context(app),
+        httpx2.AsyncClient(transport=transport, base_url="http://test") as http,
+    ):
+        assert (await http.get("/health/ready")).status_code == 503
+        assert problem_of(await http.get("/models"), 503)["code"] == "triton_unavailable"
+        assert problem_of(await http.post("/models/a/infer", json={"x": 1}), 503)["code"] == "triton_unavailable"
+        triton.is_running = True
+        await catalogue(app).poll()
+        assert (await http.get("/health/ready")).json()["endpoints"] == [{"path": "/models", "ready": True}]
+        assert "/models/a/infer" in (await http.get("/openapi.json")).json()["paths"]
+        triton.models["a"].config = model("a", tensor("y"))
+        triton.add(model("b", tensor("x")), echo)
+        await catalogue(app).poll()
+        document = (await http.get("/openapi.json")).json()
+        assert "/models/b/infer" in document["paths"]
+        assert set(document["components"]["schemas"]["models.a.Request"]["properties"]) == {"y"}
+
+
+@pytest.fixture
+async def stand_in() -> AsyncIterator[StandIn]:
+    async with StandIn(200, config_s=0.001).running() as server:
+        yield server
+
+
+async def test_200_models_work_and_their_configs_are_fetched_a_few_at_once(stand_in: StandIn) -> None:
+    app = TritonFrontend(settings=Settings(triton_url=stand_in.url, generate=True, poll_interval_s=3600))
+    changes = Changes()
+    catalogue(app)._on_change = changes
+    async with app.router.lifespan_context(app):
+        await asyncio.wait_for(changes.came.wait(), 60)
+        assert stand_in.num_fetches == 200
+        assert 1 < stand_in.most_at_once <= MAX_FETCHES
+        transport = httpx2.ASGITransport(app=app)
+        async with httpx2.AsyncClient(transport=transport, base_url="http://test") as http:
+            assert len((await http.get("/models")).json()["models"]) == 200
+            for name in (stand_in.names[0], stand_in.names[-1]):
+                answer = await http.post(f"/models/{name}/infer", json={"limit": 1})
+                assert answer.json() == {"score": 0.5}
+            paths = (await http.get("/openapi.json")).json()["paths"]
+            assert all(f"/models/{name}/infer" in paths for name in stand_in.names)
+            assert stand_in.num_fetches == 200  # no request asks for a config
+
+
+class GarbledIndex(StandIn):
+    """A Triton behind something that answers in its place."""
+
+    text = ""
+
+    async def _index(self, _: web.Request) -> web.Response:
+        return web.Response(text=self.text)
+
+
+async def test_an_index_that_cannot_be_read_is_a_bad_gateway() -> None:
+    async with GarbledIndex(1).running() as server, HTTPTriton(server.url) as triton:
+        for server.text in ("<html>", "{}x", '["a"]', '[{"version": "1"}]', "3"):
+            with pytest.raises(InferenceError, match="list of its models"):
+                await triton.index()

@@ -1,0 +1,230 @@
+# SPDX-License-Identifier: Apache-2.0
+"""For every datatype: a JSON value that goes in comes out, or is refused by name."""
+
+import base64
+import json
+import math
+from contextlib import suppress
+from typing import Any
+
+import numpy as np
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fastapi_triton import json_values
+from fastapi_triton.datatypes import BY_WIRE, DATATYPES, Datatype
+from fastapi_triton.errors import InferenceError
+from fastapi_triton.flaws import UnfitValueError
+from fastapi_triton.images import ImageLimits
+from fastapi_triton.model_config import TensorConfig
+
+LIMITS = ImageLimits(max_pixels=1000)
+NON_FINITE = ["NaN", "Infinity", "-Infinity"]
+
+every_datatype = pytest.mark.parametrize("datatype", DATATYPES, ids=lambda datatype: datatype.wire)
+
+
+def tensor(wire: str, *dims: int, content: Any = None) -> TensorConfig:
+    return TensorConfig("x", BY_WIRE[wire], dims, content=content)
+
+
+def decode(value: Any, config: TensorConfig) -> Any:
+    return json_values.decode(value, config, LIMITS)
+
+
+def encode(array: Any, config: TensorConfig, arrays: json_values.Arrays = "list") -> Any:
+    """As a caller reads it."""
+    return json.loads(orjson.dumps(json_values.encode(array, config, arrays), option=orjson.OPT_SERIALIZE_NUMPY))
+
+
+def flaws(value: Any, config: TensorConfig) -> list[tuple[Any, str]]:
+    with pytest.raises(UnfitValueError) as refused:
+        decode(value, config)
+    return [(each.location, each.code) for each in refused.value.flaws]
+
+
+def values(datatype: Datatype) -> st.SearchStrategy[Any]:
+    """Everything that the datatype can hold exactly, as JSON."""
+    if datatype.kind == "bool":
+        return st.booleans()
+    if datatype.kind == "integer":
+        return st.integers(*datatype.integer_range)
+    if datatype.kind == "float":
+        width = {"FP16": 16, "FP64": 64}.get(datatype.wire, 32)
+        finite = st.floats(width=width, allow_nan=False, allow_infinity=False)
+        if datatype.wire == "BF16":  # the upper half of a float32
+            bits = st.integers(0, 2**16 - 1).map(lambda half: np.array([half << 16], np.uint32).view(np.float32).item())
+            finite = bits.filter(math.isfinite)
+        return st.one_of(finite, st.sampled_from(NON_FINITE))
+    text = st.text(st.characters(exclude_categories=["Cs"]))
+    return st.one_of(text, st.binary(min_size=1).map(as_bytes))
+
+
+def as_bytes(data: bytes) -> Any:
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        return {"base64": base64.b64encode(data).decode()}
+
+
+def same(sent: Any, came: Any, datatype: Datatype) -> bool:
+    """Equal in value once both are of the datatype: 1 comes back as 1.0, 0.1 of a float32 as 0.1."""
+    if isinstance(sent, list):
+        return len(sent) == len(came) and all(same(*pair, datatype) for pair in zip(sent, came, strict=True))
+    if datatype.kind == "float" and not isinstance(sent, str):
+        return bool(np.array(sent, datatype.numpy) == np.array(came, datatype.numpy))
+    return type(sent) is type(came) and bool(sent == came)
+
+
+@every_datatype
+@given(st.data())
+def test_a_value_that_goes_in_comes_out(datatype: Datatype, data: st.DataObject) -> None:
+    sent = data.draw(values(datatype))
+    assert same(sent, encode(decode(sent, tensor(datatype.wire, 1)), tensor(datatype.wire, 1)), datatype)
+
+
+@every_datatype
+@given(st.data())
+def test_nested_lists_come_out_as_they_went_in(datatype: Datatype, data: st.DataObject) -> None:
+    size = data.draw(st.integers(0, 3))
+    sent = data.draw(st.lists(st.lists(values(datatype), min_size=size, max_size=size), min_size=2, max_size=2))
+    config = tensor(datatype.wire, 2, -1)
+    array = decode(sent, config)
+    assert array.shape == (2, size)
+    assert array.dtype == datatype.numpy
+    assert same(sent, encode(array, config), datatype)
+
+
+@pytest.mark.parametrize("datatype", [each for each in DATATYPES if each.kind != "bytes"], ids=lambda each: each.wire)
+@pytest.mark.parametrize("arrays", ["npy", "base64"])
+@given(st.data())
+def test_binary_arrays_come_out_bit_by_bit(datatype: Datatype, arrays: json_values.Arrays, data: st.DataObject) -> None:
+    config = tensor(datatype.wire, -1, 2)
+    array = decode(data.draw(st.lists(st.lists(values(datatype), min_size=2, max_size=2), max_size=3)), config)
+    again = decode(encode(array, config, arrays), config)
+    assert again.dtype == array.dtype
+    assert again.shape == array.shape
+    assert again.tobytes() == array.tobytes()
+
+
+anything = st.recursive(
+    st.one_of(
+        st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=5), st.integers(-(10**400), 10**400)
+    ),
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=3),
+        st.dictionaries(st.sampled_from(["npy", "base64", "shape", "x"]), inner, max_size=3),
+    ),
+    max_leaves=6,
+)
+
+
+@every_datatype
+@given(value=anything, dims=st.sampled_from([(1,), (-1,), (2, -1), (-1, -1)]))
+def test_anything_at_all_is_taken_or_refused(datatype: Datatype, value: Any, dims: tuple[int, ...]) -> None:
+    config = tensor(datatype.wire, *dims)
+    with suppress(UnfitValueError):
+        array = decode(value, config)
+        assert array.dtype == datatype.numpy
+        encode(array, config)
+
+
+@pytest.mark.parametrize("datatype", [each for each in DATATYPES if each.kind == "integer"], ids=lambda each: each.wire)
+def test_integers_are_held_to_their_range_to_the_last_one(datatype: Datatype) -> None:
+    low, high = datatype.integer_range
+    assert decode([low, high], tensor(datatype.wire, -1)).tolist() == [low, high]
+    assert flaws([low, low - 1, high, high + 1], tensor(datatype.wire, -1)) == [
+        ((1,), "out_of_range"),
+        ((3,), "out_of_range"),
+    ]
+
+
+@pytest.mark.parametrize("datatype", [each for each in DATATYPES if each.kind == "float"], ids=lambda each: each.wire)
+def test_floats_are_held_to_their_range(datatype: Datatype) -> None:
+    largest = datatype.float_max
+    assert np.isfinite(decode([largest, -largest], tensor(datatype.wire, -1)).astype(np.float64)).all()
+    assert flaws(10**400, tensor(datatype.wire, 1)) == [((), "out_of_range")]
+    if datatype.wire != "FP64":  # beyond it there is no JSON number that Python reads
+        assert flaws([0, largest * 1.01], tensor(datatype.wire, -1)) == [((1,), "out_of_range")]
+
+
+@pytest.mark.parametrize(
+    ("wire", "value", "code"),
+    [
+        ("BOOL", 1, "wrong_type"),
+        ("BOOL", "true", "wrong_type"),
+        ("INT32", True, "wrong_type"),
+        ("INT32", 3.0, "wrong_type"),
+        ("INT32", "3", "wrong_type"),
+        ("INT32", "NaN", "wrong_type"),
+        ("INT32", math.nan, "not_finite"),
+        ("BOOL", math.inf, "not_finite"),
+        ("FP32", True, "wrong_type"),
+        ("FP32", "1.0", "wrong_type"),
+        ("FP32", "nan", "wrong_type"),
+        ("FP32", math.nan, "not_finite"),
+        ("FP64", math.inf, "not_finite"),
+        ("BYTES", 1, "wrong_type"),
+        ("FP32", None, "wrong_type"),
+        ("BYTES", None, "wrong_type"),
+        ("BYTES", {"base64": "a"}, "invalid_base64"),
+        ("BYTES", {"text": "a"}, "wrong_type"),
+        ("FP32", {"shape": [1]}, "wrong_type"),
+        ("FP32", [[1]], "wrong_type"),
+        ("FP32", [], "wrong_shape"),
+        ("FP32", [1, 2], "wrong_shape"),
+    ],
+)
+def test_json_is_taken_at_its_word(wire: str, value: Any, code: str) -> None:
+    assert [each for _, each in flaws(value, tensor(wire, 1))] == [code]
+
+
+def test_the_place_of_a_flaw_in_nested_lists_is_told() -> None:
+    assert flaws([[1, "a"], [True, 2]], tensor("INT32", 2, 2)) == [((0, 1), "wrong_type"), ((1, 0), "wrong_type")]
+    assert flaws([[1, 2], [3]], tensor("INT32", 2, -1)) == [((1,), "wrong_shape")]
+    assert flaws([[1, 2], 3], tensor("INT32", 2, -1)) == [((1,), "wrong_type")]
+    assert flaws([["a", {"base64": "?"}]], tensor("BYTES", 1, 2)) == [((0, 1, "base64"), "invalid_base64")]
+
+
+def test_only_so_many_flaws_are_told() -> None:
+    assert len(flaws(["a"] * 1000, tensor("INT32", -1))) == 10
+
+
+def test_only_where_every_dim_is_one_or_free_may_a_value_be_plain() -> None:
+    assert decode(1, tensor("INT32", 1, -1)).shape == (1, 1)
+    assert flaws(1, tensor("INT32", 2)) == [((), "wrong_type")]
+
+
+def test_an_answer_is_plain_only_where_it_always_is_one_value() -> None:
+    one = np.array([[7]], np.int32)
+    assert encode(one, tensor("INT32", 1, 1)) == 7
+    assert encode(one, tensor("INT32", 1, -1)) == [[7]]
+    assert encode(one, tensor("INT32", 1, 1), "npy") == 7
+
+
+def test_an_answer_of_another_rank_takes_the_configs() -> None:
+    numbers = np.arange(6, dtype=np.int32)
+    assert encode(numbers, tensor("INT32", 2, 3)) == [[0, 1, 2], [3, 4, 5]]
+    assert encode(numbers, tensor("INT32", 2, -1)) == [[0, 1, 2], [3, 4, 5]]
+    assert encode(np.array(5, np.int32), tensor("INT32", 1)) == 5
+    for dims in ((4,), (4, -1), (-1, -1), (0, -1)):
+        with pytest.raises(InferenceError, match=r"`x` has the shape \[6\]"):
+            encode(numbers, tensor("INT32", *dims))
+
+
+def test_floats_are_written_in_the_fewest_digits_that_mean_them() -> None:
+    array = decode([0.1, "NaN"], tensor("FP32", -1))
+    assert orjson.dumps(json_values.encode(array, tensor("FP32", -1), "list"), option=orjson.OPT_SERIALIZE_NUMPY) == (
+        b'[0.1,"NaN"]'
+    )
+
+
+def test_a_hint_says_what_bytes_are() -> None:
+    assert decode("/w==", tensor("BYTES", 1, content="binary")).item() == b"\xff"
+    assert encode(np.array([b"\xff"], object), tensor("BYTES", 1, content="binary")) == "/w=="
+    assert flaws({"base64": "/w=="}, tensor("BYTES", 1, content="text")) == [((), "wrong_type")]
+    assert encode(np.array([b"a"], object), tensor("BYTES", 1, content="text")) == "a"
+    with pytest.raises(InferenceError, match="no UTF-8"):
+        encode(np.array([b"\xff"], object), tensor("BYTES", 1, content="text"))
