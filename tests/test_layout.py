@@ -11,8 +11,8 @@ PACKAGE = ROOT / "src" / "fastapi_triton"
 
 # From the ground up; a module may import modules of lower floors only (`triton/` is one family on one floor).
 FLOORS = (
-    ("errors", "settings", "machine", "guard", "bundle", "datatypes"),
-    ("model_config", "middleware"),
+    ("errors", "settings", "machine", "guard", "bundle", "datatypes", "declared", "pbtxt", "functions"),
+    ("model_config", "middleware", "fields"),
     ("triton", "admission", "images", "negotiate", "embedded", "logs", "disconnects"),
     ("contract", "tensors", "problems"),
     ("bodies", "answers", "declaration", "events"),

@@ -126,7 +126,7 @@ def _problem(details: ErrorDetails, model: type[BaseModel]) -> FieldProblem:
     if kind == "missing":
         detail = f"`{name}` is required, and missing."
     elif kind == "extra_forbidden":
-        detail = f"There is no field `{name}`{nearest(name, model.model_fields)}"
+        detail = f"There is no field `{name}`{nearest(name, _callers_names(model))}"
         detail += "" if detail.endswith("?") else "."
     else:
         message = details["msg"]
@@ -139,3 +139,9 @@ def _problem(details: ErrorDetails, model: type[BaseModel]) -> FieldProblem:
 def _pointer(location: tuple[int | str, ...]) -> str:
     """A JSON pointer (RFC 6901) as a URI fragment."""
     return "#" + "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in location)
+
+
+def _callers_names(model: type[BaseModel]) -> list[str]:
+    """What callers call the fields: by their aliases where they have some."""
+    aliases = ((name, field.validation_alias) for name, field in model.model_fields.items())
+    return [alias if isinstance(alias, str) else name for name, alias in aliases]
