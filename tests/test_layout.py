@@ -20,7 +20,9 @@ FLOORS = (
     ("endpoints",),
     ("openapi", "health"),
     ("app",),
-    ("serve",),
+    ("lint",),
+    ("check", "serve"),
+    ("offline",),
     ("cli",),
 )
 FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names}

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The command line: `fastapi-triton serve` and `fastapi-triton init`."""
+"""The command line: `fastapi-triton serve`, `init`, `check` and `openapi`."""
 
 import os
 import shutil
@@ -10,7 +10,7 @@ from typing import Annotated, NoReturn
 import typer
 from pydantic import ValidationError
 
-from fastapi_triton import bundle, logs, machine, serve
+from fastapi_triton import bundle, logs, machine, offline, serve
 from fastapi_triton.embedded import EmbeddedTriton, EmbeddedTritonError
 from fastapi_triton.settings import Settings
 
@@ -18,6 +18,10 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_
 
 # The flags that set what `Settings` reads from the environment; a test holds the two lists together.
 _HELP = {name: field.description or "" for name, field in Settings.model_fields.items()}
+
+
+app.command("check")(offline.check_command)
+app.command("openapi")(offline.openapi_command)
 
 
 @app.callback()

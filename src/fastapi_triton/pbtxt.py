@@ -73,6 +73,15 @@ def parse(text: str, *, source: str = "config.pbtxt") -> dict[str, Any]:
     return told
 
 
+def require() -> None:
+    """Make sure that texts can be read here.
+
+    Raises:
+        ConfigTextError: the extra is not installed; what to install is said.
+    """
+    _definitions()
+
+
 def _definitions() -> Any:
     try:
         from tritonclient.grpc import model_config_pb2
