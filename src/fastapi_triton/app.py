@@ -2,9 +2,10 @@
 """`TritonFrontend`: a FastAPI app with declared endpoints in front of a Triton; joins routes, middleware and errors."""
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any, TypeVar, overload
@@ -26,6 +27,8 @@ from fastapi_triton.middleware.request_id import RequestIDMiddleware
 from fastapi_triton.settings import Settings
 from fastapi_triton.triton.client import TritonClient
 from fastapi_triton.triton.http import HTTPTriton
+
+logger = logging.getLogger(__name__)
 
 Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -238,12 +241,17 @@ class TritonFrontend(FastAPI):
         watching = asyncio.create_task(
             watch(lambda: [each.declaration for each in self.endpoints], self.settings.watch_interval_s)
         )
+        watching.add_done_callback(_tell_end)
         try:
             yield
         finally:
             watching.cancel()
-            with suppress(asyncio.CancelledError):
-                await watching
+            await asyncio.wait([watching])
+
+
+def _tell_end(watching: asyncio.Task[None]) -> None:
+    if not watching.cancelled() and watching.exception() is not None:
+        logger.error("configs are no longer looked at for changes", exc_info=watching.exception())
 
 
 async def _to_docs(request: Request) -> RedirectResponse:

@@ -308,8 +308,9 @@ def test_a_required_input_that_triton_did_not_miss_is_refused_by_name(model: Any
     asked = request()
     del asked.tensors[name]
     model.execute([asked])
-    error = asked.final().error()
-    assert json.loads(error.message()) == {"code": "missing_input", "detail": f"{name} is required", "field": name}
+    refused = asked.final()
+    assert refused.error().code == "INVALID_ARG"
+    assert refused.problem == {"code": "missing_input", "detail": f"{name} is required", "field": name}
     assert engine.asked == []
 
 
