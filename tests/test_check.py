@@ -159,6 +159,13 @@ def test_what_cannot_be_checked_ends_with_2_and_a_sentence(folder: Path, argumen
     assert "Traceback" not in result.output
 
 
+def test_settings_that_are_wrong_end_with_2_and_their_names(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FASTAPI_TRITON_MAX_IN_FLIGHT", "0")
+    result = run("check")
+    assert result.exit_code == 2
+    assert result.output.startswith("max_in_flight: ")
+
+
 def test_an_empty_folder_has_nothing_to_check(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     result = run("check")

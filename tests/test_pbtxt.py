@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A config.pbtxt read as text is what a running server says of it; what cannot be read is told with its place."""
 
+import subprocess
 import sys
 from pathlib import Path
 
@@ -75,3 +76,8 @@ def test_without_the_extra_one_sentence_says_what_to_install(monkeypatch: pytest
     monkeypatch.setitem(sys.modules, "tritonclient.grpc", None)
     with pytest.raises(pbtxt.ConfigTextError, match=r"pip install 'fastapi-triton\[check\]'"):
         pbtxt.read(CONFIG)
+
+
+def test_the_command_line_loads_nothing_of_the_extra_until_it_is_needed() -> None:
+    code = "import sys, fastapi_triton.cli; sys.exit(any(each in sys.modules for each in ('grpc', 'google.protobuf')))"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

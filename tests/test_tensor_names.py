@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from pydantic import BaseModel, Field
 
-from fastapi_triton import TensorName, TritonFrontend
+from fastapi_triton import Base64Image, TensorName, TritonFrontend
 from fastapi_triton.datatypes import BY_CONFIG, BY_WIRE
 from fastapi_triton.errors import FieldProblem, InvalidRequestError
 from fastapi_triton.model_config import ModelConfig, TensorConfig
@@ -99,3 +99,14 @@ async def test_the_openapi_document_has_the_callers_names(client: httpx2.AsyncCl
     schemas = (await client.get("/openapi.json")).json()["components"]["schemas"]
     assert set(schemas["Request"]["properties"]) == {"x", "theLevel"}
     assert set(schemas["Answer"]["properties"]) == {"y", "class"}
+
+
+def test_a_picture_in_a_form_goes_by_its_alias() -> None:
+    class Picture(BaseModel):
+        image: Annotated[Base64Image, TensorName("input.1"), Field(alias="theImage")]
+
+    app = TritonFrontend(triton=FakeTriton())
+    app.infer("/p", model="odd", request=Picture, response=Answer)
+    form = app.openapi()["paths"]["/p"]["post"]["requestBody"]["content"]["multipart/form-data"]["schema"]
+    assert set(form["properties"]) == {"theImage"}
+    assert form["properties"]["theImage"]["format"] == "binary"

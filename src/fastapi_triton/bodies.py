@@ -12,6 +12,7 @@ from starlette.requests import Request
 
 from fastapi_triton.contract import nearest
 from fastapi_triton.errors import FieldProblem, InvalidRequestError, UnreadableRequestError, UnsupportedMediaError
+from fastapi_triton.fields import callers_name
 from fastapi_triton.images import ImageLimits
 
 JSON = "application/json"
@@ -126,7 +127,9 @@ def _problem(details: ErrorDetails, model: type[BaseModel]) -> FieldProblem:
     if kind == "missing":
         detail = f"`{name}` is required, and missing."
     elif kind == "extra_forbidden":
-        detail = f"There is no field `{name}`{nearest(name, _callers_names(model))}"
+        detail = (
+            f"There is no field `{name}`{nearest(name, [callers_name(*each) for each in model.model_fields.items()])}"
+        )
         detail += "" if detail.endswith("?") else "."
     else:
         message = details["msg"]
@@ -139,9 +142,3 @@ def _problem(details: ErrorDetails, model: type[BaseModel]) -> FieldProblem:
 def _pointer(location: tuple[int | str, ...]) -> str:
     """A JSON pointer (RFC 6901) as a URI fragment."""
     return "#" + "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in location)
-
-
-def _callers_names(model: type[BaseModel]) -> list[str]:
-    """What callers call the fields: by their aliases where they have some."""
-    aliases = ((name, field.validation_alias) for name, field in model.model_fields.items())
-    return [alias if isinstance(alias, str) else name for name, alias in aliases]

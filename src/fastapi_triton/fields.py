@@ -26,13 +26,18 @@ def tensor_names(model: type[BaseModel]) -> Mapping[str, str]:
     return {name: _named(field) or name for name, field in model.model_fields.items()}
 
 
+def callers_name(name: str, field: FieldInfo) -> str:
+    """What a caller calls a field: its alias, else its name."""
+    return field.validation_alias if isinstance(field.validation_alias, str) else name
+
+
 @functools.cache
 def caller_names(model: type[BaseModel]) -> Mapping[str, str]:
     """What a caller calls each tensor: the field's alias, else its name. Only where that is not the tensor's own."""
     told = {}
     for name, field in model.model_fields.items():
         tensor = tensor_names(model)[name]
-        callers = field.validation_alias if isinstance(field.validation_alias, str) else name
+        callers = callers_name(name, field)
         if tensor != callers:
             told[tensor] = callers
     return told

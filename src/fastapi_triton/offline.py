@@ -101,6 +101,8 @@ def _targets(words: Sequence[str]) -> tuple[TritonFrontend | None, Path | None]:
         app = serve.load_app(chosen, is_bundled_repository=False)
     except serve.AppNotFoundError as error:
         _fail(str(error))
+    except ValidationError as error:  # of its settings
+        _fail("\n".join(f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors()))
     if not isinstance(app, TritonFrontend):
         _fail(f"{chosen} is a {type(app).__name__}, not a TritonFrontend: it declares no endpoints that could be held.")
     return app, models
