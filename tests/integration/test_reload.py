@@ -1,15 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
 """A real Triton that comes back with another config; functions around its model; what `check --triton` says of it."""
 
+import asyncio
 import json
 import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Annotated
 
+import httpx2
 import pytest
+from pydantic import BaseModel
 from serving import FUNCTION_APP, Server, serving
+
+from fastapi_triton import Infer, Settings, TensorName, TritonFrontend
+from fastapi_triton.embedded import EmbeddedTriton
 
 CHECK = (sys.executable, "-m", "fastapi_triton", "check", "--json")
 
@@ -27,6 +34,18 @@ def folder(tmp_path: Path) -> Path:
 def server(folder: Path) -> Iterator[Server]:
     with serving("--embedded", "--watch-interval-s", "0.5", folder=folder) as running:
         yield running.wait_until_ready()
+
+
+class Text(BaseModel):
+    text: str
+
+
+class Tokens(BaseModel):
+    ids: Annotated[list[int], TensorName("input.ids")]
+
+
+class Logits(BaseModel):
+    logits: list[float]
 
 
 def rename_the_input(folder: Path, old: str, new: str) -> None:
@@ -68,3 +87,43 @@ def test_a_triton_that_comes_back_with_another_config_is_held_against_it(server:
     assert status == 1
     assert found["contract-mismatch"]["where"] == "/mood/in-a-thread"
     assert found["config-differs"]["detail"] == "the input `tokens` is another one"
+
+
+class ExplicitTriton(EmbeddedTriton):
+    """Loads a model again when it is told to, and serves on meanwhile."""
+
+    def _command(self, folder: Path, shared_memory_prefix: str) -> list[str]:
+        command = super()._command(folder, shared_memory_prefix)
+        return [*command, "--model-control-mode=explicit", "--load-model=mood"]
+
+
+async def test_a_model_that_is_reloaded_while_triton_stays_up_is_held_against_its_new_config(folder: Path) -> None:
+    async with ExplicitTriton.prepare(folder / "models") as triton:
+        frontend = TritonFrontend(settings=Settings(triton_url=triton.url, watch_interval_s=0.1))
+
+        @frontend.infer("/mood", model="mood")
+        async def mood(request: Text, infer: Infer[Tokens, Logits]) -> Logits:
+            return await infer(Tokens(ids=[ord(letter) for letter in request.text]))
+
+        transport = httpx2.ASGITransport(app=frontend)
+        async with (
+            frontend.router.lifespan_context(frontend),
+            httpx2.AsyncClient(transport=transport, base_url="http://test") as client,
+            asyncio.timeout(120),
+        ):
+            assert (await until(client, 200)).json() == {"logits": [1.0, 1.0]}
+            rename_the_input(folder, "input.ids", "tokens")
+            async with httpx2.AsyncClient(timeout=60) as operator:
+                loaded = await operator.post(f"{triton.url}/v2/repository/models/mood/load")
+            assert loaded.status_code == 200
+            answer = await until(client, 503)
+            assert answer.json()["code"] == "contract_mismatch"
+
+
+async def until(client: httpx2.AsyncClient, status: int) -> httpx2.Response:
+    """The first answer of this status."""
+    while True:
+        answer = await client.post("/mood", json={"text": "aB"})
+        if answer.status_code == status:
+            return answer
+        await asyncio.sleep(0.05)
