@@ -3,6 +3,7 @@
 
 from pathlib import Path
 
+from fastapi_triton import check
 from fastapi_triton.settings import Settings
 
 DOCS = Path(__file__).parent.parent / "docs"
@@ -26,7 +27,38 @@ def settings_page() -> str:
     return "\n".join(rows) + "\n"
 
 
-PAGES = {"settings.md": settings_page}
+def check_page() -> str:
+    """Every rule of `fastapi-triton check`: code, severity, why, what to do."""
+    rows = [CHECK_INTRODUCTION]
+    for subject, rules in check.RULES.items():
+        rows += ["", f"## {subject}", "", "| rule | severity | why | what to do |", "| --- | --- | --- | --- |"]
+        rows += [f"| `{each.code}` | {each.severity} | {each.says} | {each.advice} |" for each in rules]
+    return "\n".join(rows) + "\n"
+
+
+CHECK_INTRODUCTION = """# What `fastapi-triton check` looks at
+
+`fastapi-triton check [main:app] [models/]` holds an app's endpoints against `config.pbtxt` files, and says what in the
+configs, the Python models and the settings will hurt; no server is needed. `--triton URL` looks at a running Triton
+too, and holds the endpoints against what it serves; it only reads, unless `--trial` has it send every plain model one
+request of zeros and empty texts. Reading `config.pbtxt` takes an extra: `pip install 'fastapi-triton[check]'`.
+
+It ends with 0 where there is no problem, with 1 where there is an error or a warning that is not waived, and with 2
+where it could not look. Notes fail nothing. `--json` is for programs: `problems` is their number, and each of
+`findings` has `code`, `severity`, `where`, `detail`, `advice` and `waived`, the reason if there is one.
+
+A rule is waived for one model in its config, with the reason; without a reason the waiver does not count:
+
+```protobuf
+parameters {
+  key: "waive.no-dynamic-batching"
+  value { string_value: "execute never waits; what is over max_open_rows is refused" }
+}
+```
+
+The rules, written by `make docs`:"""
+
+PAGES = {"settings.md": settings_page, "check.md": check_page}
 
 
 def main() -> None:

@@ -19,6 +19,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 ECHO_APP = ROOT / "tests" / "integration" / "echo_app"
 COUNT_APP = ROOT / "tests" / "integration" / "count_app"
+FUNCTION_APP = ROOT / "tests" / "integration" / "function_app"
 
 
 def free_port() -> int:

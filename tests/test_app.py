@@ -29,7 +29,14 @@ def references(node: Any) -> set[str]:
 
 
 def test_the_public_names_are_these() -> None:
-    assert fastapi_triton.__all__ == ["Base64Image", "Settings", "TritonFrontend"]
+    assert fastapi_triton.__all__ == [
+        "Base64Image",
+        "BlockingInfer",
+        "Infer",
+        "Settings",
+        "TensorName",
+        "TritonFrontend",
+    ]
 
 
 async def test_the_openapi_document_describes_every_form_of_the_endpoint(client: httpx2.AsyncClient) -> None:

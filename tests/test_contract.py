@@ -1,14 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """A declaration that does not fit a config is told so in words, all of it at once."""
 
+import enum
 from dataclasses import replace
 from typing import Annotated, Any, Literal
 
 import pytest
-from pydantic import BaseModel, Field, Json
+from pydantic import BaseModel, Field, Json, create_model
 
 import main
-from fastapi_triton import Base64Image
+from fastapi_triton import Base64Image, TensorName
 from fastapi_triton.contract import mismatches
 from fastapi_triton.datatypes import BY_CONFIG
 from fastapi_triton.model_config import ModelConfig, TensorConfig
@@ -157,3 +158,142 @@ def test_a_twin_has_only_what_a_stream_can_carry(datatype: str, dims: tuple[int,
     twin = replace(TWIN, inputs=(*TWIN.inputs, tensor("extra", datatype, dims, optional=True)))
     (told,) = mismatches(Streamable, Answer, CONFIG, twin)
     assert told.startswith(f"the stream model's `extra` is {datatype} with dims {list(dims)}")
+
+
+ODD = ModelConfig(
+    name="odd",
+    max_batch_size=0,
+    inputs=(
+        tensor("input.1", "TYPE_FP32", (3,)),
+        tensor("INPUT-0", "TYPE_UINT8", optional=True),
+        tensor("grid", "TYPE_INT64", (2, -1), optional=True),
+    ),
+    outputs=(tensor("out.1", "TYPE_FP32", (1, 1)), tensor("class", "TYPE_STRING", (3,))),
+)
+
+
+def told_of(declared: type[BaseModel], answer: type[BaseModel] | None = None) -> list[str]:
+    class NoAnswer(BaseModel):
+        pass
+
+    return mismatches(declared, answer or NoAnswer, ODD)
+
+
+def test_a_field_stands_for_the_tensor_that_it_names() -> None:
+    class Named(BaseModel):
+        x: Annotated[list[float], TensorName("input.1")]
+        level: Annotated[int | None, TensorName("INPUT-0")] = None
+        other: Annotated[list[list[int]], TensorName("grid")] | None = None
+
+    class NamedAnswer(BaseModel):
+        score: Annotated[float, TensorName("out.1")]
+        labels: Annotated[list[str], TensorName("class")]
+
+    assert told_of(Named, NamedAnswer) == []
+
+
+def test_a_problem_with_a_named_tensor_speaks_of_both() -> None:
+    class Named(BaseModel):
+        x: Annotated[list[str], TensorName("input.1")]
+        y: Annotated[int, TensorName("INPUT_0")] = 0
+
+    assert told_of(Named) == [
+        "`Named.y` (tensor `INPUT_0`): the model odd has no input of that name; for `INPUT-0` write "
+        '`y: Annotated[…, TensorName("INPUT-0")]`',
+        "`Named.x` (tensor `input.1`) is declared as str, but the tensor is TYPE_FP32",
+    ]
+
+
+def test_two_fields_for_one_tensor_are_a_problem() -> None:
+    class Twice(BaseModel):
+        x: Annotated[list[float], TensorName("input.1")]
+        y: Annotated[list[float], TensorName("input.1")]
+
+    assert told_of(Twice) == ["Twice has 2 fields for the tensor `input.1`"]
+
+
+def test_a_name_that_python_cannot_hold_is_suggested_with_its_annotation() -> None:
+    class Plain(BaseModel):
+        input_1: list[float]
+
+    told = told_of(Plain)
+    assert told[0].endswith('; for `input.1` write `input_1: Annotated[…, TensorName("input.1")]`')
+    assert told[1] == "the model's input `input.1` is required, but Plain has no such field"
+
+
+Three = Annotated[list[float], Field(min_length=3, max_length=3)]
+
+
+@pytest.mark.parametrize(
+    ("annotation", "words"),
+    [
+        (list[float], None),
+        (Three, None),
+        (Annotated[list[float], Field(max_length=4)], None),
+        (tuple[float, float, float], None),
+        (tuple[float, ...], None),
+        (list[Literal[0, 1]], None),
+        (Any, None),
+        (tuple[float, float], "holds 2 items, but the tensor has dims [3]"),
+        (Annotated[list[float], Field(max_length=2)], "holds 2 items at most, but the tensor has dims [3]"),
+        (Annotated[list[float], Field(min_length=4)], "holds 4 items or more, but the tensor has dims [3]"),
+        (float, "is a single value, but the tensor has dims [3]"),
+        (list[list[float]], "is a list of lists, but the tensor has dims [3]: a list"),
+        (list[str], "is declared as str, but the tensor is TYPE_FP32"),
+        (dict[str, float], "is declared as an object, but the tensor is TYPE_FP32"),
+        (Fitting, "is declared as an object, but the tensor is TYPE_FP32"),
+    ],
+)
+def test_lists_are_held_against_dims(annotation: Any, words: str | None) -> None:
+    model = create_model("R", x=(Annotated[annotation, TensorName("input.1")], ...))
+    told = told_of(model)
+    assert [each.split(" (tensor `input.1`) ")[1] for each in told][:1] == ([words] if words else [])
+
+
+class Level(enum.IntEnum):
+    LOW = 0
+    TOO_HIGH = 256
+
+
+@pytest.mark.parametrize(
+    ("annotation", "default", "words"),
+    [
+        (Annotated[int, Field(ge=-5, le=1000)], 7, None),  # a wider range is no mistake: the datatype holds it too
+        (Annotated[int, Field(ge=256)], 256, "admits no value that is a TYPE_UINT8 (0 to 255)"),
+        (Annotated[int, Field(le=-1)], -1, "admits no value"),
+        (int, -1, "its default -1 is no TYPE_UINT8 (0 to 255)"),
+        (Literal[1, 300], 1, "its option 300 is no TYPE_UINT8"),
+        (Level, Level.LOW, "its option 256 is no TYPE_UINT8"),
+    ],
+)
+def test_only_ranges_that_can_never_be_served_are_problems(annotation: Any, default: Any, words: str | None) -> None:
+    model = create_model(
+        "R", x=(Annotated[Three, TensorName("input.1")], ...), y=(Annotated[annotation, TensorName("INPUT-0")], default)
+    )
+    told = told_of(model)
+    assert (words in told[0]) if words else told == []
+
+
+@pytest.mark.parametrize(
+    ("annotation", "words"),
+    [
+        (float, None),
+        (list[float], None),
+        (list[list[float]], None),
+        (int, "is declared as int, but the tensor is TYPE_FP32"),
+        (list[list[list[float]]], "is a list of lists of lists, but the tensor has dims [1, 1]: a list of lists"),
+    ],
+)
+def test_an_output_of_one_value_may_be_declared_with_and_without_lists(annotation: Any, words: str | None) -> None:
+    answer = create_model("A", score=(Annotated[annotation, TensorName("out.1")], ...))
+    request = create_model("R", x=(Annotated[Three, TensorName("input.1")], ...))
+    told = told_of(request, answer)
+    assert (words in told[0]) if words else told == []
+
+
+def test_texts_are_held_against_dims_unless_they_hold_json() -> None:
+    request = create_model("R", x=(Annotated[Three, TensorName("input.1")], ...))
+    plain = create_model("A", labels=(Annotated[str, TensorName("class")], ...))
+    (told,) = told_of(request, plain)
+    assert told == "`A.labels` (tensor `class`) is a single value, but the tensor has dims [3]"
+    assert told_of(request, create_model("A", labels=(Annotated[Json[Any], TensorName("class")], ...))) == []

@@ -71,6 +71,12 @@ def test_every_command_of_the_readme_is_run_by_a_test_or_says_why_not() -> None:
         assert mark == "tested" or mark.startswith(("tested by: ", "untested: ")), block
 
 
+def test_the_readmes_function_is_the_one_that_a_test_runs() -> None:
+    """tests/integration/test_reload.py asks it, behind a real Triton."""
+    (block,) = re.findall(r"```python\n(@app.infer.*?)```", README, re.DOTALL)
+    assert block in (ROOT / "tests" / "integration" / "function_app" / "main.py").read_text()
+
+
 @pytest.mark.integration
 @pytest.mark.parametrize("block", [block for mark, block in BLOCKS if mark == "tested"])
 def test_the_readmes_commands_do_what_it_says(block: str, scribble_server: Server, tmp_path: Path) -> None:

@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 from scribble_app import MODEL, PATH, base64_picture, bytes_tensor, paint, picture, text
 
-from fastapi_triton import TritonFrontend
 from fastapi_triton.datatypes import BY_WIRE
 from fastapi_triton.images import media_type
 from fastapi_triton.triton.client import Tensor, Tensors
@@ -191,25 +190,6 @@ async def test_a_bug_of_ours_is_a_500_with_an_id_and_without_its_text(
     assert answer.headers["x-request-id"] == "abc"
     assert answer.json()["request_id"] == "abc"
     assert "secret" not in answer.text
-
-
-async def test_the_config_is_fetched_once_and_again_after_triton_came_back(
-    app: TritonFrontend, client: httpx2.AsyncClient, triton: FakeTriton, body: Body
-) -> None:
-    endpoint = app.endpoints[0]
-    assert (await client.post(PATH, json=body())).status_code == 200
-    triton.is_running = False
-    assert (await client.post(PATH, json=body())).status_code == 503
-    triton.is_running = True
-    # What came back no longer fits: that is noticed, not remembered.
-    config = triton.models[MODEL].config
-    triton.models[MODEL].config = type(config)(config.name, 8, config.inputs[1:], config.outputs)
-    answer = await client.post(PATH, json=body())
-    assert answer.status_code == 503
-    assert answer.json()["code"] == "contract_mismatch"
-    triton.models[MODEL].config = config
-    assert (await client.post(PATH, json=body())).status_code == 200
-    assert endpoint.model == MODEL
 
 
 async def test_big_integers_keep_every_digit(client: httpx2.AsyncClient, triton: FakeTriton, body: Body) -> None:

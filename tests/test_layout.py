@@ -11,8 +11,8 @@ PACKAGE = ROOT / "src" / "fastapi_triton"
 
 # From the ground up; a module may import modules of lower floors only (`triton/` is one family on one floor).
 FLOORS = (
-    ("errors", "settings", "machine", "guard", "bundle", "datatypes", "flaws"),
-    ("model_config", "middleware", "v2_call"),
+    ("errors", "settings", "machine", "guard", "bundle", "datatypes", "flaws", "declared", "pbtxt", "functions"),
+    ("model_config", "middleware", "v2_call", "fields"),
     ("triton", "admission", "images", "negotiate", "embedded", "logs", "disconnects"),
     ("contract", "tensors", "problems"),
     ("binary_arrays",),
@@ -24,7 +24,9 @@ FLOORS = (
     ("generated_openapi",),
     ("routers",),
     ("app",),
-    ("serve", "perf"),
+    ("lint",),
+    ("check", "serve", "perf"),
+    ("offline",),
     ("cli",),
 )
 FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names}

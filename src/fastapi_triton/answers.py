@@ -12,30 +12,49 @@ from starlette.responses import Response
 
 from fastapi_triton import images, negotiate
 from fastapi_triton.errors import InferenceError, NotAcceptableError
+from fastapi_triton.fields import list_depths, tensor_names
 
 logger = logging.getLogger(__name__)
 
 
-def read(response: type[BaseModel], fields: Mapping[str, Any], *, model: str) -> BaseModel:
-    """The fields as the response model.
+def read(response: type[BaseModel], values: Mapping[str, Any], *, model: str) -> BaseModel:
+    """The values, by tensor, as the response model.
 
     Raises:
         InferenceError: they do not fit it.
     """
     try:
-        return response.model_validate({name: fields[name] for name in response.__pydantic_fields__ if name in fields})
+        return response.model_validate(_fields(response, values), by_alias=False, by_name=True)
     except ValidationError as error:
         logger.error("model %s: its answer does not fit %s: %s", model, response.__name__, error)
         raise InferenceError(f"The model {model} gave an answer that does not fit its contract.") from None
 
 
+def _fields(response: type[BaseModel], values: Mapping[str, Any]) -> dict[str, Any]:
+    depths = list_depths(response)
+    return {
+        name: _in_lists(values[tensor], depths[name])
+        for name, tensor in tensor_names(response).items()
+        if tensor in values
+    }
+
+
+def _in_lists(value: Any, depth: int) -> Any:
+    """A tensor of one value comes as that value; where lists are declared it goes back into them."""
+    if isinstance(value, list):
+        return value
+    for _ in range(depth):
+        value = [value]
+    return value
+
+
 def to_json(answer: BaseModel) -> bytes:
     """The answer as a caller reads it, in an answer of its own or as the last of the events."""
-    values = answer.model_dump(mode="json", exclude_none=True)
+    values = answer.model_dump(mode="json", exclude_none=True, by_alias=True)
     try:
         return orjson.dumps(values)  # pydantic's own writer takes ten times as long for a picture
     except orjson.JSONEncodeError:  # an integer of more than 64 bits
-        return answer.model_dump_json(exclude_none=True).encode()
+        return answer.model_dump_json(exclude_none=True, by_alias=True).encode()
 
 
 class JSONAnswer(Response):

@@ -21,6 +21,7 @@ from fastapi_triton.errors import (
     UnsupportedMediaError,
     pointer,
 )
+from fastapi_triton.fields import callers_name
 from fastapi_triton.images import ImageLimits
 
 JSON = "application/json"
@@ -147,7 +148,7 @@ async def _form_values(form: FormData) -> dict[str, Any]:
 
 
 def _names(model: type[BaseModel]) -> list[str]:
-    return [field.alias or name for name, field in model.model_fields.items()]
+    return [callers_name(*each) for each in model.model_fields.items()]
 
 
 def invalid(details: Sequence[ErrorDetails], known: Iterable[str]) -> InvalidRequestError:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The command line: `fastapi-triton serve` and `fastapi-triton init`."""
+"""The command line: `fastapi-triton serve`, `init`, `check` and `openapi`."""
 
 import os
 import shutil
@@ -10,7 +10,7 @@ from typing import Annotated, NoReturn
 import typer
 from pydantic import ValidationError
 
-from fastapi_triton import bundle, logs, machine, serve
+from fastapi_triton import bundle, logs, machine, offline, serve
 from fastapi_triton.embedded import EmbeddedTriton, EmbeddedTritonError
 from fastapi_triton.perf.command import perf
 from fastapi_triton.settings import Settings
@@ -19,6 +19,10 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_
 
 # The flags that set what `Settings` reads from the environment; a test holds the two lists together.
 _HELP = {name: field.description or "" for name, field in Settings.model_fields.items()}
+
+
+app.command("check")(offline.check_command)
+app.command("openapi")(offline.openapi_command)
 
 
 @app.callback()
@@ -42,6 +46,7 @@ def serve_command(
     port: Annotated[int, typer.Option(help="The port to listen on.")] = 8080,
     connect_timeout_s: Annotated[float | None, typer.Option(help=_HELP["connect_timeout_s"])] = None,
     request_timeout_s: Annotated[float | None, typer.Option(help=_HELP["request_timeout_s"])] = None,
+    watch_interval_s: Annotated[float | None, typer.Option(help=_HELP["watch_interval_s"])] = None,
     max_in_flight: Annotated[int | None, typer.Option(help=_HELP["max_in_flight"])] = None,
     max_body_bytes: Annotated[int | None, typer.Option(help=_HELP["max_body_bytes"])] = None,
     max_image_pixels: Annotated[int | None, typer.Option(help=_HELP["max_image_pixels"])] = None,
@@ -69,6 +74,7 @@ def serve_command(
             triton_url=beside.url if beside else triton,
             connect_timeout_s=connect_timeout_s,
             request_timeout_s=request_timeout_s,
+            watch_interval_s=watch_interval_s,
             max_in_flight=max_in_flight,
             max_body_bytes=max_body_bytes,
             max_image_pixels=max_image_pixels,

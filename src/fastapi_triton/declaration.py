@@ -1,15 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What an endpoint declares of its models, and their configs, held against it for as long as Triton stays up."""
+"""What an endpoint declares of its models, and their configs, held against it at every change of theirs."""
 
+import asyncio
 import logging
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from pydantic import BaseModel
 
 from fastapi_triton import contract
-from fastapi_triton.errors import ContractError, FastAPITritonError, TritonUnavailableError
+from fastapi_triton.errors import ContractError, FastAPITritonError, ModelNotReadyError, TritonUnavailableError
 from fastapi_triton.model_config import ModelConfig
 from fastapi_triton.triton.client import TritonClient
+from fastapi_triton.triton.failures import REFUSED_BY_TRITON
 
 logger = logging.getLogger(__name__)
 
@@ -22,8 +26,21 @@ class Configs:
     asked: ModelConfig
 
 
+@dataclass(frozen=True, slots=True)
+class _Held:
+    """Configs, and what does not fit them."""
+
+    configs: Configs
+    problems: tuple[str, ...]
+
+
 class Declaration:
-    """The request's and the response's fields are tensors of `model`, and of `stream_model` where there is one."""
+    """The fields of the two pydantic models are tensors of `model`, and of `stream_model` where there is one.
+
+    A config that is held is looked at again by `refresh`: when somebody asks for readiness, every few seconds while
+    the app runs, and before the next request after Triton went away or refused one. So a model that was reloaded with
+    another config is noticed although Triton tells nobody.
+    """
 
     def __init__(
         self,
@@ -41,46 +58,103 @@ class Declaration:
         self.request = request
         self.response = response
         self._triton = triton
-        self._held: Configs | None = None
+        self._held: _Held | None = None
+        self._is_doubtful = False
+        # The problems that the log has been told of last; None: it fitted, or was never looked at.
+        self._told: tuple[str, ...] | None = None
+        self._refreshing = asyncio.Lock()
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """The model, and its streaming twin."""
+        return tuple(filter(None, (self.model, self.stream_model)))
 
     async def configs(self) -> Configs:
-        """The configs, fetched and held against the declaration once for as long as Triton stays up.
+        """The configs that are held; the very same object for as long as nothing changes.
 
         Raises:
             ContractError: they do not fit; every reason is listed.
             ModelNotReadyError, TritonUnavailableError: there is no config to be had.
         """
-        if self._held is None:
-            model = await self._triton.config(self.model)
-            twin = await self._triton.config(self.stream_model) if self.stream_model else None
-            self._require_fit(model, twin)
-            self._held = Configs(model, twin or model)
-        return self._held
+        held = self._held
+        if held is None or self._is_doubtful:
+            async with self._refreshing:  # many requests at once ask Triton once
+                held = self._held
+                if held is None or self._is_doubtful:
+                    held = await self._hold()
+        if held.problems:
+            names = " and ".join(self.models)
+            raise ContractError(
+                f"This endpoint does not fit the config of {names}: {'; '.join(held.problems)}.",
+                mismatches=held.problems,
+            )
+        return held.configs
 
-    def forget(self) -> None:
-        """Triton went away: what comes back may have other configs."""
-        self._held = None
+    def learn_from(self, error: FastAPITritonError) -> None:
+        """Look at the configs again before the next request, where this one failed as it does when they changed."""
+        if isinstance(error, TritonUnavailableError | ModelNotReadyError):
+            self._forget()
+        elif error.code == REFUSED_BY_TRITON:
+            self._is_doubtful = True
+
+    async def refresh(self) -> None:
+        """Fetch the configs, and hold the declaration against them if they have changed.
+
+        Raises:
+            ModelNotReadyError, TritonUnavailableError: there is no config to be had.
+        """
+        async with self._refreshing:
+            await self._hold()
 
     async def require_ready(self) -> None:
         """Raise what a caller would meet now, if anything: a model is not ready, or the contract is broken."""
-        for model in filter(None, (self.model, self.stream_model)):
+        for model in self.models:
             try:
                 is_ready = await self._triton.ready(model)
             except FastAPITritonError:
-                self.forget()
+                self._forget()
                 raise
             if not is_ready:
-                self.forget()
+                self._forget()
                 # config() says in words why the model is not there
                 await self._triton.config(model)
                 raise TritonUnavailableError(f"Triton says that the model {model} is not ready.", retry_after_s=1.0)
+        await self.refresh()
         await self.configs()
 
-    def _require_fit(self, model: ModelConfig, twin: ModelConfig | None) -> None:
-        problems = contract.mismatches(self.request, self.response, model, twin)
-        if problems:
-            names = " and ".join(filter(None, (self.model, self.stream_model)))
+    def _forget(self) -> None:
+        """Triton went away, or unloaded a model: even with the same config, what comes back is another."""
+        self._held = None
+
+    async def _hold(self) -> _Held:
+        try:
+            model = await self._triton.config(self.model)
+            twin = await self._triton.config(self.stream_model) if self.stream_model else None
+        except FastAPITritonError:
+            self._forget()
+            raise
+        self._is_doubtful = False
+        configs = Configs(model, twin or model)
+        held = self._held
+        if held is None or held.configs != configs:
+            held = self._held = _Held(configs, tuple(contract.mismatches(self.request, self.response, model, twin)))
+            self._tell(held.problems)
+        return held
+
+    def _tell(self, problems: tuple[str, ...]) -> None:
+        """To the log, once for each change."""
+        names = " and ".join(self.models)
+        if problems and problems != self._told:
             logger.error("%s does not fit %s:\n  %s", self.path, names, "\n  ".join(problems))
-            raise ContractError(
-                f"This endpoint does not fit the config of {names}: {'; '.join(problems)}.", mismatches=problems
-            )
+        elif not problems and self._told:
+            logger.info("%s fits %s again", self.path, names)
+        self._told = problems or None
+
+
+async def watch(declarations: Callable[[], Sequence[Declaration]], interval_s: float) -> None:
+    """Look at the models' configs for ever: a change is in the log, and answered for, before anyone meets it."""
+    while True:
+        for declaration in declarations():
+            with suppress(FastAPITritonError):  # there is no config now; readiness and every request say so
+                await declaration.refresh()
+        await asyncio.sleep(interval_s)

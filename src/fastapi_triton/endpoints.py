@@ -3,6 +3,7 @@
 
 import time
 from collections.abc import AsyncGenerator, Mapping
+from concurrent.futures import Executor
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any
@@ -17,8 +18,10 @@ from fastapi_triton import answers, bodies, images, negotiate, tensors
 from fastapi_triton.admission import Admission
 from fastapi_triton.declaration import Declaration
 from fastapi_triton.disconnects import unless_caller_leaves
-from fastapi_triton.errors import InferenceError, NotAcceptableError, NotFoundError, TritonUnavailableError
+from fastapi_triton.errors import FastAPITritonError, InferenceError, NotAcceptableError, NotFoundError
 from fastapi_triton.events import Event, EventsResponse
+from fastapi_triton.fields import caller_names, in_callers_words, tensor_names, tensor_values
+from fastapi_triton.functions import EndpointFunction
 from fastapi_triton.middleware.request_id import current_request_id
 from fastapi_triton.settings import Settings
 from fastapi_triton.triton.client import TritonClient
@@ -37,6 +40,8 @@ class Services:
     triton: TritonClient
     admission: Admission
     settings: Settings
+    # For apps' own plain functions; admission bounds how many there are, so nothing waits for a thread.
+    executor: Executor
 
 
 class InferEndpoint:
@@ -46,8 +51,11 @@ class InferEndpoint:
     stops the work. A field that only the twin takes may be declared too. `preview_every` is given to it only where the
     caller reads events: what the caller says, or else 2.
 
-    Without one, a caller who leaves changes nothing: Triton's `/infer` does not notice, so the request keeps its place
-    in flight until Triton is done.
+    With a `function`, request and response are what callers see, and the function's own models are the tensors. It has
+    no events yet: they would tell of a model's outputs that the caller does not know.
+
+    Without a `stream_model`, a caller who leaves changes nothing: Triton's `/infer` does not notice, so the request
+    keeps its place in flight until Triton is done.
     """
 
     def __init__(
@@ -59,6 +67,7 @@ class InferEndpoint:
         response: type[BaseModel],
         services: Services,
         stream_model: str | None = None,
+        function: EndpointFunction | None = None,
     ) -> None:
         self.path = path
         self.model = model
@@ -67,24 +76,35 @@ class InferEndpoint:
         self.response_model = response
         self._services = services
         self._limits = images.ImageLimits(max_pixels=services.settings.max_image_pixels)
-        triton = services.triton
-        self._declaration = Declaration(
-            path, model=model, stream_model=stream_model, request=self.request_model, response=response, triton=triton
+        self._function = function
+        # The models whose fields are tensors.
+        self._inputs = function.inputs if function else self.request_model
+        self._outputs = function.outputs if function else response
+        # Callers of a function have never heard of its tensors.
+        self._caller_names = None if function else caller_names(self.request_model)
+        self.declaration = Declaration(
+            path,
+            model=model,
+            stream_model=stream_model,
+            request=self._inputs,
+            response=self._outputs,
+            triton=services.triton,
         )
         self._twin: Twin | None = None
         if stream_model:
-            self._twin = Twin(stream_model, self._declaration, triton=triton, admission=services.admission)
+            self._twin = Twin(stream_model, self.declaration, triton=services.triton)
         pictures = [name for name, field in response.model_fields.items() if images.is_image(field.metadata)]
         self.picture_field = pictures[0] if len(pictures) == 1 else None
+        has_events = stream_model is not None and function is None
         self.offers = (
             negotiate.JSON,
             *(negotiate.PICTURES if self.picture_field else ()),
-            *((negotiate.EVENTS,) if stream_model else ()),
+            *((negotiate.EVENTS,) if has_events else ()),
         )
 
     async def require_ready(self) -> None:
         """Raise what a caller would meet now, if anything: a model is not ready, or the contract is broken."""
-        await self._declaration.require_ready()
+        await self.declaration.require_ready()
 
     async def describe(self) -> dict[str, Any]:
         """What the stream model says of itself: sizes, defaults, limits; kept for as long as Triton stays up.
@@ -102,16 +122,15 @@ class InferEndpoint:
         body = await bodies.read(
             request, self.request_model, limits=self._limits, max_bytes=self._services.settings.max_body_bytes
         )
-        fields = {name: getattr(body, name) for name in self.request_model.__pydantic_fields__}
         if self._twin is not None and media_type == negotiate.EVENTS:
-            return EventsResponse(self._events(self._twin, fields))
+            return EventsResponse(self._events(self._twin, tensor_values(body)))
         if media_type != negotiate.JSON:
-            media_type = self._ask_for(request, fields)
+            media_type, body = self._ask_for(request, body)
         started = time.perf_counter()
         if self._twin is None:
-            answer = await self._infer(fields)
+            answer = await self._answer(body)
         else:
-            answer = await unless_caller_leaves(request.receive, self._complete(self._twin, fields))
+            answer = await unless_caller_leaves(request.receive, self._answer(body))
         duration_ms = 1000 * (time.perf_counter() - started)
         headers = {"Server-Timing": f"triton;dur={duration_ms:.1f}", "Vary": "Accept"}
         if media_type == negotiate.JSON:
@@ -123,9 +142,9 @@ class InferEndpoint:
         reply = await self(Request(scope, receive))
         await reply(scope, receive, send)
 
-    def _ask_for(self, request: Request, fields: dict[str, Any]) -> str:
-        """Have the model write the format that the caller accepts. Gives its media type."""
-        wanted = fields.get(FORMAT_FIELD)
+    def _ask_for(self, request: Request, body: BaseModel) -> tuple[str, BaseModel]:
+        """Have the model write the format that the caller accepts. Gives its media type, and the request for it."""
+        wanted = getattr(body, FORMAT_FIELD, None)
         named = next((media for media, name in negotiate.FORMAT_NAMES.items() if name == wanted), None)
         media_type = negotiate.choose(
             request.headers.get("accept"), self.offers, picture=named or negotiate.PICTURES[0]
@@ -135,48 +154,64 @@ class InferEndpoint:
                 f"Accept asks for {media_type}, but `{FORMAT_FIELD}` for {wanted}. Leave one of them out."
             )
         if FORMAT_FIELD in self.request_model.model_fields:
-            fields[FORMAT_FIELD] = negotiate.FORMAT_NAMES[media_type]
-        return media_type
+            body = body.model_copy(update={FORMAT_FIELD: negotiate.FORMAT_NAMES[media_type]})
+        return media_type, body
 
-    async def _infer(self, fields: Mapping[str, Any]) -> BaseModel:
-        """One answer of a model without a twin."""
+    async def _answer(self, body: BaseModel) -> BaseModel:
+        """The one answer to a request, which holds one place in flight."""
         with self._services.admission.slot():
-            config = (await self._declaration.configs()).asked
-            inputs = tensors.from_fields(fields, config)
-            try:
-                outputs = await self._services.triton.infer(
-                    self.model,
-                    inputs,
-                    outputs=list(self.response_model.__pydantic_fields__),
-                    request_id=current_request_id.get(),
-                )
-            except TritonUnavailableError:
-                self._declaration.forget()
-                raise
-        return answers.read(self.response_model, tensors.to_fields(outputs, config), model=self.model)
+            if self._function is None:
+                return await self._run(body)
+            # What makes every request fail is told before the app's own work is done.
+            await self.declaration.configs()
+            return await self._function(body, self._run, self._services.executor)
 
-    async def _complete(self, twin: Twin, fields: dict[str, Any]) -> BaseModel:
+    async def _run(self, inputs: BaseModel) -> BaseModel:
+        """One run of the model: the inputs' fields are its input tensors, the outputs' its output tensors."""
+        with in_callers_words(self._caller_names):
+            if self._twin is None:
+                return await self._infer(tensor_values(inputs))
+            return await self._complete(self._twin, tensor_values(inputs))
+
+    async def _infer(self, values: Mapping[str, Any]) -> BaseModel:
+        """One answer of a model without a twin."""
+        config = (await self.declaration.configs()).asked
+        inputs = tensors.from_fields(values, config)
+        try:
+            outputs = await self._services.triton.infer(
+                self.model,
+                inputs,
+                outputs=list(tensor_names(self._outputs).values()),
+                request_id=current_request_id.get(),
+            )
+        except FastAPITritonError as error:
+            self.declaration.learn_from(error)
+            raise
+        return answers.read(self._outputs, tensors.to_fields(outputs, config), model=self.model)
+
+    async def _complete(self, twin: Twin, values: dict[str, Any]) -> BaseModel:
         """The twin's one answer, at the end of its stream."""
         answer: BaseModel | None = None
-        async with aclosing(twin.events({**fields, PREVIEW_FIELD: None})) as events:
+        async with aclosing(twin.events({**values, PREVIEW_FIELD: None})) as events:
             async for event in events:
                 if event.kind == COMPLETED:
-                    answer = answers.read(self.response_model, event.fields, model=twin.model)
+                    answer = answers.read(self._outputs, event.fields, model=twin.model)
         if answer is None:  # `Twin.events` raises before
             raise InferenceError(f"The model {twin.model} gave no answer.")
         return answer
 
-    async def _events(self, twin: Twin, fields: dict[str, Any]) -> AsyncGenerator[Event, None]:
+    async def _events(self, twin: Twin, values: dict[str, Any]) -> AsyncGenerator[Event, None]:
         """The twin's events as a caller reads them."""
-        if fields.get(PREVIEW_FIELD) is None:
-            fields[PREVIEW_FIELD] = DEFAULT_PREVIEW_EVERY
-        async with aclosing(twin.events(fields)) as events:
-            async for event in events:
-                if event.kind == COMPLETED:
-                    answer = answers.read(self.response_model, event.fields, model=twin.model)
-                    yield Event(event.kind, answers.to_json(answer).decode())
-                else:
-                    yield Event(event.kind, orjson.dumps(event.progress).decode())
+        if values.get(PREVIEW_FIELD) is None:
+            values[PREVIEW_FIELD] = DEFAULT_PREVIEW_EVERY
+        with self._services.admission.slot(), in_callers_words(self._caller_names):
+            async with aclosing(twin.events(values)) as events:
+                async for event in events:
+                    if event.kind == COMPLETED:
+                        answer = answers.read(self._outputs, event.fields, model=twin.model)
+                        yield Event(event.kind, answers.to_json(answer).decode())
+                    else:
+                        yield Event(event.kind, orjson.dumps(event.progress).decode())
 
 
 def _accept(request: Request) -> str | None:

@@ -41,6 +41,14 @@ def paths(configs: Iterable[ModelConfig]) -> dict[str, Any]:
     return document
 
 
+def add_to(document: dict[str, Any], configs: Iterable[ModelConfig]) -> None:
+    """Complete an app's document by these models; what the app itself declares stays as it is."""
+    made = paths(configs)
+    document["paths"] = {**made["paths"], **document["paths"]}
+    schemas = document.setdefault("components", {}).setdefault("schemas", {})
+    schemas.update({**made["components"]["schemas"], **schemas})
+
+
 def path_of(model: str) -> str:
     """Where a model's endpoint is."""
     return f"/models/{quote(model, safe='')}/infer"

@@ -2,7 +2,7 @@
 """Liveness, which never depends on Triton, and readiness, which does: model by model."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fastapi import APIRouter
@@ -10,7 +10,9 @@ from fastapi.responses import JSONResponse
 
 from fastapi_triton.catalogue import Catalogue
 from fastapi_triton.endpoints import InferEndpoint
-from fastapi_triton.errors import FastAPITritonError
+from fastapi_triton.errors import ContractError, FastAPITritonError
+
+BROKEN = ContractError.default_code
 
 
 def router(endpoints: Sequence[InferEndpoint], catalogue: Catalogue | None = None) -> APIRouter:
@@ -23,16 +25,17 @@ def router(endpoints: Sequence[InferEndpoint], catalogue: Catalogue | None = Non
 
     @routes.get(
         "/ready",
-        summary="Every model that this app declares takes requests",
+        summary="The models that this app declares take requests",
         responses={503: {"description": "Not yet, or no longer; `endpoints` says why"}},
     )
     async def ready() -> JSONResponse:
         states = await asyncio.gather(*(_state(endpoint) for endpoint in list(endpoints)))
         if catalogue is not None:
             states.append(_catalogue_state(catalogue))
-        is_ready = all(state["ready"] for state in states)
+        is_ready = _is_ready(states)
+        status = "ready" if all(state["ready"] for state in states) else "partly ready" if is_ready else "not ready"
         return JSONResponse(
-            {"status": "ready" if is_ready else "not ready", "endpoints": states},
+            {"status": status, "endpoints": states},
             status_code=200 if is_ready else 503,
             headers={} if is_ready else {"Retry-After": "1"},
         )
@@ -49,6 +52,17 @@ def _catalogue_state(catalogue: Catalogue) -> dict[str, Any]:
     return state
 
 
+def _is_ready(states: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether the process should get traffic.
+
+    An endpoint that does not fit its model stays unready by itself, for as long as another one works: taking the
+    process out of the balancer would take that one away too, and would not mend the first.
+    """
+    unready = [state for state in states if not state["ready"]]
+    is_any_ready = len(unready) < len(states) or not states
+    return is_any_ready and all(state["code"] == BROKEN for state in unready)
+
+
 async def _state(endpoint: InferEndpoint) -> dict[str, Any]:
     state: dict[str, Any] = {"path": endpoint.path, "model": endpoint.model}
     if endpoint.stream_model:
@@ -58,4 +72,6 @@ async def _state(endpoint: InferEndpoint) -> dict[str, Any]:
         await endpoint.require_ready()
     except FastAPITritonError as error:
         state |= {"ready": False, "code": error.code, "detail": error.detail}
+        if isinstance(error, ContractError):
+            state["mismatches"] = list(error.mismatches)
     return state

@@ -9,6 +9,7 @@ from pydantic.json_schema import models_json_schema
 
 from fastapi_triton import bodies, images, negotiate, problems
 from fastapi_triton.endpoints import InferEndpoint
+from fastapi_triton.fields import callers_name
 
 _REF = "#/components/schemas/{model}"
 _ERRORS = {
@@ -99,5 +100,6 @@ def _form_schema(request: type[BaseModel]) -> dict[str, Any]:
     schema = request.model_json_schema(ref_template=_REF)
     for name, field in request.model_fields.items():
         if images.is_image(field.metadata):
-            schema["properties"][name] = {"type": "string", "format": "binary", "title": name.title()}
+            callers = callers_name(name, field)
+            schema["properties"][callers] = {"type": "string", "format": "binary", "title": callers.title()}
     return schema

@@ -22,6 +22,9 @@ class Settings(BaseSettings):
     request_timeout_s: float = Field(
         default=300.0, gt=0, description="How long one request to Triton may take; then the caller gets 504."
     )
+    watch_interval_s: float = Field(
+        default=5.0, gt=0, description="How often the models' configs are looked at for a change."
+    )
     max_in_flight: int = Field(
         default=32,
         gt=0,

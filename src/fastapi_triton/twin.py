@@ -10,9 +10,8 @@ from typing import Any
 import orjson
 
 from fastapi_triton import contract, tensors
-from fastapi_triton.admission import Admission
 from fastapi_triton.declaration import Configs, Declaration
-from fastapi_triton.errors import InferenceError, NotFoundError, TritonUnavailableError
+from fastapi_triton.errors import FastAPITritonError, InferenceError, NotFoundError
 from fastapi_triton.middleware.request_id import current_request_id
 from fastapi_triton.triton.client import TritonClient
 
@@ -38,33 +37,30 @@ class TwinEvent:
 class Twin:
     """The stream model behind an endpoint."""
 
-    def __init__(self, model: str, declaration: Declaration, *, triton: TritonClient, admission: Admission) -> None:
+    def __init__(self, model: str, declaration: Declaration, *, triton: TritonClient) -> None:
         self.model = model
         self._declaration = declaration
         self._triton = triton
-        self._admission = admission
         self._described: tuple[Configs, dict[str, Any]] | None = None
         self._describing = asyncio.Lock()
 
     async def events(self, fields: Mapping[str, Any]) -> AsyncGenerator[TwinEvent, None]:
-        """What the twin tells of one request, up to its end; one event is `completed`. It holds its place in flight.
+        """What the twin tells of one request, up to its end; one event is `completed`. The caller holds its place.
 
         Raises:
-            OverloadedError: every place is taken.
             InferenceError: the stream ended without `completed`.
             FastAPITritonError: whatever else `TritonClient.stream` meets.
         """
-        with self._admission.slot():
-            is_completed = False
-            configs = await self._declaration.configs()
-            async with aclosing(self._responses(fields, configs)) as responses:
-                async for outputs in responses:
-                    kind = outputs.pop(contract.EVENT_OUTPUT, None)
-                    is_completed = is_completed or kind == COMPLETED
-                    if kind in (QUEUED, PROGRESS, COMPLETED):  # a newer model may tell more than we know of
-                        yield TwinEvent(kind, outputs)
-            if not is_completed:
-                raise InferenceError(f"The model {self.model} ended its stream without an answer.")
+        is_completed = False
+        configs = await self._declaration.configs()
+        async with aclosing(self._responses(fields, configs)) as responses:
+            async for outputs in responses:
+                kind = outputs.pop(contract.EVENT_OUTPUT, None)
+                is_completed = is_completed or kind == COMPLETED
+                if kind in (QUEUED, PROGRESS, COMPLETED):  # a newer model may tell more than we know of
+                    yield TwinEvent(kind, outputs)
+        if not is_completed:
+            raise InferenceError(f"The model {self.model} ended its stream without an answer.")
 
     async def describe(self) -> dict[str, Any]:
         """What the twin says of itself: sizes, defaults, limits. It is asked once for as long as Triton stays up.
@@ -101,6 +97,6 @@ class Twin:
             async with aclosing(stream) as responses:
                 async for outputs in responses:
                     yield tensors.to_fields(outputs, configs.asked)
-        except TritonUnavailableError:
-            self._declaration.forget()
+        except FastAPITritonError as error:
+            self._declaration.learn_from(error)
             raise

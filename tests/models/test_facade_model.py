@@ -303,6 +303,17 @@ def test_rows_that_are_done_make_room_however_they_ended(
     assert not asked.final().has_error()
 
 
+@pytest.mark.parametrize("name", ["prompt", "image", "conditioning_scale"])
+def test_a_required_input_that_triton_did_not_miss_is_refused_by_name(model: Any, engine: Engine, name: str) -> None:
+    asked = request()
+    del asked.tensors[name]
+    model.execute([asked])
+    refused = asked.final()
+    assert refused.error().code == "INVALID_ARG"
+    assert refused.problem == {"code": "missing_input", "detail": f"{name} is required", "field": name}
+    assert engine.asked == []
+
+
 def test_it_waits_for_its_rows_when_it_is_unloaded(make_model: Callable[..., Any], engine: Engine) -> None:
     model = make_model()
     asked = [request(3) for _ in range(4)]

@@ -26,10 +26,11 @@ async def test_readiness_needs_both_models(client: httpx2.AsyncClient, triton: F
 
 
 async def test_the_declaration_is_held_against_both_configs(
-    client: httpx2.AsyncClient, triton: FakeTriton, body: Body
+    app: TritonFrontend, client: httpx2.AsyncClient, triton: FakeTriton, body: Body
 ) -> None:
     config = triton.models[TWIN].config
     triton.models[TWIN].config = replace(config, inputs=config.inputs[1:], decoupled=False)
+    await app.endpoints[0].declaration.refresh()
     answer = await client.post(PATH, json=body(), headers=SSE)
     assert (answer.status_code, answer.json()["code"]) == (503, "contract_mismatch")
     assert f"the model {TWIN} is not decoupled" in answer.json()["detail"]
@@ -60,11 +61,14 @@ async def test_many_who_ask_at_once_ask_the_twin_once(app: TritonFrontend, trito
     assert {each["asked"] for each in answers} == {1}
 
 
-async def test_a_twin_that_cannot_describe_itself_says_so(client: httpx2.AsyncClient, triton: FakeTriton) -> None:
+async def test_a_twin_that_cannot_describe_itself_says_so(
+    app: TritonFrontend, client: httpx2.AsyncClient, triton: FakeTriton
+) -> None:
     config = triton.models[TWIN].config
     triton.models[TWIN].config = replace(
         config, inputs=tuple(each for each in config.inputs if each.name != "describe")
     )
+    await app.endpoints[0].declaration.refresh()
     answer = await client.get(f"{PATH}/describe")
     assert (answer.status_code, answer.json()["code"]) == (404, "not_found")
 

@@ -73,6 +73,7 @@ class TritonPythonModel:
         # The engine refuses what is too much for it; this bound is for the threads here.
         self.max_rows = int(parameters["max_open_rows"])
         self.input_names = [tensor["name"] for tensor in model_config["input"]]
+        self.required_names = [tensor["name"] for tensor in model_config["input"] if not tensor.get("optional")]
         self.threads = ThreadPoolExecutor(self.max_rows, thread_name_prefix="row")
         self.num_rows = 0
         self.lock = threading.Lock()
@@ -88,15 +89,17 @@ class TritonPythonModel:
     def take(self, request: Any) -> None:
         """Hand the rows out; the answer comes from their threads."""
         sender = request.get_response_sender()
+        # Triton only counts inputs: an optional one in the place of a required one gets past it.
+        missing = [name for name in self.required_names if pb_utils.get_input_tensor_by_name(request, name) is None]
+        if missing:
+            refuse(sender, missing_input(missing[0]))
+            return
         rows = read_rows(request, self.input_names)
         with self.lock:
             is_full = self.num_rows + len(rows) > self.max_rows
             self.num_rows += 0 if is_full else len(rows)
         if is_full:
-            sender.send(
-                pb_utils.InferenceResponse(error=queue_full(self.max_rows)),
-                flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL,
-            )
+            refuse(sender, queue_full(self.max_rows))
             return
         gathering = Gathering(sender, len(rows))
         for index, row in enumerate(rows):
@@ -143,6 +146,15 @@ def read_rows(request: Any, input_names: list[str]) -> list[dict[str, Any]]:
             columns[name] = tensor.as_numpy()  # (rows, 1)
     num_rows = max(len(column) for column in columns.values())
     return [{name: column[index] for name, column in columns.items()} for index in range(num_rows)]
+
+
+def refuse(sender: Any, error: Any) -> None:
+    sender.send(pb_utils.InferenceResponse(error=error), flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
+
+
+def missing_input(name: str) -> Any:
+    told = {"code": "missing_input", "detail": f"{name} is required", "field": name}
+    return pb_utils.TritonError(json.dumps(told), pb_utils.TritonError.INVALID_ARG)
 
 
 def error_of(info: bytes) -> Any:

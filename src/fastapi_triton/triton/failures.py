@@ -42,6 +42,8 @@ _BY_CODE: dict[str, type[FastAPITritonError]] = {
     "queue_full": OverloadedError,
     "shutting_down": OverloadedError,
 }
+# The code of what Triton itself refuses, by the model's config.
+REFUSED_BY_TRITON = "refused_by_triton"
 # When to come back to an overloaded model that does not say.
 _RETRY_AFTER_S = 2.0
 
@@ -54,7 +56,7 @@ def failure(model: str, status: int, body: bytes) -> FastAPITritonError:
         return _from_model(model, status, told)
     if status == 400:
         # Triton's INVALID_ARG texts name the input and the shape that it expected; they are meant for the caller.
-        return InvalidRequestError(f"Triton refused the request: {text}", code="refused_by_triton")
+        return InvalidRequestError(f"Triton refused the request: {text}", code=REFUSED_BY_TRITON)
     logger.error("model %s: Triton answered %d: %s", model, status, text)
     if status == 404 or (status == 503 and "not ready" in text):
         return ModelNotReadyError(f"Triton has not loaded the model {model}. Try again.", retry_after_s=_RETRY_AFTER_S)

@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: Apache-2.0
+"""All rules at once: over a model repository, an app's declarations and settings, and a running Triton."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fastapi_triton.app import TritonFrontend
+from fastapi_triton.declaration import Declaration
+from fastapi_triton.lint import configs, declarations, deployment, probe, python_models, repository, server, waivers
+from fastapi_triton.lint.repository import ModelFolder
+from fastapi_triton.lint.rule import Finding, Rule
+from fastapi_triton.model_config import ModelConfig
+from fastapi_triton.settings import Settings
+
+# Where findings about Triton itself, and about the frontend's settings, are told to be.
+TRITON, SETTINGS = "Triton", "settings"
+
+# Every rule there is, by what it looks at.
+RULES: Mapping[str, Sequence[Rule[Any]]] = {
+    "The model repository": configs.RULES.all,
+    "Python models": python_models.RULES.all,
+    "The app's endpoints": declarations.RULES.all,
+    "The frontend's settings": [*deployment.SETTINGS_RULES.all, *deployment.RULES.all],
+    "A running Triton (`--triton URL`)": server.RULES.all,
+    "Its models (`--triton URL`)": server.MODEL_RULES.all,
+    "Waivers": waivers.RULES.all,
+}
+CODES = frozenset(rule.code for rules in RULES.values() for rule in rules)
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """What to look at; each part may be absent."""
+
+    models: Path | None = None
+    app: TritonFrontend | None = None
+    triton: str | None = None
+    has_trial: bool = False
+
+    @property
+    def settings(self) -> Settings:
+        return self.app.settings if self.app else Settings()
+
+    @property
+    def declarations(self) -> list[Declaration]:
+        return [each.declaration for each in self.app.endpoints] if self.app else []
+
+
+async def check(subject: Subject) -> list[Finding]:
+    """What every rule finds, and what is waived of it.
+
+    Raises:
+        TritonUnavailableError: no Triton answers at its URL.
+    """
+    folders = repository.read(subject.models) if subject.models else []
+    known: dict[str, ModelConfig | None] = {each.name: each.config for each in folders}
+    reasons = {each.name: each.waivers for each in folders}
+    findings = deployment.SETTINGS_RULES.findings(subject.settings, SETTINGS)
+    for folder in folders:
+        findings += _of_folder(folder, subject.settings)
+    if subject.triton:
+        asked = {*known, *(name for each in subject.declarations for name in each.models)}
+        facts, served = await probe.look(
+            subject.triton, asked, texts=known, settings=subject.settings, has_trial=subject.has_trial
+        )
+        findings += server.RULES.findings(facts, TRITON)
+        for model in served:
+            findings += server.MODEL_RULES.findings(model, model.name)
+            if model.raw is not None:
+                known[model.name] = model.config  # what runs is what callers meet
+                reasons.setdefault(model.name, repository.waivers(model.raw))
+    if subject.models or subject.triton:
+        for declaration in subject.declarations:
+            findings += declarations.RULES.findings(declarations.Declared(declaration, known), declaration.path)
+    return _waived(findings, reasons)
+
+
+def _of_folder(folder: ModelFolder, settings: Settings) -> list[Finding]:
+    return [
+        *configs.RULES.findings(folder, folder.name),
+        *python_models.RULES.findings(folder, folder.name),
+        *deployment.RULES.findings(deployment.ModelBehind(folder.settings, settings), folder.name),
+    ]
+
+
+def _waived(findings: Sequence[Finding], reasons: Mapping[str, dict[str, str]]) -> list[Finding]:
+    """The findings with the reasons of their models, and what is wrong with the reasons themselves."""
+    told = [each.with_waivers(reasons.get(each.where, {})) for each in findings]
+    for model, waived in reasons.items():
+        found = frozenset(each.code for each in findings if each.where == model)
+        told += waivers.RULES.findings(waivers.Waivers(waived, found, CODES), model)
+    return told

@@ -1,0 +1,190 @@
+# SPDX-License-Identifier: Apache-2.0
+"""For every rule over a model's folder: configs that break it, with the words that it must find, and near misses."""
+
+from dataclasses import dataclass, field
+
+TENSORS = """
+input [ { name: "x" data_type: TYPE_FP32 dims: [ 2 ] } ]
+output [ { name: "y" data_type: TYPE_FP32 dims: [ 1 ] } ]
+"""
+UNBATCHED = f'backend: "python" {TENSORS}'
+BATCHED = f"{UNBATCHED} max_batch_size: 8"
+
+
+def queue(policy: str) -> str:
+    return f"{BATCHED} dynamic_batching {{ default_queue_policy {{ {policy} }} }}"
+
+
+def inputs(tensors: str, more: str = "max_batch_size: 8 dynamic_batching { }") -> str:
+    return f'backend: "python" input [ {tensors} ] output [ {{ name: "y" data_type: TYPE_FP32 dims: [ 1 ] }} ] {more}'
+
+
+def model_py(answer: str) -> str:
+    """A Python model that answers this."""
+    return f"""
+import numpy as np
+import triton_python_backend_utils as pb_utils
+class TritonPythonModel:
+    def execute(self, requests):
+        value = np.ones(3)
+        return [pb_utils.InferenceResponse({answer})]
+"""
+
+
+@dataclass(frozen=True)
+class Folder:
+    """A model's folder; None leaves a file out."""
+
+    config: str | None = BATCHED
+    model_py: str | None = field(default_factory=lambda: model_py('[pb_utils.Tensor("y", value)]'))
+    version: str = "1"
+
+
+# code: folders that break the rule with the words it must find, folders that do not.
+CASES: dict[str, tuple[list[tuple[Folder, str]], list[Folder]]] = {
+    "unreadable-config": (
+        [(Folder("max_batch_size: 8\nfoo: 1"), "config.pbtxt:2:1: ModelConfig has no field `foo`")],
+        [Folder()],
+    ),
+    "no-config": ([(Folder(None), "there is no config.pbtxt")], [Folder()]),
+    "auto-completed": (
+        [
+            (Folder('backend: "python" input { name: "x" data_type: TYPE_FP32 dims: 1 }'), "declares no outputs"),
+            (Folder('backend: "python"'), "declares no inputs"),
+        ],
+        [Folder()],
+    ),
+    "name-mismatch": (
+        [(Folder(f'name: "other" {BATCHED}'), 'says name: "other", but the folder is m')],
+        [Folder(f'name: "m" {BATCHED}'), Folder()],
+    ),
+    "no-version": (
+        [(Folder(version="latest"), "there is no version folder")],
+        [Folder(version="12"), Folder(f"{TENSORS} ensemble_scheduling {{ }}", None, version="docs")],
+    ),
+    "no-model-file": (
+        [(Folder(model_py=None), "no model.py"), (Folder(f'{BATCHED} default_model_filename: "a.py"'), "no model.py")],
+        [Folder(), Folder(BATCHED.replace("python", "onnxruntime"), None)],
+    ),
+    "broken-tensor": (
+        [
+            (Folder(inputs('{ name: "x" data_type: TYPE_FP32 }')), "`x` lacks"),
+            (Folder(inputs('{ name: "x" dims: 1 }')), "`x` lacks"),
+            (Folder(inputs("{ data_type: TYPE_FP32 dims: 1 }")), "`` lacks"),
+            (Folder(inputs(", ".join(['{ name: "x" data_type: TYPE_FP32 dims: 1 }'] * 2))), "`x` is there 2 times"),
+            (Folder(inputs('{ name: "x" data_type: TYPE_FP32 dims: 1 reshape { } }', "")), "`x` has an empty reshape"),
+        ],
+        [Folder(inputs('{ name: "x" data_type: TYPE_FP32 dims: 1 reshape { } }')), Folder()],
+    ),
+    "no-dynamic-batching": (
+        [(Folder(BATCHED), "max_batch_size is 8, but there is no dynamic_batching")],
+        [
+            Folder(f"{BATCHED} dynamic_batching {{ }}"),
+            Folder(f"{BATCHED} sequence_batching {{ }}"),
+            Folder(f"{BATCHED} ensemble_scheduling {{ }}"),
+            Folder(UNBATCHED),
+        ],
+    ),
+    "unbounded-queue": (
+        [
+            (Folder(f"{BATCHED} dynamic_batching {{ }}"), "dynamic_batching has no max_queue_size"),
+            (Folder(queue("max_queue_size: 0")), "dynamic_batching has no max_queue_size"),
+            (Folder(UNBATCHED), "max_batch_size is 0 and there is no dynamic_batching"),
+        ],
+        [Folder(queue("max_queue_size: 8")), Folder(f"{UNBATCHED} ensemble_scheduling {{ }}"), Folder(None)],
+    ),
+    "timeout-override-ignored": (
+        [(Folder(queue("allow_timeout_override: true")), "default_timeout_microseconds is 0")],
+        [Folder(queue("allow_timeout_override: true default_timeout_microseconds: 5")), Folder(queue(""))],
+    ),
+    "timeout-override-off": (
+        [(Folder(queue("default_timeout_microseconds: 5")), "requests cannot shorten it")],
+        [Folder(queue("allow_timeout_override: true default_timeout_microseconds: 5")), Folder(queue(""))],
+    ),
+    "optional-beside-required": (
+        [
+            (
+                Folder(
+                    inputs(
+                        '{ name: "a" data_type: TYPE_FP32 dims: 1 },'
+                        '{ name: "b" data_type: TYPE_FP32 dims: 1 optional: true }'
+                    )
+                ),
+                "`a` can be missing unnoticed",
+            )
+        ],
+        [Folder(), Folder(inputs('{ name: "b" data_type: TYPE_FP32 dims: 1 optional: true }'))],
+    ),
+    "optional-unsupported": (
+        [
+            (Folder(inputs('{ name: "b" data_type: TYPE_FP32 dims: 1 optional: true }', more)), "`b` is optional")
+            for more in ('platform: "pytorch_libtorch"',)
+        ],
+        [
+            Folder(BATCHED.replace("python", "pytorch")),
+            Folder(inputs('{ name: "b" data_type: TYPE_FP32 dims: 1 optional: true }')),
+        ],
+    ),
+    "unstreamable-tensor": (
+        [
+            (
+                Folder(
+                    inputs('{ name: "x" data_type: TYPE_FP16 dims: 1 }', "model_transaction_policy { decoupled: true }")
+                ),
+                "`x` is TYPE_FP16 with dims [1]",
+            ),
+            (
+                Folder(
+                    inputs(
+                        '{ name: "x" data_type: TYPE_FP32 dims: [ 2, 2 ] }',
+                        "model_transaction_policy { decoupled: true }",
+                    )
+                ),
+                "`x` is TYPE_FP32 with dims [2, 2]",
+            ),
+        ],
+        [
+            Folder(f"{UNBATCHED} model_transaction_policy {{ decoupled: true }}"),
+            Folder(inputs('{ name: "x" data_type: TYPE_FP16 dims: [ 2, 2 ] }')),
+        ],
+    ),
+    "response-cache": (
+        [(Folder(f"{BATCHED} response_cache {{ enable: true }}"), "response_cache is on")],
+        [Folder(f"{BATCHED} response_cache {{ enable: false }}"), Folder()],
+    ),
+    "output-not-returned": (
+        [(Folder(model_py=model_py('[pb_utils.Tensor("z", value)]')), "never speaks of the output `y`")],
+        [
+            Folder(),
+            Folder(model_py=model_py('[pb_utils.Tensor(name, value) for name in ("y",)]')),
+            Folder(model_py="this is no Python"),  # nothing is known of it
+            Folder(BATCHED.replace("python", "onnxruntime"), "pass"),
+        ],
+    ),
+    "output-undeclared": (
+        [(Folder(model_py=model_py('[pb_utils.Tensor("y", value), pb_utils.Tensor("z", value)]')), "answers `z`")],
+        [
+            Folder(),
+            # the input of a model that it asks
+            Folder(model_py=model_py("[]") + '\npb_utils.InferenceRequest(inputs=[pb_utils.Tensor("z", 1)])'),
+        ],
+    ),
+    "output-dims": (
+        [
+            (
+                Folder(model_py=model_py('[pb_utils.Tensor("y", np.array([1.0]))]')),
+                "`y` is answered with the shape [1], but the config promises [-1, 1]",
+            ),
+            (Folder(model_py=model_py('[pb_utils.Tensor("y", np.zeros((4, 3)))]')), "the shape [4, 3]"),
+            (Folder(UNBATCHED, model_py('[pb_utils.Tensor("y", np.full((n, 1), 0))]')), "the shape ['?', 1]"),
+            (Folder(UNBATCHED, model_py('[pb_utils.Tensor("y", np.asarray([[1]]))]')), "the shape [1, 1]"),
+        ],
+        [
+            Folder(),
+            Folder(model_py=model_py('[pb_utils.Tensor("y", np.array([[1.0], [2.0]]))]')),
+            Folder(model_py=model_py('[pb_utils.Tensor("y", np.array([rows]))]')),  # rows may be lists
+            Folder(UNBATCHED, model_py('[pb_utils.Tensor("y", np.zeros(1))]')),
+            Folder(UNBATCHED, model_py('[pb_utils.Tensor("y", np.zeros(n))]')),
+        ],
+    ),
+}

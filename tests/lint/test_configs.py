@@ -1,0 +1,45 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every rule over a model's folder finds the folder that breaks it, and leaves alone the one that nearly does."""
+
+from pathlib import Path
+
+import pytest
+from lint.cases import CASES, Folder
+
+from fastapi_triton.lint import configs, python_models, repository
+from fastapi_triton.lint.rule import Rule
+
+RULES: dict[str, Rule[repository.ModelFolder]] = {
+    rule.code: rule for rule in (*configs.RULES.all, *python_models.RULES.all)
+}
+BROKEN = [(code, folder, words) for code, (broken, _) in CASES.items() for folder, words in broken]
+FINE = [(code, folder) for code, (_, fine) in CASES.items() for folder in fine]
+
+
+def read(folder: Folder, tmp_path: Path) -> repository.ModelFolder:
+    version = tmp_path / "m" / folder.version
+    version.mkdir(parents=True)
+    if folder.config is not None:
+        (tmp_path / "m" / "config.pbtxt").write_text(folder.config)
+    if folder.model_py is not None:
+        (version / "model.py").write_text(folder.model_py)
+    (model,) = repository.read(tmp_path)
+    return model
+
+
+def test_every_rule_is_tried_on_both() -> None:
+    assert set(CASES) == set(RULES)
+    assert all(broken and fine for broken, fine in CASES.values())
+
+
+@pytest.mark.parametrize(("code", "folder", "words"), BROKEN)
+def test_a_rule_finds_what_breaks_it(code: str, folder: Folder, words: str, tmp_path: Path) -> None:
+    found = RULES[code].findings(read(folder, tmp_path), "m")
+    assert found
+    assert words in found[0].detail
+    assert (found[0].code, found[0].where, found[0].advice) == (code, "m", RULES[code].advice)
+
+
+@pytest.mark.parametrize(("code", "folder"), FINE)
+def test_a_rule_leaves_alone_what_does_not(code: str, folder: Folder, tmp_path: Path) -> None:
+    assert RULES[code].findings(read(folder, tmp_path), "m") == []

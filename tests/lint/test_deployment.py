@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Rules over the frontend's settings, an app's declarations, and waivers."""
+
+from typing import Any
+
+import pytest
+from pydantic import BaseModel
+
+from fastapi_triton import Settings, TritonFrontend
+from fastapi_triton.datatypes import BY_CONFIG
+from fastapi_triton.lint import declarations, deployment, waivers
+from fastapi_triton.lint.declarations import Declared
+from fastapi_triton.lint.deployment import ModelBehind
+from fastapi_triton.lint.rule import Rules
+from fastapi_triton.lint.waivers import Waivers
+from fastapi_triton.model_config import ModelConfig, TensorConfig
+
+MIB = 1024 * 1024
+
+
+class Echo(BaseModel):
+    text: str
+
+
+TEXT = (TensorConfig("text", BY_CONFIG["TYPE_STRING"], (1,)),)
+ECHO = ModelConfig("echo", 8, TEXT, TEXT)
+EVENT = TensorConfig("event", BY_CONFIG["TYPE_STRING"], (1,))
+STREAM = ModelConfig("stream", 0, TEXT, (*TEXT, EVENT), decoupled=True)
+
+
+def behind(policy: dict[str, int], **settings: float) -> ModelBehind:
+    raw = {"dynamic_batching": {"default_queue_policy": policy}}
+    return ModelBehind(raw, Settings(**settings))  # type: ignore[arg-type]
+
+
+def declared(
+    model: str, *known: ModelConfig, stream_model: str | None = None, answer: type[BaseModel] = Echo
+) -> Declared:
+    app = TritonFrontend()
+    endpoint = app.infer("/echo", model=model, stream_model=stream_model, request=Echo, response=answer)
+    return Declared(endpoint.declaration, {each.name: each for each in known})
+
+
+class Other(BaseModel):
+    label: str
+
+
+CASES = [
+    (deployment.SETTINGS_RULES, "body-limit", Settings(max_body_bytes=49 * MIB), Settings(max_body_bytes=48 * MIB)),
+    (
+        deployment.RULES,
+        "admission-over-queue",
+        behind({"max_queue_size": 32}, max_in_flight=32),
+        behind({"max_queue_size": 33}, max_in_flight=32),
+    ),
+    (
+        deployment.RULES,
+        "client-timeout",
+        behind({"default_timeout_microseconds": 60_000_000}, request_timeout_s=60),
+        behind({"default_timeout_microseconds": 59_000_000}, request_timeout_s=60),
+    ),
+    (declarations.RULES, "unknown-model", declared("ecko", ECHO), declared("echo", ECHO)),
+    (declarations.RULES, "unknown-model", declared("echo", ECHO, stream_model="streem"), declared("echo", ECHO)),
+    (declarations.RULES, "contract-mismatch", declared("echo", ECHO, answer=Other), declared("echo", ECHO)),
+    (
+        declarations.RULES,
+        "contract-mismatch",
+        declared("echo", ECHO, ECHO, stream_model="echo"),
+        declared("echo", ECHO, STREAM, stream_model="stream"),
+    ),
+    (declarations.RULES, "decoupled-over-infer", declared("stream", STREAM), declared("echo", ECHO)),
+    (
+        waivers.RULES,
+        "waiver-unknown",
+        Waivers({"no-quue": "why"}, frozenset(), frozenset({"no-queue"})),
+        Waivers({"no-queue": "why"}, frozenset(), frozenset({"no-queue"})),
+    ),
+    (
+        waivers.RULES,
+        "waiver-without-reason",
+        Waivers({"no-queue": ""}, frozenset(), frozenset({"no-queue"})),
+        Waivers({"no-queue": "why"}, frozenset(), frozenset({"no-queue"})),
+    ),
+    (
+        waivers.RULES,
+        "waiver-unused",
+        Waivers({"no-queue": "why"}, frozenset(), frozenset({"no-queue"})),
+        Waivers({"no-queue": "why"}, frozenset({"no-queue"}), frozenset({"no-queue"})),
+    ),
+]
+
+
+def test_every_rule_is_tried_on_both() -> None:
+    tried = {code for _, code, _, _ in CASES}
+    families = (deployment.SETTINGS_RULES, deployment.RULES, declarations.RULES, waivers.RULES)
+    assert tried == {rule.code for family in families for rule in family.all}  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(("rules", "code", "broken", "fine"), CASES)
+def test_a_rule_finds_what_breaks_it_and_nothing_else(rules: Rules[Any], code: str, broken: Any, fine: Any) -> None:
+    (rule,) = (each for each in rules.all if each.code == code)
+    assert rule.findings(broken, "m")
+    assert rule.findings(fine, "m") == []
+
+
+def test_a_decoupled_model_is_told_once() -> None:
+    found = declarations.RULES.findings(declared("stream", STREAM), "/echo")
+    assert [each.code for each in found] == ["decoupled-over-infer"]
+
+
+def test_an_unknown_model_is_told_with_the_nearest() -> None:
+    (found,) = declarations.RULES.findings(declared("ecko", ECHO), "/echo")
+    assert found.detail == "there is no model ecko; did you mean `echo`?"
+
+
+def test_a_model_whose_config_is_not_known_is_held_against_nothing() -> None:
+    app = TritonFrontend()
+    endpoint = app.infer("/echo", model="echo", request=Echo, response=Other)
+    assert declarations.RULES.findings(Declared(endpoint.declaration, {"echo": None}), "/echo") == []

@@ -1,0 +1,205 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`fastapi-triton check` and `fastapi-triton openapi`: what they look at, what they print, how they end."""
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from scribble_app import ROOT
+from serving import free_port
+from typer.testing import CliRunner, Result
+
+from fastapi_triton import check
+from fastapi_triton.cli import app
+
+GOOD = """
+backend: "python" max_batch_size: 8
+input { name: "text" data_type: TYPE_STRING dims: 1 }
+output { name: "score" data_type: TYPE_FP32 dims: 1 }
+dynamic_batching { default_queue_policy { max_queue_size: 64 } }
+"""
+MODEL_PY = 'import triton_python_backend_utils as pb_utils\npb_utils.Tensor("score", 1)\n'
+MAIN = """
+from pydantic import BaseModel
+from fastapi_triton import TritonFrontend
+
+app = TritonFrontend(title="moods")
+
+class Text(BaseModel):
+    text: str
+
+class Mood(BaseModel):
+    score: float
+
+app.infer("/mood", model="mood", request=Text, response=Mood)
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A user's folder, with an app and a model that go together."""
+    (tmp_path / "models" / "mood" / "1").mkdir(parents=True)
+    (tmp_path / "models" / "mood" / "config.pbtxt").write_text(GOOD)
+    (tmp_path / "models" / "mood" / "1" / "model.py").write_text(MODEL_PY)
+    (tmp_path / "main.py").write_text(MAIN)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    kept = sys.modules.pop("main", None)
+    yield tmp_path
+    sys.modules.pop("main", None)
+    if kept is not None:
+        sys.modules["main"] = kept
+
+
+def run(*arguments: str) -> Result:
+    return CliRunner().invoke(app, list(arguments), env={"COLUMNS": "200", "TERM": "dumb"})
+
+
+def told(*arguments: str) -> dict[str, Any]:
+    result = run("check", "--json", *arguments)
+    answer: dict[str, Any] = json.loads(result.output)
+    assert result.exit_code == (1 if answer["problems"] else 0)
+    return answer
+
+
+def config_of(folder: Path, text: str) -> None:
+    (folder / "models" / "mood" / "config.pbtxt").write_text(text)
+
+
+def test_a_clean_app_ends_with_0(folder: Path) -> None:
+    result = run("check")
+    assert (result.exit_code, result.output) == (0, "Nothing found.\n")
+
+
+def test_a_declaration_that_does_not_fit_is_told_with_every_reason(folder: Path) -> None:
+    config_of(folder, GOOD.replace('"text"', '"texts"').replace("FP32", "INT32"))
+    result = run("check", "main:app", "models/")
+    assert result.exit_code == 1
+    assert "/mood" in result.output
+    for words in (
+        "contract-mismatch",
+        "`Text.text`: the model mood has no input of that name; did you mean `texts`?",
+        "the model's input `texts` is required, but Text has no such field",
+        "`Mood.score` is declared as float, but the tensor is TYPE_INT32",
+        "3 errors",
+    ):
+        assert words in result.output
+
+
+def test_a_warning_ends_with_1_and_a_note_with_0(folder: Path) -> None:
+    config_of(folder, GOOD.replace("max_queue_size: 64", ""))
+    answer = told()
+    assert answer["problems"] == 1
+    (finding,) = answer["findings"]
+    assert finding == {
+        "code": "unbounded-queue",
+        "severity": "warning",
+        "where": "mood",
+        "detail": "dynamic_batching has no max_queue_size",
+        "advice": next(rule.advice for rules in check.RULES.values() for rule in rules if rule.code == finding["code"]),
+        "waived": None,
+    }
+    config_of(folder, GOOD + "response_cache { enable: true }")
+    answer = told()
+    assert [each["severity"] for each in answer["findings"]] == ["note"]
+    assert answer["problems"] == 0
+
+
+def waiver(code: str, reason: str) -> str:
+    return f'parameters {{ key: "waive.{code}" value {{ string_value: "{reason}" }} }}'
+
+
+def test_a_waiver_with_a_reason_counts_and_the_reason_is_shown(folder: Path) -> None:
+    config_of(folder, GOOD.replace("max_queue_size: 64", "") + waiver("unbounded-queue", "callers are few"))
+    result = run("check")
+    assert result.exit_code == 0
+    assert "waived" in result.output
+    assert "callers are few" in result.output
+
+
+def test_a_waiver_without_a_reason_does_not_count(folder: Path) -> None:
+    config_of(folder, GOOD.replace("max_queue_size: 64", "") + waiver("unbounded-queue", " "))
+    assert {each["code"] for each in told()["findings"]} == {"unbounded-queue", "waiver-without-reason"}
+
+
+def test_a_waiver_of_nothing_is_told(folder: Path) -> None:
+    config_of(folder, GOOD + waiver("unbounded-queue", "once") + waiver("unbonded-queue", "typo"))
+    found = {each["code"]: each for each in told()["findings"]}
+    assert set(found) == {"waiver-unused", "waiver-unknown"}
+    assert "did you mean `unbounded-queue`?" in found["waiver-unknown"]["detail"]
+
+
+def test_our_own_models_and_app_are_clean(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    answer = told("main:app", "models")
+    assert answer["problems"] == 0
+    assert all(each["waived"] for each in answer["findings"])
+    assert len(answer["findings"]) == 3
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["nope:app"], "There is no module nope"),
+        (["main:nope"], "no FastAPI app named nope"),
+        (["modelz/"], "There is no model repository at modelz/"),
+        (["main:app", "other:app"], "One app and one model repository at most"),
+        (["--trial"], "--trial needs a running Triton"),
+        (["--triton", "http://127.0.0.1:{port}"], "No Triton answers at http://127.0.0.1:{port}"),
+    ],
+)
+def test_what_cannot_be_checked_ends_with_2_and_a_sentence(folder: Path, arguments: list[str], words: str) -> None:
+    port = free_port()
+    result = run("check", *(each.format(port=port) for each in arguments))
+    assert result.exit_code == 2
+    assert words.format(port=port) in result.output
+    assert "Traceback" not in result.output
+
+
+def test_settings_that_are_wrong_end_with_2_and_their_names(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FASTAPI_TRITON_MAX_IN_FLIGHT", "0")
+    result = run("check")
+    assert result.exit_code == 2
+    assert result.output.startswith("max_in_flight: ")
+
+
+def test_an_empty_folder_has_nothing_to_check(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = run("check")
+    assert result.exit_code == 2
+    assert "There is nothing to check" in result.output
+
+
+def test_an_app_without_a_model_repository_is_no_clean_app(folder: Path) -> None:
+    (folder / "models").rename(folder / "elsewhere")
+    assert run("check").exit_code == 2
+    assert run("check", "elsewhere").exit_code == 0
+
+
+def test_without_the_extra_it_says_what_to_install(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "tritonclient.grpc", None)
+    result = run("check")
+    assert result.exit_code == 2
+    assert "pip install 'fastapi-triton[check]'" in result.output
+
+
+def test_openapi_writes_the_document_without_a_server(folder: Path) -> None:
+    result = run("openapi", "models/")
+    assert result.exit_code == 0
+    document = json.loads(result.output)
+    assert document["info"]["title"] == "moods"
+    assert "/mood" in document["paths"]
+    assert run("openapi", "main:app", "--output", "openapi.json").exit_code == 0
+    assert json.loads((folder / "openapi.json").read_text()) == document
+
+
+def test_every_rule_has_its_own_code_and_its_sentences() -> None:
+    rules = [rule for rules in check.RULES.values() for rule in rules]
+    assert len(check.CODES) == len(rules) > 30
+    for rule in rules:
+        assert rule.says.endswith(".")
+        assert rule.advice.endswith(".")
+        assert rule.code == rule.code.lower().replace("_", "-").replace(" ", "-")

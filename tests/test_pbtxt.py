@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A config.pbtxt read as text is what a running server says of it; what cannot be read is told with its place."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from scribble_app import MODEL, ROOT
+
+from fastapi_triton import pbtxt
+from fastapi_triton.model_config import from_server
+
+CONFIG = ROOT / "models" / MODEL / "config.pbtxt"
+
+
+def test_enums_are_names_and_64_bit_integers_are_numbers() -> None:
+    told = pbtxt.parse(
+        'name: "m" input { name: "x" data_type: TYPE_BF16 dims: [ -1, 3 ] reshape { shape: [ 3 ] } }'
+        " dynamic_batching { max_queue_delay_microseconds: 100 priority_queue_policy { key: 7 value"
+        " { default_timeout_microseconds: 5 } } }"
+        ' model_warmup { name: "w" inputs { key: "x" value { dims: 4 data_type: TYPE_FP32 zero_data: true } } }'
+        ' parameters { key: "k" value { string_value: "12" } }'
+    )
+    (tensor,) = told["input"]
+    assert (tensor["data_type"], tensor["dims"], tensor["reshape"]) == ("TYPE_BF16", [-1, 3], {"shape": [3]})
+    assert tensor["optional"] is False  # defaults are present, as in a server's answer
+    batching = told["dynamic_batching"]
+    assert batching["max_queue_delay_microseconds"] == 100
+    assert next(iter(batching["priority_queue_policy"].values()))["default_timeout_microseconds"] == 5
+    assert told["model_warmup"][0]["inputs"]["x"]["dims"] == [4]
+    assert told["parameters"] == {"k": {"string_value": "12"}}
+
+
+def test_a_missing_name_is_the_folders(tmp_path: Path) -> None:
+    (tmp_path / "my_model").mkdir()
+    path = tmp_path / "my_model" / "config.pbtxt"
+    path.write_text('backend: "python"')
+    assert from_server(pbtxt.read(path)).name == "my_model"
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("max_batch_size: 8\nfoo: 1", ":2:1: ModelConfig has no field `foo`"),
+        ("max_batch_size: x", ":1:17: x is no whole number"),
+        ("input [ { data_type: TYPE_FP33 } ]", ":1:22: DataType has no value TYPE_FP33"),
+        ("input { dimz: 1 }", ":1:9: ModelInput has no field `dimz`"),
+        ('name: "a"\nname: "b"', ":2:7: `name` stands in ModelConfig more than once"),
+        ("input [ {", 'Expected "}"'),
+        ('name: "a', ":1:7: String missing ending quote"),
+        (
+            "ensemble_scheduling {} dynamic_batching {}",
+            "`dynamic_batching` and `ensemble_scheduling` exclude each other",
+        ),
+    ],
+)
+def test_what_cannot_be_parsed_is_told_with_line_column_and_reason(tmp_path: Path, text: str, words: str) -> None:
+    path = tmp_path / "config.pbtxt"
+    path.write_text(text)
+    with pytest.raises(pbtxt.ConfigTextError) as told:
+        pbtxt.read(path)
+    assert str(told.value).startswith(f"{path}:")
+    assert words in str(told.value)
+
+
+def test_a_file_that_is_not_there_or_no_text_is_named(tmp_path: Path) -> None:
+    with pytest.raises(pbtxt.ConfigTextError, match=r"config\.pbtxt: it cannot be read"):
+        pbtxt.read(tmp_path / "config.pbtxt")
+    (tmp_path / "config.pbtxt").write_bytes(b"\xff\xfe")
+    with pytest.raises(pbtxt.ConfigTextError, match=r"config\.pbtxt: it cannot be read"):
+        pbtxt.read(tmp_path / "config.pbtxt")
+
+
+def test_without_the_extra_one_sentence_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "tritonclient.grpc", None)
+    with pytest.raises(pbtxt.ConfigTextError, match=r"pip install 'fastapi-triton\[check\]'"):
+        pbtxt.read(CONFIG)
+
+
+def test_the_command_line_loads_nothing_of_the_extra_until_it_is_needed() -> None:
+    code = "import sys, fastapi_triton.cli; sys.exit(any(each in sys.modules for each in ('grpc', 'google.protobuf')))"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
