@@ -18,6 +18,8 @@ FLOORS = (
     ("bodies", "answers", "declaration", "events"),
     ("twin",),
     ("endpoints",),
+    ("text_to_image", "previews"),
+    ("routers",),
     ("openapi", "health"),
     ("app",),
     ("serve",),

@@ -15,19 +15,19 @@ class Admission:
         self.in_flight = 0
 
     @contextmanager
-    def slot(self) -> Iterator[None]:
-        """Hold one place while the request is at Triton.
+    def slot(self, count: int = 1) -> Iterator[None]:
+        """Hold so many places while the request is at Triton; all of them, or none.
 
         Raises:
-            OverloadedError: every place is taken.
+            OverloadedError: there are not so many left.
         """
-        if self.in_flight >= self.max_in_flight:
+        if self.in_flight + count > self.max_in_flight:
             raise OverloadedError(
                 f"{self.in_flight} requests are in flight, and no more are taken. Try again later.",
                 retry_after_s=1.0,
             )
-        self.in_flight += 1
+        self.in_flight += count
         try:
             yield
         finally:
-            self.in_flight -= 1
+            self.in_flight -= count

@@ -18,7 +18,9 @@ from fastapi_triton.admission import Admission
 from fastapi_triton.endpoints import InferEndpoint, Services
 from fastapi_triton.middleware.body_size import BodySizeMiddleware
 from fastapi_triton.middleware.request_id import RequestIDMiddleware
+from fastapi_triton.routers import openai_errors, openai_images
 from fastapi_triton.settings import Settings
+from fastapi_triton.text_to_image import TextToImage
 from fastapi_triton.triton.client import TritonClient
 from fastapi_triton.triton.http import HTTPTriton
 
@@ -53,6 +55,7 @@ class TritonFrontend(FastAPI):
         )
         self.services = Services(self.triton, Admission(self.settings.max_in_flight), self.settings)
         self.endpoints: list[InferEndpoint] = []
+        self._has_picture_apis = False
         self._inner_lifespan = lifespan
         super().__init__(
             title=title,
@@ -109,6 +112,7 @@ class TritonFrontend(FastAPI):
             response_model=None,
             openapi_extra=openapi.operation(endpoint),
         )
+        self._add_picture_apis(endpoint)
         if stream_model:
             self._add_describe(endpoint, name=name or model, tags=list(tags or [model]))
         return endpoint
@@ -127,6 +131,16 @@ class TritonFrontend(FastAPI):
             response_model=None,
             openapi_extra=openapi.describe_operation(),
         )
+
+    def _add_picture_apis(self, endpoint: InferEndpoint) -> None:
+        """What other APIs' clients speak, in front of the first endpoint that makes pictures from prompt and sketch."""
+        if self._has_picture_apis or not TextToImage.fits(endpoint):
+            return
+        self._has_picture_apis = True
+        model = TextToImage(endpoint)
+        if self.settings.openai_api:
+            problems.speak(self, openai_images.PREFIX, openai_errors.response)
+            self.include_router(openai_images.router(model))
 
     def openapi(self) -> dict[str, Any]:
         """The OpenAPI document, with the schemas of the declared endpoints."""

@@ -36,6 +36,7 @@ _CODES = {
     "invalid_base64": "invalid_base64",
     "not_an_image": "not_an_image",
     "truncated_image": "truncated_image",
+    "unsupported_parameter": "unsupported_parameter",
 }
 
 
@@ -76,7 +77,7 @@ def from_json(body: bytes, model: type[BaseModel], limits: ImageLimits) -> BaseM
         if details[0]["type"] == "json_invalid":
             reason = details[0]["msg"].removeprefix("Invalid JSON: ") if body else "it is empty"
             raise UnreadableRequestError(f"The body is not JSON: {reason}.", code="invalid_json") from None
-        raise _invalid(details, model) from None
+        raise invalid(details, model) from None
 
 
 async def _read_form(request: Request, model: type[BaseModel], limits: ImageLimits, max_bytes: int) -> BaseModel:
@@ -93,7 +94,7 @@ async def _read_form(request: Request, model: type[BaseModel], limits: ImageLimi
     try:
         return model.model_validate_strings(values, context=limits)
     except ValidationError as error:
-        raise _invalid(error.errors(include_url=False, include_context=False, include_input=False), model) from None
+        raise invalid(error.errors(include_url=False, include_context=False, include_input=False), model) from None
 
 
 async def _form_values(form: FormData) -> dict[str, Any]:
@@ -111,7 +112,8 @@ async def _form_values(form: FormData) -> dict[str, Any]:
     return values
 
 
-def _invalid(details: list[ErrorDetails], model: type[BaseModel]) -> InvalidRequestError:
+def invalid(details: list[ErrorDetails], model: type[BaseModel]) -> InvalidRequestError:
+    """What pydantic found wrong, as an error of ours that names every field."""
     problems = [_problem(each, model) for each in details]
     code = problems[0].code if len({problem.code for problem in problems}) == 1 else "invalid_request"
     return InvalidRequestError(" ".join(problem.detail for problem in problems), code=code, problems=problems)

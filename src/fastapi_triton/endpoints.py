@@ -81,6 +81,21 @@ class InferEndpoint:
             *((negotiate.EVENTS,) if stream_model else ()),
         )
 
+    @property
+    def twin(self) -> Twin | None:
+        """The stream model, for routes that speak to it in another API's words."""
+        return self._twin
+
+    @property
+    def services(self) -> Services:
+        """What every endpoint of the app shares."""
+        return self._services
+
+    @property
+    def image_limits(self) -> images.ImageLimits:
+        """What a picture in a request is checked against."""
+        return self._limits
+
     async def require_ready(self) -> None:
         """Raise what a caller would meet now, if anything: a model is not ready, or the contract is broken."""
         await self._declaration.require_ready()

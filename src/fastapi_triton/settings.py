@@ -34,6 +34,9 @@ class Settings(BaseSettings):
     max_image_pixels: int = Field(
         default=50_000_000, gt=0, description="Largest picture, in pixels, read from its header."
     )
+    openai_api: bool = Field(
+        default=True, description="Serve OpenAI's Images API under `/v1`, for an endpoint that makes pictures."
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="What is logged by `fastapi-triton serve`."
     )

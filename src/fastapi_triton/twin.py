@@ -3,7 +3,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, Mapping
-from contextlib import aclosing
+from contextlib import aclosing, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,15 +46,17 @@ class Twin:
         self._described: tuple[Configs, dict[str, Any]] | None = None
         self._describing = asyncio.Lock()
 
-    async def events(self, fields: Mapping[str, Any]) -> AsyncGenerator[TwinEvent, None]:
-        """What the twin tells of one request, up to its end; one event is `completed`. It holds its place in flight.
+    async def events(self, fields: Mapping[str, Any], *, is_admitted: bool = False) -> AsyncGenerator[TwinEvent, None]:
+        """What the twin tells of one request, up to its end; one event is `completed`.
+
+        It holds its place in flight, unless `is_admitted` says that the caller of this method holds it already.
 
         Raises:
             OverloadedError: every place is taken.
             InferenceError: the stream ended without `completed`.
             FastAPITritonError: whatever else `TritonClient.stream` meets.
         """
-        with self._admission.slot():
+        with nullcontext() if is_admitted else self._admission.slot():
             is_completed = False
             configs = await self._declaration.configs()
             async with aclosing(self._responses(fields, configs)) as responses:
