@@ -18,7 +18,7 @@ from fastapi_triton.admission import Admission
 from fastapi_triton.endpoints import InferEndpoint, Services
 from fastapi_triton.middleware.body_size import BodySizeMiddleware
 from fastapi_triton.middleware.request_id import RequestIDMiddleware
-from fastapi_triton.routers import openai_errors, openai_images
+from fastapi_triton.routers import a1111, a1111_errors, openai_errors, openai_images
 from fastapi_triton.settings import Settings
 from fastapi_triton.text_to_image import TextToImage
 from fastapi_triton.triton.client import TritonClient
@@ -141,6 +141,9 @@ class TritonFrontend(FastAPI):
         if self.settings.openai_api:
             problems.speak(self, openai_images.PREFIX, openai_errors.response)
             self.include_router(openai_images.router(model))
+        if self.settings.a1111_api:
+            problems.speak(self, a1111.PREFIX, a1111_errors.response)
+            self.include_router(a1111.router(model))
 
     def openapi(self) -> dict[str, Any]:
         """The OpenAPI document, with the schemas of the declared endpoints."""

@@ -68,10 +68,10 @@ async def read(request: Request, model: type[BaseModel], *, limits: ImageLimits,
     )
 
 
-def from_json(body: bytes, model: type[BaseModel], limits: ImageLimits) -> BaseModel:
-    """A JSON body as the model: no guessing, so "1.0" is no number and true is no 1."""
+def from_json(body: bytes, model: type[BaseModel], limits: ImageLimits, *, strict: bool = True) -> BaseModel:
+    """A JSON body as the model: no guessing, so "1.0" is no number and true is no 1, unless it is not so `strict`."""
     try:
-        return model.model_validate_json(body, strict=True, context=limits)
+        return model.model_validate_json(body, strict=strict, context=limits)
     except ValidationError as error:
         details = error.errors(include_url=False, include_context=False, include_input=False)
         if details[0]["type"] == "json_invalid":

@@ -45,6 +45,7 @@ def serve_command(
     max_body_bytes: Annotated[int | None, typer.Option(help=_HELP["max_body_bytes"])] = None,
     max_image_pixels: Annotated[int | None, typer.Option(help=_HELP["max_image_pixels"])] = None,
     openai_api: Annotated[bool | None, typer.Option("--openai-api/--no-openai-api", help=_HELP["openai_api"])] = None,
+    a1111_api: Annotated[bool | None, typer.Option("--a1111-api/--no-a1111-api", help=_HELP["a1111_api"])] = None,
     log_level: Annotated[str | None, typer.Option(help=_HELP["log_level"])] = None,
     log_format: Annotated[str | None, typer.Option(help=_HELP["log_format"])] = None,
 ) -> None:
@@ -67,6 +68,7 @@ def serve_command(
             max_body_bytes=max_body_bytes,
             max_image_pixels=max_image_pixels,
             openai_api=openai_api,
+            a1111_api=a1111_api,
             log_level=log_level,
             log_format=log_format,
         )

@@ -37,6 +37,9 @@ class Settings(BaseSettings):
     openai_api: bool = Field(
         default=True, description="Serve OpenAI's Images API under `/v1`, for an endpoint that makes pictures."
     )
+    a1111_api: bool = Field(
+        default=True, description="Serve A1111's `/sdapi/v1/txt2img`, for an endpoint that makes pictures."
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="What is logged by `fastapi-triton serve`."
     )
