@@ -18,7 +18,8 @@ from fastapi_triton.admission import Admission
 from fastapi_triton.endpoints import InferEndpoint, Services
 from fastapi_triton.middleware.body_size import BodySizeMiddleware
 from fastapi_triton.middleware.request_id import RequestIDMiddleware
-from fastapi_triton.routers import a1111, a1111_errors, openai_errors, openai_images
+from fastapi_triton.routers import a1111, a1111_errors, openai_errors, openai_images, openai_request
+from fastapi_triton.routers.a1111_request import Txt2ImgRequest
 from fastapi_triton.settings import Settings
 from fastapi_triton.text_to_image import TextToImage
 from fastapi_triton.triton.client import TritonClient
@@ -56,6 +57,7 @@ class TritonFrontend(FastAPI):
         self.services = Services(self.triton, Admission(self.settings.max_in_flight), self.settings)
         self.endpoints: list[InferEndpoint] = []
         self._has_picture_apis = False
+        self._other_bodies: list[type[BaseModel]] = []
         self._inner_lifespan = lifespan
         super().__init__(
             title=title,
@@ -139,9 +141,11 @@ class TritonFrontend(FastAPI):
         self._has_picture_apis = True
         model = TextToImage(endpoint)
         if self.settings.openai_api:
+            self._other_bodies += openai_request.request_models(model)
             problems.speak(self, openai_images.PREFIX, openai_errors.response)
             self.include_router(openai_images.router(model))
         if self.settings.a1111_api:
+            self._other_bodies.append(Txt2ImgRequest)
             problems.speak(self, a1111.PREFIX, a1111_errors.response)
             self.include_router(a1111.router(model))
 
@@ -150,7 +154,7 @@ class TritonFrontend(FastAPI):
         if self.openapi_schema is None:
             document = super().openapi()
             schemas = document.setdefault("components", {}).setdefault("schemas", {})
-            schemas.update(openapi.components(self.endpoints))
+            schemas.update(openapi.components(self.endpoints, self._other_bodies))
         return self.openapi_schema or {}
 
     @asynccontextmanager

@@ -11,7 +11,7 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from fastapi_triton import previews
+from fastapi_triton import bodies, openapi, previews
 from fastapi_triton.disconnects import unless_caller_leaves
 from fastapi_triton.endpoints import DEFAULT_PREVIEW_EVERY
 from fastapi_triton.errors import UnreadableRequestError
@@ -46,13 +46,11 @@ def router(model: TextToImage) -> APIRouter:
 
 
 def _add_txt2img(routes: APIRouter, model: TextToImage, tasks: Tasks) -> None:
-    body = {"required": True, "content": {"application/json": {"schema": Txt2ImgRequest.model_json_schema()}}}
-
     @routes.post(
         "/sdapi/v1/txt2img",
         summary="Pictures from a prompt, with a scribble in a ControlNet unit",
         response_model=None,
-        openapi_extra={"requestBody": body},
+        openapi_extra=openapi.request_body(bodies.JSON, model=Txt2ImgRequest),
     )
     async def txt2img(request: Request) -> Response:
         asked = a1111_request.read(await request.body(), model.endpoint.image_limits)

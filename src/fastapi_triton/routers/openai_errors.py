@@ -15,9 +15,10 @@ _TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit
 
 
 def describe(error: FastAPITritonError) -> dict[str, Any]:
-    """The object under `error`; `param` is the first field that is wrong."""
-    param = None
+    """The object under `error`; `param` and `code` are of the first field that is wrong."""
+    param, code = None, error.code
     if error.problems:
+        code = error.problems[0].code
         name = error.problems[0].pointer.removeprefix("#/").split("/")[0].removesuffix("[]")
         param = _PARAMETERS.get(name, name) or None
     is_ours = error.status >= 500
@@ -25,7 +26,7 @@ def describe(error: FastAPITritonError) -> dict[str, Any]:
         "message": error.detail,
         "type": _TYPES.get(error.status, "server_error" if is_ours else "invalid_request_error"),
         "param": param,
-        "code": error.code,
+        "code": code,
     }
 
 

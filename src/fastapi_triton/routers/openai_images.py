@@ -12,7 +12,7 @@ from pydantic import BaseModel
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from fastapi_triton import bodies, previews
+from fastapi_triton import bodies, openapi, previews
 from fastapi_triton.disconnects import unless_caller_leaves
 from fastapi_triton.events import BEGIN, Event, EventsResponse
 from fastapi_triton.routers import openai_errors, openai_request
@@ -37,11 +37,21 @@ def router(model: TextToImage) -> APIRouter:
     started = int(time.time())
     listed = {"id": model.name, "object": "model", "created": started, "owned_by": "fastapi-triton"}
 
-    @routes.post("/images/generations", summary="Pictures from a prompt alone", response_model=None)
+    @routes.post(
+        "/images/generations",
+        summary="Pictures from a prompt alone",
+        response_model=None,
+        openapi_extra=openapi.request_body(bodies.JSON, model=generation),
+    )
     async def generations(request: Request) -> Response:
         return await _serve(request, generation, model, events="image_generation")
 
-    @routes.post("/images/edits", summary="Pictures from a prompt and a sketch", response_model=None)
+    @routes.post(
+        "/images/edits",
+        summary="Pictures from a prompt and a sketch",
+        response_model=None,
+        openapi_extra=openapi.request_body(bodies.FORM, bodies.JSON, model=edit),
+    )
     async def edits(request: Request) -> Response:
         return await _serve(request, edit, model, events="image_edit")
 
