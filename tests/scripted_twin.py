@@ -66,6 +66,7 @@ class ScriptedTwin:
         self.is_complete = True
         self.num_descriptions = 0
         self.preview = b"UklGRg=="
+        self.holds_before = 1  # the step before which it waits for `go_on`
 
     async def __call__(self, inputs: Tensors) -> AsyncGenerator[dict[str, Tensor], None]:
         if "describe" in inputs:
@@ -78,7 +79,8 @@ class ScriptedTwin:
         yield {"event": bytes_tensor(b"queued")}
         preview_every = inputs["preview_every"].array.item() if "preview_every" in inputs else 0
         for step in (1, 2):
-            await self.go_on.wait()
+            if step >= self.holds_before:
+                await self.go_on.wait()
             told = {"event": bytes_tensor(b"progress"), "step": number(step), "num_steps": number(2)}
             if preview_every and step % preview_every == 0:
                 told["preview"] = bytes_tensor(self.preview)
