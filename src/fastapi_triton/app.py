@@ -18,8 +18,7 @@ from fastapi_triton.admission import Admission
 from fastapi_triton.endpoints import InferEndpoint, Services
 from fastapi_triton.middleware.body_size import BodySizeMiddleware
 from fastapi_triton.middleware.request_id import RequestIDMiddleware
-from fastapi_triton.routers import a1111, a1111_errors, openai_errors, openai_images, openai_request
-from fastapi_triton.routers.a1111_request import Txt2ImgRequest
+from fastapi_triton.routers import picture_apis
 from fastapi_triton.settings import Settings
 from fastapi_triton.text_to_image import TextToImage
 from fastapi_triton.triton.client import TritonClient
@@ -56,8 +55,8 @@ class TritonFrontend(FastAPI):
         )
         self.services = Services(self.triton, Admission(self.settings.max_in_flight), self.settings)
         self.endpoints: list[InferEndpoint] = []
-        self._has_picture_apis = False
-        self._other_bodies: list[type[BaseModel]] = []
+        # The bodies that they take, once there is an endpoint for them.
+        self._picture_apis: list[type[BaseModel]] | None = None
         self._inner_lifespan = lifespan
         super().__init__(
             title=title,
@@ -114,7 +113,8 @@ class TritonFrontend(FastAPI):
             response_model=None,
             openapi_extra=openapi.operation(endpoint),
         )
-        self._add_picture_apis(endpoint)
+        if self._picture_apis is None and TextToImage.fits(endpoint):
+            self._picture_apis = picture_apis.mount(self, endpoint, self.settings)
         if stream_model:
             self._add_describe(endpoint, name=name or model, tags=list(tags or [model]))
         return endpoint
@@ -134,27 +134,12 @@ class TritonFrontend(FastAPI):
             openapi_extra=openapi.describe_operation(),
         )
 
-    def _add_picture_apis(self, endpoint: InferEndpoint) -> None:
-        """What other APIs' clients speak, in front of the first endpoint that makes pictures from prompt and sketch."""
-        if self._has_picture_apis or not TextToImage.fits(endpoint):
-            return
-        self._has_picture_apis = True
-        model = TextToImage(endpoint)
-        if self.settings.openai_api:
-            self._other_bodies += openai_request.request_models(model)
-            problems.speak(self, openai_images.PREFIX, openai_errors.response)
-            self.include_router(openai_images.router(model))
-        if self.settings.a1111_api:
-            self._other_bodies.append(Txt2ImgRequest)
-            problems.speak(self, a1111.PREFIX, a1111_errors.response)
-            self.include_router(a1111.router(model))
-
     def openapi(self) -> dict[str, Any]:
         """The OpenAPI document, with the schemas of the declared endpoints."""
         if self.openapi_schema is None:
             document = super().openapi()
             schemas = document.setdefault("components", {}).setdefault("schemas", {})
-            schemas.update(openapi.components(self.endpoints, self._other_bodies))
+            schemas.update(openapi.components(self.endpoints, self._picture_apis or ()))
         return self.openapi_schema or {}
 
     @asynccontextmanager

@@ -11,7 +11,7 @@ from typing import Any, Protocol, Self
 
 from pydantic import BaseModel, ValidationError, create_model
 
-from fastapi_triton import answers, bodies, images
+from fastapi_triton import answers, bodies, images, negotiate
 from fastapi_triton.endpoints import InferEndpoint
 from fastapi_triton.errors import InferenceError, InvalidRequestError, NotFoundError
 from fastapi_triton.twin import COMPLETED, PREVIEW_FIELD, TwinEvent
@@ -101,7 +101,7 @@ class TextToImage:
         """Whether this endpoint can be spoken to as one that makes pictures."""
         fields = endpoint.request_model.model_fields
         return (
-            endpoint.stream_model is not None
+            negotiate.EVENTS in endpoint.offers
             and endpoint.picture_field is not None
             and "prompt" in fields
             and "image" in fields
@@ -157,7 +157,7 @@ class TextToImage:
         return [{**fields, "seed": seed + index} for index in range(count)]
 
     async def generate(
-        self, batch: Sequence[Mapping[str, Any]], *, preview_every: int | None = None, listener: Listener | None = None
+        self, batch: Sequence[dict[str, Any]], *, preview_every: int | None = None, listener: Listener | None = None
     ) -> list[Picture]:
         """Every picture, made at the same time. When one fails, the others are stopped, and its error is raised.
 
@@ -169,7 +169,7 @@ class TextToImage:
             try:
                 async with asyncio.TaskGroup() as group:
                     making = [
-                        group.create_task(self._make(index, {**fields, PREVIEW_FIELD: preview_every}, listener))
+                        group.create_task(self._make(index, fields | {PREVIEW_FIELD: preview_every}, listener))
                         for index, fields in enumerate(batch)
                     ]
             except ExceptionGroup as group_of_errors:
@@ -178,12 +178,12 @@ class TextToImage:
 
     async def _make(self, index: int, fields: Mapping[str, Any], listener: Listener | None) -> Picture:
         made: Picture | None = None
-        async with aclosing(self._twin.events(fields, is_admitted=True)) as events:
-            async for event in events:
-                if event.kind == COMPLETED:
-                    made = self._picture(event)
+        async with aclosing(self._events(fields)) as events:
+            async for each in events:
+                if isinstance(each, Picture):
+                    made = each
                 elif listener is not None:
-                    listener.progressed(index, event)
+                    listener.progressed(index, each)
         if made is None:  # `Twin.events` raises before
             raise InferenceError(f"The model {self._twin.model} gave no answer.")
         if listener is not None:
@@ -194,7 +194,13 @@ class TextToImage:
         self, fields: Mapping[str, Any], *, preview_every: int | None
     ) -> AsyncGenerator[TwinEvent | Picture, None]:
         """One picture: how it comes on, and then itself."""
-        async with aclosing(self._twin.events({**fields, PREVIEW_FIELD: preview_every})) as events:
+        with self._admission.slot():
+            async with aclosing(self._events({**fields, PREVIEW_FIELD: preview_every})) as events:
+                async for each in events:
+                    yield each
+
+    async def _events(self, fields: Mapping[str, Any]) -> AsyncGenerator[TwinEvent | Picture, None]:
+        async with aclosing(self._twin.events(fields, is_admitted=True)) as events:
             async for event in events:
                 yield self._picture(event) if event.kind == COMPLETED else event
 

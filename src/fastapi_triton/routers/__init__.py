@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Routes that are not declared in `main.py`: one family of them per file."""
+"""Routes that come with the frontend, one file per family."""
