@@ -22,7 +22,8 @@ def settings_page() -> str:
     for name, field in Settings.model_fields.items():
         is_url = name == "triton_url"
         variable = "TRITON_URL" if is_url else f"FASTAPI_TRITON_{name.upper()}"
-        flag = "--triton" if is_url else f"--{name.replace('_', '-')}"
+        prefix = "--no-" if field.default is True else "--"
+        flag = "--triton" if is_url else prefix + name.replace("_", "-")
         rows.append(f"| `{variable}` | `{flag}` | `{field.default}` | {field.description} |")
     return "\n".join(rows) + "\n"
 

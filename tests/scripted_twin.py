@@ -4,6 +4,7 @@
 import asyncio
 import json
 from collections.abc import AsyncGenerator, Callable
+from dataclasses import replace
 from typing import Any
 
 import httpx2
@@ -15,7 +16,7 @@ import main
 from fastapi_triton import Settings, TritonFrontend
 from fastapi_triton.datatypes import BY_CONFIG, BY_WIRE
 from fastapi_triton.errors import FastAPITritonError
-from fastapi_triton.model_config import TensorConfig
+from fastapi_triton.model_config import ModelConfig, TensorConfig
 from fastapi_triton.triton.client import Tensor, Tensors
 from fastapi_triton.triton.fake import FakeTriton
 
@@ -26,6 +27,27 @@ Body = Callable[..., dict[str, Any]]
 
 def tensor(name: str, datatype: str) -> TensorConfig:
     return TensorConfig(name, BY_CONFIG[datatype], (1,), optional=True)
+
+
+def twin_config(public: ModelConfig) -> ModelConfig:
+    """The twin of a public model: everything may be left out, and it tells how far it is."""
+    return ModelConfig(
+        name=TWIN,
+        max_batch_size=0,
+        inputs=(
+            *(replace(each, optional=True) for each in public.inputs),
+            tensor("preview_every", "TYPE_INT32"),
+            tensor("describe", "TYPE_BOOL"),
+        ),
+        outputs=(
+            *public.outputs,
+            tensor("event", "TYPE_STRING"),
+            tensor("step", "TYPE_INT32"),
+            tensor("num_steps", "TYPE_INT32"),
+            tensor("preview", "TYPE_STRING"),
+        ),
+        decoupled=True,
+    )
 
 
 def number(value: int) -> Tensor:
@@ -43,6 +65,8 @@ class ScriptedTwin:
         self.fails_after_a_step: FastAPITritonError | None = None
         self.is_complete = True
         self.num_descriptions = 0
+        self.preview = b"UklGRg=="
+        self.holds_before = 1  # the step before which it waits for `go_on`
 
     async def __call__(self, inputs: Tensors) -> AsyncGenerator[dict[str, Tensor], None]:
         if "describe" in inputs:
@@ -55,10 +79,11 @@ class ScriptedTwin:
         yield {"event": bytes_tensor(b"queued")}
         preview_every = inputs["preview_every"].array.item() if "preview_every" in inputs else 0
         for step in (1, 2):
-            await self.go_on.wait()
+            if step >= self.holds_before:
+                await self.go_on.wait()
             told = {"event": bytes_tensor(b"progress"), "step": number(step), "num_steps": number(2)}
             if preview_every and step % preview_every == 0:
-                told["preview"] = bytes_tensor(b"UklGRg==")
+                told["preview"] = bytes_tensor(self.preview)
             yield told
             if self.fails_after_a_step:
                 raise self.fails_after_a_step

@@ -20,13 +20,13 @@ FLOORS = (
     ("bodies", "answers", "declaration", "events", "tensor_schemas"),
     ("twin", "generated", "passage"),
     ("endpoints", "catalogue"),
-    ("openapi", "health"),
+    ("openapi", "health", "text_to_image", "previews"),
     ("generated_openapi",),
-    ("routers",),
+    ("routers", "playground"),
     ("app",),
     ("lint",),
     ("check", "serve", "perf"),
-    ("offline",),
+    ("offline", "generate"),
     ("cli",),
 )
 FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names}

@@ -14,28 +14,28 @@ class Admission:
         self.max_in_flight = max_in_flight
         self.in_flight = 0
 
-    def require_place(self) -> None:
+    def require_places(self, count: int = 1) -> None:
         """Refuse at once what would be refused in the end, before its body is read.
 
         Raises:
-            OverloadedError: every place is taken.
+            OverloadedError: there are not so many left.
         """
-        if self.in_flight >= self.max_in_flight:
+        if self.in_flight + count > self.max_in_flight:
             raise OverloadedError(
                 f"{self.in_flight} requests are in flight, and no more are taken. Try again later.",
                 retry_after_s=1.0,
             )
 
     @contextmanager
-    def slot(self) -> Iterator[None]:
-        """Hold one place while the request is at Triton.
+    def slot(self, count: int = 1) -> Iterator[None]:
+        """Hold so many places while the request is at Triton; all of them, or none.
 
         Raises:
-            OverloadedError: every place is taken.
+            OverloadedError: there are not so many left.
         """
-        self.require_place()
-        self.in_flight += 1
+        self.require_places(count)
+        self.in_flight += count
         try:
             yield
         finally:
-            self.in_flight -= 1
+            self.in_flight -= count

@@ -33,8 +33,9 @@ from fastapi_triton.middleware.body_size import BodySizeMiddleware
 from fastapi_triton.middleware.declared_routes import DeclaredRoutes
 from fastapi_triton.middleware.request_id import RequestIDMiddleware
 from fastapi_triton.passage import Passage
-from fastapi_triton.routers import models
+from fastapi_triton.routers import models, picture_apis
 from fastapi_triton.settings import Settings
+from fastapi_triton.text_to_image import TextToImage
 from fastapi_triton.triton.client import TritonClient
 from fastapi_triton.triton.http import HTTPTriton
 
@@ -99,6 +100,8 @@ class TritonFrontend(FastAPI):
                 self.triton, poll_interval_s=self.settings.poll_interval_s, on_change=self._forget_openapi
             )
         self._is_generating = False
+        # The bodies that they take, once there is an endpoint for them.
+        self._picture_apis: list[type[BaseModel]] | None = None
         self._inner_lifespan = lifespan
         if importlib.util.find_spec("opentelemetry.sdk") is None:
             # Nobody can have configured it; FastAPI would look at every request whether somebody has.
@@ -230,6 +233,8 @@ class TritonFrontend(FastAPI):
         self._declared.setdefault(about.path, (self.router.routes[-1], endpoint.app))
         if about.stream_model:
             self._add_describe(endpoint, name=name, tags=list(tags))
+        if self._picture_apis is None and TextToImage.fits(endpoint):
+            self._picture_apis = picture_apis.mount(self, endpoint, self.settings)
         return endpoint
 
     def build_middleware_stack(self) -> ASGIApp:
@@ -274,7 +279,7 @@ class TritonFrontend(FastAPI):
         if self.openapi_schema is None:
             document = super().openapi()
             schemas = document.setdefault("components", {}).setdefault("schemas", {})
-            schemas.update(openapi.components(self.endpoints))
+            schemas.update(openapi.components(self.endpoints, self._picture_apis or ()))
             if self.catalogue is not None:
                 generated_openapi.add_to(document, self.catalogue.configs)
         return self.openapi_schema or {}

@@ -51,6 +51,7 @@ _CODES = {
     "out_of_range": "out_of_range",
     "not_finite": "not_finite",
     "missing_field": "missing_field",
+    "unsupported_parameter": "unsupported_parameter",
 }
 # More of them help nobody, and a body may have a million.
 _MAX_PROBLEMS = 50
@@ -102,16 +103,16 @@ async def _whole(receive: Receive) -> bytes:
     return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
 
-def from_json(body: bytes, model: type[BaseModel], limits: ImageLimits) -> BaseModel:
-    """A JSON body as the model: no guessing, so "1.0" is no number and true is no 1."""
+def from_json(body: bytes, model: type[BaseModel], limits: ImageLimits, *, strict: bool = True) -> BaseModel:
+    """A JSON body as the model: no guessing, so "1.0" is no number and true is no 1, unless it is not so `strict`."""
     try:
-        return model.model_validate_json(body, strict=True, context=limits)
+        return model.model_validate_json(body, strict=strict, context=limits)
     except ValidationError as error:
         details = error.errors(include_url=False, include_context=False, include_input=False)
         if details[0]["type"] == "json_invalid":
             reason = details[0]["msg"].removeprefix("Invalid JSON: ") if body else "it is empty"
             raise UnreadableRequestError(f"The body is not JSON: {reason}.", code="invalid_json") from None
-        raise invalid(details, _names(model)) from None
+        raise invalid(details, names(model)) from None
 
 
 async def _read_form(request: Request, model: type[BaseModel], limits: ImageLimits, max_bytes: int) -> BaseModel:
@@ -129,7 +130,7 @@ async def _read_form(request: Request, model: type[BaseModel], limits: ImageLimi
         return model.model_validate_strings(values, context=limits)
     except ValidationError as error:
         details = error.errors(include_url=False, include_context=False, include_input=False)
-        raise invalid(details, _names(model)) from None
+        raise invalid(details, names(model)) from None
 
 
 async def _form_values(form: FormData) -> dict[str, Any]:
@@ -147,7 +148,8 @@ async def _form_values(form: FormData) -> dict[str, Any]:
     return values
 
 
-def _names(model: type[BaseModel]) -> list[str]:
+def names(model: type[BaseModel]) -> list[str]:
+    """What a caller calls the model's fields."""
     return [callers_name(*each) for each in model.model_fields.items()]
 
 

@@ -56,6 +56,8 @@ def serve_command(
         bool | None, typer.Option(help="Give every ready model an endpoint, POST /models/{name}/infer; on by default.")
     ] = None,
     poll_interval_s: Annotated[float | None, typer.Option(help=_HELP["poll_interval_s"])] = None,
+    openai_api: Annotated[bool | None, typer.Option("--openai-api/--no-openai-api", help=_HELP["openai_api"])] = None,
+    a1111_api: Annotated[bool | None, typer.Option("--a1111-api/--no-a1111-api", help=_HELP["a1111_api"])] = None,
     log_level: Annotated[str | None, typer.Option(help=_HELP["log_level"])] = None,
     log_format: Annotated[str | None, typer.Option(help=_HELP["log_format"])] = None,
 ) -> None:
@@ -82,6 +84,8 @@ def serve_command(
             v2_admin=v2_admin,
             generate=generate if "FASTAPI_TRITON_GENERATE" in os.environ or generate is not None else True,
             poll_interval_s=poll_interval_s,
+            openai_api=openai_api,
+            a1111_api=a1111_api,
             log_level=log_level,
             log_format=log_format,
         )

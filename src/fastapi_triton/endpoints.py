@@ -102,6 +102,21 @@ class InferEndpoint:
             *((negotiate.EVENTS,) if has_events else ()),
         )
 
+    @property
+    def twin(self) -> Twin | None:
+        """The stream model, for routes that speak to it in another API's words."""
+        return self._twin
+
+    @property
+    def services(self) -> Services:
+        """What every endpoint of the app shares."""
+        return self._services
+
+    @property
+    def image_limits(self) -> images.ImageLimits:
+        """What a picture in a request is checked against."""
+        return self._limits
+
     async def require_ready(self) -> None:
         """Raise what a caller would meet now, if anything: a model is not ready, or the contract is broken."""
         await self.declaration.require_ready()

@@ -3,7 +3,7 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing, suppress
 from dataclasses import dataclass
 
@@ -32,16 +32,30 @@ class Event:
     data: str
 
 
+def _problem(error: FastAPITritonError) -> str:
+    return problems.body(error).decode()
+
+
+# Begins an answer before there is anything to tell; a caller reads a comment, and no event.
+BEGIN = Event("", "")
+
+
 class EventsResponse(EventSourceResponse):
     """Passes events on as they come.
 
     An error before the first event is raised, and so becomes an ordinary answer; a later one is the last event,
-    `error`. When the caller leaves, the generator is cancelled.
+    `error`, with what `describe_error` makes of it. When the caller leaves, the generator is cancelled.
     """
 
-    def __init__(self, events: AsyncGenerator[Event, None]) -> None:
+    def __init__(
+        self,
+        events: AsyncGenerator[Event, None],
+        *,
+        describe_error: Callable[[FastAPITritonError], str] = _problem,
+    ) -> None:
         super().__init__((), headers=_HEADERS)  # the body is written by `__call__`, since it must see the caller leave
         self._events = events
+        self._describe_error = describe_error
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         del scope
@@ -62,7 +76,7 @@ class EventsResponse(EventSourceResponse):
             except CallerLeftError:
                 raise
             except FastAPITritonError as error:
-                await line.write(_encode(Event("error", problems.body(error).decode())))
+                await line.write(_encode(Event("error", self._describe_error(error))))
             finally:
                 pinging.cancel()
 
@@ -106,4 +120,6 @@ class _Line:
 
 
 def _encode(event: Event) -> bytes:
+    if event is BEGIN:
+        return KEEPALIVE_COMMENT
     return format_sse_event(event=event.name, data_str=event.data)

@@ -73,6 +73,16 @@ def _clean(text: str) -> tuple[str, bytes]:
             raise ValueError("it has characters that are not of the base64 alphabet (A-Z a-z 0-9 + / =)") from None
 
 
+def size(data: bytes) -> tuple[int, int]:
+    """Width and height of a picture that a model made, from its header.
+
+    Raises:
+        OSError: it is no picture.
+    """
+    with Image.open(io.BytesIO(data), formats=READABLE_FORMATS) as image:
+        return image.size
+
+
 def check(data: bytes, limits: ImageLimits) -> None:
     """Read a picture's header; its pixels are left alone.
 

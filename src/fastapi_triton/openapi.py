@@ -86,9 +86,18 @@ def _events(completed: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def components(endpoints: Iterable[InferEndpoint]) -> dict[str, Any]:
-    """The schemas that `operation` points to."""
-    pairs: list[tuple[type[BaseModel], Any]] = []
+def request_body(*media_types: str, model: type[BaseModel]) -> dict[str, Any]:
+    """The part of an operation object that says what may be sent; `components` must know the model."""
+    by_type = {
+        bodies.JSON: {"schema": {"$ref": _REF.format(model=model.__name__)}},
+        bodies.FORM: {"schema": _form_schema(model)},
+    }
+    return {"requestBody": {"required": True, "content": {each: by_type[each] for each in media_types}}}
+
+
+def components(endpoints: Iterable[InferEndpoint], others: Iterable[type[BaseModel]] = ()) -> dict[str, Any]:
+    """The schemas that `operation` points to, and those of other requests' bodies."""
+    pairs: list[tuple[type[BaseModel], Any]] = [(each, "validation") for each in others]
     for endpoint in endpoints:
         pairs += [(endpoint.request_model, "validation"), (endpoint.response_model, "serialization")]
     _, schemas = models_json_schema(pairs, ref_template=_REF)

@@ -87,7 +87,7 @@ class Passage:
 
     async def _pass(self, call: Call, path: bytes, scope: Scope, receive: Receive, answer: "_Answer") -> None:
         admission = self._inferences if call in (Call.INFERENCE, Call.STREAM) else self._questions
-        admission.require_place()
+        admission.require_places()
         request = _Request(path, scope, self._connections.host_headers)
         async with self._connections.connection() as connection:
             connection.start(request.head, is_chunked=request.is_chunked)

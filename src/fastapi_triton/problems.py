@@ -8,6 +8,7 @@ from typing import Any
 
 import orjson
 from fastapi.exceptions import RequestValidationError
+from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
@@ -21,6 +22,9 @@ from fastapi_triton.errors import (
     NotFoundError,
 )
 from fastapi_triton.middleware.request_id import HEADER, current_request_id
+
+# How an API tells of an error.
+Form = Callable[[FastAPITritonError], Response]
 
 MEDIA_TYPE = "application/problem+json"
 
@@ -70,31 +74,48 @@ def body(error: FastAPITritonError) -> bytes:
     return orjson.dumps(told)
 
 
+def headers(error: FastAPITritonError) -> dict[str, str]:
+    """What every answer that tells of this error says in its headers, whatever its form."""
+    told = {HEADER: current_request_id.get()}  # the answer to a bug of ours passes no middleware
+    if error.retry_after_s is not None:
+        told["Retry-After"] = str(math.ceil(error.retry_after_s))
+    if error.status == 413:
+        told["Connection"] = "close"  # the rest of the body is not read
+    return told
+
+
 def response(error: FastAPITritonError) -> Response:
     """The answer that tells a caller of an error."""
-    headers = {HEADER: current_request_id.get()}  # the answer to a bug of ours passes no middleware
-    if error.retry_after_s is not None:
-        headers["Retry-After"] = str(math.ceil(error.retry_after_s))
-    if error.status == 413:
-        headers["Connection"] = "close"  # the rest of the body is not read
-    return Response(body(error), error.status, headers, MEDIA_TYPE)
+    return Response(body(error), error.status, headers(error), MEDIA_TYPE)
 
 
-async def _ours(_: Request, error: FastAPITritonError) -> Response:
+def speak(app: Starlette, prefix: str, form: Form) -> None:
+    """Have errors under this path told in another API's form."""
+    app.state.error_forms = {**getattr(app.state, "error_forms", {}), prefix: form}
+
+
+def _respond(request: Request, error: FastAPITritonError) -> Response:
+    path = request.scope["path"].removeprefix(request.scope.get("root_path", ""))
+    forms: dict[str, Form] = getattr(request.app.state, "error_forms", {})
+    form = next((form for prefix, form in forms.items() if path.startswith(prefix)), response)
+    return form(error)
+
+
+async def _ours(request: Request, error: FastAPITritonError) -> Response:
     if isinstance(error, CallerLeftError):
         return Response(status_code=error.status)  # goes nowhere: the connection is closed
-    return response(error)
+    return _respond(request, error)
 
 
 async def _routing(request: Request, error: HTTPException) -> Response:
     """FastAPI's own HTTP errors: an unknown route, a wrong method, or what a user's endpoint raised."""
     if error.status_code == 404 and error.detail == "Not Found":
-        answer = response(NotFoundError(f"There is no route {request.url.path}. /docs lists them all."))
+        answer = _respond(request, NotFoundError(f"There is no route {request.url.path}. /docs lists them all."))
     elif error.status_code == 405:
         allowed = (error.headers or {}).get("Allow", "")
-        answer = response(MethodNotAllowedError(f"{request.url.path} takes {allowed}, not {request.method}."))
+        answer = _respond(request, MethodNotAllowedError(f"{request.url.path} takes {allowed}, not {request.method}."))
     else:
-        answer = response(_from_http(error))
+        answer = _respond(request, _from_http(error))
     answer.headers.update(error.headers or {})
     return answer
 
@@ -107,19 +128,20 @@ def _from_http(error: HTTPException) -> FastAPITritonError:
     return UserError(str(error.detail))
 
 
-async def _validation(_: Request, error: RequestValidationError) -> Response:
+async def _validation(request: Request, error: RequestValidationError) -> Response:
     """A plain FastAPI endpoint beside ours refused its request."""
     problems = [
         FieldProblem("#/" + "/".join(str(part) for part in each["loc"][1:]), "invalid_value", each["msg"])
         for each in error.errors()
     ]
-    return response(InvalidRequestError("The request does not fit the endpoint.", problems=problems))
+    return _respond(request, InvalidRequestError("The request does not fit the endpoint.", problems=problems))
 
 
-async def _bug(_: Request, __: Exception) -> Response:
+async def _bug(request: Request, _: Exception) -> Response:
     # uvicorn logs the traceback after this answer; a caller gets the id under which it stands.
-    return response(
-        FastAPITritonError("The frontend failed on this request. The log has the reason under this request's id.")
+    return _respond(
+        request,
+        FastAPITritonError("The frontend failed on this request. The log has the reason under this request's id."),
     )
 
 

@@ -52,6 +52,12 @@ class Settings(BaseSettings):
     poll_interval_s: float = Field(
         default=2.0, gt=0, description="How often Triton is asked which models it has, for these endpoints."
     )
+    openai_api: bool = Field(
+        default=True, description="Serve OpenAI's Images API under `/v1`, for an endpoint that makes pictures."
+    )
+    a1111_api: bool = Field(
+        default=True, description="Serve A1111's `/sdapi/v1/txt2img`, for an endpoint that makes pictures."
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="What is logged by `fastapi-triton serve`."
     )

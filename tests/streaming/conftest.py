@@ -2,11 +2,11 @@
 """The scribble app with its streaming twin, on the fake Triton."""
 
 from collections.abc import AsyncIterator
-from dataclasses import replace
 
 import httpx2
 import pytest
-from scripted_twin import TWIN, ScriptedTwin, app_of, tensor
+import scripted_twin
+from scripted_twin import ScriptedTwin, app_of
 from sockets import listening
 
 from fastapi_triton import Settings, TritonFrontend
@@ -16,23 +16,7 @@ from fastapi_triton.triton.fake import FakeTriton
 
 @pytest.fixture
 def twin_config(scribble_config: ModelConfig) -> ModelConfig:
-    return ModelConfig(
-        name=TWIN,
-        max_batch_size=0,
-        inputs=(
-            *(replace(each, optional=True) for each in scribble_config.inputs),
-            tensor("preview_every", "TYPE_INT32"),
-            tensor("describe", "TYPE_BOOL"),
-        ),
-        outputs=(
-            *scribble_config.outputs,
-            tensor("event", "TYPE_STRING"),
-            tensor("step", "TYPE_INT32"),
-            tensor("num_steps", "TYPE_INT32"),
-            tensor("preview", "TYPE_STRING"),
-        ),
-        decoupled=True,
-    )
+    return scripted_twin.twin_config(scribble_config)
 
 
 @pytest.fixture

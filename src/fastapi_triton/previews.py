@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A model's preview, small and in whatever format, → a picture of the size and in the format that was asked for."""
+
+import asyncio
+import io
+
+import pybase64
+from PIL import Image
+
+from fastapi_triton import images
+from fastapi_triton.errors import InferenceError
+
+# As fast as each format writes: a preview is looked at for a second.
+_OPTIONS = {"png": {"compress_level": 1}, "webp": {"method": 0, "quality": 80}, "jpeg": {"quality": 80}}
+
+
+async def as_picture(preview: str, *, output_format: str, size: tuple[int, int] | None = None) -> str:
+    """Base64 text in and out; without a size it keeps its own. The work is done in a thread.
+
+    Raises:
+        InferenceError: the model gave what is no picture.
+    """
+    return await asyncio.to_thread(_convert, preview, output_format, size)
+
+
+def size(preview: str) -> tuple[int, int]:
+    """Width and height of a preview.
+
+    Raises:
+        InferenceError: the model gave what is no picture.
+    """
+    try:
+        return images.size(images.decode(preview))
+    except (OSError, ValueError):
+        raise InferenceError("The model gave a preview that is no picture.") from None
+
+
+def _convert(preview: str, output_format: str, size: tuple[int, int] | None) -> str:
+    try:
+        with Image.open(io.BytesIO(images.decode(preview)), formats=images.READABLE_FORMATS) as opened:
+            image = opened.convert("RGB")
+    except (OSError, ValueError):
+        raise InferenceError("The model gave a preview that is no picture.") from None
+    if size is not None and size != image.size:
+        image = image.resize(size, Image.Resampling.BICUBIC)
+    file = io.BytesIO()
+    image.save(file, output_format.upper(), **_OPTIONS[output_format])
+    return pybase64.b64encode(file.getvalue()).decode("ascii")

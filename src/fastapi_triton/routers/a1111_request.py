@@ -1,0 +1,139 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What A1111's `txt2img` may be asked → the fields of the model behind it, and what was done to make them fit."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from fastapi_triton import bodies, images
+from fastapi_triton.errors import InvalidRequestError
+from fastapi_triton.routers import a1111_samplers
+from fastapi_triton.routers.a1111_controlnet import MODULES, refuse, refused, unit_of
+from fastapi_triton.text_to_image import Capabilities, TextToImage
+
+
+class Txt2ImgRequest(BaseModel):
+    """The fields of `txt2img` that are done here, or refused; others are left alone, as A1111 does."""
+
+    model_config = ConfigDict(extra="ignore", allow_inf_nan=False)
+
+    prompt: str = ""
+    negative_prompt: str | None = None
+    seed: int | None = Field(None, description="-1 or left out: drawn, and told in `info`")
+    steps: int | None = Field(None, description="left out: the model's default")
+    cfg_scale: float | None = Field(None, description="left out: the model's default")
+    width: int | None = Field(None, ge=1, description="snapped to the nearest size that the model does")
+    height: int | None = Field(None, ge=1)
+    sampler_name: str | None = None
+    sampler_index: str | None = Field(None, description="the older name of sampler_name")
+    scheduler: str | None = None
+    batch_size: int = Field(1, ge=1)
+    n_iter: int = Field(1, ge=1)
+    send_images: bool = True
+    force_task_id: str | None = Field(None, max_length=200, description="asks for this picture's progress by name")
+    override_settings: dict[str, Any] | None = None
+    alwayson_scripts: dict[str, Any] | None = Field(None, description="`controlnet` with one unit: the scribble")
+    styles: list[str] | None = None
+    restore_faces: bool | None = None
+    enable_hr: Annotated[Any, refuse("There is no second pass; ask for the size itself.")] = None
+    tiling: Annotated[Any, refuse("Tiling is not done here.")] = None
+    script_name: Annotated[Any, refuse("There are no scripts here but ControlNet.")] = None
+    subseed_strength: Annotated[Any, refuse("Variations of a seed are not done here.")] = None
+    refiner_checkpoint: Annotated[Any, refuse("There is no refiner here.")] = None
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What is to be made; `notes` say what was asked for and is not so."""
+
+    batch: list[dict[str, Any]]
+    notes: list[str]
+    sampler: str
+    capabilities: Capabilities
+
+
+def order(request: Txt2ImgRequest, model: TextToImage, capabilities: Capabilities) -> Order:
+    """A validated body as an order.
+
+    Raises:
+        InvalidRequestError: something in it is not done here.
+    """
+    notes: list[str] = []
+    unit = unit_of(request.alwayson_scripts or {}, model)
+    scheduler = a1111_samplers.scheduler(
+        request.sampler_name or request.sampler_index, request.scheduler, capabilities, notes.append
+    )
+    _note_settings(request, capabilities, notes.append)
+    fields: dict[str, Any] = {
+        "prompt": request.prompt,
+        "negative_prompt": request.negative_prompt,
+        "seed": request.seed,
+        "num_inference_steps": request.steps,
+        "guidance_scale": request.cfg_scale,
+        "scheduler": scheduler,
+        "output_format": "png",
+        **_size(request, capabilities, notes.append),
+    }
+    if unit is not None:
+        if unit.control_mode not in (0, "0", "Balanced"):
+            notes.append(f"control_mode {unit.control_mode!r} is not done here; it is Balanced.")
+        fields |= {
+            "image": unit.image,
+            "conditioning_scale": unit.weight,
+            "control_guidance_start": unit.guidance_start,
+            "control_guidance_end": unit.guidance_end,
+            "invert": MODULES[unit.module],
+        }
+    batch = model.batch(model.check(fields), request.batch_size * request.n_iter)
+    used = scheduler or capabilities.defaults.get("scheduler", "")
+    return Order(batch, notes, a1111_samplers.LABELS.get(used, used), capabilities)
+
+
+def _size(request: Txt2ImgRequest, capabilities: Capabilities, note: Callable[[str], None]) -> dict[str, int]:
+    if request.width is None and request.height is None:
+        return {}
+    # A1111's own default for a side that is left out is 512: a square, where the other is not far from it.
+    wanted = (request.width or request.height or 0, request.height or request.width or 0)
+    width, height = capabilities.nearest_size(wanted)
+    if (width, height) != wanted:
+        note(f"The model does not do {wanted[0]}x{wanted[1]}; the nearest is {width}x{height}.")
+    return {"width": width, "height": height}
+
+
+def _note_settings(request: Txt2ImgRequest, capabilities: Capabilities, note: Callable[[str], None]) -> None:
+    for name, value in (request.override_settings or {}).items():
+        if name == "sd_model_checkpoint":
+            require_checkpoint(value, capabilities)
+        elif value:
+            note(f"The setting {name} is not one of this server's; it was left alone.")
+    if request.styles:
+        note("There are no styles here; they were left out.")
+    if request.restore_faces:
+        note("Faces are not restored here.")
+
+
+def require_checkpoint(name: Any, capabilities: Capabilities) -> None:
+    """Raises InvalidRequestError: this is not the checkpoint that is served."""
+    if name not in (None, "", capabilities.name):
+        raise refused("sd_model_checkpoint", f"There is no checkpoint {name!r} here; it is {capabilities.name}.")
+
+
+def require_options(options: Any, current: Mapping[str, Any], capabilities: Capabilities) -> None:
+    """Raises InvalidRequestError: they would change something, which nobody may for all others."""
+    if not isinstance(options, Mapping):
+        raise InvalidRequestError("The body must be one JSON object.", code="wrong_type")
+    for name, value in options.items():
+        if name == "sd_model_checkpoint":
+            require_checkpoint(value, capabilities)
+        elif value != current.get(name):
+            raise refused(name, f"The option {name} cannot be set here.")
+
+
+def read(body: bytes, limits: images.ImageLimits) -> Txt2ImgRequest:
+    """A JSON body; A1111 does not mind "20" for a number."""
+    request = bodies.from_json(body, Txt2ImgRequest, limits, strict=False)
+    if not isinstance(request, Txt2ImgRequest):
+        raise TypeError("validated into another model")
+    return request

@@ -1,0 +1,233 @@
+# SPDX-License-Identifier: Apache-2.0
+"""OpenAI's own client and an A1111 client against a real server: what they get, what they raise, how they stop it."""
+
+import asyncio
+import base64
+import contextlib
+import io
+import re
+import threading
+from collections.abc import Iterator
+
+import httpx2
+import openai
+import pytest
+import webuiapi
+from PIL import Image, ImageChops
+from scribble_app import PATH, ROOT
+from serving import Server
+
+pytestmark = pytest.mark.integration
+
+HOUSE = ROOT / "demo" / "examples" / "house.png"
+MODEL = "sdxl_scribble_controlnet"
+QUICK = {"num_inference_steps": 4}
+LONG = {"num_inference_steps": 50, "guidance_scale": 5}
+
+
+@pytest.fixture
+def client(scribble_server: Server) -> Iterator[openai.OpenAI]:
+    with openai.OpenAI(base_url=f"{scribble_server.url}/v1", api_key="none", max_retries=0) as client:
+        yield client
+
+
+def bytes_of(picture: openai.types.Image) -> bytes:
+    return base64.b64decode(picture.b64_json or "")
+
+
+def opened(data: bytes) -> Image.Image:
+    image = Image.open(io.BytesIO(data))
+    image.load()
+    return image
+
+
+def difference(one: Image.Image, other: Image.Image) -> int:
+    """The most that two pictures differ by, 0 to 255; 1 may come of who shared the denoise steps."""
+    return max(high for _, high in ImageChops.difference(one, other).getextrema())
+
+
+def cancelled(server: Server) -> float:
+    """How many requests the engine has given up."""
+    address = server.wait_for(r"Started Metrics Service at ([\d.:]+)")[1]
+    text = httpx2.get(f"http://{address}/metrics").text
+    found = re.search(r'(?m)^sdxl_engine_requests_total{how="cancelled"} (\S+)$', text)
+    return float(found[1]) if found else 0.0
+
+
+@contextlib.contextmanager
+def one_more_cancelled(server: Server) -> Iterator[None]:
+    """Waits until the engine has given up a request; the time limit of the test ends it otherwise."""
+    before = cancelled(server)
+    yield
+    while cancelled(server) == before:
+        pass
+
+
+# ---- OpenAI
+
+
+def test_an_edit_is_the_picture_that_the_endpoint_itself_makes(scribble_server: Server, client: openai.OpenAI) -> None:
+    extra = {"seed": 5, "conditioning_scale": 0.8, "negative_prompt": "blurry", **QUICK}
+    with HOUSE.open("rb") as file:
+        edited = client.images.edit(image=[file], prompt="a red house", extra_body=extra)
+    body = {"prompt": "a red house", "image": base64.b64encode(HOUSE.read_bytes()).decode(), **extra}
+    plain = scribble_server.post(PATH, json={**body, "output_format": "png"}).json()
+    picture, same = opened(bytes_of((edited.data or [])[0])), opened(base64.b64decode(plain["generated_image"]))
+    assert difference(picture, same) <= 1
+    assert (picture.format, edited.size, edited.output_format) == ("PNG", "128x128", "png")
+
+
+def test_several_pictures_are_those_of_the_seeds_that_follow(client: openai.OpenAI) -> None:
+    both = client.images.generate(prompt="a red house", n=2, extra_body={"seed": 8, **QUICK}).data or []
+    alone = client.images.generate(prompt="a red house", extra_body={"seed": 9, **QUICK}).data or []
+    assert [opened(bytes_of(each)).format for each in both] == ["PNG", "PNG"]
+    first, second, again = (opened(bytes_of(each)) for each in (*both, *alone))
+    assert difference(second, again) <= 1 < difference(first, again)
+
+
+def test_the_client_reads_its_own_events_and_the_last_is_the_plain_answer(client: openai.OpenAI) -> None:
+    extra = {"seed": 8, "num_inference_steps": 8}
+    plain = client.images.generate(prompt="a red house", extra_body=extra).data or []
+    stream = client.images.generate(prompt="a red house", stream=True, partial_images=2, extra_body=extra)
+    *partial, completed = list(stream)
+    assert isinstance(completed, openai.types.ImageGenCompletedEvent)
+    assert difference(opened(base64.b64decode(completed.b64_json)), opened(bytes_of(plain[0]))) <= 1
+    assert completed.usage.total_tokens == 0
+    assert partial
+    for index, each in enumerate(partial):
+        assert isinstance(each, openai.types.ImageGenPartialImageEvent)
+        assert each.partial_image_index == index
+        assert opened(base64.b64decode(each.b64_json)).size == (128, 128)
+
+
+def test_models_are_listed(client: openai.OpenAI) -> None:
+    assert [each.id for each in client.models.list()] == [MODEL]
+    assert client.models.retrieve(MODEL).object == "model"
+
+
+def test_the_client_raises_what_its_users_expect(client: openai.OpenAI) -> None:
+    with pytest.raises(openai.BadRequestError) as bad:
+        client.images.generate(prompt="a house", extra_body={"num_inference_steps": 10_000})
+    assert (bad.value.param, bad.value.code, bad.value.type) == (
+        "num_inference_steps",
+        "out_of_range",
+        "invalid_request_error",
+    )
+    with pytest.raises(openai.BadRequestError) as cut_off:
+        client.images.edit(image=HOUSE.read_bytes()[: HOUSE.stat().st_size // 2], prompt="a house")
+    assert (cut_off.value.param, cut_off.value.code) == ("image", "truncated_image")
+    with pytest.raises(openai.BadRequestError, match="mask"):
+        client.images.edit(image=HOUSE, mask=HOUSE, prompt="a house")
+    with pytest.raises(openai.NotFoundError, match="There is no model 'flux'"):
+        client.images.generate(model="flux", prompt="a house")
+    with pytest.raises(openai.NotFoundError):
+        client.chat.completions.create(model=MODEL, messages=[])
+    with pytest.raises(openai.APIStatusError) as wrong_method:
+        client.get("/images/edits", cast_to=object)
+    assert wrong_method.value.status_code == 405
+    with pytest.raises(openai.APIStatusError) as too_large:
+        client.images.edit(image=b"x" * 21_000_000, prompt="a house")
+    assert too_large.value.status_code == 413
+
+
+def test_what_fails_in_a_stream_is_raised_too(client: openai.OpenAI) -> None:
+    half = HOUSE.read_bytes()[: HOUSE.stat().st_size // 2]
+    stream = client.images.edit(image=half, prompt="a house", stream=True)
+    with pytest.raises(openai.APIError) as error:
+        list(stream)
+    assert error.value.code == "truncated_image"
+
+
+def test_a_timeout_and_a_closed_stream_stop_the_work(scribble_server: Server, client: openai.OpenAI) -> None:
+    with one_more_cancelled(scribble_server), pytest.raises(openai.APITimeoutError):
+        client.with_options(timeout=0.5).images.generate(prompt="a house", size="256x256", extra_body=LONG)
+    with one_more_cancelled(scribble_server):
+        stream = client.images.generate(prompt="a house", stream=True, partial_images=3, extra_body=LONG)
+        next(iter(stream))
+        stream.close()
+
+
+async def test_the_async_client_does_the_same_and_can_be_cancelled(scribble_server: Server) -> None:
+    url = f"{scribble_server.url}/v1"
+    async with openai.AsyncOpenAI(base_url=url, api_key="none", max_retries=0) as client:
+        pictures = await asyncio.gather(
+            client.images.generate(prompt="a red house", extra_body={"seed": 1, **QUICK}),
+            client.images.edit(image=HOUSE, prompt="a red house", extra_body={"seed": 1, **QUICK}),
+        )
+        assert len({(each.data or [])[0].b64_json for each in pictures}) == 2
+        with one_more_cancelled(scribble_server):
+            stream = await client.images.edit(
+                image=HOUSE, prompt="a house", stream=True, partial_images=3, extra_body=LONG
+            )
+            reading = asyncio.create_task(anext(aiter(stream)))
+            assert (await reading).type == "image_edit.partial_image"
+            await stream.close()
+
+
+# ---- A1111
+
+
+@pytest.fixture
+def a1111(scribble_server: Server) -> webuiapi.WebUIApi:
+    return webuiapi.WebUIApi(host="127.0.0.1", port=scribble_server.port, steps=4)
+
+
+def unit() -> webuiapi.ControlNetUnit:
+    return webuiapi.ControlNetUnit(image=Image.open(HOUSE), module="none", model="None")
+
+
+def test_what_an_a1111_client_asks_first_has_an_answer(a1111: webuiapi.WebUIApi) -> None:
+    assert a1111.util_get_current_model() == "demo_checkpoint"
+    assert a1111.util_get_model_names() == ["demo_checkpoint"]
+    assert a1111.util_get_sampler_names() == ["DPM++ 2M Karras", "Euler", "Euler a", "LCM"]
+    assert a1111.util_get_scheduler_names() == ["automatic", "karras"]
+    assert a1111.controlnet_model_list() == [MODEL]
+    assert a1111.controlnet_module_list()[0] == "none"
+    assert a1111.controlnet_version() == 3
+    assert a1111.get_cmd_flags() == {}
+    for empty in (a1111.get_upscalers, a1111.get_sd_vae, a1111.get_loras, a1111.get_latent_upscale_modes):
+        assert empty() == []
+    a1111.util_set_model("demo")
+    a1111.util_wait_for_ready()
+
+
+def test_an_a1111_script_draws_along_the_scribble(scribble_server: Server, a1111: webuiapi.WebUIApi) -> None:
+    made = a1111.txt2img(
+        prompt="a red house", seed=3, cfg_scale=2.5, width=128, height=128, batch_size=2, controlnet_units=[unit()]
+    )
+    assert [each.size for each in made.images] == [(128, 128)] * 2
+    assert (made.info["all_seeds"], made.info["sampler_name"]) == ([3, 4], "Euler a")
+    body = {
+        "prompt": "a red house",
+        "image": base64.b64encode(HOUSE.read_bytes()).decode(),
+        "seed": 4,
+        "guidance_scale": 2.5,
+        "num_inference_steps": 4,
+        "scheduler": "euler_ancestral",
+        "output_format": "png",
+    }
+    plain = opened(base64.b64decode(scribble_server.post(PATH, json=body).json()["generated_image"]))
+    first, second = made.images
+    assert difference(second, plain) <= 1 < difference(first, plain)
+
+
+def test_interrupt_stops_the_callers_own_picture(scribble_server: Server, a1111: webuiapi.WebUIApi) -> None:
+    made: list[webuiapi.WebUIApiResult] = []
+
+    def ask() -> None:
+        made.append(a1111.txt2img(prompt="a house", width=256, height=256, steps=50, controlnet_units=[unit()]))
+
+    asking = threading.Thread(target=ask)
+    with one_more_cancelled(scribble_server):
+        asking.start()
+        while not (told := a1111.get_progress())["current_image"]:
+            pass
+        assert 0 < told["progress"] < 1
+        stranger = webuiapi.WebUIApi(host="127.0.0.1", port=scribble_server.port)
+        assert stranger.get_progress()["state"]["job_count"] == 0
+        stranger.interrupt()
+        assert a1111.get_progress()["state"]["interrupted"] is False
+        a1111.interrupt()
+        asking.join()
+    assert made[0].image.size == (256, 256)
+    assert any("interrupted" in note for note in made[0].info["notes"])

@@ -1,0 +1,42 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The scribble app with its streaming twin on the fake Triton, as OpenAI's and A1111's clients see it."""
+
+import base64
+from collections.abc import AsyncIterator
+
+import httpx2
+import pytest
+from scribble_app import picture
+from scripted_twin import ScriptedTwin, app_of, twin_config
+from sockets import listening
+
+from fastapi_triton import Settings, TritonFrontend
+from fastapi_triton.model_config import ModelConfig
+from fastapi_triton.triton.fake import FakeTriton
+
+
+@pytest.fixture
+async def twin() -> ScriptedTwin:
+    twin = ScriptedTwin()
+    twin.preview = base64.b64encode(picture("WEBP", (4, 4)))
+    return twin
+
+
+@pytest.fixture
+def triton(scribble_config: ModelConfig, twin: ScriptedTwin) -> FakeTriton:
+    fake = FakeTriton()
+    fake.add(scribble_config)  # nobody may ask it: it has nothing to answer with
+    fake.add(twin_config(scribble_config), respond_stream=twin)
+    return fake
+
+
+@pytest.fixture
+def app(triton: FakeTriton, settings: Settings) -> TritonFrontend:
+    return app_of(triton, settings)
+
+
+@pytest.fixture
+async def caller(app: TritonFrontend) -> AsyncIterator[httpx2.AsyncClient]:
+    """Over a real socket, so that it can leave."""
+    async with listening(app) as client:
+        yield client

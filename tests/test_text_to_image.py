@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Sizes snapped to what a model does, and previews turned into pictures."""
+
+import base64
+import io
+
+import pytest
+from PIL import Image
+from scribble_app import base64_picture
+
+from fastapi_triton import previews
+from fastapi_triton.errors import InferenceError
+from fastapi_triton.text_to_image import Capabilities
+
+SDXL = Capabilities("sdxl", sizes=((1024, 1024), (1216, 832), (832, 1216), (1344, 768), (1536, 640)))
+DEMO = Capabilities(
+    "demo", sizes=((96, 96), (128, 128), (192, 128), (128, 192), (256, 256)), defaults={"width": 128, "height": 128}
+)
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "wanted", "snapped"),
+    [
+        (SDXL, (1024, 1024), (1024, 1024)),
+        (SDXL, (512, 512), (1024, 1024)),
+        (SDXL, (1536, 1024), (1216, 832)),
+        (SDXL, (1024, 1536), (832, 1216)),
+        (SDXL, (1792, 1024), (1344, 768)),
+        (DEMO, (1024, 1024), (256, 256)),
+        (DEMO, (100, 100), (96, 96)),
+        (DEMO, (1536, 1024), (192, 128)),  # its shape counts for more than its area
+        (Capabilities("says nothing"), (7, 9), (7, 9)),
+    ],
+)
+def test_a_size_becomes_the_nearest_that_there_is(
+    capabilities: Capabilities, wanted: tuple[int, int], snapped: tuple[int, int]
+) -> None:
+    assert capabilities.nearest_size(wanted) == snapped
+
+
+@pytest.mark.parametrize(
+    ("preview", "size"), [((32, 32), (128, 128)), ((48, 32), (192, 128)), ((32, 48), (128, 192)), ((9, 7), (9, 7))]
+)
+def test_a_preview_tells_the_size_of_its_picture(preview: tuple[int, int], size: tuple[int, int]) -> None:
+    assert DEMO.size_shaped_like(preview) == size
+
+
+@pytest.mark.parametrize("output_format", ["png", "webp", "jpeg"])
+async def test_a_preview_becomes_a_picture_of_that_format_and_size(output_format: str) -> None:
+    text = await previews.as_picture(base64_picture("WEBP", (4, 3)), output_format=output_format, size=(40, 30))
+    image = Image.open(io.BytesIO(base64.b64decode(text)))
+    image.load()
+    assert (image.format, image.size) == (output_format.upper(), (40, 30))
+
+
+async def test_a_preview_that_is_no_picture_is_the_models_failure() -> None:
+    with pytest.raises(InferenceError, match="no picture"):
+        await previews.as_picture("aGVsbG8=", output_format="png")
+    with pytest.raises(InferenceError, match="no picture"):
+        previews.size("!")
