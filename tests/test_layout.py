@@ -18,7 +18,7 @@ FLOORS = (
     ("bodies", "answers", "declaration", "events"),
     ("twin",),
     ("endpoints",),
-    ("openapi", "health"),
+    ("openapi", "health", "playground"),
     ("app",),
     ("serve",),
     ("cli",),

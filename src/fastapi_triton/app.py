@@ -7,7 +7,7 @@ from enum import Enum
 from typing import Any
 
 from fastapi import FastAPI
-from fastapi.responses import JSONResponse, RedirectResponse
+from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 from starlette.middleware import Middleware
 from starlette.requests import Request
@@ -18,6 +18,7 @@ from fastapi_triton.admission import Admission
 from fastapi_triton.endpoints import InferEndpoint, Services
 from fastapi_triton.middleware.body_size import BodySizeMiddleware
 from fastapi_triton.middleware.request_id import RequestIDMiddleware
+from fastapi_triton.playground import page
 from fastapi_triton.settings import Settings
 from fastapi_triton.triton.client import TritonClient
 from fastapi_triton.triton.http import HTTPTriton
@@ -66,7 +67,10 @@ class TritonFrontend(FastAPI):
             **extra,
         )
         self.include_router(health.router(self.endpoints))
-        self.add_api_route("/", _to_docs, include_in_schema=False)
+        if self.settings.playground:
+            self.include_router(page.router(self.endpoints))
+        else:
+            self.add_api_route("/", page.to_docs, include_in_schema=False, response_model=None)
 
     def infer(
         self,
@@ -145,6 +149,3 @@ class TritonFrontend(FastAPI):
                 async with self._inner_lifespan(app):
                     yield
 
-
-async def _to_docs(request: Request) -> RedirectResponse:
-    return RedirectResponse(f"{request.scope.get('root_path', '')}/docs")

@@ -44,6 +44,7 @@ def serve_command(
     max_in_flight: Annotated[int | None, typer.Option(help=_HELP["max_in_flight"])] = None,
     max_body_bytes: Annotated[int | None, typer.Option(help=_HELP["max_body_bytes"])] = None,
     max_image_pixels: Annotated[int | None, typer.Option(help=_HELP["max_image_pixels"])] = None,
+    playground: Annotated[bool | None, typer.Option("--playground/--no-playground", help=_HELP["playground"])] = None,
     log_level: Annotated[str | None, typer.Option(help=_HELP["log_level"])] = None,
     log_format: Annotated[str | None, typer.Option(help=_HELP["log_format"])] = None,
 ) -> None:
@@ -65,6 +66,7 @@ def serve_command(
             max_in_flight=max_in_flight,
             max_body_bytes=max_body_bytes,
             max_image_pixels=max_image_pixels,
+            playground=playground,
             log_level=log_level,
             log_format=log_format,
         )

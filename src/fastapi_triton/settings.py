@@ -34,6 +34,9 @@ class Settings(BaseSettings):
     max_image_pixels: int = Field(
         default=50_000_000, gt=0, description="Largest picture, in pixels, read from its header."
     )
+    playground: bool = Field(
+        default=True, description="Whether `/` is the page for drawing; else it leads to the API's docs."
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="What is logged by `fastapi-triton serve`."
     )
