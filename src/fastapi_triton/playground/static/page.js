@@ -357,9 +357,9 @@ byId("theme").ariaPressed = String(isDark());
 server.addEventListener("change", () => {
   const wasGone = byId("status").dataset.state === "gone";
   byId("status").dataset.state = server.state;
-  const name = server.description?.name;
-  const words = { ready: name ? `Ready · ${name}` : "Ready", waiting: "Waiting for the model …", gone: "Server gone, looking for it …" };
+  const words = { ready: "Ready", waiting: "Waiting for the model …", gone: "Server gone, looking for it …" };
   byId("status").firstElementChild.textContent = words[server.state];
+  byId("model").textContent = (server.state === "ready" && server.description?.name) || "";
   byId("status").title = server.detail;
   if (server.state === "ready") {
     settings.describe(server.description ?? {});

@@ -87,7 +87,6 @@ export class PicturePane {
     this.#state("done");
     this.#progress.hidden = true;
     this.#caption.textContent = `Seed ${seed} · ${SECONDS.format(seconds)} s`;
-    this.#caption.title = prompt;
   }
 
   /** It ended without a picture. What there was of it stays, marked as broken off. */

@@ -49,9 +49,10 @@ export class Scribble extends EventTarget {
 
   hasInk() {
     if (this.isBlank) return false;
-    const { data } = this.#ink.getImageData(0, 0, ...this.size);
-    for (let at = 3; at < data.length; at += 4) if (data[at] > 32) return true;
-    return false;
+    const [width, height] = this.size.map((side) => side / 4); // a copy to read: the canvas itself stays where it is fast
+    const copy = new OffscreenCanvas(width, height).getContext("2d", { willReadFrequently: true });
+    copy.drawImage(this.#canvas, 0, 0, width, height);
+    return copy.getImageData(0, 0, width, height).data.some((value) => value > 24); // ink is black: only alpha is not 0
   }
 
   /** The canvas takes the picture's shape. What is drawn keeps its place around the middle. */
@@ -229,7 +230,7 @@ export class Scribble extends EventTarget {
     });
   }
 
-  /** Curves from middle to middle of the points, and straight on to the newest, so that ink is under the pen at once. */
+  /** A curve from middle to middle of the points; straight on to the newest, so that ink is under the pen at once. */
   #paintPiece({ tool, points }, index) {
     const [before, from, to] = [points[Math.max(0, index - 2)], points[index - 1], points[index]];
     this.#centred(tool, () => {
@@ -237,7 +238,7 @@ export class Scribble extends EventTarget {
       this.#ink.beginPath();
       this.#ink.moveTo((before.x + from.x) / 2, (before.y + from.y) / 2);
       this.#ink.quadraticCurveTo(from.x, from.y, (from.x + to.x) / 2, (from.y + to.y) / 2);
-      this.#ink.lineTo(to.x, to.y);
+      if (index === points.length - 1) this.#ink.lineTo(to.x, to.y);
       this.#ink.stroke();
     });
   }

@@ -65,7 +65,7 @@ export class Settings extends EventTarget {
       const text = make("textarea", { rows: 2, placeholder: "what to keep out" });
       this.#add(NEGATIVE, "Negative prompt", "", text).classList.add("whole");
     }
-    const reset = make("button", { type: "button", className: "quiet", textContent: "Back to the model's own" });
+    const reset = make("button", { type: "button", className: "quiet", textContent: "Reset to the model's defaults" });
     reset.addEventListener("click", () => {
       this.#description = null;
       this.describe(description);
