@@ -125,7 +125,7 @@ def test_a_busy_server_says_when_to_come_back(visit: Visit, scribble_server: Ser
             headers={"Accept": "text/event-stream"},
             timeout=60,
         ) as other:
-            next(other.iter_lines())
+            assert other.status_code == 200, other.read()
             player.press_draw()
             player.says("#result-error", "Try again in 1 s")
         assert player.caption == "No picture"
