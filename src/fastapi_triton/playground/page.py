@@ -57,7 +57,7 @@ def router(endpoints: Sequence[InferEndpoint]) -> APIRouter:
             raise NotFoundError("No endpoint of this app can draw.")
         return JSONResponse(await _state(endpoint), headers={"Cache-Control": "no-store"})
 
-    @routes.api_route("/playground/{version}/{name:path}", methods=["GET", "HEAD"])
+    @routes.api_route("/playground/{version}/{name}", methods=["GET", "HEAD"])
     def file(version: str, name: str) -> Response:
         content = _files().get(name)
         if content is None or version != _version():
