@@ -148,4 +148,3 @@ class TritonFrontend(FastAPI):
             else:
                 async with self._inner_lifespan(app):
                     yield
-

@@ -5,7 +5,7 @@ import shutil
 import socket
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import httpx2
@@ -58,16 +58,14 @@ def forwarding(port: int, address: str) -> Iterator[None]:
         yield
     finally:
         for each in open_sockets:
-            with_shutdown(each)
+            shut(each)
         accepting.join(10)
 
 
-def with_shutdown(each: socket.socket) -> None:
+def shut(each: socket.socket) -> None:
     """Wakes whoever waits on it, and closes it."""
-    try:
+    with suppress(OSError):
         each.shutdown(socket.SHUT_RDWR)
-    except OSError:
-        pass
     each.close()
 
 

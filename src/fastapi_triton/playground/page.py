@@ -51,7 +51,7 @@ def router(endpoints: Sequence[InferEndpoint]) -> APIRouter:
 
     @routes.get("/playground/model")
     async def model() -> Response:
-        """What the model says of itself, or why it cannot yet: 200 either way, since waiting is no error of the page."""
+        """What the model says of itself, or why it cannot yet; 200 either way, since waiting is no error."""
         endpoint = next(filter(_drawing, endpoints), None)
         if endpoint is None:
             raise NotFoundError("No endpoint of this app can draw.")

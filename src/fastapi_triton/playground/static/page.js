@@ -40,8 +40,6 @@ async function draw({ seed } = {}) {
     places.result.note(`${server.detail || "The model is not ready yet."} You can draw as soon as the light above is green.`);
     return;
   }
-  performance.clearMarks();
-  performance.mark("draw");
   underWay = new AbortController();
   busy(true);
   pane.begin();

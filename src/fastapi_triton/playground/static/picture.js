@@ -67,7 +67,6 @@ export class PicturePane {
   }
 
   #preview(base64, part) {
-    if (!this.hasPreview) performance.mark("first-preview");
     this.#show(blobOf(base64), "The picture as it comes");
     this.#frame.style.setProperty("--blur", `${(1.5 + 9 * (1 - part)).toFixed(1)}px`);
     this.#state("preview");
