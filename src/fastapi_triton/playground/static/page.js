@@ -70,7 +70,7 @@ function isComplete(prompt) {
 }
 
 async function watch(prompt, values, signal) {
-  const drawn = await scribble.toBlob();
+  const drawn = await scribble.toBlob(Math.max(...settings.size));
   const form = new FormData();
   form.set("prompt", prompt);
   for (const [name, value] of Object.entries(values)) form.set(name, value);

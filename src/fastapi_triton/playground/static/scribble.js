@@ -2,6 +2,7 @@
 // The canvas: strokes by mouse, pen, touch or keyboard; undo and redo. Ink is black on nothing; the page lays paper under it.
 
 const LONG_SIDE = 1024; // units, and pixels of the canvas, whatever its size on the screen
+const LEAST_SENT = 512; // pixels of the long side: strokes stay smooth where a picture is smaller
 const KEY_STEP = 16;
 const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
 
@@ -81,13 +82,16 @@ export class Scribble extends EventTarget {
     this.#add({ kind: "picture", ink });
   }
 
-  /** Black on white, as the model gets it. */
-  async toBlob() {
-    const sheet = new OffscreenCanvas(...this.size);
+  /** Black on white, as the model gets it: no larger than it needs for a picture of that many pixels a side. */
+  async toBlob(pixels) {
+    const scale = Math.min(1, Math.max(LEAST_SENT, pixels) / LONG_SIDE);
+    const size = this.size.map((side) => Math.round(side * scale));
+    const sheet = new OffscreenCanvas(...size);
     const context = sheet.getContext("2d");
     context.fillStyle = "#fff";
-    context.fillRect(0, 0, ...this.size);
-    context.drawImage(this.#canvas, 0, 0);
+    context.fillRect(0, 0, ...size);
+    context.imageSmoothingQuality = "high";
+    context.drawImage(this.#canvas, 0, 0, ...size);
     return sheet.convertToBlob({ type: "image/png" });
   }
 
