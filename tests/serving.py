@@ -106,6 +106,12 @@ class Server:
     def get(self, path: str) -> httpx2.Response:
         return httpx2.get(self.url + path, timeout=30)
 
+    def counted(self, series: str) -> float:
+        """What a counter on Triton's metrics port stands at."""
+        address = self.wait_for(r"Started Metrics Service at ([\d.:]+)")[1]
+        found = re.search(rf"(?m)^{re.escape(series)} (\S+)$", httpx2.get(f"http://{address}/metrics").text)
+        return float(found[1]) if found else 0.0
+
     def stop(self, number: int = signal.SIGTERM) -> int:
         """Stop it and make sure that nothing of it is left. Gives its exit status."""
         self.below()

@@ -13,7 +13,7 @@ from typing import Any, TypeVar, overload
 
 from fastapi import FastAPI
 from fastapi.middleware.asyncexitstack import AsyncExitStackMiddleware
-from fastapi.responses import JSONResponse, RedirectResponse
+from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 from starlette.middleware import Middleware
 from starlette.middleware.errors import ServerErrorMiddleware
@@ -33,6 +33,7 @@ from fastapi_triton.middleware.body_size import BodySizeMiddleware
 from fastapi_triton.middleware.declared_routes import DeclaredRoutes
 from fastapi_triton.middleware.request_id import RequestIDMiddleware
 from fastapi_triton.passage import Passage
+from fastapi_triton.playground import page
 from fastapi_triton.routers import models, picture_apis
 from fastapi_triton.settings import Settings
 from fastapi_triton.text_to_image import TextToImage
@@ -118,7 +119,10 @@ class TritonFrontend(FastAPI):
             **extra,
         )
         self.include_router(health.router(self.endpoints, self.catalogue))
-        self.add_api_route("/", _to_docs, include_in_schema=False)
+        if self.settings.playground:
+            self.include_router(page.router(self.endpoints))
+        else:
+            self.add_api_route("/", page.to_docs, include_in_schema=False, response_model=None)
         self._passage: Passage | None = None
         if self.settings.v2 and isinstance(self.triton, HTTPTriton):
             self._passage = Passage(self.triton.url, admission=self.services.admission, settings=self.settings)
@@ -325,7 +329,3 @@ class TritonFrontend(FastAPI):
 def _tell_end(watching: asyncio.Task[None]) -> None:
     if not watching.cancelled() and watching.exception() is not None:
         logger.error("configs are no longer looked at for changes", exc_info=watching.exception())
-
-
-async def _to_docs(request: Request) -> RedirectResponse:
-    return RedirectResponse(f"{request.scope.get('root_path', '')}/docs")

@@ -58,6 +58,7 @@ def serve_command(
     poll_interval_s: Annotated[float | None, typer.Option(help=_HELP["poll_interval_s"])] = None,
     openai_api: Annotated[bool | None, typer.Option("--openai-api/--no-openai-api", help=_HELP["openai_api"])] = None,
     a1111_api: Annotated[bool | None, typer.Option("--a1111-api/--no-a1111-api", help=_HELP["a1111_api"])] = None,
+    playground: Annotated[bool | None, typer.Option("--playground/--no-playground", help=_HELP["playground"])] = None,
     log_level: Annotated[str | None, typer.Option(help=_HELP["log_level"])] = None,
     log_format: Annotated[str | None, typer.Option(help=_HELP["log_format"])] = None,
 ) -> None:
@@ -86,6 +87,7 @@ def serve_command(
             poll_interval_s=poll_interval_s,
             openai_api=openai_api,
             a1111_api=a1111_api,
+            playground=playground,
             log_level=log_level,
             log_format=log_format,
         )

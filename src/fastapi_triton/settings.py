@@ -58,6 +58,9 @@ class Settings(BaseSettings):
     a1111_api: bool = Field(
         default=True, description="Serve A1111's `/sdapi/v1/txt2img`, for an endpoint that makes pictures."
     )
+    playground: bool = Field(
+        default=True, description="Whether `/` is the page for drawing; else it leads to the API's docs."
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="What is logged by `fastapi-triton serve`."
     )

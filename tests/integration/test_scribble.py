@@ -4,7 +4,6 @@
 import base64
 import io
 import json
-import re
 import shutil
 import subprocess
 import threading
@@ -183,13 +182,6 @@ def events_of(server: Server, **fields: Any) -> Iterator[tuple[str, dict[str, An
                 yield name, json.loads(line.removeprefix("data: "))
 
 
-def counted(server: Server, series: str) -> float:
-    """What a counter on Triton's metrics port stands at."""
-    address = server.wait_for(r"Started Metrics Service at ([\d.:]+)")[1]
-    found = re.search(rf"(?m)^{re.escape(series)} (\S+)$", httpx2.get(f"http://{address}/metrics").text)
-    return float(found[1]) if found else 0.0
-
-
 def test_events_tell_the_steps_show_previews_and_end_with_the_plain_answer(scribble_server: Server) -> None:
     told = list(events_of(scribble_server, num_inference_steps=6))
     assert [name for name, _ in told] == ["queued", *["progress"] * (len(told) - 2), "completed"]
@@ -208,14 +200,14 @@ def test_whoever_leaves_stops_the_denoising(scribble_server: Server) -> None:
         'sdxl_engine_requests_total{how="cancelled"}',
         'sdxl_engine_steps_total{size="128x128"}',
     )
-    before = {series: counted(scribble_server, series) for series in (cancelled, steps)}
+    before = {series: scribble_server.counted(series) for series in (cancelled, steps)}
     watching = events_of(scribble_server, num_inference_steps=50)
     while next(watching)[0] != "progress":
         pass
     watching.close()
-    while counted(scribble_server, cancelled) == before[cancelled]:
+    while scribble_server.counted(cancelled) == before[cancelled]:
         pass
-    assert counted(scribble_server, steps) - before[steps] < 45
+    assert scribble_server.counted(steps) - before[steps] < 45
 
 
 def test_a_failure_after_the_first_event_is_an_event_too(scribble_server: Server) -> None:

@@ -3,6 +3,7 @@
 
 import io
 import os
+import re
 import subprocess
 import sys
 import venv
@@ -49,6 +50,11 @@ def test_the_installed_package_serves_from_an_empty_folder(wheel: Path, tmp_path
         server.wait_until_ready()
         assert str(installed) in server.log  # it is the wheel's model repository
         draw_a_picture(server, ROOT / "demo" / "examples" / "house.png")
+        page = server.get("/").text
+        for name in ("page.js", "page.css", "house.webp"):
+            address = re.search(rf"playground/[0-9a-f]+/{name}", page)
+            assert address
+            assert server.get(f"/{address[0]}").status_code == 200
     finally:
         server.stop()
     assert not list(empty.iterdir())

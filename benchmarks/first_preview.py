@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How long someone at the page waits for the first preview, beside what the engine needs for two steps.
+
+`python -m benchmarks.first_preview` against a running `make run`. Both are measured in turn on the same server: on the
+page from the press of Draw to the preview painted, in a real Chromium; in the engine by the timings that it tells with
+a picture of two steps, without decoding and writing it.
+"""
+
+import io
+import shutil
+import statistics
+from typing import Any
+
+import httpx2
+import typer
+from PIL import Image, ImageDraw
+from playwright.sync_api import Page, sync_playwright
+
+app = typer.Typer(add_completion=False)
+
+_BEFORE_THE_FIRST_PREVIEW = ("read", "wait", "encode", "denoise")
+_PROMPT = "a red house in the snow"
+_MOST_MS = 300.0
+# From the press of Draw until the first preview is decoded and the frame with it is on its way to the screen.
+_STOPWATCH = """() => {
+  document.getElementById("draw").addEventListener("click", () => { window.began = performance.now(); }, true);
+  const frame = document.getElementById("frame");
+  window.nextPreview = () => new Promise(resolve => {
+    new MutationObserver(async (_, observer) => {
+      if (frame.dataset.state !== "preview") return;
+      observer.disconnect();
+      await document.getElementById("picture").decode();
+      requestAnimationFrame(() => setTimeout(() => resolve(performance.now() - window.began)));
+    }).observe(frame, {attributeFilter: ["data-state"]});
+  });
+}"""
+
+
+def engine_ms(url: str) -> float:
+    """What the engine needs to read a request and take two steps."""
+    drawing = Image.new("L", (1024, 1024), 255)
+    ImageDraw.Draw(drawing).rectangle((250, 400, 750, 850), outline=0, width=20)
+    file = io.BytesIO()
+    drawing.save(file, "PNG")
+    page = httpx2.get(url).text
+    path = page.split('"endpoint": "')[1].split('"')[0]
+    form = {"prompt": _PROMPT, "num_inference_steps": "2"}
+    answer = httpx2.post(f"{url}/{path}", data=form, files={"image": file.getvalue()}, timeout=300)
+    answer.raise_for_status()
+    timings: dict[str, float] = answer.json()["info"]["timings_s"]
+    return 1000 * sum(timings[phase] for phase in _BEFORE_THE_FIRST_PREVIEW)
+
+
+def page_ms(page: Page) -> float:
+    """From the last stroke and Draw to the first preview on the page."""
+    box: Any = page.locator("#scribble").bounding_box()
+    page.mouse.move(box["x"] + 100, box["y"] + 300)
+    page.mouse.down()
+    page.mouse.move(box["x"] + 300, box["y"] + 120, steps=10)
+    page.mouse.up()
+    shown = page.evaluate_handle("() => ({promise: window.nextPreview()})")
+    page.click("#draw")
+    waited: float = page.evaluate("async each => await each.promise", shown)
+    page.wait_for_selector("#frame[data-state=done]", timeout=300_000)
+    return waited
+
+
+@app.command(help=__doc__)
+def main(url: str = "http://localhost:8080", rounds: int = 15) -> None:
+    engine_times, page_times = [], []
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
+        page = browser.new_page(viewport={"width": 1280, "height": 800})
+        page.goto(url)
+        page.wait_for_selector("#status[data-state=ready]", timeout=300_000)
+        page.evaluate(_STOPWATCH)
+        page.fill("#prompt", _PROMPT)
+        for _ in range(rounds):
+            engine_times.append(engine_ms(url))
+            page_times.append(page_ms(page))
+        typer.echo(f"Chromium {browser.version}, {rounds} rounds; median (least, most), ms")
+        browser.close()
+    for name, times in (("engine, two steps", engine_times), ("page, first preview", page_times)):
+        typer.echo(f"{name:20} {statistics.median(times):7.0f}  ({min(times):.0f}, {max(times):.0f})")
+    more = statistics.median(page_times) - statistics.median(engine_times)
+    typer.echo(f"{'more on the page':20} {more:7.0f}  of at most {_MOST_MS:.0f}")
+
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,123 @@
+// SPDX-License-Identifier: Apache-2.0
+// The picture's pane: previews that sharpen in place, how far it is and how long it takes, and what came of it.
+
+import { duration } from "./say.js";
+
+const SECONDS = new Intl.NumberFormat("en", { minimumFractionDigits: 1, maximumFractionDigits: 1 });
+const HALF_WAY = 0.5;
+
+export class PicturePane {
+  #image;
+  #frame;
+  #caption;
+  #progress;
+  #spoken;
+  #shownUrl = null;
+  #began = 0;
+  #firstStepAt = null;
+  #step = 0;
+  #numSteps = 0;
+
+  constructor({ image, frame, caption, progress, spoken }) {
+    this.#image = image;
+    this.#frame = frame;
+    this.#caption = caption;
+    this.#progress = progress;
+    this.#spoken = spoken;
+  }
+
+  /** Whether anything of the picture under way can be seen. */
+  get hasPreview() {
+    return this.#frame.dataset.state === "preview";
+  }
+
+  /** "step 5 of 12", or nothing before the first */
+  get where() {
+    return this.#step ? `step ${this.#step} of ${this.#numSteps}` : "";
+  }
+
+  begin() {
+    this.#began = performance.now();
+    this.#firstStepAt = null;
+    this.#step = this.#numSteps = 0;
+    this.#state("waiting");
+    this.#progress.hidden = false;
+    this.#progress.removeAttribute("value");
+    this.#caption.textContent = "Sent …";
+    this.#spoken.textContent = "Drawing.";
+  }
+
+  queued() {
+    this.#caption.textContent = "Waiting for its turn …";
+  }
+
+  advance({ step, num_steps: numSteps, preview }) {
+    const now = performance.now();
+    this.#firstStepAt ??= { now, step };
+    [this.#step, this.#numSteps] = [step, numSteps];
+    this.#progress.max = numSteps;
+    this.#progress.value = step;
+    const done = step - this.#firstStepAt.step;
+    const left = done ? (((now - this.#firstStepAt.now) / done) * (numSteps - step)) / 1000 : null;
+    const words = `Step ${step} of ${numSteps}`;
+    this.#progress.ariaValueText = words;
+    this.#caption.textContent = left === null ? words : `${words} · ${left < 1 ? "less than 1 s" : duration(left)} left`;
+    if (step >= numSteps * HALF_WAY && step - 1 < numSteps * HALF_WAY) this.#spoken.textContent = "Half way.";
+    if (preview) this.#preview(preview, step / numSteps);
+  }
+
+  #preview(base64, part) {
+    this.#show(blobOf(base64), "The picture as it comes");
+    this.#frame.style.setProperty("--blur", `${(1.5 + 9 * (1 - part)).toFixed(1)}px`);
+    this.#state("preview");
+  }
+
+  /** The finished picture. Gives how long it took, in seconds. */
+  complete(blob, { prompt, seed }) {
+    const seconds = (performance.now() - this.#began) / 1000;
+    this.show(blob, { prompt, seed, seconds });
+    this.#spoken.textContent = `The picture is ready after ${duration(seconds)}.`;
+    return seconds;
+  }
+
+  /** A picture that is finished already. */
+  show(blob, { prompt, seed, seconds }) {
+    this.#show(blob, prompt);
+    this.#state("done");
+    this.#progress.hidden = true;
+    this.#caption.textContent = `Seed ${seed} · ${SECONDS.format(seconds)} s`;
+  }
+
+  /** It ended without a picture. What there was of it stays, marked as broken off. */
+  end(words) {
+    this.#progress.hidden = true;
+    this.#caption.textContent = words;
+    this.#spoken.textContent = words;
+    if (this.hasPreview) this.#state("broken");
+    else this.#state(this.#shownUrl ? "done" : "empty");
+  }
+
+  #show(blob, alt) {
+    const old = this.#shownUrl;
+    this.#shownUrl = URL.createObjectURL(blob);
+    if (old) this.#image.addEventListener("load", () => URL.revokeObjectURL(old), { once: true });
+    this.#image.src = this.#shownUrl;
+    this.#image.alt = alt;
+    this.#image.hidden = false;
+  }
+
+  #state(state) {
+    this.#frame.dataset.state = state;
+  }
+}
+
+/** Base64 text as a picture file. */
+export function blobOf(base64) {
+  const bytes = Uint8Array.from(atob(base64), (character) => character.charCodeAt(0));
+  return new Blob([bytes], { type: typeOf(bytes) });
+}
+
+function typeOf(bytes) {
+  if (bytes[0] === 0x89) return "image/png";
+  return bytes[0] === 0xff ? "image/jpeg" : "image/webp";
+}

@@ -1,0 +1,38 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A real Chromium on the page, which a real embedded Triton serves."""
+
+import shutil
+from collections.abc import Callable, Iterator
+
+import pytest
+from player import Player
+from playwright.sync_api import Browser, sync_playwright
+from serving import Server
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Browser]:
+    """For a module, not for the session: while it is open, its event loop counts as running in this thread."""
+    if CHROMIUM is None:
+        pytest.skip("needs Chromium: `apt-get install chromium`")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def visit(chromium: Browser, scribble_server: Server) -> Iterator[Callable[..., Player]]:
+    """Opens the page as someone who has never been there. What it says on the console counts as a failure."""
+    players: list[Player] = []
+
+    def open_page(server: Server = scribble_server, *, may_complain: bool = False, **context: object) -> Player:
+        player = Player(chromium.new_context(**context), server.url, may_complain=may_complain)  # type: ignore[arg-type]
+        players.append(player)
+        return player
+
+    yield open_page
+    for player in players:
+        player.leave()

@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Someone at the page: draws, presses buttons, and reads what is there."""
+
+from collections.abc import Sequence
+
+from playwright.sync_api import BrowserContext, Page, Request, expect
+
+Points = Sequence[tuple[float, float]]  # parts of the canvas' width and height
+
+HOUSE: tuple[Points, ...] = (
+    ((0.15, 0.45), (0.5, 0.15), (0.85, 0.45), (0.15, 0.45)),
+    ((0.22, 0.46), (0.22, 0.85), (0.78, 0.85), (0.78, 0.46)),
+    ((0.45, 0.85), (0.45, 0.62), (0.58, 0.62), (0.58, 0.85)),
+)
+# How much ink is on the canvas, as the part of its pixels.
+_INK = """canvas => {
+  const copy = new OffscreenCanvas(canvas.width, canvas.height).getContext("2d", {willReadFrequently: true});
+  copy.drawImage(canvas, 0, 0);
+  const {data} = copy.getImageData(0, 0, canvas.width, canvas.height);
+  let ink = 0;
+  for (let at = 3; at < data.length; at += 4) ink += data[at];
+  return ink / 255 / canvas.width / canvas.height;
+}"""
+
+
+class Player:
+    """One visitor in a browser context of their own."""
+
+    def __init__(self, context: BrowserContext, url: str, *, may_complain: bool) -> None:
+        self._context = context
+        self._may_complain = may_complain
+        self.complaints: list[str] = []
+        self.requests: list[Request] = []
+        self.page: Page = context.new_page()
+        self.page.set_default_timeout(30_000)
+        self.page.on("console", lambda message: self.complaints.append(f"{message.type}: {message.text}"))
+        self.page.on("pageerror", lambda error: self.complaints.append(f"uncaught: {error}"))
+        self.page.on("request", lambda request: self.requests.append(request))
+        self.page.goto(url)
+
+    def until(self, selector: str, state: str) -> None:
+        """Wait until the element says so in `data-state`."""
+        expect(self.page.locator(selector)).to_have_attribute("data-state", state, timeout=60_000)
+
+    def wait_until_ready(self) -> "Player":
+        self.until("#status", "ready")
+        return self
+
+    def says(self, selector: str, words: str) -> None:
+        """Wait until the words are there."""
+        expect(self.page.locator(selector)).to_contain_text(words, timeout=60_000)
+
+    def stroke(self, points: Points) -> None:
+        box = self.page.locator("#scribble").bounding_box()
+        assert box is not None
+        places = [(box["x"] + x * box["width"], box["y"] + y * box["height"]) for x, y in points]
+        self.page.mouse.move(*places[0])
+        self.page.mouse.down()
+        for place in places[1:]:
+            self.page.mouse.move(*place, steps=5)
+        self.page.mouse.up()
+
+    def scribble(self, strokes: Sequence[Points] = HOUSE, *, prompt: str = "a red house in the snow") -> "Player":
+        for points in strokes:
+            self.stroke(points)
+        self.page.fill("#prompt", prompt)
+        return self
+
+    def set(self, name: str, value: str) -> None:
+        """Change a setting in the fold."""
+        if not self.page.evaluate("document.getElementById('fold').open"):
+            self.page.click("#fold summary")
+        control = self.page.locator(f"#setting-{name}")
+        if name in ("size", "scheduler"):
+            control.select_option(value)
+        else:
+            control.fill(value)
+
+    def make_it_slow(self) -> None:
+        """The next picture takes as long as one can take, so that there is time to do something."""
+        self.set("num_inference_steps", "50")
+        self.set("size", "256x256")
+
+    def press_draw(self) -> None:
+        self.page.click("#draw")
+
+    def finish(self) -> None:
+        self.press_draw()
+        self.until("#frame", "waiting")
+        self.until("#frame", "done")
+
+    @property
+    def ink(self) -> float:
+        return float(self.page.eval_on_selector("#scribble", _INK))
+
+    @property
+    def caption(self) -> str:
+        return self.page.inner_text("#caption")
+
+    def asked(self, path: str) -> list[Request]:
+        return [request for request in self.requests if request.url.endswith(path)]
+
+    def leave(self) -> None:
+        self._context.close()
+        assert self._may_complain or not self.complaints

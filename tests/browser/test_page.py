@@ -1,0 +1,269 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The page in a real Chromium, with real pictures."""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+from player import Player
+from playwright.sync_api import Route, expect
+from scribble_app import PATH, ROOT
+from serving import Server
+
+pytestmark = pytest.mark.integration
+Visit = Callable[..., Player]
+
+HOUSE = ROOT / "demo" / "examples" / "house.png"
+LAYOUT_SHIFT = """() => new Promise(resolve => {
+  let total = 0;
+  new PerformanceObserver(list => {
+    for (const entry of list.getEntries()) if (!entry.hadRecentInput) total += entry.value;
+  }).observe({type: "layout-shift", buffered: true});
+  requestAnimationFrame(() => requestAnimationFrame(() => resolve(total)));
+})"""
+
+
+def test_a_scribble_becomes_a_picture_that_is_still_there_after_a_reload(visit: Visit) -> None:
+    player = visit().wait_until_ready().scribble()
+    page = player.page
+    player.press_draw()
+    player.until("#frame", "preview")
+    assert page.evaluate("document.getElementById('picture').naturalWidth") < 128
+    assert "Step" in player.caption
+    player.until("#frame", "done")
+    assert page.evaluate("document.getElementById('picture').naturalWidth") == 128
+    assert re.fullmatch(r"Seed \d+ · \d+\.\d s", player.caption)
+    caption = player.caption
+    assert page.evaluate(LAYOUT_SHIFT) < 0.02
+
+    page.reload()
+    player.wait_until_ready()
+    expect(page.locator("#history .kept")).to_have_count(1)
+    assert player.ink == 0
+    page.click("#history .kept")
+    player.until("#frame", "done")
+    assert player.caption == caption
+    assert page.input_value("#prompt") == "a red house in the snow"
+    assert player.ink > 0.01
+
+
+def test_the_page_asks_no_other_host_and_is_under_100_kilobytes(visit: Visit) -> None:
+    player = visit()
+    sizes: list[int] = []
+    player.page.on("response", lambda response: sizes.append(len(response.body())))
+    player.page.reload(wait_until="networkidle")
+    assert {urlsplit(request.url).netloc for request in player.requests if not request.url.startswith("blob:")} == {
+        urlsplit(player.page.url).netloc
+    }
+    assert 20_000 < sum(sizes) < 100_000
+
+
+def test_stop_ends_the_denoising_and_another_picture_can_be_drawn(visit: Visit, scribble_server: Server) -> None:
+    cancelled = 'sdxl_engine_requests_total{how="cancelled"}'
+    before = scribble_server.counted(cancelled)
+    player = visit().wait_until_ready().scribble()
+    player.make_it_slow()
+    player.press_draw()
+    player.until("#frame", "preview")
+    player.page.click("#stop")
+    player.until("#frame", "broken")
+    assert re.match(r"Stopped at step \d+ of 50", player.caption)
+    while scribble_server.counted(cancelled) == before:
+        pass
+    player.set("num_inference_steps", "2")
+    player.set("size", "128x128")
+    player.finish()
+
+
+def test_an_empty_canvas_and_an_empty_prompt_are_said_beside_them(visit: Visit) -> None:
+    player = visit().wait_until_ready()
+    player.press_draw()
+    player.says("#scribble-error", "The canvas is empty")
+    player.says("#prompt-error", "the prompt is empty")
+    assert player.page.get_attribute("#prompt", "aria-invalid") == "true"
+    assert not player.asked(PATH)
+    player.scribble()
+    expect(player.page.locator("#scribble-error")).to_be_empty()
+    player.page.click("#eraser")
+    player.page.fill("#width", "90")
+    for row in range(20):
+        player.stroke(((0, row / 19), (1, row / 19)))
+    player.press_draw()
+    player.says("#scribble-error", "The canvas is empty")  # drawn on, but all of it rubbed out
+
+
+def test_a_second_press_of_draw_says_why_and_asks_for_nothing(visit: Visit) -> None:
+    player = visit().wait_until_ready().scribble()
+    player.make_it_slow()
+    player.press_draw()
+    player.until("#frame", "preview")
+    player.press_draw()
+    player.says("#prompt-error", "still being drawn")
+    player.page.keyboard.press("Escape")
+    player.says("#caption", "Stopped")
+    assert len(player.asked(PATH)) == 1
+
+
+def test_a_file_that_is_no_picture_is_named(visit: Visit, tmp_path: Path) -> None:
+    notes = tmp_path / "notes.png"
+    notes.write_text("milk, bread")
+    player = visit().wait_until_ready()
+    player.page.set_input_files("#file", notes)
+    player.says("#scribble-error", "“notes.png” is not a picture")
+    player.page.set_input_files("#file", HOUSE)
+    expect(player.page.locator("#undo")).to_be_enabled()
+    expect(player.page.locator("#scribble-error")).to_be_empty()
+    assert 0.02 < player.ink < 0.2
+
+
+@pytest.mark.parametrize("way", ["paste", "drop"])
+def test_a_picture_can_be_pasted_and_dropped(visit: Visit, way: str) -> None:
+    player = visit().wait_until_ready()
+    event = {"paste": "ClipboardEvent('paste', {clipboardData", "drop": "DragEvent('drop', {dataTransfer"}[way]
+    player.page.evaluate(
+        f"""bytes => {{
+          const data = new DataTransfer();
+          data.items.add(new File([Uint8Array.from(bytes)], "house.png", {{type: "image/png"}}));
+          document.body.dispatchEvent(new {event}: data, bubbles: true, cancelable: true}}));
+        }}""",
+        list(HOUSE.read_bytes()),
+    )
+    expect(player.page.locator("#undo")).to_be_enabled()
+    assert 0.02 < player.ink < 0.2
+
+
+def test_what_the_server_refuses_is_said_beside_the_field(visit: Visit) -> None:
+    player = visit(may_complain=True).wait_until_ready().scribble()
+    player.set("seed", "seven")
+    player.page.click("#fold summary")
+    player.press_draw()
+    player.says("#setting-seed-error", "seed: ")
+    expect(player.page.locator("#setting-seed")).to_be_focused()
+    player.set("seed", "7")
+    player.says("#setting-seed-error", "The same seed")
+    player.set("num_inference_steps", "999")
+    player.press_draw()
+    player.says("#setting-num_inference_steps-error", "from 1 to 50")
+
+
+def test_strokes_are_undone_redone_erased_and_cleared(visit: Visit) -> None:
+    player = visit()
+    page = player.page
+    player.stroke(((0.2, 0.2), (0.8, 0.8)))
+    one = player.ink
+    player.stroke(((0.8, 0.2), (0.2, 0.8)))
+    two = player.ink
+    assert two > one > 0
+    page.keyboard.press("Control+z")
+    assert player.ink == one
+    page.click("#redo")
+    assert player.ink == two
+    page.click("#eraser")
+    player.stroke(((0.8, 0.2), (0.2, 0.8)))
+    assert player.ink < one
+    page.click("#clear")
+    assert player.ink == 0
+    page.click("#undo")
+    assert 0 < player.ink < one
+    page.fill("#prompt", "text")
+    page.keyboard.press("Control+z")  # the text's, not the scribble's
+    assert 0 < player.ink < one
+
+
+def test_the_keyboard_alone_draws_a_picture(visit: Visit) -> None:
+    player = visit().wait_until_ready()
+    player.set("num_inference_steps", "2")
+    player.page.focus("#scribble")
+    for key in ["Space", *["ArrowRight"] * 12, *["ArrowDown"] * 12, *["Shift+ArrowLeft"] * 12, "Space"]:
+        player.page.keyboard.press(key)
+    assert player.ink > 0.003
+    player.page.focus("#prompt")
+    player.page.keyboard.type("a red house")
+    player.page.keyboard.press("Enter")
+    player.until("#frame", "done")
+
+
+def test_a_pen_presses_and_a_finger_draws(visit: Visit) -> None:
+    player = visit(has_touch=True, is_mobile=True, viewport={"width": 390, "height": 844})
+    page = player.page
+    devtools = page.context.new_cdp_session(page)
+    box = page.locator("#scribble").bounding_box()
+    assert box is not None
+
+    def pen(force: float) -> float:
+        page.evaluate("document.getElementById('clear').click()")
+        for kind, x in (("mousePressed", 60), ("mouseMoved", 200), ("mouseReleased", 200)):
+            event = {"type": kind, "x": box["x"] + x, "y": box["y"] + 100, "button": "left", "buttons": 1}
+            devtools.send("Input.dispatchMouseEvent", {**event, "clickCount": 1, "pointerType": "pen", "force": force})
+        return player.ink
+
+    assert pen(1.0) > 1.5 * pen(0.2) > 0
+    page.evaluate("document.getElementById('clear').click()")
+    page.touchscreen.tap(box["x"] + 50, box["y"] + 50)
+    assert player.ink > 0
+    assert page.evaluate("getComputedStyle(document.getElementById('scribble')).touchAction") == "none"
+    assert page.evaluate("getComputedStyle(document.body).touchAction") == "auto"
+    assert page.evaluate("document.documentElement.scrollWidth") == 390
+
+
+def test_another_seed_a_download_and_the_picture_as_the_next_scribble(visit: Visit, tmp_path: Path) -> None:
+    player = visit().wait_until_ready().scribble(prompt="A red house!")
+    page = player.page
+    player.set("num_inference_steps", "4")
+    player.set("seed", "9007199254740993")  # a number that JavaScript cannot hold
+    player.finish()
+    assert player.caption.startswith("Seed 9007199254740993 ")
+    with page.expect_download() as downloading:
+        page.click("#download")
+    assert downloading.value.suggested_filename == "a-red-house-9007199254740993.webp"
+    page.click("#again")
+    player.until("#frame", "waiting")
+    player.until("#frame", "done")
+    assert not player.caption.startswith("Seed 9007199254740993 ")
+    expect(page.locator("#history .kept")).to_have_count(2)
+    drawn = player.ink
+    page.click("#reuse")
+    page.wait_for_function("!document.getElementById('undo').disabled")
+    assert 0 < player.ink != drawn
+    page.click("#undo")
+    assert player.ink == drawn
+    page.click("#history li:last-child .drop")
+    expect(page.locator("#history .kept")).to_have_count(1)
+    page.click("#forget")
+    expect(page.locator("#history .kept")).to_have_count(0)
+
+
+def test_defaults_limits_and_choices_are_what_the_model_says(visit: Visit) -> None:
+    player = visit()
+    told = {
+        "name": "another",
+        "defaults": {"num_inference_steps": 5, "width": 64, "height": 32, "scheduler": "two"},
+        "limits": {"max_inference_steps": 9},
+        "sizes": [[32, 32], [64, 32]],
+        "schedulers": ["one", "two"],
+    }
+
+    def answer(route: Route) -> None:
+        route.fulfill(json={"ready": True, "description": told})
+
+    player.page.route("**/playground/model", answer)
+    player.page.reload()
+    player.wait_until_ready()
+    page = player.page
+    assert (page.input_value("#setting-num_inference_steps"), page.input_value("#setting-scheduler")) == ("5", "two")
+    assert page.get_attribute("#setting-num_inference_steps", "max") == "9"
+    assert page.locator("#setting-size option").count() == 2
+    assert page.locator("#setting-guidance_scale").count() == 0  # it says nothing of that
+    box = page.locator("#scribble").bounding_box()
+    assert box is not None
+    assert box["width"] / box["height"] == pytest.approx(2, rel=0.02)
+
+
+def test_an_example_fills_canvas_and_prompt(visit: Visit) -> None:
+    player = visit().wait_until_ready()
+    player.page.click("#examples button >> nth=1")
+    expect(player.page.locator("#undo")).to_be_enabled()
+    assert player.page.input_value("#prompt") == "an orange fish in the sea"
+    assert 0.02 < player.ink < 0.2

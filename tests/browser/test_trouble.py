@@ -1,0 +1,129 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the page says when the server goes away, is not there yet, or is busy; and that it finds back by itself."""
+
+import shutil
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import httpx2
+import pytest
+from player import Player
+from scribble_app import PATH, ROOT
+from serving import Server, free_port, serving
+
+pytestmark = pytest.mark.integration
+Visit = Callable[..., Player]
+
+HOUSE = ROOT / "demo" / "examples" / "house.png"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    shutil.copy(ROOT / "main.py", tmp_path)
+    return tmp_path
+
+
+@contextmanager
+def forwarding(port: int, address: str) -> Iterator[None]:
+    """Connections to the port go to the address: a Triton that appears there."""
+    host, _, its_port = address.partition(":")
+    listener = socket.create_server(("127.0.0.1", port))
+    open_sockets = [listener]
+
+    def pump(source: socket.socket, sink: socket.socket) -> None:
+        try:
+            while data := source.recv(65536):
+                sink.sendall(data)
+            sink.shutdown(socket.SHUT_WR)
+        except OSError:
+            pass  # the other side is gone
+
+    def accept() -> None:
+        while True:
+            try:
+                near, _ = listener.accept()
+            except OSError:
+                return  # closed: the test is over
+            far = socket.create_connection((host, int(its_port)))
+            open_sockets.extend((near, far))
+            for pair in ((near, far), (far, near)):
+                threading.Thread(target=pump, args=pair, daemon=True).start()
+
+    accepting = threading.Thread(target=accept, daemon=True)
+    accepting.start()
+    try:
+        yield
+    finally:
+        for each in open_sockets:
+            shut(each)
+        accepting.join(10)
+
+
+def shut(each: socket.socket) -> None:
+    """Wakes whoever waits on it, and closes it."""
+    with suppress(OSError):
+        each.shutdown(socket.SHUT_RDWR)
+    each.close()
+
+
+def test_a_server_that_goes_away_mid_picture_is_said_and_found_again(
+    visit: Visit, scribble_server: Server, folder: Path
+) -> None:
+    port = free_port()
+    triton = ("--triton", f"http://{scribble_server.triton_url}")
+    with serving(*triton, folder=folder, port=port) as server:
+        server.wait_until_ready()
+        player = visit(server, may_complain=True).wait_until_ready().scribble()
+        player.make_it_slow()
+        player.press_draw()
+        player.until("#frame", "preview")
+        server.process.kill()
+        player.says("#result-error", "The server went away at step")
+        player.until("#frame", "broken")
+        player.until("#status", "gone")
+    with serving(*triton, folder=folder, port=port) as server:
+        player.says("#result-error", "The server is back")
+        player.wait_until_ready()
+        player.set("num_inference_steps", "2")
+        player.set("size", "128x128")
+        player.finish()
+        assert player.page.inner_text("#result-error") == ""
+
+
+def test_the_page_waits_for_a_model_that_is_not_there_yet(visit: Visit, scribble_server: Server, folder: Path) -> None:
+    port = free_port()
+    with serving("--triton", f"http://127.0.0.1:{port}", folder=folder) as server:
+        server.wait_for("the frontend listens")
+        player = visit(server)
+        player.says("#status", "Waiting for the model")
+        player.scribble()
+        player.press_draw()
+        player.says("#result-error", "You can draw as soon as")
+        with forwarding(port, scribble_server.triton_url):
+            player.wait_until_ready()
+            assert player.page.inner_text("#result-error") == ""
+            player.set("num_inference_steps", "2")
+            player.finish()
+
+
+def test_a_busy_server_says_when_to_come_back(visit: Visit, scribble_server: Server, folder: Path) -> None:
+    triton = ("--triton", f"http://{scribble_server.triton_url}", "--max-in-flight", "1")
+    with serving(*triton, folder=folder) as server:
+        server.wait_until_ready()
+        player = visit(server, may_complain=True).wait_until_ready().scribble()
+        form = {"prompt": "a red house", "num_inference_steps": "50", "width": "256", "height": "256"}
+        with httpx2.stream(
+            "POST",
+            server.url + PATH,
+            data=form,
+            files={"image": HOUSE.read_bytes()},
+            headers={"Accept": "text/event-stream"},
+            timeout=60,
+        ) as other:
+            assert other.status_code == 200, other.read()
+            player.press_draw()
+            player.says("#result-error", "Try again in 1 s")
+        assert player.caption == "No picture"
