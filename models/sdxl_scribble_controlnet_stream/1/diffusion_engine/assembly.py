@@ -3,6 +3,7 @@
 
 import platform
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -18,6 +19,7 @@ from diffusion_engine.intake import read_request
 from diffusion_engine.lanes import suitable_lanes
 from diffusion_engine.networks import Networks
 from diffusion_engine.noise_scheduler import NoiseSchedulers
+from diffusion_engine.revision import revision_of
 from diffusion_engine.row_limits import Measure, RowLimits, cache_path, profiled
 from diffusion_engine.silence import Silence
 from diffusion_engine.tuning import ROW_BUCKETS, compile_blocks, use_channels_last
@@ -30,6 +32,7 @@ NUM_TIMED_PASSES = 3
 def assemble(config: EngineConfig, *, gpu_index: int | None = None) -> Engine:
     """Load everything and measure; the engine is ready to be started."""
     pipeline = load_pipeline(config, gpu_index=gpu_index)
+    revision = revision_of(pipeline)
     if config.is_channels_last or (config.is_channels_last is None and pipeline.device.type == "cuda"):
         use_channels_last(pipeline)
     if config.is_compiled:
@@ -39,7 +42,7 @@ def assemble(config: EngineConfig, *, gpu_index: int | None = None) -> Engine:
         row_buckets=ROW_BUCKETS if config.is_compiled else (),
         num_lanes=1 if config.is_compiled else suitable_lanes(pipeline.device),
     )
-    capabilities = Capabilities.of_checkpoint(config.checkpoint, defaults=config.defaults)
+    capabilities = replace(Capabilities.of_checkpoint(config.checkpoint, defaults=config.defaults), revision=revision)
     return Engine(
         networks,
         capabilities,

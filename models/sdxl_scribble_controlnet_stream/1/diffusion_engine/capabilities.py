@@ -37,6 +37,7 @@ class Defaults:
     scheduler: str = "euler_ancestral"
     output_format: str = "webp"
     output_quality: int = 90
+    receipt: str = "full"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +55,7 @@ class Capabilities:
     """One checkpoint as its users see it."""
 
     name: str
+    revision: str = ""  # of the weights as they were loaded
     defaults: Defaults = field(default_factory=Defaults)
     limits: Limits = field(default_factory=Limits)
     sizes: tuple[tuple[int, int], ...] = SDXL_SIZES

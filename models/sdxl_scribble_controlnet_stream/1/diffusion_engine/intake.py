@@ -16,6 +16,7 @@ MAX_SEED = 2**63 - 1
 # A drawn seed stays below 2**53, so that JavaScript keeps it exact.
 DRAWN_SEED_BITS = 53
 INVERT_CHOICES = ("auto", "yes", "no")
+RECEIPT_CHOICES = ("full", "no_prompt", "none")
 MAX_TIMEOUT_S = 86_400.0
 
 
@@ -43,6 +44,7 @@ def read_request(values: RowValues, capabilities: Capabilities) -> DiffusionRequ
         output_format=row.choice("output_format", OUTPUT_FORMATS, defaults.output_format),
         output_quality=row.whole_number("output_quality", 1, 100, defaults.output_quality),
         invert=row.choice("invert", INVERT_CHOICES, "auto"),
+        receipt=row.choice("receipt", RECEIPT_CHOICES, defaults.receipt),
         timeout_s=row.timeout(),
     )
     if request.control_guidance_start >= request.control_guidance_end:
