@@ -51,6 +51,8 @@ class Frontend:
             GenerateError: it cannot say, for now.
         """
         try:
+            if not self.url.startswith(("http://", "https://")):
+                raise aiohttp.InvalidURL(self.url)
             async with self._session.get(f"{self._endpoint}/describe") as answer:
                 told = _object(await answer.read())
                 if answer.status == 200 and "defaults" in told:

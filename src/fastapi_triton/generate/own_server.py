@@ -4,6 +4,7 @@ embedded Triton and free ports."""
 
 import asyncio
 import importlib
+import logging
 import os
 import socket
 import sys
@@ -40,6 +41,7 @@ async def own_server() -> AsyncIterator[str]:
         NoServerError: this machine cannot run it, or it did not become ready.
     """
     logs.configure(Settings(log_level="error"))
+    logging.getLogger("triton").setLevel(logging.CRITICAL)  # it tells of errors on every machine without a GPU
     try:
         triton = EmbeddedTriton.prepare(bundle.model_repository())
     except EmbeddedTritonError as error:
@@ -78,4 +80,7 @@ async def _until_ready(url: str) -> None:
                             return
                         told = await answer.text()
                 await asyncio.sleep(READINESS_INTERVAL_S)
-    raise NoServerError(f"The server that was started is not ready after {START_TIMEOUT_S:.0f} s: {told}")
+    raise NoServerError(
+        f"The server that was started is not ready after {START_TIMEOUT_S:.0f} s: {told}\n"
+        "The log of `fastapi-triton serve --embedded` says more."
+    )

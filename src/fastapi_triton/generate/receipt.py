@@ -64,7 +64,7 @@ class Receipt(BaseModel):
 
     def scribble(self) -> bytes | None:
         """The scribble as the engine saw it, white strokes on black; None where it was too big to be carried."""
-        return base64.b64decode(self.scribble_png) if self.scribble_png else None
+        return base64.b64decode(self.scribble_png, validate=True) if self.scribble_png else None
 
     def differences(self, description: Mapping[str, Any]) -> list[str]:
         """Why a server that describes itself so may make another picture, in sentences."""
@@ -118,7 +118,7 @@ def _text(path: Path) -> str | None:
         with Image.open(path, formats=("PNG", "WEBP", "JPEG")) as picture:
             if picture.format == "PNG":
                 text = picture.info.get(KEYWORD)
-                return text if isinstance(text, str) else None
+                return str(text) if isinstance(text, str) else None  # a plain one
             comment = picture.getexif().get_ifd(ExifTags.IFD.Exif).get(ExifTags.Base.UserComment, b"")
     except (FileNotFoundError, IsADirectoryError, PermissionError) as error:
         raise UsageError(f"--from: {path} cannot be read ({error.strerror}).") from None

@@ -59,9 +59,11 @@ class Teller:
         info = picture.info
         seconds = info.get("timings_s", {}).get("total", 0.0)
         if self._output and file:
+            self._bar.stop()  # both may be the same terminal
             self._output.print(
                 f"{file}  {info.get('width')}x{info.get('height')}, seed {picture.seed}, {seconds:.1f} s", markup=False
             )
+            self._bar.start()
 
     def say(self, words: str) -> None:
         """A line for people; scripts read it in the JSON."""
