@@ -2,7 +2,6 @@
 """What the options come to before any server is asked, and what is refused at once."""
 
 import io
-import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -33,6 +32,10 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
         return order.place(prompt=prompt, scribble=scribble, **(defaults | options))
 
     return run
+
+
+def files(folder: Path = Path()) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
 
 
 def names(placed: Order) -> list[str]:
@@ -81,7 +84,7 @@ def test_a_file_that_came_meanwhile_is_left_alone(place: Place) -> None:
     with pytest.raises(GenerateError, match="meanwhile"):
         outputs.write(0, b"new")
     assert Path("house.png").read_text() == "mine"
-    assert sorted(os.listdir()) == ["house.png", "scribble.png"]
+    assert files() == ["house.png", "scribble.png"]
 
 
 def test_a_picture_that_cannot_be_written_leaves_nothing(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -93,7 +96,7 @@ def test_a_picture_that_cannot_be_written_leaves_nothing(place: Place, monkeypat
     monkeypatch.setattr(Path, "replace", full)
     with pytest.raises(GenerateError, match="No space left"):
         outputs.write(0, b"new")
-    assert os.listdir() == ["scribble.png"]
+    assert files() == ["scribble.png"]
 
 
 def test_a_device_is_written_to_and_not_replaced(place: Place) -> None:

@@ -124,7 +124,10 @@ def test_a_file_that_is_no_picture_or_half_of_one_is_refused_in_words(tmp_path: 
         (DESCRIPTION, []),
         ({**DESCRIPTION, "name": "sdxl"}, ["made with the checkpoint demo; this server has sdxl"]),
         ({**DESCRIPTION, "revision": "def"}, ["weights of demo are others now: abc then, def now"]),
-        ({**DESCRIPTION, "engine": {**ENGINE, "version": "2", "device": "cuda"}}, ["version 0.1.0 then, 2 now; device"]),
+        (
+            {**DESCRIPTION, "engine": {**ENGINE, "version": "2", "device": "cuda"}},
+            ["version 0.1.0 then, 2 now; device"],
+        ),
         ({}, ["checkpoint", "engine"]),
     ],
 )
