@@ -137,6 +137,17 @@ def test_standard_output_gets_the_bytes_of_the_picture_alone(generate: Generate)
     assert files() == []
 
 
+def test_a_terminal_shows_steps_and_the_time_left_and_a_script_sees_none_of_it(
+    generate: Generate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = ("--example", "car", "--steps", "6", "--n", "2", "-o", "car.png", "--force")
+    assert "steps" not in generate(*options).stderr
+    monkeypatch.setenv("TTY_COMPATIBLE", "1")  # what Rich takes for a terminal
+    shown = generate(*options, "--json").stderr
+    assert re.search(r"Drawing 1 of 2 .*\b5/6\x1b.* steps, .* left", shown)
+    assert "Drawing 2 of 2" in shown
+
+
 def test_an_example_needs_nothing_else(generate: Generate) -> None:
     assert generate("--example", "star", *FEW).exit_code == 0
     (file,) = files()

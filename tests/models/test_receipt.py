@@ -6,8 +6,7 @@ import hashlib
 import io
 import json
 from collections.abc import Callable
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,11 +17,8 @@ from diffusion_engine.pictures import encode_picture
 from diffusion_engine.receipt import MAX_BYTES, Receipts, SeenScribble
 from diffusion_engine.scribble import read_scribble
 from diffusion_engine.silence import Silence
-from drawings import SCRIBBLES, circle, row
+from drawings import CHECKPOINT, SCRIBBLES, circle, row
 from PIL import ExifTags, Image
-
-if TYPE_CHECKING:
-    from diffusion_engine.engine import Engine
 
 Generate = Callable[..., GeneratedPicture]
 FORMATS = ("png", "webp", "jpeg")
@@ -96,12 +92,13 @@ def test_the_prompts_alone_can_be_left_out(generate: Generate) -> None:
     assert generate(negative_prompt=b"fog").info["negative_prompt"] == "fog"
 
 
-def test_an_operator_may_leave_it_out_for_all_who_do_not_ask_for_it(
-    make_engine: Callable[..., "Engine"], capabilities: Capabilities
-) -> None:
-    private = replace(capabilities, defaults=replace(capabilities.defaults, receipt="none"))
+def test_an_operator_may_leave_it_out_for_all_who_do_not_ask_for_it(capabilities: Capabilities) -> None:
+    private = Capabilities.of_checkpoint(str(CHECKPOINT), defaults={"receipt": "none"})
     assert read_request(row(), private).receipt == "none"
     assert read_request(row(receipt=b"full"), private).receipt == "full"
+    assert read_request(row(), capabilities).receipt == "full"
+    with pytest.raises(ValueError, match="full, no_prompt, none"):
+        Capabilities.of_checkpoint(str(CHECKPOINT), defaults={"receipt": "off"})
 
 
 def test_without_a_scribble_there_is_none_in_it(generate: Generate) -> None:

@@ -38,7 +38,7 @@ class SeenScribble:
         """Of black and white pixels only."""
         bits = control_image.convert("1", dither=Image.Dither.NONE)
         buffer = io.BytesIO()
-        bits.save(buffer, "PNG", optimize=True)
+        bits.save(buffer, "PNG", compress_level=6)
         return cls(buffer.getvalue(), hash_of_pixels(bits))
 
 
