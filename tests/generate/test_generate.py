@@ -119,6 +119,15 @@ def test_another_scribble_and_other_weights_are_told_of(generate: Generate) -> N
     assert "pixel for pixel" in again.stderr
 
 
+def test_another_size_is_no_other_scribble(generate: Generate) -> None:
+    generate("a house", str(HOUSE), "-o", "first.png", *FEW)
+    again = generate("--from", "first.png", "--width", "96", "--height", "96", "--json")
+    assert again.exit_code == 0
+    assert told(again)["warnings"] == []
+    assert "same_pixels" not in told(again)
+    assert pixels("first-again.png").shape == (96, 96, 3)
+
+
 def test_json_tells_scripts_of_every_picture_and_nothing_else(generate: Generate) -> None:
     made = generate("a house", "-", "-o", "h.png", "--n", "2", "--seed", "8", "--json", *FEW, stdin=HOUSE.read_bytes())
     assert made.stderr == ""

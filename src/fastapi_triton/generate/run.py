@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """One run: find a server or start one, have the pictures made one after another, write them, tell how it went."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +13,7 @@ from fastapi_triton.generate.failures import GenerateError, NobodyAnswersError
 from fastapi_triton.generate.frontend import TIMEOUT, Frontend, Picture
 from fastapi_triton.generate.order import Order
 from fastapi_triton.generate.own_server import own_server
+from fastapi_triton.generate.receipt import Receipt
 from fastapi_triton.generate.teller import Teller
 
 DEFAULT_URL = "http://localhost:8080"
@@ -97,18 +98,22 @@ def _note(outcome: Outcome, picture: Picture, file: Path | None, order: Order, t
         }
     )
     teller.wrote(file, picture)
-    notes = [*info.get("notes", []), *((info.get("scribble") or {}).get("notes", []))]
-    for note in notes:
+    scribble = info.get("scribble") or {}
+    for note in (*info.get("notes", []), *scribble.get("notes", [])):
         teller.say(f"Note: {note}.")
-    if order.original is None:
-        return
-    seen = (info.get("scribble") or {}).get("sha256")
-    if seen != order.original.scribble_sha256:
-        _warn(
-            outcome, teller, "The scribble is not the one that the picture was made from, or it was read differently."
-        )
+    if order.original is not None:
+        _compare(outcome, info, scribble.get("sha256"), order, order.original, teller)
+
+
+def _compare(
+    outcome: Outcome, info: Mapping[str, Any], seen: str | None, order: Order, original: Receipt, teller: Teller
+) -> None:
+    """With the picture that it was made from."""
+    has_same_size = (info.get("width"), info.get("height")) == (original.width, original.height)
+    if has_same_size and seen != original.scribble_sha256:
+        _warn(outcome, teller, "The scribble is not the one that the picture was made from.")
     if order.is_remade:
-        outcome.same_pixels = info.get("pixels_sha256") == order.original.pixels_sha256
+        outcome.same_pixels = info.get("pixels_sha256") == original.pixels_sha256
         if outcome.same_pixels:
             teller.say("The same as before, pixel for pixel.")
         else:
