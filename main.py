@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """This deployment's endpoints: `uvicorn main:app --port 8080`. Change them, add your own; plain FastAPI routes too."""
 
-from typing import Any
-
 from pydantic import BaseModel, Field, Json
 
 from fastapi_triton import Base64Image, TritonFrontend
@@ -28,12 +26,13 @@ class ScribbleRequest(BaseModel):
     output_format: str | None = Field(None, pattern="^(webp|png|jpeg)$")
     output_quality: int | None = Field(None, ge=1, le=100)
     invert: str | None = Field(None, pattern="^(auto|yes|no)$", description="is it dark on light?")
+    receipt: str | None = Field(None, pattern="^(full|no_prompt|none)$", description="in the picture file")
 
 
 class ScribbleResponse(BaseModel):
     generated_image: Base64Image
     seed: int
-    info: Json[dict[str, Any]]
+    info: Json[dict[str, object]]
 
 
 path, model = "/sdxl/scribble-controlnet/infer", "sdxl_scribble_controlnet"

@@ -96,6 +96,13 @@ async def test_headers_stay_ascii_whatever_the_prompt(client: httpx2.AsyncClient
     assert "x-evil" not in answer.headers
 
 
+async def test_headers_hold_only_so_much_and_name_what_is_missing(client: httpx2.AsyncClient, body: Body) -> None:
+    answer = await client.post(PATH, json=body(prompt="🏠" * 2000, seed=42), headers={"Accept": "image/png"})
+    assert answer.status_code == 200
+    assert json.loads(answer.headers["x-info"]) == {"left_out": ["prompt"]}
+    assert answer.headers["x-seed"] == "42"
+
+
 async def test_any_picture_means_the_format_that_the_body_names(client: httpx2.AsyncClient, body: Body) -> None:
     answer = await client.post(PATH, json=body(output_format="jpeg"), headers={"Accept": "image/*"})
     assert answer.headers["content-type"] == "image/jpeg"

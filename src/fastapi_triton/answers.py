@@ -16,6 +16,9 @@ from fastapi_triton.fields import list_depths, tensor_names
 
 logger = logging.getLogger(__name__)
 
+# Clients and proxies take 8 KB of headers in all, some only 4; an answer with more is lost on its way.
+MAX_HEADER_CHARACTERS = 3000
+
 
 def read(response: type[BaseModel], values: Mapping[str, Any], *, model: str) -> BaseModel:
     """The values, by tensor, as the response model.
@@ -76,7 +79,7 @@ def as_json(answer: BaseModel, headers: Mapping[str, str]) -> Response:
 
 
 def as_picture(answer: BaseModel, field: str, media_type: str, *, model: str, headers: Mapping[str, str]) -> Response:
-    """The bytes of the one picture; the other fields as `X-…` headers.
+    """The bytes of the one picture; the other fields as `X-…` headers, as far as headers can hold them.
 
     Raises:
         InferenceError: the field holds no base64 text.
@@ -90,10 +93,22 @@ def as_picture(answer: BaseModel, field: str, media_type: str, *, model: str, he
     made = images.media_type(data)
     if made != media_type:
         raise NotAcceptableError(f"The model {model} made a picture of type {made}, not {media_type}.")
-    told = {f"X-{name.replace('_', '-').title()}": _header(value) for name, value in values.items()}
+    texts = {name: _header(value) for name, value in values.items()}
+    told = {f"X-{name.replace('_', '-').title()}": text for name, text in texts.items() if text}
     return Response(data, headers={**told, **headers}, media_type=media_type)
 
 
 def _header(value: Any) -> str:
-    """A value on one line of ASCII."""
-    return value if isinstance(value, str) and value.isascii() and value.isprintable() else json.dumps(value)
+    """A value on one line of ASCII; of an object that is too long the longest members go, and `left_out` names them."""
+    text = value if isinstance(value, str) and value.isascii() and value.isprintable() else json.dumps(value)
+    if len(text) <= MAX_HEADER_CHARACTERS:
+        return text
+    if not isinstance(value, dict):
+        return ""
+    kept = dict(value)
+    left_out: list[str] = []
+    while kept and len(text) > MAX_HEADER_CHARACTERS:
+        left_out.append(max(kept, key=lambda name: len(json.dumps(kept[name]))))
+        kept.pop(left_out[-1])
+        text = json.dumps({**kept, "left_out": left_out})
+    return text if len(text) <= MAX_HEADER_CHARACTERS else ""

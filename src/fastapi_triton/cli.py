@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The command line: `fastapi-triton serve`, `init`, `check` and `openapi`."""
+"""The command line: `fastapi-triton serve`, `generate`, `init`, `check`, `openapi` and `perf`."""
 
 import os
 import shutil
@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from fastapi_triton import bundle, logs, machine, offline, serve
 from fastapi_triton.embedded import EmbeddedTriton, EmbeddedTritonError
+from fastapi_triton.generate import command as generate_command
 from fastapi_triton.perf.command import perf
 from fastapi_triton.settings import Settings
 
@@ -115,6 +116,9 @@ def init(folder: Annotated[Path, typer.Argument(help="A new folder, or an empty 
     shutil.copy(bundle.examples() / "house.png", folder / "scribble.png")
     typer.echo(f"Wrote {folder}: main.py (your endpoints), models/ (your Triton models), scribble.png.")
     typer.echo(f"Start it: cd {folder} && fastapi-triton serve --embedded")
+
+
+app.command("generate", epilog=generate_command.EPILOG)(generate_command.command)
 
 
 def _export(**settings: object) -> None:

@@ -162,7 +162,7 @@ def test_a_listener_that_raises_is_its_own_problem(driver: Driver) -> None:
 
 
 def test_a_picture_that_cannot_be_written_is_told_as_a_failure(driver: Driver, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail_for_jpeg(image: Image.Image, *, output_format: str, output_quality: int) -> bytes:
+    def fail_for_jpeg(image: Image.Image, *, output_format: str, output_quality: int, receipt: str = "") -> bytes:
         if output_format == "jpeg":
             raise OSError("encoder error -2")
         return b"written"

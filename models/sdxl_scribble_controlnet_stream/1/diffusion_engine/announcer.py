@@ -13,7 +13,7 @@ from PIL import Image
 from diffusion_engine.decoder import Pixels
 from diffusion_engine.generation import GeneratedPicture, Generation
 from diffusion_engine.isolation import attempt
-from diffusion_engine.pictures import encode_picture
+from diffusion_engine.pictures import encode_picture, hash_of_pixels
 from diffusion_engine.request import RequestError
 
 PREVIEW_QUALITY = 80
@@ -55,9 +55,15 @@ class Announcer:
             self._progress[generation] = Progress(generation.step_index, preview)
         self._tasks.put(lambda: self._tell_progress(generation))
 
-    def completed(self, generation: Generation, pixels: Pixels, make_info: Callable[[], dict[str, object]]) -> None:
-        """The picture (H, W, 3) is there; it is written as a file and told."""
-        self._tasks.put(lambda: self._tell_completed(generation, pixels, make_info))
+    def completed(
+        self,
+        generation: Generation,
+        pixels: Pixels,
+        make_info: Callable[[], dict[str, object]],
+        make_receipt: Callable[[], str],
+    ) -> None:
+        """The picture (H, W, 3) is there; it is written as a file, with its receipt, and told."""
+        self._tasks.put(lambda: self._tell_completed(generation, pixels, make_info, make_receipt))
 
     def failed(self, generation: Generation, error: RequestError) -> None:
         self._tasks.put(lambda: generation.listener.failed(error))
@@ -76,12 +82,20 @@ class Announcer:
         generation.listener.progress(progress.step, generation.num_steps, preview)
 
     def _tell_completed(
-        self, generation: Generation, pixels: Pixels, make_info: Callable[[], dict[str, object]]
+        self,
+        generation: Generation,
+        pixels: Pixels,
+        make_info: Callable[[], dict[str, object]],
+        make_receipt: Callable[[], str],
     ) -> None:
         request, started = generation.request, time.monotonic()
+        generation.pixels_sha256 = hash_of_pixels(Image.fromarray(pixels))
         content = attempt(
             lambda: encode_picture(
-                Image.fromarray(pixels), output_format=request.output_format, output_quality=request.output_quality
+                Image.fromarray(pixels),
+                output_format=request.output_format,
+                output_quality=request.output_quality,
+                receipt=make_receipt(),
             )
         )
         if isinstance(content, RequestError):

@@ -21,6 +21,7 @@ from diffusion_engine.intake import read_request
 from diffusion_engine.lanes import suitable_lanes
 from diffusion_engine.networks import Networks
 from diffusion_engine.noise_scheduler import NoiseSchedulers
+from diffusion_engine.revision import revision_of
 from diffusion_engine.row_limits import Measure, RowLimits, cache_path, profiled
 from diffusion_engine.silence import Silence
 from diffusion_engine.tuning import ROW_BUCKETS, compile_blocks, use_channels_last
@@ -35,8 +36,9 @@ NUM_TIMED_PASSES = 3
 def assemble(config: EngineConfig, *, gpu_index: int | None = None) -> Engine:
     """Load everything and measure; the engine is ready to be started."""
     pipeline = load_pipeline(config, gpu_index=gpu_index)
+    revision = revision_of(pipeline)
     networks = replace(tuned_networks(config, pipeline), preview_vae=load_preview_vae(config, pipeline))
-    capabilities = Capabilities.of_checkpoint(config.checkpoint, defaults=config.defaults)
+    capabilities = replace(Capabilities.of_checkpoint(config.checkpoint, defaults=config.defaults), revision=revision)
     engine = Engine(
         networks,
         capabilities,

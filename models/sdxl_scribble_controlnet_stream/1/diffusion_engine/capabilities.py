@@ -11,6 +11,8 @@ from typing import Any, Self
 from diffusion_engine.request import RequestError
 
 SCHEDULERS = ("euler", "euler_ancestral", "dpmpp_2m_karras", "lcm")
+# What a picture file says of how it was made: everything, everything but the prompts, nothing.
+RECEIPTS = ("full", "no_prompt", "none")
 # The sizes SDXL was trained on, width by height.
 SDXL_SIZES = (
     (1024, 1024),
@@ -37,6 +39,7 @@ class Defaults:
     scheduler: str = "euler_ancestral"
     output_format: str = "webp"
     output_quality: int = 90
+    receipt: str = "full"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +57,7 @@ class Capabilities:
     """One checkpoint as its users see it."""
 
     name: str
+    revision: str = ""  # of the weights as they were loaded
     defaults: Defaults = field(default_factory=Defaults)
     limits: Limits = field(default_factory=Limits)
     sizes: tuple[tuple[int, int], ...] = SDXL_SIZES
@@ -91,6 +95,8 @@ class Capabilities:
             raise ValueError(f"{file}: unknown schedulers {unknown}; known are {', '.join(SCHEDULERS)}")
         if self.defaults.scheduler not in self.schedulers:
             raise ValueError(f"{file}: the default scheduler is not among its schedulers")
+        if self.defaults.receipt not in RECEIPTS:
+            raise ValueError(f"{file}: the default receipt must be one of {', '.join(RECEIPTS)}")
 
     def choose_size(self, width: int | None, height: int | None, *, scribble_size: tuple[int, int]) -> tuple[int, int]:
         """The size to generate: the one asked for, where it is listed, else the one nearest to the scribble's shape."""

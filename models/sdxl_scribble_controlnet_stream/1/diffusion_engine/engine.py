@@ -27,6 +27,7 @@ from diffusion_engine.isolation import attempt
 from diffusion_engine.metrics import EngineMetrics
 from diffusion_engine.networks import Networks
 from diffusion_engine.noise_scheduler import NoiseSchedulers
+from diffusion_engine.receipt import ENGINE_VERSION, Receipts
 from diffusion_engine.reception import receive
 from diffusion_engine.request import DiffusionRequest, RequestError
 from diffusion_engine.row_limits import RowLimits
@@ -58,11 +59,13 @@ class Engine:
         self.max_pixels = max_pixels
         self._is_guided_by_embedding = networks.is_guided_by_embedding
         self._runs_on = {
+            "version": ENGINE_VERSION,
             "device": str(networks.device),
             "dtype": str(networks.dtype).removeprefix("torch."),
             "torch": torch.__version__,
             "diffusers": diffusers.__version__,
         }
+        self._receipts = Receipts(capabilities, self._runs_on)
         self.noise_scheduler = NoiseSchedulers(
             networks.pipeline.scheduler.config, capabilities.schedulers, networks.device
         )
@@ -288,7 +291,9 @@ class Engine:
             return
         generation.encoded = None
         self._leave(generation, Status.FINISHED)
-        self.announcer.completed(generation, pixels, lambda: self._info(generation))
+        self.announcer.completed(
+            generation, pixels, lambda: self._info(generation), lambda: self._receipts.text(generation)
+        )
 
     def _evict(self, generation: Generation, error: RequestError) -> None:
         self.metrics.add("sdxl_engine_evictions_total", code=error.code)
@@ -345,8 +350,7 @@ class Engine:
     def _info(self, generation: Generation) -> dict[str, Any]:
         timings = {**generation.timings, "total": time.monotonic() - generation.arrived}
         return {
-            "checkpoint": self.capabilities.name,
-            **generation.request.used_parameters(),
+            **self._receipts.info(generation),
             "scribble": generation.scribble_info,
             "notes": generation.notes,
             "timings_s": {name: round(duration, 4) for name, duration in timings.items()},

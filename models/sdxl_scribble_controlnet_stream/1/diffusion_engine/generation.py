@@ -63,7 +63,9 @@ class Generation:
     key: BatchKey = field(default=BatchKey(0, 0))
     control_image: Any = None  # a PIL image, white strokes on black; None: no scribble
     scribble_info: Mapping[str, Any] | None = None
+    seen_scribble: Any = None  # `receipt.SeenScribble`; None: no scribble
     answer_as_text: bool = True
+    pixels_sha256: str = ""  # of the finished picture, before it became a file
 
     status: Status = Status.WAITING
     step_index: int = 0

@@ -5,7 +5,7 @@ import math
 import os
 from collections.abc import Mapping
 
-from diffusion_engine.capabilities import Capabilities
+from diffusion_engine.capabilities import RECEIPTS, Capabilities
 from diffusion_engine.pictures import OUTPUT_FORMATS
 from diffusion_engine.request import DiffusionRequest, RequestError
 
@@ -43,6 +43,7 @@ def read_request(values: RowValues, capabilities: Capabilities) -> DiffusionRequ
         output_format=row.choice("output_format", OUTPUT_FORMATS, defaults.output_format),
         output_quality=row.whole_number("output_quality", 1, 100, defaults.output_quality),
         invert=row.choice("invert", INVERT_CHOICES, "auto"),
+        receipt=row.choice("receipt", RECEIPTS, defaults.receipt),
         timeout_s=row.timeout(),
     )
     if request.control_guidance_start >= request.control_guidance_end:

@@ -6,6 +6,7 @@ from dataclasses import replace
 from diffusion_engine.capabilities import Capabilities
 from diffusion_engine.generation import BatchKey, Generation
 from diffusion_engine.pictures import read_picture_file
+from diffusion_engine.receipt import SeenScribble
 from diffusion_engine.scribble import read_scribble
 
 
@@ -21,7 +22,6 @@ def receive(generation: Generation, capabilities: Capabilities, *, max_pixels: i
         file = read_picture_file(request.image)
         scribble = read_scribble(file.content, max_pixels=max_pixels, invert=request.invert)
         generation.answer_as_text = file.is_text
-        generation.scribble_info = scribble.describe()
     default_size = (capabilities.defaults.width, capabilities.defaults.height)
     width, height = capabilities.choose_size(
         request.width, request.height, scribble_size=scribble.size if scribble else default_size
@@ -31,3 +31,5 @@ def receive(generation: Generation, capabilities: Capabilities, *, max_pixels: i
     generation.request = replace(request, width=width, height=height, image=None)
     if scribble is not None:
         generation.control_image = scribble.fit(width, height)
+        generation.seen_scribble = SeenScribble.of(generation.control_image)
+        generation.scribble_info = {**scribble.describe(), "sha256": generation.seen_scribble.sha256}

@@ -56,9 +56,10 @@ class DiffusionRequest:
     output_format: str
     output_quality: int
     invert: str
+    receipt: str  # what the picture file says of how it was made: full, no_prompt, none
     timeout_s: float | None
 
     def used_parameters(self) -> dict[str, Any]:
-        """What makes the picture, by the names of the inputs; prompts are the caller's and are not repeated."""
+        """What makes the picture, by the names of the inputs, without the prompts."""
         left_out = ("prompt", "negative_prompt", "image", "timeout_s")
         return {item.name: getattr(self, item.name) for item in fields(self) if item.name not in left_out}

@@ -83,7 +83,7 @@ def read_scribble(content: bytes, *, max_pixels: int, invert: str = "auto") -> S
     if rotated:
         picture = ImageOps.exif_transpose(picture)
     flat, flattened = flatten(picture)
-    found = find_strokes(flat)
+    found = pure_strokes(flat, invert) if picture.mode == "1" and invert != "auto" else find_strokes(flat)
     strokes, is_dark = override_polarity(found, invert)
     return Scribble(
         size=picture.size,
@@ -95,6 +95,12 @@ def read_scribble(content: bytes, *, max_pixels: int, invert: str = "auto") -> S
         is_photo=found.is_photo,
         num_frames=num_frames,
     )
+
+
+def pure_strokes(picture: Image.Image, invert: str) -> Strokes:
+    """Two colours, and it is said which one is stroke: every pixel counts as it is. So does a receipt's scribble."""
+    is_dark = invert == "yes"
+    return Strokes((np.asarray(picture) > 0) != is_dark, is_dark=is_dark, is_photo=False)
 
 
 def override_polarity(found: Strokes, invert: str) -> tuple[Mask, bool]:

@@ -1,0 +1,23 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A scribble, the config of the streaming twin, and an address at which nobody is."""
+
+import pytest
+from scribble_app import MODEL, ROOT, config_of_file, picture
+from serving import free_port
+
+from fastapi_triton.model_config import ModelConfig
+
+
+@pytest.fixture
+def scribble() -> bytes:
+    return picture()
+
+
+@pytest.fixture
+def twin_config() -> ModelConfig:
+    return config_of_file(ROOT / "models" / f"{MODEL}_stream" / "config.pbtxt")
+
+
+@pytest.fixture
+def unused_url() -> str:
+    return f"http://127.0.0.1:{free_port()}"

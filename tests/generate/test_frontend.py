@@ -1,0 +1,173 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A server as the command sees it when it refuses, breaks off, or talks nonsense: always words, and nothing written."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any
+
+import aiohttp
+import pytest
+from scripted_twin import ScriptedTwin, app_of
+from sockets import listening
+
+from fastapi_triton import Settings
+from fastapi_triton.errors import FieldProblem, InferenceError, InvalidRequestError, OverloadedError
+from fastapi_triton.generate import failures
+from fastapi_triton.generate.failures import GenerateError, NobodyAnswersError, NoServerError
+from fastapi_triton.generate.frontend import Frontend, Picture, Progress
+from fastapi_triton.model_config import ModelConfig
+from fastapi_triton.triton.fake import FakeTriton
+
+HEAD = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
+Answering = Callable[[str], AbstractAsyncContextManager[Frontend]]
+
+
+def chunk(text: str) -> str:
+    return f"{len(text.encode()):x}\r\n{text}\r\n"
+
+
+@pytest.fixture
+def answering() -> Answering:
+    """A server that says the same to everybody and hangs up."""
+
+    @asynccontextmanager
+    async def make(answer: str) -> AsyncIterator[Frontend]:
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(answer.encode())
+            await writer.drain()
+            writer.close()
+
+        server = await asyncio.start_server(serve, "127.0.0.1", 0)
+        port = server.sockets[0].getsockname()[1]
+        async with server, aiohttp.ClientSession() as session:
+            yield Frontend(session, f"http://127.0.0.1:{port}", "/draw")
+
+    return make
+
+
+@pytest.fixture
+def twin() -> ScriptedTwin:
+    return ScriptedTwin()
+
+
+@pytest.fixture
+async def frontend(
+    scribble_config: ModelConfig, twin_config: ModelConfig, twin: ScriptedTwin, settings: Settings
+) -> AsyncIterator[Frontend]:
+    """The scribble app on a real socket, on a fake Triton."""
+    fake = FakeTriton()
+    fake.add(scribble_config)
+    fake.add(twin_config, respond_stream=twin)
+    async with listening(app_of(fake, settings)) as client, aiohttp.ClientSession() as session:
+        yield Frontend(session, str(client.base_url).rstrip("/"), "/sdxl/scribble-controlnet/infer")
+
+
+async def drawn(frontend: Frontend, scribble: bytes, **fields: Any) -> list[Progress | Picture]:
+    return [event async for event in frontend.draw({"prompt": "a house", **fields}, scribble)]
+
+
+async def test_progress_comes_and_then_the_picture(frontend: Frontend, scribble: bytes) -> None:
+    *told, last = await drawn(frontend, scribble, seed=3)
+    assert told == [Progress(1, 2), Progress(2, 2)]
+    assert isinstance(last, Picture)
+    assert (last.content[:4], last.seed, last.info) == (b"RIFF", 3, {"prompt": "a house"})
+
+
+async def test_a_failure_before_and_one_after_the_first_event_are_told_alike(
+    frontend: Frontend, twin: ScriptedTwin, scribble: bytes
+) -> None:
+    detail = "guidance_scale must be from 0 to 30, not 40"
+    error = InvalidRequestError(detail, code="out_of_range", problems=[FieldProblem("#/guidance_scale", "x", detail)])
+    for name in ("fails_at_once", "fails_after_a_step"):
+        setattr(twin, name, error)
+        with pytest.raises(GenerateError, match=r"^--guidance-scale must be from 0 to 30, not 40\.$") as told:
+            await drawn(frontend, scribble)
+        assert (told.value.exit_status, told.value.code) == (1, "out_of_range")
+        setattr(twin, name, None)
+
+
+async def test_a_busy_server_says_when_to_come_back_and_a_broken_one_where_to_look(
+    frontend: Frontend, twin: ScriptedTwin, scribble: bytes
+) -> None:
+    twin.fails_at_once = OverloadedError("Too much is going on.", retry_after_s=3)
+    with pytest.raises(GenerateError, match=r"^Too much is going on\. Try again in 3 s\..* request id \w+"):
+        await drawn(frontend, scribble)
+    twin.fails_at_once = InferenceError("The model failed.")
+    with pytest.raises(GenerateError, match=r"^The model failed\. The server's log .* request id \w+"):
+        await drawn(frontend, scribble)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "",
+        HEAD,
+        HEAD + chunk("event: queued\ndata: {}\n\n"),
+        HEAD + chunk('event: progress\ndata: {"step": 1, "num_st'),
+        HEAD + chunk("event: queued\ndata: {}\n\n") + "0\r\n\r\n",
+        HEAD + chunk('event: completed\ndata: {"generated_image": "UklGRg'),
+    ],
+)
+async def test_a_server_that_goes_away_is_told_of(answering: Answering, answer: str, scribble: bytes) -> None:
+    async with answering(answer) as frontend:
+        with pytest.raises(GenerateError, match="went away before the picture was done"):
+            await drawn(frontend, scribble)
+
+
+@pytest.mark.parametrize(
+    "data",
+    ["{}", "[]", '{"generated_image": "?", "seed": 1, "info": {}}', '{"generated_image": "UklGRg==", "seed": 1}'],
+)
+async def test_an_answer_that_makes_no_sense_is_told_of(answering: Answering, data: str, scribble: bytes) -> None:
+    async with answering(HEAD + chunk(f"event: completed\ndata: {data}\n\n") + "0\r\n\r\n") as frontend:
+        with pytest.raises(GenerateError, match="cannot be read"):
+            await drawn(frontend, scribble)
+
+
+async def test_a_picture_in_small_pieces_is_put_together(answering: Answering, scribble: bytes) -> None:
+    text = 'event: completed\r\ndata: {"generated_image": "UklGRg==", "seed": 1, "info": {}}\r\n\r\n'
+    async with answering(HEAD + "".join(chunk(letter) for letter in text) + "0\r\n\r\n") as frontend:
+        assert await drawn(frontend, scribble) == [Picture(b"RIFF", 1, {})]
+
+
+@pytest.mark.parametrize(
+    ("answer", "error"),
+    [
+        ("HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n", NoServerError),
+        ("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello", NoServerError),
+        ("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n[]", NoServerError),
+        ("220 smtp.example.com ESMTP\r\n", NoServerError),
+        ('HTTP/1.1 503 X\r\nContent-Length: 29\r\n\r\n{"code":"x","detail":"later"}', GenerateError),
+    ],
+)
+async def test_who_does_not_describe_itself_makes_no_pictures(
+    answering: Answering, answer: str, error: type[GenerateError]
+) -> None:
+    async with answering(answer) as frontend:
+        with pytest.raises(GenerateError) as told:
+            await frontend.describe()
+    assert type(told.value) is error
+
+
+async def test_nobody_is_not_somebody_else(unused_url: str) -> None:
+    async with aiohttp.ClientSession() as session:
+        with pytest.raises(NobodyAnswersError, match=unused_url):
+            await Frontend(session, unused_url, "/draw").describe()
+
+
+def test_several_problems_are_several_sentences_with_the_options_names() -> None:
+    told = failures.of_problem(
+        {
+            "status": 422,
+            "code": "invalid_request",
+            "detail": "ignored",
+            "errors": [
+                {"pointer": "#/num_inference_steps", "detail": "`num_inference_steps`: input should be positive."},
+                {"pointer": "#/image", "detail": "image is cut off"},
+                {"pointer": "#/prompt", "detail": "too many words"},
+            ],
+        }
+    )
+    assert str(told) == "--steps: input should be positive. The scribble is cut off. The prompt: too many words."

@@ -1,0 +1,162 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the options come to before any server is asked, and what is refused at once."""
+
+import io
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from scribble_app import picture
+
+from fastapi_triton.generate import order
+from fastapi_triton.generate.failures import GenerateError, UsageError
+from fastapi_triton.generate.order import Order
+from fastapi_triton.generate.outputs import Outputs
+
+Place = Callable[..., Order]
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
+    """The options by name, from a folder with a scribble in it."""
+    monkeypatch.chdir(tmp_path)
+    Path("scribble.png").write_bytes(picture())
+
+    def run(prompt: str | None = "a red house", scribble: str | None = "scribble.png", **options: Any) -> Order:
+        defaults: dict[str, Any] = {
+            "example": None, "from_picture": None, "fields": {}, "num": 1, "output": None, "picture_format": None,
+            "is_forced": False,
+        }  # fmt: skip
+        return order.place(prompt=prompt, scribble=scribble, **(defaults | options))
+
+    return run
+
+
+def files(folder: Path = Path()) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def names(placed: Order) -> list[str]:
+    return [path.name for path in placed.outputs.paths]
+
+
+@pytest.mark.parametrize(
+    ("options", "expected", "picture_format"),
+    [
+        ({"output": "house.webp"}, ["house.webp"], "webp"),
+        ({"output": "house.JPG"}, ["house.JPG"], "jpeg"),
+        ({"output": "house", "picture_format": "jpeg"}, ["house"], "jpeg"),
+        ({"output": "house.webp", "num": 2}, ["house-1.webp", "house-2.webp"], "webp"),
+        ({}, ["a-red-house.png"], "png"),
+        ({"picture_format": "jpeg"}, ["a-red-house.jpg"], "jpeg"),
+        ({"prompt": "../Häuser: 'rot'", "output": "."}, ["häuser-rot.png"], "png"),
+        ({"prompt": "///"}, ["picture.png"], "png"),
+        ({"prompt": "a house " * 100, "num": 2}, [f"{'a-house-' * 7}a-ho{end}" for end in (".png", "-2.png")], "png"),
+    ],
+)
+def test_files_are_named_after_the_options(
+    place: Place, options: dict[str, Any], expected: list[str], picture_format: str
+) -> None:
+    placed = place(**options)
+    assert names(placed) == expected
+    assert placed.outputs.picture_format == placed.request(0)["output_format"] == picture_format
+
+
+def test_a_name_that_nobody_chose_is_one_that_is_free(place: Place) -> None:
+    Path("a-red-house.png").touch()
+    Path("a-red-house-2.png").touch()
+    assert names(place(num=2)) == ["a-red-house-3.png", "a-red-house-4.png"]
+
+
+def test_a_file_that_is_there_is_overwritten_only_when_asked(place: Place) -> None:
+    Path("house-2.png").write_text("mine")
+    with pytest.raises(UsageError, match=r"house-2\.png is there already.*--force"):
+        place(output="house.png", num=2)
+    assert place(output="house.png", num=2, is_forced=True).outputs.write(1, b"new") == Path("house-2.png")
+    assert Path("house-2.png").read_bytes() == b"new"
+
+
+def test_a_file_that_came_meanwhile_is_left_alone(place: Place) -> None:
+    outputs = place(output="house.png").outputs
+    Path("house.png").write_text("mine")
+    with pytest.raises(GenerateError, match="meanwhile"):
+        outputs.write(0, b"new")
+    assert Path("house.png").read_text() == "mine"
+    assert files() == ["house.png", "scribble.png"]
+
+
+def test_a_picture_that_cannot_be_written_leaves_nothing(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    outputs = place(output="house.png").outputs
+
+    def full(self: Path, target: Path) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "replace", full)
+    with pytest.raises(GenerateError, match="No space left"):
+        outputs.write(0, b"new")
+    assert files() == ["scribble.png"]
+
+
+def test_a_device_is_written_to_and_not_replaced(place: Place) -> None:
+    outputs = place(output="/dev/null", picture_format="png").outputs
+    outputs.write(0, b"new")
+    assert Path("/dev/null").is_char_device()
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"prompt": None, "scribble": None}, "prompt is missing"),
+        ({"prompt": ""}, "prompt is missing"),
+        ({"scribble": None}, "scribble is missing.* - for standard input.*--example: house, fish"),
+        ({"scribble": "nope.png"}, r"nope\.png cannot be read \(No such file"),
+        ({"scribble": "."}, "cannot be read"),
+        ({"example": "house"}, "brings its own scribble"),
+        ({"scribble": None, "example": "horse"}, "no example horse.*house, fish"),
+        ({"output": "house.gif"}, "which format"),
+        ({"output": "house"}, "which format"),
+        ({"output": "house.png", "picture_format": "webp"}, "house.png says png, --format says webp"),
+        ({"output": "nowhere/house.png"}, "no folder nowhere"),
+        ({"output": "-", "num": 2}, "Only one picture"),
+        ({"from_picture": Path("nope.png")}, "No such file"),
+        ({"from_picture": Path("scribble.png"), "example": "house"}, "leave out --example"),
+    ],
+)
+def test_what_makes_no_sense_is_said_in_words(place: Place, options: dict[str, Any], words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        place(**options)
+
+
+def test_no_picture_is_written_to_a_terminal(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    with pytest.raises(UsageError, match="terminal"):
+        place(output="-")
+
+
+def test_the_scribble_may_come_from_standard_input(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    stdin = io.TextIOWrapper(io.BytesIO(picture()))
+    monkeypatch.setattr(sys, "stdin", stdin)
+    assert place(scribble="-").scribble == picture()
+    with pytest.raises(UsageError, match="Nothing came"):
+        place(scribble="-")
+
+
+def test_an_example_brings_its_prompt_which_may_be_another(place: Place) -> None:
+    assert place(None, None, example="house").request(0)["prompt"] == order.examples()["house"]
+    assert place("a blue house", None, example="house").request(0)["prompt"] == "a blue house"
+
+
+def test_a_seed_counts_up_and_one_that_is_to_be_drawn_is_not_sent(place: Place) -> None:
+    placed = place(num=3, fields={"seed": 7})
+    assert [placed.request(index)["seed"] for index in range(3)] == [7, 8, 9]
+    assert "seed" not in place(fields={"seed": -1}).request(0)
+    assert "seed" not in place(fields={"seed": None}).request(0)
+
+
+def test_outputs_keep_the_rights_of_new_files(tmp_path: Path) -> None:
+    path, usual = tmp_path / "a.png", tmp_path / "usual"
+    Outputs((path,), "png").write(0, b"x")
+    usual.touch()
+    assert path.stat().st_mode == usual.stat().st_mode

@@ -1,0 +1,137 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Receipts as the command reads them out of files: good ones, none, damaged ones, and what has changed since."""
+
+import base64
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from diffusion_engine.pictures import encode_picture
+from PIL import Image
+from scribble_app import picture
+
+from fastapi_triton.generate import order, receipt
+from fastapi_triton.generate.failures import UsageError
+
+ENGINE = {"version": "0.1.0", "device": "cpu", "dtype": "float32", "torch": "2.13.0", "diffusers": "0.42.1"}
+CONTENT = {
+    "made_by": "fastapi-triton", "receipt": 1, "prompt": "ein Häuschen 🏠", "negative_prompt": "", "seed": 7,
+    "conditioning_scale": 1.0, "num_inference_steps": 12, "guidance_scale": 2.5, "control_guidance_start": 0.0,
+    "control_guidance_end": 1.0, "width": 128, "height": 128, "scheduler": "euler", "output_format": "webp",
+    "output_quality": 90, "checkpoint": "demo", "checkpoint_revision": "abc", "engine": ENGINE, "pixels_sha256": "00",
+    "scribble_sha256": "11", "scribble_png": base64.b64encode(picture()).decode(),
+}  # fmt: skip
+DESCRIPTION = {"name": "demo", "revision": "abc", "engine": {**ENGINE, "max_rows": {}}}
+
+
+def written(folder: Path, output_format: str = "png", text: str | None = None, **changes: Any) -> Path:
+    """A picture with a receipt; None takes a part of it out."""
+    content = {name: value for name, value in {**CONTENT, **changes}.items() if value is not None}
+    path = folder / f"made.{output_format}"
+    text = json.dumps(content) if text is None else text
+    image = Image.new("RGB", (128, 128))
+    path.write_bytes(encode_picture(image, output_format=output_format, output_quality=90, receipt=text))
+    return path
+
+
+def placed(path: Path, prompt: str | None = None, scribble: str | None = None, **fields: Any) -> order.Order:
+    return order.place(
+        prompt=prompt, scribble=scribble, example=None, from_picture=path, fields=fields, num=1, output=None,
+        picture_format=None, is_forced=False,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("output_format", ["png", "webp", "jpeg"])
+def test_a_receipt_is_read_from_every_format_that_the_engine_writes(tmp_path: Path, output_format: str) -> None:
+    read = receipt.read(written(tmp_path, output_format))
+    assert read.fields() == {name: CONTENT[name] for name in receipt.SENT}
+    assert read.scribble() == picture()
+
+
+def test_the_same_request_comes_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    made = placed(written(tmp_path, "webp"))
+    assert made.request(0) == {name: CONTENT[name] for name in receipt.SENT} | {"invert": "no"}
+    assert made.scribble == picture()
+    assert made.is_remade
+    assert [path.name for path in made.outputs.paths] == ["made-again.webp"]
+
+
+def test_what_is_said_wins_over_the_receipt(tmp_path: Path) -> None:
+    changed = placed(written(tmp_path), prompt="a blue house", num_inference_steps=5, guidance_scale=2.5)
+    assert (changed.request(0)["prompt"], changed.request(0)["num_inference_steps"]) == ("a blue house", 5)
+    assert changed.request(0)["seed"] == 7
+    assert not changed.is_remade
+    assert placed(written(tmp_path), guidance_scale=2.5).is_remade
+
+
+def test_a_scribble_of_ones_own_is_read_as_any_other(tmp_path: Path) -> None:
+    own = tmp_path / "own.png"
+    own.write_bytes(picture(size=(20, 20)))
+    for made in (placed(written(tmp_path), str(own)), placed(written(tmp_path), "ein Häuschen 🏠", str(own))):
+        assert made.scribble == own.read_bytes()
+        assert "invert" not in made.request(0)
+        assert made.request(0)["prompt"] == "ein Häuschen 🏠"
+
+
+def test_what_the_receipt_leaves_out_must_be_given(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="leaves the prompt out"):
+        placed(written(tmp_path, prompt=None))
+    assert placed(written(tmp_path, prompt=None), prompt="a house").request(0)["prompt"] == "a house"
+    with pytest.raises(UsageError, match="scribble was too big"):
+        placed(written(tmp_path, scribble_png=None))
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "carries no receipt"),
+        ('{"made_by": "another tool"}', "carries no receipt"),
+        ("[1]", "carries no receipt"),
+        ('{"made_by": ', "damaged"),
+        (json.dumps({**CONTENT, "receipt": 2}), "newer kind"),
+        (json.dumps({**CONTENT, "seed": "many"}), "damaged"),
+        (json.dumps({**CONTENT, "scribble_png": "?"}), "damaged"),
+        (json.dumps({"made_by": "fastapi-triton", "receipt": 1}), "damaged"),
+    ],
+)
+@pytest.mark.parametrize("output_format", ["png", "webp", "jpeg"])
+def test_a_file_without_a_readable_receipt_is_refused_in_words(
+    tmp_path: Path, text: str, words: str, output_format: str
+) -> None:
+    with pytest.raises(UsageError, match=words):
+        receipt.read(written(tmp_path, output_format, text))
+
+
+def test_a_file_that_is_no_picture_or_half_of_one_is_refused_in_words(tmp_path: Path) -> None:
+    file = tmp_path / "x.png"
+    for content, words in (
+        (b"", "no PNG"),
+        (b"hello", "no PNG"),
+        (written(tmp_path, "png").read_bytes()[:60], "is damaged|no receipt"),
+        (written(tmp_path, "webp").read_bytes()[:300], "is damaged|no receipt|no PNG"),
+        (written(tmp_path, "jpeg").read_bytes()[:300], "is damaged|no receipt|no PNG"),
+    ):
+        file.write_bytes(content)
+        with pytest.raises(UsageError, match=words):
+            receipt.read(file)
+
+
+@pytest.mark.parametrize(
+    ("description", "words"),
+    [
+        (DESCRIPTION, []),
+        ({**DESCRIPTION, "name": "sdxl"}, ["made with the checkpoint demo; this server has sdxl"]),
+        ({**DESCRIPTION, "revision": "def"}, ["weights of demo are others now: abc then, def now"]),
+        (
+            {**DESCRIPTION, "engine": {**ENGINE, "version": "2", "device": "cuda"}},
+            ["version 0.1.0 then, 2 now; device"],
+        ),
+        ({}, ["checkpoint", "engine"]),
+    ],
+)
+def test_what_has_changed_since_is_told(tmp_path: Path, description: dict[str, Any], words: list[str]) -> None:
+    told = receipt.read(written(tmp_path)).differences(description)
+    assert len(told) == len(words)
+    assert all(part in sentence for part, sentence in zip(words, told, strict=True))
