@@ -72,7 +72,7 @@ def openapi_command(
     app, models = _targets(targets or [])
     app = app or TritonFrontend()
     try:
-        configs = [each.config for each in repository.read(models)] if models else []
+        configs = [each.config for each in repository.read(models) if each.config] if models else []
     except pbtxt.ConfigTextError as error:
         _fail(str(error))
     document = app.openapi()
