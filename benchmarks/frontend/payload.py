@@ -71,4 +71,4 @@ class Payload:
         """Whether this answer holds the picture, to the last byte."""
         if is_v2:
             return body.endswith(struct.pack("<I", len(self.image)) + self.image.encode())
-        return orjson.loads(body) == {"generated_image": self.image}
+        return bool(orjson.loads(body) == {"generated_image": self.image})
