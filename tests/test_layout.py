@@ -20,7 +20,7 @@ FLOORS = (
     ("endpoints",),
     ("openapi", "health"),
     ("app",),
-    ("serve",),
+    ("serve", "perf"),
     ("cli",),
 )
 FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names}

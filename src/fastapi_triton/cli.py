@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from fastapi_triton import bundle, logs, machine, serve
 from fastapi_triton.embedded import EmbeddedTriton, EmbeddedTritonError
+from fastapi_triton.perf.command import perf
 from fastapi_triton.settings import Settings
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
@@ -80,6 +81,9 @@ def serve_command(
         _fail("\n".join(f"{each['loc'][0]}: {each['msg']}" for each in error.errors()))
     except (EmbeddedTritonError, serve.AppNotFoundError) as error:
         _fail(str(error))
+
+
+app.command("perf")(perf)
 
 
 @app.command()

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from perf_binary import perf_analyzer as perf_analyzer
 from serving import COUNT_APP, ECHO_APP, Server, serving
 
 

@@ -2,52 +2,16 @@
 """NVIDIA's perf_analyzer measures the public model as it is: plain requests, batches, strings from a JSON file."""
 
 import base64
-import ctypes.util
 import json
-import os
-import platform
 import re
-import subprocess
-import sys
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from perf_binary import PerfAnalyzer
 from scribble_app import MODEL, ROOT
 from serving import Server
 
 pytestmark = pytest.mark.integration
-
-# The last wheel of tritonclient that carries the binary; newer ones want perf-analyzer's own, for glibc >= 2.38.
-PACKAGES = ("tritonclient==2.49.0", "nvidia-cuda-runtime-cu12==12.6.77")
-
-
-@dataclass(frozen=True)
-class PerfAnalyzer:
-    binary: Path
-    libraries: Path
-
-    def run(self, *arguments: str) -> str:
-        environment = {**os.environ, "LD_LIBRARY_PATH": str(self.libraries)}
-        done = subprocess.run(
-            [str(self.binary), *arguments], env=environment, capture_output=True, text=True, timeout=240, check=False
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout
-
-
-@pytest.fixture(scope="module")
-def perf_analyzer(pytestconfig: pytest.Config) -> PerfAnalyzer:
-    if platform.machine() != "x86_64":
-        pytest.skip("perf_analyzer's wheel is for x86-64")
-    if ctypes.util.find_library("b64") is None:
-        pytest.skip("perf_analyzer needs libb64: apt-get install libb64-0d")
-    folder = pytestconfig.cache.mkdir("perf_analyzer")
-    binary = folder / "bin" / "perf_analyzer"
-    if not binary.is_file():
-        command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(folder), *PACKAGES]
-        subprocess.run(command, check=True)
-    return PerfAnalyzer(binary, folder / "nvidia" / "cuda_runtime" / "lib")
 
 
 @pytest.mark.parametrize("batch_size", [1, 4])

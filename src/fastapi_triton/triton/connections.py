@@ -66,6 +66,7 @@ class Connection(asyncio.BufferedProtocol):
         self._parser = httptools.HttpResponseParser(self)
         self._is_request_whole = False
         self._is_chunked = False
+        self._unsent: list[bytes] = []
         self._status = 0
         self._headers: list[tuple[bytes, bytes]] = []
         self._is_head_whole = False
@@ -95,20 +96,22 @@ class Connection(asyncio.BufferedProtocol):
         self._reset()
         self._is_busy = True
         self._is_chunked = is_chunked
-        self._write(head)
+        self._unsent = [head]  # it goes with the first of the body: one call into the kernel less
 
     async def write(self, piece: bytes) -> None:
         """Send a piece of the body, once Triton has taken enough of those before."""
-        self._write_piece(piece)
+        self._add(piece)
+        self._flush()
         if not self._is_writable.is_set():
             await self._is_writable.wait()
 
     def finish(self, *pieces: bytes) -> None:
         """Send the last pieces of the body."""
         for piece in pieces:
-            self._write_piece(piece)
+            self._add(piece)
         if self._is_chunked:
-            self._write(b"0\r\n\r\n")
+            self._unsent.append(b"0\r\n\r\n")
+        self._flush()
         self._is_request_whole = True
 
     async def head(self) -> AnswerHead:
@@ -164,18 +167,17 @@ class Connection(asyncio.BufferedProtocol):
         if self._transport is not None:
             self._transport.abort()
 
-    def _write_piece(self, piece: bytes) -> None:
+    def _add(self, piece: bytes) -> None:
         if self._is_chunked and piece:
-            self._write(b"%x\r\n" % len(piece))
-            self._write(piece)
-            self._write(b"\r\n")
+            self._unsent += (b"%x\r\n" % len(piece), piece, b"\r\n")
         elif piece:
-            self._write(piece)
+            self._unsent.append(piece)
 
-    def _write(self, data: bytes) -> None:
+    def _flush(self) -> None:
         # One that is gone is told of by `head`, since an answer may have come before.
         if self._failure is None and self._transport is not None:
-            self._transport.write(data)
+            self._transport.writelines(self._unsent)
+        self._unsent = []
 
     async def _progress(self) -> None:
         """Return when something has come."""

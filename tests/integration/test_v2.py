@@ -1,0 +1,158 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`/v2` in front of a real Triton: NVIDIA's own clients work against the frontend's port."""
+
+import asyncio
+import contextlib
+import json
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import numpy as np
+import pytest
+import tritonclient.http.aio
+from serving import Server
+from tritonclient.http import InferenceServerClient, InferInput, InferRequestedOutput
+from tritonclient.utils import InferenceServerException
+
+pytestmark = pytest.mark.integration
+
+VALUES = [bytes(range(256)), b"", b"a\x00\x00", "ä🏠".encode(), b"x" * 500_000]
+
+
+@pytest.fixture(scope="module")
+def client(echo_server: Server) -> Iterator[InferenceServerClient]:
+    with contextlib.closing(InferenceServerClient(echo_server.url.removeprefix("http://"))) as open_client:
+        yield open_client
+
+
+def texts(*values: bytes, is_binary: bool = True) -> list[InferInput]:
+    array = np.empty((len(values), 1), np.object_)
+    array[:, 0] = values
+    infer_input = InferInput("text", [len(values), 1], "BYTES")
+    infer_input.set_data_from_numpy(array, binary_data=is_binary)
+    return [infer_input]
+
+
+def test_health_metadata_config_and_statistics(client: InferenceServerClient, echo_server: Server) -> None:
+    assert client.is_server_live()
+    assert client.is_server_ready()
+    assert client.is_model_ready("echo")
+    assert not client.is_model_ready("nope")
+    with contextlib.closing(InferenceServerClient(echo_server.triton_url)) as direct:
+        assert client.get_server_metadata() == direct.get_server_metadata()
+        assert client.get_model_metadata("echo") == direct.get_model_metadata("echo")
+        assert client.get_model_config("echo", "1") == direct.get_model_config("echo", "1")
+        assert client.get_model_repository_index() == direct.get_model_repository_index()
+    assert client.get_inference_statistics("echo")["model_stats"][0]["name"] == "echo"
+
+
+@pytest.mark.parametrize(
+    "compression",
+    [
+        {},
+        {"request_compression_algorithm": "gzip", "response_compression_algorithm": "gzip"},
+        {"request_compression_algorithm": "deflate", "response_compression_algorithm": "deflate"},
+    ],
+)
+def test_a_batch_of_bytes_of_every_kind_comes_back_as_it_went(
+    client: InferenceServerClient, compression: dict[str, str]
+) -> None:
+    result = client.infer("echo", texts(*VALUES), request_id="abc", **compression)
+    assert result.as_numpy("text")[:, 0].tolist() == VALUES
+    assert result.get_response()["id"] == "abc"
+
+
+def test_json_both_ways(client: InferenceServerClient) -> None:
+    outputs = [InferRequestedOutput("text", binary_data=False)]
+    result = client.infer("echo", texts(b"aGk=", "hä🏠".encode(), is_binary=False), outputs=outputs)
+    assert result.as_numpy("text")[:, 0].tolist() == ["aGk=", "hä🏠"]
+
+
+def test_the_raw_bytes_of_an_answer_are_tritons(echo_server: Server) -> None:
+    body, length = InferenceServerClient.generate_request_body(texts(*VALUES))
+    headers = {"Inference-Header-Content-Length": str(length)}
+    answers = [
+        httpx2.post(f"{url}/v2/models/echo/infer", content=bytes(body), headers=headers)
+        for url in (f"http://{echo_server.triton_url}", echo_server.url)
+    ]
+    direct, through = answers
+    assert through.content == direct.content
+    ours = {"date", "server", "x-request-id"}
+    assert {name: through.headers[name] for name in through.headers if name not in ours} == dict(direct.headers)
+
+
+async def test_the_asynchronous_client_many_at_once(echo_server: Server) -> None:
+    # Two wait, one runs: more than that Triton's own queue refuses.
+    async with tritonclient.http.aio.InferenceServerClient(echo_server.url.removeprefix("http://")) as client:
+        for size in (1, 1_000, 1_000_000):
+            sent = [bytes([number]) * size for number in range(2)]
+            results = await asyncio.gather(*(client.infer("echo", texts(value)) for value in sent))
+            assert [result.as_numpy("text").item() for result in results] == sent
+
+
+def test_tritons_refusals_keep_their_words_and_status(client: InferenceServerClient) -> None:
+    for name, inputs, words, status in (
+        ("nope", texts(b"a"), "unknown model: 'nope'", "404"),
+        ("echo", texts(b"refuse"), "too_rude", "400"),
+        ("echo", texts(b"fail"), "secret", "500"),
+        ("echo", texts(*[b"a"] * 9), "must be <= 8", "400"),
+    ):
+        with pytest.raises(InferenceServerException, match=words) as refused:
+            client.infer(name, inputs)
+        assert refused.value.status() == status
+
+
+def test_tritonclient_reads_why_the_frontend_refuses(client: InferenceServerClient) -> None:
+    for call in (
+        lambda: client.unload_model("echo"),
+        lambda: client.load_model("echo"),
+        lambda: client.update_log_settings({"log_verbose_level": 1}),
+        lambda: client.update_trace_settings("echo", {"trace_level": ["TIMESTAMPS"]}),
+        lambda: client.register_system_shared_memory("a", "/a", 8),
+        lambda: client.unregister_cuda_shared_memory(),
+    ):
+        with pytest.raises(InferenceServerException, match="--v2-admin") as refused:
+            call()
+        assert refused.value.status() == "403"
+    with pytest.raises(InferenceServerException, match="over the limit of 20,971,520 bytes") as refused:
+        client.infer("echo", texts(b"x" * 21_000_000))
+    assert refused.value.status() == "413"
+    assert client.is_model_ready("echo")
+
+
+def test_curl_sends_its_body_after_100_continue(echo_server: Server, tmp_path: Path) -> None:
+    request = {"inputs": [{"name": "text", "shape": [1, 1], "datatype": "BYTES", "data": ["a" * 2_000_000]}]}
+    (tmp_path / "body").write_text(json.dumps(request))
+    url = f"{echo_server.url}/v2/models/echo/infer"
+    done = subprocess.run(
+        ["curl", "-sS", "--max-time", "30", "--data-binary", f"@{tmp_path}/body", "-H", "Expect: 100-continue", url],
+        capture_output=True,
+        check=True,
+    )
+    assert json.loads(done.stdout)["outputs"][0]["data"] == ["a" * 2_000_000]
+
+
+def events(answer: httpx2.Response) -> Iterator[dict[str, Any]]:
+    return (json.loads(line.removeprefix("data:")) for line in answer.iter_lines() if line.startswith("data:"))
+
+
+def test_a_streams_events_come_as_they_are_made(count_server: Server, tmp_path: Path) -> None:
+    url = f"{count_server.url}/v2/models/count_stream/generate_stream"
+    with httpx2.stream("POST", url, json={"text": f"hold {tmp_path}"}, timeout=30) as answer:
+        assert answer.headers["content-type"].startswith("text/event-stream")
+        told = events(answer)
+        assert next(told)["event"] == "queued"
+        (tmp_path / "go").touch()
+        assert [each["event"] for each in told] == ["progress"] * 3 + ["completed"]
+
+
+def test_the_model_learns_of_a_caller_who_leaves(count_server: Server, tmp_path: Path) -> None:
+    url = f"{count_server.url}/v2/models/count_stream/generate_stream"
+    with httpx2.stream("POST", url, json={"id": "abc", "text": f"hold {tmp_path}"}, timeout=30) as answer:
+        assert next(events(answer))["event"] == "queued"
+    while not (tmp_path / "left-abc").exists():
+        time.sleep(0.01)

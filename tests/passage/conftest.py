@@ -1,0 +1,40 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A frontend on a real socket, in front of a port that answers as a test has it answer."""
+
+from collections.abc import AsyncIterator
+
+import httpx2
+import pytest
+from scripted_triton import ScriptedTriton, scripted_triton
+from sockets import listening
+from wires import Wire, wire_to
+
+from fastapi_triton import Settings, TritonFrontend
+
+
+@pytest.fixture
+async def triton() -> AsyncIterator[ScriptedTriton]:
+    async with scripted_triton() as scripted:
+        yield scripted
+
+
+@pytest.fixture
+def settings(triton: ScriptedTriton) -> Settings:
+    return Settings(triton_url=triton.url, max_in_flight=2, max_body_bytes=2_000_000)
+
+
+@pytest.fixture
+def app(settings: Settings) -> TritonFrontend:
+    return TritonFrontend(settings=settings)
+
+
+@pytest.fixture
+async def caller(app: TritonFrontend) -> AsyncIterator[httpx2.AsyncClient]:
+    async with listening(app) as client:
+        yield client
+
+
+@pytest.fixture
+async def wire(caller: httpx2.AsyncClient) -> AsyncIterator[Wire]:
+    async with wire_to(caller) as one:
+        yield one

@@ -1,0 +1,320 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Limits, callers who leave, and a Triton that fails, on `/v2`."""
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+import httpx2
+import pytest
+from scripted_triton import INFER, STREAM, ScriptedTriton, Upstream
+from serving import free_port
+from sockets import listening
+from wires import Wire, wire_to
+
+from fastapi_triton import Settings, TritonFrontend
+
+
+class Held:
+    """A script that says when a request is whole, and answers when it may."""
+
+    def __init__(self) -> None:
+        self.is_asked = asyncio.Event()
+        self.go_on = asyncio.Event()
+        self.is_closed = asyncio.Event()
+        self.num_asked = 0
+
+    async def __call__(self, upstream: Upstream) -> None:
+        while True:
+            head, _ = await upstream.request()
+            if head.startswith(b"POST"):
+                self.num_asked += 1
+                self.is_asked.set()
+                waiting = asyncio.create_task(self.go_on.wait())
+                closing = asyncio.create_task(upstream.reader.read(1))
+                await asyncio.wait((waiting, closing), return_when=asyncio.FIRST_COMPLETED)
+                waiting.cancel()
+                if closing.done():
+                    self.is_closed.set()
+                    return
+                closing.cancel()
+                await asyncio.gather(closing, return_exceptions=True)
+            await upstream.answer()
+
+
+@pytest.fixture
+async def held(triton: ScriptedTriton) -> Held:
+    script = Held()
+    triton.script = script
+    return script
+
+
+async def until(is_so: Callable[[], bool]) -> None:
+    while not is_so():  # noqa: ASYNC110 (of what the app counts there is no event)
+        await asyncio.sleep(0.001)
+
+
+def in_flight(app: TritonFrontend) -> int:
+    return app.services.admission.in_flight
+
+
+async def test_no_more_than_may_be_are_in_flight_and_questions_are_still_answered(
+    app: TritonFrontend, caller: httpx2.AsyncClient, held: Held
+) -> None:
+    running = [asyncio.create_task(caller.post(path, content=b"{}")) for path in (INFER, STREAM)]
+    await until(lambda: in_flight(app) == held.num_asked == 2)
+    for path in (INFER, STREAM, "/v2/models/echo/generate"):
+        refused = await caller.post(path, content=b"{}")
+        assert refused.status_code == 503
+        assert "in flight" in refused.json()["error"]
+        assert (refused.json()["code"], refused.headers["retry-after"]) == ("overloaded", "1")
+        assert refused.json()["request_id"] == refused.headers["x-request-id"]
+    assert (await caller.get("/v2/health/ready")).status_code == 200
+    held.go_on.set()
+    assert [(await each).status_code for each in running] == [200, 200]
+    await until(lambda: in_flight(app) == 0)
+    assert held.num_asked == 2
+
+
+async def test_a_slow_upload_streams_on_and_takes_its_place_only_at_its_end(
+    app: TritonFrontend, caller: httpx2.AsyncClient, wire: Wire, triton: ScriptedTriton
+) -> None:
+    arrived = asyncio.Queue[bytes]()
+    go_on = asyncio.Event()
+
+    async def script(upstream: Upstream) -> None:
+        if b"/slow/" not in await upstream.head():
+            await go_on.wait()
+            await upstream.answer()
+            return
+        arrived.put_nowait(await upstream.reader.readexactly(3))
+        arrived.put_nowait(await upstream.closed())
+
+    triton.script = script
+    await wire.say(b"POST /v2/models/slow/infer HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\nabc")
+    await until(lambda: triton.num_connections == 1)
+    await asyncio.sleep(0.05)  # so that the next comes as a piece of its own
+    await wire.say(b"def")
+    assert await arrived.get() == b"abc"
+    assert in_flight(app) == 0
+    others = [asyncio.create_task(caller.post(INFER, content=b"{}")) for _ in range(2)]
+    await until(lambda: in_flight(app) == 2)
+    await wire.say(b"ghi")
+    status, told = await wire.answer()
+    assert (status, b"in flight" in told) == (503, True)
+    assert b"ghi" not in await arrived.get()  # Triton never had the whole of it, so it did not begin
+    go_on.set()
+    assert [(await each).status_code for each in others] == [200, 200]
+
+
+@pytest.mark.parametrize("framing", [b"Content-Length: 3000000\r\n\r\n", b"Transfer-Encoding: chunked\r\n\r\n"])
+async def test_a_body_over_the_limit_is_refused_while_it_comes(
+    app: TritonFrontend, wire: Wire, triton: ScriptedTriton, framing: bytes
+) -> None:
+    triton.script = Upstream.closed  # type: ignore[assignment]
+    await wire.say(b"POST %s HTTP/1.1\r\nHost: x\r\n%s" % (INFER.encode(), framing))
+    if b"chunked" in framing:
+        for _ in range(30):
+            await wire.say(b"186a0\r\n" + b"x" * 100_000 + b"\r\n")
+    status, told = await wire.answer()
+    assert (status, b'"error":"The body is over the limit' in told) == (413, True)
+    assert await wire.rest() == b""
+    assert in_flight(app) == 0
+
+
+@pytest.mark.parametrize(
+    ("request_line", "status"),
+    [
+        (b"GET /v2/../v2/health/live", 404),
+        (b"GET /v2/models/%2e%2e/config", 404),
+        (b"POST /%762/models/echo/infer", 404),
+        (b"POST /v2%2Fmodels/echo/infer", 404),
+        (b"POST //v2/models/echo/infer", 404),
+        (b"HEAD /v2/health/live", 405),
+        (b"TRACE /v2", 405),
+        (b"POST /v2/logging", 403),
+    ],
+)
+async def test_odd_requests_never_reach_triton(
+    wire: Wire, triton: ScriptedTriton, request_line: bytes, status: int
+) -> None:
+    await wire.say(request_line + b" HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+    head = (await wire.rest()).partition(b"\r\n\r\n")[0]
+    assert head.startswith(b"HTTP/1.1 %d " % status)
+    assert (b"\r\nallow: GET" in head) == (status == 405)
+    assert not triton.requests
+
+
+async def test_the_host_in_a_request_line_is_not_where_it_goes(wire: Wire, triton: ScriptedTriton) -> None:
+    await wire.say(b"GET http://127.0.0.1:1/v2/health/live HTTP/1.1\r\nHost: 127.0.0.1:1\r\n\r\n")
+    assert await wire.answer() == (200, b"{}")
+    head = triton.requests[0][0]
+    assert head.startswith(b"GET /v2/health/live HTTP/1.1\r\n")
+    assert b"127.0.0.1:1\r\n" not in head
+
+
+@pytest.mark.parametrize(
+    "framing",
+    [
+        b"Content-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        b"Content-Length: 2\r\nContent-Length: 3\r\n\r\n{}",
+        b"Transfer-Encoding: gzip\r\n\r\n{}",
+        b"Transfer-Encoding: chunked, identity\r\n\r\n0\r\n\r\n",
+        b"Content-Length: +2\r\n\r\n{}",
+        b"Content-Length: 2\r\nX: a\nTransfer-Encoding: chunked\r\n\r\n{}",
+    ],
+)
+async def test_no_request_hides_in_another(wire: Wire, triton: ScriptedTriton, framing: bytes) -> None:
+    await wire.say(b"POST %s HTTP/1.1\r\nHost: x\r\n%s" % (INFER.encode(), framing))
+    await wire.say(b"GET /v2/logging HTTP/1.1\r\nHost: x\r\n\r\n")
+    assert (await wire.rest()).startswith(b"HTTP/1.1 400 ")
+    assert not triton.requests
+
+
+async def test_a_stream_ends_when_its_caller_leaves(app: TritonFrontend, wire: Wire, held: Held) -> None:
+    await wire.say(b"POST %s HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{}" % STREAM.encode())
+    await held.is_asked.wait()
+    assert in_flight(app) == 1
+    wire.leave()
+    await held.is_closed.wait()
+    await until(lambda: in_flight(app) == 0)
+
+
+async def test_an_upload_ends_when_its_caller_leaves(app: TritonFrontend, wire: Wire, triton: ScriptedTriton) -> None:
+    is_closed = asyncio.Event()
+    arrived: list[bytes] = []
+
+    async def script(upstream: Upstream) -> None:
+        arrived.append(await upstream.closed())
+        is_closed.set()
+
+    triton.script = script
+    await wire.say(b"POST %s HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\nabc" % INFER.encode())
+    await until(lambda: triton.num_connections == 1)
+    wire.leave()
+    await is_closed.wait()
+    assert not arrived[0].endswith(b"abc")  # so that Triton never has a request that ends there
+    assert in_flight(app) == 0
+
+
+async def test_what_triton_goes_on_with_keeps_its_place_when_its_caller_leaves(
+    app: TritonFrontend, caller: httpx2.AsyncClient, triton: ScriptedTriton, held: Held
+) -> None:
+    async with wire_to(caller) as wire:
+        await wire.say(b"POST %s HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{}" % INFER.encode())
+        await held.is_asked.wait()
+    assert (await caller.get("/v2/health/live")).status_code == 200  # time for the leaving to be noticed
+    assert in_flight(app) == 1
+    assert not held.is_closed.is_set()
+    held.go_on.set()
+    await until(lambda: in_flight(app) == 0)
+    num_connections = triton.num_connections
+    assert (await caller.post(INFER, content=b"{}")).status_code == 200
+    assert triton.num_connections == num_connections  # the connection is whole, and is used again
+
+
+async def test_where_nobody_listens_is_unavailable() -> None:
+    settings = Settings(triton_url=f"http://127.0.0.1:{free_port()}")
+    async with listening(TritonFrontend(settings=settings)) as caller:
+        for answer in (await caller.get("/v2/health/ready"), await caller.post(INFER, content=b"{}")):
+            assert (answer.status_code, answer.json()["code"]) == (503, "triton_unavailable")
+            assert "nothing was run" in answer.json()["error"]
+
+
+@pytest.mark.parametrize(
+    ("said", "status", "code"),
+    [
+        (b"", 503, "triton_connection_lost"),
+        (b"HTTP/1.1 200 OK\r\nContent-Le", 503, "triton_connection_lost"),
+        (b"SSH-2.0-OpenSSH\r\n", 502, "inference_failed"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\n", 502, "inference_failed"),
+    ],
+)
+async def test_what_breaks_before_the_answer_is_told_and_not_repeated(
+    app: TritonFrontend,
+    caller: httpx2.AsyncClient,
+    triton: ScriptedTriton,
+    said: bytes,
+    status: int,
+    code: str,
+) -> None:
+    async def script(upstream: Upstream) -> None:
+        await upstream.request()
+        await upstream.say(said)
+
+    triton.script = script
+    answer = await caller.post(INFER, content=b"{}")
+    assert (answer.status_code, answer.json()["code"]) == (status, code)
+    assert (triton.num_connections, in_flight(app)) == (1, 0)
+
+
+async def test_an_answer_that_breaks_off_is_seen_to_be_broken_off(
+    caller: httpx2.AsyncClient, triton: ScriptedTriton, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def script(upstream: Upstream) -> None:
+        await upstream.request()
+        await upstream.say(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nabc")
+
+    triton.script = script
+    with caplog.at_level(logging.WARNING), pytest.raises(httpx2.RemoteProtocolError):
+        await caller.post(INFER, content=b"{}")
+    assert "cut off" in caplog.text
+
+
+async def test_no_answer_in_time_is_a_deadline(triton: ScriptedTriton, held: Held) -> None:
+    frontend = TritonFrontend(settings=Settings(triton_url=triton.url, request_timeout_s=0.1))
+    async with listening(frontend) as caller:
+        answer = await caller.post(INFER, content=b"{}")
+        assert (answer.status_code, answer.json()["code"]) == (504, "deadline_exceeded")
+        await held.is_closed.wait()
+        assert in_flight(frontend) == 0
+        async with wire_to(caller) as wire:
+            await wire.say(b"POST %s HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\nabc" % INFER.encode())
+            status, told = await wire.answer()
+            assert (status, b"had not come whole" in told) == (504, True)
+
+
+async def test_triton_may_answer_before_it_has_the_whole_request(wire: Wire, triton: ScriptedTriton) -> None:
+    async def script(upstream: Upstream) -> None:
+        await upstream.head()
+        await upstream.answer(b'{"error":"too much"}', status=b"400 Bad Request")
+        await upstream.closed()
+
+    triton.script = script
+    await wire.say(b"POST %s HTTP/1.1\r\nHost: x\r\nContent-Length: 600000\r\n\r\n" % INFER.encode())
+    for _ in range(6):
+        await wire.say(b"x" * 100_000)
+        await asyncio.sleep(0.01)
+    assert await wire.answer() == (400, b'{"error":"too much"}')
+
+
+@pytest.mark.parametrize("extra", [b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil", b"evil"])
+@pytest.mark.parametrize("is_late", [False, True])
+async def test_what_nobody_asked_for_is_nobodys_answer(
+    caller: httpx2.AsyncClient, triton: ScriptedTriton, extra: bytes, is_late: bool
+) -> None:
+    async def script(upstream: Upstream) -> None:
+        await upstream.request()
+        if is_late:
+            await upstream.answer()
+            await upstream.say(extra)
+        else:
+            await upstream.say(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}" + extra)
+        await upstream.closed()
+
+    triton.script = script
+    for _ in range(3):
+        assert (await caller.post(INFER, content=b"{}")).content == b"{}"
+
+
+async def test_a_connection_that_triton_closed_is_not_used_again(
+    caller: httpx2.AsyncClient, triton: ScriptedTriton
+) -> None:
+    async def script(upstream: Upstream) -> None:
+        await upstream.request()
+        await upstream.answer(headers=b"Connection: close\r\n")
+
+    triton.script = script
+    for _ in range(3):
+        assert (await caller.post(INFER, content=b"{}")).status_code == 200
+    assert triton.num_connections == 3

@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A port that answers as a test has it answer, and keeps what it was sent, byte for byte."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+INFER = "/v2/models/echo/infer"
+STREAM = "/v2/models/echo/generate_stream"
+
+
+@dataclass(slots=True)
+class Upstream:
+    """One connection from the frontend, as Triton sees it."""
+
+    reader: asyncio.StreamReader
+    writer: asyncio.StreamWriter
+
+    async def head(self) -> bytes:
+        return await self.reader.readuntil(b"\r\n\r\n")
+
+    async def request(self) -> tuple[bytes, bytes]:
+        """A whole request: its head and its body, which may be chunked (and then stays so)."""
+        head = await self.head()
+        lowered = head.lower()
+        if b"transfer-encoding: chunked" in lowered:
+            return head, await self.reader.readuntil(b"0\r\n\r\n")
+        length = int(lowered.partition(b"\r\ncontent-length: ")[2].partition(b"\r\n")[0] or b"0")
+        return head, await self.reader.readexactly(length)
+
+    async def answer(self, body: bytes = b"{}", *, status: bytes = b"200 OK", headers: bytes = b"") -> None:
+        await self.say(b"HTTP/1.1 %s\r\nContent-Length: %d\r\n%s\r\n" % (status, len(body), headers) + body)
+
+    async def say(self, data: bytes) -> None:
+        self.writer.write(data)
+        await self.writer.drain()
+
+    async def closed(self) -> bytes:
+        """What came before the frontend closed the connection."""
+        try:
+            return await self.reader.read()
+        except ConnectionResetError:
+            return b""
+
+
+Script = Callable[[Upstream], Awaitable[None]]
+
+
+@dataclass(slots=True)
+class ScriptedTriton:
+    """Runs its script for every connection. By default it answers `{}`, and keeps the connection."""
+
+    url: str = ""
+    script: Script | None = None
+    num_connections: int = 0
+    requests: list[tuple[bytes, bytes]] = field(default_factory=list)
+    failures: list[BaseException] = field(default_factory=list)
+    writers: list[asyncio.StreamWriter] = field(default_factory=list)
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.num_connections += 1
+        self.writers.append(writer)
+        try:
+            await (self.script or self.echo_for_ever)(Upstream(reader, writer))
+        except (asyncio.IncompleteReadError, ConnectionResetError):
+            pass  # the frontend closed, or the test is over
+        except Exception as failure:
+            self.failures.append(failure)
+            raise
+        finally:
+            writer.close()
+
+    async def echo_for_ever(self, upstream: Upstream) -> None:
+        while True:
+            self.requests.append(await upstream.request())
+            await upstream.answer()
+
+
+@asynccontextmanager
+async def scripted_triton() -> AsyncIterator[ScriptedTriton]:
+    triton = ScriptedTriton()
+    server = await asyncio.start_server(triton.serve, "127.0.0.1", 0, limit=2**26)
+    triton.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    yield triton
+    server.close()
+    for writer in triton.writers:
+        writer.close()
+    await server.wait_closed()
+    assert not triton.failures

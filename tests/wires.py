@@ -1,0 +1,38 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A caller who writes bytes, for what no HTTP client would send."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import httpx2
+from scripted_triton import Upstream
+
+
+class Wire:
+    """A caller who writes bytes."""
+
+    def __init__(self, upstream: Upstream) -> None:
+        self.reader = upstream.reader
+        self._upstream = upstream
+        self.say = upstream.say
+        self.leave = upstream.writer.close
+
+    async def answer(self) -> tuple[int, bytes]:
+        """Status and body of an answer with a length."""
+        head = await self._upstream.head()
+        length = int(head.lower().partition(b"\r\ncontent-length: ")[2].partition(b"\r\n")[0])
+        return int(head.split(b" ", 2)[1]), await self._upstream.reader.readexactly(length)
+
+    async def rest(self) -> bytes:
+        """What comes before the frontend closes the connection."""
+        return await self._upstream.closed()
+
+
+@asynccontextmanager
+async def wire_to(caller: httpx2.AsyncClient) -> AsyncIterator[Wire]:
+    reader, writer = await asyncio.open_connection(caller.base_url.host, caller.base_url.port)
+    try:
+        yield Wire(Upstream(reader, writer))
+    finally:
+        writer.close()
