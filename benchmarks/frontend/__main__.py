@@ -12,6 +12,7 @@ import uvloop
 from benchmarks import RESULTS
 from benchmarks.frontend.page import Page
 from benchmarks.frontend.payload import SIZES
+from benchmarks.frontend.report import target_table
 from benchmarks.frontend.rounds import Plan, measure
 from benchmarks.frontend.sample import Cell
 from benchmarks.frontend.ways import WAYS
@@ -43,13 +44,14 @@ def main(
         first_round=page.num_rounds,
     )
     uvloop.run(_run(plan, page))
-    sys.stdout.write(page.text())
+    sys.stdout.write("\n".join(target_table(page.samples)) + "\n")
 
 
 async def _run(plan: Plan, page: Page) -> None:
-    async for sample in measure(plan):
-        page.samples.append(sample)
-    logger.info("written: %s", await asyncio.to_thread(page.write))
+    async for samples in measure(plan):
+        page.samples += samples
+        # So that a run that is broken off was not for nothing.
+        logger.info("written: %s", await asyncio.to_thread(page.write))
 
 
 if __name__ == "__main__":

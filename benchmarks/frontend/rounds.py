@@ -47,14 +47,14 @@ class Bench:
         self._servers = servers
         self._payloads = {cell.size: Payload.of(SIZES[cell.size]) for cell in plan.cells}
 
-    async def samples(self) -> AsyncIterator[Sample]:
+    async def rounds(self) -> AsyncIterator[list[Sample]]:
+        """The samples of each round, once it is over."""
         plan = self._plan
         ways = [way for way in plan.ways if await self._answers(way)]
         for number in range(plan.first_round, plan.first_round + plan.num_rounds):
             order = random.Random(number)  # noqa: S311
-            for cell in plan.cells:
-                for way in order.sample(ways, len(ways)):
-                    yield await self._sample(number, way, cell)
+            pairs = [(way, cell) for cell in plan.cells for way in order.sample(ways, len(ways))]
+            yield [await self._sample(number, way, cell) for way, cell in pairs]
             logger.info("round %d is done", number + 1)
 
     async def _answers(self, way: Way) -> bool:
@@ -102,7 +102,7 @@ class Bench:
         return self._triton if way.server is None else self._servers[way.server]
 
 
-async def measure(plan: Plan) -> AsyncIterator[Sample]:
+async def measure(plan: Plan) -> AsyncIterator[list[Sample]]:
     """Start everything, and measure round by round."""
     async with AsyncExitStack() as stack:
         triton = await stack.enter_async_context(EmbeddedTriton.prepare(MODELS))
@@ -111,8 +111,8 @@ async def measure(plan: Plan) -> AsyncIterator[Sample]:
         names = {way.server for way in plan.ways if way.server}
         servers = {name: await stack.enter_async_context(running(SERVERS[name], triton.url)) for name in sorted(names)}
         bench = Bench(plan, Running(triton.ports.http, guard), servers)
-        async for sample in bench.samples():
-            yield sample
+        async for samples in bench.rounds():
+            yield samples
 
 
 async def _ready(url: str) -> None:

@@ -2,6 +2,7 @@
 """The processes that are measured: each with one worker, without an access log, between the callers and one Triton."""
 
 import asyncio
+import contextlib
 import os
 import socket
 import sys
@@ -10,6 +11,8 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+
+import psutil
 
 from benchmarks import ROOT
 from benchmarks.frontend import cpu, litserve_environment
@@ -136,9 +139,18 @@ async def running(server: Server, triton_url: str) -> AsyncIterator[Running]:
             await _listens(place.port, process)
             yield Running(place.port, process.pid)
         finally:
-            if process.returncode is None:
-                process.terminate()
-            await process.wait()
+            await _stop(process)
+
+
+async def _stop(process: asyncio.subprocess.Process) -> None:
+    """End it and all below it: LitServe's workers outlive it."""
+    if process.returncode is None:
+        below = psutil.Process(process.pid).children(recursive=True)
+        process.terminate()
+        await process.wait()
+        for each in below:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                each.kill()
 
 
 async def _listens(port: int, process: asyncio.subprocess.Process) -> None:

@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The frontend's benchmark: what it asks is what it says, ratios are of one round, and a wrong answer voids a run."""
+
+import asyncio
+import io
+from pathlib import Path
+
+import orjson
+import pybase64
+import pytest
+from PIL import Image
+
+from benchmarks.frontend.load import BadAnswerError, Loop, drive
+from benchmarks.frontend.page import Page
+from benchmarks.frontend.payload import SIZES, Payload
+from benchmarks.frontend.report import cpu, ratio, target_table
+from benchmarks.frontend.sample import Cell, Sample
+from benchmarks.frontend.ways import NAIVE, NGINX, OURS
+from benchmarks.ratio import Ratio
+
+CELL = Cell("16K", 8)
+
+
+def sample(number: int, way: str, cpu_ms: float) -> Sample:
+    return Sample(
+        round=number,
+        way=way,
+        size=CELL.size,
+        concurrency=CELL.concurrency,
+        num_answers=10,
+        seconds=1.0,
+        cpu_ms=cpu_ms,
+        triton_cpu_ms=1.0,
+        caller_cpu_ms=1.0,
+        p50_ms=1.0,
+        p95_ms=1.0,
+    )
+
+
+def test_a_payload_is_a_picture_of_exactly_its_size() -> None:
+    for size in SIZES.values():
+        image = orjson.loads(Payload.of(size).json_body)["image"]
+        assert len(image) == size
+        with Image.open(io.BytesIO(pybase64.b64decode(image))) as picture:
+            assert picture.size == (1024, 1024)
+
+
+def test_ratios_are_of_the_same_round() -> None:
+    samples = [sample(0, OURS, 4), sample(0, NGINX, 2), sample(1, OURS, 9), sample(1, NGINX, 3), sample(2, OURS, 99)]
+    assert ratio(samples, CELL, OURS, NGINX, cpu) == Ratio(2.5, 2.0, 3.0)
+
+
+def test_targets_say_whether_they_are_met() -> None:
+    rows = list(target_table([sample(0, OURS, 5), sample(0, NGINX, 1), sample(0, NAIVE, 20)]))[2:]
+    assert [(CELL.name in row, "**missed**" in row) for row in rows] == [(True, True), (True, False)]
+
+
+def test_rounds_are_added_to_those_that_a_page_holds(tmp_path: Path) -> None:
+    page = Page.open(tmp_path, "trial", is_new=True)
+    page.samples.append(sample(0, OURS, 1))
+    page.write()
+    assert Page.open(tmp_path, "trial", is_new=False).num_rounds == 1
+    assert Page.open(tmp_path, "trial", is_new=True).num_rounds == 0
+
+
+@pytest.mark.parametrize("answers", [[b"no"], [b"yes", b"longer"]], ids=["the first is wrong", "a later one is longer"])
+async def test_a_wrong_answer_voids_the_measurement(answers: list[bytes]) -> None:
+    left = iter(answers)
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while await reader.read(100):
+            body = next(left, b"yes")
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+        writer.close()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        loop = Loop(b"GET / HTTP/1.1\r\n\r\n", lambda body: body == b"yes")
+        with pytest.raises(BadAnswerError):
+            await drive(loop, server.sockets[0].getsockname()[1], concurrency=1, seconds=30)

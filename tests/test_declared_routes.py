@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Declared endpoints are found ahead of FastAPI's router, and whatever an app adds still has its say."""
+
+from collections.abc import Callable
+from typing import Any
+
+import httpx2
+import pytest
+from fastapi import Depends, HTTPException
+from scribble_app import MODEL, PATH
+from starlette.middleware import Middleware
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+import main
+from fastapi_triton import Settings, TritonFrontend
+from fastapi_triton.triton.fake import FakeTriton
+
+
+class Told:
+    """A middleware of the app's own, which says which route it was."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def told(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"].append((b"x-route", scope["route"].path.encode()))
+            await send(message)
+
+        await self.app(scope, receive, told)
+
+
+def declared(triton: FakeTriton, **options: Any) -> TritonFrontend:
+    frontend = TritonFrontend(triton=triton, settings=Settings(), **options)
+    frontend.infer(PATH, model=MODEL, request=main.ScribbleRequest, response=main.ScribbleResponse)
+    return frontend
+
+
+async def post(app: TritonFrontend, path: str, body: dict[str, Any], **options: Any) -> httpx2.Response:
+    transport = httpx2.ASGITransport(app=app, raise_app_exceptions=False, **options)
+    async with httpx2.AsyncClient(transport=transport, base_url="http://test") as http:
+        return await http.post(path, json=body)
+
+
+async def test_an_apps_own_middleware_sees_the_request_and_its_route(
+    triton: FakeTriton, body: Callable[..., dict[str, Any]]
+) -> None:
+    answer = await post(declared(triton, middleware=[Middleware(Told)]), PATH, body())
+    assert (answer.status_code, answer.headers["x-route"]) == (200, PATH)
+
+
+async def test_an_apps_own_dependencies_hold_for_declared_endpoints(
+    triton: FakeTriton, body: Callable[..., dict[str, Any]]
+) -> None:
+    async def refuse() -> None:
+        raise HTTPException(403, "not you")
+
+    app = declared(triton, dependencies=[Depends(refuse)])
+    assert (await post(app, PATH, body())).status_code == 403
+
+
+async def test_an_endpoint_that_is_declared_while_it_runs_is_found(
+    triton: FakeTriton, body: Callable[..., dict[str, Any]]
+) -> None:
+    app = declared(triton)
+    assert (await post(app, "/later", body())).status_code == 404
+    app.infer("/later", model=MODEL, request=main.ScribbleRequest, response=main.ScribbleResponse)
+    assert (await post(app, "/later", body())).status_code == 200
+
+
+async def test_a_mounted_app_finds_its_endpoints(triton: FakeTriton, body: Callable[..., dict[str, Any]]) -> None:
+    outer = TritonFrontend(triton=FakeTriton(), settings=Settings())
+    outer.mount("/under", declared(triton))
+    assert (await post(outer, f"/under{PATH}", body())).status_code == 200
+
+
+@pytest.mark.parametrize("method", ["GET", "PUT"])
+async def test_another_method_is_refused(triton: FakeTriton, method: str) -> None:
+    transport = httpx2.ASGITransport(app=declared(triton))
+    async with httpx2.AsyncClient(transport=transport, base_url="http://test") as http:
+        answer = await http.request(method, PATH)
+    assert (answer.status_code, answer.headers["allow"]) == (405, "POST")

@@ -1,0 +1,165 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`Connections.ask` against a server that misbehaves on request: whole answers, kept connections, and their ends."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+import pytest
+
+from fastapi_triton.errors import InferenceError, TritonUnavailableError
+from fastapi_triton.triton.connections import Connections
+
+Script = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+REQUEST = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
+BODY = bytes(range(256)) * 8192  # 2 MiB: many reads
+
+
+class Server:
+    """Counts its connections and the requests that it has read."""
+
+    def __init__(self, script: Script) -> None:
+        self.num_connections = 0
+        self.num_requests = 0
+        self._script = script
+        self.is_asked = asyncio.Event()
+        self.is_closed = asyncio.Event()  # by the caller, of the connection that ended last
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.num_connections += 1
+        try:
+            while await reader.readuntil(b"\r\n\r\n"):
+                self.num_requests += 1
+                self.is_asked.set()
+                await self._script(reader, writer)
+        except (asyncio.IncompleteReadError, ConnectionError):
+            self.is_closed.set()
+        finally:
+            writer.close()
+
+
+@asynccontextmanager
+async def answering(script: Script) -> AsyncIterator[tuple[Server, Connections]]:
+    server = Server(script)
+    async with await asyncio.start_server(server.serve, "127.0.0.1", 0) as listening:
+        connections = Connections(f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}", connect_timeout_s=5)
+        yield server, connections
+        connections.close()
+
+
+async def ask(connections: Connections, timeout_s: float = 30) -> tuple[int, bytes]:
+    head, body = await connections.ask([REQUEST], timeout_s=timeout_s)
+    return head.status, bytes(body)
+
+
+def whole(body: bytes, *, head: str = "") -> Script:
+    async def script(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(f"HTTP/1.1 200 OK\r\n{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
+        await writer.drain()
+
+    return script
+
+
+@pytest.mark.parametrize("body", [b"", b"a", BODY], ids=["empty", "short", "long"])
+async def test_answers_come_whole_and_over_one_connection(body: bytes) -> None:
+    async with answering(whole(body)) as (server, connections):
+        for _ in range(3):
+            assert await ask(connections) == (200, body)
+        assert (server.num_connections, server.num_requests) == (1, 3)
+
+
+async def test_a_chunked_answer_comes_whole_too() -> None:
+    async def script(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n")
+        await writer.drain()
+        writer.write(b"2\r\nde\r\n0\r\n\r\n")
+
+    async with answering(script) as (server, connections):
+        assert [await ask(connections) for _ in range(2)] == [(200, b"abcde")] * 2
+        assert server.num_connections == 1
+
+
+async def test_an_answer_without_a_length_ends_with_its_connection() -> None:
+    async def script(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\n\r\nabc")
+        writer.close()
+
+    async with answering(script) as (_, connections):
+        assert await ask(connections) == (200, b"abc")
+
+
+async def test_a_connection_that_triton_gives_up_is_not_used_again() -> None:
+    async with answering(whole(b"a", head="Connection: close\r\n")) as (server, connections):
+        assert [await ask(connections) for _ in range(2)] == [(200, b"a")] * 2
+        assert server.num_connections == 2
+
+
+async def test_what_may_have_run_is_never_sent_again() -> None:
+    """The second request finds a kept connection that dies as it is sent."""
+
+    async def script(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if server.num_requests > 1:
+            writer.close()
+        else:
+            await whole(b"a")(_, writer)
+
+    async with answering(script) as (server, connections):
+        assert await ask(connections) == (200, b"a")
+        with pytest.raises(TritonUnavailableError, match="may have run") as lost:
+            await ask(connections)
+        assert lost.value.code == "triton_connection_lost"
+        assert server.num_requests == 2
+
+
+async def test_an_answer_that_breaks_off_is_a_lost_connection() -> None:
+    async def script(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n" + b"a" * 400_000)
+        await writer.drain()
+        writer.close()
+
+    async with answering(script) as (_, connections):
+        with pytest.raises(TritonUnavailableError):
+            await ask(connections)
+
+
+async def test_an_answer_that_is_longer_than_it_says_spoils_the_connection() -> None:
+    async def script(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nabc")
+
+    async with answering(script) as (server, connections):
+        for _ in range(2):
+            try:
+                assert await ask(connections) == (200, b"a")
+            except InferenceError:
+                continue  # it was seen in the same read
+        assert server.num_connections == 2
+
+
+async def test_what_is_no_http_is_a_failure_of_tritons() -> None:
+    async def script(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"SSH-2.0-OpenSSH\r\n\r\n")
+
+    async with answering(script) as (_, connections):
+        with pytest.raises(InferenceError):
+            await ask(connections)
+
+
+async def never(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nabc")
+
+
+async def test_one_that_takes_too_long_is_left_and_its_connection_closed() -> None:
+    async with answering(never) as (server, connections):
+        with pytest.raises(TimeoutError):
+            await ask(connections, timeout_s=0.05)
+        await asyncio.wait_for(server.is_closed.wait(), 30)
+
+
+async def test_a_cancelled_request_closes_its_connection() -> None:
+    async with answering(never) as (server, connections):
+        asking = asyncio.create_task(ask(connections))
+        await asyncio.wait_for(server.is_asked.wait(), 30)
+        asking.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asking
+        await asyncio.wait_for(server.is_closed.wait(), 30)
