@@ -15,6 +15,7 @@ from fastapi_triton import Settings, TritonFrontend
 from fastapi_triton.catalogue import MAX_FETCHES, MAX_REFRESHES, Catalogue
 from fastapi_triton.errors import (
     ContractError,
+    DeadlineExceededError,
     InferenceError,
     ModelNotReadyError,
     NotFoundError,
@@ -133,6 +134,28 @@ class OddTriton(FakeTriton):
         return await super().config(model)
 
 
+class LateTriton(FakeTriton):
+    """Tells no config in time, once it is late."""
+
+    is_late = False
+
+    async def config(self, model: str) -> ModelConfig:
+        if self.is_late:
+            raise DeadlineExceededError("late")
+        return await super().config(model)
+
+
+async def test_a_config_that_does_not_come_in_time_changes_nothing(changes: Changes) -> None:
+    triton = LateTriton()
+    triton.add(model("a", tensor("x")), echo)
+    known = Catalogue(triton, poll_interval_s=1, on_change=changes)
+    await known.poll()
+    triton.is_late = True
+    with pytest.raises(DeadlineExceededError):
+        await known.poll()
+    assert known.endpoint("a")
+
+
 async def test_a_model_whose_config_is_odd_takes_no_other_with_it(changes: Changes) -> None:
     triton = OddTriton()
     triton.add(model("a", tensor("x")), echo)
@@ -222,6 +245,15 @@ async def test_200_models_work_and_their_configs_are_fetched_a_few_at_once(stand
             assert stand_in.num_fetches == 200  # no request asks for a config
 
 
+class GarbledConfig(StandIn):
+    """Tells its models, but not what they take."""
+
+    text = ""
+
+    async def _config(self, _: web.Request) -> web.Response:
+        return web.Response(text=self.text)
+
+
 class GarbledIndex(StandIn):
     """A Triton behind something that answers in its place."""
 
@@ -229,6 +261,13 @@ class GarbledIndex(StandIn):
 
     async def _index(self, _: web.Request) -> web.Response:
         return web.Response(text=self.text)
+
+
+async def test_a_config_that_cannot_be_read_is_a_bad_gateway() -> None:
+    async with GarbledConfig(1).running() as server, HTTPTriton(server.url) as triton:
+        for server.text in ("<html>", "[]", "{}", '{"name": "m", "input": [3]}', '{"name": "m", "input": [{}]}'):
+            with pytest.raises(InferenceError, match="config of m"):
+                await triton.config("m")
 
 
 async def test_an_index_that_cannot_be_read_is_a_bad_gateway() -> None:

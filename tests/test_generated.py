@@ -154,6 +154,13 @@ async def test_arrays_come_in_the_form_that_is_asked_for_and_go_back_in(http: ht
     assert (await http.post("/models/plain/infer", json={"x": 1, "v": answer["v"]})).json()["v"] == [1.0, 2.5]
 
 
+async def test_much_is_read_and_written_as_little_is(http: httpx2.AsyncClient) -> None:
+    numbers = list(range(100_000))
+    assert (await http.post("/models/plain/infer", json={"x": 1, "v": numbers})).json()["v"] == numbers
+    told = problem_of(await http.post("/models/plain/infer", json={"x": 1, "v": [*numbers, None]}), 422)
+    assert pointers(told) == [("#/v/100000", "wrong_type")]
+
+
 async def test_an_unknown_form_is_refused(http: httpx2.AsyncClient) -> None:
     assert "arrays" in str(problem_of(await http.post("/models/plain/infer?arrays=xml", json={"x": 1}), 422)["errors"])
 

@@ -8,7 +8,14 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 
 from fastapi_triton.contract import nearest
-from fastapi_triton.errors import FastAPITritonError, ModelNotReadyError, NotFoundError, TritonUnavailableError
+from fastapi_triton.errors import (
+    ContractError,
+    FastAPITritonError,
+    InferenceError,
+    ModelNotReadyError,
+    NotFoundError,
+    TritonUnavailableError,
+)
 from fastapi_triton.generated import GeneratedModel
 from fastapi_triton.model_config import ModelConfig
 from fastapi_triton.triton.client import ModelStatus, TritonClient
@@ -176,9 +183,7 @@ class Catalogue:
         endpoint, reason = known.endpoint if known else None, ""
         try:
             config = await self._triton.config(name)
-        except TritonUnavailableError:
-            raise
-        except FastAPITritonError as error:
+        except (ContractError, InferenceError, ModelNotReadyError) as error:  # all others concern Triton as a whole
             endpoint, reason = None, error.detail
             if known is None or known.reason != reason:
                 logger.warning("model %s has no endpoint: %s", name, reason)
@@ -206,13 +211,15 @@ class Catalogue:
         loop = asyncio.get_running_loop()
         while True:
             started = loop.time()
+            pause_s = self._poll_interval_s
             try:
                 await self.poll()
+                pause_s = max(pause_s, _REST * (loop.time() - started))
             except FastAPITritonError as error:
                 if not self._has_failed:
                     logger.warning("Triton does not tell its models: %s", error.detail)
                 self._failure, self._has_failed = error, True
-            await asyncio.sleep(max(self._poll_interval_s, _REST * (loop.time() - started)))
+            await asyncio.sleep(pause_s)
 
 
 def first_line(reason: str) -> str:
