@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 import httpx2
 import pytest
 from aiohttp import web
+from pydantic import BaseModel
 from test_bad_input import problem_of
 from test_generated import catalogue, echo, model, tensor
 
@@ -22,6 +23,7 @@ from fastapi_triton.errors import (
     TritonUnavailableError,
 )
 from fastapi_triton.model_config import ModelConfig
+from fastapi_triton.triton.client import ModelStatus
 from fastapi_triton.triton.fake import FakeTriton
 from fastapi_triton.triton.http import HTTPTriton
 
@@ -218,6 +220,34 @@ async def test_readiness_waits_for_the_models_and_the_document_follows_them(trit
         document = (await http.get("/openapi.json")).json()
         assert "/models/b/infer" in document["paths"]
         assert set(document["components"]["schemas"]["models.a.Request"]["properties"]) == {"y"}
+
+
+class TritonWithoutIndex(FakeTriton):
+    """Its repository API is closed, as `--http-restricted-api` does."""
+
+    async def index(self) -> list[ModelStatus]:
+        raise InferenceError("Triton gave a list of its models that cannot be read.")
+
+
+class Text(BaseModel):
+    x: float
+
+
+async def test_declared_endpoints_are_ready_without_the_list_of_models() -> None:
+    triton = TritonWithoutIndex()
+    triton.add(model("a", tensor("x")), echo)
+    app = TritonFrontend(triton=triton, settings=Settings(generate=True))
+    app.infer("/a", model="a", request=Text, response=Text)
+    transport = httpx2.ASGITransport(app=app, raise_app_exceptions=False)
+    async with (
+        app.router.lifespan_context(app),
+        httpx2.AsyncClient(transport=transport, base_url="http://test") as http,
+    ):
+        with pytest.raises(InferenceError):
+            await catalogue(app).poll()
+        assert (await http.get("/health/ready")).status_code == 200
+        assert (await http.post("/a", json={"x": 1})).json() == {"x": 1.0}
+        problem_of(await http.get("/models"), 502)
 
 
 @pytest.fixture

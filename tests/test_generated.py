@@ -100,6 +100,7 @@ async def test_a_list_of_objects_is_a_batch_and_the_answer_mirrors_it(
         ([], [("#", "wrong_shape")]),
         ([{"x": [1, 2]}] * 5, [("#", "wrong_shape")]),
         ([{"x": [1, 2]}, 3, {"x": [1]}], [("#/1", "wrong_type"), ("#/2/x", "wrong_shape")]),
+        ([{"s": "a"}, {"x": [1, 2]}], [("#/0/x", "missing_field")]),
         ([{"x": [1, 2], "s": "a"}, {"x": [1, 2]}], [("#/1", "missing_field")]),
         ([{"x": [1, 2]}, {"X": [1, 2]}], [("#/1/x", "missing_field"), ("#/1/X", "unknown_field")]),
     ],

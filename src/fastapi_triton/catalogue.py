@@ -100,7 +100,7 @@ class Catalogue:
     def require_read(self) -> None:
         """Raise why Triton's models are not known, if so."""
         if self._has_failed:
-            raise self._failure
+            raise self._failure.with_traceback(None)  # one that is raised again and again grows
 
     def entry(self, name: str) -> Entry:
         """One model.
@@ -113,7 +113,7 @@ class Catalogue:
         if found is not None:
             return found
         if not self._is_read:
-            raise self._failure
+            raise self._failure.with_traceback(None)
         close = nearest(name[:100], self._entries)
         hint = close if close.endswith("?") else "."
         raise NotFoundError(f"Triton has no model `{name[:100]}`{hint} GET /models lists them all.")

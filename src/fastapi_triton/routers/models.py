@@ -148,12 +148,12 @@ def router(catalogue: Catalogue, services: Services) -> APIRouter:
     routes = APIRouter(prefix="/models", tags=["models"])
     endpoint = _Endpoint(catalogue, services)
 
-    @routes.get("", summary="Every model that Triton has", responses=openapi.errors(503))
+    @routes.get("", summary="Every model that Triton has", responses=openapi.errors(502, 503, 504))
     async def models() -> Models:
         catalogue.require_read()
         return Models(models=[ModelSummary(**_summary(entry)) for entry in catalogue.entries])
 
-    @routes.get("/{name}", summary="What a model takes and answers", responses=openapi.errors(404, 503))
+    @routes.get("/{name}", summary="What a model takes and answers", responses=openapi.errors(404, 502, 503, 504))
     async def model(name: str) -> ModelContract:
         return _contract(catalogue.entry(name))
 
