@@ -3,10 +3,96 @@
 
 from pathlib import Path
 
-from fastapi_triton import check
+import orjson
+
+from fastapi_triton import check, json_values
+from fastapi_triton.datatypes import BY_WIRE, DATATYPES
+from fastapi_triton.images import ImageLimits
+from fastapi_triton.model_config import TensorConfig
 from fastapi_triton.settings import Settings
 
 DOCS = Path(__file__).parent.parent / "docs"
+JSON_FORMS = {
+    "bool": "`true`, `false`",
+    "integer": "a number without a decimal point",
+    "float": 'a number, or `"NaN"`, `"Infinity"`, `"-Infinity"`',
+    "bytes": 'text, or `{"base64": "…"}`',
+}
+SHAPES: list[tuple[tuple[int, ...], list[object]]] = [
+    ((1,), [[7], 7]),
+    ((-1,), [7, [7, 8, 9]]),
+    ((1, 1), [7, [[7]]]),
+    ((3,), [[7, 8, 9]]),
+    ((2, -1), [[[1, 2, 3], [4, 5, 6]]]),
+    ((-1, -1), [7, [[1, 2, 3], [4, 5, 6]]]),
+]
+DATATYPES_TEXT = """
+JSON is taken at its word: `true` is no 1, `3.0` no whole number, `"3"` no number, and `null` nothing at all: leave an
+optional input out. What does not fit is refused with 422 and named, with its place (`#/pixels/0/2`), all problems at
+once; a member that the model does not have is named with the nearest right one. Nothing is ever wrapped, cut off or
+rounded to infinity; a float is rounded to the nearest that the datatype has.
+
+- **NaN and Infinity** do not exist in JSON. Where the datatype has them they are the texts `"NaN"`, `"Infinity"` and
+  `"-Infinity"`, in requests and in answers; a bare `NaN` is refused, and no answer holds `null` in its place.
+- **Whole numbers above 2^53** are exact here, but not in JavaScript's own numbers.
+- **FP16 and BF16** go to Triton in binary, since it takes neither as JSON.
+- **Text** is UTF-8. Bytes that are not go as `{"base64": "…"}`, in requests and in answers.
+
+## Inputs and outputs
+
+The body is one object with a member per input; the answer is one with a member per output, except for those that the
+model leaves out. An input with `optional: true` may be left out; Triton takes no request without any input, though.
+
+## Dims
+
+`dims` is what a caller sends, without the batch dimension; `-1` is any length, 0 too. `reshape` does not matter: Triton
+applies it later. Where every dim is 1 or -1, one value may be given plainly. An answer is a plain value only where
+every dim is 1, so that its type never depends on how many there happen to be.
+"""
+AFTER_SHAPES = """
+## Batches
+
+A body that is a list of objects is a batch: each is one row, at most `max_batch_size` of them, and the answer is the
+list of their answers, in order. A single object is a batch of one to Triton, and is answered with a single object. All
+rows must agree in the shapes of their tensors, and in which optional inputs they have. A model with `max_batch_size: 0`
+takes no batches, and neither does a decoupled one.
+
+## Arrays of numbers
+
+Instead of nested lists an array, of any datatype but BYTES, may be
+
+- `{"npy": "…"}`: a `.npy` file in base64, as `numpy.save` writes it, with the tensor's own dtype (`float32` for BF16).
+  Nothing is unpickled.
+- `{"base64": "…", "shape": [2, 3]}`: its bytes, little-endian, row by row; BF16 is two bytes, BOOL is one, 0 or 1.
+  `shape` may be left out where the dims leave only one that fits.
+
+Either may hold NaN and Infinity. `?arrays=npy` or `?arrays=base64` asks for such an answer; single values stay plain.
+
+## What a BYTES tensor holds
+
+Its datatype does not say. A parameter in the model's `config.pbtxt`, which Triton ignores, does:
+
+```
+parameters { key: "content.<tensor>" value { string_value: "image" } }
+```
+
+| content | in JSON | in the tensor |
+| --- | --- | --- |
+| none | text, or `{"base64": "…"}` | its bytes |
+| `text` | text | its bytes, UTF-8 |
+| `binary` | base64 text | the bytes |
+| `image` | base64 text or a data URL; a PNG, JPEG, WebP, GIF or BMP picture within the limits | the file's bytes |
+| `base64_image` | the same | base64 text |
+
+`GET /models/{name}` tells each tensor's content, and warns of a hint that names no such tensor.
+
+## Decoupled models
+
+They answer with server-sent events: `response` with each JSON answer, then `completed`, or `error` with the problem.
+They are asked by Triton's `generate_stream`, which carries at most one dimension, UTF-8 text only, no NaN, and no FP16
+or BF16: a model with such tensors has no endpoint, and `GET /models/{name}` says why. So has a sequence model, whose
+requests need a sequence id.
+"""
 
 
 def settings_page() -> str:
@@ -59,7 +145,41 @@ parameters {
 
 The rules, written by `make docs`:"""
 
-PAGES = {"settings.md": settings_page, "check.md": check_page}
+
+def datatypes_page() -> str:
+    """Every datatype, and how a tensor's config maps to JSON."""
+    rows = [
+        "# Datatypes",
+        "",
+        "How the inputs and outputs of a model's `config.pbtxt` look in the JSON of `POST /models/{name}/infer`. "
+        "Written by `make docs` from the code.",
+        "",
+        "| Triton | config.pbtxt | numpy | JSON | range |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    for each in DATATYPES:
+        numpy = "object (bytes)" if each.kind == "bytes" else str(each.numpy)
+        rows.append(
+            f"| `{each.wire}` | `{each.config}` | `{numpy}` | {JSON_FORMS[each.kind]} | {each.range_in_words} |"
+        )
+    rows += ["", *DATATYPES_TEXT.strip().splitlines(), "", *_shape_rows(), "", *AFTER_SHAPES.strip().splitlines()]
+    return "\n".join(rows) + "\n"
+
+
+def _shape_rows() -> list[str]:
+    """What the code itself makes of some dims, so that the page cannot be wrong."""
+    rows = ["| dims | a request may hold | the shape | the answer holds |", "| --- | --- | --- | --- |"]
+    for dims, values in SHAPES:
+        tensor = TensorConfig("x", BY_WIRE["INT32"], dims)
+        arrays = [json_values.decode(value, tensor, ImageLimits(max_pixels=1)) for value in values]
+        answer = orjson.dumps(json_values.encode(arrays[-1], tensor, "list"), option=orjson.OPT_SERIALIZE_NUMPY)
+        told = " or ".join(f"`{orjson.dumps(value).decode()}`" for value in values)
+        shapes = " or ".join(dict.fromkeys(f"`{list(array.shape)}`" for array in arrays))
+        rows.append(f"| `{list(dims)}` | {told} | {shapes} | `{answer.decode()}` |")
+    return rows
+
+
+PAGES = {"settings.md": settings_page, "check.md": check_page, "datatypes.md": datatypes_page}
 
 
 def main() -> None:

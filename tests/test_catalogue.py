@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 import httpx2
 import pytest
 from aiohttp import web
+from pydantic import BaseModel
 from test_bad_input import problem_of
 from test_generated import catalogue, echo, model, tensor
 
@@ -15,12 +16,14 @@ from fastapi_triton import Settings, TritonFrontend
 from fastapi_triton.catalogue import MAX_FETCHES, MAX_REFRESHES, Catalogue
 from fastapi_triton.errors import (
     ContractError,
+    DeadlineExceededError,
     InferenceError,
     ModelNotReadyError,
     NotFoundError,
     TritonUnavailableError,
 )
 from fastapi_triton.model_config import ModelConfig
+from fastapi_triton.triton.client import ModelStatus
 from fastapi_triton.triton.fake import FakeTriton
 from fastapi_triton.triton.http import HTTPTriton
 
@@ -133,6 +136,28 @@ class OddTriton(FakeTriton):
         return await super().config(model)
 
 
+class LateTriton(FakeTriton):
+    """Tells no config in time, once it is late."""
+
+    is_late = False
+
+    async def config(self, model: str) -> ModelConfig:
+        if self.is_late:
+            raise DeadlineExceededError("late")
+        return await super().config(model)
+
+
+async def test_a_config_that_does_not_come_in_time_changes_nothing(changes: Changes) -> None:
+    triton = LateTriton()
+    triton.add(model("a", tensor("x")), echo)
+    known = Catalogue(triton, poll_interval_s=1, on_change=changes)
+    await known.poll()
+    triton.is_late = True
+    with pytest.raises(DeadlineExceededError):
+        await known.poll()
+    assert known.endpoint("a")
+
+
 async def test_a_model_whose_config_is_odd_takes_no_other_with_it(changes: Changes) -> None:
     triton = OddTriton()
     triton.add(model("a", tensor("x")), echo)
@@ -197,6 +222,34 @@ async def test_readiness_waits_for_the_models_and_the_document_follows_them(trit
         assert set(document["components"]["schemas"]["models.a.Request"]["properties"]) == {"y"}
 
 
+class TritonWithoutIndex(FakeTriton):
+    """Its repository API is closed, as `--http-restricted-api` does."""
+
+    async def index(self) -> list[ModelStatus]:
+        raise InferenceError("Triton gave a list of its models that cannot be read.")
+
+
+class Text(BaseModel):
+    x: float
+
+
+async def test_declared_endpoints_are_ready_without_the_list_of_models() -> None:
+    triton = TritonWithoutIndex()
+    triton.add(model("a", tensor("x")), echo)
+    app = TritonFrontend(triton=triton, settings=Settings(generate=True))
+    app.infer("/a", model="a", request=Text, response=Text)
+    transport = httpx2.ASGITransport(app=app, raise_app_exceptions=False)
+    async with (
+        app.router.lifespan_context(app),
+        httpx2.AsyncClient(transport=transport, base_url="http://test") as http,
+    ):
+        with pytest.raises(InferenceError):
+            await catalogue(app).poll()
+        assert (await http.get("/health/ready")).status_code == 200
+        assert (await http.post("/a", json={"x": 1})).json() == {"x": 1.0}
+        problem_of(await http.get("/models"), 502)
+
+
 @pytest.fixture
 async def stand_in() -> AsyncIterator[StandIn]:
     async with StandIn(200, config_s=0.001).running() as server:
@@ -222,6 +275,15 @@ async def test_200_models_work_and_their_configs_are_fetched_a_few_at_once(stand
             assert stand_in.num_fetches == 200  # no request asks for a config
 
 
+class GarbledConfig(StandIn):
+    """Tells its models, but not what they take."""
+
+    text = ""
+
+    async def _config(self, _: web.Request) -> web.Response:
+        return web.Response(text=self.text)
+
+
 class GarbledIndex(StandIn):
     """A Triton behind something that answers in its place."""
 
@@ -229,6 +291,13 @@ class GarbledIndex(StandIn):
 
     async def _index(self, _: web.Request) -> web.Response:
         return web.Response(text=self.text)
+
+
+async def test_a_config_that_cannot_be_read_is_a_bad_gateway() -> None:
+    async with GarbledConfig(1).running() as server, HTTPTriton(server.url) as triton:
+        for server.text in ("<html>", "[]", "{}", '{"name": "m", "input": [3]}', '{"name": "m", "input": [{}]}'):
+            with pytest.raises(InferenceError, match="config of m"):
+                await triton.config("m")
 
 
 async def test_an_index_that_cannot_be_read_is_a_bad_gateway() -> None:

@@ -86,6 +86,8 @@ def test_the_readmes_commands_do_what_it_says(block: str, scribble_server: Serve
     done = subprocess.run(["bash", "-euo", "pipefail", "-c", command], cwd=tmp_path, capture_output=True, check=True)
     if "-o picture.png" in block:
         Image.open(tmp_path / "picture.png").load()
+    elif "/models/" in block:
+        assert b'"endpoint":"/models/sdxl_scribble_controlnet/infer"' in done.stdout
     elif "promt" in block:
         assert b"did you mean `prompt`" in done.stdout
     else:

@@ -100,6 +100,7 @@ async def test_a_list_of_objects_is_a_batch_and_the_answer_mirrors_it(
         ([], [("#", "wrong_shape")]),
         ([{"x": [1, 2]}] * 5, [("#", "wrong_shape")]),
         ([{"x": [1, 2]}, 3, {"x": [1]}], [("#/1", "wrong_type"), ("#/2/x", "wrong_shape")]),
+        ([{"s": "a"}, {"x": [1, 2]}], [("#/0/x", "missing_field")]),
         ([{"x": [1, 2], "s": "a"}, {"x": [1, 2]}], [("#/1", "missing_field")]),
         ([{"x": [1, 2]}, {"X": [1, 2]}], [("#/1/x", "missing_field"), ("#/1/X", "unknown_field")]),
     ],
@@ -152,6 +153,13 @@ async def test_arrays_come_in_the_form_that_is_asked_for_and_go_back_in(http: ht
     assert answer["x"] == 1.0
     assert arrays in answer["v"]
     assert (await http.post("/models/plain/infer", json={"x": 1, "v": answer["v"]})).json()["v"] == [1.0, 2.5]
+
+
+async def test_much_is_read_and_written_as_little_is(http: httpx2.AsyncClient) -> None:
+    numbers = list(range(100_000))
+    assert (await http.post("/models/plain/infer", json={"x": 1, "v": numbers})).json()["v"] == numbers
+    told = problem_of(await http.post("/models/plain/infer", json={"x": 1, "v": [*numbers, None]}), 422)
+    assert pointers(told) == [("#/v/100000", "wrong_type")]
 
 
 async def test_an_unknown_form_is_refused(http: httpx2.AsyncClient) -> None:

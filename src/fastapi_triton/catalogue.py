@@ -8,7 +8,14 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 
 from fastapi_triton.contract import nearest
-from fastapi_triton.errors import FastAPITritonError, ModelNotReadyError, NotFoundError, TritonUnavailableError
+from fastapi_triton.errors import (
+    ContractError,
+    FastAPITritonError,
+    InferenceError,
+    ModelNotReadyError,
+    NotFoundError,
+    TritonUnavailableError,
+)
 from fastapi_triton.generated import GeneratedModel
 from fastapi_triton.model_config import ModelConfig
 from fastapi_triton.triton.client import ModelStatus, TritonClient
@@ -93,7 +100,7 @@ class Catalogue:
     def require_read(self) -> None:
         """Raise why Triton's models are not known, if so."""
         if self._has_failed:
-            raise self._failure
+            raise self._failure.with_traceback(None)  # one that is raised again and again grows
 
     def entry(self, name: str) -> Entry:
         """One model.
@@ -106,7 +113,7 @@ class Catalogue:
         if found is not None:
             return found
         if not self._is_read:
-            raise self._failure
+            raise self._failure.with_traceback(None)
         close = nearest(name[:100], self._entries)
         hint = close if close.endswith("?") else "."
         raise NotFoundError(f"Triton has no model `{name[:100]}`{hint} GET /models lists them all.")
@@ -176,9 +183,7 @@ class Catalogue:
         endpoint, reason = known.endpoint if known else None, ""
         try:
             config = await self._triton.config(name)
-        except TritonUnavailableError:
-            raise
-        except FastAPITritonError as error:
+        except (ContractError, InferenceError, ModelNotReadyError) as error:  # all others concern Triton as a whole
             endpoint, reason = None, error.detail
             if known is None or known.reason != reason:
                 logger.warning("model %s has no endpoint: %s", name, reason)
@@ -206,13 +211,15 @@ class Catalogue:
         loop = asyncio.get_running_loop()
         while True:
             started = loop.time()
+            pause_s = self._poll_interval_s
             try:
                 await self.poll()
+                pause_s = max(pause_s, _REST * (loop.time() - started))
             except FastAPITritonError as error:
                 if not self._has_failed:
                     logger.warning("Triton does not tell its models: %s", error.detail)
                 self._failure, self._has_failed = error, True
-            await asyncio.sleep(max(self._poll_interval_s, _REST * (loop.time() - started)))
+            await asyncio.sleep(pause_s)
 
 
 def first_line(reason: str) -> str:

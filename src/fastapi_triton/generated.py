@@ -98,11 +98,11 @@ class GeneratedModel:
             raise UnreadableRequestError(f"The body is not JSON: {reason}.", code="invalid_json") from None
         if not isinstance(value, list):
             (row,) = self._rows([value], limits, is_batch=False)
-            self._require_input(row)
+            self._require_input([row])
             return Inputs(self._stacked([row]) if self.takes_batches else self._single(row), None)
         self._require_batch(len(value))
         rows = self._rows(value, limits, is_batch=True)
-        self._require_input(rows[0])
+        self._require_input(rows)
         return Inputs(self._stacked(rows), len(value))
 
     def answer(self, outputs: Mapping[str, Tensor], num_rows: int | None, arrays: Arrays) -> bytes:
@@ -132,8 +132,8 @@ class GeneratedModel:
             return
         raise bodies.refusal([FieldProblem("#", "wrong_shape", detail)])
 
-    def _require_input(self, row: Row) -> None:
-        if not row:
+    def _require_input(self, rows: Sequence[Row]) -> None:
+        if not any(rows):
             names = ", ".join(f"`{tensor.name}`" for tensor in self.config.inputs)
             detail = f"Every input is optional, but Triton takes no request without any. Give at least one of {names}."
             raise bodies.refusal([FieldProblem("#", "missing_field", detail)])

@@ -16,7 +16,7 @@ BROKEN = ContractError.default_code
 
 
 def router(endpoints: Sequence[InferEndpoint], catalogue: Catalogue | None = None) -> APIRouter:
-    """The routes under `/health`; `endpoints` may still grow. With a catalogue, its models must be known too."""
+    """The routes under `/health`; `endpoints` may still grow. Without any, the models of a catalogue must be known."""
     routes = APIRouter(prefix="/health", tags=["health"])
 
     @routes.get("/live", summary="The process answers")
@@ -30,7 +30,7 @@ def router(endpoints: Sequence[InferEndpoint], catalogue: Catalogue | None = Non
     )
     async def ready() -> JSONResponse:
         states = await asyncio.gather(*(_state(endpoint) for endpoint in list(endpoints)))
-        if catalogue is not None:
+        if catalogue is not None and not states:  # an app that declares nothing has nothing else to be ready for
             states.append(_catalogue_state(catalogue))
         is_ready = _is_ready(states)
         status = "ready" if all(state["ready"] for state in states) else "partly ready" if is_ready else "not ready"

@@ -77,14 +77,14 @@ def _flatten(value: list[Any], dims: Sequence[int]) -> tuple[list[Any], tuple[in
     level: list[Any] = [value]
     shape: list[int] = []
     for dim in dims:
-        if not {type(item) for item in level} <= {list}:
+        if not set(map(type, level)) <= {list}:
             raise UnfitValueError(
                 *(
                     Flaw(_location(index, shape), "wrong_type", f"must be a list, since the model takes {list(dims)}")
                     for index in _where(type(item) is not list for item in level)
                 )
             )
-        sizes = {len(item) for item in level}
+        sizes = set(map(len, level))
         wanted = dim if dim >= 0 else len(level[0]) if level else 0
         if not sizes <= {wanted}:
             raise UnfitValueError(
@@ -119,14 +119,15 @@ def _placed(flaw: Flaw, shape: Sequence[int]) -> Flaw:
 
 def _numbers(flat: list[Any], datatype: Datatype) -> npt.NDArray[Any]:
     types = _TYPES[datatype.kind]
-    if not {type(item) for item in flat} <= types:
+    found = set(map(type, flat))
+    if not found <= types:
         raise UnfitValueError(*(_type_flaw(index, flat[index], datatype) for index in _bad_types(flat, types)))
     if datatype.kind == "integer":
         low, high = datatype.integer_range
         if flat and not low <= min(flat) <= max(flat) <= high:
             raise _out_of_range(_where(not low <= item <= high for item in flat), f"from {low} to {high}", datatype)
     if datatype.kind == "float":
-        return _floats(flat, datatype)
+        return _floats(flat, datatype, has_texts=str in found)
     return np.array(flat, dtype=datatype.numpy)
 
 
@@ -157,9 +158,9 @@ def _out_of_range(indexes: list[int], allowed: str, datatype: Datatype) -> Unfit
     )
 
 
-def _floats(flat: list[Any], datatype: Datatype) -> npt.NDArray[Any]:
-    is_named = [type(item) is str for item in flat] if any(type(item) is str for item in flat) else None
-    if is_named:
+def _floats(flat: list[Any], datatype: Datatype, *, has_texts: bool) -> npt.NDArray[Any]:
+    is_named = [type(item) is str for item in flat] if has_texts else []
+    if has_texts:
         unknown = _where(type(item) is str and item not in NON_FINITE for item in flat)
         if unknown:
             raise UnfitValueError(*(_type_flaw(index, flat[index], datatype) for index in unknown))
@@ -171,7 +172,7 @@ def _floats(flat: list[Any], datatype: Datatype) -> npt.NDArray[Any]:
         largest = int(np.finfo(np.float64).max)
         indexes = _where(isinstance(item, int) and abs(item) > largest for item in flat)
         raise _out_of_range(indexes, allowed, datatype) from None
-    bare = ~np.isfinite(wide) & (~np.array(is_named) if is_named else True)
+    bare = ~np.isfinite(wide) & (~np.array(is_named) if has_texts else True)
     if bare.any():
         raise UnfitValueError(
             *(

@@ -4,6 +4,7 @@
 import base64
 import io
 import json
+from collections.abc import Iterator
 from typing import Any
 
 import httpx2
@@ -24,6 +25,12 @@ pytestmark = pytest.mark.integration
 CLIENT = httpx2.Client(timeout=60)
 NUMBERS = [each.wire for each in DATATYPES if each.kind in ("integer", "float")]
 MODEL_OF = {wire: "integers" if BY_WIRE[wire].kind == "integer" else "floats" for wire in NUMBERS}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def connections() -> Iterator[None]:
+    yield
+    CLIENT.close()
 
 
 def infer(server: Server, model: str, body: Any, query: str = "") -> httpx2.Response:

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """`/models`: what Triton has, each model's contract, its generated endpoint. One route serves all models by name."""
 
+import asyncio
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 import orjson
 from fastapi import APIRouter
@@ -23,6 +24,13 @@ from fastapi_triton.images import ImageLimits
 from fastapi_triton.json_values import Arrays
 from fastapi_triton.middleware.request_id import current_request_id
 from fastapi_triton.model_config import Content, TensorConfig
+from fastapi_triton.triton.client import Tensors
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+# Some tens of milliseconds of parsing.
+_MUCH_BYTES = 256 * 1024
 
 
 class Version(BaseModel):
@@ -92,7 +100,7 @@ class _Endpoint:
         if model.config.decoupled:
             return EventsResponse(self._events(model, version, body, arrays))
         with self._services.admission.slot():
-            inputs = model.read(body, self._limits)
+            inputs = await _apart(len(body), model.read, body, self._limits)
             started = time.perf_counter()
             try:
                 outputs = await self._services.triton.infer(
@@ -102,14 +110,15 @@ class _Endpoint:
                 self._catalogue.forget(name)  # what it takes may have changed
                 raise
             duration_ms = 1000 * (time.perf_counter() - started)
-            answer = model.answer(outputs, inputs.num_rows, arrays)
+            num_bytes = _num_bytes(outputs)
+            answer = await _apart(num_bytes, model.answer, outputs, inputs.num_rows, arrays)
         return Response(answer, media_type=negotiate.JSON, headers={"Server-Timing": f"triton;dur={duration_ms:.1f}"})
 
     async def _events(
         self, model: GeneratedModel, version: str, body: bytes, arrays: Arrays
     ) -> AsyncGenerator[Event, None]:
         with self._services.admission.slot():
-            inputs = model.read(body, self._limits)
+            inputs = await _apart(len(body), model.read, body, self._limits)
             num_responses = 0
             stream = self._services.triton.stream(
                 model.config.name, inputs.tensors, request_id=current_request_id.get(), version=version
@@ -117,8 +126,21 @@ class _Endpoint:
             async with aclosing(stream) as responses:
                 async for outputs in responses:
                     num_responses += 1
-                    yield Event(RESPONSE, model.answer(outputs, inputs.num_rows, arrays).decode())
+                    answer = await _apart(_num_bytes(outputs), model.answer, outputs, inputs.num_rows, arrays)
+                    yield Event(RESPONSE, answer.decode())
         yield Event(COMPLETED, orjson.dumps({"num_responses": num_responses}).decode())
+
+
+async def _apart(num_bytes: int, work: Callable[P, T], *arguments: P.args, **options: P.kwargs) -> T:
+    """Do it here, or, where it is much, in a thread, so that others get their turn on the event loop."""
+    if num_bytes <= _MUCH_BYTES:
+        return work(*arguments, **options)
+    return await asyncio.to_thread(work, *arguments, **options)
+
+
+def _num_bytes(tensors: Tensors) -> int:
+    """About as many as they are; strings count as pointers."""
+    return sum(tensor.array.nbytes for tensor in tensors.values())
 
 
 def router(catalogue: Catalogue, services: Services) -> APIRouter:
@@ -126,12 +148,12 @@ def router(catalogue: Catalogue, services: Services) -> APIRouter:
     routes = APIRouter(prefix="/models", tags=["models"])
     endpoint = _Endpoint(catalogue, services)
 
-    @routes.get("", summary="Every model that Triton has", responses=openapi.errors(503))
+    @routes.get("", summary="Every model that Triton has", responses=openapi.errors(502, 503, 504))
     async def models() -> Models:
         catalogue.require_read()
         return Models(models=[ModelSummary(**_summary(entry)) for entry in catalogue.entries])
 
-    @routes.get("/{name}", summary="What a model takes and answers", responses=openapi.errors(404, 503))
+    @routes.get("/{name}", summary="What a model takes and answers", responses=openapi.errors(404, 502, 503, 504))
     async def model(name: str) -> ModelContract:
         return _contract(catalogue.entry(name))
 

@@ -79,7 +79,11 @@ class HTTPTriton:
             raise ModelNotReadyError(
                 f"Triton has not loaded the model {model}. Try again, or see /health/ready.", retry_after_s=1.0
             )
-        config = self._configs[model] = from_server(orjson.loads(body))
+        try:
+            config = self._configs[model] = from_server(orjson.loads(body))
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            logger.error("GET %s%s/config: %r: %r", self.url, _path(model), error, body[:200])
+            raise InferenceError(f"Triton gave a config of {model} that cannot be read.") from None
         return config
 
     async def index(self) -> list[ModelStatus]:
