@@ -39,8 +39,8 @@ class Player:
         self.page.goto(url)
 
     def until(self, selector: str, state: str) -> None:
-        """Wait until the element says so in `data-state`."""
-        expect(self.page.locator(selector)).to_have_attribute("data-state", state, timeout=60_000)
+        """Wait until the element says so in `data-state`; looked at in every frame, since a state may be short."""
+        self.page.wait_for_selector(f"{selector}[data-state={state}]", state="attached", timeout=60_000)
 
     def wait_until_ready(self) -> "Player":
         self.until("#status", "ready")
@@ -84,9 +84,12 @@ class Player:
     def press_draw(self) -> None:
         self.page.click("#draw")
 
-    def finish(self) -> None:
-        self.press_draw()
-        self.until("#frame", "waiting")
+    def finish(self, button: str = "#draw") -> None:
+        """Draw a picture to its end: then there is one more in the history."""
+        kept = self.page.locator("#history .kept")
+        num_before = kept.count()
+        self.page.click(button)
+        expect(kept).to_have_count(num_before + 1, timeout=60_000)
         self.until("#frame", "done")
 
     @property

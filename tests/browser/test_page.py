@@ -218,9 +218,7 @@ def test_another_seed_a_download_and_the_picture_as_the_next_scribble(visit: Vis
     with page.expect_download() as downloading:
         page.click("#download")
     assert downloading.value.suggested_filename == "a-red-house-9007199254740993.webp"
-    page.click("#again")
-    player.until("#frame", "waiting")
-    player.until("#frame", "done")
+    player.finish("#again")
     assert not player.caption.startswith("Seed 9007199254740993 ")
     expect(page.locator("#history .kept")).to_have_count(2)
     drawn = player.ink

@@ -17,8 +17,8 @@ export async function open(file) {
   }
 }
 
-/** The ink of a picture that fits into `size`, and whether its outlines were traced. */
-export function inkOf(bitmap, size, { trace = false } = {}) {
+/** Ink that fits into `size`, and whether a picture's outlines were traced: `how` is lines, outlines, or to be seen. */
+export function inkOf(bitmap, size, how = "look") {
   const scale = Math.min(size[0] / bitmap.width, size[1] / bitmap.height);
   const [width, height] = [bitmap.width, bitmap.height].map((side) => Math.max(1, Math.round(side * scale)));
   const sheet = new OffscreenCanvas(width, height);
@@ -26,13 +26,17 @@ export function inkOf(bitmap, size, { trace = false } = {}) {
   context.imageSmoothingQuality = "high";
   context.drawImage(bitmap, 0, 0, width, height);
   const pixels = context.getImageData(0, 0, width, height);
-  let ink = trace ? null : lines(pixels);
-  const isTraced = ink === null;
-  ink ??= outlines(pixels);
+  const found = how === "lines" ? blacks(pixels) : how === "look" ? lines(pixels) : null;
+  const ink = found ?? outlines(pixels);
   pixels.data.fill(0);
   for (let at = 0; at < ink.length; at++) pixels.data[4 * at + 3] = ink[at];
   context.putImageData(pixels, 0, 0);
-  return { ink: sheet, isTraced };
+  return { ink: sheet, isTraced: !found };
+}
+
+/** What this page has drawn itself: black on white. */
+function blacks({ data, width, height }) {
+  return Uint8ClampedArray.from({ length: width * height }, (_, at) => 255 - data[4 * at]);
 }
 
 /** How much ink each pixel of line art has, 0 to 255; null where it is none. */

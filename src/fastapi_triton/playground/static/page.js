@@ -167,12 +167,12 @@ function download({ picture, prompt, seed }) {
   setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
 }
 
-async function load(file, { trace = false } = {}) {
+async function load(file, how) {
   places.scribble.clear();
   try {
-    const { ink, isTraced } = inkOf(await open(file), scribble.size, { trace });
+    const { ink, isTraced } = inkOf(await open(file), scribble.size, how);
     scribble.replace(ink);
-    if (isTraced && !trace) places.scribble.note("That was no line drawing, so its outlines were traced. Undo takes it back.");
+    if (isTraced && !how) places.scribble.note("That was no line drawing, so its outlines were traced. Undo takes it back.");
   } catch (error) {
     if (!(error instanceof NotAPicture)) throw error;
     places.scribble.wrong(error.message);
@@ -189,7 +189,7 @@ async function recall(entry) {
   for (const place of Object.values(places)) place.clear();
   settings.restore(entry.values);
   byId("prompt").value = entry.prompt;
-  scribble.replace(inkOf(await open(entry.scribble), scribble.size).ink);
+  scribble.replace(inkOf(await open(entry.scribble), scribble.size, "lines").ink);
   pane.show(entry.picture, entry);
   setShown(entry);
 }
@@ -265,7 +265,8 @@ on("scribble", "pointerdown", () => {
 
 document.addEventListener("paste", (event) => {
   const file = event.clipboardData.files[0];
-  if (!file) return; // text goes where the cursor is
+  const isText = event.target.matches?.("input, textarea") && event.clipboardData.types.includes("text/plain");
+  if (!file || isText) return; // text goes where the cursor is
   event.preventDefault();
   load(file);
 });
@@ -321,7 +322,7 @@ on("again", "click", async () => {
   await draw({ seed: "-1" });
 });
 on("reuse", "click", async () => {
-  await load(shown.picture, { trace: true });
+  await load(shown.picture, "outlines");
   byId("drawing").scrollIntoView({ block: "nearest", behavior: "smooth" });
 });
 on("download", "click", () => download(shown));

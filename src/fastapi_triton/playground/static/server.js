@@ -109,9 +109,15 @@ function eventOf(block) {
   return [name, data ? JSON.parse(data) : {}];
 }
 
+/** A pause, cut short when the person comes back to the page. */
 function rest(ms) {
   return new Promise((resolve) => {
-    setTimeout(resolve, ms);
-    document.addEventListener("visibilitychange", resolve, { once: true });
+    const done = () => {
+      clearTimeout(timer);
+      document.removeEventListener("visibilitychange", done);
+      resolve();
+    };
+    const timer = setTimeout(done, ms);
+    document.addEventListener("visibilitychange", done);
   });
 }
