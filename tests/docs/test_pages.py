@@ -12,6 +12,7 @@ from serving import Server
 PAGES = sorted(path for path in (ROOT / "docs").glob("*.md") if pages.MARK in path.read_text(encoding="utf-8"))
 
 
+@pytest.mark.timeout(900)  # each example has a limit of its own
 @pytest.mark.integration
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
 def test_a_pages_examples_do_what_it_says(page: Path, scribble_server: Server, tmp_path: Path) -> None:
