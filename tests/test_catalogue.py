@@ -54,7 +54,7 @@ def changes() -> Changes:
 
 @pytest.fixture
 def known(triton: FakeTriton, changes: Changes) -> Catalogue:
-    return Catalogue(triton, poll_interval_s=0.001, on_change=changes)
+    return Catalogue(triton, watch_interval_s=0.001, on_change=changes)
 
 
 async def test_before_triton_answers_a_model_is_unavailable_and_not_unknown(
@@ -150,7 +150,7 @@ class LateTriton(FakeTriton):
 async def test_a_config_that_does_not_come_in_time_changes_nothing(changes: Changes) -> None:
     triton = LateTriton()
     triton.add(model("a", tensor("x")), echo)
-    known = Catalogue(triton, poll_interval_s=1, on_change=changes)
+    known = Catalogue(triton, watch_interval_s=1, on_change=changes)
     await known.poll()
     triton.is_late = True
     with pytest.raises(DeadlineExceededError):
@@ -162,7 +162,7 @@ async def test_a_model_whose_config_is_odd_takes_no_other_with_it(changes: Chang
     triton = OddTriton()
     triton.add(model("a", tensor("x")), echo)
     triton.add(model("odd", tensor("x")), echo)
-    known = Catalogue(triton, poll_interval_s=1, on_change=changes)
+    known = Catalogue(triton, watch_interval_s=1, on_change=changes)
     await known.poll()
     assert known.endpoint("a")
     assert "TYPE_INVALID" in known.entry("odd").reason
@@ -185,7 +185,7 @@ async def test_known_configs_are_looked_at_again_a_few_at_a_time(changes: Change
     names = [f"m{number:02}" for number in range(2 * MAX_REFRESHES + 1)]
     for name in names:
         triton.add(model(name, tensor("x")), echo)
-    known = Catalogue(triton, poll_interval_s=1, on_change=changes)
+    known = Catalogue(triton, watch_interval_s=1, on_change=changes)
     await known.poll()
     assert sorted(triton.fetched) == names
     triton.fetched.clear()
@@ -200,7 +200,7 @@ async def test_known_configs_are_looked_at_again_a_few_at_a_time(changes: Change
 
 
 async def test_readiness_waits_for_the_models_and_the_document_follows_them(triton: FakeTriton) -> None:
-    app = TritonFrontend(triton=triton, settings=Settings(generate=True, poll_interval_s=3600))
+    app = TritonFrontend(triton=triton, settings=Settings(generate=True, watch_interval_s=3600))
     triton.is_running = False
     transport = httpx2.ASGITransport(app=app, raise_app_exceptions=False)
     async with (
@@ -257,7 +257,7 @@ async def stand_in() -> AsyncIterator[StandIn]:
 
 
 async def test_200_models_work_and_their_configs_are_fetched_a_few_at_once(stand_in: StandIn) -> None:
-    app = TritonFrontend(settings=Settings(triton_url=stand_in.url, generate=True, poll_interval_s=3600))
+    app = TritonFrontend(settings=Settings(triton_url=stand_in.url, generate=True, watch_interval_s=3600))
     changes = Changes()
     catalogue(app)._on_change = changes
     async with app.router.lifespan_context(app):

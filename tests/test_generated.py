@@ -17,7 +17,7 @@ from fastapi_triton.model_config import ModelConfig, TensorConfig, from_server
 from fastapi_triton.triton.client import Tensor, Tensors
 from fastapi_triton.triton.fake import FakeTriton
 
-SETTINGS = Settings(generate=True, poll_interval_s=3600, max_in_flight=2)
+SETTINGS = Settings(generate=True, watch_interval_s=3600, max_in_flight=2)
 
 
 def tensor(name: str, wire: str = "FP32", dims: tuple[int, ...] = (1,), *, optional: bool = False) -> TensorConfig:

@@ -98,7 +98,7 @@ class TritonFrontend(FastAPI):
         self.catalogue: Catalogue | None = None
         if self.settings.generate if generate is None else generate:
             self.catalogue = Catalogue(
-                self.triton, poll_interval_s=self.settings.poll_interval_s, on_change=self._forget_openapi
+                self.triton, watch_interval_s=self.settings.watch_interval_s, on_change=self._forget_openapi
             )
         self._is_generating = False
         # The bodies that they take, once there is an endpoint for them.

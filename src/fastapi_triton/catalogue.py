@@ -62,9 +62,9 @@ class Entry:
 class Catalogue:
     """The models of one Triton, by name. `on_change` is called when an endpoint came, went or changed."""
 
-    def __init__(self, triton: TritonClient, *, poll_interval_s: float, on_change: Callable[[], None]) -> None:
+    def __init__(self, triton: TritonClient, *, watch_interval_s: float, on_change: Callable[[], None]) -> None:
         self._triton = triton
-        self._poll_interval_s = poll_interval_s
+        self._watch_interval_s = watch_interval_s
         self._on_change = on_change
         self._entries: dict[str, Entry] = {}
         self._num_polls = 0
@@ -211,7 +211,7 @@ class Catalogue:
         loop = asyncio.get_running_loop()
         while True:
             started = loop.time()
-            pause_s = self._poll_interval_s
+            pause_s = self._watch_interval_s
             try:
                 await self.poll()
                 pause_s = max(pause_s, _REST * (loop.time() - started))

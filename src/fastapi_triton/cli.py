@@ -56,7 +56,6 @@ def serve_command(
     generate: Annotated[
         bool | None, typer.Option(help="Give every ready model an endpoint, POST /models/{name}/infer; on by default.")
     ] = None,
-    poll_interval_s: Annotated[float | None, typer.Option(help=_HELP["poll_interval_s"])] = None,
     openai_api: Annotated[bool | None, typer.Option("--openai-api/--no-openai-api", help=_HELP["openai_api"])] = None,
     a1111_api: Annotated[bool | None, typer.Option("--a1111-api/--no-a1111-api", help=_HELP["a1111_api"])] = None,
     playground: Annotated[bool | None, typer.Option("--playground/--no-playground", help=_HELP["playground"])] = None,
@@ -85,7 +84,6 @@ def serve_command(
             v2=v2,
             v2_admin=v2_admin,
             generate=generate if "FASTAPI_TRITON_GENERATE" in os.environ or generate is not None else True,
-            poll_interval_s=poll_interval_s,
             openai_api=openai_api,
             a1111_api=a1111_api,
             playground=playground,

@@ -23,7 +23,9 @@ class Settings(BaseSettings):
         default=300.0, gt=0, description="How long one request to Triton may take; then the caller gets 504."
     )
     watch_interval_s: float = Field(
-        default=5.0, gt=0, description="How often the models' configs are looked at for a change."
+        default=2.0,
+        gt=0,
+        description="How often Triton is asked for its models, and for changes of their configs.",
     )
     max_in_flight: int = Field(
         default=32,
@@ -48,9 +50,6 @@ class Settings(BaseSettings):
         default=False,
         description="Whether every ready model of the Triton gets an endpoint, `POST /models/{name}/infer`; "
         "`fastapi-triton serve` turns it on where nothing is said.",
-    )
-    poll_interval_s: float = Field(
-        default=2.0, gt=0, description="How often Triton is asked which models it has, for these endpoints."
     )
     openai_api: bool = Field(
         default=True, description="Serve OpenAI's Images API under `/v1`, for an endpoint that makes pictures."

@@ -30,7 +30,7 @@ def odd_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """Generated endpoints only, in front of the odd models; no `main.py`."""
     folder = tmp_path_factory.mktemp("odd")
     odd_repository.make(folder / "models")
-    with serving("--embedded", "--poll-interval-s", "0.2", folder=folder) as server:
+    with serving("--embedded", "--watch-interval-s", "0.2", folder=folder) as server:
         yield server.wait_until_ready()
 
 

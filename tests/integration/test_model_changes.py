@@ -42,7 +42,7 @@ async def tell(triton: ExplicitTriton, verb: str) -> None:
 
 
 async def test_an_endpoint_comes_changes_and_goes_with_its_model(triton: ExplicitTriton) -> None:
-    app = TritonFrontend(settings=Settings(triton_url=triton.url, generate=True, poll_interval_s=3600))
+    app = TritonFrontend(settings=Settings(triton_url=triton.url, generate=True, watch_interval_s=3600))
     catalogue = app.catalogue
     assert catalogue is not None
     changes = catalogue._on_change = Changes()
