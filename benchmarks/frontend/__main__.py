@@ -3,6 +3,7 @@
 
 import asyncio
 import logging
+import signal
 import sys
 from typing import Annotated
 
@@ -48,6 +49,9 @@ def main(
 
 
 async def _run(plan: Plan, page: Page) -> None:
+    running = asyncio.current_task()
+    if running is not None:  # so that what is running ends with us, whoever ends us
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, running.cancel)
     async for samples in measure(plan):
         page.samples += samples
         # So that a run that is broken off was not for nothing.
