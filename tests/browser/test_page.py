@@ -172,6 +172,16 @@ def test_strokes_are_undone_redone_erased_and_cleared(visit: Visit) -> None:
     assert 0 < player.ink < one
 
 
+def test_a_drawing_stays_whole_when_the_size_changes_and_is_as_before_when_it_changes_back(visit: Visit) -> None:
+    player = visit().wait_until_ready()
+    player.stroke(((0.5, 0.02), (0.5, 0.98)))
+    drawn = player.ink
+    player.set("size", "192x128")
+    assert 0.6 < player.ink / (drawn * 2 / 3) < 1.1  # two thirds as high and wide, on two thirds of the area
+    player.set("size", "128x128")
+    assert player.ink == drawn
+
+
 def test_the_keyboard_alone_draws_a_picture(visit: Visit) -> None:
     player = visit().wait_until_ready()
     player.set("num_inference_steps", "2")

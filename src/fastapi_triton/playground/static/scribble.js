@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The canvas: strokes by mouse, pen, touch or keyboard; undo and redo. Ink is black on nothing; the page lays paper under it.
 
-const LONG_SIDE = 1024; // units, and pixels of the canvas, whatever its size on the screen
+const LONG_SIDE = 1024; // pixels of the canvas, whatever its size on the screen
 const LEAST_SENT = 512; // pixels of the long side: strokes stay smooth where a picture is smaller
 const KEY_STEP = 16;
 const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
@@ -56,13 +56,18 @@ export class Scribble extends EventTarget {
     return copy.getImageData(0, 0, width, height).data.some((value) => value > 24); // ink is black: only alpha is not 0
   }
 
-  /** The canvas takes the picture's shape. What is drawn keeps its place around the middle. */
+  /** The canvas takes the picture's shape. What was drawn on a square stays whole, around the middle. */
   shape(width, height) {
     const scale = LONG_SIDE / Math.max(width, height);
     const size = [Math.round(width * scale), Math.round(height * scale)];
     if (size.join() === this.size.join()) return;
     [this.#canvas.width, this.#canvas.height] = size;
     this.#repaint();
+  }
+
+  /** Pixels of the canvas for a unit: its short side is 1024 units, so a square fits into every shape. */
+  get #scale() {
+    return Math.min(...this.size) / LONG_SIDE;
   }
 
   undo() {
@@ -79,7 +84,8 @@ export class Scribble extends EventTarget {
 
   /** Ink (a canvas, black on nothing) in place of what is drawn. */
   replace(ink) {
-    this.#add({ kind: "picture", ink });
+    const [width, height] = [ink.width / this.#scale, ink.height / this.#scale];
+    this.#add({ kind: "picture", ink, width, height });
   }
 
   /** Black on white, as the model gets it: no larger than it needs for a picture of that many pixels a side. */
@@ -134,8 +140,8 @@ export class Scribble extends EventTarget {
     const box = this.#canvas.getBoundingClientRect();
     const [width, height] = this.size;
     return {
-      x: ((event.clientX - box.left) / box.width - 0.5) * width,
-      y: ((event.clientY - box.top) / box.height - 0.5) * height,
+      x: (((event.clientX - box.left) / box.width - 0.5) * width) / this.#scale,
+      y: (((event.clientY - box.top) / box.height - 0.5) * height) / this.#scale,
       width: event.pointerType === "pen" && event.pressure ? this.width * (0.35 + 1.1 * event.pressure) : this.width,
     };
   }
@@ -147,7 +153,7 @@ export class Scribble extends EventTarget {
     const arrow = ARROWS[event.key];
     if (arrow) {
       const step = event.shiftKey ? KEY_STEP / 4 : KEY_STEP;
-      const [right, bottom] = this.size.map((side) => side / 2);
+      const [right, bottom] = this.size.map((side) => side / 2 / this.#scale);
       this.#pen.x = Math.min(right, Math.max(-right, this.#pen.x + arrow[0] * step));
       this.#pen.y = Math.min(bottom, Math.max(-bottom, this.#pen.y + arrow[1] * step));
       if (this.#pen.isDown) this.#extend({ x: this.#pen.x, y: this.#pen.y, width: this.width });
@@ -167,7 +173,7 @@ export class Scribble extends EventTarget {
   }
 
   #showPen(isShown) {
-    const [width, height] = this.size;
+    const [width, height] = this.size.map((side) => side / this.#scale);
     this.#crosshair.hidden = !isShown;
     this.#crosshair.classList.toggle("down", this.#pen.isDown);
     this.#crosshair.style.left = `${(this.#pen.x / width + 0.5) * 100}%`;
@@ -206,7 +212,8 @@ export class Scribble extends EventTarget {
     this.#ink.clearRect(0, 0, ...this.size);
     for (const deed of this.#done.slice(this.#firstOfNow())) {
       if (deed.kind === "picture") {
-        this.#centred("brush", () => this.#ink.drawImage(deed.ink, -deed.ink.width / 2, -deed.ink.height / 2));
+        const { ink, width, height } = deed;
+        this.#centred("brush", () => this.#ink.drawImage(ink, -width / 2, -height / 2, width, height));
       } else if (deed.kind === "stroke") this.#paintStroke(deed);
     }
     this.dispatchEvent(new Event("change"));
@@ -215,6 +222,7 @@ export class Scribble extends EventTarget {
   #centred(tool, paint) {
     this.#ink.save();
     this.#ink.translate(this.size[0] / 2, this.size[1] / 2);
+    this.#ink.scale(this.#scale, this.#scale);
     this.#ink.globalCompositeOperation = tool === "eraser" ? "destination-out" : "source-over";
     this.#ink.lineCap = this.#ink.lineJoin = "round";
     paint();
