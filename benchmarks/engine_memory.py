@@ -39,19 +39,19 @@ def main(
     if full_size:
         from benchmarks.full_size_memory import table
 
-        print("\n".join(table()))
+        typer.echo("\n".join(table()))
         return
     if one:
-        print(json.dumps(measured(sizes, int(rows), checkpoint, controlnet, vae, device, dtype)))
+        typer.echo(json.dumps(measured(sizes, int(rows), checkpoint, controlnet, vae, device, dtype)))
         return
     counts = [int(count) for count in rows.split(",")]
-    print("| size | loaded | " + " | ".join(f"{count} rows" for count in counts) + " |")
-    print("| --- | ---: |" + " ---: |" * len(counts))
+    typer.echo("| size | loaded | " + " | ".join(f"{count} rows" for count in counts) + " |")
+    typer.echo("| --- | ---: |" + " ---: |" * len(counts))
     options = ["--checkpoint", checkpoint, "--controlnet", controlnet, "--vae", vae, "--device", device]
     for size in sizes.split(","):
         found = [in_a_process([*options, "--dtype", dtype, "--sizes", size, "--rows", str(count)]) for count in counts]
         figures = " | ".join(f"{each['peak'] / GIB:.2f}" for each in found)
-        print(f"| {size} | {found[0]['loaded'] / GIB:.2f} | {figures} |", flush=True)
+        typer.echo(f"| {size} | {found[0]['loaded'] / GIB:.2f} | {figures} |")
 
 
 def in_a_process(options: list[str]) -> dict[str, int]:
