@@ -29,11 +29,11 @@ GIB = 1024**3
 DTYPE = torch.float16
 
 
-class Counted(TorchDispatchMode):
+class Counted(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """The bytes that are alive at once, of all tensors made under it."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.most = 0
         self._now = 0
         self._known: set[int] = set()
