@@ -39,9 +39,11 @@ class Counted(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._known: set[int] = set()
 
     def __torch_dispatch__(self, function: Any, types: Any, arguments: Any = (), options: Any = None) -> Any:
-        result = function(*arguments, **(options or {}))
+        options = options or {}
+        given = {each.untyped_storage()._cdata for each in tree_leaves((arguments, options)) if is_tensor(each)}
+        result = function(*arguments, **options)
         for each in tree_leaves(result):
-            if isinstance(each, torch.Tensor):
+            if is_tensor(each) and each.untyped_storage()._cdata not in given:  # else it is a view, of a weight say
                 self._count(each.untyped_storage())
         return result
 
@@ -73,6 +75,10 @@ class WithoutScores(TorchFunctionMode):
 def counting() -> Iterator[Counted]:
     with torch.no_grad(), WithoutScores(), Counted() as counted:
         yield counted
+
+
+def is_tensor(value: object) -> bool:
+    return isinstance(value, torch.Tensor)
 
 
 def made(of_class: Any, name: str) -> Any:

@@ -29,6 +29,7 @@ from benchmarks.engine.stock import Weights
 
 READY_WITHIN_S = 300.0
 STOPPED_WITHIN_S = 60.0
+NUM_TOLD_LINES = 20  # of the log of a server that does not come up
 # One caller waits no longer than this for his picture, so that a server that hangs ends the run.
 PATIENCE_S = 600.0
 MOST_CALLERS = 1000
@@ -88,7 +89,8 @@ class Server:
         while not is_ready(self.url):
             if self._process.poll() is not None or time.monotonic() > give_up:
                 self._log.seek(0)
-                raise RuntimeError(f"the server did not become ready:\n{self._log.read().decode(errors='replace')}")
+                said = self._log.read().decode(errors="replace").splitlines()
+                raise RuntimeError("\n".join(["the server did not become ready:", *said[-NUM_TOLD_LINES:]]))
             time.sleep(0.2)
 
 

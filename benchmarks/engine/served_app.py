@@ -14,6 +14,7 @@ MODEL = "sdxl_scribble_controlnet"
 class Wish(BaseModel):
     prompt: str
     image: Base64Image
+    conditioning_scale: float = 1.0
     seed: int
     num_inference_steps: int
     preview_every: int = 1

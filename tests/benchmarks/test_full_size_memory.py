@@ -1,0 +1,37 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Memory that is computed: what is alive at once counts, views and attention's scores do not."""
+
+import torch
+from torch.nn import functional
+
+from benchmarks.full_size_memory import counting, empty
+
+ONE = 2 * 1024  # bytes of 1024 numbers in fp16
+
+
+def test_what_is_gone_makes_room_and_views_are_free() -> None:
+    with counting() as counted:
+        first = empty(1024)
+        second = first + 1
+        del first
+        third = second.view(32, 32).T + 1
+        del second
+        assert counted.most == 2 * ONE
+        held = [empty(1024), empty(1024)]
+        assert counted.most == 3 * ONE
+        assert (third.shape, len(held)) == ((32, 32), 2)
+
+
+def test_attention_keeps_no_scores() -> None:
+    with counting() as counted:
+        query = empty(1, 1, 4096, 64)
+        result = functional.scaled_dot_product_attention(query, query, query)
+    assert result.shape == query.shape
+    assert counted.most == 2 * query.numel() * torch.float16.itemsize
+
+
+def test_weights_are_counted_apart() -> None:
+    layer = torch.nn.Linear(64, 64, bias=False, device="meta", dtype=torch.float16)
+    with counting() as counted:
+        layer(empty(1, 64))
+    assert counted.most == 2 * 2 * 64
