@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """The command line: its flags, its refusals, and `init`."""
 
+import os
 import socket
 from collections.abc import Iterator
 from pathlib import Path
+from unittest import mock
 
 import pytest
 from typer.testing import CliRunner
@@ -13,6 +15,13 @@ from fastapi_triton.cli import app
 from fastapi_triton.settings import Settings
 
 runner = CliRunner()
+
+
+@pytest.fixture(autouse=True)
+def environment() -> Iterator[None]:
+    """What the command exports is taken back."""
+    with mock.patch.dict(os.environ):
+        yield
 
 
 @pytest.fixture
@@ -56,9 +65,6 @@ def test_what_cannot_be_served_is_said_in_one_sentence(
     arguments: list[str], words: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(serve, "run", pytest.fail)
-    for name in ("TRITON_URL", "FASTAPI_TRITON_MAX_IN_FLIGHT", "FASTAPI_TRITON_LOG_FORMAT"):
-        monkeypatch.setenv(name, "")  # so that what the command exports is taken back
-        monkeypatch.delenv(name)
     result = runner.invoke(app, ["serve", "--port", "0", *arguments])
     assert result.exit_code == 2
     assert words in result.output

@@ -70,6 +70,8 @@ def serve_command(
     taken = machine.port_obstacle(host, port)
     if taken is not None:
         _fail(taken.sentence)
+    if generate is None and "FASTAPI_TRITON_GENERATE" not in os.environ:
+        generate = True  # here, unlike in code, nobody declares which models are for callers
     repository = models or (Path("models") if Path("models").is_dir() else bundle.model_repository())
     try:
         beside = EmbeddedTriton.prepare(repository) if embedded else None
@@ -83,7 +85,7 @@ def serve_command(
             max_image_pixels=max_image_pixels,
             v2=v2,
             v2_admin=v2_admin,
-            generate=generate if "FASTAPI_TRITON_GENERATE" in os.environ or generate is not None else True,
+            generate=generate,
             openai_api=openai_api,
             a1111_api=a1111_api,
             playground=playground,

@@ -40,7 +40,7 @@ class Player:
 
     def until(self, selector: str, state: str) -> None:
         """Wait until the element says so in `data-state`; looked at in every frame, since a state may be short."""
-        self.page.wait_for_selector(f"{selector}[data-state={state}]", state="attached", timeout=60_000)
+        self.page.wait_for_selector(f"{selector}[data-state={state}]", state="attached", timeout=120_000)
 
     def wait_until_ready(self) -> "Player":
         self.until("#status", "ready")
@@ -48,7 +48,7 @@ class Player:
 
     def says(self, selector: str, words: str) -> None:
         """Wait until the words are there."""
-        expect(self.page.locator(selector)).to_contain_text(words, timeout=60_000)
+        expect(self.page.locator(selector)).to_contain_text(words, timeout=120_000)
 
     def stroke(self, points: Points) -> None:
         box = self.page.locator("#scribble").bounding_box()
@@ -89,7 +89,7 @@ class Player:
         kept = self.page.locator("#history .kept")
         num_before = kept.count()
         self.page.click(button)
-        expect(kept).to_have_count(num_before + 1, timeout=60_000)
+        expect(kept).to_have_count(num_before + 1, timeout=120_000)
         self.until("#frame", "done")
 
     @property

@@ -164,11 +164,11 @@ async def test_no_end_in_time_is_a_deadline_that_the_model_learns_of(count_serve
 async def test_the_connection_is_used_again_after_a_whole_stream_and_closed_after_half_of_one(
     triton: HTTPTriton, tmp_path: Path
 ) -> None:
-    await triton.config(MODEL)
+    await responses(triton, say("echo a"))
     connector = triton._session.connector
     assert connector is not None
     (kept,) = (protocol for protocols in connector._conns.values() for protocol, _ in protocols)
-    await responses(triton, say("echo a"))
+    await responses(triton, say("echo b"))
     assert [protocol for protocols in connector._conns.values() for protocol, _ in protocols] == [kept]
     async with aclosing(triton.stream(MODEL, say(f"hold {tmp_path}"), request_id="half")) as stream:
         await anext(stream)

@@ -277,11 +277,17 @@ def test_rows_of_a_batch_keep_their_own_parameters(scribble_server: Server) -> N
         "image": column(*[HOUSE.read_bytes()] * 2),
         "conditioning_scale": column(1.0, 0.5, dtype=np.float32),
         "seed": column(3, 4, dtype=np.int64),
+        "output_format": column(b"png", b"png"),
     }
     together = infer(scribble_server, rows)
     alone = [infer(scribble_server, {name: array[row : row + 1] for name, array in rows.items()}) for row in (0, 1)]
     for row in (0, 1):
-        assert together["generated_image"][row, 0] == alone[row]["generated_image"][0, 0]
+        difference = levels(together["generated_image"][row, 0]) - levels(alone[row]["generated_image"][0, 0])
+        assert np.abs(difference).max() <= 1  # a pass of other rows may round the last bit another way
+
+
+def levels(picture: bytes) -> np.ndarray:
+    return np.asarray(Image.open(io.BytesIO(picture)), dtype=np.int16)  # (H, W, 3)
 
 
 def test_a_bad_picture_fails_its_own_request_and_not_its_neighbours(scribble_server: Server) -> None:
