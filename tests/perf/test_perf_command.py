@@ -21,17 +21,17 @@ from fastapi_triton.triton.http import HTTPTriton
 
 REPORT = "Concurrency,Inferences/Second,Client Send,p50 latency,p90 latency,p95 latency,p99 latency"
 # Writes down its arguments and a report: 100 inferences a second from Triton, 80 through the frontend.
-STAND_IN = f"""#!{sys.executable}
+STAND_IN = """#!/usr/bin/env python3
 import json, sys
 arguments = sys.argv[1:]
 with open(__file__ + ".calls", "a") as calls:
     calls.write(json.dumps(arguments) + "\\n")
 is_triton = arguments[arguments.index("-u") + 1] == "triton:8000"
 with open(arguments[arguments.index("-f") + 1], "w") as report:
-    print({REPORT!r}, file=report)
+    print("REPORT", file=report)
     print("1,100,5,1000,2000,3000,4000" if is_triton else "1,80,5,1500,2500,3500,4500", file=report)
-"""
-FAILING = f"""#!{sys.executable}
+""".replace("REPORT", REPORT)
+FAILING = """#!/usr/bin/env python3
 import sys
 print("Usage: perf_analyzer\\nfailed in the usage")
 print("error: failed to get model metadata: no route", file=sys.stderr)
