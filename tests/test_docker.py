@@ -308,6 +308,7 @@ def copy_what_the_image_gets(app: Path) -> None:
             shutil.copy(ROOT / source, app / target)
 
 
+@pytest.mark.slow
 def test_the_copied_files_and_pinned_packages_serve_the_app(tmp_path: Path) -> None:
     app = tmp_path / "app"
     app.mkdir()

@@ -251,7 +251,9 @@ asyncio.run(main())
 """
 
 
-@pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGKILL], ids=["ctrl-c", "killed"])
+@pytest.mark.parametrize(
+    "end", [signal.SIGINT, pytest.param(signal.SIGKILL, marks=pytest.mark.slow)], ids=["ctrl-c", "killed"]
+)
 def test_a_server_that_was_started_is_ready_and_gone_at_the_end(end: signal.Signals, tmp_path: Path) -> None:
     process = subprocess.Popen(
         [sys.executable, "-c", OWN_SERVER, str(COUNT_APP)],
