@@ -81,3 +81,10 @@ def test_the_work_folder_has_no_space_and_links_to_everything(tmp_path: Path) ->
         for path in sorted(folder.rglob("*"), reverse=True):
             path.unlink() if path.is_symlink() or path.is_file() else path.rmdir()
         folder.rmdir()
+
+
+@pytest.mark.parametrize(
+    ("free", "each"), [(24 * 1024**3, 32 * 1024**2), (1024**3, 16 * 1024**2), (64 * 1024**2, 1024**2), (0, 1024**2)]
+)
+def test_instances_begin_with_as_much_shared_memory_as_many_of_them_can_have(free: int, each: int) -> None:
+    assert embedded.shared_bytes(free) == each

@@ -12,6 +12,7 @@ import logging
 import os
 import re
 import secrets
+import shutil
 import socket
 import sys
 import tempfile
@@ -31,10 +32,18 @@ LONGEST_BACK_OFF_S = 30.0
 STEADY_S = 30.0
 # How long Triton waits for running requests when it is told to stop, and when it is killed all the same.
 EXIT_TIMEOUT_S = 5
+# Shared memory that every instance of a Python model begins with, as far as there is enough for many of them. Triton
+# begins with 1 MB and grows; it sometimes dies of growing ("lock_exception") while requests run.
+MOST_SHARED_BYTES, LEAST_SHARED_BYTES, INSTANCES = 32 * 1024**2, 1024**2, 64
 GRACE_S = 10
 # `I1122 10:42:33.123456 4711 model_lifecycle.cc:472] "loading: model:1"`
 _LOG_LINE = re.compile(r"^([IWEFV])\d{4} [\d:.]+ \d+ ([\w./-]+:\d+)\] ?\"?(.*?)\"?$")
 _LOG_LEVELS = {"I": logging.INFO, "W": logging.WARNING, "E": logging.ERROR, "F": logging.CRITICAL, "V": logging.DEBUG}
+
+
+def shared_bytes(free: int) -> int:
+    """What one instance begins with, where so many bytes of shared memory are free."""
+    return max(LEAST_SHARED_BYTES, min(MOST_SHARED_BYTES, free // INSTANCES))
 
 
 class EmbeddedTritonError(Exception):
@@ -167,6 +176,7 @@ class EmbeddedTriton:
             f"--model-repository={folder / 'models'}",
             f"--backend-directory={folder / 'backends'}",
             f"--backend-config=python,shm-region-prefix-name={shared_memory_prefix}",
+            f"--backend-config=python,shm-default-byte-size={shared_bytes(shutil.disk_usage(guard.SHARED_MEMORY).free)}",
             "--http-address=127.0.0.1",
             f"--http-port={self.ports.http}",
             "--allow-grpc=false",

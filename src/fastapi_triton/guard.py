@@ -16,6 +16,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+SHARED_MEMORY = Path("/dev/shm")  # noqa: S108
 PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
 # The terminal's Ctrl-C and a supervisor's SIGTERM are the parent's to handle; it closes the pipe when it is done.
@@ -78,7 +79,7 @@ def main() -> int:
         return abs(run(command, float(grace_s)))
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-        for region in Path("/dev/shm").glob(f"{shared_memory_prefix}*"):  # noqa: S108
+        for region in SHARED_MEMORY.glob(f"{shared_memory_prefix}*"):
             region.unlink(missing_ok=True)
 
 
