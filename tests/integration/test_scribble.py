@@ -320,10 +320,13 @@ def test_a_bad_picture_fails_its_own_request_and_not_its_neighbours(scribble_ser
 def test_the_generated_endpoint_makes_the_same_picture_from_a_plain_list_of_rows(scribble_server: Server) -> None:
     house = base64.b64encode(HOUSE.read_bytes()).decode()
     row = {"prompt": "a red house", "image": house, "conditioning_scale": 1, "seed": 7, "num_inference_steps": 2}
+    row["output_format"] = "png"
     answer = scribble_server.post(f"/models/{MODEL}/infer", json=[row, row])
     assert answer.status_code == 200, answer.text
     one, other = answer.json()
-    assert (one["seed"], one["generated_image"]) == (7, other["generated_image"])
-    assert opened(base64.b64decode(one["generated_image"])).size == (128, 128)
+    assert one["seed"] == other["seed"] == 7
+    first, second = (levels(base64.b64decode(each["generated_image"])) for each in (one, other))
+    assert first.shape == (128, 128, 3)
+    assert np.abs(first - second).max() <= 1  # rows of one pass may round the last bit another way
     refused = scribble_server.post(f"/models/{MODEL}/infer", json={**row, "image": "aGVsbG8=", "seed": 1.5})
     assert [each["pointer"] for each in refused.json()["errors"]] == ["#/image", "#/seed"]
