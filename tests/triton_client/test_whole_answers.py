@@ -9,6 +9,7 @@ import pytest
 
 from fastapi_triton.errors import InferenceError, TritonUnavailableError
 from fastapi_triton.triton.connections import Connections
+from fastapi_triton.triton.http import HTTPTriton
 
 Script = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 REQUEST = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -163,3 +164,35 @@ async def test_a_cancelled_request_closes_its_connection() -> None:
         with pytest.raises(asyncio.CancelledError):
             await asking
         await asyncio.wait_for(server.is_closed.wait(), 30)
+
+
+async def test_a_version_is_asked_for_by_its_own_path() -> None:
+    paths: list[bytes] = []
+    is_left = asyncio.Event()
+
+    async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = await reader.readuntil(b"\r\n\r\n")
+        paths.append(head.split(b" ")[1])
+        length = next(int(line.split(b":")[1]) for line in head.split(b"\r\n") if line.startswith(b"Content-Length"))
+        await reader.readexactly(length)
+        body = b'{"outputs": [{"name": "y", "datatype": "FP32", "shape": [1], "data": [1.0]}]}'
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while True:
+                await script(reader, writer)
+        except (asyncio.IncompleteReadError, ConnectionError):
+            is_left.set()
+        finally:
+            writer.close()
+
+    async with (
+        await asyncio.start_server(serve, "127.0.0.1", 0) as listening,
+        HTTPTriton(f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}") as triton,
+    ):
+        assert (await triton.infer("a b", {}, version="3"))["y"].array.tolist() == [1.0]
+        await triton.infer("a b", {})
+        triton._connections.close()
+        await is_left.wait()
+    assert paths == [b"/v2/models/a%20b/versions/3/infer", b"/v2/models/a%20b/infer"]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One request's failure is its own. Besides this only the engine catches everything, to try a failed pass row by row."""
+"""One request's failure is its own. Besides this only the engine catches everything, to try a failed pass by rows."""
 
 import logging
 from collections.abc import Callable

@@ -1,0 +1,43 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Fields of an endpoint that are tensors of other names, met through another API."""
+
+from collections.abc import AsyncGenerator
+from typing import Annotated
+
+import httpx2
+import pytest
+from pydantic import BaseModel
+from scripted_twin import ScriptedTwin, app_of
+from sockets import listening
+
+from fastapi_triton import Base64Image, Settings, TensorName
+from fastapi_triton.triton.client import Tensor, Tensors
+from fastapi_triton.triton.fake import FakeTriton
+
+
+class WordyRequest(BaseModel):
+    prompt: str
+    image: Base64Image
+    conditioning_scale: float = 1.0
+    without: Annotated[str | None, TensorName("negative_prompt")] = None
+
+
+async def test_a_field_goes_to_the_tensor_that_it_names(
+    triton: FakeTriton, twin: ScriptedTwin, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Tensors] = []
+    respond = ScriptedTwin.__call__
+
+    async def listen(self: ScriptedTwin, inputs: Tensors) -> AsyncGenerator[dict[str, Tensor], None]:
+        asked.append(inputs)
+        async for each in respond(self, inputs):
+            yield each
+
+    monkeypatch.setattr(ScriptedTwin, "__call__", listen)
+    async with listening(app_of(triton, settings, WordyRequest)) as caller:
+        answer: httpx2.Response = await caller.post(
+            "/v1/images/generations", json={"prompt": "a house", "without": "trees"}
+        )
+    assert answer.status_code == 200, answer.text
+    assert asked[-1]["negative_prompt"].array.item() == b"trees"
+    assert "without" not in asked[-1]
