@@ -32,6 +32,7 @@ class Picture:
     """A finished picture: the file as base64 text, and what the model tells of it."""
 
     base64: str
+    output_format: str  # webp, png or jpeg
     size: Size
     seed: int | None
     info: Mapping[str, Any]
@@ -212,8 +213,10 @@ class TextToImage:
         values = answer.model_dump(mode="json")
         text = values[self.endpoint.picture_field or ""]
         try:
-            size = images.size(images.decode(text))
+            data = images.decode(text)
+            size = images.size(data)
         except (ValueError, OSError):
             raise InferenceError(f"The model {self._twin.model} answered with what is no picture.") from None
         info = values.get("info")
-        return Picture(text, size, values.get("seed"), info if isinstance(info, dict) else {})
+        output_format = negotiate.FORMAT_NAMES.get(images.media_type(data) or "", "")
+        return Picture(text, output_format, size, values.get("seed"), info if isinstance(info, dict) else {})

@@ -87,7 +87,7 @@ def _answer(order: Order, pictures: list[Picture]) -> dict[str, Any]:
         "created": int(time.time()),
         "background": "opaque",
         "data": [{"b64_json": each.base64, "seed": each.seed, "info": each.info} for each in pictures],
-        "output_format": order.output_format,
+        "output_format": pictures[0].output_format,
         "size": f"{width}x{height}",
         "usage": _USAGE,
     }
@@ -107,7 +107,7 @@ async def _events(order: Order, model: TextToImage, *, name: str) -> AsyncGenera
                 yield BEGIN
                 is_begun = True
             if isinstance(each, Picture):
-                event = _event(f"{name}.completed", order, each.base64, each.size)
+                event = _event(f"{name}.completed", order, each.base64, each.size, each.output_format)
                 yield _encoded(event | {"usage": _USAGE, "seed": each.seed, "info": each.info})
             elif num_partial < order.partial_images and (preview := each.progress.get("preview")):
                 event = await _partial(f"{name}.partial_image", order, preview)
@@ -120,10 +120,10 @@ async def _partial(kind: str, order: Order, preview: str) -> dict[str, Any]:
     width, height = fields.get("width"), fields.get("height")
     whole = (width, height) if width and height else order.capabilities.size_shaped_like(previews.size(preview))
     picture = await previews.as_picture(preview, output_format=order.output_format, size=whole)
-    return _event(kind, order, picture, whole)
+    return _event(kind, order, picture, whole, order.output_format)
 
 
-def _event(kind: str, order: Order, base64: str, size: Size) -> dict[str, Any]:
+def _event(kind: str, order: Order, base64: str, size: Size, output_format: str) -> dict[str, Any]:
     event = {
         "type": kind,
         "b64_json": base64,
@@ -131,7 +131,7 @@ def _event(kind: str, order: Order, base64: str, size: Size) -> dict[str, Any]:
         "size": f"{size[0]}x{size[1]}",
         "quality": order.quality,
         "background": "opaque",
-        "output_format": order.output_format,
+        "output_format": output_format,
     }
     return event | {"notes": order.notes} if order.notes else event
 

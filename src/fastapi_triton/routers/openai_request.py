@@ -116,7 +116,7 @@ class Order:
     capabilities: Capabilities
     stream: bool
     partial_images: int
-    output_format: str
+    output_format: str  # of the partial images too
     quality: str
     preview_every: int = 0
     # What the caller should know: what was asked for and is not so.
@@ -152,14 +152,17 @@ async def order(request: BaseModel, model: TextToImage) -> Order:
         fields["width"], fields["height"] = snapped
         if snapped != (int(width), int(height)):
             notes.append(f"The model does not do {asked['size']}; the nearest is {snapped[0]}x{snapped[1]}.")
+    output_format = fields["output_format"]
     fields = model.check(fields)
+    if "output_format" in asked and "output_format" not in fields:
+        notes.append("The endpoint cannot choose a format: the picture has the model's own.")
     partial_images = asked.get("partial_images", 0) if stream else 0
     return Order(
         batch=model.batch(fields, count),
         capabilities=capabilities,
         stream=stream,
         partial_images=partial_images,
-        output_format=fields["output_format"] or "png",
+        output_format=output_format,
         quality=asked.get("quality", "auto"),
         preview_every=_preview_every(partial_images, fields, capabilities.defaults),
         notes=notes,
