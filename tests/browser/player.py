@@ -96,6 +96,10 @@ class Player:
     def ink(self) -> float:
         return float(self.page.eval_on_selector("#scribble", _INK))
 
+    def until_redrawn(self, ink: float) -> None:
+        """Until the canvas holds another share of ink than this."""
+        self.page.wait_for_function(f"ink => ({_INK})(document.getElementById('scribble')) !== ink", arg=ink)
+
     @property
     def caption(self) -> str:
         return self.page.inner_text("#caption")
