@@ -11,7 +11,20 @@ PACKAGE = ROOT / "src" / "fastapi_triton"
 
 # From the ground up; a module may import modules of lower floors only (`triton/` is one family on one floor).
 FLOORS = (
-    ("errors", "settings", "machine", "guard", "bundle", "datatypes", "flaws", "declared", "pbtxt", "functions"),
+    (
+        "errors",
+        "settings",
+        "callers",
+        "deadlines",
+        "machine",
+        "guard",
+        "bundle",
+        "datatypes",
+        "flaws",
+        "declared",
+        "pbtxt",
+        "functions",
+    ),
     ("model_config", "middleware", "v2_call", "fields"),
     ("triton", "admission", "images", "negotiate", "embedded", "logs", "disconnects"),
     ("contract", "tensors", "problems"),
@@ -26,7 +39,7 @@ FLOORS = (
     ("app",),
     ("lint",),
     ("check", "serve", "perf"),
-    ("offline", "generate"),
+    ("offline", "generate", "setting_flags"),
     ("cli",),
 )
 FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names}

@@ -3,16 +3,22 @@
 
 FastAPITritonError            500 internal_error
 ├── UnreadableRequestError    400 unreadable_request
+├── UnauthorizedError         401 unauthorized
 ├── NotAllowedError           403 not_allowed
 ├── NotFoundError             404 not_found
 ├── MethodNotAllowedError     405 method_not_allowed
 ├── NotAcceptableError        406 not_acceptable
+├── RequestTooSlowError       408 request_too_slow
+├── ConflictError             409 conflict
+├── GoneError                 410 gone
 ├── TooLargeError             413 too_large
 ├── UnsupportedMediaError     415 unsupported_media_type
 ├── InvalidRequestError       422 invalid_request
+├── TooManyRequestsError      429 too_many_requests
 ├── CallerLeftError           499 caller_left
 ├── InferenceError            502 inference_failed
 ├── OverloadedError           503 overloaded
+├── ShuttingDownError         503 shutting_down
 ├── TritonUnavailableError    503 triton_unavailable
 ├── ModelNotReadyError        503 model_not_ready
 ├── ContractError             503 contract_mismatch
@@ -66,6 +72,13 @@ class UnreadableRequestError(FastAPITritonError):
     default_code = "unreadable_request"
 
 
+class UnauthorizedError(FastAPITritonError):
+    """No API key, or none that is known."""
+
+    status = 401
+    default_code = "unauthorized"
+
+
 class NotAllowedError(FastAPITritonError):
     """The caller may not do this here."""
 
@@ -98,6 +111,27 @@ class NotAcceptableError(FastAPITritonError):
     default_code = "not_acceptable"
 
 
+class RequestTooSlowError(FastAPITritonError):
+    """The request did not come whole within its time."""
+
+    status = 408
+    default_code = "request_too_slow"
+
+
+class ConflictError(FastAPITritonError):
+    """It contradicts what is there already."""
+
+    status = 409
+    default_code = "conflict"
+
+
+class GoneError(FastAPITritonError):
+    """It was here once, and is not kept any longer."""
+
+    status = 410
+    default_code = "gone"
+
+
 class TooLargeError(FastAPITritonError):
     """A body or a picture over its limit."""
 
@@ -119,6 +153,13 @@ class InvalidRequestError(FastAPITritonError):
     default_code = "invalid_request"
 
 
+class TooManyRequestsError(FastAPITritonError):
+    """This caller sends more than its share; others are served."""
+
+    status = 429
+    default_code = "too_many_requests"
+
+
 class CallerLeftError(FastAPITritonError):
     """The caller closed its connection before the answer. It is logged; nothing is sent."""
 
@@ -138,6 +179,13 @@ class OverloadedError(FastAPITritonError):
 
     status = 503
     default_code = "overloaded"
+
+
+class ShuttingDownError(FastAPITritonError):
+    """This process takes no new work; another one, or the next, will."""
+
+    status = 503
+    default_code = "shutting_down"
 
 
 class TritonUnavailableError(FastAPITritonError):
