@@ -17,11 +17,13 @@ from fastapi_triton.errors import (
     FastAPITritonError,
     MethodNotAllowedError,
     TooLargeError,
+    TritonUnavailableError,
     UnreadableRequestError,
 )
 from fastapi_triton.middleware.request_id import current_request_id
 from fastapi_triton.settings import Settings
 from fastapi_triton.triton.access import HeaderLines
+from fastapi_triton.triton.connection_errors import LOST, access_denied
 from fastapi_triton.triton.connections import Connection, Connections, Headers
 from fastapi_triton.v2_call import Call
 
@@ -79,7 +81,20 @@ class Passage:
     async def _pass(self, call: Call, path: bytes, scope: Scope, receive: Receive, answer: "_Answer") -> None:
         admission = self._inferences if call in (Call.INFERENCE, Call.STREAM) else self._questions
         admission.require_places()
+        # A question whose connection breaks is asked once more; nothing else ever is.
         request = _Request(path, scope, self._connections.headers)
+        if call is Call.QUESTION and not request.has_body:
+            try:
+                await self._exchange(call, request, admission, receive, answer)
+                return
+            except TritonUnavailableError as error:
+                if error.code != LOST or answer.is_started:
+                    raise
+        await self._exchange(call, request, admission, receive, answer)
+
+    async def _exchange(
+        self, call: Call, request: "_Request", admission: Admission, receive: Receive, answer: "_Answer"
+    ) -> None:
         async with self._connections.connection() as connection:
             connection.start(request.head, is_chunked=request.is_chunked)
             last = await _upload(connection, receive) if request.has_body else ()
@@ -147,14 +162,16 @@ class _Answer:
 
     def __init__(self, send: Send) -> None:
         self._send = send
-        self._is_started = False
+        self.is_started = False
         self.is_asked = False  # whether Triton has the whole request
 
     async def relay(self, connection: Connection) -> None:
         """Pass Triton's answer on as it comes."""
         head = await connection.head()
+        if head.status in (401, 407):  # it is the frontend that is not known there, not its caller
+            raise access_denied(head.status)
         headers = [(name, value) for name, value in head.headers if name not in _NOT_TO_CALLER]
-        self._is_started = True
+        self.is_started = True
         await self._send({"type": "http.response.start", "status": head.status, "headers": headers})
         more_body = True
         while more_body:
@@ -163,7 +180,7 @@ class _Answer:
 
     async def refuse(self, error: FastAPITritonError) -> None:
         """Tell of an error of ours as tritonclient reads it: `{"error": "…"}`."""
-        if self._is_started:
+        if self.is_started:
             # The server closes the connection of an answer that is not whole: so the caller sees that it is not.
             logger.warning("the answer was cut off: %s", error.detail)
             return

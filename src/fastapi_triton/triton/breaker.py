@@ -12,6 +12,8 @@ logger = logging.getLogger(__name__)
 
 # Connections in a row that could not be made, with not one word from Triton in between.
 MAX_FAILURES = 3
+# How often whoever waits for Triton's return looks whether it is there: a refused connection costs microseconds.
+AWAY_INTERVAL_S = 0.25
 LEAST_RETRY_AFTER_S, MOST_RETRY_AFTER_S = 1.0, 30.0
 
 
