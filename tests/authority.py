@@ -1,7 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """A certificate authority of the test's own, and servers' certificates of every kind."""
 
+import contextlib
+import socket
 import ssl
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -35,3 +40,29 @@ class Authority:
             context.verify_mode = ssl.CERT_REQUIRED
             context.load_verify_locations(self.ca_file)
         return context
+
+
+@contextmanager
+def blunt_server(tls: ssl.SSLContext) -> Iterator[str]:
+    """A server that does its handshakes as OpenSSL's own do, alerts and all, and never answers. Gives its URL."""
+
+    def serve() -> None:
+        with contextlib.suppress(OSError):  # of the listener, which is closed below
+            while True:
+                connection, _ = listener.accept()
+                with connection.dup() as raw, contextlib.suppress(OSError):
+                    with contextlib.suppress(ssl.SSLError), tls.wrap_socket(connection, server_side=True):
+                        pass
+                    raw.shutdown(socket.SHUT_WR)
+                    while raw.recv(1000):  # a connection that is closed with bytes unread takes the alert with it
+                        pass
+
+    listener = socket.create_server(("127.0.0.1", 0))
+    thread = threading.Thread(target=serve)
+    thread.start()
+    try:
+        yield f"https://localhost:{listener.getsockname()[1]}"
+    finally:
+        listener.shutdown(socket.SHUT_RDWR)
+        listener.close()
+        thread.join(30)

@@ -2,7 +2,7 @@
 """When a Triton counts as away, and as back: it is asked, and what it does meanwhile is heeded."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 import pytest
 from scripted_triton import ScriptedTriton, Upstream, scripted_triton
@@ -58,7 +58,7 @@ async def test_one_that_takes_connections_and_never_answers_is_away(
     triton.script = stay_silent
     await beating.beat()
     assert triton.num_connections == 2  # the second question comes over a connection of its own
-    with pytest.raises(TritonUnavailableError, match="has not answered anything for 0.2 s; nothing was run") as away:
+    with pytest.raises(TritonUnavailableError, match=r"has not answered anything for 0\.2 s; nothing was run") as away:
         await connections.ask((INFER,), timeout_s=30)
     assert away.value.retry_after_s == 1
     assert triton.num_connections == 2
@@ -137,19 +137,30 @@ async def test_what_was_kept_goes_when_triton_does(
     assert triton.num_connections == 2  # the one that was kept, and that of the question, which is kept now
 
 
-async def test_nobody_has_to_ask_for_it_to_be_noticed(triton: ScriptedTriton) -> None:
-    """A Triton that goes and comes: the task by itself opens, and closes again."""
+async def test_nobody_has_to_ask_for_it_to_be_noticed(triton: ScriptedTriton, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A Triton that comes and goes: the task by itself opens the breaker, and closes it again."""
     port = free_port()
-    async with HTTPTriton(f"http://127.0.0.1:{port}", heartbeat_s=0.01) as client:
-        breaker = client.connections.breaker
-        while breaker.error is None:
-            await asyncio.sleep(0.01)
+    states: asyncio.Queue[str] = asyncio.Queue()
+    client = HTTPTriton(f"http://127.0.0.1:{port}", heartbeat_s=0.01)
+    for state in ("open", "close"):
+        change = getattr(client.connections.breaker, state)
+
+        def changed(*arguments: object, state: str = state, change: Callable[..., None] = change) -> None:
+            change(*arguments)
+            states.put_nowait(state)
+
+        monkeypatch.setattr(client.connections.breaker, state, changed)
+
+    async def until(state: str) -> None:
+        while await states.get() != state:
+            pass
+
+    async with client:
+        await until("open")
         server = await asyncio.start_server(triton.serve, "127.0.0.1", port)
-        while breaker.error is not None:
-            await asyncio.sleep(0.01)
+        await until("close")
         assert await client.ready("m")
         server.close()
         for writer in triton.writers:
             writer.close()
-        while breaker.error is None:
-            await asyncio.sleep(0.01)
+        await until("open")

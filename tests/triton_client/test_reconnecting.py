@@ -74,22 +74,20 @@ async def answering_once(listener: socket.socket) -> AsyncIterator[list[socket.s
         each.close()
 
 
-async def test_a_refused_connection_is_tried_again(
-    closed_port: socket.socket, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_refused_connection_is_tried_again(closed_port: socket.socket, monkeypatch: pytest.MonkeyPatch) -> None:
     connections = connections_to(closed_port.getsockname()[1])
     failed = connections.breaker.failed
+
+    has_failed = asyncio.Event()
 
     def listen_from_now_on(error: TritonUnavailableError) -> None:
         failed(error)
         closed_port.listen()
+        has_failed.set()
 
     monkeypatch.setattr(connections.breaker, "failed", listen_from_now_on)
-    listening = asyncio.get_running_loop().create_future()
-    listening.set_result(None)
     asking = asyncio.create_task(connections.ask(GET, timeout_s=30))
-    while connections.breaker.num_failures == 0:
-        await asyncio.sleep(0.001)
+    await has_failed.wait()
     async with answering_once(closed_port):
         head, _ = await asking
     assert head.status == 200

@@ -13,13 +13,17 @@ TLS_FAILED = "triton_tls_failed"
 _TLS_RECORDS = (b"\x15\x03", b"\x16\x03")
 _RETRY_AFTER_S = 2.0
 
+# What is met when a TLS handshake finds no partner.
+_AFTER_CONNECTING = (TimeoutError, ConnectionResetError, ConnectionAbortedError, BrokenPipeError)
+_TLS_DOUBT = " (does that port speak TLS, and does it want a client certificate?)"
 
-def unreachable(error: Exception) -> TritonUnavailableError:
+
+def unreachable(error: Exception, *, is_tls: bool) -> TritonUnavailableError:
     """No connection could be made. Names neither the host nor its address."""
     if isinstance(error, ssl.SSLError):
         code, why = TLS_FAILED, tls.reason(error)
     else:
-        code, why = None, _why(error)
+        code, why = None, _why(error) + (_TLS_DOUBT if is_tls and isinstance(error, _AFTER_CONNECTING) else "")
     return TritonUnavailableError(
         f"Triton cannot be reached: {why}; nothing was run. Try again.", code=code, retry_after_s=_RETRY_AFTER_S
     )
@@ -30,7 +34,7 @@ def _why(error: Exception) -> str:
         return "no connection in time"
     if isinstance(error, socket.gaierror):
         return "the host name in its URL is not known here"
-    if isinstance(error, ConnectionResetError | BrokenPipeError):
+    if isinstance(error, ConnectionResetError | ConnectionAbortedError | BrokenPipeError):
         return "the connection was closed while it was made"
     if isinstance(error, FileNotFoundError | PermissionError | IsADirectoryError):
         return "a file of its TLS settings cannot be read"
@@ -48,7 +52,9 @@ def lost() -> TritonUnavailableError:
 
 def ended(error: Exception | None) -> TritonUnavailableError:
     """The connection's end, where somebody still waits; with TLS 1.3 a server's distrust comes as late as this."""
-    return unreachable(error) if isinstance(error, ssl.SSLError) and "ALERT" in (error.reason or "") else lost()
+    if isinstance(error, ssl.SSLError) and "ALERT" in (error.reason or ""):
+        return unreachable(error, is_tls=True)
+    return lost()
 
 
 def no_http(data: memoryview) -> FastAPITritonError:
@@ -89,10 +95,12 @@ def nothing_behind_proxy(status: int) -> TritonUnavailableError:
     )
 
 
-def broken_off() -> TritonUnavailableError:
+def broken_off(*, is_tls: bool) -> TritonUnavailableError:
     """Connections are taken and closed again, as by a balancer with nothing behind it."""
+    doubt = _TLS_DOUBT if is_tls else ""
     return TritonUnavailableError(
-        "Triton cannot be reached: connections are closed before anything is answered; nothing was run. Try again.",
+        f"Triton cannot be reached: connections are closed before anything is answered{doubt}; nothing was run. "
+        "Try again.",
         retry_after_s=_RETRY_AFTER_S,
     )
 

@@ -71,6 +71,21 @@ class Dialer:
             async with asyncio.timeout(remaining_s(self._connect_timeout_s)):
                 transport, protocol = await loop.create_connection(make, address.host, address.port, ssl=tls)
         except (OSError, TimeoutError) as error:
-            raise unreachable(error) from error
+            raise unreachable(error, is_tls=address.is_tls) from error
         self._keep_alive.apply(transport)
         return protocol
+
+    async def meets_tls(self) -> bool:
+        """Whether the port, though its URL says http, speaks TLS: many servers say nothing, and close."""
+        if self._address.is_tls:
+            return False
+        context = ssl.create_default_context()
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        connecting = asyncio.open_connection(self._address.host, self._address.port, ssl=context)
+        try:
+            async with asyncio.timeout(self._connect_timeout_s):
+                _, writer = await connecting
+        except (OSError, TimeoutError):
+            return False
+        writer.transport.abort()
+        return True

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager, suppress
 
 from fastapi_triton.errors import InferenceError, TritonUnavailableError
 from fastapi_triton.triton.breaker import AWAY_INTERVAL_S
-from fastapi_triton.triton.connection_errors import LOST, broken_off, silent
+from fastapi_triton.triton.connection_errors import silent
 from fastapi_triton.triton.connections import Connections
 
 logger = logging.getLogger(__name__)
@@ -79,7 +79,7 @@ class Heartbeat:
             if self._breaker.num_signs == signs:
                 self._breaker.open(silent(2 * ANSWER_TIMEOUT_S))
         except TritonUnavailableError as error:
-            self._breaker.failed(broken_off() if error.code == LOST else error)
+            self._breaker.failed(error)
         except InferenceError as error:
             self._breaker.failed(TritonUnavailableError(error.detail, retry_after_s=error.retry_after_s))
         else:
