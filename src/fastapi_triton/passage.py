@@ -4,8 +4,6 @@
 import asyncio
 import logging
 import math
-from types import TracebackType
-from typing import Self
 
 import orjson
 from starlette.types import Receive, Scope, Send
@@ -19,10 +17,13 @@ from fastapi_triton.errors import (
     FastAPITritonError,
     MethodNotAllowedError,
     TooLargeError,
+    TritonUnavailableError,
     UnreadableRequestError,
 )
 from fastapi_triton.middleware.request_id import current_request_id
 from fastapi_triton.settings import Settings
+from fastapi_triton.triton.access import HeaderLines
+from fastapi_triton.triton.connection_errors import LOST, access_denied
 from fastapi_triton.triton.connections import Connection, Connections, Headers
 from fastapi_triton.v2_call import Call
 
@@ -43,27 +44,19 @@ _NOT_TO_CALLER = _HOP_BY_HOP | {b"date", b"server"}
 
 
 class Passage:
-    """An ASGI app for everything under `/v2`; used inside `async with`.
+    """An ASGI app for everything under `/v2`, over connections that somebody else opens and closes.
 
     An inference request takes its place in flight when the last of its body is here, and gives it back when Triton's
     answer begins, or, of a stream, ends: slow callers hold no places. One that has wholly gone to Triton keeps its
     place when its caller leaves, since Triton goes on working; everything else is closed then.
     """
 
-    def __init__(self, triton_url: str, *, admission: Admission, settings: Settings) -> None:
-        self._connections = Connections(triton_url, connect_timeout_s=settings.connect_timeout_s)
+    def __init__(self, connections: Connections, *, admission: Admission, settings: Settings) -> None:
+        self._connections = connections
         self._inferences = admission
         self._questions = Admission(MAX_QUESTIONS)
         self._timeout_s = settings.request_timeout_s
         self._is_administration_allowed = settings.v2_admin
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
-    ) -> None:
-        self._connections.close()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         answer = _Answer(send)
@@ -88,7 +81,20 @@ class Passage:
     async def _pass(self, call: Call, path: bytes, scope: Scope, receive: Receive, answer: "_Answer") -> None:
         admission = self._inferences if call in (Call.INFERENCE, Call.STREAM) else self._questions
         admission.require_places()
-        request = _Request(path, scope, self._connections.host_headers)
+        # A question whose connection breaks is asked once more; nothing else ever is.
+        request = _Request(path, scope, self._connections.headers)
+        if call is Call.QUESTION and not request.has_body:
+            try:
+                await self._exchange(call, request, admission, receive, answer)
+                return
+            except TritonUnavailableError as error:
+                if error.code != LOST or answer.is_started:
+                    raise
+        await self._exchange(call, request, admission, receive, answer)
+
+    async def _exchange(
+        self, call: Call, request: "_Request", admission: Admission, receive: Receive, answer: "_Answer"
+    ) -> None:
         async with self._connections.connection() as connection:
             connection.start(request.head, is_chunked=request.is_chunked)
             last = await _upload(connection, receive) if request.has_body else ()
@@ -124,9 +130,9 @@ async def _upload(connection: Connection, receive: Receive) -> tuple[bytes, ...]
 class _Request:
     """A request's head as it goes to Triton."""
 
-    def __init__(self, path: bytes, scope: Scope, host_headers: bytes) -> None:
+    def __init__(self, path: bytes, scope: Scope, ours: HeaderLines) -> None:
         headers: Headers = scope["headers"]
-        dropped: frozenset[bytes] = _NOT_TO_TRITON
+        dropped: frozenset[bytes] = _NOT_TO_TRITON | ours.names if ours.names else _NOT_TO_TRITON
         for name, value in headers:
             if name == b"connection":  # what it names is between the caller and us
                 dropped |= {each.strip().lower() for each in value.split(b",")}
@@ -138,7 +144,7 @@ class _Request:
         query = scope.get("query_string", b"")
         lines = [
             scope["method"].encode() + b" " + path + (b"?" + query if query else b"") + b" HTTP/1.1\r\n",
-            host_headers,
+            ours.lines(),
             *(name + b": " + value + b"\r\n" for name, value in headers if name not in dropped),
             b"x-request-id: " + current_request_id.get().encode() + b"\r\n",
         ]
@@ -156,14 +162,16 @@ class _Answer:
 
     def __init__(self, send: Send) -> None:
         self._send = send
-        self._is_started = False
+        self.is_started = False
         self.is_asked = False  # whether Triton has the whole request
 
     async def relay(self, connection: Connection) -> None:
         """Pass Triton's answer on as it comes."""
         head = await connection.head()
+        if head.status in (401, 407):  # it is the frontend that is not known there, not its caller
+            raise access_denied(head.status)
         headers = [(name, value) for name, value in head.headers if name not in _NOT_TO_CALLER]
-        self._is_started = True
+        self.is_started = True
         await self._send({"type": "http.response.start", "status": head.status, "headers": headers})
         more_body = True
         while more_body:
@@ -172,7 +180,7 @@ class _Answer:
 
     async def refuse(self, error: FastAPITritonError) -> None:
         """Tell of an error of ours as tritonclient reads it: `{"error": "…"}`."""
-        if self._is_started:
+        if self.is_started:
             # The server closes the connection of an answer that is not whole: so the caller sees that it is not.
             logger.warning("the answer was cut off: %s", error.detail)
             return

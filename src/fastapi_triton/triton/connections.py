@@ -7,18 +7,22 @@ aiohttp does the same for twice the CPU and more. TLS, timeouts and flow control
 
 import asyncio
 import contextlib
-import ssl
+import functools
 import time
-from base64 import b64encode
 from collections import deque
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from typing import cast
-from urllib.parse import unquote, urlsplit
 
 import httptools
 
-from fastapi_triton.errors import InferenceError, TritonUnavailableError
+from fastapi_triton.errors import TritonUnavailableError
+from fastapi_triton.triton.access import OPEN_TO_ALL, Access, HeaderLines
+from fastapi_triton.triton.address import Address
+from fastapi_triton.triton.breaker import Breaker
+from fastapi_triton.triton.connection_errors import LOST, broken_off, ended, lost, no_http, wrong_scheme
+from fastapi_triton.triton.dialer import Dialer
+from fastapi_triton.triton.keepalive import KEEP_ALIVE, KeepAlive, Liveness
 
 Headers = Sequence[tuple[bytes, bytes]]
 
@@ -51,9 +55,11 @@ class Connection(asyncio.BufferedProtocol):
     no HTTP.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, breaker: Breaker) -> None:
         self.idle_since = 0.0
+        self._breaker = breaker
         self._transport: asyncio.Transport | None = None
+        self._liveness: Liveness | None = None
         self._failure: Exception | None = None  # why it is of no use any more
         self._is_writable = asyncio.Event()
         self._is_writable.set()
@@ -85,6 +91,11 @@ class Connection(asyncio.BufferedProtocol):
     def is_usable(self) -> bool:
         """Whether it can carry another exchange."""
         return self._failure is None and not self._is_busy
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether the other side has left it open, as far as this machine knows. Asked before it is used again."""
+        return self._liveness is not None and self._liveness.is_alive()
 
     @property
     def is_answered(self) -> bool:
@@ -197,6 +208,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # uvloop's is none of its subclasses
+        self._liveness = Liveness(transport)
 
     def get_buffer(self, sizehint: int) -> memoryview:
         del sizehint
@@ -205,6 +217,7 @@ class Connection(asyncio.BufferedProtocol):
         return self._read_buffer
 
     def buffer_updated(self, nbytes: int) -> None:
+        self._breaker.num_signs += 1
         if not self._is_busy:
             self.abort()  # nobody asked: whatever it is, it must not become the next request's answer
             return
@@ -225,7 +238,7 @@ class Connection(asyncio.BufferedProtocol):
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):
-            self._failure = InferenceError("What Triton's port answered cannot be read as HTTP.")
+            self._failure = no_http(data)
             self.abort()
             self._wake()
 
@@ -234,7 +247,9 @@ class Connection(asyncio.BufferedProtocol):
         if self._is_head_whole and error is None and not names & {b"content-length", b"transfer-encoding"}:
             self._is_answer_whole = True  # its end is the connection's
         if self._failure is None:
-            self._failure = lost()
+            self._failure = ended(error)
+            if self._is_busy:
+                self._breaker.doubt.set()
         self._is_writable.set()
         self._wake()
 
@@ -293,18 +308,17 @@ class Connections:
     It sets no limit: admission bounds what is in flight.
     """
 
-    def __init__(self, url: str, *, connect_timeout_s: float) -> None:
-        parts = urlsplit(url)
-        self._host = parts.hostname or ""
-        self._port = parts.port or (443 if parts.scheme == "https" else 80)
-        self._tls = ssl.create_default_context() if parts.scheme == "https" else None
-        self._connect_timeout_s = connect_timeout_s
+    def __init__(
+        self, url: str, *, connect_timeout_s: float, access: Access = OPEN_TO_ALL, keep_alive: KeepAlive = KEEP_ALIVE
+    ) -> None:
+        self.address = Address.of(url)
+        self.headers = HeaderLines(self.address, access)
+        self.breaker = Breaker(on_open=self.close)  # what is kept is older than the outage
+        self._make = functools.partial(Connection, self.breaker)
+        self._dialer = Dialer(
+            self.address, access, connect_timeout_s=connect_timeout_s, keep_alive=keep_alive, breaker=self.breaker
+        )
         self._idle: list[Connection] = []  # the one used last comes last
-        # What the request line is followed by: where it goes, and as whom.
-        self.host_headers = b"host: " + parts.netloc.rpartition("@")[2].encode() + b"\r\n"
-        if parts.username is not None:
-            credentials = f"{unquote(parts.username)}:{unquote(parts.password or '')}".encode()
-            self.host_headers += b"authorization: Basic " + b64encode(credentials) + b"\r\n"
 
     def close(self) -> None:
         """Close what is kept. Connections in use close when their exchange ends."""
@@ -319,13 +333,11 @@ class Connections:
         Raises:
             TritonUnavailableError: Triton cannot be reached.
         """
-        connection = self._kept() or await self._open()
+        connection = await self._take()
         try:
             yield connection
         finally:
-            connection.end()
-            if connection.is_usable:
-                self._idle.append(connection)
+            self._give_back(connection)
 
     async def ask(self, pieces: Sequence[bytes], *, timeout_s: float) -> tuple[AnswerHead, memoryview]:
         """One exchange: the answer's head and its whole body. `pieces` are the request's head and body.
@@ -335,42 +347,46 @@ class Connections:
             TimeoutError: no answer within `timeout_s`, from when there is a connection.
             InferenceError: the answer is no HTTP.
         """
-        connection = self._kept() or await self._open()
+        connection = await self._take()
         timer = asyncio.get_running_loop().call_later(timeout_s, connection.expire)
         try:
             return await connection.ask(pieces)
         finally:
             timer.cancel()
-            connection.end()
-            if connection.is_usable:
-                self._idle.append(connection)
+            self._give_back(connection)
 
-    def _kept(self) -> Connection | None:
+    async def probe(self, pieces: Sequence[bytes], *, timeout_s: float) -> None:
+        """Ask what changes nothing, over a connection of its own, even where the breaker lets nothing pass.
+
+        Raises:
+            TritonUnavailableError, TimeoutError, InferenceError: as `ask`; any status is an answer.
+        """
+        connection = await self._dialer.dial_once(self._make)
+        timer = asyncio.get_running_loop().call_later(timeout_s, connection.expire)
+        try:
+            await connection.ask(pieces)
+        except TritonUnavailableError as error:
+            if error.code != LOST:
+                raise
+            meets_tls = await self._dialer.meets_tls()
+            raise wrong_scheme() if meets_tls else broken_off(is_tls=self.address.is_tls) from error
+        finally:
+            timer.cancel()
+            self._give_back(connection)
+
+    async def _take(self) -> Connection:
+        self.breaker.require_closed()
         while self._idle:
             connection = self._idle.pop()
-            if connection.is_usable and time.monotonic() - connection.idle_since < _MAX_IDLE_S:
+            is_fresh = time.monotonic() - connection.idle_since < _MAX_IDLE_S
+            if is_fresh and connection.is_usable and connection.is_alive:
                 return connection
             connection.abort()
-        return None
+        return await self._dialer.dial(self._make)
 
-    async def _open(self) -> Connection:
-        loop = asyncio.get_running_loop()
-        try:
-            async with asyncio.timeout(self._connect_timeout_s):
-                _, connection = await loop.create_connection(Connection, self._host, self._port, ssl=self._tls)
-        except (OSError, TimeoutError) as error:
-            raise unreachable() from error
-        return connection
-
-
-def unreachable() -> TritonUnavailableError:
-    return TritonUnavailableError("Triton cannot be reached; nothing was run. Try again.", retry_after_s=2.0)
-
-
-def lost() -> TritonUnavailableError:
-    """What may have run: such a request is never sent again."""
-    return TritonUnavailableError(
-        "The connection to Triton broke before it had answered; the request may have run.",
-        code="triton_connection_lost",
-        retry_after_s=2.0,
-    )
+    def _give_back(self, connection: Connection) -> None:
+        connection.end()
+        if connection.is_usable:
+            if self.breaker.num_failures:
+                self.breaker.answered()
+            self._idle.append(connection)
