@@ -4,6 +4,8 @@
 import asyncio
 import logging
 import math
+from enum import Enum
+from http import HTTPStatus
 from types import TracebackType
 from typing import Self
 
@@ -11,7 +13,8 @@ import orjson
 from starlette.types import Receive, Scope, Send
 
 from fastapi_triton import v2_call
-from fastapi_triton.admission import Admission
+from fastapi_triton.admission import Admission, Admissions
+from fastapi_triton.deadlines import remaining_s
 from fastapi_triton.disconnects import unless_caller_leaves
 from fastapi_triton.errors import (
     CallerLeftError,
@@ -50,12 +53,13 @@ class Passage:
     place when its caller leaves, since Triton goes on working; everything else is closed then.
     """
 
-    def __init__(self, triton_url: str, *, admission: Admission, settings: Settings) -> None:
+    def __init__(self, triton_url: str, *, admissions: Admissions, settings: Settings) -> None:
         self._connections = Connections(triton_url, connect_timeout_s=settings.connect_timeout_s)
-        self._inferences = admission
-        self._questions = Admission(MAX_QUESTIONS)
+        self._admissions = admissions
+        self._questions = Admission("/v2", MAX_QUESTIONS)
         self._timeout_s = settings.request_timeout_s
         self._is_administration_allowed = settings.v2_admin
+        self._keeps_running = settings.keep_running_when_caller_leaves
 
     async def __aenter__(self) -> Self:
         return self
@@ -70,37 +74,51 @@ class Passage:
         try:
             path = _path(scope)
             call = v2_call.read(scope["method"], path, is_administration_allowed=self._is_administration_allowed)
-            async with asyncio.timeout(self._timeout_s):
+            timeout_s = remaining_s(self._timeout_s)
+            async with asyncio.timeout(timeout_s):
                 await self._pass(call, path, scope, receive, answer)
         except CallerLeftError:
             logger.info("the caller left")
         except TimeoutError:
-            await answer.refuse(
-                DeadlineExceededError(
-                    f"Triton gave no answer within {self._timeout_s:g} s. It may still be working on the request."
-                    if answer.is_asked
-                    else f"The request's body had not come whole within {self._timeout_s:g} s."
-                )
-            )
+            await answer.refuse(DeadlineExceededError(answer.stage.value.format(timeout_s)))
         except FastAPITritonError as error:
             await answer.refuse(error)
 
     async def _pass(self, call: Call, path: bytes, scope: Scope, receive: Receive, answer: "_Answer") -> None:
-        admission = self._inferences if call in (Call.INFERENCE, Call.STREAM) else self._questions
-        admission.require_places()
+        model = v2_call.model_of(path) if call in (Call.INFERENCE, Call.STREAM) else None
+        admission = self._questions if model is None else self._admissions.of_name(model)
+        admission.require_room()
         request = _Request(path, scope, self._connections.host_headers)
         async with self._connections.connection() as connection:
             connection.start(request.head, is_chunked=request.is_chunked)
             last = await _upload(connection, receive) if request.has_body else ()
             if not connection.is_answered:
-                with admission.slot():
+                answer.stage = _Stage.WAITING
+                with await admission.place(receive=receive):
+                    answer.stage = _Stage.ASKED
                     connection.finish(*last)
-                    answer.is_asked = True
                     if call is Call.STREAM:
-                        await unless_caller_leaves(receive, answer.relay(connection))
-                        return
-                    await connection.head()
+                        await self._relay_stream(answer, connection, receive)
+                    else:
+                        await self._await_head(connection, call)
+                if model is not None and connection.status == HTTPStatus.OK:
+                    self._admissions.of(model)  # so there is such a model
+            if call is not Call.STREAM or not answer.is_started:
+                await answer.relay(connection)
+
+    async def _await_head(self, connection: Connection, call: Call) -> None:
+        try:
+            await connection.head()
+        except asyncio.CancelledError:
+            if call is Call.INFERENCE:
+                self._connections.leave(connection)
+            raise
+
+    async def _relay_stream(self, answer: "_Answer", connection: Connection, receive: Receive) -> None:
+        if self._keeps_running:
             await answer.relay(connection)
+        else:
+            await unless_caller_leaves(receive, answer.relay(connection))
 
 
 async def _upload(connection: Connection, receive: Receive) -> tuple[bytes, ...]:
@@ -151,19 +169,27 @@ class _Request:
         self.head = b"".join((*lines, b"\r\n"))
 
 
+class _Stage(Enum):
+    """How far a request is, and what is said when its time is over then."""
+
+    COMING = "The request's body had not come whole within {:.3g} s."
+    WAITING = "It was not the request's turn within {:.3g} s; nothing was run."
+    ASKED = "Triton gave no answer within {:.3g} s. It may still be working on the request."
+
+
 class _Answer:
     """What the caller gets: Triton's answer, or why there is none."""
 
     def __init__(self, send: Send) -> None:
         self._send = send
-        self._is_started = False
-        self.is_asked = False  # whether Triton has the whole request
+        self.is_started = False
+        self.stage = _Stage.COMING
 
     async def relay(self, connection: Connection) -> None:
         """Pass Triton's answer on as it comes."""
         head = await connection.head()
         headers = [(name, value) for name, value in head.headers if name not in _NOT_TO_CALLER]
-        self._is_started = True
+        self.is_started = True
         await self._send({"type": "http.response.start", "status": head.status, "headers": headers})
         more_body = True
         while more_body:
@@ -172,7 +198,7 @@ class _Answer:
 
     async def refuse(self, error: FastAPITritonError) -> None:
         """Tell of an error of ours as tritonclient reads it: `{"error": "…"}`."""
-        if self._is_started:
+        if self.is_started:
             # The server closes the connection of an answer that is not whole: so the caller sees that it is not.
             logger.warning("the answer was cut off: %s", error.detail)
             return

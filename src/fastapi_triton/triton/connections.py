@@ -7,11 +7,12 @@ aiohttp does the same for twice the CPU and more. TLS, timeouts and flow control
 
 import asyncio
 import contextlib
+import functools
 import ssl
 import time
 from base64 import b64encode
 from collections import deque
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass
 from typing import cast
 from urllib.parse import unquote, urlsplit
@@ -19,6 +20,7 @@ from urllib.parse import unquote, urlsplit
 import httptools
 
 from fastapi_triton.errors import InferenceError, TritonUnavailableError
+from fastapi_triton.places import Place, current_place
 
 Headers = Sequence[tuple[bytes, bytes]]
 
@@ -59,6 +61,7 @@ class Connection(asyncio.BufferedProtocol):
         self._is_writable.set()
         self._waiter: asyncio.Future[None] | None = None
         self._is_busy = False
+        self._on_end: Callable[[], None] | None = None  # set where nobody waits for the answer any more
         self._read_buffer = memoryview(bytearray(_READ_BYTES))
         self._reset()
 
@@ -78,6 +81,7 @@ class Connection(asyncio.BufferedProtocol):
         self._is_wanted_whole = False
         self._whole: memoryview | None = None  # of the answer's body, where its length is known
         self._num_read_bytes = 0  # of those
+        self._is_expired = False
 
     # ---- what the frontend does
 
@@ -147,10 +151,34 @@ class Connection(asyncio.BufferedProtocol):
         return AnswerHead(self._status, self._headers), body
 
     def expire(self) -> None:
-        """Whoever waits meets a `TimeoutError`; the connection is closed, since its answer may still come."""
-        self._failure = TimeoutError()
-        self.abort()
+        """Whoever waits for the answer meets a `TimeoutError`."""
+        self._is_expired = True
         self._wake()
+
+    @property
+    def is_awaited(self) -> bool:
+        """Whether Triton has the whole request, as far as can be known here, and has not answered yet."""
+        return (
+            self._is_busy
+            and self._is_request_whole
+            and not self.is_answered
+            and self._transport is not None
+            and not self._transport.get_write_buffer_size()
+        )
+
+    @property
+    def has_whole_answer(self) -> bool:
+        return self._is_answer_whole
+
+    @property
+    def status(self) -> int:
+        """The answer's; 0 before it is here."""
+        return self._status
+
+    def leave(self, on_end: Callable[[], None]) -> None:
+        """Nobody waits for the answer any more: it is read and dropped. `on_end` is called after it, or without it."""
+        self._on_end = on_end
+        self._is_wanted_whole = True
 
     def end(self) -> None:
         """The exchange is over; where it is not complete, or Triton wishes so, the connection goes with it."""
@@ -183,6 +211,8 @@ class Connection(asyncio.BufferedProtocol):
         """Return when something has come."""
         if self._failure is not None:
             raise self._failure
+        if self._is_expired:
+            raise TimeoutError
         self._waiter = asyncio.get_running_loop().create_future()
         try:
             await self._waiter
@@ -192,6 +222,9 @@ class Connection(asyncio.BufferedProtocol):
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
+        if self._on_end is not None and (self._is_answer_whole or self._failure is not None):
+            on_end, self._on_end = self._on_end, None
+            on_end()
 
     # ---- what asyncio calls
 
@@ -215,7 +248,8 @@ class Connection(asyncio.BufferedProtocol):
                 self._wake()
             return
         self._parse(self._read_buffer[:nbytes])
-        if self._num_waiting_bytes > _HIGH_WATER_BYTES and not self._is_reading_paused and self._transport is not None:
+        is_too_much = self._num_waiting_bytes > _HIGH_WATER_BYTES and not self._is_wanted_whole
+        if is_too_much and not self._is_reading_paused and self._transport is not None:
             self._is_reading_paused = True
             self._transport.pause_reading()
         if self._is_answer_whole or not self._is_wanted_whole:
@@ -262,7 +296,7 @@ class Connection(asyncio.BufferedProtocol):
         self._status = status
         self._is_head_whole = True
         self._is_kept = self._parser.should_keep_alive()
-        if self._is_wanted_whole:
+        if self._is_wanted_whole and self._on_end is None:
             self._make_room()
 
     def _make_room(self) -> None:
@@ -275,7 +309,7 @@ class Connection(asyncio.BufferedProtocol):
         if self._whole is not None:
             self._whole[self._num_read_bytes : self._num_read_bytes + len(body)] = body
             self._num_read_bytes += len(body)
-        elif not self._is_answer_whole:
+        elif not self._is_answer_whole and self._on_end is None:
             self._pieces.append(body)
             self._num_waiting_bytes += len(body)
 
@@ -300,6 +334,7 @@ class Connections:
         self._tls = ssl.create_default_context() if parts.scheme == "https" else None
         self._connect_timeout_s = connect_timeout_s
         self._idle: list[Connection] = []  # the one used last comes last
+        self._left: set[Connection] = set()  # Triton works for them, and nobody waits
         # What the request line is followed by: where it goes, and as whom.
         self.host_headers = b"host: " + parts.netloc.rpartition("@")[2].encode() + b"\r\n"
         if parts.username is not None:
@@ -307,8 +342,8 @@ class Connections:
             self.host_headers += b"authorization: Basic " + b64encode(credentials) + b"\r\n"
 
     def close(self) -> None:
-        """Close what is kept. Connections in use close when their exchange ends."""
-        for connection in self._idle:
+        """Close what nobody waits for. Connections in use close when their exchange ends."""
+        for connection in (*self._idle, *self._left):
             connection.abort()
         self._idle.clear()
 
@@ -323,9 +358,29 @@ class Connections:
         try:
             yield connection
         finally:
-            connection.end()
-            if connection.is_usable:
-                self._idle.append(connection)
+            if connection not in self._left:
+                self._put_back(connection)
+
+    def leave(self, connection: Connection) -> None:
+        """Nobody waits for its answer any more. Triton goes on working all the same, so the request keeps its place
+        until the answer has come, or the connection has broken."""
+        place = current_place.get()
+        if place is None or not connection.is_awaited:
+            return
+        place.hold()
+        self._left.add(connection)
+        connection.leave(functools.partial(self._left_is_over, connection, place))
+
+    def _left_is_over(self, connection: Connection, place: Place) -> None:
+        self._left.discard(connection)
+        is_answered = connection.has_whole_answer
+        self._put_back(connection)
+        place.give_back(is_answered=is_answered)
+
+    def _put_back(self, connection: Connection) -> None:
+        connection.end()
+        if connection.is_usable:
+            self._idle.append(connection)
 
     async def ask(self, pieces: Sequence[bytes], *, timeout_s: float) -> tuple[AnswerHead, memoryview]:
         """One exchange: the answer's head and its whole body. `pieces` are the request's head and body.
@@ -339,11 +394,13 @@ class Connections:
         timer = asyncio.get_running_loop().call_later(timeout_s, connection.expire)
         try:
             return await connection.ask(pieces)
+        except (asyncio.CancelledError, TimeoutError):
+            self.leave(connection)
+            raise
         finally:
             timer.cancel()
-            connection.end()
-            if connection.is_usable:
-                self._idle.append(connection)
+            if connection not in self._left:
+                self._put_back(connection)
 
     def _kept(self) -> Connection | None:
         while self._idle:

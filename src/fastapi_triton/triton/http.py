@@ -17,6 +17,7 @@ from urllib.parse import quote
 import aiohttp
 import orjson
 
+from fastapi_triton.deadlines import remaining_s
 from fastapi_triton.errors import (
     DeadlineExceededError,
     FastAPITritonError,
@@ -34,6 +35,8 @@ logger = logging.getLogger(__name__)
 
 HEADER_LENGTH = "Inference-Header-Content-Length"
 _PIECE_BYTES = 512 * 1024
+# aiohttp takes 0 for no limit at all.
+_LEAST_TIMEOUT_S = 1e-3
 # Without this aiohttp asks for gzip, and Triton then spends ten times the CPU on compressing a picture.
 _HEADERS = {"Accept-Encoding": "identity"}
 
@@ -43,7 +46,7 @@ class HTTPTriton:
 
     def __init__(self, url: str, *, connect_timeout_s: float = 2.0, request_timeout_s: float = 300.0) -> None:
         self.url = url.rstrip("/")
-        self._timeout = aiohttp.ClientTimeout(total=request_timeout_s, sock_connect=connect_timeout_s)
+        self._connect_timeout_s = connect_timeout_s
         self._request_timeout_s = request_timeout_s
         # Asking whether it is ready must not take longer than a person waits.
         self._probe_timeout_s = max(5.0, connect_timeout_s)
@@ -100,11 +103,16 @@ class HTTPTriton:
     async def infer(
         self, model: str, inputs: Tensors, *, outputs: Sequence[str] = (), request_id: str = "", version: str = ""
     ) -> dict[str, Tensor]:
-        body, header_length = tensor_bodies.request_body(inputs, outputs, request_id)
+        timeout_s = remaining_s(self._request_timeout_s)
+        config = self._configs.get(model)
+        queue_timeout_us = 0
+        if config is not None and config.queue_timeout_s is not None and timeout_s < config.queue_timeout_s:
+            queue_timeout_us = max(1, int(timeout_s * 1e6))
+        body, header_length = tensor_bodies.request_body(inputs, outputs, request_id, queue_timeout_us)
         head, answer = await self._call(
             "POST",
             f"{_path(model, version)}/infer",
-            timeout_s=self._request_timeout_s,
+            timeout_s=timeout_s,
             body=body,
             headers=f"Content-Type: application/octet-stream\r\n{HEADER_LENGTH}: {header_length}\r\n",
         )
@@ -120,6 +128,7 @@ class HTTPTriton:
         self, model: str, inputs: Tensors, *, request_id: str = "", version: str = ""
     ) -> AsyncGenerator[dict[str, Tensor], None]:
         body = generate.request_body(inputs, request_id)
+        timeout_s = max(remaining_s(self._request_timeout_s), _LEAST_TIMEOUT_S)
         config = self._configs.get(model) or await self.config(model)
         path = f"{_path(model, version)}/generate_stream"
         headers = {
@@ -129,7 +138,7 @@ class HTTPTriton:
         }
         try:
             async with self._session.post(
-                self.url + path, data=_paced(body), headers=headers, timeout=self._timeout
+                self.url + path, data=_paced(body), headers=headers, timeout=self._stream_timeout(timeout_s)
             ) as answer:
                 # Where a model fails before its first response Triton says 400, whatever it was, and the event follows.
                 if answer.status != 200 and answer.content_type != generate.MEDIA_TYPE:
@@ -144,7 +153,10 @@ class HTTPTriton:
         except (aiohttp.ClientError, TimeoutError, ConnectionError) as error:
             self._configs.pop(model, None)
             logger.warning("POST %s%s: %r", self.url, path, error)
-            raise _stream_failure(error, self._request_timeout_s) from error
+            raise _stream_failure(error, timeout_s) from error
+
+    def _stream_timeout(self, timeout_s: float) -> aiohttp.ClientTimeout:
+        return aiohttp.ClientTimeout(total=timeout_s, sock_connect=self._connect_timeout_s)
 
     @property
     def _session(self) -> aiohttp.ClientSession:
@@ -182,7 +194,7 @@ class HTTPTriton:
 
 def _too_late(timeout_s: float) -> DeadlineExceededError:
     return DeadlineExceededError(
-        f"Triton gave no answer within {timeout_s:g} s. It may still be working on the request."
+        f"Triton gave no answer within {timeout_s:.3g} s. It may still be working on the request."
     )
 
 
