@@ -5,7 +5,7 @@ import asyncio
 import importlib.util
 import logging
 from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any, TypeVar, overload
@@ -37,6 +37,7 @@ from fastapi_triton.playground import page
 from fastapi_triton.routers import models, picture_apis
 from fastapi_triton.settings import Settings
 from fastapi_triton.text_to_image import TextToImage
+from fastapi_triton.triton.access import Access
 from fastapi_triton.triton.client import TritonClient
 from fastapi_triton.triton.http import HTTPTriton
 
@@ -86,6 +87,8 @@ class TritonFrontend(FastAPI):
             self.settings.triton_url,
             connect_timeout_s=self.settings.connect_timeout_s,
             request_timeout_s=self.settings.request_timeout_s,
+            heartbeat_s=self.settings.watch_interval_s,
+            access=Access.of(self.settings),
         )
         self.services = Services(
             self.triton,
@@ -129,7 +132,7 @@ class TritonFrontend(FastAPI):
             self.add_api_route("/", page.to_docs, include_in_schema=False, response_model=None)
         self._passage: Passage | None = None
         if self.settings.v2 and isinstance(self.triton, HTTPTriton):
-            self._passage = Passage(self.triton.url, admissions=self.services.admission, settings=self.settings)
+            self._passage = Passage(self.triton.connections, admissions=self.services.admission, settings=self.settings)
             # First of all: no route is found faster, and none of them is under /v2.
             self.router.routes[:0] = [Route(path, self._passage) for path in ("/v2/{rest:path}", "/v2")]
 
@@ -309,7 +312,7 @@ class TritonFrontend(FastAPI):
 
     @asynccontextmanager
     async def _run(self, app: FastAPI) -> AsyncIterator[None]:
-        async with self.triton, self._passage or nullcontext(), self._watching(), self._generating():
+        async with self.triton, self._watching(), self._generating():
             if self._inner_lifespan is None:
                 yield
             else:

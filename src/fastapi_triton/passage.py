@@ -6,8 +6,6 @@ import logging
 import math
 from enum import Enum
 from http import HTTPStatus
-from types import TracebackType
-from typing import Self
 
 import orjson
 from starlette.types import Receive, Scope, Send
@@ -26,7 +24,9 @@ from fastapi_triton.errors import (
 )
 from fastapi_triton.middleware.request_id import current_request_id
 from fastapi_triton.settings import Settings
-from fastapi_triton.triton.connections import Connection, Connections, Headers
+from fastapi_triton.triton.access import HeaderLines
+from fastapi_triton.triton.connection import Connection, Headers
+from fastapi_triton.triton.connections import Connections
 from fastapi_triton.v2_call import Call
 
 logger = logging.getLogger(__name__)
@@ -46,28 +46,20 @@ _NOT_TO_CALLER = _HOP_BY_HOP | {b"date", b"server"}
 
 
 class Passage:
-    """An ASGI app for everything under `/v2`; used inside `async with`.
+    """An ASGI app for everything under `/v2`, over connections that somebody else opens and closes.
 
     An inference request takes its place in flight when the last of its body is here, and gives it back when Triton's
     answer begins, or, of a stream, ends: slow callers hold no places. One that has wholly gone to Triton keeps its
     place when its caller leaves, since Triton goes on working; everything else is closed then.
     """
 
-    def __init__(self, triton_url: str, *, admissions: Admissions, settings: Settings) -> None:
-        self._connections = Connections(triton_url, connect_timeout_s=settings.connect_timeout_s)
+    def __init__(self, connections: Connections, *, admissions: Admissions, settings: Settings) -> None:
+        self._connections = connections
         self._admissions = admissions
         self._questions = Admission("/v2", MAX_QUESTIONS)
         self._timeout_s = settings.request_timeout_s
         self._is_administration_allowed = settings.v2_admin
         self._keeps_running = settings.keep_running_when_caller_leaves
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
-    ) -> None:
-        self._connections.close()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         answer = _Answer(send)
@@ -88,7 +80,7 @@ class Passage:
         model = v2_call.model_of(path) if call in (Call.INFERENCE, Call.STREAM) else None
         admission = self._questions if model is None else self._admissions.of_name(model)
         admission.require_room()
-        request = _Request(path, scope, self._connections.host_headers)
+        request = _Request(path, scope, self._connections.headers)
         async with self._connections.connection() as connection:
             connection.start(request.head, is_chunked=request.is_chunked)
             last = await _upload(connection, receive) if request.has_body else ()
@@ -142,9 +134,9 @@ async def _upload(connection: Connection, receive: Receive) -> tuple[bytes, ...]
 class _Request:
     """A request's head as it goes to Triton."""
 
-    def __init__(self, path: bytes, scope: Scope, host_headers: bytes) -> None:
+    def __init__(self, path: bytes, scope: Scope, ours: HeaderLines) -> None:
         headers: Headers = scope["headers"]
-        dropped: frozenset[bytes] = _NOT_TO_TRITON
+        dropped: frozenset[bytes] = _NOT_TO_TRITON | ours.names if ours.names else _NOT_TO_TRITON
         for name, value in headers:
             if name == b"connection":  # what it names is between the caller and us
                 dropped |= {each.strip().lower() for each in value.split(b",")}
@@ -156,7 +148,7 @@ class _Request:
         query = scope.get("query_string", b"")
         lines = [
             scope["method"].encode() + b" " + path + (b"?" + query if query else b"") + b" HTTP/1.1\r\n",
-            host_headers,
+            ours.lines(),
             *(name + b": " + value + b"\r\n" for name, value in headers if name not in dropped),
             b"x-request-id: " + current_request_id.get().encode() + b"\r\n",
         ]

@@ -67,7 +67,7 @@ async def test_a_caller_who_stops_reading_is_taken_for_gone(
     ):
         assert answer.status_code == 200  # and then nothing is read
         await triton.streams[0].ended.wait()
-        while app.services.admission.in_flight:  # the model may have a step left to do
+        while app.services.admission.in_flight:  # noqa: ASYNC110 (the model may have a step left to do)
             await asyncio.sleep(0)
 
 

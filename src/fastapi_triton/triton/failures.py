@@ -18,7 +18,9 @@ from fastapi_triton.errors import (
     ModelNotReadyError,
     OverloadedError,
     TooLargeError,
+    TritonUnavailableError,
 )
+from fastapi_triton.triton import connection_errors
 
 logger = logging.getLogger(__name__)
 
@@ -44,6 +46,8 @@ _BY_CODE: dict[str, type[FastAPITritonError]] = {
 }
 # The code of what Triton itself refuses, by the model's config.
 REFUSED_BY_TRITON = "refused_by_triton"
+# What nginx, Apache and Go's servers say to plain HTTP on their TLS port.
+_WRONG_SCHEME = (b"sent to HTTPS port", b"HTTP to an SSL-enabled", b"HTTP request to an HTTPS server")
 # When to come back to an overloaded model that does not say.
 _RETRY_AFTER_S = 2.0
 
@@ -54,10 +58,13 @@ def failure(model: str, status: int, body: bytes) -> FastAPITritonError:
     told = _model_failure(text)
     if told is not None:
         return _from_model(model, status, told)
-    if status == 400:
+    if status == 400 and not is_wrong_scheme(body):
         # Triton's INVALID_ARG texts name the input and the shape that it expected; they are meant for the caller.
         return InvalidRequestError(f"Triton refused the request: {text}", code=REFUSED_BY_TRITON)
     logger.error("model %s: Triton answered %d: %s", model, status, text)
+    before = failure_before_triton(status, body)
+    if before is not None:
+        return before
     if status == 404 or (status == 503 and "not ready" in text):
         return ModelNotReadyError(f"Triton has not loaded the model {model}. Try again.", retry_after_s=_RETRY_AFTER_S)
     if status == 503 and "timeout expired" in text:
@@ -65,6 +72,29 @@ def failure(model: str, status: int, body: bytes) -> FastAPITritonError:
     if status == 503:
         return OverloadedError("Triton's queue is full. Try again later.", retry_after_s=_RETRY_AFTER_S)
     return _unknown_failure(model)
+
+
+def failure_before_triton(status: int, body: bytes) -> FastAPITritonError | None:
+    """Where it was not a model that answered, but whoever lets requests in: a proxy, or Triton's restricted APIs."""
+    if status in (401, 403, 407):
+        return TritonUnavailableError(
+            f"Triton, or what stands before it, does not take the frontend's credentials ({status}); nothing was run.",
+            code="triton_access_denied",
+        )
+    if status == 400 and is_wrong_scheme(body):
+        return connection_errors.wrong_scheme()
+    if status == 502:  # never Triton's own
+        return connection_errors.lost()
+    if status == 504:
+        return DeadlineExceededError(
+            "What stands before Triton had no answer of it in time; the request may be running."
+        )
+    return None
+
+
+def is_wrong_scheme(body: bytes) -> bool:
+    """Whether a 400 is what nginx, Go and others say to plain HTTP on a TLS port."""
+    return not body.startswith(b"{") and any(each in body for each in _WRONG_SCHEME)
 
 
 def stream_failure(model: str, text: str) -> FastAPITritonError:
