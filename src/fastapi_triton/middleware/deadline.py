@@ -22,15 +22,15 @@ class DeadlineMiddleware:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
-            timeout_s: float | None = self.max_timeout_s
+            timeout_s = self.max_timeout_s
             for name, value in scope["headers"]:
                 if name == _NAME:
-                    timeout_s = _seconds(value)
-                    break
-            if timeout_s is None:
-                receive = _refuse
-            else:
-                current_deadline.set(time.monotonic() + min(timeout_s, self.max_timeout_s))
+                    asked_s = _seconds(value)
+                    if asked_s is None:
+                        receive = _refuse
+                    elif asked_s < timeout_s:
+                        timeout_s = asked_s
+            current_deadline.set(time.monotonic() + timeout_s)
         await self.app(scope, receive, send)
 
 
