@@ -5,7 +5,6 @@ import asyncio
 import importlib.util
 import logging
 from collections.abc import AsyncIterator, Callable
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from enum import Enum
@@ -24,12 +23,13 @@ from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp
 
 from fastapi_triton import generated_openapi, health, openapi, problems
-from fastapi_triton.admission import Admission
+from fastapi_triton.admission import Admissions
 from fastapi_triton.catalogue import Catalogue
 from fastapi_triton.declaration import watch
 from fastapi_triton.endpoints import InferEndpoint, Services
 from fastapi_triton.functions import EndpointFunction, read_signature
 from fastapi_triton.middleware.body_size import BodySizeMiddleware
+from fastapi_triton.middleware.deadline import DeadlineMiddleware
 from fastapi_triton.middleware.declared_routes import DeclaredRoutes
 from fastapi_triton.middleware.request_id import RequestIDMiddleware
 from fastapi_triton.passage import Passage
@@ -92,9 +92,12 @@ class TritonFrontend(FastAPI):
         )
         self.services = Services(
             self.triton,
-            Admission(self.settings.max_in_flight),
+            Admissions(
+                self.settings.max_in_flight,
+                max_waiting=self.settings.max_waiting,
+                max_per_caller=self.settings.max_per_caller,
+            ),
             self.settings,
-            ThreadPoolExecutor(self.settings.max_in_flight, thread_name_prefix="function"),
         )
         self.endpoints: list[InferEndpoint] = []
         self._declared: dict[str, tuple[BaseRoute, ASGIApp]] = {}
@@ -115,6 +118,7 @@ class TritonFrontend(FastAPI):
             lifespan=self._run,
             middleware=[
                 Middleware(RequestIDMiddleware),
+                Middleware(DeadlineMiddleware, max_timeout_s=self.settings.request_timeout_s),
                 Middleware(BodySizeMiddleware, max_bytes=self.settings.max_body_bytes),
                 *extra.pop("middleware", ()),
             ],
@@ -128,7 +132,7 @@ class TritonFrontend(FastAPI):
             self.add_api_route("/", page.to_docs, include_in_schema=False, response_model=None)
         self._passage: Passage | None = None
         if self.settings.v2 and isinstance(self.triton, HTTPTriton):
-            self._passage = Passage(self.triton.connections, admission=self.services.admission, settings=self.settings)
+            self._passage = Passage(self.triton.connections, admissions=self.services.admission, settings=self.settings)
             # First of all: no route is found faster, and none of them is under /v2.
             self.router.routes[:0] = [Route(path, self._passage) for path in ("/v2/{rest:path}", "/v2")]
 

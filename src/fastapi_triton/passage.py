@@ -4,12 +4,15 @@
 import asyncio
 import logging
 import math
+from enum import Enum
+from http import HTTPStatus
 
 import orjson
 from starlette.types import Receive, Scope, Send
 
 from fastapi_triton import v2_call
-from fastapi_triton.admission import Admission
+from fastapi_triton.admission import Admission, Admissions
+from fastapi_triton.deadlines import remaining_s
 from fastapi_triton.disconnects import unless_caller_leaves
 from fastapi_triton.errors import (
     CallerLeftError,
@@ -23,8 +26,9 @@ from fastapi_triton.errors import (
 from fastapi_triton.middleware.request_id import current_request_id
 from fastapi_triton.settings import Settings
 from fastapi_triton.triton.access import HeaderLines
+from fastapi_triton.triton.connection import Connection, Headers
 from fastapi_triton.triton.connection_errors import LOST, access_denied
-from fastapi_triton.triton.connections import Connection, Connections, Headers
+from fastapi_triton.triton.connections import Connections
 from fastapi_triton.v2_call import Call
 
 logger = logging.getLogger(__name__)
@@ -51,62 +55,80 @@ class Passage:
     place when its caller leaves, since Triton goes on working; everything else is closed then.
     """
 
-    def __init__(self, connections: Connections, *, admission: Admission, settings: Settings) -> None:
+    def __init__(self, connections: Connections, *, admissions: Admissions, settings: Settings) -> None:
         self._connections = connections
-        self._inferences = admission
-        self._questions = Admission(MAX_QUESTIONS)
+        self._admissions = admissions
+        self._questions = Admission("/v2", MAX_QUESTIONS)
         self._timeout_s = settings.request_timeout_s
         self._is_administration_allowed = settings.v2_admin
+        self._keeps_running = settings.keep_running_when_caller_leaves
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         answer = _Answer(send)
         try:
             path = _path(scope)
             call = v2_call.read(scope["method"], path, is_administration_allowed=self._is_administration_allowed)
-            async with asyncio.timeout(self._timeout_s):
+            timeout_s = remaining_s(self._timeout_s)
+            async with asyncio.timeout(timeout_s):
                 await self._pass(call, path, scope, receive, answer)
         except CallerLeftError:
             logger.info("the caller left")
         except TimeoutError:
-            await answer.refuse(
-                DeadlineExceededError(
-                    f"Triton gave no answer within {self._timeout_s:g} s. It may still be working on the request."
-                    if answer.is_asked
-                    else f"The request's body had not come whole within {self._timeout_s:g} s."
-                )
-            )
+            await answer.refuse(DeadlineExceededError(answer.stage.value.format(timeout_s)))
         except FastAPITritonError as error:
             await answer.refuse(error)
 
     async def _pass(self, call: Call, path: bytes, scope: Scope, receive: Receive, answer: "_Answer") -> None:
-        admission = self._inferences if call in (Call.INFERENCE, Call.STREAM) else self._questions
-        admission.require_places()
-        # A question whose connection breaks is asked once more; nothing else ever is.
+        model = v2_call.model_of(path) if call in (Call.INFERENCE, Call.STREAM) else None
+        admission = self._questions if model is None else self._admissions.of_name(model)
+        admission.require_room()
         request = _Request(path, scope, self._connections.headers)
-        if call is Call.QUESTION and not request.has_body:
+        if (
+            call is Call.QUESTION and not request.has_body
+        ):  # asked once more where its connection breaks; nothing else is
             try:
                 await self._exchange(call, request, admission, receive, answer)
                 return
             except TritonUnavailableError as error:
                 if error.code != LOST or answer.is_started:
                     raise
-        await self._exchange(call, request, admission, receive, answer)
+        status = await self._exchange(call, request, admission, receive, answer)
+        if model is not None and status == HTTPStatus.OK:
+            self._admissions.of(model)  # so there is such a model
 
     async def _exchange(
         self, call: Call, request: "_Request", admission: Admission, receive: Receive, answer: "_Answer"
-    ) -> None:
+    ) -> int:
+        """Gives the status of Triton's answer."""
         async with self._connections.connection() as connection:
             connection.start(request.head, is_chunked=request.is_chunked)
             last = await _upload(connection, receive) if request.has_body else ()
             if not connection.is_answered:
-                with admission.slot():
+                answer.stage = _Stage.WAITING
+                with await admission.place(receive=receive):
+                    answer.stage = _Stage.ASKED
                     connection.finish(*last)
-                    answer.is_asked = True
                     if call is Call.STREAM:
-                        await unless_caller_leaves(receive, answer.relay(connection))
-                        return
-                    await connection.head()
+                        await self._relay_stream(answer, connection, receive)
+                    else:
+                        await self._await_head(connection, call)
+            if call is not Call.STREAM or not answer.is_started:
+                await answer.relay(connection)
+            return connection.status
+
+    async def _await_head(self, connection: Connection, call: Call) -> None:
+        try:
+            await connection.head()
+        except asyncio.CancelledError:
+            if call is Call.INFERENCE:
+                self._connections.leave(connection)
+            raise
+
+    async def _relay_stream(self, answer: "_Answer", connection: Connection, receive: Receive) -> None:
+        if self._keeps_running:
             await answer.relay(connection)
+        else:
+            await unless_caller_leaves(receive, answer.relay(connection))
 
 
 async def _upload(connection: Connection, receive: Receive) -> tuple[bytes, ...]:
@@ -157,13 +179,21 @@ class _Request:
         self.head = b"".join((*lines, b"\r\n"))
 
 
+class _Stage(Enum):
+    """How far a request is, and what is said when its time is over then."""
+
+    COMING = "The request's body had not come whole within {:.3g} s."
+    WAITING = "It was not the request's turn within {:.3g} s; nothing was run."
+    ASKED = "Triton gave no answer within {:.3g} s. It may still be working on the request."
+
+
 class _Answer:
     """What the caller gets: Triton's answer, or why there is none."""
 
     def __init__(self, send: Send) -> None:
         self._send = send
         self.is_started = False
-        self.is_asked = False  # whether Triton has the whole request
+        self.stage = _Stage.COMING
 
     async def relay(self, connection: Connection) -> None:
         """Pass Triton's answer on as it comes."""

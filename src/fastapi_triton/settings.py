@@ -58,7 +58,10 @@ class Settings(BaseSettings):
     )
     connect_timeout_s: float = Field(default=2.0, gt=0, description="How long to wait for a connection to Triton.")
     request_timeout_s: float = Field(
-        default=300.0, gt=0, description="How long one request to Triton may take; then the caller gets 504."
+        default=300.0,
+        gt=0,
+        description="How long a request may take, waiting included; then the caller gets 504. A caller who wants it "
+        "sooner says so in `X-Request-Timeout`.",
     )
     watch_interval_s: float = Field(
         default=2.0,
@@ -68,8 +71,22 @@ class Settings(BaseSettings):
     max_in_flight: int = Field(
         default=32,
         gt=0,
-        description="Requests at Triton at once, per process; more get 503. Keep it below what "
+        description="Requests of one model at Triton at once, per process; more wait. Keep it below what "
         "the model holds (`max_requests`, `max_queue_size`).",
+    )
+    max_waiting: int = Field(
+        default=64,
+        ge=0,
+        description="Requests of one model that wait for their turn, per process, callers in turn; more get 503.",
+    )
+    max_per_caller: int = Field(
+        default=0,
+        ge=0,
+        description="Requests of one caller, running and waiting, over all models; more get 429. 0: no such bound.",
+    )
+    keep_running_when_caller_leaves: bool = Field(
+        default=False,
+        description="Whether work that has begun runs to its end although its caller has left; else it is stopped.",
     )
     max_body_bytes: int = Field(
         default=20 * 1024 * 1024, gt=0, description="Largest request body; more is refused while it streams in."

@@ -69,6 +69,11 @@ def read(method: str, path: bytes, *, is_administration_allowed: bool) -> Call:
     raise NotFoundError(f"{path.decode('ascii', 'replace')} is no endpoint of Triton's that is passed on.")
 
 
+def model_of(path: bytes) -> str:
+    """The model that an inference's path names."""
+    return unquote_to_bytes(path.split(b"/", 4)[3]).decode("utf-8", "replace")
+
+
 def _is_name(match: re.Match[bytes]) -> bool:
     name = match.groupdict().get("name")
     return name is None or _NO_NAME.search(unquote_to_bytes(name)) is None

@@ -67,6 +67,8 @@ def failure(model: str, status: int, body: bytes) -> FastAPITritonError:
     logger.error("model %s: Triton answered %d: %s", model, status, text)
     if status == 404 or (status == 503 and "not ready" in text):
         return ModelNotReadyError(f"Triton has not loaded the model {model}. Try again.", retry_after_s=_RETRY_AFTER_S)
+    if status == 503 and "timeout expired" in text:
+        return DeadlineExceededError("The request's time was over before it was its turn in Triton's queue.")
     if status == 503:
         return OverloadedError("Triton's queue is full. Try again later.", retry_after_s=_RETRY_AFTER_S)
     return _unknown_failure(model)

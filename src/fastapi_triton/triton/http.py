@@ -18,6 +18,7 @@ from urllib.parse import quote
 
 import orjson
 
+from fastapi_triton.deadlines import remaining_s
 from fastapi_triton.errors import (
     DeadlineExceededError,
     InferenceError,
@@ -28,8 +29,9 @@ from fastapi_triton.model_config import ModelConfig, from_server
 from fastapi_triton.triton import generate, tensor_bodies
 from fastapi_triton.triton.access import OPEN_TO_ALL, Access
 from fastapi_triton.triton.client import ModelStatus, Tensor, Tensors
+from fastapi_triton.triton.connection import AnswerHead, Connection
 from fastapi_triton.triton.connection_errors import LOST
-from fastapi_triton.triton.connections import AnswerHead, Connection, Connections
+from fastapi_triton.triton.connections import Connections
 from fastapi_triton.triton.failures import failure, require_triton, stream_failure
 from fastapi_triton.triton.heartbeat import Heartbeat
 
@@ -124,11 +126,16 @@ class HTTPTriton:
     async def infer(
         self, model: str, inputs: Tensors, *, outputs: Sequence[str] = (), request_id: str = "", version: str = ""
     ) -> dict[str, Tensor]:
-        body, header_length = tensor_bodies.request_body(inputs, outputs, request_id)
+        timeout_s = remaining_s(self._request_timeout_s)
+        config = self._configs.get(model)
+        queue_timeout_us = 0
+        if config is not None and config.queue_timeout_s is not None and timeout_s < config.queue_timeout_s:
+            queue_timeout_us = max(1, int(timeout_s * 1e6))
+        body, header_length = tensor_bodies.request_body(inputs, outputs, request_id, queue_timeout_us)
         head, answer = await self._call(
             "POST",
             f"{_path(model, version)}/infer",
-            timeout_s=self._request_timeout_s,
+            timeout_s=timeout_s,
             body=body,
             headers=f"Content-Type: application/octet-stream\r\n{HEADER_LENGTH}: {header_length}\r\n",
         )
@@ -144,10 +151,10 @@ class HTTPTriton:
         self, model: str, inputs: Tensors, *, request_id: str = "", version: str = ""
     ) -> AsyncGenerator[dict[str, Tensor], None]:
         body = generate.request_body(inputs, request_id)
+        timeout_s = remaining_s(self._request_timeout_s)
         config = self._configs.get(model) or await self.config(model)
         path = f"{_path(model, version)}/generate_stream"
         headers = f"Accept: {generate.MEDIA_TYPE}\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n"
-        timeout_s = self._request_timeout_s
         try:
             head = self._head("POST", path, headers)
             async with self.connections.connection() as connection:
@@ -202,7 +209,7 @@ class HTTPTriton:
 
 def _too_late(timeout_s: float) -> DeadlineExceededError:
     return DeadlineExceededError(
-        f"Triton gave no answer within {timeout_s:g} s. It may still be working on the request."
+        f"Triton gave no answer within {timeout_s:.3g} s. It may still be working on the request."
     )
 
 
