@@ -4,7 +4,7 @@
 import asyncio
 import importlib.util
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from dataclasses import dataclass
@@ -23,9 +23,10 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp
 
-from fastapi_triton import generated_openapi, health, openapi, problems
+from fastapi_triton import connection_limits, drain, generated_openapi, health, openapi, problems
 from fastapi_triton.admission import Admission
 from fastapi_triton.catalogue import Catalogue
+from fastapi_triton.connection_limits import ConnectionLimits
 from fastapi_triton.declaration import watch
 from fastapi_triton.endpoints import InferEndpoint, Services
 from fastapi_triton.functions import EndpointFunction, read_signature
@@ -87,9 +88,10 @@ class TritonFrontend(FastAPI):
             connect_timeout_s=self.settings.connect_timeout_s,
             request_timeout_s=self.settings.request_timeout_s,
         )
+        self.drain = drain.Drain()
         self.services = Services(
             self.triton,
-            Admission(self.settings.max_in_flight),
+            Admission(self.settings.max_in_flight, self.drain),
             self.settings,
             ThreadPoolExecutor(self.settings.max_in_flight, thread_name_prefix="function"),
         )
@@ -118,7 +120,7 @@ class TritonFrontend(FastAPI):
             exception_handlers={**problems.HANDLERS, **extra.pop("exception_handlers", {})},
             **extra,
         )
-        self.include_router(health.router(self.endpoints, self.catalogue))
+        self.include_router(health.router(self.endpoints, self.catalogue, self.drain))
         if self.settings.playground:
             self.include_router(page.router(self.endpoints))
         else:
@@ -304,13 +306,15 @@ class TritonFrontend(FastAPI):
             yield
 
     @asynccontextmanager
-    async def _run(self, app: FastAPI) -> AsyncIterator[None]:
+    async def _run(self, app: FastAPI) -> AsyncIterator[Mapping[str, Any]]:
+        # For the server and for every request: `http_protocol.py` serves by these settings.
+        shared = {drain.STATE: self.drain, connection_limits.STATE: ConnectionLimits.of(self.settings)}
         async with self.triton, self._passage or nullcontext(), self._watching(), self._generating():
             if self._inner_lifespan is None:
-                yield
+                yield shared
             else:
                 async with self._inner_lifespan(app):
-                    yield
+                    yield shared
 
     @asynccontextmanager
     async def _watching(self) -> AsyncIterator[None]:

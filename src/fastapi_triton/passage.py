@@ -10,7 +10,7 @@ from typing import Self
 import orjson
 from starlette.types import Receive, Scope, Send
 
-from fastapi_triton import v2_call
+from fastapi_triton import drain, v2_call
 from fastapi_triton.admission import Admission
 from fastapi_triton.disconnects import unless_caller_leaves
 from fastapi_triton.errors import (
@@ -18,6 +18,7 @@ from fastapi_triton.errors import (
     DeadlineExceededError,
     FastAPITritonError,
     MethodNotAllowedError,
+    RequestTooSlowError,
     TooLargeError,
     UnreadableRequestError,
 )
@@ -84,6 +85,11 @@ class Passage:
             )
         except FastAPITritonError as error:
             await answer.refuse(error)
+        except asyncio.CancelledError as cancelled:
+            reason = drain.of(scope).explain(cancelled)
+            if not isinstance(reason, FastAPITritonError):
+                raise
+            await answer.refuse(reason)
 
     async def _pass(self, call: Call, path: bytes, scope: Scope, receive: Receive, answer: "_Answer") -> None:
         admission = self._inferences if call in (Call.INFERENCE, Call.STREAM) else self._questions
@@ -183,7 +189,7 @@ class _Answer:
             headers.append((b"retry-after", b"%d" % math.ceil(error.retry_after_s)))
         if isinstance(error, MethodNotAllowedError):
             headers.append((b"allow", ", ".join(error.allowed).encode()))
-        if isinstance(error, TooLargeError):
+        if isinstance(error, RequestTooSlowError | TooLargeError):
             headers.append((b"connection", b"close"))  # the rest of the body is not read
         await self._send({"type": "http.response.start", "status": error.status, "headers": headers})
         await self._send({"type": "http.response.body", "body": body, "more_body": False})
