@@ -19,43 +19,51 @@ HIGH_WATER_BYTES = 64 * 1024
 # Up to here a body is copied behind its head, so that both go in one piece; two pieces are cheaper for a larger one.
 _JOINED_BYTES = 16 * 1024
 _NAME = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-_CONTROL = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
-# Header names as they begin a line; apps use few, and always the same.
+_NOT_IN_VALUES = bytes({*range(32), 127} - {9})
+# Header names as they begin a line; apps use few, and always the same. Those that frame the answer are never in it.
 _line_starts: dict[bytes, bytes] = {}
 _MAX_LINE_STARTS = 1000
-# What the server itself must know of an answer.
-_FRAMING = frozenset((b"content-length", b"transfer-encoding", b"connection"))
+_FRAMING = {name: name + b": " for name in (b"content-length", b"transfer-encoding", b"connection")}
+_END_OF_LINE = b"\r\n"
+# What uvicorn puts before an app's own headers, a new list every second, and the lines that it makes.
+_defaults: tuple[list[tuple[bytes, bytes]], bytes] = ([], b"")
 
 
 def _line_start(name: bytes) -> bytes:
     if _NAME.fullmatch(name) is None:
         raise RuntimeError(f"{name!r} is no name of a header.")
-    start = name.lower() + b": "
-    if len(_line_starts) < _MAX_LINE_STARTS:
+    lower = name.lower()
+    start = lower + b": "
+    if lower not in _FRAMING and len(_line_starts) < _MAX_LINE_STARTS:
         _line_starts[name] = start
     return start
 
 
-def head_bytes(status: int, headers: Iterable[tuple[bytes, bytes]]) -> bytes:
-    """The head of an answer, but for the empty line after it.
+def _default_lines(headers: list[tuple[bytes, bytes]]) -> bytes:
+    global _defaults
+    known, lines = _defaults
+    if known is not headers:
+        lines = b"".join(part for name, value in headers for part in (_line_start(name), value, _END_OF_LINE))
+        _defaults = (headers, lines)
+    return lines
 
-    Raises:
-        RuntimeError: a header has what would break it, as the value of a caller's that was not looked at.
-    """
-    parts = [STATUS_LINE[status]]
-    num_lines = 1
-    for name, value in headers:
-        parts += (_line_starts.get(name) or _line_start(name), value, b"\r\n")
-        num_lines += 1
-    head = b"".join(parts)
-    if head.count(b"\n") != num_lines or head.count(b"\r") != num_lines or _CONTROL.search(head) is not None:
+
+def _require_values(values: list[bytes]) -> None:
+    """Raise where a header's value would break the answer: one of a caller's, say, that nobody looked at."""
+    together = b"".join(values)
+    if len(together.translate(None, _NOT_IN_VALUES)) != len(together):
         raise RuntimeError("A header's value has a character that no header may have.")
-    return head
 
 
-def answer_bytes(status: int, headers: Iterable[tuple[bytes, bytes]], body: bytes, *, connection: bytes) -> bytes:
-    """A whole answer; its length is among the headers."""
-    return head_bytes(status, (*headers, (b"connection", connection))) + b"\r\n" + body
+def closing_answer(
+    status: int, headers: Iterable[tuple[bytes, bytes]], body: bytes, defaults: list[tuple[bytes, bytes]]
+) -> bytes:
+    """A whole answer, its length among the headers, after which the connection closes."""
+    lines = [
+        part for name, value in headers if name != b"connection" for part in (_line_start(name), value, _END_OF_LINE)
+    ]
+    _require_values(lines[1::3])
+    return b"".join((STATUS_LINE[status], _default_lines(defaults), *lines, b"connection: close\r\n\r\n", body))
 
 
 class Exchange(RequestResponseCycle):
@@ -166,34 +174,36 @@ class Exchange(RequestResponseCycle):
         self.waiting_for_100_continue = False
         if self.access_log:
             self._log(status)
-        headers = [*self.default_headers, *headers]
+        lines: list[bytes] = []
         for name, value in headers:
-            if name.lower() in _FRAMING:
-                self._read_framing(name.lower(), value)
-        head = head_bytes(status, headers)
+            lines += (_line_starts.get(name) or self._new_line_start(name, value), value, _END_OF_LINE)
+        _require_values(lines[1::3])
         if not self.keep_alive and not self._says_close:
-            head += b"connection: close\r\n"
+            lines.append(b"connection: close\r\n")
         if self.chunked_encoding is None and self.scope["method"] != "HEAD" and status not in (204, 304):
             self.chunked_encoding = True
-            head += b"transfer-encoding: chunked\r\n"
-        head += b"\r\n"
+            lines.append(b"transfer-encoding: chunked\r\n")
+        head = b"".join((STATUS_LINE[status], _default_lines(self.default_headers), *lines, _END_OF_LINE))
         if self.chunked_encoding is False:
             self._held = head
         else:
             self.transport.write(head)
 
-    def _read_framing(self, name: bytes, value: bytes) -> None:
-        if name == b"content-length":
+    def _new_line_start(self, name: bytes, value: bytes) -> bytes:
+        """The beginning of a header's line, where it is not known yet, or where we have to know the header."""
+        start = _FRAMING.get(name) or _line_start(name)
+        if start == b"content-length: ":
             if self.chunked_encoding is None:
                 self.expected_content_length = int(value)
                 self.chunked_encoding = False
-        elif name == b"transfer-encoding":
+        elif start == b"transfer-encoding: ":
             if value.lower() == b"chunked":
                 self.expected_content_length = 0
                 self.chunked_encoding = True
-        elif b"close" in [each.strip() for each in value.lower().split(b",")]:
+        elif start == b"connection: " and b"close" in [each.strip() for each in value.lower().split(b",")]:
             self.keep_alive = False
             self._says_close = True
+        return start
 
     def _send_body(self, body: bytes, *, more_body: bool) -> None:
         if self.scope["method"] == "HEAD":

@@ -31,7 +31,7 @@ from fastapi_triton.errors import (
     RequestTooSlowError,
     UnreadableRequestError,
 )
-from fastapi_triton.exchange import HIGH_WATER_BYTES, Exchange, answer_bytes
+from fastapi_triton.exchange import HIGH_WATER_BYTES, Exchange, closing_answer
 from fastapi_triton.middleware.request_id import current_request_id
 
 logger = logging.getLogger(__name__)
@@ -53,6 +53,12 @@ class _Reading(Enum):
     BODY = 2
     WHOLE = 3  # has come; the next head may
     LINGERING = 4
+
+
+# A look into an Enum takes longer than all else that is done with it.
+_NOTHING_YET, _HEAD, _BODY, _WHOLE, _LINGERING = _Reading
+_SERVING = Phase.SERVING
+_ASGI = {"version": "3.0", "spec_version": "2.3"}
 
 
 class _Watch:
@@ -102,7 +108,7 @@ class Protocol(HttpToolsProtocol):
             limits = app_state.get(connection_limits.STATE) or connection_limits.from_environment()
             watch = _watches[server_state] = _Watch(server_state, limits, self.loop)
         self._watch = watch
-        self._reading = _Reading.NOTHING_YET
+        self._reading = _NOTHING_YET
         self._is_surplus = False
         self._num_head_bytes = 0
         # Looks since the last byte came or the last answer went; since the head or the body began; and since the caller
@@ -130,7 +136,7 @@ class Protocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         self._num_quiet = 0
-        if self._reading is _Reading.LINGERING:
+        if self._reading is _LINGERING:
             return
         try:
             self.parser.feed_data(data)
@@ -141,7 +147,7 @@ class Protocol(HttpToolsProtocol):
             logger.debug("a request cannot be read: %r", error.__context__ or error)
             self.send_400_response("This is no HTTP/1.1 request, or not one that can be read.")
             return
-        if self._reading is _Reading.HEAD:
+        if self._reading is _HEAD:
             self._num_head_bytes += len(data)
             if self._num_head_bytes > MAX_HEAD_BYTES:
                 self._refuse(HeadTooLargeError(f"The head of the request is over {MAX_HEAD_BYTES:,} bytes."))
@@ -149,30 +155,41 @@ class Protocol(HttpToolsProtocol):
     # What the parser calls.
 
     def on_message_begin(self) -> None:
-        super().on_message_begin()
-        self._reading = _Reading.HEAD
+        self.url = b""
+        self.headers = []
+        self.expect_100_continue = False
+        self._reading = _HEAD
         self._num_spent = self._num_head_bytes = 0
 
     def on_headers_complete(self) -> None:
-        parser, scope = self.parser, self.scope
+        parser = self.parser
         version = parser.get_http_version()
-        scope["method"] = parser.get_method().decode("ascii")
-        if version != "1.1":
-            scope["http_version"] = version
+        url = httptools.parse_url(self.url)
+        raw_path = url.path or b"/"
+        path = raw_path.decode("ascii")
+        root_path = self.root_path
+        self.scope = {
+            "type": "http",
+            "asgi": _ASGI,  # type: ignore[typeddict-item]  # of the version that uvicorn speaks
+            "http_version": version,
+            "method": parser.get_method().decode("ascii"),
+            "scheme": self.scheme or "http",
+            "path": root_path + (unquote(path) if "%" in path else path),
+            "raw_path": root_path.encode("ascii") + raw_path if root_path else raw_path,
+            "query_string": url.query or b"",
+            "root_path": root_path,
+            "headers": self.headers,
+            "client": self.client,
+            "server": self.server,
+            "state": self.app_state.copy(),
+        }
         if parser.should_upgrade() and self._should_upgrade():
             return
-        url = httptools.parse_url(self.url)
-        path = (url.path or b"/").decode("ascii")
-        scope["raw_path"] = self.root_path.encode("ascii") + (url.path or b"/") if self.root_path else url.path or b"/"
-        scope["path"] = self.root_path + (unquote(path) if "%" in path else path)
-        scope["query_string"] = url.query or b""
-        self._reading = _Reading.BODY  # not before, since what is raised above says that there is no request
+        self._reading = _BODY  # not before, since what is raised above says that there is no request
         self._num_spent = 0
         previous = self.cycle
         keep_alive = version != "1.0" and parser.should_keep_alive() and not parser.should_upgrade()
-        self.cycle = exchange = Exchange(
-            self, self._finished, keep_alive=keep_alive and self.drain.phase is Phase.SERVING
-        )
+        self.cycle = exchange = Exchange(self, self._finished, keep_alive=keep_alive and self.drain.phase is _SERVING)
         app = self.app
         if self._is_surplus and not path.startswith("/health/"):  # who watches over us shall not restart us for it
             app = _too_many_connections
@@ -191,7 +208,7 @@ class Protocol(HttpToolsProtocol):
                 self.flow.pause_reading()
 
     def on_message_complete(self) -> None:
-        self._reading = _Reading.WHOLE
+        self._reading = _WHOLE
         exchange = self.cycle
         if isinstance(exchange, Exchange) and not exchange.response_complete:
             exchange.more_body = False
@@ -217,13 +234,13 @@ class Protocol(HttpToolsProtocol):
         self.drain.reach(Phase.CLOSED)
         if not self._is_free:
             self.cycle.keep_alive = False
-        elif self._reading is _Reading.NOTHING_YET:  # its first request may be on its way
+        elif self._reading is _NOTHING_YET:  # its first request may be on its way
             self.loop.call_later(FIRST_REQUEST_S, self._close_unused)
-        elif self._reading is _Reading.WHOLE:
+        elif self._reading is _WHOLE:
             self.transport.close()
 
     def _close_unused(self) -> None:
-        if self._reading is _Reading.NOTHING_YET:
+        if self._reading is _NOTHING_YET:
             self.transport.close()
 
     @property
@@ -245,18 +262,18 @@ class Protocol(HttpToolsProtocol):
         self._num_quiet += 1
         self._num_spent += 1
         watch = self._watch
-        if self._reading is _Reading.BODY:
+        if self._reading is _BODY:
             self._look_at_body()
         elif not self._is_free:
             return
-        elif self._reading is _Reading.HEAD and self._num_spent > watch.head:
+        elif self._reading is _HEAD and self._num_spent > watch.head:
             self._refuse(
                 RequestTooSlowError(f"The request's head did not come whole within {watch.limits.head_s:g} s.")
             )
         elif (
-            (self._reading is _Reading.WHOLE and self._num_quiet > watch.idle)
-            or (self._reading is _Reading.NOTHING_YET and self._num_quiet > watch.head)
-            or (self._reading is _Reading.LINGERING and self._num_spent > watch.linger)
+            (self._reading is _WHOLE and self._num_quiet > watch.idle)
+            or (self._reading is _NOTHING_YET and self._num_quiet > watch.head)
+            or (self._reading is _LINGERING and self._num_spent > watch.linger)
         ):
             self.transport.close()
 
@@ -283,8 +300,8 @@ class Protocol(HttpToolsProtocol):
     def _refuse(self, error: FastAPITritonError) -> None:
         """No more is read here. Who waits for an answer to what was sent so far gets this one."""
         exchange = self.cycle
-        if self._reading is _Reading.BODY and isinstance(exchange, Exchange) and not self._is_free:
-            self._reading = _Reading.LINGERING
+        if self._reading is _BODY and isinstance(exchange, Exchange) and not self._is_free:
+            self._reading = _LINGERING
             if self._is_app_ours:  # it tells its callers in the form of their API
                 exchange.fail(error)
                 return
@@ -294,27 +311,29 @@ class Protocol(HttpToolsProtocol):
                 self._write(error)
             self._close()
         elif self._is_free:
-            if self._reading is not _Reading.BODY:  # else it has had its answer
+            if self._reading is not _BODY:  # else it has had its answer
                 self._write(error)
             self._close()
         else:  # an earlier request has its answer still to come
-            self._reading = _Reading.LINGERING
+            self._reading = _LINGERING
             exchange.keep_alive = False
 
     def _write(self, error: FastAPITritonError) -> None:
         context = copy_context()
         context.run(current_request_id.set, secrets.token_hex(16))
         answer = context.run(problems.response, error)
-        headers = [each for each in answer.raw_headers if each[0] != b"connection"]
-        headers = [*self.server_state.default_headers, *headers]
-        self.transport.write(answer_bytes(answer.status_code, headers, bytes(answer.body), connection=b"close"))
+        self.transport.write(
+            closing_answer(
+                answer.status_code, answer.raw_headers, bytes(answer.body), self.server_state.default_headers
+            )
+        )
 
     def _close(self) -> None:
         """Close; but while something still comes, first say that this is the end, and throw it away for a moment."""
-        if self._reading in (_Reading.NOTHING_YET, _Reading.WHOLE) or not self.transport.can_write_eof():
+        if self._reading in (_NOTHING_YET, _WHOLE) or not self.transport.can_write_eof():
             self.transport.close()
             return
-        self._reading = _Reading.LINGERING
+        self._reading = _LINGERING
         self._num_spent = 0
         self.flow.resume_reading()
         self.transport.write_eof()
