@@ -83,10 +83,12 @@ async def running(app: ASGIApp) -> AsyncIterator[Running]:
     server = Server(Config(app, http=Protocol, log_config=None, lifespan="on", access_log=False, timeout_graceful_shutdown=5))
     listener = socket.create_server(("127.0.0.1", 0))
     serving = asyncio.create_task(server.serve(sockets=[listener]))
-    async with AsyncExitStack() as stack:
-        yield Running(server, listener.getsockname()[1], stack)
-    server.should_exit = True
-    await serving
+    try:
+        async with AsyncExitStack() as stack:
+            yield Running(server, listener.getsockname()[1], stack)
+    finally:
+        server.should_exit = True
+        await serving
 
 
 LIMITS = ConnectionLimits(head_s=60, body_pause_s=60, body_s=60, idle_s=60, max_connections=100)
