@@ -80,7 +80,9 @@ class Running:
 
 @asynccontextmanager
 async def running(app: ASGIApp) -> AsyncIterator[Running]:
-    server = Server(Config(app, http=Protocol, log_config=None, lifespan="on", access_log=False, timeout_graceful_shutdown=5))
+    server = Server(
+        Config(app, http=Protocol, log_config=None, lifespan="on", access_log=False, timeout_graceful_shutdown=5)
+    )
     listener = socket.create_server(("127.0.0.1", 0))
     serving = asyncio.create_task(server.serve(sockets=[listener]))
     try:
