@@ -14,6 +14,7 @@ from starlette.types import Receive
 from fastapi_triton.callers import Caller, current_caller
 from fastapi_triton.deadlines import current_deadline
 from fastapi_triton.disconnects import disconnected
+from fastapi_triton.drain import Drain
 from fastapi_triton.errors import (
     CallerLeftError,
     DeadlineExceededError,
@@ -88,6 +89,7 @@ class Admission:
         *,
         max_waiting: int = 0,
         shares: Shares | None = None,
+        drain: Drain | None = None,
         clock: Clock = time.monotonic,
     ) -> None:
         self.model = model
@@ -97,6 +99,7 @@ class Admission:
         self.times = ServiceTime(max_in_flight)
         self._room = WaitingRoom(max_waiting)
         self._shares = shares or Shares()
+        self._drain = drain or Drain()
         self._clock = clock
 
     @property
@@ -120,6 +123,7 @@ class Admission:
 
     def require_room(self, count: int = 1) -> None:
         """Refuse at once what would be refused in the end, before its body is read. Raises what `place` raises."""
+        self._drain.require_open()
         caller = current_caller.get()
         if caller.max_in_flight or self._shares.max_per_caller:
             self._require_share(caller, count)
@@ -137,7 +141,9 @@ class Admission:
             TooManyRequestsError: this caller has as many already as it may.
             DeadlineExceededError: its deadline passed while it waited.
             CallerLeftError: its caller left while it waited.
+            ShuttingDownError: the server is on its way out.
         """
+        self._drain.require_open()
         caller, now = current_caller.get(), self._clock()
         deadline = current_deadline.get()
         if deadline is not None and deadline <= now:
@@ -315,11 +321,18 @@ class Admissions:
     """The admission of each model. Names that callers make up share one, so there are never more than models."""
 
     def __init__(
-        self, max_in_flight: int, *, max_waiting: int = 0, max_per_caller: int = 0, clock: Clock = time.monotonic
+        self,
+        max_in_flight: int,
+        *,
+        max_waiting: int = 0,
+        max_per_caller: int = 0,
+        drain: Drain | None = None,
+        clock: Clock = time.monotonic,
     ) -> None:
         self.max_in_flight = max_in_flight
         self._max_waiting = max_waiting
         self._shares = Shares(max_per_caller)
+        self._drain = drain
         self._clock = clock
         self._of_unknown = self._new(UNKNOWN_MODEL)
         self._by_model: dict[str, Admission] = {}
@@ -363,5 +376,10 @@ class Admissions:
 
     def _new(self, model: str) -> Admission:
         return Admission(
-            model, self.max_in_flight, max_waiting=self._max_waiting, shares=self._shares, clock=self._clock
+            model,
+            self.max_in_flight,
+            max_waiting=self._max_waiting,
+            shares=self._shares,
+            drain=self._drain,
+            clock=self._clock,
         )

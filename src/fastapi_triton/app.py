@@ -4,8 +4,8 @@
 import asyncio
 import importlib.util
 import logging
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any, TypeVar, overload
@@ -22,9 +22,10 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp
 
-from fastapi_triton import generated_openapi, health, openapi, problems
+from fastapi_triton import connection_limits, drain, generated_openapi, health, openapi, problems
 from fastapi_triton.admission import Admissions
 from fastapi_triton.catalogue import Catalogue
+from fastapi_triton.connection_limits import ConnectionLimits
 from fastapi_triton.declaration import watch
 from fastapi_triton.endpoints import InferEndpoint, Services
 from fastapi_triton.functions import EndpointFunction, read_signature
@@ -90,12 +91,14 @@ class TritonFrontend(FastAPI):
             heartbeat_s=self.settings.watch_interval_s,
             access=Access.of(self.settings),
         )
+        self.drain = drain.Drain()
         self.services = Services(
             self.triton,
             Admissions(
                 self.settings.max_in_flight,
                 max_waiting=self.settings.max_waiting,
                 max_per_caller=self.settings.max_per_caller,
+                drain=self.drain,
             ),
             self.settings,
         )
@@ -125,7 +128,7 @@ class TritonFrontend(FastAPI):
             exception_handlers={**problems.HANDLERS, **extra.pop("exception_handlers", {})},
             **extra,
         )
-        self.include_router(health.router(self.endpoints, self.catalogue))
+        self.include_router(health.router(self.endpoints, self.catalogue, self.drain))
         if self.settings.playground:
             self.include_router(page.router(self.endpoints))
         else:
@@ -311,13 +314,20 @@ class TritonFrontend(FastAPI):
             yield
 
     @asynccontextmanager
-    async def _run(self, app: FastAPI) -> AsyncIterator[None]:
-        async with self.triton, self._watching(), self._generating():
-            if self._inner_lifespan is None:
-                yield
-            else:
-                async with self._inner_lifespan(app):
-                    yield
+    async def _run(self, app: FastAPI) -> AsyncIterator[Mapping[str, Any]]:
+        async with AsyncExitStack() as stack:
+            for part in self._parts(app):
+                await stack.enter_async_context(part)
+            # For the server and for every request: `http_protocol.py` serves by these settings.
+            yield {drain.STATE: self.drain, connection_limits.STATE: ConnectionLimits.of(self.settings)}
+
+    def _parts(self, app: FastAPI) -> Iterator[AbstractAsyncContextManager[Any]]:
+        """What runs while the app does; each ends before those that came before it."""
+        yield self.triton
+        yield self._watching()
+        yield self._generating()
+        if self._inner_lifespan is not None:
+            yield self._inner_lifespan(app)
 
     @asynccontextmanager
     async def _watching(self) -> AsyncIterator[None]:

@@ -44,6 +44,7 @@ def serve_command(
     ] = None,
     host: Annotated[str, typer.Option(help="The address to listen on; 0.0.0.0 for every network.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="The port to listen on.")] = 8080,
+    workers: Annotated[int, typer.Option(min=1, help="Processes that serve the port; each has limits of its own.")] = 1,
     **settings: object,
 ) -> None:
     """Serve an app, in front of a Triton that runs elsewhere or of an embedded one."""
@@ -63,7 +64,8 @@ def serve_command(
         logs.configure(Settings())
         is_bundled = embedded and repository.resolve() == bundle.model_repository().resolve()
         frontend = serve.load_app(app_name, is_bundled_repository=is_bundled)
-        serve.run(serve.Plan(frontend, host, port, beside))
+        several = serve.WorkersPlan(workers, app_name, is_bundled) if workers > 1 else None
+        serve.run(serve.Plan(frontend, host, port, beside, several))
     except ValidationError as error:
         _fail("\n".join(f"{each['loc'][0]}: {each['msg']}" for each in error.errors()))
     except (EmbeddedTritonError, serve.AppNotFoundError) as error:

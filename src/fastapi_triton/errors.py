@@ -15,6 +15,7 @@ FastAPITritonError            500 internal_error
 ├── UnsupportedMediaError     415 unsupported_media_type
 ├── InvalidRequestError       422 invalid_request
 ├── TooManyRequestsError      429 too_many_requests
+├── HeadTooLargeError         431 head_too_large
 ├── CallerLeftError           499 caller_left
 ├── InferenceError            502 inference_failed
 ├── OverloadedError           503 overloaded
@@ -158,6 +159,13 @@ class TooManyRequestsError(FastAPITritonError):
 
     status = 429
     default_code = "too_many_requests"
+
+
+class HeadTooLargeError(FastAPITritonError):
+    """The request's line and headers are over their limit."""
+
+    status = 431
+    default_code = "head_too_large"
 
 
 class CallerLeftError(FastAPITritonError):

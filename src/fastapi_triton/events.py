@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from fastapi.sse import KEEPALIVE_COMMENT, EventSourceResponse, format_sse_event
 from starlette.types import Message, Receive, Scope, Send
 
-from fastapi_triton import problems
+from fastapi_triton import drain, problems
 from fastapi_triton.disconnects import unless_caller_leaves
 from fastapi_triton.errors import CallerLeftError, FastAPITritonError
 
@@ -61,12 +61,18 @@ class EventsResponse(EventSourceResponse):
         self._keeps_running = keeps_running
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        del scope
+        line = _Line(send)
         with suppress(CallerLeftError):  # has been logged, and there is nobody to tell
-            if self._keeps_running:
-                await self._pass_on(_Line(send))
-            else:
-                await unless_caller_leaves(receive, self._pass_on(_Line(send)))
+            try:
+                if self._keeps_running:
+                    await self._pass_on(line)
+                else:
+                    await unless_caller_leaves(receive, self._pass_on(line))
+            except asyncio.CancelledError as cancelled:
+                reason = drain.of(scope).explain(cancelled)
+                if not isinstance(reason, FastAPITritonError) or not line.has_begun:
+                    raise reason from None
+                await line.write(_encode(Event("error", self._describe_error(reason))))
             # Out here, since a server calls the end of an answer a disconnect too.
             await send({"type": "http.response.body", "body": b"", "more_body": False})
 
@@ -98,6 +104,7 @@ class _Line:
         self._loop = asyncio.get_running_loop()
         self._last_sent = self._loop.time()
         self._turn = asyncio.Lock()
+        self.has_begun = False
 
     async def send(self, message: Message) -> None:
         """Send it, when the caller has taken what came before.
@@ -108,6 +115,7 @@ class _Line:
         async with self._turn:
             try:
                 async with asyncio.timeout(STALLED_S):
+                    self.has_begun = True
                     await self._send(message)
             except TimeoutError:
                 logger.info("the caller has taken nothing for %g s; its work is stopped", STALLED_S)

@@ -9,13 +9,16 @@ from fastapi import APIRouter
 from fastapi.responses import JSONResponse
 
 from fastapi_triton.catalogue import Catalogue
+from fastapi_triton.drain import Drain, Phase
 from fastapi_triton.endpoints import InferEndpoint
-from fastapi_triton.errors import ContractError, FastAPITritonError
+from fastapi_triton.errors import ContractError, FastAPITritonError, ShuttingDownError
 
 BROKEN = ContractError.default_code
 
 
-def router(endpoints: Sequence[InferEndpoint], catalogue: Catalogue | None = None) -> APIRouter:
+def router(
+    endpoints: Sequence[InferEndpoint], catalogue: Catalogue | None = None, drain: Drain | None = None
+) -> APIRouter:
     """The routes under `/health`; `endpoints` may still grow. Without any, the models of a catalogue must be known."""
     routes = APIRouter(prefix="/health", tags=["health"])
 
@@ -29,6 +32,12 @@ def router(endpoints: Sequence[InferEndpoint], catalogue: Catalogue | None = Non
         responses={503: {"description": "Not yet, or no longer; `endpoints` says why"}},
     )
     async def ready() -> JSONResponse:
+        if drain is not None and drain.phase >= Phase.UNREADY:
+            return JSONResponse(
+                {"status": "shutting down", "code": ShuttingDownError.default_code, "endpoints": []},
+                status_code=503,
+                headers={"Retry-After": "1"},
+            )
         states = await asyncio.gather(*(_state(endpoint) for endpoint in list(endpoints)))
         if catalogue is not None and not states:  # an app that declares nothing has nothing else to be ready for
             states.append(_catalogue_state(catalogue))

@@ -10,7 +10,7 @@ from http import HTTPStatus
 import orjson
 from starlette.types import Receive, Scope, Send
 
-from fastapi_triton import v2_call
+from fastapi_triton import drain, v2_call
 from fastapi_triton.admission import Admission, Admissions
 from fastapi_triton.deadlines import remaining_s
 from fastapi_triton.disconnects import unless_caller_leaves
@@ -19,6 +19,7 @@ from fastapi_triton.errors import (
     DeadlineExceededError,
     FastAPITritonError,
     MethodNotAllowedError,
+    RequestTooSlowError,
     TooLargeError,
     TritonUnavailableError,
     UnreadableRequestError,
@@ -77,15 +78,19 @@ class Passage:
             await answer.refuse(DeadlineExceededError(answer.stage.value.format(timeout_s)))
         except FastAPITritonError as error:
             await answer.refuse(error)
+        except asyncio.CancelledError as cancelled:
+            reason = drain.of(scope).explain(cancelled)
+            if not isinstance(reason, FastAPITritonError):
+                raise
+            await answer.refuse(reason)
 
     async def _pass(self, call: Call, path: bytes, scope: Scope, receive: Receive, answer: "_Answer") -> None:
         model = v2_call.model_of(path) if call in (Call.INFERENCE, Call.STREAM) else None
         admission = self._questions if model is None else self._admissions.of_name(model)
         admission.require_room()
         request = _Request(path, scope, self._connections.headers)
-        if (
-            call is Call.QUESTION and not request.has_body
-        ):  # asked once more where its connection breaks; nothing else is
+        # A question is asked once more where its connection breaks; nothing else is.
+        if call is Call.QUESTION and not request.has_body:
             try:
                 await self._exchange(call, request, admission, receive, answer)
                 return
@@ -221,7 +226,7 @@ class _Answer:
             headers.append((b"retry-after", b"%d" % math.ceil(error.retry_after_s)))
         if isinstance(error, MethodNotAllowedError):
             headers.append((b"allow", ", ".join(error.allowed).encode()))
-        if isinstance(error, TooLargeError):
+        if isinstance(error, RequestTooSlowError | TooLargeError):
             headers.append((b"connection", b"close"))  # the rest of the body is not read
         await self._send({"type": "http.response.start", "status": error.status, "headers": headers})
         await self._send({"type": "http.response.body", "body": body, "more_body": False})

@@ -79,7 +79,7 @@ def headers(error: FastAPITritonError) -> dict[str, str]:
     told = {HEADER: current_request_id.get()}  # the answer to a bug of ours passes no middleware
     if error.retry_after_s is not None:
         told["Retry-After"] = str(math.ceil(error.retry_after_s))
-    if error.status == 413:
+    if error.status in (408, 413):
         told["Connection"] = "close"  # the rest of the body is not read
     return told
 

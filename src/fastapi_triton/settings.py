@@ -94,6 +94,31 @@ class Settings(BaseSettings):
     max_image_pixels: int = Field(
         default=50_000_000, gt=0, description="Largest picture, in pixels, read from its header."
     )
+    head_timeout_s: float = Field(
+        default=15.0, gt=0, description="How long the head of a request may take to come whole; then 408."
+    )
+    body_pause_timeout_s: float = Field(
+        default=20.0, gt=0, description="How long nothing of a request's body may come; then 408."
+    )
+    body_timeout_s: float = Field(
+        default=300.0, gt=0, description="How long a request's whole body may take to come; then 408."
+    )
+    idle_timeout_s: float = Field(
+        default=75.0,
+        gt=0,
+        description="How long a connection stays open without a request. Keep it longer than that of the balancer.",
+    )
+    max_connections: int = Field(
+        default=1000, gt=0, description="Connections open at once, per process; requests on more of them get 503."
+    )
+    shutdown_delay_s: float = Field(
+        default=0.0,
+        ge=0,
+        description="How long `serve` goes on serving after SIGTERM, unready, until balancers have noticed.",
+    )
+    shutdown_grace_s: float = Field(
+        default=120.0, ge=0, description="How long running requests then have to finish, before they are stopped."
+    )
     v2: bool = Field(
         default=True, description="Whether Triton's own protocol passes through the frontend, under `/v2`."
     )

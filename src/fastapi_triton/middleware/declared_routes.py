@@ -1,10 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Declared endpoints by their path, in one look; all else goes on to the app's router, which tries one by one."""
 
+import asyncio
 from collections.abc import Mapping
 
 from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
+
+from fastapi_triton import drain
 
 
 class DeclaredRoutes:
@@ -18,8 +21,11 @@ class DeclaredRoutes:
         found = None
         if scope["type"] == "http" and scope["method"] == "POST":
             found = self._endpoints.get(scope["path"].removeprefix(scope.get("root_path", "")))
-        if found is None:
-            await self._otherwise(scope, receive, send)
-            return
-        scope["route"], endpoint = found  # as a router tells it to the middleware around
-        await endpoint(scope, receive, send)
+        try:
+            if found is None:
+                await self._otherwise(scope, receive, send)
+                return
+            scope["route"], endpoint = found  # as a router tells it to the middleware around
+            await endpoint(scope, receive, send)
+        except asyncio.CancelledError as cancelled:
+            raise drain.of(scope).explain(cancelled) from None
