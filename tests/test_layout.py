@@ -28,6 +28,7 @@ FLOORS = (
     ("model_config", "middleware", "v2_call", "fields"),
     ("triton", "admission", "images", "negotiate", "embedded", "logs", "disconnects"),
     ("contract", "tensors", "problems"),
+    ("access",),
     ("binary_arrays",),
     ("json_values",),
     ("bodies", "answers", "declaration", "events", "tensor_schemas"),

@@ -23,7 +23,8 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp
 
-from fastapi_triton import generated_openapi, health, openapi, problems
+from fastapi_triton import generated_openapi, health, openapi, passage, problems
+from fastapi_triton.access import stack
 from fastapi_triton.admission import Admission
 from fastapi_triton.catalogue import Catalogue
 from fastapi_triton.declaration import watch
@@ -107,17 +108,20 @@ class TritonFrontend(FastAPI):
         if importlib.util.find_spec("opentelemetry.sdk") is None:
             # Nobody can have configured it; FastAPI would look at every request whether somebody has.
             extra.setdefault("telemetry", {"tracing": False, "metrics": False, "logs": False})
+        self._key_file = stack.key_file(self.settings)
         super().__init__(
             title=title,
             lifespan=self._run,
             middleware=[
                 Middleware(RequestIDMiddleware),
+                *stack.middleware(self.settings, self._key_file),
                 Middleware(BodySizeMiddleware, max_bytes=self.settings.max_body_bytes),
                 *extra.pop("middleware", ()),
             ],
             exception_handlers={**problems.HANDLERS, **extra.pop("exception_handlers", {})},
             **extra,
         )
+        self.root_path = self.settings.root_path or self.root_path
         self.include_router(health.router(self.endpoints, self.catalogue))
         if self.settings.playground:
             self.include_router(page.router(self.endpoints))
@@ -125,6 +129,7 @@ class TritonFrontend(FastAPI):
             self.add_api_route("/", page.to_docs, include_in_schema=False, response_model=None)
         self._passage: Passage | None = None
         if self.settings.v2 and isinstance(self.triton, HTTPTriton):
+            problems.speak(self, "/v2", passage.refusal)
             self._passage = Passage(self.triton.url, admission=self.services.admission, settings=self.settings)
             # First of all: no route is found faster, and none of them is under /v2.
             self.router.routes[:0] = [Route(path, self._passage) for path in ("/v2/{rest:path}", "/v2")]
@@ -305,7 +310,8 @@ class TritonFrontend(FastAPI):
 
     @asynccontextmanager
     async def _run(self, app: FastAPI) -> AsyncIterator[None]:
-        async with self.triton, self._passage or nullcontext(), self._watching(), self._generating():
+        keys = self._key_file.watched() if self._key_file else nullcontext()
+        async with keys, self.triton, self._passage or nullcontext(), self._watching(), self._generating():
             if self._inner_lifespan is None:
                 yield
             else:

@@ -15,6 +15,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from fastapi_triton import bundle, images
+from fastapi_triton.access import exposure
 from fastapi_triton.app import TritonFrontend
 from fastapi_triton.embedded import EmbeddedTriton
 
@@ -73,7 +74,10 @@ def load_app(name: str | None, *, is_bundled_repository: bool) -> FastAPI:
 
 def run(plan: Plan) -> None:
     """Serve until Ctrl-C or SIGTERM."""
-    config = uvicorn.Config(plan.app, plan.host, plan.port, log_config=None, access_log=False)
+    if isinstance(plan.app, TritonFrontend):
+        exposure.warn(plan.host, plan.app.settings)
+    # The app knows itself which proxies to believe.
+    config = uvicorn.Config(plan.app, plan.host, plan.port, log_config=None, access_log=False, proxy_headers=False)
     with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
         runner.run(_serve(plan, uvicorn.Server(config)))
 

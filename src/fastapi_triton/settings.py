@@ -1,10 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """Every knob: its environment variable, default and one line of meaning. `fastapi-triton serve` has a flag for each."""
 
-from typing import Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import AliasChoices, Field
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import AliasChoices, BeforeValidator, Field
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+
+def _split(value: Any) -> Any:
+    """A variable's text as a list: by commas."""
+    return tuple(each for each in map(str.strip, value.split(",")) if each) if isinstance(value, str) else value
+
+
+Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
 
 
 class Settings(BaseSettings):
@@ -38,6 +46,56 @@ class Settings(BaseSettings):
     )
     max_image_pixels: int = Field(
         default=50_000_000, gt=0, description="Largest picture, in pixels, read from its header."
+    )
+    api_keys_file: str = Field(
+        default="",
+        description="The file of API keys that callers need, written by `fastapi-triton keys`; "
+        "none: whoever reaches the port may call.",
+    )
+    public_scopes: Annotated[
+        tuple[Literal["infer", "v2", "metrics", "docs"], ...], NoDecode, BeforeValidator(_split)
+    ] = Field(
+        default=(),
+        description="What needs no key although there are keys, by commas: `infer`, `v2`, `metrics`, `docs`.",
+    )
+    anonymous_requests_per_minute: float = Field(
+        default=0,
+        ge=0,
+        description="Requests for work that an address may send a minute without a key, per process; 0: any number.",
+    )
+    anonymous_burst: int = Field(default=0, ge=0, description="How many of them at once; 0: ten seconds' worth.")
+    anonymous_max_in_flight: int = Field(
+        default=0, ge=0, description="How many of them one address may have in flight and waiting; 0: any number."
+    )
+    cors_origins: Words = Field(
+        default=(),
+        description="Whose pages may call from a browser, by commas: `https://example.com`; `*` is everybody's.",
+    )
+    allowed_hosts: Words = Field(
+        default=(),
+        description="The names that callers may call this server by, by commas: `draw.example.com`, `*.example.com`; "
+        "none: any.",
+    )
+    security_headers: bool = Field(
+        default=False,
+        description="Whether every answer carries `X-Content-Type-Options`, `Content-Security-Policy` and their like; "
+        "the page does anyway.",
+    )
+    hsts_max_age_s: int = Field(
+        default=0, ge=0, description="With them, over TLS: for how long browsers shall come over TLS only."
+    )
+    trusted_proxies: Words = Field(
+        default=(),
+        description="The networks of proxies that are believed, by commas: `10.0.0.0/8`, `127.0.0.1`, `unix`.",
+    )
+    forwarded_header: Literal["x-forwarded", "forwarded"] = Field(
+        default="x-forwarded",
+        description="In which header they say who called: `X-Forwarded-For`, `-Proto` and `-Host`, or `Forwarded`.",
+    )
+    root_path: str = Field(
+        default="",
+        pattern=r"^(/[A-Za-z0-9._~-]+)*$",
+        description="The prefix under which a proxy shows this server, `/draw`, whether it takes it off or not.",
     )
     v2: bool = Field(
         default=True, description="Whether Triton's own protocol passes through the frontend, under `/v2`."

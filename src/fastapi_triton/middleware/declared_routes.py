@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from fastapi_triton.middleware.route_path import route_path
+
 
 class DeclaredRoutes:
     """An ASGI app in front of another. The router knows the endpoints too: for other methods, and for `/docs`."""
@@ -17,7 +19,7 @@ class DeclaredRoutes:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         found = None
         if scope["type"] == "http" and scope["method"] == "POST":
-            found = self._endpoints.get(scope["path"].removeprefix(scope.get("root_path", "")))
+            found = self._endpoints.get(route_path(scope) if scope.get("root_path") else scope["path"])
         if found is None:
             await self._otherwise(scope, receive, send)
             return
