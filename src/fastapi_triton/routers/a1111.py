@@ -126,7 +126,8 @@ def _add_controlnet(routes: APIRouter, model: TextToImage) -> None:
 def _with_session(request: Request, response: Response) -> Response:
     """Programs that keep cookies are known by theirs, also where many share an address."""
     if COOKIE not in request.cookies:
-        response.set_cookie(COOKIE, secrets.token_urlsafe(16), httponly=True, samesite="lax", path="/sdapi")
+        root = request.scope.get("root_path", "")
+        response.set_cookie(COOKIE, secrets.token_urlsafe(16), httponly=True, samesite="lax", path=f"{root}/sdapi")
     return response
 
 
