@@ -64,9 +64,6 @@ class Settings(BaseSettings):
         description="Requests for work that an address may send a minute without a key, per process; 0: any number.",
     )
     anonymous_burst: int = Field(default=0, ge=0, description="How many of them at once; 0: ten seconds' worth.")
-    anonymous_max_in_flight: int = Field(
-        default=0, ge=0, description="How many of them one address may have in flight and waiting; 0: any number."
-    )
     cors_origins: Words = Field(
         default=(),
         description="Whose pages may call from a browser, by commas: `https://example.com`; `*` is everybody's.",

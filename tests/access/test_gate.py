@@ -160,7 +160,7 @@ async def test_the_caller_is_known_by_the_name_of_its_key(app: TritonFrontend, c
 
 
 async def test_what_is_public_needs_no_key_and_gives_no_more(app_with: Callable[..., TritonFrontend]) -> None:
-    app = app_with(public_scopes=("docs", "infer"), anonymous_max_in_flight=3)
+    app = app_with(public_scopes=("docs", "infer"))
     tell_caller(app)
     async with (
         app.router.lifespan_context(app),
@@ -173,7 +173,7 @@ async def test_what_is_public_needs_no_key_and_gives_no_more(app_with: Callable[
         assert (await client.get("/openapi.json", headers=bearer("wrong"))).status_code == 401
         assert (await client.get("/openapi.json", headers=bearer(DRAWS))).status_code == 200
         told = (await client.get("/whoami")).json()
-        assert told == {"name": "address:10.1.2.3", "scopes": ["docs", "infer"], "max_in_flight": 3}
+        assert told == {"name": "address:10.1.2.3", "scopes": ["docs", "infer"], "max_in_flight": None}
 
 
 async def test_a_foreign_page_cannot_use_what_a_browser_keeps(client: httpx2.AsyncClient, body: Body) -> None:

@@ -72,7 +72,6 @@ def middleware(settings: Settings, file: KeyFile | None) -> list[Middleware]:
         Limits(
             requests_per_minute=settings.anonymous_requests_per_minute or None,
             burst=(settings.anonymous_burst or None) if settings.anonymous_requests_per_minute else None,
-            max_in_flight=settings.anonymous_max_in_flight or None,
         )
     )
     if file is None:
