@@ -115,7 +115,11 @@ class TritonFrontend(FastAPI):
             middleware=[
                 Middleware(RequestIDMiddleware),
                 *stack.middleware(self.settings, self._key_file),
-                Middleware(BodySizeMiddleware, max_bytes=self.settings.max_body_bytes),
+                Middleware(
+                    BodySizeMiddleware,
+                    max_bytes=self.settings.max_body_bytes,
+                    compressed_below="/v2/" if self.settings.v2_compressed else "",
+                ),
                 *extra.pop("middleware", ()),
             ],
             exception_handlers={**problems.HANDLERS, **extra.pop("exception_handlers", {})},

@@ -75,7 +75,7 @@ class InferEndpoint:
         self.request_model = bodies.strict(request)
         self.response_model = response
         self._services = services
-        self._limits = images.ImageLimits(max_pixels=services.settings.max_image_pixels)
+        self._limits = images.ImageLimits(services.settings.max_image_pixels, services.settings.max_json_elements)
         self._function = function
         # The models whose fields are tensors.
         self._inputs = function.inputs if function else self.request_model

@@ -47,6 +47,11 @@ class Settings(BaseSettings):
     max_image_pixels: int = Field(
         default=50_000_000, gt=0, description="Largest picture, in pixels, read from its header."
     )
+    max_json_elements: int = Field(
+        default=1_000_000,
+        gt=0,
+        description="The most values that the JSON of a request may hold, where its endpoint takes arrays.",
+    )
     api_keys_file: str = Field(
         default="",
         description="The file of API keys that callers need, written by `fastapi-triton keys`; "
@@ -96,6 +101,10 @@ class Settings(BaseSettings):
     )
     v2: bool = Field(
         default=True, description="Whether Triton's own protocol passes through the frontend, under `/v2`."
+    )
+    v2_compressed: bool = Field(
+        default=False,
+        description="Whether compressed requests pass to Triton, which unpacks them however large they become.",
     )
     v2_admin: bool = Field(
         default=False,

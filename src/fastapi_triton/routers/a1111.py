@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from fastapi import APIRouter
+from pydantic_core import from_json
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
@@ -92,8 +93,10 @@ def _add_discovery(routes: APIRouter, model: TextToImage) -> None:
     @routes.post("/sdapi/v1/options", summary="Takes the options that are so anyway", response_model=None)
     async def set_options(request: Request) -> Response:
         capabilities = await model.capabilities()
+        body = await request.body()
+        bodies.require_few_elements(body, bodies.FEW_ELEMENTS)
         try:
-            options = json.loads(await request.body())
+            options = from_json(body)
         except ValueError:
             raise UnreadableRequestError("The body is not JSON.", code="invalid_json") from None
         a1111_request.require_options(options, _options(capabilities), capabilities)
