@@ -30,6 +30,7 @@ FLOORS = (
     ("model_config", "middleware", "v2_call", "fields", "functions", "disconnects", "waiting_room"),
     ("triton", "admission", "images", "negotiate", "embedded", "logs"),
     ("contract", "tensors", "problems"),
+    ("access",),
     ("binary_arrays",),
     ("json_values",),
     ("exchange", "bodies", "answers", "declaration", "events", "tensor_schemas"),

@@ -22,7 +22,8 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp
 
-from fastapi_triton import connection_limits, drain, generated_openapi, health, openapi, problems
+from fastapi_triton import connection_limits, drain, generated_openapi, health, openapi, passage, problems
+from fastapi_triton.access import stack
 from fastapi_triton.admission import Admissions
 from fastapi_triton.catalogue import Catalogue
 from fastapi_triton.connection_limits import ConnectionLimits
@@ -116,18 +117,25 @@ class TritonFrontend(FastAPI):
         if importlib.util.find_spec("opentelemetry.sdk") is None:
             # Nobody can have configured it; FastAPI would look at every request whether somebody has.
             extra.setdefault("telemetry", {"tracing": False, "metrics": False, "logs": False})
+        self._key_file = stack.key_file(self.settings)
         super().__init__(
             title=title,
             lifespan=self._run,
             middleware=[
                 Middleware(RequestIDMiddleware),
+                *stack.middleware(self.settings, self._key_file),
                 Middleware(DeadlineMiddleware, max_timeout_s=self.settings.request_timeout_s),
-                Middleware(BodySizeMiddleware, max_bytes=self.settings.max_body_bytes),
+                Middleware(
+                    BodySizeMiddleware,
+                    max_bytes=self.settings.max_body_bytes,
+                    compressed_below="/v2/" if self.settings.v2_compressed else "",
+                ),
                 *extra.pop("middleware", ()),
             ],
             exception_handlers={**problems.HANDLERS, **extra.pop("exception_handlers", {})},
             **extra,
         )
+        self.root_path = self.settings.root_path or self.root_path
         self.include_router(health.router(self.endpoints, self.catalogue, self.drain))
         if self.settings.playground:
             self.include_router(page.router(self.endpoints))
@@ -135,6 +143,7 @@ class TritonFrontend(FastAPI):
             self.add_api_route("/", page.to_docs, include_in_schema=False, response_model=None)
         self._passage: Passage | None = None
         if self.settings.v2 and isinstance(self.triton, HTTPTriton):
+            problems.speak(self, "/v2", passage.refusal)
             self._passage = Passage(self.triton.connections, admissions=self.services.admission, settings=self.settings)
             # First of all: no route is found faster, and none of them is under /v2.
             self.router.routes[:0] = [Route(path, self._passage) for path in ("/v2/{rest:path}", "/v2")]
@@ -315,14 +324,16 @@ class TritonFrontend(FastAPI):
 
     @asynccontextmanager
     async def _run(self, app: FastAPI) -> AsyncIterator[Mapping[str, Any]]:
-        async with AsyncExitStack() as stack:
+        async with AsyncExitStack() as running:
             for part in self._parts(app):
-                await stack.enter_async_context(part)
+                await running.enter_async_context(part)
             # For the server and for every request: `http_protocol.py` serves by these settings.
             yield {drain.STATE: self.drain, connection_limits.STATE: ConnectionLimits.of(self.settings)}
 
     def _parts(self, app: FastAPI) -> Iterator[AbstractAsyncContextManager[Any]]:
         """What runs while the app does; each ends before those that came before it."""
+        if self._key_file is not None:
+            yield self._key_file.watched()
         yield self.triton
         yield self._watching()
         yield self._generating()

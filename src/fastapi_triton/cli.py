@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The command line: `fastapi-triton serve`, `generate`, `init`, `check`, `openapi` and `perf`."""
+"""The command line: `fastapi-triton serve`, `generate`, `keys`, `init`, `check`, `openapi` and `perf`."""
 
 import os
 import shutil
@@ -11,6 +11,9 @@ import typer
 from pydantic import ValidationError
 
 from fastapi_triton import bundle, logs, machine, offline, serve, setting_flags
+from fastapi_triton.access import command as keys_command
+from fastapi_triton.access import stack
+from fastapi_triton.access.keys import KeyFileError
 from fastapi_triton.embedded import EmbeddedTriton, EmbeddedTritonError
 from fastapi_triton.generate import command as generate_command
 from fastapi_triton.perf.command import perf
@@ -20,6 +23,7 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_
 
 app.command("check")(offline.check_command)
 app.command("openapi")(offline.openapi_command)
+app.add_typer(keys_command.app, name="keys")
 
 
 @app.callback()
@@ -63,12 +67,13 @@ def serve_command(
         setting_flags.export({**settings, "triton_url": beside.url if beside else triton})
         logs.configure(Settings())
         is_bundled = embedded and repository.resolve() == bundle.model_repository().resolve()
+        stack.require_usable(Settings())
         frontend = serve.load_app(app_name, is_bundled_repository=is_bundled)
         several = serve.WorkersPlan(workers, app_name, is_bundled) if workers > 1 else None
         serve.run(serve.Plan(frontend, host, port, beside, several))
     except ValidationError as error:
         _fail("\n".join(f"{each['loc'][0]}: {each['msg']}" for each in error.errors()))
-    except (EmbeddedTritonError, serve.AppNotFoundError) as error:
+    except (EmbeddedTritonError, serve.AppNotFoundError, KeyFileError) as error:
         _fail(str(error))
 
 

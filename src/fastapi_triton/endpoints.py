@@ -83,7 +83,7 @@ class InferEndpoint:
         self.request_model = bodies.strict(request)
         self.response_model = response
         self._services = services
-        self._limits = images.ImageLimits(max_pixels=services.settings.max_image_pixels)
+        self._limits = images.ImageLimits(services.settings.max_image_pixels, services.settings.max_json_elements)
         self._function = function
         self.admission = services.admission.of_pair(model, stream_model)
         # Admission bounds how many requests there are, so nothing waits for a thread; there are as many as were needed.

@@ -74,10 +74,14 @@ class UnreadableRequestError(FastAPITritonError):
 
 
 class UnauthorizedError(FastAPITritonError):
-    """No API key, or none that is known."""
+    """No API key, or none that is known; `challenges` are for `WWW-Authenticate`."""
 
     status = 401
     default_code = "unauthorized"
+
+    def __init__(self, detail: str, *, code: str | None = None, challenges: Sequence[str] = ("Bearer",)) -> None:
+        super().__init__(detail, code=code)
+        self.challenges = tuple(challenges)
 
 
 class NotAllowedError(FastAPITritonError):

@@ -3,14 +3,16 @@
 
 import asyncio
 import logging
-import math
 from enum import Enum
 from http import HTTPStatus
+from urllib.parse import quote
 
 import orjson
+from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from fastapi_triton import drain, v2_call
+from fastapi_triton import drain, problems, v2_call
+from fastapi_triton.access import scopes
 from fastapi_triton.admission import Admission, Admissions
 from fastapi_triton.deadlines import remaining_s
 from fastapi_triton.disconnects import unless_caller_leaves
@@ -19,8 +21,6 @@ from fastapi_triton.errors import (
     DeadlineExceededError,
     FastAPITritonError,
     MethodNotAllowedError,
-    RequestTooSlowError,
-    TooLargeError,
     TritonUnavailableError,
     UnreadableRequestError,
 )
@@ -44,7 +44,8 @@ _HOP_BY_HOP = frozenset(
     )
 )
 # And what the frontend says itself. A caller's credentials are the frontend's to check, and go no further.
-_NOT_TO_TRITON = _HOP_BY_HOP | {b"host", b"expect", b"content-length", b"x-request-id", b"authorization", b"cookie"}
+_NOT_TO_TRITON = _HOP_BY_HOP | {b"host", b"expect", b"content-length", b"x-request-id"}
+_NOT_TO_TRITON |= {b"authorization", b"x-api-key", b"cookie"}
 _NOT_TO_CALLER = _HOP_BY_HOP | {b"date", b"server"}
 
 
@@ -69,6 +70,8 @@ class Passage:
         try:
             path = _path(scope)
             call = v2_call.read(scope["method"], path, is_administration_allowed=self._is_administration_allowed)
+            if call is Call.ADMINISTRATION:
+                scopes.require("admin")
             timeout_s = remaining_s(self._timeout_s)
             async with asyncio.timeout(timeout_s):
                 await self._pass(call, path, scope, receive, answer)
@@ -214,25 +217,27 @@ class _Answer:
             await self._send({"type": "http.response.body", "body": piece, "more_body": more_body})
 
     async def refuse(self, error: FastAPITritonError) -> None:
-        """Tell of an error of ours as tritonclient reads it: `{"error": "…"}`."""
+        """Tell of an error, where nothing was told yet."""
         if self.is_started:
             # The server closes the connection of an answer that is not whole: so the caller sees that it is not.
             logger.warning("the answer was cut off: %s", error.detail)
             return
-        told = {"error": error.detail, "code": error.code, "request_id": current_request_id.get()}
-        body = orjson.dumps(told)
-        headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
-        if error.retry_after_s is not None:
-            headers.append((b"retry-after", b"%d" % math.ceil(error.retry_after_s)))
-        if isinstance(error, MethodNotAllowedError):
-            headers.append((b"allow", ", ".join(error.allowed).encode()))
-        if isinstance(error, RequestTooSlowError | TooLargeError):
-            headers.append((b"connection", b"close"))  # the rest of the body is not read
-        await self._send({"type": "http.response.start", "status": error.status, "headers": headers})
-        await self._send({"type": "http.response.body", "body": body, "more_body": False})
+        reply = refusal(error)
+        await self._send({"type": "http.response.start", "status": reply.status_code, "headers": reply.raw_headers})
+        await self._send({"type": "http.response.body", "body": reply.body, "more_body": False})
+
+
+def refusal(error: FastAPITritonError) -> Response:
+    """An error of ours as tritonclient reads it: `{"error": "…"}`."""
+    told = {"error": error.detail, "code": error.code, "request_id": current_request_id.get()}
+    headers = problems.headers(error)
+    if isinstance(error, MethodNotAllowedError):
+        headers["Allow"] = ", ".join(error.allowed)
+    return Response(orjson.dumps(told), error.status, headers, "application/json")
 
 
 def _path(scope: Scope) -> bytes:
-    """The path as it was sent, less what the app is mounted under."""
+    """The path as it was sent, less what the app is mounted under, where a proxy has left that in."""
     path: bytes = scope["raw_path"]
-    return path.removeprefix(scope.get("root_path", "").encode())
+    root = quote(scope.get("root_path", "")).encode()
+    return path[len(root) :] if root and path.startswith(root + b"/") else path

@@ -14,6 +14,7 @@ import aiohttp
 from fastapi import FastAPI
 
 from fastapi_triton import bundle, images, workers
+from fastapi_triton.access import exposure
 from fastapi_triton.app import TritonFrontend
 from fastapi_triton.embedded import EmbeddedTriton
 from fastapi_triton.server import Server
@@ -86,6 +87,8 @@ def load_app(name: str | None, *, is_bundled_repository: bool) -> FastAPI:
 
 def run(plan: Plan) -> None:
     """Serve until Ctrl-C or SIGTERM; a second one ends it at once."""
+    if isinstance(plan.app, TritonFrontend):
+        exposure.warn(plan.host, plan.app.settings)
     server = Server(plan.app, host=plan.host, port=plan.port)
     with asyncio.Runner(loop_factory=server.config.get_loop_factory()) as runner:
         runner.run(_serve(plan, server))

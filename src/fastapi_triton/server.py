@@ -37,6 +37,7 @@ class Server(uvicorn.Server):
                 lifespan="on",
                 log_config=None,
                 access_log=False,
+                proxy_headers=False,  # the app knows itself which proxies to believe
                 timeout_graceful_shutdown=TELL_S,  # after our own waiting
             )
         )

@@ -2,10 +2,18 @@
 """Every knob: its environment variable, default and one line of meaning. `fastapi-triton serve` has a flag for each."""
 
 import re
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, AliasChoices, BeforeValidator, Field, FilePath, SecretStr
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+
+def _split(value: Any) -> Any:
+    """A variable's text as a list: by commas."""
+    return tuple(each for each in map(str.strip, value.split(",")) if each) if isinstance(value, str) else value
+
+
+Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
 
 
 def _none_if_empty(value: object) -> object:
@@ -119,8 +127,64 @@ class Settings(BaseSettings):
     shutdown_grace_s: float = Field(
         default=120.0, ge=0, description="How long running requests then have to finish, before they are stopped."
     )
+    max_json_elements: int = Field(
+        default=1_000_000,
+        gt=0,
+        description="The most values that the JSON of a request may hold, where its endpoint takes arrays.",
+    )
+    api_keys_file: str = Field(
+        default="",
+        description="The file of API keys that callers need, written by `fastapi-triton keys`; "
+        "none: whoever reaches the port may call.",
+    )
+    public_scopes: Annotated[
+        tuple[Literal["infer", "v2", "metrics", "docs"], ...], NoDecode, BeforeValidator(_split)
+    ] = Field(
+        default=(),
+        description="What needs no key although there are keys, by commas: `infer`, `v2`, `metrics`, `docs`.",
+    )
+    anonymous_requests_per_minute: float = Field(
+        default=0,
+        ge=0,
+        description="Requests for work that an address may send a minute without a key, per process; 0: any number.",
+    )
+    anonymous_burst: int = Field(default=0, ge=0, description="How many of them at once; 0: ten seconds' worth.")
+    cors_origins: Words = Field(
+        default=(),
+        description="Whose pages may call from a browser, by commas: `https://example.com`; `*` is everybody's.",
+    )
+    allowed_hosts: Words = Field(
+        default=(),
+        description="The names that callers may call this server by, by commas: `draw.example.com`, `*.example.com`; "
+        "none: any.",
+    )
+    security_headers: bool = Field(
+        default=False,
+        description="Whether every answer carries `X-Content-Type-Options`, `Content-Security-Policy` and their like; "
+        "the page does anyway.",
+    )
+    hsts_max_age_s: int = Field(
+        default=0, ge=0, description="With them, over TLS: for how long browsers shall come over TLS only."
+    )
+    trusted_proxies: Words = Field(
+        default=(),
+        description="The networks of proxies that are believed, by commas: `10.0.0.0/8`, `127.0.0.1`, `unix`.",
+    )
+    forwarded_header: Literal["x-forwarded", "forwarded"] = Field(
+        default="x-forwarded",
+        description="In which header they say who called: `X-Forwarded-For`, `-Proto` and `-Host`, or `Forwarded`.",
+    )
+    root_path: str = Field(
+        default="",
+        pattern=r"^(/[A-Za-z0-9._~-]+)*$",
+        description="The prefix under which a proxy shows this server, `/draw`, whether it takes it off or not.",
+    )
     v2: bool = Field(
         default=True, description="Whether Triton's own protocol passes through the frontend, under `/v2`."
+    )
+    v2_compressed: bool = Field(
+        default=False,
+        description="Whether compressed requests pass to Triton, which unpacks them however large they become.",
     )
     v2_admin: bool = Field(
         default=False,

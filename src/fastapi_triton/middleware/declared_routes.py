@@ -8,6 +8,7 @@ from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from fastapi_triton import drain
+from fastapi_triton.middleware.route_path import route_path
 
 
 class DeclaredRoutes:
@@ -20,7 +21,7 @@ class DeclaredRoutes:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         found = None
         if scope["type"] == "http" and scope["method"] == "POST":
-            found = self._endpoints.get(scope["path"].removeprefix(scope.get("root_path", "")))
+            found = self._endpoints.get(route_path(scope) if scope.get("root_path") else scope["path"])
         try:
             if found is None:
                 await self._otherwise(scope, receive, send)

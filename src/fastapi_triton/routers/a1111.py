@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from fastapi import APIRouter
+from pydantic_core import from_json
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import Receive
@@ -99,8 +100,10 @@ def _add_discovery(routes: APIRouter, model: TextToImage) -> None:
     @routes.post("/sdapi/v1/options", summary="Takes the options that are so anyway", response_model=None)
     async def set_options(request: Request) -> Response:
         capabilities = await model.capabilities()
+        body = await request.body()
+        bodies.require_few_elements(body, bodies.FEW_ELEMENTS)
         try:
-            options = json.loads(await request.body())
+            options = from_json(body)
         except ValueError:
             raise UnreadableRequestError("The body is not JSON.", code="invalid_json") from None
         a1111_request.require_options(options, _options(capabilities), capabilities)
@@ -133,7 +136,8 @@ def _add_controlnet(routes: APIRouter, model: TextToImage) -> None:
 def _with_session(request: Request, response: Response) -> Response:
     """Programs that keep cookies are known by theirs, also where many share an address."""
     if COOKIE not in request.cookies:
-        response.set_cookie(COOKIE, secrets.token_urlsafe(16), httponly=True, samesite="lax", path="/sdapi")
+        root = request.scope.get("root_path", "")
+        response.set_cookie(COOKIE, secrets.token_urlsafe(16), httponly=True, samesite="lax", path=f"{root}/sdapi")
     return response
 
 

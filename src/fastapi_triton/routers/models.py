@@ -86,7 +86,7 @@ class _Endpoint:
     def __init__(self, catalogue: Catalogue, services: Services) -> None:
         self._catalogue = catalogue
         self._services = services
-        self._limits = ImageLimits(max_pixels=services.settings.max_image_pixels)
+        self._limits = ImageLimits(services.settings.max_image_pixels, services.settings.max_json_elements)
         self._keeps_running = services.settings.keep_running_when_caller_leaves
 
     async def __call__(self, request: Request, name: str, version: str, arrays: Arrays) -> Response:
