@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """A declared endpoint: request model → tensors → Triton → tensors → response model, in the form that is asked for."""
 
-import time
 from collections.abc import AsyncGenerator, Mapping
 from concurrent.futures import Executor
 from contextlib import aclosing
@@ -23,6 +22,7 @@ from fastapi_triton.events import Event, EventsResponse
 from fastapi_triton.fields import caller_names, in_callers_words, tensor_names, tensor_values
 from fastapi_triton.functions import EndpointFunction
 from fastapi_triton.middleware.request_id import current_request_id
+from fastapi_triton.observation import current_observation
 from fastapi_triton.settings import Settings
 from fastapi_triton.triton.client import TritonClient
 from fastapi_triton.twin import COMPLETED, PREVIEW_FIELD, Twin
@@ -133,21 +133,22 @@ class InferEndpoint:
 
     async def __call__(self, request: Request) -> Response:
         """Serve one request."""
+        current_observation.get().model = self.model
         media_type = negotiate.choose(_accept(request), self.offers)
         body = await bodies.read(
             request, self.request_model, limits=self._limits, max_bytes=self._services.settings.max_body_bytes
         )
+        if self._services.settings.access_log_prompts:
+            current_observation.get().texts = bodies.own_words(body)
         if self._twin is not None and media_type == negotiate.EVENTS:
             return EventsResponse(self._events(self._twin, tensor_values(body)))
         if media_type != negotiate.JSON:
             media_type, body = self._ask_for(request, body)
-        started = time.perf_counter()
         if self._twin is None:
             answer = await self._answer(body)
         else:
             answer = await unless_caller_leaves(request.receive, self._answer(body))
-        duration_ms = 1000 * (time.perf_counter() - started)
-        headers = {"Server-Timing": f"triton;dur={duration_ms:.1f}", "Vary": "Accept"}
+        headers = {"Vary": "Accept"}
         if media_type == negotiate.JSON:
             return answers.as_json(answer, headers)
         return answers.as_picture(answer, self.picture_field or "", media_type, model=self.model, headers=headers)

@@ -22,6 +22,7 @@ from fastapi_triton.errors import (
     UnreadableRequestError,
 )
 from fastapi_triton.middleware.request_id import current_request_id
+from fastapi_triton.observation import TRITON, Stage, current_observation, note, request_trace_headers
 from fastapi_triton.settings import Settings
 from fastapi_triton.triton.connections import Connection, Connections, Headers
 from fastapi_triton.v2_call import Call
@@ -39,6 +40,9 @@ _HOP_BY_HOP = frozenset(
 )
 # And what the frontend says itself. A caller's credentials are the frontend's to check, and go no further.
 _NOT_TO_TRITON = _HOP_BY_HOP | {b"host", b"expect", b"content-length", b"x-request-id", b"authorization", b"cookie"}
+_TRACE = frozenset((b"traceparent", b"tracestate"))
+# The code by which an error of Triton's own is counted: it passes untouched.
+FROM_TRITON = "from_triton"
 _NOT_TO_CALLER = _HOP_BY_HOP | {b"date", b"server"}
 
 
@@ -55,6 +59,8 @@ class Passage:
         self._inferences = admission
         self._questions = Admission(MAX_QUESTIONS)
         self._timeout_s = settings.request_timeout_s
+        # Those that Triton has answered for: only their names become labels.
+        self._models: set[str] = set()
         self._is_administration_allowed = settings.v2_admin
 
     async def __aenter__(self) -> Self:
@@ -66,13 +72,14 @@ class Passage:
         self._connections.close()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        answer = _Answer(send)
+        answer = _Answer(send, self._models)
         try:
             path = _path(scope)
             call = v2_call.read(scope["method"], path, is_administration_allowed=self._is_administration_allowed)
             async with asyncio.timeout(self._timeout_s):
                 await self._pass(call, path, scope, receive, answer)
-        except CallerLeftError:
+        except CallerLeftError as error:
+            note(error)
             logger.info("the caller left")
         except TimeoutError:
             await answer.refuse(
@@ -87,13 +94,15 @@ class Passage:
 
     async def _pass(self, call: Call, path: bytes, scope: Scope, receive: Receive, answer: "_Answer") -> None:
         admission = self._inferences if call in (Call.INFERENCE, Call.STREAM) else self._questions
+        seen = current_observation.get()
+        seen.route, answer.model = v2_call.labels(path)
         admission.require_places()
         request = _Request(path, scope, self._connections.host_headers)
         async with self._connections.connection() as connection:
             connection.start(request.head, is_chunked=request.is_chunked)
             last = await _upload(connection, receive) if request.has_body else ()
             if not connection.is_answered:
-                with admission.slot():
+                with admission.slot(), Stage(TRITON, answer.model):
                     connection.finish(*last)
                     answer.is_asked = True
                     if call is Call.STREAM:
@@ -130,6 +139,10 @@ class _Request:
         for name, value in headers:
             if name == b"connection":  # what it names is between the caller and us
                 dropped |= {each.strip().lower() for each in value.split(b",")}
+        trace_headers: Headers = ()
+        if current_observation.get().is_traced:
+            dropped |= _TRACE
+            trace_headers = [(name.encode(), value.encode()) for name, value in request_trace_headers()]
         lengths = {value for name, value in headers if name == b"content-length"}
         self.is_chunked = any(name == b"transfer-encoding" for name, _ in headers)
         self.has_body = self.is_chunked or bool(lengths)
@@ -140,6 +153,7 @@ class _Request:
             scope["method"].encode() + b" " + path + (b"?" + query if query else b"") + b" HTTP/1.1\r\n",
             host_headers,
             *(name + b": " + value + b"\r\n" for name, value in headers if name not in dropped),
+            *(name + b": " + value + b"\r\n" for name, value in trace_headers),
             b"x-request-id: " + current_request_id.get().encode() + b"\r\n",
         ]
         if self.is_chunked:
@@ -154,8 +168,10 @@ class _Request:
 class _Answer:
     """What the caller gets: Triton's answer, or why there is none."""
 
-    def __init__(self, send: Send) -> None:
+    def __init__(self, send: Send, known_models: set[str]) -> None:
         self._send = send
+        self._known_models = known_models
+        self.model = ""
         self._is_started = False
         self.is_asked = False  # whether Triton has the whole request
 
@@ -164,14 +180,27 @@ class _Answer:
         head = await connection.head()
         headers = [(name, value) for name, value in head.headers if name not in _NOT_TO_CALLER]
         self._is_started = True
+        self._observe(head.status)
         await self._send({"type": "http.response.start", "status": head.status, "headers": headers})
         more_body = True
         while more_body:
             piece, more_body = await connection.read()
             await self._send({"type": "http.response.body", "body": piece, "more_body": more_body})
 
+    def _observe(self, status: int) -> None:
+        seen = current_observation.get()
+        if status < 400:
+            self._known_models.add(self.model)
+        else:
+            seen.code = FROM_TRITON
+        if self.model in self._known_models:
+            seen.model = self.model
+
     async def refuse(self, error: FastAPITritonError) -> None:
         """Tell of an error of ours as tritonclient reads it: `{"error": "…"}`."""
+        note(error)
+        if self.model in self._known_models:
+            current_observation.get().model = self.model
         if self._is_started:
             # The server closes the connection of an answer that is not whole: so the caller sees that it is not.
             logger.warning("the answer was cut off: %s", error.detail)

@@ -22,6 +22,7 @@ from fastapi_triton.errors import (
     NotFoundError,
 )
 from fastapi_triton.middleware.request_id import HEADER, current_request_id
+from fastapi_triton.observation import current_observation, note
 
 # How an API tells of an error.
 Form = Callable[[FastAPITritonError], Response]
@@ -95,6 +96,7 @@ def speak(app: Starlette, prefix: str, form: Form) -> None:
 
 
 def _respond(request: Request, error: FastAPITritonError) -> Response:
+    note(error)
     path = request.scope["path"].removeprefix(request.scope.get("root_path", ""))
     forms: dict[str, Form] = getattr(request.app.state, "error_forms", {})
     form = next((form for prefix, form in forms.items() if path.startswith(prefix)), response)
@@ -103,6 +105,7 @@ def _respond(request: Request, error: FastAPITritonError) -> Response:
 
 async def _ours(request: Request, error: FastAPITritonError) -> Response:
     if isinstance(error, CallerLeftError):
+        note(error)
         return Response(status_code=error.status)  # goes nowhere: the connection is closed
     return _respond(request, error)
 
@@ -139,10 +142,12 @@ async def _validation(request: Request, error: RequestValidationError) -> Respon
 
 async def _bug(request: Request, _: Exception) -> Response:
     # uvicorn logs the traceback after this answer; a caller gets the id under which it stands.
-    return _respond(
+    answer = _respond(
         request,
         FastAPITritonError("The frontend failed on this request. The log has the reason under this request's id."),
     )
+    answer.headers["Server-Timing"] = current_observation.get().server_timing().decode()  # as with the id
+    return answer
 
 
 HANDLERS: dict[int | type[Exception], Callable[[Request, Any], Coroutine[Any, Any, Response]]] = {

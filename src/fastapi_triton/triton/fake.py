@@ -10,6 +10,7 @@ from typing import Self
 
 from fastapi_triton.errors import InferenceError, ModelNotReadyError, TritonUnavailableError
 from fastapi_triton.model_config import ModelConfig
+from fastapi_triton.observation import TRITON, Stage
 from fastapi_triton.triton.client import ModelStatus, Tensor, Tensors
 
 Respond = Callable[[Tensors], Awaitable[dict[str, Tensor]]]
@@ -66,6 +67,10 @@ class FakeTriton:
         self.models[config.name] = model
         return model
 
+    @property
+    def is_up(self) -> bool:
+        return self.is_running
+
     async def __aenter__(self) -> Self:
         return self
 
@@ -99,7 +104,8 @@ class FakeTriton:
         self.versions_asked.append(version)
         if loaded.respond is None:
             raise InferenceError(f"The model {model} answers streams only.")
-        tensors = await loaded.respond(inputs)
+        with Stage(TRITON, model):
+            tensors = await loaded.respond(inputs)
         return {name: tensor for name, tensor in tensors.items() if not outputs or name in outputs}
 
     async def stream(
@@ -113,9 +119,10 @@ class FakeTriton:
         stream = FakeStream(model, request_id)
         self.streams.append(stream)
         try:
-            async with aclosing(loaded.respond_stream(inputs)) as responses:
-                async for tensors in responses:
-                    yield tensors
+            with Stage(TRITON, model):
+                async with aclosing(loaded.respond_stream(inputs)) as responses:
+                    async for tensors in responses:
+                        yield tensors
         except (GeneratorExit, asyncio.CancelledError):
             stream.is_closed_early = True
             raise

@@ -25,6 +25,7 @@ from fastapi_triton.errors import (
     TritonUnavailableError,
 )
 from fastapi_triton.model_config import ModelConfig, from_server
+from fastapi_triton.observation import TRITON, Stage
 from fastapi_triton.triton import generate, tensor_bodies
 from fastapi_triton.triton.client import ModelStatus, Tensor, Tensors
 from fastapi_triton.triton.connections import AnswerHead, Connections, lost, unreachable
@@ -49,6 +50,7 @@ class HTTPTriton:
         self._probe_timeout_s = max(5.0, connect_timeout_s)
         self._connections = Connections(url, connect_timeout_s=connect_timeout_s)
         self._is_open = False
+        self.is_up = False
         self._open_session: aiohttp.ClientSession | None = None
         # What `config` gave last: a stream's JSON does not name its datatypes.
         self._configs: dict[str, ModelConfig] = {}
@@ -101,19 +103,24 @@ class HTTPTriton:
         self, model: str, inputs: Tensors, *, outputs: Sequence[str] = (), request_id: str = "", version: str = ""
     ) -> dict[str, Tensor]:
         body, header_length = tensor_bodies.request_body(inputs, outputs, request_id)
-        head, answer = await self._call(
-            "POST",
-            f"{_path(model, version)}/infer",
-            timeout_s=self._request_timeout_s,
-            body=body,
-            headers=f"Content-Type: application/octet-stream\r\n{HEADER_LENGTH}: {header_length}\r\n",
-        )
+        with Stage(TRITON, model) as stage:
+            head, answer = await self._call(
+                "POST",
+                f"{_path(model, version)}/infer",
+                timeout_s=self._request_timeout_s,
+                body=body,
+                headers=f"Content-Type: application/octet-stream\r\n{HEADER_LENGTH}: {header_length}\r\n"
+                + "".join(f"{name}: {value}\r\n" for name, value in stage.trace_headers),
+            )
         if head.status != 200:
             raise failure(model, head.status, bytes(answer))
         try:
             return tensor_bodies.answer_tensors(answer, tensor_bodies.header_length(dict(head.headers)))
         except (ValueError, KeyError, TypeError, AttributeError, struct.error) as error:
-            logger.error("model %s: its answer cannot be read: %r: %r", model, error, bytes(answer[:200]))
+            # Without what it says, which may be what the caller wrote.
+            logger.error(
+                "model %s: its answer of %d bytes cannot be read: %s", model, len(answer), type(error).__name__
+            )
             raise InferenceError(f"The model {model} gave an answer that cannot be read.") from None
 
     async def stream(
@@ -128,19 +135,23 @@ class HTTPTriton:
             "Content-Length": str(len(body)),
         }
         try:
-            async with self._session.post(
-                self.url + path, data=_paced(body), headers=headers, timeout=self._timeout
-            ) as answer:
-                # Where a model fails before its first response Triton says 400, whatever it was, and the event follows.
-                if answer.status != 200 and answer.content_type != generate.MEDIA_TYPE:
-                    self._configs.pop(model, None)
-                    raise failure(model, answer.status, await answer.read())
-                try:
-                    async for event in generate.events(answer.content.iter_any()):
-                        yield _event_tensors(event, config)
-                finally:
-                    # Before the end of the stream this is how the model learns that the caller left; after it, nothing.
-                    answer.close()
+            with Stage(TRITON, model) as stage:
+                headers.update(stage.trace_headers)
+                async with self._session.post(
+                    self.url + path, data=_paced(body), headers=headers, timeout=self._timeout
+                ) as answer:
+                    # Where a model fails before its first response Triton says 400, whatever it was, and the event
+                    # follows.
+                    if answer.status != 200 and answer.content_type != generate.MEDIA_TYPE:
+                        self._configs.pop(model, None)
+                        raise failure(model, answer.status, await answer.read())
+                    try:
+                        async for event in generate.events(answer.content.iter_any()):
+                            yield _event_tensors(event, config)
+                    finally:
+                        # Before the end of the stream this is how the model learns that the caller left; after it,
+                        # nothing.
+                        answer.close()
         except (aiohttp.ClientError, TimeoutError, ConnectionError) as error:
             self._configs.pop(model, None)
             logger.warning("POST %s%s: %r", self.url, path, error)
@@ -162,10 +173,13 @@ class HTTPTriton:
             headers += f"Content-Length: {sum(map(len, body))}\r\n"
         line = f"{method} {path} HTTP/1.1\r\nAccept-Encoding: identity\r\n{headers}".encode()
         try:
-            return await self._connections.ask(
+            answer = await self._connections.ask(
                 (line, self._connections.host_headers, b"\r\n", *body), timeout_s=timeout_s
             )
+            self.is_up = True
+            return answer
         except (TimeoutError, TritonUnavailableError) as error:
+            self.is_up = False
             # Readiness is asked for all the time; only work that was lost is worth a warning.
             logger.log(
                 logging.DEBUG if timeout_s == self._probe_timeout_s else logging.WARNING,
@@ -219,6 +233,11 @@ def _event_tensors(data: bytes, config: ModelConfig) -> dict[str, Tensor]:
         if told is None:
             return generate.tensors(event, config)
     except (ValueError, TypeError, OverflowError, AttributeError) as error:
-        logger.error("model %s: an event of its stream cannot be read: %r: %r", config.name, error, data[:200])
+        logger.error(
+            "model %s: an event of %d bytes of its stream cannot be read: %s",
+            config.name,
+            len(data),
+            type(error).__name__,
+        )
         raise InferenceError(f"The model {config.name} gave an answer that cannot be read.") from None
     raise stream_failure(config.name, told)

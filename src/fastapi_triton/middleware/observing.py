@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Around every request: its id, how long each of its stages takes (`Server-Timing`), and who is told of it at the end.
+
+One middleware for all of it, since each one costs every request some microseconds.
+"""
+
+import re
+import time
+from collections.abc import Callable, Sequence
+
+from opentelemetry import trace
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from fastapi_triton.middleware import request_id
+from fastapi_triton.observation import READ, WRITE, Observation, current_observation
+
+Observer = Callable[[Observation], None]
+
+# Labels are made of it, and a caller may send any.
+_METHODS = frozenset(("GET", "POST", "HEAD", "OPTIONS", "PUT", "DELETE", "PATCH"))
+_TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}(?:-.*)?")
+
+
+class ObservingMiddleware:
+    """Sets `current_request_id` and `current_observation`; says both in the answer's headers; tells the observers."""
+
+    def __init__(self, app: ASGIApp, observers: Sequence[Observer] = ()) -> None:
+        self.app = app
+        self._observers = observers
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        seen, chosen = _begin(scope)
+        id_header = (request_id.NAME, chosen.encode())
+
+        async def observed_receive() -> Message:
+            if seen.is_body_whole:  # who still listens waits for the caller to leave
+                return await receive()
+            seen.begin(READ)
+            try:
+                message = await receive()
+            finally:
+                seen.end(READ)
+            seen.received_bytes += len(message.get("body", b""))
+            seen.is_body_whole = not message.get("more_body", False)
+            return message
+
+        async def observed_send(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                seen.status = message["status"]
+                message["headers"] = [
+                    *(each for each in message.get("headers", ()) if each[0] not in _OURS),
+                    id_header,
+                    (b"server-timing", seen.server_timing()),
+                ]
+                seen.route = seen.route or _route(scope)
+                if seen.is_traced:
+                    _name_span(seen)
+            else:
+                seen.sent_bytes += len(message.get("body", b""))
+            seen.begin(WRITE)
+            try:
+                await send(message)
+            finally:
+                seen.end(WRITE)
+
+        try:
+            await self.app(scope, observed_receive, observed_send)
+        except Exception:
+            # The answer to a bug of ours is written by a layer around this one.
+            seen.status, seen.code = seen.status or 500, "internal_error"
+            raise
+        finally:
+            seen.total_s = time.perf_counter() - seen.started
+            seen.route = seen.route or _route(scope)
+            for observe in self._observers:
+                observe(seen)
+
+
+_OURS = frozenset((request_id.NAME, b"server-timing"))
+
+
+def _begin(scope: Scope) -> tuple[Observation, str]:
+    """A request's observation and its id."""
+    asked = b""
+    context: dict[str, str] = {}
+    for header in scope["headers"]:
+        if header[0] == request_id.NAME:
+            asked = header[1]
+        elif header[0] in (b"traceparent", b"tracestate"):
+            context[header[0].decode()] = header[1].decode("latin-1")
+    chosen = request_id.choose(asked)
+    request_id.current_request_id.set(chosen)
+    method = scope["method"]
+    seen = Observation(method if method in _METHODS else "OTHER")
+    seen.path = scope["raw_path"].decode("ascii", "replace")
+    if context and _TRACEPARENT.fullmatch(context.get("traceparent", "")):
+        seen.trace_headers = list(context.items())
+    # FastAPI's own, where a tracer is configured: see `app.py`.
+    seen.is_traced = scope.get("fastapi.telemetry") is not None
+    current_observation.set(seen)
+    return seen, chosen
+
+
+def _route(scope: Scope) -> str:
+    """The template of the route that was found; none of a path that is no route."""
+    return getattr(scope.get("route"), "path", "")
+
+
+def _name_span(seen: Observation) -> None:
+    """FastAPI names the spans of routes that its own router found."""
+    span = trace.get_current_span()
+    span.update_name(f"{seen.method} {seen.route}" if seen.route else seen.method)
+    span.set_attribute("http.route", seen.route)
