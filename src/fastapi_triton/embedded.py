@@ -16,6 +16,7 @@ import shutil
 import socket
 import sys
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -186,6 +187,7 @@ class EmbeddedTriton:
             # A model that does not load shall not take the others with it; readiness says which.
             "--exit-on-error=false",
             f"--exit-timeout-secs={EXIT_TIMEOUT_S}",
+            *_trace_options(os.environ),
         ]
 
     def _environment(self) -> dict[str, str]:
@@ -197,6 +199,17 @@ class EmbeddedTriton:
         # ... and finds this environment's packages through the `python3` that is first on PATH.
         environment["PATH"] = f"{Path(sys.executable).parent}:{environment.get('PATH', os.defpath)}"
         return environment
+
+
+def _trace_options(environment: Mapping[str, str]) -> list[str]:
+    """Have Triton continue the frontend's traces, and trace nothing else, where they go to a collector."""
+    endpoint = environment.get("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
+    if not endpoint and (base := environment.get("OTEL_EXPORTER_OTLP_ENDPOINT")):
+        endpoint = f"{base.removesuffix('/')}/v1/traces"
+    if not endpoint or environment.get("OTEL_SDK_DISABLED", "").lower() == "true":
+        return []
+    options = ("mode=opentelemetry", "level=TIMESTAMPS", "rate=0", f"opentelemetry,url={endpoint}")
+    return [f"--trace-config={option}" for option in options]
 
 
 def _require_machine() -> Path:
