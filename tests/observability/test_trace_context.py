@@ -36,9 +36,11 @@ async def test_a_context_is_kept_as_it_came() -> None:
     assert await kept({}) == []
 
 
-@pytest.mark.parametrize(
-    "traceparent", ["", "00-x-y-01", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01\r\nx: y"]
-)
+async def test_a_state_that_is_no_header_goes_nowhere() -> None:
+    assert await kept({**CONTEXT, "tracestate": "a=ä"}) == []
+
+
+@pytest.mark.parametrize("traceparent", ["", "00-x-y-01", CONTEXT["traceparent"] + "\r\nx: y"])
 async def test_what_is_no_context_goes_nowhere(traceparent: str) -> None:
     assert await kept({**CONTEXT, "traceparent": traceparent}) == []
 

@@ -6,7 +6,7 @@ One middleware for all of it, since each one costs every request some microsecon
 
 import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from opentelemetry import trace
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -96,12 +96,20 @@ def _begin(scope: Scope) -> tuple[Observation, str]:
     method = scope["method"]
     seen = Observation(method if method in _METHODS else "OTHER")
     seen.path = scope["raw_path"].decode("ascii", "replace")
-    if context and _TRACEPARENT.fullmatch(context.get("traceparent", "")):
+    if context and _is_fit(context):
         seen.trace_headers = list(context.items())
     # FastAPI's own, where a tracer is configured: see `app.py`.
     seen.is_traced = scope.get("fastapi.telemetry") is not None
     current_observation.set(seen)
     return seen, chosen
+
+
+def _is_fit(context: Mapping[str, str]) -> bool:
+    """Whether it may be written into the head of a request to Triton."""
+    state = context.get("tracestate", "")
+    return (
+        _TRACEPARENT.fullmatch(context.get("traceparent", "")) is not None and state.isascii() and state.isprintable()
+    )
 
 
 def _route(scope: Scope) -> str:
