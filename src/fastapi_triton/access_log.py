@@ -15,7 +15,7 @@ def write(seen: Observation) -> None:
     stages = {f"{stage}_ms": round(1000 * each, 1) for stage, each in zip(STAGES, seen.seconds, strict=True)}
     fields: dict[str, Any] = {
         "method": seen.method,
-        "path": seen.path,
+        "path": seen.path.decode("ascii", "replace"),
         "route": seen.route,
         "status": seen.status,
         "code": seen.code or "ok",

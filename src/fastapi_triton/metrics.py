@@ -17,7 +17,7 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 from prometheus_client.registry import Collector
 
-from fastapi_triton.observation import STAGES, TRITON, WAIT, Observation
+from fastapi_triton.observation import STAGES, Observation
 
 PREFIX = "fastapi_triton"
 # In seconds: from a small model's millisecond to a picture that has waited for minutes.
@@ -39,6 +39,20 @@ class BatchedHistogram(Histogram):
                 bucket.inc(count)
 
 
+class _Durations:
+    """Observations that are to be added, by bucket."""
+
+    __slots__ = ("counts", "total_s")
+
+    def __init__(self) -> None:
+        self.counts = [0] * (len(BUCKETS) + 1)
+        self.total_s = 0.0
+
+    def add(self, seconds: float) -> None:
+        self.counts[bisect_left(BUCKETS, seconds)] += 1
+        self.total_s += seconds
+
+
 class _Series:
     """What has not yet been added of the requests of one method, route and model."""
 
@@ -47,9 +61,7 @@ class _Series:
         self.received_bytes = 0
         self.sent_bytes = 0
         self.num_cancelled = 0
-        # By stage; the last is the whole.
-        self.counts = [[0] * (len(BUCKETS) + 1) for _ in (*STAGES, "total")]
-        self.sums = [0.0] * len(self.counts)
+        self.read, self.wait, self.triton, self.write, self.total = (_Durations() for _ in range(5))
 
 
 class Metrics:
@@ -98,14 +110,16 @@ class Metrics:
         series.received_bytes += seen.received_bytes
         series.sent_bytes += seen.sent_bytes
         series.num_cancelled += seen.is_cancelled
-        seconds = seen.seconds
-        for stage, duration in enumerate(seconds):
-            # Whoever came to Triton was given a place, if only at once.
-            if duration or (stage == WAIT and seconds[TRITON]):
-                series.counts[stage][bisect_left(BUCKETS, duration)] += 1
-                series.sums[stage] += duration
-        series.counts[-1][bisect_left(BUCKETS, seen.total_s)] += 1
-        series.sums[-1] += seen.total_s
+        read_s, wait_s, triton_s, write_s = seen.seconds
+        if read_s:
+            series.read.add(read_s)
+        if triton_s:
+            series.wait.add(wait_s)  # whoever came to Triton was given a place, if only at once
+            series.triton.add(triton_s)
+        elif wait_s:
+            series.wait.add(wait_s)
+        series.write.add(write_s)
+        series.total.add(seen.total_s)
 
     def flush(self) -> None:
         """Add what has been counted to what is shown, and look at what is only looked at."""
@@ -116,10 +130,11 @@ class Metrics:
             self._received.labels(*labels).inc(series.received_bytes)
             self._sent.labels(*labels).inc(series.sent_bytes)
             self._cancelled.labels(*labels).inc(series.num_cancelled)
-            for stage, counts, total in zip(STAGES, series.counts, series.sums, strict=False):
-                if any(counts):
-                    self._stages.labels(*labels, stage).add(counts, total)
-            self._durations.labels(*labels).add(series.counts[-1], series.sums[-1])
+            stages = (series.read, series.wait, series.triton, series.write)
+            for stage, durations in zip(STAGES, stages, strict=True):
+                if any(durations.counts):
+                    self._stages.labels(*labels, stage).add(durations.counts, durations.total_s)
+            self._durations.labels(*labels).add(series.total.counts, series.total.total_s)
         for refresh in self.refreshes:
             refresh()
 

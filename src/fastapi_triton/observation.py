@@ -5,9 +5,9 @@
 end. Whoever does a stage's work says so by `with Stage(TRITON):`, and nothing else.
 """
 
-import time
 from collections.abc import Mapping, Sequence
 from contextvars import ContextVar
+from time import perf_counter
 from types import TracebackType
 from typing import Final, Self
 
@@ -32,7 +32,6 @@ class Observation:
     labels. `code` is an error's stable code, `ok` without one. `trace_headers` are the trace context that came with it.
     """
 
-    path = ""  # as it was sent, still percent-encoded
     route = ""
     model = ""
     status = 0  # none was sent
@@ -46,35 +45,40 @@ class Observation:
     trace_headers: Headers = ()
     texts: Mapping[str, str] | None = None  # the request's own words, where a setting has them logged
 
-    def __init__(self, method: str) -> None:
+    def __init__(self, method: str, path: bytes = b"") -> None:
         self.method = method
-        self.started = time.perf_counter()
+        self.path = path  # as it was sent, still percent-encoded
+        self.started = perf_counter()
         self.seconds = [0.0, 0.0, 0.0, 0.0]
         self._depths = [0, 0, 0, 0]
 
     def begin(self, stage: int) -> None:
-        self._depths[stage] += 1
-        if self._depths[stage] == 1:
-            self.seconds[stage] -= time.perf_counter()
+        """Work of this stage begins; it may be begun already."""
+        depths = self._depths
+        depths[stage] += 1
+        if depths[stage] == 1:
+            self.seconds[stage] -= perf_counter()
 
     def end(self, stage: int) -> None:
-        self._depths[stage] -= 1
-        if self._depths[stage] == 0:
-            self.seconds[stage] += time.perf_counter()
+        """One of those that began it is done."""
+        depths = self._depths
+        depths[stage] -= 1
+        if not depths[stage]:
+            self.seconds[stage] += perf_counter()
 
-    def elapsed_s(self, stage: int) -> float:
-        """Of a stage that still goes on: until now."""
-        return self.seconds[stage] + (time.perf_counter() if self._depths[stage] else 0.0)
-
-    def server_timing(self) -> bytes:
-        """The stages so far, in milliseconds, as the header `Server-Timing`; `total` is until the answer begins."""
-        told = [
-            b"%s;dur=%.1f" % (STAGES[stage].encode(), 1000 * seconds)
-            for stage in (READ, WAIT, TRITON)
-            if (seconds := self.elapsed_s(stage)) > 0
-        ]
-        told.append(b"total;dur=%.1f" % (1000 * (time.perf_counter() - self.started)))
-        return b", ".join(told)
+    def server_timing(self, now: float) -> bytes:
+        """The stages until now, in milliseconds, as the header `Server-Timing`."""
+        read_s, wait_s, triton_s, _ = self.seconds
+        if self._depths[WAIT]:
+            wait_s += now
+        if self._depths[TRITON]:
+            triton_s += now
+        return b"read;dur=%.1f, wait;dur=%.1f, triton;dur=%.1f, total;dur=%.1f" % (
+            1e3 * read_s,
+            1e3 * wait_s,
+            1e3 * triton_s,
+            1e3 * (now - self.started),
+        )
 
 
 # Work that no request waits for is seen by nobody.

@@ -4,6 +4,7 @@
 import http
 import math
 from collections.abc import Callable, Coroutine
+from time import perf_counter
 from typing import Any
 
 import orjson
@@ -146,7 +147,7 @@ async def _bug(request: Request, _: Exception) -> Response:
         request,
         FastAPITritonError("The frontend failed on this request. The log has the reason under this request's id."),
     )
-    answer.headers["Server-Timing"] = current_observation.get().server_timing().decode()  # as with the id
+    answer.headers["Server-Timing"] = current_observation.get().server_timing(perf_counter()).decode()  # as with the id
     return answer
 
 
