@@ -18,6 +18,7 @@ FLOORS = (
         "deadlines",
         "machine",
         "guard",
+        "stub_watch",
         "bundle",
         "datatypes",
         "flaws",

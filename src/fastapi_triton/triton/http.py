@@ -30,6 +30,7 @@ from fastapi_triton.triton import generate, tensor_bodies
 from fastapi_triton.triton.client import ModelStatus, Tensor, Tensors
 from fastapi_triton.triton.connections import AnswerHead, Connections, lost, unreachable
 from fastapi_triton.triton.failures import failure, stream_failure
+from fastapi_triton.triton.model_processes import Counts, ModelProcesses, death
 
 logger = logging.getLogger(__name__)
 
@@ -52,6 +53,7 @@ class HTTPTriton:
         self._is_open = False
         self.is_up = False
         self._open_session: aiohttp.ClientSession | None = None
+        self._processes = ModelProcesses()
         # What `config` gave last: a stream's JSON does not name its datatypes.
         self._configs: dict[str, ModelConfig] = {}
 
@@ -73,7 +75,19 @@ class HTTPTriton:
 
     async def ready(self, model: str) -> bool:
         head, _ = await self._call("GET", f"{_path(model)}/ready", timeout_s=self._probe_timeout_s)
-        return head.status == 200
+        if head.status != 200:
+            return False
+        if self._processes.is_dead(model):
+            await self._look_at_process(model)
+        return True
+
+    async def _look_at_process(self, model: str) -> None:
+        """Raise that it is dead, unless it is there again."""
+        head, body = await self._call("GET", f"{_path(model)}/stats", timeout_s=self._probe_timeout_s)
+        if head.status == 200:
+            self._processes.compare(model, Counts.of_statistics(bytes(body)))
+        if self._processes.is_dead(model):
+            raise death(model)
 
     async def config(self, model: str) -> ModelConfig:
         head, body = await self._call("GET", f"{_path(model)}/config", timeout_s=self._probe_timeout_s)
@@ -113,7 +127,8 @@ class HTTPTriton:
                 + "".join(f"{name}: {value}\r\n" for name, value in stage.trace_headers),
             )
         if head.status != 200:
-            raise failure(model, head.status, bytes(answer))
+            raise self._learned(model, failure(model, head.status, bytes(answer)))
+        self._processes.answered(model)
         try:
             return tensor_bodies.answer_tensors(answer, tensor_bodies.header_length(dict(head.headers)))
         except (ValueError, KeyError, TypeError, AttributeError, struct.error) as error:
@@ -144,10 +159,12 @@ class HTTPTriton:
                     # follows.
                     if answer.status != 200 and answer.content_type != generate.MEDIA_TYPE:
                         self._configs.pop(model, None)
-                        raise failure(model, answer.status, await answer.read())
+                        raise self._learned(model, failure(model, answer.status, await answer.read()))
                     try:
                         async for event in generate.events(answer.content.iter_any()):
-                            yield _event_tensors(event, config)
+                            outputs = self._event_tensors(event, config)
+                            self._processes.answered(model)
+                            yield outputs
                     finally:
                         # Before the end of the stream this is how the model learns that the caller left; after it,
                         # nothing.
@@ -156,6 +173,16 @@ class HTTPTriton:
             self._configs.pop(model, None)
             logger.warning("POST %s%s: %r", self.url, path, error)
             raise _stream_failure(error, self._request_timeout_s) from error
+
+    def _event_tensors(self, event: bytes, config: ModelConfig) -> dict[str, Tensor]:
+        try:
+            return _event_tensors(event, config)
+        except FastAPITritonError as error:
+            raise self._learned(config.name, error) from None
+
+    def _learned(self, model: str, error: FastAPITritonError) -> FastAPITritonError:
+        self._processes.learn_from(model, error)
+        return error
 
     @property
     def _session(self) -> aiohttp.ClientSession:
@@ -179,7 +206,6 @@ class HTTPTriton:
             self.is_up = True
             return answer
         except (TimeoutError, TritonUnavailableError) as error:
-            self.is_up = False
             # Readiness is asked for all the time; only work that was lost is worth a warning.
             logger.log(
                 logging.DEBUG if timeout_s == self._probe_timeout_s else logging.WARNING,
@@ -190,6 +216,9 @@ class HTTPTriton:
                 error,
             )
             if isinstance(error, TritonUnavailableError):
+                self.is_up = False
+                if error.code == TritonUnavailableError.default_code:  # it cannot be reached at all
+                    self._processes.forget()
                 raise
             raise _too_late(timeout_s) from error
 
