@@ -77,7 +77,7 @@ async def test_one_object_in_one_object_out(http: httpx2.AsyncClient, triton: Fa
     answer = await http.post("/models/plain/infer", json={"x": 0.1, "v": [1, 2]}, headers={"X-Request-ID": "abc"})
     assert answer.status_code == 200
     assert answer.json() == {"x": 0.1, "v": [1.0, 2.0]}
-    assert answer.headers["server-timing"].startswith("triton;dur=")
+    assert "triton;dur=" in answer.headers["server-timing"]
     ((name, inputs, request_id),) = triton.requests
     assert (name, request_id) == ("plain", "abc")
     assert inputs["x"].array.shape == (1,)

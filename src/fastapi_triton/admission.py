@@ -22,6 +22,7 @@ from fastapi_triton.errors import (
     OverloadedError,
     TooManyRequestsError,
 )
+from fastapi_triton.observation import WAIT, Stage
 from fastapi_triton.places import Place, current_place
 from fastapi_triton.service_time import ServiceTime
 from fastapi_triton.waiting_room import Waiter, WaitingRoom
@@ -195,7 +196,8 @@ class Admission:
             self._shares.take(waiter.share, waiter.count)
         watching = self._watch(waiter, now, receive)
         try:
-            return await waiter.turn
+            with Stage(WAIT):
+                return await waiter.turn
         except BaseException:
             if waiter.turn.done() and not waiter.turn.cancelled() and waiter.turn.exception() is None:
                 waiter.turn.result().give_back()  # it was its turn just when it was cancelled

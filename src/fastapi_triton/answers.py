@@ -29,7 +29,9 @@ def read(response: type[BaseModel], values: Mapping[str, Any], *, model: str) ->
     try:
         return response.model_validate(_fields(response, values), by_alias=False, by_name=True)
     except ValidationError as error:
-        logger.error("model %s: its answer does not fit %s: %s", model, response.__name__, error)
+        # Without the values: they may be what the caller wrote, or a picture.
+        reasons = [f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors(include_input=False)]
+        logger.error("model %s: its answer does not fit %s: %s", model, response.__name__, "; ".join(reasons))
         raise InferenceError(f"The model {model} gave an answer that does not fit its contract.") from None
 
 

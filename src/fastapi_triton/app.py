@@ -13,6 +13,7 @@ from typing import Any, TypeVar, overload
 from fastapi import FastAPI
 from fastapi.middleware.asyncexitstack import AsyncExitStackMiddleware
 from fastapi.responses import JSONResponse
+from fastapi.telemetry import TelemetryConfig
 from pydantic import BaseModel
 from starlette.middleware import Middleware
 from starlette.middleware.errors import ServerErrorMiddleware
@@ -22,7 +23,18 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp
 
-from fastapi_triton import connection_limits, drain, generated_openapi, health, openapi, passage, problems
+from fastapi_triton import (
+    access_log,
+    connection_limits,
+    drain,
+    generated_openapi,
+    health,
+    logs,
+    openapi,
+    passage,
+    problems,
+    standing,
+)
 from fastapi_triton.access import stack
 from fastapi_triton.admission import Admissions
 from fastapi_triton.catalogue import Catalogue
@@ -30,13 +42,15 @@ from fastapi_triton.connection_limits import ConnectionLimits
 from fastapi_triton.declaration import watch
 from fastapi_triton.endpoints import InferEndpoint, Services
 from fastapi_triton.functions import EndpointFunction, read_signature
+from fastapi_triton.gauges import Gauges
+from fastapi_triton.metrics import Metrics
 from fastapi_triton.middleware.body_size import BodySizeMiddleware
 from fastapi_triton.middleware.deadline import DeadlineMiddleware
 from fastapi_triton.middleware.declared_routes import DeclaredRoutes
-from fastapi_triton.middleware.request_id import RequestIDMiddleware
+from fastapi_triton.middleware.observing import Observer, ObservingMiddleware
 from fastapi_triton.passage import Passage
 from fastapi_triton.playground import page
-from fastapi_triton.routers import models, picture_apis
+from fastapi_triton.routers import metrics, models, picture_apis
 from fastapi_triton.settings import Settings
 from fastapi_triton.text_to_image import TextToImage
 from fastapi_triton.triton.access import Access
@@ -44,6 +58,9 @@ from fastapi_triton.triton.client import TritonClient
 from fastapi_triton.triton.http import HTTPTriton
 
 logger = logging.getLogger(__name__)
+
+# What asks all the time, and tells nothing in a trace.
+_UNTRACED = ("/health/", "/metrics")
 
 Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -114,15 +131,22 @@ class TritonFrontend(FastAPI):
         # The bodies that they take, once there is an endpoint for them.
         self._picture_apis: list[type[BaseModel]] | None = None
         self._inner_lifespan = lifespan
-        if importlib.util.find_spec("opentelemetry.sdk") is None:
-            # Nobody can have configured it; FastAPI would look at every request whether somebody has.
-            extra.setdefault("telemetry", {"tracing": False, "metrics": False, "logs": False})
         self._key_file = stack.key_file(self.settings)
+        observers: list[Observer] = []
+        self._gauges: Gauges | None = None
+        if self.settings.metrics:
+            numbers = Metrics()
+            observers.append(numbers.record)
+            self._gauges = Gauges(numbers)
+        if self.settings.access_log:
+            logs.open_access_log(self.settings)
+            observers.append(access_log.write)
+        extra["telemetry"] = {**_telemetry(), **(extra.get("telemetry") or {})}
         super().__init__(
             title=title,
             lifespan=self._run,
             middleware=[
-                Middleware(RequestIDMiddleware),
+                Middleware(ObservingMiddleware, observers=observers),
                 *stack.middleware(self.settings, self._key_file),
                 Middleware(DeadlineMiddleware, max_timeout_s=self.settings.request_timeout_s),
                 Middleware(
@@ -137,6 +161,15 @@ class TritonFrontend(FastAPI):
         )
         self.root_path = self.settings.root_path or self.root_path
         self.include_router(health.router(self.endpoints, self.catalogue, self.drain))
+        if self._gauges is not None:
+            standing.show(
+                self._gauges,
+                admission=self.services.admission,
+                triton=self.triton,
+                endpoints=self.endpoints,
+                catalogue=self.catalogue,
+            )
+            self.include_router(metrics.router(numbers))
         if self.settings.playground:
             self.include_router(page.router(self.endpoints))
         else:
@@ -337,6 +370,8 @@ class TritonFrontend(FastAPI):
         yield self.triton
         yield self._watching()
         yield self._generating()
+        if self._gauges is not None:
+            yield self._gauges.kept()
         if self._inner_lifespan is not None:
             yield self._inner_lifespan(app)
 
@@ -352,6 +387,21 @@ class TritonFrontend(FastAPI):
         finally:
             watching.cancel()
             await asyncio.wait([watching])
+
+
+def _telemetry() -> TelemetryConfig:
+    """FastAPI's own traces, configured by the standard `OTEL_*` variables; what else it has for OpenTelemetry is off.
+
+    Where nobody can have configured a tracer they are off, too: FastAPI would look at every request whether one has.
+    """
+    return {
+        "tracing": importlib.util.find_spec("opentelemetry.sdk") is not None,
+        "auto_configure": True,
+        "metrics": False,
+        "logs": False,
+        "operation_spans": False,
+        "exclude": lambda scope: scope["path"].startswith(_UNTRACED),
+    }
 
 
 def _tell_end(watching: asyncio.Task[None]) -> None:

@@ -14,6 +14,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.types import Receive
 
+from fastapi_triton import images
 from fastapi_triton.contract import nearest
 from fastapi_triton.errors import (
     CallerLeftError,
@@ -61,6 +62,10 @@ _CODES = {
 FEW_ELEMENTS = 10_000
 # More of them help nobody, and a body may have a million.
 _MAX_PROBLEMS = 50
+# Characters of a text that may be logged.
+_MAX_WORDS = 1000
+# No language has a word of so many.
+_WITHOUT_SPACES = 100
 
 
 def strict(model: type[BaseModel]) -> type[BaseModel]:
@@ -191,6 +196,20 @@ async def _form_values(form: FormData) -> dict[str, Any]:
         else:
             values[name] = value
     return values
+
+
+def own_words(body: BaseModel) -> dict[str, str]:
+    """The texts of a request that are no pictures, the beginning of each."""
+    return {
+        name: value[:_MAX_WORDS]
+        for name, field in type(body).model_fields.items()
+        if isinstance(value := getattr(body, name), str) and not images.is_image(field.metadata) and _is_words(value)
+    }
+
+
+def _is_words(text: str) -> bool:
+    """Not a picture in a field that says nothing of pictures: base64 has no spaces."""
+    return len(text) < _WITHOUT_SPACES or " " in text[:_WITHOUT_SPACES]
 
 
 def names(model: type[BaseModel]) -> list[str]:

@@ -60,6 +60,8 @@ class Declaration:
         self._triton = triton
         self._held: _Held | None = None
         self._is_doubtful = False
+        # Whether the models took requests when they were asked last.
+        self.is_ready = False
         # The problems that the log has been told of last; None: it fitted, or was never looked at.
         self._told: tuple[str, ...] | None = None
         self._refreshing = asyncio.Lock()
@@ -108,6 +110,14 @@ class Declaration:
 
     async def require_ready(self) -> None:
         """Raise what a caller would meet now, if anything: a model is not ready, or the contract is broken."""
+        try:
+            await self._require_ready()
+        except FastAPITritonError:
+            self.is_ready = False
+            raise
+        self.is_ready = True
+
+    async def _require_ready(self) -> None:
         for model in self.models:
             try:
                 is_ready = await self._triton.ready(model)
@@ -160,7 +170,7 @@ async def watch(declarations: Callable[[], Sequence[Declaration]], interval_s: f
         pause_s = interval_s
         for declaration in declarations():
             try:
-                await declaration.refresh()
+                await declaration.require_ready()
             except TritonUnavailableError:
                 pause_s = min(interval_s, AWAY_INTERVAL_S)
             except FastAPITritonError:

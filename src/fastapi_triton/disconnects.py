@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 from starlette.types import Receive
 
 from fastapi_triton.errors import CallerLeftError
+from fastapi_triton.observation import current_observation
 
 logger = logging.getLogger(__name__)
 
@@ -28,6 +29,8 @@ async def unless_caller_leaves(receive: Receive, work: Coroutine[Any, Any, T]) -
         if working.done():
             return working.result()
         logger.info("the caller left; its work is stopped")
+        seen = current_observation.get()
+        seen.is_cancelled, seen.code = True, CallerLeftError.default_code
         raise CallerLeftError("The caller left before the answer.")
     finally:
         working.cancel()

@@ -16,12 +16,14 @@ import shutil
 import socket
 import sys
 import tempfile
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from fastapi_triton import guard, machine
+from fastapi_triton.stub_watch import StubWatch
 
 logger = logging.getLogger(__name__)
 triton_logger = logging.getLogger("triton")
@@ -38,6 +40,7 @@ MOST_SHARED_BYTES, LEAST_SHARED_BYTES, INSTANCES = 32 * 1024**2, 1024**2, 64
 GRACE_S = 10
 # `I1122 10:42:33.123456 4711 model_lifecycle.cc:472] "loading: model:1"`
 _LOG_LINE = re.compile(r"^([IWEFV])\d{4} [\d:.]+ \d+ ([\w./-]+:\d+)\] ?\"?(.*?)\"?$")
+_LOADED = re.compile(r"successfully loaded '([^']+)'")
 _LOG_LEVELS = {"I": logging.INFO, "W": logging.WARNING, "E": logging.ERROR, "F": logging.CRITICAL, "V": logging.DEBUG}
 
 
@@ -162,10 +165,18 @@ class EmbeddedTriton:
             start_new_session=True,
         )  # fmt: skip
         logger.info("Triton starts at %s with the models of %s", self.url, self.model_repository)
+
+        def restart(model: str) -> None:
+            logger.error("the process of model %s has died; Triton is restarted, since it would not notice", model)
+            if process.stdin is not None:
+                process.stdin.close()
+
+        watch = StubWatch(folder, on_death=restart)
         try:
-            await _pass_on_log(process)
+            await _pass_on_log(process, on_loaded=watch.loaded)
             return await process.wait()
         finally:
+            watch.close()
             if process.stdin is not None:
                 process.stdin.close()  # tells the guard to stop Triton
             await asyncio.shield(_drained(process))
@@ -186,6 +197,7 @@ class EmbeddedTriton:
             # A model that does not load shall not take the others with it; readiness says which.
             "--exit-on-error=false",
             f"--exit-timeout-secs={EXIT_TIMEOUT_S}",
+            *_trace_options(os.environ),
         ]
 
     def _environment(self) -> dict[str, str]:
@@ -197,6 +209,17 @@ class EmbeddedTriton:
         # ... and finds this environment's packages through the `python3` that is first on PATH.
         environment["PATH"] = f"{Path(sys.executable).parent}:{environment.get('PATH', os.defpath)}"
         return environment
+
+
+def _trace_options(environment: Mapping[str, str]) -> list[str]:
+    """Have Triton continue the frontend's traces, and trace nothing else, where they go to a collector."""
+    endpoint = environment.get("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
+    if not endpoint and (base := environment.get("OTEL_EXPORTER_OTLP_ENDPOINT")):
+        endpoint = f"{base.removesuffix('/')}/v1/traces"
+    if not endpoint or environment.get("OTEL_SDK_DISABLED", "").lower() == "true":
+        return []
+    options = ("mode=opentelemetry", "level=TIMESTAMPS", "rate=0", f"opentelemetry,url={endpoint}")
+    return [f"--trace-config={option}" for option in options]
 
 
 def _require_machine() -> Path:
@@ -225,15 +248,18 @@ def _work_folder(installation: Installation, model_repository: Path) -> Path:
     return folder
 
 
-async def _pass_on_log(process: asyncio.subprocess.Process) -> None:
-    """Triton's lines, in our log's format, until it closes its output."""
+async def _pass_on_log(process: asyncio.subprocess.Process, *, on_loaded: Callable[[str], object] = str) -> None:
+    """Triton's lines, in our log's format, until it closes its output. `on_loaded` is told of models that it loaded."""
     if process.stdout is None:
         raise RuntimeError("Triton was started without a pipe for its log")
     pending = b""
     while chunk := await process.stdout.read(65_536):
         *lines, pending = (pending + chunk).split(b"\n")
         for line in lines:
-            _log_line(line.decode("utf-8", "replace").rstrip())
+            text = line.decode("utf-8", "replace").rstrip()
+            _log_line(text)
+            if loaded := _LOADED.search(text):
+                on_loaded(loaded[1])
 
 
 def _log_line(line: str) -> None:

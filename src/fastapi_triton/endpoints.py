@@ -2,7 +2,6 @@
 """A declared endpoint: request model → tensors → Triton → tensors → response model, in the form that is asked for."""
 
 import asyncio
-import time
 from collections.abc import AsyncGenerator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
@@ -33,6 +32,7 @@ from fastapi_triton.fields import caller_names, in_callers_words, tensor_names, 
 from fastapi_triton.functions import EndpointFunction
 from fastapi_triton.middleware.request_id import current_request_id
 from fastapi_triton.model_config import TIMEOUT_INPUT
+from fastapi_triton.observation import current_observation
 from fastapi_triton.settings import Settings
 from fastapi_triton.triton.client import TritonClient
 from fastapi_triton.twin import COMPLETED, PREVIEW_FIELD, Twin
@@ -150,26 +150,27 @@ class InferEndpoint:
 
     async def __call__(self, request: Request) -> Response:
         """Serve one request."""
+        current_observation.get().model = self.model
         media_type = negotiate.choose(_accept(request), self.offers)
         self.admission.require_room()
         body = await bodies.read(
             request, self.request_model, limits=self._limits, max_bytes=self._services.settings.max_body_bytes
         )
+        if self._services.settings.access_log_prompts:
+            current_observation.get().texts = bodies.own_words(body)
         if self._twin is not None and media_type == negotiate.EVENTS:
             receive = request.receive if self._keeps_running else None
             events = self._events(self._twin, tensor_values(body), receive)
             return EventsResponse(events, keeps_running=self._keeps_running)
         if media_type != negotiate.JSON:
             media_type, body = self._ask_for(request, body)
-        started = time.perf_counter()
         if self._twin is None:
             answer = await self._answer(body, request.receive)
         else:
             answer = await for_its_caller(
                 request.receive, partial(self._answer, body), keeps_running=self._keeps_running
             )
-        duration_ms = 1000 * (time.perf_counter() - started)
-        headers = {"Server-Timing": f"triton;dur={duration_ms:.1f}", "Vary": "Accept"}
+        headers = {"Vary": "Accept"}
         if media_type == negotiate.JSON:
             return answers.as_json(answer, headers)
         return answers.as_picture(answer, self.picture_field or "", media_type, model=self.model, headers=headers)

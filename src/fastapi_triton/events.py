@@ -13,6 +13,7 @@ from starlette.types import Message, Receive, Scope, Send
 from fastapi_triton import drain, problems
 from fastapi_triton.disconnects import unless_caller_leaves
 from fastapi_triton.errors import CallerLeftError, FastAPITritonError
+from fastapi_triton.observation import note
 
 logger = logging.getLogger(__name__)
 
@@ -91,6 +92,7 @@ class EventsResponse(EventSourceResponse):
                         pass
                 raise
             except FastAPITritonError as error:
+                note(error)
                 await line.write(_encode(Event("error", self._describe_error(error))))
             finally:
                 pinging.cancel()

@@ -25,6 +25,7 @@ from fastapi_triton.errors import (
     UnreadableRequestError,
 )
 from fastapi_triton.middleware.request_id import current_request_id
+from fastapi_triton.observation import TRITON, Stage, current_observation, note, request_trace_headers
 from fastapi_triton.settings import Settings
 from fastapi_triton.triton.access import HeaderLines
 from fastapi_triton.triton.connection import Connection, Headers
@@ -46,6 +47,9 @@ _HOP_BY_HOP = frozenset(
 # And what the frontend says itself. A caller's credentials are the frontend's to check, and go no further.
 _NOT_TO_TRITON = _HOP_BY_HOP | {b"host", b"expect", b"content-length", b"x-request-id"}
 _NOT_TO_TRITON |= {b"authorization", b"x-api-key", b"cookie"}
+_TRACE = frozenset((b"traceparent", b"tracestate"))
+# The code by which an error of Triton's own is counted: it passes untouched.
+FROM_TRITON = "from_triton"
 _NOT_TO_CALLER = _HOP_BY_HOP | {b"date", b"server"}
 
 
@@ -62,11 +66,13 @@ class Passage:
         self._admissions = admissions
         self._questions = Admission("/v2", MAX_QUESTIONS)
         self._timeout_s = settings.request_timeout_s
+        # Those that Triton has answered for: only their names become labels.
+        self._models: set[str] = set()
         self._is_administration_allowed = settings.v2_admin
         self._keeps_running = settings.keep_running_when_caller_leaves
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        answer = _Answer(send)
+        answer = _Answer(send, self._models)
         try:
             path = _path(scope)
             call = v2_call.read(scope["method"], path, is_administration_allowed=self._is_administration_allowed)
@@ -75,7 +81,8 @@ class Passage:
             timeout_s = remaining_s(self._timeout_s)
             async with asyncio.timeout(timeout_s):
                 await self._pass(call, path, scope, receive, answer)
-        except CallerLeftError:
+        except CallerLeftError as error:
+            note(error)
             logger.info("the caller left")
         except TimeoutError:
             await answer.refuse(DeadlineExceededError(answer.stage.value.format(timeout_s)))
@@ -88,8 +95,10 @@ class Passage:
             await answer.refuse(reason)
 
     async def _pass(self, call: Call, path: bytes, scope: Scope, receive: Receive, answer: "_Answer") -> None:
-        model = v2_call.model_of(path) if call in (Call.INFERENCE, Call.STREAM) else None
-        admission = self._questions if model is None else self._admissions.of_name(model)
+        seen = current_observation.get()
+        seen.route, answer.model = v2_call.labels(path)
+        is_work = call in (Call.INFERENCE, Call.STREAM)
+        admission = self._admissions.of_name(answer.model) if is_work else self._questions
         admission.require_room()
         request = _Request(path, scope, self._connections.headers)
         # A question is asked once more where its connection breaks; nothing else is.
@@ -101,8 +110,8 @@ class Passage:
                 if error.code != LOST or answer.is_started:
                     raise
         status = await self._exchange(call, request, admission, receive, answer)
-        if model is not None and status == HTTPStatus.OK:
-            self._admissions.of(model)  # so there is such a model
+        if is_work and status == HTTPStatus.OK:
+            self._admissions.of(answer.model)  # so there is such a model
 
     async def _exchange(
         self, call: Call, request: "_Request", admission: Admission, receive: Receive, answer: "_Answer"
@@ -113,7 +122,7 @@ class Passage:
             last = await _upload(connection, receive) if request.has_body else ()
             if not connection.is_answered:
                 answer.stage = _Stage.WAITING
-                with await admission.place(receive=receive):
+                with await admission.place(receive=receive), Stage(TRITON, answer.model):
                     answer.stage = _Stage.ASKED
                     connection.finish(*last)
                     if call is Call.STREAM:
@@ -166,6 +175,10 @@ class _Request:
         for name, value in headers:
             if name == b"connection":  # what it names is between the caller and us
                 dropped |= {each.strip().lower() for each in value.split(b",")}
+        trace_headers: Headers = ()
+        if current_observation.get().is_traced:
+            dropped |= _TRACE
+            trace_headers = [(name.encode(), value.encode()) for name, value in request_trace_headers()]
         lengths = {value for name, value in headers if name == b"content-length"}
         self.is_chunked = any(name == b"transfer-encoding" for name, _ in headers)
         self.has_body = self.is_chunked or bool(lengths)
@@ -176,6 +189,7 @@ class _Request:
             scope["method"].encode() + b" " + path + (b"?" + query if query else b"") + b" HTTP/1.1\r\n",
             ours.lines(),
             *(name + b": " + value + b"\r\n" for name, value in headers if name not in dropped),
+            *(name + b": " + value + b"\r\n" for name, value in trace_headers),
             b"x-request-id: " + current_request_id.get().encode() + b"\r\n",
         ]
         if self.is_chunked:
@@ -198,8 +212,10 @@ class _Stage(Enum):
 class _Answer:
     """What the caller gets: Triton's answer, or why there is none."""
 
-    def __init__(self, send: Send) -> None:
+    def __init__(self, send: Send, known_models: set[str]) -> None:
         self._send = send
+        self._known_models = known_models
+        self.model = ""
         self.is_started = False
         self.stage = _Stage.COMING
 
@@ -210,14 +226,27 @@ class _Answer:
             raise access_denied(head.status)
         headers = [(name, value) for name, value in head.headers if name not in _NOT_TO_CALLER]
         self.is_started = True
+        self._observe(head.status)
         await self._send({"type": "http.response.start", "status": head.status, "headers": headers})
         more_body = True
         while more_body:
             piece, more_body = await connection.read()
             await self._send({"type": "http.response.body", "body": piece, "more_body": more_body})
 
+    def _observe(self, status: int) -> None:
+        seen = current_observation.get()
+        if status < 400:
+            self._known_models.add(self.model)
+        else:
+            seen.code = FROM_TRITON
+        if self.model in self._known_models:
+            seen.model = self.model
+
     async def refuse(self, error: FastAPITritonError) -> None:
         """Tell of an error, where nothing was told yet."""
+        note(error)
+        if self.model in self._known_models:
+            current_observation.get().model = self.model
         if self.is_started:
             # The server closes the connection of an answer that is not whole: so the caller sees that it is not.
             logger.warning("the answer was cut off: %s", error.detail)

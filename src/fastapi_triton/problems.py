@@ -4,6 +4,7 @@
 import http
 import math
 from collections.abc import Callable, Coroutine
+from time import perf_counter
 from typing import Any
 
 import orjson
@@ -25,6 +26,7 @@ from fastapi_triton.errors import (
 )
 from fastapi_triton.middleware.request_id import HEADER, current_request_id
 from fastapi_triton.middleware.route_path import route_path
+from fastapi_triton.observation import current_observation, note
 
 # How an API tells of an error.
 Form = Callable[[FastAPITritonError], Response]
@@ -101,6 +103,7 @@ def speak(app: Starlette, prefix: str, form: Form) -> None:
 
 def answer(scope: Scope, error: FastAPITritonError) -> Response:
     """The answer in the form that its path's callers read; for middleware, whose errors no handler sees."""
+    note(error)
     path = route_path(scope)
     forms: dict[str, Form] = getattr(scope["app"].state, "error_forms", {})
     form = next((form for prefix, form in forms.items() if path.startswith(prefix)), response)
@@ -109,6 +112,7 @@ def answer(scope: Scope, error: FastAPITritonError) -> Response:
 
 async def _ours(request: Request, error: FastAPITritonError) -> Response:
     if isinstance(error, CallerLeftError):
+        note(error)
         return Response(status_code=error.status)  # goes nowhere: the connection is closed
     return answer(request.scope, error)
 
@@ -146,10 +150,12 @@ async def _validation(request: Request, error: RequestValidationError) -> Respon
 
 async def _bug(request: Request, _: Exception) -> Response:
     # uvicorn logs the traceback after this answer; a caller gets the id under which it stands.
-    return answer(
+    told = answer(
         request.scope,
         FastAPITritonError("The frontend failed on this request. The log has the reason under this request's id."),
     )
+    told.headers["Server-Timing"] = current_observation.get().server_timing(perf_counter()).decode()  # as with the id
+    return told
 
 
 HANDLERS: dict[int | type[Exception], Callable[[Request, Any], Coroutine[Any, Any, Response]]] = {

@@ -204,6 +204,15 @@ class Settings(BaseSettings):
     playground: bool = Field(
         default=True, description="Whether `/` is the page for drawing; else it leads to the API's docs."
     )
+    metrics: bool = Field(default=True, description="Serve numbers for Prometheus at `/metrics`.")
+    access_log: bool = Field(
+        default=False,
+        description="Log a line for each request: what was asked for, by whom, how it ended, how long it took.",
+    )
+    access_log_prompts: bool = Field(
+        default=False,
+        description="Whether that line holds the request's own texts too, prompts above all. Pictures never are in it.",
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="What is logged by `fastapi-triton serve`."
     )

@@ -16,6 +16,7 @@ from fastapi_triton import answers, bodies, images, negotiate
 from fastapi_triton.endpoints import InferEndpoint
 from fastapi_triton.errors import InferenceError, InvalidRequestError, NotFoundError
 from fastapi_triton.fields import tensor_names
+from fastapi_triton.observation import current_observation
 from fastapi_triton.twin import COMPLETED, PREVIEW_FIELD, TwinEvent
 
 # The most that one request may ask for, as in OpenAI's API.
@@ -144,12 +145,15 @@ class TextToImage:
         Raises:
             InvalidRequestError: they break the endpoint's own rules.
         """
+        current_observation.get().model = self.name
         declared = {name: value for name, value in fields.items() if name in self._request.model_fields}
         try:
             request = self._request.model_validate(declared)
         except ValidationError as error:
             details = error.errors(include_url=False, include_context=False, include_input=False)
             raise bodies.invalid(details, bodies.names(self._request)) from None
+        if self.endpoint.services.settings.access_log_prompts:
+            current_observation.get().texts = bodies.own_words(request)
         return {name: getattr(request, name) for name in self._request.model_fields}
 
     def batch(self, fields: Mapping[str, Any], count: int) -> list[dict[str, Any]]:

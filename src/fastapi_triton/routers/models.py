@@ -2,7 +2,6 @@
 """`/models`: what Triton has, each model's contract, its generated endpoint. One route serves all models by name."""
 
 import asyncio
-import time
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from typing import Any, ParamSpec, TypeVar
@@ -25,6 +24,7 @@ from fastapi_triton.images import ImageLimits
 from fastapi_triton.json_values import Arrays
 from fastapi_triton.middleware.request_id import current_request_id
 from fastapi_triton.model_config import TIMEOUT_INPUT, Content, TensorConfig
+from fastapi_triton.observation import current_observation
 from fastapi_triton.tensors import time_left
 from fastapi_triton.triton.client import Tensors
 
@@ -91,6 +91,7 @@ class _Endpoint:
 
     async def __call__(self, request: Request, name: str, version: str, arrays: Arrays) -> Response:
         model = self._catalogue.endpoint(name, version)
+        current_observation.get().model = name
         offer = negotiate.EVENTS if model.config.decoupled else negotiate.JSON
         negotiate.choose(request.headers.get("accept"), [offer])
         media_type = request.headers.get("content-type", bodies.JSON).partition(";")[0].strip().lower()
@@ -108,7 +109,6 @@ class _Endpoint:
             return EventsResponse(events, keeps_running=self._keeps_running)
         with await admission.place(receive=request.receive):
             inputs = await self._inputs(model, body)
-            started = time.perf_counter()
             try:
                 outputs = await self._services.triton.infer(
                     name, inputs.tensors, request_id=current_request_id.get(), version=version
@@ -116,10 +116,9 @@ class _Endpoint:
             except (InvalidRequestError, ModelNotReadyError):
                 self._catalogue.forget(name)  # what it takes may have changed
                 raise
-            duration_ms = 1000 * (time.perf_counter() - started)
             num_bytes = _num_bytes(outputs)
             answer = await _apart(num_bytes, model.answer, outputs, inputs.num_rows, arrays)
-        return Response(answer, media_type=negotiate.JSON, headers={"Server-Timing": f"triton;dur={duration_ms:.1f}"})
+        return Response(answer, media_type=negotiate.JSON)
 
     async def _inputs(self, model: GeneratedModel, body: bytes) -> Inputs:
         inputs = await _apart(len(body), model.read, body, self._limits)

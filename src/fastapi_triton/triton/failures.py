@@ -19,7 +19,7 @@ from fastapi_triton.errors import (
     OverloadedError,
     TooLargeError,
 )
-from fastapi_triton.triton import connection_errors
+from fastapi_triton.triton import connection_errors, model_processes
 
 logger = logging.getLogger(__name__)
 
@@ -64,6 +64,8 @@ def failure(model: str, status: int, body: bytes) -> FastAPITritonError:
     if status == 400:
         # Triton's INVALID_ARG texts name the input and the shape that it expected; they are meant for the caller.
         return InvalidRequestError(f"Triton refused the request: {text}", code=REFUSED_BY_TRITON)
+    if model_processes.is_death(text):
+        return model_processes.death(model)
     logger.error("model %s: Triton answered %d: %s", model, status, text)
     if status == 404 or (status == 503 and "not ready" in text):
         return ModelNotReadyError(f"Triton has not loaded the model {model}. Try again.", retry_after_s=_RETRY_AFTER_S)
@@ -104,6 +106,8 @@ def stream_failure(model: str, text: str) -> FastAPITritonError:
     told = _model_failure(text)
     if told is not None:
         return _from_model(model, 400, told)
+    if model_processes.is_death(text):
+        return model_processes.death(model)
     logger.error("model %s: its stream failed: %s", model, text)
     return _unknown_failure(model)
 

@@ -11,6 +11,7 @@ from typing import Self
 from fastapi_triton.deadlines import remaining_s
 from fastapi_triton.errors import DeadlineExceededError, InferenceError, ModelNotReadyError, TritonUnavailableError
 from fastapi_triton.model_config import ModelConfig
+from fastapi_triton.observation import TRITON, Stage
 from fastapi_triton.places import current_place
 from fastapi_triton.triton.client import ModelStatus, Tensor, Tensors
 
@@ -69,6 +70,10 @@ class FakeTriton:
         self.models[config.name] = model
         return model
 
+    @property
+    def is_up(self) -> bool:
+        return self.is_running
+
     async def __aenter__(self) -> Self:
         return self
 
@@ -102,7 +107,8 @@ class FakeTriton:
         self.versions_asked.append(version)
         if loaded.respond is None:
             raise InferenceError(f"The model {model} answers streams only.")
-        tensors = await self._unnoticed(loaded.respond(inputs))
+        with Stage(TRITON, model):
+            tensors = await self._unnoticed(loaded.respond(inputs))
         return {name: tensor for name, tensor in tensors.items() if not outputs or name in outputs}
 
     async def stream(
@@ -116,9 +122,10 @@ class FakeTriton:
         stream = FakeStream(model, request_id)
         self.streams.append(stream)
         try:
-            async with aclosing(loaded.respond_stream(inputs)) as responses:
-                async for tensors in _until(responses, remaining_s(self.request_timeout_s)):
-                    yield tensors
+            with Stage(TRITON, model):
+                async with aclosing(loaded.respond_stream(inputs)) as responses:
+                    async for tensors in _until(responses, remaining_s(self.request_timeout_s)):
+                        yield tensors
         except (GeneratorExit, asyncio.CancelledError):
             stream.is_closed_early = True
             raise

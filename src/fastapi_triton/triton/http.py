@@ -21,11 +21,13 @@ import orjson
 from fastapi_triton.deadlines import remaining_s
 from fastapi_triton.errors import (
     DeadlineExceededError,
+    FastAPITritonError,
     InferenceError,
     ModelNotReadyError,
     TritonUnavailableError,
 )
 from fastapi_triton.model_config import ModelConfig, from_server
+from fastapi_triton.observation import TRITON, Headers, Stage
 from fastapi_triton.triton import generate, tensor_bodies
 from fastapi_triton.triton.access import OPEN_TO_ALL, Access
 from fastapi_triton.triton.client import ModelStatus, Tensor, Tensors
@@ -34,6 +36,7 @@ from fastapi_triton.triton.connection_errors import LOST
 from fastapi_triton.triton.connections import Connections
 from fastapi_triton.triton.failures import failure, require_triton, stream_failure
 from fastapi_triton.triton.heartbeat import Heartbeat
+from fastapi_triton.triton.model_processes import Counts, ModelProcesses, death
 
 logger = logging.getLogger(__name__)
 
@@ -61,6 +64,7 @@ class HTTPTriton:
         self.url = str(self.connections.address)  # without the credentials that it may have held
         self._heartbeat = Heartbeat(self.connections, interval_s=heartbeat_s)
         self._open: AsyncExitStack | None = None
+        self._processes = ModelProcesses()
         # What `config` gave last: a stream's JSON does not name its datatypes.
         self._configs: dict[str, ModelConfig] = {}
 
@@ -95,7 +99,18 @@ class HTTPTriton:
         head, told = await self.question("GET", f"{_path(model)}/ready")
         if head.status != 200:
             require_triton(head.status, bytes(told))
-        return head.status == 200
+            return False
+        if self._processes.is_dead(model):
+            await self._look_at_process(model)
+        return True
+
+    async def _look_at_process(self, model: str) -> None:
+        """Raise that it is dead, unless it is there again."""
+        head, body = await self.question("GET", f"{_path(model)}/stats")
+        if head.status == 200:
+            self._processes.compare(model, Counts.of_statistics(bytes(body)))
+        if self._processes.is_dead(model):
+            raise death(model)
 
     async def config(self, model: str) -> ModelConfig:
         head, body = await self.question("GET", f"{_path(model)}/config")
@@ -132,19 +147,25 @@ class HTTPTriton:
         if config is not None and config.queue_timeout_s is not None and timeout_s < config.queue_timeout_s:
             queue_timeout_us = max(1, int(timeout_s * 1e6))
         body, header_length = tensor_bodies.request_body(inputs, outputs, request_id, queue_timeout_us)
-        head, answer = await self._call(
-            "POST",
-            f"{_path(model, version)}/infer",
-            timeout_s=timeout_s,
-            body=body,
-            headers=f"Content-Type: application/octet-stream\r\n{HEADER_LENGTH}: {header_length}\r\n",
-        )
+        headers = f"Content-Type: application/octet-stream\r\n{HEADER_LENGTH}: {header_length}\r\n"
+        with Stage(TRITON, model) as stage:
+            head, answer = await self._call(
+                "POST",
+                f"{_path(model, version)}/infer",
+                timeout_s=timeout_s,
+                body=body,
+                headers=headers + _lines(stage.trace_headers),
+            )
         if head.status != 200:
-            raise failure(model, head.status, bytes(answer))
+            raise self._learned(model, failure(model, head.status, bytes(answer)))
+        self._processes.answered(model)
         try:
             return tensor_bodies.answer_tensors(answer, tensor_bodies.header_length(dict(head.headers)))
         except (ValueError, KeyError, TypeError, AttributeError, struct.error) as error:
-            logger.error("model %s: its answer cannot be read: %r: %r", model, error, bytes(answer[:200]))
+            # Without what it says, which may be what the caller wrote.
+            logger.error(
+                "model %s: its answer of %d bytes cannot be read: %s", model, len(answer), type(error).__name__
+            )
             raise InferenceError(f"The model {model} gave an answer that cannot be read.") from None
 
     async def stream(
@@ -156,26 +177,49 @@ class HTTPTriton:
         path = f"{_path(model, version)}/generate_stream"
         headers = f"Accept: {generate.MEDIA_TYPE}\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n"
         try:
-            head = self._head("POST", path, headers)
-            async with self.connections.connection() as connection:
-                # Closing it before the stream's end is how the model learns that the caller left.
-                timer = asyncio.get_running_loop().call_later(timeout_s, connection.expire)
-                try:
-                    await _send(connection, b"".join(head), body)
-                    answer = await connection.head()
-                    # Where a model fails before its first response Triton says 400, whatever it was; the event follows.
-                    if answer.status != 200 and not _is_events(answer):
-                        raise failure(model, answer.status, b"".join([each async for each in _pieces(connection)]))
-                    async for event in generate.events(_pieces(connection)):
-                        yield _event_tensors(event, config)
-                finally:
-                    timer.cancel()
+            with Stage(TRITON, model) as stage:
+                head = self._head("POST", path, headers + _lines(stage.trace_headers))
+                async with self.connections.connection() as connection:
+                    # Closing it before the stream's end is how the model learns that the caller left.
+                    timer = asyncio.get_running_loop().call_later(timeout_s, connection.expire)
+                    try:
+                        await _send(connection, b"".join(head), body)
+                        async for event in self._stream_events(connection, model):
+                            outputs = self._event_tensors(event, config)
+                            self._processes.answered(model)
+                            yield outputs
+                    finally:
+                        timer.cancel()
         except (TimeoutError, TritonUnavailableError, ModelNotReadyError) as error:
             self._configs.pop(model, None)
             logger.warning("POST %s%s: %r", self.url, path, error)
             if isinstance(error, TimeoutError):
                 raise _too_late(timeout_s) from error
             raise
+
+    async def _stream_events(self, connection: Connection, model: str) -> AsyncGenerator[bytes, None]:
+        answer = await connection.head()
+        # Where a model fails before its first response Triton says 400, whatever it was; the event follows.
+        if answer.status != 200 and not _is_events(answer):
+            told = b"".join([each async for each in _pieces(connection)])
+            raise self._learned(model, failure(model, answer.status, told))
+        async for event in generate.events(_pieces(connection)):
+            yield event
+
+    def _event_tensors(self, event: bytes, config: ModelConfig) -> dict[str, Tensor]:
+        try:
+            return _event_tensors(event, config)
+        except FastAPITritonError as error:
+            raise self._learned(config.name, error) from None
+
+    def _learned(self, model: str, error: FastAPITritonError) -> FastAPITritonError:
+        self._processes.learn_from(model, error)
+        return error
+
+    @property
+    def is_up(self) -> bool:
+        """Whether Triton answers, as far as is known."""
+        return self.connections.breaker.error is None
 
     def _head(self, method: str, path: str, headers: str) -> tuple[bytes, bytes, bytes]:
         """Request line and headers; `headers` are whole lines of their own."""
@@ -203,8 +247,14 @@ class HTTPTriton:
                 error,
             )
             if isinstance(error, TritonUnavailableError):
+                if error.code == TritonUnavailableError.default_code:  # it cannot be reached at all
+                    self._processes.forget()
                 raise
             raise _too_late(timeout_s) from error
+
+
+def _lines(headers: Headers) -> str:
+    return "".join(f"{name}: {value}\r\n" for name, value in headers)
 
 
 def _too_late(timeout_s: float) -> DeadlineExceededError:
@@ -250,6 +300,11 @@ def _event_tensors(data: bytes, config: ModelConfig) -> dict[str, Tensor]:
         if told is None:
             return generate.tensors(event, config)
     except (ValueError, TypeError, OverflowError, AttributeError) as error:
-        logger.error("model %s: an event of its stream cannot be read: %r: %r", config.name, error, data[:200])
+        logger.error(
+            "model %s: an event of %d bytes of its stream cannot be read: %s",
+            config.name,
+            len(data),
+            type(error).__name__,
+        )
         raise InferenceError(f"The model {config.name} gave an answer that cannot be read.") from None
     raise stream_failure(config.name, told)
