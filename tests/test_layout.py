@@ -34,7 +34,7 @@ FLOORS = (
     ("twin", "generated", "passage"),
     ("endpoints", "catalogue"),
     ("openapi", "health", "text_to_image", "previews"),
-    ("generated_openapi",),
+    ("generated_openapi", "jobs"),
     ("routers", "playground"),
     ("app",),
     ("lint",),

@@ -34,6 +34,7 @@ from fastapi_triton.middleware.declared_routes import DeclaredRoutes
 from fastapi_triton.middleware.request_id import RequestIDMiddleware
 from fastapi_triton.passage import Passage
 from fastapi_triton.playground import page
+from fastapi_triton.routers import jobs as background_jobs
 from fastapi_triton.routers import models, picture_apis
 from fastapi_triton.settings import Settings
 from fastapi_triton.text_to_image import TextToImage
@@ -123,6 +124,7 @@ class TritonFrontend(FastAPI):
             self.include_router(page.router(self.endpoints))
         else:
             self.add_api_route("/", page.to_docs, include_in_schema=False, response_model=None)
+        self._jobs = background_jobs.mount(self, self.endpoints, self.settings)
         self._passage: Passage | None = None
         if self.settings.v2 and isinstance(self.triton, HTTPTriton):
             self._passage = Passage(self.triton.url, admission=self.services.admission, settings=self.settings)
@@ -218,6 +220,8 @@ class TritonFrontend(FastAPI):
             function=function,
         )
 
+        endpoint.jobs = self._jobs
+
         async def serve(request: Request) -> Response:
             return await endpoint(request)
 
@@ -305,7 +309,8 @@ class TritonFrontend(FastAPI):
 
     @asynccontextmanager
     async def _run(self, app: FastAPI) -> AsyncIterator[None]:
-        async with self.triton, self._passage or nullcontext(), self._watching(), self._generating():
+        jobs = self._jobs.jobs.running() if self._jobs else nullcontext()
+        async with self.triton, self._passage or nullcontext(), self._watching(), self._generating(), jobs:
             if self._inner_lifespan is None:
                 yield
             else:

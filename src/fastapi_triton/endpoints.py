@@ -2,11 +2,12 @@
 """A declared endpoint: request model → tensors → Triton → tensors → response model, in the form that is asked for."""
 
 import time
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Iterable, Mapping
 from concurrent.futures import Executor
 from contextlib import aclosing
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import Any, Protocol
 
 import orjson
 from pydantic import BaseModel
@@ -25,7 +26,7 @@ from fastapi_triton.functions import EndpointFunction
 from fastapi_triton.middleware.request_id import current_request_id
 from fastapi_triton.settings import Settings
 from fastapi_triton.triton.client import TritonClient
-from fastapi_triton.twin import COMPLETED, PREVIEW_FIELD, Twin
+from fastapi_triton.twin import COMPLETED, PREVIEW_FIELD, Twin, TwinEvent
 
 # The field by which our models are told how to write the picture.
 FORMAT_FIELD = "output_format"
@@ -42,6 +43,26 @@ class Services:
     settings: Settings
     # For apps' own plain functions; admission bounds how many there are, so nothing waits for a thread.
     executor: Executor
+
+
+class Listener(Protocol):
+    """Is told how one request fares."""
+
+    async def begun(self) -> None:
+        """It has its place, and is about to reach the model."""
+        ...
+
+    def told(self, event: TwinEvent) -> None:
+        """The streaming twin, where there is one, told this before its answer."""
+        ...
+
+
+class JobDesk(Protocol):
+    """Takes requests whose callers prefer to be answered later."""
+
+    def wants(self, headers: Iterable[tuple[bytes, bytes]]) -> bool: ...
+
+    async def accept(self, endpoint: "InferEndpoint", request: Request) -> Response: ...
 
 
 class InferEndpoint:
@@ -74,6 +95,8 @@ class InferEndpoint:
         self.stream_model = stream_model
         self.request_model = bodies.strict(request)
         self.response_model = response
+        # None where the app has no background jobs.
+        self.jobs: JobDesk | None = None
         self._services = services
         self._limits = images.ImageLimits(max_pixels=services.settings.max_image_pixels)
         self._function = function
@@ -133,19 +156,16 @@ class InferEndpoint:
 
     async def __call__(self, request: Request) -> Response:
         """Serve one request."""
-        media_type = negotiate.choose(_accept(request), self.offers)
-        body = await bodies.read(
-            request, self.request_model, limits=self._limits, max_bytes=self._services.settings.max_body_bytes
-        )
+        if self.jobs is not None and self.jobs.wants(request.scope["headers"]):
+            return await self.jobs.accept(self, request)
+        media_type, body = await self.read(request)
         if self._twin is not None and media_type == negotiate.EVENTS:
             return EventsResponse(self._events(self._twin, tensor_values(body)))
-        if media_type != negotiate.JSON:
-            media_type, body = self._ask_for(request, body)
         started = time.perf_counter()
         if self._twin is None:
-            answer = await self._answer(body)
+            answer = await self.answer(body)
         else:
-            answer = await unless_caller_leaves(request.receive, self._answer(body))
+            answer = await unless_caller_leaves(request.receive, self.answer(body))
         duration_ms = 1000 * (time.perf_counter() - started)
         headers = {"Server-Timing": f"triton;dur={duration_ms:.1f}", "Vary": "Accept"}
         if media_type == negotiate.JSON:
@@ -156,6 +176,16 @@ class InferEndpoint:
         """The same as an ASGI app, without what FastAPI does for functions of one's own."""
         reply = await self(Request(scope, receive))
         await reply(scope, receive, send)
+
+    async def read(self, request: Request) -> tuple[str, BaseModel]:
+        """The media type that the caller is to be answered in, and its checked request."""
+        media_type = negotiate.choose(_accept(request), self.offers)
+        body = await bodies.read(
+            request, self.request_model, limits=self._limits, max_bytes=self._services.settings.max_body_bytes
+        )
+        if media_type not in (negotiate.JSON, negotiate.EVENTS):
+            return self._ask_for(request, body)
+        return media_type, body
 
     def _ask_for(self, request: Request, body: BaseModel) -> tuple[str, BaseModel]:
         """Have the model write the format that the caller accepts. Gives its media type, and the request for it."""
@@ -172,21 +202,24 @@ class InferEndpoint:
             body = body.model_copy(update={FORMAT_FIELD: negotiate.FORMAT_NAMES[media_type]})
         return media_type, body
 
-    async def _answer(self, body: BaseModel) -> BaseModel:
+    async def answer(self, body: BaseModel, listener: Listener | None = None) -> BaseModel:
         """The one answer to a request, which holds one place in flight."""
         with self._services.admission.slot():
             if self._function is None:
-                return await self._run(body)
+                return await self._run(body, listener)
             # What makes every request fail is told before the app's own work is done.
             await self.declaration.configs()
-            return await self._function(body, self._run, self._services.executor)
+            run = self._run if listener is None else partial(self._run, listener=listener)
+            return await self._function(body, run, self._services.executor)
 
-    async def _run(self, inputs: BaseModel) -> BaseModel:
+    async def _run(self, inputs: BaseModel, listener: Listener | None = None) -> BaseModel:
         """One run of the model: the inputs' fields are its input tensors, the outputs' its output tensors."""
+        if listener is not None:
+            await listener.begun()
         with in_callers_words(self._caller_names):
             if self._twin is None:
                 return await self._infer(tensor_values(inputs))
-            return await self._complete(self._twin, tensor_values(inputs))
+            return await self._complete(self._twin, tensor_values(inputs), listener)
 
     async def _infer(self, values: Mapping[str, Any]) -> BaseModel:
         """One answer of a model without a twin."""
@@ -204,13 +237,19 @@ class InferEndpoint:
             raise
         return answers.read(self._outputs, tensors.to_fields(outputs, config), model=self.model)
 
-    async def _complete(self, twin: Twin, values: dict[str, Any]) -> BaseModel:
+    async def _complete(self, twin: Twin, values: dict[str, Any], listener: Listener | None) -> BaseModel:
         """The twin's one answer, at the end of its stream."""
         answer: BaseModel | None = None
-        async with aclosing(twin.events({**values, PREVIEW_FIELD: None})) as events:
+        if listener is None:
+            values = {**values, PREVIEW_FIELD: None}  # nobody would see them
+        elif values.get(PREVIEW_FIELD) is None:
+            values = {**values, PREVIEW_FIELD: DEFAULT_PREVIEW_EVERY}
+        async with aclosing(twin.events(values)) as events:
             async for event in events:
                 if event.kind == COMPLETED:
                     answer = answers.read(self._outputs, event.fields, model=twin.model)
+                elif listener is not None:
+                    listener.told(event)
         if answer is None:  # `Twin.events` raises before
             raise InferenceError(f"The model {twin.model} gave no answer.")
         return answer
