@@ -8,6 +8,7 @@ executor. It is one per process, and so is the queue.
 import asyncio
 import contextvars
 import logging
+import threading
 import time
 from collections.abc import Callable, Coroutine, Sequence
 from datetime import UTC, datetime
@@ -27,6 +28,7 @@ T = TypeVar("T")
 # Runs the job of this id, and gives what became of it as a JSON object; cancelled, it leaves the job to be run again.
 Run = Callable[[str], Coroutine[Any, Any, dict[str, Any]]]
 
+_APPLICATION = "fastapi-triton"
 _NAME = "jobs"
 # DBOS runs only what was enqueued under the app's own version. What a job needs of us is the form of its files.
 _FORM = "1"
@@ -59,7 +61,7 @@ class DurableQueue:
         self._max_running = max_running
         self._run = run
         self._workflow: Callable[..., Any] | None = None
-        self._is_launched = False
+        self._dbos: dbos.DBOS | None = None
 
     async def start(self) -> None:
         """Begin to run what waits."""
@@ -68,15 +70,25 @@ class DurableQueue:
 
     async def stop(self) -> None:
         """What runs is cancelled here, and left to be run again."""
-        if self._is_launched:
-            self._is_launched = False
-            await asyncio.to_thread(dbos.DBOS.destroy, destroy_registry=True)
+        if self._dbos is not None:
+            await asyncio.to_thread(self._end, self._dbos)
+            self._dbos = None
+
+    def _end(self, launched: dbos.DBOS) -> None:
+        # DBOS ends the event loop of its runs before the threads that begin them, which would lose one until a restart.
+        for event in launched.background_thread_stop_events:
+            event.set()
+        for thread in threading.enumerate():
+            if thread.name.startswith("queue-worker-"):
+                thread.join(_PATIENCE_S)
+        dbos.DBOS.destroy(destroy_registry=True)
 
     def _launch(self, loop: asyncio.AbstractEventLoop) -> None:
         _quieten()
-        dbos.DBOS(
+        self._register()
+        self._dbos = dbos.DBOS(
             config={
-                "name": "fastapi-triton",
+                "name": _APPLICATION,
                 "system_database_url": self._url,
                 "application_version": _FORM,
                 "executor_id": self._executor_id,
@@ -86,7 +98,6 @@ class DurableQueue:
                 "use_listen_notify": False,
             }
         )
-        self._is_launched = True
 
         @dbos.DBOS.step(name="run", preemptible=True)
         async def step(job_id: str) -> dict[str, Any]:
@@ -101,7 +112,15 @@ class DurableQueue:
 
         self._workflow = job
         dbos.DBOS.launch()
-        dbos.DBOS.register_queue(_NAME, worker_concurrency=self._max_running, polling_interval_sec=_POLL_S)
+
+    def _register(self) -> None:
+        """Ahead of the launch, since a queue that comes later is found only a second later."""
+        dbos.DBOS.migrate(self._url)
+        client = dbos.DBOSClient(system_database_url=self._url, application_name=_APPLICATION)
+        try:
+            client.register_queue(_NAME, worker_concurrency=self._max_running, polling_interval_sec=_POLL_S)
+        finally:
+            client.destroy()
 
     async def add(self, job_id: str, *, caller: str, path: str, fingerprint: str) -> None:
         """It is durably there when this returns. An id that is there already stays as it is."""
