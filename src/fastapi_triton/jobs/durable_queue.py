@@ -66,7 +66,11 @@ class DurableQueue:
     async def start(self) -> None:
         """Begin to run what waits."""
         loop = asyncio.get_running_loop()
-        await asyncio.to_thread(self._launch, loop)
+        try:
+            await asyncio.to_thread(self._launch, loop)
+        except (SQLAlchemyError, dbos.error.DBOSException) as error:
+            await self.stop()
+            raise _unavailable(error) from None
 
     async def stop(self) -> None:
         """What runs is cancelled here, and left to be run again."""
@@ -183,12 +187,16 @@ async def _asked(question: Callable[P, T], *arguments: P.args, **options: P.kwar
         async with asyncio.timeout(_PATIENCE_S):
             return await asyncio.to_thread(question, *arguments, **options)
     except (SQLAlchemyError, TimeoutError) as error:
-        logger.error("the database of the background jobs: %s", error)
-        raise OverloadedError(
-            "The database of the background jobs cannot be used just now. Try again later.",
-            code="jobs_unavailable",
-            retry_after_s=10.0,
-        ) from None
+        raise _unavailable(error) from None
+
+
+def _unavailable(error: Exception) -> OverloadedError:
+    logger.error("the database of the background jobs: %s", error)
+    return OverloadedError(
+        "The database of the background jobs cannot be used just now. Try again later.",
+        code="jobs_unavailable",
+        retry_after_s=10.0,
+    )
 
 
 def _row_of(found: dbos.WorkflowStatus) -> Row:
@@ -211,6 +219,7 @@ def _row_of(found: dbos.WorkflowStatus) -> Row:
 def _quieten() -> None:
     """Its lines go where ours go, without those that tell of what is no trouble."""
     log = logging.getLogger("dbos")
+    log.setLevel(logging.WARNING)
     if not log.handlers:
         log.addHandler(logging.NullHandler())  # or else it writes to the terminal itself
         log.addFilter(_is_trouble)

@@ -17,6 +17,8 @@ class Executors:
 
     def start(self) -> None:
         """From now on this process is seen to be alive."""
+        if self._lock is not None:
+            return
         self._folder.mkdir(mode=0o700, exist_ok=True)
         # Locked under a name that nobody looks at, so that nobody takes it for a dead one's before it is locked.
         path = self._folder / f".{self.id}"

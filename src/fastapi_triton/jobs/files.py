@@ -27,6 +27,7 @@ class JobFiles:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.database = folder / "jobs.sqlite"
         self._jobs = folder / "files"
         self._expired = folder / "expired"
 
@@ -35,6 +36,7 @@ class JobFiles:
         for each in (self.folder, self._jobs, self._expired):
             each.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.folder.chmod(0o700)  # it may have been there
+        self.database.touch(mode=0o600)
 
     def secret(self) -> bytes:
         """What the ids of jobs with an idempotency key are made with; it lasts as long as the folder."""

@@ -29,8 +29,12 @@ logger = logging.getLogger(__name__)
 
 # How often jobs of processes that died are looked for; and jobs that have expired, and files of none.
 _TAKE_OVER_S, _SWEEP_S = 2.0, 60.0
+# How long to wait for a database that is away when the app starts.
+_BEGIN_AGAIN_S = 5.0
 # A request whose files are this old without a job was never accepted.
 _ABANDONED_S = 3600.0
+# How long, at least, an expired job is said to have expired, and not to be unknown.
+_TELL_EXPIRED_S = 86_400.0
 # A job on which nothing is known runs about so long.
 _FIRST_GUESS_S = 5.0
 _MOST_AT_A_TIME = 200
@@ -46,8 +50,7 @@ class Jobs:
         self.files = JobFiles(folder)
         self._settings = settings
         self._find_endpoint = find_endpoint
-        self._database = folder / "jobs.sqlite"
-        self._url = settings.jobs_url or f"sqlite:///{self._database}"
+        self._url = settings.jobs_url or f"sqlite:///{self.files.database}"
         self._executors = Executors(folder / "executors")
         self._queue: DurableQueue | None = None
         self._starting = asyncio.Lock()
@@ -61,15 +64,21 @@ class Jobs:
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """For as long as the app runs."""
-        if self._settings.jobs_url or self._database.exists():
-            try:
-                await self._started()
-            except OverloadedError as error:
-                logger.error("%s", error.detail)
+        beginning = asyncio.create_task(self._begin())
         try:
             yield
         finally:
+            beginning.cancel()
+            await asyncio.wait([beginning])
             await self._stop()
+
+    async def _begin(self) -> None:
+        """Take up what an earlier process left, as soon as there is a database to read it from."""
+        while self._queue is None and await self._is_in_use():
+            with contextlib.suppress(OverloadedError):  # it has been logged
+                await self._started()
+                return
+            await asyncio.sleep(_BEGIN_AGAIN_S)
 
     async def _started(self) -> "DurableQueue":
         async with self._starting:
@@ -85,8 +94,8 @@ class Jobs:
                     max_running=self._settings.jobs_max_running,
                     run=self._run,
                 )
-                self._queue = queue
                 await queue.start()
+                self._queue = queue
                 self._housekeeping = asyncio.create_task(self._keep_house(queue))
             return self._queue
 
@@ -217,7 +226,9 @@ class Jobs:
 
     async def _is_in_use(self) -> bool:
         return (
-            self._queue is not None or bool(self._settings.jobs_url) or await asyncio.to_thread(self._database.exists)
+            self._queue is not None
+            or bool(self._settings.jobs_url)
+            or await asyncio.to_thread(self.files.database.exists)
         )
 
     def _job(self, row: Row, progress: Progress) -> Job:
@@ -290,7 +301,7 @@ class Jobs:
         for job_id in await asyncio.to_thread(self.files.ids, older_than_s=_ABANDONED_S):
             if await queue.find(job_id) is None:
                 await asyncio.to_thread(self.files.remove, job_id)
-        await asyncio.to_thread(self.files.forget_expired, older_than_s=keep_s)
+        await asyncio.to_thread(self.files.forget_expired, older_than_s=max(keep_s, _TELL_EXPIRED_S))
 
 
 def storage_error(error: OSError) -> OverloadedError:

@@ -61,6 +61,7 @@ class Run:
         finally:
             if self._keeping is not None:
                 self._keeping.cancel()
+        await self._tell(self.progress)
         logger.info("job %s is completed", self._row.id)
         return {"finished": time.time()}
 
@@ -68,16 +69,18 @@ class Run:
         if self._endpoint is None:
             raise NotFoundError(f"The app has no endpoint {self._row.path} any more, for which this job was accepted.")
         body = await self._request(self._endpoint)
-        late = DeadlineExceededError(
-            "The job was not done in its time"
-            + (f"; it waited: {self.progress.waits_for}" if self.progress.waits_for else ".")
-        )
         try:
             async with asyncio.timeout(deadline - time.time()):
                 answer = await self._patiently(self._endpoint, body)
                 await self._keep(answer)
         except TimeoutError:
-            raise late from None
+            waited = self.progress.waits_for
+            detail = (
+                f"The job was not done in its time, for it waited: {waited}"
+                if waited
+                else "The job was not done in its time."
+            )
+            raise DeadlineExceededError(detail) from None
 
     async def _request(self, endpoint: InferEndpoint) -> BaseModel:
         kept = await asyncio.to_thread(self._files.request, self._row.id)
