@@ -38,7 +38,7 @@ FLOORS = (
     ("twin", "generated", "passage", "http_protocol"),
     ("endpoints", "catalogue"),
     ("openapi", "health", "text_to_image", "previews", "standing"),
-    ("generated_openapi",),
+    ("generated_openapi", "jobs"),
     ("routers", "playground"),
     ("app",),
     ("lint", "server", "workers"),

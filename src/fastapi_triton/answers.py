@@ -88,6 +88,23 @@ def as_picture(answer: BaseModel, field: str, media_type: str, *, model: str, he
         NotAcceptableError: the model made a picture in another format.
     """
     values = answer.model_dump(mode="json", exclude_none=True)
+    return picture(values, field, media_type, model=model, headers=headers)
+
+
+def json_as_picture(
+    answer: bytes, response: type[BaseModel], field: str, *, accept: str | None, model: str, headers: Mapping[str, str]
+) -> Response:
+    """The same of what `to_json` made of an answer; `image/*` is the format that the picture has."""
+    names = {each.serialization_alias or name: name for name, each in response.model_fields.items()}
+    values = {names.get(name, name): value for name, value in orjson.loads(answer).items()}
+    made = images.media_type(images.decode(values.get(field, "")))
+    offers = (negotiate.JSON, *negotiate.PICTURES)
+    media_type = negotiate.choose(accept, offers, picture=made or negotiate.PICTURES[0])
+    return picture(values, field, media_type, model=model, headers=headers)
+
+
+def picture(values: dict[str, Any], field: str, media_type: str, *, model: str, headers: Mapping[str, str]) -> Response:
+    """The same of an answer's fields by name."""
     try:
         data = images.decode(values.pop(field, ""))
     except ValueError as error:

@@ -50,6 +50,7 @@ from fastapi_triton.middleware.declared_routes import DeclaredRoutes
 from fastapi_triton.middleware.observing import Observer, ObservingMiddleware
 from fastapi_triton.passage import Passage
 from fastapi_triton.playground import page
+from fastapi_triton.routers import jobs as background_jobs
 from fastapi_triton.routers import metrics, models, picture_apis
 from fastapi_triton.settings import Settings
 from fastapi_triton.text_to_image import TextToImage
@@ -174,6 +175,7 @@ class TritonFrontend(FastAPI):
             self.include_router(page.router(self.endpoints))
         else:
             self.add_api_route("/", page.to_docs, include_in_schema=False, response_model=None)
+        self._jobs = background_jobs.mount(self, self.endpoints, self.settings)
         self._passage: Passage | None = None
         if self.settings.v2 and isinstance(self.triton, HTTPTriton):
             problems.speak(self, "/v2", passage.refusal)
@@ -269,6 +271,8 @@ class TritonFrontend(FastAPI):
             services=self.services,
             function=function,
         )
+
+        endpoint.jobs = self._jobs
 
         async def serve(request: Request) -> Response:
             return await endpoint(request)
@@ -370,6 +374,8 @@ class TritonFrontend(FastAPI):
         yield self.triton
         yield self._watching()
         yield self._generating()
+        if self._jobs is not None:
+            yield self._jobs.jobs.running()
         if self._gauges is not None:
             yield self._gauges.kept()
         if self._inner_lifespan is not None:

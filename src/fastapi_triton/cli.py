@@ -16,6 +16,7 @@ from fastapi_triton.access import stack
 from fastapi_triton.access.keys import KeyFileError
 from fastapi_triton.embedded import EmbeddedTriton, EmbeddedTritonError
 from fastapi_triton.generate import command as generate_command
+from fastapi_triton.jobs.default_folder import default_folder
 from fastapi_triton.perf.command import perf
 from fastapi_triton.settings import Settings
 
@@ -61,6 +62,8 @@ def serve_command(
         _fail(taken.sentence)
     if settings["generate"] is None and "FASTAPI_TRITON_GENERATE" not in os.environ:
         settings["generate"] = True  # here, unlike in code, nobody declares which models are for callers
+    if settings["jobs_folder"] is None and "FASTAPI_TRITON_JOBS_FOLDER" not in os.environ:
+        settings["jobs_folder"] = default_folder(port)
     repository = models or (Path("models") if Path("models").is_dir() else bundle.model_repository())
     try:
         beside = EmbeddedTriton.prepare(repository) if embedded else None

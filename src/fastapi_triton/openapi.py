@@ -14,8 +14,11 @@ from fastapi_triton.fields import callers_name
 _REF = "#/components/schemas/{model}"
 _ERRORS = {
     400: "The body cannot be read",
-    404: "There is no such model, version or endpoint",
+    403: "This caller may not do it",
+    404: "There is no such model, version, endpoint or job",
     406: "No format that the caller accepts",
+    409: "It contradicts what is there already",
+    410: "It was there once, and is not kept any longer",
     413: "The body or a picture is over its limit",
     415: "Neither JSON nor a form",
     422: "Readable, but it cannot be served; `errors` names the fields",
@@ -48,6 +51,24 @@ def describe_operation() -> dict[str, Any]:
     answer = {negotiate.JSON: {"schema": {"type": "object", "additionalProperties": True}}}
     told = {"200": {"description": "What the model says", "content": answer}}
     return {"responses": {**told, **_errors({404: "The model does not describe itself"}), **errors(502, 503, 504)}}
+
+
+def job_events() -> dict[int | str, dict[str, Any]]:
+    """The response objects of a job's events."""
+    told: dict[int | str, dict[str, Any]] = {
+        "200": {"description": "The endpoint's events", "content": {negotiate.EVENTS: _events({"type": "object"})}}
+    }
+    return {**told, **errors(404, 410, 503)}
+
+
+def job_result() -> dict[int | str, dict[str, Any]]:
+    """The response objects of a job's answer; one that failed has its endpoint's error."""
+    content: dict[str, Any] = {negotiate.JSON: {"schema": {"type": "object"}}}
+    content |= {each: {"schema": {"type": "string", "format": "binary"}} for each in negotiate.PICTURES}
+    told: dict[int | str, dict[str, Any]] = {
+        "200": {"description": "The answer, as the job's endpoint gives it", "content": content}
+    }
+    return {**told, **errors(404, 406, 409, 410, 422, 502, 503, 504)}
 
 
 def errors(*statuses: int) -> dict[int | str, dict[str, Any]]:

@@ -201,6 +201,28 @@ class Settings(BaseSettings):
     a1111_api: bool = Field(
         default=True, description="Serve A1111's `/sdapi/v1/txt2img`, for an endpoint that makes pictures."
     )
+    jobs_folder: str = Field(
+        default="",
+        description="The folder for background jobs (`Prefer: respond-async`, `/jobs`); empty: there are none. They "
+        "need the extra `jobs`. `fastapi-triton serve` chooses a folder where nothing is said.",
+    )
+    jobs_url: str = Field(
+        default="",
+        pattern=r"^(sqlite:///|postgresql(\+psycopg)?://|$)",
+        description="The database that says which jobs there are: by default a SQLite file in their folder. For "
+        "several machines: PostgreSQL, and a folder that they share.",
+    )
+    jobs_max_waiting: int = Field(default=100, gt=0, description="Jobs that wait; more get 503.")
+    jobs_max_per_caller: int = Field(default=20, gt=0, description="Jobs of one caller that wait or run; more get 429.")
+    jobs_max_running: int = Field(default=4, gt=0, description="Jobs that run at once, per process.")
+    jobs_timeout_s: float = Field(
+        default=3600.0,
+        gt=0,
+        description="How long after it was accepted a job fails if it is not done, whatever it waits for.",
+    )
+    jobs_keep_s: float = Field(
+        default=86400.0, gt=0, description="How long a job and its answer are kept when it is over."
+    )
     playground: bool = Field(
         default=True, description="Whether `/` is the page for drawing; else it leads to the API's docs."
     )

@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A request whose caller prefers not to wait: `Prefer: respond-async` (RFC 7240) → a job, and 202 with its address."""
+
+import hashlib
+import re
+import secrets
+from collections.abc import Iterable
+from functools import partial
+from typing import Any
+
+import orjson
+from pydantic import BaseModel
+from starlette.requests import Request
+from starlette.responses import Response
+
+from fastapi_triton.callers import current_caller
+from fastapi_triton.endpoints import InferEndpoint
+from fastapi_triton.errors import FieldProblem, InvalidRequestError
+from fastapi_triton.jobs.jobs import Jobs
+from fastapi_triton.jobs.view import url_of, view
+
+PREFERENCE = "respond-async"
+KEY_HEADER = "Idempotency-Key"
+# What a key may be, a string of structured headers (RFC 8941) or the same without its quotes.
+_KEY = re.compile(r'"([\x20\x21\x23-\x5b\x5d-\x7e]{1,255})"|([\x21\x23-\x2b\x2d-\x3a\x3c-\x5b\x5d-\x7e]{1,255})')
+SEED_FIELD = "seed"
+# JavaScript keeps such a number exact.
+_SEED_BITS = 53
+
+
+class Acceptance:
+    """Takes the requests of all endpoints."""
+
+    def __init__(self, jobs: Jobs) -> None:
+        self.jobs = jobs
+
+    def wants(self, headers: Iterable[tuple[bytes, bytes]]) -> bool:
+        """Whether the caller prefers to be answered later."""
+        return any(name == b"prefer" and PREFERENCE in _preferences(value) for name, value in headers)
+
+    async def accept(self, endpoint: InferEndpoint, request: Request) -> Response:
+        """Read the request as the endpoint would, keep it, and say where its job is."""
+        _, body = await endpoint.read(request)
+        caller = current_caller.get().name
+        key = _key(request.headers.get(KEY_HEADER))
+        fingerprint = _fingerprint(endpoint.path, body)
+        job = await self.jobs.accept(
+            _with_seed(body).model_dump_json(exclude_unset=True, round_trip=True).encode(),
+            path=endpoint.path,
+            caller=caller,
+            fingerprint=fingerprint,
+            job_id=partial(self.jobs.keyed_id, caller, key) if key else _new_id,
+        )
+        if job.fingerprint != fingerprint:
+            detail = f"Another request was sent with this {KEY_HEADER}. Give each request a key of its own."
+            raise InvalidRequestError(detail, code="idempotency_key_reused")
+        location = url_of(job, request)
+        return Response(
+            orjson.dumps(view(job, request)),
+            202,
+            {"Location": location, "Preference-Applied": PREFERENCE, "Cache-Control": "no-store"},
+            "application/json",
+        )
+
+
+def _new_id() -> str:
+    return secrets.token_hex(16)
+
+
+def _preferences(value: bytes) -> list[str]:
+    return [each.partition(";")[0].strip().lower() for each in value.decode("latin-1").split(",")]
+
+
+def _key(value: str | None) -> str | None:
+    """The caller's idempotency key, if it has sent one.
+
+    Raises:
+        InvalidRequestError: it is none.
+    """
+    if value is None:
+        return None
+    found = _KEY.fullmatch(value.strip())
+    if found is None:
+        detail = f"The {KEY_HEADER} must have from 1 to 255 printable ASCII characters, a UUID for example."
+        problem = FieldProblem("#", "invalid_idempotency_key", detail)
+        raise InvalidRequestError(detail, code="invalid_idempotency_key", problems=[problem])
+    return found[1] or found[2]
+
+
+def _fingerprint(path: str, body: BaseModel) -> str:
+    """The same for the same request, however it was written."""
+    told: Any = body.model_dump(mode="json", exclude_unset=True, round_trip=True)
+    return hashlib.sha256(orjson.dumps([path, told], option=orjson.OPT_SORT_KEYS)).hexdigest()
+
+
+def _with_seed(body: BaseModel) -> BaseModel:
+    """The request with its seed drawn, so that it gives the same answer however often it is run."""
+    if SEED_FIELD not in type(body).model_fields or getattr(body, SEED_FIELD) not in (None, -1):
+        return body
+    return body.model_copy(update={SEED_FIELD: secrets.randbits(_SEED_BITS)})
