@@ -24,6 +24,7 @@ FLOORS = (
         "declared",
         "pbtxt",
         "functions",
+        "s3_models",
     ),
     ("model_config", "middleware", "v2_call", "fields"),
     ("triton", "admission", "images", "negotiate", "embedded", "logs", "disconnects"),
