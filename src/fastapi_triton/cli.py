@@ -95,6 +95,8 @@ def _model_repository(models: str | None, cache: Path | None, stack: contextlib.
     if not models:
         return Path("models") if Path("models").is_dir() else bundle.model_repository()
     if not models.startswith("s3://"):
+        if "://" in models:
+            raise S3ModelsError(f"--models takes a folder or s3://bucket/prefix, and not {models}.")
         return Path(models)
     if not all(importlib.util.find_spec(name) for name in ("boto3", "awscrt")):
         raise S3ModelsError(f"{models} needs a package: pip install 'fastapi-triton[embedded,s3]'")

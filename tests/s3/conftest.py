@@ -1,17 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
 """An S3 with one bucket, and an environment whose AWS chain leads to it and nowhere else."""
 
+import functools
 from collections.abc import Iterator
 from pathlib import Path
 
+import botocore.session
 import pytest
 from store import Store
 
 
 @pytest.fixture(scope="session")
 def _server() -> Iterator[Store]:
-    with Store().running() as store:
-        yield store
+    # Each client reads megabytes of descriptions of AWS; here they are read once.
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(botocore.session, "create_loader", functools.cache(botocore.session.create_loader))
+        with Store().running() as store:
+            yield store
 
 
 @pytest.fixture

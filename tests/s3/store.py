@@ -10,6 +10,7 @@ from wsgiref.types import StartResponse, WSGIEnvironment
 
 import boto3
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
+from moto.s3.models import s3_backends
 from werkzeug.serving import make_server
 
 BUCKET = "my-bucket"
@@ -18,7 +19,7 @@ Fault = Callable[[WSGIEnvironment, Answer], Answer | None]
 
 
 class Store:
-    """The server, its one bucket, what was asked of it, and what shall go wrong."""
+    """The server, its one bucket, what was read of it, and what shall go wrong."""
 
     def __init__(self) -> None:
         self._moto = DomainDispatcherApplication(create_backend_app)
@@ -27,7 +28,13 @@ class Store:
         self._faults: list[Fault] = []
         self.requests: list[str] = []  # "GET /my-bucket/key bytes=0-9"
         self.url = f"http://127.0.0.1:{self._server.server_port}"
-        self.s3: Any = None
+        self.s3: Any = boto3.client(
+            "s3",
+            endpoint_url=self.url,
+            region_name="us-east-1",
+            aws_access_key_id="test",
+            aws_secret_access_key="test",
+        )
 
     @contextmanager
     def running(self) -> Iterator["Store"]:
@@ -35,14 +42,16 @@ class Store:
         try:
             yield self
         finally:
+            self.s3.close()
             self._server.shutdown()
             self._thread.join()
             self._server.server_close()
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        self.requests.append(
-            f"{environ['REQUEST_METHOD']} {unquote(environ['RAW_URI'])} {environ.get('HTTP_RANGE', '')}"
-        )
+        if environ["REQUEST_METHOD"] in ("GET", "HEAD"):
+            self.requests.append(
+                f"{environ['REQUEST_METHOD']} {unquote(environ['RAW_URI'])} {environ.get('HTTP_RANGE', '')}"
+            )
         told: list[Any] = []
         body = b"".join(self._moto(environ, lambda status, headers, *rest: told.extend((status, headers))))
         answer: Answer = (told[0], list(told[1]), body)
@@ -60,18 +69,7 @@ class Store:
     def empty(self) -> None:
         """A new bucket, and nothing goes wrong any more."""
         self._faults.clear()
-        self.s3 = boto3.client(
-            "s3",
-            endpoint_url=self.url,
-            region_name="us-east-1",
-            aws_access_key_id="test",
-            aws_secret_access_key="test",
-        )
-        self.s3._endpoint.http_session.close()
-        for bucket in self.s3.list_buckets()["Buckets"]:
-            for each in self.s3.list_objects_v2(Bucket=bucket["Name"]).get("Contents", ()):
-                self.s3.delete_object(Bucket=bucket["Name"], Key=each["Key"])
-            self.s3.delete_bucket(Bucket=bucket["Name"])
+        s3_backends.reset()
         self.s3.create_bucket(Bucket=BUCKET)
         self.requests.clear()
 
@@ -94,6 +92,23 @@ class Store:
     def damage(self, where: str, *, times: int | None = None) -> None:
         """The right number of bytes, one of them wrong."""
         self._break(where, times, lambda answer: (answer[0], answer[1], bytes([answer[2][0] ^ 1]) + answer[2][1:]))
+
+    def hide_checksums(self, where: str) -> None:
+        """As stores that have none but the ETag."""
+        self._break(
+            where,
+            None,
+            lambda answer: (answer[0], [each for each in answer[1] if "checksum" not in each[0]], answer[2]),
+        )
+
+    def repeat(self, where: str) -> None:
+        """The body twice, and the length of that."""
+
+        def twice(answer: Answer) -> Answer:
+            headers = [each for each in answer[1] if each[0].lower() == "etag"]
+            return answer[0], [*headers, ("Content-Length", str(2 * len(answer[2])))], answer[2] * 2
+
+        self._break(where, None, twice)
 
     def call(self, where: str, function: Callable[[], None], *, times: int | None = None) -> None:
         """Something happens when this is asked for, after the answer was made and before it is given."""

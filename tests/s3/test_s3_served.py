@@ -17,9 +17,7 @@ def upload(store: Store, folder: Path, prefix: str) -> None:
             store.put(f"{prefix}/{path.relative_to(folder)}", path.read_bytes())
 
 
-def test_models_in_a_bucket_are_served(
-    store: Store, tmp_path: Path, cache: Path
-) -> None:
+def test_models_in_a_bucket_are_served(store: Store, tmp_path: Path, cache: Path) -> None:
     upload(store, ECHO_APP / "models", "our models")
     shutil.copy(ECHO_APP / "main.py", tmp_path)
     options = ("--embedded", "--models", f"s3://{BUCKET}/our models", "--models-cache", str(cache))

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 import boto3
 from botocore.config import Config
 
+from fastapi_triton.s3_models.error import S3ModelsError
 from fastapi_triton.s3_models.failures import told
 from fastapi_triton.s3_models.location import Location
 
@@ -43,5 +44,8 @@ def open_client(location: Location, *, num_connections: int) -> S3Client:
         # boto3 alone does not know AWS_REGION, which the other SDKs and ECS do.
         region = None if os.environ.get("AWS_DEFAULT_REGION") else os.environ.get("AWS_REGION")
         session = boto3.session.Session(region_name=region)
-        client: S3Client = session.client("s3", endpoint_url=location.endpoint, config=config)
+        try:
+            client: S3Client = session.client("s3", endpoint_url=location.endpoint, config=config)
+        except ValueError as error:  # of an endpoint
+            raise S3ModelsError(f"The AWS configuration cannot be used for {location}: {error}.") from error
         return client

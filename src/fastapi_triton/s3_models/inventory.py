@@ -16,9 +16,10 @@ from fastapi_triton.s3_models.location import Location
 
 # Someone who names a bucket's root by mistake shall not wait for ten million keys.
 MOST_FILES = 100_000
-_LONGEST_NAME = 255
-_LONGEST_PATH = 2048
-_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_LONGEST_NAME = 255  # bytes, on every Linux file system
+_LONGEST_PATH = 1024  # as S3's own limit for keys
+# Control characters, and what was no UTF-8.
+_UNFIT = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,16 +125,16 @@ def _path(key: str, location: Location) -> str:
     """
     path = key.removeprefix(location.prefix)
     names = path.removesuffix("/").split("/")
-    if path and (
-        any(name in ("", ".", "..") or len(name.encode()) > _LONGEST_NAME for name in names)
-        or len(path.encode()) > _LONGEST_PATH
-        or _CONTROL.search(path)
-    ):
+    if path and (len(path) > _LONGEST_PATH or not all(_is_file_name(name) for name in names)):
         raise S3ModelsError(
             f"{location.url()} has the key {key!r}, which is no name for a file below a model repository: "
             "rename or remove the object."
         )
     return path
+
+
+def _is_file_name(name: str) -> bool:
+    return name not in ("", ".", "..") and not _UNFIT.search(name) and len(name.encode()) <= _LONGEST_NAME
 
 
 def _is_of_model(parts: tuple[str, ...]) -> bool:

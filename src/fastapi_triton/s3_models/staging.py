@@ -35,9 +35,9 @@ class Piece:
 class Staging:
     """A folder of unfinished files, named after what they will hold and not after their keys."""
 
-    def __init__(self, folder: Path, *, piece_bytes: int = PIECE_BYTES) -> None:
+    def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._piece_bytes = piece_bytes
+        self._piece_bytes = PIECE_BYTES
 
     def prepare(self, files: Iterable[RemoteFile]) -> None:
         """Make the folder, and remove from it what these files have no use for."""

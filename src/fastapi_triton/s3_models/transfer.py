@@ -101,25 +101,25 @@ class Transfer:
         )
 
     def _persistently(self, piece: Piece) -> dict[str, Any]:
-        """Ask again where the body breaks off, a few times."""
+        """Ask again where the body breaks off or comes damaged, a few times."""
         url = self._location.url(piece.file.key)
+        reason = ""
         for attempt in range(MOST_ATTEMPTS):
             if attempt and self._stop.wait(FIRST_BACK_OFF_S * 2**attempt):
-                break
+                raise StoppedError
             try:
                 answer, num_bytes = self._get(piece)
             except BROKEN_BODY as error:
-                logger.warning("%s broke off (%s)", url, error)
-                continue
-            if num_bytes == piece.num_bytes:
-                self._staging.note(piece)
-                return answer
-            logger.warning("%s broke off after %d of %d bytes", url, num_bytes, piece.num_bytes)
-        if self._stop.is_set():
-            raise StoppedError
+                reason = str(error).rstrip(".")
+            else:
+                if num_bytes == piece.num_bytes:
+                    self._staging.note(piece)
+                    return answer
+                reason = f"{num_bytes:,} of {piece.num_bytes:,} bytes came"
+            logger.warning("%s did not come whole: %s", url, reason)
         raise S3ModelsError(
-            f"{url} broke off {MOST_ATTEMPTS} times before its end ({piece.file.size:,} bytes by the listing): "
-            "look at the object and at what lies between here and S3."
+            f"{url} did not come whole, {MOST_ATTEMPTS} times ({reason}): "
+            "look at the object, and at what lies between here and S3."
         )
 
     def _get(self, piece: Piece) -> tuple[dict[str, Any], int]:
