@@ -26,6 +26,7 @@ FLOORS = (
         "flaws",
         "declared",
         "pbtxt",
+        "s3_models",
     ),
     ("observation", "v2_call", "drain", "connection_limits"),
     ("model_config", "middleware", "fields", "functions", "access_log", "metrics", "disconnects", "waiting_room"),

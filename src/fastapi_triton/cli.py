@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The command line: `fastapi-triton serve`, `generate`, `keys`, `init`, `check`, `openapi` and `perf`."""
 
+import contextlib
+import importlib.util
 import os
 import shutil
 import sys
@@ -12,12 +14,13 @@ from pydantic import ValidationError
 
 from fastapi_triton import bundle, logs, machine, offline, serve, setting_flags
 from fastapi_triton.access import command as keys_command
-from fastapi_triton.access import stack
+from fastapi_triton.access import stack as access_stack
 from fastapi_triton.access.keys import KeyFileError
-from fastapi_triton.embedded import EmbeddedTriton, EmbeddedTritonError
+from fastapi_triton.embedded import EmbeddedTriton, EmbeddedTritonError, require_machine
 from fastapi_triton.generate import command as generate_command
 from fastapi_triton.jobs.default_folder import default_folder
 from fastapi_triton.perf.command import perf
+from fastapi_triton.s3_models.error import S3ModelsError
 from fastapi_triton.settings import Settings
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
@@ -41,8 +44,18 @@ def serve_command(
     ] = None,
     embedded: Annotated[bool, typer.Option("--embedded", help="Start a Triton beside the frontend.")] = False,
     models: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FOLDER|s3://BUCKET/PREFIX",
+            help="The embedded Triton's model repository; by default ./models, else the bundled one.",
+        ),
+    ] = None,
+    models_cache: Annotated[
         Path | None,
-        typer.Option(help="The embedded Triton's model repository; by default ./models, else the bundled one."),
+        typer.Option(
+            envvar="FASTAPI_TRITON_MODELS_CACHE",
+            help="Where models from S3 are kept; by default ~/.cache/fastapi-triton/models.",
+        ),
     ] = None,
     triton: Annotated[
         str | None, typer.Option("--triton", metavar="URL", help=Settings.model_fields["triton_url"].description)
@@ -64,20 +77,43 @@ def serve_command(
         settings["generate"] = True  # here, unlike in code, nobody declares which models are for callers
     if settings["jobs_folder"] is None and "FASTAPI_TRITON_JOBS_FOLDER" not in os.environ:
         settings["jobs_folder"] = default_folder(port)
-    repository = models or (Path("models") if Path("models").is_dir() else bundle.model_repository())
     try:
-        beside = EmbeddedTriton.prepare(repository) if embedded else None
-        setting_flags.export({**settings, "triton_url": beside.url if beside else triton})
+        setting_flags.export({**settings, "triton_url": triton})
         logs.configure(Settings())
-        is_bundled = embedded and repository.resolve() == bundle.model_repository().resolve()
-        stack.require_usable(Settings())
-        frontend = serve.load_app(app_name, is_bundled_repository=is_bundled)
-        several = serve.WorkersPlan(workers, app_name, is_bundled) if workers > 1 else None
-        serve.run(serve.Plan(frontend, host, port, beside, several))
+        access_stack.require_usable(Settings())
+        with contextlib.ExitStack() as stack:
+            repository = _model_repository(models, models_cache, stack)
+            beside = EmbeddedTriton.prepare(repository) if embedded else None
+            setting_flags.export({"triton_url": beside.url if beside else None})
+            is_bundled = embedded and repository.resolve() == bundle.model_repository().resolve()
+            frontend = serve.load_app(app_name, is_bundled_repository=is_bundled)
+            several = serve.WorkersPlan(workers, app_name, is_bundled) if workers > 1 else None
+            serve.run(serve.Plan(frontend, host, port, beside, several))
     except ValidationError as error:
         _fail("\n".join(f"{each['loc'][0]}: {each['msg']}" for each in error.errors()))
-    except (EmbeddedTritonError, serve.AppNotFoundError, KeyFileError) as error:
+    except (EmbeddedTritonError, S3ModelsError, serve.AppNotFoundError, KeyFileError) as error:
         _fail(str(error))
+
+
+def _model_repository(models: str | None, cache: Path | None, stack: contextlib.ExitStack) -> Path:
+    """The folder that is meant; models in S3 are brought here, and held until the stack is closed.
+
+    Raises:
+        EmbeddedTritonError: they are in S3, and this machine could not serve them anyway.
+        S3ModelsError: they do not come.
+    """
+    if not models:
+        return Path("models") if Path("models").is_dir() else bundle.model_repository()
+    if not models.startswith("s3://"):
+        if "://" in models:
+            raise S3ModelsError(f"--models takes a folder or s3://bucket/prefix, and not {models}.")
+        return Path(models)
+    if not all(importlib.util.find_spec(name) for name in ("boto3", "awscrt")):
+        raise S3ModelsError(f"{models} needs a package: pip install 'fastapi-triton[embedded,s3]'")
+    require_machine()
+    from fastapi_triton.s3_models.fetch import fetch  # needs the extra
+
+    return stack.enter_context(fetch(models, cache=cache)).models
 
 
 app.command("perf")(perf)

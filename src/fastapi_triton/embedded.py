@@ -123,7 +123,7 @@ class EmbeddedTriton:
         """
         if not model_repository.is_dir():
             raise EmbeddedTritonError(f"There is no model repository at {model_repository}.")
-        libpython = _require_machine()
+        libpython = require_machine()
         return cls(model_repository, installation=Installation.find(), libpython=libpython)
 
     async def __aenter__(self) -> Self:
@@ -222,7 +222,7 @@ def _trace_options(environment: Mapping[str, str]) -> list[str]:
     return [f"--trace-config={option}" for option in options]
 
 
-def _require_machine() -> Path:
+def require_machine() -> Path:
     """The shared libpython, on a machine that can run this Triton.
 
     Raises:
