@@ -3,6 +3,7 @@
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from types import SimpleNamespace
 from typing import Any
 
 import httpx2
@@ -99,7 +100,7 @@ async def test_anonymous_callers_share_a_rate_by_address(
     app_with: App, body: Callable[..., dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = 1000.0
-    monkeypatch.setattr("time.monotonic", lambda: now)
+    monkeypatch.setattr("fastapi_triton.access.gate.time", SimpleNamespace(monotonic=lambda: now))  # its clock alone
     app = app_with(api_keys_file="", anonymous_requests_per_minute=30, anonymous_burst=2, trusted_proxies=("10.1.2.3",))
     async with calling(app) as client:
 
