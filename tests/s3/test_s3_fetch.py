@@ -236,6 +236,14 @@ def test_without_a_checksum_the_etag_is_held(echo: Store, cache: Path, caplog: p
     assert "its MD5 is another" in caplog.text
 
 
+def test_files_without_any_are_counted_in_the_log(echo: Store, cache: Path, caplog: pytest.LogCaptureFixture) -> None:
+    echo.put("models/echo/1/weights", "the weights", ServerSideEncryption="aws:kms")
+    echo.hide_checksums("GET")
+    with caplog.at_level("INFO"):
+        assert fetched(cache)["echo/1/weights"] == b"the weights"
+    assert "1 files have no checksum in S3" in caplog.text
+
+
 def test_files_keep_the_time_of_their_upload_and_are_not_to_be_written_to(echo: Store, cache: Path) -> None:
     fetched(cache)
     found = (current(cache) / "echo" / "1" / "weights").stat()
