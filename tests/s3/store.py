@@ -69,7 +69,7 @@ class Store:
     def empty(self) -> None:
         """A new bucket, and nothing goes wrong any more."""
         self._faults.clear()
-        s3_backends.reset()
+        s3_backends.reset()  # those of all services
         self.s3.create_bucket(Bucket=BUCKET)
         self.requests.clear()
 

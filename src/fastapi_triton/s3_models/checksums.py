@@ -42,7 +42,7 @@ class Md5OfParts:
     """The ETag of an object that was uploaded in parts: the MD5 of the parts' MD5s."""
 
     def __init__(self, part_bytes: int) -> None:
-        self._part_bytes, self._room, self._parts = part_bytes, part_bytes, b""
+        self._part_bytes, self._room, self._parts = part_bytes, part_bytes, bytearray()
         self._part = _md5()
 
     def update(self, data: bytes) -> None:
@@ -65,7 +65,7 @@ class Md5OfParts:
         self._part, self._room = _md5(), self._part_bytes
 
 
-def _md5(data: bytes = b"") -> Any:
+def _md5(data: bytes | bytearray = b"") -> Any:
     return hashlib.md5(data, usedforsecurity=False)
 
 
