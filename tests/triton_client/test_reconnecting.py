@@ -12,7 +12,7 @@ from scripted_triton import ScriptedTriton, Upstream, scripted_triton
 from serving import free_port
 
 from fastapi_triton.deadlines import current_deadline
-from fastapi_triton.errors import InferenceError, TritonUnavailableError
+from fastapi_triton.errors import DeadlineExceededError, InferenceError, TritonUnavailableError
 from fastapi_triton.triton.breaker import MAX_FAILURES
 from fastapi_triton.triton.connections import Connections
 from fastapi_triton.triton.dialer import MAX_ATTEMPTS
@@ -126,6 +126,18 @@ async def test_a_request_that_is_late_is_not_tried_again(closed_port: socket.soc
     finally:
         current_deadline.reset(token)
     assert connections.breaker.num_failures == 1
+
+
+async def test_a_deadline_that_comes_first_says_nothing_about_triton(deaf_port: int) -> None:
+    connections = connections_to(deaf_port)
+    token = current_deadline.set(time.monotonic() + 0.01)
+    try:
+        for _ in range(2 * MAX_FAILURES):
+            with pytest.raises(DeadlineExceededError, match="no time left to reach Triton; nothing was run"):
+                await connections.ask(GET, timeout_s=30)
+    finally:
+        current_deadline.reset(token)
+    assert connections.breaker.num_failures == 0
 
 
 async def test_those_who_wait_for_a_connection_in_vain_are_few(deaf_port: int) -> None:
