@@ -234,3 +234,15 @@ async def test_nobody_listens_where_a_port_is_free() -> None:
     async with HTTPTriton(f"http://localhost:{free_port()}") as client:  # by each address of that name
         with pytest.raises(TritonUnavailableError, match="nothing listens there"):
             await client.ready("m")
+
+
+async def test_an_outage_is_in_the_log_and_not_every_request_of_it(
+    closed_port: socket.socket, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    async with HTTPTriton(f"http://127.0.0.1:{closed_port.getsockname()[1]}", heartbeat_s=3600) as client:
+        for _ in range(50):
+            with pytest.raises(TritonUnavailableError):
+                await client.infer("m", {})
+    assert len([each for each in caplog.records if "Triton is not there yet" in each.message]) == 1
+    assert len(caplog.records) < 5
