@@ -12,7 +12,7 @@ from scripted_triton import ScriptedTriton, Upstream, scripted_triton
 from serving import free_port
 
 from fastapi_triton.deadlines import current_deadline
-from fastapi_triton.errors import InferenceError, TritonUnavailableError
+from fastapi_triton.errors import DeadlineExceededError, InferenceError, TritonUnavailableError
 from fastapi_triton.triton.breaker import MAX_FAILURES
 from fastapi_triton.triton.connections import Connections
 from fastapi_triton.triton.dialer import MAX_ATTEMPTS
@@ -118,14 +118,29 @@ async def test_the_longer_it_is_away_the_later_to_come_back(
         assert (await failure_of(connections)).retry_after_s == pytest.approx(retry_after_s, abs=1)
 
 
-async def test_a_request_that_is_late_is_not_tried_again(closed_port: socket.socket) -> None:
+async def test_a_request_without_time_for_another_attempt_is_refused_now(
+    closed_port: socket.socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fastapi_triton.triton.dialer.FIRST_BACK_OFF_S", 3600)
     connections = connections_to(closed_port.getsockname()[1])
-    token = current_deadline.set(time.monotonic() + 0.02)  # less than the shortest pause
+    token = current_deadline.set(time.monotonic() + 600)
     try:
         await failure_of(connections)
     finally:
         current_deadline.reset(token)
     assert connections.breaker.num_failures == 1
+
+
+async def test_a_deadline_that_comes_first_says_nothing_about_triton(deaf_port: int) -> None:
+    connections = connections_to(deaf_port)
+    token = current_deadline.set(time.monotonic() + 0.01)
+    try:
+        for _ in range(2 * MAX_FAILURES):
+            with pytest.raises(DeadlineExceededError, match="no time left to reach Triton; nothing was run"):
+                await connections.ask(GET, timeout_s=30)
+    finally:
+        current_deadline.reset(token)
+    assert connections.breaker.num_failures == 0
 
 
 async def test_those_who_wait_for_a_connection_in_vain_are_few(deaf_port: int) -> None:
@@ -222,3 +237,15 @@ async def test_nobody_listens_where_a_port_is_free() -> None:
     async with HTTPTriton(f"http://localhost:{free_port()}") as client:  # by each address of that name
         with pytest.raises(TritonUnavailableError, match="nothing listens there"):
             await client.ready("m")
+
+
+async def test_an_outage_is_in_the_log_and_not_every_request_of_it(
+    closed_port: socket.socket, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    async with HTTPTriton(f"http://127.0.0.1:{closed_port.getsockname()[1]}", heartbeat_s=3600) as client:
+        for _ in range(50):
+            with pytest.raises(TritonUnavailableError):
+                await client.infer("m", {})
+    assert len([each for each in caplog.records if "Triton is not there yet" in each.message]) == 1
+    assert len(caplog.records) < 5

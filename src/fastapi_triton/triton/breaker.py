@@ -57,7 +57,10 @@ class Breaker:
     def open(self, error: TritonUnavailableError) -> None:
         """Let nothing pass from now on."""
         if self.error is None:
-            logger.warning("Triton is away: %s", error.detail)
+            if self.num_signs:
+                logger.warning("Triton is away: %s", error.detail)
+            else:  # as while both start
+                logger.info("Triton is not there yet: %s", error.detail)
             self._since = time.monotonic()
             self.error = error
             self._on_open()
@@ -72,5 +75,5 @@ class Breaker:
         """Let everything pass: Triton answers."""
         self.num_failures = 0
         if self.error is not None:
-            logger.info("Triton answers again, after %.1f s", time.monotonic() - self._since)
+            logger.info("Triton answers, after %.1f s", time.monotonic() - self._since)
             self.error = None

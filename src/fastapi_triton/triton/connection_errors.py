@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Why there is no connection to Triton, or no longer one, as the error that a caller should meet."""
 
+import errno
+import os
 import socket
 import ssl
 
@@ -38,6 +40,8 @@ def _why(error: Exception) -> str:
         return "the connection was closed while it was made"
     if isinstance(error, FileNotFoundError | PermissionError | IsADirectoryError):
         return "a file of its TLS settings cannot be read"
+    if isinstance(error, OSError) and error.errno not in (None, errno.ECONNREFUSED):
+        return os.strerror(error.errno).lower()  # no route to it, or no files left to open
     return "nothing listens there"
 
 
