@@ -303,7 +303,7 @@ async def test_the_callers_own_deadline_holds_while_waiting_and_while_triton_wor
     async with listening(app) as caller:
         running = asyncio.create_task(caller.post(INFER, content=b"{}"))
         await held.is_asked.wait()
-        late = await caller.post(INFER, content=b"{}", headers={"X-Request-Timeout": "0.05"})
+        late = await caller.post(INFER, content=b"{}", headers={"X-Request-Timeout": "0.2"})
         assert (late.status_code, late.json()["code"]) == (504, "deadline_exceeded")
         assert "nothing was run" in late.json()["error"]
         held.go_on.set()
