@@ -20,12 +20,14 @@ from fastapi_triton.errors import (
     FastAPITritonError,
     MethodNotAllowedError,
     TooLargeError,
+    TritonUnavailableError,
     UnreadableRequestError,
 )
 from fastapi_triton.middleware.request_id import current_request_id
 from fastapi_triton.settings import Settings
 from fastapi_triton.triton.access import HeaderLines
 from fastapi_triton.triton.connection import Connection, Headers
+from fastapi_triton.triton.connection_errors import LOST, access_denied
 from fastapi_triton.triton.connections import Connections
 from fastapi_triton.v2_call import Call
 
@@ -81,6 +83,22 @@ class Passage:
         admission = self._questions if model is None else self._admissions.of_name(model)
         admission.require_room()
         request = _Request(path, scope, self._connections.headers)
+        # A question whose connection breaks is asked once more; nothing else ever is.
+        if call is Call.QUESTION and not request.has_body:
+            try:
+                await self._exchange(call, request, admission, receive, answer)
+                return
+            except TritonUnavailableError as error:
+                if error.code != LOST or answer.is_started:
+                    raise
+        status = await self._exchange(call, request, admission, receive, answer)
+        if model is not None and status == HTTPStatus.OK:
+            self._admissions.of(model)  # so there is such a model
+
+    async def _exchange(
+        self, call: Call, request: "_Request", admission: Admission, receive: Receive, answer: "_Answer"
+    ) -> int:
+        """Gives the status of Triton's answer."""
         async with self._connections.connection() as connection:
             connection.start(request.head, is_chunked=request.is_chunked)
             last = await _upload(connection, receive) if request.has_body else ()
@@ -93,10 +111,9 @@ class Passage:
                         await self._relay_stream(answer, connection, receive)
                     else:
                         await self._await_head(connection, call)
-                if model is not None and connection.status == HTTPStatus.OK:
-                    self._admissions.of(model)  # so there is such a model
             if call is not Call.STREAM or not answer.is_started:
                 await answer.relay(connection)
+            return connection.status
 
     async def _await_head(self, connection: Connection, call: Call) -> None:
         try:
@@ -180,6 +197,8 @@ class _Answer:
     async def relay(self, connection: Connection) -> None:
         """Pass Triton's answer on as it comes."""
         head = await connection.head()
+        if head.status in (401, 407):  # it is the frontend that is not known there, not its caller
+            raise access_denied(head.status)
         headers = [(name, value) for name, value in head.headers if name not in _NOT_TO_CALLER]
         self.is_started = True
         await self._send({"type": "http.response.start", "status": head.status, "headers": headers})

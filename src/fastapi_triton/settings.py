@@ -36,6 +36,7 @@ class Settings(BaseSettings):
         pattern=r"^https?://[^/\s]+/?$",
         validation_alias=AliasChoices("TRITON_URL", "FASTAPI_TRITON_TRITON_URL"),
         description="Where Triton's HTTP port is.",
+        repr=False,  # it may hold a password
     )
     triton_ca_file: _File = Field(
         default=None, description="Certificates (PEM) that sign Triton's, for an https URL; else the system's."

@@ -70,6 +70,16 @@ async def test_the_time_left_is_triton_s_timeout_where_its_queue_policy_takes_it
             assert (left_s - 15) * 1e6 < timeout_us <= left_s * 1e6
 
 
+async def test_what_is_late_already_is_not_sent(triton: ScriptedTriton) -> None:
+    async with HTTPTriton(triton.url) as client:
+        current_deadline.set(time.monotonic() - 1)
+        with pytest.raises(DeadlineExceededError, match="nothing was run"):
+            await client.infer("m", INPUTS)
+        with pytest.raises(DeadlineExceededError, match="nothing was run"):
+            await anext(client.stream("m", INPUTS))
+    assert not [head for head, _ in triton.requests if b"infer" in head or b"stream" in head]
+
+
 def test_how_long_a_request_may_wait_is_read_from_the_config() -> None:
     override = config(allow_timeout_override=True, default_timeout_microseconds="2500000")
     assert from_server(override).queue_timeout_s == 2.5

@@ -12,6 +12,8 @@ logger = logging.getLogger(__name__)
 
 # Connections in a row that could not be made, with not one word from Triton in between.
 MAX_FAILURES = 3
+# How often whoever waits for Triton's return looks whether it is there: a refused connection costs microseconds.
+AWAY_INTERVAL_S = 0.25
 LEAST_RETRY_AFTER_S, MOST_RETRY_AFTER_S = 1.0, 30.0
 
 
@@ -55,7 +57,10 @@ class Breaker:
     def open(self, error: TritonUnavailableError) -> None:
         """Let nothing pass from now on."""
         if self.error is None:
-            logger.warning("Triton is away: %s", error.detail)
+            if self.num_signs:
+                logger.warning("Triton is away: %s", error.detail)
+            else:  # as while both start
+                logger.info("Triton is not there yet: %s", error.detail)
             self._since = time.monotonic()
             self.error = error
             self._on_open()
@@ -70,5 +75,5 @@ class Breaker:
         """Let everything pass: Triton answers."""
         self.num_failures = 0
         if self.error is not None:
-            logger.info("Triton answers again, after %.1f s", time.monotonic() - self._since)
+            logger.info("Triton answers, after %.1f s", time.monotonic() - self._since)
             self.error = None

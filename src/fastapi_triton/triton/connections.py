@@ -7,10 +7,12 @@ import functools
 import time
 from collections.abc import AsyncGenerator, Sequence
 
+from fastapi_triton.errors import TritonUnavailableError
 from fastapi_triton.triton.access import OPEN_TO_ALL, Access, HeaderLines
 from fastapi_triton.triton.address import Address
 from fastapi_triton.triton.breaker import Breaker
 from fastapi_triton.triton.connection import AnswerHead, Connection
+from fastapi_triton.triton.connection_errors import LOST, broken_off, wrong_scheme
 from fastapi_triton.triton.dialer import Dialer
 from fastapi_triton.triton.keepalive import KEEP_ALIVE, KeepAlive
 from fastapi_triton.triton.left_behind import LeftBehind
@@ -87,15 +89,20 @@ class Connections:
                 self._give_back(connection)
 
     async def probe(self, pieces: Sequence[bytes], *, timeout_s: float) -> None:
-        """One exchange over a connection of its own, even where the breaker lets nothing pass; any answer will do.
+        """Ask what changes nothing, over a connection of its own, even where the breaker lets nothing pass.
 
         Raises:
-            TritonUnavailableError, TimeoutError, InferenceError: as `ask`.
+            TritonUnavailableError, TimeoutError, InferenceError: as `ask`; any status is an answer.
         """
         connection = await self._dialer.dial_once(self._make)
         timer = asyncio.get_running_loop().call_later(timeout_s, connection.expire)
         try:
             await connection.ask(pieces)
+        except TritonUnavailableError as error:
+            if error.code != LOST:
+                raise
+            meets_tls = await self._dialer.meets_tls()
+            raise wrong_scheme() if meets_tls else broken_off(is_tls=self.address.is_tls) from error
         finally:
             timer.cancel()
             self._give_back(connection)

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from fastapi_triton.deadlines import remaining_s
-from fastapi_triton.errors import TritonUnavailableError
+from fastapi_triton.errors import DeadlineExceededError, TritonUnavailableError
 from fastapi_triton.triton.access import Access
 from fastapi_triton.triton.address import Address
 from fastapi_triton.triton.breaker import Breaker
@@ -45,6 +45,7 @@ class Dialer:
 
         Raises:
             TritonUnavailableError: there is none.
+            DeadlineExceededError: the request's deadline came first, which says nothing about Triton.
         """
         for attempt in range(1, MAX_ATTEMPTS + 1):
             self._breaker.require_closed()
@@ -57,20 +58,38 @@ class Dialer:
                 if attempt == MAX_ATTEMPTS or is_hopeless or remaining_s(back_off_s) < back_off_s:
                     raise
             await asyncio.sleep(back_off_s)
-        raise AssertionError("unreachable")
+        raise AssertionError("the last attempt returns or raises")
 
     async def dial_once(self, make: Callable[[], Protocol]) -> Protocol:
         """A connection, whether or not the breaker lets requests pass.
 
         Raises:
-            TritonUnavailableError: there is none; its cause says why.
+            TritonUnavailableError, DeadlineExceededError: as `dial`; the cause says why.
         """
         address, loop = self._address, asyncio.get_running_loop()
+        timeout_s = remaining_s(self._connect_timeout_s)
         try:
             tls = self._tls.context() if self._tls else None
-            async with asyncio.timeout(remaining_s(self._connect_timeout_s)):
+            async with asyncio.timeout(timeout_s):
                 transport, protocol = await loop.create_connection(make, address.host, address.port, ssl=tls)
         except (OSError, TimeoutError) as error:
-            raise unreachable(error) from error
+            if isinstance(error, TimeoutError) and timeout_s < self._connect_timeout_s:
+                raise DeadlineExceededError("There was no time left to reach Triton; nothing was run.") from error
+            raise unreachable(error, is_tls=address.is_tls) from error
         self._keep_alive.apply(transport)
         return protocol
+
+    async def meets_tls(self) -> bool:
+        """Whether the port, though its URL says http, speaks TLS: many servers say nothing, and close."""
+        if self._address.is_tls:
+            return False
+        context = ssl.create_default_context()
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        connecting = asyncio.open_connection(self._address.host, self._address.port, ssl=context)
+        try:
+            async with asyncio.timeout(self._connect_timeout_s):
+                _, writer = await connecting
+        except (OSError, TimeoutError):
+            return False
+        writer.transport.abort()
+        return True

@@ -18,7 +18,6 @@ from fastapi_triton.errors import (
     ModelNotReadyError,
     OverloadedError,
     TooLargeError,
-    TritonUnavailableError,
 )
 from fastapi_triton.triton import connection_errors
 
@@ -55,16 +54,17 @@ _RETRY_AFTER_S = 2.0
 def failure(model: str, status: int, body: bytes) -> FastAPITritonError:
     """The error for a Triton answer that is not 200. What may hold internals goes to the log, not to the caller."""
     text = _error_text(body)
+    before = _before_triton(status, body)
+    if before is not None:
+        logger.error("model %s: what stands before Triton answered %d: %s", model, status, text)
+        return before
     told = _model_failure(text)
     if told is not None:
         return _from_model(model, status, told)
-    if status == 400 and not is_wrong_scheme(body):
+    if status == 400:
         # Triton's INVALID_ARG texts name the input and the shape that it expected; they are meant for the caller.
         return InvalidRequestError(f"Triton refused the request: {text}", code=REFUSED_BY_TRITON)
     logger.error("model %s: Triton answered %d: %s", model, status, text)
-    before = failure_before_triton(status, body)
-    if before is not None:
-        return before
     if status == 404 or (status == 503 and "not ready" in text):
         return ModelNotReadyError(f"Triton has not loaded the model {model}. Try again.", retry_after_s=_RETRY_AFTER_S)
     if status == 503 and "timeout expired" in text:
@@ -74,27 +74,29 @@ def failure(model: str, status: int, body: bytes) -> FastAPITritonError:
     return _unknown_failure(model)
 
 
-def failure_before_triton(status: int, body: bytes) -> FastAPITritonError | None:
-    """Where it was not a model that answered, but whoever lets requests in: a proxy, or Triton's restricted APIs."""
+def require_triton(status: int, body: bytes) -> None:
+    """Pass over what Triton itself answers.
+
+    Raises:
+        TritonUnavailableError, DeadlineExceededError: it was whoever lets requests in: a proxy, or its restricted APIs.
+    """
+    error = _before_triton(status, body)
+    if error is not None:
+        raise error
+
+
+def _before_triton(status: int, body: bytes) -> FastAPITritonError | None:
     if status in (401, 403, 407):
-        return TritonUnavailableError(
-            f"Triton, or what stands before it, does not take the frontend's credentials ({status}); nothing was run.",
-            code="triton_access_denied",
-        )
-    if status == 400 and is_wrong_scheme(body):
+        return connection_errors.access_denied(status)
+    if not body or body.startswith(b"{"):
+        return None
+    if status == 400 and any(each in body for each in _WRONG_SCHEME):
         return connection_errors.wrong_scheme()
-    if status == 502:  # never Triton's own
-        return connection_errors.lost()
+    if status in (502, 503):
+        return connection_errors.nothing_behind_proxy(status)
     if status == 504:
-        return DeadlineExceededError(
-            "What stands before Triton had no answer of it in time; the request may be running."
-        )
+        return DeadlineExceededError("The proxy before Triton had no answer of it in time; the request may be running.")
     return None
-
-
-def is_wrong_scheme(body: bytes) -> bool:
-    """Whether a 400 is what nginx, Go and others say to plain HTTP on a TLS port."""
-    return not body.startswith(b"{") and any(each in body for each in _WRONG_SCHEME)
 
 
 def stream_failure(model: str, text: str) -> FastAPITritonError:

@@ -8,15 +8,16 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager, suppress
 
 from fastapi_triton.errors import InferenceError, TritonUnavailableError
-from fastapi_triton.triton.connection_errors import LOST, broken_off, silent
+from fastapi_triton.triton.breaker import AWAY_INTERVAL_S
+from fastapi_triton.triton.connection_errors import silent
 from fastapi_triton.triton.connections import Connections
 
 logger = logging.getLogger(__name__)
 
 # How long each of two questions, the second over a connection of its own, may stay unanswered.
 ANSWER_TIMEOUT_S = 2.5
-# While it is away. A connection that is refused costs microseconds.
-FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.05, 0.25
+# While it is away, doubled up to `AWAY_INTERVAL_S`.
+FIRST_PAUSE_S = 0.05
 
 
 class Heartbeat:
@@ -51,7 +52,7 @@ class Heartbeat:
                 pause_s = FIRST_PAUSE_S
             else:
                 await asyncio.sleep(pause_s * random.uniform(0.5, 1))  # noqa: S311
-                pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
+                pause_s = min(2 * pause_s, AWAY_INTERVAL_S)
             await self.beat()
 
     async def _doubted(self, timeout_s: float) -> None:
@@ -78,7 +79,7 @@ class Heartbeat:
             if self._breaker.num_signs == signs:
                 self._breaker.open(silent(2 * ANSWER_TIMEOUT_S))
         except TritonUnavailableError as error:
-            self._breaker.failed(broken_off() if error.code == LOST else error)
+            self._breaker.failed(error)
         except InferenceError as error:
             self._breaker.failed(TritonUnavailableError(error.detail, retry_after_s=error.retry_after_s))
         else:

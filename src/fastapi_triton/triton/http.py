@@ -32,7 +32,7 @@ from fastapi_triton.triton.client import ModelStatus, Tensor, Tensors
 from fastapi_triton.triton.connection import AnswerHead, Connection
 from fastapi_triton.triton.connection_errors import LOST
 from fastapi_triton.triton.connections import Connections
-from fastapi_triton.triton.failures import failure, failure_before_triton, stream_failure
+from fastapi_triton.triton.failures import failure, require_triton, stream_failure
 from fastapi_triton.triton.heartbeat import Heartbeat
 
 logger = logging.getLogger(__name__)
@@ -58,6 +58,7 @@ class HTTPTriton:
         # Asking whether it is ready must not take longer than a person waits.
         self._probe_timeout_s = max(5.0, connect_timeout_s)
         self.connections = Connections(url, connect_timeout_s=connect_timeout_s, access=access)
+        self.url = str(self.connections.address)  # without the credentials that it may have held
         self._heartbeat = Heartbeat(self.connections, interval_s=heartbeat_s)
         self._open: AsyncExitStack | None = None
         # What `config` gave last: a stream's JSON does not name its datatypes.
@@ -76,43 +77,59 @@ class HTTPTriton:
         if opened is not None:
             await opened.aclose()
 
+    async def question(self, method: str, path: str, *, body: Sequence[bytes] = ()) -> tuple[AnswerHead, memoryview]:
+        """Ask what changes nothing, once more where the connection breaks. Any status is an answer.
+
+        Raises:
+            TritonUnavailableError: Triton cannot be reached.
+            DeadlineExceededError: no answer in time.
+        """
+        try:
+            return await self._call(method, path, timeout_s=self._probe_timeout_s, body=body)
+        except TritonUnavailableError as error:
+            if error.code != LOST:
+                raise
+            return await self._call(method, path, timeout_s=self._probe_timeout_s, body=body)
+
     async def ready(self, model: str) -> bool:
-        head, _ = await self._ask("GET", f"{_path(model)}/ready")
+        head, told = await self.question("GET", f"{_path(model)}/ready")
+        if head.status != 200:
+            require_triton(head.status, bytes(told))
         return head.status == 200
 
     async def config(self, model: str) -> ModelConfig:
-        head, body = await self._ask("GET", f"{_path(model)}/config")
+        head, body = await self.question("GET", f"{_path(model)}/config")
         if head.status != 200:
+            require_triton(head.status, bytes(body))
             raise ModelNotReadyError(
                 f"Triton has not loaded the model {model}. Try again, or see /health/ready.", retry_after_s=1.0
             )
         try:
             config = self._configs[model] = from_server(orjson.loads(body))
         except (ValueError, TypeError, KeyError, AttributeError) as error:
-            logger.error("GET %s%s/config: %r: %r", self._address, _path(model), error, bytes(body[:200]))
+            logger.error("GET %s%s/config: %r: %r", self.url, _path(model), error, bytes(body[:200]))
             raise InferenceError(f"Triton gave a config of {model} that cannot be read.") from None
         return config
 
     async def index(self) -> list[ModelStatus]:
         path = "/v2/repository/index"
-        head, body = await self._ask("POST", path, body=(b"{}",))
+        head, body = await self.question("POST", path, body=(b"{}",))
         try:
             if head.status != 200:
+                require_triton(head.status, bytes(body))
                 raise ValueError(f"status {head.status}")
             return [_model_status(entry) for entry in orjson.loads(body)]
         except (ValueError, TypeError, KeyError, AttributeError) as error:
-            logger.error("POST %s%s: %r: %r", self._address, path, error, bytes(body[:200]))
+            logger.error("POST %s%s: %r: %r", self.url, path, error, bytes(body[:200]))
             raise InferenceError("Triton gave a list of its models that cannot be read.") from None
 
     async def infer(
         self, model: str, inputs: Tensors, *, outputs: Sequence[str] = (), request_id: str = "", version: str = ""
     ) -> dict[str, Tensor]:
-        timeout_s = remaining_s(self._request_timeout_s)
-        config = self._configs.get(model)
-        queue_timeout_us = 0
-        if config is not None and config.queue_timeout_s is not None and timeout_s < config.queue_timeout_s:
-            queue_timeout_us = max(1, int(timeout_s * 1e6))
-        body, header_length = tensor_bodies.request_body(inputs, outputs, request_id, queue_timeout_us)
+        timeout_s = self._time_left()
+        body, header_length = tensor_bodies.request_body(
+            inputs, outputs, request_id, self._queue_timeout_us(model, timeout_s)
+        )
         head, answer = await self._call(
             "POST",
             f"{_path(model, version)}/infer",
@@ -132,7 +149,7 @@ class HTTPTriton:
         self, model: str, inputs: Tensors, *, request_id: str = "", version: str = ""
     ) -> AsyncGenerator[dict[str, Tensor], None]:
         body = generate.request_body(inputs, request_id)
-        timeout_s = remaining_s(self._request_timeout_s)
+        timeout_s = self._time_left()
         config = self._configs.get(model) or await self.config(model)
         path = f"{_path(model, version)}/generate_stream"
         headers = f"Accept: {generate.MEDIA_TYPE}\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n"
@@ -153,14 +170,24 @@ class HTTPTriton:
                     timer.cancel()
         except (TimeoutError, TritonUnavailableError, ModelNotReadyError) as error:
             self._configs.pop(model, None)
-            logger.warning("POST %s%s: %r", self._address, path, error)
+            logger.warning("POST %s%s: %r", self.url, path, error)
             if isinstance(error, TimeoutError):
                 raise _too_late(timeout_s) from error
             raise
 
-    @property
-    def _address(self) -> str:
-        return str(self.connections.address)
+    def _time_left(self) -> float:
+        """How long an answer is waited for; what is late already is not sent."""
+        left_s = remaining_s(self._request_timeout_s)
+        if left_s <= 0:
+            raise DeadlineExceededError("The request's time was over before it came to Triton; nothing was run.")
+        return left_s
+
+    def _queue_timeout_us(self, model: str, timeout_s: float) -> int:
+        """How long it may wait in Triton's own queue, where that heeds it and would wait longer; else 0."""
+        config = self._configs.get(model)
+        if config is None or config.queue_timeout_s is None or timeout_s >= config.queue_timeout_s:
+            return 0
+        return max(1, int(timeout_s * 1e6))
 
     def _head(self, method: str, path: str, headers: str) -> tuple[bytes, bytes, bytes]:
         """Request line and headers; `headers` are whole lines of their own."""
@@ -168,20 +195,6 @@ class HTTPTriton:
             raise RuntimeError("HTTPTriton is used outside its `async with`")
         line = f"{method} {path} HTTP/1.1\r\nAccept-Encoding: identity\r\n{headers}".encode()
         return line, self.connections.headers.lines(), b"\r\n"
-
-    async def _ask(self, method: str, path: str, *, body: Sequence[bytes] = ()) -> tuple[AnswerHead, memoryview]:
-        """A question, which changes nothing: asked once more where its connection breaks."""
-        try:
-            head, answer = await self._call(method, path, timeout_s=self._probe_timeout_s, body=body)
-        except TritonUnavailableError as error:
-            if error.code != LOST:
-                raise
-            head, answer = await self._call(method, path, timeout_s=self._probe_timeout_s, body=body)
-        if head.status != 200:
-            told = failure_before_triton(head.status, bytes(answer))
-            if told is not None:
-                raise told
-        return head, answer
 
     async def _call(
         self, method: str, path: str, *, timeout_s: float, body: Sequence[bytes] = (), headers: str = ""
@@ -197,7 +210,7 @@ class HTTPTriton:
                 logging.DEBUG if timeout_s == self._probe_timeout_s else logging.WARNING,
                 "%s %s%s: %r",
                 method,
-                self._address,
+                self.url,
                 path,
                 error,
             )

@@ -10,6 +10,15 @@ from fastapi_triton.triton.access import Access
 _EXPIRED, _NOT_YET_VALID = 10, 9
 _UNKNOWN_CA = (2, 18, 19, 20, 21)
 _WRONG_NAME = (62, 64)
+# OpenSSL's words for files that it cannot use.
+_BAD_FILES = (
+    "NO_CERTIFICATE_OR_CRL_FOUND",
+    "NO_START_LINE",
+    "PEM_LIB",
+    "KEY_VALUES_MISMATCH",
+    "BAD_PASSWORD_READ",
+    "BAD_DECRYPT",
+)
 
 
 class ClientTLS:
@@ -50,6 +59,8 @@ def reason(error: ssl.SSLError) -> str:
     name = error.reason or ""
     if name in ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "PACKET_LENGTH_TOO_LONG", "RECORD_LAYER_FAILURE"):
         return "its URL says https, but that port does not speak TLS; write http:// or name the TLS port"
+    if name in _BAD_FILES:
+        return "a certificate or key file of its TLS settings is not PEM, or key and certificate do not fit"
     if "ALERT" in name and ("CERT" in name or "UNKNOWN_CA" in name or "HANDSHAKE_FAILURE" in name):
         return (
             "it does not accept the frontend's client certificate, or wants one "
