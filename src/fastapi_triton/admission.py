@@ -40,13 +40,14 @@ Clock = Callable[[], float]
 class Shares:
     """How many places each caller has and waits for, over all models, where that is bounded."""
 
-    def __init__(self, max_per_caller: int = 0) -> None:
-        self.max_per_caller = max_per_caller  # 0: unbounded, but for callers with a bound of their own
+    def __init__(self, max_per_caller: int = 0, *, are_counted: bool = True) -> None:
+        self._max_per_caller = max_per_caller  # 0: unbounded, but for callers with a bound of their own
+        self._are_counted = are_counted
         self._taken: dict[str, int] = {}
 
     def bound(self, caller: Caller) -> int:
         """The most that this caller may have; 0: as many as there are."""
-        return caller.max_in_flight or self.max_per_caller
+        return (caller.max_in_flight or self._max_per_caller) if self._are_counted else 0
 
     def taken(self, caller: str) -> int:
         return self._taken.get(caller, 0)
@@ -98,7 +99,7 @@ class Admission:
         self.refused: Counter[str] = Counter()
         self.times = ServiceTime(max_in_flight)
         self._room = WaitingRoom(max_waiting)
-        self._shares = shares or Shares()
+        self._shares = shares or Shares(are_counted=False)
         self._clock = clock
 
     @property
@@ -123,8 +124,8 @@ class Admission:
     def require_room(self, count: int = 1) -> None:
         """Refuse at once what would be refused in the end, before its body is read. Raises what `place` raises."""
         caller = current_caller.get()
-        if caller.max_in_flight or self._shares.max_per_caller:
-            self._require_share(caller, count)
+        if bound := self._shares.bound(caller):
+            self._require_share(caller, count, bound)
         if not self._has_free(count):
             self._require_chance(caller, count, self._clock())
 
@@ -145,8 +146,8 @@ class Admission:
         if deadline is not None and deadline <= now:
             raise self._refusal(late())
         share = None
-        if caller.max_in_flight or self._shares.max_per_caller:
-            self._require_share(caller, count)
+        if bound := self._shares.bound(caller):
+            self._require_share(caller, count, bound)
             share = caller.name
         if not self._has_free(count):
             place = await self._wait(Waiter(caller.name, count, deadline, _future(), share), caller, now, receive)
@@ -245,10 +246,7 @@ class Admission:
 
     # ---- who is refused, and why
 
-    def _require_share(self, caller: Caller, count: int) -> None:
-        bound = self._shares.bound(caller)
-        if not bound:
-            return
+    def _require_share(self, caller: Caller, count: int, bound: int) -> None:
         taken = self._shares.taken(caller.name)
         if taken + count > bound:
             at_once = f"{bound} requests of one caller are taken at once, running and waiting"
