@@ -29,6 +29,8 @@ from fastapi_triton.waiting_room import Waiter, WaitingRoom
 
 # Told in `Retry-After` of a model that has not answered anything yet.
 DEFAULT_RETRY_AFTER_S = 1.0
+# By how much waiting may take longer than is estimated, for a request that is let in to be in time all the same.
+HEADROOM = 1.1
 # For requests that name a model which Triton has not been seen to have.
 UNKNOWN_MODEL = ""
 
@@ -40,13 +42,14 @@ Clock = Callable[[], float]
 class Shares:
     """How many places each caller has and waits for, over all models, where that is bounded."""
 
-    def __init__(self, max_per_caller: int = 0) -> None:
-        self.max_per_caller = max_per_caller  # 0: unbounded, but for callers with a bound of their own
+    def __init__(self, max_per_caller: int = 0, *, are_counted: bool = True) -> None:
+        self._max_per_caller = max_per_caller  # 0: unbounded, but for callers with a bound of their own
+        self._are_counted = are_counted
         self._taken: dict[str, int] = {}
 
     def bound(self, caller: Caller) -> int:
         """The most that this caller may have; 0: as many as there are."""
-        return caller.max_in_flight or self.max_per_caller
+        return (caller.max_in_flight or self._max_per_caller) if self._are_counted else 0
 
     def taken(self, caller: str) -> int:
         return self._taken.get(caller, 0)
@@ -99,7 +102,7 @@ class Admission:
         self.refused: Counter[str] = Counter()
         self.times = ServiceTime(max_in_flight)
         self._room = WaitingRoom(max_waiting)
-        self._shares = shares or Shares()
+        self._shares = shares or Shares(are_counted=False)
         self._drain = drain or Drain()
         self._clock = clock
 
@@ -126,8 +129,8 @@ class Admission:
         """Refuse at once what would be refused in the end, before its body is read. Raises what `place` raises."""
         self._drain.require_open()
         caller = current_caller.get()
-        if caller.max_in_flight or self._shares.max_per_caller:
-            self._require_share(caller, count)
+        if bound := self._shares.bound(caller):
+            self._require_share(caller, count, bound)
         if not self._has_free(count):
             self._require_chance(caller, count, self._clock())
 
@@ -150,8 +153,8 @@ class Admission:
         if deadline is not None and deadline <= now:
             raise self._refusal(late())
         share = None
-        if caller.max_in_flight or self._shares.max_per_caller:
-            self._require_share(caller, count)
+        if bound := self._shares.bound(caller):
+            self._require_share(caller, count, bound)
             share = caller.name
         if not self._has_free(count):
             place = await self._wait(Waiter(caller.name, count, deadline, _future(), share), caller, now, receive)
@@ -232,8 +235,9 @@ class Admission:
                 self._room.leave(waiter)  # it was cancelled, and has not had its turn on the event loop yet
             elif self.in_flight + waiter.count > self.max_in_flight:
                 return
-            elif self._is_out_of_reach(waiter.deadline, now, wait_s=0.0):
-                self._turn_away(waiter, self._out_of_reach(now, waiter.deadline, wait_s=0.0))
+            elif waiter.deadline is not None and now + (self.times.service_s or 0.0) > waiter.deadline:
+                needed_s = self.times.service_s or 0.0
+                self._turn_away(waiter, self._out_of_reach(needed_s, waiter.deadline - now))
             else:
                 self._room.admit()
                 waiter.turn.set_result(self._take(waiter.count, now, waiter.share))
@@ -250,10 +254,7 @@ class Admission:
 
     # ---- who is refused, and why
 
-    def _require_share(self, caller: Caller, count: int) -> None:
-        bound = self._shares.bound(caller)
-        if not bound:
-            return
+    def _require_share(self, caller: Caller, count: int, bound: int) -> None:
         taken = self._shares.taken(caller.name)
         if taken + count > bound:
             at_once = f"{bound} requests of one caller are taken at once, running and waiting"
@@ -274,8 +275,10 @@ class Admission:
             )
         deadline = current_deadline.get()
         wait_s = self.times.wait_s(self._room.num_ahead(caller.name), now)
-        if wait_s is not None and self._is_out_of_reach(deadline, now, wait_s=wait_s):
-            raise self._refusal(self._out_of_reach(now, deadline, wait_s=wait_s))
+        if wait_s is not None and deadline is not None:
+            needed_s = HEADROOM * wait_s + self.times.most_s
+            if now + needed_s > deadline:
+                raise self._refusal(self._out_of_reach(needed_s, deadline - now))
         if not self._room.is_full:
             return None
         giving_way = self._room.giving_way_to(caller.name)
@@ -283,15 +286,10 @@ class Admission:
             raise self._refusal(self._overloaded("No more are taken", now))
         return giving_way
 
-    def _is_out_of_reach(self, deadline: float | None, now: float, *, wait_s: float) -> bool:
-        return deadline is not None and now + wait_s + (self.times.service_s or 0.0) > deadline
-
-    def _out_of_reach(self, now: float, deadline: float | None, *, wait_s: float) -> OverloadedError:
-        left_s = 0.0 if deadline is None else max(0.0, deadline - now)
-        needed_s = wait_s + (self.times.service_s or 0.0)
+    def _out_of_reach(self, needed_s: float, left_s: float) -> OverloadedError:
         return OverloadedError(
-            f"An answer would take about {needed_s:.2g} s now, and must be there in {left_s:.2g} s, so it was not "
-            "begun. Try again later, or allow more time.",
+            f"An answer would take about {needed_s:.2g} s now, and must be there in {max(0, left_s):.2g} s, so it was "
+            "not begun. Try again later, or allow more time.",
             code="deadline_out_of_reach",
             retry_after_s=max(needed_s - left_s, self.times.interval_s or 0.0),
         )

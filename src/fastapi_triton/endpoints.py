@@ -108,7 +108,7 @@ class InferEndpoint:
         self._limits = images.ImageLimits(services.settings.max_image_pixels, services.settings.max_json_elements)
         self._function = function
         self.admission = services.admission.of_pair(model, stream_model)
-        # Admission bounds how many requests there are, so nothing waits for a thread; there are as many as were needed.
+        # For a plain function. Admission bounds how many run, so nothing waits for a thread.
         self._executor = ThreadPoolExecutor(self.admission.max_in_flight, thread_name_prefix="function")
         self._keeps_running = services.settings.keep_running_when_caller_leaves
         # The models whose fields are tensors.

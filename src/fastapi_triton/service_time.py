@@ -20,6 +20,10 @@ class MovingAverage:
         self.value += (value - self.value) / self._num_values
 
 
+# Mean deviations above the mean; of a normal distribution 94% lie below.
+_DEVIATIONS = 2
+
+
 class ServiceTime:
     """Of one model with `num_places`: how long a request holds its place, and how often one comes free.
 
@@ -35,6 +39,7 @@ class ServiceTime:
         window = max(self._LEAST_WINDOW, self._WINDOW * num_places)
         self._num_places = num_places
         self._service = MovingAverage(window)
+        self._deviation = MovingAverage(window)
         self._interval = MovingAverage(window)
         self._last_full_end: float | None = None
         self._working_since = 0.0  # when the last one ended, or the first began
@@ -43,6 +48,11 @@ class ServiceTime:
     def service_s(self) -> float | None:
         """How long a request holds its place, on average."""
         return self._service.value
+
+    @property
+    def most_s(self) -> float:
+        """How long nearly every request holds its place; 0 before the first."""
+        return (self._service.value or 0.0) + _DEVIATIONS * (self._deviation.value or 0.0)
 
     @property
     def interval_s(self) -> float | None:
@@ -60,6 +70,7 @@ class ServiceTime:
         """A place came free. `service_s`: how long it was taken, where the work came to its end."""
         if service_s is not None:
             self._service.add(service_s)
+            self._deviation.add(abs(service_s - (self._service.value or 0.0)))
         if was_full and self._last_full_end is not None:
             self._interval.add(now - self._last_full_end)
         self._last_full_end = now if was_full else None

@@ -10,6 +10,9 @@ from fastapi_triton.callers import Caller, current_caller
 from fastapi_triton.deadlines import current_deadline
 from fastapi_triton.places import Place
 
+# The endpoint without a twin.
+PLAIN = "/plain"
+
 
 class Clock:
     """A clock that goes on when it is told to."""

@@ -141,12 +141,10 @@ class HTTPTriton:
     async def infer(
         self, model: str, inputs: Tensors, *, outputs: Sequence[str] = (), request_id: str = "", version: str = ""
     ) -> dict[str, Tensor]:
-        timeout_s = remaining_s(self._request_timeout_s)
-        config = self._configs.get(model)
-        queue_timeout_us = 0
-        if config is not None and config.queue_timeout_s is not None and timeout_s < config.queue_timeout_s:
-            queue_timeout_us = max(1, int(timeout_s * 1e6))
-        body, header_length = tensor_bodies.request_body(inputs, outputs, request_id, queue_timeout_us)
+        timeout_s = self._time_left()
+        body, header_length = tensor_bodies.request_body(
+            inputs, outputs, request_id, self._queue_timeout_us(model, timeout_s)
+        )
         path = f"{_path(model, version)}/infer"
         headers = f"Content-Type: application/octet-stream\r\n{HEADER_LENGTH}: {header_length}\r\n"
         try:
@@ -172,7 +170,7 @@ class HTTPTriton:
         self, model: str, inputs: Tensors, *, request_id: str = "", version: str = ""
     ) -> AsyncGenerator[dict[str, Tensor], None]:
         body = generate.request_body(inputs, request_id)
-        timeout_s = remaining_s(self._request_timeout_s)
+        timeout_s = self._time_left()
         config = self._configs.get(model) or await self.config(model)
         path = f"{_path(model, version)}/generate_stream"
         headers = f"Accept: {generate.MEDIA_TYPE}\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n"
@@ -224,6 +222,20 @@ class HTTPTriton:
         """To the log, but for those whom the breaker turned away: it has said so once for all of them."""
         is_refusal = self.connections.breaker.error is not None and getattr(error, "code", "") != LOST
         logger.log(logging.DEBUG if is_refusal else logging.WARNING, "POST %s%s: %r", self.url, path, error)
+
+    def _time_left(self) -> float:
+        """How long an answer is waited for; what is late already is not sent."""
+        left_s = remaining_s(self._request_timeout_s)
+        if left_s <= 0:
+            raise DeadlineExceededError("The request's time was over before it came to Triton; nothing was run.")
+        return left_s
+
+    def _queue_timeout_us(self, model: str, timeout_s: float) -> int:
+        """How long it may wait in Triton's own queue, where that heeds it and would wait longer; else 0."""
+        config = self._configs.get(model)
+        if config is None or config.queue_timeout_s is None or timeout_s >= config.queue_timeout_s:
+            return 0
+        return max(1, int(timeout_s * 1e6))
 
     def _head(self, method: str, path: str, headers: str) -> tuple[bytes, bytes, bytes]:
         """Request line and headers; `headers` are whole lines of their own."""
