@@ -147,7 +147,8 @@ class Asked:
     def require_answer(self) -> None:
         """An answer that a caller can do something with."""
         assert 200 <= self.status < 500, self
-        assert self.status not in (404, 405), self  # or nothing was tried
+        assert self.status != 405, self  # or nothing was tried
+        assert b"There is no route" not in self.answer, self
         if self.status >= 400:
             told = orjson.loads(self.answer)
             said = told["error"]["message"] if self.path.startswith("/v1") else told["detail"]
