@@ -21,7 +21,7 @@ pytestmark = [
     pytest.mark.skipif(shutil.which("nginx") is None, reason="no nginx here"),
 ]
 
-NUM_CALLERS = 6
+NUM_CALLERS = 3  # as many as the model has room for: one runs, two wait
 # As docs/deploy.md has it.
 CONFIG = """\
 daemon off;
@@ -81,12 +81,15 @@ class Caller(threading.Thread):
         super().__init__(daemon=True)
         self.url, self.stop = url, stop
         self.statuses: list[int] = []
+        self.refusals: list[str] = []
 
     def run(self) -> None:
         with httpx2.Client(base_url=self.url, timeout=60) as client:
             while not self.stop.is_set():
                 answer = client.post("/echo", json={"text": f"{self.ident} {len(self.statuses)}"})
                 self.statuses.append(answer.status_code)
+                if answer.status_code != 200:
+                    self.refusals.append(answer.text)
 
 
 def test_a_rolling_restart_loses_nothing(echo_server: Server, tmp_path: Path) -> None:
@@ -113,7 +116,8 @@ def test_a_rolling_restart_loses_nothing(echo_server: Server, tmp_path: Path) ->
                 caller.join(60)
         statuses = [status for caller in callers for status in caller.statuses]
         assert len(statuses) > 100
-        assert set(statuses) == {200}
+        told = [refusal for caller in callers for refusal in caller.refusals]
+        assert told == [], (tmp_path / "error.log").read_text()
         assert echo_server.counted(series) - before == len(statuses)
     finally:
         stop.set()
