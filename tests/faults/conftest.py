@@ -18,6 +18,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copy(Path(__file__).with_name("fault_app.py"), folder / "main.py")
     for app in (ECHO_APP, COUNT_APP):
         shutil.copytree(app / "models", folder / "models", dirs_exist_ok=True)
+    config = folder / "models" / "echo" / "config.pbtxt"
+    assert "max_queue_size: 2" in config.read_text()  # as many as a test of it needs, and too few for a load
+    config.write_text(config.read_text().replace("max_queue_size: 2", "max_queue_size: 10"))
     return folder
 
 
