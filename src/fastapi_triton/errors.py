@@ -39,6 +39,15 @@ class FieldProblem:
     code: str
     detail: str
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "pointer", _writable(self.pointer))
+        object.__setattr__(self, "detail", _writable(self.detail))
+
+
+def _writable(text: str) -> str:
+    """Text with what no UTF-8 can say replaced: callers' JSON may hold half a surrogate pair, and we repeat it."""
+    return text if text.isascii() else text.encode("utf-8", "replace").decode()
+
 
 def pointer(location: Sequence[int | str]) -> str:
     """A JSON pointer (RFC 6901) as a URI fragment."""
@@ -60,7 +69,7 @@ class FastAPITritonError(Exception):
         retry_after_s: float | None = None,
     ) -> None:
         super().__init__(detail)
-        self.detail = detail
+        self.detail = _writable(detail)
         self.code = code or self.default_code
         self.problems = tuple(problems)
         self.retry_after_s = retry_after_s

@@ -96,15 +96,13 @@ class Exchange(RequestResponseCycle):
         self._held = b""
         self._has_news = False
         self._news: asyncio.Event | None = None  # there is one once somebody had to wait
-        self._num_waiters = 0
 
     # The connection's side.
 
     def take(self, body: bytes) -> None:
         """A piece of the request's body."""
         self._pieces.append(body)
-        # What somebody waits for is taken before more is read.
-        self.num_waiting_bytes = 0 if self._num_waiters else self.num_waiting_bytes + len(body)
+        self.num_waiting_bytes += len(body)
         self.tell()
 
     def fail(self, error: FastAPITritonError) -> None:
@@ -148,11 +146,7 @@ class Exchange(RequestResponseCycle):
         if self._news is None:
             self._news = asyncio.Event()
         self._news.clear()
-        self._num_waiters += 1
-        try:
-            await self._news.wait()
-        finally:
-            self._num_waiters -= 1
+        await self._news.wait()
 
     async def send(self, message: ASGISendEvent) -> None:
         """The answer's head, then its body; waits while the caller takes nothing."""

@@ -191,16 +191,18 @@ class Protocol(HttpToolsProtocol):
         keep_alive = version != "1.0" and parser.should_keep_alive() and not parser.should_upgrade()
         self.cycle = exchange = Exchange(self, self._finished, keep_alive=keep_alive and self.drain.phase is _SERVING)
         app = self.app
-        if self._is_surplus:
-            # Who watches over us shall not restart us for it.
-            if len(self.connections) > self._watch.limits.max_connections and not path.startswith("/health/"):
-                app = _too_many_connections
-                exchange.keep_alive = False
+        if self._is_surplus and self._is_still_surplus(path):
+            app = _too_many_connections
+            exchange.keep_alive = False
         if previous is None or previous.response_complete:
             self._start_asgi_task(exchange, app)
         else:
             self.flow.pause_reading()
             self.pipeline.appendleft((exchange, app))
+
+    def _is_still_surplus(self, path: str) -> bool:
+        # Who watches over us shall not restart us for it.
+        return len(self.connections) > self._watch.limits.max_connections and not path.startswith("/health/")
 
     def on_body(self, body: bytes) -> None:
         exchange = self.cycle

@@ -8,7 +8,6 @@ frontend counts or limits, it does so in each of them: `max_in_flight`, `max_con
 import asyncio
 import contextlib
 import logging
-import os
 import socket
 import sys
 from collections.abc import Iterator
@@ -50,7 +49,9 @@ class Workers:
 
     async def run(self) -> None:
         """Until `stop` was called and the last of them has ended."""
-        await asyncio.gather(*(self._keep_running() for _ in range(self._count)))
+        async with asyncio.TaskGroup() as slots:
+            for _ in range(self._count):
+                slots.create_task(self._keep_running())
 
     async def _keep_running(self) -> None:
         loop = asyncio.get_running_loop()
@@ -73,7 +74,6 @@ class Workers:
             sys.executable, "-m", "fastapi_triton.worker", str(descriptor), *self._arguments,
             stdin=asyncio.subprocess.PIPE,  # closes when we go, however we do
             pass_fds=(descriptor,),
-            env=os.environ,
             start_new_session=True,  # the terminal's Ctrl-C is ours to pass on
         )  # fmt: skip
         self._running.add(process)
