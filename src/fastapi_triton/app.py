@@ -35,7 +35,7 @@ from fastapi_triton import (
     problems,
     standing,
 )
-from fastapi_triton.access import stack
+from fastapi_triton.access import openapi_security, stack
 from fastapi_triton.admission import Admissions
 from fastapi_triton.catalogue import Catalogue
 from fastapi_triton.connection_limits import ConnectionLimits
@@ -342,6 +342,8 @@ class TritonFrontend(FastAPI):
             schemas.update(openapi.components(self.endpoints, self._picture_apis or ()))
             if self.catalogue is not None:
                 generated_openapi.add_to(document, self.catalogue.configs)
+            if self._key_file is not None:
+                openapi_security.add_to(document, self.settings.public_scopes)
         return self.openapi_schema or {}
 
     def _forget_openapi(self) -> None:

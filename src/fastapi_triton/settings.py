@@ -2,6 +2,7 @@
 """Every knob: its environment variable, default and one line of meaning. `fastapi-triton serve` has a flag for each."""
 
 import re
+from ipaddress import ip_network
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, AliasChoices, BeforeValidator, Field, FilePath, SecretStr
@@ -13,7 +14,19 @@ def _split(value: Any) -> Any:
     return tuple(each for each in map(str.strip, value.split(",")) if each) if isinstance(value, str) else value
 
 
+def _network(text: str) -> str:
+    """An IP network or address, or `unix`.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if text != "unix":
+        ip_network(text)
+    return text
+
+
 Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
+Networks = Annotated[tuple[Annotated[str, AfterValidator(_network)], ...], NoDecode, BeforeValidator(_split)]
 
 
 def _none_if_empty(value: object) -> object:
@@ -174,7 +187,7 @@ class Settings(BaseSettings):
     hsts_max_age_s: int = Field(
         default=0, ge=0, description="With them, over TLS: for how long browsers shall come over TLS only."
     )
-    trusted_proxies: Words = Field(
+    trusted_proxies: Networks = Field(
         default=(),
         description="The networks of proxies that are believed, by commas: `10.0.0.0/8`, `127.0.0.1`, `unix`.",
     )

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Keys on `/v2`: their scopes, the form of a refusal, and that no key goes on to Triton."""
 
+import gzip
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -85,3 +86,18 @@ async def test_a_rate_holds_here_too(caller: httpx2.AsyncClient) -> None:
     assert (await caller.post(INFER, content=b"{}", headers=bearer(PASSES))).status_code == 200
     answer = await caller.post(INFER, content=b"{}", headers=bearer(PASSES))
     assert (answer.status_code, answer.json()["code"], answer.headers["retry-after"]) == (429, "rate_limited", "1")
+
+
+@pytest.mark.parametrize("is_open", [False, True])
+async def test_a_compressed_request_passes_only_where_that_is_said(scripted: ScriptedTriton, is_open: bool) -> None:
+    packed = gzip.compress(b"{}")
+    async with listening(TritonFrontend(settings=Settings(triton_url=scripted.url, v2_compressed=is_open))) as caller:
+        answer = await caller.post(INFER, content=packed, headers={"Content-Encoding": "gzip"})
+    if is_open:
+        assert answer.status_code == 200
+        ((head, arrived),) = scripted.requests
+        assert b"content-encoding: gzip" in head
+        assert arrived == packed
+    else:
+        assert (answer.status_code, answer.json()["code"]) == (415, "compressed_body")
+        assert all(arrived != packed for _, arrived in scripted.requests)

@@ -5,6 +5,7 @@ Every proxy adds the address that it was called from at the right, so from the r
 spoke is one of ours, what it said is true. The first who is not is the caller; what stands left of it, it wrote itself.
 """
 
+import functools
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -20,6 +21,8 @@ Headers = Sequence[tuple[bytes, bytes]]
 UNIX = "unix"
 # More of them are no chain of proxies that anybody has; whoever sends more wants them to be read.
 _MAX_HOPS = 64
+# Addresses are read once: it takes ten times as long as all else here.
+_MAX_KNOWN = 4096
 _HOST = re.compile(r"[A-Za-z0-9._-]{1,255}(?::[0-9]{1,5})?|\[[0-9A-Fa-f:.]{2,45}\](?::[0-9]{1,5})?")
 # RFC 7239: pairs of a token and a token or a quoted text, by semicolons; elements by commas.
 _PAIR = re.compile(r'\s*([!#$%&\'*+.^_`|~0-9A-Za-z-]+)=("(?:[^"\\]|\\.)*"|[^\s;,"]*)\s*([;,]|$)')
@@ -44,8 +47,12 @@ class Proxies:
     def __init__(self, networks: Sequence[str]) -> None:
         self._has_unix = UNIX in networks
         self._networks: list[IPv4Network | IPv6Network] = [ip_network(each) for each in networks if each != UNIX]
+        self._is_ours = functools.lru_cache(_MAX_KNOWN)(self._look_up)
 
     def __contains__(self, host: str) -> bool:
+        return self._is_ours(host)
+
+    def _look_up(self, host: str) -> bool:
         if not host:
             return self._has_unix
         try:
@@ -144,6 +151,7 @@ def _values(headers: Headers, name: bytes) -> list[str]:
     return [each.strip() for each in joined.split(",")[-_MAX_HOPS:]] if joined else []
 
 
+@functools.lru_cache(_MAX_KNOWN)
 def _address(text: str) -> str:
     """An IP address without its port and brackets; empty for `unknown` and for a name that hides one."""
     if text.startswith("["):

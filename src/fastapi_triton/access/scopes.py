@@ -10,26 +10,27 @@ Scope = Literal["infer", "v2", "admin", "metrics", "docs"]
 SCOPES: tuple[Scope, ...] = get_args(Scope)
 
 _READS = ("GET", "HEAD")
-# By a path's first part. What is not here asks the models for something, or is a route of the app's own.
-_BY_FIRST: dict[str, Scope] = {
-    "v2": "v2",
-    "metrics": "metrics",
-    "docs": "docs",
-    "redoc": "docs",
-    "openapi.json": "docs",
+_OPEN = ("/health/", "/playground/")
+# The page's one question, which goes to the model.
+_MODEL = "/playground/model"
+# What is not here asks the models for something, or is a route of the app's own.
+_BY_PATH: dict[str, Scope] = {
+    "/metrics": "metrics",
+    "/docs": "docs",
+    "/docs/oauth2-redirect": "docs",
+    "/redoc": "docs",
+    "/openapi.json": "docs",
 }
 
 
 def of(method: str, path: str) -> Scope | None:
     """The scope that a request needs; None: it is open to all, as probes and the page itself are, which hold nothing
     that would have to be kept from anybody. `path` is decoded, without what the app is mounted under."""
-    first, _, rest = path[1:].partition("/")
-    if method in _READS:
-        if path == "/" or first == "health":
-            return None
-        if first == "playground" and rest != "model":
-            return None
-    return _BY_FIRST.get(first, "infer")
+    if path[:4] in ("/v2", "/v2/"):
+        return "v2"
+    if method in _READS and (path == "/" or path.startswith(_OPEN)) and path != _MODEL:
+        return None
+    return _BY_PATH.get(path, "infer")
 
 
 def require(scope: Scope) -> None:
