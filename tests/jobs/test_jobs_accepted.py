@@ -1,18 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
 """What becomes a job, and what is refused before."""
 
+import asyncio
 import errno
 import os
 import stat
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import pytest
 from jobs_client import Client
 from scribble_app import PATH
 from scripted_twin import ScriptedTwin
 
 from fastapi_triton import Settings
+from fastapi_triton.errors import InvalidRequestError
 from fastapi_triton.triton.fake import FakeTriton
 
 UUID = "8e03978e-40d5-43e8-bc93-6894a57f9324"
@@ -85,6 +88,29 @@ async def test_a_key_is_for_one_request_and_one_caller(client: Client) -> None:
     assert (answer.status_code, answer.json()["code"]) == (422, "idempotency_key_reused")
     client.caller = "key:bob"
     assert await client.accepted({"Idempotency-Key": UUID}, prompt="another house") != first
+
+
+async def test_a_repeated_request_that_waits_is_run_once_and_answered_alike(client: Client, triton: FakeTriton) -> None:
+    async def ask(accept: str) -> httpx2.Response:
+        headers = {"Idempotency-Key": UUID, "Accept": accept}
+        return await client.http.post(PATH, json=client.body(output_format="png"), headers=headers)
+
+    first, second = await asyncio.gather(ask("application/json"), ask("application/json"))
+    assert (first.status_code, second.status_code) == (200, 200)
+    assert first.json() == second.json()
+    assert (await ask("image/png")).headers["x-seed"] == str(first.json()["seed"])
+    assert "event: completed" in (await ask("text/event-stream")).text
+    assert len(triton.streams) == 1
+
+
+async def test_a_repeated_request_that_failed_is_told_the_same_again(
+    client: Client, twin: ScriptedTwin, triton: FakeTriton
+) -> None:
+    twin.fails_at_once = InvalidRequestError("No such scheduler.", code="unknown_scheduler")
+    for _ in range(2):
+        answer = await client.http.post(PATH, json=client.body(), headers={"Idempotency-Key": UUID})
+        assert (answer.status_code, answer.json()["code"]) == (422, "unknown_scheduler")
+    assert len(triton.streams) == 1
 
 
 @pytest.mark.parametrize("key", ["", "x" * 256, '"open', "sch\xf6n"])

@@ -27,8 +27,14 @@ async def events(jobs: Jobs, job: Job) -> AsyncGenerator[Event, None]:
             told = event
         if job.is_over:
             return
-        live = await _next(jobs, job)
-        job = live
+        job = await _next(jobs, job)
+
+
+async def until_over(jobs: Jobs, job: Job) -> Job:
+    """The job when it is over."""
+    while not job.is_over:
+        job = await _next(jobs, job)
+    return job
 
 
 async def _next(jobs: Jobs, job: Job) -> Job:
