@@ -52,7 +52,9 @@ def wait_for_step(server: Server, job: str) -> None:
 
 def assert_is_the_picture_of_its_seed(server: Server, job: str) -> None:
     result = server.get(f"{job}/result").json()
-    plain = server.post(PATH, json=body(seed=result["seed"], num_inference_steps=result["info"]["num_inference_steps"])).json()
+    plain = server.post(
+        PATH, json=body(seed=result["seed"], num_inference_steps=result["info"]["num_inference_steps"])
+    ).json()
     pictures = [levels(base64.b64decode(each["generated_image"])) for each in (result, plain)]
     assert np.abs(pictures[0] - pictures[1]).max() <= 1  # a pass of other rows may round the last bit another way
 

@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any
 
 import orjson
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -32,8 +32,8 @@ _KEY_NAME = KEY_HEADER.lower().encode()
 # What a key may be, a string of structured headers (RFC 8941) or the same without its quotes.
 _KEY = re.compile(r'"([\x20\x21\x23-\x5b\x5d-\x7e]{1,255})"|([\x21\x23-\x2b\x2d-\x3a\x3c-\x5b\x5d-\x7e]{1,255})')
 SEED_FIELD = "seed"
-# JavaScript keeps such a number exact.
-_SEED_BITS = 53
+# How large a drawn seed may be; JavaScript keeps 53 bits exact.
+_SEED_BITS = (53, 32, 31, 16)
 
 
 class Acceptance:
@@ -114,4 +114,11 @@ def _with_seed(body: BaseModel) -> BaseModel:
     """The request with its seed drawn, so that it gives the same answer however often it is run."""
     if SEED_FIELD not in type(body).model_fields or getattr(body, SEED_FIELD) not in (None, -1):
         return body
-    return body.model_copy(update={SEED_FIELD: secrets.randbits(_SEED_BITS)})
+    for bits in _SEED_BITS:
+        seeded = body.model_copy()
+        try:
+            type(body).__pydantic_validator__.validate_assignment(seeded, SEED_FIELD, secrets.randbits(bits))
+        except ValidationError:  # larger than the endpoint takes, or no whole number
+            continue
+        return seeded
+    return body

@@ -174,11 +174,14 @@ class DurableQueue:
     async def delete(self, job_id: str) -> None:
         await _asked(dbos.DBOS.delete_workflow, job_id)
 
-    async def take_over(self, executor_ids: Sequence[str]) -> None:
-        """Put what these processes left back into the queue. Each of them must be dead."""
+    async def take_over(self, executor_ids: Sequence[str]) -> bool:
+        """Put back what these processes left; each of them must be dead. Gives whether nothing is left."""
         # DBOS does it for its own executor id at its start, and for others on a paid service's word; the method by
         # which it does both is not public, which is why the version is pinned.
-        await _asked(dbos.DBOS._recover_pending_workflows, list(executor_ids))
+        ids = list(executor_ids)
+        await _asked(dbos.DBOS._recover_pending_workflows, ids)
+        left = await _asked(dbos.DBOS.list_workflows, status="PENDING", executor_id=ids, limit=1, load_input=False)
+        return not left
 
 
 async def _asked(question: Callable[P, T], *arguments: P.args, **options: P.kwargs) -> T:

@@ -2,6 +2,7 @@
 """A job's events as they come, from whenever somebody begins to listen: the same that its endpoint would tell."""
 
 from collections.abc import AsyncGenerator
+from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -40,6 +41,9 @@ async def until_over(jobs: Jobs, job: Job) -> Job:
 async def _next(jobs: Jobs, job: Job) -> Job:
     """The job, once there may be something new."""
     await jobs.changed(job.id, within_s=_LOOK_S)
+    live = jobs.live_progress(job.id)
+    if live is not None:  # it runs here, and nobody knows more
+        return replace(job, status="running" if live.is_running else "queued", progress=live)
     found = await jobs.find(job.id)
     if found is None:
         raise GoneError("The job is not kept any longer.", code="job_expired")
