@@ -53,6 +53,7 @@ def _with_jobs(operation: dict[str, Any]) -> dict[str, Any]:
     parameters = [
         _header("Prefer", "`respond-async`: the answer is 202 and a background job (RFC 7240)"),
         _header("Idempotency-Key", "Requests with the same key and body are run once"),
+        _header("Webhook-URL", "Where to tell that the job is over, if the server sends webhooks"),
     ]
     location = {"description": "The job's path", "schema": {"type": "string"}}
     accepted = {

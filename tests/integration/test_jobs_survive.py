@@ -88,24 +88,25 @@ def test_frontends_share_their_jobs_and_take_over_from_one_that_is_killed(
     shutil.copy(ROOT / "main.py", tmp_path)
     with running_postgres() if database == "postgresql" else nullcontext() as url:
         arguments = ["--triton", f"http://{scribble_server.triton_url}", "--jobs-folder", str(tmp_path / "jobs")]
-        arguments += ["--jobs-url", url, "--jobs-max-running", "1"] if url else ["--jobs-max-running", "1"]
-        first = Server([sys.executable, "-m", "fastapi_triton", "serve", *arguments], folder=tmp_path)
+        arguments += ["--jobs-max-running", "1", *(["--jobs-url", url] if url else [])]
+        command = [sys.executable, "-m", "fastapi_triton", "serve", *arguments]
+        servers = [Server(command, folder=tmp_path) for _ in range(2)]
         try:
-            first.wait_until_ready()
-            jobs = [accepted(first, num_inference_steps=30)]
-            wait_for_step(first, jobs[0])
-            with serving(*arguments, folder=tmp_path) as second:
-                second.wait_until_ready()
-                assert second.get(jobs[0]).json()["status"] == "running"
-                wait_for_step(second, jobs[0])  # told by the other process
-                jobs.append(accepted(second, num_inference_steps=2))
-                assert [name for name, _ in events(first, jobs[1])][-1] == "completed"
-                first.stop(signal.SIGKILL)
-                assert [name for name, _ in events(second, jobs[0])][-1] == "completed"
-                assert [second.get(job).json()["runs"] for job in jobs] == [2, 1]
-                assert_is_the_picture_of_its_seed(second, jobs[0])
-        finally:
+            for server in servers:
+                server.wait_until_ready()
+            long = accepted(servers[0], num_inference_steps=50)
+            wait_for_step(servers[1], long)
+            runs = f"{long.removeprefix('/jobs/')} runs"
+            first, second = servers if runs in servers[0].log else servers[::-1]  # who took it
+            short = accepted(first, num_inference_steps=2)
+            assert [name for name, _ in events(first, short)][-1] == "completed"
             first.stop(signal.SIGKILL)
+            assert [name for name, _ in events(second, long)][-1] == "completed"
+            assert [second.get(job).json()["runs"] for job in (long, short)] == [2, 1]
+            assert_is_the_picture_of_its_seed(second, long)
+        finally:
+            for server in servers:
+                server.stop(signal.SIGKILL)
 
 
 @pytest.mark.slow

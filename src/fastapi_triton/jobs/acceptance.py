@@ -11,6 +11,7 @@ from typing import Any
 
 import orjson
 from pydantic import BaseModel, ValidationError
+from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -20,6 +21,7 @@ from fastapi_triton.disconnects import unless_caller_leaves
 from fastapi_triton.endpoints import InferEndpoint
 from fastapi_triton.errors import FieldProblem, InvalidRequestError
 from fastapi_triton.events import EventsResponse
+from fastapi_triton.jobs import webhook as webhooks
 from fastapi_triton.jobs.following import events, until_over
 from fastapi_triton.jobs.job import Job
 from fastapi_triton.jobs.jobs import Jobs
@@ -49,7 +51,7 @@ class Acceptance:
     async def accept(self, endpoint: InferEndpoint, request: Request) -> Response:
         """Read the request as the endpoint would, and keep it; then say where its job is, or wait for it."""
         media_type, body = await endpoint.read(request)
-        job = await self._accepted(endpoint.path, body, request.headers.get(KEY_HEADER))
+        job = await self._accepted(endpoint.path, body, request.headers)
         if any(name == b"prefer" and _is_later(value) for name, value in request.scope["headers"]):
             return Response(
                 orjson.dumps(view(job, request)),
@@ -62,9 +64,10 @@ class Acceptance:
         job = await unless_caller_leaves(request.receive, until_over(self.jobs, job))
         return reply(job, await self.jobs.result(job.id), endpoint, request.headers.get("accept"))
 
-    async def _accepted(self, path: str, body: BaseModel, key_header: str | None) -> Job:
+    async def _accepted(self, path: str, body: BaseModel, headers: Headers) -> Job:
         caller = current_caller.get().name
-        key = _key(key_header)
+        key = _key(headers.get(KEY_HEADER))
+        webhook = headers.get(webhooks.HEADER)
         fingerprint = _fingerprint(path, body)
         job = await self.jobs.accept(
             _with_seed(body).model_dump_json(exclude_unset=True, round_trip=True).encode(),
@@ -72,6 +75,7 @@ class Acceptance:
             caller=caller,
             fingerprint=fingerprint,
             job_id=partial(self.jobs.keyed_id, caller, key) if key else _new_id,
+            webhook=self.jobs.webhooks.checked(webhook) if webhook is not None else "",
         )
         if job.fingerprint != fingerprint:
             detail = f"Another request was sent with this {KEY_HEADER}. Give each request a key of its own."

@@ -21,6 +21,7 @@ from fastapi_triton.jobs.files import JobFiles
 from fastapi_triton.jobs.housekeeping import Housekeeping
 from fastapi_triton.jobs.job import Job, Progress, Row, Status
 from fastapi_triton.jobs.run import Run
+from fastapi_triton.jobs.webhook import Webhooks
 from fastapi_triton.settings import Settings
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ class Jobs:
     def __init__(self, settings: Settings, find_endpoint: Callable[[str], InferEndpoint | None]) -> None:
         folder = Path(settings.jobs_folder).absolute()
         self.files = JobFiles(folder)
+        self.webhooks = Webhooks(settings.jobs_webhook_secret, anywhere=settings.jobs_webhooks_anywhere)
         self._settings = settings
         self._find_endpoint = find_endpoint
         self._url = settings.jobs_url or f"sqlite:///{self.files.database}"
@@ -88,6 +90,7 @@ class Jobs:
                     executor_id=self._executors.id,
                     max_running=self._settings.jobs_max_running,
                     run=self._run,
+                    tell=self.webhooks.send,
                 )
                 await queue.start()
                 self._queue = queue
@@ -156,7 +159,14 @@ class Jobs:
         return hmac.new(self._secret, f"{caller}\0{key}".encode(), hashlib.sha256).hexdigest()[:_ID_CHARACTERS]
 
     async def accept(
-        self, request: bytes, *, path: str, caller: str, fingerprint: str, job_id: Callable[[], str]
+        self,
+        request: bytes,
+        *,
+        path: str,
+        caller: str,
+        fingerprint: str,
+        job_id: Callable[[], str],
+        webhook: str = "",
     ) -> Job:
         """A new job, durably kept; or the one that there is of this id.
 
@@ -174,7 +184,7 @@ class Jobs:
                 except OSError as error:
                     raise storage_error(error) from None
                 try:
-                    await queue.add(name, caller=caller, path=path, fingerprint=fingerprint)
+                    await queue.add(name, caller=caller, path=path, fingerprint=fingerprint, webhook=webhook)
                 except FastAPITritonError:
                     await asyncio.to_thread(self.files.remove, name)
                     raise

@@ -118,6 +118,7 @@ class Run:
 
     async def begun(self) -> None:
         """It has its place, and is about to reach the model."""
+        logger.info("job %s runs, for the %d. time", self._row.id, self.progress.runs + 1)
         await self._tell(
             replace(
                 self.progress,
