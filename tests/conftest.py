@@ -72,5 +72,5 @@ def scribble_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server
     folder = tmp_path_factory.mktemp("a newcomer's folder")
     shutil.copy(ROOT / "main.py", folder)
     (folder / "models").symlink_to(ROOT / "models")
-    with serving("--embedded", folder=folder) as server:
+    with serving("--embedded", "--jobs-folder", str(folder / "jobs"), folder=folder) as server:
         yield server.wait_until_ready()

@@ -22,6 +22,7 @@ _ERRORS = {
     413: "The body or a picture is over its limit",
     415: "Neither JSON nor a form",
     422: "Readable, but it cannot be served; `errors` names the fields",
+    429: "This caller has more than its share",
     502: "The model failed",
     503: "Overloaded, or the model is not ready; see Retry-After",
     504: "No answer before the deadline",
@@ -43,7 +44,29 @@ def operation(endpoint: InferEndpoint) -> dict[str, Any]:
     responses = {"200": {"description": "The model's answer", "content": answer}} | errors(
         400, 406, 413, 415, 422, 502, 503, 504
     )
-    return {"requestBody": {"required": True, "content": content}, "responses": responses}
+    told = {"requestBody": {"required": True, "content": content}, "responses": responses}
+    return told if endpoint.jobs is None else _with_jobs(told)
+
+
+def _with_jobs(operation: dict[str, Any]) -> dict[str, Any]:
+    """The same for an endpoint whose requests may become background jobs."""
+    parameters = [
+        _header("Prefer", "`respond-async`: the answer is 202 and a background job (RFC 7240)"),
+        _header("Idempotency-Key", "Requests with the same key and body are run once"),
+        _header("Webhook-URL", "Where to tell that the job is over, if the server sends webhooks"),
+    ]
+    location = {"description": "The job's path", "schema": {"type": "string"}}
+    accepted = {
+        "description": "The job that was made of the request",
+        "headers": {"Location": location, "Preference-Applied": {"schema": {"type": "string"}}},
+        "content": {negotiate.JSON: {"schema": {"$ref": _REF.format(model="JobView")}}},
+    }
+    responses = {**operation["responses"], "202": accepted, **errors(429)}
+    return {**operation, "parameters": parameters, "responses": responses}
+
+
+def _header(name: str, meaning: str) -> dict[str, Any]:
+    return {"name": name, "in": "header", "required": False, "description": meaning, "schema": {"type": "string"}}
 
 
 def describe_operation() -> dict[str, Any]:

@@ -244,6 +244,14 @@ class Settings(BaseSettings):
     jobs_keep_s: float = Field(
         default=86400.0, gt=0, description="How long a job and its answer are kept when it is over."
     )
+    jobs_webhook_secret: str = Field(
+        default="",
+        description="What webhooks of jobs are signed with, at best `whsec_` and base64; empty: none are sent. Set it "
+        "in the environment, since others on the machine see flags.",
+    )
+    jobs_webhooks_anywhere: bool = Field(
+        default=False, description="Whether webhooks go to http and to private addresses too. For tests."
+    )
     playground: bool = Field(
         default=True, description="Whether `/` is the page for drawing; else it leads to the API's docs."
     )

@@ -7,12 +7,14 @@ import shutil
 import signal
 import sys
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import httpx2
 import numpy as np
 import pytest
+from postgres import running_postgres
 from scribble_app import PATH, ROOT
 from serving import Server, serving
 from test_scribble import levels
@@ -50,7 +52,9 @@ def wait_for_step(server: Server, job: str) -> None:
 
 def assert_is_the_picture_of_its_seed(server: Server, job: str) -> None:
     result = server.get(f"{job}/result").json()
-    plain = server.post(PATH, json=body(seed=result["seed"], num_inference_steps=result["info"]["steps"])).json()
+    plain = server.post(
+        PATH, json=body(seed=result["seed"], num_inference_steps=result["info"]["num_inference_steps"])
+    ).json()
     pictures = [levels(base64.b64decode(each["generated_image"])) for each in (result, plain)]
     assert np.abs(pictures[0] - pictures[1]).max() <= 1  # a pass of other rows may round the last bit another way
 
@@ -64,7 +68,7 @@ def test_a_frontend_that_is_killed_answers_its_job_when_it_starts_again(
     first = Server(command, folder=tmp_path)
     try:
         first.wait_until_ready()
-        job = accepted(first, num_inference_steps=50)
+        job = accepted(first, num_inference_steps=30)
         wait_for_step(first, job)
     finally:
         first.stop(signal.SIGKILL)
@@ -77,12 +81,41 @@ def test_a_frontend_that_is_killed_answers_its_job_when_it_starts_again(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("database", ["sqlite", "postgresql"])
+def test_frontends_share_their_jobs_and_take_over_from_one_that_is_killed(
+    scribble_server: Server, tmp_path: Path, database: str
+) -> None:
+    shutil.copy(ROOT / "main.py", tmp_path)
+    with running_postgres() if database == "postgresql" else nullcontext() as url:
+        arguments = ["--triton", f"http://{scribble_server.triton_url}", "--jobs-folder", str(tmp_path / "jobs")]
+        arguments += ["--jobs-max-running", "1", *(["--jobs-url", url] if url else [])]
+        command = [sys.executable, "-m", "fastapi_triton", "serve", *arguments]
+        servers = [Server(command, folder=tmp_path) for _ in range(2)]
+        try:
+            for server in servers:
+                server.wait_until_ready()
+            long = accepted(servers[0], num_inference_steps=50)
+            wait_for_step(servers[1], long)
+            runs = f"{long.removeprefix('/jobs/')} runs"
+            first, second = servers if runs in servers[0].log else servers[::-1]  # who took it
+            short = accepted(first, num_inference_steps=2)
+            assert [name for name, _ in events(first, short)][-1] == "completed"
+            first.stop(signal.SIGKILL)
+            assert [name for name, _ in events(second, long)][-1] == "completed"
+            assert [second.get(job).json()["runs"] for job in (long, short)] == [2, 1]
+            assert_is_the_picture_of_its_seed(second, long)
+        finally:
+            for server in servers:
+                server.stop(signal.SIGKILL)
+
+
+@pytest.mark.slow
 def test_a_triton_that_is_killed_is_waited_for_and_makes_the_picture_of_the_same_seed(tmp_path: Path) -> None:
     shutil.copy(ROOT / "main.py", tmp_path)
     (tmp_path / "models").symlink_to(ROOT / "models")
     with serving("--embedded", "--jobs-folder", str(tmp_path / "jobs"), folder=tmp_path) as server:
-        server.wait_until_ready()
-        job = accepted(server, num_inference_steps=50)
+        server.wait_for("Ready: http://", timeout_s=300)
+        job = accepted(server, num_inference_steps=30)
         wait_for_step(server, job)
         server.named("tritonserver").kill()
         assert [name for name, _ in events(server, job)][-1] == "completed"

@@ -1,18 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
 """What becomes a job, and what is refused before."""
 
+import asyncio
 import errno
 import os
 import stat
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import pytest
 from jobs_client import Client
 from scribble_app import PATH
 from scripted_twin import ScriptedTwin
 
 from fastapi_triton import Settings
+from fastapi_triton.errors import InvalidRequestError
 from fastapi_triton.triton.fake import FakeTriton
 
 UUID = "8e03978e-40d5-43e8-bc93-6894a57f9324"
@@ -87,6 +90,29 @@ async def test_a_key_is_for_one_request_and_one_caller(client: Client) -> None:
     assert await client.accepted({"Idempotency-Key": UUID}, prompt="another house") != first
 
 
+async def test_a_repeated_request_that_waits_is_run_once_and_answered_alike(client: Client, triton: FakeTriton) -> None:
+    async def ask(accept: str) -> httpx2.Response:
+        headers = {"Idempotency-Key": UUID, "Accept": accept}
+        return await client.http.post(PATH, json=client.body(output_format="png"), headers=headers)
+
+    first, second = await asyncio.gather(ask("application/json"), ask("application/json"))
+    assert (first.status_code, second.status_code) == (200, 200)
+    assert first.json() == second.json()
+    assert (await ask("image/png")).headers["x-seed"] == str(first.json()["seed"])
+    assert "event: completed" in (await ask("text/event-stream")).text
+    assert len(triton.streams) == 1
+
+
+async def test_a_repeated_request_that_failed_is_told_the_same_again(
+    client: Client, twin: ScriptedTwin, triton: FakeTriton
+) -> None:
+    twin.fails_at_once = InvalidRequestError("No such scheduler.", code="unknown_scheduler")
+    for _ in range(2):
+        answer = await client.http.post(PATH, json=client.body(), headers={"Idempotency-Key": UUID})
+        assert (answer.status_code, answer.json()["code"]) == (422, "unknown_scheduler")
+    assert len(triton.streams) == 1
+
+
 @pytest.mark.parametrize("key", ["", "x" * 256, '"open', "sch\xf6n"])
 async def test_a_key_of_a_wrong_form_is_refused(client: Client, key: str) -> None:
     answer = await client.http.post(
@@ -139,3 +165,17 @@ async def test_nobody_else_on_the_machine_can_read_the_jobs(client: Client, sett
     assert {path.name for path in found} >= {"request.json", "result.json"}
     assert {mode(path) for path in found} == {0o600}
     assert mode(Path(settings.jobs_folder)) == 0o700
+
+
+async def test_the_openapi_document_tells_of_jobs_where_there_are_any(client: Client) -> None:
+    document = (await client.get("/openapi.json")).json()
+    operation = document["paths"][PATH]["post"]
+    assert {each["name"] for each in operation["parameters"]} == {"Prefer", "Idempotency-Key", "Webhook-URL"}
+    assert operation["responses"]["202"]["content"]["application/json"]["schema"]["$ref"].endswith("/JobView")
+    assert "runs" in document["components"]["schemas"]["JobView"]["properties"]
+    assert {path for path in document["paths"] if path.startswith("/jobs")} == {
+        "/jobs",
+        "/jobs/{job_id}",
+        "/jobs/{job_id}/events",
+        "/jobs/{job_id}/result",
+    }

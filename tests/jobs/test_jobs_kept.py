@@ -8,7 +8,7 @@ import pytest
 from jobs_client import Client
 
 from fastapi_triton import Settings
-from fastapi_triton.jobs import jobs as jobs_module
+from fastapi_triton.jobs import housekeeping
 from fastapi_triton.jobs.executors import Executors
 
 
@@ -24,6 +24,13 @@ async def test_others_never_see_a_job(client: Client) -> None:
     answers.append(await client.http.delete(job))
     assert {(each.status_code, each.json()["code"]) for each in answers} == {(404, "job_not_found")}
     assert (await client.get("/jobs")).json() == {"jobs": []}
+
+
+@pytest.mark.parametrize("name", ["..", "a" * 32, "%00" * 32, "a" * 5000, "%C3%A4" * 32])
+async def test_what_is_no_jobs_id_is_not_found(client: Client, name: str) -> None:
+    await client.accepted()
+    answer = await client.get(f"/jobs/{name}/result")
+    assert answer.status_code == 404
 
 
 async def test_a_caller_is_told_its_own_jobs_the_newest_first(client: Client) -> None:
@@ -44,8 +51,8 @@ async def test_without_keys_it_is_the_id_that_is_asked_for(client: Client) -> No
 async def test_a_job_expires_and_its_key_makes_a_new_one(
     running: Any, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(jobs_module, "_SWEEP_S", 0.0)
-    monkeypatch.setattr(jobs_module, "_TAKE_OVER_S", 0.05)
+    monkeypatch.setattr(housekeeping, "SWEEP_S", 0.0)
+    monkeypatch.setattr(housekeeping, "TAKE_OVER_S", 0.05)
     key = {"Idempotency-Key": "k"}
     async with running(settings) as client:
         job = await client.accepted(key)

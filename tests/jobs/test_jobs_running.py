@@ -2,13 +2,17 @@
 """A job's life: it waits, runs, is followed and cancelled, fails, and is run again."""
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
+import httpx2
 import pytest
 from jobs_client import Client
+from pydantic import Field
 from scribble_app import PATH
-from scripted_twin import ScriptedTwin
+from scripted_twin import ScriptedTwin, app_of
 
+import main
 from fastapi_triton import Settings
 from fastapi_triton.errors import InferenceError, InvalidRequestError, TritonUnavailableError
 from fastapi_triton.triton.fake import FakeTriton
@@ -164,3 +168,22 @@ async def test_what_runs_or_waits_when_the_app_ends_runs_when_it_starts_again(
         results = [(await client.get(f"{each}/result")).json() for each in jobs]
     assert [each["seed"] for each in results] == [seeds(triton)[0], seeds(triton)[2]]
     assert seeds(triton)[0] == seeds(triton)[1]
+
+
+class Small(main.ScribbleRequest):
+    seed: int | None = Field(None, ge=-1, le=2**31 - 1)
+
+
+async def test_the_seed_is_drawn_as_large_as_the_endpoint_takes_it(
+    triton: FakeTriton, settings: Settings, body: Callable[..., dict[str, Any]]
+) -> None:
+    app = app_of(triton, settings, Small)
+    transport = httpx2.ASGITransport(app=app)
+    async with (
+        asyncio.timeout(60),
+        app.router.lifespan_context(app),
+        httpx2.AsyncClient(transport=transport, base_url="http://test") as http,
+    ):
+        client = Client(http, body)
+        assert (await client.over(await client.accepted(seed=-1)))["status"] == "completed"
+    assert 0 <= seeds(triton)[0] < 2**31

@@ -27,9 +27,17 @@ T = TypeVar("T")
 
 # Runs the job of this id, and gives what became of it as a JSON object; cancelled, it leaves the job to be run again.
 Run = Callable[[str], Coroutine[Any, Any, dict[str, Any]]]
+# Tells the server at a URL that the job of this id has come to this end; fails where it was not taken.
+Tell = Callable[[str, str, str], Coroutine[Any, Any, None]]
 
 _APPLICATION = "fastapi-triton"
 _NAME = "jobs"
+_WEBHOOKS = "webhooks"
+_JOB = "job"
+_MAX_TELLING = 4
+_TELL_DELAY_S = 1.0
+# Over about ten minutes.
+_TELL_ATTEMPTS, _TELL_FIRST_S, _TELL_FACTOR = 6, 2.0, 4.0
 # DBOS runs only what was enqueued under the app's own version. What a job needs of us is the form of its files.
 _FORM = "1"
 # A job that takes the whole process with it each time is not begun with for ever.
@@ -55,11 +63,12 @@ _UNDONE = ["ENQUEUED", "DELAYED", "PENDING"]
 class DurableQueue:
     """Jobs that are not lost once they are added. Every method may raise `OverloadedError` where the database fails."""
 
-    def __init__(self, url: str, *, executor_id: str, max_running: int, run: Run) -> None:
+    def __init__(self, url: str, *, executor_id: str, max_running: int, run: Run, tell: Tell) -> None:
         self._url = url
         self._executor_id = executor_id
         self._max_running = max_running
         self._run = run
+        self._tell = tell
         self._workflow: Callable[..., Any] | None = None
         self._dbos: dbos.DBOS | None = None
 
@@ -105,17 +114,44 @@ class DurableQueue:
 
         @dbos.DBOS.step(name="run", preemptible=True)
         async def step(job_id: str) -> dict[str, Any]:
-            # Without what DBOS knows in this context: over there it would take every question for a part of the job.
-            running = contextvars.Context().run(asyncio.run_coroutine_threadsafe, self._run(job_id), loop)
-            return await asyncio.wrap_future(running)
+            return await _over_there(loop, self._run(job_id))
 
-        @dbos.DBOS.workflow(name="job", max_recovery_attempts=MAX_RECOVERIES)
-        async def job(path: str, fingerprint: str, created: float) -> dict[str, Any]:
+        told = self._register_webhooks(loop)
+
+        @dbos.DBOS.workflow(name=_JOB, max_recovery_attempts=MAX_RECOVERIES)
+        async def job(path: str, fingerprint: str, created: float, webhook: str) -> dict[str, Any]:
             del path, fingerprint, created  # kept with the job, for `_row_of`
-            return await step(dbos.DBOS.workflow_id or "")
+            job_id = dbos.DBOS.workflow_id or ""
+            outcome = await step(job_id)
+            if webhook:
+                status = "failed" if "problem" in outcome else "completed"
+                # A moment later, so that who is told finds the job over.
+                with dbos.SetWorkflowID(f"{job_id}-told"), dbos.SetEnqueueOptions(delay_seconds=_TELL_DELAY_S):
+                    await dbos.DBOS.enqueue_workflow_async(_WEBHOOKS, told, job_id, webhook, status)
+            return outcome
 
         self._workflow = job
         dbos.DBOS.launch()
+
+    def _register_webhooks(self, loop: asyncio.AbstractEventLoop) -> Callable[..., Any]:
+        @dbos.DBOS.step(
+            name="tell",
+            retries_allowed=True,
+            max_attempts=_TELL_ATTEMPTS,
+            interval_seconds=_TELL_FIRST_S,
+            backoff_rate=_TELL_FACTOR,
+        )
+        async def step(job_id: str, url: str, status: str) -> None:
+            await _over_there(loop, self._tell(job_id, url, status))
+
+        @dbos.DBOS.workflow(name="told", max_recovery_attempts=MAX_RECOVERIES)
+        async def told(job_id: str, url: str, status: str) -> None:
+            try:
+                await step(job_id, url, status)
+            except dbos.error.DBOSMaxStepRetriesExceeded as error:
+                logger.warning("job %s: nobody took its webhook: %s", job_id, error.errors[-1])
+
+        return told
 
     def _register(self) -> None:
         """Ahead of the launch, since a queue that comes later is found only a second later."""
@@ -123,17 +159,18 @@ class DurableQueue:
         client = dbos.DBOSClient(system_database_url=self._url, application_name=_APPLICATION)
         try:
             client.register_queue(_NAME, worker_concurrency=self._max_running, polling_interval_sec=_POLL_S)
+            client.register_queue(_WEBHOOKS, worker_concurrency=_MAX_TELLING, polling_interval_sec=1.0)
         finally:
             client.destroy()
 
-    async def add(self, job_id: str, *, caller: str, path: str, fingerprint: str) -> None:
+    async def add(self, job_id: str, *, caller: str, path: str, fingerprint: str, webhook: str = "") -> None:
         """It is durably there when this returns. An id that is there already stays as it is."""
 
         def enqueue() -> None:
             if self._workflow is None:
                 raise RuntimeError("the queue has not been started")
             with dbos.SetWorkflowID(job_id), dbos.DBOSContextSetAuth(caller, None):
-                dbos.DBOS.enqueue_workflow(_NAME, self._workflow, path, fingerprint, time.time())
+                dbos.DBOS.enqueue_workflow(_NAME, self._workflow, path, fingerprint, time.time(), webhook)
 
         await _asked(enqueue)
 
@@ -146,13 +183,19 @@ class DurableQueue:
 
     async def list(self, caller: str, *, limit: int) -> list[Row]:
         """A caller's jobs, the newest first."""
-        found = await _asked(dbos.DBOS.list_workflows, user=caller, limit=limit, sort_desc=True)
+        found = await _asked(dbos.DBOS.list_workflows, name=_JOB, user=caller, limit=limit, sort_desc=True)
         return [_row_of(each) for each in found]
 
     async def undone(self, *, caller: str | None = None, limit: int) -> int:
         """How many wait or run, of one caller or in all; no more than `limit` are counted."""
         found = await _asked(
-            dbos.DBOS.list_workflows, status=_UNDONE, user=caller, limit=limit, load_input=False, load_output=False
+            dbos.DBOS.list_workflows,
+            name=_JOB,
+            status=_UNDONE,
+            user=caller,
+            limit=limit,
+            load_input=False,
+            load_output=False,
         )
         return len(found)
 
@@ -160,6 +203,7 @@ class DurableQueue:
         """The jobs that were over before this moment."""
         found = await _asked(
             dbos.DBOS.list_workflows,
+            name=_JOB,
             completed_before=datetime.fromtimestamp(moment, UTC).isoformat(),
             limit=limit,
             load_input=False,
@@ -172,13 +216,16 @@ class DurableQueue:
         await _asked(dbos.DBOS.cancel_workflow, job_id)
 
     async def delete(self, job_id: str) -> None:
-        await _asked(dbos.DBOS.delete_workflow, job_id)
+        await _asked(dbos.DBOS.delete_workflow, job_id, delete_children=True)
 
-    async def take_over(self, executor_ids: Sequence[str]) -> None:
-        """Put what these processes left back into the queue. Each of them must be dead."""
+    async def take_over(self, executor_ids: Sequence[str]) -> bool:
+        """Put back what these processes left; each of them must be dead. Gives whether nothing is left."""
         # DBOS does it for its own executor id at its start, and for others on a paid service's word; the method by
         # which it does both is not public, which is why the version is pinned.
-        await _asked(dbos.DBOS._recover_pending_workflows, list(executor_ids))
+        ids = list(executor_ids)
+        await _asked(dbos.DBOS._recover_pending_workflows, ids)
+        left = await _asked(dbos.DBOS.list_workflows, status="PENDING", executor_id=ids, limit=1, load_input=False)
+        return not left
 
 
 async def _asked(question: Callable[P, T], *arguments: P.args, **options: P.kwargs) -> T:
@@ -188,6 +235,14 @@ async def _asked(question: Callable[P, T], *arguments: P.args, **options: P.kwar
             return await asyncio.to_thread(question, *arguments, **options)
     except (SQLAlchemyError, TimeoutError) as error:
         raise _unavailable(error) from None
+
+
+async def _over_there(loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, T]) -> T:
+    """The result of work in the app's event loop; cancelled with this.
+
+    It begins without what DBOS knows in this context: over there it would take every question for a part of the job.
+    """
+    return await asyncio.wrap_future(contextvars.Context().run(asyncio.run_coroutine_threadsafe, work, loop))
 
 
 def _unavailable(error: Exception) -> OverloadedError:
@@ -200,7 +255,7 @@ def _unavailable(error: Exception) -> OverloadedError:
 
 
 def _row_of(found: dbos.WorkflowStatus) -> Row:
-    path, fingerprint, created = found.input["args"] if found.input else ("", "", 0.0)
+    path, fingerprint, created, _ = found.input["args"] if found.input else ("", "", 0.0, "")
     outcome = found.output if isinstance(found.output, dict) else {}
     # SQLite's clock knows whole seconds only.
     finished = outcome.get("finished") or (found.completed_at / 1000 if found.completed_at else None)

@@ -2,6 +2,7 @@
 """A job's events as they come, from whenever somebody begins to listen: the same that its endpoint would tell."""
 
 from collections.abc import AsyncGenerator
+from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -27,13 +28,22 @@ async def events(jobs: Jobs, job: Job) -> AsyncGenerator[Event, None]:
             told = event
         if job.is_over:
             return
-        live = await _next(jobs, job)
-        job = live
+        job = await _next(jobs, job)
+
+
+async def until_over(jobs: Jobs, job: Job) -> Job:
+    """The job when it is over."""
+    while not job.is_over:
+        job = await _next(jobs, job)
+    return job
 
 
 async def _next(jobs: Jobs, job: Job) -> Job:
     """The job, once there may be something new."""
     await jobs.changed(job.id, within_s=_LOOK_S)
+    live = jobs.live_progress(job.id)
+    if live is not None:  # it runs here, and nobody knows more
+        return replace(job, status="running" if live.is_running else "queued", progress=live)
     found = await jobs.find(job.id)
     if found is None:
         raise GoneError("The job is not kept any longer.", code="job_expired")

@@ -18,8 +18,10 @@ from fastapi_triton.endpoints import InferEndpoint
 from fastapi_triton.errors import ConflictError, FastAPITritonError, OverloadedError, TooManyRequestsError
 from fastapi_triton.jobs.executors import Executors
 from fastapi_triton.jobs.files import JobFiles
+from fastapi_triton.jobs.housekeeping import Housekeeping
 from fastapi_triton.jobs.job import Job, Progress, Row, Status
 from fastapi_triton.jobs.run import Run
+from fastapi_triton.jobs.webhook import Webhooks
 from fastapi_triton.settings import Settings
 
 if TYPE_CHECKING:
@@ -27,17 +29,11 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-# How often jobs of processes that died are looked for; and jobs that have expired, and files of none.
-_TAKE_OVER_S, _SWEEP_S = 2.0, 60.0
 # How long to wait for a database that is away when the app starts.
 _BEGIN_AGAIN_S = 5.0
-# A request whose files are this old without a job was never accepted.
-_ABANDONED_S = 3600.0
-# How long, at least, an expired job is said to have expired, and not to be unknown.
-_TELL_EXPIRED_S = 86_400.0
+_ID_CHARACTERS = 32
 # A job on which nothing is known runs about so long.
 _FIRST_GUESS_S = 5.0
-_MOST_AT_A_TIME = 200
 _STATUSES: dict[str, Status] = {"done": "completed", "broken": "failed", "cancelled": "cancelled"}
 
 
@@ -48,6 +44,7 @@ class Jobs:
     def __init__(self, settings: Settings, find_endpoint: Callable[[str], InferEndpoint | None]) -> None:
         folder = Path(settings.jobs_folder).absolute()
         self.files = JobFiles(folder)
+        self.webhooks = Webhooks(settings.jobs_webhook_secret, anywhere=settings.jobs_webhooks_anywhere)
         self._settings = settings
         self._find_endpoint = find_endpoint
         self._url = settings.jobs_url or f"sqlite:///{self.files.database}"
@@ -93,11 +90,15 @@ class Jobs:
                     executor_id=self._executors.id,
                     max_running=self._settings.jobs_max_running,
                     run=self._run,
+                    tell=self.webhooks.send,
                 )
                 await queue.start()
                 self._queue = queue
-                self._housekeeping = asyncio.create_task(self._keep_house(queue))
+                self._housekeeping = asyncio.create_task(self._housekeeping_of(queue).go_on())
             return self._queue
+
+    def _housekeeping_of(self, queue: "DurableQueue") -> Housekeeping:
+        return Housekeeping(queue, files=self.files, executors=self._executors, keep_s=self._settings.jobs_keep_s)
 
     def _prepare(self) -> None:
         self.files.prepare()
@@ -129,7 +130,8 @@ class Jobs:
                 self._mean_run_s += 0.2 * (time.time() - run.progress.started - self._mean_run_s)
             return outcome
         finally:
-            del self._runs[job_id]
+            if self._runs.get(job_id, (None,))[0] is run:
+                del self._runs[job_id]
             self._tell(job_id)
 
     def _tell(self, job_id: str) -> None:
@@ -154,10 +156,17 @@ class Jobs:
 
     def keyed_id(self, caller: str, key: str) -> str:
         """The id of the one job that a caller makes with this idempotency key; nobody else can guess it."""
-        return hmac.new(self._secret, f"{caller}\0{key}".encode(), hashlib.sha256).hexdigest()[:32]
+        return hmac.new(self._secret, f"{caller}\0{key}".encode(), hashlib.sha256).hexdigest()[:_ID_CHARACTERS]
 
     async def accept(
-        self, request: bytes, *, path: str, caller: str, fingerprint: str, job_id: Callable[[], str]
+        self,
+        request: bytes,
+        *,
+        path: str,
+        caller: str,
+        fingerprint: str,
+        job_id: Callable[[], str],
+        webhook: str = "",
     ) -> Job:
         """A new job, durably kept; or the one that there is of this id.
 
@@ -175,7 +184,7 @@ class Jobs:
                 except OSError as error:
                     raise storage_error(error) from None
                 try:
-                    await queue.add(name, caller=caller, path=path, fingerprint=fingerprint)
+                    await queue.add(name, caller=caller, path=path, fingerprint=fingerprint, webhook=webhook)
                 except FastAPITritonError:
                     await asyncio.to_thread(self.files.remove, name)
                     raise
@@ -209,7 +218,7 @@ class Jobs:
 
     async def find(self, job_id: str) -> Job | None:
         """What is known of a job now."""
-        if not await self._is_in_use():
+        if not _is_id(job_id) or not await self._is_in_use():
             return None
         row = await (await self._started()).find(job_id)
         if row is None:
@@ -261,7 +270,7 @@ class Jobs:
 
     async def is_expired(self, job_id: str) -> bool:
         """Whether there was such a job once."""
-        return await asyncio.to_thread(self.files.is_expired, job_id)
+        return _is_id(job_id) and await asyncio.to_thread(self.files.is_expired, job_id)
 
     async def cancel(self, job: Job) -> None:
         """Stop it, or take it out of the queue.
@@ -277,31 +286,10 @@ class Jobs:
             running[1].cancel()
         self._tell(job.id)
 
-    # ---- housekeeping
 
-    async def _keep_house(self, queue: "DurableQueue") -> None:
-        swept_at = float("-inf")
-        while True:
-            with contextlib.suppress(OverloadedError):  # the database is away, which has been logged
-                dead = await asyncio.to_thread(self._executors.dead)
-                if dead:
-                    await queue.take_over(dead)
-                    for each in dead:
-                        await asyncio.to_thread(self._executors.bury, each)
-                if time.monotonic() - swept_at > _SWEEP_S:
-                    swept_at = time.monotonic()
-                    await self._sweep(queue)
-            await asyncio.sleep(_TAKE_OVER_S)
-
-    async def _sweep(self, queue: "DurableQueue") -> None:
-        keep_s = self._settings.jobs_keep_s
-        for job_id in await queue.over_since(time.time() - keep_s, limit=_MOST_AT_A_TIME):
-            await asyncio.to_thread(self.files.expire, job_id)
-            await queue.delete(job_id)
-        for job_id in await asyncio.to_thread(self.files.ids, older_than_s=_ABANDONED_S):
-            if await queue.find(job_id) is None:
-                await asyncio.to_thread(self.files.remove, job_id)
-        await asyncio.to_thread(self.files.forget_expired, older_than_s=max(keep_s, _TELL_EXPIRED_S))
+def _is_id(text: str) -> bool:
+    """Whether it can be a job's; what callers send is not to become the name of a file otherwise."""
+    return len(text) == _ID_CHARACTERS and text.isascii() and text.isalnum()
 
 
 def storage_error(error: OSError) -> OverloadedError:

@@ -1,13 +1,41 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a job that gave no answer has instead: its problem object, and the same as an error."""
+"""What became of a job that is over: its answer as its endpoint would have given it, or the error."""
 
 from typing import Any
 
 import orjson
+from starlette.responses import Response
 
-from fastapi_triton import problems
-from fastapi_triton.errors import ConflictError, FastAPITritonError, FieldProblem
+from fastapi_triton import answers, negotiate, problems
+from fastapi_triton.endpoints import InferEndpoint
+from fastapi_triton.errors import ConflictError, FastAPITritonError, FieldProblem, GoneError
 from fastapi_triton.jobs.job import Job
+
+
+def reply(job: Job, result: bytes | None, endpoint: InferEndpoint | None, accept: str | None) -> Response:
+    """The answer to who asks for that of this job; `result` is its JSON.
+
+    Raises:
+        FastAPITritonError: what the endpoint would have raised, where the job gave no answer.
+        GoneError: the answer is not kept any longer.
+        NotAcceptableError: it is not to be had in a format that the caller accepts.
+    """
+    if job.status != "completed":
+        raise error_of(job)
+    if result is None or endpoint is None:
+        raise GoneError("The job's answer is not kept any longer.", code="job_expired")
+    headers = {"Vary": "Accept", "Cache-Control": "no-store"}
+    offers = [each for each in endpoint.offers if each != negotiate.EVENTS]
+    if negotiate.choose(accept, offers) == negotiate.JSON or endpoint.picture_field is None:
+        return answers.JSONAnswer(result, headers=headers)
+    return answers.json_as_picture(
+        result,
+        endpoint.response_model,
+        endpoint.picture_field,
+        accept=accept,
+        model=endpoint.model,
+        headers=headers,
+    )
 
 
 def problem_of(job: Job) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ValidationError
 
 from fastapi_triton import answers, problems
 from fastapi_triton.callers import Caller, current_caller
+from fastapi_triton.deadlines import current_deadline
 from fastapi_triton.endpoints import InferEndpoint
 from fastapi_triton.errors import DeadlineExceededError, FastAPITritonError, GoneError, NotFoundError
 from fastapi_triton.jobs.files import JobFiles
@@ -25,6 +26,8 @@ logger = logging.getLogger(__name__)
 
 # How long to wait before asking Triton again: at first, and at most.
 _SHORT_S, _LONG_S = 0.25, 2.0
+# What is over by itself: no place, no share, no Triton.
+_LATER = (429, 503)
 # How often other processes can see how far it is.
 _TELL_S = 0.25
 
@@ -69,6 +72,7 @@ class Run:
         if self._endpoint is None:
             raise NotFoundError(f"The app has no endpoint {self._row.path} any more, for which this job was accepted.")
         body = await self._request(self._endpoint)
+        current_deadline.set(time.monotonic() + deadline - time.time())
         try:
             async with asyncio.timeout(deadline - time.time()):
                 answer = await self._patiently(self._endpoint, body)
@@ -105,7 +109,7 @@ class Run:
                 await endpoint.require_ready()
                 return await endpoint.answer(body, listener=self)
             except FastAPITritonError as error:
-                if error.status != 503:
+                if error.status not in _LATER:
                     raise
                 logger.info("job %s waits: %s", self._row.id, error.detail)
                 await self._tell(replace(self.progress, is_running=False, step=None, waits_for=error.detail))
@@ -114,6 +118,7 @@ class Run:
 
     async def begun(self) -> None:
         """It has its place, and is about to reach the model."""
+        logger.info("job %s runs, for the %d. time", self._row.id, self.progress.runs + 1)
         await self._tell(
             replace(
                 self.progress,

@@ -10,7 +10,7 @@ from pydantic import BaseModel
 from starlette.requests import Request
 from starlette.responses import Response
 
-from fastapi_triton import answers, negotiate, openapi
+from fastapi_triton import openapi
 from fastapi_triton.callers import current_caller
 from fastapi_triton.endpoints import InferEndpoint
 from fastapi_triton.errors import ConflictError, GoneError, NotAllowedError, NotFoundError
@@ -19,7 +19,7 @@ from fastapi_triton.jobs.acceptance import Acceptance
 from fastapi_triton.jobs.following import events
 from fastapi_triton.jobs.job import Job
 from fastapi_triton.jobs.jobs import Jobs
-from fastapi_triton.jobs.outcome import error_of
+from fastapi_triton.jobs.outcome import reply
 from fastapi_triton.jobs.view import PATH, JobView, view
 from fastapi_triton.settings import Settings
 
@@ -118,12 +118,7 @@ class _Desk:
             raise ConflictError(
                 f"The job is {job.status}; it has no answer yet.", code="job_unfinished", retry_after_s=1.0
             )
-        if job.status != "completed":
-            raise error_of(job)
-        answer, endpoint = await self._jobs.result(job.id), self._find_endpoint(job.path)
-        if answer is None or endpoint is None:
-            raise GoneError("The job's answer is not kept any longer.", code="job_expired")
-        return _reply(answer, endpoint, accept)
+        return reply(job, await self._jobs.result(job.id), self._find_endpoint(job.path), accept)
 
 
 def _is_anonymous(caller: str) -> bool:
@@ -133,18 +128,3 @@ def _is_anonymous(caller: str) -> bool:
 def _is_callers(job: Job) -> bool:
     """Whether the caller may see it. An address is no proof: a job without a key is whosever knows its id."""
     return _is_anonymous(job.caller) or job.caller == current_caller.get().name
-
-
-def _reply(result: bytes, endpoint: InferEndpoint, accept: str | None) -> Response:
-    headers = {"Vary": "Accept", "Cache-Control": "no-store"}
-    offers = [each for each in endpoint.offers if each != negotiate.EVENTS]
-    if endpoint.picture_field is None or negotiate.choose(accept, offers) == negotiate.JSON:
-        return answers.JSONAnswer(result, headers=headers)
-    return answers.json_as_picture(
-        result,
-        endpoint.response_model,
-        endpoint.picture_field,
-        accept=accept,
-        model=endpoint.model,
-        headers=headers,
-    )
