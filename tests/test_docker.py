@@ -25,6 +25,7 @@ from typing import Any
 import pytest
 import yaml
 
+from fastapi_triton.http_protocol import Protocol
 from fastapi_triton.settings import Settings
 
 ROOT = Path(__file__).parent.parent
@@ -105,7 +106,10 @@ def test_the_frontend_image_follows_the_five_steps() -> None:
     assert ("RUN", "pip install --no-cache-dir -r requirements.txt") in found
     assert ("COPY", "main.py ./") in found
     command = json.loads(values(ROOT / "Dockerfile", "CMD")[-1])
-    assert " ".join(command) == "uvicorn main:app --host 0.0.0.0 --port 8080"
+    assert command[:2] == ["uvicorn", "main:app"]
+    assert command[-4:] == ["--host", "0.0.0.0", "--port", "8080"]
+    options = command[2:-4]
+    assert options == ["--http", f"{Protocol.__module__}:{Protocol.__qualname__}", "--no-proxy-headers"]
 
 
 @pytest.mark.parametrize("folder", [ROOT, TRITON])
