@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """`TritonFrontend`: a FastAPI app with declared endpoints in front of a Triton; joins routes, middleware and errors."""
 
-import asyncio
-import importlib.util
 import logging
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
@@ -13,7 +11,6 @@ from typing import Any, TypeVar, overload
 from fastapi import FastAPI
 from fastapi.middleware.asyncexitstack import AsyncExitStackMiddleware
 from fastapi.responses import JSONResponse
-from fastapi.telemetry import TelemetryConfig
 from pydantic import BaseModel
 from starlette.middleware import Middleware
 from starlette.middleware.errors import ServerErrorMiddleware
@@ -34,12 +31,13 @@ from fastapi_triton import (
     passage,
     problems,
     standing,
+    tracing,
 )
 from fastapi_triton.access import openapi_security, stack
 from fastapi_triton.admission import Admissions
 from fastapi_triton.catalogue import Catalogue
 from fastapi_triton.connection_limits import ConnectionLimits
-from fastapi_triton.declaration import watch
+from fastapi_triton.declaration import watched
 from fastapi_triton.endpoints import InferEndpoint, Services
 from fastapi_triton.functions import EndpointFunction, read_signature
 from fastapi_triton.gauges import Gauges
@@ -59,9 +57,6 @@ from fastapi_triton.triton.client import TritonClient
 from fastapi_triton.triton.http import HTTPTriton
 
 logger = logging.getLogger(__name__)
-
-# What asks all the time, and tells nothing in a trace.
-_UNTRACED = ("/health/", "/metrics")
 
 Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -142,7 +137,7 @@ class TritonFrontend(FastAPI):
         if self.settings.access_log:
             logs.open_access_log(self.settings)
             observers.append(access_log.write)
-        extra["telemetry"] = {**_telemetry(), **(extra.get("telemetry") or {})}
+        extra["telemetry"] = {**tracing.telemetry(), **(extra.get("telemetry") or {})}
         super().__init__(
             title=title,
             lifespan=self._run,
@@ -374,7 +369,7 @@ class TritonFrontend(FastAPI):
         if self._key_file is not None:
             yield self._key_file.watched()
         yield self.triton
-        yield self._watching()
+        yield watched(lambda: [each.declaration for each in self.endpoints], self.settings.watch_interval_s)
         yield self._generating()
         if self._jobs is not None:
             yield self._jobs.jobs.running()
@@ -382,36 +377,3 @@ class TritonFrontend(FastAPI):
             yield self._gauges.kept()
         if self._inner_lifespan is not None:
             yield self._inner_lifespan(app)
-
-    @asynccontextmanager
-    async def _watching(self) -> AsyncIterator[None]:
-        """Hold every declaration against its models' configs now and every few seconds: Triton tells of no change."""
-        watching = asyncio.create_task(
-            watch(lambda: [each.declaration for each in self.endpoints], self.settings.watch_interval_s)
-        )
-        watching.add_done_callback(_tell_end)
-        try:
-            yield
-        finally:
-            watching.cancel()
-            await asyncio.wait([watching])
-
-
-def _telemetry() -> TelemetryConfig:
-    """FastAPI's own traces, configured by the standard `OTEL_*` variables; what else it has for OpenTelemetry is off.
-
-    Where nobody can have configured a tracer they are off, too: FastAPI would look at every request whether one has.
-    """
-    return {
-        "tracing": importlib.util.find_spec("opentelemetry.sdk") is not None,
-        "auto_configure": True,
-        "metrics": False,
-        "logs": False,
-        "operation_spans": False,
-        "exclude": lambda scope: scope["path"].startswith(_UNTRACED),
-    }
-
-
-def _tell_end(watching: asyncio.Task[None]) -> None:
-    if not watching.cancelled() and watching.exception() is not None:
-        logger.error("configs are no longer looked at for changes", exc_info=watching.exception())

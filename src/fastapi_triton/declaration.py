@@ -3,7 +3,8 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from pydantic import BaseModel
@@ -161,6 +162,18 @@ class Declaration:
         self._told = problems or None
 
 
+@asynccontextmanager
+async def watched(declarations: Callable[[], Sequence[Declaration]], interval_s: float) -> AsyncIterator[None]:
+    """Hold every declaration against its models' configs now and every few seconds: Triton tells of no change."""
+    watching = asyncio.create_task(watch(declarations, interval_s))
+    watching.add_done_callback(_tell_end)
+    try:
+        yield
+    finally:
+        watching.cancel()
+        await asyncio.wait([watching])
+
+
 async def watch(declarations: Callable[[], Sequence[Declaration]], interval_s: float) -> None:
     """Look at the models' configs for ever: a change is in the log, and answered for, before anyone meets it.
 
@@ -176,3 +189,8 @@ async def watch(declarations: Callable[[], Sequence[Declaration]], interval_s: f
             except FastAPITritonError:
                 continue  # there is none of this one; readiness and every request say so
         await asyncio.sleep(pause_s)
+
+
+def _tell_end(watching: asyncio.Task[None]) -> None:
+    if not watching.cancelled() and watching.exception() is not None:
+        logger.error("configs are no longer looked at for changes", exc_info=watching.exception())
