@@ -12,6 +12,13 @@ def _none_if_empty(value: object) -> object:
     return None if value == "" else value
 
 
+def _one_word(value: SecretStr | None) -> SecretStr | None:
+    word = value.get_secret_value().strip() if value else ""  # files and secrets tend to end with a line break
+    if not word.isascii() or not word.isprintable() or " " in word:
+        raise ValueError("a token is one word of ASCII")
+    return SecretStr(word) if word else None
+
+
 def _header_lines(value: SecretStr | None) -> SecretStr | None:
     for line in (value.get_secret_value() if value else "").splitlines():
         if line.strip() and not re.fullmatch(r"\s*[\w!#$%&'*+.^`|~-]+\s*:[^\r\n]*", line, re.ASCII):
@@ -47,7 +54,7 @@ class Settings(BaseSettings):
     triton_client_key_file: _File = Field(
         default=None, description="Its key (PEM, without a passphrase), where it is in a file of its own."
     )
-    triton_token: _Secret = Field(
+    triton_token: Annotated[_Secret, AfterValidator(_one_word)] = Field(
         default=None,
         description="Sent to Triton as `Authorization: Bearer`. A flag is seen by everyone on the machine.",
     )

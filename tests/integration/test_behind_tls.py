@@ -10,6 +10,7 @@ import httpx2
 import pytest
 from authority import Authority
 from nginx_proxy import TOKEN, nginx_before
+from perf_binary import PerfAnalyzer
 from pydantic import BaseModel
 from serving import Server
 from typer.testing import CliRunner
@@ -107,3 +108,28 @@ def test_check_reaches_it_too(
     else:
         assert done.exit_code == 2
         assert "does not take the frontend's credentials (401)" in done.stderr
+
+
+@pytest.mark.slow
+def test_perf_reaches_it_too(
+    echo_server: Server,
+    perf_analyzer: PerfAnalyzer,
+    authority: Authority,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    monkeypatch.setenv("FASTAPI_TRITON_TRITON_CA_FILE", str(authority.ca_file))
+    monkeypatch.setenv("FASTAPI_TRITON_TRITON_TOKEN", TOKEN)
+    monkeypatch.setenv("LD_LIBRARY_PATH", str(perf_analyzer.libraries))
+    request = tmp_path / "request.json"
+    request.write_text('{"text": "a"}')
+    certificate = authority.certificate("localhost")
+    with nginx_before(echo_server.triton_url, certificate=certificate, folder=tmp_path) as proxy:
+        where = ("--triton", proxy, "--frontend", echo_server.url, "--perf-analyzer", str(perf_analyzer.binary))
+        few = ("--concurrency", "1", "--rounds", "1", "--requests", "5", "--window-ms", "100")
+        output = ("--input", str(request), "--output", str(tmp_path / "out"))
+        done = CliRunner().invoke(cli.app, ["perf", "echo", *where, *few, *output])
+    assert done.exit_code == 0, done.output
+    (level,) = json.loads((tmp_path / "out" / "echo-results.json").read_text())["levels"]
+    assert level["triton"][0]["inferences_per_s"] > 0
+    assert TOKEN not in done.output

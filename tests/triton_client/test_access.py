@@ -12,7 +12,8 @@ from serving import free_port
 
 from fastapi_triton import Settings, TritonFrontend
 from fastapi_triton.errors import TritonUnavailableError
-from fastapi_triton.triton.access import Access
+from fastapi_triton.triton.access import Access, HeaderLines
+from fastapi_triton.triton.address import Address
 from fastapi_triton.triton.http import HTTPTriton
 
 SECRET = "s3cr3t-t0ken"
@@ -139,6 +140,36 @@ def test_settings_show_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ValidationError) as no_url:
         Settings(triton_url=f"htp://me:{SECRET}@host")
     assert SECRET not in str(no_url.value)
+
+
+@pytest.mark.parametrize(
+    ("url_user", "settings", "sent"),
+    [
+        ("me:a%40b@", {}, ["authorization: Basic bWU6YUBi", "host: HOST"]),
+        ("me:a%40b@", {"triton_token": f"{SECRET}\n"}, [f"authorization: Bearer {SECRET}", "host: HOST"]),
+        (
+            "",
+            {"triton_token": SECRET, "triton_headers": "authorization: Key x"},
+            ["authorization: Key x", "host: HOST"],
+        ),
+        (
+            "",
+            {"triton_headers": "Host: triton.example\r\n\r\nX-Tenant: blue\r\n"},
+            ["Host: triton.example", "X-Tenant: blue"],
+        ),
+    ],
+)
+def test_no_header_is_said_twice(url_user: str, settings: dict[str, str], sent: list[str]) -> None:
+    made = Settings.model_validate({"triton_url": f"http://{url_user}triton:8000", **settings})
+    lines = HeaderLines(Address.of(made.triton_url), Access.of(made)).lines().decode()
+    assert lines.endswith("\r\n")
+    assert sorted(lines.split("\r\n")[:-1]) == sorted(each.replace("HOST", "triton:8000") for each in sent)
+
+
+@pytest.mark.parametrize("token", ["two words", "line\nbreak", "ümlaut"])
+def test_what_is_no_token_is_refused(token: str) -> None:
+    with pytest.raises(ValidationError, match="a token is one word of ASCII"):
+        Settings(triton_token=token)
 
 
 def test_a_variable_that_is_empty_is_none(monkeypatch: pytest.MonkeyPatch) -> None:

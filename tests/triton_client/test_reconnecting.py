@@ -118,9 +118,12 @@ async def test_the_longer_it_is_away_the_later_to_come_back(
         assert (await failure_of(connections)).retry_after_s == pytest.approx(retry_after_s, abs=1)
 
 
-async def test_a_request_that_is_late_is_not_tried_again(closed_port: socket.socket) -> None:
+async def test_a_request_without_time_for_another_attempt_is_refused_now(
+    closed_port: socket.socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fastapi_triton.triton.dialer.FIRST_BACK_OFF_S", 3600)
     connections = connections_to(closed_port.getsockname()[1])
-    token = current_deadline.set(time.monotonic() + 0.02)  # less than the shortest pause
+    token = current_deadline.set(time.monotonic() + 600)
     try:
         await failure_of(connections)
     finally:
@@ -234,3 +237,15 @@ async def test_nobody_listens_where_a_port_is_free() -> None:
     async with HTTPTriton(f"http://localhost:{free_port()}") as client:  # by each address of that name
         with pytest.raises(TritonUnavailableError, match="nothing listens there"):
             await client.ready("m")
+
+
+async def test_an_outage_is_in_the_log_and_not_every_request_of_it(
+    closed_port: socket.socket, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    async with HTTPTriton(f"http://127.0.0.1:{closed_port.getsockname()[1]}", heartbeat_s=3600) as client:
+        for _ in range(50):
+            with pytest.raises(TritonUnavailableError):
+                await client.infer("m", {})
+    assert len([each for each in caplog.records if "Triton is not there yet" in each.message]) == 1
+    assert len(caplog.records) < 5

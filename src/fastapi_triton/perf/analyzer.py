@@ -58,9 +58,10 @@ class Target:
         ):
             if address.is_tls and file is not None:
                 options += (flag, str(file))
-        for line in HeaderLines(address, access).lines().decode().splitlines()[1:]:  # all but where it goes
+        for line in HeaderLines(address, access).lines().decode().splitlines():
             name, _, value = line.partition(": ")
-            options += ("-H", f"{name}:{value}")
+            if name.lower() != "host" or value != address.netloc:  # which it says itself
+                options += ("-H", f"{name}:{value}")
         return cls(str(address) if address.is_tls else address.netloc, tuple(options))
 
 

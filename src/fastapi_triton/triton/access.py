@@ -4,7 +4,7 @@
 import logging
 from base64 import b64encode
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Self
 
@@ -49,12 +49,19 @@ OPEN_TO_ALL = Access()
 
 
 class HeaderLines:
-    """What follows the request line of everything that goes to Triton: where it goes, and as whom."""
+    """What follows the request line of everything that goes to Triton: where it goes, and as whom.
+
+    Where more than one could say `Authorization`, a header of one's own comes before a token, a token before the URL.
+    """
 
     def __init__(self, address: Address, access: Access) -> None:
         self.names = frozenset(name.lower().encode() for name, _ in access.headers)
-        lines = [("host", address.netloc), *access.headers]
-        if access.token:
+        lines = list(access.headers)
+        if b"host" not in self.names:
+            lines.append(("host", address.netloc))
+        if b"authorization" in self.names:
+            access = replace(access, token="", token_file=None)
+        elif access.token:
             lines.append(("authorization", f"Bearer {access.token}"))
         elif address.user is not None and access.token_file is None:
             credentials = b64encode(f"{address.user}:{address.password}".encode()).decode()

@@ -130,13 +130,13 @@ class HTTPTriton:
         body, header_length = tensor_bodies.request_body(
             inputs, outputs, request_id, self._queue_timeout_us(model, timeout_s)
         )
-        head, answer = await self._call(
-            "POST",
-            f"{_path(model, version)}/infer",
-            timeout_s=timeout_s,
-            body=body,
-            headers=f"Content-Type: application/octet-stream\r\n{HEADER_LENGTH}: {header_length}\r\n",
-        )
+        path = f"{_path(model, version)}/infer"
+        headers = f"Content-Type: application/octet-stream\r\n{HEADER_LENGTH}: {header_length}\r\n"
+        try:
+            head, answer = await self._call("POST", path, timeout_s=timeout_s, body=body, headers=headers)
+        except (DeadlineExceededError, TritonUnavailableError) as error:
+            self._warn(path, error)
+            raise
         if head.status != 200:
             raise failure(model, head.status, bytes(answer))
         try:
@@ -163,14 +163,14 @@ class HTTPTriton:
                     answer = await connection.head()
                     # Where a model fails before its first response Triton says 400, whatever it was; the event follows.
                     if answer.status != 200 and not _is_events(answer):
-                        raise failure(model, answer.status, b"".join([each async for each in _pieces(connection)]))
-                    async for event in generate.events(_pieces(connection)):
+                        raise failure(model, answer.status, b"".join([each async for each in _Pieces(connection)]))
+                    async for event in generate.events(_Pieces(connection)):
                         yield _event_tensors(event, config)
                 finally:
                     timer.cancel()
         except (TimeoutError, TritonUnavailableError, ModelNotReadyError) as error:
             self._configs.pop(model, None)
-            logger.warning("POST %s%s: %r", self.url, path, error)
+            self._warn(path, error)
             if isinstance(error, TimeoutError):
                 raise _too_late(timeout_s) from error
             raise
@@ -189,6 +189,11 @@ class HTTPTriton:
             return 0
         return max(1, int(timeout_s * 1e6))
 
+    def _warn(self, path: str, error: Exception) -> None:
+        """To the log, but for those whom the breaker turned away: it has said so once for all of them."""
+        is_refusal = self.connections.breaker.error is not None and getattr(error, "code", "") != LOST
+        logger.log(logging.DEBUG if is_refusal else logging.WARNING, "POST %s%s: %r", self.url, path, error)
+
     def _head(self, method: str, path: str, headers: str) -> tuple[bytes, bytes, bytes]:
         """Request line and headers; `headers` are whole lines of their own."""
         if self._open is None:
@@ -204,18 +209,7 @@ class HTTPTriton:
             headers += f"Content-Length: {sum(map(len, body))}\r\n"
         try:
             return await self.connections.ask((*self._head(method, path, headers), *body), timeout_s=timeout_s)
-        except (TimeoutError, TritonUnavailableError) as error:
-            # Readiness is asked for all the time; only work that was lost is worth a warning.
-            logger.log(
-                logging.DEBUG if timeout_s == self._probe_timeout_s else logging.WARNING,
-                "%s %s%s: %r",
-                method,
-                self.url,
-                path,
-                error,
-            )
-            if isinstance(error, TritonUnavailableError):
-                raise
+        except TimeoutError as error:
             raise _too_late(timeout_s) from error
 
 
@@ -233,12 +227,21 @@ async def _send(connection: Connection, head: bytes, body: bytes) -> None:
     connection.finish()
 
 
-async def _pieces(connection: Connection) -> AsyncGenerator[bytes, None]:
-    """An answer's body, as it comes."""
-    more = True
-    while more:
-        piece, more = await connection.read()
-        yield piece
+class _Pieces:
+    """An answer's body, as it comes. No generator, so that leaving it early leaves nothing to be closed."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._has_more = True
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> bytes:
+        if not self._has_more:
+            raise StopAsyncIteration
+        piece, self._has_more = await self._connection.read()
+        return piece
 
 
 def _is_events(answer: AnswerHead) -> bool:

@@ -51,5 +51,5 @@ class Liveness:
         self._poll.register(transport.get_extra_info("socket").fileno(), _NEWS)
 
     def is_alive(self) -> bool:
-        """False where the other side has closed it, or sent what nobody asked for. Takes half a microsecond."""
+        """False where the other side has closed it, or sent what nobody asked for. Takes less than a microsecond."""
         return not self._transport.is_closing() and not self._poll.poll(0)
