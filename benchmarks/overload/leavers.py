@@ -3,7 +3,7 @@
 
 import asyncio
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import aiohttp
@@ -15,7 +15,9 @@ from benchmarks.overload.frontend import Frontend, Held
 WORK_S = 60.0
 # When they leave, after the model has begun.
 EARLIEST_S, LATEST_S = 0.0, 0.5
-WARM_UP = 200
+WARM_UP = 1000
+# Memory is looked at so often on the way.
+NUM_PARTS = 4
 # How long everything has to be as it was before.
 SETTLE_S = 20.0
 
@@ -31,6 +33,7 @@ class Leaving:
     before: Held
     after: Held
     settled_s: float
+    rss_mb: Sequence[float]  # after each part of them
 
 
 async def measure(frontend: Frontend, *, num_requests: int, num_at_once: int, seed: int) -> Leaving:
@@ -38,7 +41,11 @@ async def measure(frontend: Frontend, *, num_requests: int, num_at_once: int, se
     await _leave(frontend, iter(range(WARM_UP)), num_at_once, rng)
     await _quiet(frontend)
     before, counted = await frontend.held(), await _counts(frontend)
-    await _leave(frontend, iter(range(num_requests)), num_at_once, rng)
+    rss_mb = []
+    for part in range(NUM_PARTS):
+        numbers = range(part * num_requests // NUM_PARTS, (part + 1) * num_requests // NUM_PARTS)
+        await _leave(frontend, iter(numbers), num_at_once, rng)
+        rss_mb.append((await frontend.held()).rss_mb)
     settled_s = await _quiet(frontend)
     now = await _counts(frontend)
     return Leaving(
@@ -49,6 +56,7 @@ async def measure(frontend: Frontend, *, num_requests: int, num_at_once: int, se
         before=before,
         after=await frontend.held(),
         settled_s=settled_s,
+        rss_mb=rss_mb,
     )
 
 
@@ -110,4 +118,5 @@ def table(leaving: Leaving) -> list[str]:
             f"{name:30} {getattr(before, name):.6g} before, {getattr(after, name):.6g} after"
             for name in ("in_flight", "waiting", "tasks", "threads", "fds", "rss_mb")
         ),
+        f"rss_mb on the way              {', '.join(f'{each:.1f}' for each in leaving.rss_mb)}",
     ]

@@ -9,6 +9,9 @@ from dataclasses import dataclass
 import httptools
 import orjson
 
+# Servers close connections that are idle; uvicorn does after 5 s.
+MAX_IDLE_S = 2.0
+
 
 @dataclass(frozen=True, slots=True)
 class Answer:
@@ -32,6 +35,8 @@ class Line(asyncio.Protocol):
 
     def __init__(self, lines: "Lines") -> None:
         self._lines = lines
+        self.idle_since = 0.0
+        self.is_asking = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport: asyncio.Transport = transport  # type: ignore[assignment]
@@ -40,6 +45,7 @@ class Line(asyncio.Protocol):
         self._parser = httptools.HttpResponseParser(self)
         self._body = b""
         self._retry_after_s: float | None = None
+        self.is_asking = True
         self._due, self._sent = due, time.perf_counter()
         self._transport.write(request)
 
@@ -54,6 +60,7 @@ class Line(asyncio.Protocol):
         self._body += body
 
     def on_message_complete(self) -> None:
+        self.is_asking = False
         status = self._parser.get_status_code()
         code = "" if status == 200 else orjson.loads(self._body)["code"]
         told = Answer(status, code, self._retry_after_s, self._due, self._sent, time.perf_counter())
@@ -82,9 +89,13 @@ class Lines:
 
     def ask(self, request: bytes, due: float) -> None:
         self.num_waiting += 1
-        if self._idle:
-            self._idle.pop().ask(request, due)
-            return
+        now = time.perf_counter()
+        while self._idle:
+            line = self._idle.pop()
+            if now - line.idle_since < MAX_IDLE_S:
+                line.ask(request, due)
+                return
+            line.close()
         opening = asyncio.create_task(self._open(request, due))
         self._opening.add(opening)
         opening.add_done_callback(self._opening.discard)
@@ -98,6 +109,7 @@ class Lines:
     def answered(self, line: Line, answer: Answer) -> None:
         self.num_waiting -= 1
         if line in self._all:
+            line.idle_since = answer.done
             self._idle.append(line)
         self._on_answer(answer)
 
@@ -105,7 +117,7 @@ class Lines:
         self._all.discard(line)
         if line in self._idle:
             self._idle.remove(line)
-        else:
+        elif line.is_asking:
             self.num_lost += 1
 
     async def settled(self) -> None:
