@@ -10,6 +10,9 @@ from fastapi_triton.errors import OverloadedError
 class Admission:
     """A bound on requests in flight, for every way in. It holds for one process."""
 
+    model = ""  # all of them
+    waiting = 0
+
     def __init__(self, max_in_flight: int) -> None:
         self.max_in_flight = max_in_flight
         self.in_flight = 0

@@ -135,7 +135,7 @@ class TritonFrontend(FastAPI):
         if self._gauges is not None:
             standing.show(
                 self._gauges,
-                admission=self.services.admission,
+                places=lambda: [self.services.admission],
                 triton=self.triton,
                 endpoints=self.endpoints,
                 catalogue=self.catalogue,

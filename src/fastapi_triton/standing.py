@@ -1,19 +1,35 @@
 # SPDX-License-Identifier: Apache-2.0
 """What of an app's own state Prometheus is shown: places at Triton, Triton itself, and whether its models are there."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Protocol
 
-from fastapi_triton.admission import Admission
 from fastapi_triton.catalogue import Catalogue
 from fastapi_triton.endpoints import InferEndpoint
 from fastapi_triton.gauges import Gauges, Reading
 from fastapi_triton.triton.client import TritonClient
 
 
+class Places(Protocol):
+    """How many of a model's places are taken; of an admission for all models, `model` is empty."""
+
+    @property
+    def model(self) -> str: ...
+
+    @property
+    def in_flight(self) -> int: ...
+
+    @property
+    def max_in_flight(self) -> int: ...
+
+    @property
+    def waiting(self) -> int: ...
+
+
 def show(
     gauges: Gauges,
     *,
-    admission: Admission,
+    places: Callable[[], Sequence[Places]],
     triton: TritonClient,
     endpoints: Sequence[InferEndpoint],
     catalogue: Catalogue | None,
@@ -26,7 +42,11 @@ def show(
             found.update(dict.fromkeys(endpoint.declaration.models, float(endpoint.declaration.is_ready)))
         return found
 
-    gauges.add("in_flight", "Requests at Triton", lambda: {"": admission.in_flight})
-    gauges.add("max_in_flight", "The most that may be", lambda: {"": admission.max_in_flight})
+    def of_places(read: Callable[[Places], int]) -> Callable[[], Reading]:
+        return lambda: {each.model: read(each) for each in places()}
+
+    gauges.add("in_flight", "Requests at Triton", of_places(lambda each: each.in_flight), label="model")
+    gauges.add("max_in_flight", "The most that may be", of_places(lambda each: each.max_in_flight), label="model")
+    gauges.add("waiting", "Requests that wait for a place", of_places(lambda each: each.waiting), label="model")
     gauges.add("triton_up", "Whether Triton answers", lambda: {"": float(triton.is_up)}, is_shared=True)
     gauges.add("model_ready", "Whether the model takes requests", models, label="model", is_shared=True)
