@@ -35,7 +35,7 @@ def triton(scribble_config: ModelConfig) -> FakeTriton:
 
 @pytest.fixture
 def settings() -> Settings:
-    return Settings(max_body_bytes=200_000, max_image_pixels=1_000_000, max_in_flight=2)
+    return Settings(max_body_bytes=200_000, max_image_pixels=1_000_000, max_in_flight=2, max_waiting=0)
 
 
 @pytest.fixture

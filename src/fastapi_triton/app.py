@@ -5,7 +5,6 @@ import asyncio
 import importlib.util
 import logging
 from collections.abc import AsyncIterator, Callable
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from enum import Enum
@@ -25,7 +24,7 @@ from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp
 
 from fastapi_triton import access_log, generated_openapi, health, logs, openapi, problems, standing
-from fastapi_triton.admission import Admission
+from fastapi_triton.admission import Admissions
 from fastapi_triton.catalogue import Catalogue
 from fastapi_triton.declaration import watch
 from fastapi_triton.endpoints import InferEndpoint, Services
@@ -33,6 +32,7 @@ from fastapi_triton.functions import EndpointFunction, read_signature
 from fastapi_triton.gauges import Gauges
 from fastapi_triton.metrics import Metrics
 from fastapi_triton.middleware.body_size import BodySizeMiddleware
+from fastapi_triton.middleware.deadline import DeadlineMiddleware
 from fastapi_triton.middleware.declared_routes import DeclaredRoutes
 from fastapi_triton.middleware.observing import Observer, ObservingMiddleware
 from fastapi_triton.passage import Passage
@@ -40,6 +40,7 @@ from fastapi_triton.playground import page
 from fastapi_triton.routers import metrics, models, picture_apis
 from fastapi_triton.settings import Settings
 from fastapi_triton.text_to_image import TextToImage
+from fastapi_triton.triton.access import Access
 from fastapi_triton.triton.client import TritonClient
 from fastapi_triton.triton.http import HTTPTriton
 
@@ -92,12 +93,17 @@ class TritonFrontend(FastAPI):
             self.settings.triton_url,
             connect_timeout_s=self.settings.connect_timeout_s,
             request_timeout_s=self.settings.request_timeout_s,
+            heartbeat_s=self.settings.watch_interval_s,
+            access=Access.of(self.settings),
         )
         self.services = Services(
             self.triton,
-            Admission(self.settings.max_in_flight),
+            Admissions(
+                self.settings.max_in_flight,
+                max_waiting=self.settings.max_waiting,
+                max_per_caller=self.settings.max_per_caller,
+            ),
             self.settings,
-            ThreadPoolExecutor(self.settings.max_in_flight, thread_name_prefix="function"),
         )
         self.endpoints: list[InferEndpoint] = []
         self._declared: dict[str, tuple[BaseRoute, ASGIApp]] = {}
@@ -125,6 +131,7 @@ class TritonFrontend(FastAPI):
             lifespan=self._run,
             middleware=[
                 Middleware(ObservingMiddleware, observers=observers),
+                Middleware(DeadlineMiddleware, max_timeout_s=self.settings.request_timeout_s),
                 Middleware(BodySizeMiddleware, max_bytes=self.settings.max_body_bytes),
                 *extra.pop("middleware", ()),
             ],
@@ -135,7 +142,7 @@ class TritonFrontend(FastAPI):
         if self._gauges is not None:
             standing.show(
                 self._gauges,
-                places=lambda: [self.services.admission],
+                places=lambda: self.services.admission.states,
                 triton=self.triton,
                 endpoints=self.endpoints,
                 catalogue=self.catalogue,
@@ -147,7 +154,7 @@ class TritonFrontend(FastAPI):
             self.add_api_route("/", page.to_docs, include_in_schema=False, response_model=None)
         self._passage: Passage | None = None
         if self.settings.v2 and isinstance(self.triton, HTTPTriton):
-            self._passage = Passage(self.triton.url, admission=self.services.admission, settings=self.settings)
+            self._passage = Passage(self.triton.connections, admissions=self.services.admission, settings=self.settings)
             # First of all: no route is found faster, and none of them is under /v2.
             self.router.routes[:0] = [Route(path, self._passage) for path in ("/v2/{rest:path}", "/v2")]
 
@@ -328,7 +335,7 @@ class TritonFrontend(FastAPI):
     @asynccontextmanager
     async def _run(self, app: FastAPI) -> AsyncIterator[None]:
         keeping = self._gauges.kept() if self._gauges is not None else nullcontext()
-        async with self.triton, self._passage or nullcontext(), self._watching(), self._generating(), keeping:
+        async with self.triton, self._watching(), self._generating(), keeping:
             if self._inner_lifespan is None:
                 yield
             else:

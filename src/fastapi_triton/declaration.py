@@ -4,7 +4,6 @@
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 
 from pydantic import BaseModel
@@ -12,6 +11,7 @@ from pydantic import BaseModel
 from fastapi_triton import contract
 from fastapi_triton.errors import ContractError, FastAPITritonError, ModelNotReadyError, TritonUnavailableError
 from fastapi_triton.model_config import ModelConfig
+from fastapi_triton.triton.breaker import AWAY_INTERVAL_S
 from fastapi_triton.triton.client import TritonClient
 from fastapi_triton.triton.failures import REFUSED_BY_TRITON
 
@@ -162,9 +162,17 @@ class Declaration:
 
 
 async def watch(declarations: Callable[[], Sequence[Declaration]], interval_s: float) -> None:
-    """Look at the models' configs for ever: a change is in the log, and answered for, before anyone meets it."""
+    """Look at the models' configs for ever: a change is in the log, and answered for, before anyone meets it.
+
+    More often while Triton is away, so that it is back as soon as it is there.
+    """
     while True:
+        pause_s = interval_s
         for declaration in declarations():
-            with suppress(FastAPITritonError):  # there is no config now; readiness and every request say so
+            try:
                 await declaration.require_ready()
-        await asyncio.sleep(interval_s)
+            except TritonUnavailableError:
+                pause_s = min(interval_s, AWAY_INTERVAL_S)
+            except FastAPITritonError:
+                continue  # there is none of this one; readiness and every request say so
+        await asyncio.sleep(pause_s)

@@ -3,7 +3,7 @@
 
 import asyncio
 import logging
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 from starlette.types import Receive
@@ -23,7 +23,7 @@ async def unless_caller_leaves(receive: Receive, work: Coroutine[Any, Any, T]) -
         CallerLeftError: the caller left first; the work has been cancelled and is over.
     """
     working = asyncio.create_task(work)
-    leaving = asyncio.create_task(_disconnect(receive))
+    leaving = asyncio.create_task(disconnected(receive))
     try:
         await asyncio.wait((working, leaving), return_when=asyncio.FIRST_COMPLETED)
         if working.done():
@@ -38,6 +38,19 @@ async def unless_caller_leaves(receive: Receive, work: Coroutine[Any, Any, T]) -
         await asyncio.gather(working, leaving, return_exceptions=True)
 
 
-async def _disconnect(receive: Receive) -> None:
+async def for_its_caller(
+    receive: Receive, work: Callable[[Receive | None], Coroutine[Any, Any, T]], *, keeps_running: bool
+) -> T:
+    """The work's result, as `unless_caller_leaves`; or, where it keeps running, whether the caller leaves or not.
+
+    Such work is given `receive`, by which it may notice a caller who leaves before it has begun.
+    """
+    if keeps_running:
+        return await work(receive)
+    return await unless_caller_leaves(receive, work(None))
+
+
+async def disconnected(receive: Receive) -> None:
+    """Return when the caller has left. The request's body must have been read."""
     while (await receive())["type"] != "http.disconnect":
         pass

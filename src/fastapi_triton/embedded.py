@@ -31,7 +31,7 @@ triton_logger = logging.getLogger("triton")
 FIRST_BACK_OFF_S = 0.5
 LONGEST_BACK_OFF_S = 30.0
 # A Triton that ran this long was fine; the next restart need not wait.
-STEADY_S = 30.0
+STEADY_S = 10.0
 # How long Triton waits for running requests when it is told to stop, and when it is killed all the same.
 EXIT_TIMEOUT_S = 5
 # Shared memory that every instance of a Python model begins with, as far as there is enough for many of them. Triton

@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """A declared endpoint: request model → tensors → Triton → tensors → response model, in the form that is asked for."""
 
+import asyncio
 from collections.abc import AsyncGenerator, Mapping
-from concurrent.futures import Executor
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import orjson
@@ -14,14 +16,22 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from fastapi_triton import answers, bodies, images, negotiate, tensors
-from fastapi_triton.admission import Admission
+from fastapi_triton.admission import Admissions
+from fastapi_triton.deadlines import remaining_s
 from fastapi_triton.declaration import Declaration
-from fastapi_triton.disconnects import unless_caller_leaves
-from fastapi_triton.errors import FastAPITritonError, InferenceError, NotAcceptableError, NotFoundError
+from fastapi_triton.disconnects import for_its_caller
+from fastapi_triton.errors import (
+    DeadlineExceededError,
+    FastAPITritonError,
+    InferenceError,
+    NotAcceptableError,
+    NotFoundError,
+)
 from fastapi_triton.events import Event, EventsResponse
 from fastapi_triton.fields import caller_names, in_callers_words, tensor_names, tensor_values
 from fastapi_triton.functions import EndpointFunction
 from fastapi_triton.middleware.request_id import current_request_id
+from fastapi_triton.model_config import TIMEOUT_INPUT
 from fastapi_triton.observation import current_observation
 from fastapi_triton.settings import Settings
 from fastapi_triton.triton.client import TritonClient
@@ -38,10 +48,8 @@ class Services:
     """What every endpoint of an app shares."""
 
     triton: TritonClient
-    admission: Admission
+    admission: Admissions
     settings: Settings
-    # For apps' own plain functions; admission bounds how many there are, so nothing waits for a thread.
-    executor: Executor
 
 
 class InferEndpoint:
@@ -54,8 +62,8 @@ class InferEndpoint:
     With a `function`, request and response are what callers see, and the function's own models are the tensors. It has
     no events yet: they would tell of a model's outputs that the caller does not know.
 
-    Without a `stream_model`, a caller who leaves changes nothing: Triton's `/infer` does not notice, so the request
-    keeps its place in flight until Triton is done.
+    Without a `stream_model`, a caller who leaves once Triton has the request changes nothing: its `/infer` does not
+    notice, so the request keeps its place in flight until Triton is done.
     """
 
     def __init__(
@@ -77,6 +85,10 @@ class InferEndpoint:
         self._services = services
         self._limits = images.ImageLimits(max_pixels=services.settings.max_image_pixels)
         self._function = function
+        self.admission = services.admission.of_pair(model, stream_model)
+        # For a plain function. Admission bounds how many run, so nothing waits for a thread.
+        self._executor = ThreadPoolExecutor(self.admission.max_in_flight, thread_name_prefix="function")
+        self._keeps_running = services.settings.keep_running_when_caller_leaves
         # The models whose fields are tensors.
         self._inputs = function.inputs if function else self.request_model
         self._outputs = function.outputs if function else response
@@ -92,7 +104,12 @@ class InferEndpoint:
         )
         self._twin: Twin | None = None
         if stream_model:
-            self._twin = Twin(stream_model, self.declaration, triton=services.triton)
+            self._twin = Twin(
+                stream_model,
+                self.declaration,
+                triton=services.triton,
+                request_timeout_s=services.settings.request_timeout_s,
+            )
         pictures = [name for name, field in response.model_fields.items() if images.is_image(field.metadata)]
         self.picture_field = pictures[0] if len(pictures) == 1 else None
         has_events = stream_model is not None and function is None
@@ -135,19 +152,24 @@ class InferEndpoint:
         """Serve one request."""
         current_observation.get().model = self.model
         media_type = negotiate.choose(_accept(request), self.offers)
+        self.admission.require_room()
         body = await bodies.read(
             request, self.request_model, limits=self._limits, max_bytes=self._services.settings.max_body_bytes
         )
         if self._services.settings.access_log_prompts:
             current_observation.get().texts = bodies.own_words(body)
         if self._twin is not None and media_type == negotiate.EVENTS:
-            return EventsResponse(self._events(self._twin, tensor_values(body)))
+            receive = request.receive if self._keeps_running else None
+            events = self._events(self._twin, tensor_values(body), receive)
+            return EventsResponse(events, keeps_running=self._keeps_running)
         if media_type != negotiate.JSON:
             media_type, body = self._ask_for(request, body)
         if self._twin is None:
-            answer = await self._answer(body)
+            answer = await self._answer(body, request.receive)
         else:
-            answer = await unless_caller_leaves(request.receive, self._answer(body))
+            answer = await for_its_caller(
+                request.receive, partial(self._answer, body), keeps_running=self._keeps_running
+            )
         headers = {"Vary": "Accept"}
         if media_type == negotiate.JSON:
             return answers.as_json(answer, headers)
@@ -173,14 +195,24 @@ class InferEndpoint:
             body = body.model_copy(update={FORMAT_FIELD: negotiate.FORMAT_NAMES[media_type]})
         return media_type, body
 
-    async def _answer(self, body: BaseModel) -> BaseModel:
+    async def _answer(self, body: BaseModel, receive: Receive | None) -> BaseModel:
         """The one answer to a request, which holds one place in flight."""
-        with self._services.admission.slot():
+        with await self.admission.place(receive=receive):
             if self._function is None:
                 return await self._run(body)
-            # What makes every request fail is told before the app's own work is done.
-            await self.declaration.configs()
-            return await self._function(body, self._run, self._services.executor)
+            return await self._call(self._function, body)
+
+    async def _call(self, function: EndpointFunction, body: BaseModel) -> BaseModel:
+        # What makes every request fail is told before the app's own work is done.
+        await self.declaration.configs()
+        limit = asyncio.timeout(remaining_s(self._services.settings.request_timeout_s))
+        try:
+            async with limit:
+                return await function(body, self._run, self._executor)
+        except TimeoutError as error:
+            if limit.expired():
+                raise DeadlineExceededError("The request's time was over before its answer was there.") from error
+            raise
 
     async def _run(self, inputs: BaseModel) -> BaseModel:
         """One run of the model: the inputs' fields are its input tensors, the outputs' its output tensors."""
@@ -193,6 +225,9 @@ class InferEndpoint:
         """One answer of a model without a twin."""
         config = (await self.declaration.configs()).asked
         inputs = tensors.from_fields(values, config)
+        if config.takes_timeout and TIMEOUT_INPUT not in inputs:
+            shape = (1, 1) if config.is_batched else (1,)
+            inputs[TIMEOUT_INPUT] = tensors.time_left(self._services.settings.request_timeout_s, shape)
         try:
             outputs = await self._services.triton.infer(
                 self.model,
@@ -216,11 +251,11 @@ class InferEndpoint:
             raise InferenceError(f"The model {twin.model} gave no answer.")
         return answer
 
-    async def _events(self, twin: Twin, values: dict[str, Any]) -> AsyncGenerator[Event, None]:
+    async def _events(self, twin: Twin, values: dict[str, Any], receive: Receive | None) -> AsyncGenerator[Event, None]:
         """The twin's events as a caller reads them."""
         if values.get(PREVIEW_FIELD) is None:
             values[PREVIEW_FIELD] = DEFAULT_PREVIEW_EVERY
-        with self._services.admission.slot(), in_callers_words(self._caller_names):
+        with await self.admission.place(receive=receive), in_callers_words(self._caller_names):
             async with aclosing(twin.events(values)) as events:
                 async for event in events:
                     if event.kind == COMPLETED:

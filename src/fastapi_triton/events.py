@@ -45,7 +45,8 @@ class EventsResponse(EventSourceResponse):
     """Passes events on as they come.
 
     An error before the first event is raised, and so becomes an ordinary answer; a later one is the last event,
-    `error`, with what `describe_error` makes of it. When the caller leaves, the generator is cancelled.
+    `error`, with what `describe_error` makes of it. When the caller leaves, the generator is cancelled; with
+    `keeps_running` it goes on to its end, unheard.
     """
 
     def __init__(
@@ -53,15 +54,20 @@ class EventsResponse(EventSourceResponse):
         events: AsyncGenerator[Event, None],
         *,
         describe_error: Callable[[FastAPITritonError], str] = _problem,
+        keeps_running: bool = False,
     ) -> None:
         super().__init__((), headers=_HEADERS)  # the body is written by `__call__`, since it must see the caller leave
         self._events = events
         self._describe_error = describe_error
+        self._keeps_running = keeps_running
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         del scope
         with suppress(CallerLeftError):  # has been logged, and there is nobody to tell
-            await unless_caller_leaves(receive, self._pass_on(_Line(send)))
+            if self._keeps_running:
+                await self._pass_on(_Line(send))
+            else:
+                await unless_caller_leaves(receive, self._pass_on(_Line(send)))
             # Out here, since a server calls the end of an answer a disconnect too.
             await send({"type": "http.response.body", "body": b"", "more_body": False})
 
@@ -75,6 +81,9 @@ class EventsResponse(EventSourceResponse):
                 async for event in events:
                     await line.write(_encode(event))
             except CallerLeftError:
+                if self._keeps_running:
+                    async for _ in events:
+                        pass
                 raise
             except FastAPITritonError as error:
                 note(error)

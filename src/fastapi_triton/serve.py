@@ -17,6 +17,7 @@ from fastapi import FastAPI
 from fastapi_triton import bundle, images
 from fastapi_triton.app import TritonFrontend
 from fastapi_triton.embedded import EmbeddedTriton
+from fastapi_triton.triton.address import Address
 
 logger = logging.getLogger(__name__)
 
@@ -125,7 +126,9 @@ async def _readiness(session: aiohttp.ClientSession, plan: Plan) -> tuple[bool, 
 
 
 def _triton_url(app: FastAPI) -> str:
-    return app.settings.triton_url if isinstance(app, TritonFrontend) else "an address that the app knows"
+    return (
+        str(Address.of(app.settings.triton_url)) if isinstance(app, TritonFrontend) else "an address that the app knows"
+    )
 
 
 def example(app: FastAPI, url: str) -> str:

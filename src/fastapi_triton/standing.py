@@ -45,8 +45,12 @@ def show(
     def of_places(read: Callable[[Places], int]) -> Callable[[], Reading]:
         return lambda: {each.model: read(each) for each in places()}
 
+    def most() -> Reading:
+        # Names that Triton has not been seen to have share an admission of their own, which is no model's capacity.
+        return {each.model: each.max_in_flight for each in places() if each.model}
+
     gauges.add("in_flight", "Requests at Triton", of_places(lambda each: each.in_flight), label="model")
-    gauges.add("max_in_flight", "The most that may be", of_places(lambda each: each.max_in_flight), label="model")
+    gauges.add("max_in_flight", "The most that may be", most, label="model")
     gauges.add("waiting", "Requests that wait for a place", of_places(lambda each: each.waiting), label="model")
     gauges.add("triton_up", "Whether Triton answers", lambda: {"": float(triton.is_up)}, is_shared=True)
     gauges.add("model_ready", "Whether the model takes requests", models, label="model", is_shared=True)

@@ -165,14 +165,13 @@ async def test_the_connection_is_used_again_after_a_whole_stream_and_closed_afte
     triton: HTTPTriton, tmp_path: Path
 ) -> None:
     await responses(triton, say("echo a"))
-    connector = triton._session.connector
-    assert connector is not None
-    (kept,) = (protocol for protocols in connector._conns.values() for protocol, _ in protocols)
+    (kept,) = triton.connections._idle
     await responses(triton, say("echo b"))
-    assert [protocol for protocols in connector._conns.values() for protocol, _ in protocols] == [kept]
+    assert triton.connections._idle == [kept]
     async with aclosing(triton.stream(MODEL, say(f"hold {tmp_path}"), request_id="half")) as stream:
         await anext(stream)
-    assert not any(connector._conns.values())
+    assert not triton.connections._idle
+    assert not kept.is_usable
     await until(tmp_path, "left-half")
 
 

@@ -38,6 +38,7 @@ def asked(triton: FakeTriton) -> list[dict[str, Any]]:
         {
             name: text(inputs, name) if tensor.array.dtype == object else tensor.array.item()
             for name, tensor in inputs.items()
+            if name != "timeout_s"  # every request has one
         }
         for _, inputs, _ in triton.requests
         if "describe" not in inputs

@@ -4,15 +4,17 @@
 import json
 import secrets
 import time
+from collections.abc import Coroutine
 from datetime import UTC, datetime
 from typing import Any
 
 from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
+from starlette.types import Receive
 
 from fastapi_triton import bodies, openapi, previews
-from fastapi_triton.disconnects import unless_caller_leaves
+from fastapi_triton.disconnects import for_its_caller
 from fastapi_triton.endpoints import DEFAULT_PREVIEW_EVERY
 from fastapi_triton.errors import UnreadableRequestError
 from fastapi_triton.routers import a1111_controlnet, a1111_request, a1111_samplers
@@ -53,11 +55,16 @@ def _add_txt2img(routes: APIRouter, model: TextToImage, tasks: Tasks) -> None:
         openapi_extra=openapi.request_body(bodies.JSON, model=Txt2ImgRequest),
     )
     async def txt2img(request: Request) -> Response:
+        model.require_room()
         asked = a1111_request.read(await request.body(), model.endpoint.image_limits)
         order = a1111_request.order(asked, model, await model.capabilities())
         with tasks.running(Caller.of(request), len(order.batch), task_id=asked.force_task_id) as task:
-            making = model.generate(order.batch, preview_every=DEFAULT_PREVIEW_EVERY, listener=task)
-            await unless_caller_leaves(request.receive, task.run(making))
+
+            def run(receive: Receive | None) -> Coroutine[Any, Any, None]:
+                every = DEFAULT_PREVIEW_EVERY
+                return task.run(model.generate(order.batch, preview_every=every, listener=task, receive=receive))
+
+            await for_its_caller(request.receive, run, keeps_running=model.keeps_running)
         return JSONResponse(await _answer(asked, order, task))
 
     @routes.get("/sdapi/v1/progress", summary="How far the caller's own picture is", response_model=None)
