@@ -2,6 +2,7 @@
 """One line for each request, without bodies or headers: prompts only where `access_log_prompts` asks, no secrets."""
 
 import logging
+from collections.abc import Mapping
 from typing import Any
 
 from fastapi_triton.callers import current_caller
@@ -28,13 +29,20 @@ def write(seen: Observation) -> None:
     }
     if seen.texts is not None:
         fields["texts"] = dict(seen.texts)
-    rest = " ".join(f"{name}={value!r}" for name, value in fields.items() if name not in _IN_WORDS and value != "")
-    logger.info(
-        "%s %s %d %s %.1f ms %s",
-        *(fields[name] for name in _IN_WORDS if name != "route"),
-        rest,
-        extra={"fields": fields},
-    )
+    logger.info("%s", _Words(fields), extra={"fields": fields})
 
 
-_IN_WORDS = ("method", "path", "route", "status", "code", "duration_ms")
+class _Words:
+    """The fields as a line for people, written when a formatter asks for it."""
+
+    def __init__(self, fields: Mapping[str, Any]) -> None:
+        self._fields = fields
+
+    def __str__(self) -> str:
+        rest = dict(self._fields)
+        method, path, _, status, code, duration_ms = (rest.pop(name) for name in _FIRST)
+        told = " ".join(f"{name}={value!r}" for name, value in rest.items() if value != "")
+        return f"{method} {path} {status} {code} {duration_ms} ms {told}"
+
+
+_FIRST = ("method", "path", "route", "status", "code", "duration_ms")

@@ -199,7 +199,7 @@ class Admission:
             self._shares.take(waiter.share, waiter.count)
         watching = self._watch(waiter, now, receive)
         try:
-            with Stage(WAIT):
+            with Stage(WAIT, self.model):
                 return await waiter.turn
         except BaseException:
             if waiter.turn.done() and not waiter.turn.cancelled() and waiter.turn.exception() is None:

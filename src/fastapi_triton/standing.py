@@ -26,23 +26,21 @@ def show(
             found.update(dict.fromkeys(endpoint.declaration.models, float(endpoint.declaration.is_ready)))
         return found
 
-    def places(read: Callable[[AdmissionState], float | None]) -> Callable[[], Reading]:
+    def of_models(read: Callable[[AdmissionState], float | None]) -> Callable[[], Reading]:
         def by_model() -> Reading:
             found = {state.model: read(state) for state in admission.states}
             return {model: value for model, value in found.items() if value is not None}
 
         return by_model
 
-    gauges.add("in_flight", "Requests at Triton", places(lambda state: state.in_flight), label="model")
-    gauges.add("max_in_flight", "The most that may be", places(lambda state: state.max_in_flight), label="model")
-    gauges.add("waiting", "Requests that wait for a place", places(lambda state: state.waiting), label="model")
-    gauges.add("max_waiting", "The most that may", places(lambda state: state.max_waiting), label="model")
-    gauges.add(
-        "service_seconds",
-        "How long Triton takes for a request, lately",
-        places(lambda state: state.service_s),
-        label="model",
-        is_shared=True,
-    )
+    # Names that Triton has not been seen to have share an admission of their own, which is no model's capacity.
+    most = of_models(lambda state: state.max_in_flight if state.model else None)
+    most_waiting = of_models(lambda state: state.max_waiting if state.model else None)
+    service = of_models(lambda state: state.service_s)
+    gauges.add("in_flight", "Requests at Triton", of_models(lambda state: state.in_flight), label="model")
+    gauges.add("max_in_flight", "The most that may be", most, label="model")
+    gauges.add("waiting", "Requests that wait for a place", of_models(lambda state: state.waiting), label="model")
+    gauges.add("max_waiting", "The most that may", most_waiting, label="model")
+    gauges.add("service_seconds", "How long Triton takes, lately", service, label="model", is_shared=True)
     gauges.add("triton_up", "Whether Triton answers", lambda: {"": float(triton.is_up)}, is_shared=True)
     gauges.add("model_ready", "Whether the model takes requests", models, label="model", is_shared=True)

@@ -86,6 +86,7 @@ async def last_event(caller: httpx2.AsyncClient, text: str, begun: asyncio.Event
     return events[-1]
 
 
+@pytest.mark.slow
 async def test_a_triton_elsewhere_is_unready_until_it_is_restarted(
     caller: httpx2.AsyncClient, triton: EmbeddedTriton, tmp_path: Path
 ) -> None:

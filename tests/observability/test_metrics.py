@@ -2,13 +2,14 @@
 """`/metrics`: requests by route, status and reason; where their time went; what stands at the moment."""
 
 import asyncio
+import re
 from collections.abc import Callable
 from typing import Any
 
 import httpx2
 import pytest
 from scrapes import scrape
-from scribble_app import MODEL, PATH
+from scribble_app import MODEL, PATH, ROOT
 from sockets import listening
 
 from fastapi_triton import Settings, TritonFrontend
@@ -112,6 +113,13 @@ async def test_the_process_and_the_event_loop_are_measured(app: TritonFrontend, 
     assert numbers["process_resident_memory_bytes"] > 1e6
     assert numbers["process_cpu_seconds_total"] > 0
     assert numbers["fastapi_triton_info"] == 1
+
+
+async def test_the_page_names_every_metric_and_no_other(app: TritonFrontend, caller: httpx2.AsyncClient) -> None:
+    text = (await caller.get("/metrics")).text
+    there = set(re.findall(r"# TYPE (fastapi_triton_\w+) ", text)) - set(re.findall(r"TYPE (\w+_created) ", text))
+    told = set(re.findall(r"`(fastapi_triton_\w+)`", (ROOT / "docs" / "observability.md").read_text()))
+    assert there == told
 
 
 async def test_openmetrics_is_given_to_who_asks_for_it(caller: httpx2.AsyncClient) -> None:

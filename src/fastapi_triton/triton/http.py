@@ -81,6 +81,10 @@ class HTTPTriton:
         if opened is not None:
             await opened.aclose()
 
+    @property
+    def is_up(self) -> bool:
+        return self.connections.breaker.error is None
+
     async def question(self, method: str, path: str, *, body: Sequence[bytes] = ()) -> tuple[AnswerHead, memoryview]:
         """Ask what changes nothing, once more where the connection breaks. Any status is an answer.
 
@@ -213,11 +217,6 @@ class HTTPTriton:
         self._processes.learn_from(model, error)
         return error
 
-    @property
-    def is_up(self) -> bool:
-        """Whether Triton answers, as far as is known."""
-        return self.connections.breaker.error is None
-
     def _warn(self, path: str, error: Exception) -> None:
         """To the log, but for those whom the breaker turned away: it has said so once for all of them."""
         is_refusal = self.connections.breaker.error is not None and getattr(error, "code", "") != LOST
@@ -297,6 +296,10 @@ class _Pieces:
 
 def _is_events(answer: AnswerHead) -> bool:
     return any(name == b"content-type" and value.startswith(_EVENTS) for name, value in answer.headers)
+
+
+def _lines(headers: Headers) -> str:
+    return "".join(f"{name}: {value}\r\n" for name, value in headers)
 
 
 @functools.lru_cache(maxsize=1024)  # a version may come from the caller
