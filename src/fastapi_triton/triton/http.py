@@ -298,10 +298,6 @@ def _is_events(answer: AnswerHead) -> bool:
     return any(name == b"content-type" and value.startswith(_EVENTS) for name, value in answer.headers)
 
 
-def _lines(headers: Headers) -> str:
-    return "".join(f"{name}: {value}\r\n" for name, value in headers)
-
-
 @functools.lru_cache(maxsize=1024)  # a version may come from the caller
 def _path(model: str, version: str = "") -> str:
     path = f"/v2/models/{quote(model, safe='')}"
