@@ -166,8 +166,9 @@ async def test_what_runs_or_waits_when_the_app_ends_runs_when_it_starts_again(
     async with running(settings) as client:
         assert [(await client.over(each))["runs"] for each in jobs] == [2, 1]
         results = [(await client.get(f"{each}/result")).json() for each in jobs]
-    assert [each["seed"] for each in results] == [seeds(triton)[0], seeds(triton)[2]]
-    assert seeds(triton)[0] == seeds(triton)[1]
+    first, second = [each["seed"] for each in results]
+    assert seeds(triton)[0] == first
+    assert sorted(seeds(triton)) == sorted([first, first, second])  # whichever came first after the start
 
 
 class Small(main.ScribbleRequest):
