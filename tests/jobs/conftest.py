@@ -14,8 +14,14 @@ from jobs_client import Client, WhoAsks
 from scripted_twin import ScriptedTwin, app_of
 
 from fastapi_triton import Settings, TritonFrontend
+from fastapi_triton.jobs import durable_queue
 from fastapi_triton.model_config import ModelConfig
 from fastapi_triton.triton.fake import FakeTriton
+
+
+@pytest.fixture(autouse=True)
+def jobs_are_seen_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(durable_queue, "_POLL_S", 0.02)
 
 
 @pytest.fixture

@@ -76,8 +76,9 @@ async def test_a_job_that_waits_is_cancelled_without_ever_running(
 ) -> None:
     twin.go_on.clear()
     async with running(settings.model_copy(update={"jobs_max_running": 1})) as client:
-        first, second = [await client.accepted() for _ in range(2)]
+        first = await client.accepted()
         await twin.is_asked.wait()
+        second = await client.accepted()
         await client.http.delete(second)
         twin.go_on.set()
         assert (await client.over(first))["status"] == "completed"
@@ -159,15 +160,17 @@ async def test_what_runs_or_waits_when_the_app_ends_runs_when_it_starts_again(
     twin.go_on.clear()
     settings = settings.model_copy(update={"jobs_max_running": 1})
     async with running(settings) as client:
-        jobs = [await client.accepted() for _ in range(2)]
+        jobs = [await client.accepted()]
         await twin.is_asked.wait()
+        jobs.append(await client.accepted())
     assert triton.streams[0].is_closed_early
     twin.go_on.set()
     async with running(settings) as client:
         assert [(await client.over(each))["runs"] for each in jobs] == [2, 1]
         results = [(await client.get(f"{each}/result")).json() for each in jobs]
-    assert [each["seed"] for each in results] == [seeds(triton)[0], seeds(triton)[2]]
-    assert seeds(triton)[0] == seeds(triton)[1]
+    first, second = [each["seed"] for each in results]
+    assert seeds(triton)[0] == first
+    assert sorted(seeds(triton)) == sorted([first, first, second])  # whichever came first after the start
 
 
 class Small(main.ScribbleRequest):
