@@ -4,16 +4,14 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from fastapi_triton.drain import Drain
 from fastapi_triton.errors import OverloadedError
 
 
 class Admission:
     """A bound on requests in flight, for every way in. It holds for one process."""
 
-    def __init__(self, max_in_flight: int, drain: Drain | None = None) -> None:
+    def __init__(self, max_in_flight: int) -> None:
         self.max_in_flight = max_in_flight
-        self._drain = drain or Drain()
         self.in_flight = 0
 
     def require_places(self, count: int = 1) -> None:
@@ -21,9 +19,7 @@ class Admission:
 
         Raises:
             OverloadedError: there are not so many left.
-            ShuttingDownError: the server is on its way out.
         """
-        self._drain.require_open()
         if self.in_flight + count > self.max_in_flight:
             raise OverloadedError(
                 f"{self.in_flight} requests are in flight, and no more are taken. Try again later.",
@@ -36,7 +32,6 @@ class Admission:
 
         Raises:
             OverloadedError: there are not so many left.
-            ShuttingDownError: the server is on its way out.
         """
         self.require_places(count)
         self.in_flight += count

@@ -91,7 +91,7 @@ class TritonFrontend(FastAPI):
         self.drain = drain.Drain()
         self.services = Services(
             self.triton,
-            Admission(self.settings.max_in_flight, self.drain),
+            Admission(self.settings.max_in_flight),
             self.settings,
             ThreadPoolExecutor(self.settings.max_in_flight, thread_name_prefix="function"),
         )
@@ -254,7 +254,7 @@ class TritonFrontend(FastAPI):
         handlers = dict(self.exception_handlers)
         on_bug = handlers.pop(500, None) or handlers.pop(Exception, None)
         others = AsyncExitStackMiddleware(self.router)
-        app: ASGIApp = DeclaredRoutes(self._declared, otherwise=others)
+        app: ASGIApp = DeclaredRoutes(self._declared, otherwise=others, drain=self.drain)
         for layer, arguments, options in reversed(
             [
                 Middleware(ServerErrorMiddleware, handler=on_bug, debug=self.debug),

@@ -71,6 +71,8 @@ class Passage:
         try:
             path = _path(scope)
             call = v2_call.read(scope["method"], path, is_administration_allowed=self._is_administration_allowed)
+            if call in (Call.INFERENCE, Call.STREAM):
+                drain.of(scope).require_open()
             async with asyncio.timeout(self._timeout_s):
                 await self._pass(call, path, scope, receive, answer)
         except CallerLeftError:
