@@ -14,7 +14,6 @@ from starlette.types import Receive
 from fastapi_triton.callers import Caller, current_caller
 from fastapi_triton.deadlines import current_deadline
 from fastapi_triton.disconnects import disconnected
-from fastapi_triton.drain import Drain
 from fastapi_triton.errors import (
     CallerLeftError,
     DeadlineExceededError,
@@ -93,7 +92,6 @@ class Admission:
         *,
         max_waiting: int = 0,
         shares: Shares | None = None,
-        drain: Drain | None = None,
         clock: Clock = time.monotonic,
     ) -> None:
         self.model = model
@@ -103,7 +101,6 @@ class Admission:
         self.times = ServiceTime(max_in_flight)
         self._room = WaitingRoom(max_waiting)
         self._shares = shares or Shares(are_counted=False)
-        self._drain = drain or Drain()
         self._clock = clock
 
     @property
@@ -127,7 +124,6 @@ class Admission:
 
     def require_room(self, count: int = 1) -> None:
         """Refuse at once what would be refused in the end, before its body is read. Raises what `place` raises."""
-        self._drain.require_open()
         caller = current_caller.get()
         if bound := self._shares.bound(caller):
             self._require_share(caller, count, bound)
@@ -145,9 +141,7 @@ class Admission:
             TooManyRequestsError: this caller has as many already as it may.
             DeadlineExceededError: its deadline passed while it waited.
             CallerLeftError: its caller left while it waited.
-            ShuttingDownError: the server is on its way out.
         """
-        self._drain.require_open()
         caller, now = current_caller.get(), self._clock()
         deadline = current_deadline.get()
         if deadline is not None and deadline <= now:
@@ -326,13 +320,11 @@ class Admissions:
         *,
         max_waiting: int = 0,
         max_per_caller: int = 0,
-        drain: Drain | None = None,
         clock: Clock = time.monotonic,
     ) -> None:
         self.max_in_flight = max_in_flight
         self._max_waiting = max_waiting
         self._shares = Shares(max_per_caller)
-        self._drain = drain
         self._clock = clock
         self._of_unknown = self._new(UNKNOWN_MODEL)
         self._by_model: dict[str, Admission] = {}
@@ -380,6 +372,5 @@ class Admissions:
             self.max_in_flight,
             max_waiting=self._max_waiting,
             shares=self._shares,
-            drain=self._drain,
             clock=self._clock,
         )

@@ -112,7 +112,6 @@ class TritonFrontend(FastAPI):
                 self.settings.max_in_flight,
                 max_waiting=self.settings.max_waiting,
                 max_per_caller=self.settings.max_per_caller,
-                drain=self.drain,
             ),
             self.settings,
         )
@@ -303,7 +302,7 @@ class TritonFrontend(FastAPI):
         handlers = dict(self.exception_handlers)
         on_bug = handlers.pop(500, None) or handlers.pop(Exception, None)
         others = AsyncExitStackMiddleware(self.router)
-        app: ASGIApp = DeclaredRoutes(self._declared, otherwise=others)
+        app: ASGIApp = DeclaredRoutes(self._declared, otherwise=others, drain=self.drain)
         for layer, arguments, options in reversed(
             [
                 Middleware(ServerErrorMiddleware, handler=on_bug, debug=self.debug),

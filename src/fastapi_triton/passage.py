@@ -78,6 +78,8 @@ class Passage:
             call = v2_call.read(scope["method"], path, is_administration_allowed=self._is_administration_allowed)
             if call is Call.ADMINISTRATION:
                 scopes.require("admin")
+            if call in (Call.INFERENCE, Call.STREAM):
+                drain.of(scope).require_open()
             timeout_s = remaining_s(self._timeout_s)
             async with asyncio.timeout(timeout_s):
                 await self._pass(call, path, scope, receive, answer)

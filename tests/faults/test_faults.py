@@ -22,6 +22,7 @@ def stubs(server: Server) -> list[psutil.Process]:
     return [each for each in server.below() if each.is_running() and each.name().startswith("triton_python_b")]
 
 
+@pytest.mark.slow
 async def test_killed_triton(server: Server) -> None:
     async with load(server.url) as callers:
         server.named("tritonserver").kill()
@@ -105,6 +106,7 @@ async def test_callers_who_leave_at_every_stage(server: Server, tmp_path: Path) 
     assert set(callers.outcomes) <= {"answered", "overloaded"}
 
 
+@pytest.mark.slow
 async def test_a_way_to_triton_that_drops_and_delays(server: Server, frontends: Callable[..., Server]) -> None:
     async with proxy(server.triton_url) as between:
         frontend = await asyncio.to_thread(frontends, f"127.0.0.1:{between.port}")

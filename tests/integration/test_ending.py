@@ -73,6 +73,7 @@ def left(folder: Path) -> None:
         waiting.wait(0.01)
 
 
+@pytest.mark.slow
 def test_sigterm_lets_running_work_finish(frontends: Frontends, tmp_path: Path) -> None:
     server = frontends()
     watched = Watched(server, tmp_path)
@@ -96,6 +97,7 @@ def test_work_that_takes_longer_than_the_grace_is_told_and_stopped_in_the_model(
     assert "Traceback" not in server.log
 
 
+@pytest.mark.slow
 def test_a_second_signal_ends_it_at_once(frontends: Frontends, tmp_path: Path) -> None:
     server = frontends()
     watched = Watched(server, tmp_path)
@@ -127,6 +129,7 @@ def test_several_workers_serve_one_port_and_a_killed_one_is_replaced(frontends: 
     assert server.process.wait(30) == 0
 
 
+@pytest.mark.slow
 def test_workers_end_with_their_parent(frontends: Frontends) -> None:
     server = frontends("--workers", "2")
     below = server.below()

@@ -97,15 +97,15 @@ async def test_running_work_is_finished_and_new_work_is_refused(
 ) -> None:
     app = app_of(triton, settings())
     async with ending(app) as end, wire_to(end.caller) as early:
-        # A connection whose request has begun to come, and is whole only when the door is closed.
+        # A connection whose request has begun to come, and whose head is whole only when the door is closed.
         content = json.dumps(body()).encode()
-        await early.say(b"POST %s HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % (PATH.encode(), len(content)))
+        await early.say(b"POST %s HTTP/1.1\r\nHost: " % PATH.encode())
         running = asyncio.create_task(end.caller.post(PATH, json=body()))
         await twin.is_asked.wait()
         await end.reach(Phase.CLOSED)
         with pytest.raises(httpx2.ConnectError):
             await httpx2.AsyncClient(base_url=end.caller.base_url).get("/health/live")
-        await early.say(content)
+        await early.say(b"x\r\nContent-Length: %d\r\n\r\n%s" % (len(content), content))
         told = await early.rest()
         assert told.startswith(b"HTTP/1.1 503 ")
         assert b'"code":"shutting_down"' in told
