@@ -102,7 +102,7 @@ def losses(vae: AutoencoderKL, pictures: torch.Tensor) -> tuple[torch.Tensor, fl
 def picture_loss(
     decoded: torch.Tensor, pictures: torch.Tensor, weights: torch.Tensor | None = None
 ) -> tuple[torch.Tensor, float]:
-    """Colours, and the differences between neighbours: without those, edges stay soft. `weights` (B, 1, H, W) mean 1."""
+    """Colours, and the differences between neighbours: without those, edges stay soft. `weights` are (B, 1, H, W)."""
     difference = decoded - pictures  # (B, 3, H, W)
     error = float(difference.detach().square().mean()) / 4
     if weights is not None:  # inside each term, so that a weighted pixel's edges weigh as much
