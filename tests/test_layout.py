@@ -2,6 +2,7 @@
 """Which way imports point: down only; and what each half of the house must never import."""
 
 import ast
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -119,3 +120,9 @@ def test_every_source_file_names_its_licence() -> None:
     for folder in ("src", "models", "demo", "benchmarks", "tests", "scripts"):
         for path in (ROOT / folder).rglob("*.py"):
             assert path.read_text().startswith("# SPDX-License-Identifier: Apache-2.0\n"), path
+
+
+def test_no_two_test_files_have_one_name() -> None:
+    """pytest imports them by it: a fresh clone could not collect the second."""
+    names = Counter(path.name for path in (ROOT / "tests").rglob("test_*.py"))
+    assert [name for name, count in names.items() if count > 1] == []

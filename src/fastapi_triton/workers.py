@@ -8,13 +8,17 @@ frontend counts or limits, it does so in each of them: `max_in_flight`, `max_con
 import asyncio
 import contextlib
 import logging
+import os
 import socket
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 logger = logging.getLogger(__name__)
 
+# The variable by which prometheus_client is told.
+METRICS_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 FIRST_BACK_OFF_S = 0.1
 LONGEST_BACK_OFF_S = 30.0
 # A worker that ran this long was fine; the next one need not wait.
@@ -38,6 +42,7 @@ class Workers:
         self._arguments = [app_name or "", "bundled" if is_bundled_repository else ""]
         self._running: set[asyncio.subprocess.Process] = set()
         self._stopping = asyncio.Event()
+        self._environment: dict[str, str] = {}
 
     def stop(self) -> None:
         """Have all of them finish what they have begun, and end."""
@@ -49,9 +54,12 @@ class Workers:
 
     async def run(self) -> None:
         """Until `stop` was called and the last of them has ended."""
-        async with asyncio.TaskGroup() as slots:
-            for _ in range(self._count):
-                slots.create_task(self._keep_running())
+        with tempfile.TemporaryDirectory(prefix="fastapi-triton-metrics-") as folder:
+            # Where they add their numbers up, so that whichever is asked for /metrics tells of all of them.
+            self._environment = {METRICS_FOLDER: folder, **os.environ}
+            async with asyncio.TaskGroup() as slots:
+                for _ in range(self._count):
+                    slots.create_task(self._keep_running())
 
     async def _keep_running(self) -> None:
         loop = asyncio.get_running_loop()
@@ -74,6 +82,7 @@ class Workers:
             sys.executable, "-m", "fastapi_triton.worker", str(descriptor), *self._arguments,
             stdin=asyncio.subprocess.PIPE,  # closes when we go, however we do
             pass_fds=(descriptor,),
+            env=self._environment,
             start_new_session=True,  # the terminal's Ctrl-C is ours to pass on
         )  # fmt: skip
         self._running.add(process)

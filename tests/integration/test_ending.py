@@ -122,6 +122,9 @@ def test_several_workers_serve_one_port_and_a_killed_one_is_replaced(frontends: 
     server.wait_for(r"worker \d+ starts", times=3)
     server.wait_for(r"Application startup complete", times=3)
     assert [server.post("/count", json={"text": "echo a"}).status_code for _ in range(20)] == [200] * 20
+    # Each has its own, and whichever is asked tells of both.
+    told = {line for line in server.get("/metrics").text.splitlines() if line.startswith("process_open_fds{")}
+    assert len(told) >= 2
     server.process.send_signal(signal.SIGTERM)
     server.wait_for(r"no new requests are taken; 1 are running")
     (tmp_path / "go").touch()
