@@ -10,6 +10,7 @@ from pydantic.json_schema import models_json_schema
 from fastapi_triton import bodies, images, negotiate, problems
 from fastapi_triton.endpoints import InferEndpoint
 from fastapi_triton.fields import callers_name
+from fastapi_triton.middleware.deadline import HEADER as DEADLINE_HEADER
 
 _REF = "#/components/schemas/{model}"
 _ERRORS = {
@@ -44,13 +45,18 @@ def operation(endpoint: InferEndpoint) -> dict[str, Any]:
     responses = {"200": {"description": "The model's answer", "content": answer}} | errors(
         400, 406, 413, 415, 422, 502, 503, 504
     )
-    told = {"requestBody": {"required": True, "content": content}, "responses": responses}
+    told = {
+        "parameters": [_header(DEADLINE_HEADER, "In how many seconds the answer is of use; decimals are fine")],
+        "requestBody": {"required": True, "content": content},
+        "responses": responses,
+    }
     return told if endpoint.jobs is None else _with_jobs(told)
 
 
 def _with_jobs(operation: dict[str, Any]) -> dict[str, Any]:
     """The same for an endpoint whose requests may become background jobs."""
     parameters = [
+        *operation["parameters"],
         _header("Prefer", "`respond-async`: the answer is 202 and a background job (RFC 7240)"),
         _header("Idempotency-Key", "Requests with the same key and body are run once"),
         _header("Webhook-URL", "Where to tell that the job is over, if the server sends webhooks"),
