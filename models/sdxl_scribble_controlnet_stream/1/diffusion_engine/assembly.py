@@ -81,9 +81,9 @@ def tuned_networks(config: EngineConfig, pipeline: Any) -> Networks:
 
 
 def is_worth_tracing(pipeline: Any) -> bool:
-    """On a CPU, and for small networks: in large ones the Python between layers is nothing, and a trace takes memory."""
+    """Small networks on a CPU: in large ones the Python between layers is nothing, and a trace takes memory."""
     num_parameters = sum(parameter.numel() for parameter in pipeline.unet.parameters())
-    return pipeline.device.type == "cpu" and num_parameters < MOST_TRACED_PARAMETERS
+    return bool(pipeline.device.type == "cpu" and num_parameters < MOST_TRACED_PARAMETERS)
 
 
 def row_limits(config: EngineConfig, networks: Networks, capabilities: Capabilities) -> RowLimits:
