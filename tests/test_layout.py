@@ -39,6 +39,7 @@ FLOORS = (
     ("app",),
     ("lint",),
     ("check", "serve", "perf"),
+    ("cluster",),
     ("offline", "generate", "setting_flags"),
     ("cli",),
 )

@@ -38,6 +38,7 @@ from fastapi_triton.routers import models, picture_apis
 from fastapi_triton.settings import Settings
 from fastapi_triton.text_to_image import TextToImage
 from fastapi_triton.triton.client import TritonClient
+from fastapi_triton.triton.fronted import fronted
 from fastapi_triton.triton.http import HTTPTriton
 
 logger = logging.getLogger(__name__)
@@ -82,11 +83,7 @@ class TritonFrontend(FastAPI):
         **extra: Any,
     ) -> None:
         self.settings = settings or Settings()
-        self.triton: TritonClient = triton or HTTPTriton(
-            self.settings.triton_url,
-            connect_timeout_s=self.settings.connect_timeout_s,
-            request_timeout_s=self.settings.request_timeout_s,
-        )
+        self.triton: TritonClient = triton or fronted.get()(self.settings)
         self.services = Services(
             self.triton,
             Admission(self.settings.max_in_flight),

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The command line: `fastapi-triton serve`, `generate`, `init`, `check`, `openapi` and `perf`."""
 
+import importlib.util
 import os
 import shutil
 import sys
@@ -42,6 +43,10 @@ def serve_command(
     triton: Annotated[
         str | None, typer.Option("--triton", metavar="URL", help=Settings.model_fields["triton_url"].description)
     ] = None,
+    cluster: Annotated[
+        int | None,
+        typer.Option("--cluster", metavar="N", min=1, help="Start so many Tritons in a Ray cluster on this machine."),
+    ] = None,
     host: Annotated[str, typer.Option(help="The address to listen on; 0.0.0.0 for every network.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="The port to listen on.")] = 8080,
     **settings: object,
@@ -49,13 +54,18 @@ def serve_command(
     """Serve an app, in front of a Triton that runs elsewhere or of an embedded one."""
     if embedded and triton:
         _fail("--embedded starts a Triton of its own; leave it out to use --triton, or the other way round.")
-    if models and not embedded:
+    if models and not (embedded or cluster):
         _fail("--models is for the embedded Triton; add --embedded.")
     taken = machine.port_obstacle(host, port)
     if taken is not None:
         _fail(taken.sentence)
     if settings["generate"] is None and "FASTAPI_TRITON_GENERATE" not in os.environ:
         settings["generate"] = True  # here, unlike in code, nobody declares which models are for callers
+    if cluster:
+        if embedded or triton:
+            _fail("--cluster starts Tritons of its own; leave out --embedded and --triton.")
+        _serve_cluster(app_name, cluster, models, host, port, settings)
+        return
     repository = models or (Path("models") if Path("models").is_dir() else bundle.model_repository())
     try:
         beside = EmbeddedTriton.prepare(repository) if embedded else None
@@ -67,6 +77,22 @@ def serve_command(
     except ValidationError as error:
         _fail("\n".join(f"{each['loc'][0]}: {each['msg']}" for each in error.errors()))
     except (EmbeddedTritonError, serve.AppNotFoundError) as error:
+        _fail(str(error))
+
+
+def _serve_cluster(
+    app_name: str | None, replicas: int, models: Path | None, host: str, port: int, settings: dict[str, object]
+) -> None:
+    if importlib.util.find_spec("ray") is None:
+        _fail("--cluster needs Ray Serve: pip install 'fastapi-triton[cluster,embedded]'")
+    from fastapi_triton.cluster import local
+
+    setting_flags.export(settings)
+    try:
+        local.run(app_name, replicas, models, host, port)
+    except ValidationError as error:
+        _fail("\n".join(f"{each['loc'][0]}: {each['msg']}" for each in error.errors()))
+    except (EmbeddedTritonError, serve.AppNotFoundError, local.ClusterError) as error:
         _fail(str(error))
 
 
