@@ -37,7 +37,7 @@ MEASURED = (
 )
 
 
-def against_simulation(num_jobs: int = 20_000) -> str:
+def against_simulation(num_jobs: int = 6_000) -> str:
     """Several fleets and loads: the model's figures and the simulation's, side by side."""
     lines = [
         f"The model against a simulation of {num_jobs} requests (model / simulation)",

@@ -11,7 +11,8 @@ from ray.serve.exceptions import RayServeException
 from ray.serve.handle import DeploymentHandle
 from starlette.types import Message, Receive, Scope, Send
 
-from fastapi_triton import bundle, logs
+from fastapi_triton import bundle
+from fastapi_triton.cluster import output
 from fastapi_triton.cluster.leased import ClusterTriton
 from fastapi_triton.cluster.options import ClusterOptions
 from fastapi_triton.cluster.replica import repository
@@ -69,7 +70,7 @@ class Frontend:
     def __serve_build_asgi_app__(self) -> "OneRequestID":
         os.chdir(self._options.folder)
         os.environ.update(self._options.settings)
-        logs.configure(Settings())
+        output.configure(Settings())
         fronted.set(lambda settings: ClusterTriton(lambda: ServeLease(self._tritons), settings))
         is_bundled = repository(self._options).resolve() == bundle.model_repository().resolve()
         return OneRequestID(load_app(self._options.app, is_bundled_repository=is_bundled))

@@ -10,7 +10,8 @@ from pathlib import Path
 import ray
 from ray import serve
 
-from fastapi_triton import bundle, logs
+from fastapi_triton import bundle
+from fastapi_triton.cluster import output
 from fastapi_triton.cluster.options import ClusterOptions
 from fastapi_triton.embedded import EmbeddedTriton, EmbeddedTritonError
 from fastapi_triton.errors import FastAPITritonError
@@ -44,7 +45,7 @@ class TritonReplica:
             raise NoGPUError(
                 f"The node {node} gives this Triton no GPU, and {options.gpus_per_triton:g} was asked for."
             )
-        logs.configure(options.frontend_settings)
+        output.configure(options.frontend_settings)
         self._lease_limit_s = lease_limit_s
         self._running: asyncio.Task[int] | None = None
         self._embedded: EmbeddedTriton | None = None
