@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`fastapi-triton serve --cluster` as a process of its own: Ray, the app and real Tritons."""
+"""A cluster as a process of its own: Ray, the app and real Tritons."""
 
 import signal
 import sys
@@ -10,6 +10,9 @@ from pathlib import Path
 import psutil
 from serving import Server
 
+# Ray gives its agents 30 s to start, and ends where they do not; a busy machine needs longer.
+ATTEMPTS = 4
+
 
 class ClusterServer(Server):
     """Its Tritons are below Ray's processes, not below one of ours alone."""
@@ -18,6 +21,21 @@ class ClusterServer(Server):
         """Those that run now."""
         return [each for each in self.below() if each.is_running() and each.name() == "tritonserver"]
 
+    def _read(self) -> None:
+        super()._read()
+        with self._grown:  # it is over: whoever waits for a line waits for nothing
+            self._grown.notify_all()
+
+    def is_ready_or_over(self) -> bool:
+        """Whether it is ready; False: it has ended."""
+        try:
+            self.wait_until_ready()
+        except AssertionError:
+            if self.process.poll() is None:
+                raise
+            return False
+        return True
+
     def wait_until_ready(self) -> "ClusterServer":
         self.wait_for(r"Ready: http://", timeout_s=400)
         self.below()
@@ -25,10 +43,15 @@ class ClusterServer(Server):
 
 
 @contextmanager
-def cluster(folder: Path, *arguments: str, replicas: int = 2) -> Iterator[ClusterServer]:
-    command = [sys.executable, "-m", "fastapi_triton", "serve", "--cluster", str(replicas), *arguments]
-    server = ClusterServer(command, folder=folder)
-    try:
-        yield server.wait_until_ready()
-    finally:
-        server.stop(signal.SIGTERM)
+def ray_nodes(folder: Path) -> Iterator[ClusterServer]:
+    """A head with the frontend, and two nodes with a Triton each."""
+    command = [sys.executable, str(Path(__file__).with_name("ray_nodes.py"))]
+    for _ in range(ATTEMPTS):
+        server = ClusterServer(command, folder=folder)
+        try:
+            if server.is_ready_or_over():
+                yield server
+                return
+        finally:
+            server.stop(signal.SIGTERM)
+    raise AssertionError(f"Ray did not start:\n{server.log}")

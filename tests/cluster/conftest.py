@@ -4,19 +4,19 @@
 from collections.abc import Iterator
 
 import pytest
-from clusters import ClusterServer, cluster
+from clusters import ClusterServer, ray_nodes
 from serving import COUNT_APP, ECHO_APP
 
 
 @pytest.fixture(scope="module")
 def count_server() -> Iterator[ClusterServer]:
     """In front of a decoupled model, on two Tritons."""
-    with cluster(COUNT_APP) as server:
+    with ray_nodes(COUNT_APP) as server:
         yield server
 
 
 @pytest.fixture(scope="module")
 def echo_cluster() -> Iterator[ClusterServer]:
-    """For a test that kills parts of it."""
-    with cluster(ECHO_APP, "--watch-interval-s", "0.5") as server:
+    """Two Tritons on two nodes, to be killed one after the other."""
+    with ray_nodes(ECHO_APP) as server:
         yield server
