@@ -50,6 +50,16 @@ def test_settings_that_cannot_be_are_refused_before_anything_starts() -> None:
         _ = ClusterOptions(settings={"FASTAPI_TRITON_MAX_IN_FLIGHT": "none"}).frontend_settings
 
 
+async def test_a_triton_that_is_given_no_gpu_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("ray", reason="the extra `cluster` is not installed")
+    from fastapi_triton.cluster.replica import NoGPUError, TritonReplica
+
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    replica = TritonReplica.__new__(TritonReplica)
+    with pytest.raises(NoGPUError, match="no GPU, and 1 was asked for"):
+        await TritonReplica.__init__(replica, ClusterOptions(gpus_per_triton=1), 60.0)
+
+
 @pytest.mark.parametrize(
     ("arguments", "why"),
     [(["--embedded", "--cluster", "2"], "leave out --embedded"), (["--cluster", "0"], "greater than or equal to 1")],

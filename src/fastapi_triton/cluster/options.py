@@ -68,7 +68,7 @@ class ClusterOptions(BaseModel):
     )
     replicas: int = Field(default=1, ge=1, description="Tritons, where their number is fixed.")
     min_replicas: int | None = Field(
-        default=None, ge=0, description="Tritons at least, if their number follows the load."
+        default=None, ge=1, description="Tritons at least, if their number follows the load."
     )
     max_replicas: int | None = Field(default=None, ge=1, description="Tritons at most, then.")
     target_in_flight: float = Field(
