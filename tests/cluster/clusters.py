@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """A cluster as a process of its own: Ray, the app and real Tritons."""
 
+import json
+import os
 import signal
 import sys
 from collections.abc import Iterator
@@ -43,11 +45,12 @@ class ClusterServer(Server):
 
 
 @contextmanager
-def ray_nodes(folder: Path) -> Iterator[ClusterServer]:
-    """A head with the frontend, and two nodes with a Triton each."""
+def ray_nodes(folder: Path, **options: object) -> Iterator[ClusterServer]:
+    """A head with the frontend, and two nodes that have room for a Triton each; two Tritons, or as the options say."""
     command = [sys.executable, str(Path(__file__).with_name("ray_nodes.py"))]
     for _ in range(ATTEMPTS):
-        server = ClusterServer(command, folder=folder)
+        environment = os.environ | {"RAY_NODES_OPTIONS": json.dumps(options)}
+        server = ClusterServer(command, folder=folder, environment=environment)
         try:
             if server.is_ready_or_over():
                 yield server

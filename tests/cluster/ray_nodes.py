@@ -1,9 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """A Ray cluster of a head with the frontend and two nodes with a Triton each, on one machine: `ray_nodes.py --port N`.
 
+What else its options are is JSON in the environment's RAY_NODES_OPTIONS.
+
 SIGUSR1 kills one of the two nodes, with everything that runs on it.
 """
 
+import json
 import os
 import signal
 import socket
@@ -60,7 +63,8 @@ def main(port: int) -> None:
         logging_config={"log_level": "WARNING"},
     )
     # A Triton fills a node, so that each has one, and the frontend is on neither.
-    serve.run(build(ClusterOptions(folder=str(Path.cwd()), replicas=2, cpus_per_triton=2)))
+    options = {"replicas": 2} | json.loads(os.environ.get("RAY_NODES_OPTIONS", "{}"))
+    serve.run(build(ClusterOptions(folder=str(Path.cwd()), cpus_per_triton=2, **options)))
     print(f"Ready: http://localhost:{port}", flush=True)  # noqa: T201
     killed.wait()
     if not stopped.is_set():

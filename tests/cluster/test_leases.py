@@ -11,7 +11,8 @@ from scripted_triton import ScriptedTriton, Upstream, scripted_triton
 from serving import free_port
 
 from fastapi_triton import Settings
-from fastapi_triton.cluster.leased import MAX_ATTEMPTS, ClusterTriton
+from fastapi_triton.cluster import leased
+from fastapi_triton.cluster.leased import ClusterTriton
 from fastapi_triton.datatypes import BY_WIRE
 from fastapi_triton.deadlines import current_deadline
 from fastapi_triton.errors import OverloadedError, TritonUnavailableError
@@ -82,12 +83,13 @@ async def test_what_reached_no_triton_goes_to_another(triton: ScriptedTriton) ->
     assert serve.num_held == 0
 
 
-async def test_it_gives_up_after_some_attempts_and_says_that_nothing_ran() -> None:
+async def test_it_gives_up_after_some_attempts_and_says_that_nothing_ran(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(leased, "PAUSES_S", (0, 0, 0))
     client, serve = cluster(*(nobody() for _ in range(9)))
     async with client:
         with pytest.raises(TritonUnavailableError, match="nothing was run"):
             await client.infer("echo", INPUTS)
-    assert (len(serve.leases), serve.num_held) == (MAX_ATTEMPTS, 0)
+    assert (len(serve.leases), serve.num_held) == (3, 0)
 
 
 async def test_what_may_have_run_is_never_sent_again(triton: ScriptedTriton) -> None:
@@ -167,7 +169,8 @@ async def test_questions_ask_a_triton_that_is_known_and_take_no_lease(triton: Sc
     assert len(serve.leases) == 1
 
 
-async def test_a_stream_that_reaches_no_triton_goes_to_another() -> None:
+async def test_a_stream_that_reaches_no_triton_goes_to_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(leased, "PAUSES_S", (0, 0, 0))
     client, serve = cluster(*(nobody() for _ in range(3)))
     async with client:
         with pytest.raises(TritonUnavailableError):

@@ -19,13 +19,15 @@ from fastapi_triton.errors import OverloadedError, TritonUnavailableError
 from fastapi_triton.model_config import ModelConfig
 from fastapi_triton.settings import Settings
 from fastapi_triton.triton.client import ModelStatus, Tensor, Tensors, TritonClient
+from fastapi_triton.triton.connections import unreachable
 from fastapi_triton.triton.http import HTTPTriton
 
 logger = logging.getLogger(__name__)
 Answer = TypeVar("Answer")
 
-# Tritons that are tried for one request; only what has not run goes on to the next.
-MAX_ATTEMPTS = 3
+# How long a request that reached no Triton waits before each further attempt. A Triton that has just died is the least
+# loaded of all until its replica has ended too, so that the next lease may well be of the same one.
+PAUSES_S = (0.0, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2)
 # How long a question of the frontend's own (configs, readiness) waits for a Triton to be there.
 QUESTION_TIMEOUT_S = 5.0
 # When to come back where no Triton is there: about what one with its weights on the node's disk takes.
@@ -87,22 +89,21 @@ class ClusterTriton:
     async def infer(
         self, model: str, inputs: Tensors, *, outputs: Sequence[str] = (), request_id: str = "", version: str = ""
     ) -> dict[str, Tensor]:
-        attempts = 0
-        while True:
-            attempts += 1
+        for pause_s in PAUSES_S:
+            await asyncio.sleep(pause_s)
             try:
                 async with self._leased(self._settings.request_timeout_s) as triton:
                     return await triton.infer(model, inputs, outputs=outputs, request_id=request_id, version=version)
             except TritonUnavailableError as error:
-                if attempts == MAX_ATTEMPTS or not was_not_run(error):
+                if not was_not_run(error):
                     raise
+        raise unreachable()
 
     async def stream(
         self, model: str, inputs: Tensors, *, request_id: str = "", version: str = ""
     ) -> AsyncGenerator[dict[str, Tensor], None]:
-        attempts = 0
-        while True:
-            attempts += 1
+        for pause_s in PAUSES_S:
+            await asyncio.sleep(pause_s)
             try:
                 async with (
                     self._leased(self._settings.request_timeout_s) as triton,
@@ -113,8 +114,9 @@ class ClusterTriton:
                 return
             except TritonUnavailableError as error:
                 # Once there was a response the model has run; such an error never says that nothing was run.
-                if attempts == MAX_ATTEMPTS or not was_not_run(error):
+                if not was_not_run(error):
                     raise
+        raise unreachable()
 
     async def _ask(self, question: Callable[[TritonClient], Awaitable[Answer]]) -> Answer:
         """Ask any Triton that is known; Ray is asked for one only where none is, since asking is counted as load."""
