@@ -17,6 +17,6 @@ def count_server() -> Iterator[ClusterServer]:
 
 @pytest.fixture(scope="module")
 def echo_cluster() -> Iterator[ClusterServer]:
-    """Two Tritons on two nodes, to be killed one after the other. The model holds three requests, and refuses more."""
-    with ray_nodes(ECHO_APP, max_in_flight_per_triton=3) as server:
+    """Two Tritons on two nodes, to be killed one after the other. The model's queue holds two requests, and refuses more."""
+    with ray_nodes(ECHO_APP, max_in_flight_per_triton=2) as server:
         yield server

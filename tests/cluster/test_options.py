@@ -23,6 +23,15 @@ def test_the_serve_config_files_arguments_are_options() -> None:
     assert options.frontend_settings.max_in_flight > options.max_in_flight_per_triton
 
 
+@pytest.mark.filterwarnings("ignore")  # Ray's own
+def test_the_serve_config_file_is_one_that_ray_takes() -> None:
+    pytest.importorskip("ray", reason="the extra `cluster` is not installed")
+    from ray.serve.schema import ServeDeploySchema
+
+    config = yaml.safe_load((ROOT / "deploy" / "cluster" / "serve.yaml").read_text())
+    assert ServeDeploySchema.model_validate(config).http_options.port == 8080
+
+
 def test_a_node_of_another_version_is_refused_by_name() -> None:
     Versions.here().require_same(node="10.0.0.7")
     with pytest.raises(OtherVersionError, match=r"node 10\.0\.0\.7 .* Python .* here, 3\.9 where"):
@@ -50,6 +59,7 @@ def test_settings_that_cannot_be_are_refused_before_anything_starts() -> None:
         _ = ClusterOptions(settings={"FASTAPI_TRITON_MAX_IN_FLIGHT": "none"}).frontend_settings
 
 
+@pytest.mark.filterwarnings("ignore")  # Ray's own
 async def test_a_triton_that_is_given_no_gpu_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("ray", reason="the extra `cluster` is not installed")
     from fastapi_triton.cluster.replica import NoGPUError, TritonReplica

@@ -121,10 +121,12 @@ class ClusterTriton:
     async def _ask(self, question: Callable[[TritonClient], Awaitable[Answer]]) -> Answer:
         """Ask any Triton that is known; Ray is asked for one only where none is, since asking is counted as load."""
         for url, known in list(self._known.items()):
+            if known.is_gone:  # somebody else has found that out meanwhile
+                continue
             try:
                 return await question(known.client)
             except TritonUnavailableError:
-                self._forget(url)
+                await self._forget(url)
         async with self._leased(QUESTION_TIMEOUT_S) as triton:
             return await question(triton)
 
@@ -145,7 +147,7 @@ class ClusterTriton:
                 yield known.client
             except TritonUnavailableError as error:
                 if was_not_run(error):
-                    self._forget(url)
+                    await self._forget(url)
                 raise
             finally:
                 known.num_leases -= 1
@@ -178,12 +180,14 @@ class ClusterTriton:
         await client.__aenter__()
         return self._known.setdefault(url, _Known(client))
 
-    def _forget(self, url: str) -> None:
+    async def _forget(self, url: str) -> None:
         """It could not be reached. Its client stays open for those that still hold on to it."""
         known = self._known.pop(url, None)
         if known is not None:
-            known.is_gone = True
             logger.warning("the Triton at %s is gone", url)
+            known.is_gone = True
+            if not known.num_leases:
+                await known.client.__aexit__(None, None, None)
 
 
 def was_not_run(error: TritonUnavailableError) -> bool:
