@@ -17,6 +17,6 @@ def count_server() -> Iterator[ClusterServer]:
 
 @pytest.fixture(scope="module")
 def echo_cluster() -> Iterator[ClusterServer]:
-    """Two Tritons on two nodes, to be killed one after the other. The model's queue holds two requests, and refuses more."""
+    """Two Tritons on two nodes, to be killed one after the other. Their model's own queue holds but two requests."""
     with ray_nodes(ECHO_APP, max_in_flight_per_triton=2) as server:
         yield server
