@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A Ray cluster of a head with the frontend and two nodes with a Triton each, on one machine: `ray_nodes.py --port N`.
 
-What else its options are is JSON in the environment's RAY_NODES_OPTIONS.
+The environment's RAY_NODES_OPTIONS is JSON: other options of the application, and `num_cpus` of the two nodes.
 
 SIGUSR1 kills one of the two nodes, with everything that runs on it.
 """
@@ -53,7 +53,10 @@ def main(port: int) -> None:
     Node.start_raylet = start_raylet_with_ports
     stopped, killed = Event(), Event()
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False, **agent_ports()})
-    nodes = [cluster.add_node(num_cpus=2, **agent_ports()) for _ in range(2)]
+    options = {"replicas": 2} | json.loads(os.environ.get("RAY_NODES_OPTIONS", "{}"))
+    # By default a Triton fills a node, so that each has one, and the frontend is on neither.
+    num_cpus = options.pop("num_cpus", 2)
+    nodes = [cluster.add_node(num_cpus=num_cpus, **agent_ports()) for _ in range(2)]
     ray.init(address=cluster.address, logging_level="warning")
     signal.signal(signal.SIGTERM, lambda *_: (stopped.set(), killed.set()))
     signal.signal(signal.SIGUSR1, lambda *_: killed.set())
@@ -62,8 +65,6 @@ def main(port: int) -> None:
         http_options={"host": "127.0.0.1", "port": port},
         logging_config={"log_level": "WARNING"},
     )
-    # A Triton fills a node, so that each has one, and the frontend is on neither.
-    options = {"replicas": 2} | json.loads(os.environ.get("RAY_NODES_OPTIONS", "{}"))
     serve.run(build(ClusterOptions(folder=str(Path.cwd()), cpus_per_triton=2, **options)))
     print(f"Ready: http://localhost:{port}", flush=True)  # noqa: T201
     killed.wait()

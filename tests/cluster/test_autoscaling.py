@@ -19,7 +19,8 @@ pytestmark = [pytest.mark.integration, pytest.mark.cluster, pytest.mark.timeout(
 
 async def test_a_second_triton_comes_while_more_is_asked_than_one_takes(tmp_path: Path) -> None:
     options = {"min_replicas": 1, "max_replicas": 2, "target_in_flight": 1, "max_in_flight_per_triton": 2}
-    with ray_nodes(COUNT_APP, **options) as server:
+    # Room for a frontend beside the first Triton, which is alone at first.
+    with ray_nodes(COUNT_APP, num_cpus=3, **options) as server:
         assert len(server.tritons()) == 1
         async with httpx2.AsyncClient(base_url=server.url, timeout=300) as caller:
             asking = [asyncio.create_task(caller.post("/count", json={"text": f"hold {tmp_path}"})) for _ in range(4)]
