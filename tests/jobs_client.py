@@ -55,7 +55,7 @@ class Client:
 
 
 class WhoAsks:
-    """Stands in for the middleware that knows callers."""
+    """Stands in for an API key of one's own."""
 
     def __init__(self, app: Any, client: Client) -> None:
         self.app = app

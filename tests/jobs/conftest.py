@@ -12,6 +12,7 @@ import pytest
 import scripted_twin
 from jobs_client import Client, WhoAsks
 from scripted_twin import ScriptedTwin, app_of
+from starlette.middleware import Middleware
 
 from fastapi_triton import Settings, TritonFrontend
 from fastapi_triton.jobs import durable_queue
@@ -39,7 +40,7 @@ def triton(scribble_config: ModelConfig, twin: ScriptedTwin) -> FakeTriton:
 
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
-    return Settings(jobs_folder=str(tmp_path / "jobs"), max_in_flight=2)
+    return Settings(jobs_folder=str(tmp_path / "jobs"), max_in_flight=2, max_waiting=0)
 
 
 @pytest.fixture
@@ -51,7 +52,8 @@ def running(triton: FakeTriton, body: Callable[..., dict[str, Any]]) -> Callable
         app: TritonFrontend = app_of(triton, settings)
         async with app.router.lifespan_context(app):
             client = Client.__new__(Client)
-            transport = httpx2.ASGITransport(app=WhoAsks(app, client), raise_app_exceptions=False)
+            app.user_middleware.append(Middleware(WhoAsks, client=client))  # after the one that looks at the address
+            transport = httpx2.ASGITransport(app=app, raise_app_exceptions=False)
             async with httpx2.AsyncClient(transport=transport, base_url="http://test") as http:
                 client.__init__(http, body)  # type: ignore[misc]
                 yield client
