@@ -55,6 +55,7 @@ FLOORS = (
     ("app",),
     ("lint", "server", "workers"),
     ("check", "serve", "perf"),
+    ("cluster",),
     ("offline", "generate", "setting_flags", "worker"),
     ("cli",),
 )

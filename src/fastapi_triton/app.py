@@ -52,8 +52,8 @@ from fastapi_triton.routers import jobs as background_jobs
 from fastapi_triton.routers import metrics, models, picture_apis
 from fastapi_triton.settings import Settings
 from fastapi_triton.text_to_image import TextToImage
-from fastapi_triton.triton.access import Access
 from fastapi_triton.triton.client import TritonClient
+from fastapi_triton.triton.fronted import fronted
 from fastapi_triton.triton.http import HTTPTriton
 
 logger = logging.getLogger(__name__)
@@ -98,13 +98,7 @@ class TritonFrontend(FastAPI):
         **extra: Any,
     ) -> None:
         self.settings = settings or Settings()
-        self.triton: TritonClient = triton or HTTPTriton(
-            self.settings.triton_url,
-            connect_timeout_s=self.settings.connect_timeout_s,
-            request_timeout_s=self.settings.request_timeout_s,
-            heartbeat_s=self.settings.watch_interval_s,
-            access=Access.of(self.settings),
-        )
+        self.triton: TritonClient = triton or fronted.get()(self.settings)
         self.drain = drain.Drain()
         self.services = Services(
             self.triton,

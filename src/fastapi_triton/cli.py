@@ -60,6 +60,10 @@ def serve_command(
     triton: Annotated[
         str | None, typer.Option("--triton", metavar="URL", help=Settings.model_fields["triton_url"].description)
     ] = None,
+    cluster: Annotated[
+        int | None,
+        typer.Option("--cluster", metavar="N", min=1, help="Start so many Tritons in a Ray cluster on this machine."),
+    ] = None,
     host: Annotated[str, typer.Option(help="The address to listen on; 0.0.0.0 for every network.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="The port to listen on.")] = 8080,
     workers: Annotated[int, typer.Option(min=1, help="Processes that serve the port; each has limits of its own.")] = 1,
@@ -68,8 +72,10 @@ def serve_command(
     """Serve an app, in front of a Triton that runs elsewhere or of an embedded one."""
     if embedded and triton:
         _fail("--embedded starts a Triton of its own; leave it out to use --triton, or the other way round.")
-    if models and not embedded:
+    if models and not (embedded or cluster):
         _fail("--models is for the embedded Triton; add --embedded.")
+    if cluster:
+        _require_cluster(embedded=embedded, triton=triton, workers=workers)
     taken = machine.port_obstacle(host, port)
     if taken is not None:
         _fail(taken.sentence)
@@ -83,6 +89,9 @@ def serve_command(
         access_stack.require_usable(Settings())
         with contextlib.ExitStack() as stack:
             repository = _model_repository(models, models_cache, stack)
+            if cluster:
+                _serve_cluster(app_name, cluster, repository, host, port)
+                return
             beside = EmbeddedTriton.prepare(repository) if embedded else None
             setting_flags.export({"triton_url": beside.url if beside else None})
             is_bundled = embedded and repository.resolve() == bundle.model_repository().resolve()
@@ -114,6 +123,24 @@ def _model_repository(models: str | None, cache: Path | None, stack: contextlib.
     from fastapi_triton.s3_models.fetch import fetch  # needs the extra
 
     return stack.enter_context(fetch(models, cache=cache)).models
+
+
+def _require_cluster(*, embedded: bool, triton: str | None, workers: int) -> None:
+    if embedded or triton:
+        _fail("--cluster starts Tritons of its own; leave out --embedded and --triton.")
+    if workers > 1:
+        _fail("--workers is for one machine without Ray; in a cluster `frontends` says how many (docs/scaling.md).")
+    if importlib.util.find_spec("ray") is None:
+        _fail("--cluster needs Ray Serve: pip install 'fastapi-triton[cluster,embedded]'")
+
+
+def _serve_cluster(app_name: str | None, replicas: int, repository: Path, host: str, port: int) -> None:
+    from fastapi_triton.cluster import local  # needs the extra
+
+    try:
+        local.run(app_name, replicas, repository, host, port)
+    except local.ClusterError as error:
+        _fail(str(error))
 
 
 app.command("perf")(perf)

@@ -38,6 +38,7 @@ EXIT_TIMEOUT_S = 5
 # begins with 1 MB and grows; it sometimes dies of growing ("lock_exception") while requests run.
 MOST_SHARED_BYTES, LEAST_SHARED_BYTES, INSTANCES = 32 * 1024**2, 1024**2, 64
 GRACE_S = 10
+LOOPBACK = "127.0.0.1"
 # `I1122 10:42:33.123456 4711 model_lifecycle.cc:472] "loading: model:1"`
 _LOG_LINE = re.compile(r"^([IWEFV])\d{4} [\d:.]+ \d+ ([\w./-]+:\d+)\] ?\"?(.*?)\"?$")
 _LOADED = re.compile(r"successfully loaded '([^']+)'")
@@ -55,18 +56,18 @@ class EmbeddedTritonError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Ports:
-    """The loopback ports of one Triton; they stay the same over restarts."""
+    """The ports of one Triton; they stay the same over restarts."""
 
     http: int
     metrics: int
 
     @classmethod
-    def free(cls) -> Self:
-        """Two ports that are free now."""
+    def free(cls, host: str = LOOPBACK) -> Self:
+        """Two ports of this machine's address `host` that are free now."""
         with contextlib.ExitStack() as stack:
             sockets = [stack.enter_context(socket.socket()) for _ in range(2)]
             for each in sockets:
-                each.bind(("127.0.0.1", 0))
+                each.bind((host, 0))
             http, metrics = (int(each.getsockname()[1]) for each in sockets)
         return cls(http, metrics)
 
@@ -106,17 +107,20 @@ class Installation:
 class EmbeddedTriton:
     """Keeps one Triton running while its `async with` is open; `url` says where, from the start."""
 
-    def __init__(self, model_repository: Path, *, installation: Installation, libpython: Path) -> None:
+    def __init__(
+        self, model_repository: Path, *, installation: Installation, libpython: Path, host: str = LOOPBACK
+    ) -> None:
         self.model_repository = model_repository.resolve()
-        self.ports = Ports.free()
-        self.url = f"http://127.0.0.1:{self.ports.http}"
+        self.host = host
+        self.ports = Ports.free(host)
+        self.url = f"http://{host}:{self.ports.http}"
         self._installation = installation
         self._libpython = libpython
         self._keeper: asyncio.Task[None] | None = None
 
     @classmethod
-    def prepare(cls, model_repository: Path) -> Self:
-        """Make sure that it can run here; nothing is started yet.
+    def prepare(cls, model_repository: Path, *, host: str = LOOPBACK) -> Self:
+        """Make sure that it can run here; nothing is started yet. `host` is the address of ours that it listens on.
 
         Raises:
             EmbeddedTritonError: this machine cannot, or there is no model repository.
@@ -124,7 +128,7 @@ class EmbeddedTriton:
         if not model_repository.is_dir():
             raise EmbeddedTritonError(f"There is no model repository at {model_repository}.")
         libpython = require_machine()
-        return cls(model_repository, installation=Installation.find(), libpython=libpython)
+        return cls(model_repository, installation=Installation.find(), libpython=libpython, host=host)
 
     async def __aenter__(self) -> Self:
         """Start Triton; it loads its models while we go on."""
@@ -144,15 +148,15 @@ class EmbeddedTriton:
         loop = asyncio.get_running_loop()
         while True:
             started = loop.time()
-            status = await self._run_once()
+            status = await self.run_once()
             if loop.time() - started > STEADY_S:
                 back_off_s = FIRST_BACK_OFF_S
             logger.error("Triton ended (%s); it is started again in %.1f s", _ending(status), back_off_s)
             await asyncio.sleep(back_off_s)
             back_off_s = min(2 * back_off_s, LONGEST_BACK_OFF_S)
 
-    async def _run_once(self) -> int:
-        """One Triton from its start to its end."""
+    async def run_once(self) -> int:
+        """One Triton from its start to its end; for who does without `async with`, which starts another each time."""
         folder = _work_folder(self._installation, self.model_repository)
         prefix = f"fastapi_triton_{secrets.token_hex(4)}_"
         process = await asyncio.create_subprocess_exec(
@@ -188,10 +192,10 @@ class EmbeddedTriton:
             f"--backend-directory={folder / 'backends'}",
             f"--backend-config=python,shm-region-prefix-name={shared_memory_prefix}",
             f"--backend-config=python,shm-default-byte-size={shared_bytes(shutil.disk_usage(guard.SHARED_MEMORY).free)}",
-            "--http-address=127.0.0.1",
+            f"--http-address={self.host}",
             f"--http-port={self.ports.http}",
             "--allow-grpc=false",
-            "--metrics-address=127.0.0.1",
+            f"--metrics-address={self.host}",
             f"--metrics-port={self.ports.metrics}",
             "--allow-gpu-metrics=false",
             # A model that does not load shall not take the others with it; readiness says which.
