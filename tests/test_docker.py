@@ -201,7 +201,7 @@ def test_triton_gets_a_gpu_the_models_and_a_cache_that_lasts(compose: dict[str, 
     assert mounts["./models"] == environment["MODEL_REPOSITORY"]
     assert mounts["hub-cache"] == environment["HF_HOME"]
     assert mounts["models-cache"] == environment["FASTAPI_TRITON_MODELS_CACHE"]
-    assert set(compose["volumes"]) == {"hub-cache", "models-cache"}
+    assert set(compose["volumes"]) == {"hub-cache", "models-cache", "jobs"}
 
 
 def test_the_model_knows_the_environment_that_compose_sets(compose: dict[str, Any]) -> None:
