@@ -36,6 +36,11 @@ class CountingTriton(FakeTriton):
         self.is_asked.set()
         return await super().config(model)
 
+    async def ready(self, model: str) -> bool:
+        if not self.is_running:
+            self.is_asked.set()  # it will not come to the config
+        return await super().ready(model)
+
     async def looked_at(self, *, times: int = 2) -> None:
         """Somebody began to look at a config from now on so often: all looks but the last are over."""
         for _ in range(times):
