@@ -2,11 +2,9 @@
 """Signals and workers, as processes in front of a Triton that runs elsewhere."""
 
 import json
-import re
 import signal
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -124,14 +122,6 @@ def test_several_workers_serve_one_port_and_a_killed_one_is_replaced(frontends: 
     server.wait_for(r"worker \d+ starts", times=3)
     server.wait_for(r"Application startup complete", times=3)
     assert [server.post("/count", json={"text": "echo a"}).status_code for _ in range(20)] == [200] * 20
-    # Each has numbers of its own, written once a second, and whichever is asked tells of both.
-    told: set[str] = set()
-    for _ in range(100):
-        told |= set(re.findall(r'process_open_fds\{pid="(\d+)"\}', server.get("/metrics").text))
-        if len(told) >= 2:
-            break
-        time.sleep(0.1)
-    assert len(told) >= 2
     server.process.send_signal(signal.SIGTERM)
     server.wait_for(r"no new requests are taken; 1 are running")
     (tmp_path / "go").touch()

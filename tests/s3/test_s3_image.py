@@ -11,13 +11,14 @@ import sysconfig
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from shlex import quote
 
 import pytest
 from store import BUCKET, Store
 
 ROOT = Path(__file__).parent.parent.parent
 # This environment's packages, but not this project, which the image does not have.
-PYTHON = f'#!/bin/sh\nPYTHONPATH={sysconfig.get_path("purelib")} exec {sys.executable} -S "$@"\n'
+PYTHON = f'#!/bin/sh\nPYTHONPATH={quote(sysconfig.get_path("purelib"))} exec {quote(sys.executable)} -S "$@"\n'
 TRITON = '#!/bin/sh\necho "$$"\nfor each; do echo "$each"; done\nexec cat\n'
 
 
