@@ -22,8 +22,6 @@ logger = logging.getLogger(__name__)
 _INTERVAL_S = 0.05
 # How long those who are told that their work was stopped have to take the answer.
 TELL_S = 2
-# New connections in one round of the event loop.
-TAKEN_AT_ONCE = 8
 
 
 class Server(uvicorn.Server):
@@ -59,23 +57,6 @@ class Server(uvicorn.Server):
         """Start; an app that knows nothing of a drain shares ours with its connections."""
         await super().startup(sockets)
         self.lifespan.state.setdefault(drain.STATE, self.drain)
-        await self._take_more_at_once()
-
-    async def _take_more_at_once(self) -> None:
-        """Watch each listening socket several times over.
-
-        uvloop takes one new connection for each that is watched, once in a round of its loop: where rounds are long,
-        under overload, callers would wait for seconds to be told that they are refused.
-        """
-        loop = asyncio.get_running_loop()
-        config, state, app_state = self.config, self.server_state, self.lifespan.state
-        for listener in [each for server in self.servers for each in server.sockets]:
-            for _ in range(TAKEN_AT_ONCE - 1):
-                watched_too = socket.socket(fileno=os.dup(listener.fileno()))
-                more = await loop.create_server(
-                    lambda: Protocol(config, state, app_state), sock=watched_too, backlog=config.backlog
-                )
-                self.servers.append(more)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Drain, then do as uvicorn does."""
