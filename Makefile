@@ -6,7 +6,7 @@ PORT ?= 8080
 export PYTHON
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-all test-full-size fuzz bench-engine bench-frontend bench-gpu lint format docs demo-train demo-evaluate lock wheel clean
+.PHONY: help run test test-all test-cluster test-full-size fuzz bench-engine bench-frontend bench-gpu lint format docs demo-train demo-evaluate lock wheel clean
 
 help:  ## Show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' Makefile
@@ -20,19 +20,23 @@ run:  ## Install, then start the embedded Triton and the frontend on http://loca
 
 test:  ## Run the tests that CI runs (under 10 minutes on 2 cores)
 	@scripts/setup embedded,dev
-	@exec .venv/bin/python -m pytest -m "not slow and not full_size and not fuzz" $(ARGS)
+	@exec .venv/bin/python -m pytest -m "not slow and not full_size and not fuzz and not cluster" $(ARGS)
 
 test-all:  ## Run every test, the long ones too
 	@scripts/setup embedded,dev
 	@exec .venv/bin/python -m pytest $(ARGS)
 
+test-cluster:  ## Run the tests of `serve --cluster`: starts Ray and several Tritons, many minutes on 2 cores
+	@scripts/setup embedded,dev,cluster
+	@exec .venv/bin/python -m pytest tests/cluster -m cluster $(ARGS)
+
 test-full-size:  ## Run the engine on SDXL's real architecture with random weights (13 GB, many minutes)
 	@scripts/setup embedded,dev
 	@exec .venv/bin/python -m pytest tests/full_size -m full_size $(ARGS)
 
-fuzz:  ## Fuzz every endpoint against odd models, many minutes: FUZZ_EXAMPLES=300 of each kind
+fuzz:  ## Fuzz every endpoint, many minutes: FUZZ_BODIES=100000, FUZZ_PICTURES=20000, FUZZ_EXAMPLES=300 of each kind
 	@scripts/setup embedded,dev
-	@exec .venv/bin/python -m pytest tests/integration/test_fuzz.py -m fuzz $(ARGS)
+	@exec .venv/bin/python -m pytest tests/fuzz tests/integration/test_fuzz.py -m fuzz $(ARGS)
 
 lint:  ## Check style and types: ruff, mypy
 	@scripts/setup embedded,dev

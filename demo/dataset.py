@@ -65,10 +65,10 @@ def is_portrait(number: int) -> bool:
     return number % len(LAYOUT) == PORTRAITS
 
 
-def cells(details: np.ndarray) -> np.ndarray:
-    """(H, W) → (H / CELL, W / CELL): whether anything in a cell is set."""
-    height, width = details.shape
-    return details.reshape(height // CELL, CELL, width // CELL, CELL).any((1, 3))
+def cells(pixels: np.ndarray) -> np.ndarray:
+    """(…, H, W) → (…, H / CELL, W / CELL): whether anything in a cell is set."""
+    *many, height, width = pixels.shape
+    return pixels.reshape(*many, height // CELL, CELL, width // CELL, CELL).any((-3, -1))
 
 
 def draw_shard(number: int, *, folder: Path, seed: int) -> int:

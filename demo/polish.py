@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from demo.dataset import LAYOUT, complete_shards, open_shard
+from demo.dataset import CELL, LAYOUT, complete_shards, open_shard
 from demo.latents import latents_path
 from demo.run import MEET_EVERY, Average, Clock, LossLog, learning_rate, save_atomically
 from demo.train_diffusion import Scenes, finished, load_vae, predict
@@ -31,6 +31,7 @@ STARTS = (83, 166, 249, 332, 415, 498)  # later ones change what is in the pictu
 GUIDANCE = 3.0
 OWN_SHARE = 0.7  # latents the UNet made; the others are the encoder's, with a little noise
 CROP = 24  # latent cells
+DETAIL_WEIGHT = 4.0  # as in training the UNet: a thin line is a few pixels, and the first thing that a decoder drops
 SAVE_EVERY = 50
 
 
@@ -43,13 +44,19 @@ def draw_latents(team: Team, work: Path, init: Path | None, count: int, seed: in
     bundle = finished(work, init)
     scenes = Scenes(work / "scenes", bundle, only=(128, 128))
     rng = np.random.default_rng([seed, 17, team.rank])
-    latents, pictures = [], []
+    latents, pictures, details = [], [], []
     for _ in tqdm(range(count // 8), desc="latents to polish on", unit="batch", disable=not team.is_first):
         batch, originals = scenes.batch_with_pictures(rng)
         latents.append(resample(bundle, batch, int(rng.choice(STARTS)), rng).half().numpy())
         pictures.append(originals)
+        details.append(batch.weights[:, 0].numpy() > 1)
     with path.with_suffix(".part").open("wb") as file:
-        np.savez(file, latents=np.concatenate(latents), pictures=np.concatenate(pictures))
+        np.savez(
+            file,
+            latents=np.concatenate(latents),
+            pictures=np.concatenate(pictures),
+            details=np.concatenate(details),
+        )
     path.with_suffix(".part").replace(path)
 
 
@@ -88,7 +95,7 @@ def polish_decoder(team: Team, work: Path, vae_folder: Path, minutes: float, see
         optimizer.load_state_dict(state["optimizer"])
         clock.spent_s, step = state["spent_s"], state["step"]
     own = [np.load(path) for path in sorted(work.glob("polish-*.npz"))]
-    own_latents, own_pictures = (np.concatenate([part[name] for part in own]) for name in ("latents", "pictures"))
+    own_scenes = tuple(np.concatenate([part[name] for part in own]) for name in ("latents", "pictures", "details"))
     log, errors = LossLog(work / "polish-loss.jsonl"), []
     bar = tqdm(total=100, desc="decoder", unit="%", disable=not team.is_first)
     progress = clock.tick()
@@ -97,13 +104,13 @@ def polish_decoder(team: Team, work: Path, vae_folder: Path, minutes: float, see
             progress = team.agree(clock.tick())
         rng = np.random.default_rng([seed, 23, step, team.rank])
         if rng.random() < OWN_SHARE:
-            latents, pictures = crops(own_latents, own_pictures, rng)
+            latents, pictures, weights = crops(*own_scenes, rng)
         else:
-            latents, pictures = crops(*stored(work / "scenes", rng), rng)
+            latents, pictures, weights = crops(*stored(work / "scenes", rng), rng)
             latents = latents + 0.06 * torch.randn_like(latents)
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(PEAK_RATE, step=step, progress=progress, warmup=20)
-        loss, error = picture_loss(vae.decode(latents / vae.config.scaling_factor).sample, pictures)
+        loss, error = picture_loss(vae.decode(latents / vae.config.scaling_factor).sample, pictures, weights)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
@@ -127,25 +134,32 @@ def polish_decoder(team: Team, work: Path, vae_folder: Path, minutes: float, see
     bar.close()
 
 
-def stored(folder: Path, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+def stored(folder: Path, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     numbers = [
         n
         for n in complete_shards(folder)
         if latents_path(folder, n).exists() and LAYOUT[n % len(LAYOUT)][0] == (128, 128)
     ]
     number = int(rng.choice(numbers))
-    return np.load(latents_path(folder, number), mmap_mode="r"), open_shard(folder, number).pictures
+    shard = open_shard(folder, number)
+    return np.load(latents_path(folder, number), mmap_mode="r"), shard.pictures, shard.details
 
 
-def crops(latents: np.ndarray, pictures: np.ndarray, rng: np.random.Generator) -> tuple[torch.Tensor, torch.Tensor]:
-    """Matching crops: latents (B, 4, CROP, CROP), pictures (B, 3, 4 CROP, 4 CROP) in -1..1."""
-    found: list[tuple[Any, Any]] = []
+def crops(
+    latents: np.ndarray, pictures: np.ndarray, details: np.ndarray, rng: np.random.Generator
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Matching crops: latents (B, 4, CROP, CROP), pictures (B, 3, 4 CROP, 4 CROP) in -1..1, their pixels' weights."""
+    found: list[tuple[Any, Any, Any]] = []
     for index in rng.integers(0, len(latents), 8):
         y, x = rng.integers(0, latents.shape[2] - CROP + 1, 2)
-        picture = pictures[index, 4 * y : 4 * (y + CROP), 4 * x : 4 * (x + CROP)]
-        found.append((latents[index, :, y : y + CROP, x : x + CROP], picture))
-    first, second = zip(*found, strict=True)
-    return torch.from_numpy(np.stack(first).astype(np.float32)), to_tensor(np.stack(second))
+        picture = pictures[index, CELL * y : CELL * (y + CROP), CELL * x : CELL * (x + CROP)]
+        found.append(
+            (latents[index, :, y : y + CROP, x : x + CROP], picture, details[index, y : y + CROP, x : x + CROP])
+        )
+    first, second, third = zip(*found, strict=True)
+    weights = torch.from_numpy(1 + DETAIL_WEIGHT * np.stack(third).astype(np.float32))[:, None]  # (B, 1, CROP, CROP)
+    weights = torch.nn.functional.interpolate(weights / weights.mean(), scale_factor=CELL)
+    return torch.from_numpy(np.stack(first).astype(np.float32)), to_tensor(np.stack(second)), weights
 
 
 def save(path: Path, vae: AutoencoderKL, average: Average, optimizer: Any, clock: Clock, step: int) -> None:

@@ -15,7 +15,16 @@ from torch import nn
 from tqdm import tqdm
 
 from demo import bundle as bundles
-from demo.dataset import CAPTIONS_PER_SCENE, LAYOUT, SCRIBBLES_PER_SCENE, complete_shards, is_portrait, open_shard
+from demo.dataset import (
+    CAPTIONS_PER_SCENE,
+    LAYOUT,
+    SCRIBBLES_PER_SCENE,
+    Shard,
+    cells,
+    complete_shards,
+    is_portrait,
+    open_shard,
+)
 from demo.latents import latents_path
 from demo.networks import TOKENS
 from demo.run import MEET_EVERY, Average, Clock, LossLog, learning_rate, save_atomically
@@ -34,8 +43,11 @@ SAVE_EVERY_S, SHEET_EVERY_S = 150.0, 400.0
 DROPPED_PROMPTS = 0.10  # half of them as "", half as the zeros that SDXL's pipeline puts for a missing negative prompt
 WITHOUT_CONTROL, WEAK_CONTROL = 0.02, 0.10
 PORTRAITS_WITHOUT = 0.45  # of the portraits: half of the rest of the control's absences, as scale 0 or an empty canvas
-# A detail is a few cells of a thousand: with the plain mean the networks learn it last.
-DETAIL_WEIGHT = 6.0
+# A detail is a few cells of a thousand: with the plain mean the networks learn it last. Thin lines that were drawn,
+# veins and whiskers, are fewest of all, and the only ones that the scribble alone can tell of.
+DETAIL_WEIGHT, DRAWN_WEIGHT = 6.0, 10.0
+# How often a scene comes up: this much as a bare shape, and as much again for every mean share of drawn details.
+BARE_SHARE, MOST_SHARE = 0.5, 4.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +84,7 @@ class Scenes:
             for shard in self.shards
         ]
         self.nothing = bundle.tokenizer("", padding="max_length", max_length=TOKENS, return_tensors="pt").input_ids[0]
+        self.shares = [drawn_shares(shard) for shard in self.shards]
         # By scenes: a batch holds fewer of the large ones, so they cost more time than their share of scenes.
         self.weights = np.array([float(len(latents)) for latents in self.latents])
         self.weights /= self.weights.sum()
@@ -84,7 +97,7 @@ class Scenes:
         shard, latents, tokens = self.shards[number], self.latents[number], self.tokens[number]
         height, width = shard.pictures.shape[1:3]
         count = max(1, PIXELS_PER_BATCH // (height * width))
-        rows = rng.integers(0, len(latents), count)
+        rows = rng.choice(len(latents), count, p=self.shares[number])
         control = np.stack([shard.scribble(i, int(rng.integers(SCRIBBLES_PER_SCENE))) for i in rows])
         scale = np.where(rng.random(count) < WEAK_CONTROL, rng.uniform(0.35, 1.25, count), 1.0)
         scale[rng.random(count) < (PORTRAITS_WITHOUT if self.portraits[number] else WITHOUT_CONTROL)] = 0.0
@@ -100,9 +113,21 @@ class Scenes:
             torch.from_numpy(~zeroed).float()[:, None, None],
             torch.from_numpy(scale).float()[:, None, None, None],
             torch.tensor([[height, width, 0, 0, height, width]]).float().expand(count, -1),
-            1 + DETAIL_WEIGHT * torch.from_numpy(shard.details[rows]).float()[:, None],
+            torch.from_numpy(cell_weights(shard.details[rows], control))[:, None],
         )
         return batch, shard.pictures[rows]
+
+
+def drawn_shares(shard: Shard) -> np.ndarray:
+    """(N,) how often each scene comes up: more often, the more of its details are drawn."""
+    drawn = np.array([cells(shard.scribble(i, 0))[shard.details[i]].sum() for i in range(len(shard.details))])
+    shares = BARE_SHARE + np.minimum(drawn / max(drawn.mean(), 1e-6), MOST_SHARE)
+    return shares / shares.sum()
+
+
+def cell_weights(details: np.ndarray, control: np.ndarray) -> np.ndarray:
+    """(B, h, w) float32: what an error in each cell counts, for (B, h, w) details and (B, H, W) strokes."""
+    return (1 + DETAIL_WEIGHT * details + DRAWN_WEIGHT * (details & cells(control))).astype(np.float32)
 
 
 def diffusion_loss(bundle: Bundle, batch: Batch, alphas: torch.Tensor, generator: torch.Generator) -> torch.Tensor:

@@ -99,12 +99,16 @@ def losses(vae: AutoencoderKL, pictures: torch.Tensor) -> tuple[torch.Tensor, fl
     return loss + KL_WEIGHT * posterior.kl().mean() / latents[0].numel(), error
 
 
-def picture_loss(decoded: torch.Tensor, pictures: torch.Tensor) -> tuple[torch.Tensor, float]:
-    """Colours, and the differences between neighbours: without those, edges stay soft."""
+def picture_loss(
+    decoded: torch.Tensor, pictures: torch.Tensor, weights: torch.Tensor | None = None
+) -> tuple[torch.Tensor, float]:
+    """Colours, and the differences between neighbours: without those, edges stay soft. `weights` are (B, 1, H, W)."""
     difference = decoded - pictures  # (B, 3, H, W)
-    squared = difference.square().mean()
+    error = float(difference.detach().square().mean()) / 4
+    if weights is not None:  # inside each term, so that a weighted pixel's edges weigh as much
+        difference = difference * weights
     edges = difference.diff(dim=2).abs().mean() + difference.diff(dim=3).abs().mean()
-    return difference.abs().mean() + squared + 0.5 * edges, float(squared.detach()) / 4
+    return difference.abs().mean() + difference.square().mean() + 0.5 * edges, error
 
 
 def save(

@@ -110,7 +110,8 @@ def settings_page() -> str:
         variable = "TRITON_URL" if is_url else f"FASTAPI_TRITON_{name.upper()}"
         prefix = "--no-" if field.default is True else "--"
         flag = "--triton" if is_url else prefix + name.replace("_", "-")
-        rows.append(f"| `{variable}` | `{flag}` | `{field.default}` | {field.description} |")
+        default = "none" if field.default in ("", ()) else f"`{field.default}`"
+        rows.append(f"| `{variable}` | `{flag}` | {default} | {field.description} |")
     return "\n".join(rows) + "\n"
 
 

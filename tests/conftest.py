@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What most tests stand on: the scribble app of `main.py` in front of a fake Triton, and of a real one."""
 
+import logging
 import shutil
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
@@ -35,7 +36,7 @@ def triton(scribble_config: ModelConfig) -> FakeTriton:
 
 @pytest.fixture
 def settings() -> Settings:
-    return Settings(max_body_bytes=200_000, max_image_pixels=1_000_000, max_in_flight=2)
+    return Settings(max_body_bytes=200_000, max_image_pixels=1_000_000, max_in_flight=2, max_waiting=0)
 
 
 @pytest.fixture
@@ -72,5 +73,15 @@ def scribble_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server
     folder = tmp_path_factory.mktemp("a newcomer's folder")
     shutil.copy(ROOT / "main.py", folder)
     (folder / "models").symlink_to(ROOT / "models")
-    with serving("--embedded", folder=folder) as server:
+    with serving("--embedded", "--jobs-folder", str(folder / "jobs"), folder=folder) as server:
         yield server.wait_until_ready()
+
+
+@pytest.fixture(autouse=True)
+def no_log_outlives_its_stream() -> Iterator[None]:
+    """A command that is run in a test logs to a stream that is closed with it."""
+    before = logging.root.handlers[:]
+    yield
+    for handler in logging.root.handlers[:]:
+        if type(handler) is logging.StreamHandler and handler not in before:
+            logging.root.removeHandler(handler)

@@ -2,6 +2,7 @@
 """A port that answers as a test has it answer, and keeps what it was sent, byte for byte."""
 
 import asyncio
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -63,7 +64,7 @@ class ScriptedTriton:
         self.writers.append(writer)
         try:
             await (self.script or self.echo_for_ever)(Upstream(reader, writer))
-        except (asyncio.IncompleteReadError, ConnectionResetError):
+        except (asyncio.IncompleteReadError, ConnectionError):
             pass  # the frontend closed, or the test is over
         except Exception as failure:
             self.failures.append(failure)
@@ -78,10 +79,11 @@ class ScriptedTriton:
 
 
 @asynccontextmanager
-async def scripted_triton() -> AsyncIterator[ScriptedTriton]:
+async def scripted_triton(tls: ssl.SSLContext | None = None) -> AsyncIterator[ScriptedTriton]:
     triton = ScriptedTriton()
-    server = await asyncio.start_server(triton.serve, "127.0.0.1", 0, limit=2**26)
-    triton.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    server = await asyncio.start_server(triton.serve, "127.0.0.1", 0, limit=2**26, ssl=tls)
+    port = server.sockets[0].getsockname()[1]
+    triton.url = f"https://localhost:{port}" if tls else f"http://127.0.0.1:{port}"
     yield triton
     server.close()
     for writer in triton.writers:

@@ -13,11 +13,13 @@ import httpx2
 import uvicorn
 from fastapi import FastAPI
 
+from fastapi_triton.http_protocol import Protocol
+
 
 @asynccontextmanager
 async def listening(app: FastAPI) -> AsyncIterator[httpx2.AsyncClient]:
     """A client of the app, once it listens."""
-    server = uvicorn.Server(uvicorn.Config(app, log_config=None, lifespan="on"))
+    server = uvicorn.Server(uvicorn.Config(app, http=Protocol, log_config=None, lifespan="on"))
     listener = socket.create_server(("127.0.0.1", 0))  # it takes callers from now on, though they wait for the server
     serving = asyncio.create_task(server.serve(sockets=[listener]))
     try:

@@ -305,3 +305,21 @@ async def test_an_index_that_cannot_be_read_is_a_bad_gateway() -> None:
         for server.text in ("<html>", "{}x", '["a"]', '[{"version": "1"}]', "3"):
             with pytest.raises(InferenceError, match="list of its models"):
                 await triton.index()
+
+
+async def test_when_triton_was_away_every_config_is_read_again_and_soon(triton: FakeTriton, changes: Changes) -> None:
+    known = Catalogue(triton, watch_interval_s=3600, on_change=changes)
+    triton.is_running = False
+    async with known.kept():
+        await asyncio.sleep(0)  # it has asked once, in vain
+        triton.is_running = True
+        await changes.came.wait()  # long before its hour is over
+    names = [f"m{number:02}" for number in range(2 * MAX_REFRESHES)]
+    for name in names:
+        triton.add(model(name, tensor("x")), echo)
+    await known.poll()
+    known._has_failed = True  # as a poll leaves it that found no Triton
+    for name in names:
+        triton.models[name].config = model(name, tensor("y"))
+    await known.poll()
+    assert {each.config.inputs[0].name for each in map(known.endpoint, names)} == {"y"}

@@ -36,6 +36,11 @@ class CountingTriton(FakeTriton):
         self.is_asked.set()
         return await super().config(model)
 
+    async def ready(self, model: str) -> bool:
+        if not self.is_running:
+            self.is_asked.set()  # it will not come to the config
+        return await super().ready(model)
+
     async def looked_at(self, *, times: int = 2) -> None:
         """Somebody began to look at a config from now on so often: all looks but the last are over."""
         for _ in range(times):
@@ -180,3 +185,14 @@ async def test_a_mismatch_makes_its_endpoint_unready_and_not_the_process(
     assert (await client.post(PATH, json=body())).status_code == 200
     triton.is_running = False
     assert (await client.get("/health/ready")).status_code == 503
+
+
+async def test_a_triton_that_was_away_is_looked_at_long_before_its_interval_is_over(triton: CountingTriton) -> None:
+    frontend = TritonFrontend(triton=triton, settings=Settings(watch_interval_s=3600))
+    frontend.infer(PATH, model=MODEL, request=main.ScribbleRequest, response=main.ScribbleResponse)
+    triton.is_running = False
+    async with frontend.router.lifespan_context(frontend):
+        await triton.looked_at(times=1)
+        triton.is_running = True
+        async with asyncio.timeout(60):
+            await triton.looked_at(times=1)

@@ -25,6 +25,7 @@ from typing import Any
 import pytest
 import yaml
 
+from fastapi_triton.http_protocol import Protocol
 from fastapi_triton.settings import Settings
 
 ROOT = Path(__file__).parent.parent
@@ -86,10 +87,9 @@ def compose() -> dict[str, Any]:
 def test_everything_that_is_copied_exists_and_reaches_the_builder(folder: Path) -> None:
     sources = [source for source, _ in copied(folder / "Dockerfile")]
     assert sources
-    for source in sources:
-        assert (folder / source).exists(), source
-        if (folder / ".dockerignore").exists():
-            assert not is_ignored(source, folder / ".dockerignore"), source
+    for source in sources:  # both are built from the root
+        assert (ROOT / source).exists(), source
+        assert not is_ignored(source, ROOT / ".dockerignore"), source
 
 
 @pytest.mark.parametrize(
@@ -106,7 +106,10 @@ def test_the_frontend_image_follows_the_five_steps() -> None:
     assert ("RUN", "pip install --no-cache-dir -r requirements.txt") in found
     assert ("COPY", "main.py ./") in found
     command = json.loads(values(ROOT / "Dockerfile", "CMD")[-1])
-    assert " ".join(command) == "uvicorn main:app --host 0.0.0.0 --port 8080"
+    assert command[:2] == ["uvicorn", "main:app"]
+    assert command[-4:] == ["--host", "0.0.0.0", "--port", "8080"]
+    options = command[2:-4]
+    assert options == ["--http", f"{Protocol.__module__}:{Protocol.__qualname__}", "--no-proxy-headers"]
 
 
 @pytest.mark.parametrize("folder", [ROOT, TRITON])
@@ -148,10 +151,22 @@ def test_pins_are_exact_and_name_no_index(file: Path) -> None:
         assert re.fullmatch(r"#.*|[\w.-]+==[\w.]+", line), line
 
 
+def test_the_triton_image_has_the_part_of_the_package_that_brings_models() -> None:
+    opt = "/opt/fastapi-triton"
+    assert {
+        ("src/fastapi_triton/s3_models", f"{opt}/fastapi_triton/s3_models"),
+        ("deploy/triton/s3_models.py", f"{opt}/"),
+        ("deploy/triton/entrypoint.sh", f"{opt}/"),
+    } <= set(copied(TRITON / "Dockerfile"))
+    assert {"boto3", "awscrt"} <= pins(TRITON / "requirements.txt").keys()
+
+
 def test_both_services_build_from_dockerfiles_that_exist(compose: dict[str, Any]) -> None:
-    for name, folder in {"triton": TRITON, "frontend": ROOT}.items():
-        assert (ROOT / compose["services"][name]["build"]).resolve() == folder
-        assert (folder / "Dockerfile").is_file()
+    triton, frontend = compose["services"]["triton"]["build"], compose["services"]["frontend"]["build"]
+    assert (triton["context"], frontend) == (".", ".")
+    assert ROOT / triton["dockerfile"] == TRITON / "Dockerfile"
+    assert (TRITON / "Dockerfile").is_file()
+    assert (ROOT / "Dockerfile").is_file()
 
 
 def test_the_frontend_starts_when_triton_is_ready_and_knows_where_it_is(compose: dict[str, Any]) -> None:
@@ -185,7 +200,8 @@ def test_triton_gets_a_gpu_the_models_and_a_cache_that_lasts(compose: dict[str, 
     environment = dict(re.findall(r"(\w+)=(\S+)", " ".join(values(TRITON / "Dockerfile", "ENV"))))
     assert mounts["./models"] == environment["MODEL_REPOSITORY"]
     assert mounts["hub-cache"] == environment["HF_HOME"]
-    assert "hub-cache" in compose["volumes"]
+    assert mounts["models-cache"] == environment["FASTAPI_TRITON_MODELS_CACHE"]
+    assert set(compose["volumes"]) == {"hub-cache", "models-cache", "jobs"}
 
 
 def test_the_model_knows_the_environment_that_compose_sets(compose: dict[str, Any]) -> None:
@@ -235,9 +251,7 @@ def entrypoint(tmp_path: Path, repository: str, *arguments: str) -> subprocess.P
     )
 
 
-@pytest.mark.parametrize(
-    "repository", [str(ROOT / "models"), "s3://bucket/models", "s3://https://store:9000/bucket/models"]
-)
+@pytest.mark.parametrize("repository", [str(ROOT / "models"), "gs://bucket/models"])
 def test_the_entrypoint_hands_the_repository_to_triton(tmp_path: Path, repository: str) -> None:
     process = entrypoint(tmp_path, repository, "--log-verbose=1")
     out, err = process.communicate("", timeout=30)
@@ -247,7 +261,7 @@ def test_the_entrypoint_hands_the_repository_to_triton(tmp_path: Path, repositor
 
 
 def test_the_entrypoint_becomes_triton_so_that_signals_reach_it(tmp_path: Path) -> None:
-    process = entrypoint(tmp_path, "s3://bucket/models")
+    process = entrypoint(tmp_path, "gs://bucket/models")
     try:
         assert process.stdout is not None
         assert int(process.stdout.readline()) == process.pid

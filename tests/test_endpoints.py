@@ -36,7 +36,7 @@ async def test_fields_reach_triton_as_the_tensors_of_the_config(
     await client.post(PATH, json=body(num_inference_steps=5, conditioning_scale=0.5))
     model, inputs, _ = triton.requests[0]
     assert model == MODEL
-    assert set(inputs) == {"prompt", "image", "conditioning_scale", "num_inference_steps"}
+    assert set(inputs) == {"prompt", "image", "conditioning_scale", "num_inference_steps", "timeout_s"}
     assert inputs["conditioning_scale"].array.dtype == np.float32
     assert inputs["conditioning_scale"].array.tolist() == [[0.5]]
     assert inputs["num_inference_steps"].array.dtype == np.int32

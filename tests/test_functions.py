@@ -66,7 +66,7 @@ def triton() -> FakeTriton:
 
 @pytest.fixture
 def app(triton: FakeTriton) -> TritonFrontend:
-    return TritonFrontend(triton=triton, settings=Settings(max_in_flight=2))
+    return TritonFrontend(triton=triton, settings=Settings(max_in_flight=2, max_waiting=0))
 
 
 @asynccontextmanager

@@ -17,7 +17,7 @@ from fastapi_triton.model_config import ModelConfig, TensorConfig, from_server
 from fastapi_triton.triton.client import Tensor, Tensors
 from fastapi_triton.triton.fake import FakeTriton
 
-SETTINGS = Settings(generate=True, watch_interval_s=3600, max_in_flight=2)
+SETTINGS = Settings(generate=True, watch_interval_s=3600, max_in_flight=2, max_waiting=0)
 
 
 def tensor(name: str, wire: str = "FP32", dims: tuple[int, ...] = (1,), *, optional: bool = False) -> TensorConfig:
@@ -77,7 +77,7 @@ async def test_one_object_in_one_object_out(http: httpx2.AsyncClient, triton: Fa
     answer = await http.post("/models/plain/infer", json={"x": 0.1, "v": [1, 2]}, headers={"X-Request-ID": "abc"})
     assert answer.status_code == 200
     assert answer.json() == {"x": 0.1, "v": [1.0, 2.0]}
-    assert answer.headers["server-timing"].startswith("triton;dur=")
+    assert "triton;dur=" in answer.headers["server-timing"]
     ((name, inputs, request_id),) = triton.requests
     assert (name, request_id) == ("plain", "abc")
     assert inputs["x"].array.shape == (1,)
@@ -213,8 +213,9 @@ async def test_an_unknown_model_names_the_nearest(http: httpx2.AsyncClient) -> N
 
 
 async def test_admission_is_the_same_as_everywhere(http: httpx2.AsyncClient, app: TritonFrontend) -> None:
-    with app.services.admission.slot(), app.services.admission.slot():
-        for name in ("plain", "stream"):
+    for name in ("plain", "stream"):
+        admission = app.services.admission.of(name)
+        with await admission.place(), await admission.place():
             assert problem_of(await http.post(f"/models/{name}/infer", json={"x": 1}), 503)["code"] == "overloaded"
     assert app.services.admission.in_flight == 0
 

@@ -2,6 +2,7 @@
 """Which way imports point: down only; and what each half of the house must never import."""
 
 import ast
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -11,22 +12,51 @@ PACKAGE = ROOT / "src" / "fastapi_triton"
 
 # From the ground up; a module may import modules of lower floors only (`triton/` is one family on one floor).
 FLOORS = (
-    ("errors", "settings", "machine", "guard", "bundle", "datatypes", "flaws", "declared", "pbtxt", "functions"),
-    ("model_config", "middleware", "v2_call", "fields"),
-    ("triton", "admission", "images", "negotiate", "embedded", "logs", "disconnects"),
+    (
+        "errors",
+        "settings",
+        "callers",
+        "deadlines",
+        "places",
+        "service_time",
+        "machine",
+        "guard",
+        "stub_watch",
+        "bundle",
+        "datatypes",
+        "flaws",
+        "declared",
+        "pbtxt",
+        "s3_models",
+    ),
+    ("observation", "v2_call", "drain", "connection_limits"),
+    (
+        "model_config",
+        "middleware",
+        "fields",
+        "functions",
+        "access_log",
+        "metrics",
+        "tracing",
+        "disconnects",
+        "waiting_room",
+    ),
+    ("triton", "admission", "images", "negotiate", "embedded", "logs", "gauges"),
     ("contract", "tensors", "problems"),
+    ("access",),
     ("binary_arrays",),
     ("json_values",),
-    ("bodies", "answers", "declaration", "events", "tensor_schemas"),
-    ("twin", "generated", "passage"),
+    ("exchange", "bodies", "answers", "declaration", "events", "tensor_schemas"),
+    ("twin", "generated", "passage", "http_protocol"),
     ("endpoints", "catalogue"),
-    ("openapi", "health", "text_to_image", "previews"),
-    ("generated_openapi",),
+    ("openapi", "health", "text_to_image", "previews", "standing"),
+    ("generated_openapi", "jobs"),
     ("routers", "playground"),
     ("app",),
-    ("lint",),
+    ("lint", "server", "workers"),
     ("check", "serve", "perf"),
-    ("offline", "generate"),
+    ("cluster",),
+    ("offline", "generate", "setting_flags", "worker"),
     ("cli",),
 )
 FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names}
@@ -91,3 +121,9 @@ def test_every_source_file_names_its_licence() -> None:
     for folder in ("src", "models", "demo", "benchmarks", "tests", "scripts"):
         for path in (ROOT / folder).rglob("*.py"):
             assert path.read_text().startswith("# SPDX-License-Identifier: Apache-2.0\n"), path
+
+
+def test_no_two_test_files_have_one_name() -> None:
+    """pytest imports them by it: a fresh clone could not collect the second."""
+    names = Counter(path.name for path in (ROOT / "tests").rglob("test_*.py"))
+    assert [name for name, count in names.items() if count > 1] == []

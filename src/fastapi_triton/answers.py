@@ -29,7 +29,9 @@ def read(response: type[BaseModel], values: Mapping[str, Any], *, model: str) ->
     try:
         return response.model_validate(_fields(response, values), by_alias=False, by_name=True)
     except ValidationError as error:
-        logger.error("model %s: its answer does not fit %s: %s", model, response.__name__, error)
+        # Without the values: they may be what the caller wrote, or a picture.
+        reasons = [f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors(include_input=False)]
+        logger.error("model %s: its answer does not fit %s: %s", model, response.__name__, "; ".join(reasons))
         raise InferenceError(f"The model {model} gave an answer that does not fit its contract.") from None
 
 
@@ -86,6 +88,23 @@ def as_picture(answer: BaseModel, field: str, media_type: str, *, model: str, he
         NotAcceptableError: the model made a picture in another format.
     """
     values = answer.model_dump(mode="json", exclude_none=True)
+    return picture(values, field, media_type, model=model, headers=headers)
+
+
+def json_as_picture(
+    answer: bytes, response: type[BaseModel], field: str, *, accept: str | None, model: str, headers: Mapping[str, str]
+) -> Response:
+    """The same of what `to_json` made of an answer; `image/*` is the format that the picture has."""
+    names = {each.serialization_alias or name: name for name, each in response.model_fields.items()}
+    values = {names.get(name, name): value for name, value in orjson.loads(answer).items()}
+    made = images.media_type(images.decode(values.get(field, "")))
+    offers = (negotiate.JSON, *negotiate.PICTURES)
+    media_type = negotiate.choose(accept, offers, picture=made or negotiate.PICTURES[0])
+    return picture(values, field, media_type, model=model, headers=headers)
+
+
+def picture(values: dict[str, Any], field: str, media_type: str, *, model: str, headers: Mapping[str, str]) -> Response:
+    """The same of an answer's fields by name."""
     try:
         data = images.decode(values.pop(field, ""))
     except ValueError as error:

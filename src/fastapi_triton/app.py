@@ -1,12 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """`TritonFrontend`: a FastAPI app with declared endpoints in front of a Triton; joins routes, middleware and errors."""
 
-import asyncio
-import importlib.util
 import logging
-from collections.abc import AsyncIterator, Callable
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any, TypeVar, overload
@@ -23,21 +20,40 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp
 
-from fastapi_triton import generated_openapi, health, openapi, problems
-from fastapi_triton.admission import Admission
+from fastapi_triton import (
+    access_log,
+    connection_limits,
+    drain,
+    generated_openapi,
+    health,
+    logs,
+    openapi,
+    passage,
+    problems,
+    standing,
+    tracing,
+)
+from fastapi_triton.access import openapi_security, stack
+from fastapi_triton.admission import Admissions
 from fastapi_triton.catalogue import Catalogue
-from fastapi_triton.declaration import watch
+from fastapi_triton.connection_limits import ConnectionLimits
+from fastapi_triton.declaration import watched
 from fastapi_triton.endpoints import InferEndpoint, Services
 from fastapi_triton.functions import EndpointFunction, read_signature
+from fastapi_triton.gauges import Gauges
+from fastapi_triton.metrics import Metrics
 from fastapi_triton.middleware.body_size import BodySizeMiddleware
+from fastapi_triton.middleware.deadline import DeadlineMiddleware
 from fastapi_triton.middleware.declared_routes import DeclaredRoutes
-from fastapi_triton.middleware.request_id import RequestIDMiddleware
+from fastapi_triton.middleware.observing import Observer, ObservingMiddleware
 from fastapi_triton.passage import Passage
 from fastapi_triton.playground import page
-from fastapi_triton.routers import models, picture_apis
+from fastapi_triton.routers import jobs as background_jobs
+from fastapi_triton.routers import metrics, models, picture_apis
 from fastapi_triton.settings import Settings
 from fastapi_triton.text_to_image import TextToImage
 from fastapi_triton.triton.client import TritonClient
+from fastapi_triton.triton.fronted import fronted
 from fastapi_triton.triton.http import HTTPTriton
 
 logger = logging.getLogger(__name__)
@@ -82,16 +98,16 @@ class TritonFrontend(FastAPI):
         **extra: Any,
     ) -> None:
         self.settings = settings or Settings()
-        self.triton: TritonClient = triton or HTTPTriton(
-            self.settings.triton_url,
-            connect_timeout_s=self.settings.connect_timeout_s,
-            request_timeout_s=self.settings.request_timeout_s,
-        )
+        self.triton: TritonClient = triton or fronted.get()(self.settings)
+        self.drain = drain.Drain()
         self.services = Services(
             self.triton,
-            Admission(self.settings.max_in_flight),
+            Admissions(
+                self.settings.max_in_flight,
+                max_waiting=self.settings.max_waiting,
+                max_per_caller=self.settings.max_per_caller,
+            ),
             self.settings,
-            ThreadPoolExecutor(self.settings.max_in_flight, thread_name_prefix="function"),
         )
         self.endpoints: list[InferEndpoint] = []
         self._declared: dict[str, tuple[BaseRoute, ASGIApp]] = {}
@@ -104,28 +120,54 @@ class TritonFrontend(FastAPI):
         # The bodies that they take, once there is an endpoint for them.
         self._picture_apis: list[type[BaseModel]] | None = None
         self._inner_lifespan = lifespan
-        if importlib.util.find_spec("opentelemetry.sdk") is None:
-            # Nobody can have configured it; FastAPI would look at every request whether somebody has.
-            extra.setdefault("telemetry", {"tracing": False, "metrics": False, "logs": False})
+        self._key_file = stack.key_file(self.settings)
+        observers: list[Observer] = []
+        self._gauges: Gauges | None = None
+        if self.settings.metrics:
+            numbers = Metrics()
+            observers.append(numbers.record)
+            self._gauges = Gauges(numbers)
+        if self.settings.access_log:
+            logs.open_access_log(self.settings)
+            observers.append(access_log.write)
+        extra["telemetry"] = {**tracing.telemetry(), **(extra.get("telemetry") or {})}
         super().__init__(
             title=title,
             lifespan=self._run,
             middleware=[
-                Middleware(RequestIDMiddleware),
-                Middleware(BodySizeMiddleware, max_bytes=self.settings.max_body_bytes),
+                Middleware(ObservingMiddleware, observers=observers),
+                *stack.middleware(self.settings, self._key_file),
+                Middleware(DeadlineMiddleware, max_timeout_s=self.settings.request_timeout_s),
+                Middleware(
+                    BodySizeMiddleware,
+                    max_bytes=self.settings.max_body_bytes,
+                    compressed_below="/v2/" if self.settings.v2_compressed else "",
+                ),
                 *extra.pop("middleware", ()),
             ],
             exception_handlers={**problems.HANDLERS, **extra.pop("exception_handlers", {})},
             **extra,
         )
-        self.include_router(health.router(self.endpoints, self.catalogue))
+        self.root_path = self.settings.root_path or self.root_path
+        self.include_router(health.router(self.endpoints, self.catalogue, self.drain))
+        if self._gauges is not None:
+            standing.show(
+                self._gauges,
+                admission=self.services.admission,
+                triton=self.triton,
+                endpoints=self.endpoints,
+                catalogue=self.catalogue,
+            )
+            self.include_router(metrics.router(numbers))
         if self.settings.playground:
             self.include_router(page.router(self.endpoints))
         else:
             self.add_api_route("/", page.to_docs, include_in_schema=False, response_model=None)
+        self._jobs = background_jobs.mount(self, self.endpoints, self.settings)
         self._passage: Passage | None = None
         if self.settings.v2 and isinstance(self.triton, HTTPTriton):
-            self._passage = Passage(self.triton.url, admission=self.services.admission, settings=self.settings)
+            problems.speak(self, "/v2", passage.refusal)
+            self._passage = Passage(self.triton.connections, admissions=self.services.admission, settings=self.settings)
             # First of all: no route is found faster, and none of them is under /v2.
             self.router.routes[:0] = [Route(path, self._passage) for path in ("/v2/{rest:path}", "/v2")]
 
@@ -218,6 +260,8 @@ class TritonFrontend(FastAPI):
             function=function,
         )
 
+        endpoint.jobs = self._jobs
+
         async def serve(request: Request) -> Response:
             return await endpoint(request)
 
@@ -252,7 +296,7 @@ class TritonFrontend(FastAPI):
         handlers = dict(self.exception_handlers)
         on_bug = handlers.pop(500, None) or handlers.pop(Exception, None)
         others = AsyncExitStackMiddleware(self.router)
-        app: ASGIApp = DeclaredRoutes(self._declared, otherwise=others)
+        app: ASGIApp = DeclaredRoutes(self._declared, otherwise=others, drain=self.drain)
         for layer, arguments, options in reversed(
             [
                 Middleware(ServerErrorMiddleware, handler=on_bug, debug=self.debug),
@@ -286,6 +330,8 @@ class TritonFrontend(FastAPI):
             schemas.update(openapi.components(self.endpoints, self._picture_apis or ()))
             if self.catalogue is not None:
                 generated_openapi.add_to(document, self.catalogue.configs)
+            if self._key_file is not None:
+                openapi_security.add_to(document, self.settings.public_scopes)
         return self.openapi_schema or {}
 
     def _forget_openapi(self) -> None:
@@ -304,28 +350,23 @@ class TritonFrontend(FastAPI):
             yield
 
     @asynccontextmanager
-    async def _run(self, app: FastAPI) -> AsyncIterator[None]:
-        async with self.triton, self._passage or nullcontext(), self._watching(), self._generating():
-            if self._inner_lifespan is None:
-                yield
-            else:
-                async with self._inner_lifespan(app):
-                    yield
+    async def _run(self, app: FastAPI) -> AsyncIterator[Mapping[str, Any]]:
+        async with AsyncExitStack() as running:
+            for part in self._parts(app):
+                await running.enter_async_context(part)
+            # For the server and for every request: `http_protocol.py` serves by these settings.
+            yield {drain.STATE: self.drain, connection_limits.STATE: ConnectionLimits.of(self.settings)}
 
-    @asynccontextmanager
-    async def _watching(self) -> AsyncIterator[None]:
-        """Hold every declaration against its models' configs now and every few seconds: Triton tells of no change."""
-        watching = asyncio.create_task(
-            watch(lambda: [each.declaration for each in self.endpoints], self.settings.watch_interval_s)
-        )
-        watching.add_done_callback(_tell_end)
-        try:
-            yield
-        finally:
-            watching.cancel()
-            await asyncio.wait([watching])
-
-
-def _tell_end(watching: asyncio.Task[None]) -> None:
-    if not watching.cancelled() and watching.exception() is not None:
-        logger.error("configs are no longer looked at for changes", exc_info=watching.exception())
+    def _parts(self, app: FastAPI) -> Iterator[AbstractAsyncContextManager[Any]]:
+        """What runs while the app does; each ends before those that came before it."""
+        if self._key_file is not None:
+            yield self._key_file.watched()
+        yield self.triton
+        yield watched(lambda: [each.declaration for each in self.endpoints], self.settings.watch_interval_s)
+        yield self._generating()
+        if self._jobs is not None:
+            yield self._jobs.jobs.running()
+        if self._gauges is not None:
+            yield self._gauges.kept()
+        if self._inner_lifespan is not None:
+            yield self._inner_lifespan(app)

@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """A request's body, JSON or form, → the endpoint's validated request model, or every problem with it at once."""
 
+import functools
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+import numpy as np
 import pybase64
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import ErrorDetails
@@ -12,11 +14,13 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.types import Receive
 
+from fastapi_triton import images
 from fastapi_triton.contract import nearest
 from fastapi_triton.errors import (
     CallerLeftError,
     FieldProblem,
     InvalidRequestError,
+    TooLargeError,
     UnreadableRequestError,
     UnsupportedMediaError,
     pointer,
@@ -53,8 +57,15 @@ _CODES = {
     "missing_field": "missing_field",
     "unsupported_parameter": "unsupported_parameter",
 }
+# How many values the body of a model without lists may hold; commas in a long text count, too. Python objects of the
+# wrong kind cost a thousand times what their bytes do: a megabyte of empty lists is a second of work.
+FEW_ELEMENTS = 10_000
 # More of them help nobody, and a body may have a million.
 _MAX_PROBLEMS = 50
+# Characters of a text that may be logged.
+_MAX_WORDS = 1000
+# No language has a word of so many.
+_WITHOUT_SPACES = 100
 
 
 def strict(model: type[BaseModel]) -> type[BaseModel]:
@@ -103,8 +114,47 @@ async def _whole(receive: Receive) -> bytes:
     return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
 
+def require_few_elements(body: bytes, max_elements: int) -> None:
+    """Refuse JSON of very many values before anything is made of them.
+
+    What is counted are commas and opening brackets, so that it is fast; of a picture's base64 it counts nothing.
+
+    Raises:
+        TooLargeError: there are more.
+    """
+    if len(body) <= max_elements:
+        return
+    octets = np.frombuffer(body, np.uint8)
+    # "[" and "{" differ in one bit.
+    num = np.count_nonzero(octets == ord(",")) + np.count_nonzero((octets | 0x20) == ord("{"))
+    if num > max_elements:
+        raise TooLargeError(
+            f"The body holds about {num:,} JSON values; up to {max_elements:,} are read here. Send less of them; where "
+            "arrays are taken, base64 text or `npy` carries them in one value.",
+            code="too_many_elements",
+        )
+
+
+@functools.cache
+def _holds_lists(model: type[BaseModel]) -> bool:
+    """Whether anything in the model is a list, or an object of any keys: only then a good body may hold many values."""
+    schema = model.model_json_schema()
+    return _has_list(schema.get("properties", {})) or _has_list(schema.get("$defs", {}))
+
+
+def _has_list(schema: Any) -> bool:
+    if isinstance(schema, list):
+        return any(map(_has_list, schema))
+    if not isinstance(schema, dict):
+        return False
+    is_open = schema.get("additionalProperties") not in (None, False)
+    return schema.get("type") == "array" or is_open or any(map(_has_list, schema.values()))
+
+
 def from_json(body: bytes, model: type[BaseModel], limits: ImageLimits, *, strict: bool = True) -> BaseModel:
     """A JSON body as the model: no guessing, so "1.0" is no number and true is no 1, unless it is not so `strict`."""
+    if len(body) > FEW_ELEMENTS:
+        require_few_elements(body, limits.max_elements if _holds_lists(model) else FEW_ELEMENTS)
     try:
         return model.model_validate_json(body, strict=strict, context=limits)
     except ValidationError as error:
@@ -146,6 +196,20 @@ async def _form_values(form: FormData) -> dict[str, Any]:
         else:
             values[name] = value
     return values
+
+
+def own_words(body: BaseModel) -> dict[str, str]:
+    """The texts of a request that are no pictures, the beginning of each."""
+    return {
+        name: value[:_MAX_WORDS]
+        for name, field in type(body).model_fields.items()
+        if isinstance(value := getattr(body, name), str) and not images.is_image(field.metadata) and _is_words(value)
+    }
+
+
+def _is_words(text: str) -> bool:
+    """Not a picture in a field that says nothing of pictures: base64 has no spaces."""
+    return len(text) < _WITHOUT_SPACES or " " in text[:_WITHOUT_SPACES]
 
 
 def names(model: type[BaseModel]) -> list[str]:

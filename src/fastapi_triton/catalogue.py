@@ -18,6 +18,7 @@ from fastapi_triton.errors import (
 )
 from fastapi_triton.generated import GeneratedModel
 from fastapi_triton.model_config import ModelConfig
+from fastapi_triton.triton.breaker import AWAY_INTERVAL_S
 from fastapi_triton.triton.client import ModelStatus, TritonClient
 
 logger = logging.getLogger(__name__)
@@ -170,7 +171,13 @@ class Catalogue:
         self._replace({entry.name: entry for entry in entries})
 
     def _due(self, found: dict[str, tuple[ModelStatus, ...]]) -> set[str]:
-        """Whose config to read: the new, the changed, those that looked changed, and some of the others in turn."""
+        """Whose config to read: the new, the changed, those that looked changed, and some of the others in turn.
+
+        All of them where Triton was away: what comes back may be another.
+        """
+        if self._has_failed:
+            self._stale.clear()
+            return set(found)
         known = [name for name in found if name in self._entries]
         unchanged = [
             name for name in known if self._entries[name].endpoint and self._entries[name].statuses == found[name]
@@ -218,6 +225,8 @@ class Catalogue:
             except FastAPITritonError as error:
                 if not self._has_failed:
                     logger.warning("Triton does not tell its models: %s", error.detail)
+                if isinstance(error, TritonUnavailableError):
+                    pause_s = min(pause_s, AWAY_INTERVAL_S)
                 self._failure, self._has_failed = error, True
             await asyncio.sleep(pause_s)
 

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The command line: `fastapi-triton serve`, `generate`, `init`, `check`, `openapi` and `perf`."""
+"""The command line: `fastapi-triton serve`, `generate`, `keys`, `init`, `check`, `openapi` and `perf`."""
 
+import contextlib
+import importlib.util
 import os
 import shutil
 import sys
@@ -10,20 +12,22 @@ from typing import Annotated, NoReturn
 import typer
 from pydantic import ValidationError
 
-from fastapi_triton import bundle, logs, machine, offline, serve
-from fastapi_triton.embedded import EmbeddedTriton, EmbeddedTritonError
+from fastapi_triton import bundle, logs, machine, offline, serve, setting_flags
+from fastapi_triton.access import command as keys_command
+from fastapi_triton.access import stack as access_stack
+from fastapi_triton.access.keys import KeyFileError
+from fastapi_triton.embedded import EmbeddedTriton, EmbeddedTritonError, require_machine
 from fastapi_triton.generate import command as generate_command
+from fastapi_triton.jobs.default_folder import default_folder
 from fastapi_triton.perf.command import perf
+from fastapi_triton.s3_models.error import S3ModelsError
 from fastapi_triton.settings import Settings
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
-# The flags that set what `Settings` reads from the environment; a test holds the two lists together.
-_HELP = {name: field.description or "" for name, field in Settings.model_fields.items()}
-
-
 app.command("check")(offline.check_command)
 app.command("openapi")(offline.openapi_command)
+app.add_typer(keys_command.app, name="keys")
 
 
 @app.callback()
@@ -32,6 +36,7 @@ def main() -> None:
 
 
 @app.command("serve")
+@setting_flags.added(besides=("triton_url",))
 def serve_command(
     app_name: Annotated[
         str | None,
@@ -39,66 +44,102 @@ def serve_command(
     ] = None,
     embedded: Annotated[bool, typer.Option("--embedded", help="Start a Triton beside the frontend.")] = False,
     models: Annotated[
-        Path | None,
-        typer.Option(help="The embedded Triton's model repository; by default ./models, else the bundled one."),
+        str | None,
+        typer.Option(
+            metavar="FOLDER|s3://BUCKET/PREFIX",
+            help="The embedded Triton's model repository; by default ./models, else the bundled one.",
+        ),
     ] = None,
-    triton: Annotated[str | None, typer.Option("--triton", metavar="URL", help=_HELP["triton_url"])] = None,
+    models_cache: Annotated[
+        Path | None,
+        typer.Option(
+            envvar="FASTAPI_TRITON_MODELS_CACHE",
+            help="Where models from S3 are kept; by default ~/.cache/fastapi-triton/models.",
+        ),
+    ] = None,
+    triton: Annotated[
+        str | None, typer.Option("--triton", metavar="URL", help=Settings.model_fields["triton_url"].description)
+    ] = None,
+    cluster: Annotated[
+        int | None,
+        typer.Option("--cluster", metavar="N", min=1, help="Start so many Tritons in a Ray cluster on this machine."),
+    ] = None,
     host: Annotated[str, typer.Option(help="The address to listen on; 0.0.0.0 for every network.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="The port to listen on.")] = 8080,
-    connect_timeout_s: Annotated[float | None, typer.Option(help=_HELP["connect_timeout_s"])] = None,
-    request_timeout_s: Annotated[float | None, typer.Option(help=_HELP["request_timeout_s"])] = None,
-    watch_interval_s: Annotated[float | None, typer.Option(help=_HELP["watch_interval_s"])] = None,
-    max_in_flight: Annotated[int | None, typer.Option(help=_HELP["max_in_flight"])] = None,
-    max_body_bytes: Annotated[int | None, typer.Option(help=_HELP["max_body_bytes"])] = None,
-    max_image_pixels: Annotated[int | None, typer.Option(help=_HELP["max_image_pixels"])] = None,
-    v2: Annotated[bool | None, typer.Option("--v2/--no-v2", help=_HELP["v2"])] = None,
-    v2_admin: Annotated[bool | None, typer.Option("--v2-admin/--no-v2-admin", help=_HELP["v2_admin"])] = None,
-    generate: Annotated[
-        bool | None, typer.Option(help="Give every ready model an endpoint, POST /models/{name}/infer; on by default.")
-    ] = None,
-    openai_api: Annotated[bool | None, typer.Option("--openai-api/--no-openai-api", help=_HELP["openai_api"])] = None,
-    a1111_api: Annotated[bool | None, typer.Option("--a1111-api/--no-a1111-api", help=_HELP["a1111_api"])] = None,
-    playground: Annotated[bool | None, typer.Option("--playground/--no-playground", help=_HELP["playground"])] = None,
-    log_level: Annotated[str | None, typer.Option(help=_HELP["log_level"])] = None,
-    log_format: Annotated[str | None, typer.Option(help=_HELP["log_format"])] = None,
+    workers: Annotated[int, typer.Option(min=1, help="Processes that serve the port; each has limits of its own.")] = 1,
+    **settings: object,
 ) -> None:
     """Serve an app, in front of a Triton that runs elsewhere or of an embedded one."""
     if embedded and triton:
         _fail("--embedded starts a Triton of its own; leave it out to use --triton, or the other way round.")
-    if models and not embedded:
+    if models and not (embedded or cluster):
         _fail("--models is for the embedded Triton; add --embedded.")
+    if cluster:
+        _require_cluster(embedded=embedded, triton=triton, workers=workers)
     taken = machine.port_obstacle(host, port)
     if taken is not None:
         _fail(taken.sentence)
-    if generate is None and "FASTAPI_TRITON_GENERATE" not in os.environ:
-        generate = True  # here, unlike in code, nobody declares which models are for callers
-    repository = models or (Path("models") if Path("models").is_dir() else bundle.model_repository())
+    if settings["generate"] is None and "FASTAPI_TRITON_GENERATE" not in os.environ:
+        settings["generate"] = True  # here, unlike in code, nobody declares which models are for callers
+    if settings["jobs_folder"] is None and "FASTAPI_TRITON_JOBS_FOLDER" not in os.environ:
+        settings["jobs_folder"] = default_folder(port)
     try:
-        beside = EmbeddedTriton.prepare(repository) if embedded else None
-        _export(
-            triton_url=beside.url if beside else triton,
-            connect_timeout_s=connect_timeout_s,
-            request_timeout_s=request_timeout_s,
-            watch_interval_s=watch_interval_s,
-            max_in_flight=max_in_flight,
-            max_body_bytes=max_body_bytes,
-            max_image_pixels=max_image_pixels,
-            v2=v2,
-            v2_admin=v2_admin,
-            generate=generate,
-            openai_api=openai_api,
-            a1111_api=a1111_api,
-            playground=playground,
-            log_level=log_level,
-            log_format=log_format,
-        )
+        setting_flags.export({**settings, "triton_url": triton})
         logs.configure(Settings())
-        is_bundled = embedded and repository.resolve() == bundle.model_repository().resolve()
-        frontend = serve.load_app(app_name, is_bundled_repository=is_bundled)
-        serve.run(serve.Plan(frontend, host, port, beside))
+        access_stack.require_usable(Settings())
+        with contextlib.ExitStack() as stack:
+            repository = _model_repository(models, models_cache, stack)
+            if cluster:
+                _serve_cluster(app_name, cluster, repository, host, port)
+                return
+            beside = EmbeddedTriton.prepare(repository) if embedded else None
+            setting_flags.export({"triton_url": beside.url if beside else None})
+            is_bundled = embedded and repository.resolve() == bundle.model_repository().resolve()
+            frontend = serve.load_app(app_name, is_bundled_repository=is_bundled)
+            several = serve.WorkersPlan(workers, app_name, is_bundled) if workers > 1 else None
+            serve.run(serve.Plan(frontend, host, port, beside, several))
     except ValidationError as error:
         _fail("\n".join(f"{each['loc'][0]}: {each['msg']}" for each in error.errors()))
-    except (EmbeddedTritonError, serve.AppNotFoundError) as error:
+    except (EmbeddedTritonError, S3ModelsError, serve.AppNotFoundError, KeyFileError) as error:
+        _fail(str(error))
+
+
+def _model_repository(models: str | None, cache: Path | None, stack: contextlib.ExitStack) -> Path:
+    """The folder that is meant; models in S3 are brought here, and held until the stack is closed.
+
+    Raises:
+        EmbeddedTritonError: they are in S3, and this machine could not serve them anyway.
+        S3ModelsError: they do not come.
+    """
+    if not models:
+        return Path("models") if Path("models").is_dir() else bundle.model_repository()
+    if not models.startswith("s3://"):
+        if "://" in models:
+            raise S3ModelsError(f"--models takes a folder or s3://bucket/prefix, and not {models}.")
+        return Path(models)
+    if not all(importlib.util.find_spec(name) for name in ("boto3", "awscrt")):
+        raise S3ModelsError(f"{models} needs a package: pip install 'fastapi-triton[embedded,s3]'")
+    require_machine()
+    from fastapi_triton.s3_models.fetch import fetch  # needs the extra
+
+    return stack.enter_context(fetch(models, cache=cache)).models
+
+
+def _require_cluster(*, embedded: bool, triton: str | None, workers: int) -> None:
+    if embedded or triton:
+        _fail("--cluster starts Tritons of its own; leave out --embedded and --triton.")
+    if workers > 1:
+        _fail("--workers is for one machine without Ray; in a cluster `frontends` says how many (docs/scaling.md).")
+    if importlib.util.find_spec("ray") is None:
+        _fail("--cluster needs Ray Serve: pip install 'fastapi-triton[cluster,embedded]'")
+
+
+def _serve_cluster(app_name: str | None, replicas: int, repository: Path, host: str, port: int) -> None:
+    from fastapi_triton.cluster import local  # needs the extra
+
+    try:
+        local.run(app_name, replicas, repository, host, port)
+    except local.ClusterError as error:
         _fail(str(error))
 
 
@@ -119,13 +160,6 @@ def init(folder: Annotated[Path, typer.Argument(help="A new folder, or an empty 
 
 
 app.command("generate", epilog=generate_command.EPILOG)(generate_command.command)
-
-
-def _export(**settings: object) -> None:
-    """Flags win over the environment; both reach the app by the environment."""
-    for name, value in settings.items():
-        if value is not None:
-            os.environ["TRITON_URL" if name == "triton_url" else f"FASTAPI_TRITON_{name.upper()}"] = str(value)
 
 
 def _fail(reason: str) -> NoReturn:

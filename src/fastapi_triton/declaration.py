@@ -3,8 +3,8 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from pydantic import BaseModel
@@ -12,6 +12,7 @@ from pydantic import BaseModel
 from fastapi_triton import contract
 from fastapi_triton.errors import ContractError, FastAPITritonError, ModelNotReadyError, TritonUnavailableError
 from fastapi_triton.model_config import ModelConfig
+from fastapi_triton.triton.breaker import AWAY_INTERVAL_S
 from fastapi_triton.triton.client import TritonClient
 from fastapi_triton.triton.failures import REFUSED_BY_TRITON
 
@@ -60,6 +61,8 @@ class Declaration:
         self._triton = triton
         self._held: _Held | None = None
         self._is_doubtful = False
+        # Whether the models took requests when they were asked last.
+        self.is_ready = False
         # The problems that the log has been told of last; None: it fitted, or was never looked at.
         self._told: tuple[str, ...] | None = None
         self._refreshing = asyncio.Lock()
@@ -108,6 +111,14 @@ class Declaration:
 
     async def require_ready(self) -> None:
         """Raise what a caller would meet now, if anything: a model is not ready, or the contract is broken."""
+        try:
+            await self._require_ready()
+        except FastAPITritonError:
+            self.is_ready = False
+            raise
+        self.is_ready = True
+
+    async def _require_ready(self) -> None:
         for model in self.models:
             try:
                 is_ready = await self._triton.ready(model)
@@ -151,10 +162,35 @@ class Declaration:
         self._told = problems or None
 
 
+@asynccontextmanager
+async def watched(declarations: Callable[[], Sequence[Declaration]], interval_s: float) -> AsyncIterator[None]:
+    """Hold every declaration against its models' configs now and every few seconds: Triton tells of no change."""
+    watching = asyncio.create_task(watch(declarations, interval_s))
+    watching.add_done_callback(_tell_end)
+    try:
+        yield
+    finally:
+        watching.cancel()
+        await asyncio.wait([watching])
+
+
 async def watch(declarations: Callable[[], Sequence[Declaration]], interval_s: float) -> None:
-    """Look at the models' configs for ever: a change is in the log, and answered for, before anyone meets it."""
+    """Look at the models' configs for ever: a change is in the log, and answered for, before anyone meets it.
+
+    More often while Triton is away, so that it is back as soon as it is there.
+    """
     while True:
+        pause_s = interval_s
         for declaration in declarations():
-            with suppress(FastAPITritonError):  # there is no config now; readiness and every request say so
-                await declaration.refresh()
-        await asyncio.sleep(interval_s)
+            try:
+                await declaration.require_ready()
+            except TritonUnavailableError:
+                pause_s = min(interval_s, AWAY_INTERVAL_S)
+            except FastAPITritonError:
+                continue  # there is none of this one; readiness and every request say so
+        await asyncio.sleep(pause_s)
+
+
+def _tell_end(watching: asyncio.Task[None]) -> None:
+    if not watching.cancelled() and watching.exception() is not None:
+        logger.error("configs are no longer looked at for changes", exc_info=watching.exception())

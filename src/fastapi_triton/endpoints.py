@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """A declared endpoint: request model → tensors → Triton → tensors → response model, in the form that is asked for."""
 
-import time
-from collections.abc import AsyncGenerator, Mapping
-from concurrent.futures import Executor
+import asyncio
+from collections.abc import AsyncGenerator, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import Any, Protocol
 
 import orjson
 from pydantic import BaseModel
@@ -15,17 +16,26 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from fastapi_triton import answers, bodies, images, negotiate, tensors
-from fastapi_triton.admission import Admission
+from fastapi_triton.admission import Admission, Admissions
+from fastapi_triton.deadlines import remaining_s
 from fastapi_triton.declaration import Declaration
-from fastapi_triton.disconnects import unless_caller_leaves
-from fastapi_triton.errors import FastAPITritonError, InferenceError, NotAcceptableError, NotFoundError
+from fastapi_triton.disconnects import for_its_caller
+from fastapi_triton.errors import (
+    DeadlineExceededError,
+    FastAPITritonError,
+    InferenceError,
+    NotAcceptableError,
+    NotFoundError,
+)
 from fastapi_triton.events import Event, EventsResponse
 from fastapi_triton.fields import caller_names, in_callers_words, tensor_names, tensor_values
 from fastapi_triton.functions import EndpointFunction
 from fastapi_triton.middleware.request_id import current_request_id
+from fastapi_triton.model_config import TIMEOUT_INPUT
+from fastapi_triton.observation import current_observation
 from fastapi_triton.settings import Settings
 from fastapi_triton.triton.client import TritonClient
-from fastapi_triton.twin import COMPLETED, PREVIEW_FIELD, Twin
+from fastapi_triton.twin import COMPLETED, PREVIEW_FIELD, Twin, TwinEvent
 
 # The field by which our models are told how to write the picture.
 FORMAT_FIELD = "output_format"
@@ -38,10 +48,28 @@ class Services:
     """What every endpoint of an app shares."""
 
     triton: TritonClient
-    admission: Admission
+    admission: Admissions
     settings: Settings
-    # For apps' own plain functions; admission bounds how many there are, so nothing waits for a thread.
-    executor: Executor
+
+
+class Listener(Protocol):
+    """Is told how one request fares."""
+
+    async def begun(self) -> None:
+        """It has its place, and is about to reach the model."""
+        ...
+
+    def told(self, event: TwinEvent) -> None:
+        """The streaming twin, where there is one, told this before its answer."""
+        ...
+
+
+class JobDesk(Protocol):
+    """Takes requests whose callers prefer to be answered later."""
+
+    def wants(self, headers: Iterable[tuple[bytes, bytes]]) -> bool: ...
+
+    async def accept(self, endpoint: "InferEndpoint", request: Request) -> Response: ...
 
 
 class InferEndpoint:
@@ -54,8 +82,8 @@ class InferEndpoint:
     With a `function`, request and response are what callers see, and the function's own models are the tensors. It has
     no events yet: they would tell of a model's outputs that the caller does not know.
 
-    Without a `stream_model`, a caller who leaves changes nothing: Triton's `/infer` does not notice, so the request
-    keeps its place in flight until Triton is done.
+    Without a `stream_model`, a caller who leaves once Triton has the request changes nothing: its `/infer` does not
+    notice, so the request keeps its place in flight until Triton is done.
     """
 
     def __init__(
@@ -74,9 +102,15 @@ class InferEndpoint:
         self.stream_model = stream_model
         self.request_model = bodies.strict(request)
         self.response_model = response
+        # None where the app has no background jobs.
+        self.jobs: JobDesk | None = None
         self._services = services
-        self._limits = images.ImageLimits(max_pixels=services.settings.max_image_pixels)
+        self._limits = images.ImageLimits(services.settings.max_image_pixels, services.settings.max_json_elements)
         self._function = function
+        self.admission = services.admission.of_pair(model, stream_model)
+        # For a plain function. Admission bounds how many run, so nothing waits for a thread.
+        self._executor = ThreadPoolExecutor(self.admission.max_in_flight, thread_name_prefix="function")
+        self._keeps_running = services.settings.keep_running_when_caller_leaves
         # The models whose fields are tensors.
         self._inputs = function.inputs if function else self.request_model
         self._outputs = function.outputs if function else response
@@ -92,7 +126,12 @@ class InferEndpoint:
         )
         self._twin: Twin | None = None
         if stream_model:
-            self._twin = Twin(stream_model, self.declaration, triton=services.triton)
+            self._twin = Twin(
+                stream_model,
+                self.declaration,
+                triton=services.triton,
+                request_timeout_s=services.settings.request_timeout_s,
+            )
         pictures = [name for name, field in response.model_fields.items() if images.is_image(field.metadata)]
         self.picture_field = pictures[0] if len(pictures) == 1 else None
         has_events = stream_model is not None and function is None
@@ -133,21 +172,21 @@ class InferEndpoint:
 
     async def __call__(self, request: Request) -> Response:
         """Serve one request."""
-        media_type = negotiate.choose(_accept(request), self.offers)
-        body = await bodies.read(
-            request, self.request_model, limits=self._limits, max_bytes=self._services.settings.max_body_bytes
-        )
+        current_observation.get().model = self.model
+        if self.jobs is not None and self.jobs.wants(request.scope["headers"]):
+            return await self.jobs.accept(self, request)
+        media_type, body = await self.read(request, self.admission)
         if self._twin is not None and media_type == negotiate.EVENTS:
-            return EventsResponse(self._events(self._twin, tensor_values(body)))
-        if media_type != negotiate.JSON:
-            media_type, body = self._ask_for(request, body)
-        started = time.perf_counter()
+            receive = request.receive if self._keeps_running else None
+            events = self._events(self._twin, tensor_values(body), receive)
+            return EventsResponse(events, keeps_running=self._keeps_running)
         if self._twin is None:
-            answer = await self._answer(body)
+            answer = await self.answer(body, request.receive)
         else:
-            answer = await unless_caller_leaves(request.receive, self._answer(body))
-        duration_ms = 1000 * (time.perf_counter() - started)
-        headers = {"Server-Timing": f"triton;dur={duration_ms:.1f}", "Vary": "Accept"}
+            answer = await for_its_caller(
+                request.receive, partial(self.answer, body), keeps_running=self._keeps_running
+            )
+        headers = {"Vary": "Accept"}
         if media_type == negotiate.JSON:
             return answers.as_json(answer, headers)
         return answers.as_picture(answer, self.picture_field or "", media_type, model=self.model, headers=headers)
@@ -156,6 +195,23 @@ class InferEndpoint:
         """The same as an ASGI app, without what FastAPI does for functions of one's own."""
         reply = await self(Request(scope, receive))
         await reply(scope, receive, send)
+
+    async def read(self, request: Request, admission: Admission | None = None) -> tuple[str, BaseModel]:
+        """The media type that the caller is to be answered in, and its checked request.
+
+        With an `admission` what it would refuse is not read.
+        """
+        media_type = negotiate.choose(_accept(request), self.offers)
+        if admission is not None:
+            admission.require_room()
+        body = await bodies.read(
+            request, self.request_model, limits=self._limits, max_bytes=self._services.settings.max_body_bytes
+        )
+        if self._services.settings.access_log_prompts:
+            current_observation.get().texts = bodies.own_words(body)
+        if media_type not in (negotiate.JSON, negotiate.EVENTS):
+            return self._ask_for(request, body)
+        return media_type, body
 
     def _ask_for(self, request: Request, body: BaseModel) -> tuple[str, BaseModel]:
         """Have the model write the format that the caller accepts. Gives its media type, and the request for it."""
@@ -172,26 +228,44 @@ class InferEndpoint:
             body = body.model_copy(update={FORMAT_FIELD: negotiate.FORMAT_NAMES[media_type]})
         return media_type, body
 
-    async def _answer(self, body: BaseModel) -> BaseModel:
+    async def answer(
+        self, body: BaseModel, receive: Receive | None = None, *, listener: Listener | None = None
+    ) -> BaseModel:
         """The one answer to a request, which holds one place in flight."""
-        with self._services.admission.slot():
+        with await self.admission.place(receive=receive):
             if self._function is None:
-                return await self._run(body)
-            # What makes every request fail is told before the app's own work is done.
-            await self.declaration.configs()
-            return await self._function(body, self._run, self._services.executor)
+                return await self._run(body, listener)
+            return await self._call(self._function, body, listener)
 
-    async def _run(self, inputs: BaseModel) -> BaseModel:
+    async def _call(self, function: EndpointFunction, body: BaseModel, listener: Listener | None) -> BaseModel:
+        # What makes every request fail is told before the app's own work is done.
+        await self.declaration.configs()
+        run = self._run if listener is None else partial(self._run, listener=listener)
+        limit = asyncio.timeout(remaining_s(self._services.settings.request_timeout_s))
+        try:
+            async with limit:
+                return await function(body, run, self._executor)
+        except TimeoutError as error:
+            if limit.expired():
+                raise DeadlineExceededError("The request's time was over before its answer was there.") from error
+            raise
+
+    async def _run(self, inputs: BaseModel, listener: Listener | None = None) -> BaseModel:
         """One run of the model: the inputs' fields are its input tensors, the outputs' its output tensors."""
+        if listener is not None:
+            await listener.begun()
         with in_callers_words(self._caller_names):
             if self._twin is None:
                 return await self._infer(tensor_values(inputs))
-            return await self._complete(self._twin, tensor_values(inputs))
+            return await self._complete(self._twin, tensor_values(inputs), listener)
 
     async def _infer(self, values: Mapping[str, Any]) -> BaseModel:
         """One answer of a model without a twin."""
         config = (await self.declaration.configs()).asked
         inputs = tensors.from_fields(values, config)
+        if config.takes_timeout and TIMEOUT_INPUT not in inputs:
+            shape = (1, 1) if config.is_batched else (1,)
+            inputs[TIMEOUT_INPUT] = tensors.time_left(self._services.settings.request_timeout_s, shape)
         try:
             outputs = await self._services.triton.infer(
                 self.model,
@@ -204,22 +278,28 @@ class InferEndpoint:
             raise
         return answers.read(self._outputs, tensors.to_fields(outputs, config), model=self.model)
 
-    async def _complete(self, twin: Twin, values: dict[str, Any]) -> BaseModel:
+    async def _complete(self, twin: Twin, values: dict[str, Any], listener: Listener | None) -> BaseModel:
         """The twin's one answer, at the end of its stream."""
         answer: BaseModel | None = None
-        async with aclosing(twin.events({**values, PREVIEW_FIELD: None})) as events:
+        if listener is None:
+            values = {**values, PREVIEW_FIELD: None}  # nobody would see them
+        elif values.get(PREVIEW_FIELD) is None:
+            values = {**values, PREVIEW_FIELD: DEFAULT_PREVIEW_EVERY}
+        async with aclosing(twin.events(values)) as events:
             async for event in events:
                 if event.kind == COMPLETED:
                     answer = answers.read(self._outputs, event.fields, model=twin.model)
+                elif listener is not None:
+                    listener.told(event)
         if answer is None:  # `Twin.events` raises before
             raise InferenceError(f"The model {twin.model} gave no answer.")
         return answer
 
-    async def _events(self, twin: Twin, values: dict[str, Any]) -> AsyncGenerator[Event, None]:
+    async def _events(self, twin: Twin, values: dict[str, Any], receive: Receive | None) -> AsyncGenerator[Event, None]:
         """The twin's events as a caller reads them."""
         if values.get(PREVIEW_FIELD) is None:
             values[PREVIEW_FIELD] = DEFAULT_PREVIEW_EVERY
-        with self._services.admission.slot(), in_callers_words(self._caller_names):
+        with await self.admission.place(receive=receive), in_callers_words(self._caller_names):
             async with aclosing(twin.events(values)) as events:
                 async for event in events:
                     if event.kind == COMPLETED:

@@ -3,16 +3,23 @@
 
 FastAPITritonError            500 internal_error
 ├── UnreadableRequestError    400 unreadable_request
+├── UnauthorizedError         401 unauthorized
 ├── NotAllowedError           403 not_allowed
 ├── NotFoundError             404 not_found
 ├── MethodNotAllowedError     405 method_not_allowed
 ├── NotAcceptableError        406 not_acceptable
+├── RequestTooSlowError       408 request_too_slow
+├── ConflictError             409 conflict
+├── GoneError                 410 gone
 ├── TooLargeError             413 too_large
 ├── UnsupportedMediaError     415 unsupported_media_type
 ├── InvalidRequestError       422 invalid_request
+├── TooManyRequestsError      429 too_many_requests
+├── HeadTooLargeError         431 head_too_large
 ├── CallerLeftError           499 caller_left
 ├── InferenceError            502 inference_failed
 ├── OverloadedError           503 overloaded
+├── ShuttingDownError         503 shutting_down
 ├── TritonUnavailableError    503 triton_unavailable
 ├── ModelNotReadyError        503 model_not_ready
 ├── ContractError             503 contract_mismatch
@@ -31,6 +38,15 @@ class FieldProblem:
     pointer: str
     code: str
     detail: str
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "pointer", _writable(self.pointer))
+        object.__setattr__(self, "detail", _writable(self.detail))
+
+
+def _writable(text: str) -> str:
+    """Text with what no UTF-8 can say replaced: callers' JSON may hold half a surrogate pair, and we repeat it."""
+    return text if text.isascii() else text.encode("utf-8", "replace").decode()
 
 
 def pointer(location: Sequence[int | str]) -> str:
@@ -53,7 +69,7 @@ class FastAPITritonError(Exception):
         retry_after_s: float | None = None,
     ) -> None:
         super().__init__(detail)
-        self.detail = detail
+        self.detail = _writable(detail)
         self.code = code or self.default_code
         self.problems = tuple(problems)
         self.retry_after_s = retry_after_s
@@ -64,6 +80,17 @@ class UnreadableRequestError(FastAPITritonError):
 
     status = 400
     default_code = "unreadable_request"
+
+
+class UnauthorizedError(FastAPITritonError):
+    """No API key, or none that is known; `challenges` are for `WWW-Authenticate`."""
+
+    status = 401
+    default_code = "unauthorized"
+
+    def __init__(self, detail: str, *, code: str | None = None, challenges: Sequence[str] = ("Bearer",)) -> None:
+        super().__init__(detail, code=code)
+        self.challenges = tuple(challenges)
 
 
 class NotAllowedError(FastAPITritonError):
@@ -98,6 +125,27 @@ class NotAcceptableError(FastAPITritonError):
     default_code = "not_acceptable"
 
 
+class RequestTooSlowError(FastAPITritonError):
+    """The request did not come whole within its time."""
+
+    status = 408
+    default_code = "request_too_slow"
+
+
+class ConflictError(FastAPITritonError):
+    """It contradicts what is there already."""
+
+    status = 409
+    default_code = "conflict"
+
+
+class GoneError(FastAPITritonError):
+    """It was here once, and is not kept any longer."""
+
+    status = 410
+    default_code = "gone"
+
+
 class TooLargeError(FastAPITritonError):
     """A body or a picture over its limit."""
 
@@ -119,6 +167,20 @@ class InvalidRequestError(FastAPITritonError):
     default_code = "invalid_request"
 
 
+class TooManyRequestsError(FastAPITritonError):
+    """This caller sends more than its share; others are served."""
+
+    status = 429
+    default_code = "too_many_requests"
+
+
+class HeadTooLargeError(FastAPITritonError):
+    """The request's line and headers are over their limit."""
+
+    status = 431
+    default_code = "head_too_large"
+
+
 class CallerLeftError(FastAPITritonError):
     """The caller closed its connection before the answer. It is logged; nothing is sent."""
 
@@ -138,6 +200,13 @@ class OverloadedError(FastAPITritonError):
 
     status = 503
     default_code = "overloaded"
+
+
+class ShuttingDownError(FastAPITritonError):
+    """This process takes no new work; another one, or the next, will."""
+
+    status = 503
+    default_code = "shutting_down"
 
 
 class TritonUnavailableError(FastAPITritonError):

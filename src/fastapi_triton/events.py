@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from fastapi.sse import KEEPALIVE_COMMENT, EventSourceResponse, format_sse_event
 from starlette.types import Message, Receive, Scope, Send
 
-from fastapi_triton import problems
+from fastapi_triton import drain, problems
 from fastapi_triton.disconnects import unless_caller_leaves
 from fastapi_triton.errors import CallerLeftError, FastAPITritonError
+from fastapi_triton.observation import note
 
 logger = logging.getLogger(__name__)
 
@@ -44,7 +45,8 @@ class EventsResponse(EventSourceResponse):
     """Passes events on as they come.
 
     An error before the first event is raised, and so becomes an ordinary answer; a later one is the last event,
-    `error`, with what `describe_error` makes of it. When the caller leaves, the generator is cancelled.
+    `error`, with what `describe_error` makes of it. When the caller leaves, the generator is cancelled; with
+    `keeps_running` it goes on to its end, unheard.
     """
 
     def __init__(
@@ -52,15 +54,26 @@ class EventsResponse(EventSourceResponse):
         events: AsyncGenerator[Event, None],
         *,
         describe_error: Callable[[FastAPITritonError], str] = _problem,
+        keeps_running: bool = False,
     ) -> None:
         super().__init__((), headers=_HEADERS)  # the body is written by `__call__`, since it must see the caller leave
         self._events = events
         self._describe_error = describe_error
+        self._keeps_running = keeps_running
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        del scope
+        line = _Line(send)
         with suppress(CallerLeftError):  # has been logged, and there is nobody to tell
-            await unless_caller_leaves(receive, self._pass_on(_Line(send)))
+            try:
+                if self._keeps_running:
+                    await self._pass_on(line)
+                else:
+                    await unless_caller_leaves(receive, self._pass_on(line))
+            except asyncio.CancelledError as cancelled:
+                reason = drain.of(scope).explain(cancelled)
+                if not isinstance(reason, FastAPITritonError) or not line.has_begun:
+                    raise reason from None
+                await line.write(_encode(Event("error", self._describe_error(reason))))
             # Out here, since a server calls the end of an answer a disconnect too.
             await send({"type": "http.response.body", "body": b"", "more_body": False})
 
@@ -74,8 +87,12 @@ class EventsResponse(EventSourceResponse):
                 async for event in events:
                     await line.write(_encode(event))
             except CallerLeftError:
+                if self._keeps_running:
+                    async for _ in events:
+                        pass
                 raise
             except FastAPITritonError as error:
+                note(error)
                 await line.write(_encode(Event("error", self._describe_error(error))))
             finally:
                 pinging.cancel()
@@ -89,6 +106,7 @@ class _Line:
         self._loop = asyncio.get_running_loop()
         self._last_sent = self._loop.time()
         self._turn = asyncio.Lock()
+        self.has_begun = False
 
     async def send(self, message: Message) -> None:
         """Send it, when the caller has taken what came before.
@@ -99,6 +117,7 @@ class _Line:
         async with self._turn:
             try:
                 async with asyncio.timeout(STALLED_S):
+                    self.has_begun = True
                     await self._send(message)
             except TimeoutError:
                 logger.info("the caller has taken nothing for %g s; its work is stopped", STALLED_S)

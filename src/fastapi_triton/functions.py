@@ -17,6 +17,8 @@ from typing import Any, Generic, TypeVar, get_args, get_origin, get_type_hints
 
 from pydantic import BaseModel
 
+from fastapi_triton.places import current_place
+
 Inputs = TypeVar("Inputs", bound=BaseModel)
 Outputs = TypeVar("Outputs", bound=BaseModel)
 Run = Callable[[BaseModel], Awaitable[BaseModel]]
@@ -101,8 +103,11 @@ class EndpointFunction:
             return await asyncio.shield(running)
         except asyncio.CancelledError:
             infer.cancel()
-            # A thread cannot be stopped; the request's place is free when it has ended.
-            await asyncio.gather(running, return_exceptions=True)
+            place = current_place.get()
+            if place is not None and not running.done():
+                # A thread cannot be stopped; the request's place is free when it has ended.
+                place.hold()
+                running.add_done_callback(lambda _: place.give_back())
             raise
 
 

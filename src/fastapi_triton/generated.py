@@ -89,8 +89,9 @@ class GeneratedModel:
         Raises:
             UnreadableRequestError: it is not JSON.
             InvalidRequestError: it does not fit the config; every problem is listed.
-            TooLargeError: a picture is over its limit.
+            TooLargeError: a picture is over its limit, or there are more values than are read.
         """
+        bodies.require_few_elements(body, limits.max_elements)
         try:
             value = from_json(body)
         except ValueError as error:

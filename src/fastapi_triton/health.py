@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Liveness, which never depends on Triton, and readiness, which does: model by model."""
+"""Liveness, which never depends on Triton; readiness, which does, model by model; and whether it was ready once."""
 
 import asyncio
 from collections.abc import Mapping, Sequence
@@ -9,15 +9,19 @@ from fastapi import APIRouter
 from fastapi.responses import JSONResponse
 
 from fastapi_triton.catalogue import Catalogue
+from fastapi_triton.drain import Drain, Phase
 from fastapi_triton.endpoints import InferEndpoint
-from fastapi_triton.errors import ContractError, FastAPITritonError
+from fastapi_triton.errors import ContractError, FastAPITritonError, ShuttingDownError
 
 BROKEN = ContractError.default_code
 
 
-def router(endpoints: Sequence[InferEndpoint], catalogue: Catalogue | None = None) -> APIRouter:
+def router(
+    endpoints: Sequence[InferEndpoint], catalogue: Catalogue | None = None, drain: Drain | None = None
+) -> APIRouter:
     """The routes under `/health`; `endpoints` may still grow. Without any, the models of a catalogue must be known."""
     routes = APIRouter(prefix="/health", tags=["health"])
+    was_ready = False
 
     @routes.get("/live", summary="The process answers")
     async def live() -> dict[str, str]:
@@ -29,16 +33,32 @@ def router(endpoints: Sequence[InferEndpoint], catalogue: Catalogue | None = Non
         responses={503: {"description": "Not yet, or no longer; `endpoints` says why"}},
     )
     async def ready() -> JSONResponse:
+        if drain is not None and drain.phase >= Phase.UNREADY:
+            return JSONResponse(
+                {"status": "shutting down", "code": ShuttingDownError.default_code, "endpoints": []},
+                status_code=503,
+                headers={"Retry-After": "1"},
+            )
         states = await asyncio.gather(*(_state(endpoint) for endpoint in list(endpoints)))
         if catalogue is not None and not states:  # an app that declares nothing has nothing else to be ready for
             states.append(_catalogue_state(catalogue))
+        nonlocal was_ready
         is_ready = _is_ready(states)
+        was_ready = was_ready or is_ready
         status = "ready" if all(state["ready"] for state in states) else "partly ready" if is_ready else "not ready"
         return JSONResponse(
             {"status": status, "endpoints": states},
             status_code=200 if is_ready else 503,
             headers={} if is_ready else {"Retry-After": "1"},
         )
+
+    @routes.get(
+        "/startup",
+        summary="The models have taken requests once",
+        responses={503: {"description": "Not yet; `endpoints` says why"}},
+    )
+    async def startup() -> JSONResponse:
+        return JSONResponse({"status": "started"}) if was_ready else await ready()
 
     return routes
 

@@ -5,9 +5,11 @@ import logging
 import sys
 import time
 import traceback
+from typing import Any
 
 import orjson
 
+from fastapi_triton import access_log
 from fastapi_triton.middleware.request_id import current_request_id
 from fastapi_triton.settings import Settings
 
@@ -26,12 +28,13 @@ class JSONFormatter(logging.Formatter):
     """One object a line: `time`, `level`, `logger`, `message`, `request_id`, `traceback`."""
 
     def format(self, record: logging.LogRecord) -> str:
-        line = {
+        line: dict[str, Any] = {
             "time": _timestamp(record),
             "level": record.levelname.lower(),
             "logger": record.name,
             "message": record.getMessage(),
         }
+        line |= getattr(record, "fields", {})  # of an access line
         if request_id := current_request_id.get():
             line["request_id"] = request_id
         if record.exc_info:
@@ -41,9 +44,20 @@ class JSONFormatter(logging.Formatter):
 
 def configure(settings: Settings) -> None:
     """Send every logger's lines to standard error in the chosen format."""
+    logging.basicConfig(level=settings.log_level.upper(), handlers=[_handler(settings)], force=True)
+
+
+def open_access_log(settings: Settings) -> None:
+    """Have access lines written where nobody has configured logging, too: under plain uvicorn."""
+    access_log.logger.setLevel(logging.INFO)
+    if not access_log.logger.hasHandlers():
+        access_log.logger.addHandler(_handler(settings))
+
+
+def _handler(settings: Settings) -> logging.Handler:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JSONFormatter() if settings.log_format == "json" else TextFormatter())
-    logging.basicConfig(level=settings.log_level.upper(), handlers=[handler], force=True)
+    return handler
 
 
 def _timestamp(record: logging.LogRecord) -> str:

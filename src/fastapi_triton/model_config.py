@@ -2,7 +2,7 @@
 """A Triton model config as plain data: what a request to the model must look like."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
 from fastapi_triton.datatypes import BY_CONFIG, Datatype
@@ -13,6 +13,8 @@ Content = Literal["text", "binary", "image", "base64_image"]
 
 # `parameters { key: "content.<tensor>" value { string_value: "image" } }` in config.pbtxt; Triton ignores it.
 HINT = "content."
+# The input by which a model of ours is told how many seconds it has; others may have it too.
+TIMEOUT_INPUT = "timeout_s"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +43,8 @@ class ModelConfig:
     """The part of a model config that a frontend needs.
 
     `parameters` are the free ones of the config, as (key, value) pairs; `is_sequence` says that the model keeps state
-    from one request to the next.
+    from one request to the next. `queue_timeout_s` is how long a request may wait in Triton's own queue, where a
+    request may shorten that; None: it may not.
     """
 
     name: str
@@ -51,6 +54,14 @@ class ModelConfig:
     decoupled: bool = False
     parameters: tuple[tuple[str, str], ...] = ()
     is_sequence: bool = False
+    queue_timeout_s: float | None = None
+    # Whether it has an optional `timeout_s` that takes one FP32.
+    takes_timeout: bool = field(init=False, compare=False, default=False)
+
+    def __post_init__(self) -> None:
+        given = self.input(TIMEOUT_INPUT)
+        takes_it = given is not None and given.optional and given.dims == (1,) and given.datatype.wire == "FP32"
+        object.__setattr__(self, "takes_timeout", takes_it)
 
     @property
     def is_batched(self) -> bool:
@@ -101,7 +112,15 @@ def from_server(config: Mapping[str, Any]) -> ModelConfig:
         decoupled=bool(policy.get("decoupled", False)),
         parameters=tuple(parameters.items()),
         is_sequence=config.get("sequence_batching") is not None,
+        queue_timeout_s=_queue_timeout_s(config),
     )
+
+
+def _queue_timeout_s(config: Mapping[str, Any]) -> float | None:
+    policy = (config.get("dynamic_batching") or {}).get("default_queue_policy") or {}
+    longest_us = int(policy.get("default_timeout_microseconds") or 0)
+    # Without a default of its own Triton ignores what a request says.
+    return longest_us / 1e6 if policy.get("allow_timeout_override") and longest_us else None
 
 
 def _tensors(entries: Sequence[Mapping[str, Any]], parameters: Mapping[str, str]) -> tuple[TensorConfig, ...]:

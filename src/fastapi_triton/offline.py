@@ -18,7 +18,7 @@ from rich.text import Text
 
 from fastapi_triton import check, generated_openapi, pbtxt, serve
 from fastapi_triton.app import TritonFrontend
-from fastapi_triton.errors import TritonUnavailableError
+from fastapi_triton.errors import FastAPITritonError
 from fastapi_triton.lint import repository
 from fastapi_triton.lint.rule import Finding, Severity
 
@@ -54,7 +54,7 @@ def check_command(
         if models is not None:
             pbtxt.require()
         findings = asyncio.run(check.check(check.Subject(models, app, triton, trial)))
-    except (pbtxt.ConfigTextError, TritonUnavailableError, ValidationError) as error:
+    except (pbtxt.ConfigTextError, FastAPITritonError, ValidationError) as error:
         _fail(str(error))
     if as_json:
         told = [asdict(each) for each in findings]

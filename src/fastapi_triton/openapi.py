@@ -10,15 +10,20 @@ from pydantic.json_schema import models_json_schema
 from fastapi_triton import bodies, images, negotiate, problems
 from fastapi_triton.endpoints import InferEndpoint
 from fastapi_triton.fields import callers_name
+from fastapi_triton.middleware.deadline import HEADER as DEADLINE_HEADER
 
 _REF = "#/components/schemas/{model}"
 _ERRORS = {
     400: "The body cannot be read",
-    404: "There is no such model, version or endpoint",
+    403: "This caller may not do it",
+    404: "There is no such model, version, endpoint or job",
     406: "No format that the caller accepts",
+    409: "It contradicts what is there already",
+    410: "It was there once, and is not kept any longer",
     413: "The body or a picture is over its limit",
     415: "Neither JSON nor a form",
     422: "Readable, but it cannot be served; `errors` names the fields",
+    429: "This caller has more than its share",
     502: "The model failed",
     503: "Overloaded, or the model is not ready; see Retry-After",
     504: "No answer before the deadline",
@@ -40,7 +45,34 @@ def operation(endpoint: InferEndpoint) -> dict[str, Any]:
     responses = {"200": {"description": "The model's answer", "content": answer}} | errors(
         400, 406, 413, 415, 422, 502, 503, 504
     )
-    return {"requestBody": {"required": True, "content": content}, "responses": responses}
+    told = {
+        "parameters": [_header(DEADLINE_HEADER, "In how many seconds the answer is of use; decimals are fine")],
+        "requestBody": {"required": True, "content": content},
+        "responses": responses,
+    }
+    return told if endpoint.jobs is None else _with_jobs(told)
+
+
+def _with_jobs(operation: dict[str, Any]) -> dict[str, Any]:
+    """The same for an endpoint whose requests may become background jobs."""
+    parameters = [
+        *operation["parameters"],
+        _header("Prefer", "`respond-async`: the answer is 202 and a background job (RFC 7240)"),
+        _header("Idempotency-Key", "Requests with the same key and body are run once"),
+        _header("Webhook-URL", "Where to tell that the job is over, if the server sends webhooks"),
+    ]
+    location = {"description": "The job's path", "schema": {"type": "string"}}
+    accepted = {
+        "description": "The job that was made of the request",
+        "headers": {"Location": location, "Preference-Applied": {"schema": {"type": "string"}}},
+        "content": {negotiate.JSON: {"schema": {"$ref": _REF.format(model="JobView")}}},
+    }
+    responses = {**operation["responses"], "202": accepted, **errors(429)}
+    return {**operation, "parameters": parameters, "responses": responses}
+
+
+def _header(name: str, meaning: str) -> dict[str, Any]:
+    return {"name": name, "in": "header", "required": False, "description": meaning, "schema": {"type": "string"}}
 
 
 def describe_operation() -> dict[str, Any]:
@@ -48,6 +80,24 @@ def describe_operation() -> dict[str, Any]:
     answer = {negotiate.JSON: {"schema": {"type": "object", "additionalProperties": True}}}
     told = {"200": {"description": "What the model says", "content": answer}}
     return {"responses": {**told, **_errors({404: "The model does not describe itself"}), **errors(502, 503, 504)}}
+
+
+def job_events() -> dict[int | str, dict[str, Any]]:
+    """The response objects of a job's events."""
+    told: dict[int | str, dict[str, Any]] = {
+        "200": {"description": "The endpoint's events", "content": {negotiate.EVENTS: _events({"type": "object"})}}
+    }
+    return {**told, **errors(404, 410, 503)}
+
+
+def job_result() -> dict[int | str, dict[str, Any]]:
+    """The response objects of a job's answer; one that failed has its endpoint's error."""
+    content: dict[str, Any] = {negotiate.JSON: {"schema": {"type": "object"}}}
+    content |= {each: {"schema": {"type": "string", "format": "binary"}} for each in negotiate.PICTURES}
+    told: dict[int | str, dict[str, Any]] = {
+        "200": {"description": "The answer, as the job's endpoint gives it", "content": content}
+    }
+    return {**told, **errors(404, 406, 409, 410, 422, 502, 503, 504)}
 
 
 def errors(*statuses: int) -> dict[int | str, dict[str, Any]]:

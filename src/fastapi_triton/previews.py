@@ -10,6 +10,8 @@ from PIL import Image
 from fastapi_triton import images
 from fastapi_triton.errors import InferenceError
 
+# A preview is small; what unpacks to more than this is none. (A model is believed less than its pictures are wanted.)
+MAX_PIXELS = 16_777_216
 # As fast as each format writes: a preview is looked at for a second.
 _OPTIONS = {"png": {"compress_level": 1}, "webp": {"method": 0, "quality": 80}, "jpeg": {"quality": 80}}
 
@@ -38,6 +40,8 @@ def size(preview: str) -> tuple[int, int]:
 def _convert(preview: str, output_format: str, size: tuple[int, int] | None) -> str:
     try:
         with Image.open(io.BytesIO(images.decode(preview)), formats=images.READABLE_FORMATS) as opened:
+            if opened.width * opened.height > MAX_PIXELS:
+                raise InferenceError("The model gave a preview that is too large to be one.")
             image = opened.convert("RGB")
     except (OSError, ValueError):
         raise InferenceError("The model gave a preview that is no picture.") from None

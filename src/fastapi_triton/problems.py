@@ -4,6 +4,7 @@
 import http
 import math
 from collections.abc import Callable, Coroutine
+from time import perf_counter
 from typing import Any
 
 import orjson
@@ -12,6 +13,7 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.types import Scope
 
 from fastapi_triton.errors import (
     CallerLeftError,
@@ -20,8 +22,11 @@ from fastapi_triton.errors import (
     InvalidRequestError,
     MethodNotAllowedError,
     NotFoundError,
+    UnauthorizedError,
 )
 from fastapi_triton.middleware.request_id import HEADER, current_request_id
+from fastapi_triton.middleware.route_path import route_path
+from fastapi_triton.observation import current_observation, note
 
 # How an API tells of an error.
 Form = Callable[[FastAPITritonError], Response]
@@ -79,7 +84,9 @@ def headers(error: FastAPITritonError) -> dict[str, str]:
     told = {HEADER: current_request_id.get()}  # the answer to a bug of ours passes no middleware
     if error.retry_after_s is not None:
         told["Retry-After"] = str(math.ceil(error.retry_after_s))
-    if error.status == 413:
+    if isinstance(error, UnauthorizedError):
+        told["WWW-Authenticate"] = ", ".join(error.challenges)
+    if error.status in (408, 413):
         told["Connection"] = "close"  # the rest of the body is not read
     return told
 
@@ -94,30 +101,34 @@ def speak(app: Starlette, prefix: str, form: Form) -> None:
     app.state.error_forms = {**getattr(app.state, "error_forms", {}), prefix: form}
 
 
-def _respond(request: Request, error: FastAPITritonError) -> Response:
-    path = request.scope["path"].removeprefix(request.scope.get("root_path", ""))
-    forms: dict[str, Form] = getattr(request.app.state, "error_forms", {})
+def answer(scope: Scope, error: FastAPITritonError) -> Response:
+    """The answer in the form that its path's callers read; for middleware, whose errors no handler sees."""
+    note(error)
+    path = route_path(scope)
+    forms: dict[str, Form] = getattr(scope["app"].state, "error_forms", {})
     form = next((form for prefix, form in forms.items() if path.startswith(prefix)), response)
     return form(error)
 
 
 async def _ours(request: Request, error: FastAPITritonError) -> Response:
     if isinstance(error, CallerLeftError):
+        note(error)
         return Response(status_code=error.status)  # goes nowhere: the connection is closed
-    return _respond(request, error)
+    return answer(request.scope, error)
 
 
 async def _routing(request: Request, error: HTTPException) -> Response:
     """FastAPI's own HTTP errors: an unknown route, a wrong method, or what a user's endpoint raised."""
     if error.status_code == 404 and error.detail == "Not Found":
-        answer = _respond(request, NotFoundError(f"There is no route {request.url.path}. /docs lists them all."))
+        told = answer(request.scope, NotFoundError(f"There is no route {request.url.path}. /docs lists them all."))
     elif error.status_code == 405:
         allowed = (error.headers or {}).get("Allow", "")
-        answer = _respond(request, MethodNotAllowedError(f"{request.url.path} takes {allowed}, not {request.method}."))
+        words = f"{request.url.path} takes {allowed}, not {request.method}."
+        told = answer(request.scope, MethodNotAllowedError(words))
     else:
-        answer = _respond(request, _from_http(error))
-    answer.headers.update(error.headers or {})
-    return answer
+        told = answer(request.scope, _from_http(error))
+    told.headers.update(error.headers or {})
+    return told
 
 
 def _from_http(error: HTTPException) -> FastAPITritonError:
@@ -134,15 +145,17 @@ async def _validation(request: Request, error: RequestValidationError) -> Respon
         FieldProblem("#/" + "/".join(str(part) for part in each["loc"][1:]), "invalid_value", each["msg"])
         for each in error.errors()
     ]
-    return _respond(request, InvalidRequestError("The request does not fit the endpoint.", problems=problems))
+    return answer(request.scope, InvalidRequestError("The request does not fit the endpoint.", problems=problems))
 
 
 async def _bug(request: Request, _: Exception) -> Response:
     # uvicorn logs the traceback after this answer; a caller gets the id under which it stands.
-    return _respond(
-        request,
+    told = answer(
+        request.scope,
         FastAPITritonError("The frontend failed on this request. The log has the reason under this request's id."),
     )
+    told.headers["Server-Timing"] = current_observation.get().server_timing(perf_counter()).decode()  # as with the id
+    return told
 
 
 HANDLERS: dict[int | type[Exception], Callable[[Request, Any], Coroutine[Any, Any, Response]]] = {

@@ -11,20 +11,32 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import aiohttp
-import uvicorn
 from fastapi import FastAPI
 
-from fastapi_triton import bundle, images
+from fastapi_triton import bundle, images, workers
+from fastapi_triton.access import exposure
 from fastapi_triton.app import TritonFrontend
 from fastapi_triton.embedded import EmbeddedTriton
+from fastapi_triton.server import Server
+from fastapi_triton.triton.address import Address
 
 logger = logging.getLogger(__name__)
 
 READINESS_INTERVAL_S = 0.5
+ENDING = (signal.SIGINT, signal.SIGTERM)
 
 
 class AppNotFoundError(Exception):
     """There is no such app; the text is for a person."""
+
+
+@dataclass(frozen=True, slots=True)
+class WorkersPlan:
+    """How many processes, and what they need to find the app."""
+
+    count: int
+    app_name: str | None
+    is_bundled_repository: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +47,8 @@ class Plan:
     host: str
     port: int
     triton: EmbeddedTriton | None
+    # By what the workers load the app once more; None: the app is served by this process.
+    workers: "WorkersPlan | None" = None
 
     @property
     def url(self) -> str:
@@ -72,28 +86,48 @@ def load_app(name: str | None, *, is_bundled_repository: bool) -> FastAPI:
 
 
 def run(plan: Plan) -> None:
-    """Serve until Ctrl-C or SIGTERM."""
-    config = uvicorn.Config(plan.app, plan.host, plan.port, log_config=None, access_log=False)
-    with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
-        runner.run(_serve(plan, uvicorn.Server(config)))
+    """Serve until Ctrl-C or SIGTERM; a second one ends it at once."""
+    if isinstance(plan.app, TritonFrontend):
+        exposure.warn(plan.host, plan.app.settings)
+    server = Server(plan.app, host=plan.host, port=plan.port)
+    with asyncio.Runner(loop_factory=server.config.get_loop_factory()) as runner:
+        runner.run(_serve(plan, server))
 
 
-async def _serve(plan: Plan, server: uvicorn.Server) -> None:
-    # uvicorn raises a signal that it caught once more when it is done, which would end us before Triton is down.
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _ignore)
+async def _serve(plan: Plan, server: Server) -> None:
+    # Before the server takes them, and when it is done, a signal ends us at once; Triton's guard then takes it away.
+    for number in ENDING:
+        signal.signal(number, signal.SIG_DFL)
     async with contextlib.AsyncExitStack() as stack:
         if plan.triton is not None:
             await stack.enter_async_context(plan.triton)
         telling = asyncio.create_task(_tell_readiness(plan))
         try:
-            await server.serve()
+            if plan.workers is None:
+                await server.serve()
+            else:
+                await _serve_with_workers(plan, plan.workers)
         finally:
             telling.cancel()
 
 
-def _ignore(number: int, frame: object) -> None:
-    del number, frame
+async def _serve_with_workers(plan: Plan, wanted: WorkersPlan) -> None:
+    loop = asyncio.get_running_loop()
+    with workers.listener(plan.host, plan.port) as shared:
+        group = workers.Workers(
+            wanted.count, shared, app_name=wanted.app_name, is_bundled_repository=wanted.is_bundled_repository
+        )
+
+        def stop() -> None:
+            for number in ENDING:  # the next one
+                loop.remove_signal_handler(number)
+                signal.signal(number, signal.SIG_DFL)
+            logger.info("shutting down")
+            group.stop()
+
+        for number in ENDING:
+            loop.add_signal_handler(number, stop)
+        await group.run()
 
 
 async def _tell_readiness(plan: Plan) -> None:
@@ -125,7 +159,9 @@ async def _readiness(session: aiohttp.ClientSession, plan: Plan) -> tuple[bool, 
 
 
 def _triton_url(app: FastAPI) -> str:
-    return app.settings.triton_url if isinstance(app, TritonFrontend) else "an address that the app knows"
+    return (
+        str(Address.of(app.settings.triton_url)) if isinstance(app, TritonFrontend) else "an address that the app knows"
+    )
 
 
 def example(app: FastAPI, url: str) -> str:

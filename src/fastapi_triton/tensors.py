@@ -7,12 +7,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from fastapi_triton.datatypes import BY_WIRE
+from fastapi_triton.deadlines import remaining_s
 from fastapi_triton.errors import FieldProblem, InvalidRequestError
 from fastapi_triton.model_config import ModelConfig, TensorConfig
 from fastapi_triton.triton.client import Tensor
 
 # A single float that is less needs no look at whether it overflows: FP16 goes up to 65504.
 _FITS_ALL_FLOATS = 65_000.0
+# What is told of a time that is over: models refuse one that is not more than 0.
+_LEAST_S = 1e-3
 
 
 def from_fields(fields: Mapping[str, Any], config: ModelConfig) -> dict[str, Tensor]:
@@ -36,6 +40,12 @@ def from_fields(fields: Mapping[str, Any], config: ModelConfig) -> dict[str, Ten
     if problems:
         raise InvalidRequestError(" ".join(problem.detail for problem in problems), problems=problems)
     return tensors
+
+
+def time_left(limit_s: float, shape: tuple[int, ...] = (1,)) -> Tensor:
+    """The `timeout_s` of a model that takes one: how long the request's deadline leaves, at most `limit_s`."""
+    left_s = max(remaining_s(limit_s), _LEAST_S)
+    return Tensor(BY_WIRE["FP32"], np.full(shape, left_s, dtype=np.float32))
 
 
 def to_fields(tensors: Mapping[str, Tensor], config: ModelConfig) -> dict[str, Any]:

@@ -10,11 +10,13 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol, Self
 
 from pydantic import BaseModel, ValidationError, create_model
+from starlette.types import Receive
 
 from fastapi_triton import answers, bodies, images, negotiate
 from fastapi_triton.endpoints import InferEndpoint
 from fastapi_triton.errors import InferenceError, InvalidRequestError, NotFoundError
 from fastapi_triton.fields import tensor_names
+from fastapi_triton.observation import current_observation
 from fastapi_triton.twin import COMPLETED, PREVIEW_FIELD, TwinEvent
 
 # The most that one request may ask for, as in OpenAI's API.
@@ -92,7 +94,7 @@ class TextToImage:
         self.endpoint = endpoint
         self.name = endpoint.model
         self._twin = endpoint.twin
-        self._admission = endpoint.services.admission
+        self._admission = endpoint.admission
         self._tensor_names = tensor_names(endpoint.request_model)
         # Without a sketch the prompt decides alone, which the stream model takes even where the endpoint does not.
         self._request: type[BaseModel] = create_model(
@@ -110,6 +112,15 @@ class TextToImage:
             and "image" in fields
             and images.is_image(fields["image"].metadata)
         )
+
+    @property
+    def keeps_running(self) -> bool:
+        """Whether pictures that are begun are made although their caller has left."""
+        return self.endpoint.services.settings.keep_running_when_caller_leaves
+
+    def require_room(self) -> None:
+        """Refuse at once what would be refused in the end, before its body is read."""
+        self._admission.require_room()
 
     @property
     def max_pictures(self) -> int:
@@ -134,12 +145,15 @@ class TextToImage:
         Raises:
             InvalidRequestError: they break the endpoint's own rules.
         """
+        current_observation.get().model = self.name
         declared = {name: value for name, value in fields.items() if name in self._request.model_fields}
         try:
             request = self._request.model_validate(declared)
         except ValidationError as error:
             details = error.errors(include_url=False, include_context=False, include_input=False)
             raise bodies.invalid(details, bodies.names(self._request)) from None
+        if self.endpoint.services.settings.access_log_prompts:
+            current_observation.get().texts = bodies.own_words(request)
         return {name: getattr(request, name) for name in self._request.model_fields}
 
     def batch(self, fields: Mapping[str, Any], count: int) -> list[dict[str, Any]]:
@@ -160,15 +174,22 @@ class TextToImage:
         return [{**fields, "seed": seed + index} for index in range(count)]
 
     async def generate(
-        self, batch: Sequence[dict[str, Any]], *, preview_every: int | None = None, listener: Listener | None = None
+        self,
+        batch: Sequence[dict[str, Any]],
+        *,
+        preview_every: int | None = None,
+        listener: Listener | None = None,
+        receive: Receive | None = None,
     ) -> list[Picture]:
         """Every picture, made at the same time. When one fails, the others are stopped, and its error is raised.
+
+        With `receive` a caller who leaves before they are begun is noticed.
 
         Raises:
             OverloadedError: there is no room for all of them; none is begun.
             FastAPITritonError: whatever else one of them meets.
         """
-        with self._admission.slot(len(batch)):
+        with await self._admission.place(len(batch), receive=receive):
             try:
                 async with asyncio.TaskGroup() as group:
                     making = [
@@ -194,10 +215,10 @@ class TextToImage:
         return made
 
     async def watch(
-        self, fields: Mapping[str, Any], *, preview_every: int | None
+        self, fields: Mapping[str, Any], *, preview_every: int | None, receive: Receive | None = None
     ) -> AsyncGenerator[TwinEvent | Picture, None]:
-        """One picture: how it comes on, and then itself."""
-        with self._admission.slot():
+        """One picture: how it comes on, and then itself. `receive` as for `generate`."""
+        with await self._admission.place(receive=receive):
             async with aclosing(self._events({**fields, PREVIEW_FIELD: preview_every})) as events:
                 async for each in events:
                     yield each

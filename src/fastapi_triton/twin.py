@@ -2,6 +2,7 @@
 """A model's streaming twin: decoupled, it tells how far it is, stops when its caller leaves, and describes itself."""
 
 import asyncio
+import time
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -11,13 +12,18 @@ import orjson
 
 from fastapi_triton import contract, tensors
 from fastapi_triton.declaration import Configs, Declaration
-from fastapi_triton.errors import FastAPITritonError, InferenceError, NotFoundError
+from fastapi_triton.errors import DeadlineExceededError, FastAPITritonError, InferenceError, NotFoundError
 from fastapi_triton.middleware.request_id import current_request_id
+from fastapi_triton.model_config import TIMEOUT_INPUT
+from fastapi_triton.places import current_place
+from fastapi_triton.service_time import MovingAverage
 from fastapi_triton.triton.client import TritonClient
 
 QUEUED, PROGRESS, COMPLETED = "queued", "progress", "completed"
 # The twin's own input that says after how many steps a preview comes.
 PREVIEW_FIELD = "preview_every"
+# Of so many steps their time is the mean.
+_STEPS = 32
 _TOLD = ("step", "num_steps", "preview")
 
 
@@ -37,8 +43,11 @@ class TwinEvent:
 class Twin:
     """The stream model behind an endpoint."""
 
-    def __init__(self, model: str, declaration: Declaration, *, triton: TritonClient) -> None:
+    def __init__(self, model: str, declaration: Declaration, *, triton: TritonClient, request_timeout_s: float) -> None:
         self.model = model
+        # How far apart its steps are: between two of them it looks whether its caller has left.
+        self.step_s = MovingAverage(_STEPS)
+        self._request_timeout_s = request_timeout_s
         self._declaration = declaration
         self._triton = triton
         self._described: tuple[Configs, dict[str, Any]] | None = None
@@ -52,15 +61,35 @@ class Twin:
             FastAPITritonError: whatever else `TritonClient.stream` meets.
         """
         is_completed = False
+        last_step: float | None = None
         configs = await self._declaration.configs()
-        async with aclosing(self._responses(fields, configs)) as responses:
-            async for outputs in responses:
-                kind = outputs.pop(contract.EVENT_OUTPUT, None)
-                is_completed = is_completed or kind == COMPLETED
-                if kind in (QUEUED, PROGRESS, COMPLETED):  # a newer model may tell more than we know of
-                    yield TwinEvent(kind, outputs)
+        try:
+            async with aclosing(self._responses(fields, configs)) as responses:
+                async for outputs in responses:
+                    kind = outputs.pop(contract.EVENT_OUTPUT, None)
+                    is_completed = is_completed or kind == COMPLETED
+                    if kind == PROGRESS:
+                        last_step = self._stepped(last_step)
+                    if kind in (QUEUED, PROGRESS, COMPLETED):  # a newer model may tell more than we know of
+                        yield TwinEvent(kind, outputs)
+        except (GeneratorExit, asyncio.CancelledError, DeadlineExceededError):
+            if not is_completed:
+                self._hold_place()
+            raise
         if not is_completed:
             raise InferenceError(f"The model {self.model} ended its stream without an answer.")
+
+    def _stepped(self, last_step: float | None) -> float:
+        now = time.monotonic()
+        if last_step is not None:
+            self.step_s.add(now - last_step)
+        return now
+
+    def _hold_place(self) -> None:
+        """The stream was closed, but nothing tells when the model has noticed: it does within a step of its own."""
+        place = current_place.get()
+        if place is not None and self.step_s.value is not None:
+            place.hold_for(self.step_s.value)
 
     async def describe(self) -> dict[str, Any]:
         """What the twin says of itself: sizes, defaults, limits. It is asked once for as long as Triton stays up.
@@ -91,12 +120,15 @@ class Twin:
         return description
 
     async def _responses(self, fields: Mapping[str, Any], configs: Configs) -> AsyncGenerator[dict[str, Any], None]:
-        inputs = tensors.from_fields(fields, configs.asked)
+        config = configs.asked
+        inputs = tensors.from_fields(fields, config)
+        if config.takes_timeout and TIMEOUT_INPUT not in inputs and "describe" not in inputs:
+            inputs[TIMEOUT_INPUT] = tensors.time_left(self._request_timeout_s)
         try:
             stream = self._triton.stream(self.model, inputs, request_id=current_request_id.get())
             async with aclosing(stream) as responses:
                 async for outputs in responses:
-                    yield tensors.to_fields(outputs, configs.asked)
+                    yield tensors.to_fields(outputs, config)
         except FastAPITritonError as error:
             self._declaration.learn_from(error)
             raise

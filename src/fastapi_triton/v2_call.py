@@ -6,7 +6,7 @@ Only what is listed here goes on, so an endpoint that a later Triton adds stays 
 
 import re
 from enum import Enum
-from urllib.parse import unquote_to_bytes
+from urllib.parse import unquote, unquote_to_bytes
 
 from fastapi_triton.errors import MethodNotAllowedError, NotAllowedError, NotFoundError
 
@@ -67,6 +67,22 @@ def read(method: str, path: bytes, *, is_administration_allowed: bool) -> Call:
             raise MethodNotAllowedError(f"{path.decode()} takes {' or '.join(methods)}, not {method}.", allowed=methods)
         return call
     raise NotFoundError(f"{path.decode('ascii', 'replace')} is no endpoint of Triton's that is passed on.")
+
+
+def labels(path: bytes) -> tuple[str, str]:
+    """What a path that `read` took is counted as: the route without anybody's words, and the model, if it names one."""
+    parts = path.decode("ascii").split("/")
+    match parts[2:]:
+        case ["models", name, *rest] if (name, rest) != ("stats", []):
+            parts[3] = "{model}"
+            if rest[:1] == ["versions"]:
+                parts[5] = "{version}"
+            return "/".join(parts), unquote(name)
+        case ["repository", "models", _, _]:
+            parts[4] = "{model}"
+        case [_, "region", _, _]:
+            parts[4] = "{region}"
+    return "/".join(parts), ""
 
 
 def _is_name(match: re.Match[bytes]) -> bool:

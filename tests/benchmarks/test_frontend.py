@@ -10,6 +10,7 @@ import pybase64
 import pytest
 from PIL import Image
 
+from benchmarks.frontend.apps.ours import EchoResponse
 from benchmarks.frontend.load import BadAnswerError, Loop, drive
 from benchmarks.frontend.page import Page
 from benchmarks.frontend.payload import SIZES, Payload
@@ -17,6 +18,11 @@ from benchmarks.frontend.report import cpu, ratio, target_table
 from benchmarks.frontend.sample import Cell, Sample
 from benchmarks.frontend.ways import NAIVE, NGINX, OURS
 from benchmarks.ratio import Ratio
+from fastapi_triton import contract, pbtxt
+from fastapi_triton.model_config import from_server
+from main import ScribbleRequest
+
+MODELS = Path(__file__).parents[2] / "benchmarks" / "frontend" / "models"
 
 CELL = Cell("16K", 8)
 
@@ -77,3 +83,10 @@ async def test_a_wrong_answer_voids_the_measurement(answers: list[bytes]) -> Non
         loop = Loop(b"GET / HTTP/1.1\r\n\r\n", lambda body: body == b"yes")
         with pytest.raises(BadAnswerError):
             await drive(loop, server.sockets[0].getsockname()[1], concurrency=1, seconds=30)
+
+
+def test_the_echo_model_takes_what_the_measured_endpoint_declares() -> None:
+    """Else every request that is measured is a refusal."""
+    pbtxt.require()
+    config = from_server({"name": "scribble_echo", **pbtxt.read(MODELS / "scribble_echo" / "config.pbtxt")})
+    assert contract.mismatches(ScribbleRequest, EchoResponse, config) == []

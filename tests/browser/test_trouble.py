@@ -110,7 +110,7 @@ def test_the_page_waits_for_a_model_that_is_not_there_yet(visit: Visit, scribble
 
 
 def test_a_busy_server_says_when_to_come_back(visit: Visit, scribble_server: Server, folder: Path) -> None:
-    triton = ("--triton", f"http://{scribble_server.triton_url}", "--max-in-flight", "1")
+    triton = ("--triton", f"http://{scribble_server.triton_url}", "--max-in-flight", "1", "--max-waiting", "0")
     with serving(*triton, folder=folder) as server:
         server.wait_until_ready()
         player = visit(server, may_complain=True).wait_until_ready().scribble()

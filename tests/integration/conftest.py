@@ -14,7 +14,7 @@ from serving import COUNT_APP, ECHO_APP, Server, serving
 
 @pytest.fixture(scope="session")
 def echo_server() -> Iterator[Server]:
-    with serving("--embedded", folder=ECHO_APP) as server:
+    with serving("--embedded", "--v2-compressed", folder=ECHO_APP) as server:
         yield server.wait_until_ready()
 
 

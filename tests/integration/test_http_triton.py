@@ -19,7 +19,7 @@ from fastapi_triton.errors import (
     TritonUnavailableError,
 )
 from fastapi_triton.triton.client import Tensor
-from fastapi_triton.triton.connections import AnswerHead
+from fastapi_triton.triton.connection import AnswerHead
 from fastapi_triton.triton.http import HTTPTriton
 
 pytestmark = pytest.mark.integration

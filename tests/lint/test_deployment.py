@@ -59,6 +59,12 @@ CASES = [
         behind({"default_timeout_microseconds": 60_000_000}, request_timeout_s=60),
         behind({"default_timeout_microseconds": 59_000_000}, request_timeout_s=60),
     ),
+    (
+        deployment.RULES,
+        "client-timeout",
+        behind({"default_timeout_microseconds": 60_000_000}, request_timeout_s=60),
+        behind({"default_timeout_microseconds": 60_000_000, "allow_timeout_override": True}, request_timeout_s=60),
+    ),
     (declarations.RULES, "unknown-model", declared("ecko", ECHO), declared("echo", ECHO)),
     (declarations.RULES, "unknown-model", declared("echo", ECHO, stream_model="streem"), declared("echo", ECHO)),
     (declarations.RULES, "contract-mismatch", declared("echo", ECHO, answer=Other), declared("echo", ECHO)),

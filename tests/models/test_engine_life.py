@@ -163,7 +163,7 @@ def test_a_colour_goes_through_the_vae_and_comes_back_in_the_preview(networks: N
         image = torch.tensor(colour, dtype=torch.float32).view(1, 3, 1, 1).expand(1, 3, side, side) / 127.5 - 1
         with torch.inference_mode():
             latents = networks.vae.encode(image).latent_dist.mode() * networks.vae.config.scaling_factor
-        middle = decoder.preview(latents)[4:-4, 4:-4].mean(axis=(0, 1))
+        middle = decoder.previews([latents])[0][4:-4, 4:-4].mean(axis=(0, 1))
         assert np.abs(middle - np.array(colour)).max() < 30
 
 

@@ -5,10 +5,12 @@ import logging
 import threading
 from collections.abc import Callable
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
+from diffusion_engine.assembly import is_worth_tracing
 from diffusion_engine.capabilities import Capabilities
 from diffusion_engine.denoiser import Denoiser
 from diffusion_engine.networks import Networks
@@ -127,3 +129,11 @@ def test_two_lanes_that_meet_the_same_network_trace_it_once() -> None:
 def test_a_network_that_stands_in_for_another_has_its_settings(networks: Networks) -> None:
     assert networks.unet.config.in_channels == 4
     assert replace(networks, num_lanes=1).vae_decode.config.scaling_factor == networks.vae.config.scaling_factor
+
+
+@pytest.mark.parametrize(
+    ("side", "device", "is_worth_it"), [(100, "cpu", True), (20_000, "cpu", False), (100, "cuda", False)]
+)
+def test_only_small_networks_on_a_cpu_are_traced_by_themselves(side: int, device: str, is_worth_it: bool) -> None:
+    unet = nn.Linear(side, side, device="meta")  # parameters with shapes and no numbers
+    assert is_worth_tracing(SimpleNamespace(unet=unet, device=torch.device(device))) is is_worth_it

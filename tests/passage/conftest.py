@@ -20,7 +20,9 @@ async def triton() -> AsyncIterator[ScriptedTriton]:
 
 @pytest.fixture
 def settings(triton: ScriptedTriton) -> Settings:
-    return Settings(triton_url=triton.url, max_in_flight=2, max_body_bytes=2_000_000)
+    return Settings(
+        triton_url=triton.url, max_in_flight=2, max_waiting=0, max_body_bytes=2_000_000, watch_interval_s=3600
+    )
 
 
 @pytest.fixture

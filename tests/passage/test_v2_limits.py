@@ -266,12 +266,72 @@ async def test_no_answer_in_time_is_a_deadline(triton: ScriptedTriton, held: Hel
     async with listening(frontend) as caller:
         answer = await caller.post(INFER, content=b"{}")
         assert (answer.status_code, answer.json()["code"]) == (504, "deadline_exceeded")
-        await held.is_closed.wait()
-        assert in_flight(frontend) == 0
+        assert in_flight(frontend) == 1  # Triton works on it still
+        held.go_on.set()
+        await until(lambda: in_flight(frontend) == 0)
         async with wire_to(caller) as wire:
             await wire.say(b"POST %s HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\nabc" % INFER.encode())
             status, told = await wire.answer()
             assert (status, b"had not come whole" in told) == (504, True)
+
+
+async def test_a_request_waits_for_its_turn_and_who_leaves_meanwhile_loses_it(
+    triton: ScriptedTriton, held: Held
+) -> None:
+    app = TritonFrontend(settings=Settings(triton_url=triton.url, max_in_flight=1, max_waiting=1))
+    waiting = b"POST %s HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{}"
+    async with listening(app) as caller:
+        running = asyncio.create_task(caller.post(INFER, content=b"{}"))
+        await held.is_asked.wait()
+        for path in (INFER, STREAM):
+            async with wire_to(caller) as wire:
+                await wire.say(waiting % path.encode())
+                await until(lambda: app.services.admission.waiting == 1)
+                assert (await caller.post(INFER, content=b"{}")).status_code == 503
+            await until(lambda: app.services.admission.waiting == 0)
+        next_one = asyncio.create_task(caller.post(INFER, content=b"{}"))
+        await until(lambda: app.services.admission.waiting == 1)
+        held.go_on.set()
+        assert [(await each).status_code for each in (running, next_one)] == [200, 200]
+        assert (in_flight(app), held.num_asked) == (0, 2)
+
+
+async def test_the_callers_own_deadline_holds_while_waiting_and_while_triton_works(
+    triton: ScriptedTriton, held: Held
+) -> None:
+    app = TritonFrontend(settings=Settings(triton_url=triton.url, max_in_flight=1))
+    async with listening(app) as caller:
+        running = asyncio.create_task(caller.post(INFER, content=b"{}"))
+        await held.is_asked.wait()
+        late = await caller.post(INFER, content=b"{}", headers={"X-Request-Timeout": "0.2"})
+        assert (late.status_code, late.json()["code"]) == (504, "deadline_exceeded")
+        assert "nothing was run" in late.json()["error"]
+        held.go_on.set()
+        assert (await running).status_code == 200
+        refused = await caller.post(INFER, content=b"{}", headers={"X-Request-Timeout": "soon"})
+        assert (refused.status_code, refused.json()["code"]) == (400, "invalid_timeout")
+    assert held.num_asked == 1
+
+
+async def test_a_name_that_triton_answered_for_has_places_of_its_own(
+    app: TritonFrontend, caller: httpx2.AsyncClient
+) -> None:
+    await caller.post(INFER, content=b"{}")
+    await caller.post("/v2/models/a%20b/versions/1/infer", content=b"{}")
+    assert [state.model for state in app.services.admission.states] == ["", "echo", "a b"]
+
+
+async def test_a_name_that_triton_does_not_know_takes_no_memory(
+    app: TritonFrontend, caller: httpx2.AsyncClient, triton: ScriptedTriton
+) -> None:
+    async def script(upstream: Upstream) -> None:
+        while True:
+            await upstream.request()
+            await upstream.answer(b'{"error":"unknown model"}', status=b"404 Not Found")
+
+    triton.script = script
+    assert (await caller.post(INFER, content=b"{}")).status_code == 404
+    assert [state.model for state in app.services.admission.states] == [""]
 
 
 async def test_triton_may_answer_before_it_has_the_whole_request(wire: Wire, triton: ScriptedTriton) -> None:

@@ -144,7 +144,7 @@ def test_the_data_alone_needs_no_binary(run: Run, tmp_path: Path) -> None:
         ({"triton": "http://down:8000"}, "Triton at http://down:8000 does not answer"),
         ({"frontend": "http://down:8080"}, "the frontend at http://down:8080 does not answer"),
         ({"triton": "triton:8000"}, "is not of the form http://host:port"),
-        ({"frontend": "https://frontend"}, "is not of the form http://host:port"),
+        ({"frontend": "ftp://frontend"}, "is not of the form http://host:port"),
         ({"concurrency": "1,x"}, "whole numbers with commas"),
         ({"concurrency": "0"}, "whole numbers with commas"),
         ({"file": "image"}, "NAME=PATH"),

@@ -201,6 +201,8 @@ async def test_options_can_be_set_to_what_they_are(client: httpx2.AsyncClient) -
         answer = await client.post("/sdapi/v1/options", json={**options, **change})
         assert (answer.status_code, answer.json()["code"]) == (422, "unsupported_parameter")
     assert (await client.post("/sdapi/v1/options", content=b"{")).status_code == 400
+    half_a_character = b'{"sd_\\ud800": 1}'  # which no answer in UTF-8 can repeat
+    assert (await client.post("/sdapi/v1/options", content=half_a_character)).status_code == 400
 
 
 # ---- whose picture it is

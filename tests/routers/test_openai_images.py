@@ -38,6 +38,7 @@ def asked(triton: FakeTriton) -> list[dict[str, Any]]:
         {
             name: text(inputs, name) if tensor.array.dtype == object else tensor.array.item()
             for name, tensor in inputs.items()
+            if name != "timeout_s"  # every request has one
         }
         for _, inputs, _ in triton.requests
         if "describe" not in inputs
@@ -136,6 +137,7 @@ async def test_a_size_is_snapped_to_what_the_model_describes_and_the_answer_says
     [
         ({"prompt": ""}, "prompt", "too_short", "at least 1 character"),
         ({"size": "big"}, "size", "invalid_value", "WIDTHxHEIGHT"),
+        ({"size": ""}, "size", "invalid_value", "WIDTHxHEIGHT"),
         ({"size": "0x64"}, "size", "invalid_value", "WIDTHxHEIGHT"),
         ({"size": "9999999999x64"}, "size", "invalid_value", "WIDTHxHEIGHT"),
         ({"response_format": "url"}, "response_format", "unsupported_parameter", "not kept"),

@@ -31,7 +31,7 @@ async def test_plain_json_is_the_last_event_of_the_twins_stream(
     assert (answer.json()["seed"], answer.json()["info"]) == (42, {"prompt": "a red house"})
     ((model, inputs, request_id),) = triton.requests
     assert (model, request_id) == (TWIN, "abc")
-    assert set(inputs) == {"prompt", "image", "conditioning_scale", "seed"}  # no previews for nobody
+    assert set(inputs) == {"prompt", "image", "conditioning_scale", "seed", "timeout_s"}  # no previews for nobody
     assert inputs["seed"].array.shape == (1,)
     assert not triton.streams[0].is_closed_early
 

@@ -67,7 +67,8 @@ async def test_a_caller_who_stops_reading_is_taken_for_gone(
     ):
         assert answer.status_code == 200  # and then nothing is read
         await triton.streams[0].ended.wait()
-        assert app.services.admission.in_flight == 0
+        while app.services.admission.in_flight:  # noqa: ASYNC110 (the model may have a step left to do)
+            await asyncio.sleep(0)
 
 
 async def test_a_place_is_held_for_the_whole_stream(

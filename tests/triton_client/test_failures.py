@@ -73,7 +73,7 @@ def test_texts_that_may_hold_internals_stay_in_the_log(
 
 @pytest.mark.parametrize("body", [b"", b"<html>Bad gateway</html>", b"[]", b'{"error": 5}', b"\xff\xfe"])
 def test_an_answer_that_is_no_error_of_tritons_is_a_failure_too(body: bytes) -> None:
-    assert failure("m", 502, body).status == 502
+    assert failure("m", 500, body).status == 502
 
 
 @pytest.mark.parametrize(

@@ -193,6 +193,6 @@ async def test_a_version_is_asked_for_by_its_own_path() -> None:
     ):
         assert (await triton.infer("a b", {}, version="3"))["y"].array.tolist() == [1.0]
         await triton.infer("a b", {})
-        triton._connections.close()
+        triton.connections.close()
         await is_left.wait()
     assert paths == [b"/v2/models/a%20b/versions/3/infer", b"/v2/models/a%20b/infer"]

@@ -106,6 +106,16 @@ def command(
             show_default=False,
         ),
     ] = None,
+    key: Annotated[
+        str | None,
+        typer.Option(
+            envvar="FASTAPI_TRITON_KEY",
+            rich_help_panel=_SERVER,
+            help="The API key of a server that asks for one. The variable is better: others see a command's options.",
+            show_default=False,
+            show_envvar=True,
+        ),
+    ] = None,
     endpoint: Annotated[
         str, typer.Option(metavar="PATH", rich_help_panel=_SERVER, help="Its endpoint that makes pictures.")
     ] = DEFAULT_PATH,
@@ -116,6 +126,8 @@ def command(
     """Make a picture from a scribble and a prompt."""
     outcome = Outcome()
     with _ending(outcome, as_json=as_json):
+        if key is not None and not (key.isascii() and key.isprintable() and key.strip() == key):
+            raise UsageError("--key is no key: it holds what no key does, such as a space or the end of a line.")
         if as_json and output == STDOUT:
             raise UsageError("Standard output is for the picture or for --json. Name a file, or leave out --json.")
         placed = order.place(
@@ -144,7 +156,7 @@ def command(
             is_forced=force,
         )
         with Teller(names_files=not as_json and output != STDOUT, is_quiet=as_json) as teller:
-            asyncio.run(run(placed, outcome, teller, url=url, path=endpoint))
+            asyncio.run(run(placed, outcome, teller, url=url, path=endpoint, key=key))
 
 
 @contextmanager

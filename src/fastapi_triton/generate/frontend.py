@@ -14,6 +14,8 @@ import pybase64
 from fastapi_triton.generate import failures
 from fastapi_triton.generate.failures import GenerateError, NobodyAnswersError, NoServerError
 
+# What a server says of who asks, and not of what is asked for.
+_REFUSED = (400, 401, 403, 429)
 # A server that waits for a picture writes a comment every 15 s.
 TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=5, sock_read=60)
 
@@ -57,7 +59,7 @@ class Frontend:
                 told = _object(await answer.read())
                 if answer.status == 200 and "defaults" in told:
                     return told
-                if "code" in told and answer.status >= 500:
+                if "code" in told and (answer.status >= 500 or answer.status in _REFUSED):
                     raise failures.of_problem(told, retry_after_s=answer.headers.get("Retry-After"))
         except aiohttp.InvalidURL:
             raise failures.UsageError(f"--url: {self.url} is no URL. One looks like http://localhost:8080.") from None

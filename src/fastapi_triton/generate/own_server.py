@@ -62,6 +62,8 @@ async def own_server() -> AsyncIterator[str]:
 
 def _app(triton_url: str) -> FastAPI:
     os.environ["TRITON_URL"] = triton_url
+    for name in ("API_KEYS_FILE", "ALLOWED_HOSTS"):  # another server's: this one is for this command alone
+        os.environ.pop(f"FASTAPI_TRITON_{name}", None)
     sys.path.insert(0, str(bundle.app_folder()))
     app = importlib.import_module("main").app
     if not isinstance(app, FastAPI):

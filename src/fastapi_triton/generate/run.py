@@ -36,14 +36,20 @@ class Outcome:
         return {**told, "warnings": self.warnings}
 
 
-async def run(order: Order, outcome: Outcome, teller: Teller, *, url: str | None, path: str) -> None:
+async def run(
+    order: Order, outcome: Outcome, teller: Teller, *, url: str | None, path: str, key: str | None = None
+) -> None:
     """Make the pictures of an order. One after another: in company a pass rounds differently in the last bit, and each
     of them shall come out the same when it is made again alone.
 
     Raises:
         GenerateError: whatever there is to tell a person.
     """
-    async with aiohttp.ClientSession(timeout=TIMEOUT) as session, _frontend(session, url, path, teller) as frontend:
+    headers = {"Authorization": f"Bearer {key}"} if key else {}
+    async with (
+        aiohttp.ClientSession(timeout=TIMEOUT, headers=headers) as session,
+        _frontend(session, url, path, teller) as frontend,
+    ):
         outcome.url, outcome.has_own_server = frontend.url, url is None and frontend.url != DEFAULT_URL
         description = await frontend.describe()
         if order.original:

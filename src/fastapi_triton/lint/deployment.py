@@ -58,10 +58,14 @@ def admission_over_queue(model: ModelBehind) -> Iterator[str]:
     Severity.WARNING,
     says="A request may wait in Triton's queue for as long as the frontend waits for its answer; then it is given up "
     "when its turn comes, and the work runs all the same.",
-    advice="Set request_timeout_s above the queue's default timeout and the slowest job together.",
+    advice="Set allow_timeout_override, so that the frontend can pass on what is left of a request's time; or "
+    "request_timeout_s above the queue's default timeout and the slowest job together.",
 )
 def client_timeout(model: ModelBehind) -> Iterator[str]:
-    queue_s = int(_queue_policy(model).get("default_timeout_microseconds") or 0) / 1e6
+    policy = _queue_policy(model)
+    queue_s = int(policy.get("default_timeout_microseconds") or 0) / 1e6
+    if policy.get("allow_timeout_override"):
+        return  # the frontend tells Triton how long it waits
     if queue_s and queue_s >= model.settings.request_timeout_s:
         yield f"request_timeout_s is {model.settings.request_timeout_s:g}, but the queue alone may take {queue_s:g} s"
 

@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import quote
 
-import aiohttp
 import numpy as np
 import orjson
 
@@ -15,10 +14,11 @@ from fastapi_triton.errors import FastAPITritonError, TritonUnavailableError
 from fastapi_triton.lint.server import Output, ServedModel, ServerFacts, Trial
 from fastapi_triton.model_config import ModelConfig, TensorConfig, from_server
 from fastapi_triton.settings import Settings
+from fastapi_triton.triton.access import Access
+from fastapi_triton.triton.address import Address
 from fastapi_triton.triton.client import Tensor
+from fastapi_triton.triton.failures import require_triton
 from fastapi_triton.triton.http import HTTPTriton
-
-_TIMEOUT_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +28,7 @@ class Reply:
     status: int
     told: Any
     encoding: str
+    text: bytes
 
 
 async def look(
@@ -38,29 +39,29 @@ async def look(
     Raises:
         TritonUnavailableError: nothing answers there.
     """
-    timeout = aiohttp.ClientTimeout(total=_TIMEOUT_S)
-    headers = {"Accept-Encoding": "identity"}
     try:
-        async with aiohttp.ClientSession(url.rstrip("/"), timeout=timeout, headers=headers) as session:
-            facts = await _facts(session)
-            index = (await _ask(session, "POST", "/v2/repository/index")).told or []
+        access = Access.of(settings)
+        async with HTTPTriton(url, request_timeout_s=settings.request_timeout_s, access=access) as triton:
+            facts = await _facts(triton)
+            index = (await _ask(triton, "POST", "/v2/repository/index")).told or []
             loaded = [each["name"] for each in index if each.get("state") == "READY"]
             names = sorted({*models, *loaded})
-            served = [await _model(session, name, facts, texts.get(name), settings) for name in names]
-    except (aiohttp.ClientError, TimeoutError) as error:
-        raise TritonUnavailableError(f"No Triton answers at {url}: {error or type(error).__name__}.") from None
-    if has_trial:
-        served = [await _tried(url, each) for each in served]
+            served = [await _model(triton, name, facts, texts.get(name), settings) for name in names]
+            if has_trial:
+                served = [await _tried(triton, each) for each in served]
+    except TritonUnavailableError as error:
+        raise TritonUnavailableError(f"No Triton answers at {Address.of(url)}: {error.detail}") from None
     return facts, served
 
 
-async def _facts(session: aiohttp.ClientSession) -> ServerFacts:
+async def _facts(triton: HTTPTriton) -> ServerFacts:
     about, ready, memory, trace = await asyncio.gather(
         *(
-            _ask(session, "GET", path)
+            _ask(triton, "GET", path)
             for path in ("/v2", "/v2/health/ready", "/v2/systemsharedmemory/status", "/v2/trace/setting")
         )
     )
+    require_triton(about.status, about.text)
     if about.status != 200 or not isinstance(about.told, dict) or "version" not in about.told:
         raise TritonUnavailableError("What answers there is no Triton.")
     mode = (trace.told or {}).get("trace_mode", "") if trace.status == 200 else ""
@@ -68,11 +69,11 @@ async def _facts(session: aiohttp.ClientSession) -> ServerFacts:
 
 
 async def _model(
-    session: aiohttp.ClientSession, name: str, facts: ServerFacts, text: ModelConfig | None, settings: Settings
+    triton: HTTPTriton, name: str, facts: ServerFacts, text: ModelConfig | None, settings: Settings
 ) -> ServedModel:
     path = f"/v2/models/{quote(name, safe='')}"
     ready, config, stats = await asyncio.gather(
-        *(_ask(session, "GET", path + end) for end in ("/ready", "/config", "/stats"))
+        *(_ask(triton, "GET", path + end) for end in ("/ready", "/config", "/stats"))
     )
     return ServedModel(
         name=name,
@@ -86,14 +87,13 @@ async def _model(
     )
 
 
-async def _ask(session: aiohttp.ClientSession, method: str, path: str) -> Reply:
-    async with session.request(method, path) as answer:
-        body = await answer.read()
-        try:
-            told = orjson.loads(body)
-        except orjson.JSONDecodeError:
-            told = None
-        return Reply(answer.status, told, answer.headers.get("Content-Encoding", ""))
+async def _ask(triton: HTTPTriton, method: str, path: str) -> Reply:
+    head, body = await triton.question(method, path)
+    try:
+        told = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        told = None
+    return Reply(head.status, told, dict(head.headers).get(b"content-encoding", b"").decode("latin-1"), bytes(body))
 
 
 def _mean_s(stats: Any) -> float:
@@ -103,14 +103,13 @@ def _mean_s(stats: Any) -> float:
     return sum(int(each.get("ns", 0)) for each in done) / count / 1e9 if count else 0.0
 
 
-async def _tried(url: str, model: ServedModel) -> ServedModel:
+async def _tried(triton: HTTPTriton, model: ServedModel) -> ServedModel:
     config = None if model.raw is None else from_server(model.raw)
     if config is None or config.decoupled:
         return model
     inputs = {each.name: _nothing(each, is_batched=config.is_batched) for each in config.inputs if not each.optional}
     try:
-        async with HTTPTriton(url, request_timeout_s=model.settings.request_timeout_s) as client:
-            outputs = await client.infer(model.name, inputs)
+        outputs = await triton.infer(model.name, inputs)
     except FastAPITritonError as error:
         trial = Trial(refused=error.detail)
     else:

@@ -1,30 +1,39 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Refuses a body over the limit while it streams in. (FastAPI's `max_body_size` cannot answer in our errors' form.)"""
+"""Refuses a body over the limit while it streams in, and one that is compressed, whose size nobody can know. (FastAPI's
+`max_body_size` cannot answer in our errors' form.)"""
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from fastapi_triton.errors import TooLargeError
+from fastapi_triton.errors import FastAPITritonError, TooLargeError, UnsupportedMediaError
+from fastapi_triton.middleware.route_path import route_path
 
 
 class BodySizeMiddleware:
-    """Counts what is read; over `max_bytes` the reader meets a `TooLargeError`."""
+    """Counts what is read; over `max_bytes` the reader meets a `TooLargeError`. Below a path that begins with
+    `compressed_below` bodies may be compressed."""
 
-    def __init__(self, app: ASGIApp, max_bytes: int) -> None:
+    def __init__(self, app: ASGIApp, max_bytes: int, compressed_below: str = "") -> None:
         self.app = app
         self.max_bytes = max_bytes
+        self._compressed_below = compressed_below
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        declared = next((value for name, value in scope["headers"] if name == b"content-length"), b"")
-        is_declared_too_large = declared.isdigit() and int(declared) > self.max_bytes
+        refusal: FastAPITritonError | None = None
+        for name, value in scope["headers"]:
+            if name == b"content-length":
+                if value.isdigit() and int(value) > self.max_bytes:
+                    refusal = self._too_large()
+            elif name == b"content-encoding":
+                refusal = self._compressed(value, scope) or refusal
         num_bytes = 0
 
         async def counted_receive() -> Message:
             nonlocal num_bytes
-            if is_declared_too_large:
-                raise self._too_large()
+            if refusal is not None:
+                raise refusal
             message = await receive()
             num_bytes += len(message.get("body", b""))
             if num_bytes > self.max_bytes:
@@ -32,6 +41,17 @@ class BodySizeMiddleware:
             return message
 
         await self.app(scope, counted_receive, send)
+
+    def _compressed(self, encoding: bytes, scope: Scope) -> FastAPITritonError | None:
+        if encoding.strip().lower() in (b"", b"identity"):
+            return None
+        if self._compressed_below and route_path(scope).startswith(self._compressed_below):
+            return None
+        return UnsupportedMediaError(
+            f"The body comes with Content-Encoding: {encoding.decode('latin-1')}. Send it as it is: pictures are "
+            "compressed already.",
+            code="compressed_body",
+        )
 
     def _too_large(self) -> TooLargeError:
         return TooLargeError(

@@ -1,25 +1,42 @@
 # SPDX-License-Identifier: Apache-2.0
 """Declared endpoints by their path, in one look; all else goes on to the app's router, which tries one by one."""
 
+import asyncio
 from collections.abc import Mapping
 
 from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from fastapi_triton.drain import Drain, Phase
+from fastapi_triton.middleware.route_path import route_path
+
 
 class DeclaredRoutes:
     """An ASGI app in front of another. The router knows the endpoints too: for other methods, and for `/docs`."""
 
-    def __init__(self, endpoints: Mapping[str, tuple[BaseRoute, ASGIApp]], *, otherwise: ASGIApp) -> None:
+    def __init__(
+        self, endpoints: Mapping[str, tuple[BaseRoute, ASGIApp]], *, otherwise: ASGIApp, drain: Drain | None = None
+    ) -> None:
         self._endpoints = endpoints
         self._otherwise = otherwise
+        self._drain = drain or Drain()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         found = None
         if scope["type"] == "http" and scope["method"] == "POST":
-            found = self._endpoints.get(scope["path"].removeprefix(scope.get("root_path", "")))
-        if found is None:
-            await self._otherwise(scope, receive, send)
-            return
-        scope["route"], endpoint = found  # as a router tells it to the middleware around
-        await endpoint(scope, receive, send)
+            found = self._endpoints.get(route_path(scope) if scope.get("root_path") else scope["path"])
+        try:
+            if self._drain.phase >= Phase.CLOSED and scope["type"] == "http" and _is_work(scope):
+                self._drain.require_open()
+            if found is None:
+                await self._otherwise(scope, receive, send)
+                return
+            scope["route"], endpoint = found  # as a router tells it to the middleware around
+            await endpoint(scope, receive, send)
+        except asyncio.CancelledError as cancelled:
+            raise self._drain.explain(cancelled) from None
+
+
+def _is_work(scope: Scope) -> bool:
+    """Whether it asks for something to be begun. (`/v2` refuses in a form of its own.)"""
+    return scope["method"] == "POST" and not route_path(scope).startswith("/v2")

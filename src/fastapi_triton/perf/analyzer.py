@@ -7,10 +7,13 @@ import re
 import shutil
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Self
 
 from fastapi_triton.perf.failure import AnalyzerError, PerfError
+from fastapi_triton.triton.access import Access, HeaderLines
+from fastapi_triton.triton.address import Address
 
 # The last wheel of tritonclient that carries the binary, for any glibc since 2014. perf-analyzer's own wheel, which is
 # newer, wants glibc 2.38.
@@ -36,6 +39,30 @@ class Load:
     batch_size: int
     num_requests: int
     window_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A server to measure: where it is, as perf_analyzer wants it, and what else it must be told to get in."""
+
+    address: str
+    options: tuple[str, ...] = field(default=(), repr=False)
+
+    @classmethod
+    def of(cls, address: Address, access: Access) -> Self:
+        options: list[str] = []
+        for flag, file in (
+            ("--ssl-https-ca-certificates-file", access.ca_file),
+            ("--ssl-https-client-certificate-file", access.client_cert_file),
+            ("--ssl-https-private-key-file", access.client_key_file or access.client_cert_file),
+        ):
+            if address.is_tls and file is not None:
+                options += (flag, str(file))
+        for line in HeaderLines(address, access).lines().decode().splitlines():
+            name, _, value = line.partition(": ")
+            if name.lower() != "host" or value != address.netloc:  # which it says itself
+                options += ("-H", f"{name}:{value}")
+        return cls(str(address) if address.is_tls else address.netloc, tuple(options))
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,21 +116,22 @@ def install() -> Path:
     return folder() / "bin" / "perf_analyzer"
 
 
-def run(binary: Path, load: Load, *, address: str, input_data: Path, report: Path) -> Measurement:
-    """Measure the server at `address` (host and port); the report is left at `report`.
+def run(binary: Path, load: Load, *, target: Target, input_data: Path, report: Path) -> Measurement:
+    """Measure a server; the report is left at `report`.
 
     Raises:
         AnalyzerError: it failed; the text has its words.
     """
     report.unlink(missing_ok=True)
     command = (
-        *(str(binary), "-m", load.model, "-u", address, "-i", "http", "-b", str(load.batch_size)),
+        *(str(binary), "-m", load.model, "-u", target.address, "-i", "http", "-b", str(load.batch_size)),
         *("--input-data", str(input_data), "--concurrency-range", str(load.concurrency), "-f", str(report)),
+        *target.options,
         *("--measurement-request-count", str(load.num_requests), "-p", str(load.window_ms), *_THREE_WINDOWS),
     )
     done = subprocess.run(command, env=_environment(binary), capture_output=True, text=True, check=False)
     if done.returncode != 0 or not report.is_file():
-        raise AnalyzerError(f"perf_analyzer failed against {address}:\n{_words(done)}")
+        raise AnalyzerError(f"perf_analyzer failed against {target.address}:\n{_words(done)}")
     return read_report(report)
 
 

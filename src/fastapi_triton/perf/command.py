@@ -8,12 +8,16 @@ from typing import Annotated, NoReturn
 from urllib.parse import urlsplit
 
 import typer
+from pydantic import ValidationError
 from rich.console import Console
 
 from fastapi_triton.errors import FastAPITritonError
 from fastapi_triton.model_config import ModelConfig
 from fastapi_triton.perf import analyzer, comparison, input_data
 from fastapi_triton.perf.failure import AnalyzerError, PerfError
+from fastapi_triton.settings import Settings
+from fastapi_triton.triton.access import OPEN_TO_ALL, Access
+from fastapi_triton.triton.address import Address
 from fastapi_triton.triton.http import HTTPTriton
 
 
@@ -44,7 +48,8 @@ def perf(
     try:
         levels = [comparison.Level(each) for each in _concurrencies(concurrency)]
         asked = input_data.with_files(input_data.read_requests(request), _named(files or []))
-        data = input_data.document(asked, asyncio.run(_config(triton, model)))
+        access = Access.of(Settings())
+        data = input_data.document(asked, asyncio.run(_config(triton, model, access=access)))
         output.mkdir(parents=True, exist_ok=True)
         data_path = output / f"{model}.json"
         data_path.write_bytes(data)
@@ -56,13 +61,16 @@ def perf(
         for number in range(1, rounds + 1):
             for level in levels:
                 load = analyzer.Load(model, level.concurrency, batch_size, requests, window_ms)
-                for way, url, measured in (("triton", triton, level.triton), ("frontend", frontend, level.frontend)):
+                for way, target, measured in (
+                    ("triton", analyzer.Target.of(_address(triton), access), level.triton),
+                    ("frontend", analyzer.Target.of(_address(frontend), OPEN_TO_ALL), level.frontend),
+                ):
                     typer.echo(f"round {number} of {rounds}: {level.concurrency} at once, {way}", err=True)
                     report = output / f"{model}-{way}-{level.concurrency}-{number}.csv"
-                    measured.append(
-                        analyzer.run(binary, load, address=_address(url), input_data=data_path, report=report)
-                    )
+                    measured.append(analyzer.run(binary, load, target=target, input_data=data_path, report=report))
         _tell(model, levels, output)
+    except ValidationError as error:  # of the settings
+        _fail("\n".join(f"{each['loc'][0]}: {each['msg']}" for each in error.errors()), status=2)
     except AnalyzerError as error:
         _fail(str(error), status=1)
     except PerfError as error:
@@ -80,23 +88,25 @@ def _tell(model: str, levels: list[comparison.Level], output: Path) -> None:
         typer.echo(str(error))
 
 
-async def _config(url: str, model: str, *, name: str = "Triton") -> ModelConfig:
-    _address(url)
+async def _config(url: str, model: str, *, name: str = "Triton", access: Access = OPEN_TO_ALL) -> ModelConfig:
+    address = _address(url)
     try:
-        async with HTTPTriton(url) as client:
+        async with HTTPTriton(url, access=access) as client:
             return await client.config(model)
     except FastAPITritonError as error:
         if error.code == "model_not_ready":
             index = "" if name == "Triton" else " If the frontend runs with --no-v2, it cannot be measured."
-            raise PerfError(f"{name} at {url} does not know the model {model}.{index}") from None
-        raise PerfError(f"{name} at {url} does not answer. Start it, or name another with a flag.") from None
+            raise PerfError(f"{name} at {address} does not know the model {model}.{index}") from None
+        raise PerfError(
+            f"{name} at {address} does not answer. Start it, or name another with a flag. ({error.detail})"
+        ) from None
 
 
-def _address(url: str) -> str:
+def _address(url: str) -> Address:
     parts = urlsplit(url)
-    if parts.scheme != "http" or not parts.netloc or parts.path.strip("/"):
-        raise PerfError(f"{url} is not of the form http://host:port.")
-    return parts.netloc
+    if parts.scheme not in ("http", "https") or not parts.netloc or parts.path.strip("/"):
+        raise PerfError(f"{url.rpartition('@')[2]} is not of the form http://host:port.")
+    return Address.of(url)
 
 
 def _concurrencies(told: str) -> list[int]:

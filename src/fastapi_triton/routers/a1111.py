@@ -4,15 +4,18 @@
 import json
 import secrets
 import time
+from collections.abc import Coroutine
 from datetime import UTC, datetime
 from typing import Any
 
 from fastapi import APIRouter
+from pydantic_core import from_json
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
+from starlette.types import Receive
 
 from fastapi_triton import bodies, openapi, previews
-from fastapi_triton.disconnects import unless_caller_leaves
+from fastapi_triton.disconnects import for_its_caller
 from fastapi_triton.endpoints import DEFAULT_PREVIEW_EVERY
 from fastapi_triton.errors import UnreadableRequestError
 from fastapi_triton.routers import a1111_controlnet, a1111_request, a1111_samplers
@@ -53,11 +56,16 @@ def _add_txt2img(routes: APIRouter, model: TextToImage, tasks: Tasks) -> None:
         openapi_extra=openapi.request_body(bodies.JSON, model=Txt2ImgRequest),
     )
     async def txt2img(request: Request) -> Response:
+        model.require_room()
         asked = a1111_request.read(await request.body(), model.endpoint.image_limits)
         order = a1111_request.order(asked, model, await model.capabilities())
         with tasks.running(Caller.of(request), len(order.batch), task_id=asked.force_task_id) as task:
-            making = model.generate(order.batch, preview_every=DEFAULT_PREVIEW_EVERY, listener=task)
-            await unless_caller_leaves(request.receive, task.run(making))
+
+            def run(receive: Receive | None) -> Coroutine[Any, Any, None]:
+                every = DEFAULT_PREVIEW_EVERY
+                return task.run(model.generate(order.batch, preview_every=every, listener=task, receive=receive))
+
+            await for_its_caller(request.receive, run, keeps_running=model.keeps_running)
         return JSONResponse(await _answer(asked, order, task))
 
     @routes.get("/sdapi/v1/progress", summary="How far the caller's own picture is", response_model=None)
@@ -92,8 +100,10 @@ def _add_discovery(routes: APIRouter, model: TextToImage) -> None:
     @routes.post("/sdapi/v1/options", summary="Takes the options that are so anyway", response_model=None)
     async def set_options(request: Request) -> Response:
         capabilities = await model.capabilities()
+        body = await request.body()
+        bodies.require_few_elements(body, bodies.FEW_ELEMENTS)
         try:
-            options = json.loads(await request.body())
+            options = from_json(body)
         except ValueError:
             raise UnreadableRequestError("The body is not JSON.", code="invalid_json") from None
         a1111_request.require_options(options, _options(capabilities), capabilities)
@@ -126,7 +136,8 @@ def _add_controlnet(routes: APIRouter, model: TextToImage) -> None:
 def _with_session(request: Request, response: Response) -> Response:
     """Programs that keep cookies are known by theirs, also where many share an address."""
     if COOKIE not in request.cookies:
-        response.set_cookie(COOKIE, secrets.token_urlsafe(16), httponly=True, samesite="lax", path="/sdapi")
+        root = request.scope.get("root_path", "")
+        response.set_cookie(COOKIE, secrets.token_urlsafe(16), httponly=True, samesite="lax", path=f"{root}/sdapi")
     return response
 
 

@@ -133,6 +133,7 @@ def require_options(options: Any, current: Mapping[str, Any], capabilities: Capa
 
 def read(body: bytes, limits: images.ImageLimits) -> Txt2ImgRequest:
     """A JSON body; A1111 does not mind "20" for a number."""
+    bodies.require_few_elements(body, bodies.FEW_ELEMENTS)
     request = bodies.from_json(body, Txt2ImgRequest, limits, strict=False)
     if not isinstance(request, Txt2ImgRequest):
         raise TypeError("validated into another model")

@@ -11,6 +11,7 @@ from typing import Any
 
 from starlette.requests import Request
 
+from fastapi_triton.callers import current_caller
 from fastapi_triton.errors import FieldProblem, InvalidRequestError
 from fastapi_triton.text_to_image import Picture
 from fastapi_triton.twin import TwinEvent
@@ -30,7 +31,10 @@ class Caller:
     @classmethod
     def of(cls, request: Request) -> "Caller":
         address = request.client.host if request.client else ""
-        return cls(request.headers.get("authorization", ""), request.cookies.get(COOKIE), address)
+        caller = current_caller.get()
+        # Of a caller with a key its name, so that no key is kept here.
+        who = request.headers.get("authorization", "") if caller.scopes is None else caller.name
+        return cls(who, request.cookies.get(COOKIE), address)
 
     def owns(self, other: "Caller") -> bool:
         """Whether what `other` asked for is in this caller's hands: its session's, or that of its address's callers

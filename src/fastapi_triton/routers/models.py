@@ -2,7 +2,6 @@
 """`/models`: what Triton has, each model's contract, its generated endpoint. One route serves all models by name."""
 
 import asyncio
-import time
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from typing import Any, ParamSpec, TypeVar
@@ -12,18 +11,21 @@ from fastapi import APIRouter
 from pydantic import BaseModel
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.types import Receive
 
 from fastapi_triton import bodies, negotiate, openapi, tensor_schemas
 from fastapi_triton.catalogue import Catalogue, Entry, first_line
 from fastapi_triton.endpoints import Services
 from fastapi_triton.errors import InvalidRequestError, ModelNotReadyError, UnsupportedMediaError
 from fastapi_triton.events import Event, EventsResponse
-from fastapi_triton.generated import GeneratedModel
+from fastapi_triton.generated import GeneratedModel, Inputs
 from fastapi_triton.generated_openapi import COMPLETED, RESPONSE, path_of
 from fastapi_triton.images import ImageLimits
 from fastapi_triton.json_values import Arrays
 from fastapi_triton.middleware.request_id import current_request_id
-from fastapi_triton.model_config import Content, TensorConfig
+from fastapi_triton.model_config import TIMEOUT_INPUT, Content, TensorConfig
+from fastapi_triton.observation import current_observation
+from fastapi_triton.tensors import time_left
 from fastapi_triton.triton.client import Tensors
 
 P = ParamSpec("P")
@@ -84,10 +86,12 @@ class _Endpoint:
     def __init__(self, catalogue: Catalogue, services: Services) -> None:
         self._catalogue = catalogue
         self._services = services
-        self._limits = ImageLimits(max_pixels=services.settings.max_image_pixels)
+        self._limits = ImageLimits(services.settings.max_image_pixels, services.settings.max_json_elements)
+        self._keeps_running = services.settings.keep_running_when_caller_leaves
 
     async def __call__(self, request: Request, name: str, version: str, arrays: Arrays) -> Response:
         model = self._catalogue.endpoint(name, version)
+        current_observation.get().model = name
         offer = negotiate.EVENTS if model.config.decoupled else negotiate.JSON
         negotiate.choose(request.headers.get("accept"), [offer])
         media_type = request.headers.get("content-type", bodies.JSON).partition(";")[0].strip().lower()
@@ -96,12 +100,15 @@ class _Endpoint:
                 f"The body's Content-Type is {media_type}; send {bodies.JSON}. "
                 "With curl that is -H 'Content-Type: application/json'."
             )
+        admission = self._services.admission.of(name)
+        admission.require_room()
         body = await request.body()
         if model.config.decoupled:
-            return EventsResponse(self._events(model, version, body, arrays))
-        with self._services.admission.slot():
-            inputs = await _apart(len(body), model.read, body, self._limits)
-            started = time.perf_counter()
+            receive = request.receive if self._keeps_running else None
+            events = self._events(model, version, body, arrays, receive)
+            return EventsResponse(events, keeps_running=self._keeps_running)
+        with await admission.place(receive=request.receive):
+            inputs = await self._inputs(model, body)
             try:
                 outputs = await self._services.triton.infer(
                     name, inputs.tensors, request_id=current_request_id.get(), version=version
@@ -109,16 +116,23 @@ class _Endpoint:
             except (InvalidRequestError, ModelNotReadyError):
                 self._catalogue.forget(name)  # what it takes may have changed
                 raise
-            duration_ms = 1000 * (time.perf_counter() - started)
             num_bytes = _num_bytes(outputs)
             answer = await _apart(num_bytes, model.answer, outputs, inputs.num_rows, arrays)
-        return Response(answer, media_type=negotiate.JSON, headers={"Server-Timing": f"triton;dur={duration_ms:.1f}"})
+        return Response(answer, media_type=negotiate.JSON)
+
+    async def _inputs(self, model: GeneratedModel, body: bytes) -> Inputs:
+        inputs = await _apart(len(body), model.read, body, self._limits)
+        if model.config.takes_timeout and TIMEOUT_INPUT not in inputs.tensors:
+            limit_s = self._services.settings.request_timeout_s
+            shape = (inputs.num_rows or 1, 1) if model.takes_batches else (1,)
+            inputs.tensors[TIMEOUT_INPUT] = time_left(limit_s, shape)
+        return inputs
 
     async def _events(
-        self, model: GeneratedModel, version: str, body: bytes, arrays: Arrays
+        self, model: GeneratedModel, version: str, body: bytes, arrays: Arrays, receive: Receive | None
     ) -> AsyncGenerator[Event, None]:
-        with self._services.admission.slot():
-            inputs = await _apart(len(body), model.read, body, self._limits)
+        with await self._services.admission.of(model.config.name).place(receive=receive):
+            inputs = await self._inputs(model, body)
             num_responses = 0
             stream = self._services.triton.stream(
                 model.config.name, inputs.tensors, request_id=current_request_id.get(), version=version

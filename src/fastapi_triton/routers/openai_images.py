@@ -11,9 +11,10 @@ from fastapi import APIRouter
 from pydantic import BaseModel
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
+from starlette.types import Receive
 
 from fastapi_triton import bodies, openapi, previews
-from fastapi_triton.disconnects import unless_caller_leaves
+from fastapi_triton.disconnects import for_its_caller
 from fastapi_triton.events import BEGIN, Event, EventsResponse
 from fastapi_triton.routers import openai_errors, openai_request
 from fastapi_triton.routers.openai_request import Order
@@ -70,13 +71,23 @@ def router(model: TextToImage) -> APIRouter:
 
 async def _serve(request: Request, body_model: type[BaseModel], model: TextToImage, *, events: str) -> Response:
     endpoint = model.endpoint
+    model.require_room()
     body = await bodies.read(
         request, body_model, limits=endpoint.image_limits, max_bytes=endpoint.services.settings.max_body_bytes
     )
     order = await openai_request.order(body, model)
     if order.stream:
-        return EventsResponse(_events(order, model, name=events), describe_error=openai_errors.event_data)
-    pictures = await unless_caller_leaves(request.receive, model.generate(order.batch))
+        receive = request.receive if model.keeps_running else None
+        return EventsResponse(
+            _events(order, model, receive, name=events),
+            describe_error=openai_errors.event_data,
+            keeps_running=model.keeps_running,
+        )
+    pictures = await for_its_caller(
+        request.receive,
+        lambda receive: model.generate(order.batch, receive=receive),
+        keeps_running=model.keeps_running,
+    )
     return Response(orjson.dumps(_answer(order, pictures)), media_type="application/json")
 
 
@@ -96,12 +107,14 @@ def _answer(order: Order, pictures: list[Picture]) -> dict[str, Any]:
     return answer
 
 
-async def _events(order: Order, model: TextToImage, *, name: str) -> AsyncGenerator[Event, None]:
+async def _events(
+    order: Order, model: TextToImage, receive: Receive | None, *, name: str
+) -> AsyncGenerator[Event, None]:
     """Events of OpenAI's own kinds only, since its clients hand on every event that they do not know."""
     (fields,) = order.batch
     num_partial = 0
     is_begun = False
-    async with aclosing(model.watch(fields, preview_every=order.preview_every)) as coming:
+    async with aclosing(model.watch(fields, preview_every=order.preview_every, receive=receive)) as coming:
         async for each in coming:
             if not is_begun:  # the model has taken it: from now on the line is kept alive
                 yield BEGIN

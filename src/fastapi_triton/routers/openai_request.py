@@ -31,7 +31,7 @@ def _refuse(reason: str, *, unless: tuple[Any, ...] = (None,)) -> Callable[[Any]
 
 
 def _check_size(value: str | None) -> str | None:
-    width, _, height = (value or "auto").partition("x")
+    width, _, height = ("auto" if value is None else value).partition("x")
     if width != "auto" and not (_is_side(width) and _is_side(height)):
         raise PydanticCustomError("invalid_value", 'It must be "auto" or WIDTHxHEIGHT, such as "1024x1024".')
     return value

@@ -50,6 +50,11 @@ class TritonClient(Protocol):
     Cancelling a call is cancelling its task. Every method may raise `TritonUnavailableError`.
     """
 
+    @property
+    def is_up(self) -> bool:
+        """Whether it answered when it was asked last."""
+        ...
+
     async def __aenter__(self) -> Self: ...
 
     async def __aexit__(

@@ -1,290 +1,24 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Kept connections to Triton: requests written as they are, answers read as they come, or whole.
-
-aiohttp does the same for twice the CPU and more. TLS, timeouts and flow control are asyncio's, the parser is uvicorn's
-(httptools).
-"""
+"""The connections to one Triton: opened as they are needed, kept, and used again."""
 
 import asyncio
 import contextlib
-import ssl
+import functools
 import time
-from base64 import b64encode
-from collections import deque
 from collections.abc import AsyncGenerator, Sequence
-from dataclasses import dataclass
-from typing import cast
-from urllib.parse import unquote, urlsplit
 
-import httptools
+from fastapi_triton.errors import TritonUnavailableError
+from fastapi_triton.triton.access import OPEN_TO_ALL, Access, HeaderLines
+from fastapi_triton.triton.address import Address
+from fastapi_triton.triton.breaker import Breaker
+from fastapi_triton.triton.connection import AnswerHead, Connection
+from fastapi_triton.triton.connection_errors import LOST, broken_off, wrong_scheme
+from fastapi_triton.triton.dialer import Dialer
+from fastapi_triton.triton.keepalive import KEEP_ALIVE, KeepAlive
+from fastapi_triton.triton.left_behind import LeftBehind
 
-from fastapi_triton.errors import InferenceError, TritonUnavailableError
-
-Headers = Sequence[tuple[bytes, bytes]]
-
-# An answer that is read faster than its reader takes it waits at Triton's end from here on.
-_HIGH_WATER_BYTES = 256 * 1024
-# Read at once from a connection; what the kernel keeps of a loopback connection is of this order.
-_READ_BYTES = 256 * 1024
-_JOINED_BYTES = 128 * 1024
-# Memory that is taken because an answer says that it will be as long; a longer one takes it as it comes.
-_MAX_ROOM_BYTES = 256 * 1024 * 1024
 # Balancers and address translation forget a connection that is silent for longer; 60 s is what all of them keep.
 _MAX_IDLE_S = 60.0
-
-
-@dataclass(frozen=True, slots=True)
-class AnswerHead:
-    """An answer's status and headers, names in lower case."""
-
-    status: int
-    headers: Headers
-
-
-class Connection(asyncio.BufferedProtocol):
-    """One connection, one exchange at a time: `start`, `write`, `finish`, then `head`, and `read` until it is whole.
-
-    `ask` is all of that for an answer that is wanted whole. Where Triton says its length, the kernel writes it to where
-    it stays: for a picture, the copies in between would cost more than everything else.
-
-    Each of them raises `TritonUnavailableError` where the connection breaks, and `InferenceError` where what comes is
-    no HTTP.
-    """
-
-    def __init__(self) -> None:
-        self.idle_since = 0.0
-        self._transport: asyncio.Transport | None = None
-        self._failure: Exception | None = None  # why it is of no use any more
-        self._is_writable = asyncio.Event()
-        self._is_writable.set()
-        self._waiter: asyncio.Future[None] | None = None
-        self._is_busy = False
-        self._read_buffer = memoryview(bytearray(_READ_BYTES))
-        self._reset()
-
-    def _reset(self) -> None:
-        self._parser = httptools.HttpResponseParser(self)
-        self._is_request_whole = False
-        self._is_chunked = False
-        self._unsent: list[bytes] = []
-        self._status = 0
-        self._headers: list[tuple[bytes, bytes]] = []
-        self._is_head_whole = False
-        self._is_answer_whole = False
-        self._is_kept = False
-        self._pieces: deque[bytes] = deque()
-        self._num_waiting_bytes = 0
-        self._is_reading_paused = False
-        self._is_wanted_whole = False
-        self._whole: memoryview | None = None  # of the answer's body, where its length is known
-        self._num_read_bytes = 0  # of those
-
-    # ---- what the frontend does
-
-    @property
-    def is_usable(self) -> bool:
-        """Whether it can carry another exchange."""
-        return self._failure is None and not self._is_busy
-
-    @property
-    def is_answered(self) -> bool:
-        """Whether Triton has answered, or gone; the rest of the request is then of no interest to it."""
-        return self._is_head_whole or self._failure is not None
-
-    def start(self, head: bytes, *, is_chunked: bool) -> None:
-        """Begin an exchange: the request line and headers, with the empty line that ends them."""
-        self._reset()
-        self._is_busy = True
-        self._is_chunked = is_chunked
-        self._unsent = [head]  # it goes with the first of the body: one call into the kernel less
-
-    async def write(self, piece: bytes) -> None:
-        """Send a piece of the body, once Triton has taken enough of those before."""
-        self._add(piece)
-        self._flush()
-        if not self._is_writable.is_set():
-            await self._is_writable.wait()
-
-    def finish(self, *pieces: bytes) -> None:
-        """Send the last pieces of the body."""
-        for piece in pieces:
-            self._add(piece)
-        if self._is_chunked:
-            self._unsent.append(b"0\r\n\r\n")
-        self._flush()
-        self._is_request_whole = True
-
-    async def head(self) -> AnswerHead:
-        """The answer's status and headers, as soon as they are here."""
-        while not self._is_head_whole:
-            await self._progress()
-        return AnswerHead(self._status, self._headers)
-
-    async def read(self) -> tuple[bytes, bool]:
-        """The next piece of the answer's body, and whether more follow. Not again after the last."""
-        while not self._pieces and not self._is_answer_whole:
-            await self._progress()
-        piece = self._pieces.popleft() if self._pieces else b""
-        self._num_waiting_bytes -= len(piece)
-        if self._is_reading_paused and self._num_waiting_bytes < _HIGH_WATER_BYTES and self._transport is not None:
-            self._is_reading_paused = False
-            self._transport.resume_reading()
-        return piece, bool(self._pieces) or not self._is_answer_whole
-
-    async def ask(self, pieces: Sequence[bytes]) -> tuple[AnswerHead, memoryview]:
-        """One exchange, head and body in one go, whose answer is wanted whole."""
-        self._reset()
-        self._is_busy = self._is_wanted_whole = self._is_request_whole = True
-        if self._failure is None and self._transport is not None:
-            # Every write is a system call, and wakes Triton once more; joining costs less up to here.
-            if sum(map(len, pieces)) <= _JOINED_BYTES:
-                self._transport.write(b"".join(pieces))
-            else:
-                self._transport.writelines(pieces)
-        while not self._is_answer_whole:
-            await self._progress()
-        body = self._whole if self._whole is not None else memoryview(b"".join(self._pieces))
-        return AnswerHead(self._status, self._headers), body
-
-    def expire(self) -> None:
-        """Whoever waits meets a `TimeoutError`; the connection is closed, since its answer may still come."""
-        self._failure = TimeoutError()
-        self.abort()
-        self._wake()
-
-    def end(self) -> None:
-        """The exchange is over; where it is not complete, or Triton wishes so, the connection goes with it."""
-        if self._is_answer_whole and self._is_request_whole and self._is_kept and self._failure is None:
-            self._is_busy = False
-            self.idle_since = time.monotonic()
-        else:
-            self.abort()
-
-    def abort(self) -> None:
-        """Close it at once, unsent bytes and all."""
-        if self._failure is None:
-            self._failure = lost()
-        if self._transport is not None:
-            self._transport.abort()
-
-    def _add(self, piece: bytes) -> None:
-        if self._is_chunked and piece:
-            self._unsent += (b"%x\r\n" % len(piece), piece, b"\r\n")
-        elif piece:
-            self._unsent.append(piece)
-
-    def _flush(self) -> None:
-        # One that is gone is told of by `head`, since an answer may have come before.
-        if self._failure is None and self._transport is not None:
-            self._transport.writelines(self._unsent)
-        self._unsent = []
-
-    async def _progress(self) -> None:
-        """Return when something has come."""
-        if self._failure is not None:
-            raise self._failure
-        self._waiter = asyncio.get_running_loop().create_future()
-        try:
-            await self._waiter
-        finally:
-            self._waiter = None
-
-    def _wake(self) -> None:
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
-
-    # ---- what asyncio calls
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.Transport, transport)  # uvloop's is none of its subclasses
-
-    def get_buffer(self, sizehint: int) -> memoryview:
-        del sizehint
-        if self._whole is not None and self._num_read_bytes < len(self._whole):
-            return self._whole[self._num_read_bytes :]
-        return self._read_buffer
-
-    def buffer_updated(self, nbytes: int) -> None:
-        if not self._is_busy:
-            self.abort()  # nobody asked: whatever it is, it must not become the next request's answer
-            return
-        if self._whole is not None and self._num_read_bytes < len(self._whole):
-            self._num_read_bytes += nbytes
-            if self._num_read_bytes == len(self._whole):
-                self._is_answer_whole = True
-                self._wake()
-            return
-        self._parse(self._read_buffer[:nbytes])
-        if self._num_waiting_bytes > _HIGH_WATER_BYTES and not self._is_reading_paused and self._transport is not None:
-            self._is_reading_paused = True
-            self._transport.pause_reading()
-        if self._is_answer_whole or not self._is_wanted_whole:
-            self._wake()
-
-    def _parse(self, data: memoryview) -> None:
-        try:
-            self._parser.feed_data(data)
-        except (httptools.HttpParserError, httptools.HttpParserUpgrade):
-            self._failure = InferenceError("What Triton's port answered cannot be read as HTTP.")
-            self.abort()
-            self._wake()
-
-    def connection_lost(self, error: Exception | None) -> None:
-        names = {name for name, _ in self._headers}
-        if self._is_head_whole and error is None and not names & {b"content-length", b"transfer-encoding"}:
-            self._is_answer_whole = True  # its end is the connection's
-        if self._failure is None:
-            self._failure = lost()
-        self._is_writable.set()
-        self._wake()
-
-    def pause_writing(self) -> None:
-        self._is_writable.clear()
-
-    def resume_writing(self) -> None:
-        self._is_writable.set()
-
-    # ---- what httptools calls
-
-    def on_message_begin(self) -> None:
-        if self._is_answer_whole:
-            self._is_kept = False  # a second answer to one request
-        self._headers = [] if not self._is_head_whole else self._headers
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        if not self._is_head_whole:
-            self._headers.append((name.lower(), value))
-
-    def on_headers_complete(self) -> None:
-        status = self._parser.get_status_code()
-        if self._is_head_whole or status < 200:  # 100 Continue and its like are between Triton and us
-            return
-        self._status = status
-        self._is_head_whole = True
-        self._is_kept = self._parser.should_keep_alive()
-        if self._is_wanted_whole:
-            self._make_room()
-
-    def _make_room(self) -> None:
-        names = dict(self._headers)
-        length = names.get(b"content-length", b"")
-        if length.isdigit() and int(length) <= _MAX_ROOM_BYTES and b"transfer-encoding" not in names:
-            self._whole = memoryview(bytearray(int(length)))
-
-    def on_body(self, body: bytes) -> None:
-        if self._whole is not None:
-            self._whole[self._num_read_bytes : self._num_read_bytes + len(body)] = body
-            self._num_read_bytes += len(body)
-        elif not self._is_answer_whole:
-            self._pieces.append(body)
-            self._num_waiting_bytes += len(body)
-
-    def on_message_complete(self) -> None:
-        if not self._is_head_whole:
-            return
-        self._is_answer_whole = True
-        if self._whole is not None:
-            self._whole = self._whole[: self._num_read_bytes]  # a status that never has a body may have a length
 
 
 class Connections:
@@ -293,21 +27,25 @@ class Connections:
     It sets no limit: admission bounds what is in flight.
     """
 
-    def __init__(self, url: str, *, connect_timeout_s: float) -> None:
-        parts = urlsplit(url)
-        self._host = parts.hostname or ""
-        self._port = parts.port or (443 if parts.scheme == "https" else 80)
-        self._tls = ssl.create_default_context() if parts.scheme == "https" else None
-        self._connect_timeout_s = connect_timeout_s
+    def __init__(
+        self, url: str, *, connect_timeout_s: float, access: Access = OPEN_TO_ALL, keep_alive: KeepAlive = KEEP_ALIVE
+    ) -> None:
+        self.address = Address.of(url)
+        self.headers = HeaderLines(self.address, access)
+        self.breaker = Breaker(on_open=self._close_kept)  # what is kept is older than the outage
+        self._make = functools.partial(Connection, self.breaker)
+        self._dialer = Dialer(
+            self.address, access, connect_timeout_s=connect_timeout_s, keep_alive=keep_alive, breaker=self.breaker
+        )
         self._idle: list[Connection] = []  # the one used last comes last
-        # What the request line is followed by: where it goes, and as whom.
-        self.host_headers = b"host: " + parts.netloc.rpartition("@")[2].encode() + b"\r\n"
-        if parts.username is not None:
-            credentials = f"{unquote(parts.username)}:{unquote(parts.password or '')}".encode()
-            self.host_headers += b"authorization: Basic " + b64encode(credentials) + b"\r\n"
+        self._left = LeftBehind(self._give_back)
 
     def close(self) -> None:
-        """Close what is kept. Connections in use close when their exchange ends."""
+        """Close what nobody waits for. Connections in use close when their exchange ends."""
+        self._close_kept()
+        self._left.abort()
+
+    def _close_kept(self) -> None:
         for connection in self._idle:
             connection.abort()
         self._idle.clear()
@@ -319,13 +57,16 @@ class Connections:
         Raises:
             TritonUnavailableError: Triton cannot be reached.
         """
-        connection = self._kept() or await self._open()
+        connection = await self._take()
         try:
             yield connection
         finally:
-            connection.end()
-            if connection.is_usable:
-                self._idle.append(connection)
+            if connection not in self._left:
+                self._give_back(connection)
+
+    def leave(self, connection: Connection) -> None:
+        """Nobody waits for its answer any more, while Triton may still work on it."""
+        self._left.add(connection)
 
     async def ask(self, pieces: Sequence[bytes], *, timeout_s: float) -> tuple[AnswerHead, memoryview]:
         """One exchange: the answer's head and its whole body. `pieces` are the request's head and body.
@@ -335,42 +76,50 @@ class Connections:
             TimeoutError: no answer within `timeout_s`, from when there is a connection.
             InferenceError: the answer is no HTTP.
         """
-        connection = self._kept() or await self._open()
+        connection = await self._take()
         timer = asyncio.get_running_loop().call_later(timeout_s, connection.expire)
         try:
             return await connection.ask(pieces)
+        except (asyncio.CancelledError, TimeoutError):
+            self._left.add(connection)
+            raise
         finally:
             timer.cancel()
-            connection.end()
-            if connection.is_usable:
-                self._idle.append(connection)
+            if connection not in self._left:
+                self._give_back(connection)
 
-    def _kept(self) -> Connection | None:
+    async def probe(self, pieces: Sequence[bytes], *, timeout_s: float) -> None:
+        """Ask what changes nothing, over a connection of its own, even where the breaker lets nothing pass.
+
+        Raises:
+            TritonUnavailableError, TimeoutError, InferenceError: as `ask`; any status is an answer.
+        """
+        connection = await self._dialer.dial_once(self._make)
+        timer = asyncio.get_running_loop().call_later(timeout_s, connection.expire)
+        try:
+            await connection.ask(pieces)
+        except TritonUnavailableError as error:
+            if error.code != LOST:
+                raise
+            meets_tls = await self._dialer.meets_tls()
+            raise wrong_scheme() if meets_tls else broken_off(is_tls=self.address.is_tls) from error
+        finally:
+            timer.cancel()
+            self._give_back(connection)
+
+    async def _take(self) -> Connection:
+        self.breaker.require_closed()
         while self._idle:
             connection = self._idle.pop()
-            if connection.is_usable and time.monotonic() - connection.idle_since < _MAX_IDLE_S:
+            is_fresh = time.monotonic() - connection.idle_since < _MAX_IDLE_S
+            if is_fresh and connection.is_usable and connection.is_alive:
                 return connection
             connection.abort()
-        return None
+        return await self._dialer.dial(self._make)
 
-    async def _open(self) -> Connection:
-        loop = asyncio.get_running_loop()
-        try:
-            async with asyncio.timeout(self._connect_timeout_s):
-                _, connection = await loop.create_connection(Connection, self._host, self._port, ssl=self._tls)
-        except (OSError, TimeoutError) as error:
-            raise unreachable() from error
-        return connection
-
-
-def unreachable() -> TritonUnavailableError:
-    return TritonUnavailableError("Triton cannot be reached; nothing was run. Try again.", retry_after_s=2.0)
-
-
-def lost() -> TritonUnavailableError:
-    """What may have run: such a request is never sent again."""
-    return TritonUnavailableError(
-        "The connection to Triton broke before it had answered; the request may have run.",
-        code="triton_connection_lost",
-        retry_after_s=2.0,
-    )
+    def _give_back(self, connection: Connection) -> None:
+        connection.end()
+        if connection.is_usable:
+            if self.breaker.num_failures:
+                self.breaker.answered()
+            self._idle.append(connection)

@@ -8,8 +8,11 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self
 
-from fastapi_triton.errors import InferenceError, ModelNotReadyError, TritonUnavailableError
+from fastapi_triton.deadlines import remaining_s
+from fastapi_triton.errors import DeadlineExceededError, InferenceError, ModelNotReadyError, TritonUnavailableError
 from fastapi_triton.model_config import ModelConfig
+from fastapi_triton.observation import TRITON, Stage
+from fastapi_triton.places import current_place
 from fastapi_triton.triton.client import ModelStatus, Tensor, Tensors
 
 Respond = Callable[[Tensors], Awaitable[dict[str, Tensor]]]
@@ -53,6 +56,7 @@ class FakeTriton:
     requests: list[tuple[str, Tensors, str]] = field(default_factory=list)
     versions_asked: list[str] = field(default_factory=list)
     streams: list[FakeStream] = field(default_factory=list)
+    request_timeout_s: float = 300.0
 
     def add(
         self,
@@ -65,6 +69,10 @@ class FakeTriton:
         model = FakeModel(config, respond, is_ready, respond_stream)
         self.models[config.name] = model
         return model
+
+    @property
+    def is_up(self) -> bool:
+        return self.is_running
 
     async def __aenter__(self) -> Self:
         return self
@@ -99,7 +107,8 @@ class FakeTriton:
         self.versions_asked.append(version)
         if loaded.respond is None:
             raise InferenceError(f"The model {model} answers streams only.")
-        tensors = await loaded.respond(inputs)
+        with Stage(TRITON, model):
+            tensors = await self._unnoticed(loaded.respond(inputs))
         return {name: tensor for name, tensor in tensors.items() if not outputs or name in outputs}
 
     async def stream(
@@ -113,14 +122,32 @@ class FakeTriton:
         stream = FakeStream(model, request_id)
         self.streams.append(stream)
         try:
-            async with aclosing(loaded.respond_stream(inputs)) as responses:
-                async for tensors in responses:
-                    yield tensors
+            with Stage(TRITON, model):
+                async with aclosing(loaded.respond_stream(inputs)) as responses:
+                    async for tensors in _until(responses, remaining_s(self.request_timeout_s)):
+                        yield tensors
         except (GeneratorExit, asyncio.CancelledError):
             stream.is_closed_early = True
             raise
         finally:
             stream.ended.set()
+
+    async def _unnoticed(self, work: Awaitable[dict[str, Tensor]]) -> dict[str, Tensor]:
+        """As Triton's `/infer`, it goes on when its caller has left or run out of time, and keeps its place so long."""
+        place = current_place.get()
+        working = asyncio.ensure_future(work)
+        working.add_done_callback(lambda done: done.cancelled() or done.exception())  # which may concern nobody
+        try:
+            async with asyncio.timeout(remaining_s(self.request_timeout_s)):
+                return await asyncio.shield(working)
+        except TimeoutError:
+            if working.done():
+                raise
+            raise DeadlineExceededError("The fake Triton gave no answer in time.") from None
+        finally:
+            if place is not None and not working.done():
+                place.hold()
+                working.add_done_callback(lambda _: place.give_back(is_answered=True))
 
     def _loaded(self, model: str) -> FakeModel:
         self._require_running()
@@ -131,3 +158,18 @@ class FakeTriton:
     def _require_running(self) -> None:
         if not self.is_running:
             raise TritonUnavailableError("No Triton answers.", retry_after_s=1.0)
+
+
+async def _until(
+    responses: AsyncGenerator[dict[str, Tensor], None], timeout_s: float
+) -> AsyncGenerator[dict[str, Tensor], None]:
+    end = asyncio.get_running_loop().time() + timeout_s
+    while True:
+        try:
+            async with asyncio.timeout_at(end):
+                tensors = await anext(responses)
+        except StopAsyncIteration:
+            return
+        except TimeoutError:
+            raise DeadlineExceededError("The fake Triton gave no answer in time.") from None
+        yield tensors

@@ -19,8 +19,12 @@ from fastapi_triton.triton.client import Tensor, Tensors
 _LENGTH = struct.Struct("<I")
 
 
-def request_body(inputs: Tensors, outputs: Sequence[str], request_id: str) -> tuple[list[bytes], int]:
+def request_body(
+    inputs: Tensors, outputs: Sequence[str], request_id: str, queue_timeout_us: int = 0
+) -> tuple[list[bytes], int]:
     """The body in pieces, and the length of the first, its JSON header. No outputs named means all of them.
+
+    `queue_timeout_us` is Triton's `timeout`: how long it may wait in the dynamic batcher's queue; 0: the model's own.
 
     Raises:
         TypeError: an array is not of its datatype.
@@ -43,6 +47,8 @@ def request_body(inputs: Tensors, outputs: Sequence[str], request_id: str) -> tu
         header["outputs"] = [{"name": name, "parameters": {"binary_data": True}} for name in outputs]
     else:
         header["parameters"] = {"binary_data_output": True}
+    if queue_timeout_us:
+        header.setdefault("parameters", {})["timeout"] = queue_timeout_us
     pieces[0] = orjson.dumps(header)
     return pieces, len(pieces[0])
 

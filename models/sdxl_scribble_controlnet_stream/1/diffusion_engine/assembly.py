@@ -29,6 +29,9 @@ from diffusion_engine.weights import load_pipeline, load_preview_vae
 
 logger = logging.getLogger(__name__)
 
+# Of a UNet; the demo checkpoint's has 4 million, SDXL's 2.6 billion.
+MOST_TRACED_PARAMETERS = 100_000_000
+
 # A pass is timed so often, and the fastest counts: what is slower had company.
 NUM_TIMED_PASSES = 3
 
@@ -70,12 +73,17 @@ def tuned_networks(config: EngineConfig, pipeline: Any) -> Networks:
     if config.is_compiled:
         compile_blocks(pipeline)
         return Networks.of_pipeline(pipeline, row_buckets=ROW_BUCKETS)
-    is_on_cpu = pipeline.device.type == "cpu"
     return Networks.of_pipeline(
         pipeline,
         num_lanes=suitable_lanes(pipeline.device),
-        is_traced=is_on_cpu if config.is_traced is None else config.is_traced,
+        is_traced=is_worth_tracing(pipeline) if config.is_traced is None else config.is_traced,
     )
+
+
+def is_worth_tracing(pipeline: Any) -> bool:
+    """Small networks on a CPU: in large ones the Python between layers is nothing, and a trace takes memory."""
+    num_parameters = sum(parameter.numel() for parameter in pipeline.unet.parameters())
+    return bool(pipeline.device.type == "cpu" and num_parameters < MOST_TRACED_PARAMETERS)
 
 
 def row_limits(config: EngineConfig, networks: Networks, capabilities: Capabilities) -> RowLimits:

@@ -26,7 +26,7 @@ class EngineConfig:
     dtype: str = "auto"
     defaults: Mapping[str, Any] = field(default_factory=dict)  # over the checkpoint's own
     is_channels_last: bool | None = None  # None: yes
-    is_traced: bool | None = None  # None: on a CPU, unless compiled
+    is_traced: bool | None = None  # None: small networks on a CPU, unless compiled
     is_compiled: bool = False
     max_pixels: int = 50_000_000
     max_requests: int = 64

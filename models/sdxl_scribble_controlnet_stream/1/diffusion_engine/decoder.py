@@ -45,20 +45,20 @@ class Decoder:
         return finite
 
     @torch.inference_mode()
-    def preview(self, predicted_clean: torch.Tensor) -> Pixels:
-        """A picture of what is coming.
+    def previews(self, predicted_clean: Sequence[torch.Tensor]) -> list[Pixels]:
+        """Pictures of what is coming, of latents (1, 4, h, w) of one size.
 
-        By the linear map (h, w, 3), one pixel per latent cell and nearly free; by a tiny VAE (H, W, 3).
+        By the linear map (h, w, 3), one pixel per latent cell, all at once and nearly free; by a tiny VAE (H, W, 3).
         """
+        if not predicted_clean:
+            return []
         if self._latent_to_rgb is None:
             tiny = self._networks.preview_vae
-            unscaled = (predicted_clean / tiny.config.scaling_factor).to(tiny.dtype)
-            return as_pixels(tiny.decode(unscaled, return_dict=False)[0])
-        channels = predicted_clean[0].float().flatten(1).T  # (h w, 4)
-        rgb = channels @ self._latent_to_rgb[:-1] + self._latent_to_rgb[-1]
-        height, width = predicted_clean.shape[-2:]
-        pixels: Pixels = rgb.clamp(0, 255).to(torch.uint8).view(height, width, 3).cpu().numpy()
-        return pixels
+            unscaled = [(each / tiny.config.scaling_factor).to(tiny.dtype) for each in predicted_clean]
+            return [as_pixels(tiny.decode(each, return_dict=False)[0]) for each in unscaled]
+        channels = torch.cat(list(predicted_clean)).float().movedim(1, -1)  # (N, h, w, 4)
+        rgb = channels @ self._latent_to_rgb[:-1] + self._latent_to_rgb[-1]  # (N, h, w, 3)
+        return list(rgb.clamp(0, 255).to(torch.uint8).cpu().numpy())
 
 
 def as_pixels(image: torch.Tensor) -> Pixels:

@@ -146,8 +146,7 @@ class Engine:
         rows = self._begin(self.batcher.next_rows())
         rows, noise = self._predict(rows)
         rows = self._finite(self._advance(rows, noise))
-        for generation in rows:
-            self._tell(generation)
+        self._tell(rows)
         self._settle([generation for generation in rows if generation.remaining_steps == 0])
         return bool(rows) or len(self.batcher) > 0
 
@@ -265,13 +264,18 @@ class Engine:
                 self._evict(generation, not_finite(f"in step {generation.step_index} of {generation.num_steps}"))
         return finite
 
-    def _tell(self, generation: Generation) -> None:
-        if generation.step_index == 1:
-            self.metrics.add("sdxl_engine_first_step_seconds_total", time.monotonic() - generation.arrived)
-        if generation.remaining_steps == 0:
-            return
-        clean = generation.encoded.predicted_clean
-        self.announcer.progress(generation, self.decoder.preview(clean) if generation.wants_preview else None)
+    def _tell(self, generations: list[Generation]) -> None:
+        """How far each is; those that are done are told when their picture is written."""
+        for generation in generations:
+            if generation.step_index == 1:
+                self.metrics.add("sdxl_engine_first_step_seconds_total", time.monotonic() - generation.arrived)
+        running = [generation for generation in generations if generation.remaining_steps > 0]
+        shown = [generation for generation in running if generation.wants_preview]
+        previews = dict(
+            zip(shown, self.decoder.previews([each.encoded.predicted_clean for each in shown]), strict=True)
+        )
+        for generation in running:
+            self.announcer.progress(generation, previews.get(generation))
 
     def _settle(self, generations: list[Generation]) -> None:
         """Their last step is done: decode them, one in every lane at a time, and let them go."""

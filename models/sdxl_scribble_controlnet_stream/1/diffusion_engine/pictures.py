@@ -25,7 +25,10 @@ WHITESPACE = b" \t\r\n"
 TEXT_BYTES = string.printable.encode()
 DATA_URL = re.compile(rb"data:[^,]{0,200}?(;base64)?,", re.IGNORECASE)
 # What Pillow's decoders raise on damaged data, over all formats above.
-DECODING_ERRORS = (OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error, zlib.error)
+DECODING_ERRORS = (
+    *(OSError, SyntaxError, ValueError, EOFError, LookupError, TypeError, OverflowError),
+    *(struct.error, zlib.error),
+)
 
 
 @dataclass(frozen=True, slots=True)

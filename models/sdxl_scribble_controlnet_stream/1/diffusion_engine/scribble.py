@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from PIL import ExifTags, Image, ImageChops, ImageOps
 
-from diffusion_engine.pictures import open_picture
+from diffusion_engine.pictures import DECODING_ERRORS, open_picture, truncated
 from diffusion_engine.strokes import Mask, Strokes, find_strokes
 
 # Alpha counts as transparency where at least this part of the picture is more than half transparent.
@@ -78,10 +78,14 @@ class Scribble:
 def read_scribble(content: bytes, *, max_pixels: int, invert: str = "auto") -> Scribble:
     """`invert` overrides what is found: yes, the strokes are the dark parts; no, they are the light ones."""
     picture = open_picture(content, max_pixels=max_pixels)
-    file_format, num_frames = picture.format or "", int(getattr(picture, "n_frames", 1))
-    rotated = 2 <= picture.getexif().get(ExifTags.Base.Orientation, 1) <= 8
-    if rotated:
-        picture = ImageOps.exif_transpose(picture)
+    file_format = picture.format or ""
+    try:  # the picture is read, but not yet what else the file tells of it
+        num_frames = int(getattr(picture, "n_frames", 1))
+        rotated = 2 <= picture.getexif().get(ExifTags.Base.Orientation, 1) <= 8
+        if rotated:
+            picture = ImageOps.exif_transpose(picture)
+    except DECODING_ERRORS:
+        raise truncated("image") from None
     flat, flattened = flatten(picture)
     found = pure_strokes(flat, invert) if picture.mode == "1" and invert != "auto" else find_strokes(flat)
     strokes, is_dark = override_polarity(found, invert)

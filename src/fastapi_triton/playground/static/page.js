@@ -3,6 +3,7 @@
 
 import { History } from "./history.js";
 import { NotAPicture, inkOf, open } from "./ink.js";
+import { KeyForm } from "./key.js";
 import { PicturePane, blobOf } from "./picture.js";
 import { Place } from "./say.js";
 import { Scribble } from "./scribble.js";
@@ -21,6 +22,7 @@ const pane = new PicturePane({
   image: byId("picture"), frame: byId("frame"), caption: byId("caption"), progress: byId("progress"), spoken: byId("spoken"),
 });
 const places = { scribble: Place.of("scribble"), prompt: Place.of("prompt"), result: new Place(byId("result-error")) };
+const keyForm = new KeyForm(byId("unlock"), byId("key"), Place.of("key"), () => server.ask());
 
 let underWay = null; // the AbortController of the picture that is being drawn
 let shown = null; // the history entry whose picture is in the pane
@@ -36,6 +38,10 @@ async function draw({ seed } = {}) {
   settings.clear();
   const prompt = byId("prompt").value.trim();
   if (!isComplete(prompt)) return;
+  if (server.state === "locked") {
+    keyForm.ask(server.detail);
+    return;
+  }
   if (server.state !== "ready") {
     places.result.note(`${server.detail || "The model is not ready yet."} You can draw as soon as the light above is green.`);
     return;
@@ -111,6 +117,10 @@ function ended(error) {
 
 /** Each problem beside the field that it names; what has no field here, beside the picture. */
 function refused(problem) {
+  if (problem.status === 401) {
+    server.lock(problem);
+    return;
+  }
   let unplaced = problem.errors.length === 0;
   for (const { pointer, detail } of problem.errors) {
     const field = pointer.replace(/^#\//, "");
@@ -356,10 +366,12 @@ byId("theme").ariaPressed = String(isDark());
 server.addEventListener("change", () => {
   const wasGone = byId("status").dataset.state === "gone";
   byId("status").dataset.state = server.state;
-  const words = { ready: "Ready", waiting: "Waiting for the model …", gone: "Server gone, looking for it …" };
+  const words = { ready: "Ready", waiting: "Waiting for the model …", gone: "Server gone, looking for it …", locked: "Needs an API key" };
   byId("status").firstElementChild.textContent = words[server.state];
   byId("model").textContent = (server.state === "ready" && server.description?.name) || "";
   byId("status").title = server.detail;
+  if (server.state === "locked") keyForm.ask(server.detail);
+  else if (server.state === "ready" && keyForm.close()) byId("prompt").focus();
   if (server.state === "ready") {
     settings.describe(server.description ?? {});
     if (wasGone) places.result.note("The server is back. Draw again whenever you like.");

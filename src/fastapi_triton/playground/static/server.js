@@ -1,8 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 // The way to the server: what its model says of itself, and the events of one picture. Knows no element of the page.
 
+import { credentials } from "./key.js";
+
 const FIRST_PAUSE_MS = 500;
 const LONGEST_PAUSE_MS = 5000;
+const LOCKED = {
+  missing_key: "This server asks for an API key. Whoever runs it has one for you.",
+  unknown_key: "The server does not know this key. Is it whole?",
+};
 
 /** What the server answered instead of a picture, in its own words. */
 export class Problem extends Error {
@@ -15,7 +21,10 @@ export class Problem extends Error {
 /** The connection broke, or there never was one. */
 export class Gone extends Error {}
 
-/** Tells `change` when its `state` does: waiting, ready or gone. It asks by itself until the model is ready. */
+/**
+ * Tells `change` when its `state` does: waiting, ready, gone or locked. It asks by itself until the model is ready, or a
+ * key is needed.
+ */
 export class Server extends EventTarget {
   state = "waiting";
   detail = "";
@@ -37,7 +46,11 @@ export class Server extends EventTarget {
   async #askOnce() {
     let told;
     try {
-      const answer = await fetch("playground/model", { cache: "no-store" });
+      const answer = await fetch("playground/model", { cache: "no-store", headers: credentials() });
+      if (answer.status === 401 || answer.status === 403) {
+        this.lock(await problemOf(answer));
+        return true;
+      }
       if (!answer.ok) throw new Gone();
       told = await answer.json();
     } catch {
@@ -55,6 +68,12 @@ export class Server extends EventTarget {
     if (isNew) this.dispatchEvent(new Event("change"));
   }
 
+  /** It wants a key, or another one. */
+  lock({ code, message }) {
+    [this.state, this.detail] = ["locked", LOCKED[code] ?? message.replaceAll("`", "")];
+    this.dispatchEvent(new Event("change"));
+  }
+
   /** The connection broke: say so, and look for it until it is back. */
   lost() {
     this.#become("gone", "The server went away.");
@@ -63,7 +82,7 @@ export class Server extends EventTarget {
 
   /** The events of one picture as `[name, data]`. Leaving, by `signal`, stops the work. */
   async *draw(path, form, signal) {
-    const answer = await reach(fetch(path, { method: "POST", body: form, headers: { Accept: "text/event-stream" }, signal }));
+    const answer = await reach(fetch(path, { method: "POST", body: form, headers: { Accept: "text/event-stream", ...credentials() }, signal }));
     if (!answer.ok) throw await problemOf(answer);
     const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
     let text = "";

@@ -1,0 +1,16 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The frontend that is measured: the same pause by both of its ways to Triton."""
+
+from pydantic import BaseModel
+
+from fastapi_triton import TritonFrontend
+
+app = TritonFrontend(title="pause")
+
+
+class Pause(BaseModel):
+    ms: int
+
+
+app.infer("/pause", model="pause", request=Pause, response=Pause)
+app.infer("/pause-stream", model="pause", stream_model="pause_stream", request=Pause, response=Pause)

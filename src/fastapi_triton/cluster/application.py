@@ -1,0 +1,14 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The whole as Ray Serve deploys it: `import_path: fastapi_triton.cluster.application:build` in a Serve config file."""
+
+from ray import serve
+
+from fastapi_triton.cluster import frontend, replica
+from fastapi_triton.cluster.options import ClusterOptions
+
+
+def build(options: ClusterOptions) -> serve.Application:
+    """Frontends in front of Tritons. Ray Serve validates `args` of its config file against the options."""
+    # A little longer than any request, so that it is never the lease that ends first.
+    limit_s = options.frontend_settings.request_timeout_s + 10
+    return frontend.deployment(options, replica.deployment(options, lease_limit_s=limit_s))

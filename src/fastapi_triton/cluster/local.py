@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`fastapi-triton serve --cluster N`: Ray, the frontend and N Tritons on this machine, until Ctrl-C or SIGTERM."""
+
+import os
+import signal
+import sys
+from pathlib import Path
+from threading import Event
+
+import ray
+from ray import serve
+
+from fastapi_triton import bundle
+from fastapi_triton.access import exposure
+from fastapi_triton.app import TritonFrontend
+from fastapi_triton.cluster.application import build
+from fastapi_triton.cluster.options import ClusterOptions
+from fastapi_triton.embedded import LOOPBACK, EmbeddedTriton
+from fastapi_triton.serve import load_app
+
+APPLICATION = "fastapi-triton"
+_PREFIX = "FASTAPI_TRITON_"
+# Ray reads these when it starts: it reports nothing home, its own log stays in its files, and its workers, with the
+# Tritons below them, are no less important than other programs (Ray would give them the niceness 15). The last is
+# uvicorn's, which Ray's proxy is: the app knows itself whose word on a caller's address it takes.
+_ENVIRONMENT = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_SERVE_LOG_TO_STDERR": "0",
+    "RAY_worker_niceness": "0",
+    "FORWARDED_ALLOW_IPS": "",
+}
+
+
+class ClusterError(Exception):
+    """The cluster cannot be started; the text is for a person."""
+
+
+def run(app_name: str | None, replicas: int, models: Path, host: str, port: int) -> None:
+    """Serve until Ctrl-C or SIGTERM.
+
+    Raises:
+        EmbeddedTritonError: this machine cannot run the embedded Triton, or there is no model repository.
+        AppNotFoundError: there is no such app.
+        ClusterError: the Tritons do not start.
+    """
+    options = ClusterOptions(
+        app=app_name,
+        folder=str(Path.cwd()),
+        models=str(models.resolve()),
+        replicas=replicas,
+        address=LOOPBACK,
+        settings={name: value for name, value in os.environ.items() if name.startswith(_PREFIX)},
+    )
+    # What would fail on every node is told here, before anything is started.
+    EmbeddedTriton.prepare(models)
+    app = load_app(app_name, is_bundled_repository=models.resolve() == bundle.model_repository().resolve())
+    if isinstance(app, TritonFrontend):
+        exposure.warn(host, app.settings)
+    for name, value in _ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    # Ray's processors are a count, not the real ones: Tritons share what there is.
+    num_cpus = max(os.cpu_count() or 1, int(replicas * options.cpus_per_triton) + options.frontends)
+    # "local": a cluster of its own, whatever else of Ray runs on this machine.
+    ray.init("local", num_cpus=num_cpus, include_dashboard=False, logging_level="warning")
+    for number in (signal.SIGINT, signal.SIGTERM):  # only now: Ray has taken SIGTERM for itself
+        signal.signal(number, signal.default_int_handler)
+    try:
+        serve.start(http_options={"host": host, "port": port}, logging_config={"log_level": "WARNING"})
+        serve.run(build(options), name=APPLICATION, route_prefix="/")
+        sys.stdout.write(f"\n  Ready: http://{'localhost' if host == LOOPBACK else host}:{port}\n")
+        sys.stdout.flush()
+        Event().wait()
+    except RuntimeError as error:
+        raise ClusterError(reason(str(error))) from error
+    except KeyboardInterrupt:
+        pass
+    finally:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)
+        serve.shutdown()
+        ray.shutdown()
+
+
+def reason(told: str) -> str:
+    """The sentence of our own in what Ray says of a replica that did not start, a traceback; else all of it."""
+    sentences = [
+        line.partition("Error: ")[2]
+        for line in told.splitlines()
+        if line.startswith("fastapi_triton.") and "Error: " in line
+    ]
+    return sentences[-1] if sentences else told

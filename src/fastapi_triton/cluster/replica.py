@@ -1,0 +1,145 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One Triton of the cluster, and the Ray Serve replica that lives and dies with it."""
+
+import asyncio
+import logging
+import os
+from collections.abc import AsyncGenerator
+from pathlib import Path
+
+import ray
+from ray import serve
+
+from fastapi_triton import bundle
+from fastapi_triton.cluster import output
+from fastapi_triton.cluster.options import ClusterOptions
+from fastapi_triton.embedded import EmbeddedTriton, EmbeddedTritonError
+from fastapi_triton.errors import FastAPITritonError
+from fastapi_triton.triton.access import Access
+from fastapi_triton.triton.http import HTTPTriton
+
+logger = logging.getLogger(__name__)
+
+PROBE_INTERVAL_S = 0.5
+PROBE_TIMEOUT_S = 5.0
+# Of a Triton that we did not start, and that may only be busy: so many probes in a row without an answer.
+MAX_MISSED_PROBES = 4
+
+
+class NoGPUError(Exception):
+    """A Triton should have a GPU, and there is none; the text is for a person."""
+
+
+class TritonReplica:
+    """Owns one Triton. Frontends ask it for leases, and speak to the Triton itself.
+
+    When its Triton dies, the replica's process ends at once: Ray's router then drops it, and sends what it had not yet
+    begun elsewhere. A replica that lived on and refused would be the least loaded, and draw everybody.
+    """
+
+    async def __init__(  # type: ignore[misc]  # Ray Serve awaits it
+        self, options: ClusterOptions, lease_limit_s: float
+    ) -> None:
+        node = ray.util.get_node_ip_address()
+        options.versions.require_same(node=node)
+        if options.gpus_per_triton and not os.environ.get("CUDA_VISIBLE_DEVICES"):
+            raise NoGPUError(
+                f"The node {node} gives this Triton no GPU, and {options.gpus_per_triton:g} was asked for."
+            )
+        settings = options.frontend_settings
+        output.configure(settings)
+        self._lease_limit_s = lease_limit_s
+        self._running: asyncio.Task[int] | None = None
+        self._embedded: EmbeddedTriton | None = None
+        if options.triton_url:
+            self.url = options.triton_url.format(node=node)
+        else:
+            self._embedded = EmbeddedTriton.prepare(repository(options), host=options.address or node)
+            self.url = self._embedded.url
+            self._running = asyncio.create_task(self._embedded.run_once())
+        self._client = HTTPTriton(self.url, connect_timeout_s=PROBE_TIMEOUT_S, access=Access.of(settings))
+        await self._client.__aenter__()
+        await self._until_live()
+        self._watching = asyncio.create_task(self._watch())
+        logger.info("Triton at %s is ready", self.url)
+
+    async def lease(self) -> AsyncGenerator[str, None]:
+        """The URL of the Triton, for as long as the frontend holds on: that is what Ray counts as a running request.
+
+        The limit is for frontends that die, whose leases nobody ends.
+        """
+        yield self.url
+        await asyncio.sleep(self._lease_limit_s)
+
+    async def check_health(self) -> None:
+        """For Ray: raises where the Triton is not live."""
+        if not await self._is_live():
+            raise RuntimeError(f"Triton at {self.url} does not answer")
+
+    async def __del__(self) -> None:
+        """Ray calls this when it takes the replica away and no lease is left: stop Triton, and wait for its end."""
+        self._watching.cancel()
+        await self._client.__aexit__(None, None, None)  # a Triton that is to end waits for its connections
+        if self._running is not None:
+            self._running.cancel()
+            await asyncio.wait([self._running])
+
+    async def _until_live(self) -> None:
+        """Triton opens its port when its models are loaded, or found not to load."""
+        while not await self._is_live():
+            if self._running is not None and self._running.done():
+                raise EmbeddedTritonError(f"Triton ended while it started (exit status {self._running.result()}).")
+            await asyncio.sleep(PROBE_INTERVAL_S)
+
+    async def _watch(self) -> None:
+        if self._running is not None:
+            await asyncio.wait([self._running])
+        else:
+            missed = 0
+            while missed < MAX_MISSED_PROBES:
+                await asyncio.sleep(PROBE_INTERVAL_S)
+                missed = 0 if await self._is_live() else missed + 1
+        logger.error("Triton at %s is gone; this replica goes with it, and Ray starts another", self.url)
+        # No clean-up could be of use: what had leases has lost its Triton.
+        os._exit(1)
+
+    async def _is_live(self) -> bool:
+        try:
+            head, _ = await self._client.question("GET", "/v2/health/live")
+        except FastAPITritonError:
+            return False
+        return head.status == 200
+
+
+def repository(options: ClusterOptions) -> Path:
+    """The model repository on this node."""
+    if options.models:
+        return Path(options.models)
+    beside = Path(options.folder) / "models"
+    return beside if beside.is_dir() else bundle.model_repository()
+
+
+def deployment(options: ClusterOptions, *, lease_limit_s: float) -> serve.Application:
+    """As many replicas as the options say, each with its share of a node."""
+    scaling: dict[str, object] = {"num_replicas": options.replicas}
+    if options.max_replicas is not None:
+        scaling = {
+            "autoscaling_config": {
+                "min_replicas": options.min_replicas,
+                "max_replicas": options.max_replicas,
+                "target_ongoing_requests": options.target_in_flight,
+            }
+        }
+    made = serve.deployment(TritonReplica).options(
+        name="TritonReplica",
+        max_ongoing_requests=options.max_in_flight_per_triton,
+        ray_actor_options={"num_cpus": options.cpus_per_triton, "num_gpus": options.gpus_per_triton},
+        # A replica that is to go is given no more work, and waits for what it has.
+        graceful_shutdown_timeout_s=lease_limit_s,
+        graceful_shutdown_wait_loop_s=0.5,
+        health_check_period_s=2.0,
+        health_check_timeout_s=PROBE_TIMEOUT_S + 5,
+        logging_config={"enable_access_log": False},
+        **scaling,
+    )
+    return made.bind(options, lease_limit_s)

@@ -1,0 +1,133 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Requests that become jobs: those that prefer not to wait (`Prefer: respond-async`, RFC 7240), which get 202 and the
+job's address, and those with an `Idempotency-Key`, whose job is waited for."""
+
+import hashlib
+import re
+import secrets
+from collections.abc import Iterable
+from functools import partial
+from typing import Any
+
+import orjson
+from pydantic import BaseModel, ValidationError
+from starlette.datastructures import Headers
+from starlette.requests import Request
+from starlette.responses import Response
+
+from fastapi_triton import negotiate
+from fastapi_triton.callers import current_caller
+from fastapi_triton.disconnects import unless_caller_leaves
+from fastapi_triton.endpoints import InferEndpoint
+from fastapi_triton.errors import FieldProblem, InvalidRequestError
+from fastapi_triton.events import EventsResponse
+from fastapi_triton.jobs import webhook as webhooks
+from fastapi_triton.jobs.following import events, until_over
+from fastapi_triton.jobs.job import Job
+from fastapi_triton.jobs.jobs import Jobs
+from fastapi_triton.jobs.outcome import reply
+from fastapi_triton.jobs.view import url_of, view
+
+PREFERENCE = "respond-async"
+KEY_HEADER = "Idempotency-Key"
+_KEY_NAME = KEY_HEADER.lower().encode()
+_NAMES = frozenset((b"prefer", _KEY_NAME))
+# What a key may be, a string of structured headers (RFC 8941) or the same without its quotes.
+_KEY = re.compile(r'"([\x20\x21\x23-\x5b\x5d-\x7e]{1,255})"|([\x21\x23-\x2b\x2d-\x3a\x3c-\x5b\x5d-\x7e]{1,255})')
+SEED_FIELD = "seed"
+# How large a drawn seed may be; JavaScript keeps 53 bits exact.
+_SEED_BITS = (53, 32, 31, 16)
+
+
+class Acceptance:
+    """Takes the requests of all endpoints that prefer to be answered later, or must not be run twice."""
+
+    def __init__(self, jobs: Jobs) -> None:
+        self.jobs = jobs
+
+    def wants(self, headers: Iterable[tuple[bytes, bytes]]) -> bool:
+        """Whether this is one of them."""
+        # A loop, since every request comes by here, and a generator takes three times as long.
+        for name, value in headers:  # noqa: SIM110
+            if name in _NAMES and (name == _KEY_NAME or _is_later(value)):
+                return True
+        return False
+
+    async def accept(self, endpoint: InferEndpoint, request: Request) -> Response:
+        """Read the request as the endpoint would, and keep it; then say where its job is, or wait for it."""
+        media_type, body = await endpoint.read(request)
+        job = await self._accepted(endpoint.path, body, request.headers)
+        if any(name == b"prefer" and _is_later(value) for name, value in request.scope["headers"]):
+            return Response(
+                orjson.dumps(view(job, request)),
+                202,
+                {"Location": url_of(job, request), "Preference-Applied": PREFERENCE, "Cache-Control": "no-store"},
+                negotiate.JSON,
+            )
+        if media_type == negotiate.EVENTS:
+            return EventsResponse(events(self.jobs, job))
+        job = await unless_caller_leaves(request.receive, until_over(self.jobs, job))
+        return reply(job, await self.jobs.result(job.id), endpoint, request.headers.get("accept"))
+
+    async def _accepted(self, path: str, body: BaseModel, headers: Headers) -> Job:
+        caller = current_caller.get().name
+        key = _key(headers.get(KEY_HEADER))
+        webhook = headers.get(webhooks.HEADER)
+        fingerprint = _fingerprint(path, body)
+        job = await self.jobs.accept(
+            _with_seed(body).model_dump_json(exclude_unset=True, round_trip=True).encode(),
+            path=path,
+            caller=caller,
+            fingerprint=fingerprint,
+            job_id=partial(self.jobs.keyed_id, caller, key) if key else _new_id,
+            webhook=self.jobs.webhooks.checked(webhook) if webhook is not None else "",
+        )
+        if job.fingerprint != fingerprint:
+            detail = f"Another request was sent with this {KEY_HEADER}. Give each request a key of its own."
+            raise InvalidRequestError(detail, code="idempotency_key_reused")
+        return job
+
+
+def _is_later(value: bytes) -> bool:
+    """Whether a `Prefer` header says that the answer may come later."""
+    return PREFERENCE in [each.partition(";")[0].strip().lower() for each in value.decode("latin-1").split(",")]
+
+
+def _new_id() -> str:
+    return secrets.token_hex(16)
+
+
+def _key(value: str | None) -> str | None:
+    """The caller's idempotency key, if it has sent one.
+
+    Raises:
+        InvalidRequestError: it is none.
+    """
+    if value is None:
+        return None
+    found = _KEY.fullmatch(value.strip())
+    if found is None:
+        detail = f"The {KEY_HEADER} must have from 1 to 255 printable ASCII characters, a UUID for example."
+        problem = FieldProblem("#", "invalid_idempotency_key", detail)
+        raise InvalidRequestError(detail, code="invalid_idempotency_key", problems=[problem])
+    return found[1] or found[2]
+
+
+def _fingerprint(path: str, body: BaseModel) -> str:
+    """The same for the same request, however it was written."""
+    told: Any = body.model_dump(mode="json", exclude_unset=True, round_trip=True)
+    return hashlib.sha256(orjson.dumps([path, told], option=orjson.OPT_SORT_KEYS)).hexdigest()
+
+
+def _with_seed(body: BaseModel) -> BaseModel:
+    """The request with its seed drawn, so that it gives the same answer however often it is run."""
+    if SEED_FIELD not in type(body).model_fields or getattr(body, SEED_FIELD) not in (None, -1):
+        return body
+    for bits in _SEED_BITS:
+        seeded = body.model_copy()
+        try:
+            type(body).__pydantic_validator__.validate_assignment(seeded, SEED_FIELD, secrets.randbits(bits))
+        except ValidationError:  # larger than the endpoint takes, or no whole number
+            continue
+        return seeded
+    return body

@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Gives every request its deadline: what its caller says in `X-Request-Timeout`, and the app's own limit."""
+
+import time
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from fastapi_triton.deadlines import current_deadline
+from fastapi_triton.errors import UnreadableRequestError
+
+HEADER = "X-Request-Timeout"
+_NAME = HEADER.lower().encode()
+
+
+class DeadlineMiddleware:
+    """Sets `current_deadline`, counted from the request's arrival. A header that is no time is told to who reads the
+    body, so that it is refused in the form that the endpoint's errors have."""
+
+    def __init__(self, app: ASGIApp, max_timeout_s: float) -> None:
+        self.app = app
+        self.max_timeout_s = max_timeout_s
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            timeout_s = self.max_timeout_s
+            for name, value in scope["headers"]:
+                if name == _NAME:
+                    asked_s = _seconds(value)
+                    if asked_s is None:
+                        receive = _refuse
+                    elif asked_s < timeout_s:
+                        timeout_s = asked_s
+            current_deadline.set(time.monotonic() + timeout_s)
+        await self.app(scope, receive, send)
+
+
+def _seconds(text: bytes) -> float | None:
+    """Digits with at most one point; None for anything else, and for no time at all."""
+    # More digits than any time has would be infinity; that is no number of seconds.
+    if len(text) > 20 or not text.replace(b".", b"", 1).isdigit():
+        return None
+    return float(text) or None
+
+
+async def _refuse() -> Message:
+    raise UnreadableRequestError(
+        f"The header {HEADER} must be a number of seconds above 0, as 30 or 2.5.", code="invalid_timeout"
+    )

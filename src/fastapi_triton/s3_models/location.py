@@ -1,0 +1,51 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`s3://bucket/prefix`: where a model repository is."""
+
+import re
+from dataclasses import dataclass
+from typing import Self
+
+from fastapi_triton.s3_models.error import S3ModelsError
+
+SCHEME = "s3://"
+# Triton's own way to name a store that is not AWS: s3://host:port/bucket/prefix, or with http:// or https:// before it.
+_ENDPOINT = re.compile(r"(?P<scheme>https?://)?(?P<host>[^/:]+(?::\d+)?)/(?P<rest>.*)", re.DOTALL)
+_BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,253}[A-Za-z0-9]")
+
+
+@dataclass(frozen=True, slots=True)
+class Location:
+    """A bucket and what the keys in it begin with."""
+
+    bucket: str
+    prefix: str  # empty, or ends with a slash, so that models/ does not take models-old/ too
+    endpoint: str | None  # None: the environment and the AWS config file decide
+
+    @classmethod
+    def parse(cls, url: str) -> Self:
+        """Read a URL. Nothing in it is decoded: `%20` in a key is three characters.
+
+        Raises:
+            S3ModelsError: it names no bucket.
+        """
+        rest, endpoint = url.removeprefix(SCHEME), None
+        named = _ENDPOINT.fullmatch(rest)
+        if named is not None and (named["scheme"] or ":" in named["host"]):
+            rest, endpoint = named["rest"], (named["scheme"] or "http://") + named["host"]
+        bucket, _, prefix = rest.partition("/")
+        if not url.startswith(SCHEME) or not _BUCKET.fullmatch(bucket):
+            raise S3ModelsError(f"{url} names no bucket: write s3://bucket/prefix.")
+        prefix = prefix.strip("/")
+        return cls(bucket, f"{prefix}/" if prefix else "", endpoint)
+
+    def url(self, key: str | None = None) -> str:
+        """As people write it; of one key, or of the repository itself."""
+        return f"{SCHEME}{self.bucket}/{self.prefix if key is None else key}".rstrip("/" if key is None else "")
+
+    def __str__(self) -> str:
+        return self.url()
+
+
+def is_s3(repository: str) -> bool:
+    """Whether this is a URL for us, and no folder."""
+    return repository.startswith(SCHEME)

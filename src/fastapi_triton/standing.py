@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What of an app's own state Prometheus is shown: places at Triton, Triton itself, and whether its models are there."""
+
+from collections.abc import Callable, Sequence
+
+from fastapi_triton.admission import Admissions, AdmissionState
+from fastapi_triton.catalogue import Catalogue
+from fastapi_triton.endpoints import InferEndpoint
+from fastapi_triton.gauges import Gauges, Reading
+from fastapi_triton.triton.client import TritonClient
+
+
+def show(
+    gauges: Gauges,
+    *,
+    admission: Admissions,
+    triton: TritonClient,
+    endpoints: Sequence[InferEndpoint],
+    catalogue: Catalogue | None,
+) -> None:
+    """Have all of it read whenever the numbers are; `endpoints` may still grow."""
+
+    def models() -> Reading:
+        found = {entry.name: float(bool(entry.versions)) for entry in catalogue.entries} if catalogue else {}
+        for endpoint in endpoints:
+            found.update(dict.fromkeys(endpoint.declaration.models, float(endpoint.declaration.is_ready)))
+        return found
+
+    def of_models(read: Callable[[AdmissionState], float | None]) -> Callable[[], Reading]:
+        def by_model() -> Reading:
+            found = {state.model: read(state) for state in admission.states}
+            return {model: value for model, value in found.items() if value is not None}
+
+        return by_model
+
+    # Names that Triton has not been seen to have share an admission of their own, which is no model's capacity.
+    most = of_models(lambda state: state.max_in_flight if state.model else None)
+    most_waiting = of_models(lambda state: state.max_waiting if state.model else None)
+    service = of_models(lambda state: state.service_s)
+    gauges.add("in_flight", "Requests at Triton", of_models(lambda state: state.in_flight), label="model")
+    gauges.add("max_in_flight", "The most that may be", most, label="model")
+    gauges.add("waiting", "Requests that wait for a place", of_models(lambda state: state.waiting), label="model")
+    gauges.add("max_waiting", "The most that may", most_waiting, label="model")
+    gauges.add("service_seconds", "How long Triton takes, lately", service, label="model", is_shared=True)
+    gauges.add("triton_up", "Whether Triton answers", lambda: {"": float(triton.is_up)}, is_shared=True)
+    gauges.add("model_ready", "Whether the model takes requests", models, label="model", is_shared=True)

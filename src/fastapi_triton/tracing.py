@@ -1,0 +1,24 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Traces: which of FastAPI's own OpenTelemetry is on."""
+
+import importlib.util
+
+from fastapi.telemetry import TelemetryConfig
+
+# What asks all the time, and tells nothing in a trace.
+_UNTRACED = ("/health/", "/metrics")
+
+
+def telemetry() -> TelemetryConfig:
+    """FastAPI's own traces, configured by the standard `OTEL_*` variables; what else it has for OpenTelemetry is off.
+
+    Where nobody can have configured a tracer they are off, too: FastAPI would look at every request whether one has.
+    """
+    return {
+        "tracing": importlib.util.find_spec("opentelemetry.sdk") is not None,
+        "auto_configure": True,
+        "metrics": False,
+        "logs": False,
+        "operation_spans": False,
+        "exclude": lambda scope: scope["path"].startswith(_UNTRACED),
+    }

@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Who waits for a place of a model: each caller in a line of its own, the lines served in turn."""
+
+import asyncio
+from collections import OrderedDict, deque
+from dataclasses import dataclass
+
+from fastapi_triton.places import Place
+
+
+@dataclass(eq=False, slots=True)
+class Waiter:
+    """A request that waits for `count` places at once. `turn` ends in its place, or in why it gets none."""
+
+    caller: str
+    count: int
+    deadline: float | None
+    turn: asyncio.Future[Place]
+    share: str | None = None
+
+
+class WaitingRoom:
+    """At most `size` requests. Nobody is overtaken within a line, and no line by another that was served last."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self.num_waiting = 0
+        self._lines: OrderedDict[str, deque[Waiter]] = OrderedDict()  # whose turn is next comes first
+
+    @property
+    def is_full(self) -> bool:
+        return self.num_waiting >= self.size
+
+    @property
+    def next(self) -> Waiter | None:
+        """Whose turn it is."""
+        return next(iter(self._lines.values()))[0] if self._lines else None
+
+    def enter(self, waiter: Waiter) -> None:
+        """Stand at the end of its caller's line."""
+        self._lines.setdefault(waiter.caller, deque()).append(waiter)
+        self.num_waiting += 1
+
+    def admit(self) -> Waiter:
+        """Take out whose turn it is; its caller's next turn comes after everybody else's."""
+        waiter = self._lines[next(iter(self._lines))][0]
+        self._lines.move_to_end(waiter.caller)
+        self.leave(waiter)
+        return waiter
+
+    def leave(self, waiter: Waiter) -> None:
+        """Take it out, if it is still there."""
+        line = self._lines.get(waiter.caller)
+        if line is None or waiter not in line:
+            return
+        line.remove(waiter)
+        self.num_waiting -= 1
+        if not line:
+            del self._lines[waiter.caller]
+
+    def num_ahead(self, caller: str) -> int:
+        """How many get their turn before a newcomer of this caller."""
+        own = len(self._lines.get(caller, ()))
+        return own + sum(min(len(line), own + 1) for name, line in self._lines.items() if name != caller)
+
+    def giving_way_to(self, caller: str) -> Waiter | None:
+        """Who would make room for a newcomer of this caller: the youngest of the caller with most, where it has more.
+
+        More even with the newcomer counted, so that two callers do not drive out each other's for ever.
+        """
+        if not self._lines:
+            return None
+        longest = max(self._lines.values(), key=len)
+        return longest[-1] if len(longest) > len(self._lines.get(caller, ())) + 1 else None

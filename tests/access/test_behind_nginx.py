@@ -1,0 +1,144 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Below a prefix, behind a real nginx: one server that takes the prefix off and one that leaves it."""
+
+import asyncio
+import shutil
+import subprocess
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+from known_keys import DRAWS, RULES, bearer
+from scribble_app import PATH
+from scripted_triton import scripted_triton
+from serving import free_port
+from sockets import listening
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+
+from fastapi_triton import Settings, TritonFrontend
+from fastapi_triton.callers import current_caller
+
+NGINX = shutil.which("nginx") or "/usr/sbin/nginx"
+pytestmark = pytest.mark.skipif(not Path(NGINX).exists(), reason="no nginx here")
+
+CONF = """
+daemon off; worker_processes 1; pid {folder}/pid; error_log {folder}/error.log;
+events {{}}
+http {{
+  access_log off; client_body_temp_path {folder}; proxy_temp_path {folder};
+  fastcgi_temp_path {folder}; uwsgi_temp_path {folder}; scgi_temp_path {folder};
+  proxy_set_header Host $http_host;
+  proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
+  proxy_set_header X-Forwarded-Proto https;
+  proxy_set_header X-Forwarded-Host draw.example;
+  proxy_buffering off;
+  server {{ listen 127.0.0.1:{off};  location /draw/ {{ proxy_pass {app}/; }} }}
+  server {{ listen 127.0.0.1:{kept}; location /draw/ {{ proxy_pass {app}; }} }}
+}}
+"""
+OURS = {"trusted_proxies": ("127.0.0.1",), "root_path": "/draw"}
+
+
+@asynccontextmanager
+async def nginx(app: str, folder: Path) -> AsyncIterator[tuple[str, str]]:
+    """The addresses of the server that takes the prefix off, and of the one that leaves it."""
+    off, kept = free_port(), free_port()
+    conf = folder / "nginx.conf"
+    await asyncio.to_thread(conf.write_text, CONF.format(folder=folder, off=off, kept=kept, app=app))
+    process = await asyncio.create_subprocess_exec(
+        *(NGINX, "-p", str(folder), "-e", str(folder / "error.log"), "-c", str(conf)), stderr=subprocess.PIPE
+    )
+    try:
+        async with asyncio.timeout(30):
+            while True:
+                assert process.returncode is None, await process.stderr.read() if process.stderr else ""
+                try:
+                    _, writer = await asyncio.open_connection("127.0.0.1", kept)
+                    writer.close()
+                    break
+                except OSError:
+                    await asyncio.sleep(0.02)
+        yield f"http://127.0.0.1:{off}", f"http://127.0.0.1:{kept}"
+    finally:
+        if process.returncode is None:
+            process.terminate()
+        await process.communicate()
+
+
+@pytest.fixture(autouse=True)
+def uvicorn_believes_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As `fastapi-triton serve` has it: who is believed, the app knows."""
+    monkeypatch.setenv("FORWARDED_ALLOW_IPS", "")
+
+
+@pytest.fixture(params=["off", "kept"])
+async def proxied(
+    app_with: Callable[..., TritonFrontend], tmp_path: Path, request: pytest.FixtureRequest
+) -> AsyncIterator[httpx2.AsyncClient]:
+    app = app_with(**OURS)
+
+    async def whoami(request: Request) -> JSONResponse:
+        return JSONResponse({"name": current_caller.get().name, "url": str(request.url_for("whoami"))})
+
+    app.add_route("/models/whoami", whoami, name="whoami")
+    app.add_route("/health/whoami", whoami)
+    async with listening(app) as direct, nginx(str(direct.base_url).rstrip("/"), tmp_path) as (off, kept):
+        address = off if request.param == "off" else kept
+        async with httpx2.AsyncClient(base_url=address, timeout=60) as client:
+            yield client
+
+
+async def test_everything_works_below_the_prefix(
+    proxied: httpx2.AsyncClient, body: Callable[..., dict[str, Any]]
+) -> None:
+    page = await proxied.get("/draw/")
+    assert page.status_code == 200
+    assert 'src="playground/' in page.text
+    script = page.text.split('type="module" src="')[1].split('"')[0]
+    assert (await proxied.get(f"/draw/{script}")).headers["content-type"].startswith("text/javascript")
+    assert (await proxied.get("/draw/playground/model")).status_code == 401
+    assert (await proxied.get("/draw/playground/model", headers=bearer(DRAWS))).status_code == 200
+
+    docs = await proxied.get("/draw/docs", headers=bearer(RULES))
+    assert "'/draw/openapi.json'" in docs.text
+    document = (await proxied.get("/draw/openapi.json", headers=bearer(RULES))).json()
+    assert document["servers"] == [{"url": "/draw"}]
+
+    answer = await proxied.post(f"/draw{PATH}", json=body(), headers=bearer(DRAWS))
+    assert answer.status_code == 200
+    refused = await proxied.post(f"/draw{PATH}", json=body())
+    assert (refused.status_code, refused.json()["code"]) == (401, "missing_key")
+    openai = await proxied.get("/draw/v1/models")
+    assert (openai.status_code, openai.json()["error"]["code"]) == (401, "missing_key")
+    cookie = (await proxied.get("/draw/sdapi/v1/samplers", headers=bearer(DRAWS))).headers["set-cookie"]
+    assert "Path=/draw/sdapi" in cookie
+
+
+async def test_the_caller_is_who_called_the_proxy(proxied: httpx2.AsyncClient) -> None:
+    forged = {"X-Forwarded-For": "6.6.6.6", "Forwarded": "for=7.7.7.7"}
+    told = (await proxied.get("/draw/health/whoami", headers=forged)).json()
+    # nginx itself was called by this machine, which is one of ours, so what stands left of it counts
+    assert told == {"name": "address:6.6.6.6", "url": "https://draw.example/draw/models/whoami"}
+    told = (await proxied.get("/draw/models/whoami", headers=bearer(DRAWS))).json()
+    assert told["name"] == "key:draws"
+
+
+async def test_events_come_as_they_are_told(proxied: httpx2.AsyncClient, body: Callable[..., dict[str, Any]]) -> None:
+    headers = {**bearer(DRAWS), "Accept": "text/event-stream"}
+    async with proxied.stream("POST", f"/draw{PATH}", json=body(), headers=headers) as answer:
+        text = "".join([piece async for piece in answer.aiter_text()])
+    assert "event: completed" in text
+
+
+async def test_tritons_protocol_works_below_the_prefix(tmp_path: Path) -> None:
+    async with scripted_triton() as triton:
+        app = TritonFrontend(settings=Settings(triton_url=triton.url, root_path="/draw"))
+        async with listening(app) as direct, nginx(str(direct.base_url).rstrip("/"), tmp_path) as servers:
+            for server in servers:
+                answer = await direct.post(f"{server}/draw/v2/models/a%20b/infer?x", content=b"{}")
+                assert answer.status_code == 200
+    assert [head.split(b"\r\n")[0] for head, _ in triton.requests] == [b"POST /v2/models/a%20b/infer?x HTTP/1.1"] * 2

@@ -1,0 +1,103 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A server that everybody on a network may use says so; and one whose settings make no sense does not start."""
+
+import io
+import logging
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from unittest import mock
+
+import pytest
+from typer.testing import CliRunner
+
+from fastapi_triton import Settings, serve
+from fastapi_triton.access import exposure
+from fastapi_triton.cli import app
+
+
+@pytest.mark.parametrize(
+    ("host", "is_public"),
+    [
+        ("127.0.0.1", False),
+        ("127.1.2.3", False),
+        ("::1", False),
+        ("localhost", False),
+        ("0.0.0.0", True),
+        ("::", True),
+        ("10.0.0.7", True),
+        ("fe80::1%eth0", True),
+        ("draw.example.com", True),
+    ],
+)
+def test_which_addresses_others_reach(host: str, is_public: bool) -> None:
+    assert exposure.is_public(host) is is_public
+
+
+def test_it_warns_in_the_log_and_on_the_terminal(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    terminal = io.StringIO()
+    monkeypatch.setattr(terminal, "isatty", lambda: True)
+    monkeypatch.setattr("sys.stdout", terminal)
+    assert exposure.warn("0.0.0.0", Settings())
+    (record,) = caplog.records
+    assert record.levelno == logging.WARNING
+    for told in (record.getMessage(), terminal.getvalue()):
+        assert "without API keys" in told
+        assert "fastapi-triton keys add" in told
+    caplog.clear()
+    assert not exposure.warn("127.0.0.1", Settings())
+    assert not exposure.warn("0.0.0.0", Settings(api_keys_file="keys.toml"))
+    assert not caplog.records
+
+
+@pytest.fixture
+def environment() -> Iterator[None]:
+    with mock.patch.dict(os.environ):
+        yield
+
+
+@pytest.mark.usefixtures("environment")
+@pytest.mark.parametrize("content", [None, "[keys.x]\n"])
+def test_serve_says_at_once_that_the_keys_cannot_be_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: str | None
+) -> None:
+    def run(plan: serve.Plan) -> None:
+        raise AssertionError("it began")
+
+    monkeypatch.setattr(serve, "run", run)
+    file = tmp_path / "keys.toml"
+    if content:
+        file.write_text(content)
+    done = CliRunner().invoke(app, ["serve", "--port", "0", "--api-keys-file", str(file)])
+    assert done.exit_code == 2
+    assert "keys.toml cannot be used" in done.output
+    assert ("sha256" if content else "No such file") in done.output
+
+
+@pytest.mark.usefixtures("environment")
+@pytest.mark.parametrize(
+    ("flag", "words"),
+    [
+        (["--root-path", "draw/"], "root_path"),
+        (["--root-path", "//evil.example"], "root_path"),
+        (["--public-scopes", "infer,everything"], "public_scopes"),
+        (["--forwarded-header", "via"], "forwarded_header"),
+        (["--trusted-proxies", "10.0.0.0/33"], "trusted_proxies"),
+        (["--trusted-proxies", "proxy.example"], "trusted_proxies"),
+        (["--anonymous-requests-per-minute", "-1"], "anonymous_requests_per_minute"),
+    ],
+)
+def test_serve_refuses_settings_that_make_no_sense(flag: list[str], words: str) -> None:
+    done = CliRunner().invoke(app, ["serve", "--port", "0", *flag])
+    assert done.exit_code == 2
+    assert words in done.output
+
+
+def test_lists_are_by_commas(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FASTAPI_TRITON_CORS_ORIGINS", "https://a.example, https://b.example,")
+    monkeypatch.setenv("FASTAPI_TRITON_PUBLIC_SCOPES", "docs,metrics")
+    settings = Settings()
+    assert settings.cors_origins == ("https://a.example", "https://b.example")
+    assert settings.public_scopes == ("docs", "metrics")

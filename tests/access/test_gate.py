@@ -1,0 +1,257 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Who is let in: by which header, for what, how often; and what is told to those who are not."""
+
+import asyncio
+import base64
+import functools
+import tempfile
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import httpx2
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from known_keys import DRAWS, RULES, WATCHES, basic, bearer, block
+from scribble_app import PATH
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+
+from fastapi_triton import Settings, TritonFrontend
+from fastapi_triton.access import credentials
+from fastapi_triton.callers import current_caller
+
+Body = Callable[..., dict[str, Any]]
+
+
+WAYS = [
+    bearer(DRAWS),
+    {"Authorization": f"bearer   {DRAWS}"},
+    {"X-API-Key": DRAWS},
+    basic("whoever", DRAWS),
+    basic(DRAWS, ""),
+    {"Authorization": "Negotiate whatever a proxy wants", "X-API-Key": DRAWS},
+]
+
+
+@pytest.mark.parametrize("headers", WAYS, ids=lambda each: next(iter(each.values()))[:12])
+async def test_a_key_is_taken_in_every_way_that_clients_have(
+    client: httpx2.AsyncClient, body: Body, headers: dict[str, str]
+) -> None:
+    assert (await client.post(PATH, json=body(), headers=headers)).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("headers", "code"),
+    [
+        ({}, "missing_key"),
+        (bearer("ftk_wrong"), "unknown_key"),
+        (bearer(""), "unknown_key"),
+        (bearer(DRAWS[:-1]), "unknown_key"),
+        (bearer(DRAWS.upper()), "unknown_key"),
+        ({"X-API-Key": ""}, "unknown_key"),
+        ({"Authorization": DRAWS}, "unknown_key"),
+        ({"Authorization": "Basic !!!"}, "unknown_key"),
+        (basic("whoever", "wrong"), "unknown_key"),
+        ({"X-API-Key": "wrong", **bearer(DRAWS)}, "unknown_key"),
+    ],
+)
+async def test_who_shows_no_known_key_is_told_how_to(
+    client: httpx2.AsyncClient, body: Body, headers: dict[str, str], code: str
+) -> None:
+    answer = await client.post(PATH, json=body(), headers=headers)
+    told = answer.json()
+    assert (answer.status_code, told["code"]) == (401, code)
+    assert "X-API-Key" in told["detail"]
+    assert answer.headers["www-authenticate"].startswith('Bearer realm="fastapi-triton"')
+    assert 'Basic realm="fastapi-triton"' in answer.headers["www-authenticate"]
+    assert answer.headers["x-request-id"] == told["request_id"]
+    assert answer.headers["content-type"] == "application/problem+json"
+
+
+async def test_a_script_in_a_browser_is_not_asked_by_the_browsers_dialog(client: httpx2.AsyncClient) -> None:
+    answer = await client.get("/playground/model", headers={"Sec-Fetch-Mode": "cors"})
+    assert answer.headers["www-authenticate"] == 'Bearer realm="fastapi-triton"'
+
+
+OPEN = ["/health/live", "/health/ready"]
+NEEDED = {
+    "/openapi.json": "docs",
+    "/docs": "docs",
+    "/redoc": "docs",
+    "/docs/of/mine": "infer",
+    "/metrics": "metrics",
+    "/metrics/of/mine": "infer",
+    "/v2": "v2",
+    "/v2/models/x": "v2",
+    "/playground/model": "infer",
+    "/models": "infer",
+    "/v2x": "infer",
+    "/health": "infer",
+    "/jobs/1": "infer",
+    "/what/ever": "infer",
+    "//v2/models/x": "infer",
+    "/%76%32/models/x": "v2",
+}
+
+
+@pytest.mark.parametrize("path", OPEN)
+async def test_probes_need_no_key(client: httpx2.AsyncClient, path: str) -> None:
+    assert (await client.get(path)).status_code != 401
+    assert (await client.post(path)).status_code == 401
+
+
+@pytest.mark.parametrize(("path", "scope"), NEEDED.items())
+async def test_every_path_needs_its_scope(client: httpx2.AsyncClient, path: str, scope: str) -> None:
+    scopes = {DRAWS: {"infer"}, WATCHES: {"metrics", "docs"}, RULES: {"infer", "v2", "admin", "metrics", "docs"}}
+    for secret, has in scopes.items():
+        answer = await client.get(path, headers=bearer(secret))
+        if scope in has:
+            assert answer.status_code not in (401, 403)
+        else:
+            assert answer.status_code == 403
+            assert "missing_scope" in answer.text
+            assert f"`{scope}`" in answer.text
+
+
+async def test_an_endpoint_refuses_a_key_that_is_for_something_else(client: httpx2.AsyncClient, body: Body) -> None:
+    answer = await client.post(PATH, json=body(), headers=bearer(WATCHES))
+    assert (answer.status_code, answer.json()["code"]) == (403, "missing_scope")
+
+
+async def test_each_api_tells_of_it_in_its_own_form(client: httpx2.AsyncClient, app: TritonFrontend) -> None:
+    openai = await client.get("/v1/models")
+    assert openai.status_code == 401
+    assert openai.json()["error"]["type"] == "authentication_error"
+    assert openai.json()["error"]["code"] == "missing_key"
+    assert "www-authenticate" in openai.headers
+    a1111 = await client.get("/sdapi/v1/options")
+    assert (a1111.status_code, a1111.json()["code"]) == (401, "missing_key")
+    assert isinstance(a1111.json()["detail"], str)
+
+
+async def test_a_rate_is_held_to_the_second(
+    client: httpx2.AsyncClient, body: Body, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 1000.0
+    monkeypatch.setattr("fastapi_triton.access.gate.time", SimpleNamespace(monotonic=lambda: now))  # its clock alone
+    for _ in range(3):
+        assert (await client.post(PATH, json=body(), headers=bearer(DRAWS))).status_code == 200
+    refused = await client.post(PATH, json=body(), headers=bearer(DRAWS))
+    assert (refused.status_code, refused.json()["code"]) == (429, "rate_limited")
+    assert refused.headers["retry-after"] == "1"
+    assert (await client.get("/playground/model", headers=bearer(DRAWS))).status_code != 429
+    assert (await client.post(PATH, json=body(), headers=bearer(RULES))).status_code == 200
+    now += 1
+    assert (await client.post(PATH, json=body(), headers=bearer(DRAWS))).status_code == 200
+    assert (await client.post(PATH, json=body(), headers=bearer(DRAWS))).status_code == 429
+
+
+def tell_caller(app: TritonFrontend) -> None:
+    async def whoami(request: Request) -> JSONResponse:
+        caller = current_caller.get()
+        scopes = None if caller.scopes is None else sorted(caller.scopes)
+        return JSONResponse({"name": caller.name, "scopes": scopes, "max_in_flight": caller.max_in_flight})
+
+    app.add_route("/whoami", whoami)
+
+
+async def test_the_caller_is_known_by_the_name_of_its_key(app: TritonFrontend, client: httpx2.AsyncClient) -> None:
+    tell_caller(app)
+    answer = await client.get("/whoami", headers=bearer(DRAWS))
+    assert answer.json() == {"name": "key:draws", "scopes": ["infer"], "max_in_flight": 2}
+
+
+async def test_what_is_public_needs_no_key_and_gives_no_more(app_with: Callable[..., TritonFrontend]) -> None:
+    app = app_with(public_scopes=("docs", "infer"))
+    tell_caller(app)
+    async with (
+        app.router.lifespan_context(app),
+        httpx2.AsyncClient(
+            transport=httpx2.ASGITransport(app=app, client=("10.1.2.3", 5)), base_url="http://test"
+        ) as client,
+    ):
+        assert (await client.get("/openapi.json")).status_code == 200
+        assert (await client.get("/metrics")).status_code == 401
+        assert (await client.get("/openapi.json", headers=bearer("wrong"))).status_code == 401
+        assert (await client.get("/openapi.json", headers=bearer(DRAWS))).status_code == 200
+        told = (await client.get("/whoami")).json()
+        assert told == {"name": "address:10.1.2.3", "scopes": ["docs", "infer"], "max_in_flight": None}
+
+
+async def test_a_foreign_page_cannot_use_what_a_browser_keeps(client: httpx2.AsyncClient, body: Body) -> None:
+    kept = basic("me", DRAWS)
+    refused = await client.post(PATH, json=body(), headers={**kept, "Sec-Fetch-Site": "cross-site"})
+    assert (refused.status_code, refused.json()["code"]) == (403, "cross_site")
+    for headers in ({**kept, "Sec-Fetch-Site": "same-origin"}, {**bearer(DRAWS), "Sec-Fetch-Site": "cross-site"}):
+        assert (await client.post(PATH, json=body(), headers=headers)).status_code == 200
+
+
+async def test_a_websocket_needs_a_key_too(app: TritonFrontend, client: httpx2.AsyncClient) -> None:
+    sent: list[Any] = []
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "websocket.connect"}
+
+    scope = {"type": "websocket", "path": "/x", "headers": [], "client": ("1.2.3.4", 5), "scheme": "ws"}
+    await app(scope, receive, send)
+    assert sent == [{"type": "websocket.close", "code": 1008}]
+
+
+NAMES = [b"authorization", b"x-api-key", b"sec-fetch-mode", b"sec-fetch-site", b"host", b"origin", b"x-forwarded-for"]
+VALUES = st.one_of(
+    st.binary(max_size=100),
+    st.tuples(st.sampled_from([b"Basic ", b"bearer ", b"BASIC", b"Digest "]), st.binary(max_size=60)).map(b"".join),
+    st.binary(max_size=60).map(lambda each: b"Basic " + base64.b64encode(each)),
+)
+PATHS = ["/", PATH, "/v1/models", "/sdapi/v1/txt2img", "/v2/models/x", "/openapi.json", "/models/x/infer", "/no/such"]
+
+
+@functools.cache
+def everything_on() -> TritonFrontend:
+    file = tempfile.NamedTemporaryFile("w", suffix=".toml")  # noqa: SIM115  # as long as the app
+    file.write(block("draws", DRAWS))
+    file.flush()
+    app = TritonFrontend(
+        settings=Settings(
+            api_keys_file=file.name,
+            allowed_hosts=("*.example.com",),
+            cors_origins=("https://example.com",),
+            trusted_proxies=("127.0.0.1",),
+            security_headers=True,
+        )
+    )
+    app.state.file = file
+    return app
+
+
+@given(st.lists(st.tuples(st.sampled_from(NAMES), VALUES), max_size=6), st.sampled_from(PATHS))
+def test_no_header_is_a_key_by_chance_or_makes_it_fail(headers: list[tuple[bytes, bytes]], path: str) -> None:
+    statuses: list[int] = []
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request", "body": b"{}", "more_body": False}
+
+    async def send(message: Any) -> None:
+        if message["type"] == "http.response.start":
+            statuses.append(message["status"])
+
+    scope = {
+        "type": "http",
+        "http_version": "1.1",
+        "method": "POST",
+        "path": path,
+        "raw_path": path.encode(),
+        "query_string": b"",
+        "headers": [(b"host", b"a.example.com"), *headers],
+        "client": ("127.0.0.1", 5),
+        "server": ("127.0.0.1", 8080),
+        "scheme": "http",
+    }
+    asyncio.run(everything_on()(scope, receive, send))
+    assert statuses in ([400], [401])  # 400: it goes by none of those names
+    assert b"ftk_" not in (credentials.shown(headers) or b"")

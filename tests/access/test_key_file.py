@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Keys come and go with their file, in a running server; a broken file changes nothing, loudly."""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+import httpx2
+import pytest
+from known_keys import DRAWS, RULES, bearer, block
+from sockets import listening
+
+from fastapi_triton import TritonFrontend
+from fastapi_triton.access.key_file import KeyFile
+from fastapi_triton.access.keys import KeyFileError, new_secret
+
+
+@pytest.fixture
+def file(key_file: Path) -> KeyFile:
+    file = KeyFile(key_file)
+    file.load()
+    return file
+
+
+def knows(file: KeyFile, secret: str) -> bool:
+    return file.keys.find(secret.encode()) is not None
+
+
+def test_a_change_counts_once_the_file_stays_so(file: KeyFile) -> None:
+    added = new_secret()
+    file.path.write_text(file.path.read_text() + block("new", added))
+    file.look()
+    assert not knows(file, added)
+    file.look()
+    assert knows(file, added)
+    assert knows(file, DRAWS)
+
+
+def test_a_rename_over_it_is_a_change(file: KeyFile) -> None:
+    new = file.path.with_name("new")
+    new.write_text(block("rules", RULES))
+    new.rename(file.path)
+    file.look()
+    file.look()
+    assert knows(file, RULES)
+    assert not knows(file, DRAWS)
+
+
+@pytest.mark.parametrize("broken", [b"[keys.", b"\xff", b'[keys.x]\nsha256 = "abc"', None])
+def test_a_broken_file_keeps_the_keys_and_is_shouted_about(
+    file: KeyFile, broken: bytes | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    before = file.path.read_bytes()
+    file.path.unlink()
+    if broken is not None:
+        file.path.write_bytes(broken)
+    for _ in range(10):
+        file.look()
+    assert knows(file, DRAWS)
+    errors = [each.getMessage() for each in caplog.records if each.levelno == logging.ERROR]
+    assert len(errors) == 1  # not at every look
+    assert "BROKEN" in errors[0]
+    assert str(file.path) in errors[0]
+    for _ in range(200):
+        file.look()
+    assert len([each for each in caplog.records if each.levelno == logging.ERROR]) > 1  # but again and again
+
+    caplog.clear()
+    file.path.write_bytes(before)
+    for _ in range(400):
+        file.look()
+    assert caplog.records == []
+
+
+def test_what_is_left_of_a_rate_outlives_a_change_of_others(file: KeyFile) -> None:
+    key = file.keys.find(DRAWS.encode())
+    assert key is not None
+    assert key.bucket is not None
+    for _ in range(3):
+        assert key.bucket.take(1000) == 0
+    file.path.write_text(file.path.read_text() + block("new", new_secret()))
+    file.look()
+    file.look()
+    after = file.keys.find(DRAWS.encode())
+    assert after is not None
+    assert after is not key
+    assert after.bucket is not None
+    assert after.bucket.take(1000) > 0
+
+
+@pytest.mark.parametrize("content", [None, "nonsense"])
+async def test_a_server_does_not_start_with_keys_that_it_cannot_read(
+    app_with: Callable[..., TritonFrontend], tmp_path: Path, content: str | None
+) -> None:
+    path = tmp_path / "other.toml"
+    if content:
+        path.write_text(content)
+    app = app_with(api_keys_file=str(path))
+    with pytest.raises(KeyFileError, match=r"other\.toml"):
+        async with app.router.lifespan_context(app):
+            pytest.fail("it started")
+
+
+async def test_without_its_start_an_app_knows_no_key(app: TritonFrontend) -> None:
+    transport = httpx2.ASGITransport(app=app)
+    async with httpx2.AsyncClient(transport=transport, base_url="http://test") as client:
+        assert (await client.get("/openapi.json", headers=bearer(RULES))).status_code == 401
+
+
+async def test_a_running_server_takes_new_keys_and_drops_old_ones(app: TritonFrontend, key_file: Path) -> None:
+    async with listening(app) as client:
+        added = new_secret()
+        assert (await client.get("/openapi.json", headers=bearer(RULES))).status_code == 200
+        await asyncio.to_thread(key_file.write_text, block("new", added, 'scopes = ["docs"]'))
+        while (await client.get("/openapi.json", headers=bearer(added))).status_code == 401:
+            pass
+        assert (await client.get("/openapi.json", headers=bearer(RULES))).status_code == 401

@@ -1,0 +1,121 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`fastapi-triton keys`: a key is shown once, its hash is kept; what is in the file otherwise stays."""
+
+import stat
+import tomllib
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from fastapi_triton.access import keys
+from fastapi_triton.cli import app
+
+runner = CliRunner()
+
+
+def command(*arguments: str, file: Path) -> Result:
+    return runner.invoke(app, ["keys", *arguments, "--file", str(file)])
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "some keys.toml"
+
+
+def test_a_key_is_printed_once_and_only_its_hash_is_kept(file: Path) -> None:
+    secret = command("add", "alice", file=file).stdout.strip()
+    assert len(secret) == len("ftk_") + 43  # 256 bits in base64
+    assert secret not in file.read_text()
+    found = keys.parse(file.read_text()).find(secret.encode())
+    assert found is not None
+    assert (found.caller.name, found.caller.scopes) == ("key:alice", {"infer"})
+    assert command("add", "bob", file=file).stdout.strip() != secret
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+
+
+def test_what_a_key_may_is_kept_and_listed(file: Path) -> None:
+    done = command(
+        *("add", "ci", "--scope", "infer", "--scope", "v2", "--requests-per-minute", "90"),
+        *("--burst", "5", "--max-in-flight", "2"),
+        file=file,
+    )
+    assert done.exit_code == 0
+    entry = tomllib.loads(file.read_text())["keys"]["ci"]
+    del entry["sha256"]
+    assert entry == {"scopes": ["infer", "v2"], "requests_per_minute": 90.0, "burst": 5, "max_in_flight": 2}
+    command("add", "plain", "--requests-per-minute", "60", file=file)
+    assert command("list", file=file).stdout == (
+        "ci\tinfer,v2\t90 a minute, 5 at once\t2 in flight\nplain\tinfer\t60 a minute, 10 at once\n"
+    )
+
+
+def test_revoking_takes_one_key_out_and_leaves_what_a_person_wrote(file: Path) -> None:
+    for name in ("one", "two", "three"):
+        command("add", name, file=file)
+    file.write_text(file.read_text().replace("[keys.two]", '# of the second floor\n[ keys."two" ]  # until May'))
+    file.chmod(0o640)
+    before = keys.entries(file.read_text())
+    assert command("revoke", "two", file=file).exit_code == 0
+    after = keys.entries(file.read_text())
+    assert after == {name: before[name] for name in ("one", "three")}
+    assert "# of the second floor" in file.read_text()
+    assert stat.S_IMODE(file.stat().st_mode) == 0o640
+    assert [each.name for each in file.parent.iterdir()] == [file.name]
+    assert "There is no key two" in command("revoke", "two", file=file).output
+
+
+def test_a_file_of_ones_own_making_is_left_alone(file: Path) -> None:
+    line = f'keys = {{ x = {{ sha256 = "{"0" * 64}" }} }}\n'
+    file.write_text(line)
+    done = command("revoke", "x", file=file)
+    assert done.exit_code == 2
+    assert "by hand" in done.output
+    assert file.read_text() == line
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["add", "x y"], "A name is of letters"),
+        (["add", "x", "--scope", "everything"], "There is no scope 'everything'"),
+        (["add", "x", "--burst", "3"], "burst means nothing without"),
+        (["add", "x", "--max-in-flight", "0"], "max_in_flight"),
+        (["add", "x", "--requests-per-minute", "nan"], "requests_per_minute"),
+        (["list"], "No such file"),
+        (["revoke", "x"], "No such file"),
+    ],
+)
+def test_what_makes_no_key_is_refused_and_nothing_is_written(file: Path, arguments: list[str], words: str) -> None:
+    done = command(*arguments, file=file)
+    assert done.exit_code == 2
+    assert words in done.output
+    assert not file.exists()
+
+
+def test_a_name_is_given_once(file: Path) -> None:
+    command("add", "x", file=file)
+    before = file.read_text()
+    done = command("add", "x", file=file)
+    assert done.exit_code == 2
+    assert "already" in done.output
+    assert file.read_text() == before
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("[keys.x", "not TOML"),
+        ("[keys.x]\n", "sha256"),
+        ('[keys.x]\nsha256 = "abc"', "sha256"),
+        (f'[keys.x]\nsha256 = "{"0" * 64}"\nscope = ["v2"]', "scope"),
+        (f'[keys.x]\nsha256 = "{"0" * 64}"\nscopes = ["v3"]', "scopes"),
+        (f'[keys.x]\nsha256 = "{"0" * 64}"\nrequests_per_minute = 0', "requests_per_minute"),
+        (f'[keys.x]\nsha256 = "{"0" * 64}"\n[keys.y]\nsha256 = "{"0" * 64}"', "same key"),
+        (f'[keys."x\\n2026 INFO"]\nsha256 = "{"0" * 64}"', "keys"),
+        ("[key.x]", "key"),
+    ],
+)
+def test_a_file_that_says_something_else_is_refused_in_words(text: str, words: str) -> None:
+    with pytest.raises(keys.KeyFileError, match=words):
+        keys.parse(text)

@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The layers together: what is refused still says which request it was, and a browser's script may read it."""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from types import SimpleNamespace
+from typing import Any
+
+import httpx2
+import pytest
+from known_keys import DRAWS, bearer
+from scribble_app import PATH
+
+from fastapi_triton import Settings, TritonFrontend
+from fastapi_triton.access.stack import middleware
+from fastapi_triton.middleware.route_path import route_path
+
+App = Callable[..., TritonFrontend]
+PAGE = "https://draw.example"
+
+
+@asynccontextmanager
+async def calling(app: TritonFrontend, client: tuple[str, int] = ("10.1.2.3", 5)) -> AsyncIterator[httpx2.AsyncClient]:
+    transport = httpx2.ASGITransport(app=app, client=client, raise_app_exceptions=False)
+    async with (
+        app.router.lifespan_context(app),
+        httpx2.AsyncClient(transport=transport, base_url="http://test") as http,
+    ):
+        yield http
+
+
+def test_what_is_off_is_not_there() -> None:
+    assert [each.cls.__name__ for each in middleware(Settings(), None)] == ["ByAddress"]
+
+
+@pytest.mark.parametrize("headers", [{}, bearer("wrong"), {"Host": "other.example"}])
+async def test_a_refusal_carries_the_requests_id_and_what_browsers_need(
+    app_with: App, body: Callable[..., dict[str, Any]], headers: dict[str, str]
+) -> None:
+    app = app_with(cors_origins=(PAGE,), allowed_hosts=("test", "*.test"), security_headers=True, hsts_max_age_s=60)
+    async with calling(app) as client:
+        answer = await client.post(PATH, json=body(), headers={**headers, "Origin": PAGE, "X-Request-ID": "mine"})
+        assert answer.status_code in (400, 401)
+        assert answer.headers["x-request-id"] == "mine"
+        assert answer.json()["request_id"] == "mine"
+        assert answer.headers["access-control-allow-origin"] == PAGE
+        assert "WWW-Authenticate" in answer.headers["access-control-expose-headers"]
+        assert answer.headers["x-content-type-options"] == "nosniff"
+        assert "strict-transport-security" not in answer.headers  # it did not come over TLS
+
+
+async def test_a_script_of_another_page_may_call_with_its_key(
+    app_with: App, body: Callable[..., dict[str, Any]]
+) -> None:
+    async with calling(app_with(cors_origins=(PAGE,))) as client:
+        asks = {
+            "Origin": PAGE,
+            "Access-Control-Request-Method": "POST",
+            "Access-Control-Request-Headers": "authorization,x-request-timeout",
+        }
+        preflight = await client.options(PATH, headers=asks)
+        assert preflight.status_code == 200
+        assert preflight.headers["access-control-allow-origin"] == PAGE
+        assert "authorization" in preflight.headers["access-control-allow-headers"]
+        assert "access-control-allow-credentials" not in preflight.headers
+        answer = await client.post(PATH, json=body(), headers={**bearer(DRAWS), "Origin": PAGE})
+        assert answer.status_code == 200
+        assert answer.headers["access-control-allow-origin"] == PAGE
+        foreign = await client.options(PATH, headers={**asks, "Origin": "https://evil.example"})
+        assert "access-control-allow-origin" not in foreign.headers
+
+
+async def test_only_its_own_names_are_answered(app_with: App) -> None:
+    async with calling(app_with(allowed_hosts=("draw.example", "*.draw.example", "10.0.0.7", "::1"))) as client:
+        for host in ("draw.example", "DRAW.example:8080", "a.b.draw.example", "10.0.0.7:80", "[::1]:8080"):
+            assert (await client.get("/", headers={"Host": host})).status_code == 200, host
+        for host in ("evildraw.example", "example", "draw.example.evil", "", "[::2]", "draw.example@evil"):
+            answer = await client.get("/", headers={"Host": host})
+            assert (answer.status_code, answer.json()["code"]) == (400, "unknown_host"), host
+        assert (await client.get("/health/live", headers={"Host": "10.9.9.9"})).status_code == 200
+
+
+async def test_security_headers_are_on_everything_and_the_pages_own_stay(app_with: App) -> None:
+    app = app_with(security_headers=True, hsts_max_age_s=60, public_scopes=("docs",), trusted_proxies=("10.1.2.3",))
+    async with calling(app) as client:
+        page = await client.get("/")
+        assert page.headers.get_list("content-security-policy")[0].startswith("default-src 'none'; script-src 'self'")
+        assert len(page.headers.get_list("content-security-policy")) == 1
+        docs = await client.get("/docs")
+        assert "default-src" not in docs.headers["content-security-policy"]
+        told = await client.get("/openapi.json", headers={"X-Forwarded-Proto": "https"})
+        assert told.headers["content-security-policy"] == "default-src 'none'; frame-ancestors 'none'"
+        assert told.headers["referrer-policy"] == "no-referrer"
+    https = httpx2.ASGITransport(app=app)
+    async with app.router.lifespan_context(app), httpx2.AsyncClient(transport=https, base_url="https://test") as client:
+        assert (await client.get("/docs")).headers["strict-transport-security"] == "max-age=60"
+
+
+async def test_anonymous_callers_share_a_rate_by_address(
+    app_with: App, body: Callable[..., dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 1000.0
+    monkeypatch.setattr("fastapi_triton.access.gate.time", SimpleNamespace(monotonic=lambda: now))  # its clock alone
+    app = app_with(api_keys_file="", anonymous_requests_per_minute=30, anonymous_burst=2, trusted_proxies=("10.1.2.3",))
+    async with calling(app) as client:
+
+        async def status(address: str) -> int:
+            headers = {"X-Forwarded-For": f"10.1.2.3, {address}"}
+            return (await client.post(PATH, json=body(), headers=headers)).status_code
+
+        assert [await status("1.1.1.1") for _ in range(3)] == [200, 200, 429]
+        assert await status("2.2.2.2") == 200
+        now += 2
+        assert [await status("1.1.1.1") for _ in range(2)] == [200, 429]
+
+
+@pytest.mark.parametrize(
+    ("path", "root", "expected"),
+    [
+        ("/v2/models", "", "/v2/models"),
+        ("/draw/v2/models", "/draw", "/v2/models"),
+        ("/v2/models", "/draw", "/v2/models"),
+        ("/v2/models", "/v", "/v2/models"),
+        ("/drawing", "/draw", "/drawing"),
+        ("/draw", "/draw", "/"),
+        ("/draw/", "/draw", "/"),
+    ],
+)
+def test_the_path_that_routes_know(path: str, root: str, expected: str) -> None:
+    assert route_path({"path": path, "root_path": root}) == expected

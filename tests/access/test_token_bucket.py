@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Rates: as many at once as the burst, then one an interval; and callers by address, no more than fit."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fastapi_triton.access.addresses import Addresses
+from fastapi_triton.access.keys import Limits
+from fastapi_triton.access.token_bucket import TokenBucket, default_burst
+
+
+def test_a_burst_at_once_and_then_one_an_interval() -> None:
+    bucket = TokenBucket(requests_per_minute=30, burst=4)
+    assert [bucket.take(100.0) for _ in range(4)] == [0, 0, 0, 0]
+    assert bucket.take(100.0) == pytest.approx(2.0, abs=1e-5)
+    assert bucket.take(101.0) == pytest.approx(1.0, abs=1e-5)
+    assert bucket.take(102.0) == 0
+    assert bucket.take(102.0) == pytest.approx(2.0, abs=1e-5)
+    assert [bucket.take(1000.0) for _ in range(4)] == [0, 0, 0, 0]
+    assert bucket.take(1000.0) > 0
+
+
+@given(
+    st.floats(0.01, 100_000),
+    st.integers(1, 1000),
+    st.lists(st.floats(0, 100), min_size=1, max_size=200),
+)
+def test_it_never_gives_more_than_its_rate_and_waiting_as_told_is_enough(
+    rate: float, burst: int, pauses: list[float]
+) -> None:
+    bucket, now, given_at = TokenBucket(rate, burst), 1e6, []
+    for pause in pauses:
+        now += pause
+        wait = bucket.take(now)
+        if wait:
+            now += wait
+            assert bucket.take(now) == 0
+        given_at.append(now)
+    for first in range(0, len(given_at), 10):
+        for last in range(first, len(given_at), 10):
+            allowed = burst + (given_at[last] - given_at[first]) * rate / 60
+            assert last - first + 1 <= allowed + 1.01
+
+
+def test_the_burst_is_ten_seconds_worth_where_nothing_is_said() -> None:
+    assert [default_burst(rate) for rate in (1, 60, 600)] == [1, 10, 100]
+
+
+def test_the_table_of_addresses_is_bounded_and_forgets_the_oldest() -> None:
+    addresses = Addresses(Limits(requests_per_minute=1, burst=1), max_addresses=100)
+    first = addresses.find(("10.0.0.1", 1))
+    for number in range(99):
+        addresses.find((f"10.0.1.{number}", 1))
+        assert addresses.find(("10.0.0.1", 2)) is first
+    for number in range(100):
+        addresses.find((f"10.0.2.{number}", 1))
+    assert len(addresses) == 100
+    assert addresses.find(("10.0.0.1", 1)) is not first
+
+
+@pytest.mark.parametrize(
+    ("hosts", "name"),
+    [
+        (["10.0.0.1", "::ffff:10.0.0.1"], "address:10.0.0.1"),
+        (["2001:db8::1", "2001:db8::ffff:1:2:3", "2001:db8:0:0:1::%eth0"], "address:2001:db8::/64"),
+        (["not an address"], "address:not an address"),
+    ],
+)
+def test_who_has_one_address_of_a_network_has_all_of_them(hosts: list[str], name: str) -> None:
+    addresses = Addresses(Limits())
+    found = [addresses.find((host, 1)) for host in hosts]
+    assert {each.caller.name for each in found} == {name}
+    assert len({id(each) for each in found}) == 1
+
+
+def test_who_has_no_address_is_one_caller() -> None:
+    assert Addresses(Limits()).find(None).caller.name == "address:"

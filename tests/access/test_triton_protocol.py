@@ -1,0 +1,103 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Keys on `/v2`: their scopes, the form of a refusal, and that no key goes on to Triton."""
+
+import gzip
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import httpx2
+import pytest
+from known_keys import DRAWS, RULES, basic, bearer, block
+from scripted_triton import ScriptedTriton, scripted_triton
+from sockets import listening
+
+from fastapi_triton import Settings, TritonFrontend
+from fastapi_triton.access.keys import new_secret
+
+INFER = "/v2/models/echo/infer"
+LOAD = "/v2/repository/models/echo/load"
+PASSES = new_secret()
+
+
+@pytest.fixture
+async def scripted() -> AsyncIterator[ScriptedTriton]:
+    async with scripted_triton() as triton:
+        yield triton
+
+
+@pytest.fixture
+def key_file(tmp_path: Path) -> Path:
+    file = tmp_path / "keys.toml"
+    file.write_text(
+        block("passes", PASSES, 'scopes = ["v2"]', "requests_per_minute = 60", "burst = 1")
+        + block("rules", RULES, 'scopes = ["v2", "admin"]')
+        + block("draws", DRAWS)
+    )
+    return file
+
+
+@pytest.fixture
+async def caller(scripted: ScriptedTriton, key_file: Path) -> AsyncIterator[httpx2.AsyncClient]:
+    settings = Settings(triton_url=scripted.url, api_keys_file=str(key_file), v2_admin=True)
+    async with listening(TritonFrontend(settings=settings)) as client:
+        yield client
+
+
+@pytest.mark.parametrize(
+    ("path", "headers", "status", "code"),
+    [
+        (INFER, {}, 401, "missing_key"),
+        (INFER, bearer("wrong"), 401, "unknown_key"),
+        (INFER, bearer(DRAWS), 403, "missing_scope"),
+        (LOAD, bearer(PASSES), 403, "missing_scope"),
+        ("/v2/nothing", {}, 401, "missing_key"),
+    ],
+)
+async def test_a_refusal_is_told_as_tritons_clients_read_it(
+    caller: httpx2.AsyncClient,
+    scripted: ScriptedTriton,
+    path: str,
+    headers: dict[str, str],
+    status: int,
+    code: str,
+) -> None:
+    answer = await caller.post(path, content=b"{}", headers=headers)
+    told = answer.json()
+    assert (answer.status_code, told["code"]) == (status, code)
+    assert isinstance(told["error"], str)
+    assert answer.headers["x-request-id"] == told["request_id"]
+    assert ("www-authenticate" in answer.headers) == (status == 401)
+    assert not scripted.requests
+
+
+@pytest.mark.parametrize("headers", [bearer(RULES), {"X-API-Key": RULES}, basic("", RULES)])
+async def test_no_key_goes_on_to_triton(
+    caller: httpx2.AsyncClient, scripted: ScriptedTriton, headers: dict[str, str]
+) -> None:
+    for path in (INFER, LOAD):
+        assert (await caller.post(path, content=b"{}", headers=headers)).status_code == 200
+    for head, _ in scripted.requests:
+        assert RULES.encode() not in head
+        assert b"authorization" not in head.lower()
+        assert b"x-api-key" not in head.lower()
+
+
+async def test_a_rate_holds_here_too(caller: httpx2.AsyncClient) -> None:
+    assert (await caller.post(INFER, content=b"{}", headers=bearer(PASSES))).status_code == 200
+    answer = await caller.post(INFER, content=b"{}", headers=bearer(PASSES))
+    assert (answer.status_code, answer.json()["code"], answer.headers["retry-after"]) == (429, "rate_limited", "1")
+
+
+@pytest.mark.parametrize("is_open", [False, True])
+async def test_a_compressed_request_passes_only_where_that_is_said(scripted: ScriptedTriton, is_open: bool) -> None:
+    packed = gzip.compress(b"{}")
+    async with listening(TritonFrontend(settings=Settings(triton_url=scripted.url, v2_compressed=is_open))) as caller:
+        answer = await caller.post(INFER, content=packed, headers={"Content-Encoding": "gzip"})
+    if is_open:
+        assert answer.status_code == 200
+        ((head, arrived),) = scripted.requests
+        assert b"content-encoding: gzip" in head
+        assert arrived == packed
+    else:
+        assert (answer.status_code, answer.json()["code"]) == (415, "compressed_body")
+        assert all(arrived != packed for _, arrived in scripted.requests)

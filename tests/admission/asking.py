@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Requests for places, each in a task with its own caller and deadline, as a server gives them; and a clock to set."""
+
+import asyncio
+
+from starlette.types import Receive
+
+from fastapi_triton.admission import Admission
+from fastapi_triton.callers import Caller, current_caller
+from fastapi_triton.deadlines import current_deadline
+from fastapi_triton.places import Place
+
+# The endpoint without a twin.
+PLAIN = "/plain"
+
+
+class Clock:
+    """A clock that goes on when it is told to."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def ask(
+    admission: Admission,
+    caller: str | Caller = "a",
+    *,
+    count: int = 1,
+    deadline: float | None = None,
+    receive: Receive | None = None,
+) -> asyncio.Task[Place]:
+    async def one() -> Place:
+        current_caller.set(caller if isinstance(caller, Caller) else Caller(caller))
+        current_deadline.set(deadline)
+        return await admission.place(count, receive=receive)
+
+    return asyncio.create_task(one())
+
+
+async def settled() -> None:
+    """Everything that can go on without anybody else has."""
+    for _ in range(5):
+        await asyncio.sleep(0)
+
+
+async def served(admission: Admission, clock: Clock, seconds: float) -> None:
+    """One request that takes so long."""
+    with await ask(admission):
+        clock.now += seconds

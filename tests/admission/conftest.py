@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The scribble app, with its twin and without, and generated endpoints, on a fake Triton and on a real socket."""
+
+import base64
+from collections.abc import AsyncIterator
+
+import httpx2
+import pytest
+from asking import PLAIN
+from scribble_app import MODEL, paint, picture
+from scripted_twin import ScriptedTwin, app_of, twin_config
+from sockets import listening
+
+import main
+from fastapi_triton import Settings, TritonFrontend
+from fastapi_triton.model_config import ModelConfig
+from fastapi_triton.triton.fake import FakeTriton
+
+
+@pytest.fixture
+async def twin() -> ScriptedTwin:
+    twin = ScriptedTwin()
+    twin.preview = base64.b64encode(picture("WEBP", (4, 4)))
+    return twin
+
+
+@pytest.fixture
+def triton(scribble_config: ModelConfig, twin: ScriptedTwin) -> FakeTriton:
+    fake = FakeTriton()
+    fake.add(scribble_config, paint)
+    fake.add(twin_config(scribble_config), respond_stream=twin)
+    return fake
+
+
+@pytest.fixture
+def settings() -> Settings:
+    return Settings(max_in_flight=2, max_waiting=5, generate=True, watch_interval_s=3600)
+
+
+@pytest.fixture
+def app(triton: FakeTriton, settings: Settings) -> TritonFrontend:
+    frontend = app_of(triton, settings)
+    frontend.infer(PLAIN, model=MODEL, request=main.ScribbleRequest, response=main.ScribbleResponse)
+    return frontend
+
+
+@pytest.fixture
+async def caller(app: TritonFrontend) -> AsyncIterator[httpx2.AsyncClient]:
+    async with listening(app) as client:
+        if app.catalogue is not None:
+            await app.catalogue.poll()
+        yield client

@@ -1,0 +1,330 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Who gets a place, who waits for one, and who is refused, with what."""
+
+import asyncio
+
+import pytest
+from asking import Clock, ask, served, settled
+from starlette.types import Message
+
+from fastapi_triton.admission import DEFAULT_RETRY_AFTER_S, Admission, Admissions, Shares
+from fastapi_triton.callers import Caller
+from fastapi_triton.errors import (
+    CallerLeftError,
+    DeadlineExceededError,
+    OverloadedError,
+    TooManyRequestsError,
+)
+from fastapi_triton.places import Place
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+async def refused(asking: asyncio.Task[Place], kind: type[Exception] = OverloadedError) -> OverloadedError:
+    with pytest.raises(kind) as caught:
+        await asking
+    return caught.value  # type: ignore[return-value]
+
+
+def test_where_a_place_is_free_nothing_is_waited_for() -> None:
+    """No event loop runs here: there is neither a task nor a future on this path."""
+    admission = Admission("m", 1, max_waiting=1)
+    with pytest.raises(StopIteration) as done:
+        admission.place().send(None)
+    with done.value.value:
+        assert admission.in_flight == 1
+    assert admission.in_flight == 0
+
+
+async def test_who_comes_while_all_are_taken_waits_for_the_first_that_comes_free(clock: Clock) -> None:
+    admission = Admission("m", 2, max_waiting=5, clock=clock)
+    first, second = await ask(admission), await ask(admission)
+    third, fourth = ask(admission), ask(admission)
+    await settled()
+    assert (admission.in_flight, admission.waiting, third.done()) == (2, 2, False)
+    second.give_back()
+    await settled()
+    assert (third.done(), fourth.done()) == (True, False)
+    first.give_back()
+    (await third).give_back()
+    (await fourth).give_back()
+    assert (admission.in_flight, admission.waiting) == (0, 0)
+
+
+async def test_callers_are_served_in_turn(clock: Clock) -> None:
+    admission = Admission("m", 1, max_waiting=20, clock=clock)
+    place = await ask(admission, "greedy")
+    asking = [(name, ask(admission, name)) for name in ["greedy"] * 5 + ["b", "b", "c"]]
+    await settled()
+    order = []
+    for _ in range(8):
+        place.give_back()
+        await settled()
+        ((name, task),) = ((name, task) for name, task in asking if task.done())
+        asking.remove((name, task))
+        order.append(name)
+        place = task.result()
+    assert order == ["greedy", "b", "c", "greedy", "b", "greedy", "greedy", "greedy"]
+
+
+async def test_a_full_room_refuses_with_the_time_that_the_queue_takes(clock: Clock) -> None:
+    admission = Admission("m", 1, max_waiting=2, clock=clock)
+    for _ in range(3):
+        await served(admission, clock, 4.0)
+    await ask(admission)
+    for _ in range(2):
+        ask(admission)
+    await settled()
+    error = await refused(ask(admission))
+    assert (error.status, error.code) == (503, "overloaded")
+    assert error.retry_after_s == pytest.approx(12.0)  # two wait, and one more place
+    assert admission.state.refused == {"overloaded": 1}
+
+
+async def test_before_the_first_measurement_retry_after_is_the_documented_default() -> None:
+    admission = Admission("m", 1)
+    with await ask(admission):
+        assert (await refused(ask(admission))).retry_after_s == DEFAULT_RETRY_AFTER_S
+
+
+async def test_several_places_measure_how_often_one_comes_free(clock: Clock) -> None:
+    """Four in flight at once of a model that works on one at a time: a place comes free every second."""
+    admission = Admission("m", 4, max_waiting=100, clock=clock)
+    running = [await ask(admission) for _ in range(4)]
+    waiting = [ask(admission) for _ in range(40)]
+    await settled()
+    for _ in range(40):
+        clock.now += 1.0
+        with running.pop(0):
+            pass
+        running.append(await waiting.pop(0))
+    assert admission.times.service_s == pytest.approx(4.0, rel=0.2)
+    assert admission.times.interval_s == pytest.approx(1.0)
+
+
+async def test_a_newcomer_with_less_takes_the_place_of_the_greediest_callers_youngest(clock: Clock) -> None:
+    admission = Admission("m", 1, max_waiting=3, clock=clock)
+    place = await ask(admission)
+    greedy = [ask(admission, "greedy") for _ in range(3)]
+    await settled()
+    newcomer = ask(admission, "b")
+    error = await refused(greedy[2])
+    assert (error.status, error.code, error.retry_after_s) == (503, "overloaded", DEFAULT_RETRY_AFTER_S)
+    assert await refused(ask(admission, "greedy"))
+    assert await refused(ask(admission, "b"))  # it would have as many as the other then
+    place.give_back()
+    for turn in (greedy[0], newcomer, greedy[1]):
+        (await turn).give_back()
+
+
+async def test_a_caller_has_no_more_than_its_share_over_all_models_running_and_waiting() -> None:
+    admissions = Admissions(2, max_waiting=5, max_per_caller=3)
+    one, other = admissions.of("one"), admissions.of("other")
+    places = [await ask(one), await ask(one)]
+    waiting = ask(one)
+    await settled()
+    for admission in (one, other):
+        error = await refused(ask(admission), TooManyRequestsError)
+        assert (error.status, error.code, error.retry_after_s) == (429, "too_many_requests", DEFAULT_RETRY_AFTER_S)
+    (await ask(other, "b")).give_back()
+    waiting.cancel()
+    await settled()
+    (await ask(other)).give_back()
+    for place in places:
+        place.give_back()
+    error = await refused(ask(other, count=4), TooManyRequestsError)
+    assert error.retry_after_s is None  # it never will be taken
+
+
+async def test_a_callers_own_bound_goes_first() -> None:
+    admission = Admission("m", 9, shares=Shares(5))
+    with await ask(admission, Caller("key:small", max_in_flight=1)):
+        await refused(ask(admission, Caller("key:small", max_in_flight=1)), TooManyRequestsError)
+        with await ask(admission, Caller("key:other", max_in_flight=1)):
+            pass
+    with await ask(admission, Caller("key:small", max_in_flight=1)):
+        assert admission.in_flight == 1
+
+
+async def test_what_cannot_be_answered_in_time_is_refused_at_once(clock: Clock) -> None:
+    admission = Admission("m", 1, max_waiting=5, clock=clock)
+    for _ in range(3):
+        await served(admission, clock, 2.0)
+    place = await ask(admission)
+    error = await refused(ask(admission, deadline=clock.now + 4.1))
+    assert (error.status, error.code) == (503, "deadline_out_of_reach")
+    assert error.retry_after_s == pytest.approx(2.0)  # then another place will come free
+    just = ask(admission, deadline=clock.now + 4.3)
+    await settled()
+    assert admission.waiting == 1
+    clock.now += 3.0  # the one before it takes longer than they do
+    place.give_back()
+    assert (await refused(just)).code == "deadline_out_of_reach"
+    assert (admission.in_flight, admission.waiting) == (0, 0)
+
+
+async def test_where_a_place_is_free_nothing_is_estimated(clock: Clock) -> None:
+    admission = Admission("m", 1, clock=clock)
+    await served(admission, clock, 10.0)
+    with await ask(admission, deadline=clock.now + 0.1):
+        assert admission.in_flight == 1
+
+
+async def test_one_that_is_late_already_is_not_begun(clock: Clock) -> None:
+    admission = Admission("m", 1, clock=clock)
+    assert (await refused(ask(admission, deadline=clock.now), DeadlineExceededError)).status == 504
+    assert admission.in_flight == 0
+
+
+async def test_a_deadline_that_passes_while_it_waits_ends_the_waiting(clock: Clock) -> None:
+    admission = Admission("m", 1, max_waiting=1, clock=clock)
+    with await ask(admission):
+        assert (await refused(ask(admission, deadline=clock.now + 0.001), DeadlineExceededError)).status == 504
+        assert admission.waiting == 0
+    assert admission.state.refused == {"deadline_exceeded": 1}
+
+
+async def test_what_is_overdue_is_added_to_the_estimate(clock: Clock) -> None:
+    admission = Admission("m", 1, clock=clock)
+    await served(admission, clock, 2.0)
+    clock.now += 1000  # idle time is not overdue
+    await ask(admission)
+    assert (await refused(ask(admission))).retry_after_s == pytest.approx(2.0)
+    clock.now += 60
+    assert (await refused(ask(admission))).retry_after_s == pytest.approx(60.0)
+
+
+async def test_a_caller_who_leaves_while_it_waits_gives_up_its_place_in_the_queue() -> None:
+    admission = Admission("m", 1, max_waiting=5)
+    leaves = asyncio.Event()
+
+    async def receive() -> Message:
+        await leaves.wait()
+        return {"type": "http.disconnect"}
+
+    place = await ask(admission)
+    leaving, staying = ask(admission, receive=receive), ask(admission)
+    await settled()
+    leaves.set()
+    await refused(leaving, CallerLeftError)
+    assert (admission.waiting, admission.state.refused) == (1, {"caller_left": 1})
+    place.give_back()
+    (await staying).give_back()
+
+
+async def test_one_that_is_cancelled_just_when_its_turn_has_come_gives_the_place_on() -> None:
+    admission = Admission("m", 1, max_waiting=5, shares=Shares(10))
+    place = await ask(admission)
+    second, third = ask(admission), ask(admission)
+    await settled()
+    place.give_back()  # the second has it now, but has not heard of it
+    second.cancel()
+    (await third).give_back()
+    assert second.cancelled()
+    assert (admission.in_flight, admission.waiting) == (0, 0)
+    assert not admission._shares._taken
+
+
+async def test_one_that_is_cancelled_before_its_turn_is_passed_over() -> None:
+    admission = Admission("m", 1, max_waiting=5)
+    place = await ask(admission)
+    second, third = ask(admission), ask(admission)
+    await settled()
+    second.cancel()
+    place.give_back()  # before the second has heard that it is cancelled
+    (await third).give_back()
+    assert (admission.in_flight, admission.waiting) == (0, 0)
+
+
+async def test_a_request_for_several_is_not_overtaken_by_those_for_one() -> None:
+    admission = Admission("m", 3, max_waiting=5)
+    places = [await ask(admission) for _ in range(3)]
+    several, one = ask(admission, "several", count=3), ask(admission, "one")
+    await settled()
+    for place in places[:2]:
+        place.give_back()
+    late = ask(admission, "late")
+    await settled()
+    assert (several.done(), one.done(), late.done()) == (False, False, False)
+    places[2].give_back()
+    await settled()
+    assert (several.done(), one.done(), admission.in_flight) == (True, False, 3)
+    several.result().give_back()
+    (await one).give_back()
+    (await late).give_back()
+
+
+async def test_when_one_for_several_stops_waiting_those_behind_it_get_what_is_free() -> None:
+    admission = Admission("m", 2, max_waiting=5)
+    place = await ask(admission)
+    several, one = ask(admission, "several", count=2), ask(admission, "one")
+    await settled()
+    assert not one.done()
+    several.cancel()
+    (await one).give_back()
+    place.give_back()
+    assert admission.in_flight == 0
+
+
+async def test_more_places_than_there_are_is_refused_and_not_waited_for() -> None:
+    assert "3 places" in (await refused(ask(Admission("m", 2, max_waiting=5), count=3))).detail
+
+
+async def test_a_place_is_free_when_nobody_holds_it_any_more(clock: Clock) -> None:
+    admission = Admission("m", 1, clock=clock)
+    with await ask(admission) as place:
+        place.hold()
+        clock.now += 1.0
+    assert admission.in_flight == 1
+    clock.now += 4.0
+    place.give_back(is_answered=True)
+    assert admission.in_flight == 0
+    assert admission.times.service_s == 5.0  # as long as it really took
+
+
+async def test_what_fails_is_no_measure_of_how_long_an_answer_takes() -> None:
+    admission = Admission("m", 1)
+    with pytest.raises(ValueError, match="no"), await ask(admission):
+        raise ValueError("no")
+    assert (admission.in_flight, admission.times.service_s) == (0, None)
+
+
+async def test_what_would_be_refused_is_known_before_the_body_is_read(clock: Clock) -> None:
+    admission = Admission("m", 1, clock=clock)
+    admission.require_room()
+    with await ask(admission), pytest.raises(OverloadedError):
+        admission.require_room()
+
+
+async def test_names_that_are_made_up_take_no_memory_and_share_one_bound() -> None:
+    admissions = Admissions(1)
+    with await ask(admissions.of_name("made up")):
+        for number in range(1000):
+            with pytest.raises(OverloadedError):
+                admissions.of_name(f"another {number}").require_room()
+        with await ask(admissions.of("real")):
+            assert admissions.in_flight == 2
+    assert [state.model for state in admissions.states] == ["", "real"]
+    assert admissions.of_name("real") is admissions.of("real")
+
+
+def test_a_model_and_its_twin_share_their_places() -> None:
+    admissions = Admissions(3)
+    pair = admissions.of_pair("model", "model_stream")
+    assert pair is admissions.of("model") is admissions.of_name("model_stream")
+    assert admissions.of_pair("another", "model_stream") is pair
+    assert [state.model for state in admissions.states] == ["", "model"]
+
+
+async def test_the_state_tells_all_of_it(clock: Clock) -> None:
+    admission = Admission("m", 1, max_waiting=2, clock=clock)
+    await served(admission, clock, 2.0)
+    await ask(admission)
+    ask(admission)
+    await settled()
+    state = admission.state
+    assert (state.model, state.in_flight, state.max_in_flight, state.waiting, state.max_waiting) == ("m", 1, 1, 1, 2)
+    assert (state.service_s, state.interval_s, state.refused) == (2.0, 2.0, {})

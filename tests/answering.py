@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: Apache-2.0
+"""An ASGI app on our HTTP protocol, on a real socket, and callers of it who write bytes."""
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+
+from scripted_triton import Upstream
+from starlette.types import ASGIApp, Receive, Scope, Send
+from uvicorn import Config, Server
+from wires import Wire
+
+from fastapi_triton import connection_limits
+from fastapi_triton import drain as drains
+from fastapi_triton.connection_limits import ConnectionLimits
+from fastapi_triton.http_protocol import Protocol
+
+Talk = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+
+@dataclass(slots=True)
+class Answering:
+    """An ASGI app that does as a test says, and shares limits with its server as ours do."""
+
+    limits: ConnectionLimits
+    talk: Talk
+    drain: drains.Drain = field(default_factory=drains.Drain)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await receive()
+            scope["state"].update({connection_limits.STATE: self.limits, drains.STATE: self.drain})
+            await send({"type": "lifespan.startup.complete"})
+            await receive()
+            await send({"type": "lifespan.shutdown.complete"})
+        else:
+            await self.talk(scope, receive, send)
+
+
+async def whole(receive: Receive) -> bytes:
+    """A request's body."""
+    pieces, more_body = [], True
+    while more_body:
+        message = await receive()
+        assert message["type"] == "http.request"
+        pieces.append(message["body"])
+        more_body = message["more_body"]
+    return b"".join(pieces)
+
+
+async def answer(send: Send, body: bytes, *headers: tuple[bytes, bytes], status: int = 200) -> None:
+    length = (b"content-length", b"%d" % len(body))
+    await send({"type": "http.response.start", "status": status, "headers": [length, *headers]})
+    await send({"type": "http.response.body", "body": body})
+
+
+async def echo(scope: Scope, receive: Receive, send: Send) -> None:
+    await answer(send, scope["path"].encode() + b" " + await whole(receive))
+
+
+@dataclass(slots=True)
+class Running:
+    """A server, and who calls it."""
+
+    server: Server
+    port: int
+    stack: AsyncExitStack
+
+    async def wire(self) -> Wire:
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+        self.stack.callback(writer.close)
+        return Wire(Upstream(reader, writer))
+
+    @property
+    def num_connections(self) -> int:
+        return len(self.server.server_state.connections)
+
+
+@asynccontextmanager
+async def running(app: ASGIApp) -> AsyncIterator[Running]:
+    server = Server(
+        Config(app, http=Protocol, log_config=None, lifespan="on", access_log=False, timeout_graceful_shutdown=5)
+    )
+    listener = socket.create_server(("127.0.0.1", 0))
+    serving = asyncio.create_task(server.serve(sockets=[listener]))
+    try:
+        async with AsyncExitStack() as stack:
+            yield Running(server, listener.getsockname()[1], stack)
+    finally:
+        server.should_exit = True
+        await serving
+
+
+LIMITS = ConnectionLimits(head_s=60, body_pause_s=60, body_s=60, idle_s=60, max_connections=100)

@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The capacity model: what can be counted by hand, and that it agrees with the simulation as far as the docs say."""
+
+import pytest
+
+from benchmarks.capacity.checks import MEASURED, both, replay
+from benchmarks.capacity.growth import num_gpus
+from benchmarks.capacity.load import Load
+from benchmarks.capacity.queueing import capacity, outcome
+from benchmarks.capacity.replica import ASSUMED_GPU, MEASURED_CPU, Replica
+from benchmarks.capacity.simulation import simulate
+from benchmarks.engine.job import MIXED_STEPS, Job
+
+ONE_AT_A_TIME = Replica(name="one", source="a test", pass_s={1: 0.1}, max_rows=1, rows_per_request=1)
+
+
+def load(rate: float, *, num_replicas: int = 1, max_in_flight: int = 200) -> Load:
+    return Load(rate=rate, step_counts=(10,), num_replicas=num_replicas, max_in_flight=max_in_flight)
+
+
+def test_between_measured_rows_a_pass_is_interpolated() -> None:
+    assert MEASURED_CPU.pass_time_s(1) == pytest.approx(0.0493 * 1.03)
+    assert MEASURED_CPU.pass_time_s(3) == pytest.approx((0.0727 + 0.1210) / 2 * 1.03)
+
+
+def test_a_fleets_capacity_is_that_of_its_replicas() -> None:
+    assert capacity(ONE_AT_A_TIME, load(1, num_replicas=3)) == pytest.approx(3.0)
+
+
+def test_one_at_a_time_it_is_the_textbooks_queue() -> None:
+    """M/M/1/K at load 0.5: half the time busy, hardly anybody refused; with one place it is Erlang's loss: a third."""
+    told = outcome(ONE_AT_A_TIME, load(0.5))
+    assert told.busy == pytest.approx(0.5)
+    assert told.refused < 1e-9
+    assert outcome(ONE_AT_A_TIME, load(0.5, max_in_flight=1)).refused == pytest.approx(1 / 3)
+
+
+def test_beyond_capacity_the_rest_is_refused() -> None:
+    assert outcome(ONE_AT_A_TIME, load(4, num_replicas=2)).refused == pytest.approx(0.5, abs=0.01)
+
+
+def test_the_simulation_lets_requests_join_between_passes_and_refuses_at_the_bound() -> None:
+    jobs = [Job(index=index, arrival=0.05 * index, num_steps=2) for index in range(3)]
+    two = Replica(name="two", source="a test", pass_s={1: 0.1, 2: 0.1}, max_rows=2, rows_per_request=1)
+    ledger = simulate(two, load(1, max_in_flight=2), jobs)
+    # The second comes during the first's first pass, and joins the one after it; the third finds two in flight.
+    assert ledger.latencies == [pytest.approx(0.2), pytest.approx(0.25)]
+    assert ledger.num_refused == 1
+
+
+@pytest.mark.parametrize("num_replicas", [1, 16])
+@pytest.mark.parametrize("share", [0.5, 0.9])
+def test_model_and_simulation_agree_within_a_third(num_replicas: int, share: float) -> None:
+    told, seen = both(ASSUMED_GPU, MIXED_STEPS, num_replicas, share, 4000)
+    assert told.p95_s == pytest.approx(seen.p95_s, rel=1 / 3)
+    assert told.p99_s == pytest.approx(seen.p99_s, rel=1 / 3)
+    assert told.refused == pytest.approx(seen.refused, abs=0.03)
+
+
+def test_the_measured_throughput_lies_where_the_simulation_says() -> None:
+    for cell in MEASURED:
+        rates, _, _ = replay(cell)
+        assert 0.85 * min(rates) <= cell.pictures_per_s <= max(rates), cell.name
+
+
+def test_a_hundred_times_the_load_takes_a_hundred_times_the_gpus() -> None:
+    assert num_gpus(3500.0) == pytest.approx(100 * num_gpus(35.0), rel=0.03)

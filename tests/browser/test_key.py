@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The page of a server that asks for an API key: it says so, takes one, and keeps it no longer than the tab."""
+
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from known_keys import DRAWS, WATCHES, block
+from player import Player
+from playwright.sync_api import expect
+from scribble_app import PATH, ROOT
+from serving import Server, serving
+
+pytestmark = pytest.mark.integration
+Visit = Callable[..., Player]
+
+
+@pytest.fixture(scope="module")
+def locked_server(scribble_server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    folder = tmp_path_factory.mktemp("locked")
+    shutil.copy(ROOT / "main.py", folder)
+    keys: Path = folder / "keys.toml"
+    keys.write_text(block("draws", DRAWS) + block("watches", WATCHES, 'scopes = ["metrics"]'))
+    arguments = ("--triton", f"http://{scribble_server.triton_url}", "--api-keys-file", str(keys))
+    with serving(*arguments, folder=folder) as server:
+        yield server.wait_until_ready()
+
+
+def test_it_asks_for_a_key_and_draws_with_it(visit: Visit, locked_server: Server) -> None:
+    player = visit(locked_server, may_complain=True)  # the browser itself writes of each 401
+    player.until("#status", "locked")
+    expect(player.page.locator("#key")).to_be_focused()
+    player.says("#key-error", "asks for an API key")
+
+    player.page.keyboard.press("Enter")
+    player.says("#key-error", "Type the key in first")
+    player.page.fill("#key", DRAWS[:-1])
+    player.page.keyboard.press("Enter")
+    player.says("#key-error", "does not know this key")
+    assert player.page.get_attribute("#key", "aria-invalid") == "true"
+    player.page.fill("#key", WATCHES)
+    player.page.keyboard.press("Enter")
+    player.says("#key-error", "lacks the scope infer")
+
+    player.page.fill("#key", DRAWS)
+    player.page.keyboard.press("Enter")
+    player.wait_until_ready()
+    expect(player.page.locator("#unlock")).to_be_hidden()
+    expect(player.page.locator("#prompt")).to_be_focused()
+    player.scribble()
+    player.finish()
+    assert player.asked(PATH)[-1].headers["authorization"] == f"Bearer {DRAWS}"
+
+    player.page.reload()
+    player.wait_until_ready()
+    expect(player.page.locator("#unlock")).to_be_hidden()
+    assert player.page.evaluate("[document.cookie, ...Object.values(localStorage)].join().includes('ftk_')") is False
+
+
+def test_a_key_that_is_revoked_while_the_page_is_open_is_asked_for_anew(visit: Visit, locked_server: Server) -> None:
+    player = visit(locked_server, may_complain=True)
+    player.until("#status", "locked")
+    player.page.fill("#key", DRAWS)
+    player.page.keyboard.press("Enter")
+    player.wait_until_ready()
+    player.scribble()
+    player.page.evaluate("sessionStorage.setItem('fastapi-triton-key', 'ftk_revoked')")
+    player.press_draw()
+    player.until("#status", "locked")
+    player.says("#key-error", "does not know this key")
+
+
+def test_a_server_without_keys_is_not_asked_with_one(visit: Visit) -> None:
+    player = visit().wait_until_ready()
+    expect(player.page.locator("#unlock")).to_be_hidden()
+    assert all("authorization" not in request.headers for request in player.requests)

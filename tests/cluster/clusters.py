@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A cluster as a process of its own: Ray, the app and real Tritons."""
+
+import json
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+from serving import Server
+
+# Ray gives its agents 30 s to start, and ends where they do not; a busy machine needs longer.
+ATTEMPTS = 4
+
+
+class ClusterServer(Server):
+    """Its Tritons are below Ray's processes, not below one of ours alone."""
+
+    def tritons(self) -> list[psutil.Process]:
+        """Those that run now."""
+        return [each for each in self.below() if each.is_running() and each.name() == "tritonserver"]
+
+    def _read(self) -> None:
+        super()._read()
+        with self._grown:  # it is over: whoever waits for a line waits for nothing
+            self._grown.notify_all()
+
+    def is_ready_or_over(self) -> bool:
+        """Whether it is ready; False: it has ended."""
+        try:
+            self.wait_until_ready()
+        except AssertionError:
+            if self.process.poll() is None:
+                raise
+            return False
+        return True
+
+    def wait_until_ready(self) -> "ClusterServer":
+        self.wait_for(r"Ready: http://", timeout_s=400)
+        self.below()
+        return self
+
+
+@contextmanager
+def ray_nodes(folder: Path, **options: object) -> Iterator[ClusterServer]:
+    """A head with the frontend, and two nodes that have room for a Triton each; two Tritons, or as the options say."""
+    command = [sys.executable, str(Path(__file__).with_name("ray_nodes.py"))]
+    for _ in range(ATTEMPTS):
+        environment = os.environ | {"RAY_NODES_OPTIONS": json.dumps(options)}
+        server = ClusterServer(command, folder=folder, environment=environment)
+        try:
+            if server.is_ready_or_over():
+                yield server
+                return
+        finally:
+            server.stop(signal.SIGTERM)
+    raise AssertionError(f"Ray did not start:\n{server.log}")

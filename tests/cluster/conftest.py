@@ -1,0 +1,22 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Clusters on this machine. Ray Serve is the extra `cluster`; without it the modules that need it are skipped."""
+
+from collections.abc import Iterator
+
+import pytest
+from clusters import ClusterServer, ray_nodes
+from serving import COUNT_APP, ECHO_APP
+
+
+@pytest.fixture(scope="module")
+def count_server() -> Iterator[ClusterServer]:
+    """In front of a decoupled model, on two Tritons."""
+    with ray_nodes(COUNT_APP) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def echo_cluster() -> Iterator[ClusterServer]:
+    """Two Tritons on two nodes, to be killed one after the other. Their model's own queue holds but two requests."""
+    with ray_nodes(ECHO_APP, max_in_flight_per_triton=2) as server:
+        yield server

@@ -1,0 +1,249 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Many Tritons as one, without Ray: what has not run goes to another, what may have run does not; leases end."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import aclosing
+from dataclasses import dataclass, field
+
+import pytest
+from scripted_triton import ScriptedTriton, Upstream, scripted_triton
+from serving import free_port
+
+from fastapi_triton import Settings
+from fastapi_triton.cluster import leased
+from fastapi_triton.cluster.leased import ClusterTriton
+from fastapi_triton.datatypes import BY_WIRE
+from fastapi_triton.deadlines import current_deadline
+from fastapi_triton.errors import DeadlineExceededError, OverloadedError, TritonUnavailableError
+from fastapi_triton.places import Place, current_place
+from fastapi_triton.triton.client import Tensor
+
+INPUTS = {"text": Tensor.of_bytes(BY_WIRE["BYTES"], b"a", (1,))}
+ANSWER = b'{"model_name":"echo","outputs":[]}'
+
+
+@dataclass
+class FakeLease:
+    url: str | None
+    is_ended: bool = False
+
+    async def granted(self) -> str:
+        if self.url is None:
+            await asyncio.Event().wait()
+        return str(self.url)
+
+    def end(self) -> None:
+        self.is_ended = True
+
+
+@dataclass
+class FakeServe:
+    """Gives leases of these URLs, one after the other; None is never granted."""
+
+    urls: Iterator[str | None]
+    leases: list[FakeLease] = field(default_factory=list)
+
+    def __call__(self) -> FakeLease:
+        self.leases.append(FakeLease(next(self.urls)))
+        return self.leases[-1]
+
+    @property
+    def num_held(self) -> int:
+        return sum(not lease.is_ended for lease in self.leases)
+
+
+def cluster(*urls: str | None) -> tuple[ClusterTriton, FakeServe]:
+    serve = FakeServe(iter(urls))
+    return ClusterTriton(serve, Settings(request_timeout_s=30, connect_timeout_s=1)), serve
+
+
+def nobody() -> str:
+    return f"http://127.0.0.1:{free_port()}"
+
+
+@pytest.fixture
+async def triton() -> AsyncIterator[ScriptedTriton]:
+    async with scripted_triton() as scripted:
+
+        async def answer(upstream: Upstream) -> None:
+            while True:
+                scripted.requests.append(await upstream.request())
+                await upstream.answer(ANSWER, headers=b"Inference-Header-Content-Length: %d\r\n" % len(ANSWER))
+
+        scripted.script = answer
+        yield scripted
+
+
+async def test_what_reached_no_triton_goes_to_another(triton: ScriptedTriton) -> None:
+    client, serve = cluster(nobody(), triton.url)
+    async with client:
+        assert await client.infer("echo", INPUTS) == {}
+    assert len(triton.requests) == 1
+    assert len(serve.leases) == 2
+    assert serve.num_held == 0
+
+
+async def test_it_gives_up_after_some_attempts_and_says_that_nothing_ran(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(leased, "PAUSES_S", (0, 0, 0))
+    client, serve = cluster(*(nobody() for _ in range(9)))
+    async with client:
+        with pytest.raises(TritonUnavailableError, match="nothing was run"):
+            await client.infer("echo", INPUTS)
+    assert (len(serve.leases), serve.num_held) == (3, 0)
+
+
+async def test_what_may_have_run_is_never_sent_again(triton: ScriptedTriton) -> None:
+    async with scripted_triton() as dying:
+
+        async def die(upstream: Upstream) -> None:
+            dying.requests.append(await upstream.request())
+
+        dying.script = die
+        client, serve = cluster(dying.url, triton.url)
+        async with client:
+            with pytest.raises(TritonUnavailableError) as lost:
+                await client.infer("echo", INPUTS)
+    assert lost.value.code == "triton_connection_lost"
+    assert (len(dying.requests), len(triton.requests), len(serve.leases), serve.num_held) == (1, 0, 1, 0)
+
+
+async def test_a_lease_is_held_for_as_long_as_the_request_runs(triton: ScriptedTriton) -> None:
+    asked, go = asyncio.Event(), asyncio.Event()
+
+    async def wait(upstream: Upstream) -> None:
+        await upstream.request()
+        asked.set()
+        await go.wait()
+        await upstream.answer(ANSWER, headers=b"Inference-Header-Content-Length: %d\r\n" % len(ANSWER))
+
+    triton.script = wait
+    client, serve = cluster(triton.url)
+    async with client:
+        asking = asyncio.create_task(client.infer("echo", INPUTS))
+        await asked.wait()
+        assert serve.num_held == 1
+        go.set()
+        await asking
+    assert serve.num_held == 0
+
+
+async def test_who_leaves_ends_the_lease_and_the_connection(triton: ScriptedTriton) -> None:
+    asked, closed = asyncio.Event(), asyncio.Event()
+
+    async def wait(upstream: Upstream) -> None:
+        await upstream.request()
+        asked.set()
+        await upstream.closed()
+        closed.set()
+
+    triton.script = wait
+    client, serve = cluster(triton.url)
+    async with client:
+        asking = asyncio.create_task(client.infer("echo", INPUTS))
+        await asked.wait()
+        asking.cancel()
+        await closed.wait()
+        await asyncio.wait([asking])
+        for _ in range(1000):  # rounds of the loop: it is given back by a task of its own
+            await asyncio.sleep(0)
+        assert serve.num_held == 0
+
+
+async def test_what_a_triton_works_on_for_nobody_keeps_its_lease_and_its_place(triton: ScriptedTriton) -> None:
+    asked, go, is_free = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    async def wait(upstream: Upstream) -> None:
+        await upstream.request()
+        asked.set()
+        await go.wait()
+        await upstream.answer(ANSWER, headers=b"Inference-Header-Content-Length: %d\r\n" % len(ANSWER))
+        await upstream.closed()
+
+    async def ask() -> None:
+        with Place(1, since=0.0, free=lambda _: is_free.set()) as place:
+            current_place.set(place)
+            await client.infer("echo", INPUTS)
+
+    triton.script = wait
+    client, serve = cluster(triton.url)
+    async with client:
+        asking = asyncio.create_task(ask())
+        await asked.wait()
+        asking.cancel()
+        await asyncio.wait([asking])
+        # Its caller is gone, and Triton does not notice: to Ray it is still busy.
+        assert serve.num_held == 1
+        assert not is_free.is_set()
+        go.set()
+        await is_free.wait()
+    assert serve.num_held == 0
+
+
+async def test_a_request_that_is_late_asks_for_no_triton_twice(triton: ScriptedTriton) -> None:
+    client, serve = cluster(triton.url)
+    async with client:
+        current_deadline.set(asyncio.get_running_loop().time() - 1)
+        with pytest.raises(DeadlineExceededError, match="nothing was run"):
+            await client.infer("echo", INPUTS)
+    assert serve.num_held == 0
+    assert triton.requests == []
+
+
+async def test_it_does_not_wait_for_another_attempt_beyond_the_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(leased, "PAUSES_S", (0, 3600))
+    client, serve = cluster(nobody(), nobody())
+    async with client:
+        current_deadline.set(asyncio.get_running_loop().time() + 60)
+        with pytest.raises(TritonUnavailableError, match="nothing was run"):
+            await client.infer("echo", INPUTS)
+    assert (len(serve.leases), serve.num_held) == (1, 0)
+
+
+async def test_no_room_within_the_deadline_is_overload_and_nobody_there_is_unavailable(triton: ScriptedTriton) -> None:
+    client, serve = cluster(None, triton.url, None)
+    async with client:
+        current_deadline.set(asyncio.get_running_loop().time() + 0.05)
+        with pytest.raises(TritonUnavailableError, match="No Triton of the cluster is ready"):
+            await client.infer("echo", INPUTS)
+        current_deadline.set(None)
+        await client.infer("echo", INPUTS)
+        current_deadline.set(asyncio.get_running_loop().time() + 0.05)
+        with pytest.raises(OverloadedError) as refused:
+            await client.infer("echo", INPUTS)
+    assert refused.value.retry_after_s is not None
+    assert serve.num_held == 0
+
+
+async def test_questions_ask_a_triton_that_is_known_and_take_no_lease(triton: ScriptedTriton) -> None:
+    client, serve = cluster(triton.url)
+    async with client:
+        await client.infer("echo", INPUTS)
+        assert await client.ready("echo")
+    assert len(serve.leases) == 1
+
+
+async def test_it_is_up_while_one_of_its_tritons_is_and_forgets_the_others(triton: ScriptedTriton) -> None:
+    client, serve = cluster(triton.url, triton.url)
+    async with client:
+        assert not client.is_up  # none is known yet
+        await client.infer("echo", INPUTS)
+        assert client.is_up
+        (known,) = client._known.values()
+        known.client.connections.breaker.open(TritonUnavailableError("It is gone; nothing was run."))
+        assert not client.is_up
+        # The next question finds another by a lease, and the one that is gone is no longer asked.
+        assert await client.ready("echo")
+        assert client.is_up
+        assert known not in client._known.values()
+    assert (len(serve.leases), serve.num_held) == (2, 0)
+
+
+async def test_a_stream_that_reaches_no_triton_goes_to_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(leased, "PAUSES_S", (0, 0, 0))
+    client, serve = cluster(*(nobody() for _ in range(3)))
+    async with client:
+        with pytest.raises(TritonUnavailableError):
+            async with aclosing(client.stream("count", {})) as stream:
+                await anext(stream)
+    assert (len(serve.leases), serve.num_held) == (3, 0)

@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a cluster is told, and what it refuses in a sentence."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from pydantic import ValidationError
+from scribble_app import ROOT
+
+from fastapi_triton.cluster.options import ClusterOptions, OtherVersionError, Versions
+
+
+def test_the_serve_config_files_arguments_are_options() -> None:
+    config = yaml.safe_load((ROOT / "deploy" / "cluster" / "serve.yaml").read_text())
+    (application,) = config["applications"]
+    options = ClusterOptions.model_validate(application["args"])
+    assert application["import_path"] == "fastapi_triton.cluster.application:build"
+    assert (options.gpus_per_triton, options.min_replicas, options.max_replicas) == (1, 1, 8)
+    # More are let in than Tritons take at once: the rest is the queue that the number of Tritons follows.
+    assert options.frontend_settings.max_in_flight > options.max_in_flight_per_triton
+
+
+@pytest.mark.filterwarnings("ignore")  # Ray's own
+def test_the_serve_config_file_is_one_that_ray_takes() -> None:
+    pytest.importorskip("ray", reason="the extra `cluster` is not installed")
+    from ray.serve.schema import ServeDeploySchema
+
+    config = yaml.safe_load((ROOT / "deploy" / "cluster" / "serve.yaml").read_text())
+    assert ServeDeploySchema.model_validate(config).http_options.port == 8080
+
+
+def test_a_node_of_another_version_is_refused_by_name() -> None:
+    Versions.here().require_same(node="10.0.0.7")
+    with pytest.raises(OtherVersionError, match=r"node 10\.0\.0\.7 .* Python .* here, 3\.9 where"):
+        Versions(python="3.9", package=Versions.here().package).require_same(node="10.0.0.7")
+    with pytest.raises(OtherVersionError, match=r"fastapi-triton .* here, 0\.0\.1 where"):
+        Versions(python=Versions.here().python, package="0.0.1").require_same(node="10.0.0.7")
+
+
+@pytest.mark.parametrize(
+    ("options", "why"),
+    [
+        ({"min_replicas": 1}, "both"),
+        ({"min_replicas": 3, "max_replicas": 2}, "more than"),
+        ({"models": "models", "triton_url": "http://{node}:8000"}, "one of them"),
+        ({"models": "s3://bucket/models"}, "a folder that is on every node"),
+        ({"gpus": 1}, "Extra inputs"),
+    ],
+)
+def test_options_that_do_not_go_together_are_refused(options: dict[str, object], why: str) -> None:
+    with pytest.raises(ValidationError, match=why):
+        ClusterOptions.model_validate(options)
+
+
+def test_settings_that_cannot_be_are_refused_before_anything_starts() -> None:
+    with pytest.raises(ValidationError, match="max_in_flight"):
+        _ = ClusterOptions(settings={"FASTAPI_TRITON_MAX_IN_FLIGHT": "none"}).frontend_settings
+
+
+@pytest.mark.filterwarnings("ignore")  # Ray's own
+async def test_a_triton_that_is_given_no_gpu_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("ray", reason="the extra `cluster` is not installed")
+    from fastapi_triton.cluster.replica import NoGPUError, TritonReplica
+
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    replica = TritonReplica.__new__(TritonReplica)
+    with pytest.raises(NoGPUError, match="no GPU, and 1 was asked for"):
+        await TritonReplica.__init__(replica, ClusterOptions(gpus_per_triton=1), 60.0)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "why"),
+    [
+        (["--embedded", "--cluster", "2"], "leave out --embedded"),
+        (["--triton", "http://gpu:8000", "--cluster", "2"], "leave out --embedded and --triton"),
+        (["--workers", "2", "--cluster", "2"], "--workers is for one machine without Ray"),
+        (["--cluster", "0"], "greater than or equal to 1"),
+    ],
+)
+def test_the_command_refuses_flags_that_do_not_go_together(arguments: list[str], why: str, tmp_path: Path) -> None:
+    told = subprocess.run(
+        [sys.executable, "-m", "fastapi_triton", "serve", *arguments], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert told.returncode == 2
+    assert why in told.stderr

@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What callers see of a cluster is what they see of one machine: the very same tests run against both."""
+
+import asyncio
+from pathlib import Path
+
+import httpx2
+import psutil
+import pytest
+
+pytest.importorskip("ray", reason="the extra `cluster` is not installed")
+
+from clusters import ClusterServer
+
+from tests.integration.test_count_stream import (
+    caller,  # noqa: F401
+    test_a_caller_of_events_who_leaves_is_noticed_by_the_model,  # noqa: F401
+    test_describe_and_readiness_ask_the_twin,  # noqa: F401
+    test_errors_before_the_first_event_have_a_status_and_later_ones_are_an_event,  # noqa: F401
+    test_events_through_the_frontend_and_the_plain_answer_are_the_same,  # noqa: F401
+    test_megabytes_come_through_the_frontend_intact,  # noqa: F401
+    until,
+)
+
+pytestmark = [pytest.mark.integration, pytest.mark.cluster, pytest.mark.timeout(600)]
+
+
+async def test_a_plain_caller_who_leaves_stops_the_work(
+    caller: httpx2.AsyncClient,  # noqa: F811
+    tmp_path: Path,
+) -> None:
+    """As on one machine, but for the log: it is Ray's proxy that sees the caller leave."""
+    asking = asyncio.create_task(
+        caller.post("/count", json={"text": f"hold {tmp_path}"}, headers={"X-Request-ID": "gone-plain"})
+    )
+    await until(tmp_path, "began-gone-plain")
+    asking.cancel()
+    await until(tmp_path, "left-gone-plain")
+
+
+async def test_requests_that_run_at_once_are_spread_over_the_tritons(
+    count_server: ClusterServer,
+    caller: httpx2.AsyncClient,  # noqa: F811
+    tmp_path: Path,
+) -> None:
+    asking = [
+        asyncio.create_task(
+            caller.post("/count", json={"text": f"hold {tmp_path}"}, headers={"X-Request-ID": str(each)})
+        )
+        for each in range(12)
+    ]
+    await until(tmp_path, "began-*", 12)
+    # Each Triton has a Python model of its own; one that holds requests has connections from the frontend.
+    assert len([each for each in count_server.tritons() if count_established(each) > 1]) == 2
+    (tmp_path / "go").touch()
+    assert {answer.status_code for answer in await asyncio.gather(*asking)} == {200}
+
+
+def count_established(triton: psutil.Process) -> int:
+    return sum(each.status == psutil.CONN_ESTABLISHED for each in triton.net_connections(kind="tcp"))
+
+
+def test_a_request_id_goes_to_the_model_and_comes_back_once(count_server: ClusterServer) -> None:
+    answer = count_server.post("/count", json={"text": "echo a"}, headers={"X-Request-ID": "mine"})
+    assert answer.json()["info"]["request_id"] == "mine"
+    assert answer.headers.get_list("X-Request-ID") == ["mine"]
+    assert len(count_server.get("/health/live").headers.get_list("X-Request-ID")) == 1
+
+
+def test_a_refused_request_names_its_fields(count_server: ClusterServer) -> None:
+    refused = count_server.post("/count", json={"text": 5, "colour": "red"})
+    assert refused.status_code == 422
+    assert {each["pointer"] for each in refused.json()["errors"]} == {"#/text", "#/colour"}

@@ -1,0 +1,47 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What training looks at: details, above all those that were drawn."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from demo.dataset import CELL, Shard, cells
+
+torch = pytest.importorskip("torch")
+
+
+def shard_of_two() -> Shard:
+    """A bare scene, and one with a detail of two cells, through one of which a stroke goes."""
+    details = np.zeros((2, 4, 4), bool)
+    details[1, 1, 1:3] = True
+    strokes = np.zeros((2, 1, 4 * CELL, 4 * CELL), np.uint8)
+    strokes[:, 0, CELL, CELL] = 1
+    strokes[:, 0, 0, 0] = 1  # an outline, in no detail
+    return Shard(
+        np.zeros((2, 4 * CELL, 4 * CELL, 3), np.uint8), np.packbits(strokes.reshape(2, 1, -1), -1), details, []
+    )
+
+
+def test_a_cell_counts_more_for_a_detail_and_most_for_a_drawn_one() -> None:
+    from demo.train_diffusion import DETAIL_WEIGHT, DRAWN_WEIGHT, cell_weights
+
+    shard = shard_of_two()
+    (weights,) = cell_weights(shard.details[1:], shard.scribble(1, 0)[None])
+    assert weights[0, 0] == 1
+    assert weights[1, 2] == 1 + DETAIL_WEIGHT
+    assert weights[1, 1] == 1 + DETAIL_WEIGHT + DRAWN_WEIGHT
+
+
+def test_a_scene_with_drawn_details_comes_up_more_often_than_a_bare_one() -> None:
+    from demo.train_diffusion import BARE_SHARE, drawn_shares
+
+    bare, detailed = drawn_shares(shard_of_two())
+    assert bare + detailed == pytest.approx(1)
+    assert detailed / bare == pytest.approx((BARE_SHARE + 2) / BARE_SHARE)  # all of the drawn cells: twice the mean
+
+
+def test_a_cell_is_set_where_any_of_its_pixels_is() -> None:
+    pixels = np.zeros((2, 2 * CELL, 2 * CELL), bool)
+    pixels[1, CELL - 1, CELL] = True
+    assert cells(pixels).tolist() == [[[False, False], [False, False]], [[False, True], [False, False]]]

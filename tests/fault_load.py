@@ -1,0 +1,163 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Callers who ask all the time, and keep what became of every request; a proxy that drops and delays."""
+
+import asyncio
+import contextlib
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx2
+from serving import Server
+
+# What a caller may be told while something is broken, by docs/errors.md.
+DOCUMENTED = {
+    "triton_unavailable", "triton_connection_lost", "model_not_ready", "contract_mismatch", "overloaded", "queue_full",
+    "inference_failed", "deadline_exceeded", "cancelled", "shutting_down",
+}  # fmt: skip
+NUM_CALLERS = 8
+LOST = "no answer"
+
+
+@dataclass(slots=True)
+class Load:
+    """Some ask the plain model, and some the one that tells events."""
+
+    url: str
+    outcomes: Counter[str] = field(default_factory=Counter)
+    is_over: bool = False
+
+    async def ask_plainly(self) -> None:
+        async with httpx2.AsyncClient(base_url=self.url, timeout=60) as client:
+            while not self.is_over:
+                with self._kept():
+                    answer = await client.post("/echo", json={"text": "a" * 100})
+                    await self.take(answer.status_code, answer.json())
+
+    async def ask_for_events(self) -> None:
+        async with httpx2.AsyncClient(base_url=self.url, timeout=60) as client:
+            while not self.is_over:
+                with self._kept():
+                    answer = await client.post(
+                        "/count", json={"text": "echo a", "num_steps": 3}, headers={"Accept": "text/event-stream"}
+                    )
+                    if answer.status_code != 200:
+                        await self.take(answer.status_code, answer.json())
+                    elif "event: completed" in answer.text:
+                        await self.take(200, {})
+                    else:
+                        assert "event: error" in answer.text, f"a stream without an end: {answer.text}"
+                        await self.take(502, {"code": answer.text.partition('"code":"')[2].partition('"')[0]})
+
+    async def take(self, status: int, told: Any) -> None:
+        self.outcomes["answered" if status == 200 else told["code"]] += 1
+        if status != 200:
+            await asyncio.sleep(0.02)  # so that refusals are not all that there is
+
+    @contextlib.contextmanager
+    def _kept(self) -> Any:
+        try:
+            yield
+        except httpx2.TransportError:
+            self.outcomes[LOST] += 1
+
+    async def until(self, count: int) -> None:
+        """Return when so many more have been served."""
+        wanted = self.outcomes["answered"] + count
+        while self.outcomes["answered"] < wanted:  # noqa: ASYNC110 (there is no event for it)
+            await asyncio.sleep(0.01)
+
+    def require_documented(self, *, lost: int = 0) -> None:
+        """Every request has one answer, and each is a result or an error that the docs name; but for so many."""
+        assert set(self.outcomes) <= {"answered", LOST} | DOCUMENTED, self.outcomes
+        assert self.outcomes[LOST] <= lost, self.outcomes
+
+
+@asynccontextmanager
+async def load(url: str) -> AsyncIterator[Load]:
+    """Callers, for as long as it is open; it returns when all of them have their last answer."""
+    each = Load(url)
+    async with asyncio.TaskGroup() as callers:
+        for number in range(NUM_CALLERS):
+            callers.create_task(each.ask_for_events() if number % 2 else each.ask_plainly())
+        try:
+            await each.until(20)
+            yield each
+        finally:
+            each.is_over = True
+
+
+async def inner(server: Server) -> dict[str, int]:
+    """What the process counts of itself."""
+    async with httpx2.AsyncClient(timeout=30) as client:
+        told: dict[str, int] = (await client.get(f"{server.url}/inner")).json()
+        return told
+
+
+async def until_ready(server: Server) -> None:
+    async with httpx2.AsyncClient(base_url=server.url, timeout=30) as client:
+        while (await client.get("/health/ready")).status_code != 200:  # noqa: ASYNC110 (nor here)
+            await asyncio.sleep(0.05)
+
+
+async def until_settled(server: Server, *, num_fds: int, rss: int) -> None:
+    """Return when nothing is in flight, and nothing more is held than before."""
+    while True:
+        now = await inner(server)
+        # Connections to Triton are kept, as many as there were requests at once.
+        if now["in_flight"] == 0 and now["num_fds"] <= num_fds + 20 and now["rss"] <= rss + 40_000_000:
+            return
+        await asyncio.sleep(0.1)
+
+
+@dataclass(slots=True)
+class Proxy:
+    """Passes a port on; `is_open` False: refuses and drops, `delay_s`: holds every piece back."""
+
+    target: tuple[str, int]
+    port: int = 0
+    is_open: bool = True
+    delay_s: float = 0.0
+    writers: set[asyncio.StreamWriter] = field(default_factory=set)
+
+    async def connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if not self.is_open:
+            writer.transport.abort()
+            return
+        there, onward = await asyncio.open_connection(*self.target)
+        self.writers |= {writer, onward}
+        try:
+            await asyncio.gather(self._pass(reader, onward), self._pass(there, writer))
+        finally:
+            for each in (writer, onward):
+                self.writers.discard(each)
+                each.close()
+
+    async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(ConnectionError):
+            while data := await reader.read(65_536):
+                if self.delay_s:
+                    await asyncio.sleep(self.delay_s)
+                writer.write(data)
+                await writer.drain()
+        writer.close()
+
+    def drop(self) -> None:
+        """Break every connection, in the middle of what it is at."""
+        for writer in list(self.writers):
+            writer.transport.abort()
+
+
+@asynccontextmanager
+async def proxy(address: str) -> AsyncIterator[Proxy]:
+    host, _, port = address.partition(":")
+    each = Proxy((host, int(port)))
+    server = await asyncio.start_server(each.connected, "127.0.0.1", 0)
+    each.port = server.sockets[0].getsockname()[1]
+    try:
+        yield each
+    finally:
+        server.close()
+        each.drop()

@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Damaged picture files for the frontend's look at the header, and for the engine, which decodes them."""
+
+import base64
+import os
+import random
+
+import mutations
+import pytest
+from diffusion_engine.request import RequestError
+from diffusion_engine.scribble import read_scribble
+
+from fastapi_triton import images
+from fastapi_triton.errors import TooLargeError
+
+SEED = int(os.environ.get("FUZZ_SEED", "1"))
+FEW, MANY = 100, int(os.environ.get("FUZZ_PICTURES", "20000"))
+# Pillow warns of what it finds odd, which the tests' configuration makes an error; the engine's does not.
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:PIL")
+LIMITS = images.ImageLimits(max_pixels=100_000)
+
+
+def fuzz(count: int) -> None:
+    chance = random.Random(SEED)  # noqa: S311
+    num_read = num_decoded = 0
+    for number in range(count):
+        content = mutations.picture_file(chance)
+        try:
+            images.check(images.decode(base64.b64encode(content).decode()), LIMITS)
+            num_read += 1
+        except (TooLargeError, ValueError):  # pydantic makes a problem of the second
+            pass
+        except Exception as error:  # noqa: BLE001
+            pytest.fail(f"number {number} of seed {SEED}: the frontend: {error!r}: {content!r}")
+        try:
+            read_scribble(content, max_pixels=LIMITS.max_pixels)
+            num_decoded += 1
+        except RequestError:
+            pass
+        except Exception as error:  # noqa: BLE001
+            pytest.fail(f"number {number} of seed {SEED}: the engine: {error!r}: {content!r}")
+    assert count / 20 < num_read < count
+    assert count / 20 < num_decoded < count
+
+
+def test_a_few_damaged_pictures_are_read_or_refused() -> None:
+    fuzz(FEW)
+
+
+@pytest.mark.fuzz
+@pytest.mark.timeout(3600)
+def test_many_damaged_pictures_are_read_or_refused() -> None:
+    fuzz(MANY)

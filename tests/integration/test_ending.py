@@ -1,0 +1,138 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Signals and workers, as processes in front of a Triton that runs elsewhere."""
+
+import json
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import httpx2
+import psutil
+import pytest
+from serving import COUNT_APP, Server, assert_gone
+
+pytestmark = pytest.mark.integration
+
+Frontends = Callable[..., Server]
+
+
+@pytest.fixture
+def frontends(count_server: Server) -> Iterator[Frontends]:
+    """Frontends of one's own before the shared Triton."""
+    servers: list[Server] = []
+
+    def start(*arguments: str) -> Server:
+        command = [sys.executable, "-m", "fastapi_triton", "serve", "--triton", f"http://{count_server.triton_url}"]
+        servers.append(Server([*command, *arguments], folder=COUNT_APP))
+        return servers[-1].wait_until_ready()
+
+    yield start
+    for server in servers:
+        server.stop(signal.SIGKILL)
+
+
+class Watched(threading.Thread):
+    """A caller who reads events in a thread of its own, of a request that goes on only when `go` is there."""
+
+    def __init__(self, server: Server, folder: Path) -> None:
+        super().__init__(daemon=True)
+        self.server, self.folder = server, folder
+        self.begun = threading.Event()
+        self.events: list[tuple[str, dict[str, object]]] = []
+        self.error: httpx2.HTTPError | None = None
+        self.start()
+        assert self.begun.wait(30), server.log
+
+    def run(self) -> None:
+        body = {"text": f"hold {self.folder}"}
+        accept = {"Accept": "text/event-stream"}
+        name = ""
+        try:
+            with httpx2.stream("POST", f"{self.server.url}/count", json=body, headers=accept, timeout=60) as answer:
+                for line in answer.iter_lines():
+                    kind, _, value = line.partition(": ")
+                    if kind == "event":
+                        name = value
+                    elif kind == "data":
+                        self.events.append((name, json.loads(value)))
+                        self.begun.set()
+        except httpx2.HTTPError as error:
+            self.error = error
+
+    def last(self) -> tuple[str, dict[str, object]]:
+        self.join(30)
+        return self.events[-1]
+
+
+def left(folder: Path) -> None:
+    """Return once the model has noticed that its caller is gone."""
+    waiting = threading.Event()
+    while not list(folder.glob("left-*")):
+        waiting.wait(0.01)
+
+
+@pytest.mark.slow
+def test_sigterm_lets_running_work_finish(frontends: Frontends, tmp_path: Path) -> None:
+    server = frontends()
+    watched = Watched(server, tmp_path)
+    server.process.send_signal(signal.SIGTERM)
+    server.wait_for(r"no new requests are taken; 1 are running")
+    (tmp_path / "go").touch()
+    assert watched.last()[0] == "completed"
+    assert server.process.wait(30) == 0
+
+
+def test_work_that_takes_longer_than_the_grace_is_told_and_stopped_in_the_model(
+    frontends: Frontends, tmp_path: Path
+) -> None:
+    server = frontends("--shutdown-grace-s", "0.2")
+    watched = Watched(server, tmp_path)
+    server.process.send_signal(signal.SIGTERM)
+    name, data = watched.last()
+    assert (name, data["code"]) == ("error", "shutting_down")
+    left(tmp_path)
+    assert server.process.wait(30) == 0
+    assert "Traceback" not in server.log
+
+
+@pytest.mark.slow
+def test_a_second_signal_ends_it_at_once(frontends: Frontends, tmp_path: Path) -> None:
+    server = frontends()
+    watched = Watched(server, tmp_path)
+    server.process.send_signal(signal.SIGINT)
+    server.wait_for(r"no new requests are taken")
+    server.process.send_signal(signal.SIGTERM)
+    assert server.process.wait(30) == -signal.SIGTERM
+    watched.join(30)
+    assert watched.error is not None
+    left(tmp_path)
+
+
+def test_several_workers_serve_one_port_and_a_killed_one_is_replaced(frontends: Frontends, tmp_path: Path) -> None:
+    server = frontends("--workers", "2")
+    server.wait_for(r"Application startup complete", times=2)
+    first, second = psutil.Process(server.process.pid).children()
+    # Whoever does not lose its connection by it is served as if nothing had been.
+    watched = Watched(server, tmp_path)
+    busy = next(each for each in (first, second) if each.net_connections())
+    idle = second if busy is first else first
+    idle.kill()
+    server.wait_for(r"worker \d+ starts", times=3)
+    server.wait_for(r"Application startup complete", times=3)
+    assert [server.post("/count", json={"text": "echo a"}).status_code for _ in range(20)] == [200] * 20
+    server.process.send_signal(signal.SIGTERM)
+    server.wait_for(r"no new requests are taken; 1 are running")
+    (tmp_path / "go").touch()
+    assert watched.last()[0] == "completed"
+    assert server.process.wait(30) == 0
+
+
+@pytest.mark.slow
+def test_workers_end_with_their_parent(frontends: Frontends) -> None:
+    server = frontends("--workers", "2")
+    below = server.below()
+    assert len(below) == 2
+    server.process.kill()
+    assert_gone(below)

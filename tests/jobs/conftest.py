@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The scribble app with background jobs, on a fake Triton whose streaming twin is scripted."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+import scripted_twin
+from jobs_client import Client, WhoAsks
+from scripted_twin import ScriptedTwin, app_of
+from starlette.middleware import Middleware
+
+from fastapi_triton import Settings, TritonFrontend
+from fastapi_triton.jobs import durable_queue
+from fastapi_triton.model_config import ModelConfig
+from fastapi_triton.triton.fake import FakeTriton
+
+
+@pytest.fixture(autouse=True)
+def jobs_are_seen_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(durable_queue, "_POLL_S", 0.02)
+
+
+@pytest.fixture
+async def twin() -> ScriptedTwin:
+    return ScriptedTwin()
+
+
+@pytest.fixture
+def triton(scribble_config: ModelConfig, twin: ScriptedTwin) -> FakeTriton:
+    fake = FakeTriton()
+    fake.add(scribble_config)
+    fake.add(scripted_twin.twin_config(scribble_config), respond_stream=twin)
+    return fake
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return Settings(jobs_folder=str(tmp_path / "jobs"), max_in_flight=2, max_waiting=0)
+
+
+@pytest.fixture
+def running(triton: FakeTriton, body: Callable[..., dict[str, Any]]) -> Callable[[Settings], Any]:
+    """An app of these settings, from its start to its end; one at a time."""
+
+    @asynccontextmanager
+    async def run(settings: Settings) -> AsyncIterator[Client]:
+        app: TritonFrontend = app_of(triton, settings)
+        async with app.router.lifespan_context(app):
+            client = Client.__new__(Client)
+            app.user_middleware.append(Middleware(WhoAsks, client=client))  # after the one that looks at the address
+            transport = httpx2.ASGITransport(app=app, raise_app_exceptions=False)
+            async with httpx2.AsyncClient(transport=transport, base_url="http://test") as http:
+                client.__init__(http, body)  # type: ignore[misc]
+                yield client
+
+    return run
+
+
+@pytest.fixture
+async def client(running: Callable[[Settings], Any], settings: Settings) -> AsyncIterator[Client]:
+    async with asyncio.timeout(60), running(settings) as each:
+        yield each

@@ -1,0 +1,192 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A job's life: it waits, runs, is followed and cancelled, fails, and is run again."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import httpx2
+import pytest
+from jobs_client import Client
+from pydantic import Field
+from scribble_app import PATH
+from scripted_twin import ScriptedTwin, app_of
+
+import main
+from fastapi_triton import Settings
+from fastapi_triton.errors import InferenceError, InvalidRequestError, TritonUnavailableError
+from fastapi_triton.triton.fake import FakeTriton
+
+
+def seeds(triton: FakeTriton) -> list[int]:
+    return [inputs["seed"].array.item() for _, inputs, _ in triton.requests]
+
+
+async def test_its_answer_is_the_endpoints_in_the_form_that_is_asked_for(client: Client) -> None:
+    job = await client.accepted({"Accept": "image/png"}, seed=3)
+    await client.over(job)
+    plain = await client.http.post(PATH, json=client.body(seed=3, output_format="png"))
+    assert (await client.get(f"{job}/result")).json() == plain.json()
+    picture = await client.get(f"{job}/result", "image/*")
+    assert picture.headers["content-type"] == "image/png"
+    assert picture.content.startswith(b"\x89PNG")
+    assert picture.headers["x-seed"] == "3"
+    other = await client.get(f"{job}/result", "image/webp")
+    assert (other.status_code, other.json()["code"]) == (406, "not_acceptable")
+
+
+async def test_its_events_are_the_endpoints_and_who_comes_late_gets_the_end(client: Client, twin: ScriptedTwin) -> None:
+    twin.go_on.clear()
+    twin.holds_before = 2
+    job = await client.accepted()
+    following = asyncio.create_task(client.events(job))
+    await twin.is_asked.wait()
+    told = await client.when(job, lambda told: told["step"] == 1)
+    assert (told["status"], told["num_steps"], told["runs"]) == ("running", 2, 1)
+    twin.go_on.set()
+    events = await following
+    names = [event.name for event in events]
+    assert names[-1] == "completed"
+    assert set(names[:-1]) <= {"queued", "progress"}
+    assert {event.data["num_steps"] for event in events if event.name == "progress"} == {2}
+    (late,) = await client.events(job)
+    assert late == events[-1]
+    assert late.data == (await client.get(f"{job}/result")).json()
+
+
+async def test_cancelling_stops_the_model_and_there_is_no_answer(
+    client: Client, twin: ScriptedTwin, triton: FakeTriton
+) -> None:
+    twin.go_on.clear()
+    job = await client.accepted()
+    await twin.is_asked.wait()
+    assert (await client.http.delete(job)).status_code == 204
+    await triton.streams[0].ended.wait()
+    assert triton.streams[0].is_closed_early
+    (event,) = await client.events(job)
+    assert (event.name, event.data["code"]) == ("error", "job_cancelled")
+    assert (await client.get(job)).json()["status"] == "cancelled"
+    assert (await client.get(f"{job}/result")).json()["code"] == "job_cancelled"
+    again = await client.http.delete(job)
+    assert (again.status_code, again.json()["code"]) == (409, "job_over")
+
+
+async def test_a_job_that_waits_is_cancelled_without_ever_running(
+    running: Any, settings: Settings, twin: ScriptedTwin, triton: FakeTriton
+) -> None:
+    twin.go_on.clear()
+    async with running(settings.model_copy(update={"jobs_max_running": 1})) as client:
+        first = await client.accepted()
+        await twin.is_asked.wait()
+        second = await client.accepted()
+        await client.http.delete(second)
+        twin.go_on.set()
+        assert (await client.over(first))["status"] == "completed"
+        assert (await client.get(second)).json()["status"] == "cancelled"
+        assert len(triton.streams) == 1
+
+
+async def test_an_answer_that_is_not_there_yet_is_a_conflict(client: Client, twin: ScriptedTwin) -> None:
+    twin.go_on.clear()
+    answer = await client.get(f"{await client.accepted()}/result")
+    assert (answer.status_code, answer.json()["code"]) == (409, "job_unfinished")
+
+
+@pytest.mark.parametrize(
+    ("failure", "status", "code"),
+    [
+        (InvalidRequestError("No such scheduler.", code="unknown_scheduler"), 422, "unknown_scheduler"),
+        (InferenceError("The model failed."), 502, "inference_failed"),
+    ],
+)
+async def test_what_the_model_refuses_or_fails_on_fails_the_job_at_once(
+    client: Client, twin: ScriptedTwin, triton: FakeTriton, failure: Exception, status: int, code: str
+) -> None:
+    twin.fails_at_once = failure  # type: ignore[assignment]
+    job = await client.accepted()
+    told = await client.over(job)
+    assert (told["status"], told["error"]["status"], told["error"]["code"]) == ("failed", status, code)
+    answer = await client.get(f"{job}/result")
+    assert (answer.status_code, answer.json()["code"]) == (status, code)
+    assert len(triton.streams) == 1
+
+
+async def test_triton_that_goes_away_is_waited_for_and_asked_for_the_same_again(
+    client: Client, twin: ScriptedTwin, triton: FakeTriton
+) -> None:
+    twin.fails_after_a_step = TritonUnavailableError("The connection broke.")
+    twin.go_on.clear()
+    job = await client.accepted()
+    await twin.is_asked.wait()
+    triton.is_running = False
+    twin.go_on.set()
+    await triton.streams[0].ended.wait()
+    told = await client.when(job, lambda told: told["waits_for"] == "No Triton answers.")
+    assert (told["status"], told["runs"]) == ("queued", 1)
+    twin.fails_after_a_step = None
+    triton.is_running = True
+    told = await client.over(job)
+    assert (told["status"], told["runs"]) == ("completed", 2)
+    first, second = seeds(triton)
+    assert first == second
+
+
+async def test_patience_has_an_end(running: Any, settings: Settings, triton: FakeTriton) -> None:
+    triton.is_running = False
+    async with running(settings.model_copy(update={"jobs_timeout_s": 0.3})) as client:
+        told = await client.over(await client.accepted())
+    assert (told["status"], told["error"]["code"]) == ("failed", "deadline_exceeded")
+    assert "No Triton answers." in told["error"]["detail"]
+
+
+async def test_a_job_waits_for_a_place_while_others_have_them_all(client: Client, twin: ScriptedTwin) -> None:
+    twin.go_on.clear()
+    others = []
+    for _ in range(2):  # max_in_flight
+        others.append(asyncio.create_task(client.http.post(PATH, json=client.body())))
+        await twin.is_asked.wait()
+        twin.is_asked.clear()
+    job = await client.accepted()
+    told = await client.when(job, lambda told: bool(told["waits_for"]))
+    assert (told["status"], told["runs"]) == ("queued", 0)
+    twin.go_on.set()
+    await asyncio.gather(*others)
+    assert (await client.over(job))["runs"] == 1
+
+
+async def test_what_runs_or_waits_when_the_app_ends_runs_when_it_starts_again(
+    running: Any, settings: Settings, twin: ScriptedTwin, triton: FakeTriton
+) -> None:
+    twin.go_on.clear()
+    settings = settings.model_copy(update={"jobs_max_running": 1})
+    async with running(settings) as client:
+        jobs = [await client.accepted()]
+        await twin.is_asked.wait()
+        jobs.append(await client.accepted())
+    assert triton.streams[0].is_closed_early
+    twin.go_on.set()
+    async with running(settings) as client:
+        assert [(await client.over(each))["runs"] for each in jobs] == [2, 1]
+        results = [(await client.get(f"{each}/result")).json() for each in jobs]
+    first, second = [each["seed"] for each in results]
+    assert seeds(triton)[0] == first
+    assert sorted(seeds(triton)) == sorted([first, first, second])  # whichever came first after the start
+
+
+class Small(main.ScribbleRequest):
+    seed: int | None = Field(None, ge=-1, le=2**31 - 1)
+
+
+async def test_the_seed_is_drawn_as_large_as_the_endpoint_takes_it(
+    triton: FakeTriton, settings: Settings, body: Callable[..., dict[str, Any]]
+) -> None:
+    app = app_of(triton, settings, Small)
+    transport = httpx2.ASGITransport(app=app)
+    async with (
+        asyncio.timeout(60),
+        app.router.lifespan_context(app),
+        httpx2.AsyncClient(transport=transport, base_url="http://test") as http,
+    ):
+        client = Client(http, body)
+        assert (await client.over(await client.accepted(seed=-1)))["status"] == "completed"
+    assert 0 <= seeds(triton)[0] < 2**31

@@ -1,0 +1,128 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Who is told that a job is over, how it is signed, and where it is never sent."""
+
+import asyncio
+import base64
+import hashlib
+import hmac
+import json
+import socket
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from fastapi_triton import Settings
+from fastapi_triton.errors import InvalidRequestError
+from fastapi_triton.jobs import durable_queue
+from fastapi_triton.jobs.webhook import NotDeliveredError, Webhooks
+
+KEY = b"a secret of some bytes"
+SECRET = "whsec_" + base64.b64encode(KEY).decode()
+
+
+class Receiver:
+    """A caller's own server: refuses once, then takes what comes."""
+
+    def __init__(self) -> None:
+        self.url = ""
+        self.statuses = [500, 200]
+        self.taken: asyncio.Queue[tuple[dict[str, str], bytes]] = asyncio.Queue()
+
+    async def serve(self, request: web.Request) -> web.Response:
+        await self.taken.put((dict(request.headers), await request.read()))
+        status = self.statuses.pop(0)
+        return web.Response(status=status, headers={"Location": self.url} if status == 302 else {})
+
+
+@pytest.fixture
+async def receiver() -> AsyncIterator[Receiver]:
+    receiver = Receiver()
+    app = web.Application()
+    app.router.add_post("/told", receiver.serve)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    port = runner.addresses[0][1]
+    receiver.url = f"http://localhost:{port}/told"
+    yield receiver
+    await runner.cleanup()
+
+
+async def test_who_asked_for_it_is_told_of_the_end_until_it_is_taken(
+    running: Any, settings: Settings, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(durable_queue, "_TELL_FIRST_S", 0.01)
+    monkeypatch.setattr(durable_queue, "_TELL_DELAY_S", 0.0)
+    update = {"jobs_webhook_secret": SECRET, "jobs_webhooks_anywhere": True}
+    async with running(settings.model_copy(update=update)) as client:
+        job = await client.accepted({"Webhook-URL": receiver.url})
+        (first, body), (second, again) = [await receiver.taken.get() for _ in range(2)]
+        assert body == again or json.loads(body)["data"] == json.loads(again)["data"]
+        told = json.loads(again)
+        assert (told["type"], told["data"]) == (
+            "job.completed",
+            {"id": job.removeprefix("/jobs/"), "status": "completed"},
+        )
+        assert first["webhook-id"] == second["webhook-id"] == told["data"]["id"]
+        signed = f"{second['webhook-id']}.{second['webhook-timestamp']}.".encode() + again
+        expected = base64.b64encode(hmac.new(KEY, signed, hashlib.sha256).digest()).decode()
+        assert second["webhook-signature"] == f"v1,{expected}"
+        assert len((await client.get("/jobs")).json()["jobs"]) == 1
+
+
+async def test_webhooks_are_off_unless_there_is_a_secret(client: Any) -> None:
+    answer = await client.ask({"Webhook-URL": "https://example.org/"})
+    assert (answer.status_code, answer.json()["code"]) == (422, "webhooks_off")
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://example.org/",
+        "ftp://example.org/",
+        "https://user@example.org/",
+        "https:///nowhere",
+        "https://127.0.0.1/",
+        "https://10.1.2.3/",
+        "https://169.254.169.254/latest/meta-data",
+        "https://100.64.0.1/",
+        "https://0.0.0.0/",
+        "https://[::1]/",
+        "https://[fe80::1]/",
+        "https://[fd00::1]/",
+        "https://[::ffff:10.0.0.1]/",
+        "https://[64:ff9b::7f00:1]/",
+        "https://[2002:7f00:1::]/",
+        "https://224.0.0.1/",
+        "https://example.org/" + "x" * 2000,
+        "nonsense",
+    ],
+)
+def test_a_url_that_leads_inside_or_is_none_is_refused(url: str) -> None:
+    with pytest.raises(InvalidRequestError) as refused:
+        Webhooks(SECRET).checked(url)
+    assert refused.value.code == "invalid_webhook_url"
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "10.0.0.7", "169.254.169.254", "::1"])
+async def test_a_public_name_with_a_private_address_is_never_connected_to(
+    monkeypatch: pytest.MonkeyPatch, address: str
+) -> None:
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+
+    async def resolved(*_: Any, **__: Any) -> list[Any]:
+        return [(family, socket.SOCK_STREAM, 6, "", (address, 443))]
+
+    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", resolved)
+    with pytest.raises(NotDeliveredError, match="no public address"):
+        await Webhooks(SECRET).send("id", "https://rebound.example.org/", "completed")
+
+
+async def test_a_redirect_is_not_followed(receiver: Receiver) -> None:
+    receiver.statuses = [302, 200]
+    with pytest.raises(NotDeliveredError, match="302"):
+        await Webhooks(SECRET, anywhere=True).send("id", receiver.url, "completed")
+    assert receiver.taken.qsize() == 1

@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A caller of an app with background jobs, and what it does with them."""
+
+from collections.abc import Callable
+from typing import Any
+
+import httpx2
+from scribble_app import PATH
+from sockets import Told, events_of
+
+from fastapi_triton.callers import Caller, current_caller
+
+ASYNC = {"Prefer": "respond-async"}
+
+
+class Client:
+    """One caller of an app, and what it does with jobs."""
+
+    def __init__(self, http: httpx2.AsyncClient, body: Callable[..., dict[str, Any]]) -> None:
+        self.http = http
+        self.body = body
+        self.caller = "key:alice"
+
+    async def ask(self, headers: dict[str, str] | None = None, **changes: Any) -> httpx2.Response:
+        """A request for a job."""
+        return await self.http.post(PATH, json=self.body(**changes), headers={**ASYNC, **(headers or {})})
+
+    async def accepted(self, headers: dict[str, str] | None = None, **changes: Any) -> str:
+        """The path of a new job."""
+        answer = await self.ask(headers, **changes)
+        assert answer.status_code == 202, answer.text
+        return answer.headers["location"]
+
+    async def get(self, path: str, accept: str = "*/*") -> httpx2.Response:
+        return await self.http.get(path, headers={"Accept": accept})
+
+    async def events(self, path: str) -> list[Told]:
+        """All of a job's events, when it is over."""
+        async with self.http.stream("GET", f"{path}/events") as answer:
+            assert answer.status_code == 200
+            return [event async for event in events_of(answer)]
+
+    async def when(self, path: str, is_so: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
+        """The job as soon as this is so."""
+        told: dict[str, Any] = (await self.get(path)).json()
+        while not is_so(told):
+            told = (await self.get(path)).json()
+        return told
+
+    async def over(self, path: str) -> dict[str, Any]:
+        """The job once it is over."""
+        await self.events(path)
+        told: dict[str, Any] = (await self.get(path)).json()
+        return told
+
+
+class WhoAsks:
+    """Stands in for an API key of one's own."""
+
+    def __init__(self, app: Any, client: Client) -> None:
+        self.app = app
+        self.client = client
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        current_caller.set(Caller(self.client.caller))
+        await self.app(scope, receive, send)

@@ -1,0 +1,16 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The scribble app over a real socket, and what its `/metrics` says."""
+
+from collections.abc import AsyncIterator
+
+import httpx2
+import pytest
+from sockets import listening
+
+from fastapi_triton import TritonFrontend
+
+
+@pytest.fixture
+async def caller(app: TritonFrontend) -> AsyncIterator[httpx2.AsyncClient]:
+    async with listening(app) as client:
+        yield client

@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Two real workers: whichever is asked for `/metrics` tells of both, and of what one that died has counted."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+
+import httpx2
+import pytest
+from scrapes import Scrape, parsed
+from serving import ROOT, free_port
+
+pytestmark = pytest.mark.integration
+
+# Nothing is asked of Triton, so none is there.
+MAIN = """
+import os
+from fastapi_triton import TritonFrontend
+
+app = TritonFrontend()
+
+@app.get("/pid")
+async def pid() -> int:
+    return os.getpid()
+"""
+COUNT = "fastapi_triton_requests_total"
+
+
+@pytest.fixture(scope="module")
+def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    tmp_path = tmp_path_factory.mktemp("workers")
+    (tmp_path / "main.py").write_text(MAIN)
+    (tmp_path / "numbers").mkdir()
+    port = free_port()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "uvicorn", "main:app", "--workers", "2", "--port", str(port)],
+        cwd=tmp_path,
+        env={**os.environ, "PROMETHEUS_MULTIPROC_DIR": str(tmp_path / "numbers"), "PYTHONPATH": str(ROOT / "src")},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert process.stderr is not None
+        for _ in range(2):
+            next(line for line in process.stderr if "Application startup complete" in line)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        process.terminate()
+        process.communicate(timeout=30)
+
+
+def pid_of_a_worker(url: str) -> int:
+    return int(httpx2.get(f"{url}/pid").text)  # a connection of its own, which either worker takes
+
+
+def until(url: str, count: float) -> Scrape:
+    """The other worker's numbers come once a second."""
+    deadline = time.monotonic() + 30
+    while True:
+        numbers = parsed(httpx2.get(f"{url}/metrics").text)
+        found = numbers.of(COUNT, route="/pid", status="200")
+        assert found <= count
+        if found == count:
+            return numbers
+        assert time.monotonic() < deadline, f"{found} of {count}"
+        time.sleep(0.1)
+
+
+def test_whichever_is_asked_tells_of_both(url: str) -> None:
+    workers: set[int] = set()
+    num_requests = 0
+    while len(workers) < 2:
+        workers.add(pid_of_a_worker(url))
+        num_requests += 1
+    numbers = until(url, num_requests)
+    assert numbers.values("process_resident_memory_bytes", "pid") == {str(each) for each in workers}
+    assert numbers["fastapi_triton_info"] == 1
+    assert numbers["process_cpu_seconds_total"] > 0
+
+
+@pytest.mark.slow
+def test_what_a_dead_worker_has_counted_stays_and_its_gauges_go(url: str) -> None:
+    numbers = parsed(httpx2.get(f"{url}/metrics").text)
+    num_requests = numbers.of(COUNT, route="/pid", status="200")
+    workers = {int(each) for each in numbers.values("process_resident_memory_bytes", "pid")}
+    killed = workers.pop()
+    os.kill(killed, signal.SIGKILL)
+    while len(workers) < 2:  # uvicorn starts another
+        try:
+            workers.add(pid_of_a_worker(url))
+        except httpx2.TransportError:
+            continue  # it was the one that was killed
+        num_requests += 1
+    numbers = until(url, num_requests)
+    assert str(killed) not in numbers.values("process_resident_memory_bytes", "pid")

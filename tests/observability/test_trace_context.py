@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A caller's trace context goes on to Triton, whichever way its request takes, and though nothing here traces."""
+
+from dataclasses import replace
+
+import pytest
+from scribble_app import config_of_file
+from scripted_triton import INFER, Upstream, scripted_triton
+from serving import ROOT
+from sockets import listening
+
+from fastapi_triton import Settings, TritonFrontend
+from fastapi_triton.middleware.observing import ObservingMiddleware
+from fastapi_triton.observation import Observation, current_observation
+from fastapi_triton.triton.http import HTTPTriton
+
+CONTEXT = {"traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", "tracestate": "vendor=1"}
+MODEL = ROOT / "models" / "sdxl_scribble_controlnet_stream" / "config.pbtxt"
+
+
+async def kept(headers: dict[str, str]) -> list[tuple[str, str]]:
+    """What the middleware keeps of a request's headers for Triton."""
+    found: list[tuple[str, str]] = []
+
+    async def app(*_: object) -> None:
+        found.extend(current_observation.get().trace_headers)
+
+    raw = [(name.encode(), value.encode()) for name, value in headers.items()]
+    scope = {"type": "http", "method": "POST", "path": "/", "raw_path": b"/", "headers": raw}
+    await ObservingMiddleware(app)(scope, None, None)  # type: ignore[arg-type]  # it neither reads nor answers
+    return found
+
+
+async def test_a_context_is_kept_as_it_came() -> None:
+    assert await kept(CONTEXT) == list(CONTEXT.items())
+    assert await kept({}) == []
+
+
+async def test_a_state_that_is_no_header_goes_nowhere() -> None:
+    assert await kept({**CONTEXT, "tracestate": "a=ä"}) == []
+
+
+@pytest.mark.parametrize("traceparent", ["", "00-x-y-01", CONTEXT["traceparent"] + "\r\nx: y"])
+async def test_what_is_no_context_goes_nowhere(traceparent: str) -> None:
+    assert await kept({**CONTEXT, "traceparent": traceparent}) == []
+
+
+async def test_it_goes_to_infer_and_to_generate_stream() -> None:
+    seen = Observation("POST")
+    seen.trace_headers = list(CONTEXT.items())
+    current_observation.set(seen)
+    heads: list[bytes] = []
+
+    async def script(upstream: Upstream) -> None:
+        head, _ = await upstream.request()
+        heads.append(head.lower())
+        await upstream.answer(status=b"503 Service Unavailable")
+
+    async with scripted_triton() as triton, HTTPTriton(triton.url) as client:
+        triton.script = script
+        client._configs["echo"] = replace(config_of_file(MODEL), name="echo")
+        with pytest.raises(Exception, match="Triton"):
+            await client.infer("echo", {}, request_id="mine")
+        with pytest.raises(Exception, match="Triton"):
+            await anext(client.stream("echo", {}, request_id="mine"))
+    assert [b"/infer" in heads[0], b"/generate_stream" in heads[1]] == [True, True]
+    for head in heads:
+        for name, value in CONTEXT.items():
+            assert head.count(f"\r\n{name}: {value}\r\n".encode()) == 1
+
+
+async def test_it_goes_through_tritons_own_protocol() -> None:
+    async with (
+        scripted_triton() as triton,
+        listening(TritonFrontend(settings=Settings(triton_url=triton.url, metrics=False))) as caller,
+    ):
+        await caller.post(INFER, json={}, headers=CONTEXT)
+    (head,) = (head.lower() for head, _ in triton.requests if b"/infer" in head)
+    assert head.count(b"\r\ntraceparent: " + CONTEXT["traceparent"].encode()) == 1

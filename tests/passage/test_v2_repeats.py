@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What `/v2` asks Triton once more when its connection breaks, and what never."""
+
+import httpx2
+import pytest
+from scripted_triton import INFER, STREAM, ScriptedTriton, Upstream
+
+QUESTION = "/v2/models/echo/config"
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "num_sent"),
+    [("GET", QUESTION, 2), ("POST", INFER, 1), ("POST", STREAM, 1), ("POST", "/v2/repository/index", 1)],
+)
+async def test_only_a_question_without_a_body_is_asked_once_more(
+    caller: httpx2.AsyncClient, triton: ScriptedTriton, method: str, path: str, num_sent: int
+) -> None:
+    async def lose_first(upstream: Upstream) -> None:
+        head, body = await upstream.request()
+        if path.encode() in head:
+            triton.requests.append((head, body))
+            if len(triton.requests) > 1:
+                await upstream.answer(b'{"answered": "again"}')
+
+    triton.script = lose_first
+    answer = await caller.request(method, path, content=b"{}" if method == "POST" else None)
+    assert len(triton.requests) == num_sent
+    if num_sent == 2:
+        assert (answer.status_code, answer.json()) == (200, {"answered": "again"})
+    else:
+        assert (answer.status_code, answer.json()["code"]) == (503, "triton_connection_lost")
+
+
+async def test_an_answer_that_has_begun_is_never_begun_again(
+    caller: httpx2.AsyncClient, triton: ScriptedTriton
+) -> None:
+    async def break_off(upstream: Upstream) -> None:
+        head, body = await upstream.request()
+        if QUESTION.encode() in head:
+            triton.requests.append((head, body))
+            await upstream.say(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nabc")
+
+    triton.script = break_off
+    with pytest.raises(httpx2.RemoteProtocolError):
+        await caller.get(QUESTION)
+    assert len(triton.requests) == 1

@@ -1,0 +1,163 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the protocol does as uvicorn's: requests in pieces and in a row, answers of every framing, callers who leave."""
+
+import asyncio
+
+import pytest
+from answering import Answering, Running, answer, whole
+from starlette.types import Receive, Scope, Send
+from wires import Wire
+
+POST = b"POST /a%20b?c=d HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\nabc"
+
+
+async def test_a_request_in_pieces_and_several_in_a_row_are_answered_in_order(server: Running, wire: Wire) -> None:
+    for piece in (POST[:10], POST[10:50], POST[50:-2], POST[-2:]):
+        await wire.say(piece)
+        await asyncio.sleep(0.01)  # so that it comes by itself
+    assert await wire.answer() == (200, b"/a b abc")
+    await wire.say(POST + b"GET /x HTTP/1.1\r\nHost: x\r\n\r\n" + POST)
+    assert [await wire.answer() for _ in range(3)] == [(200, b"/a b abc"), (200, b"/x "), (200, b"/a b abc")]
+    assert server.num_connections == 1
+
+
+async def test_a_large_body_comes_whole(wire: Wire) -> None:
+    body = bytes(range(256)) * 8_000  # 2 MB
+    await wire.say(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+    assert await wire.answer() == (200, b"/ " + body)
+
+
+async def test_a_body_that_nobody_reads_is_not_read_into_memory(app: Answering, wire: Wire, server: Running) -> None:
+    go_on, num_taken = asyncio.Event(), 0
+
+    async def talk(scope: Scope, receive: Receive, send: Send) -> None:
+        nonlocal num_taken
+        await go_on.wait()
+        num_taken = len((await receive())["body"])
+        await answer(send, b"%d" % (num_taken + len(await whole(receive))))
+
+    app.talk = talk
+    body = b"x" * 30_000_000
+    saying = asyncio.create_task(
+        wire.say(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+    )
+    connections = server.server.server_state.connections
+    while not any(each.flow.read_paused for each in connections):  # noqa: ASYNC110 (there is no event for it)
+        await asyncio.sleep(0.001)
+    go_on.set()
+    await saying
+    assert await wire.answer() == (200, b"30000000")
+    assert num_taken < 1_000_000
+
+
+async def test_who_expects_it_is_told_to_continue(wire: Wire) -> None:
+    await wire.say(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\nExpect: 100-continue\r\n\r\n")
+    assert await wire.reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
+    await wire.say(b"abc")
+    assert await wire.answer() == (200, b"/ abc")
+
+
+async def test_an_answer_without_a_length_is_chunked_and_comes_as_it_is_sent(app: Answering, wire: Wire) -> None:
+    go_on = asyncio.Event()
+
+    async def talk(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/plain")]})
+        await send({"type": "http.response.body", "body": b"first", "more_body": True})
+        await go_on.wait()
+        await send({"type": "http.response.body", "body": b"last", "more_body": False})
+
+    app.talk = talk
+    await wire.say(POST)
+    assert b"transfer-encoding: chunked" in await wire.reader.readuntil(b"\r\n\r\n")
+    assert await wire.reader.readexactly(10) == b"5\r\nfirst\r\n"
+    go_on.set()
+    assert await wire.reader.readexactly(14) == b"4\r\nlast\r\n0\r\n\r\n"
+
+
+async def test_head_requests_get_no_body_and_old_clients_no_second_request(app: Answering, wire: Wire) -> None:
+    await wire.say(b"HEAD /x HTTP/1.1\r\nHost: x\r\n\r\n")
+    assert b"content-length: 3" in await wire.reader.readuntil(b"\r\n\r\n")
+    await wire.say(b"GET /x HTTP/1.0\r\n\r\n")
+    told = await wire.rest()
+    assert told.endswith(b"\r\n\r\n/x ")
+    assert b"connection: close" in told
+
+
+@pytest.mark.parametrize("header", [(b"x", b"a\r\nset-cookie: b"), (b"x", b"a\0"), (b"x y", b"a"), (b"", b"a")])
+async def test_a_header_that_would_break_the_answer_is_never_sent(
+    app: Answering, wire: Wire, header: tuple[bytes, bytes]
+) -> None:
+    async def talk(scope: Scope, receive: Receive, send: Send) -> None:
+        await answer(send, b"x", header)
+
+    app.talk = talk
+    await wire.say(POST)
+    assert b"set-cookie" not in await wire.rest()
+
+
+@pytest.mark.parametrize("length", [b"2", b"4"])
+async def test_an_answer_that_is_not_as_long_as_it_says_is_cut_off(app: Answering, wire: Wire, length: bytes) -> None:
+    async def talk(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", length)]})
+        await send({"type": "http.response.body", "body": b"abc", "more_body": False})
+
+    app.talk = talk
+    await wire.say(POST)
+    assert not (await wire.rest()).endswith(b"\r\n\r\nabcd")  # and the connection is closed: it never hangs
+
+
+async def test_a_caller_who_leaves_is_a_disconnect_wherever_it_is(app: Answering, server: Running) -> None:
+    for said in (POST, POST[:-1]):
+        met = asyncio.get_running_loop().create_future()
+
+        async def talk(scope: Scope, receive: Receive, send: Send, met: asyncio.Future[str] = met) -> None:
+            while (message := await receive())["type"] == "http.request":
+                pass
+            met.set_result(message["type"])
+
+        app.talk = talk
+        wire = await server.wire()
+        await wire.say(said)
+        wire.leave()
+        assert await met == "http.disconnect"
+    while server.num_connections:  # noqa: ASYNC110 (there is no event for it)
+        await asyncio.sleep(0.001)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03",
+        b"GET / HTTP/1.1\r\nHost x\r\n\r\n",
+        b"GET /\xff HTTP/1.1\r\nHost: x\r\n\r\n",
+    ],
+)
+async def test_what_is_no_http_is_told_so_in_our_form(wire: Wire, said: bytes) -> None:
+    await wire.say(said)
+    told = await wire.rest()
+    assert told.startswith(b"HTTP/1.1 400 ")
+    assert b"application/problem+json" in told
+    assert b'"code":"unreadable_request"' in told
+
+
+async def test_a_broken_body_is_told_so_by_the_app(app: Answering, wire: Wire) -> None:
+    await wire.say(b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\nnonsense\r\n")
+    assert (await wire.rest()).startswith((b"HTTP/1.1 400 ", b"HTTP/1.1 500 "))  # this app lets errors through
+
+
+async def test_a_head_without_an_end_is_refused(wire: Wire) -> None:
+    await wire.say(b"GET / HTTP/1.1\r\n" + b"x: y\r\n" * 60_000)
+    told = await wire.rest()
+    assert told.startswith(b"HTTP/1.1 431 ")
+    assert b'"code":"head_too_large"' in told
+
+
+async def test_an_answer_before_the_bodys_end_arrives_though_the_caller_still_sends(app: Answering, wire: Wire) -> None:
+    async def talk(scope: Scope, receive: Receive, send: Send) -> None:
+        await answer(send, b"no", (b"connection", b"close"), status=413)
+
+    app.talk = talk
+    await wire.say(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 3000000\r\n\r\n")
+    for _ in range(29):
+        await wire.say(b"x" * 100_000)
+    assert (await wire.rest()).endswith(b"\r\n\r\nno")

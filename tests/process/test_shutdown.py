@@ -1,0 +1,198 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The end of a server: who is served until when, and what those are told who are not."""
+
+import asyncio
+import json
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+import httpx2
+import pytest
+from fastapi import FastAPI
+from scribble_app import MODEL, PATH
+from scripted_triton import Upstream, scripted_triton
+from scripted_twin import SSE, Body, ScriptedTwin, app_of, twin_config
+from sockets import events_of
+from wires import wire_to
+
+import main
+from fastapi_triton import Settings, TritonFrontend
+from fastapi_triton.drain import Phase
+from fastapi_triton.model_config import ModelConfig
+from fastapi_triton.server import Server
+from fastapi_triton.triton.client import Tensor, Tensors
+from fastapi_triton.triton.fake import FakeTriton
+
+NEVER_S, AT_ONCE_S = 60.0, 0.05
+
+
+@dataclass(slots=True)
+class Ending:
+    """A server that can be told to end, and a caller of it."""
+
+    server: Server
+    caller: httpx2.AsyncClient
+    serving: asyncio.Task[None]
+
+    async def reach(self, phase: Phase) -> None:
+        self.server.should_exit = True
+        while self.server.drain.phase < phase:  # noqa: ASYNC110 (there is no event for it)
+            await asyncio.sleep(0.001)
+
+
+@asynccontextmanager
+async def ending(app: FastAPI) -> AsyncIterator[Ending]:
+    server = Server(app)
+    listener = socket.create_server(("127.0.0.1", 0))
+    serving = asyncio.create_task(server.serve(sockets=[listener]))
+    url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+    try:
+        async with httpx2.AsyncClient(base_url=url, timeout=60) as caller:
+            await caller.get("/health/live")  # whatever it answers
+            yield Ending(server, caller, serving)
+    finally:
+        server.should_exit = True
+        await serving
+
+
+def settings(*, delay_s: float = 0.0, grace_s: float = NEVER_S) -> Settings:
+    return Settings(max_in_flight=4, shutdown_delay_s=delay_s, shutdown_grace_s=grace_s)
+
+
+@pytest.fixture
+async def twin() -> ScriptedTwin:
+    each = ScriptedTwin()
+    each.go_on.clear()
+    return each
+
+
+@pytest.fixture
+def triton(scribble_config: ModelConfig, twin: ScriptedTwin) -> FakeTriton:
+    fake = FakeTriton()
+    fake.add(scribble_config)
+    fake.add(twin_config(scribble_config), respond_stream=twin)
+    return fake
+
+
+async def test_while_unready_new_work_is_still_taken_on_connections_that_close(
+    triton: FakeTriton, twin: ScriptedTwin, body: Body
+) -> None:
+    twin.go_on.set()
+    async with ending(app_of(triton, settings(delay_s=0.5))) as end:
+        assert (await end.caller.get("/health/ready")).status_code == 200
+        await end.reach(Phase.UNREADY)
+        unready = await end.caller.get("/health/ready")
+        assert (unready.status_code, unready.json()["code"]) == (503, "shutting_down")
+        assert unready.headers["connection"] == "close"
+        done = await end.caller.post(PATH, json=body())
+        assert (done.status_code, done.headers["connection"]) == (200, "close")
+        assert (await end.caller.get("/health/live")).status_code == 200
+        await end.serving
+
+
+async def test_running_work_is_finished_and_new_work_is_refused(
+    triton: FakeTriton, twin: ScriptedTwin, body: Body
+) -> None:
+    app = app_of(triton, settings())
+    async with ending(app) as end, wire_to(end.caller) as early:
+        # A connection whose request has begun to come, and whose head is whole only when the door is closed.
+        content = json.dumps(body()).encode()
+        await early.say(b"POST %s HTTP/1.1\r\nHost: " % PATH.encode())
+        running = asyncio.create_task(end.caller.post(PATH, json=body()))
+        await twin.is_asked.wait()
+        await end.reach(Phase.CLOSED)
+        with pytest.raises(httpx2.ConnectError):
+            await httpx2.AsyncClient(base_url=end.caller.base_url).get("/health/live")
+        await early.say(b"x\r\nContent-Length: %d\r\n\r\n%s" % (len(content), content))
+        told = await early.rest()
+        assert told.startswith(b"HTTP/1.1 503 ")
+        assert b'"code":"shutting_down"' in told
+        assert b"retry-after: 1\r\n" in told
+        twin.go_on.set()
+        done = await running
+        assert (done.status_code, done.headers["connection"]) == (200, "close")
+        await end.serving
+    assert app.services.admission.in_flight == 0
+
+
+async def test_who_takes_longer_than_the_grace_is_told_and_the_model_learns_of_it(
+    triton: FakeTriton, twin: ScriptedTwin, body: Body
+) -> None:
+    app = app_of(triton, settings(grace_s=AT_ONCE_S))
+    async with ending(app) as end:
+        plain = asyncio.create_task(end.caller.post(PATH, json=body()))
+        await twin.is_asked.wait()
+        async with end.caller.stream("POST", PATH, json=body(), headers=SSE) as answer:
+            events = events_of(answer)
+            assert (await anext(events)).name == "queued"
+            end.server.should_exit = True
+            last = [event async for event in events][-1]
+        assert (last.name, last.data["code"]) == ("error", "shutting_down")
+        stopped = await plain
+        assert (stopped.status_code, stopped.json()["code"]) == (503, "shutting_down")
+        assert stopped.headers["retry-after"] == "1"
+        await end.serving
+    assert [stream.is_closed_early for stream in triton.streams] == [True, True]
+    assert app.services.admission.in_flight == 0
+
+
+async def test_a_plain_model_is_told_too(scribble_config: ModelConfig, body: Body) -> None:
+    is_asked = asyncio.Event()
+
+    async def never(inputs: Tensors) -> dict[str, Tensor]:
+        is_asked.set()
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    fake = FakeTriton()
+    fake.add(scribble_config, never)
+    app = TritonFrontend(triton=fake, settings=settings(grace_s=AT_ONCE_S))
+    app.infer(PATH, model=MODEL, request=main.ScribbleRequest, response=main.ScribbleResponse)
+    async with ending(app) as end:
+        asking = asyncio.create_task(end.caller.post(PATH, json=body()))
+        await is_asked.wait()
+        end.server.should_exit = True
+        told = await asking
+    assert (told.status_code, told.json()["code"]) == (503, "shutting_down")
+
+
+async def test_v2_is_told_in_its_own_form() -> None:
+    is_asked = asyncio.Event()
+
+    async def hold(upstream: Upstream) -> None:
+        head, _ = await upstream.request()
+        if b"/infer" in head:
+            is_asked.set()
+        await upstream.closed()
+
+    async with scripted_triton() as scripted:
+        scripted.script = hold
+        app = TritonFrontend(
+            settings=Settings(triton_url=scripted.url, shutdown_grace_s=AT_ONCE_S, watch_interval_s=NEVER_S)
+        )
+        async with ending(app) as end:
+            asking = asyncio.create_task(end.caller.post("/v2/models/echo/infer", content=b"{}"))
+            await is_asked.wait()
+            end.server.should_exit = True
+            told = await asking
+            assert (told.status_code, told.json()["code"]) == (503, "shutting_down")
+            assert "shutting down" in told.json()["error"]
+
+
+async def test_an_app_of_plain_fastapi_finishes_too() -> None:
+    app, is_asked, go_on = FastAPI(), asyncio.Event(), asyncio.Event()
+
+    @app.get("/slow")
+    async def slow() -> str:
+        is_asked.set()
+        await go_on.wait()
+        return "done"
+
+    async with ending(app) as end:
+        asking = asyncio.create_task(end.caller.get("/slow"))
+        await is_asked.wait()
+        await end.reach(Phase.CLOSED)
+        go_on.set()
+        assert (await asking).json() == "done"

@@ -1,0 +1,146 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Callers who take their time: each limit ends what it is for, and nothing else."""
+
+import asyncio
+from dataclasses import replace
+
+import pytest
+from answering import LIMITS, Answering, answer, echo, running
+from starlette.types import Receive, Scope, Send
+from wires import Wire
+
+from fastapi_triton.errors import RequestTooSlowError
+
+SOON_S = 0.2
+
+
+@pytest.fixture
+async def app(request: pytest.FixtureRequest) -> Answering:
+    """With the limit that the test names, in a moment; the others never."""
+    return Answering(replace(LIMITS, **request.param), echo)
+
+
+def soon(*names: str) -> pytest.MarkDecorator:
+    return pytest.mark.parametrize("app", [dict.fromkeys(names, SOON_S)], indirect=True)
+
+
+@soon("head_s")
+async def test_a_head_that_trickles_in_meets_408(wire: Wire) -> None:
+    async def trickle() -> None:
+        for byte in b"GET / HTTP/1.1\r\nx: " + b"y" * 1000:
+            await wire.say(bytes([byte]))
+            await asyncio.sleep(SOON_S / 10)
+
+    trickling = asyncio.create_task(trickle())
+    told = await wire.rest()
+    trickling.cancel()
+    await asyncio.gather(trickling, return_exceptions=True)
+    assert told.startswith(b"HTTP/1.1 408 ")
+    assert b'"code":"request_too_slow"' in told
+    assert b"connection: close" in told
+
+
+@soon("head_s")
+async def test_a_connection_that_says_nothing_is_closed_without_a_word(wire: Wire) -> None:
+    assert await wire.rest() == b""
+
+
+@soon("head_s", "body_pause_s", "body_s")
+async def test_a_connection_between_requests_has_its_own_time(wire: Wire) -> None:
+    for _ in range(2):
+        await wire.say(b"GET /a HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert await wire.answer() == (200, b"/a ")
+        await asyncio.sleep(3 * SOON_S)  # longer than all that shall not matter
+
+
+@soon("idle_s")
+async def test_a_connection_without_a_request_is_closed_after_its_time(wire: Wire) -> None:
+    await wire.say(b"GET /a HTTP/1.1\r\nHost: x\r\n\r\n")
+    assert await wire.answer() == (200, b"/a ")
+    assert await wire.rest() == b""
+
+
+@soon("body_pause_s")
+async def test_a_pause_in_a_body_meets_the_error_that_the_app_tells(app: Answering, wire: Wire) -> None:
+
+    async def talk(scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await echo(scope, receive, send)
+        except RequestTooSlowError as error:
+            await answer(send, error.code.encode(), status=408)
+
+    app.talk = talk
+    await wire.say(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\nabc")
+    told = await wire.rest()
+    assert told.endswith(b"\r\n\r\nrequest_too_slow")
+    assert b"connection: close" in told
+
+
+@soon("body_s")
+async def test_a_body_that_never_pauses_has_its_time_too(app: Answering, wire: Wire) -> None:
+    async def talk(scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await echo(scope, receive, send)
+        except RequestTooSlowError as error:
+            await answer(send, error.code.encode(), status=408)
+
+    app.talk = talk
+    await wire.say(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 9000\r\n\r\n")
+
+    async def trickle() -> None:
+        while True:
+            await wire.say(b"x")
+            await asyncio.sleep(SOON_S / 10)
+
+    trickling = asyncio.create_task(trickle())
+    assert (await wire.rest()).endswith(b"\r\n\r\nrequest_too_slow")
+    trickling.cancel()
+    await asyncio.gather(trickling, return_exceptions=True)
+
+
+@soon("head_s", "body_pause_s", "body_s", "idle_s")
+async def test_an_answer_may_take_longer_than_all_of_them(app: Answering, wire: Wire) -> None:
+    async def talk(scope: Scope, receive: Receive, send: Send) -> None:
+        await asyncio.sleep(4 * SOON_S)
+        await echo(scope, receive, send)
+
+    app.talk = talk
+    await wire.say(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\nabc")
+    assert await wire.answer() == (200, b"/ abc")
+
+
+@soon("body_pause_s", "body_s")
+async def test_a_body_that_waits_for_the_app_is_not_the_callers_fault(app: Answering, wire: Wire) -> None:
+    async def talk(scope: Scope, receive: Receive, send: Send) -> None:
+        await asyncio.sleep(4 * SOON_S)
+        await echo(scope, receive, send)
+
+    app.talk = talk
+    body = b"x" * 2_000_000
+    saying = asyncio.create_task(
+        wire.say(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+    )
+    assert await wire.answer() == (200, b"/ " + body)
+    await saying
+
+
+async def test_connections_over_the_limit_are_told_so_and_probes_are_answered() -> None:
+    async with running(Answering(replace(LIMITS, max_connections=2), echo)) as server:
+        wires = [await server.wire() for _ in range(3)]
+        for wire in wires:
+            await wire.say(b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert await wire.answer() == (200, b"/health/live ")
+        for wire in wires[:2]:
+            await wire.say(b"GET /a HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert await wire.answer() == (200, b"/a ")
+        await wires[2].say(b"GET /a HTTP/1.1\r\nHost: x\r\n\r\n")
+        told = await wires[2].rest()
+        assert told.startswith(b"HTTP/1.1 503 ")
+        assert b'"code":"overloaded"' in told
+        assert b"retry-after: 1\r\n" in told
+        wires[0].leave()
+        while server.num_connections > 1:  # noqa: ASYNC110 (there is no event for it)
+            await asyncio.sleep(0.001)
+        again = await server.wire()
+        await again.say(b"GET /a HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert await again.answer() == (200, b"/a ")

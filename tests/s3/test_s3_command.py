@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`serve --models s3://…`: what is refused before anything is started; and the command that only brings models."""
+
+import importlib.util
+import os
+import sys
+from collections.abc import Iterator
+from importlib.machinery import ModuleSpec
+from pathlib import Path
+from unittest import mock
+
+import pytest
+from store import BUCKET, Store
+from typer.testing import CliRunner, Result
+
+from fastapi_triton import cli, serve
+from fastapi_triton.embedded import EmbeddedTritonError
+from fastapi_triton.s3_models import __main__ as command
+
+
+@pytest.fixture(autouse=True)
+def environment() -> Iterator[None]:
+    """What the command exports is taken back."""
+    with mock.patch.dict(os.environ):
+        yield
+
+
+def served(models: str, cache: Path) -> Result:
+    arguments = ["serve", "--port", "0", "--embedded", "--models", models, "--models-cache", str(cache)]
+    return CliRunner().invoke(cli.app, arguments)
+
+
+def test_what_cannot_be_had_is_one_sentence_before_anything_starts(
+    store: Store, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(serve, "run", pytest.fail)
+    result = served("s3://my-bukcet/models", cache)
+    assert result.exit_code == 2
+    assert "There is no bucket my-bukcet" in result.output.splitlines()[-1]
+    assert "Traceback" not in result.output
+
+
+def test_the_extra_is_named_where_it_is_missing(store: Store, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    find = importlib.util.find_spec
+
+    def without_crt(name: str, package: str | None = None) -> ModuleSpec | None:
+        return None if name == "awscrt" else find(name, package)
+
+    monkeypatch.setattr(importlib.util, "find_spec", without_crt)
+    result = served(f"s3://{BUCKET}/models", cache)
+    assert result.exit_code == 2
+    assert "pip install 'fastapi-triton[embedded,s3]'" in result.output
+
+
+def test_another_kind_of_store_is_refused(cache: Path) -> None:
+    result = served("gs://bucket/models", cache)
+    assert result.exit_code == 2
+    assert "not gs://bucket/models" in result.output
+
+
+def test_a_machine_without_triton_brings_nothing(store: Store, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse() -> Path:
+        raise EmbeddedTritonError("not on this machine")
+
+    monkeypatch.setattr(cli, "require_machine", refuse)
+    result = served(f"s3://{BUCKET}/models", cache)
+    assert (result.exit_code, result.output.strip()) == (2, "not on this machine")
+    assert not store.requests
+
+
+def test_the_command_alone_prints_the_folder(
+    store: Store, cache: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store.put("models/echo/config.pbtxt", "name: 'echo'")
+    monkeypatch.setenv("FASTAPI_TRITON_MODELS_CACHE", str(cache))
+    monkeypatch.setattr(sys, "argv", ["s3_models", f"s3://{BUCKET}/models"])
+    command.main()
+    assert (Path(capsys.readouterr().out.strip()) / "echo" / "config.pbtxt").is_file()
+    monkeypatch.setattr(sys, "argv", ["s3_models", f"s3://{BUCKET}/modles"])
+    with pytest.raises(SystemExit, match="There is nothing under"):
+        command.main()

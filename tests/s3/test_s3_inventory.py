@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which keys can be a model repository on a disk, and which are refused by name."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from fastapi_triton.s3_models import inventory
+from fastapi_triton.s3_models.error import S3ModelsError
+from fastapi_triton.s3_models.inventory import Inventory
+from fastapi_triton.s3_models.location import Location
+
+LOCATION = Location("bucket", "models/", None)
+
+
+class Listing:
+    """A client whose bucket has these keys."""
+
+    def __init__(self, *keys: str, etag: str = '"e"', modified: datetime = datetime(2026, 1, 1, tzinfo=UTC)) -> None:
+        self.pages = [{"Contents": [{"Key": key, "Size": 3, "ETag": etag, "LastModified": modified}]} for key in keys]
+
+    def get_paginator(self, operation_name: str) -> "Listing":
+        assert operation_name == "list_objects_v2"
+        return self
+
+    def paginate(self, **arguments: Any) -> list[dict[str, Any]]:
+        assert arguments == {"Bucket": "bucket", "Prefix": "models/"}
+        return [*self.pages, {}]
+
+    def get_object(self, **arguments: Any) -> dict[str, Any]:
+        raise NotImplementedError
+
+    head_object = get_object
+
+
+def take(*keys: str, **arguments: Any) -> Inventory:
+    return Inventory.take(Listing(*keys, **arguments), LOCATION)
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "models/../evil",
+        "models/a/../../evil",
+        "models//etc/passwd",
+        "models/a//b",
+        "models/./a",
+        "models/a/..",
+        "models/../",
+        "models/a\nb",
+        "models/a\0b",
+        "models/" + "ü" * 128,
+        "models/" + "a/" * 1100 + "b",
+        "models/bad-\udcff",
+    ],
+)
+def test_a_key_that_leads_elsewhere_or_is_no_file_name_is_refused_and_named(key: str) -> None:
+    with pytest.raises(S3ModelsError, match="is no name for a file below a model repository") as told:
+        take("models/m/config.pbtxt", key)
+    assert repr(key) in str(told.value)
+
+
+def test_an_object_and_a_folder_of_one_name_are_refused() -> None:
+    for keys in (("models/m/1", "models/m/1/model.py"), ("models/m/1", "models/m/1/")):
+        with pytest.raises(S3ModelsError, match="s3://bucket/models/m/1 is an object, and there are others below it"):
+            take("models/m/config.pbtxt", *keys)
+
+
+@pytest.mark.parametrize(
+    ("keys", "words"),
+    [
+        ((), "There is nothing under s3://bucket/models:"),
+        (("models/",), "There is nothing under s3://bucket/models:"),
+        (("models/README.md",), "no model under s3://bucket/models, only 1 other objects"),
+        (("models/v2/m/config.pbtxt", "models/v2/n/1/model.onnx"), r"did you mean s3://bucket/models/v2\?"),
+        (("models/config.pbtxt", "models/1/model.py"), "it is a model itself; name what is above it"),
+    ],
+)
+def test_a_prefix_without_models_is_told_with_where_they_may_be(keys: tuple[str, ...], words: str) -> None:
+    with pytest.raises(S3ModelsError, match=words):
+        take(*keys)
+
+
+@pytest.mark.parametrize("key", ["models/m/config.pbtxt", "models/m/1/model.onnx"])
+def test_a_model_is_a_folder_with_a_config_or_a_version(key: str) -> None:
+    assert [file.key for file in take(key, "models/notes.txt", "models/empty/").files] == [key, "models/notes.txt"]
+
+
+def test_a_bucket_of_millions_is_refused_before_it_is_all_listed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(inventory, "MOST_FILES", 2)
+    with pytest.raises(S3ModelsError, match="more than 2 objects"):
+        take("models/m/config.pbtxt", "models/m/1/a", "models/m/1/b")
+
+
+def test_the_version_is_of_the_content_and_not_of_its_time() -> None:
+    keys = ("models/m/config.pbtxt", "models/m/1/a")
+    version = take(*keys).version
+    assert take(*reversed(keys), modified=datetime(2026, 2, 2, tzinfo=UTC)).version == version
+    assert take(*keys, etag='"other"').version != version
+    assert take(*keys, "models/m/2/").version != version

@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is left of a request's time goes to Triton as its `timeout`, where Triton would look at it."""
+
+import json
+import time
+from collections.abc import AsyncIterator
+from typing import Any
+
+import numpy as np
+import pytest
+from scripted_triton import ScriptedTriton, Upstream, scripted_triton
+
+from fastapi_triton.datatypes import BY_WIRE
+from fastapi_triton.deadlines import current_deadline
+from fastapi_triton.errors import DeadlineExceededError
+from fastapi_triton.model_config import from_server
+from fastapi_triton.triton.client import Tensor
+from fastapi_triton.triton.failures import failure
+from fastapi_triton.triton.http import HTTPTriton
+
+INPUTS = {"x": Tensor(BY_WIRE["FP32"], np.array([1.0], np.float32))}
+ANSWER = b'{"model_name":"m","outputs":[{"name":"x","datatype":"FP32","shape":[1],"data":[1.0]}]}'
+
+
+def config(**policy: Any) -> dict[str, Any]:
+    tensor = {"name": "x", "data_type": "TYPE_FP32", "dims": ["1"]}
+    batching = {"dynamic_batching": {"default_queue_policy": policy}} if policy else {}
+    return {"name": "m", "input": [tensor], "output": [tensor], **batching}
+
+
+@pytest.fixture
+async def triton() -> AsyncIterator[ScriptedTriton]:
+    async with scripted_triton() as scripted:
+        yield scripted
+
+
+@pytest.mark.parametrize(
+    ("policy", "left_s", "is_told"),
+    [
+        ({"allow_timeout_override": True, "default_timeout_microseconds": "60000000"}, 20.0, True),
+        # Triton can shorten its own, and never lengthen it.
+        ({"allow_timeout_override": True, "default_timeout_microseconds": "10000000"}, 20.0, False),
+        # These it ignores without a word.
+        ({"allow_timeout_override": True, "default_timeout_microseconds": "0"}, 20.0, False),
+        ({"default_timeout_microseconds": "60000000"}, 20.0, False),
+        ({}, 20.0, False),
+    ],
+)
+async def test_the_time_left_is_triton_s_timeout_where_its_queue_policy_takes_it(
+    triton: ScriptedTriton, policy: dict[str, Any], left_s: float, is_told: bool
+) -> None:
+    async def script(upstream: Upstream) -> None:
+        while True:
+            head, body = await upstream.request()
+            triton.requests.append((head, body))
+            await upstream.answer(json.dumps(config(**policy)).encode() if b"/config" in head else ANSWER)
+
+    triton.script = script
+    async with HTTPTriton(triton.url) as client:
+        await client.config("m")
+        current_deadline.set(time.monotonic() + left_s)
+        for outputs in ([], ["x"]):
+            await client.infer("m", INPUTS, outputs=outputs)
+    told = [json.loads(body.partition(b"\x00\x00")[0]) for head, body in triton.requests if b"/infer" in head]
+    assert len(told) == 2
+    for header in told:
+        timeout_us = header.get("parameters", {}).get("timeout")
+        assert (timeout_us is not None) is is_told
+        if timeout_us is not None:
+            assert (left_s - 15) * 1e6 < timeout_us <= left_s * 1e6
+
+
+async def test_what_is_late_already_is_not_sent(triton: ScriptedTriton) -> None:
+    async with HTTPTriton(triton.url) as client:
+        current_deadline.set(time.monotonic() - 1)
+        with pytest.raises(DeadlineExceededError, match="nothing was run"):
+            await client.infer("m", INPUTS)
+        with pytest.raises(DeadlineExceededError, match="nothing was run"):
+            await anext(client.stream("m", INPUTS))
+    assert not [head for head, _ in triton.requests if b"infer" in head or b"stream" in head]
+
+
+def test_how_long_a_request_may_wait_is_read_from_the_config() -> None:
+    override = config(allow_timeout_override=True, default_timeout_microseconds="2500000")
+    assert from_server(override).queue_timeout_s == 2.5
+    assert from_server(config()).queue_timeout_s is None
+
+
+def test_a_time_that_is_over_in_tritons_queue_is_a_deadline() -> None:
+    error = failure("m", 503, b'{"error":"Request timeout expired"}')
+    assert isinstance(error, DeadlineExceededError)

@@ -1,0 +1,251 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is tried again, what never, and when nobody is let through: on real sockets, which the test closes by hand."""
+
+import asyncio
+import socket
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+
+import pytest
+from scripted_triton import ScriptedTriton, Upstream, scripted_triton
+from serving import free_port
+
+from fastapi_triton.deadlines import current_deadline
+from fastapi_triton.errors import DeadlineExceededError, InferenceError, TritonUnavailableError
+from fastapi_triton.triton.breaker import MAX_FAILURES
+from fastapi_triton.triton.connections import Connections
+from fastapi_triton.triton.dialer import MAX_ATTEMPTS
+from fastapi_triton.triton.http import HTTPTriton
+
+GET = (b"GET / HTTP/1.1\r\nhost: x\r\n\r\n",)
+ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
+
+
+def connections_to(port: int, *, connect_timeout_s: float = 5) -> Connections:
+    return Connections(f"http://127.0.0.1:{port}", connect_timeout_s=connect_timeout_s)
+
+
+@pytest.fixture
+def closed_port() -> Iterator[socket.socket]:
+    """A port that is taken, and refuses connections until somebody listens."""
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        bound.setblocking(False)
+        yield bound
+
+
+@pytest.fixture
+def deaf_port() -> Iterator[int]:
+    """A port that lets every connection wait for ever: the queue of those that nobody accepts is full."""
+    with socket.socket() as listener, socket.socket() as first, socket.socket() as second:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        for each in (first, second):
+            each.setblocking(False)
+            each.connect_ex(listener.getsockname())
+        yield listener.getsockname()[1]
+
+
+async def failure_of(connections: Connections) -> TritonUnavailableError:
+    with pytest.raises(TritonUnavailableError) as refused:
+        await connections.ask(GET, timeout_s=30)
+    return refused.value
+
+
+@asynccontextmanager
+async def answering_once(listener: socket.socket) -> AsyncIterator[list[socket.socket]]:
+    """Answers the first request of every connection, and leaves all of them to the test."""
+    loop = asyncio.get_running_loop()
+    accepted: list[socket.socket] = []
+
+    async def accept() -> None:
+        while True:
+            connection, _ = await loop.sock_accept(listener)
+            accepted.append(connection)
+            await loop.sock_recv(connection, 1000)
+            await loop.sock_sendall(connection, ANSWER)
+
+    task = asyncio.create_task(accept())
+    yield accepted
+    task.cancel()
+    await asyncio.wait([task])
+    for each in accepted:
+        each.close()
+
+
+async def test_a_refused_connection_is_tried_again(closed_port: socket.socket, monkeypatch: pytest.MonkeyPatch) -> None:
+    connections = connections_to(closed_port.getsockname()[1])
+    failed = connections.breaker.failed
+
+    has_failed = asyncio.Event()
+
+    def listen_from_now_on(error: TritonUnavailableError) -> None:
+        failed(error)
+        closed_port.listen()
+        has_failed.set()
+
+    monkeypatch.setattr(connections.breaker, "failed", listen_from_now_on)
+    asking = asyncio.create_task(connections.ask(GET, timeout_s=30))
+    await has_failed.wait()
+    async with answering_once(closed_port):
+        head, _ = await asking
+    assert head.status == 200
+    assert connections.breaker.num_failures == 0  # its answer says that all is well
+    connections.close()
+
+
+async def test_after_some_refusals_nobody_tries_any_more(closed_port: socket.socket) -> None:
+    assert MAX_ATTEMPTS == MAX_FAILURES
+    connections = connections_to(closed_port.getsockname()[1])
+    first = await failure_of(connections)
+    assert "nothing listens there; nothing was run" in first.detail
+    closed_port.listen()  # a connection would be taken now
+    second = await failure_of(connections)
+    assert (second.detail, second.code) == (first.detail, "triton_unavailable")
+    assert connections.breaker.num_failures == MAX_FAILURES
+    assert second.retry_after_s == 1
+
+
+async def test_the_longer_it_is_away_the_later_to_come_back(
+    closed_port: socket.socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connections = connections_to(closed_port.getsockname()[1])
+    await failure_of(connections)
+    now = time.monotonic()
+    for away_s, retry_after_s in ((7.0, 7), (300, 30)):
+        monkeypatch.setattr("fastapi_triton.triton.breaker.time.monotonic", lambda away_s=away_s: now + away_s)
+        assert (await failure_of(connections)).retry_after_s == pytest.approx(retry_after_s, abs=1)
+
+
+async def test_a_request_without_time_for_another_attempt_is_refused_now(
+    closed_port: socket.socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fastapi_triton.triton.dialer.FIRST_BACK_OFF_S", 3600)
+    connections = connections_to(closed_port.getsockname()[1])
+    token = current_deadline.set(time.monotonic() + 600)
+    try:
+        await failure_of(connections)
+    finally:
+        current_deadline.reset(token)
+    assert connections.breaker.num_failures == 1
+
+
+async def test_a_deadline_that_comes_first_says_nothing_about_triton(deaf_port: int) -> None:
+    connections = connections_to(deaf_port)
+    token = current_deadline.set(time.monotonic() + 0.01)
+    try:
+        for _ in range(2 * MAX_FAILURES):
+            with pytest.raises(DeadlineExceededError, match="no time left to reach Triton; nothing was run"):
+                await connections.ask(GET, timeout_s=30)
+    finally:
+        current_deadline.reset(token)
+    assert connections.breaker.num_failures == 0
+
+
+async def test_those_who_wait_for_a_connection_in_vain_are_few(deaf_port: int) -> None:
+    connections = connections_to(deaf_port, connect_timeout_s=0.05)
+    for number in range(1, MAX_FAILURES + 1):
+        assert "no connection in time" in (await failure_of(connections)).detail
+        assert connections.breaker.num_failures == number  # one attempt each
+    told = [await failure_of(connections) for _ in range(100)]
+    assert connections.breaker.num_failures == MAX_FAILURES
+    assert all("no connection in time" in each.detail for each in told)
+
+
+async def test_a_host_that_is_not_known_is_said_to_be_so() -> None:
+    connections = Connections("http://no-such-host.invalid:8000", connect_timeout_s=5)
+    error = await failure_of(connections)
+    assert "host name in its URL is not known" in error.detail
+    assert "no-such-host" not in error.detail
+
+
+async def test_failures_of_models_open_nothing() -> None:
+    async def fail(upstream: Upstream) -> None:
+        while True:
+            await upstream.request()
+            await upstream.answer(b'{"error": "secret"}', status=b"500 Internal Server Error")
+
+    async with scripted_triton() as triton, HTTPTriton(triton.url, heartbeat_s=3600) as client:
+        triton.script = fail
+        for _ in range(3 * MAX_FAILURES):
+            with pytest.raises(InferenceError):
+                await client.infer("m", {})
+        assert client.connections.breaker.error is None
+        assert triton.num_connections == 1
+
+
+@pytest.mark.parametrize("how", ["closed", "half closed", "reset", "spoken on"])
+async def test_a_kept_connection_that_is_of_no_use_is_noticed_before_anything_is_sent(
+    closed_port: socket.socket, how: str
+) -> None:
+    closed_port.listen()
+    connections = connections_to(closed_port.getsockname()[1])
+    async with answering_once(closed_port) as accepted:
+        await connections.ask(GET, timeout_s=30)
+        if how == "closed":
+            accepted[0].close()
+        elif how == "half closed":
+            accepted[0].shutdown(socket.SHUT_WR)
+        elif how == "reset":
+            accepted[0].setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+            accepted[0].close()
+        else:
+            accepted[0].send(ANSWER)
+        # The event loop has had no turn to see it: what it would see next is this request.
+        assert (await connections.ask(GET, timeout_s=30))[0].status == 200
+        assert len(accepted) == 2
+        connections.close()
+
+
+async def lose_first(triton: ScriptedTriton, upstream: Upstream) -> None:
+    head, body = await upstream.request()
+    if b"/health/" not in head:
+        triton.requests.append((head, body))
+        if len(triton.requests) > 1:
+            await upstream.answer()
+
+
+async def test_a_question_whose_connection_breaks_is_asked_once_more() -> None:
+    async with scripted_triton() as triton, HTTPTriton(triton.url, heartbeat_s=3600) as client:
+        triton.script = lambda upstream: lose_first(triton, upstream)
+        assert await client.ready("m")
+        assert len(triton.requests) == 2
+
+
+async def test_a_question_is_asked_twice_at_most() -> None:
+    async def lose(upstream: Upstream) -> None:
+        triton.requests.append(await upstream.request())
+
+    async with scripted_triton() as triton, HTTPTriton(triton.url, heartbeat_s=3600) as client:
+        triton.script = lose
+        with pytest.raises(TritonUnavailableError):
+            await client.ready("m")
+        assert sum(b"/ready" in head for head, _ in triton.requests) == 2
+
+
+async def test_work_whose_connection_breaks_is_never_sent_again() -> None:
+    async with scripted_triton() as triton, HTTPTriton(triton.url, heartbeat_s=3600) as client:
+        triton.script = lambda upstream: lose_first(triton, upstream)
+        with pytest.raises(TritonUnavailableError) as lost:
+            await client.infer("m", {})
+        assert lost.value.code == "triton_connection_lost"
+        assert sum(head.startswith(b"POST") for head, _ in triton.requests) == 1
+
+
+async def test_nobody_listens_where_a_port_is_free() -> None:
+    async with HTTPTriton(f"http://localhost:{free_port()}") as client:  # by each address of that name
+        with pytest.raises(TritonUnavailableError, match="nothing listens there"):
+            await client.ready("m")
+
+
+async def test_an_outage_is_in_the_log_and_not_every_request_of_it(
+    closed_port: socket.socket, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    async with HTTPTriton(f"http://127.0.0.1:{closed_port.getsockname()[1]}", heartbeat_s=3600) as client:
+        for _ in range(50):
+            with pytest.raises(TritonUnavailableError):
+                await client.infer("m", {})
+    assert len([each for each in caplog.records if "Triton is not there yet" in each.message]) == 1
+    assert len(caplog.records) < 5
