@@ -110,6 +110,7 @@ def test_a_second_signal_ends_it_at_once(frontends: Frontends, tmp_path: Path) -
     left(tmp_path)
 
 
+@pytest.mark.slow
 def test_several_workers_serve_one_port_and_a_killed_one_is_replaced(frontends: Frontends, tmp_path: Path) -> None:
     server = frontends("--workers", "2")
     server.wait_for(r"Application startup complete", times=2)
