@@ -2,6 +2,8 @@
 """Who gets a place, who waits for one, and who is refused, with what."""
 
 import asyncio
+import re
+import time
 
 import pytest
 from asking import Clock, ask, served, settled
@@ -15,6 +17,7 @@ from fastapi_triton.errors import (
     OverloadedError,
     TooManyRequestsError,
 )
+from fastapi_triton.observation import Observation, current_observation
 from fastapi_triton.places import Place
 
 
@@ -328,3 +331,16 @@ async def test_the_state_tells_all_of_it(clock: Clock) -> None:
     state = admission.state
     assert (state.model, state.in_flight, state.max_in_flight, state.waiting, state.max_waiting) == ("m", 1, 1, 1, 2)
     assert (state.service_s, state.interval_s, state.refused) == (2.0, 2.0, {})
+
+
+async def test_waiting_is_a_stage_of_the_request() -> None:
+    admission = Admission("m", 1, max_waiting=1)
+    first = await admission.place()
+    seen = Observation("POST")
+    current_observation.set(seen)
+    waiting = asyncio.create_task(admission.place())
+    await settled()
+    two_seconds_on = seen.server_timing(time.perf_counter() + 2).decode()
+    assert float(re.findall(r"wait;dur=([\d.]+)", two_seconds_on)[0]) >= 2000
+    first.give_back()
+    (await waiting).give_back()

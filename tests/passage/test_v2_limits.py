@@ -13,6 +13,7 @@ from sockets import listening
 from wires import Wire, wire_to
 
 from fastapi_triton import Settings, TritonFrontend
+from fastapi_triton.drain import Phase
 
 
 class Held:
@@ -378,3 +379,14 @@ async def test_a_connection_that_triton_closed_is_not_used_again(
     for _ in range(3):
         assert (await caller.post(INFER, content=b"{}")).status_code == 200
     assert triton.num_connections == 3
+
+
+@pytest.mark.parametrize("path", [INFER, STREAM])
+async def test_a_server_that_shuts_down_begins_nothing_and_answers_questions(
+    app: TritonFrontend, caller: httpx2.AsyncClient, triton: ScriptedTriton, path: str
+) -> None:
+    app.drain.reach(Phase.CLOSED)
+    answer = await caller.post(path, json={})
+    assert (answer.status_code, answer.json()["code"]) == (503, "shutting_down")
+    assert triton.requests == []
+    assert (await caller.get("/v2/health/ready")).status_code == 200

@@ -3,8 +3,11 @@
 
 import orjson
 import pytest
+from scripted_triton import Upstream, scripted_triton
 
+from fastapi_triton.errors import ModelNotReadyError, TritonUnavailableError
 from fastapi_triton.triton.failures import failure, stream_failure
+from fastapi_triton.triton.http import HTTPTriton
 from fastapi_triton.triton.model_processes import CODE, Counts, ModelProcesses, death
 
 DIED = "Stub process 'echo_0' is not healthy."
@@ -53,3 +56,25 @@ def test_a_request_that_is_answered_says_so_too() -> None:
     processes.learn_from("echo", death("echo"))
     processes.answered("echo")
     assert not processes.is_dead("echo")
+
+
+async def test_a_triton_that_went_away_comes_back_with_living_processes() -> None:
+    async def answer(upstream: Upstream) -> None:
+        while True:
+            head, _ = await upstream.request()
+            if b"/infer" in head:
+                await upstream.answer(orjson.dumps({"error": DIED}), status=b"500 Internal Server Error")
+            else:
+                await upstream.answer(statistics((0, 1)))
+
+    async with scripted_triton() as triton, HTTPTriton(triton.url, heartbeat_s=3600) as client:
+        triton.script = answer
+        with pytest.raises(ModelNotReadyError):
+            await client.infer("echo", {})
+        with pytest.raises(ModelNotReadyError):
+            await client.ready("echo")
+        client.connections.breaker.open(TritonUnavailableError("away"))  # nothing is sent: it cannot be reached
+        with pytest.raises(TritonUnavailableError):
+            await client.ready("echo")
+        client.connections.breaker.close()
+        assert await client.ready("echo")
