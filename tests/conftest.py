@@ -14,12 +14,20 @@ from serving import Server, serving
 
 import main
 from fastapi_triton import Settings, TritonFrontend
+from fastapi_triton.callers import current_caller
+from fastapi_triton.deadlines import current_deadline
+from fastapi_triton.middleware.request_id import current_request_id
 from fastapi_triton.model_config import ModelConfig
+from fastapi_triton.observation import current_observation
+from fastapi_triton.places import current_place
 from fastapi_triton.triton.fake import FakeTriton
 
 # The same examples every time, however slow the machine is; `make fuzz` looks for new ones.
 hypothesis_settings.register_profile("tests", deadline=None, derandomize=True, database=None, max_examples=40)
 hypothesis_settings.load_profile("tests")
+
+
+OF_A_REQUEST = (current_caller, current_deadline, current_observation, current_place, current_request_id)
 
 
 @pytest.fixture
@@ -75,6 +83,14 @@ def scribble_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server
     (folder / "models").symlink_to(ROOT / "models")
     with serving("--embedded", "--jobs-folder", str(folder / "jobs"), folder=folder) as server:
         yield server.wait_until_ready()
+
+
+@pytest.fixture(autouse=True)
+def no_request_outlives_its_test() -> Iterator[None]:
+    """A place, deadline or caller that is left in the context would be the next test's."""
+    before = [variable.get() for variable in OF_A_REQUEST]
+    yield
+    assert [variable.get() for variable in OF_A_REQUEST] == before
 
 
 @pytest.fixture(autouse=True)

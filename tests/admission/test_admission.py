@@ -4,6 +4,7 @@
 import asyncio
 import re
 import time
+from contextvars import copy_context
 
 import pytest
 from asking import Clock, ask, served, settled
@@ -36,7 +37,7 @@ def test_where_a_place_is_free_nothing_is_waited_for() -> None:
     """No event loop runs here: there is neither a task nor a future on this path."""
     admission = Admission("m", 1, max_waiting=1)
     with pytest.raises(StopIteration) as done:
-        admission.place().send(None)
+        copy_context().run(admission.place().send, None)
     with done.value.value:
         assert admission.in_flight == 1
     assert admission.in_flight == 0
