@@ -10,6 +10,7 @@ import httpx2
 import pytest
 from hypothesis import settings as hypothesis_settings
 from scribble_app import MODEL, PATH, ROOT, base64_picture, config_of_file, paint
+from scripted_twin import ScriptedTwin
 from serving import Server, serving
 
 import main
@@ -33,6 +34,11 @@ OF_A_REQUEST = (current_caller, current_deadline, current_observation, current_p
 @pytest.fixture
 def scribble_config() -> ModelConfig:
     return config_of_file(ROOT / "models" / MODEL / "config.pbtxt")
+
+
+@pytest.fixture
+async def twin() -> ScriptedTwin:
+    return ScriptedTwin()
 
 
 @pytest.fixture

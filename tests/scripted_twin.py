@@ -2,6 +2,7 @@
 """A streaming twin that tells what a test has it tell, an app in front of it, and how its events are read."""
 
 import asyncio
+import base64
 import json
 from collections.abc import AsyncGenerator, Callable
 from dataclasses import replace
@@ -9,7 +10,7 @@ from typing import Any
 
 import httpx2
 import numpy as np
-from scribble_app import MODEL, PATH, bytes_tensor, paint
+from scribble_app import MODEL, PATH, bytes_tensor, paint, picture
 from sockets import Told, events_of
 
 import main
@@ -65,7 +66,7 @@ class ScriptedTwin:
         self.fails_after_a_step: FastAPITritonError | None = None
         self.is_complete = True
         self.num_descriptions = 0
-        self.preview = b"UklGRg=="
+        self.preview = base64.b64encode(picture("WEBP", (4, 4)))
         self.holds_before = 1  # the step before which it waits for `go_on`
 
     async def __call__(self, inputs: Tensors) -> AsyncGenerator[dict[str, Tensor], None]:

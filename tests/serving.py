@@ -11,6 +11,7 @@ import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import httpx2
 import psutil
@@ -150,26 +151,29 @@ def serving(*arguments: str, folder: Path, port: int | None = None) -> Iterator[
 
 
 @contextmanager
-def running_uvicorn(folder: Path, *, port: int, triton_url: str, python: str = sys.executable) -> Iterator[str]:
-    """The guide's own command. Gives its URL once it listens."""
-    process = subprocess.Popen(
-        [python, "-m", "uvicorn", "main:app", "--host", "127.0.0.1", "--port", str(port)],
-        cwd=folder,
-        env={**os.environ, "TRITON_URL": triton_url},
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+def running(arguments: list[str], *, until: str, **popen: Any) -> Iterator[None]:
+    """A server that is not ours, from when its standard error has this line."""
+    process = subprocess.Popen(arguments, stderr=subprocess.PIPE, text=True, **popen)
     try:
         if process.stderr is None:
             raise RuntimeError("started without a pipe")
         said = []
         for line in process.stderr:
             said.append(line)
-            if "Uvicorn running on" in line:
+            if until in line:
                 break
         else:
-            pytest.fail("uvicorn never listened:\n" + "".join(said))
-        yield f"http://127.0.0.1:{port}"
+            pytest.fail(f"{arguments[0]} never came so far:\n" + "".join(said))
+        yield
     finally:
         process.terminate()
         process.communicate(timeout=30)
+
+
+@contextmanager
+def running_uvicorn(folder: Path, *, port: int, triton_url: str, python: str = sys.executable) -> Iterator[str]:
+    """The guide's own command. Gives its URL once it listens."""
+    command = [python, "-m", "uvicorn", "main:app", "--host", "127.0.0.1", "--port", str(port)]
+    environment = {**os.environ, "TRITON_URL": triton_url}
+    with running(command, until="Uvicorn running on", cwd=folder, env=environment):
+        yield f"http://127.0.0.1:{port}"

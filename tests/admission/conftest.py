@@ -1,13 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """The scribble app, with its twin and without, and generated endpoints, on a fake Triton and on a real socket."""
 
-import base64
 from collections.abc import AsyncIterator
 
 import httpx2
 import pytest
 from asking import PLAIN
-from scribble_app import MODEL, paint, picture
+from scribble_app import MODEL, paint
 from scripted_twin import ScriptedTwin, app_of, twin_config
 from sockets import listening
 
@@ -15,13 +14,6 @@ import main
 from fastapi_triton import Settings, TritonFrontend
 from fastapi_triton.model_config import ModelConfig
 from fastapi_triton.triton.fake import FakeTriton
-
-
-@pytest.fixture
-async def twin() -> ScriptedTwin:
-    twin = ScriptedTwin()
-    twin.preview = base64.b64encode(picture("WEBP", (4, 4)))
-    return twin
 
 
 @pytest.fixture

@@ -48,7 +48,8 @@ async def test_stopped_triton(server: Server) -> None:
         try:
             async with httpx2.AsyncClient(base_url=server.url, timeout=30) as client:
                 assert (await client.get("/health/live")).status_code == 200
-            await asyncio.sleep(1)  # requests pile up
+            while (await inner(server))["in_flight"] < NUM_CALLERS:
+                await asyncio.sleep(0.01)
         finally:
             triton.send_signal(signal.SIGCONT)
         await callers.until(20)

@@ -2,13 +2,12 @@
 """nginx before Triton, as people put it there: TLS, and a token that every request must have."""
 
 import shutil
-import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from serving import free_port
+from serving import free_port, running
 
 TOKEN = "a-t0ken-0f-ours"
 CONFIG = """
@@ -48,18 +47,5 @@ def nginx_before(triton: str, *, certificate: Path, folder: Path) -> Iterator[st
     port = free_port()
     config = folder / "nginx.conf"
     config.write_text(CONFIG.format(folder=folder, triton=triton, port=port, certificate=certificate, token=TOKEN))
-    process = subprocess.Popen([binary, "-c", str(config), "-p", str(folder)], stderr=subprocess.PIPE, text=True)
-    try:
-        if process.stderr is None:
-            raise RuntimeError("started without a pipe")
-        said = []
-        for line in process.stderr:
-            said.append(line)
-            if "start worker process " in line:
-                break
-        else:
-            pytest.fail("nginx never started:\n" + "".join(said))
+    with running([binary, "-c", str(config), "-p", str(folder)], until="start worker process "):
         yield f"https://localhost:{port}"
-    finally:
-        process.terminate()
-        process.communicate(timeout=30)

@@ -5,12 +5,14 @@ import json
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import httpx2
 import psutil
 import pytest
+from scrapes import parsed
 from serving import COUNT_APP, Server, assert_gone
 
 pytestmark = pytest.mark.integration
@@ -75,6 +77,15 @@ def left(folder: Path) -> None:
         waiting.wait(0.01)
 
 
+def until_all_is_counted(server: Server, count: int) -> None:
+    """Whichever worker is asked tells of the others too, once they have added up: every second."""
+    deadline = time.monotonic() + 30
+    counted = -1.0
+    while counted != count:
+        assert time.monotonic() < deadline, f"{counted} of {count}"
+        counted = parsed(server.get("/metrics").text).of("fastapi_triton_requests_total", route="/count", status="200")
+
+
 @pytest.mark.slow
 def test_sigterm_lets_running_work_finish(frontends: Frontends, tmp_path: Path) -> None:
     server = frontends()
@@ -124,6 +135,7 @@ def test_several_workers_serve_one_port_and_a_killed_one_is_replaced(frontends: 
     server.wait_for(r"worker \d+ starts", times=3)
     server.wait_for(r"Application startup complete", times=3)
     assert [server.post("/count", json={"text": "echo a"}).status_code for _ in range(20)] == [200] * 20
+    until_all_is_counted(server, 20)
     server.process.send_signal(signal.SIGTERM)
     server.wait_for(r"no new requests are taken; 1 are running")
     (tmp_path / "go").touch()

@@ -20,6 +20,13 @@ async def app(request: pytest.FixtureRequest) -> Answering:
     return Answering(replace(LIMITS, **request.param), echo)
 
 
+async def echo_or_tell(scope: Scope, receive: Receive, send: Send) -> None:
+    try:
+        await echo(scope, receive, send)
+    except RequestTooSlowError as error:
+        await answer(send, error.code.encode(), status=408)
+
+
 def soon(*names: str) -> pytest.MarkDecorator:
     return pytest.mark.parametrize("app", [dict.fromkeys(names, SOON_S)], indirect=True)
 
@@ -62,14 +69,7 @@ async def test_a_connection_without_a_request_is_closed_after_its_time(wire: Wir
 
 @soon("body_pause_s")
 async def test_a_pause_in_a_body_meets_the_error_that_the_app_tells(app: Answering, wire: Wire) -> None:
-
-    async def talk(scope: Scope, receive: Receive, send: Send) -> None:
-        try:
-            await echo(scope, receive, send)
-        except RequestTooSlowError as error:
-            await answer(send, error.code.encode(), status=408)
-
-    app.talk = talk
+    app.talk = echo_or_tell
     await wire.say(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\nabc")
     told = await wire.rest()
     assert told.endswith(b"\r\n\r\nrequest_too_slow")
@@ -78,13 +78,7 @@ async def test_a_pause_in_a_body_meets_the_error_that_the_app_tells(app: Answeri
 
 @soon("body_s")
 async def test_a_body_that_never_pauses_has_its_time_too(app: Answering, wire: Wire) -> None:
-    async def talk(scope: Scope, receive: Receive, send: Send) -> None:
-        try:
-            await echo(scope, receive, send)
-        except RequestTooSlowError as error:
-            await answer(send, error.code.encode(), status=408)
-
-    app.talk = talk
+    app.talk = echo_or_tell
     await wire.say(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 9000\r\n\r\n")
 
     async def trickle() -> None:

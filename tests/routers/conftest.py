@@ -1,25 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """The scribble app with its streaming twin on the fake Triton, as OpenAI's and A1111's clients see it."""
 
-import base64
 from collections.abc import AsyncIterator
 
 import httpx2
 import pytest
-from scribble_app import picture
 from scripted_twin import ScriptedTwin, app_of, twin_config
 from sockets import listening
 
 from fastapi_triton import Settings, TritonFrontend
 from fastapi_triton.model_config import ModelConfig
 from fastapi_triton.triton.fake import FakeTriton
-
-
-@pytest.fixture
-async def twin() -> ScriptedTwin:
-    twin = ScriptedTwin()
-    twin.preview = base64.b64encode(picture("WEBP", (4, 4)))
-    return twin
 
 
 @pytest.fixture

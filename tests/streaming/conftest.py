@@ -20,11 +20,6 @@ def twin_config(scribble_config: ModelConfig) -> ModelConfig:
 
 
 @pytest.fixture
-async def twin() -> ScriptedTwin:
-    return ScriptedTwin()
-
-
-@pytest.fixture
 def triton(scribble_config: ModelConfig, twin_config: ModelConfig, twin: ScriptedTwin) -> FakeTriton:
     fake = FakeTriton()
     fake.add(scribble_config)  # nobody may ask it: it has nothing to answer with

@@ -42,12 +42,14 @@ async def test_a_picture_is_the_last_event_of_the_twins_stream(client: httpx2.As
     assert answer.headers["x-seed"] == "42"
 
 
-async def test_events_come_in_order_and_the_last_is_the_plain_answer(client: httpx2.AsyncClient, body: Body) -> None:
+async def test_events_come_in_order_and_the_last_is_the_plain_answer(
+    client: httpx2.AsyncClient, twin: ScriptedTwin, body: Body
+) -> None:
     plain = (await client.post(PATH, json=body(seed=42))).json()
     assert await told_to(client, body(seed=42)) == [
         Told("queued", {}),
         Told("progress", {"step": 1, "num_steps": 2}),
-        Told("progress", {"step": 2, "num_steps": 2, "preview": "UklGRg=="}),
+        Told("progress", {"step": 2, "num_steps": 2, "preview": twin.preview.decode()}),
         Told("completed", plain),
     ]
 
