@@ -13,6 +13,7 @@ from typing import Any
 import boto3
 import botocore.session
 import pytest
+from botocore.validate import ParamValidator
 from cfnlint.api import ManualArgs, lint_file
 from ec2_files import BUCKET, EC2, REGION, calls, compose, resolved, serve_file, stand_in, template
 from scribble_app import ROOT
@@ -232,3 +233,11 @@ def test_every_file_of_the_folder_is_on_the_page() -> None:
 def test_every_block_of_the_page_is_one_to_bash() -> None:
     for block in re.findall(r"```bash\n(.*?)```", PAGE, flags=re.DOTALL):
         subprocess.run(["/bin/bash", "-n", "-c", block], check=True)
+
+
+def test_the_pages_budget_is_one_that_aws_takes() -> None:
+    (budget,) = re.findall(r"--budget '(.*?)'", PAGE, flags=re.DOTALL)
+    (told,) = re.findall(r"--notifications-with-subscribers '(.*?)'", PAGE, flags=re.DOTALL)
+    model = botocore.session.get_session().get_service_model("budgets").operation_model("CreateBudget")
+    given = {"AccountId": "1", "Budget": json.loads(budget), "NotificationsWithSubscribers": json.loads(told)}
+    assert not ParamValidator().validate(given, model.input_shape).has_errors()
