@@ -93,7 +93,7 @@ def scribble_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server
 
 @pytest.fixture(autouse=True)
 def no_request_outlives_its_test() -> Iterator[None]:
-    """A place, deadline or caller that is left in the context would be the next test's."""
+    """A place, deadline or caller that is left in the context would be the next test's; a coroutine has its own."""
     before = [variable.get() for variable in OF_A_REQUEST]
     yield
     assert [variable.get() for variable in OF_A_REQUEST] == before

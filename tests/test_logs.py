@@ -19,14 +19,14 @@ def record() -> logging.LogRecord:
         return logging.LogRecord("triton", logging.WARNING, __file__, 1, "said %s", ("this",), sys.exc_info())
 
 
-def test_text_is_one_readable_line_and_the_traceback(record: logging.LogRecord) -> None:
+async def test_text_is_one_readable_line_and_the_traceback(record: logging.LogRecord) -> None:
     current_request_id.set("abc")
     first, *rest = TextFormatter().format(record).splitlines()
     assert first.endswith("WARNING triton: said this [abc]")
     assert rest[-1] == "ValueError: why"
 
 
-def test_json_is_one_object_a_line(record: logging.LogRecord) -> None:
+async def test_json_is_one_object_a_line(record: logging.LogRecord) -> None:
     current_request_id.set("abc")
     line = JSONFormatter().format(record)
     assert "\n" not in line

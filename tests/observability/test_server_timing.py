@@ -49,7 +49,7 @@ async def test_tritons_own_protocol_has_it_and_its_errors() -> None:
         assert timing(await caller.get("/v2/nothing"))["triton"] == 0
 
 
-def test_work_side_by_side_counts_once() -> None:
+async def test_work_side_by_side_counts_once() -> None:
     seen = Observation("GET")
     current_observation.set(seen)
     started = time.perf_counter()
