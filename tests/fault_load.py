@@ -14,8 +14,9 @@ from serving import Server
 
 # What a caller may be told while something is broken, by docs/errors.md.
 DOCUMENTED = {
-    "triton_unavailable", "triton_connection_lost", "model_not_ready", "contract_mismatch", "overloaded", "queue_full",
-    "inference_failed", "deadline_exceeded", "cancelled", "shutting_down",
+    "triton_unavailable", "triton_connection_lost", "model_process_died", "model_not_ready", "contract_mismatch",
+    "overloaded", "queue_full", "inference_failed", "deadline_exceeded", "deadline_out_of_reach", "cancelled",
+    "shutting_down",
 }  # fmt: skip
 NUM_CALLERS = 8
 LOST = "no answer"

@@ -14,6 +14,7 @@ PACKAGE = ROOT / "src" / "fastapi_triton"
 FLOORS = (
     (
         "errors",
+        "background",
         "settings",
         "callers",
         "deadlines",
@@ -49,7 +50,7 @@ FLOORS = (
     ("exchange", "bodies", "answers", "declaration", "events", "tensor_schemas"),
     ("twin", "generated", "passage", "http_protocol"),
     ("endpoints", "catalogue"),
-    ("openapi", "health", "text_to_image", "previews", "standing"),
+    ("openapi", "health", "text_to_image", "previews", "standing", "generated_endpoint"),
     ("generated_openapi", "jobs"),
     ("routers", "playground"),
     ("app",),

@@ -41,6 +41,7 @@ from fastapi_triton.declaration import watched
 from fastapi_triton.endpoints import InferEndpoint, Services
 from fastapi_triton.functions import EndpointFunction, read_signature
 from fastapi_triton.gauges import Gauges
+from fastapi_triton.generated_endpoint import GeneratedEndpoint
 from fastapi_triton.metrics import Metrics
 from fastapi_triton.middleware.body_size import BodySizeMiddleware
 from fastapi_triton.middleware.deadline import DeadlineMiddleware
@@ -116,6 +117,7 @@ class TritonFrontend(FastAPI):
             self.catalogue = Catalogue(
                 self.triton, watch_interval_s=self.settings.watch_interval_s, on_change=self._forget_openapi
             )
+        self._generated = GeneratedEndpoint(self.catalogue, self.services) if self.catalogue else None
         self._is_generating = False
         # The bodies that they take, once there is an endpoint for them.
         self._picture_apis: list[type[BaseModel]] | None = None
@@ -163,7 +165,7 @@ class TritonFrontend(FastAPI):
             self.include_router(page.router(self.endpoints))
         else:
             self.add_api_route("/", page.to_docs, include_in_schema=False, response_model=None)
-        self._jobs = background_jobs.mount(self, self.endpoints, self.settings)
+        self._jobs = background_jobs.mount(self, self.endpoints, self._generated, self.settings)
         self._passage: Passage | None = None
         if self.settings.v2 and isinstance(self.triton, HTTPTriton):
             problems.speak(self, "/v2", passage.refusal)
@@ -260,7 +262,8 @@ class TritonFrontend(FastAPI):
             function=function,
         )
 
-        endpoint.jobs = self._jobs
+        if self._jobs is not None:
+            background_jobs.take_in(endpoint, self._jobs)
 
         async def serve(request: Request) -> Response:
             return await endpoint(request)
@@ -329,7 +332,7 @@ class TritonFrontend(FastAPI):
             schemas = document.setdefault("components", {}).setdefault("schemas", {})
             schemas.update(openapi.components(self.endpoints, self._picture_apis or ()))
             if self.catalogue is not None:
-                generated_openapi.add_to(document, self.catalogue.configs)
+                generated_openapi.add_to(document, self.catalogue.configs, has_jobs=self._jobs is not None)
             if self._key_file is not None:
                 openapi_security.add_to(document, self.settings.public_scopes)
         return self.openapi_schema or {}
@@ -339,11 +342,11 @@ class TritonFrontend(FastAPI):
 
     @asynccontextmanager
     async def _generating(self) -> AsyncIterator[None]:
-        if self.catalogue is None:
+        if self.catalogue is None or self._generated is None:
             yield
             return
         if not self._is_generating:  # only now, so that routes which the app declares itself come first
-            self.include_router(models.router(self.catalogue, self.services))
+            self.include_router(models.router(self.catalogue, self._generated))
             self._is_generating = True
             self._forget_openapi()
         async with self.catalogue.kept():
@@ -365,7 +368,7 @@ class TritonFrontend(FastAPI):
         yield watched(lambda: [each.declaration for each in self.endpoints], self.settings.watch_interval_s)
         yield self._generating()
         if self._jobs is not None:
-            yield self._jobs.jobs.running()
+            yield self._jobs.running()
         if self._gauges is not None:
             yield self._gauges.kept()
         if self._inner_lifespan is not None:

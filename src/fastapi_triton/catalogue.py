@@ -4,9 +4,10 @@
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
+from fastapi_triton.background import going_on
 from fastapi_triton.contract import nearest
 from fastapi_triton.errors import (
     ContractError,
@@ -34,6 +35,8 @@ _REST = 9.0
 _MAX_REASON = 200
 
 READY = "READY"
+# What Triton says of a model that it was told to unload; one that it could not load has another reason.
+_UNLOADED = ("UNAVAILABLE", "unloaded")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +56,11 @@ class Entry:
     def is_served(self) -> bool:
         """Whether requests to its endpoint are taken."""
         return self.endpoint is not None and not self.endpoint.obstacles
+
+    @property
+    def is_unloaded(self) -> bool:
+        """Whether somebody had Triton unload it."""
+        return all((status.state, status.reason) == _UNLOADED for status in self.statuses)
 
     @property
     def versions(self) -> list[str]:
@@ -79,14 +87,9 @@ class Catalogue:
     @asynccontextmanager
     async def kept(self) -> AsyncIterator[None]:
         """Keep it true to Triton for as long as this lasts."""
-        polling = asyncio.create_task(self._poll_forever(), name="catalogue")
-        polling.add_done_callback(_report)
-        try:
+        trouble = "the list of models is no longer kept"
+        async with going_on(self._poll_forever(), name="catalogue", trouble=trouble):
             yield
-        finally:
-            polling.cancel()
-            with suppress(asyncio.CancelledError):
-                await polling
 
     @property
     def entries(self) -> list[Entry]:
@@ -239,8 +242,3 @@ def first_line(reason: str) -> str:
 def _why_not_ready(statuses: tuple[ModelStatus, ...]) -> str:
     told = [": ".join(filter(None, (status.state.lower(), first_line(status.reason)))) for status in statuses]
     return "; ".join(filter(None, told)) or "Triton has not loaded it"
-
-
-def _report(polling: asyncio.Task[None]) -> None:
-    if not polling.cancelled() and polling.exception() is not None:
-        logger.critical("the list of models is no longer kept", exc_info=polling.exception())

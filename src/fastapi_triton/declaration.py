@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pydantic import BaseModel
 
 from fastapi_triton import contract
+from fastapi_triton.background import going_on
 from fastapi_triton.errors import ContractError, FastAPITritonError, ModelNotReadyError, TritonUnavailableError
 from fastapi_triton.model_config import ModelConfig
 from fastapi_triton.triton.breaker import AWAY_INTERVAL_S
@@ -165,13 +166,9 @@ class Declaration:
 @asynccontextmanager
 async def watched(declarations: Callable[[], Sequence[Declaration]], interval_s: float) -> AsyncIterator[None]:
     """Hold every declaration against its models' configs now and every few seconds: Triton tells of no change."""
-    watching = asyncio.create_task(watch(declarations, interval_s))
-    watching.add_done_callback(_tell_end)
-    try:
+    trouble = "the models' configs are no longer looked at for changes"
+    async with going_on(watch(declarations, interval_s), name="declarations", trouble=trouble):
         yield
-    finally:
-        watching.cancel()
-        await asyncio.wait([watching])
 
 
 async def watch(declarations: Callable[[], Sequence[Declaration]], interval_s: float) -> None:
@@ -189,8 +186,3 @@ async def watch(declarations: Callable[[], Sequence[Declaration]], interval_s: f
             except FastAPITritonError:
                 continue  # there is none of this one; readiness and every request say so
         await asyncio.sleep(pause_s)
-
-
-def _tell_end(watching: asyncio.Task[None]) -> None:
-    if not watching.cancelled() and watching.exception() is not None:
-        logger.error("configs are no longer looked at for changes", exc_info=watching.exception())

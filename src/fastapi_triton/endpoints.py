@@ -65,11 +65,11 @@ class Listener(Protocol):
 
 
 class JobDesk(Protocol):
-    """Takes requests whose callers prefer to be answered later."""
+    """Takes the requests of one endpoint whose callers prefer to be answered later."""
 
     def wants(self, headers: Iterable[tuple[bytes, bytes]]) -> bool: ...
 
-    async def accept(self, endpoint: "InferEndpoint", request: Request) -> Response: ...
+    async def accept(self, request: Request) -> Response: ...
 
 
 class InferEndpoint:
@@ -174,7 +174,7 @@ class InferEndpoint:
         """Serve one request."""
         current_observation.get().model = self.model
         if self.jobs is not None and self.jobs.wants(request.scope["headers"]):
-            return await self.jobs.accept(self, request)
+            return await self.jobs.accept(request)
         media_type, body = await self.read(request, self.admission)
         if self._twin is not None and media_type == negotiate.EVENTS:
             receive = request.receive if self._keeps_running else None

@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager
 from prometheus_client import Counter, Gauge, Histogram
 from prometheus_client.process_collector import ProcessCollector
 
+from fastapi_triton.background import going_on
 from fastapi_triton.metrics import PREFIX, Metrics
 
 INTERVAL_S = 1.0
@@ -64,12 +65,8 @@ class Gauges:
     @asynccontextmanager
     async def kept(self) -> AsyncIterator[None]:
         """Keep the numbers fresh, and measure the event loop."""
-        keeping = asyncio.create_task(self._keep(), name="metrics")
-        try:
+        async with going_on(self._keep(), name="metrics", trouble="the numbers of /metrics are no longer kept fresh"):
             yield
-        finally:
-            keeping.cancel()
-            await asyncio.wait([keeping])
 
     async def _keep(self) -> None:
         loop = asyncio.get_running_loop()

@@ -9,11 +9,10 @@ from urllib.parse import quote
 
 from fastapi_triton import bodies, negotiate, openapi, problems, tensor_schemas
 from fastapi_triton.generated import obstacles, takes_batches
+from fastapi_triton.generated_endpoint import COMPLETED, RESPONSE
 from fastapi_triton.model_config import ModelConfig, TensorConfig
 from fastapi_triton.tensor_schemas import REF
 
-# The events of a decoupled model.
-RESPONSE, COMPLETED = "response", "completed"
 _TAG = "models"
 _ARRAYS = {
     "name": "arrays",
@@ -25,9 +24,9 @@ _ARRAYS = {
 _VERSION = {"name": "version", "in": "path", "required": True, "schema": {"type": "string"}, "example": "1"}
 
 
-def paths(configs: Iterable[ModelConfig]) -> dict[str, Any]:
+def paths(configs: Iterable[ModelConfig], *, has_jobs: bool = False) -> dict[str, Any]:
     """The `paths` and `components` of an OpenAPI document for these models; those that cannot have an endpoint are
-    left out.
+    left out. With `has_jobs` their requests may become background jobs.
     """
     document: dict[str, Any] = {
         "paths": {},
@@ -35,27 +34,22 @@ def paths(configs: Iterable[ModelConfig]) -> dict[str, Any]:
     }
     for config in configs:
         if not obstacles(config):
-            its_paths, schemas = _of_model(config)
+            its_paths, schemas = _of_model(config, has_jobs)
             document["paths"] |= its_paths
             document["components"]["schemas"] |= schemas
     return document
 
 
-def add_to(document: dict[str, Any], configs: Iterable[ModelConfig]) -> None:
+def add_to(document: dict[str, Any], configs: Iterable[ModelConfig], *, has_jobs: bool = False) -> None:
     """Complete an app's document by these models; what the app itself declares stays as it is."""
-    made = paths(configs)
+    made = paths(configs, has_jobs=has_jobs)
     document["paths"] = {**made["paths"], **document["paths"]}
     schemas = document.setdefault("components", {}).setdefault("schemas", {})
     schemas.update({**made["components"]["schemas"], **schemas})
 
 
-def path_of(model: str) -> str:
-    """Where a model's endpoint is."""
-    return f"/models/{quote(model, safe='')}/infer"
-
-
 @lru_cache(maxsize=2000)
-def _of_model(config: ModelConfig) -> tuple[dict[str, Any], dict[str, Any]]:
+def _of_model(config: ModelConfig, has_jobs: bool) -> tuple[dict[str, Any], dict[str, Any]]:
     key = _component_name(config.name)
     schemas = {
         f"{key}.Request": {
@@ -70,6 +64,8 @@ def _of_model(config: ModelConfig) -> tuple[dict[str, Any], dict[str, Any]]:
     if config.inputs and all(tensor.optional for tensor in config.inputs):
         schemas[f"{key}.Request"]["minProperties"] = 1
     operation = _operation(config, key)
+    if has_jobs and not config.decoupled:
+        operation = openapi.with_jobs(operation)
     name = quote(config.name, safe="")
     versioned = {**operation, "operationId": f"{operation['operationId']}_version"}
     return {

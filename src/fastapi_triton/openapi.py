@@ -50,10 +50,10 @@ def operation(endpoint: InferEndpoint) -> dict[str, Any]:
         "requestBody": {"required": True, "content": content},
         "responses": responses,
     }
-    return told if endpoint.jobs is None else _with_jobs(told)
+    return told if endpoint.jobs is None else with_jobs(told)
 
 
-def _with_jobs(operation: dict[str, Any]) -> dict[str, Any]:
+def with_jobs(operation: dict[str, Any]) -> dict[str, Any]:
     """The same for an endpoint whose requests may become background jobs."""
     parameters = [
         *operation["parameters"],

@@ -43,4 +43,6 @@ def show(
     gauges.add("max_waiting", "The most that may", most_waiting, label="model")
     gauges.add("service_seconds", "How long Triton takes, lately", service, label="model", is_shared=True)
     gauges.add("triton_up", "Whether Triton answers", lambda: {"": float(triton.is_up)}, is_shared=True)
+    # Added up, unlike `triton_up`: one worker that is cut off shows beside others that are not.
+    gauges.add("open_breakers", "Circuit breakers that let nothing through", lambda: {"": triton.num_open_breakers})
     gauges.add("model_ready", "Whether the model takes requests", models, label="model", is_shared=True)

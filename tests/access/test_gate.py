@@ -5,7 +5,9 @@ import asyncio
 import base64
 import functools
 import tempfile
+import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any
 
@@ -19,7 +21,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 
 from fastapi_triton import Settings, TritonFrontend
-from fastapi_triton.access import credentials
+from fastapi_triton.access import credentials, keys
 from fastapi_triton.callers import current_caller
 
 Body = Callable[..., dict[str, Any]]
@@ -68,6 +70,25 @@ async def test_who_shows_no_known_key_is_told_how_to(
     assert 'Basic realm="fastapi-triton"' in answer.headers["www-authenticate"]
     assert answer.headers["x-request-id"] == told["request_id"]
     assert answer.headers["content-type"] == "application/problem+json"
+
+
+async def test_a_key_is_refused_once_its_time_is_over(
+    client: httpx2.AsyncClient, app: TritonFrontend, body: Body, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    end = datetime(2030, 1, 1, tzinfo=UTC)
+    known = keys.parse(block("ends", RULES, "expires = 2030-01-01T01:00:00+01:00", 'scopes = ["infer", "v2"]'))
+    monkeypatch.setattr(app._key_file, "keys", known)
+    monkeypatch.setattr(time, "time", lambda: end.timestamp() - 0.1)
+    assert (await client.post(PATH, json=body(), headers=bearer(RULES))).status_code == 200
+    monkeypatch.setattr(time, "time", end.timestamp)
+    for path in (PATH, "/v1/images/generations", "/v2/models/x/infer"):
+        answer = await client.post(path, json=body(), headers=bearer(RULES))
+        assert answer.status_code == 401
+        assert "has expired" in answer.text
+        assert 'error="invalid_token"' in answer.headers["www-authenticate"]
+    answer = await client.post(PATH, json=body(), headers=bearer(RULES))
+    assert answer.json()["code"] == "expired_key"
+    assert (await client.post(PATH, json=body(), headers=bearer(DRAWS))).json()["code"] == "unknown_key"
 
 
 async def test_a_script_in_a_browser_is_not_asked_by_the_browsers_dialog(client: httpx2.AsyncClient) -> None:

@@ -3,6 +3,7 @@
 
 import stat
 import tomllib
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -50,6 +51,19 @@ def test_what_a_key_may_is_kept_and_listed(file: Path) -> None:
     )
 
 
+def test_a_key_may_have_an_end_which_is_listed(file: Path) -> None:
+    before = datetime.now(UTC)
+    for name, duration, hours in (("a", "12h", 12), ("b", "90d", 90 * 24), ("c", "8w", 56 * 24)):
+        assert command("add", name, "--expires", duration, file=file).exit_code == 0
+        end = keys.entries(file.read_text())[name].expires
+        assert end is not None
+        assert timedelta(seconds=-1) < end - before - timedelta(hours=hours) < timedelta(minutes=5)
+    file.write_text(file.read_text() + f'[keys.old]\nsha256 = "{"0" * 64}"\nexpires = 2024-02-29T12:00:00+02:00\n')
+    listed = command("list", file=file).stdout.splitlines()
+    assert [line.split("\t")[2].split()[0] for line in listed] == ["expires", "expires", "expires", "EXPIRED"]
+    assert listed[-1] == "old\tinfer\tEXPIRED 2024-02-29T10:00:00Z"
+
+
 def test_revoking_takes_one_key_out_and_leaves_what_a_person_wrote(file: Path) -> None:
     for name in ("one", "two", "three"):
         command("add", name, file=file)
@@ -82,6 +96,7 @@ def test_a_file_of_ones_own_making_is_left_alone(file: Path) -> None:
         (["add", "x", "--burst", "3"], "burst means nothing without"),
         (["add", "x", "--max-in-flight", "0"], "max_in_flight"),
         (["add", "x", "--requests-per-minute", "nan"], "requests_per_minute"),
+        *((["add", "x", "--expires", each], "is no time") for each in ("90", "0d", "-1d", "1.5h", "1y", "999999d", "")),
         (["list"], "No such file"),
         (["revoke", "x"], "No such file"),
     ],
@@ -113,6 +128,8 @@ def test_a_name_is_given_once(file: Path) -> None:
         (f'[keys.x]\nsha256 = "{"0" * 64}"\nrequests_per_minute = 0', "requests_per_minute"),
         (f'[keys.x]\nsha256 = "{"0" * 64}"\n[keys.y]\nsha256 = "{"0" * 64}"', "same key"),
         (f'[keys."x\\n2026 INFO"]\nsha256 = "{"0" * 64}"', "keys"),
+        (f'[keys.x]\nsha256 = "{"0" * 64}"\nexpires = 2027-01-01', "expires"),
+        (f'[keys.x]\nsha256 = "{"0" * 64}"\nexpires = 2027-01-01T00:00:00', "expires"),
         ("[key.x]", "key"),
     ],
 )

@@ -230,9 +230,11 @@ async def test_it_is_up_while_one_of_its_tritons_is_and_forgets_the_others(trito
         (known,) = client._known.values()
         known.client.connections.breaker.open(TritonUnavailableError("It is gone; nothing was run."))
         assert not client.is_up
+        assert client.num_open_breakers == 1
         # The next question finds another by a lease, and the one that is gone is no longer asked.
         assert await client.ready("echo")
         assert client.is_up
+        assert client.num_open_breakers == 0
         assert known not in client._known.values()
     assert (len(serve.leases), serve.num_held) == (2, 0)
 

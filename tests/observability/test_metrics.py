@@ -94,7 +94,7 @@ async def test_what_is_in_flight_is_seen_while_it_is(
 async def test_triton_and_its_models_are_up_or_not(caller: httpx2.AsyncClient, triton: FakeTriton) -> None:
     await caller.get("/health/ready")
     numbers = await scrape(caller)
-    assert numbers["fastapi_triton_triton_up"] == 1
+    assert (numbers["fastapi_triton_triton_up"], numbers["fastapi_triton_open_breakers"]) == (1, 0)
     assert numbers.of("fastapi_triton_model_ready", model=MODEL) == 1
     triton.models[MODEL].is_ready = False
     await caller.get("/health/ready")
@@ -102,7 +102,8 @@ async def test_triton_and_its_models_are_up_or_not(caller: httpx2.AsyncClient, t
     assert numbers["fastapi_triton_triton_up"] == 1
     assert numbers.of("fastapi_triton_model_ready", model=MODEL) == 0
     triton.is_running = False
-    assert (await scrape(caller))["fastapi_triton_triton_up"] == 0
+    numbers = await scrape(caller)
+    assert (numbers["fastapi_triton_triton_up"], numbers["fastapi_triton_open_breakers"]) == (0, 1)
 
 
 async def test_the_process_and_the_event_loop_are_measured(app: TritonFrontend, caller: httpx2.AsyncClient) -> None:

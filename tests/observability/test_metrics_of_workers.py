@@ -18,9 +18,9 @@ pytestmark = pytest.mark.integration
 # Nothing is asked of Triton, so none is there.
 MAIN = """
 import os
-from fastapi_triton import TritonFrontend
+from fastapi_triton import Settings, TritonFrontend
 
-app = TritonFrontend()
+app = TritonFrontend(settings=Settings(triton_url="http://127.0.0.1:9", watch_interval_s=0.2))
 
 @app.get("/pid")
 async def pid() -> int:
@@ -78,6 +78,10 @@ def test_whichever_is_asked_tells_of_both(url: str) -> None:
     numbers = until(url, num_requests)
     assert numbers.values("process_resident_memory_bytes", "pid") == {str(each) for each in workers}
     assert numbers["fastapi_triton_info"] == 1
+    while numbers["fastapi_triton_open_breakers"] < 2:  # no Triton is there, which each finds out for itself
+        time.sleep(0.1)
+        numbers = parsed(httpx2.get(f"{url}/metrics").text)
+    assert numbers["fastapi_triton_open_breakers"] == 2
     assert numbers["process_cpu_seconds_total"] > 0
 
 

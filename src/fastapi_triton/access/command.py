@@ -8,6 +8,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, NoReturn
 
@@ -25,6 +26,7 @@ _HEAD = """\
 # Only a hash of each is here; a lost key cannot be found again, but another one made.
 """
 _NO_NAME = "A name is of letters, digits, - and _, and begins with a letter or a digit."
+_UNITS = {"h": timedelta(hours=1), "d": timedelta(days=1), "w": timedelta(weeks=1)}
 
 File = Annotated[
     Path,
@@ -49,6 +51,9 @@ def add(
     max_in_flight: Annotated[
         int | None, typer.Option(help="How many of its requests may be in flight and waiting at once.")
     ] = None,
+    expires: Annotated[
+        str | None, typer.Option(help="After which time it is refused: 12h, 90d or 8w; by default never.")
+    ] = None,
 ) -> None:
     """Make a key, and print it: this once."""
     if not re.fullmatch(keys.NAME_PATTERN, name):
@@ -60,6 +65,7 @@ def add(
         ("requests_per_minute", requests_per_minute),
         ("burst", burst),
         ("max_in_flight", max_in_flight),
+        ("expires", None if expires is None else _time(_after(expires))),
     ):
         if value is not None:
             lines.append(f"{field} = {value}")
@@ -93,6 +99,9 @@ def list_keys(file: File) -> None:
             told.append(f"{entry.requests_per_minute:g} a minute, {burst} at once")
         if entry.max_in_flight is not None:
             told.append(f"{entry.max_in_flight} in flight")
+        if entry.expires is not None:
+            has_expired = entry.expires <= datetime.now(UTC)
+            told.append(f"{'EXPIRED' if has_expired else 'expires'} {_time(entry.expires)}")
         typer.echo("\t".join(told))
     if not known:
         typer.echo("There are no keys.", err=True)
@@ -136,6 +145,18 @@ def _quoted(scope: str) -> str:
     if scope not in SCOPES:
         _fail(f"There is no scope {scope!r}; there are {', '.join(SCOPES)}.")
     return f'"{scope}"'
+
+
+def _after(duration: str) -> datetime:
+    found = re.fullmatch(r"([1-9][0-9]{0,4})([hdw])", duration)
+    if found is None:
+        _fail(f"{duration!r} is no time: 12h, 90d and 8w are.")
+    return datetime.now(UTC) + int(found[1]) * _UNITS[found[2]]
+
+
+def _time(moment: datetime) -> str:
+    """RFC 3339, which is TOML's way too."""
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 @contextmanager

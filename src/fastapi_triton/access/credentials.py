@@ -9,6 +9,11 @@ from fastapi_triton.errors import UnauthorizedError
 Headers = Iterable[tuple[bytes, bytes]]
 
 _REALM = 'realm="fastapi-triton"'
+_REASONS = {
+    "missing_key": "This needs an API key.",
+    "unknown_key": "This API key is not known here.",
+    "expired_key": "This API key has expired; a new one is needed.",
+}
 _HOW = "Send one as `Authorization: Bearer <key>`, as `X-API-Key: <key>`, or as the password of HTTP Basic."
 
 
@@ -39,14 +44,11 @@ def _password(encoded: bytes) -> bytes:
     return password or user
 
 
-def refusal(headers: Headers, *, is_key_shown: bool) -> UnauthorizedError:
+def refusal(headers: Headers, code: str) -> UnauthorizedError:
     """Says what is wrong, and in which ways a key is taken."""
-    bearer = f'Bearer {_REALM}, error="invalid_token"' if is_key_shown else f"Bearer {_REALM}"
-    challenges = [bearer]
+    challenges = [f"Bearer {_REALM}" if code == "missing_key" else f'Bearer {_REALM}, error="invalid_token"']
     mode = next((value for name, value in headers if name == b"sec-fetch-mode"), b"navigate")
     if mode == b"navigate":
         # A browser that opens an address asks the person for a key; a script in it has its own way to ask.
         challenges.append(f'Basic {_REALM}, charset="UTF-8"')
-    if is_key_shown:
-        return UnauthorizedError(f"This API key is not known here. {_HOW}", code="unknown_key", challenges=challenges)
-    return UnauthorizedError(f"This needs an API key. {_HOW}", code="missing_key", challenges=challenges)
+    return UnauthorizedError(f"{_REASONS[code]} {_HOW}", code=code, challenges=challenges)

@@ -66,7 +66,7 @@ class ByKey:
         """Who calls.
 
         Raises:
-            UnauthorizedError: no key, or none that is known.
+            UnauthorizedError: no key, none that is known, or one that has expired.
             NotAllowedError: the key is not for this.
             TooManyRequestsError: it was used too often.
         """
@@ -77,14 +77,16 @@ class ByKey:
         secret = credentials.shown(headers)
         if secret is None:
             if needed not in self._public:
-                raise credentials.refusal(headers, is_key_shown=False)
+                raise credentials.refusal(headers, "missing_key")
             address = self._addresses.find(scope.get("client"))
             _take(address, scope)
             # What is public is all that it may do, here and in what is decided later.
             return Caller(address.caller.name, self._public, address.caller.max_in_flight)
         key = self._keys().find(secret)
         if key is None:
-            raise credentials.refusal(headers, is_key_shown=True)
+            raise credentials.refusal(headers, "unknown_key")
+        if key.has_expired:
+            raise credentials.refusal(headers, "expired_key")
         if needed not in key.entry.scopes and needed not in self._public:
             raise scopes.missing(needed)
         _require_own_will(scope)

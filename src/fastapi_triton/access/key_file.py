@@ -9,6 +9,7 @@ from pathlib import Path
 
 from fastapi_triton.access import keys
 from fastapi_triton.access.keys import KeyFileError, Keys
+from fastapi_triton.background import going_on
 
 logger = logging.getLogger(__name__)
 
@@ -59,13 +60,9 @@ class KeyFile:
             KeyFileError: it cannot be used to begin with.
         """
         await asyncio.to_thread(self.load)
-        watching = asyncio.create_task(self._watch())
-        watching.add_done_callback(_tell_end)
-        try:
+        trouble = "the API keys are no longer looked at for changes"
+        async with going_on(self._watch(), name="API keys", trouble=trouble):
             yield
-        finally:
-            watching.cancel()
-            await asyncio.wait([watching])
 
     async def _watch(self) -> None:
         while True:
@@ -104,8 +101,3 @@ def _parsed(content: bytes) -> Keys:
 
 def _reason(error: Exception) -> str:
     return error.strerror or str(error) if isinstance(error, OSError) else str(error)
-
-
-def _tell_end(watching: asyncio.Task[None]) -> None:
-    if not watching.cancelled() and watching.exception() is not None:
-        logger.error("the API keys are no longer looked at for changes", exc_info=watching.exception())

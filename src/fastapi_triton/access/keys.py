@@ -8,11 +8,12 @@ people can remember, and would cost every request 100 ms and more. Nothing here 
 import hashlib
 import hmac
 import secrets
+import time
 import tomllib
 from collections.abc import Iterable
 from typing import Annotated, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from fastapi_triton.access.scopes import Scope
 from fastapi_triton.access.token_bucket import TokenBucket, default_burst
@@ -57,6 +58,7 @@ class Entry(Limits):
 
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
     scopes: Annotated[tuple[Scope, ...], Field(strict=False)] = ("infer",)
+    expires: AwareDatetime | None = None
 
 
 class _File(BaseModel):
@@ -68,13 +70,19 @@ class _File(BaseModel):
 class Key:
     """A known key at work: whose it is, and how much of its rate is left."""
 
-    __slots__ = ("bucket", "caller", "digest", "entry")
+    __slots__ = ("bucket", "caller", "digest", "entry", "expires")
 
     def __init__(self, name: str, entry: Entry) -> None:
         self.entry = entry
         self.digest = bytes.fromhex(entry.sha256)
         self.caller = Caller(f"key:{name}", frozenset(entry.scopes), entry.max_in_flight)
         self.bucket = entry.bucket()
+        self.expires = entry.expires.timestamp() if entry.expires else None
+
+    @property
+    def has_expired(self) -> bool:
+        """Whether it is no longer taken."""
+        return self.expires is not None and time.time() >= self.expires
 
 
 class Keys:

@@ -82,6 +82,10 @@ class ClusterTriton:
     def is_up(self) -> bool:
         return any(known.client.is_up for known in self._known.values())
 
+    @property
+    def num_open_breakers(self) -> int:
+        return sum(known.client.num_open_breakers for known in self._known.values())
+
     async def ready(self, model: str) -> bool:
         return await self._ask(lambda triton: triton.ready(model))
 

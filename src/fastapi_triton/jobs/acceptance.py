@@ -3,14 +3,13 @@
 job's address, and those with an `Idempotency-Key`, whose job is waited for."""
 
 import hashlib
+import json
 import re
 import secrets
 from collections.abc import Iterable
 from functools import partial
-from typing import Any
 
 import orjson
-from pydantic import BaseModel, ValidationError
 from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.responses import Response
@@ -18,7 +17,6 @@ from starlette.responses import Response
 from fastapi_triton import negotiate
 from fastapi_triton.callers import current_caller
 from fastapi_triton.disconnects import unless_caller_leaves
-from fastapi_triton.endpoints import InferEndpoint
 from fastapi_triton.errors import FieldProblem, InvalidRequestError
 from fastapi_triton.events import EventsResponse
 from fastapi_triton.jobs import webhook as webhooks
@@ -27,6 +25,7 @@ from fastapi_triton.jobs.job import Job
 from fastapi_triton.jobs.jobs import Jobs
 from fastapi_triton.jobs.outcome import reply
 from fastapi_triton.jobs.view import url_of, view
+from fastapi_triton.jobs.work import Asked, JobEndpoint
 
 PREFERENCE = "respond-async"
 KEY_HEADER = "Idempotency-Key"
@@ -34,16 +33,14 @@ _KEY_NAME = KEY_HEADER.lower().encode()
 _NAMES = frozenset((b"prefer", _KEY_NAME))
 # What a key may be, a string of structured headers (RFC 8941) or the same without its quotes.
 _KEY = re.compile(r'"([\x20\x21\x23-\x5b\x5d-\x7e]{1,255})"|([\x21\x23-\x2b\x2d-\x3a\x3c-\x5b\x5d-\x7e]{1,255})')
-SEED_FIELD = "seed"
-# How large a drawn seed may be; JavaScript keeps 53 bits exact.
-_SEED_BITS = (53, 32, 31, 16)
 
 
 class Acceptance:
-    """Takes the requests of all endpoints that prefer to be answered later, or must not be run twice."""
+    """Takes the requests of one endpoint that prefer to be answered later, or must not be run twice."""
 
-    def __init__(self, jobs: Jobs) -> None:
-        self.jobs = jobs
+    def __init__(self, jobs: Jobs, endpoint: JobEndpoint) -> None:
+        self._jobs = jobs
+        self._endpoint = endpoint
 
     def wants(self, headers: Iterable[tuple[bytes, bytes]]) -> bool:
         """Whether this is one of them."""
@@ -53,10 +50,10 @@ class Acceptance:
                 return True
         return False
 
-    async def accept(self, endpoint: InferEndpoint, request: Request) -> Response:
+    async def accept(self, request: Request) -> Response:
         """Read the request as the endpoint would, and keep it; then say where its job is, or wait for it."""
-        media_type, body = await endpoint.read(request)
-        job = await self._accepted(endpoint.path, body, request.headers)
+        asked = await self._endpoint.asked(request)
+        job = await self._accepted(asked, request.headers)
         if any(name == b"prefer" and _is_later(value) for name, value in request.scope["headers"]):
             return Response(
                 orjson.dumps(view(job, request)),
@@ -64,23 +61,23 @@ class Acceptance:
                 {"Location": url_of(job, request), "Preference-Applied": PREFERENCE, "Cache-Control": "no-store"},
                 negotiate.JSON,
             )
-        if media_type == negotiate.EVENTS:
-            return EventsResponse(events(self.jobs, job))
-        job = await unless_caller_leaves(request.receive, until_over(self.jobs, job))
-        return reply(job, await self.jobs.result(job.id), endpoint, request.headers.get("accept"))
+        if asked.media_type == negotiate.EVENTS:
+            return EventsResponse(events(self._jobs, job))
+        job = await unless_caller_leaves(request.receive, until_over(self._jobs, job))
+        return reply(job, await self._jobs.result(job.id), self._endpoint, request.headers.get("accept"))
 
-    async def _accepted(self, path: str, body: BaseModel, headers: Headers) -> Job:
+    async def _accepted(self, asked: Asked, headers: Headers) -> Job:
         caller = current_caller.get().name
         key = _key(headers.get(KEY_HEADER))
         webhook = headers.get(webhooks.HEADER)
-        fingerprint = _fingerprint(path, body)
-        job = await self.jobs.accept(
-            _with_seed(body).model_dump_json(exclude_unset=True, round_trip=True).encode(),
-            path=path,
+        fingerprint = _fingerprint(asked)
+        job = await self._jobs.accept(
+            asked.kept,
+            path=asked.path,
             caller=caller,
             fingerprint=fingerprint,
-            job_id=partial(self.jobs.keyed_id, caller, key) if key else _new_id,
-            webhook=self.jobs.webhooks.checked(webhook) if webhook is not None else "",
+            job_id=partial(self._jobs.keyed_id, caller, key) if key else _new_id,
+            webhook=self._jobs.webhooks.checked(webhook) if webhook is not None else "",
         )
         if job.fingerprint != fingerprint:
             detail = f"Another request was sent with this {KEY_HEADER}. Give each request a key of its own."
@@ -113,21 +110,11 @@ def _key(value: str | None) -> str | None:
     return found[1] or found[2]
 
 
-def _fingerprint(path: str, body: BaseModel) -> str:
+def _fingerprint(asked: Asked) -> str:
     """The same for the same request, however it was written."""
-    told: Any = body.model_dump(mode="json", exclude_unset=True, round_trip=True)
-    return hashlib.sha256(orjson.dumps([path, told], option=orjson.OPT_SORT_KEYS)).hexdigest()
-
-
-def _with_seed(body: BaseModel) -> BaseModel:
-    """The request with its seed drawn, so that it gives the same answer however often it is run."""
-    if SEED_FIELD not in type(body).model_fields or getattr(body, SEED_FIELD) not in (None, -1):
-        return body
-    for bits in _SEED_BITS:
-        seeded = body.model_copy()
-        try:
-            type(body).__pydantic_validator__.validate_assignment(seeded, SEED_FIELD, secrets.randbits(bits))
-        except ValidationError:  # larger than the endpoint takes, or no whole number
-            continue
-        return seeded
-    return body
+    whole = [asked.path, asked.told]
+    try:
+        data = orjson.dumps(whole, option=orjson.OPT_SORT_KEYS)
+    except orjson.JSONEncodeError:  # an integer of more than 64 bits
+        data = json.dumps(whole, sort_keys=True).encode()
+    return hashlib.sha256(data).hexdigest()

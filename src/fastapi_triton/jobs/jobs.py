@@ -14,7 +14,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fastapi_triton.endpoints import InferEndpoint
+from fastapi_triton.background import going_on
 from fastapi_triton.errors import ConflictError, FastAPITritonError, OverloadedError, TooManyRequestsError
 from fastapi_triton.jobs.executors import Executors
 from fastapi_triton.jobs.files import JobFiles
@@ -22,6 +22,7 @@ from fastapi_triton.jobs.housekeeping import Housekeeping
 from fastapi_triton.jobs.job import Job, Progress, Row, Status
 from fastapi_triton.jobs.run import Run
 from fastapi_triton.jobs.webhook import Webhooks
+from fastapi_triton.jobs.work import JobEndpoint
 from fastapi_triton.settings import Settings
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ class Jobs:
     """Kept in one folder. The queue starts with the first job, or with the app where there are jobs already, so that an
     app whose callers want none pays nothing for it."""
 
-    def __init__(self, settings: Settings, find_endpoint: Callable[[str], InferEndpoint | None]) -> None:
+    def __init__(self, settings: Settings, find_endpoint: Callable[[str], JobEndpoint | None]) -> None:
         folder = Path(settings.jobs_folder).absolute()
         self.files = JobFiles(folder)
         self.webhooks = Webhooks(settings.jobs_webhook_secret, anywhere=settings.jobs_webhooks_anywhere)
@@ -61,12 +62,11 @@ class Jobs:
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """For as long as the app runs."""
-        beginning = asyncio.create_task(self._begin())
         try:
-            yield
+            trouble = "background jobs that an earlier process left are not taken up"
+            async with going_on(self._begin(), name="jobs", trouble=trouble):
+                yield
         finally:
-            beginning.cancel()
-            await asyncio.wait([beginning])
             await self._stop()
 
     async def _begin(self) -> None:

@@ -6,13 +6,16 @@ from typing import Any
 import orjson
 from starlette.responses import Response
 
-from fastapi_triton import answers, negotiate, problems
-from fastapi_triton.endpoints import InferEndpoint
+from fastapi_triton import problems
 from fastapi_triton.errors import ConflictError, FastAPITritonError, FieldProblem, GoneError
 from fastapi_triton.jobs.job import Job
+from fastapi_triton.jobs.work import JobEndpoint
+
+# Of an answer: it is one caller's, and in the form that was asked for.
+HEADERS = {"Vary": "Accept", "Cache-Control": "no-store"}
 
 
-def reply(job: Job, result: bytes | None, endpoint: InferEndpoint | None, accept: str | None) -> Response:
+def reply(job: Job, result: bytes | None, endpoint: JobEndpoint | None, accept: str | None) -> Response:
     """The answer to who asks for that of this job; `result` is its JSON.
 
     Raises:
@@ -24,18 +27,7 @@ def reply(job: Job, result: bytes | None, endpoint: InferEndpoint | None, accept
         raise error_of(job)
     if result is None or endpoint is None:
         raise GoneError("The job's answer is not kept any longer.", code="job_expired")
-    headers = {"Vary": "Accept", "Cache-Control": "no-store"}
-    offers = [each for each in endpoint.offers if each != negotiate.EVENTS]
-    if negotiate.choose(accept, offers) == negotiate.JSON or endpoint.picture_field is None:
-        return answers.JSONAnswer(result, headers=headers)
-    return answers.json_as_picture(
-        result,
-        endpoint.response_model,
-        endpoint.picture_field,
-        accept=accept,
-        model=endpoint.model,
-        headers=headers,
-    )
+    return endpoint.reply(result, accept)
 
 
 def problem_of(job: Job) -> dict[str, Any]:

@@ -10,15 +10,14 @@ from dataclasses import replace
 from typing import Any
 
 import orjson
-from pydantic import BaseModel, ValidationError
 
-from fastapi_triton import answers, problems
+from fastapi_triton import problems
 from fastapi_triton.callers import Caller, current_caller
 from fastapi_triton.deadlines import current_deadline
-from fastapi_triton.endpoints import InferEndpoint
 from fastapi_triton.errors import DeadlineExceededError, FastAPITritonError, GoneError, NotFoundError
 from fastapi_triton.jobs.files import JobFiles
 from fastapi_triton.jobs.job import Progress, Row
+from fastapi_triton.jobs.work import JobEndpoint, Work
 from fastapi_triton.middleware.request_id import current_request_id
 from fastapi_triton.twin import TwinEvent
 
@@ -36,7 +35,7 @@ class Run:
     """One job that runs in this process: a `Listener` of its endpoint."""
 
     def __init__(
-        self, row: Row, endpoint: InferEndpoint | None, *, files: JobFiles, on_change: Callable[[], None]
+        self, row: Row, endpoint: JobEndpoint | None, *, files: JobFiles, on_change: Callable[[], None]
     ) -> None:
         self.progress = Progress()
         self._row = row
@@ -71,12 +70,11 @@ class Run:
     async def _answer(self, deadline: float) -> None:
         if self._endpoint is None:
             raise NotFoundError(f"The app has no endpoint {self._row.path} any more, for which this job was accepted.")
-        body = await self._request(self._endpoint)
+        work = self._endpoint.work(await self._request())
         current_deadline.set(time.monotonic() + deadline - time.time())
         try:
             async with asyncio.timeout(deadline - time.time()):
-                answer = await self._patiently(self._endpoint, body)
-                await self._keep(answer)
+                await self._keep(await self._patiently(work))
         except TimeoutError:
             waited = self.progress.waits_for
             detail = (
@@ -86,28 +84,18 @@ class Run:
             )
             raise DeadlineExceededError(detail) from None
 
-    async def _request(self, endpoint: InferEndpoint) -> BaseModel:
+    async def _request(self) -> bytes:
         kept = await asyncio.to_thread(self._files.request, self._row.id)
         if kept is None:
             raise GoneError("The job's request is not kept any longer.", code="job_expired")
-        try:
-            return endpoint.request_model.model_validate_json(
-                kept, by_alias=False, by_name=True, context=endpoint.image_limits
-            )
-        except ValidationError as error:
-            logger.error("job %s: its request no longer fits its endpoint: %s", self._row.id, error)
-            raise GoneError(
-                "The endpoint has changed since the job was accepted, and takes its request no more.",
-                code="endpoint_changed",
-            ) from None
+        return kept
 
-    async def _patiently(self, endpoint: InferEndpoint, body: BaseModel) -> BaseModel:
+    async def _patiently(self, work: Work) -> bytes:
         """The answer, waited for wherever an error says that it may come later."""
         wait_s = _SHORT_S
         while True:
             try:
-                await endpoint.require_ready()
-                return await endpoint.answer(body, listener=self)
+                return await work(self)
             except FastAPITritonError as error:
                 if error.status not in _LATER:
                     raise
@@ -152,9 +140,8 @@ class Run:
         with contextlib.suppress(OSError):
             await asyncio.to_thread(self._files.keep_progress, self._row.id, self.progress)
 
-    async def _keep(self, answer: BaseModel) -> None:
+    async def _keep(self, data: bytes) -> None:
         """Keep the answer, waiting for room on the disk if there is none."""
-        data = answers.to_json(answer)
         wait_s = _SHORT_S
         while True:
             try:

@@ -15,12 +15,16 @@ from fastapi_triton.callers import current_caller
 from fastapi_triton.endpoints import InferEndpoint
 from fastapi_triton.errors import ConflictError, GoneError, NotAllowedError, NotFoundError
 from fastapi_triton.events import EventsResponse
+from fastapi_triton.generated_endpoint import Address, GeneratedEndpoint
 from fastapi_triton.jobs.acceptance import Acceptance
+from fastapi_triton.jobs.declared_work import DeclaredWork
 from fastapi_triton.jobs.following import events
+from fastapi_triton.jobs.generated_work import GeneratedWork
 from fastapi_triton.jobs.job import Job
 from fastapi_triton.jobs.jobs import Jobs
 from fastapi_triton.jobs.outcome import reply
 from fastapi_triton.jobs.view import PATH, JobView, view
+from fastapi_triton.jobs.work import JobEndpoint
 from fastapi_triton.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -34,8 +38,11 @@ class JobList(BaseModel):
     jobs: list[JobView]
 
 
-def mount(app: FastAPI, endpoints: Sequence[InferEndpoint], settings: Settings) -> Acceptance | None:
-    """Give the app `/jobs`, and what takes jobs in; None where it is to have none."""
+def mount(
+    app: FastAPI, endpoints: Sequence[InferEndpoint], generated: GeneratedEndpoint | None, settings: Settings
+) -> Jobs | None:
+    """Give the app `/jobs`, and have generated endpoints take jobs in; None where it is to have none. `endpoints` may
+    still grow."""
     if not settings.jobs_folder:
         return None
     if importlib.util.find_spec("dbos") is None:
@@ -45,15 +52,26 @@ def mount(app: FastAPI, endpoints: Sequence[InferEndpoint], settings: Settings) 
         )
         return None
 
-    def find(path: str) -> InferEndpoint | None:
-        return next((each for each in endpoints if each.path == path), None)
+    def find(path: str) -> JobEndpoint | None:
+        for endpoint in endpoints:
+            if endpoint.path == path:
+                return DeclaredWork(endpoint)
+        address = Address.of(path)
+        return GeneratedWork(generated, address) if generated is not None and address is not None else None
 
     jobs = Jobs(settings, find)
     app.include_router(router(jobs, find))
-    return Acceptance(jobs)
+    if generated is not None:
+        generated.jobs = lambda address: Acceptance(jobs, GeneratedWork(generated, address))
+    return jobs
 
 
-def router(jobs: Jobs, find_endpoint: Callable[[str], InferEndpoint | None]) -> APIRouter:
+def take_in(endpoint: InferEndpoint, jobs: Jobs) -> None:
+    """Have a declared endpoint take jobs in."""
+    endpoint.jobs = Acceptance(jobs, DeclaredWork(endpoint))
+
+
+def router(jobs: Jobs, find_endpoint: Callable[[str], JobEndpoint | None]) -> APIRouter:
     """The routes under `/jobs`."""
     desk = _Desk(jobs, find_endpoint)
     routes = APIRouter(prefix=PATH, tags=["jobs"])
@@ -90,7 +108,7 @@ def router(jobs: Jobs, find_endpoint: Callable[[str], InferEndpoint | None]) -> 
 class _Desk:
     """Gives callers what is theirs."""
 
-    def __init__(self, jobs: Jobs, find_endpoint: Callable[[str], InferEndpoint | None]) -> None:
+    def __init__(self, jobs: Jobs, find_endpoint: Callable[[str], JobEndpoint | None]) -> None:
         self._jobs = jobs
         self._find_endpoint = find_endpoint
 

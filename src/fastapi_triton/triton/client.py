@@ -55,6 +55,11 @@ class TritonClient(Protocol):
         """Whether it answered when it was asked last."""
         ...
 
+    @property
+    def num_open_breakers(self) -> int:
+        """How many Tritons nothing is let through to, since they were away when they were asked last."""
+        ...
+
     async def __aenter__(self) -> Self: ...
 
     async def __aexit__(

@@ -74,6 +74,10 @@ class FakeTriton:
     def is_up(self) -> bool:
         return self.is_running
 
+    @property
+    def num_open_breakers(self) -> int:
+        return int(not self.is_running)
+
     async def __aenter__(self) -> Self:
         return self
 

@@ -2,17 +2,15 @@
 """Asks Triton now and then whether it lives; while it is away, several times a second, so that it is back at once."""
 
 import asyncio
-import logging
 import random
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager, suppress
 
+from fastapi_triton.background import going_on
 from fastapi_triton.errors import InferenceError, TritonUnavailableError
 from fastapi_triton.triton.breaker import AWAY_INTERVAL_S
 from fastapi_triton.triton.connection_errors import silent
 from fastapi_triton.triton.connections import Connections
-
-logger = logging.getLogger(__name__)
 
 # How long each of two questions, the second over a connection of its own, may stay unanswered.
 ANSWER_TIMEOUT_S = 2.5
@@ -36,13 +34,10 @@ class Heartbeat:
     @asynccontextmanager
     async def beating(self) -> AsyncGenerator[None, None]:
         """For as long as this lasts."""
-        task = asyncio.create_task(self._beat_forever(), name="heartbeat")
-        task.add_done_callback(_tell_end)
-        try:
+        async with going_on(
+            self._beat_forever(), name="heartbeat", trouble="Triton is no longer asked whether it lives"
+        ):
             yield
-        finally:
-            task.cancel()
-            await asyncio.wait([task])
 
     async def _beat_forever(self) -> None:
         pause_s = FIRST_PAUSE_S
@@ -84,8 +79,3 @@ class Heartbeat:
             self._breaker.failed(TritonUnavailableError(error.detail, retry_after_s=error.retry_after_s))
         else:
             self._breaker.close()
-
-
-def _tell_end(task: asyncio.Task[None]) -> None:
-    if not task.cancelled() and task.exception() is not None:
-        logger.critical("Triton is no longer asked whether it lives", exc_info=task.exception())

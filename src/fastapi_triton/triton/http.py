@@ -85,6 +85,10 @@ class HTTPTriton:
     def is_up(self) -> bool:
         return self.connections.breaker.error is None
 
+    @property
+    def num_open_breakers(self) -> int:
+        return int(not self.is_up)
+
     async def question(self, method: str, path: str, *, body: Sequence[bytes] = ()) -> tuple[AnswerHead, memoryview]:
         """Ask what changes nothing, once more where the connection breaks. Any status is an answer.
 

@@ -8,6 +8,7 @@ const LONGEST_PAUSE_MS = 5000;
 const LOCKED = {
   missing_key: "This server asks for an API key. Whoever runs it has one for you.",
   unknown_key: "The server does not know this key. Is it whole?",
+  expired_key: "This key's time is over. Ask for a new one.",
 };
 
 /** What the server answered instead of a picture, in its own words. */

@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Jobs of declared endpoints: the request is one of a pydantic model, the answer may be a picture."""
+
+import logging
+import secrets
+
+from pydantic import BaseModel, ValidationError
+from starlette.requests import Request
+from starlette.responses import Response
+
+from fastapi_triton import answers, negotiate
+from fastapi_triton.endpoints import InferEndpoint, Listener
+from fastapi_triton.errors import GoneError
+from fastapi_triton.jobs.outcome import HEADERS
+from fastapi_triton.jobs.work import NO_SEED, SEED_FIELD, Asked, Work
+
+logger = logging.getLogger(__name__)
+
+# How large a drawn seed may be; JavaScript keeps 53 bits exact.
+_SEED_BITS = (53, 32, 31, 16)
+
+
+class DeclaredWork:
+    """A `JobEndpoint`."""
+
+    def __init__(self, endpoint: InferEndpoint) -> None:
+        self._endpoint = endpoint
+
+    async def asked(self, request: Request) -> Asked:
+        media_type, body = await self._endpoint.read(request)
+        return Asked(
+            self._endpoint.path,
+            media_type,
+            body.model_dump(mode="json", exclude_unset=True, round_trip=True),
+            _with_seed(body).model_dump_json(exclude_unset=True, round_trip=True).encode(),
+        )
+
+    def work(self, kept: bytes) -> Work:
+        endpoint = self._endpoint
+        try:
+            body = endpoint.request_model.model_validate_json(
+                kept, by_alias=False, by_name=True, context=endpoint.image_limits
+            )
+        except ValidationError as error:
+            logger.error("a job's request no longer fits %s: %s", endpoint.path, error)
+            raise GoneError(
+                "The endpoint has changed since the job was accepted, and takes its request no more.",
+                code="endpoint_changed",
+            ) from None
+
+        async def answer(listener: Listener) -> bytes:
+            await endpoint.require_ready()
+            return answers.to_json(await endpoint.answer(body, listener=listener))
+
+        return answer
+
+    def reply(self, result: bytes, accept: str | None) -> Response:
+        endpoint = self._endpoint
+        offers = [each for each in endpoint.offers if each != negotiate.EVENTS]
+        if negotiate.choose(accept, offers) == negotiate.JSON or endpoint.picture_field is None:
+            return answers.JSONAnswer(result, headers=HEADERS)
+        return answers.json_as_picture(
+            result,
+            endpoint.response_model,
+            endpoint.picture_field,
+            accept=accept,
+            model=endpoint.model,
+            headers=HEADERS,
+        )
+
+
+def _with_seed(body: BaseModel) -> BaseModel:
+    """The request with its seed drawn, so that it gives the same answer however often it is run."""
+    if SEED_FIELD not in type(body).model_fields or getattr(body, SEED_FIELD) not in NO_SEED:
+        return body
+    for bits in _SEED_BITS:
+        seeded = body.model_copy()
+        try:
+            type(body).__pydantic_validator__.validate_assignment(seeded, SEED_FIELD, secrets.randbits(bits))
+        except ValidationError:  # larger than the endpoint takes, or no whole number
+            continue
+        return seeded
+    return body
