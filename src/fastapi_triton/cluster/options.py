@@ -97,6 +97,11 @@ class ClusterOptions(BaseModel):
             {name.removeprefix("FASTAPI_TRITON_").lower(): value for name, value in self.settings.items()}
         )
 
+    @property
+    def lease_limit_s(self) -> float:
+        """A little longer than any request, so that it is never the lease that ends first."""
+        return self.frontend_settings.request_timeout_s + 10
+
     @model_validator(mode="after")
     def _together(self) -> Self:
         if (self.min_replicas is None) != (self.max_replicas is None):

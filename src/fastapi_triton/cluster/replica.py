@@ -119,7 +119,9 @@ def repository(options: ClusterOptions) -> Path:
     return beside if beside.is_dir() else bundle.model_repository()
 
 
-def deployment(options: ClusterOptions, *, lease_limit_s: float) -> serve.Application:
+def deployment(
+    options: ClusterOptions, *, lease_limit_s: float, owner: type[TritonReplica] = TritonReplica
+) -> serve.Application:
     """As many replicas as the options say, each with its share of a node."""
     scaling: dict[str, object] = {"num_replicas": options.replicas}
     if options.max_replicas is not None:
@@ -130,7 +132,7 @@ def deployment(options: ClusterOptions, *, lease_limit_s: float) -> serve.Applic
                 "target_ongoing_requests": options.target_in_flight,
             }
         }
-    made = serve.deployment(TritonReplica).options(
+    made = serve.deployment(owner).options(
         name="TritonReplica",
         max_ongoing_requests=options.max_in_flight_per_triton,
         ray_actor_options={"num_cpus": options.cpus_per_triton, "num_gpus": options.gpus_per_triton},
