@@ -3,10 +3,11 @@
 
 import typer
 
-from benchmarks.cluster import throughput
+from benchmarks.cluster import faults, throughput
 
 app = typer.Typer(no_args_is_help=True, add_completion=False)
 app.command("throughput")(throughput.main)
+app.command("faults")(faults.main)
 
 
 @app.callback()

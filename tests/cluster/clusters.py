@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
-from serving import Server
+from serving import ROOT, Server
 
 # Ray gives its agents 30 s to start, and ends where they do not; a busy machine needs longer.
 ATTEMPTS = 4
@@ -49,7 +49,8 @@ def ray_nodes(folder: Path, **options: object) -> Iterator[ClusterServer]:
     """A head with the frontend, and two nodes that have room for a Triton each; two Tritons, or as the options say."""
     command = [sys.executable, str(Path(__file__).with_name("ray_nodes.py"))]
     for _ in range(ATTEMPTS):
-        environment = os.environ | {"RAY_NODES_OPTIONS": json.dumps(options)}
+        paths = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
+        environment = os.environ | {"RAY_NODES_OPTIONS": json.dumps(options), "PYTHONPATH": paths}
         server = ClusterServer(command, folder=folder, environment=environment)
         try:
             if server.is_ready_or_over():

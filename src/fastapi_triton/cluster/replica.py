@@ -2,6 +2,7 @@
 """One Triton of the cluster, and the Ray Serve replica that lives and dies with it."""
 
 import asyncio
+import contextlib
 import logging
 import os
 from collections.abc import AsyncGenerator
@@ -13,6 +14,7 @@ from ray import serve
 from fastapi_triton import bundle
 from fastapi_triton.cluster import output
 from fastapi_triton.cluster.options import ClusterOptions
+from fastapi_triton.cluster.presence import Presence
 from fastapi_triton.embedded import EmbeddedTriton, EmbeddedTritonError
 from fastapi_triton.errors import FastAPITritonError
 from fastapi_triton.triton.access import Access
@@ -49,6 +51,7 @@ class TritonReplica:
         settings = options.frontend_settings
         output.configure(settings)
         self._lease_limit_s = lease_limit_s
+        self._presence = Presence(is_alive)
         self._running: asyncio.Task[int] | None = None
         self._embedded: EmbeddedTriton | None = None
         if options.triton_url:
@@ -63,13 +66,17 @@ class TritonReplica:
         self._watching = asyncio.create_task(self._watch())
         logger.info("Triton at %s is ready", self.url)
 
-    async def lease(self) -> AsyncGenerator[str, None]:
+    async def lease(self, holder: str) -> AsyncGenerator[str, None]:
         """The URL of the Triton, for as long as the frontend holds on: that is what Ray counts as a running request.
 
-        The limit is for frontends that die, whose leases nobody ends.
+        A frontend that dies ends none of its leases: they end when its actor, `holder`, is no longer there; at the
+        latest at their limit.
         """
         yield self.url
-        await asyncio.sleep(self._lease_limit_s)
+        with self._presence.held_by(holder) as is_gone, contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._lease_limit_s):
+                await is_gone.wait()
+                logger.warning("a frontend is gone; its lease of the Triton at %s ends", self.url)
 
     async def check_health(self) -> None:
         """For Ray: raises where the Triton is not live."""
@@ -111,6 +118,15 @@ class TritonReplica:
         return head.status == 200
 
 
+async def is_alive(actor: str) -> bool:
+    """Whether one of Ray Serve's actors, by its name, is there."""
+    try:
+        await asyncio.to_thread(ray.get_actor, actor, namespace=ray.get_runtime_context().namespace)
+    except ValueError:
+        return False
+    return True
+
+
 def repository(options: ClusterOptions) -> Path:
     """The model repository on this node."""
     if options.models:
@@ -129,7 +145,9 @@ def deployment(
             "autoscaling_config": {
                 "min_replicas": options.min_replicas,
                 "max_replicas": options.max_replicas,
+                "initial_replicas": options.min_replicas or 1,
                 "target_ongoing_requests": options.target_in_flight,
+                "downscale_delay_s": options.idle_s,
             }
         }
     made = serve.deployment(owner).options(
