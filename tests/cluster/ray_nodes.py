@@ -31,21 +31,23 @@ def main(port: int) -> None:
     ray.init(address=cluster.address, logging_level="warning")
     signal.signal(signal.SIGTERM, lambda *_: (stopped.set(), killed.set()))
     signal.signal(signal.SIGUSR1, lambda *_: killed.set())
-    serve.start(
-        proxy_location="HeadOnly",
-        http_options={"host": "127.0.0.1", "port": port},
-        logging_config={"log_level": "WARNING"},
-    )
-    serve.run(build(ClusterOptions(folder=str(Path.cwd()), cpus_per_triton=2, **options)))
-    print(f"Ready: http://localhost:{port}", flush=True)  # noqa: T201
-    killed.wait()
-    if not stopped.is_set():
-        nodes.kill(cluster, first)
-        print("one node is gone", flush=True)  # noqa: T201
-    stopped.wait()
-    serve.shutdown()
-    ray.shutdown()
-    cluster.shutdown()
+    try:
+        serve.start(
+            proxy_location="HeadOnly",
+            http_options={"host": "127.0.0.1", "port": port},
+            logging_config={"log_level": "WARNING"},
+        )
+        serve.run(build(ClusterOptions(folder=str(Path.cwd()), cpus_per_triton=2, **options)))
+        print(f"Ready: http://localhost:{port}", flush=True)  # noqa: T201
+        killed.wait()
+        if not stopped.is_set():
+            nodes.kill(cluster, first)
+            print("one node is gone", flush=True)  # noqa: T201
+        stopped.wait()
+    finally:
+        serve.shutdown()
+        ray.shutdown()
+        cluster.shutdown()
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ import pytest
 pytest.importorskip("ray", reason="the extra `cluster` is not installed")
 
 from callers import callers
-from clusters import ClusterServer, ray_nodes
+from clusters import ClusterServer, ray_nodes, ray_nodes_that_fail
 from serving import COUNT_APP, ECHO_APP, Server
 
 pytestmark = [pytest.mark.integration, pytest.mark.cluster, pytest.mark.timeout(900)]
@@ -122,6 +122,15 @@ def ask_until_served(server: ClusterServer) -> httpx2.Response:
         answer = server.post("/count", json={"text": "a"})
         if answer.status_code == 200:
             return answer
+
+
+def test_a_node_of_another_version_is_refused_and_the_reason_told() -> None:
+    other = {"versions": {"python": "3.9", "package": "0.0.1"}}
+    with ray_nodes_that_fail(ECHO_APP, **other) as server:
+        server.wait_for(
+            r"does not fit this cluster: Python 3\.1\d here, 3\.9 where it was deployed from", timeout_s=400
+        )
+        server.wait_for(r"fastapi-triton \S+ here, 0\.0\.1 where it was deployed from")
 
 
 def test_a_missing_model_repository_is_told_before_ray_starts() -> None:

@@ -13,6 +13,7 @@ from ray import serve
 
 from fastapi_triton import bundle
 from fastapi_triton.cluster import output
+from fastapi_triton.cluster.gpus import num_gpus
 from fastapi_triton.cluster.options import ClusterOptions
 from fastapi_triton.cluster.presence import Presence
 from fastapi_triton.embedded import EmbeddedTriton, EmbeddedTritonError
@@ -44,10 +45,7 @@ class TritonReplica:
     ) -> None:
         node = ray.util.get_node_ip_address()
         options.versions.require_same(node=node)
-        if options.gpus_per_triton and not os.environ.get("CUDA_VISIBLE_DEVICES"):
-            raise NoGPUError(
-                f"The node {node} gives this Triton no GPU, and {options.gpus_per_triton:g} was asked for."
-            )
+        require_gpu(options, node=node)
         settings = options.frontend_settings
         output.configure(settings)
         self._lease_limit_s = lease_limit_s
@@ -116,6 +114,25 @@ class TritonReplica:
         except FastAPITritonError:
             return False
         return head.status == 200
+
+
+def require_gpu(options: ClusterOptions, *, node: str) -> None:
+    """Refuse to compute on the CPU what was meant for a GPU.
+
+    Raises:
+        NoGPUError: Ray gives none, or has been told of one that the driver does not know.
+    """
+    asked = options.gpus_per_triton
+    if not asked:
+        return
+    if not os.environ.get("CUDA_VISIBLE_DEVICES"):
+        raise NoGPUError(f"The node {node} gives this Triton no GPU, and {asked:g} was asked for.")
+    # A Triton that runs already has a driver of its own, in its container.
+    if not options.triton_url and not num_gpus():
+        raise NoGPUError(
+            f"The node {node} is said to have a GPU (`ray start --num-gpus`), but no driver shows one there; "
+            f"{asked:g} was asked for."
+        )
 
 
 async def is_alive(actor: str) -> bool:
