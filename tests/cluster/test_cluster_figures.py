@@ -1,16 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the benchmarks of a cluster make of what they saw."""
 
+import warnings
 from dataclasses import replace
 
 import pytest
 
 pytest.importorskip("ray", reason="the extra `cluster` is not installed")
 
-from benchmarks.cluster import faults, throughput
-from benchmarks.cluster.arrivals import Answer
-from benchmarks.cluster.faults import Death, Seen
-from benchmarks.cluster.throughput import Point
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # Ray's own
+    from benchmarks.cluster import faults, throughput
+    from benchmarks.cluster.arrivals import Answer
+    from benchmarks.cluster.faults import Death, Seen
+    from benchmarks.cluster.throughput import Point
 
 pytestmark = pytest.mark.cluster
 
