@@ -2,6 +2,7 @@
 """The app below Ray's proxy: what `server.py` is to it on one machine, as far as that is not Ray's."""
 
 import asyncio
+import contextlib
 import logging
 
 from fastapi import FastAPI
@@ -27,6 +28,7 @@ class Ingress:
         self._settings = settings
         self._drain = drain
         self._running: set[asyncio.Task[object]] = set()
+        self._is_idle = asyncio.Event()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -46,6 +48,8 @@ class Ingress:
             await self.app(scope, receive, without_id)
         finally:
             self._running.discard(task)
+            if not self._running:
+                self._is_idle.set()
 
     async def end(self) -> None:
         """Be unready, then take no new work, then stop what takes longer than the grace."""
@@ -63,5 +67,8 @@ class Ingress:
 
     async def _is_idle_within(self, limit_s: float) -> bool:
         if self._running:
-            await asyncio.wait(list(self._running), timeout=limit_s)
+            self._is_idle.clear()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(limit_s):
+                    await self._is_idle.wait()
         return not self._running
