@@ -58,7 +58,8 @@ async def test_what_runs_is_finished_and_what_is_new_is_refused() -> None:
         running = asyncio.create_task(ask(http))
         await model.began.wait()
         ending = asyncio.create_task(app.end())
-        await asyncio.sleep(0)  # its first step
+        for _ in range(2):  # its steps: unready, then closed
+            await asyncio.sleep(0)
         ready = await http.get("/health/ready")
         assert ready.json()["status"] == "shutting down"
         refused = await ask(http)
