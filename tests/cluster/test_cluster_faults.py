@@ -70,8 +70,7 @@ def test_the_command_finishes_what_runs_and_refuses_what_is_new(tmp_path: Path) 
         server.wait_until_ready()
         with ThreadPoolExecutor() as pool:
             running = pool.submit(server.post, "/count", json={"text": f"hold {tmp_path}"})
-            while not list(tmp_path.glob("began-*")):
-                time.sleep(0.01)
+            wait_until_began(tmp_path, 1)
             server.process.send_signal(signal.SIGTERM)
             server.wait_for("no new requests are taken; 1 are running")
             assert server.get("/health/ready").json()["status"] == "shutting down"
@@ -103,29 +102,35 @@ def test_the_leases_of_a_killed_frontend_end_long_before_its_requests_would(tmp_
     with ray_nodes(COUNT_APP, max_in_flight_per_triton=2) as server, ThreadPoolExecutor() as pool:
         # All places of both Tritons.
         held = [pool.submit(server.post, "/count", json={"text": f"hold {tmp_path}"}) for _ in range(4)]
-        while len(list(tmp_path.glob("began-*"))) < 4:
-            time.sleep(0.01)
+        wait_until_began(tmp_path, 4)
         (frontend,) = frontends(server)
         frontend.kill()
         assert [each.result().status_code for each in held] == [500] * 4
         # The models learn of it by their connections, Ray by those who hold leases being looked for.
-        server.wait_for("a frontend is gone; its lease", times=4, timeout_s=120)
-        # Another one comes, and has all places.
+        server.wait_for("a frontend is gone; its lease", timeout_s=120)
+        # Another one comes, and has all places: as many run at once.
+        again = [pool.submit(ask_until_served, server, f"hold {tmp_path}") for _ in range(4)]
+        wait_until_began(tmp_path, 8)
         (tmp_path / "go").touch()
-        again = [pool.submit(ask_until_served, server) for _ in range(4)]
         assert [each.result().status_code for each in again] == [200] * 4
 
 
-def ask_until_served(server: ClusterServer) -> httpx2.Response:
+def wait_until_began(folder: Path, count: int) -> None:
+    while len(list(folder.glob("began-*"))) < count:
+        time.sleep(0.01)
+
+
+def ask_until_served(server: ClusterServer, text: str) -> httpx2.Response:
     """Until Ray has another frontend."""
     while True:
-        answer = server.post("/count", json={"text": "a"})
+        answer = server.post("/count", json={"text": text})
         if answer.status_code == 200:
             return answer
 
 
-def test_a_node_of_another_version_is_refused_and_the_reason_told() -> None:
-    other = {"versions": {"python": "3.9", "package": "0.0.1"}}
+def test_a_node_of_another_version_is_refused_and_the_reason_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_SERVE_MAX_PER_REPLICA_RETRY_COUNT", "1")
+    other = {"replicas": 1, "versions": {"python": "3.9", "package": "0.0.1"}}
     with ray_nodes_that_fail(ECHO_APP, **other) as server:
         server.wait_for(
             r"does not fit this cluster: Python 3\.1\d here, 3\.9 where it was deployed from", timeout_s=400
