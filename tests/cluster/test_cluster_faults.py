@@ -17,6 +17,8 @@ from callers import callers
 from clusters import ClusterServer, ray_nodes, ray_nodes_that_fail
 from serving import COUNT_APP, ECHO_APP, Server
 
+from fastapi_triton.cluster.presence import INTERVAL_S
+
 pytestmark = [pytest.mark.integration, pytest.mark.cluster, pytest.mark.timeout(900)]
 
 NUM_CALLERS = 6
@@ -104,6 +106,8 @@ def test_the_leases_of_a_killed_frontend_end_long_before_its_requests_would(tmp_
         held = [pool.submit(server.post, "/count", json={"text": f"hold {tmp_path}"}) for _ in range(4)]
         wait_until_began(tmp_path, 4)
         (frontend,) = frontends(server)
+        time.sleep(3 * INTERVAL_S)  # long enough to be looked for, and found; no event says so
+        assert "a frontend is gone" not in server.log
         frontend.kill()
         assert [each.result().status_code for each in held] == [500] * 4
         # The models learn of it by their connections, Ray by those who hold leases being looked for.

@@ -8,19 +8,28 @@ from fastapi_triton.cluster.presence import Presence
 
 
 async def test_the_leases_of_who_died_end_and_those_of_others_do_not() -> None:
-    was_asked_twice, counted = asyncio.Event(), itertools.count(1)
+    was_asked_often, counted = asyncio.Event(), itertools.count(1)
+    dying = iter((True, True, False))
 
     async def is_alive(name: str) -> bool:
-        if name == "alive" and next(counted) == 2:
-            was_asked_twice.set()
-        return name != "dead"
+        if name == "dying":
+            return next(dying)
+        if next(counted) == 9:
+            was_asked_often.set()
+        return name == "alive"
 
     presence = Presence(is_alive, interval_s=0)
-    with presence.held_by("dead") as is_gone, presence.held_by("dead") as is_gone_too, presence.held_by("alive") as no:
+    with (
+        presence.held_by("dying") as is_gone,
+        presence.held_by("dying") as is_gone_too,
+        presence.held_by("alive") as is_alive_gone,
+        presence.held_by("never seen") as is_unseen_gone,
+    ):
         await is_gone.wait()
         assert is_gone_too.is_set()
-        await was_asked_twice.wait()
-        assert not no.is_set()
+        await was_asked_often.wait()
+        assert not is_alive_gone.is_set()
+        assert not is_unseen_gone.is_set()
 
 
 async def test_nobody_is_looked_for_who_holds_nothing() -> None:

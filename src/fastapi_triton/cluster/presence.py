@@ -19,7 +19,10 @@ class _Holder:
 
 
 class Presence:
-    """Looks every few seconds for those who hold something, by name; for nobody else."""
+    """Looks every few seconds for those who hold something, by name; for nobody else.
+
+    Who was never seen is not missed: it may be known by another name.
+    """
 
     def __init__(self, is_alive: Callable[[str], Awaitable[bool]], *, interval_s: float = INTERVAL_S) -> None:
         self._is_alive = is_alive
@@ -39,11 +42,10 @@ class Presence:
             holder.num_leases -= 1
 
     async def _watch(self, name: str, holder: _Holder) -> None:
-        while True:
+        was_seen = await self._is_alive(name)
+        while holder.num_leases:
             await asyncio.sleep(self._interval_s)
-            if not holder.num_leases:
-                break
-            if not await self._is_alive(name):
+            if was_seen and not await self._is_alive(name):
                 holder.is_gone.set()
                 break
         if self._holders.get(name) is holder:

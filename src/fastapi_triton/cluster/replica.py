@@ -23,6 +23,8 @@ from fastapi_triton.triton.http import HTTPTriton
 
 logger = logging.getLogger(__name__)
 
+# Where Ray Serve has all of its actors, whatever the namespace of who deployed.
+SERVE_NAMESPACE = "serve"
 PROBE_INTERVAL_S = 0.5
 PROBE_TIMEOUT_S = 5.0
 # Of a Triton that we did not start, and that may only be busy: so many probes in a row without an answer.
@@ -138,7 +140,7 @@ def require_gpu(options: ClusterOptions, *, node: str) -> None:
 async def is_alive(actor: str) -> bool:
     """Whether one of Ray Serve's actors, by its name, is there."""
     try:
-        await asyncio.to_thread(ray.get_actor, actor, namespace=ray.get_runtime_context().namespace)
+        await asyncio.to_thread(ray.get_actor, actor, namespace=SERVE_NAMESPACE)
     except ValueError:
         return False
     return True
