@@ -15,6 +15,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated, Any
@@ -37,13 +38,13 @@ from fastapi_triton.cluster.options import ClusterOptions
 JOBS_PATIENCE_S = 120.0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Death:
     """A node's end. What was in flight at its Triton a moment before; when another node was there."""
 
-    at: float
-    in_flight: int
-    back_after_s: float
+    at: float = 0.0
+    in_flight: int = 0
+    back_after_s: float = 0.0
 
 
 @dataclass(slots=True)
@@ -152,12 +153,19 @@ def kill_until(over: threading.Event, ray_cluster: Cluster, every_s: float, fold
     while not over.wait((due := due + every_s) - time.monotonic()):
         file = oldest(folder)
         (node,) = (each for each in ray_cluster.worker_nodes if each.node_id == file.name)
-        in_flight = int(httpx2.get(f"{file.read_text()}/in-flight").json())
+        death = Death()
+        with httpx2.Client(base_url=file.read_text()) as stand_in:
+            nodes.kill(ray_cluster, node, just_before=partial(look, stand_in, death))
         file.unlink()
-        at = time.monotonic()
-        nodes.kill(ray_cluster, node)
         nodes.add(ray_cluster, num_cpus=2)
-        deaths.append(Death(at, in_flight, time.monotonic() - at))
+        death.back_after_s = time.monotonic() - death.at
+        deaths.append(death)
+
+
+def look(stand_in: httpx2.Client, death: Death) -> None:
+    """Note what is in flight, a few milliseconds before it dies."""
+    death.in_flight = int(stand_in.get("/in-flight").json())
+    death.at = time.monotonic()
 
 
 def oldest(folder: Path) -> Path:

@@ -4,6 +4,7 @@
 import contextlib
 import os
 import socket
+from collections.abc import Callable
 from contextlib import ExitStack
 
 import psutil
@@ -49,10 +50,12 @@ def add(cluster: Cluster, *, num_cpus: int) -> Node:
     return cluster.add_node(num_cpus=num_cpus, **_agent_ports())
 
 
-def kill(cluster: Cluster, node: Node) -> None:
+def kill(cluster: Cluster, node: Node, *, just_before: Callable[[], None] = lambda: None) -> None:
     """All processes of a node at once, as a machine ends that loses its power; but connections are closed."""
     (raylet,) = (psutil.Process(each.process.pid) for each in node.all_processes["raylet"])
-    for process in (raylet, *raylet.children(recursive=True)):
+    processes = (raylet, *raylet.children(recursive=True))
+    just_before()
+    for process in processes:
         with contextlib.suppress(psutil.NoSuchProcess):
             process.kill()
     cluster.remove_node(node, allow_graceful=False)
