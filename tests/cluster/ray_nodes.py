@@ -17,6 +17,7 @@ import ray
 from ray import serve
 
 from benchmarks.cluster import nodes
+from fastapi_triton.cluster import local
 from fastapi_triton.cluster.application import build
 from fastapi_triton.cluster.options import ClusterOptions
 
@@ -44,6 +45,8 @@ def main(port: int) -> None:
             nodes.kill(cluster, first)
             print("one node is gone", flush=True)  # noqa: T201
         stopped.wait()
+    except RuntimeError as error:
+        print(local.reason(local.failures(error)), flush=True)  # noqa: T201
     finally:
         serve.shutdown()
         ray.shutdown()

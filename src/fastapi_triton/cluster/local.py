@@ -82,7 +82,7 @@ def run(app_name: str | None, replicas: int, models: Path, host: str, port: int)
             Event().wait()
         end(options)
     except RuntimeError as error:
-        raise ClusterError(reason(str(error))) from error
+        raise ClusterError(reason(failures(error))) from error
     except KeyboardInterrupt:  # while it started, or the second one
         pass
     finally:
@@ -100,6 +100,12 @@ def end(options: ClusterOptions) -> None:
         serve.get_app_handle(APPLICATION).end.remote().result(timeout_s=limit_s)
     except (TimeoutError, RayError, RayServeException) as error:
         logger.warning("the frontend does not end by itself: %r", error)
+
+
+def failures(error: RuntimeError) -> str:
+    """All that Ray Serve says of an application that does not start: its error names only which part it was."""
+    parts = [part for app in serve.status().applications.values() for part in app.deployments.values()]
+    return "\n".join([str(error), *(part.message for part in parts)])
 
 
 def reason(told: str) -> str:
