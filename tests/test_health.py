@@ -6,6 +6,7 @@ from dataclasses import replace
 import httpx2
 from scribble_app import MODEL, PATH
 
+from fastapi_triton import TritonFrontend
 from fastapi_triton.triton.fake import FakeTriton
 
 
@@ -45,3 +46,20 @@ async def test_a_broken_contract_makes_it_unready_and_says_why(client: httpx2.As
     assert state["code"] == "contract_mismatch"
     assert "`ScribbleResponse.seed`" in state["detail"]
     assert "`ScribbleResponse.info`" in state["detail"]
+
+
+class SleepingTriton(FakeTriton):
+    """As a cluster that has no Triton while nobody asks for one."""
+
+    is_asleep = True
+
+
+async def test_ready_while_no_triton_is_needed_and_says_so() -> None:
+    triton = SleepingTriton()
+    async with httpx2.AsyncClient(
+        transport=httpx2.ASGITransport(app=TritonFrontend(triton=triton)), base_url="http://a"
+    ) as http:
+        answer = await http.get("/health/ready")
+        assert (answer.status_code, "the next request has one started" in answer.json()["detail"]) == (200, True)
+        triton.is_asleep = False
+        assert "detail" not in (await http.get("/health/ready")).json()

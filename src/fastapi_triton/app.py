@@ -53,7 +53,7 @@ from fastapi_triton.routers import jobs as background_jobs
 from fastapi_triton.routers import metrics, models, picture_apis
 from fastapi_triton.settings import Settings
 from fastapi_triton.text_to_image import TextToImage
-from fastapi_triton.triton.client import TritonClient
+from fastapi_triton.triton.client import CanSleep, TritonClient
 from fastapi_triton.triton.fronted import fronted
 from fastapi_triton.triton.http import HTTPTriton
 
@@ -151,7 +151,8 @@ class TritonFrontend(FastAPI):
             **extra,
         )
         self.root_path = self.settings.root_path or self.root_path
-        self.include_router(health.router(self.endpoints, self.catalogue, self.drain))
+        sleeper = self.triton if isinstance(self.triton, CanSleep) else None
+        self.include_router(health.router(self.endpoints, self.catalogue, self.drain, sleeper))
         if self._gauges is not None:
             standing.show(
                 self._gauges,

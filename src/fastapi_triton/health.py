@@ -12,12 +12,16 @@ from fastapi_triton.catalogue import Catalogue
 from fastapi_triton.drain import Drain, Phase
 from fastapi_triton.endpoints import InferEndpoint
 from fastapi_triton.errors import ContractError, FastAPITritonError, ShuttingDownError
+from fastapi_triton.triton.client import CanSleep
 
 BROKEN = ContractError.default_code
 
 
 def router(
-    endpoints: Sequence[InferEndpoint], catalogue: Catalogue | None = None, drain: Drain | None = None
+    endpoints: Sequence[InferEndpoint],
+    catalogue: Catalogue | None = None,
+    drain: Drain | None = None,
+    sleeper: CanSleep | None = None,
 ) -> APIRouter:
     """The routes under `/health`; `endpoints` may still grow. Without any, the models of a catalogue must be known."""
     routes = APIRouter(prefix="/health", tags=["health"])
@@ -46,8 +50,11 @@ def router(
         is_ready = _is_ready(states)
         was_ready = was_ready or is_ready
         status = "ready" if all(state["ready"] for state in states) else "partly ready" if is_ready else "not ready"
+        told: dict[str, Any] = {"status": status, "endpoints": states}
+        if sleeper is not None and sleeper.is_asleep:
+            told["detail"] = "No Triton runs: none is needed, and the next request has one started."
         return JSONResponse(
-            {"status": status, "endpoints": states},
+            told,
             status_code=200 if is_ready else 503,
             headers={} if is_ready else {"Retry-After": "1"},
         )

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
-from serving import Server
+from serving import ROOT, Server
 
 # Ray gives its agents 30 s to start, and ends where they do not; a busy machine needs longer.
 ATTEMPTS = 4
@@ -47,10 +47,8 @@ class ClusterServer(Server):
 @contextmanager
 def ray_nodes(folder: Path, **options: object) -> Iterator[ClusterServer]:
     """A head with the frontend, and two nodes that have room for a Triton each; two Tritons, or as the options say."""
-    command = [sys.executable, str(Path(__file__).with_name("ray_nodes.py"))]
     for _ in range(ATTEMPTS):
-        environment = os.environ | {"RAY_NODES_OPTIONS": json.dumps(options)}
-        server = ClusterServer(command, folder=folder, environment=environment)
+        server = _start(folder, options)
         try:
             if server.is_ready_or_over():
                 yield server
@@ -58,3 +56,20 @@ def ray_nodes(folder: Path, **options: object) -> Iterator[ClusterServer]:
         finally:
             server.stop(signal.SIGTERM)
     raise AssertionError(f"Ray did not start:\n{server.log}")
+
+
+@contextmanager
+def ray_nodes_that_fail(folder: Path, **options: object) -> Iterator[ClusterServer]:
+    """As `ray_nodes`, with options by which it does not become ready."""
+    server = _start(folder, options)
+    try:
+        yield server
+    finally:
+        server.stop(signal.SIGTERM)
+
+
+def _start(folder: Path, options: dict[str, object]) -> ClusterServer:
+    command = [sys.executable, str(Path(__file__).with_name("ray_nodes.py"))]
+    paths = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
+    environment = os.environ | {"RAY_NODES_OPTIONS": json.dumps(options), "PYTHONPATH": paths}
+    return ClusterServer(command, folder=folder, environment=environment)

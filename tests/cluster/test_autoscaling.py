@@ -5,6 +5,7 @@ import asyncio
 from pathlib import Path
 
 import httpx2
+import psutil
 import pytest
 
 pytest.importorskip("ray", reason="the extra `cluster` is not installed")
@@ -29,3 +30,26 @@ async def test_a_second_triton_comes_while_more_is_asked_than_one_takes(tmp_path
             assert len(server.tritons()) == 2
             (tmp_path / "go").touch()
             assert [answer.status_code for answer in await asyncio.gather(*asking)] == [200] * 4
+
+
+async def test_none_stays_where_none_is_needed_and_the_next_request_has_one_started(tmp_path: Path) -> None:
+    options = {"min_replicas": 0, "max_replicas": 1, "idle_s": 1, "max_in_flight_per_triton": 2}
+    with ray_nodes(COUNT_APP, num_cpus=3, **options) as server:
+        psutil.wait_procs(server.tritons(), timeout=120)
+        assert server.tritons() == []
+        async with httpx2.AsyncClient(base_url=server.url, timeout=300) as caller:
+            # Load balancers go on sending requests: they are taken.
+            ready = await caller.get("/health/ready")
+            assert (ready.status_code, ready.json()["detail"]) == (
+                200,
+                "No Triton runs: none is needed, and the next request has one started.",
+            )
+            # Who cannot wait is told when it will be there; it comes all the same.
+            hurried = await caller.post("/count", json={"text": "a"}, headers={"X-Request-Timeout": "0.2"})
+            assert (hurried.status_code, hurried.json()["code"]) == (503, "cluster_not_ready")
+            assert 1 < int(hurried.headers["Retry-After"]) <= 30
+            # Who can wait does, and meets no error.
+            assert (await caller.post("/count", json={"text": "a"})).status_code == 200
+            assert len(server.tritons()) == 1
+            awake = await caller.get("/health/ready")
+            assert (awake.status_code, "detail" in awake.json()) == (200, False)

@@ -3,15 +3,21 @@
 
 import signal
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
+import httpx2
 import psutil
 import pytest
 
 pytest.importorskip("ray", reason="the extra `cluster` is not installed")
 
 from callers import callers
-from clusters import ClusterServer
-from serving import ECHO_APP, Server
+from clusters import ClusterServer, ray_nodes, ray_nodes_that_fail
+from serving import COUNT_APP, ECHO_APP, Server
+
+from fastapi_triton.cluster.presence import INTERVAL_S
 
 pytestmark = [pytest.mark.integration, pytest.mark.cluster, pytest.mark.timeout(900)]
 
@@ -58,6 +64,82 @@ def test_the_command_serves_on_one_machine_and_leaves_nothing_behind() -> None:
         assert server.post("/echo", json={"text": "a"}).json() == {"text": "a"}
     finally:
         assert server.stop(signal.SIGTERM) == 0
+
+
+def test_the_command_finishes_what_runs_and_refuses_what_is_new(tmp_path: Path) -> None:
+    server = ClusterServer([sys.executable, "-m", "fastapi_triton", "serve", "--cluster", "1"], folder=COUNT_APP)
+    try:
+        server.wait_until_ready()
+        with ThreadPoolExecutor() as pool:
+            running = pool.submit(server.post, "/count", json={"text": f"hold {tmp_path}"})
+            wait_until_began(tmp_path, 1)
+            server.process.send_signal(signal.SIGTERM)
+            server.wait_for("no new requests are taken; 1 are running")
+            assert server.get("/health/ready").json()["status"] == "shutting down"
+            refused = server.post("/count", json={"text": "a"})
+            assert (refused.status_code, refused.json()["code"]) == (503, "shutting_down")
+            (tmp_path / "go").touch()
+            assert running.result().status_code == 200
+        assert server.process.wait(60) == 0
+    finally:
+        server.stop(signal.SIGTERM)
+
+
+def frontends(server: ClusterServer) -> list[psutil.Process]:
+    return [each for each in server.below() if each.is_running() and ":Frontend" in each.cmdline()[0]]
+
+
+def test_a_frontend_killed_under_load_takes_only_its_requests_with_it() -> None:
+    with ray_nodes(ECHO_APP, num_cpus=3, frontends=2, max_in_flight_per_triton=2) as server:
+        first, _ = frontends(server)
+        with callers(server.url, NUM_CALLERS) as load:
+            load.wait_for_more(30)
+            first.kill()
+            load.wait_for_more(60)
+    assert len(load.failures) <= NUM_CALLERS
+    assert {status for status, _ in load.failures} <= {0, 500}  # of Ray's proxy, to which the connection broke
+
+
+def test_the_leases_of_a_killed_frontend_end_long_before_its_requests_would(tmp_path: Path) -> None:
+    with ray_nodes(COUNT_APP, max_in_flight_per_triton=2) as server, ThreadPoolExecutor() as pool:
+        # All places of both Tritons.
+        held = [pool.submit(server.post, "/count", json={"text": f"hold {tmp_path}"}) for _ in range(4)]
+        wait_until_began(tmp_path, 4)
+        (frontend,) = frontends(server)
+        time.sleep(3 * INTERVAL_S)  # long enough to be looked for, and found; no event says so
+        assert "a frontend is gone" not in server.log
+        frontend.kill()
+        assert [each.result().status_code for each in held] == [500] * 4
+        # The models learn of it by their connections, Ray by those who hold leases being looked for.
+        server.wait_for("a frontend is gone; its lease", timeout_s=120)
+        # Another one comes, and has all places: as many run at once.
+        again = [pool.submit(ask_until_served, server, f"hold {tmp_path}") for _ in range(4)]
+        wait_until_began(tmp_path, 8)
+        (tmp_path / "go").touch()
+        assert [each.result().status_code for each in again] == [200] * 4
+
+
+def wait_until_began(folder: Path, count: int) -> None:
+    while len(list(folder.glob("began-*"))) < count:
+        time.sleep(0.01)
+
+
+def ask_until_served(server: ClusterServer, text: str) -> httpx2.Response:
+    """Until Ray has another frontend."""
+    while True:
+        answer = server.post("/count", json={"text": text})
+        if answer.status_code == 200:
+            return answer
+
+
+def test_a_node_of_another_version_is_refused_and_the_reason_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_SERVE_MAX_PER_REPLICA_RETRY_COUNT", "1")
+    other = {"replicas": 1, "versions": {"python": "3.9", "package": "0.0.1"}}
+    with ray_nodes_that_fail(ECHO_APP, **other) as server:
+        server.wait_for(
+            r"does not fit this cluster: Python 3\.1\d here, 3\.9 where it was deployed from", timeout_s=400
+        )
+        server.wait_for(r"fastapi-triton \S+ here, 0\.0\.1 where it was deployed from")
 
 
 def test_a_missing_model_repository_is_told_before_ray_starts() -> None:

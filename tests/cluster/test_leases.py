@@ -12,6 +12,7 @@ from serving import free_port
 
 from fastapi_triton import Settings
 from fastapi_triton.cluster import leased
+from fastapi_triton.cluster.cold_start import ASSUMED_S, LEAST_S, ColdStart
 from fastapi_triton.cluster.leased import ClusterTriton
 from fastapi_triton.datatypes import BY_WIRE
 from fastapi_triton.deadlines import current_deadline
@@ -53,9 +54,10 @@ class FakeServe:
         return sum(not lease.is_ended for lease in self.leases)
 
 
-def cluster(*urls: str | None) -> tuple[ClusterTriton, FakeServe]:
+def cluster(*urls: str | None, may_sleep: bool = False) -> tuple[ClusterTriton, FakeServe]:
     serve = FakeServe(iter(urls))
-    return ClusterTriton(serve, Settings(request_timeout_s=30, connect_timeout_s=1)), serve
+    settings = Settings(request_timeout_s=30, connect_timeout_s=1)
+    return ClusterTriton(serve, settings, may_sleep=may_sleep), serve
 
 
 def nobody() -> str:
@@ -247,3 +249,80 @@ async def test_a_stream_that_reaches_no_triton_goes_to_another(monkeypatch: pyte
             async with aclosing(client.stream("count", {})) as stream:
                 await anext(stream)
     assert (len(serve.leases), serve.num_held) == (3, 0)
+
+
+CONFIG = b'{"name":"echo","max_batch_size":0,"input":[],"output":[]}'
+
+
+async def config_of(triton: ScriptedTriton, client: ClusterTriton) -> None:
+    """Ask the only Triton for its config; then it is gone."""
+
+    async def answer(upstream: Upstream) -> None:
+        while True:
+            await upstream.request()
+            await upstream.answer(CONFIG)
+
+    triton.script = answer
+    assert (await client.config("echo")).name == "echo"
+    (known,) = client._known.values()
+    known.client.connections.breaker.open(TritonUnavailableError("It is gone; nothing was run."))
+
+
+async def test_where_all_may_sleep_questions_wake_none_and_are_answered_as_the_last_one_did(
+    triton: ScriptedTriton,
+) -> None:
+    client, serve = cluster(triton.url, None, may_sleep=True)
+    async with client:
+        assert not client.is_asleep  # none was ever seen: the first question has one started
+        await config_of(triton, client)
+        assert client.is_asleep
+        assert await client.ready("echo")
+        assert (await client.config("echo")).name == "echo"
+        with pytest.raises(TritonUnavailableError, match="No Triton runs now") as unknown:
+            await client.config("another")
+        assert unknown.value.code == "cluster_not_ready"
+        assert len(serve.leases) == 1
+        # A request does ask for one, and says when to come back if it cannot wait.
+        current_deadline.set(asyncio.get_running_loop().time() + 0.05)
+        with pytest.raises(TritonUnavailableError, match="as far as earlier starts tell") as refused:
+            await client.infer("echo", INPUTS)
+        assert refused.value.code == "cluster_not_ready"
+    assert (len(serve.leases), serve.num_held) == (2, 0)
+
+
+async def test_where_one_always_stays_its_end_is_no_sleep(triton: ScriptedTriton) -> None:
+    client, serve = cluster(triton.url, triton.url)
+    async with client:
+        await config_of(triton, client)
+        assert not client.is_asleep
+        assert (await client.config("echo")).name == "echo"
+    assert (len(serve.leases), serve.num_held) == (2, 0)
+
+
+def test_a_cold_start_is_estimated_from_the_last_one() -> None:
+    now = 100.0
+    start = ColdStart(lambda: now)
+    assert start.left_s == ASSUMED_S
+    start.asked()
+    now = 105.0
+    start.asked()  # by another, or again: the start goes on
+    assert start.left_s == ASSUMED_S - 5
+    now = 112.0
+    start.came()
+    now = 500.0
+    start.asked()
+    now = 508.0
+    assert start.left_s == 12 - 8
+    now = 520.0
+    assert start.left_s == LEAST_S
+
+
+def test_who_asked_for_a_triton_long_ago_says_nothing_of_how_long_a_start_takes() -> None:
+    now = 100.0
+    start = ColdStart(lambda: now)
+    start.asked()  # and it went; one came and went, and this frontend never saw it
+    now = 4000.0
+    start.asked()
+    now = 4009.0
+    start.came()
+    assert start.left_s == 9

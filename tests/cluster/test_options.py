@@ -10,6 +10,7 @@ import yaml
 from pydantic import ValidationError
 from scribble_app import ROOT
 
+from fastapi_triton.cluster import gpus
 from fastapi_triton.cluster.options import ClusterOptions, OtherVersionError, Versions
 
 
@@ -69,6 +70,31 @@ async def test_a_triton_that_is_given_no_gpu_is_refused(monkeypatch: pytest.Monk
     replica = TritonReplica.__new__(TritonReplica)
     with pytest.raises(NoGPUError, match="no GPU, and 1 was asked for"):
         await TritonReplica.__init__(replica, ClusterOptions(gpus_per_triton=1), 60.0)
+
+
+@pytest.mark.filterwarnings("ignore")  # Ray's own
+def test_a_gpu_that_only_ray_was_told_of_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("ray", reason="the extra `cluster` is not installed")
+    from fastapi_triton.cluster import replica
+
+    options = ClusterOptions(gpus_per_triton=1)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    monkeypatch.setattr(replica, "num_gpus", lambda: 0)
+    with pytest.raises(replica.NoGPUError, match=r"node 10\.0\.0\.7 is said to have a GPU .* no driver shows one"):
+        replica.require_gpu(options, node="10.0.0.7")
+    # A Triton in a container of its own is not asked for its driver; nor is anybody who wants no GPU.
+    replica.require_gpu(ClusterOptions(gpus_per_triton=1, triton_url="http://{node}:8000"), node="10.0.0.7")
+    replica.require_gpu(ClusterOptions(), node="10.0.0.7")
+    monkeypatch.setattr(replica, "num_gpus", lambda: 1)
+    replica.require_gpu(options, node="10.0.0.7")
+
+
+def test_without_a_driver_there_are_no_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_library(_: str) -> None:
+        raise OSError("libcuda.so.1: cannot open shared object file")
+
+    monkeypatch.setattr(gpus.ctypes, "CDLL", no_library)
+    assert gpus.num_gpus() == 0
 
 
 @pytest.mark.parametrize(

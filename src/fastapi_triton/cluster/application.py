@@ -9,6 +9,4 @@ from fastapi_triton.cluster.options import ClusterOptions
 
 def build(options: ClusterOptions) -> serve.Application:
     """Frontends in front of Tritons. Ray Serve validates `args` of its config file against the options."""
-    # A little longer than any request, so that it is never the lease that ends first.
-    limit_s = options.frontend_settings.request_timeout_s + 10
-    return frontend.deployment(options, replica.deployment(options, lease_limit_s=limit_s))
+    return frontend.deployment(options, replica.deployment(options, lease_limit_s=options.lease_limit_s))

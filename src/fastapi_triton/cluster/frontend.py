@@ -4,18 +4,19 @@
 import os
 
 import ray
-from fastapi import FastAPI
 from ray import serve
 from ray.exceptions import RayError
 from ray.serve.exceptions import RayServeException
 from ray.serve.handle import DeploymentHandle
-from starlette.types import Message, Receive, Scope, Send
 
 from fastapi_triton import bundle
+from fastapi_triton.app import TritonFrontend
 from fastapi_triton.cluster import output
+from fastapi_triton.cluster.ingress import Ingress
 from fastapi_triton.cluster.leased import ClusterTriton
 from fastapi_triton.cluster.options import ClusterOptions
 from fastapi_triton.cluster.replica import repository
+from fastapi_triton.drain import Drain
 from fastapi_triton.errors import TritonUnavailableError
 from fastapi_triton.serve import load_app
 from fastapi_triton.settings import Settings
@@ -25,8 +26,8 @@ from fastapi_triton.triton.fronted import fronted
 class ServeLease:
     """Implements `Lease` by a call that lasts as long."""
 
-    def __init__(self, handle: DeploymentHandle) -> None:
-        self._response = handle.lease.remote()
+    def __init__(self, handle: DeploymentHandle, holder: str) -> None:
+        self._response = handle.lease.remote(holder)
 
     async def granted(self) -> str:
         try:
@@ -40,21 +41,6 @@ class ServeLease:
         self._response.cancel()
 
 
-class OneRequestID:
-    """Leaves the header X-Request-ID to Ray's proxy, which adds the same one to every answer."""
-
-    def __init__(self, app: FastAPI) -> None:
-        self.app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async def without_id(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                message["headers"] = [each for each in message.get("headers", ()) if each[0] != b"x-request-id"]
-            await send(message)
-
-        await self.app(scope, receive, without_id)
-
-
 @serve.ingress()
 class Frontend:
     """Loads the app where it is to run, since apps cannot be sent there."""
@@ -64,13 +50,24 @@ class Frontend:
         self._options = options
         self._tritons = tritons.options(stream=True)
 
-    def __serve_build_asgi_app__(self) -> "OneRequestID":
+    def __serve_build_asgi_app__(self) -> Ingress:
         os.chdir(self._options.folder)
         os.environ.update(self._options.settings)
         output.configure(Settings())
-        fronted.set(lambda settings: ClusterTriton(lambda: ServeLease(self._tritons), settings))
+        holder = ray.get_runtime_context().get_actor_name() or ""
+        may_sleep = self._options.min_replicas == 0
+        fronted.set(
+            lambda settings: ClusterTriton(lambda: ServeLease(self._tritons, holder), settings, may_sleep=may_sleep)
+        )
         is_bundled = repository(self._options).resolve() == bundle.model_repository().resolve()
-        return OneRequestID(load_app(self._options.app, is_bundled_repository=is_bundled))
+        app = load_app(self._options.app, is_bundled_repository=is_bundled)
+        settings, drain = (app.settings, app.drain) if isinstance(app, TritonFrontend) else (Settings(), Drain())
+        self._ingress = Ingress(app, settings=settings, drain=drain)
+        return self._ingress
+
+    async def end(self) -> None:
+        """Finish what runs and take no more, as long as the settings allow: `local.py` asks for it, Ray never does."""
+        await self._ingress.end()
 
 
 def deployment(options: ClusterOptions, tritons: serve.Application) -> serve.Application:

@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Protocol, Self, TypeVar
 
+from fastapi_triton.cluster.cold_start import ColdStart
 from fastapi_triton.deadlines import remaining_s
-from fastapi_triton.errors import DeadlineExceededError, OverloadedError, TritonUnavailableError
+from fastapi_triton.errors import DeadlineExceededError, ModelNotReadyError, OverloadedError, TritonUnavailableError
 from fastapi_triton.model_config import ModelConfig
 from fastapi_triton.places import Place, current_place
 from fastapi_triton.settings import Settings
@@ -31,8 +32,6 @@ Answer = TypeVar("Answer")
 PAUSES_S = (0.0, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2)
 # How long a question of the frontend's own (configs, readiness) waits for a Triton to be there.
 QUESTION_TIMEOUT_S = 5.0
-# When to come back where no Triton is there: about what one with its weights on the node's disk takes.
-COLD_START_S = 30.0
 
 
 class Lease(Protocol):
@@ -61,12 +60,21 @@ class _Known:
 
 
 class ClusterTriton:
-    """Implements `TritonClient` over the Tritons that `lease` gives. Used inside one event loop."""
+    """Implements `TritonClient` over the Tritons that `lease` gives. Used inside one event loop.
 
-    def __init__(self, lease: Callable[[], Lease], settings: Settings) -> None:
+    Where they `may_sleep`, none may be there while nobody asks for one: what the last ones said of their models is then
+    told instead, so that only requests wake one.
+    """
+
+    def __init__(self, lease: Callable[[], Lease], settings: Settings, *, may_sleep: bool = False) -> None:
         self._ask_lease = lease
         self._settings = settings
+        self._may_sleep = may_sleep
+        self._cold_start = ColdStart()
         self._known: dict[str, _Known] = {}
+        # What Tritons said last.
+        self._configs: dict[str, ModelConfig] = {}
+        self._index: list[ModelStatus] | None = None
 
     async def __aenter__(self) -> Self:
         return self
@@ -86,14 +94,26 @@ class ClusterTriton:
     def num_open_breakers(self) -> int:
         return sum(known.client.num_open_breakers for known in self._known.values())
 
+    @property
+    def is_asleep(self) -> bool:
+        """Whether no Triton is there because none is needed; the next request has one started."""
+        return self._may_sleep and bool(self._configs) and not self.is_up
+
     async def ready(self, model: str) -> bool:
-        return await self._ask(lambda triton: triton.ready(model))
+        return await self._ask(lambda triton: triton.ready(model), asleep=True if model in self._configs else None)
 
     async def config(self, model: str) -> ModelConfig:
-        return await self._ask(lambda triton: triton.config(model))
+        try:
+            config = await self._ask(lambda triton: triton.config(model), asleep=self._configs.get(model))
+        except ModelNotReadyError:
+            self._configs.pop(model, None)
+            raise
+        self._configs[model] = config
+        return config
 
     async def index(self) -> list[ModelStatus]:
-        return await self._ask(lambda triton: triton.index())
+        self._index = await self._ask(lambda triton: triton.index(), asleep=self._index)
+        return self._index
 
     async def infer(
         self, model: str, inputs: Tensors, *, outputs: Sequence[str] = (), request_id: str = "", version: str = ""
@@ -127,8 +147,11 @@ class ClusterTriton:
                     raise
         raise _out_of_reach()
 
-    async def _ask(self, question: Callable[[TritonClient], Awaitable[Answer]]) -> Answer:
-        """Ask any Triton that is known; Ray is asked for one only where none is, since asking is counted as load."""
+    async def _ask(self, question: Callable[[TritonClient], Awaitable[Answer]], *, asleep: Answer | None) -> Answer:
+        """Ask any Triton that is known; Ray is asked for one only where none is, since asking is counted as load.
+
+        `asleep` is the answer while none is there because none is needed; None: unknown.
+        """
         for url, known in list(self._known.items()):
             if known.is_gone:  # somebody else has found that out meanwhile
                 continue
@@ -139,6 +162,10 @@ class ClusterTriton:
                 return await question(known.client)
             except TritonUnavailableError:
                 await self._forget(url)
+        if self.is_asleep:
+            if asleep is None:
+                raise self._not_ready("No Triton runs now, so nobody can tell; the next request has one started.")
+            return asleep
         async with self._leased(QUESTION_TIMEOUT_S) as triton:
             return await question(triton)
 
@@ -170,19 +197,27 @@ class ClusterTriton:
         left_s = remaining_s(wait_s)
         if left_s <= 0:
             raise DeadlineExceededError("The request's time was over before it came to a Triton; nothing was run.")
+        if not self.is_up:
+            self._cold_start.asked()
         try:
             async with asyncio.timeout(left_s):
-                return await lease.granted()
+                url = await lease.granted()
         except TimeoutError:
-            if self._known:
+            if self.is_up:
                 raise OverloadedError(
                     "Every Triton of the cluster has as much as it takes. Try again later.", retry_after_s=2.0
                 ) from None
-            raise TritonUnavailableError(
-                "No Triton of the cluster is ready yet; nothing was run. Try again.",
-                code="cluster_not_ready",
-                retry_after_s=COLD_START_S,
-            ) from None
+            raise self._not_ready("No Triton of the cluster is ready yet; nothing was run.") from None
+        self._cold_start.came()
+        return url
+
+    def _not_ready(self, why: str) -> TritonUnavailableError:
+        left_s = self._cold_start.left_s
+        return TritonUnavailableError(
+            f"{why} One should be there in about {left_s:.0f} s, as far as earlier starts tell. Try again.",
+            code="cluster_not_ready",
+            retry_after_s=left_s,
+        )
 
     async def _meet(self, url: str) -> _Known:
         client = HTTPTriton(

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """`fastapi-triton serve --cluster N`: Ray, the frontend and N Tritons on this machine, until Ctrl-C or SIGTERM."""
 
+import contextlib
+import logging
 import os
 import signal
 import sys
@@ -9,16 +11,23 @@ from threading import Event
 
 import ray
 from ray import serve
+from ray.exceptions import RayError
+from ray.serve.exceptions import RayServeException
 
 from fastapi_triton import bundle
 from fastapi_triton.access import exposure
 from fastapi_triton.app import TritonFrontend
 from fastapi_triton.cluster.application import build
+from fastapi_triton.cluster.ingress import TELL_S
 from fastapi_triton.cluster.options import ClusterOptions
 from fastapi_triton.embedded import LOOPBACK, EmbeddedTriton
 from fastapi_triton.serve import load_app
 
+logger = logging.getLogger(__name__)
+
 APPLICATION = "fastapi-triton"
+# How long Ray may take to ask the frontend, and to bring its answer.
+ANSWER_S = 5.0
 _PREFIX = "FASTAPI_TRITON_"
 # Ray reads these when it starts: it reports nothing home, its own log stays in its files, and its workers, with the
 # Tritons below them, are no less important than other programs (Ray would give them the niceness 15). The last is
@@ -69,16 +78,34 @@ def run(app_name: str | None, replicas: int, models: Path, host: str, port: int)
         serve.run(build(options), name=APPLICATION, route_prefix="/")
         sys.stdout.write(f"\n  Ready: http://{'localhost' if host == LOOPBACK else host}:{port}\n")
         sys.stdout.flush()
-        Event().wait()
+        with contextlib.suppress(KeyboardInterrupt):
+            Event().wait()
+        end(options)
     except RuntimeError as error:
-        raise ClusterError(reason(str(error))) from error
-    except KeyboardInterrupt:
+        raise ClusterError(reason(failures(error))) from error
+    except KeyboardInterrupt:  # while it started, or the second one
         pass
     finally:
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.SIG_IGN)
         serve.shutdown()
         ray.shutdown()
+
+
+def end(options: ClusterOptions) -> None:
+    """Have the frontend finish what it has begun, while Ray's proxy still serves: it refuses what is new."""
+    settings = options.frontend_settings
+    limit_s = settings.shutdown_delay_s + settings.shutdown_grace_s + TELL_S + ANSWER_S
+    try:
+        serve.get_app_handle(APPLICATION).end.remote().result(timeout_s=limit_s)
+    except (TimeoutError, RayError, RayServeException) as error:
+        logger.warning("the frontend does not end by itself: %r", error)
+
+
+def failures(error: RuntimeError) -> str:
+    """All that Ray Serve says of an application that does not start: its error names only which part it was."""
+    parts = [part for app in serve.status().applications.values() for part in app.deployments.values()]
+    return "\n".join([str(error), *(part.message for part in parts)])
 
 
 def reason(told: str) -> str:

@@ -68,11 +68,17 @@ class ClusterOptions(BaseModel):
     )
     replicas: int = Field(default=1, ge=1, description="Tritons, where their number is fixed.")
     min_replicas: int | None = Field(
-        default=None, ge=1, description="Tritons at least, if their number follows the load."
+        default=None,
+        ge=0,
+        description="Tritons at least, if their number follows the load. 0: all may go, but for one at the start, "
+        "which tells what its models are.",
     )
     max_replicas: int | None = Field(default=None, ge=1, description="Tritons at most, then.")
     target_in_flight: float = Field(
         default=4.0, gt=0, description="Requests running and queued for each Triton that the number follows."
+    )
+    idle_s: float = Field(
+        default=600.0, ge=0, description="How long the load must be less before a Triton goes that it does not need."
     )
     max_in_flight_per_triton: int = Field(
         default=32, ge=1, description="Requests at one Triton at once; more wait in the frontend."
@@ -96,6 +102,11 @@ class ClusterOptions(BaseModel):
         return Settings.model_validate(
             {name.removeprefix("FASTAPI_TRITON_").lower(): value for name, value in self.settings.items()}
         )
+
+    @property
+    def lease_limit_s(self) -> float:
+        """A little longer than any request, so that it is never the lease that ends first."""
+        return self.frontend_settings.request_timeout_s + 10
 
     @model_validator(mode="after")
     def _together(self) -> Self:

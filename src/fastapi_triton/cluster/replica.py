@@ -2,6 +2,7 @@
 """One Triton of the cluster, and the Ray Serve replica that lives and dies with it."""
 
 import asyncio
+import contextlib
 import logging
 import os
 from collections.abc import AsyncGenerator
@@ -12,7 +13,9 @@ from ray import serve
 
 from fastapi_triton import bundle
 from fastapi_triton.cluster import output
+from fastapi_triton.cluster.gpus import num_gpus
 from fastapi_triton.cluster.options import ClusterOptions
+from fastapi_triton.cluster.presence import Presence
 from fastapi_triton.embedded import EmbeddedTriton, EmbeddedTritonError
 from fastapi_triton.errors import FastAPITritonError
 from fastapi_triton.triton.access import Access
@@ -20,6 +23,8 @@ from fastapi_triton.triton.http import HTTPTriton
 
 logger = logging.getLogger(__name__)
 
+# Where Ray Serve has all of its actors, whatever the namespace of who deployed.
+SERVE_NAMESPACE = "serve"
 PROBE_INTERVAL_S = 0.5
 PROBE_TIMEOUT_S = 5.0
 # Of a Triton that we did not start, and that may only be busy: so many probes in a row without an answer.
@@ -42,13 +47,11 @@ class TritonReplica:
     ) -> None:
         node = ray.util.get_node_ip_address()
         options.versions.require_same(node=node)
-        if options.gpus_per_triton and not os.environ.get("CUDA_VISIBLE_DEVICES"):
-            raise NoGPUError(
-                f"The node {node} gives this Triton no GPU, and {options.gpus_per_triton:g} was asked for."
-            )
+        require_gpu(options, node=node)
         settings = options.frontend_settings
         output.configure(settings)
         self._lease_limit_s = lease_limit_s
+        self._presence = Presence(is_alive)
         self._running: asyncio.Task[int] | None = None
         self._embedded: EmbeddedTriton | None = None
         if options.triton_url:
@@ -63,13 +66,17 @@ class TritonReplica:
         self._watching = asyncio.create_task(self._watch())
         logger.info("Triton at %s is ready", self.url)
 
-    async def lease(self) -> AsyncGenerator[str, None]:
+    async def lease(self, holder: str) -> AsyncGenerator[str, None]:
         """The URL of the Triton, for as long as the frontend holds on: that is what Ray counts as a running request.
 
-        The limit is for frontends that die, whose leases nobody ends.
+        A frontend that dies ends none of its leases: they end when its actor, `holder`, is no longer there; at the
+        latest at their limit.
         """
         yield self.url
-        await asyncio.sleep(self._lease_limit_s)
+        with self._presence.held_by(holder) as is_gone, contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._lease_limit_s):
+                await is_gone.wait()
+                logger.warning("a frontend is gone; its lease of the Triton at %s ends", self.url)
 
     async def check_health(self) -> None:
         """For Ray: raises where the Triton is not live."""
@@ -111,6 +118,34 @@ class TritonReplica:
         return head.status == 200
 
 
+def require_gpu(options: ClusterOptions, *, node: str) -> None:
+    """Refuse to compute on the CPU what was meant for a GPU.
+
+    Raises:
+        NoGPUError: Ray gives none, or has been told of one that the driver does not know.
+    """
+    asked = options.gpus_per_triton
+    if not asked:
+        return
+    if not os.environ.get("CUDA_VISIBLE_DEVICES"):
+        raise NoGPUError(f"The node {node} gives this Triton no GPU, and {asked:g} was asked for.")
+    # A Triton that runs already has a driver of its own, in its container.
+    if not options.triton_url and not num_gpus():
+        raise NoGPUError(
+            f"The node {node} is said to have a GPU (`ray start --num-gpus`), but no driver shows one there; "
+            f"{asked:g} was asked for."
+        )
+
+
+async def is_alive(actor: str) -> bool:
+    """Whether one of Ray Serve's actors, by its name, is there."""
+    try:
+        await asyncio.to_thread(ray.get_actor, actor, namespace=SERVE_NAMESPACE)
+    except ValueError:
+        return False
+    return True
+
+
 def repository(options: ClusterOptions) -> Path:
     """The model repository on this node."""
     if options.models:
@@ -119,7 +154,9 @@ def repository(options: ClusterOptions) -> Path:
     return beside if beside.is_dir() else bundle.model_repository()
 
 
-def deployment(options: ClusterOptions, *, lease_limit_s: float) -> serve.Application:
+def deployment(
+    options: ClusterOptions, *, lease_limit_s: float, owner: type[TritonReplica] = TritonReplica
+) -> serve.Application:
     """As many replicas as the options say, each with its share of a node."""
     scaling: dict[str, object] = {"num_replicas": options.replicas}
     if options.max_replicas is not None:
@@ -127,10 +164,12 @@ def deployment(options: ClusterOptions, *, lease_limit_s: float) -> serve.Applic
             "autoscaling_config": {
                 "min_replicas": options.min_replicas,
                 "max_replicas": options.max_replicas,
+                "initial_replicas": options.min_replicas or 1,
                 "target_ongoing_requests": options.target_in_flight,
+                "downscale_delay_s": options.idle_s,
             }
         }
-    made = serve.deployment(TritonReplica).options(
+    made = serve.deployment(owner).options(
         name="TritonReplica",
         max_ongoing_requests=options.max_in_flight_per_triton,
         ray_actor_options={"num_cpus": options.cpus_per_triton, "num_gpus": options.gpus_per_triton},

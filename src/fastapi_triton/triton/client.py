@@ -4,7 +4,7 @@
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Any, Protocol, Self, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -117,4 +117,14 @@ class TritonClient(Protocol):
             ModelNotReadyError: the model is not loaded.
             DeadlineExceededError: it was not done in time.
         """
+        ...
+
+
+@runtime_checkable
+class CanSleep(Protocol):
+    """A client that has Tritons started when there are requests, and may have none while there are not."""
+
+    @property
+    def is_asleep(self) -> bool:
+        """Whether none is there because none is needed."""
         ...

@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Who holds a lease and dies is noticed; who lives, or holds nothing, is left alone."""
+
+import asyncio
+import itertools
+
+from fastapi_triton.cluster.presence import Presence
+
+
+async def test_the_leases_of_who_died_end_and_those_of_others_do_not() -> None:
+    was_asked_often, counted = asyncio.Event(), itertools.count(1)
+    dying = iter((True, True, False))
+
+    async def is_alive(name: str) -> bool:
+        if name == "dying":
+            return next(dying)
+        if next(counted) == 9:
+            was_asked_often.set()
+        return name == "alive"
+
+    presence = Presence(is_alive, interval_s=0)
+    with (
+        presence.held_by("dying") as is_gone,
+        presence.held_by("dying") as is_gone_too,
+        presence.held_by("alive") as is_alive_gone,
+        presence.held_by("never seen") as is_unseen_gone,
+    ):
+        await is_gone.wait()
+        assert is_gone_too.is_set()
+        await was_asked_often.wait()
+        assert not is_alive_gone.is_set()
+        assert not is_unseen_gone.is_set()
+
+
+async def test_nobody_is_looked_for_who_holds_nothing() -> None:
+    asked = asyncio.Event()
+
+    async def is_alive(_: str) -> bool:
+        asked.set()
+        return True
+
+    presence = Presence(is_alive, interval_s=0)
+    with presence.held_by("frontend"):
+        await asked.wait()
+    await asyncio.wait(asyncio.all_tasks() - {asyncio.current_task()})  # it ends by itself
+    # And looked for again when it holds something again.
+    asked.clear()
+    with presence.held_by("frontend"):
+        await asked.wait()
+    await asyncio.wait(asyncio.all_tasks() - {asyncio.current_task()})  # it ends by itself
