@@ -239,5 +239,9 @@ def test_the_pages_budget_is_one_that_aws_takes() -> None:
     (budget,) = re.findall(r"--budget '(.*?)'", PAGE, flags=re.DOTALL)
     (told,) = re.findall(r"--notifications-with-subscribers '(.*?)'", PAGE, flags=re.DOTALL)
     model = botocore.session.get_session().get_service_model("budgets").operation_model("CreateBudget")
-    given = {"AccountId": "123456789012", "Budget": json.loads(budget), "NotificationsWithSubscribers": json.loads(told)}
+    given = {
+        "AccountId": "123456789012",
+        "Budget": json.loads(budget),
+        "NotificationsWithSubscribers": json.loads(told),
+    }
     assert not ParamValidator().validate(given, model.input_shape).has_errors()
