@@ -28,7 +28,7 @@ test-all:  ## Run every test, the long ones too
 
 test-cluster:  ## Run the tests of `serve --cluster`: starts Ray and several Tritons, many minutes on 2 cores
 	@scripts/setup embedded,dev,cluster
-	@exec .venv/bin/python -m pytest tests/cluster -m cluster $(ARGS)
+	@exec .venv/bin/python -m pytest tests/cluster tests/deploy -m cluster $(ARGS)
 
 test-full-size:  ## Run the engine on SDXL's real architecture with random weights (13 GB, many minutes)
 	@scripts/setup embedded,dev

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`python -m benchmarks.triton_restarts --seconds 180 --every 20`. Exit status 1: something was unanswered, or late.
+"""`python -m benchmarks.triton_restarts --seconds 180 --every 20`. Exit status 1: something was unanswered, late,
+or a job that was accepted did not complete.
 
 Triton runs below this process, which restarts it when it dies; the frontend is a process of its own.
 """
@@ -7,6 +8,7 @@ Triton runs below this process, which restarts it when it dies; the frontend is 
 import asyncio
 import statistics
 import sys
+import tempfile
 import time
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
@@ -18,6 +20,7 @@ import psutil
 import typer
 
 from benchmarks import machine
+from benchmarks.triton_restarts.background import Jobs
 from benchmarks.triton_restarts.callers import NO_ANSWER, WAYS, Told, call
 from fastapi_triton.embedded import EmbeddedTriton, Ports
 
@@ -33,12 +36,15 @@ async def frontend(triton_url: str) -> AsyncGenerator[str, None]:
     """The frontend's URL; it is gone afterwards."""
     port = Ports.free().http
     command = (sys.executable, "-m", "fastapi_triton", "serve", APP, "--triton", triton_url, "--port", str(port))
-    process = await asyncio.create_subprocess_exec(*command, "--log-level", "error", stdout=asyncio.subprocess.DEVNULL)
-    try:
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        process.terminate()
-        await process.wait()
+    with tempfile.TemporaryDirectory() as folder:
+        process = await asyncio.create_subprocess_exec(
+            *command, "--log-level", "error", "--jobs-folder", folder, stdout=asyncio.subprocess.DEVNULL
+        )
+        try:
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            process.terminate()
+            await process.wait()
 
 
 async def until(session: aiohttp.ClientSession, url: str, *, is_ready: bool) -> float:
@@ -60,9 +66,10 @@ def find_triton() -> psutil.Process:
     return server
 
 
-async def measure(seconds: float, every_s: float, callers: int) -> tuple[dict[str, Told], list[dict[str, float]]]:
-    """What callers were told, and after each kill how long after Triton every way was back, in seconds."""
+async def measure(seconds: float, every_s: float, callers: int) -> tuple[dict[str, Told], list[dict[str, float]], Jobs]:
+    """What callers were told, after each kill how long after Triton every way was back, in seconds, and the jobs."""
     told = {way: Told() for way in WAYS}
+    jobs = Jobs()
     lags: list[dict[str, float]] = []
     async with (
         EmbeddedTriton.prepare(MODELS) as triton,
@@ -73,6 +80,7 @@ async def measure(seconds: float, every_s: float, callers: int) -> tuple[dict[st
         ready = (f"{triton.url}/v2/models/pause/ready", f"{url}/health/ready")
         await asyncio.gather(*(until(looking, each, is_ready=True) for each in ready))
         calling = [asyncio.create_task(call(session, way, told[way])) for way in WAYS for _ in range(callers)]
+        calling.append(asyncio.create_task(jobs.submit(session)))
         ends = time.monotonic() + seconds
         while time.monotonic() + every_s <= ends:
             server = await asyncio.to_thread(find_triton)
@@ -88,7 +96,8 @@ async def measure(seconds: float, every_s: float, callers: int) -> tuple[dict[st
         for each in calling:
             each.cancel()
         await asyncio.wait(calling)
-    return told, lags
+        await jobs.see_them_end(session)
+    return told, lags, jobs
 
 
 def _first_served(told: dict[str, Told], since: float) -> dict[str, float]:
@@ -120,11 +129,11 @@ def main(
     callers: Annotated[int, typer.Option(help="Callers of each way, with one request at a time.")] = 2,
 ) -> None:
     """Kill Triton again and again under load."""
-    told, lags = asyncio.run(measure(seconds, every, callers))
-    sys.stdout.write(f"{machine.cpu_name()}, {machine.commit()}\n\n{report(told, lags)}\n")
+    told, lags, jobs = asyncio.run(measure(seconds, every, callers))
+    sys.stdout.write(f"{machine.cpu_name()}, {machine.commit()}\n\n{report(told, lags)}\n\n{jobs.told()}\n")
     is_unanswered = any(code.startswith(NO_ANSWER) for found in told.values() for code in found.answers)
     is_late = any(lag > MOST_LAG_S for each in lags for lag in each.values())
-    sys.exit(is_unanswered or is_late)
+    sys.exit(is_unanswered or is_late or not jobs.are_all_done)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Servers of the echo and the count app: one each for all tests that only ask, and fresh ones for those that kill."""
 
-import signal
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -48,4 +47,4 @@ def echo_servers() -> Iterator[Callable[..., Server]]:
 
     yield start
     for server in servers:
-        server.stop(signal.SIGKILL)
+        server.drop()

@@ -36,7 +36,7 @@ def server(collector: Collector) -> Iterator[Server]:
     try:
         yield server.wait_until_ready()
     finally:
-        server.stop()
+        server.drop()
 
 
 def trace_headers(trace_id: str) -> dict[str, str]:

@@ -27,7 +27,7 @@ def server() -> Iterator[Server]:
     try:
         yield server.wait_until_ready()
     finally:
-        server.stop()
+        server.drop()
 
 
 def ask(server: Server, path: str, **arguments: object) -> httpx2.Response:

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -44,7 +45,6 @@ def painted(row: Row) -> list[Response]:
     info = json.dumps({"prompt": row["prompt"][0].decode(), "inputs": sorted(row)}).encode()
     return [
         event("queued"),
-        event("progress", step=1, num_steps=2),
         event("completed", generated_image=b"made of " + row["image"][0], seed=seed, info=info),
     ]
 
@@ -64,15 +64,22 @@ class Engine:
         self.num_inside = 0
         self.changed = threading.Condition()
         self.asked: list[Any] = []
+        self.iterators: list[Callable[[], Any]] = []
 
-    def request(self, *, model_name: str, inputs: list[Tensor], requested_output_names: list[str]) -> Any:
+    def request(
+        self, *, model_name: str, inputs: list[Tensor], requested_output_names: list[str], parameters: dict[str, Any]
+    ) -> Any:
+        assert parameters == {"terse": True}, "more than two responses to a row may block the process for ever"
         engine, row = self, {tensor.name(): tensor.as_numpy() for tensor in inputs}
         self.asked.append((model_name, requested_output_names))
 
         class Running:
             def exec(self, *, decoupled: bool) -> Iterator[Response]:
                 assert decoupled
-                return iter(engine.serve(row))
+                responses = engine.serve(row)
+                iterator = (each for each in responses)
+                engine.iterators.append(weakref.ref(iterator))
+                return iterator
 
         return Running()
 
@@ -312,6 +319,22 @@ def test_a_required_input_that_triton_did_not_miss_is_refused_by_name(model: Any
     assert refused.error().code == "INVALID_ARG"
     assert refused.problem == {"code": "missing_input", "detail": f"{name} is required", "field": name}
     assert engine.asked == []
+
+
+@pytest.mark.parametrize("answer", [painted, lambda _: failed("invalid_base64")])
+def test_no_rows_iterator_ends_before_triton_has_forgotten_it(model: Any, engine: Engine, answer: Twin) -> None:
+    """Triton has when it answers a question that came after the last response."""
+    engine.answer = answer
+    asked, alive = request(4), []
+
+    def is_cancelled() -> bool:
+        alive.append(sum(iterator() is not None for iterator in engine.iterators))
+        return False
+
+    asked.is_cancelled = is_cancelled  # type: ignore[method-assign]
+    model.execute([asked])
+    asked.answers()
+    assert alive == [4]
 
 
 def test_it_waits_for_its_rows_when_it_is_unloaded(make_model: Callable[..., Any], engine: Engine) -> None:

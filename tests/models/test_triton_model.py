@@ -68,8 +68,9 @@ def model(make_model: Callable[..., Any]) -> Any:
     return make_model()
 
 
-def request(**values: Any) -> Request:
+def request(*, is_terse: bool = False, **values: Any) -> Request:
     """None leaves a tensor out."""
+    parameters = {"terse": True} if is_terse else {}
     named = {
         "prompt": b"a red circle on a blue background",
         "image": as_file(circle()),
@@ -80,9 +81,10 @@ def request(**values: Any) -> Request:
         "height": 96,
         **values,
     }
-    return Request(
+    tensors = (
         Tensor(name, np.array([value], dtype=INPUTS[name])) for name, value in named.items() if value is not None
     )
+    return Request(tensors, **parameters)
 
 
 def events(asked: Request) -> list[str]:
@@ -155,6 +157,18 @@ def test_nothing_overtakes_queued(model: Any) -> None:
     assert asked.final().problem["code"] == "invalid_base64"
 
 
+def test_a_model_that_calls_it_gets_queued_and_one_more_event_whatever_happens(model: Any) -> None:
+    asked = [
+        request(is_terse=True, preview_every=1),
+        request(is_terse=True, image=b"no base64!"),
+        request(is_terse=True, num_inference_steps=0),  # refused before it is queued
+    ]
+    model.execute(asked)
+    assert [events(one) for one in asked] == [["queued", "completed"], ["queued", "failed"], ["failed"]]
+    assert json.loads(asked[1].final().outputs()["info"][0])["code"] == "invalid_base64"
+    assert [one.num_finals for one in asked] == [1, 1, 1]
+
+
 def test_describe_answers_at_once_and_makes_nothing(model: Any) -> None:
     asked = request(describe=True)
     model.execute([asked])
@@ -198,7 +212,7 @@ def test_a_refusal_says_why_and_the_others_go_on(
     refused = asked[1].final()
     assert (refused.problem["code"], refused.problem["field"]) == (code, field)
     assert refused.error().code == triton_code
-    # Said as an event too, for a model that calls this one: such a caller never sees the error.
+    # Said as an event too, as to a model that calls this one: such a caller never sees the error.
     assert refused.problem == json.loads(asked[1].responses[-2].outputs()["info"][0])
     assert events(asked[1])[-2:] == ["failed", "error"]
     assert [events(one)[-1] for one in (asked[0], asked[2])] == ["completed", "completed"]
@@ -265,7 +279,6 @@ def test_the_metrics_are_published_with_their_labels(model: Any) -> None:
     model.execute([asked])
     asked.answers()
     model.watcher.stop()
-    model.watcher._metrics.publish()
     assert FAMILIES["sdxl_engine_steps_total"].metrics['{"size": "96x96"}'].value == 2
     assert FAMILIES["sdxl_engine_rows_total"].metrics['{"size": "96x96"}'].value == 4
     assert FAMILIES["sdxl_engine_requests_total"].metrics['{"how": "finished"}'].value == 1

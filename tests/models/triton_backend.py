@@ -73,7 +73,8 @@ class Response:
 class Request:
     """A request and its own response sender."""
 
-    def __init__(self, tensors: Iterable[Tensor]) -> None:
+    def __init__(self, tensors: Iterable[Tensor], **parameters: Any) -> None:
+        self.sent_parameters = parameters
         self.tensors = {tensor.name(): tensor for tensor in tensors}
         self.responses: list[Response] = []
         self.num_finals = 0
@@ -81,6 +82,9 @@ class Request:
         self.is_refused = False
         self.before_sending: Callable[[Response], None] = lambda _: None
         self._has_ended = threading.Event()
+
+    def parameters(self) -> str:
+        return json.dumps(self.sent_parameters) if self.sent_parameters else ""
 
     def get_response_sender(self) -> "Request":
         return self
@@ -91,6 +95,8 @@ class Request:
     def send(self, response: Response, *, flags: int = 0) -> None:
         self.before_sending(response)
         assert not self.num_finals, "a response after the final one"
+        for tensor in response.tensors:  # held by: the response, `tensor`, the call, and somebody else
+            assert sys.getrefcount(tensor) > 3, "Triton may be the last to hold a tensor, and end it without the GIL"
         self.responses.append(response)
         if flags == FINAL:
             self.num_finals += 1

@@ -34,7 +34,12 @@ class Gathering:
         self._rows: list[dict[str, Any] | None] = [None] * num_rows
         self._num_missing = num_rows
         self._error: Any = None
+        self._iterators: list[Any] = []
         self._lock = threading.Lock()
+
+    def keep(self, iterator: Any) -> None:
+        """Hold a row's BLS iterator until Triton has let go of it, which `_answer` waits for."""
+        self._iterators.append(iterator)
 
     def put(self, index: int, row: dict[str, Any]) -> None:
         """A row's outputs, each (1,)."""
@@ -52,15 +57,21 @@ class Gathering:
             self._num_missing -= 1
             if self._num_missing:
                 return
-        self._sender.send(self._response(), flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
+        self._answer()
 
-    def _response(self) -> Any:
-        if self._error is not None:
-            return pb_utils.InferenceResponse(error=self._error)
+    def _answer(self) -> None:
+        # Triton forgets the rows' iterators on a thread of its own that does not hold the GIL; were it the last to hold
+        # their numpy arrays, these would take the heap with them. That thread takes its messages in order: with its
+        # answer to this one it has forgotten them all, and they end with us.
+        self._sender.is_cancelled()
+        # Held until they are sent: those that the caller did not ask for are dropped without the GIL too.
+        tensors = [] if self._error is not None else self._tensors()
+        response = pb_utils.InferenceResponse(tensors, self._error)
+        self._sender.send(response, flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
+
+    def _tensors(self) -> list[Any]:
         rows = [row for row in self._rows if row is not None]
-        return pb_utils.InferenceResponse(
-            [pb_utils.Tensor(name, np.stack([row[name] for row in rows])) for name in OUTPUTS]  # (rows, 1)
-        )
+        return [pb_utils.Tensor(name, np.stack([row[name] for row in rows])) for name in OUTPUTS]  # (rows, 1)
 
 
 class TritonPythonModel:
@@ -108,7 +119,7 @@ class TritonPythonModel:
     def run(self, row: dict[str, Any], index: int, gathering: Gathering) -> None:
         """One row through the engine, on a thread of its own; the one place that catches everything."""
         try:
-            outputs = self.infer(row)
+            outputs = self.infer(row, gathering)
         except Exception:  # noqa: BLE001 (whatever happens to a row stays with its request)
             outputs = failure(traceback.format_exc())
         self.free_row()
@@ -117,14 +128,19 @@ class TritonPythonModel:
         else:
             gathering.fail(outputs)
 
-    def infer(self, row: dict[str, Any]) -> Any:
+    def infer(self, row: dict[str, Any], gathering: Gathering) -> Any:
         """The outputs of the twin's last response, or its error."""
         request = pb_utils.InferenceRequest(
             model_name=self.twin,
             inputs=[pb_utils.Tensor(name, value) for name, value in row.items()],
             requested_output_names=["event", *OUTPUTS],
+            # Two responses and no more. With a third, Triton's thread that brings it may wait for this one, which waits
+            # for the GIL, which another row's thread holds in `exec`, where it waits for Triton's: for ever.
+            parameters={"terse": True},
         )
-        for response in request.exec(decoupled=True):
+        responses = request.exec(decoupled=True)
+        gathering.keep(responses)
+        for response in responses:
             tensors = {tensor.name(): tensor.as_numpy() for tensor in response.output_tensors()}
             if "generated_image" in tensors:
                 return {name: tensors[name] for name in OUTPUTS}

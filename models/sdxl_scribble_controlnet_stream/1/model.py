@@ -41,7 +41,7 @@ class TritonPythonModel:
     def take(self, request: Any) -> None:
         """The one place that catches everything: whatever happens to a request stays with that request."""
         sender = request.get_response_sender()
-        answers = Answers(sender)
+        answers = Answers(sender, is_terse=is_terse(request))
         try:
             values = read_values(request, self.input_names)
             if values["describe"]:
@@ -56,6 +56,11 @@ class TritonPythonModel:
         except Exception:  # noqa: BLE001
             pb_utils.Logger.log_error(traceback.format_exc())
             answers.refused(RequestError("generation_failed", "the picture could not be made; Triton's log says why"))
+
+
+def is_terse(request: Any) -> bool:
+    """Whether it asks for `queued` and the last event only."""
+    return bool(json.loads(request.parameters() or "{}").get("terse"))
 
 
 def read_values(request: Any, input_names: list[str]) -> RowValues:

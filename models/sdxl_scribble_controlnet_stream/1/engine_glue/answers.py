@@ -24,10 +24,15 @@ TRITON_CODES = {
 
 
 class Answers:
-    """Answers one request; the engine's `Listener`. A response that cannot be sent is logged: nobody is there."""
+    """Answers one request; the engine's `Listener`. A response that cannot be sent is logged: nobody is there.
 
-    def __init__(self, sender: Any) -> None:
+    `is_terse`: `queued` and one more event, whatever happens. A model that calls this one by BLS must ask for that: of
+    several responses that come to it in a row, the second may meet the first on its way, and both wait for ever.
+    """
+
+    def __init__(self, sender: Any, *, is_terse: bool = False) -> None:
         self._sender = sender
+        self._is_terse = is_terse
         # Held until `queued` is out, so that nothing overtakes it.
         self._is_queued = threading.Event()
 
@@ -40,6 +45,8 @@ class Answers:
         self._send({"event": b"described", "info": json.dumps(info).encode()}, is_final=True)
 
     def progress(self, step: int, num_steps: int, preview: bytes | None) -> None:
+        if self._is_terse:
+            return
         self._is_queued.wait()
         outputs: dict[str, bytes | int] = {"event": b"progress", "step": step, "num_steps": num_steps}
         if preview is not None:
@@ -63,21 +70,23 @@ class Answers:
         self.refused(error)
 
     def refused(self, error: RequestError) -> None:
-        """Without having been queued.
+        """Without having been queued. Told twice, as an event and as Triton's error, which ends the stream.
 
-        Told twice: a model that calls this one by BLS never sees a decoupled model's error (Triton 2.51), and its
-        iterator waits for ever if the error is the last response. So the facade reads the event.
+        Whoever is terse gets the event alone: BLS never shows a decoupled model's error (Triton 2.51), and its iterator
+        waits for ever if that is the last response.
         """
-        self._send({"event": b"failed", "info": error.to_json().encode()})
-        code = getattr(pb_utils.TritonError, TRITON_CODES.get(error.code, "INVALID_ARG"))
-        self._send_response(
-            pb_utils.InferenceResponse(error=pb_utils.TritonError(error.to_json(), code)), is_final=True
-        )
+        self._send({"event": b"failed", "info": error.to_json().encode()}, is_final=self._is_terse)
+        if not self._is_terse:
+            code = getattr(pb_utils.TritonError, TRITON_CODES.get(error.code, "INVALID_ARG"))
+            self._send_response(
+                pb_utils.InferenceResponse(error=pb_utils.TritonError(error.to_json(), code)), is_final=True
+            )
 
     def _send(self, outputs: dict[str, bytes | int], *, is_final: bool = False) -> None:
-        self._send_response(
-            pb_utils.InferenceResponse([_tensor(name, value) for name, value in outputs.items()]), is_final=is_final
-        )
+        # Held until they are sent: Triton drops those that the caller did not ask for without holding the GIL, and a
+        # numpy array that ends there takes the heap with it.
+        tensors = [_tensor(name, value) for name, value in outputs.items()]
+        self._send_response(pb_utils.InferenceResponse(tensors), is_final=is_final)
 
     def _send_response(self, response: Any, *, is_final: bool) -> None:
         flags = pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL if is_final else 0

@@ -51,6 +51,7 @@ class Watcher:
                 self._metrics.publish()
             with self._changed:
                 self._changed.wait(INTERVAL_S if self._watched or self._is_stopping else None)
+        self._metrics.close()
 
     def _still_watched(self) -> list[tuple[Generation, Any]]:
         with self._changed:
@@ -70,6 +71,12 @@ class MetricsPublisher:
         }
         self._shown: dict[Series, Any] = {}
         self._last: Mapping[Series, float] = {}
+
+    def close(self) -> None:
+        """Let go of them while Triton listens: a metric that outlives `finalize` crashes the process on its way out."""
+        self.publish()
+        self._shown.clear()
+        self._families.clear()
 
     def publish(self) -> None:
         now = self._metrics.snapshot()

@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The engine's place, held by a model that makes no pictures but answers as it does, from threads of its own.
+
+A seed below 0 fails. One more thread makes numpy arrays all the time, as a busy engine does.
+"""
+
+import json
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import triton_python_backend_utils as pb_utils
+from diffusion_engine.generation import GeneratedPicture
+from diffusion_engine.request import RequestError
+from engine_glue.answers import Answers
+
+NUM_STEPS = 6
+
+
+class TritonPythonModel:
+    def initialize(self, _: dict[str, Any]) -> None:
+        self.threads = ThreadPoolExecutor(4)
+        self.ends = threading.Event()
+        self.busy = threading.Thread(target=self.be_busy)
+        self.busy.start()
+
+    def execute(self, requests: list[Any]) -> None:
+        for request in requests:
+            is_terse = bool(json.loads(request.parameters() or "{}").get("terse"))
+            answers = Answers(request.get_response_sender(), is_terse=is_terse)
+            seed = int(pb_utils.get_input_tensor_by_name(request, "seed").as_numpy()[0])
+            answers.queued()
+            self.threads.submit(self.run, answers, seed)
+
+    def finalize(self) -> None:
+        self.threads.shutdown()
+        self.ends.set()
+        self.busy.join()
+
+    def run(self, answers: Answers, seed: int) -> None:
+        for step in range(1, NUM_STEPS + 1):
+            answers.progress(step, NUM_STEPS, b"a preview")
+        if seed < 0:
+            answers.failed(RequestError("invalid_base64", "as asked"))
+        else:
+            answers.completed(GeneratedPicture(content=bytes(20_000), seed=seed, info={}))
+
+    def be_busy(self) -> None:
+        while not self.ends.wait(0.0002):
+            arrays = [np.array([number], np.int32) for number in range(200)]
+            del arrays

@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The public model's facade on a real Triton, with many rows of many callers under way: nobody dies, nobody hangs.
+
+Triton's Python backend is careless with the GIL where models call models, and where responses are sent from threads:
+the facade and the engine's answers are written around that, and these tests fail within seconds if they are not.
+"""
+
+import asyncio
+import random
+import shutil
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+from scribble_app import MODEL, ROOT
+from serving import Server, serving
+
+pytestmark = pytest.mark.integration
+
+MODELS = ROOT / "models"
+STREAM_MODEL = f"{MODEL}_stream"
+NUM_CALLERS = 8
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Server]:
+    """The facade, before a played engine with the answers of the real one."""
+    for name, code in ((MODEL, MODELS / MODEL / "1"), (STREAM_MODEL, ROOT / "tests" / "integration" / "played_engine")):
+        version = tmp_path / "models" / name / "1"
+        version.mkdir(parents=True)
+        shutil.copy(MODELS / name / "config.pbtxt", version.parent)
+        shutil.copy(code / "model.py", version)
+    for package in ("diffusion_engine", "engine_glue"):
+        (version / package).symlink_to(MODELS / STREAM_MODEL / "1" / package)
+    with serving("--embedded", folder=tmp_path) as running:
+        yield running.wait_until_ready()
+
+
+def body(num_rows: int, *, fails: bool, outputs: tuple[str, ...] = ()) -> dict[str, Any]:
+    values = {"prompt": ("BYTES", ["a"]), "image": ("BYTES", ["b" * 3000]), "conditioning_scale": ("FP32", [1.0])}
+    inputs = [
+        {"name": name, "datatype": datatype, "shape": [num_rows, 1], "data": value * num_rows}
+        for name, (datatype, value) in values.items()
+    ]
+    seeds = [-1 if fails else 0, *range(1, num_rows)]
+    inputs.append({"name": "seed", "datatype": "INT64", "shape": [num_rows, 1], "data": seeds})
+    return {"inputs": inputs, "outputs": [{"name": name} for name in outputs]} if outputs else {"inputs": inputs}
+
+
+async def call(client: httpx2.AsyncClient, url: str, chance: random.Random) -> str:
+    """One request, and what became of it."""
+    num_rows, fails = chance.randint(1, 8), chance.random() < 0.2
+    outputs = ("generated_image",) if chance.random() < 0.3 else ()
+    patience_s = chance.random() * 0.02 if chance.random() < 0.1 else 60.0
+    try:
+        async with asyncio.timeout(patience_s):
+            answer = await client.post(url, json=body(num_rows, fails=fails, outputs=outputs), timeout=None)
+    except TimeoutError:
+        return "hung" if patience_s == 60.0 else "left"
+    if answer.status_code == 503:  # whoever left has rows under way
+        return "refused"
+    assert answer.status_code == (400 if fails else 200), answer.text
+    if fails:
+        return "failed"
+    told = {tensor["name"]: tensor["data"] for tensor in answer.json()["outputs"]}
+    assert told.keys() == (set(outputs) or {"generated_image", "seed", "info"})
+    assert outputs or told["seed"] == list(range(num_rows))
+    return "answered"
+
+
+async def call_all(url: str, num_calls: int) -> Counter[str]:
+    async def one_after_another(seed: int) -> Counter[str]:
+        chance, outcomes = random.Random(seed), Counter[str]()  # noqa: S311
+        for _ in range(num_calls // NUM_CALLERS):
+            outcomes[await call(client, url, chance)] += 1
+            if outcomes["hung"]:
+                break
+        return outcomes
+
+    async with httpx2.AsyncClient() as client:
+        return sum(await asyncio.gather(*map(one_after_another, range(NUM_CALLERS))), Counter())
+
+
+@pytest.mark.parametrize("num_calls", [160, pytest.param(8000, marks=pytest.mark.slow)])
+def test_rows_of_many_callers_are_all_answered(server: Server, num_calls: int) -> None:
+    stubs = {each for each in server.below() if each.name().startswith("triton_python")}
+    outcomes = asyncio.run(call_all(f"http://{server.triton_url}/v2/models/{MODEL}/infer", num_calls))
+    assert outcomes.total() == num_calls
+    assert outcomes["hung"] == 0
+    assert outcomes["answered"] > num_calls / 2
+    assert len(stubs) == 2
+    assert all(each.is_running() for each in stubs)

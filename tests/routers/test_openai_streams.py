@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`/v1` with `stream`: OpenAI's own events, and errors among them."""
+
+import base64
+import io
+
+import httpx2
+from PIL import Image
+from scribble_app import base64_picture
+from scripted_twin import ScriptedTwin
+from sockets import events_of
+
+from fastapi_triton.errors import InferenceError, InvalidRequestError
+
+GENERATIONS, EDITS = "/v1/images/generations", "/v1/images/edits"
+
+
+async def test_a_stream_tells_partial_images_and_the_picture_in_openais_events(caller: httpx2.AsyncClient) -> None:
+    body = {"prompt": "a red house", "stream": True, "partial_images": 1, "seed": 3, "size": "1024x1024"}
+    for path, kind in ((GENERATIONS, "image_generation"), (EDITS, "image_edit")):
+        sketch = {"image": base64_picture()} if path == EDITS else {}
+        async with caller.stream("POST", path, json={**body, **sketch, "output_format": "jpeg"}) as answer:
+            assert answer.headers["content-type"].startswith("text/event-stream")
+            told = [each async for each in events_of(answer)]
+        assert [each.name for each in told] == ["", f"{kind}.partial_image", f"{kind}.completed"]
+        partial, completed = told[1].data, told[2].data
+        for each in (partial, completed):
+            assert each["output_format"] == "jpeg"
+            assert (each["quality"], each["background"]) == ("auto", "opaque")
+            assert isinstance(each["created_at"], int)
+            image = Image.open(io.BytesIO(base64.b64decode(each["b64_json"])))
+            assert (image.format, f"{image.width}x{image.height}") == ("JPEG", each["size"])
+        assert (partial["partial_image_index"], partial["size"]) == (0, "128x128")
+        assert (completed["seed"], completed["usage"]["total_tokens"]) == (3, 0)
+        assert completed["notes"] == ["The model does not do 1024x1024; the nearest is 128x128."]
+
+
+async def test_a_stream_begins_when_the_model_has_taken_it_and_fails_in_openais_form(
+    caller: httpx2.AsyncClient, twin: ScriptedTwin
+) -> None:
+    body = {"prompt": "a red house", "stream": True}
+    twin.fails_after_a_step = InferenceError("NaN.", code="generation_failed")
+    async with caller.stream("POST", GENERATIONS, json=body) as answer:
+        assert answer.status_code == 200
+        told = [each async for each in events_of(answer)]
+    assert told[-1].name == "error"
+    assert told[-1].data == {
+        "type": "error",
+        "error": {"message": "NaN.", "type": "server_error", "param": None, "code": "generation_failed"},
+    }
+    twin.fails_at_once = InvalidRequestError("No such scheduler.", code="unknown_scheduler")
+    assert (await caller.post(GENERATIONS, json=body)).status_code == 400
