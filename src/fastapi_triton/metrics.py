@@ -7,6 +7,7 @@ prometheus_client's own numbers, which several workers share by files (`PROMETHE
 
 import asyncio
 import os
+import re
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
@@ -24,6 +25,7 @@ PREFIX = "fastapi_triton"
 BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
 # A model may make up codes; after so many all others are one.
 MAX_OUTCOMES = 200
+_VERSION = re.compile(r"version=[0-9]{1,4}(\.[0-9]{1,4}){0,3}")
 
 Refresh = Callable[[], None]
 
@@ -150,7 +152,7 @@ class Metrics:
     async def text(self, accept: str) -> tuple[bytes, str]:
         """Everything, of all workers, in the format that the caller accepts; and that format's media type."""
         self.flush()
-        encode, media_type = choose_encoder(accept)
+        encode, media_type = choose_encoder(_with_whole_versions(accept))
         return await asyncio.to_thread(lambda: encode(self._whole())), media_type
 
     def _whole(self) -> CollectorRegistry:
@@ -160,6 +162,16 @@ class Metrics:
         whole = CollectorRegistry()
         MultiProcessCollector(whole, str(self.folder))  # type: ignore[no-untyped-call]
         return whole
+
+
+def _with_whole_versions(accept: str) -> str:
+    """Without the media types whose version is none: prometheus_client compares it, and repeats it in a header."""
+
+    def is_whole(media: str) -> bool:
+        versions = (each.strip() for each in media.split(";") if each.strip().startswith("version="))
+        return all(_VERSION.fullmatch(each) for each in versions)
+
+    return ",".join(filter(is_whole, accept.split(",")))
 
 
 def shared_folder() -> Path | None:

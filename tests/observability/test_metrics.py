@@ -129,6 +129,17 @@ async def test_openmetrics_is_given_to_who_asks_for_it(caller: httpx2.AsyncClien
     assert answer.text.endswith("# EOF\n")
 
 
+@pytest.mark.parametrize("version", ["1.0.x", "a", "2.x", "1.0.0=", "\xb2", "9" * 5000])
+async def test_a_version_that_is_none_is_as_if_it_were_not_asked_for(caller: httpx2.AsyncClient, version: str) -> None:
+    for media in ("application/openmetrics-text", "text/plain"):
+        accept = f"{media};version={version}".encode("latin-1")
+        answer = await caller.get("/metrics", headers={b"Accept": accept})
+        assert answer.status_code == 200
+        assert answer.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
+        answer = await caller.get("/metrics", headers={b"Accept": accept + b", application/openmetrics-text"})
+        assert answer.headers["content-type"].startswith("application/openmetrics-text")
+
+
 async def test_a_setting_turns_it_off(triton: FakeTriton) -> None:
     app = TritonFrontend(triton=triton, settings=Settings(metrics=False))
     async with listening(app) as client:
