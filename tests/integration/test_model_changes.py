@@ -60,8 +60,10 @@ async def test_an_endpoint_comes_changes_and_goes_with_its_model(triton: Explici
                     await asyncio.sleep(0.1)  # Triton's port is not open yet, and nothing tells when it is
         problem_of(await http.post("/models/plain/infer", json={"x": 1}), 503)
 
+        assert not catalogue.entry("plain").is_unloaded  # it was never loaded
         await tell(triton, "load")
         await catalogue.poll()
+        assert not catalogue.entry("plain").is_unloaded
         assert (await http.post("/models/plain/infer", json={"x": 1})).json() == {"x": 1.0}
 
         config = triton.model_repository / "plain" / "config.pbtxt"
@@ -74,4 +76,7 @@ async def test_an_endpoint_comes_changes_and_goes_with_its_model(triton: Explici
         await tell(triton, "unload")
         await catalogue.poll()
         problem_of(await http.post("/models/plain/infer", json={"x": 1}), 503)
+        while catalogue.entry("plain").statuses[0].state == "UNLOADING":
+            await catalogue.poll()
+        assert catalogue.entry("plain").is_unloaded, catalogue.entry("plain")  # which its jobs are told
     assert changes.num == 3
