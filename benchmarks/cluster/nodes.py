@@ -9,7 +9,7 @@ from contextlib import ExitStack
 
 import psutil
 from ray._private.node import Node
-from ray._raylet import persist_port  # type: ignore[attr-defined]
+from ray._raylet import persist_port  # type: ignore[attr-defined, unused-ignore]
 from ray.cluster_utils import Cluster
 
 # A node waits 30 s for its agents to say their ports, which is too short on a busy machine: here it is told them.
