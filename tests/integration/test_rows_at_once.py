@@ -2,7 +2,7 @@
 """The public model's facade on a real Triton, with many rows of many callers under way: nobody dies, nobody hangs.
 
 Triton's Python backend is careless with the GIL where models call models, and where responses are sent from threads:
-the facade and the engine's answers are written around that, and these tests fail within seconds if they are not.
+the facade and the engine's answers are written around that.
 """
 
 import asyncio
@@ -23,6 +23,7 @@ pytestmark = pytest.mark.integration
 MODELS = ROOT / "models"
 STREAM_MODEL = f"{MODEL}_stream"
 NUM_CALLERS = 8
+PATIENCE_S = 30.0
 
 
 @pytest.fixture
@@ -54,12 +55,12 @@ async def call(client: httpx2.AsyncClient, url: str, chance: random.Random) -> s
     """One request, and what became of it."""
     num_rows, fails = chance.randint(1, 8), chance.random() < 0.2
     outputs = ("generated_image",) if chance.random() < 0.3 else ()
-    patience_s = chance.random() * 0.02 if chance.random() < 0.1 else 60.0
+    patience_s = chance.random() * 0.02 if chance.random() < 0.1 else PATIENCE_S
     try:
         async with asyncio.timeout(patience_s):
             answer = await client.post(url, json=body(num_rows, fails=fails, outputs=outputs), timeout=None)
     except TimeoutError:
-        return "hung" if patience_s == 60.0 else "left"
+        return "hung" if patience_s == PATIENCE_S else "left"
     if answer.status_code == 503:  # whoever left has rows under way
         return "refused"
     assert answer.status_code == (400 if fails else 200), answer.text
