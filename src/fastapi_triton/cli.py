@@ -135,6 +135,9 @@ def _require_cluster(*, embedded: bool, triton: str | None, workers: int) -> Non
 
 
 def _serve_cluster(app_name: str | None, replicas: int, repository: Path, host: str, port: int) -> None:
+    from fastapi_triton.cluster import environment
+
+    environment.configure()  # before Ray is imported
     from fastapi_triton.cluster import local  # needs the extra
 
     try:

@@ -71,5 +71,9 @@ def ray_nodes_that_fail(folder: Path, **options: object) -> Iterator[ClusterServ
 def _start(folder: Path, options: dict[str, object]) -> ClusterServer:
     command = [sys.executable, str(Path(__file__).with_name("ray_nodes.py"))]
     paths = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
-    environment = os.environ | {"RAY_NODES_OPTIONS": json.dumps(options), "PYTHONPATH": paths}
+    environment = os.environ | {
+        "RAY_NODES_OPTIONS": json.dumps(options),
+        "PYTHONPATH": paths,
+        "RAY_DEDUP_LOGS": "0",  # tests wait for lines of each Triton
+    }
     return ClusterServer(command, folder=folder, environment=environment)

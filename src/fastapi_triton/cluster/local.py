@@ -29,15 +29,6 @@ APPLICATION = "fastapi-triton"
 # How long Ray may take to ask the frontend, and to bring its answer.
 ANSWER_S = 5.0
 _PREFIX = "FASTAPI_TRITON_"
-# Ray reads these when it starts: it reports nothing home, its own log stays in its files, and its workers, with the
-# Tritons below them, are no less important than other programs (Ray would give them the niceness 15). The last is
-# uvicorn's, which Ray's proxy is: the app knows itself whose word on a caller's address it takes.
-_ENVIRONMENT = {
-    "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_SERVE_LOG_TO_STDERR": "0",
-    "RAY_worker_niceness": "0",
-    "FORWARDED_ALLOW_IPS": "",
-}
 
 
 class ClusterError(Exception):
@@ -65,8 +56,6 @@ def run(app_name: str | None, replicas: int, models: Path, host: str, port: int)
     app = load_app(app_name, is_bundled_repository=models.resolve() == bundle.model_repository().resolve())
     if isinstance(app, TritonFrontend):
         exposure.warn(host, app.settings)
-    for name, value in _ENVIRONMENT.items():
-        os.environ.setdefault(name, value)
     # Ray's processors are a count, not the real ones: Tritons share what there is.
     num_cpus = max(os.cpu_count() or 1, int(replicas * options.cpus_per_triton) + options.frontends)
     # "local": a cluster of its own, whatever else of Ray runs on this machine.
