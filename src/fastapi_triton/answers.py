@@ -62,22 +62,24 @@ def to_json(answer: BaseModel) -> bytes:
         return answer.model_dump_json(exclude_none=True, by_alias=True).encode()
 
 
+# Who asks otherwise is answered in another form.
+VARIES: Mapping[bytes, bytes] = {b"vary": b"Accept"}
+
+
 class JSONAnswer(Response):
     """Bytes that are JSON already, without what Starlette does to learn what they are."""
 
     media_type = negotiate.JSON
+    background = None
 
-    def init_headers(self, headers: Mapping[str, str] | None = None) -> None:
+    def __init__(self, body: bytes, headers: Mapping[bytes, bytes] = VARIES) -> None:
+        self.status_code = 200
+        self.body = body
         self.raw_headers = [
-            (b"content-length", b"%d" % len(self.body)),
+            (b"content-length", b"%d" % len(body)),
             (b"content-type", b"application/json"),
-            *((name.lower().encode(), value.encode()) for name, value in (headers or {}).items()),
+            *headers.items(),
         ]
-
-
-def as_json(answer: BaseModel, headers: Mapping[str, str]) -> Response:
-    """The answer as JSON."""
-    return JSONAnswer(to_json(answer), headers=headers)
 
 
 def as_picture(answer: BaseModel, field: str, media_type: str, *, model: str, headers: Mapping[str, str]) -> Response:

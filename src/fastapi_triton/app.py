@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from enum import Enum
+from functools import partial
 from typing import Any, TypeVar, overload
 
 from fastapi import FastAPI
@@ -47,6 +48,7 @@ from fastapi_triton.middleware.body_size import BodySizeMiddleware
 from fastapi_triton.middleware.deadline import DeadlineMiddleware
 from fastapi_triton.middleware.declared_routes import DeclaredRoutes
 from fastapi_triton.middleware.observing import Observer, ObservingMiddleware
+from fastapi_triton.middleware.on_error import OnErrorMiddleware
 from fastapi_triton.passage import Passage
 from fastapi_triton.playground import page
 from fastapi_triton.routers import jobs as background_jobs
@@ -299,17 +301,14 @@ class TritonFrontend(FastAPI):
             return super().build_middleware_stack()
         handlers = dict(self.exception_handlers)
         on_bug = handlers.pop(500, None) or handlers.pop(Exception, None)
-        others = AsyncExitStackMiddleware(self.router)
-        app: ASGIApp = DeclaredRoutes(self._declared, otherwise=others, drain=self.drain)
-        for layer, arguments, options in reversed(
-            [
-                Middleware(ServerErrorMiddleware, handler=on_bug, debug=self.debug),
-                *self.user_middleware,
-                Middleware(ExceptionMiddleware, handlers=handlers, debug=self.debug),
-            ]
-        ):
+        told = partial(ExceptionMiddleware, handlers=handlers, debug=self.debug)
+        others = told(AsyncExitStackMiddleware(self.router))
+        app: ASGIApp = OnErrorMiddleware(
+            DeclaredRoutes(self._declared, otherwise=others, drain=self.drain, v2=self._passage), told
+        )
+        for layer, arguments, options in reversed(self.user_middleware):
             app = layer(app, *arguments, **options)
-        return app
+        return OnErrorMiddleware(app, partial(ServerErrorMiddleware, handler=on_bug, debug=self.debug))
 
     def _add_describe(self, endpoint: InferEndpoint, *, name: str, tags: list[str | Enum]) -> None:
         async def describe() -> Response:

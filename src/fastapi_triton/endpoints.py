@@ -28,7 +28,7 @@ from fastapi_triton.errors import (
     NotFoundError,
 )
 from fastapi_triton.events import Event, EventsResponse
-from fastapi_triton.fields import caller_names, in_callers_words, tensor_names, tensor_values
+from fastapi_triton.fields import caller_names, put_in_callers_words, tensor_names, tensor_values
 from fastapi_triton.functions import EndpointFunction
 from fastapi_triton.middleware.request_id import current_request_id
 from fastapi_triton.model_config import TIMEOUT_INPUT
@@ -186,9 +186,9 @@ class InferEndpoint:
             answer = await for_its_caller(
                 request.receive, partial(self.answer, body), keeps_running=self._keeps_running
             )
-        headers = {"Vary": "Accept"}
         if media_type == negotiate.JSON:
-            return answers.as_json(answer, headers)
+            return answers.JSONAnswer(answers.to_json(answer))
+        headers = {"Vary": "Accept"}
         return answers.as_picture(answer, self.picture_field or "", media_type, model=self.model, headers=headers)
 
     async def app(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -254,10 +254,13 @@ class InferEndpoint:
         """One run of the model: the inputs' fields are its input tensors, the outputs' its output tensors."""
         if listener is not None:
             await listener.begun()
-        with in_callers_words(self._caller_names):
+        try:
             if self._twin is None:
                 return await self._infer(tensor_values(inputs))
             return await self._complete(self._twin, tensor_values(inputs), listener)
+        except FastAPITritonError as error:
+            put_in_callers_words(error, self._caller_names)
+            raise
 
     async def _infer(self, values: Mapping[str, Any]) -> BaseModel:
         """One answer of a model without a twin."""
@@ -299,17 +302,23 @@ class InferEndpoint:
         """The twin's events as a caller reads them."""
         if values.get(PREVIEW_FIELD) is None:
             values[PREVIEW_FIELD] = DEFAULT_PREVIEW_EVERY
-        with await self.admission.place(receive=receive), in_callers_words(self._caller_names):
-            async with aclosing(twin.events(values)) as events:
-                async for event in events:
-                    if event.kind == COMPLETED:
-                        answer = answers.read(self._outputs, event.fields, model=twin.model)
-                        yield Event(event.kind, answers.to_json(answer).decode())
-                    else:
-                        yield Event(event.kind, orjson.dumps(event.progress).decode())
+        with await self.admission.place(receive=receive):
+            try:
+                async with aclosing(twin.events(values)) as events:
+                    async for event in events:
+                        if event.kind == COMPLETED:
+                            answer = answers.read(self._outputs, event.fields, model=twin.model)
+                            yield Event(event.kind, answers.to_json(answer).decode())
+                        else:
+                            yield Event(event.kind, orjson.dumps(event.progress).decode())
+            except FastAPITritonError as error:
+                put_in_callers_words(error, self._caller_names)
+                raise
 
 
 def _accept(request: Request) -> str | None:
     """The caller's Accept, for most say none, or anything; Starlette makes an object of all headers to find it."""
-    found = next((value for name, value in request.scope["headers"] if name == b"accept"), b"")
-    return None if found in (b"", b"*/*") else request.headers.get("accept")
+    for name, value in request.scope["headers"]:
+        if name == b"accept" and value not in (b"", b"*/*"):
+            return request.headers.get("accept")
+    return None

@@ -3,7 +3,6 @@
 
 import functools
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, get_args, get_origin
 
@@ -63,21 +62,16 @@ def _list_depth(annotation: Any) -> int:
     return max((_list_depth(each) for each in arguments if isinstance(each, type) or get_origin(each)), default=0)
 
 
-@contextmanager
-def in_callers_words(names: Mapping[str, str] | None) -> Iterator[None]:
-    """Errors that name tensors name the caller's fields instead. None: the caller has no field for any tensor."""
-    try:
-        yield
-    except FastAPITritonError as error:
-        if names is None:
-            error.problems = tuple(replace(each, pointer="#") for each in error.problems)
-        elif names and error.problems:
-            error.detail = _reworded(error.detail, names)
-            error.problems = tuple(
-                replace(each, pointer=_pointer(each.pointer, names), detail=_reworded(each.detail, names))
-                for each in error.problems
-            )
-        raise
+def put_in_callers_words(error: FastAPITritonError, names: Mapping[str, str] | None) -> None:
+    """Have an error that names tensors name the caller's fields. None: the caller has no field for any tensor."""
+    if names is None:
+        error.problems = tuple(replace(each, pointer="#") for each in error.problems)
+    elif names and error.problems:
+        error.detail = _reworded(error.detail, names)
+        error.problems = tuple(
+            replace(each, pointer=_pointer(each.pointer, names), detail=_reworded(each.detail, names))
+            for each in error.problems
+        )
 
 
 def _pointer(pointer: str, names: Mapping[str, str]) -> str:

@@ -35,6 +35,7 @@ class Observation:
     route = ""
     model = ""
     status = 0  # none was sent
+    is_answered = False  # whether an answer has begun
     code = ""
     total_s = 0.0
     received_bytes = 0
@@ -103,8 +104,9 @@ class Stage:
         self._span: trace.Span | None = None
 
     def __enter__(self) -> Self:
-        self._seen.begin(self._kind)
-        if self._seen.is_traced:
+        seen = self._seen
+        seen.begin(self._kind)
+        if seen.is_traced:
             self._span = trace.get_tracer("fastapi_triton").start_span(
                 STAGES[self._kind],
                 kind=trace.SpanKind.CLIENT if self._kind == TRITON else trace.SpanKind.INTERNAL,

@@ -119,7 +119,8 @@ class Passage:
         self, call: Call, request: "_Request", admission: Admission, receive: Receive, answer: "_Answer"
     ) -> int:
         """Gives the status of Triton's answer."""
-        async with self._connections.connection() as connection:
+        connection = await self._connections.take()
+        try:
             connection.start(request.head, is_chunked=request.is_chunked)
             last = await _upload(connection, receive) if request.has_body else ()
             if not connection.is_answered:
@@ -134,6 +135,8 @@ class Passage:
             if call is not Call.STREAM or not answer.is_started:
                 await answer.relay(connection)
             return connection.status
+        finally:
+            self._connections.give_back(connection)
 
     async def _await_head(self, connection: Connection, call: Call) -> None:
         try:

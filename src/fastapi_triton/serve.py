@@ -155,7 +155,7 @@ async def _readiness(session: aiohttp.ClientSession, plan: Plan) -> tuple[bool, 
         async with session.get(f"{plan.url}/health/ready") as answer:
             return answer.status != 503, await answer.text()
     except (aiohttp.ClientError, TimeoutError) as error:
-        return False, repr(error)
+        return False, f"the frontend does not answer: {error or type(error).__name__}"
 
 
 def _triton_url(app: FastAPI) -> str:

@@ -4,6 +4,7 @@
 Only what is listed here goes on, so an endpoint that a later Triton adds stays closed until somebody has looked at it.
 """
 
+import functools
 import re
 from enum import Enum
 from urllib.parse import unquote, unquote_to_bytes
@@ -45,6 +46,8 @@ _ROUTES: tuple[tuple[re.Pattern[bytes], Call, tuple[str, ...]], ...] = tuple(
 _NO_NAME = re.compile(rb"[\x00-\x1f\x7f/\\]|\A\.{1,2}\Z")
 
 
+# Of what it took; a path is as long as a head at most.
+@functools.lru_cache(maxsize=128)
 def read(method: str, path: bytes, *, is_administration_allowed: bool) -> Call:
     """What a request wants. `path` is as it was sent: still percent-encoded, without the query.
 
@@ -69,6 +72,7 @@ def read(method: str, path: bytes, *, is_administration_allowed: bool) -> Call:
     raise NotFoundError(f"{path.decode('ascii', 'replace')} is no endpoint of Triton's that is passed on.")
 
 
+@functools.lru_cache(maxsize=128)
 def labels(path: bytes) -> tuple[str, str]:
     """What a path that `read` took is counted as: the route without anybody's words, and the model, if it names one."""
     parts = path.decode("ascii").split("/")

@@ -127,6 +127,17 @@ def test_a_model_of_lists_takes_them() -> None:
         bodies.from_json(body, Numbers, images.ImageLimits(1, max_elements=49_999), strict=False)
 
 
+@pytest.mark.parametrize("mark", [b",", b"[", b"{"])
+@pytest.mark.parametrize("between", [0, 1, 1000])
+@pytest.mark.parametrize("most", [1, 150, bodies._FEW_MARKS, 1000])
+def test_the_values_of_a_body_are_counted_wherever_they_stand(mark: bytes, between: int, most: int) -> None:
+    piece = mark + between * b"x"
+    # Longer than the limit even where it holds no more than it may.
+    bodies.require_few_elements(piece * most + 2000 * b"x", most)
+    with pytest.raises(TooLargeError):
+        bodies.require_few_elements(2000 * b"x" + piece * (most + 1), most)
+
+
 def test_a_long_text_is_no_many_values() -> None:
     bodies.require_few_elements(b'{"image": "' + b"A" * 5_000_000 + b'"}', 10)
 

@@ -67,12 +67,14 @@ def test_the_kernel_is_told_on_either_event_loop(loop: Callable[[], asyncio.Abst
     async def options() -> list[int]:
         async with scripted_triton() as triton:
             connections = Connections(triton.url, connect_timeout_s=5)
-            async with connections.connection() as connection:
-                assert connection._transport is not None
-                sock = connection._transport.get_extra_info("socket")
-                names = (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT, socket.TCP_USER_TIMEOUT)
-                told = [sock.getsockopt(socket.IPPROTO_TCP, name) for name in names]
-                return [sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE), *told]
+            connection = await connections.take()
+            assert connection._transport is not None
+            sock = connection._transport.get_extra_info("socket")
+            names = (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT, socket.TCP_USER_TIMEOUT)
+            told = [sock.getsockopt(socket.IPPROTO_TCP, name) for name in names]
+            keeps_alive = sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+            connection.abort()
+            return [keeps_alive, *told]
 
     with asyncio.Runner(loop_factory=loop) as runner:
         told = runner.run(options())

@@ -80,11 +80,12 @@ async def test_one_whose_answers_still_come_is_not_silent(
     triton: ScriptedTriton, connections: Connections, beating: Heartbeat
 ) -> None:
     triton.script = stay_silent_on_health
-    async with connections.connection() as running:
-        running.start(INFER, is_chunked=False)
-        running.finish()
-        await running.head()
-        await beating.beat()
+    running = await connections.take()
+    running.start(INFER, is_chunked=False)
+    running.finish()
+    await running.head()
+    await beating.beat()
+    connections.give_back(running)
     assert connections.breaker.error is None
 
 

@@ -11,7 +11,7 @@ from starlette.responses import Response
 from fastapi_triton import answers, negotiate
 from fastapi_triton.endpoints import InferEndpoint, Listener
 from fastapi_triton.errors import GoneError
-from fastapi_triton.jobs.outcome import HEADERS
+from fastapi_triton.jobs.outcome import HEADERS, RAW_HEADERS
 from fastapi_triton.jobs.work import NO_SEED, SEED_FIELD, Asked, Work
 
 logger = logging.getLogger(__name__)
@@ -58,7 +58,7 @@ class DeclaredWork:
         endpoint = self._endpoint
         offers = [each for each in endpoint.offers if each != negotiate.EVENTS]
         if negotiate.choose(accept, offers) == negotiate.JSON or endpoint.picture_field is None:
-            return answers.JSONAnswer(result, headers=HEADERS)
+            return answers.JSONAnswer(result, RAW_HEADERS)
         return answers.json_as_picture(
             result,
             endpoint.response_model,

@@ -21,7 +21,7 @@ from fastapi_triton.errors import (
 )
 from fastapi_triton.generated import GeneratedModel, Inputs
 from fastapi_triton.generated_endpoint import Address, GeneratedEndpoint, apart
-from fastapi_triton.jobs.outcome import HEADERS
+from fastapi_triton.jobs.outcome import RAW_HEADERS
 from fastapi_triton.jobs.work import NO_SEED, SEED_FIELD, Asked, Work
 from fastapi_triton.model_config import ModelConfig
 
@@ -76,7 +76,7 @@ class GeneratedWork:
 
     def reply(self, result: bytes, accept: str | None) -> Response:
         negotiate.choose(accept, [negotiate.JSON])
-        return answers.JSONAnswer(result, headers=HEADERS)
+        return answers.JSONAnswer(result, RAW_HEADERS)
 
 
 def _gone(reason: str) -> GoneError:

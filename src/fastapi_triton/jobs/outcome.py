@@ -13,6 +13,7 @@ from fastapi_triton.jobs.work import JobEndpoint
 
 # Of an answer: it is one caller's, and in the form that was asked for.
 HEADERS = {"Vary": "Accept", "Cache-Control": "no-store"}
+RAW_HEADERS = {name.lower().encode(): value.encode() for name, value in HEADERS.items()}
 
 
 def reply(job: Job, result: bytes | None, endpoint: JobEndpoint | None, accept: str | None) -> Response:

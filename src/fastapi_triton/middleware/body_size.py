@@ -22,12 +22,17 @@ class BodySizeMiddleware:
             await self.app(scope, receive, send)
             return
         refusal: FastAPITritonError | None = None
+        is_bounded = False
         for name, value in scope["headers"]:
             if name == b"content-length":
-                if value.isdigit() and int(value) > self.max_bytes:
+                is_bounded = value.isdigit() and int(value) <= self.max_bytes
+                if value.isdigit() and not is_bounded:
                     refusal = self._too_large()
             elif name == b"content-encoding":
                 refusal = self._compressed(value, scope) or refusal
+        if is_bounded and refusal is None:
+            await self.app(scope, receive, send)  # no server gives more than the request said
+            return
         num_bytes = 0
 
         async def counted_receive() -> Message:

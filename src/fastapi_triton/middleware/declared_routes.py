@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Declared endpoints by their path, in one look; all else goes on to the app's router, which tries one by one."""
+"""Declared endpoints by their path, in one look, and `/v2`; all else goes on to the app's router, which tries one by
+one."""
 
 import asyncio
 from collections.abc import Mapping
@@ -15,16 +16,27 @@ class DeclaredRoutes:
     """An ASGI app in front of another. The router knows the endpoints too: for other methods, and for `/docs`."""
 
     def __init__(
-        self, endpoints: Mapping[str, tuple[BaseRoute, ASGIApp]], *, otherwise: ASGIApp, drain: Drain | None = None
+        self,
+        endpoints: Mapping[str, tuple[BaseRoute, ASGIApp]],
+        *,
+        otherwise: ASGIApp,
+        drain: Drain,
+        v2: ASGIApp | None = None,
     ) -> None:
         self._endpoints = endpoints
         self._otherwise = otherwise
-        self._drain = drain or Drain()
+        self._drain = drain
+        self._v2 = v2
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         found = None
-        if scope["type"] == "http" and scope["method"] == "POST":
-            found = self._endpoints.get(route_path(scope) if scope.get("root_path") else scope["path"])
+        if scope["type"] == "http":
+            path = route_path(scope) if scope.get("root_path") else scope["path"]
+            if scope["method"] == "POST":
+                found = self._endpoints.get(path)
+            if found is None and self._v2 is not None and path.startswith("/v2") and path[3:4] in ("", "/"):
+                await self._v2(scope, receive, send)
+                return
         try:
             if self._drain.phase >= Phase.CLOSED and scope["type"] == "http" and _is_work(scope):
                 self._drain.require_open()

@@ -53,6 +53,7 @@ class ObservingMiddleware:
             began = perf_counter()
             if message["type"] == "http.response.start":
                 seen.status = message["status"]
+                seen.is_answered = True
                 headers = [header for header in message.get("headers", ()) if header[0] not in _OURS]
                 headers += (id_header, (b"server-timing", seen.server_timing(began)))
                 message["headers"] = headers

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The id of a request: the caller's `X-Request-ID`, or a new one. It goes to the log, to Triton and back."""
 
+import os
 import re
-import secrets
 from contextvars import ContextVar
 
 HEADER = "X-Request-ID"
@@ -15,4 +15,4 @@ current_request_id: ContextVar[str] = ContextVar("current_request_id", default="
 
 def choose(asked: bytes) -> str:
     """The id that the caller asks for, where it is fit for one."""
-    return asked.decode() if _ALLOWED.fullmatch(asked) else secrets.token_hex(16)
+    return asked.decode() if asked and _ALLOWED.fullmatch(asked) else os.urandom(16).hex()

@@ -2,10 +2,9 @@
 """The connections to one Triton: opened as they are needed, kept, and used again."""
 
 import asyncio
-import contextlib
 import functools
 import time
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import Sequence
 
 from fastapi_triton.errors import TritonUnavailableError
 from fastapi_triton.triton.access import OPEN_TO_ALL, Access, HeaderLines
@@ -50,20 +49,6 @@ class Connections:
             connection.abort()
         self._idle.clear()
 
-    @contextlib.asynccontextmanager
-    async def connection(self) -> AsyncGenerator[Connection, None]:
-        """A connection for one exchange; it is closed where the exchange does not come to its end.
-
-        Raises:
-            TritonUnavailableError: Triton cannot be reached.
-        """
-        connection = await self._take()
-        try:
-            yield connection
-        finally:
-            if connection not in self._left:
-                self._give_back(connection)
-
     def leave(self, connection: Connection) -> None:
         """Nobody waits for its answer any more, while Triton may still work on it."""
         self._left.add(connection)
@@ -76,7 +61,7 @@ class Connections:
             TimeoutError: no answer within `timeout_s`, from when there is a connection.
             InferenceError: the answer is no HTTP.
         """
-        connection = await self._take()
+        connection = await self.take()
         timer = asyncio.get_running_loop().call_later(timeout_s, connection.expire)
         try:
             return await connection.ask(pieces)
@@ -85,8 +70,7 @@ class Connections:
             raise
         finally:
             timer.cancel()
-            if connection not in self._left:
-                self._give_back(connection)
+            self.give_back(connection)
 
     async def probe(self, pieces: Sequence[bytes], *, timeout_s: float) -> None:
         """Ask what changes nothing, over a connection of its own, even where the breaker lets nothing pass.
@@ -107,7 +91,12 @@ class Connections:
             timer.cancel()
             self._give_back(connection)
 
-    async def _take(self) -> Connection:
+    async def take(self) -> Connection:
+        """A connection for one exchange, to be given back.
+
+        Raises:
+            TritonUnavailableError: Triton cannot be reached.
+        """
         self.breaker.require_closed()
         while self._idle:
             connection = self._idle.pop()
@@ -116,6 +105,11 @@ class Connections:
                 return connection
             connection.abort()
         return await self._dialer.dial(self._make)
+
+    def give_back(self, connection: Connection) -> None:
+        """Its exchange is over, unless it was left; it is closed where the exchange did not come to its end."""
+        if connection not in self._left:
+            self._give_back(connection)
 
     def _give_back(self, connection: Connection) -> None:
         connection.end()

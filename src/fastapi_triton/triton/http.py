@@ -185,18 +185,19 @@ class HTTPTriton:
         try:
             with Stage(TRITON, model) as stage:
                 head = self._head("POST", path, headers + _lines(stage.trace_headers))
-                async with self.connections.connection() as connection:
-                    # Closing it before the stream's end is how the model learns that the caller left.
-                    timer = asyncio.get_running_loop().call_later(timeout_s, connection.expire)
-                    try:
-                        await _send(connection, b"".join(head), body)
-                        await self._require_events(connection, model)
-                        async for event in generate.events(_Pieces(connection)):
-                            outputs = self._event_tensors(event, config)
-                            self._processes.answered(model)
-                            yield outputs
-                    finally:
-                        timer.cancel()
+                connection = await self.connections.take()
+                timer = asyncio.get_running_loop().call_later(timeout_s, connection.expire)
+                try:
+                    await _send(connection, b"".join(head), body)
+                    await self._require_events(connection, model)
+                    async for event in generate.events(_Pieces(connection)):
+                        outputs = self._event_tensors(event, config)
+                        self._processes.answered(model)
+                        yield outputs
+                finally:
+                    timer.cancel()
+                    # Closed before the stream's end, it is how the model learns that the caller left.
+                    self.connections.give_back(connection)
         except (TimeoutError, TritonUnavailableError, ModelNotReadyError) as error:
             self._configs.pop(model, None)
             self._warn(path, error)
