@@ -131,6 +131,7 @@ async def running(server: Server, triton_url: str) -> AsyncIterator[Running]:
                 "PYTHONPATH": f"{ROOT / 'src'}:{ROOT}",
                 "TRITON_URL": triton_url,
                 "FASTAPI_TRITON_LOG_LEVEL": "warning",
+                "OTEL_SDK_DISABLED": "true",  # nobody traces, whether the SDK is installed or not
                 **server.environment,
             },
             stdout=asyncio.subprocess.DEVNULL,

@@ -19,7 +19,7 @@ from starlette.middleware.exceptions import ExceptionMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from fastapi_triton import (
     access_log,
@@ -135,6 +135,7 @@ class TritonFrontend(FastAPI):
             logs.open_access_log(self.settings)
             observers.append(access_log.write)
         extra["telemetry"] = {**tracing.telemetry(), **(extra.get("telemetry") or {})}
+        self._is_traced = any(extra["telemetry"].get(kind) for kind in ("tracing", "metrics", "logs"))
         super().__init__(
             title=title,
             lifespan=self._run,
@@ -269,7 +270,7 @@ class TritonFrontend(FastAPI):
             background_jobs.take_in(endpoint, self._jobs)
 
         async def serve(request: Request) -> Response:
-            return await endpoint(request)
+            return await endpoint.respond(request.scope, request.receive)
 
         self.endpoints.append(endpoint)
         name, tags = about.name or about.model, list(about.tags or [about.model])
@@ -290,6 +291,16 @@ class TritonFrontend(FastAPI):
         if self._picture_apis is None and TextToImage.fits(endpoint):
             self._picture_apis = picture_apis.mount(self, endpoint, self.settings)
         return endpoint
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """FastAPI's own, without what it does for traces where there can be none."""
+        if self._is_traced or self.middleware_stack is None or scope["type"] != "http":
+            await super().__call__(scope, receive, send)
+            return
+        if self.root_path:
+            scope["root_path"] = self.root_path
+        scope["app"] = self
+        await self.middleware_stack(scope, receive, send)
 
     def build_middleware_stack(self) -> ASGIApp:
         """FastAPI's own, but for the declared endpoints, which are found ahead of its router.

@@ -12,7 +12,7 @@ from pydantic_core import ErrorDetails
 from starlette.datastructures import FormData, UploadFile
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.types import Receive
+from starlette.types import Receive, Scope
 
 from fastapi_triton import images
 from fastapi_triton.contract import nearest
@@ -82,7 +82,9 @@ def strict(model: type[BaseModel]) -> type[BaseModel]:
     )
 
 
-async def read(request: Request, model: type[BaseModel], *, limits: ImageLimits, max_bytes: int) -> BaseModel:
+async def read(
+    scope: Scope, receive: Receive, model: type[BaseModel], *, limits: ImageLimits, max_bytes: int
+) -> BaseModel:
     """Read and validate the body.
 
     Raises:
@@ -91,11 +93,11 @@ async def read(request: Request, model: type[BaseModel], *, limits: ImageLimits,
         InvalidRequestError: it does not fit the model; every problem is listed.
         TooLargeError: the body or a picture in it is over its limit.
     """
-    media_type = _media_type(request.scope["headers"])
+    media_type = _media_type(scope["headers"])
     if media_type == JSON or media_type.endswith("+json"):
-        return from_json(await _whole(request.receive), model, limits)
+        return from_json(await _whole(receive), model, limits)
     if media_type == FORM:
-        return await _read_form(request, model, limits, max_bytes)
+        return await _read_form(Request(scope, receive), model, limits, max_bytes)
     raise UnsupportedMediaError(
         f"The body's Content-Type is {media_type}; send {JSON}, or a form as {FORM}. "
         "With curl that is -H 'Content-Type: application/json', or -F for each field."

@@ -170,22 +170,19 @@ class InferEndpoint:
             raise NotFoundError(f"{self.path} has no stream model, which alone can describe itself.")
         return await self._twin.describe()
 
-    async def __call__(self, request: Request) -> Response:
+    async def respond(self, scope: Scope, receive: Receive) -> Response:
         """Serve one request."""
         current_observation.get().model = self.model
-        if self.jobs is not None and self.jobs.wants(request.scope["headers"]):
-            return await self.jobs.accept(request)
-        media_type, body = await self.read(request, self.admission)
+        if self.jobs is not None and self.jobs.wants(scope["headers"]):
+            return await self.jobs.accept(Request(scope, receive))
+        media_type, body = await self.read(scope, receive, self.admission)
         if self._twin is not None and media_type == negotiate.EVENTS:
-            receive = request.receive if self._keeps_running else None
-            events = self._events(self._twin, tensor_values(body), receive)
+            events = self._events(self._twin, tensor_values(body), receive if self._keeps_running else None)
             return EventsResponse(events, keeps_running=self._keeps_running)
         if self._twin is None:
-            answer = await self.answer(body, request.receive)
+            answer = await self.answer(body, receive)
         else:
-            answer = await for_its_caller(
-                request.receive, partial(self.answer, body), keeps_running=self._keeps_running
-            )
+            answer = await for_its_caller(receive, partial(self.answer, body), keeps_running=self._keeps_running)
         if media_type == negotiate.JSON:
             return answers.JSONAnswer(answers.to_json(answer))
         headers = {"Vary": "Accept"}
@@ -193,33 +190,32 @@ class InferEndpoint:
 
     async def app(self, scope: Scope, receive: Receive, send: Send) -> None:
         """The same as an ASGI app, without what FastAPI does for functions of one's own."""
-        reply = await self(Request(scope, receive))
+        reply = await self.respond(scope, receive)
         await reply(scope, receive, send)
 
-    async def read(self, request: Request, admission: Admission | None = None) -> tuple[str, BaseModel]:
+    async def read(self, scope: Scope, receive: Receive, admission: Admission | None = None) -> tuple[str, BaseModel]:
         """The media type that the caller is to be answered in, and its checked request.
 
         With an `admission` what it would refuse is not read.
         """
-        media_type = negotiate.choose(_accept(request), self.offers)
+        accept = _accept(scope)
+        media_type = negotiate.choose(accept, self.offers)
         if admission is not None:
             admission.require_room()
         body = await bodies.read(
-            request, self.request_model, limits=self._limits, max_bytes=self._services.settings.max_body_bytes
+            scope, receive, self.request_model, limits=self._limits, max_bytes=self._services.settings.max_body_bytes
         )
         if self._services.settings.access_log_prompts:
             current_observation.get().texts = bodies.own_words(body)
         if media_type not in (negotiate.JSON, negotiate.EVENTS):
-            return self._ask_for(request, body)
+            return self._ask_for(accept, body)
         return media_type, body
 
-    def _ask_for(self, request: Request, body: BaseModel) -> tuple[str, BaseModel]:
+    def _ask_for(self, accept: str | None, body: BaseModel) -> tuple[str, BaseModel]:
         """Have the model write the format that the caller accepts. Gives its media type, and the request for it."""
         wanted = getattr(body, FORMAT_FIELD, None)
         named = next((media for media, name in negotiate.FORMAT_NAMES.items() if name == wanted), None)
-        media_type = negotiate.choose(
-            request.headers.get("accept"), self.offers, picture=named or negotiate.PICTURES[0]
-        )
+        media_type = negotiate.choose(accept, self.offers, picture=named or negotiate.PICTURES[0])
         if named is not None and named != media_type:
             raise NotAcceptableError(
                 f"Accept asks for {media_type}, but `{FORMAT_FIELD}` for {wanted}. Leave one of them out."
@@ -316,9 +312,9 @@ class InferEndpoint:
                 raise
 
 
-def _accept(request: Request) -> str | None:
-    """The caller's Accept, for most say none, or anything; Starlette makes an object of all headers to find it."""
-    for name, value in request.scope["headers"]:
-        if name == b"accept" and value not in (b"", b"*/*"):
-            return request.headers.get("accept")
+def _accept(scope: Scope) -> str | None:
+    """What the caller says that it accepts; None: anything, or nothing was said."""
+    for name, value in scope["headers"]:
+        if name == b"accept":
+            return None if value in (b"", b"*/*") else value.decode("latin-1")
     return None

@@ -41,20 +41,6 @@ class BatchedHistogram(Histogram):
                 bucket.inc(count)
 
 
-class _Durations:
-    """Observations that are to be added, by bucket."""
-
-    __slots__ = ("counts", "total_s")
-
-    def __init__(self) -> None:
-        self.counts = [0] * (len(BUCKETS) + 1)
-        self.total_s = 0.0
-
-    def add(self, seconds: float) -> None:
-        self.counts[bisect_left(BUCKETS, seconds)] += 1
-        self.total_s += seconds
-
-
 class _Series:
     """What has not yet been added of the requests of one method, route and model."""
 
@@ -63,7 +49,9 @@ class _Series:
         self.received_bytes = 0
         self.sent_bytes = 0
         self.num_cancelled = 0
-        self.read, self.wait, self.triton, self.write, self.total = (_Durations() for _ in range(5))
+        # Of each stage, and last of the whole: how many fell into each bucket, and their sum.
+        self.counts = [[0] * (len(BUCKETS) + 1) for _ in range(len(STAGES) + 1)]
+        self.sums_s = [0.0] * (len(STAGES) + 1)
 
 
 class Metrics:
@@ -113,15 +101,19 @@ class Metrics:
         series.sent_bytes += seen.sent_bytes
         series.num_cancelled += seen.is_cancelled
         read_s, wait_s, triton_s, write_s = seen.seconds
-        if read_s:
-            series.read.add(read_s)
-        if triton_s:
-            series.wait.add(wait_s)  # whoever came to Triton was given a place, if only at once
-            series.triton.add(triton_s)
-        elif wait_s:
-            series.wait.add(wait_s)
-        series.write.add(write_s)
-        series.total.add(seen.total_s)
+        durations = (
+            read_s or None,
+            # Whoever came to Triton was given a place, if only at once.
+            wait_s if triton_s else wait_s or None,
+            triton_s or None,
+            write_s,
+            seen.total_s,
+        )
+        counts, sums_s = series.counts, series.sums_s
+        for index, seconds in enumerate(durations):
+            if seconds is not None:  # it came to this stage
+                counts[index][bisect_left(BUCKETS, seconds)] += 1
+                sums_s[index] += seconds
 
     def flush(self) -> None:
         """Add what has been counted to what is shown, and look at what is only looked at."""
@@ -132,11 +124,11 @@ class Metrics:
             self._received.labels(*labels).inc(series.received_bytes)
             self._sent.labels(*labels).inc(series.sent_bytes)
             self._cancelled.labels(*labels).inc(series.num_cancelled)
-            stages = (series.read, series.wait, series.triton, series.write)
-            for stage, durations in zip(STAGES, stages, strict=True):
-                if any(durations.counts):
-                    self._stages.labels(*labels, stage).add(durations.counts, durations.total_s)
-            self._durations.labels(*labels).add(series.total.counts, series.total.total_s)
+            *stages, whole = zip(series.counts, series.sums_s, strict=True)
+            for stage, (counts, total_s) in zip(STAGES, stages, strict=True):
+                if any(counts):
+                    self._stages.labels(*labels, stage).add(counts, total_s)
+            self._durations.labels(*labels).add(*whole)
         for refresh in self.refreshes:
             refresh()
 

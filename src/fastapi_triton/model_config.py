@@ -57,13 +57,13 @@ class ModelConfig:
     queue_timeout_s: float | None = None
     # Whether it has an optional `timeout_s` that takes one FP32.
     takes_timeout: bool = field(init=False, compare=False, default=False)
-    _inputs: Mapping[str, TensorConfig] = field(init=False, compare=False, repr=False)
-    _outputs: Mapping[str, TensorConfig] = field(init=False, compare=False, repr=False)
+    # Of two of one name the first.
+    inputs_by_name: Mapping[str, TensorConfig] = field(init=False, compare=False, repr=False)
+    outputs_by_name: Mapping[str, TensorConfig] = field(init=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
-        # By name; of two of one name the first, as they stand.
-        object.__setattr__(self, "_inputs", {tensor.name: tensor for tensor in reversed(self.inputs)})
-        object.__setattr__(self, "_outputs", {tensor.name: tensor for tensor in reversed(self.outputs)})
+        object.__setattr__(self, "inputs_by_name", {tensor.name: tensor for tensor in reversed(self.inputs)})
+        object.__setattr__(self, "outputs_by_name", {tensor.name: tensor for tensor in reversed(self.outputs)})
         given = self.input(TIMEOUT_INPUT)
         takes_it = given is not None and given.optional and given.dims == (1,) and given.datatype.wire == "FP32"
         object.__setattr__(self, "takes_timeout", takes_it)
@@ -74,10 +74,10 @@ class ModelConfig:
         return self.max_batch_size > 0
 
     def input(self, name: str) -> TensorConfig | None:
-        return self._inputs.get(name)
+        return self.inputs_by_name.get(name)
 
     def output(self, name: str) -> TensorConfig | None:
-        return self._outputs.get(name)
+        return self.outputs_by_name.get(name)
 
     @property
     def useless_hints(self) -> tuple[str, ...]:

@@ -27,14 +27,15 @@ def from_fields(fields: Mapping[str, Any], config: ModelConfig) -> dict[str, Ten
     """
     tensors: dict[str, Tensor] = {}
     problems: list[FieldProblem] = []
+    known, is_batched = config.inputs_by_name, config.is_batched
     for name, value in fields.items():
         if value is None:
             continue
-        tensor_config = config.input(name)
+        tensor_config = known.get(name)
         if tensor_config is None:
             continue
         try:
-            tensors[name] = _tensor(value, tensor_config, is_batched=config.is_batched)
+            tensors[name] = _tensor(value, tensor_config, is_batched=is_batched)
         except ValueError as error:
             problems.append(FieldProblem(f"#/{name}", "out_of_range", f"`{name}`: {error}"))
     if problems:

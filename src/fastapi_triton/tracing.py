@@ -2,11 +2,17 @@
 """Traces: which of FastAPI's own OpenTelemetry is on."""
 
 import importlib.util
+import os
 
 from fastapi.telemetry import TelemetryConfig
 
 # What asks all the time, and tells nothing in a trace.
 _UNTRACED = ("/health/", "/metrics")
+
+
+def is_disabled() -> bool:
+    """Whether OpenTelemetry's own variable turns its SDK off."""
+    return os.environ.get("OTEL_SDK_DISABLED", "").lower() == "true"
 
 
 def telemetry() -> TelemetryConfig:
@@ -15,7 +21,7 @@ def telemetry() -> TelemetryConfig:
     Where nobody can have configured a tracer they are off, too: FastAPI would look at every request whether one has.
     """
     return {
-        "tracing": importlib.util.find_spec("opentelemetry.sdk") is not None,
+        "tracing": importlib.util.find_spec("opentelemetry.sdk") is not None and not is_disabled(),
         "auto_configure": True,
         "metrics": False,
         "logs": False,

@@ -3,7 +3,7 @@
 `ByAddress`, without limits as cheap as it can be."""
 
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Awaitable, Callable, Collection
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -28,7 +28,7 @@ class ByAddress:
         self.app = app
         self._addresses = addresses
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         if scope["type"] != "lifespan":
             address = self._addresses.find(scope.get("client"))
             current_caller.set(address.caller)
@@ -36,9 +36,8 @@ class ByAddress:
                 try:
                     _take(address, scope)
                 except FastAPITritonError as error:
-                    await _refuse(error, scope, receive, send)
-                    return
-        await self.app(scope, receive, send)
+                    return _refuse(error, scope, receive, send)
+        return self.app(scope, receive, send)
 
 
 class ByKey:

@@ -27,7 +27,7 @@ class DeclaredWork:
         self._endpoint = endpoint
 
     async def asked(self, request: Request) -> Asked:
-        media_type, body = await self._endpoint.read(request)
+        media_type, body = await self._endpoint.read(request.scope, request.receive)
         return Asked(
             self._endpoint.path,
             media_type,

@@ -2,6 +2,8 @@
 """Refuses a body over the limit while it streams in, and one that is compressed, whose size nobody can know. (FastAPI's
 `max_body_size` cannot answer in our errors' form.)"""
 
+from collections.abc import Awaitable
+
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from fastapi_triton.errors import FastAPITritonError, TooLargeError, UnsupportedMediaError
@@ -17,10 +19,9 @@ class BodySizeMiddleware:
         self.max_bytes = max_bytes
         self._compressed_below = compressed_below
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         if scope["type"] != "http":
-            await self.app(scope, receive, send)
-            return
+            return self.app(scope, receive, send)
         refusal: FastAPITritonError | None = None
         is_bounded = False
         for name, value in scope["headers"]:
@@ -31,8 +32,7 @@ class BodySizeMiddleware:
             elif name == b"content-encoding":
                 refusal = self._compressed(value, scope) or refusal
         if is_bounded and refusal is None:
-            await self.app(scope, receive, send)  # no server gives more than the request said
-            return
+            return self.app(scope, receive, send)  # no server gives more than the request said
         num_bytes = 0
 
         async def counted_receive() -> Message:
@@ -45,7 +45,7 @@ class BodySizeMiddleware:
                 raise self._too_large()
             return message
 
-        await self.app(scope, counted_receive, send)
+        return self.app(scope, counted_receive, send)
 
     def _compressed(self, encoding: bytes, scope: Scope) -> FastAPITritonError | None:
         if encoding.strip().lower() in (b"", b"identity"):

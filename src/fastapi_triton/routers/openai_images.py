@@ -73,7 +73,11 @@ async def _serve(request: Request, body_model: type[BaseModel], model: TextToIma
     endpoint = model.endpoint
     model.require_room()
     body = await bodies.read(
-        request, body_model, limits=endpoint.image_limits, max_bytes=endpoint.services.settings.max_body_bytes
+        request.scope,
+        request.receive,
+        body_model,
+        limits=endpoint.image_limits,
+        max_bytes=endpoint.services.settings.max_body_bytes,
     )
     order = await openai_request.order(body, model)
     if order.stream:

@@ -211,17 +211,14 @@ class Connection(asyncio.BufferedProtocol):
             self._transport.writelines(self._unsent)
         self._unsent = []
 
-    async def _progress(self) -> None:
-        """Return when something has come."""
+    def _progress(self) -> asyncio.Future[None]:
+        """Done when something has come."""
         if self._failure is not None:
             raise self._failure
         if self._is_expired:
             raise TimeoutError
         self._waiter = asyncio.get_running_loop().create_future()
-        try:
-            await self._waiter
-        finally:
-            self._waiter = None
+        return self._waiter
 
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():

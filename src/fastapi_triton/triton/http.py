@@ -157,7 +157,8 @@ class HTTPTriton:
         headers = f"Content-Type: application/octet-stream\r\n{HEADER_LENGTH}: {header_length}\r\n"
         try:
             with Stage(TRITON, model) as stage:
-                headers += _lines(stage.trace_headers)
+                if trace_headers := stage.trace_headers:
+                    headers += _lines(trace_headers)
                 head, answer = await self._call("POST", path, timeout_s=timeout_s, body=body, headers=headers)
         except (DeadlineExceededError, TritonUnavailableError) as error:
             self._warn(path, error)
