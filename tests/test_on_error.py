@@ -16,7 +16,7 @@ from fastapi_triton.middleware.on_error import OnErrorMiddleware
 SCOPE: dict[str, Any] = {"type": "http", "method": "POST", "path": "/", "raw_path": b"/", "headers": []}
 
 
-class Expected(Exception):
+class ExpectedError(Exception):
     pass
 
 
@@ -31,13 +31,13 @@ async def run(app: ASGIApp, scope: Scope, messages: list[Message]) -> None:
     async def receive() -> Message:
         raise AssertionError("nobody asks")
 
-    handling = partial(ExceptionMiddleware, handlers={Expected: handler})
+    handling = partial(ExceptionMiddleware, handlers={ExpectedError: handler})
     await ObservingMiddleware(OnErrorMiddleware(app, handling))(dict(scope), receive, send)
 
 
 async def test_an_error_is_told_by_its_handler() -> None:
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        raise Expected("a reason")
+        raise ExpectedError("a reason")
 
     messages: list[Message] = []
     await run(app, SCOPE, messages)
@@ -60,16 +60,16 @@ async def test_an_answer_that_has_begun_gets_no_second_head() -> None:
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": []})
-        raise Expected("too late")
+        raise ExpectedError("too late")
 
-    with pytest.raises(Expected, match="too late"):
+    with pytest.raises(ExpectedError, match="too late"):
         await run(app, SCOPE, messages)
     assert [each["type"] for each in messages] == ["http.response.start"]
 
 
 async def test_what_is_no_request_passes_untouched() -> None:
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        raise Expected("at the start")
+        raise ExpectedError("at the start")
 
-    with pytest.raises(Expected, match="at the start"):
+    with pytest.raises(ExpectedError, match="at the start"):
         await run(app, {"type": "lifespan"}, [])
