@@ -153,7 +153,14 @@ async def test_a_body_over_the_limit_is_refused_from_its_content_length(client: 
     assert answer.headers["connection"] == "close"
 
 
-async def test_a_body_without_length_is_refused_while_it_streams_in(client: httpx2.AsyncClient) -> None:
+@pytest.mark.parametrize(
+    "lengths",
+    [{}, {"Content-Length": "10", "Transfer-Encoding": "chunked"}],
+    ids=["no length", "chunked, with a length that a server may go by or not"],
+)
+async def test_a_body_without_length_is_refused_while_it_streams_in(
+    client: httpx2.AsyncClient, lengths: dict[str, str]
+) -> None:
     num_sent = 0
 
     async def far_too_long() -> AsyncIterator[bytes]:
@@ -162,7 +169,7 @@ async def test_a_body_without_length_is_refused_while_it_streams_in(client: http
             num_sent += 1
             yield b" " * 50_000
 
-    answer = await client.post(PATH, content=far_too_long(), headers={"Content-Type": "application/json"})
+    answer = await client.post(PATH, content=far_too_long(), headers={"Content-Type": "application/json", **lengths})
     assert problem_of(answer, 413)["code"] == "body_too_large"
     assert num_sent <= 6
 

@@ -23,15 +23,17 @@ class BodySizeMiddleware:
         if scope["type"] != "http":
             return self.app(scope, receive, send)
         refusal: FastAPITritonError | None = None
-        is_bounded = False
+        is_bounded, is_chunked = False, False
         for name, value in scope["headers"]:
             if name == b"content-length":
                 is_bounded = value.isdigit() and int(value) <= self.max_bytes
                 if value.isdigit() and not is_bounded:
                     refusal = self._too_large()
+            elif name == b"transfer-encoding":
+                is_chunked = True  # by which a server may go, whatever else is said
             elif name == b"content-encoding":
                 refusal = self._compressed(value, scope) or refusal
-        if is_bounded and refusal is None:
+        if is_bounded and not is_chunked and refusal is None:
             return self.app(scope, receive, send)  # no server gives more than the request said
         num_bytes = 0
 
