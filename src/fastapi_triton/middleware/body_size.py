@@ -22,18 +22,8 @@ class BodySizeMiddleware:
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         if scope["type"] != "http":
             return self.app(scope, receive, send)
-        refusal: FastAPITritonError | None = None
-        is_bounded, is_chunked = False, False
-        for name, value in scope["headers"]:
-            if name == b"content-length":
-                is_bounded = value.isdigit() and int(value) <= self.max_bytes
-                if value.isdigit() and not is_bounded:
-                    refusal = self._too_large()
-            elif name == b"transfer-encoding":
-                is_chunked = True  # by which a server may go, whatever else is said
-            elif name == b"content-encoding":
-                refusal = self._compressed(value, scope) or refusal
-        if is_bounded and not is_chunked and refusal is None:
+        refusal, is_bounded = self._look(scope)
+        if is_bounded and refusal is None:
             return self.app(scope, receive, send)  # no server gives more than the request said
         num_bytes = 0
 
@@ -48,6 +38,21 @@ class BodySizeMiddleware:
             return message
 
         return self.app(scope, counted_receive, send)
+
+    def _look(self, scope: Scope) -> tuple[FastAPITritonError | None, bool]:
+        """Why the body is refused before it comes, and whether its length is known before."""
+        refusal: FastAPITritonError | None = None
+        has_length, is_chunked = False, False
+        for name, value in scope["headers"]:
+            if name == b"content-length":
+                has_length = value.isdigit()
+                if has_length and int(value) > self.max_bytes:
+                    refusal = self._too_large()
+            elif name == b"transfer-encoding":
+                is_chunked = True  # by which a server may go, whatever else is said
+            elif name == b"content-encoding":
+                refusal = self._compressed(value, scope) or refusal
+        return refusal, has_length and not is_chunked
 
     def _compressed(self, encoding: bytes, scope: Scope) -> FastAPITritonError | None:
         if encoding.strip().lower() in (b"", b"identity"):
