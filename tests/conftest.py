@@ -3,6 +3,7 @@
 
 import logging
 import shutil
+import signal
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
@@ -26,6 +27,8 @@ from fastapi_triton.triton.fake import FakeTriton
 # The same examples every time, however slow the machine is; `make fuzz` looks for new ones.
 hypothesis_settings.register_profile("tests", deadline=None, derandomize=True, database=None, max_examples=40)
 hypothesis_settings.load_profile("tests")
+# What a shell starts in the background ignores Ctrl-C, and so would every process that a test starts and ends by it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 OF_A_REQUEST = (current_caller, current_deadline, current_observation, current_place, current_request_id)
