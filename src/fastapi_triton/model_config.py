@@ -57,13 +57,12 @@ class ModelConfig:
     queue_timeout_s: float | None = None
     # Whether it has an optional `timeout_s` that takes one FP32.
     takes_timeout: bool = field(init=False, compare=False, default=False)
-    # Of two of one name the first.
     inputs_by_name: Mapping[str, TensorConfig] = field(init=False, compare=False, repr=False)
     outputs_by_name: Mapping[str, TensorConfig] = field(init=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "inputs_by_name", {tensor.name: tensor for tensor in reversed(self.inputs)})
-        object.__setattr__(self, "outputs_by_name", {tensor.name: tensor for tensor in reversed(self.outputs)})
+        object.__setattr__(self, "inputs_by_name", {tensor.name: tensor for tensor in self.inputs})
+        object.__setattr__(self, "outputs_by_name", {tensor.name: tensor for tensor in self.outputs})
         given = self.input(TIMEOUT_INPUT)
         takes_it = given is not None and given.optional and given.dims == (1,) and given.datatype.wire == "FP32"
         object.__setattr__(self, "takes_timeout", takes_it)
