@@ -15,7 +15,8 @@ from tritonclient.grpc import model_config_pb2
 import main
 from fastapi_triton.datatypes import BY_CONFIG, BY_WIRE
 from fastapi_triton.model_config import ModelConfig, TensorConfig
-from fastapi_triton.triton.client import Tensor, Tensors
+from fastapi_triton.triton.client import Tensors
+from fastapi_triton.triton.tensor import Tensor
 
 ROOT = Path(__file__).parent.parent
 PATH = main.path
@@ -64,7 +65,7 @@ def text(tensors: Tensors, name: str) -> str:
 
 
 def bytes_tensor(value: bytes) -> Tensor:
-    return Tensor.of_bytes(BY_WIRE["BYTES"], value, (1, 1))
+    return Tensor.of_one(BY_WIRE["BYTES"], value, (1, 1))
 
 
 async def paint(inputs: Tensors) -> dict[str, Tensor]:

@@ -16,8 +16,9 @@ import main
 from fastapi_triton import Settings, TritonFrontend
 from fastapi_triton.errors import InvalidRequestError
 from fastapi_triton.model_config import ModelConfig
-from fastapi_triton.triton.client import Tensor, Tensors
+from fastapi_triton.triton.client import Tensors
 from fastapi_triton.triton.fake import FakeTriton
+from fastapi_triton.triton.tensor import Tensor
 
 Body = Callable[..., dict[str, Any]]
 

@@ -14,8 +14,9 @@ from scribble_app import MODEL, PATH, base64_picture, bytes_tensor, paint, pictu
 
 from fastapi_triton.datatypes import BY_WIRE
 from fastapi_triton.images import media_type
-from fastapi_triton.triton.client import Tensor, Tensors
+from fastapi_triton.triton.client import Tensors
 from fastapi_triton.triton.fake import FakeTriton
+from fastapi_triton.triton.tensor import Tensor
 
 Body = Callable[..., dict[str, Any]]
 

@@ -20,8 +20,9 @@ from fastapi_triton.datatypes import BY_CONFIG, BY_WIRE
 from fastapi_triton.errors import InvalidRequestError
 from fastapi_triton.middleware.request_id import current_request_id
 from fastapi_triton.model_config import ModelConfig, TensorConfig
-from fastapi_triton.triton.client import Tensor, Tensors
+from fastapi_triton.triton.client import Tensors
 from fastapi_triton.triton.fake import FakeTriton
+from fastapi_triton.triton.tensor import Tensor
 
 CONFIG = ModelConfig(
     name="mood",

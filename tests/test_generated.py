@@ -14,8 +14,9 @@ from test_bad_input import problem_of
 from fastapi_triton import Settings, TritonFrontend, generated_openapi
 from fastapi_triton.datatypes import BY_WIRE
 from fastapi_triton.model_config import ModelConfig, TensorConfig, from_server
-from fastapi_triton.triton.client import Tensor, Tensors
+from fastapi_triton.triton.client import Tensors
 from fastapi_triton.triton.fake import FakeTriton
+from fastapi_triton.triton.tensor import Tensor
 
 SETTINGS = Settings(generate=True, watch_interval_s=3600, max_in_flight=2, max_waiting=0)
 

@@ -12,8 +12,9 @@ from fastapi_triton import Base64Image, TensorName, TritonFrontend
 from fastapi_triton.datatypes import BY_CONFIG, BY_WIRE
 from fastapi_triton.errors import FieldProblem, InvalidRequestError
 from fastapi_triton.model_config import ModelConfig, TensorConfig
-from fastapi_triton.triton.client import Tensor, Tensors
+from fastapi_triton.triton.client import Tensors
 from fastapi_triton.triton.fake import FakeTriton
+from fastapi_triton.triton.tensor import Tensor
 
 CONFIG = ModelConfig(
     name="odd",

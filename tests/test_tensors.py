@@ -10,7 +10,7 @@ from fastapi_triton import tensors
 from fastapi_triton.datatypes import BY_CONFIG, BY_WIRE, DATATYPES
 from fastapi_triton.errors import InvalidRequestError
 from fastapi_triton.model_config import ModelConfig, TensorConfig
-from fastapi_triton.triton.client import Tensor
+from fastapi_triton.triton.tensor import Tensor
 
 
 def config(datatype: str, dims: tuple[int, ...] = (1,), *, max_batch_size: int = 8) -> ModelConfig:

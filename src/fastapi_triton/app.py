@@ -46,7 +46,7 @@ from fastapi_triton.generated_endpoint import GeneratedEndpoint
 from fastapi_triton.metrics import Metrics
 from fastapi_triton.middleware.body_size import BodySizeMiddleware
 from fastapi_triton.middleware.deadline import DeadlineMiddleware
-from fastapi_triton.middleware.declared_routes import DeclaredRoutes
+from fastapi_triton.middleware.declared_routes import DeclaredRoutes, Responder
 from fastapi_triton.middleware.observing import Observer, ObservingMiddleware
 from fastapi_triton.middleware.on_error import OnErrorMiddleware
 from fastapi_triton.passage import Passage
@@ -113,7 +113,7 @@ class TritonFrontend(FastAPI):
             self.settings,
         )
         self.endpoints: list[InferEndpoint] = []
-        self._declared: dict[str, tuple[BaseRoute, ASGIApp]] = {}
+        self._declared: dict[str, tuple[BaseRoute, Responder]] = {}
         self.catalogue: Catalogue | None = None
         if self.settings.generate if generate is None else generate:
             self.catalogue = Catalogue(
@@ -285,7 +285,7 @@ class TritonFrontend(FastAPI):
             response_model=None,
             openapi_extra=openapi.operation(endpoint),
         )
-        self._declared.setdefault(about.path, (self.router.routes[-1], endpoint.app))
+        self._declared.setdefault(about.path, (self.router.routes[-1], endpoint.respond))
         if about.stream_model:
             self._add_describe(endpoint, name=name, tags=list(tags))
         if self._picture_apis is None and TextToImage.fits(endpoint):

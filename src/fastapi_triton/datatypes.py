@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Triton's datatypes, one table: name on the wire, name in `config.pbtxt`, numpy dtype, kind of value, range."""
 
+import functools
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -23,8 +24,7 @@ class Datatype:
     @property
     def integer_range(self) -> tuple[int, int]:
         """Smallest and largest value of an integer datatype."""
-        info = np.iinfo(self.numpy)
-        return int(info.min), int(info.max)
+        return _integer_range(self.numpy)
 
     @property
     def float_max(self) -> float:
@@ -41,6 +41,12 @@ class Datatype:
         if self.kind == "float":
             return f"±{self.float_max}, NaN, ±Infinity"
         return "true, false" if self.kind == "bool" else "any bytes; text as UTF-8"
+
+
+@functools.cache
+def _integer_range(numpy: np.dtype[Any]) -> tuple[int, int]:
+    info = np.iinfo(numpy)
+    return int(info.min), int(info.max)
 
 
 def _row(wire: str, config: str, numpy: npt.DTypeLike, kind: Kind) -> Datatype:

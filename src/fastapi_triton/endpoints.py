@@ -13,7 +13,7 @@ import orjson
 from pydantic import BaseModel
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.types import Receive, Scope, Send
+from starlette.types import Receive, Scope
 
 from fastapi_triton import answers, bodies, images, negotiate, tensors
 from fastapi_triton.admission import Admission, Admissions
@@ -187,11 +187,6 @@ class InferEndpoint:
             return answers.JSONAnswer(answers.to_json(answer))
         headers = {"Vary": "Accept"}
         return answers.as_picture(answer, self.picture_field or "", media_type, model=self.model, headers=headers)
-
-    async def app(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """The same as an ASGI app, without what FastAPI does for functions of one's own."""
-        reply = await self.respond(scope, receive)
-        await reply(scope, receive, send)
 
     async def read(self, scope: Scope, receive: Receive, admission: Admission | None = None) -> tuple[str, BaseModel]:
         """The media type that the caller is to be answered in, and its checked request.

@@ -44,7 +44,8 @@ def caller_names(model: type[BaseModel]) -> Mapping[str, str]:
 
 def tensor_values(body: BaseModel) -> dict[str, Any]:
     """The values of the model's fields, by tensor."""
-    return {tensor: getattr(body, name) for name, tensor in tensor_names(type(body)).items()}
+    values = body.__dict__
+    return {tensor: values[name] for name, tensor in tensor_names(type(body)).items()}
 
 
 @functools.cache

@@ -26,8 +26,8 @@ from fastapi_triton.images import ImageLimits
 from fastapi_triton.json_values import Arrays
 from fastapi_triton.model_config import ModelConfig, TensorConfig
 from fastapi_triton.tensor_schemas import TensorField
-from fastapi_triton.triton.client import Tensor
 from fastapi_triton.triton.generate import UNSTREAMABLE
+from fastapi_triton.triton.tensor import Tensor
 
 # Not a member of ours: Triton's generate extension keeps it for the request's id.
 _RESERVED_IN_STREAMS = "id"

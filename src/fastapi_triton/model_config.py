@@ -26,11 +26,11 @@ class TensorConfig:
     dims: tuple[int, ...]
     optional: bool = False
     content: Content | None = None
+    # Whether one plain value fits: every dimension is 1 or free.
+    is_scalar: bool = field(init=False, compare=False, repr=False)
 
-    @property
-    def is_scalar(self) -> bool:
-        """Whether one plain value fits: every dimension is 1 or free."""
-        return all(dim in (1, -1) for dim in self.dims)
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "is_scalar", all(dim in (1, -1) for dim in self.dims))
 
     @property
     def is_single(self) -> bool:

@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fastapi_triton.datatypes import BY_WIRE
+from fastapi_triton.datatypes import BY_WIRE, Datatype
 from fastapi_triton.deadlines import remaining_s
 from fastapi_triton.errors import FieldProblem, InvalidRequestError
 from fastapi_triton.model_config import ModelConfig, TensorConfig
-from fastapi_triton.triton.client import Tensor
+from fastapi_triton.triton.tensor import Tensor
 
 # A single float that is less needs no look at whether it overflows: FP16 goes up to 65504.
 _FITS_ALL_FLOATS = 65_000.0
@@ -46,7 +46,7 @@ def from_fields(fields: Mapping[str, Any], config: ModelConfig) -> dict[str, Ten
 def time_left(limit_s: float, shape: tuple[int, ...] = (1,)) -> Tensor:
     """The `timeout_s` of a model that takes one: how long the request's deadline leaves, at most `limit_s`."""
     left_s = max(remaining_s(limit_s), _LEAST_S)
-    return Tensor(BY_WIRE["FP32"], np.full(shape, left_s, dtype=np.float32))
+    return Tensor.of_one(BY_WIRE["FP32"], left_s, shape)
 
 
 def to_fields(tensors: Mapping[str, Tensor], config: ModelConfig) -> dict[str, Any]:
@@ -56,8 +56,8 @@ def to_fields(tensors: Mapping[str, Tensor], config: ModelConfig) -> dict[str, A
         output = config.output(name)
         if output is None:
             continue
-        if tensor.array.size == 1 and (output.dims == (1,) or output.is_scalar):
-            fields[name] = _text(tensor.array.item())
+        if output.is_scalar and tensor.size == 1:
+            fields[name] = _text(tensor.item())
             continue
         array = tensor.array[0] if config.is_batched else tensor.array
         # A Python model may answer fewer dimensions than its config says.
@@ -67,13 +67,8 @@ def to_fields(tensors: Mapping[str, Tensor], config: ModelConfig) -> dict[str, A
 
 
 def _tensor(value: Any, config: TensorConfig, *, is_batched: bool) -> Tensor:
-    # One text or one float, as most are; what is below does the same for everything.
-    if isinstance(value, str | float) and (config.dims == (1,) or config.is_scalar):
-        kind, rank = config.datatype.kind, len(config.dims) + is_batched
-        if kind == "bytes" and isinstance(value, str):
-            return Tensor.of_bytes(config.datatype, value.encode(), (1,) * rank)
-        if kind == "float" and isinstance(value, float) and abs(value) < _FITS_ALL_FLOATS:
-            return Tensor(config.datatype, np.array(value, dtype=config.datatype.numpy, ndmin=rank))
+    if config.is_scalar and (one := _one(value, config.datatype)) is not None:
+        return Tensor.of_one(config.datatype, one, (1,) * (len(config.dims) + is_batched))
     array = _byte_array(value) if config.datatype.kind == "bytes" else _number_array(value, config)
     if array.ndim == 0:
         array = array.reshape([1] * len(config.dims))
@@ -82,6 +77,21 @@ def _tensor(value: Any, config: TensorConfig, *, is_batched: bool) -> Tensor:
     ):
         raise ValueError(f"its shape is {list(array.shape)}, but the model takes {list(config.dims)}")
     return Tensor(config.datatype, array[np.newaxis] if is_batched else array)  # (1, *dims)
+
+
+def _one(value: Any, datatype: Datatype) -> bytes | float | None:
+    """One text or number, as most are, that fits; None: it has to be looked at in the way that does for everything."""
+    kind = datatype.kind
+    if kind == "bytes":
+        return value.encode() if isinstance(value, str) else None
+    if isinstance(value, bool):
+        return value if kind == "bool" else None
+    if kind == "integer" and isinstance(value, int):
+        low, high = datatype.integer_range
+        return value if low <= value <= high else None
+    if kind == "float" and isinstance(value, float):
+        return value if abs(value) < _FITS_ALL_FLOATS else None
+    return None
 
 
 def _byte_array(value: Any) -> npt.NDArray[np.object_]:
@@ -116,4 +126,4 @@ def _number_array(value: Any, config: TensorConfig) -> npt.NDArray[Any]:
 def _text(value: Any) -> Any:
     if isinstance(value, list):
         return [_text(item) for item in value]
-    return value.decode("utf-8", "replace") if isinstance(value, bytes) else value
+    return str(value, "utf-8", "replace") if isinstance(value, bytes | memoryview) else value

@@ -17,8 +17,9 @@ from test_leaving_while_waiting import WAYS, until
 
 import main
 from fastapi_triton import BlockingInfer, Infer, Settings, TritonFrontend
-from fastapi_triton.triton.client import Tensor, Tensors
+from fastapi_triton.triton.client import Tensors
 from fastapi_triton.triton.fake import FakeTriton
+from fastapi_triton.triton.tensor import Tensor
 
 SOON = {"X-Request-Timeout": "0.05"}
 

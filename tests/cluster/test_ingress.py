@@ -11,8 +11,9 @@ from pydantic import BaseModel
 from fastapi_triton import Settings, TritonFrontend
 from fastapi_triton.cluster.ingress import Ingress
 from fastapi_triton.model_config import from_server
-from fastapi_triton.triton.client import Tensor, Tensors
+from fastapi_triton.triton.client import Tensors
 from fastapi_triton.triton.fake import FakeTriton
+from fastapi_triton.triton.tensor import Tensor
 
 TEXT = {"name": "text", "data_type": "TYPE_STRING", "dims": [1]}
 CONFIG = from_server({"name": "echo", "max_batch_size": 0, "input": [TEXT], "output": [TEXT]})

@@ -18,9 +18,9 @@ from fastapi_triton.datatypes import BY_WIRE
 from fastapi_triton.deadlines import current_deadline
 from fastapi_triton.errors import DeadlineExceededError, OverloadedError, TritonUnavailableError
 from fastapi_triton.places import Place, current_place
-from fastapi_triton.triton.client import Tensor
+from fastapi_triton.triton.tensor import Tensor
 
-INPUTS = {"text": Tensor.of_bytes(BY_WIRE["BYTES"], b"a", (1,))}
+INPUTS = {"text": Tensor.of_one(BY_WIRE["BYTES"], b"a", (1,))}
 ANSWER = b'{"model_name":"echo","outputs":[]}'
 
 

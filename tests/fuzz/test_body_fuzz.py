@@ -18,8 +18,9 @@ from starlette.types import Message
 from fastapi_triton import Settings, TritonFrontend
 from fastapi_triton.datatypes import BY_WIRE
 from fastapi_triton.model_config import ModelConfig, TensorConfig
-from fastapi_triton.triton.client import Tensor, Tensors
+from fastapi_triton.triton.client import Tensors
 from fastapi_triton.triton.fake import FakeTriton
+from fastapi_triton.triton.tensor import Tensor
 
 # A form that breaks off leaves its spooled file to the garbage collector.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")

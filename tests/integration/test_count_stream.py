@@ -24,8 +24,8 @@ from fastapi_triton.errors import (
     OverloadedError,
     TritonUnavailableError,
 )
-from fastapi_triton.triton.client import Tensor
 from fastapi_triton.triton.http import HTTPTriton
+from fastapi_triton.triton.tensor import Tensor
 
 pytestmark = pytest.mark.integration
 
@@ -35,7 +35,7 @@ NUM_CALLERS = 50  # as many as the app takes at once
 
 
 def say(text: str, **numbers: int) -> dict[str, Tensor]:
-    tensors = {"text": Tensor.of_bytes(BY_WIRE["BYTES"], text.encode(), (1,))}
+    tensors = {"text": Tensor.of_one(BY_WIRE["BYTES"], text.encode(), (1,))}
     return tensors | {name: Tensor(BY_WIRE["INT32"], np.array([value], np.int32)) for name, value in numbers.items()}
 
 

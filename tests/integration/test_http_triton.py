@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from serving import Server, free_port
 
@@ -18,9 +19,9 @@ from fastapi_triton.errors import (
     OverloadedError,
     TritonUnavailableError,
 )
-from fastapi_triton.triton.client import Tensor
 from fastapi_triton.triton.connection import AnswerHead
 from fastapi_triton.triton.http import HTTPTriton
+from fastapi_triton.triton.tensor import Tensor
 
 pytestmark = pytest.mark.integration
 
@@ -37,7 +38,7 @@ class ListeningTriton(HTTPTriton):
 
 
 def say(text: bytes) -> dict[str, Tensor]:
-    return {"text": Tensor.of_bytes(BY_WIRE["BYTES"], text, (1, 1))}
+    return {"text": Tensor.of_one(BY_WIRE["BYTES"], text, (1, 1))}
 
 
 @pytest.fixture
@@ -90,7 +91,7 @@ async def test_a_models_exception_is_an_inference_error_without_its_text(triton:
 
 
 async def test_tritons_own_refusal_is_the_callers_to_read(triton: HTTPTriton) -> None:
-    wrong = {"text": Tensor.of_bytes(BY_WIRE["BYTES"], b"a", (1, 2))}
+    wrong = {"text": Tensor(BY_WIRE["BYTES"], np.full((1, 2), b"a", dtype=np.object_))}
     with pytest.raises(InvalidRequestError, match=r"Expected \[-1,1\], got \[1,2\]"):
         await triton.infer("echo", wrong)
 

@@ -17,8 +17,9 @@ from fastapi_triton.errors import InvalidRequestError
 from fastapi_triton.generated_endpoint import Address
 from fastapi_triton.model_config import ModelConfig, TensorConfig
 from fastapi_triton.places import Place
-from fastapi_triton.triton.client import ModelStatus, Tensor, Tensors
+from fastapi_triton.triton.client import ModelStatus, Tensors
 from fastapi_triton.triton.fake import FakeTriton
+from fastapi_triton.triton.tensor import Tensor
 
 X, V = TensorConfig("x", BY_WIRE["FP32"], (1,)), TensorConfig("v", BY_WIRE["FP32"], (-1,), optional=True)
 SEED = TensorConfig("seed", BY_WIRE["INT32"], (1,), optional=True)

@@ -14,8 +14,9 @@ from sockets import listening
 
 from fastapi_triton import Settings, TritonFrontend
 from fastapi_triton.metrics import BUCKETS, BatchedHistogram
-from fastapi_triton.triton.client import Tensor, Tensors
+from fastapi_triton.triton.client import Tensors
 from fastapi_triton.triton.fake import FakeTriton
+from fastapi_triton.triton.tensor import Tensor
 
 Body = Callable[..., dict[str, Any]]
 REQUESTS = "fastapi_triton_requests_total"

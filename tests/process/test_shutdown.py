@@ -22,8 +22,9 @@ from fastapi_triton import Settings, TritonFrontend
 from fastapi_triton.drain import Phase
 from fastapi_triton.model_config import ModelConfig
 from fastapi_triton.server import Server
-from fastapi_triton.triton.client import Tensor, Tensors
+from fastapi_triton.triton.client import Tensors
 from fastapi_triton.triton.fake import FakeTriton
+from fastapi_triton.triton.tensor import Tensor
 
 NEVER_S, AT_ONCE_S = 60.0, 0.05
 

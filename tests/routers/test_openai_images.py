@@ -26,8 +26,9 @@ from fastapi_triton.errors import (
     InvalidRequestError,
     OverloadedError,
 )
-from fastapi_triton.triton.client import Tensor, Tensors
+from fastapi_triton.triton.client import Tensors
 from fastapi_triton.triton.fake import FakeTriton
+from fastapi_triton.triton.tensor import Tensor
 
 GENERATIONS, EDITS = "/v1/images/generations", "/v1/images/edits"
 
@@ -330,7 +331,7 @@ async def test_when_one_of_n_pictures_fails_the_others_are_stopped(
 
     async def respond(inputs: Tensors) -> AsyncGenerator[dict[str, Tensor], None]:
         if "describe" in inputs:
-            yield {"info": Tensor.of_bytes(inputs["describe"].datatype, b"{}", (1,))}
+            yield {"info": Tensor.of_one(inputs["describe"].datatype, b"{}", (1,))}
             return
         if inputs["seed"].array.item() == 2:
             await has_begun.wait()

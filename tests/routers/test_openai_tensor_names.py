@@ -11,8 +11,9 @@ from scripted_twin import ScriptedTwin, app_of
 from sockets import listening
 
 from fastapi_triton import Base64Image, Settings, TensorName
-from fastapi_triton.triton.client import Tensor, Tensors
+from fastapi_triton.triton.client import Tensors
 from fastapi_triton.triton.fake import FakeTriton
+from fastapi_triton.triton.tensor import Tensor
 
 
 class WordyRequest(BaseModel):

@@ -16,8 +16,9 @@ from fastapi_triton import Settings, TritonFrontend, events
 from fastapi_triton.errors import FastAPITritonError, InferenceError, InvalidRequestError
 from fastapi_triton.images import media_type
 from fastapi_triton.model_config import ModelConfig
-from fastapi_triton.triton.client import Tensor, Tensors
+from fastapi_triton.triton.client import Tensors
 from fastapi_triton.triton.fake import FakeTriton
+from fastapi_triton.triton.tensor import Tensor
 
 # ---- every way of asking
 

@@ -14,8 +14,9 @@ from sockets import events_of, listening
 import main
 from fastapi_triton import Settings, TritonFrontend, events
 from fastapi_triton.model_config import ModelConfig
-from fastapi_triton.triton.client import Tensor, Tensors
+from fastapi_triton.triton.client import Tensors
 from fastapi_triton.triton.fake import FakeTriton
+from fastapi_triton.triton.tensor import Tensor
 
 
 @pytest.mark.parametrize("accept", ["text/event-stream", "application/json", "image/png"])

@@ -10,8 +10,9 @@ from scribble_app import MODEL, PATH, bytes_tensor, text
 from scripted_twin import SSE, TWIN, Body, ScriptedTwin
 
 from fastapi_triton import TritonFrontend
-from fastapi_triton.triton.client import Tensor, Tensors
+from fastapi_triton.triton.client import Tensors
 from fastapi_triton.triton.fake import FakeTriton
+from fastapi_triton.triton.tensor import Tensor
 
 
 async def test_readiness_needs_both_models(client: httpx2.AsyncClient, triton: FakeTriton) -> None:

@@ -12,7 +12,7 @@ from fastapi_triton.datatypes import BY_CONFIG, BY_WIRE, DATATYPES
 from fastapi_triton.errors import InvalidRequestError
 from fastapi_triton.model_config import ModelConfig, TensorConfig
 from fastapi_triton.triton import generate
-from fastapi_triton.triton.client import Tensor
+from fastapi_triton.triton.tensor import Tensor
 
 STREAMABLE = [each for each in DATATYPES if each.wire not in generate.UNSTREAMABLE]
 SAMPLES: dict[str, list[Any]] = {

@@ -21,8 +21,9 @@ from fastapi_triton.model_config import ModelConfig
 from fastapi_triton.places import Place, current_place
 from fastapi_triton.settings import Settings
 from fastapi_triton.triton.access import Access
-from fastapi_triton.triton.client import ModelStatus, Tensor, Tensors, TritonClient
+from fastapi_triton.triton.client import ModelStatus, Tensors, TritonClient
 from fastapi_triton.triton.http import HTTPTriton
+from fastapi_triton.triton.tensor import Tensor
 
 logger = logging.getLogger(__name__)
 Answer = TypeVar("Answer")

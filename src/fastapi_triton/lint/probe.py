@@ -16,9 +16,9 @@ from fastapi_triton.model_config import ModelConfig, TensorConfig, from_server
 from fastapi_triton.settings import Settings
 from fastapi_triton.triton.access import Access
 from fastapi_triton.triton.address import Address
-from fastapi_triton.triton.client import Tensor
 from fastapi_triton.triton.failures import require_triton
 from fastapi_triton.triton.http import HTTPTriton
+from fastapi_triton.triton.tensor import Tensor
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,9 +113,7 @@ async def _tried(triton: HTTPTriton, model: ServedModel) -> ServedModel:
     except FastAPITritonError as error:
         trial = Trial(refused=error.detail)
     else:
-        trial = Trial(
-            tuple(Output(name, each.datatype.wire, tuple(each.array.shape)) for name, each in outputs.items())
-        )
+        trial = Trial(tuple(Output(name, each.datatype.wire, tuple(each.shape)) for name, each in outputs.items()))
     return replace(model, trial=trial)
 
 
@@ -123,5 +121,5 @@ def _nothing(tensor: TensorConfig, *, is_batched: bool) -> Tensor:
     """Zeros, or empty texts, in the smallest shape."""
     shape = ((1,) if is_batched else ()) + tuple(1 if dim == -1 else dim for dim in tensor.dims)
     if tensor.datatype.kind == "bytes":
-        return Tensor.of_bytes(tensor.datatype, b"", shape)
+        return Tensor(tensor.datatype, np.full(shape, b"", dtype=np.object_))
     return Tensor(tensor.datatype, np.zeros(shape, tensor.datatype.numpy))

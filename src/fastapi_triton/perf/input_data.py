@@ -21,7 +21,7 @@ from fastapi_triton.datatypes import Datatype
 from fastapi_triton.errors import InvalidRequestError
 from fastapi_triton.model_config import ModelConfig
 from fastapi_triton.perf.failure import PerfError
-from fastapi_triton.triton.client import Tensor
+from fastapi_triton.triton.tensor import Tensor
 
 Request = dict[str, Any]
 

@@ -4,29 +4,10 @@
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Protocol, Self, runtime_checkable
+from typing import Protocol, Self, runtime_checkable
 
-import numpy as np
-import numpy.typing as npt
-
-from fastapi_triton.datatypes import Datatype
 from fastapi_triton.model_config import ModelConfig
-
-
-@dataclass(frozen=True, slots=True)
-class Tensor:
-    """An array with its Triton datatype. BYTES tensors are object arrays whose elements are `bytes`."""
-
-    datatype: Datatype
-    array: npt.NDArray[Any]
-
-    @classmethod
-    def of_bytes(cls, datatype: Datatype, value: bytes, shape: Sequence[int]) -> Self:
-        """One `bytes` value. Never `np.bytes_`: numpy strips trailing NULs."""
-        array = np.empty(tuple(shape), dtype=np.object_)
-        array.fill(value)
-        return cls(datatype, array)
-
+from fastapi_triton.triton.tensor import Tensor
 
 Tensors = Mapping[str, Tensor]
 

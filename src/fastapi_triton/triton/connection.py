@@ -9,8 +9,7 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import cast
+from typing import NamedTuple, cast
 
 import httptools
 
@@ -19,6 +18,7 @@ from fastapi_triton.triton.connection_errors import ended, lost, no_http
 from fastapi_triton.triton.keepalive import Liveness
 
 Headers = Sequence[tuple[bytes, bytes]]
+Pieces = Sequence[bytes | memoryview]
 
 # An answer that is read faster than its reader takes it waits at Triton's end from here on.
 _HIGH_WATER_BYTES = 256 * 1024
@@ -29,8 +29,7 @@ _JOINED_BYTES = 128 * 1024
 _MAX_ROOM_BYTES = 256 * 1024 * 1024
 
 
-@dataclass(frozen=True, slots=True)
-class AnswerHead:
+class AnswerHead(NamedTuple):
     """An answer's status and headers, names in lower case."""
 
     status: int
@@ -59,10 +58,13 @@ class Connection(asyncio.BufferedProtocol):
         self._is_busy = False
         self._on_end: Callable[[], None] | None = None  # set where nobody waits for the answer any more
         self._read_buffer = memoryview(bytearray(_READ_BYTES))
+        self._is_parser_through = False  # it saw an answer to its end, and is fit for another
         self._reset()
 
     def _reset(self) -> None:
-        self._parser = httptools.HttpResponseParser(self)
+        if not self._is_parser_through:
+            self._parser = httptools.HttpResponseParser(self)
+        self._is_parser_through = False
         self._is_request_whole = False
         self._is_chunked = False
         self._unsent: list[bytes] = []
@@ -138,7 +140,7 @@ class Connection(asyncio.BufferedProtocol):
             self._transport.resume_reading()
         return piece, bool(self._pieces) or not self._is_answer_whole
 
-    async def ask(self, pieces: Sequence[bytes]) -> tuple[AnswerHead, memoryview]:
+    async def ask(self, pieces: Pieces) -> tuple[AnswerHead, memoryview]:
         """One exchange, head and body in one go, whose answer is wanted whole."""
         self._reset()
         self._is_busy = self._is_wanted_whole = self._is_request_whole = True
@@ -321,6 +323,6 @@ class Connection(asyncio.BufferedProtocol):
     def on_message_complete(self) -> None:
         if not self._is_head_whole:
             return
-        self._is_answer_whole = True
+        self._is_answer_whole = self._is_parser_through = True
         if self._whole is not None:
             self._whole = self._whole[: self._num_read_bytes]  # a status that never has a body may have a length

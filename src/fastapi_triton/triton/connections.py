@@ -4,15 +4,15 @@
 import asyncio
 import functools
 import time
-from collections.abc import Sequence
 
 from fastapi_triton.errors import TritonUnavailableError
 from fastapi_triton.triton.access import OPEN_TO_ALL, Access, HeaderLines
 from fastapi_triton.triton.address import Address
 from fastapi_triton.triton.breaker import Breaker
-from fastapi_triton.triton.connection import AnswerHead, Connection
+from fastapi_triton.triton.connection import AnswerHead, Connection, Pieces
 from fastapi_triton.triton.connection_errors import LOST, broken_off, wrong_scheme
 from fastapi_triton.triton.dialer import Dialer
+from fastapi_triton.triton.expiry import Expiry
 from fastapi_triton.triton.keepalive import KEEP_ALIVE, KeepAlive
 from fastapi_triton.triton.left_behind import LeftBehind
 
@@ -38,11 +38,13 @@ class Connections:
         )
         self._idle: list[Connection] = []  # the one used last comes last
         self._left = LeftBehind(self._give_back)
+        self.expiry = Expiry()
 
     def close(self) -> None:
         """Close what nobody waits for. Connections in use close when their exchange ends."""
         self._close_kept()
         self._left.abort()
+        self.expiry.close()
 
     def _close_kept(self) -> None:
         for connection in self._idle:
@@ -53,7 +55,7 @@ class Connections:
         """Nobody waits for its answer any more, while Triton may still work on it."""
         self._left.add(connection)
 
-    async def ask(self, pieces: Sequence[bytes], *, timeout_s: float) -> tuple[AnswerHead, memoryview]:
+    async def ask(self, pieces: Pieces, *, timeout_s: float) -> tuple[AnswerHead, memoryview]:
         """One exchange: the answer's head and its whole body. `pieces` are the request's head and body.
 
         Raises:
@@ -61,25 +63,25 @@ class Connections:
             TimeoutError: no answer within `timeout_s`, from when there is a connection.
             InferenceError: the answer is no HTTP.
         """
-        connection = await self.take()
-        timer = asyncio.get_running_loop().call_later(timeout_s, connection.expire)
+        connection = self._take_idle() or await self._dialer.dial(self._make)
+        self.expiry.add(connection, timeout_s)
         try:
             return await connection.ask(pieces)
         except (asyncio.CancelledError, TimeoutError):
             self._left.add(connection)
             raise
         finally:
-            timer.cancel()
+            self.expiry.remove(connection)
             self.give_back(connection)
 
-    async def probe(self, pieces: Sequence[bytes], *, timeout_s: float) -> None:
+    async def probe(self, pieces: Pieces, *, timeout_s: float) -> None:
         """Ask what changes nothing, over a connection of its own, even where the breaker lets nothing pass.
 
         Raises:
             TritonUnavailableError, TimeoutError, InferenceError: as `ask`; any status is an answer.
         """
         connection = await self._dialer.dial_once(self._make)
-        timer = asyncio.get_running_loop().call_later(timeout_s, connection.expire)
+        self.expiry.add(connection, timeout_s)
         try:
             await connection.ask(pieces)
         except TritonUnavailableError as error:
@@ -88,7 +90,7 @@ class Connections:
             meets_tls = await self._dialer.meets_tls()
             raise wrong_scheme() if meets_tls else broken_off(is_tls=self.address.is_tls) from error
         finally:
-            timer.cancel()
+            self.expiry.remove(connection)
             self._give_back(connection)
 
     async def take(self) -> Connection:
@@ -97,6 +99,9 @@ class Connections:
         Raises:
             TritonUnavailableError: Triton cannot be reached.
         """
+        return self._take_idle() or await self._dialer.dial(self._make)
+
+    def _take_idle(self) -> Connection | None:
         self.breaker.require_closed()
         while self._idle:
             connection = self._idle.pop()
@@ -104,7 +109,7 @@ class Connections:
             if is_fresh and connection.is_usable and connection.is_alive:
                 return connection
             connection.abort()
-        return await self._dialer.dial(self._make)
+        return None
 
     def give_back(self, connection: Connection) -> None:
         """Its exchange is over, unless it was left; it is closed where the exchange did not come to its end."""

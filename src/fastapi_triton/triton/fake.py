@@ -13,7 +13,8 @@ from fastapi_triton.errors import DeadlineExceededError, InferenceError, ModelNo
 from fastapi_triton.model_config import ModelConfig
 from fastapi_triton.observation import TRITON, Stage
 from fastapi_triton.places import current_place
-from fastapi_triton.triton.client import ModelStatus, Tensor, Tensors
+from fastapi_triton.triton.client import ModelStatus, Tensors
+from fastapi_triton.triton.tensor import Tensor
 
 Respond = Callable[[Tensors], Awaitable[dict[str, Tensor]]]
 RespondStream = Callable[[Tensors], AsyncGenerator[dict[str, Tensor], None]]

@@ -13,7 +13,8 @@ import orjson
 from fastapi_triton.datatypes import Datatype
 from fastapi_triton.errors import FieldProblem, InvalidRequestError, pointer
 from fastapi_triton.model_config import ModelConfig
-from fastapi_triton.triton.client import Tensor, Tensors
+from fastapi_triton.triton.client import Tensors
+from fastapi_triton.triton.tensor import Tensor
 
 MEDIA_TYPE = "text/event-stream"
 # Triton converts JSON numbers to every datatype but these.

@@ -6,7 +6,6 @@ tritonclient's own aio client is left out: it has no timeout per request, lets T
 the CPU for a picture), and passes errors through unwrapped.
 """
 
-import asyncio
 import functools
 import logging
 import struct
@@ -30,13 +29,14 @@ from fastapi_triton.model_config import ModelConfig, from_server
 from fastapi_triton.observation import TRITON, Headers, Stage
 from fastapi_triton.triton import generate, tensor_bodies
 from fastapi_triton.triton.access import OPEN_TO_ALL, Access
-from fastapi_triton.triton.client import ModelStatus, Tensor, Tensors
-from fastapi_triton.triton.connection import AnswerHead, Connection
+from fastapi_triton.triton.client import ModelStatus, Tensors
+from fastapi_triton.triton.connection import AnswerHead, Connection, Pieces
 from fastapi_triton.triton.connection_errors import LOST
 from fastapi_triton.triton.connections import Connections
 from fastapi_triton.triton.failures import failure, require_triton, stream_failure
 from fastapi_triton.triton.heartbeat import Heartbeat
 from fastapi_triton.triton.model_processes import Counts, ModelProcesses, death
+from fastapi_triton.triton.tensor import Tensor
 
 logger = logging.getLogger(__name__)
 
@@ -89,7 +89,7 @@ class HTTPTriton:
     def num_open_breakers(self) -> int:
         return int(not self.is_up)
 
-    async def question(self, method: str, path: str, *, body: Sequence[bytes] = ()) -> tuple[AnswerHead, memoryview]:
+    async def question(self, method: str, path: str, *, body: Pieces = ()) -> tuple[AnswerHead, memoryview]:
         """Ask what changes nothing, once more where the connection breaks. Any status is an answer.
 
         Raises:
@@ -187,7 +187,7 @@ class HTTPTriton:
             with Stage(TRITON, model) as stage:
                 head = self._head("POST", path, headers + _lines(stage.trace_headers))
                 connection = await self.connections.take()
-                timer = asyncio.get_running_loop().call_later(timeout_s, connection.expire)
+                self.connections.expiry.add(connection, timeout_s)
                 try:
                     await _send(connection, b"".join(head), body)
                     await self._require_events(connection, model)
@@ -196,7 +196,7 @@ class HTTPTriton:
                         self._processes.answered(model)
                         yield outputs
                 finally:
-                    timer.cancel()
+                    self.connections.expiry.remove(connection)
                     # Closed before the stream's end, it is how the model learns that the caller left.
                     self.connections.give_back(connection)
         except (TimeoutError, TritonUnavailableError, ModelNotReadyError) as error:
@@ -250,7 +250,7 @@ class HTTPTriton:
         return line, self.connections.headers.lines(), b"\r\n"
 
     async def _call(
-        self, method: str, path: str, *, timeout_s: float, body: Sequence[bytes] = (), headers: str = ""
+        self, method: str, path: str, *, timeout_s: float, body: Pieces = (), headers: str = ""
     ) -> tuple[AnswerHead, memoryview]:
         """One exchange. `headers` are whole lines of their own."""
         if method == "POST":

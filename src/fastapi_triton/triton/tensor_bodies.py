@@ -14,14 +14,23 @@ import numpy.typing as npt
 import orjson
 
 from fastapi_triton.datatypes import BY_WIRE, Datatype
-from fastapi_triton.triton.client import Tensor, Tensors
+from fastapi_triton.triton.client import Tensors
+from fastapi_triton.triton.tensor import Tensor
 
 _LENGTH = struct.Struct("<I")
+# One number of each datatype; Python knows no BF16.
+_NUMBERS = {
+    wire: struct.Struct("<" + code)
+    for wire, code in (
+        *(("BOOL", "?"), ("UINT8", "B"), ("UINT16", "H"), ("UINT32", "I"), ("UINT64", "Q")),
+        *(("INT8", "b"), ("INT16", "h"), ("INT32", "i"), ("INT64", "q"), ("FP16", "e"), ("FP32", "f"), ("FP64", "d")),
+    )
+}
 
 
 def request_body(
     inputs: Tensors, outputs: Sequence[str], request_id: str, queue_timeout_us: int = 0
-) -> tuple[list[bytes], int]:
+) -> tuple[list[bytes | memoryview], int]:
     """The body in pieces, and the length of the first, its JSON header. No outputs named means all of them.
 
     `queue_timeout_us` is Triton's `timeout`: how long it may wait in the dynamic batcher's queue; 0: the model's own.
@@ -29,13 +38,14 @@ def request_body(
     Raises:
         TypeError: an array is not of its datatype.
     """
-    pieces, described = [b""], []
+    pieces: list[bytes | memoryview] = [b""]
+    described = []
     for name, tensor in inputs.items():
         data = _serialize(name, tensor)
         described.append(
             {
                 "name": name,
-                "shape": tensor.array.shape,
+                "shape": tensor.shape,
                 "datatype": tensor.datatype.wire,
                 "parameters": {"binary_data_size": sum(map(len, data))},
             }
@@ -65,29 +75,40 @@ def answer_tensors(body: memoryview, header_length: int | None) -> dict[str, Ten
         datatype = BY_WIRE[output["datatype"]]
         size = output.get("parameters", {}).get("binary_data_size")
         if size is None:
-            array = _from_json(output["data"], datatype)
+            tensors[output["name"]] = Tensor(datatype, _from_json(output["data"], datatype).reshape(output["shape"]))
         else:
-            array = _deserialize(body[offset : offset + size], datatype)
+            tensors[output["name"]] = _read(body[offset : offset + size], datatype, output["shape"])
             offset += size
-        tensors[output["name"]] = Tensor(datatype, array.reshape(output["shape"]))
     return tensors
 
 
-def _serialize(name: str, tensor: Tensor) -> list[bytes]:
-    array, datatype = tensor.array, tensor.datatype
+def _serialize(name: str, tensor: Tensor) -> list[bytes | memoryview]:
+    value, datatype = tensor.value, tensor.datatype
+    if isinstance(value, bytes | memoryview):
+        return [_LENGTH.pack(len(value)), value]
+    if value is not None and (number := _NUMBERS.get(datatype.wire)) is not None:
+        return [number.pack(value)]
+    array = tensor.array
     if array.dtype != datatype.numpy:
         raise TypeError(f"`{name}` is {datatype.wire}, but its array is of {array.dtype}")
     if datatype.kind != "bytes":
         return [array.tobytes()]
-    pieces: list[bytes] = []
-    for element in (array.item(),) if array.size == 1 else array.reshape(-1).tolist():
+    pieces: list[bytes | memoryview] = []
+    for element in array.reshape(-1).tolist():
         pieces += (_LENGTH.pack(len(element)), element)
     return pieces
 
 
-def _deserialize(data: memoryview, datatype: Datatype) -> npt.NDArray[Any]:
-    if datatype.kind != "bytes":
-        return np.frombuffer(data, dtype=datatype.numpy)
+def _read(data: memoryview, datatype: Datatype, shape: Sequence[int]) -> Tensor:
+    if datatype.kind == "bytes":
+        start = _LENGTH.size
+        if len(shape) == shape.count(1) and len(data) == start + _LENGTH.unpack_from(data)[0]:
+            return Tensor.of_one(datatype, data[start:], shape)
+        return Tensor(datatype, _objects(_elements(data)).reshape(shape))
+    return Tensor(datatype, np.frombuffer(data, dtype=datatype.numpy).reshape(shape))
+
+
+def _elements(data: memoryview) -> list[bytes]:
     elements, offset = [], 0
     while offset < len(data):
         start = offset + _LENGTH.size
@@ -95,7 +116,7 @@ def _deserialize(data: memoryview, datatype: Datatype) -> npt.NDArray[Any]:
         elements.append(bytes(data[start:offset]))
     if offset > len(data):
         raise ValueError("an element of BYTES is cut off")
-    return _objects(elements)
+    return elements
 
 
 def _from_json(values: Sequence[Any], datatype: Datatype) -> npt.NDArray[Any]:

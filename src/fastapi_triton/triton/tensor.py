@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`Tensor`: what goes to a model and comes from it. One value, as most are, never becomes an array on its way."""
+
+import math
+from collections.abc import Sequence
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from fastapi_triton.datatypes import Datatype
+
+
+class Tensor:
+    """An array with its Triton datatype. BYTES tensors are object arrays whose elements are `bytes`.
+
+    Made of one value, it has its array once somebody asks for that.
+    """
+
+    __slots__ = ("_array", "datatype", "shape", "value")
+
+    def __init__(self, datatype: Datatype, array: npt.NDArray[Any]) -> None:
+        self.datatype = datatype
+        self.shape: Sequence[int] = array.shape
+        # Of a tensor that was made of it; a view where an answer's bytes were not copied.
+        self.value: bytes | memoryview | float | None = None
+        self._array: npt.NDArray[Any] | None = array
+
+    @classmethod
+    def of_one(cls, datatype: Datatype, value: bytes | memoryview | float, shape: Sequence[int]) -> Self:
+        """One value that fits the datatype; every dimension of the shape is 1."""
+        tensor = cls.__new__(cls)
+        tensor.datatype = datatype
+        tensor.shape = shape
+        tensor.value = value
+        tensor._array = None
+        return tensor
+
+    @property
+    def array(self) -> npt.NDArray[Any]:
+        """All of its values. Never of `np.bytes_`: numpy strips trailing NULs."""
+        if self._array is None:
+            self._array = np.empty(tuple(self.shape), dtype=self.datatype.numpy)
+            self._array.fill(bytes(self.value) if isinstance(self.value, memoryview) else self.value)
+        return self._array
+
+    @property
+    def size(self) -> int:
+        """How many values it has."""
+        return math.prod(self.shape)
+
+    def item(self) -> Any:
+        """The value of a tensor that has only one."""
+        return self.array.item() if self.value is None else self.value
+
+    def __repr__(self) -> str:
+        return f"Tensor({self.datatype.wire}, {list(self.shape)})"  # never what a caller wrote
