@@ -104,7 +104,8 @@ def describe() -> str:
     versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in PACKAGES)
     return (
         f"{machine.cpu_name()}, {os.cpu_count()} cores, Linux {platform.release()}; "
-        f"Python {platform.python_version()}, {versions}, {REQUIREMENT.replace('==', ' ')}, {_nginx()}, "
+        f"Python {platform.python_version()} ({machine.python_build()}), "
+        f"{versions}, {REQUIREMENT.replace('==', ' ')}, {_nginx()}, "
         f"Triton of nvidia-pytriton {importlib.metadata.version('nvidia-pytriton')}; commit {machine.commit()}"
     )
 

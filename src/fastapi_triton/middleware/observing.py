@@ -5,7 +5,7 @@ One middleware for all of it, since each one costs every request some microsecon
 """
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from time import perf_counter
 
 from opentelemetry import trace
@@ -49,18 +49,21 @@ class ObservingMiddleware:
             seen.is_body_whole = not message.get("more_body", False)
             return message
 
-        async def observed_send(message: Message) -> None:
+        def observed_send(message: Message) -> Awaitable[None]:
+            if message["type"] != "http.response.start":
+                return observed_body(message)
+            seen.status = message["status"]
+            seen.is_answered = True
+            headers = [header for header in message.get("headers", ()) if header[0] not in _OURS]
+            headers += (id_header, (b"server-timing", seen.server_timing(perf_counter())))
+            message["headers"] = headers
+            if seen.is_traced:
+                _name_span(seen, scope)
+            return send(message)  # it takes no time: servers keep it until there is something of the body
+
+        async def observed_body(message: Message) -> None:
             began = perf_counter()
-            if message["type"] == "http.response.start":
-                seen.status = message["status"]
-                seen.is_answered = True
-                headers = [header for header in message.get("headers", ()) if header[0] not in _OURS]
-                headers += (id_header, (b"server-timing", seen.server_timing(began)))
-                message["headers"] = headers
-                if seen.is_traced:
-                    _name_span(seen, scope)
-            else:
-                seen.sent_bytes += len(message.get("body", b""))
+            seen.sent_bytes += len(message.get("body", b""))
             await send(message)
             seconds[WRITE] += perf_counter() - began
 
