@@ -16,7 +16,7 @@ from benchmarks.frontend.payload import SIZES
 from benchmarks.frontend.report import target_table
 from benchmarks.frontend.rounds import Plan, measure
 from benchmarks.frontend.sample import Cell
-from benchmarks.frontend.ways import WAYS
+from benchmarks.frontend.ways import LAYERS, WAYS
 
 app = typer.Typer(add_completion=False)
 logger = logging.getLogger(__name__)
@@ -38,7 +38,7 @@ def main(
     wanted = ways.split(";") if ways else [way.name for way in WAYS]
     page = Page.open(RESULTS, name, is_new=not add)
     plan = Plan(
-        ways=[way for way in WAYS if way.name in wanted],
+        ways=[way for way in (*WAYS, *LAYERS) if way.name in wanted],
         cells=[Cell(size, int(number)) for size in sizes.split(",") for number in concurrency.split(",")],
         num_rounds=rounds,
         seconds=seconds,

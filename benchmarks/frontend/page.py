@@ -17,7 +17,7 @@ from benchmarks.bars import bar_chart
 from benchmarks.frontend.litserve_environment import REQUIREMENT
 from benchmarks.frontend.report import cell_table, cpu, ratio, target_table
 from benchmarks.frontend.sample import Cell, Sample
-from benchmarks.frontend.ways import DIRECT, NGINX, WAYS
+from benchmarks.frontend.ways import DIRECT, LAYERS, NGINX, WAYS
 
 PACKAGES = ("fastapi", "starlette", "uvicorn", "uvloop", "httptools", "pydantic", "tritonclient", "aiohttp")
 HOW_IT_IS_MEASURED = """\
@@ -52,7 +52,7 @@ class Page:
         return 1 + max((sample.round for sample in self.samples), default=-1)
 
     def text(self) -> str:
-        ways = [way for way in WAYS if any(sample.way == way.name for sample in self.samples)]
+        ways = [way for way in (*WAYS, *LAYERS) if any(sample.way == way.name for sample in self.samples)]
         lines = [
             "# What the frontend costs",
             "",
@@ -79,7 +79,7 @@ class Page:
         return list(dict.fromkeys(sample.cell for sample in self.samples))
 
     def picture(self) -> str:
-        names = [way.name for way in WAYS if way.name not in (DIRECT, NGINX)]
+        names = [way.name for way in (*WAYS, *LAYERS) if way.name not in (DIRECT, NGINX)]
         ratios = {
             cell.name: {name: ratio(self.samples, cell, name, NGINX, cpu) for name in names} for cell in self.cells()
         }

@@ -93,6 +93,15 @@ def _ours(place: Place) -> list[str]:
     return [sys.executable, "-m", "fastapi_triton", "serve", app, "--port", str(place.port)]
 
 
+def _layers(place: Place) -> list[str]:
+    command = _uvicorn("layers")(place)
+    return [*command, "--http", "fastapi_triton.http_protocol:Protocol"]
+
+
+def _without_framework(place: Place) -> list[str]:
+    return [sys.executable, "-m", "benchmarks.frontend.apps.without_framework", str(place.port)]
+
+
 def _nginx(place: Place) -> list[str]:
     config = place.folder / "nginx.conf"
     triton = place.triton_url.removeprefix("http://")
@@ -114,6 +123,8 @@ SERVERS = {
         Server("aio", _uvicorn("aio")),
         Server("aio-without-gzip", _uvicorn("aio"), {"WITHOUT_GZIP": "1"}),
         Server("litserve", _litserve),
+        Server("without-framework", _without_framework),
+        *(Server(f"layers-{number}", _layers, {"LAYERS": str(number)}) for number in range(1, 6)),
     )
 }
 

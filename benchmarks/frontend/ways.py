@@ -32,3 +32,20 @@ WAYS = (
     Way("http.aio, no gzip", "aio-without-gzip", False, "the same with `Accept-Encoding: identity`"),
     Way("LitServe", "litserve", False, "runs the echo in a worker of its own: no Triton behind it; checks nothing"),
 )
+# What our own way is made of, from the bare exchange up; measured where they are named.
+LAYERS = (
+    Way("without a framework", "without-framework", False, "uvloop, httptools, pydantic, one exchange with Triton"),
+    *(
+        Way(f"layer {number}", f"layers-{number}", False, about)
+        for number, about in enumerate(
+            (
+                "the same as a bare ASGI app, by our HTTP protocol",
+                "and the picture checked, an unknown field refused",
+                "and the answer held against its model",
+                "and tensors made and read by the contract",
+                "and places, deadlines, the form of the answer: the endpoint itself",
+            ),
+            start=1,
+        )
+    ),
+)

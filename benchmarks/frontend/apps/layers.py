@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The scribble endpoint with only so many of its layers (`LAYERS`): what each of them adds.
+
+1: pydantic, one exchange with Triton over `triton/connections.py`, both bodies by hand. 2: the picture is checked, an
+unknown field refused. 3: the answer is held against its model. 4: tensors by the contract. 5: the endpoint itself.
+6, with the middleware, is the app of `ours.py`.
+"""
+
+import os
+import struct
+
+import orjson
+from pydantic import BaseModel
+from starlette.types import Receive, Scope, Send
+
+from benchmarks.frontend.apps.ours import app as whole_app
+from fastapi_triton import answers, bodies, tensors
+from fastapi_triton.fields import tensor_values
+from fastapi_triton.triton.connections import Connections
+from main import ScribbleRequest
+
+LAYERS = int(os.environ.get("LAYERS", "1"))
+_LENGTH = struct.Struct("<I")
+_endpoint = whole_app.endpoints[0]
+connections = Connections(str(whole_app.settings.triton_url), connect_timeout_s=5)
+
+
+def read(body: bytes) -> BaseModel:
+    if LAYERS < 2:
+        return ScribbleRequest.model_validate_json(body)
+    return bodies.from_json(body, _endpoint.request_model, _endpoint.image_limits)
+
+
+async def ask(request: BaseModel) -> dict[str, object]:
+    """The fields of the answer."""
+    if LAYERS < 4:
+        return {"generated_image": str(await exchange(request), "utf-8")}
+    config = (await _endpoint.declaration.configs()).asked
+    inputs = tensors.from_fields(tensor_values(request), config)
+    outputs = await _endpoint.services.triton.infer(config.name, inputs, outputs=["generated_image"])
+    return tensors.to_fields(outputs, config)
+
+
+async def exchange(request: BaseModel) -> memoryview:
+    """The picture that Triton answers with."""
+    values = request.__dict__
+    data = [(name, values[name].encode()) for name in ("prompt", "image")]
+    inputs = [_described(name, "BYTES", _LENGTH.size + len(value)) for name, value in data]
+    inputs.append(_described("conditioning_scale", "FP32", 4))
+    outputs = [{"name": "generated_image", "parameters": {"binary_data": True}}]
+    pieces = [orjson.dumps({"inputs": inputs, "outputs": outputs})]
+    for _, value in data:
+        pieces += (_LENGTH.pack(len(value)), value)
+    pieces.append(struct.pack("<f", values["conditioning_scale"]))
+    head = (
+        b"POST /v2/models/scribble_echo/infer HTTP/1.1\r\nhost: triton\r\ninference-header-content-length: %d\r\n"
+        b"content-length: %d\r\n\r\n" % (len(pieces[0]), sum(map(len, pieces)))
+    )
+    answer, body = await connections.ask([head, *pieces], timeout_s=60)
+    start = int(dict(answer.headers)[b"inference-header-content-length"])
+    return body[start + _LENGTH.size :]
+
+
+def _described(name: str, datatype: str, size: int) -> dict[str, object]:
+    return {"name": name, "shape": [1, 1], "datatype": datatype, "parameters": {"binary_data_size": size}}
+
+
+def written(fields: dict[str, object]) -> bytes:
+    if LAYERS < 3:
+        return b'{"generated_image":"' + str(fields["generated_image"]).encode() + b'"}'
+    return answers.to_json(answers.read(_endpoint.response_model, fields, model=_endpoint.model))
+
+
+async def app(scope: Scope, receive: Receive, send: Send) -> None:
+    if scope["type"] != "http":
+        await whole_app(scope, receive, send)
+    elif LAYERS < 5:
+        pieces, more_body = [], True
+        while more_body:
+            message = await receive()
+            pieces.append(message["body"])
+            more_body = message["more_body"]
+        fields = await ask(read(b"".join(pieces)))
+        await answers.JSONAnswer(written(fields))(scope, receive, send)
+    else:
+        await (await _endpoint.respond(scope, receive))(scope, receive, send)
