@@ -59,7 +59,7 @@ class ObservingMiddleware:
             message["headers"] = headers
             if seen.is_traced:
                 _name_span(seen, scope)
-            return send(message)  # it takes no time: servers keep it until there is something of the body
+            return send(message)  # it takes no time: most servers send it with the first of the body
 
         async def observed_body(message: Message) -> None:
             began = perf_counter()

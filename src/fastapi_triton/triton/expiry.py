@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Exchanges that take too long, with one timer for all of them: one for each would cost more than the rest of this."""
+"""Exchanges that take too long, with one timer for all of them. (One for each is made and thrown away each time.)"""
 
 import asyncio
 import time
