@@ -46,7 +46,7 @@ def from_fields(fields: Mapping[str, Any], config: ModelConfig) -> dict[str, Ten
 def time_left(limit_s: float, shape: tuple[int, ...] = (1,)) -> Tensor:
     """The `timeout_s` of a model that takes one: how long the request's deadline leaves, at most `limit_s`."""
     left_s = max(remaining_s(limit_s), _LEAST_S)
-    return Tensor.of_one(BY_WIRE["FP32"], left_s, shape)
+    return Tensor(BY_WIRE["FP32"], np.full(shape, left_s, dtype=np.float32))
 
 
 def to_fields(tensors: Mapping[str, Tensor], config: ModelConfig) -> dict[str, Any]:

@@ -66,3 +66,8 @@ def test_a_text_of_an_answer_is_no_copy_of_it_until_its_array_is_asked_for() -> 
 
 def test_what_is_shown_of_it_holds_nobodys_words() -> None:
     assert repr(Tensor.of_one(BY_WIRE["BYTES"], b"my secret", (1, 1))) == "Tensor(BYTES, [1, 1])"
+
+
+def test_one_value_is_not_taken_for_several() -> None:
+    with pytest.raises(ValueError, match=r"does not make the shape \[2, 1\]"):
+        Tensor.of_one(BY_WIRE["FP32"], 0.5, (2, 1))

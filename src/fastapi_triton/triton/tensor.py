@@ -28,7 +28,13 @@ class Tensor:
 
     @classmethod
     def of_one(cls, datatype: Datatype, value: bytes | memoryview | float, shape: Sequence[int]) -> Self:
-        """One value that fits the datatype; every dimension of the shape is 1."""
+        """One value that fits the datatype.
+
+        Raises:
+            ValueError: a dimension of the shape is not 1.
+        """
+        if shape.count(1) != len(shape):
+            raise ValueError(f"one value does not make the shape {list(shape)}")
         tensor = cls.__new__(cls)
         tensor.datatype = datatype
         tensor.shape = shape
