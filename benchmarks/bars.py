@@ -6,7 +6,7 @@ from html import escape
 
 from benchmarks.ratio import Ratio
 
-COLOURS = ("#b7bdc9", "#8d99ae", "#5c6784", "#e07a5f", "#3d8b7d", "#c9a227")
+COLOURS = ("#b7bdc9", "#8d99ae", "#5c6784", "#e07a5f", "#3d8b7d", "#c9a227", "#7b4f9e")
 BAR, GAP, LEFT, WIDTH, TOP = 16, 22, 150, 760, 46
 
 

@@ -92,3 +92,14 @@ def test_none_is_left_out_as_an_optional_input() -> None:
 def test_an_answer_of_lower_rank_than_promised_is_read_all_the_same() -> None:
     answer = {"x": Tensor(BY_WIRE["INT32"], np.array([5], np.int32))}  # (1,) where (1, 1) was promised
     assert tensors.to_fields(answer, config("TYPE_INT32")) == {"x": 5}
+
+
+@pytest.mark.parametrize("value", [b"\xff", memoryview(b"\xff")], ids=["bytes", "view"])
+def test_bytes_that_are_no_text_are_told_as_far_as_they_are(value: bytes | memoryview) -> None:
+    answer = {"x": Tensor.of_one(BY_WIRE["BYTES"], value, (1, 1))}
+    assert tensors.to_fields(answer, config("TYPE_STRING")) == {"x": "\ufffd"}
+
+
+def test_one_value_of_a_free_dimension_comes_back_without_a_list() -> None:
+    model = config("TYPE_FP32", (-1,))
+    assert tensors.to_fields(tensors.from_fields({"x": 0.5}, model), model) == {"x": 0.5}

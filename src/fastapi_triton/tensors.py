@@ -82,10 +82,10 @@ def _tensor(value: Any, config: TensorConfig, *, is_batched: bool) -> Tensor:
 def _one(value: Any, datatype: Datatype) -> bytes | float | None:
     """One text or number, as most are, that fits; None: it has to be looked at in the way that does for everything."""
     kind = datatype.kind
-    if kind == "bytes":
-        return value.encode() if isinstance(value, str) else None
-    if isinstance(value, bool):
-        return value if kind == "bool" else None
+    if kind == "bytes" and isinstance(value, str):
+        return value.encode()
+    if kind == "bool" and isinstance(value, bool):
+        return value
     if kind == "integer" and isinstance(value, int):
         low, high = datatype.integer_range
         return value if low <= value <= high else None

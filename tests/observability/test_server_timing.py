@@ -11,9 +11,11 @@ import pytest
 from scribble_app import PATH
 from scripted_triton import INFER, scripted_triton
 from sockets import listening
+from starlette.types import Message, Receive, Scope, Send
 
 from fastapi_triton import Settings, TritonFrontend
-from fastapi_triton.observation import TRITON, Observation, Stage, current_observation
+from fastapi_triton.middleware.observing import ObservingMiddleware
+from fastapi_triton.observation import TRITON, WRITE, Observation, Stage, current_observation
 
 
 def timing(answer: httpx2.Response) -> dict[str, float]:
@@ -47,6 +49,26 @@ async def test_tritons_own_protocol_has_it_and_its_errors() -> None:
     ):
         assert timing(await caller.post(INFER, json={}))["triton"] > 0
         assert timing(await caller.get("/v2/nothing"))["triton"] == 0
+
+
+async def test_the_time_that_an_answers_body_takes_is_counted() -> None:
+    seen: list[Observation] = []
+
+    async def app(_: Scope, __: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        assert current_observation.get().seconds[WRITE] == 0
+        await send({"type": "http.response.body", "body": b"abc"})
+
+    async def receive() -> Message:
+        return {"type": "http.disconnect"}
+
+    async def send(_: Message) -> None:
+        """Takes it at once."""
+
+    scope = {"type": "http", "method": "GET", "raw_path": b"/", "headers": []}
+    await ObservingMiddleware(app, [seen.append])(scope, receive, send)
+    assert (seen[0].status, seen[0].sent_bytes) == (200, 3)
+    assert seen[0].seconds[WRITE] > 0
 
 
 async def test_work_side_by_side_counts_once() -> None:

@@ -54,3 +54,21 @@ async def test_one_that_has_no_time_expires_at_once() -> None:
     expiry, late = Expiry(), Exchange()
     expiry.add(late, -1.0)
     await asyncio.wait_for(late.is_over.wait(), 10)
+
+
+def test_it_serves_another_event_loop_though_something_ran_when_it_closed() -> None:
+    expiry = Expiry()
+
+    async def closed_while_one_runs() -> None:
+        running = Exchange()
+        expiry.add(running, 0.05)
+        expiry.close()
+        expiry.remove(running)
+
+    async def expires() -> None:
+        late = Exchange()
+        expiry.add(late, 0.1)  # after the timer that there was
+        await asyncio.wait_for(late.is_over.wait(), 10)
+
+    asyncio.run(closed_while_one_runs())
+    asyncio.run(expires())

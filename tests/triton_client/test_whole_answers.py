@@ -69,6 +69,19 @@ async def test_answers_come_whole_and_over_one_connection(body: bytes) -> None:
         assert (server.num_connections, server.num_requests) == (1, 3)
 
 
+async def test_small_and_large_answers_follow_each_other_on_one_connection() -> None:
+    """A large one is written past the parser, which must not be asked again."""
+    bodies = [b"a", BODY, b"", BODY, b"b", b"c"]
+    left = iter(bodies)
+
+    async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await whole(next(left))(reader, writer)
+
+    async with answering(script) as (server, connections):
+        assert [await ask(connections) for _ in bodies] == [(200, body) for body in bodies]
+        assert server.num_connections == 1
+
+
 async def test_a_chunked_answer_comes_whole_too() -> None:
     async def script(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n")

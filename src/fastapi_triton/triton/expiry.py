@@ -19,9 +19,11 @@ class Expiry:
         self._due: dict[CanExpire, float] = {}  # on the clock of `time.monotonic`
         self._timer: asyncio.TimerHandle | None = None
         self._fires_at = 0.0
+        self._is_closed = False
 
     def add(self, what: CanExpire, timeout_s: float) -> None:
         """It has so long from now."""
+        self._is_closed = False
         self._due[what] = due = time.monotonic() + timeout_s
         if self._timer is None or due < self._fires_at:
             self._set(due)
@@ -29,9 +31,15 @@ class Expiry:
     def remove(self, what: CanExpire) -> None:
         """It is done. The timer stays, as the next one will need it."""
         self._due.pop(what, None)
+        if self._is_closed:
+            self._rest()
 
     def close(self) -> None:
-        """No more are added; what is there may still expire."""
+        """For now no more are added; what is there may still expire. The next event loop must find no timer of this."""
+        self._is_closed = True
+        self._rest()
+
+    def _rest(self) -> None:
         if self._timer is not None and not self._due:
             self._timer.cancel()
             self._timer = None
