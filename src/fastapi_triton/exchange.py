@@ -15,7 +15,7 @@ from fastapi_triton.errors import FastAPITritonError
 access_logger = logging.getLogger("uvicorn.access")
 
 # So much of a body may wait for the app before no more is read.
-HIGH_WATER_BYTES = 64 * 1024
+_HIGH_WATER_BYTES = 256 * 1024
 # Up to here a body is copied behind its head, so that both go in one piece; two pieces are cheaper for a larger one.
 _JOINED_BYTES = 16 * 1024
 _NAME = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
@@ -91,7 +91,7 @@ class Exchange(RequestResponseCycle):
         self.expected_content_length = 0
         self._on_complete = on_complete
         self._pieces: list[bytes] = []
-        self.num_waiting_bytes = 0
+        self._num_waiting_bytes = 0
         self._error: FastAPITritonError | None = None
         self._held = b""
         self._has_news = False
@@ -99,10 +99,15 @@ class Exchange(RequestResponseCycle):
 
     # The connection's side.
 
+    @property
+    def has_enough(self) -> bool:
+        """Whether no more should be read until the app has taken what came."""
+        return self._num_waiting_bytes > _HIGH_WATER_BYTES and not self.response_complete
+
     def take(self, body: bytes) -> None:
         """A piece of the request's body."""
         self._pieces.append(body)
-        self.num_waiting_bytes += len(body)
+        self._num_waiting_bytes += len(body)
         self.tell()
 
     def fail(self, error: FastAPITritonError) -> None:
@@ -138,7 +143,7 @@ class Exchange(RequestResponseCycle):
         if self._error is not None:
             raise self._error
         pieces, self._pieces = self._pieces, []
-        self.num_waiting_bytes = 0
+        self._num_waiting_bytes = 0
         body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
         return {"type": "http.request", "body": body, "more_body": self.more_body}
 

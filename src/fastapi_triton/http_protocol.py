@@ -31,7 +31,7 @@ from fastapi_triton.errors import (
     RequestTooSlowError,
     UnreadableRequestError,
 )
-from fastapi_triton.exchange import HIGH_WATER_BYTES, Exchange, closing_answer
+from fastapi_triton.exchange import Exchange, closing_answer
 from fastapi_triton.middleware.request_id import current_request_id
 
 logger = logging.getLogger(__name__)
@@ -147,10 +147,18 @@ class Protocol(HttpToolsProtocol):
             logger.debug("a request cannot be read: %r", error.__context__ or error)
             self.send_400_response("This is no HTTP/1.1 request, or not one that can be read.")
             return
-        if self._reading is _HEAD:
+        if self._reading is _BODY:
+            self._hold_back()
+        elif self._reading is _HEAD:
             self._num_head_bytes += len(data)
             if self._num_head_bytes > MAX_HEAD_BYTES:
                 self._refuse(HeadTooLargeError(f"The head of the request is over {MAX_HEAD_BYTES:,} bytes."))
+
+    def _hold_back(self) -> None:
+        """Read no further once much of a body waits for its app; not for the rest of one that has come nearly whole."""
+        exchange = self.cycle
+        if isinstance(exchange, Exchange) and exchange.has_enough:
+            self.flow.pause_reading()
 
     # What the parser calls.
 
@@ -208,8 +216,6 @@ class Protocol(HttpToolsProtocol):
         exchange = self.cycle
         if isinstance(exchange, Exchange) and not exchange.response_complete:
             exchange.take(body)
-            if exchange.num_waiting_bytes > HIGH_WATER_BYTES:
-                self.flow.pause_reading()
 
     def on_message_complete(self) -> None:
         self._reading = _WHOLE

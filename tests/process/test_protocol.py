@@ -50,6 +50,32 @@ async def test_a_body_that_nobody_reads_is_not_read_into_memory(app: Answering, 
     assert num_taken < 1_000_000
 
 
+async def test_a_body_that_was_answered_unread_is_thrown_away_and_the_next_request_answered(
+    app: Answering, wire: Wire, server: Running
+) -> None:
+    go_on = asyncio.Event()
+
+    async def talk(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["method"] == "POST":
+            await go_on.wait()
+        await answer(send, scope["method"].encode())
+
+    app.talk = talk
+    body = b"x" * 10_000_000
+    saying = asyncio.create_task(
+        wire.say(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+    )
+    connections = server.server.server_state.connections
+    while not any(each.flow.read_paused for each in connections):  # noqa: ASYNC110 (there is no event for it)
+        await asyncio.sleep(0.001)
+    go_on.set()
+    assert await wire.answer() == (200, b"POST")
+    await saying
+    await wire.say(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+    assert await wire.answer() == (200, b"GET")
+    assert server.num_connections == 1
+
+
 async def test_who_expects_it_is_told_to_continue(wire: Wire) -> None:
     await wire.say(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\nExpect: 100-continue\r\n\r\n")
     assert await wire.reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
