@@ -34,7 +34,7 @@ test-cluster:  ## Run the tests of `serve --cluster`: starts Ray and several Tri
 
 # Where a processor has no bfloat16, each layer's weights are new memory in every pass. glibc takes them from its heap once
 # it has seen a few, and leaves holes that grow to gigabytes; with this it always gives them back.
-test-full-size:  ## Run the engine on SDXL's real architecture with random weights (13 GB, many minutes)
+test-full-size:  ## Run the engine on SDXL's real architecture with random weights (15 GB, many minutes)
 	@scripts/setup embedded,dev
 	@exec env MALLOC_MMAP_THRESHOLD_=1048576 .venv/bin/python -m pytest tests/full_size -m full_size $(ARGS)
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The engine on SDXL's and the scribble ControlNet's real architecture. Not in CI: 17 GB, many minutes."""
+"""The engine on SDXL's and the scribble ControlNet's real architecture. Not in CI: 15 GB, many minutes."""
 
 import base64
 import io
