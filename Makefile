@@ -18,11 +18,10 @@ run:  ## Install, then start the embedded Triton and the frontend on http://loca
 	@scripts/setup embedded
 	@exec .venv/bin/python -m fastapi_triton serve --embedded --port $(PORT)
 
-# Two at once, as most wait for a server now and then. torch gets one core in each: threads that wait for one another on
-# cores which others use take three times as long.
+# Two at once, since most wait for a server now and then: a third less time on 2 cores.
 test:  ## Run the tests that CI runs, two files at once (about 10 minutes on 2 cores); ARGS='-n 0 tests/test_app.py'
 	@scripts/setup embedded,dev
-	@exec env OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n 2 --dist loadfile -m "not slow and not full_size and not fuzz and not cluster" $(ARGS)
+	@exec .venv/bin/python -m pytest -n 2 --dist loadfile -m "not slow and not full_size and not fuzz and not cluster" $(ARGS)
 
 test-all:  ## Run every test, the long ones too
 	@scripts/setup embedded,dev

@@ -43,10 +43,11 @@ def test_tritons_log_comes_in_the_frontends_format(echo_server: Server) -> None:
 
 def test_a_killed_triton_is_started_again_and_serves(echo_servers: StartServer) -> None:
     server = echo_servers().wait_until_ready()
-    stub = server.named("triton_python_b")
+    stub, left = server.named("triton_python_b"), traces(server)
     server.named("tritonserver").kill()
     server.wait_for(r"Triton ended \(killed\)")
     assert_gone({stub})
+    assert not [each for each in left if each.exists()]
     assert server.get("/health/live").status_code == 200
     server.wait_for(r"ready again")
     assert server.get("/health/ready").status_code == 200

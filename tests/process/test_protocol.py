@@ -11,6 +11,16 @@ from wires import Wire
 POST = b"POST /a%20b?c=d HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\nabc"
 
 
+async def saying_too_much(server: Running, wire: Wire, num_bytes: int) -> asyncio.Task[None]:
+    """A request whose body the server has stopped to read, since its app takes nothing of it."""
+    request = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % num_bytes + b"x" * num_bytes
+    saying = asyncio.create_task(wire.say(request))
+    connections = server.server.server_state.connections
+    while not any(each.flow.read_paused for each in connections):  # noqa: ASYNC110 (there is no event for it)
+        await asyncio.sleep(0.001)
+    return saying
+
+
 async def test_a_request_in_pieces_and_several_in_a_row_are_answered_in_order(server: Running, wire: Wire) -> None:
     for piece in (POST[:10], POST[10:50], POST[50:-2], POST[-2:]):
         await wire.say(piece)
@@ -37,13 +47,7 @@ async def test_a_body_that_nobody_reads_is_not_read_into_memory(app: Answering, 
         await answer(send, b"%d" % (num_taken + len(await whole(receive))))
 
     app.talk = talk
-    body = b"x" * 30_000_000
-    saying = asyncio.create_task(
-        wire.say(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
-    )
-    connections = server.server.server_state.connections
-    while not any(each.flow.read_paused for each in connections):  # noqa: ASYNC110 (there is no event for it)
-        await asyncio.sleep(0.001)
+    saying = await saying_too_much(server, wire, 30_000_000)
     go_on.set()
     await saying
     assert await wire.answer() == (200, b"30000000")
@@ -61,13 +65,7 @@ async def test_a_body_that_was_answered_unread_is_thrown_away_and_the_next_reque
         await answer(send, scope["method"].encode())
 
     app.talk = talk
-    body = b"x" * 10_000_000
-    saying = asyncio.create_task(
-        wire.say(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
-    )
-    connections = server.server.server_state.connections
-    while not any(each.flow.read_paused for each in connections):  # noqa: ASYNC110 (there is no event for it)
-        await asyncio.sleep(0.001)
+    saying = await saying_too_much(server, wire, 10_000_000)
     go_on.set()
     assert await wire.answer() == (200, b"POST")
     await saying
