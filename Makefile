@@ -6,7 +6,7 @@ PORT ?= 8080
 export PYTHON
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-all test-cluster test-full-size fuzz bench-engine bench-frontend bench-gpu lint format docs demo-train demo-evaluate lock wheel clean
+.PHONY: help run test test-all test-hostile test-cluster test-full-size fuzz bench-engine bench-frontend bench-gpu lint format docs demo-train demo-evaluate lock wheel clean
 
 help:  ## Show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' Makefile
@@ -26,6 +26,10 @@ test:  ## Run the tests that CI runs, two files at once (about 10 minutes on 2 c
 test-all:  ## Run every test, the long ones too
 	@scripts/setup embedded,dev
 	@exec .venv/bin/python -m pytest $(ARGS)
+
+test-hostile:  ## Run the slow cases of the hostile suite: floods, bombs and thousands of pictures
+	@scripts/setup embedded,dev
+	@exec .venv/bin/python -m pytest tests/hostile -m slow $(ARGS)
 
 test-cluster:  ## Run the tests of `serve --cluster`: starts Ray and several Tritons, many minutes on 2 cores
 	@scripts/setup embedded,dev,cluster

@@ -1,18 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What most tests stand on: the scribble app of `main.py` in front of a fake Triton, and of a real one."""
+"""Shared fixtures: the apps of the tests in front of a fake Triton, and servers with a real one."""
 
 import logging
 import shutil
 import signal
+import sys
 from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx2
+import odd_repository
 import pytest
 from hypothesis import settings as hypothesis_settings
 from scribble_app import MODEL, PATH, ROOT, base64_picture, config_of_file, paint
 from scripted_twin import ScriptedTwin
-from serving import Server, serving
+from serving import COUNT_APP, ECHO_APP, Server, serving
 
 import main
 from fastapi_triton import Settings, TritonFrontend
@@ -92,6 +95,45 @@ def scribble_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server
     (folder / "models").symlink_to(ROOT / "models")
     with serving("--embedded", "--jobs-folder", str(folder / "jobs"), folder=folder) as server:
         yield server.wait_until_ready()
+
+
+@pytest.fixture(scope="session")
+def echo_server() -> Iterator[Server]:
+    with serving("--embedded", "--v2-compressed", folder=ECHO_APP) as server:
+        yield server.wait_until_ready()
+
+
+@pytest.fixture(scope="session")
+def count_server() -> Iterator[Server]:
+    """In front of a decoupled model."""
+    with serving("--embedded", folder=COUNT_APP) as server:
+        yield server.wait_until_ready()
+
+
+@pytest.fixture(scope="session")
+def odd_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """Generated endpoints only, in front of the odd models; no `main.py`."""
+    folder = tmp_path_factory.mktemp("odd")
+    odd_repository.make(folder / "models")
+    with serving("--embedded", "--watch-interval-s", "0.2", folder=folder) as server:
+        yield server.wait_until_ready()
+
+
+@pytest.fixture
+def echo_servers() -> Iterator[Callable[..., Server]]:
+    """Servers of one's own, to be killed."""
+    servers: list[Server] = []
+
+    def start(*arguments: str, port: int | None = None, folder: Path = ECHO_APP) -> Server:
+        server = Server(
+            [sys.executable, "-m", "fastapi_triton", "serve", "--embedded", *arguments], folder=folder, port=port
+        )
+        servers.append(server)
+        return server
+
+    yield start
+    for server in servers:
+        server.drop()
 
 
 @pytest.fixture(autouse=True)
