@@ -6,9 +6,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from fastapi_triton.callers import current_caller
+from fastapi_triton.errors import shortened
 from fastapi_triton.observation import STAGES, Observation
 
 logger = logging.getLogger("fastapi_triton.access")
+# Characters. A path may be as long as a request's head.
+_MAX_PATH = 500
 
 
 def write(seen: Observation) -> None:
@@ -16,7 +19,7 @@ def write(seen: Observation) -> None:
     stages = {f"{stage}_ms": round(1000 * each, 1) for stage, each in zip(STAGES, seen.seconds, strict=True)}
     fields: dict[str, Any] = {
         "method": seen.method,
-        "path": seen.path.decode("ascii", "replace"),
+        "path": shortened(seen.path.decode("ascii", "replace"), _MAX_PATH),
         "route": seen.route,
         "status": seen.status,
         "code": seen.code or "ok",

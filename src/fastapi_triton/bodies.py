@@ -17,6 +17,7 @@ from starlette.types import Receive, Scope
 from fastapi_triton import images
 from fastapi_triton.contract import nearest
 from fastapi_triton.errors import (
+    MAX_PROBLEMS,
     CallerLeftError,
     FieldProblem,
     InvalidRequestError,
@@ -24,6 +25,7 @@ from fastapi_triton.errors import (
     UnreadableRequestError,
     UnsupportedMediaError,
     pointer,
+    shown,
 )
 from fastapi_triton.fields import callers_name
 from fastapi_triton.images import ImageLimits
@@ -66,8 +68,6 @@ _MARKS = (b",", b"[", b"{")
 # So many are looked for one by one before all are counted, in pieces: memory for larger ones would be new each time.
 _FEW_MARKS = 200
 _COUNTED_BYTES = 64 * 1024
-# More of them help nobody, and a body may have a million.
-_MAX_PROBLEMS = 50
 # Characters of a text that may be logged.
 _MAX_WORDS = 1000
 # No language has a word of so many.
@@ -99,7 +99,7 @@ async def read(
     if media_type == FORM:
         return await _read_form(Request(scope, receive), model, limits, max_bytes)
     raise UnsupportedMediaError(
-        f"The body's Content-Type is {media_type}; send {JSON}, or a form as {FORM}. "
+        f"The body's Content-Type is {shown(media_type)}; send {JSON}, or a form as {FORM}. "
         "With curl that is -H 'Content-Type: application/json', or -F for each field."
     )
 
@@ -220,8 +220,10 @@ async def _form_values(form: FormData) -> dict[str, Any]:
     for name, value in form.multi_items():
         if name in values:
             raise InvalidRequestError(
-                f"The form has `{name}` more than once.",
-                problems=[FieldProblem(pointer((name,)), "repeated_field", f"`{name}` was sent more than once.")],
+                f"The form has `{shown(name)}` more than once.",
+                problems=[
+                    FieldProblem(pointer((name,)), "repeated_field", f"`{shown(name)}` was sent more than once.")
+                ],
             )
         if isinstance(value, UploadFile):
             values[name] = pybase64.b64encode(await value.read()).decode("ascii")
@@ -252,18 +254,21 @@ def names(model: type[BaseModel]) -> list[str]:
 def invalid(details: Sequence[ErrorDetails], known: Iterable[str]) -> InvalidRequestError:
     """The refusal for what pydantic found; `known` are the members that the body may have."""
     known = list(known)
-    return refusal([_problem(each, known) for each in details[:_MAX_PROBLEMS]])
+    return refusal([_problem(each, known) for each in details[:MAX_PROBLEMS]], num_unlisted=len(details) - MAX_PROBLEMS)
 
 
-def refusal(problems: Sequence[FieldProblem]) -> InvalidRequestError:
-    """One error for all problems with a request."""
+def refusal(problems: Sequence[FieldProblem], *, num_unlisted: int = 0) -> InvalidRequestError:
+    """One error for all problems with a request; `num_unlisted` is how many there are beside these."""
     code = problems[0].code if len({problem.code for problem in problems}) == 1 else "invalid_request"
-    return InvalidRequestError(" ".join(problem.detail for problem in problems), code=code, problems=problems)
+    detail = " ".join(problem.detail for problem in problems)
+    if num_unlisted > 0:
+        detail = f"There are {num_unlisted:,} more problems than are listed here. {detail}"
+    return InvalidRequestError(detail, code=code, problems=problems)
 
 
 def _problem(details: ErrorDetails, known: Iterable[str]) -> FieldProblem:
     location = details["loc"]
-    name = ".".join(str(part) for part in location)
+    name = ".".join(shown(str(part)) for part in location)
     kind = details["type"]
     if not location:
         return FieldProblem("#", "wrong_type", "The body must be one JSON object.")

@@ -29,6 +29,8 @@ _PYTHON_TYPES: dict[Kind, tuple[type, ...]] = {
 _JSON: Any = Json
 # The output by which a streaming twin says what each of its responses is.
 EVENT_OUTPUT = "event"
+# Characters.
+_MAX_COMPARED = 64
 
 
 def mismatches(
@@ -122,7 +124,8 @@ def _plain(name: str) -> str:
 def nearest(name: str, names: Iterable[str]) -> str:
     """The end of a sentence about an unknown name: the nearest known one, or all of them."""
     known = list(names)
-    close = difflib.get_close_matches(name, known, n=1)
+    # Comparing takes time with the square of the length, and no name here is so long.
+    close = difflib.get_close_matches(name, known, n=1) if len(name) <= _MAX_COMPARED else []
     if close:
         return f"; did you mean `{close[0]}`?"
     return f"; known are {', '.join(f'`{each}`' for each in known)}" if known else ""

@@ -26,36 +26,74 @@ FastAPITritonError            500 internal_error
 └── DeadlineExceededError     504 deadline_exceeded
 """
 
+import reprlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
+# Limits of what an error repeats of a request, in characters: one value, one sentence, all of them.
+MAX_SHOWN = 100
+_MAX_PROBLEM_DETAIL = 1000
+_MAX_DETAIL = 4000
+_MAX_POINTER = 500
+# Further problems help nobody, and a body may have a million.
+MAX_PROBLEMS = 50
+
+
+class _Brief(reprlib.Repr):
+    """Writes the beginning of a large value. Python itself refuses to write an integer of more than 4,300 digits."""
+
+    def repr_int(self, x: int, level: int) -> str:  # noqa: ARG002
+        return str(x) if x.bit_length() <= 128 else f"<integer of {x.bit_length()} bits>"
+
+
+_BRIEF = _Brief()
+
 
 @dataclass(frozen=True, slots=True)
 class FieldProblem:
-    """What is wrong with one field: `pointer` is a JSON pointer as a URI fragment (`#/image`)."""
+    """What is wrong with one field: `pointer` is a JSON pointer as a URI fragment (`#/image`).
+
+    Both texts are shortened where a client's text makes them long.
+    """
 
     pointer: str
     code: str
     detail: str
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "pointer", _writable(self.pointer))
-        object.__setattr__(self, "detail", _writable(self.detail))
+        object.__setattr__(self, "pointer", _writable(self.pointer, _MAX_POINTER))
+        object.__setattr__(self, "detail", _writable(self.detail, _MAX_PROBLEM_DETAIL))
 
 
-def _writable(text: str) -> str:
-    """Text with what no UTF-8 can say replaced: callers' JSON may hold half a surrogate pair, and we repeat it."""
+def shown(value: object) -> str:
+    """A client's value as an error, a note or a log line repeats it: on one line, at most `MAX_SHOWN` characters."""
+    text = shortened(value if isinstance(value, str) else _BRIEF.repr(value), MAX_SHOWN)
+    return text if text.isprintable() else repr(text)[1:-1]
+
+
+def shortened(text: str, limit: int) -> str:
+    """The beginning of a text that is longer than `limit` characters, with "…" in place of the rest."""
+    return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+def _writable(text: str, limit: int) -> str:
+    """Shortened text, with "?" for what UTF-8 cannot encode: JSON from clients may hold half a surrogate pair."""
+    text = shortened(text, limit)
     return text if text.isascii() else text.encode("utf-8", "replace").decode()
 
 
 def pointer(location: Sequence[int | str]) -> str:
-    """A JSON pointer (RFC 6901) as a URI fragment."""
-    return "#" + "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in location)
+    """A JSON pointer (RFC 6901) as a URI fragment. A very long name in it is shortened."""
+    parts = (shortened(str(part), MAX_SHOWN) for part in location)
+    return "#" + "".join("/" + part.replace("~", "~0").replace("/", "~1") for part in parts)
 
 
 class FastAPITritonError(Exception):
-    """Root of the tree. `detail` is read by callers: the reason, and what to do about it."""
+    """Root of the tree. `detail` is read by callers: the reason, and what to do about it.
+
+    It is cut at some thousand characters, and no more than `MAX_PROBLEMS` problems are kept.
+    """
 
     status: ClassVar[int] = 500
     default_code: ClassVar[str] = "internal_error"
@@ -68,10 +106,10 @@ class FastAPITritonError(Exception):
         problems: Sequence[FieldProblem] = (),
         retry_after_s: float | None = None,
     ) -> None:
-        super().__init__(detail)
-        self.detail = _writable(detail)
+        self.detail = _writable(detail, _MAX_DETAIL)
+        super().__init__(self.detail)
         self.code = code or self.default_code
-        self.problems = tuple(problems)
+        self.problems = tuple(problems[:MAX_PROBLEMS])
         self.retry_after_s = retry_after_s
 
 

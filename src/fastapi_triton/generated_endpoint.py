@@ -17,7 +17,7 @@ from starlette.types import Receive
 from fastapi_triton import bodies, negotiate
 from fastapi_triton.catalogue import Catalogue
 from fastapi_triton.endpoints import JobDesk, Services
-from fastapi_triton.errors import InvalidRequestError, ModelNotReadyError, UnsupportedMediaError
+from fastapi_triton.errors import InvalidRequestError, ModelNotReadyError, UnsupportedMediaError, shown
 from fastapi_triton.events import Event, EventsResponse
 from fastapi_triton.generated import GeneratedModel, Inputs
 from fastapi_triton.images import ImageLimits
@@ -112,7 +112,7 @@ class GeneratedEndpoint:
         media_type = request.headers.get("content-type", bodies.JSON).partition(";")[0].strip().lower()
         if media_type != bodies.JSON and not media_type.endswith("+json"):
             raise UnsupportedMediaError(
-                f"The body's Content-Type is {media_type}; send {bodies.JSON}. "
+                f"The body's Content-Type is {shown(media_type)}; send {bodies.JSON}. "
                 "With curl that is -H 'Content-Type: application/json'."
             )
 

@@ -16,6 +16,7 @@ from starlette.responses import Response
 from starlette.types import Scope
 
 from fastapi_triton.errors import (
+    MAX_PROBLEMS,
     CallerLeftError,
     FastAPITritonError,
     FieldProblem,
@@ -23,6 +24,8 @@ from fastapi_triton.errors import (
     MethodNotAllowedError,
     NotFoundError,
     UnauthorizedError,
+    pointer,
+    shown,
 )
 from fastapi_triton.middleware.request_id import HEADER, current_request_id
 from fastapi_triton.middleware.route_path import route_path
@@ -120,10 +123,11 @@ async def _ours(request: Request, error: FastAPITritonError) -> Response:
 async def _routing(request: Request, error: HTTPException) -> Response:
     """FastAPI's own HTTP errors: an unknown route, a wrong method, or what a user's endpoint raised."""
     if error.status_code == 404 and error.detail == "Not Found":
-        told = answer(request.scope, NotFoundError(f"There is no route {request.url.path}. /docs lists them all."))
+        words = f"There is no route {shown(request.url.path)}. /docs lists them all."
+        told = answer(request.scope, NotFoundError(words))
     elif error.status_code == 405:
         allowed = (error.headers or {}).get("Allow", "")
-        words = f"{request.url.path} takes {allowed}, not {request.method}."
+        words = f"{shown(request.url.path)} takes {allowed}, not {shown(request.method)}."
         told = answer(request.scope, MethodNotAllowedError(words))
     else:
         told = answer(request.scope, _from_http(error))
@@ -142,8 +146,7 @@ def _from_http(error: HTTPException) -> FastAPITritonError:
 async def _validation(request: Request, error: RequestValidationError) -> Response:
     """A plain FastAPI endpoint beside ours refused its request."""
     problems = [
-        FieldProblem("#/" + "/".join(str(part) for part in each["loc"][1:]), "invalid_value", each["msg"])
-        for each in error.errors()
+        FieldProblem(pointer(each["loc"][1:]), "invalid_value", each["msg"]) for each in error.errors()[:MAX_PROBLEMS]
     ]
     return answer(request.scope, InvalidRequestError("The request does not fit the endpoint.", problems=problems))
 

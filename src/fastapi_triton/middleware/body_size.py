@@ -6,8 +6,11 @@ from collections.abc import Awaitable
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from fastapi_triton.errors import FastAPITritonError, TooLargeError, UnsupportedMediaError
+from fastapi_triton.errors import FastAPITritonError, TooLargeError, UnsupportedMediaError, shown
 from fastapi_triton.middleware.route_path import route_path
+
+# Of a Content-Length, leading zeros included.
+_MAX_DIGITS = 20
 
 
 class BodySizeMiddleware:
@@ -46,7 +49,8 @@ class BodySizeMiddleware:
         for name, value in scope["headers"]:
             if name == b"content-length":
                 has_length = value.isdigit()
-                if has_length and int(value) > self.max_bytes:
+                # Python refuses to read an integer of more than 4,300 digits.
+                if has_length and (len(value) > _MAX_DIGITS or int(value) > self.max_bytes):
                     refusal = self._too_large()
             elif name == b"transfer-encoding":
                 is_chunked = True  # by which a server may go, whatever else is said
@@ -60,8 +64,8 @@ class BodySizeMiddleware:
         if self._compressed_below and route_path(scope).startswith(self._compressed_below):
             return None
         return UnsupportedMediaError(
-            f"The body comes with Content-Encoding: {encoding.decode('latin-1')}. Send it as it is: pictures are "
-            "compressed already.",
+            f"The body comes with Content-Encoding: {shown(encoding.decode('latin-1'))}. Send it as it is: pictures "
+            "are compressed already.",
             code="compressed_body",
         )
 

@@ -8,7 +8,7 @@ from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
 from fastapi_triton import bodies
-from fastapi_triton.errors import FieldProblem, InvalidRequestError
+from fastapi_triton.errors import FieldProblem, InvalidRequestError, pointer, shown
 from fastapi_triton.images import Base64Image
 from fastapi_triton.text_to_image import TextToImage
 
@@ -78,7 +78,7 @@ def unit_of(scripts: Mapping[str, Any], model: TextToImage) -> ControlNetUnit | 
         if name.lower() == "controlnet":
             units += [_read_unit(each, model) for each in given if each]
         elif any(given[:1]):
-            raise refused(name, f"There is no always-on script {name!r} here, only controlnet.")
+            raise refused(name, f"There is no always-on script '{shown(name)}' here, only controlnet.")
     on = [unit for unit in units if unit.enabled]
     if len(on) > 1:
         raise refused("controlnet", f"{len(on)} ControlNet units are on; one is done here.")
@@ -88,7 +88,7 @@ def unit_of(scripts: Mapping[str, Any], model: TextToImage) -> ControlNetUnit | 
         known = control_models(model)
         wanted = (unit.model or "None").partition(" [")[0]
         if wanted.lower() != "none" and wanted not in known and "scribble" not in wanted.lower():
-            raise refused("controlnet", f"There is no ControlNet {unit.model!r} here, only {', '.join(known)}.")
+            raise refused("controlnet", f"There is no ControlNet '{shown(unit.model)}' here, only {', '.join(known)}.")
     return on[0] if on else None
 
 
@@ -111,5 +111,5 @@ def _read_unit(unit: Any, model: TextToImage) -> ControlNetUnit:
 
 def refused(name: str, detail: str) -> InvalidRequestError:
     """The error for a field whose value, or whose meaning, is not done here."""
-    problem = FieldProblem(f"#/{name}", "unsupported_parameter", detail)
+    problem = FieldProblem(pointer((name,)), "unsupported_parameter", detail)
     return InvalidRequestError(detail, code="unsupported_parameter", problems=[problem])

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from fastapi_triton import bodies, images
-from fastapi_triton.errors import InvalidRequestError
+from fastapi_triton.errors import InvalidRequestError, shown
 from fastapi_triton.routers import a1111_samplers
 from fastapi_triton.routers.a1111_controlnet import MODULES, refuse, refused, unit_of
 from fastapi_triton.text_to_image import Capabilities, TextToImage
@@ -78,7 +78,7 @@ def order(request: Txt2ImgRequest, model: TextToImage, capabilities: Capabilitie
     }
     if unit is not None:
         if unit.control_mode not in (0, "0", "Balanced"):
-            notes.append(f"control_mode {unit.control_mode!r} is not done here; it is Balanced.")
+            notes.append(f"control_mode {shown(unit.control_mode)} is not done here; it is Balanced.")
         fields |= {
             "image": unit.image,
             "conditioning_scale": unit.weight,
@@ -107,7 +107,7 @@ def _note_settings(request: Txt2ImgRequest, capabilities: Capabilities, note: Ca
         if name == "sd_model_checkpoint":
             require_checkpoint(value, capabilities)
         elif value:
-            note(f"The setting {name} is not one of this server's; it was left alone.")
+            note(f"The setting {shown(name)} is not one of this server's; it was left alone.")
     if request.styles:
         note("There are no styles here; they were left out.")
     if request.restore_faces:
@@ -117,7 +117,7 @@ def _note_settings(request: Txt2ImgRequest, capabilities: Capabilities, note: Ca
 def require_checkpoint(name: Any, capabilities: Capabilities) -> None:
     """Raises InvalidRequestError: this is not the checkpoint that is served."""
     if name not in (None, "", capabilities.name):
-        raise refused("sd_model_checkpoint", f"There is no checkpoint {name!r} here; it is {capabilities.name}.")
+        raise refused("sd_model_checkpoint", f"There is no checkpoint {shown(name)} here; it is {capabilities.name}.")
 
 
 def require_options(options: Any, current: Mapping[str, Any], capabilities: Capabilities) -> None:
@@ -128,7 +128,7 @@ def require_options(options: Any, current: Mapping[str, Any], capabilities: Capa
         if name == "sd_model_checkpoint":
             require_checkpoint(value, capabilities)
         elif value != current.get(name):
-            raise refused(name, f"The option {name} cannot be set here.")
+            raise refused(name, f"The option {shown(name)} cannot be set here.")
 
 
 def read(body: bytes, limits: images.ImageLimits) -> Txt2ImgRequest:

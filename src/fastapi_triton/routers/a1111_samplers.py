@@ -4,7 +4,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from fastapi_triton.errors import FieldProblem, InvalidRequestError
+from fastapi_triton.errors import FieldProblem, InvalidRequestError, shown
 from fastapi_triton.text_to_image import Capabilities
 
 # What A1111 calls the sampler that does the same.
@@ -52,13 +52,13 @@ def scheduler(
     name = sampler.strip().lower()
     found = _BY_NAME.get(name) or _BY_NAME.get(name.removesuffix(" karras").removesuffix(" exponential"))
     if found is None or (capabilities.schedulers and found not in capabilities.schedulers):
-        detail = f"There is no sampler {sampler!r} here; there are {', '.join(labels(capabilities))}."
+        detail = f"There is no sampler '{shown(sampler)}' here; there are {', '.join(labels(capabilities))}."
         problem = FieldProblem("#/sampler_name", "unknown_scheduler", detail)
         raise InvalidRequestError(detail, code="unknown_scheduler", problems=[problem])
     if name not in (each.lower() for each in (found, LABELS[found], *ALIASES[found])):
-        note(f"There is no sampler {sampler!r} here; the nearest is {LABELS[found]}.")
+        note(f"There is no sampler '{shown(sampler)}' here; the nearest is {LABELS[found]}.")
     if (schedule or "automatic").lower() not in _SCHEDULES:
-        note(f"The noise schedule comes with the sampler; {schedule!r} was left out.")
+        note(f"The noise schedule comes with the sampler; '{shown(schedule)}' was left out.")
     return found
 
 

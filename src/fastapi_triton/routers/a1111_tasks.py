@@ -12,7 +12,7 @@ from typing import Any
 from starlette.requests import Request
 
 from fastapi_triton.callers import current_caller
-from fastapi_triton.errors import FieldProblem, InvalidRequestError
+from fastapi_triton.errors import FieldProblem, InvalidRequestError, shown
 from fastapi_triton.text_to_image import Picture
 from fastapi_triton.twin import TwinEvent
 
@@ -117,7 +117,7 @@ class Tasks:
         """
         name = task_id or uuid.uuid4().hex
         if name in self._running:
-            detail = f"A task {name!r} runs already; give each a name of its own."
+            detail = f"A task '{shown(name)}' runs already; give each a name of its own."
             raise InvalidRequestError(detail, problems=[FieldProblem("#/force_task_id", "invalid_value", detail)])
         task = Task(name, caller, count)
         self._running[name] = task

@@ -10,7 +10,7 @@ from pydantic import AfterValidator, AliasChoices, BaseModel, BeforeValidator, C
 from pydantic_core import PydanticCustomError
 
 from fastapi_triton import negotiate
-from fastapi_triton.errors import FieldProblem, InvalidRequestError, NotFoundError
+from fastapi_triton.errors import FieldProblem, InvalidRequestError, NotFoundError, shown
 from fastapi_triton.images import Base64Image
 from fastapi_triton.text_to_image import MAX_PICTURES, Capabilities, TextToImage
 
@@ -73,7 +73,7 @@ class ImagesRequest(BaseModel):
             _refuse("Pictures are opaque; leave it out, or say auto or opaque.", unless=(None, "auto", "opaque"))
         ),
     ] = None
-    quality: str | None = Field(None, description="means nothing here: ask for num_inference_steps")
+    quality: str | None = Field(None, max_length=32, description="means nothing here: ask for num_inference_steps")
     moderation: str | None = Field(None, description="means nothing here")
     style: str | None = Field(None, description="means nothing here")
     input_fidelity: str | None = Field(None, description="means nothing here: ask for conditioning_scale")
@@ -173,12 +173,12 @@ def _model_notes(asked: str | None, model: TextToImage) -> list[str]:
     if asked in (None, model.name):
         return []
     if asked is not None and asked.startswith(_OPENAI_MODELS):
-        return [f"{asked} is not here; {model.name} stands in for it."]
+        return [f"{shown(asked)} is not here; {model.name} stands in for it."]
     raise unknown_model(asked or "", model)
 
 
 def unknown_model(asked: str, model: TextToImage) -> NotFoundError:
-    detail = f"There is no model {asked!r}; there is {model.name}."
+    detail = f"There is no model '{shown(asked)}'; there is {model.name}."
     return NotFoundError(detail, code="model_not_found", problems=[FieldProblem("#/model", "model_not_found", detail)])
 
 

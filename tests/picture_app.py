@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every family of routes in one process: the scribble app with its streaming twin on a fake Triton, beside a model that
+takes every datatype."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import httpx2
+from scribble_app import MODEL, ROOT, config_of_file
+from scripted_twin import ScriptedTwin, app_of, twin_config
+
+from fastapi_triton import Settings, TritonFrontend
+from fastapi_triton.datatypes import DATATYPES
+from fastapi_triton.model_config import ModelConfig, TensorConfig
+from fastapi_triton.triton.client import Tensors
+from fastapi_triton.triton.fake import FakeTriton
+from fastapi_triton.triton.tensor import Tensor
+
+EVERYTHING = "everything"
+
+
+def everything_config() -> ModelConfig:
+    """A model with one optional input of each datatype, and outputs of the same names."""
+    tensors = tuple(TensorConfig(each.wire, each, (-1,), optional=True) for each in DATATYPES)
+    return ModelConfig(EVERYTHING, 0, tensors, tensors)
+
+
+async def echo(inputs: Tensors) -> dict[str, Tensor]:
+    return dict(inputs)
+
+
+def triton_of(twin: ScriptedTwin) -> FakeTriton:
+    fake = FakeTriton()
+    public = config_of_file(ROOT / "models" / MODEL / "config.pbtxt")
+    fake.add(public)
+    fake.add(twin_config(public), respond_stream=twin)
+    fake.add(everything_config(), echo)
+    return fake
+
+
+@asynccontextmanager
+async def client_of(app: TritonFrontend) -> AsyncIterator[httpx2.AsyncClient]:
+    transport = httpx2.ASGITransport(app=app, raise_app_exceptions=False)
+    async with (
+        app.router.lifespan_context(app),
+        httpx2.AsyncClient(transport=transport, base_url="http://test") as client,
+    ):
+        if app.catalogue is not None:
+            await app.catalogue.poll()
+        yield client
+
+
+@asynccontextmanager
+async def every_family(**settings: Any) -> AsyncIterator[httpx2.AsyncClient]:
+    """A client of declared, generated, OpenAI's and A1111's routes."""
+    app = app_of(
+        triton_of(ScriptedTwin()),
+        Settings(generate=True, watch_interval_s=3600, max_in_flight=10, max_waiting=0, **settings),
+    )
+    async with client_of(app) as client:
+        yield client
