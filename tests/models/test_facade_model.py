@@ -337,6 +337,46 @@ def test_no_rows_iterator_ends_before_triton_has_forgotten_it(model: Any, engine
     assert alive == [4]
 
 
+def test_a_request_that_cannot_be_read_fails_alone(model: Any, engine: Engine) -> None:
+    """If `execute` raised, Triton would fail all requests of the call and free what the others answer with."""
+
+    def unreadable() -> Any:
+        raise ValueError("secret bytes")
+
+    asked = [request(), request(), request()]
+    asked[1].tensors["prompt"].as_numpy = unreadable  # type: ignore[method-assign]
+    model.execute(asked)
+    assert asked[1].final().problem["code"] == "generation_failed"
+    assert "secret" not in asked[1].final().error().text
+    assert not any(one.final().has_error() for one in (asked[0], asked[2]))
+    assert [one.num_finals for one in asked] == [1, 1, 1]
+
+
+def test_a_row_for_which_no_thread_can_be_started_waits_for_one(
+    model: Any, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def start(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    asked = [request(2), request(3)]
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", start)
+        model.execute(asked)
+    assert not any(one.final().has_error() for one in asked)
+    assert [one.num_finals for one in asked] == [1, 1]
+    assert model.num_rows == 0
+
+
+def test_a_client_that_is_gone_costs_the_others_nothing(model: Any) -> None:
+    gone, other = request(), request()
+    gone.is_refused = True
+    model.execute([gone, other])
+    assert not other.final().has_error()
+    gone.answers()
+    model.finalize()
+    assert any("the client is gone" in line for line in LOG)
+
+
 def test_it_waits_for_its_rows_when_it_is_unloaded(make_model: Callable[..., Any], engine: Engine) -> None:
     model = make_model()
     asked = [request(3) for _ in range(4)]

@@ -264,6 +264,38 @@ def test_an_unexpected_failure_is_logged_and_not_told(model: Any, monkeypatch: p
     assert "ZeroDivisionError: secret path" in LOG[-1]
 
 
+def test_a_request_that_cannot_be_read_fails_alone(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If `execute` raised, Triton would fail all requests of the call and free what the others answer with."""
+
+    def unreadable() -> str:
+        raise UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid start byte")
+
+    asked = [request(), request(seed=2)]
+    monkeypatch.setattr(asked[0], "parameters", unreadable)
+    model.execute(asked)
+    assert asked[0].final().problem["code"] == "generation_failed"
+    assert events(asked[1])[-1] == "completed"
+
+
+def test_the_watcher_never_asks_after_the_final_response(model: Any) -> None:
+    """The final response is held back while the watcher looks; then it is over, and the watcher looks on."""
+    asked, num_asked_after = request(num_inference_steps=1), 0
+    is_cancelled = asked.is_cancelled
+
+    def ask() -> bool:
+        nonlocal num_asked_after
+        num_asked_after += asked.num_finals
+        return is_cancelled()
+
+    asked.is_cancelled = ask  # type: ignore[method-assign]
+    stays = request(num_inference_steps=50, seed=2)
+    model.execute([asked, stays])
+    asked.answers()
+    stays.is_left = True
+    stays.answers()
+    assert num_asked_after == 0
+
+
 def test_a_model_that_is_unloaded_answers_whoever_is_inside(make_model: Callable[..., Any]) -> None:
     model = make_model()
     asked = [request(num_inference_steps=50, seed=seed) for seed in range(3)]

@@ -63,15 +63,23 @@ class Gathering:
         # Triton forgets the rows' iterators on a thread of its own that does not hold the GIL; were it the last to hold
         # their numpy arrays, these would take the heap with them. That thread takes its messages in order: with its
         # answer to this one it has forgotten them all, and they end with us.
+        # Asked before the final response: afterwards the question would read freed memory and kill Triton.
         self._sender.is_cancelled()
         # Held until they are sent: those that the caller did not ask for are dropped without the GIL too.
         tensors = [] if self._error is not None else self._tensors()
-        response = pb_utils.InferenceResponse(tensors, self._error)
-        self._sender.send(response, flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
+        send_final(self._sender, pb_utils.InferenceResponse(tensors, self._error))
 
     def _tensors(self) -> list[Any]:
         rows = [row for row in self._rows if row is not None]
         return [pb_utils.Tensor(name, np.stack([row[name] for row in rows])) for name in OUTPUTS]  # (rows, 1)
+
+
+class Refused(Exception):  # noqa: N818
+    """A request that is answered with this error at once."""
+
+    def __init__(self, error: Any) -> None:
+        super().__init__()
+        self.error = error
 
 
 class TritonPythonModel:
@@ -86,35 +94,48 @@ class TritonPythonModel:
         self.input_names = [tensor["name"] for tensor in model_config["input"]]
         self.required_names = [tensor["name"] for tensor in model_config["input"] if not tensor.get("optional")]
         self.threads = ThreadPoolExecutor(self.max_rows, thread_name_prefix="row")
+        # One that is always there: where no other can be started, it works the rows off.
+        self.threads.submit(int).result()
         self.num_rows = 0
         self.lock = threading.Lock()
 
     def execute(self, requests: list[Any]) -> list[None]:
+        """Start all requests. It must not raise: Triton would fail every request of the call, also those that run."""
         for request in requests:
-            self.take(request)
+            sender = request.get_response_sender()
+            try:
+                gathering, rows = self.take(request, sender)
+            except Refused as refused:
+                send_final(sender, pb_utils.InferenceResponse(error=refused.error))
+            except Exception:  # noqa: BLE001 (nothing runs yet: the request can be answered here)
+                send_final(sender, pb_utils.InferenceResponse(error=failure(traceback.format_exc())))
+            else:
+                self.start(gathering, rows)
         return [None] * len(requests)
 
     def finalize(self) -> None:
         self.threads.shutdown()
 
-    def take(self, request: Any) -> None:
-        """Hand the rows out; the answer comes from their threads."""
-        sender = request.get_response_sender()
+    def take(self, request: Any, sender: Any) -> tuple[Gathering, list[dict[str, Any]]]:
+        """Read and count the rows of a request. Nothing runs yet, and nothing was sent, when this raises."""
         # Triton only counts inputs: an optional one in the place of a required one gets past it.
         missing = [name for name in self.required_names if pb_utils.get_input_tensor_by_name(request, name) is None]
         if missing:
-            refuse(sender, missing_input(missing[0]))
-            return
+            raise Refused(missing_input(missing[0]))
         rows = read_rows(request, self.input_names)
         with self.lock:
-            is_full = self.num_rows + len(rows) > self.max_rows
-            self.num_rows += 0 if is_full else len(rows)
-        if is_full:
-            refuse(sender, queue_full(self.max_rows))
-            return
-        gathering = Gathering(sender, len(rows))
+            if self.num_rows + len(rows) > self.max_rows:
+                raise Refused(queue_full(self.max_rows))
+            self.num_rows += len(rows)
+        return Gathering(sender, len(rows)), rows
+
+    def start(self, gathering: Gathering, rows: list[dict[str, Any]]) -> None:
+        """Hand the rows to threads, which answer the request."""
         for index, row in enumerate(rows):
-            self.threads.submit(self.run, row, index, gathering)
+            try:
+                self.threads.submit(self.run, row, index, gathering)
+            except RuntimeError as error:  # no thread could be started; the row is queued for those that are there
+                pb_utils.Logger.log_warn(f"a row waits for a thread: {error}")
 
     def run(self, row: dict[str, Any], index: int, gathering: Gathering) -> None:
         """One row through the engine, on a thread of its own; the one place that catches everything."""
@@ -164,8 +185,12 @@ def read_rows(request: Any, input_names: list[str]) -> list[dict[str, Any]]:
     return [{name: column[index] for name, column in columns.items()} for index in range(num_rows)]
 
 
-def refuse(sender: Any, error: Any) -> None:
-    sender.send(pb_utils.InferenceResponse(error=error), flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
+def send_final(sender: Any, response: Any) -> None:
+    """The only response of a request. After it the sender must not be used."""
+    try:
+        sender.send(response, flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
+    except pb_utils.TritonModelException as error:
+        pb_utils.Logger.log_warn(f"a response could not be sent: {error}")
 
 
 def missing_input(name: str) -> Any:

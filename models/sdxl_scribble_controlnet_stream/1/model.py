@@ -13,6 +13,7 @@ from diffusion_engine.config import EngineConfig
 from diffusion_engine.intake import RowValues, read_request
 from diffusion_engine.request import RequestError
 from engine_glue.answers import Answers
+from engine_glue.response_stream import ResponseStream
 from engine_glue.watcher import Watcher
 
 
@@ -39,10 +40,14 @@ class TritonPythonModel:
         self.watcher.stop()
 
     def take(self, request: Any) -> None:
-        """The one place that catches everything: whatever happens to a request stays with that request."""
-        sender = request.get_response_sender()
-        answers = Answers(sender, is_terse=is_terse(request))
+        """Start one request. The one place that catches everything.
+
+        `execute` must not raise: Triton would fail every request of the call, those that still run too.
+        """
+        responses = ResponseStream(request.get_response_sender())
+        answers = Answers(responses)
         try:
+            answers = Answers(responses, is_terse=is_terse(request))
             values = read_values(request, self.input_names)
             if values["describe"]:
                 answers.described(self.engine.describe())
@@ -50,7 +55,7 @@ class TritonPythonModel:
             diffusion = read_request(values, self.engine.capabilities)
             generation = self.engine.submit(diffusion, answers, preview_every=int(values["preview_every"] or 0))
             answers.queued()
-            self.watcher.watch(generation, sender)
+            self.watcher.watch(generation, responses)
         except RequestError as error:
             answers.refused(error)
         except Exception:  # noqa: BLE001

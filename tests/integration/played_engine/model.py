@@ -14,6 +14,7 @@ import triton_python_backend_utils as pb_utils
 from diffusion_engine.generation import GeneratedPicture
 from diffusion_engine.request import RequestError
 from engine_glue.answers import Answers
+from engine_glue.response_stream import ResponseStream
 
 NUM_STEPS = 6
 
@@ -28,7 +29,7 @@ class TritonPythonModel:
     def execute(self, requests: list[Any]) -> None:
         for request in requests:
             is_terse = bool(json.loads(request.parameters() or "{}").get("terse"))
-            answers = Answers(request.get_response_sender(), is_terse=is_terse)
+            answers = Answers(ResponseStream(request.get_response_sender()), is_terse=is_terse)
             seed = int(pb_utils.get_input_tensor_by_name(request, "seed").as_numpy()[0])
             answers.queued()
             self.threads.submit(self.run, answers, seed)

@@ -11,6 +11,8 @@ import triton_python_backend_utils as pb_utils
 from diffusion_engine.generation import GeneratedPicture
 from diffusion_engine.request import RequestError
 
+from engine_glue.response_stream import ResponseStream
+
 # The names of Triton's codes, which become HTTP statuses; any other refusal is the caller's mistake, a 400.
 # Names, because Triton fills in `pb_utils.TritonError` only after this module has been imported.
 TRITON_CODES = {
@@ -24,14 +26,14 @@ TRITON_CODES = {
 
 
 class Answers:
-    """Answers one request; the engine's `Listener`. A response that cannot be sent is logged: nobody is there.
+    """Answers one request; the engine's `Listener`.
 
     `is_terse`: `queued` and one more event, whatever happens. A model that calls this one by BLS must ask for that: of
     several responses that come to it in a row, the second may meet the first on its way, and both wait for ever.
     """
 
-    def __init__(self, sender: Any, *, is_terse: bool = False) -> None:
-        self._sender = sender
+    def __init__(self, responses: ResponseStream, *, is_terse: bool = False) -> None:
+        self._responses = responses
         self._is_terse = is_terse
         # Held until `queued` is out, so that nothing overtakes it.
         self._is_queued = threading.Event()
@@ -78,22 +80,14 @@ class Answers:
         self._send({"event": b"failed", "info": error.to_json().encode()}, is_final=self._is_terse)
         if not self._is_terse:
             code = getattr(pb_utils.TritonError, TRITON_CODES.get(error.code, "INVALID_ARG"))
-            self._send_response(
-                pb_utils.InferenceResponse(error=pb_utils.TritonError(error.to_json(), code)), is_final=True
-            )
+            failure = pb_utils.InferenceResponse(error=pb_utils.TritonError(error.to_json(), code))
+            self._responses.send(failure, is_final=True)
 
     def _send(self, outputs: dict[str, bytes | int], *, is_final: bool = False) -> None:
         # Held until they are sent: Triton drops those that the caller did not ask for without holding the GIL, and a
         # numpy array that ends there takes the heap with it.
         tensors = [_tensor(name, value) for name, value in outputs.items()]
-        self._send_response(pb_utils.InferenceResponse(tensors), is_final=is_final)
-
-    def _send_response(self, response: Any, *, is_final: bool) -> None:
-        flags = pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL if is_final else 0
-        try:
-            self._sender.send(response, flags=flags)
-        except pb_utils.TritonModelException as error:
-            pb_utils.Logger.log_warn(f"a response could not be sent: {error}")
+        self._responses.send(pb_utils.InferenceResponse(tensors), is_final=is_final)
 
 
 def _tensor(name: str, value: bytes | int) -> Any:

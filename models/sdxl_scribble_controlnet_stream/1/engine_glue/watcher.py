@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Notices callers who left and publishes metrics, off the engine's thread: asking Triton takes a message each."""
+"""Cancels requests whose client left and publishes metrics, off the engine's thread: each takes a message to Triton."""
 
 import threading
 from collections.abc import Mapping
@@ -8,6 +8,8 @@ from typing import Any
 import triton_python_backend_utils as pb_utils
 from diffusion_engine.generation import Generation, Status
 from diffusion_engine.metrics import METRICS, EngineMetrics, Series
+
+from engine_glue.response_stream import ResponseStream
 
 # A denoise step takes longer than this on anything but a toy.
 INTERVAL_S = 0.02
@@ -21,7 +23,7 @@ class Watcher:
 
     def __init__(self, metrics: EngineMetrics) -> None:
         self._metrics = MetricsPublisher(metrics)
-        self._watched: list[tuple[Generation, Any]] = []
+        self._watched: list[tuple[Generation, ResponseStream]] = []
         self._changed = threading.Condition()
         self._is_stopping = False
         self._thread = threading.Thread(target=self._run, name="watcher", daemon=True)
@@ -35,17 +37,17 @@ class Watcher:
             self._changed.notify()
         self._thread.join()
 
-    def watch(self, generation: Generation, sender: Any) -> None:
+    def watch(self, generation: Generation, responses: ResponseStream) -> None:
         with self._changed:
-            self._watched.append((generation, sender))
+            self._watched.append((generation, responses))
             self._changed.notify()
 
     def _run(self) -> None:
         num_rounds = 0
         while not self._is_stopping:
             num_rounds += 1
-            for generation, sender in self._still_watched():
-                if sender.is_cancelled():
+            for generation, responses in self._still_watched():
+                if responses.is_cancelled():
                     generation.cancel()
             if num_rounds % ROUNDS_PER_PUBLICATION == 0 or not self._watched:
                 self._metrics.publish()
@@ -53,10 +55,10 @@ class Watcher:
                 self._changed.wait(INTERVAL_S if self._watched or self._is_stopping else None)
         self._metrics.close()
 
-    def _still_watched(self) -> list[tuple[Generation, Any]]:
+    def _still_watched(self) -> list[tuple[Generation, ResponseStream]]:
         with self._changed:
-            self._watched = [(each, sender) for each, sender in self._watched if each.status not in ENDED]
-            return [(each, sender) for each, sender in self._watched if each.cancelled_at is None]
+            self._watched = [(each, responses) for each, responses in self._watched if each.status not in ENDED]
+            return [(each, responses) for each, responses in self._watched if each.cancelled_at is None]
 
 
 class MetricsPublisher:
