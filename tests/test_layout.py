@@ -44,7 +44,7 @@ FLOORS = (
     ),
     ("triton", "admission", "images", "negotiate", "embedded", "logs", "gauges"),
     ("contract", "tensors", "problems"),
-    ("access",),
+    ("access", "serving"),
     ("binary_arrays",),
     ("json_values",),
     ("exchange", "bodies", "answers", "declaration", "events", "tensor_schemas"),

@@ -2,6 +2,7 @@
 """A caller who writes bytes, for what no HTTP client would send."""
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -17,6 +18,7 @@ class Wire:
         self._upstream = upstream
         self.say = upstream.say
         self.leave = upstream.writer.close
+        self.socket: socket.socket = upstream.writer.get_extra_info("socket")
 
     async def answer(self) -> tuple[int, bytes]:
         """Status and body of an answer with a length."""

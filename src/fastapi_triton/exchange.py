@@ -3,7 +3,6 @@
 
 import asyncio
 import logging
-import re
 from collections.abc import Callable, Iterable
 
 from uvicorn._types import ASGIReceiveEvent, ASGISendEvent
@@ -11,6 +10,14 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from uvicorn.protocols.utils import get_client_addr, get_path_with_query_string
 
 from fastapi_triton.errors import FastAPITritonError
+from fastapi_triton.serving.response_head import (
+    END_OF_LINE,
+    FRAMING,
+    default_lines,
+    known_starts,
+    line_start,
+    require_values,
+)
 
 access_logger = logging.getLogger("uvicorn.access")
 
@@ -18,52 +25,6 @@ access_logger = logging.getLogger("uvicorn.access")
 _HIGH_WATER_BYTES = 256 * 1024
 # Up to here a body is copied behind its head, so that both go in one piece; two pieces are cheaper for a larger one.
 _JOINED_BYTES = 16 * 1024
-_NAME = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-_NOT_IN_VALUES = bytes({*range(32), 127} - {9})
-# Header names as they begin a line; apps use few, and always the same. Those that frame the answer are never in it.
-_line_starts: dict[bytes, bytes] = {}
-_MAX_LINE_STARTS = 1000
-_FRAMING = {name: name + b": " for name in (b"content-length", b"transfer-encoding", b"connection")}
-_END_OF_LINE = b"\r\n"
-# What uvicorn puts before an app's own headers, a new list every second, and the lines that it makes.
-_defaults: tuple[list[tuple[bytes, bytes]], bytes] = ([], b"")
-
-
-def _line_start(name: bytes) -> bytes:
-    if _NAME.fullmatch(name) is None:
-        raise RuntimeError(f"{name!r} is no name of a header.")
-    lower = name.lower()
-    start = lower + b": "
-    if lower not in _FRAMING and len(_line_starts) < _MAX_LINE_STARTS:
-        _line_starts[name] = start
-    return start
-
-
-def _default_lines(headers: list[tuple[bytes, bytes]]) -> bytes:
-    global _defaults
-    known, lines = _defaults
-    if known is not headers:
-        lines = b"".join(part for name, value in headers for part in (_line_start(name), value, _END_OF_LINE))
-        _defaults = (headers, lines)
-    return lines
-
-
-def _require_values(values: list[bytes]) -> None:
-    """Raise where a header's value would break the answer: one of a caller's, say, that nobody looked at."""
-    together = b"".join(values)
-    if len(together.translate(None, _NOT_IN_VALUES)) != len(together):
-        raise RuntimeError("A header's value has a character that no header may have.")
-
-
-def closing_answer(
-    status: int, headers: Iterable[tuple[bytes, bytes]], body: bytes, defaults: list[tuple[bytes, bytes]]
-) -> bytes:
-    """A whole answer, its length among the headers, after which the connection closes."""
-    lines = [
-        part for name, value in headers if name != b"connection" for part in (_line_start(name), value, _END_OF_LINE)
-    ]
-    _require_values(lines[1::3])
-    return b"".join((STATUS_LINE[status], _default_lines(defaults), *lines, b"connection: close\r\n\r\n", body))
 
 
 class Exchange(RequestResponseCycle):
@@ -73,7 +34,12 @@ class Exchange(RequestResponseCycle):
     """
 
     def __init__(
-        self, protocol: HttpToolsProtocol, on_complete: Callable[["Exchange"], None], *, keep_alive: bool
+        self,
+        protocol: HttpToolsProtocol,
+        on_complete: Callable[["Exchange"], None],
+        read_on: Callable[[], None],
+        *,
+        keep_alive: bool,
     ) -> None:
         # All that uvicorn's has; it would take the same as fourteen arguments.
         self.scope = protocol.scope
@@ -90,6 +56,7 @@ class Exchange(RequestResponseCycle):
         self.chunked_encoding = None
         self.expected_content_length = 0
         self._on_complete = on_complete
+        self._read_on = read_on
         self._pieces: list[bytes] = []
         self._num_waiting_bytes = 0
         self._error: FastAPITritonError | None = None
@@ -116,6 +83,12 @@ class Exchange(RequestResponseCycle):
         self.keep_alive = False
         self.tell()
 
+    def disconnect(self) -> None:
+        """The client has left."""
+        if not self.response_complete:
+            self.disconnected = True
+            self.tell()
+
     def tell(self) -> None:
         """Something has come, or will not."""
         self._has_news = True
@@ -134,7 +107,8 @@ class Exchange(RequestResponseCycle):
             self.waiting_for_100_continue = False
             self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         if not (self.disconnected or self.response_complete):
-            self.flow.resume_reading()
+            if self.flow.read_paused:
+                self._read_on()
             if not self._has_news:
                 await self._wait()
             self._has_news = False
@@ -175,14 +149,14 @@ class Exchange(RequestResponseCycle):
             self._log(status)
         lines: list[bytes] = []
         for name, value in headers:
-            lines += (_line_starts.get(name) or self._new_line_start(name, value), value, _END_OF_LINE)
-        _require_values(lines[1::3])
+            lines += (known_starts.get(name) or self._new_line_start(name, value), value, END_OF_LINE)
+        require_values(lines[1::3])
         if not self.keep_alive and not self._says_close:
             lines.append(b"connection: close\r\n")
         if self.chunked_encoding is None and self.scope["method"] != "HEAD" and status not in (204, 304):
             self.chunked_encoding = True
             lines.append(b"transfer-encoding: chunked\r\n")
-        head = b"".join((STATUS_LINE[status], _default_lines(self.default_headers), *lines, _END_OF_LINE))
+        head = b"".join((STATUS_LINE[status], default_lines(self.default_headers), *lines, END_OF_LINE))
         if self.chunked_encoding is False:
             self._held = head
         else:
@@ -190,7 +164,7 @@ class Exchange(RequestResponseCycle):
 
     def _new_line_start(self, name: bytes, value: bytes) -> bytes:
         """The beginning of a header's line, where it is not known yet, or where we have to know the header."""
-        start = _FRAMING.get(name) or _line_start(name)
+        start = FRAMING.get(name) or line_start(name)
         if start == b"content-length: ":
             if self.chunked_encoding is None:
                 self.expected_content_length = int(value)

@@ -2,45 +2,41 @@
 """uvicorn's HTTP with limits on what a connection may take, errors in our form, and less work for each request.
 
 `fastapi-triton serve` uses it; elsewhere it is `uvicorn --http fastapi_triton.http_protocol:Protocol main:app`. Timers
-cost a request nothing: all connections of a server are looked at once in a while (`_Watch`), which counts how long each
-has been at what it does.
+cost a request nothing: once an interval `ConnectionWatch` looks at all connections of a server, which count how long
+they have been at what they do.
 """
 
 import asyncio
 import logging
-import secrets
-import weakref
-from contextvars import copy_context
 from enum import Enum
 from typing import Any
 from urllib.parse import unquote
 
 import httptools
-from starlette.types import Receive, Scope, Send
+from uvicorn._types import ASGI3Application
 from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
-from fastapi_triton import connection_limits, drain, problems
-from fastapi_triton.connection_limits import ConnectionLimits
+from fastapi_triton import connection_limits, drain
 from fastapi_triton.drain import Drain, Phase
 from fastapi_triton.errors import (
     FastAPITritonError,
-    HeadTooLargeError,
-    OverloadedError,
+    MethodNotAllowedError,
     RequestTooSlowError,
     UnreadableRequestError,
 )
-from fastapi_triton.exchange import Exchange, closing_answer
-from fastapi_triton.middleware.request_id import current_request_id
+from fastapi_triton.exchange import Exchange
+from fastapi_triton.serving import connection_watch, refusals, upgrades
+from fastapi_triton.serving.connection_watch import STALLED_S, Watched
+from fastapi_triton.serving.refusals import MAX_HEAD_BYTES, MAX_HEADERS
 
 logger = logging.getLogger(__name__)
 
-MAX_HEAD_BYTES = 64 * 1024
-# A caller that takes nothing of its answer for so long has left, in effect.
-STALLED_S = 60.0
-# How long what still comes of a refused body is thrown away. Closing at once would throw our answer away, with a reset.
-LINGER_S = 5.0
+# So much is parsed at a time. It bounds how many pipelined requests are parsed before their turn.
+_SLICE_BYTES = 64 * 1024
+# Framing and chunk extensions may be so many times as long as the body that they carry. One-byte chunks take five.
+_MAX_FRAMING = 16
 # How long a new connection may take to bring its first request when the server takes no more of them.
 FIRST_REQUEST_S = 0.5
 
@@ -61,36 +57,7 @@ _SERVING = Phase.SERVING
 _ASGI = {"version": "3.0", "spec_version": "2.3"}
 
 
-class _Watch:
-    """Looks at every connection of one server now and then, as long as there are any."""
-
-    def __init__(self, state: ServerState, limits: ConnectionLimits, loop: asyncio.AbstractEventLoop) -> None:
-        self.limits = limits
-        self.head, self.body_pause, self.body, self.idle, self.stalled, self.linger = (
-            max(1, round(seconds / limits.interval_s))
-            for seconds in (limits.head_s, limits.body_pause_s, limits.body_s, limits.idle_s, STALLED_S, LINGER_S)
-        )
-        self._connections = state.connections
-        self._loop = loop
-        self._timer: asyncio.TimerHandle | None = None
-
-    def begin(self) -> None:
-        if self._timer is None:
-            self._timer = self._loop.call_later(self.limits.interval_s, self._look)
-
-    def _look(self) -> None:
-        self._timer = None
-        for each in list(self._connections):
-            if isinstance(each, Protocol):
-                each.look()
-        if self._connections:
-            self.begin()
-
-
-_watches: "weakref.WeakKeyDictionary[ServerState, _Watch]" = weakref.WeakKeyDictionary()
-
-
-class Protocol(HttpToolsProtocol):
+class Protocol(HttpToolsProtocol, Watched):
     """One connection."""
 
     def __init__(
@@ -103,14 +70,17 @@ class Protocol(HttpToolsProtocol):
         super().__init__(config, server_state, app_state, _loop)
         self.drain: Drain = app_state.get(drain.STATE) or Drain()
         self._is_app_ours = connection_limits.STATE in app_state
-        watch = _watches.get(server_state)
-        if watch is None:
-            limits = app_state.get(connection_limits.STATE) or connection_limits.from_environment()
-            watch = _watches[server_state] = _Watch(server_state, limits, self.loop)
-        self._watch = watch
+        self._watch = connection_watch.of(server_state, app_state, self.loop)
+        # The exchange whose turn it is; later ones are in the pipeline, and what follows them is not parsed yet.
+        self._running: Exchange | None = None
+        self._unparsed = b""
+        self._drops_data = False
+        # The reason why no more requests are read, for the client to get after the responses that it waits for.
+        self._last_error: FastAPITritonError | None = None
         self._reading = _NOTHING_YET
         self._is_surplus = False
-        self._num_head_bytes = 0
+        # Bytes of the request's head; all that came of the request; and what of it was body.
+        self._num_head_bytes = self._num_bytes = self._num_body_bytes = 0
         # Looks since the last byte came or the last answer went; since the head or the body began; and since the caller
         # took something of what lies in the transport.
         self._num_quiet = self._num_spent = self._num_stalled = 0
@@ -126,33 +96,57 @@ class Protocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         del exc
         self.connections.discard(self)
-        for exchange in (self.cycle, *(exchange for exchange, _ in self.pipeline)):
-            if isinstance(exchange, Exchange) and not exchange.response_complete:
-                exchange.disconnected = True
-                exchange.tell()
-        self.pipeline.clear()
+        self._disconnect()
         self.flow.resume_writing()
         self.parser = None  # type: ignore[assignment]  # it and we hold each other
 
+    def _disconnect(self) -> None:
+        """Have every request know that its client has left."""
+        for exchange in (self._running, *(each for each, _ in self.pipeline)):
+            if isinstance(exchange, Exchange):
+                exchange.disconnect()
+        self.pipeline.clear()
+        self._running, self._unparsed = None, b""
+
     def data_received(self, data: bytes) -> None:
         self._num_quiet = 0
-        if self._reading is _LINGERING:
+        if self._drops_data:
             return
+        if self._unparsed:
+            self._unparsed += data
+        elif len(data) > _SLICE_BYTES:
+            self._parse_slices(memoryview(data))
+        elif self._reading is not _LINGERING:
+            self._parse(data)
+
+    def _parse_slices(self, data: memoryview) -> None:
+        """Parse until a request has to wait for its turn; the rest is parsed when it has come."""
+        for start in range(0, len(data), _SLICE_BYTES):
+            if self._reading is _LINGERING:
+                return
+            if self.pipeline:
+                self._unparsed = bytes(data[start:])
+                return
+            self._parse(data[start : start + _SLICE_BYTES])
+
+    def _parse(self, data: bytes | memoryview) -> None:
         try:
-            self.parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
-            if self._should_upgrade():
-                self.handle_websocket_upgrade()
+            upgrades.feed(self, data)
         except httptools.HttpParserError as error:
-            logger.debug("a request cannot be read: %r", error.__context__ or error)
-            self.send_400_response("This is no HTTP/1.1 request, or not one that can be read.")
+            self._refuse(refusals.reason(error))
+            return
+        if self._reading is _WHOLE or self._reading is _NOTHING_YET:
             return
         if self._reading is _BODY:
             self._hold_back()
-        elif self._reading is _HEAD:
-            self._num_head_bytes += len(data)
-            if self._num_head_bytes > MAX_HEAD_BYTES:
-                self._refuse(HeadTooLargeError(f"The head of the request is over {MAX_HEAD_BYTES:,} bytes."))
+        self._num_bytes += len(data)
+        # The first piece may have begun with the end of another request.
+        if self._num_bytes > MAX_HEAD_BYTES + _SLICE_BYTES + (1 + _MAX_FRAMING) * self._num_body_bytes:
+            self._refuse(refusals.too_much_framing() if self._num_body_bytes else refusals.head_too_large())
+
+    def _should_upgrade(self) -> bool:
+        """To a websocket, if a library for them is installed; what else is asked for is ignored."""
+        return self._is_free and self.parser.get_method() == b"GET" and super()._should_upgrade()
 
     def _hold_back(self) -> None:
         """Read no further once much of a body waits for its app; not for the rest of one that has come nearly whole."""
@@ -167,10 +161,33 @@ class Protocol(HttpToolsProtocol):
         self.headers = []
         self.expect_100_continue = False
         self._reading = _HEAD
-        self._num_spent = self._num_head_bytes = 0
+        self._num_spent = self._num_head_bytes = self._num_bytes = self._num_body_bytes = 0
+
+    def on_url(self, url: bytes) -> None:
+        self.url += url
+        self._num_head_bytes += len(url)
+        if self._num_head_bytes > MAX_HEAD_BYTES:
+            raise refusals.head_too_large()
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._num_head_bytes += len(name) + len(value) + 4
+        if self._num_head_bytes > MAX_HEAD_BYTES:
+            raise refusals.head_too_large()
+        if self._reading is not _HEAD:  # a trailer field: a server may drop them (RFC 9110, section 6.5.1)
+            return
+        name = name.lower()
+        if name == b"expect" and value.lower() == b"100-continue":
+            self.expect_100_continue = True
+        self.headers.append((name, value))
 
     def on_headers_complete(self) -> None:
         parser = self.parser
+        if len(self.headers) > MAX_HEADERS:
+            raise refusals.too_many_headers()
+        if parser.should_upgrade():
+            if parser.get_method() == b"CONNECT":
+                raise MethodNotAllowedError("CONNECT is for proxies, and this server is none.")
+            return  # `_feed` goes on
         version = parser.get_http_version()
         url = httptools.parse_url(self.url)
         raw_path = url.path or b"/"
@@ -191,19 +208,17 @@ class Protocol(HttpToolsProtocol):
             "server": self.server,
             "state": self.app_state.copy(),
         }
-        if parser.should_upgrade() and self._should_upgrade():
-            return
         self._reading = _BODY  # not before, since what is raised above says that there is no request
         self._num_spent = 0
         previous = self.cycle
-        keep_alive = version != "1.0" and parser.should_keep_alive() and not parser.should_upgrade()
-        self.cycle = exchange = Exchange(self, self._finished, keep_alive=keep_alive and self.drain.phase is _SERVING)
+        keep_alive = version != "1.0" and parser.should_keep_alive() and self.drain.phase is _SERVING
+        self.cycle = exchange = Exchange(self, self._finished, self._read_on, keep_alive=keep_alive)
         app = self.app
         if self._is_surplus and self._is_still_surplus(path):
-            app = _too_many_connections
+            app = refusals.too_many_connections
             exchange.keep_alive = False
         if previous is None or previous.response_complete:
-            self._start_asgi_task(exchange, app)
+            self._start(exchange, app)
         else:
             self.flow.pause_reading()
             self.pipeline.appendleft((exchange, app))
@@ -213,6 +228,7 @@ class Protocol(HttpToolsProtocol):
         return len(self.connections) > self._watch.limits.max_connections and not path.startswith("/health/")
 
     def on_body(self, body: bytes) -> None:
+        self._num_body_bytes += len(body)
         exchange = self.cycle
         if isinstance(exchange, Exchange) and not exchange.response_complete:
             exchange.take(body)
@@ -220,11 +236,27 @@ class Protocol(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         self._reading = _WHOLE
         exchange = self.cycle
-        if isinstance(exchange, Exchange) and not exchange.response_complete:
+        if isinstance(exchange, Exchange) and exchange.more_body and not exchange.response_complete:
             exchange.more_body = False
             exchange.tell()
 
     # What exchanges and the server call.
+
+    def _start(self, exchange: Exchange, app: ASGI3Application) -> None:
+        self._running = exchange
+        self._start_asgi_task(exchange, app)
+
+    def _read_on(self) -> None:
+        """Read more, unless a request waits for its turn; first parse what came before that had to wait."""
+        if self.pipeline:
+            return
+        if self._unparsed:
+            unparsed, self._unparsed = self._unparsed, b""
+            self._parse_slices(memoryview(unparsed))
+        if self._drops_data and not self._unparsed:
+            self._refuse(refusals.too_many_pipelined())
+        elif not self._unparsed:
+            self.flow.resume_reading()
 
     def _finished(self, exchange: Exchange) -> None:
         """Its answer has gone; the next one's turn."""
@@ -235,9 +267,13 @@ class Protocol(HttpToolsProtocol):
         if not exchange.keep_alive:
             self._close()
             return
-        self.flow.resume_reading()
         if self.pipeline:
-            self._start_asgi_task(*self.pipeline.pop())
+            self._start(*self.pipeline.pop())  # type: ignore[arg-type]  # all of them are ours
+        elif self._last_error is not None:
+            self._write(self._last_error)
+            self._close()
+            return
+        self._read_on()
 
     def shutdown(self) -> None:
         """The server takes no more connections: close this one as soon as nothing is begun on it."""
@@ -267,9 +303,12 @@ class Protocol(HttpToolsProtocol):
     def look(self) -> None:
         """Called by the watch. Close what has taken too long, with an answer where one is waited for."""
         self._look_at_answer()
-        if self.flow.read_paused or self.transport.is_closing():  # it is we who read no further
+        if self.transport.is_closing():
             return
         self._num_quiet += 1
+        if self.flow.read_paused or self._drops_data:  # it is not the client who is slow
+            self._look_for_leaving()
+            return
         self._num_spent += 1
         watch = self._watch
         if self._reading is _BODY:
@@ -286,6 +325,18 @@ class Protocol(HttpToolsProtocol):
             or (self._reading is _LINGERING and self._num_spent > watch.linger)
         ):
             self.transport.close()
+
+    def _look_for_leaving(self) -> None:
+        """While reading is paused no event says that the client has left, and the end may lie behind unsent data.
+
+        So what comes after pipelined requests that wait for long is dropped. Their connection closes after the last.
+        """
+        if connection_watch.has_left(self.transport):
+            self._disconnect()
+            self.transport.close()
+        elif self.pipeline and self._num_quiet > 1:
+            self._drops_data = True
+            self.flow.resume_reading()
 
     def _look_at_body(self) -> None:
         limits = self._watch.limits
@@ -308,35 +359,29 @@ class Protocol(HttpToolsProtocol):
     # The end.
 
     def _refuse(self, error: FastAPITritonError) -> None:
-        """No more is read here. Who waits for an answer to what was sent so far gets this one."""
-        exchange = self.cycle
-        if self._reading is _BODY and isinstance(exchange, Exchange) and not self._is_free:
-            self._reading = _LINGERING
-            if self._is_app_ours:  # it tells its callers in the form of their API
-                exchange.fail(error)
-                return
-            exchange.disconnected = True
-            exchange.tell()
+        """Read no more requests. The client gets this error after the responses that it still waits for."""
+        exchange, is_body, is_free = self.cycle, self._reading is _BODY, self._is_free
+        if is_free:
+            if not is_body:  # else it has had its answer
+                self._write(error)
+            self._close()
+            return
+        self._reading = _LINGERING
+        if not (is_body and isinstance(exchange, Exchange)):
+            self._last_error = error
+        elif self._is_app_ours:  # it tells its callers in the form of their API
+            exchange.fail(error)
+        elif exchange is not self._running:
+            self.pipeline.popleft()
+            self._last_error = error
+        else:
+            exchange.disconnect()
             if not exchange.response_started:
                 self._write(error)
             self._close()
-        elif self._is_free:
-            if self._reading is not _BODY:  # else it has had its answer
-                self._write(error)
-            self._close()
-        else:  # an earlier request has its answer still to come
-            self._reading = _LINGERING
-            exchange.keep_alive = False
 
     def _write(self, error: FastAPITritonError) -> None:
-        context = copy_context()
-        context.run(current_request_id.set, secrets.token_hex(16))
-        answer = context.run(problems.response, error)
-        self.transport.write(
-            closing_answer(
-                answer.status_code, answer.raw_headers, bytes(answer.body), self.server_state.default_headers
-            )
-        )
+        self.transport.write(refusals.closing_response(error, self.server_state.default_headers))
 
     def _close(self) -> None:
         """Close; but while something still comes, first say that this is the end, and throw it away for a moment."""
@@ -346,10 +391,7 @@ class Protocol(HttpToolsProtocol):
         self._reading = _LINGERING
         self._num_spent = 0
         self.flow.resume_reading()
-        self.transport.write_eof()
-
-
-async def _too_many_connections(scope: Scope, receive: Receive, send: Send) -> None:
-    current_request_id.set(secrets.token_hex(16))
-    error = OverloadedError("Too many connections are open. Try again later.", retry_after_s=1.0)
-    await problems.response(error)(scope, receive, send)
+        try:
+            self.transport.write_eof()
+        except OSError:  # the client is gone already
+            self.transport.close()

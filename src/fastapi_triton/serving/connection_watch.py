@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One timer for all connections of a server, and the check for clients that left while nothing is read from them."""
+
+import asyncio
+import select
+import weakref
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from uvicorn.server import ServerState
+
+from fastapi_triton import connection_limits
+from fastapi_triton.connection_limits import ConnectionLimits
+
+# A client that takes nothing of its response for so long has left, in effect.
+STALLED_S = 60.0
+# How long the rest of a refused body is read and dropped. Closing at once would lose the response to a reset.
+LINGER_S = 5.0
+# Linux alone reports the peer's FIN while unread data lies before it; elsewhere only a reset is noticed.
+_FIN = getattr(select, "POLLRDHUP", 0)
+
+
+class Watched(ABC):
+    """A connection with time limits."""
+
+    @abstractmethod
+    def look(self) -> None:
+        """Called once an interval."""
+
+
+class ConnectionWatch:
+    """Calls `look` of every connection of one server once an interval, as long as there are any.
+
+    The limits are in numbers of looks.
+    """
+
+    def __init__(self, connections: Iterable[Any], limits: ConnectionLimits, loop: asyncio.AbstractEventLoop) -> None:
+        self.limits = limits
+        self.head, self.body_pause, self.body, self.idle, self.stalled, self.linger = (
+            max(1, round(seconds / limits.interval_s))
+            for seconds in (limits.head_s, limits.body_pause_s, limits.body_s, limits.idle_s, STALLED_S, LINGER_S)
+        )
+        self._connections = connections
+        self._loop = loop
+        self._timer: asyncio.TimerHandle | None = None
+
+    def begin(self) -> None:
+        """A connection was opened."""
+        if self._timer is None:
+            self._timer = self._loop.call_later(self.limits.interval_s, self._look)
+
+    def _look(self) -> None:
+        self._timer = None
+        connections = list(self._connections)
+        for each in connections:
+            if isinstance(each, Watched):
+                each.look()
+        if connections:
+            self.begin()
+
+
+_watches: "weakref.WeakKeyDictionary[ServerState, ConnectionWatch]" = weakref.WeakKeyDictionary()
+
+
+def of(server: ServerState, app_state: Mapping[str, Any], loop: asyncio.AbstractEventLoop) -> ConnectionWatch:
+    """The watch of a server, with the limits of its app; without those, as the environment says."""
+    watch = _watches.get(server)
+    if watch is None:
+        limits = app_state.get(connection_limits.STATE) or connection_limits.from_environment()
+        watch = _watches[server] = ConnectionWatch(server.connections, limits, loop)
+    return watch
+
+
+def has_left(transport: asyncio.BaseTransport) -> bool:
+    """Whether the peer has closed the connection. Works while reading is paused, when no event says so."""
+    connection = transport.get_extra_info("socket")
+    if connection is None or connection.fileno() < 0:
+        return False
+    poll = select.poll()
+    poll.register(connection.fileno(), _FIN)  # errors and hang-ups are always reported
+    return bool(poll.poll(0))

@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Responses that a connection sends without the app: to unreadable requests, and over the connection limit."""
+
+import logging
+import secrets
+from contextvars import copy_context
+
+import httptools
+from starlette.types import Receive, Scope, Send
+
+from fastapi_triton import problems
+from fastapi_triton.errors import FastAPITritonError, HeadTooLargeError, OverloadedError, UnreadableRequestError
+from fastapi_triton.middleware.request_id import current_request_id
+from fastapi_triton.serving.response_head import closing_answer
+
+logger = logging.getLogger(__name__)
+
+# Of a request's line, header fields and trailer fields together.
+MAX_HEAD_BYTES = 64 * 1024
+MAX_HEADERS = 256
+# What llhttp says of `PRI * HTTP/2.0`.
+_HTTP_2_PREFACE = "Pause on PRI/Upgrade"
+
+
+def closing_response(error: FastAPITritonError, defaults: list[tuple[bytes, bytes]]) -> bytes:
+    """A whole response that reports the error, after which the connection closes."""
+    context = copy_context()
+    context.run(current_request_id.set, secrets.token_hex(16))
+    answer = context.run(problems.response, error)
+    return closing_answer(answer.status_code, answer.raw_headers, bytes(answer.body), defaults)
+
+
+def reason(error: httptools.HttpParserError) -> FastAPITritonError:
+    """Why a request cannot be parsed."""
+    if isinstance(error.__context__, FastAPITritonError):
+        return error.__context__
+    logger.debug("a request cannot be read: %r", error.__context__ or error)
+    if str(error) == _HTTP_2_PREFACE:
+        return UnreadableRequestError("This port does not speak HTTP/2. Send HTTP/1.1.")
+    return UnreadableRequestError("This is no HTTP/1.1 request, or not one that can be read.")
+
+
+def head_too_large() -> HeadTooLargeError:
+    """Its line and fields are too long."""
+    return HeadTooLargeError(f"The request's line, header and trailer fields are over {MAX_HEAD_BYTES:,} bytes.")
+
+
+def too_many_headers() -> HeadTooLargeError:
+    """They are short, but many."""
+    return HeadTooLargeError(f"The request has more than {MAX_HEADERS} header fields.")
+
+
+def too_much_framing() -> UnreadableRequestError:
+    """A chunked body with hardly any content."""
+    return UnreadableRequestError(
+        "The chunks of the body are mostly chunk extensions and framing. Send larger chunks, without extensions.",
+        code="too_much_framing",
+    )
+
+
+def too_many_pipelined() -> OverloadedError:
+    """Requests behind one that takes long: they were dropped."""
+    return OverloadedError(
+        "Too much was pipelined behind a request that takes long. Requests after this response were not read: send "
+        "them again, on another connection.",
+        retry_after_s=1.0,
+    )
+
+
+async def too_many_connections(scope: Scope, receive: Receive, send: Send) -> None:
+    """The app of connections over the limit."""
+    current_request_id.set(secrets.token_hex(16))
+    error = OverloadedError("Too many connections are open. Try again later.", retry_after_s=1.0)
+    await problems.response(error)(scope, receive, send)

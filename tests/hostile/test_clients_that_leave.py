@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The protocol reports a client that has left to every request of it, whatever was read of the connection by then."""
+
+import asyncio
+import socket
+import struct
+from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
+
+import pytest
+from answering import LIMITS, Answering, Running, echo, running, whole
+from starlette.types import Receive, Scope, Send
+from wires import Wire
+
+POST = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\nabc"
+NEXT = b"GET /next HTTP/1.1\r\nHost: x\r\n\r\n"
+BROKEN = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: none\r\n\r\n"
+HALF = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 9000000\r\n\r\nabc"
+
+
+@pytest.fixture
+async def app() -> Answering:
+    return Answering(replace(LIMITS, idle_s=0.2), echo)  # the watch looks every 50 ms
+
+
+@pytest.fixture
+async def server(app: Answering) -> AsyncIterator[Running]:
+    async with running(app) as each:
+        yield each
+
+
+def close(wire: Wire) -> None:
+    wire.leave()
+
+
+def reset(wire: Wire) -> None:
+    wire.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    wire.leave()
+
+
+def half_close(wire: Wire) -> None:
+    wire.socket.shutdown(socket.SHUT_WR)
+
+
+LEAVING = pytest.mark.parametrize("leave", [close, reset, half_close])
+
+
+@LEAVING
+@pytest.mark.parametrize(
+    "said",
+    [POST, POST + NEXT, POST + NEXT * 100, POST + NEXT * 30_000, POST + NEXT[:9], POST + BROKEN, POST + HALF],
+    ids=["alone", "one behind", "many behind", "more than is read", "half a head", "not HTTP", "half a body"],
+)
+async def test_the_running_request_meets_it(
+    app: Answering, server: Running, leave: Callable[[Wire], None], said: bytes
+) -> None:
+    began = asyncio.Event()
+    met = asyncio.get_running_loop().create_future()
+
+    async def talk(scope: Scope, receive: Receive, send: Send) -> None:
+        assert await whole(receive) == b"abc"
+        began.set()
+        met.set_result((await receive())["type"])
+
+    app.talk = talk
+    wire = await server.wire()
+    saying = asyncio.create_task(wire.say(said))
+    await began.wait()
+    leave(wire)
+    assert await met == "http.disconnect"
+    while server.num_connections:  # noqa: ASYNC110 (there is no event for it)
+        await asyncio.sleep(0.001)
+    saying.cancel()
+    await asyncio.gather(saying, return_exceptions=True)
+
+
+@LEAVING
+async def test_a_request_whose_body_nobody_takes_meets_it(
+    app: Answering, server: Running, leave: Callable[[Wire], None]
+) -> None:
+    go_on = asyncio.Event()
+    met = asyncio.get_running_loop().create_future()
+
+    async def talk(scope: Scope, receive: Receive, send: Send) -> None:
+        await go_on.wait()
+        met.set_result((await receive())["type"])
+
+    app.talk = talk
+    wire = await server.wire()
+    saying = asyncio.create_task(wire.say(HALF + b"x" * 500_000))
+    while not any(each.flow.read_paused for each in server.server.server_state.connections):  # noqa: ASYNC110
+        await asyncio.sleep(0.001)
+    await saying
+    leave(wire)
+    while server.num_connections:  # noqa: ASYNC110 (there is no event for it)
+        await asyncio.sleep(0.001)
+    go_on.set()
+    assert await met == "http.disconnect"
+
+
+async def test_requests_that_wait_for_their_turn_are_dropped(app: Answering, server: Running) -> None:
+    paths: list[str] = []
+    began = asyncio.Event()
+
+    async def talk(scope: Scope, receive: Receive, send: Send) -> None:
+        paths.append(scope["path"])
+        await whole(receive)
+        began.set()
+        while (await receive())["type"] != "http.disconnect":
+            pass
+
+    app.talk = talk
+    wire = await server.wire()
+    await wire.say(POST + NEXT * 10)
+    await began.wait()
+    wire.leave()
+    while server.num_connections or server.server.server_state.tasks:  # noqa: ASYNC110 (there is no event for it)
+        await asyncio.sleep(0.001)
+    assert paths == ["/"]

@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A connection of our HTTP protocol without a socket: a test says which bytes come in one piece."""
+
+import asyncio
+from collections.abc import Callable, Iterable
+
+import httptools
+from starlette.types import ASGIApp
+from uvicorn import Config
+from uvicorn.server import ServerState
+
+from fastapi_triton.http_protocol import Protocol
+
+
+class MemoryTransport(asyncio.Transport):
+    """Keeps what is written."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.written = bytearray()
+        self.is_closed = self.is_paused = False
+        self.on_write: Callable[[], None] = lambda: None
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        self.written += data
+        self.on_write()
+
+    def writelines(self, list_of_data: Iterable[bytes | bytearray | memoryview]) -> None:
+        self.write(b"".join(list_of_data))
+
+    def close(self) -> None:
+        self.is_closed = True
+        self.on_write()
+
+    abort = write_eof = close
+
+    def can_write_eof(self) -> bool:
+        return True
+
+    def is_closing(self) -> bool:
+        return self.is_closed
+
+    def get_write_buffer_size(self) -> int:
+        return 0
+
+    def pause_reading(self) -> None:
+        self.is_paused = True
+
+    def resume_reading(self) -> None:
+        self.is_paused = False
+
+
+class Responses:
+    """Parses a stream of responses; `each` are their status and body."""
+
+    def __init__(self) -> None:
+        self.each: list[tuple[int, bytes]] = []
+        self._body = b""
+        self._parser = httptools.HttpResponseParser(self)
+
+    def feed(self, data: bytes) -> list[tuple[int, bytes]]:
+        self._parser.feed_data(data)
+        return self.each
+
+    def on_body(self, body: bytes) -> None:
+        self._body += body
+
+    def on_message_complete(self) -> None:
+        self.each.append((self._parser.get_status_code(), self._body))
+        self._body = b""
+
+
+class MemoryConnection:
+    """One connection to an app."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        config = Config(app, http=Protocol, log_config=None, access_log=False)
+        config.load()
+        self.transport = MemoryTransport()
+        self.protocol = Protocol(config, ServerState(), {}, asyncio.get_running_loop())
+        self.protocol.connection_made(self.transport)
+
+    def feed(self, *pieces: bytes) -> None:
+        for piece in pieces:
+            self.protocol.data_received(piece)
+
+    async def responses(self, num: int) -> list[tuple[int, bytes]]:
+        """Status and body of so many responses; fewer if the connection is closed first."""
+        grown = asyncio.Event()
+        self.transport.on_write = grown.set
+        while True:
+            told = Responses().feed(bytes(self.transport.written))
+            if len(told) >= num or self.transport.is_closed:
+                return told
+            await grown.wait()
+            grown.clear()
+
+    def close(self) -> None:
+        """The client's end of it is gone."""
+        self.protocol.connection_lost(None)
