@@ -24,7 +24,7 @@ from fastapi_triton.errors import (
 from fastapi_triton.observation import WAIT, Stage
 from fastapi_triton.places import Place, current_place
 from fastapi_triton.service_time import ServiceTime
-from fastapi_triton.waiting_room import Waiter, WaitingRoom
+from fastapi_triton.waiting_room import QueuePosition, QueueTicket, Waiter, WaitingRoom
 
 # Told in `Retry-After` of a model that has not answered anything yet.
 DEFAULT_RETRY_AFTER_S = 1.0
@@ -130,10 +130,13 @@ class Admission:
         if not self._has_free(count):
             self._require_chance(caller, count, self._clock())
 
-    async def place(self, count: int = 1, *, receive: Receive | None = None) -> Place:
+    async def place(
+        self, count: int = 1, *, receive: Receive | None = None, ticket: QueueTicket | None = None
+    ) -> Place:
         """So many places, all of them or none; waits for its turn where they are taken.
 
-        With `receive` a caller who leaves meanwhile is noticed; its request's body must have been read.
+        With `receive` a caller who leaves meanwhile is noticed; its request's body must have been read. The `ticket`
+        shows where the request stands meanwhile.
 
         Raises:
             OverloadedError: the waiting room is full, or somebody who has less took the place in it; or the request
@@ -151,7 +154,8 @@ class Admission:
             self._require_share(caller, count, bound)
             share = caller.name
         if not self._has_free(count):
-            place = await self._wait(Waiter(caller.name, count, deadline, _future(), share), caller, now, receive)
+            waiter = Waiter(caller.name, count, deadline, _future(), share)
+            place = await self._wait(waiter, caller, now, receive, ticket or QueueTicket())
         else:
             if share is not None:
                 self._shares.take(share, count)
@@ -184,11 +188,14 @@ class Admission:
 
     # ---- the waiting room
 
-    async def _wait(self, waiter: Waiter, caller: Caller, now: float, receive: Receive | None) -> Place:
+    async def _wait(
+        self, waiter: Waiter, caller: Caller, now: float, receive: Receive | None, ticket: QueueTicket
+    ) -> Place:
         giving_way = self._require_chance(caller, waiter.count, now)
         if giving_way is not None:
             self._turn_away(giving_way, self._overloaded("Others who have less waiting came", now))
         self._room.enter(waiter)
+        ticket.enter(partial(self._position, waiter))
         if waiter.share is not None:
             self._shares.take(waiter.share, waiter.count)
         watching = self._watch(waiter, now, receive)
@@ -202,11 +209,16 @@ class Admission:
                 self._shares.give_back(waiter.share, waiter.count)
             raise
         finally:
+            ticket.leave()
             self._room.leave(waiter)
             for each in watching:
                 each.cancel()
             if self._room.num_waiting:
                 self._admit(self._clock())  # it may be this one for whom there was not room enough
+
+    def _position(self, waiter: Waiter) -> QueuePosition:
+        num_before = 0 if waiter.turn.done() else self._room.num_before(waiter)
+        return QueuePosition(num_before + 1, self.times.wait_s(num_before, self._clock()))
 
     def _watch(
         self, waiter: Waiter, now: float, receive: Receive | None

@@ -27,7 +27,7 @@ from fastapi_triton.errors import (
     NotAcceptableError,
     NotFoundError,
 )
-from fastapi_triton.events import Event, EventsResponse
+from fastapi_triton.events import Event, EventsResponse, queued_event
 from fastapi_triton.fields import caller_names, put_in_callers_words, tensor_names, tensor_values
 from fastapi_triton.functions import EndpointFunction
 from fastapi_triton.middleware.request_id import current_request_id
@@ -36,6 +36,7 @@ from fastapi_triton.observation import current_observation
 from fastapi_triton.settings import Settings
 from fastapi_triton.triton.client import TritonClient
 from fastapi_triton.twin import COMPLETED, PREVIEW_FIELD, Twin, TwinEvent
+from fastapi_triton.waiting_room import QueueTicket
 
 # The field by which our models are told how to write the picture.
 FORMAT_FIELD = "output_format"
@@ -177,8 +178,14 @@ class InferEndpoint:
             return await self.jobs.accept(Request(scope, receive))
         media_type, body = await self.read(scope, receive, self.admission)
         if self._twin is not None and media_type == negotiate.EVENTS:
-            events = self._events(self._twin, tensor_values(body), receive if self._keeps_running else None)
-            return EventsResponse(events, keeps_running=self._keeps_running)
+            ticket = QueueTicket()
+            events = self._events(self._twin, tensor_values(body), receive if self._keeps_running else None, ticket)
+            return EventsResponse(
+                events,
+                heartbeat=partial(queued_event, ticket),
+                heartbeat_interval_s=self._services.settings.event_heartbeat_s,
+                keeps_running=self._keeps_running,
+            )
         if self._twin is None:
             answer = await self.answer(body, receive)
         else:
@@ -289,11 +296,13 @@ class InferEndpoint:
             raise InferenceError(f"The model {twin.model} gave no answer.")
         return answer
 
-    async def _events(self, twin: Twin, values: dict[str, Any], receive: Receive | None) -> AsyncGenerator[Event, None]:
+    async def _events(
+        self, twin: Twin, values: dict[str, Any], receive: Receive | None, ticket: QueueTicket
+    ) -> AsyncGenerator[Event, None]:
         """The twin's events as a caller reads them."""
         if values.get(PREVIEW_FIELD) is None:
             values[PREVIEW_FIELD] = DEFAULT_PREVIEW_EVERY
-        with await self.admission.place(receive=receive):
+        with await self.admission.place(receive=receive, ticket=ticket):
             try:
                 async with aclosing(twin.events(values)) as events:
                     async for event in events:

@@ -1,68 +1,89 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Server-sent events as an answer: the first decides whether it begins at all, silence is filled, leaving ends it."""
+"""Server-sent events as a response: early errors stay plain, silence is filled, and a disconnect ends the work."""
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Callable
-from contextlib import aclosing, suppress
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass
 
-from fastapi.sse import KEEPALIVE_COMMENT, EventSourceResponse, format_sse_event
+import orjson
+from fastapi.sse import EventSourceResponse, format_sse_event
 from starlette.types import Message, Receive, Scope, Send
 
 from fastapi_triton import drain, problems
 from fastapi_triton.disconnects import unless_caller_leaves
 from fastapi_triton.errors import CallerLeftError, FastAPITritonError
 from fastapi_triton.observation import note
+from fastapi_triton.waiting_room import QueueTicket
 
 logger = logging.getLogger(__name__)
 
-# Proxies close a connection on which nothing comes, often after 60 s.
-PING_INTERVAL_S = 15.0
 # A caller that is connected but takes nothing for so long has left, in effect; its work and place go to others.
 STALLED_S = 60.0
+# The event of a request that waits, at the frontend or in the model's own queue.
+QUEUED = "queued"
 
 _HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no", "Vary": "Accept"}
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One event; `data` is JSON."""
+    """One event; `data` is JSON. Without a name it is a comment, which clients skip, and `data` its text."""
 
     name: str
     data: str
 
 
-def _problem(error: FastAPITritonError) -> str:
-    return problems.body(error).decode()
+PING = Event("", "ping")
 
 
-# Begins an answer before there is anything to tell; a caller reads a comment, and no event.
-BEGIN = Event("", "")
+def ping() -> Event:
+    """The heartbeat of a stream that has nothing to report."""
+    return PING
+
+
+def queued_event(ticket: QueueTicket) -> Event:
+    """The heartbeat of a stream whose request may have to wait: a `queued` event while it does."""
+    position = ticket.position
+    return PING if position is None else Event(QUEUED, orjson.dumps(position.as_json()).decode())
+
+
+def queued_comment(ticket: QueueTicket) -> Event:
+    """The same for clients that do not know the event: a comment."""
+    position = ticket.position
+    if position is None:
+        return PING
+    return Event("", " ".join((QUEUED, *(f"{name}={value}" for name, value in position.as_json().items()))))
 
 
 class EventsResponse(EventSourceResponse):
-    """Passes events on as they come.
+    """Sends events as they come, and a heartbeat whenever nothing was sent for `heartbeat_interval_s`.
 
-    An error before the first event is raised, and so becomes an ordinary answer; a later one is the last event,
-    `error`, with what `describe_error` makes of it. When the caller leaves, the generator is cancelled; with
-    `keeps_running` it goes on to its end, unheard.
+    The head goes out with whatever is first: an event or a heartbeat. An error before that is raised, and so becomes a
+    plain response with a status of its own; a later one is the last event, `error`, with the data that `describe_error`
+    gives. When the client disconnects, the generator is cancelled; with `keeps_running` it runs to its end, unheard.
     """
 
     def __init__(
         self,
         events: AsyncGenerator[Event, None],
         *,
-        describe_error: Callable[[FastAPITritonError], str] = _problem,
+        heartbeat_interval_s: float,
+        heartbeat: Callable[[], Event] = ping,
+        describe_error: Callable[[FastAPITritonError], str] = problems.event_data,
         keeps_running: bool = False,
     ) -> None:
         super().__init__((), headers=_HEADERS)  # the body is written by `__call__`, since it must see the caller leave
         self._events = events
+        self._heartbeat_interval_s = heartbeat_interval_s
+        self._heartbeat = heartbeat
         self._describe_error = describe_error
         self._keeps_running = keeps_running
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        line = _Line(send)
+        head = {"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers}
+        line = _Line(send, head)
         with suppress(CallerLeftError):  # has been logged, and there is nobody to tell
             try:
                 if self._keeps_running:
@@ -73,72 +94,83 @@ class EventsResponse(EventSourceResponse):
                 reason = drain.of(scope).explain(cancelled)
                 if not isinstance(reason, FastAPITritonError) or not line.has_begun:
                     raise reason from None
-                await line.write(_encode(Event("error", self._describe_error(reason))))
+                await line.write(Event("error", self._describe_error(reason)))
             # Out here, since a server calls the end of an answer a disconnect too.
-            await send({"type": "http.response.body", "body": b"", "more_body": False})
+            await line.end()
 
     async def _pass_on(self, line: "_Line") -> None:
         async with aclosing(self._events) as events:
-            first = await anext(events)
-            await line.send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
-            pinging = asyncio.create_task(line.keep_alive())
             try:
-                await line.write(_encode(first))
-                async for event in events:
-                    await line.write(_encode(event))
+                async with line.kept_alive(self._heartbeat, self._heartbeat_interval_s):
+                    async for event in events:
+                        await line.write(event)
             except CallerLeftError:
                 if self._keeps_running:
                     async for _ in events:
                         pass
                 raise
             except FastAPITritonError as error:
+                if not line.has_begun:
+                    raise
                 note(error)
-                await line.write(_encode(Event("error", self._describe_error(error))))
-            finally:
-                pinging.cancel()
+                await line.write(Event("error", self._describe_error(error)))
 
 
 class _Line:
-    """The way to the caller, which events and pings share."""
+    """The connection to the client, which events and heartbeats share."""
 
-    def __init__(self, send: Send) -> None:
+    def __init__(self, send: Send, head: Message) -> None:
         self._send = send
+        self._head = head
         self._loop = asyncio.get_running_loop()
         self._last_sent = self._loop.time()
         self._turn = asyncio.Lock()
-        self.has_begun = False
+        self.has_begun = False  # whether the head has gone out
 
-    async def send(self, message: Message) -> None:
-        """Send it, when the caller has taken what came before.
+    async def write(self, event: Event) -> None:
+        """Send it once the client has taken what came before; the head goes before the first.
 
         Raises:
-            CallerLeftError: it takes nothing any more.
+            CallerLeftError: the client has taken nothing for `STALLED_S`.
         """
+        await self._write({"type": "http.response.body", "body": _encode(event), "more_body": True})
+
+    async def end(self) -> None:
+        """End the response. Raises what `write` raises."""
+        await self._write({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def _write(self, message: Message) -> None:
         async with self._turn:
             try:
                 async with asyncio.timeout(STALLED_S):
-                    self.has_begun = True
+                    if not self.has_begun:
+                        await self._send(self._head)
+                        self.has_begun = True
                     await self._send(message)
             except TimeoutError:
                 logger.info("the caller has taken nothing for %g s; its work is stopped", STALLED_S)
                 raise CallerLeftError("The caller stopped reading.") from None
             self._last_sent = self._loop.time()
 
-    async def write(self, data: bytes) -> None:
-        await self.send({"type": "http.response.body", "body": data, "more_body": True})
+    @asynccontextmanager
+    async def kept_alive(self, heartbeat: Callable[[], Event], interval_s: float) -> AsyncIterator[None]:
+        """Send heartbeats while this is entered. Afterwards `has_begun` does not change by itself."""
+        beating = asyncio.create_task(self._beat(heartbeat, interval_s))
+        try:
+            yield
+        finally:
+            beating.cancel()
+            await asyncio.wait([beating])
 
-    async def keep_alive(self) -> None:
-        """Write a comment whenever there was silence for too long."""
+    async def _beat(self, heartbeat: Callable[[], Event], interval_s: float) -> None:
         while True:
             silence_s = self._loop.time() - self._last_sent
-            if silence_s >= PING_INTERVAL_S:
+            if silence_s >= interval_s:
                 with suppress(CallerLeftError):  # the next event meets it as well
-                    await self.write(KEEPALIVE_COMMENT)
+                    await self.write(heartbeat())
             else:
-                await asyncio.sleep(PING_INTERVAL_S - silence_s)
+                await asyncio.sleep(interval_s - silence_s)
 
 
 def _encode(event: Event) -> bytes:
-    if event is BEGIN:
-        return KEEPALIVE_COMMENT
-    return format_sse_event(event=event.name, data_str=event.data)
+    return format_sse_event(event=event.name, data_str=event.data) if event.name else f": {event.data}\n\n".encode()

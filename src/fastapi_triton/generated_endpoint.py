@@ -6,6 +6,7 @@ import re
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from dataclasses import dataclass
+from functools import partial
 from typing import ParamSpec, Self, TypeVar, cast, get_args
 from urllib.parse import quote, unquote
 
@@ -18,7 +19,7 @@ from fastapi_triton import bodies, negotiate
 from fastapi_triton.catalogue import Catalogue
 from fastapi_triton.endpoints import JobDesk, Services
 from fastapi_triton.errors import InvalidRequestError, ModelNotReadyError, UnsupportedMediaError, shown
-from fastapi_triton.events import Event, EventsResponse
+from fastapi_triton.events import Event, EventsResponse, queued_event
 from fastapi_triton.generated import GeneratedModel, Inputs
 from fastapi_triton.images import ImageLimits
 from fastapi_triton.json_values import Arrays
@@ -28,6 +29,7 @@ from fastapi_triton.observation import current_observation
 from fastapi_triton.places import Place
 from fastapi_triton.tensors import time_left
 from fastapi_triton.triton.client import Tensors
+from fastapi_triton.waiting_room import QueueTicket
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -87,8 +89,13 @@ class GeneratedEndpoint:
         body = await request.body()
         if model.config.decoupled:
             receive = request.receive if self._keeps_running else None
-            events = self._events(model, address, body, receive)
-            return EventsResponse(events, keeps_running=self._keeps_running)
+            ticket = QueueTicket()
+            return EventsResponse(
+                self._events(model, address, body, receive, ticket),
+                heartbeat=partial(queued_event, ticket),
+                heartbeat_interval_s=self._services.settings.event_heartbeat_s,
+                keeps_running=self._keeps_running,
+            )
         with await self.place(model, receive=request.receive):
             answer = await self.run(model, address, await self.inputs(model, body))
         return Response(answer, media_type=negotiate.JSON)
@@ -116,9 +123,11 @@ class GeneratedEndpoint:
                 "With curl that is -H 'Content-Type: application/json'."
             )
 
-    async def place(self, model: GeneratedModel, *, receive: Receive | None = None) -> Place:
+    async def place(
+        self, model: GeneratedModel, *, receive: Receive | None = None, ticket: QueueTicket | None = None
+    ) -> Place:
         """A place for one request. Raises what `Admission.place` raises."""
-        return await self._services.admission.of(model.config.name).place(receive=receive)
+        return await self._services.admission.of(model.config.name).place(receive=receive, ticket=ticket)
 
     async def inputs(self, model: GeneratedModel, body: bytes) -> Inputs:
         """The tensors of a body. Raises what `GeneratedModel.read` raises."""
@@ -141,9 +150,9 @@ class GeneratedEndpoint:
         return await apart(_num_bytes(outputs), model.answer, outputs, inputs.num_rows, address.arrays)
 
     async def _events(
-        self, model: GeneratedModel, address: Address, body: bytes, receive: Receive | None
+        self, model: GeneratedModel, address: Address, body: bytes, receive: Receive | None, ticket: QueueTicket
     ) -> AsyncGenerator[Event, None]:
-        with await self.place(model, receive=receive):
+        with await self.place(model, receive=receive, ticket=ticket):
             inputs = await self.inputs(model, body)
             num_responses = 0
             stream = self._services.triton.stream(

@@ -49,6 +49,7 @@ SCHEMA: dict[str, Any] = {
         "code": {"type": "string", "examples": ["missing_field"]},
         "detail": {"type": "string", "examples": ["`image` is required, and missing."]},
         "request_id": {"type": "string"},
+        "retry_after_s": {"type": "integer", "description": "In an `error` event, in place of `Retry-After`."},
         "errors": {
             "type": "array",
             "items": {
@@ -67,6 +68,18 @@ SCHEMA: dict[str, Any] = {
 
 def body(error: FastAPITritonError) -> bytes:
     """An error as the JSON object that a caller reads."""
+    return orjson.dumps(_members(error))
+
+
+def event_data(error: FastAPITritonError) -> str:
+    """The same as the data of the last event of a stream, which has no headers of its own."""
+    told = _members(error)
+    if error.retry_after_s is not None:
+        told["retry_after_s"] = math.ceil(error.retry_after_s)
+    return orjson.dumps(told).decode()
+
+
+def _members(error: FastAPITritonError) -> dict[str, Any]:
     told: dict[str, Any] = {
         "type": "about:blank",
         "title": http.HTTPStatus(error.status).phrase,
@@ -79,7 +92,7 @@ def body(error: FastAPITritonError) -> bytes:
         told["errors"] = [
             {"pointer": problem.pointer, "code": problem.code, "detail": problem.detail} for problem in error.problems
         ]
-    return orjson.dumps(told)
+    return told
 
 
 def headers(error: FastAPITritonError) -> dict[str, str]:

@@ -117,6 +117,12 @@ class Settings(BaseSettings):
         default=False,
         description="Whether work that has begun runs to its end although its caller has left; else it is stopped.",
     )
+    event_heartbeat_s: float = Field(
+        default=8.0,
+        gt=0,
+        description="How long a stream of events stays silent: then its head goes out, and a comment, or the request's "
+        "position in the queue. Keep it below the read timeouts of your gateways.",
+    )
     max_body_bytes: int = Field(
         default=20 * 1024 * 1024, gt=0, description="Largest request body; more is refused while it streams in."
     )

@@ -18,6 +18,7 @@ from fastapi_triton.errors import InferenceError, InvalidRequestError, NotFoundE
 from fastapi_triton.fields import tensor_names
 from fastapi_triton.observation import current_observation
 from fastapi_triton.twin import COMPLETED, PREVIEW_FIELD, TwinEvent
+from fastapi_triton.waiting_room import QueueTicket
 
 # The most that one request may ask for, as in OpenAI's API.
 MAX_PICTURES = 10
@@ -180,16 +181,17 @@ class TextToImage:
         preview_every: int | None = None,
         listener: Listener | None = None,
         receive: Receive | None = None,
+        ticket: QueueTicket | None = None,
     ) -> list[Picture]:
         """Every picture, made at the same time. When one fails, the others are stopped, and its error is raised.
 
-        With `receive` a caller who leaves before they are begun is noticed.
+        With `receive` a caller who leaves before they are begun is noticed; the `ticket` shows how long they wait.
 
         Raises:
             OverloadedError: there is no room for all of them; none is begun.
             FastAPITritonError: whatever else one of them meets.
         """
-        with await self._admission.place(len(batch), receive=receive):
+        with await self._admission.place(len(batch), receive=receive, ticket=ticket):
             try:
                 async with asyncio.TaskGroup() as group:
                     making = [
@@ -215,10 +217,15 @@ class TextToImage:
         return made
 
     async def watch(
-        self, fields: Mapping[str, Any], *, preview_every: int | None, receive: Receive | None = None
+        self,
+        fields: Mapping[str, Any],
+        *,
+        preview_every: int | None,
+        receive: Receive | None = None,
+        ticket: QueueTicket | None = None,
     ) -> AsyncGenerator[TwinEvent | Picture, None]:
-        """One picture: how it comes on, and then itself. `receive` as for `generate`."""
-        with await self._admission.place(receive=receive):
+        """One picture: how it comes on, and then itself. `receive` and `ticket` as for `generate`."""
+        with await self._admission.place(receive=receive, ticket=ticket):
             async with aclosing(self._events({**fields, PREVIEW_FIELD: preview_every})) as events:
                 async for each in events:
                     yield each

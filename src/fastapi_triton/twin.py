@@ -13,13 +13,14 @@ import orjson
 from fastapi_triton import contract, tensors
 from fastapi_triton.declaration import Configs, Declaration
 from fastapi_triton.errors import DeadlineExceededError, FastAPITritonError, InferenceError, NotFoundError
+from fastapi_triton.events import QUEUED
 from fastapi_triton.middleware.request_id import current_request_id
 from fastapi_triton.model_config import TIMEOUT_INPUT
 from fastapi_triton.places import current_place
 from fastapi_triton.service_time import MovingAverage
 from fastapi_triton.triton.client import TritonClient
 
-QUEUED, PROGRESS, COMPLETED = "queued", "progress", "completed"
+PROGRESS, COMPLETED = "progress", "completed"
 # The twin's own input that says after how many steps a preview comes.
 PREVIEW_FIELD = "preview_every"
 # Of so many steps their time is the mean.

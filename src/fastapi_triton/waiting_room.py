@@ -3,9 +3,46 @@
 
 import asyncio
 from collections import OrderedDict, deque
+from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import takewhile
+from typing import Any
 
 from fastapi_triton.places import Place
+
+
+@dataclass(frozen=True, slots=True)
+class QueuePosition:
+    """Where a request stands in its model's queue: 1 is the next. Without a first answer there is no estimate."""
+
+    position: int
+    estimated_wait_s: float | None
+
+    def as_json(self) -> dict[str, Any]:
+        """As clients read it: without an estimate where there is none."""
+        if self.estimated_wait_s is None:
+            return {"position": self.position}
+        return {"position": self.position, "estimated_wait_s": round(self.estimated_wait_s, 1)}
+
+
+class QueueTicket:
+    """Given to `Admission.place`, it shows the position of that request in the queue for as long as it waits."""
+
+    def __init__(self) -> None:
+        self._look: Callable[[], QueuePosition] | None = None
+
+    @property
+    def position(self) -> QueuePosition | None:
+        """The position now; None when the request does not wait: before, or once it has its slot."""
+        return None if self._look is None else self._look()
+
+    def enter(self, look: Callable[[], QueuePosition]) -> None:
+        """The request waits from now on."""
+        self._look = look
+
+    def leave(self) -> None:
+        """The request waits no longer."""
+        self._look = None
 
 
 @dataclass(eq=False, slots=True)
@@ -62,6 +99,13 @@ class WaitingRoom:
         """How many get their turn before a newcomer of this caller."""
         own = len(self._lines.get(caller, ()))
         return own + sum(min(len(line), own + 1) for name, line in self._lines.items() if name != caller)
+
+    def num_before(self, waiter: Waiter) -> int:
+        """How many requests get their turn before this one, which waits here."""
+        index = self._lines[waiter.caller].index(waiter)
+        earlier = set(takewhile(lambda name: name != waiter.caller, self._lines))
+        others = ((name, len(line)) for name, line in self._lines.items() if name != waiter.caller)
+        return index + sum(min(length, index + (name in earlier)) for name, length in others)
 
     def giving_way_to(self, caller: str) -> Waiter | None:
         """Who would make room for a newcomer of this caller: the youngest of the caller with most, where it has more.

@@ -12,7 +12,7 @@ from scripted_twin import SSE, TWIN, Body, ScriptedTwin, app_of, told_to
 from sockets import Told, events_of, listening
 
 import main
-from fastapi_triton import Settings, TritonFrontend, events
+from fastapi_triton import Settings, TritonFrontend
 from fastapi_triton.errors import FastAPITritonError, InferenceError, InvalidRequestError
 from fastapi_triton.images import media_type
 from fastapi_triton.model_config import ModelConfig
@@ -105,12 +105,12 @@ async def test_an_endpoint_without_a_twin_gives_no_events(
         await endpoint.describe()
 
 
-async def test_silence_is_filled_with_comments(
-    caller: httpx2.AsyncClient, twin: ScriptedTwin, body: Body, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(events, "PING_INTERVAL_S", 0.01)
+async def test_silence_is_filled_with_comments(triton: FakeTriton, twin: ScriptedTwin, body: Body) -> None:
     twin.go_on.clear()
-    async with caller.stream("POST", PATH, json=body(), headers=SSE) as answer:
+    async with (
+        listening(app_of(triton, Settings(event_heartbeat_s=0.01))) as client,
+        client.stream("POST", PATH, json=body(), headers=SSE) as answer,
+    ):
         told = events_of(answer)
         assert (await anext(told)).name == "queued"
         assert [await anext(told) for _ in range(3)] == [Told("", "ping")] * 3

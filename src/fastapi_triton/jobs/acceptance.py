@@ -18,9 +18,8 @@ from fastapi_triton import negotiate
 from fastapi_triton.callers import current_caller
 from fastapi_triton.disconnects import unless_caller_leaves
 from fastapi_triton.errors import FieldProblem, InvalidRequestError
-from fastapi_triton.events import EventsResponse
 from fastapi_triton.jobs import webhook as webhooks
-from fastapi_triton.jobs.following import events, until_over
+from fastapi_triton.jobs.following import events_response, until_over
 from fastapi_triton.jobs.job import Job
 from fastapi_triton.jobs.jobs import Jobs
 from fastapi_triton.jobs.outcome import reply
@@ -62,7 +61,7 @@ class Acceptance:
                 negotiate.JSON,
             )
         if asked.media_type == negotiate.EVENTS:
-            return EventsResponse(events(self._jobs, job))
+            return events_response(self._jobs, job)
         job = await unless_caller_leaves(request.receive, until_over(self._jobs, job))
         return reply(job, await self._jobs.result(job.id), self._endpoint, request.headers.get("accept"))
 

@@ -8,14 +8,19 @@ from typing import Any
 import orjson
 
 from fastapi_triton.errors import GoneError
-from fastapi_triton.events import Event
+from fastapi_triton.events import QUEUED, Event, EventsResponse
 from fastapi_triton.jobs.job import Job, Progress
 from fastapi_triton.jobs.jobs import Jobs
 from fastapi_triton.jobs.outcome import problem_of
-from fastapi_triton.twin import COMPLETED, PROGRESS, QUEUED
+from fastapi_triton.twin import COMPLETED, PROGRESS
 
 # A job may run in another process, which tells of it by files only.
 _LOOK_S = 0.5
+
+
+def events_response(jobs: Jobs, job: Job) -> EventsResponse:
+    """The job's events as a response, which a client may leave without any harm to the job."""
+    return EventsResponse(events(jobs, job), heartbeat_interval_s=jobs.event_heartbeat_s)
 
 
 async def events(jobs: Jobs, job: Job) -> AsyncGenerator[Event, None]:

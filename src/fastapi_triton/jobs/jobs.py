@@ -46,6 +46,7 @@ class Jobs:
         folder = Path(settings.jobs_folder).absolute()
         self.files = JobFiles(folder)
         self.webhooks = Webhooks(settings.jobs_webhook_secret, anywhere=settings.jobs_webhooks_anywhere)
+        self.event_heartbeat_s = settings.event_heartbeat_s
         self._settings = settings
         self._find_endpoint = find_endpoint
         self._url = settings.jobs_url or f"sqlite:///{self.files.database}"

@@ -62,8 +62,14 @@ def _add_txt2img(routes: APIRouter, model: TextToImage, tasks: Tasks) -> None:
         with tasks.running(Caller.of(request), len(order.batch), task_id=asked.force_task_id) as task:
 
             def run(receive: Receive | None) -> Coroutine[Any, Any, None]:
-                every = DEFAULT_PREVIEW_EVERY
-                return task.run(model.generate(order.batch, preview_every=every, listener=task, receive=receive))
+                making = model.generate(
+                    order.batch,
+                    preview_every=DEFAULT_PREVIEW_EVERY,
+                    listener=task,
+                    receive=receive,
+                    ticket=task.ticket,
+                )
+                return task.run(making)
 
             await for_its_caller(request.receive, run, keeps_running=model.keeps_running)
         return JSONResponse(await _answer(asked, order, task))
@@ -233,6 +239,9 @@ async def _progress(task: Task | None, *, with_image: bool) -> dict[str, Any]:
         done = task.progress
         state["sampling_step"], state["sampling_steps"] = task.steps.get(task.current, (0, 0))
         told |= {"progress": done, "eta_relative": (time.time() - task.started) * (1 - done) / done if done else 0.0}
+        if (position := task.ticket.position) is not None:
+            told["eta_relative"] = position.estimated_wait_s or 0.0
+            told["textinfo"] = f"Waiting in the queue, at position {position.position}"
         if with_image and task.current in task.previews:
             told["current_image"] = await previews.as_picture(task.previews[task.current], output_format="png")
     return told | {"current_task": task.id if task else None}

@@ -15,6 +15,7 @@ from fastapi_triton.callers import current_caller
 from fastapi_triton.errors import FieldProblem, InvalidRequestError, shown
 from fastapi_triton.text_to_image import Picture
 from fastapi_triton.twin import TwinEvent
+from fastapi_triton.waiting_room import QueueTicket
 
 # Given to whoever asks a discovery route first, as programs do that keep a session.
 COOKIE = "fastapi_triton_a1111"
@@ -58,6 +59,7 @@ class Task:
     steps: dict[int, tuple[int, int]] = field(default_factory=dict)
     previews: dict[int, str] = field(default_factory=dict)
     pictures: dict[int, Picture] = field(default_factory=dict)
+    ticket: QueueTicket = field(default_factory=QueueTicket)
     _working: asyncio.Task[Any] | None = None
 
     def progressed(self, index: int, event: TwinEvent) -> None:

@@ -14,11 +14,10 @@ from fastapi_triton import openapi
 from fastapi_triton.callers import current_caller
 from fastapi_triton.endpoints import InferEndpoint
 from fastapi_triton.errors import ConflictError, GoneError, NotAllowedError, NotFoundError
-from fastapi_triton.events import EventsResponse
 from fastapi_triton.generated_endpoint import Address, GeneratedEndpoint
 from fastapi_triton.jobs.acceptance import Acceptance
 from fastapi_triton.jobs.declared_work import DeclaredWork
-from fastapi_triton.jobs.following import events
+from fastapi_triton.jobs.following import events_response
 from fastapi_triton.jobs.generated_work import GeneratedWork
 from fastapi_triton.jobs.job import Job
 from fastapi_triton.jobs.jobs import Jobs
@@ -86,7 +85,7 @@ def router(jobs: Jobs, find_endpoint: Callable[[str], JobEndpoint | None]) -> AP
 
     @routes.get("/{job_id}/events", response_model=None, summary="A job's events", responses=openapi.job_events())
     async def follow(job_id: str) -> Response:
-        return EventsResponse(events(jobs, await desk.find(job_id)))
+        return events_response(jobs, await desk.find(job_id))
 
     @routes.get(
         "/{job_id}/result",

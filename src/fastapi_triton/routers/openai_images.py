@@ -4,6 +4,7 @@
 import time
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
+from functools import partial
 from typing import Any
 
 import orjson
@@ -15,10 +16,11 @@ from starlette.types import Receive
 
 from fastapi_triton import bodies, openapi, previews
 from fastapi_triton.disconnects import for_its_caller
-from fastapi_triton.events import BEGIN, Event, EventsResponse
+from fastapi_triton.events import PING, Event, EventsResponse, queued_comment
 from fastapi_triton.routers import openai_errors, openai_request
-from fastapi_triton.routers.openai_request import Order
+from fastapi_triton.routers.openai_request import ImagesRequest, Order
 from fastapi_triton.text_to_image import Picture, Size, TextToImage
+from fastapi_triton.waiting_room import QueueTicket
 
 # The paths on which errors are told in OpenAI's form.
 PREFIX = "/v1/"
@@ -79,14 +81,17 @@ async def _serve(request: Request, body_model: type[BaseModel], model: TextToIma
         limits=endpoint.image_limits,
         max_bytes=endpoint.services.settings.max_body_bytes,
     )
-    order = await openai_request.order(body, model)
-    if order.stream:
+    if isinstance(body, ImagesRequest) and body.stream:
         receive = request.receive if model.keeps_running else None
+        ticket = QueueTicket()
         return EventsResponse(
-            _events(order, model, receive, name=events),
+            _events(body, model, receive, ticket, name=events),
+            heartbeat=partial(queued_comment, ticket),
+            heartbeat_interval_s=endpoint.services.settings.event_heartbeat_s,
             describe_error=openai_errors.event_data,
             keeps_running=model.keeps_running,
         )
+    order = await openai_request.order(body, model)
     pictures = await for_its_caller(
         request.receive,
         lambda receive: model.generate(order.batch, receive=receive),
@@ -112,16 +117,18 @@ def _answer(order: Order, pictures: list[Picture]) -> dict[str, Any]:
 
 
 async def _events(
-    order: Order, model: TextToImage, receive: Receive | None, *, name: str
+    body: BaseModel, model: TextToImage, receive: Receive | None, ticket: QueueTicket, *, name: str
 ) -> AsyncGenerator[Event, None]:
     """Events of OpenAI's own kinds only, since its clients hand on every event that they do not know."""
+    order = await openai_request.order(body, model)  # here, since the model may be slow to describe itself
     (fields,) = order.batch
     num_partial = 0
     is_begun = False
-    async with aclosing(model.watch(fields, preview_every=order.preview_every, receive=receive)) as coming:
+    watching = model.watch(fields, preview_every=order.preview_every, receive=receive, ticket=ticket)
+    async with aclosing(watching) as coming:
         async for each in coming:
             if not is_begun:  # the model has taken it: from now on the line is kept alive
-                yield BEGIN
+                yield PING
                 is_begun = True
             if isinstance(each, Picture):
                 event = _event(f"{name}.completed", order, each.base64, each.size, each.output_format)
