@@ -8,6 +8,7 @@ from typing import Any
 from urllib.parse import quote
 
 from fastapi_triton import bodies, negotiate, openapi, problems, tensor_schemas
+from fastapi_triton.events import QUEUED
 from fastapi_triton.generated import obstacles, takes_batches
 from fastapi_triton.generated_endpoint import COMPLETED, RESPONSE
 from fastapi_triton.model_config import ModelConfig, TensorConfig
@@ -122,14 +123,15 @@ def _description(config: ModelConfig) -> str:
 def _events(answer: dict[str, Any]) -> dict[str, Any]:
     """The media type object of a stream, one of whose events is an `itemSchema`, as FastAPI writes it too."""
     completed = {"type": "object", "properties": {"num_responses": {"type": "integer"}}}
-    data = [answer, completed, {"$ref": REF.format(model="Problem")}]
+    data = [openapi.QUEUED_DATA, answer, completed, {"$ref": REF.format(model="Problem")}]
     return {
         "itemSchema": {
             "type": "object",
-            "description": f"`{RESPONSE}` with each JSON answer, then `{COMPLETED}`, or `error` with a problem object.",
+            "description": f"`{QUEUED}` while it waits for a slot, `{RESPONSE}` with each JSON answer, then "
+            f"`{COMPLETED}`, or `error` with a problem object.",
             "required": ["event", "data"],
             "properties": {
-                "event": {"enum": [RESPONSE, COMPLETED, "error"]},
+                "event": {"enum": [QUEUED, RESPONSE, COMPLETED, "error"]},
                 "data": {"type": "string", "contentMediaType": negotiate.JSON, "contentSchema": {"anyOf": data}},
             },
         }

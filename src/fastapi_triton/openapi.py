@@ -9,6 +9,7 @@ from pydantic.json_schema import models_json_schema
 
 from fastapi_triton import bodies, images, negotiate, problems
 from fastapi_triton.endpoints import InferEndpoint
+from fastapi_triton.events import QUEUED
 from fastapi_triton.fields import callers_name
 from fastapi_triton.middleware.deadline import HEADER as DEADLINE_HEADER
 
@@ -110,6 +111,13 @@ def _errors(meanings: Mapping[int, str]) -> dict[int | str, dict[str, Any]]:
     return {str(status): {"description": meaning, "content": problem} for status, meaning in meanings.items()}
 
 
+# What a `queued` event holds while its request waits for a slot; later ones are empty.
+QUEUED_DATA: dict[str, Any] = {
+    "type": "object",
+    "properties": {"position": {"type": "integer", "minimum": 1}, "estimated_wait_s": {"type": "number"}},
+}
+
+
 def _events(completed: dict[str, Any]) -> dict[str, Any]:
     """The media type object of the events; `x-events` says what the `data` of each holds, which OpenAPI 3.1 cannot."""
     progress = {
@@ -127,7 +135,7 @@ def _events(completed: dict[str, Any]) -> dict[str, Any]:
             "JSON answer, or `error` with the problem object. The data of each is JSON.",
         },
         "x-events": {
-            "queued": progress,
+            QUEUED: QUEUED_DATA,
             "progress": progress,
             "completed": completed,
             "error": {"$ref": _REF.format(model="Problem")},

@@ -54,7 +54,7 @@ class NobodyAnswersError(NoServerError):
     """Nobody there at all: nothing listens at that address."""
 
 
-def of_problem(problem: Mapping[str, Any], *, retry_after_s: str | None = None) -> GenerateError:
+def of_problem(problem: Mapping[str, Any], *, retry_after_s: str | int | None = None) -> GenerateError:
     """A server's `application/problem+json` as words, its fields called as the options are."""
     errors = [each for each in problem.get("errors", []) if isinstance(each, dict)]
     words = [_renamed(str(each.get("detail")), str(each.get("pointer", "")).removeprefix("#/")) for each in errors]

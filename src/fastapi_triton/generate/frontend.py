@@ -16,8 +16,16 @@ from fastapi_triton.generate.failures import GenerateError, NobodyAnswersError, 
 
 # What a server says of who asks, and not of what is asked for.
 _REFUSED = (400, 401, 403, 429)
-# A server that waits for a picture writes a comment every 15 s.
+# A server that waits for a picture sends a heartbeat at least every 10 s, as long as nobody has changed that.
 TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=5, sock_read=60)
+
+
+@dataclass(frozen=True, slots=True)
+class Queued:
+    """Where a picture stands in the server's queue; 1 is the next. No estimate: the server has none."""
+
+    position: int
+    estimated_wait_s: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +81,9 @@ class Frontend:
             f"What answers at {self._endpoint} makes no pictures. Is it the right --url and --endpoint?"
         )
 
-    async def draw(self, fields: Mapping[str, Any], scribble: bytes) -> AsyncGenerator[Progress | Picture, None]:
+    async def draw(
+        self, fields: Mapping[str, Any], scribble: bytes
+    ) -> AsyncGenerator[Queued | Progress | Picture, None]:
         """One picture as it comes. Closing this early stops the work.
 
         Raises:
@@ -92,7 +102,9 @@ class Frontend:
                 async with aclosing(_events(answer.content.iter_any())) as events:
                     async for name, data in events:
                         if name == "error":
-                            raise failures.of_problem(data)
+                            raise failures.of_problem(data, retry_after_s=data.get("retry_after_s"))
+                        if name == "queued" and isinstance(data.get("position"), int):
+                            yield Queued(data["position"], data.get("estimated_wait_s"))
                         if name == "progress" and "num_steps" in data:
                             yield Progress(data["step"], data["num_steps"])
                         if name == "completed":

@@ -10,7 +10,7 @@ from typing import Any
 import aiohttp
 
 from fastapi_triton.generate.failures import GenerateError, NobodyAnswersError
-from fastapi_triton.generate.frontend import TIMEOUT, Frontend, Picture
+from fastapi_triton.generate.frontend import TIMEOUT, Frontend, Picture, Queued
 from fastapi_triton.generate.order import Order
 from fastapi_triton.generate.own_server import own_server
 from fastapi_triton.generate.receipt import Receipt
@@ -88,7 +88,10 @@ async def _draw(frontend: Frontend, order: Order, index: int, teller: Teller) ->
             if isinstance(event, Picture):
                 teller.finish(index)
                 return event
-            teller.step(index, event)
+            if isinstance(event, Queued):
+                teller.queued(index, order.num, event)
+            else:
+                teller.step(index, order.num, event)
     raise GenerateError("The server gave no picture.")  # `Frontend.draw` raises before
 
 

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as ProgressBar
 
-from fastapi_triton.generate.frontend import Picture, Progress
+from fastapi_triton.generate.frontend import Picture, Progress, Queued
 
 
 class Teller:
@@ -43,12 +43,19 @@ class Teller:
 
     def begin(self, index: int, num: int) -> None:
         """The next picture is asked for."""
-        description = "Drawing" if num == 1 else f"Drawing {index + 1} of {num}"
-        self._bar.reset(self._task, description=description, total=None, visible=True)
+        self._bar.reset(self._task, description=_drawing(index, num), total=None, visible=True)
 
-    def step(self, index: int, progress: Progress) -> None:
-        del index
-        self._bar.update(self._task, completed=progress.step, total=progress.num_steps)
+    def queued(self, index: int, num: int, queued: Queued) -> None:
+        """The server has no room for it yet."""
+        wait = "" if queued.estimated_wait_s is None else f", about {queued.estimated_wait_s:.0f} s left"
+        place = f"number {queued.position} in the server's queue{wait}"
+        self._bar.update(self._task, description=f"{_drawing(index, num)}: {place}")
+
+    def step(self, index: int, num: int, progress: Progress) -> None:
+        """The model has done one."""
+        self._bar.update(
+            self._task, description=_drawing(index, num), completed=progress.step, total=progress.num_steps
+        )
 
     def finish(self, index: int) -> None:
         del index
@@ -69,3 +76,7 @@ class Teller:
         """A line for people; scripts read it in the JSON."""
         if not self._is_quiet:
             self._errors.print(words, markup=False)
+
+
+def _drawing(index: int, num: int) -> str:
+    return "Drawing" if num == 1 else f"Drawing {index + 1} of {num}"

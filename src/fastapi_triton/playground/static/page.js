@@ -82,7 +82,7 @@ async function watch(prompt, values, signal) {
   for (const [name, value] of Object.entries(values)) form.set(name, value);
   form.set(known.image, drawn, "scribble.png");
   for await (const [name, data] of server.draw(known.endpoint, form, signal)) {
-    if (name === "queued") pane.queued();
+    if (name === "queued") pane.queued(data);
     else if (name === "progress") {
       if (data.preview) setShown(null);
       pane.advance(data);

@@ -47,8 +47,11 @@ export class PicturePane {
     this.#spoken.textContent = "Drawing.";
   }
 
-  queued() {
-    this.#caption.textContent = "Waiting for its turn …";
+  /** Without a position it waits in the model's own queue, which tells none. */
+  queued({ position, estimated_wait_s: waitS }) {
+    const where = position ? ` · number ${position} in the queue` : "";
+    const left = waitS === undefined ? "" : `, about ${waitS < 1 ? "1 s" : duration(waitS)} left`;
+    this.#caption.textContent = `Waiting for its turn …${where}${left}`;
   }
 
   advance({ step, num_steps: numSteps, preview }) {

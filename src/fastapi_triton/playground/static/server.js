@@ -95,7 +95,7 @@ export class Server extends EventTarget {
       text = blocks.pop();
       for (const block of blocks) {
         const [name, data] = eventOf(block);
-        if (name === "error") throw new Problem(data);
+        if (name === "error") throw new Problem(data, data.retry_after_s ?? null);
         if (name) yield [name, data];
       }
     }
