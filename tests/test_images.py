@@ -40,9 +40,16 @@ def test_every_readable_format_passes_the_door(image_format: str) -> None:
     images.check(picture(image_format), LIMITS)
 
 
-def test_only_the_header_is_read() -> None:
+def test_a_file_that_is_cut_off_is_refused_without_decoding_it() -> None:
     data = picture(size=(900, 900))
-    images.check(data[:60], LIMITS)  # the model, which decodes it, is the one to find that it is cut off
+    with pytest.raises(PydanticCustomError, match="cut off"):
+        images.check(data[:-20], LIMITS)
+
+
+def test_pixels_are_not_decoded() -> None:
+    data = picture(size=(900, 900))
+    at = data.index(b"IDAT") + 4
+    images.check(data[:at] + bytes(100) + data[at + 100 :], LIMITS)  # the model, which decodes it, finds the damage
 
 
 def test_a_picture_at_the_limit_passes_and_one_row_more_does_not() -> None:

@@ -29,6 +29,7 @@ FLOORS = (
         "declared",
         "pbtxt",
         "s3_models",
+        "image_files",
     ),
     ("observation", "v2_call", "drain", "connection_limits"),
     (

@@ -53,6 +53,8 @@ _CODES = {
     "invalid_base64": "invalid_base64",
     "not_an_image": "not_an_image",
     "truncated_image": "truncated_image",
+    "image_too_complex": "image_too_complex",
+    "unsupported_aspect_ratio": "unsupported_aspect_ratio",
     "wrong_shape": "wrong_shape",
     "invalid_array": "invalid_array",
     "out_of_range": "out_of_range",

@@ -106,7 +106,9 @@ class InferEndpoint:
         # None where the app has no background jobs.
         self.jobs: JobDesk | None = None
         self._services = services
-        self._limits = images.ImageLimits(services.settings.max_image_pixels, services.settings.max_json_elements)
+        self._limits = images.ImageLimits(
+            services.settings.max_image_pixels, services.settings.max_json_elements, services.settings.max_image_side
+        )
         self._function = function
         self.admission = services.admission.of_pair(model, stream_model)
         # For a plain function. Admission bounds how many run, so nothing waits for a thread.

@@ -73,7 +73,9 @@ class GeneratedEndpoint:
         self.jobs: Callable[[Address], JobDesk] | None = None
         self._catalogue = catalogue
         self._services = services
-        self._limits = ImageLimits(services.settings.max_image_pixels, services.settings.max_json_elements)
+        self._limits = ImageLimits(
+            services.settings.max_image_pixels, services.settings.max_json_elements, services.settings.max_image_side
+        )
         self._keeps_running = services.settings.keep_running_when_caller_leaves
 
     async def __call__(self, request: Request, address: Address) -> Response:

@@ -3,15 +3,30 @@
 
 import asyncio
 import io
+import struct
+import zlib
 
 import pybase64
 from PIL import Image
 
 from fastapi_triton import images
-from fastapi_triton.errors import InferenceError
+from fastapi_triton.errors import InferenceError, TooLargeError
 
 # A preview is small; what unpacks to more than this is none. (A model is believed less than its pictures are wanted.)
 MAX_PIXELS = 16_777_216
+_LIMITS = images.ImageLimits(MAX_PIXELS)
+# What Pillow's decoders raise on damaged data.
+_DECODING_ERRORS = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    EOFError,
+    LookupError,
+    TypeError,
+    OverflowError,
+    struct.error,
+    zlib.error,
+)
 # As fast as each format writes: a preview is looked at for a second.
 _OPTIONS = {"png": {"compress_level": 1}, "webp": {"method": 0, "quality": 80}, "jpeg": {"quality": 80}}
 
@@ -33,17 +48,19 @@ def size(preview: str) -> tuple[int, int]:
     """
     try:
         return images.size(images.decode(preview))
-    except (OSError, ValueError):
+    except ValueError:
         raise InferenceError("The model gave a preview that is no picture.") from None
 
 
 def _convert(preview: str, output_format: str, size: tuple[int, int] | None) -> str:
     try:
-        with Image.open(io.BytesIO(images.decode(preview)), formats=images.READABLE_FORMATS) as opened:
-            if opened.width * opened.height > MAX_PIXELS:
-                raise InferenceError("The model gave a preview that is too large to be one.")
+        data = images.decode(preview)
+        images.check(data, _LIMITS)
+        with Image.open(io.BytesIO(data), formats=images.READABLE_FORMATS) as opened:
             image = opened.convert("RGB")
-    except (OSError, ValueError):
+    except TooLargeError:
+        raise InferenceError("The model gave a preview that is too large to be one.") from None
+    except _DECODING_ERRORS:
         raise InferenceError("The model gave a preview that is no picture.") from None
     if size is not None and size != image.size:
         image = image.resize(size, Image.Resampling.BICUBIC)

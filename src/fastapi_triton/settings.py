@@ -129,6 +129,9 @@ class Settings(BaseSettings):
     max_image_pixels: int = Field(
         default=50_000_000, gt=0, description="Largest picture, in pixels, read from its header."
     )
+    max_image_side: int = Field(
+        default=16_384, gt=0, description="Longest side of a picture, in pixels, read from its header."
+    )
     head_timeout_s: float = Field(
         default=15.0, gt=0, description="How long the head of a request may take to come whole; then 408."
     )

@@ -243,7 +243,7 @@ class TextToImage:
         try:
             data = images.decode(text)
             size = images.size(data)
-        except (ValueError, OSError):
+        except ValueError:
             raise InferenceError(f"The model {self._twin.model} answered with what is no picture.") from None
         info = values.get("info")
         output_format = negotiate.FORMAT_NAMES.get(images.media_type(data) or "", "")

@@ -131,8 +131,10 @@ def test_the_client_raises_what_its_users_expect(client: openai.OpenAI) -> None:
 
 
 def test_what_fails_in_a_stream_is_raised_too(client: openai.OpenAI) -> None:
-    half = HOUSE.read_bytes()[: HOUSE.stat().st_size // 2]
-    stream = client.images.edit(image=half, prompt="a house", stream=True)
+    content = HOUSE.read_bytes()
+    pixels = content.index(b"IDAT") + 4
+    damaged = content[: pixels + 1000] + bytes(1000) + content[pixels + 2000 :]
+    stream = client.images.edit(image=damaged, prompt="a house", stream=True)
     with pytest.raises(openai.APIError) as error:
         list(stream)
     assert error.value.code == "truncated_image"

@@ -5,7 +5,7 @@ import io
 
 import numpy as np
 import pytest
-from diffusion_engine.pictures import encode_picture, open_picture, read_picture_file
+from diffusion_engine.pictures import encode_picture, examine, open_picture, read_picture_file
 from diffusion_engine.request import RequestError
 from drawings import as_file, circle
 from PIL import Image
@@ -66,7 +66,8 @@ def test_nothing_is_no_picture(value: bytes) -> None:
 
 
 def open_limited(content: bytes, max_pixels: int = 1_000_000) -> Image.Image:
-    return open_picture(content, max_pixels=max_pixels)
+    structure = examine(content, max_pixels=max_pixels)
+    return open_picture(structure.essential(content), structure)
 
 
 @pytest.mark.parametrize("file_format", ["PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF"])

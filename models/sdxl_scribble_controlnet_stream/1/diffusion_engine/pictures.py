@@ -13,19 +13,33 @@ from dataclasses import dataclass
 
 from PIL import ExifTags, Image, PngImagePlugin
 
+from diffusion_engine.image_files.scan import scan
+from diffusion_engine.image_files.structure import Structure, StructureError
 from diffusion_engine.request import RequestError
 
 OUTPUT_FORMATS = ("webp", "png", "jpeg")
 # Only what people draw in and photograph with: a decoder that is never reached cannot be attacked.
 INPUT_FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
-MAGIC_BYTES = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"BM", b"II*\0", b"MM\0*")
+# The default of the parameter `max_side`.
+MAX_SIDE = 16_384
+# What turns a picture upright, by its EXIF orientation.
+UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 
 RECEIPT_KEYWORD = "fastapi-triton"
 WHITESPACE = b" \t\r\n"
 TEXT_BYTES = string.printable.encode()
 DATA_URL = re.compile(rb"data:[^,]{0,200}?(;base64)?,", re.IGNORECASE)
 # What Pillow's decoders raise on damaged data, over all formats above.
-DECODING_ERRORS = (
+DECODING_ERRORS: tuple[type[Exception], ...] = (
+    Image.DecompressionBombError,
     *(OSError, SyntaxError, ValueError, EOFError, LookupError, TypeError, OverflowError),
     *(struct.error, zlib.error),
 )
@@ -61,42 +75,37 @@ def read_picture_file(value: bytes, *, field: str = "image") -> PictureFile:
         ) from None
 
 
-def open_picture(content: bytes, *, max_pixels: int, field: str = "image") -> Image.Image:
-    """The first frame, decoded. Its size is checked from the header, before memory is spent on it."""
+def examine(content: bytes, *, max_pixels: int, max_side: int = MAX_SIDE, field: str = "image") -> Structure:
+    """The structure of a picture file, read without decoding it.
+
+    Raises:
+        RequestError: it is no picture, it is damaged, or decoding it would take too much memory or work.
+    """
+    try:
+        structure = scan(content, INPUT_FORMATS)
+        structure.require(max_pixels=max_pixels, max_side=max_side)
+    except StructureError as error:
+        raise RequestError(error.code, f"{field} {error.reason}", field=field) from None
+    return structure
+
+
+def open_picture(content: bytes, structure: Structure, *, field: str = "image") -> Image.Image:
+    """The first frame, decoded and upright. `content` may be without what decoders do not need."""
     Image.init()  # without it, Pillow knows only some of INPUT_FORMATS
     try:
-        picture = Image.open(io.BytesIO(content), formats=INPUT_FORMATS)
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-        raise too_large("more", max_pixels, field) from None
-    except DECODING_ERRORS:
-        raise unreadable(content, field) from None
-    if picture.width * picture.height > max_pixels:
-        raise too_large(f"{picture.width}x{picture.height}", max_pixels, field)
-    try:
+        picture = Image.open(io.BytesIO(content), formats=(structure.file_format,))
+        if sorted(picture.size) != sorted((structure.width, structure.height)):
+            raise damaged(field)  # the decoder reads the file in another way than `examine`
         picture.load()
     except DECODING_ERRORS:
-        raise truncated(field) from None
+        raise damaged(field) from None
+    if structure.orientation in UPRIGHT:
+        return picture.transpose(UPRIGHT[structure.orientation])
     return picture
 
 
-def unreadable(content: bytes, field: str) -> RequestError:
-    is_known = content.startswith(MAGIC_BYTES) or (content[:4] == b"RIFF" and content[8:12] == b"WEBP")
-    if is_known:
-        return truncated(field)
-    return RequestError(
-        "not_an_image",
-        f"{field} holds {len(content)} bytes that are no picture; send PNG, JPEG, WebP, GIF, BMP or TIFF",
-        field=field,
-    )
-
-
-def truncated(field: str) -> RequestError:
-    return RequestError("truncated_image", f"{field} is cut off or damaged; send the whole file", field=field)
-
-
-def too_large(size: str, max_pixels: int, field: str) -> RequestError:
-    detail = f"{field} has {size} pixels, and at most {max_pixels} are decoded; send a smaller picture"
-    return RequestError("image_too_large", detail, field=field)
+def damaged(field: str) -> RequestError:
+    return RequestError("truncated_image", f"{field} is cut off or damaged. Send the whole file.", field=field)
 
 
 def encode_picture(picture: Image.Image, *, output_format: str, output_quality: int, receipt: str = "") -> bytes:

@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from PIL import ExifTags, Image, ImageChops, ImageOps
+from PIL import Image, ImageChops
 
-from diffusion_engine.pictures import DECODING_ERRORS, open_picture, truncated
+from diffusion_engine.image_files.structure import Structure
+from diffusion_engine.pictures import examine, open_picture
 from diffusion_engine.strokes import Mask, Strokes, find_strokes
 
 # Alpha counts as transparency where at least this part of the picture is more than half transparent.
@@ -76,28 +77,26 @@ class Scribble:
 
 
 def read_scribble(content: bytes, *, max_pixels: int, invert: str = "auto") -> Scribble:
+    """Examine a picture file, decode it, and find its strokes, all in this process."""
+    structure = examine(content, max_pixels=max_pixels)
+    return decode_scribble(structure.essential(content), structure, invert=invert)
+
+
+def decode_scribble(content: bytes, structure: Structure, *, invert: str) -> Scribble:
     """`invert` overrides what is found: yes, the strokes are the dark parts; no, they are the light ones."""
-    picture = open_picture(content, max_pixels=max_pixels)
-    file_format = picture.format or ""
-    try:  # the picture is read, but not yet what else the file tells of it
-        num_frames = int(getattr(picture, "n_frames", 1))
-        rotated = 2 <= picture.getexif().get(ExifTags.Base.Orientation, 1) <= 8
-        if rotated:
-            picture = ImageOps.exif_transpose(picture)
-    except DECODING_ERRORS:
-        raise truncated("image") from None
+    picture = open_picture(content, structure)
     flat, flattened = flatten(picture)
     found = pure_strokes(flat, invert) if picture.mode == "1" and invert != "auto" else find_strokes(flat)
     strokes, is_dark = override_polarity(found, invert)
     return Scribble(
         size=picture.size,
         strokes=strokes,
-        file_format=file_format,
+        file_format=structure.file_format,
         inverted=is_dark,
         flattened=flattened,
-        rotated=rotated,
+        rotated=structure.orientation != 1,
         is_photo=found.is_photo,
-        num_frames=num_frames,
+        num_frames=structure.num_frames,
     )
 
 

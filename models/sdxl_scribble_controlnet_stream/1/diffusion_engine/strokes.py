@@ -137,9 +137,10 @@ def block_maximum(pixels: Bytes, factor: int) -> Bytes:
     if factor <= 1:
         return pixels
     height, width = pixels.shape
-    padded = np.pad(pixels, ((0, -height % factor), (0, -width % factor)))
-    rows = padded.reshape(-1, factor, padded.shape[1]).max(axis=1)
-    shrunk: Bytes = rows.reshape(rows.shape[0], -1, factor).max(axis=2)
+    rows = np.maximum.reduceat(pixels, np.arange(0, height, factor), axis=0)
+    # Padded only now, when it is small: a narrow picture must not grow to a square.
+    padded = np.pad(rows, ((0, 0), (0, -width % factor)))
+    shrunk: Bytes = padded.reshape(rows.shape[0], -1, factor).max(axis=2)
     return shrunk
 
 

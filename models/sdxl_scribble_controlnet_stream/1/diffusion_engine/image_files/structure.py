@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The structure of an image file, read from its bytes without decoding: format, size, and the work that it makes.
+
+A small file can ask for gigabytes of memory or minutes of work. Everything that does so is counted here first, in time
+that is bounded too.
+"""
+
+from dataclasses import dataclass, field
+
+# PNG chunks, JPEG segments, WebP chunks and TIFF directories: files of 20 MB have some thousands.
+MAX_CHUNKS = 20_000
+MAX_FRAMES = 1_000
+# So many passes over the largest allowed image, or more over a smaller one.
+MAX_PASSES_AT_FULL_SIZE = 24
+MAX_ASPECT_RATIO = 100
+# Of TIFF and EXIF data.
+MAX_TAGS = 256
+
+Span = tuple[int, int]
+
+
+class StructureError(ValueError):
+    """Why a file is not decoded: a stable code, and a reason that continues "The image ..."."""
+
+    def __init__(self, code: str, reason: str) -> None:
+        super().__init__(reason)
+        self.code = code
+        self.reason = reason
+
+
+@dataclass(frozen=True, slots=True)
+class Structure:
+    """What an image file holds. `spans` are the bytes that a decoder of the first frame needs; the rest is metadata."""
+
+    file_format: str
+    width: int
+    height: int
+    num_passes: int = 1  # over all pixels
+    num_frames: int = 1
+    orientation: int = 1  # as EXIF counts: 1 is upright
+    spans: tuple[Span, ...] = ()  # empty: the whole file
+    trailer: bytes = b""
+    is_cut_off: bool = False
+
+    def essential(self, data: bytes) -> bytes:
+        """The file without what is not needed to decode its first frame."""
+        if not self.spans:
+            return data
+        return b"".join([*(memoryview(data)[start:end] for start, end in self.spans), self.trailer])
+
+    def require(self, *, max_pixels: int, max_side: int) -> None:
+        """Raises `StructureError` if decoding this file would take too much memory or work, or if it is cut off."""
+        width, height = self.width, self.height
+        if width * height > max_pixels:
+            raise StructureError(
+                "image_too_large",
+                f"has {width} x {height} pixels; at most {max_pixels:,} are decoded. Send a smaller one.",
+            )
+        if max(width, height) > max_side:
+            raise StructureError(
+                "image_too_large",
+                f"has {width} x {height} pixels; a side has at most {max_side:,}. Send a smaller one.",
+            )
+        if max(width, height) > MAX_ASPECT_RATIO * min(width, height):
+            raise StructureError(
+                "unsupported_aspect_ratio",
+                f"has {width} x {height} pixels; one side may be {MAX_ASPECT_RATIO} times the other. Crop it.",
+            )
+        if self.num_passes * width * height > MAX_PASSES_AT_FULL_SIZE * max_pixels:
+            raise too_complex(f"takes {self.num_passes} passes over {width} x {height} pixels to decode")
+        if self.is_cut_off:
+            raise cut_off()
+
+
+def cut_off() -> StructureError:
+    return StructureError("truncated_image", "is cut off or damaged. Send the whole file.")
+
+
+def too_complex(reason: str) -> StructureError:
+    return StructureError("image_too_complex", f"{reason}. Save it again as a plain PNG or JPEG.")
+
+
+@dataclass(slots=True)
+class Spans:
+    """Collects the bytes to keep; neighbours become one span."""
+
+    spans: list[Span] = field(default_factory=list)
+
+    def keep(self, start: int, end: int) -> None:
+        if self.spans and self.spans[-1][1] == start:
+            start = self.spans.pop()[0]
+        self.spans.append((start, end))
+
+
+def require_frames(num_frames: int) -> None:
+    if num_frames > MAX_FRAMES:
+        raise too_complex(f"is an animation of more than {MAX_FRAMES:,} frames")

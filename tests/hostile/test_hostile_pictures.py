@@ -1,0 +1,208 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Picture files that ask for much memory or work: the frontend and the engine refuse them before they are decoded."""
+
+import base64
+import io
+from collections.abc import Callable
+from pathlib import Path
+
+import httpx2
+import numpy as np
+import pytest
+from diffusion_engine.pictures import examine, open_picture
+from diffusion_engine.request import RequestError
+from diffusion_engine.scribble import read_scribble
+from diffusion_engine.strokes import block_maximum
+from picture_bombs import (
+    BOMBS,
+    FALSE_END,
+    HARMLESS,
+    TIFF_BOMBS,
+    as_file,
+    drawing,
+    narrow_png,
+    progressive_jpeg,
+    with_segments,
+)
+from PIL import Image
+from pydantic_core import PydanticCustomError
+from scribble_app import PATH, ROOT
+from scripted_twin import ScriptedTwin, app_of, twin_config
+from sockets import listening
+
+from fastapi_triton import Settings, image_files, images, previews
+from fastapi_triton.errors import InferenceError, TooLargeError
+from fastapi_triton.model_config import ModelConfig
+from fastapi_triton.triton.fake import FakeTriton
+
+MAX_PIXELS = 50_000_000
+LIMITS = images.ImageLimits(max_pixels=MAX_PIXELS)
+STATUS = {"image_too_large": 413}
+File = Callable[[], bytes]
+
+
+@pytest.fixture
+def settings() -> Settings:
+    return Settings(max_in_flight=2, max_waiting=0)
+
+
+# ---- refused from the bytes
+
+
+@pytest.mark.parametrize(("make", "code"), BOMBS.values(), ids=BOMBS)
+def test_the_frontend_refuses_a_bomb(make: File, code: str) -> None:
+    with pytest.raises((PydanticCustomError, TooLargeError)) as refused:
+        images.check(make(), LIMITS)
+    assert (refused.value.type if isinstance(refused.value, PydanticCustomError) else refused.value.code) == code
+
+
+@pytest.mark.parametrize(("make", "code"), {**BOMBS, **TIFF_BOMBS}.values(), ids={**BOMBS, **TIFF_BOMBS})
+def test_the_engine_refuses_a_bomb(make: File, code: str) -> None:
+    with pytest.raises(RequestError) as refused:
+        examine(make(), max_pixels=MAX_PIXELS)
+    assert (refused.value.code, refused.value.field) == (code, "image")
+
+
+@pytest.mark.parametrize(
+    "name", ["a PNG of 1 x 5,000,000", "a PNG of 3 x 16,000", "a JPEG of 30,000 scans", "a GIF of 1,200 frames"]
+)
+@pytest.mark.parametrize("is_form", [False, True])
+async def test_a_client_gets_the_code_and_the_reason(client: httpx2.AsyncClient, name: str, is_form: bool) -> None:
+    make, code = BOMBS[name]
+    if is_form:
+        answer = await client.post(PATH, files={"prompt": (None, "x"), "image": ("a.png", make())})
+    else:
+        answer = await client.post(PATH, json={"prompt": "x", "image": base64.b64encode(make()).decode()})
+    assert answer.status_code == STATUS.get(code, 422)
+    assert answer.json()["errors"][0]["pointer"] == "#/image"
+    assert answer.json()["code"] == code
+    assert any(word in answer.json()["detail"] for word in ("pixels", "scans", "frames"))
+
+
+@pytest.mark.parametrize("name", ["a PNG of 1 x 5,000,000", "a JPEG of 30,000 scans"])
+@pytest.mark.parametrize("path", ["/v1/images/edits", "/sdapi/v1/txt2img"])
+async def test_the_apis_of_others_refuse_it_too(
+    scribble_config: ModelConfig, settings: Settings, name: str, path: str
+) -> None:
+    make, code = BOMBS[name]
+    triton = FakeTriton()
+    triton.add(scribble_config)
+    triton.add(twin_config(scribble_config), respond_stream=ScriptedTwin())
+    async with listening(app_of(triton, settings)) as client:
+        answer = await post(client, path, make())
+    assert answer.status_code in (400, 413, 422), answer.text
+    assert code in answer.text
+
+
+async def post(client: httpx2.AsyncClient, path: str, content: bytes) -> httpx2.Response:
+    if path.startswith("/v1"):
+        return await client.post(path, data={"prompt": "x"}, files={"image": ("a.png", content)})
+    unit = {"image": base64.b64encode(content).decode()}
+    return await client.post(path, json={"prompt": "x", "alwayson_scripts": {"controlnet": {"args": [unit]}}})
+
+
+def test_a_longer_side_can_be_allowed() -> None:
+    picture = narrow_png(17_000, 200)
+    with pytest.raises(TooLargeError, match="a side has at most 16,384"):
+        images.check(picture, LIMITS)
+    images.check(picture, images.ImageLimits(MAX_PIXELS, max_side=17_000))
+
+
+def test_no_scan_hides_behind_a_false_end() -> None:
+    bomb = progressive_jpeg(3_472, 2_416, 30_000, between=FALSE_END)
+    structure = examine(bomb, max_pixels=MAX_PIXELS)
+    assert structure.num_passes == 1
+    assert len(structure.essential(bomb)) < len(bomb) / 10
+
+
+def test_many_bytes_that_look_like_scans_do_not_hide_the_real_ones() -> None:
+    bomb = progressive_jpeg(3_472, 2_416, 200)
+    with pytest.raises(RequestError, match="has 201 scans"):
+        examine(bomb + b"\xff\xda" * 1_000, max_pixels=MAX_PIXELS)
+
+
+# ---- odd, and read
+
+
+@pytest.mark.parametrize("make", HARMLESS.values(), ids=HARMLESS)
+def test_metadata_and_further_frames_are_skipped(make: File) -> None:
+    content = make()
+    images.check(content, LIMITS)
+    scribble = read_scribble(content, max_pixels=MAX_PIXELS)
+    assert scribble.size in ((64, 64), (16, 16), (640, 480), (200, 200))
+
+
+def test_what_a_decoder_is_given_has_no_metadata() -> None:
+    for name in ("a PNG with 3 MB of text", "a PNG with an ICC profile of 70 MB", "a JPEG with 10,000 EXIF segments"):
+        content = HARMLESS[name]()
+        assert len(examine(content, max_pixels=MAX_PIXELS).essential(content)) < 2_000
+
+
+@pytest.mark.parametrize("file_format", ["PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF"])
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "I;16"])
+def test_the_pixels_are_those_of_the_whole_file(file_format: str, mode: str) -> None:
+    picture = Image.new("I;16", (60, 40), 40_000) if mode == "I;16" else drawing((60, 40)).convert(mode)
+    try:
+        content = as_file(picture, file_format)
+    except (OSError, ValueError):
+        pytest.skip(f"{file_format} has no mode {mode}")
+    structure = examine(content, max_pixels=MAX_PIXELS)
+    alone = open_picture(structure.essential(content), structure)
+    with Image.open(io.BytesIO(content)) as whole:
+        assert alone.mode == whole.mode
+        assert alone.tobytes() == whole.tobytes()
+
+
+@pytest.mark.parametrize("file_format", ["PNG", "JPEG", "WEBP"])
+def test_a_picture_is_turned_upright(file_format: str) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    scribble = read_scribble(as_file(drawing((80, 40)), file_format, exif=exif), max_pixels=MAX_PIXELS)
+    assert (scribble.size, scribble.rotated) == ((40, 80), True)
+
+
+@pytest.mark.parametrize(
+    "exif",
+    [
+        b"",
+        b"II*\0",
+        b"II*\0\xff\xff\xff\xff",
+        b"MM\0*\0\0\0\x08\xff\xff",
+        b"II*\0\x08\0\0\0\1\0\x12\1\3\0\1\0\0\0\xff\xff\0\0",
+        b"II*\0\x08\0\0\0\1\0\x12\1\2\0\1\0\0\0\6\0\0\0",
+    ],
+)
+def test_broken_exif_data_turns_nothing(exif: bytes) -> None:
+    segment = b"\xff\xe1" + (len(exif) + 8).to_bytes(2) + b"Exif\0\0" + exif
+    assert read_scribble(with_segments(as_file(drawing(), "JPEG"), segment), max_pixels=MAX_PIXELS).rotated is False
+
+
+# ---- what is true of both
+
+
+def test_the_frontend_and_the_engine_have_the_same_package() -> None:
+    frontend = Path(image_files.__file__).parent
+    engine = ROOT / "models" / "sdxl_scribble_controlnet_stream" / "1" / "diffusion_engine" / "image_files"
+    assert {path.name for path in frontend.glob("*.py")} == {path.name for path in engine.glob("*.py")}
+    for path in frontend.glob("*.py"):
+        assert path.read_text().replace("fastapi_triton.", "diffusion_engine.") == (engine / path.name).read_text()
+
+
+def test_a_narrow_picture_is_not_padded_to_a_square() -> None:
+    shrunk = block_maximum(np.eye(2, 20_000, dtype=np.uint8), 5_000)
+    assert shrunk.shape == (1, 4)
+    assert shrunk.tolist() == [[1, 0, 0, 0]]
+
+
+async def test_a_preview_that_is_a_bomb_is_no_picture() -> None:
+    for name in ("a JPEG of 30,000 scans", "a PNG of 1 x 5,000,000", "a GIF of 1,200 frames"):
+        with pytest.raises(InferenceError):
+            await previews.as_picture(base64.b64encode(BOMBS[name][0]()).decode(), output_format="png")
+
+
+async def test_a_damaged_preview_is_an_error_of_the_model() -> None:
+    content = as_file(Image.linear_gradient("L"), "PNG")
+    at = content.index(b"IDAT") + 6
+    damaged = content[:at] + bytes(20) + content[at + 20 :]
+    with pytest.raises(InferenceError, match="no picture"):
+        await previews.as_picture(base64.b64encode(damaged).decode(), output_format="webp")
