@@ -35,6 +35,7 @@ class StandIn:
         app = web.Application()
         app.router.add_post("/v2/repository/index", self._index)
         app.router.add_get("/v2/models/{name}/config", self._config)
+        app.router.add_get("/v2/models/{name}/ready", self._ready)
         app.router.add_post("/v2/models/{name}/infer", self._infer)
         runner = web.AppRunner(app)
         await runner.setup()
@@ -57,6 +58,9 @@ class StandIn:
         await asyncio.sleep(self.config_s)
         self._at_once -= 1
         return web.json_response(config(request.match_info["name"]))
+
+    async def _ready(self, _: web.Request) -> web.Response:
+        return web.Response()
 
     async def _infer(self, _: web.Request) -> web.Response:
         output = {"name": "score", "datatype": "FP32", "shape": [1, 1], "data": [0.5]}

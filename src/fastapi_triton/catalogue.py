@@ -19,6 +19,7 @@ from fastapi_triton.errors import (
 )
 from fastapi_triton.generated import GeneratedModel
 from fastapi_triton.model_config import ModelConfig
+from fastapi_triton.triton import model_processes
 from fastapi_triton.triton.breaker import AWAY_INTERVAL_S
 from fastapi_triton.triton.client import ModelStatus, TritonClient
 
@@ -43,7 +44,8 @@ _UNLOADED = ("UNAVAILABLE", "unloaded")
 class Entry:
     """A model in Triton's repositories: its versions as Triton tells of them, and its endpoint.
 
-    `endpoint` is None while the model is not ready, or where its config cannot be had; `reason` says why.
+    `endpoint` is None while the model is not ready, or where its config cannot be had; `reason` says why, and `code` to
+    programs.
     """
 
     name: str
@@ -51,11 +53,17 @@ class Entry:
     endpoint: GeneratedModel | None = None
     reason: str = ""
     fetched_at: int = 0  # the number of the poll that last looked at its config
+    code: str = ModelNotReadyError.default_code
 
     @property
     def is_served(self) -> bool:
         """Whether requests to its endpoint are taken."""
         return self.endpoint is not None and not self.endpoint.obstacles
+
+    @property
+    def is_dead(self) -> bool:
+        """Whether Triton has it loaded, but its process has died."""
+        return self.code == model_processes.CODE
 
     @property
     def is_unloaded(self) -> bool:
@@ -132,7 +140,9 @@ class Catalogue:
         """
         entry = self.entry(name)
         if entry.endpoint is None:
-            raise ModelNotReadyError(f"The model {name} is not ready; GET /models/{name} says why.", retry_after_s=1.0)
+            raise ModelNotReadyError(
+                f"The model {name} is not ready; GET /models/{name} says why.", code=entry.code, retry_after_s=1.0
+            )
         if version and version not in entry.versions:
             known = ", ".join(entry.versions)
             raise NotFoundError(f"The model {name} has no version {version[:20]} that is ready; ready are: {known}.")
@@ -190,11 +200,12 @@ class Catalogue:
         return (found.keys() - set(unchanged)) | set(oldest) | (stale & found.keys())
 
     async def _fetch(self, name: str, statuses: tuple[ModelStatus, ...], known: Entry | None) -> Entry:
-        endpoint, reason = known.endpoint if known else None, ""
+        endpoint, reason, code = known.endpoint if known else None, "", ModelNotReadyError.default_code
         try:
+            await self._triton.ready(name)  # the index calls a model ready whose process has died
             config = await self._triton.config(name)
         except (ContractError, InferenceError, ModelNotReadyError) as error:  # all others concern Triton as a whole
-            endpoint, reason = None, error.detail
+            endpoint, reason, code = None, error.detail, error.code
             if known is None or known.reason != reason:
                 logger.warning("model %s has no endpoint: %s", name, reason)
         else:
@@ -202,7 +213,7 @@ class Catalogue:
                 endpoint = GeneratedModel(config)
                 for problem in (*endpoint.obstacles, *config.useless_hints):
                     logger.warning("model %s: %s", name, problem)
-        return Entry(name, statuses, endpoint, reason, self._num_polls)
+        return Entry(name, statuses, endpoint, reason, self._num_polls, code)
 
     def _replace(self, entries: dict[str, Entry]) -> None:
         before = {name: entry.endpoint for name, entry in self._entries.items() if entry.is_served}

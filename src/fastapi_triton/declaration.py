@@ -130,7 +130,7 @@ class Declaration:
                 self._forget()
                 # config() says in words why the model is not there
                 await self._triton.config(model)
-                raise TritonUnavailableError(f"Triton says that the model {model} is not ready.", retry_after_s=1.0)
+                raise ModelNotReadyError(f"Triton says that the model {model} is not ready.", retry_after_s=1.0)
         await self.refresh()
         await self.configs()
 

@@ -26,6 +26,7 @@ FastAPITritonError            500 internal_error
 └── DeadlineExceededError     504 deadline_exceeded
 """
 
+import math
 import reprlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -110,7 +111,14 @@ class FastAPITritonError(Exception):
         super().__init__(self.detail)
         self.code = code or self.default_code
         self.problems = tuple(problems[:MAX_PROBLEMS])
-        self.retry_after_s = retry_after_s
+        self.retry_after_s = _sendable(retry_after_s)
+
+
+def _sendable(retry_after_s: float | None) -> float | None:
+    """Seconds that the header `Retry-After` can carry: neither infinite nor negative."""
+    if retry_after_s is None or not math.isfinite(retry_after_s):
+        return None
+    return max(0.0, retry_after_s)
 
 
 class UnreadableRequestError(FastAPITritonError):

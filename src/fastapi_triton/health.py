@@ -4,6 +4,7 @@
 import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Any
+from urllib.parse import quote
 
 from fastapi import APIRouter
 from fastapi.responses import JSONResponse
@@ -45,9 +46,9 @@ def router(
             )
         states = await asyncio.gather(*(_state(endpoint) for endpoint in list(endpoints)))
         if catalogue is not None and not states:  # an app that declares nothing has nothing else to be ready for
-            states.append(_catalogue_state(catalogue))
+            states += _catalogue_states(catalogue)
         nonlocal was_ready
-        is_ready = _is_ready(states)
+        is_ready = _is_ready(states) if endpoints or catalogue is None else states[0]["ready"]
         was_ready = was_ready or is_ready
         status = "ready" if all(state["ready"] for state in states) else "partly ready" if is_ready else "not ready"
         told: dict[str, Any] = {"status": status, "endpoints": states}
@@ -70,13 +71,29 @@ def router(
     return routes
 
 
-def _catalogue_state(catalogue: Catalogue) -> dict[str, Any]:
+def _catalogue_states(catalogue: Catalogue) -> list[dict[str, Any]]:
+    """Of all generated endpoints together, which are ready while one of them works; and of each dead model."""
     state: dict[str, Any] = {"path": "/models", "ready": True}
     try:
         catalogue.require_read()
     except FastAPITritonError as error:
-        state |= {"ready": False, "code": error.code, "detail": error.detail}
-    return state
+        return [state | {"ready": False, "code": error.code, "detail": error.detail}]
+    dead = [entry for entry in catalogue.entries if entry.is_dead]
+    if dead and not any(entry.is_served for entry in catalogue.entries):
+        state |= {"ready": False, "code": dead[0].code, "detail": dead[0].reason}
+    return [
+        state,
+        *(
+            {
+                "path": f"/models/{quote(entry.name, safe='')}/infer",
+                "model": entry.name,
+                "ready": False,
+                "code": entry.code,
+                "detail": entry.reason,
+            }
+            for entry in dead
+        ),
+    ]
 
 
 def _is_ready(states: Sequence[Mapping[str, Any]]) -> bool:

@@ -21,7 +21,8 @@ def show(
     """Have all of it read whenever the numbers are; `endpoints` may still grow."""
 
     def models() -> Reading:
-        found = {entry.name: float(bool(entry.versions)) for entry in catalogue.entries} if catalogue else {}
+        entries = catalogue.entries if catalogue else []
+        found = {entry.name: float(bool(entry.versions) and not entry.is_dead) for entry in entries}
         for endpoint in endpoints:
             found.update(dict.fromkeys(endpoint.declaration.models, float(endpoint.declaration.is_ready)))
         return found

@@ -12,7 +12,13 @@ import orjson
 
 from fastapi_triton import contract, tensors
 from fastapi_triton.declaration import Configs, Declaration
-from fastapi_triton.errors import DeadlineExceededError, FastAPITritonError, InferenceError, NotFoundError
+from fastapi_triton.errors import (
+    DeadlineExceededError,
+    FastAPITritonError,
+    InferenceError,
+    NotFoundError,
+    TritonUnavailableError,
+)
 from fastapi_triton.events import QUEUED
 from fastapi_triton.middleware.request_id import current_request_id
 from fastapi_triton.model_config import TIMEOUT_INPUT
@@ -77,6 +83,9 @@ class Twin:
             if not is_completed:
                 self._hold_place()
             raise
+        except TritonUnavailableError:
+            if not is_completed:  # else the client has its answer, and how the connection ended is of no interest
+                raise
         if not is_completed:
             raise InferenceError(f"The model {self.model} ended its stream without an answer.")
 

@@ -11,7 +11,7 @@ from scripted_triton import ScriptedTriton, Upstream, scripted_triton
 from serving import free_port
 
 from fastapi_triton import Settings, TritonFrontend
-from fastapi_triton.errors import TritonUnavailableError
+from fastapi_triton.errors import InferenceError, TritonUnavailableError
 from fastapi_triton.triton.access import Access, HeaderLines
 from fastapi_triton.triton.address import Address
 from fastapi_triton.triton.http import HTTPTriton
@@ -28,8 +28,8 @@ def heads(triton: ScriptedTriton) -> list[list[str]]:
 
 
 async def stream(client: HTTPTriton) -> None:
-    async for _ in client.stream("m", {}):
-        pass
+    with pytest.raises(InferenceError):  # its answer is no stream
+        await anext(client.stream("m", {}))
 
 
 async def test_a_token_and_headers_go_with_everything() -> None:

@@ -87,7 +87,7 @@ def test_an_answer_that_is_no_error_of_tritons_is_a_failure_too(body: bytes) -> 
         ("generation_failed", 502, None),
         ("image_too_large", 413, None),
         ("unsupported_size", 422, None),
-        ("a_code_of_your_own", 422, None),
+        ("out_of_range", 422, None),
     ],
 )
 def test_inside_a_stream_the_models_code_alone_decides(code: str, status: int, retry_after_s: float | None) -> None:

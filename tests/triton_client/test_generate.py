@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The JSON of Triton's generate extension, there and back."""
 
+import gzip
 import json
 from collections.abc import AsyncIterator
 from typing import Any
@@ -81,9 +82,19 @@ def test_more_than_one_dimension_is_refused() -> None:
 
 @pytest.mark.parametrize("size", [1, 2, 7, 1000])
 async def test_events_are_found_however_the_stream_is_cut(size: int) -> None:
-    stream = b': a comment\n\ndata: {"a":1}\n\nevent: x\ndata:{"b":"\xc3\xa4"}\r\n\r\n\ndata: {"cut": off'
+    stream = b': a comment\n\ndata: {"a":1}\n\nevent: x\ndata:{"b":"\xc3\xa4"}\r\n\r\n\n'
     found = [json.loads(data) async for data in generate.events(in_pieces(stream, size))]
     assert found == [{"a": 1}, {"b": "ä"}]
+
+
+@pytest.mark.parametrize(
+    "rest", [b'data: {"cut": off', b"<html>\n</html>\n", gzip.compress(b'data: {"a":1}\n\n'), b"{}", b'{"error":"x"}\n']
+)
+async def test_what_is_no_event_is_an_error_and_no_end(rest: bytes) -> None:
+    events = generate.events(in_pieces(b'data: {"a":1}\n\n' + rest, 7))
+    assert json.loads(await anext(events)) == {"a": 1}
+    with pytest.raises(ValueError, match="its stream"):
+        await anext(events)
 
 
 async def test_an_event_is_there_as_soon_as_its_line_ends() -> None:

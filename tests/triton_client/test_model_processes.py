@@ -1,80 +1,226 @@
 # SPDX-License-Identifier: Apache-2.0
-"""When a model's process counts as dead, and when as alive again."""
+"""When a model's process counts as dead, and when as alive again: on Triton 2.51, and on the current one."""
 
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from math import inf
+
+import numpy as np
 import orjson
 import pytest
-from scripted_triton import Upstream, scripted_triton
+from triton_with_processes import CURRENT, DIED, OLD, TritonWithProcesses, triton_with_processes
 
-from fastapi_triton.errors import ModelNotReadyError, TritonUnavailableError
-from fastapi_triton.triton.failures import failure, stream_failure
+from fastapi_triton.datatypes import BY_WIRE
+from fastapi_triton.errors import FastAPITritonError, InferenceError, ModelNotReadyError, TritonUnavailableError
+from fastapi_triton.triton import process_watch
+from fastapi_triton.triton.failures import SuspectedDeathError, failure, stream_failure
 from fastapi_triton.triton.http import HTTPTriton
-from fastapi_triton.triton.model_processes import CODE, Counts, ModelProcesses, death
+from fastapi_triton.triton.model_processes import CODE, Counts, ModelProcesses
+from fastapi_triton.triton.tensor import Tensor
 
-DIED = "Stub process 'echo_0' is not healthy."
+TEXT = {"text": Tensor(BY_WIRE["BYTES"], np.array([b"hi"], np.object_))}
 
 
-def statistics(*versions: tuple[int, int]) -> bytes:
+def statistics(*versions: tuple[int, int, int]) -> bytes:
     return orjson.dumps(
         {
             "model_stats": [
-                {"name": "echo", "inference_stats": {"success": {"count": good}, "fail": {"count": bad}}}
-                for good, bad in versions
+                {
+                    "name": "echo",
+                    "execution_count": executed,
+                    "inference_stats": {"success": {"count": good}, "fail": {"count": bad}},
+                }
+                for good, bad, executed in versions
             ]
         }
     )
 
 
-def test_tritons_words_for_it_are_understood_in_an_answer_and_in_a_stream() -> None:
-    told = failure("echo", 500, orjson.dumps({"error": DIED}))
-    assert (told.status, told.code) == (503, CODE)
-    assert stream_failure("echo", DIED).code == CODE
-    assert failure("echo", 500, orjson.dumps({"error": f"my {DIED}"})).code == "inference_failed"
+@pytest.mark.parametrize("words", [DIED, "Stub process 'echo_0' is not healthy."])
+def test_tritons_words_for_it_raise_a_suspicion(words: str) -> None:
+    assert isinstance(failure("echo", 500, orjson.dumps({"error": words})), SuspectedDeathError)
+    assert isinstance(stream_failure("echo", words), SuspectedDeathError)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [f"my {DIED}", f"{DIED} Really.", "Stub process 'other_0_0' is not healthy.", "Stub process is not healthy."],
+)
+def test_other_words_raise_none(words: str) -> None:
+    assert type(failure("echo", 500, orjson.dumps({"error": words}))) is InferenceError
+    assert type(stream_failure("echo", words)) is InferenceError
 
 
 @pytest.mark.parametrize(
     ("later", "is_dead"),
     [
-        (Counts(3, 1), True),  # nothing has happened
-        (Counts(3, 9), True),  # others have failed too
-        (Counts(4, 1), False),  # somebody was answered
-        (Counts(3, 0), False),  # it was loaded anew
-        (Counts(0, 0), False),
+        (Counts(3, 1, 4), True),  # nothing has happened
+        (Counts(3, 9, 4), True),  # others have failed too
+        (Counts(4, 1, 5), False),  # somebody was answered
+        (Counts(3, 2, 5), False),  # the model has run, and failed by itself
+        (Counts(3, 0, 4), False),  # it was loaded anew
+        (Counts(0, 0, 0), False),
     ],
 )
 def test_it_is_dead_until_triton_counts_otherwise(later: Counts, is_dead: bool) -> None:
     processes = ModelProcesses()
-    processes.learn_from("echo", death("echo"))
-    processes.compare("echo", Counts.of_statistics(statistics((2, 1), (1, 0))))
-    assert processes.is_dead("echo")
-    processes.compare("echo", later)
+    processes.died("echo", Counts.of_statistics(statistics((2, 1, 3), (1, 0, 1))))
+    processes.counted("echo", later, 0.0)
     assert processes.is_dead("echo") == is_dead
     assert not processes.is_dead("other")
 
 
-def test_a_request_that_is_answered_says_so_too() -> None:
+def test_a_reload_is_seen_though_the_death_was_counted_late() -> None:
     processes = ModelProcesses()
-    processes.learn_from("echo", death("echo"))
-    processes.answered("echo")
+    processes.died("echo", Counts(0, 0, 0))
+    processes.counted("echo", Counts(0, 1, 0), 0.0)
+    processes.counted("echo", Counts(0, 0, 0), 0.0)
     assert not processes.is_dead("echo")
 
 
-async def test_a_triton_that_went_away_comes_back_with_living_processes() -> None:
-    async def answer(upstream: Upstream) -> None:
-        while True:
-            head, _ = await upstream.request()
-            if b"/infer" in head:
-                await upstream.answer(orjson.dumps({"error": DIED}), status=b"500 Internal Server Error")
-            else:
-                await upstream.answer(statistics((0, 1)))
+def test_where_triton_admits_it_an_answer_of_another_instance_changes_nothing() -> None:
+    processes = ModelProcesses()
+    processes.died("echo", is_admitted=True)
+    processes.answered("echo")
+    assert processes.is_dead("echo")
+    processes.ready("echo")
+    assert not processes.is_dead("echo")
 
-    async with scripted_triton() as triton, HTTPTriton(triton.url, heartbeat_s=3600) as client:
-        triton.script = answer
-        with pytest.raises(ModelNotReadyError):
-            await client.infer("echo", {})
-        with pytest.raises(ModelNotReadyError):
-            await client.ready("echo")
-        client.connections.breaker.open(TritonUnavailableError("away"))  # nothing is sent: it cannot be reached
-        with pytest.raises(TritonUnavailableError):
-            await client.ready("echo")
-        client.connections.breaker.close()
-        assert await client.ready("echo")
+
+@pytest.fixture(params=[OLD, CURRENT])
+async def triton(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[TritonWithProcesses]:
+    monkeypatch.setattr(process_watch, "SETTLE_S", 0.0)
+    async with triton_with_processes(request.param) as triton:
+        yield triton
+
+
+@pytest.fixture
+async def client(triton: TritonWithProcesses) -> AsyncIterator[HTTPTriton]:
+    async with HTTPTriton(triton.url, heartbeat_s=0.01) as client:
+        yield client
+
+
+async def answer(client: HTTPTriton) -> FastAPITritonError | None:
+    try:
+        await client.infer("echo", TEXT)
+    except FastAPITritonError as error:
+        return error
+    return None
+
+
+async def code_of(client: HTTPTriton) -> str:
+    error = await answer(client)
+    return "ok" if error is None else error.code
+
+
+async def readiness(client: HTTPTriton) -> str:
+    try:
+        return "ready" if await client.ready("echo") else "unready"
+    except FastAPITritonError as error:
+        return error.code
+
+
+async def until(client: HTTPTriton, state: str) -> None:
+    while await readiness(client) != state:  # noqa: ASYNC110  # Triton is asked, which tells nobody
+        await asyncio.sleep(0.01)
+
+
+async def known(client: HTTPTriton, triton: TritonWithProcesses) -> None:
+    """Wait until the model is known to be ready, with the statistics that it has."""
+    assert await readiness(client) == "ready"
+    counts = Counts(triton.answered, triton.failed, triton.executed)
+    while client.processes.counts_before("echo", inf) != counts:  # noqa: ASYNC110
+        await asyncio.sleep(0.01)
+
+
+async def test_the_first_request_after_a_death_finds_out(client: HTTPTriton, triton: TritonWithProcesses) -> None:
+    assert await readiness(client) == "ready"
+    assert await code_of(client) == "ok"
+    await known(client, triton)
+    triton.die()
+    assert await code_of(client) == CODE
+    assert await readiness(client) == CODE
+
+
+async def test_a_dead_model_that_is_loaded_anew_is_ready_without_a_request(
+    client: HTTPTriton, triton: TritonWithProcesses
+) -> None:
+    for _ in range(3):
+        await known(client, triton)
+        triton.die()
+        assert await code_of(client) == CODE
+        triton.load()  # so fast that nobody has asked meanwhile
+        await until(client, "ready")
+        assert await code_of(client) == "ok"
+
+
+async def test_a_reload_that_takes_its_time_is_seen_too(client: HTTPTriton, triton: TritonWithProcesses) -> None:
+    await known(client, triton)
+    triton.die()
+    assert await code_of(client) == CODE
+    assert await readiness(client) == CODE
+    triton.is_loaded = False
+    assert await readiness(client) == "unready"
+    triton.load()
+    assert await readiness(client) == "ready"
+
+
+async def test_a_death_between_two_looks_is_known_by_the_second_request_at_the_latest(
+    triton: TritonWithProcesses,
+) -> None:
+    async with HTTPTriton(triton.url, heartbeat_s=3600) as client:  # nothing is known of the model's statistics
+        triton.die()
+        codes = [await code_of(client), await code_of(client)]
+        assert codes == ([CODE, CODE] if triton.version == CURRENT else ["inference_failed", CODE])
+        assert await readiness(client) == CODE
+
+
+async def test_a_model_that_says_tritons_words_is_not_dead(client: HTTPTriton, triton: TritonWithProcesses) -> None:
+    await known(client, triton)
+    triton.model_says = DIED
+    for _ in range(5):
+        assert await code_of(client) == "inference_failed"
+        assert await readiness(client) == "ready"
+        async with aclosing(client.stream("echo", TEXT)) as responses:
+            with pytest.raises(InferenceError):
+                await anext(responses)
+        assert await readiness(client) == "ready"
+
+
+async def test_a_death_ends_the_streams_that_run(client: HTTPTriton, triton: TritonWithProcesses) -> None:
+    assert await readiness(client) == "ready"
+    async with aclosing(client.stream("echo", TEXT)) as first, aclosing(client.stream("echo", TEXT)) as second:
+        assert (await anext(first))["text"].item() == b"begun"
+        assert (await anext(second))["text"].item() == b"begun"
+        await known(client, triton)
+        triton.die()
+        if triton.version == OLD:  # a request has to find out
+            assert await code_of(client) == CODE
+        for responses in (first, second):
+            with pytest.raises(ModelNotReadyError) as met:
+                await anext(responses)
+            assert met.value.code == CODE
+    triton.load()
+    await until(client, "ready")
+
+
+async def test_a_model_that_is_only_loading_has_not_died(client: HTTPTriton, triton: TritonWithProcesses) -> None:
+    triton.is_loaded = False
+    assert await readiness(client) == "unready"
+    triton.load()
+    assert await readiness(client) == "ready"
+
+
+async def test_a_triton_that_went_away_comes_back_with_living_processes(
+    client: HTTPTriton, triton: TritonWithProcesses
+) -> None:
+    await known(client, triton)
+    triton.die()
+    assert await code_of(client) == CODE
+    client.connections.breaker.open(TritonUnavailableError("away"))  # nothing is sent: it cannot be reached
+    with pytest.raises(TritonUnavailableError):
+        await client.ready("echo")
+    triton.is_dead = False  # the statistics stay as they are
+    client.connections.breaker.close()
+    assert await client.ready("echo")

@@ -161,6 +161,14 @@ class Connection(asyncio.BufferedProtocol):
         self._is_writable.set()
         self._wake()
 
+    def fail(self, error: Exception) -> None:
+        """Close it at once: whoever waits for the answer meets this error."""
+        if self._failure is None:
+            self._failure = error
+        self.abort()
+        self._is_writable.set()
+        self._wake()
+
     @property
     def is_awaited(self) -> bool:
         """Whether Triton has the whole request, as far as can be known here, and has not answered yet."""

@@ -85,20 +85,6 @@ def access_denied(status: int) -> TritonUnavailableError:
     )
 
 
-def nothing_behind_proxy(status: int) -> TritonUnavailableError:
-    """A proxy's own 503 means that it had nobody to ask; its 502 that it asked, and got nothing that it understood."""
-    if status == 503:
-        return TritonUnavailableError(
-            "The proxy before Triton has no Triton to ask (503); nothing was run. Try again.",
-            retry_after_s=_RETRY_AFTER_S,
-        )
-    return TritonUnavailableError(
-        "The proxy before Triton lost it, or could not reach it (502); the request may have run.",
-        code=LOST,
-        retry_after_s=_RETRY_AFTER_S,
-    )
-
-
 def broken_off(*, is_tls: bool) -> TritonUnavailableError:
     """Connections are taken and closed again, as by a balancer with nothing behind it."""
     doubt = _TLS_DOUBT if is_tls else ""

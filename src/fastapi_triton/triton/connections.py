@@ -4,6 +4,8 @@
 import asyncio
 import functools
 import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 
 from fastapi_triton.errors import TritonUnavailableError
 from fastapi_triton.triton.access import OPEN_TO_ALL, Access, HeaderLines
@@ -18,6 +20,14 @@ from fastapi_triton.triton.left_behind import LeftBehind
 
 # Balancers and address translation forget a connection that is silent for longer; 60 s is what all of them keep.
 _MAX_IDLE_S = 60.0
+
+Running = Callable[[Connection], AbstractContextManager[None]]
+_NOTHING = nullcontext()
+
+
+def alone(_: Connection) -> AbstractContextManager[None]:
+    """For an exchange that nothing but its own connection ends."""
+    return _NOTHING
 
 
 class Connections:
@@ -55,8 +65,10 @@ class Connections:
         """Nobody waits for its answer any more, while Triton may still work on it."""
         self._left.add(connection)
 
-    async def ask(self, pieces: Pieces, *, timeout_s: float) -> tuple[AnswerHead, memoryview]:
+    async def ask(self, pieces: Pieces, *, timeout_s: float, running: Running = alone) -> tuple[AnswerHead, memoryview]:
         """One exchange: the answer's head and its whole body. `pieces` are the request's head and body.
+
+        The context that `running` gives for the connection lasts as long as the exchange.
 
         Raises:
             TritonUnavailableError: Triton cannot be reached, or the connection broke.
@@ -66,7 +78,8 @@ class Connections:
         connection = self._take_idle() or await self._dialer.dial(self._make)
         self.expiry.add(connection, timeout_s)
         try:
-            return await connection.ask(pieces)
+            with running(connection):
+                return await connection.ask(pieces)
         except (asyncio.CancelledError, TimeoutError):
             self._left.add(connection)
             raise

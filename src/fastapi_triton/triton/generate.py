@@ -17,6 +17,8 @@ from fastapi_triton.triton.client import Tensors
 from fastapi_triton.triton.tensor import Tensor
 
 MEDIA_TYPE = "text/event-stream"
+# What else a server-sent event may consist of.
+_OTHER_LINES = (b":", b"event:", b"id:", b"retry:")
 # Triton converts JSON numbers to every datatype but these.
 UNSTREAMABLE = ("FP16", "BF16")
 
@@ -60,7 +62,11 @@ def _text(name: str, value: bytes) -> str:
 
 
 async def events(chunks: AsyncIterable[bytes]) -> AsyncGenerator[bytes, None]:
-    """The data of each server-sent event, as soon as it is whole. Triton writes one `data:` line per event."""
+    """The data of each server-sent event, as soon as it is whole. Triton writes one `data:` line per event.
+
+    Raises:
+        ValueError: these are no server-sent events, or the last one is cut off.
+    """
     pieces: list[bytes] = []  # of a line whose end has not come; joined once, since a picture's line is megabytes long
     async for chunk in chunks:
         start = 0
@@ -71,7 +77,11 @@ async def events(chunks: AsyncIterable[bytes]) -> AsyncGenerator[bytes, None]:
             start = end + 1
             if line.startswith(b"data:"):
                 yield line.removeprefix(b"data:")
+            elif not line.startswith(_OTHER_LINES) and line.rstrip(b"\r"):
+                raise ValueError("its stream is none of server-sent events")
         pieces.append(chunk[start:])
+    if any(pieces):
+        raise ValueError("its stream ends within an event")
 
 
 def error_text(event: Mapping[str, Any]) -> str | None:

@@ -6,11 +6,12 @@ tritonclient's own aio client is left out: it has no timeout per request, lets T
 the CPU for a picture), and passes errors through unwrapped.
 """
 
+import asyncio
 import functools
 import logging
 import struct
 from collections.abc import AsyncGenerator, Mapping, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, aclosing
 from types import TracebackType
 from typing import Self
 from urllib.parse import quote
@@ -31,11 +32,13 @@ from fastapi_triton.triton import generate, tensor_bodies
 from fastapi_triton.triton.access import OPEN_TO_ALL, Access
 from fastapi_triton.triton.client import ModelStatus, Tensors
 from fastapi_triton.triton.connection import AnswerHead, Connection, Pieces
-from fastapi_triton.triton.connection_errors import LOST
-from fastapi_triton.triton.connections import Connections
-from fastapi_triton.triton.failures import failure, require_triton, stream_failure
+from fastapi_triton.triton.connection_errors import LOST, lost
+from fastapi_triton.triton.connections import Connections, Running, alone
+from fastapi_triton.triton.failures import SuspectedDeathError, failure, require_triton, stream_failure
 from fastapi_triton.triton.heartbeat import Heartbeat
-from fastapi_triton.triton.model_processes import Counts, ModelProcesses, death
+from fastapi_triton.triton.model_processes import ModelProcesses, death
+from fastapi_triton.triton.process_watch import ProcessWatch
+from fastapi_triton.triton.proxy_errors import require_plain, unreadable
 from fastapi_triton.triton.tensor import Tensor
 
 logger = logging.getLogger(__name__)
@@ -43,6 +46,8 @@ logger = logging.getLogger(__name__)
 HEADER_LENGTH = "Inference-Header-Content-Length"
 _PIECE_BYTES = 512 * 1024
 _EVENTS = generate.MEDIA_TYPE.encode()
+# The headers by which an answer says where it ends. Without one of them, one that was cut off looks whole.
+_ENDS = frozenset((b"content-length", b"transfer-encoding"))
 
 
 class HTTPTriton:
@@ -64,7 +69,8 @@ class HTTPTriton:
         self.url = str(self.connections.address)  # without the credentials that it may have held
         self._heartbeat = Heartbeat(self.connections, interval_s=heartbeat_s)
         self._open: AsyncExitStack | None = None
-        self._processes = ModelProcesses()
+        self.processes = ModelProcesses()
+        self._watch = ProcessWatch(self.processes, self.question, interval_s=heartbeat_s)
         # What `config` gave last: a stream's JSON does not name its datatypes.
         self._configs: dict[str, ModelConfig] = {}
 
@@ -72,6 +78,7 @@ class HTTPTriton:
         self._open = AsyncExitStack()
         self._open.callback(self.connections.close)
         await self._open.enter_async_context(self._heartbeat.beating())
+        await self._open.enter_async_context(self._watch.watching())
         return self
 
     async def __aexit__(
@@ -104,21 +111,7 @@ class HTTPTriton:
             return await self._call(method, path, timeout_s=self._probe_timeout_s, body=body)
 
     async def ready(self, model: str) -> bool:
-        head, told = await self.question("GET", f"{_path(model)}/ready")
-        if head.status != 200:
-            require_triton(head.status, bytes(told))
-            return False
-        if self._processes.is_dead(model):
-            await self._look_at_process(model)
-        return True
-
-    async def _look_at_process(self, model: str) -> None:
-        """Raise that it is dead, unless it is there again."""
-        head, body = await self.question("GET", f"{_path(model)}/stats")
-        if head.status == 200:
-            self._processes.compare(model, Counts.of_statistics(bytes(body)))
-        if self._processes.is_dead(model):
-            raise death(model)
+        return await self._watch.ready(model)
 
     async def config(self, model: str) -> ModelConfig:
         head, body = await self.question("GET", f"{_path(model)}/config")
@@ -154,26 +147,33 @@ class HTTPTriton:
             inputs, outputs, request_id, self._queue_timeout_us(model, timeout_s)
         )
         path = f"{_path(model, version)}/infer"
-        headers = f"Content-Type: application/octet-stream\r\n{HEADER_LENGTH}: {header_length}\r\n"
+        lines = f"Content-Type: application/octet-stream\r\n{HEADER_LENGTH}: {header_length}\r\n"
+        sent_at = asyncio.get_running_loop().time()
         try:
             with Stage(TRITON, model) as stage:
                 if trace_headers := stage.trace_headers:
-                    headers += _lines(trace_headers)
-                head, answer = await self._call("POST", path, timeout_s=timeout_s, body=body, headers=headers)
+                    lines += _lines(trace_headers)
+                running = self.processes.running(model)
+                head, answer = await self._call(
+                    "POST", path, timeout_s=timeout_s, body=body, headers=lines, running=running
+                )
         except (DeadlineExceededError, TritonUnavailableError) as error:
             self._warn(path, error)
             raise
+        headers = dict(head.headers)
+        if b"content-encoding" in headers:
+            require_plain(headers)
         if head.status != 200:
-            raise self._learned(model, failure(model, head.status, bytes(answer)))
-        self._processes.answered(model)
+            raise await self._learned(model, failure(model, head.status, bytes(answer)), sent_at)
+        self.processes.answered(model)
         try:
-            return tensor_bodies.answer_tensors(answer, tensor_bodies.header_length(dict(head.headers)))
+            return tensor_bodies.answer_tensors(answer, tensor_bodies.header_length(headers))
         except (ValueError, KeyError, TypeError, AttributeError, struct.error) as error:
             # Without what it says, which may be what the caller wrote.
             logger.error(
                 "model %s: its answer of %d bytes cannot be read: %s", model, len(answer), type(error).__name__
             )
-            raise InferenceError(f"The model {model} gave an answer that cannot be read.") from None
+            raise unreadable(model) from None
 
     async def stream(
         self, model: str, inputs: Tensors, *, request_id: str = "", version: str = ""
@@ -183,18 +183,19 @@ class HTTPTriton:
         config = self._configs.get(model) or await self.config(model)
         path = f"{_path(model, version)}/generate_stream"
         headers = f"Accept: {generate.MEDIA_TYPE}\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n"
+        sent_at = asyncio.get_running_loop().time()
         try:
             with Stage(TRITON, model) as stage:
                 head = self._head("POST", path, headers + _lines(stage.trace_headers))
                 connection = await self.connections.take()
                 self.connections.expiry.add(connection, timeout_s)
                 try:
-                    await _send(connection, b"".join(head), body)
-                    await self._require_events(connection, model)
-                    async for event in generate.events(_Pieces(connection)):
-                        outputs = self._event_tensors(event, config)
-                        self._processes.answered(model)
-                        yield outputs
+                    with self.processes.running(model)(connection):
+                        await _send(connection, b"".join(head), body)
+                        async with aclosing(self._stream_events(connection, model)) as events:
+                            async for event in events:
+                                yield _event_tensors(event, config)
+                                self.processes.answered(model)
                 finally:
                     self.connections.expiry.remove(connection)
                     # Closed before the stream's end, it is how the model learns that the caller left.
@@ -205,22 +206,43 @@ class HTTPTriton:
             if isinstance(error, TimeoutError):
                 raise _too_late(timeout_s) from error
             raise
+        except SuspectedDeathError as error:
+            raise await self._learned(model, error, sent_at) from None
 
-    async def _require_events(self, connection: Connection, model: str) -> None:
+    async def _stream_events(self, connection: Connection, model: str) -> AsyncGenerator[bytes, None]:
+        """The data of each event of an answer, up to its end.
+
+        Raises:
+            InferenceError: it is compressed, or no stream of events.
+            TritonUnavailableError: it may have been cut off.
+        """
         answer = await connection.head()
-        # Where a model fails before its first response Triton says 400, whatever it was; the event follows.
-        if answer.status != 200 and not _is_events(answer):
-            told = b"".join([each async for each in _Pieces(connection)])
-            raise self._learned(model, failure(model, answer.status, told))
-
-    def _event_tensors(self, event: bytes, config: ModelConfig) -> dict[str, Tensor]:
+        headers = dict(answer.headers)
+        require_plain(headers)
+        pieces = _Pieces(connection)
+        if not headers.get(b"content-type", b"").startswith(_EVENTS):
+            told = b"".join([each async for each in pieces])
+            if answer.status == 200:
+                logger.error("model %s: its stream of %d bytes is no %s", model, len(told), generate.MEDIA_TYPE)
+                raise unreadable(model)
+            raise failure(model, answer.status, told)
         try:
-            return _event_tensors(event, config)
-        except FastAPITritonError as error:
-            raise self._learned(config.name, error) from None
+            async with aclosing(generate.events(pieces)) as events:
+                async for event in events:
+                    yield event
+        except ValueError as error:
+            logger.error("model %s: %s", model, error)
+            raise unreadable(model) from None
+        # Where a model fails before its first response Triton says 400, whatever it was, and the error is an event.
+        if answer.status != 200:
+            raise failure(model, answer.status, b"")
+        if not headers.keys() & _ENDS:
+            raise lost()
 
-    def _learned(self, model: str, error: FastAPITritonError) -> FastAPITritonError:
-        self._processes.learn_from(model, error)
+    async def _learned(self, model: str, error: FastAPITritonError, sent_at: float) -> FastAPITritonError:
+        """The error, or that the model's process is dead, where it says so and Triton confirms it."""
+        if isinstance(error, SuspectedDeathError) and await self._watch.confirms(model, sent_at):
+            return death(model)
         return error
 
     def _warn(self, path: str, error: Exception) -> None:
@@ -250,16 +272,24 @@ class HTTPTriton:
         return line, self.connections.headers.lines(), b"\r\n"
 
     async def _call(
-        self, method: str, path: str, *, timeout_s: float, body: Pieces = (), headers: str = ""
+        self,
+        method: str,
+        path: str,
+        *,
+        timeout_s: float,
+        body: Pieces = (),
+        headers: str = "",
+        running: Running = alone,
     ) -> tuple[AnswerHead, memoryview]:
         """One exchange. `headers` are whole lines of their own."""
         if method == "POST":
             headers += f"Content-Length: {sum(map(len, body))}\r\n"
         try:
-            return await self.connections.ask((*self._head(method, path, headers), *body), timeout_s=timeout_s)
+            pieces = (*self._head(method, path, headers), *body)
+            return await self.connections.ask(pieces, timeout_s=timeout_s, running=running)
         except TritonUnavailableError as error:
             if error.code == TritonUnavailableError.default_code:  # it cannot be reached at all
-                self._processes.forget()
+                self.processes.forget()
             raise
         except TimeoutError as error:
             raise _too_late(timeout_s) from error
@@ -300,10 +330,6 @@ class _Pieces:
         return piece
 
 
-def _is_events(answer: AnswerHead) -> bool:
-    return any(name == b"content-type" and value.startswith(_EVENTS) for name, value in answer.headers)
-
-
 @functools.lru_cache(maxsize=1024)  # a version may come from the caller
 def _path(model: str, version: str = "") -> str:
     path = f"/v2/models/{quote(model, safe='')}"
@@ -318,14 +344,16 @@ def _event_tensors(data: bytes, config: ModelConfig) -> dict[str, Tensor]:
     try:
         event = orjson.loads(data)
         told = generate.error_text(event)
+        if told is None and "model_name" not in event:
+            raise ValueError("this is no event of Triton's")
         if told is None:
             return generate.tensors(event, config)
-    except (ValueError, TypeError, OverflowError, AttributeError) as error:
+    except (ValueError, TypeError, KeyError, OverflowError, AttributeError) as error:
         logger.error(
             "model %s: an event of %d bytes of its stream cannot be read: %s",
             config.name,
             len(data),
             type(error).__name__,
         )
-        raise InferenceError(f"The model {config.name} gave an answer that cannot be read.") from None
+        raise unreadable(config.name) from None
     raise stream_failure(config.name, told)

@@ -1,46 +1,71 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Python models whose process has died. Triton (2.51) never starts one again, and calls the model ready all the same.
+"""Which Python models' processes have died, and the exchanges that wait for them. Plain state; `process_watch.py` asks.
 
-What is known of it comes from requests: the first after the death finds out, and fails, and so do those that were
-running. Without one, streams that were running stay silent for ever.
+Triton starts a dead process never again. What was running there when it died gets no answer: those exchanges are ended
+here, as soon as the death is known.
 """
 
 import logging
+import re
 from dataclasses import dataclass
+from types import TracebackType
 from typing import Any
 
 import orjson
 
-from fastapi_triton.errors import FastAPITritonError, ModelNotReadyError
+from fastapi_triton.errors import ModelNotReadyError
+from fastapi_triton.triton.connection import Connection
 
 logger = logging.getLogger(__name__)
 
 CODE = "model_process_died"
 _RETRY_AFTER_S = 10.0
+_DEATH = re.compile(r"Stub process '(.+?)(_\d+){1,2}' is not healthy\.?")
 
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """How many requests a model has answered and failed, since it was loaded."""
+    """A model's statistics since it was loaded: requests answered and failed, and executions.
+
+    A request that fails since the process is dead is no execution. An error that the model itself answers is one.
+    """
 
     answered: int
     failed: int
+    executed: int
 
     @classmethod
     def of_statistics(cls, body: bytes) -> "Counts":
         """From the answer to `GET /v2/models/{name}/stats`, over all versions."""
         versions: list[dict[str, Any]] = orjson.loads(body)["model_stats"]
         stats = [each["inference_stats"] for each in versions]
-        return cls(sum(each["success"]["count"] for each in stats), sum(each["fail"]["count"] for each in stats))
+        return cls(
+            sum(each["success"]["count"] for each in stats),
+            sum(each["fail"]["count"] for each in stats),
+            sum(each["execution_count"] for each in versions),
+        )
+
+    def has_run_since(self, before: "Counts") -> bool:
+        """Whether the model has executed something since, or was loaded anew, which is when Triton counts from 0."""
+        return (self.answered, self.executed) != (before.answered, before.executed) or self.failed < before.failed
 
 
-def is_death(text: str) -> bool:
-    """Whether Triton says by this that a model's process is gone."""
-    return text.startswith("Stub process ") and "is not healthy" in text
+@dataclass(slots=True)
+class _Death:
+    """A dead process. `counts` were read last; `is_admitted` says that Triton itself has called the model unready."""
+
+    counts: Counts | None
+    is_admitted: bool
+
+
+def is_death(text: str, model: str) -> bool:
+    """Whether these are exactly Triton's words for the death of this model's process. The model may say them too."""
+    found = _DEATH.fullmatch(text)
+    return found is not None and found[1] == model
 
 
 def death(model: str) -> ModelNotReadyError:
-    """For who asks such a model."""
+    """The error of requests to such a model."""
     return ModelNotReadyError(
         f"The process that ran the model {model} has died, and Triton does not start it again by itself. Try again "
         "when Triton has been restarted, or has loaded the model anew.",
@@ -49,36 +74,115 @@ def death(model: str) -> ModelNotReadyError:
     )
 
 
+class Running:
+    """`with running(connection):` while this lasts, the exchange on the connection is one of the model's."""
+
+    __slots__ = ("_connection", "_model", "_running")
+
+    def __init__(self, running: dict[str, set[Connection]], model: str) -> None:
+        self._running = running
+        self._model = model
+        self._connection: Connection | None = None
+
+    def __call__(self, connection: Connection) -> "Running":
+        self._connection = connection
+        return self
+
+    def __enter__(self) -> None:
+        if self._connection is not None:
+            self._running.setdefault(self._model, set()).add(self._connection)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
+    ) -> None:
+        connections = self._running.get(self._model)
+        if connections is not None and self._connection is not None:
+            connections.discard(self._connection)
+            if not connections:
+                del self._running[self._model]
+
+
 class ModelProcesses:
-    """Which models' processes are dead, as far as requests have told."""
+    """What is known of each model's process."""
 
     def __init__(self) -> None:
-        # And what Triton counted when it was first asked afterwards.
-        self._dead: dict[str, Counts | None] = {}
+        self._dead: dict[str, _Death] = {}
+        # Of living ones, as they were read last; and since when nothing has run, by what was read.
+        self._counts: dict[str, tuple[Counts, float]] = {}
+        self._running: dict[str, set[Connection]] = {}
+        # Those that are to be looked at: they had requests since the last time, or are new.
+        self._used: set[str] = set()
+        self._met: set[str] = set()
 
-    def learn_from(self, model: str, error: FastAPITritonError) -> None:
-        """A request to this model failed."""
-        if error.code == CODE and model not in self._dead:
-            logger.error("model %s: its process has died; Triton must be restarted, or the model loaded anew", model)
-            self._dead[model] = None
+    def running(self, model: str) -> "Running":
+        """A context for an exchange with this model, which the model's death ends."""
+        self._used.add(model)
+        return Running(self._running, model)
 
     def answered(self, model: str) -> None:
-        """A request to this model did not."""
-        if self._dead:
-            self._dead.pop(model, None)
+        """A request to this model succeeded. Where Triton calls it unready all the same, another instance did that."""
+        if self._dead and (known := self._dead.get(model)) is not None and not known.is_admitted:
+            self._revive(model)
 
-    def forget(self) -> None:
-        """Triton went away: what comes back has started its processes anew."""
-        self._dead.clear()
+    def to_look_at(self) -> set[str]:
+        """The models whose state may have changed since this was asked last."""
+        used, self._used = self._used, set()
+        return used | self._dead.keys() | self._running.keys()
 
     def is_dead(self, model: str) -> bool:
         return model in self._dead
 
-    def compare(self, model: str, counts: Counts) -> None:
-        """It lives again where it has answered somebody, or was loaded anew, which is when Triton counts from 0."""
-        before = self._dead.get(model)
-        if before is None:
-            self._dead[model] = counts
-        elif counts.answered != before.answered or counts.failed < before.failed:
-            del self._dead[model]
-            logger.info("model %s: its process is there again", model)
+    def died(self, model: str, counts: Counts | None = None, *, is_admitted: bool = False) -> None:
+        """The process is dead: end what waits for it."""
+        known = self._dead.get(model)
+        if known is not None:
+            known.is_admitted = known.is_admitted or is_admitted
+            return
+        logger.error("model %s: its process has died; Triton must be restarted, or the model loaded anew", model)
+        self._dead[model] = _Death(counts, is_admitted)
+        self._counts.pop(model, None)
+        for connection in tuple(self._running.get(model, ())):
+            connection.fail(death(model))
+
+    def unready(self, model: str) -> None:
+        """Triton calls the model unready; once it calls it ready again, there is another process."""
+        self._counts.pop(model, None)
+        self._met.discard(model)
+        if model in self._dead:
+            self._dead[model].is_admitted = True
+
+    def ready(self, model: str) -> None:
+        """Triton calls the model ready, which says something only if it called it unready before."""
+        if model in self._dead and self._dead[model].is_admitted:
+            self._revive(model)
+        if model not in self._met:
+            self._met.add(model)
+            self._used.add(model)
+
+    def counted(self, model: str, counts: Counts, now: float) -> None:
+        """What Triton's statistics say at this time of the event loop's clock."""
+        known = self._dead.get(model)
+        if known is None:
+            before, since = self._counts.get(model, (None, now))
+            has_run = before is None or counts.has_run_since(before)
+            self._counts[model] = (counts, now if has_run else since)
+        elif known.counts is not None and counts.has_run_since(known.counts):
+            self._revive(model)
+        else:
+            known.counts = counts
+
+    def counts_before(self, model: str, then: float) -> Counts | None:
+        """The last known counts, if nothing has run since before that time."""
+        counts, since = self._counts.get(model, (None, 0.0))
+        return counts if since <= then else None
+
+    def forget(self) -> None:
+        """Triton went away: what comes back has started its processes anew."""
+        self._dead.clear()
+        self._counts.clear()
+        self._met.clear()
+
+    def _revive(self, model: str) -> None:
+        del self._dead[model]
+        self._met.discard(model)
+        logger.info("model %s: its process is there again", model)

@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Errors that a model puts into its `TritonError` as JSON: `code`, `detail`, `field`, `retry_after_s`.
+
+A model may repeat a client's text in an error. So only a message that is nothing but this JSON counts, and only the
+codes listed here: a client must not choose the frontend's own codes, on which monitoring and the frontend itself act.
+"""
+
+import math
+import re
+
+from pydantic import BaseModel, ValidationError
+
+from fastapi_triton.errors import (
+    DeadlineExceededError,
+    FastAPITritonError,
+    FieldProblem,
+    InferenceError,
+    InvalidRequestError,
+    OverloadedError,
+    TooLargeError,
+    pointer,
+)
+
+# What each code means, whatever Triton's status, which cannot say all of it and is absent inside a stream.
+_BY_CODE: dict[str, type[FastAPITritonError]] = {
+    "cancelled": OverloadedError,
+    "deadline_exceeded": DeadlineExceededError,
+    "generation_failed": InferenceError,
+    "image_too_large": TooLargeError,
+    "out_of_memory": OverloadedError,
+    "queue_full": OverloadedError,
+    "shutting_down": OverloadedError,
+}
+# Codes that say what is wrong with a request.
+_OF_REQUESTS = frozenset(
+    (
+        *(
+            "image_too_complex",
+            "invalid_base64",
+            "invalid_text",
+            "invalid_value",
+            "missing_input",
+            "not_an_image",
+            "not_finite",
+        ),
+        *("out_of_range", "too_long", "too_short", "truncated_image", "unknown_option", "unknown_scheduler"),
+        *("unsupported_aspect_ratio", "unsupported_parameter", "unsupported_size", "wrong_shape", "wrong_type"),
+    )
+)
+# Every code that a model may set; docs/errors.md lists them.
+CODES = frozenset(_BY_CODE) | _OF_REQUESTS
+# The code of a model's refusal whose own code is none of these.
+REFUSED_BY_MODEL = "refused_by_model"
+
+# When to retry a request to an overloaded model that does not say.
+RETRY_AFTER_S = 2.0
+_MAX_RETRY_AFTER_S = 3600.0
+_MAX_DETAIL, _MAX_FIELD = 2000, 100
+# What Triton itself puts before the message of a model inside an ensemble.
+_ENSEMBLES = re.compile(r"(in ensemble '[^'{]*', )*")
+
+
+class ModelFailure(BaseModel):
+    """The JSON text of a model's `TritonError`."""
+
+    code: str
+    detail: str
+    field: str | None = None
+    retry_after_s: float | None = None
+
+    @classmethod
+    def of(cls, text: str) -> "ModelFailure | None":
+        """The failure that a message consists of; None: the message is prose."""
+        start = _ENSEMBLES.match(text)
+        try:
+            return cls.model_validate_json(text[start.end() :] if start else text)
+        except ValidationError:
+            return None
+
+    def error(self, status: int) -> FastAPITritonError:
+        """The error that a client gets; `status` is Triton's, which decides where the code says nothing of its own."""
+        kind = _BY_CODE.get(self.code) or _by_status(status)
+        code: str | None = self.code if self.code in CODES else None
+        if code is None and kind is InvalidRequestError:
+            code = REFUSED_BY_MODEL
+        detail = self.detail[:_MAX_DETAIL]
+        problems = []
+        if self.field:
+            problems = [FieldProblem(pointer((self.field[:_MAX_FIELD],)), code or kind.default_code, detail)]
+        return kind(detail, code=code, problems=problems, retry_after_s=self._retry_after_s(kind))
+
+    def _retry_after_s(self, kind: type[FastAPITritonError]) -> float | None:
+        told = self.retry_after_s
+        if told is not None and math.isfinite(told) and told > 0:
+            return min(told, _MAX_RETRY_AFTER_S)
+        return RETRY_AFTER_S if kind is OverloadedError else None
+
+
+def _by_status(status: int) -> type[FastAPITritonError]:
+    if status == 400:
+        return InvalidRequestError
+    return OverloadedError if status == 503 else InferenceError

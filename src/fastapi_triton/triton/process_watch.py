@@ -1,0 +1,137 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Asks Triton whether its Python models' processes live.
+
+Current Triton says so: a model whose process is dead is not ready. Triton 2.51 goes on calling it ready. There, a
+request that failed with Triton's words for it, without having been executed, shows the death. Statistics that go on, or
+begin anew, show that the model is back.
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from urllib.parse import quote
+
+import orjson
+
+from fastapi_triton.background import going_on
+from fastapi_triton.errors import FastAPITritonError
+from fastapi_triton.triton.connection import AnswerHead
+from fastapi_triton.triton.failures import STOPPING_TEXTS, require_triton
+from fastapi_triton.triton.model_processes import Counts, ModelProcesses, death
+
+logger = logging.getLogger(__name__)
+
+Ask = Callable[[str, str], Awaitable[tuple[AnswerHead, memoryview]]]
+
+# Triton counts an execution just after it has answered.
+SETTLE_S = 0.2
+# From here on (26.01) the readiness of a model can be believed.
+_HONEST = (2, 66)
+
+
+class ProcessWatch:
+    """Keeps `processes` true to Triton. `ask` sends a question, as `HTTPTriton.question` does."""
+
+    def __init__(self, processes: ModelProcesses, ask: Ask, *, interval_s: float) -> None:
+        self._processes = processes
+        self._ask = ask
+        self._interval_s = interval_s
+
+    @asynccontextmanager
+    async def watching(self) -> AsyncIterator[None]:
+        """Look at dead models, and at those with requests, every few seconds for as long as this lasts."""
+        trouble = "models' processes are no longer watched"
+        async with going_on(self._watch_forever(), name="process watch", trouble=trouble):
+            yield
+
+    async def _watch_forever(self) -> None:
+        while True:
+            await asyncio.sleep(self._interval_s)
+            for model in self._processes.to_look_at():
+                try:
+                    if await self.ready(model):
+                        await self._count(model)
+                except FastAPITritonError as error:
+                    logger.debug("model %s: %s", model, error.detail)
+
+    async def ready(self, model: str) -> bool:
+        """Whether Triton has the model ready.
+
+        Raises:
+            ModelNotReadyError: its process is dead.
+            FastAPITritonError: there is no answer of Triton's.
+        """
+        path = f"/v2/models/{quote(model, safe='')}"
+        if not await self._is_called_ready(path):
+            if await self._has_died(path):
+                self._processes.died(model, is_admitted=True)
+                raise death(model)
+            self._processes.unready(model)
+            return False
+        self._processes.ready(model)
+        if self._processes.is_dead(model):
+            await self._count(model)
+            if self._processes.is_dead(model):
+                raise death(model)
+        return True
+
+    async def confirms(self, model: str, sent_at: float) -> bool:
+        """Whether the model's process is dead, after a request that was sent then failed with Triton's words for it.
+
+        The model may have said the words itself, with a client's text in them. Then it has executed the request.
+        """
+        try:
+            if not await self.ready(model) or await self._is_honest():
+                return False
+            before = self._processes.counts_before(model, sent_at)
+            for pause_s in (0.0, SETTLE_S):
+                await asyncio.sleep(pause_s)
+                counts = await self._count(model)
+                if counts is None or before is None or counts.has_run_since(before):
+                    return False
+        except FastAPITritonError:
+            return self._processes.is_dead(model)
+        self._processes.died(model, counts)
+        return True
+
+    async def _is_called_ready(self, path: str) -> bool:
+        head, body = await self._ask("GET", f"{path}/ready")
+        if head.status != 200:
+            require_triton(head.status, bytes(body))
+        return head.status == 200
+
+    async def _has_died(self, path: str) -> bool:
+        """Whether Triton has a Python model loaded that it calls unready, and not only since it just loaded it."""
+        head, body = await self._ask("GET", f"{path}/config")
+        try:
+            is_python = head.status == 200 and orjson.loads(body).get("backend") == "python"
+        except (ValueError, AttributeError):
+            return False
+        if not is_python:
+            return False
+        head, body = await self._ask("GET", f"{path}/ready")
+        if head.status != 200:
+            require_triton(head.status, bytes(body))
+        return head.status != 200 and not any(each.encode() in bytes(body) for each in STOPPING_TEXTS)
+
+    async def _count(self, model: str) -> Counts | None:
+        head, body = await self._ask("GET", f"/v2/models/{quote(model, safe='')}/stats")
+        if head.status != 200:
+            return None
+        try:
+            counts = Counts.of_statistics(bytes(body))
+        except (ValueError, KeyError, TypeError) as error:
+            logger.error("model %s: its statistics cannot be read: %r", model, error)
+            return None
+        self._processes.counted(model, counts, asyncio.get_running_loop().time())
+        return counts
+
+    async def _is_honest(self) -> bool:
+        """Whether this Triton calls no model ready whose process is dead."""
+        head, body = await self._ask("GET", "/v2")
+        try:
+            major, minor, *_ = str(orjson.loads(body)["version"]).split(".")
+            return head.status == 200 and (int(major), int(minor)) >= _HONEST
+        except (ValueError, KeyError, TypeError):
+            return False

@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A scripted Triton with one Python model, `echo`, whose process can die: Triton 2.51, or the current one."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+from scripted_triton import Upstream, scripted_triton
+
+OLD, CURRENT = "2.51.0", "2.73.0"
+DIED = "Stub process 'echo_0_0' is not healthy."
+CONFIG = {
+    "name": "echo",
+    "backend": "python",
+    "max_batch_size": 0,
+    "model_transaction_policy": {"decoupled": True},
+    "input": [{"name": "text", "data_type": "TYPE_STRING", "dims": [1]}],
+    "output": [{"name": "text", "data_type": "TYPE_STRING", "dims": [1]}],
+}
+ANSWER = {
+    "model_name": "echo",
+    "outputs": [{"name": "text", "datatype": "BYTES", "shape": [1], "data": ["hi"]}],
+}
+EVENTS = b"Content-Type: text/event-stream; charset=utf-8\r\nTransfer-Encoding: chunked\r\n"
+
+
+@dataclass(slots=True)
+class TritonWithProcesses:
+    """What it does is up to the test: `version`, whether the process lives, and what the model answers."""
+
+    version: str = OLD
+    url: str = ""
+    is_dead: bool = False
+    is_loaded: bool = True
+    answered: int = 0
+    failed: int = 0
+    executed: int = 0
+    model_says: str | None = None  # the text of the error that the model itself answers
+    num_streams: int = 0
+    streams_begun: asyncio.Event = field(default_factory=asyncio.Event)
+    questions: list[str] = field(default_factory=list)
+
+    def die(self) -> None:
+        self.is_dead = True
+
+    def load(self) -> None:
+        """Loaded anew: another process, and statistics that begin at 0."""
+        self.is_dead = False
+        self.is_loaded = True
+        self.answered = self.failed = self.executed = 0
+
+    async def serve(self, upstream: Upstream) -> None:
+        while True:
+            head, _ = await upstream.request()
+            path = head.split(b" ")[1].decode()
+            self.questions.append(path)
+            if path.endswith("/infer"):
+                await self._infer(upstream)
+            elif path.endswith("/generate_stream"):
+                await self._stream(upstream)
+            else:
+                status, told = self._told(path)
+                await upstream.answer(orjson.dumps(told), status=status)
+
+    def _told(self, path: str) -> tuple[bytes, Any]:
+        is_called_ready = self.is_loaded and not (self.is_dead and self.version == CURRENT)
+        if path == "/v2":
+            return b"200 OK", {"name": "triton", "version": self.version}
+        if path == "/v2/health/ready" or path.endswith("/ready"):
+            return (b"200 OK", {}) if is_called_ready else (b"400 Bad Request", {"error": "Model version not ready"})
+        if path == "/v2/repository/index":
+            state = "READY" if self.is_loaded else "UNAVAILABLE"
+            return b"200 OK", [
+                {"name": "echo", "version": "1", "state": state, "reason": "" if self.is_loaded else "unloaded"}
+            ]
+        if not self.is_loaded and path.startswith("/v2/models"):
+            return b"404 Not Found", {"error": "Request for unknown model: 'echo' has no available versions"}
+        if path.endswith("/config"):
+            return b"200 OK", CONFIG
+        if path.endswith("/stats"):
+            counted = {"success": {"count": self.answered}, "fail": {"count": self.failed}}
+            return b"200 OK", {
+                "model_stats": [{"name": "echo", "execution_count": self.executed, "inference_stats": counted}]
+            }
+        return b"200 OK", {}
+
+    async def _infer(self, upstream: Upstream) -> None:
+        error = self._run()
+        if error is None:
+            await upstream.answer(orjson.dumps(ANSWER))
+        else:
+            await upstream.answer(orjson.dumps({"error": error}), status=b"500 Internal Server Error")
+
+    async def _stream(self, upstream: Upstream) -> None:
+        error = self._run()
+        if error is not None:
+            event = b"data: " + orjson.dumps({"error": error}) + b"\n\n"
+            await upstream.say(b"HTTP/1.1 400 Bad Request\r\n%s\r\n%x\r\n%s\r\n0\r\n\r\n" % (EVENTS, len(event), event))
+            return
+        event = b"data: " + orjson.dumps({"model_name": "echo", "text": "begun"}) + b"\n\n"
+        await upstream.say(b"HTTP/1.1 200 OK\r\n%s\r\n%x\r\n%s\r\n" % (EVENTS, len(event), event))
+        self.num_streams += 1
+        self.streams_begun.set()
+        await upstream.closed()  # it never ends by itself, as one whose process dies
+
+    def _run(self) -> str | None:
+        """What goes wrong with one request, if anything; counted as Triton counts."""
+        if self.is_dead:
+            self.failed += 1
+            return DIED
+        self.executed += 1
+        self.answered += 1  # an error that the model answers counts as an answer too
+        return self.model_says
+
+
+@asynccontextmanager
+async def triton_with_processes(version: str) -> AsyncIterator[TritonWithProcesses]:
+    async with scripted_triton() as scripted:
+        triton = TritonWithProcesses(version, scripted.url)
+        scripted.script = triton.serve
+        yield triton
