@@ -23,7 +23,7 @@ async def test_text_is_one_readable_line_and_the_traceback(record: logging.LogRe
     current_request_id.set("abc")
     first, *rest = TextFormatter().format(record).splitlines()
     assert first.endswith("WARNING triton: said this [abc]")
-    assert rest[-1] == "ValueError: why"
+    assert rest[-1] == "    ValueError: why"
 
 
 async def test_json_is_one_object_a_line(record: logging.LogRecord) -> None:

@@ -49,6 +49,7 @@ from fastapi_triton.middleware.deadline import DeadlineMiddleware
 from fastapi_triton.middleware.declared_routes import DeclaredRoutes, Responder
 from fastapi_triton.middleware.observing import Observer, ObservingMiddleware
 from fastapi_triton.middleware.on_error import OnErrorMiddleware
+from fastapi_triton.middleware.route_path import put_below_root
 from fastapi_triton.passage import Passage
 from fastapi_triton.playground import page
 from fastapi_triton.routers import jobs as background_jobs
@@ -294,11 +295,11 @@ class TritonFrontend(FastAPI):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """FastAPI's own, without what it does for traces where there can be none."""
+        if self.root_path and scope["type"] != "lifespan":
+            put_below_root(scope, self.root_path)
         if self._is_traced or self.middleware_stack is None or scope["type"] != "http":
             await super().__call__(scope, receive, send)
             return
-        if self.root_path:
-            scope["root_path"] = self.root_path
         scope["app"] = self
         await self.middleware_stack(scope, receive, send)
 

@@ -19,8 +19,10 @@ from fastapi_triton.access.keys import KeyFileError
 from fastapi_triton.embedded import EmbeddedTriton, EmbeddedTritonError, require_machine
 from fastapi_triton.generate import command as generate_command
 from fastapi_triton.jobs.default_folder import default_folder
+from fastapi_triton.logs import printable_lines
 from fastapi_triton.perf.command import perf
 from fastapi_triton.s3_models.error import S3ModelsError
+from fastapi_triton.s3_models.redaction import redacted
 from fastapi_triton.settings import Settings
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
@@ -115,10 +117,10 @@ def _model_repository(models: str | None, cache: Path | None, stack: contextlib.
         return Path("models") if Path("models").is_dir() else bundle.model_repository()
     if not models.startswith("s3://"):
         if "://" in models:
-            raise S3ModelsError(f"--models takes a folder or s3://bucket/prefix, and not {models}.")
+            raise S3ModelsError(f"--models takes a folder or s3://bucket/prefix, and not {redacted(models)}.")
         return Path(models)
     if not all(importlib.util.find_spec(name) for name in ("boto3", "awscrt")):
-        raise S3ModelsError(f"{models} needs a package: pip install 'fastapi-triton[embedded,s3]'")
+        raise S3ModelsError(f"{redacted(models)} needs a package: pip install 'fastapi-triton[embedded,s3]'")
     require_machine()
     from fastapi_triton.s3_models.fetch import fetch  # needs the extra
 
@@ -166,5 +168,5 @@ app.command("generate", epilog=generate_command.EPILOG)(generate_command.command
 
 
 def _fail(reason: str) -> NoReturn:
-    typer.echo(reason, err=True)
+    typer.echo(printable_lines(reason), err=True)
     sys.exit(2)

@@ -1,6 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How `fastapi-triton serve` logs: lines for people, or one JSON object a line; each with the request's id."""
+"""How `fastapi-triton serve` logs: lines for people, or one JSON object a line; each with the request's id.
 
+Models, clients and other servers write parts of these lines. Both formats escape what could forge another line or
+steer a terminal, and so does everything else that shows such text to people.
+"""
+
+import json
 import logging
 import sys
 import time
@@ -13,15 +18,44 @@ from fastapi_triton import access_log
 from fastapi_triton.middleware.request_id import current_request_id
 from fastapi_triton.settings import Settings
 
+# Only a record begins in the first column.
+_CONTINUED = "\n    "
+
+
+def printable(text: str) -> str:
+    """The text on one line: line breaks, terminal escapes and other invisible characters are escaped as in Python."""
+    return text if text.isprintable() else "".join(map(_escaped, text))
+
+
+def printable_lines(text: str) -> str:
+    """The same, but line breaks and tabs stay."""
+    return "\n".join("\t".join(map(printable, line.split("\t"))) for line in text.split("\n"))
+
+
+def printable_json(value: Any, *, indent: int | None = None) -> str:
+    """JSON that shows no invisible character either: it is all ASCII where there is one."""
+    text = json.dumps(value, indent=indent, ensure_ascii=False)
+    return text if text == printable_lines(text) else json.dumps(value, indent=indent)
+
+
+def _escaped(character: str) -> str:
+    return character if character.isprintable() else character.encode("unicode_escape").decode()
+
 
 class TextFormatter(logging.Formatter):
-    """`2026-11-22T10:42:33.123Z INFO    triton: loading: model:1 [request id]`"""
+    """`2026-11-22T10:42:33.123Z INFO    triton: loading: model:1 [request id]`
+
+    Further lines of a message, and a traceback, are indented.
+    """
 
     def format(self, record: logging.LogRecord) -> str:
         request_id = current_request_id.get()
-        line = f"{_timestamp(record)} {record.levelname:<7} {record.name}: {record.getMessage()}"
-        line += f" [{request_id}]" if request_id else ""
-        return f"{line}\n{_trace(record)}" if record.exc_info else line
+        text = record.getMessage() + (f" [{request_id}]" if request_id else "")
+        if record.exc_info:
+            text += f"\n{_trace(record)}"
+        if not text.isprintable():
+            text = printable_lines(text).replace("\n", _CONTINUED)
+        return f"{_timestamp(record)} {record.levelname:<7} {record.name}: {text}"
 
 
 class JSONFormatter(logging.Formatter):
@@ -39,7 +73,11 @@ class JSONFormatter(logging.Formatter):
             line["request_id"] = request_id
         if record.exc_info:
             line["traceback"] = _trace(record)
-        return orjson.dumps(line).decode()
+        try:
+            text = orjson.dumps(line).decode()
+        except orjson.JSONEncodeError:  # half a surrogate pair, which no UTF-8 can say
+            return printable_json(line)
+        return text if text.isprintable() else printable_json(line)
 
 
 def configure(settings: Settings) -> None:

@@ -2,7 +2,6 @@
 """The commands that need no server: `fastapi-triton check` and `fastapi-triton openapi`."""
 
 import asyncio
-import json
 import sys
 from collections import Counter
 from collections.abc import Sequence
@@ -21,6 +20,7 @@ from fastapi_triton.app import TritonFrontend
 from fastapi_triton.errors import FastAPITritonError
 from fastapi_triton.lint import repository
 from fastapi_triton.lint.rule import Finding, Severity
+from fastapi_triton.logs import printable, printable_json, printable_lines
 
 CLEAN, PROBLEMS, USAGE = 0, 1, 2
 _STYLES = {Severity.ERROR: "bold red", Severity.WARNING: "yellow", Severity.NOTE: "cyan"}
@@ -58,7 +58,7 @@ def check_command(
         _fail(str(error))
     if as_json:
         told = [asdict(each) for each in findings]
-        typer.echo(json.dumps({"problems": _num_problems(findings), "findings": told}, indent=2, ensure_ascii=False))
+        typer.echo(printable_json({"problems": _num_problems(findings), "findings": told}, indent=2))
     else:
         _print_table(findings)
     sys.exit(PROBLEMS if _num_problems(findings) else CLEAN)
@@ -77,7 +77,7 @@ def openapi_command(
         _fail(str(error))
     document = app.openapi()
     generated_openapi.add_to(document, configs)
-    text = json.dumps(document, indent=2, ensure_ascii=False) + "\n"
+    text = printable_json(document, indent=2) + "\n"
     if output is None:
         typer.echo(text, nl=False)
     else:
@@ -114,14 +114,17 @@ def _print_table(findings: Sequence[Finding]) -> None:
     for each in findings:
         by_place.setdefault(each.where, {}).setdefault((each.code, each.waived or ""), []).append(each)
     for where, by_rule in by_place.items():
-        table = Table(title=where, title_justify="left", show_header=False, box=None, padding=(0, 2, 0, 0))
+        table = Table(
+            title=Text(printable(where)), title_justify="left", show_header=False, box=None, padding=(0, 2, 0, 0)
+        )
         table.add_column(no_wrap=True)
         table.add_column(no_wrap=True)
         table.add_column(overflow="fold")
         for (code, reason), found in by_rule.items():
             severity = found[0].severity
             level = Text("waived", "dim") if reason else Text(severity, _STYLES[severity])
-            what = Text("".join(f"{each.detail}\n" for each in found)).append(reason or found[0].advice, "dim")
+            what = Text("".join(f"{printable(each.detail)}\n" for each in found))
+            what.append(printable(reason or found[0].advice), "dim")
             table.add_row(level, Text(code), what)
         console.print(table)
         console.print()
@@ -140,5 +143,5 @@ def _num_problems(findings: Sequence[Finding]) -> int:
 
 
 def _fail(reason: str) -> NoReturn:
-    typer.echo(reason, err=True)
+    typer.echo(printable_lines(reason), err=True)
     sys.exit(USAGE)

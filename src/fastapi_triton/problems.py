@@ -11,7 +11,7 @@ import orjson
 from fastapi.exceptions import RequestValidationError
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import Scope
 
@@ -133,6 +133,11 @@ async def _ours(request: Request, error: FastAPITritonError) -> Response:
     return answer(request.scope, error)
 
 
+async def _left(request: Request, _: ClientDisconnect) -> Response:
+    """Starlette's own error, where an endpoint reads the body by `Request`."""
+    return await _ours(request, CallerLeftError("The caller left before its request was whole."))
+
+
 async def _routing(request: Request, error: HTTPException) -> Response:
     """FastAPI's own HTTP errors: an unknown route, a wrong method, or what a user's endpoint raised."""
     if error.status_code == 404 and error.detail == "Not Found":
@@ -176,6 +181,7 @@ async def _bug(request: Request, _: Exception) -> Response:
 
 HANDLERS: dict[int | type[Exception], Callable[[Request, Any], Coroutine[Any, Any, Response]]] = {
     FastAPITritonError: _ours,
+    ClientDisconnect: _left,
     HTTPException: _routing,
     RequestValidationError: _validation,
     Exception: _bug,

@@ -47,6 +47,17 @@ def _header_lines(value: SecretStr | None) -> SecretStr | None:
     return value
 
 
+def _database_url(url: str) -> str:
+    """A URL whose password no error of the database's driver repeats: a part of it would pass for the host.
+
+    Raises:
+        ValueError: it holds an @ that is not encoded.
+    """
+    if url.startswith("postgresql") and url.partition("://")[2].partition("?")[0].count("@") > 1:
+        raise ValueError("write an @ within the user name or the password as %40")
+    return url
+
+
 # Compose files and charts hand on variables that are empty.
 _File = Annotated[FilePath | None, BeforeValidator(_none_if_empty)]
 _Secret = Annotated[SecretStr | None, BeforeValidator(_none_if_empty)]
@@ -236,9 +247,10 @@ class Settings(BaseSettings):
         description="The folder for background jobs (`Prefer: respond-async`, `/jobs`); empty: there are none. They "
         "need the extra `jobs`. `fastapi-triton serve` chooses a folder where nothing is said.",
     )
-    jobs_url: str = Field(
+    jobs_url: Annotated[str, AfterValidator(_database_url)] = Field(
         default="",
         pattern=r"^(sqlite:///|postgresql(\+psycopg)?://|$)",
+        repr=False,  # it may hold a password
         description="The database that says which jobs there are: by default a SQLite file in their folder. For "
         "several machines: PostgreSQL, and a folder that they share.",
     )
@@ -255,6 +267,7 @@ class Settings(BaseSettings):
     )
     jobs_webhook_secret: str = Field(
         default="",
+        repr=False,
         description="What webhooks of jobs are signed with, at best `whsec_` and base64; empty: none are sent. Set it "
         "in the environment, since others on the machine see flags.",
     )

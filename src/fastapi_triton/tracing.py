@@ -26,5 +26,5 @@ def telemetry() -> TelemetryConfig:
         "metrics": False,
         "logs": False,
         "operation_spans": False,
-        "exclude": lambda scope: scope["path"].startswith(_UNTRACED),
+        "exclude": lambda scope: scope["path"].removeprefix(scope.get("root_path", "")).startswith(_UNTRACED),
     }

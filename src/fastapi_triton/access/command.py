@@ -18,6 +18,7 @@ from fastapi_triton.access import keys
 from fastapi_triton.access.keys import KeyFileError
 from fastapi_triton.access.scopes import SCOPES
 from fastapi_triton.access.token_bucket import default_burst
+from fastapi_triton.logs import printable_lines
 
 app = typer.Typer(no_args_is_help=True, help="Make, list and revoke API keys.")
 
@@ -203,5 +204,5 @@ def _refusing(file: Path) -> Iterator[None]:
 
 
 def _fail(reason: str) -> NoReturn:
-    typer.echo(reason, err=True)
+    typer.echo(printable_lines(reason), err=True)
     sys.exit(2)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Which of this the settings ask for, and in which order a request meets it.
 
-From the outside: origins, so that scripts may read refusals too; headers on whatever is answered; what a proxy says,
-since what follows depends on it; hosts; and at last who calls. Around all of it lies the request's id. What is off is
+From the outside: what a proxy says, since all others depend on it; origins, so that scripts may read refusals too;
+headers on whatever is answered; hosts; and at last who calls. Around all of it lies the request's id. What is off is
 not there at all.
 """
 
@@ -49,6 +49,9 @@ def require_usable(settings: Settings) -> None:
 def middleware(settings: Settings, file: KeyFile | None) -> list[Middleware]:
     """From the outside in."""
     layers: list[Middleware] = []
+    if settings.trusted_proxies:
+        proxies = Proxies(settings.trusted_proxies)
+        layers.append(Middleware(ForwardedMiddleware, proxies=proxies, header=settings.forwarded_header))
     if settings.cors_origins:
         # Without credentials: a key is a header that a script of an allowed origin sets itself.
         layers.append(
@@ -63,9 +66,6 @@ def middleware(settings: Settings, file: KeyFile | None) -> list[Middleware]:
         )
     if settings.security_headers:
         layers.append(Middleware(SecurityHeadersMiddleware, hsts_max_age_s=settings.hsts_max_age_s))
-    if settings.trusted_proxies:
-        proxies = Proxies(settings.trusted_proxies)
-        layers.append(Middleware(ForwardedMiddleware, proxies=proxies, header=settings.forwarded_header))
     if settings.allowed_hosts:
         layers.append(Middleware(HostsMiddleware, hosts=settings.allowed_hosts))
     addresses = Addresses(

@@ -235,7 +235,7 @@ class ClusterTriton:
         """It could not be reached. Its client stays open for those that still hold on to it."""
         known = self._known.pop(url, None)
         if known is not None:
-            logger.warning("the Triton at %s is gone", url)
+            logger.warning("the Triton at %s is gone", known.client.url)
             known.is_gone = True
             if not known.num_leases:
                 await known.client.__aexit__(None, None, None)

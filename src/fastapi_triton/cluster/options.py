@@ -49,7 +49,7 @@ class Versions(BaseModel):
 class ClusterOptions(BaseModel):
     """The arguments of the application, under `args` in a Serve config file."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
 
     app: str | None = Field(default=None, description="module:attribute; by default main:app where there is a main.py.")
     folder: str = Field(default=".", description="Where the app's module lies, on every node that runs a frontend.")
@@ -61,6 +61,7 @@ class ClusterOptions(BaseModel):
         default=None,
         description="Instead of an embedded Triton: one that runs on every node already, as in NVIDIA's image; "
         "{node} is the node's address.",
+        repr=False,  # it may hold a password
     )
     address: str | None = Field(
         default=None,
@@ -88,6 +89,7 @@ class ClusterOptions(BaseModel):
     frontends: int = Field(default=1, ge=1, description="Processes that run the app.")
     settings: dict[str, str] = Field(
         default_factory=dict,
+        repr=False,  # secrets may be among them
         description="Variables for the frontends, by their names in docs/settings.md.",
     )
     versions: Versions = Field(default_factory=Versions.here, description="Required of every node.")

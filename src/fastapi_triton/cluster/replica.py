@@ -64,7 +64,7 @@ class TritonReplica:
         await self._client.__aenter__()
         await self._until_live()
         self._watching = asyncio.create_task(self._watch())
-        logger.info("Triton at %s is ready", self.url)
+        logger.info("Triton at %s is ready", self._client.url)
 
     async def lease(self, holder: str) -> AsyncGenerator[str, None]:
         """The URL of the Triton, for as long as the frontend holds on: that is what Ray counts as a running request.
@@ -76,12 +76,12 @@ class TritonReplica:
         with self._presence.held_by(holder) as is_gone, contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._lease_limit_s):
                 await is_gone.wait()
-                logger.warning("a frontend is gone; its lease of the Triton at %s ends", self.url)
+                logger.warning("a frontend is gone; its lease of the Triton at %s ends", self._client.url)
 
     async def check_health(self) -> None:
         """For Ray: raises where the Triton is not live."""
         if not await self._is_live():
-            raise RuntimeError(f"Triton at {self.url} does not answer")
+            raise RuntimeError(f"Triton at {self._client.url} does not answer")
 
     async def __del__(self) -> None:
         """Ray calls this when it takes the replica away and no lease is left: stop Triton, and wait for its end."""
@@ -106,7 +106,7 @@ class TritonReplica:
             while missed < MAX_MISSED_PROBES:
                 await asyncio.sleep(PROBE_INTERVAL_S)
                 missed = 0 if await self._is_live() else missed + 1
-        logger.error("Triton at %s is gone; this replica goes with it, and Ray starts another", self.url)
+        logger.error("Triton at %s is gone; this replica goes with it, and Ray starts another", self._client.url)
         # No clean-up could be of use: what had leases has lost its Triton.
         os._exit(1)
 

@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Literal
 
-import orjson
 import typer
 
 from fastapi_triton.generate import failures, order
@@ -15,6 +14,7 @@ from fastapi_triton.generate.failures import GenerateError, UsageError
 from fastapi_triton.generate.outputs import STDOUT
 from fastapi_triton.generate.run import DEFAULT_URL, Outcome, run
 from fastapi_triton.generate.teller import Teller
+from fastapi_triton.logs import printable_json, printable_lines
 
 DEFAULT_PATH = "/sdxl/scribble-controlnet/infer"
 MAX_PICTURES = 100
@@ -172,7 +172,7 @@ def _ending(outcome: Outcome, *, as_json: bool) -> Iterator[None]:
         status, error = failures.INTERRUPTED, {"code": "interrupted", "detail": "Interrupted."}
     if as_json:
         told = outcome.as_json() | ({"error": error} if error else {})
-        typer.echo(orjson.dumps(told, option=orjson.OPT_INDENT_2))
+        typer.echo(printable_json(told, indent=2))
     if error:
-        typer.echo(error["detail"], err=True)
+        typer.echo(printable_lines(str(error["detail"])), err=True)
         raise typer.Exit(status)

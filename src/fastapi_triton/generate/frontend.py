@@ -49,7 +49,7 @@ class Frontend:
     """The endpoint `path` of the server at `url`."""
 
     def __init__(self, session: aiohttp.ClientSession, url: str, path: str) -> None:
-        self.url = url
+        self.url = without_credentials(url)  # as it is shown
         self._session = session
         self._endpoint = url + path
 
@@ -61,7 +61,7 @@ class Frontend:
             GenerateError: it cannot say, for now.
         """
         try:
-            if not self.url.startswith(("http://", "https://")):
+            if not self._endpoint.startswith(("http://", "https://")):
                 raise aiohttp.InvalidURL(self.url)
             async with self._session.get(f"{self._endpoint}/describe") as answer:
                 told = _object(await answer.read())
@@ -77,9 +77,8 @@ class Frontend:
         except (aiohttp.ClientError, TimeoutError) as error:
             reason = str(error) or type(error).__name__
             raise NoServerError(f"The server at {self.url} cannot be asked ({reason}).") from None
-        raise NoServerError(
-            f"What answers at {self._endpoint} makes no pictures. Is it the right --url and --endpoint?"
-        )
+        shown = without_credentials(self._endpoint)
+        raise NoServerError(f"What answers at {shown} makes no pictures. Is it the right --url and --endpoint?")
 
     async def draw(
         self, fields: Mapping[str, Any], scribble: bytes
@@ -115,6 +114,15 @@ class Frontend:
         except (aiohttp.ClientError, asyncio.IncompleteReadError):
             pass
         raise GenerateError(f"The server at {self.url} went away before the picture was done. Nothing was written.")
+
+
+def without_credentials(url: str) -> str:
+    """The URL as it may be shown: what stands before its host is a secret, an API key perhaps."""
+    scheme, separator, rest = url.rpartition("://")
+    authority, slash, path = rest.partition("/")
+    if "@" in path:  # or the password holds a slash
+        authority, slash, path = path, "", ""
+    return f"{scheme}{separator}{authority.rpartition('@')[2]}{slash}{path}"
 
 
 async def _events(chunks: AsyncIterable[bytes]) -> AsyncGenerator[tuple[str, dict[str, Any]], None]:

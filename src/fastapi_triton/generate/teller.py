@@ -10,6 +10,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemaini
 from rich.progress import Progress as ProgressBar
 
 from fastapi_triton.generate.frontend import Picture, Progress, Queued
+from fastapi_triton.logs import printable
 
 
 class Teller:
@@ -68,14 +69,15 @@ class Teller:
         if self._output and file:
             self._bar.stop()  # both may be the same terminal
             self._output.print(
-                f"{file}  {info.get('width')}x{info.get('height')}, seed {picture.seed}, {seconds:.1f} s", markup=False
+                printable(f"{file}  {info.get('width')}x{info.get('height')}, seed {picture.seed}, {seconds:.1f} s"),
+                markup=False,
             )
             self._bar.start()
 
     def say(self, words: str) -> None:
         """A line for people; scripts read it in the JSON."""
         if not self._is_quiet:
-            self._errors.print(words, markup=False)
+            self._errors.print(printable(words), markup=False)
 
 
 def _drawing(index: int, num: int) -> str:

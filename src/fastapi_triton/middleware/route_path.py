@@ -8,6 +8,15 @@ def route_path(scope: Scope) -> str:
     """A request's path, decoded, without `root_path` where it begins with that."""
     path: str = scope["path"]
     root: str = scope.get("root_path", "")
-    if root and path.startswith(root) and path[len(root) :][:1] in ("", "/"):
-        return path[len(root) :] or "/"
-    return path
+    return path[len(root) :] or "/" if root and _is_below(path, root) else path
+
+
+def put_below_root(scope: Scope, root: str) -> None:
+    """Have `path` begin with `root_path`, as ASGI has it, where a proxy took that off: redirects are made of it."""
+    scope["root_path"] = root
+    if not _is_below(scope["path"], root):
+        scope["path"] = root + scope["path"]
+
+
+def _is_below(path: str, root: str) -> bool:
+    return path.startswith(root) and path[len(root) :][:1] in ("", "/")

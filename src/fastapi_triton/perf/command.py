@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from rich.console import Console
 
 from fastapi_triton.errors import FastAPITritonError
+from fastapi_triton.logs import printable_lines
 from fastapi_triton.model_config import ModelConfig
 from fastapi_triton.perf import analyzer, comparison, input_data
 from fastapi_triton.perf.failure import AnalyzerError, PerfError
@@ -85,7 +86,7 @@ def _tell(model: str, levels: list[comparison.Level], output: Path) -> None:
         comparison.plot(output / f"{model}.svg", model, levels)
         typer.echo(f"Plot: {output / f'{model}.svg'}")
     except PerfError as error:
-        typer.echo(str(error))
+        typer.echo(printable_lines(str(error)))
 
 
 async def _config(url: str, model: str, *, name: str = "Triton", access: Access = OPEN_TO_ALL) -> ModelConfig:
@@ -122,5 +123,5 @@ def _named(files: list[str]) -> dict[str, Path]:
 
 
 def _fail(reason: str, *, status: int) -> NoReturn:
-    typer.echo(reason, err=True)
+    typer.echo(printable_lines(reason), err=True)
     sys.exit(status)

@@ -10,6 +10,7 @@ from botocore.config import Config
 from fastapi_triton.s3_models.error import S3ModelsError
 from fastapi_triton.s3_models.failures import told
 from fastapi_triton.s3_models.location import Location
+from fastapi_triton.s3_models.redaction import redacted
 
 CONNECT_TIMEOUT_S = 5
 READ_TIMEOUT_S = 30
@@ -47,5 +48,7 @@ def open_client(location: Location, *, num_connections: int) -> S3Client:
         try:
             client: S3Client = session.client("s3", endpoint_url=location.endpoint, config=config)
         except ValueError as error:  # of an endpoint
-            raise S3ModelsError(f"The AWS configuration cannot be used for {location}: {error}.") from error
+            raise S3ModelsError(
+                f"The AWS configuration cannot be used for {location}: {redacted(str(error))}."
+            ) from None
         return client

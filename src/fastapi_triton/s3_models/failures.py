@@ -12,6 +12,7 @@ from urllib3.exceptions import HTTPError
 
 from fastapi_triton.s3_models.error import S3ModelsError
 from fastapi_triton.s3_models.location import Location
+from fastapi_triton.s3_models.redaction import redacted
 
 Doing = Literal["list", "get"]
 # The permission that each of our calls needs, and on what.
@@ -124,16 +125,16 @@ def _trouble(error: Exception, location: Location) -> str:
             "or AWS_PROFILE, or give the machine a role."
         )
     if isinstance(error, boto.ProfileNotFound | boto.ConfigNotFound | boto.ConfigParseError):
-        return f"The AWS configuration cannot be used for {location}: {error}."
+        return f"The AWS configuration cannot be used for {location}: {redacted(str(error))}."
     if isinstance(error, boto.EndpointConnectionError | boto.ConnectionError | boto.HTTPClientError | HTTPError):
         where = getattr(error, "kwargs", {}).get("endpoint_url") or location.endpoint or "S3"
         return (
-            f"{where} cannot be reached for {location} ({type(error).__name__}): "
+            f"{redacted(where)} cannot be reached for {location} ({type(error).__name__}): "
             "look at the network, AWS_ENDPOINT_URL and AWS_DEFAULT_REGION."
         )
     if "redential" in type(error).__name__ or "Token" in type(error).__name__ or "SSO" in type(error).__name__:
-        return f"The AWS credentials for {location} cannot be had: {str(error).rstrip('.')}."
-    return f"S3 cannot be asked for {location}: {str(error).rstrip('.')}."
+        return f"The AWS credentials for {location} cannot be had: {redacted(str(error)).rstrip('.')}."
+    return f"S3 cannot be asked for {location}: {redacted(str(error)).rstrip('.')}."
 
 
 def _at(location: Location) -> str:

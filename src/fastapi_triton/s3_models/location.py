@@ -6,10 +6,15 @@ from dataclasses import dataclass
 from typing import Self
 
 from fastapi_triton.s3_models.error import S3ModelsError
+from fastapi_triton.s3_models.redaction import is_signed, redacted
 
 SCHEME = "s3://"
 # Triton's own way to name a store that is not AWS: s3://host:port/bucket/prefix, or with http:// or https:// before it.
 _ENDPOINT = re.compile(r"(?P<scheme>https?://)?(?P<host>[^/:]+(?::\d+)?)/(?P<rest>.*)", re.DOTALL)
+_WITHOUT_CREDENTIALS = (
+    "{url} holds credentials, which lists of processes and logs would show: leave them out, and set AWS_ACCESS_KEY_ID "
+    "and AWS_SECRET_ACCESS_KEY."
+)
 _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,253}[A-Za-z0-9]")
 
 
@@ -28,13 +33,20 @@ class Location:
         Raises:
             S3ModelsError: it names no bucket.
         """
+        if is_signed(url):
+            raise S3ModelsError(
+                f"{redacted(url)} is a presigned URL, which opens one object only: write s3://bucket/prefix, and give "
+                "credentials by the environment."
+            )
         rest, endpoint = url.removeprefix(SCHEME), None
         named = _ENDPOINT.fullmatch(rest)
         if named is not None and (named["scheme"] or ":" in named["host"]):
             rest, endpoint = named["rest"], (named["scheme"] or "http://") + named["host"]
         bucket, _, prefix = rest.partition("/")
-        if not url.startswith(SCHEME) or not _BUCKET.fullmatch(bucket):
-            raise S3ModelsError(f"{url} names no bucket: write s3://bucket/prefix.")
+        if not url.startswith(SCHEME) or not _BUCKET.fullmatch(bucket) or "@" in (endpoint or ""):
+            if "@" in url:
+                raise S3ModelsError(_WITHOUT_CREDENTIALS.format(url=redacted("".join(url.split()))))
+            raise S3ModelsError(f"{redacted(url)} names no bucket: write s3://bucket/prefix.")
         prefix = prefix.strip("/")
         return cls(bucket, f"{prefix}/" if prefix else "", endpoint)
 

@@ -1,0 +1,20 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Takes the secrets out of what is shown of URLs."""
+
+import re
+
+# Greedy, since an @ in a password is often not encoded.
+_CREDENTIALS = re.compile(r"(\w://)\S*@")
+_QUERY = re.compile(r"(\w://[^\s?]*)\?\S+")
+# A signature of either version in the query: whoever has the URL may read the object.
+_SIGNED = re.compile(r"[?&](X-Amz-Signature|Signature|AWSAccessKeyId)=", re.IGNORECASE)
+
+
+def redacted(text: str) -> str:
+    """A URL, or a text with URLs, without user names, passwords and queries."""
+    return _QUERY.sub(r"\1?***", _CREDENTIALS.sub(r"\1***@", text))
+
+
+def is_signed(url: str) -> bool:
+    """Whether the URL is a presigned one."""
+    return _SIGNED.search(url) is not None
