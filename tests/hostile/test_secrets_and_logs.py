@@ -1,0 +1,301 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What models, clients and servers write reaches logs and terminals harmless, and no password is shown anywhere."""
+
+import io
+import json
+import logging
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import httpx2
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+from rich.console import Console
+from scribble_app import PATH
+from scripted_triton import Upstream, scripted_triton
+from typer.testing import CliRunner
+
+from fastapi_triton import Settings, TritonFrontend, check, logs, offline
+from fastapi_triton.cli import app as command_line
+from fastapi_triton.datatypes import BY_WIRE
+from fastapi_triton.errors import InferenceError
+from fastapi_triton.generate import run as generate_run
+from fastapi_triton.generate.failures import GenerateError, NoServerError, UsageError
+from fastapi_triton.generate.frontend import Frontend, Picture, without_credentials
+from fastapi_triton.generate.teller import Teller
+from fastapi_triton.lint.rule import Finding, Severity
+from fastapi_triton.logs import JSONFormatter, TextFormatter, printable, printable_json, printable_lines
+from fastapi_triton.s3_models.error import S3ModelsError
+from fastapi_triton.s3_models.location import Location
+from fastapi_triton.s3_models.redaction import redacted
+from fastapi_triton.triton.http import HTTPTriton
+from fastapi_triton.triton.tensor import Tensor
+
+SECRET = "S3CRET"  # what must not be seen
+FORGED = "2026-11-28T10:00:00.000Z INFO    fastapi_triton: all is well"
+# A forged line; a terminal's title and its clear-screen; the 8-bit form of an escape; other ends of lines; text that
+# reads backwards; half a surrogate pair.
+HOSTILE = f"no\r\n{FORGED}\n\x1b]0;owned\x07\x1b[2J\x9b2J\x00\x08\x7f\x0b\x0c\x1c\x85\u2028\u2029\u202e\u2066\ud800"
+
+
+def record_of(message: str, *arguments: Any, error: BaseException | None = None) -> logging.LogRecord:
+    exc_info = (type(error), error, None) if error else None
+    return logging.LogRecord("triton", logging.WARNING, __file__, 1, message, arguments, exc_info)
+
+
+def is_harmless(text: str) -> bool:
+    return all(character.isprintable() or character in "\n\t" for character in text)
+
+
+# ---- logs
+
+
+def test_a_text_record_begins_in_the_first_column_and_nothing_else_does() -> None:
+    text = TextFormatter().format(record_of("it failed: %s", HOSTILE, error=ValueError(HOSTILE)))
+    assert is_harmless(text)
+    first, *others = text.split("\n")
+    assert "WARNING triton: it failed: no\\r" in first
+    assert len(others) >= 4
+    assert all(line.startswith("    ") for line in others)
+    assert text.splitlines() == [first, *others]  # Python knows more ends of lines than others
+    assert "\\x1b[2J\\x9b2J\\x00" in text
+    text.encode()  # nothing is left that UTF-8 cannot say
+
+
+def test_a_json_record_is_one_line_that_says_the_same() -> None:
+    line = JSONFormatter().format(record_of("it failed: %s", HOSTILE, error=ValueError("x" + HOSTILE)))
+    assert line.isprintable()
+    told = json.loads(line)
+    assert told["message"] == f"it failed: {HOSTILE}"
+    assert HOSTILE in told["traceback"]
+    assert JSONFormatter().format(record_of("à la %s", "日本")).count("日本") == 1  # as it is, where it does no harm
+
+
+@given(st.text(st.characters(), max_size=50))
+def test_no_text_is_harmful_after_it_was_made_printable(text: str) -> None:
+    assert printable(text).isprintable()
+    assert is_harmless(printable_lines(text))
+    assert printable_lines(text).count("\n") == text.count("\n")
+    assert json.loads(printable_json([text])) == [text]
+    assert printable_json([text]).isprintable()
+    if text.isprintable():
+        assert printable(text) == printable_lines(text) == text
+
+
+@pytest.fixture
+def lines() -> Iterator[Callable[[], str]]:
+    """What `serve` would have logged."""
+    stream = io.StringIO()
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(TextFormatter())
+    ours = logging.getLogger("fastapi_triton")
+    level = ours.level
+    ours.addHandler(handler)
+    ours.setLevel(logging.DEBUG)
+    yield stream.getvalue
+    ours.removeHandler(handler)
+    ours.setLevel(level)
+
+
+async def test_a_models_error_forges_no_line_on_its_whole_way(lines: Callable[[], str]) -> None:
+    async def fail(upstream: Upstream) -> None:
+        await upstream.request()
+        body = json.dumps({"error": f"in ensemble 'm', {HOSTILE}"}).encode("utf-8", "surrogatepass")
+        await upstream.answer(body, status=b"500 Internal Server Error")
+
+    async with scripted_triton() as triton, HTTPTriton(triton.url) as client:
+        triton.script = fail
+        with pytest.raises(InferenceError):
+            await client.infer("m", {"x": Tensor(BY_WIRE["INT32"], np.array([1], np.int32))}, request_id="a")
+    assert is_harmless(lines())
+    assert "owned" in lines()
+    assert f"\n{FORGED}" not in lines()
+
+
+async def test_a_clients_words_forge_none_either(lines: Callable[[], str]) -> None:
+    app = TritonFrontend(settings=Settings(access_log=True, access_log_prompts=True, jobs_folder=""))
+    transport = httpx2.ASGITransport(app=app)
+    async with httpx2.AsyncClient(transport=transport, base_url="http://test") as client:
+        headers = {b"X-Request-ID": b"a\x1b[2J", b"User-Agent": b"\x1b]0;x\x07", b"Host": b"x"}
+        answer = await client.get("/x%0a%0d" + "%1b[2J?key=" + SECRET, headers=headers)
+        assert answer.status_code == 404
+        assert answer.headers["x-request-id"].isalnum()  # one of ours
+    assert is_harmless(lines())
+    assert SECRET not in lines()  # queries are not logged
+    assert "/x%0a%0d%1b[2J 404 not_found" in lines()
+
+
+# ---- the command line
+
+
+def test_check_shows_a_servers_text_harmless(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    finding = Finding("code", Severity.ERROR, f"[red]{HOSTILE}", HOSTILE, HOSTILE)
+
+    async def found(_: check.Subject) -> list[Finding]:
+        return [finding]
+
+    monkeypatch.setattr(offline.check, "check", found)
+    for arguments in ([], ["--json"]):
+        result = CliRunner().invoke(command_line, ["check", str(tmp_path), *arguments], env={"TERM": "dumb"})
+        assert is_harmless(result.output)
+        assert "[red]" in result.output  # a model's name is no markup
+        assert f"\n{FORGED}" not in result.output
+    assert json.loads(result.output)["findings"][0]["detail"] == HOSTILE
+
+
+def test_check_shows_a_servers_error_harmless(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    async def fails(_: check.Subject) -> list[Finding]:
+        raise InferenceError(HOSTILE)
+
+    monkeypatch.setattr(offline.check, "check", fails)
+    result = CliRunner().invoke(command_line, ["check", str(tmp_path)])
+    assert result.exit_code == 2
+    assert is_harmless(result.output)
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_generate_shows_a_servers_text_harmless(monkeypatch: pytest.MonkeyPatch, *, as_json: bool) -> None:
+    async def fails(*_: Any, **__: Any) -> None:
+        raise GenerateError(HOSTILE, code=HOSTILE)
+
+    monkeypatch.setattr("fastapi_triton.generate.command.run", fails)
+    arguments = ["generate", "a house", "--example", "house", *(["--json"] if as_json else [])]
+    result = CliRunner().invoke(command_line, arguments)
+    assert result.exit_code == 1
+    assert is_harmless(result.output)
+    assert "owned" in result.output
+
+
+def test_what_is_said_of_a_picture_is_harmless(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = io.StringIO()
+    teller = Teller(names_files=True, is_quiet=False)
+    console = Console(file=stream, force_terminal=False, soft_wrap=True)
+    monkeypatch.setattr(teller, "_errors", console)
+    monkeypatch.setattr(teller, "_output", console)
+    teller.say(f"Note: {HOSTILE}.")
+    teller.wrote(Path("a.png"), Picture(b"", 1, {"width": HOSTILE}))
+    assert is_harmless(stream.getvalue())
+    assert stream.getvalue().count("\n") == 2
+
+
+# ---- secrets
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        f"s3://user:{SECRET}@bucket/models",
+        f"s3://user:{SECRET}@store:9000/bucket/models",
+        f"s3://http://user:{SECRET}@store:9000/bucket/models",
+        f"s3://https://{SECRET}@store/bucket",
+        f"s3://https://user:a/{SECRET}@store/bucket",
+        f"s3://https://user:a@{SECRET}@store/bucket",
+        f"s3://user:{SECRET} {SECRET}@store:9000/bucket",
+        f"https://user:{SECRET}@store/bucket",
+        f"s3://bucket/models?X-Amz-Credential=a&X-Amz-Signature={SECRET}",
+        f"https://bucket.s3.amazonaws.com/models?X-Amz-Expires=9&X-Amz-Signature={SECRET}",
+    ],
+)
+def test_a_secret_in_the_url_of_a_model_repository_is_refused_and_not_repeated(url: str) -> None:
+    with pytest.raises(S3ModelsError) as caught:
+        Location.parse(url)
+    assert SECRET not in str(caught.value)
+    assert "credentials" in str(caught.value)
+    result = CliRunner().invoke(command_line, ["serve", "--embedded", "--models", url, "--port", "0"])
+    assert result.exit_code == 2
+    assert SECRET not in result.output
+
+
+def test_an_at_sign_in_a_key_is_none() -> None:
+    assert Location.parse("s3://bucket/me@home/models").url() == "s3://bucket/me@home/models/"[:-1]
+
+
+def test_urls_in_others_messages_lose_their_secrets() -> None:
+    message = f'Could not connect to "https://u:{SECRET}@store:9000/b?X-Amz-Signature={SECRET}" today'
+    assert redacted(message) == 'Could not connect to "https://***@store:9000/b?*** today'
+    assert redacted("no URL at all: a@b?c") == "no URL at all: a@b?c"
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        {"triton_url": f"http://user:{SECRET}@triton:8000"},
+        {"triton_token": SECRET},
+        {"triton_headers": f"X-Key: {SECRET}"},
+        {"jobs_url": f"postgresql://user:{SECRET}@db/jobs"},
+        {"jobs_webhook_secret": SECRET},
+    ],
+)
+def test_settings_show_no_secret(setting: dict[str, Any]) -> None:
+    settings = Settings(**setting)
+    assert SECRET not in f"{settings!r} {settings}"
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        {"triton_url": f"http://user:{SECRET}@triton:8000/a b"},
+        {"triton_token": f"{SECRET} {SECRET}"},
+        {"triton_headers": SECRET},
+        {"jobs_url": f"mysql://user:{SECRET}@db/jobs"},
+        {"jobs_url": f"postgresql://user:@{SECRET}@db/jobs"},  # what comes before the last @ would pass for the host
+    ],
+)
+def test_a_setting_that_is_refused_is_not_repeated(setting: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError) as caught:
+        Settings(**setting)
+    assert SECRET not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("http://localhost:8080", "http://localhost:8080"),
+        ("https://draw.example/below/me@home", "https://home"),  # too little rather than too much
+        (f"http://user:{SECRET}@host:8080/below", "http://host:8080/below"),
+        (f"http://{SECRET}@host", "http://host"),
+        (f"http://user:a/{SECRET}@host", "http://host"),
+        (f"user:{SECRET}@host", "host"),
+    ],
+)
+def test_generate_shows_no_credentials_of_its_url(url: str, shown: str) -> None:
+    assert without_credentials(url) == shown
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1:1", "[::1", "no host"])
+async def test_generates_errors_repeat_none(host: str) -> None:
+    async with aiohttp.ClientSession() as session:
+        frontend = Frontend(session, f"http://user:{SECRET}@{host}", PATH)
+        assert SECRET not in frontend.url
+        with pytest.raises((NoServerError, UsageError)) as caught:
+            await frontend.describe()
+        with pytest.raises((GenerateError, ValueError)) as refused:
+            [event async for event in frontend.draw({}, b"")]
+    assert SECRET not in f"{caught.value} {refused.value}"
+    assert SECRET not in str(generate_run.Outcome(url=frontend.url).as_json())
+
+
+def test_a_traceback_in_the_log_holds_no_values(lines: Callable[[], str]) -> None:
+    def fail(password: str) -> None:
+        raise RuntimeError(f"it has {len(password)} characters")
+
+    try:
+        fail(SECRET)
+    except RuntimeError:
+        logging.getLogger("fastapi_triton").exception("failed")
+    assert "it has 6 characters" in lines()
+    assert SECRET not in lines()
+
+
+def test_the_formats_are_those_that_serve_uses() -> None:
+    for name, kind in (("text", TextFormatter), ("json", JSONFormatter)):
+        handler = logs._handler(Settings(log_format=name))  # type: ignore[arg-type]
+        assert type(handler.formatter) is kind
+        assert isinstance(handler, logging.StreamHandler)
+        assert handler.stream is sys.stderr
