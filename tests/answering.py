@@ -93,4 +93,6 @@ async def running(app: ASGIApp) -> AsyncIterator[Running]:
         await serving
 
 
-LIMITS = ConnectionLimits(head_s=60, body_pause_s=60, body_s=60, idle_s=60, max_connections=100)
+LIMITS = ConnectionLimits(
+    head_s=60, body_pause_s=60, body_s=60, idle_s=60, max_connections=100, max_buffered_body_bytes=2**29
+)

@@ -5,10 +5,13 @@ import asyncio
 from collections.abc import Callable, Iterable
 
 import httptools
+from answering import LIMITS
 from starlette.types import ASGIApp
 from uvicorn import Config
 from uvicorn.server import ServerState
 
+from fastapi_triton import connection_limits
+from fastapi_triton.connection_limits import ConnectionLimits
 from fastapi_triton.http_protocol import Protocol
 
 
@@ -71,13 +74,15 @@ class Responses:
 
 
 class MemoryConnection:
-    """One connection to an app."""
+    """One connection to an app. One that `is_ours` reports errors itself."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, *, limits: ConnectionLimits = LIMITS, is_ours: bool = False) -> None:
         config = Config(app, http=Protocol, log_config=None, access_log=False)
         config.load()
         self.transport = MemoryTransport()
-        self.protocol = Protocol(config, ServerState(), {}, asyncio.get_running_loop())
+        state = {connection_limits.STATE: limits} if is_ours else {}
+        self._responses = Responses()
+        self.protocol = Protocol(config, ServerState(), state, asyncio.get_running_loop())
         self.protocol.connection_made(self.transport)
 
     def feed(self, *pieces: bytes) -> None:
@@ -85,13 +90,14 @@ class MemoryConnection:
             self.protocol.data_received(piece)
 
     async def responses(self, num: int) -> list[tuple[int, bytes]]:
-        """Status and body of so many responses; fewer if the connection is closed first."""
+        """Status and body of all responses, once there are so many; fewer if the connection is closed first."""
         grown = asyncio.Event()
         self.transport.on_write = grown.set
         while True:
-            told = Responses().feed(bytes(self.transport.written))
+            written, self.transport.written = bytes(self.transport.written), bytearray()
+            told = self._responses.feed(written)
             if len(told) >= num or self.transport.is_closed:
-                return told
+                return list(told)
             await grown.wait()
             grown.clear()
 

@@ -54,6 +54,8 @@ from fastapi_triton.passage import Passage
 from fastapi_triton.playground import page
 from fastapi_triton.routers import jobs as background_jobs
 from fastapi_triton.routers import metrics, models, picture_apis
+from fastapi_triton.serving import body_buffers
+from fastapi_triton.serving.body_buffers import BodyBuffers
 from fastapi_triton.settings import Settings
 from fastapi_triton.text_to_image import TextToImage
 from fastapi_triton.triton.client import CanSleep, TritonClient
@@ -104,6 +106,7 @@ class TritonFrontend(FastAPI):
         self.settings = settings or Settings()
         self.triton: TritonClient = triton or fronted.get()(self.settings)
         self.drain = drain.Drain()
+        self._body_buffers = BodyBuffers(self.settings.max_buffered_body_bytes)
         self.services = Services(
             self.triton,
             Admissions(
@@ -164,6 +167,7 @@ class TritonFrontend(FastAPI):
                 triton=self.triton,
                 endpoints=self.endpoints,
                 catalogue=self.catalogue,
+                body_buffers=self._body_buffers,
             )
             self.include_router(metrics.router(numbers))
         if self.settings.playground:
@@ -370,7 +374,11 @@ class TritonFrontend(FastAPI):
             for part in self._parts(app):
                 await running.enter_async_context(part)
             # For the server and for every request: `http_protocol.py` serves by these settings.
-            yield {drain.STATE: self.drain, connection_limits.STATE: ConnectionLimits.of(self.settings)}
+            yield {
+                drain.STATE: self.drain,
+                connection_limits.STATE: ConnectionLimits.of(self.settings),
+                body_buffers.STATE: self._body_buffers,
+            }
 
     def _parts(self, app: FastAPI) -> Iterator[AbstractAsyncContextManager[Any]]:
         """What runs while the app does; each ends before those that came before it."""

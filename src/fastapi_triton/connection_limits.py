@@ -20,6 +20,7 @@ class ConnectionLimits:
     body_s: float
     idle_s: float
     max_connections: int
+    max_buffered_body_bytes: int
 
     @property
     def interval_s(self) -> float:
@@ -35,6 +36,7 @@ class ConnectionLimits:
             settings.body_timeout_s,
             settings.idle_timeout_s,
             settings.max_connections,
+            settings.max_buffered_body_bytes,
         )
 
 

@@ -5,11 +5,12 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterable
 
-from uvicorn._types import ASGIReceiveEvent, ASGISendEvent
+from uvicorn._types import ASGI3Application, ASGIReceiveEvent, ASGISendEvent
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 from uvicorn.protocols.utils import get_client_addr, get_path_with_query_string
 
 from fastapi_triton.errors import FastAPITritonError
+from fastapi_triton.serving.body_buffers import BodyBuffers
 from fastapi_triton.serving.response_head import (
     END_OF_LINE,
     FRAMING,
@@ -59,6 +60,8 @@ class Exchange(RequestResponseCycle):
         self._read_on = read_on
         self._pieces: list[bytes] = []
         self._num_waiting_bytes = 0
+        self._num_counted_bytes = 0
+        self._buffers: BodyBuffers | None = None
         self._error: FastAPITritonError | None = None
         self._held = b""
         self._has_news = False
@@ -76,6 +79,21 @@ class Exchange(RequestResponseCycle):
         self._pieces.append(body)
         self._num_waiting_bytes += len(body)
         self.tell()
+
+    def count(self, num_bytes: int, buffers: BodyBuffers) -> None:
+        """So much of its body has come: the process holds it until the request is done.
+
+        Raises:
+            OverloadedError: the process holds too much.
+        """
+        buffers.take(num_bytes - self._num_counted_bytes)
+        self._num_counted_bytes, self._buffers = num_bytes, buffers
+
+    def release(self) -> None:
+        """Nothing holds its body any longer."""
+        if self._buffers is not None:
+            self._buffers.give_back(self._num_counted_bytes)
+            self._buffers, self._pieces = None, []
 
     def fail(self, error: FastAPITritonError) -> None:
         """The rest of the request will not come: the app meets an error instead."""
@@ -96,6 +114,13 @@ class Exchange(RequestResponseCycle):
             self._news.set()
 
     # The app's side.
+
+    async def run_asgi(self, app: ASGI3Application) -> None:
+        """Call the app."""
+        try:
+            await super().run_asgi(app)
+        finally:
+            self.release()
 
     async def receive(self) -> ASGIReceiveEvent:
         """What has come of the request since it was last asked for; waits for something.

@@ -8,14 +8,12 @@ they have been at what they do.
 
 import asyncio
 import logging
-from enum import Enum
 from typing import Any
 from urllib.parse import unquote
 
 import httptools
 from uvicorn._types import ASGI3Application
 from uvicorn.config import Config
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from fastapi_triton import connection_limits, drain
@@ -27,37 +25,24 @@ from fastapi_triton.errors import (
     UnreadableRequestError,
 )
 from fastapi_triton.exchange import Exchange
-from fastapi_triton.serving import connection_watch, refusals, upgrades
+from fastapi_triton.serving import connection_watch, refusals
+from fastapi_triton.serving.body_buffers import UNCOUNTED_BYTES
 from fastapi_triton.serving.connection_watch import STALLED_S, Watched
-from fastapi_triton.serving.refusals import MAX_HEAD_BYTES, MAX_HEADERS
+from fastapi_triton.serving.request_reader import Reading, RequestReader
 
 logger = logging.getLogger(__name__)
 
-# So much is parsed at a time. It bounds how many pipelined requests are parsed before their turn.
-_SLICE_BYTES = 64 * 1024
-# Framing and chunk extensions may be so many times as long as the body that they carry. One-byte chunks take five.
-_MAX_FRAMING = 16
 # How long a new connection may take to bring its first request when the server takes no more of them.
 FIRST_REQUEST_S = 0.5
 
 
-class _Reading(Enum):
-    """What a connection is waiting for."""
-
-    NOTHING_YET = 0
-    HEAD = 1
-    BODY = 2
-    WHOLE = 3  # has come; the next head may
-    LINGERING = 4
-
-
 # A look into an Enum takes longer than all else that is done with it.
-_NOTHING_YET, _HEAD, _BODY, _WHOLE, _LINGERING = _Reading
+_NOTHING_YET, _HEAD, _BODY, _WHOLE, _LINGERING = Reading
 _SERVING = Phase.SERVING
 _ASGI = {"version": "3.0", "spec_version": "2.3"}
 
 
-class Protocol(HttpToolsProtocol, Watched):
+class Protocol(RequestReader, Watched):
     """One connection."""
 
     def __init__(
@@ -71,16 +56,12 @@ class Protocol(HttpToolsProtocol, Watched):
         self.drain: Drain = app_state.get(drain.STATE) or Drain()
         self._is_app_ours = connection_limits.STATE in app_state
         self._watch = connection_watch.of(server_state, app_state, self.loop)
+        self.body_buffers = self._watch.body_buffers
         # The exchange whose turn it is; later ones are in the pipeline, and what follows them is not parsed yet.
         self._running: Exchange | None = None
-        self._unparsed = b""
-        self._drops_data = False
         # The reason why no more requests are read, for the client to get after the responses that it waits for.
         self._last_error: FastAPITritonError | None = None
-        self._reading = _NOTHING_YET
         self._is_surplus = False
-        # Bytes of the request's head; all that came of the request; and what of it was body.
-        self._num_head_bytes = self._num_bytes = self._num_body_bytes = 0
         # Looks since the last byte came or the last answer went; since the head or the body began; and since the caller
         # took something of what lies in the transport.
         self._num_quiet = self._num_spent = self._num_stalled = 0
@@ -102,53 +83,20 @@ class Protocol(HttpToolsProtocol, Watched):
 
     def _disconnect(self) -> None:
         """Have every request know that its client has left."""
-        for exchange in (self._running, *(each for each, _ in self.pipeline)):
+        if self._running is not None:
+            self._running.disconnect()
+        for exchange, _ in self.pipeline:
             if isinstance(exchange, Exchange):
-                exchange.disconnect()
+                exchange.release()
         self.pipeline.clear()
-        self._running, self._unparsed = None, b""
+        self._running = None
+        self.forget_unparsed()
 
     def data_received(self, data: bytes) -> None:
         self._num_quiet = 0
-        if self._drops_data:
-            return
-        if self._unparsed:
-            self._unparsed += data
-        elif len(data) > _SLICE_BYTES:
-            self._parse_slices(memoryview(data))
-        elif self._reading is not _LINGERING:
-            self._parse(data)
+        self.read(data)
 
-    def _parse_slices(self, data: memoryview) -> None:
-        """Parse until a request has to wait for its turn; the rest is parsed when it has come."""
-        for start in range(0, len(data), _SLICE_BYTES):
-            if self._reading is _LINGERING:
-                return
-            if self.pipeline:
-                self._unparsed = bytes(data[start:])
-                return
-            self._parse(data[start : start + _SLICE_BYTES])
-
-    def _parse(self, data: bytes | memoryview) -> None:
-        try:
-            upgrades.feed(self, data)
-        except httptools.HttpParserError as error:
-            self._refuse(refusals.reason(error))
-            return
-        if self._reading is _WHOLE or self._reading is _NOTHING_YET:
-            return
-        if self._reading is _BODY:
-            self._hold_back()
-        self._num_bytes += len(data)
-        # The first piece may have begun with the end of another request.
-        if self._num_bytes > MAX_HEAD_BYTES + _SLICE_BYTES + (1 + _MAX_FRAMING) * self._num_body_bytes:
-            self._refuse(refusals.too_much_framing() if self._num_body_bytes else refusals.head_too_large())
-
-    def _should_upgrade(self) -> bool:
-        """To a websocket, if a library for them is installed; what else is asked for is ignored."""
-        return self._is_free and self.parser.get_method() == b"GET" and super()._should_upgrade()
-
-    def _hold_back(self) -> None:
+    def hold_back(self) -> None:
         """Read no further once much of a body waits for its app; not for the rest of one that has come nearly whole."""
         exchange = self.cycle
         if isinstance(exchange, Exchange) and exchange.has_enough:
@@ -157,37 +105,15 @@ class Protocol(HttpToolsProtocol, Watched):
     # What the parser calls.
 
     def on_message_begin(self) -> None:
-        self.url = b""
-        self.headers = []
-        self.expect_100_continue = False
-        self._reading = _HEAD
-        self._num_spent = self._num_head_bytes = self._num_bytes = self._num_body_bytes = 0
-
-    def on_url(self, url: bytes) -> None:
-        self.url += url
-        self._num_head_bytes += len(url)
-        if self._num_head_bytes > MAX_HEAD_BYTES:
-            raise refusals.head_too_large()
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        self._num_head_bytes += len(name) + len(value) + 4
-        if self._num_head_bytes > MAX_HEAD_BYTES:
-            raise refusals.head_too_large()
-        if self._reading is not _HEAD:  # a trailer field: a server may drop them (RFC 9110, section 6.5.1)
-            return
-        name = name.lower()
-        if name == b"expect" and value.lower() == b"100-continue":
-            self.expect_100_continue = True
-        self.headers.append((name, value))
+        super().on_message_begin()
+        self._num_spent = 0
 
     def on_headers_complete(self) -> None:
         parser = self.parser
-        if len(self.headers) > MAX_HEADERS:
-            raise refusals.too_many_headers()
         if parser.should_upgrade():
             if parser.get_method() == b"CONNECT":
                 raise MethodNotAllowedError("CONNECT is for proxies, and this server is none.")
-            return  # `_feed` goes on
+            return  # `upgrades.feed` goes on
         version = parser.get_http_version()
         url = httptools.parse_url(self.url)
         raw_path = url.path or b"/"
@@ -208,11 +134,11 @@ class Protocol(HttpToolsProtocol, Watched):
             "server": self.server,
             "state": self.app_state.copy(),
         }
-        self._reading = _BODY  # not before, since what is raised above says that there is no request
+        self.reading = _BODY  # not before, since what is raised above says that there is no request
         self._num_spent = 0
         previous = self.cycle
         keep_alive = version != "1.0" and parser.should_keep_alive() and self.drain.phase is _SERVING
-        self.cycle = exchange = Exchange(self, self._finished, self._read_on, keep_alive=keep_alive)
+        self.cycle = exchange = Exchange(self, self._finished, self.read_on, keep_alive=keep_alive)
         app = self.app
         if self._is_surplus and self._is_still_surplus(path):
             app = refusals.too_many_connections
@@ -228,13 +154,15 @@ class Protocol(HttpToolsProtocol, Watched):
         return len(self.connections) > self._watch.limits.max_connections and not path.startswith("/health/")
 
     def on_body(self, body: bytes) -> None:
-        self._num_body_bytes += len(body)
+        super().on_body(body)
         exchange = self.cycle
         if isinstance(exchange, Exchange) and not exchange.response_complete:
+            if self.num_body_bytes > UNCOUNTED_BYTES:
+                exchange.count(self.num_body_bytes, self.body_buffers)
             exchange.take(body)
 
     def on_message_complete(self) -> None:
-        self._reading = _WHOLE
+        self.reading = _WHOLE
         exchange = self.cycle
         if isinstance(exchange, Exchange) and exchange.more_body and not exchange.response_complete:
             exchange.more_body = False
@@ -245,18 +173,6 @@ class Protocol(HttpToolsProtocol, Watched):
     def _start(self, exchange: Exchange, app: ASGI3Application) -> None:
         self._running = exchange
         self._start_asgi_task(exchange, app)
-
-    def _read_on(self) -> None:
-        """Read more, unless a request waits for its turn; first parse what came before that had to wait."""
-        if self.pipeline:
-            return
-        if self._unparsed:
-            unparsed, self._unparsed = self._unparsed, b""
-            self._parse_slices(memoryview(unparsed))
-        if self._drops_data and not self._unparsed:
-            self._refuse(refusals.too_many_pipelined())
-        elif not self._unparsed:
-            self.flow.resume_reading()
 
     def _finished(self, exchange: Exchange) -> None:
         """Its answer has gone; the next one's turn."""
@@ -273,30 +189,30 @@ class Protocol(HttpToolsProtocol, Watched):
             self._write(self._last_error)
             self._close()
             return
-        self._read_on()
+        self.read_on()
 
     def shutdown(self) -> None:
         """The server takes no more connections: close this one as soon as nothing is begun on it."""
         self.drain.reach(Phase.CLOSED)
-        if not self._is_free:
+        if not self.is_free:
             self.cycle.keep_alive = False
-        elif self._reading is _NOTHING_YET:  # its first request may be on its way
+        elif self.reading is _NOTHING_YET:  # its first request may be on its way
             self.loop.call_later(FIRST_REQUEST_S, self._close_unused)
-        elif self._reading is _WHOLE:
+        elif self.reading is _WHOLE:
             self.transport.close()
 
     def _close_unused(self) -> None:
-        if self._reading is _NOTHING_YET:
+        if self.reading is _NOTHING_YET:
             self.transport.close()
 
     @property
-    def _is_free(self) -> bool:
+    def is_free(self) -> bool:
         """Whether no request waits for its answer; one whose head is not whole does not wait yet."""
         return self.cycle is None or self.cycle.response_complete
 
     def send_400_response(self, msg: str) -> None:
         """What came is no HTTP."""
-        self._refuse(UnreadableRequestError(msg))
+        self.refuse(UnreadableRequestError(msg))
 
     # Time.
 
@@ -306,23 +222,21 @@ class Protocol(HttpToolsProtocol, Watched):
         if self.transport.is_closing():
             return
         self._num_quiet += 1
-        if self.flow.read_paused or self._drops_data:  # it is not the client who is slow
+        if self.flow.read_paused or self.drops_data:  # it is not the client who is slow
             self._look_for_leaving()
             return
         self._num_spent += 1
         watch = self._watch
-        if self._reading is _BODY:
+        if self.reading is _BODY:
             self._look_at_body()
-        elif not self._is_free:
+        elif not self.is_free:
             return
-        elif self._reading is _HEAD and self._num_spent > watch.head:
-            self._refuse(
-                RequestTooSlowError(f"The request's head did not come whole within {watch.limits.head_s:g} s.")
-            )
+        elif self.reading is _HEAD and self._num_spent > watch.head:
+            self.refuse(RequestTooSlowError(f"The request's head did not come whole within {watch.limits.head_s:g} s."))
         elif (
-            (self._reading is _WHOLE and self._num_quiet > watch.idle)
-            or (self._reading is _NOTHING_YET and self._num_quiet > watch.head)
-            or (self._reading is _LINGERING and self._num_spent > watch.linger)
+            (self.reading is _WHOLE and self._num_quiet > watch.idle)
+            or (self.reading is _NOTHING_YET and self._num_quiet > watch.head)
+            or (self.reading is _LINGERING and self._num_spent > watch.linger)
         ):
             self.transport.close()
 
@@ -335,7 +249,7 @@ class Protocol(HttpToolsProtocol, Watched):
             self._disconnect()
             self.transport.close()
         elif self.pipeline and self._num_quiet > 1:
-            self._drops_data = True
+            self.drops_data = True
             self.flow.resume_reading()
 
     def _look_at_body(self) -> None:
@@ -346,7 +260,7 @@ class Protocol(HttpToolsProtocol, Watched):
             reason = f"The request's body did not come whole within {limits.body_s:g} s."
         else:
             return
-        self._refuse(RequestTooSlowError(f"{reason} Send it faster, or send less."))
+        self.refuse(RequestTooSlowError(f"{reason} Send it faster, or send less."))
 
     def _look_at_answer(self) -> None:
         unsent = self.transport.get_write_buffer_size()
@@ -358,21 +272,22 @@ class Protocol(HttpToolsProtocol, Watched):
 
     # The end.
 
-    def _refuse(self, error: FastAPITritonError) -> None:
+    def refuse(self, error: FastAPITritonError) -> None:
         """Read no more requests. The client gets this error after the responses that it still waits for."""
-        exchange, is_body, is_free = self.cycle, self._reading is _BODY, self._is_free
+        exchange, is_body, is_free = self.cycle, self.reading is _BODY, self.is_free
         if is_free:
             if not is_body:  # else it has had its answer
                 self._write(error)
             self._close()
             return
-        self._reading = _LINGERING
+        self.reading = _LINGERING
         if not (is_body and isinstance(exchange, Exchange)):
             self._last_error = error
         elif self._is_app_ours:  # it tells its callers in the form of their API
             exchange.fail(error)
         elif exchange is not self._running:
             self.pipeline.popleft()
+            exchange.release()
             self._last_error = error
         else:
             exchange.disconnect()
@@ -385,10 +300,10 @@ class Protocol(HttpToolsProtocol, Watched):
 
     def _close(self) -> None:
         """Close; but while something still comes, first say that this is the end, and throw it away for a moment."""
-        if self._reading in (_NOTHING_YET, _WHOLE) or not self.transport.can_write_eof():
+        if self.reading in (_NOTHING_YET, _WHOLE) or not self.transport.can_write_eof():
             self.transport.close()
             return
-        self._reading = _LINGERING
+        self.reading = _LINGERING
         self._num_spent = 0
         self.flow.resume_reading()
         try:

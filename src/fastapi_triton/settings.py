@@ -137,6 +137,12 @@ class Settings(BaseSettings):
     max_body_bytes: int = Field(
         default=20 * 1024 * 1024, gt=0, description="Largest request body; more is refused while it streams in."
     )
+    max_buffered_body_bytes: int = Field(
+        default=512 * 1024 * 1024,
+        gt=0,
+        description="Bytes of request bodies held in memory at once, per process; requests beyond it get 503. Bodies "
+        "of up to 64 KiB do not count.",
+    )
     max_image_pixels: int = Field(
         default=50_000_000, gt=0, description="Largest picture, in pixels, read from its header."
     )

@@ -7,6 +7,7 @@ from fastapi_triton.admission import Admissions, AdmissionState
 from fastapi_triton.catalogue import Catalogue
 from fastapi_triton.endpoints import InferEndpoint
 from fastapi_triton.gauges import Gauges, Reading
+from fastapi_triton.serving.body_buffers import BodyBuffers
 from fastapi_triton.triton.client import TritonClient
 
 
@@ -17,6 +18,7 @@ def show(
     triton: TritonClient,
     endpoints: Sequence[InferEndpoint],
     catalogue: Catalogue | None,
+    body_buffers: BodyBuffers,
 ) -> None:
     """Have all of it read whenever the numbers are; `endpoints` may still grow."""
 
@@ -43,6 +45,8 @@ def show(
     gauges.add("waiting", "Requests that wait for a place", of_models(lambda state: state.waiting), label="model")
     gauges.add("max_waiting", "The most that may", most_waiting, label="model")
     gauges.add("service_seconds", "How long Triton takes, lately", service, label="model", is_shared=True)
+    gauges.add("buffered_body_bytes", "Request bodies in memory", lambda: {"": body_buffers.num_bytes})
+    gauges.add("max_buffered_body_bytes", "The most that they may hold", lambda: {"": body_buffers.max_bytes})
     gauges.add("triton_up", "Whether Triton answers", lambda: {"": float(triton.is_up)}, is_shared=True)
     # Added up, unlike `triton_up`: one worker that is cut off shows beside others that are not.
     gauges.add("open_breakers", "Circuit breakers that let nothing through", lambda: {"": triton.num_open_breakers})

@@ -12,6 +12,8 @@ from uvicorn.server import ServerState
 
 from fastapi_triton import connection_limits
 from fastapi_triton.connection_limits import ConnectionLimits
+from fastapi_triton.serving import body_buffers
+from fastapi_triton.serving.body_buffers import BodyBuffers
 
 # A client that takes nothing of its response for so long has left, in effect.
 STALLED_S = 60.0
@@ -30,13 +32,19 @@ class Watched(ABC):
 
 
 class ConnectionWatch:
-    """Calls `look` of every connection of one server once an interval, as long as there are any.
+    """What the connections of one server share. It calls `look` of each once an interval, as long as there are any.
 
     The limits are in numbers of looks.
     """
 
-    def __init__(self, connections: Iterable[Any], limits: ConnectionLimits, loop: asyncio.AbstractEventLoop) -> None:
-        self.limits = limits
+    def __init__(
+        self,
+        connections: Iterable[Any],
+        limits: ConnectionLimits,
+        body_buffers: BodyBuffers,
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:
+        self.limits, self.body_buffers = limits, body_buffers
         self.head, self.body_pause, self.body, self.idle, self.stalled, self.linger = (
             max(1, round(seconds / limits.interval_s))
             for seconds in (limits.head_s, limits.body_pause_s, limits.body_s, limits.idle_s, STALLED_S, LINGER_S)
@@ -68,7 +76,8 @@ def of(server: ServerState, app_state: Mapping[str, Any], loop: asyncio.Abstract
     watch = _watches.get(server)
     if watch is None:
         limits = app_state.get(connection_limits.STATE) or connection_limits.from_environment()
-        watch = _watches[server] = ConnectionWatch(server.connections, limits, loop)
+        buffers = app_state.get(body_buffers.STATE) or BodyBuffers(limits.max_buffered_body_bytes)
+        watch = _watches[server] = ConnectionWatch(server.connections, limits, buffers, loop)
     return watch
 
 

@@ -1,0 +1,172 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From the bytes of a connection to the parser's callbacks, a slice at a time and within limits."""
+
+import asyncio
+from abc import ABC, abstractmethod
+from enum import Enum
+from typing import Any
+
+import httptools
+from uvicorn.config import Config
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.server import ServerState
+
+from fastapi_triton.errors import FastAPITritonError, OverloadedError
+from fastapi_triton.serving import refusals, upgrades
+from fastapi_triton.serving.body_buffers import BodyBuffers
+from fastapi_triton.serving.refusals import MAX_HEAD_BYTES, MAX_HEADERS
+
+# So much is parsed at a time. It bounds how many pipelined requests are parsed before their turn.
+_SLICE_BYTES = 16 * 1024
+# A slice with more pieces of a body than this is of tiny chunks. Others get their turn before the next one is parsed.
+_MANY_PIECES = 64
+# Framing and chunk extensions may be so many times as long as the body that they carry. One-byte chunks take five.
+_MAX_FRAMING = 16
+
+
+class Reading(Enum):
+    """What a connection is waiting for."""
+
+    NOTHING_YET = 0
+    HEAD = 1
+    BODY = 2
+    WHOLE = 3  # has come; the next head may
+    LINGERING = 4
+
+
+# A look into an Enum takes longer than all else that is done with it.
+_NOTHING_YET, _HEAD, _BODY, _WHOLE, _LINGERING = Reading
+
+
+class RequestReader(HttpToolsProtocol, ABC):
+    """The reading half of a connection. The other half sets `body_buffers`."""
+
+    body_buffers: BodyBuffers
+
+    def __init__(
+        self, config: Config, server: ServerState, app_state: dict[str, Any], loop: asyncio.AbstractEventLoop | None
+    ) -> None:
+        super().__init__(config, server, app_state, loop)
+        self.reading = _NOTHING_YET
+        # What came, but has to wait until it is parsed; and whether what comes now is dropped.
+        self.unparsed = b""
+        self.drops_data = False
+        # Bytes of the request's head; all that came of the request; and what of it was body.
+        self._num_head_bytes = self._num_bytes = self.num_body_bytes = 0
+        self._num_pieces = 0
+
+    @property
+    @abstractmethod
+    def is_free(self) -> bool:
+        """Whether no request waits for its answer; one whose head is not whole does not wait yet."""
+
+    @abstractmethod
+    def refuse(self, error: FastAPITritonError) -> None:
+        """Read no more requests."""
+
+    @abstractmethod
+    def hold_back(self) -> None:
+        """Part of a body came: read no further if the app has enough of it."""
+
+    def read(self, data: bytes) -> None:
+        """Parse what came."""
+        if self.drops_data:
+            return
+        if self.unparsed:
+            self._put_off(self.unparsed + data)
+        elif len(data) > _SLICE_BYTES:
+            self._parse_slices(memoryview(data))
+        elif self.reading is not _LINGERING:
+            self._parse(data)
+
+    def read_on(self) -> None:
+        """Read more, unless a request waits for its turn; first parse what had to wait."""
+        if self.pipeline or self.transport.is_closing():
+            return
+        if self.unparsed:
+            unparsed = self.unparsed
+            self.forget_unparsed()
+            self._parse_slices(memoryview(unparsed))
+        if self.drops_data and not self.unparsed:
+            self.refuse(refusals.too_many_pipelined())
+        elif not self.unparsed:
+            self.flow.resume_reading()
+
+    def _parse_slices(self, data: memoryview) -> None:
+        """Parse until a request has to wait for its turn, or until it is others' turn."""
+        self._num_pieces = 0
+        for start in range(0, len(data), _SLICE_BYTES):
+            if self.reading is _LINGERING:
+                return
+            if self.pipeline or self._num_pieces > _MANY_PIECES:
+                self._put_off(bytes(data[start:]))
+                return
+            self._parse(data[start : start + _SLICE_BYTES])
+
+    def _put_off(self, data: bytes) -> None:
+        self.forget_unparsed()
+        try:
+            self.body_buffers.take(len(data))
+        except OverloadedError as error:
+            self.refuse(error)
+            return
+        self.unparsed = data
+        self.flow.pause_reading()
+        if not self.pipeline:
+            self.loop.call_soon(self.read_on)
+
+    def forget_unparsed(self) -> None:
+        """It was parsed, or will not be."""
+        self.body_buffers.give_back(len(self.unparsed))
+        self.unparsed = b""
+
+    def _parse(self, data: bytes | memoryview) -> None:
+        try:
+            upgrades.feed(self, data)
+        except httptools.HttpParserError as error:
+            self.refuse(refusals.reason(error))
+            return
+        if self.reading is _WHOLE or self.reading is _NOTHING_YET:
+            return
+        if self.reading is _BODY:
+            self.hold_back()
+        self._num_bytes += len(data)
+        # The first slice may have begun with the end of another request.
+        if self._num_bytes > MAX_HEAD_BYTES + _SLICE_BYTES + (1 + _MAX_FRAMING) * self.num_body_bytes:
+            self.refuse(refusals.too_much_framing() if self.num_body_bytes else refusals.head_too_large())
+
+    def _should_upgrade(self) -> bool:
+        """To a websocket, if a library for them is installed; what else is asked for is ignored."""
+        return self.is_free and self.parser.get_method() == b"GET" and super()._should_upgrade()
+
+    # What the parser calls.
+
+    def on_message_begin(self) -> None:
+        self.url = b""
+        self.headers = []
+        self.expect_100_continue = False
+        self.reading = _HEAD
+        self._num_head_bytes = self._num_bytes = self.num_body_bytes = 0
+
+    def on_url(self, url: bytes) -> None:
+        self.url += url
+        self._num_head_bytes += len(url)
+        if self._num_head_bytes > MAX_HEAD_BYTES:
+            raise refusals.head_too_large()
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._num_head_bytes += len(name) + len(value) + 4
+        if self._num_head_bytes > MAX_HEAD_BYTES:
+            raise refusals.head_too_large()
+        if self.reading is not _HEAD:  # a trailer field: a server may drop them (RFC 9110, section 6.5.1)
+            return
+        if len(self.headers) >= MAX_HEADERS:
+            raise refusals.too_many_headers()
+        name = name.lower()
+        if name == b"expect" and value.lower() == b"100-continue":
+            self.expect_100_continue = True
+        self.headers.append((name, value))
+
+    def on_body(self, body: bytes) -> None:
+        self.num_body_bytes += len(body)
+        self._num_pieces += 1

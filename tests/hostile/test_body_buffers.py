@@ -1,0 +1,132 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Large request bodies share a budget of memory: requests beyond it get 503, and all others work on."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import replace
+
+import pytest
+from answering import LIMITS, Answering, Running, answer, echo, running, whole
+from scribble_app import PATH
+from sockets import listening
+from starlette.types import Receive, Scope, Send
+from wires import Wire, wire_to
+
+import main
+from fastapi_triton import Settings, TritonFrontend
+from fastapi_triton.errors import OverloadedError
+from fastapi_triton.serving import connection_watch
+from fastapi_triton.serving.body_buffers import BodyBuffers
+from fastapi_triton.triton.fake import FakeTriton
+
+ROOM = 1_000_000
+HEAD = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 900000\r\n\r\n"
+MOST = HEAD + b"x" * 600_000
+REST = b"x" * 300_000
+SMALL = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 60000\r\n\r\n" + b"x" * 60_000
+
+
+async def echo_or_tell(scope: Scope, receive: Receive, send: Send) -> None:
+    try:
+        await echo(scope, receive, send)
+    except OverloadedError as error:
+        retry_after = (b"retry-after", b"%d" % (error.retry_after_s or 0))
+        await answer(send, error.code.encode(), retry_after, status=503)
+
+
+@pytest.fixture
+async def app() -> Answering:
+    return Answering(replace(LIMITS, max_buffered_body_bytes=ROOM), echo_or_tell)
+
+
+@pytest.fixture
+async def server(app: Answering) -> AsyncIterator[Running]:
+    async with running(app) as each:
+        yield each
+        assert buffers(each).num_bytes == 0
+
+
+def buffers(server: Running) -> BodyBuffers:
+    return connection_watch.of(server.server.server_state, {}, asyncio.get_running_loop()).body_buffers
+
+
+async def held(server: Running, num_bytes: int) -> None:
+    while buffers(server).num_bytes != num_bytes:  # noqa: ASYNC110 (there is no event for it)
+        await asyncio.sleep(0.001)
+
+
+async def stalled(server: Running) -> Wire:
+    wire = await server.wire()
+    await wire.say(MOST)
+    await held(server, 600_000)
+    return wire
+
+
+async def test_a_body_beyond_the_budget_gets_503_and_small_ones_work_on(server: Running) -> None:
+    first = await stalled(server)
+    second = await server.wire()
+    await second.say(MOST)
+    told = await second.rest()
+    assert told.startswith(b"HTTP/1.1 503 ")
+    assert b"retry-after: 1\r\n" in told
+    assert told.endswith(b"\r\n\r\nbody_buffers_full")
+    third = await server.wire()
+    await third.say(SMALL)
+    assert (await third.answer())[0] == 200
+    await first.say(REST)
+    assert (await first.answer())[0] == 200
+    await held(server, 0)
+    await third.say(MOST + REST)
+    assert (await third.answer())[0] == 200
+    await held(server, 0)
+
+
+async def test_a_client_that_leaves_gives_its_bytes_back(server: Running) -> None:
+    for _ in range(3):
+        (await stalled(server)).leave()
+        await held(server, 0)
+
+
+async def test_a_request_that_waits_behind_another_gives_them_back_too(app: Answering, server: Running) -> None:
+    async def talk(scope: Scope, receive: Receive, send: Send) -> None:
+        await whole(receive)
+        await receive()
+
+    app.talk = talk
+    wires = [await server.wire() for _ in range(8)]
+    for wire in wires:
+        await wire.say(SMALL + HEAD + b"x" * 180_000)
+    while not buffers(server).num_bytes > 4 * 100_000:  # noqa: ASYNC110 (there is no event for it)
+        await asyncio.sleep(0.001)
+    assert buffers(server).num_bytes <= ROOM
+    for wire in wires:
+        wire.leave()
+    await held(server, 0)
+
+
+async def test_an_app_that_fails_gives_them_back(app: Answering, server: Running) -> None:
+    async def talk(scope: Scope, receive: Receive, send: Send) -> None:
+        await whole(receive)
+        raise RuntimeError("a bug")
+
+    app.talk = talk
+    wire = await server.wire()
+    await wire.say(MOST + REST)
+    assert (await wire.rest()).startswith(b"HTTP/1.1 500 ")
+    await held(server, 0)
+
+
+async def test_the_frontend_answers_in_its_form_and_shows_the_budget(triton: FakeTriton) -> None:
+    frontend = TritonFrontend(triton=triton, settings=Settings(max_buffered_body_bytes=ROOM))
+    frontend.infer(PATH, model=main.model, request=main.ScribbleRequest, response=main.ScribbleResponse)
+    async with listening(frontend) as client, wire_to(client) as wire:
+        await wire.say(MOST.replace(b"POST /", b"POST " + PATH.encode()))
+        while "buffered_body_bytes 600000.0" not in (await client.get("/metrics")).text:  # noqa: ASYNC110
+            await asyncio.sleep(0.001)
+        refused = await client.post(PATH, content=b"x" * 500_000, headers={"content-type": "application/json"})
+        assert (refused.status_code, refused.json()["code"]) == (503, "body_buffers_full")
+        assert refused.headers["retry-after"] == "1"
+        for path in ("/health/live", "/health/ready", "/metrics"):
+            assert (await client.get(path)).status_code == 200
+        small = await client.post(PATH, content=b"{}", headers={"content-type": "application/json"})
+        assert small.status_code == 422
