@@ -31,7 +31,7 @@ FLOORS = (
         "s3_models",
         "image_files",
     ),
-    ("observation", "v2_call", "drain", "connection_limits"),
+    ("observation", "v2_call", "drain", "connection_limits", "request_body"),
     (
         "model_config",
         "middleware",

@@ -3,6 +3,7 @@
 
 import json
 import logging
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,7 +11,7 @@ import orjson
 from pydantic import BaseModel, ValidationError
 from starlette.responses import Response
 
-from fastapi_triton import images, negotiate
+from fastapi_triton import images, json_values, negotiate
 from fastapi_triton.errors import InferenceError, NotAcceptableError
 from fastapi_triton.fields import list_depths, tensor_names
 
@@ -30,9 +31,15 @@ def read(response: type[BaseModel], values: Mapping[str, Any], *, model: str) ->
         return response.model_validate(_fields(response, values), by_alias=False, by_name=True)
     except ValidationError as error:
         # Without the values: they may be what the caller wrote, or a picture.
-        reasons = [f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors(include_input=False)]
-        logger.error("model %s: its answer does not fit %s: %s", model, response.__name__, "; ".join(reasons))
-        raise InferenceError(f"The model {model} gave an answer that does not fit its contract.") from None
+        flaws = [
+            (".".join(map(str, each["loc"])), each["msg"], each["type"]) for each in error.errors(include_input=False)
+        ]
+        reasons = "; ".join(f"{name}: {reason}" for name, reason, _ in flaws)
+        logger.error("model %s: its answer does not fit %s: %s", model, response.__name__, reasons)
+        detail = f"The model {model} gave an answer that does not fit its contract."
+        if not_text := [f"`{name}`" for name, _, kind in flaws if kind == "string_unicode"]:
+            detail = f"The model {model} answered with bytes that are not UTF-8 text, in {', '.join(not_text)}."
+        raise InferenceError(detail) from None
 
 
 def _fields(response: type[BaseModel], values: Mapping[str, Any]) -> dict[str, Any]:
@@ -54,12 +61,58 @@ def _in_lists(value: Any, depth: int) -> Any:
 
 
 def to_json(answer: BaseModel) -> bytes:
-    """The answer as a caller reads it, in an answer of its own or as the last of the events."""
-    values = answer.model_dump(mode="json", exclude_none=True, by_alias=True)
+    """The answer as a caller reads it, in an answer of its own or as the last of the events.
+
+    NaN and Infinity, which JSON lacks, are the texts "NaN", "Infinity" and "-Infinity".
+
+    Raises:
+        InferenceError: a field of type bytes holds no UTF-8 text.
+    """
+    values = _json_values(answer, by_alias=True)
+    body = encode(values)
+    if b"null" in body:  # by which pydantic and orjson write NaN
+        body = encode(_with_names_of_numbers(values, answer.model_dump(exclude_none=True, by_alias=True)))
+    return body
+
+
+def plain(answer: BaseModel) -> dict[str, Any]:
+    """The answer's fields by name, as JSON has them; NaN and Infinity as in `to_json`."""
+    fields: dict[str, Any] = _with_names_of_numbers(_json_values(answer), answer.model_dump(exclude_none=True))
+    return fields
+
+
+def encode(values: Any) -> bytes:
+    """JSON of plain values, whatever a model put into them."""
     try:
         return orjson.dumps(values)  # pydantic's own writer takes ten times as long for a picture
-    except orjson.JSONEncodeError:  # an integer of more than 64 bits
-        return answer.model_dump_json(exclude_none=True, by_alias=True).encode()
+    except orjson.JSONEncodeError:  # an integer of more than 64 bits, or half a surrogate pair
+        return json.dumps(values, separators=(",", ":")).encode()
+
+
+def _json_values(answer: BaseModel, *, by_alias: bool = False) -> dict[str, Any]:
+    try:
+        return answer.model_dump(mode="json", exclude_none=True, by_alias=by_alias)
+    except UnicodeDecodeError:
+        raise InferenceError(
+            f"The model answered with bytes that are no UTF-8 text, in {_names_of_bytes(answer)}. A response model "
+            "with ser_json_bytes='base64' in its config can carry them."
+        ) from None
+
+
+def _names_of_bytes(answer: BaseModel) -> str:
+    return ", ".join(f"`{name}`" for name, value in answer if isinstance(value, bytes))
+
+
+def _with_names_of_numbers(values: Any, exact: Any) -> Any:
+    """The JSON values, with a text where the `exact` value of the same place is NaN or Infinity."""
+    if isinstance(exact, float) and not math.isfinite(exact):
+        return json_values.name_of(exact)
+    if isinstance(values, dict) and isinstance(exact, dict) and len(values) == len(exact):
+        pairs = zip(values.items(), exact.values(), strict=True)
+        return {name: _with_names_of_numbers(value, same) for (name, value), same in pairs}
+    if isinstance(values, list) and isinstance(exact, list | tuple) and len(values) == len(exact):
+        return [_with_names_of_numbers(value, same) for value, same in zip(values, exact, strict=True)]
+    return values
 
 
 # Who asks otherwise is answered in another form.
@@ -89,8 +142,7 @@ def as_picture(answer: BaseModel, field: str, media_type: str, *, model: str, he
         InferenceError: the field holds no base64 text.
         NotAcceptableError: the model made a picture in another format.
     """
-    values = answer.model_dump(mode="json", exclude_none=True)
-    return picture(values, field, media_type, model=model, headers=headers)
+    return picture(plain(answer), field, media_type, model=model, headers=headers)
 
 
 def json_as_picture(

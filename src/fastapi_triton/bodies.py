@@ -3,15 +3,11 @@
 
 import functools
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
-import pybase64
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import AliasChoices, BaseModel, ConfigDict, ValidationError
 from pydantic_core import ErrorDetails
-from starlette.datastructures import FormData, UploadFile
-from starlette.exceptions import HTTPException
-from starlette.requests import Request
 from starlette.types import Receive, Scope
 
 from fastapi_triton import images
@@ -22,17 +18,17 @@ from fastapi_triton.errors import (
     FieldProblem,
     InvalidRequestError,
     TooLargeError,
-    UnreadableRequestError,
     UnsupportedMediaError,
     pointer,
+    refusal,
     shown,
 )
 from fastapi_triton.fields import callers_name
 from fastapi_triton.images import ImageLimits
+from fastapi_triton.request_body import forms, json_text
 
 JSON = "application/json"
 FORM = "multipart/form-data"
-_JSON = JSON.encode()
 
 # pydantic's names for what went wrong → ours, which stay the same when pydantic's change.
 _CODES = {
@@ -60,6 +56,7 @@ _CODES = {
     "out_of_range": "out_of_range",
     "not_finite": "not_finite",
     "missing_field": "missing_field",
+    "repeated_field": "repeated_field",
     "unsupported_parameter": "unsupported_parameter",
 }
 # How many values the body of a model without lists may hold; commas in a long text count, too. Python objects of the
@@ -84,9 +81,7 @@ def strict(model: type[BaseModel]) -> type[BaseModel]:
     )
 
 
-async def read(
-    scope: Scope, receive: Receive, model: type[BaseModel], *, limits: ImageLimits, max_bytes: int
-) -> BaseModel:
+async def read(scope: Scope, receive: Receive, model: type[BaseModel], *, limits: ImageLimits) -> BaseModel:
     """Read and validate the body.
 
     Raises:
@@ -95,22 +90,23 @@ async def read(
         InvalidRequestError: it does not fit the model; every problem is listed.
         TooLargeError: the body or a picture in it is over its limit.
     """
-    media_type = _media_type(scope["headers"])
+    content_type = _content_type(scope["headers"])
+    # As nearly everybody says it.
+    media_type = JSON if content_type == JSON else content_type.partition(";")[0].strip().lower()
     if media_type == JSON or media_type.endswith("+json"):
         return from_json(await _whole(receive), model, limits)
     if media_type == FORM:
-        return await _read_form(Request(scope, receive), model, limits, max_bytes)
+        return _from_form(await _whole(receive), content_type, model, limits)
     raise UnsupportedMediaError(
         f"The body's Content-Type is {shown(media_type)}; send {JSON}, or a form as {FORM}. "
         "With curl that is -H 'Content-Type: application/json', or -F for each field."
     )
 
 
-def _media_type(headers: Iterable[tuple[bytes, bytes]]) -> str:
+def _content_type(headers: Iterable[tuple[bytes, bytes]]) -> str:
     for name, value in headers:
         if name == b"content-type":
-            # As nearly everybody says it; what is below gives the same.
-            return JSON if value == _JSON else value.decode("latin-1").partition(";")[0].strip().lower()
+            return value.decode("latin-1")
     return JSON
 
 
@@ -190,48 +186,64 @@ def from_json(body: bytes, model: type[BaseModel], limits: ImageLimits, *, stric
     if len(body) > FEW_ELEMENTS:
         require_few_elements(body, limits.max_elements if _holds_lists(model) else FEW_ELEMENTS)
     try:
-        return model.model_validate_json(body, strict=strict, context=limits)
+        request = model.model_validate_json(body, strict=strict, context=limits)
     except ValidationError as error:
         details = error.errors(include_url=False, include_context=False, include_input=False)
         if details[0]["type"] == "json_invalid":
-            reason = details[0]["msg"].removeprefix("Invalid JSON: ") if body else "it is empty"
-            raise UnreadableRequestError(f"The body is not JSON: {reason}.", code="invalid_json") from None
+            raise json_text.unreadable(body, details[0]["msg"]) from None
         raise invalid(details, names(model)) from None
+    json_text.require_unique_members(body, len(request.model_fields_set))
+    json_text.require_finite((name, getattr(request, name)) for name in _open_fields(model))
+    return request
 
 
-async def _read_form(request: Request, model: type[BaseModel], limits: ImageLimits, max_bytes: int) -> BaseModel:
-    num_fields = len(model.model_fields)
+@functools.cache
+def _open_fields(model: type[BaseModel]) -> Sequence[str]:
+    """The fields in which any JSON value may stand, so that pydantic lets NaN pass there too."""
+    return [name for name, field in model.model_fields.items() if _is_open(field.annotation)]
+
+
+def _is_open(annotation: Any) -> bool:
+    return annotation in (Any, object, dict, list) or any(map(_is_open, get_args(annotation)))
+
+
+def _from_form(body: bytes, content_type: str, model: type[BaseModel], limits: ImageLimits) -> BaseModel:
+    # One more than the model has, so that an unknown field can be named, and the one that names the charset.
+    parts = forms.read(body, content_type, max_parts=len(model.model_fields) + 2)
     try:
-        # A part may be as long as the body: a picture may come as base64 text too. One more than known, to name it.
-        form = await request.form(max_files=num_fields + 1, max_fields=num_fields + 1, max_part_size=max_bytes)
-    except HTTPException as error:
-        raise UnreadableRequestError(f"The form cannot be read: {error.detail}", code="invalid_form") from None
-    try:
-        values = await _form_values(form)
-    finally:
-        await form.close()
-    try:
-        return model.model_validate_strings(values, context=limits)
+        return model.model_validate_strings(_form_values(parts, model), context=limits)
     except ValidationError as error:
         details = error.errors(include_url=False, include_context=False, include_input=False)
         raise invalid(details, names(model)) from None
 
 
-async def _form_values(form: FormData) -> dict[str, Any]:
-    values: dict[str, Any] = {}
-    for name, value in form.multi_items():
-        if name in values:
-            raise InvalidRequestError(
-                f"The form has `{shown(name)}` more than once.",
-                problems=[
-                    FieldProblem(pointer((name,)), "repeated_field", f"`{shown(name)}` was sent more than once.")
-                ],
-            )
-        if isinstance(value, UploadFile):
-            values[name] = pybase64.b64encode(await value.read()).decode("ascii")
-        else:
-            values[name] = value
+def _form_values(parts: Sequence[forms.Part], model: type[BaseModel]) -> dict[str, str]:
+    """The form's fields as text. A file is base64 text where the field takes a picture, and else the text in it."""
+    pictures = _picture_names(model)
+    values: dict[str, str] = {}
+    for part in parts:
+        if part.name in values:
+            detail = f"`{shown(part.name)}` was sent more than once."
+            problem = FieldProblem(pointer((part.name,)), "repeated_field", detail)
+            raise InvalidRequestError(detail, code="repeated_field", problems=[problem])
+        values[part.name] = part.base64() if part.is_file and part.name in pictures else part.text()
     return values
+
+
+@functools.cache
+def _picture_names(model: type[BaseModel]) -> frozenset[str]:
+    """What the fields that hold pictures are called in a request."""
+    found: set[str] = set()
+    for name, field in model.model_fields.items():
+        if images.is_image(field.metadata) or _has_picture(field.annotation):
+            alias = field.validation_alias
+            found |= set(map(str, alias.choices)) if isinstance(alias, AliasChoices) else {str(alias or name)}
+    return frozenset(found)
+
+
+def _has_picture(annotation: Any) -> bool:
+    arguments = get_args(annotation)
+    return images.is_image(list(arguments)) or any(map(_has_picture, arguments))
 
 
 def own_words(body: BaseModel) -> dict[str, str]:
@@ -259,20 +271,11 @@ def invalid(details: Sequence[ErrorDetails], known: Iterable[str]) -> InvalidReq
     return refusal([_problem(each, known) for each in details[:MAX_PROBLEMS]], num_unlisted=len(details) - MAX_PROBLEMS)
 
 
-def refusal(problems: Sequence[FieldProblem], *, num_unlisted: int = 0) -> InvalidRequestError:
-    """One error for all problems with a request; `num_unlisted` is how many there are beside these."""
-    code = problems[0].code if len({problem.code for problem in problems}) == 1 else "invalid_request"
-    detail = " ".join(problem.detail for problem in problems)
-    if num_unlisted > 0:
-        detail = f"There are {num_unlisted:,} more problems than are listed here. {detail}"
-    return InvalidRequestError(detail, code=code, problems=problems)
-
-
 def _problem(details: ErrorDetails, known: Iterable[str]) -> FieldProblem:
     location = details["loc"]
     name = ".".join(shown(str(part)) for part in location)
     kind = details["type"]
-    if not location:
+    if not location and kind.endswith("_type"):
         return FieldProblem("#", "wrong_type", "The body must be one JSON object.")
     if kind == "missing":
         detail = f"`{name}` is required, and missing."
@@ -283,7 +286,7 @@ def _problem(details: ErrorDetails, known: Iterable[str]) -> FieldProblem:
         detail = f"`{name}` must be one JSON object."
     else:
         message = details["msg"]
-        detail = f"`{name}`: {message[:1].lower()}{message[1:]}"
+        detail = f"`{name}`: {message[:1].lower()}{message[1:]}" if location else message
         detail += "" if detail.endswith((".", "?")) else "."
     code = _CODES.get(kind) or ("wrong_type" if kind.endswith(("_type", "_parsing")) else "invalid_value")
     return FieldProblem(pointer(location), code, detail)

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
 
-import orjson
 from pydantic import BaseModel
 from starlette.requests import Request
 from starlette.responses import Response
@@ -206,9 +205,7 @@ class InferEndpoint:
         media_type = negotiate.choose(accept, self.offers)
         if admission is not None:
             admission.require_room()
-        body = await bodies.read(
-            scope, receive, self.request_model, limits=self._limits, max_bytes=self._services.settings.max_body_bytes
-        )
+        body = await bodies.read(scope, receive, self.request_model, limits=self._limits)
         if self._services.settings.access_log_prompts:
             current_observation.get().texts = bodies.own_words(body)
         if media_type not in (negotiate.JSON, negotiate.EVENTS):
@@ -312,7 +309,7 @@ class InferEndpoint:
                             answer = answers.read(self._outputs, event.fields, model=twin.model)
                             yield Event(event.kind, answers.to_json(answer).decode())
                         else:
-                            yield Event(event.kind, orjson.dumps(event.progress).decode())
+                            yield Event(event.kind, answers.encode(event.progress).decode())
             except FastAPITritonError as error:
                 put_in_callers_words(error, self._caller_names)
                 raise

@@ -213,6 +213,15 @@ class InvalidRequestError(FastAPITritonError):
     default_code = "invalid_request"
 
 
+def refusal(problems: Sequence[FieldProblem], *, num_unlisted: int = 0) -> InvalidRequestError:
+    """One error for all problems with a request; `num_unlisted` is how many there are beside these."""
+    code = problems[0].code if len({problem.code for problem in problems}) == 1 else "invalid_request"
+    detail = " ".join(problem.detail for problem in problems)
+    if num_unlisted > 0:
+        detail = f"There are {num_unlisted:,} more problems than are listed here. {detail}"
+    return InvalidRequestError(detail, code=code, problems=problems)
+
+
 class TooManyRequestsError(FastAPITritonError):
     """This caller sends more than its share; others are served."""
 

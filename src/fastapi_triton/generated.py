@@ -19,12 +19,13 @@ from fastapi_triton import bodies, json_values
 from fastapi_triton.errors import (
     FieldProblem,
     InferenceError,
-    UnreadableRequestError,
     pointer,
+    refusal,
 )
 from fastapi_triton.images import ImageLimits
 from fastapi_triton.json_values import Arrays
 from fastapi_triton.model_config import ModelConfig, TensorConfig
+from fastapi_triton.request_body import json_text
 from fastapi_triton.tensor_schemas import TensorField
 from fastapi_triton.triton.generate import UNSTREAMABLE
 from fastapi_triton.triton.tensor import Tensor
@@ -74,6 +75,15 @@ def _request_model(config: ModelConfig) -> type[BaseModel]:
     return create_model("Request", __config__=ConfigDict(extra="forbid"), **fields)
 
 
+def _num_members(value: Any) -> int:
+    """Of how many members a body's objects consist, at least: rows, and the objects that stand for arrays."""
+    if isinstance(value, list):
+        return sum(map(_num_members, value))
+    if not isinstance(value, dict):
+        return 0
+    return len(value) + sum(len(each) for each in value.values() if isinstance(each, dict))
+
+
 class GeneratedModel:
     """One model's endpoint, apart from HTTP. `obstacles` says why there is none, if so."""
 
@@ -95,8 +105,8 @@ class GeneratedModel:
         try:
             value = from_json(body)
         except ValueError as error:
-            reason = str(error) if body else "it is empty"
-            raise UnreadableRequestError(f"The body is not JSON: {reason}.", code="invalid_json") from None
+            raise json_text.unreadable(body, str(error)) from None
+        json_text.require_unique_members(body, _num_members(value))
         if not isinstance(value, list):
             (row,) = self._rows([value], limits, is_batch=False)
             self._require_input([row])
@@ -131,13 +141,13 @@ class GeneratedModel:
             detail = f"The batch has {num_rows} rows; this model takes from 1 to {most}."
         else:
             return
-        raise bodies.refusal([FieldProblem("#", "wrong_shape", detail)])
+        raise refusal([FieldProblem("#", "wrong_shape", detail)])
 
     def _require_input(self, rows: Sequence[Row]) -> None:
         if not any(rows):
             names = ", ".join(f"`{tensor.name}`" for tensor in self.config.inputs)
             detail = f"Every input is optional, but Triton takes no request without any. Give at least one of {names}."
-            raise bodies.refusal([FieldProblem("#", "missing_field", detail)])
+            raise refusal([FieldProblem("#", "missing_field", detail)])
 
     def _rows(self, values: Sequence[Any], limits: ImageLimits, *, is_batch: bool) -> list[Row]:
         rows: list[Row] = []
@@ -181,7 +191,7 @@ class GeneratedModel:
                 continue
             tensors[config.name] = Tensor(config.datatype, np.stack(arrays))
         if problems:
-            raise bodies.refusal(problems)
+            raise refusal(problems)
         return tensors
 
     def _fitting(self, tensor: Tensor, config: TensorConfig, num_rows: int) -> npt.NDArray[Any]:

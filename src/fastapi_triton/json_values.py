@@ -179,7 +179,7 @@ def _floats(flat: list[Any], datatype: Datatype, *, has_texts: bool) -> npt.NDAr
                 Flaw(
                     (index,),
                     "not_finite",
-                    'there is no such number in JSON; if you mean it, send the text "NaN", "Infinity" or "-Infinity"',
+                    'must be finite, up to ±1.8e308; if you mean it, send the text "NaN", "Infinity" or "-Infinity"',
                 )
                 for index in _where(bare)
             )
@@ -256,12 +256,13 @@ def _plain(array: npt.NDArray[Any]) -> Any:
     if array.dtype.kind == "V":  # BF16, which orjson does not know; float32 holds all of it
         array = array.astype(np.float32)
     if array.dtype.kind == "f" and not np.isfinite(array).all():
-        texts = np.array([item if np.isfinite(item) else _name(item) for item in array.flat], dtype=np.object_)
+        texts = np.array([item if np.isfinite(item) else name_of(item) for item in array.flat], dtype=np.object_)
         return texts.reshape(array.shape).tolist()
     return np.ascontiguousarray(array)
 
 
-def _name(item: Any) -> str:
+def name_of(item: Any) -> str:
+    """The text that stands for a number which JSON lacks."""
     return "NaN" if math.isnan(item) else "Infinity" if item > 0 else "-Infinity"
 
 

@@ -9,12 +9,15 @@ import numpy.typing as npt
 
 from fastapi_triton.datatypes import BY_WIRE, Datatype
 from fastapi_triton.deadlines import remaining_s
-from fastapi_triton.errors import FieldProblem, InvalidRequestError
+from fastapi_triton.errors import FieldProblem, pointer, refusal
+from fastapi_triton.flaws import UnfitValueError, unfit
 from fastapi_triton.model_config import ModelConfig, TensorConfig
 from fastapi_triton.triton.tensor import Tensor
 
 # A single float that is less needs no look at whether it overflows: FP16 goes up to 65504.
 _FITS_ALL_FLOATS = 65_000.0
+_WHOLE, _BOOLEAN = (int, np.integer), (bool, np.bool_)
+_RAGGED = "its lists differ in length"
 # What is told of a time that is over: models refuse one that is not more than 0.
 _LEAST_S = 1e-3
 
@@ -36,10 +39,12 @@ def from_fields(fields: Mapping[str, Any], config: ModelConfig) -> dict[str, Ten
             continue
         try:
             tensors[name] = _tensor(value, tensor_config, is_batched=is_batched)
-        except ValueError as error:
-            problems.append(FieldProblem(f"#/{name}", "out_of_range", f"`{name}`: {error}"))
+        except UnfitValueError as error:
+            problems.append(FieldProblem(pointer((name,)), error.flaws[0].code, f"`{name}`: {error}."))
+        except UnicodeEncodeError:  # half a surrogate pair
+            problems.append(FieldProblem(pointer((name,)), "invalid_text", f"`{name}`: this text is no UTF-8."))
     if problems:
-        raise InvalidRequestError(" ".join(problem.detail for problem in problems), problems=problems)
+        raise refusal(problems)
     return tensors
 
 
@@ -50,7 +55,8 @@ def time_left(limit_s: float, shape: tuple[int, ...] = (1,)) -> Tensor:
 
 
 def to_fields(tensors: Mapping[str, Tensor], config: ModelConfig) -> dict[str, Any]:
-    """Plain values of the first (and only) row. Text comes as `str`; a scalar stays a scalar."""
+    """Plain values of the first (and only) row. Text comes as `str`, or as `bytes` if it is not UTF-8; a scalar stays a
+    scalar."""
     fields: dict[str, Any] = {}
     for name, tensor in tensors.items():
         output = config.output(name)
@@ -75,7 +81,7 @@ def _tensor(value: Any, config: TensorConfig, *, is_batched: bool) -> Tensor:
     if len(array.shape) != len(config.dims) or any(
         dim not in (-1, size) for size, dim in zip(array.shape, config.dims, strict=True)
     ):
-        raise ValueError(f"its shape is {list(array.shape)}, but the model takes {list(config.dims)}")
+        raise unfit("wrong_shape", f"its shape is {list(array.shape)}, but the model takes {list(config.dims)}")
     return Tensor(config.datatype, array[np.newaxis] if is_batched else array)  # (1, *dims)
 
 
@@ -98,32 +104,57 @@ def _byte_array(value: Any) -> npt.NDArray[np.object_]:
     # Not np.array(value, dtype=bytes): numpy's own bytes type strips trailing NULs.
     if isinstance(value, list | tuple):
         rows = [_byte_array(item) for item in value]
+        if any(row.shape != rows[0].shape for row in rows):  # numpy would repeat the shorter ones
+            raise unfit("wrong_shape", _RAGGED)
         array = np.empty((len(rows), *(rows[0].shape if rows else ())), dtype=np.object_)
         for index, row in enumerate(rows):
             array[index] = row if row.ndim else row.item()
         return array
+    if not isinstance(value, str | bytes):
+        raise unfit("wrong_type", "must be text")
     array = np.empty((), dtype=np.object_)
-    array[()] = value.encode() if isinstance(value, str) else bytes(value)
+    array[()] = value.encode() if isinstance(value, str) else value
     return array
 
 
 def _number_array(value: Any, config: TensorConfig) -> npt.NDArray[Any]:
     datatype = config.datatype
+    if datatype.kind == "float":
+        return _float_array(value, datatype)
+    types = _WHOLE if datatype.kind == "integer" else _BOOLEAN
+    exact: npt.NDArray[Any] = np.asarray(value, dtype=np.object_)
+    if not all(isinstance(item, types) for item in exact.flat):
+        # Of lists that differ in length numpy makes an array of lists.
+        is_ragged = any(isinstance(item, list | tuple) for item in exact.flat)
+        wanted = "a whole number" if datatype.kind == "integer" else "true or false"
+        raise unfit("wrong_shape", _RAGGED) if is_ragged else unfit("wrong_type", f"must be {wanted}")
     if datatype.kind == "integer":
         # Triton wraps silently what is out of range, so it is held here.
         low, high = datatype.integer_range
-        exact: npt.NDArray[Any] = np.asarray(value, dtype=np.object_)
         if any(not low <= item <= high for item in exact.flat):
-            raise ValueError(f"must be a whole number from {low} to {high}")
-        return exact.astype(datatype.numpy)
-    with np.errstate(over="ignore"):
-        array = np.asarray(value, dtype=datatype.numpy)
-    if datatype.kind == "float" and not np.isfinite(array).all():
-        raise ValueError(f"must be a finite number that fits {datatype.wire}")
+            raise unfit("out_of_range", f"must be a whole number from {low} to {high}")
+    return exact.astype(datatype.numpy)
+
+
+def _float_array(value: Any, datatype: Datatype) -> npt.NDArray[Any]:
+    try:
+        with np.errstate(over="ignore"):
+            array = np.asarray(value, dtype=datatype.numpy)
+    except OverflowError:  # a whole number of hundreds of digits
+        array = np.asarray(np.inf)
+    except (TypeError, ValueError):
+        raise unfit("wrong_type", "must be a number, or numbers in lists of the same length") from None
+    if not np.isfinite(array).all():
+        raise unfit("out_of_range", f"must be a finite number that fits {datatype.wire}")
     return array
 
 
 def _text(value: Any) -> Any:
     if isinstance(value, list):
         return [_text(item) for item in value]
-    return str(value, "utf-8", "replace") if isinstance(value, bytes | memoryview) else value
+    if not isinstance(value, bytes | memoryview):
+        return value
+    try:
+        return str(value, "utf-8")
+    except UnicodeDecodeError:
+        return bytes(value)

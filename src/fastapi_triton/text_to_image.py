@@ -12,10 +12,10 @@ from typing import Any, Protocol, Self
 from pydantic import BaseModel, ValidationError, create_model
 from starlette.types import Receive
 
-from fastapi_triton import answers, bodies, images, negotiate
+from fastapi_triton import answers, bodies, images, negotiate, tensors
 from fastapi_triton.endpoints import InferEndpoint
 from fastapi_triton.errors import InferenceError, InvalidRequestError, NotFoundError
-from fastapi_triton.fields import tensor_names
+from fastapi_triton.fields import caller_names, put_in_callers_words, tensor_names
 from fastapi_triton.observation import current_observation
 from fastapi_triton.twin import COMPLETED, PREVIEW_FIELD, TwinEvent
 from fastapi_triton.waiting_room import QueueTicket
@@ -191,6 +191,7 @@ class TextToImage:
             OverloadedError: there is no room for all of them; none is begun.
             FastAPITritonError: whatever else one of them meets.
         """
+        await self._require_fitting(batch)
         with await self._admission.place(len(batch), receive=receive, ticket=ticket):
             try:
                 async with asyncio.TaskGroup() as group:
@@ -201,6 +202,19 @@ class TextToImage:
             except ExceptionGroup as group_of_errors:
                 raise group_of_errors.exceptions[0] from None
         return [task.result() for task in making]
+
+    async def _require_fitting(self, batch: Sequence[Mapping[str, Any]]) -> None:
+        """Raise what the model would say of a number, before the first picture is begun: a seed may be the largest."""
+        config = (await self.endpoint.declaration.configs()).asked
+        for fields in batch:
+            numbers = {name: value for name, value in fields.items() if isinstance(value, int | float)}
+            try:
+                tensors.from_fields(
+                    {self._tensor_names.get(name, name): value for name, value in numbers.items()}, config
+                )
+            except InvalidRequestError as error:
+                put_in_callers_words(error, caller_names(self.endpoint.request_model))
+                raise
 
     async def _make(self, index: int, fields: Mapping[str, Any], listener: Listener | None) -> Picture:
         made: Picture | None = None
@@ -238,8 +252,8 @@ class TextToImage:
 
     def _picture(self, event: TwinEvent) -> Picture:
         answer = answers.read(self.endpoint.response_model, event.fields, model=self._twin.model)
-        values = answer.model_dump(mode="json")
-        text = values[self.endpoint.picture_field or ""]
+        values = answers.plain(answer)
+        text = values.get(self.endpoint.picture_field or "", "")
         try:
             data = images.decode(text)
             size = images.size(data)

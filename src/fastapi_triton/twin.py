@@ -74,6 +74,8 @@ class Twin:
             async with aclosing(self._responses(fields, configs)) as responses:
                 async for outputs in responses:
                     kind = outputs.pop(contract.EVENT_OUTPUT, None)
+                    if isinstance(outputs.get("preview"), bytes):
+                        raise InferenceError(f"The model {self.model} gave a `preview` that is not UTF-8 text.")
                     is_completed = is_completed or kind == COMPLETED
                     if kind == PROGRESS:
                         last_step = self._stepped(last_step)

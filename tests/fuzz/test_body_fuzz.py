@@ -22,9 +22,6 @@ from fastapi_triton.triton.client import Tensors
 from fastapi_triton.triton.fake import FakeTriton
 from fastapi_triton.triton.tensor import Tensor
 
-# A form that breaks off leaves its spooled file to the garbage collector.
-pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-
 SEED = int(os.environ.get("FUZZ_SEED", "1"))
 LIMIT_S = 10  # for one answer: none may hang
 FEW, MANY = 1_000, int(os.environ.get("FUZZ_BODIES", "100000"))

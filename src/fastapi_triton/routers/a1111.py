@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """A1111's `txt2img` with a ControlNet unit, in front of a declared endpoint, and what its clients ask beside it."""
 
-import json
 import secrets
 import time
 from collections.abc import Coroutine
@@ -14,10 +13,10 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import Receive
 
-from fastapi_triton import bodies, openapi, previews
+from fastapi_triton import answers, bodies, negotiate, openapi, previews
 from fastapi_triton.disconnects import for_its_caller
 from fastapi_triton.endpoints import DEFAULT_PREVIEW_EVERY
-from fastapi_triton.errors import UnreadableRequestError
+from fastapi_triton.request_body import json_text
 from fastapi_triton.routers import a1111_controlnet, a1111_request, a1111_samplers
 from fastapi_triton.routers.a1111_request import Order, Txt2ImgRequest
 from fastapi_triton.routers.a1111_tasks import COOKIE, Caller, Task, Tasks
@@ -72,12 +71,13 @@ def _add_txt2img(routes: APIRouter, model: TextToImage, tasks: Tasks) -> None:
                 return task.run(making)
 
             await for_its_caller(request.receive, run, keeps_running=model.keeps_running)
-        return JSONResponse(await _answer(asked, order, task))
+        return Response(answers.encode(await _answer(asked, order, task)), media_type=negotiate.JSON)
 
     @routes.get("/sdapi/v1/progress", summary="How far the caller's own picture is", response_model=None)
     async def progress(request: Request, id_task: str | None = None, skip_current_image: bool = False) -> Response:
         task = tasks.find(Caller.of(request), id_task)
-        return JSONResponse(await _progress(task, with_image=not skip_current_image))
+        told = await _progress(task, with_image=not skip_current_image)
+        return Response(answers.encode(told), media_type=negotiate.JSON)
 
     @routes.post("/sdapi/v1/interrupt", summary="Stop the caller's own picture", response_model=None)
     async def interrupt(request: Request, id_task: str | None = None) -> Response:
@@ -110,8 +110,8 @@ def _add_discovery(routes: APIRouter, model: TextToImage) -> None:
         bodies.require_few_elements(body, bodies.FEW_ELEMENTS)
         try:
             options = from_json(body)
-        except ValueError:
-            raise UnreadableRequestError("The body is not JSON.", code="invalid_json") from None
+        except ValueError as error:
+            raise json_text.unreadable(body, str(error)) from None
         a1111_request.require_options(options, _options(capabilities), capabilities)
         return JSONResponse(None)
 
@@ -120,7 +120,7 @@ def _add_controlnet(routes: APIRouter, model: TextToImage) -> None:
     models = a1111_controlnet.control_models(model)
     modules = list(a1111_controlnet.MODULES)
     scribble = {"module_list": modules, "model_list": models, "default_option": "none", "default_model": models[0]}
-    answers: dict[str, Any] = {
+    contents: dict[str, Any] = {
         "version": {"version": 3},
         "model_list": {"model_list": models},
         "module_list": {"module_list": modules, "module_detail": {}},
@@ -135,7 +135,7 @@ def _add_controlnet(routes: APIRouter, model: TextToImage) -> None:
         summary = f"The ControlNet extension's {name}"
         routes.add_api_route(f"/controlnet/{name}", route, methods=["GET"], summary=summary, response_model=None)
 
-    for name, content in answers.items():
+    for name, content in contents.items():
         add(name, content)
 
 
@@ -173,7 +173,7 @@ async def _answer(asked: Txt2ImgRequest, order: Order, task: Task) -> dict[str, 
     return {
         "images": shown if asked.send_images else [],
         "parameters": asked.model_dump(exclude={"alwayson_scripts"}),
-        "info": json.dumps(info),
+        "info": answers.encode(info).decode(),
     }
 
 

@@ -27,6 +27,17 @@ def refuse(reason: str) -> BeforeValidator:
     return BeforeValidator(check)
 
 
+def _no_bool(value: Any) -> Any:
+    if isinstance(value, bool):
+        raise PydanticCustomError("wrong_type", "It must be a number, not true or false.")
+    return value
+
+
+# As A1111 takes them: "20" is a number too.
+Whole = Annotated[int, BeforeValidator(_no_bool)]
+Number = Annotated[float, BeforeValidator(_no_bool)]
+
+
 def _sketch(value: Any) -> Any:
     """A unit's picture comes bare, or as an object with a mask."""
     if isinstance(value, Mapping):
@@ -37,7 +48,7 @@ def _sketch(value: Any) -> Any:
 
 
 def _known_module(value: Any) -> Any:
-    name = str(value or "none").lower()
+    name = (value or "none").lower() if isinstance(value, str | None) else None
     if name not in MODULES:
         raise PydanticCustomError(
             "unsupported_parameter",
@@ -59,9 +70,9 @@ class ControlNetUnit(BaseModel):
     mask: Annotated[Any, refuse("A mask is not done here. Leave it out.")] = None
     module: Annotated[str, BeforeValidator(_known_module)] = "none"
     model: str | None = None
-    weight: float = 1.0
-    guidance_start: float = 0.0
-    guidance_end: float = 1.0
+    weight: Number = 1.0
+    guidance_start: Number = 0.0
+    guidance_end: Number = 1.0
     control_mode: str | int = 0
 
 
@@ -100,6 +111,8 @@ def control_models(model: TextToImage) -> list[str]:
 def _read_unit(unit: Any, model: TextToImage) -> ControlNetUnit:
     if not isinstance(unit, Mapping):
         raise refused("controlnet", "A ControlNet unit is an object with fields such as image and weight.")
+    if unit.get("image") and unit.get("input_image") and unit["image"] != unit["input_image"]:
+        raise refused("controlnet", "The ControlNet unit has two pictures, image and input_image. Send one of them.")
     try:
         return ControlNetUnit.model_validate(unit, context=model.endpoint.image_limits)
     except ValidationError as error:

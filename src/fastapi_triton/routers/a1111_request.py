@@ -10,8 +10,11 @@ from pydantic import BaseModel, ConfigDict, Field
 from fastapi_triton import bodies, images
 from fastapi_triton.errors import InvalidRequestError, shown
 from fastapi_triton.routers import a1111_samplers
-from fastapi_triton.routers.a1111_controlnet import MODULES, refuse, refused, unit_of
-from fastapi_triton.text_to_image import Capabilities, TextToImage
+from fastapi_triton.routers.a1111_controlnet import MODULES, Number, Whole, refuse, refused, unit_of
+from fastapi_triton.text_to_image import MAX_PICTURES, Capabilities, TextToImage
+
+# Pixels, as under `/v1`.
+_MAX_SIDE = 99_999
 
 
 class Txt2ImgRequest(BaseModel):
@@ -21,16 +24,16 @@ class Txt2ImgRequest(BaseModel):
 
     prompt: str = ""
     negative_prompt: str | None = None
-    seed: int | None = Field(None, description="-1 or left out: drawn, and told in `info`")
-    steps: int | None = Field(None, description="left out: the model's default")
-    cfg_scale: float | None = Field(None, description="left out: the model's default")
-    width: int | None = Field(None, ge=1, description="snapped to the nearest size that the model does")
-    height: int | None = Field(None, ge=1)
+    seed: Whole | None = Field(None, description="-1 or left out: drawn, and told in `info`")
+    steps: Whole | None = Field(None, description="left out: the model's default")
+    cfg_scale: Number | None = Field(None, description="left out: the model's default")
+    width: Whole | None = Field(None, ge=1, le=_MAX_SIDE, description="snapped to the nearest size that the model does")
+    height: Whole | None = Field(None, ge=1, le=_MAX_SIDE)
     sampler_name: str | None = None
     sampler_index: str | None = Field(None, description="the older name of sampler_name")
     scheduler: str | None = None
-    batch_size: int = Field(1, ge=1)
-    n_iter: int = Field(1, ge=1)
+    batch_size: Whole = Field(1, ge=1, le=MAX_PICTURES)
+    n_iter: Whole = Field(1, ge=1, le=MAX_PICTURES)
     send_images: bool = True
     force_task_id: str | None = Field(None, max_length=200, description="asks for this picture's progress by name")
     override_settings: dict[str, Any] | None = None

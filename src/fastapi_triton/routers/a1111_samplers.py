@@ -47,6 +47,8 @@ def scheduler(
     Raises:
         InvalidRequestError: nobody knows this sampler, or the model does not have what it stands for.
     """
+    if (schedule or "automatic").lower() not in (_SCHEDULES if sampler else _SCHEDULES[:1]):
+        note(f"The noise schedule comes with the sampler; '{shown(schedule)}' was left out.")
     if not sampler:
         return None
     name = sampler.strip().lower()
@@ -57,8 +59,6 @@ def scheduler(
         raise InvalidRequestError(detail, code="unknown_scheduler", problems=[problem])
     if name not in (each.lower() for each in (found, LABELS[found], *ALIASES[found])):
         note(f"There is no sampler '{shown(sampler)}' here; the nearest is {LABELS[found]}.")
-    if (schedule or "automatic").lower() not in _SCHEDULES:
-        note(f"The noise schedule comes with the sampler; '{shown(schedule)}' was left out.")
     return found
 
 

@@ -7,14 +7,13 @@ from contextlib import aclosing
 from functools import partial
 from typing import Any
 
-import orjson
 from fastapi import APIRouter
 from pydantic import BaseModel
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import Receive
 
-from fastapi_triton import bodies, openapi, previews
+from fastapi_triton import answers, bodies, openapi, previews
 from fastapi_triton.disconnects import for_its_caller
 from fastapi_triton.events import PING, Event, EventsResponse, queued_comment
 from fastapi_triton.routers import openai_errors, openai_request
@@ -79,7 +78,6 @@ async def _serve(request: Request, body_model: type[BaseModel], model: TextToIma
         request.receive,
         body_model,
         limits=endpoint.image_limits,
-        max_bytes=endpoint.services.settings.max_body_bytes,
     )
     if isinstance(body, ImagesRequest) and body.stream:
         receive = request.receive if model.keeps_running else None
@@ -97,7 +95,7 @@ async def _serve(request: Request, body_model: type[BaseModel], model: TextToIma
         lambda receive: model.generate(order.batch, receive=receive),
         keeps_running=model.keeps_running,
     )
-    return Response(orjson.dumps(_answer(order, pictures)), media_type="application/json")
+    return Response(answers.encode(_answer(order, pictures)), media_type="application/json")
 
 
 def _answer(order: Order, pictures: list[Picture]) -> dict[str, Any]:
@@ -161,4 +159,4 @@ def _event(kind: str, order: Order, base64: str, size: Size, output_format: str)
 
 
 def _encoded(event: Mapping[str, Any]) -> Event:
-    return Event(event["type"], orjson.dumps(event).decode())
+    return Event(event["type"], answers.encode(event).decode())

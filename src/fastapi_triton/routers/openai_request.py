@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What OpenAI's Images API may be asked → the fields of the model behind it, and what was done to make them fit."""
 
+import re
 from collections.abc import Callable, Mapping
 from copy import copy
 from dataclasses import dataclass, field
@@ -19,6 +20,8 @@ _OPENAI_MODELS = ("gpt-image", "chatgpt-image", "dall-e")
 # Said by fields of OpenAI's own, or decided here.
 _NOT_EXTENSIONS = {"image", "width", "height", "output_format", "output_quality"}
 _FORMATS = tuple(negotiate.FORMAT_NAMES.values())
+# Each side from 1 to 99,999.
+_SIZE = re.compile(r"[1-9][0-9]{0,4}x[1-9][0-9]{0,4}")
 
 
 def _refuse(reason: str, *, unless: tuple[Any, ...] = (None,)) -> Callable[[Any], Any]:
@@ -31,14 +34,11 @@ def _refuse(reason: str, *, unless: tuple[Any, ...] = (None,)) -> Callable[[Any]
 
 
 def _check_size(value: str | None) -> str | None:
-    width, _, height = ("auto" if value is None else value).partition("x")
-    if width != "auto" and not (_is_side(width) and _is_side(height)):
-        raise PydanticCustomError("invalid_value", 'It must be "auto" or WIDTHxHEIGHT, such as "1024x1024".')
+    if value is not None and value != "auto" and _SIZE.fullmatch(value) is None:
+        raise PydanticCustomError(
+            "invalid_value", 'It must be "auto" or WIDTHxHEIGHT, such as "1024x1024", up to 99999x99999.'
+        )
     return value
-
-
-def _is_side(text: str) -> bool:
-    return text.isascii() and text.isdecimal() and 1 <= int(text[:6]) <= 99_999
 
 
 class ImagesRequest(BaseModel):

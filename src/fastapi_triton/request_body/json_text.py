@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a JSON parser leaves to its caller: repeated members, NaN where any value may stand, useful error messages."""
+
+import json
+import math
+import re
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from fastapi_triton.errors import FieldProblem, InvalidRequestError, UnreadableRequestError, pointer, shown
+
+_MEMBER = re.compile(rb'"[ \t\r\n]*:')
+# One half of a pair without the other: JSON's grammar allows it, UTF-8 and our models do not.
+_LONE_SURROGATE = re.compile(
+    rb"\\u(d[89ab][0-9a-f]{2})(?!\\ud[c-f][0-9a-f]{2})|(?<!\\ud[89ab][0-9a-f]{2})\\u(d[c-f][0-9a-f]{2})", re.IGNORECASE
+)
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+_UTF_16 = (b"\xff\xfe", b"\xfe\xff", b"\x00")
+
+
+def unreadable(body: bytes, message: str) -> UnreadableRequestError:
+    """The error for a body that is not JSON; `message` is the parser's."""
+    return UnreadableRequestError(f"The body is not JSON: {_reason(body, message)}.", code="invalid_json")
+
+
+def _reason(body: bytes, message: str) -> str:
+    if not body:
+        return "it is empty"
+    if body.startswith(_BYTE_ORDER_MARK):
+        return "it begins with a byte order mark; send UTF-8 without one"
+    if body.startswith(_UTF_16) or body[1:2] == b"\x00":
+        return "it is UTF-16 or UTF-32; send UTF-8"
+    message = message.removeprefix("Invalid JSON: ")
+    if "hex escape" in message and (found := _LONE_SURROGATE.search(body)):
+        half = (found[1] or found[2]).decode("ascii")
+        return (
+            f"\\u{half} at byte {found.start()} is one half of a surrogate pair without the other; send both halves, "
+            "or the character itself as UTF-8"
+        )
+    if "unicode code point" in message:
+        return f"{message}: the text is not UTF-8"
+    if "number out of range" in message:
+        return f"{message}: it has more than 4,300 digits"
+    return message
+
+
+def require_unique_members(body: bytes, num_members: int) -> None:
+    """Refuse an object that holds a member twice, of which parsers keep the last one silently.
+
+    Args:
+        body: valid JSON.
+        num_members: of how many members the parsed objects consist. Where the text holds no more than that, nothing is
+            parsed again.
+
+    Raises:
+        InvalidRequestError: a member is there twice.
+    """
+    if body.count(b":") <= num_members or len(_MEMBER.findall(body)) <= num_members:
+        return
+    json.loads(body, object_pairs_hook=_unique, parse_int=len, parse_float=len, parse_constant=len)
+
+
+def _unique(pairs: Sequence[tuple[str, Any]]) -> None:
+    seen: set[str] = set()
+    for name, _ in pairs:
+        if name in seen:
+            detail = f"`{shown(name)}` was sent more than once."
+            problem = FieldProblem(pointer((name,)), "repeated_field", detail)
+            raise InvalidRequestError(detail, code="repeated_field", problems=[problem])
+        seen.add(name)
+
+
+def require_finite(values: Iterable[tuple[str, Any]]) -> None:
+    """Refuse fields that hold NaN, Infinity or a number beyond float64, in lists and objects too.
+
+    Raises:
+        InvalidRequestError: one of them does.
+    """
+    for name, value in values:
+        if _holds_non_finite(value):
+            detail = f"`{shown(name)}` holds NaN, Infinity or a number beyond ±1.8e308. Send finite numbers."
+            problem = FieldProblem(pointer((name,)), "not_finite", detail)
+            raise InvalidRequestError(detail, code="not_finite", problems=[problem])
+
+
+def _holds_non_finite(value: Any) -> bool:
+    """Whether there is NaN or an infinity anywhere in a JSON value."""
+    left = [value]
+    while left:
+        each = left.pop()
+        if isinstance(each, dict):
+            left += each.values()
+        elif isinstance(each, list):
+            left += each
+        elif isinstance(each, float) and not math.isfinite(each):
+            return True
+    return False

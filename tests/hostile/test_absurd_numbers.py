@@ -1,0 +1,165 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Absurd numbers in every numeric field of every family of routes: refused with a reason or served, never a 500."""
+
+import asyncio
+import json
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import httpx2
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from picture_app import EVERYTHING, every_family
+from scribble_app import PATH, base64_picture
+
+import main
+from fastapi_triton.datatypes import DATATYPES
+from fastapi_triton.routers.a1111_controlnet import ControlNetUnit
+from fastapi_triton.routers.a1111_request import Txt2ImgRequest
+from fastapi_triton.routers.openai_request import ImagesRequest
+
+V1, EDITS, SDAPI, OPTIONS, GENERATED = (
+    "/v1/images/generations",
+    "/v1/images/edits",
+    "/sdapi/v1/txt2img",
+    "/sdapi/v1/options",
+    f"/models/{EVERYTHING}/infer",
+)
+JSON, FORM = {"Content-Type": "application/json"}, {"Content-Type": "multipart/form-data; boundary=B"}
+PICTURE = json.dumps(base64_picture())
+
+# JSON texts. Some are not JSON, but Python writes them.
+ABSURD = (
+    "9" * 401,
+    "-" + "9" * 401,
+    "1" + "0" * 4000,
+    "9" * 4300,
+    "9" * 4301,
+    "9" * 400 + ".0",
+    "0." + "9" * 5000,
+    "1e400",
+    "-1e400",
+    "1e999999999",
+    "1e-400",
+    "NaN",
+    "Infinity",
+    "-Infinity",
+    "1e308",
+    "5e-324",
+    "-0",
+    "-0.0",
+    str(2**31),
+    str(2**53 + 1),
+    str(2**63 - 1),
+    str(2**63),
+    str(-(2**63) - 1),
+    str(2**64),
+    "1e3",
+    "true",
+    "null",
+    '"NaN"',
+    '"1e400"',
+    '"' + "9" * 5000 + '"',
+    "[]",
+    "[1e400]",
+    "[[9]]",
+    '{"a": NaN}',
+    '{"a": ' + "9" * 4300 + "}",
+)
+JSON_NUMBERS = st.one_of(
+    st.sampled_from(ABSURD),
+    st.integers(-(10**500), 10**500).map(str),
+    st.integers(-(2**65), 2**65).map(str),
+    st.floats().map(lambda each: json.dumps(each)),
+    st.floats(width=16).map(lambda each: json.dumps([each, 1])),
+)
+
+
+def number_fields(model: Any) -> list[str]:
+    """The fields of a pydantic model that take numbers, or anything."""
+    properties = model.model_json_schema()["properties"]
+    return [
+        name for name, each in properties.items() if "integer" in str(each) or "number" in str(each) or len(each) < 3
+    ]
+
+
+def declared(name: str, text: str) -> tuple[str, bytes, dict[str, str]]:
+    return PATH, f'{{"prompt": "a", "image": {PICTURE}, "{name}": {text}}}'.encode(), JSON
+
+
+def form_of(path: str, name: str, text: str) -> tuple[str, bytes, dict[str, str]]:
+    fields = {"prompt": "a", "image": base64_picture(), name: text}
+    parts = [f'--B\r\nContent-Disposition: form-data; name="{each}"\r\n\r\n{fields[each]}\r\n' for each in fields]
+    return path, ("".join(parts) + "--B--\r\n").encode(), FORM
+
+
+def openai(name: str, text: str) -> tuple[str, bytes, dict[str, str]]:
+    return V1, f'{{"prompt": "a", "{name}": {text}}}'.encode(), JSON
+
+
+def a1111(name: str, text: str) -> tuple[str, bytes, dict[str, str]]:
+    return SDAPI, f'{{"prompt": "a", "{name}": {text}}}'.encode(), JSON
+
+
+def unit(name: str, text: str) -> tuple[str, bytes, dict[str, str]]:
+    scripts = f'{{"controlnet": {{"args": [{{"image": {PICTURE}, "{name}": {text}}}]}}}}'
+    return SDAPI, f'{{"prompt": "a", "alwayson_scripts": {scripts}}}'.encode(), JSON
+
+
+def generated(name: str, text: str) -> tuple[str, bytes, dict[str, str]]:
+    return GENERATED, f'{{"INT8": [1], "{name}": {text}}}'.encode(), JSON
+
+
+OWN = number_fields(main.ScribbleRequest)
+CASES: list[tuple[Callable[[str, str], tuple[str, bytes, dict[str, str]]], list[str]]] = [
+    (declared, OWN),
+    (lambda name, text: form_of(PATH, name, text), OWN),
+    (openai, [*number_fields(ImagesRequest), *OWN, "size"]),
+    (lambda name, text: form_of(EDITS, name, text), [*number_fields(ImagesRequest), *OWN, "size"]),
+    (a1111, [*Txt2ImgRequest.model_fields]),
+    (unit, [*ControlNetUnit.model_fields]),
+    (generated, [each.wire for each in DATATYPES if each.wire != "INT8"]),
+    (lambda name, text: (OPTIONS, f'{{"{name}": {text}}}'.encode(), JSON), ["sd_model_checkpoint", "samples_format"]),
+]
+Send = Callable[[str, bytes, dict[str, str]], httpx2.Response]
+
+
+@pytest.fixture(scope="module")
+def send() -> Iterator[Send]:
+    """Sends one request to an app of all families."""
+    with asyncio.Runner() as runner:
+        family = every_family()
+        client = runner.run(family.__aenter__())
+
+        async def post(path: str, body: bytes, headers: dict[str, str]) -> httpx2.Response:
+            return await client.post(path, content=body, headers=headers)
+
+        yield lambda *request: runner.run(post(*request))
+        runner.run(family.__aexit__(None, None, None))
+
+
+def require_answered(answer: httpx2.Response) -> Any:
+    """Served or refused, as JSON that every parser takes."""
+    assert answer.status_code in (200, 400, 413, 422), answer.text[:1000]
+
+    def refuse(name: str) -> None:
+        pytest.fail(f"the answer holds {name}")
+
+    return json.loads(answer.content, parse_constant=refuse)
+
+
+@pytest.mark.parametrize(("request_of", "names"), CASES, ids=range(len(CASES)))
+def test_every_absurd_number_is_answered(send: Send, request_of: Callable[..., Any], names: list[str]) -> None:
+    assert names
+    for name in names:
+        for text in ABSURD:
+            require_answered(send(*request_of(name, text)))
+
+
+@settings(max_examples=300)
+@given(st.data())
+def test_any_number_is_answered(send: Send, data: st.DataObject) -> None:
+    request_of, names = data.draw(st.sampled_from(CASES))
+    name, text = data.draw(st.sampled_from(names)), data.draw(JSON_NUMBERS)
+    require_answered(send(*request_of(name, text)))

@@ -1,0 +1,222 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Forms that are cut off, malformed or in odd charsets are refused with a reason; whole ones lose nothing."""
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import httpx2
+import pytest
+from picture_app import client_of, triton_of
+from pydantic import BaseModel
+from scribble_app import PATH, base64_picture, picture
+from scripted_twin import ScriptedTwin, app_of
+
+import main
+from fastapi_triton import Base64Image, Settings, bodies
+from fastapi_triton.triton.fake import FakeTriton
+
+EDITS = "/v1/images/edits"
+FORM = "multipart/form-data; boundary=BBB"
+END = b"--BBB--\r\n"
+
+
+def part(name: str, value: str | bytes, *, file: str = "", headers: str = "") -> bytes:
+    file_name = f'; filename="{file}"' if file else ""
+    head = f'--BBB\r\nContent-Disposition: form-data; name="{name}"{file_name}\r\n{headers}\r\n'.encode()
+    return head + (value if isinstance(value, bytes) else value.encode()) + b"\r\n"
+
+
+SKETCH = part("image", picture(), file="h.png")
+GOOD = part("prompt", "a cat") + SKETCH
+
+
+@pytest.fixture
+async def triton() -> FakeTriton:
+    return triton_of(ScriptedTwin())
+
+
+@pytest.fixture
+async def client(triton: FakeTriton) -> AsyncIterator[httpx2.AsyncClient]:
+    async with client_of(app_of(triton, Settings(max_in_flight=4))) as each:
+        yield each
+
+
+def asked(triton: FakeTriton, name: str) -> Any:
+    """What the model was given last, as its one value."""
+    value = triton.requests[-1][1][name].item()
+    return value.decode() if isinstance(value, bytes) else value
+
+
+async def post(client: httpx2.AsyncClient, path: str, body: bytes, content_type: str | bytes = FORM) -> tuple[str, str]:
+    """The code of the answer, or "ok"; and its words."""
+    answer = await client.post(path, content=body, headers={"Content-Type": content_type})
+    if answer.status_code == 200:
+        return "ok", ""
+    told = answer.json()
+    told = told.get("error", told)
+    detail = told.get("detail") or told["message"]
+    assert len(detail) < 600
+    assert answer.status_code == {"invalid_form": 400, "unsupported_media_type": 415}.get(
+        told["code"], 422 if path == PATH else 400
+    )
+    return told["code"], detail
+
+
+NOT_WHOLE: list[tuple[bytes, str | bytes, str]] = [
+    (GOOD + part("seed", "7"), FORM, "ends before its closing boundary"),
+    (GOOD + part("seed", "77777")[:-4], FORM, "ends before its closing boundary"),
+    (GOOD + part("seed", "7") + b"--BB", FORM, "ends before its closing boundary"),
+    (GOOD + b"--BBB", FORM, "ends before its closing boundary"),
+    (GOOD[:40], FORM, "ends before its closing boundary"),
+    (b"", FORM, "ends before its closing boundary"),
+    (GOOD + END + part("seed", "5"), FORM, "goes on after its closing boundary"),
+    (GOOD + END + b"junk", FORM, "goes on after its closing boundary"),
+    (GOOD + END, "multipart/form-data", "no boundary"),
+    (GOOD + END, "multipart/form-data; boundary=", "no boundary"),
+    (GOOD + END, "multipart/form-data; boundary=XXX", ""),
+    (GOOD + END, "multipart/form-data; boundary=" + "B" * 10_000, ""),
+    (GOOD + END, b"multipart/form-data; boundary=\xff\xfe", ""),
+    (b"hello", FORM, ""),
+    (b"preamble\r\n" + GOOD + END, FORM, ""),
+    ((GOOD + END).replace(b"\r\n", b"\n"), FORM, ""),
+    (b"--BBB\r\nX: y\r\n\r\nx\r\n" + GOOD + END, FORM, "has no name"),
+    (b"--BBB\r\nContent-Disposition: form-data\r\n\r\nx\r\n" + GOOD + END, FORM, "has no name"),
+    (b"--BBB\r\nContent-Disposition: form-data; name*=UTF-8''prompt\r\n\r\nx\r\n" + END, FORM, "has no name"),
+    (b'--BBB\r\nContent-Disposition: form-data; name="\xff"\r\n\r\nx\r\n' + END, FORM, "has no name in UTF-8"),
+    (b"".join(part(f"f{number}", "x") for number in range(100)) + GOOD + END, FORM, "parts"),
+    (part("prompt", "x", headers="X: " + "y" * 50_000 + "\r\n") + SKETCH + END, FORM, ""),
+    (
+        part("prompt", "YQ==", headers="Content-Transfer-Encoding: base64\r\n") + SKETCH + END,
+        FORM,
+        "Content-Transfer-Encoding base64",
+    ),
+    (
+        part("prompt", "=41", headers="Content-Transfer-Encoding: quoted-printable\r\n") + SKETCH + END,
+        FORM,
+        "Content-Transfer-Encoding quoted-printable",
+    ),
+]
+
+
+@pytest.mark.parametrize("path", [PATH, EDITS])
+async def test_a_form_that_is_not_whole_is_unreadable(
+    client: httpx2.AsyncClient, triton: FakeTriton, path: str
+) -> None:
+    for body, content_type, words in NOT_WHOLE:
+        code, detail = await post(client, path, body, content_type)
+        assert code == "invalid_form", (body[:100], detail)
+        assert words in detail
+    assert not triton.requests
+
+
+ODD_CHARSETS = [
+    "punycode",
+    "idna",
+    "undefined",
+    "unicode_escape",
+    "raw_unicode_escape",
+    "utf-7",
+    "utf-16",
+    "rot13",
+    "base64",
+    "hex",
+    "zlib",
+    "mbcs",
+    "cp65001",
+    "../../x",
+    "a" * 5000,
+]
+
+
+@pytest.mark.parametrize("path", [PATH, EDITS])
+async def test_an_odd_charset_is_refused(client: httpx2.AsyncClient, triton: FakeTriton, path: str) -> None:
+    for charset in ODD_CHARSETS:
+        of_part = f"Content-Type: text/plain; charset={charset[:500]}\r\n"
+        for body, content_type in (
+            (GOOD, f"{FORM}; charset={charset}"),
+            (part("_charset_", charset) + GOOD, FORM),
+            (part("prompt", "a cat", headers=of_part) + SKETCH, FORM),
+            (part("prompt", "a cat", file="p.txt", headers=of_part) + SKETCH, FORM),
+        ):
+            code, detail = await post(client, path, body + END, content_type)
+            assert code == "unsupported_media_type", (charset, detail)
+            assert "UTF-8" in detail
+    assert not triton.requests
+
+
+IN_A_CHARSET: list[tuple[bytes, str]] = [
+    (part("prompt", "né", headers="Content-Type: text/plain; charset=UTF-8\r\n"), FORM),
+    (part("prompt", b"n\xe9", headers='Content-Type: text/plain; charset="iso-8859-1"\r\n'), FORM),
+    (part("prompt", b"n\xe9"), FORM + "; charset=ISO-8859-1"),
+    (part("prompt", b"n\xe9") + part("_charset_", "latin1"), FORM),
+    (part("prompt", "né", headers="Content-Transfer-Encoding: 8bit\r\n"), FORM),
+    (part("prompt", "né", file="p.txt"), FORM),
+    (part("prompt", "né".encode("utf-8-sig"), file="p.txt"), FORM),
+    (part("prompt", b"n\xe9", file="p.txt", headers="Content-Type: text/plain; charset=latin-1\r\n"), FORM),
+    (part("prompt", "né"), 'multipart/form-data; boundary="BBB"'),
+]
+
+
+@pytest.mark.parametrize("path", [PATH, EDITS])
+async def test_text_is_read_in_its_charset(client: httpx2.AsyncClient, triton: FakeTriton, path: str) -> None:
+    for body, content_type in IN_A_CHARSET:
+        assert await post(client, path, body + SKETCH + END, content_type) == ("ok", "")
+        assert asked(triton, "prompt") == "né"
+
+
+@pytest.mark.parametrize("path", [PATH, EDITS])
+async def test_text_that_is_not_utf_8_is_refused(client: httpx2.AsyncClient, triton: FakeTriton, path: str) -> None:
+    for file in ("", "p.txt"):
+        code, detail = await post(client, path, part("prompt", b"n\xe9", file=file) + SKETCH + END)
+        assert code == "invalid_text"
+        assert "`prompt`" in detail
+        assert "UTF-8" in detail
+    assert not triton.requests
+
+
+@pytest.mark.parametrize("path", [PATH, EDITS])
+async def test_a_file_of_text_is_the_text(client: httpx2.AsyncClient, triton: FakeTriton, path: str) -> None:
+    body = part("prompt", "a red house\n", file="p.txt") + part("num_inference_steps", "3", file="s.txt") + SKETCH
+    assert await post(client, path, body + END) == ("ok", "")
+    assert asked(triton, "prompt") == "a red house\n"
+    assert asked(triton, "num_inference_steps") == 3
+
+
+@pytest.mark.parametrize("path", [PATH, EDITS])
+async def test_a_picture_is_a_file_or_base64_text(client: httpx2.AsyncClient, triton: FakeTriton, path: str) -> None:
+    with_extended_name = (
+        b"--BBB\r\nContent-Disposition: form-data; name=\"image\"; filename*=UTF-8''h%20%C3%A9.png\r\n\r\n"
+        + picture()
+        + b"\r\n"
+    )
+    for image in (SKETCH, part("image", base64_picture()), with_extended_name):
+        assert await post(client, path, part("prompt", "x") + image + END) == ("ok", "")
+        assert asked(triton, "image") == base64_picture()
+
+
+@pytest.mark.parametrize("path", [PATH, EDITS])
+async def test_a_field_that_is_there_twice_is_refused(
+    client: httpx2.AsyncClient, triton: FakeTriton, path: str
+) -> None:
+    for again in (part("prompt", "a dog"), part("prompt", "a dog", file="p.txt"), SKETCH):
+        code, _ = await post(client, path, GOOD + again + END)
+        assert code == "repeated_field"
+    assert not triton.requests
+
+
+async def test_both_names_of_the_sketch_at_once_are_refused(client: httpx2.AsyncClient, triton: FakeTriton) -> None:
+    both = GOOD + part("image[]", picture("JPEG"), file="b.jpg") + END
+    assert (await post(client, EDITS, both))[0] == "unknown_field"
+    content = {"prompt": "a", "image": base64_picture(), "image[]": base64_picture("JPEG")}
+    answer = await client.post(EDITS, json=content)
+    assert answer.json()["error"]["code"] == "unknown_field"
+    assert not triton.requests
+
+
+def test_a_file_in_an_optional_picture_field_is_a_picture() -> None:
+    class Request(BaseModel):
+        prompt: str
+        image: Base64Image | None = None
+
+    assert bodies._picture_names(Request) == {"image"}
+    assert bodies._picture_names(main.ScribbleRequest) == {"image"}

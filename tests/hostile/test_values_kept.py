@@ -1,0 +1,369 @@
+# SPDX-License-Identifier: Apache-2.0
+"""No value is changed or dropped silently on its way to the model or back: it arrives as it was sent, or is refused."""
+
+import base64
+import json
+import math
+from collections.abc import AsyncIterator
+from typing import Any
+
+import httpx2
+import numpy as np
+import pytest
+from picture_app import EVERYTHING, client_of, every_family, triton_of
+from pydantic import BaseModel, ConfigDict, Field, Json
+from scribble_app import MODEL, PATH, base64_picture, bytes_tensor
+from scripted_twin import ScriptedTwin, app_of
+
+from fastapi_triton import Base64Image, Settings, TritonFrontend, answers, tensors
+from fastapi_triton.datatypes import BY_WIRE
+from fastapi_triton.errors import InferenceError, InvalidRequestError
+from fastapi_triton.model_config import ModelConfig, TensorConfig
+from fastapi_triton.request_body import json_text
+from fastapi_triton.triton.client import Tensors
+from fastapi_triton.triton.fake import FakeTriton
+from fastapi_triton.triton.tensor import Tensor
+
+GENERATED = f"/models/{EVERYTHING}/infer"
+JSON = {"Content-Type": "application/json"}
+
+
+@pytest.fixture
+async def client() -> AsyncIterator[httpx2.AsyncClient]:
+    async with every_family() as each:
+        yield each
+
+
+async def refused(client: httpx2.AsyncClient, path: str, content: bytes | str) -> tuple[str, str]:
+    answer = await client.post(path, content=content, headers=JSON)
+    told = answer.json()
+    told = told.get("error", told)
+    assert answer.status_code in (400, 422), told
+    return told["code"], told.get("detail") or told["message"]
+
+
+# ---- JSON text
+
+
+@pytest.mark.parametrize("path", [PATH, "/v1/images/generations", "/sdapi/v1/txt2img", "/sdapi/v1/options", GENERATED])
+async def test_text_that_no_utf_8_can_hold_is_named(client: httpx2.AsyncClient, path: str) -> None:
+    for text in (r"\ud800", r"\uD83D.", r"\uDE00", r"\ud800\ud800", r"\ud83d\ude00\ud83d"):
+        code, detail = await refused(client, path, f'{{"prompt": "a{text}"}}')
+        assert code == "invalid_json"
+        assert "one half of a surrogate pair" in detail
+        assert text[:6] in detail or text[-6:] in detail
+
+
+@pytest.mark.parametrize("path", [PATH, GENERATED])
+async def test_what_is_wrong_with_a_body_is_named(client: httpx2.AsyncClient, path: str) -> None:
+    for body, words in (
+        (b"", "it is empty"),
+        (b"\xef\xbb\xbf{}", "byte order mark"),
+        ("{}".encode("utf-16"), "UTF-16"),
+        ("{}".encode("utf-16-be"), "UTF-16"),
+        ("{}".encode("utf-32-le"), "UTF-16 or UTF-32"),
+        (b'{"prompt": "\xff"}', "not UTF-8"),
+        (b'{"seed": ' + b"9" * 4301 + b"}", "more than 4,300 digits"),
+        (b'{"prompt": "\\u12"}', "invalid escape"),
+    ):
+        code, detail = await refused(client, path, body)
+        assert (code, words in detail) == ("invalid_json", True), detail
+
+
+async def test_a_member_that_is_there_twice_is_refused(client: httpx2.AsyncClient) -> None:
+    image = base64_picture()
+    for path, body in (
+        (PATH, f'{{"prompt": "a", "prompt": "b", "image": "{image}"}}'),
+        (PATH, f'{{"prompt" : "a: \\":", "prompt"\n: "a", "image": "data:image/png;base64,{image}"}}'),
+        ("/v1/images/generations", '{"prompt": "a", "n": 1, "n": 2}'),
+        ("/sdapi/v1/txt2img", '{"prompt": "a", "steps": 1, "steps": 2}'),
+        ("/sdapi/v1/txt2img", '{"prompt": "a", "override_settings": {"x": 1, "x": 2}}'),
+        (GENERATED, '{"FP32": [1], "FP32": [2]}'),
+        (GENERATED, '{"FP32": {"base64": "AAAAAA==", "base64": "AACAPw=="}}'),
+    ):
+        code, detail = await refused(client, path, body)
+        assert (code, "more than once" in detail) == ("repeated_field", True), (path, detail)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"a": 1, "b": "c"}',
+        b'{"a" : "x:y", "b": "\\":"}',
+        b'{"a": "data:image/png;base64,AAAA", "b": 1e400}',
+        b'{"a": {"b": 1}, "b": {"a": 1}}',
+        b'{"a": ' + b"9" * 4000 + b', "b": {"": NaN}}',
+    ],
+)
+def test_members_of_different_names_or_objects_are_no_repetition(body: bytes) -> None:
+    json_text.require_unique_members(body, 2)
+
+
+async def test_nul_and_every_character_arrive(client: httpx2.AsyncClient) -> None:
+    text = "a\0b\ufeff\u200b\U0001f600\r\n\t\x1b é"
+    answer = await client.post(GENERATED, json={"BYTES": [text]})
+    assert answer.json() == {"BYTES": [text]}
+    answer = await client.post(PATH, json={"prompt": text, "image": base64_picture()})
+    assert answer.json()["info"]["prompt"] == text
+
+
+# ---- numbers
+
+
+@pytest.mark.parametrize(
+    ("wire", "value"),
+    [
+        ("INT64", 2**63 - 1),
+        ("INT64", -(2**63)),
+        ("INT64", 2**53 + 1),
+        ("UINT64", 2**64 - 1),
+        ("FP64", 5e-324),
+        ("FP64", 1.7976931348623157e308),
+        ("FP32", 3.4028235e38),
+        ("FP16", 65504.0),
+        ("FP64", -0.0),
+        ("FP64", 2**53),
+        ("FP64", "NaN"),
+        ("BF16", "-Infinity"),
+        ("BOOL", True),
+    ],
+)
+async def test_a_number_that_fits_arrives_exactly(client: httpx2.AsyncClient, wire: str, value: Any) -> None:
+    answer = await client.post(GENERATED, json={wire: [value]})
+    (told,) = answer.json()[wire]
+    assert (told, math.copysign(1, told) if isinstance(told, float) else 1) == (
+        value,
+        math.copysign(1, value) if isinstance(told, float) else 1,
+    )
+
+
+@pytest.mark.parametrize(
+    ("wire", "text"),
+    [
+        ("INT64", str(2**63)),
+        ("INT64", "1e3"),
+        ("INT64", "true"),
+        ("INT64", "1.0"),
+        ("UINT8", "-1"),
+        ("UINT8", "256"),
+        ("FP32", "1e39"),
+        ("FP32", "9" * 400),
+        ("FP16", "65520"),
+        ("BF16", "3.4e38"),
+        ("FP64", "1e400"),
+        ("FP64", "NaN"),
+        ("FP64", "true"),
+        ("FP64", '"1"'),
+        ("FP64", "null"),
+        ("BOOL", "1"),
+        ("BYTES", "1"),
+        ("BYTES", "null"),
+    ],
+)
+async def test_a_number_that_does_not_fit_is_refused(client: httpx2.AsyncClient, wire: str, text: str) -> None:
+    for value in (f"[{text}]", f"[{text}, {text}]"):
+        code, detail = await refused(client, GENERATED, f'{{"{wire}": {value}}}')
+        assert code in ("out_of_range", "wrong_type", "not_finite")
+        assert wire in detail
+
+
+async def test_booleans_are_no_numbers_under_sdapi(client: httpx2.AsyncClient) -> None:
+    for name in ("seed", "steps", "cfg_scale", "width", "batch_size", "n_iter"):
+        code, detail = await refused(client, "/sdapi/v1/txt2img", json.dumps({"prompt": "a", name: True}))
+        assert (code, name in detail) == ("wrong_type", True)
+
+
+async def test_two_different_sketches_in_one_unit_are_refused(client: httpx2.AsyncClient) -> None:
+    for second, status in ((base64_picture("JPEG"), 422), (base64_picture(), 200), ("", 200), (None, 200)):
+        unit = {"image": base64_picture(), "input_image": second}
+        body = {"prompt": "a", "alwayson_scripts": {"controlnet": {"args": [unit]}}}
+        answer = await client.post("/sdapi/v1/txt2img", json=body)
+        assert answer.status_code == status, answer.text[:500]
+
+
+async def test_a_seed_without_room_for_its_followers_is_refused_before_a_picture_is_begun() -> None:
+    triton = triton_of(ScriptedTwin())
+    async with client_of(app_of(triton, Settings(max_in_flight=4))) as client:
+        for path, count in (("/v1/images/generations", "n"), ("/sdapi/v1/txt2img", "n_iter")):
+            body = json.dumps({"prompt": "a", "seed": 2**63 - 1, count: 2})
+            code, detail = await refused(client, path, body)
+            assert (code, "9223372036854775807" in detail) == ("out_of_range", True)
+    assert "seed" not in [name for _, inputs, _ in triton.requests for name in inputs]
+
+
+# ---- values that a declared model lets pass
+
+
+def one_input(wire: str, dims: tuple[int, ...]) -> ModelConfig:
+    return ModelConfig("m", 0, (TensorConfig("x", BY_WIRE[wire], dims),), ())
+
+
+@pytest.mark.parametrize(
+    ("wire", "dims", "value", "code"),
+    [
+        ("BYTES", (-1, -1), [["a", "b"], ["c"]], "wrong_shape"),
+        ("BYTES", (-1, -1), [[], ["a"]], "wrong_shape"),
+        ("BYTES", (-1,), ["a", ["b"]], "wrong_shape"),
+        ("BYTES", (1,), 5, "wrong_type"),
+        ("BYTES", (1,), "\ud800", "invalid_text"),
+        ("INT32", (-1, -1), [[1], [1, 2]], "wrong_shape"),
+        ("INT32", (-1,), [1.5], "wrong_type"),
+        ("INT32", (-1,), [None], "wrong_type"),
+        ("INT64", (-1,), [10**4000], "out_of_range"),
+        ("FP32", (-1, -1), [[1.0], [1.0, 2.0]], "wrong_type"),
+        ("FP32", (-1,), [10**400], "out_of_range"),
+        ("FP32", (1,), 10**400, "out_of_range"),
+        ("FP16", (-1,), [65520.0], "out_of_range"),
+        ("BF16", (1,), 3.4e38, "out_of_range"),
+        ("BOOL", (-1,), [True, 2], "wrong_type"),
+    ],
+)
+def test_what_is_no_tensor_is_refused(wire: str, dims: tuple[int, ...], value: Any, code: str) -> None:
+    with pytest.raises(InvalidRequestError) as caught:
+        tensors.from_fields({"x": value}, one_input(wire, dims))
+    assert [(each.pointer, each.code) for each in caught.value.problems] == [("#/x", code)]
+
+
+async def test_nan_is_refused_where_any_value_may_stand(client: httpx2.AsyncClient) -> None:
+    for text in ("NaN", "1e400", '[1, {"a": -Infinity}]'):
+        code, detail = await refused(
+            client, "/sdapi/v1/txt2img", f'{{"prompt": "a", "override_settings": {{"x": {text}}}}}'
+        )
+        assert (code, "override_settings" in detail) == ("not_finite", True)
+
+
+# ---- answers
+
+
+class Scores(BaseModel):
+    score: float
+    scores: list[float]
+    info: Json[dict[str, Any]]
+    label: str | None = None
+    raw: bytes | None = None
+
+
+class Request(BaseModel):
+    prompt: str = Field(min_length=1)
+
+
+SCORES = ModelConfig(
+    "scores",
+    0,
+    (TensorConfig("prompt", BY_WIRE["BYTES"], (1,)),),
+    (
+        TensorConfig("score", BY_WIRE["FP32"], (1,)),
+        TensorConfig("scores", BY_WIRE["FP32"], (-1,)),
+        TensorConfig("info", BY_WIRE["BYTES"], (1,)),
+        TensorConfig("label", BY_WIRE["BYTES"], (1,)),
+        TensorConfig("raw", BY_WIRE["BYTES"], (1,)),
+    ),
+)
+
+
+def scores(**changed: bytes) -> dict[str, Tensor]:
+    texts = {"info": b'{"loss": NaN, "big": 1e400, "none": null, "n": ' + b"9" * 30 + b"}"} | changed
+    return {
+        "score": Tensor(BY_WIRE["FP32"], np.array([np.nan], np.float32)),
+        "scores": Tensor(BY_WIRE["FP32"], np.array([1.5, np.inf, -np.inf], np.float32)),
+        **{name: Tensor.of_one(BY_WIRE["BYTES"], value, (1,)) for name, value in texts.items()},
+    }
+
+
+async def test_nan_is_a_text_in_every_answer() -> None:
+    triton = FakeTriton()
+
+    async def respond(_: Tensors) -> dict[str, Tensor]:
+        return scores()
+
+    triton.add(SCORES, respond)
+    app = TritonFrontend(triton=triton, settings=Settings(generate=True, watch_interval_s=3600))
+    app.infer("/scores", model="scores", request=Request, response=Scores)
+    async with client_of(app) as client:
+        declared = await client.post("/scores", json={"prompt": "a"})
+        generated = await client.post("/models/scores/infer", json={"prompt": "a"})
+    assert declared.json() == {
+        "score": "NaN",
+        "scores": [1.5, "Infinity", "-Infinity"],
+        "info": {"loss": "NaN", "big": "Infinity", "none": None, "n": int("9" * 30)},
+    }
+    assert (generated.json()["score"], generated.json()["scores"]) == ("NaN", [1.5, "Infinity", "-Infinity"])
+
+
+@pytest.mark.parametrize("name", ["label", "raw"])
+async def test_an_output_that_is_not_utf_8_is_named(name: str) -> None:
+    triton = FakeTriton()
+
+    async def respond(_: Tensors) -> dict[str, Tensor]:
+        return scores(**{name: b"caf\xe9"})
+
+    triton.add(SCORES, respond)
+    app = TritonFrontend(triton=triton, settings=Settings(generate=True, watch_interval_s=3600))
+    app.infer("/scores", model="scores", request=Request, response=Scores)
+    async with client_of(app) as client:
+        declared = await client.post("/scores", json={"prompt": "a"})
+        generated = await client.post("/models/scores/infer", json={"prompt": "a"})
+    assert (declared.status_code, declared.json()["code"]) == (502, "inference_failed")
+    assert f"`{name}`" in declared.json()["detail"]
+    assert "UTF-8" in declared.json()["detail"]
+    assert generated.json()[name] == {"base64": base64.b64encode(b"caf\xe9").decode()}
+
+
+def test_bytes_are_base64_where_the_model_of_the_answer_says_so() -> None:
+    class Raw(BaseModel):
+        model_config = ConfigDict(ser_json_bytes="base64")
+        raw: bytes
+        score: float
+
+    assert answers.to_json(Raw(raw=b"\xff\xfe", score=math.nan)) == b'{"raw":"__4=","score":"NaN"}'
+
+
+class Drawn(BaseModel):
+    """The answer of a model that tells odd things of its picture."""
+
+    generated_image: Base64Image
+    seed: int
+    info: Json[dict[str, Any]]
+
+
+ODD_INFO = b'{"loss": NaN, "huge": ' + b"9" * 30 + b', "half": "\\u00e9", "none": null}'
+
+
+class OddTwin(ScriptedTwin):
+    async def __call__(self, inputs: Tensors) -> Any:
+        async for outputs in super().__call__(inputs):
+            if "generated_image" in outputs:
+                outputs["info"] = bytes_tensor(ODD_INFO)
+            yield outputs
+
+
+async def test_whatever_a_model_tells_of_a_picture_can_be_answered() -> None:
+    expected = {"loss": "NaN", "huge": int("9" * 30), "half": "é", "none": None}
+    async with client_of(app_of(triton_of(OddTwin()), Settings(max_in_flight=4))) as client:
+        body = {"prompt": "a", "image": base64_picture()}
+        plain = await client.post(PATH, json=body)
+        as_file = await client.post(PATH, json=body, headers={"Accept": "image/png"})
+        openai = await client.post("/v1/images/generations", json={"prompt": "a"})
+        stream = await client.post("/v1/images/generations", json={"prompt": "a", "stream": True})
+        a1111 = await client.post("/sdapi/v1/txt2img", json={"prompt": "a"})
+    assert plain.json()["info"] == expected
+    assert json.loads(as_file.headers["x-info"]) == expected
+    assert openai.json()["data"][0]["info"] == expected
+    assert json.loads(stream.text.split("data: ")[-1])["info"] == expected
+    assert json.loads(a1111.json()["info"])["info"] == [expected]
+
+
+async def test_a_preview_that_is_no_text_is_an_error() -> None:
+    twin = ScriptedTwin()
+    twin.preview = b"\xff"
+    async with client_of(app_of(triton_of(twin), Settings(max_in_flight=4))) as client:
+        answer = await client.post(
+            PATH, json={"prompt": "a", "image": base64_picture()}, headers={"Accept": "text/event-stream"}
+        )
+    assert "event: error" in answer.text
+    assert "`preview` that is not UTF-8" in answer.text
+
+
+def test_an_answer_that_does_not_fit_is_named_without_its_values() -> None:
+    with pytest.raises(InferenceError, match="`label`"):
+        answers.read(Scores, {"score": 1.0, "scores": [], "info": "{}", "label": b"\xff"}, model=MODEL)
