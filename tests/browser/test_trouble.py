@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the page says when the server goes away, is not there yet, or is busy; and that it finds back by itself."""
 
+import json
 import shutil
 import socket
 import threading
@@ -127,3 +128,31 @@ def test_a_busy_server_says_when_to_come_back(visit: Visit, scribble_server: Ser
             player.press_draw()
             player.says("#result-error", "Try again in 1 s")
         assert player.caption == "No picture"
+
+
+def test_a_page_that_waits_for_a_slot_says_where_it_stands(visit: Visit, scribble_server: Server, folder: Path) -> None:
+    triton = ("--triton", f"http://{scribble_server.triton_url}", "--max-in-flight", "1", "--event-heartbeat-s", "0.2")
+    with serving(*triton, folder=folder) as server:
+        server.wait_until_ready()
+        player = visit(server, may_complain=True).wait_until_ready().scribble()
+        player.set("num_inference_steps", "2")
+        player.set("size", "128x128")
+        form = {"prompt": "a red house", "num_inference_steps": "50", "width": "256", "height": "256"}
+        headers = {"Accept": "text/event-stream"}
+        with httpx2.stream(
+            "POST", server.url + PATH, data=form, files={"image": HOUSE.read_bytes()}, headers=headers, timeout=60
+        ) as other:
+            assert other.status_code == 200, other.read()
+            player.press_draw()
+            player.says("#caption", "number 1 in the queue")
+        player.until("#frame", "done")
+
+
+def test_a_refusal_in_the_middle_of_a_stream_says_when_to_come_back(visit: Visit) -> None:
+    problem = {"status": 503, "code": "overloaded", "detail": "Others came.", "retry_after_s": 7}
+    events = f'event: queued\ndata: {{"position":2}}\n\nevent: error\ndata: {json.dumps(problem)}\n\n'
+    player = visit().wait_until_ready().scribble()
+    player.page.route(f"**{PATH}", lambda route: route.fulfill(content_type="text/event-stream", body=events))
+    player.press_draw()
+    player.says("#result-error", "Others came. Try again in 7 s.")
+    assert player.caption == "No picture"

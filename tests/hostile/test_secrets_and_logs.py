@@ -24,11 +24,12 @@ from typer.testing import CliRunner
 from fastapi_triton import Settings, TritonFrontend, check, logs, offline
 from fastapi_triton.cli import app as command_line
 from fastapi_triton.datatypes import BY_WIRE
-from fastapi_triton.errors import InferenceError
+from fastapi_triton.errors import InferenceError, InvalidRequestError
 from fastapi_triton.generate import run as generate_run
 from fastapi_triton.generate.failures import GenerateError, NoServerError, UsageError
 from fastapi_triton.generate.frontend import Frontend, Picture, without_credentials
 from fastapi_triton.generate.teller import Teller
+from fastapi_triton.jobs.webhook import NotDeliveredError, Webhooks
 from fastapi_triton.lint.rule import Finding, Severity
 from fastapi_triton.logs import JSONFormatter, TextFormatter, printable, printable_json, printable_lines
 from fastapi_triton.s3_models.error import S3ModelsError
@@ -279,6 +280,22 @@ async def test_generates_errors_repeat_none(host: str) -> None:
             [event async for event in frontend.draw({}, b"")]
     assert SECRET not in f"{caught.value} {refused.value}"
     assert SECRET not in str(generate_run.Outcome(url=frontend.url).as_json())
+
+
+@pytest.mark.parametrize("user", [f"me:{SECRET}", f":{SECRET}", SECRET])
+def test_a_webhook_with_credentials_is_refused_and_not_repeated(user: str) -> None:
+    with pytest.raises(InvalidRequestError) as caught:
+        Webhooks("a secret").checked(f"https://{user}@example.org/told")
+    assert caught.value.code == "invalid_webhook_url"
+    assert SECRET not in caught.value.detail
+
+
+async def test_a_webhook_that_is_not_taken_is_logged_without_its_path() -> None:
+    webhooks = Webhooks("a secret", anywhere=True)
+    for url in (f"http://127.0.0.1:1/{SECRET}?token={SECRET}", f"http://[::1]:0/{SECRET}"):
+        with pytest.raises(NotDeliveredError) as caught:
+            await webhooks.send("job", url, "completed")
+        assert SECRET not in str(caught.value)
 
 
 def test_a_traceback_in_the_log_holds_no_values(lines: Callable[[], str]) -> None:

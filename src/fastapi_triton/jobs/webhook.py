@@ -52,9 +52,9 @@ class Webhooks:
         except ValueError:
             parsed = URL()
         schemes = ("https", "http") if self._anywhere else ("https",)
-        if len(url) > _MAX_CHARACTERS or parsed.scheme not in schemes or not parsed.host or parsed.user:
+        if len(url) > _MAX_CHARACTERS or parsed.scheme not in schemes or not parsed.host or parsed.user or parsed.password:
             raise _refused(
-                f"The {HEADER} must be an https URL of at most {_MAX_CHARACTERS} characters, without a user.",
+                f"The {HEADER} must be an https URL of at most {_MAX_CHARACTERS} characters, without a user or a password.",
                 "invalid_webhook_url",
             )
         if not self._anywhere and _is_literal(parsed.host) and not _is_public(parsed.host):
@@ -79,6 +79,8 @@ class Webhooks:
             ):
                 if not 200 <= answer.status < 300:
                     raise NotDeliveredError(f"it answered {answer.status}")
+        except aiohttp.InvalidURL:  # its text holds the URL, whose path or query may be a secret
+            raise NotDeliveredError("its URL cannot be used") from None
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise NotDeliveredError(f"it cannot be reached: {error!r}") from None
         except InvalidRequestError as error:  # the settings have changed since
