@@ -69,12 +69,13 @@ def test_a_text_record_begins_in_the_first_column_and_nothing_else_does() -> Non
     text.encode()  # nothing is left that UTF-8 cannot say
 
 
-def test_a_json_record_is_one_line_that_says_the_same() -> None:
-    line = JSONFormatter().format(record_of("it failed: %s", HOSTILE, error=ValueError("x" + HOSTILE)))
+@pytest.mark.parametrize("text", [HOSTILE, HOSTILE.removesuffix("\ud800")])
+def test_a_json_record_is_one_line_that_says_the_same(text: str) -> None:
+    line = JSONFormatter().format(record_of("it failed: %s", text, error=ValueError("x" + text)))
     assert line.isprintable()
     told = json.loads(line)
-    assert told["message"] == f"it failed: {HOSTILE}"
-    assert HOSTILE in told["traceback"]
+    assert told["message"] == f"it failed: {text}"
+    assert text in told["traceback"]
     assert JSONFormatter().format(record_of("à la %s", "日本")).count("日本") == 1  # as it is, where it does no harm
 
 
