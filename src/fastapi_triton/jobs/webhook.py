@@ -52,9 +52,10 @@ class Webhooks:
         except ValueError:
             parsed = URL()
         schemes = ("https", "http") if self._anywhere else ("https",)
-        if len(url) > _MAX_CHARACTERS or parsed.scheme not in schemes or not parsed.host or parsed.user or parsed.password:
+        has_credentials = bool(parsed.user or parsed.password)
+        if len(url) > _MAX_CHARACTERS or parsed.scheme not in schemes or not parsed.host or has_credentials:
             raise _refused(
-                f"The {HEADER} must be an https URL of at most {_MAX_CHARACTERS} characters, without a user or a password.",
+                f"The {HEADER} must be an https URL of at most {_MAX_CHARACTERS} characters, without credentials.",
                 "invalid_webhook_url",
             )
         if not self._anywhere and _is_literal(parsed.host) and not _is_public(parsed.host):
