@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 
 INFER = "/v2/models/echo/infer"
 STREAM = "/v2/models/echo/generate_stream"
+# A body that the frontend passes to all of them, without a look at any model's config.
+REQUEST = b'{"inputs":[]}'
 
 
 @dataclass(slots=True)

@@ -44,7 +44,7 @@ FLOORS = (
         "waiting_room",
     ),
     ("triton", "admission", "images", "negotiate", "embedded", "logs", "gauges"),
-    ("contract", "tensors", "problems"),
+    ("contract", "tensors", "problems", "triton_proxy"),
     ("access", "serving"),
     ("binary_arrays",),
     ("json_values",),

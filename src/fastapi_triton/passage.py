@@ -3,6 +3,7 @@
 
 import asyncio
 import logging
+from collections.abc import Sequence
 from enum import Enum
 from http import HTTPStatus
 from urllib.parse import quote
@@ -27,10 +28,11 @@ from fastapi_triton.errors import (
 from fastapi_triton.middleware.request_id import current_request_id
 from fastapi_triton.observation import TRITON, Stage, current_observation, note, request_trace_headers
 from fastapi_triton.settings import Settings
-from fastapi_triton.triton.access import HeaderLines
-from fastapi_triton.triton.connection import Connection, Headers
+from fastapi_triton.triton.connection import AnswerHead, Connection, Headers
 from fastapi_triton.triton.connection_errors import LOST, access_denied
-from fastapi_triton.triton.connections import Connections
+from fastapi_triton.triton.http import HTTPTriton
+from fastapi_triton.triton_proxy import request_body, request_head
+from fastapi_triton.triton_proxy.model_configs import ModelConfigs, NoConfigError
 from fastapi_triton.v2_call import Call
 
 logger = logging.getLogger(__name__)
@@ -44,31 +46,33 @@ _HOP_BY_HOP = frozenset(
         *(b"te", b"trailer", b"transfer-encoding", b"upgrade"),
     )
 )
-# And what the frontend says itself. A caller's credentials are the frontend's to check, and go no further.
-_NOT_TO_TRITON = _HOP_BY_HOP | {b"host", b"expect", b"content-length", b"x-request-id"}
-_NOT_TO_TRITON |= {b"authorization", b"x-api-key", b"cookie"}
-_TRACE = frozenset((b"traceparent", b"tracestate"))
 # The code by which an error of Triton's own is counted: it passes untouched.
 FROM_TRITON = "from_triton"
+_WORK = (Call.INFERENCE, Call.STREAM)
 _NOT_TO_CALLER = _HOP_BY_HOP | {b"date", b"server"}
 
 
 class Passage:
-    """An ASGI app for everything under `/v2`, over connections that somebody else opens and closes.
+    """An ASGI app for everything under `/v2`, over the connections of a client that somebody else opens and closes.
 
-    An inference request takes its place in flight when the last of its body is here, and gives it back when Triton's
-    answer begins, or, of a stream, ends: slow callers hold no places. One that has wholly gone to Triton keeps its
-    place when its caller leaves, since Triton goes on working; everything else is closed then.
+    A request is read whole and checked before any of it goes to Triton, which some malformed requests kill. An
+    inference request takes its place in flight then, and gives it back when Triton's answer begins, or, of a stream,
+    ends: slow callers hold no places. One that has wholly gone to Triton keeps its place when its caller leaves, since
+    Triton goes on working; everything else is closed then.
     """
 
-    def __init__(self, connections: Connections, *, admissions: Admissions, settings: Settings) -> None:
-        self._connections = connections
+    def __init__(self, triton: HTTPTriton, *, admissions: Admissions, settings: Settings) -> None:
+        self._connections = triton.connections
         self._admissions = admissions
         self._questions = Admission("/v2", MAX_QUESTIONS)
         self._timeout_s = settings.request_timeout_s
         # Those that Triton has answered for: only their names become labels.
         self._models: set[str] = set()
+        self._configs = ModelConfigs(triton.question)
+        self._max_body_bytes = settings.max_body_bytes
         self._is_administration_allowed = settings.v2_admin
+        self._passed_headers = request_head.PASSED | {name.encode() for name in settings.v2_headers}
+        self._passed_headers -= triton.connections.headers.names
         self._keeps_running = settings.keep_running_when_caller_leaves
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -78,7 +82,7 @@ class Passage:
             call = v2_call.read(scope["method"], path, is_administration_allowed=self._is_administration_allowed)
             if call is Call.ADMINISTRATION:
                 scopes.require("admin")
-            if call in (Call.INFERENCE, Call.STREAM):
+            if call in _WORK:
                 drain.of(scope).require_open()
             timeout_s = remaining_s(self._timeout_s)
             async with asyncio.timeout(timeout_s):
@@ -88,6 +92,8 @@ class Passage:
             logger.info("the caller left")
         except TimeoutError:
             await answer.refuse(DeadlineExceededError(answer.stage.value.format(timeout_s)))
+        except NoConfigError as refusal:
+            await answer.pass_on(refusal)
         except FastAPITritonError as error:
             await answer.refuse(error)
         except asyncio.CancelledError as cancelled:
@@ -99,51 +105,93 @@ class Passage:
     async def _pass(self, call: Call, path: bytes, scope: Scope, receive: Receive, answer: "_Answer") -> None:
         seen = current_observation.get()
         seen.route, answer.model = v2_call.labels(path)
-        is_work = call in (Call.INFERENCE, Call.STREAM)
+        is_work = call in _WORK
         admission = self._admissions.of_name(answer.model) if is_work else self._questions
         admission.require_room()
-        request = _Request(path, scope, self._connections.headers)
-        # A question is asked once more where its connection breaks; nothing else is.
-        if call is Call.QUESTION and not request.has_body:
-            try:
-                await self._exchange(call, request, admission, receive, answer)
-                return
-            except TritonUnavailableError as error:
-                if error.code != LOST or answer.is_started:
-                    raise
-        status = await self._exchange(call, request, admission, receive, answer)
+        self._connections.breaker.require_closed()
+        headers: Headers = scope["headers"]
+        lines = request_head.passed_lines(headers, self._passed_headers, is_traced=seen.is_traced)
+        body = await request_body.read(receive, headers, max_bytes=self._max_body_bytes)
+        await self._check(call, path, headers, body)
+        answer.stage = _Stage.WAITING
+        request = (self._head(scope, path, lines, len(body)), body)
+        try:
+            status = await self._exchange(call, request, admission, receive, answer)
+        except TritonUnavailableError as error:
+            # A question is asked once more where its connection breaks; nothing else is.
+            if call is not Call.QUESTION or body or error.code != LOST or answer.is_started:
+                raise
+            status = await self._exchange(call, request, admission, receive, answer)
         if is_work and status == HTTPStatus.OK:
             self._admissions.of(answer.model)  # so there is such a model
 
+    async def _check(self, call: Call, path: bytes, headers: Headers, body: bytes) -> None:
+        """Refuse what would harm Triton."""
+        if not path.endswith(b"/infer"):
+            await request_body.check_plain(body, is_empty_allowed=call not in _WORK)
+            return
+        asked = await request_body.check_inference(
+            body, headers, is_shared_memory_allowed=self._is_administration_allowed
+        )
+        if asked is None or not asked.names_tensors:
+            return
+        model_path = path.removesuffix(b"/infer").decode("ascii")
+        try:
+            asked.require_fit(await self._configs.get(model_path))
+        except UnreadableRequestError:
+            asked.require_fit(await self._configs.again(model_path))
+
+    def _head(self, scope: Scope, path: bytes, lines: bytes, num_body_bytes: int) -> bytes:
+        """A request's head as it goes to Triton."""
+        query: bytes = scope.get("query_string", b"")
+        trace_headers: Sequence[tuple[str, str]] = ()
+        if current_observation.get().is_traced:
+            trace_headers = request_trace_headers()
+        parts = [
+            scope["method"].encode() + b" " + path + (b"?" + query if query else b"") + b" HTTP/1.1\r\n",
+            self._connections.headers.lines(),
+            lines,
+            *(f"{name}: {value}\r\n".encode() for name, value in trace_headers),
+            b"x-request-id: " + current_request_id.get().encode() + b"\r\n",
+        ]
+        if num_body_bytes or scope["method"] == "POST":
+            parts.append(b"content-length: %d\r\n" % num_body_bytes)
+        return b"".join((*parts, b"\r\n"))
+
     async def _exchange(
-        self, call: Call, request: "_Request", admission: Admission, receive: Receive, answer: "_Answer"
+        self, call: Call, request: tuple[bytes, bytes], admission: Admission, receive: Receive, answer: "_Answer"
     ) -> int:
         """Gives the status of Triton's answer."""
-        connection = await self._connections.take()
+        connection: Connection | None = None
         try:
-            connection.start(request.head, is_chunked=request.is_chunked)
-            last = await _upload(connection, receive) if request.has_body else ()
-            if not connection.is_answered:
-                answer.stage = _Stage.WAITING
-                with await admission.place(receive=receive), Stage(TRITON, answer.model):
-                    answer.stage = _Stage.ASKED
-                    connection.finish(*last)
-                    if call is Call.STREAM:
-                        await self._relay_stream(answer, connection, receive)
-                    else:
-                        await self._await_head(connection, call)
-            if call is not Call.STREAM or not answer.is_started:
+            with await admission.place(receive=receive), Stage(TRITON, answer.model):
+                answer.stage = _Stage.ASKED
+                connection = await self._connections.take()
+                connection.start(request[0])
+                connection.finish(request[1])
+                if call is Call.STREAM:
+                    await self._relay_stream(answer, connection, receive)
+                elif call is Call.INFERENCE:
+                    await self._await_head(connection, receive)
+                elif call is Call.QUESTION:
+                    await unless_caller_leaves(receive, connection.head())
+                else:
+                    await connection.head()
+            if call is not Call.STREAM:
                 await answer.relay(connection)
             return connection.status
         finally:
-            self._connections.give_back(connection)
+            if connection is not None:
+                self._connections.give_back(connection)
 
-    async def _await_head(self, connection: Connection, call: Call) -> None:
+    async def _await_head(self, connection: Connection, receive: Receive) -> None:
         try:
+            if not (connection.is_flushed or self._keeps_running):
+                # Until it has the whole of it, Triton does not begin, and nobody needs the answer.
+                await unless_caller_leaves(receive, connection.flushed())
             await connection.head()
         except asyncio.CancelledError:
-            if call is Call.INFERENCE:
-                self._connections.leave(connection)
+            self._connections.leave(connection)
             raise
 
     async def _relay_stream(self, answer: "_Answer", connection: Connection, receive: Receive) -> None:
@@ -151,59 +199,6 @@ class Passage:
             await answer.relay(connection)
         else:
             await unless_caller_leaves(receive, answer.relay(connection))
-
-
-async def _upload(connection: Connection, receive: Receive) -> tuple[bytes, ...]:
-    """Send the body as it comes, all but its end, which is given back: with it Triton would begin to work."""
-    held = b""
-    while True:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise CallerLeftError("The caller left before its request was whole.")
-        piece = message.get("body", b"")
-        if not message.get("more_body", False):
-            return held, piece
-        if connection.is_answered:
-            return ()
-        if piece:
-            if held:
-                await connection.write(held)
-            held = piece
-
-
-class _Request:
-    """A request's head as it goes to Triton."""
-
-    def __init__(self, path: bytes, scope: Scope, ours: HeaderLines) -> None:
-        headers: Headers = scope["headers"]
-        dropped: frozenset[bytes] = _NOT_TO_TRITON | ours.names if ours.names else _NOT_TO_TRITON
-        for name, value in headers:
-            if name == b"connection":  # what it names is between the caller and us
-                dropped |= {each.strip().lower() for each in value.split(b",")}
-        trace_headers: Headers = ()
-        if current_observation.get().is_traced:
-            dropped |= _TRACE
-            trace_headers = [(name.encode(), value.encode()) for name, value in request_trace_headers()]
-        lengths = {value for name, value in headers if name == b"content-length"}
-        self.is_chunked = any(name == b"transfer-encoding" for name, _ in headers)
-        self.has_body = self.is_chunked or bool(lengths)
-        if len(lengths) > 1 or (self.is_chunked and lengths):
-            raise UnreadableRequestError("The request says its length in more than one way.")
-        query = scope.get("query_string", b"")
-        lines = [
-            scope["method"].encode() + b" " + path + (b"?" + query if query else b"") + b" HTTP/1.1\r\n",
-            ours.lines(),
-            *(name + b": " + value + b"\r\n" for name, value in headers if name not in dropped),
-            *(name + b": " + value + b"\r\n" for name, value in trace_headers),
-            b"x-request-id: " + current_request_id.get().encode() + b"\r\n",
-        ]
-        if self.is_chunked:
-            lines.append(b"transfer-encoding: chunked\r\n")
-        elif lengths:
-            lines.append(b"content-length: " + lengths.pop() + b"\r\n")
-        elif scope["method"] == "POST":
-            lines.append(b"content-length: 0\r\n")
-        self.head = b"".join((*lines, b"\r\n"))
 
 
 class _Stage(Enum):
@@ -226,17 +221,28 @@ class _Answer:
 
     async def relay(self, connection: Connection) -> None:
         """Pass Triton's answer on as it comes."""
-        head = await connection.head()
+        await self._begin(await connection.head())
+        more_body = True
+        while more_body:
+            piece, more_body = await connection.read()
+            await self._send({"type": "http.response.body", "body": piece, "more_body": more_body})
+
+    async def pass_on(self, refusal: NoConfigError) -> None:
+        """Pass on what Triton said of a model without a config."""
+        try:
+            await self._begin(refusal.head)
+        except FastAPITritonError as error:
+            await self.refuse(error)
+        else:
+            await self._send({"type": "http.response.body", "body": refusal.body, "more_body": False})
+
+    async def _begin(self, head: AnswerHead) -> None:
         if head.status in (401, 407):  # it is the frontend that is not known there, not its caller
             raise access_denied(head.status)
         headers = [(name, value) for name, value in head.headers if name not in _NOT_TO_CALLER]
         self.is_started = True
         self._observe(head.status)
         await self._send({"type": "http.response.start", "status": head.status, "headers": headers})
-        more_body = True
-        while more_body:
-            piece, more_body = await connection.read()
-            await self._send({"type": "http.response.body", "body": piece, "more_body": more_body})
 
     def _observe(self, status: int) -> None:
         seen = current_observation.get()

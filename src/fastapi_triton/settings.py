@@ -25,8 +25,31 @@ def _network(text: str) -> str:
     return text
 
 
+_NOT_PASSED = frozenset(
+    (
+        *("connection", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade", "host", "expect"),
+        *("content-length", "content-encoding", "cookie", "authorization", "x-api-key", "x-request-id"),
+        *("proxy-authorization", "proxy-authenticate", "proxy-connection"),
+    )
+)
+
+
+def _passed_header(name: str) -> str:
+    """The name of a header that may be passed on, in lower case.
+
+    Raises:
+        ValueError: it is no name, or the header concerns one connection, the body's form or credentials.
+    """
+    if not re.fullmatch(r"[\w!#$%&'*+.^`|~-]+", name, re.ASCII) or name.lower() in _NOT_PASSED:
+        raise ValueError(f"{name} is no header that can be passed on")
+    return name.lower()
+
+
 Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
 Networks = Annotated[tuple[Annotated[str, AfterValidator(_network)], ...], NoDecode, BeforeValidator(_split)]
+
+
+HeaderNames = Annotated[tuple[Annotated[str, AfterValidator(_passed_header)], ...], NoDecode, BeforeValidator(_split)]
 
 
 def _none_if_empty(value: object) -> object:
@@ -231,7 +254,11 @@ class Settings(BaseSettings):
     )
     v2_compressed: bool = Field(
         default=False,
-        description="Whether compressed requests pass to Triton, which unpacks them however large they become.",
+        description="Whether requests may be compressed by gzip or deflate; they are unpacked up to the body limit.",
+    )
+    v2_headers: HeaderNames = Field(
+        default=(),
+        description="Further headers that go on to Triton, by commas: those of its `--http-header-forward-pattern`.",
     )
     v2_admin: bool = Field(
         default=False,

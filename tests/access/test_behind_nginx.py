@@ -13,7 +13,7 @@ import httpx2
 import pytest
 from known_keys import DRAWS, RULES, bearer
 from scribble_app import PATH
-from scripted_triton import scripted_triton
+from scripted_triton import REQUEST, scripted_triton
 from serving import free_port
 from sockets import listening
 from starlette.requests import Request
@@ -139,6 +139,6 @@ async def test_tritons_protocol_works_below_the_prefix(tmp_path: Path) -> None:
         app = TritonFrontend(settings=Settings(triton_url=triton.url, root_path="/draw"))
         async with listening(app) as direct, nginx(str(direct.base_url).rstrip("/"), tmp_path) as servers:
             for server in servers:
-                answer = await direct.post(f"{server}/draw/v2/models/a%20b/infer?x", content=b"{}")
+                answer = await direct.post(f"{server}/draw/v2/models/a%20b/infer?x", content=REQUEST)
                 assert answer.status_code == 200
     assert [head.split(b"\r\n")[0] for head, _ in triton.requests] == [b"POST /v2/models/a%20b/infer?x HTTP/1.1"] * 2

@@ -9,7 +9,7 @@ from typing import Any
 import httpx2
 import pytest
 from scribble_app import PATH
-from scripted_triton import INFER, scripted_triton
+from scripted_triton import INFER, REQUEST, scripted_triton
 from sockets import listening
 from starlette.types import Message, Receive, Scope, Send
 
@@ -47,7 +47,7 @@ async def test_tritons_own_protocol_has_it_and_its_errors() -> None:
         scripted_triton() as triton,
         listening(TritonFrontend(settings=Settings(triton_url=triton.url))) as caller,
     ):
-        assert timing(await caller.post(INFER, json={}))["triton"] > 0
+        assert timing(await caller.post(INFER, content=REQUEST))["triton"] > 0
         assert timing(await caller.get("/v2/nothing"))["triton"] == 0
 
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 from scribble_app import config_of_file
-from scripted_triton import INFER, Upstream, scripted_triton
+from scripted_triton import INFER, REQUEST, Upstream, scripted_triton
 from serving import ROOT
 from sockets import listening
 
@@ -74,6 +74,6 @@ async def test_it_goes_through_tritons_own_protocol() -> None:
         scripted_triton() as triton,
         listening(TritonFrontend(settings=Settings(triton_url=triton.url, metrics=False))) as caller,
     ):
-        await caller.post(INFER, json={}, headers=CONTEXT)
+        await caller.post(INFER, content=REQUEST, headers=CONTEXT)
     (head,) = (head.lower() for head, _ in triton.requests if b"/infer" in head)
     assert head.count(b"\r\ntraceparent: " + CONTEXT["traceparent"].encode()) == 1

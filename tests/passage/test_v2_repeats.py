@@ -3,7 +3,7 @@
 
 import httpx2
 import pytest
-from scripted_triton import INFER, STREAM, ScriptedTriton, Upstream
+from scripted_triton import INFER, REQUEST, STREAM, ScriptedTriton, Upstream
 
 QUESTION = "/v2/models/echo/config"
 
@@ -23,7 +23,7 @@ async def test_only_a_question_without_a_body_is_asked_once_more(
                 await upstream.answer(b'{"answered": "again"}')
 
     triton.script = lose_first
-    answer = await caller.request(method, path, content=b"{}" if method == "POST" else None)
+    answer = await caller.request(method, path, content=REQUEST if method == "POST" else None)
     assert len(triton.requests) == num_sent
     if num_sent == 2:
         assert (answer.status_code, answer.json()) == (200, {"answered": "again"})

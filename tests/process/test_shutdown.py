@@ -12,7 +12,7 @@ import httpx2
 import pytest
 from fastapi import FastAPI
 from scribble_app import MODEL, PATH
-from scripted_triton import Upstream, scripted_triton
+from scripted_triton import REQUEST, Upstream, scripted_triton
 from scripted_twin import SSE, Body, ScriptedTwin, app_of, twin_config
 from sockets import events_of
 from wires import wire_to
@@ -174,7 +174,7 @@ async def test_v2_is_told_in_its_own_form() -> None:
             settings=Settings(triton_url=scripted.url, shutdown_grace_s=AT_ONCE_S, watch_interval_s=NEVER_S)
         )
         async with ending(app) as end:
-            asking = asyncio.create_task(end.caller.post("/v2/models/echo/infer", content=b"{}"))
+            asking = asyncio.create_task(end.caller.post("/v2/models/echo/infer", content=REQUEST))
             await is_asked.wait()
             end.server.should_exit = True
             told = await asking

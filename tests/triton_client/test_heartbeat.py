@@ -81,7 +81,7 @@ async def test_one_whose_answers_still_come_is_not_silent(
 ) -> None:
     triton.script = stay_silent_on_health
     running = await connections.take()
-    running.start(INFER, is_chunked=False)
+    running.start(INFER)
     running.finish()
     await running.head()
     await beating.beat()

@@ -66,7 +66,6 @@ class Connection(asyncio.BufferedProtocol):
             self._parser = httptools.HttpResponseParser(self)
         self._is_parser_through = False
         self._is_request_whole = False
-        self._is_chunked = False
         self._unsent: list[bytes] = []
         self._status = 0
         self._headers: list[tuple[bytes, bytes]] = []
@@ -98,11 +97,10 @@ class Connection(asyncio.BufferedProtocol):
         """Whether Triton has answered, or gone; the rest of the request is then of no interest to it."""
         return self._is_head_whole or self._failure is not None
 
-    def start(self, head: bytes, *, is_chunked: bool) -> None:
+    def start(self, head: bytes) -> None:
         """Begin an exchange: the request line and headers, with the empty line that ends them."""
         self._reset()
         self._is_busy = True
-        self._is_chunked = is_chunked
         self._unsent = [head]  # it goes with the first of the body: one call into the kernel less
 
     async def write(self, piece: bytes) -> None:
@@ -118,10 +116,23 @@ class Connection(asyncio.BufferedProtocol):
         """Send the last pieces of the body."""
         for piece in pieces:
             self._add(piece)
-        if self._is_chunked:
-            self._unsent.append(b"0\r\n\r\n")
         self._flush()
         self._is_request_whole = True
+
+    @property
+    def is_flushed(self) -> bool:
+        """Whether the kernel has all that was sent, or the connection is gone."""
+        return self._failure is not None or self._transport is None or not self._transport.get_write_buffer_size()
+
+    async def flushed(self) -> None:
+        """Wait until the kernel has all that was sent, or the connection is gone."""
+        if self.is_flushed or self._transport is None:
+            return
+        self._transport.set_write_buffer_limits(0)  # by which the transport says when it is empty
+        try:
+            await self._is_writable.wait()
+        finally:
+            self._transport.set_write_buffer_limits()
 
     async def head(self) -> AnswerHead:
         """The answer's status and headers, as soon as they are here."""
@@ -210,9 +221,7 @@ class Connection(asyncio.BufferedProtocol):
             self._transport.abort()
 
     def _add(self, piece: bytes) -> None:
-        if self._is_chunked and piece:
-            self._unsent += (b"%x\r\n" % len(piece), piece, b"\r\n")
-        elif piece:
+        if piece:
             self._unsent.append(piece)
 
     def _flush(self) -> None:

@@ -307,7 +307,7 @@ def _too_late(timeout_s: float) -> DeadlineExceededError:
 
 async def _send(connection: Connection, head: bytes, body: bytes) -> None:
     """A large body goes piece by piece, so that others get their turn on the event loop while the kernel takes it."""
-    connection.start(head, is_chunked=False)
+    connection.start(head)
     for start in range(0, len(body), _PIECE_BYTES):
         await connection.write(body[start : start + _PIECE_BYTES])
     connection.finish()

@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The body of a `/v2` request: read whole, unpacked where it is compressed, and checked for what it asks."""
+
+import asyncio
+import zlib
+from typing import Any
+
+from starlette.types import Receive
+
+from fastapi_triton.errors import CallerLeftError, TooLargeError, UnreadableRequestError, UnsupportedMediaError, shown
+from fastapi_triton.triton.connection import Headers
+from fastapi_triton.triton_proxy import inference_request
+from fastapi_triton.triton_proxy.inference_request import InferenceRequest
+from fastapi_triton.triton_proxy.json_outline import outline
+from fastapi_triton.triton_proxy.request_head import json_length
+
+# Where the arrays of values lie: `{"inputs": [{"data": [` and `{"text": [`.
+_INFERENCE_DEPTH = 4
+_PLAIN_DEPTH = 2
+# zlib's own: gzip, or zlib's format, which HTTP calls deflate.
+_GZIP_OR_ZLIB = 32 + zlib.MAX_WBITS
+_CODINGS = (b"gzip", b"x-gzip", b"deflate")
+
+
+async def read(receive: Receive, headers: Headers, *, max_bytes: int) -> bytes:
+    """The whole body, at most `max_bytes` long once it is unpacked.
+
+    Raises:
+        CallerLeftError: the client left before its end.
+        UnreadableRequestError: it is shorter or longer than its Content-Length, or not compressed as it says.
+        UnsupportedMediaError: it is compressed in a way that is not known.
+        TooLargeError: it unpacks to more.
+    """
+    pieces: list[bytes] = []
+    more_body = True
+    while more_body:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise CallerLeftError("The client left before its request was whole.")
+        pieces.append(message.get("body", b""))
+        more_body = message.get("more_body", False)
+    body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+    coding = b""
+    for name, value in headers:
+        if name == b"content-length" and int(value) != len(body):
+            raise UnreadableRequestError(
+                f"The body has {len(body):,} bytes, but Content-Length says {shown(value.decode('latin-1'))}."
+            )
+        if name == b"content-encoding":
+            coding = value.strip().lower()
+    if coding in (b"", b"identity"):
+        return body
+    return await asyncio.to_thread(_unpacked, body, coding, max_bytes)
+
+
+def _unpacked(body: bytes, coding: bytes, max_bytes: int) -> bytes:
+    """Triton itself would unpack it without a limit."""
+    if coding not in _CODINGS:
+        raise UnsupportedMediaError(
+            f"The body comes with Content-Encoding: {shown(coding.decode('latin-1'))}. Send it as it is, or as gzip "
+            "or deflate.",
+            code="compressed_body",
+        )
+    unpacker = zlib.decompressobj(_GZIP_OR_ZLIB)
+    try:
+        unpacked = unpacker.decompress(body, max_bytes + 1)
+    except zlib.error as error:
+        raise UnreadableRequestError(f"The body is not {coding.decode()} data: {error}.") from None
+    if len(unpacked) > max_bytes:
+        raise TooLargeError(f"The body unpacks to more than the limit of {max_bytes:,} bytes.", code="body_too_large")
+    if not unpacker.eof or unpacker.unused_data:
+        raise UnreadableRequestError(f"The body is not one whole {coding.decode()} stream.")
+    return unpacked
+
+
+async def check_inference(body: bytes, headers: Headers, *, is_shared_memory_allowed: bool) -> InferenceRequest | None:
+    """Check an `/infer` body. None: it is the bytes of a single tensor, without JSON.
+
+    Raises:
+        UnreadableRequestError: Triton could not read it, or would come to harm.
+        TooLargeError: it has more JSON than a request for inference has.
+    """
+    length = json_length(headers)
+    if length == 0:
+        return None
+    if length is not None and length > len(body):
+        raise UnreadableRequestError(
+            f"The body has {len(body):,} bytes, but Inference-Header-Content-Length says that {length:,} are JSON.",
+            code="invalid_header",
+        )
+    text = body if length is None else body[:length]
+    return inference_request.read(
+        await outline(text, cut_depth=_INFERENCE_DEPTH),
+        num_json_bytes=len(text),
+        num_binary_bytes=len(body) - len(text),
+        is_shared_memory_allowed=is_shared_memory_allowed,
+    )
+
+
+async def check_plain(body: bytes, *, is_empty_allowed: bool) -> None:
+    """Check a body that is a JSON object by itself: of `/generate`, or of a question.
+
+    Raises:
+        UnreadableRequestError, TooLargeError: as `check_inference`.
+    """
+    if is_empty_allowed and not body:
+        return
+    told: Any = await outline(body, cut_depth=_PLAIN_DEPTH)
+    if not isinstance(told, dict):
+        raise inference_request.refused("The body must be a JSON object.")

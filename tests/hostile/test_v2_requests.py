@@ -1,0 +1,370 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`/v2` requests that kill Triton 2.51 if they reach it: the frontend refuses them, and Triton gets no request."""
+
+import gzip
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+import httpx2
+import pytest
+from scripted_triton import INFER, REQUEST, STREAM, ScriptedTriton, Upstream, scripted_triton
+from sockets import listening
+from wires import Wire, wire_to
+
+from fastapi_triton import Settings, TritonFrontend
+from fastapi_triton.triton_proxy import model_configs
+
+CONFIG = {
+    "name": "echo",
+    "max_batch_size": 8,
+    "input": [
+        {"name": "text", "data_type": "TYPE_STRING", "dims": [1], "optional": True},
+        {"name": "x", "data_type": "TYPE_FP32", "dims": [-1, -1], "optional": True},
+        {"name": "y", "data_type": "TYPE_INT32", "dims": [2], "optional": True},
+    ],
+    "output": [
+        {"name": "text", "data_type": "TYPE_STRING", "dims": [1]},
+        {"name": "x", "data_type": "TYPE_FP32", "dims": [-1, -1]},
+        {"name": "y", "data_type": "TYPE_INT32", "dims": [2]},
+        {"name": "half", "data_type": "TYPE_FP16", "dims": [2]},
+    ],
+}
+TEXT = {"name": "text", "shape": [1, 1], "datatype": "BYTES", "data": ["a"]}
+X = {"name": "x", "shape": [1, 1, 1], "datatype": "FP32", "data": [1.0]}
+Y = {"name": "y", "shape": [1, 2], "datatype": "INT32", "data": [1, 2]}
+
+
+async def answer_with_config(upstream: Upstream, triton: ScriptedTriton) -> None:
+    while True:
+        head, body = await upstream.request()
+        if head.startswith(b"GET /v2/models/echo/config "):
+            await upstream.answer(json.dumps(CONFIG).encode())
+        else:
+            triton.requests.append((head, body))
+            await upstream.answer()
+
+
+@pytest.fixture
+async def triton() -> AsyncIterator[ScriptedTriton]:
+    async with scripted_triton() as scripted:
+        scripted.script = lambda upstream: answer_with_config(upstream, scripted)
+        yield scripted
+
+
+@pytest.fixture
+def settings(triton: ScriptedTriton) -> Settings:
+    return Settings(triton_url=triton.url, watch_interval_s=3600, v2_compressed=True, max_body_bytes=4_000_000)
+
+
+@pytest.fixture
+async def client(settings: Settings) -> AsyncIterator[httpx2.AsyncClient]:
+    async with listening(TritonFrontend(settings=settings)) as one:
+        yield one
+
+
+@pytest.fixture
+async def wire(client: httpx2.AsyncClient) -> AsyncIterator[Wire]:
+    async with wire_to(client) as one:
+        yield one
+
+
+def body_of(*inputs: Any, **members: Any) -> bytes:
+    return json.dumps({"inputs": inputs, **members}).encode()
+
+
+def binary(shape: list[int], size: Any, *, data: bytes = b"abcd", **members: Any) -> tuple[bytes, dict[str, str]]:
+    told = {"name": "x", "shape": shape, "datatype": "FP32", "parameters": {"binary_data_size": size}, **members}
+    head = body_of(told)
+    return head + data, {"Inference-Header-Content-Length": str(len(head))}
+
+
+async def refused(
+    client: httpx2.AsyncClient,
+    triton: ScriptedTriton,
+    body: bytes,
+    *,
+    path: str = INFER,
+    headers: dict[str, str] | None = None,
+    code: str = "invalid_inference_request",
+    status: int = 400,
+) -> str:
+    answer = await client.post(path, content=body, headers=headers)
+    told = answer.json()
+    assert (answer.status_code, told["code"]) == (status, code), (told, body[:300], headers)
+    assert told["request_id"] == answer.headers["x-request-id"]
+    assert len(answer.content) < 1500
+    assert triton.requests == []
+    return str(told["error"])
+
+
+NESTED = b"[" * 110_000 + b"]" * 110_000
+
+
+@pytest.mark.parametrize("depth", [101, 2_000, 110_000])
+@pytest.mark.parametrize("is_closed", [True, False])
+@pytest.mark.parametrize("brackets", [(b"[", b"]"), (b'{"a":', b"}")])
+async def test_deep_json_is_refused_everywhere(
+    client: httpx2.AsyncClient, triton: ScriptedTriton, depth: int, is_closed: bool, brackets: tuple[bytes, bytes]
+) -> None:
+    nested = brackets[0] * depth + (b"1" + brackets[1] * depth if is_closed else b"")
+    whole = body_of(TEXT)
+    for path, body in (
+        (INFER, whole.replace(b'["a"]', nested)),
+        (INFER, whole[:-1] + b', "x": ' + nested + b"}"),
+        (INFER, nested),
+        (INFER, whole[:-1] + b', "id": "' + b"x" * 100_000 + b'", "x": ' + nested + b"}"),
+        ("/v2/models/echo/generate", b'{"text": "a", "x": ' + nested + b"}"),
+        (STREAM, b'{"text": ' + nested + b"}"),
+        ("/v2/repository/index", b'{"ready": ' + nested + b"}"),
+    ):
+        detail = await refused(client, triton, body, path=path, code="json_too_deep")
+        assert "100 levels" in detail
+
+
+SHAPES = [
+    [1, 1, 2**40],
+    [8, 1, 2**59],
+    [2**61],
+    [2**63 - 1, 1, 1],
+    [2**64, 1, 1],
+    [1, 1, 5 * 10**8],
+    [2**32, 2**32, 1],
+    [0, 2**62, 1],
+    [-1, 1, 1],
+    [1.5, 1, 1],
+    [True, 1, 1],
+    ["1", 1, 1],
+    [[1]],
+    [None],
+    [1] * 33,
+    [1] * 5_000,
+    "x",
+    None,
+    {},
+]
+
+
+async def test_shapes_that_no_data_fits_are_refused(client: httpx2.AsyncClient, triton: ScriptedTriton) -> None:
+    for shape in SHAPES:
+        await refused(client, triton, body_of({**X, "shape": shape}))
+        await refused(client, triton, body_of({**X, "shape": shape, "data": [1.0] * 5_000}))
+        for size in (0, 4):
+            body, headers = binary(shape, size, data=b"abcd"[:size])
+            await refused(client, triton, body, headers=headers)
+
+
+SIZES = [
+    ([0, 1, 4], 4, b"abcd"),
+    ([1, 1, 1], 8, b"abcd"),
+    ([1, 1, 1], 4, b"abc"),
+    ([1, 1, 1], 4, b"abcde"),
+    ([1, 1, 1], 3, b"abc"),
+    ([1, 1, 1], -4, b"abcd"),
+    ([1, 1, 1], 2**63, b"abcd"),
+    ([1, 1, 1], 4.0, b"abcd"),
+    ([1, 1, 1], "4", b"abcd"),
+    ([1, 1, 1], None, b"abcd"),
+    ([1, 1, 1], True, b"a"),
+]
+
+
+async def test_binary_sizes_that_disagree_are_refused(client: httpx2.AsyncClient, triton: ScriptedTriton) -> None:
+    for shape, size, data in SIZES:
+        body, headers = binary(shape, size, data=data)
+        await refused(client, triton, body, headers=headers)
+
+
+CHANGES = [
+    {"inputs": {}},
+    {"inputs": None},
+    {"inputs": [1]},
+    {"inputs": [TEXT, TEXT]},
+    {"inputs": [{**TEXT, "name": 5}]},
+    {"inputs": [{**TEXT, "name": ""}]},
+    {"inputs": [{**TEXT, "name": "text\x00"}]},
+    {"inputs": [{**TEXT, "name": "x" * 5_000}]},
+    {"inputs": [{**TEXT, "datatype": "BYTES\x00"}]},
+    {"inputs": [{**TEXT, "datatype": "bytes"}]},
+    {"inputs": [{**TEXT, "datatype": None}]},
+    {"inputs": [{**TEXT, "datatype": "INT32"}]},
+    {"inputs": [{**TEXT, "shape": [9, 1]}]},
+    {"inputs": [{**TEXT, "shape": [1]}]},
+    {"inputs": [{**Y, "shape": [1, 3]}]},
+    {"inputs": [{**TEXT, "data": "a"}]},
+    {"inputs": [{**TEXT, "data": {}}]},
+    {"inputs": [{**TEXT, "parameters": []}]},
+    {"inputs": [{**TEXT, "parameters": {"binary_data_size": 1}}]},
+    {"inputs": [{name: value for name, value in TEXT.items() if name != "data"}]},
+    {"outputs": {}},
+    {"outputs": [{"name": "y"}, {"name": "y"}]},
+    {"outputs": [{"name": "y", "parameters": {"binary_data": 1}}]},
+    {"outputs": [{"name": "text", "parameters": {"classification": 1}}]},
+    {"outputs": [{"name": "text\x00", "parameters": {"classification": 1}}]},
+    {"outputs": [{"name": "x", "parameters": {"classification": 1}}]},
+    {"outputs": [{"name": "half", "parameters": {"classification": 1}}]},
+    {"outputs": [{"name": "none", "parameters": {"classification": 1}}]},
+    {"outputs": [{"name": "y", "parameters": {"classification": -1}}]},
+    {"outputs": [{"name": "y", "parameters": {"classification": 2**32 + 1}}]},
+    {"outputs": [{"name": "y", "parameters": {"classification": True}}]},
+    {"id": 5},
+    {"parameters": []},
+    {"parameters": {"x": []}},
+    {"parameters": {"priority": -1}},
+    {"parameters": {"timeout": "1"}},
+    {"parameters": {"sequence_id": -1}},
+    {"parameters": {"sequence_start": 1}},
+    {"parameters": {"binary_data_output": "yes"}},
+]
+
+
+async def test_members_of_the_wrong_kind_are_refused(client: httpx2.AsyncClient, triton: ScriptedTriton) -> None:
+    for changes in CHANGES:
+        await refused(client, triton, json.dumps({"inputs": [TEXT], **changes}).encode())
+
+
+BODIES = [
+    b"",
+    b"   ",
+    b"{",
+    b'{"inputs": []}}',
+    b'{"inputs": []}x',
+    b'{"inputs": []}\x00',
+    b'\xef\xbb\xbf{"inputs": []}',
+    b'{"inputs": [], "inputs": [1]}',
+    b'{"inputs": [{"name": "a", "shape": [1], "shape": [2]}]}',
+    b'{"inputs": [], "' + b"n" * 5_000 + b'": 1}',
+    b'{"inputs": [], "a\\u0000b": 1}',
+    b'{"inputs": ["' + b"x" * 5_000 + b"]}",
+]
+
+
+async def test_what_is_not_one_json_object_is_refused(client: httpx2.AsyncClient, triton: ScriptedTriton) -> None:
+    for body in BODIES:
+        for path in (INFER, STREAM):
+            await refused(client, triton, body, path=path, code="unreadable_request")
+        for other in (b"[]", b"1", b"null", b'"x"'):
+            await refused(client, triton, other, path=STREAM)
+            await refused(client, triton, other)
+
+
+async def test_a_body_of_very_many_members_is_refused(client: httpx2.AsyncClient, triton: ScriptedTriton) -> None:
+    many = b"{" + b",".join(b'"k%d":1' % number for number in range(100_000)) + b"}"
+    for path in (INFER, STREAM, "/v2/repository/index"):
+        await refused(client, triton, many, path=path, code="too_many_elements", status=413)
+
+
+LENGTHS = ["12abc", "-1", "", "+5", "0x10", "99999", "9" * 22, "4294967296", "1,1"]
+
+
+async def test_junk_as_the_jsons_length_is_refused(client: httpx2.AsyncClient, triton: ScriptedTriton) -> None:
+    for length in LENGTHS:
+        headers = {"Inference-Header-Content-Length": length}
+        await refused(client, triton, body_of(TEXT), headers=headers, code="invalid_header")
+
+
+MALFORMED = ["gzip;q=1e999", "gzip;q=", "gzip;q=-1", "gzip;q=nan", "gzip;q=2", "gzip;level=1", "a b"]
+
+
+async def test_a_malformed_accept_encoding_is_refused(client: httpx2.AsyncClient, triton: ScriptedTriton) -> None:
+    for value in MALFORMED:
+        for path in (INFER, STREAM):
+            await refused(client, triton, REQUEST, path=path, headers={"Accept-Encoding": value}, code="invalid_header")
+        answer = await client.get("/v2/health/live", headers={"Accept-Encoding": value})
+        assert (answer.status_code, answer.json()["code"]) == (400, "invalid_header")
+        assert triton.requests == []
+
+
+WELLFORMED = ["", "gzip", "gzip, deflate, br, zstd", "gzip;q=0.5, *;q=0", "identity ; q=1.000,,"]
+
+
+async def test_a_wellformed_accept_encoding_passes(client: httpx2.AsyncClient, triton: ScriptedTriton) -> None:
+    for value in WELLFORMED:
+        assert (await client.post(INFER, content=REQUEST, headers={"Accept-Encoding": value})).status_code == 200
+        assert f"accept-encoding: {value}\r\n".encode() in triton.requests.pop()[0]
+
+
+async def test_seven_hundred_thousand_chunks_are_one_body(wire: Wire, triton: ScriptedTriton) -> None:
+    told = body_of({**TEXT, "data": ["a" * 700_000]})
+    await wire.say(b"POST %s HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n" % INFER.encode())
+    for start in range(0, len(told), 10_000):
+        await wire.say(b"".join(b"1\r\n%c\r\n" % each for each in told[start : start + 10_000]))
+    await wire.say(b"0\r\n\r\n")
+    assert (await wire.answer())[0] == 200
+    ((head, body),) = triton.requests
+    assert b"content-length: %d\r\n" % len(told) in head
+    assert b"chunked" not in head
+    assert body == told
+
+
+async def test_shared_memory_is_closed_with_administration(client: httpx2.AsyncClient, triton: ScriptedTriton) -> None:
+    region = {"shared_memory_region": "mine", "shared_memory_byte_size": 4}
+    for body in (
+        body_of({"name": "x", "shape": [1, 1, 1], "datatype": "FP32", "parameters": region}),
+        body_of(TEXT, outputs=[{"name": "text", "parameters": region}]),
+    ):
+        await refused(client, triton, body, code="v2_administration_closed", status=403)
+    open_to_all = Settings(triton_url=triton.url, v2_admin=True)
+    async with listening(TritonFrontend(settings=open_to_all)) as admin:
+        assert (await admin.post(INFER, content=body)).status_code == 200
+        for changes in (
+            {"shared_memory_byte_size": 2**63 - 1, "shared_memory_offset": 1},
+            {"shared_memory_region": ""},
+        ):
+            told = body_of(TEXT, outputs=[{"name": "text", "parameters": region | changes}])
+            assert (await admin.post(INFER, content=told)).json()["code"] == "invalid_inference_request"
+
+
+async def test_a_bomb_is_unpacked_no_further_than_the_limit(client: httpx2.AsyncClient, triton: ScriptedTriton) -> None:
+    gzipped = {"Content-Encoding": "gzip"}
+    bomb = gzip.compress(b"[" * 40_000_000)
+    await refused(client, triton, bomb, headers=gzipped, code="body_too_large", status=413)
+    deep = gzip.compress(b'{"inputs": ' + NESTED + b"}")
+    await refused(client, triton, deep, headers=gzipped, code="json_too_deep")
+    for broken in (b"x", gzip.compress(REQUEST)[:-9], gzip.compress(REQUEST) + b"x"):
+        await refused(client, triton, broken, headers=gzipped, code="unreadable_request")
+    await refused(client, triton, b"x", headers={"Content-Encoding": "br"}, code="compressed_body", status=415)
+
+
+async def test_valid_requests_pass_byte_for_byte(client: httpx2.AsyncClient, triton: ScriptedTriton) -> None:
+    numbers = {"name": "x", "shape": [2, 100, 300], "datatype": "FP32", "data": [[[0.5] * 300] * 100] * 2}
+    for members in (
+        {"inputs": [TEXT]},
+        {"inputs": [TEXT, X, Y], "outputs": [{"name": "y", "parameters": {"classification": 1}}]},
+        {"inputs": [{**X, "shape": [0, 4, 0], "data": []}], "parameters": {"sequence_id": "a", "custom": 1.5}},
+        {"inputs": [numbers], "id": "x" * 5_000, "outputs": None},
+        {"inputs": [{**TEXT, "data": ['\\" ä [{' * 5_000]}]},
+        {"inputs": [{**TEXT, "shape": [8, 1], "data": ["a [", "]"] * 4}]},
+        {"inputs": [{"name": "unknown", "shape": [1], "datatype": "BOOL", "data": [True]}]},
+    ):
+        for text in (json.dumps(members), json.dumps(members, indent=1, ensure_ascii=False)):
+            answer = await client.post(INFER, content=text.encode())
+            assert answer.status_code == 200, answer.text
+            assert triton.requests.pop()[1] == text.encode()
+    for shape, data in (([1, 1, 2], b"abcdefgh"), ([0, 1, 4], b"")):
+        body, headers = binary(shape, len(data), data=data)
+        assert (await client.post(INFER, content=body, headers=headers)).status_code == 200
+        assert triton.requests.pop()[1] == body
+    raw = b"[" * 5_000  # one tensor's bytes, without JSON
+    assert (await client.post(INFER, content=raw, headers={"Inference-Header-Content-Length": "0"})).status_code == 200
+    assert triton.requests.pop()[1] == raw
+
+
+async def test_a_config_that_has_changed_is_read_again(
+    client: httpx2.AsyncClient, triton: ScriptedTriton, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert (await client.post(INFER, content=body_of(TEXT))).status_code == 200
+    wide = {**TEXT, "shape": [9, 1], "data": ["a"] * 9}
+    assert "must be <= 8" in (await client.post(INFER, content=body_of(wide))).json()["error"]
+    monkeypatch.setattr(model_configs, "_SURELY_FRESH_S", 0.0)
+    monkeypatch.setitem(CONFIG, "max_batch_size", 16)
+    assert (await client.post(INFER, content=body_of(wide))).status_code == 200
+
+
+async def test_headers_that_triton_forwards_can_be_named(triton: ScriptedTriton) -> None:
+    settings = Settings(triton_url=triton.url, v2_headers=("X-Tenant",))
+    async with listening(TritonFrontend(settings=settings)) as client:
+        await client.post(INFER, content=REQUEST, headers={"X-Tenant": "a", "X-Other": "b"})
+    head = triton.requests[0][0]
+    assert b"x-tenant: a\r\n" in head
+    assert b"x-other" not in head
