@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """A scripted Triton with one Python model, `echo`, whose process can die: Triton 2.51, or the current one."""
 
-import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -16,7 +15,6 @@ CONFIG = {
     "name": "echo",
     "backend": "python",
     "max_batch_size": 0,
-    "model_transaction_policy": {"decoupled": True},
     "input": [{"name": "text", "data_type": "TYPE_STRING", "dims": [1]}],
     "output": [{"name": "text", "data_type": "TYPE_STRING", "dims": [1]}],
 }
@@ -38,9 +36,8 @@ class TritonWithProcesses:
     answered: int = 0
     failed: int = 0
     executed: int = 0
+    is_decoupled: bool = False
     model_says: str | None = None  # the text of the error that the model itself answers
-    num_streams: int = 0
-    streams_begun: asyncio.Event = field(default_factory=asyncio.Event)
     questions: list[str] = field(default_factory=list)
 
     def die(self) -> None:
@@ -79,7 +76,7 @@ class TritonWithProcesses:
         if not self.is_loaded and path.startswith("/v2/models"):
             return b"404 Not Found", {"error": "Request for unknown model: 'echo' has no available versions"}
         if path.endswith("/config"):
-            return b"200 OK", CONFIG
+            return b"200 OK", CONFIG | {"model_transaction_policy": {"decoupled": self.is_decoupled}}
         if path.endswith("/stats"):
             counted = {"success": {"count": self.answered}, "fail": {"count": self.failed}}
             return b"200 OK", {
@@ -102,8 +99,6 @@ class TritonWithProcesses:
             return
         event = b"data: " + orjson.dumps({"model_name": "echo", "text": "begun"}) + b"\n\n"
         await upstream.say(b"HTTP/1.1 200 OK\r\n%s\r\n%x\r\n%s\r\n" % (EVENTS, len(event), event))
-        self.num_streams += 1
-        self.streams_begun.set()
         await upstream.closed()  # it never ends by itself, as one whose process dies
 
     def _run(self) -> str | None:

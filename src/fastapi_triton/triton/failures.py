@@ -73,6 +73,12 @@ def require_triton(status: int, body: bytes) -> None:
         raise error
 
 
+def suspects_death(model: str, body: bytes) -> bool:
+    """Whether an answer, or the first event of one, has Triton's words for a dead model process."""
+    told = _tritons_text(body.removeprefix(b"data:"))
+    return told is not None and model_processes.is_death(told, model)
+
+
 def stream_failure(model: str, text: str) -> FastAPITritonError:
     """The error for one that comes inside a stream, where Triton gives no status: only the model's words tell."""
     structured = ModelFailure.of(text)

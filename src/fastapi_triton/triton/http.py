@@ -34,7 +34,13 @@ from fastapi_triton.triton.client import ModelStatus, Tensors
 from fastapi_triton.triton.connection import AnswerHead, Connection, Pieces
 from fastapi_triton.triton.connection_errors import LOST, lost
 from fastapi_triton.triton.connections import Connections, Running, alone
-from fastapi_triton.triton.failures import SuspectedDeathError, failure, require_triton, stream_failure
+from fastapi_triton.triton.failures import (
+    SuspectedDeathError,
+    failure,
+    require_triton,
+    stream_failure,
+    suspects_death,
+)
 from fastapi_triton.triton.heartbeat import Heartbeat
 from fastapi_triton.triton.model_processes import ModelProcesses, death
 from fastapi_triton.triton.process_watch import ProcessWatch
@@ -244,6 +250,11 @@ class HTTPTriton:
         if isinstance(error, SuspectedDeathError) and await self._watch.confirms(model, sent_at):
             return death(model)
         return error
+
+    async def learn(self, model: str, body: bytes, sent_at: float) -> None:
+        """Learn from an error that Triton answered to a request that passed by, and was sent at this time."""
+        if suspects_death(model, body):
+            await self._watch.confirms(model, sent_at)
 
     def _warn(self, path: str, error: Exception) -> None:
         """To the log, but for those whom the breaker turned away: it has said so once for all of them."""

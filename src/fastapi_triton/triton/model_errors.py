@@ -34,17 +34,10 @@ _BY_CODE: dict[str, type[FastAPITritonError]] = {
 # Codes that say what is wrong with a request.
 _OF_REQUESTS = frozenset(
     (
-        *(
-            "image_too_complex",
-            "invalid_base64",
-            "invalid_text",
-            "invalid_value",
-            "missing_input",
-            "not_an_image",
-            "not_finite",
-        ),
-        *("out_of_range", "too_long", "too_short", "truncated_image", "unknown_option", "unknown_scheduler"),
-        *("unsupported_aspect_ratio", "unsupported_parameter", "unsupported_size", "wrong_shape", "wrong_type"),
+        *("image_too_complex", "not_an_image", "truncated_image", "unsupported_aspect_ratio", "unsupported_size"),
+        *("invalid_base64", "invalid_text", "invalid_value", "missing_input", "not_finite", "out_of_range"),
+        *("too_long", "too_short", "unknown_option", "unknown_scheduler", "unsupported_parameter"),
+        *("wrong_shape", "wrong_type"),
     )
 )
 # Every code that a model may set; docs/errors.md lists them.

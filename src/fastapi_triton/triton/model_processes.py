@@ -116,7 +116,8 @@ class ModelProcesses:
 
     def running(self, model: str) -> "Running":
         """A context for an exchange with this model, which the model's death ends."""
-        self._used.add(model)
+        if model in self._met:  # not every name that a client makes up
+            self._used.add(model)
         return Running(self._running, model)
 
     def answered(self, model: str) -> None:

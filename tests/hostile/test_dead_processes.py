@@ -1,0 +1,143 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A model's process dies below an app: readiness, streams, metrics and `/v2`, on Triton 2.51 and on the current one."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from math import inf
+
+import httpx2
+import pytest
+from pydantic import BaseModel
+from scrapes import scrape
+from sockets import events_of, listening
+from triton_with_processes import CURRENT, DIED, OLD, TritonWithProcesses, triton_with_processes
+
+from fastapi_triton import Settings, TritonFrontend
+from fastapi_triton.triton import process_watch
+from fastapi_triton.triton.http import HTTPTriton
+from fastapi_triton.triton.model_processes import CODE, Counts
+
+V2_BODY = {"inputs": [{"name": "text", "datatype": "BYTES", "shape": [1], "data": ["hi"]}]}
+
+
+class Text(BaseModel):
+    text: str
+
+
+@pytest.fixture(params=[OLD, CURRENT])
+async def triton(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[TritonWithProcesses]:
+    monkeypatch.setattr(process_watch, "SETTLE_S", 0.0)
+    async with triton_with_processes(request.param) as triton:
+        yield triton
+
+
+def app_of(triton: TritonWithProcesses, *, is_declared: bool) -> TritonFrontend:
+    app = TritonFrontend(settings=Settings(triton_url=triton.url, watch_interval_s=0.02), generate=not is_declared)
+    if is_declared:
+        app.infer("/echo", model="echo", request=Text, response=Text)
+    return app
+
+
+async def readiness(http: httpx2.AsyncClient) -> tuple[int, str, str]:
+    answer = await http.get("/health/ready")
+    first = answer.json()["endpoints"][0]
+    return answer.status_code, first.get("code", "ok"), first.get("detail", "")
+
+
+async def until(http: httpx2.AsyncClient, code: str) -> None:
+    while (await readiness(http))[1] != code:  # noqa: ASYNC110  # Triton is polled, which tells nobody
+        await asyncio.sleep(0.01)
+
+
+async def known(app: TritonFrontend, triton: TritonWithProcesses) -> None:
+    """Wait until the frontend has read the statistics that the model has now."""
+    assert isinstance(app.triton, HTTPTriton)
+    counts = Counts(triton.answered, triton.failed, triton.executed)
+    while app.triton.processes.counts_before("echo", inf) != counts:  # noqa: ASYNC110
+        await asyncio.sleep(0.01)
+
+
+@pytest.mark.parametrize("is_declared", [True, False])
+async def test_readiness_names_the_death_and_forgets_it_without_a_request(
+    triton: TritonWithProcesses, *, is_declared: bool
+) -> None:
+    app = app_of(triton, is_declared=is_declared)
+    path, body = ("/echo", {"text": "hi"}) if is_declared else ("/models/echo/infer", {"text": ["hi"]})
+    async with listening(app) as http:
+        await until(http, "ok")
+        for _ in range(3):
+            await known(app, triton)
+            triton.die()
+            if triton.version == OLD:  # nobody can know before
+                assert (await http.post(path, json=body)).json()["code"] == CODE
+            await until(http, CODE)
+            status, _, detail = await readiness(http)
+            assert status == 503
+            assert "echo" in detail
+            assert (await http.post(path, json=body)).json()["code"] == CODE
+            assert (await scrape(http)).of("fastapi_triton_model_ready", model="echo") == 0
+            triton.load()
+            await until(http, "ok")
+            assert (await scrape(http)).of("fastapi_triton_model_ready", model="echo") == 1
+            assert (await http.post(path, json=body)).status_code == 200
+
+
+@pytest.mark.parametrize("path", ["/v2/models/echo/infer", "/v2/models/echo/generate_stream"])
+async def test_a_death_that_v2_meets_is_known_to_all(triton: TritonWithProcesses, path: str) -> None:
+    app = app_of(triton, is_declared=True)
+    async with listening(app) as http:
+        await until(http, "ok")
+        await known(app, triton)
+        triton.die()
+        body = V2_BODY if path.endswith("/infer") else {"text": "hi"}
+        answer = await http.post(path, json=body)
+        assert DIED in answer.text  # Triton's own words pass
+        await until(http, CODE)
+
+
+async def test_what_a_model_says_through_v2_kills_nothing(triton: TritonWithProcesses) -> None:
+    app = app_of(triton, is_declared=True)
+    async with listening(app) as http:
+        await until(http, "ok")
+        await known(app, triton)
+        triton.model_says = DIED
+        for _ in range(3):
+            assert (await http.post("/v2/models/echo/infer", json=V2_BODY)).status_code == 500
+            assert (await http.post("/v2/models/echo/generate_stream", json={"text": "hi"})).status_code == 400
+            assert (await http.post("/echo", json={"text": "hi"})).json()["code"] == "inference_failed"
+            assert (await readiness(http))[0] == 200
+
+
+async def test_streams_end_with_an_error_event(triton: TritonWithProcesses) -> None:
+    triton.is_decoupled = True
+    app = app_of(triton, is_declared=False)
+    async with listening(app) as http:
+        await until(http, "ok")
+        await known(app, triton)
+        headers = {"Accept": "text/event-stream"}
+        async with http.stream("POST", "/models/echo/infer", json={"text": "hi"}, headers=headers) as answer:
+            events = events_of(answer)
+            assert (await anext(events)).data == {"text": "begun"}
+            await known(app, triton)
+            triton.die()
+            if triton.version == OLD:
+                assert (await http.post("/models/echo/infer", json={"text": "hi"})).json()["code"] == CODE
+            last = [event async for event in events if event.name][-1]
+        assert (last.name, last.data["code"]) == ("error", CODE)
+
+
+async def test_a_stream_through_v2_is_cut_off(triton: TritonWithProcesses) -> None:
+    triton.is_decoupled = True
+    app = app_of(triton, is_declared=False)
+    async with listening(app) as http:
+        await until(http, "ok")
+        await known(app, triton)
+        async with http.stream("POST", "/v2/models/echo/generate_stream", json={"text": "hi"}) as answer:
+            lines = answer.aiter_lines()
+            assert "begun" in await anext(lines)
+            await known(app, triton)
+            triton.die()
+            if triton.version == OLD:
+                assert (await http.post("/models/echo/infer", json={"text": "hi"})).json()["code"] == CODE
+            with pytest.raises(httpx2.RemoteProtocolError):
+                [line async for line in lines]
