@@ -37,6 +37,8 @@ class TritonWithProcesses:
     failed: int = 0
     executed: int = 0
     is_decoupled: bool = False
+    has_shared_memory: bool = True
+    parameters: dict[str, Any] = field(default_factory=dict)
     model_says: str | None = None  # the text of the error that the model itself answers
     questions: list[str] = field(default_factory=list)
 
@@ -75,8 +77,11 @@ class TritonWithProcesses:
             ]
         if not self.is_loaded and path.startswith("/v2/models"):
             return b"404 Not Found", {"error": "Request for unknown model: 'echo' has no available versions"}
+        if path.endswith("/unregister") and not self.has_shared_memory:
+            return b"501 Not Implemented", {"error": "shared memory is disabled"}
         if path.endswith("/config"):
-            return b"200 OK", CONFIG | {"model_transaction_policy": {"decoupled": self.is_decoupled}}
+            policy = {"model_transaction_policy": {"decoupled": self.is_decoupled}}
+            return b"200 OK", CONFIG | policy | {"parameters": self.parameters}
         if path.endswith("/stats"):
             counted = {"success": {"count": self.answered}, "fail": {"count": self.failed}}
             return b"200 OK", {

@@ -57,6 +57,7 @@ async def check(subject: Subject) -> list[Finding]:
     folders = repository.read(subject.models) if subject.models else []
     known: dict[str, ModelConfig | None] = {each.name: each.config for each in folders}
     reasons = {each.name: each.waivers for each in folders}
+    looked_for = {each.name: _looked_for(each) for each in folders}
     findings = deployment.SETTINGS_RULES.findings(subject.settings, SETTINGS)
     for folder in folders:
         findings += _of_folder(folder, subject.settings)
@@ -68,13 +69,14 @@ async def check(subject: Subject) -> list[Finding]:
         findings += server.RULES.findings(facts, TRITON)
         for model in served:
             findings += server.MODEL_RULES.findings(model, model.name)
+            looked_for[model.name] = looked_for.get(model.name, frozenset()) | _asked_about(model)
             if model.raw is not None:
                 known[model.name] = model.config  # what runs is what callers meet
                 reasons.setdefault(model.name, repository.waivers(model.raw))
     if subject.models or subject.triton:
         for declaration in subject.declarations:
             findings += declarations.RULES.findings(declarations.Declared(declaration, known), declaration.path)
-    return _waived(findings, reasons)
+    return _waived(findings, reasons, looked_for)
 
 
 def _of_folder(folder: ModelFolder, settings: Settings) -> list[Finding]:
@@ -85,10 +87,26 @@ def _of_folder(folder: ModelFolder, settings: Settings) -> list[Finding]:
     ]
 
 
-def _waived(findings: Sequence[Finding], reasons: Mapping[str, dict[str, str]]) -> list[Finding]:
+def _looked_for(folder: ModelFolder) -> frozenset[str]:
+    """The rules that were tried on a folder's files. Of Python files that cannot be read nothing else is known."""
+    rules: list[Rule[Any]] = [*configs.RULES.all, *deployment.RULES.all]
+    rules += [each for each in python_models.RULES.all if folder.modules or each.code == python_models.UNREADABLE]
+    return frozenset(rule.code for rule in rules)
+
+
+def _asked_about(model: server.ServedModel) -> frozenset[str]:
+    """The rules that were tried on a model of the running Triton; some need its reply to a trial."""
+    rules = [rule.code for rule in server.MODEL_RULES.all if model.trial or rule.find not in server.NEED_TRIAL]
+    return frozenset(rules)
+
+
+def _waived(
+    findings: Sequence[Finding], reasons: Mapping[str, dict[str, str]], looked_for: Mapping[str, frozenset[str]]
+) -> list[Finding]:
     """The findings with the reasons of their models, and what is wrong with the reasons themselves."""
     told = [each.with_waivers(reasons.get(each.where, {})) for each in findings]
     for model, waived in reasons.items():
         found = frozenset(each.code for each in findings if each.where == model)
-        told += waivers.RULES.findings(waivers.Waivers(waived, found, CODES), model)
+        subject = waivers.Waivers(waived, found, looked_for.get(model, frozenset()), CODES)
+        told += waivers.RULES.findings(subject, model)
     return told

@@ -17,6 +17,7 @@ from fastapi_triton import problems
 from fastapi_triton.datatypes import BY_WIRE
 from fastapi_triton.errors import FastAPITritonError, OverloadedError
 from fastapi_triton.triton import model_errors
+from fastapi_triton.triton.client import Tensors
 from fastapi_triton.triton.failures import failure, require_triton, stream_failure
 from fastapi_triton.triton.http import HTTPTriton
 from fastapi_triton.triton.tensor import Tensor
@@ -195,7 +196,7 @@ async def triton() -> AsyncIterator[ScriptedTriton]:
         yield triton
 
 
-async def outcome(triton: ScriptedTriton, answer: bytes, *, streams: bool) -> str:
+async def outcome(triton: ScriptedTriton, answer: bytes, *, streams: bool, inputs: Tensors = TEXT) -> str:
     """What comes of one request that Triton, or something before it, answers with these bytes."""
 
     async def serve(upstream: Upstream) -> None:
@@ -210,9 +211,9 @@ async def outcome(triton: ScriptedTriton, answer: bytes, *, streams: bool) -> st
     async with HTTPTriton(triton.url, heartbeat_s=3600) as client:
         try:
             if streams:
-                num_responses = len([each async for each in client.stream("echo", TEXT)])
+                num_responses = len([each async for each in client.stream("echo", inputs)])
                 return f"{num_responses} responses"
-            return str((await client.infer("echo", TEXT))["y"].array.tolist())
+            return str((await client.infer("echo", inputs))["y"].array.tolist())
         except FastAPITritonError as error:
             return f"{error.status} {error.code}"
 
@@ -273,3 +274,19 @@ async def test_an_answer_that_cannot_be_read_is_no_success(
     triton: ScriptedTriton, answer: bytes, expected: str
 ) -> None:
     assert await outcome(triton, answer, streams=False) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("unexpected shape for input 'x' for model 'echo'. Expected [-1], got []. NOTE: ...", "422 empty_list"),
+        ("unexpected shape for input 'z' for model 'echo'. Expected [-1], got []", "422 refused_by_triton"),
+        ("unexpected shape for input 'x' for model 'echo'. Expected [-1], got [0]", "422 refused_by_triton"),
+    ],
+)
+async def test_an_empty_list_that_triton_does_not_take_is_named(
+    triton: ScriptedTriton, text: str, expected: str
+) -> None:
+    empty = {"x": Tensor(BY_WIRE["FP32"], np.array([], np.float32))}
+    answer = http(b"400 Bad Request", b"Content-Type: application/json\r\n", json.dumps({"error": text}).encode())
+    assert await outcome(triton, answer, streams=True, inputs=empty) == expected

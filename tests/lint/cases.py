@@ -152,6 +152,10 @@ CASES: dict[str, tuple[list[tuple[Folder, str]], list[Folder]]] = {
         [(Folder(f"{BATCHED} response_cache {{ enable: true }}"), "response_cache is on")],
         [Folder(f"{BATCHED} response_cache {{ enable: false }}"), Folder()],
     ),
+    "unreadable-python": (
+        [(Folder(model_py="this is no Python"), "1/model.py: line 1: invalid syntax")],
+        [Folder(), Folder(model_py="")],
+    ),
     "output-not-returned": (
         [(Folder(model_py=model_py('[pb_utils.Tensor("z", value)]')), "never speaks of the output `y`")],
         [

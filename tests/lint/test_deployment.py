@@ -78,20 +78,26 @@ CASES = [
     (
         waivers.RULES,
         "waiver-unknown",
-        Waivers({"no-quue": "why"}, frozenset(), frozenset({"no-queue"})),
-        Waivers({"no-queue": "why"}, frozenset(), frozenset({"no-queue"})),
+        Waivers({"no-quue": "why"}, frozenset(), frozenset({"no-queue"}), frozenset({"no-queue"})),
+        Waivers({"no-queue": "why"}, frozenset(), frozenset({"no-queue"}), frozenset({"no-queue"})),
     ),
     (
         waivers.RULES,
         "waiver-without-reason",
-        Waivers({"no-queue": ""}, frozenset(), frozenset({"no-queue"})),
-        Waivers({"no-queue": "why"}, frozenset(), frozenset({"no-queue"})),
+        Waivers({"no-queue": ""}, frozenset(), frozenset({"no-queue"}), frozenset({"no-queue"})),
+        Waivers({"no-queue": "why"}, frozenset(), frozenset({"no-queue"}), frozenset({"no-queue"})),
     ),
     (
         waivers.RULES,
         "waiver-unused",
-        Waivers({"no-queue": "why"}, frozenset(), frozenset({"no-queue"})),
-        Waivers({"no-queue": "why"}, frozenset({"no-queue"}), frozenset({"no-queue"})),
+        Waivers({"no-queue": "why"}, frozenset(), frozenset({"no-queue"}), frozenset({"no-queue"})),
+        Waivers({"no-queue": "why"}, frozenset({"no-queue"}), frozenset({"no-queue"}), frozenset({"no-queue"})),
+    ),
+    (
+        waivers.RULES,
+        "waiver-unused",
+        Waivers({"no-queue": "why"}, frozenset(), frozenset({"no-queue"}), frozenset({"no-queue"})),
+        Waivers({"no-queue": "why"}, frozenset(), frozenset(), frozenset({"no-queue"})),  # nobody has looked
     ),
 ]
 

@@ -11,7 +11,7 @@ from fastapi_triton.lint import server
 from fastapi_triton.lint.server import Output, ServedModel, ServerFacts, Trial
 from fastapi_triton.model_config import from_server
 
-FACTS = ServerFacts("2.59.0", is_ready=True, has_shared_memory=True, trace_mode="opentelemetry")
+FACTS = ServerFacts("2.59.0", has_shared_memory=True, trace_mode="opentelemetry")
 RAW = {
     "name": "m",
     "max_batch_size": 8,
@@ -20,8 +20,7 @@ RAW = {
 }
 MODEL = ServedModel(
     "m",
-    is_ready=True,
-    is_server_ready=True,
+    is_dead=False,
     raw=RAW,
     settings=Settings(request_timeout_s=60),
     text=from_server(RAW),
@@ -43,7 +42,7 @@ def trial(*outputs: Output) -> dict[str, Any]:
 
 
 MODEL_CASES = [
-    ("dead-stub", {"is_ready": False}, {"is_ready": False, "is_server_ready": False}),
+    ("dead-stub", {"is_dead": True}, {"is_dead": True, "raw": None}),
     ("not-loaded", {"raw": None}, {}),
     ("config-differs", {"text": replace(from_server(RAW), max_batch_size=4)}, {}),
     ("config-differs", {"text": replace(from_server(RAW), inputs=())}, {"text": None}),

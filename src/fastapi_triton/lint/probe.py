@@ -10,15 +10,19 @@ from urllib.parse import quote
 import numpy as np
 import orjson
 
-from fastapi_triton.errors import FastAPITritonError, TritonUnavailableError
+from fastapi_triton.errors import FastAPITritonError, ModelNotReadyError, TritonUnavailableError
 from fastapi_triton.lint.server import Output, ServedModel, ServerFacts, Trial
 from fastapi_triton.model_config import ModelConfig, TensorConfig, from_server
 from fastapi_triton.settings import Settings
 from fastapi_triton.triton.access import Access
 from fastapi_triton.triton.address import Address
-from fastapi_triton.triton.failures import require_triton
+from fastapi_triton.triton.failures import SuspectedDeathError, require_triton
 from fastapi_triton.triton.http import HTTPTriton
 from fastapi_triton.triton.tensor import Tensor
+
+# Where clients may use no shared memory, current Triton still answers for its status, but registers and forgets none.
+# Nobody has a region of this name, so this changes nothing.
+_FORGET_NOTHING = "/v2/systemsharedmemory/region/fastapi_triton_check/unregister"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +50,7 @@ async def look(
             index = (await _ask(triton, "POST", "/v2/repository/index")).told or []
             loaded = [each["name"] for each in index if each.get("state") == "READY"]
             names = sorted({*models, *loaded})
-            served = [await _model(triton, name, facts, texts.get(name), settings) for name in names]
+            served = [await _model(triton, name, texts.get(name), settings) for name in names]
             if has_trial:
                 served = [await _tried(triton, each) for each in served]
     except TritonUnavailableError as error:
@@ -55,36 +59,37 @@ async def look(
 
 
 async def _facts(triton: HTTPTriton) -> ServerFacts:
-    about, ready, memory, trace = await asyncio.gather(
-        *(
-            _ask(triton, "GET", path)
-            for path in ("/v2", "/v2/health/ready", "/v2/systemsharedmemory/status", "/v2/trace/setting")
-        )
+    about, trace, memory = await asyncio.gather(
+        _ask(triton, "GET", "/v2"), _ask(triton, "GET", "/v2/trace/setting"), _ask(triton, "POST", _FORGET_NOTHING)
     )
     require_triton(about.status, about.text)
     if about.status != 200 or not isinstance(about.told, dict) or "version" not in about.told:
         raise TritonUnavailableError("What answers there is no Triton.")
     mode = (trace.told or {}).get("trace_mode", "") if trace.status == 200 else ""
-    return ServerFacts(str(about.told["version"]), ready.status == 200, memory.status == 200, str(mode))
+    return ServerFacts(str(about.told["version"]), memory.status == 200, str(mode))
 
 
-async def _model(
-    triton: HTTPTriton, name: str, facts: ServerFacts, text: ModelConfig | None, settings: Settings
-) -> ServedModel:
+async def _model(triton: HTTPTriton, name: str, text: ModelConfig | None, settings: Settings) -> ServedModel:
     path = f"/v2/models/{quote(name, safe='')}"
-    ready, config, stats = await asyncio.gather(
-        *(_ask(triton, "GET", path + end) for end in ("/ready", "/config", "/stats"))
-    )
+    config, stats = await asyncio.gather(*(_ask(triton, "GET", path + end) for end in ("/config", "/stats")))
     return ServedModel(
         name=name,
-        is_ready=ready.status == 200,
-        is_server_ready=facts.is_ready,
+        is_dead=await _is_dead(triton, name),
         raw=config.told if config.status == 200 else None,
         settings=settings,
         text=text,
         content_encoding=config.encoding,
         mean_s=_mean_s(stats.told) if stats.status == 200 else 0.0,
     )
+
+
+async def _is_dead(triton: HTTPTriton, name: str) -> bool:
+    """Whether Triton itself admits that the model's process is dead, as 26.01 and newer do."""
+    try:
+        await triton.ready(name)
+    except ModelNotReadyError:
+        return True
+    return False
 
 
 async def _ask(triton: HTTPTriton, method: str, path: str) -> Reply:
@@ -110,6 +115,8 @@ async def _tried(triton: HTTPTriton, model: ServedModel) -> ServedModel:
     inputs = {each.name: _nothing(each, is_batched=config.is_batched) for each in config.inputs if not each.optional}
     try:
         outputs = await triton.infer(model.name, inputs)
+    except (SuspectedDeathError, ModelNotReadyError):  # in answer to zeros no model says these words by itself
+        return replace(model, is_dead=True)
     except FastAPITritonError as error:
         trial = Trial(refused=error.detail)
     else:

@@ -2,6 +2,7 @@
 """Rules over what a Python model answers, read from its source: only literals are understood, and nothing is run."""
 
 import ast
+import platform
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -9,6 +10,8 @@ from fastapi_triton.lint.repository import ModelFolder
 from fastapi_triton.lint.rule import Rules, Severity
 
 RULES: Rules[ModelFolder] = Rules()
+# The only rule that says something of files that this Python cannot read.
+UNREADABLE = "unreadable-python"
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +20,16 @@ class Answered:
 
     name: str
     shape: tuple[int | None, ...] | None
+
+
+@RULES.add(
+    UNREADABLE,
+    Severity.ERROR,
+    says="A Python file that does not parse fails as soon as the model imports it, at the latest when it loads.",
+    advice="Mend the line that is named. Waive it where Triton's Python is newer than this one, and reads the file.",
+)
+def unreadable_python(model: ModelFolder) -> Iterator[str]:
+    yield from (f"Python {platform.python_version()} cannot read {each}" for each in model.unreadable_modules)
 
 
 @RULES.add(

@@ -2,6 +2,7 @@
 """A model repository's folders as plain data, read without a server."""
 
 import ast
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +16,11 @@ WAIVE = "waive."
 
 @dataclass(frozen=True, slots=True)
 class ModelFolder:
-    """One model: its config as a server would tell it (None: unreadable, see `error`), and its Python files."""
+    """One model: its config as a server would tell it (None: unreadable, see `error`), and its Python files.
+
+    Where one of these cannot be read there are no `modules`: what the model answers may be written in that one.
+    `unreadable_modules` says which, and why.
+    """
 
     name: str
     raw: Mapping[str, Any] | None
@@ -24,6 +29,7 @@ class ModelFolder:
     versions: tuple[str, ...] = ()
     has_model_file: bool = True
     modules: tuple[ast.Module, ...] = field(default=())
+    unreadable_modules: tuple[str, ...] = ()
 
     @property
     def config(self) -> ModelConfig | None:
@@ -81,6 +87,7 @@ def _read_model(folder: Path) -> ModelFolder:
             raw, error = None, str(told)
     versions = sorted(each.name for each in folder.iterdir() if each.is_dir() and each.name.isdigit())
     model_file = (raw or {}).get("default_model_filename") or "model.py"
+    modules, unreadable = _modules(folder, versions)
     return ModelFolder(
         name=folder.name,
         raw=raw,
@@ -88,17 +95,39 @@ def _read_model(folder: Path) -> ModelFolder:
         has_config_file=path.is_file(),
         versions=tuple(versions),
         has_model_file=all((folder / version / model_file).is_file() for version in versions),
-        modules=tuple(_modules(folder, versions)),
+        modules=() if unreadable else tuple(modules),
+        unreadable_modules=tuple(unreadable),
     )
 
 
-def _modules(folder: Path, versions: list[str]) -> list[ast.Module]:
-    """The Python files beside model.py, and below: what a model answers may be written in any of them."""
-    modules = []
+def _modules(folder: Path, versions: list[str]) -> tuple[list[ast.Module], list[str]]:
+    """The Python files beside model.py, and below: what a model answers may be written in any of them.
+
+    And which of them this Python cannot read, and why.
+    """
+    modules, unreadable = [], []
     for version in versions[-1:]:  # the newest is the one that Triton serves by default
         for path in sorted((folder / version).rglob("*.py")):
             try:
-                modules.append(ast.parse(path.read_text()))
-            except (SyntaxError, UnicodeDecodeError, ValueError):  # another Python's, or none: nothing is told of it
-                return []
-    return modules
+                modules.append(_parsed(path))
+            except _UnreadableModuleError as error:
+                unreadable.append(f"{path.relative_to(folder)}: {error}")
+    return modules, unreadable
+
+
+class _UnreadableModuleError(Exception):
+    """A file is no Python that this version reads; the words are for a person."""
+
+
+def _parsed(path: Path) -> ast.Module:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of odd escapes and the like, which its author knows
+            return ast.parse(path.read_bytes())
+    except SyntaxError as error:
+        where = f"line {error.lineno}: " if error.lineno else ""
+        raise _UnreadableModuleError(f"{where}{error.msg}") from None
+    except (RecursionError, MemoryError):
+        raise _UnreadableModuleError("it is nested too deeply") from None
+    except (OSError, ValueError) as error:
+        raise _UnreadableModuleError(str(error)) from None

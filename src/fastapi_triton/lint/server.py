@@ -15,7 +15,6 @@ class ServerFacts:
     """What Triton says of itself."""
 
     version: str
-    is_ready: bool
     has_shared_memory: bool
     trace_mode: str  # "" where the server has no tracing
 
@@ -49,8 +48,7 @@ class ServedModel:
     was given; durations are means since Triton's start."""
 
     name: str
-    is_ready: bool
-    is_server_ready: bool
+    is_dead: bool
     raw: Mapping[str, Any] | None
     settings: Settings
     text: ModelConfig | None = None
@@ -110,7 +108,7 @@ def cancel_may_crash(server: ServerFacts) -> Iterator[str]:
 )
 def shared_memory_off(server: ServerFacts) -> Iterator[str]:
     if not server.has_shared_memory:
-        yield "Triton answers no question about shared memory"
+        yield "Triton registers none for clients"
 
 
 @RULES.add(
@@ -128,13 +126,14 @@ def trace_context_lost(server: ServerFacts) -> Iterator[str]:
 @MODEL_RULES.add(
     "dead-stub",
     Severity.ERROR,
-    says="Triton's own readiness stays green while a model's Python process is dead, so a balancer that probes it "
-    "sends traffic into errors.",
-    advice="Reload the model or restart Triton, and probe /v2/models/NAME/ready, or the frontend's /health/ready.",
+    says="The process of a Python model has died. Triton never starts it again, so every request to the model fails. "
+    "Before 26.01 Triton goes on calling the model ready, and only --trial shows its death.",
+    advice="Unload and load the model, or restart Triton. Probe the frontend's /health/ready, which knows, rather than "
+    "Triton's own.",
 )
 def dead_stub(model: ServedModel) -> Iterator[str]:
-    if model.is_server_ready and not model.is_ready and model.raw is not None:
-        yield "/v2/health/ready says 200, but the model is not ready"
+    if model.is_dead and model.raw is not None:
+        yield "Triton has it loaded, but its process is dead"
 
 
 @MODEL_RULES.add(
@@ -227,3 +226,7 @@ def reply_mismatch(model: ServedModel) -> Iterator[str]:
 def trial_refused(model: ServedModel) -> Iterator[str]:
     if model.trial is not None and model.trial.refused is not None:
         yield model.trial.refused
+
+
+# What shows only in the reply to a trial: of these there is nothing to tell without one.
+NEED_TRIAL = (reply_mismatch, trial_refused)

@@ -10,10 +10,14 @@ from fastapi_triton.lint.rule import Rules, Severity
 
 @dataclass(frozen=True, slots=True)
 class Waivers:
-    """A model's waivers (code → reason), the codes that were found in it, and all there are."""
+    """A model's waivers (code → reason); the codes that were found in it, that were looked for, and all there are.
+
+    Without the model's folder, for one, rules over its files are not looked for.
+    """
 
     reasons: Mapping[str, str]
     found: frozenset[str]
+    looked_for: frozenset[str]
     known: frozenset[str]
 
 
@@ -53,5 +57,5 @@ def waiver_without_reason(waivers: Waivers) -> Iterator[str]:
 )
 def waiver_unused(waivers: Waivers) -> Iterator[str]:
     for code in waivers.reasons:
-        if code in waivers.known and code not in waivers.found:
+        if code in waivers.looked_for and code not in waivers.found:
             yield f"waive.{code} waives nothing"

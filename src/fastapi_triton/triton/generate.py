@@ -17,6 +17,7 @@ from fastapi_triton.triton.client import Tensors
 from fastapi_triton.triton.tensor import Tensor
 
 MEDIA_TYPE = "text/event-stream"
+EMPTY_LIST = "empty_list"
 # What else a server-sent event may consist of.
 _OTHER_LINES = (b":", b"event:", b"id:", b"retry:")
 # Triton converts JSON numbers to every datatype but these.
@@ -59,6 +60,22 @@ def _text(name: str, value: bytes) -> str:
         detail = f"`{name}`: this is no UTF-8 text. Send binary data as base64 text."
         problem = FieldProblem(pointer((name,)), "invalid_text", detail)
         raise InvalidRequestError(detail, code="invalid_text", problems=[problem]) from None
+
+
+def no_empty_list(inputs: Tensors, error: InvalidRequestError) -> InvalidRequestError:
+    """The error, naming the field where Triton refused an empty list.
+
+    From 26.04 on Triton finds no shape in one ("Expected [-1], got []"). There is no other way to a decoupled model.
+    """
+    empty = [name for name, tensor in inputs.items() if tensor.size == 0 and f"'{name}'" in error.detail]
+    if not empty or "got []" not in error.detail:
+        return error
+    detail = (
+        f"`{empty[0]}` is an empty list, which this Triton does not take for a model that answers a stream. Send a "
+        "value, or leave the field out where it is optional."
+    )
+    problem = FieldProblem(pointer((empty[0],)), EMPTY_LIST, detail)
+    return InvalidRequestError(detail, code=EMPTY_LIST, problems=[problem])
 
 
 async def events(chunks: AsyncIterable[bytes]) -> AsyncGenerator[bytes, None]:

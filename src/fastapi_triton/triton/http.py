@@ -23,6 +23,7 @@ from fastapi_triton.errors import (
     DeadlineExceededError,
     FastAPITritonError,
     InferenceError,
+    InvalidRequestError,
     ModelNotReadyError,
     TritonUnavailableError,
 )
@@ -212,6 +213,8 @@ class HTTPTriton:
             if isinstance(error, TimeoutError):
                 raise _too_late(timeout_s) from error
             raise
+        except InvalidRequestError as error:
+            raise generate.no_empty_list(inputs, error) from None
         except SuspectedDeathError as error:
             raise await self._learned(model, error, sent_at) from None
 

@@ -42,6 +42,8 @@ def answered_by_proxy(status: int, body: bytes, *, is_tritons: bool) -> FastAPIT
     `is_tritons` says that the body has the form of Triton's errors. An empty body may be Triton's too, which answers
     some questions with a status alone.
     """
+    if status < 300:
+        return None
     if status in (401, 403, 407):
         return access_denied(status)
     if status not in _NEVER_TRITONS and (is_tritons or (not body and status != 503)):
