@@ -61,6 +61,8 @@ class Declaration:
         self.response = response
         self._triton = triton
         self._held: _Held | None = None
+        # The last ones that were held; kept while Triton is away.
+        self.last_configs: Configs | None = None
         self._is_doubtful = False
         # Whether the models took requests when they were asked last.
         self.is_ready = False
@@ -149,6 +151,7 @@ class Declaration:
         configs = Configs(model, twin or model)
         held = self._held
         if held is None or held.configs != configs:
+            self.last_configs = configs
             held = self._held = _Held(configs, tuple(contract.mismatches(self.request, self.response, model, twin)))
             self._tell(held.problems)
         return held

@@ -23,6 +23,7 @@ from fastapi_triton.errors import (
     DeadlineExceededError,
     FastAPITritonError,
     InferenceError,
+    InvalidRequestError,
     NotAcceptableError,
     NotFoundError,
 )
@@ -211,6 +212,21 @@ class InferEndpoint:
         if media_type not in (negotiate.JSON, negotiate.EVENTS):
             return self._ask_for(accept, body)
         return media_type, body
+
+    def require_fitting(self, body: BaseModel) -> None:
+        """Raise what the model would say of a value of a checked request, as far as its config is known.
+
+        Raises:
+            InvalidRequestError: a value does not fit its tensor.
+        """
+        configs = self.declaration.last_configs
+        if configs is None or self._function is not None:
+            return
+        try:
+            tensors.from_fields(tensor_values(body), configs.asked)
+        except InvalidRequestError as error:
+            put_in_callers_words(error, self._caller_names)
+            raise
 
     def _ask_for(self, accept: str | None, body: BaseModel) -> tuple[str, BaseModel]:
         """Have the model write the format that the caller accepts. Gives its media type, and the request for it."""

@@ -10,7 +10,7 @@ from starlette.responses import Response
 
 from fastapi_triton import answers, negotiate
 from fastapi_triton.endpoints import InferEndpoint, Listener
-from fastapi_triton.errors import GoneError
+from fastapi_triton.errors import GoneError, InvalidRequestError
 from fastapi_triton.jobs.outcome import HEADERS, RAW_HEADERS
 from fastapi_triton.jobs.work import NO_SEED, SEED_FIELD, Asked, Work
 
@@ -28,11 +28,12 @@ class DeclaredWork:
 
     async def asked(self, request: Request) -> Asked:
         media_type, body = await self._endpoint.read(request.scope, request.receive)
+        self._endpoint.require_fitting(body)
         return Asked(
             self._endpoint.path,
             media_type,
             body.model_dump(mode="json", exclude_unset=True, round_trip=True),
-            _with_seed(body).model_dump_json(exclude_unset=True, round_trip=True).encode(),
+            self._with_seed(body).model_dump_json(exclude_unset=True, round_trip=True).encode(),
         )
 
     def work(self, kept: bytes) -> Work:
@@ -54,6 +55,20 @@ class DeclaredWork:
 
         return answer
 
+    def _with_seed(self, body: BaseModel) -> BaseModel:
+        """The request with its seed drawn, so that it gives the same answer however often it is run."""
+        if SEED_FIELD not in type(body).model_fields or getattr(body, SEED_FIELD) not in NO_SEED:
+            return body
+        for bits in _SEED_BITS:
+            seeded = body.model_copy()
+            try:
+                type(body).__pydantic_validator__.validate_assignment(seeded, SEED_FIELD, secrets.randbits(bits))
+                self._endpoint.require_fitting(seeded)
+            except (ValidationError, InvalidRequestError):  # larger than the endpoint takes, or no whole number
+                continue
+            return seeded
+        return body
+
     def reply(self, result: bytes, accept: str | None) -> Response:
         endpoint = self._endpoint
         offers = [each for each in endpoint.offers if each != negotiate.EVENTS]
@@ -67,17 +82,3 @@ class DeclaredWork:
             model=endpoint.model,
             headers=HEADERS,
         )
-
-
-def _with_seed(body: BaseModel) -> BaseModel:
-    """The request with its seed drawn, so that it gives the same answer however often it is run."""
-    if SEED_FIELD not in type(body).model_fields or getattr(body, SEED_FIELD) not in NO_SEED:
-        return body
-    for bits in _SEED_BITS:
-        seeded = body.model_copy()
-        try:
-            type(body).__pydantic_validator__.validate_assignment(seeded, SEED_FIELD, secrets.randbits(bits))
-        except ValidationError:  # larger than the endpoint takes, or no whole number
-            continue
-        return seeded
-    return body

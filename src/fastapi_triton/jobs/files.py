@@ -5,10 +5,10 @@ Everything here blocks, and may raise `OSError`: the caller has it done in a thr
 not at all.
 """
 
+import contextlib
 import os
 import secrets
 import shutil
-import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -18,7 +18,8 @@ import orjson
 
 from fastapi_triton.jobs.job import Progress
 
-_REQUEST, _PROGRESS, _RESULT = "request.json", "progress.json", "result.json"
+_PROGRESS, _RESULT = "progress.json", "result.json"
+_REQUEST = "request.json"  # of jobs that an earlier version accepted
 _UNFINISHED = ".new-"  # begins the name of a folder that is still being written
 
 
@@ -52,22 +53,34 @@ class JobFiles:
                 fresh.unlink()
         return path.read_bytes()
 
-    def keep_request(self, job_id: str, request: bytes) -> None:
-        """Durably, or not at all; one that is there already stays."""
-        fresh = Path(tempfile.mkdtemp(prefix=_UNFINISHED, dir=self._jobs))
-        try:
-            _write(fresh / _REQUEST, request)
-            _sync(fresh)
-            (self._expired / job_id).unlink(missing_ok=True)
-            fresh.rename(self._jobs / job_id)
-            _sync(self._jobs)
-        except OSError:
-            shutil.rmtree(fresh, ignore_errors=True)
-            if not (self._jobs / job_id / _REQUEST).exists():
-                raise
+    def keep_request(self, job_id: str, fingerprint: str, request: bytes) -> None:
+        """Keep a request durably, or not at all; one with this fingerprint that is there already stays.
 
-    def request(self, job_id: str) -> bytes | None:
-        return self._read(job_id, _REQUEST)
+        Requests with other fingerprints may be there too: a process that dies before its job is in the queue leaves its
+        request, and another process may be about to add a job with the same id. The queue's row says which one is run.
+        """
+        folder = self._jobs / job_id
+        folder.mkdir(mode=0o700, exist_ok=True)
+        os.utime(folder)  # it may have been abandoned long ago, and is not to be removed now
+        fresh = folder / f"{_UNFINISHED}{secrets.token_hex(8)}"
+        try:
+            _write(fresh, request)
+            with contextlib.suppress(FileExistsError):
+                os.link(fresh, folder / _request_name(fingerprint))
+        except OSError:
+            fresh.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # it holds another request
+                folder.rmdir()
+            raise
+        fresh.unlink()
+        _sync(folder)
+        _sync(self._jobs)
+        (self._expired / job_id).unlink(missing_ok=True)
+
+    def request(self, job_id: str, fingerprint: str) -> bytes | None:
+        """The request that the job with this fingerprint was accepted for."""
+        kept = self._read(job_id, _request_name(fingerprint))
+        return self._read(job_id, _REQUEST) if kept is None else kept
 
     def keep_progress(self, job_id: str, progress: Progress) -> None:
         """It need not outlast a power cut."""
@@ -121,6 +134,10 @@ class JobFiles:
             return
         if durably:
             _sync(folder)
+
+
+def _request_name(fingerprint: str) -> str:
+    return f"request-{fingerprint}.json"
 
 
 def _older(folder: Path, age_s: float) -> Iterator[Path]:

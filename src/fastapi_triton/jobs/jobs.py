@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fastapi_triton.background import going_on
-from fastapi_triton.errors import ConflictError, FastAPITritonError, OverloadedError, TooManyRequestsError
+from fastapi_triton.errors import ConflictError, OverloadedError, TooManyRequestsError
 from fastapi_triton.jobs.executors import Executors
 from fastapi_triton.jobs.files import JobFiles
 from fastapi_triton.jobs.housekeeping import Housekeeping
@@ -181,14 +181,11 @@ class Jobs:
             if row is None:
                 await self._require_room(queue, caller)
                 try:
-                    await asyncio.to_thread(self.files.keep_request, name, request)
+                    await asyncio.to_thread(self.files.keep_request, name, fingerprint, request)
                 except OSError as error:
                     raise storage_error(error) from None
-                try:
-                    await queue.add(name, caller=caller, path=path, fingerprint=fingerprint, webhook=webhook)
-                except FastAPITritonError:
-                    await asyncio.to_thread(self.files.remove, name)
-                    raise
+                # If this fails, the job may be there all the same, so its request stays; else housekeeping removes it.
+                await queue.add(name, caller=caller, path=path, fingerprint=fingerprint, webhook=webhook)
                 row = await queue.find(name)
         if row is None:
             raise OverloadedError("The job could not be kept. Try again later.", code="jobs_unavailable")

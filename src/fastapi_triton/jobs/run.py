@@ -85,7 +85,7 @@ class Run:
             raise DeadlineExceededError(detail) from None
 
     async def _request(self) -> bytes:
-        kept = await asyncio.to_thread(self._files.request, self._row.id)
+        kept = await asyncio.to_thread(self._files.request, self._row.id, self._row.fingerprint)
         if kept is None:
             raise GoneError("The job's request is not kept any longer.", code="job_expired")
         return kept
