@@ -27,6 +27,7 @@ class ScribbleRequest(BaseModel):
     output_quality: int | None = Field(None, ge=1, le=100)
     invert: str | None = Field(None, pattern="^(auto|yes|no)$", description="is it dark on light?")
     receipt: str | None = Field(None, pattern="^(full|no_prompt|none)$", description="in the picture file")
+    reproducible: bool | None = Field(None, description="the same whatever else the model does, but slower")
 
 
 class ScribbleResponse(BaseModel):

@@ -62,7 +62,7 @@ def test_a_count_that_is_slower_than_fewer_is_not_taken() -> None:
 
 
 def test_every_size_is_measured_and_gets_its_own_knee() -> None:
-    machine = Machine(lambda key, rows: (compute_bound if key == (192, 192) else launch_bound)(key, rows))
+    machine = Machine(lambda key, rows: (compute_bound if key == BatchKey(192, 192) else launch_bound)(key, rows))
     limits = machine.profile()
     assert [limits.max_rows(BatchKey(*size)) for size in SIZES] == [16, 16, 1]
     assert machine.measured == [(BatchKey(*size), rows) for size in SIZES for rows in ROW_COUNTS]
@@ -100,7 +100,7 @@ def test_the_next_start_goes_on_where_the_budget_ended(tmp_path: Path) -> None:
     Machine(launch_bound).profile(budget_s=0.5, cache_file=file)
     second = Machine(launch_bound)
     second.profile(cache_file=file)
-    assert {key for key, _ in second.measured} == {(96, 96), (192, 192)}
+    assert {key for key, _ in second.measured} == {BatchKey(96, 96), BatchKey(192, 192)}
 
 
 TIMES = {"1": 0.1, "2": 0.1}

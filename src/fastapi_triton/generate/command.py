@@ -93,6 +93,12 @@ def command(
     scheduler: Annotated[
         str | None, typer.Option(help=f"euler, euler_ancestral, dpmpp_2m_karras or lcm. {_MODEL_DECIDES}")
     ] = None,
+    reproducible: Annotated[
+        bool,
+        typer.Option(
+            "--reproducible", help="Share no pass with other requests, which change the rounding; slower."
+        ),
+    ] = False,
     invert: Annotated[
         Literal["auto", "yes", "no"] | None,
         typer.Option(help="Is the scribble dark on light? By default it is looked at."),
@@ -149,6 +155,7 @@ def command(
                 "output_quality": quality,
                 "invert": invert,
                 "receipt": receipt,
+                "reproducible": reproducible or None,
             },
             num=n,
             output=output,

@@ -25,6 +25,7 @@ NAMES = {
     "output_quality": "--quality",
     "invert": "--invert",
     "receipt": "--receipt",
+    "reproducible": "--reproducible",
 }
 
 

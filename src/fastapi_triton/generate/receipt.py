@@ -51,6 +51,7 @@ class Receipt(BaseModel):
     scheduler: str
     output_format: str
     output_quality: int
+    reproducible: bool = False
     checkpoint: str
     checkpoint_revision: str
     engine: dict[str, str]
@@ -60,7 +61,9 @@ class Receipt(BaseModel):
 
     def fields(self) -> dict[str, Any]:
         """The request that made the picture, but for the scribble."""
-        return {name: value for name in SENT if (value := getattr(self, name)) is not None}
+        fields = {name: value for name in SENT if (value := getattr(self, name)) is not None}
+        # Servers whose request has no such field refuse it.
+        return fields | ({"reproducible": True} if self.reproducible else {})
 
     def scribble(self) -> bytes | None:
         """The scribble as the engine saw it, white strokes on black; None where it was too big to be carried."""

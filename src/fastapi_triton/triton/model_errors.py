@@ -30,6 +30,7 @@ _BY_CODE: dict[str, type[FastAPITritonError]] = {
     "out_of_memory": OverloadedError,
     "queue_full": OverloadedError,
     "shutting_down": OverloadedError,
+    "vae_overflow": InferenceError,
 }
 # Codes that say what is wrong with a request.
 _OF_REQUESTS = frozenset(

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Latents → pictures: the VAE for the finished one, a linear map or a tiny VAE for previews."""
 
+import logging
 from collections.abc import Sequence
 
 import numpy as np
@@ -10,6 +11,8 @@ import torch
 from diffusion_engine.generation import Generation
 from diffusion_engine.networks import Networks
 from diffusion_engine.request import RequestError
+
+logger = logging.getLogger(__name__)
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -26,13 +29,14 @@ class Decoder:
         """The finished picture, (H, W, 3).
 
         Raises:
-            RequestError: the networks gave numbers that are not finite, which would be a black picture.
+            RequestError: numbers that are not finite, which would be a black picture: the VAE's, or the latents' own.
         """
         vae = self._networks.vae
-        unscaled = (latents / vae.config.scaling_factor).to(vae.dtype)
+        unscaled = latents.to(vae.dtype) / vae.config.scaling_factor
         image = self._networks.vae_decode(unscaled, return_dict=False)[0]  # (1, 3, H, W), -1 to 1
         if not bool(torch.isfinite(image).all()):
-            raise not_finite("while the picture was decoded")
+            is_vae = bool(torch.isfinite(unscaled).all())
+            raise vae_not_finite(vae.dtype) if is_vae else not_finite("after the last step")
         return as_pixels(image)
 
     @torch.inference_mode()
@@ -75,6 +79,22 @@ def not_finite(when: str) -> RequestError:
     )
 
 
+def vae_not_finite(dtype: torch.dtype) -> RequestError:
+    """The latents were finite, so no other seed helps: the VAE is to blame."""
+    if dtype is torch.float16:
+        return RequestError(
+            "vae_overflow",
+            "the VAE overflows in float16, so the finished latents cannot be decoded, whatever the seed; the operator "
+            "must set force_upcast in the VAE's config.json, or the model's parameter vae to a VAE that is made for "
+            "float16 (for SDXL madebyollin/sdxl-vae-fp16-fix), or its dtype to bfloat16 or float32",
+        )
+    return RequestError(
+        "vae_overflow",
+        f"the VAE gives numbers that are not finite in {str(dtype).removeprefix('torch.')}, though the finished "
+        "latents are finite; its weights may be damaged: the operator must set the parameter vae to another one",
+    )
+
+
 @torch.inference_mode()
 def fit_latent_to_rgb(networks: Networks) -> torch.Tensor:
     """The linear map from a latent cell to its colour, by least squares over a palette: (5, 3), the last row constant.
@@ -89,6 +109,9 @@ def fit_latent_to_rgb(networks: Networks) -> torch.Tensor:
     latents = vae.encode(image).latent_dist.mode().float() * vae.config.scaling_factor  # (1, 4, 32, 32)
     # The middle of each patch: its rim mixes with its neighbours.
     middles = latents[0, :, 1::4, 1::4].flatten(1).T.cpu()  # (64, 4)
+    if not bool(middles.isfinite().all()):
+        logger.warning("the VAE cannot encode in %s; previews by the linear map are grey", vae.dtype)
+        return torch.tensor([[0.0] * 3] * 4 + [[127.5] * 3], device=networks.device)
     known = torch.cat([middles, torch.ones(len(middles), 1)], dim=1)  # (64, 5)
     fitted: torch.Tensor = torch.linalg.lstsq(known, colours).solution
     return fitted.to(networks.device)

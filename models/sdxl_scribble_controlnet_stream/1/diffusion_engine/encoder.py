@@ -2,8 +2,9 @@
 """What a request brings into the denoise loop: prompt → embeddings, scribble → control embedding, seed → latents."""
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ class TextEmbedding:
 
     tokens: torch.Tensor  # (1, S, D)
     pooled: torch.Tensor  # (1, P)
+    was_alone: bool  # no other text was in the pass that gave it
 
 
 @dataclass(slots=True, kw_only=True)
@@ -51,10 +53,11 @@ class Encoder:
     def encode(self, generation: Generation) -> Encoded:
         """Everything that stays the same over the steps, and the noise to begin with."""
         request = generation.request
-        texts = [self.text(request.prompt)]
+        text = partial(self.text, is_alone=request.reproducible)
+        texts = [text(request.prompt)]
         self._note_what_is_cut(generation, "prompt", request.prompt)
         if generation.is_guided:
-            texts.insert(0, self._negative(request.negative_prompt))
+            texts.insert(0, self._negative(request.negative_prompt, text))
             self._note_what_is_cut(generation, "negative prompt", request.negative_prompt)
         schedule = self._schedulers.schedule(request.scheduler, request.num_inference_steps)
         # On the CPU whatever the device, so that a seed means the same picture everywhere.
@@ -72,17 +75,27 @@ class Encoder:
 
     @torch.inference_mode()
     def read_texts(self, generations: Sequence[Generation]) -> None:
-        """Encode the texts of those who begin together in one go, which takes little longer than one of them."""
-        asked = [each.request.prompt for each in generations]
-        asked += [each.request.negative_prompt for each in generations if each.is_guided]
+        """Encode the texts of those who begin together in one go, which takes little longer than one of them.
+
+        Those of reproducible requests are left to `text`, which encodes each alone.
+        """
+        shared = [each for each in generations if not each.request.reproducible]
+        asked = [each.request.prompt for each in shared]
+        asked += [each.request.negative_prompt for each in shared if each.is_guided]
         unread = [text for text in dict.fromkeys(asked) if text not in self._texts]
         if len(unread) > 1:
             for text, embedding in zip(unread, self._read(unread), strict=True):
                 self._remember(text, embedding)
 
-    def text(self, text: str) -> TextEmbedding:
-        """Both encoders' view of a text; those asked for lately are remembered."""
-        found = self._texts.pop(text, None) or self._read([text])[0]
+    def text(self, text: str, *, is_alone: bool = False) -> TextEmbedding:
+        """Both encoders' view of a text; those asked for lately are remembered.
+
+        Args:
+            is_alone: not one that was encoded together with other texts, which rounds differently.
+        """
+        found = self._texts.pop(text, None)
+        if found is None or (is_alone and not found.was_alone):
+            found = self._read([text])[0]
         self._remember(text, found)
         return found
 
@@ -92,7 +105,8 @@ class Encoder:
         )
         # Copies, so that a text that is remembered does not hold those that came with it.
         each = zip(tokens.split(1), pooled.split(1), strict=True)
-        return [TextEmbedding(own_tokens.clone(), own_pooled.clone()) for own_tokens, own_pooled in each]
+        was_alone = len(texts) == 1
+        return [TextEmbedding(own_tokens.clone(), own_pooled.clone(), was_alone) for own_tokens, own_pooled in each]
 
     def _remember(self, text: str, embedding: TextEmbedding) -> None:
         self._texts[text] = embedding
@@ -112,11 +126,11 @@ class Encoder:
         tokens = tokenizer(text, truncation=False, verbose=False).input_ids
         return str(tokenizer.decode(tokens[longest - 1 : -1])).strip() if len(tokens) > longest else ""
 
-    def _negative(self, text: str) -> TextEmbedding:
-        if text or not self._networks.pipeline.config.force_zeros_for_empty_prompt:
-            return self.text(text)
+    def _negative(self, negative_prompt: str, text: Callable[[str], TextEmbedding]) -> TextEmbedding:
+        if negative_prompt or not self._networks.pipeline.config.force_zeros_for_empty_prompt:
+            return text(negative_prompt)
         shape = self.text("")
-        return TextEmbedding(torch.zeros_like(shape.tokens), torch.zeros_like(shape.pooled))
+        return TextEmbedding(torch.zeros_like(shape.tokens), torch.zeros_like(shape.pooled), was_alone=True)
 
     def _noise(self, generation: Generation, generator: torch.Generator) -> torch.Tensor:
         factor = self._networks.vae_scale_factor

@@ -344,7 +344,8 @@ class Engine:
         self.metrics.add("sdxl_engine_steps_total", size=size)
         self.metrics.add("sdxl_engine_rows_total", num_rows, size=size)
         self.metrics.add("sdxl_engine_step_seconds_total", duration_s, size=size)
-        self.metrics.set("sdxl_engine_max_rows", self.row_limits.max_rows(key), size=size)
+        if not key.is_alone:
+            self.metrics.set("sdxl_engine_max_rows", self.row_limits.max_rows(key), size=size)
 
     def _time_per_request(self) -> float:
         """About how long until one of those inside has left."""

@@ -25,6 +25,7 @@ class BatchKey(NamedTuple):
 
     width: int
     height: int
+    is_alone: bool = False  # requests of this key share no pass, not even with each other: they are reproducible
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

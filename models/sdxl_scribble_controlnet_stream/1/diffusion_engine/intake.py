@@ -45,6 +45,7 @@ def read_request(values: RowValues, capabilities: Capabilities) -> DiffusionRequ
         invert=row.choice("invert", INVERT_CHOICES, "auto"),
         receipt=row.choice("receipt", RECEIPTS, defaults.receipt),
         timeout_s=row.timeout(),
+        reproducible=row.flag("reproducible"),
     )
     if request.control_guidance_start >= request.control_guidance_end:
         raise RequestError(
@@ -105,6 +106,9 @@ class Row:
 
     def whole_number(self, name: str, low: int, high: int, default: int) -> int:
         return int(self.number(name, low, high, default))
+
+    def flag(self, name: str) -> bool:
+        return bool(self.values.get(name))
 
     def side(self, name: str) -> int | None:
         """Which sizes are right is the checkpoint's to say, once the scribble's shape is known."""

@@ -26,7 +26,7 @@ def receive(generation: Generation, capabilities: Capabilities, *, max_pixels: i
     width, height = capabilities.choose_size(
         request.width, request.height, scribble_size=scribble.size if scribble else default_size
     )
-    generation.key = BatchKey(width, height)
+    generation.key = BatchKey(width, height, is_alone=request.reproducible)
     # Without its bytes: a scribble of 20 MB need not wait in the queue.
     generation.request = replace(request, width=width, height=height, image=None)
     if scribble is not None:

@@ -58,6 +58,7 @@ class DiffusionRequest:
     invert: str
     receipt: str  # what the picture file says of how it was made: full, no_prompt, none
     timeout_s: float | None
+    reproducible: bool  # it shares no pass with other requests, so that they cannot change how its numbers round
 
     def used_parameters(self) -> dict[str, Any]:
         """What makes the picture, by the names of the inputs, without the prompts."""

@@ -35,12 +35,13 @@ class RowLimits:
         self._default = default
 
     def max_rows(self, key: BatchKey) -> int:
-        return self._limits.get(key, self._default)
+        """At most so many rows share a pass. A single request may have more: it is always let through."""
+        return 1 if key.is_alone else self._limits.get(key, self._default)
 
     def shed(self, key: BatchKey, *, below: int) -> None:
         """A pass of `below` rows did not fit."""
         self._limits[key] = max(1, min(self.max_rows(key), below) // 2)
-        logger.warning("out of memory with %d rows at %dx%d; now at most %d", below, *key, self._limits[key])
+        logger.warning("out of memory with %d rows at %s; now at most %d", below, _name(key[:2]), self._limits[key])
 
 
 def profiled(

@@ -39,7 +39,10 @@ def choose_dtype(wanted: str, device: torch.device) -> torch.dtype:
 
 
 def load_pipeline(config: EngineConfig, *, gpu_index: int | None = None) -> Any:
-    """diffusers' own SDXL ControlNet pipeline, every part on one device and in one dtype."""
+    """diffusers' own SDXL ControlNet pipeline, every part on one device and in one dtype.
+
+    Only a VAE whose config says `force_upcast` is float32 beside float16 networks.
+    """
     diffusers.utils.logging.disable_progress_bar()  # in a log they are one line that never ends
     transformers.utils.logging.disable_progress_bar()
     # It writes the end of every prompt that is too long to the log; prompts are the caller's.
@@ -60,6 +63,10 @@ def load_pipeline(config: EngineConfig, *, gpu_index: int | None = None) -> Any:
         parts["vae"] = load_part(AutoencoderKL, config.vae, dtype)
     pipeline = load_part(StableDiffusionXLControlNetPipeline, config.checkpoint, dtype, add_watermarker=False, **parts)
     pipeline.to(device)
+    if pipeline.vae.dtype is torch.float16 and pipeline.vae.config.force_upcast:
+        # It overflows in float16. diffusers' pipelines convert it for each picture and back; here it stays float32.
+        pipeline.vae.to(torch.float32)
+        logger.info("the VAE runs in float32, as its config asks for by force_upcast")
     pipeline.set_progress_bar_config(disable=True)
     logger.info("loaded %s on %s in %s", config.checkpoint, device, dtype)
     return pipeline

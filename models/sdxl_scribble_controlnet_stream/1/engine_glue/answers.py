@@ -22,6 +22,7 @@ TRITON_CODES = {
     "out_of_memory": "UNAVAILABLE",
     "queue_full": "UNAVAILABLE",
     "shutting_down": "UNAVAILABLE",
+    "vae_overflow": "INTERNAL",
 }
 
 

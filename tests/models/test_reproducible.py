@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`reproducible`: no other request changes the picture in any bit, however much rounding errors are amplified."""
+
+import random
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from diffusion_engine.generation import BatchKey, Status
+from diffusion_engine.row_limits import RowLimits
+from listening import Driver, Visit
+
+MakeDriver = Callable[..., Driver]
+
+SMALL = {"width": 96, "height": 96}
+# What amplifies rounding errors: the noise that lcm adds in every step, high guidance over many steps.
+CASES: dict[str, dict[str, Any]] = {
+    "lcm, guided": {"scheduler": b"lcm", "num_inference_steps": 12},
+    "lcm, unguided": {"scheduler": b"lcm", "num_inference_steps": 12, "guidance_scale": 1.0},
+    "guidance 15": {"guidance_scale": 15.0, "num_inference_steps": 25},
+    "guidance 30, ancestral": {"guidance_scale": 30.0, "num_inference_steps": 25, "scheduler": b"euler_ancestral"},
+}
+
+
+def values_of(name: str) -> dict[str, Any]:
+    return {**SMALL, "prompt": b"a fish", "negative_prompt": b"blue", "reproducible": True, **CASES[name]}
+
+
+def other_values(choose: random.Random) -> dict[str, Any]:
+    return {
+        **SMALL,
+        "prompt": choose.choice((b"a fish", b"a boat", b"a tree", b"blue")),
+        "negative_prompt": choose.choice((b"", b"blue", b"red")),
+        "seed": choose.randrange(1000),
+        "num_inference_steps": choose.randrange(2, 7),
+        "guidance_scale": choose.choice((1.0, 4.0, 15.0)),
+        "scheduler": choose.choice((b"euler", b"lcm")),
+        "reproducible": choose.random() < 0.2,
+    }
+
+
+def through_company(driver: Driver, seed: int, **values: Any) -> Visit:
+    """Make a picture while others come, run and leave, so that its company is another one in every step."""
+    choose = random.Random(seed)  # noqa: S311
+    for _ in range(3):
+        driver.join(**other_values(choose))
+    driver.step()  # the texts that they share with it are encoded together now
+    joined = driver.join(**values)
+    while joined.generation.status in (Status.WAITING, Status.RUNNING):
+        if choose.random() < 0.3:
+            driver.join(**other_values(choose))
+        if choose.random() < 0.1:
+            driver.join(**other_values(choose)).generation.cancel()
+        driver.step()
+    return joined
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_the_picture_is_the_same_to_the_bit_in_every_company(make_driver: MakeDriver, name: str) -> None:
+    alone_driver = make_driver(max_rows=16)
+    alone = alone_driver.join(**values_of(name))
+    alone_driver.finish()
+    for seed in (1, 2):
+        driver = make_driver(max_rows=16)
+        in_company = through_company(driver, seed, **values_of(name))
+        assert any(len(generations) > 1 for generations in driver.passes)
+        own = [generations for generations in driver.passes if in_company.generation in generations]
+        assert own == [[in_company.generation]] * in_company.generation.num_steps
+        assert np.array_equal(in_company.pixels(), alone.pixels())
+
+
+def test_it_is_the_picture_that_a_request_alone_gets_without_it(driver: Driver) -> None:
+    plain = driver.join(**values_of("lcm, unguided") | {"reproducible": False})
+    driver.finish()
+    asked = driver.join(**values_of("lcm, unguided"))
+    driver.finish()
+    assert np.array_equal(plain.pixels(), asked.pixels())
+
+
+def test_its_texts_are_encoded_alone_even_where_they_are_known(driver: Driver, encoded_texts: list[list[str]]) -> None:
+    texts = {"prompt": b"a fish", "negative_prompt": b"blue", "guidance_scale": 4.0, "num_inference_steps": 1}
+    driver.join(**SMALL, **texts)
+    driver.finish()
+    assert encoded_texts == [["a fish", "blue"]]
+    driver.join(**SMALL, **texts, reproducible=True)
+    driver.join(**SMALL, **texts, reproducible=True, seed=2)
+    driver.finish()
+    assert encoded_texts[1:] == [["a fish"], ["blue"]]
+    driver.join(**SMALL, **texts)  # what was encoded alone is good for everyone
+    driver.finish()
+    assert len(encoded_texts) == 3
+
+
+def test_it_takes_turns_with_those_that_share_their_passes(driver: Driver) -> None:
+    lone = [driver.join(**SMALL, reproducible=True, seed=seed, num_inference_steps=2).generation for seed in (1, 2)]
+    shared = {driver.join(**SMALL, seed=seed, num_inference_steps=3).generation for seed in (3, 4)}
+    driver.finish()
+    assert [set(generations) for generations in driver.passes] == [
+        {lone[0]}, shared, {lone[0]}, shared, {lone[1]}, shared, {lone[1]},
+    ]  # fmt: skip
+
+
+def test_info_and_file_say_that_it_was_asked_for(driver: Driver) -> None:
+    asked, other = driver.join(**SMALL, reproducible=True), driver.join(**SMALL)
+    driver.finish()
+    assert asked.picture().info["reproducible"] is True
+    assert other.picture().info["reproducible"] is False
+
+
+def test_a_pass_of_its_own_is_no_limit_for_the_others(driver: Driver) -> None:
+    limits = RowLimits({BatchKey(96, 96): 6})
+    assert [limits.max_rows(BatchKey(96, 96, is_alone)) for is_alone in (True, False)] == [1, 6]
+    driver.join(**SMALL)
+    driver.finish()
+    before = driver.engine.metrics.value("sdxl_engine_max_rows", size="96x96")
+    driver.join(**SMALL, reproducible=True)
+    driver.finish()
+    assert driver.engine.metrics.value("sdxl_engine_max_rows", size="96x96") == before > 1
+    assert driver.engine.metrics.value("sdxl_engine_steps_total", size="96x96") == 8

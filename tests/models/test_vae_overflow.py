@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A VAE whose numbers overflow: named as the cause, or run in float32 where its config asks for that."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from diffusion_engine.assembly import warm_up
+from diffusion_engine.config import EngineConfig
+from diffusion_engine.decoder import Decoder
+from diffusion_engine.engine import Engine
+from diffusion_engine.networks import Networks
+from diffusion_engine.request import RequestError
+from diffusion_engine.weights import load_pipeline
+from drawings import CHECKPOINT
+
+
+def with_large_activations(config: EngineConfig) -> Any:
+    """A pipeline whose VAE overflows in float16 and nowhere else, as SDXL's own does."""
+    pipeline = load_pipeline(config)
+    for parameter in pipeline.vae.decoder.conv_in.parameters():
+        parameter.data = (parameter.float() * 30_000).to(parameter.dtype)
+    return pipeline
+
+
+@pytest.mark.parametrize(("dtype", "says"), [("float16", "overflows in float16"), ("float32", "not finite in float32")])
+def test_a_vae_that_overflows_is_named_as_the_cause(dtype: str, says: str) -> None:
+    config = EngineConfig(checkpoint=str(CHECKPOINT), device="cpu", dtype=dtype)
+    pipeline = with_large_activations(config)
+    if dtype == "float32":
+        pipeline.vae.decoder.conv_in.weight.data.fill_(torch.inf)
+    decoder = Decoder(Networks.of_pipeline(pipeline))
+    with pytest.raises(RequestError, match=says) as caught:
+        decoder.decode(torch.randn(1, 4, 12, 12, generator=torch.Generator().manual_seed(0)))
+    assert caught.value.code == "vae_overflow"
+    assert "seed" not in caught.value.detail.replace("whatever the seed", "")
+
+
+def test_a_vae_that_asks_for_it_runs_in_float32_beside_float16_networks(tmp_path: Path) -> None:
+    """Then it gives the picture that it would give beside float32 networks."""
+    shutil.copytree(CHECKPOINT, tmp_path, dirs_exist_ok=True)
+    file = tmp_path / "vae" / "config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "force_upcast": True}))
+    latents, pictures = torch.randn(1, 4, 12, 12, generator=torch.Generator().manual_seed(0)), []
+    for dtype in ("float16", "float32"):
+        pipeline = with_large_activations(EngineConfig(checkpoint=str(tmp_path), device="cpu", dtype=dtype))
+        assert str(pipeline.unet.dtype) == f"torch.{dtype}"
+        assert pipeline.vae.dtype is torch.float32
+        pictures.append(Decoder(Networks.of_pipeline(pipeline)).decode(latents.to(pipeline.unet.dtype)))
+    assert np.abs(pictures[0].astype(int) - pictures[1]).max() <= 2  # the latents were rounded to float16
+
+
+def test_latents_that_are_not_finite_are_not_blamed_on_the_vae(networks: Networks) -> None:
+    with pytest.raises(RequestError, match="try another seed") as caught:
+        Decoder(networks).decode(torch.full((1, 4, 12, 12), torch.nan))
+    assert caught.value.code == "generation_failed"
+
+
+def test_a_vae_that_cannot_encode_in_its_dtype_gives_grey_previews() -> None:
+    pipeline = load_pipeline(EngineConfig(checkpoint=str(CHECKPOINT), device="cpu"))
+    pipeline.vae.encoder.conv_in.weight.data.fill_(torch.nan)
+    (preview,) = Decoder(Networks.of_pipeline(pipeline)).previews([torch.zeros(1, 4, 12, 12)])
+    assert set(preview.ravel().tolist()) == {127}
+
+
+def test_a_checkpoint_whose_vae_can_decode_nothing_does_not_load(make_engine: Callable[..., Engine]) -> None:
+    pipeline = load_pipeline(EngineConfig(checkpoint=str(CHECKPOINT), device="cpu"))
+    pipeline.vae.decoder.conv_in.weight.data.fill_(torch.nan)
+    with pytest.raises(RequestError, match="its weights may be damaged"):
+        warm_up(make_engine(networks=Networks.of_pipeline(pipeline)))
