@@ -95,9 +95,7 @@ def command(
     ] = None,
     reproducible: Annotated[
         bool,
-        typer.Option(
-            "--reproducible", help="Share no pass with other requests, which change the rounding; slower."
-        ),
+        typer.Option("--reproducible", help="Share no pass with other requests, which change the rounding; slower."),
     ] = False,
     invert: Annotated[
         Literal["auto", "yes", "no"] | None,
