@@ -49,6 +49,12 @@ def test_a_receipt_is_read_from_every_format_that_the_engine_writes(tmp_path: Pa
     assert read.scribble() == picture()
 
 
+def test_a_reproducible_picture_is_made_again_as_one(tmp_path: Path) -> None:
+    assert receipt.read(written(tmp_path, reproducible=True)).fields()["reproducible"] is True
+    assert "reproducible" not in receipt.read(written(tmp_path, reproducible=False)).fields()
+    assert placed(written(tmp_path, reproducible=True), reproducible=True).is_remade
+
+
 def test_the_same_request_comes_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     made = placed(written(tmp_path, "webp"))

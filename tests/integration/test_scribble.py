@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +66,28 @@ def test_a_seed_that_was_drawn_is_told_and_makes_the_picture_again(scribble_serv
     again = ask(scribble_server, seed=drawn.json()["seed"])
     assert picture_of(again) == picture_of(drawn)
     assert ask(scribble_server, seed=-1).json()["seed"] != drawn.json()["seed"]
+
+
+def test_a_reproducible_picture_is_the_same_beside_others(scribble_server: Server) -> None:
+    fields = {"scheduler": "lcm", "num_inference_steps": 8, "guidance_scale": 12.0, "reproducible": True}
+    alone = ask(scribble_server, **fields)
+    assert alone.json()["info"]["reproducible"] is True
+    with ThreadPoolExecutor(5) as threads:
+        others = [threads.submit(ask, scribble_server, seed=seed, num_inference_steps=6) for seed in range(4)]
+        beside = threads.submit(ask, scribble_server, **fields).result()
+        by_facade = generated_by_facade(scribble_server, **fields)
+        assert all(other.result().status_code == 200 for other in others)
+    assert picture_of(beside) == picture_of(alone)
+    assert by_facade == picture_of(alone)
+
+
+def generated_by_facade(server: Server, **fields: Any) -> bytes:
+    """A picture by the public model, which frontends with a stream model do not use."""
+    image = base64.b64encode(HOUSE.read_bytes()).decode()
+    body = {"prompt": "a red house", "image": image, "seed": 1, "conditioning_scale": 1.0, **fields}
+    answer = httpx2.post(f"http://{server.triton_url}/v2/models/{MODEL}/generate", json=body, timeout=120)
+    assert answer.status_code == 200, answer.text
+    return base64.b64decode(answer.json()["generated_image"])
 
 
 def test_the_conditioning_scale_changes_the_picture(scribble_server: Server) -> None:

@@ -29,7 +29,7 @@ class StockPipeline:
         request = read_request(row(**values), self._capabilities)
         generation = Generation(request=request, listener=Silence(), arrived=0.0)
         receive(generation, self._capabilities, max_pixels=50_000_000)
-        width, height = generation.key
+        width, height, _ = generation.key
         has_scribble = generation.control_image is not None
         images = self._with_scheduler(request.scheduler)(
             prompt=request.prompt,

@@ -42,7 +42,7 @@ def test_rows_are_measured_at_the_default_size_first_and_kept(
 ) -> None:
     config = replace(CONFIG, profile_folder=str(tmp_path / "cache"))
     limits = row_limits(config, networks, capabilities)
-    assert measured[0][0] == (128, 128)
+    assert measured[0][0] == BatchKey(128, 128)
     assert limits.max_rows(BatchKey(128, 128)) == 4
     assert len(list((tmp_path / "cache").glob("rows-*.json"))) == 1
     measured.clear()

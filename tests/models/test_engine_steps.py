@@ -72,7 +72,7 @@ def test_two_sizes_are_two_passes(driver: Driver) -> None:
     driver.join(width=128, height=128)
     driver.step()
     driver.step()
-    assert [[each.key for each in generations] for generations in driver.passes] == [[(96, 96)], [(128, 128)]]
+    assert [[each.key[:2] for each in generations] for generations in driver.passes] == [[(96, 96)], [(128, 128)]]
 
 
 def test_who_finds_no_row_waits_and_comes_in_when_one_is_free(make_driver: MakeDriver) -> None:
