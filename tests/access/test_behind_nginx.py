@@ -15,7 +15,7 @@ from known_keys import DRAWS, RULES, bearer
 from scribble_app import PATH
 from scripted_triton import REQUEST, scripted_triton
 from serving import free_port
-from sockets import listening
+from sockets import Told, events_of, listening
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 
@@ -35,7 +35,7 @@ http {{
   proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
   proxy_set_header X-Forwarded-Proto https;
   proxy_set_header X-Forwarded-Host draw.example;
-  proxy_buffering off;
+  proxy_buffering off; proxy_read_timeout {patience};
   server {{ listen 127.0.0.1:{off};  location /draw/ {{ proxy_pass {app}/; }} }}
   server {{ listen 127.0.0.1:{kept}; location /draw/ {{ proxy_pass {app}; }} }}
 }}
@@ -44,11 +44,11 @@ OURS = {"trusted_proxies": ("127.0.0.1",), "root_path": "/draw"}
 
 
 @asynccontextmanager
-async def nginx(app: str, folder: Path) -> AsyncIterator[tuple[str, str]]:
+async def nginx(app: str, folder: Path, *, patience: str = "60s") -> AsyncIterator[tuple[str, str]]:
     """The addresses of the server that takes the prefix off, and of the one that leaves it."""
     off, kept = free_port(), free_port()
     conf = folder / "nginx.conf"
-    await asyncio.to_thread(conf.write_text, CONF.format(folder=folder, off=off, kept=kept, app=app))
+    await asyncio.to_thread(conf.write_text, CONF.format(folder=folder, off=off, kept=kept, app=app, patience=patience))
     process = await asyncio.create_subprocess_exec(
         *(NGINX, "-p", str(folder), "-e", str(folder / "error.log"), "-c", str(conf)), stderr=subprocess.PIPE
     )
@@ -132,6 +132,39 @@ async def test_events_come_as_they_are_told(proxied: httpx2.AsyncClient, body: C
     async with proxied.stream("POST", f"/draw{PATH}", json=body(), headers=headers) as answer:
         text = "".join([piece async for piece in answer.aiter_text()])
     assert "event: completed" in text
+
+
+async def test_a_redirect_leads_to_where_the_caller_came_from(proxied: httpx2.AsyncClient) -> None:
+    answer = await proxied.get("/draw/health/whoami/")
+    assert (answer.status_code, answer.headers["location"]) == (307, "https://draw.example/draw/health/whoami")
+
+
+async def test_browsers_are_told_to_stay_with_the_proxys_tls(
+    app_with: Callable[..., TritonFrontend], tmp_path: Path
+) -> None:
+    app = app_with(**OURS, security_headers=True, hsts_max_age_s=60)
+    async with listening(app) as direct, nginx(str(direct.base_url).rstrip("/"), tmp_path) as servers:
+        for server in servers:
+            answer = await direct.get(f"{server}/draw/health/live")
+            assert answer.headers["strict-transport-security"] == "max-age=60"
+        assert "strict-transport-security" not in (await direct.get("/health/live")).headers
+
+
+@pytest.mark.slow
+async def test_a_gateway_keeps_a_stream_that_waits_for_longer_than_its_patience(
+    app_with: Callable[..., TritonFrontend], tmp_path: Path, body: Callable[..., dict[str, Any]]
+) -> None:
+    app = app_with(**OURS, max_in_flight=1, max_waiting=1, event_heartbeat_s=0.25)
+    headers = {**bearer(DRAWS), "Accept": "text/event-stream"}
+    async with listening(app) as direct, nginx(str(direct.base_url).rstrip("/"), tmp_path, patience="3s") as (off, _):
+        place = await app.endpoints[0].admission.place()
+        async with direct.stream("POST", f"{off}/draw{PATH}", json=body(), headers=headers) as answer:
+            assert answer.status_code == 200
+            told = events_of(answer)
+            for _ in range(16):
+                assert await anext(told) == Told("queued", {"position": 1})
+            place.give_back()
+            assert [each.name async for each in told][-1] == "completed"
 
 
 async def test_tritons_protocol_works_below_the_prefix(tmp_path: Path) -> None:
