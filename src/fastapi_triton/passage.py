@@ -30,6 +30,7 @@ from fastapi_triton.observation import TRITON, Stage, current_observation, note,
 from fastapi_triton.settings import Settings
 from fastapi_triton.triton.connection import AnswerHead, Connection, Headers
 from fastapi_triton.triton.connection_errors import LOST, access_denied
+from fastapi_triton.triton.connections import alone
 from fastapi_triton.triton.http import HTTPTriton
 from fastapi_triton.triton_proxy import request_body, request_head
 from fastapi_triton.triton_proxy.model_configs import ModelConfigs, NoConfigError
@@ -49,6 +50,8 @@ _HOP_BY_HOP = frozenset(
 # The code by which an error of Triton's own is counted: it passes untouched.
 FROM_TRITON = "from_triton"
 _WORK = (Call.INFERENCE, Call.STREAM)
+# More than Triton's words for a dead model process take.
+_FAILURE_BYTES = 1024
 _NOT_TO_CALLER = _HOP_BY_HOP | {b"date", b"server"}
 
 
@@ -62,6 +65,7 @@ class Passage:
     """
 
     def __init__(self, triton: HTTPTriton, *, admissions: Admissions, settings: Settings) -> None:
+        self._triton = triton
         self._connections = triton.connections
         self._admissions = admissions
         self._questions = Admission("/v2", MAX_QUESTIONS)
@@ -124,6 +128,8 @@ class Passage:
             status = await self._exchange(call, request, admission, receive, answer)
         if is_work and status == HTTPStatus.OK:
             self._admissions.of(answer.model)  # so there is such a model
+        elif is_work:
+            await self._triton.learn(answer.model, answer.failure, answer.sent_at)
 
     async def _check(self, call: Call, path: bytes, headers: Headers, body: bytes) -> None:
         """Refuse what would harm Triton."""
@@ -167,22 +173,31 @@ class Passage:
             with await admission.place(receive=receive), Stage(TRITON, answer.model):
                 answer.stage = _Stage.ASKED
                 connection = await self._connections.take()
-                connection.start(request[0])
-                connection.finish(request[1])
-                if call is Call.STREAM:
-                    await self._relay_stream(answer, connection, receive)
-                elif call is Call.INFERENCE:
-                    await self._await_head(connection, receive)
-                elif call is Call.QUESTION:
-                    await unless_caller_leaves(receive, connection.head())
-                else:
-                    await connection.head()
+                answer.sent_at = asyncio.get_running_loop().time()
+                running = self._triton.processes.running(answer.model) if call in _WORK else alone
+                with running(connection):
+                    await self._run(call, request, connection, receive, answer)
             if call is not Call.STREAM:
                 await answer.relay(connection)
             return connection.status
         finally:
             if connection is not None:
                 self._connections.give_back(connection)
+
+    async def _run(
+        self, call: Call, request: tuple[bytes, bytes], connection: Connection, receive: Receive, answer: "_Answer"
+    ) -> None:
+        """Send a request, and wait for as long as it holds its place."""
+        connection.start(request[0])
+        connection.finish(request[1])
+        if call is Call.STREAM:
+            await self._relay_stream(answer, connection, receive)
+        elif call is Call.INFERENCE:
+            await self._await_head(connection, receive)
+        elif call is Call.QUESTION:
+            await unless_caller_leaves(receive, connection.head())
+        else:
+            await connection.head()
 
     async def _await_head(self, connection: Connection, receive: Receive) -> None:
         try:
@@ -218,13 +233,18 @@ class _Answer:
         self.model = ""
         self.is_started = False
         self.stage = _Stage.COMING
+        self.sent_at = 0.0  # when the request began to go to Triton, by the event loop's clock
+        self.failure = b""  # the beginning of what Triton answered instead of a result
 
     async def relay(self, connection: Connection) -> None:
         """Pass Triton's answer on as it comes."""
-        await self._begin(await connection.head())
+        head = await connection.head()
+        await self._begin(head)
         more_body = True
         while more_body:
             piece, more_body = await connection.read()
+            if head.status >= 400 and len(self.failure) < _FAILURE_BYTES:
+                self.failure += piece[:_FAILURE_BYTES]
             await self._send({"type": "http.response.body", "body": piece, "more_body": more_body})
 
     async def pass_on(self, refusal: NoConfigError) -> None:

@@ -49,6 +49,11 @@ async def until(http: httpx2.AsyncClient, code: str) -> None:
         await asyncio.sleep(0.01)
 
 
+async def until_shown(http: httpx2.AsyncClient, ready: float) -> None:
+    while (await scrape(http)).of("fastapi_triton_model_ready", model="echo") != ready:  # noqa: ASYNC110
+        await asyncio.sleep(0.01)
+
+
 async def known(app: TritonFrontend, triton: TritonWithProcesses) -> None:
     """Wait until the frontend has read the statistics that the model has now."""
     assert isinstance(app.triton, HTTPTriton)
@@ -75,10 +80,10 @@ async def test_readiness_names_the_death_and_forgets_it_without_a_request(
             assert status == 503
             assert "echo" in detail
             assert (await http.post(path, json=body)).json()["code"] == CODE
-            assert (await scrape(http)).of("fastapi_triton_model_ready", model="echo") == 0
+            await until_shown(http, 0)
             triton.load()
             await until(http, "ok")
-            assert (await scrape(http)).of("fastapi_triton_model_ready", model="echo") == 1
+            await until_shown(http, 1)
             assert (await http.post(path, json=body)).status_code == 200
 
 
