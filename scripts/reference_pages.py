@@ -89,9 +89,9 @@ parameters { key: "content.<tensor>" value { string_value: "image" } }
 ## Decoupled models
 
 They answer with server-sent events: `response` with each JSON answer, then `completed`, or `error` with the problem.
-They are asked by Triton's `generate_stream`, which carries at most one dimension, UTF-8 text only, no NaN, and no FP16
-or BF16: a model with such tensors has no endpoint, and `GET /models/{name}` says why. So has a sequence model, whose
-requests need a sequence id.
+They are asked by Triton's `generate_stream`, which carries at most one dimension, and no FP16 or BF16: a model with
+such tensors has no endpoint, and `GET /models/{name}` says why. So has a sequence model, whose requests need a sequence
+id. `generate_stream` carries UTF-8 text only, and NaN and Infinity in answers only.
 """
 
 

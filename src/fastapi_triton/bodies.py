@@ -219,14 +219,16 @@ def _from_form(body: bytes, content_type: str, model: type[BaseModel], limits: I
 
 def _form_values(parts: Sequence[forms.Part], model: type[BaseModel]) -> dict[str, str]:
     """The form's fields as text. A file is base64 text where the field takes a picture, and else the text in it."""
-    pictures = _picture_names(model)
+    pictures, texts = _picture_names(model), set(names(model))
     values: dict[str, str] = {}
     for part in parts:
         if part.name in values:
             detail = f"`{shown(part.name)}` was sent more than once."
             problem = FieldProblem(pointer((part.name,)), "repeated_field", detail)
             raise InvalidRequestError(detail, code="repeated_field", problems=[problem])
-        values[part.name] = part.base64() if part.is_file and part.name in pictures else part.text()
+        # A file under an unknown name may hold anything; the field is refused by its name.
+        is_text = not part.is_file or (part.name in texts and part.name not in pictures)
+        values[part.name] = part.text() if is_text else part.base64()
     return values
 
 

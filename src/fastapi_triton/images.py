@@ -15,6 +15,7 @@ from fastapi_triton.image_files.structure import StructureError
 
 READABLE_FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
 TOO_LARGE = "image_too_large"
+_WHITE_SPACE = b" \t\r\n\v\f"
 _MAGIC = {b"\x89PNG": "image/png", b"\xff\xd8\xff": "image/jpeg", b"GIF8": "image/gif"}
 
 
@@ -63,7 +64,7 @@ def _clean(text: str) -> tuple[str, bytes]:
         # One pass over the usual text; only where it holds white space is it cleaned first.
         return text, pybase64.b64decode(text, validate=True)
     except ValueError:
-        cleaned = "".join(text.split())
+        cleaned = text.encode("ascii", "replace").translate(None, _WHITE_SPACE).decode()
         if len(cleaned) % 4:
             raise ValueError(
                 f"it has {len(cleaned)} characters, no multiple of 4, so it is cut off or its padding is missing"

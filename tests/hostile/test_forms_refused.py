@@ -71,6 +71,8 @@ NOT_WHOLE: list[tuple[bytes, str | bytes, str]] = [
     (b"", FORM, "ends before its closing boundary"),
     (GOOD + END + part("seed", "5"), FORM, "goes on after its closing boundary"),
     (GOOD + END + b"junk", FORM, "goes on after its closing boundary"),
+    (GOOD + END + part("seed", "5") + END, FORM, "goes on after its closing boundary"),
+    (END + GOOD + END, FORM, "goes on after its closing boundary"),
     (GOOD + END, "multipart/form-data", "no boundary"),
     (GOOD + END, "multipart/form-data; boundary=", "no boundary"),
     (GOOD + END, "multipart/form-data; boundary=XXX", ""),
@@ -202,6 +204,20 @@ async def test_a_field_that_is_there_twice_is_refused(
         code, _ = await post(client, path, GOOD + again + END)
         assert code == "repeated_field"
     assert not triton.requests
+
+
+@pytest.mark.parametrize("path", [PATH, EDITS])
+async def test_an_unknown_field_is_named_although_it_holds_a_file(
+    client: httpx2.AsyncClient, triton: FakeTriton, path: str
+) -> None:
+    code, detail = await post(client, path, GOOD + part("image[0]", picture(), file="b.png") + END)
+    assert (code, "`image[0]`" in detail) == ("unknown_field", True)
+    assert not triton.requests
+
+
+async def test_a_form_may_end_with_white_space(client: httpx2.AsyncClient) -> None:
+    assert await post(client, PATH, GOOD + END + b" \r\n" * 2000) == ("ok", "")
+    assert await post(client, PATH, GOOD + END.rstrip(), FORM + "; charset=") == ("ok", "")
 
 
 async def test_both_names_of_the_sketch_at_once_are_refused(client: httpx2.AsyncClient, triton: FakeTriton) -> None:

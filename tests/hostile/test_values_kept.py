@@ -5,6 +5,7 @@ import base64
 import json
 import math
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 from typing import Any
 
 import httpx2
@@ -13,6 +14,7 @@ import pytest
 from picture_app import EVERYTHING, client_of, every_family, triton_of
 from pydantic import BaseModel, ConfigDict, Field, Json
 from scribble_app import MODEL, PATH, base64_picture, bytes_tensor
+from scripted_triton import Upstream, scripted_triton
 from scripted_twin import ScriptedTwin, app_of
 
 from fastapi_triton import Base64Image, Settings, TritonFrontend, answers, tensors
@@ -22,6 +24,7 @@ from fastapi_triton.model_config import ModelConfig, TensorConfig
 from fastapi_triton.request_body import json_text
 from fastapi_triton.triton.client import Tensors
 from fastapi_triton.triton.fake import FakeTriton
+from fastapi_triton.triton.http import HTTPTriton
 from fastapi_triton.triton.tensor import Tensor
 
 GENERATED = f"/models/{EVERYTHING}/infer"
@@ -362,6 +365,49 @@ async def test_a_preview_that_is_no_text_is_an_error() -> None:
         )
     assert "event: error" in answer.text
     assert "`preview` that is not UTF-8" in answer.text
+
+
+STREAMED = (
+    b'{"name":"echo","max_batch_size":0,"model_transaction_policy":{"decoupled":true},"output":['
+    b'{"name":"f","data_type":"TYPE_FP32","dims":[-1]},{"name":"t","data_type":"TYPE_STRING","dims":[1]}]}'
+)
+
+
+async def streamed(event: bytes) -> dict[str, Any]:
+    """What the client of a Triton reads that answers with this event of a stream."""
+    answer = b"data: " + event + b"\n\n"
+    head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nContent-Length: %d\r\n\r\n" % len(answer)
+
+    async def serve(upstream: Upstream) -> None:
+        while True:
+            asked, _ = await upstream.request()
+            if b"/generate_stream" in asked:
+                await upstream.say(head + answer)
+                return
+            await upstream.answer(STREAMED)
+
+    async with scripted_triton() as triton:
+        triton.script = serve
+        async with (
+            HTTPTriton(triton.url, heartbeat_s=3600) as client,
+            aclosing(client.stream("echo", {})) as responses,
+        ):
+            try:
+                outputs = await anext(responses)
+            except InferenceError as error:
+                return {"error": error.detail}
+            return {name: each.array.tolist() for name, each in outputs.items()}
+
+
+async def test_nan_in_a_stream_arrives_as_triton_writes_it() -> None:
+    told = await streamed(b'{"model_name":"echo","f":[NaN,1.0,-Infinity],"t":"\\u0000"}')
+    assert math.isnan(told["f"][0])
+    assert (told["f"][1:], told["t"]) == ([1.0, -math.inf], [b"\0"])
+
+
+async def test_text_of_a_stream_that_is_not_utf_8_is_named() -> None:
+    told = await streamed(b'{"model_name":"echo","f":1e30,"big":' + b"9" * 30 + b',"t":"caf\xe9"}')
+    assert "not UTF-8 text, in `t`" in told["error"]
 
 
 def test_an_answer_that_does_not_fit_is_named_without_its_values() -> None:

@@ -30,8 +30,6 @@ _TRANSFER_ENCODINGS = (b"", b"7bit", b"8bit", b"binary")
 # Against RFC 7578, but sent by clients where a file's name is not ASCII.
 _EXTENDED_FILE_NAME = re.compile(rb";\s*filename\*\s*=", re.IGNORECASE)
 _BYTE_ORDER_MARK = "\ufeff"
-# White space that may follow the closing boundary.
-_MAX_TAIL = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +70,7 @@ def read(body: bytes, content_type: str, *, max_parts: int) -> list[Part]:
         UnsupportedMediaError: its texts are in a charset that is not read here.
     """
     options = _options(content_type.encode("latin-1"))
-    charset = _known(options.get(b"charset", b"utf-8"))
+    charset = _known(options.get(b"charset") or b"utf-8")
     boundary = options.get(b"boundary", b"")
     if not boundary:
         raise _unreadable("its Content-Type has no boundary")
@@ -83,9 +81,15 @@ def read(body: bytes, content_type: str, *, max_parts: int) -> list[Part]:
         raise _unreadable(str(error)) from None
     if not form.is_whole:
         raise _unreadable("it ends before its closing boundary, so some of it is missing")
-    if not body[-_MAX_TAIL:].rstrip().endswith(boundary + b"--"):
+    if _after_end(body, boundary).strip():
         raise _unreadable("it goes on after its closing boundary")
     return _in_charset(form.parts, charset)
+
+
+def _after_end(body: bytes, boundary: bytes) -> bytes:
+    """What follows the closing boundary; RFC 2046 has readers ignore it, and here it would be a part that is lost."""
+    end = b"--" + boundary + b"--"
+    return body.removeprefix(end) if body.startswith(end) else body.partition(b"\r\n" + end)[2]
 
 
 def _in_charset(parts: list[Part], charset: str) -> list[Part]:

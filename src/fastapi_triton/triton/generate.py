@@ -4,11 +4,13 @@
 It carries scalars and one-dimensional arrays, text as UTF-8, and no FP16 or BF16.
 """
 
+import json
 from collections.abc import AsyncGenerator, AsyncIterable, Mapping
 from typing import Any
 
 import numpy as np
 import orjson
+from pydantic_core import from_json
 
 from fastapi_triton.datatypes import Datatype
 from fastapi_triton.errors import FieldProblem, InvalidRequestError, pointer
@@ -99,6 +101,33 @@ async def events(chunks: AsyncIterable[bytes]) -> AsyncGenerator[bytes, None]:
         pieces.append(chunk[start:])
     if any(pieces):
         raise ValueError("its stream ends within an event")
+
+
+def event(data: bytes) -> dict[str, Any]:
+    """The members of an event. Triton writes NaN and Infinity as they are, although JSON lacks them.
+
+    Raises:
+        ValueError: it is no JSON.
+    """
+    try:
+        members: dict[str, Any] = orjson.loads(data)
+    except orjson.JSONDecodeError:
+        members = from_json(data)
+    return members
+
+
+def names_of_no_text(data: bytes) -> list[str]:
+    """The members of an event whose text is not UTF-8; Triton writes a model's bytes as they are."""
+    try:
+        members = json.loads(data.decode("utf-8", "surrogateescape"))
+    except ValueError:
+        return []
+    return [name for name, value in members.items() if not _is_utf_8(value)]
+
+
+def _is_utf_8(value: Any) -> bool:
+    texts = [each for each in (value if isinstance(value, list) else [value]) if isinstance(each, str)]
+    return not any("\udc80" <= character <= "\udcff" for each in texts for character in each)
 
 
 def error_text(event: Mapping[str, Any]) -> str | None:

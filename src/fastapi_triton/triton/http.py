@@ -356,7 +356,7 @@ def _model_status(entry: Mapping[str, str]) -> ModelStatus:
 
 def _event_tensors(data: bytes, config: ModelConfig) -> dict[str, Tensor]:
     try:
-        event = orjson.loads(data)
+        event = generate.event(data)
         told = generate.error_text(event)
         if told is None and "model_name" not in event:
             raise ValueError("this is no event of Triton's")
@@ -369,5 +369,8 @@ def _event_tensors(data: bytes, config: ModelConfig) -> dict[str, Tensor]:
             len(data),
             type(error).__name__,
         )
+        if names := generate.names_of_no_text(data):
+            detail = f"The model {config.name} answered with bytes that are not UTF-8 text, in `{'`, `'.join(names)}`."
+            raise InferenceError(detail) from None
         raise unreadable(config.name) from None
     raise stream_failure(config.name, told)
