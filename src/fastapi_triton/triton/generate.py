@@ -122,7 +122,7 @@ def names_of_no_text(data: bytes) -> list[str]:
         members = json.loads(data.decode("utf-8", "surrogateescape"))
     except ValueError:
         return []
-    return [name for name, value in members.items() if not _is_utf_8(value)]
+    return [name for name, value in members.items() if not _is_utf_8(value)] if isinstance(members, dict) else []
 
 
 def _is_utf_8(value: Any) -> bool:
