@@ -67,13 +67,15 @@ class ScriptedTwin:
         self.fails_after_a_step: FastAPITritonError | None = None
         self.is_complete = True
         self.num_descriptions = 0
+        self.further_description: dict[str, Any] = {}
         self.preview = base64.b64encode(picture("WEBP", (4, 4)))
         self.holds_before = 1  # the step before which it waits for `go_on`
 
     async def __call__(self, inputs: Tensors) -> AsyncGenerator[dict[str, Tensor], None]:
         if "describe" in inputs:
             self.num_descriptions += 1
-            yield {"info": bytes_tensor(json.dumps({"sizes": [[128, 128]], "asked": self.num_descriptions}).encode())}
+            description = {"sizes": [[128, 128]], "asked": self.num_descriptions, **self.further_description}
+            yield {"info": bytes_tensor(json.dumps(description).encode())}
             return
         self.is_asked.set()
         if self.fails_at_once:

@@ -162,6 +162,8 @@ class InferEndpoint:
     async def require_ready(self) -> None:
         """Raise what a caller would meet now, if anything: a model is not ready, or the contract is broken."""
         await self.declaration.require_ready()
+        if self._twin is not None:
+            await self._twin.require_available()
 
     async def describe(self) -> dict[str, Any]:
         """What the stream model says of itself: sizes, defaults, limits; kept for as long as Triton stays up.

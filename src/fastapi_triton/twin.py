@@ -16,6 +16,7 @@ from fastapi_triton.errors import (
     DeadlineExceededError,
     FastAPITritonError,
     InferenceError,
+    ModelNotReadyError,
     NotFoundError,
     TritonUnavailableError,
 )
@@ -24,13 +25,16 @@ from fastapi_triton.middleware.request_id import current_request_id
 from fastapi_triton.model_config import TIMEOUT_INPUT
 from fastapi_triton.places import current_place
 from fastapi_triton.service_time import MovingAverage
-from fastapi_triton.triton.client import TritonClient
+from fastapi_triton.triton.client import CanSleep, TritonClient
 
 PROGRESS, COMPLETED = "progress", "completed"
 # The twin's own input that says after how many steps a preview comes.
 PREVIEW_FIELD = "preview_every"
 # Of so many steps their time is the mean.
 _STEPS = 32
+# How long a description is believed where it says whether the twin can work, and how long is waited for a new one.
+_AVAILABILITY_S, _AVAILABILITY_TIMEOUT_S = 5.0, 2.0
+_MAX_REASON = 200
 _TOLD = ("step", "num_steps", "preview")
 
 
@@ -58,6 +62,7 @@ class Twin:
         self._declaration = declaration
         self._triton = triton
         self._described: tuple[Configs, dict[str, Any]] | None = None
+        self._described_at = -_AVAILABILITY_S
         self._describing = asyncio.Lock()
 
     async def events(self, fields: Mapping[str, Any]) -> AsyncGenerator[TwinEvent, None]:
@@ -113,8 +118,32 @@ class Twin:
         configs = await self._declaration.configs()
         async with self._describing:
             if self._described is None or self._described[0] is not configs:
-                self._described = (configs, await self._ask_description(configs))
+                return await self._ask_anew(configs)
             return self._described[1]
+
+    async def require_available(self) -> None:
+        """Ask the twin, once in a few seconds, whether it can work, if it describes itself.
+
+        Raises:
+            ModelNotReadyError: it says that it cannot, and why.
+        """
+        if isinstance(self._triton, CanSleep):  # a question would have one started, or keep it awake
+            return
+        configs = await self._declaration.configs()
+        try:
+            async with asyncio.timeout(_AVAILABILITY_TIMEOUT_S), self._describing:
+                if time.monotonic() > self._described_at + _AVAILABILITY_S:
+                    await self._ask_anew(configs)
+        except (FastAPITritonError, TimeoutError):
+            return  # it describes itself not at all, or not now; whether it is loaded is asked elsewhere
+        reason = self._described[1].get("unavailable") if self._described else None
+        if isinstance(reason, str):
+            raise ModelNotReadyError(f"The model {self.model} cannot work: {reason[:_MAX_REASON]}", retry_after_s=1.0)
+
+    async def _ask_anew(self, configs: Configs) -> dict[str, Any]:
+        description = await self._ask_description(configs)
+        self._described, self._described_at = (configs, description), time.monotonic()
+        return description
 
     async def _ask_description(self, configs: Configs) -> dict[str, Any]:
         if configs.asked.input("describe") is None:

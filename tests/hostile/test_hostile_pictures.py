@@ -31,6 +31,7 @@ from scripted_twin import ScriptedTwin, app_of, twin_config
 from sockets import listening
 
 from fastapi_triton import Settings, image_files, images, previews
+from fastapi_triton import twin as twin_module
 from fastapi_triton.errors import InferenceError, TooLargeError
 from fastapi_triton.model_config import ModelConfig
 from fastapi_triton.triton.fake import FakeTriton
@@ -192,6 +193,23 @@ def test_a_narrow_picture_is_not_padded_to_a_square() -> None:
     shrunk = block_maximum(np.eye(2, 20_000, dtype=np.uint8), 5_000)
     assert shrunk.shape == (1, 4)
     assert shrunk.tolist() == [[1, 0, 0, 0]]
+
+
+async def test_a_model_that_cannot_decode_pictures_is_not_ready(
+    scribble_config: ModelConfig, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(twin_module, "_AVAILABILITY_S", 0.0)
+    triton, twin = FakeTriton(), ScriptedTwin()
+    triton.add(scribble_config)
+    triton.add(twin_config(scribble_config), respond_stream=twin)
+    async with listening(app_of(triton, settings)) as client:
+        assert (await client.get("/health/ready")).status_code == 200
+        twin.further_description = {"unavailable": "No process that decodes pictures can be started."}
+        answer = await client.get("/health/ready")
+        assert answer.status_code == 503
+        assert "decodes pictures" in answer.json()["endpoints"][0]["detail"]
+        twin.further_description = {}
+        assert (await client.get("/health/ready")).status_code == 200
 
 
 async def test_a_preview_that_is_a_bomb_is_no_picture() -> None:

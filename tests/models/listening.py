@@ -111,7 +111,7 @@ class Driver:
             pass
 
     def stop(self) -> None:
-        self.engine._readers.shutdown()
+        self.engine._readers.stop()
         self.engine.announcer.stop()
 
     def _noted(self, generations: list[Generation]) -> Any:

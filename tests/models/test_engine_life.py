@@ -88,7 +88,7 @@ def test_an_engine_that_stops_tells_everybody_and_takes_nobody_any_more(make_eng
         while True:
             visits.append(visit(engine, **SMALL, num_inference_steps=50))
     assert refusal.value.code == "shutting_down"
-    engine._readers.shutdown()
+    engine._readers.stop()
     may_go_on.set()
     stopping.join()
     assert [each.error().code for each in visits] == ["shutting_down"] * len(visits)

@@ -18,6 +18,7 @@ import triton_python_backend_utils as pb_utils
 TRITON_CODES = {
     "cancelled": "CANCELLED",
     "deadline_exceeded": "UNAVAILABLE",
+    "decoder_unavailable": "UNAVAILABLE",
     "generation_failed": "INTERNAL",
     "out_of_memory": "UNAVAILABLE",
     "queue_full": "UNAVAILABLE",

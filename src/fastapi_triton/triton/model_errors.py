@@ -25,6 +25,7 @@ from fastapi_triton.errors import (
 _BY_CODE: dict[str, type[FastAPITritonError]] = {
     "cancelled": OverloadedError,
     "deadline_exceeded": DeadlineExceededError,
+    "decoder_unavailable": OverloadedError,
     "generation_failed": InferenceError,
     "image_too_large": TooLargeError,
     "out_of_memory": OverloadedError,
@@ -35,7 +36,8 @@ _BY_CODE: dict[str, type[FastAPITritonError]] = {
 # Codes that say what is wrong with a request.
 _OF_REQUESTS = frozenset(
     (
-        *("image_too_complex", "not_an_image", "truncated_image", "unsupported_aspect_ratio", "unsupported_size"),
+        *("image_too_complex", "not_an_image", "truncated_image", "undecodable_image"),
+        *("unsupported_aspect_ratio", "unsupported_size"),
         *("invalid_base64", "invalid_text", "invalid_value", "missing_input", "not_finite", "out_of_range"),
         *("too_long", "too_short", "unknown_option", "unknown_scheduler", "unsupported_parameter"),
         *("wrong_shape", "wrong_type"),

@@ -48,6 +48,9 @@ def assemble(config: EngineConfig, *, gpu_index: int | None = None) -> Engine:
         row_limits(config, networks, capabilities),
         max_requests=config.max_requests,
         max_pixels=config.max_pixels,
+        max_side=config.max_side,
+        num_decoders=config.num_decoders,
+        decode_timeout_s=config.decode_timeout_s,
         policy=config.policy,
     )
     warm_up(engine)

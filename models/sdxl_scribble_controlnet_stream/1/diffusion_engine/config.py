@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from diffusion_engine.batcher import Policy
+from diffusion_engine.pictures import MAX_SIDE
 
 DTYPES = ("auto", "float16", "bfloat16", "float32")
 SHORT_DTYPES = {"fp16": "float16", "half": "float16", "bf16": "bfloat16", "fp32": "float32"}
@@ -29,6 +30,9 @@ class EngineConfig:
     is_traced: bool | None = None  # None: small networks on a CPU, unless compiled
     is_compiled: bool = False
     max_pixels: int = 50_000_000
+    max_side: int = MAX_SIDE
+    num_decoders: int = 2
+    decode_timeout_s: float = 10.0
     max_requests: int = 64
     max_rows: int | None = None  # None: measured
     policy: Policy = Policy.FIRST_COME
@@ -56,6 +60,9 @@ class EngineConfig:
             is_traced=checked_choice("trace", setting("trace", "auto")),
             is_compiled=bool(checked_choice("compile", setting("compile", "no"))),
             max_pixels=checked_limit("max_pixels", setting("max_pixels", "50000000")),
+            max_side=checked_limit("max_side", setting("max_side", str(MAX_SIDE))),
+            num_decoders=checked_limit("decoders", setting("decoders", "2")),
+            decode_timeout_s=float(checked_limit("decode_timeout_s", setting("decode_timeout_s", "10"))),
             max_requests=checked_limit("max_requests", setting("max_requests", "64")),
             max_rows=checked_max_rows(setting("max_rows", "auto")),
             policy=checked_policy(setting("policy", Policy.FIRST_COME)),

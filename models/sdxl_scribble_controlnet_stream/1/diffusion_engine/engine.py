@@ -9,7 +9,6 @@ import logging
 import queue
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
 
@@ -27,6 +26,9 @@ from diffusion_engine.isolation import attempt
 from diffusion_engine.metrics import EngineMetrics
 from diffusion_engine.networks import Networks
 from diffusion_engine.noise_scheduler import NoiseSchedulers
+from diffusion_engine.picture_decoder import memory_for
+from diffusion_engine.pictures import MAX_SIDE
+from diffusion_engine.readers import Decode, Handlers, Readers
 from diffusion_engine.receipt import ENGINE_VERSION, Receipts
 from diffusion_engine.reception import receive
 from diffusion_engine.request import DiffusionRequest, RequestError
@@ -40,6 +42,9 @@ class Engine:
 
     Args:
         max_requests: how many it holds at once, waiting or running; more are refused.
+        max_pixels, max_side: larger pictures are refused before they are decoded.
+        num_decoders: how many pictures are decoded at a time, each in a process of its own.
+        decode_timeout_s: how long decoding one picture may take.
     """
 
     def __init__(
@@ -50,6 +55,9 @@ class Engine:
         *,
         max_requests: int = 64,
         max_pixels: int = 50_000_000,
+        max_side: int = MAX_SIDE,
+        num_decoders: int = 2,
+        decode_timeout_s: float = 10.0,
         policy: Policy = Policy.FIRST_COME,
     ) -> None:
         self.capabilities = capabilities
@@ -57,6 +65,7 @@ class Engine:
         self.row_limits = row_limits
         self.max_requests = max_requests
         self.max_pixels = max_pixels
+        self.max_side = max_side
         self._is_guided_by_embedding = networks.is_guided_by_embedding
         self._runs_on = {
             "version": ENGINE_VERSION,
@@ -75,9 +84,15 @@ class Engine:
         self.batcher = Batcher(max_rows=row_limits.max_rows, drop=self._drop, policy=policy)
         self.announcer = Announcer()
         self._inbox: queue.SimpleQueue[Generation | None] = queue.SimpleQueue()
-        self._readers = ThreadPoolExecutor(2, thread_name_prefix="scribble-reader")
+        self._readers = Readers(
+            Handlers(read=self._receive, received=self._inbox.put, failed=self._drop),
+            self.metrics,
+            count=num_decoders,
+            memory_bytes=memory_for(max_pixels),
+            timeout_s=decode_timeout_s,
+        )
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._num_requests = 0
         self._is_stopping = False
         self._seconds_per_row = 0.0  # of a pass, lately
@@ -86,21 +101,27 @@ class Engine:
 
     def start(self) -> None:
         self.announcer.start()
+        self._readers.start()
         self._thread.start()
 
     def stop(self) -> None:
         """End after the step that runs; whoever is still here is told so."""
         with self._lock:
             self._is_stopping = True
-        self._readers.shutdown()
+        self._readers.stop()
         self._inbox.put(None)
         self._thread.join()
         self.announcer.stop()
 
     def describe(self) -> dict[str, Any]:
-        """What a caller may ask for, and what answers: sizes, defaults, limits, schedulers, versions."""
+        """What a caller may ask for, and what answers: sizes, defaults, limits, schedulers, versions.
+
+        `unavailable` is there only while no picture can be read, and says why.
+        """
+        num_decoders = self._readers.num_running
         return {
             **self.capabilities.describe(),
+            **({} if num_decoders else {"unavailable": "No process that decodes pictures can be started."}),
             "engine": {
                 "max_requests": self.max_requests,
                 "max_rows": {
@@ -108,6 +129,7 @@ class Engine:
                     for size in self.capabilities.sizes
                 },
                 "policy": str(self.batcher.policy),
+                "decoders": {"running": num_decoders, "of": self._readers.count},
                 **self._runs_on,
             },
         }
@@ -134,9 +156,9 @@ class Engine:
                 preview_every=preview_every,
                 is_guided_by_embedding=self._is_guided_by_embedding,
             )
-            self._readers.submit(self._receive, generation)  # under the lock: `stop` closes the readers
             self._num_requests += 1
             self.metrics.set("sdxl_engine_requests", self._num_requests)
+            self._readers.submit(generation)  # under the lock: `stop` closes the readers
         return generation
 
     # ---- the engine's thread
@@ -313,15 +335,8 @@ class Engine:
 
     # ---- from several threads
 
-    def _receive(self, generation: Generation) -> None:
-        """On a reader's thread: read the scribble, then hand the request to the engine's thread."""
-        started = time.monotonic()
-        error = attempt(lambda: receive(generation, self.capabilities, max_pixels=self.max_pixels))
-        if error is not None:
-            self._fail(generation, error)
-            return
-        generation.mark("read", started)
-        self._inbox.put(generation)
+    def _receive(self, generation: Generation, decode: Decode) -> None:
+        receive(generation, self.capabilities, max_pixels=self.max_pixels, max_side=self.max_side, decode=decode)
 
     def _fail(self, generation: Generation, error: RequestError) -> None:
         generation.encoded = None

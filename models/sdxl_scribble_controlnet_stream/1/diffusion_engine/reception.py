@@ -1,17 +1,29 @@
 # SPDX-License-Identifier: Apache-2.0
 """A request's scribble: read, brought to one of the checkpoint's sizes, ready for the networks. No torch."""
 
+from collections.abc import Callable
 from dataclasses import replace
 
 from diffusion_engine.capabilities import Capabilities
 from diffusion_engine.generation import BatchKey, Generation
-from diffusion_engine.pictures import read_picture_file
+from diffusion_engine.image_files.structure import Structure
+from diffusion_engine.pictures import MAX_SIDE, examine, read_picture_file
 from diffusion_engine.receipt import SeenScribble
-from diffusion_engine.scribble import read_scribble
+from diffusion_engine.scribble import Scribble, decode_scribble
 
 
-def receive(generation: Generation, capabilities: Capabilities, *, max_pixels: int) -> None:
+def receive(
+    generation: Generation,
+    capabilities: Capabilities,
+    *,
+    max_pixels: int,
+    max_side: int = MAX_SIDE,
+    decode: Callable[[bytes, Structure, str], Scribble] = decode_scribble,
+) -> None:
     """All that can be refused about a request is refused here, before the networks run.
+
+    Args:
+        decode: finds the strokes, in this process or in another.
 
     Raises:
         RequestError: no picture, or a size that the checkpoint cannot do.
@@ -20,7 +32,8 @@ def receive(generation: Generation, capabilities: Capabilities, *, max_pixels: i
     scribble = None
     if request.image is not None:
         file = read_picture_file(request.image)
-        scribble = read_scribble(file.content, max_pixels=max_pixels, invert=request.invert)
+        structure = examine(file.content, max_pixels=max_pixels, max_side=max_side)
+        scribble = decode(structure.essential(file.content), structure, request.invert)
         generation.answer_as_text = file.is_text
     default_size = (capabilities.defaults.width, capabilities.defaults.height)
     width, height = capabilities.choose_size(

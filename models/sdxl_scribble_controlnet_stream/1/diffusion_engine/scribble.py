@@ -79,10 +79,10 @@ class Scribble:
 def read_scribble(content: bytes, *, max_pixels: int, invert: str = "auto") -> Scribble:
     """Examine a picture file, decode it, and find its strokes, all in this process."""
     structure = examine(content, max_pixels=max_pixels)
-    return decode_scribble(structure.essential(content), structure, invert=invert)
+    return decode_scribble(structure.essential(content), structure, invert)
 
 
-def decode_scribble(content: bytes, structure: Structure, *, invert: str) -> Scribble:
+def decode_scribble(content: bytes, structure: Structure, invert: str) -> Scribble:
     """`invert` overrides what is found: yes, the strokes are the dark parts; no, they are the light ones."""
     picture = open_picture(content, structure)
     flat, flattened = flatten(picture)

@@ -18,6 +18,7 @@ from engine_glue.response_stream import ResponseStream
 TRITON_CODES = {
     "cancelled": "CANCELLED",
     "deadline_exceeded": "UNAVAILABLE",
+    "decoder_unavailable": "UNAVAILABLE",
     "generation_failed": "INTERNAL",
     "out_of_memory": "UNAVAILABLE",
     "queue_full": "UNAVAILABLE",

@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The process that decodes pictures: without torch, with little memory, and never alive without the engine.
+
+A picture that takes too long, or more memory than allowed, ends this process or gets an error, and harms nothing else.
+"""
+
+import ctypes
+import os
+import resource
+import signal
+import socket
+import sys
+from pathlib import Path
+
+from diffusion_engine import decoder_messages
+from diffusion_engine.image_files.structure import Structure
+from diffusion_engine.request import RequestError
+from diffusion_engine.scribble import decode_scribble
+
+# Of prctl(2).
+PR_SET_PDEATHSIG = 1
+
+
+def main(parent: int, memory_bytes: int, timeout_s: float) -> None:
+    """Answer requests on standard input, which is a socket, until it is closed.
+
+    Args:
+        parent: the engine's process id.
+        memory_bytes: how much address space a picture may take, beside what this process has from the start.
+        timeout_s: after so long the kernel ends this process, even if nobody else can.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in a terminal is the engine's to handle
+    end_with(parent)
+    limit_memory(memory_bytes)
+    with socket.socket(fileno=os.dup(0)) as connection, connection.makefile("rb") as requests:
+        connection.sendall(decoder_messages.pack(decoder_messages.READY))
+        while (request := decoder_messages.read(requests)) is not None:
+            signal.setitimer(signal.ITIMER_REAL, timeout_s)  # its default action ends the process
+            response = answer(*decoder_messages.request_of(*request))
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            connection.sendall(response)
+
+
+def answer(content: bytes, structure: Structure, invert: str) -> bytes:
+    try:
+        return decoder_messages.of_scribble(decode_scribble(content, structure, invert))
+    except RequestError as error:
+        return decoder_messages.of_error(error)
+    except MemoryError:
+        detail = "image takes more memory to decode than this server allows. Send a smaller one."
+        return decoder_messages.of_error(RequestError("image_too_large", detail, field="image"))
+
+
+def end_with(parent: int) -> None:
+    """Have the kernel end this process when the engine's thread that started it ends, however that happens."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        sys.exit("the engine has ended already")
+
+
+def limit_memory(memory_bytes: int) -> None:
+    """Limit the address space to what it is now and so much more."""
+    if sys.platform != "linux":
+        return
+    num_pages = int(Path("/proc/self/statm").read_text().split()[0])
+    limit = num_pages * resource.getpagesize() + memory_bytes
+    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))

@@ -1,0 +1,192 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Reads the scribbles of requests, off the engine's thread, in decoder processes that can be ended at any time."""
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from diffusion_engine.generation import Generation
+from diffusion_engine.image_files.structure import Structure
+from diffusion_engine.isolation import attempt
+from diffusion_engine.metrics import EngineMetrics
+from diffusion_engine.picture_decoder import DecoderEndedError, PictureDecoder
+from diffusion_engine.request import RequestError
+from diffusion_engine.scribble import Scribble, decode_scribble
+
+logger = logging.getLogger(__name__)
+
+# Between two tries to start a decoder.
+FIRST_BACK_OFF_S, LONGEST_BACK_OFF_S = 0.5, 30.0
+# How often an idle thread looks whether its decoder still runs.
+IDLE_INTERVAL_S = 5.0
+
+Decode = Callable[[bytes, Structure, str], Scribble]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Handlers:
+    """What becomes of a request; called from any of the threads."""
+
+    read: Callable[[Generation, Decode], None]  # fills the request's scribble in; may raise
+    received: Callable[[Generation], None]
+    failed: Callable[[Generation, RequestError], None]
+
+
+@dataclass(slots=True, eq=False)
+class Reader:
+    """One thread and its decoder."""
+
+    decoder: PictureDecoder
+    next_start: float = 0.0  # a point of time.monotonic()
+    back_off_s: float = FIRST_BACK_OFF_S
+    thread: threading.Thread = field(init=False)
+
+
+class Readers:
+    """Takes requests from any thread, first come, first served; those without a picture wait for nobody.
+
+    Args:
+        count: how many pictures are decoded at a time.
+        memory_bytes: how much memory one picture may take.
+        timeout_s: how long one picture may take.
+    """
+
+    def __init__(
+        self, handlers: Handlers, metrics: EngineMetrics, *, count: int, memory_bytes: int, timeout_s: float
+    ) -> None:
+        self.count = count
+        self._handlers = handlers
+        self._metrics = metrics
+        self._waiting: deque[Generation] = deque()
+        self._changed = threading.Condition()
+        self._is_started = False
+        self._is_stopping = False
+        self._readers = [Reader(PictureDecoder(memory_bytes=memory_bytes, timeout_s=timeout_s)) for _ in range(count)]
+        for number, reader in enumerate(self._readers):
+            reader.thread = threading.Thread(
+                target=self._run, args=(reader,), name=f"scribble-reader-{number}", daemon=True
+            )
+
+    @property
+    def num_running(self) -> int:
+        """How many decoders can take a picture, or have one."""
+        return sum(reader.decoder.is_running for reader in self._readers)
+
+    def start(self) -> None:
+        """Start the threads and their decoders. Without it, the first picture does."""
+        with self._changed:
+            if self._is_started or self._is_stopping:
+                return
+            self._is_started = True
+        for reader in self._readers:
+            reader.thread.start()
+
+    def stop(self) -> None:
+        """End the decoders, whatever they do. Requests that are here fail."""
+        with self._changed:
+            self._is_stopping = True
+            self._changed.notify_all()
+        for reader in self._readers:
+            if self._is_started:
+                reader.thread.join()
+        while self._waiting:
+            self._handlers.failed(self._waiting.popleft(), stopping())
+
+    def submit(self, generation: Generation) -> None:
+        """Have a request read. Its handlers may be called before this returns."""
+        if generation.request.image is None:
+            self._read(generation, decode_scribble)  # there is nothing to decode
+            return
+        self.start()
+        with self._changed:
+            self._waiting.append(generation)
+            self._changed.notify()
+
+    # ---- on the threads
+
+    def _run(self, reader: Reader) -> None:
+        try:
+            while (generation := self._next(reader)) is not None:
+                self._decode(generation, reader.decoder)
+        finally:
+            reader.decoder.stop()
+
+    def _next(self, reader: Reader) -> Generation | None:
+        """The request that has waited longest. None: it is time to stop.
+
+        A thread without a decoder leaves requests to the others, and takes some only if no decoder runs at all.
+        """
+        while True:
+            if not reader.decoder.is_running and time.monotonic() >= reader.next_start:
+                self._start(reader)
+            with self._changed:
+                if self._is_stopping:
+                    return None
+                if self._waiting and (reader.decoder.is_running or not self.num_running):
+                    return self._waiting.popleft()
+                pause_s = IDLE_INTERVAL_S
+                if not reader.decoder.is_running:
+                    pause_s = max(0.0, reader.next_start - time.monotonic())
+                self._changed.wait(pause_s)
+
+    def _start(self, reader: Reader) -> None:
+        try:
+            reader.decoder.start(self._check)
+        except DecoderEndedError as error:
+            logger.error("a picture decoder is missing: %s; the next try is in %g s", error, reader.back_off_s)
+            reader.next_start = time.monotonic() + reader.back_off_s
+            reader.back_off_s = min(2 * reader.back_off_s, LONGEST_BACK_OFF_S)
+        except RequestError:  # it is time to stop
+            pass
+        else:
+            reader.back_off_s = FIRST_BACK_OFF_S
+        self._metrics.set("sdxl_engine_decoders", self.num_running)
+
+    def _decode(self, generation: Generation, decoder: PictureDecoder) -> None:
+        def decode(content: bytes, structure: Structure, invert: str) -> Scribble:
+            if not decoder.is_running:
+                detail = "no process that decodes pictures can be started; Triton's log says why"
+                raise RequestError("decoder_unavailable", detail, retry_after_s=FIRST_BACK_OFF_S)
+            try:
+                return decoder.decode(content, structure, invert=invert, check=lambda: self._check(generation))
+            except DecoderEndedError as error:
+                logger.warning("a picture decoder was lost: %s", error)
+                detail = f"image could not be decoded: {error}. Save it again as a plain PNG or JPEG."
+                raise RequestError("undecodable_image", detail, field="image") from None
+
+        was_running = decoder.is_running
+        error = self._read(generation, decode)
+        if error is not None and was_running and not decoder.is_running:
+            self._metrics.add("sdxl_engine_decoders_ended_total", code=error.code)
+
+    def _read(self, generation: Generation, decode: Decode) -> RequestError | None:
+        """Read a request and hand it on. What went wrong is told, and returned."""
+        started = time.monotonic()
+        error = attempt(lambda: self._handlers.read(generation, decode))
+        if error is None:
+            generation.mark("read", started)
+            self._handlers.received(generation)
+        else:
+            self._handlers.failed(generation, error)
+        return error
+
+    def _check(self, generation: Generation | None = None) -> None:
+        """Called while a decoder works or starts. Raises `RequestError` if that is not wanted any more."""
+        now = time.monotonic()
+        with self._changed:
+            if self._is_stopping:
+                raise stopping()
+            interrupted = [(each, error) for each in self._waiting if (error := each.interruption(now))]
+            for each, _ in interrupted:
+                self._waiting.remove(each)
+        for each, error in interrupted:
+            self._handlers.failed(each, error)
+        if generation is not None and (error := generation.interruption(now)):
+            raise error
+
+
+def stopping() -> RequestError:
+    return RequestError("shutting_down", "this server is stopping; try another, or later")

@@ -1,0 +1,325 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Pictures are decoded in processes that can be ended: by the client, by a deadline, by a limit, with the engine."""
+
+import os
+import queue
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+from diffusion_engine import picture_decoder
+from diffusion_engine.capabilities import Capabilities
+from diffusion_engine.generation import Generation
+from diffusion_engine.intake import read_request
+from diffusion_engine.metrics import EngineMetrics
+from diffusion_engine.picture_decoder import PictureDecoder, memory_for
+from diffusion_engine.pictures import examine
+from diffusion_engine.readers import Handlers, Readers
+from diffusion_engine.reception import receive
+from diffusion_engine.request import RequestError
+from diffusion_engine.scribble import Scribble, decode_scribble
+from diffusion_engine.silence import Silence
+from picture_bombs import HARMLESS, as_file, drawing
+from PIL import Image
+from scribble_app import ROOT
+
+ENGINE = ROOT / "models" / "sdxl_scribble_controlnet_stream" / "1"
+CAPABILITIES = Capabilities.of_checkpoint(str(ENGINE / "demo_checkpoint"))
+SCRIBBLES = sorted(path for path in (ROOT / "tests" / "data" / "scribbles").iterdir() if path.suffix != ".json")
+MAX_PIXELS = 50_000_000
+PATIENCE_S = 60
+
+
+def generation(image: bytes | None = None, timeout_s: float | None = None) -> Generation:
+    values = {"prompt": b"x", "image": image or as_file(drawing()), "timeout_s": timeout_s}
+    return Generation(request=read_request(values, CAPABILITIES), listener=Silence(), arrived=time.monotonic())
+
+
+def without_picture() -> Generation:
+    return Generation(
+        request=read_request({"prompt": b"x"}, CAPABILITIES), listener=Silence(), arrived=time.monotonic()
+    )
+
+
+@dataclass
+class House:
+    """Readers, and what became of their requests in order."""
+
+    readers: Readers = field(init=False)
+    metrics: EngineMetrics = field(default_factory=EngineMetrics)
+    outcomes: queue.SimpleQueue[tuple[Generation, RequestError | None]] = field(default_factory=queue.SimpleQueue)
+
+    def outcome(self) -> tuple[Generation, RequestError | None]:
+        return self.outcomes.get(timeout=PATIENCE_S)
+
+    def error(self) -> RequestError:
+        error = self.outcome()[1]
+        assert error is not None
+        return error
+
+    def serve(self, each: Generation) -> None:
+        """One more request is read."""
+        self.readers.submit(each)
+        assert self.outcome() == (each, None)
+        assert each.key != (0, 0)
+
+    def pids(self) -> list[int]:
+        return [pid for reader in self.readers._readers if (pid := reader.decoder.pid) is not None]
+
+    def freeze(self) -> list[psutil.Process]:
+        """Have every decoder stand still, as if its next picture took for ever."""
+        processes = [psutil.Process(pid) for pid in self.pids()]
+        for each in processes:
+            each.suspend()
+        return processes
+
+
+@pytest.fixture
+def make_house() -> Iterator[Callable[..., House]]:
+    houses: list[House] = []
+
+    def make(*, count: int = 1, timeout_s: float = PATIENCE_S, max_pixels: int = MAX_PIXELS) -> House:
+        house = House()
+        houses.append(house)
+        house.readers = Readers(
+            Handlers(
+                read=lambda each, decode: receive(each, CAPABILITIES, max_pixels=max_pixels, decode=decode),
+                received=lambda each: house.outcomes.put((each, None)),
+                failed=lambda each, error: house.outcomes.put((each, error)),
+            ),
+            house.metrics,
+            count=count,
+            memory_bytes=memory_for(max_pixels),
+            timeout_s=timeout_s,
+        )
+        for _ in range(count):
+            house.readers.submit(generation())
+        for _ in range(count):
+            assert house.outcome()[1] is None
+        wait_until(lambda: house.readers.num_running == count)
+        return house
+
+    yield make
+    for house in houses:
+        pids = house.pids()
+        house.readers.stop()
+        assert not any(map(psutil.pid_exists, pids))
+
+
+def wait_until(holds: Callable[[], bool]) -> None:
+    until = time.monotonic() + PATIENCE_S
+    while not holds():
+        assert time.monotonic() < until
+        time.sleep(0.01)
+
+
+def assert_ended(processes: list[psutil.Process]) -> None:
+    assert psutil.wait_procs(processes, timeout=PATIENCE_S)[1] == []
+
+
+# ---- whoever does not want a picture any more frees its reader
+
+
+def test_cancelling_frees_the_reader(make_house: Callable[..., House]) -> None:
+    house = make_house()
+    frozen = house.freeze()
+    stuck = generation()
+    house.readers.submit(stuck)
+    stuck.cancel()
+    assert house.error().code == "cancelled"
+    assert_ended(frozen)
+    house.serve(generation())
+    assert house.metrics.value("sdxl_engine_decoders_ended_total", code="cancelled") == 1
+
+
+def test_a_deadline_frees_the_reader(make_house: Callable[..., House]) -> None:
+    house = make_house()
+    frozen = house.freeze()
+    house.readers.submit(generation(timeout_s=0.1))
+    assert house.error().code == "deadline_exceeded"
+    assert_ended(frozen)
+    house.serve(generation())
+
+
+def test_a_picture_that_takes_too_long_is_refused(make_house: Callable[..., House]) -> None:
+    house = make_house(timeout_s=2.0)
+    frozen = house.freeze()
+    house.readers.submit(generation())
+    error = house.error()
+    assert (error.code, error.field) == ("image_too_complex", "image")
+    assert "2 s" in error.detail
+    assert_ended(frozen)
+    house.serve(generation())
+
+
+def test_requests_that_wait_for_stuck_readers_can_be_cancelled_and_are_late_in_time(
+    make_house: Callable[..., House],
+) -> None:
+    house = make_house(count=2)
+    house.freeze()
+    stuck = [generation(), generation()]
+    waiting, late = generation(), generation(timeout_s=0.1)
+    for each in (*stuck, waiting, late):
+        house.readers.submit(each)
+    assert house.outcome()[0] is late
+    waiting.cancel()
+    assert house.outcome()[0] is waiting
+    for each in stuck:
+        each.cancel()
+    assert {house.error().code, house.error().code} == {"cancelled"}
+
+
+def test_a_request_without_a_picture_waits_for_no_reader(make_house: Callable[..., House]) -> None:
+    house = make_house()
+    house.freeze()
+    stuck = generation()
+    house.readers.submit(stuck)
+    house.serve(without_picture())
+    stuck.cancel()
+    assert house.error().code == "cancelled"
+
+
+# ---- decoders that end, or cannot begin
+
+
+def test_a_picture_that_ends_its_decoder_is_refused(make_house: Callable[..., House]) -> None:
+    house = make_house()
+    frozen = house.freeze()
+    house.readers.submit(generation())
+    wait_until(lambda: not house.readers._waiting)
+    frozen[0].kill()
+    assert house.error().code == "undecodable_image"
+    house.serve(generation())
+    assert house.metrics.value("sdxl_engine_decoders_ended_total", code="undecodable_image") == 1
+
+
+def test_a_decoder_that_ended_in_idleness_costs_nobody_a_request(make_house: Callable[..., House]) -> None:
+    house = make_house()
+    processes = [psutil.Process(pid) for pid in house.pids()]
+    processes[0].kill()
+    wait_until(lambda: house.readers.num_running == 0)
+    house.serve(generation())
+
+
+def test_without_decoders_requests_are_refused_until_one_can_be_started(
+    make_house: Callable[..., House], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    house = make_house()
+    monkeypatch.setattr(picture_decoder, "interpreter", lambda: "/nonexistent/python")
+    psutil.Process(house.pids()[0]).kill()
+    wait_until(lambda: house.readers.num_running == 0)
+    house.readers.submit(generation())
+    error = house.error()
+    assert (error.code, error.retry_after_s is not None) == ("decoder_unavailable", True)
+    assert house.metrics.value("sdxl_engine_decoders") == 0
+    house.serve(without_picture())
+    monkeypatch.undo()
+    wait_until(lambda: house.readers.num_running == 1)  # by itself: nobody asks for a picture in the meantime
+    house.serve(generation())
+
+
+def test_too_much_memory_is_refused_and_harms_nobody() -> None:
+    decoder = PictureDecoder(memory_bytes=memory_for(1), timeout_s=PATIENCE_S)
+    decoder.start(lambda: None)
+    try:
+        large = as_file(Image.new("RGB", (7000, 7000)), compress_level=1)
+        with pytest.raises(RequestError) as refused:
+            decode(decoder, large)
+        assert refused.value.code in ("image_too_large", "truncated_image", "undecodable_image")
+        if decoder.is_running:
+            assert decode(decoder, as_file(drawing())).size == (64, 64)
+    finally:
+        decoder.stop()
+
+
+# ---- the engine ends
+
+
+def test_stopping_ends_decoders_and_tells_everybody(make_house: Callable[..., House]) -> None:
+    house = make_house(count=2)
+    frozen = house.freeze()
+    for _ in range(5):
+        house.readers.submit(generation())
+    house.readers.stop()
+    assert [house.error().code for _ in range(5)] == ["shutting_down"] * 5
+    assert_ended(frozen)
+    house.readers.submit(without_picture())
+    assert house.outcome()[1] is None
+
+
+PARENT = f"""
+import sys, time
+sys.path.insert(0, {str(ENGINE)!r})
+from diffusion_engine.picture_decoder import PictureDecoder
+decoder = PictureDecoder(memory_bytes=1 << 30, timeout_s=600)
+decoder.start(lambda: None)
+print(decoder.pid, flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.mark.parametrize("is_frozen", [False, True])
+def test_no_decoder_outlives_an_engine_that_is_killed(is_frozen: bool) -> None:
+    parent = subprocess.Popen([sys.executable, "-c", PARENT], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    try:
+        assert parent.stdout is not None
+        decoder = psutil.Process(int(parent.stdout.readline()))
+        if is_frozen:
+            decoder.suspend()
+        os.kill(parent.pid, signal.SIGKILL)
+        assert_ended([decoder])
+    finally:
+        parent.kill()
+        parent.communicate()
+
+
+# ---- it is the same picture
+
+
+def decode(decoder: PictureDecoder, content: bytes) -> Scribble:
+    structure = examine(content, max_pixels=MAX_PIXELS)
+    return decoder.decode(structure.essential(content), structure, invert="auto", check=lambda: None)
+
+
+@pytest.fixture(scope="module")
+def decoder() -> Iterator[PictureDecoder]:
+    decoder = PictureDecoder(memory_bytes=memory_for(MAX_PIXELS), timeout_s=PATIENCE_S)
+    decoder.start(lambda: None)
+    yield decoder
+    decoder.stop()
+
+
+@pytest.mark.parametrize("path", SCRIBBLES, ids=lambda path: path.name)
+def test_a_decoder_finds_the_same_strokes(decoder: PictureDecoder, path: Path) -> None:
+    content = path.read_bytes()
+    there = decode(decoder, content)
+    structure = examine(content, max_pixels=MAX_PIXELS)
+    here = decode_scribble(structure.essential(content), structure, "auto")
+    assert np.array_equal(there.strokes, here.strokes)
+    assert there.describe() == here.describe()
+
+
+def test_a_decoder_survives_every_odd_file(decoder: PictureDecoder) -> None:
+    pid = decoder.pid
+    for make in HARMLESS.values():
+        decode(decoder, make())
+    assert decoder.pid == pid
+    assert psutil.Process(pid).memory_info().rss < 200 * 1024 * 1024
+
+
+@pytest.mark.parametrize("damage", [0.3, 0.9])
+def test_a_damaged_file_is_refused_and_the_decoder_goes_on(decoder: PictureDecoder, damage: float) -> None:
+    content = bytearray(as_file(Image.linear_gradient("L"), "PNG"))
+    at = content.index(b"IDAT") + 4
+    at += int((len(content) - at) * damage)
+    content[at : at + 8] = bytes(8)
+    with pytest.raises(RequestError, match="damaged"):
+        decode(decoder, bytes(content))
+    assert decode(decoder, as_file(drawing())).size == (64, 64)
