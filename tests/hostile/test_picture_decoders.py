@@ -202,9 +202,10 @@ def test_a_picture_that_ends_its_decoder_is_refused(make_house: Callable[..., Ho
 
 def test_a_decoder_that_ended_in_idleness_costs_nobody_a_request(make_house: Callable[..., House]) -> None:
     house = make_house()
-    processes = [psutil.Process(pid) for pid in house.pids()]
-    processes[0].kill()
-    wait_until(lambda: house.readers.num_running == 0)
+    (pid,) = house.pids()
+    psutil.Process(pid).kill()
+    # Its thread may have noticed already, and have started another.
+    wait_until(lambda: house.readers.num_running == 0 or house.pids() != [pid])
     house.serve(generation())
 
 
