@@ -10,6 +10,7 @@ import pytest
 
 from fastapi_triton import embedded, machine
 from fastapi_triton.embedded import EmbeddedTriton, EmbeddedTritonError, Installation, Ports
+from fastapi_triton.processes.triton_log import TritonLog
 
 
 @pytest.mark.parametrize(
@@ -30,7 +31,7 @@ def test_tritons_log_lines_keep_their_level(
     line: str, logger: str, level: int, text: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.DEBUG):
-        embedded._log_line(line)
+        TritonLog(on_loaded=str, on_started=lambda: None).take(line)
     assert caplog.record_tuples == [(logger, level, text)]
 
 

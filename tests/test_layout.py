@@ -22,7 +22,6 @@ FLOORS = (
         "service_time",
         "machine",
         "guard",
-        "stub_watch",
         "bundle",
         "datatypes",
         "flaws",
@@ -31,7 +30,7 @@ FLOORS = (
         "s3_models",
         "image_files",
     ),
-    ("observation", "v2_call", "drain", "connection_limits", "request_body"),
+    ("observation", "v2_call", "drain", "connection_limits", "request_body", "processes", "stub_watch"),
     (
         "model_config",
         "middleware",

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-from fastapi_triton.background import going_on
+from fastapi_triton.background import BackgroundTask
 from fastapi_triton.contract import nearest
 from fastapi_triton.errors import (
     ContractError,
@@ -95,8 +95,8 @@ class Catalogue:
     @asynccontextmanager
     async def kept(self) -> AsyncIterator[None]:
         """Keep it true to Triton for as long as this lasts."""
-        trouble = "the list of models is no longer kept"
-        async with going_on(self._poll_forever(), name="catalogue", trouble=trouble):
+        task = BackgroundTask("model list", consequence="New, removed and changed models may go unnoticed.")
+        async with task.repeating(self._poll_once):
             yield
 
     @property
@@ -228,21 +228,21 @@ class Catalogue:
             logger.info("model %s: POST /models/%s/infer", name, name)
         self._on_change()
 
-    async def _poll_forever(self) -> None:
+    async def _poll_once(self) -> float:
+        """Poll, and return the pause until the next poll in seconds."""
         loop = asyncio.get_running_loop()
-        while True:
-            started = loop.time()
-            pause_s = self._watch_interval_s
-            try:
-                await self.poll()
-                pause_s = max(pause_s, _REST * (loop.time() - started))
-            except FastAPITritonError as error:
-                if not self._has_failed:
-                    logger.warning("Triton does not tell its models: %s", error.detail)
-                if isinstance(error, TritonUnavailableError):
-                    pause_s = min(pause_s, AWAY_INTERVAL_S)
-                self._failure, self._has_failed = error, True
-            await asyncio.sleep(pause_s)
+        started = loop.time()
+        pause_s = self._watch_interval_s
+        try:
+            await self.poll()
+            pause_s = max(pause_s, _REST * (loop.time() - started))
+        except FastAPITritonError as error:
+            if not self._has_failed:
+                logger.warning("Triton does not tell its models: %s", error.detail)
+            if isinstance(error, TritonUnavailableError):
+                pause_s = min(pause_s, AWAY_INTERVAL_S)
+            self._failure, self._has_failed = error, True
+        return pause_s
 
 
 def first_line(reason: str) -> str:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pydantic import BaseModel
 
 from fastapi_triton import contract
-from fastapi_triton.background import going_on
+from fastapi_triton.background import BackgroundTask
 from fastapi_triton.errors import ContractError, FastAPITritonError, ModelNotReadyError, TritonUnavailableError
 from fastapi_triton.model_config import ModelConfig
 from fastapi_triton.triton.breaker import AWAY_INTERVAL_S
@@ -169,23 +169,32 @@ class Declaration:
 @asynccontextmanager
 async def watched(declarations: Callable[[], Sequence[Declaration]], interval_s: float) -> AsyncIterator[None]:
     """Hold every declaration against its models' configs now and every few seconds: Triton tells of no change."""
-    trouble = "the models' configs are no longer looked at for changes"
-    async with going_on(watch(declarations, interval_s), name="declarations", trouble=trouble):
+    task = BackgroundTask("model configs", consequence="Changes of the models' configs may go unnoticed.")
+
+    async def look() -> float:
+        return await look_at(declarations(), interval_s)
+
+    async with task.repeating(look):
         yield
 
 
-async def watch(declarations: Callable[[], Sequence[Declaration]], interval_s: float) -> None:
-    """Look at the models' configs for ever: a change is in the log, and answered for, before anyone meets it.
+async def look_at(declarations: Sequence[Declaration], interval_s: float) -> float:
+    """Hold each declaration against its models' configs once. Returns the pause until the next time, in seconds.
 
-    More often while Triton is away, so that it is back as soon as it is there.
+    The pause is shorter while Triton is away, so that a returning Triton is noticed at once. An unexpected error of one
+    declaration is raised after the others were looked at.
     """
-    while True:
-        pause_s = interval_s
-        for declaration in declarations():
-            try:
-                await declaration.require_ready()
-            except TritonUnavailableError:
-                pause_s = min(interval_s, AWAY_INTERVAL_S)
-            except FastAPITritonError:
-                continue  # there is none of this one; readiness and every request say so
-        await asyncio.sleep(pause_s)
+    pause_s = interval_s
+    unexpected: list[Exception] = []
+    for declaration in declarations:
+        try:
+            await declaration.require_ready()
+        except TritonUnavailableError:
+            pause_s = min(interval_s, AWAY_INTERVAL_S)
+        except FastAPITritonError:
+            continue  # readiness and every request report it
+        except Exception as error:  # noqa: BLE001  # raised below
+            unexpected.append(error)
+    if unexpected:
+        raise unexpected[0]
+    return pause_s

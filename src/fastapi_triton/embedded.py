@@ -10,9 +10,9 @@ import contextlib
 import importlib.util
 import logging
 import os
-import re
 import secrets
 import shutil
+import signal
 import socket
 import sys
 import tempfile
@@ -23,15 +23,19 @@ from types import TracebackType
 from typing import Self
 
 from fastapi_triton import guard, machine
+from fastapi_triton.background import BackgroundTask
+from fastapi_triton.processes import orphans
+from fastapi_triton.processes.exits import until_exit
+from fastapi_triton.processes.triton_log import TritonLog
 from fastapi_triton.stub_watch import StubWatch
 
 logger = logging.getLogger(__name__)
-triton_logger = logging.getLogger("triton")
 
-FIRST_BACK_OFF_S = 0.5
-LONGEST_BACK_OFF_S = 30.0
-# A Triton that ran this long was fine; the next restart need not wait.
+# A Triton that served this long was fine; the next restart need not wait.
 STEADY_S = 10.0
+LONGEST_BACKOFF_S = 30.0
+# So many attempts, none of which brought a Triton that serves, end `serve`: the cause is not one that passes.
+MAX_FAILED_STARTS = 3
 # How long Triton waits for running requests when it is told to stop, and when it is killed all the same.
 EXIT_TIMEOUT_S = 5
 # Shared memory that every instance of a Python model begins with, as far as there is enough for many of them. Triton
@@ -39,10 +43,6 @@ EXIT_TIMEOUT_S = 5
 MOST_SHARED_BYTES, LEAST_SHARED_BYTES, INSTANCES = 32 * 1024**2, 1024**2, 64
 GRACE_S = 10
 LOOPBACK = "127.0.0.1"
-# `I1122 10:42:33.123456 4711 model_lifecycle.cc:472] "loading: model:1"`
-_LOG_LINE = re.compile(r"^([IWEFV])\d{4} [\d:.]+ \d+ ([\w./-]+:\d+)\] ?\"?(.*?)\"?$")
-_LOADED = re.compile(r"successfully loaded '([^']+)'")
-_LOG_LEVELS = {"I": logging.INFO, "W": logging.WARNING, "E": logging.ERROR, "F": logging.CRITICAL, "V": logging.DEBUG}
 
 
 def shared_bytes(free: int) -> int:
@@ -52,6 +52,10 @@ def shared_bytes(free: int) -> int:
 
 class EmbeddedTritonError(Exception):
     """This machine cannot run the embedded Triton; the text says why and what to do, for a person."""
+
+
+class TritonExitedError(Exception):
+    """A Triton that we started has ended; the text says how, and what it said last."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +120,17 @@ class EmbeddedTriton:
         self.url = f"http://{host}:{self.ports.http}"
         self._installation = installation
         self._libpython = libpython
-        self._keeper: asyncio.Task[None] | None = None
+        self._running = contextlib.AsyncExitStack()
+        self._task = BackgroundTask(
+            "embedded Triton",
+            consequence="No model runs until Triton is started again.",
+            expected=(OSError, TritonExitedError),
+            longest_backoff_s=LONGEST_BACKOFF_S,
+            steady_s=STEADY_S,
+        )
+        self._has_served = False
+        # Set when it has failed to start too often, with the reason.
+        self._given_up: asyncio.Future[str] | None = None
 
     @classmethod
     def prepare(cls, model_repository: Path, *, host: str = LOOPBACK) -> Self:
@@ -132,58 +146,92 @@ class EmbeddedTriton:
 
     async def __aenter__(self) -> Self:
         """Start Triton; it loads its models while we go on."""
-        self._keeper = asyncio.create_task(self._keep_running())
+        self._given_up = asyncio.get_running_loop().create_future()
+        await self._running.enter_async_context(self._task.repeating(self._run))
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._keeper is not None:
-            self._keeper.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._keeper
+        await self._running.aclose()
 
-    async def _keep_running(self) -> None:
-        back_off_s = FIRST_BACK_OFF_S
-        loop = asyncio.get_running_loop()
-        while True:
-            started = loop.time()
-            status = await self.run_once()
-            if loop.time() - started > STEADY_S:
-                back_off_s = FIRST_BACK_OFF_S
-            logger.error("Triton ended (%s); it is started again in %.1f s", _ending(status), back_off_s)
-            await asyncio.sleep(back_off_s)
-            back_off_s = min(2 * back_off_s, LONGEST_BACK_OFF_S)
+    async def given_up(self) -> str:
+        """Wait until Triton has failed to start `MAX_FAILED_STARTS` times without ever serving. Returns why.
 
-    async def run_once(self) -> int:
-        """One Triton from its start to its end; for who does without `async with`, which starts another each time."""
-        folder = _work_folder(self._installation, self.model_repository)
+        Once a Triton has served it is started again for ever, with backoff, and this never returns.
+        """
+        if self._given_up is None:
+            raise RuntimeError("EmbeddedTriton is used outside its `async with`")
+        return await asyncio.shield(self._given_up)
+
+    async def _run(self) -> None:
+        """One Triton, from its start to its end.
+
+        Raises:
+            TritonExitedError: it ended.
+            OSError: it cannot be started, for want of space on the disk, say.
+        """
+        try:
+            raise TritonExitedError(await self._run_logged(self._serves))
+        except Exception as error:
+            is_last = self._task.num_failures + 1 >= MAX_FAILED_STARTS
+            if is_last and not self._has_served and self._given_up is not None and not self._given_up.done():
+                self._given_up.set_result(str(error))
+            raise
+
+    def _serves(self) -> None:
+        self._has_served = True
+        self._task.succeeded()
+
+    async def run_once(self) -> str:
+        """One Triton from its start to its end, without `async with`. Returns how it ended, and what it said last.
+
+        Raises:
+            OSError: it cannot be started.
+        """
+        return await self._run_logged(lambda: None)
+
+    async def _run_logged(self, on_started: Callable[[], object]) -> str:
+        folder = await asyncio.to_thread(_work_folder, self._installation, self.model_repository)
         prefix = f"fastapi_triton_{secrets.token_hex(4)}_"
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "-I", guard.__file__, str(folder), prefix, str(GRACE_S), *self._command(folder, prefix),
+        try:
+            process = await self._start(folder, prefix)
+        except OSError:
+            await asyncio.to_thread(orphans.end, folder, prefix)
+            raise
+        logger.info("Triton starts at %s with the models of %s", self.url, self.model_repository)
+        pipe, output = process.stdin, process.stdout
+        if pipe is None or output is None:
+            raise RuntimeError("Triton was started without pipes")
+
+        def restart(model: str) -> None:
+            logger.error("the process of model %s has died; Triton is restarted, since it would not notice", model)
+            pipe.close()
+
+        watch = StubWatch(folder, on_death=restart)
+        log = TritonLog(on_loaded=watch.loaded, on_started=on_started)
+        reading = asyncio.create_task(log.read(output), name="Triton's log")
+        ending = asyncio.create_task(until_exit(process.pid), name="Triton's end")
+        try:
+            await asyncio.wait([reading, ending], return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            watch.close()
+            pipe.close()  # has the guard stop Triton
+            status = await asyncio.shield(_ended(process, ending, reading, folder, prefix))
+        how = "killed" if abs(status) == signal.SIGKILL else f"exit status {status}"
+        return f"Triton ended ({how}): {log.reason}" if log.reason else f"Triton ended ({how})"
+
+    async def _start(self, folder: Path, shared_memory_prefix: str) -> asyncio.subprocess.Process:
+        return await asyncio.create_subprocess_exec(
+            sys.executable, "-I", guard.__file__, str(folder), shared_memory_prefix, str(GRACE_S),
+            *self._command(folder, shared_memory_prefix),
             cwd=folder,
-            env=self._environment(),
+            env={**self._environment(), orphans.MARK: str(folder)},
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
             start_new_session=True,
         )  # fmt: skip
-        logger.info("Triton starts at %s with the models of %s", self.url, self.model_repository)
-
-        def restart(model: str) -> None:
-            logger.error("the process of model %s has died; Triton is restarted, since it would not notice", model)
-            if process.stdin is not None:
-                process.stdin.close()
-
-        watch = StubWatch(folder, on_death=restart)
-        try:
-            await _pass_on_log(process, on_loaded=watch.loaded)
-            return await process.wait()
-        finally:
-            watch.close()
-            if process.stdin is not None:
-                process.stdin.close()  # tells the guard to stop Triton
-            await asyncio.shield(_drained(process))
 
     def _command(self, folder: Path, shared_memory_prefix: str) -> list[str]:
         return [
@@ -252,36 +300,17 @@ def _work_folder(installation: Installation, model_repository: Path) -> Path:
     return folder
 
 
-async def _pass_on_log(process: asyncio.subprocess.Process, *, on_loaded: Callable[[str], object] = str) -> None:
-    """Triton's lines, in our log's format, until it closes its output. `on_loaded` is told of models that it loaded."""
-    if process.stdout is None:
-        raise RuntimeError("Triton was started without a pipe for its log")
-    pending = b""
-    while chunk := await process.stdout.read(65_536):
-        *lines, pending = (pending + chunk).split(b"\n")
-        for line in lines:
-            text = line.decode("utf-8", "replace").rstrip()
-            _log_line(text)
-            if loaded := _LOADED.search(text):
-                on_loaded(loaded[1])
-
-
-def _log_line(line: str) -> None:
-    told = _LOG_LINE.match(line)
-    if told is not None and told[3]:
-        level, place, text = told.groups()
-        triton_logger.log(_LOG_LEVELS[level], "%s (%s)", text, place)
-    elif line.startswith(("+", "|")):  # the tables of its options, thirty lines at every start
-        triton_logger.debug("%s", line)
-    elif line and told is None:  # what a Python model prints
-        triton_logger.info("%s", line)
-
-
-async def _drained(process: asyncio.subprocess.Process) -> None:
-    """Wait for the guard's end, reading on so that a full pipe never holds Triton's shutdown up."""
-    await _pass_on_log(process)
-    await process.wait()
-
-
-def _ending(status: int) -> str:
-    return "killed" if status == 9 else f"exit status {status}"
+async def _ended(
+    process: asyncio.subprocess.Process,
+    ending: asyncio.Task[None],
+    reading: asyncio.Task[None],
+    folder: Path,
+    shared_memory_prefix: str,
+) -> int:
+    """Wait for the guard's end, end what a killed guard left, and read the log's rest. Returns the exit status."""
+    await ending
+    num_orphans = await asyncio.to_thread(orphans.end, folder, shared_memory_prefix)
+    if num_orphans:
+        logger.warning("Triton's guard was killed; %d processes that it left behind were ended", num_orphans)
+    await reading
+    return await process.wait()

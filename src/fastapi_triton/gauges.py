@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager
 from prometheus_client import Counter, Gauge, Histogram
 from prometheus_client.process_collector import ProcessCollector
 
-from fastapi_triton.background import going_on
+from fastapi_triton.background import BackgroundTask
 from fastapi_triton.metrics import PREFIX, Metrics
 
 INTERVAL_S = 1.0
@@ -62,19 +62,32 @@ class Gauges:
 
         self._metrics.refreshes.append(refresh)
 
+    def count(self, name: str, about: str, read: Callable[[], Reading], *, label: str) -> None:
+        """Show what `read` returns as a counter: by each label, a number that only grows."""
+        counter = self._metrics.counter(name, about, [label])
+        counted: dict[str, float] = {}
+
+        def refresh() -> None:
+            for key, value in read().items():
+                counter.labels(key).inc(max(0.0, value - counted.get(key, 0.0)))
+                counted[key] = value
+
+        self._metrics.refreshes.append(refresh)
+
     @asynccontextmanager
     async def kept(self) -> AsyncIterator[None]:
         """Keep the numbers fresh, and measure the event loop."""
-        async with going_on(self._keep(), name="metrics", trouble="the numbers of /metrics are no longer kept fresh"):
+        task = BackgroundTask("metrics", consequence="The numbers at `/metrics` may be old.")
+        async with task.repeating(self._refresh):
             yield
 
-    async def _keep(self) -> None:
+    async def _refresh(self) -> float:
         loop = asyncio.get_running_loop()
-        while True:
-            due = loop.time() + INTERVAL_S
-            await asyncio.sleep(INTERVAL_S)
-            self._lag.observe(max(0.0, loop.time() - due))
-            self._metrics.flush()
+        due = loop.time() + INTERVAL_S
+        await asyncio.sleep(INTERVAL_S)
+        self._lag.observe(max(0.0, loop.time() - due))
+        self._metrics.flush()
+        return 0.0
 
 
 class _ProcessNumbers:

@@ -65,10 +65,27 @@ def run(command: list[str], grace_s: float) -> int:
     with contextlib.suppress(ProcessLookupError):
         os.killpg(child.pid, signal.SIGKILL)
     status = child.wait()
+    _end_children()
+    return status
+
+
+def _end_children() -> None:
+    """Kill and reap what the command leaves behind. As a subreaper we inherit even processes with their own session."""
     with contextlib.suppress(ChildProcessError):
         while True:
+            for pid in _children():
+                os.kill(pid, signal.SIGKILL)  # a child of ours that is not reaped keeps its number
             os.waitpid(-1, 0)
-    return status
+
+
+def _children() -> list[int]:
+    found = []
+    for file in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            # The name, in parentheses, may hold anything; the parent is the second field after it.
+            if int(file.read_bytes().rpartition(b")")[2].split()[1]) == os.getpid():
+                found.append(int(file.parent.name))
+    return found
 
 
 def main() -> int:

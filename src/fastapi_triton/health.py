@@ -9,6 +9,7 @@ from urllib.parse import quote
 from fastapi import APIRouter
 from fastapi.responses import JSONResponse
 
+from fastapi_triton.background import running_tasks
 from fastapi_triton.catalogue import Catalogue
 from fastapi_triton.drain import Drain, Phase
 from fastapi_triton.endpoints import InferEndpoint
@@ -54,6 +55,8 @@ def router(
         told: dict[str, Any] = {"status": status, "endpoints": states}
         if sleeper is not None and sleeper.is_asleep:
             told["detail"] = "No Triton runs: none is needed, and the next request has one started."
+        if failing := _failing_tasks():
+            told["failing_tasks"] = failing
         return JSONResponse(
             told,
             status_code=200 if is_ready else 503,
@@ -93,6 +96,20 @@ def _catalogue_states(catalogue: Catalogue) -> list[dict[str, Any]]:
             }
             for entry in dead
         ),
+    ]
+
+
+def _failing_tasks() -> list[dict[str, Any]]:
+    """The background tasks of this process that fail. Their errors are in the log only: they may name files."""
+    return [
+        {
+            "task": task.name,
+            "consequence": task.consequence,
+            "failures": task.num_failures,
+            "failing_for_s": round(task.failing_for_s, 1),
+        }
+        for task in running_tasks()
+        if task.is_failing
     ]
 
 

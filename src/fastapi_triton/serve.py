@@ -7,6 +7,7 @@ import importlib
 import logging
 import signal
 import sys
+from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +17,8 @@ from fastapi import FastAPI
 from fastapi_triton import bundle, images, workers
 from fastapi_triton.access import exposure
 from fastapi_triton.app import TritonFrontend
-from fastapi_triton.embedded import EmbeddedTriton
+from fastapi_triton.background import BackgroundTask
+from fastapi_triton.embedded import EmbeddedTriton, EmbeddedTritonError
 from fastapi_triton.server import Server
 from fastapi_triton.triton.address import Address
 
@@ -101,14 +103,40 @@ async def _serve(plan: Plan, server: Server) -> None:
     async with contextlib.AsyncExitStack() as stack:
         if plan.triton is not None:
             await stack.enter_async_context(plan.triton)
-        telling = asyncio.create_task(_tell_readiness(plan))
-        try:
-            if plan.workers is None:
-                await server.serve()
-            else:
-                await _serve_with_workers(plan, plan.workers)
-        finally:
-            telling.cancel()
+        await stack.enter_async_context(_readiness_logged(plan))
+        if plan.workers is None:
+            await _serve_alone(server, plan.triton)
+        else:
+            await _serve_with_workers(plan, plan.workers)
+
+
+async def _serve_alone(server: Server, triton: EmbeddedTriton | None) -> None:
+    def stop() -> None:
+        server.should_exit = True
+
+    async with _ended_with(triton, stop):
+        await server.serve()
+
+
+@contextlib.asynccontextmanager
+async def _ended_with(triton: EmbeddedTriton | None, stop: Callable[[], None]) -> AsyncGenerator[None, None]:
+    """Call `stop` when the embedded Triton does not start at all, and raise why at the end of the block.
+
+    Raises:
+        EmbeddedTritonError: the embedded Triton does not start; trying on would not mend it.
+    """
+    if triton is None:
+        yield
+        return
+    giving_up = asyncio.create_task(triton.given_up())
+    giving_up.add_done_callback(lambda ended: None if ended.cancelled() else stop())
+    try:
+        yield
+    finally:
+        giving_up.cancel()
+        await asyncio.wait([giving_up])
+    if not giving_up.cancelled():
+        raise EmbeddedTritonError(f"The embedded Triton does not start: {giving_up.result()}")
 
 
 async def _serve_with_workers(plan: Plan, wanted: WorkersPlan) -> None:
@@ -127,26 +155,35 @@ async def _serve_with_workers(plan: Plan, wanted: WorkersPlan) -> None:
 
         for number in ENDING:
             loop.add_signal_handler(number, stop)
-        await group.run()
+        async with _ended_with(plan.triton, stop):
+            await group.run()
 
 
-async def _tell_readiness(plan: Plan) -> None:
-    """Say where to go once there is something to see, and log whenever readiness comes or goes."""
+@contextlib.asynccontextmanager
+async def _readiness_logged(plan: Plan) -> AsyncGenerator[None, None]:
+    """Print the URL once there is something to see, and log whenever readiness comes or goes."""
     logger.info("the frontend listens on %s; Triton is at %s", plan.url, _triton_url(plan.app))
     was_ready: bool | None = None  # None: it never was
+    task = BackgroundTask("readiness log", consequence="Changes of readiness are not logged.")
     async with aiohttp.ClientSession() as session:
-        while True:
+
+        async def look() -> float:
+            nonlocal was_ready
+            before = was_ready
             is_ready, told = await _readiness(session, plan)
-            if is_ready and was_ready is None:
-                sys.stdout.write(f"\n  Ready: {plan.url}\n{example(plan.app, plan.url)}\n")
-                sys.stdout.flush()
-            elif is_ready and was_ready is False:
-                logger.info("ready again")
-            elif not is_ready and was_ready:
-                logger.warning("no longer ready: %s", told)
             if is_ready or was_ready is not None:
                 was_ready = is_ready
-            await asyncio.sleep(READINESS_INTERVAL_S)
+            if is_ready and before is None:
+                sys.stdout.write(f"\n  Ready: {plan.url}\n{example(plan.app, plan.url)}\n")
+                sys.stdout.flush()
+            elif is_ready and before is False:
+                logger.info("ready again")
+            elif not is_ready and before:
+                logger.warning("no longer ready: %s", told)
+            return READINESS_INTERVAL_S
+
+        async with task.repeating(look):
+            yield
 
 
 async def _readiness(session: aiohttp.ClientSession, plan: Plan) -> tuple[bool, str]:

@@ -4,6 +4,7 @@
 from collections.abc import Callable, Sequence
 
 from fastapi_triton.admission import Admissions, AdmissionState
+from fastapi_triton.background import running_tasks
 from fastapi_triton.catalogue import Catalogue
 from fastapi_triton.endpoints import InferEndpoint
 from fastapi_triton.gauges import Gauges, Reading
@@ -51,3 +52,15 @@ def show(
     # Added up, unlike `triton_up`: one worker that is cut off shows beside others that are not.
     gauges.add("open_breakers", "Circuit breakers that let nothing through", lambda: {"": triton.num_open_breakers})
     gauges.add("model_ready", "Whether the model takes requests", models, label="model", is_shared=True)
+    gauges.add(
+        "background_task_failing",
+        "Whether a background task fails; its log lines say why",
+        lambda: {task.name: float(task.is_failing) for task in running_tasks()},
+        label="task",
+    )
+    gauges.count(
+        "background_task_failures",
+        "Failed attempts of background tasks",
+        lambda: {task.name: task.num_failures for task in running_tasks()},
+        label="task",
+    )

@@ -5,8 +5,10 @@ import asyncio
 import os
 import re
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
+
+from fastapi_triton.background import BackgroundTask
 
 STUB = b"triton_python_backend_stub"
 # So long a Triton that ends takes to end what is left of it, after its processes.
@@ -22,16 +24,23 @@ class StubWatch:
         self._loop = asyncio.get_running_loop()
         self._pidfds: dict[int, int] = {}  # by pid
         self._settling: set[asyncio.TimerHandle] = set()
+        self._task = BackgroundTask(
+            "model process watch", consequence="Triton may not be restarted when the process of a model dies."
+        )
+        self._listed = ExitStack()
+        self._listed.enter_context(self._task.listed())
 
     def loaded(self, model: str) -> None:
         """This model is loaded: its processes stay, from now on, for as long as Triton does."""
-        for pid in self._pids(model):
-            with suppress(ProcessLookupError):
-                self._pidfds[pid] = descriptor = os.pidfd_open(pid)
-                self._loop.add_reader(descriptor, self._ended, pid, model)
+        with self._task.attempt():
+            for pid in self._pids(model):
+                with suppress(ProcessLookupError):
+                    self._pidfds[pid] = descriptor = os.pidfd_open(pid)
+                    self._loop.add_reader(descriptor, self._ended, pid, model)
 
     def close(self) -> None:
         """Triton ends, and they with it."""
+        self._listed.close()
         for pid in list(self._pidfds):
             self._forget(pid)
         for timer in self._settling:

@@ -15,14 +15,19 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from fastapi_triton.background import BackgroundTask
+
 logger = logging.getLogger(__name__)
 
 # The variable by which prometheus_client is told.
 METRICS_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
-FIRST_BACK_OFF_S = 0.1
-LONGEST_BACK_OFF_S = 30.0
+LONGEST_BACKOFF_S = 30.0
 # A worker that ran this long was fine; the next one need not wait.
 STEADY_S = 30.0
+
+
+class WorkerExitedError(Exception):
+    """A worker ended without being told to."""
 
 
 @contextmanager
@@ -58,23 +63,28 @@ class Workers:
             # Where they add their numbers up, so that whichever is asked for /metrics tells of all of them.
             self._environment = {METRICS_FOLDER: folder, **os.environ}
             async with asyncio.TaskGroup() as slots:
-                for _ in range(self._count):
-                    slots.create_task(self._keep_running())
+                for number in range(1, self._count + 1):
+                    slots.create_task(self._keep_running(number))
 
-    async def _keep_running(self) -> None:
-        loop = asyncio.get_running_loop()
-        back_off_s = FIRST_BACK_OFF_S
-        while not self._stopping.is_set():
-            started = loop.time()
-            status = await self._run_once()
-            if self._stopping.is_set():
-                return
-            if loop.time() - started > STEADY_S:
-                back_off_s = FIRST_BACK_OFF_S
-            logger.error("a worker ended (status %d); another takes its place in %.1f s", status, back_off_s)
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._stopping.wait(), back_off_s)
-            back_off_s = min(2 * back_off_s, LONGEST_BACK_OFF_S)
+    async def _keep_running(self, number: int) -> None:
+        task = BackgroundTask(
+            f"worker {number}",
+            consequence="One worker process less serves requests.",
+            expected=(OSError, WorkerExitedError),
+            longest_backoff_s=LONGEST_BACKOFF_S,
+        )
+
+        async def step() -> None:
+            steady = asyncio.get_running_loop().call_later(STEADY_S, task.succeeded)
+            try:
+                status = await self._run_once()
+            finally:
+                steady.cancel()
+            if not self._stopping.is_set():
+                raise WorkerExitedError(f"exit status {status}")
+
+        with task.listed():
+            await task.repeat(step, until=self._stopping)
 
     async def _run_once(self) -> int:
         descriptor = self._shared.fileno()

@@ -3,35 +3,42 @@
 
 import asyncio
 import logging
+import os
+import stat
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 from fastapi_triton.access import keys
 from fastapi_triton.access.keys import KeyFileError, Keys
-from fastapi_triton.background import going_on
+from fastapi_triton.background import BackgroundTask
 
 logger = logging.getLogger(__name__)
 
 LOOK_INTERVAL_S = 0.5
-# How often it is said that the file is broken, for as long as it is.
-_REMINDER_S = 60.0
+# A file of keys is small: 10,000 keys take 2 MB.
+MAX_BYTES = 16 * 1024 * 1024
 
 
 class KeyFile:
-    """`keys` is what the file said when it was last whole.
+    """The API keys in a file. `keys` are those of the last content that could be read and parsed.
 
-    The file is read, not looked at for its time: it is small, and times are coarse. What has changed counts when it
-    stays the same for one interval, since an editor may be writing it; a rename over it changes it at once.
+    The file is read at every look, since modification times are too coarse to compare, and it is small. A new content
+    takes effect when two looks in a row find it, since an editor may still be writing. While the file cannot be used,
+    the last good keys stay valid, revoked ones too: `task` says so in the log, `/health/ready` and the metrics.
     """
 
     def __init__(self, path: Path, *, look_interval_s: float = LOOK_INTERVAL_S) -> None:
         self.path = path
         self.keys = Keys()
+        self.task = BackgroundTask(
+            "API key file",
+            consequence="The API keys from before stay valid, those revoked since then too.",
+            expected=(OSError, KeyFileError),
+            longest_backoff_s=look_interval_s,
+        )
         self._taken = b""
         self._seen: bytes | None = None  # at the last look
-        self._trouble = ""
-        self._until_reminder_s = 0.0
         self._look_interval_s = look_interval_s
 
     def load(self) -> None:
@@ -41,7 +48,7 @@ class KeyFile:
             KeyFileError: it is not there, or broken; the text is for a person.
         """
         try:
-            self._taken = self.path.read_bytes()
+            self._taken = _read(self.path)
             self.keys = _parsed(self._taken)
         except (OSError, KeyFileError) as error:
             raise KeyFileError(f"the API keys in {self.path} cannot be used: {_reason(error)}") from None
@@ -60,36 +67,42 @@ class KeyFile:
             KeyFileError: it cannot be used to begin with.
         """
         await asyncio.to_thread(self.load)
-        trouble = "the API keys are no longer looked at for changes"
-        async with going_on(self._watch(), name="API keys", trouble=trouble):
+        async with self.task.repeating(self._look_once):
             yield
 
-    async def _watch(self) -> None:
-        while True:
-            await asyncio.sleep(self._look_interval_s)
-            await asyncio.to_thread(self.look)
+    async def _look_once(self) -> float:
+        await asyncio.to_thread(self.look)
+        return self._look_interval_s
 
     def look(self) -> None:
-        """Take what the file holds now, once it has held it twice."""
+        """Take over what the file holds now, if the last look found the same.
+
+        Raises:
+            KeyFileError: the file cannot be used; `keys` are unchanged.
+        """
         try:
-            content = self.path.read_bytes()
+            content = _read(self.path)
             was_there, self._seen = content == self._seen, content
-            if content == self._taken:
-                self._trouble = ""
-            elif was_there:
+            if was_there and content != self._taken:
                 self.keys, self._taken = _parsed(content).continuing(self.keys), content
-                self._trouble = ""
                 logger.info("%s has changed: %d API keys", self.path, len(self.keys))
         except (OSError, KeyFileError) as error:
-            self._shout(_reason(error))
+            raise KeyFileError(f"{self.path} is BROKEN: {_reason(error)}") from None
 
-    def _shout(self, trouble: str) -> None:
-        self._until_reminder_s -= self._look_interval_s
-        if trouble != self._trouble or self._until_reminder_s <= 0:
-            self._trouble, self._until_reminder_s = trouble, _REMINDER_S
-            logger.error(
-                "%s is BROKEN, so the API keys from before stay in force, revoked ones too: %s", self.path, trouble
-            )
+
+def _read(path: Path) -> bytes:
+    """The content of a regular file. Anything else, such as a pipe, could block or never end."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise KeyFileError("it is not a regular file")
+        with os.fdopen(descriptor, "rb", closefd=False) as file:
+            content = file.read(MAX_BYTES + 1)
+    finally:
+        os.close(descriptor)
+    if len(content) > MAX_BYTES:
+        raise KeyFileError(f"it is larger than {MAX_BYTES // 1024**2} MiB")
+    return content
 
 
 def _parsed(content: bytes) -> Keys:

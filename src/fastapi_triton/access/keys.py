@@ -136,12 +136,14 @@ def entries(text: str) -> dict[str, Entry]:
     """
     try:
         return _File.model_validate(tomllib.loads(text)).keys
-    except tomllib.TOMLDecodeError as error:
-        raise KeyFileError(f"it is not TOML: {error}") from None
+    except RecursionError:
+        raise KeyFileError("its TOML is nested too deeply") from None
     except ValidationError as error:
         told = error.errors(include_url=False, include_input=False, include_context=False)
         places = (f"{'.'.join(str(part) for part in each['loc'])}: {each['msg']}" for each in told)
         raise KeyFileError("; ".join(places)) from None
+    except ValueError as error:  # TOMLDecodeError, and numbers with more digits than Python converts
+        raise KeyFileError(f"it is not TOML: {error}") from None
 
 
 def new_secret() -> str:

@@ -6,6 +6,8 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+from fastapi_triton.background import BackgroundTask
+
 INTERVAL_S = 2.0
 
 
@@ -28,6 +30,7 @@ class Presence:
         self._is_alive = is_alive
         self._interval_s = interval_s
         self._holders: dict[str, _Holder] = {}
+        self._task = BackgroundTask("lease holders", consequence="Leases of a frontend that died last to their limit.")
 
     @contextmanager
     def held_by(self, name: str) -> Iterator[asyncio.Event]:
@@ -42,11 +45,20 @@ class Presence:
             holder.num_leases -= 1
 
     async def _watch(self, name: str, holder: _Holder) -> None:
-        was_seen = await self._is_alive(name)
-        while holder.num_leases:
-            await asyncio.sleep(self._interval_s)
-            if was_seen and not await self._is_alive(name):
+        was_seen = False
+
+        async def look() -> float | None:
+            nonlocal was_seen
+            is_there = await self._is_alive(name)
+            if was_seen and not is_there:
                 holder.is_gone.set()
-                break
-        if self._holders.get(name) is holder:
-            del self._holders[name]
+                return None
+            was_seen = was_seen or is_there
+            return self._interval_s if holder.num_leases else None
+
+        try:
+            with self._task.listed():
+                await self._task.repeat(look)
+        finally:
+            if self._holders.get(name) is holder:
+                del self._holders[name]

@@ -12,6 +12,7 @@ import ray
 from ray import serve
 
 from fastapi_triton import bundle
+from fastapi_triton.background import BackgroundTask
 from fastapi_triton.cluster import output
 from fastapi_triton.cluster.gpus import num_gpus
 from fastapi_triton.cluster.options import ClusterOptions
@@ -52,7 +53,7 @@ class TritonReplica:
         output.configure(settings)
         self._lease_limit_s = lease_limit_s
         self._presence = Presence(is_alive)
-        self._running: asyncio.Task[int] | None = None
+        self._running: asyncio.Task[str] | None = None
         self._embedded: EmbeddedTriton | None = None
         if options.triton_url:
             self.url = options.triton_url.format(node=node)
@@ -95,17 +96,25 @@ class TritonReplica:
         """Triton opens its port when its models are loaded, or found not to load."""
         while not await self._is_live():
             if self._running is not None and self._running.done():
-                raise EmbeddedTritonError(f"Triton ended while it started (exit status {self._running.result()}).")
+                raise EmbeddedTritonError(f"Triton did not start. {self._running.result()}")
             await asyncio.sleep(PROBE_INTERVAL_S)
 
     async def _watch(self) -> None:
         if self._running is not None:
             await asyncio.wait([self._running])
         else:
+            is_gone = asyncio.Event()
             missed = 0
-            while missed < MAX_MISSED_PROBES:
-                await asyncio.sleep(PROBE_INTERVAL_S)
+
+            async def probe() -> float:
+                nonlocal missed
                 missed = 0 if await self._is_live() else missed + 1
+                if missed >= MAX_MISSED_PROBES:
+                    is_gone.set()
+                return PROBE_INTERVAL_S
+
+            task = BackgroundTask("Triton probe", consequence="A Triton that has died is noticed late.")
+            await task.repeat(probe, until=is_gone)
         logger.error("Triton at %s is gone; this replica goes with it, and Ray starts another", self._client.url)
         # No clean-up could be of use: what had leases has lost its Triton.
         os._exit(1)

@@ -3,22 +3,20 @@
 
 import asyncio
 import fcntl
-import logging
 import os
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fastapi_triton.background import BackgroundTask
 from fastapi_triton.errors import OverloadedError
 from fastapi_triton.jobs.executors import Executors
 from fastapi_triton.jobs.files import JobFiles
 
 if TYPE_CHECKING:
     from fastapi_triton.jobs.durable_queue import DurableQueue
-
-logger = logging.getLogger(__name__)
 
 # How often the dead are looked for, and what has expired.
 TAKE_OVER_S, SWEEP_S = 2.0, 60.0
@@ -37,21 +35,25 @@ class Housekeeping:
         self._files = files
         self._executors = executors
         self._keep_s = keep_s
+        self._swept_at = float("-inf")
 
-    async def go_on(self) -> None:
-        """Until it is cancelled."""
-        swept_at = float("-inf")
-        while True:
-            try:
-                await self._take_over()
-                if time.monotonic() - swept_at > SWEEP_S:
-                    swept_at = time.monotonic()
-                    await self._sweep()
-            except OSError as error:
-                logger.error("the folder of the background jobs: %s", error)
-            except OverloadedError:
-                pass  # the database is away, which has been logged
-            await asyncio.sleep(TAKE_OVER_S)
+    @asynccontextmanager
+    async def going_on(self) -> AsyncGenerator[None, None]:
+        """Run beside the block."""
+        task = BackgroundTask(
+            "jobs housekeeping",
+            consequence="Jobs of dead processes do not run again, and finished ones do not expire.",
+            expected=(OSError, OverloadedError),
+        )
+        async with task.repeating(self._step):
+            yield
+
+    async def _step(self) -> float:
+        await self._take_over()
+        if time.monotonic() - self._swept_at > SWEEP_S:
+            await self._sweep()
+            self._swept_at = time.monotonic()
+        return TAKE_OVER_S
 
     async def _take_over(self) -> None:
         dead = await asyncio.to_thread(self._executors.dead)

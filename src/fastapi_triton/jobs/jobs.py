@@ -14,7 +14,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fastapi_triton.background import going_on
+from fastapi_triton.background import BackgroundTask
 from fastapi_triton.errors import ConflictError, OverloadedError, TooManyRequestsError
 from fastapi_triton.jobs.executors import Executors
 from fastapi_triton.jobs.files import JobFiles
@@ -30,8 +30,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-# How long to wait for a database that is away when the app starts.
+# The most seconds between two attempts to reach a database that is away when the app starts.
 _BEGIN_AGAIN_S = 5.0
+_STORAGE_ERRORS = (OSError, OverloadedError)
 _ID_CHARACTERS = 32
 # A job on which nothing is known runs about so long.
 _FIRST_GUESS_S = 5.0
@@ -54,7 +55,7 @@ class Jobs:
         self._queue: DurableQueue | None = None
         self._starting = asyncio.Lock()
         self._accepting = asyncio.Lock()
-        self._housekeeping: asyncio.Task[None] | None = None
+        self._housekeeping = contextlib.AsyncExitStack()
         self._secret = b""
         self._runs: dict[str, tuple[Run, asyncio.Task[Any]]] = {}
         self._waiting: defaultdict[str, set[asyncio.Event]] = defaultdict(set)
@@ -64,19 +65,21 @@ class Jobs:
     async def running(self) -> AsyncIterator[None]:
         """For as long as the app runs."""
         try:
-            trouble = "background jobs that an earlier process left are not taken up"
-            async with going_on(self._begin(), name="jobs", trouble=trouble):
+            task = BackgroundTask(
+                "jobs of earlier processes",
+                consequence="Background jobs that an earlier process left do not run.",
+                expected=_STORAGE_ERRORS,
+                longest_backoff_s=_BEGIN_AGAIN_S,
+            )
+            async with task.repeating(self._begin):
                 yield
         finally:
             await self._stop()
 
     async def _begin(self) -> None:
         """Take up what an earlier process left, as soon as there is a database to read it from."""
-        while self._queue is None and await self._is_in_use():
-            with contextlib.suppress(OverloadedError):  # it has been logged
-                await self._started()
-                return
-            await asyncio.sleep(_BEGIN_AGAIN_S)
+        if self._queue is None and await self._is_in_use():
+            await self._started()
 
     async def _started(self) -> "DurableQueue":
         async with self._starting:
@@ -95,7 +98,7 @@ class Jobs:
                 )
                 await queue.start()
                 self._queue = queue
-                self._housekeeping = asyncio.create_task(self._housekeeping_of(queue).go_on())
+                await self._housekeeping.enter_async_context(self._housekeeping_of(queue).going_on())
             return self._queue
 
     def _housekeeping_of(self, queue: "DurableQueue") -> Housekeeping:
@@ -107,9 +110,7 @@ class Jobs:
         self._executors.start()
 
     async def _stop(self) -> None:
-        if self._housekeeping is not None:
-            self._housekeeping.cancel()
-            await asyncio.wait([self._housekeeping])
+        await self._housekeeping.aclose()
         if self._queue is not None:
             await self._queue.stop()
             self._executors.stop()

@@ -11,6 +11,7 @@ from typing import Any
 from uvicorn.server import ServerState
 
 from fastapi_triton import connection_limits
+from fastapi_triton.background import BackgroundTask
 from fastapi_triton.connection_limits import ConnectionLimits
 from fastapi_triton.serving import body_buffers
 from fastapi_triton.serving.body_buffers import BodyBuffers
@@ -21,6 +22,10 @@ STALLED_S = 60.0
 LINGER_S = 5.0
 # Linux alone reports the peer's FIN while unread data lies before it; elsewhere only a reset is noticed.
 _FIN = getattr(select, "POLLRDHUP", 0)
+
+_looking = BackgroundTask(
+    "connection limits", consequence="Slow and idle connections may stay open longer than the limits allow."
+).list_always()
 
 
 class Watched(ABC):
@@ -61,9 +66,7 @@ class ConnectionWatch:
     def _look(self) -> None:
         self._timer = None
         connections = list(self._connections)
-        for each in connections:
-            if isinstance(each, Watched):
-                each.look()
+        _looking.attempt_all(each.look for each in connections if isinstance(each, Watched))
         if connections:
             self.begin()
 

@@ -5,6 +5,12 @@ import asyncio
 import time
 from typing import Protocol
 
+from fastapi_triton.background import BackgroundTask
+
+_expiring = BackgroundTask(
+    "Triton timeouts", consequence="Requests may wait for Triton longer than their timeout."
+).list_always()
+
 
 class CanExpire(Protocol):
     def expire(self) -> None:
@@ -53,8 +59,9 @@ class Expiry:
     def _fire(self) -> None:
         self._timer = None
         now = time.monotonic()
-        for what in [each for each, due in self._due.items() if due <= now]:
+        late = [each for each, due in self._due.items() if due <= now]
+        for what in late:
             del self._due[what]
-            what.expire()
+        _expiring.attempt_all(what.expire for what in late)
         if self._due:
             self._set(min(self._due.values()))

@@ -6,7 +6,7 @@ import random
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager, suppress
 
-from fastapi_triton.background import going_on
+from fastapi_triton.background import BackgroundTask
 from fastapi_triton.errors import InferenceError, TritonUnavailableError
 from fastapi_triton.triton.breaker import AWAY_INTERVAL_S
 from fastapi_triton.triton.connection_errors import silent
@@ -30,25 +30,28 @@ class Heartbeat:
         self._connections = connections
         self._breaker = connections.breaker
         self._interval_s = interval_s
+        self._pause_s = FIRST_PAUSE_S
 
     @asynccontextmanager
     async def beating(self) -> AsyncGenerator[None, None]:
         """For as long as this lasts."""
-        async with going_on(
-            self._beat_forever(), name="heartbeat", trouble="Triton is no longer asked whether it lives"
-        ):
+        task = BackgroundTask(
+            "Triton heartbeat",
+            consequence="A silent Triton, and one that is back, are noticed late.",
+            longest_backoff_s=AWAY_INTERVAL_S,
+        )
+        async with task.repeating(self._beat_when_due):
             yield
 
-    async def _beat_forever(self) -> None:
-        pause_s = FIRST_PAUSE_S
-        while True:
-            if self._breaker.num_failures == 0 and self._breaker.error is None:
-                await self._doubted(self._interval_s)
-                pause_s = FIRST_PAUSE_S
-            else:
-                await asyncio.sleep(pause_s * random.uniform(0.5, 1))  # noqa: S311
-                pause_s = min(2 * pause_s, AWAY_INTERVAL_S)
-            await self.beat()
+    async def _beat_when_due(self) -> float:
+        if self._breaker.num_failures == 0 and self._breaker.error is None:
+            await self._doubted(self._interval_s)
+            self._pause_s = FIRST_PAUSE_S
+        else:
+            await asyncio.sleep(self._pause_s * random.uniform(0.5, 1))  # noqa: S311
+            self._pause_s = min(2 * self._pause_s, AWAY_INTERVAL_S)
+        await self.beat()
+        return 0.0
 
     async def _doubted(self, timeout_s: float) -> None:
         """Wait until a connection has failed, or so long."""

@@ -1,0 +1,158 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Background tasks go on after any error: the key file's watcher above all, else revoked keys would stay valid."""
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+from known_keys import DRAWS, bearer, block
+from sockets import listening
+
+from fastapi_triton import Settings, TritonFrontend, background
+from fastapi_triton.access.key_file import MAX_BYTES, KeyFile
+from fastapi_triton.access.keys import KeyFileError, new_secret
+from fastapi_triton.background import BackgroundTask, running_tasks
+from fastapi_triton.triton.fake import FakeTriton
+
+DEEP_TOML = "a = " + "[" * 3000 + "]" * 3000
+
+
+@pytest.fixture
+def key_file(tmp_path: Path) -> Path:
+    path = tmp_path / "keys.toml"
+    path.write_text(block("draws", DRAWS))
+    return path
+
+
+@pytest.fixture
+async def guarded(
+    key_file: Path, triton: FakeTriton, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[httpx2.AsyncClient]:
+    """A client of a server with keys, which looks at their file often."""
+    monkeypatch.setitem(KeyFile.__init__.__kwdefaults__ or {}, "look_interval_s", 0.05)
+    update = {"api_keys_file": str(key_file), "generate": True}
+    async with listening(TritonFrontend(settings=settings.model_copy(update=update), triton=triton)) as client:
+        yield client
+
+
+async def failing_tasks(client: httpx2.AsyncClient) -> list[str]:
+    body = (await client.get("/health/ready")).json()
+    return [each["task"] for each in body.get("failing_tasks", ())]
+
+
+async def until_failing(client: httpx2.AsyncClient, tasks: list[str]) -> dict[str, Any]:
+    """The body of `/health/ready` once exactly these tasks fail."""
+    while True:
+        body: dict[str, Any] = (await client.get("/health/ready")).json()
+        if [each["task"] for each in body.get("failing_tasks", ())] == tasks:
+            return body
+
+
+def deep(path: Path) -> None:
+    path.write_text(DEEP_TOML)
+
+
+def garbled(path: Path) -> None:
+    path.write_text("[keys.")
+
+
+def long_number(path: Path) -> None:
+    path.write_text("a = " + "1" * 5000)
+
+
+def removed(path: Path) -> None:
+    path.unlink()
+
+
+def folder(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+def pipe(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
+def enormous(path: Path) -> None:
+    os.truncate(path, MAX_BYTES + 1)
+
+
+def restore(path: Path, content: str) -> None:
+    new = path.with_name("new")
+    new.write_text(content)
+    if path.is_dir():
+        path.rmdir()
+    new.rename(path)
+
+
+@pytest.mark.parametrize("spoil", [deep, garbled, long_number, removed, folder, pipe, enormous])
+async def test_a_key_that_is_revoked_after_the_file_was_unusable_is_refused(
+    guarded: httpx2.AsyncClient, key_file: Path, spoil: Callable[[Path], None]
+) -> None:
+    assert (await guarded.get("/models", headers=bearer(DRAWS))).status_code == 200
+    spoil(key_file)
+    body = await until_failing(guarded, ["API key file"])
+    # The last good keys stay valid, and readiness and the metrics say so.
+    assert "revoked" in body["failing_tasks"][0]["consequence"]
+    assert str(key_file) not in str(body)
+    assert (await guarded.get("/models", headers=bearer(DRAWS))).status_code == 200
+
+    restore(key_file, block("other", new_secret()))
+    while (status := (await guarded.get("/models", headers=bearer(DRAWS))).status_code) == 200:
+        pass
+    assert status == 401
+    await until_failing(guarded, [])
+
+
+@pytest.mark.parametrize("spoil", [deep, long_number, folder, pipe, enormous])
+def test_a_file_that_is_unusable_from_the_start_is_one_sentence(key_file: Path, spoil: Callable[[Path], None]) -> None:
+    spoil(key_file)
+    with pytest.raises(KeyFileError, match="cannot be used"):
+        KeyFile(key_file).load()
+
+
+async def test_the_metrics_show_a_task_that_fails(app: TritonFrontend) -> None:
+    async with listening(app) as client:
+        with BackgroundTask("some task", consequence="Nothing happens.").listed() as _:
+            task = running_tasks()[-1]
+            task.failed(OSError("why"))
+            task.failed(OSError("why"))
+            text = (await client.get("/metrics")).text
+            assert 'fastapi_triton_background_task_failing{task="some task"} 1.0' in text
+            assert 'fastapi_triton_background_task_failures_total{task="some task"} 2.0' in text
+            task.succeeded()
+            text = (await client.get("/metrics")).text
+            assert 'fastapi_triton_background_task_failing{task="some task"} 0.0' in text
+            assert 'fastapi_triton_background_task_failures_total{task="some task"} 2.0' in text
+
+
+async def test_every_task_of_an_app_outlives_an_error_that_nobody_thought_of(
+    app: TritonFrontend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each step of each task fails once with an error that no code expects; the task goes on."""
+    monkeypatch.setattr(background, "FIRST_BACKOFF_S", 0.0)
+    failed: set[str] = set()
+    recovered = asyncio.Event()
+    repeat = BackgroundTask.repeat
+
+    async def failing_at_first(self: BackgroundTask, step: background.Step, **options: Any) -> None:
+        async def once() -> float | None:
+            if self.name not in failed:
+                failed.add(self.name)
+                raise RecursionError
+            if {each.name for each in running_tasks() if each.num_failures and not each.is_failing} >= failed:
+                recovered.set()
+            return await step()
+
+        await repeat(self, once, **options)
+
+    monkeypatch.setattr(BackgroundTask, "repeat", failing_at_first)
+    async with listening(app) as client:
+        await recovered.wait()
+        assert {"model configs", "metrics"} <= failed
+        assert await failing_tasks(client) == []

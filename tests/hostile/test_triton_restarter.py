@@ -1,0 +1,232 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The embedded Triton's restarter, over scripts that play Triton: it goes on after a killed guard, a full disk, or a
+Triton that does not start, and leaves no process behind."""
+
+import asyncio
+import errno
+import logging
+import sys
+import tempfile
+import textwrap
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from fastapi_triton import background, embedded
+from fastapi_triton.background import BackgroundTask, running_tasks
+from fastapi_triton.embedded import EmbeddedTriton, Installation
+from fastapi_triton.processes import orphans
+from fastapi_triton.processes.triton_log import TritonLog
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the guard is for Linux")
+
+
+class Played:
+    """An `EmbeddedTriton` whose `tritonserver` is a script."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.script = folder / "tritonserver"
+        backends = folder / "backends"
+        (backends / "python").mkdir(parents=True)
+        (folder / "models").mkdir()
+        stub = folder / "triton_python_backend_stub"
+        stub.touch()
+        installation = Installation(self.script, backends, stub, folder)
+        self.triton = EmbeddedTriton(folder / "models", installation=installation, libpython=folder / "libpython.so")
+
+    def plays(self, text: str) -> None:
+        self.script.write_text(f"#!{sys.executable}\n{textwrap.dedent(text)}")
+        self.script.chmod(0o755)
+
+    def processes(self) -> list[psutil.Process]:
+        """All that belongs to it, the guard too."""
+        found = []
+        for each in psutil.process_iter():
+            try:
+                folder = each.environ().get(orphans.MARK, "")
+            except psutil.Error:
+                continue
+            if folder.startswith(str(self.folder)):
+                found.append(each)
+        return found
+
+    def guard(self) -> psutil.Process:
+        (found,) = (each for each in self.processes() if "guard.py" in " ".join(each.cmdline()))
+        return found
+
+
+# Serves, with a child that, like a stub, holds the log's pipe and survives the server.
+SERVES = """
+    import subprocess, sys
+    subprocess.Popen([sys.executable, "-c", "import time; time.sleep(1000)"], start_new_session=%r)
+    print('I1122 10:42:33.123456 1 http_server.cc:1] "Started HTTPService at 127.0.0.1:1"', flush=True)
+    sys.stdin.close()
+    import time; time.sleep(1000)
+"""
+REFUSES = """
+    import sys
+    print(f"{sys.argv[0]}: unrecognized option '--no-such-option=1'")
+    print("Usage: tritonserver [options]")
+    for _ in range(400):
+        print("  --help")
+    sys.exit(1)
+"""
+
+
+@pytest.fixture
+def played(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Played]:
+    monkeypatch.setattr(background, "FIRST_BACKOFF_S", 0.01)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    played = Played(tmp_path)
+    yield played
+    left = played.processes()
+    for each in left:
+        each.kill()
+    assert not left, "a test left processes behind"
+
+
+def logged(caplog: pytest.LogCaptureFixture, text: str) -> int:
+    return sum(text in each.getMessage() for each in caplog.records)
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    while not condition():  # noqa: ASYNC110  # neither logs nor counters have an event
+        await asyncio.sleep(0.01)
+
+
+async def until_logged(caplog: pytest.LogCaptureFixture, text: str, *, times: int = 1) -> None:
+    await until(lambda: logged(caplog, text) >= times)
+
+
+def is_alive(process: psutil.Process) -> bool:
+    try:
+        return process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def restarter() -> BackgroundTask:
+    (found,) = (each for each in running_tasks() if each.name == "embedded Triton")
+    return found
+
+
+@pytest.mark.parametrize("has_own_session", [False, True])
+async def test_a_killed_guard_leaves_nothing_and_triton_starts_again(
+    played: Played, caplog: pytest.LogCaptureFixture, has_own_session: bool
+) -> None:
+    caplog.set_level(logging.INFO)
+    played.plays(SERVES % has_own_session)
+    async with played.triton:
+        await until_logged(caplog, "Started HTTPService")
+        before = await asyncio.to_thread(played.processes)
+        assert len(before) == 3
+        played.guard().kill()
+        await until_logged(caplog, "Started HTTPService", times=2)
+        assert not any(is_alive(each) for each in before)
+        assert logged(caplog, "guard was killed") == 1
+        assert len(list(played.folder.glob("fastapi-triton-*"))) == 1  # the work folder of the killed one is gone
+
+
+async def test_a_server_that_leaves_a_daemon_does_not_hold_the_guard_up(
+    played: Played, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    played.plays(SERVES % True)
+    async with played.triton:
+        await until_logged(caplog, "Started HTTPService")
+        (server,) = (each for each in played.processes() if str(played.script) in each.cmdline()[1:2])
+        server.kill()
+        await until_logged(caplog, "Started HTTPService", times=2)
+        assert logged(caplog, "Triton ended (killed)") == 1
+
+
+async def test_no_space_for_the_work_folder_is_waited_out(
+    played: Played, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    caplog.set_level(logging.INFO)
+    played.plays(SERVES % False)
+    has_space = True
+    make = tempfile.mkdtemp
+
+    def mkdtemp(**options: Any) -> str:
+        if not has_space:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return make(**options)
+
+    monkeypatch.setattr(tempfile, "mkdtemp", mkdtemp)
+    async with played.triton:
+        await until_logged(caplog, "Started HTTPService")
+        has_space = False
+        played.guard().kill()
+        await until_logged(caplog, "No space left on device")
+        task = restarter()
+        await until(lambda: task.num_failures >= 5)
+        assert task.is_failing
+        has_space = True
+        await until_logged(caplog, "Started HTTPService", times=2)
+        assert not task.is_failing
+
+
+async def test_a_triton_that_never_starts_is_given_up_with_the_option_that_it_refuses(
+    played: Played, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    played.plays(REFUSES)
+    async with played.triton as triton:
+        reason = await triton.given_up()
+    assert reason == "Triton ended (exit status 1): tritonserver: unrecognized option '--no-such-option=1'"
+    assert logged(caplog, "--help") == 0  # 400 lines of usage are for those who ask for them
+    assert logged(caplog, "embedded Triton failed") == 1  # once, however often it was tried
+
+
+async def test_a_triton_that_served_once_is_never_given_up(played: Played, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    played.plays(SERVES % False)
+    async with played.triton as triton:
+        giving_up = asyncio.create_task(triton.given_up())
+        await until_logged(caplog, "Started HTTPService")
+        played.plays(REFUSES)
+        played.guard().kill()
+        task = restarter()
+        await until(lambda: task.num_failures >= 2 * embedded.MAX_FAILED_STARTS)
+        assert not giving_up.done()
+        giving_up.cancel()
+    assert logged(caplog, "unrecognized option '--no-such-option=1'") <= 1 + task.num_failures
+
+
+@pytest.mark.parametrize(
+    ("lines", "reason"),
+    [
+        (["/bin/tritonserver: unrecognized option '--x'", "Usage: tritonserver [options]", "  --help"],
+         "tritonserver: unrecognized option '--x'"),
+        (["Usage: tritonserver [options]", "  --help", 'Bad option: "--http-port".', "Invalid option value. Got abc"],
+         "tritonserver: bad option --http-port (Invalid option value. Got abc)"),
+        (["| table |", "error: creating server: Internal - failed to stat file /nowhere"],
+         "creating server: Internal - failed to stat file /nowhere"),
+        (['E1128 10:18:49.273472 29584 a.cc:302] "no memory"', 'I1128 10:18:49.273472 29584 a.cc:302] "bye"'],
+         "no memory"),
+        (["Segmentation fault"], "Segmentation fault"),
+        ([], ""),
+    ],
+)  # fmt: skip
+def test_the_log_of_a_triton_that_ended_says_why(lines: list[str], reason: str) -> None:
+    log = TritonLog(on_loaded=str, on_started=lambda: None)
+    for line in lines:
+        log.take(line)
+    assert log.reason == reason
+
+
+async def test_a_log_without_line_breaks_is_not_kept(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    stream = asyncio.StreamReader()
+    for _ in range(64):
+        stream.feed_data(b"x" * 65_536)
+    stream.feed_eof()
+    await TritonLog(on_loaded=str, on_started=lambda: None).read(stream)
+    lengths = [len(each.getMessage()) for each in caplog.records]
+    assert max(lengths) <= 3 * 65_536
+    assert sum(lengths) == 64 * 65_536
