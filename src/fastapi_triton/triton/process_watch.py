@@ -14,7 +14,7 @@ from urllib.parse import quote
 
 import orjson
 
-from fastapi_triton.background import going_on
+from fastapi_triton.background import BackgroundTask
 from fastapi_triton.errors import FastAPITritonError
 from fastapi_triton.triton.connection import AnswerHead
 from fastapi_triton.triton.failures import STOPPING_TEXTS, require_triton
@@ -41,19 +41,21 @@ class ProcessWatch:
     @asynccontextmanager
     async def watching(self) -> AsyncIterator[None]:
         """Look at dead models, and at those with requests, every few seconds for as long as this lasts."""
-        trouble = "models' processes are no longer watched"
-        async with going_on(self._watch_forever(), name="process watch", trouble=trouble):
+        task = BackgroundTask(
+            "process watch", consequence="A model whose process died, or is back, may go unnoticed until it is asked."
+        )
+        async with task.repeating(self._look):
             yield
 
-    async def _watch_forever(self) -> None:
-        while True:
-            await asyncio.sleep(self._interval_s)
-            for model in self._processes.to_look_at():
-                try:
-                    if await self.ready(model):
-                        await self._count(model)
-                except FastAPITritonError as error:
-                    logger.debug("model %s: %s", model, error.detail)
+    async def _look(self) -> float:
+        await asyncio.sleep(self._interval_s)
+        for model in self._processes.to_look_at():
+            try:
+                if await self.ready(model):
+                    await self._count(model)
+            except FastAPITritonError as error:
+                logger.debug("model %s: %s", model, error.detail)
+        return 0.0
 
     async def ready(self, model: str) -> bool:
         """Whether Triton has the model ready.
