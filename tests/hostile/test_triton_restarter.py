@@ -5,18 +5,24 @@ Triton that does not start, and leaves no process behind."""
 import asyncio
 import errno
 import logging
+import os
+import signal
 import sys
 import tempfile
 import textwrap
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import psutil
 import pytest
+from serving import free_port
+from typer.testing import CliRunner
 
-from fastapi_triton import background, embedded
+from fastapi_triton import background, embedded, serve
 from fastapi_triton.background import BackgroundTask, running_tasks
+from fastapi_triton.cli import app
 from fastapi_triton.embedded import EmbeddedTriton, Installation
 from fastapi_triton.processes import orphans
 from fastapi_triton.processes.triton_log import TritonLog
@@ -75,6 +81,16 @@ REFUSES = """
         print("  --help")
     sys.exit(1)
 """
+
+
+@pytest.fixture
+def environment() -> Iterator[None]:
+    """What the command sets for its process is taken back: variables, log handlers, signal handlers."""
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    with mock.patch.dict(os.environ), mock.patch.object(logging.root, "handlers", list(logging.root.handlers)):
+        yield
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
 
 
 @pytest.fixture
@@ -181,6 +197,24 @@ async def test_a_triton_that_never_starts_is_given_up_with_the_option_that_it_re
     assert reason == "Triton ended (exit status 1): tritonserver: unrecognized option '--no-such-option=1'"
     assert logged(caplog, "--help") == 0  # 400 lines of usage are for those who ask for them
     assert logged(caplog, "embedded Triton failed") == 1  # once, however often it was tried
+
+
+@pytest.mark.usefixtures("environment")
+@pytest.mark.parametrize("workers", [1, 2])
+def test_serve_ends_with_the_reason_if_triton_never_starts(
+    played: Played, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, workers: int
+) -> None:
+    played.plays(REFUSES)
+    monkeypatch.setattr(EmbeddedTriton, "prepare", lambda *_, **__: played.triton)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(serve, "READINESS_INTERVAL_S", 60.0)  # no connection is being made when the event loop closes
+    options = ["--models", str(played.folder / "models"), "--port", str(free_port()), "--workers", str(workers)]
+    done = CliRunner().invoke(app, ["serve", "--embedded", *options])
+    assert done.exit_code == 2
+    assert done.output.splitlines()[-1] == (
+        "The embedded Triton does not start: "
+        "Triton ended (exit status 1): tritonserver: unrecognized option '--no-such-option=1'"
+    )
 
 
 async def test_a_triton_that_served_once_is_never_given_up(played: Played, caplog: pytest.LogCaptureFixture) -> None:

@@ -74,6 +74,7 @@ class TritonLog:
             self._on_loaded(loaded[1])
         if not self.has_started and _STARTED.search(line):
             self.has_started = True
+            self._last_error = self._last_line = ""  # what was said until here is not why it will end
             self._on_started()
 
     def _take_text(self, line: str) -> None:
