@@ -83,7 +83,7 @@ class EventsResponse(EventSourceResponse):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         head = {"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers}
-        line = _Line(send, head)
+        line = EventWriter(send, head)
         with suppress(CallerLeftError):  # has been logged, and there is nobody to tell
             try:
                 if self._keeps_running:
@@ -98,7 +98,7 @@ class EventsResponse(EventSourceResponse):
             # Out here, since a server calls the end of an answer a disconnect too.
             await line.end()
 
-    async def _pass_on(self, line: "_Line") -> None:
+    async def _pass_on(self, line: "EventWriter") -> None:
         async with aclosing(self._events) as events:
             try:
                 async with line.kept_alive(self._heartbeat, self._heartbeat_interval_s):
@@ -116,8 +116,8 @@ class EventsResponse(EventSourceResponse):
                 await line.write(Event("error", self._describe_error(error)))
 
 
-class _Line:
-    """The connection to the client, which events and heartbeats share."""
+class EventWriter:
+    """Writes events to a client, and heartbeats between them. The head goes out with the first."""
 
     def __init__(self, send: Send, head: Message) -> None:
         self._send = send
@@ -125,10 +125,11 @@ class _Line:
         self._loop = asyncio.get_running_loop()
         self._last_sent = self._loop.time()
         self._turn = asyncio.Lock()
+        self._beating: asyncio.Task[None] | None = None
         self.has_begun = False  # whether the head has gone out
 
     async def write(self, event: Event) -> None:
-        """Send it once the client has taken what came before; the head goes before the first.
+        """Send it once the client has taken what came before.
 
         Raises:
             CallerLeftError: the client has taken nothing for `STALLED_S`.
@@ -154,11 +155,17 @@ class _Line:
 
     @asynccontextmanager
     async def kept_alive(self, heartbeat: Callable[[], Event], interval_s: float) -> AsyncIterator[None]:
-        """Send heartbeats while this is entered. Afterwards `has_begun` does not change by itself."""
-        beating = asyncio.create_task(self._beat(heartbeat, interval_s))
+        """Send heartbeats while this is entered, or until `stop_heartbeats`."""
+        self._beating = asyncio.create_task(self._beat(heartbeat, interval_s))
         try:
             yield
         finally:
+            await self.stop_heartbeats()
+
+    async def stop_heartbeats(self) -> None:
+        """Afterwards `has_begun` does not change by itself."""
+        beating, self._beating = self._beating, None
+        if beating is not None:
             beating.cancel()
             await asyncio.wait([beating])
 
