@@ -3,7 +3,8 @@
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from enum import Enum
 from http import HTTPStatus
 from urllib.parse import quote
@@ -34,7 +35,9 @@ from fastapi_triton.triton.connections import alone
 from fastapi_triton.triton.http import HTTPTriton
 from fastapi_triton.triton_proxy import request_body, request_head
 from fastapi_triton.triton_proxy.model_configs import ModelConfigs, NoConfigError
+from fastapi_triton.triton_proxy.silent_stream import SilentStream
 from fastapi_triton.v2_call import Call
+from fastapi_triton.waiting_room import QueueTicket
 
 logger = logging.getLogger(__name__)
 
@@ -70,6 +73,7 @@ class Passage:
         self._admissions = admissions
         self._questions = Admission("/v2", MAX_QUESTIONS)
         self._timeout_s = settings.request_timeout_s
+        self._event_heartbeat_s = settings.event_heartbeat_s
         # Those that Triton has answered for: only their names become labels.
         self._models: set[str] = set()
         self._configs = ModelConfigs(triton.question)
@@ -120,7 +124,11 @@ class Passage:
         answer.stage = _Stage.WAITING
         request = (self._head(scope, path, lines, len(body)), body)
         try:
-            status = await self._exchange(call, request, admission, receive, answer)
+            if call is Call.STREAM:
+                async with answer.kept_alive(self._event_heartbeat_s):
+                    status = await self._exchange(call, request, admission, receive, answer)
+            else:
+                status = await self._exchange(call, request, admission, receive, answer)
         except TritonUnavailableError as error:
             # A question is asked once more where its connection breaks; nothing else is.
             if call is not Call.QUESTION or body or error.code != LOST or answer.is_started:
@@ -170,7 +178,7 @@ class Passage:
         """Gives the status of Triton's answer."""
         connection: Connection | None = None
         try:
-            with await admission.place(receive=receive), Stage(TRITON, answer.model):
+            with await admission.place(receive=receive, ticket=answer.ticket), Stage(TRITON, answer.model):
                 answer.stage = _Stage.ASKED
                 connection = await self._connections.take()
                 answer.sent_at = asyncio.get_running_loop().time()
@@ -233,8 +241,17 @@ class _Answer:
         self.model = ""
         self.is_started = False
         self.stage = _Stage.COMING
+        self.ticket: QueueTicket | None = None
         self.sent_at = 0.0  # when the request began to go to Triton, by the event loop's clock
         self.failure = b""  # the beginning of what Triton answered instead of a result
+
+    @asynccontextmanager
+    async def kept_alive(self, interval_s: float) -> AsyncIterator[None]:
+        """Send heartbeats until there is an answer, which is a stream of events."""
+        stream = SilentStream(self._send)
+        self.ticket, self._send = stream.ticket, stream.send
+        async with stream.kept_alive(interval_s):
+            yield
 
     async def relay(self, connection: Connection) -> None:
         """Pass Triton's answer on as it comes."""
