@@ -192,8 +192,11 @@ def from_json(body: bytes, model: type[BaseModel], limits: ImageLimits, *, stric
         if details[0]["type"] == "json_invalid":
             raise json_text.unreadable(body, details[0]["msg"]) from None
         raise invalid(details, names(model)) from None
-    json_text.require_unique_members(body, len(request.model_fields_set))
-    json_text.require_finite((name, getattr(request, name)) for name in _open_fields(model))
+    num_members = len(request.model_fields_set)
+    if open_values := {name: getattr(request, name) for name in _open_fields(model)} | (request.model_extra or {}):
+        json_text.require_finite(open_values)
+        num_members += sum(map(json_text.num_members, open_values.values()))
+    json_text.require_unique_members(body, num_members)
     return request
 
 

@@ -81,6 +81,8 @@ async def test_a_member_that_is_there_twice_is_refused(client: httpx2.AsyncClien
         ("/v1/images/generations", '{"prompt": "a", "n": 1, "n": 2}'),
         ("/sdapi/v1/txt2img", '{"prompt": "a", "steps": 1, "steps": 2}'),
         ("/sdapi/v1/txt2img", '{"prompt": "a", "override_settings": {"x": 1, "x": 2}}'),
+        ("/sdapi/v1/txt2img", '{"prompt": "a", "unknown": 1, "unknown": {"a": [{"b": 1}]}}'),
+        ("/sdapi/v1/txt2img", '{"prompt": "a", "unknown": [{"b": 1, "b": 2}]}'),
         (GENERATED, '{"FP32": [1], "FP32": [2]}'),
         (GENERATED, '{"FP32": {"base64": "AAAAAA==", "base64": "AACAPw=="}}'),
     ):
@@ -174,6 +176,19 @@ async def test_booleans_are_no_numbers_under_sdapi(client: httpx2.AsyncClient) -
     for name in ("seed", "steps", "cfg_scale", "width", "batch_size", "n_iter"):
         code, detail = await refused(client, "/sdapi/v1/txt2img", json.dumps({"prompt": "a", name: True}))
         assert (code, name in detail) == ("wrong_type", True)
+
+
+async def test_fields_that_sdapi_leaves_alone_are_noted(client: httpx2.AsyncClient) -> None:
+    idle = {"denoising_strength": 0.7, "hr_upscaler": "Latent", "hr_scale": 2, "s_noise": 1, "s_churn": 0, "eta": None}
+    for fields, noted in (
+        (idle, []),
+        ({"clip_skip": 2, "eta": 0.5, "lora": [{"x": 1}], **idle}, ["clip_skip, eta, lora."]),
+        ({f"field{number}": 1 for number in range(30)}, ["field9 and 20 more."]),
+    ):
+        answer = await client.post("/sdapi/v1/txt2img", json={"prompt": "a", **fields})
+        notes = json.loads(answer.json()["info"])["notes"]
+        assert [note.endswith(end) for note, end in zip(notes, noted, strict=True)] == [True] * len(noted), notes
+        assert "clip_skip" not in answer.json()["parameters"]
 
 
 async def test_two_different_sketches_in_one_unit_are_refused(client: httpx2.AsyncClient) -> None:

@@ -4,7 +4,7 @@
 import json
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fastapi_triton.errors import FieldProblem, InvalidRequestError, UnreadableRequestError, pointer, shown
@@ -70,13 +70,26 @@ def _unique(pairs: Sequence[tuple[str, Any]]) -> None:
         seen.add(name)
 
 
-def require_finite(values: Iterable[tuple[str, Any]]) -> None:
+def num_members(value: Any) -> int:
+    """Of how many members the objects in a JSON value consist."""
+    num, left = 0, [value]
+    while left:
+        each = left.pop()
+        if isinstance(each, dict):
+            num += len(each)
+            left += each.values()
+        elif isinstance(each, list):
+            left += each
+    return num
+
+
+def require_finite(values: Mapping[str, Any]) -> None:
     """Refuse fields that hold NaN, Infinity or a number beyond float64, in lists and objects too.
 
     Raises:
         InvalidRequestError: one of them does.
     """
-    for name, value in values:
+    for name, value in values.items():
         if _holds_non_finite(value):
             detail = f"`{shown(name)}` holds NaN, Infinity or a number beyond ±1.8e308. Send finite numbers."
             problem = FieldProblem(pointer((name,)), "not_finite", detail)

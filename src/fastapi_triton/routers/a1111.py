@@ -172,7 +172,7 @@ async def _answer(asked: Txt2ImgRequest, order: Order, task: Task) -> dict[str, 
     info = {**_info(asked, order, task), "notes": notes}
     return {
         "images": shown if asked.send_images else [],
-        "parameters": asked.model_dump(exclude={"alwayson_scripts"}),
+        "parameters": asked.model_dump(exclude={"alwayson_scripts", *(asked.model_extra or {})}),
         "info": answers.encode(info).decode(),
     }
 

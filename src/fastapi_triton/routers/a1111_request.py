@@ -15,12 +15,33 @@ from fastapi_triton.text_to_image import MAX_PICTURES, Capabilities, TextToImage
 
 # Pixels, as under `/v1`.
 _MAX_SIDE = 99_999
+# A1111's fields that change no picture here, since what they belong to is refused or decided by the server.
+_IDLE = frozenset(
+    (
+        "denoising_strength",
+        "disable_extra_networks",
+        "do_not_save_grid",
+        "do_not_save_samples",
+        "override_settings_restore_afterwards",
+        "refiner_switch_at",
+        "save_images",
+        "script_args",
+        "seed_resize_from_h",
+        "seed_resize_from_w",
+        "subseed",
+    )
+)
+_OF_SECOND_PASS = ("hr_", "firstphase_", "firstpass_")
+# Values by which other fields mean what they mean here anyway.
+_NEUTRAL = {"s_noise": 1}
+# Of fields that one note names.
+_MAX_NAMES = 10
 
 
 class Txt2ImgRequest(BaseModel):
-    """The fields of `txt2img` that are done here, or refused; others are left alone, as A1111 does."""
+    """The fields of `txt2img` that are done here, or refused; others are noted and left alone."""
 
-    model_config = ConfigDict(extra="ignore", allow_inf_nan=False)
+    model_config = ConfigDict(extra="allow", allow_inf_nan=False)
 
     prompt: str = ""
     negative_prompt: str | None = None
@@ -111,10 +132,22 @@ def _note_settings(request: Txt2ImgRequest, capabilities: Capabilities, note: Ca
             require_checkpoint(value, capabilities)
         elif value:
             note(f"The setting {shown(name)} is not one of this server's; it was left alone.")
+    _note_left_alone(request.model_extra or {}, note)
     if request.styles:
         note("There are no styles here; they were left out.")
     if request.restore_faces:
         note("Faces are not restored here.")
+
+
+def _note_left_alone(fields: Mapping[str, Any], note: Callable[[str], None]) -> None:
+    names = [
+        shown(name)
+        for name, value in fields.items()
+        if value and value != _NEUTRAL.get(name) and name not in _IDLE and not name.startswith(_OF_SECOND_PASS)
+    ]
+    if names:
+        more = f" and {len(names) - _MAX_NAMES:,} more" if len(names) > _MAX_NAMES else ""
+        note(f"These fields mean nothing here, and were left alone: {', '.join(names[:_MAX_NAMES])}{more}.")
 
 
 def require_checkpoint(name: Any, capabilities: Capabilities) -> None:
