@@ -16,10 +16,14 @@ MakeDriver = Callable[..., Driver]
 SMALL = {"width": 96, "height": 96}
 # What amplifies rounding errors: the noise that lcm adds in every step, high guidance over many steps.
 CASES: dict[str, dict[str, Any]] = {
-    "lcm, guided": {"scheduler": b"lcm", "num_inference_steps": 12},
-    "lcm, unguided": {"scheduler": b"lcm", "num_inference_steps": 12, "guidance_scale": 1.0},
-    "guidance 15": {"guidance_scale": 15.0, "num_inference_steps": 25},
-    "guidance 30, ancestral": {"guidance_scale": 30.0, "num_inference_steps": 25, "scheduler": b"euler_ancestral"},
+    "lcm, guidance 15, no scribble": {
+        "scheduler": b"lcm",
+        "num_inference_steps": 12,
+        "guidance_scale": 15.0,
+        "conditioning_scale": 0.0,
+    },
+    "lcm, unguided": {"scheduler": b"lcm", "num_inference_steps": 8, "guidance_scale": 1.0},
+    "guidance 30, ancestral": {"guidance_scale": 30.0, "num_inference_steps": 10, "scheduler": b"euler_ancestral"},
 }
 
 
@@ -40,9 +44,9 @@ def other_values(choose: random.Random) -> dict[str, Any]:
     }
 
 
-def through_company(driver: Driver, seed: int, **values: Any) -> Visit:
+def through_company(driver: Driver, **values: Any) -> Visit:
     """Make a picture while others come, run and leave, so that its company is another one in every step."""
-    choose = random.Random(seed)  # noqa: S311
+    choose = random.Random(1)  # noqa: S311
     for _ in range(3):
         driver.join(**other_values(choose))
     driver.step()  # the texts that they share with it are encoded together now
@@ -61,13 +65,12 @@ def test_the_picture_is_the_same_to_the_bit_in_every_company(make_driver: MakeDr
     alone_driver = make_driver(max_rows=16)
     alone = alone_driver.join(**values_of(name))
     alone_driver.finish()
-    for seed in (1, 2):
-        driver = make_driver(max_rows=16)
-        in_company = through_company(driver, seed, **values_of(name))
-        assert any(len(generations) > 1 for generations in driver.passes)
-        own = [generations for generations in driver.passes if in_company.generation in generations]
-        assert own == [[in_company.generation]] * in_company.generation.num_steps
-        assert np.array_equal(in_company.pixels(), alone.pixels())
+    driver = make_driver(max_rows=16)
+    in_company = through_company(driver, **values_of(name))
+    assert any(len(generations) > 1 for generations in driver.passes)
+    own = [generations for generations in driver.passes if in_company.generation in generations]
+    assert own == [[in_company.generation]] * in_company.generation.num_steps
+    assert np.array_equal(in_company.pixels(), alone.pixels())
 
 
 def test_it_is_the_picture_that_a_request_alone_gets_without_it(driver: Driver) -> None:

@@ -273,7 +273,7 @@ def test_a_request_that_cannot_be_read_fails_alone(model: Any, monkeypatch: pyte
     asked = [request(), request(seed=2)]
     monkeypatch.setattr(asked[0], "parameters", unreadable)
     model.execute(asked)
-    assert asked[0].final().problem["code"] == "generation_failed"
+    assert asked[0].final().problem["code"] == "invalid_text"
     assert events(asked[1])[-1] == "completed"
 
 

@@ -65,7 +65,11 @@ class TritonPythonModel:
 
 def is_terse(request: Any) -> bool:
     """Whether it asks for `queued` and the last event only."""
-    return bool(json.loads(request.parameters() or "{}").get("terse"))
+    try:
+        parameters = request.parameters()
+    except UnicodeDecodeError:  # Triton passes on the bytes that a client sent
+        raise RequestError("invalid_text", "the names and values of request parameters must be UTF-8 text") from None
+    return json.loads(parameters or "{}").get("terse") is True
 
 
 def read_values(request: Any, input_names: list[str]) -> RowValues:
