@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Requests that a model of the repository cannot read, while it makes other pictures: they fail alone, and nothing dies.
+"""Requests that a model of the repository cannot read, while it makes other pictures: they fail alone.
 
 They go to Triton itself, since a frontend may refuse them earlier.
 """
@@ -24,7 +24,7 @@ BODY = {
     "width": 96,
     "height": 96,
 }
-# What is not UTF-8, and the code of the error. Members that are no inputs become parameters, which only one model reads.
+# What is not UTF-8, and the code of the error. Members that are no inputs become parameters; one model reads these.
 NOT_UTF8 = [
     (STREAM, {"terse": "X"}, "invalid_text"),
     (STREAM, {"X": 1}, "invalid_text"),
