@@ -37,6 +37,7 @@ class TritonWithProcesses:
     failed: int = 0
     executed: int = 0
     is_decoupled: bool = False
+    is_batching: bool = False  # it joins requests, so that its statistics say less
     has_shared_memory: bool = True
     parameters: dict[str, Any] = field(default_factory=dict)
     model_says: str | None = None  # the text of the error that the model itself answers
@@ -81,7 +82,8 @@ class TritonWithProcesses:
             return b"501 Not Implemented", {"error": "shared memory is disabled"}
         if path.endswith("/config"):
             policy = {"model_transaction_policy": {"decoupled": self.is_decoupled}}
-            return b"200 OK", CONFIG | policy | {"parameters": self.parameters}
+            batching = {"dynamic_batching": {}} if self.is_batching else {}
+            return b"200 OK", CONFIG | policy | batching | {"parameters": self.parameters}
         if path.endswith("/stats"):
             counted = {"success": {"count": self.answered}, "fail": {"count": self.failed}}
             return b"200 OK", {

@@ -3,7 +3,6 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from math import inf
 
 import httpx2
 import pytest
@@ -58,7 +57,7 @@ async def known(app: TritonFrontend, triton: TritonWithProcesses) -> None:
     """Wait until the frontend has read the statistics that the model has now."""
     assert isinstance(app.triton, HTTPTriton)
     counts = Counts(triton.answered, triton.failed, triton.executed)
-    while app.triton.processes.counts_before("echo", inf) != counts:  # noqa: ASYNC110
+    while app.triton.processes.counts("echo") != counts:  # noqa: ASYNC110
         await asyncio.sleep(0.01)
 
 

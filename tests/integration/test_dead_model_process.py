@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The process of a Python model dies: Triton goes on calling the model ready; the frontend does not."""
+"""The process of a Python model dies: Triton 2.51 goes on calling the model ready; the frontend does not."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable

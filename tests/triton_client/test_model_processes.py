@@ -4,7 +4,6 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import aclosing
-from math import inf
 
 import numpy as np
 import orjson
@@ -130,7 +129,7 @@ async def known(client: HTTPTriton, triton: TritonWithProcesses) -> None:
     """Wait until the model is known to be ready, with the statistics that it has."""
     assert await readiness(client) == "ready"
     counts = Counts(triton.answered, triton.failed, triton.executed)
-    while client.processes.counts_before("echo", inf) != counts:  # noqa: ASYNC110
+    while client.processes.counts("echo") != counts:  # noqa: ASYNC110
         await asyncio.sleep(0.01)
 
 
@@ -166,17 +165,26 @@ async def test_a_reload_that_takes_its_time_is_seen_too(client: HTTPTriton, trit
     assert await readiness(client) == "ready"
 
 
-async def test_a_death_between_two_looks_is_known_by_the_second_request_at_the_latest(
-    triton: TritonWithProcesses,
+@pytest.mark.parametrize("is_batching", [False, True])
+async def test_a_death_amid_other_requests_is_known_by_the_second_request_at_the_latest(
+    triton: TritonWithProcesses, *, is_batching: bool
 ) -> None:
-    async with HTTPTriton(triton.url, heartbeat_s=3600) as client:  # nothing is known of the model's statistics
+    triton.is_batching = is_batching
+    async with HTTPTriton(triton.url, heartbeat_s=3600) as client:  # nothing is read besides
+        assert await readiness(client) == "ready"
+        assert await code_of(client) == "ok"
         triton.die()
         codes = [await code_of(client), await code_of(client)]
-        assert codes == ([CODE, CODE] if triton.version == CURRENT else ["inference_failed", CODE])
+        is_late = is_batching and triton.version == OLD
+        assert codes == (["inference_failed", CODE] if is_late else [CODE, CODE])
         assert await readiness(client) == CODE
 
 
-async def test_a_model_that_says_tritons_words_is_not_dead(client: HTTPTriton, triton: TritonWithProcesses) -> None:
+@pytest.mark.parametrize("is_batching", [False, True])
+async def test_a_model_that_says_tritons_words_is_not_dead(
+    client: HTTPTriton, triton: TritonWithProcesses, *, is_batching: bool
+) -> None:
+    triton.is_batching = is_batching
     await known(client, triton)
     triton.model_says = DIED
     for _ in range(5):

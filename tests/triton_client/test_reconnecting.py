@@ -210,7 +210,7 @@ async def test_a_question_whose_connection_breaks_is_asked_once_more() -> None:
     async with scripted_triton() as triton, HTTPTriton(triton.url, heartbeat_s=3600) as client:
         triton.script = lambda upstream: lose_first(triton, upstream)
         assert await client.ready("m")
-        assert len(triton.requests) == 2
+        assert sum(b"/ready" in head for head, _ in triton.requests) == 2
 
 
 async def test_a_question_is_asked_twice_at_most() -> None:

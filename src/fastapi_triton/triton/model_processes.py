@@ -6,6 +6,7 @@ here, as soon as the death is known.
 """
 
 import logging
+import math
 import re
 from dataclasses import dataclass
 from types import TracebackType
@@ -44,6 +45,11 @@ class Counts:
             sum(each["fail"]["count"] for each in stats),
             sum(each["execution_count"] for each in versions),
         )
+
+    @property
+    def num_unexecuted(self) -> int:
+        """Failures without an execution, where each request is one: then only a dead process adds to them."""
+        return self.answered + self.failed - self.executed
 
     def has_run_since(self, before: "Counts") -> bool:
         """Whether the model has executed something since, or was loaded anew, which is when Triton counts from 0."""
@@ -109,10 +115,13 @@ class ModelProcesses:
         self._dead: dict[str, _Death] = {}
         # Of living ones, as they were read last; and since when nothing has run, by what was read.
         self._counts: dict[str, tuple[Counts, float]] = {}
+        # When their `num_unexecuted` grew last.
+        self._unexecuted_at: dict[str, float] = {}
         self._running: dict[str, set[Connection]] = {}
-        # Those that are to be looked at: they had requests since the last time, or are new.
-        self._used: set[str] = set()
+        # Those that Triton has called ready.
         self._met: set[str] = set()
+        # Those of them that had requests since they were looked at last.
+        self._used: set[str] = set()
 
     def running(self, model: str) -> "Running":
         """A context for an exchange with this model, which the model's death ends."""
@@ -141,24 +150,27 @@ class ModelProcesses:
             return
         logger.error("model %s: its process has died; Triton must be restarted, or the model loaded anew", model)
         self._dead[model] = _Death(counts, is_admitted)
-        self._counts.pop(model, None)
+        self._forget_counts(model)
         for connection in tuple(self._running.get(model, ())):
             connection.fail(death(model))
 
     def unready(self, model: str) -> None:
         """Triton calls the model unready; once it calls it ready again, there is another process."""
-        self._counts.pop(model, None)
+        self._forget_counts(model)
         self._met.discard(model)
         if model in self._dead:
             self._dead[model].is_admitted = True
 
-    def ready(self, model: str) -> None:
-        """Triton calls the model ready, which says something only if it called it unready before."""
+    def ready(self, model: str) -> bool:
+        """Triton calls the model ready, which says something only if it called it unready before.
+
+        Returns whether its statistics are to be read, which are not known yet.
+        """
         if model in self._dead and self._dead[model].is_admitted:
             self._revive(model)
-        if model not in self._met:
-            self._met.add(model)
-            self._used.add(model)
+        is_new = model not in self._met
+        self._met.add(model)
+        return is_new or model in self._dead
 
     def counted(self, model: str, counts: Counts, now: float) -> None:
         """What Triton's statistics say at this time of the event loop's clock."""
@@ -167,21 +179,39 @@ class ModelProcesses:
             before, since = self._counts.get(model, (None, now))
             has_run = before is None or counts.has_run_since(before)
             self._counts[model] = (counts, now if has_run else since)
+            if before is None or counts.num_unexecuted < before.num_unexecuted:
+                self._unexecuted_at.pop(model, None)
+            elif counts.num_unexecuted > before.num_unexecuted:
+                self._unexecuted_at[model] = now
         elif known.counts is not None and counts.has_run_since(known.counts):
             self._revive(model)
         else:
             known.counts = counts
 
-    def counts_before(self, model: str, then: float) -> Counts | None:
-        """The last known counts, if nothing has run since before that time."""
+    def counts(self, model: str) -> Counts | None:
+        """A living model's statistics as they were read last."""
+        counts, _ = self._counts.get(model, (None, 0.0))
+        return counts
+
+    def has_run_since(self, model: str, then: float) -> bool:
+        """Whether the model may have executed something since that time."""
         counts, since = self._counts.get(model, (None, 0.0))
-        return counts if since <= then else None
+        return counts is None or since > then
+
+    def has_failed_unexecuted_since(self, model: str, then: float) -> bool:
+        """Whether `num_unexecuted` has grown since that time."""
+        return self._unexecuted_at.get(model, -math.inf) >= then
 
     def forget(self) -> None:
         """Triton went away: what comes back has started its processes anew."""
         self._dead.clear()
         self._counts.clear()
+        self._unexecuted_at.clear()
         self._met.clear()
+
+    def _forget_counts(self, model: str) -> None:
+        self._counts.pop(model, None)
+        self._unexecuted_at.pop(model, None)
 
     def _revive(self, model: str) -> None:
         del self._dead[model]

@@ -2,14 +2,16 @@
 """Asks Triton whether its Python models' processes live.
 
 Current Triton says so: a model whose process is dead is not ready. Triton 2.51 goes on calling it ready. There, a
-request that failed with Triton's words for it, without having been executed, shows the death. Statistics that go on, or
-begin anew, show that the model is back.
+request that failed with Triton's words for it shows the death, if the statistics show that it was not executed: an
+error that the model itself answers, whatever its words, is an execution. Statistics that go on, or begin anew, show
+that the model is back.
 """
 
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from typing import Any
 from urllib.parse import quote
 
 import orjson
@@ -26,6 +28,9 @@ Ask = Callable[[str, str], Awaitable[tuple[AnswerHead, memoryview]]]
 
 # Triton counts an execution just after it has answered.
 SETTLE_S = 0.2
+# With one of these in its config, several requests to a model may be one execution. The statistics then show that a
+# request was not executed only where nothing was.
+_JOINING = ("dynamic_batching", "sequence_batching")
 # From here on (26.01) the readiness of a model can be believed.
 _HONEST = (2, 66)
 
@@ -64,18 +69,17 @@ class ProcessWatch:
             ModelNotReadyError: its process is dead.
             FastAPITritonError: there is no answer of Triton's.
         """
-        path = f"/v2/models/{quote(model, safe='')}"
+        path = _path(model)
         if not await self._is_called_ready(path):
             if await self._has_died(path):
                 self._processes.died(model, is_admitted=True)
                 raise death(model)
             self._processes.unready(model)
             return False
-        self._processes.ready(model)
-        if self._processes.is_dead(model):
+        if self._processes.ready(model):
             await self._count(model)
-            if self._processes.is_dead(model):
-                raise death(model)
+        if self._processes.is_dead(model):
+            raise death(model)
         return True
 
     async def confirms(self, model: str, sent_at: float) -> bool:
@@ -86,11 +90,14 @@ class ProcessWatch:
         try:
             if not await self.ready(model) or await self._is_honest():
                 return False
-            before = self._processes.counts_before(model, sent_at)
+            config = await self._config(_path(model))
+            is_joining = not config or any(each in config for each in _JOINING)
             for pause_s in (0.0, SETTLE_S):
                 await asyncio.sleep(pause_s)
                 counts = await self._count(model)
-                if counts is None or before is None or counts.has_run_since(before):
+                if is_joining and self._processes.has_run_since(model, sent_at):
+                    return False
+                if not is_joining and not self._processes.has_failed_unexecuted_since(model, sent_at):
                     return False
         except FastAPITritonError:
             return self._processes.is_dead(model)
@@ -105,20 +112,25 @@ class ProcessWatch:
 
     async def _has_died(self, path: str) -> bool:
         """Whether Triton has a Python model loaded that it calls unready, and not only since it just loaded it."""
-        head, body = await self._ask("GET", f"{path}/config")
-        try:
-            is_python = head.status == 200 and orjson.loads(body).get("backend") == "python"
-        except (ValueError, AttributeError):
-            return False
-        if not is_python:
+        config = await self._config(path)
+        if config.get("backend") != "python":
             return False
         head, body = await self._ask("GET", f"{path}/ready")
         if head.status != 200:
             require_triton(head.status, bytes(body))
         return head.status != 200 and not any(each.encode() in bytes(body) for each in STOPPING_TEXTS)
 
+    async def _config(self, path: str) -> dict[str, Any]:
+        """The config of a loaded model; empty where there is none that can be read."""
+        head, body = await self._ask("GET", f"{path}/config")
+        try:
+            config = orjson.loads(body) if head.status == 200 else {}
+        except ValueError:
+            return {}
+        return config if isinstance(config, dict) else {}
+
     async def _count(self, model: str) -> Counts | None:
-        head, body = await self._ask("GET", f"/v2/models/{quote(model, safe='')}/stats")
+        head, body = await self._ask("GET", f"{_path(model)}/stats")
         if head.status != 200:
             return None
         try:
@@ -137,3 +149,7 @@ class ProcessWatch:
             return head.status == 200 and (int(major), int(minor)) >= _HONEST
         except (ValueError, KeyError, TypeError):
             return False
+
+
+def _path(model: str) -> str:
+    return f"/v2/models/{quote(model, safe='')}"
