@@ -157,6 +157,34 @@ def test_every_absurd_number_is_answered(send: Send, request_of: Callable[..., A
             require_answered(send(*request_of(name, text)))
 
 
+@pytest.mark.parametrize("path", [V1, EDITS])
+def test_sizes_that_are_none_are_refused(send: Send, path: str) -> None:
+    for size in (
+        "autox1",
+        "xauto",
+        "auto ",
+        "0x1",
+        "1x0",
+        "1",
+        "x",
+        "",
+        "1x1x1",
+        "-1x1",
+        "1e3x1",
+        "\uff11x1",
+        "100000x1",
+        "000001x1",
+        "1x" + "9" * 400,
+        "0" * 5000 + "1x1",
+        "1x" + "9" * 5000,
+    ):
+        body = json.dumps({"prompt": "a", "image": base64_picture(), "size": size})
+        if path == V1:
+            body = json.dumps({"prompt": "a", "size": size})
+        told = require_answered(send(path, body.encode(), JSON))
+        assert (told["error"]["param"], told["error"]["code"]) == ("size", "invalid_value")
+
+
 @settings(max_examples=300)
 @given(st.data())
 def test_any_number_is_answered(send: Send, data: st.DataObject) -> None:

@@ -182,7 +182,7 @@ async def test_fields_that_sdapi_leaves_alone_are_noted(client: httpx2.AsyncClie
     idle = {"denoising_strength": 0.7, "hr_upscaler": "Latent", "hr_scale": 2, "s_noise": 1, "s_churn": 0, "eta": None}
     for fields, noted in (
         (idle, []),
-        ({"clip_skip": 2, "eta": 0.5, "lora": [{"x": 1}], **idle}, ["clip_skip, eta, lora."]),
+        ({**idle, "clip_skip": 2, "eta": 0.5, "lora": [{"x": 1}]}, ["eta, clip_skip, lora."]),
         ({f"field{number}": 1 for number in range(30)}, ["field9 and 20 more."]),
     ):
         answer = await client.post("/sdapi/v1/txt2img", json={"prompt": "a", **fields})
