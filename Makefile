@@ -41,9 +41,9 @@ test-full-size:  ## Run the engine on SDXL's real architecture with random weigh
 	@scripts/setup embedded,dev
 	@exec env MALLOC_MMAP_THRESHOLD_=1048576 .venv/bin/python -m pytest tests/full_size -m full_size $(ARGS)
 
-fuzz:  ## Fuzz every endpoint, many minutes: FUZZ_BODIES=100000, FUZZ_CONNECTIONS=20000, FUZZ_PICTURES=20000, FUZZ_EXAMPLES=300 of each kind
+fuzz:  ## Fuzz every endpoint, many minutes: FUZZ_BODIES=100000, FUZZ_CONNECTIONS=20000, FUZZ_PICTURES=20000, FUZZ_V2=100000, FUZZ_EXAMPLES=300 of each kind
 	@scripts/setup embedded,dev
-	@exec .venv/bin/python -m pytest tests/fuzz tests/integration/test_fuzz.py -m fuzz $(ARGS)
+	@exec .venv/bin/python -m pytest tests/fuzz tests/integration/test_fuzz.py tests/hostile/test_v2_mutations.py -m fuzz $(ARGS)
 
 lint:  ## Check style and types: ruff, mypy
 	@scripts/setup embedded,dev

@@ -45,7 +45,7 @@ FLOORS = (
     ("triton", "admission", "images", "negotiate", "embedded", "logs", "gauges"),
     ("contract", "tensors", "problems"),
     ("access", "serving"),
-    ("binary_arrays",),
+    ("binary_arrays", "triton_proxy"),
     ("json_values",),
     ("exchange", "bodies", "answers", "declaration", "events", "tensor_schemas"),
     ("triton_proxy",),

@@ -178,7 +178,12 @@ class TritonFrontend(FastAPI):
         self._passage: Passage | None = None
         if self.settings.v2 and isinstance(self.triton, HTTPTriton):
             problems.speak(self, "/v2", passage.refusal)
-            self._passage = Passage(self.triton, admissions=self.services.admission, settings=self.settings)
+            self._passage = Passage(
+                self.triton,
+                admissions=self.services.admission,
+                settings=self.settings,
+                body_buffers=self._body_buffers,
+            )
             # First of all: no route is found faster, and none of them is under /v2.
             self.router.routes[:0] = [Route(path, self._passage) for path in ("/v2/{rest:path}", "/v2")]
 

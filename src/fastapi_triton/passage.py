@@ -5,6 +5,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from enum import Enum
 from http import HTTPStatus
 from urllib.parse import quote
@@ -28,6 +29,7 @@ from fastapi_triton.errors import (
 )
 from fastapi_triton.middleware.request_id import current_request_id
 from fastapi_triton.observation import TRITON, Stage, current_observation, note, request_trace_headers
+from fastapi_triton.serving.body_buffers import BodyBuffers
 from fastapi_triton.settings import Settings
 from fastapi_triton.triton.connection import AnswerHead, Connection, Headers
 from fastapi_triton.triton.connection_errors import LOST, access_denied
@@ -52,6 +54,7 @@ _HOP_BY_HOP = frozenset(
 )
 # The code by which an error of Triton's own is counted: it passes untouched.
 FROM_TRITON = "from_triton"
+_LONG_ANSWER_BYTES = 4 * 1024 * 1024
 _WORK = (Call.INFERENCE, Call.STREAM)
 # More than Triton's words for a dead model process take.
 _FAILURE_BYTES = 1024
@@ -67,7 +70,9 @@ class Passage:
     Triton goes on working; everything else is closed then.
     """
 
-    def __init__(self, triton: HTTPTriton, *, admissions: Admissions, settings: Settings) -> None:
+    def __init__(
+        self, triton: HTTPTriton, *, admissions: Admissions, settings: Settings, body_buffers: BodyBuffers
+    ) -> None:
         self._triton = triton
         self._connections = triton.connections
         self._admissions = admissions
@@ -78,6 +83,7 @@ class Passage:
         self._models: set[str] = set()
         self._configs = ModelConfigs(triton.question)
         self._max_body_bytes = settings.max_body_bytes
+        self._body_buffers = body_buffers
         self._is_administration_allowed = settings.v2_admin
         self._passed_headers = request_head.PASSED | {name.encode() for name in settings.v2_headers}
         self._passed_headers -= triton.connections.headers.names
@@ -119,98 +125,114 @@ class Passage:
         self._connections.breaker.require_closed()
         headers: Headers = scope["headers"]
         lines = request_head.passed_lines(headers, self._passed_headers, is_traced=seen.is_traced)
-        body = await request_body.read(receive, headers, max_bytes=self._max_body_bytes)
-        await self._check(call, path, headers, body)
+        body = await request_body.read(receive, headers)
+        asked = _Asked(call, path, scope, lines, admission)
+        if coding := request_body.coding(headers):
+            limit = self._max_body_bytes
+            async with request_body.unpacked(body, coding, max_bytes=limit, buffers=self._body_buffers) as whole:
+                await self._serve(asked, whole, receive, answer)
+        else:
+            await self._serve(asked, body, receive, answer)
+
+    async def _serve(self, asked: "_Asked", body: bytes, receive: Receive, answer: "_Answer") -> None:
+        """Check a request, and have Triton answer it."""
+        await self._check(asked, body)
         answer.stage = _Stage.WAITING
-        request = (self._head(scope, path, lines, len(body)), body)
+        head = self._head(asked, len(body))
         try:
-            if call is Call.STREAM:
+            if asked.call is Call.STREAM:
                 async with answer.kept_alive(self._event_heartbeat_s):
-                    status = await self._exchange(call, request, admission, receive, answer)
+                    status = await self._exchange(asked, head, body, receive, answer)
             else:
-                status = await self._exchange(call, request, admission, receive, answer)
+                status = await self._exchange(asked, head, body, receive, answer)
         except TritonUnavailableError as error:
             # A question is asked once more where its connection breaks; nothing else is.
-            if call is not Call.QUESTION or body or error.code != LOST or answer.is_started:
+            if asked.call is not Call.QUESTION or body or error.code != LOST or answer.is_started:
                 raise
-            status = await self._exchange(call, request, admission, receive, answer)
-        if is_work and status == HTTPStatus.OK:
+            status = await self._exchange(asked, head, body, receive, answer)
+        if asked.call in _WORK and status == HTTPStatus.OK:
             self._admissions.of(answer.model)  # so there is such a model
-        elif is_work:
+        elif asked.call in _WORK:
             await self._triton.learn(answer.model, answer.failure, answer.sent_at)
 
-    async def _check(self, call: Call, path: bytes, headers: Headers, body: bytes) -> None:
+    async def _check(self, asked: "_Asked", body: bytes) -> None:
         """Refuse what would harm Triton."""
-        if not path.endswith(b"/infer"):
-            await request_body.check_plain(body, is_empty_allowed=call not in _WORK)
+        if not asked.path.endswith(b"/infer"):
+            if asked.call is Call.ADMINISTRATION and asked.path.endswith(b"/load"):
+                await request_body.check_load(body)
+            else:
+                await request_body.check_plain(body, is_empty_allowed=asked.call not in _WORK)
             return
-        asked = await request_body.check_inference(
-            body, headers, is_shared_memory_allowed=self._is_administration_allowed
+        request = await request_body.check_inference(
+            body, asked.scope["headers"], is_shared_memory_allowed=self._is_administration_allowed
         )
-        if asked is None or not asked.names_tensors:
+        if request is None or not request.names_tensors:
             return
-        model_path = path.removesuffix(b"/infer").decode("ascii")
+        model_path = asked.path.removesuffix(b"/infer").decode("ascii")
         try:
-            asked.require_fit(await self._configs.get(model_path))
+            request.require_fit(await self._configs.get(model_path))
         except UnreadableRequestError:
-            asked.require_fit(await self._configs.again(model_path))
+            request.require_fit(await self._configs.again(model_path))
 
-    def _head(self, scope: Scope, path: bytes, lines: bytes, num_body_bytes: int) -> bytes:
+    def _head(self, asked: "_Asked", num_body_bytes: int) -> bytes:
         """A request's head as it goes to Triton."""
-        query: bytes = scope.get("query_string", b"")
+        method, query = asked.scope["method"], asked.scope.get("query_string", b"")
         trace_headers: Sequence[tuple[str, str]] = ()
         if current_observation.get().is_traced:
             trace_headers = request_trace_headers()
         parts = [
-            scope["method"].encode() + b" " + path + (b"?" + query if query else b"") + b" HTTP/1.1\r\n",
+            method.encode() + b" " + asked.path + (b"?" + query if query else b"") + b" HTTP/1.1\r\n",
             self._connections.headers.lines(),
-            lines,
+            asked.lines,
             *(f"{name}: {value}\r\n".encode() for name, value in trace_headers),
             b"x-request-id: " + current_request_id.get().encode() + b"\r\n",
         ]
-        if num_body_bytes or scope["method"] == "POST":
+        if num_body_bytes or method == "POST":
             parts.append(b"content-length: %d\r\n" % num_body_bytes)
         return b"".join((*parts, b"\r\n"))
 
-    async def _exchange(
-        self, call: Call, request: tuple[bytes, bytes], admission: Admission, receive: Receive, answer: "_Answer"
-    ) -> int:
+    async def _exchange(self, asked: "_Asked", head: bytes, body: bytes, receive: Receive, answer: "_Answer") -> int:
         """Gives the status of Triton's answer."""
-        connection: Connection | None = None
+        taken: list[Connection] = []
+
+        async def connect() -> Connection:
+            taken.append(await self._connections.take())  # so that it is given back even where the client leaves now
+            return taken[0]
+
         try:
-            with await admission.place(receive=receive, ticket=answer.ticket), Stage(TRITON, answer.model):
+            with await asked.admission.place(receive=receive, ticket=answer.ticket), Stage(TRITON, answer.model):
                 answer.stage = _Stage.ASKED
-                connection = await self._connections.take()
+                connection = self._connections.take_idle()
+                if connection is None:
+                    connection = await unless_caller_leaves(receive, connect())
+                else:
+                    taken.append(connection)
                 answer.sent_at = asyncio.get_running_loop().time()
-                running = self._triton.processes.running(answer.model) if call in _WORK else alone
+                running = self._triton.processes.running(answer.model) if asked.call in _WORK else alone
                 with running(connection):
-                    await self._run(call, request, connection, receive, answer)
-            if call is not Call.STREAM:
-                await answer.relay(connection)
+                    connection.start(head)
+                    connection.finish(body)
+                    await self._wait(asked.call, connection, receive, answer)
+            if asked.call is not Call.STREAM:
+                await answer.relay_watching(connection, receive)
             return connection.status
         finally:
-            if connection is not None:
+            for connection in taken:
                 self._connections.give_back(connection)
 
-    async def _run(
-        self, call: Call, request: tuple[bytes, bytes], connection: Connection, receive: Receive, answer: "_Answer"
-    ) -> None:
-        """Send a request, and wait for as long as it holds its place."""
-        connection.start(request[0])
-        connection.finish(request[1])
+    async def _wait(self, call: Call, connection: Connection, receive: Receive, answer: "_Answer") -> None:
+        """Wait for as long as a request holds its place."""
         if call is Call.STREAM:
             await self._relay_stream(answer, connection, receive)
-        elif call is Call.INFERENCE:
-            await self._await_head(connection, receive)
         elif call is Call.QUESTION:
             await unless_caller_leaves(receive, connection.head())
         else:
-            await connection.head()
+            await self._await_head(connection, receive)
 
     async def _await_head(self, connection: Connection, receive: Receive) -> None:
         try:
-            if not (connection.is_flushed or self._keeps_running):
-                # Until it has the whole of it, Triton does not begin, and nobody needs the answer.
+            if not connection.is_flushed:
+                # Until it has the whole of it, Triton does not begin.
                 await unless_caller_leaves(receive, connection.flushed())
             await connection.head()
         except asyncio.CancelledError:
@@ -222,6 +244,17 @@ class Passage:
             await answer.relay(connection)
         else:
             await unless_caller_leaves(receive, answer.relay(connection))
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """A request before its body. `lines` are those of its headers that go to Triton."""
+
+    call: Call
+    path: bytes
+    scope: Scope
+    lines: bytes
+    admission: Admission
 
 
 class _Stage(Enum):
@@ -255,14 +288,30 @@ class _Answer:
 
     async def relay(self, connection: Connection) -> None:
         """Pass Triton's answer on as it comes."""
-        head = await connection.head()
-        await self._begin(head)
+        await self._begin(await connection.head())
+        await self._relay_body(connection)
+
+    async def relay_watching(self, connection: Connection, receive: Receive) -> None:
+        """The same, until the client leaves. That is looked for in long answers only; it costs as much as a short one.
+
+        Raises:
+            CallerLeftError: the client left.
+        """
+        await self._begin(await connection.head())
+        if await self._relay_body(connection, _LONG_ANSWER_BYTES):
+            await unless_caller_leaves(receive, self._relay_body(connection))
+
+    async def _relay_body(self, connection: Connection, num_bytes: int | None = None) -> bool:
+        """Gives whether there is more, after at least so many bytes."""
         more_body = True
-        while more_body:
+        while more_body and (num_bytes is None or num_bytes > 0):
             piece, more_body = await connection.read()
-            if head.status >= 400 and len(self.failure) < _FAILURE_BYTES:
+            if connection.status >= 400 and len(self.failure) < _FAILURE_BYTES:
                 self.failure += piece[:_FAILURE_BYTES]
             await self._send({"type": "http.response.body", "body": piece, "more_body": more_body})
+            if num_bytes is not None:
+                num_bytes -= len(piece)
+        return more_body
 
     async def pass_on(self, refusal: NoConfigError) -> None:
         """Pass on what Triton said of a model without a config."""

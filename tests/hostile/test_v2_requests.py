@@ -326,6 +326,37 @@ async def test_a_bomb_is_unpacked_no_further_than_the_limit(client: httpx2.Async
     await refused(client, triton, b"x", headers={"Content-Encoding": "br"}, code="compressed_body", status=415)
 
 
+async def test_unpacked_bodies_count_as_bodies_in_memory(triton: ScriptedTriton) -> None:
+    settings = Settings(triton_url=triton.url, v2_compressed=True, max_body_bytes=1_000, max_buffered_body_bytes=999)
+    packed, gzipped = gzip.compress(REQUEST), {"Content-Encoding": "gzip"}
+    app = TritonFrontend(settings=settings)
+    async with listening(app) as client:
+        await refused(client, triton, packed, headers=gzipped, code="body_buffers_full", status=503)
+    async with listening(
+        TritonFrontend(settings=settings.model_copy(update={"max_buffered_body_bytes": 1_000}))
+    ) as client:
+        for _ in range(3):
+            assert (await client.post(INFER, content=packed, headers=gzipped)).status_code == 200
+
+
+async def test_inputs_together_take_no_more_memory_than_their_data(
+    client: httpx2.AsyncClient, triton: ScriptedTriton
+) -> None:
+    many = [{**X, "name": f"n{number}", "shape": [1, 1, 100]} for number in range(200)]
+    assert "more than the body has bytes" in await refused(client, triton, body_of(*many))
+
+
+async def test_a_config_to_load_is_json_too(triton: ScriptedTriton) -> None:
+    path = "/v2/repository/models/echo/load"
+    async with listening(TritonFrontend(settings=Settings(triton_url=triton.url, v2_admin=True))) as client:
+        deep = json.dumps({"parameters": {"config": NESTED.decode()}}).encode()
+        await refused(client, triton, deep, path=path, code="json_too_deep")
+        good = json.dumps({"parameters": {"config": json.dumps(CONFIG), "file:1/model.py": "eA==" * 1_000}}).encode()
+        for body in (good, b"", b"{}", b'{"parameters": null}'):
+            assert (await client.post(path, content=body)).status_code == 200
+            assert triton.requests.pop()[1] == body
+
+
 async def test_valid_requests_pass_byte_for_byte(client: httpx2.AsyncClient, triton: ScriptedTriton) -> None:
     numbers = {"name": "x", "shape": [2, 100, 300], "datatype": "FP32", "data": [[[0.5] * 300] * 100] * 2}
     for members in (

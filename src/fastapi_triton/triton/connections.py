@@ -75,7 +75,7 @@ class Connections:
             TimeoutError: no answer within `timeout_s`, from when there is a connection.
             InferenceError: the answer is no HTTP.
         """
-        connection = self._take_idle() or await self._dialer.dial(self._make)
+        connection = self.take_idle() or await self._dialer.dial(self._make)
         self.expiry.add(connection, timeout_s)
         try:
             with running(connection):
@@ -112,9 +112,14 @@ class Connections:
         Raises:
             TritonUnavailableError: Triton cannot be reached.
         """
-        return self._take_idle() or await self._dialer.dial(self._make)
+        return self.take_idle() or await self._dialer.dial(self._make)
 
-    def _take_idle(self) -> Connection | None:
+    def take_idle(self) -> Connection | None:
+        """As `take`, of those that are open already; None: there is none.
+
+        Raises:
+            TritonUnavailableError: the breaker is open.
+        """
         self.breaker.require_closed()
         while self._idle:
             connection = self._idle.pop()

@@ -82,12 +82,19 @@ def read(told: Any, *, num_json_bytes: int, num_binary_bytes: int, is_shared_mem
         raise refused("`id` must be a string.")
     _check_parameters(_parameters(request, "The request"))
     inputs: list[RequestedInput] = []
-    num_told_bytes = 0
+    num_told_bytes = num_json_elements = 0
     names: set[str] = set()
     for each in _objects(request, "inputs", is_required=True):
         name = _name(each, "inputs", names)
         one = RequestedInput(name, _datatype(each, name), _shape(each, name))
-        num_told_bytes += _check_size(each, one, num_json_bytes, is_shared_memory_allowed)
+        num_told_bytes += _check_size(each, one, is_shared_memory_allowed)
+        if "data" in each:
+            num_json_elements += math.prod(one.shape)
+        if num_json_elements > num_json_bytes:  # Triton takes memory for them before it reads the data
+            raise refused(
+                f"Input `{shown(name)}`: with the shape {_shown_shape(one.shape)} the inputs have "
+                f"{num_json_elements:,} elements in JSON, more than the body has bytes."
+            )
         inputs.append(one)
     if num_told_bytes != num_binary_bytes:
         raise refused(
@@ -161,9 +168,7 @@ def _shape(each: Mapping[str, Any], name: str) -> tuple[int, ...]:
     return tuple(told)
 
 
-def _check_size(
-    each: Mapping[str, Any], one: RequestedInput, num_json_bytes: int, is_shared_memory_allowed: bool
-) -> int:
+def _check_size(each: Mapping[str, Any], one: RequestedInput, is_shared_memory_allowed: bool) -> int:
     """Hold the shape against the data. Gives how many bytes of it follow the JSON."""
     name = shown(one.name)
     parameters = _parameters(each, f"Input `{name}`")
@@ -181,11 +186,6 @@ def _check_size(
     if "data" in each:
         if not isinstance(each["data"], list):
             raise refused(f"Input `{name}`: `data` must be a list.")
-        if num_elements > num_json_bytes:
-            raise refused(
-                f"Input `{name}`: the shape {_shown_shape(one.shape)} has {num_elements:,} elements, more than the "
-                "body has bytes."
-            )
         return 0
     size = parameters["binary_data_size"]
     if not _is_unsigned(size):

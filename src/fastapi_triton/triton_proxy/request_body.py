@@ -3,11 +3,15 @@
 
 import asyncio
 import zlib
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
+import orjson
 from starlette.types import Receive
 
 from fastapi_triton.errors import CallerLeftError, TooLargeError, UnreadableRequestError, UnsupportedMediaError, shown
+from fastapi_triton.serving.body_buffers import BodyBuffers
 from fastapi_triton.triton.connection import Headers
 from fastapi_triton.triton_proxy import inference_request
 from fastapi_triton.triton_proxy.inference_request import InferenceRequest
@@ -22,14 +26,12 @@ _GZIP_OR_ZLIB = 32 + zlib.MAX_WBITS
 _CODINGS = (b"gzip", b"x-gzip", b"deflate")
 
 
-async def read(receive: Receive, headers: Headers, *, max_bytes: int) -> bytes:
-    """The whole body, at most `max_bytes` long once it is unpacked.
+async def read(receive: Receive, headers: Headers) -> bytes:
+    """The whole body.
 
     Raises:
         CallerLeftError: the client left before its end.
-        UnreadableRequestError: it is shorter or longer than its Content-Length, or not compressed as it says.
-        UnsupportedMediaError: it is compressed in a way that is not known.
-        TooLargeError: it unpacks to more.
+        UnreadableRequestError: it is shorter or longer than its Content-Length.
     """
     pieces: list[bytes] = []
     more_body = True
@@ -40,37 +42,60 @@ async def read(receive: Receive, headers: Headers, *, max_bytes: int) -> bytes:
         pieces.append(message.get("body", b""))
         more_body = message.get("more_body", False)
     body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
-    coding = b""
     for name, value in headers:
         if name == b"content-length" and int(value) != len(body):
             raise UnreadableRequestError(
                 f"The body has {len(body):,} bytes, but Content-Length says {shown(value.decode('latin-1'))}."
             )
-        if name == b"content-encoding":
-            coding = value.strip().lower()
-    if coding in (b"", b"identity"):
-        return body
-    return await asyncio.to_thread(_unpacked, body, coding, max_bytes)
+    return body
 
 
-def _unpacked(body: bytes, coding: bytes, max_bytes: int) -> bytes:
-    """Triton itself would unpack it without a limit."""
-    if coding not in _CODINGS:
+def coding(headers: Headers) -> bytes:
+    """How the body is compressed; empty: it is not."""
+    for name, value in headers:
+        if name == b"content-encoding" and value.strip().lower() != b"identity":
+            return value.strip().lower()
+    return b""
+
+
+@asynccontextmanager
+async def unpacked(body: bytes, by: bytes, *, max_bytes: int, buffers: BodyBuffers) -> AsyncIterator[bytes]:
+    """The body unpacked, at most `max_bytes` of it. (Triton itself would unpack it without a limit.)
+
+    Raises:
+        UnreadableRequestError: it is not compressed as it says.
+        UnsupportedMediaError: it is compressed in a way that is not known.
+        TooLargeError: it unpacks to more.
+        OverloadedError: the process holds too many bytes of bodies.
+    """
+    held = max_bytes
+    buffers.take(held)
+    try:
+        whole = await asyncio.to_thread(_unpacked, body, by, max_bytes)
+        buffers.give_back(held - len(whole))
+        held = len(whole)
+        yield whole
+    finally:
+        buffers.give_back(held)
+
+
+def _unpacked(body: bytes, by: bytes, max_bytes: int) -> bytes:
+    if by not in _CODINGS:
         raise UnsupportedMediaError(
-            f"The body comes with Content-Encoding: {shown(coding.decode('latin-1'))}. Send it as it is, or as gzip "
+            f"The body comes with Content-Encoding: {shown(by.decode('latin-1'))}. Send it as it is, or as gzip "
             "or deflate.",
             code="compressed_body",
         )
     unpacker = zlib.decompressobj(_GZIP_OR_ZLIB)
     try:
-        unpacked = unpacker.decompress(body, max_bytes + 1)
+        whole = unpacker.decompress(body, max_bytes + 1)
     except zlib.error as error:
-        raise UnreadableRequestError(f"The body is not {coding.decode()} data: {error}.") from None
-    if len(unpacked) > max_bytes:
+        raise UnreadableRequestError(f"The body is not {by.decode()} data: {error}.") from None
+    if len(whole) > max_bytes:
         raise TooLargeError(f"The body unpacks to more than the limit of {max_bytes:,} bytes.", code="body_too_large")
     if not unpacker.eof or unpacker.unused_data:
-        raise UnreadableRequestError(f"The body is not one whole {coding.decode()} stream.")
-    return unpacked
+        raise UnreadableRequestError(f"The body is not one whole {by.decode()} stream.")
+    return whole
 
 
 async def check_inference(body: bytes, headers: Headers, *, is_shared_memory_allowed: bool) -> InferenceRequest | None:
@@ -108,3 +133,16 @@ async def check_plain(body: bytes, *, is_empty_allowed: bool) -> None:
     told: Any = await outline(body, cut_depth=_PLAIN_DEPTH)
     if not isinstance(told, dict):
         raise inference_request.refused("The body must be a JSON object.")
+
+
+async def check_load(body: bytes) -> None:
+    """Check a body that loads a model, whose config is JSON within JSON.
+
+    Raises:
+        UnreadableRequestError, TooLargeError: as `check_inference`.
+    """
+    await check_plain(body, is_empty_allowed=True)
+    parameters = (orjson.loads(body) if body else {}).get("parameters")
+    config = parameters.get("config") if isinstance(parameters, dict) else None
+    if isinstance(config, str):
+        await outline(config.encode(), cut_depth=_PLAIN_DEPTH)
