@@ -43,7 +43,9 @@ def read(stream: BinaryIO) -> tuple[dict[str, Any], bytes] | None:
     head = stream.read(HEAD.size)
     if len(head) < HEAD.size:
         return None
-    return unpack(head + stream.read(sum(HEAD.unpack(head))))
+    text_size, content_size = HEAD.unpack(head)
+    text, content = stream.read(text_size), stream.read(content_size)
+    return (json.loads(text), content) if len(content) == content_size else None
 
 
 def of_request(content: bytes, structure: Structure, invert: str) -> bytes:

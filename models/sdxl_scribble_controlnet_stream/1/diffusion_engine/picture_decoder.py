@@ -34,7 +34,7 @@ ENVIRONMENT = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MKL_NUM_THR
 RECEIVED_BYTES = 1 << 20
 # The file itself and what libraries keep; and as measured with the format that needs the most, with some reserve.
 BASE_MEMORY_BYTES = 128 * 1024 * 1024
-BYTES_PER_PIXEL = 24
+BYTES_PER_PIXEL = 20
 
 Check = Callable[[], None]
 

@@ -93,12 +93,14 @@ def open_picture(content: bytes, structure: Structure, *, field: str = "image") 
     """The first frame, decoded and upright. `content` may be without what decoders do not need."""
     Image.init()  # without it, Pillow knows only some of INPUT_FORMATS
     try:
-        picture = Image.open(io.BytesIO(content), formats=(structure.file_format,))
+        picture: Image.Image = Image.open(io.BytesIO(content), formats=(structure.file_format,))
         if sorted(picture.size) != sorted((structure.width, structure.height)):
             raise damaged(field)  # the decoder reads the file in another way than `examine`
         picture.load()
     except DECODING_ERRORS:
         raise damaged(field) from None
+    if structure.file_format == "WEBP":
+        picture = picture.copy()  # the opened one keeps the canvases of its animation
     if structure.orientation in UPRIGHT:
         return picture.transpose(UPRIGHT[structure.orientation])
     return picture

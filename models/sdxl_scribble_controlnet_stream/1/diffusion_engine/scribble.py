@@ -1,15 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """Any picture of a scribble → what the ControlNet wants: white strokes on black, only 0 and 255, at the exact size."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from PIL import Image, ImageChops
 
 from diffusion_engine.image_files.structure import Structure
 from diffusion_engine.pictures import examine, open_picture
-from diffusion_engine.strokes import Mask, Strokes, find_strokes
+from diffusion_engine.strokes import Mask, Strokes, bands_of, find_strokes
 
 # Alpha counts as transparency where at least this part of the picture is more than half transparent.
 TRANSPARENT_PART = 0.002
@@ -19,6 +21,8 @@ STROKES_PART = 0.35
 EQUALLY_BRIGHT = 96
 # Above this part of the picture, the ground was probably mistaken for the strokes.
 SUSPICIOUS_PART = 0.6
+# Thinning takes a pass for each pixel of a stroke's width, so strokes that are enlarged beyond this are thinned at it.
+THINNING_SIDE = 256
 # Strokes that were enlarged are thinned to about this part of the picture's long side, as wide as a pen's.
 PEN_PART = 1 / 40
 
@@ -147,16 +151,25 @@ def fill_transparency(rgba: Image.Image, opaque: Image.Image, opaque_part: float
 
 def to_8_bits(picture: Image.Image) -> Image.Image:
     """16-bit and floating-point grey; Pillow's own conversion clips at 255 instead of scaling."""
-    pixels = np.nan_to_num(np.asarray(picture).astype(np.float32), posinf=0.0, neginf=0.0)
-    brightest = float(pixels.max())
+    brightest = max(float(pixels.max()) for pixels in finite_bands(picture))
     # 8 to 16 bits, whichever holds the brightest pixel: scanners and cameras often use 10, 12 or 14.
     num_bits = max(8, int(brightest).bit_length())
     full_scale = 1.0 if picture.mode == "F" and brightest <= 1 else float(2**num_bits - 1)
-    return Image.fromarray(np.clip(pixels / full_scale * 255, 0, 255).astype(np.uint8))
+    scaled = [np.clip(pixels / full_scale * 255, 0, 255).astype(np.uint8) for pixels in finite_bands(picture)]
+    return Image.fromarray(np.concatenate(scaled))
+
+
+def finite_bands(picture: Image.Image) -> Iterator[npt.NDArray[np.float32]]:
+    """The picture's numbers from top to bottom; those that are none count as 0."""
+    for band in bands_of(picture, 1):
+        yield np.nan_to_num(np.asarray(band).astype(np.float32), posinf=0.0, neginf=0.0)
 
 
 def resize_strokes(strokes: Mask, size: tuple[int, int]) -> Mask:
     """Shrinks so that a line of one pixel survives, enlarges without turning pen strokes into bars."""
+    if max(size) > THINNING_SIDE > max(strokes.shape):
+        part = THINNING_SIDE / max(size)
+        strokes = resize_strokes(strokes, (max(1, round(size[0] * part)), max(1, round(size[1] * part))))
     coverage = Image.fromarray(strokes.astype(np.uint8) * 255)
     factor = strokes.shape[1] / size[0]
     if factor >= 1:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Finds the strokes in a flat 8-bit picture, dark on light or light on dark, on a clean ground or a photo of paper."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +14,8 @@ Mask = npt.NDArray[np.bool_]
 # A drawing is searched at this many pixels along its long side, a photo, which needs smoothing anyway, at half.
 DRAWING_SIDE = 1024
 PHOTO_SIDE = 512
+# So much of a picture is worked on at a time, as far as possible.
+BAND_PIXELS = 2**21
 # The ground counts as clean where at least this part of the border differs by no more than this from its median.
 CLEAN_PART = 0.8
 CLEAN_DIFFERENCE = 20
@@ -61,20 +64,38 @@ def border_ground(picture: Image.Image) -> tuple[tuple[int, ...], bool]:
 def strokes_on_clean_ground(picture: Image.Image, ground: tuple[int, ...]) -> Strokes:
     """Whatever differs from the ground in any colour is stroke: yellow on white, or a filled shape."""
     colour = ground if picture.mode == "RGB" else ground[0]
-    difference = ImageChops.difference(picture, Image.new(picture.mode, picture.size, colour))
-    channels = difference.split()
+    factor = -(-max(picture.size) // DRAWING_SIDE)
+    differences = [difference_from(colour, band) for band in bands_of(picture, factor)]
+    # The maximum of each block, not the mean: a thin line must not fade when a big drawing shrinks.
+    strength = np.concatenate([block_maximum(difference, factor) for difference in differences])
+    threshold = stroke_threshold(strength)
+    luminance_sum = num_pixels = 0
+    for band, difference in zip(bands_of(picture, factor), differences, strict=True):
+        luminance = np.asarray(band.convert("L"))[difference > threshold]
+        luminance_sum += int(luminance.sum(dtype=np.int64))
+        num_pixels += luminance.size
+    ground_luminance = Image.new(picture.mode, (1, 1), colour).convert("L").getpixel((0, 0))
+    is_dark = num_pixels > 0 and luminance_sum / num_pixels < float(ground_luminance)  # type: ignore[arg-type]
+    return Strokes(strength > threshold, is_dark=is_dark, is_photo=False)
+
+
+def bands_of(picture: Image.Image, factor: int) -> Iterator[Image.Image]:
+    """The picture from top to bottom, a few pixels at a time: copies of all of them would take gigabytes.
+
+    All bands but the last have a multiple of `factor` rows.
+    """
+    num_rows = factor * max(1, BAND_PIXELS // (picture.width * factor))
+    for top in range(0, picture.height, num_rows):
+        yield picture.crop((0, top, picture.width, min(top + num_rows, picture.height)))
+
+
+def difference_from(colour: tuple[int, ...] | int, picture: Image.Image) -> Bytes:
+    """How far each pixel is from a colour, in the channel that differs most."""
+    channels = ImageChops.difference(picture, Image.new(picture.mode, picture.size, colour)).split()
     strongest = channels[0]
     for channel in channels[1:]:
         strongest = ImageChops.lighter(strongest, channel)
-    full = np.asarray(strongest)
-    # The maximum of each block, not the mean: a thin line must not fade when a big drawing shrinks.
-    strength = block_maximum(full, -(-max(picture.size) // DRAWING_SIDE))
-    threshold = stroke_threshold(strength)
-    mask = strength > threshold
-    luminance = np.asarray(picture.convert("L"))[full > threshold]
-    ground_luminance = Image.new(picture.mode, (1, 1), colour).convert("L").getpixel((0, 0))
-    is_dark = luminance.size > 0 and float(luminance.mean()) < float(ground_luminance)  # type: ignore[arg-type]
-    return Strokes(mask, is_dark=is_dark, is_photo=False)
+    return np.asarray(strongest)
 
 
 def strokes_on_uneven_ground(picture: Image.Image) -> Strokes:
