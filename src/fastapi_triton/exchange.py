@@ -5,7 +5,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterable
 
-from uvicorn._types import ASGI3Application, ASGIReceiveEvent, ASGISendEvent
+from uvicorn._types import ASGIReceiveEvent, ASGISendEvent
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 from uvicorn.protocols.utils import get_client_addr, get_path_with_query_string
 
@@ -80,6 +80,11 @@ class Exchange(RequestResponseCycle):
         self._num_waiting_bytes += len(body)
         self.tell()
 
+    @property
+    def num_pieces(self) -> int:
+        """In how many pieces what waits for the app has come."""
+        return len(self._pieces)
+
     def count(self, num_bytes: int, buffers: BodyBuffers) -> None:
         """So much of its body has come: the process holds it until the request is done.
 
@@ -103,6 +108,7 @@ class Exchange(RequestResponseCycle):
 
     def disconnect(self) -> None:
         """The client has left."""
+        self.release()
         if not self.response_complete:
             self.disconnected = True
             self.tell()
@@ -114,13 +120,6 @@ class Exchange(RequestResponseCycle):
             self._news.set()
 
     # The app's side.
-
-    async def run_asgi(self, app: ASGI3Application) -> None:
-        """Call the app."""
-        try:
-            await super().run_asgi(app)
-        finally:
-            self.release()
 
     async def receive(self) -> ASGIReceiveEvent:
         """What has come of the request since it was last asked for; waits for something.

@@ -62,9 +62,8 @@ class Protocol(RequestReader, Watched):
         # The reason why no more requests are read, for the client to get after the responses that it waits for.
         self._last_error: FastAPITritonError | None = None
         self._is_surplus = False
-        # Looks since the last byte came or the last answer went; since the head or the body began; and since the caller
-        # took something of what lies in the transport.
-        self._num_quiet = self._num_spent = self._num_stalled = 0
+        # Looks since the client took something of what lies in the transport.
+        self._num_stalled = 0
         self._unsent = 0
 
     # What the event loop calls.
@@ -92,28 +91,26 @@ class Protocol(RequestReader, Watched):
         self._running = None
         self.forget_unparsed()
 
-    def data_received(self, data: bytes) -> None:
-        self._num_quiet = 0
-        self.read(data)
-
     def hold_back(self) -> None:
         """Read no further once much of a body waits for its app; not for the rest of one that has come nearly whole."""
         exchange = self.cycle
         if isinstance(exchange, Exchange) and exchange.has_enough:
             self.flow.pause_reading()
 
+    @property
+    def num_pieces(self) -> int:
+        exchange = self.cycle
+        return exchange.num_pieces if isinstance(exchange, Exchange) else 0
+
     # What the parser calls.
 
-    def on_message_begin(self) -> None:
-        super().on_message_begin()
-        self._num_spent = 0
-
     def on_headers_complete(self) -> None:
+        self.require_small_head()
         parser = self.parser
         if parser.should_upgrade():
             if parser.get_method() == b"CONNECT":
                 raise MethodNotAllowedError("CONNECT is for proxies, and this server is none.")
-            return  # `upgrades.feed` goes on
+            return  # `upgrades.feed_rest` goes on
         version = parser.get_http_version()
         url = httptools.parse_url(self.url)
         raw_path = url.path or b"/"
@@ -135,7 +132,7 @@ class Protocol(RequestReader, Watched):
             "state": self.app_state.copy(),
         }
         self.reading = _BODY  # not before, since what is raised above says that there is no request
-        self._num_spent = 0
+        self.num_spent = 0
         previous = self.cycle
         keep_alive = version != "1.0" and parser.should_keep_alive() and self.drain.phase is _SERVING
         self.cycle = exchange = Exchange(self, self._finished, self.read_on, keep_alive=keep_alive)
@@ -154,7 +151,7 @@ class Protocol(RequestReader, Watched):
         return len(self.connections) > self._watch.limits.max_connections and not path.startswith("/health/")
 
     def on_body(self, body: bytes) -> None:
-        super().on_body(body)
+        self.num_body_bytes += len(body)
         exchange = self.cycle
         if isinstance(exchange, Exchange) and not exchange.response_complete:
             if self.num_body_bytes > UNCOUNTED_BYTES:
@@ -177,9 +174,10 @@ class Protocol(RequestReader, Watched):
     def _finished(self, exchange: Exchange) -> None:
         """Its answer has gone; the next one's turn."""
         self.server_state.total_requests += 1
+        exchange.release()
         if self.transport.is_closing():
             return
-        self._num_quiet = 0
+        self.num_quiet = 0
         if not exchange.keep_alive:
             self._close()
             return
@@ -221,22 +219,22 @@ class Protocol(RequestReader, Watched):
         self._look_at_answer()
         if self.transport.is_closing():
             return
-        self._num_quiet += 1
+        self.num_quiet += 1
         if self.flow.read_paused or self.drops_data:  # it is not the client who is slow
             self._look_for_leaving()
             return
-        self._num_spent += 1
+        self.num_spent += 1
         watch = self._watch
         if self.reading is _BODY:
             self._look_at_body()
         elif not self.is_free:
             return
-        elif self.reading is _HEAD and self._num_spent > watch.head:
+        elif self.reading is _HEAD and self.num_spent > watch.head:
             self.refuse(RequestTooSlowError(f"The request's head did not come whole within {watch.limits.head_s:g} s."))
         elif (
-            (self.reading is _WHOLE and self._num_quiet > watch.idle)
-            or (self.reading is _NOTHING_YET and self._num_quiet > watch.head)
-            or (self.reading is _LINGERING and self._num_spent > watch.linger)
+            (self.reading is _WHOLE and self.num_quiet > watch.idle)
+            or (self.reading is _NOTHING_YET and self.num_quiet > watch.head)
+            or (self.reading is _LINGERING and self.num_spent > watch.linger)
         ):
             self.transport.close()
 
@@ -248,15 +246,15 @@ class Protocol(RequestReader, Watched):
         if connection_watch.has_left(self.transport):
             self._disconnect()
             self.transport.close()
-        elif self.pipeline and self._num_quiet > 1:
+        elif self.pipeline and self.num_quiet > 1:
             self.drops_data = True
             self.flow.resume_reading()
 
     def _look_at_body(self) -> None:
         limits = self._watch.limits
-        if self._num_quiet > self._watch.body_pause:
+        if self.num_quiet > self._watch.body_pause:
             reason = f"Nothing of the request's body came for {limits.body_pause_s:g} s."
-        elif self._num_spent > self._watch.body:
+        elif self.num_spent > self._watch.body:
             reason = f"The request's body did not come whole within {limits.body_s:g} s."
         else:
             return
@@ -304,7 +302,7 @@ class Protocol(RequestReader, Watched):
             self.transport.close()
             return
         self.reading = _LINGERING
-        self._num_spent = 0
+        self.num_spent = 0
         self.flow.resume_reading()
         try:
             self.transport.write_eof()

@@ -17,7 +17,7 @@ from fastapi_triton.serving.body_buffers import BodyBuffers
 from fastapi_triton.serving.refusals import MAX_HEAD_BYTES, MAX_HEADERS
 
 # So much is parsed at a time. It bounds how many pipelined requests are parsed before their turn.
-_SLICE_BYTES = 16 * 1024
+_SLICE_BYTES = 32 * 1024
 # A slice with more pieces of a body than this is of tiny chunks. Others get their turn before the next one is parsed.
 _MANY_PIECES = 64
 # Framing and chunk extensions may be so many times as long as the body that they carry. One-byte chunks take five.
@@ -51,9 +51,10 @@ class RequestReader(HttpToolsProtocol, ABC):
         # What came, but has to wait until it is parsed; and whether what comes now is dropped.
         self.unparsed = b""
         self.drops_data = False
-        # Bytes of the request's head; all that came of the request; and what of it was body.
-        self._num_head_bytes = self._num_bytes = self.num_body_bytes = 0
-        self._num_pieces = 0
+        # Bytes of the request that came in earlier slices; of its body; and of its trailer fields.
+        self._num_bytes = self.num_body_bytes = self._num_trailer_bytes = 0
+        # Looks of the watch since the last byte came or the last answer went; and since the head or the body began.
+        self.num_quiet = self.num_spent = 0
 
     @property
     @abstractmethod
@@ -68,15 +69,20 @@ class RequestReader(HttpToolsProtocol, ABC):
     def hold_back(self) -> None:
         """Part of a body came: read no further if the app has enough of it."""
 
-    def read(self, data: bytes) -> None:
-        """Parse what came."""
-        if self.drops_data:
+    @property
+    @abstractmethod
+    def num_pieces(self) -> int:
+        """How many pieces of a body wait for the app."""
+
+    def data_received(self, data: bytes) -> None:
+        self.num_quiet = 0
+        if self.reading is _LINGERING or self.drops_data:
             return
         if self.unparsed:
             self._put_off(self.unparsed + data)
         elif len(data) > _SLICE_BYTES:
             self._parse_slices(memoryview(data))
-        elif self.reading is not _LINGERING:
+        else:
             self._parse(data)
 
     def read_on(self) -> None:
@@ -94,11 +100,11 @@ class RequestReader(HttpToolsProtocol, ABC):
 
     def _parse_slices(self, data: memoryview) -> None:
         """Parse until a request has to wait for its turn, or until it is others' turn."""
-        self._num_pieces = 0
+        num_pieces = self.num_pieces
         for start in range(0, len(data), _SLICE_BYTES):
             if self.reading is _LINGERING:
                 return
-            if self.pipeline or self._num_pieces > _MANY_PIECES:
+            if self.pipeline or self.num_pieces > num_pieces + _MANY_PIECES:
                 self._put_off(bytes(data[start:]))
                 return
             self._parse(data[start : start + _SLICE_BYTES])
@@ -122,18 +128,29 @@ class RequestReader(HttpToolsProtocol, ABC):
 
     def _parse(self, data: bytes | memoryview) -> None:
         try:
-            upgrades.feed(self, data)
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade as upgrade:
+            if not self._parse_without_upgrade(data, upgrade):
+                return
         except httptools.HttpParserError as error:
             self.refuse(refusals.reason(error))
             return
-        if self.reading is _WHOLE or self.reading is _NOTHING_YET:
-            return
         if self.reading is _BODY:
             self.hold_back()
+        elif self.reading is not _HEAD:
+            return
         self._num_bytes += len(data)
         # The first slice may have begun with the end of another request.
         if self._num_bytes > MAX_HEAD_BYTES + _SLICE_BYTES + (1 + _MAX_FRAMING) * self.num_body_bytes:
             self.refuse(refusals.too_much_framing() if self.num_body_bytes else refusals.head_too_large())
+
+    def _parse_without_upgrade(self, data: bytes | memoryview, upgrade: httptools.HttpParserUpgrade) -> bool:
+        try:
+            upgrades.feed_rest(self, data, upgrade)
+        except httptools.HttpParserError as error:
+            self.refuse(refusals.reason(error))
+            return False
+        return True
 
     def _should_upgrade(self) -> bool:
         """To a websocket, if a library for them is installed; what else is asked for is ignored."""
@@ -146,27 +163,35 @@ class RequestReader(HttpToolsProtocol, ABC):
         self.headers = []
         self.expect_100_continue = False
         self.reading = _HEAD
-        self._num_head_bytes = self._num_bytes = self.num_body_bytes = 0
-
-    def on_url(self, url: bytes) -> None:
-        self.url += url
-        self._num_head_bytes += len(url)
-        if self._num_head_bytes > MAX_HEAD_BYTES:
-            raise refusals.head_too_large()
+        self._num_bytes = self.num_body_bytes = self._num_trailer_bytes = self.num_spent = 0
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        self._num_head_bytes += len(name) + len(value) + 4
-        if self._num_head_bytes > MAX_HEAD_BYTES:
-            raise refusals.head_too_large()
-        if self.reading is not _HEAD:  # a trailer field: a server may drop them (RFC 9110, section 6.5.1)
+        if self.reading is not _HEAD:
+            self._on_trailer(name, value)
             return
-        if len(self.headers) >= MAX_HEADERS:
-            raise refusals.too_many_headers()
         name = name.lower()
         if name == b"expect" and value.lower() == b"100-continue":
             self.expect_100_continue = True
         self.headers.append((name, value))
 
-    def on_body(self, body: bytes) -> None:
-        self.num_body_bytes += len(body)
-        self._num_pieces += 1
+    def _on_trailer(self, name: bytes, value: bytes) -> None:
+        """A server may drop trailer fields (RFC 9110, section 6.5.1)."""
+        self._num_trailer_bytes += len(name) + len(value) + 4
+        if self._num_trailer_bytes > MAX_HEAD_BYTES:
+            raise refusals.head_too_large()
+
+    def require_small_head(self) -> None:
+        """The head has come.
+
+        Raises:
+            HeadTooLargeError: it is not small.
+        """
+        if len(self.headers) > MAX_HEADERS:
+            raise refusals.too_many_headers()
+        # A head that came in one slice is never over the limit.
+        if self._num_bytes and _size(self.url, self.headers) > MAX_HEAD_BYTES:
+            raise refusals.head_too_large()
+
+
+def _size(url: bytes, headers: list[tuple[bytes, bytes]]) -> int:
+    return len(url) + sum(len(name) + len(value) + 4 for name, value in headers)

@@ -9,25 +9,26 @@ import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 
-def feed(protocol: HttpToolsProtocol, data: bytes | memoryview) -> None:
-    """Parse, ignoring upgrades other than those to a websocket.
+def feed_rest(protocol: HttpToolsProtocol, data: bytes | memoryview, upgrade: httptools.HttpParserUpgrade) -> None:
+    """Go on after a head that asks for an upgrade, ignoring upgrades other than those to a websocket.
 
     Raises:
         HttpParserError: this is not HTTP/1.1, or one of the protocol's callbacks raised.
     """
     while True:
+        if protocol._should_upgrade():
+            protocol.handle_websocket_upgrade()
+            return
+        data = memoryview(data)[upgrade.args[0] :]
+        head = _head_without_upgrade(protocol)
+        protocol.parser = httptools.HttpRequestParser(protocol)
+        protocol.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn has it
+        protocol.parser.feed_data(head)
         try:
             protocol.parser.feed_data(data)
             return
-        except httptools.HttpParserUpgrade as upgrade:
-            if protocol._should_upgrade():
-                protocol.handle_websocket_upgrade()
-                return
-            data = memoryview(data)[upgrade.args[0] :]
-            head = _head_without_upgrade(protocol)
-            protocol.parser = httptools.HttpRequestParser(protocol)
-            protocol.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn has it
-            protocol.parser.feed_data(head)
+        except httptools.HttpParserUpgrade as another:
+            upgrade = another
 
 
 def _head_without_upgrade(protocol: HttpToolsProtocol) -> bytes:

@@ -1,0 +1,138 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`python -m benchmarks.hostile`: what each attack costs. README.md says how to read it."""
+
+import contextlib
+import http.client
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from benchmarks import RESULTS, machine
+from benchmarks.hostile import bodies, connections, server
+from benchmarks.hostile.server import Frontend
+
+app = typer.Typer(add_completion=False)
+
+# The growth of memory is that of a server that has met one such body before, and has its buffers.
+SETTLE_S = 0.3
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What one attack costs: the peak of its memory, the longest block of the event loop, the longest wait of a probe."""
+
+    name: str
+    sent_mb: float
+    outcome: str
+    grown_mb: float
+    blocked_s: float
+    waited_s: float
+
+    @property
+    def row(self) -> str:
+        return (
+            f"| {self.name} | {self.sent_mb:.1f} | {self.outcome} | {self.grown_mb:.0f} | {self.blocked_s * 1000:.0f} "
+            f"| {self.waited_s * 1000:.0f} |"
+        )
+
+
+class Meter:
+    """Measures one thing after another on one frontend."""
+
+    def __init__(self, frontend: Frontend, probe: subprocess.Popen[str]) -> None:
+        self._frontend, self._probe = frontend, probe
+        self._before_mb = 0.0
+
+    def begin(self) -> None:
+        time.sleep(SETTLE_S)
+        self._frontend.longest_block_s()
+        server.longest_wait_s(self._probe)
+        self._before_mb = self._frontend.rss_mb
+        self._frontend.forget_peak()
+
+    def end(self, name: str, sent: float, outcome: str) -> Cost:
+        time.sleep(SETTLE_S)
+        blocked_s, waited_s = self._frontend.longest_block_s(), server.longest_wait_s(self._probe)
+        return Cost(name, sent / 1e6, outcome, self._frontend.peak_mb - self._before_mb, blocked_s, waited_s)
+
+
+def _send(frontend: Frontend, body: bodies.Body) -> str:
+    connection = http.client.HTTPConnection("127.0.0.1", frontend.port, timeout=60)
+    try:
+        connection.request("POST", body.path, body.data, {"Content-Type": body.media_type})
+        answer = connection.getresponse()
+        answer.read()
+        return str(answer.status)
+    except OSError as error:
+        return type(error).__name__
+    finally:
+        connection.close()
+
+
+def _of_bodies(meter: Meter, frontend: Frontend, only: str) -> list[Cost]:
+    costs = []
+    for body in bodies.every():
+        if only in body.name:
+            meter.begin()
+            outcome = _send(frontend, body)
+            costs.append(meter.end(body.name, len(body.data), outcome))
+            sys.stdout.write(costs[-1].row + "\n")
+            sys.stdout.flush()
+    return costs
+
+
+def _of_connections(meter: Meter, frontend: Frontend, only: str) -> list[Cost]:
+    costs = []
+    for attack in connections.every():
+        if only in attack.name:
+            meter.begin()
+            held = attack.run(frontend)
+            costs.append(
+                meter.end(attack.name, attack.sent_mb * attack.num_connections * 1e6, f"{len(held)} connections")
+            )
+            for each in held:
+                with contextlib.suppress(OSError):
+                    each.close()
+            sys.stdout.write(costs[-1].row + "\n")
+            sys.stdout.flush()
+    return costs
+
+
+@app.command()
+def hostile(
+    only: Annotated[str, typer.Option(help="Attacks with this in their name.")] = "",
+    write: Annotated[bool, typer.Option(help="Keep the page in benchmarks/results.")] = False,
+) -> None:
+    """Attack a frontend in a process of its own."""
+    with server.running() as frontend, server.probing(frontend) as probe:
+        meter = Meter(frontend, probe)
+        _send(frontend, bodies.every()[0])
+        found = _of_bodies(meter, frontend, only) + _of_connections(meter, frontend, only)
+    if write:
+        _page_path().write_text(_page(found))
+
+
+def _page_path() -> Path:
+    return RESULTS / f"hostile-{machine.cpu_slug()}.md"
+
+
+def _page(costs: list[Cost]) -> str:
+    head = (
+        "| attack | sent, MB | outcome | memory, MB | event loop blocked, ms | `/health/live`, ms |\n"
+        "| --- | --- | --- | --- | --- | --- |\n"
+    )
+    return (
+        f"# One hostile client\n\n{machine.cpu_name()}, commit {machine.commit()}\n\n"
+        + head
+        + "\n".join(each.row for each in costs)
+        + "\n"
+    )
+
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`python -m benchmarks.hostile.app PORT`: the frontend without a Triton, which notes how long its event loop is blocked.
+
+No request of these is meant to get as far as a model.
+"""
+
+import asyncio
+import sys
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI
+from fastapi.responses import JSONResponse
+
+import main
+from benchmarks import ROOT
+from fastapi_triton import Settings, TritonFrontend, pbtxt
+from fastapi_triton.datatypes import BY_WIRE
+from fastapi_triton.model_config import ModelConfig, TensorConfig, from_server
+from fastapi_triton.server import Server
+from fastapi_triton.triton.fake import FakeTriton
+
+PATH, MODEL, STREAM = main.path, main.model, f"{main.model}_stream"
+# How often the event loop is asked for a turn. Blocks are measured this exactly.
+_TURN_S = 0.001
+
+
+def _config(name: str, **inputs: str) -> ModelConfig:
+    tensors = tuple(TensorConfig(each, BY_WIRE[wire], (-1,)) for each, wire in inputs.items())
+    return ModelConfig(name, 0, tensors, (TensorConfig("output", BY_WIRE["FP32"], (-1,)),))
+
+
+def _scribble(name: str) -> ModelConfig:
+    return from_server(pbtxt.read(ROOT / "models" / name / "config.pbtxt"))
+
+
+class LoopClock:
+    """The longest time for which the event loop did nothing else, since it was last asked."""
+
+    def __init__(self) -> None:
+        self._longest_s = 0.0
+
+    async def run(self) -> None:
+        while True:
+            started = time.perf_counter()
+            await asyncio.sleep(_TURN_S)
+            self._longest_s = max(self._longest_s, time.perf_counter() - started - _TURN_S)
+
+    def take_s(self) -> float:
+        longest_s, self._longest_s = self._longest_s, 0.0
+        return longest_s
+
+
+def make() -> TritonFrontend:
+    """The app of `main.py` and two generated endpoints, above models that nobody runs."""
+    clock = LoopClock()
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        del app
+        running = asyncio.create_task(clock.run())
+        yield
+        running.cancel()
+
+    triton = FakeTriton()
+    for config in (
+        _scribble(MODEL),
+        _scribble(STREAM),
+        _config("numbers", values="FP32"),
+        _config("texts", values="BYTES"),
+    ):
+        triton.add(config)
+    frontend = TritonFrontend(triton=triton, settings=Settings(generate=True), lifespan=lifespan)
+    frontend.infer(PATH, model=MODEL, stream_model=STREAM, request=main.ScribbleRequest, response=main.ScribbleResponse)
+
+    @frontend.get("/longest-block")
+    async def longest_block() -> JSONResponse:
+        return JSONResponse({"seconds": clock.take_s()})
+
+    return frontend
+
+
+if __name__ == "__main__":
+    server = Server(make(), port=int(sys.argv[1]))
+    with asyncio.Runner(loop_factory=server.config.get_loop_factory()) as runner:
+        runner.run(server.serve())
