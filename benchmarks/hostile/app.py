@@ -36,16 +36,20 @@ def _scribble(name: str) -> ModelConfig:
 
 
 class LoopClock:
-    """The longest time for which the event loop did nothing else, since it was last asked."""
+    """The longest time for which the event loop did nothing else, since it was last asked.
+
+    Time in which other processes had the cores does not count.
+    """
 
     def __init__(self) -> None:
         self._longest_s = 0.0
 
     async def run(self) -> None:
         while True:
-            started = time.perf_counter()
+            started, cpu_s = time.perf_counter(), time.process_time()
             await asyncio.sleep(_TURN_S)
-            self._longest_s = max(self._longest_s, time.perf_counter() - started - _TURN_S)
+            blocked_s = min(time.perf_counter() - started - _TURN_S, time.process_time() - cpu_s)
+            self._longest_s = max(self._longest_s, blocked_s)
 
     def take_s(self) -> float:
         longest_s, self._longest_s = self._longest_s, 0.0
