@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import orjson
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
-from pydantic_core import ErrorDetails, from_json
+from pydantic_core import ErrorDetails
 
 from fastapi_triton import bodies, json_values
 from fastapi_triton.errors import (
@@ -32,6 +32,8 @@ from fastapi_triton.triton.tensor import Tensor
 
 # Not a member of ours: Triton's generate extension keeps it for the request's id.
 _RESERVED_IN_STREAMS = "id"
+# Further ones are not looked for.
+_ENOUGH_PROBLEMS = 1000
 
 Row = Mapping[str, Any]
 
@@ -102,10 +104,7 @@ class GeneratedModel:
             TooLargeError: a picture is over its limit, or there are more values than are read.
         """
         bodies.require_few_elements(body, limits.max_elements)
-        try:
-            value = from_json(body)
-        except ValueError as error:
-            raise json_text.unreadable(body, str(error)) from None
+        value = json_text.parse(body)
         json_text.require_unique_members(body, _num_members(value))
         if not isinstance(value, list):
             (row,) = self._rows([value], limits, is_batch=False)
@@ -153,6 +152,9 @@ class GeneratedModel:
         rows: list[Row] = []
         details: list[ErrorDetails] = []
         for index, value in enumerate(values):
+            self._require_few_members(value, (index,) if is_batch else ())
+            if len(details) > _ENOUGH_PROBLEMS:
+                break
             try:
                 row = self.request_model.model_validate(value, context=limits)
             except ValidationError as error:
@@ -164,6 +166,14 @@ class GeneratedModel:
         if details:
             raise bodies.invalid(details, [tensor.name for tensor in self.config.inputs])
         return rows
+
+    def _require_few_members(self, value: Any, location: tuple[int, ...]) -> None:
+        """An error for each of 100,000 unknown members would take seconds."""
+        num_known = len(self.config.inputs)
+        if isinstance(value, dict) and len(value) > num_known + _ENOUGH_PROBLEMS:
+            known = ", ".join(f"`{tensor.name}`" for tensor in self.config.inputs)
+            detail = f"The object has {len(value):,} members; this model has {num_known} inputs: {known}."
+            raise refusal([FieldProblem(pointer(location), "unknown_field", detail)])
 
     def _single(self, row: Row) -> dict[str, Tensor]:
         return {each.name: Tensor(each.datatype, row[each.name]) for each in self.config.inputs if each.name in row}

@@ -5,7 +5,6 @@ import json
 import secrets
 from typing import Any
 
-from pydantic_core import from_json
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -24,6 +23,7 @@ from fastapi_triton.generated_endpoint import Address, GeneratedEndpoint, apart
 from fastapi_triton.jobs.outcome import RAW_HEADERS
 from fastapi_triton.jobs.work import NO_SEED, SEED_FIELD, Asked, Work
 from fastapi_triton.model_config import ModelConfig
+from fastapi_triton.request_body import json_text
 
 # JavaScript keeps so many exact.
 _MAX_SEED_BITS = 53
@@ -92,7 +92,7 @@ def _changed(reason: str) -> GoneError:
 
 def _seeded(config: ModelConfig, body: bytes) -> tuple[Any, bytes]:
     """What a valid body says, and the body with the seeds drawn that it leaves to the model."""
-    told = from_json(body)
+    told = json_text.parse(body)
     seed = config.input(SEED_FIELD)
     if seed is None or not seed.optional or not seed.is_scalar or seed.datatype.kind != "integer":
         return told, body

@@ -8,7 +8,6 @@ from datetime import UTC, datetime
 from typing import Any
 
 from fastapi import APIRouter
-from pydantic_core import from_json
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import Receive
@@ -108,10 +107,7 @@ def _add_discovery(routes: APIRouter, model: TextToImage) -> None:
         capabilities = await model.capabilities()
         body = await request.body()
         bodies.require_few_elements(body, bodies.FEW_ELEMENTS)
-        try:
-            options = from_json(body)
-        except ValueError as error:
-            raise json_text.unreadable(body, str(error)) from None
+        options = json_text.parse(body)
         a1111_request.require_options(options, _options(capabilities), capabilities)
         return JSONResponse(None)
 
