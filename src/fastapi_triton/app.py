@@ -47,6 +47,7 @@ from fastapi_triton.metrics import Metrics
 from fastapi_triton.middleware.body_size import BodySizeMiddleware
 from fastapi_triton.middleware.deadline import DeadlineMiddleware
 from fastapi_triton.middleware.declared_routes import DeclaredRoutes, Responder
+from fastapi_triton.middleware.head_requests import HeadMiddleware
 from fastapi_triton.middleware.observing import Observer, ObservingMiddleware
 from fastapi_triton.middleware.on_error import OnErrorMiddleware
 from fastapi_triton.middleware.route_path import put_below_root
@@ -152,6 +153,7 @@ class TritonFrontend(FastAPI):
                     max_bytes=self.settings.max_body_bytes,
                     compressed_below="/v2/" if self.settings.v2_compressed else "",
                 ),
+                Middleware(HeadMiddleware),
                 *extra.pop("middleware", ()),
             ],
             exception_handlers={**problems.HANDLERS, **extra.pop("exception_handlers", {})},

@@ -70,8 +70,10 @@ class Protocol(RequestReader, Watched):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
         super().connection_made(transport)
-        self._is_surplus = len(self.connections) > self._watch.limits.max_connections
-        self._watch.begin()
+        self._is_surplus = self._watch.is_full
+        if not self._watch.begin(self):
+            self._write(refusals.connections_exhausted())
+            self.transport.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
         del exc
@@ -148,7 +150,7 @@ class Protocol(RequestReader, Watched):
 
     def _is_still_surplus(self, path: str) -> bool:
         # Who watches over us shall not restart us for it.
-        return len(self.connections) > self._watch.limits.max_connections and not path.startswith("/health/")
+        return self._watch.is_full and not path.startswith("/health/")
 
     def on_body(self, body: bytes) -> None:
         self.num_body_bytes += len(body)
@@ -198,6 +200,17 @@ class Protocol(RequestReader, Watched):
             self.loop.call_later(FIRST_REQUEST_S, self._close_unused)
         elif self.reading is _WHOLE:
             self.transport.close()
+
+    @property
+    def idleness(self) -> int:
+        """Those whose request may be on its way stay longest."""
+        if not self.is_free or self.reading is _BODY or self.transport.is_closing():
+            return 0
+        return 1 + self.num_quiet + (1000 if self.reading is _WHOLE else 0)
+
+    def close_idle(self) -> None:
+        self.transport.close()
+        self.connections.discard(self)
 
     def _close_unused(self) -> None:
         if self.reading is _NOTHING_YET:

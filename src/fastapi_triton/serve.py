@@ -20,6 +20,7 @@ from fastapi_triton.app import TritonFrontend
 from fastapi_triton.background import BackgroundTask
 from fastapi_triton.embedded import EmbeddedTriton, EmbeddedTritonError
 from fastapi_triton.server import Server
+from fastapi_triton.serving import listening
 from fastapi_triton.triton.address import Address
 
 logger = logging.getLogger(__name__)
@@ -55,7 +56,7 @@ class Plan:
     @property
     def url(self) -> str:
         """Where a person on this machine goes."""
-        host = "localhost" if self.host in ("127.0.0.1", "0.0.0.0", "::") else self.host  # noqa: S104
+        host = "localhost" if self.host == "127.0.0.1" or listening.is_every_address(self.host) else self.host
         return f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
 
 

@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from fastapi_triton.background import BackgroundTask
+from fastapi_triton.serving import listening
 
 logger = logging.getLogger(__name__)
 
@@ -33,8 +34,7 @@ class WorkerExitedError(Exception):
 @contextmanager
 def listener(host: str, port: int) -> Iterator[socket.socket]:
     """The socket that all workers take callers from."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.create_server((host, port), family=family, backlog=2048) as shared:
+    with listening.listener(host, port) as shared:
         yield shared
 
 

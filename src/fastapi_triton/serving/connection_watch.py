@@ -5,7 +5,7 @@ import asyncio
 import select
 import weakref
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from uvicorn.server import ServerState
@@ -13,8 +13,9 @@ from uvicorn.server import ServerState
 from fastapi_triton import connection_limits
 from fastapi_triton.background import BackgroundTask
 from fastapi_triton.connection_limits import ConnectionLimits
-from fastapi_triton.serving import body_buffers
+from fastapi_triton.serving import body_buffers, descriptors
 from fastapi_triton.serving.body_buffers import BodyBuffers
+from fastapi_triton.serving.descriptors import SPARE_CONNECTIONS
 
 # A client that takes nothing of its response for so long has left, in effect.
 STALLED_S = 60.0
@@ -31,6 +32,15 @@ _looking = BackgroundTask(
 class Watched(ABC):
     """A connection with time limits."""
 
+    @property
+    @abstractmethod
+    def idleness(self) -> int:
+        """How readily it can be closed; 0: it is needed."""
+
+    @abstractmethod
+    def close_idle(self) -> None:
+        """Close it to make room."""
+
     @abstractmethod
     def look(self) -> None:
         """Called once an interval."""
@@ -44,12 +54,13 @@ class ConnectionWatch:
 
     def __init__(
         self,
-        connections: Iterable[Any],
+        connections: Collection[Any],
         limits: ConnectionLimits,
         body_buffers: BodyBuffers,
         loop: asyncio.AbstractEventLoop,
     ) -> None:
         self.limits, self.body_buffers = limits, body_buffers
+        self.max_connections = descriptors.fitting(limits.max_connections)
         self.head, self.body_pause, self.body, self.idle, self.stalled, self.linger = (
             max(1, round(seconds / limits.interval_s))
             for seconds in (limits.head_s, limits.body_pause_s, limits.body_s, limits.idle_s, STALLED_S, LINGER_S)
@@ -58,8 +69,24 @@ class ConnectionWatch:
         self._loop = loop
         self._timer: asyncio.TimerHandle | None = None
 
-    def begin(self) -> None:
-        """A connection was opened."""
+    @property
+    def is_full(self) -> bool:
+        """Whether there are more connections than there may be, so that requests on the last ones get 503."""
+        return len(self._connections) > self.max_connections
+
+    def begin(self, connection: Watched) -> bool:
+        """A connection was opened. Returns whether there is room for it: the longest idle one may have gone for it."""
+        self._schedule()
+        if len(self._connections) <= self.max_connections + SPARE_CONNECTIONS:
+            return True
+        others = (each for each in self._connections if isinstance(each, Watched) and each is not connection)
+        idle = max(others, key=lambda each: each.idleness, default=None)
+        if idle is None or not idle.idleness:
+            return False
+        idle.close_idle()
+        return True
+
+    def _schedule(self) -> None:
         if self._timer is None:
             self._timer = self._loop.call_later(self.limits.interval_s, self._look)
 
@@ -68,7 +95,7 @@ class ConnectionWatch:
         connections = list(self._connections)
         _looking.attempt_all(each.look for each in connections if isinstance(each, Watched))
         if connections:
-            self.begin()
+            self._schedule()
 
 
 _watches: "weakref.WeakKeyDictionary[ServerState, ConnectionWatch]" = weakref.WeakKeyDictionary()

@@ -58,6 +58,11 @@ def too_much_framing() -> UnreadableRequestError:
     )
 
 
+def connections_exhausted() -> OverloadedError:
+    """There are more connections than `max_connections`."""
+    return OverloadedError("Too many connections are open. Try again later.", retry_after_s=1.0)
+
+
 def too_many_pipelined() -> OverloadedError:
     """Requests behind one that takes long: they were dropped."""
     return OverloadedError(
@@ -70,5 +75,4 @@ def too_many_pipelined() -> OverloadedError:
 async def too_many_connections(scope: Scope, receive: Receive, send: Send) -> None:
     """The app of connections over the limit."""
     current_request_id.set(secrets.token_hex(16))
-    error = OverloadedError("Too many connections are open. Try again later.", retry_after_s=1.0)
-    await problems.response(error)(scope, receive, send)
+    await problems.response(connections_exhausted())(scope, receive, send)

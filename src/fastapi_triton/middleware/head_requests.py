@@ -1,0 +1,39 @@
+# SPDX-License-Identifier: Apache-2.0
+"""HEAD is answered as GET, without the body: FastAPI's own routes take GET alone."""
+
+from starlette.routing import Match
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+
+class HeadMiddleware:
+    """Where no route takes HEAD itself, its GET is called."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["method"] != "HEAD" or _takes_head(scope):
+            await self.app(scope, receive, send)
+            return
+        is_over = False
+
+        async def send_head(message: Message) -> None:
+            """Ends the response after its head: what GET would stream may never end."""
+            nonlocal is_over
+            if message["type"] != "http.response.body":
+                await send(message)
+            elif not is_over:
+                is_over = True
+                await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+        # A copy, since the server goes by its own.
+        inner = {**scope, "method": "GET"}
+        try:
+            await self.app(inner, receive, send_head)
+        finally:
+            if "route" in inner:  # the middleware around wants to know it
+                scope["route"] = inner["route"]
+
+
+def _takes_head(scope: Scope) -> bool:
+    return any(route.matches(scope)[0] is Match.FULL for route in scope["app"].router.routes)

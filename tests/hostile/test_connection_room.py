@@ -1,0 +1,137 @@
+# SPDX-License-Identifier: Apache-2.0
+"""More connections than the process may hold: requests get 503, health is served, nothing is reset."""
+
+import asyncio
+import contextlib
+import json
+import resource
+import socket
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import httpx2
+import pytest
+from answering import LIMITS, Answering, echo, running
+from serving import Server
+from starlette.types import Receive, Scope, Send
+
+from fastapi_triton.serving import descriptors
+from fastapi_triton.serving.descriptors import SPARE_CONNECTIONS
+
+LIVE = b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n"
+OTHER = b"GET /a HTTP/1.1\r\nHost: x\r\n\r\n"
+
+
+async def test_idle_connections_make_room_for_new_ones() -> None:
+    async with running(Answering(replace(LIMITS, max_connections=5), echo)) as server:
+        idle = [await server.wire() for _ in range(5 + SPARE_CONNECTIONS)]
+        for wire in idle:
+            await wire.say(LIVE)
+            assert (await wire.answer())[0] == 200
+        for _ in range(50):
+            wire = await server.wire()
+            await wire.say(LIVE)
+            assert (await wire.answer())[0] == 200
+            await wire.say(OTHER)
+            told = await wire.rest()
+            assert told.startswith(b"HTTP/1.1 503 ")
+            assert b"retry-after: 1\r\n" in told
+        assert server.num_connections <= 5 + SPARE_CONNECTIONS + 1
+
+
+async def test_connections_with_requests_are_never_closed_for_it() -> None:
+    go_on = asyncio.Event()
+
+    async def talk(scope: Scope, receive: Receive, send: Send) -> None:
+        await go_on.wait()
+        await echo(scope, receive, send)
+
+    async with running(Answering(replace(LIMITS, max_connections=20), talk)) as server:
+        busy = [await server.wire() for _ in range(20)]
+        for wire in busy:
+            await wire.say(OTHER)
+        for _ in range(2 * SPARE_CONNECTIONS):
+            wire = await server.wire()
+            await wire.say(OTHER)
+            assert (await wire.rest()).startswith(b"HTTP/1.1 503 ")
+        probes = [await server.wire() for _ in range(SPARE_CONNECTIONS)]
+        for wire in probes:
+            await wire.say(LIVE)
+        while len(server.server.server_state.tasks) < len(busy) + len(probes):  # noqa: ASYNC110
+            await asyncio.sleep(0.001)
+        assert (await (await server.wire()).rest()).startswith(b"HTTP/1.1 503 ")
+        go_on.set()
+        assert {(await wire.answer())[0] for wire in (*busy, *probes)} == {200}
+
+
+@pytest.fixture
+def limited(tmp_path: Path) -> Iterator[Server]:
+    """A server that may open 1,024 files, in front of no Triton."""
+    command = (sys.executable, "-m", "fastapi_triton", "serve", "--triton", "http://127.0.0.1:9")
+    server = Server(["sh", "-c", 'ulimit -n 1024 && exec "$@"', "sh", *command], folder=tmp_path)
+    try:
+        _wait_until_live(server)
+        yield server
+    finally:
+        server.stop()
+
+
+def _wait_until_live(server: Server) -> None:
+    server.wait_for("the frontend listens on")
+    while True:
+        with contextlib.suppress(httpx2.ConnectError):
+            assert server.get("/health/live").status_code == 200
+            return
+
+
+def _responses(wires: list[socket.socket], said: bytes) -> list[bytes]:
+    for wire in wires:
+        with contextlib.suppress(OSError):
+            wire.sendall(said)
+    told = []
+    for wire in wires:
+        try:
+            told.append(wire.recv(10_000))
+        except OSError as error:
+            told.append(type(error).__name__.encode())
+    return told
+
+
+@pytest.mark.skipif(resource.getrlimit(resource.RLIMIT_NOFILE)[0] < 2000, reason="opens 1,300 connections")
+def test_a_process_with_few_descriptors_answers_all_who_come(limited: Server) -> None:
+    with contextlib.ExitStack() as stack:
+
+        def connect() -> socket.socket:
+            wire = socket.create_connection(("127.0.0.1", limited.port), timeout=30)
+            return stack.enter_context(wire)
+
+        first = [connect() for _ in range(700)]
+        assert {each[:13] for each in _responses(first, LIVE)} == {b"HTTP/1.1 200 "}
+        for _ in range(400):
+            wire = connect()
+            assert _responses([wire], LIVE)[0].startswith(b"HTTP/1.1 200 ")
+        refused = _responses([connect()], b"GET /docs HTTP/1.1\r\nHost: x\r\n\r\n")[0]
+        assert refused.startswith(b"HTTP/1.1 503 ")
+        assert json.loads(refused.partition(b"\r\n\r\n")[2])["code"] == "overloaded"
+        assert len(list(Path(f"/proc/{limited.process.pid}/fd").iterdir())) < 1024
+    assert "Too many open files" not in limited.log
+    assert "may open 1024 files" in limited.log
+
+
+def test_the_soft_limit_is_raised_to_the_hard_one(tmp_path: Path) -> None:
+    command = (sys.executable, "-m", "fastapi_triton", "serve", "--triton", "http://127.0.0.1:9")
+    server = Server(["sh", "-c", 'ulimit -Sn 512 && exec "$@"', "sh", *command], folder=tmp_path)
+    try:
+        _wait_until_live(server)
+        limits = Path(f"/proc/{server.process.pid}/limits").read_text()
+    finally:
+        server.stop()
+    soft, hard = next(line for line in limits.splitlines() if line.startswith("Max open files")).split()[3:5]
+    assert soft == (hard if hard != "unlimited" and int(hard) <= 65_536 else "65536")
+
+
+def test_as_many_connections_as_asked_for_where_there_are_descriptors() -> None:
+    assert descriptors.fitting(10) == 10
+    assert descriptors.fitting(10**9) < 10**9

@@ -1,0 +1,36 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`--host ::` takes IPv6 and IPv4, and prints where to go."""
+
+import socket
+import sys
+from pathlib import Path
+
+import httpx2
+import pytest
+from serving import Server
+
+from fastapi_triton.serving import listening
+
+HAS_IPV6 = socket.has_dualstack_ipv6()
+PLAIN_APP = (
+    "from fastapi import FastAPI\n\napp = FastAPI()\n\n\n@app.get('/a')\nasync def a() -> str:\n    return 'a'\n"
+)
+
+
+@pytest.mark.skipif(not HAS_IPV6, reason="needs IPv6")
+@pytest.mark.parametrize("more", [(), pytest.param(("--workers", "2"), marks=pytest.mark.slow)])
+def test_a_server_is_ready_where_it_says(tmp_path: Path, more: tuple[str, ...]) -> None:
+    (tmp_path / "main.py").write_text(PLAIN_APP)
+    command = [sys.executable, "-m", "fastapi_triton", "serve", "--triton", "http://127.0.0.1:9", "--host", "::", *more]
+    server = Server(command, folder=tmp_path)
+    try:
+        url = server.wait_for(r"Ready: (\S+)")[1]
+        for each in (url, f"http://127.0.0.1:{server.port}", f"http://[::1]:{server.port}"):
+            assert httpx2.get(f"{each}/a").json() == "a"
+    finally:
+        server.stop()
+
+
+def test_all_spellings_of_every_address_are_known() -> None:
+    assert all(map(listening.is_every_address, ("::", "0.0.0.0", "0:0:0:0:0:0:0:0")))
+    assert not any(map(listening.is_every_address, ("::1", "127.0.0.1", "localhost", "", "example.com")))
