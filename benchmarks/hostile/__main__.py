@@ -3,6 +3,7 @@
 
 import contextlib
 import http.client
+import os
 import subprocess
 import sys
 import time
@@ -24,7 +25,7 @@ SETTLE_S = 0.3
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What one attack costs: the peak of its memory, the longest block of the event loop, the longest wait of a probe."""
+    """What one attack costs: its peak of memory, the longest block of the event loop, the longest wait of a probe."""
 
     name: str
     sent_mb: float
@@ -122,15 +123,18 @@ def _page_path() -> Path:
 
 
 def _page(costs: list[Cost]) -> str:
-    head = (
-        "| attack | sent, MB | outcome | memory, MB | event loop blocked, ms | `/health/live`, ms |\n"
-        "| --- | --- | --- | --- | --- | --- |\n"
-    )
-    return (
-        f"# One hostile client\n\n{machine.cpu_name()}, commit {machine.commit()}\n\n"
-        + head
-        + "\n".join(each.row for each in costs)
-        + "\n"
+    return "\n".join(
+        [
+            "# One hostile client",
+            "",
+            f"`python -m benchmarks.hostile --write`, {machine.cpu_name()}, {os.cpu_count()} cores, load average "
+            f"{os.getloadavg()[0]:.0f}, commit {machine.commit()}. [How to read it](../hostile/README.md).",
+            "",
+            "| attack | sent, MB | outcome | memory, MB | event loop blocked, ms | `/health/live`, ms |",
+            "| --- | --- | --- | --- | --- | --- |",
+            *(each.row for each in costs),
+            "",
+        ]
     )
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`python -m benchmarks.hostile.app PORT`: the frontend without a Triton, which notes how long its event loop is blocked.
+"""`python -m benchmarks.hostile.app PORT`: the frontend without a Triton, which measures its event loop.
 
 No request of these is meant to get as far as a model.
 """

@@ -39,6 +39,8 @@ def _texts() -> Iterator[Body]:
     yield Body("a text of escapes", PATH, _filled(b'{"prompt":"', b"\\u0041", b'"}'))
     yield Body("a text of surrogates", PATH, _filled(b'{"prompt":"', b"\\ud83d\\ude00", b'"}'))
     yield Body("a text of emoji", PATH, _filled(b'{"prompt":"', "😀".encode(), b'"}'))
+    yield Body("a text with one emoji", PATH, _filled(b'{"prompt":"' + "😀".encode(), b"x", b'"}'))
+    yield Body("a field of any length with one emoji", PATH, _filled(b'{"scheduler":"' + "😀".encode(), b"x", b'"}'))
     yield Body("white space", PATH, _filled(b'{"prompt":', b" ", b'"x"}'))
     yield Body("a number of 20 MB", PATH, _filled(b'{"seed":', b"9", b"}"))
     yield Body("a key of 20 MB", PATH, _filled(b'{"', b"k", b'":1}'))
@@ -67,11 +69,15 @@ def _many() -> Iterator[Body]:
         ("objects", b"{}"),
     ):
         yield Body(f"999,990 {what}", "/models/numbers/infer", b'{"values":[' + b",".join([value] * 999_990) + b"]}")
+    yield Body("499,990 lists", "/models/numbers/infer", b'{"values":[' + b",".join([b"[]"] * 499_990) + b"]}")
+    different = b",".join(b'"%d"' % number for number in range(999_990))
+    yield Body("999,990 different texts", "/models/texts/infer", b'{"values":[' + different + b"]}")
     yield Body("999,990 texts", "/models/texts/infer", b'{"values":[' + b",".join([b'"a"'] * 999_990) + b"]}")
     yield Body("999,990 wrong texts", "/models/texts/infer", b'{"values":[' + b",".join([b"1"] * 999_990) + b"]}")
     yield Body("999,990 rows", "/models/numbers/infer", b"[" + b",".join([b"1"] * 999_990) + b"]")
-    keyed = b",".join(b'"%d":1' % number for number in range(999_990))
-    yield Body("999,990 keys", "/models/numbers/infer", b"{" + keyed + b"}")
+    for num in (99_990, 999_990):
+        keyed = b",".join(b'"%d":1' % number for number in range(num))
+        yield Body(f"{num:,} keys", "/models/numbers/infer", b"{" + keyed + b"}")
     yield Body("pairs of brackets", "/models/numbers/infer", _filled(b'{"values":', b"[", b"", 999_990))
 
 

@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: Apache-2.0
+"""JSON that is small to send and long to read is refused before it is read, or with a bounded error."""
+
+import gc
+from collections.abc import AsyncIterator
+
+import httpx2
+import pytest
+
+from fastapi_triton import Settings, TritonFrontend
+from fastapi_triton.datatypes import BY_WIRE
+from fastapi_triton.errors import MAX_PROBLEMS
+from fastapi_triton.model_config import ModelConfig, TensorConfig
+from fastapi_triton.request_body import json_text
+from fastapi_triton.request_body.json_text import MAX_MEMBERS
+from fastapi_triton.triton.fake import FakeTriton
+
+
+@pytest.fixture
+async def http() -> AsyncIterator[httpx2.AsyncClient]:
+    triton = FakeTriton()
+    tensors = (TensorConfig("values", BY_WIRE["FP32"], (-1,)),)
+    triton.add(ModelConfig("single", 0, tensors, tensors))
+    triton.add(ModelConfig("batched", 5000, tensors, tensors))
+    app = TritonFrontend(triton=triton, settings=Settings(generate=True))
+    async with (
+        app.router.lifespan_context(app),
+        httpx2.AsyncClient(transport=httpx2.ASGITransport(app=app), base_url="http://test", timeout=60) as client,
+    ):
+        assert app.catalogue is not None
+        await app.catalogue.poll()
+        yield client
+
+
+def members(num: int) -> bytes:
+    return b"{" + b",".join(b'"%d":1' % number for number in range(num)) + b"}"
+
+
+async def post(http: httpx2.AsyncClient, model: str, body: bytes) -> httpx2.Response:
+    headers = {"content-type": "application/json"}
+    return await http.post(f"/models/{model}/infer", content=body, headers=headers)
+
+
+@pytest.mark.parametrize("between", [b":", b" \t:"])
+async def test_more_members_than_allowed_are_not_read(http: httpx2.AsyncClient, between: bytes) -> None:
+    told = await post(http, "single", members(MAX_MEMBERS + 1).replace(b":", between))
+    assert (told.status_code, told.json()["code"]) == (413, "too_many_elements")
+
+
+async def test_as_many_as_allowed_meet_one_short_error(http: httpx2.AsyncClient) -> None:
+    told = await post(http, "single", members(MAX_MEMBERS))
+    assert (told.status_code, told.json()["code"]) == (422, "unknown_field")
+    assert len(told.content) < 1000
+    assert f"{MAX_MEMBERS:,}" in told.json()["detail"]
+
+
+async def test_rows_of_unknown_members_meet_a_bounded_error(http: httpx2.AsyncClient) -> None:
+    row = b'{"a":1,"b":1,"c":1,"d":1,"e":1,"f":1,"g":1,"h":1,"i":1,"j":1}'
+    told = await post(http, "batched", b"[" + b",".join([row] * 5000) + b"]")
+    assert told.status_code == 422
+    assert len(told.json()["errors"]) == MAX_PROBLEMS
+    assert "more problems" in told.json()["detail"]
+
+
+def test_colons_in_texts_are_no_members() -> None:
+    texts = b'{"values":[' + b",".join([b'"12:30:45"'] * MAX_MEMBERS) + b"]}"
+    assert len(json_text.parse(texts)["values"]) == MAX_MEMBERS
+
+
+def test_garbage_is_collected_again_after_parsing() -> None:
+    assert gc.isenabled()
+    json_text.parse(b"[1]")
+    with pytest.raises(Exception, match="not JSON"):
+        json_text.parse(b"[1")
+    assert gc.isenabled()
