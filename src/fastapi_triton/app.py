@@ -56,7 +56,6 @@ from fastapi_triton.playground import page
 from fastapi_triton.routers import jobs as background_jobs
 from fastapi_triton.routers import metrics, models, picture_apis
 from fastapi_triton.serving import body_buffers
-from fastapi_triton.serving.body_buffers import BodyBuffers
 from fastapi_triton.settings import Settings
 from fastapi_triton.text_to_image import TextToImage
 from fastapi_triton.triton.client import CanSleep, TritonClient
@@ -107,7 +106,7 @@ class TritonFrontend(FastAPI):
         self.settings = settings or Settings()
         self.triton: TritonClient = triton or fronted.get()(self.settings)
         self.drain = drain.Drain()
-        self._body_buffers = BodyBuffers(self.settings.max_buffered_body_bytes)
+        self._body_buffers = body_buffers.BodyBuffers(self.settings.max_buffered_body_bytes)
         self.services = Services(
             self.triton,
             Admissions(
@@ -181,10 +180,7 @@ class TritonFrontend(FastAPI):
         if self.settings.v2 and isinstance(self.triton, HTTPTriton):
             problems.speak(self, "/v2", passage.refusal)
             self._passage = Passage(
-                self.triton,
-                admissions=self.services.admission,
-                settings=self.settings,
-                body_buffers=self._body_buffers,
+                self.triton, admissions=self.services.admission, settings=self.settings, body_buffers=self._body_buffers
             )
             # First of all: no route is found faster, and none of them is under /v2.
             self.router.routes[:0] = [Route(path, self._passage) for path in ("/v2/{rest:path}", "/v2")]
