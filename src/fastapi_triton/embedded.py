@@ -20,7 +20,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Protocol, Self
 
 from fastapi_triton import guard, machine
 from fastapi_triton.background import BackgroundTask
@@ -108,8 +108,25 @@ class Installation:
         )
 
 
+class Observer(Protocol):
+    """Is notified of what Triton itself does not report; `ModelProcesses` is one."""
+
+    def died(self, model: str) -> None:
+        """The process of this model has died."""
+        ...
+
+    def forget(self) -> None:
+        """Triton has ended, and every process with it."""
+        ...
+
+
 class EmbeddedTriton:
-    """Keeps one Triton running while its `async with` is open; `url` says where, from the start."""
+    """Keeps one Triton running while its `async with` is open; `url` says where, from the start.
+
+    `observer`, if there is one, is notified of dead model processes, before Triton is restarted for it.
+    """
+
+    observer: Observer | None = None
 
     def __init__(
         self, model_repository: Path, *, installation: Installation, libpython: Path, host: str = LOOPBACK
@@ -206,6 +223,8 @@ class EmbeddedTriton:
 
         def restart(model: str) -> None:
             logger.error("the process of model %s has died; Triton is restarted, since it would not notice", model)
+            if self.observer is not None:
+                self.observer.died(model)  # Triton waits for running requests, and those of this model never end
             pipe.close()
 
         watch = StubWatch(folder, on_death=restart)
@@ -218,6 +237,8 @@ class EmbeddedTriton:
             watch.close()
             pipe.close()  # has the guard stop Triton
             status = await asyncio.shield(_ended(process, ending, reading, folder, prefix))
+            if self.observer is not None:
+                self.observer.forget()
         how = "killed" if abs(status) == signal.SIGKILL else f"exit status {status}"
         return f"Triton ended ({how}): {log.reason}" if log.reason else f"Triton ended ({how})"
 

@@ -22,6 +22,7 @@ from fastapi_triton.embedded import EmbeddedTriton, EmbeddedTritonError
 from fastapi_triton.server import Server
 from fastapi_triton.serving import listening
 from fastapi_triton.triton.address import Address
+from fastapi_triton.triton.http import HTTPTriton
 
 logger = logging.getLogger(__name__)
 
@@ -103,6 +104,9 @@ async def _serve(plan: Plan, server: Server) -> None:
         signal.signal(number, signal.SIG_DFL)
     async with contextlib.AsyncExitStack() as stack:
         if plan.triton is not None:
+            client = plan.app.triton if isinstance(plan.app, TritonFrontend) else None
+            if plan.workers is None and isinstance(client, HTTPTriton):
+                plan.triton.observer = client.processes
             await stack.enter_async_context(plan.triton)
         await stack.enter_async_context(_readiness_logged(plan))
         if plan.workers is None:

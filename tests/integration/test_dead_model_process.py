@@ -32,6 +32,24 @@ def test_the_embedded_triton_is_restarted(echo_servers: Callable[..., Server]) -
     assert server.post("/echo", json={"text": "hi"}).json() == {"text": "hi"}
 
 
+@pytest.mark.slow
+def test_streams_of_the_embedded_triton_end_before_it_is_restarted(
+    echo_servers: Callable[..., Server], tmp_path: Path
+) -> None:
+    server = echo_servers(folder=COUNT_APP).wait_until_ready()
+    body, headers = {"text": f"hold {tmp_path}"}, {"Accept": "text/event-stream"}
+    with httpx2.stream("POST", f"{server.url}/count", json=body, headers=headers, timeout=60) as answer:
+        lines = answer.iter_lines()
+        assert next(lines).startswith("event: ")
+        (stub,) = (each for each in server.below() if "count_stream_0" in each.cmdline())
+        stub.kill()
+        rest = "".join(lines)
+    assert "event: error" in rest
+    assert DIED in rest
+    server.wait_for("ready again")
+    assert server.post("/count", json={"text": "echo hi"}).json()["text"] == "hi"
+
+
 class CountRequest(BaseModel):
     text: str
 
