@@ -17,8 +17,10 @@ import torch
 from diffusers import StableDiffusionXLControlNetPipeline, UNet2DConditionModel
 from diffusion_engine.batcher import Policy
 from diffusion_engine.capabilities import SCHEDULERS, Capabilities
+from diffusion_engine.config import EngineConfig
 from diffusion_engine.networks import Networks
-from drawings import SCRIBBLES
+from diffusion_engine.weights import load_pipeline
+from drawings import CHECKPOINT, SCRIBBLES, pixels_of
 from listening import Driver, Visit
 from stock import StockPipeline
 
@@ -215,6 +217,21 @@ def test_padding_to_a_compiled_row_count_does_not_show(
     assert set(rows) == {4, 8}
     for name, visit in visits.items():
         assert largest_difference(visit.pixels(), stock_pixels(name)) <= MOST
+
+
+def test_a_vae_whose_latents_have_a_mean_and_a_standard_deviation(
+    capabilities: Capabilities, make_driver: MakeDriver
+) -> None:
+    pipeline = load_pipeline(EngineConfig(checkpoint=str(CHECKPOINT), device="cpu"))
+    pipeline.vae.register_to_config(latents_mean=[0.4, -0.3, 0.2, 0.1], latents_std=[0.8, 1.1, 0.9, 1.2])
+    driver = make_driver(networks=Networks.of_pipeline(pipeline))
+    visit = driver.join(preview_every=3, **BASE)
+    driver.finish()
+    picture = visit.pixels()
+    assert largest_difference(picture, StockPipeline(pipeline, capabilities).pixels(**BASE)) <= MOST
+    # The map for previews was fitted to the same latents.
+    preview = pixels_of(visit.recorder.previews[3])
+    assert np.abs(preview.mean(axis=(0, 1)) - picture.mean(axis=(0, 1))).max() < 30
 
 
 def test_a_unet_that_takes_the_guidance_scale_as_an_input_gets_it(

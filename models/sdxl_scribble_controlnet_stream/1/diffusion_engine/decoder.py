@@ -3,6 +3,8 @@
 
 import logging
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -32,7 +34,7 @@ class Decoder:
             RequestError: numbers that are not finite, which would be a black picture: the VAE's, or the latents' own.
         """
         vae = self._networks.vae
-        unscaled = latents.to(vae.dtype) / vae.config.scaling_factor
+        unscaled = LatentScale.of(vae).undo(latents.to(vae.dtype))
         image = self._networks.vae_decode(unscaled, return_dict=False)[0]  # (1, 3, H, W), -1 to 1
         if not bool(torch.isfinite(image).all()):
             is_vae = bool(torch.isfinite(unscaled).all())
@@ -63,6 +65,35 @@ class Decoder:
         channels = torch.cat(list(predicted_clean)).float().movedim(1, -1)  # (N, h, w, 4)
         rgb = channels @ self._latent_to_rgb[:-1] + self._latent_to_rgb[-1]  # (N, h, w, 3)
         return list(rgb.clamp(0, 255).to(torch.uint8).cpu().numpy())
+
+
+@dataclass(frozen=True, slots=True)
+class LatentScale:
+    """How the latents of the denoise loop are scaled from those of a VAE, by its config."""
+
+    factor: float
+    mean: Sequence[float] | None  # by channel; most VAEs have no mean and no standard deviation
+    std: Sequence[float] | None
+
+    @classmethod
+    def of(cls, vae: Any) -> Self:
+        return cls(vae.config.scaling_factor, vae.config.get("latents_mean"), vae.config.get("latents_std"))
+
+    def apply(self, latents: torch.Tensor) -> torch.Tensor:
+        """The VAE's latents, (N, 4, h, w) → the loop's."""
+        if self.mean is None or self.std is None:
+            return latents * self.factor
+        return (latents - by_channel(self.mean, latents)) * self.factor / by_channel(self.std, latents)
+
+    def undo(self, latents: torch.Tensor) -> torch.Tensor:
+        """The loop's latents, (N, 4, h, w) → the VAE's."""
+        if self.mean is None or self.std is None:
+            return latents / self.factor
+        return latents * by_channel(self.std, latents) / self.factor + by_channel(self.mean, latents)
+
+
+def by_channel(values: Sequence[float], latents: torch.Tensor) -> torch.Tensor:
+    return torch.tensor(values, dtype=latents.dtype, device=latents.device).view(1, -1, 1, 1)
 
 
 def as_pixels(image: torch.Tensor) -> Pixels:
@@ -106,7 +137,7 @@ def fit_latent_to_rgb(networks: Networks) -> torch.Tensor:
     colours = torch.cartesian_prod(levels, levels, levels)  # (64, 3)
     palette = colours.view(8, 8, 3).repeat_interleave(cell, 0).repeat_interleave(cell, 1)  # (H, W, 3)
     image = (palette.permute(2, 0, 1)[None] / 127.5 - 1).to(networks.device, vae.dtype)
-    latents = vae.encode(image).latent_dist.mode().float() * vae.config.scaling_factor  # (1, 4, 32, 32)
+    latents = LatentScale.of(vae).apply(vae.encode(image).latent_dist.mode().float())  # (1, 4, 32, 32)
     # The middle of each patch: its rim mixes with its neighbours.
     middles = latents[0, :, 1::4, 1::4].flatten(1).T.cpu()  # (64, 4)
     if not bool(middles.isfinite().all()):
