@@ -19,6 +19,7 @@ logger = logging.getLogger(__name__)
 
 # Clients and proxies take 8 KB of headers in all, some only 4; an answer with more is lost on its way.
 MAX_HEADER_CHARACTERS = 3000
+_NULL = b"null"
 
 
 def read(response: type[BaseModel], values: Mapping[str, Any], *, model: str) -> BaseModel:
@@ -68,11 +69,14 @@ def to_json(answer: BaseModel) -> bytes:
     Raises:
         InferenceError: a field of type bytes holds no UTF-8 text.
     """
+    try:
+        body = orjson.dumps(answer.model_dump(mode="json", exclude_none=True, by_alias=True))
+    except (orjson.JSONEncodeError, UnicodeDecodeError):  # told apart below
+        body = _NULL
+    if _NULL not in body:  # by which pydantic and orjson write NaN
+        return body
     values = _json_values(answer, by_alias=True)
-    body = encode(values)
-    if b"null" in body:  # by which pydantic and orjson write NaN
-        body = encode(_with_names_of_numbers(values, answer.model_dump(exclude_none=True, by_alias=True)))
-    return body
+    return encode(_with_names_of_numbers(values, answer.model_dump(exclude_none=True, by_alias=True)))
 
 
 def plain(answer: BaseModel) -> dict[str, Any]:

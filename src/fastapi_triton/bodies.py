@@ -193,18 +193,23 @@ def from_json(body: bytes, model: type[BaseModel], limits: ImageLimits, *, stric
         if details[0]["type"] == "json_invalid":
             raise json_text.unreadable(body, details[0]["msg"]) from None
         raise invalid(details, names(model)) from None
-    num_members = len(request.model_fields_set)
-    if open_values := {name: getattr(request, name) for name in _open_fields(model)} | (request.model_extra or {}):
-        json_text.require_finite(open_values)
-        num_members += sum(map(json_text.num_members, open_values.values()))
-    json_text.require_unique_members(body, num_members)
+    num_members = len(request.__pydantic_fields_set__)
+    open_fields = _open_fields(model)
+    if open_fields is not None:
+        values = {name: getattr(request, name) for name in open_fields} | (request.model_extra or {})
+        json_text.require_finite(values)
+        num_members += sum(map(json_text.num_members, values.values()))
+    if body.count(b":") > num_members:
+        json_text.require_unique_members(body, num_members)
     return request
 
 
 @functools.cache
-def _open_fields(model: type[BaseModel]) -> Sequence[str]:
-    """The fields in which any JSON value may stand, so that pydantic lets NaN pass there too."""
-    return [name for name, field in model.model_fields.items() if _is_open(field.annotation)]
+def _open_fields(model: type[BaseModel]) -> Sequence[str] | None:
+    """The fields in which any JSON value may stand, so that pydantic lets NaN pass there too. None: there are none, and
+    no unknown ones are taken either."""
+    found = [name for name, field in model.model_fields.items() if _is_open(field.annotation)]
+    return found if found or model.model_config.get("extra") == "allow" else None
 
 
 def _is_open(annotation: Any) -> bool:
