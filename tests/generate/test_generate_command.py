@@ -192,7 +192,10 @@ def test_a_scribble_that_is_no_picture_is_called_a_scribble(generate: Generate) 
     refused = generate("a house", "-", stdin=b"hello")
     assert (refused.exit_code, refused.stderr[:13]) == (1, "The scribble:")
     cut_off = generate("a house", "-", stdin=HOUSE.read_bytes()[:5000])
-    assert (cut_off.exit_code, cut_off.stderr) == (1, "The scribble is cut off or damaged; send the whole file.\n")
+    assert (cut_off.exit_code, cut_off.stderr) == (
+        1,
+        "The scribble: the picture is cut off or damaged. Send the whole file.\n",
+    )
 
 
 def test_options_that_make_no_sense_end_with_2(generate: Generate) -> None:

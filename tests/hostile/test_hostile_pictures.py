@@ -141,14 +141,20 @@ def test_what_a_decoder_is_given_has_no_metadata() -> None:
         assert len(examine(content, max_pixels=MAX_PIXELS).essential(content)) < 2_000
 
 
-@pytest.mark.parametrize("file_format", ["PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF"])
-@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "I;16"])
+MODES = {
+    "PNG": ("1", "L", "LA", "P", "RGB", "RGBA", "I;16"),
+    "JPEG": ("L", "RGB", "CMYK"),
+    "WEBP": ("RGB", "RGBA"),
+    "GIF": ("1", "L", "P", "RGB"),
+    "BMP": ("1", "L", "P", "RGB", "RGBA"),
+    "TIFF": ("1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "I;16", "F"),
+}
+
+
+@pytest.mark.parametrize(("file_format", "mode"), [(name, mode) for name, modes in MODES.items() for mode in modes])
 def test_the_pixels_are_those_of_the_whole_file(file_format: str, mode: str) -> None:
     picture = Image.new("I;16", (60, 40), 40_000) if mode == "I;16" else drawing((60, 40)).convert(mode)
-    try:
-        content = as_file(picture, file_format)
-    except (OSError, ValueError):
-        pytest.skip(f"{file_format} has no mode {mode}")
+    content = as_file(picture, file_format)
     structure = examine(content, max_pixels=MAX_PIXELS)
     alone = open_picture(structure.essential(content), structure)
     with Image.open(io.BytesIO(content)) as whole:
