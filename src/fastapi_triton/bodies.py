@@ -25,7 +25,7 @@ from fastapi_triton.errors import (
 )
 from fastapi_triton.fields import callers_name
 from fastapi_triton.images import ImageLimits
-from fastapi_triton.request_body import forms, json_text
+from fastapi_triton.request_body import forms, json_text, threads
 
 JSON = "application/json"
 FORM = "multipart/form-data"
@@ -67,6 +67,8 @@ _MARKS = (b",", b"[", b"{")
 # So many are looked for one by one before all are counted, in pieces: memory for larger ones would be new each time.
 _FEW_MARKS = 200
 _COUNTED_BYTES = 64 * 1024
+# Reading so much takes some ten milliseconds.
+_LONG_BYTES = 4 * 1024 * 1024
 # Characters of a text that may be logged.
 _MAX_WORDS = 1000
 # No language has a word of so many.
@@ -94,9 +96,13 @@ async def read(scope: Scope, receive: Receive, model: type[BaseModel], *, limits
     # As nearly everybody says it.
     media_type = JSON if content_type == JSON else content_type.partition(";")[0].strip().lower()
     if media_type == JSON or media_type.endswith("+json"):
-        return from_json(await _whole(receive), model, limits)
+        body = await _whole(receive)
+        if len(body) <= _LONG_BYTES:
+            return from_json(body, model, limits)
+        return await threads.run(True, from_json, body, model, limits)
     if media_type == FORM:
-        return _from_form(await _whole(receive), content_type, model, limits)
+        body = await _whole(receive)
+        return await threads.run(len(body) > _LONG_BYTES, _from_form, body, content_type, model, limits)
     raise UnsupportedMediaError(
         f"The body's Content-Type is {shown(media_type)}; send {JSON}, or a form as {FORM}. "
         "With curl that is -H 'Content-Type: application/json', or -F for each field."

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Serves the requests to all generated endpoints: which model, its place, its inputs, one run or its events."""
 
-import asyncio
 import re
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
@@ -27,6 +26,7 @@ from fastapi_triton.middleware.request_id import current_request_id
 from fastapi_triton.model_config import TIMEOUT_INPUT
 from fastapi_triton.observation import current_observation
 from fastapi_triton.places import Place
+from fastapi_triton.request_body import threads
 from fastapi_triton.tensors import time_left
 from fastapi_triton.triton.client import Tensors
 from fastapi_triton.waiting_room import QueueTicket
@@ -170,9 +170,7 @@ class GeneratedEndpoint:
 
 async def apart(num_bytes: int, work: Callable[P, T], *arguments: P.args, **options: P.kwargs) -> T:
     """Do it here, or, where it is much, in a thread, so that others get their turn on the event loop."""
-    if num_bytes <= _MUCH_BYTES:
-        return work(*arguments, **options)
-    return await asyncio.to_thread(work, *arguments, **options)
+    return await threads.run(num_bytes > _MUCH_BYTES, work, *arguments, **options)
 
 
 def _num_bytes(tensors: Tensors) -> int:

@@ -1,0 +1,33 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A request for `/v2` that asks for an upgrade passes to Triton with its body, and leaves no place taken."""
+
+import httpx2
+import pytest
+from scripted_triton import INFER, ScriptedTriton
+from wires import Wire, wire_to
+
+H2C = b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAoAAAAAIAAAAA\r\n"
+BODY = b'{"inputs":[]}'
+POST = b"POST %b HTTP/1.1\r\nHost: x\r\n" % INFER.encode() + H2C + b"Content-Type: application/json\r\n"
+LENGTH = b"Content-Length: %d\r\n\r\n" % len(BODY) + BODY
+CHUNKED = b"Transfer-Encoding: chunked\r\n\r\n%x\r\n" % len(BODY) + BODY + b"\r\n0\r\n\r\n"
+
+
+@pytest.mark.parametrize("framed", [LENGTH, CHUNKED])
+async def test_the_body_passes_to_triton(triton: ScriptedTriton, wire: Wire, framed: bytes) -> None:
+    for _ in range(2):
+        await wire.say(POST + framed)
+        assert await wire.answer() == (200, b"{}")
+    for head, body in triton.requests:
+        assert BODY in body
+        assert b"upgrade: h2c" not in head.lower()
+
+
+async def test_clients_that_leave_at_once_keep_no_place(triton: ScriptedTriton, caller: httpx2.AsyncClient) -> None:
+    for _ in range(40):  # max_in_flight is 2
+        async with wire_to(caller) as wire:
+            await wire.say(POST + LENGTH[:-3])
+            wire.leave()
+    async with wire_to(caller) as wire:
+        await wire.say(POST + LENGTH)
+        assert await wire.answer() == (200, b"{}")
