@@ -77,10 +77,10 @@ async def test_readiness_is_per_model(triton: HTTPTriton) -> None:
     assert not await triton.ready("../../health")
 
 
-async def test_a_models_refusal_keeps_its_code_and_field(triton: HTTPTriton) -> None:
+async def test_a_models_refusal_keeps_its_words_and_field_but_no_code_that_is_not_listed(triton: HTTPTriton) -> None:
     with pytest.raises(InvalidRequestError) as refused:
         await triton.infer("echo", say(b"refuse"))
-    assert refused.value.code == "too_rude"
+    assert (refused.value.code, refused.value.detail) == ("refused_by_model", "Say it nicely.")
     assert refused.value.problems[0].pointer == "#/text"
 
 
