@@ -2,7 +2,6 @@
 """Tells a caller's own server that a job is over: signed (https://www.standardwebhooks.com), and never sent to an
 address that only this machine's network can reach."""
 
-import asyncio
 import base64
 import binascii
 import hashlib
@@ -14,10 +13,11 @@ import time
 
 import aiohttp
 import orjson
-from aiohttp.abc import AbstractResolver, ResolveResult
+from aiohttp import AddrInfoType
 from yarl import URL
 
 from fastapi_triton.errors import InvalidRequestError
+from fastapi_triton.jobs.public_addresses import is_public
 
 logger = logging.getLogger(__name__)
 
@@ -58,7 +58,7 @@ class Webhooks:
                 f"The {HEADER} must be an https URL of at most {_MAX_CHARACTERS} characters, without credentials.",
                 "invalid_webhook_url",
             )
-        if not self._anywhere and _is_literal(parsed.host) and not _is_public(parsed.host):
+        if not self._anywhere and _is_literal(parsed.host) and not is_public(parsed.host):
             raise _refused(f"The {HEADER} must not lead to a private address.", "invalid_webhook_url")
         return url
 
@@ -69,8 +69,10 @@ class Webhooks:
             NotDeliveredError: it was not taken.
         """
         body = orjson.dumps({"type": f"job.{status}", "timestamp": _now(), "data": {"id": job_id, "status": status}})
-        # A connection of its own, to an address that was looked at: what the name says a moment later does not matter.
-        connector = aiohttp.TCPConnector(resolver=_Resolver(anywhere=self._anywhere), force_close=True)
+        # A connection of its own, whose address is judged as it is made: what the DNS says at another time is no matter.
+        connector = aiohttp.TCPConnector(
+            force_close=True, socket_factory=None if self._anywhere else _public_socket, use_dns_cache=False
+        )
         timeout = aiohttp.ClientTimeout(total=_TIMEOUT_S)
         try:
             self.checked(url)
@@ -99,34 +101,20 @@ class Webhooks:
         }
 
 
-class _Resolver(AbstractResolver):
-    """Gives public addresses only."""
+def _public_socket(address_info: AddrInfoType) -> socket.socket:
+    """A socket for an address that is about to be connected to, however the URL or the DNS wrote it.
 
-    def __init__(self, *, anywhere: bool) -> None:
-        self._anywhere = anywhere
-
-    async def resolve(
-        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
-    ) -> list[ResolveResult]:
-        del family
-        found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
-        allowed = [each for each in found if self._anywhere or _is_public(str(each[4][0]))]
-        if not allowed:
-            raise OSError(f"{host} has no public address")
-        return [
-            ResolveResult(
-                hostname=host,
-                host=str(address[0]),
-                port=port,
-                family=kind,
-                proto=protocol,
-                flags=socket.AI_NUMERICHOST | socket.AI_NUMERICSERV,
-            )
-            for kind, _, protocol, _, address in allowed
-        ]
-
-    async def close(self) -> None:
-        return None
+    Raises:
+        OSError: the address is not public.
+    """
+    family, kind, protocol, _, address = address_info
+    try:
+        may_connect = is_public(str(address[0]))
+    except ValueError:  # a number, say, which the C library would take for an IPv4 address
+        may_connect = False
+    if not may_connect:
+        raise OSError(f"{address[0]} is no public address")
+    return socket.socket(family, kind, protocol)
 
 
 def _is_literal(host: str) -> bool:
@@ -135,21 +123,6 @@ def _is_literal(host: str) -> bool:
     except ValueError:
         return False
     return True
-
-
-def _is_public(address: str) -> bool:
-    """Whether anybody on the internet could reach it: not this machine, its networks, or one within another."""
-    parsed = ipaddress.ip_address(address)
-    if isinstance(parsed, ipaddress.IPv6Address):
-        within = parsed.ipv4_mapped or parsed.sixtofour or (parsed.teredo[1] if parsed.teredo else None)
-        if within is None and parsed in _NAT64:
-            within = ipaddress.IPv4Address(int(parsed) & 0xFFFFFFFF)
-        if within is not None:
-            return _is_public(str(within))
-    return parsed.is_global and not parsed.is_multicast
-
-
-_NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 
 
 def _decoded(secret: str) -> bytes:
