@@ -43,6 +43,7 @@ EXIT_TIMEOUT_S = 5
 MOST_SHARED_BYTES, LEAST_SHARED_BYTES, INSTANCES = 32 * 1024**2, 1024**2, 64
 GRACE_S = 10
 LOOPBACK = "127.0.0.1"
+_TMP = "/tmp"  # noqa: S108
 
 
 def shared_bytes(free: int) -> int:
@@ -301,7 +302,13 @@ def require_machine() -> Path:
     Raises:
         EmbeddedTritonError: it cannot; every reason is named.
     """
-    facts = machine.gather(Path(tempfile.gettempdir()))
+    _require_writable(_TMP, "Triton's Python backend writes to /tmp, whatever TMPDIR says")
+    try:
+        folder = tempfile.gettempdir()
+    except FileNotFoundError:
+        raise EmbeddedTritonError("There is no folder for temporary files: name one with TMPDIR.") from None
+    _require_writable(folder, f"Triton's work folder is made in {folder}, which TMPDIR changes")
+    facts = machine.gather(Path(folder))
     obstacles = machine.obstacles(facts, context="embedded")
     if obstacles or facts.libpython is None:
         raise EmbeddedTritonError("\n".join(obstacle.sentence for obstacle in obstacles))
@@ -310,8 +317,7 @@ def require_machine() -> Path:
 
 def _work_folder(installation: Installation, model_repository: Path) -> Path:
     """A folder of links without a space in its path. The guard removes it."""
-    parent = tempfile.gettempdir()
-    folder = Path(tempfile.mkdtemp(prefix="fastapi-triton-", dir="/tmp" if " " in parent else parent))  # noqa: S108
+    folder = Path(tempfile.mkdtemp(prefix="fastapi-triton-", dir=_without_space(tempfile.gettempdir())))
     backend = folder / "backends" / "python"
     backend.mkdir(parents=True)
     for part in (installation.backends / "python").iterdir():
@@ -319,6 +325,21 @@ def _work_folder(installation: Installation, model_repository: Path) -> Path:
     (backend / installation.stub.name).symlink_to(installation.stub)
     (folder / "models").symlink_to(model_repository)
     return folder
+
+
+def _without_space(folder: str) -> str:
+    """The folder, or another: this Triton's Python backend aborts on a path with a space."""
+    return _TMP if " " in folder else folder
+
+
+def _require_writable(folder: str, why: str) -> None:
+    try:
+        tempfile.TemporaryDirectory(prefix="fastapi-triton-", dir=_without_space(folder)).cleanup()
+    except OSError as error:
+        raise EmbeddedTritonError(
+            f"{why}, and nothing can be written there ({error.strerror or error}): in a container with a read-only "
+            "file system mount a folder on it (`docker run --tmpfs /tmp`, or an `emptyDir` in Kubernetes)."
+        ) from None
 
 
 async def _ended(

@@ -75,6 +75,7 @@ class Passage:
     ) -> None:
         self._triton = triton
         self._connections = triton.connections
+        self._prefix = triton.connections.address.path.encode()
         self._admissions = admissions
         self._questions = Admission("/v2", MAX_QUESTIONS)
         self._timeout_s = settings.request_timeout_s
@@ -181,7 +182,7 @@ class Passage:
         if current_observation.get().is_traced:
             trace_headers = request_trace_headers()
         parts = [
-            method.encode() + b" " + asked.path + (b"?" + query if query else b"") + b" HTTP/1.1\r\n",
+            method.encode() + b" " + self._prefix + asked.path + (b"?" + query if query else b"") + b" HTTP/1.1\r\n",
             self._connections.headers.lines(),
             asked.lines,
             *(f"{name}: {value}\r\n".encode() for name, value in trace_headers),

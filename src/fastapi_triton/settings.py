@@ -4,6 +4,7 @@
 import re
 from ipaddress import ip_network
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, AliasChoices, BeforeValidator, Field, FilePath, SecretStr
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -70,6 +71,29 @@ def _header_lines(value: SecretStr | None) -> SecretStr | None:
     return value
 
 
+def _triton_url(url: str) -> str:
+    """The URL of Triton's HTTP port. No error repeats it, since it may hold a password.
+
+    Raises:
+        ValueError: it is no such URL.
+    """
+    try:
+        parts = urlsplit(url)
+        is_url = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        is_url = False
+    if not is_url or re.search(r"[\s\x00-\x1f\x7f\\]", url):
+        raise ValueError("write it as http://host:port, or https://host:port")
+    if "?" in url or "#" in url:
+        raise ValueError("leave out the query (?) and the fragment (#)")
+    path = parts.path.rstrip("/")
+    if path.endswith("/v2"):
+        raise ValueError("leave out /v2 at its end: it is added to every request")
+    if not re.fullmatch(r"(/[A-Za-z0-9._~!$&'()*+,;=:@%-]+)*", path):
+        raise ValueError("its path may hold letters, digits and -._~!$&'()*+,;=:@ only; write others as %20")
+    return url
+
+
 def _database_url(url: str) -> str:
     """A URL whose password no error of the database's driver repeats: a part of it would pass for the host.
 
@@ -93,11 +117,10 @@ class Settings(BaseSettings):
         env_prefix="FASTAPI_TRITON_", populate_by_name=True, extra="forbid", hide_input_in_errors=True
     )
 
-    triton_url: str = Field(
+    triton_url: Annotated[str, AfterValidator(_triton_url)] = Field(
         default="http://localhost:8000",
-        pattern=r"^https?://[^/\s]+/?$",
         validation_alias=AliasChoices("TRITON_URL", "FASTAPI_TRITON_TRITON_URL"),
-        description="Where Triton's HTTP port is.",
+        description="Where Triton's HTTP port is. A path, as behind an ingress, goes before `/v2`.",
         repr=False,  # it may hold a password
     )
     triton_ca_file: _File = Field(

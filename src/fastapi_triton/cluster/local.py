@@ -19,7 +19,7 @@ from fastapi_triton.access import exposure
 from fastapi_triton.app import TritonFrontend
 from fastapi_triton.cluster.application import build
 from fastapi_triton.cluster.ingress import TELL_S
-from fastapi_triton.cluster.options import ClusterOptions
+from fastapi_triton.cluster.options import ClusterOptions, frontend_variables
 from fastapi_triton.embedded import LOOPBACK, EmbeddedTriton
 from fastapi_triton.serve import load_app
 
@@ -28,7 +28,6 @@ logger = logging.getLogger(__name__)
 APPLICATION = "fastapi-triton"
 # How long Ray may take to ask the frontend, and to bring its answer.
 ANSWER_S = 5.0
-_PREFIX = "FASTAPI_TRITON_"
 
 
 class ClusterError(Exception):
@@ -49,7 +48,7 @@ def run(app_name: str | None, replicas: int, models: Path, host: str, port: int)
         models=str(models.resolve()),
         replicas=replicas,
         address=LOOPBACK,
-        settings={name: value for name, value in os.environ.items() if name.startswith(_PREFIX)},
+        settings=frontend_variables(os.environ),
     )
     # What would fail on every node is told here, before anything is started.
     EmbeddedTriton.prepare(models)

@@ -2,6 +2,7 @@
 """What a cluster is made of: the arguments of `application.build`, from a Serve config file or the command line."""
 
 import platform
+from collections.abc import Mapping
 from importlib.metadata import version
 from typing import Self
 
@@ -9,9 +10,21 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from fastapi_triton.settings import Settings
 
+PREFIX = "FASTAPI_TRITON_"
+
 
 class OtherVersionError(Exception):
     """A node runs something else than the one that deployed; the text is for a person."""
+
+
+def frontend_variables(environment: Mapping[str, str]) -> dict[str, str]:
+    """The variables of an environment that are settings of a frontend.
+
+    Other names begin like them: those of the command line (`FASTAPI_TRITON_MODELS_CACHE`, `_URL`, `_KEY`), and what
+    Kubernetes injects for a Service named `fastapi-triton` (`FASTAPI_TRITON_PORT=tcp://…`).
+    """
+    known = {f"{PREFIX}{name.upper()}" for name in Settings.model_fields}
+    return {name: value for name, value in environment.items() if name in known}
 
 
 class Versions(BaseModel):
@@ -102,7 +115,7 @@ class ClusterOptions(BaseModel):
             ValidationError: one of them cannot be.
         """
         return Settings.model_validate(
-            {name.removeprefix("FASTAPI_TRITON_").lower(): value for name, value in self.settings.items()}
+            {name.removeprefix(PREFIX).lower(): value for name, value in self.settings.items()}
         )
 
     @property

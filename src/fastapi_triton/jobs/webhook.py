@@ -69,7 +69,7 @@ class Webhooks:
             NotDeliveredError: it was not taken.
         """
         body = orjson.dumps({"type": f"job.{status}", "timestamp": _now(), "data": {"id": job_id, "status": status}})
-        # A connection of its own, whose address is judged as it is made: what the DNS says at another time is no matter.
+        # A connection of its own, whose address is judged as it is made: what DNS says at another time is no matter.
         connector = aiohttp.TCPConnector(
             force_close=True, socket_factory=None if self._anywhere else _public_socket, use_dns_cache=False
         )

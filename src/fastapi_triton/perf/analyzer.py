@@ -76,8 +76,15 @@ class Measurement:
 
 
 def folder() -> Path:
-    """Where `install` puts it."""
-    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    """Where `install` puts it.
+
+    Raises:
+        PerfError: the user has no home folder.
+    """
+    try:
+        cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    except RuntimeError:
+        raise PerfError("This user has no home folder: set XDG_CACHE_HOME, or put perf_analyzer on the PATH.") from None
     return Path(cache) / "fastapi-triton" / "perf_analyzer"
 
 

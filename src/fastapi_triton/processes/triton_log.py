@@ -17,6 +17,7 @@ _STARTED = re.compile(r"Started HTTPService at ")
 _UNKNOWN_OPTION = re.compile(r"tritonserver: ((?:unrecognized|unknown|invalid|ambiguous) option|option ).*")
 _BAD_OPTION = re.compile(r"Bad option: \"?([^\"]*?)\"?\.?$")
 _USAGE = re.compile(r"Usage: tritonserver\b")
+_UNCAUGHT = re.compile(r"\s*what\(\):\s*(.+)")
 _ERROR = re.compile(r"error: (.+)")
 # Bytes of one line; longer ones are cut into several.
 _MAX_LINE_BYTES = 64 * 1024
@@ -37,13 +38,14 @@ class TritonLog:
         self._on_started = on_started
         self._is_usage = False
         self._option = ""
+        self._uncaught = ""
         self._last_error = ""
         self._last_line = ""
 
     @property
     def reason(self) -> str:
         """Why Triton ended, as far as its log says: the option that it refuses, or its last error."""
-        return (self._option or self._last_error or self._last_line)[:_MAX_REASON]
+        return (self._option or self._uncaught or self._last_error or self._last_line)[:_MAX_REASON]
 
     async def read(self, stream: asyncio.StreamReader) -> None:
         """Read until Triton, and every process that inherited its output, has closed it."""
@@ -78,6 +80,8 @@ class TritonLog:
             self._on_started()
 
     def _take_text(self, line: str) -> None:
+        if uncaught := _UNCAUGHT.match(line):
+            self._uncaught = uncaught[1]
         if not self.has_started:
             self._look_for_refusal(line)
         if self._is_usage:

@@ -27,12 +27,22 @@ SPARE_BYTES = 64 * 1024 * 1024
 
 
 def default_cache() -> Path:
-    """`FASTAPI_TRITON_MODELS_CACHE`, else a folder in the user's cache."""
+    """`FASTAPI_TRITON_MODELS_CACHE`, else a folder in the user's cache.
+
+    Raises:
+        S3ModelsError: the user has no home folder.
+    """
     told = os.environ.get("FASTAPI_TRITON_MODELS_CACHE")
     if told:
         return Path(told)
     base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(base).expanduser() / "fastapi-triton" / "models"
+    try:
+        return Path(base).expanduser() / "fastapi-triton" / "models"
+    except RuntimeError:
+        raise S3ModelsError(
+            "This user has no home folder to keep the models in: name a folder with --models-cache, "
+            "or set FASTAPI_TRITON_MODELS_CACHE."
+        ) from None
 
 
 def fetch(url: str, *, cache: Path | None = None, num_threads: int = NUM_THREADS) -> Snapshot:

@@ -8,12 +8,16 @@ from urllib.parse import unquote, urlsplit
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """A Triton's HTTP port. As text it is a URL without credentials, fit for logs."""
+    """A Triton's HTTP port. As text it is a URL without credentials, fit for logs.
+
+    `path` is what stands before `/v2` in every request, as behind an ingress; empty, or `/a/path`.
+    """
 
     host: str
     port: int
     is_tls: bool
     netloc: str  # host and port as the URL writes them
+    path: str = ""
     user: str | None = field(default=None, repr=False)
     password: str = field(default="", repr=False)
 
@@ -26,9 +30,10 @@ class Address:
             port=parts.port or (443 if is_tls else 80),
             is_tls=is_tls,
             netloc=parts.netloc.rpartition("@")[2],
+            path=parts.path.rstrip("/"),
             user=None if parts.username is None else unquote(parts.username),
             password=unquote(parts.password or ""),
         )
 
     def __str__(self) -> str:
-        return f"{'https' if self.is_tls else 'http'}://{self.netloc}"
+        return f"{'https' if self.is_tls else 'http'}://{self.netloc}{self.path}"

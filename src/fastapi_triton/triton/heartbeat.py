@@ -31,6 +31,7 @@ class Heartbeat:
         self._breaker = connections.breaker
         self._interval_s = interval_s
         self._pause_s = FIRST_PAUSE_S
+        self._request_line = f"GET {connections.address.path}/v2/health/live HTTP/1.1\r\n".encode()
 
     @asynccontextmanager
     async def beating(self) -> AsyncGenerator[None, None]:
@@ -66,7 +67,7 @@ class Heartbeat:
         """Ask, and once more over a new connection where the answer stays away: it may be the old one that is dead."""
         signs = self._breaker.num_signs
         try:
-            question = (b"GET /v2/health/live HTTP/1.1\r\n", self._connections.headers.lines(), b"\r\n")
+            question = (self._request_line, self._connections.headers.lines(), b"\r\n")
             if self._breaker.error is None:
                 with suppress(TimeoutError, TritonUnavailableError, InferenceError):
                     await self._connections.ask(question, timeout_s=ANSWER_TIMEOUT_S)

@@ -282,6 +282,7 @@ class HTTPTriton:
         """Request line and headers; `headers` are whole lines of their own."""
         if self._open is None:
             raise RuntimeError("HTTPTriton is used outside its `async with`")
+        path = self.connections.address.path + path
         line = f"{method} {path} HTTP/1.1\r\nAccept-Encoding: identity\r\n{headers}".encode()
         return line, self.connections.headers.lines(), b"\r\n"
 
