@@ -101,7 +101,7 @@ def serve_command(
             several = serve.WorkersPlan(workers, app_name, is_bundled) if workers > 1 else None
             serve.run(serve.Plan(frontend, host, port, beside, several))
     except ValidationError as error:
-        _fail("\n".join(f"{each['loc'][0]}: {each['msg']}" for each in error.errors()))
+        _fail("\n".join(f"{each['loc'][0]}: {each['msg'].removeprefix('Value error, ')}" for each in error.errors()))
     except (EmbeddedTritonError, S3ModelsError, serve.AppNotFoundError, KeyFileError) as error:
         _fail(str(error))
 

@@ -101,6 +101,17 @@ class Store:
             lambda answer: (answer[0], [each for each in answer[1] if "checksum" not in each[0]], answer[2]),
         )
 
+    def refuse_checksum_headers(self, status: str) -> None:
+        """As stores that refuse headers which they do not know."""
+        body = b"<?xml version='1.0'?><Error><Code>Unknown</Code><Message>Unsupported header.</Message></Error>"
+        lines = [("Content-Type", "application/xml"), ("Content-Length", str(len(body)))]
+
+        def fault(environ: WSGIEnvironment, _: Answer) -> Answer | None:
+            names = [name for name in environ if name.startswith("HTTP_X_AMZ_") and "CHECKSUM" in name]
+            return (status, lines, body) if names else None
+
+        self._faults.append(fault)
+
     def repeat(self, where: str) -> None:
         """The body twice, and the length of that."""
 

@@ -39,6 +39,8 @@ def open_client(location: Location, *, num_connections: int) -> S3Client:
         retries={"mode": "standard", "total_max_attempts": MOST_ATTEMPTS},
         # Whole files are held against their checksums once they are here: boto3 would look at some answers only.
         response_checksum_validation="when_required",
+        # Nothing is uploaded, and some stores refuse the headers of checksums.
+        request_checksum_calculation="when_required",
         user_agent_extra="fastapi-triton",
     )
     with told(location, doing="list"):

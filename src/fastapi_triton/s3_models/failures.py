@@ -17,8 +17,8 @@ from fastapi_triton.s3_models.redaction import redacted
 Doing = Literal["list", "get"]
 # The permission that each of our calls needs, and on what.
 _NEEDS = {
-    "list": "s3:ListBucket on arn:aws:s3:::{bucket}",
-    "get": "s3:GetObject on arn:aws:s3:::{bucket}/{prefix}*, and kms:Decrypt where the bucket has a key of its own",
+    "list": "s3:ListBucket on {arn}",
+    "get": "s3:GetObject on {objects_arn}, and kms:Decrypt where the bucket has a key of its own",
 }
 _FORBIDDEN = ("AccessDenied", "403", "AllAccessDisabled", "AccountProblem", "KMS.AccessDeniedException")
 _REFUSED_KEYS = (
@@ -103,7 +103,7 @@ def _refusal(error: boto.ClientError, location: Location, doing: Doing, key: str
         told = error.response["Error"].get("Message", "").rstrip(".")
         return f"The AWS credentials in use are refused for {url} ({code}: {told}): renew them, or set AWS_PROFILE."
     if code in _FORBIDDEN:
-        needs = _NEEDS[doing].format(bucket=location.bucket, prefix=location.prefix)
+        needs = _NEEDS[doing].format(arn=location.arn, objects_arn=location.objects_arn)
         done = "read" if doing == "get" else "listed"
         return f"{url} may not be {done} with these AWS credentials: they need {needs}."
     if code in _ELSEWHERE:

@@ -10,10 +10,19 @@ from fastapi_triton.s3_models.redaction import is_signed, redacted
 
 SCHEME = "s3://"
 # Triton's own way to name a store that is not AWS: s3://host:port/bucket/prefix, or with http:// or https:// before it.
-_ENDPOINT = re.compile(r"(?P<scheme>https?://)?(?P<host>[^/:]+(?::\d+)?)/(?P<rest>.*)", re.DOTALL)
+_ENDPOINT = re.compile(
+    r"(?P<scheme>https?://)?(?P<host>(?:[^/:\[\]]+|\[[0-9A-Fa-f:.]+\])(?::\d+)?)/(?P<rest>.*)", re.DOTALL
+)
 _WITHOUT_CREDENTIALS = (
     "{url} holds credentials, which lists of processes and logs would show: leave them out, and set AWS_ACCESS_KEY_ID "
     "and AWS_SECRET_ACCESS_KEY."
+)
+# An access point instead of a bucket. Its name ends where the next slash begins the prefix.
+_ACCESS_POINT = re.compile(
+    r"(?P<arn>arn:aws[a-z-]*:s3(?:-object-lambda)?:[a-z0-9-]*:\d{12}:accesspoint[:/][A-Za-z0-9.-]+"
+    r"|arn:aws[a-z-]*:s3-outposts:[a-z0-9-]+:\d{12}:outpost[:/][A-Za-z0-9-]+[:/]accesspoint[:/][A-Za-z0-9-]+)"
+    r"(?:/(?P<prefix>.*))?",
+    re.DOTALL,
 )
 _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,253}[A-Za-z0-9]")
 
@@ -22,7 +31,7 @@ _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,253}[A-Za-z0-9]")
 class Location:
     """A bucket and what the keys in it begin with."""
 
-    bucket: str
+    bucket: str  # its name, or the ARN of an access point
     prefix: str  # empty, or ends with a slash, so that models/ does not take models-old/ too
     endpoint: str | None  # None: the environment and the AWS config file decide
 
@@ -42,13 +51,35 @@ class Location:
         named = _ENDPOINT.fullmatch(rest)
         if named is not None and (named["scheme"] or ":" in named["host"]):
             rest, endpoint = named["rest"], (named["scheme"] or "http://") + named["host"]
-        bucket, _, prefix = rest.partition("/")
-        if not url.startswith(SCHEME) or not _BUCKET.fullmatch(bucket) or "@" in (endpoint or ""):
+        point = _ACCESS_POINT.fullmatch(rest)
+        bucket, _, prefix = (point["arn"], "/", point["prefix"] or "") if point else rest.partition("/")
+        is_bucket = point is not None or _BUCKET.fullmatch(bucket) is not None
+        if not url.startswith(SCHEME) or not is_bucket or "@" in (endpoint or ""):
             if "@" in url:
                 raise S3ModelsError(_WITHOUT_CREDENTIALS.format(url=redacted("".join(url.split()))))
             raise S3ModelsError(f"{redacted(url)} names no bucket: write s3://bucket/prefix.")
         prefix = prefix.strip("/")
         return cls(bucket, f"{prefix}/" if prefix else "", endpoint)
+
+    @property
+    def is_access_point(self) -> bool:
+        """Whether an access point is named instead of a bucket."""
+        return self.bucket.startswith("arn:")
+
+    @property
+    def arn(self) -> str:
+        """By which a policy names the bucket, or the access point."""
+        return self.bucket if self.is_access_point else f"arn:aws:s3:::{self.bucket}"
+
+    @property
+    def objects_arn(self) -> str:
+        """By which a policy names the objects."""
+        return f"{self.arn}{'/object' if self.is_access_point else ''}/{self.prefix}*"
+
+    @property
+    def folder_name(self) -> str:
+        """The bucket's name, fit for a folder."""
+        return re.sub(r"[^A-Za-z0-9._-]", "-", self.bucket)
 
     def url(self, key: str | None = None) -> str:
         """As people write it; of one key, or of the repository itself."""

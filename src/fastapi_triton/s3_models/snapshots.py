@@ -97,7 +97,7 @@ class Snapshots:
     def __init__(self, cache: Path, location: Location) -> None:
         # The URL itself may have any length and any character; the bucket tells a person which is which.
         told = hashlib.sha256(f"{location.endpoint or ''}\0{location}".encode()).hexdigest()[:12]
-        self.folder = cache / f"{location.bucket}-{told}"
+        self.folder = cache / f"{location.folder_name}-{told}"
         self.staging_folder = self.folder / "staging"
         self._snapshots = self.folder / "snapshots"
         self._location = location

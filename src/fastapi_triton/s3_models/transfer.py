@@ -5,9 +5,11 @@ import contextlib
 import logging
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from typing import Any
+
+from botocore.exceptions import ClientError
 
 from fastapi_triton.s3_models.checksums import Promise
 from fastapi_triton.s3_models.client import S3Client
@@ -24,6 +26,8 @@ MOST_ATTEMPTS = 4
 FIRST_BACK_OFF_S = 0.2
 TELL_INTERVAL_S = 5.0
 _BLOCK_BYTES = 256 * 1024
+# With which stores refuse a header that they do not know: Bad Request, Not Implemented.
+_REFUSED = (400, 501)
 
 
 class StoppedError(Exception):
@@ -38,6 +42,7 @@ class Transfer:
         self._stop = threading.Event()
         self._lock = threading.Lock()
         self._num_left: dict[str, int] = {}  # pieces, by key
+        self._asks_for_checksums = True
         self.num_bytes = 0  # that came in this run
         self.num_unchecked = 0  # files of which S3 promises nothing but their size
 
@@ -125,12 +130,12 @@ class Transfer:
     def _get(self, piece: Piece) -> tuple[dict[str, Any], int]:
         """Ask once, and write what comes. Gives the answer and how many bytes came."""
         arguments = {"Bucket": self._location.bucket, "Key": piece.file.key, "IfMatch": piece.file.etag}
-        if piece.is_whole:
-            arguments["ChecksumMode"] = "ENABLED"
-        else:
-            arguments["Range"] = f"bytes={piece.start}-{piece.stop - 1}"
         with told(self._location, doing="get", key=piece.file.key):
-            answer = self._client.get_object(**arguments)
+            if piece.is_whole:
+                answer = self._with_checksums(self._client.get_object, arguments)
+            else:
+                arguments["Range"] = f"bytes={piece.start}-{piece.stop - 1}"
+                answer = self._client.get_object(**arguments)
         target = os.open(self._staging.part(piece.file), os.O_WRONLY | os.O_CREAT, 0o644)
         try:
             with contextlib.closing(answer["Body"]) as body:
@@ -157,9 +162,24 @@ class Transfer:
 
     def _head(self, file: RemoteFile, **arguments: Any) -> dict[str, Any]:
         with told(self._location, doing="get", key=file.key):
-            return self._client.head_object(
-                Bucket=self._location.bucket, Key=file.key, ChecksumMode="ENABLED", **arguments
-            )
+            arguments |= {"Bucket": self._location.bucket, "Key": file.key}
+            return self._with_checksums(self._client.head_object, arguments)
+
+    def _with_checksums(self, call: Callable[..., dict[str, Any]], arguments: dict[str, Any]) -> dict[str, Any]:
+        """Ask for an object with its checksums; without, from a store that refuses the header which asks for them."""
+        if not self._asks_for_checksums:
+            return call(**arguments)
+        try:
+            return call(**arguments, ChecksumMode="ENABLED")
+        except ClientError as error:
+            if error.response.get("ResponseMetadata", {}).get("HTTPStatusCode") not in _REFUSED:
+                raise
+            answer = call(**arguments)  # raises again if the header was not what it refused
+        with self._lock:
+            is_news, self._asks_for_checksums = self._asks_for_checksums, False
+        if is_news:
+            logger.info("%s keeps no checksums: files are held to their ETag", self._location)
+        return answer
 
 
 def _write_all(target: int, block: bytes, offset: int) -> None:
