@@ -3,11 +3,13 @@
 
 import base64
 import json
+import zlib
 from pathlib import Path
 from typing import Any
 
 import pytest
 from diffusion_engine.pictures import encode_picture
+from picture_bombs import png_chunk, with_chunks
 from PIL import Image
 from scribble_app import picture
 
@@ -110,14 +112,21 @@ def test_a_file_without_a_readable_receipt_is_refused_in_words(
         receipt.read(written(tmp_path, output_format, text))
 
 
+def test_a_receipt_is_found_beside_megabytes_of_other_text(tmp_path: Path) -> None:
+    file = written(tmp_path, "png")
+    other = png_chunk(b"zTXt", b"k\0\0" + zlib.compress(bytes(3_000_000)))
+    file.write_bytes(with_chunks(file.read_bytes(), *[other] * 30))
+    assert receipt.read(file).fields()["seed"] == CONTENT["seed"]
+
+
 def test_a_file_that_is_no_picture_or_half_of_one_is_refused_in_words(tmp_path: Path) -> None:
     file = tmp_path / "x.png"
     for content, words in (
         (b"", "no PNG"),
         (b"hello", "no PNG"),
-        (written(tmp_path, "png").read_bytes()[:60], "is damaged|no receipt"),
-        (written(tmp_path, "webp").read_bytes()[:300], "is damaged|no receipt|no PNG"),
-        (written(tmp_path, "jpeg").read_bytes()[:300], "is damaged|no receipt|no PNG"),
+        (written(tmp_path, "png").read_bytes()[:60], "damaged|no receipt"),
+        (written(tmp_path, "webp").read_bytes()[:300], "damaged|no receipt|no PNG"),
+        (written(tmp_path, "jpeg").read_bytes()[:300], "damaged|no receipt|no PNG"),
     ):
         file.write_bytes(content)
         with pytest.raises(UsageError, match=words):

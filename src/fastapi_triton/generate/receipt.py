@@ -3,18 +3,22 @@
 
 import base64
 import binascii
-from collections.abc import Mapping
+import io
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import orjson
-from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL import ExifTags, Image
 from pydantic import BaseModel, ValidationError
 
 from fastapi_triton.generate.failures import UsageError
+from fastapi_triton.image_files.scan import scan
+from fastapi_triton.image_files.structure import StructureError
 
 KEYWORD = "fastapi-triton"
 NEWEST = 1
+TEXTS = (b"tEXt", b"zTXt", b"iTXt")
 # The fields that are sent as they are.
 SENT = (
     "prompt",
@@ -115,18 +119,34 @@ def read(path: Path) -> Receipt:
     return receipt
 
 
+def _texts(data: bytes) -> Iterator[tuple[int, int]]:
+    """Where a whole PNG has its receipts: text chunks under their keyword."""
+    position = 33
+    while position + 8 <= len(data):
+        end = position + 12 + int.from_bytes(data[position : position + 4])
+        if data[position + 4 : position + 8] in TEXTS and data.startswith(KEYWORD.encode() + b"\0", position + 8):
+            yield position, end
+        position = end
+
+
 def _text(path: Path) -> str | None:
     """What stands where the engine writes receipts."""
     try:
-        with Image.open(path, formats=("PNG", "WEBP", "JPEG")) as picture:
+        data = path.read_bytes()
+        structure = scan(data, ("PNG", "WEBP", "JPEG"))
+        if structure.file_format == "PNG":
+            # Of the other texts, however large, Pillow is shown none: it would give the file up.
+            chunks = [data[start:end] for start, end in _texts(data)]
+            data = data[:33] + b"".join(chunks) + structure.essential(data)[33:]
+        with Image.open(io.BytesIO(data), formats=(structure.file_format,)) as picture:
             if picture.format == "PNG":
                 text = picture.info.get(KEYWORD)
                 return str(text) if isinstance(text, str) else None  # a plain one
             comment = picture.getexif().get_ifd(ExifTags.IFD.Exif).get(ExifTags.Base.UserComment, b"")
     except (FileNotFoundError, IsADirectoryError, PermissionError) as error:
         raise UsageError(f"--from: {path} cannot be read ({error.strerror}).") from None
-    except UnidentifiedImageError:
-        raise UsageError(f"--from: {path} is no PNG, WebP or JPEG picture.") from None
+    except StructureError as error:
+        raise UsageError(f"--from: {path} {error.reason}") from None
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
         raise UsageError(f"--from: {path} is damaged.") from None
     if not isinstance(comment, bytes) or not comment.startswith(b"ASCII\0\0\0"):
