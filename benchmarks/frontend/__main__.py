@@ -13,10 +13,10 @@ import uvloop
 from benchmarks import RESULTS
 from benchmarks.frontend.page import Page
 from benchmarks.frontend.payload import SIZES
-from benchmarks.frontend.report import target_table
+from benchmarks.frontend.report import change_table, target_table
 from benchmarks.frontend.rounds import Plan, measure
 from benchmarks.frontend.sample import Cell
-from benchmarks.frontend.ways import LAYERS, WAYS
+from benchmarks.frontend.ways import CHANGES, LAYERS, WAYS
 
 app = typer.Typer(add_completion=False)
 logger = logging.getLogger(__name__)
@@ -30,6 +30,7 @@ def main(
     sizes: Annotated[str, typer.Option(help="Which, by commas.")] = ",".join(SIZES),
     concurrency: Annotated[str, typer.Option(help="How many ask at once, by commas.")] = "1,8,32",
     name: Annotated[str, typer.Option(help="Of the files that are written; empty: of the machine.")] = "",
+    before: Annotated[str, typer.Option(help="A commit, for the ways that compare `/v2` with it.")] = "HEAD",
     add: Annotated[bool, typer.Option("--add", help="Keep the rounds that the files hold, and add more.")] = False,
 ) -> None:
     """Hold the frontend against other ways to put HTTP in front of a Triton."""
@@ -38,14 +39,16 @@ def main(
     wanted = ways.split(";") if ways else [way.name for way in WAYS]
     page = Page.open(RESULTS, name, is_new=not add)
     plan = Plan(
-        ways=[way for way in (*WAYS, *LAYERS) if way.name in wanted],
+        ways=[way for way in (*WAYS, *CHANGES, *LAYERS) if way.name in wanted],
         cells=[Cell(size, int(number)) for size in sizes.split(",") for number in concurrency.split(",")],
         num_rounds=rounds,
         seconds=seconds,
         first_round=page.num_rounds,
+        before=before,
     )
     uvloop.run(_run(plan, page))
-    sys.stdout.write("\n".join(target_table(page.samples)) + "\n")
+    lines = change_table(page.samples) if any(way in CHANGES for way in plan.ways) else target_table(page.samples)
+    sys.stdout.write("\n".join(lines) + "\n")
 
 
 async def _run(plan: Plan, page: Page) -> None:

@@ -29,6 +29,20 @@ def _chunk(kind: bytes, data: bytes) -> bytes:
     return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
 
+def _v2_json(image: str) -> bytes:
+    """The tensors in JSON; the answer is binary, as the others' are."""
+    inputs = [
+        {"name": name, "shape": [1, 1], "datatype": datatype, "data": [value]}
+        for name, datatype, value in (
+            ("prompt", "BYTES", PROMPT),
+            ("image", "BYTES", image),
+            ("conditioning_scale", "FP32", 0.8),
+        )
+    ]
+    outputs = [{"name": "generated_image", "parameters": {"binary_data": True}}]
+    return orjson.dumps({"inputs": inputs, "outputs": outputs})
+
+
 @dataclass(frozen=True, slots=True)
 class Payload:
     """One request body for each protocol, and the picture that every answer must hold."""
@@ -37,6 +51,7 @@ class Payload:
     json_body: bytes
     v2_body: bytes
     v2_header_length: int
+    v2_json_body: bytes
 
     @classmethod
     def of(cls, num_characters: int) -> "Payload":
@@ -52,18 +67,19 @@ class Payload:
             inputs[-1].set_data_from_numpy(array)
         outputs = [InferRequestedOutput("generated_image", binary_data=True)]
         v2_body, header_length = InferenceServerClient.generate_request_body(inputs, outputs=outputs)
-        return cls(image, body, v2_body, int(header_length or 0))
+        return cls(image, body, v2_body, int(header_length or 0), _v2_json(image))
 
-    def http_request(self, path: str, *, is_v2: bool) -> bytes:
+    def http_request(self, path: str, *, is_v2: bool, is_json: bool = False) -> bytes:
         """The whole request, as it goes over the wire."""
-        body = self.v2_body if is_v2 else self.json_body
+        is_binary = is_v2 and not is_json
+        body = self.v2_body if is_binary else self.v2_json_body if is_v2 else self.json_body
         head = [
             f"POST {path} HTTP/1.1",
             "Host: 127.0.0.1",
-            f"Content-Type: {'application/octet-stream' if is_v2 else 'application/json'}",
+            f"Content-Type: {'application/octet-stream' if is_binary else 'application/json'}",
             f"Content-Length: {len(body)}",
         ]
-        if is_v2:
+        if is_binary:
             head.append(f"Inference-Header-Content-Length: {self.v2_header_length}")
         return "\r\n".join([*head, "", ""]).encode() + body
 

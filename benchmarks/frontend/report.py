@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from benchmarks.frontend.sample import Cell, Sample
-from benchmarks.frontend.ways import DIRECT, NAIVE, NGINX, OURS, OURS_V2
+from benchmarks.frontend.ways import DIRECT, NAIVE, NGINX, OURS, OURS_V2, PAIRS
 from benchmarks.ratio import Ratio
 
 Pick = Callable[[Sample], float]
@@ -104,3 +104,13 @@ def target_table(samples: Sequence[Sample]) -> Iterator[str]:
     yield "| | | to reach | median (least to most) | |"
     yield "| --- | --- | --- | --- | --- |"
     yield from filter(None, (target.row(samples) for target in _targets()))
+
+
+def change_table(samples: Sequence[Sample]) -> Iterator[str]:
+    """What `/v2` costs relative to the commit before, within a round."""
+    yield "| | | CPU ms | CPU, x before: median (least to most) |"
+    yield "| --- | --- | ---: | ---: |"
+    for cell in dict.fromkeys(each.cell for each in samples):
+        for way, before in PAIRS:
+            if own := of(samples, cell, way):
+                yield f"| {cell.name} | {way} | {_median(own, cpu):.3f} | {ratio(samples, cell, way, before, cpu)} |"

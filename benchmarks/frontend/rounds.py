@@ -15,8 +15,8 @@ from benchmarks.frontend import cpu
 from benchmarks.frontend.load import BadAnswerError, Loop, drive
 from benchmarks.frontend.payload import MODEL, SIZES, Payload
 from benchmarks.frontend.sample import Cell, Sample
-from benchmarks.frontend.servers import SERVERS, Running, running
-from benchmarks.frontend.ways import OURS_V2, Way
+from benchmarks.frontend.servers import SERVERS, Running, checked_out, running
+from benchmarks.frontend.ways import BEFORE, OURS_V2, Way
 from fastapi_triton.embedded import EmbeddedTriton
 from fastapi_triton.errors import FastAPITritonError
 from fastapi_triton.triton.http import HTTPTriton
@@ -36,6 +36,7 @@ class Plan:
     num_rounds: int
     seconds: float
     first_round: int = 0
+    before: str = ""  # a commit of this repository, for the ways that compare with it
 
 
 class Bench:
@@ -95,7 +96,7 @@ class Bench:
 
     def _loop(self, way: Way, cell: Cell) -> Loop:
         payload = self._payloads[cell.size]
-        request = payload.http_request(way.path, is_v2=way.is_v2)
+        request = payload.http_request(way.path, is_v2=way.is_v2, is_json=way.is_json)
         return Loop(request, lambda body: payload.is_answered_by(body, is_v2=way.is_v2))
 
     def _running(self, way: Way) -> Running:
@@ -109,7 +110,11 @@ async def measure(plan: Plan) -> AsyncIterator[list[Sample]]:
         await _ready(triton.url)
         (guard,) = cpu.children()
         names = {way.server for way in plan.ways if way.server}
-        servers = {name: await stack.enter_async_context(running(SERVERS[name], triton.url)) for name in sorted(names)}
+        roots = {BEFORE: stack.enter_context(checked_out(plan.before))} if BEFORE in names else {}
+        servers = {
+            name: await stack.enter_async_context(running(SERVERS[name], triton.url, roots.get(name, ROOT)))
+            for name in sorted(names)
+        }
         bench = Bench(plan, Running(triton.ports.http, guard), servers)
         async for samples in bench.rounds():
             yield samples

@@ -3,12 +3,15 @@
 
 import asyncio
 import contextlib
+import io
 import os
 import socket
+import subprocess
 import sys
+import tarfile
 import tempfile
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,6 +19,7 @@ import psutil
 
 from benchmarks import ROOT
 from benchmarks.frontend import cpu, litserve_environment
+from benchmarks.frontend.ways import BEFORE
 
 START_TIMEOUT_S = 120
 NGINX_CONFIG = """\
@@ -118,6 +122,7 @@ SERVERS = {
     server.name: server
     for server in (
         Server("ours", _ours),
+        Server(BEFORE, _ours),
         Server("nginx", _nginx),
         Server("naive", _uvicorn("naive")),
         Server("aio", _uvicorn("aio")),
@@ -129,17 +134,27 @@ SERVERS = {
 }
 
 
+@contextmanager
+def checked_out(commit: str) -> Iterator[Path]:
+    """The repository's files at a commit, in a folder of their own."""
+    with tempfile.TemporaryDirectory() as folder:
+        packed = subprocess.run(["git", "archive", "--format=tar", commit], cwd=ROOT, capture_output=True, check=True)
+        with tarfile.open(fileobj=io.BytesIO(packed.stdout)) as files:
+            files.extractall(folder, filter="data")
+        yield Path(folder)
+
+
 @asynccontextmanager
-async def running(server: Server, triton_url: str) -> AsyncIterator[Running]:
-    """Start it, wait until it listens, and take it away again."""
+async def running(server: Server, triton_url: str, root: Path = ROOT) -> AsyncIterator[Running]:
+    """Start it from the sources in `root`, wait until it listens, and take it away again."""
     with tempfile.TemporaryDirectory() as folder:
         place = Place(_free_port(), triton_url, Path(folder))
         process = await asyncio.create_subprocess_exec(
             *server.command(place),
-            cwd=ROOT,
+            cwd=root,
             env={
                 **os.environ,
-                "PYTHONPATH": f"{ROOT / 'src'}:{ROOT}",
+                "PYTHONPATH": f"{root / 'src'}:{root}",
                 "TRITON_URL": triton_url,
                 "FASTAPI_TRITON_LOG_LEVEL": "warning",
                 "OTEL_SDK_DISABLED": "true",  # nobody traces, whether the SDK is installed or not

@@ -15,6 +15,7 @@ class Way:
     server: str | None  # None: Triton itself
     is_v2: bool
     about: str
+    is_json: bool = False  # of `/v2`: the tensors in JSON instead of binary
 
     @property
     def path(self) -> str:
@@ -32,6 +33,14 @@ WAYS = (
     Way("http.aio, no gzip", "aio-without-gzip", False, "the same with `Accept-Encoding: identity`"),
     Way("LitServe", "litserve", False, "runs the echo in a worker of its own: no Triton behind it; checks nothing"),
 )
+# `/v2` against an earlier commit of it, with binary tensors and with JSON; measured where they are named.
+BEFORE = "before"
+CHANGES = (
+    Way("fastapi-triton /v2, JSON", "ours", True, "`/v2` with the tensors in JSON", is_json=True),
+    Way("before /v2", BEFORE, True, "`/v2` of the commit that `--before` names"),
+    Way("before /v2, JSON", BEFORE, True, "the same with the tensors in JSON", is_json=True),
+)
+PAIRS = ((OURS_V2, "before /v2"), ("fastapi-triton /v2, JSON", "before /v2, JSON"))
 # What our own way is made of, from the bare exchange up; measured where they are named.
 LAYERS = (
     Way("without a framework", "without-framework", False, "uvloop, httptools, pydantic, one exchange with Triton"),

@@ -183,7 +183,7 @@ CHANGES = [
     {"inputs": [{**TEXT, "name": 5}]},
     {"inputs": [{**TEXT, "name": ""}]},
     {"inputs": [{**TEXT, "name": "text\x00"}]},
-    {"inputs": [{**TEXT, "name": "x" * 5_000}]},
+    {"inputs": [{**TEXT, "name": "x" * 40_000}]},
     {"inputs": [{**TEXT, "datatype": "BYTES\x00"}]},
     {"inputs": [{**TEXT, "datatype": "bytes"}]},
     {"inputs": [{**TEXT, "datatype": None}]},
@@ -233,7 +233,7 @@ BODIES = [
     b'\xef\xbb\xbf{"inputs": []}',
     b'{"inputs": [], "inputs": [1]}',
     b'{"inputs": [{"name": "a", "shape": [1], "shape": [2]}]}',
-    b'{"inputs": [], "' + b"n" * 5_000 + b'": 1}',
+    b'{"inputs": [], "' + b"n" * 40_000 + b'": 1}',
     b'{"inputs": [], "a\\u0000b": 1}',
     b'{"inputs": ["' + b"x" * 5_000 + b"]}",
 ]

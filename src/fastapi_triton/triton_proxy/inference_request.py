@@ -2,8 +2,9 @@
 """The JSON of an `/infer` request, checked for whatever Triton 2.51 trusts: a wrong shape or size kills its process."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 from fastapi_triton.datatypes import BY_WIRE, Datatype
@@ -20,7 +21,8 @@ _MAX_CLASSES = 2**31 - 1
 # The other dimensions of an empty tensor are held to this.
 _MAX_ELEMENTS = 2**31 - 1
 _LENGTH_PREFIX_BYTES = 4
-_SHARED_MEMORY = ("shared_memory_region", "shared_memory_byte_size", "shared_memory_offset")
+_SHARED_MEMORY = frozenset(("shared_memory_region", "shared_memory_byte_size", "shared_memory_offset"))
+_NO_PARAMETERS: Mapping[str, Any] = MappingProxyType({})
 # Members of a request's `parameters` that Triton reads itself.
 _BOOLEANS = ("sequence_start", "sequence_end", "binary_data_output")
 _UNSIGNED = ("priority", "timeout")
@@ -80,7 +82,7 @@ def read(told: Any, *, num_json_bytes: int, num_binary_bytes: int, is_shared_mem
     request = _object(told, "The body")
     if not isinstance(request.get("id", ""), str):
         raise refused("`id` must be a string.")
-    _check_parameters(_parameters(request, "The request"))
+    _check_parameters(_parameters(request, "request"))
     inputs: list[RequestedInput] = []
     num_told_bytes = num_json_elements = 0
     names: set[str] = set()
@@ -110,17 +112,18 @@ def _object(told: Any, what: str) -> Mapping[str, Any]:
     return told
 
 
-def _objects(request: Mapping[str, Any], member: str, *, is_required: bool = False) -> Iterator[Mapping[str, Any]]:
+def _objects(request: Mapping[str, Any], member: str, *, is_required: bool = False) -> Sequence[Any]:
     told = request.get(member)
     if told is None and not is_required:
-        return
+        return ()
     if not isinstance(told, list):
         raise refused(f"`{member}` must be a list of objects.")
-    for each in told:
-        yield _object(each, f"Each of `{member}`")
+    return told
 
 
-def _name(each: Mapping[str, Any], member: str, names: set[str]) -> str:
+def _name(each: Any, member: str, names: set[str]) -> str:
+    if not isinstance(each, dict):
+        raise refused(f"Each of `{member}` must be a JSON object.")
     name = each.get("name")
     if not isinstance(name, str) or not name or CUT in name:
         raise refused(f"Each of `{member}` needs a `name`, a string without NUL.")
@@ -130,9 +133,13 @@ def _name(each: Mapping[str, Any], member: str, names: set[str]) -> str:
     return name
 
 
-def _parameters(each: Mapping[str, Any], what: str) -> Mapping[str, Any]:
+def _parameters(each: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     told = each.get("parameters")
-    return {} if told is None else _object(told, f"{what}'s `parameters`")
+    if told is None:
+        return _NO_PARAMETERS
+    if not isinstance(told, dict):
+        raise refused(f"`{shown(name)}`: `parameters` must be a JSON object.")
+    return told
 
 
 def _check_parameters(parameters: Mapping[str, Any]) -> None:
@@ -163,33 +170,37 @@ def _datatype(each: Mapping[str, Any], name: str) -> Datatype:
 
 def _shape(each: Mapping[str, Any], name: str) -> tuple[int, ...]:
     told = each.get("shape")
-    if not isinstance(told, list) or not all(_is_unsigned(size) for size in told) or len(told) > _MAX_RANK:
-        raise refused(f"Input `{shown(name)}`: `shape` must be a list of at most {_MAX_RANK} whole numbers from 0 on.")
-    return tuple(told)
+    if isinstance(told, list) and len(told) <= _MAX_RANK:
+        for size in told:
+            if type(size) is not int or not 0 <= size <= _MAX_INTEGER:
+                break
+        else:
+            return tuple(told)
+    raise refused(f"Input `{shown(name)}`: `shape` must be a list of at most {_MAX_RANK} whole numbers from 0 on.")
 
 
 def _check_size(each: Mapping[str, Any], one: RequestedInput, is_shared_memory_allowed: bool) -> int:
     """Hold the shape against the data. Gives how many bytes of it follow the JSON."""
-    name = shown(one.name)
-    parameters = _parameters(each, f"Input `{name}`")
-    is_shared = _is_shared(parameters, f"Input `{name}`", is_allowed=is_shared_memory_allowed)
+    parameters = _parameters(each, one.name)
+    is_shared = _is_shared(parameters, one.name, is_allowed=is_shared_memory_allowed)
     if ("data" in each) + ("binary_data_size" in parameters) + is_shared != 1:
         raise refused(
-            f"Input `{name}` must have one of `data`, `binary_data_size` and `shared_memory_region` in `parameters`."
+            f"Input `{shown(one.name)}` must have one of `data`, `binary_data_size` and `shared_memory_region` in "
+            "`parameters`."
         )
     num_elements = math.prod(one.shape)
     if not num_elements and math.prod(filter(None, one.shape)) > _MAX_ELEMENTS:
-        raise refused(f"Input `{name}`: the shape {_shown_shape(one.shape)} is too large.")
+        raise refused(f"Input `{shown(one.name)}`: the shape {_shown_shape(one.shape)} is too large.")
     if is_shared:
         _require_bytes(one, num_elements, parameters["shared_memory_byte_size"])
         return 0
     if "data" in each:
         if not isinstance(each["data"], list):
-            raise refused(f"Input `{name}`: `data` must be a list.")
+            raise refused(f"Input `{shown(one.name)}`: `data` must be a list.")
         return 0
     size = parameters["binary_data_size"]
     if not _is_unsigned(size):
-        raise refused(f"Input `{name}`: `binary_data_size` is {shown(size)}; it must be a number of bytes.")
+        raise refused(f"Input `{shown(one.name)}`: `binary_data_size` is {shown(size)}; it must be a number of bytes.")
     _require_bytes(one, num_elements, size)
     return int(size)
 
@@ -205,39 +216,43 @@ def _require_bytes(one: RequestedInput, num_elements: int, size: int) -> None:
     )
 
 
-def _is_shared(parameters: Mapping[str, Any], what: str, *, is_allowed: bool) -> bool:
+def _is_shared(parameters: Mapping[str, Any], name: str, *, is_allowed: bool) -> bool:
     """Whether a tensor lies in shared memory, by well-formed parameters."""
-    if not any(name in parameters for name in _SHARED_MEMORY):
+    if _SHARED_MEMORY.isdisjoint(parameters):
         return False
     if not is_allowed:
         raise NotAllowedError(
-            f"{what} names shared memory, which is closed here. Send the data itself, or start the frontend with "
-            "--v2-admin (FASTAPI_TRITON_V2_ADMIN=true).",
+            f"`{shown(name)}` names shared memory, which is closed here. Send the data itself, or start the frontend "
+            "with --v2-admin (FASTAPI_TRITON_V2_ADMIN=true).",
             code="v2_administration_closed",
         )
     region, size = parameters.get("shared_memory_region"), parameters.get("shared_memory_byte_size")
     offset = parameters.get("shared_memory_offset", 0)
     if not isinstance(region, str) or not region or CUT in region:
-        raise refused(f"{what}: `shared_memory_region` must be a name.")
+        raise refused(f"`{shown(name)}`: `shared_memory_region` must be a name.")
     if not _is_unsigned(size) or not _is_unsigned(offset) or size + offset > _MAX_INTEGER:
-        raise refused(f"{what}: `shared_memory_byte_size` and `shared_memory_offset` must be numbers of bytes.")
+        raise refused(
+            f"`{shown(name)}`: `shared_memory_byte_size` and `shared_memory_offset` must be numbers of bytes."
+        )
     return True
 
 
-def _classified(request: Mapping[str, Any], is_shared_memory_allowed: bool) -> Iterator[str]:
+def _classified(request: Mapping[str, Any], is_shared_memory_allowed: bool) -> list[str]:
+    """The outputs that are wanted as classes."""
     names: set[str] = set()
+    classified: list[str] = []
     for each in _objects(request, "outputs"):
         name = _name(each, "outputs", names)
-        what = f"Output `{shown(name)}`"
-        parameters = _parameters(each, what)
-        _is_shared(parameters, what, is_allowed=is_shared_memory_allowed)
+        parameters = _parameters(each, name)
+        _is_shared(parameters, name, is_allowed=is_shared_memory_allowed)
         if not isinstance(parameters.get("binary_data", False), bool):
-            raise refused(f"{what}: `binary_data` must be true or false.")
+            raise refused(f"Output `{shown(name)}`: `binary_data` must be true or false.")
         count = parameters.get("classification", 0)
         if not _is_unsigned(count) or count > _MAX_CLASSES:
-            raise refused(f"{what}: `classification` is {shown(count)}; it must be a number of classes.")
+            raise refused(f"Output `{shown(name)}`: `classification` is {shown(count)}, no number of classes.")
         if count:
-            yield name
+            classified.append(name)
+    return classified
 
 
 def _require_declared(one: RequestedInput, declared: TensorConfig, config: ModelConfig) -> None:
@@ -246,9 +261,7 @@ def _require_declared(one: RequestedInput, declared: TensorConfig, config: Model
             f"Input `{one.name}` is {one.datatype.wire}, but the model {config.name} expects {declared.datatype.wire}."
         )
     expected = (-1, *declared.dims) if config.is_batched else declared.dims
-    if len(one.shape) != len(expected) or any(
-        size not in (-1, given) for size, given in zip(expected, one.shape, strict=True)
-    ):
+    if one.shape != expected and not _matches(one.shape, expected):
         raise refused(
             f"Input `{one.name}`: unexpected shape for the model {config.name}. "
             f"Expected {_shown_shape(expected)}, got {_shown_shape(one.shape)}."
@@ -258,6 +271,12 @@ def _require_declared(one: RequestedInput, declared: TensorConfig, config: Model
             f"Input `{one.name}`: the batch size is {one.shape[0]}; for the model {config.name} it must be <= "
             f"{config.max_batch_size}."
         )
+
+
+def _matches(shape: tuple[int, ...], expected: tuple[int, ...]) -> bool:
+    if len(shape) != len(expected):
+        return False
+    return all(wanted in (-1, size) for size, wanted in zip(shape, expected, strict=True))
 
 
 def _require_classes(name: str, config: ModelConfig) -> None:

@@ -8,6 +8,8 @@ import json
 import re
 from typing import Any
 
+import orjson
+
 from fastapi_triton.errors import TooLargeError, UnreadableRequestError, shown
 from fastapi_triton.triton_proxy.json_marks import (
     LONG,
@@ -21,8 +23,9 @@ from fastapi_triton.triton_proxy.json_marks import (
 
 # Characters. Stands in a cut string; no member that is looked at may have it.
 CUT = "\x00"
-# A text up to here is parsed as it is.
-_SMALL_BYTES = 2048
+# A text up to here is parsed as it is; one up to there if it has few values.
+_SMALL_BYTES, _MEDIUM_BYTES = 2048, 32 * 1024
+_FEW_VALUES = 100
 # What is left after cutting: names, shapes and parameters of some hundred tensors.
 _MAX_OUTLINE_BYTES = 128 * 1024
 # So many marks are visited one by one; numpy takes over where there are more.
@@ -45,7 +48,10 @@ async def outline(text: bytes, *, cut_depth: int) -> Any:
             parsers read in different ways.
         TooLargeError: there is too much besides long strings and arrays.
     """
-    if len(text) > _SMALL_BYTES or text.count(b"[") + text.count(b"{") > MAX_DEPTH:
+    if _is_plain(text):
+        if (told := _canonical(text)) is not None:
+            return told
+    else:
         spans = _spans_of_few(text, cut_depth)
         if spans is None:
             spans = await spans_of_many(text, cut_depth)
@@ -57,9 +63,40 @@ async def outline(text: bytes, *, cut_depth: int) -> Any:
                 code="too_many_elements",
             )
     try:
-        return json.loads(text.decode("utf-8", "surrogateescape"), object_pairs_hook=_members)
+        return _DECODER.decode(text.decode("utf-8", "surrogateescape"))
     except (ValueError, RecursionError) as error:
         raise UnreadableRequestError(f"The body is not valid JSON: {shown(str(error))}.") from None
+
+
+def _is_plain(text: bytes) -> bool:
+    """Whether it can be parsed as it is: it is small, and cannot be nested too deep."""
+    if len(text) <= _SMALL_BYTES:
+        return text.count(b"[") + text.count(b"{") <= MAX_DEPTH
+    if len(text) > _MEDIUM_BYTES:
+        return False
+    num_marks = 0
+    for mark in (b"[", b"{", b","):  # one by one, as counting looks at every byte
+        at = text.find(mark)
+        while at >= 0:
+            num_marks += 1
+            if num_marks > _FEW_VALUES:
+                return False
+            at = text.find(mark, at + 1)
+    return True
+
+
+def _canonical(text: bytes) -> Any:
+    """What a text says that is JSON without spaces; None for any other.
+
+    Most clients write it so. orjson takes a fifth of the time, but of a member that is there twice it drops one.
+    """
+    if b"\\" in text and rb"\u0000" in text:
+        return None
+    try:
+        told = orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return None  # the other parser says why
+    return told if orjson.dumps(told) == text else None
 
 
 def _members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -70,8 +107,11 @@ def _members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         if twice != CUT:
             raise UnreadableRequestError(f"The JSON names the member `{shown(twice)}` twice in one object.")
     if any(CUT in name for name in members):
-        raise UnreadableRequestError(f"The JSON has a member whose name holds NUL or is over {LONG} bytes.")
+        raise UnreadableRequestError("The JSON has a member whose name holds NUL, or is very long.")
     return members
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_members)
 
 
 def _without(text: bytes, spans: list[Span]) -> bytes:
