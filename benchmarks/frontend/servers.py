@@ -5,6 +5,7 @@ import asyncio
 import contextlib
 import io
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -138,7 +139,8 @@ SERVERS = {
 def checked_out(commit: str) -> Iterator[Path]:
     """The repository's files at a commit, in a folder of their own."""
     with tempfile.TemporaryDirectory() as folder:
-        packed = subprocess.run(["git", "archive", "--format=tar", commit], cwd=ROOT, capture_output=True, check=True)
+        command = [shutil.which("git") or "git", "archive", "--format=tar", commit]
+        packed = subprocess.run(command, cwd=ROOT, capture_output=True, check=True)
         with tarfile.open(fileobj=io.BytesIO(packed.stdout)) as files:
             files.extractall(folder, filter="data")
         yield Path(folder)

@@ -5,9 +5,9 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from enum import Enum
 from http import HTTPStatus
+from typing import NamedTuple
 from urllib.parse import quote
 
 import orjson
@@ -130,16 +130,17 @@ class Passage:
         asked = _Asked(call, path, scope, lines, admission)
         if coding := request_body.coding(headers):
             limit = self._max_body_bytes
-            async with request_body.unpacked(body, coding, max_bytes=limit, buffers=self._body_buffers) as whole:
-                await self._serve(asked, whole, receive, answer)
+            packed = request_body.joined(body)
+            async with request_body.unpacked(packed, coding, max_bytes=limit, buffers=self._body_buffers) as whole:
+                await self._serve(asked, [whole], receive, answer)
         else:
             await self._serve(asked, body, receive, answer)
 
-    async def _serve(self, asked: "_Asked", body: bytes, receive: Receive, answer: "_Answer") -> None:
+    async def _serve(self, asked: "_Asked", body: Sequence[bytes], receive: Receive, answer: "_Answer") -> None:
         """Check a request, and have Triton answer it."""
         await self._check(asked, body)
         answer.stage = _Stage.WAITING
-        head = self._head(asked, len(body))
+        head = self._head(asked, request_body.length_of(body))
         try:
             if asked.call is Call.STREAM:
                 async with answer.kept_alive(self._event_heartbeat_s):
@@ -156,13 +157,13 @@ class Passage:
         elif asked.call in _WORK:
             await self._triton.learn(answer.model, answer.failure, answer.sent_at)
 
-    async def _check(self, asked: "_Asked", body: bytes) -> None:
+    async def _check(self, asked: "_Asked", body: Sequence[bytes]) -> None:
         """Refuse what would harm Triton."""
         if not asked.path.endswith(b"/infer"):
             if asked.call is Call.ADMINISTRATION and asked.path.endswith(b"/load"):
-                await request_body.check_load(body)
+                await request_body.check_load(request_body.joined(body))
             else:
-                await request_body.check_plain(body, is_empty_allowed=asked.call not in _WORK)
+                await request_body.check_plain(request_body.joined(body), is_empty_allowed=asked.call not in _WORK)
             return
         request = await request_body.check_inference(
             body, asked.scope["headers"], is_shared_memory_allowed=self._is_administration_allowed
@@ -192,7 +193,9 @@ class Passage:
             parts.append(b"content-length: %d\r\n" % num_body_bytes)
         return b"".join((*parts, b"\r\n"))
 
-    async def _exchange(self, asked: "_Asked", head: bytes, body: bytes, receive: Receive, answer: "_Answer") -> int:
+    async def _exchange(
+        self, asked: "_Asked", head: bytes, body: Sequence[bytes], receive: Receive, answer: "_Answer"
+    ) -> int:
         """Gives the status of Triton's answer."""
         taken: list[Connection] = []
 
@@ -212,7 +215,7 @@ class Passage:
                 running = self._triton.processes.running(answer.model) if asked.call in _WORK else alone
                 with running(connection):
                     connection.start(head)
-                    connection.finish(body)
+                    connection.finish(*body)
                     await self._wait(asked.call, connection, receive, answer)
             if asked.call is not Call.STREAM:
                 await answer.relay_watching(connection, receive)
@@ -247,8 +250,7 @@ class Passage:
             await unless_caller_leaves(receive, answer.relay(connection))
 
 
-@dataclass(frozen=True, slots=True)
-class _Asked:
+class _Asked(NamedTuple):
     """A request before its body. `lines` are those of its headers that go to Triton."""
 
     call: Call

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """`/v2` requests that kill Triton 2.51 if they reach it: the frontend refuses them, and Triton gets no request."""
 
+import asyncio
 import gzip
 import json
 from collections.abc import AsyncIterator
@@ -295,6 +296,18 @@ async def test_seven_hundred_thousand_chunks_are_one_body(wire: Wire, triton: Sc
     assert b"content-length: %d\r\n" % len(told) in head
     assert b"chunked" not in head
     assert body == told
+
+
+async def test_a_body_that_trickles_in_passes_in_order(wire: Wire, triton: ScriptedTriton) -> None:
+    told = body_of({**TEXT, "data": ["0123456789" * 20_000]})
+    await wire.say(b"POST %s HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % (INFER.encode(), len(told)))
+    at = 0
+    for size in (1, 2, 40_000, 5, 7, 50_000, 3, len(told)):
+        await wire.say(told[at : at + size])
+        await asyncio.sleep(0.005)  # so that it comes as a piece of its own
+        at += size
+    assert (await wire.answer())[0] == 200
+    assert triton.requests[0][1] == told
 
 
 async def test_shared_memory_is_closed_with_administration(client: httpx2.AsyncClient, triton: ScriptedTriton) -> None:

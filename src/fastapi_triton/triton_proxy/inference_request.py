@@ -3,9 +3,8 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 
 from fastapi_triton.datatypes import BY_WIRE, Datatype
 from fastapi_triton.errors import NotAllowedError, UnreadableRequestError, shown
@@ -32,8 +31,7 @@ def refused(reason: str) -> UnreadableRequestError:
     return UnreadableRequestError(reason, code=CODE)
 
 
-@dataclass(frozen=True, slots=True)
-class RequestedInput:
+class RequestedInput(NamedTuple):
     """One input of a request, consistent in itself."""
 
     name: str
@@ -41,8 +39,7 @@ class RequestedInput:
     shape: tuple[int, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class InferenceRequest:
+class InferenceRequest(NamedTuple):
     """What a request says of its tensors. `classified` are outputs that it wants as classes."""
 
     inputs: tuple[RequestedInput, ...]

@@ -3,7 +3,7 @@
 
 import asyncio
 import zlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -21,33 +21,55 @@ from fastapi_triton.triton_proxy.request_head import json_length
 # Where the arrays of values lie: `{"inputs": [{"data": [` and `{"text": [`.
 _INFERENCE_DEPTH = 4
 _PLAIN_DEPTH = 2
+_SMALL_PIECE_BYTES = 16 * 1024
 # zlib's own: gzip, or zlib's format, which HTTP calls deflate.
 _GZIP_OR_ZLIB = 32 + zlib.MAX_WBITS
 _CODINGS = (b"gzip", b"x-gzip", b"deflate")
 
 
-async def read(receive: Receive, headers: Headers) -> bytes:
-    """The whole body.
+async def read(receive: Receive, headers: Headers) -> list[bytes]:
+    """The whole body, in the pieces that it came in: joining megabytes takes as long as sending them.
 
     Raises:
         CallerLeftError: the client left before its end.
         UnreadableRequestError: it is shorter or longer than its Content-Length.
     """
     pieces: list[bytes] = []
+    small = bytearray()  # small pieces are joined: a client may send millions
     more_body = True
     while more_body:
         message = await receive()
         if message["type"] == "http.disconnect":
             raise CallerLeftError("The client left before its request was whole.")
-        pieces.append(message.get("body", b""))
-        more_body = message.get("more_body", False)
-    body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        piece, more_body = message.get("body", b""), message.get("more_body", False)
+        if len(piece) < _SMALL_PIECE_BYTES and (more_body or small):
+            small += piece
+            continue
+        if small:
+            pieces.append(bytes(small))
+            small = bytearray()
+        if piece:
+            pieces.append(piece)
+    if small:
+        pieces.append(bytes(small))
     for name, value in headers:
-        if name == b"content-length" and int(value) != len(body):
+        if name == b"content-length" and int(value) != length_of(pieces):
             raise UnreadableRequestError(
-                f"The body has {len(body):,} bytes, but Content-Length says {shown(value.decode('latin-1'))}."
+                f"The body has {length_of(pieces):,} bytes, but Content-Length says {shown(value.decode('latin-1'))}."
             )
-    return body
+    return pieces
+
+
+def length_of(pieces: Sequence[bytes]) -> int:
+    return sum(map(len, pieces))
+
+
+def joined(pieces: Sequence[bytes], num_bytes: int | None = None) -> bytes:
+    """The body, or the first bytes of it."""
+    if num_bytes is not None and pieces and len(pieces[0]) >= num_bytes:
+        return pieces[0][:num_bytes]
+    whole = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+    return whole[:num_bytes]
 
 
 def coding(headers: Headers) -> bytes:
@@ -98,7 +120,9 @@ def _unpacked(body: bytes, by: bytes, max_bytes: int) -> bytes:
     return whole
 
 
-async def check_inference(body: bytes, headers: Headers, *, is_shared_memory_allowed: bool) -> InferenceRequest | None:
+async def check_inference(
+    body: Sequence[bytes], headers: Headers, *, is_shared_memory_allowed: bool
+) -> InferenceRequest | None:
     """Check an `/infer` body. None: it is the bytes of a single tensor, without JSON.
 
     Raises:
@@ -108,16 +132,17 @@ async def check_inference(body: bytes, headers: Headers, *, is_shared_memory_all
     length = json_length(headers)
     if length == 0:
         return None
-    if length is not None and length > len(body):
+    num_bytes = length_of(body)
+    if length is not None and length > num_bytes:
         raise UnreadableRequestError(
-            f"The body has {len(body):,} bytes, but Inference-Header-Content-Length says that {length:,} are JSON.",
+            f"The body has {num_bytes:,} bytes, but Inference-Header-Content-Length says that {length:,} are JSON.",
             code="invalid_header",
         )
-    text = body if length is None else body[:length]
+    text = joined(body, length)
     return inference_request.read(
         await outline(text, cut_depth=_INFERENCE_DEPTH),
         num_json_bytes=len(text),
-        num_binary_bytes=len(body) - len(text),
+        num_binary_bytes=num_bytes - len(text),
         is_shared_memory_allowed=is_shared_memory_allowed,
     )
 
