@@ -17,7 +17,7 @@ from unittest import mock
 
 import psutil
 import pytest
-from serving import free_port
+from serving import Server, free_port
 from typer.testing import CliRunner
 
 from fastapi_triton import background, embedded, serve
@@ -264,3 +264,14 @@ async def test_a_log_without_line_breaks_is_not_kept(caplog: pytest.LogCaptureFi
     lengths = [len(each.getMessage()) for each in caplog.records]
     assert max(lengths) <= 3 * 65_536
     assert sum(lengths) == 64 * 65_536
+
+
+@pytest.mark.slow
+def test_a_real_triton_is_back_after_its_guard_was_killed(echo_servers: Callable[..., Server]) -> None:
+    server = echo_servers().wait_until_ready()
+    before = [each for each in server.below() if each.pid != server.process.pid]
+    (guard,) = (each for each in before if "guard.py" in " ".join(each.cmdline()))
+    guard.kill()
+    server.wait_for("ready again")
+    assert server.post("/echo", json={"text": "hi"}).json() == {"text": "hi"}
+    assert not any(is_alive(each) for each in before)
