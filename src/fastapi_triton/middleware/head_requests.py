@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """HEAD is answered as GET, without the body: FastAPI's own routes take GET alone."""
 
+from collections.abc import Awaitable
+
 from starlette.routing import Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -11,10 +13,12 @@ class HeadMiddleware:
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         if scope["type"] != "http" or scope["method"] != "HEAD" or _takes_head(scope):
-            await self.app(scope, receive, send)
-            return
+            return self.app(scope, receive, send)
+        return self._get(scope, receive, send)
+
+    async def _get(self, scope: Scope, receive: Receive, send: Send) -> None:
         is_over = False
 
         async def send_head(message: Message) -> None:
