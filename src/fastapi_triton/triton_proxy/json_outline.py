@@ -48,27 +48,35 @@ async def outline(text: bytes, *, cut_depth: int) -> Any:
             parsers read in different ways.
         TooLargeError: there is too much besides long strings and arrays.
     """
-    if _is_plain(text):
-        if (told := _canonical(text)) is not None:
-            return told
-    else:
-        spans = _spans_of_few(text, cut_depth)
-        if spans is None:
-            spans = await spans_of_many(text, cut_depth)
-        text = _without(text, spans)
-        if len(text) > _MAX_OUTLINE_BYTES:
-            raise TooLargeError(
-                f"The JSON has {len(text):,} bytes besides long strings and arrays of numbers; "
-                f"at most {_MAX_OUTLINE_BYTES:,} are taken. Send fewer tensors or parameters in one request.",
-                code="too_many_elements",
-            )
+    if is_plain(text):
+        return parsed(text)
+    spans = _spans_of_few(text, cut_depth)
+    if spans is None:
+        spans = await spans_of_many(text, cut_depth)
+    text = _without(text, spans)
+    if len(text) > _MAX_OUTLINE_BYTES:
+        raise TooLargeError(
+            f"The JSON has {len(text):,} bytes besides long strings and arrays of numbers; "
+            f"at most {_MAX_OUTLINE_BYTES:,} are taken. Send fewer tensors or parameters in one request.",
+            code="too_many_elements",
+        )
+    return _decoded(text)
+
+
+def parsed(text: bytes) -> Any:
+    """Parse a text that `is_plain`. Raises what `outline` raises."""
+    told = _canonical(text)
+    return _decoded(text) if told is None else told
+
+
+def _decoded(text: bytes) -> Any:
     try:
         return _DECODER.decode(text.decode("utf-8", "surrogateescape"))
     except (ValueError, RecursionError) as error:
         raise UnreadableRequestError(f"The body is not valid JSON: {shown(str(error))}.") from None
 
 
-def _is_plain(text: bytes) -> bool:
+def is_plain(text: bytes) -> bool:
     """Whether it can be parsed as it is: it is small, and cannot be nested too deep."""
     if len(text) <= _SMALL_BYTES:
         return text.count(b"[") + text.count(b"{") <= MAX_DEPTH

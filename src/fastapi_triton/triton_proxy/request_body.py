@@ -2,6 +2,7 @@
 """The body of a `/v2` request: read whole, unpacked where it is compressed, and checked for what it asks."""
 
 import asyncio
+import functools
 import zlib
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -15,13 +16,14 @@ from fastapi_triton.serving.body_buffers import BodyBuffers
 from fastapi_triton.triton.connection import Headers
 from fastapi_triton.triton_proxy import inference_request
 from fastapi_triton.triton_proxy.inference_request import InferenceRequest
-from fastapi_triton.triton_proxy.json_outline import outline
+from fastapi_triton.triton_proxy.json_outline import is_plain, outline, parsed
 from fastapi_triton.triton_proxy.request_head import json_length
 
 # Where the arrays of values lie: `{"inputs": [{"data": [` and `{"text": [`.
 _INFERENCE_DEPTH = 4
 _PLAIN_DEPTH = 2
 _SMALL_PIECE_BYTES = 16 * 1024
+_KEPT_BYTES = 2048
 # zlib's own: gzip, or zlib's format, which HTTP calls deflate.
 _GZIP_OR_ZLIB = 32 + zlib.MAX_WBITS
 _CODINGS = (b"gzip", b"x-gzip", b"deflate")
@@ -139,10 +141,23 @@ async def check_inference(
             code="invalid_header",
         )
     text = joined(body, length)
+    if len(text) <= _KEPT_BYTES and is_plain(text):
+        return _read(text, num_bytes - len(text), is_shared_memory_allowed)
     return inference_request.read(
         await outline(text, cut_depth=_INFERENCE_DEPTH),
         num_json_bytes=len(text),
         num_binary_bytes=num_bytes - len(text),
+        is_shared_memory_allowed=is_shared_memory_allowed,
+    )
+
+
+# A client mostly sends the same JSON with other tensors behind it.
+@functools.lru_cache(maxsize=256)
+def _read(text: bytes, num_binary_bytes: int, is_shared_memory_allowed: bool) -> InferenceRequest:
+    return inference_request.read(
+        parsed(text),
+        num_json_bytes=len(text),
+        num_binary_bytes=num_binary_bytes,
         is_shared_memory_allowed=is_shared_memory_allowed,
     )
 
