@@ -4,10 +4,12 @@
 import io
 import json
 import logging
+import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import aiohttp
 import httpx2
@@ -209,7 +211,8 @@ def test_a_secret_in_the_url_of_a_model_repository_is_refused_and_not_repeated(u
         Location.parse(url)
     assert SECRET not in str(caught.value)
     assert "credentials" in str(caught.value)
-    result = CliRunner().invoke(command_line, ["serve", "--embedded", "--models", url, "--port", "0"])
+    with mock.patch.dict(os.environ):  # to which `serve` exports its flags
+        result = CliRunner().invoke(command_line, ["serve", "--embedded", "--models", url, "--port", "0"])
     assert result.exit_code == 2
     assert SECRET not in result.output
 
