@@ -26,7 +26,7 @@ from diffusion_engine.reception import receive
 from diffusion_engine.request import RequestError
 from diffusion_engine.scribble import Scribble, decode_scribble
 from diffusion_engine.silence import Silence
-from picture_bombs import HARMLESS, as_file, drawing
+from picture_bombs import HARMLESS, as_file, drawing, png_chunk
 from PIL import Image
 from scribble_app import ROOT
 
@@ -313,6 +313,17 @@ def test_a_decoder_survives_every_odd_file(decoder: PictureDecoder) -> None:
         decode(decoder, make())
     assert decoder.pid == pid
     assert psutil.Process(pid).memory_info().rss < 200 * 1024 * 1024
+
+
+def test_a_palette_that_is_damaged_is_refused_and_the_decoder_goes_on(decoder: PictureDecoder) -> None:
+    pid = decoder.pid
+    plain = as_file(drawing().convert("P"))
+    before_data = plain.index(b"IDAT") - 4
+    content = plain[:before_data] + png_chunk(b"tRNS", bytes(300)) + plain[before_data:]
+    with pytest.raises(RequestError, match="damaged"):
+        decode(decoder, content)
+    assert decode(decoder, as_file(drawing())).size == (64, 64)
+    assert decoder.pid == pid
 
 
 @pytest.mark.parametrize("damage", [0.3, 0.9])

@@ -214,6 +214,7 @@ CHANGES = [
     {"parameters": {"priority": -1}},
     {"parameters": {"timeout": "1"}},
     {"parameters": {"sequence_id": -1}},
+    {"parameters": {"sequence_id": 2**64}},
     {"parameters": {"sequence_start": 1}},
     {"parameters": {"binary_data_output": "yes"}},
 ]
@@ -222,6 +223,7 @@ CHANGES = [
 async def test_members_of_the_wrong_kind_are_refused(client: httpx2.AsyncClient, triton: ScriptedTriton) -> None:
     for changes in CHANGES:
         await refused(client, triton, json.dumps({"inputs": [TEXT], **changes}).encode())
+    await refused(client, triton, b'{"text": "a", "id": 5}', path=STREAM)
 
 
 BODIES = [
@@ -364,6 +366,10 @@ async def test_a_config_to_load_is_json_too(triton: ScriptedTriton) -> None:
     async with listening(TritonFrontend(settings=Settings(triton_url=triton.url, v2_admin=True))) as client:
         deep = json.dumps({"parameters": {"config": NESTED.decode()}}).encode()
         await refused(client, triton, deep, path=path, code="json_too_deep")
+        for value in (b"NaN", b'"\\ud800"'):
+            await refused(
+                client, triton, b'{"parameters": {"config": %b}}' % value, path=path, code="unreadable_request"
+            )
         good = json.dumps({"parameters": {"config": json.dumps(CONFIG), "file:1/model.py": "eA==" * 1_000}}).encode()
         for body in (good, b"", b"{}", b'{"parameters": null}'):
             assert (await client.post(path, content=body)).status_code == 200
@@ -376,6 +382,7 @@ async def test_valid_requests_pass_byte_for_byte(client: httpx2.AsyncClient, tri
         {"inputs": [TEXT]},
         {"inputs": [TEXT, X, Y], "outputs": [{"name": "y", "parameters": {"classification": 1}}]},
         {"inputs": [{**X, "shape": [0, 4, 0], "data": []}], "parameters": {"sequence_id": "a", "custom": 1.5}},
+        {"inputs": [TEXT], "parameters": {"sequence_id": 2**64 - 1, "priority": 2**64 - 1, "timeout": 2**64 - 1}},
         {"inputs": [numbers], "id": "x" * 5_000, "outputs": None},
         {"inputs": [{**TEXT, "data": ['\\" ä [{' * 5_000]}]},
         {"inputs": [{**TEXT, "shape": [8, 1], "data": ["a [", "]"] * 4}]},

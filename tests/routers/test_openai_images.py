@@ -170,7 +170,7 @@ async def test_an_edit_needs_one_sketch_and_takes_no_mask(client: httpx2.AsyncCl
     file = ("a.png", picture(), "image/png")
     masked = await client.post(EDITS, data={"prompt": "a"}, files={"image": file, "mask": file})
     assert (masked.status_code, masked.json()["error"]["param"]) == (400, "mask")
-    assert "mask" in masked.json()["error"]["message"]
+    assert "no painting inside a mask" in masked.json()["error"]["message"]
     two = await client.post(EDITS, data={"prompt": "a"}, files=[("image[]", file), ("image[]", file)])
     assert (two.status_code, two.json()["error"]["code"], two.json()["error"]["param"]) == (
         400,

@@ -81,7 +81,7 @@ class ImagesRequest(BaseModel):
     user: str | None = Field(None, description="means nothing here")
     safety_identifier: str | None = Field(None, description="means nothing here")
     mask: Annotated[
-        Any,
+        Base64Image | None,
         BeforeValidator(
             _refuse("The sketch steers the whole picture; there is no painting inside a mask. Leave it out.")
         ),

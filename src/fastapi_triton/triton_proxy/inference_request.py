@@ -15,6 +15,8 @@ CODE = "invalid_inference_request"
 # numpy, and so every Python model, takes no more.
 _MAX_RANK = 32
 _MAX_INTEGER = 2**63 - 1
+# Triton's ids of sequences, priorities and timeouts have 64 bits without a sign.
+_MAX_UNSIGNED = 2**64 - 1
 # A class count is a 32-bit number within Triton.
 _MAX_CLASSES = 2**31 - 1
 # The other dimensions of an empty tensor are held to this.
@@ -144,17 +146,17 @@ def _check_parameters(parameters: Mapping[str, Any]) -> None:
         if name in _BOOLEANS:
             is_right = isinstance(value, bool)
         elif name in _UNSIGNED:
-            is_right = _is_unsigned(value)
+            is_right = _is_unsigned(value, _MAX_UNSIGNED)
         elif name == "sequence_id":
-            is_right = isinstance(value, str) or _is_unsigned(value)
+            is_right = isinstance(value, str) or _is_unsigned(value, _MAX_UNSIGNED)
         else:
             is_right = isinstance(value, bool | int | float | str)
         if not is_right:
             raise refused(f"The parameter `{shown(name)}` is {shown(value)}, a value that Triton does not take there.")
 
 
-def _is_unsigned(value: Any) -> bool:
-    return type(value) is int and 0 <= value <= _MAX_INTEGER
+def _is_unsigned(value: Any, maximum: int = _MAX_INTEGER) -> bool:
+    return type(value) is int and 0 <= value <= maximum
 
 
 def _datatype(each: Mapping[str, Any], name: str) -> Datatype:

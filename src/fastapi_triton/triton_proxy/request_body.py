@@ -173,6 +173,8 @@ async def check_plain(body: bytes, *, is_empty_allowed: bool) -> None:
     told: Any = await outline(body, cut_depth=_PLAIN_DEPTH)
     if not isinstance(told, dict):
         raise inference_request.refused("The body must be a JSON object.")
+    if not isinstance(told.get("id", ""), str):
+        raise inference_request.refused("`id` must be a string.")
 
 
 async def check_load(body: bytes) -> None:
@@ -182,7 +184,11 @@ async def check_load(body: bytes) -> None:
         UnreadableRequestError, TooLargeError: as `check_inference`.
     """
     await check_plain(body, is_empty_allowed=True)
-    parameters = (orjson.loads(body) if body else {}).get("parameters")
+    try:
+        told = orjson.loads(body or b"{}")
+    except orjson.JSONDecodeError as error:  # NaN, or half a surrogate pair
+        raise UnreadableRequestError(f"The body is not valid JSON: {shown(str(error))}.") from None
+    parameters = told.get("parameters")
     config = parameters.get("config") if isinstance(parameters, dict) else None
     if isinstance(config, str):
         await outline(config.encode(), cut_depth=_PLAIN_DEPTH)

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from PIL import Image, ImageChops
 
 from diffusion_engine.image_files.structure import Structure
-from diffusion_engine.pictures import examine, open_picture
+from diffusion_engine.pictures import DECODING_ERRORS, damaged, examine, open_picture
 from diffusion_engine.strokes import Mask, Strokes, bands_of, find_strokes
 
 # Alpha counts as transparency where at least this part of the picture is more than half transparent.
@@ -89,7 +89,10 @@ def read_scribble(content: bytes, *, max_pixels: int, invert: str = "auto") -> S
 def decode_scribble(content: bytes, structure: Structure, invert: str) -> Scribble:
     """`invert` overrides what is found: yes, the strokes are the dark parts; no, they are the light ones."""
     picture = open_picture(content, structure)
-    flat, flattened = flatten(picture)
+    try:
+        flat, flattened = flatten(picture)
+    except DECODING_ERRORS:  # a palette, which only this looks into
+        raise damaged("image") from None
     found = pure_strokes(flat, invert) if picture.mode == "1" and invert != "auto" else find_strokes(flat)
     strokes, is_dark = override_polarity(found, invert)
     return Scribble(
