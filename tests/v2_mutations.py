@@ -307,7 +307,7 @@ def _framed(chance: random.Random, body: bytes) -> tuple[bytes, bytes]:
 
 def _compressed(chance: random.Random, body: bytes) -> tuple[str, bytes]:
     if chance.random() < 0.5:
-        return "gzip", gzip.compress(body, 1)
+        return "gzip", gzip.compress(body, 1, mtime=0)
     return "deflate", zlib.compress(body, 1)
 
 

@@ -234,10 +234,10 @@ RESULT = b'{"model_name":"echo","outputs":[{"name":"y","datatype":"FP32","shape"
         (http(b"200 OK", SSE, b": a comment\n\n" + EVENT + b"\r\n"), "1 responses"),
         (http(b"200 OK", SSE, b""), "0 responses"),  # a decoupled model may answer nothing
         (http(b"200 OK", SSE + b"Content-Encoding: identity\r\n", EVENT), "1 responses"),
-        (http(b"200 OK", SSE + b"Content-Encoding: gzip\r\n", gzip.compress(EVENT)), "502 compressed_answer"),
+        (http(b"200 OK", SSE + b"Content-Encoding: gzip\r\n", gzip.compress(EVENT, mtime=0)), "502 compressed_answer"),
         (http(b"200 OK", SSE + b"Content-Encoding: br\r\n", b"\x0b\x02"), "502 compressed_answer"),
         (http(b"400 Bad Request", SSE + b"Content-Encoding: gzip\r\n", b"\x1f\x8b"), "502 compressed_answer"),
-        (http(b"200 OK", SSE, gzip.compress(EVENT)), "502 unreadable_answer"),
+        (http(b"200 OK", SSE, gzip.compress(EVENT, mtime=0)), "502 unreadable_answer"),
         (http(b"200 OK", b"Content-Type: text/html\r\n", HTML), "502 unreadable_answer"),
         (http(b"200 OK", b"", EVENT), "502 unreadable_answer"),
         (http(b"200 OK", SSE, HTML), "502 unreadable_answer"),
@@ -261,9 +261,12 @@ async def test_a_stream_that_cannot_be_read_is_no_success(triton: ScriptedTriton
     ("answer", "expected"),
     [
         (http(b"200 OK", b"", RESULT), "[1.0]"),
-        (http(b"200 OK", b"Content-Encoding: gzip\r\n", gzip.compress(RESULT)), "502 compressed_answer"),
-        (http(b"500 Oh", b"Content-Encoding: gzip\r\n", gzip.compress(b'{"error":"x"}')), "502 compressed_answer"),
-        (http(b"200 OK", b"", gzip.compress(RESULT)), "502 unreadable_answer"),
+        (http(b"200 OK", b"Content-Encoding: gzip\r\n", gzip.compress(RESULT, mtime=0)), "502 compressed_answer"),
+        (
+            http(b"500 Oh", b"Content-Encoding: gzip\r\n", gzip.compress(b'{"error":"x"}', mtime=0)),
+            "502 compressed_answer",
+        ),
+        (http(b"200 OK", b"", gzip.compress(RESULT, mtime=0)), "502 unreadable_answer"),
         (http(b"200 OK", b"Content-Type: text/html\r\n", HTML), "502 unreadable_answer"),
         (http(b"200 OK", b"", b""), "502 unreadable_answer"),
         (http(b"200 OK", b"", b"[]"), "502 unreadable_answer"),
