@@ -179,7 +179,7 @@ async def test_booleans_are_no_numbers_under_sdapi(client: httpx2.AsyncClient) -
 
 
 async def test_fields_that_sdapi_leaves_alone_are_noted(client: httpx2.AsyncClient) -> None:
-    idle = {"denoising_strength": 0.7, "hr_upscaler": "Latent", "hr_scale": 2, "s_noise": 1, "s_churn": 0, "eta": None}
+    idle = {"denoising_strength": 0.7, "hr_upscaler": "Latent", "hr_scale": 2, "s_noise": 1, "s_churn": 0, "eta": 1.0}
     for fields, noted in (
         (idle, []),
         ({**idle, "clip_skip": 2, "eta": 0.5, "lora": [{"x": 1}]}, ["eta, clip_skip, lora."]),

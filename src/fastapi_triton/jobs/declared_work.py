@@ -50,7 +50,7 @@ class DeclaredWork:
             ) from None
 
         async def answer(listener: Listener) -> bytes:
-            await endpoint.require_ready()
+            await endpoint.declaration.require_ready()
             return answers.to_json(await endpoint.answer(body, listener=listener))
 
         return answer

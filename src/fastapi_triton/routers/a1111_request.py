@@ -33,7 +33,7 @@ _IDLE = frozenset(
 )
 _OF_SECOND_PASS = ("hr_", "firstphase_", "firstpass_")
 # Values by which other fields mean what they mean here anyway.
-_NEUTRAL = {"s_noise": 1}
+_NEUTRAL = {"eta": 1, "s_noise": 1}
 # Of fields that one note names.
 _MAX_NAMES = 10
 
