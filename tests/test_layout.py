@@ -45,7 +45,7 @@ FLOORS = (
     ("triton", "admission", "images", "negotiate", "embedded", "logs", "gauges"),
     ("contract", "tensors", "problems"),
     ("access", "serving"),
-    ("binary_arrays", "triton_proxy"),
+    ("binary_arrays",),
     ("json_values",),
     ("exchange", "bodies", "answers", "declaration", "events", "tensor_schemas"),
     ("triton_proxy",),
