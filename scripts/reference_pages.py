@@ -91,7 +91,7 @@ parameters { key: "content.<tensor>" value { string_value: "image" } }
 They answer with server-sent events: `response` with each JSON answer, then `completed`, or `error` with the problem.
 They are asked by Triton's `generate_stream`, which carries at most one dimension, and no FP16 or BF16: a model with
 such tensors has no endpoint, and `GET /models/{name}` says why. So has a sequence model, whose requests need a sequence
-id. `generate_stream` carries UTF-8 text only, and NaN and Infinity in answers only.
+id. Text must be UTF-8 there. NaN and Infinity can be answered, but not sent.
 """
 
 

@@ -60,6 +60,32 @@ async def test_a_bad_field_is_named(
     assert not triton.requests
 
 
+@pytest.mark.parametrize(
+    ("changes", "value"),
+    [
+        ({"prompt": 3}, "; it is 3."),
+        ({"seed": "7"}, '; it is "7".'),
+        ({"seed": 1.5}, "; it is 1.5."),
+        ({"seed": False}, "; it is false."),
+        ({"conditioning_scale": 2.5}, "; it is 2.5."),
+        ({"output_format": "k" * 300}, f'; it is "{"k" * 99}…".'),
+        ({"seed": [1]}, "a valid integer."),
+        ({"prompt": ""}, "at least 1 character."),
+    ],
+)
+async def test_a_wrong_value_is_repeated_unless_it_is_a_list_or_object(
+    client: httpx2.AsyncClient, body: Body, changes: dict[str, Any], value: str
+) -> None:
+    told = problem_of(await client.post(PATH, json=body(**changes)), 422)
+    assert told["detail"].endswith(value)
+
+
+async def test_a_wrong_value_of_a_form_is_repeated(client: httpx2.AsyncClient) -> None:
+    form = {"prompt": "a", "num_inference_steps": "many"}
+    told = problem_of(await client.post(PATH, data=form, files={"image": picture()}), 422)
+    assert told["detail"].endswith('; it is "many".')
+
+
 async def test_every_problem_is_listed_at_once(client: httpx2.AsyncClient) -> None:
     told = problem_of(await client.post(PATH, json={"prompt": "", "scale": 1, "width": "big"}), 422)
     assert {(each["pointer"], each["code"]) for each in told["errors"]} == {

@@ -18,7 +18,7 @@ FIRST_BACKOFF_S = 0.5
 LONGEST_BACKOFF_S = 30.0
 # How often a failure that stays the same is logged again.
 REMINDER_S = 60.0
-# Larger powers of two change nothing, and overflow a float in the end.
+# More doublings do not change the pause, and would overflow a float.
 _MAX_DOUBLINGS = 20
 
 # One run of a task. Returns the pause before the next run, in seconds; None ends the task.
@@ -89,9 +89,9 @@ class BackgroundTask:
         is_new = cause != self._logged
         self._logged, self._logged_at = cause, now
         logger.error(
-            "%s failed (%s). %s Next attempt in %.1f s; failures so far: %d.",
+            "%s failed: %s. %s Next attempt in %.1f s; failures so far: %d.",
             self.name,
-            cause,
+            cause.rstrip("."),
             self.consequence,
             backoff_s,
             self.num_failures,
@@ -129,7 +129,7 @@ class BackgroundTask:
                 raise errors[0]
 
     def list_always(self) -> Self:
-        """List it among the `running_tasks` for as long as the process runs. For what timers do."""
+        """List it among the `running_tasks` for as long as the process runs. For the work of timers."""
         _running.append(self)
         return self
 

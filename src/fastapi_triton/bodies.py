@@ -2,6 +2,7 @@
 """A request's body, JSON or form, → the endpoint's validated request model, or every problem with it at once."""
 
 import functools
+import json
 from collections.abc import Iterable, Sequence
 from typing import Any, get_args
 
@@ -62,13 +63,28 @@ _CODES = {
 # How many values the body of a model without lists may hold; commas in a long text count, too. Python objects of the
 # wrong kind cost a thousand times what their bytes do: a megabyte of empty lists is a second of work.
 FEW_ELEMENTS = 10_000
+# pydantic's kinds of error whose text lacks the value. Texts that are too long are not among them.
+_SHOW_VALUE = (
+    "_type",
+    "_parsing",
+    "_parsing_size",
+    "_from_float",
+    "_than",
+    "_than_equal",
+    "_of",
+    "literal_error",
+    "enum",
+    "_mismatch",
+)
 # What stands before a value in JSON, nearly.
 _MARKS = (b",", b"[", b"{")
 # So many are looked for one by one before all are counted, in pieces: memory for larger ones would be new each time.
 _FEW_MARKS = 200
 _COUNTED_BYTES = 64 * 1024
-# Reading so much takes some ten milliseconds.
+# Longer bodies are read in a thread. This one takes some ten milliseconds.
 _LONG_BYTES = 4 * 1024 * 1024
+# Errors for longer JSON do not repeat values: pydantic would make Python objects of all of it.
+_SHOWN_BYTES = 64 * 1024
 # Characters of a text that may be logged.
 _MAX_WORDS = 1000
 # No language has a word of so many.
@@ -93,7 +109,7 @@ async def read(scope: Scope, receive: Receive, model: type[BaseModel], *, limits
         TooLargeError: the body or a picture in it is over its limit.
     """
     content_type = _content_type(scope["headers"])
-    # As nearly everybody says it.
+    # Most clients write it exactly like this.
     media_type = JSON if content_type == JSON else content_type.partition(";")[0].strip().lower()
     if media_type == JSON or media_type.endswith("+json"):
         body = await _whole(receive)
@@ -195,7 +211,7 @@ def from_json(body: bytes, model: type[BaseModel], limits: ImageLimits, *, stric
     try:
         request = model.model_validate_json(body, strict=strict, context=limits)
     except ValidationError as error:
-        details = error.errors(include_url=False, include_context=False, include_input=False)
+        details = error.errors(include_url=False, include_context=False, include_input=len(body) <= _SHOWN_BYTES)
         if details[0]["type"] == "json_invalid":
             raise json_text.unreadable(body, details[0]["msg"]) from None
         raise invalid(details, names(model)) from None
@@ -212,8 +228,8 @@ def from_json(body: bytes, model: type[BaseModel], limits: ImageLimits, *, stric
 
 @functools.cache
 def _open_fields(model: type[BaseModel]) -> Sequence[str] | None:
-    """The fields in which any JSON value may stand, so that pydantic lets NaN pass there too. None: there are none, and
-    no unknown ones are taken either."""
+    """The fields that take any JSON value, so that pydantic lets NaN pass. None: there are none, and unknown fields are
+    refused."""
     found = [name for name, field in model.model_fields.items() if _is_open(field.annotation)]
     return found if found or model.model_config.get("extra") == "allow" else None
 
@@ -223,17 +239,17 @@ def _is_open(annotation: Any) -> bool:
 
 
 def _from_form(body: bytes, content_type: str, model: type[BaseModel], limits: ImageLimits) -> BaseModel:
-    # One more than the model has, so that an unknown field can be named, and the one that names the charset.
+    # Two more than the model has: an unknown field, so that the error can name it, and the one that names the charset.
     parts = forms.read(body, content_type, max_parts=len(model.model_fields) + 2)
     try:
         return model.model_validate_strings(_form_values(parts, model), context=limits)
     except ValidationError as error:
-        details = error.errors(include_url=False, include_context=False, include_input=False)
+        details = error.errors(include_url=False, include_context=False)
         raise invalid(details, names(model)) from None
 
 
 def _form_values(parts: Sequence[forms.Part], model: type[BaseModel]) -> dict[str, str]:
-    """The form's fields as text. A file is base64 text where the field takes a picture, and else the text in it."""
+    """The form's fields as text. A picture's file becomes base64 text, any other file the text in it."""
     pictures, texts = _picture_names(model), set(names(model))
     values: dict[str, str] = {}
     for part in parts:
@@ -249,7 +265,7 @@ def _form_values(parts: Sequence[forms.Part], model: type[BaseModel]) -> dict[st
 
 @functools.cache
 def _picture_names(model: type[BaseModel]) -> frozenset[str]:
-    """What the fields that hold pictures are called in a request."""
+    """The names of the picture fields in a request."""
     found: set[str] = set()
     for name, field in model.model_fields.items():
         if images.is_image(field.metadata) or _has_picture(field.annotation):
@@ -288,6 +304,16 @@ def invalid(details: Sequence[ErrorDetails], known: Iterable[str]) -> InvalidReq
     return refusal([_problem(each, known) for each in details[:MAX_PROBLEMS]], num_unlisted=len(details) - MAX_PROBLEMS)
 
 
+def _value_of(details: ErrorDetails) -> str:
+    """The end of a sentence about a wrong value: that value, if it is no list or object, as JSON has it."""
+    value = details.get("input", ...)
+    if isinstance(value, str):
+        return f'; it is "{shown(value)}"'
+    if value is None or isinstance(value, bool):
+        return f"; it is {json.dumps(value)}"
+    return f"; it is {shown(value)}" if isinstance(value, int | float) else ""
+
+
 def _problem(details: ErrorDetails, known: Iterable[str]) -> FieldProblem:
     location = details["loc"]
     name = ".".join(shown(str(part)) for part in location)
@@ -304,6 +330,8 @@ def _problem(details: ErrorDetails, known: Iterable[str]) -> FieldProblem:
     else:
         message = details["msg"]
         detail = f"`{name}`: {message[:1].lower()}{message[1:]}" if location else message
+        if kind.endswith(_SHOW_VALUE):
+            detail = f"{detail}{_value_of(details)}"
         detail += "" if detail.endswith((".", "?")) else "."
     code = _CODES.get(kind) or ("wrong_type" if kind.endswith(("_type", "_parsing")) else "invalid_value")
     return FieldProblem(pointer(location), code, detail)

@@ -238,7 +238,7 @@ class Catalogue:
             pause_s = max(pause_s, _REST * (loop.time() - started))
         except FastAPITritonError as error:
             if not self._has_failed:
-                logger.warning("Triton does not tell its models: %s", error.detail)
+                logger.warning("Triton's list of models cannot be read: %s", error.detail)
             if isinstance(error, TritonUnavailableError):
                 pause_s = min(pause_s, AWAY_INTERVAL_S)
             self._failure, self._has_failed = error, True

@@ -32,12 +32,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-# Limits of what an error repeats of a request, in characters: one value, one sentence, all of them.
+# How many characters of a request an error repeats: of one value, in one sentence, in all of them.
 MAX_SHOWN = 100
 _MAX_PROBLEM_DETAIL = 1000
 _MAX_DETAIL = 4000
 _MAX_POINTER = 500
-# Further problems help nobody, and a body may have a million.
+# More problems do not help, and a body may have a million.
 MAX_PROBLEMS = 50
 
 

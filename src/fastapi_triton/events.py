@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 
 # A caller that is connected but takes nothing for so long has left, in effect; its work and place go to others.
 STALLED_S = 60.0
-# The event of a request that waits, at the frontend or in the model's own queue.
+# The event of a request that waits in the frontend's queue or in the model's own.
 QUEUED = "queued"
 
 _HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no", "Vary": "Accept"}
@@ -60,7 +60,7 @@ def queued_comment(ticket: QueueTicket) -> Event:
 class EventsResponse(EventSourceResponse):
     """Sends events as they come, and a heartbeat whenever nothing was sent for `heartbeat_interval_s`.
 
-    The head goes out with whatever is first: an event or a heartbeat. An error before that is raised, and so becomes a
+    The head goes out with the first event or heartbeat. An error before that is raised, and so becomes a
     plain response with a status of its own; a later one is the last event, `error`, with the data that `describe_error`
     gives. When the client disconnects, the generator is cancelled; with `keeps_running` it runs to its end, unheard.
     """
@@ -129,7 +129,7 @@ class EventWriter:
         self.has_begun = False  # whether the head has gone out
 
     async def write(self, event: Event) -> None:
-        """Send it once the client has taken what came before.
+        """Send it once the client has read all earlier events.
 
         Raises:
             CallerLeftError: the client has taken nothing for `STALLED_S`.
@@ -163,7 +163,7 @@ class EventWriter:
             await self.stop_heartbeats()
 
     async def stop_heartbeats(self) -> None:
-        """Afterwards `has_begun` does not change by itself."""
+        """Send no more of them, so that `has_begun` stays as it is."""
         beating, self._beating = self._beating, None
         if beating is not None:
             beating.cancel()

@@ -82,11 +82,11 @@ class Exchange(RequestResponseCycle):
 
     @property
     def num_pieces(self) -> int:
-        """In how many pieces what waits for the app has come."""
+        """The number of received pieces that wait for the app."""
         return len(self._pieces)
 
     def count(self, num_bytes: int, buffers: BodyBuffers) -> None:
-        """So much of its body has come: the process holds it until the request is done.
+        """Count bytes of its body that have come: the process holds them until the request is done.
 
         Raises:
             OverloadedError: the process holds too much.
@@ -95,7 +95,7 @@ class Exchange(RequestResponseCycle):
         self._num_counted_bytes, self._buffers = num_bytes, buffers
 
     def release(self) -> None:
-        """Nothing holds its body any longer."""
+        """Its body is no longer held in memory."""
         if self._buffers is not None:
             self._buffers.give_back(self._num_counted_bytes)
             self._buffers, self._pieces = None, []

@@ -78,7 +78,7 @@ def _request_model(config: ModelConfig) -> type[BaseModel]:
 
 
 def _num_members(value: Any) -> int:
-    """Of how many members a body's objects consist, at least: rows, and the objects that stand for arrays."""
+    """The least number of members in a body's objects: rows, and objects that stand for arrays."""
     if isinstance(value, list):
         return sum(map(_num_members, value))
     if not isinstance(value, dict):
@@ -159,7 +159,7 @@ class GeneratedModel:
             try:
                 row = self.request_model.model_validate(value, context=limits)
             except ValidationError as error:
-                found = error.errors(include_url=False, include_context=False, include_input=False)
+                found = error.errors(include_url=False, include_context=False)
                 details += [{**each, "loc": (index, *each["loc"])} if is_batch else each for each in found]
             else:
                 fields = self.request_model.model_fields

@@ -62,7 +62,7 @@ class Protocol(RequestReader, Watched):
         # The reason why no more requests are read, for the client to get after the responses that it waits for.
         self._last_error: FastAPITritonError | None = None
         self._is_surplus = False
-        # Looks since the client took something of what lies in the transport.
+        # Looks since the client last read some of the data in the transport.
         self._num_stalled = 0
         self._unsent = 0
 
@@ -83,7 +83,7 @@ class Protocol(RequestReader, Watched):
         self.parser = None  # type: ignore[assignment]  # it and we hold each other
 
     def _disconnect(self) -> None:
-        """Have every request know that its client has left."""
+        """Report to every request that its client has left."""
         if self._running is not None:
             self._running.disconnect()
         for exchange, _ in self.pipeline:
@@ -111,7 +111,7 @@ class Protocol(RequestReader, Watched):
         parser = self.parser
         if parser.should_upgrade():
             if parser.get_method() == b"CONNECT":
-                raise MethodNotAllowedError("CONNECT is for proxies, and this server is none.")
+                raise MethodNotAllowedError("CONNECT is for proxies; this server is not one.")
             return  # `upgrades.feed_rest` goes on
         version = parser.get_http_version()
         url = httptools.parse_url(self.url)
@@ -133,7 +133,7 @@ class Protocol(RequestReader, Watched):
             "server": self.server,
             "state": self.app_state.copy(),
         }
-        self.reading = _BODY  # not before, since what is raised above says that there is no request
+        self.reading = _BODY  # only now: an error raised above means that there is no request
         self.num_spent = 0
         previous = self.cycle
         keep_alive = version != "1.0" and parser.should_keep_alive() and self.drain.phase is _SERVING
@@ -233,7 +233,7 @@ class Protocol(RequestReader, Watched):
         if self.transport.is_closing():
             return
         self.num_quiet += 1
-        if self.flow.read_paused or self.drops_data:  # it is not the client who is slow
+        if self.flow.read_paused or self.drops_data:  # the client is not the slow one
             self._look_for_leaving()
             return
         self.num_spent += 1
@@ -254,7 +254,7 @@ class Protocol(RequestReader, Watched):
     def _look_for_leaving(self) -> None:
         """While reading is paused no event says that the client has left, and the end may lie behind unsent data.
 
-        So what comes after pipelined requests that wait for long is dropped. Their connection closes after the last.
+        So bytes after pipelined requests that wait for long are dropped. The connection closes after the last response.
         """
         if connection_watch.has_left(self.transport):
             self._disconnect()
@@ -294,7 +294,7 @@ class Protocol(RequestReader, Watched):
         self.reading = _LINGERING
         if not (is_body and isinstance(exchange, Exchange)):
             self._last_error = error
-        elif self._is_app_ours:  # it tells its callers in the form of their API
+        elif self._is_app_ours:  # it reports the error in the form of the client's API
             exchange.fail(error)
         elif exchange is not self._running:
             self.pipeline.popleft()

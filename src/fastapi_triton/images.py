@@ -86,7 +86,7 @@ def size(data: bytes) -> tuple[int, int]:
 
 
 def check(data: bytes, limits: ImageLimits) -> None:
-    """Refuse what is no picture, and pictures that take much memory or work to decode. Their pixels are left alone.
+    """Refuse data that is not a picture, and pictures that take much memory or work to decode. Does not decode them.
 
     Raises:
         PydanticCustomError: no picture that we read, or one that is damaged or made of too many parts.

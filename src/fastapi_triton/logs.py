@@ -75,7 +75,7 @@ class JSONFormatter(logging.Formatter):
             line["traceback"] = _trace(record)
         try:
             text = orjson.dumps(line).decode()
-        except orjson.JSONEncodeError:  # half a surrogate pair, which no UTF-8 can say
+        except orjson.JSONEncodeError:  # half a surrogate pair, which UTF-8 cannot encode
             return printable_json(line)
         return text if text.isprintable() else printable_json(line)
 

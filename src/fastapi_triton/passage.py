@@ -56,7 +56,7 @@ _HOP_BY_HOP = frozenset(
 FROM_TRITON = "from_triton"
 _LONG_ANSWER_BYTES = 4 * 1024 * 1024
 _WORK = (Call.INFERENCE, Call.STREAM)
-# More than Triton's words for a dead model process take.
+# Longer than Triton's message for a dead model process.
 _FAILURE_BYTES = 1024
 _NOT_TO_CALLER = _HOP_BY_HOP | {b"date", b"server"}
 
@@ -148,7 +148,7 @@ class Passage:
             else:
                 status = await self._exchange(asked, head, body, receive, answer)
         except TritonUnavailableError as error:
-            # A question is asked once more where its connection breaks; nothing else is.
+            # Only questions are sent again if their connection breaks.
             if asked.call is not Call.QUESTION or body or error.code != LOST or answer.is_started:
                 raise
             status = await self._exchange(asked, head, body, receive, answer)
@@ -158,7 +158,7 @@ class Passage:
             await self._triton.learn(answer.model, answer.failure, answer.sent_at)
 
     async def _check(self, asked: "_Asked", body: Sequence[bytes]) -> None:
-        """Refuse what would harm Triton."""
+        """Refuse requests that would harm Triton."""
         if not asked.path.endswith(b"/infer"):
             if asked.call is Call.ADMINISTRATION and asked.path.endswith(b"/load"):
                 await request_body.check_load(request_body.joined(body))
@@ -200,7 +200,7 @@ class Passage:
         taken: list[Connection] = []
 
         async def connect() -> Connection:
-            taken.append(await self._connections.take())  # so that it is given back even where the client leaves now
+            taken.append(await self._connections.take())  # so that it is given back even if the client leaves now
             return taken[0]
 
         try:
@@ -305,7 +305,7 @@ class _Answer:
             await unless_caller_leaves(receive, self._relay_body(connection))
 
     async def _relay_body(self, connection: Connection, num_bytes: int | None = None) -> bool:
-        """Gives whether there is more, after at least so many bytes."""
+        """Relay at least this many bytes. Returns whether there is more."""
         more_body = True
         while more_body and (num_bytes is None or num_bytes > 0):
             piece, more_body = await connection.read()
@@ -317,7 +317,7 @@ class _Answer:
         return more_body
 
     async def pass_on(self, refusal: NoConfigError) -> None:
-        """Pass on what Triton said of a model without a config."""
+        """Pass on Triton's answer about a model without a config."""
         try:
             await self._begin(refusal.head)
         except FastAPITritonError as error:

@@ -59,7 +59,7 @@ def _convert(preview: str, output_format: str, size: tuple[int, int] | None) -> 
         with Image.open(io.BytesIO(data), formats=images.READABLE_FORMATS) as opened:
             image = opened.convert("RGB")
     except TooLargeError:
-        raise InferenceError("The model gave a preview that is too large to be one.") from None
+        raise InferenceError("The model sent a preview that is too large.") from None
     except _DECODING_ERRORS:
         raise InferenceError("The model gave a preview that is no picture.") from None
     if size is not None and size != image.size:

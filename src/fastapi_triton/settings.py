@@ -42,7 +42,7 @@ def _passed_header(name: str) -> str:
         ValueError: it is no name, or the header concerns one connection, the body's form or credentials.
     """
     if not re.fullmatch(r"[\w!#$%&'*+.^`|~-]+", name, re.ASCII) or name.lower() in _NOT_PASSED:
-        raise ValueError(f"{name} is no header that can be passed on")
+        raise ValueError(f"the header {name} cannot be passed on")
     return name.lower()
 
 
@@ -95,7 +95,7 @@ def _triton_url(url: str) -> str:
 
 
 def _database_url(url: str) -> str:
-    """A URL whose password no error of the database's driver repeats: a part of it would pass for the host.
+    """A URL with an encoded password. With a plain @ in it, the driver's errors would show a part of it as the host.
 
     Raises:
         ValueError: it holds an @ that is not encoded.
@@ -177,7 +177,7 @@ class Settings(BaseSettings):
     event_heartbeat_s: float = Field(
         default=8.0,
         gt=0,
-        description="How long a stream of events stays silent: then its head goes out, and a comment, or the request's "
+        description="A stream of events that is silent for this long gets its head and a comment, or the request's "
         "position in the queue. Keep it below the read timeouts of your gateways.",
     )
     max_body_bytes: int = Field(
@@ -277,11 +277,13 @@ class Settings(BaseSettings):
     )
     v2_compressed: bool = Field(
         default=False,
-        description="Whether requests may be compressed by gzip or deflate; they are unpacked up to the body limit.",
+        description="Whether requests under `/v2` may be compressed by gzip or deflate; they are unpacked up to the "
+        "body limit.",
     )
     v2_headers: HeaderNames = Field(
         default=(),
-        description="Further headers that go on to Triton, by commas: those of its `--http-header-forward-pattern`.",
+        description="Further headers that go on to Triton, separated by commas: those of its "
+        "`--http-header-forward-pattern`.",
     )
     v2_admin: bool = Field(
         default=False,

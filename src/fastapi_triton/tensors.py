@@ -42,7 +42,7 @@ def from_fields(fields: Mapping[str, Any], config: ModelConfig) -> dict[str, Ten
         except UnfitValueError as error:
             problems.append(FieldProblem(pointer((name,)), error.flaws[0].code, f"`{name}`: {error}."))
         except UnicodeEncodeError:  # half a surrogate pair
-            problems.append(FieldProblem(pointer((name,)), "invalid_text", f"`{name}`: this text is no UTF-8."))
+            problems.append(FieldProblem(pointer((name,)), "invalid_text", f"`{name}`: this text is not UTF-8."))
     if problems:
         raise refusal(problems)
     return tensors

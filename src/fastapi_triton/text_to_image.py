@@ -151,7 +151,7 @@ class TextToImage:
         try:
             request = self._request.model_validate(declared)
         except ValidationError as error:
-            details = error.errors(include_url=False, include_context=False, include_input=False)
+            details = error.errors(include_url=False, include_context=False)
             raise bodies.invalid(details, bodies.names(self._request)) from None
         if self.endpoint.services.settings.access_log_prompts:
             current_observation.get().texts = bodies.own_words(request)
@@ -204,7 +204,7 @@ class TextToImage:
         return [task.result() for task in making]
 
     async def _require_fitting(self, batch: Sequence[Mapping[str, Any]]) -> None:
-        """Raise what the model would say of a number, before the first picture is begun: a seed may be the largest."""
+        """Raise the error for a number that the model refuses, such as the last seed, before any picture begins."""
         config = (await self.endpoint.declaration.configs()).asked
         for fields in batch:
             numbers = {name: value for name, value in fields.items() if isinstance(value, int | float)}
@@ -238,7 +238,7 @@ class TextToImage:
         receive: Receive | None = None,
         ticket: QueueTicket | None = None,
     ) -> AsyncGenerator[TwinEvent | Picture, None]:
-        """One picture: how it comes on, and then itself. `receive` and `ticket` as for `generate`."""
+        """One picture: its progress, and then itself. `receive` and `ticket` as for `generate`."""
         with await self._admission.place(receive=receive, ticket=ticket):
             async with aclosing(self._events({**fields, PREVIEW_FIELD: preview_every})) as events:
                 async for each in events:

@@ -32,7 +32,7 @@ PROGRESS, COMPLETED = "progress", "completed"
 PREVIEW_FIELD = "preview_every"
 # Of so many steps their time is the mean.
 _STEPS = 32
-# How long a description is believed where it says whether the twin can work, and how long is waited for a new one.
+# How long a description's `unavailable` is used before the twin is asked again, and the timeout of that question.
 _AVAILABILITY_S, _AVAILABILITY_TIMEOUT_S = 5.0, 2.0
 _MAX_REASON = 200
 _TOLD = ("step", "num_steps", "preview")
@@ -135,7 +135,7 @@ class Twin:
                 if time.monotonic() > self._described_at + _AVAILABILITY_S:
                     await self._ask_anew(configs)
         except (FastAPITritonError, TimeoutError):
-            return  # it describes itself not at all, or not now; whether it is loaded is asked elsewhere
+            return  # it has no description, or not now; other code checks whether it is loaded
         reason = self._described[1].get("unavailable") if self._described else None
         if isinstance(reason, str):
             raise ModelNotReadyError(f"The model {self.model} cannot work: {reason[:_MAX_REASON]}", retry_after_s=1.0)

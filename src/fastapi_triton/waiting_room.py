@@ -19,7 +19,7 @@ class QueuePosition:
     estimated_wait_s: float | None
 
     def as_json(self) -> dict[str, Any]:
-        """As clients read it: without an estimate where there is none."""
+        """As JSON; without an estimate if there is none."""
         if self.estimated_wait_s is None:
             return {"position": self.position}
         return {"position": self.position, "estimated_wait_s": round(self.estimated_wait_s, 1)}

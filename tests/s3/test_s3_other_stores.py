@@ -108,7 +108,7 @@ def test_a_store_that_refuses_the_headers_of_checksums_gives_its_models(
     with fetch("s3://my-bucket/models", cache=cache) as snapshot:
         assert (snapshot.models / "m/1/7").read_text() == "weights 7"
         assert (snapshot.models / "m/1/large").stat().st_size == 9 * 1024 * 1024
-    assert sum("keeps no checksums" in each.getMessage() for each in caplog.records) == 1
+    assert sum("refuses to send checksums" in each.getMessage() for each in caplog.records) == 1
 
 
 def test_damage_is_noticed_at_such_a_store_too(store: Store, cache: Path) -> None:

@@ -16,7 +16,7 @@ from fastapi_triton.generate.failures import GenerateError, NobodyAnswersError, 
 
 # What a server says of who asks, and not of what is asked for.
 _REFUSED = (400, 401, 403, 429)
-# A server that waits for a picture sends a heartbeat at least every 10 s, as long as nobody has changed that.
+# By default a server that waits for a picture sends a heartbeat at least every 10 s.
 TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=5, sock_read=60)
 
 
@@ -78,7 +78,7 @@ class Frontend:
             reason = str(error) or type(error).__name__
             raise NoServerError(f"The server at {self.url} cannot be asked ({reason}).") from None
         shown = without_credentials(self._endpoint)
-        raise NoServerError(f"What answers at {shown} makes no pictures. Is it the right --url and --endpoint?")
+        raise NoServerError(f"The server at {shown} makes no pictures. Check --url and --endpoint.")
 
     async def draw(
         self, fields: Mapping[str, Any], scribble: bytes
@@ -117,7 +117,7 @@ class Frontend:
 
 
 def without_credentials(url: str) -> str:
-    """The URL as it may be shown: what stands before its host is a secret, an API key perhaps."""
+    """The URL without its user name and password, which may be an API key."""
     scheme, separator, rest = url.rpartition("://")
     authority, slash, path = rest.partition("/")
     if "@" in path:  # or the password holds a slash

@@ -135,7 +135,7 @@ def _text(path: Path) -> str | None:
         data = path.read_bytes()
         structure = scan(data, ("PNG", "WEBP", "JPEG"))
         if structure.file_format == "PNG":
-            # Of the other texts, however large, Pillow is shown none: it would give the file up.
+            # Other texts are hidden from Pillow, which refuses a file with large ones.
             chunks = [data[start:end] for start, end in _texts(data)]
             data = data[:33] + b"".join(chunks) + structure.essential(data)[33:]
         with Image.open(io.BytesIO(data), formats=(structure.file_format,)) as picture:

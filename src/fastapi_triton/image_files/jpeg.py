@@ -8,7 +8,7 @@ from fastapi_triton.image_files.structure import MAX_CHUNKS, Spans, Structure, c
 
 # Encoders write 1 to 10 scans, and a few write 64.
 MAX_SCANS = 100
-# Tables in front of the first scan.
+# Bytes of tables before the first scan.
 MAX_TABLE_BYTES = 256 * 1024
 # Start of frame: C0 to CF except the tables C4 and CC and the reserved C8.
 FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 # PNG chunks, JPEG segments, WebP chunks and TIFF directories: files of 20 MB have some thousands.
 MAX_CHUNKS = 20_000
 MAX_FRAMES = 1_000
-# So many passes over the largest allowed image, or more over a smaller one.
+# The most passes over the largest allowed image; a smaller one may take more.
 MAX_PASSES_AT_FULL_SIZE = 24
 MAX_ASPECT_RATIO = 100
 # Of TIFF and EXIF data.
@@ -59,12 +59,12 @@ class Structure:
         if max(width, height) > max_side:
             raise StructureError(
                 "image_too_large",
-                f"has {width} x {height} pixels; a side has at most {max_side:,}. Send a smaller one.",
+                f"has {width} x {height} pixels; a side may have at most {max_side:,}. Send a smaller one.",
             )
         if max(width, height) > MAX_ASPECT_RATIO * min(width, height):
             raise StructureError(
                 "unsupported_aspect_ratio",
-                f"has {width} x {height} pixels; one side may be {MAX_ASPECT_RATIO} times the other. Crop it.",
+                f"has {width} x {height} pixels; one side may be at most {MAX_ASPECT_RATIO} times the other. Crop it.",
             )
         if self.num_passes * width * height > MAX_PASSES_AT_FULL_SIZE * max_pixels:
             raise too_complex(f"takes {self.num_passes} passes over {width} x {height} pixels to decode")

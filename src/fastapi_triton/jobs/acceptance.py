@@ -116,6 +116,6 @@ def _fingerprint(asked: Asked) -> str:
         data = orjson.dumps(whole, option=orjson.OPT_SORT_KEYS)
     except orjson.JSONEncodeError:  # an integer of more than 64 bits
         data = b"null"
-    if b"null" in data:  # by which orjson writes NaN and the infinities, which are not the same
+    if b"null" in data:  # orjson also writes NaN and the infinities as null, and they differ
         data = json.dumps(whole, sort_keys=True).encode()
     return hashlib.sha256(data).hexdigest()

@@ -64,7 +64,7 @@ class DeclaredWork:
             try:
                 type(body).__pydantic_validator__.validate_assignment(seeded, SEED_FIELD, secrets.randbits(bits))
                 self._endpoint.require_fitting(seeded)
-            except (ValidationError, InvalidRequestError):  # larger than the endpoint takes, or no whole number
+            except (ValidationError, InvalidRequestError):  # larger than the endpoint allows, or not an integer
                 continue
             return seeded
         return body

@@ -24,7 +24,7 @@ def default_folder(port: int) -> str:
         state = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state")
     except RuntimeError:  # a user without a home, as containers have
         logger.warning(
-            "there are no background jobs: this user has no home folder for them. "
+            "background jobs are off: this user has no home folder to keep them in. "
             "Name a folder with --jobs-folder, or set XDG_STATE_HOME."
         )
         return ""

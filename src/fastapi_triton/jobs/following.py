@@ -19,7 +19,7 @@ _LOOK_S = 0.5
 
 
 def events_response(jobs: Jobs, job: Job) -> EventsResponse:
-    """The job's events as a response, which a client may leave without any harm to the job."""
+    """The job's events as a response. The job goes on if the client leaves."""
     return EventsResponse(events(jobs, job), heartbeat_interval_s=jobs.event_heartbeat_s)
 
 

@@ -8,8 +8,8 @@ site-local `fec0::/10` and the local-use NAT64 prefix `64:ff9b:1::/48` global.
 import ipaddress
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
-# https://www.iana.org/assignments/iana-ipv4-special-registry, without its few blocks that are globally reachable;
-# multicast and the former class E come to it.
+# https://www.iana.org/assignments/iana-ipv4-special-registry, without its few globally reachable blocks;
+# plus multicast and the former class E.
 _SPECIAL_V4 = tuple(
     IPv4Network(block)
     for block in (
@@ -47,7 +47,7 @@ _NAT64 = IPv6Network("64:ff9b::/96")
 
 
 def is_public(address: str) -> bool:
-    """Whether the address belongs to the public internet, and leads to no network within another.
+    """Whether the address belongs to the public internet. An IPv4 address within an IPv6 one decides for it.
 
     Raises:
         ValueError: it is no IP address.

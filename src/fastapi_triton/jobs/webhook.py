@@ -69,7 +69,7 @@ class Webhooks:
             NotDeliveredError: it was not taken.
         """
         body = orjson.dumps({"type": f"job.{status}", "timestamp": _now(), "data": {"id": job_id, "status": status}})
-        # A connection of its own, whose address is judged as it is made: what DNS says at another time is no matter.
+        # A new connection, whose address is checked as it is made: earlier or later DNS answers do not matter.
         connector = aiohttp.TCPConnector(
             force_close=True, socket_factory=None if self._anywhere else _public_socket, use_dns_cache=False
         )
@@ -102,7 +102,7 @@ class Webhooks:
 
 
 def _public_socket(address_info: AddrInfoType) -> socket.socket:
-    """A socket for an address that is about to be connected to, however the URL or the DNS wrote it.
+    """A socket for a resolved address, whatever form the URL or the DNS gave it.
 
     Raises:
         OSError: the address is not public.
@@ -110,7 +110,7 @@ def _public_socket(address_info: AddrInfoType) -> socket.socket:
     family, kind, protocol, _, address = address_info
     try:
         may_connect = is_public(str(address[0]))
-    except ValueError:  # a number, say, which the C library would take for an IPv4 address
+    except ValueError:  # such as a number, which the C library would read as an IPv4 address
         may_connect = False
     if not may_connect:
         raise OSError(f"{address[0]} is no public address")

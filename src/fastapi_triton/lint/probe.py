@@ -20,7 +20,7 @@ from fastapi_triton.triton.failures import SuspectedDeathError, require_triton
 from fastapi_triton.triton.http import HTTPTriton
 from fastapi_triton.triton.tensor import Tensor
 
-# Where clients may use no shared memory, current Triton still answers for its status, but registers and forgets none.
+# If clients may not use shared memory, current Triton still reports its status, but neither registers nor releases any.
 # Nobody has a region of this name, so this changes nothing.
 _FORGET_NOTHING = "/v2/systemsharedmemory/region/fastapi_triton_check/unregister"
 
@@ -115,7 +115,7 @@ async def _tried(triton: HTTPTriton, model: ServedModel) -> ServedModel:
     inputs = {each.name: _nothing(each, is_batched=config.is_batched) for each in config.inputs if not each.optional}
     try:
         outputs = await triton.infer(model.name, inputs)
-    except (SuspectedDeathError, ModelNotReadyError):  # in answer to zeros no model says these words by itself
+    except (SuspectedDeathError, ModelNotReadyError):  # a model has no client's text to repeat in answer to zeros
         return replace(model, is_dead=True)
     except FastAPITritonError as error:
         trial = Trial(refused=error.detail)

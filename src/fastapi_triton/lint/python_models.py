@@ -10,7 +10,7 @@ from fastapi_triton.lint.repository import ModelFolder
 from fastapi_triton.lint.rule import Rules, Severity
 
 RULES: Rules[ModelFolder] = Rules()
-# The only rule that says something of files that this Python cannot read.
+# The only rule that reports files that this Python cannot read.
 UNREADABLE = "unreadable-python"
 
 

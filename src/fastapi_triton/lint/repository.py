@@ -18,7 +18,7 @@ WAIVE = "waive."
 class ModelFolder:
     """One model: its config as a server would tell it (None: unreadable, see `error`), and its Python files.
 
-    Where one of these cannot be read there are no `modules`: what the model answers may be written in that one.
+    If one of these cannot be read, `modules` is empty: the model's answers may be written in that file.
     `unreadable_modules` says which, and why.
     """
 
@@ -101,9 +101,9 @@ def _read_model(folder: Path) -> ModelFolder:
 
 
 def _modules(folder: Path, versions: list[str]) -> tuple[list[ast.Module], list[str]]:
-    """The Python files beside model.py, and below: what a model answers may be written in any of them.
+    """The Python files beside model.py and below it, since a model's answers may be written in any of them.
 
-    And which of them this Python cannot read, and why.
+    Also returns the files that this Python cannot read, each with the reason.
     """
     modules, unreadable = [], []
     for version in versions[-1:]:  # the newest is the one that Triton serves by default
@@ -116,13 +116,13 @@ def _modules(folder: Path, versions: list[str]) -> tuple[list[ast.Module], list[
 
 
 class _UnreadableModuleError(Exception):
-    """A file is no Python that this version reads; the words are for a person."""
+    """This version of Python cannot parse the file; the text says why."""
 
 
 def _parsed(path: Path) -> ast.Module:
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of odd escapes and the like, which its author knows
+            warnings.simplefilter("ignore")  # such as invalid escapes, which are for its author
             return ast.parse(path.read_bytes())
     except SyntaxError as error:
         where = f"line {error.lineno}: " if error.lineno else ""

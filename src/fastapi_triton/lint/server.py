@@ -228,5 +228,5 @@ def trial_refused(model: ServedModel) -> Iterator[str]:
         yield model.trial.refused
 
 
-# What shows only in the reply to a trial: of these there is nothing to tell without one.
+# These rules need the reply to a trial.
 NEED_TRIAL = (reply_mismatch, trial_refused)

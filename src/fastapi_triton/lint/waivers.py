@@ -12,7 +12,7 @@ from fastapi_triton.lint.rule import Rules, Severity
 class Waivers:
     """A model's waivers (code → reason); the codes that were found in it, that were looked for, and all there are.
 
-    Without the model's folder, for one, rules over its files are not looked for.
+    For example, without the model's folder the rules about its files are not looked for.
     """
 
     reasons: Mapping[str, str]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""HEAD is answered as GET, without the body: FastAPI's own routes take GET alone."""
+"""Answers HEAD as GET without the body, since FastAPI's own routes accept GET alone."""
 
 from collections.abc import Awaitable
 
@@ -8,7 +8,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 
 class HeadMiddleware:
-    """Where no route takes HEAD itself, its GET is called."""
+    """Calls the route's GET if it does not accept HEAD itself."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -30,12 +30,12 @@ class HeadMiddleware:
                 is_over = True
                 await send({"type": "http.response.body", "body": b"", "more_body": False})
 
-        # A copy, since the server goes by its own.
+        # A copy, since the server reads its own scope.
         inner = {**scope, "method": "GET"}
         try:
             await self.app(inner, receive, send_head)
         finally:
-            if "route" in inner:  # the middleware around wants to know it
+            if "route" in inner:  # for the outer middleware
                 scope["route"] = inner["route"]
 
 

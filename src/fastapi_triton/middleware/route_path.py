@@ -12,7 +12,7 @@ def route_path(scope: Scope) -> str:
 
 
 def put_below_root(scope: Scope, root: str) -> None:
-    """Have `path` begin with `root_path`, as ASGI has it, where a proxy took that off: redirects are made of it."""
+    """Put `root_path` back in front of `path`, as ASGI defines it, if a proxy removed it: redirects need it."""
     scope["root_path"] = root
     if not _is_below(scope["path"], root):
         scope["path"] = root + scope["path"]

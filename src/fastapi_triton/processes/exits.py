@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Waits for a process to exit, and for nothing else.
+"""Waits for a process to exit, without waiting for its output to be closed.
 
 asyncio's own `Process.wait` waits for the process's pipes too (Python 3.11), which a grandchild may hold open for ever.
 """

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reads the log of a Triton process: passes its lines on to ours, and learns from them how the start goes."""
+"""Reads the log of a Triton process: passes its lines on to our log, and follows the start in them."""
 
 import asyncio
 import logging
@@ -44,7 +44,7 @@ class TritonLog:
 
     @property
     def reason(self) -> str:
-        """Why Triton ended, as far as its log says: the option that it refuses, or its last error."""
+        """Why Triton ended, according to its log: the option that it rejects, or its last error."""
         return (self._option or self._uncaught or self._last_error or self._last_line)[:_MAX_REASON]
 
     async def read(self, stream: asyncio.StreamReader) -> None:
@@ -76,7 +76,7 @@ class TritonLog:
             self._on_loaded(loaded[1])
         if not self.has_started and _STARTED.search(line):
             self.has_started = True
-            self._last_error = self._last_line = ""  # what was said until here is not why it will end
+            self._last_error = self._last_line = ""  # earlier errors are not the reason of a later end
             self._on_started()
 
     def _take_text(self, line: str) -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""multipart/form-data as RFC 7578 has it: the form is whole, its texts are in a known charset, nothing is dropped."""
+"""multipart/form-data after RFC 7578: incomplete forms and unknown charsets are refused, and no part is dropped."""
 
 import re
 from dataclasses import dataclass, replace
@@ -25,7 +25,7 @@ _CHARSETS = {
 }
 # The field that names the charset of all texts: RFC 7578, 4.6.
 _CHARSET_FIELD = "_charset_"
-# Those that leave the bytes as they are; RFC 7578, 4.7, deprecates all others.
+# Encodings that change nothing; RFC 7578, 4.7, deprecates all others.
 _TRANSFER_ENCODINGS = (b"", b"7bit", b"8bit", b"binary")
 # Against RFC 7578, but sent by clients where a file's name is not ASCII.
 _EXTENDED_FILE_NAME = re.compile(rb";\s*filename\*\s*=", re.IGNORECASE)
@@ -87,13 +87,13 @@ def read(body: bytes, content_type: str, *, max_parts: int) -> list[Part]:
 
 
 def _after_end(body: bytes, boundary: bytes) -> bytes:
-    """What follows the closing boundary; RFC 2046 has readers ignore it, and here it would be a part that is lost."""
+    """Data after the closing boundary. RFC 2046 says to ignore it, but then a part could be lost."""
     end = b"--" + boundary + b"--"
     return body.removeprefix(end) if body.startswith(end) else body.partition(b"\r\n" + end)[2]
 
 
 def _in_charset(parts: list[Part], charset: str) -> list[Part]:
-    """The parts, those without a charset in the form's own; a field that names that is left out."""
+    """The parts; those without a charset get the form's. The field that names the form's charset is left out."""
     for part in parts:
         if part.name == _CHARSET_FIELD:
             charset = _known(part.data)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a JSON parser leaves to its caller: repeated members, NaN where any value may stand, useful error messages."""
+"""Checks that a JSON parser does not make (repeated members, NaN in fields of any type), and useful error messages."""
 
 import gc
 import json
@@ -22,9 +22,9 @@ from fastapi_triton.errors import (
 )
 
 MAX_MEMBERS = 100_000
-# Objects of so many members are longer than this.
+# Shorter bodies cannot have more members.
 _LEAST_BYTES = 4 * MAX_MEMBERS
-# Up to so many colons are looked for one by one, which is ten times as fast as to count them all.
+# Up to this number, colons are searched one by one, which is ten times as fast as counting them all.
 _FEW_COLONS = 100
 
 _MEMBER = re.compile(rb'"[ \t\r\n]*:')
@@ -37,7 +37,7 @@ _UTF_16 = (b"\xff\xfe", b"\xfe\xff", b"\x00")
 
 
 def parse(body: bytes) -> Any:
-    """JSON as Python objects, within a time that does not hold up others: nothing else runs meanwhile.
+    """JSON as Python objects. Bounded, since it blocks the event loop and all threads.
 
     Raises:
         UnreadableRequestError: it is not JSON.
@@ -52,7 +52,7 @@ def parse(body: bytes) -> Any:
 
 
 def require_few_members(body: bytes) -> None:
-    """Refuse JSON whose objects have very many members. One takes ten times as long as a number.
+    """Refuse JSON whose objects have very many members: a member takes ten times as long as a number.
 
     Raises:
         TooLargeError: they have more than `MAX_MEMBERS`.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where a body is read that takes long: beside the event loop, so that others get their turn between the steps."""
+"""Long bodies are read in threads, so that the event loop serves other requests meanwhile."""
 
 import asyncio
 from collections.abc import Callable

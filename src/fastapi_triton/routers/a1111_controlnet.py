@@ -116,7 +116,7 @@ def _read_unit(unit: Any, model: TextToImage) -> ControlNetUnit:
     try:
         return ControlNetUnit.model_validate(unit, context=model.endpoint.image_limits)
     except ValidationError as error:
-        details = error.errors(include_url=False, include_context=False, include_input=False)
+        details = error.errors(include_url=False, include_context=False)
         for each in details:
             each["loc"] = ("alwayson_scripts", "controlnet", "args", *each["loc"])
         raise bodies.invalid(details, bodies.names(ControlNetUnit)) from None

@@ -15,7 +15,7 @@ from fastapi_triton.text_to_image import MAX_PICTURES, Capabilities, TextToImage
 
 # Pixels, as under `/v1`.
 _MAX_SIDE = 99_999
-# A1111's fields that change no picture here, since what they belong to is refused or decided by the server.
+# A1111's fields without effect here: their feature is refused, or the server decides.
 _IDLE = frozenset(
     (
         "denoising_strength",
@@ -32,14 +32,14 @@ _IDLE = frozenset(
     )
 )
 _OF_SECOND_PASS = ("hr_", "firstphase_", "firstpass_")
-# Values by which other fields mean what they mean here anyway.
+# Values of other fields that ask for this server's own behaviour.
 _NEUTRAL = {"eta": 1, "s_noise": 1}
-# Of fields that one note names.
+# How many fields one note names.
 _MAX_NAMES = 10
 
 
 class Txt2ImgRequest(BaseModel):
-    """The fields of `txt2img` that are done here, or refused; others are noted and left alone."""
+    """The fields of `txt2img` that have an effect here, or are refused. Others are noted and ignored."""
 
     model_config = ConfigDict(extra="allow", allow_inf_nan=False)
 
@@ -131,7 +131,7 @@ def _note_settings(request: Txt2ImgRequest, capabilities: Capabilities, note: Ca
         if name == "sd_model_checkpoint":
             require_checkpoint(value, capabilities)
         elif value:
-            note(f"The setting {shown(name)} is not one of this server's; it was left alone.")
+            note(f"This server has no setting {shown(name)}; it was ignored.")
     _note_left_alone(request.model_extra or {}, note)
     if request.styles:
         note("There are no styles here; they were left out.")
@@ -147,7 +147,7 @@ def _note_left_alone(fields: Mapping[str, Any], note: Callable[[str], None]) -> 
     ]
     if names:
         more = f" and {len(names) - _MAX_NAMES:,} more" if len(names) > _MAX_NAMES else ""
-        note(f"These fields mean nothing here, and were left alone: {', '.join(names[:_MAX_NAMES])}{more}.")
+        note(f"These fields have no effect here and were ignored: {', '.join(names[:_MAX_NAMES])}{more}.")
 
 
 def require_checkpoint(name: Any, capabilities: Capabilities) -> None:

@@ -18,7 +18,7 @@ Doing = Literal["list", "get"]
 # The permission that each of our calls needs, and on what.
 _NEEDS = {
     "list": "s3:ListBucket on {arn}",
-    "get": "s3:GetObject on {objects_arn}, and kms:Decrypt where the bucket has a key of its own",
+    "get": "s3:GetObject on {objects_arn}, and kms:Decrypt if the bucket is encrypted with a key of its own",
 }
 _FORBIDDEN = ("AccessDenied", "403", "AllAccessDisabled", "AccountProblem", "KMS.AccessDeniedException")
 _REFUSED_KEYS = (

@@ -14,7 +14,7 @@ _ENDPOINT = re.compile(
     r"(?P<scheme>https?://)?(?P<host>(?:[^/:\[\]]+|\[[0-9A-Fa-f:.]+\])(?::\d+)?)/(?P<rest>.*)", re.DOTALL
 )
 _WITHOUT_CREDENTIALS = (
-    "{url} holds credentials, which lists of processes and logs would show: leave them out, and set AWS_ACCESS_KEY_ID "
+    "{url} holds credentials, which process lists and logs would show: remove them, and set AWS_ACCESS_KEY_ID "
     "and AWS_SECRET_ACCESS_KEY."
 )
 # An access point instead of a bucket. Its name ends where the next slash begins the prefix.
@@ -68,17 +68,17 @@ class Location:
 
     @property
     def arn(self) -> str:
-        """By which a policy names the bucket, or the access point."""
+        """The ARN of the bucket or access point in a policy."""
         return self.bucket if self.is_access_point else f"arn:aws:s3:::{self.bucket}"
 
     @property
     def objects_arn(self) -> str:
-        """By which a policy names the objects."""
+        """The ARN of the objects in a policy."""
         return f"{self.arn}{'/object' if self.is_access_point else ''}/{self.prefix}*"
 
     @property
     def folder_name(self) -> str:
-        """The bucket's name, fit for a folder."""
+        """The bucket's name as the name of a folder."""
         return re.sub(r"[^A-Za-z0-9._-]", "-", self.bucket)
 
     def url(self, key: str | None = None) -> str:

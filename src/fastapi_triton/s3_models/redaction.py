@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Takes the secrets out of what is shown of URLs."""
+"""Removes the secrets from URLs before they are shown."""
 
 import re
 

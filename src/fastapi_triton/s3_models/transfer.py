@@ -26,7 +26,7 @@ MOST_ATTEMPTS = 4
 FIRST_BACK_OFF_S = 0.2
 TELL_INTERVAL_S = 5.0
 _BLOCK_BYTES = 256 * 1024
-# With which stores refuse a header that they do not know: Bad Request, Not Implemented.
+# The statuses with which stores refuse an unknown header: Bad Request, Not Implemented.
 _REFUSED = (400, 501)
 
 
@@ -166,7 +166,7 @@ class Transfer:
             return self._with_checksums(self._client.head_object, arguments)
 
     def _with_checksums(self, call: Callable[..., dict[str, Any]], arguments: dict[str, Any]) -> dict[str, Any]:
-        """Ask for an object with its checksums; without, from a store that refuses the header which asks for them."""
+        """Ask for an object with its checksums, or without them if the store refuses the header that asks for them."""
         if not self._asks_for_checksums:
             return call(**arguments)
         try:
@@ -178,7 +178,7 @@ class Transfer:
         with self._lock:
             is_news, self._asks_for_checksums = self._asks_for_checksums, False
         if is_news:
-            logger.info("%s keeps no checksums: files are held to their ETag", self._location)
+            logger.info("%s refuses to send checksums; files are checked against their ETag", self._location)
         return answer
 
 

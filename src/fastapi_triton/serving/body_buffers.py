@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How many bytes of request bodies the process holds, and how many it may."""
+"""The memory of request bodies in this process, and its limit."""
 
 from fastapi_triton.errors import OverloadedError
 
-# Where an app's buffers are in the state that its lifespan shares with the server.
+# The key of an app's buffers in the state that its lifespan shares with the server.
 STATE = "body_buffers"
-# Bodies of up to this size are not counted: small requests work although large bodies fill the buffers. The number of
-# connections bounds them.
+# Bodies of up to this size are not counted, so that small requests work while large bodies fill the buffers. The limit
+# of connections bounds their memory.
 UNCOUNTED_BYTES = 64 * 1024
 RETRY_AFTER_S = 1.0
 

@@ -17,7 +17,7 @@ from fastapi_triton.serving import body_buffers, descriptors
 from fastapi_triton.serving.body_buffers import BodyBuffers
 from fastapi_triton.serving.descriptors import SPARE_CONNECTIONS
 
-# A client that takes nothing of its response for so long has left, in effect.
+# A client that reads nothing of its response for this long is treated as gone.
 STALLED_S = 60.0
 # How long the rest of a refused body is read and dropped. Closing at once would lose the response to a reset.
 LINGER_S = 5.0
@@ -35,7 +35,7 @@ class Watched(ABC):
     @property
     @abstractmethod
     def idleness(self) -> int:
-        """How readily it can be closed; 0: it is needed."""
+        """The connection with the highest value is closed first; 0: it is in use."""
 
     @abstractmethod
     def close_idle(self) -> None:
@@ -47,9 +47,9 @@ class Watched(ABC):
 
 
 class ConnectionWatch:
-    """What the connections of one server share. It calls `look` of each once an interval, as long as there are any.
+    """Shared by the connections of one server. It calls `look` of each once an interval, as long as there are any.
 
-    The limits are in numbers of looks.
+    The limits are counted in looks.
     """
 
     def __init__(

@@ -10,7 +10,7 @@ logger = logging.getLogger(__name__)
 _RESERVED = 192
 # For connections over the limit, which get 503, or the health that they ask for.
 SPARE_CONNECTIONS = 64
-# As many descriptors as anybody needs. Some programs walk through all that they may have.
+# Enough for any server. More would slow down programs that walk through all possible descriptors.
 _ENOUGH = 65_536
 
 
@@ -23,7 +23,7 @@ def raise_limit() -> None:
 
 
 def fitting(max_connections: int) -> int:
-    """So many connections, or fewer where the process may not open as many files."""
+    """`max_connections`, or fewer if the process cannot open enough files."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft == resource.RLIM_INFINITY:
         return max_connections

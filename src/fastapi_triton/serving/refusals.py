@@ -18,7 +18,7 @@ logger = logging.getLogger(__name__)
 # Of a request's line, header fields and trailer fields together.
 MAX_HEAD_BYTES = 64 * 1024
 MAX_HEADERS = 256
-# What llhttp says of `PRI * HTTP/2.0`.
+# llhttp's error for `PRI * HTTP/2.0`.
 _HTTP_2_PREFACE = "Pause on PRI/Upgrade"
 
 
@@ -37,16 +37,16 @@ def reason(error: httptools.HttpParserError) -> FastAPITritonError:
     logger.debug("a request cannot be read: %r", error.__context__ or error)
     if str(error) == _HTTP_2_PREFACE:
         return UnreadableRequestError("This port does not speak HTTP/2. Send HTTP/1.1.")
-    return UnreadableRequestError("This is no HTTP/1.1 request, or not one that can be read.")
+    return UnreadableRequestError("This is not a valid HTTP/1.1 request.")
 
 
 def head_too_large() -> HeadTooLargeError:
-    """Its line and fields are too long."""
+    """The request line and fields are too long."""
     return HeadTooLargeError(f"The request's line, header and trailer fields are over {MAX_HEAD_BYTES:,} bytes.")
 
 
 def too_many_headers() -> HeadTooLargeError:
-    """They are short, but many."""
+    """There are too many fields."""
     return HeadTooLargeError(f"The request has more than {MAX_HEADERS} header fields.")
 
 
@@ -64,9 +64,9 @@ def connections_exhausted() -> OverloadedError:
 
 
 def too_many_pipelined() -> OverloadedError:
-    """Requests behind one that takes long: they were dropped."""
+    """Pipelined requests behind a slow one were dropped."""
     return OverloadedError(
-        "Too much was pipelined behind a request that takes long. Requests after this response were not read: send "
+        "Too many requests were pipelined behind a slow one. The requests after this response were not read: send "
         "them again, on another connection.",
         retry_after_s=1.0,
     )

@@ -16,11 +16,11 @@ from fastapi_triton.serving import refusals, upgrades
 from fastapi_triton.serving.body_buffers import BodyBuffers
 from fastapi_triton.serving.refusals import MAX_HEAD_BYTES, MAX_HEADERS
 
-# So much is parsed at a time. It bounds how many pipelined requests are parsed before their turn.
+# The parser gets slices of this size, which bounds how many pipelined requests are parsed before their turn.
 _SLICE_BYTES = 32 * 1024
-# A slice with more pieces of a body than this is of tiny chunks. Others get their turn before the next one is parsed.
+# A slice with more pieces of a body holds tiny chunks. Other connections get their turn before the next slice.
 _MANY_PIECES = 64
-# Framing and chunk extensions may be so many times as long as the body that they carry. One-byte chunks take five.
+# How many times as long as the body framing and chunk extensions may be. For one-byte chunks it is 5.
 _MAX_FRAMING = 16
 
 
@@ -34,7 +34,7 @@ class Reading(Enum):
     LINGERING = 4
 
 
-# A look into an Enum takes longer than all else that is done with it.
+# Looking a member up in the Enum would take longer than the rest of the work with it.
 _NOTHING_YET, _HEAD, _BODY, _WHOLE, _LINGERING = Reading
 
 
@@ -48,10 +48,10 @@ class RequestReader(HttpToolsProtocol, ABC):
     ) -> None:
         super().__init__(config, server, app_state, loop)
         self.reading = _NOTHING_YET
-        # What came, but has to wait until it is parsed; and whether what comes now is dropped.
+        # Received bytes that wait to be parsed; and whether further bytes are dropped.
         self.unparsed = b""
         self.drops_data = False
-        # Bytes of the request that came in earlier slices; of its body; and of its trailer fields.
+        # Bytes of the request in earlier slices; of its body; of its trailer fields.
         self._num_bytes = self.num_body_bytes = self._num_trailer_bytes = 0
         # Looks of the watch since the last byte came or the last answer went; and since the head or the body began.
         self.num_quiet = self.num_spent = 0
@@ -59,7 +59,7 @@ class RequestReader(HttpToolsProtocol, ABC):
     @property
     @abstractmethod
     def is_free(self) -> bool:
-        """Whether no request waits for its answer; one whose head is not whole does not wait yet."""
+        """Whether no request waits for its response. A request without a complete head does not wait yet."""
 
     @abstractmethod
     def refuse(self, error: FastAPITritonError) -> None:
@@ -72,7 +72,7 @@ class RequestReader(HttpToolsProtocol, ABC):
     @property
     @abstractmethod
     def num_pieces(self) -> int:
-        """How many pieces of a body wait for the app."""
+        """The number of body pieces that wait for the app."""
 
     def data_received(self, data: bytes) -> None:
         self.num_quiet = 0
@@ -86,7 +86,7 @@ class RequestReader(HttpToolsProtocol, ABC):
             self._parse(data)
 
     def read_on(self) -> None:
-        """Read more, unless a request waits for its turn; first parse what had to wait."""
+        """Parse the bytes that wait, then read more, unless a request waits for its turn."""
         if self.pipeline or self.transport.is_closing():
             return
         if self.unparsed:
@@ -99,7 +99,7 @@ class RequestReader(HttpToolsProtocol, ABC):
             self.flow.resume_reading()
 
     def _parse_slices(self, data: memoryview) -> None:
-        """Parse until a request has to wait for its turn, or until it is others' turn."""
+        """Parse until a request has to wait for its turn, or until other connections have theirs."""
         num_pieces = self.num_pieces
         for start in range(0, len(data), _SLICE_BYTES):
             if self.reading is _LINGERING:
@@ -122,7 +122,7 @@ class RequestReader(HttpToolsProtocol, ABC):
             self.loop.call_soon(self.read_on)
 
     def forget_unparsed(self) -> None:
-        """It was parsed, or will not be."""
+        """Forget the bytes that wait: they were parsed, or are dropped."""
         self.body_buffers.give_back(len(self.unparsed))
         self.unparsed = b""
 
@@ -153,7 +153,7 @@ class RequestReader(HttpToolsProtocol, ABC):
         return True
 
     def _should_upgrade(self) -> bool:
-        """To a websocket, if a library for them is installed; what else is asked for is ignored."""
+        """Upgrade to a websocket, if a library for them is installed. Other upgrades are ignored."""
         return self.is_free and self.parser.get_method() == b"GET" and super()._should_upgrade()
 
     # What the parser calls.

@@ -24,7 +24,7 @@ def line_start(name: bytes) -> bytes:
         RuntimeError: this is no header name.
     """
     if _NAME.fullmatch(name) is None:
-        raise RuntimeError(f"{name!r} is no name of a header.")
+        raise RuntimeError(f"{name!r} is not a valid header name.")
     lower = name.lower()
     start = lower + b": "
     if lower not in FRAMING and len(known_starts) < _MAX_LINE_STARTS:
@@ -43,10 +43,10 @@ def default_lines(headers: list[tuple[bytes, bytes]]) -> bytes:
 
 
 def require_values(values: list[bytes]) -> None:
-    """Raise where a header's value would break the answer: one of a caller's, say, that nobody looked at."""
+    """Raise if a header's value would break the response, such as an unchecked value from a client."""
     together = b"".join(values)
     if len(together.translate(None, _NOT_IN_VALUES)) != len(together):
-        raise RuntimeError("A header's value has a character that no header may have.")
+        raise RuntimeError("A header's value has a character that is not allowed in headers.")
 
 
 def closing_answer(

@@ -29,7 +29,7 @@ STOPPING_TEXTS = (
     "Server is stopping, scheduler for model has stopped accepting new inference requests",
     "Server not ready",
 )
-# Characters of a message of Triton's that a client or the log gets: it may repeat what a client sent.
+# The longest message of Triton in an error or in the log: it may repeat a client's text.
 _MAX_TEXT = 1000
 
 
@@ -106,7 +106,7 @@ def _suspected(model: str, text: str) -> FastAPITritonError:
 def _refused(text: str) -> FastAPITritonError:
     """Triton's INVALID_ARG texts name the input and the shape that it expected; they are meant for the client."""
     if "max-input-size" in text:
-        return TooLargeError(f"Triton does not take a request of this size: {text}")
+        return TooLargeError(f"Triton rejects a request of this size: {text}")
     return InvalidRequestError(f"Triton refused the request: {text}", code=REFUSED_BY_TRITON)
 
 

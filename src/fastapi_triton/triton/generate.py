@@ -20,7 +20,7 @@ from fastapi_triton.triton.tensor import Tensor
 
 MEDIA_TYPE = "text/event-stream"
 EMPTY_LIST = "empty_list"
-# What else a server-sent event may consist of.
+# Other lines of a server-sent event.
 _OTHER_LINES = (b":", b"event:", b"id:", b"retry:")
 # Triton converts JSON numbers to every datatype but these.
 UNSTREAMABLE = ("FP16", "BF16")
@@ -73,7 +73,7 @@ def no_empty_list(inputs: Tensors, error: InvalidRequestError) -> InvalidRequest
     if not empty or "got []" not in error.detail:
         return error
     detail = (
-        f"`{empty[0]}` is an empty list, which this Triton does not take for a model that answers a stream. Send a "
+        f"`{empty[0]}` is an empty list, which this Triton rejects for a decoupled model. Send a "
         "value, or leave the field out where it is optional."
     )
     problem = FieldProblem(pointer((empty[0],)), EMPTY_LIST, detail)
@@ -97,7 +97,7 @@ async def events(chunks: AsyncIterable[bytes]) -> AsyncGenerator[bytes, None]:
             if line.startswith(b"data:"):
                 yield line.removeprefix(b"data:")
             elif not line.startswith(_OTHER_LINES) and line.rstrip(b"\r"):
-                raise ValueError("its stream is none of server-sent events")
+                raise ValueError("its stream does not consist of server-sent events")
         pieces.append(chunk[start:])
     if any(pieces):
         raise ValueError("its stream ends within an event")

@@ -53,7 +53,7 @@ logger = logging.getLogger(__name__)
 HEADER_LENGTH = "Inference-Header-Content-Length"
 _PIECE_BYTES = 512 * 1024
 _EVENTS = generate.MEDIA_TYPE.encode()
-# The headers by which an answer says where it ends. Without one of them, one that was cut off looks whole.
+# The headers that mark the end of a response. Without one, a response that was cut off looks complete.
 _ENDS = frozenset((b"content-length", b"transfer-encoding"))
 
 
@@ -242,14 +242,14 @@ class HTTPTriton:
         except ValueError as error:
             logger.error("model %s: %s", model, error)
             raise unreadable(model) from None
-        # Where a model fails before its first response Triton says 400, whatever it was, and the error is an event.
+        # If a model fails before its first response, Triton answers 400 for any error, and the error is an event.
         if answer.status != 200:
             raise failure(model, answer.status, b"")
         if not headers.keys() & _ENDS:
             raise lost()
 
     async def _learned(self, model: str, error: FastAPITritonError, sent_at: float) -> FastAPITritonError:
-        """The error, or that the model's process is dead, where it says so and Triton confirms it."""
+        """The error, or `death` if it reports that the model's process died and Triton confirms it."""
         if isinstance(error, SuspectedDeathError) and await self._watch.confirms(model, sent_at):
             return death(model)
         return error

@@ -21,7 +21,7 @@ from fastapi_triton.errors import (
     pointer,
 )
 
-# What each code means, whatever Triton's status, which cannot say all of it and is absent inside a stream.
+# The error class of each code. Triton's status is too coarse for that, and absent inside a stream.
 _BY_CODE: dict[str, type[FastAPITritonError]] = {
     "cancelled": OverloadedError,
     "deadline_exceeded": DeadlineExceededError,
@@ -74,7 +74,7 @@ class ModelFailure(BaseModel):
             return None
 
     def error(self, status: int) -> FastAPITritonError:
-        """The error that a client gets; `status` is Triton's, which decides where the code says nothing of its own."""
+        """The error that a client gets. Triton's `status` decides if the code is unknown."""
         kind = _BY_CODE.get(self.code) or _by_status(status)
         code: str | None = self.code if self.code in CODES else None
         if code is None and kind is InvalidRequestError:

@@ -28,7 +28,7 @@ _DEATH = re.compile(r"Stub process '(.+?)(_\d+){1,2}' is not healthy\.?")
 class Counts:
     """A model's statistics since it was loaded: requests answered and failed, and executions.
 
-    A request that fails since the process is dead is no execution. An error that the model itself answers is one.
+    A request that fails because the process is dead is not an execution. An error that the model returns is one.
     """
 
     answered: int
@@ -48,7 +48,7 @@ class Counts:
 
     @property
     def num_unexecuted(self) -> int:
-        """Failures without an execution, where each request is one: then only a dead process adds to them."""
+        """Failed requests without an execution. Without batching, only a dead process adds to them."""
         return self.answered + self.failed - self.executed
 
     def has_run_since(self, before: "Counts") -> bool:
@@ -109,18 +109,18 @@ class Running:
 
 
 class ModelProcesses:
-    """What is known of each model's process."""
+    """The state of each model's process."""
 
     def __init__(self) -> None:
         self._dead: dict[str, _Death] = {}
-        # Of living ones, as they were read last; and since when nothing has run, by what was read.
+        # Of living models: their last statistics, and the time since which these show no execution.
         self._counts: dict[str, tuple[Counts, float]] = {}
         # When their `num_unexecuted` grew last.
         self._unexecuted_at: dict[str, float] = {}
         self._running: dict[str, set[Connection]] = {}
         # Those that Triton has called ready.
         self._met: set[str] = set()
-        # Those of them that had requests since they were looked at last.
+        # Those of them that had requests since the last look.
         self._used: set[str] = set()
 
     def running(self, model: str) -> "Running":
@@ -130,7 +130,7 @@ class ModelProcesses:
         return Running(self._running, model)
 
     def answered(self, model: str) -> None:
-        """A request to this model succeeded. Where Triton calls it unready all the same, another instance did that."""
+        """A request to this model succeeded. If Triton still calls it unready, another instance served it."""
         if self._dead and (known := self._dead.get(model)) is not None and not known.is_admitted:
             self._revive(model)
 
@@ -173,7 +173,7 @@ class ModelProcesses:
         return is_new or model in self._dead
 
     def counted(self, model: str, counts: Counts, now: float) -> None:
-        """What Triton's statistics say at this time of the event loop's clock."""
+        """Update from Triton's statistics, read at this time of the event loop's clock."""
         known = self._dead.get(model)
         if known is None:
             before, since = self._counts.get(model, (None, now))
@@ -203,7 +203,7 @@ class ModelProcesses:
         return self._unexecuted_at.get(model, -math.inf) >= then
 
     def forget(self) -> None:
-        """Triton went away: what comes back has started its processes anew."""
+        """Triton went away. When it is back, all its processes are new."""
         self._dead.clear()
         self._counts.clear()
         self._unexecuted_at.clear()

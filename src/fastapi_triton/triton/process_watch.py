@@ -31,12 +31,12 @@ SETTLE_S = 0.2
 # With one of these in its config, several requests to a model may be one execution. The statistics then show that a
 # request was not executed only where nothing was.
 _JOINING = ("dynamic_batching", "sequence_batching")
-# From here on (26.01) the readiness of a model can be believed.
+# From this version on (26.01) the readiness of a model is reliable.
 _HONEST = (2, 66)
 
 
 class ProcessWatch:
-    """Keeps `processes` true to Triton. `ask` sends a question, as `HTTPTriton.question` does."""
+    """Keeps `processes` up to date. `ask` sends a question, as `HTTPTriton.question` does."""
 
     def __init__(self, processes: ModelProcesses, ask: Ask, *, interval_s: float) -> None:
         self._processes = processes
@@ -85,7 +85,7 @@ class ProcessWatch:
     async def confirms(self, model: str, sent_at: float) -> bool:
         """Whether the model's process is dead, after a request that was sent then failed with Triton's words for it.
 
-        The model may have said the words itself, with a client's text in them. Then it has executed the request.
+        The model itself may have returned these words, with a client's text in them. Then it has executed the request.
         """
         try:
             if not await self.ready(model) or await self._is_honest():
@@ -142,7 +142,7 @@ class ProcessWatch:
         return counts
 
     async def _is_honest(self) -> bool:
-        """Whether this Triton calls no model ready whose process is dead."""
+        """Whether this Triton reports a model with a dead process as not ready."""
         head, body = await self._ask("GET", "/v2")
         try:
             major, minor, *_ = str(orjson.loads(body)["version"]).split(".")

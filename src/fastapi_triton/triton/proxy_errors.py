@@ -24,15 +24,15 @@ _RETRY_AFTER_S = 2.0
 _WRONG_SCHEME = (b"sent to HTTPS port", b"HTTP to an SSL-enabled", b"HTTP request to an HTTPS server")
 # Statuses that Triton itself never sends, whatever the body looks like.
 _NEVER_TRITONS = frozenset((301, 302, 303, 307, 308, 408, 413, 429, 502, 504))
-# What a proxy says that has nobody to ask, or does not know the path: nothing was run.
+# Statuses of a proxy without an upstream, or without this path: nothing was run.
 _NOBODY: Mapping[int, str] = {
     301: "The URL of Triton redirects elsewhere (301); correct TRITON_URL. Nothing was run.",
     302: "The URL of Triton redirects elsewhere (302); correct TRITON_URL. Nothing was run.",
     303: "The URL of Triton redirects elsewhere (303); correct TRITON_URL. Nothing was run.",
     307: "The URL of Triton redirects elsewhere (307); correct TRITON_URL. Nothing was run.",
     308: "The URL of Triton redirects elsewhere (308); correct TRITON_URL. Nothing was run.",
-    404: "The proxy before Triton knows no Triton at this URL (404); correct TRITON_URL. Nothing was run.",
-    503: "The proxy before Triton has no Triton to ask (503); nothing was run. Try again.",
+    404: "The proxy before Triton has no Triton at this URL (404); correct TRITON_URL. Nothing was run.",
+    503: "The proxy before Triton has no Triton available (503); nothing was run. Try again.",
 }
 
 
@@ -59,8 +59,8 @@ def _refused(status: int) -> FastAPITritonError:
     """For a status by which a proxy refuses a request, or reports that it could not finish it."""
     if status == 413:
         return TooLargeError(
-            "The proxy before Triton does not take a request of this size (413); nothing was run. Send less, or have "
-            "its limit raised.",
+            "The proxy before Triton rejects requests of this size (413); nothing was run. Send less, or ask the "
+            "operator to raise the limit.",
             code=TOO_LARGE,
         )
     if status == 429:
@@ -71,16 +71,16 @@ def _refused(status: int) -> FastAPITritonError:
         )
     if status in (408, 504):
         return DeadlineExceededError(
-            f"The proxy before Triton had no answer of it in time ({status}); the request may be running."
+            f"The proxy before Triton got no response in time ({status}); the request may be running."
         )
     if status == 502:
         return TritonUnavailableError(
-            "The proxy before Triton lost it, or could not reach it (502); the request may have run.",
+            "The proxy before Triton lost the connection to it, or could not reach it (502); the request may have run.",
             code=LOST,
             retry_after_s=_RETRY_AFTER_S,
         )
     return InferenceError(
-        f"What stands before Triton answered {status} in its place. The log has the answer under this request's id.",
+        f"A proxy before Triton answered {status} in its place. The log has the answer under this request's id.",
         code=FAILED,
     )
 

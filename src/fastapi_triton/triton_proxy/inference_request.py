@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The JSON of an `/infer` request, checked for whatever Triton 2.51 trusts: a wrong shape or size kills its process."""
+"""Checks the JSON of an `/infer` request: a wrong shape or size kills the process of Triton 2.51."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -12,7 +12,7 @@ from fastapi_triton.model_config import ModelConfig, TensorConfig
 from fastapi_triton.triton_proxy.json_outline import CUT
 
 CODE = "invalid_inference_request"
-# numpy, and so every Python model, takes no more.
+# The limit of numpy, and so of every Python model.
 _MAX_RANK = 32
 _MAX_INTEGER = 2**63 - 1
 # Triton's ids of sequences, priorities and timeouts have 64 bits without a sign.
@@ -42,14 +42,14 @@ class RequestedInput(NamedTuple):
 
 
 class InferenceRequest(NamedTuple):
-    """What a request says of its tensors. `classified` are outputs that it wants as classes."""
+    """The tensors of a request. `classified` are the outputs that it asks for as classes."""
 
     inputs: tuple[RequestedInput, ...]
     classified: tuple[str, ...]
 
     @property
     def names_tensors(self) -> bool:
-        """Whether there is anything to hold against the model's config."""
+        """Whether there is anything to compare with the model's config."""
         return bool(self.inputs or self.classified)
 
     def require_fit(self, config: ModelConfig | None) -> None:
@@ -175,11 +175,13 @@ def _shape(each: Mapping[str, Any], name: str) -> tuple[int, ...]:
                 break
         else:
             return tuple(told)
-    raise refused(f"Input `{shown(name)}`: `shape` must be a list of at most {_MAX_RANK} whole numbers from 0 on.")
+    raise refused(
+        f"Input `{shown(name)}`: `shape` must be a list of at most {_MAX_RANK} whole numbers, none of them negative."
+    )
 
 
 def _check_size(each: Mapping[str, Any], one: RequestedInput, is_shared_memory_allowed: bool) -> int:
-    """Hold the shape against the data. Gives how many bytes of it follow the JSON."""
+    """Compare the shape with the data. Returns how many bytes of the data follow the JSON."""
     parameters = _parameters(each, one.name)
     is_shared = _is_shared(parameters, one.name, is_allowed=is_shared_memory_allowed)
     if ("data" in each) + ("binary_data_size" in parameters) + is_shared != 1:

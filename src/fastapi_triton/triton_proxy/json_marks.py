@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from fastapi_triton.errors import UnreadableRequestError
 
-# What current Tritons take; older ones die of some ten thousand.
+# The limit of current Triton versions. Older ones crash at some ten thousand levels.
 MAX_DEPTH = 100
 # Bytes. Longer strings and arrays are cut.
 LONG = 1024
@@ -17,7 +17,7 @@ Span = tuple[int, int]
 Positions = npt.NDArray[np.int64]
 
 _PIECE_BYTES = 64 * 1024
-# After so many pieces others have their turn on the event loop. A piece takes three milliseconds at most.
+# After this number of pieces the event loop serves other requests. A piece takes three milliseconds at most.
 _PIECES_AT_ONCE = 4
 _OTHER, _QUOTE, _BACKSLASH, _OPEN, _CLOSE = range(5)
 _KINDS = bytearray(256)
@@ -117,7 +117,7 @@ class _Marks:
         self._container_start = self._pair(self._container_start, brackets[is_edge], only_arrays=True)
 
     def _pair(self, left: list[int], edges: Positions, *, only_arrays: bool = False) -> list[int]:
-        """Note long spans between beginnings and ends, which alternate. Gives the beginning that has no end yet."""
+        """Record long spans between starts and ends, which alternate. Returns the start that has no end yet."""
         if left:
             edges = np.concatenate((np.array(left), edges))
         num_pairs = len(edges) // 2

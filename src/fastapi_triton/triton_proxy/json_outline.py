@@ -21,14 +21,14 @@ from fastapi_triton.triton_proxy.json_marks import (
     unbalanced,
 )
 
-# Characters. Stands in a cut string; no member that is looked at may have it.
+# The value of a cut string. No member that is checked may contain it.
 CUT = "\x00"
-# A text up to here is parsed as it is; one up to there if it has few values.
+# A text of up to the first size is parsed whole; one of up to the second if it has few values.
 _SMALL_BYTES, _MEDIUM_BYTES = 2048, 32 * 1024
 _FEW_VALUES = 100
-# What is left after cutting: names, shapes and parameters of some hundred tensors.
+# The limit of the text after cutting: names, shapes and parameters of some hundred tensors.
 _MAX_OUTLINE_BYTES = 128 * 1024
-# So many marks are visited one by one; numpy takes over where there are more.
+# Up to this number, quotes and brackets are visited one by one; numpy is faster for more.
 _FEW_MARKS = 1000
 _NEAR_BYTES, _FAR_BYTES = 256, 64 * 1024
 _MARK = re.compile(rb'["\[\]{}]')
@@ -57,7 +57,7 @@ async def outline(text: bytes, *, cut_depth: int) -> Any:
     if len(text) > _MAX_OUTLINE_BYTES:
         raise TooLargeError(
             f"The JSON has {len(text):,} bytes besides long strings and arrays of numbers; "
-            f"at most {_MAX_OUTLINE_BYTES:,} are taken. Send fewer tensors or parameters in one request.",
+            f"at most {_MAX_OUTLINE_BYTES:,} are allowed. Send fewer tensors or parameters in one request.",
             code="too_many_elements",
         )
     return _decoded(text)
@@ -94,7 +94,7 @@ def is_plain(text: bytes) -> bool:
 
 
 def _canonical(text: bytes) -> Any:
-    """What a text says that is JSON without spaces; None for any other.
+    """The value of a text that is JSON without spaces; None for any other text.
 
     Most clients write it so. orjson takes a fifth of the time, but of a member that is there twice it drops one.
     """
@@ -115,7 +115,7 @@ def _members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         if twice != CUT:
             raise UnreadableRequestError(f"The JSON names the member `{shown(twice)}` twice in one object.")
     if any(CUT in name for name in members):
-        raise UnreadableRequestError("The JSON has a member whose name holds NUL, or is very long.")
+        raise UnreadableRequestError("The JSON has a member whose name contains NUL or is very long.")
     return members
 
 
@@ -134,7 +134,7 @@ def _without(text: bytes, spans: list[Span]) -> bytes:
 
 
 def _spans_of_few(text: bytes, cut_depth: int) -> list[Span] | None:
-    """What to cut, found mark by mark; None: there are too many marks for that."""
+    """The spans to cut, found one by one; None: there are too many quotes and brackets for that."""
     spans: list[Span] = []
     open_at: list[int] = []
     at = 0
@@ -163,7 +163,7 @@ def _spans_of_few(text: bytes, cut_depth: int) -> list[Span] | None:
 
 
 def _closed(text: bytes, open_at: list[int], at: int, cut_depth: int) -> list[Span]:
-    """Close the innermost array or object. Gives its inside where it is to be cut."""
+    """Close the innermost array or object. Returns its inside if it is to be cut."""
     if not open_at:
         raise unbalanced()
     start = open_at.pop()

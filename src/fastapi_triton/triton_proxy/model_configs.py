@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The configs of the models that `/v2` requests name, asked of Triton once in a few seconds."""
+"""The configs of the models in `/v2` requests, read from Triton at most once in a few seconds."""
 
 import asyncio
 import logging
@@ -18,7 +18,7 @@ logger = logging.getLogger(__name__)
 
 # A model may be loaded anew, with another config, at any time.
 _FRESH_S = 5.0
-# Not asked again before this even where a request does not fit.
+# A request that does not fit a config has it read again, but not more often than this.
 _SURELY_FRESH_S = 1.0
 _MAX_KEPT = 1024
 _MAX_FETCHES = 8

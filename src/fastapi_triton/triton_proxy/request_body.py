@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The body of a `/v2` request: read whole, unpacked where it is compressed, and checked for what it asks."""
+"""The body of a `/v2` request: read whole, unpacked if it is compressed, and checked."""
 
 import asyncio
 import functools
@@ -19,7 +19,7 @@ from fastapi_triton.triton_proxy.inference_request import InferenceRequest
 from fastapi_triton.triton_proxy.json_outline import is_plain, outline, parsed
 from fastapi_triton.triton_proxy.request_head import json_length
 
-# Where the arrays of values lie: `{"inputs": [{"data": [` and `{"text": [`.
+# The depth of the arrays of values: `{"inputs": [{"data": [` and `{"text": [`.
 _INFERENCE_DEPTH = 4
 _PLAIN_DEPTH = 2
 _SMALL_PIECE_BYTES = 16 * 1024

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The headers of a `/v2` request that go on to Triton: those of a list, well-formed. Some values kill Triton 2.51."""
+"""Selects and checks the headers of a `/v2` request that go on to Triton. Some values kill Triton 2.51."""
 
 import re
 
@@ -9,7 +9,7 @@ from fastapi_triton.triton.connection import Headers
 HEADER_LENGTH = b"inference-header-content-length"
 _ACCEPT_ENCODING = b"accept-encoding"
 _TRACE = (b"traceparent", b"tracestate")
-# What Triton reads of an inference request. Others of the client's are for the frontend, or for nobody.
+# The headers that Triton reads.
 PASSED = frozenset(
     (
         *(b"accept", _ACCEPT_ENCODING, b"content-type", b"endpoint-load-metrics-format", b"triton_grpc_error"),
@@ -22,7 +22,7 @@ _CODING = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+(?:[ \t]*;[ \t]*[qQ]=(?:0(?:\.\d{0,3})?|
 _CODINGS = re.compile(rb"[ \t]*(?:" + _CODING + rb")?(?:,[ \t]*(?:" + _CODING + rb")?)*")
 _MAX_CODINGS_BYTES = 256
 _LENGTH = re.compile(rb"\d{1,18}")
-# Triton keeps what it reads of these for as long as the request.
+# Triton keeps these values in memory for as long as the request.
 _MAX_VALUE_BYTES = 1024
 
 

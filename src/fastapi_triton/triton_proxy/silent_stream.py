@@ -26,10 +26,10 @@ _MAX_ERROR_BYTES = 64 * 1024
 
 
 class SilentStream:
-    """Sends heartbeats, which are comments, until a response is sent. That passes unchanged if it comes in time.
+    """Sends heartbeats, which are comments, until a response is sent. A response that comes in time passes unchanged.
 
     After the first heartbeat its head cannot: an error becomes an event then, `data: {"error": …}`, the form in which
-    Triton reports errors in the middle of a stream. Once the response has begun nothing is put between its bytes.
+    Triton reports errors in the middle of a stream. Nothing is added once the response has begun.
     """
 
     def __init__(self, send: Send) -> None:
@@ -65,7 +65,7 @@ def _is_stream(head: Message) -> bool:
 
 
 def _error_data(body: bytes) -> bytes:
-    """On one line, which the text of a proxy before Triton may not be."""
+    """On one line: the error text of a proxy before Triton may have several."""
     try:
         return orjson.dumps(orjson.loads(body))
     except orjson.JSONDecodeError:

@@ -115,7 +115,7 @@ def vae_not_finite(dtype: torch.dtype) -> RequestError:
     if dtype is torch.float16:
         return RequestError(
             "vae_overflow",
-            "the VAE overflows in float16, so the finished latents cannot be decoded, whatever the seed; the operator "
+            "the VAE overflows in float16, so the finished latents cannot be decoded, with any seed; the operator "
             "must set force_upcast in the VAE's config.json, or the model's parameter vae to a VAE that is made for "
             "float16 (for SDXL madebyollin/sdxl-vae-fp16-fix), or its dtype to bfloat16 or float32",
         )

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the engine and its picture decoders say to each other over a socket: JSON and bytes, never pickles.
+"""The messages between the engine and its picture decoders over a socket: JSON and bytes, never pickles.
 
 A decoder reads files from strangers with libraries written in C. Even if a file takes it over, its answers are plain
 data.
@@ -27,7 +27,7 @@ def pack(values: dict[str, Any], content: bytes = b"") -> bytes:
 
 
 def unpack(message: bytes | bytearray) -> tuple[dict[str, Any], bytes] | None:
-    """The parts of a message; None as long as it has not come whole."""
+    """The parts of a message; None while it is incomplete."""
     if len(message) < HEAD.size:
         return None
     text_size, content_size = HEAD.unpack_from(message)

@@ -75,9 +75,9 @@ class Encoder:
 
     @torch.inference_mode()
     def read_texts(self, generations: Sequence[Generation]) -> None:
-        """Encode the texts of those who begin together in one go, which takes little longer than one of them.
+        """Encode the texts of requests that begin together in one pass, which takes little longer than a single text.
 
-        Those of reproducible requests are left to `text`, which encodes each alone.
+        Texts of reproducible requests are left to `text`, which encodes each alone.
         """
         shared = [each for each in generations if not each.request.reproducible]
         asked = [each.request.prompt for each in shared]

@@ -116,7 +116,7 @@ class Engine:
     def describe(self) -> dict[str, Any]:
         """What a caller may ask for, and what answers: sizes, defaults, limits, schedulers, versions.
 
-        `unavailable` is there only while no picture can be read, and says why.
+        `unavailable` is present only while no picture can be read, and gives the reason.
         """
         num_decoders = self._readers.num_running
         return {

@@ -21,8 +21,11 @@ METRICS: Mapping[str, tuple[Kind, str]] = {
     "sdxl_engine_started_total": ("counter", "Requests that had a first pass"),
     "sdxl_engine_first_step_seconds_total": ("counter", "Time from arrival to the end of the first pass"),
     "sdxl_engine_cancel_to_free_seconds_total": ("counter", "Time from a caller's leaving to its rows being free"),
-    "sdxl_engine_decoders": ("gauge", "Processes that can decode a picture, or do"),
-    "sdxl_engine_decoders_ended_total": ("counter", "Decoders that were ended, or ended, with a picture, by code"),
+    "sdxl_engine_decoders": ("gauge", "Running picture decoders, idle or at work"),
+    "sdxl_engine_decoders_ended_total": (
+        "counter",
+        "Decoders that were ended, or crashed, while they had a picture, by error code",
+    ),
     "sdxl_engine_evictions_total": ("counter", "Requests that a pass failed on, by code"),
 }
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A process of one's own that decodes pictures, and can be ended while it does."""
+"""A separate process that decodes pictures, and can be ended at any time."""
 
 import logging
 import os
@@ -20,7 +20,7 @@ from diffusion_engine.scribble import Scribble
 
 logger = logging.getLogger(__name__)
 
-# How often somebody who waits for an answer looks whether it is still wanted.
+# How often a waiting thread checks that the answer is still wanted.
 INTERVAL_S = 0.05
 # An interpreter imports numpy and Pillow in well under a second, on an idle machine.
 START_TIMEOUT_S = 60.0
@@ -91,7 +91,7 @@ class PictureDecoder:
         self._exchange(b"", check, timeout_s=START_TIMEOUT_S, late=late)
 
     def stop(self) -> None:
-        """End the process at once, whatever it does."""
+        """End the process at once, even while it decodes."""
         if self._connection is not None:
             self._connection.close()
             self._connection = None
@@ -133,7 +133,7 @@ class PictureDecoder:
         return message
 
     def _move(self, unsent: memoryview, received: bytearray) -> memoryview:
-        """Send and receive what is possible now, or within an interval. Gives what is still to be sent."""
+        """Send and receive within one interval. Returns the bytes that are still to be sent."""
         if self._connection is None:
             raise DecoderEndedError("it is not running")
         poll = select.poll()
@@ -152,7 +152,7 @@ class PictureDecoder:
         return unsent
 
     def _ending(self) -> Exception:
-        """The process closed its end: how did it end?"""
+        """The error for a process that has closed its end of the socket."""
         status = self._process.wait() if self._process is not None else 0
         if status == -signal.SIGALRM:
             return too_slow(self._timeout_s)
@@ -165,7 +165,7 @@ def too_slow(timeout_s: float) -> RequestError:
 
 
 def memory_for(max_pixels: int) -> int:
-    """How much memory decoding so many pixels may take, and finding the strokes in them, in bytes."""
+    """The memory for decoding this number of pixels and finding the strokes in them, in bytes."""
     return BASE_MEMORY_BYTES + BYTES_PER_PIXEL * max_pixels
 
 

@@ -52,7 +52,7 @@ def answer(content: bytes, structure: Structure, invert: str) -> bytes:
 
 
 def end_with(parent: int) -> None:
-    """Have the kernel end this process when the engine's thread that started it ends, however that happens."""
+    """Have the kernel end this process when the engine's thread that started it ends in any way."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
@@ -60,7 +60,7 @@ def end_with(parent: int) -> None:
 
 
 def limit_memory(memory_bytes: int) -> None:
-    """Limit the address space to what it is now and so much more."""
+    """Limit the address space to its present size and this many bytes more."""
     if sys.platform != "linux":
         return
     num_pages = int(Path("/proc/self/statm").read_text().split()[0])

@@ -18,9 +18,9 @@ from diffusion_engine.scribble import Scribble, decode_scribble
 
 logger = logging.getLogger(__name__)
 
-# Between two tries to start a decoder.
+# Pause between two attempts to start a decoder.
 FIRST_BACK_OFF_S, LONGEST_BACK_OFF_S = 0.5, 30.0
-# How often an idle thread looks whether its decoder still runs.
+# How often an idle thread checks that its decoder runs.
 IDLE_INTERVAL_S = 5.0
 
 Decode = Callable[[bytes, Structure, str], Scribble]
@@ -28,7 +28,7 @@ Decode = Callable[[bytes, Structure, str], Scribble]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Handlers:
-    """What becomes of a request; called from any of the threads."""
+    """The handlers of a request; called from any of the threads."""
 
     read: Callable[[Generation, Decode], None]  # fills the request's scribble in; may raise
     received: Callable[[Generation], None]
@@ -136,7 +136,7 @@ class Readers:
         try:
             reader.decoder.start(self._check)
         except DecoderEndedError as error:
-            logger.error("a picture decoder is missing: %s; the next try is in %g s", error, reader.back_off_s)
+            logger.error("a picture decoder does not start: %s; next attempt in %g s", error, reader.back_off_s)
             reader.next_start = time.monotonic() + reader.back_off_s
             reader.back_off_s = min(2 * reader.back_off_s, LONGEST_BACK_OFF_S)
         except RequestError:  # it is time to stop
@@ -163,7 +163,7 @@ class Readers:
             self._metrics.add("sdxl_engine_decoders_ended_total", code=error.code)
 
     def _read(self, generation: Generation, decode: Decode) -> RequestError | None:
-        """Read a request and hand it on. What went wrong is told, and returned."""
+        """Read a request and hand it on. An error is reported to its handler, and returned."""
         started = time.monotonic()
         error = attempt(lambda: self._handlers.read(generation, decode))
         if error is None:
@@ -189,4 +189,4 @@ class Readers:
 
 
 def stopping() -> RequestError:
-    return RequestError("shutting_down", "this server is stopping; try another, or later")
+    return RequestError("shutting_down", "this server is stopping; try another server, or later")

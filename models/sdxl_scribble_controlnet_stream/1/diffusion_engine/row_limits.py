@@ -35,7 +35,7 @@ class RowLimits:
         self._default = default
 
     def max_rows(self, key: BatchKey) -> int:
-        """At most so many rows share a pass. A single request may have more: it is always let through."""
+        """The most rows that share a pass. A single request may have more: it always gets a pass."""
         return 1 if key.is_alone else self._limits.get(key, self._default)
 
     def shed(self, key: BatchKey, *, below: int) -> None:

@@ -21,7 +21,7 @@ STROKES_PART = 0.35
 EQUALLY_BRIGHT = 96
 # Above this part of the picture, the ground was probably mistaken for the strokes.
 SUSPICIOUS_PART = 0.6
-# Thinning takes a pass for each pixel of a stroke's width, so strokes that are enlarged beyond this are thinned at it.
+# Thinning takes a pass for each pixel of a stroke's width, so larger strokes are thinned at this size.
 THINNING_SIDE = 256
 # Strokes that were enlarged are thinned to about this part of the picture's long side, as wide as a pen's.
 PEN_PART = 1 / 40
@@ -163,7 +163,7 @@ def to_8_bits(picture: Image.Image) -> Image.Image:
 
 
 def finite_bands(picture: Image.Image) -> Iterator[npt.NDArray[np.float32]]:
-    """The picture's numbers from top to bottom; those that are none count as 0."""
+    """The picture's numbers from top to bottom; NaN counts as 0."""
     for band in bands_of(picture, 1):
         yield np.nan_to_num(np.asarray(band).astype(np.float32), posinf=0.0, neginf=0.0)
 

@@ -14,7 +14,7 @@ Mask = npt.NDArray[np.bool_]
 # A drawing is searched at this many pixels along its long side, a photo, which needs smoothing anyway, at half.
 DRAWING_SIDE = 1024
 PHOTO_SIDE = 512
-# So much of a picture is worked on at a time, as far as possible.
+# How much of a picture is processed at a time, as far as possible.
 BAND_PIXELS = 2**21
 # The ground counts as clean where at least this part of the border differs by no more than this from its median.
 CLEAN_PART = 0.8
