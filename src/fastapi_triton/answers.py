@@ -62,28 +62,28 @@ def _in_lists(value: Any, depth: int) -> Any:
 
 
 def to_json(answer: BaseModel) -> bytes:
-    """The answer as a caller reads it, in an answer of its own or as the last of the events.
+    """The answer as a client gets it: as a response, or as the data of the last event.
 
     NaN and Infinity, which JSON lacks, are the texts "NaN", "Infinity" and "-Infinity".
 
     Raises:
-        InferenceError: a field of type bytes holds no UTF-8 text.
+        InferenceError: a field of type bytes is not UTF-8 text.
     """
     try:
         plain_values = answer.model_dump(mode="json", exclude_none=True, by_alias=True)
         body = orjson.dumps(plain_values)
-        if _is_without_null(plain_values):  # to look through a picture's text takes longer than all else
+        if _is_without_null(plain_values):  # searching a picture's text would take longer than all else
             return body
-    except (orjson.JSONEncodeError, UnicodeDecodeError):  # told apart below
+    except (orjson.JSONEncodeError, UnicodeDecodeError):  # handled below
         body = _NULL
-    if _NULL not in body:  # by which pydantic and orjson write NaN
+    if _NULL not in body:  # pydantic and orjson write NaN as null
         return body
     values = _json_values(answer, by_alias=True)
     return encode(_with_names_of_numbers(values, answer.model_dump(exclude_none=True, by_alias=True)))
 
 
 def _is_without_null(value: Any) -> bool:
-    """Whether neither None nor NaN is in it, as far as that is quick to say."""
+    """Whether it surely holds neither None nor NaN: a quick check that may return False for other values."""
     if isinstance(value, dict):
         return all(map(_is_without_null, value.values()))
     return isinstance(value, str | int) or (isinstance(value, float) and math.isfinite(value))
@@ -96,7 +96,7 @@ def plain(answer: BaseModel) -> dict[str, Any]:
 
 
 def encode(values: Any) -> bytes:
-    """JSON of plain values, whatever a model put into them."""
+    """JSON of plain values, also of those that orjson refuses."""
     try:
         return orjson.dumps(values)  # pydantic's own writer takes ten times as long for a picture
     except orjson.JSONEncodeError:  # an integer of more than 64 bits, or half a surrogate pair
@@ -108,7 +108,7 @@ def _json_values(answer: BaseModel, *, by_alias: bool = False) -> dict[str, Any]
         return answer.model_dump(mode="json", exclude_none=True, by_alias=by_alias)
     except UnicodeDecodeError:
         raise InferenceError(
-            f"The model answered with bytes that are no UTF-8 text, in {_names_of_bytes(answer)}. A response model "
+            f"The model answered with bytes that are not UTF-8 text, in {_names_of_bytes(answer)}. A response model "
             "with ser_json_bytes='base64' in its config can carry them."
         ) from None
 

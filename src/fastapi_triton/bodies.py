@@ -305,7 +305,7 @@ def invalid(details: Sequence[ErrorDetails], known: Iterable[str]) -> InvalidReq
 
 
 def _value_of(details: ErrorDetails) -> str:
-    """The end of a sentence about a wrong value: that value, if it is no list or object, as JSON has it."""
+    """The end of a sentence about a wrong value: the value as JSON. Empty for lists and objects."""
     value = details.get("input", ...)
     if isinstance(value, str):
         return f'; it is "{shown(value)}"'

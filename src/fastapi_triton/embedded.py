@@ -34,7 +34,7 @@ logger = logging.getLogger(__name__)
 # A Triton that served this long was fine; the next restart need not wait.
 STEADY_S = 10.0
 LONGEST_BACKOFF_S = 30.0
-# So many attempts, none of which brought a Triton that serves, end `serve`: the cause is not one that passes.
+# `serve` ends after this number of failed starts in a row, since the cause is probably permanent.
 MAX_FAILED_STARTS = 3
 # How long Triton waits for running requests when it is told to stop, and when it is killed all the same.
 EXIT_TIMEOUT_S = 5
@@ -225,7 +225,7 @@ class EmbeddedTriton:
         def restart(model: str) -> None:
             logger.error("the process of model %s has died; Triton is restarted, since it would not notice", model)
             if self.observer is not None:
-                self.observer.died(model)  # Triton waits for running requests, and those of this model never end
+                self.observer.died(model)  # Triton waits for running requests, and the requests of this model never end
             pipe.close()
 
         watch = StubWatch(folder, on_death=restart)

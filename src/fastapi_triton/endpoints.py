@@ -216,7 +216,7 @@ class InferEndpoint:
         return media_type, body
 
     def require_fitting(self, body: BaseModel) -> None:
-        """Raise what the model would say of a value of a checked request, as far as its config is known.
+        """Raise the error that the model's config implies for a value of a checked request, if the config is known.
 
         Raises:
             InvalidRequestError: a value does not fit its tensor.

@@ -33,7 +33,7 @@ def printable_lines(text: str) -> str:
 
 
 def printable_json(value: Any, *, indent: int | None = None) -> str:
-    """JSON that shows no invisible character either: it is all ASCII where there is one."""
+    """JSON without invisible characters: if there is one, the text is escaped to ASCII."""
     text = json.dumps(value, indent=indent, ensure_ascii=False)
     return text if text == printable_lines(text) else json.dumps(value, indent=indent)
 

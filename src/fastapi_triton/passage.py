@@ -62,12 +62,12 @@ _NOT_TO_CALLER = _HOP_BY_HOP | {b"date", b"server"}
 
 
 class Passage:
-    """An ASGI app for everything under `/v2`, over the connections of a client that somebody else opens and closes.
+    """An ASGI app for everything under `/v2`, over the connections of `triton`, which the app opens and closes.
 
-    A request is read whole and checked before any of it goes to Triton, which some malformed requests kill. An
-    inference request takes its place in flight then, and gives it back when Triton's answer begins, or, of a stream,
-    ends: slow callers hold no places. One that has wholly gone to Triton keeps its place when its caller leaves, since
-    Triton goes on working; everything else is closed then.
+    A request is read whole and checked before any of it goes to Triton, since some malformed requests kill Triton. Then
+    an inference request takes its place in flight. It gives the place back when Triton's answer begins, and a stream
+    when it ends, so slow clients hold no places. If a client leaves, its connection to Triton is closed. Only a request
+    that Triton has received completely keeps its place, since Triton goes on working.
     """
 
     def __init__(
@@ -251,7 +251,7 @@ class Passage:
 
 
 class _Asked(NamedTuple):
-    """A request before its body. `lines` are those of its headers that go to Triton."""
+    """A request before its body. `lines` are the headers that go to Triton."""
 
     call: Call
     path: bytes

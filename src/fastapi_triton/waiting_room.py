@@ -13,7 +13,7 @@ from fastapi_triton.places import Place
 
 @dataclass(frozen=True, slots=True)
 class QueuePosition:
-    """Where a request stands in its model's queue: 1 is the next. Without a first answer there is no estimate."""
+    """A request's position in its model's queue: 1 is the next. No estimate until the model has answered once."""
 
     position: int
     estimated_wait_s: float | None
@@ -101,7 +101,7 @@ class WaitingRoom:
         return own + sum(min(len(line), own + 1) for name, line in self._lines.items() if name != caller)
 
     def num_before(self, waiter: Waiter) -> int:
-        """How many requests get their turn before this one, which waits here."""
+        """The number of requests that get their turn before this one."""
         index = self._lines[waiter.caller].index(waiter)
         earlier = set(takewhile(lambda name: name != waiter.caller, self._lines))
         others = ((name, len(line)) for name, line in self._lines.items() if name != waiter.caller)

@@ -70,7 +70,7 @@ async def test_a_public_name_with_a_special_address_is_never_connected_to(
         return [(family, socket.SOCK_STREAM, 6, "", where)]
 
     monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", resolved)
-    with pytest.raises(NotDeliveredError, match="no public address"):
+    with pytest.raises(NotDeliveredError, match="is not a public address"):
         await Webhooks("secret").send("id", "https://rebound.example.org/", "completed")
 
 

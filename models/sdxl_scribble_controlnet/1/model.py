@@ -96,7 +96,7 @@ class TritonPythonModel:
         self.input_names = [tensor["name"] for tensor in model_config["input"]]
         self.required_names = [tensor["name"] for tensor in model_config["input"] if not tensor.get("optional")]
         self.threads = ThreadPoolExecutor(self.max_rows, thread_name_prefix="row")
-        # One that is always there: where no other can be started, it works the rows off.
+        # Start one thread now: if no other can be started later, it still works through the rows.
         self.threads.submit(int).result()
         self.num_rows = 0
         self.lock = threading.Lock()
@@ -136,7 +136,7 @@ class TritonPythonModel:
         for index, row in enumerate(rows):
             try:
                 self.threads.submit(self.run, row, index, gathering)
-            except RuntimeError as error:  # no thread could be started; the row is queued for those that are there
+            except RuntimeError as error:  # no thread could be started; a running one takes the row later
                 pb_utils.Logger.log_warn(f"a row waits for a thread: {error}")
 
     def run(self, row: dict[str, Any], index: int, gathering: Gathering) -> None:

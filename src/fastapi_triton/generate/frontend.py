@@ -22,7 +22,7 @@ TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=5, sock_read=60)
 
 @dataclass(frozen=True, slots=True)
 class Queued:
-    """Where a picture stands in the server's queue; 1 is the next. No estimate: the server has none."""
+    """A picture's position in the server's queue; 1 is the next. The estimate is None if the server has none."""
 
     position: int
     estimated_wait_s: float | None

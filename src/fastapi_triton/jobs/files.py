@@ -61,7 +61,7 @@ class JobFiles:
         """
         folder = self._jobs / job_id
         folder.mkdir(mode=0o700, exist_ok=True)
-        os.utime(folder)  # it may have been abandoned long ago, and is not to be removed now
+        os.utime(folder)  # an old abandoned folder must not be removed now
         fresh = folder / f"{_UNFINISHED}{secrets.token_hex(8)}"
         try:
             _write(fresh, request)

@@ -185,7 +185,8 @@ class Jobs:
                     await asyncio.to_thread(self.files.keep_request, name, fingerprint, request)
                 except OSError as error:
                     raise storage_error(error) from None
-                # If this fails, the job may be there all the same, so its request stays; else housekeeping removes it.
+                # After an error the job may be queued all the same, so its request stays. If it is not, housekeeping
+                # removes the request.
                 await queue.add(name, caller=caller, path=path, fingerprint=fingerprint, webhook=webhook)
                 row = await queue.find(name)
         if row is None:

@@ -85,7 +85,7 @@ class Webhooks:
         except aiohttp.InvalidURL:  # its text holds the URL, whose path or query may be a secret
             raise NotDeliveredError("its URL cannot be used") from None
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise NotDeliveredError(f"it cannot be reached: {error!r}") from None
+            raise NotDeliveredError(f"it cannot be reached: {str(error) or type(error).__name__}") from None
         except InvalidRequestError as error:  # the settings have changed since
             logger.warning("job %s: its webhook is not sent: %s", job_id, error.detail)
 
@@ -113,7 +113,7 @@ def _public_socket(address_info: AddrInfoType) -> socket.socket:
     except ValueError:  # such as a number, which the C library would read as an IPv4 address
         may_connect = False
     if not may_connect:
-        raise OSError(f"{address[0]} is no public address")
+        raise OSError(f"{address[0]} is not a public address")
     return socket.socket(family, kind, protocol)
 
 

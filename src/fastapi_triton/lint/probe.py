@@ -21,7 +21,7 @@ from fastapi_triton.triton.http import HTTPTriton
 from fastapi_triton.triton.tensor import Tensor
 
 # If clients may not use shared memory, current Triton still reports its status, but neither registers nor releases any.
-# Nobody has a region of this name, so this changes nothing.
+# There is no region of this name, so this changes nothing.
 _FORGET_NOTHING = "/v2/systemsharedmemory/region/fastapi_triton_check/unregister"
 
 

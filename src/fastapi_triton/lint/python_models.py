@@ -26,7 +26,7 @@ class Answered:
     UNREADABLE,
     Severity.ERROR,
     says="A Python file that does not parse fails as soon as the model imports it, at the latest when it loads.",
-    advice="Mend the line that is named. Waive it where Triton's Python is newer than this one, and reads the file.",
+    advice="Mend the line that is named. Waive it if Triton's Python is newer than this one and can read the file.",
 )
 def unreadable_python(model: ModelFolder) -> Iterator[str]:
     yield from (f"Python {platform.python_version()} cannot read {each}" for each in model.unreadable_modules)

@@ -16,7 +16,7 @@ WAIVE = "waive."
 
 @dataclass(frozen=True, slots=True)
 class ModelFolder:
-    """One model: its config as a server would tell it (None: unreadable, see `error`), and its Python files.
+    """One model: its config as a server would return it (None: unreadable, see `error`), and its Python files.
 
     If one of these cannot be read, `modules` is empty: the model's answers may be written in that file.
     `unreadable_modules` says which, and why.

@@ -134,7 +134,7 @@ def _unique(pairs: Sequence[tuple[str, Any]]) -> None:
 
 
 def has_more_colons(body: bytes, num: int) -> bool:
-    """Whether there are more than so many: else no member can be there twice."""
+    """Whether there are more colons than `num`: otherwise no member can occur twice."""
     if num > _FEW_COLONS:
         return body.count(b":") > num
     at = -1

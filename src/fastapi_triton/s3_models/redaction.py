@@ -6,7 +6,7 @@ import re
 # Greedy, since an @ in a password is often not encoded.
 _CREDENTIALS = re.compile(r"(\w://)\S*@")
 _QUERY = re.compile(r"(\w://[^\s?]*)\?\S+")
-# A signature of either version in the query: whoever has the URL may read the object.
+# A signature of either version in the query, which makes the URL a credential.
 _SIGNED = re.compile(r"[?&](X-Amz-Signature|Signature|AWSAccessKeyId)=", re.IGNORECASE)
 
 

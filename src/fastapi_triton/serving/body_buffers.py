@@ -22,7 +22,7 @@ class BodyBuffers:
         """Hold more.
 
         Raises:
-            OverloadedError: there is no room.
+            OverloadedError: this would exceed the limit.
         """
         if self.num_bytes + num_bytes > self.max_bytes:
             raise OverloadedError(

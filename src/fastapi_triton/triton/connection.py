@@ -173,7 +173,7 @@ class Connection(asyncio.BufferedProtocol):
         self._wake()
 
     def fail(self, error: Exception) -> None:
-        """Close it at once: whoever waits for the answer meets this error."""
+        """Close it at once. Waiting for the answer raises this error."""
         if self._failure is None:
             self._failure = error
         self.abort()

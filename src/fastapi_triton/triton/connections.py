@@ -115,7 +115,7 @@ class Connections:
         return self.take_idle() or await self._dialer.dial(self._make)
 
     def take_idle(self) -> Connection | None:
-        """As `take`, of those that are open already; None: there is none.
+        """An open connection from the pool, else None.
 
         Raises:
             TritonUnavailableError: the breaker is open.

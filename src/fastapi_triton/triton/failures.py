@@ -34,7 +34,7 @@ _MAX_TEXT = 1000
 
 
 class SuspectedDeathError(InferenceError):
-    """Triton's words for a dead model process, which a model may say too: whoever has a client asks Triton."""
+    """Triton's message for a dead model process. A model may return the same text, so `HTTPTriton` asks Triton."""
 
 
 def failure(model: str, status: int, body: bytes) -> FastAPITritonError:

@@ -67,14 +67,14 @@ def _text(name: str, value: bytes) -> str:
 def no_empty_list(inputs: Tensors, error: InvalidRequestError) -> InvalidRequestError:
     """The error, naming the field where Triton refused an empty list.
 
-    From 26.04 on Triton finds no shape in one ("Expected [-1], got []"). There is no other way to a decoupled model.
+    From 26.04 on, Triton refuses one ("Expected [-1], got []"). A decoupled model has no other HTTP endpoint.
     """
     empty = [name for name, tensor in inputs.items() if tensor.size == 0 and f"'{name}'" in error.detail]
     if not empty or "got []" not in error.detail:
         return error
     detail = (
         f"`{empty[0]}` is an empty list, which this Triton rejects for a decoupled model. Send a "
-        "value, or leave the field out where it is optional."
+        "value, or leave the field out if it is optional."
     )
     problem = FieldProblem(pointer((empty[0],)), EMPTY_LIST, detail)
     return InvalidRequestError(detail, code=EMPTY_LIST, problems=[problem])
@@ -107,7 +107,7 @@ def event(data: bytes) -> dict[str, Any]:
     """The members of an event. Triton writes NaN and Infinity as they are, although JSON lacks them.
 
     Raises:
-        ValueError: it is no JSON.
+        ValueError: it is not JSON.
     """
     try:
         members: dict[str, Any] = orjson.loads(data)

@@ -360,7 +360,7 @@ def _event_tensors(data: bytes, config: ModelConfig) -> dict[str, Tensor]:
         event = generate.event(data)
         told = generate.error_text(event)
         if told is None and "model_name" not in event:
-            raise ValueError("this is no event of Triton's")
+            raise ValueError("this is not an event of Triton's")
         if told is None:
             return generate.tensors(event, config)
     except (ValueError, TypeError, KeyError, OverflowError, AttributeError) as error:

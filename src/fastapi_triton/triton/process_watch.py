@@ -67,7 +67,7 @@ class ProcessWatch:
 
         Raises:
             ModelNotReadyError: its process is dead.
-            FastAPITritonError: there is no answer of Triton's.
+            FastAPITritonError: Triton does not answer.
         """
         path = _path(model)
         if not await self._is_called_ready(path):
@@ -121,7 +121,7 @@ class ProcessWatch:
         return head.status != 200 and not any(each.encode() in bytes(body) for each in STOPPING_TEXTS)
 
     async def _config(self, path: str) -> dict[str, Any]:
-        """The config of a loaded model; empty where there is none that can be read."""
+        """The config of a loaded model; empty if it cannot be read."""
         head, body = await self._ask("GET", f"{path}/config")
         try:
             config = orjson.loads(body) if head.status == 200 else {}

@@ -172,7 +172,7 @@ def _closed(text: bytes, open_at: list[int], at: int, cut_depth: int) -> list[Sp
 
 
 def _next_mark(text: bytes, at: int) -> int:
-    """Where the next quote or bracket is; the text's length where there is none."""
+    """The position of the next quote or bracket; the text's length if there is none."""
     near = _MARK.search(text, at, at + _NEAR_BYTES)
     if near is not None:
         return near.start()
@@ -185,7 +185,7 @@ def _next_mark(text: bytes, at: int) -> int:
 
 
 def _end_of_string(text: bytes, start: int) -> int | None:
-    """Where the quote is that ends the string which begins at `start`; None: too many escapes to look at each."""
+    """The position of the quote that ends the string at `start`; None: it has too many escapes."""
     end = start
     for _ in range(_FEW_MARKS):
         end = text.find(b'"', end + 1)

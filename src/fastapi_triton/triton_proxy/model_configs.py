@@ -27,7 +27,7 @@ Ask = Callable[[str, str], Awaitable[tuple[AnswerHead, memoryview]]]
 
 
 class NoConfigError(Exception):
-    """Triton's answer where it has no config for a model: mostly that it does not know it."""
+    """Triton's answer if it has no config for a model, which it mostly does not know."""
 
     def __init__(self, head: AnswerHead, body: bytes) -> None:
         super().__init__(head.status)

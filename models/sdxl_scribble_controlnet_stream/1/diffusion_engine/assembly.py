@@ -66,7 +66,7 @@ def warm_up(engine: Engine) -> None:
         for _ in range(2):  # a trace is made in the first pass and improved in the second
             engine.denoiser.predict([generation])
     engine.denoiser.forget()
-    # Latents that any VAE can decode: one that gives no picture of them must not load.
+    # Latents that any VAE can decode. A VAE that makes no picture of them must not load.
     engine.decoder.decode(torch.zeros_like(generation.encoded.latents))
 
 

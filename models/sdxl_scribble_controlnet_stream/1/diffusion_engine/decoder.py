@@ -69,7 +69,7 @@ class Decoder:
 
 @dataclass(frozen=True, slots=True)
 class LatentScale:
-    """How the latents of the denoise loop are scaled from those of a VAE, by its config."""
+    """The scaling between a VAE's latents and those of the denoise loop, from the VAE's config."""
 
     factor: float
     mean: Sequence[float] | None  # by channel; most VAEs have no mean and no standard deviation

@@ -27,7 +27,7 @@ def main(parent: int, memory_bytes: int, timeout_s: float) -> None:
     Args:
         parent: the engine's process id.
         memory_bytes: how much address space a picture may take, beside what this process has from the start.
-        timeout_s: after so long the kernel ends this process, even if nobody else can.
+        timeout_s: the kernel ends this process after this time, even if the engine cannot.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in a terminal is the engine's to handle
     end_with(parent)

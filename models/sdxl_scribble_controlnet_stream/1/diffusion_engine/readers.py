@@ -46,7 +46,7 @@ class Reader:
 
 
 class Readers:
-    """Takes requests from any thread, first come, first served; those without a picture wait for nobody.
+    """Takes requests from any thread, first come, first served. Requests without a picture do not wait.
 
     Args:
         count: how many pictures are decoded at a time.

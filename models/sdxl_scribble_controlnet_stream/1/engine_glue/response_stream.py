@@ -34,6 +34,6 @@ class ResponseStream:
                     self._sender = None
 
     def is_cancelled(self) -> bool:
-        """Whether the client cancelled the request. Always False after the final response: nobody is left to ask."""
+        """Whether the client cancelled the request. Always False after the final response."""
         with self._lock:
             return self._sender is not None and bool(self._sender.is_cancelled())

@@ -47,7 +47,7 @@ export class PicturePane {
     this.#spoken.textContent = "Drawing.";
   }
 
-  /** Without a position it waits in the model's own queue, which tells none. */
+  /** Without a position it waits in the model's own queue, which reports none. */
   queued({ position, estimated_wait_s: waitS }) {
     const where = position ? ` · number ${position} in the queue` : "";
     const left = waitS === undefined ? "" : `, about ${waitS < 1 ? "1 s" : duration(waitS)} left`;
