@@ -4,6 +4,7 @@ address that only this machine's network can reach."""
 
 import base64
 import binascii
+import errno
 import hashlib
 import hmac
 import ipaddress
@@ -113,7 +114,8 @@ def _public_socket(address_info: AddrInfoType) -> socket.socket:
     except ValueError:  # such as a number, which the C library would read as an IPv4 address
         may_connect = False
     if not may_connect:
-        raise OSError(f"{address[0]} is not a public address")
+        # With a number, since aiohttp shows only the `strerror` of an OSError.
+        raise PermissionError(errno.EACCES, f"{address[0]} is not a public address")
     return socket.socket(family, kind, protocol)
 
 
