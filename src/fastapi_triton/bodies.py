@@ -205,9 +205,15 @@ def _has_list(schema: Any) -> bool:
 
 def from_json(body: bytes, model: type[BaseModel], limits: ImageLimits, *, strict: bool = True) -> BaseModel:
     """A JSON body as the model: no guessing, so "1.0" is no number and true is no 1, unless it is not so `strict`."""
-    if len(body) > FEW_ELEMENTS:
-        require_few_elements(body, limits.max_elements if _holds_lists(model) else FEW_ELEMENTS)
-        json_text.require_few_members(body)
+    if len(body) <= FEW_ELEMENTS:
+        return _validated(body, model, limits, strict=strict)
+    require_few_elements(body, limits.max_elements if _holds_lists(model) else FEW_ELEMENTS)
+    json_text.require_few_members(body)
+    with json_text.garbage_kept():
+        return _validated(body, model, limits, strict=strict)
+
+
+def _validated(body: bytes, model: type[BaseModel], limits: ImageLimits, *, strict: bool) -> BaseModel:
     try:
         request = model.model_validate_json(body, strict=strict, context=limits)
     except ValidationError as error:

@@ -2,14 +2,16 @@
 """JSON that is small to send and long to read is refused before it is read, or with a bounded error."""
 
 import gc
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 import httpx2
 import pytest
+from pydantic import BaseModel
 
-from fastapi_triton import Settings, TritonFrontend
+from fastapi_triton import Settings, TritonFrontend, bodies
 from fastapi_triton.datatypes import BY_WIRE
 from fastapi_triton.errors import MAX_PROBLEMS
+from fastapi_triton.images import ImageLimits
 from fastapi_triton.model_config import ModelConfig, TensorConfig
 from fastapi_triton.request_body import json_text
 from fastapi_triton.request_body.json_text import MAX_MEMBERS
@@ -72,4 +74,37 @@ def test_garbage_is_collected_again_after_parsing() -> None:
     json_text.parse(b"[1]")
     with pytest.raises(Exception, match="not JSON"):
         json_text.parse(b"[1")
+    assert gc.isenabled()
+
+
+class Rows(BaseModel):
+    rows: list[list[int]]
+
+
+LISTS = b'{"rows":[' + b"[1]," * 20_000 + b"[1]]}"
+
+
+@pytest.mark.parametrize(
+    "read",
+    [
+        lambda: bodies.from_json(LISTS, bodies.strict(Rows), ImageLimits(max_pixels=1)),
+        lambda: json_text.parse(LISTS),
+        lambda: json_text.require_unique_members(LISTS, 0),
+    ],
+    ids=["a declared endpoint's body", "a generated endpoint's body", "members that may be repeated"],
+)
+def test_many_lists_are_read_without_collections_of_garbage(read: Callable[[], object]) -> None:
+    """Each looks through all lists that there are: half a million of them took half a second instead of a tenth."""
+    phases: list[str] = []
+
+    def note(phase: str, _: object) -> None:
+        phases.append(phase)
+
+    gc.collect()
+    gc.callbacks.append(note)
+    try:
+        read()
+    finally:
+        gc.callbacks.remove(note)
+    assert len(phases) <= 2  # one, when they are allowed again
     assert gc.isenabled()

@@ -120,7 +120,8 @@ def require_unique_members(body: bytes, num_members: int) -> None:
     """
     if len(_MEMBER.findall(body)) <= num_members:
         return
-    json.loads(body, object_pairs_hook=_unique, parse_int=len, parse_float=len, parse_constant=len)
+    with garbage_kept():
+        json.loads(body, object_pairs_hook=_unique, parse_int=len, parse_float=len, parse_constant=len)
 
 
 def _unique(pairs: Sequence[tuple[str, Any]]) -> None:
