@@ -135,6 +135,14 @@ def test_metadata_and_further_frames_are_skipped(make: File) -> None:
     assert scribble.size in ((64, 64), (16, 16), (640, 480), (200, 200))
 
 
+def test_a_film_behind_a_large_photo_counts_as_no_scans() -> None:
+    """Some megabytes of film hold these two bytes by chance so often."""
+    photo = as_file(Image.new("L", (8_160, 6_120), 255), "JPEG") + b"\xff\xda\0\1" * 30
+    images.check(photo, LIMITS)
+    structure = examine(photo, max_pixels=MAX_PIXELS)
+    assert open_picture(structure.essential(photo), structure).size == (8_160, 6_120)
+
+
 def test_what_a_decoder_is_given_has_no_metadata() -> None:
     for name in ("a PNG with 3 MB of text", "a PNG with an ICC profile of 70 MB", "a JPEG with 10,000 EXIF segments"):
         content = HARMLESS[name]()

@@ -4,7 +4,14 @@
 import struct
 
 from fastapi_triton.image_files.exif import EXIF_PREFIX, exif_orientation
-from fastapi_triton.image_files.structure import MAX_CHUNKS, Spans, Structure, cut_off, too_complex
+from fastapi_triton.image_files.structure import (
+    MAX_CHUNKS,
+    MAX_PASSES_AT_FULL_SIZE,
+    Spans,
+    Structure,
+    cut_off,
+    too_complex,
+)
 
 # Encoders write 1 to 10 scans, and a few write 64.
 MAX_SCANS = 100
@@ -65,10 +72,11 @@ def count_scans(data: bytes, position: int) -> tuple[int, int]:
     """How many scans begin from `position` on, and where the last one ends.
 
     Compressed data cannot hold a marker, but what follows the image can: phones append films to their photos. If there
-    seem to be too many scans, the image is cut at the first end marker, so that none can hide behind a false one.
+    seem to be more scans than an image of any size may have, it is cut at the first end marker, so that none can hide
+    behind a false one.
     """
     num_scans = data.count(b"\xff\xda", position)
-    if num_scans <= MAX_SCANS:
+    if num_scans <= MAX_PASSES_AT_FULL_SIZE:
         return num_scans, len(data)
     end = data.find(b"\xff\xd9", position) + 2
     if end >= 2:
