@@ -266,7 +266,7 @@ async def test_junk_as_the_jsons_length_is_refused(client: httpx2.AsyncClient, t
         await refused(client, triton, body_of(TEXT), headers=headers, code="invalid_header")
 
 
-MALFORMED = ["gzip;q=1e999", "gzip;q=", "gzip;q=-1", "gzip;q=nan", "gzip;q=2", "gzip;level=1", "a b"]
+MALFORMED = ["gzip;q=1e999", "gzip;q=", "gzip;q=-1", "gzip;q=nan", "gzip;q=2", "gzip;q=.", "gzip;level=1", "a b"]
 
 
 async def test_a_malformed_accept_encoding_is_refused(client: httpx2.AsyncClient, triton: ScriptedTriton) -> None:
@@ -278,7 +278,14 @@ async def test_a_malformed_accept_encoding_is_refused(client: httpx2.AsyncClient
         assert triton.requests == []
 
 
-WELLFORMED = ["", "gzip", "gzip, deflate, br, zstd", "gzip;q=0.5, *;q=0", "identity ; q=1.000,,"]
+WELLFORMED = [
+    "",
+    "gzip",
+    "gzip, deflate, br, zstd",
+    "gzip;q=0.5, *;q=0",
+    "identity ; q=1.000,,",
+    "a;q=.5, b;q=0.123456",
+]
 
 
 async def test_a_wellformed_accept_encoding_passes(client: httpx2.AsyncClient, triton: ScriptedTriton) -> None:

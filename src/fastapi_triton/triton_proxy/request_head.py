@@ -17,8 +17,9 @@ PASSED = frozenset(
     )
 )
 _CODE = "invalid_header"
-# RFC 9110 sections 12.5.3 and 12.4.2: `gzip;q=0.5, identity`. Triton dies of a weight like `1e999`.
-_CODING = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+(?:[ \t]*;[ \t]*[qQ]=(?:0(?:\.\d{0,3})?|1(?:\.0{0,3})?))?[ \t]*"
+# RFC 9110 sections 12.5.3 and 12.4.2: `gzip;q=0.5, identity`. Triton dies of a weight like `1e999`. More decimals than
+# three, and `.5`, are sent too.
+_CODING = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+(?:[ \t]*;[ \t]*[qQ]=(?:0?\.\d{1,6}|0\.?|1(?:\.0{0,6})?))?[ \t]*"
 _CODINGS = re.compile(rb"[ \t]*(?:" + _CODING + rb")?(?:,[ \t]*(?:" + _CODING + rb")?)*")
 _MAX_CODINGS_BYTES = 256
 _LENGTH = re.compile(rb"\d{1,18}")
