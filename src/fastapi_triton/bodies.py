@@ -227,8 +227,7 @@ def _validated(body: bytes, model: type[BaseModel], limits: ImageLimits, *, stri
         values = {name: getattr(request, name) for name in open_fields} | (request.model_extra or {})
         json_text.require_finite(values)
         num_members += sum(map(json_text.num_members, values.values()))
-    if json_text.has_more_colons(body, num_members):
-        json_text.require_unique_members(body, num_members)
+    json_text.require_unique_members(body, num_members)
     return request
 
 

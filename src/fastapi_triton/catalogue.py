@@ -16,6 +16,7 @@ from fastapi_triton.errors import (
     ModelNotReadyError,
     NotFoundError,
     TritonUnavailableError,
+    shown,
 )
 from fastapi_triton.generated import GeneratedModel
 from fastapi_triton.model_config import ModelConfig
@@ -128,7 +129,7 @@ class Catalogue:
             raise self._failure.with_traceback(None)
         close = nearest(name[:100], self._entries)
         hint = close if close.endswith("?") else "."
-        raise NotFoundError(f"Triton has no model `{name[:100]}`{hint} GET /models lists them all.")
+        raise NotFoundError(f"Triton has no model `{shown(name)}`{hint} GET /models lists them all.")
 
     def endpoint(self, name: str, version: str = "") -> GeneratedModel:
         """The endpoint of a model.
@@ -145,7 +146,7 @@ class Catalogue:
             )
         if version and version not in entry.versions:
             known = ", ".join(entry.versions)
-            raise NotFoundError(f"The model {name} has no version {version[:20]} that is ready; ready are: {known}.")
+            raise NotFoundError(f"The model {name} has no version {shown(version)} that is ready; ready are: {known}.")
         if entry.endpoint.obstacles:
             reasons = "; ".join(entry.endpoint.obstacles)
             raise NotFoundError(f"The model {name} has no endpoint: {reasons}.", code="no_endpoint")

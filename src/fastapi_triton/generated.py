@@ -105,8 +105,7 @@ class GeneratedModel:
         """
         bodies.require_few_elements(body, limits.max_elements)
         value = json_text.parse(body)
-        if body.count(b":") > (num_members := _num_members(value)):
-            json_text.require_unique_members(body, num_members)
+        json_text.require_unique_members(body, _num_members(value))
         if not isinstance(value, list):
             (row,) = self._rows([value], limits, is_batch=False)
             self._require_input([row])

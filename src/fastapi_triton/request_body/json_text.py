@@ -118,7 +118,7 @@ def require_unique_members(body: bytes, num_members: int) -> None:
     Raises:
         InvalidRequestError: a member is there twice.
     """
-    if len(_MEMBER.findall(body)) <= num_members:
+    if not _has_more_colons(body, num_members) or len(_MEMBER.findall(body)) <= num_members:
         return
     with garbage_kept():
         json.loads(body, object_pairs_hook=_unique, parse_int=len, parse_float=len, parse_constant=len)
@@ -134,7 +134,7 @@ def _unique(pairs: Sequence[tuple[str, Any]]) -> None:
         seen.add(name)
 
 
-def has_more_colons(body: bytes, num: int) -> bool:
+def _has_more_colons(body: bytes, num: int) -> bool:
     """Whether there are more colons than `num`: otherwise no member can occur twice."""
     if num > _FEW_COLONS:
         return body.count(b":") > num
