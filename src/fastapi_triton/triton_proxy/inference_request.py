@@ -3,6 +3,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -41,11 +42,14 @@ class RequestedInput(NamedTuple):
     shape: tuple[int, ...]
 
 
-class InferenceRequest(NamedTuple):
+@dataclass(slots=True)
+class InferenceRequest:
     """The tensors of a request. `classified` are the outputs that it asks for as classes."""
 
     inputs: tuple[RequestedInput, ...]
     classified: tuple[str, ...]
+    # The config that it was last found to fit: the same request often comes again.
+    _fitted: ModelConfig | None = field(default=None, repr=False, compare=False)
 
     @property
     def names_tensors(self) -> bool:
@@ -63,12 +67,15 @@ class InferenceRequest(NamedTuple):
             if self.classified:
                 raise refused("`classification` needs a model whose config can be read. Ask for the output itself.")
             return
+        if config is self._fitted:
+            return
         for each in self.inputs:
             declared = config.input(each.name)
             if declared is not None:
                 _require_declared(each, declared, config)
         for name in self.classified:
             _require_classes(name, config)
+        self._fitted = config
 
 
 def read(told: Any, *, num_json_bytes: int, num_binary_bytes: int, is_shared_memory_allowed: bool) -> InferenceRequest:

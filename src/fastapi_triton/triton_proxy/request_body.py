@@ -16,7 +16,7 @@ from fastapi_triton.serving.body_buffers import BodyBuffers
 from fastapi_triton.triton.connection import Headers
 from fastapi_triton.triton_proxy import inference_request
 from fastapi_triton.triton_proxy.inference_request import InferenceRequest
-from fastapi_triton.triton_proxy.json_outline import is_plain, outline, parsed
+from fastapi_triton.triton_proxy.json_outline import is_plain, outline, parsed, without_long_strings
 from fastapi_triton.triton_proxy.request_head import json_length
 
 # The depth of the arrays of values: `{"inputs": [{"data": [` and `{"text": [`.
@@ -141,22 +141,24 @@ async def check_inference(
             code="invalid_header",
         )
     text = joined(body, length)
+    num_json_bytes = len(text)
+    text = without_long_strings(text)
     if len(text) <= _KEPT_BYTES and is_plain(text):
-        return _read(text, num_bytes - len(text), is_shared_memory_allowed)
+        return _read(text, num_json_bytes, num_bytes - num_json_bytes, is_shared_memory_allowed)
     return inference_request.read(
         await outline(text, cut_depth=_INFERENCE_DEPTH),
-        num_json_bytes=len(text),
-        num_binary_bytes=num_bytes - len(text),
+        num_json_bytes=num_json_bytes,
+        num_binary_bytes=num_bytes - num_json_bytes,
         is_shared_memory_allowed=is_shared_memory_allowed,
     )
 
 
 # A client mostly sends the same JSON with other tensors behind it.
 @functools.lru_cache(maxsize=256)
-def _read(text: bytes, num_binary_bytes: int, is_shared_memory_allowed: bool) -> InferenceRequest:
+def _read(text: bytes, num_json_bytes: int, num_binary_bytes: int, is_shared_memory_allowed: bool) -> InferenceRequest:
     return inference_request.read(
         parsed(text),
-        num_json_bytes=len(text),
+        num_json_bytes=num_json_bytes,
         num_binary_bytes=num_binary_bytes,
         is_shared_memory_allowed=is_shared_memory_allowed,
     )
