@@ -26,7 +26,7 @@ CUT = "\x00"
 _CUT_VALUE = rb'"\u0000"'
 # A text of up to the first size is parsed whole; one of up to the second if it is small without its long strings.
 _SMALL_BYTES, _MEDIUM_BYTES = 2048, 64 * 1024
-_FEW_QUOTES = 200
+_FEW_STRINGS = 100
 # The limit of the text after cutting: names, shapes and parameters of some hundred tensors.
 _MAX_OUTLINE_BYTES = 128 * 1024
 # Up to this number, quotes and brackets are visited one by one; numpy is faster for more.
@@ -87,13 +87,19 @@ def without_long_strings(text: bytes) -> bytes:
     """The text of a body of some kilobytes with its long strings cut, if that is simple; else the text as it is."""
     if not _SMALL_BYTES < len(text) <= _MEDIUM_BYTES or b"\\" in text:
         return text
-    parts = text.split(b'"', _FEW_QUOTES)
-    if len(parts) > _FEW_QUOTES or len(parts) % 2 == 0:
-        return text
-    for index in range(1, len(parts), 2):
-        if len(parts[index]) > LONG:
-            parts[index] = rb"\u0000"
-    return b'"'.join(parts)
+    parts: list[bytes] = []
+    kept = at = 0
+    for _ in range(_FEW_STRINGS):
+        start = text.find(b'"', at)
+        if start < 0:
+            return b"".join((*parts, text[kept:]))
+        at = text.find(b'"', start + 1) + 1
+        if not at:
+            return text
+        if at - start > LONG:
+            parts += (text[kept : start + 1], rb"\u0000")
+            kept = at - 1
+    return text
 
 
 def _canonical(text: bytes) -> Any:
