@@ -319,9 +319,11 @@ def test_a_palette_that_is_damaged_is_refused_and_the_decoder_goes_on(decoder: P
     pid = decoder.pid
     plain = as_file(drawing().convert("P"))
     before_data = plain.index(b"IDAT") - 4
-    content = plain[:before_data] + png_chunk(b"tRNS", bytes(300)) + plain[before_data:]
-    with pytest.raises(RequestError, match="damaged"):
-        decode(decoder, content)
+    with_long_transparency = plain[:before_data] + png_chunk(b"tRNS", bytes(300)) + plain[before_data:]
+    without_palette = plain[: plain.index(b"PLTE") - 4] + plain[before_data:]
+    for content in (with_long_transparency, without_palette):
+        with pytest.raises(RequestError, match="damaged"):
+            decode(decoder, content)
     assert decode(decoder, as_file(drawing())).size == (64, 64)
     assert decoder.pid == pid
 

@@ -40,7 +40,7 @@ DATA_URL = re.compile(rb"data:[^,]{0,200}?(;base64)?,", re.IGNORECASE)
 # What Pillow's decoders raise on damaged data, over all formats above.
 DECODING_ERRORS: tuple[type[Exception], ...] = (
     Image.DecompressionBombError,
-    *(OSError, SyntaxError, ValueError, EOFError, LookupError, TypeError, OverflowError),
+    *(OSError, SyntaxError, ValueError, EOFError, LookupError, TypeError, OverflowError, AssertionError),
     *(struct.error, zlib.error),
 )
 
