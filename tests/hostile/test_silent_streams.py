@@ -5,8 +5,7 @@ Gateways close a connection on which nothing comes for a minute or less.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +14,13 @@ import httpx2
 import openai
 import orjson
 import pytest
-from scribble_app import MODEL, PATH, picture
-from scripted_triton import STREAM, ScriptedTriton, Upstream, scripted_triton
+from scribble_app import PATH, picture
 from scripted_twin import SSE, TWIN, Body, ScriptedTwin, app_of, twin_config
 from sockets import Told, events_of, listening
-from starlette.types import Message
+from waiting_streams import Client, busy
 
 from fastapi_triton import Settings, TritonFrontend
 from fastapi_triton.datatypes import BY_WIRE
-from fastapi_triton.drain import STATE, Drain
 from fastapi_triton.errors import InferenceError, OverloadedError
 from fastapi_triton.events import PING, Event, EventsResponse
 from fastapi_triton.generate.failures import GenerateError
@@ -33,7 +30,6 @@ from fastapi_triton.model_config import ModelConfig, TensorConfig
 from fastapi_triton.triton.client import Tensors
 from fastapi_triton.triton.fake import FakeTriton
 from fastapi_triton.triton.tensor import Tensor
-from fastapi_triton.triton_proxy.silent_stream import SilentStream
 
 GENERATIONS, TXT2IMG = "/v1/images/generations", "/sdapi/v1/txt2img"
 COUNT = "/models/count/infer"
@@ -85,24 +81,6 @@ async def caller(app: TritonFrontend) -> AsyncIterator[httpx2.AsyncClient]:
         assert app.catalogue is not None
         await app.catalogue.poll()
         yield client
-
-
-@asynccontextmanager
-async def busy(app: TritonFrontend, model: str = MODEL) -> AsyncIterator[Callable[[], None]]:
-    """The model's only slot is taken until the function is called."""
-    taken = asyncio.Event()
-    free = asyncio.Event()
-
-    async def take() -> None:
-        with await app.services.admission.of(model).place():
-            taken.set()
-            await free.wait()
-
-    async with asyncio.TaskGroup() as group:
-        group.create_task(take())
-        await taken.wait()
-        yield free.set
-        free.set()
 
 
 def at(position: int) -> Told:
@@ -279,108 +257,6 @@ async def test_a_job_that_waits_is_followed_by_heartbeats(
             assert [each.name async for each in told][-1] == "completed"
 
 
-# ---- Triton's own protocol
-
-
-HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
-EVENTS = b'data: {"n":1}\n\ndata: {"n":2}\n\n'
-
-
-class Proxied:
-    """An app in front of a scripted Triton, which streams two events as soon as it may."""
-
-    def __init__(self, triton: ScriptedTriton) -> None:
-        self.app = TritonFrontend(
-            settings=Settings(triton_url=triton.url, max_in_flight=1, max_waiting=2, event_heartbeat_s=0.02)
-        )
-        self.begin = asyncio.Event()
-        self.begin.set()
-        self.refusal: tuple[bytes, bytes] | None = None
-        triton.script = self.stream
-
-    async def stream(self, upstream: Upstream) -> None:
-        while True:
-            await upstream.request()
-            await self.begin.wait()
-            if self.refusal is not None:
-                status, body = self.refusal
-                await upstream.answer(body, status=status)
-                continue
-            await upstream.say(HEAD + b"%x\r\n%b\r\n0\r\n\r\n" % (len(EVENTS), EVENTS))
-
-
-@pytest.fixture
-async def proxied() -> AsyncIterator[Proxied]:
-    async with scripted_triton() as triton:
-        yield Proxied(triton)
-
-
-async def test_below_v2_the_position_comes_as_comments_before_tritons_bytes(proxied: Proxied) -> None:
-    async with (
-        listening(proxied.app) as client,
-        busy(proxied.app, "echo") as free,
-        client.stream("POST", STREAM, json={}) as answer,
-    ):
-        assert answer.status_code == 200
-        assert answer.headers["content-type"] == "text/event-stream; charset=utf-8"
-        pieces = answer.aiter_bytes()
-        waiting = await anext(pieces)
-        assert waiting == b": queued position=1\n\n"
-        free()
-        rest = b"".join([piece async for piece in pieces])
-    assert rest.replace(b": queued position=1\n\n", b"").replace(b": ping\n\n", b"") == EVENTS
-    assert rest.endswith(EVENTS)
-
-
-async def test_below_v2_what_comes_after_the_head_is_an_event_as_triton_has_it(proxied: Proxied) -> None:
-    """Triton's own errors, those of a proxy before it, and refusals of the frontend's."""
-    async with listening(proxied.app) as client:
-        for refusal, data in (
-            ((b"400 Bad Request", b'{"error":"no such input"}'), {"error": "no such input"}),
-            ((b"404 Not Found", b"<html>\n\nno\n"), {"error": "<html>\n\nno\n"}),
-        ):
-            proxied.refusal = refusal
-            proxied.begin.clear()
-            async with client.stream("POST", STREAM, json={}) as answer:
-                assert answer.status_code == 200
-                told = events_of(answer)
-                assert await anext(told) == Told("", "ping")
-                proxied.begin.set()
-                assert [each.data async for each in told][-1] == data
-        async with busy(proxied.app, "echo"):
-            headers = {"X-Request-Timeout": "1"}
-            async with client.stream("POST", STREAM, json={}, headers=headers) as answer:
-                last = [each.data async for each in events_of(answer)][-1]
-    assert last["code"] == "deadline_exceeded"
-    assert proxied.app.services.admission.in_flight == 0
-
-
-async def test_below_v2_a_response_in_time_passes_unchanged(proxied: Proxied) -> None:
-    proxied.refusal = (b"400 Bad Request", b'{"error":"no"}')
-    app = TritonFrontend(settings=proxied.app.settings.model_copy(update={"event_heartbeat_s": 60}))
-    async with listening(app) as client:
-        refused = await client.post(STREAM, json={})
-        assert (refused.status_code, refused.content) == (400, b'{"error":"no"}')
-        proxied.refusal = None
-        answer = await client.post(STREAM, json={})
-        assert (answer.headers["content-type"], answer.content) == ("text/event-stream", EVENTS)
-
-
-async def test_below_v2_nothing_is_put_between_tritons_bytes() -> None:
-    """A model that falls silent after it began may have done so in the middle of an event."""
-    client, clock = Client(), Client()
-    stream, ticking = SilentStream(client.send), SilentStream(clock.send)
-    start = {"type": "http.response.start", "status": 200, "headers": []}
-    async with stream.kept_alive(0.001), ticking.kept_alive(0.001):
-        await stream.send(start)
-        while len(clock.sent) < 10:
-            clock.is_offered.clear()
-            await clock.is_offered.wait()
-        await stream.send({"type": "http.response.body", "body": b"data: ", "more_body": False})
-    assert client.sent == [start, {"type": "http.response.body", "body": b"data: ", "more_body": False}]
-    assert clock.types[0] == "start"
-
-
 # ---- clients
 
 
@@ -452,37 +328,6 @@ async def test_the_command_line_follows_the_queue_and_tells_a_late_refusal(
 
 
 # ---- the response by itself
-
-
-class Client:
-    """What an ASGI server is for a response: it may be slow to take the head."""
-
-    def __init__(self) -> None:
-        self.sent: list[Message] = []
-        self.takes = asyncio.Event()
-        self.takes.set()
-        self.is_offered = asyncio.Event()
-
-    async def receive(self) -> Message:
-        await asyncio.get_running_loop().create_future()
-        raise AssertionError
-
-    async def send(self, message: Message) -> None:
-        self.is_offered.set()
-        await self.takes.wait()
-        self.sent.append(message)
-
-    async def get(self, response: EventsResponse) -> None:
-        scope = {"type": "http", "method": "GET", "state": {STATE: Drain()}}
-        await response(scope, self.receive, self.send)
-
-    @property
-    def types(self) -> list[str]:
-        return [each["type"].rpartition(".")[2] for each in self.sent]
-
-    @property
-    def text(self) -> str:
-        return b"".join(each.get("body", b"") for each in self.sent).decode()
 
 
 async def test_a_stream_without_events_is_a_whole_response() -> None:
