@@ -22,7 +22,7 @@ class ScribbleRequest(BaseModel):
     control_guidance_end: float | None = Field(None, ge=0, le=1)
     width: int | None = Field(None, ge=1)
     height: int | None = Field(None, ge=1)
-    scheduler: str | None = None
+    scheduler: str | None = Field(None, max_length=100)
     output_format: str | None = Field(None, pattern="^(webp|png|jpeg)$")
     output_quality: int | None = Field(None, ge=1, le=100)
     invert: str | None = Field(None, pattern="^(auto|yes|no)$", description="is it dark on light?")

@@ -15,7 +15,7 @@ from fastapi_triton import images
 from fastapi_triton.contract import nearest
 from fastapi_triton.errors import (
     MAX_PROBLEMS,
-    CallerLeftError,
+    FastAPITritonError,
     FieldProblem,
     InvalidRequestError,
     TooLargeError,
@@ -26,7 +26,7 @@ from fastapi_triton.errors import (
 )
 from fastapi_triton.fields import callers_name
 from fastapi_triton.images import ImageLimits
-from fastapi_triton.request_body import forms, json_text, threads
+from fastapi_triton.request_body import forms, json_text, large_json, long_fields, threads, whole
 
 JSON = "application/json"
 FORM = "multipart/form-data"
@@ -112,13 +112,17 @@ async def read(scope: Scope, receive: Receive, model: type[BaseModel], *, limits
     # Most clients write it exactly like this.
     media_type = JSON if content_type == JSON else content_type.partition(";")[0].strip().lower()
     if media_type == JSON or media_type.endswith("+json"):
-        body = await _whole(receive)
+        body = await whole.read(receive)
         if len(body) <= _LONG_BYTES:
             return from_json(body, model, limits)
         return await threads.run(True, from_json, body, model, limits)
     if media_type == FORM:
-        body = await _whole(receive)
-        return await threads.run(len(body) > _LONG_BYTES, _from_form, body, content_type, model, limits)
+        body = await whole.read(receive)
+        is_long = len(body) > _LONG_BYTES
+        # One more than the model has, so that an unknown field can be named, and the one that names the charset.
+        parts = await threads.run(is_long, forms.read, body, content_type, max_parts=len(model.model_fields) + 2)
+        del body  # the parts are copies
+        return await threads.run(is_long, _from_form, parts, model, limits)
     raise UnsupportedMediaError(
         f"The body's Content-Type is {shown(media_type)}; send {JSON}, or a form as {FORM}. "
         "With curl that is -H 'Content-Type: application/json', or -F for each field."
@@ -130,23 +134,6 @@ def _content_type(headers: Iterable[tuple[bytes, bytes]]) -> str:
         if name == b"content-type":
             return value.decode("latin-1")
     return JSON
-
-
-async def _whole(receive: Receive) -> bytes:
-    """The body as it was sent. (`Request.body` takes three times as long.)
-
-    Raises:
-        CallerLeftError: the caller left before its end.
-    """
-    pieces: list[bytes] = []
-    more_body = True
-    while more_body:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise CallerLeftError("The caller left before its request was whole.")
-        pieces.append(message.get("body", b""))
-        more_body = message.get("more_body", False)
-    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
 
 def require_few_elements(body: bytes, max_elements: int) -> None:
@@ -209,18 +196,18 @@ def from_json(body: bytes, model: type[BaseModel], limits: ImageLimits, *, stric
         return _validated(body, model, limits, strict=strict)
     require_few_elements(body, limits.max_elements if _holds_lists(model) else FEW_ELEMENTS)
     json_text.require_few_members(body)
+    large_json.require_cheap(body, limits.max_text_bytes, long_fields.names(model))
     with json_text.garbage_kept():
         return _validated(body, model, limits, strict=strict)
 
 
 def _validated(body: bytes, model: type[BaseModel], limits: ImageLimits, *, strict: bool) -> BaseModel:
-    try:
-        request = model.model_validate_json(body, strict=strict, context=limits)
-    except ValidationError as error:
-        details = error.errors(include_url=False, include_context=False, include_input=len(body) <= _SHOWN_BYTES)
-        if details[0]["type"] == "json_invalid":
-            raise json_text.unreadable(body, details[0]["msg"]) from None
-        raise invalid(details, names(model)) from None
+    request = _request_or_error(body, model, limits, strict=strict)
+    if isinstance(request, FastAPITritonError):
+        try:
+            raise request
+        finally:
+            del request  # the cycle would keep the body until garbage is collected
     num_members = len(request.__pydantic_fields_set__)
     open_fields = _open_fields(model)
     if open_fields is not None:
@@ -229,6 +216,25 @@ def _validated(body: bytes, model: type[BaseModel], limits: ImageLimits, *, stri
         num_members += sum(map(json_text.num_members, values.values()))
     json_text.require_unique_members(body, num_members)
     return request
+
+
+def _request_or_error(
+    body: bytes, model: type[BaseModel], limits: ImageLimits, *, strict: bool
+) -> BaseModel | FastAPITritonError:
+    """The request, or the error to raise. It is not raised here, where its context would be pydantic's, which holds
+    copies of the values that it refuses."""
+    try:
+        return model.model_validate_json(body, strict=strict, context=limits)
+    except images.LongPictureError as error:
+        field = model.model_fields.get(error.field)
+        location = (callers_name(error.field, field) if field else error.field,)
+        found = ErrorDetails(type=error.code, loc=location, msg=error.reason, input=...)
+        return invalid([found], names(model))
+    except ValidationError as error:
+        details = error.errors(include_url=False, include_context=False, include_input=len(body) <= _SHOWN_BYTES)
+        if details[0]["type"] == "json_invalid":
+            return json_text.unreadable(body, details[0]["msg"])
+        return invalid(details, names(model))
 
 
 @functools.cache
@@ -243,9 +249,7 @@ def _is_open(annotation: Any) -> bool:
     return annotation in (Any, object, dict, list) or any(map(_is_open, get_args(annotation)))
 
 
-def _from_form(body: bytes, content_type: str, model: type[BaseModel], limits: ImageLimits) -> BaseModel:
-    # Two more than the model has: an unknown field, so that the error can name it, and the one that names the charset.
-    parts = forms.read(body, content_type, max_parts=len(model.model_fields) + 2)
+def _from_form(parts: list[forms.Part], model: type[BaseModel], limits: ImageLimits) -> BaseModel:
     try:
         return model.model_validate_strings(_form_values(parts, model), context=limits)
     except ValidationError as error:
@@ -253,11 +257,13 @@ def _from_form(body: bytes, content_type: str, model: type[BaseModel], limits: I
         raise invalid(details, names(model)) from None
 
 
-def _form_values(parts: Sequence[forms.Part], model: type[BaseModel]) -> dict[str, str]:
-    """The form's fields as text. A picture's file becomes base64 text, any other file the text in it."""
+def _form_values(parts: list[forms.Part], model: type[BaseModel]) -> dict[str, str]:
+    """The form's fields as text. A picture's file becomes base64 text, any other file the text in it. Takes each part
+    from the list, so that it is freed."""
     pictures, texts = _picture_names(model), set(names(model))
     values: dict[str, str] = {}
-    for part in parts:
+    while parts:
+        part = parts.pop(0)
         if part.name in values:
             detail = f"`{shown(part.name)}` was sent more than once."
             problem = FieldProblem(pointer((part.name,)), "repeated_field", detail)

@@ -107,7 +107,10 @@ class InferEndpoint:
         self.jobs: JobDesk | None = None
         self._services = services
         self._limits = images.ImageLimits(
-            services.settings.max_image_pixels, services.settings.max_json_elements, services.settings.max_image_side
+            services.settings.max_image_pixels,
+            services.settings.max_json_elements,
+            services.settings.max_image_side,
+            services.settings.max_text_bytes,
         )
         self._function = function
         self.admission = services.admission.of_pair(model, stream_model)

@@ -25,7 +25,7 @@ from fastapi_triton.errors import (
 from fastapi_triton.images import ImageLimits
 from fastapi_triton.json_values import Arrays
 from fastapi_triton.model_config import ModelConfig, TensorConfig
-from fastapi_triton.request_body import json_text
+from fastapi_triton.request_body import json_text, large_json
 from fastapi_triton.tensor_schemas import TensorField
 from fastapi_triton.triton.generate import UNSTREAMABLE
 from fastapi_triton.triton.tensor import Tensor
@@ -104,6 +104,7 @@ class GeneratedModel:
             TooLargeError: a picture is over its limit, or there are more values than are read.
         """
         bodies.require_few_elements(body, limits.max_elements)
+        large_json.require_cheap(body, limits.max_text_bytes)
         value = json_text.parse(body)
         json_text.require_unique_members(body, _num_members(value))
         if not isinstance(value, list):

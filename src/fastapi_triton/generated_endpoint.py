@@ -26,7 +26,7 @@ from fastapi_triton.middleware.request_id import current_request_id
 from fastapi_triton.model_config import TIMEOUT_INPUT
 from fastapi_triton.observation import current_observation
 from fastapi_triton.places import Place
-from fastapi_triton.request_body import threads
+from fastapi_triton.request_body import threads, whole
 from fastapi_triton.tensors import time_left
 from fastapi_triton.triton.client import Tensors
 from fastapi_triton.waiting_room import QueueTicket
@@ -74,7 +74,10 @@ class GeneratedEndpoint:
         self._catalogue = catalogue
         self._services = services
         self._limits = ImageLimits(
-            services.settings.max_image_pixels, services.settings.max_json_elements, services.settings.max_image_side
+            services.settings.max_image_pixels,
+            services.settings.max_json_elements,
+            services.settings.max_image_side,
+            services.settings.max_text_bytes,
         )
         self._keeps_running = services.settings.keep_running_when_caller_leaves
 
@@ -88,7 +91,7 @@ class GeneratedEndpoint:
                 return await desk.accept(request)
         self.require_form(model, request)
         self._services.admission.of(address.model).require_room()
-        body = await request.body()
+        body = await whole.read(request.receive)
         if model.config.decoupled:
             receive = request.receive if self._keeps_running else None
             ticket = QueueTicket()

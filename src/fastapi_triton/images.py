@@ -9,9 +9,10 @@ import pybase64
 from pydantic import AfterValidator, Field, ValidationInfo
 from pydantic_core import PydanticCustomError
 
-from fastapi_triton.errors import FieldProblem, TooLargeError
+from fastapi_triton.errors import FieldProblem, InvalidRequestError, TooLargeError, pointer
 from fastapi_triton.image_files.scan import scan
 from fastapi_triton.image_files.structure import StructureError
+from fastapi_triton.request_body.large_json import DEFAULT_MAX_TEXT_BYTES, UNCHECKED_BYTES
 
 READABLE_FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
 TOO_LARGE = "image_too_large"
@@ -28,6 +29,20 @@ class ImageLimits:
     max_elements: int = 1_000_000
     # Of a picture's width and height, in pixels.
     max_side: int = 16_384
+    # In JSON: bytes of texts that are not ASCII.
+    max_text_bytes: int = DEFAULT_MAX_TEXT_BYTES
+
+
+class LongPictureError(InvalidRequestError):
+    """What is wrong with a long picture in JSON. It ends the validation at once: pydantic's own errors would hold two
+    further copies of the text. `field` is the model's name of it."""
+
+    def __init__(self, error: PydanticCustomError, field: str) -> None:
+        self.field = field
+        self.reason = error.message()
+        detail = f"`{field}`: {self.reason}"
+        problem = FieldProblem(pointer((field,)), error.type, detail)
+        super().__init__(detail, code=error.type, problems=[problem])
 
 
 class _Marker:
@@ -64,15 +79,18 @@ def _clean(text: str) -> tuple[str, bytes]:
         # One pass over the usual text; only where it holds white space is it cleaned first.
         return text, pybase64.b64decode(text, validate=True)
     except ValueError:
-        cleaned = text.encode("ascii", "replace").translate(None, _WHITE_SPACE).decode()
-        if len(cleaned) % 4:
+        length = len(text) - sum(map(text.count, _WHITE_SPACE.decode()))
+        if length % 4:
             raise ValueError(
-                f"it has {len(cleaned)} characters, no multiple of 4, so it is cut off or its padding is missing"
+                f"it has {length} characters, no multiple of 4, so it is cut off or its padding is missing"
             ) from None
         try:
-            return cleaned, pybase64.b64decode(cleaned, validate=True)
+            if length < len(text):
+                text = text.encode("ascii", "replace").translate(None, _WHITE_SPACE).decode()
+                return text, pybase64.b64decode(text, validate=True)
         except ValueError:
-            raise ValueError("it has characters that are not of the base64 alphabet (A-Z a-z 0-9 + / =)") from None
+            pass
+        raise ValueError("it has characters that are not of the base64 alphabet (A-Z a-z 0-9 + / =)") from None
 
 
 def size(data: bytes) -> tuple[int, int]:
@@ -105,13 +123,26 @@ def _checked_text(value: str, info: ValidationInfo) -> str:
     """Runs inside pydantic's validation of a `Base64Image`, with the limits as its context."""
     if not isinstance(info.context, ImageLimits):  # one of ours on its way out, or a user's own model
         return value
+    try:
+        return _cleaned(value, info.context)
+    except PydanticCustomError as error:
+        if info.mode != "json" or len(value) <= UNCHECKED_BYTES:
+            raise
+        failure = LongPictureError(error, info.field_name or "")
+    try:
+        raise failure  # here, without the other as its context, whose frames hold the picture
+    finally:
+        del failure  # the cycle would keep the picture until garbage is collected
+
+
+def _cleaned(value: str, limits: ImageLimits) -> str:
     if not value:
         raise PydanticCustomError("not_an_image", "The picture is empty. Send the bytes of a PNG, JPEG or WebP file.")
     try:
         text, data = _clean(value)
     except ValueError as error:
         raise PydanticCustomError("invalid_base64", "This is not base64: {reason}.", {"reason": str(error)}) from None
-    check(data, info.context)
+    check(data, limits)
     return text
 
 

@@ -15,7 +15,7 @@ from fastapi_triton import drain
 from fastapi_triton.app import TritonFrontend
 from fastapi_triton.drain import Drain, Phase
 from fastapi_triton.http_protocol import Protocol
-from fastapi_triton.serving import descriptors, listening
+from fastapi_triton.serving import allocator, descriptors, listening
 from fastapi_triton.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -57,6 +57,7 @@ class Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start; an app that knows nothing of a drain shares ours with its connections."""
         descriptors.raise_limit()
+        allocator.return_large_blocks()
         if sockets is None and listening.is_every_address(self.config.host):
             sockets = [listening.listener(self.config.host, self.config.port)]  # uvicorn has `::` take IPv6 alone
         await super().startup(sockets)

@@ -225,6 +225,12 @@ class Settings(BaseSettings):
         gt=0,
         description="The most values that the JSON of a request may hold, where its endpoint takes arrays.",
     )
+    max_text_bytes: int = Field(
+        default=4 * 1024 * 1024,
+        ge=1024 * 1024,
+        description="The most bytes of texts in a JSON body that hold characters beyond ASCII or `\\u` escapes. Base64 "
+        "does not count.",
+    )
     api_keys_file: str = Field(
         default="",
         description="The file of API keys that callers need, written by `fastapi-triton keys`; "

@@ -120,7 +120,7 @@ def test_no_scan_hides_behind_a_false_end() -> None:
 
 def test_many_bytes_that_look_like_scans_do_not_hide_the_real_ones() -> None:
     bomb = progressive_jpeg(3_472, 2_416, 200)
-    with pytest.raises(RequestError, match="has 201 scans"):
+    with pytest.raises(RequestError, match="has more than 100 scans"):
         examine(bomb + b"\xff\xda" * 1_000, max_pixels=MAX_PIXELS)
 
 

@@ -124,9 +124,9 @@ async def test_ten_thousand_unknown_keys_are_not_all_listed(client: httpx2.Async
     assert "more problems than are listed" in detail or "9,991 members" in detail
 
 
-async def test_a_key_of_20_mb_is_named_by_its_beginning(client: httpx2.AsyncClient) -> None:
+async def test_a_long_key_is_named_by_its_beginning(client: httpx2.AsyncClient) -> None:
     answer = await client.post(
-        PATH, content=b'{"' + b"k" * 20_000_000 + b'": 1}', headers={"Content-Type": "application/json"}
+        PATH, content=b'{"' + b"k" * 60_000 + b'": 1}', headers={"Content-Type": "application/json"}
     )
     assert answer.status_code == 422
     problem = next(each for each in answer.json()["errors"] if each["code"] == "unknown_field")

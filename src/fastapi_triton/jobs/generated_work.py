@@ -23,7 +23,7 @@ from fastapi_triton.generated_endpoint import Address, GeneratedEndpoint, apart
 from fastapi_triton.jobs.outcome import RAW_HEADERS
 from fastapi_triton.jobs.work import NO_SEED, SEED_FIELD, Asked, Work
 from fastapi_triton.model_config import ModelConfig
-from fastapi_triton.request_body import json_text
+from fastapi_triton.request_body import json_text, whole
 
 # JavaScript keeps so many exact.
 _MAX_SEED_BITS = 53
@@ -39,7 +39,7 @@ class GeneratedWork:
     async def asked(self, request: Request) -> Asked:
         model = self._endpoint.model(self._address)
         self._endpoint.require_form(model, request)
-        body = await request.body()
+        body = await whole.read(request.receive)
         await self._endpoint.inputs(model, body)
         told, kept = await apart(len(body), _seeded, model.config, body)
         return Asked(self._address.path, negotiate.JSON, told, kept)

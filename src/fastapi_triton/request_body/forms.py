@@ -37,7 +37,7 @@ class Part:
     """One part of a form: a text field, or a file. `charset` is its own; "" if it names none."""
 
     name: str
-    data: bytes
+    data: bytes | bytearray
     charset: str
     is_file: bool
 
@@ -59,7 +59,7 @@ class Part:
 
     def base64(self) -> str:
         """The part's bytes as base64 text."""
-        return pybase64.b64encode(self.data).decode("ascii")
+        return pybase64.b64encode_as_string(self.data)
 
 
 def read(body: bytes, content_type: str, *, max_parts: int) -> list[Part]:
@@ -89,7 +89,11 @@ def read(body: bytes, content_type: str, *, max_parts: int) -> list[Part]:
 def _after_end(body: bytes, boundary: bytes) -> bytes:
     """Data after the closing boundary. RFC 2046 says to ignore it, but then a part could be lost."""
     end = b"--" + boundary + b"--"
-    return body.removeprefix(end) if body.startswith(end) else body.partition(b"\r\n" + end)[2]
+    if body.startswith(end):
+        return body[len(end) :]
+    end = b"\r\n" + end
+    at = body.find(end)
+    return body[at + len(end) :] if at >= 0 else b""  # `partition` would copy what is before it
 
 
 def _in_charset(parts: list[Part], charset: str) -> list[Part]:
@@ -100,7 +104,7 @@ def _in_charset(parts: list[Part], charset: str) -> list[Part]:
     return [replace(part, charset=part.charset or charset) for part in parts if part.name != _CHARSET_FIELD]
 
 
-def _known(charset: bytes) -> str:
+def _known(charset: bytes | bytearray) -> str:
     name = charset.decode("latin-1").strip().lower()
     if name not in _CHARSETS:
         raise UnsupportedMediaError(f"The form's charset is {shown(name)}. Send UTF-8, US-ASCII or ISO-8859-1.")
@@ -136,7 +140,7 @@ class _Form:
             "on_header_value": lambda data, start, end: self._header[1].extend(data[start:end]),
             "on_header_end": self._end_header,
             "on_headers_finished": self._end_headers,
-            "on_part_data": lambda data, start, end: self._data.extend(data[start:end]),
+            "on_part_data": lambda data, start, end: self._data.extend(memoryview(data)[start:end]),
             "on_part_end": self._end,
             "on_end": self._finish,
         }
@@ -167,7 +171,7 @@ class _Form:
         self._part = Part(name, b"", _known(charset) if charset else "", is_file)
 
     def _end(self) -> None:
-        self.parts.append(replace(self._part, data=bytes(self._data)))
+        self.parts.append(replace(self._part, data=self._data))
 
     def _finish(self) -> None:
         self.is_whole = True

@@ -15,7 +15,7 @@ from starlette.types import Receive
 from fastapi_triton import answers, bodies, negotiate, openapi, previews
 from fastapi_triton.disconnects import for_its_caller
 from fastapi_triton.endpoints import DEFAULT_PREVIEW_EVERY
-from fastapi_triton.request_body import json_text
+from fastapi_triton.request_body import json_text, large_json, whole
 from fastapi_triton.routers import a1111_controlnet, a1111_request, a1111_samplers
 from fastapi_triton.routers.a1111_request import Order, Txt2ImgRequest
 from fastapi_triton.routers.a1111_tasks import COOKIE, Caller, Task, Tasks
@@ -55,7 +55,7 @@ def _add_txt2img(routes: APIRouter, model: TextToImage, tasks: Tasks) -> None:
     )
     async def txt2img(request: Request) -> Response:
         model.require_room()
-        asked = a1111_request.read(await request.body(), model.endpoint.image_limits)
+        asked = a1111_request.read(await whole.read(request.receive), model.endpoint.image_limits)
         order = a1111_request.order(asked, model, await model.capabilities())
         with tasks.running(Caller.of(request), len(order.batch), task_id=asked.force_task_id) as task:
 
@@ -105,8 +105,9 @@ def _add_discovery(routes: APIRouter, model: TextToImage) -> None:
     @routes.post("/sdapi/v1/options", summary="Takes the options that are so anyway", response_model=None)
     async def set_options(request: Request) -> Response:
         capabilities = await model.capabilities()
-        body = await request.body()
+        body = await whole.read(request.receive)
         bodies.require_few_elements(body, bodies.FEW_ELEMENTS)
+        large_json.require_cheap(body, model.endpoint.image_limits.max_text_bytes)
         options = json_text.parse(body)
         a1111_request.require_options(options, _options(capabilities), capabilities)
         return JSONResponse(None)

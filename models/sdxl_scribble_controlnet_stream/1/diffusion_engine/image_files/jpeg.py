@@ -2,6 +2,10 @@
 """JPEG: segments, then scans, each of which is a pass over all pixels."""
 
 import struct
+from collections.abc import Iterator
+from itertools import islice
+
+import numpy as np
 
 from diffusion_engine.image_files.exif import EXIF_PREFIX, exif_orientation
 from diffusion_engine.image_files.structure import (
@@ -17,6 +21,8 @@ from diffusion_engine.image_files.structure import (
 MAX_SCANS = 100
 # Bytes of tables before the first scan.
 MAX_TABLE_BYTES = 256 * 1024
+# Searched for markers at a time: fits the processor's cache.
+FIND_BYTES = 64 * 1024
 # Start of frame: C0 to CF except the tables C4 and CC and the reserved C8.
 FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 START_OF_SCAN, END, APP1 = 0xDA, 0xD9, 0xE1
@@ -75,12 +81,20 @@ def count_scans(data: bytes, position: int) -> tuple[int, int]:
     seem to be more scans than an image of any size may have, it is cut at the first end marker, so that none can hide
     behind a false one.
     """
-    num_scans = data.count(b"\xff\xda", position)
-    if num_scans <= MAX_PASSES_AT_FULL_SIZE:
-        return num_scans, len(data)
-    end = data.find(b"\xff\xd9", position) + 2
-    if end >= 2:
-        num_scans = data.count(b"\xff\xda", position, end)
+    scans = list(islice(find_markers(data, START_OF_SCAN, position), MAX_SCANS + 1))
+    if len(scans) <= MAX_PASSES_AT_FULL_SIZE:
+        return len(scans), len(data)
+    end = next(find_markers(data, END, position), len(data) - 2) + 2
+    num_scans = sum(start < end for start in scans)
     if num_scans > MAX_SCANS:
-        raise too_complex(f"has {num_scans:,} scans; at most {MAX_SCANS} are decoded")
+        raise too_complex(f"has more than {MAX_SCANS} scans")
     return num_scans, end
+
+
+def find_markers(data: bytes, marker: int, position: int) -> Iterator[int]:
+    """Where the marker stands from `position` on. Takes as long for any bytes; `bytes.find` takes ten times as long for
+    bytes that nearly match."""
+    octets = np.frombuffer(data, np.uint8)
+    for start in range(position, len(data), FIND_BYTES):
+        piece = octets[start : start + FIND_BYTES + 1]
+        yield from (start + np.flatnonzero((piece[:-1] == 0xFF) & (piece[1:] == marker))).tolist()

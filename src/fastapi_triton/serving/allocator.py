@@ -1,0 +1,15 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Has the C library return the memory of large bodies to the system once they are freed."""
+
+import ctypes
+
+_M_MMAP_THRESHOLD = -3  # of glibc's malloc.h
+_LARGE_BYTES = 4 * 1024 * 1024
+
+
+def return_large_blocks() -> None:
+    """Fix glibc's threshold for blocks with a mapping of their own. By default it grows with the blocks that are freed,
+    up to 32 MB, and holes of that size stay in the heap. Other C libraries are left as they are."""
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(_M_MMAP_THRESHOLD, _LARGE_BYTES)
