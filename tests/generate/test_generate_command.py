@@ -167,7 +167,7 @@ def test_an_example_needs_nothing_else(generate: Generate) -> None:
     ("arguments", "words", "code"),
     [
         (["--steps", "1000"], "--steps must be from 1 to 50, not 1000.", "out_of_range"),
-        (["--steps", "0"], '--steps: input should be greater than or equal to 1; it is "0".', "out_of_range"),
+        (["--steps", "0"], "--steps: input should be greater than or equal to 1; it is 0.", "out_of_range"),
         (["--width", "130", "--height", "128"], "130x128 is not a size", "unsupported_size"),
         (["--scheduler", "dpm"], "--scheduler must be one of euler", "unknown_scheduler"),
         (
