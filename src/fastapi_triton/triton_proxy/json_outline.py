@@ -24,8 +24,8 @@ from fastapi_triton.triton_proxy.json_marks import (
 # The value of a cut string. No member that is checked may contain it.
 CUT = "\x00"
 _CUT_VALUE = rb'"\u0000"'
-# A text of up to the first size is parsed whole; one of up to the second if it is small without its long strings.
-_SMALL_BYTES, _MEDIUM_BYTES = 2048, 64 * 1024
+# A text of up to this size is parsed whole; a larger one if it is as small without its long strings.
+_SMALL_BYTES = 2048
 _FEW_STRINGS = 100
 # The limit of the text after cutting: names, shapes and parameters of some hundred tensors.
 _MAX_OUTLINE_BYTES = 128 * 1024
@@ -84,8 +84,8 @@ def is_plain(text: bytes) -> bool:
 
 
 def without_long_strings(text: bytes) -> bytes:
-    """The text of a body of some kilobytes with its long strings cut, if that is simple; else the text as it is."""
-    if not _SMALL_BYTES < len(text) <= _MEDIUM_BYTES or b"\\" in text:
+    """The text with its long strings cut, if it has few strings and no escapes; else the text as it is."""
+    if len(text) <= _SMALL_BYTES or b"\\" in text:
         return text
     parts: list[bytes] = []
     kept = at = 0
