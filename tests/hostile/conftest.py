@@ -7,7 +7,7 @@ Quick cases run in `make test`. Cases marked `slow` run in `make test-hostile`, 
   `test_connection_room`
 - Clients that leave: `test_clients_that_leave`, `test_leaving_amid_body`, `test_v2_clients_leave`
 - Bodies: `test_forms_refused`, `test_json_cost`, `test_absurd_numbers`, `test_values_kept`
-- Triton's own protocol: `test_v2_requests`, `test_v2_mutations`
+- Triton's own protocol: `test_v2_requests`, `test_v2_remembered`, `test_v2_mutations`
 - Pictures: `test_hostile_pictures`, `test_picture_decoders`, `test_triton_pictures`, `test_many_pictures`,
   `test_unreadable_requests`
 - Processes and tasks that die: `test_dead_processes`, `test_triton_restarter`, `test_keepers`,

@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`/v2` remembers what it checked: never for another model, another length, or what a long string hides."""
+
+import json
+
+import pytest
+
+from fastapi_triton.datatypes import BY_WIRE
+from fastapi_triton.errors import UnreadableRequestError
+from fastapi_triton.model_config import ModelConfig, TensorConfig
+from fastapi_triton.triton_proxy.inference_request import InferenceRequest
+from fastapi_triton.triton_proxy.request_body import check_inference
+
+
+def config(wire: str) -> ModelConfig:
+    return ModelConfig("echo", 8, (TensorConfig("text", BY_WIRE[wire], (1,), False),), ())
+
+
+def body(text: str, *, shape: tuple[int, ...] = (1, 1)) -> bytes:
+    return json.dumps({"inputs": [{"name": "text", "shape": shape, "datatype": "BYTES", "data": [text]}]}).encode()
+
+
+async def checked(sent: bytes) -> InferenceRequest:
+    request = await check_inference([sent], [], is_shared_memory_allowed=False)
+    assert request is not None
+    return request
+
+
+async def test_a_request_that_fitted_one_model_is_checked_against_the_next() -> None:
+    for _ in range(2):
+        (await checked(body("a"))).require_fit(config("BYTES"))
+        with pytest.raises(UnreadableRequestError, match="expects INT32"):
+            (await checked(body("a"))).require_fit(config("INT32"))
+
+
+async def test_the_same_json_with_a_shorter_string_is_counted_anew() -> None:
+    """Elements are held to the bytes that came, and long strings are cut before the JSON is remembered."""
+    await checked(body("a" * 9000, shape=(3000, 1)))
+    with pytest.raises(UnreadableRequestError, match="more than the body has bytes"):
+        await checked(body("a" * 2500, shape=(3000, 1)))
+
+
+async def test_a_long_string_hides_no_nesting() -> None:
+    deep = "[" * 101 + "]" * 101
+    await checked(body("a" * 3000 + deep))  # brackets within a string are text
+    sent = body("a" * 3000).replace(b'"data": [', b'"data": [' + deep.encode() + b", ")
+    with pytest.raises(UnreadableRequestError) as refused:
+        await checked(sent)
+    assert refused.value.code == "json_too_deep"
