@@ -83,7 +83,7 @@ bench-frontend:  ## Measure what the frontend costs, against nginx, naive handle
 
 bench-gpu:  ## Measure passes and pictures on a GPU: ARGS="--checkpoint ... --controlnet ... --vae ..."
 	@scripts/setup embedded
-	@exec .venv/bin/python -m benchmarks.gpu $(ARGS)
+	@exec .venv/bin/python -m benchmarks.engine.gpu $(ARGS)
 
 wheel:  ## Build the wheel, with app, models and examples in it, into dist/
 	@scripts/setup embedded,dev

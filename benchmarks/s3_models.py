@@ -25,7 +25,7 @@ import boto3
 from botocore.config import Config
 
 from benchmarks import ROOT
-from benchmarks.machine import commit, cpu_name
+from benchmarks.common.machine import commit, cpu_name
 
 BUCKET = "benchmark"
 URL = f"s3://{BUCKET}/models"

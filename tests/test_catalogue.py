@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from test_bad_input import problem_of
 from test_generated import catalogue, echo, model, tensor
 
-from benchmarks.many_models import StandIn
+from benchmarks.frontend.many_models import StandIn
 from fastapi_triton import Settings, TritonFrontend
 from fastapi_triton.catalogue import MAX_FETCHES, MAX_REFRESHES, Catalogue
 from fastapi_triton.errors import (

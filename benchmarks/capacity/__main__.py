@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from benchmarks.capacity import checks, growth, sizing
+from benchmarks.capacity import large_fleets, replica_table, validation
 from benchmarks.capacity.replica import REPLICAS
 
 app = typer.Typer(add_completion=False, no_args_is_help=True)
@@ -27,13 +27,15 @@ def size(
 ) -> None:
     """A table over numbers of replicas: latency, refusals, cost."""
     counts = tuple(int(each) for each in steps.split(","))
-    sys.stdout.write(sizing.table(REPLICAS[replica], rate * peak, rate, counts, wait_places, dollars_an_hour) + "\n")
+    sys.stdout.write(
+        replica_table.table(REPLICAS[replica], rate * peak, rate, counts, wait_places, dollars_an_hour) + "\n"
+    )
 
 
 @app.command()
 def check() -> None:
     """The model against the simulation, and the simulation against what was measured."""
-    sys.stdout.write(checks.against_simulation() + "\n\n" + checks.against_measured() + "\n")
+    sys.stdout.write(validation.against_simulation() + "\n\n" + validation.against_measured() + "\n")
 
 
 @app.command("growth")
@@ -41,7 +43,7 @@ def growth_command(
     dollars_an_hour: Annotated[float, typer.Option(help="What a replica's machine costs.")] = 1.86,
 ) -> None:
     """A million pictures a day, and a hundred million: what each part would have to bear."""
-    sys.stdout.write(growth.table(dollars_an_hour) + "\n")
+    sys.stdout.write(large_fleets.table(dollars_an_hour) + "\n")
 
 
 if __name__ == "__main__":

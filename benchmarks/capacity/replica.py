@@ -68,7 +68,7 @@ LARGER_CPU = Replica(
     overhead=0.03,
 )
 # Nobody has measured a GPU for this project. One picture of 30 guided steps at 1024x1024 a second, of which sharing a
-# pass takes little off: what a current data-centre GPU is said to do. `python -m benchmarks.gpu` measures yours.
+# pass takes little off: what a current data-centre GPU is said to do. `python -m benchmarks.engine.gpu` measures yours.
 ASSUMED_GPU = Replica(
     name="a GPU that makes about a picture a second",
     source="assumed, not measured",

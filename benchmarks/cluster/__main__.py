@@ -1,18 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`python -m benchmarks.cluster throughput | faults`."""
+"""`python -m benchmarks.cluster throughput | faults | overhead`."""
 
 import typer
 
-from benchmarks.cluster import faults, throughput
+from benchmarks.cluster import node_failures, overhead, throughput
 
 app = typer.Typer(no_args_is_help=True, add_completion=False)
 app.command("throughput")(throughput.main)
-app.command("faults")(faults.main)
+app.command("faults")(node_failures.main)
+app.command("overhead")(overhead.main)
 
 
 @app.callback()
 def about() -> None:
-    """A cluster on this machine, with stand-ins for Tritons."""
+    """A cluster on this machine, measured."""
 
 
 if __name__ == "__main__":

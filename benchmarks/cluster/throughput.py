@@ -18,14 +18,15 @@ import ray
 import typer
 from ray import serve
 
-from benchmarks.cluster import arrivals
-from benchmarks.cluster.stand_in import PLACES, SERVICE_S, StandInReplica
-from benchmarks.machine import commit, cpu_name
-from benchmarks.ratio import Ratio
+from benchmarks import ROOT
+from benchmarks.cluster import poisson_clients
+from benchmarks.cluster.triton_stand_in import PLACES, SERVICE_S, StandInReplica
+from benchmarks.common.machine import commit, cpu_name
+from benchmarks.common.ratio import Ratio
 from fastapi_triton.cluster import frontend, replica
 from fastapi_triton.cluster.options import ClusterOptions
 
-APP = Path(__file__).parent.parent.parent / "tests" / "integration" / "echo_app"
+APP = ROOT / "tests" / "integration" / "echo_app"
 REPLICAS, LOADS, SEEDS = [1, 4, 16], [0.7, 0.8, 0.9, 0.95], [0, 1, 2, 3]
 
 
@@ -60,7 +61,7 @@ def main(
     for count in replicas:
         with cluster(count, room, port):
             arrive = f"http://127.0.0.1:{port}/echo"
-            asyncio.run(arrivals.poisson(arrive, rate=4 * count, seconds=2, seed=0))  # connections, imports
+            asyncio.run(poisson_clients.poisson(arrive, rate=4 * count, seconds=2, seed=0))  # connections, imports
             for each_seed, each_load in itertools.product(seed, load):
                 points.append(measure(arrive, count, each_load, each_seed, seconds, count * places / service_s))
                 typer.echo(row(points[-1]))
@@ -95,7 +96,7 @@ def cluster(count: int, room: int, port: int) -> Iterator[None]:
 
 def measure(url: str, count: int, load: float, seed: int, seconds: float, capacity: float) -> Point:
     psutil.cpu_percent()
-    answers = asyncio.run(arrivals.poisson(url, rate=load * capacity, seconds=seconds, seed=seed))
+    answers = asyncio.run(poisson_clients.poisson(url, rate=load * capacity, seconds=seconds, seed=seed))
     return Point(
         replicas=count,
         load=load,

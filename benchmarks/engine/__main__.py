@@ -8,9 +8,9 @@ from typing import Annotated
 
 import typer
 
-import benchmarks.openmp  # noqa: F401
+import benchmarks.engine.stock_openmp  # noqa: F401
 from benchmarks.engine.options import Options
-from benchmarks.engine.stock import Weights
+from benchmarks.engine.stock_pipeline import Weights
 
 app = typer.Typer(add_completion=False)
 DEFAULT = Options()
@@ -23,7 +23,9 @@ def main(
     minutes: Annotated[float, typer.Option(help="Begin no repeat that would end later than this; 0: make all.")] = 0.0,
     saturated_jobs: Annotated[int, typer.Option(help="How many come at once.")] = DEFAULT.saturated_jobs,
     loaded_jobs: Annotated[int, typer.Option(help="How many come one by one.")] = DEFAULT.loaded_jobs,
-    peers: Annotated[str, typer.Option(help="Which, by letter and commas; see benchmarks/engine/line_up.py.")] = "",
+    peers: Annotated[
+        str, typer.Option(help="Which, by letter and commas; see benchmarks/engine/peer_selection.py.")
+    ] = "",
     cells: Annotated[str, typer.Option(help="Only cells whose name contains this.")] = "",
     seed: Annotated[int, typer.Option(help="Other traces.")] = DEFAULT.seed,
     threads: Annotated[int, typer.Option(help="Of torch in this process; 0: one a core.")] = 0,
@@ -39,7 +41,7 @@ def main(
     name: Annotated[str, typer.Option(help="Of the files that are written; empty: of the machine.")] = "",
 ) -> None:
     """Hold the engine against stock diffusers."""
-    from benchmarks.engine.bench import profile_larger, run
+    from benchmarks.engine.benchmark_run import profile_larger, run
 
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the server it started is stopped with it
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr)

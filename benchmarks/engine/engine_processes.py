@@ -9,10 +9,10 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+from benchmarks.engine.engine_profiler import Account
 from benchmarks.engine.job import Job
-from benchmarks.engine.ledger import Account
 from benchmarks.engine.outcome import Outcome
-from benchmarks.engine.stock import Stock, Weights
+from benchmarks.engine.stock_pipeline import Stock, Weights
 
 
 class EngineProcesses:
@@ -60,7 +60,7 @@ def work(weights: Weights, max_rows: int, num_threads: int, connection: Any) -> 
     """One process with one engine."""
     import torch
 
-    from benchmarks.engine.live_engine import LiveEngine
+    from benchmarks.engine.in_process_engine import LiveEngine
 
     torch.set_num_threads(num_threads)
     live = LiveEngine("", Stock.load(weights), max_rows=max_rows)

@@ -3,7 +3,7 @@
 
 from dataclasses import dataclass, field
 
-from benchmarks.engine.stock import Weights
+from benchmarks.engine.stock_pipeline import Weights
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

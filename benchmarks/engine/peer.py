@@ -4,8 +4,8 @@
 from collections.abc import Sequence
 from typing import Protocol
 
+from benchmarks.engine.engine_profiler import Account
 from benchmarks.engine.job import Job
-from benchmarks.engine.ledger import Account
 from benchmarks.engine.outcome import Outcome
 
 

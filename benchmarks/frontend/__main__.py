@@ -11,12 +11,12 @@ import typer
 import uvloop
 
 from benchmarks import RESULTS
-from benchmarks.frontend.page import Page
+from benchmarks.frontend.frontend_page import Page
+from benchmarks.frontend.frontend_tables import change_table, target_table
 from benchmarks.frontend.payload import SIZES
-from benchmarks.frontend.report import change_table, target_table
+from benchmarks.frontend.peers import CHANGES, LAYERS, WAYS
 from benchmarks.frontend.rounds import Plan, measure
 from benchmarks.frontend.sample import Cell
-from benchmarks.frontend.ways import CHANGES, LAYERS, WAYS
 
 app = typer.Typer(add_completion=False)
 logger = logging.getLogger(__name__)
@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 def main(
     rounds: Annotated[int, typer.Option(help="How often every way gets every cell.")] = 6,
     seconds: Annotated[float, typer.Option(help="Of each measurement.")] = 0.6,
-    ways: Annotated[str, typer.Option(help="Which, by name and semicolons; see benchmarks/frontend/ways.py.")] = "",
+    ways: Annotated[str, typer.Option(help="Which, by name and semicolons; see benchmarks/frontend/peers.py.")] = "",
     sizes: Annotated[str, typer.Option(help="Which, by commas.")] = ",".join(SIZES),
     concurrency: Annotated[str, typer.Option(help="How many ask at once, by commas.")] = "1,8,32",
     name: Annotated[str, typer.Option(help="Of the files that are written; empty: of the machine.")] = "",

@@ -11,12 +11,12 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
 from benchmarks import ROOT
-from benchmarks.frontend import cpu
-from benchmarks.frontend.load import BadAnswerError, Loop, drive
+from benchmarks.common import cpu_time
+from benchmarks.common.closed_loop import BadAnswerError, Loop, drive
 from benchmarks.frontend.payload import MODEL, SIZES, Payload
+from benchmarks.frontend.peers import BEFORE, OURS_V2, Way
 from benchmarks.frontend.sample import Cell, Sample
 from benchmarks.frontend.servers import SERVERS, Running, checked_out, running
-from benchmarks.frontend.ways import BEFORE, OURS_V2, Way
 from fastapi_triton.embedded import EmbeddedTriton
 from fastapi_triton.errors import FastAPITritonError
 from fastapi_triton.triton.http import HTTPTriton
@@ -108,7 +108,7 @@ async def measure(plan: Plan) -> AsyncIterator[list[Sample]]:
     async with AsyncExitStack() as stack:
         triton = await stack.enter_async_context(EmbeddedTriton.prepare(MODELS))
         await _ready(triton.url)
-        (guard,) = cpu.children()
+        (guard,) = cpu_time.children()
         names = {way.server for way in plan.ways if way.server}
         roots = {BEFORE: stack.enter_context(checked_out(plan.before))} if BEFORE in names else {}
         servers = {

@@ -19,8 +19,9 @@ from pathlib import Path
 import psutil
 
 from benchmarks import ROOT
-from benchmarks.frontend import cpu, litserve_environment
-from benchmarks.frontend.ways import BEFORE
+from benchmarks.common import cpu_time
+from benchmarks.frontend import litserve_environment
+from benchmarks.frontend.peers import BEFORE
 
 START_TIMEOUT_S = 120
 NGINX_CONFIG = """\
@@ -83,7 +84,7 @@ class Running:
     pid: int
 
     def cpu_seconds(self) -> float:
-        return cpu.seconds(cpu.tree(self.pid))
+        return cpu_time.seconds(cpu_time.tree(self.pid))
 
 
 def _uvicorn(app: str) -> Callable[[Place], list[str]]:

@@ -13,9 +13,10 @@ from typing import Annotated
 
 import typer
 
-from benchmarks import RESULTS, machine
-from benchmarks.hostile import bodies, connections, server
-from benchmarks.hostile.server import Frontend
+from benchmarks import RESULTS
+from benchmarks.common import machine
+from benchmarks.hostile import frontend_process, held_connections, request_bodies
+from benchmarks.hostile.frontend_process import Frontend
 
 app = typer.Typer(add_completion=False)
 
@@ -52,17 +53,17 @@ class Meter:
     def begin(self) -> None:
         time.sleep(SETTLE_S)
         self._frontend.longest_block_s()
-        server.longest_wait_s(self._probe)
+        frontend_process.longest_wait_s(self._probe)
         self._before_mb = self._frontend.rss_mb
         self._frontend.forget_peak()
 
     def end(self, name: str, sent: float, outcome: str) -> Cost:
         time.sleep(SETTLE_S)
-        blocked_s, waited_s = self._frontend.longest_block_s(), server.longest_wait_s(self._probe)
+        blocked_s, waited_s = self._frontend.longest_block_s(), frontend_process.longest_wait_s(self._probe)
         return Cost(name, sent / 1e6, outcome, self._frontend.peak_mb - self._before_mb, blocked_s, waited_s)
 
 
-def _send(frontend: Frontend, body: bodies.Body) -> str:
+def _send(frontend: Frontend, body: request_bodies.Body) -> str:
     connection = http.client.HTTPConnection("127.0.0.1", frontend.port, timeout=60)
     try:
         connection.request("POST", body.path, body.data, {"Content-Type": body.media_type})
@@ -77,7 +78,7 @@ def _send(frontend: Frontend, body: bodies.Body) -> str:
 
 def _of_bodies(meter: Meter, frontend: Frontend, only: str) -> list[Cost]:
     costs = []
-    for body in bodies.every():
+    for body in request_bodies.every():
         if only in body.name:
             meter.begin()
             outcome = _send(frontend, body)
@@ -89,7 +90,7 @@ def _of_bodies(meter: Meter, frontend: Frontend, only: str) -> list[Cost]:
 
 def _of_connections(meter: Meter, frontend: Frontend, only: str) -> list[Cost]:
     costs = []
-    for attack in connections.every():
+    for attack in held_connections.every():
         if only in attack.name:
             meter.begin()
             held = attack.run(frontend)
@@ -110,9 +111,9 @@ def hostile(
     write: Annotated[bool, typer.Option(help="Keep the page in benchmarks/results.")] = False,
 ) -> None:
     """Attack a frontend in a process of its own."""
-    with server.running() as frontend, server.probing(frontend) as probe:
+    with frontend_process.running() as frontend, frontend_process.probing(frontend) as probe:
         meter = Meter(frontend, probe)
-        _send(frontend, bodies.every()[0])
+        _send(frontend, request_bodies.every()[0])
         found = _of_bodies(meter, frontend, only) + _of_connections(meter, frontend, only)
     if write:
         _page_path().write_text(_page(found))

@@ -7,8 +7,8 @@ from typing import Annotated
 import typer
 import uvloop
 
-from benchmarks import machine
-from benchmarks.overload import arrivals, frontend, leavers
+from benchmarks.common import machine
+from benchmarks.overload import client_disconnects, frontend_process, offered_load
 
 app = typer.Typer(add_completion=False)
 
@@ -27,13 +27,13 @@ def overload(
     """Offer a model that only waits several times what it can do."""
 
     async def measure() -> list[str]:
-        async with frontend.running(max_in_flight=MAX_IN_FLIGHT, max_waiting=MAX_WAITING) as running:
-            asked = arrivals.request("/wait", {"seconds": work_s}, timeout_s=deadline_s)
-            most = await arrivals.capacity(running, asked, num_callers=MAX_IN_FLIGHT, seconds=capacity_seconds)
-            load = await arrivals.offer(
+        async with frontend_process.running(max_in_flight=MAX_IN_FLIGHT, max_waiting=MAX_WAITING) as running:
+            asked = offered_load.request("/wait", {"seconds": work_s}, timeout_s=deadline_s)
+            most = await offered_load.capacity(running, asked, num_callers=MAX_IN_FLIGHT, seconds=capacity_seconds)
+            load = await offered_load.offer(
                 running, asked, capacity=most, times=times, seconds=seconds, deadline_s=deadline_s, seed=seed
             )
-            return arrivals.table(load)
+            return offered_load.table(load)
 
     _say(uvloop.run(measure()))
 
@@ -47,8 +47,10 @@ def leave(
     """Have callers leave while a model with a streaming twin works for them."""
 
     async def measure() -> list[str]:
-        async with frontend.running(max_in_flight=at_once, max_waiting=at_once) as running:
-            return leavers.table(await leavers.measure(running, num_requests=requests, num_at_once=at_once, seed=seed))
+        async with frontend_process.running(max_in_flight=at_once, max_waiting=at_once) as running:
+            return client_disconnects.table(
+                await client_disconnects.measure(running, num_requests=requests, num_at_once=at_once, seed=seed)
+            )
 
     _say(uvloop.run(measure()))
 

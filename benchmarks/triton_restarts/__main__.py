@@ -19,8 +19,8 @@ import aiohttp
 import psutil
 import typer
 
-from benchmarks import machine
-from benchmarks.triton_restarts.background import Jobs
+from benchmarks.common import machine
+from benchmarks.triton_restarts.background_jobs import Jobs
 from benchmarks.triton_restarts.callers import NO_ANSWER, WAYS, Told, call
 from fastapi_triton.embedded import EmbeddedTriton, Ports
 

@@ -3,12 +3,12 @@
 
 import pytest
 
-from benchmarks.capacity.checks import MEASURED, both, replay
-from benchmarks.capacity.growth import num_gpus
+from benchmarks.capacity.large_fleets import num_gpus
 from benchmarks.capacity.load import Load
-from benchmarks.capacity.queueing import capacity, outcome
+from benchmarks.capacity.queueing_model import capacity, outcome
 from benchmarks.capacity.replica import ASSUMED_GPU, MEASURED_CPU, Replica
 from benchmarks.capacity.simulation import simulate
+from benchmarks.capacity.validation import MEASURED, both, replay
 from benchmarks.engine.job import MIXED_STEPS, Job
 
 ONE_AT_A_TIME = Replica(name="one", source="a test", pass_s={1: 0.1}, max_rows=1, rows_per_request=1)

@@ -10,14 +10,14 @@ import pybase64
 import pytest
 from PIL import Image
 
+from benchmarks.common.closed_loop import BadAnswerError, Loop, drive
+from benchmarks.common.ratio import Ratio
 from benchmarks.frontend.apps.ours import EchoResponse
-from benchmarks.frontend.load import BadAnswerError, Loop, drive
-from benchmarks.frontend.page import Page
+from benchmarks.frontend.frontend_page import Page
+from benchmarks.frontend.frontend_tables import cpu, ratio, target_table
 from benchmarks.frontend.payload import SIZES, Payload
-from benchmarks.frontend.report import cpu, ratio, target_table
+from benchmarks.frontend.peers import NAIVE, NGINX, OURS
 from benchmarks.frontend.sample import Cell, Sample
-from benchmarks.frontend.ways import NAIVE, NGINX, OURS
-from benchmarks.ratio import Ratio
 from fastapi_triton import contract, pbtxt
 from fastapi_triton.model_config import from_server
 from main import ScribbleRequest

@@ -4,7 +4,7 @@
 import torch
 from torch.nn import functional
 
-from benchmarks.full_size_memory import counting, empty
+from benchmarks.engine.full_size_memory import counting, empty
 
 ONE = 2 * 1024  # bytes of 1024 numbers in fp16
 

@@ -5,8 +5,8 @@ from collections.abc import Callable, Sequence
 from typing import cast
 
 from benchmarks.engine.job import Job
-from benchmarks.engine.stock import Stock
-from benchmarks.engine.whole_requests import WholeRequests
+from benchmarks.engine.stock_pipeline import Stock
+from benchmarks.engine.whole_request_batching import WholeRequests
 
 
 class FakeStock:

@@ -5,12 +5,12 @@ import math
 
 import pytest
 
-from benchmarks.bars import bar_chart
-from benchmarks.engine.cells import Cell, Result
+from benchmarks.common.bar_chart import bar_chart
+from benchmarks.common.ratio import Ratio
+from benchmarks.engine.engine_tables import cell_table, ratio, ratio_table
 from benchmarks.engine.job import Job
 from benchmarks.engine.outcome import Outcome, figures
-from benchmarks.engine.report import cell_table, ratio, ratio_table
-from benchmarks.ratio import Ratio
+from benchmarks.engine.workloads import Cell, Result
 
 CELL = Cell(name="load 0.8, mixed", step_counts=(4, 8), load=0.8, num_jobs=3)
 

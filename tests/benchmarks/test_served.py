@@ -9,7 +9,7 @@ from aiohttp import web
 
 from benchmarks.engine.job import Job
 from benchmarks.engine.outcome import Outcome, figures
-from benchmarks.engine.served import play
+from benchmarks.engine.served_engine import play
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 

@@ -16,7 +16,7 @@ from threading import Event
 import ray
 from ray import serve
 
-from benchmarks.cluster import nodes
+from benchmarks.cluster import ray_nodes
 from fastapi_triton.cluster import local
 from fastapi_triton.cluster.application import build
 from fastapi_triton.cluster.options import ClusterOptions
@@ -24,11 +24,11 @@ from fastapi_triton.cluster.options import ClusterOptions
 
 def main(port: int) -> None:
     stopped, killed = Event(), Event()
-    cluster = nodes.start(num_cpus=1)
+    cluster = ray_nodes.start(num_cpus=1)
     options = {"replicas": 2} | json.loads(os.environ.get("RAY_NODES_OPTIONS", "{}"))
     # By default a Triton fills a node, so that each has one, and the frontend is on neither.
     num_cpus = options.pop("num_cpus", 2)
-    first, _ = (nodes.add(cluster, num_cpus=num_cpus) for _ in range(2))
+    first, _ = (ray_nodes.add(cluster, num_cpus=num_cpus) for _ in range(2))
     ray.init(address=cluster.address, logging_level="warning")
     signal.signal(signal.SIGTERM, lambda *_: (stopped.set(), killed.set()))
     signal.signal(signal.SIGUSR1, lambda *_: killed.set())
@@ -42,7 +42,7 @@ def main(port: int) -> None:
         print(f"Ready: http://localhost:{port}", flush=True)  # noqa: T201
         killed.wait()
         if not stopped.is_set():
-            nodes.kill(cluster, first)
+            ray_nodes.kill(cluster, first)
             print("one node is gone", flush=True)  # noqa: T201
         stopped.wait()
     except RuntimeError as error:

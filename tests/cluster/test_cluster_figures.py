@@ -10,9 +10,9 @@ pytest.importorskip("ray", reason="the extra `cluster` is not installed")
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # Ray's own
-    from benchmarks.cluster import faults, throughput
-    from benchmarks.cluster.arrivals import Answer
-    from benchmarks.cluster.faults import Death, Seen
+    from benchmarks.cluster import node_failures, throughput
+    from benchmarks.cluster.node_failures import Death, Seen
+    from benchmarks.cluster.poisson_clients import Answer
     from benchmarks.cluster.throughput import Point
 
 pytestmark = pytest.mark.cluster
@@ -48,16 +48,16 @@ SERVED = Answer(asked_at=9.5, latency_s=1.0, status=200)
 
 
 def test_only_who_was_in_flight_on_a_node_that_dies_may_see_an_error() -> None:
-    assert faults.is_kept(seen(SERVED, LOST))
-    assert not faults.is_kept(seen(SERVED, LOST, LOST))  # more than were in flight there
-    assert not faults.is_kept(seen(SERVED, replace(LOST, asked_at=10.5)))
-    assert not faults.is_kept(seen(SERVED, replace(LOST, asked_at=5.0)))
-    assert not faults.is_kept(seen(SERVED, replace(LOST, status=0)))  # an answer there must be
+    assert node_failures.is_kept(seen(SERVED, LOST))
+    assert not node_failures.is_kept(seen(SERVED, LOST, LOST))  # more than were in flight there
+    assert not node_failures.is_kept(seen(SERVED, replace(LOST, asked_at=10.5)))
+    assert not node_failures.is_kept(seen(SERVED, replace(LOST, asked_at=5.0)))
+    assert not node_failures.is_kept(seen(SERVED, replace(LOST, status=0)))  # an answer there must be
 
 
 def test_an_accepted_job_that_is_not_completed_breaks_the_promise() -> None:
     kept = seen(SERVED)
     kept.jobs = [{"status": "completed", "runs": 2}]
-    assert faults.is_kept(kept)
+    assert node_failures.is_kept(kept)
     kept.jobs = [{"status": "failed", "runs": 2}]
-    assert not faults.is_kept(kept)
+    assert not node_failures.is_kept(kept)

@@ -40,7 +40,7 @@ def full_size() -> Iterator[FullSize]:
     from diffusion_engine.row_limits import RowLimits
     from full_size.random_weights import make_pipeline
 
-    from benchmarks.engine.machine import computes_in_bfloat16
+    from benchmarks.engine.torch_device import computes_in_bfloat16
 
     started = time.monotonic()
     networks = Networks.of_pipeline(make_pipeline(VERSION_FOLDER / "demo_checkpoint"))
@@ -67,14 +67,14 @@ def report(full_size: FullSize) -> Iterator[None]:
 def write_report(built: FullSize) -> None:
     import torch
 
-    from benchmarks.engine import machine
+    from benchmarks.engine import torch_device
 
     lines = [
         "# SDXL and its scribble ControlNet at full size, with random weights",
         "",
         "Real configurations, no trained weights: this shows that the engine fits the architecture, and what memory it",
         "takes. Pictures mean nothing, and times are of a CPU that may have had other work to do.",
-        f"`make test-full-size`; {machine.describe(torch.device('cpu'))}.",
+        f"`make test-full-size`; {torch_device.describe(torch.device('cpu'))}.",
         "",
         "| | |",
         "| --- | --- |",

@@ -22,7 +22,7 @@ from diffusers import (
 from torch import nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, PreTrainedTokenizerFast
 
-from benchmarks.engine.machine import computes_in_bfloat16
+from benchmarks.engine.torch_device import computes_in_bfloat16
 
 ARCHITECTURE: dict[str, Any] = json.loads((Path(__file__).parent / "architecture.json").read_text())
 

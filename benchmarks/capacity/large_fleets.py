@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Large fleets on paper: what each part would have to bear, from what one part was measured to bear."""
+
+import math
+
+from benchmarks.capacity.queueing_model import capacity, outcome
+from benchmarks.capacity.replica import ASSUMED_GPU
+from benchmarks.capacity.replica_table import load_of
+
+STEPS = (30,)
+PEAK = 3.0  # the busiest hour against the mean
+LOAD = 0.75  # of what the fleet can carry, in that hour
+# benchmarks/results/frontend-amd-epyc-2-cores.md, 1.4 MB each way, 8 at once: the frontend's CPU for a picture.
+FRONTEND_CPU_S = 0.0041
+PICTURE_BYTES = 1_400_000
+WEIGHTS_BYTES = (
+    8_000_000_000  # SDXL, its ControlNet and text encoders in 16 bits, as the full-size page counts them: 9.4 GB
+)
+JOB_WRITES = 5  # rows written by a durable job in its life: enqueued, begun, its step, done, told
+DAY_S = 86_400
+
+
+def table(dollars_an_hour: float) -> str:
+    """One column for each size."""
+    columns = [_column(per_day, dollars_an_hour) for per_day in (1e6, 1e8)]
+    lines = ["| | " + " | ".join(("a million a day", "a hundred million")) + " |", "| --- | ---: | ---: |"]
+    lines += [f"| {name} | {columns[0][name]} | {columns[1][name]} |" for name in columns[0]]
+    return "\n".join(lines)
+
+
+def num_gpus(peak_rate: float) -> int:
+    """For that rate at `LOAD`."""
+    one = capacity(ASSUMED_GPU, load_of(ASSUMED_GPU, 1.0, STEPS, 1, 8))
+    return math.ceil(peak_rate / (LOAD * one))
+
+
+def _column(per_day: float, dollars_an_hour: float) -> dict[str, str]:
+    mean, peak = per_day / DAY_S, PEAK * per_day / DAY_S
+    gpus = num_gpus(peak)
+    # On average the fleet is as large as its load asks for, where it grows and shrinks; else it is the busiest hour's.
+    scaled = num_gpus(mean)
+    return {
+        "pictures/s, mean": f"{mean:,.0f}",
+        "pictures/s in the busiest hour": f"{peak:,.0f}",
+        "GPUs for it": f"{gpus:,}",
+        "p99 then, s": _p99(peak, gpus),
+        "$ a day, always that many": f"{24 * dollars_an_hour * gpus:,.0f}",
+        "$ a day, as many as the load asks for": f"{24 * dollars_an_hour * scaled:,.0f}",
+        "$ a thousand pictures, the latter": f"{24_000 * dollars_an_hour * scaled / per_day:.2f}",
+        "frontend cores in the busiest hour": f"{peak * FRONTEND_CPU_S / 0.6:,.1f}",
+        "Gbit/s in and out of the frontends": f"{2 * 8 * peak * PICTURE_BYTES / 1e9:,.1f}",
+        "TB of pictures kept a day": f"{per_day * PICTURE_BYTES / 1e12:,.1f}",
+        "job rows written a second, where all are jobs": f"{JOB_WRITES * peak:,.0f}",
+        "TB of weights that a whole start reads": f"{gpus * WEIGHTS_BYTES / 1e12:,.1f}",
+    }
+
+
+def _p99(peak: float, gpus: int) -> str:
+    load = load_of(ASSUMED_GPU, peak, STEPS, gpus, 8)
+    return f"{outcome(ASSUMED_GPU, load).p99_s:.1f}"

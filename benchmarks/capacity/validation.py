@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The model held against the simulation, and the simulation against the measured engine."""
+
+import statistics
+from dataclasses import dataclass
+
+from benchmarks.capacity.load import Load, Outcome
+from benchmarks.capacity.queueing_model import capacity, outcome
+from benchmarks.capacity.replica import MEASURED_CPU, REPLICAS, Replica
+from benchmarks.capacity.replica_table import load_of
+from benchmarks.capacity.simulation import poisson, simulate
+from benchmarks.engine.job import MIXED_STEPS, UNIFORM_STEPS, ServiceTime, make_trace
+
+# Of the stock pipeline alone in the same runs: what the benchmark's arrivals were paced by.
+_STOCK = ServiceTime(fixed_s=0.022, per_step_s=0.0574)
+_NUM_TRACES = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """A cell of benchmarks/results/engine-amd-epyc-2-cores.md: what the engine did."""
+
+    name: str
+    step_counts: tuple[int, ...]
+    num_jobs: int
+    load: float | None
+    pictures_per_s: float
+    mean_s: float
+    p95_s: float
+
+
+MEASURED = (
+    Measured("all at once, uniform", UNIFORM_STEPS, 32, None, 3.62, 5.42, 8.79),
+    Measured("all at once, mixed", MIXED_STEPS, 32, None, 1.41, 10.02, 17.41),
+    Measured("load 0.8, mixed", MIXED_STEPS, 16, 0.8, 0.52, 1.82, 5.07),
+    Measured("load 1.3, mixed", MIXED_STEPS, 16, 1.3, 0.78, 2.20, 5.73),
+)
+
+
+def against_simulation(num_jobs: int = 6_000) -> str:
+    """Several fleets and loads: the model's figures and the simulation's, side by side."""
+    lines = [
+        f"The model against a simulation of {num_jobs} requests (model / simulation)",
+        "",
+        "| replica | steps | replicas | load | p50 s | p95 s | p99 s | refused |",
+        "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    for name, replica, counts, num_replicas, share in cases():
+        told, seen = both(replica, counts, num_replicas, share, num_jobs)
+        lines.append(
+            f"| {name} | {', '.join(map(str, counts))} | {num_replicas} | {share:g} "
+            f"| {told.p50_s:.2f} / {seen.p50_s:.2f} | {told.p95_s:.2f} / {seen.p95_s:.2f} "
+            f"| {told.p99_s:.2f} / {seen.p99_s:.2f} | {100 * told.refused:.1f}% / {100 * seen.refused:.1f}% |"
+        )
+    return "\n".join(lines)
+
+
+def cases() -> list[tuple[str, Replica, tuple[int, ...], int, float]]:
+    """What the model is tried on: name, replica, step counts, replicas, load."""
+    return [
+        (name, REPLICAS[name], counts, num_replicas, share)
+        for name, counts in (("gpu", (30,)), ("gpu", MIXED_STEPS), ("cpu", MIXED_STEPS))
+        for num_replicas in (1, 4, 16)
+        for share in (0.5, 0.7, 0.9, 1.2)
+    ]
+
+
+def both(
+    replica: Replica, step_counts: tuple[int, ...], num_replicas: int, share: float, num_jobs: int
+) -> tuple[Outcome, Outcome]:
+    """The model's outcome and the simulation's, at a share of what the fleet can carry."""
+    load: Load = load_of(replica, 1.0, step_counts, num_replicas, wait_places=8)
+    load = load_of(replica, share * capacity(replica, load), step_counts, num_replicas, wait_places=8)
+    ledger = simulate(replica, load, poisson(load, num_jobs=num_jobs, seed=1))
+    return outcome(replica, load), ledger.outcome(num_replicas)
+
+
+def against_measured() -> str:
+    """The benchmark's own traces, drawn anew many times, since each of its cells is but a few requests."""
+    lines = [
+        f"The simulation against the measured engine: {MEASURED_CPU.source}; simulated: the median of "
+        f"{_NUM_TRACES} traces, and where 9 of 10 lie",
+        "",
+        "| | pictures/s: measured | simulated | mean s: measured | simulated | p95 s: measured | simulated |",
+        "| --- | ---: | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    for cell in MEASURED:
+        rates, means, p95s = replay(cell)
+        lines.append(
+            f"| {cell.name} | {cell.pictures_per_s:.2f} | {_range(rates)} | {cell.mean_s:.2f} | {_range(means)} "
+            f"| {cell.p95_s:.2f} | {_range(p95s)} |"
+        )
+    return "\n".join(lines)
+
+
+def replay(cell: Measured) -> tuple[list[float], list[float], list[float]]:
+    """Pictures a second, mean and p95 latencies of simulated runs of the cell, one for each trace."""
+    rates, means, p95s = [], [], []
+    load = Load(rate=1.0, step_counts=cell.step_counts, num_replicas=1, max_in_flight=1000)
+    for seed in range(_NUM_TRACES):
+        trace = make_trace(cell.step_counts, _STOCK, num_jobs=cell.num_jobs, load=cell.load, seed=seed)
+        ledger = simulate(MEASURED_CPU, load, trace)
+        told = ledger.outcome(1)
+        rates.append(len(ledger.latencies) / ledger.ended_at)
+        means.append(told.mean_s)
+        p95s.append(told.p95_s)
+    return rates, means, p95s
+
+
+def _range(values: list[float]) -> str:
+    parts = statistics.quantiles(values, n=20)
+    return f"{statistics.median(values):.2f} ({parts[0]:.2f} to {parts[-1]:.2f})"

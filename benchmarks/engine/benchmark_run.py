@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A whole run: load, warm up, measure, write."""
+
+import logging
+import math
+import time
+from pathlib import Path
+
+import torch
+from diffusion_engine.row_limits import knee
+
+from benchmarks import RESULTS
+from benchmarks.engine import torch_device
+from benchmarks.engine.engine_page import Page
+from benchmarks.engine.ideal_time import measure_need
+from benchmarks.engine.job import ServiceTime
+from benchmarks.engine.machine_speed import Probe
+from benchmarks.engine.options import Options
+from benchmarks.engine.pass_times import row_times, scaled_networks, table
+from benchmarks.engine.peer_selection import line_up
+from benchmarks.engine.stock_pipeline import Stock
+from benchmarks.engine.workloads import measure, standard_cells
+
+logger = logging.getLogger(__name__)
+
+
+def run(options: Options) -> Path:
+    """The page that was written."""
+    give_up_at = time.monotonic() + 60 * options.minutes if options.minutes else math.inf
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    stock = Stock.load(options.weights)
+    probe, defaults = Probe(stock), stock.capabilities.defaults
+    times = row_times(probe.networks, stock.capabilities, (defaults.width, defaults.height))
+    max_rows = options.max_rows or knee(times)
+    peers = line_up(options, stock, max_rows=max_rows)
+    reference, service = calibrate(stock, probe)
+    need = measure_need(stock, probe, max_rows=max_rows)
+    all_cells = standard_cells(saturated_jobs=options.saturated_jobs, loaded_jobs=options.loaded_jobs)
+    cells = [cell for cell in all_cells if options.cells in cell.name]
+    page = Page(
+        options=options,
+        device=stock.pipeline.device,
+        cells=cells,
+        peers=[peer.name for peer in peers],
+        results=[],
+        need=need,
+        service=service,
+        times=times,
+        max_rows=max_rows,
+    )
+    try:
+        for result in measure(
+            cells,
+            peers,
+            repeats=options.repeats,
+            service=service,
+            probe=probe.seconds,
+            reference=reference,
+            seed=options.seed,
+            give_up_at=give_up_at,
+        ):
+            page.results.append(result)
+            file = page.write(RESULTS)  # so that a run that is broken off was not for nothing
+    finally:
+        for peer in peers:
+            peer.close()
+    logger.info("written: %s", file)
+    return file
+
+
+def calibrate(stock: Stock, probe: Probe) -> tuple[float, ServiceTime]:
+    """The pace that counts as 1, and what a request costs the stock pipeline at that pace."""
+    stock.warm_up()
+    before = probe.seconds()
+    service = stock.service_time()
+    reference = min(before, probe.seconds())
+    logger.info(
+        "a guided request's pass: %.1f ms; stock pipeline: %.0f ms and %.1f ms a step",
+        1000 * reference,
+        1000 * service.fixed_s,
+        1000 * service.per_step_s,
+    )
+    return reference, service
+
+
+def profile_larger(options: Options, *, scale: int, latent_side: int) -> Path:
+    """t(rows) where the processor is busy with one row already; appended to a page of its own."""
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    stock = Stock.load(options.weights)
+    networks = scaled_networks(stock, options.weights, scale)
+    side = latent_side * networks.vae_scale_factor
+    channels = tuple(networks.unet.config.block_out_channels)
+    times = row_times(networks, stock.capabilities, (side, side))
+    lines = [
+        f"# t(rows) with larger networks of random weights: channels {channels}, latents {latent_side}x{latent_side}",
+        "",
+        f"{torch_device.describe(stock.pipeline.device)}. `{options.command}`",
+        "",
+        "Where one row keeps the processor busy, sharing a pass buys little throughput. What the engine is for is then",
+        "previews, progress, leaving, and not waiting behind long jobs. SDXL at 1024x1024 is such a case on most GPUs.",
+        "",
+        *table(times),
+    ]
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    page = RESULTS / f"{options.name or f'rows-x{scale}-{torch_device.slug(stock.pipeline.device)}'}.md"
+    page.write_text("\n".join(lines) + "\n")
+    logger.info("written: %s", page)
+    return page

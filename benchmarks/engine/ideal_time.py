@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the networks alone would take for the same jobs if every pass were full: the engine is held against it."""
+
+import statistics
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import partial
+
+from diffusion_engine.decoder import Decoder
+
+from benchmarks.engine.job import Job
+from benchmarks.engine.machine_speed import Probe
+from benchmarks.engine.stock_pipeline import Stock
+
+NUM_REPEATS = 7
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Need:
+    """Seconds, at the reference pace."""
+
+    per_step: float  # a guided request's part of a full pass
+    per_picture: float  # text, control embedding, and VAE
+
+    def of(self, jobs: Iterable[Job]) -> float:
+        """For the callers who stay. What the others had before they left counts for nothing."""
+        return sum(job.num_steps * self.per_step + self.per_picture for job in jobs if job.stays)
+
+
+def measure_need(stock: Stock, probe: Probe, *, max_rows: int) -> Need:
+    num_requests = max(1, max_rows // 2)
+    generation = probe.generation()
+    encoded = probe.encoder.encode(generation)
+    decoder, lanes = Decoder(stock.networks), probe.denoiser.lanes
+    decode = partial(decoder.decode, encoded.latents)
+    numbers = iter(range(1_000_000))
+
+    def read_texts() -> None:
+        """Of as many requests as share a full pass, none of them seen before."""
+        news = [probe.generation(f"a text that was never seen, number {next(numbers)}") for _ in range(num_requests)]
+        probe.encoder.read_texts(news)
+
+    return Need(
+        per_step=probe.seconds(num_requests) / num_requests,
+        per_picture=(
+            _median(read_texts) / num_requests
+            + _median(lambda: probe.encoder.encode(generation))
+            + _median(lambda: lanes.run([decode] * lanes.count)) / lanes.count
+        ),
+    )
+
+
+def _median(work: Callable[[], object]) -> float:
+    def timed() -> float:
+        started = time.perf_counter()
+        work()
+        return time.perf_counter() - started
+
+    timed()
+    return statistics.median(timed() for _ in range(NUM_REPEATS))

@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The engine itself, threads and all, in this process and in real time; every step is previewed."""
+
+import threading
+import time
+from collections.abc import Sequence
+
+from diffusion_engine.engine import Engine
+from diffusion_engine.generation import GeneratedPicture, Generation
+from diffusion_engine.intake import RowValues, read_request
+from diffusion_engine.request import RequestError
+from diffusion_engine.row_limits import RowLimits
+
+from benchmarks.engine.engine_profiler import Account, Ledger
+from benchmarks.engine.job import Job, scribble_file
+from benchmarks.engine.outcome import Outcome
+from benchmarks.engine.stock_pipeline import Stock
+
+
+class Witness:
+    """Hears what becomes of one job."""
+
+    def __init__(self, job: Job, start: float) -> None:
+        self.job = job
+        self.generation: Generation | None = None
+        self.steps_when_left = 0
+        self.first_preview: float | None = None
+        self.ended = 0.0
+        self.error: RequestError | None = None
+        self.is_done = threading.Event()
+        self._start = start
+
+    def progress(self, step: int, num_steps: int, preview: bytes | None) -> None:
+        del step, num_steps
+        if preview is not None and self.first_preview is None:
+            self.first_preview = time.monotonic() - self._start
+
+    def completed(self, picture: GeneratedPicture) -> None:
+        del picture
+        self._end()
+
+    def failed(self, error: RequestError) -> None:
+        self.error = error
+        self._end()
+
+    def leave(self) -> None:
+        if self.generation is not None and not self.is_done.is_set():
+            self.steps_when_left = self.generation.step_index
+            self.generation.cancel()
+
+    def outcome(self) -> Outcome:
+        """Raises what the engine failed on; only leavers may be told that they left."""
+        self.is_done.wait()
+        if self.error is not None and self.error.code != "cancelled":
+            raise self.error
+        wasted = 0
+        if self.error is not None and self.generation is not None:
+            wasted = self.generation.step_index - self.steps_when_left
+        return Outcome(job=self.job, ended=self.ended, first_preview=self.first_preview, wasted_steps=wasted)
+
+    def _end(self) -> None:
+        self.ended = time.monotonic() - self._start
+        self.is_done.set()
+
+
+class LiveEngine:
+    """Callers arrive, watch and leave as the trace says."""
+
+    def __init__(self, name: str, stock: Stock, *, max_rows: int) -> None:
+        self.name = name
+        self.max_rows = max_rows
+        networks = stock.networks
+        self.engine = Engine(
+            networks,
+            stock.capabilities,
+            RowLimits({}, default=max_rows),
+            max_requests=10_000,
+        )
+        self._ledger = Ledger(self.engine, networks, max_rows=max_rows)
+        self.engine.start()
+
+    def warm_up(self) -> None:
+        """Requests that end one after the other, so that every number of rows has its turn."""
+        count = self.max_rows // 2
+        self.run([Job(index=index, arrival=0, num_steps=2 + index) for index in range(count)])
+
+    def run(self, jobs: Sequence[Job]) -> list[Outcome]:
+        return self.run_from(time.monotonic(), jobs)
+
+    def run_from(self, start: float, jobs: Sequence[Job]) -> list[Outcome]:
+        """Begin at a point of time.monotonic(), which other processes may share."""
+        self._ledger.reset()
+        witnesses = {job.index: Witness(job, start) for job in jobs}
+        arrivals = [(job.arrival, 0, job.index) for job in jobs]
+        departures = [(job.leaves_at, 1, job.index) for job in jobs if not job.stays]
+        for at, is_departure, index in sorted(arrivals + departures):
+            time.sleep(max(0.0, start + at - time.monotonic()))
+            if is_departure:
+                witnesses[index].leave()
+            else:
+                self._submit(witnesses[index])
+        return [each.outcome() for each in witnesses.values()]
+
+    def account(self) -> Account:
+        """Where the time of the last run went."""
+        return self._ledger.account()
+
+    def close(self) -> None:
+        self.engine.stop()
+
+    def _submit(self, witness: Witness) -> None:
+        job = witness.job
+        values: RowValues = {
+            "prompt": job.prompt.encode(),
+            "image": scribble_file(job.index),
+            "num_inference_steps": job.num_steps,
+            "seed": job.index,
+        }
+        request = read_request(values, self.engine.capabilities)
+        witness.generation = self.engine.submit(request, witness, preview_every=1)

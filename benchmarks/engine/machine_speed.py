@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How fast the machine is just now: the time of one guided request's pass, by which everything else is normalised."""
+
+import statistics
+import time
+
+from diffusion_engine.denoiser import Denoiser
+from diffusion_engine.encoder import Encoder
+from diffusion_engine.generation import BatchKey, Generation
+from diffusion_engine.intake import RowValues, read_request
+from diffusion_engine.networks import Networks
+from diffusion_engine.noise_scheduler import NoiseSchedulers
+from diffusion_engine.scribble import read_scribble
+from diffusion_engine.silence import Silence
+
+from benchmarks.engine.job import scribble_file
+from benchmarks.engine.stock_pipeline import Stock
+
+NUM_PASSES = 12
+
+
+class Probe:
+    """Times passes of the networks alone, on the thread that calls."""
+
+    def __init__(self, stock: Stock, networks: Networks | None = None) -> None:
+        self.networks = networks or stock.networks
+        self._capabilities = stock.capabilities
+        config = stock.pipeline.scheduler.config
+        schedulers = NoiseSchedulers(config, stock.capabilities.schedulers, self.networks.device)
+        self.encoder = Encoder(self.networks, schedulers)
+        self.denoiser = Denoiser(self.networks)
+
+    def seconds(self, num_requests: int = 1) -> float:
+        """The median pass of so many guided requests."""
+        generations = [self.generation() for _ in range(num_requests)]
+        for generation in generations:
+            generation.encoded = self.encoder.encode(generation)
+        self.denoiser.predict(generations)
+        return statistics.median(self._timed(generations) for _ in range(NUM_PASSES))
+
+    def generation(self, prompt: str = "a red house") -> Generation:
+        """A request that nobody sent."""
+        defaults = self._capabilities.defaults
+        values: RowValues = {"prompt": prompt.encode(), "width": defaults.width, "height": defaults.height, "seed": 0}
+        scribble = read_scribble(scribble_file(0), max_pixels=1_000_000, invert="auto")
+        return Generation(
+            request=read_request(values, self._capabilities),
+            listener=Silence(),
+            arrived=0.0,
+            key=BatchKey(defaults.width, defaults.height),
+            control_image=scribble.fit(defaults.width, defaults.height),
+        )
+
+    def _timed(self, generations: list[Generation]) -> float:
+        started = time.perf_counter()
+        for noise in self.denoiser.predict(generations):
+            noise.cpu()  # waits for a GPU
+        return time.perf_counter() - started

@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: Apache-2.0
+"""t(rows): how long a pass takes by the number of rows in it, for a checkpoint and for larger networks."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from diffusers import ControlNetModel, UNet2DConditionModel
+from diffusion_engine.assembly import pass_timer, tuned_networks
+from diffusion_engine.capabilities import Capabilities
+from diffusion_engine.generation import BatchKey
+from diffusion_engine.networks import Networks
+from diffusion_engine.row_limits import ROW_COUNTS, knee
+
+from benchmarks.engine.stock_pipeline import Stock, Weights
+
+logger = logging.getLogger(__name__)
+
+Times = Mapping[int, float]  # rows → seconds
+
+
+def row_times(
+    networks: Networks, capabilities: Capabilities, size: tuple[int, int], counts: Sequence[int] = ROW_COUNTS
+) -> dict[int, float]:
+    """The fastest of a few passes of each count, after one that warms up. Counts that need too much memory are left."""
+    measure = pass_timer(networks, capabilities)
+    times: dict[int, float] = {}
+    for count in counts:
+        try:
+            times[count] = measure(BatchKey(*size), count)
+        except torch.OutOfMemoryError:
+            logger.warning("%d rows at %dx%d do not fit into the memory", count, *size)
+            break
+        logger.info("%dx%d, %d rows: %.1f ms", *size, count, 1000 * times[count])
+    return times
+
+
+def scaled_networks(stock: Stock, weights: Weights, scale: int) -> Networks:
+    """UNet and ControlNet with `scale` times the channels and heads, and weights that mean nothing."""
+    pipeline = stock.pipeline
+    parts: dict[str, Any] = {**pipeline.components}
+    for name, of_class in (("unet", UNet2DConditionModel), ("controlnet", ControlNetModel)):
+        config = dict(getattr(pipeline, name).config)
+        config["block_out_channels"] = [scale * channels for channels in config["block_out_channels"]]
+        config["attention_head_dim"] = [scale * heads for heads in config["attention_head_dim"]]
+        parts[name] = of_class.from_config(config).to(pipeline.device, pipeline.unet.dtype).eval()
+    larger = type(pipeline)(**parts, add_watermarker=False)
+    return tuned_networks(weights.config(), larger)
+
+
+def table(times: Times) -> list[str]:
+    """Rows, time, and what sharing gains against one guided request (two rows) at a time."""
+    one_request = times.get(2)
+    lines = ["| rows | ms a pass | ms a row | rows/s against 2 rows at a time |", "| ---: | ---: | ---: | ---: |"]
+    for count, seconds in times.items():
+        gain = f"{one_request / 2 / (seconds / count):.2f}x" if one_request else ""
+        lines.append(f"| {count} | {1000 * seconds:.1f} | {1000 * seconds / count:.1f} | {gain} |")
+    return [*lines, "", f"The engine would take {knee(times)} rows at most."]

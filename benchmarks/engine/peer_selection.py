@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Who is measured, by letter. Those that are not usual answer a question of their own."""
+
+import logging
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import replace
+
+import torch
+
+from benchmarks.engine.engine_processes import EngineProcesses
+from benchmarks.engine.in_process_engine import LiveEngine
+from benchmarks.engine.options import Options
+from benchmarks.engine.peer import Peer
+from benchmarks.engine.served_engine import Served
+from benchmarks.engine.stock_pipeline import Stock, Weights
+from benchmarks.engine.two_stock_processes import TwoProcesses
+from benchmarks.engine.whole_request_batching import WholeRequests
+
+logger = logging.getLogger(__name__)
+
+ONE_AT_A_TIME = "(a) one at a time"
+WHOLE_BATCHES = "(b) whole-request batches"
+TWO_PROCESSES = "(c) two processes"
+ENGINE = "engine"
+SERVED = "engine through Triton and frontend"
+
+Build = Callable[[Stock, Weights, int], Peer]
+
+PEERS: Mapping[str, Build] = {
+    "a": lambda stock, _weights, _rows: WholeRequests(ONE_AT_A_TIME, stock, max_batch=1),
+    "b": lambda stock, _weights, _rows: WholeRequests(WHOLE_BATCHES, stock, max_batch=8),
+    "c": lambda _stock, weights, _rows: TwoProcesses(TWO_PROCESSES, weights),
+    "e": lambda stock, weights, rows: one_engine(ENGINE, stock, weights, rows),
+    "h": lambda _stock, weights, rows: Served(SERVED, weights, max_rows=rows),
+    "t": lambda _stock, weights, rows: two_engines(weights, rows),
+    "e8": lambda stock, weights, _rows: one_engine("engine, 8 rows", stock, weights, 8),
+    "e16": lambda stock, weights, _rows: one_engine("engine, 16 rows", stock, weights, 16),
+    "bf16": lambda stock, weights, rows: one_engine(
+        "engine, bfloat16", stock, replace(weights, dtype="bfloat16"), rows
+    ),
+}
+USUAL = "a,b,c,e,h"
+
+
+def one_engine(name: str, stock: Stock, weights: Weights, max_rows: int) -> Peer:
+    """On a CPU in a process of its own, so that it and the stock pipeline each have the OpenMP settings they like."""
+    if stock.pipeline.device.type != "cpu":
+        return LiveEngine(name, stock, max_rows=max_rows)
+    return EngineProcesses(name, weights, max_rows=max_rows, count=1, num_threads=torch.get_num_threads())
+
+
+def two_engines(weights: Weights, max_rows: int) -> Peer:
+    num_threads = max(1, torch.get_num_threads() // 2)
+    return EngineProcesses("two engines", weights, max_rows=max_rows, count=2, num_threads=num_threads)
+
+
+def line_up(options: Options, stock: Stock, *, max_rows: int) -> list[Peer]:
+    """Everyone who was asked for, loaded and warm."""
+    with ExitStack() as closing:  # those who are there when another one cannot come
+        peers = []
+        for letter in (options.letters or USUAL).split(","):
+            peer = PEERS[letter.strip()](stock, options.weights, max_rows)
+            closing.callback(peer.close)
+            logger.info("warming up: %s", peer.name)
+            peer.warm_up()
+            peers.append(peer)
+        closing.pop_all()
+    return peers

@@ -1,0 +1,136 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What `reproducible` costs, and what it prevents: `python -m benchmarks.engine.reproducible`.
+
+Cost: the same pictures, all at once, of which none, a quarter or all are reproducible; pictures per second as a ratio
+to none in the same round. Differences: pictures that are made at once, each against itself made alone, with and
+without `reproducible`; the largest difference of any colour value.
+"""
+
+import io
+import threading
+import time
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+import numpy as np
+import numpy.typing as npt
+import typer
+from diffusion_engine.engine import Engine
+from diffusion_engine.generation import GeneratedPicture
+from diffusion_engine.intake import read_request
+from diffusion_engine.request import RequestError
+from diffusion_engine.row_limits import RowLimits
+from PIL import Image
+
+import benchmarks.engine.stock_openmp  # noqa: F401
+from benchmarks.common.ratio import Ratio
+from benchmarks.engine import torch_device
+from benchmarks.engine.job import scribble_file
+from benchmarks.engine.stock_pipeline import Stock, Weights
+
+app = typer.Typer(add_completion=False)
+
+SHARES = {"none": 0, "a quarter": 4, "all": 1}  # every how many-th is reproducible
+NUM_COMPARED = 10
+# From nearly no amplification of rounding to much.
+CASES: dict[str, dict[str, Any]] = {
+    "the defaults": {},
+    "lcm, 20 steps": {"scheduler": b"lcm", "num_inference_steps": 20},
+    "guidance 15, 40 steps": {"guidance_scale": 15.0, "num_inference_steps": 40},
+    "lcm, 20 steps, guidance 15, no scribble": {
+        "scheduler": b"lcm",
+        "num_inference_steps": 20,
+        "guidance_scale": 15.0,
+        "conditioning_scale": 0.0,
+    },
+}
+
+
+class Waiter:
+    """Waits for one picture."""
+
+    def __init__(self) -> None:
+        self._is_done = threading.Event()
+        self._outcome: GeneratedPicture | RequestError | None = None
+
+    def progress(self, step: int, num_steps: int, preview: bytes | None) -> None: ...
+
+    def completed(self, picture: GeneratedPicture) -> None:
+        self._outcome = picture
+        self._is_done.set()
+
+    def failed(self, error: RequestError) -> None:
+        self._outcome = error
+        self._is_done.set()
+
+    def pixels(self) -> npt.NDArray[np.int16]:
+        self._is_done.wait()
+        if not isinstance(self._outcome, GeneratedPicture):
+            raise self._outcome or RuntimeError("no outcome")
+        return np.asarray(Image.open(io.BytesIO(self._outcome.content))).astype(np.int16)
+
+
+def submit(engine: Engine, index: int, **values: Any) -> Waiter:
+    asked: Mapping[str, Any] = {
+        "prompt": f"a red house, number {index}".encode(),
+        "image": scribble_file(index),
+        "seed": index,
+        "output_format": b"png",
+        **values,
+    }
+    waiter = Waiter()
+    engine.submit(read_request(asked, engine.capabilities), waiter)
+    return waiter
+
+
+def seconds(engine: Engine, *, num_pictures: int, every: int) -> float:
+    started = time.perf_counter()
+    waiters = [
+        submit(engine, index, num_inference_steps=8, reproducible=bool(every) and index % every == 0)
+        for index in range(num_pictures)
+    ]
+    for waiter in waiters:
+        waiter.pixels()
+    return time.perf_counter() - started
+
+
+def differences(engine: Engine, *, num_pictures: int, **values: Any) -> list[int]:
+    """Of each of these pictures, made all at once, to itself made alone: the largest of any colour value."""
+    asked = {"width": 96, "height": 96, **values}
+    waiters = [submit(engine, index, **asked) for index in range(num_pictures)]
+    together = [waiter.pixels() for waiter in waiters]
+    alone = [submit(engine, index, **asked).pixels() for index in range(num_pictures)]
+    return [int(np.abs(one - other).max()) for one, other in zip(together, alone, strict=True)]
+
+
+@app.command(help=__doc__)
+def main(
+    rounds: Annotated[int, typer.Option(help="Of the cost.")] = 5,
+    num_pictures: Annotated[int, typer.Option(help="At once.")] = 16,
+    max_rows: int = 16,
+) -> None:
+    stock = Stock.load(Weights())
+    engine = Engine(stock.networks, stock.capabilities, RowLimits({}, default=max_rows))
+    engine.start()
+    try:
+        seconds(engine, num_pictures=num_pictures, every=0)  # not counted: the first passes prepare much
+        took = [
+            {name: seconds(engine, num_pictures=num_pictures, every=every) for name, every in SHARES.items()}
+            for _ in range(rounds)
+        ]
+        typer.echo(torch_device.describe(stock.pipeline.device))
+        typer.echo(f"{num_pictures} pictures of 8 steps at once, {rounds} rounds; pictures/s as a ratio to none")
+        for name in SHARES:
+            ratio = Ratio.of([each["none"] / each[name] for each in took])
+            typer.echo(f"  {name:10} reproducible: {ratio}")
+        typer.echo(f"{NUM_COMPARED} pictures at once, each against itself made alone: largest difference, of 255")
+        for name, values in CASES.items():
+            for reproducible in (False, True):
+                found = differences(engine, num_pictures=NUM_COMPARED, **values, reproducible=reproducible)
+                typer.echo(f"  {name}{', reproducible' if reproducible else ''}: {max(found)} {found}")
+    finally:
+        engine.stop()
+
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Two stock pipelines with one thread each, in two processes that take from one queue: `instance_group { count: 2 }`.
+
+Real time, since both run at once.
+"""
+
+import multiprocessing
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from benchmarks.engine.job import Job
+from benchmarks.engine.outcome import Outcome
+from benchmarks.engine.stock_pipeline import Stock, Weights
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """A job, and when its trace began, on the clock that all processes share."""
+
+    job: Job
+    trace_start: float
+
+
+class TwoProcesses:
+    """Like `WholeRequests` one at a time, but twice, with one core each."""
+
+    def __init__(self, name: str, weights: Weights, *, count: int = 2) -> None:
+        self.name = name
+        context = multiprocessing.get_context("spawn")
+        self._orders: Any = context.Queue()
+        self._outcomes: Any = context.Queue()
+        arguments = (weights, self._orders, self._outcomes)
+        self._processes = [context.Process(target=work, args=arguments, daemon=True) for _ in range(count)]
+        for process in self._processes:
+            process.start()
+        for _ in self._processes:
+            self._outcomes.get()  # it has loaded
+
+    def warm_up(self) -> None:
+        self.run([Job(index=index, arrival=0, num_steps=4) for index in range(2 * len(self._processes))])
+
+    def run(self, jobs: Sequence[Job]) -> list[Outcome]:
+        start = time.monotonic()
+        for job in jobs:
+            time.sleep(max(0.0, start + job.arrival - time.monotonic()))
+            self._orders.put(Order(job, start))
+        return [self._outcomes.get() for _ in jobs]
+
+    def account(self) -> None:
+        """Only engines have one."""
+
+    def close(self) -> None:
+        for _ in self._processes:
+            self._orders.put(None)
+        for process in self._processes:
+            process.join()
+
+
+def work(weights: Weights, orders: Any, outcomes: Any) -> None:
+    """One process: a pipeline, one thread, one request after the other."""
+    import torch
+
+    torch.set_num_threads(1)
+    stock = Stock.load(weights)
+    stock.warm_up()
+    outcomes.put(None)
+    while (order := orders.get()) is not None:
+        outcomes.put(serve(order, stock))
+
+
+def serve(order: Order, stock: Stock) -> Outcome:
+    job = order.job
+    if time.monotonic() - order.trace_start >= job.leaves_at:
+        return Outcome(job=job, ended=job.leaves_at)
+    step_ends: list[float] = []
+    stock.generate([job], lambda: step_ends.append(time.monotonic() - order.trace_start))
+    ended = time.monotonic() - order.trace_start
+    return Outcome(job=job, ended=ended, wasted_steps=sum(end > job.leaves_at for end in step_ends))

@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The measurement itself: every peer gets every trace, one right after the other, with the machine's pace taken."""
+
+import logging
+import math
+import random
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from benchmarks.engine.engine_profiler import Account
+from benchmarks.engine.job import MIXED_STEPS, UNIFORM_STEPS, Job, ServiceTime, make_trace
+from benchmarks.engine.outcome import Figures, figures
+from benchmarks.engine.peer import Peer
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cell:
+    """One kind of day: which jobs, and how many of them at a time."""
+
+    name: str
+    step_counts: tuple[int, ...]
+    load: float | None  # times what one request after the other can carry; None: all at once
+    num_jobs: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """One trace through one peer."""
+
+    cell: str
+    peer: str
+    repeat: int
+    pace: float  # of the machine, relative to the reference: 1.1 is ten percent slower
+    pace_spread: float  # between just before and just after, relative
+    figures: Figures
+    account: Account | None = None  # of an engine
+
+
+def standard_cells(*, saturated_jobs: int, loaded_jobs: int) -> tuple[Cell, ...]:
+    return (
+        Cell(name="all at once, uniform", step_counts=UNIFORM_STEPS, load=None, num_jobs=saturated_jobs),
+        Cell(name="all at once, mixed", step_counts=MIXED_STEPS, load=None, num_jobs=saturated_jobs),
+        Cell(name="load 0.8, mixed", step_counts=MIXED_STEPS, load=0.8, num_jobs=loaded_jobs),
+        Cell(name="load 1.3, mixed", step_counts=MIXED_STEPS, load=1.3, num_jobs=loaded_jobs),
+    )
+
+
+def measure(
+    cells: Sequence[Cell],
+    peers: Sequence[Peer],
+    *,
+    repeats: int,
+    service: ServiceTime,
+    probe: Callable[[], float],
+    reference: float,
+    seed: int,
+    give_up_at: float = math.inf,
+) -> Iterator[Result]:
+    """`reference`: what the probe gave when `service` was measured; its pace is 1.
+
+    No repeat begins that would, like the one before it, end after `give_up_at`, a point of time.monotonic().
+    """
+    began = time.monotonic()
+    for repeat in range(repeats):
+        now = time.monotonic()
+        if repeat and now + (now - began) / repeat > give_up_at:
+            logger.info("no time for more than %d of %d repeats", repeat, repeats)
+            return
+        for cell in cells:
+            trace = make_trace(
+                cell.step_counts, service, num_jobs=cell.num_jobs, load=cell.load, seed=1000 * seed + repeat
+            )
+            order = list(peers)
+            random.Random(repeat).shuffle(order)  # noqa: S311
+            for peer in order:
+                yield _through(peer, trace, cell=cell.name, repeat=repeat, probe=lambda: probe() / reference)
+
+
+def _through(peer: Peer, trace: Sequence[Job], *, cell: str, repeat: int, probe: Callable[[], float]) -> Result:
+    before = probe()
+    started = time.monotonic()
+    outcomes = peer.run([job.paced(before) for job in trace])
+    took = time.monotonic() - started
+    after = probe()
+    pace = (before + after) / 2
+    result = Result(
+        cell=cell,
+        peer=peer.name,
+        repeat=repeat,
+        pace=pace,
+        pace_spread=abs(after - before) / pace,
+        figures=figures(outcomes, pace=pace),
+        account=peer.account(),
+    )
+    logger.info(
+        "repeat %d, %s, %s: %.1f s, pace %.2f, %.2f pictures/s, mean latency %.2f s, first preview %.2f s",
+        repeat + 1,
+        cell,
+        peer.name,
+        took,
+        pace,
+        result.figures.throughput,
+        result.figures.latency_mean,
+        result.figures.first_preview_mean,
+    )
+    return result

@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Samples → tables, and what is to be reached: medians over the rounds, ratios within a round with their spread."""
+
+import statistics
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from benchmarks.common.ratio import Ratio
+from benchmarks.frontend.peers import DIRECT, NAIVE, NGINX, OURS, OURS_V2, PAIRS
+from benchmarks.frontend.sample import Cell, Sample
+
+Pick = Callable[[Sample], float]
+
+
+def cpu(sample: Sample) -> float:
+    return sample.cpu_ms
+
+
+def p50(sample: Sample) -> float:
+    return sample.p50_ms
+
+
+def of(samples: Sequence[Sample], cell: Cell, way: str) -> list[Sample]:
+    return [each for each in samples if (each.cell, each.way) == (cell, way)]
+
+
+def ratio(samples: Sequence[Sample], cell: Cell, way: str, base: str, pick: Pick) -> Ratio:
+    """One way relative to another, round by round."""
+    by_round = {each.round: pick(each) for each in of(samples, cell, base)}
+    return Ratio.of([pick(each) / by_round[each.round] for each in of(samples, cell, way) if each.round in by_round])
+
+
+def cell_table(samples: Sequence[Sample], cell: Cell, ways: Sequence[str]) -> Iterator[str]:
+    yield "| | CPU ms | x nginx | p50 ms | p95 ms | x direct p50 | requests/s | Triton's CPU ms |"
+    yield "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |"
+    for way in ways:
+        own = of(samples, cell, way)
+        if not own:
+            continue
+        has_frontend = way != DIRECT
+        values = [
+            f"{_median(own, cpu):.3f}" if has_frontend else "",
+            str(ratio(samples, cell, way, NGINX, cpu)) if has_frontend and way != NGINX else "",
+            f"{_median(own, p50):.2f}",
+            f"{_median(own, lambda each: each.p95_ms):.2f}",
+            str(ratio(samples, cell, way, DIRECT, p50)) if has_frontend else "",
+            f"{_median(own, lambda each: each.num_answers / each.seconds):.0f}",
+            f"{_median(own, lambda each: each.triton_cpu_ms):.2f}" if way != "LitServe" else "",
+        ]
+        yield f"| {way} | {' | '.join(values)} |"
+
+
+def _median(samples: Sequence[Sample], pick: Pick) -> float:
+    return statistics.median(map(pick, samples))
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A bound on a ratio."""
+
+    about: str
+    way: str
+    base: str
+    pick: Pick
+    bound: float
+    sense: Literal["at most", "at least"]
+    cell: Cell
+
+    def row(self, samples: Sequence[Sample]) -> str:
+        """Empty where it was not measured."""
+        if self.sense == "at most":
+            reached = ratio(samples, self.cell, self.way, self.base, self.pick)
+            is_met = reached.median <= self.bound
+        else:
+            reached = ratio(samples, self.cell, self.base, self.way, self.pick)
+            is_met = reached.median >= self.bound
+        if reached.median != reached.median:  # NaN: no such samples
+            return ""
+        verdict = "met" if is_met else "**missed**"
+        return f"| {self.cell.name} | {self.about} | {self.sense} {self.bound:g} | {reached} | {verdict} |"
+
+
+def _targets() -> Iterator[Target]:
+    times_nginx, less, latency = "CPU, x nginx", "CPU of the naive handler, x ours", "p50, x direct"
+    for size, concurrency, bound, at_least in (
+        ("16K", 1, 4.5, 2.7),
+        ("16K", 8, 3.0, 3.0),
+        ("16K", 32, 3.0, 3.0),
+        *(("256K", concurrency, 3.0, 3.0) for concurrency in (1, 8, 32)),
+        *(("1.4M", concurrency, 2.75, 3.0) for concurrency in (1, 8, 32)),
+    ):
+        cell = Cell(size, concurrency)
+        yield Target(times_nginx, OURS, NGINX, cpu, bound, "at most", cell)
+        yield Target(less, OURS, NAIVE, cpu, at_least, "at least", cell)
+    yield Target(latency, OURS, DIRECT, p50, 2.0, "at most", Cell("256K", 1))
+    yield Target(latency, OURS, DIRECT, p50, 1.5, "at most", Cell("1.4M", 1))
+    for size in ("256K", "1.4M"):
+        for concurrency in (1, 8, 32):
+            yield Target("CPU through `/v2`, x nginx", OURS_V2, NGINX, cpu, 2.5, "at most", Cell(size, concurrency))
+
+
+def target_table(samples: Sequence[Sample]) -> Iterator[str]:
+    yield "| | | to reach | median (least to most) | |"
+    yield "| --- | --- | --- | --- | --- |"
+    yield from filter(None, (target.row(samples) for target in _targets()))
+
+
+def change_table(samples: Sequence[Sample]) -> Iterator[str]:
+    """What `/v2` costs relative to the commit before, within a round."""
+    yield "| | | CPU ms | CPU, x before: median (least to most) |"
+    yield "| --- | --- | ---: | ---: |"
+    for cell in dict.fromkeys(each.cell for each in samples):
+        for way, before in PAIRS:
+            if own := of(samples, cell, way):
+                yield f"| {cell.name} | {way} | {_median(own, cpu):.3f} | {ratio(samples, cell, way, before, cpu)} |"

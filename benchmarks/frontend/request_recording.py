@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is seen of a request costs it: CPU per request, of the middleware and of those it tells.
+
+python -m benchmarks.frontend.request_recording
+"""
+
+import logging
+import sys
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from fastapi_triton import access_log
+from fastapi_triton.metrics import Metrics
+from fastapi_triton.middleware.observing import Observer, ObservingMiddleware
+from fastapi_triton.observation import TRITON, Stage
+
+BATCH, BATCHES = 500, 400
+HEADERS = [
+    (b"host", b"localhost:8080"),
+    (b"accept", b"*/*"),
+    (b"accept-encoding", b"gzip, deflate"),
+    (b"user-agent", b"python"),
+    (b"content-type", b"application/json"),
+    (b"content-length", b"12"),
+    (b"connection", b"keep-alive"),
+]
+ANSWER = [(b"content-length", b"2"), (b"content-type", b"application/json"), (b"vary", b"Accept")]
+
+
+class Route:
+    """What a router leaves in the scope."""
+
+    path = "/echo"
+
+
+async def plain(_: Scope, receive: Receive, send: Send) -> None:
+    await receive()
+    await send({"type": "http.response.start", "status": 200, "headers": ANSWER})
+    await send({"type": "http.response.body", "body": b"{}", "more_body": False})
+
+
+async def with_stage(_: Scope, receive: Receive, send: Send) -> None:
+    await receive()
+    with Stage(TRITON, "echo") as stage:
+        list(stage.trace_headers)
+    await send({"type": "http.response.start", "status": 200, "headers": ANSWER})
+    await send({"type": "http.response.body", "body": b"{}", "more_body": False})
+
+
+async def receive() -> Message:
+    return {"type": "http.request", "body": b"x" * 12, "more_body": False}
+
+
+async def send(_: Message) -> None:
+    return None
+
+
+def microseconds(app: ASGIApp) -> float:
+    """CPU time of one request: of the fastest batch, since whatever else the machine does only adds to it."""
+    return min(_batch(app) for _ in range(BATCHES)) / BATCH * 1e6
+
+
+def _batch(app: ASGIApp) -> float:
+    started = time.thread_time()
+    for _ in range(BATCH):
+        scope: dict[str, Any] = {
+            "type": "http",
+            "method": "POST",
+            "path": "/echo",
+            "raw_path": b"/echo",
+            "headers": HEADERS,
+            "route": Route,
+        }
+        _run(app(scope, receive, send))
+    return time.thread_time() - started
+
+
+def _run(work: Awaitable[None]) -> None:
+    """To its end, without an event loop: nothing in it waits."""
+    steps = work.__await__()
+    try:
+        while True:
+            next(steps)
+    except StopIteration:
+        return
+
+
+def observing(*observers: Observer) -> ASGIApp:
+    return ObservingMiddleware(with_stage, observers)
+
+
+def main() -> None:
+    logging.getLogger().addHandler(logging.NullHandler())
+    access_log.logger.setLevel(logging.INFO)
+    ways: Sequence[tuple[str, Callable[[], ASGIApp]]] = (
+        ("nothing is seen", lambda: plain),
+        ("request id, stages, Server-Timing", observing),
+        ("and metrics", lambda: observing(Metrics().record)),
+        ("and the access log, unformatted", lambda: observing(Metrics().record, access_log.write)),
+    )
+    before = microseconds(plain)
+    for name, make in ways:
+        sys.stdout.write(f"{name:<36} {microseconds(make()) - before:6.1f} µs\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,40 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`python -m benchmarks.hostile.liveness_probe PORT`: asks for `/health/live` on new connections, as a balancer does.
+
+At each line on standard input it prints the longest wait since the last one, in seconds.
+"""
+
+import http.client
+import select
+import sys
+import time
+
+INTERVAL_S = 0.005
+
+
+def ask(port: int) -> float:
+    started = time.perf_counter()
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+    connection.request("GET", "/health/live")
+    answer = connection.getresponse()
+    answer.read()
+    connection.close()
+    if answer.status != 200:
+        raise RuntimeError(f"/health/live answered {answer.status}")
+    return time.perf_counter() - started
+
+
+def main(port: int) -> None:
+    longest_s = 0.0
+    while True:
+        longest_s = max(longest_s, ask(port))
+        if select.select([sys.stdin], [], [], INTERVAL_S)[0]:
+            if not sys.stdin.readline():
+                return
+            sys.stdout.write(f"{longest_s}\n")
+            sys.stdout.flush()
+            longest_s = 0.0
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]))

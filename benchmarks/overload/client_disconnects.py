@@ -1,0 +1,122 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Callers who leave while the model works for them; how many of those the model noticed, and what is left over."""
+
+import asyncio
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import aiohttp
+import orjson
+
+from benchmarks.overload.frontend_process import Frontend, Held
+
+# Long enough that nobody stays for it.
+WORK_S = 60.0
+# When they leave, after the model has begun.
+EARLIEST_S, LATEST_S = 0.0, 0.5
+WARM_UP = 1000
+# Memory is looked at so often on the way.
+NUM_PARTS = 4
+# How long everything has to be as it was before.
+SETTLE_S = 20.0
+
+
+@dataclass(frozen=True, slots=True)
+class Leaving:
+    """How many left, what the model says of them, and what the frontend held before and after."""
+
+    num_requests: int
+    begun: int
+    cancelled: int
+    completed: int
+    before: Held
+    after: Held
+    settled_s: float
+    rss_mb: Sequence[float]  # after each part of them
+
+
+async def measure(frontend: Frontend, *, num_requests: int, num_at_once: int, seed: int) -> Leaving:
+    rng = random.Random(seed)  # noqa: S311
+    await _leave(frontend, iter(range(WARM_UP)), num_at_once, rng)
+    await _quiet(frontend)
+    before, counted = await frontend.held(), await _counts(frontend)
+    rss_mb = []
+    for part in range(NUM_PARTS):
+        numbers = range(part * num_requests // NUM_PARTS, (part + 1) * num_requests // NUM_PARTS)
+        await _leave(frontend, iter(numbers), num_at_once, rng)
+        rss_mb.append((await frontend.held()).rss_mb)
+    settled_s = await _quiet(frontend)
+    now = await _counts(frontend)
+    return Leaving(
+        num_requests,
+        begun=now["begun"] - counted["begun"],
+        cancelled=now["cancelled"] - counted["cancelled"],
+        completed=now["completed"] - counted["completed"],
+        before=before,
+        after=await frontend.held(),
+        settled_s=settled_s,
+        rss_mb=rss_mb,
+    )
+
+
+async def _leave(frontend: Frontend, numbers: Iterator[int], num_at_once: int, rng: random.Random) -> None:
+    async def one_after_another() -> None:
+        for number in numbers:
+            await _one(frontend.port, rng.uniform(EARLIEST_S, LATEST_S), reads_events=number % 2 == 0)
+
+    await asyncio.gather(*(one_after_another() for _ in range(num_at_once)))
+
+
+async def _one(port: int, stays_s: float, *, reads_events: bool) -> None:
+    """Every other caller reads events, and so knows when the model has begun; the others want JSON, and guess."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    body = orjson.dumps({"seconds": WORK_S})
+    accept = "text/event-stream" if reads_events else "application/json"
+    head = f"POST /wait/told HTTP/1.1\r\nHost: x\r\nAccept: {accept}\r\nContent-Type: application/json\r\n"
+    writer.write(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
+    if reads_events:
+        await reader.readuntil(b"event: queued")
+    else:
+        await asyncio.sleep(LATEST_S)
+    await asyncio.sleep(stays_s)
+    writer.transport.abort()
+
+
+async def _counts(frontend: Frontend) -> dict[str, int]:
+    """What the model has counted. It is asked past the endpoint's `describe`, which is kept."""
+    async with aiohttp.ClientSession() as session:
+        url = f"{frontend.url}/v2/models/wait_stream/generate_stream"
+        async with session.post(url, json={"describe": True}) as answer:
+            told = (await answer.text()).removeprefix("data:").strip()
+    counts: dict[str, int] = orjson.loads(orjson.loads(told)["info"])
+    return counts
+
+
+async def _quiet(frontend: Frontend) -> float:
+    """Wait until nothing runs any more. Gives how long that took."""
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    while loop.time() < began + SETTLE_S:
+        held, counts = await frontend.held(), await _counts(frontend)
+        is_model_idle = counts["begun"] == counts["cancelled"] + counts["completed"] + counts["late"]
+        if is_model_idle and held.in_flight == held.waiting == 0:
+            break
+        await asyncio.sleep(0.1)
+    return loop.time() - began
+
+
+def table(leaving: Leaving) -> list[str]:
+    before, after = leaving.before, leaving.after
+    share = leaving.cancelled / max(1, leaving.begun)
+    return [
+        f"callers who left               {leaving.num_requests:,}; the model had begun {leaving.begun:,} of theirs",
+        f"cancelled in the model         {leaving.cancelled:,}, {share:.2%} of those",
+        f"worked on to the end           {leaving.completed:,}",
+        f"everything idle again after    {leaving.settled_s:.1f} s",
+        *(
+            f"{name:30} {getattr(before, name):.6g} before, {getattr(after, name):.6g} after"
+            for name in ("in_flight", "waiting", "tasks", "threads", "fds", "rss_mb")
+        ),
+        f"rss_mb on the way              {', '.join(f'{each:.1f}' for each in leaving.rss_mb)}",
+    ]
