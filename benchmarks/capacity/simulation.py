@@ -35,7 +35,7 @@ class _Engine:
 
 
 @dataclass(slots=True)
-class Ledger:
+class SimulationRecord:
     """What came of a run."""
 
     latencies: list[float] = field(default_factory=list)
@@ -69,7 +69,7 @@ def poisson(load: Load, *, num_jobs: int, seed: int) -> Iterator[Job]:
         yield Job(index=index, arrival=now, num_steps=draw.choice(load.step_counts))
 
 
-def simulate(replica: Replica, load: Load, jobs: Iterable[Job], *, seed: int = 0) -> Ledger:
+def simulate(replica: Replica, load: Load, jobs: Iterable[Job], *, seed: int = 0) -> SimulationRecord:
     """Run the jobs through the fleet; each goes to the less loaded of two replicas drawn at random, as in Ray Serve."""
     return _Fleet(replica, load, seed).run(jobs)
 
@@ -81,28 +81,28 @@ class _Fleet:
         self._engines = [_Engine() for _ in range(load.num_replicas)]
         self._draw = random.Random(seed)  # noqa: S311
         self._ends: list[tuple[float, int]] = []
-        self._ledger = Ledger()
+        self._record = SimulationRecord()
         self._in_flight = 0
 
-    def run(self, jobs: Iterable[Job]) -> Ledger:
+    def run(self, jobs: Iterable[Job]) -> SimulationRecord:
         for job in jobs:
             self._until(job.arrival)
             self._arrive(job)
         self._until(float("inf"))
-        return self._ledger
+        return self._record
 
     def _until(self, time: float) -> None:
         while self._ends and self._ends[0][0] <= time:
             now, number = heapq.heappop(self._ends)
-            self._ledger.ended_at = now
+            self._record.ended_at = now
             self._engines[number].is_busy = False
             self._retire(self._engines[number], now)
             self._start(number, now)
 
     def _arrive(self, job: Job) -> None:
-        self._ledger.num_arrived += 1
+        self._record.num_arrived += 1
         if self._in_flight >= self._load.max_in_flight:
-            self._ledger.num_refused += 1
+            self._record.num_refused += 1
             return
         self._in_flight += 1
         drawn = self._draw.sample(range(len(self._engines)), min(2, len(self._engines)))
@@ -123,7 +123,7 @@ class _Fleet:
             return
         num_ending = sum(request.steps_left == 1 for request in engine.running)
         lasts_s = self._replica.pass_time_s(len(engine.running)) + num_ending * self._replica.picture_s
-        self._ledger.busy_s += lasts_s
+        self._record.busy_s += lasts_s
         engine.is_busy = True
         heapq.heappush(self._ends, (now + lasts_s, number))
 
@@ -136,5 +136,5 @@ class _Fleet:
                 continue
             self._in_flight -= 1
             if request.stays:
-                self._ledger.latencies.append(now - request.arrival)
+                self._record.latencies.append(now - request.arrival)
         engine.running = kept

@@ -18,7 +18,7 @@ _NUM_TRACES = 100
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """A cell of benchmarks/results/engine-amd-epyc-2-cores.md: what the engine did."""
+    """A workload of benchmarks/results/engine-amd-epyc-2-cores.md: what the engine did."""
 
     name: str
     step_counts: tuple[int, ...]
@@ -71,12 +71,12 @@ def both(
     """The model's outcome and the simulation's, at a share of what the fleet can carry."""
     load: Load = load_of(replica, 1.0, step_counts, num_replicas, wait_places=8)
     load = load_of(replica, share * capacity(replica, load), step_counts, num_replicas, wait_places=8)
-    ledger = simulate(replica, load, poisson(load, num_jobs=num_jobs, seed=1))
-    return outcome(replica, load), ledger.outcome(num_replicas)
+    record = simulate(replica, load, poisson(load, num_jobs=num_jobs, seed=1))
+    return outcome(replica, load), record.outcome(num_replicas)
 
 
 def against_measured() -> str:
-    """The benchmark's own traces, drawn anew many times, since each of its cells is but a few requests."""
+    """The benchmark's own traces, drawn anew many times, since each of its workloads has few requests."""
     lines = [
         f"The simulation against the measured engine: {MEASURED_CPU.source}; simulated: the median of "
         f"{_NUM_TRACES} traces, and where 9 of 10 lie",
@@ -84,24 +84,24 @@ def against_measured() -> str:
         "| | pictures/s: measured | simulated | mean s: measured | simulated | p95 s: measured | simulated |",
         "| --- | ---: | ---: | ---: | ---: | ---: | ---: |",
     ]
-    for cell in MEASURED:
-        rates, means, p95s = replay(cell)
+    for workload in MEASURED:
+        rates, means, p95s = replay(workload)
         lines.append(
-            f"| {cell.name} | {cell.pictures_per_s:.2f} | {_range(rates)} | {cell.mean_s:.2f} | {_range(means)} "
-            f"| {cell.p95_s:.2f} | {_range(p95s)} |"
+            f"| {workload.name} | {workload.pictures_per_s:.2f} | {_range(rates)} "
+            f"| {workload.mean_s:.2f} | {_range(means)} | {workload.p95_s:.2f} | {_range(p95s)} |"
         )
     return "\n".join(lines)
 
 
-def replay(cell: Measured) -> tuple[list[float], list[float], list[float]]:
-    """Pictures a second, mean and p95 latencies of simulated runs of the cell, one for each trace."""
+def replay(workload: Measured) -> tuple[list[float], list[float], list[float]]:
+    """Pictures a second, mean and p95 latencies of simulated runs of the workload, one for each trace."""
     rates, means, p95s = [], [], []
-    load = Load(rate=1.0, step_counts=cell.step_counts, num_replicas=1, max_in_flight=1000)
+    load = Load(rate=1.0, step_counts=workload.step_counts, num_replicas=1, max_in_flight=1000)
     for seed in range(_NUM_TRACES):
-        trace = make_trace(cell.step_counts, _STOCK, num_jobs=cell.num_jobs, load=cell.load, seed=seed)
-        ledger = simulate(MEASURED_CPU, load, trace)
-        told = ledger.outcome(1)
-        rates.append(len(ledger.latencies) / ledger.ended_at)
+        trace = make_trace(workload.step_counts, _STOCK, num_jobs=workload.num_jobs, load=workload.load, seed=seed)
+        record = simulate(MEASURED_CPU, load, trace)
+        told = record.outcome(1)
+        rates.append(len(record.latencies) / record.ended_at)
         means.append(told.mean_s)
         p95s.append(told.p95_s)
     return rates, means, p95s

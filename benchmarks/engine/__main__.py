@@ -19,14 +19,14 @@ DEFAULT = Options()
 @app.command()
 def main(
     quick: Annotated[bool, typer.Option("--quick", help="One repeat of few jobs: some minutes, and rough.")] = False,
-    repeats: Annotated[int, typer.Option(help="How often every peer gets every cell.")] = DEFAULT.repeats,
+    repeats: Annotated[int, typer.Option(help="How often every peer gets every workload.")] = DEFAULT.repeats,
     minutes: Annotated[float, typer.Option(help="Begin no repeat that would end later than this; 0: make all.")] = 0.0,
     saturated_jobs: Annotated[int, typer.Option(help="How many come at once.")] = DEFAULT.saturated_jobs,
     loaded_jobs: Annotated[int, typer.Option(help="How many come one by one.")] = DEFAULT.loaded_jobs,
     peers: Annotated[
         str, typer.Option(help="Which, by letter and commas; see benchmarks/engine/peer_selection.py.")
     ] = "",
-    cells: Annotated[str, typer.Option(help="Only cells whose name contains this.")] = "",
+    workloads: Annotated[str, typer.Option(help="Only workloads whose name contains this.")] = "",
     seed: Annotated[int, typer.Option(help="Other traces.")] = DEFAULT.seed,
     threads: Annotated[int, typer.Option(help="Of torch in this process; 0: one a core.")] = 0,
     max_rows: Annotated[int, typer.Option(help="Of an engine's pass; 0: measured, as the engine does itself.")] = 0,
@@ -37,7 +37,7 @@ def main(
     dtype: str = "auto",
     profile_only: Annotated[bool, typer.Option("--profile-only", help="Only t(rows), of larger networks.")] = False,
     scale: Annotated[int, typer.Option(help="With --profile-only: times the channels of the checkpoint.")] = 5,
-    latent_side: Annotated[int, typer.Option(help="With --profile-only: latents of so many cells.")] = 64,
+    latent_side: Annotated[int, typer.Option(help="With --profile-only: width and height of the latents.")] = 64,
     name: Annotated[str, typer.Option(help="Of the files that are written; empty: of the machine.")] = "",
 ) -> None:
     """Hold the engine against stock diffusers."""
@@ -52,7 +52,7 @@ def main(
         saturated_jobs=min(16, saturated_jobs) if quick else saturated_jobs,
         loaded_jobs=min(12, loaded_jobs) if quick else loaded_jobs,
         letters=peers,
-        cells=cells,
+        workloads=workloads,
         seed=seed,
         threads=threads,
         max_rows=max_rows,

@@ -12,14 +12,14 @@ from diffusion_engine.row_limits import knee
 from benchmarks import RESULTS
 from benchmarks.engine import torch_device
 from benchmarks.engine.engine_page import Page
-from benchmarks.engine.ideal_time import measure_need
+from benchmarks.engine.ideal_time import measure_ideal_time
 from benchmarks.engine.job import ServiceTime
-from benchmarks.engine.machine_speed import Probe
+from benchmarks.engine.machine_speed import SpeedProbe
 from benchmarks.engine.options import Options
 from benchmarks.engine.pass_times import row_times, scaled_networks, table
-from benchmarks.engine.peer_selection import line_up
-from benchmarks.engine.stock_pipeline import Stock
-from benchmarks.engine.workloads import measure, standard_cells
+from benchmarks.engine.peer_selection import start_peers
+from benchmarks.engine.stock_pipeline import StockPipeline
+from benchmarks.engine.workloads import measure, standard_workloads
 
 logger = logging.getLogger(__name__)
 
@@ -29,29 +29,29 @@ def run(options: Options) -> Path:
     give_up_at = time.monotonic() + 60 * options.minutes if options.minutes else math.inf
     if options.threads:
         torch.set_num_threads(options.threads)
-    stock = Stock.load(options.weights)
-    probe, defaults = Probe(stock), stock.capabilities.defaults
+    stock = StockPipeline.load(options.weights)
+    probe, defaults = SpeedProbe(stock), stock.capabilities.defaults
     times = row_times(probe.networks, stock.capabilities, (defaults.width, defaults.height))
     max_rows = options.max_rows or knee(times)
-    peers = line_up(options, stock, max_rows=max_rows)
+    peers = start_peers(options, stock, max_rows=max_rows)
     reference, service = calibrate(stock, probe)
-    need = measure_need(stock, probe, max_rows=max_rows)
-    all_cells = standard_cells(saturated_jobs=options.saturated_jobs, loaded_jobs=options.loaded_jobs)
-    cells = [cell for cell in all_cells if options.cells in cell.name]
+    ideal_time = measure_ideal_time(stock, probe, max_rows=max_rows)
+    all_workloads = standard_workloads(saturated_jobs=options.saturated_jobs, loaded_jobs=options.loaded_jobs)
+    workloads = [workload for workload in all_workloads if options.workloads in workload.name]
     page = Page(
         options=options,
         device=stock.pipeline.device,
-        cells=cells,
+        workloads=workloads,
         peers=[peer.name for peer in peers],
         results=[],
-        need=need,
+        ideal_time=ideal_time,
         service=service,
         times=times,
         max_rows=max_rows,
     )
     try:
         for result in measure(
-            cells,
+            workloads,
             peers,
             repeats=options.repeats,
             service=service,
@@ -69,7 +69,7 @@ def run(options: Options) -> Path:
     return file
 
 
-def calibrate(stock: Stock, probe: Probe) -> tuple[float, ServiceTime]:
+def calibrate(stock: StockPipeline, probe: SpeedProbe) -> tuple[float, ServiceTime]:
     """The pace that counts as 1, and what a request costs the stock pipeline at that pace."""
     stock.warm_up()
     before = probe.seconds()
@@ -88,7 +88,7 @@ def profile_larger(options: Options, *, scale: int, latent_side: int) -> Path:
     """t(rows) where the processor is busy with one row already; appended to a page of its own."""
     if options.threads:
         torch.set_num_threads(options.threads)
-    stock = Stock.load(options.weights)
+    stock = StockPipeline.load(options.weights)
     networks = scaled_networks(stock, options.weights, scale)
     side = latent_side * networks.vae_scale_factor
     channels = tuple(networks.unet.config.block_out_channels)

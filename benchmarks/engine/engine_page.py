@@ -13,13 +13,13 @@ import torch
 from benchmarks.common.bar_chart import bar_chart
 from benchmarks.common.ratio import Ratio
 from benchmarks.engine import torch_device
-from benchmarks.engine.engine_tables import account_table, cell_table, of, ratio, ratio_table
-from benchmarks.engine.ideal_time import Need
+from benchmarks.engine.engine_tables import of, profile_table, ratio, ratio_table, workload_table
+from benchmarks.engine.ideal_time import IdealTime
 from benchmarks.engine.job import ServiceTime, make_trace
 from benchmarks.engine.options import Options
 from benchmarks.engine.pass_times import Times, table
 from benchmarks.engine.peer_selection import ENGINE, ONE_AT_A_TIME, SERVED
-from benchmarks.engine.workloads import Cell, Result
+from benchmarks.engine.workloads import Result, Workload
 
 HOW_IT_IS_MEASURED = """\
 Every peer gets the same seeded traces, one peer right after the other in random order, with the same networks. Before
@@ -47,10 +47,10 @@ class Page:
 
     options: Options
     device: torch.device
-    cells: Sequence[Cell]
+    workloads: Sequence[Workload]
     peers: Sequence[str]
     results: list[Result]
-    need: Need
+    ideal_time: IdealTime
     service: ServiceTime
     times: Times
     max_rows: int
@@ -76,9 +76,9 @@ class Page:
         for name in self._engines():
             others = [peer for peer in self.peers if peer not in self._engines()]
             others += [ENGINE] if name == SERVED and ENGINE in self.peers else []
-            lines += ["", f"## Ratios: {name}", "", *ratio_table(self.results, self.cells, name, others)]
-        for cell in self.cells:
-            lines += ["", f"## {self._heading(cell)}", "", *cell_table(self.results, cell, self.peers)]
+            lines += ["", f"## Ratios: {name}", "", *ratio_table(self.results, self.workloads, name, others)]
+        for workload in self.workloads:
+            lines += ["", f"## {self._heading(workload)}", "", *workload_table(self.results, workload, self.peers)]
         lines += ["", *self._where_time_goes(), "", "## t(rows)", "", *table(self.times)]
         return "\n".join(lines) + "\n"
 
@@ -87,15 +87,18 @@ class Page:
             "machine": torch_device.describe(self.device),
             "options": asdict(self.options),
             "service": asdict(self.service),
-            "need": asdict(self.need),
+            "ideal_time": asdict(self.ideal_time),
             "max_rows": self.max_rows,
             "row_seconds": dict(self.times),
-            "cells": [asdict(cell) for cell in self.cells],
+            "workloads": [asdict(workload) for workload in self.workloads],
             "results": [asdict(result) for result in self.results],
         }
 
     def picture(self) -> str:
-        groups = {cell.name: {peer: self._mean_latency_ratio(cell, peer) for peer in self.peers} for cell in self.cells}
+        groups = {
+            workload.name: {peer: self._mean_latency_ratio(workload, peer) for peer in self.peers}
+            for workload in self.workloads
+        }
         title = "Mean latency relative to one request at a time (all at once: time for all), less is better"
         return bar_chart(title, "x", groups, self.peers)
 
@@ -107,40 +110,42 @@ class Page:
         page.with_suffix(".svg").write_text(self.picture())
         return page
 
-    def efficiency(self, cell: Cell, result: Result) -> float:
+    def efficiency(self, workload: Workload, result: Result) -> float:
         """The part of the networks' best that was reached: 1 is full passes from the first second to the last."""
         seed = 1000 * self.options.seed + result.repeat
-        trace = make_trace(cell.step_counts, self.service, num_jobs=cell.num_jobs, load=cell.load, seed=seed)
-        return self.need.of(trace) * result.figures.throughput / sum(job.stays for job in trace)
+        trace = make_trace(
+            workload.step_counts, self.service, num_jobs=workload.num_jobs, load=workload.load, seed=seed
+        )
+        return self.ideal_time.of(trace) * result.figures.throughput / sum(job.stays for job in trace)
 
     def _num_repeats(self) -> int:
         """Those that everyone has had all of."""
-        return len(self.results) // (len(self.cells) * len(self.peers))
+        return len(self.results) // (len(self.workloads) * len(self.peers))
 
     def _engines(self) -> list[str]:
         return [peer for peer in self.peers if not peer.startswith("(")]
 
-    def _heading(self, cell: Cell) -> str:
-        return f"{cell.name[0].upper()}{cell.name[1:]}: {cell.num_jobs} requests"
+    def _heading(self, workload: Workload) -> str:
+        return f"{workload.name[0].upper()}{workload.name[1:]}: {workload.num_jobs} requests"
 
-    def _mean_latency_ratio(self, cell: Cell, peer: str) -> Ratio:
-        base, own = of(self.results, cell.name, ONE_AT_A_TIME), of(self.results, cell.name, peer)
-        if cell.load is None:
+    def _mean_latency_ratio(self, workload: Workload, peer: str) -> Ratio:
+        base, own = of(self.results, workload.name, ONE_AT_A_TIME), of(self.results, workload.name, peer)
+        if workload.load is None:
             return ratio(own, base, lambda each: 1 / each.throughput)
         return ratio(own, base, lambda each: each.latency_mean)
 
     def _where_time_goes(self) -> Iterator[str]:
         yield "## Where the engine's thread spends its time when all come at once"
         for peer in self.peers:
-            rows = account_table(self.results, self.cells, peer)
+            rows = profile_table(self.results, self.workloads, peer)
             if len(rows) == 2:
                 continue
             yield from ("", f"{peer}:", "", *rows, "")
-            for cell in self.cells:
-                own = of(self.results, cell.name, peer)
-                if cell.load is None and own:
-                    reached = statistics.median(self.efficiency(cell, result) for result in own)
+            for workload in self.workloads:
+                own = of(self.results, workload.name, peer)
+                if workload.load is None and own:
+                    reached = statistics.median(self.efficiency(workload, result) for result in own)
                     yield (
-                        f"- {cell.name}: {reached:.2f} of what UNet, ControlNet, text and VAE would allow with "
+                        f"- {workload.name}: {reached:.2f} of what UNet, ControlNet, text and VAE would allow with "
                         f"{self.max_rows} rows in every pass"
                     )

@@ -9,10 +9,10 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from benchmarks.engine.engine_profiler import Account
+from benchmarks.engine.engine_profiler import EngineProfile
 from benchmarks.engine.job import Job
 from benchmarks.engine.outcome import Outcome
-from benchmarks.engine.stock_pipeline import Stock, Weights
+from benchmarks.engine.stock_pipeline import StockPipeline, Weights
 
 
 class EngineProcesses:
@@ -20,7 +20,7 @@ class EngineProcesses:
 
     def __init__(self, name: str, weights: Weights, *, max_rows: int, count: int, num_threads: int) -> None:
         self.name = name
-        self._accounts: list[Account] = []
+        self._profiles: list[EngineProfile] = []
         context = multiprocessing.get_context("spawn")
         pipes = [context.Pipe() for _ in range(count)]
         self._connections: list[Any] = [ours for ours, _ in pipes]
@@ -42,12 +42,12 @@ class EngineProcesses:
         for number, connection in enumerate(self._connections):
             connection.send((start, list(jobs[number::count])))
         answers = [connection.recv() for connection in self._connections]
-        self._accounts = [account for _, account in answers]
+        self._profiles = [profile for _, profile in answers]
         return [outcome for outcomes, _ in answers for outcome in outcomes]
 
-    def account(self) -> Account | None:
+    def profile(self) -> EngineProfile | None:
         """Where the time of the last run went, if there is one engine."""
-        return self._accounts[0] if len(self._accounts) == 1 else None
+        return self._profiles[0] if len(self._profiles) == 1 else None
 
     def close(self) -> None:
         for connection in self._connections:
@@ -60,13 +60,13 @@ def work(weights: Weights, max_rows: int, num_threads: int, connection: Any) -> 
     """One process with one engine."""
     import torch
 
-    from benchmarks.engine.in_process_engine import LiveEngine
+    from benchmarks.engine.in_process_engine import InProcessEngine
 
     torch.set_num_threads(num_threads)
-    live = LiveEngine("", Stock.load(weights), max_rows=max_rows)
+    live = InProcessEngine("", StockPipeline.load(weights), max_rows=max_rows)
     live.warm_up()
     connection.send(None)
     while (order := connection.recv()) is not None:
         start, jobs = order
-        connection.send((live.run_from(start, jobs), live.account()))
+        connection.send((live.run_from(start, jobs), live.profile()))
     live.close()

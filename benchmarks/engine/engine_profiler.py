@@ -16,7 +16,7 @@ VAE = "vae"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Account:
+class EngineProfile:
     """Seconds of the engine's thread, and how many passes it made. Idle time is in none of them."""
 
     in_steps: float
@@ -31,7 +31,7 @@ class Account:
         return 1 - self.full_networks / self.full_steps if self.full_steps else float("nan")
 
 
-class Span:
+class CallTimer:
     """Stands in for a function, and knows the time in which at least one call of it ran, on whichever threads."""
 
     def __init__(self, function: Callable[..., Any]) -> None:
@@ -60,7 +60,7 @@ class Span:
         return taken
 
 
-class Ledger:
+class EngineProfiler:
     """Listens to the networks and to `Engine.step` of one engine."""
 
     def __init__(self, engine: Engine, networks: Networks, *, max_rows: int) -> None:
@@ -80,9 +80,9 @@ class Ledger:
         self.reset()
         # Not the lanes as a whole: what dealing out the work takes is the engine's own.
         denoiser, decoder = engine.denoiser, engine.decoder
-        self._spans = {DENOISING: Span(denoiser._pass), VAE: Span(decoder.decode)}
-        denoiser._pass = self._spans[DENOISING]  # type: ignore[method-assign, assignment]
-        decoder.decode = self._spans[VAE]  # type: ignore[method-assign, assignment]
+        self._call_timers = {DENOISING: CallTimer(denoiser._pass), VAE: CallTimer(decoder.decode)}
+        denoiser._pass = self._call_timers[DENOISING]  # type: ignore[method-assign, assignment]
+        decoder.decode = self._call_timers[VAE]  # type: ignore[method-assign, assignment]
         engine.step = self._timed_step  # type: ignore[method-assign]
 
     def reset(self) -> None:
@@ -90,8 +90,8 @@ class Ledger:
         self._in_steps = self._full_steps = self._full_networks = 0.0
         self._num_steps = 0
 
-    def account(self) -> Account:
-        return Account(
+    def profile(self) -> EngineProfile:
+        return EngineProfile(
             in_steps=self._in_steps,
             by_network=dict(self._by_network),
             num_steps=self._num_steps,
@@ -113,8 +113,8 @@ class Ledger:
         started = time.perf_counter()
         is_busy = self._step()
         duration = time.perf_counter() - started
-        for name, span in self._spans.items():
-            self._by_network[name] += span.take()
+        for name, timer in self._call_timers.items():
+            self._by_network[name] += timer.take()
         num_rows = self._rows() - rows_before
         if num_rows:
             self._num_steps += 1

@@ -18,11 +18,11 @@ import benchmarks.engine.stock_openmp  # noqa: F401
 from benchmarks import RESULTS
 from benchmarks.engine import torch_device
 from benchmarks.engine.benchmark_run import run
-from benchmarks.engine.in_process_engine import LiveEngine
+from benchmarks.engine.in_process_engine import InProcessEngine
 from benchmarks.engine.job import Job
 from benchmarks.engine.options import Options
 from benchmarks.engine.pass_times import row_times, table
-from benchmarks.engine.stock_pipeline import Stock, Weights
+from benchmarks.engine.stock_pipeline import StockPipeline, Weights
 
 logger = logging.getLogger(__name__)
 app = typer.Typer(add_completion=False)
@@ -37,7 +37,7 @@ def main(
     dtype: str = "auto",
     sizes: Annotated[str, typer.Option(help="Such as 1024x1024,768x768; empty: the checkpoint's first four.")] = "",
     steps: Annotated[int, typer.Option(help="Of a picture; 0: the checkpoint's default.")] = 0,
-    jobs: Annotated[int, typer.Option(help="In each cell of the comparison; 0: none of it.")] = 24,
+    jobs: Annotated[int, typer.Option(help="In each workload of the comparison; 0: none of it.")] = 24,
     repeats: int = 5,
     name: Annotated[str, typer.Option(help="Of the files that are written; empty: of the torch_device.")] = "",
 ) -> None:
@@ -45,7 +45,7 @@ def main(
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr)
     weights = Weights(checkpoint=checkpoint, controlnet=controlnet, vae=vae, device=device, dtype=dtype)
     command = " ".join(["python -m benchmarks.engine.gpu", *sys.argv[1:]])
-    stock = Stock.load(weights)
+    stock = StockPipeline.load(weights)
     where = stock.pipeline.device
     title = name or f"gpu-{torch_device.slug(where)}"
     lines = [
@@ -73,20 +73,20 @@ def main(
         )
 
 
-def chosen_sizes(text: str, stock: Stock) -> Sequence[tuple[int, int]]:
+def chosen_sizes(text: str, stock: StockPipeline) -> Sequence[tuple[int, int]]:
     if not text:
         return stock.capabilities.sizes[:4]
     return [(int(width), int(height)) for width, height in (size.split("x") for size in text.split(","))]
 
 
-def of_size(stock: Stock, num_steps: int) -> list[str]:
+def of_size(stock: StockPipeline, num_steps: int) -> list[str]:
     """t(rows), memory, and a picture alone and in company."""
     size = (stock.capabilities.defaults.width, stock.capabilities.defaults.height)
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
     times = row_times(stock.networks, stock.capabilities, size)
     max_rows = knee(times)
-    live = LiveEngine("engine", stock, max_rows=max_rows)
+    live = InProcessEngine("engine", stock, max_rows=max_rows)
     live.warm_up()
     stock.warm_up()
     count = max(2, max_rows // 2)
@@ -106,7 +106,7 @@ def of_size(stock: Stock, num_steps: int) -> list[str]:
     return lines
 
 
-def seconds(live: LiveEngine, num_jobs: int, num_steps: int) -> float:
+def seconds(live: InProcessEngine, num_jobs: int, num_steps: int) -> float:
     outcomes = live.run([Job(index=index, arrival=0, num_steps=num_steps) for index in range(num_jobs)])
     return max(each.ended for each in outcomes)
 

@@ -10,14 +10,14 @@ from functools import partial
 from diffusion_engine.decoder import Decoder
 
 from benchmarks.engine.job import Job
-from benchmarks.engine.machine_speed import Probe
-from benchmarks.engine.stock_pipeline import Stock
+from benchmarks.engine.machine_speed import SpeedProbe
+from benchmarks.engine.stock_pipeline import StockPipeline
 
 NUM_REPEATS = 7
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Need:
+class IdealTime:
     """Seconds, at the reference pace."""
 
     per_step: float  # a guided request's part of a full pass
@@ -28,7 +28,7 @@ class Need:
         return sum(job.num_steps * self.per_step + self.per_picture for job in jobs if job.stays)
 
 
-def measure_need(stock: Stock, probe: Probe, *, max_rows: int) -> Need:
+def measure_ideal_time(stock: StockPipeline, probe: SpeedProbe, *, max_rows: int) -> IdealTime:
     num_requests = max(1, max_rows // 2)
     generation = probe.generation()
     encoded = probe.encoder.encode(generation)
@@ -41,7 +41,7 @@ def measure_need(stock: Stock, probe: Probe, *, max_rows: int) -> Need:
         news = [probe.generation(f"a text that was never seen, number {next(numbers)}") for _ in range(num_requests)]
         probe.encoder.read_texts(news)
 
-    return Need(
+    return IdealTime(
         per_step=probe.seconds(num_requests) / num_requests,
         per_picture=(
             _median(read_texts) / num_requests

@@ -11,13 +11,13 @@ from diffusion_engine.intake import RowValues, read_request
 from diffusion_engine.request import RequestError
 from diffusion_engine.row_limits import RowLimits
 
-from benchmarks.engine.engine_profiler import Account, Ledger
+from benchmarks.engine.engine_profiler import EngineProfile, EngineProfiler
 from benchmarks.engine.job import Job, scribble_file
 from benchmarks.engine.outcome import Outcome
-from benchmarks.engine.stock_pipeline import Stock
+from benchmarks.engine.stock_pipeline import StockPipeline
 
 
-class Witness:
+class JobListener:
     """Hears what becomes of one job."""
 
     def __init__(self, job: Job, start: float) -> None:
@@ -63,10 +63,10 @@ class Witness:
         self.is_done.set()
 
 
-class LiveEngine:
+class InProcessEngine:
     """Callers arrive, watch and leave as the trace says."""
 
-    def __init__(self, name: str, stock: Stock, *, max_rows: int) -> None:
+    def __init__(self, name: str, stock: StockPipeline, *, max_rows: int) -> None:
         self.name = name
         self.max_rows = max_rows
         networks = stock.networks
@@ -76,7 +76,7 @@ class LiveEngine:
             RowLimits({}, default=max_rows),
             max_requests=10_000,
         )
-        self._ledger = Ledger(self.engine, networks, max_rows=max_rows)
+        self._profiler = EngineProfiler(self.engine, networks, max_rows=max_rows)
         self.engine.start()
 
     def warm_up(self) -> None:
@@ -89,27 +89,27 @@ class LiveEngine:
 
     def run_from(self, start: float, jobs: Sequence[Job]) -> list[Outcome]:
         """Begin at a point of time.monotonic(), which other processes may share."""
-        self._ledger.reset()
-        witnesses = {job.index: Witness(job, start) for job in jobs}
+        self._profiler.reset()
+        listeners = {job.index: JobListener(job, start) for job in jobs}
         arrivals = [(job.arrival, 0, job.index) for job in jobs]
         departures = [(job.leaves_at, 1, job.index) for job in jobs if not job.stays]
         for at, is_departure, index in sorted(arrivals + departures):
             time.sleep(max(0.0, start + at - time.monotonic()))
             if is_departure:
-                witnesses[index].leave()
+                listeners[index].leave()
             else:
-                self._submit(witnesses[index])
-        return [each.outcome() for each in witnesses.values()]
+                self._submit(listeners[index])
+        return [each.outcome() for each in listeners.values()]
 
-    def account(self) -> Account:
+    def profile(self) -> EngineProfile:
         """Where the time of the last run went."""
-        return self._ledger.account()
+        return self._profiler.profile()
 
     def close(self) -> None:
         self.engine.stop()
 
-    def _submit(self, witness: Witness) -> None:
-        job = witness.job
+    def _submit(self, listener: JobListener) -> None:
+        job = listener.job
         values: RowValues = {
             "prompt": job.prompt.encode(),
             "image": scribble_file(job.index),
@@ -117,4 +117,4 @@ class LiveEngine:
             "seed": job.index,
         }
         request = read_request(values, self.engine.capabilities)
-        witness.generation = self.engine.submit(request, witness, preview_every=1)
+        listener.generation = self.engine.submit(request, listener, preview_every=1)

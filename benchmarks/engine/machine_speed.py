@@ -14,15 +14,15 @@ from diffusion_engine.scribble import read_scribble
 from diffusion_engine.silence import Silence
 
 from benchmarks.engine.job import scribble_file
-from benchmarks.engine.stock_pipeline import Stock
+from benchmarks.engine.stock_pipeline import StockPipeline
 
 NUM_PASSES = 12
 
 
-class Probe:
+class SpeedProbe:
     """Times passes of the networks alone, on the thread that calls."""
 
-    def __init__(self, stock: Stock, networks: Networks | None = None) -> None:
+    def __init__(self, stock: StockPipeline, networks: Networks | None = None) -> None:
         self.networks = networks or stock.networks
         self._capabilities = stock.capabilities
         config = stock.pipeline.scheduler.config

@@ -16,7 +16,7 @@ class Options:
     saturated_jobs: int = 64
     loaded_jobs: int = 40
     letters: str = ""  # which peers; empty: the usual ones
-    cells: str = ""
+    workloads: str = ""
     seed: int = 0
     threads: int = 0
     max_rows: int = 0  # of an engine's pass; 0: measured, as the engine does itself

@@ -13,7 +13,7 @@ from diffusion_engine.generation import BatchKey
 from diffusion_engine.networks import Networks
 from diffusion_engine.row_limits import ROW_COUNTS, knee
 
-from benchmarks.engine.stock_pipeline import Stock, Weights
+from benchmarks.engine.stock_pipeline import StockPipeline, Weights
 
 logger = logging.getLogger(__name__)
 
@@ -36,7 +36,7 @@ def row_times(
     return times
 
 
-def scaled_networks(stock: Stock, weights: Weights, scale: int) -> Networks:
+def scaled_networks(stock: StockPipeline, weights: Weights, scale: int) -> Networks:
     """UNet and ControlNet with `scale` times the channels and heads, and weights that mean nothing."""
     pipeline = stock.pipeline
     parts: dict[str, Any] = {**pipeline.components}

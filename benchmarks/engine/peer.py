@@ -4,7 +4,7 @@
 from collections.abc import Sequence
 from typing import Protocol
 
-from benchmarks.engine.engine_profiler import Account
+from benchmarks.engine.engine_profiler import EngineProfile
 from benchmarks.engine.job import Job
 from benchmarks.engine.outcome import Outcome
 
@@ -20,7 +20,7 @@ class Peer(Protocol):
     def run(self, jobs: Sequence[Job]) -> list[Outcome]:
         """Serve a trace, in order of arrival."""
 
-    def account(self) -> Account | None:
+    def profile(self) -> EngineProfile | None:
         """Where the time of the last run went, of an engine."""
 
     def close(self) -> None:

@@ -9,13 +9,13 @@ from dataclasses import replace
 import torch
 
 from benchmarks.engine.engine_processes import EngineProcesses
-from benchmarks.engine.in_process_engine import LiveEngine
+from benchmarks.engine.in_process_engine import InProcessEngine
 from benchmarks.engine.options import Options
 from benchmarks.engine.peer import Peer
-from benchmarks.engine.served_engine import Served
-from benchmarks.engine.stock_pipeline import Stock, Weights
-from benchmarks.engine.two_stock_processes import TwoProcesses
-from benchmarks.engine.whole_request_batching import WholeRequests
+from benchmarks.engine.served_engine import ServedEngine
+from benchmarks.engine.stock_pipeline import StockPipeline, Weights
+from benchmarks.engine.two_stock_processes import TwoStockProcesses
+from benchmarks.engine.whole_request_batching import WholeRequestBatching
 
 logger = logging.getLogger(__name__)
 
@@ -25,14 +25,14 @@ TWO_PROCESSES = "(c) two processes"
 ENGINE = "engine"
 SERVED = "engine through Triton and frontend"
 
-Build = Callable[[Stock, Weights, int], Peer]
+Build = Callable[[StockPipeline, Weights, int], Peer]
 
 PEERS: Mapping[str, Build] = {
-    "a": lambda stock, _weights, _rows: WholeRequests(ONE_AT_A_TIME, stock, max_batch=1),
-    "b": lambda stock, _weights, _rows: WholeRequests(WHOLE_BATCHES, stock, max_batch=8),
-    "c": lambda _stock, weights, _rows: TwoProcesses(TWO_PROCESSES, weights),
+    "a": lambda stock, _weights, _rows: WholeRequestBatching(ONE_AT_A_TIME, stock, max_batch=1),
+    "b": lambda stock, _weights, _rows: WholeRequestBatching(WHOLE_BATCHES, stock, max_batch=8),
+    "c": lambda _stock, weights, _rows: TwoStockProcesses(TWO_PROCESSES, weights),
     "e": lambda stock, weights, rows: one_engine(ENGINE, stock, weights, rows),
-    "h": lambda _stock, weights, rows: Served(SERVED, weights, max_rows=rows),
+    "h": lambda _stock, weights, rows: ServedEngine(SERVED, weights, max_rows=rows),
     "t": lambda _stock, weights, rows: two_engines(weights, rows),
     "e8": lambda stock, weights, _rows: one_engine("engine, 8 rows", stock, weights, 8),
     "e16": lambda stock, weights, _rows: one_engine("engine, 16 rows", stock, weights, 16),
@@ -43,10 +43,10 @@ PEERS: Mapping[str, Build] = {
 USUAL = "a,b,c,e,h"
 
 
-def one_engine(name: str, stock: Stock, weights: Weights, max_rows: int) -> Peer:
+def one_engine(name: str, stock: StockPipeline, weights: Weights, max_rows: int) -> Peer:
     """On a CPU in a process of its own, so that it and the stock pipeline each have the OpenMP settings they like."""
     if stock.pipeline.device.type != "cpu":
-        return LiveEngine(name, stock, max_rows=max_rows)
+        return InProcessEngine(name, stock, max_rows=max_rows)
     return EngineProcesses(name, weights, max_rows=max_rows, count=1, num_threads=torch.get_num_threads())
 
 
@@ -55,7 +55,7 @@ def two_engines(weights: Weights, max_rows: int) -> Peer:
     return EngineProcesses("two engines", weights, max_rows=max_rows, count=2, num_threads=num_threads)
 
 
-def line_up(options: Options, stock: Stock, *, max_rows: int) -> list[Peer]:
+def start_peers(options: Options, stock: StockPipeline, *, max_rows: int) -> list[Peer]:
     """Everyone who was asked for, loaded and warm."""
     with ExitStack() as closing:  # those who are there when another one cannot come
         peers = []

@@ -26,7 +26,7 @@ import benchmarks.engine.stock_openmp  # noqa: F401
 from benchmarks.common.ratio import Ratio
 from benchmarks.engine import torch_device
 from benchmarks.engine.job import scribble_file
-from benchmarks.engine.stock_pipeline import Stock, Weights
+from benchmarks.engine.stock_pipeline import StockPipeline, Weights
 
 app = typer.Typer(add_completion=False)
 
@@ -109,7 +109,7 @@ def main(
     num_pictures: Annotated[int, typer.Option(help="At once.")] = 16,
     max_rows: int = 16,
 ) -> None:
-    stock = Stock.load(Weights())
+    stock = StockPipeline.load(Weights())
     engine = Engine(stock.networks, stock.capabilities, RowLimits({}, default=max_rows))
     engine.start()
     try:

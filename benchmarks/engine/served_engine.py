@@ -35,7 +35,7 @@ PATIENCE_S = 600.0
 MOST_CALLERS = 1000
 
 
-class Served:
+class ServedEngine:
     """Real time: everything runs here, the callers too."""
 
     def __init__(self, name: str, weights: Weights, *, max_rows: int) -> None:
@@ -50,7 +50,7 @@ class Served:
     def run(self, jobs: Sequence[Job]) -> list[Outcome]:
         return asyncio.run(play(self._server.url + PATH, jobs))
 
-    def account(self) -> None:
+    def profile(self) -> None:
         """It is in another process, and nobody listens to its networks."""
 
     def close(self) -> None:

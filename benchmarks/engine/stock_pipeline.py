@@ -44,7 +44,7 @@ class Weights:
         return EngineConfig.read(parameters, {}, version_folder=VERSION_FOLDER)
 
 
-class Stock:
+class StockPipeline:
     """One call of the pipeline for one request, or for several that have everything but prompt and seed in common.
 
     Args:
@@ -58,17 +58,17 @@ class Stock:
         pipeline.scheduler = make_noise_scheduler(capabilities.defaults.scheduler, pipeline.scheduler.config)
 
     @classmethod
-    def load(cls, weights: Weights) -> "Stock":
+    def load(cls, weights: Weights) -> "StockPipeline":
         config = weights.config()
         pipeline = load_pipeline(config)
         # The engine changes its networks' memory layout. On a GPU there may be no room for both.
         its_own = copy.deepcopy(pipeline) if pipeline.device.type == "cpu" else pipeline
         return cls(pipeline, Capabilities.of_checkpoint(config.checkpoint), tuned_networks(config, its_own))
 
-    def at_size(self, width: int, height: int) -> "Stock":
+    def at_size(self, width: int, height: int) -> "StockPipeline":
         """The same networks, with another size for requests that name none."""
         defaults = replace(self.capabilities.defaults, width=width, height=height)
-        return Stock(self.pipeline, replace(self.capabilities, defaults=defaults), self.networks)
+        return StockPipeline(self.pipeline, replace(self.capabilities, defaults=defaults), self.networks)
 
     def generate(self, jobs: Sequence[Job], after_step: Callable[[], None] = lambda: None) -> list[bytes]:
         """The picture files, in the jobs' order."""

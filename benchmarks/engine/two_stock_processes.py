@@ -12,7 +12,7 @@ from typing import Any
 
 from benchmarks.engine.job import Job
 from benchmarks.engine.outcome import Outcome
-from benchmarks.engine.stock_pipeline import Stock, Weights
+from benchmarks.engine.stock_pipeline import StockPipeline, Weights
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,8 +23,8 @@ class Order:
     trace_start: float
 
 
-class TwoProcesses:
-    """Like `WholeRequests` one at a time, but twice, with one core each."""
+class TwoStockProcesses:
+    """Like `WholeRequestBatching` one at a time, but twice, with one core each."""
 
     def __init__(self, name: str, weights: Weights, *, count: int = 2) -> None:
         self.name = name
@@ -48,7 +48,7 @@ class TwoProcesses:
             self._orders.put(Order(job, start))
         return [self._outcomes.get() for _ in jobs]
 
-    def account(self) -> None:
+    def profile(self) -> None:
         """Only engines have one."""
 
     def close(self) -> None:
@@ -63,14 +63,14 @@ def work(weights: Weights, orders: Any, outcomes: Any) -> None:
     import torch
 
     torch.set_num_threads(1)
-    stock = Stock.load(weights)
+    stock = StockPipeline.load(weights)
     stock.warm_up()
     outcomes.put(None)
     while (order := orders.get()) is not None:
         outcomes.put(serve(order, stock))
 
 
-def serve(order: Order, stock: Stock) -> Outcome:
+def serve(order: Order, stock: StockPipeline) -> Outcome:
     job = order.job
     if time.monotonic() - order.trace_start >= job.leaves_at:
         return Outcome(job=job, ended=job.leaves_at)

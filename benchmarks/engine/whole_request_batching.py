@@ -9,17 +9,17 @@ from collections.abc import Sequence
 
 from benchmarks.engine.job import Job
 from benchmarks.engine.outcome import Outcome
-from benchmarks.engine.stock_pipeline import Stock
+from benchmarks.engine.stock_pipeline import StockPipeline
 
 
-class WholeRequests:
+class WholeRequestBatching:
     """Callers who left while they waited are passed over; a call that runs is run to its end, as diffusers does.
 
     Args:
         max_batch: how many waiting requests with equally many steps share a call, as in Triton's dynamic batcher.
     """
 
-    def __init__(self, name: str, stock: Stock, *, max_batch: int) -> None:
+    def __init__(self, name: str, stock: StockPipeline, *, max_batch: int) -> None:
         self.name = name
         self._stock = stock
         self._max_batch = max_batch
@@ -45,7 +45,7 @@ class WholeRequests:
             left = [job for job in left if job not in batch]
         return outcomes
 
-    def account(self) -> None:
+    def profile(self) -> None:
         """Only engines have one."""
 
     def close(self) -> None:

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from benchmarks.engine.engine_profiler import Account
+from benchmarks.engine.engine_profiler import EngineProfile
 from benchmarks.engine.job import MIXED_STEPS, UNIFORM_STEPS, Job, ServiceTime, make_trace
 from benchmarks.engine.outcome import Figures, figures
 from benchmarks.engine.peer import Peer
@@ -17,7 +17,7 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Cell:
+class Workload:
     """One kind of day: which jobs, and how many of them at a time."""
 
     name: str
@@ -30,26 +30,26 @@ class Cell:
 class Result:
     """One trace through one peer."""
 
-    cell: str
+    workload: str
     peer: str
     repeat: int
     pace: float  # of the machine, relative to the reference: 1.1 is ten percent slower
     pace_spread: float  # between just before and just after, relative
     figures: Figures
-    account: Account | None = None  # of an engine
+    profile: EngineProfile | None = None  # of an engine
 
 
-def standard_cells(*, saturated_jobs: int, loaded_jobs: int) -> tuple[Cell, ...]:
+def standard_workloads(*, saturated_jobs: int, loaded_jobs: int) -> tuple[Workload, ...]:
     return (
-        Cell(name="all at once, uniform", step_counts=UNIFORM_STEPS, load=None, num_jobs=saturated_jobs),
-        Cell(name="all at once, mixed", step_counts=MIXED_STEPS, load=None, num_jobs=saturated_jobs),
-        Cell(name="load 0.8, mixed", step_counts=MIXED_STEPS, load=0.8, num_jobs=loaded_jobs),
-        Cell(name="load 1.3, mixed", step_counts=MIXED_STEPS, load=1.3, num_jobs=loaded_jobs),
+        Workload(name="all at once, uniform", step_counts=UNIFORM_STEPS, load=None, num_jobs=saturated_jobs),
+        Workload(name="all at once, mixed", step_counts=MIXED_STEPS, load=None, num_jobs=saturated_jobs),
+        Workload(name="load 0.8, mixed", step_counts=MIXED_STEPS, load=0.8, num_jobs=loaded_jobs),
+        Workload(name="load 1.3, mixed", step_counts=MIXED_STEPS, load=1.3, num_jobs=loaded_jobs),
     )
 
 
 def measure(
-    cells: Sequence[Cell],
+    workloads: Sequence[Workload],
     peers: Sequence[Peer],
     *,
     repeats: int,
@@ -69,17 +69,17 @@ def measure(
         if repeat and now + (now - began) / repeat > give_up_at:
             logger.info("no time for more than %d of %d repeats", repeat, repeats)
             return
-        for cell in cells:
+        for workload in workloads:
             trace = make_trace(
-                cell.step_counts, service, num_jobs=cell.num_jobs, load=cell.load, seed=1000 * seed + repeat
+                workload.step_counts, service, num_jobs=workload.num_jobs, load=workload.load, seed=1000 * seed + repeat
             )
             order = list(peers)
             random.Random(repeat).shuffle(order)  # noqa: S311
             for peer in order:
-                yield _through(peer, trace, cell=cell.name, repeat=repeat, probe=lambda: probe() / reference)
+                yield _through(peer, trace, workload=workload.name, repeat=repeat, probe=lambda: probe() / reference)
 
 
-def _through(peer: Peer, trace: Sequence[Job], *, cell: str, repeat: int, probe: Callable[[], float]) -> Result:
+def _through(peer: Peer, trace: Sequence[Job], *, workload: str, repeat: int, probe: Callable[[], float]) -> Result:
     before = probe()
     started = time.monotonic()
     outcomes = peer.run([job.paced(before) for job in trace])
@@ -87,18 +87,18 @@ def _through(peer: Peer, trace: Sequence[Job], *, cell: str, repeat: int, probe:
     after = probe()
     pace = (before + after) / 2
     result = Result(
-        cell=cell,
+        workload=workload,
         peer=peer.name,
         repeat=repeat,
         pace=pace,
         pace_spread=abs(after - before) / pace,
         figures=figures(outcomes, pace=pace),
-        account=peer.account(),
+        profile=peer.profile(),
     )
     logger.info(
         "repeat %d, %s, %s: %.1f s, pace %.2f, %.2f pictures/s, mean latency %.2f s, first preview %.2f s",
         repeat + 1,
-        cell,
+        workload,
         peer.name,
         took,
         pace,

@@ -14,9 +14,9 @@ from benchmarks import RESULTS
 from benchmarks.frontend.frontend_page import Page
 from benchmarks.frontend.frontend_tables import change_table, target_table
 from benchmarks.frontend.payload import SIZES
-from benchmarks.frontend.peers import CHANGES, LAYERS, WAYS
+from benchmarks.frontend.peers import CHANGES, LAYERS, PEERS
 from benchmarks.frontend.rounds import Plan, measure
-from benchmarks.frontend.sample import Cell
+from benchmarks.frontend.sample import Workload
 
 app = typer.Typer(add_completion=False)
 logger = logging.getLogger(__name__)
@@ -24,30 +24,30 @@ logger = logging.getLogger(__name__)
 
 @app.command()
 def main(
-    rounds: Annotated[int, typer.Option(help="How often every way gets every cell.")] = 6,
+    rounds: Annotated[int, typer.Option(help="How often every peer gets every workload.")] = 6,
     seconds: Annotated[float, typer.Option(help="Of each measurement.")] = 0.6,
-    ways: Annotated[str, typer.Option(help="Which, by name and semicolons; see benchmarks/frontend/peers.py.")] = "",
+    peers: Annotated[str, typer.Option(help="Which, by name and semicolons; see benchmarks/frontend/peers.py.")] = "",
     sizes: Annotated[str, typer.Option(help="Which, by commas.")] = ",".join(SIZES),
     concurrency: Annotated[str, typer.Option(help="How many ask at once, by commas.")] = "1,8,32",
     name: Annotated[str, typer.Option(help="Of the files that are written; empty: of the machine.")] = "",
-    before: Annotated[str, typer.Option(help="A commit, for the ways that compare `/v2` with it.")] = "HEAD",
+    before: Annotated[str, typer.Option(help="A commit, for the peers that compare `/v2` with it.")] = "HEAD",
     add: Annotated[bool, typer.Option("--add", help="Keep the rounds that the files hold, and add more.")] = False,
 ) -> None:
-    """Hold the frontend against other ways to put HTTP in front of a Triton."""
+    """Compare the frontend with other ways to put HTTP in front of a Triton."""
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(message)s", stream=sys.stderr)
     logging.getLogger("benchmarks").setLevel(logging.INFO)
-    wanted = ways.split(";") if ways else [way.name for way in WAYS]
+    wanted = peers.split(";") if peers else [peer.name for peer in PEERS]
     page = Page.open(RESULTS, name, is_new=not add)
     plan = Plan(
-        ways=[way for way in (*WAYS, *CHANGES, *LAYERS) if way.name in wanted],
-        cells=[Cell(size, int(number)) for size in sizes.split(",") for number in concurrency.split(",")],
+        peers=[peer for peer in (*PEERS, *CHANGES, *LAYERS) if peer.name in wanted],
+        workloads=[Workload(size, int(number)) for size in sizes.split(",") for number in concurrency.split(",")],
         num_rounds=rounds,
         seconds=seconds,
         first_round=page.num_rounds,
         before=before,
     )
     uvloop.run(_run(plan, page))
-    lines = change_table(page.samples) if any(way in CHANGES for way in plan.ways) else target_table(page.samples)
+    lines = change_table(page.samples) if any(peer in CHANGES for peer in plan.peers) else target_table(page.samples)
     sys.stdout.write("\n".join(lines) + "\n")
 
 

@@ -14,14 +14,14 @@ from typing import Any, Self
 
 from benchmarks.common import machine
 from benchmarks.common.bar_chart import bar_chart
-from benchmarks.frontend.frontend_tables import cell_table, cpu, ratio, target_table
+from benchmarks.frontend.frontend_tables import cpu, ratio, target_table, workload_table
 from benchmarks.frontend.litserve_environment import REQUIREMENT
-from benchmarks.frontend.peers import DIRECT, LAYERS, NGINX, WAYS
-from benchmarks.frontend.sample import Cell, Sample
+from benchmarks.frontend.peers import DIRECT, LAYERS, NGINX, PEERS
+from benchmarks.frontend.sample import Sample, Workload
 
 PACKAGES = ("fastapi", "starlette", "uvicorn", "uvloop", "httptools", "pydantic", "tritonclient", "aiohttp")
 HOW_IT_IS_MEASURED = """\
-Every round visits every cell, and in it every way once, in random order. CPU is of the whole process tree, by the
+Every round measures every workload on every peer once, in random order. CPU is of the whole process tree, by the
 kernel's own clock of each process, per answered request, in a closed loop on kept connections after a warm-up; the
 callers and Triton share the cores, so requests per second and p50 with many callers are limits of the machine: CPU and
 ratios are what to look at. The model answers the picture that it is given. The first answer of every measurement is
@@ -52,7 +52,7 @@ class Page:
         return 1 + max((sample.round for sample in self.samples), default=-1)
 
     def text(self) -> str:
-        ways = [way for way in (*WAYS, *LAYERS) if any(sample.way == way.name for sample in self.samples)]
+        peers = [peer for peer in (*PEERS, *LAYERS) if any(sample.peer == peer.name for sample in self.samples)]
         lines = [
             "# What the frontend costs",
             "",
@@ -61,7 +61,7 @@ class Page:
             "",
             HOW_IT_IS_MEASURED,
             "",
-            *(f"- **{way.name}**: {way.about}" for way in ways),
+            *(f"- **{peer.name}**: {peer.about}" for peer in peers),
             "",
             f"{self.num_rounds} rounds. Ratios are medians of the rounds' own, with the least and the most.",
             "",
@@ -71,21 +71,27 @@ class Page:
             "",
             *target_table(self.samples),
         ]
-        for cell in self.cells():
-            lines += ["", f"## {cell.name}", "", *cell_table(self.samples, cell, [way.name for way in ways])]
+        for workload in self.workloads():
+            lines += [
+                "",
+                f"## {workload.name}",
+                "",
+                *workload_table(self.samples, workload, [peer.name for peer in peers]),
+            ]
         return "\n".join(lines) + "\n"
 
-    def cells(self) -> Sequence[Cell]:
-        return list(dict.fromkeys(sample.cell for sample in self.samples))
+    def workloads(self) -> Sequence[Workload]:
+        return list(dict.fromkeys(sample.workload for sample in self.samples))
 
     def picture(self) -> str:
-        names = [way.name for way in (*WAYS, *LAYERS) if way.name not in (DIRECT, NGINX)]
+        names = [peer.name for peer in (*PEERS, *LAYERS) if peer.name not in (DIRECT, NGINX)]
         ratios = {
-            cell.name: {name: ratio(self.samples, cell, name, NGINX, cpu) for name in names} for cell in self.cells()
+            workload.name: {name: ratio(self.samples, workload, name, NGINX, cpu) for name in names}
+            for workload in self.workloads()
         }
         groups = {
-            cell: {name: each for name, each in bars.items() if each.median == each.median}
-            for cell, bars in ratios.items()
+            workload: {name: each for name, each in bars.items() if each.median == each.median}
+            for workload, bars in ratios.items()
         }
         shown = [name for name in names if any(name in bars for bars in groups.values())]
         return bar_chart("CPU per request relative to nginx passing through, less is better", "x", groups, shown)

@@ -8,7 +8,7 @@ from typing import Literal
 
 from benchmarks.common.ratio import Ratio
 from benchmarks.frontend.peers import DIRECT, NAIVE, NGINX, OURS, OURS_V2, PAIRS
-from benchmarks.frontend.sample import Cell, Sample
+from benchmarks.frontend.sample import Sample, Workload
 
 Pick = Callable[[Sample], float]
 
@@ -21,34 +21,36 @@ def p50(sample: Sample) -> float:
     return sample.p50_ms
 
 
-def of(samples: Sequence[Sample], cell: Cell, way: str) -> list[Sample]:
-    return [each for each in samples if (each.cell, each.way) == (cell, way)]
+def of(samples: Sequence[Sample], workload: Workload, peer: str) -> list[Sample]:
+    return [each for each in samples if (each.workload, each.peer) == (workload, peer)]
 
 
-def ratio(samples: Sequence[Sample], cell: Cell, way: str, base: str, pick: Pick) -> Ratio:
-    """One way relative to another, round by round."""
-    by_round = {each.round: pick(each) for each in of(samples, cell, base)}
-    return Ratio.of([pick(each) / by_round[each.round] for each in of(samples, cell, way) if each.round in by_round])
+def ratio(samples: Sequence[Sample], workload: Workload, peer: str, base: str, pick: Pick) -> Ratio:
+    """CPU or latency of one peer relative to another's in the same round."""
+    by_round = {each.round: pick(each) for each in of(samples, workload, base)}
+    return Ratio.of(
+        [pick(each) / by_round[each.round] for each in of(samples, workload, peer) if each.round in by_round]
+    )
 
 
-def cell_table(samples: Sequence[Sample], cell: Cell, ways: Sequence[str]) -> Iterator[str]:
+def workload_table(samples: Sequence[Sample], workload: Workload, peers: Sequence[str]) -> Iterator[str]:
     yield "| | CPU ms | x nginx | p50 ms | p95 ms | x direct p50 | requests/s | Triton's CPU ms |"
     yield "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |"
-    for way in ways:
-        own = of(samples, cell, way)
+    for peer in peers:
+        own = of(samples, workload, peer)
         if not own:
             continue
-        has_frontend = way != DIRECT
+        has_frontend = peer != DIRECT
         values = [
             f"{_median(own, cpu):.3f}" if has_frontend else "",
-            str(ratio(samples, cell, way, NGINX, cpu)) if has_frontend and way != NGINX else "",
+            str(ratio(samples, workload, peer, NGINX, cpu)) if has_frontend and peer != NGINX else "",
             f"{_median(own, p50):.2f}",
             f"{_median(own, lambda each: each.p95_ms):.2f}",
-            str(ratio(samples, cell, way, DIRECT, p50)) if has_frontend else "",
+            str(ratio(samples, workload, peer, DIRECT, p50)) if has_frontend else "",
             f"{_median(own, lambda each: each.num_answers / each.seconds):.0f}",
-            f"{_median(own, lambda each: each.triton_cpu_ms):.2f}" if way != "LitServe" else "",
+            f"{_median(own, lambda each: each.triton_cpu_ms):.2f}" if peer != "LitServe" else "",
         ]
-        yield f"| {way} | {' | '.join(values)} |"
+        yield f"| {peer} | {' | '.join(values)} |"
 
 
 def _median(samples: Sequence[Sample], pick: Pick) -> float:
@@ -60,25 +62,25 @@ class Target:
     """A bound on a ratio."""
 
     about: str
-    way: str
+    peer: str
     base: str
     pick: Pick
     bound: float
     sense: Literal["at most", "at least"]
-    cell: Cell
+    workload: Workload
 
     def row(self, samples: Sequence[Sample]) -> str:
         """Empty where it was not measured."""
         if self.sense == "at most":
-            reached = ratio(samples, self.cell, self.way, self.base, self.pick)
+            reached = ratio(samples, self.workload, self.peer, self.base, self.pick)
             is_met = reached.median <= self.bound
         else:
-            reached = ratio(samples, self.cell, self.base, self.way, self.pick)
+            reached = ratio(samples, self.workload, self.base, self.peer, self.pick)
             is_met = reached.median >= self.bound
         if reached.median != reached.median:  # NaN: no such samples
             return ""
         verdict = "met" if is_met else "**missed**"
-        return f"| {self.cell.name} | {self.about} | {self.sense} {self.bound:g} | {reached} | {verdict} |"
+        return f"| {self.workload.name} | {self.about} | {self.sense} {self.bound:g} | {reached} | {verdict} |"
 
 
 def _targets() -> Iterator[Target]:
@@ -90,14 +92,14 @@ def _targets() -> Iterator[Target]:
         *(("256K", concurrency, 3.0, 3.0) for concurrency in (1, 8, 32)),
         *(("1.4M", concurrency, 2.75, 3.0) for concurrency in (1, 8, 32)),
     ):
-        cell = Cell(size, concurrency)
-        yield Target(times_nginx, OURS, NGINX, cpu, bound, "at most", cell)
-        yield Target(less, OURS, NAIVE, cpu, at_least, "at least", cell)
-    yield Target(latency, OURS, DIRECT, p50, 2.0, "at most", Cell("256K", 1))
-    yield Target(latency, OURS, DIRECT, p50, 1.5, "at most", Cell("1.4M", 1))
+        workload = Workload(size, concurrency)
+        yield Target(times_nginx, OURS, NGINX, cpu, bound, "at most", workload)
+        yield Target(less, OURS, NAIVE, cpu, at_least, "at least", workload)
+    yield Target(latency, OURS, DIRECT, p50, 2.0, "at most", Workload("256K", 1))
+    yield Target(latency, OURS, DIRECT, p50, 1.5, "at most", Workload("1.4M", 1))
     for size in ("256K", "1.4M"):
         for concurrency in (1, 8, 32):
-            yield Target("CPU through `/v2`, x nginx", OURS_V2, NGINX, cpu, 2.5, "at most", Cell(size, concurrency))
+            yield Target("CPU through `/v2`, x nginx", OURS_V2, NGINX, cpu, 2.5, "at most", Workload(size, concurrency))
 
 
 def target_table(samples: Sequence[Sample]) -> Iterator[str]:
@@ -110,7 +112,8 @@ def change_table(samples: Sequence[Sample]) -> Iterator[str]:
     """What `/v2` costs relative to the commit before, within a round."""
     yield "| | | CPU ms | CPU, x before: median (least to most) |"
     yield "| --- | --- | ---: | ---: |"
-    for cell in dict.fromkeys(each.cell for each in samples):
-        for way, before in PAIRS:
-            if own := of(samples, cell, way):
-                yield f"| {cell.name} | {way} | {_median(own, cpu):.3f} | {ratio(samples, cell, way, before, cpu)} |"
+    for workload in dict.fromkeys(each.workload for each in samples):
+        for peer, before in PAIRS:
+            if own := of(samples, workload, peer):
+                change = ratio(samples, workload, peer, before, cpu)
+                yield f"| {workload.name} | {peer} | {_median(own, cpu):.3f} | {change} |"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The ways to the model that are compared. Several may go through one server."""
+"""The compared peers: how each is asked. Several may go through one server."""
 
 from dataclasses import dataclass
 
@@ -8,8 +8,8 @@ SCRIBBLE_PATH = "/scribble"
 
 
 @dataclass(frozen=True, slots=True)
-class Way:
-    """One of them: who answers, where, in which protocol, and a line for the reader."""
+class Peer:
+    """One peer: its server, protocol and description."""
 
     name: str
     server: str | None  # None: Triton itself
@@ -23,29 +23,31 @@ class Way:
 
 
 DIRECT, NGINX, NAIVE, OURS, OURS_V2 = "direct", "nginx", "naive", "fastapi-triton", "fastapi-triton /v2"
-WAYS = (
-    Way(DIRECT, None, True, "Triton itself, binary tensors"),
-    Way(NGINX, "nginx", True, "nginx passes binary tensors through, bodies buffered in memory; checks nothing"),
-    Way(OURS, "ours", False, "the scribble endpoint of `main.py`, complete, by `fastapi-triton serve`"),
-    Way(OURS_V2, "ours", True, "`/v2` through the same process"),
-    Way(NAIVE, "naive", False, "FastAPI, `tritonclient.http` in an `async def`; checks types only"),
-    Way("http.aio", "aio", False, "FastAPI, `tritonclient.http.aio`; checks types only; Triton compresses its answers"),
-    Way("http.aio, no gzip", "aio-without-gzip", False, "the same with `Accept-Encoding: identity`"),
-    Way("LitServe", "litserve", False, "runs the echo in a worker of its own: no Triton behind it; checks nothing"),
+PEERS = (
+    Peer(DIRECT, None, True, "Triton itself, binary tensors"),
+    Peer(NGINX, "nginx", True, "nginx passes binary tensors through, bodies buffered in memory; checks nothing"),
+    Peer(OURS, "ours", False, "the scribble endpoint of `main.py`, complete, by `fastapi-triton serve`"),
+    Peer(OURS_V2, "ours", True, "`/v2` through the same process"),
+    Peer(NAIVE, "naive", False, "FastAPI, `tritonclient.http` in an `async def`; checks types only"),
+    Peer(
+        "http.aio", "aio", False, "FastAPI, `tritonclient.http.aio`; checks types only; Triton compresses its answers"
+    ),
+    Peer("http.aio, no gzip", "aio-without-gzip", False, "the same with `Accept-Encoding: identity`"),
+    Peer("LitServe", "litserve", False, "runs the echo in a worker of its own: no Triton behind it; checks nothing"),
 )
 # `/v2` against an earlier commit of it, with binary tensors and with JSON; measured where they are named.
 BEFORE = "before"
 CHANGES = (
-    Way("fastapi-triton /v2, JSON", "ours", True, "`/v2` with the tensors in JSON", is_json=True),
-    Way("before /v2", BEFORE, True, "`/v2` of the commit that `--before` names"),
-    Way("before /v2, JSON", BEFORE, True, "the same with the tensors in JSON", is_json=True),
+    Peer("fastapi-triton /v2, JSON", "ours", True, "`/v2` with the tensors in JSON", is_json=True),
+    Peer("before /v2", BEFORE, True, "`/v2` of the commit that `--before` names"),
+    Peer("before /v2, JSON", BEFORE, True, "the same with the tensors in JSON", is_json=True),
 )
 PAIRS = ((OURS_V2, "before /v2"), ("fastapi-triton /v2, JSON", "before /v2, JSON"))
-# What our own way is made of, from the bare exchange up; measured where they are named.
+# What our own endpoint is made of, from the bare exchange up; measured where they are named.
 LAYERS = (
-    Way("without a framework", "without-framework", False, "uvloop, httptools, pydantic, one exchange with Triton"),
+    Peer("without a framework", "without-framework", False, "uvloop, httptools, pydantic, one exchange with Triton"),
     *(
-        Way(f"layer {number}", f"layers-{number}", False, about)
+        Peer(f"layer {number}", f"layers-{number}", False, about)
         for number, about in enumerate(
             (
                 "the same as a bare ASGI app, by our HTTP protocol",

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Rounds: each visits every cell, and in it every way once, in an order of its own."""
+"""Measurement rounds: each measures every workload on every peer once, in random order."""
 
 import asyncio
 import logging
@@ -14,8 +14,8 @@ from benchmarks import ROOT
 from benchmarks.common import cpu_time
 from benchmarks.common.closed_loop import BadAnswerError, Loop, drive
 from benchmarks.frontend.payload import MODEL, SIZES, Payload
-from benchmarks.frontend.peers import BEFORE, OURS_V2, Way
-from benchmarks.frontend.sample import Cell, Sample
+from benchmarks.frontend.peers import BEFORE, OURS_V2, Peer
+from benchmarks.frontend.sample import Sample, Workload
 from benchmarks.frontend.servers import SERVERS, Running, checked_out, running
 from fastapi_triton.embedded import EmbeddedTriton
 from fastapi_triton.errors import FastAPITritonError
@@ -31,12 +31,12 @@ WARM_UP_S = 0.15
 class Plan:
     """What to measure, and how long."""
 
-    ways: Sequence[Way]
-    cells: Sequence[Cell]
+    peers: Sequence[Peer]
+    workloads: Sequence[Workload]
     num_rounds: int
     seconds: float
     first_round: int = 0
-    before: str = ""  # a commit of this repository, for the ways that compare with it
+    before: str = ""  # a commit of this repository, for the peers that compare with it
 
 
 class Bench:
@@ -46,61 +46,61 @@ class Bench:
         self._plan = plan
         self._triton = triton
         self._servers = servers
-        self._payloads = {cell.size: Payload.of(SIZES[cell.size]) for cell in plan.cells}
+        self._payloads = {workload.size: Payload.of(SIZES[workload.size]) for workload in plan.workloads}
 
     async def rounds(self) -> AsyncIterator[list[Sample]]:
         """The samples of each round, once it is over."""
         plan = self._plan
-        ways = [way for way in plan.ways if await self._answers(way)]
+        peers = [peer for peer in plan.peers if await self._answers(peer)]
         for number in range(plan.first_round, plan.first_round + plan.num_rounds):
             order = random.Random(number)  # noqa: S311
-            pairs = [(way, cell) for cell in plan.cells for way in order.sample(ways, len(ways))]
-            yield [await self._sample(number, way, cell) for way, cell in pairs]
+            pairs = [(peer, workload) for workload in plan.workloads for peer in order.sample(peers, len(peers))]
+            yield [await self._sample(number, peer, workload) for peer, workload in pairs]
             logger.info("round %d is done", number + 1)
 
-    async def _answers(self, way: Way) -> bool:
+    async def _answers(self, peer: Peer) -> bool:
         """Whether it is there at all; `/v2` may be switched off, or not be built in yet."""
-        loop = self._loop(way, self._plan.cells[0])
+        loop = self._loop(peer, self._plan.workloads[0])
         try:
-            await drive(loop, self._running(way).port, concurrency=1, seconds=0)
+            await drive(loop, self._running(peer).port, concurrency=1, seconds=0)
         except BadAnswerError as error:
-            if way.name == OURS_V2 and str(error).startswith("404"):
-                logger.warning("%s is left out: it answers 404", way.name)
+            if peer.name == OURS_V2 and str(error).startswith("404"):
+                logger.warning("%s is left out: it answers 404", peer.name)
                 return False
             raise
         return True
 
-    async def _sample(self, number: int, way: Way, cell: Cell) -> Sample:
-        loop, server = self._loop(way, cell), self._running(way)
-        await drive(loop, server.port, concurrency=cell.concurrency, seconds=WARM_UP_S)
+    async def _sample(self, number: int, peer: Peer, workload: Workload) -> Sample:
+        loop, server = self._loop(peer, workload), self._running(peer)
+        await drive(loop, server.port, concurrency=workload.concurrency, seconds=WARM_UP_S)
         loop.latencies.clear()
         before = server.cpu_seconds(), self._triton.cpu_seconds(), time.process_time()
-        took = await drive(loop, server.port, concurrency=cell.concurrency, seconds=self._plan.seconds)
+        took = await drive(loop, server.port, concurrency=workload.concurrency, seconds=self._plan.seconds)
         after = server.cpu_seconds(), self._triton.cpu_seconds(), time.process_time()
         num_answers = len(loop.latencies)
         own, triton, caller = (1000 * (late - early) / num_answers for early, late in zip(before, after, strict=True))
         latencies = sorted(loop.latencies)
         return Sample(
             round=number,
-            way=way.name,
-            size=cell.size,
-            concurrency=cell.concurrency,
+            peer=peer.name,
+            size=workload.size,
+            concurrency=workload.concurrency,
             num_answers=num_answers,
             seconds=took,
-            cpu_ms=own if way.server else float("nan"),
+            cpu_ms=own if peer.server else float("nan"),
             triton_cpu_ms=triton,
             caller_cpu_ms=caller,
             p50_ms=1000 * statistics.median(latencies),
             p95_ms=1000 * latencies[int(0.95 * (num_answers - 1))],
         )
 
-    def _loop(self, way: Way, cell: Cell) -> Loop:
-        payload = self._payloads[cell.size]
-        request = payload.http_request(way.path, is_v2=way.is_v2, is_json=way.is_json)
-        return Loop(request, lambda body: payload.is_answered_by(body, is_v2=way.is_v2))
+    def _loop(self, peer: Peer, workload: Workload) -> Loop:
+        payload = self._payloads[workload.size]
+        request = payload.http_request(peer.path, is_v2=peer.is_v2, is_json=peer.is_json)
+        return Loop(request, lambda body: payload.is_answered_by(body, is_v2=peer.is_v2))
 
-    def _running(self, way: Way) -> Running:
-        return self._triton if way.server is None else self._servers[way.server]
+    def _running(self, peer: Peer) -> Running:
+        return self._triton if peer.server is None else self._servers[peer.server]
 
 
 async def measure(plan: Plan) -> AsyncIterator[list[Sample]]:
@@ -109,7 +109,7 @@ async def measure(plan: Plan) -> AsyncIterator[list[Sample]]:
         triton = await stack.enter_async_context(EmbeddedTriton.prepare(MODELS))
         await _ready(triton.url)
         (guard,) = cpu_time.children()
-        names = {way.server for way in plan.ways if way.server}
+        names = {peer.server for peer in plan.peers if peer.server}
         roots = {BEFORE: stack.enter_context(checked_out(plan.before))} if BEFORE in names else {}
         servers = {
             name: await stack.enter_async_context(running(SERVERS[name], triton.url, roots.get(name, ROOT)))

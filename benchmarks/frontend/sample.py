@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One measurement: one way, one size, one number of callers, in one round."""
+"""One measurement: a peer, a workload (size and number of clients) and a round."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
-class Cell:
-    """What is asked of every way in a round."""
+class Workload:
+    """The size of a request, and how many clients send it at once."""
 
     size: str
     concurrency: int
@@ -18,10 +18,10 @@ class Cell:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sample:
-    """Its outcome. CPU is per answered request, of whole process trees; NaN where there is no frontend."""
+    """A measurement's results. CPU is per answered request, of whole process trees; NaN where there is no frontend."""
 
     round: int
-    way: str
+    peer: str
     size: str
     concurrency: int
     num_answers: int
@@ -33,5 +33,5 @@ class Sample:
     p95_ms: float
 
     @property
-    def cell(self) -> Cell:
-        return Cell(self.size, self.concurrency)
+    def workload(self) -> Workload:
+        return Workload(self.size, self.concurrency)

@@ -69,7 +69,7 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """One way to start a peer."""
+    """How a peer is started."""
 
     name: str
     command: Callable[[Place], list[str]]

@@ -42,10 +42,10 @@ def test_beyond_capacity_the_rest_is_refused() -> None:
 def test_the_simulation_lets_requests_join_between_passes_and_refuses_at_the_bound() -> None:
     jobs = [Job(index=index, arrival=0.05 * index, num_steps=2) for index in range(3)]
     two = Replica(name="two", source="a test", pass_s={1: 0.1, 2: 0.1}, max_rows=2, rows_per_request=1)
-    ledger = simulate(two, load(1, max_in_flight=2), jobs)
+    record = simulate(two, load(1, max_in_flight=2), jobs)
     # The second comes during the first's first pass, and joins the one after it; the third finds two in flight.
-    assert ledger.latencies == [pytest.approx(0.2), pytest.approx(0.25)]
-    assert ledger.num_refused == 1
+    assert record.latencies == [pytest.approx(0.2), pytest.approx(0.25)]
+    assert record.num_refused == 1
 
 
 @pytest.mark.parametrize("num_replicas", [1, 16])
@@ -58,9 +58,9 @@ def test_model_and_simulation_agree_within_a_third(num_replicas: int, share: flo
 
 
 def test_the_measured_throughput_lies_where_the_simulation_says() -> None:
-    for cell in MEASURED:
-        rates, _, _ = replay(cell)
-        assert 0.85 * min(rates) <= cell.pictures_per_s <= max(rates), cell.name
+    for workload in MEASURED:
+        rates, _, _ = replay(workload)
+        assert 0.85 * min(rates) <= workload.pictures_per_s <= max(rates), workload.name
 
 
 def test_a_hundred_times_the_load_takes_a_hundred_times_the_gpus() -> None:

@@ -17,22 +17,22 @@ from benchmarks.frontend.frontend_page import Page
 from benchmarks.frontend.frontend_tables import cpu, ratio, target_table
 from benchmarks.frontend.payload import SIZES, Payload
 from benchmarks.frontend.peers import NAIVE, NGINX, OURS
-from benchmarks.frontend.sample import Cell, Sample
+from benchmarks.frontend.sample import Sample, Workload
 from fastapi_triton import contract, pbtxt
 from fastapi_triton.model_config import from_server
 from main import ScribbleRequest
 
 MODELS = Path(__file__).parents[2] / "benchmarks" / "frontend" / "models"
 
-CELL = Cell("16K", 8)
+WORKLOAD = Workload("16K", 8)
 
 
-def sample(number: int, way: str, cpu_ms: float) -> Sample:
+def sample(number: int, peer: str, cpu_ms: float) -> Sample:
     return Sample(
         round=number,
-        way=way,
-        size=CELL.size,
-        concurrency=CELL.concurrency,
+        peer=peer,
+        size=WORKLOAD.size,
+        concurrency=WORKLOAD.concurrency,
         num_answers=10,
         seconds=1.0,
         cpu_ms=cpu_ms,
@@ -53,12 +53,12 @@ def test_a_payload_is_a_picture_of_exactly_its_size() -> None:
 
 def test_ratios_are_of_the_same_round() -> None:
     samples = [sample(0, OURS, 4), sample(0, NGINX, 2), sample(1, OURS, 9), sample(1, NGINX, 3), sample(2, OURS, 99)]
-    assert ratio(samples, CELL, OURS, NGINX, cpu) == Ratio(2.5, 2.0, 3.0)
+    assert ratio(samples, WORKLOAD, OURS, NGINX, cpu) == Ratio(2.5, 2.0, 3.0)
 
 
 def test_targets_say_whether_they_are_met() -> None:
     rows = list(target_table([sample(0, OURS, 5), sample(0, NGINX, 1), sample(0, NAIVE, 20)]))[2:]
-    assert [(CELL.name in row, "**missed**" in row) for row in rows] == [(True, True), (True, False)]
+    assert [(WORKLOAD.name in row, "**missed**" in row) for row in rows] == [(True, True), (True, False)]
 
 
 def test_rounds_are_added_to_those_that_a_page_holds(tmp_path: Path) -> None:

@@ -5,11 +5,11 @@ from collections.abc import Callable, Sequence
 from typing import cast
 
 from benchmarks.engine.job import Job
-from benchmarks.engine.stock_pipeline import Stock
-from benchmarks.engine.whole_request_batching import WholeRequests
+from benchmarks.engine.stock_pipeline import StockPipeline
+from benchmarks.engine.whole_request_batching import WholeRequestBatching
 
 
-class FakeStock:
+class FakeStockPipeline:
     """Remembers the calls."""
 
     def __init__(self) -> None:
@@ -23,8 +23,8 @@ class FakeStock:
 
 
 def calls(*jobs: Job, max_batch: int) -> list[list[int]]:
-    stock = FakeStock()
-    outcomes = WholeRequests("", cast("Stock", stock), max_batch=max_batch).run(jobs)
+    stock = FakeStockPipeline()
+    outcomes = WholeRequestBatching("", cast("StockPipeline", stock), max_batch=max_batch).run(jobs)
     assert len(outcomes) == len(jobs)
     return stock.calls
 

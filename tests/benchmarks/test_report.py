@@ -7,12 +7,12 @@ import pytest
 
 from benchmarks.common.bar_chart import bar_chart
 from benchmarks.common.ratio import Ratio
-from benchmarks.engine.engine_tables import cell_table, ratio, ratio_table
+from benchmarks.engine.engine_tables import ratio, ratio_table, workload_table
 from benchmarks.engine.job import Job
 from benchmarks.engine.outcome import Outcome, figures
-from benchmarks.engine.workloads import Cell, Result
+from benchmarks.engine.workloads import Result, Workload
 
-CELL = Cell(name="load 0.8, mixed", step_counts=(4, 8), load=0.8, num_jobs=3)
+WORKLOAD = Workload(name="load 0.8, mixed", step_counts=(4, 8), load=0.8, num_jobs=3)
 
 
 def outcomes(*, slower: float = 1.0) -> list[Outcome]:
@@ -30,7 +30,12 @@ def outcomes(*, slower: float = 1.0) -> list[Outcome]:
 
 def result(peer: str, repeat: int, *, slower: float = 1.0) -> Result:
     return Result(
-        cell=CELL.name, peer=peer, repeat=repeat, pace=1.0, pace_spread=0.0, figures=figures(outcomes(slower=slower))
+        workload=WORKLOAD.name,
+        peer=peer,
+        repeat=repeat,
+        pace=1.0,
+        pace_spread=0.0,
+        figures=figures(outcomes(slower=slower)),
     )
 
 
@@ -61,16 +66,18 @@ def test_a_peer_that_was_not_measured_is_not_compared() -> None:
 
 def test_tables_have_a_row_for_every_peer_and_a_column_for_every_other() -> None:
     results = [result("engine", 0), result("(a)", 0, slower=2.0)]
-    assert [line.split("|")[1].strip() for line in cell_table(results, CELL, ["(a)", "engine"])[2:]] == [
+    assert [line.split("|")[1].strip() for line in workload_table(results, WORKLOAD, ["(a)", "engine"])[2:]] == [
         "(a)",
         "engine",
     ]
-    assert "| load 0.8, mixed | mean latency | 0.50 (0.50 to 0.50) |" in ratio_table(results, [CELL], "engine", ["(a)"])
+    assert "| load 0.8, mixed | mean latency | 0.50 (0.50 to 0.50) |" in ratio_table(
+        results, [WORKLOAD], "engine", ["(a)"]
+    )
 
 
 def test_the_picture_is_well_formed_and_names_everyone() -> None:
     from xml.etree import ElementTree
 
-    drawn = bar_chart("a < b", "x", {CELL.name: {"(a)": Ratio(1.0, 1.0, 1.0)}}, ["(a)"])
+    drawn = bar_chart("a < b", "x", {WORKLOAD.name: {"(a)": Ratio(1.0, 1.0, 1.0)}}, ["(a)"])
     texts = [element.text for element in ElementTree.fromstring(drawn).iter("{http://www.w3.org/2000/svg}text")]  # noqa: S314
-    assert texts == ["a < b", "(a)", CELL.name, "1.00x"]
+    assert texts == ["a < b", "(a)", WORKLOAD.name, "1.00x"]
