@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How long someone at the page waits for the first preview, beside what the engine needs for two steps.
+"""The time until the page shows the first preview, beside the engine's time for two steps.
 
 `python -m benchmarks.first_preview` against a running `make run`. Both are measured in turn on the same server: on the
 page from the press of Draw to the preview painted, in a real Chromium; in the engine by the timings that it tells with

@@ -25,6 +25,7 @@ import boto3
 from botocore.config import Config
 
 from benchmarks import ROOT
+from benchmarks.common.free_port import free_port
 from benchmarks.common.machine import commit, cpu_name
 
 BUCKET = "benchmark"
@@ -49,9 +50,7 @@ class Sample:
 @contextmanager
 def server() -> Iterator[str]:
     """moto as a process of its own."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     process = subprocess.Popen(
         [sys.executable, "-m", "moto.server", "-p", str(port)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )

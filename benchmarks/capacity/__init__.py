@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How many replicas a load needs, and what callers then see: a model, and a simulation and measurements to check it."""
+"""Replicas that a load needs, and their latencies: a queueing model, checked against a simulation and measurements."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`python -m benchmarks.capacity size|check|growth`: a fleet's size for a load; is the model true; large fleets.
+"""`python -m benchmarks.capacity size|check|growth`: replicas for a load; the model's validation; large fleets.
 
 Needs no Triton, no torch and a few seconds.
 """

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Large fleets on paper: what each part would have to bear, from what one part was measured to bear."""
+"""Large fleets, computed: the load on each component, from the measured capacity of one."""
 
 import math
 

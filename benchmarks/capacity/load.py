@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is asked for, and what of it was answered, how fast."""
+"""The load on a fleet, and its outcome: latencies and rejected requests."""
 
 import statistics
 from collections.abc import Sequence

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""For one load: what more replicas buy."""
+"""A table for one load: latency, rejected requests and cost by number of replicas."""
 
 import math
 from collections.abc import Sequence

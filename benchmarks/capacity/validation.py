@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The model held against the simulation, and the simulation against the measured engine."""
+"""Compare the queueing model with the simulation, and the simulation with the measured engine."""
 
 import statistics
 from dataclasses import dataclass

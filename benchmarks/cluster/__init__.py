@@ -1,3 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A cluster with stand-ins for Tritons: what it carries, and what callers see while nodes die. Needs the extra
-`cluster`."""
+"""A Ray cluster: its throughput, its overhead, and the responses while nodes die. Needs the extra `cluster`."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Nodes that die one after the other while callers come and jobs run: who is told what.
+"""Kill nodes one after the other under load, and count what clients and jobs get.
 
 A Ray cluster of several nodes on this machine. The head has the frontend, every other node a Triton's stand-in. A node
 dies with all of its processes at once, and another comes in its place.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Callers who come at random moments, whether others have been answered or not (an open loop), and what they saw."""
+"""Clients with Poisson arrivals (an open loop), and their responses."""
 
 import asyncio
 import random

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A Ray cluster of several nodes on this machine, which may come and die. Its ports are on every network."""
+"""Start a Ray cluster of several nodes on this machine, add nodes and kill them. It listens on every interface."""
 
 import contextlib
 import os

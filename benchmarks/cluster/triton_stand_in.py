@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A Triton's HTTP without a Triton: its model `echo` waits as long as a GPU would work, and costs nearly nothing."""
+"""An HTTP server in place of Triton: its model `echo` waits as long as a GPU would compute, at almost no CPU."""
 
 import asyncio
 import os

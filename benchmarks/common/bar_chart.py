@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A picture of the ratios: bars in an SVG, written by hand, since nothing else here needs a plotting library."""
+"""A bar chart of ratios as SVG, written by hand, since nothing else here needs a plotting library."""
 
 from collections.abc import Mapping, Sequence
 from html import escape

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A closed loop of callers, each on a connection of its own: it asks again as soon as it is answered."""
+"""Load generator: clients with a connection each send the next request when the last is answered (a closed loop)."""
 
 import asyncio
 import time

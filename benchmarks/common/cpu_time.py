@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""CPU time of a process with all below it, to the nanosecond. (`/proc/<pid>/stat` counts in steps of 10 ms.)"""
+"""CPU time of a process and its descendants, in nanoseconds. (`/proc/<pid>/stat` counts in steps of 10 ms.)"""
 
 import ctypes
 import os

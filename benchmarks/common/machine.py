@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a figure was measured on, as far as it takes no torch to tell."""
+"""The machine, Python build and commit of a measurement."""
 
 import os
 import platform

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What ran side by side several times, as one figure with its spread."""
+"""The ratio of two peers measured in the same rounds, with its spread."""
 
 import statistics
 from collections.abc import Sequence

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A whole run: load, warm up, measure, write."""
+"""A benchmark run: load, warm up, measure, write the results."""
 
 import logging
 import math

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Results → a page, its data, and a picture."""
+"""The engine's results page, with its data and bar chart."""
 
 import json
 import statistics
@@ -12,6 +12,7 @@ import torch
 
 from benchmarks.common.bar_chart import bar_chart
 from benchmarks.common.ratio import Ratio
+from benchmarks.common.results_files import write_results
 from benchmarks.engine import torch_device
 from benchmarks.engine.engine_tables import of, profile_table, ratio, ratio_table, workload_table
 from benchmarks.engine.ideal_time import IdealTime
@@ -103,12 +104,8 @@ class Page:
         return bar_chart(title, "x", groups, self.peers)
 
     def write(self, folder: Path) -> Path:
-        folder.mkdir(parents=True, exist_ok=True)
-        page = folder / f"{self.title}.md"
-        page.write_text(self.text())
-        page.with_suffix(".json").write_text(json.dumps(self.data(), indent=1, default=str) + "\n")
-        page.with_suffix(".svg").write_text(self.picture())
-        return page
+        data = json.dumps(self.data(), indent=1, default=str) + "\n"
+        return write_results(folder / f"{self.title}.md", text=self.text(), data=data, picture=self.picture())
 
     def efficiency(self, workload: Workload, result: Result) -> float:
         """The part of the networks' best that was reached: 1 is full passes from the first second to the last."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Engines in processes of their own: one with all cores, or several that share them.
+"""Peers that run engines in their own processes: one with all cores, or several that share them.
 
 Where there are several, requests go to them in turn, as Triton deals them to the instances of a model.
 """

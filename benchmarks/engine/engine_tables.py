@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Results → tables: medians over the repeats, and ratios of what ran on the same trace, with their spread."""
+"""Markdown tables of the engine's results: medians over the repeats, and ratios on the same trace with their spread."""
 
 import statistics
 from collections.abc import Callable, Sequence

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the networks alone would take for the same jobs if every pass were full: the engine is held against it."""
+"""Lower bound for the engine: the time of the networks alone for the same jobs, if every pass were full."""
 
 import statistics
 import time

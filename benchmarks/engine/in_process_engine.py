@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The engine itself, threads and all, in this process and in real time; every step is previewed."""
+"""A peer that runs the engine with its threads in this process, in real time, with a preview after every step."""
 
 import threading
 import time

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What callers ask for, and when: seeded traces that every peer gets alike. No torch."""
+"""Jobs and seeded traces of them, which every peer gets alike. Does not import torch."""
 
 import io
 import random

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How fast the machine is just now: the time of one guided request's pass, by which everything else is normalised."""
+"""The machine's current speed: the time of one guided request's pass, which normalises all other times."""
 
 import statistics
 import time

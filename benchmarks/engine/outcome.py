@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What became of jobs: when each was shown something and was done, and the figures of a whole trace. No torch."""
+"""Outcomes of jobs (first preview, end, wasted steps), and the figures of a trace. Does not import torch."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""t(rows): how long a pass takes by the number of rows in it, for a checkpoint and for larger networks."""
+"""t(rows): the time of a pass by its number of rows, for a checkpoint and for larger networks."""
 
 import logging
 from collections.abc import Mapping, Sequence

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What every way of serving looks like to the benchmark."""
+"""The interface of a peer: one way to serve the jobs of a trace."""
 
 from collections.abc import Sequence
 from typing import Protocol

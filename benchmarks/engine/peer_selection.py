@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Who is measured, by letter. Those that are not usual answer a question of their own."""
+"""The peers by letter, for `--peers`. Those outside of `USUAL` answer a question of their own."""
 
 import logging
 from collections.abc import Callable, Mapping

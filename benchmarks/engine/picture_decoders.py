@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a process of its own costs the decoding of a picture: `python -m benchmarks.engine.picture_decoders`.
+"""`python -m benchmarks.engine.picture_decoders`: the cost of decoding pictures in a separate process.
 
 Every round decodes each picture once in this process and once in a decoder, in turn; the ratio is that of a round.
 """

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What `reproducible` costs, and what it prevents: `python -m benchmarks.engine.reproducible`.
+"""`python -m benchmarks.engine.reproducible`: the cost of `reproducible`, and the differences that it prevents.
 
 Cost: the same pictures, all at once, of which none, a quarter or all are reproducible; pictures per second as a ratio
 to none in the same round. Differences: pictures that are made at once, each against itself made alone, with and

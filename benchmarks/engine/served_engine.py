@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The engine as its users meet it: a real Triton and the frontend, over HTTP on the loopback, watched as events.
+"""A peer that runs the engine in a real Triton behind the frontend, called over HTTP with server-sent events.
 
 The callers are this process: JSON with a base64 scribble out, previews with every step back, and whoever leaves closes
 his connection.
@@ -9,7 +9,6 @@ import asyncio
 import base64
 import json
 import os
-import socket
 import subprocess
 import sys
 import tempfile
@@ -22,6 +21,7 @@ from typing import Any
 import aiohttp
 
 from benchmarks import ROOT
+from benchmarks.common.free_port import free_port
 from benchmarks.engine.job import Job, scribble_file
 from benchmarks.engine.outcome import Outcome
 from benchmarks.engine.served_app import PATH
@@ -108,12 +108,6 @@ def environment(weights: Weights, *, max_rows: int) -> dict[str, str]:
         "PYTHONPATH": os.pathsep.join(path for path in paths if path),
     }
     return {**os.environ, **settings}
-
-
-def free_port() -> int:
-    with socket.socket() as each:
-        each.bind(("127.0.0.1", 0))
-        return int(each.getsockname()[1])
 
 
 def is_ready(url: str) -> bool:

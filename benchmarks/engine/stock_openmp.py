@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Imported before torch by what measures the stock pipeline: OpenMP as a user of diffusers has it.
+"""Import this before torch to measure the stock pipeline with OpenMP's default settings, as users of diffusers have it.
 
 The engine makes waiting OpenMP threads sleep, since they share cores with other processes. That costs the stock
 pipeline a fifth when nothing else runs, so it is taken back here. Engines have processes that do not import this.

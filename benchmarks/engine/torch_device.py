@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a figure of the engine was measured on: a name for files, and a sentence for readers."""
+"""The device and library versions of an engine measurement: a name for files, and a description."""
 
 import os
 import platform

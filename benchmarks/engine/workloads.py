@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The measurement itself: every peer gets every trace, one right after the other, with the machine's pace taken."""
+"""Workloads and their measurement: every peer runs every trace; the machine's speed is measured before and after."""
 
 import logging
 import math

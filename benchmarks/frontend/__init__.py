@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the frontend costs, against other ways to put HTTP in front of a Triton. See README.md."""
+"""The CPU and latency of the frontend, against other ways to put HTTP in front of Triton. See README.md."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Samples → a page, its data, and a picture."""
+"""The frontend's results page, with its data and bar chart."""
 
 import importlib.metadata
 import json
@@ -14,6 +14,7 @@ from typing import Any, Self
 
 from benchmarks.common import machine
 from benchmarks.common.bar_chart import bar_chart
+from benchmarks.common.results_files import write_results
 from benchmarks.frontend.frontend_tables import cpu, ratio, target_table, workload_table
 from benchmarks.frontend.litserve_environment import REQUIREMENT
 from benchmarks.frontend.peers import DIRECT, LAYERS, NGINX, PEERS
@@ -97,13 +98,10 @@ class Page:
         return bar_chart("CPU per request relative to nginx passing through, less is better", "x", groups, shown)
 
     def write(self) -> Path:
-        self.file.parent.mkdir(parents=True, exist_ok=True)
-        self.file.write_text(self.text())
         samples = ",\n".join(json.dumps(asdict(sample)) for sample in self.samples)
         machines = json.dumps(self.machines)
-        self.file.with_suffix(".json").write_text(f'{{"machines": {machines}, "samples": [\n{samples}\n]}}\n')
-        self.file.with_suffix(".svg").write_text(self.picture())
-        return self.file
+        data = f'{{"machines": {machines}, "samples": [\n{samples}\n]}}\n'
+        return write_results(self.file, text=self.text(), data=data, picture=self.picture())
 
 
 def describe() -> str:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Samples → tables, and what is to be reached: medians over the rounds, ratios within a round with their spread."""
+"""Markdown tables of the samples and the targets: medians over the rounds, ratios within a round with their spread."""
 
 import statistics
 from collections.abc import Callable, Iterator, Sequence

@@ -19,6 +19,7 @@ from starlette.types import Receive, Scope, Send
 from benchmarks import ROOT
 from benchmarks.common import cpu_time
 from benchmarks.common.closed_loop import Loop, drive
+from benchmarks.common.free_port import free_port
 
 PROTOCOLS = ("httptools", "fastapi_triton.http_protocol:Protocol")
 SIZES = (100, 16_384, 262_144, 1_398_104)
@@ -53,8 +54,7 @@ async def app(scope: Scope, receive: Receive, send: Send) -> None:
 @contextlib.contextmanager
 def _serving(protocol: str) -> Iterator[tuple[int, int]]:
     """The port and the process of a server with this protocol; it takes callers."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = int(probe.getsockname()[1])
+    port = free_port()
     process = subprocess.Popen(
         [
             *(sys.executable, "-m", "uvicorn", "benchmarks.frontend.http_protocol:app", "--port", str(port)),

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What 200 models cost the frontend, with a Triton stand-in that has configs only.
+"""Start-up, OpenAPI and request times of a frontend with 200 models, behind a Triton stand-in.
 
 `python -m benchmarks.frontend.many_models`
 """

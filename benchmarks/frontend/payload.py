@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The requests: a scribble of so many characters of base64, as JSON for a frontend and in Triton's own protocol."""
+"""Request bodies: a scribble as base64 of a given length, as JSON for a frontend and in Triton's own protocol."""
 
 import random
 import struct

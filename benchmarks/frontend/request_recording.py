@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is seen of a request costs it: CPU per request, of the middleware and of those it tells.
+"""CPU per request of recording it: the middleware, metrics and access log.
 
 python -m benchmarks.frontend.request_recording
 """

@@ -1,12 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The processes that are measured: each with one worker, without an access log, between the callers and one Triton."""
+"""The measured server processes: each with one worker and no access log, between the clients and one Triton."""
 
 import asyncio
 import contextlib
 import io
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import tarfile
@@ -20,6 +19,7 @@ import psutil
 
 from benchmarks import ROOT
 from benchmarks.common import cpu_time
+from benchmarks.common.free_port import free_port
 from benchmarks.frontend import litserve_environment
 from benchmarks.frontend.peers import BEFORE
 
@@ -151,7 +151,7 @@ def checked_out(commit: str) -> Iterator[Path]:
 async def running(server: Server, triton_url: str, root: Path = ROOT) -> AsyncIterator[Running]:
     """Start it from the sources in `root`, wait until it listens, and take it away again."""
     with tempfile.TemporaryDirectory() as folder:
-        place = Place(_free_port(), triton_url, Path(folder))
+        place = Place(free_port(), triton_url, Path(folder))
         process = await asyncio.create_subprocess_exec(
             *server.command(place),
             cwd=root,
@@ -194,9 +194,3 @@ async def _listens(port: int, process: asyncio.subprocess.Process) -> None:
                 writer.close()
                 return
     raise RuntimeError(f"a peer ended with exit status {process.returncode} before it listened")
-
-
-def _free_port() -> int:
-    with socket.socket() as each:
-        each.bind(("127.0.0.1", 0))
-        return int(each.getsockname()[1])

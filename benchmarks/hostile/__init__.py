@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What one hostile client costs the frontend: memory, and time of the event loop that all others share."""
+"""The cost of one hostile client: the frontend's memory, and the time for which it blocks the event loop."""

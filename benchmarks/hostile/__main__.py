@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`python -m benchmarks.hostile`: what each attack costs. README.md says how to read it."""
+"""`python -m benchmarks.hostile`: the cost of each attack. README.md explains the columns."""
 
 import contextlib
 import http.client
@@ -15,8 +15,8 @@ import typer
 
 from benchmarks import RESULTS
 from benchmarks.common import machine
-from benchmarks.hostile import frontend_process, held_connections, request_bodies
-from benchmarks.hostile.frontend_process import Frontend
+from benchmarks.hostile import attacked_frontend, held_connections, request_bodies
+from benchmarks.hostile.attacked_frontend import Frontend
 
 app = typer.Typer(add_completion=False)
 
@@ -53,13 +53,13 @@ class Meter:
     def begin(self) -> None:
         time.sleep(SETTLE_S)
         self._frontend.longest_block_s()
-        frontend_process.longest_wait_s(self._probe)
+        attacked_frontend.longest_wait_s(self._probe)
         self._before_mb = self._frontend.rss_mb
         self._frontend.forget_peak()
 
     def end(self, name: str, sent: float, outcome: str) -> Cost:
         time.sleep(SETTLE_S)
-        blocked_s, waited_s = self._frontend.longest_block_s(), frontend_process.longest_wait_s(self._probe)
+        blocked_s, waited_s = self._frontend.longest_block_s(), attacked_frontend.longest_wait_s(self._probe)
         return Cost(name, sent / 1e6, outcome, self._frontend.peak_mb - self._before_mb, blocked_s, waited_s)
 
 
@@ -111,7 +111,7 @@ def hostile(
     write: Annotated[bool, typer.Option(help="Keep the page in benchmarks/results.")] = False,
 ) -> None:
     """Attack a frontend in a process of its own."""
-    with frontend_process.running() as frontend, frontend_process.probing(frontend) as probe:
+    with attacked_frontend.running() as frontend, attacked_frontend.probing(frontend) as probe:
         meter = Meter(frontend, probe)
         _send(frontend, request_bodies.every()[0])
         found = _of_bodies(meter, frontend, only) + _of_connections(meter, frontend, only)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Clients that make a connection, or many of them, hold memory. Each ends when it has sent what it wants, or cannot."""
+"""Attacks that make connections hold memory. Each ends when all is sent, or the server reads no more."""
 
 import contextlib
 import socket
@@ -7,7 +7,7 @@ import threading
 from dataclasses import dataclass
 
 from benchmarks.hostile.app import PATH
-from benchmarks.hostile.frontend_process import Frontend
+from benchmarks.hostile.attacked_frontend import Frontend
 
 MB = 1024 * 1024
 SENT_MB = 32

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Bodies up to the limit that are made to take long, one request each."""
+"""Attacks by one request each: bodies up to the size limit that are slow to parse."""
 
 import base64
 import json

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the frontend does when it is asked for more than the model can do, and when callers leave: see README.md."""
+"""The frontend under more load than the model can serve, and when clients disconnect. See README.md."""

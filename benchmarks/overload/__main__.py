@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`python -m benchmarks.overload`: measures and prints. What it asks of the machine is in README.md."""
+"""`python -m benchmarks.overload`: measure and print. README.md lists the requirements."""
 
 import sys
 from typing import Annotated
@@ -8,7 +8,7 @@ import typer
 import uvloop
 
 from benchmarks.common import machine
-from benchmarks.overload import client_disconnects, frontend_process, offered_load
+from benchmarks.overload import client_disconnects, embedded_frontend, offered_load
 
 app = typer.Typer(add_completion=False)
 
@@ -27,7 +27,7 @@ def overload(
     """Offer a model that only waits several times what it can do."""
 
     async def measure() -> list[str]:
-        async with frontend_process.running(max_in_flight=MAX_IN_FLIGHT, max_waiting=MAX_WAITING) as running:
+        async with embedded_frontend.running(max_in_flight=MAX_IN_FLIGHT, max_waiting=MAX_WAITING) as running:
             asked = offered_load.request("/wait", {"seconds": work_s}, timeout_s=deadline_s)
             most = await offered_load.capacity(running, asked, num_callers=MAX_IN_FLIGHT, seconds=capacity_seconds)
             load = await offered_load.offer(
@@ -47,7 +47,7 @@ def leave(
     """Have callers leave while a model with a streaming twin works for them."""
 
     async def measure() -> list[str]:
-        async with frontend_process.running(max_in_flight=at_once, max_waiting=at_once) as running:
+        async with embedded_frontend.running(max_in_flight=at_once, max_waiting=at_once) as running:
             return client_disconnects.table(
                 await client_disconnects.measure(running, num_requests=requests, num_at_once=at_once, seed=seed)
             )

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Callers who leave while the model works for them; how many of those the model noticed, and what is left over."""
+"""Clients that disconnect while the model runs their requests: how many requests are cancelled, and what leaks."""
 
 import asyncio
 import random
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import aiohttp
 import orjson
 
-from benchmarks.overload.frontend_process import Frontend, Held
+from benchmarks.overload.embedded_frontend import Frontend, ServerState
 
 # Long enough that nobody stays for it.
 WORK_S = 60.0
@@ -23,38 +23,38 @@ SETTLE_S = 20.0
 
 
 @dataclass(frozen=True, slots=True)
-class Leaving:
+class Disconnects:
     """How many left, what the model says of them, and what the frontend held before and after."""
 
     num_requests: int
     begun: int
     cancelled: int
     completed: int
-    before: Held
-    after: Held
+    before: ServerState
+    after: ServerState
     settled_s: float
     rss_mb: Sequence[float]  # after each part of them
 
 
-async def measure(frontend: Frontend, *, num_requests: int, num_at_once: int, seed: int) -> Leaving:
+async def measure(frontend: Frontend, *, num_requests: int, num_at_once: int, seed: int) -> Disconnects:
     rng = random.Random(seed)  # noqa: S311
     await _leave(frontend, iter(range(WARM_UP)), num_at_once, rng)
     await _quiet(frontend)
-    before, counted = await frontend.held(), await _counts(frontend)
+    before, counted = await frontend.state(), await _counts(frontend)
     rss_mb = []
     for part in range(NUM_PARTS):
         numbers = range(part * num_requests // NUM_PARTS, (part + 1) * num_requests // NUM_PARTS)
         await _leave(frontend, iter(numbers), num_at_once, rng)
-        rss_mb.append((await frontend.held()).rss_mb)
+        rss_mb.append((await frontend.state()).rss_mb)
     settled_s = await _quiet(frontend)
     now = await _counts(frontend)
-    return Leaving(
+    return Disconnects(
         num_requests,
         begun=now["begun"] - counted["begun"],
         cancelled=now["cancelled"] - counted["cancelled"],
         completed=now["completed"] - counted["completed"],
         before=before,
-        after=await frontend.held(),
+        after=await frontend.state(),
         settled_s=settled_s,
         rss_mb=rss_mb,
     )
@@ -98,25 +98,26 @@ async def _quiet(frontend: Frontend) -> float:
     loop = asyncio.get_running_loop()
     began = loop.time()
     while loop.time() < began + SETTLE_S:
-        held, counts = await frontend.held(), await _counts(frontend)
+        state, counts = await frontend.state(), await _counts(frontend)
         is_model_idle = counts["begun"] == counts["cancelled"] + counts["completed"] + counts["late"]
-        if is_model_idle and held.in_flight == held.waiting == 0:
+        if is_model_idle and state.in_flight == state.waiting == 0:
             break
         await asyncio.sleep(0.1)
     return loop.time() - began
 
 
-def table(leaving: Leaving) -> list[str]:
-    before, after = leaving.before, leaving.after
-    share = leaving.cancelled / max(1, leaving.begun)
+def table(disconnects: Disconnects) -> list[str]:
+    before, after = disconnects.before, disconnects.after
+    share = disconnects.cancelled / max(1, disconnects.begun)
     return [
-        f"callers who left               {leaving.num_requests:,}; the model had begun {leaving.begun:,} of theirs",
-        f"cancelled in the model         {leaving.cancelled:,}, {share:.2%} of those",
-        f"worked on to the end           {leaving.completed:,}",
-        f"everything idle again after    {leaving.settled_s:.1f} s",
+        f"callers who left               {disconnects.num_requests:,}; "
+        f"the model had begun {disconnects.begun:,} of theirs",
+        f"cancelled in the model         {disconnects.cancelled:,}, {share:.2%} of those",
+        f"worked on to the end           {disconnects.completed:,}",
+        f"everything idle again after    {disconnects.settled_s:.1f} s",
         *(
             f"{name:30} {getattr(before, name):.6g} before, {getattr(after, name):.6g} after"
             for name in ("in_flight", "waiting", "tasks", "threads", "fds", "rss_mb")
         ),
-        f"rss_mb on the way              {', '.join(f'{each:.1f}' for each in leaving.rss_mb)}",
+        f"rss_mb on the way              {', '.join(f'{each:.1f}' for each in disconnects.rss_mb)}",
     ]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""More callers than the model can serve: its capacity in a closed loop, then five times as many in an open one."""
+"""More load than the model can serve: its capacity in a closed loop, then a multiple of it in an open loop."""
 
 import asyncio
 import random
@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 import orjson
 
-from benchmarks.overload.frontend_process import Frontend
-from benchmarks.overload.kept_connections import Answer, Lines
+from benchmarks.overload.connection_pool import Answer, ConnectionPool
+from benchmarks.overload.embedded_frontend import Frontend
 
 SAMPLE_EVERY_S = 5.0
 # What comes before is warm-up.
@@ -78,13 +78,13 @@ async def capacity(frontend: Frontend, asked: bytes, *, num_callers: int, second
         if answer.status == 200:
             done.append(answer.done)
         if answer.done < ends_at:
-            lines.ask(asked, answer.done)
+            pool.ask(asked, answer.done)
 
-    lines = Lines(frontend.port, on_answer)
+    pool = ConnectionPool(frontend.port, on_answer)
     for _ in range(num_callers):
-        lines.ask(asked, time.perf_counter())
-    await lines.settled()
-    lines.close()
+        pool.ask(asked, time.perf_counter())
+    await pool.settled()
+    pool.close()
     begins_at = ends_at - seconds * 0.75
     return sum(begins_at <= each < ends_at for each in done) / (ends_at - begins_at)
 
@@ -94,7 +94,7 @@ async def offer(
 ) -> Load:
     """Poisson arrivals at so many times the capacity, however slow the answers are."""
     answers: list[Answer] = []
-    lines = Lines(frontend.port, answers.append)
+    pool = ConnectionPool(frontend.port, answers.append)
     rng = random.Random(seed)  # noqa: S311
     rate = capacity * times
     rss = [frontend.rss_mb]
@@ -103,15 +103,15 @@ async def offer(
     while due < began + SETTLE_S + seconds:
         due += rng.expovariate(rate)
         await asyncio.sleep(max(0.0, due - time.perf_counter()))
-        lines.ask(asked, due)
+        pool.ask(asked, due)
         if due > sample_at + SAMPLE_EVERY_S:
             sample_at = due
             rss.append(frontend.rss_mb)
     cpu = (frontend.cpu_s - cpu) / (SETTLE_S + seconds)
-    await lines.settled()
-    lines.close()
+    await pool.settled()
+    pool.close()
     counted = [each for each in answers if each.due >= began + SETTLE_S]
-    return Load(capacity, rate, seconds, deadline_s, counted, lines.num_lost, rss, cpu)
+    return Load(capacity, rate, seconds, deadline_s, counted, pool.num_lost, rss, cpu)
 
 
 def quantile(values: Sequence[float], share: float) -> float:

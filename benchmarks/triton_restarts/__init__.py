@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Triton killed again and again under load: who is left without an answer, and how soon all is well again."""
+"""Kill Triton repeatedly under load: requests without a response, and the time until recovery."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The frontend that is measured: the same pause by both of its ways to Triton."""
+"""The measured frontend: the same pause as a plain request and as a stream."""
 
 from pydantic import BaseModel
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Background jobs that are accepted while Triton dies again and again, and what becomes of each."""
+"""Background jobs submitted while Triton is killed repeatedly, and their final states."""
 
 import asyncio
 from collections import Counter

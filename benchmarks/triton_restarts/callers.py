@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Callers of every way in, each with one request at a time, and what they were told."""
+"""Clients of every API, each with one request at a time, and the responses they got."""
 
 import asyncio
 import time

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Callers on kept connections: as many as there are requests at once, each telling when its answer was there."""
+"""Keep-alive connections to the frontend, one for each concurrent request, with the times of each response."""
 
 import asyncio
 import time
@@ -30,11 +30,11 @@ class Answer:
         return self.done - self.due
 
 
-class Line(asyncio.Protocol):
+class Connection(asyncio.Protocol):
     """One connection, one request at a time."""
 
-    def __init__(self, lines: "Lines") -> None:
-        self._lines = lines
+    def __init__(self, pool: "ConnectionPool") -> None:
+        self._pool = pool
         self.idle_since = 0.0
         self.is_asking = False
 
@@ -65,17 +65,17 @@ class Line(asyncio.Protocol):
         code = "" if status == 200 else orjson.loads(self._body)["code"]
         told = Answer(status, code, self._retry_after_s, self._due, self._sent, time.perf_counter())
         # Not from within the parser, which is replaced.
-        asyncio.get_running_loop().call_soon(self._lines.answered, self, told)
+        asyncio.get_running_loop().call_soon(self._pool.answered, self, told)
 
     def connection_lost(self, error: Exception | None) -> None:
         del error
-        self._lines.lost(self)
+        self._pool.lost(self)
 
     def close(self) -> None:
         self._transport.close()
 
 
-class Lines:
+class ConnectionPool:
     """As many connections as there were requests at once."""
 
     def __init__(self, port: int, on_answer: Callable[[Answer], None]) -> None:
@@ -83,41 +83,41 @@ class Lines:
         self.num_lost = 0
         self._port = port
         self._on_answer = on_answer
-        self._idle: list[Line] = []
-        self._all: set[Line] = set()
+        self._idle: list[Connection] = []
+        self._all: set[Connection] = set()
         self._opening: set[asyncio.Task[None]] = set()
 
     def ask(self, request: bytes, due: float) -> None:
         self.num_waiting += 1
         now = time.perf_counter()
         while self._idle:
-            line = self._idle.pop()
-            if now - line.idle_since < MAX_IDLE_S:
-                line.ask(request, due)
+            connection = self._idle.pop()
+            if now - connection.idle_since < MAX_IDLE_S:
+                connection.ask(request, due)
                 return
-            line.close()
+            connection.close()
         opening = asyncio.create_task(self._open(request, due))
         self._opening.add(opening)
         opening.add_done_callback(self._opening.discard)
 
     async def _open(self, request: bytes, due: float) -> None:
         loop = asyncio.get_running_loop()
-        _, line = await loop.create_connection(lambda: Line(self), "127.0.0.1", self._port)
-        self._all.add(line)
-        line.ask(request, due)
+        _, connection = await loop.create_connection(lambda: Connection(self), "127.0.0.1", self._port)
+        self._all.add(connection)
+        connection.ask(request, due)
 
-    def answered(self, line: Line, answer: Answer) -> None:
+    def answered(self, connection: Connection, answer: Answer) -> None:
         self.num_waiting -= 1
-        if line in self._all:
-            line.idle_since = answer.done
-            self._idle.append(line)
+        if connection in self._all:
+            connection.idle_since = answer.done
+            self._idle.append(connection)
         self._on_answer(answer)
 
-    def lost(self, line: Line) -> None:
-        self._all.discard(line)
-        if line in self._idle:
-            self._idle.remove(line)
-        elif line.is_asking:
+    def lost(self, connection: Connection) -> None:
+        self._all.discard(connection)
+        if connection in self._idle:
+            self._idle.remove(connection)
+        elif connection.is_asking:
             self.num_lost += 1
 
     async def settled(self) -> None:
@@ -126,5 +126,5 @@ class Lines:
             await asyncio.sleep(0.05)
 
     def close(self) -> None:
-        for line in tuple(self._all):
-            line.close()
+        for connection in tuple(self._all):
+            connection.close()

@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The frontend in a process of its own, with its embedded Triton below it; and what it holds of the machine."""
+"""The frontend with an embedded Triton, in its own process, and the memory, files and threads that it holds."""
 
 import asyncio
 import os
-import socket
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -15,13 +14,14 @@ import aiohttp
 import psutil
 
 from benchmarks import ROOT
+from benchmarks.common.free_port import free_port
 
 APP = Path(__file__).parent / "app"
 START_TIMEOUT_S = 120
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
+class ServerState:
     """What must be as it was when everything is over."""
 
     rss_mb: float
@@ -52,18 +52,16 @@ class Frontend:
         times = self.process.cpu_times()
         return times.user + times.system
 
-    async def held(self) -> Held:
+    async def state(self) -> ServerState:
         async with aiohttp.ClientSession() as session, session.get(self.url + "/state") as answer:
             told: dict[str, Any] = await answer.json()
-        return Held(self.rss_mb, self.process.num_fds(), **told)
+        return ServerState(self.rss_mb, self.process.num_fds(), **told)
 
 
 @asynccontextmanager
 async def running(**settings: object) -> AsyncIterator[Frontend]:
     """Start it with these settings, wait until it is ready, and take it away again."""
-    with socket.socket() as each:
-        each.bind(("127.0.0.1", 0))
-        port = int(each.getsockname()[1])
+    port = free_port()
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "fastapi_triton", "serve", "--embedded", "--port", str(port)),
         cwd=APP,

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The frontend in a process of its own, what it holds of the machine, and a probe that asks whether it lives."""
+"""The frontend in its own process, its memory, and a liveness probe in another."""
 
 import http.client
 import json
@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks import ROOT
+from benchmarks.common.free_port import free_port
 
 START_TIMEOUT_S = 60.0
 
@@ -60,8 +61,7 @@ class Frontend:
 @contextmanager
 def running(**settings: object) -> Iterator[Frontend]:
     """Start it with these settings, wait until it is live, and take it away again."""
-    with socket.create_server(("127.0.0.1", 0)) as each:
-        port = int(each.getsockname()[1])
+    port = free_port()
     environment = {f"FASTAPI_TRITON_{name.upper()}": str(value) for name, value in settings.items()}
     process = subprocess.Popen(
         [sys.executable, "-m", "benchmarks.hostile.app", str(port)],
