@@ -19,7 +19,7 @@ run:  ## Install, then start the embedded Triton and the frontend on http://loca
 	@exec .venv/bin/python -m fastapi_triton serve --embedded --port $(PORT)
 
 # Two at once, since most wait for a server now and then: a third less time on 2 cores.
-test:  ## Run the tests that CI runs, two files at once (about 10 minutes on 2 cores); ARGS='-n 0 tests/test_app.py'
+test:  ## Run the tests that CI runs, two files at once (about 10 minutes on 2 cores); ARGS='-n 0 tests/app/test_app.py'
 	@scripts/setup embedded,dev
 	@exec .venv/bin/python -m pytest -n 2 --dist loadfile -m "not slow and not full_size and not fuzz and not cluster" $(ARGS)
 
@@ -33,7 +33,7 @@ test-hostile:  ## Run the slow cases of the hostile suite: floods, bombs and tho
 
 test-cluster:  ## Run the tests of `serve --cluster`: starts Ray and several Tritons, many minutes on 2 cores
 	@scripts/setup embedded,dev,cluster
-	@exec .venv/bin/python -m pytest tests/cluster tests/deploy -m cluster $(ARGS)
+	@exec .venv/bin/python -m pytest tests/serving/ray_serve tests/benchmarks tests/deploy -m cluster $(ARGS)
 
 # Where a processor has no bfloat16, each layer's weights are new memory in every pass. glibc takes them from its heap once
 # it has seen a few, and leaves holes that grow to gigabytes; with this it always gives them back.

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Shared fixtures: the apps of the tests in front of a fake Triton, and servers with a real one."""
 
+import importlib.util
 import logging
 import shutil
 import signal
@@ -10,12 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
-import odd_repository
 import pytest
 from hypothesis import settings as hypothesis_settings
-from scribble_app import MODEL, PATH, ROOT, base64_picture, config_of_file, paint
-from scripted_twin import ScriptedTwin
-from serving import COUNT_APP, ECHO_APP, Server, serving
 
 import main
 from fastapi_triton import Settings, TritonFrontend
@@ -26,7 +23,16 @@ from fastapi_triton.model_config import ModelConfig
 from fastapi_triton.observation import current_observation
 from fastapi_triton.places import current_place
 from fastapi_triton.triton.fake import FakeTriton
+from support import odd_repository
+from support.paths import ROOT
+from support.scribble_app import MODEL, PATH, base64_picture, config_of_file, paint
+from support.scripted_stream_model import ScriptedStreamModel
+from support.serving import COUNT_APP, ECHO_APP, Server, serving
 
+# torch looks for the GPU language of that name, and would take the folder tests/triton for it.
+gpu_language = importlib.util.find_spec("triton")
+if gpu_language is not None and gpu_language.origin is None:
+    sys.modules["triton"] = None  # type: ignore[assignment]
 # The same examples every time, however slow the machine is; `make fuzz` looks for new ones.
 hypothesis_settings.register_profile("tests", deadline=None, derandomize=True, database=None, max_examples=40)
 hypothesis_settings.load_profile("tests")
@@ -43,8 +49,8 @@ def scribble_config() -> ModelConfig:
 
 
 @pytest.fixture
-async def twin() -> ScriptedTwin:
-    return ScriptedTwin()
+async def twin() -> ScriptedStreamModel:
+    return ScriptedStreamModel()
 
 
 @pytest.fixture

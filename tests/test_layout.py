@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parent.parent
+from support.paths import ROOT
+
 PACKAGE = ROOT / "src" / "fastapi_triton"
 
 # From the ground up; a module may import modules of lower floors only (`triton/` is one family on one floor).

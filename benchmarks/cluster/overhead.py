@@ -21,7 +21,7 @@ from benchmarks.common.machine import commit, cpu_name
 from fastapi_triton.cluster.application import build
 from fastapi_triton.cluster.options import ClusterOptions
 
-APP = ROOT / "tests" / "integration" / "echo_app"
+APP = ROOT / "tests" / "support" / "apps" / "echo_app"
 bare = FastAPI()
 
 

@@ -26,7 +26,7 @@ from benchmarks.common.ratio import Ratio
 from fastapi_triton.cluster import frontend, replica
 from fastapi_triton.cluster.options import ClusterOptions
 
-APP = ROOT / "tests" / "integration" / "echo_app"
+APP = ROOT / "tests" / "support" / "apps" / "echo_app"
 REPLICAS, LOADS, SEEDS = [1, 4, 16], [0.7, 0.8, 0.9, 0.95], [0, 1, 2, 3]
 
 

@@ -5,19 +5,19 @@ from collections.abc import AsyncIterator
 
 import httpx2
 import pytest
-from asking import PLAIN
-from scribble_app import MODEL, paint
-from scripted_twin import ScriptedTwin, app_of, twin_config
-from sockets import listening
 
 import main
 from fastapi_triton import Settings, TritonFrontend
 from fastapi_triton.model_config import ModelConfig
 from fastapi_triton.triton.fake import FakeTriton
+from support.app_on_socket import listening
+from support.scribble_app import MODEL, paint
+from support.scripted_stream_model import ScriptedStreamModel, app_of, twin_config
+from support.slot_requests import PLAIN
 
 
 @pytest.fixture
-def triton(scribble_config: ModelConfig, twin: ScriptedTwin) -> FakeTriton:
+def triton(scribble_config: ModelConfig, twin: ScriptedStreamModel) -> FakeTriton:
     fake = FakeTriton()
     fake.add(scribble_config, paint)
     fake.add(twin_config(scribble_config), respond_stream=twin)

@@ -7,11 +7,11 @@ from typing import Any
 
 import httpx2
 import pytest
-from scribble_app import MODEL, PATH, base64_picture
-from scripted_twin import SSE, TWIN, ScriptedTwin, app_of
 
 from fastapi_triton import Settings, TritonFrontend
 from fastapi_triton.triton.fake import FakeTriton
+from support.scribble_app import MODEL, PATH, base64_picture
+from support.scripted_stream_model import SSE, TWIN, ScriptedStreamModel, app_of
 
 PROMPT = {"prompt": "a red house"}
 SCRIBBLE = {**PROMPT, "image": base64_picture()}
@@ -55,7 +55,7 @@ async def test_who_leaves_while_waiting_loses_its_place_in_the_queue(
 
 
 async def test_work_that_has_begun_stops_when_its_caller_leaves_unless_a_setting_says_otherwise(
-    caller: httpx2.AsyncClient, app: TritonFrontend, triton: FakeTriton, twin: ScriptedTwin, settings: Settings
+    caller: httpx2.AsyncClient, app: TritonFrontend, triton: FakeTriton, twin: ScriptedStreamModel, settings: Settings
 ) -> None:
     for way in ("JSON", "events", "OpenAI", "OpenAI, events", "A1111", "generated, events"):
         triton.streams.clear()

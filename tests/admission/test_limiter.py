@@ -7,7 +7,6 @@ import time
 from contextvars import copy_context
 
 import pytest
-from asking import Clock, ask, served, settled
 from starlette.types import Message
 
 from fastapi_triton.admission import DEFAULT_RETRY_AFTER_S, Admission, Admissions, Shares
@@ -20,6 +19,7 @@ from fastapi_triton.errors import (
 )
 from fastapi_triton.observation import Observation, current_observation
 from fastapi_triton.places import Place
+from support.slot_requests import Clock, ask, served, settled
 
 
 @pytest.fixture

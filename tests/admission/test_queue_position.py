@@ -5,7 +5,6 @@ import asyncio
 from collections.abc import Callable
 from functools import partial
 
-from asking import Clock, ask, served, settled
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -13,6 +12,7 @@ from fastapi_triton.admission import Admission
 from fastapi_triton.callers import Caller, current_caller
 from fastapi_triton.places import Place
 from fastapi_triton.waiting_room import QueuePosition, QueueTicket, Waiter, WaitingRoom
+from support.slot_requests import Clock, ask, served, settled
 
 
 @given(callers=st.lists(st.sampled_from("abcd"), max_size=30), num_served=st.integers(0, 10), late=st.booleans())

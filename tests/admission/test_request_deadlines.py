@@ -9,10 +9,6 @@ from collections.abc import AsyncGenerator
 import httpx2
 import numpy as np
 import pytest
-from asking import PLAIN
-from scribble_app import MODEL, PATH, bytes_tensor, paint
-from scripted_twin import SSE, TWIN, Body, ScriptedTwin, told_to
-from sockets import events_of, listening
 from test_leaving_while_waiting import WAYS, until
 
 import main
@@ -20,6 +16,10 @@ from fastapi_triton import BlockingInfer, Infer, Settings, TritonFrontend
 from fastapi_triton.triton.client import Tensors
 from fastapi_triton.triton.fake import FakeTriton
 from fastapi_triton.triton.tensor import Tensor
+from support.app_on_socket import events_of, listening
+from support.scribble_app import MODEL, PATH, bytes_tensor, paint
+from support.scripted_stream_model import SSE, TWIN, Body, ScriptedStreamModel, told_to
+from support.slot_requests import PLAIN
 
 SOON = {"X-Request-Timeout": "0.05"}
 
@@ -94,7 +94,7 @@ async def test_a_plain_infer_that_is_too_late_is_504_and_keeps_its_place_until_t
 
 
 async def test_a_stream_that_is_too_late_is_closed(
-    caller: httpx2.AsyncClient, app: TritonFrontend, triton: FakeTriton, twin: ScriptedTwin, body: Body
+    caller: httpx2.AsyncClient, app: TritonFrontend, triton: FakeTriton, twin: ScriptedStreamModel, body: Body
 ) -> None:
     twin.go_on.clear()
     triton.request_timeout_s = 0.05
@@ -138,7 +138,7 @@ async def test_a_function_that_is_too_late_is_504_and_a_thread_keeps_its_place_u
 
 
 async def test_a_place_is_free_a_step_after_the_stream_was_closed(
-    caller: httpx2.AsyncClient, app: TritonFrontend, triton: FakeTriton, twin: ScriptedTwin, body: Body
+    caller: httpx2.AsyncClient, app: TritonFrontend, triton: FakeTriton, twin: ScriptedStreamModel, body: Body
 ) -> None:
     """Nothing tells when the model has noticed; it looks between two steps."""
     assert [event.name for event in await told_to(caller, body())][-1] == "completed"

@@ -7,11 +7,11 @@ from typing import Any
 import httpx2
 from fastapi import FastAPI
 from pydantic import BaseModel
-from scribble_app import PATH
 
 import fastapi_triton
 from fastapi_triton import TritonFrontend
 from fastapi_triton.triton.fake import FakeTriton
+from support.scribble_app import PATH
 
 
 def resolve(document: dict[str, Any], reference: str) -> Any:

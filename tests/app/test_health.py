@@ -4,10 +4,10 @@
 from dataclasses import replace
 
 import httpx2
-from scribble_app import MODEL, PATH
 
 from fastapi_triton import TritonFrontend
 from fastapi_triton.triton.fake import FakeTriton
+from support.scribble_app import MODEL, PATH
 
 
 async def test_live_and_ready_when_all_is_well(client: httpx2.AsyncClient) -> None:

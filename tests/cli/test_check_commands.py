@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from scribble_app import ROOT
-from serving import free_port
 from typer.testing import CliRunner, Result
 
 from fastapi_triton import check
 from fastapi_triton.cli import app
+from support.paths import ROOT
+from support.serving import free_port
 
 GOOD = """
 backend: "python" max_batch_size: 8

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from ec2_files import BUCKET, REGION, stand_in
 from moto import mock_aws
-from scribble_app import ROOT
+
+from support.paths import ROOT
 
 
 @pytest.fixture

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from scribble_app import ROOT
+
+from support.paths import ROOT
 
 EC2 = ROOT / "deploy" / "ec2"
 REGION = "us-east-1"

@@ -27,8 +27,8 @@ import yaml
 
 from fastapi_triton.http_protocol import Protocol
 from fastapi_triton.settings import Settings
+from support.paths import ROOT
 
-ROOT = Path(__file__).parent.parent
 TRITON = ROOT / "deploy" / "triton"
 
 
@@ -93,7 +93,7 @@ def test_everything_that_is_copied_exists_and_reaches_the_builder(folder: Path) 
 
 
 @pytest.mark.parametrize(
-    "path", [".git", ".venv/bin/python", "models", "tests/test_docker.py", "demo", "src/__pycache__"]
+    "path", [".git", ".venv/bin/python", "models", "tests/deploy/test_docker.py", "demo", "src/__pycache__"]
 )
 def test_what_the_image_does_not_need_stays_out_of_it(path: str) -> None:
     assert is_ignored(path, ROOT / ".dockerignore")

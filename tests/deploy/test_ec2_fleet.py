@@ -9,10 +9,10 @@ from pathlib import Path
 import boto3
 import pytest
 from ec2_files import BUCKET, calls, compose, ray_file, resolved, serve_file, template
-from scribble_app import ROOT
 
 from fastapi_triton.cluster.options import ClusterOptions
 from fastapi_triton.settings import Settings
+from support.paths import ROOT
 
 EXTRAS = {"head": "cluster,s3", "worker": "cluster,embedded,s3"}
 

@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 from PIL import Image
-from scribble_app import ROOT
-from serving import Server
 
 import main
 from fastapi_triton import bodies, errors
+from support.paths import ROOT
+from support.serving import Server
 
 README = (ROOT / "README.md").read_text()
 ERRORS_PAGE = (ROOT / "docs" / "errors.md").read_text()
@@ -74,7 +74,7 @@ def test_every_command_of_the_readme_is_run_by_a_test_or_says_why_not() -> None:
 def test_the_readmes_function_is_the_one_that_a_test_runs() -> None:
     """tests/integration/test_reload.py asks it, behind a real Triton."""
     (block,) = re.findall(r"```python\n(@app.infer.*?)```", README, re.DOTALL)
-    assert block in (ROOT / "tests" / "integration" / "function_app" / "main.py").read_text()
+    assert block in (ROOT / "tests" / "support" / "apps" / "function_app" / "main.py").read_text()
 
 
 @pytest.mark.integration

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pages
 import pytest
-from scribble_app import ROOT
-from serving import Server
+
+from support.paths import ROOT
+from support.serving import Server
 
 PAGES = sorted(path for path in (ROOT / "docs").glob("*.md") if pages.MARK in path.read_text(encoding="utf-8"))
 

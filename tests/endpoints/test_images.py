@@ -7,10 +7,10 @@ import io
 import pytest
 from PIL import Image
 from pydantic_core import PydanticCustomError
-from scribble_app import picture
 
 from fastapi_triton import images
 from fastapi_triton.errors import TooLargeError
+from support.scribble_app import picture
 
 LIMITS = images.ImageLimits(max_pixels=1_000_000)
 

@@ -20,11 +20,14 @@ import pytest
 from PIL import Image
 from pydantic import BaseModel
 from pydantic_core import PydanticCustomError
-from scribble_app import PATH, picture
 
 import main
 from fastapi_triton import Settings, TritonFrontend, bodies, images, previews
 from fastapi_triton.errors import InferenceError, TooLargeError
+from fastapi_triton.model_config import ModelConfig
+from fastapi_triton.triton.fake import FakeTriton
+from support.scribble_app import PATH, picture
+from support.scripted_stream_model import ScriptedStreamModel, app_of, twin_config
 
 MANY = 200_000
 JSON = {"Content-Type": "application/json"}
@@ -33,6 +36,19 @@ JSON = {"Content-Type": "application/json"}
 @pytest.fixture
 def settings() -> Settings:
     return Settings(max_body_bytes=2_000_000, generate=True)
+
+
+@pytest.fixture
+def triton(scribble_config: ModelConfig, twin: ScriptedStreamModel) -> FakeTriton:
+    fake = FakeTriton()
+    fake.add(scribble_config)
+    fake.add(twin_config(scribble_config), respond_stream=twin)
+    return fake
+
+
+@pytest.fixture
+def app(triton: FakeTriton, settings: Settings) -> TritonFrontend:
+    return app_of(triton, settings)
 
 
 @pytest.fixture
@@ -84,8 +100,8 @@ async def test_json_of_very_many_values_is_refused_where_no_arrays_are_taken(
         assert (answer.status_code, "too_many_elements" in answer.text) == (413, True), answer.text
 
 
-async def test_generated_endpoints_hold_as_many_values_as_is_set(app_with: Callable[..., TritonFrontend]) -> None:
-    app = app_with(max_json_elements=1000)
+async def test_generated_endpoints_hold_as_many_values_as_is_set(triton: FakeTriton, settings: Settings) -> None:
+    app = app_of(triton, settings.model_copy(update={"max_json_elements": 1000}))
     async with (
         app.router.lifespan_context(app),
         httpx2.AsyncClient(transport=httpx2.ASGITransport(app=app), base_url="http://test") as client,

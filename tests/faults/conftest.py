@@ -7,9 +7,10 @@ import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
-import fault_load
 import pytest
-from serving import COUNT_APP, ECHO_APP, Server, serving
+
+from support import fault_load
+from support.serving import COUNT_APP, ECHO_APP, Server, serving
 
 
 @pytest.fixture(scope="module")

@@ -13,9 +13,10 @@ from pathlib import Path
 import httpx2
 import psutil
 import pytest
-from fault_load import NUM_CALLERS, inner, load, proxy, until_ready
-from scrapes import scrape
-from serving import Server
+
+from support.fault_load import NUM_CALLERS, inner, load, proxy, until_ready
+from support.prometheus_scrape import scrape
+from support.serving import Server
 
 pytestmark = pytest.mark.integration
 

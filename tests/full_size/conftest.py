@@ -2,7 +2,6 @@
 """One engine on full-size networks for all tests of this folder, and the report of what it took."""
 
 import resource
-import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -11,9 +10,6 @@ from typing import Any
 import pytest
 
 from benchmarks import ROOT, VERSION_FOLDER
-
-# torch looks for the GPU language of that name, and would take the folder tests/triton for it.
-sys.modules.setdefault("triton", None)  # type: ignore[arg-type]
 
 REPORT = ROOT / "benchmarks" / "results" / "full-size.md"
 
@@ -38,9 +34,9 @@ def full_size() -> Iterator[FullSize]:
     from diffusion_engine.engine import Engine
     from diffusion_engine.networks import Networks
     from diffusion_engine.row_limits import RowLimits
-    from full_size.random_weights import make_pipeline
 
     from benchmarks.engine.torch_device import computes_in_bfloat16
+    from full_size.random_weights import make_pipeline
 
     started = time.monotonic()
     networks = Networks.of_pipeline(make_pipeline(VERSION_FOLDER / "demo_checkpoint"))

@@ -7,11 +7,11 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from full_size.conftest import FullSize, peak_gb
-from full_size.listener import Listener
 from PIL import Image
 
 from benchmarks.engine.job import scribble_file
+from full_size.conftest import FullSize, peak_gb
+from full_size.listener import Listener
 
 if TYPE_CHECKING:
     from diffusion_engine.generation import Generation

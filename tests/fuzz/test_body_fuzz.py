@@ -8,11 +8,8 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import dataclass, field
 from typing import Any
 
-import mutations
 import orjson
 import pytest
-from scribble_app import MODEL, PATH, base64_picture
-from scripted_twin import ScriptedTwin, app_of, twin_config
 from starlette.types import Message
 
 from fastapi_triton import Settings, TritonFrontend
@@ -21,6 +18,9 @@ from fastapi_triton.model_config import ModelConfig, TensorConfig
 from fastapi_triton.triton.client import Tensors
 from fastapi_triton.triton.fake import FakeTriton
 from fastapi_triton.triton.tensor import Tensor
+from support import mutations
+from support.scribble_app import MODEL, PATH, base64_picture
+from support.scripted_stream_model import ScriptedStreamModel, app_of, twin_config
 
 SEED = int(os.environ.get("FUZZ_SEED", "1"))
 LIMIT_S = 10  # for one answer: none may hang
@@ -84,7 +84,7 @@ VALID: dict[str, dict[str, Any]] = {
 def triton(scribble_config: ModelConfig) -> FakeTriton:
     fake = FakeTriton()
     fake.add(scribble_config, echo)
-    fake.add(twin_config(scribble_config), respond_stream=ScriptedTwin())
+    fake.add(twin_config(scribble_config), respond_stream=ScriptedStreamModel())
     fake.add(ALL_TYPES, echo)
     fake.add(ROWS, echo)
     fake.add(STREAM, respond_stream=twice)

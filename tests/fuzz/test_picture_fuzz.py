@@ -5,13 +5,13 @@ import base64
 import os
 import random
 
-import mutations
 import pytest
 from diffusion_engine.request import RequestError
 from diffusion_engine.scribble import read_scribble
 
 from fastapi_triton import images
 from fastapi_triton.errors import TooLargeError
+from support import mutations
 
 SEED = int(os.environ.get("FUZZ_SEED", "1"))
 FEW, MANY = 100, int(os.environ.get("FUZZ_PICTURES", "20000"))

@@ -9,18 +9,18 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 
-import mutations
 import orjson
 import pytest
-from answering import LIMITS, Answering, Running, answer, running, whole
-from scribble_app import MODEL, PATH, base64_picture, paint
-from scripted_twin import ScriptedTwin, app_of, twin_config
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from fastapi_triton import Settings
 from fastapi_triton.errors import FastAPITritonError
 from fastapi_triton.model_config import ModelConfig
 from fastapi_triton.triton.fake import FakeTriton
+from support import mutations
+from support.scribble_app import MODEL, PATH, base64_picture, paint
+from support.scripted_app import LIMITS, Running, ScriptedApp, answer, running, whole
+from support.scripted_stream_model import ScriptedStreamModel, app_of, twin_config
 
 SEED = int(os.environ.get("FUZZ_SEED", "1"))
 FEW, MANY = 400, int(os.environ.get("FUZZ_CONNECTIONS", "20000"))
@@ -121,7 +121,7 @@ async def until_nothing_is_open(server: Running) -> None:
 
 async def fuzz_protocol(count: int, caplog: pytest.LogCaptureFixture) -> None:
     soon = replace(LIMITS, head_s=0.2, body_pause_s=0.2, body_s=0.5, idle_s=0.2, max_connections=10 * AT_ONCE)
-    statuses, good = await fuzz(Answering(soon, echo), VALID, count, caplog)
+    statuses, good = await fuzz(ScriptedApp(soon, echo), VALID, count, caplog)
     assert set(statuses) <= {b"100", b"200", b"400", b"408", b"431"}, statuses
     assert statuses[b"200"] > count / 10
     assert statuses[b"400"] > count / 10
@@ -131,7 +131,7 @@ async def fuzz_protocol(count: int, caplog: pytest.LogCaptureFixture) -> None:
 async def fuzz_app(config: ModelConfig, count: int, caplog: pytest.LogCaptureFixture) -> None:
     triton = FakeTriton()
     triton.add(config, paint)
-    triton.add(twin_config(config), respond_stream=ScriptedTwin())
+    triton.add(twin_config(config), respond_stream=ScriptedStreamModel())
     app = app_of(
         triton,
         Settings(

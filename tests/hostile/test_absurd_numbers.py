@@ -10,14 +10,14 @@ import httpx2
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from picture_app import EVERYTHING, every_family
-from scribble_app import PATH, base64_picture
 
 import main
 from fastapi_triton.datatypes import DATATYPES
 from fastapi_triton.routers.a1111_controlnet import ControlNetUnit
 from fastapi_triton.routers.a1111_request import Txt2ImgRequest
 from fastapi_triton.routers.openai_request import ImagesRequest
+from support.picture_app import EVERYTHING, every_family
+from support.scribble_app import PATH, base64_picture
 
 V1, EDITS, SDAPI, OPTIONS, GENERATED = (
     "/v1/images/generations",

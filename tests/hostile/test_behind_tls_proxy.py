@@ -8,12 +8,12 @@ from typing import Any
 import httpx2
 import pytest
 from fastapi import FastAPI
-from scribble_app import PATH
-from scripted_twin import ScriptedTwin, app_of, twin_config
 
 from fastapi_triton import Settings
 from fastapi_triton.model_config import ModelConfig
 from fastapi_triton.triton.fake import FakeTriton
+from support.scribble_app import PATH
+from support.scripted_stream_model import ScriptedStreamModel, app_of, twin_config
 
 ROOT = "/draw"
 TLS = {"X-Forwarded-Proto": "https", "X-Forwarded-Host": "draw.example", "X-Forwarded-For": "1.1.1.1"}
@@ -24,7 +24,7 @@ App = Callable[..., Any]
 
 
 @pytest.fixture
-def app(scribble_config: ModelConfig, twin: ScriptedTwin) -> App:
+def app(scribble_config: ModelConfig, twin: ScriptedStreamModel) -> App:
     """An app of these settings, as a client on the proxy's machine sees it."""
 
     @asynccontextmanager

@@ -6,11 +6,7 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 
 import pytest
-from answering import LIMITS, Answering, Running, answer, echo, running, whole
-from scribble_app import PATH
-from sockets import listening
 from starlette.types import Receive, Scope, Send
-from wires import Wire, wire_to
 
 import main
 from fastapi_triton import Settings, TritonFrontend
@@ -18,6 +14,10 @@ from fastapi_triton.errors import OverloadedError
 from fastapi_triton.serving import connection_watch
 from fastapi_triton.serving.body_buffers import BodyBuffers
 from fastapi_triton.triton.fake import FakeTriton
+from support.app_on_socket import listening
+from support.raw_connection import RawConnection, raw_connection_to
+from support.scribble_app import PATH
+from support.scripted_app import LIMITS, Running, ScriptedApp, answer, echo, running, whole
 
 ROOM = 1_000_000
 HEAD = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 900000\r\n\r\n"
@@ -35,12 +35,12 @@ async def echo_or_tell(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 @pytest.fixture
-async def app() -> Answering:
-    return Answering(replace(LIMITS, max_buffered_body_bytes=ROOM), echo_or_tell)
+async def app() -> ScriptedApp:
+    return ScriptedApp(replace(LIMITS, max_buffered_body_bytes=ROOM), echo_or_tell)
 
 
 @pytest.fixture
-async def server(app: Answering) -> AsyncIterator[Running]:
+async def server(app: ScriptedApp) -> AsyncIterator[Running]:
     async with running(app) as each:
         yield each
         assert buffers(each).num_bytes == 0
@@ -55,7 +55,7 @@ async def held(server: Running, num_bytes: int) -> None:
         await asyncio.sleep(0.001)
 
 
-async def stalled(server: Running) -> Wire:
+async def stalled(server: Running) -> RawConnection:
     wire = await server.wire()
     await wire.say(MOST)
     await held(server, 600_000)
@@ -87,7 +87,7 @@ async def test_a_client_that_leaves_gives_its_bytes_back(server: Running) -> Non
         await held(server, 0)
 
 
-async def test_a_request_that_waits_behind_another_gives_them_back_too(app: Answering, server: Running) -> None:
+async def test_a_request_that_waits_behind_another_gives_them_back_too(app: ScriptedApp, server: Running) -> None:
     async def talk(scope: Scope, receive: Receive, send: Send) -> None:
         await whole(receive)
         await receive()
@@ -104,7 +104,7 @@ async def test_a_request_that_waits_behind_another_gives_them_back_too(app: Answ
     await held(server, 0)
 
 
-async def test_an_app_that_fails_gives_them_back(app: Answering, server: Running) -> None:
+async def test_an_app_that_fails_gives_them_back(app: ScriptedApp, server: Running) -> None:
     async def talk(scope: Scope, receive: Receive, send: Send) -> None:
         await whole(receive)
         raise RuntimeError("a bug")
@@ -119,7 +119,7 @@ async def test_an_app_that_fails_gives_them_back(app: Answering, server: Running
 async def test_the_frontend_answers_in_its_form_and_shows_the_budget(triton: FakeTriton) -> None:
     frontend = TritonFrontend(triton=triton, settings=Settings(max_buffered_body_bytes=ROOM))
     frontend.infer(PATH, model=main.model, request=main.ScribbleRequest, response=main.ScribbleResponse)
-    async with listening(frontend) as client, wire_to(client) as wire:
+    async with listening(frontend) as client, raw_connection_to(client) as wire:
         await wire.say(MOST.replace(b"POST /", b"POST " + PATH.encode()))
         while "buffered_body_bytes 600000.0" not in (await client.get("/metrics")).text:  # noqa: ASYNC110
             await asyncio.sleep(0.001)

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from scribble_app import ROOT
-from triton_with_processes import CURRENT, DIED, OLD, TritonWithProcesses, triton_with_processes
 from typer.testing import CliRunner
 
 from fastapi_triton.check import Subject, check
 from fastapi_triton.cli import app
 from fastapi_triton.lint.rule import Finding
+from support.paths import ROOT
+from support.triton_with_processes import CURRENT, DIED, OLD, TritonWithProcesses, triton_with_processes
 
 CONFIG = """
 backend: "python" max_batch_size: 0

@@ -8,9 +8,10 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 
 import pytest
-from answering import LIMITS, Answering, Running, echo, running, whole
 from starlette.types import Receive, Scope, Send
-from wires import Wire
+
+from support.raw_connection import RawConnection
+from support.scripted_app import LIMITS, Running, ScriptedApp, echo, running, whole
 
 POST = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\nabc"
 NEXT = b"GET /next HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -19,26 +20,26 @@ HALF = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 9000000\r\n\r\nabc"
 
 
 @pytest.fixture
-async def app() -> Answering:
-    return Answering(replace(LIMITS, idle_s=0.2), echo)  # the watch looks every 50 ms
+async def app() -> ScriptedApp:
+    return ScriptedApp(replace(LIMITS, idle_s=0.2), echo)  # the watch looks every 50 ms
 
 
 @pytest.fixture
-async def server(app: Answering) -> AsyncIterator[Running]:
+async def server(app: ScriptedApp) -> AsyncIterator[Running]:
     async with running(app) as each:
         yield each
 
 
-def close(wire: Wire) -> None:
+def close(wire: RawConnection) -> None:
     wire.leave()
 
 
-def reset(wire: Wire) -> None:
+def reset(wire: RawConnection) -> None:
     wire.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     wire.leave()
 
 
-def half_close(wire: Wire) -> None:
+def half_close(wire: RawConnection) -> None:
     wire.socket.shutdown(socket.SHUT_WR)
 
 
@@ -52,7 +53,7 @@ LEAVING = pytest.mark.parametrize("leave", [close, reset, half_close])
     ids=["alone", "one behind", "many behind", "more than is read", "half a head", "not HTTP", "half a body"],
 )
 async def test_the_running_request_meets_it(
-    app: Answering, server: Running, leave: Callable[[Wire], None], said: bytes
+    app: ScriptedApp, server: Running, leave: Callable[[RawConnection], None], said: bytes
 ) -> None:
     began = asyncio.Event()
     met = asyncio.get_running_loop().create_future()
@@ -76,7 +77,7 @@ async def test_the_running_request_meets_it(
 
 @LEAVING
 async def test_a_request_whose_body_nobody_takes_meets_it(
-    app: Answering, server: Running, leave: Callable[[Wire], None]
+    app: ScriptedApp, server: Running, leave: Callable[[RawConnection], None]
 ) -> None:
     go_on = asyncio.Event()
     met = asyncio.get_running_loop().create_future()
@@ -98,7 +99,7 @@ async def test_a_request_whose_body_nobody_takes_meets_it(
     assert await met == "http.disconnect"
 
 
-async def test_requests_that_wait_for_their_turn_are_dropped(app: Answering, server: Running) -> None:
+async def test_requests_that_wait_for_their_turn_are_dropped(app: ScriptedApp, server: Running) -> None:
     paths: list[str] = []
     began = asyncio.Event()
 

@@ -13,19 +13,19 @@ from pathlib import Path
 
 import httpx2
 import pytest
-from answering import LIMITS, Answering, echo, running
-from serving import Server
 from starlette.types import Receive, Scope, Send
 
 from fastapi_triton.serving import descriptors
 from fastapi_triton.serving.descriptors import SPARE_CONNECTIONS
+from support.scripted_app import LIMITS, ScriptedApp, echo, running
+from support.serving import Server
 
 LIVE = b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n"
 OTHER = b"GET /a HTTP/1.1\r\nHost: x\r\n\r\n"
 
 
 async def test_idle_connections_make_room_for_new_ones() -> None:
-    async with running(Answering(replace(LIMITS, max_connections=5), echo)) as server:
+    async with running(ScriptedApp(replace(LIMITS, max_connections=5), echo)) as server:
         idle = [await server.wire() for _ in range(5 + SPARE_CONNECTIONS)]
         for wire in idle:
             await wire.say(LIVE)
@@ -48,7 +48,7 @@ async def test_connections_with_requests_are_never_closed_for_it() -> None:
         await go_on.wait()
         await echo(scope, receive, send)
 
-    async with running(Answering(replace(LIMITS, max_connections=20), talk)) as server:
+    async with running(ScriptedApp(replace(LIMITS, max_connections=20), talk)) as server:
         busy = [await server.wire() for _ in range(20)]
         for wire in busy:
             await wire.say(OTHER)

@@ -7,14 +7,14 @@ from collections.abc import AsyncIterator
 import httpx2
 import pytest
 from pydantic import BaseModel
-from scrapes import scrape
-from sockets import events_of, listening
-from triton_with_processes import CURRENT, DIED, OLD, TritonWithProcesses, triton_with_processes
 
 from fastapi_triton import Settings, TritonFrontend
 from fastapi_triton.triton import process_watch
 from fastapi_triton.triton.http import HTTPTriton
 from fastapi_triton.triton.model_processes import CODE, Counts
+from support.app_on_socket import events_of, listening
+from support.prometheus_scrape import scrape
+from support.triton_with_processes import CURRENT, DIED, OLD, TritonWithProcesses, triton_with_processes
 
 V2_BODY = {"inputs": [{"name": "text", "datatype": "BYTES", "shape": [1], "data": ["hi"]}]}
 

@@ -12,8 +12,6 @@ from unittest import mock
 
 import pytest
 from pydantic import ValidationError
-from scripted_triton import REQUEST, ScriptedTriton, scripted_triton
-from sockets import listening
 from typer.testing import CliRunner
 
 from fastapi_triton import Settings, TritonFrontend, embedded
@@ -25,6 +23,8 @@ from fastapi_triton.perf import analyzer
 from fastapi_triton.perf.failure import PerfError
 from fastapi_triton.s3_models.error import S3ModelsError
 from fastapi_triton.s3_models.fetch import default_cache
+from support.app_on_socket import listening
+from support.scripted_triton import REQUEST, ScriptedTriton, scripted_triton
 
 SECRET = "hunter2"
 # What Kubernetes injects into every pod of a namespace with a Service named `fastapi-triton`.

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import httpx2
 import pytest
-from serving import Server
 
 from fastapi_triton.serving import listening
+from support.serving import Server
 
 HAS_IPV6 = socket.has_dualstack_ipv6()
 PLAIN_APP = (

@@ -6,14 +6,14 @@ from typing import Any
 
 import httpx2
 import pytest
-from picture_app import client_of, triton_of
 from pydantic import BaseModel
-from scribble_app import PATH, base64_picture, picture
-from scripted_twin import ScriptedTwin, app_of
 
 import main
 from fastapi_triton import Base64Image, Settings, bodies
 from fastapi_triton.triton.fake import FakeTriton
+from support.picture_app import client_of, triton_of
+from support.scribble_app import PATH, base64_picture, picture
+from support.scripted_stream_model import ScriptedStreamModel, app_of
 
 EDITS = "/v1/images/edits"
 FORM = "multipart/form-data; boundary=BBB"
@@ -32,7 +32,7 @@ GOOD = part("prompt", "a cat") + SKETCH
 
 @pytest.fixture
 async def triton() -> FakeTriton:
-    return triton_of(ScriptedTwin())
+    return triton_of(ScriptedStreamModel())
 
 
 @pytest.fixture

@@ -8,11 +8,11 @@ import httpx2
 import pytest
 from fastapi import Response
 from fastapi.responses import StreamingResponse
-from scribble_app import MODEL
-from sockets import listening
 
 from fastapi_triton import Settings, TritonFrontend
 from fastapi_triton.triton.fake import FakeTriton
+from support.app_on_socket import listening
+from support.scribble_app import MODEL
 
 CHANGING = {"date", "x-request-id", "server-timing", "content-length", "transfer-encoding"}
 PATHS = (

@@ -15,7 +15,17 @@ from diffusion_engine.pictures import examine, open_picture
 from diffusion_engine.request import RequestError
 from diffusion_engine.scribble import read_scribble
 from diffusion_engine.strokes import block_maximum
-from picture_bombs import (
+from PIL import Image
+from pydantic_core import PydanticCustomError
+
+from fastapi_triton import Settings, image_files, images, previews
+from fastapi_triton import twin as twin_module
+from fastapi_triton.errors import InferenceError, TooLargeError
+from fastapi_triton.model_config import ModelConfig
+from fastapi_triton.triton.fake import FakeTriton
+from support.app_on_socket import listening
+from support.paths import ROOT
+from support.picture_bombs import (
     BOMBS,
     FALSE_END,
     HARMLESS,
@@ -26,17 +36,8 @@ from picture_bombs import (
     progressive_jpeg,
     with_segments,
 )
-from PIL import Image
-from pydantic_core import PydanticCustomError
-from scribble_app import PATH, ROOT
-from scripted_twin import ScriptedTwin, app_of, twin_config
-from sockets import listening
-
-from fastapi_triton import Settings, image_files, images, previews
-from fastapi_triton import twin as twin_module
-from fastapi_triton.errors import InferenceError, TooLargeError
-from fastapi_triton.model_config import ModelConfig
-from fastapi_triton.triton.fake import FakeTriton
+from support.scribble_app import PATH
+from support.scripted_stream_model import ScriptedStreamModel, app_of, twin_config
 
 MAX_PIXELS = 50_000_000
 LIMITS = images.ImageLimits(max_pixels=MAX_PIXELS)
@@ -90,7 +91,7 @@ async def test_the_apis_of_others_refuse_it_too(
     make, code = BOMBS[name]
     triton = FakeTriton()
     triton.add(scribble_config)
-    triton.add(twin_config(scribble_config), respond_stream=ScriptedTwin())
+    triton.add(twin_config(scribble_config), respond_stream=ScriptedStreamModel())
     async with listening(app_of(triton, settings)) as client:
         answer = await post(client, path, make())
     assert answer.status_code in (400, 413, 422), answer.text
@@ -243,7 +244,7 @@ async def test_a_model_that_cannot_decode_pictures_is_not_ready(
     scribble_config: ModelConfig, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(twin_module, "_AVAILABILITY_S", 0.0)
-    triton, twin = FakeTriton(), ScriptedTwin()
+    triton, twin = FakeTriton(), ScriptedStreamModel()
     triton.add(scribble_config)
     triton.add(twin_config(scribble_config), respond_stream=twin)
     async with listening(app_of(triton, settings)) as client:

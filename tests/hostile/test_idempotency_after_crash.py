@@ -12,9 +12,6 @@ from typing import Any
 
 import httpx2
 import pytest
-from picture_app import EVERYTHING, client_of, triton_of
-from scribble_app import MODEL, PATH, base64_picture
-from scripted_twin import TWIN, ScriptedTwin, app_of
 
 from fastapi_triton import Settings
 from fastapi_triton.errors import OverloadedError
@@ -23,6 +20,9 @@ from fastapi_triton.jobs.durable_queue import DurableQueue
 from fastapi_triton.jobs.files import JobFiles
 from fastapi_triton.jobs.work import Asked
 from fastapi_triton.triton.fake import FakeTriton
+from support.picture_app import EVERYTHING, client_of, triton_of
+from support.scribble_app import MODEL, PATH, base64_picture
+from support.scripted_stream_model import TWIN, ScriptedStreamModel, app_of
 
 KEY = {"Idempotency-Key": "the-key"}
 ASYNC = {"Prefer": "respond-async"}
@@ -35,7 +35,7 @@ def jobs_are_seen_soon(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 async def triton() -> FakeTriton:
-    return triton_of(ScriptedTwin())
+    return triton_of(ScriptedStreamModel())
 
 
 @pytest.fixture

@@ -9,14 +9,14 @@ from typing import Any
 
 import httpx2
 import pytest
-from known_keys import DRAWS, bearer, block
-from sockets import listening
 
 from fastapi_triton import Settings, TritonFrontend, background
 from fastapi_triton.access.key_file import MAX_BYTES, KeyFile
 from fastapi_triton.access.keys import KeyFileError, new_secret
 from fastapi_triton.background import BackgroundTask, running_tasks
 from fastapi_triton.triton.fake import FakeTriton
+from support.api_keys import DRAWS, bearer, block
+from support.app_on_socket import listening
 
 DEEP_TOML = "a = " + "[" * 3000 + "]" * 3000
 

@@ -12,15 +12,15 @@ from typing import Any
 
 import httpx2
 import pytest
-from scribble_app import PATH
-from scripted_triton import scripted_triton
-from scripted_twin import ScriptedTwin, app_of, twin_config
-from sockets import listening
 from starlette.requests import Request
 
 from fastapi_triton import Settings, TritonFrontend, access_log
 from fastapi_triton.model_config import ModelConfig
 from fastapi_triton.triton.fake import FakeTriton
+from support.app_on_socket import listening
+from support.scribble_app import PATH
+from support.scripted_stream_model import ScriptedStreamModel, app_of, twin_config
+from support.scripted_triton import scripted_triton
 
 JSON, FORM = "application/json", "multipart/form-data; boundary=B"
 LATER = "Prefer: respond-async\r\n"
@@ -50,7 +50,9 @@ async def seen() -> AsyncIterator[Seen]:
 
 
 @asynccontextmanager
-async def served(scribble_config: ModelConfig, twin: ScriptedTwin, tmp_path: Path) -> AsyncIterator[httpx2.AsyncClient]:
+async def served(
+    scribble_config: ModelConfig, twin: ScriptedStreamModel, tmp_path: Path
+) -> AsyncIterator[httpx2.AsyncClient]:
     fake = FakeTriton()
     fake.add(scribble_config)
     fake.add(twin_config(scribble_config), respond_stream=twin)
@@ -97,7 +99,7 @@ def head_of(path: str, media_type: str, extra: str = "") -> str:
 )
 async def test_leaving_amid_a_body_is_a_499_without_a_traceback(
     scribble_config: ModelConfig,
-    twin: ScriptedTwin,
+    twin: ScriptedStreamModel,
     tmp_path: Path,
     seen: Seen,
     caplog: pytest.LogCaptureFixture,

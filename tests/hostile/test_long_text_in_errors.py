@@ -9,11 +9,11 @@ from typing import Any
 
 import httpx2
 import pytest
-from picture_app import EVERYTHING, every_family
-from scribble_app import PATH, base64_picture
 
 from fastapi_triton.contract import nearest
 from fastapi_triton.errors import MAX_PROBLEMS, FieldProblem, InvalidRequestError, shown
+from support.picture_app import EVERYTHING, every_family
+from support.scribble_app import PATH, base64_picture
 
 LONG = "k" * 100_000
 V1, V1_EDITS, SDAPI, GENERATED = (

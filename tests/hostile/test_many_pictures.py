@@ -16,8 +16,9 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
-from scribble_app import base64_picture
-from serving import Server
+
+from support.scribble_app import base64_picture
+from support.serving import Server
 
 NUM_PICTURES = int(os.environ.get("NUM_PICTURES", "2000"))
 NUM_CLIENTS = 16

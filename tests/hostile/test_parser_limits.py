@@ -6,11 +6,11 @@ import json
 import tracemalloc
 
 import pytest
-from answering import answer, echo, whole
-from in_memory_connection import MemoryConnection
 from starlette.types import Receive, Scope, Send
 
 from fastapi_triton.serving.refusals import MAX_HEAD_BYTES, MAX_HEADERS
+from support.in_memory_connection import MemoryConnection
+from support.scripted_app import answer, echo, whole
 
 READ = 256 * 1024  # what uvloop reads at once
 POST = b"POST /a HTTP/1.1\r\nHost: x\r\n"

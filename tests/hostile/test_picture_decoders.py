@@ -26,9 +26,10 @@ from diffusion_engine.reception import receive
 from diffusion_engine.request import RequestError
 from diffusion_engine.scribble import Scribble, decode_scribble
 from diffusion_engine.silence import Silence
-from picture_bombs import HARMLESS, as_file, drawing, png_chunk
 from PIL import Image
-from scribble_app import ROOT
+
+from support.paths import ROOT
+from support.picture_bombs import HARMLESS, as_file, drawing, png_chunk
 
 ENGINE = ROOT / "models" / "sdxl_scribble_controlnet_stream" / "1"
 CAPABILITIES = Capabilities.of_checkpoint(str(ENGINE / "demo_checkpoint"))

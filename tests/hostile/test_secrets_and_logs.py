@@ -19,8 +19,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 from rich.console import Console
-from scribble_app import PATH
-from scripted_triton import Upstream, scripted_triton
 from typer.testing import CliRunner
 
 from fastapi_triton import Settings, TritonFrontend, check, logs, offline
@@ -39,6 +37,8 @@ from fastapi_triton.s3_models.location import Location
 from fastapi_triton.s3_models.redaction import redacted
 from fastapi_triton.triton.http import HTTPTriton
 from fastapi_triton.triton.tensor import Tensor
+from support.scribble_app import PATH
+from support.scripted_triton import Upstream, scripted_triton
 
 SECRET = "S3CRET"  # what must not be seen
 FORGED = "2026-11-28T10:00:00.000Z INFO    fastapi_triton: all is well"

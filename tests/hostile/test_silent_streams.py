@@ -14,10 +14,6 @@ import httpx2
 import openai
 import orjson
 import pytest
-from scribble_app import PATH, picture
-from scripted_twin import SSE, TWIN, Body, ScriptedTwin, app_of, twin_config
-from sockets import Told, events_of, listening
-from waiting_streams import Client, busy
 
 from fastapi_triton import Settings, TritonFrontend
 from fastapi_triton.datatypes import BY_WIRE
@@ -30,6 +26,10 @@ from fastapi_triton.model_config import ModelConfig, TensorConfig
 from fastapi_triton.triton.client import Tensors
 from fastapi_triton.triton.fake import FakeTriton
 from fastapi_triton.triton.tensor import Tensor
+from support.app_on_socket import Told, events_of, listening
+from support.scribble_app import PATH, picture
+from support.scripted_stream_model import SSE, TWIN, Body, ScriptedStreamModel, app_of, twin_config
+from support.waiting_streams import Client, busy
 
 GENERATIONS, TXT2IMG = "/v1/images/generations", "/sdapi/v1/txt2img"
 COUNT = "/models/count/infer"
@@ -56,7 +56,7 @@ async def counter() -> Counter:
 
 
 @pytest.fixture
-def triton(scribble_config: ModelConfig, twin: ScriptedTwin, counter: Counter) -> FakeTriton:
+def triton(scribble_config: ModelConfig, twin: ScriptedStreamModel, counter: Counter) -> FakeTriton:
     fake = FakeTriton()
     fake.add(scribble_config)
     fake.add(twin_config(scribble_config), respond_stream=twin)
@@ -223,7 +223,7 @@ async def test_a_model_that_says_nothing_at_all_is_no_reason_for_silence(
 
 
 async def test_a_model_that_is_slow_to_describe_itself_is_none_either(
-    caller: httpx2.AsyncClient, triton: FakeTriton, twin: ScriptedTwin
+    caller: httpx2.AsyncClient, triton: FakeTriton, twin: ScriptedStreamModel
 ) -> None:
     go_on = asyncio.Event()
 

@@ -5,12 +5,12 @@ import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
-from scripted_triton import STREAM, ScriptedTriton, Upstream, scripted_triton
-from sockets import Told, events_of, listening
-from waiting_streams import Client, busy
 
 from fastapi_triton import Settings, TritonFrontend
 from fastapi_triton.triton_proxy.silent_stream import SilentStream
+from support.app_on_socket import Told, events_of, listening
+from support.scripted_triton import STREAM, ScriptedTriton, Upstream, scripted_triton
+from support.waiting_streams import Client, busy
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
 EVENTS = b'data: {"n":1}\n\ndata: {"n":2}\n\n'

@@ -11,10 +11,11 @@ from typing import Any
 import httpx2
 import psutil
 import pytest
-from picture_bombs import BOMBS, as_file, drawing, narrow_png, progressive_jpeg
 from PIL import Image
-from scribble_app import PATH
-from serving import Server
+
+from support.picture_bombs import BOMBS, as_file, drawing, narrow_png, progressive_jpeg
+from support.scribble_app import PATH
+from support.serving import Server
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 STREAM = "/v2/models/sdxl_scribble_controlnet_stream/generate_stream"

@@ -17,7 +17,6 @@ from unittest import mock
 
 import psutil
 import pytest
-from serving import Server, free_port
 from typer.testing import CliRunner
 
 from fastapi_triton import background, embedded, serve
@@ -26,6 +25,7 @@ from fastapi_triton.cli import app
 from fastapi_triton.embedded import EmbeddedTriton, Installation
 from fastapi_triton.processes import orphans
 from fastapi_triton.processes.triton_log import TritonLog
+from support.serving import Server, free_port
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the guard is for Linux")
 

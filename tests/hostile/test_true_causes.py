@@ -10,8 +10,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from scribble_app import ROOT
-from scripted_triton import ScriptedTriton, Upstream, scripted_triton
 
 from fastapi_triton import problems
 from fastapi_triton.datatypes import BY_WIRE
@@ -21,6 +19,8 @@ from fastapi_triton.triton.client import Tensors
 from fastapi_triton.triton.failures import failure, require_triton, stream_failure
 from fastapi_triton.triton.http import HTTPTriton
 from fastapi_triton.triton.tensor import Tensor
+from support.paths import ROOT
+from support.scripted_triton import ScriptedTriton, Upstream, scripted_triton
 
 TEXT = {"x": Tensor(BY_WIRE["FP32"], np.array([1], np.float32))}
 CONFIG = b'{"name":"echo","max_batch_size":0,"output":[{"name":"y","data_type":"TYPE_FP32","dims":[1]}]}'

@@ -10,8 +10,9 @@ from typing import Any
 
 import httpx2
 import pytest
-from scribble_app import MODEL, base64_picture
-from serving import Server
+
+from support.scribble_app import MODEL, base64_picture
+from support.serving import Server
 
 pytestmark = pytest.mark.integration
 

@@ -7,9 +7,10 @@ import shutil
 import subprocess
 
 import pytest
-from answering import LIMITS, Answering, answer, echo, running, whole
-from in_memory_connection import MemoryConnection
 from starlette.types import Receive, Scope, Send
+
+from support.in_memory_connection import MemoryConnection
+from support.scripted_app import LIMITS, ScriptedApp, answer, echo, running, whole
 
 H2C = b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAoAAAAAIAAAAA\r\n"
 WEBSOCKET = (
@@ -138,7 +139,7 @@ def _speaks_http_2() -> bool:
 
 @pytest.mark.skipif(not _speaks_http_2(), reason="needs a curl with HTTP/2")
 async def test_curl_may_offer_http_2() -> None:
-    async with running(Answering(LIMITS, echo)) as server:
+    async with running(ScriptedApp(LIMITS, echo)) as server:
         url = f"http://127.0.0.1:{server.port}/a"
         command = [
             "curl",

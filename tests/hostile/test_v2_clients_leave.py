@@ -7,11 +7,11 @@ from contextlib import AsyncExitStack
 
 import httpx2
 import pytest
-from scripted_triton import INFER, REQUEST, STREAM, ScriptedTriton, Upstream, scripted_triton
-from sockets import listening
-from wires import Wire, wire_to
 
 from fastapi_triton import Settings, TritonFrontend
+from support.app_on_socket import listening
+from support.raw_connection import RawConnection, raw_connection_to
+from support.scripted_triton import INFER, REQUEST, STREAM, ScriptedTriton, Upstream, scripted_triton
 
 MAX_IN_FLIGHT = 4
 GENERATE = "/v2/models/echo/generate"
@@ -42,9 +42,9 @@ async def client(app: TritonFrontend) -> AsyncIterator[httpx2.AsyncClient]:
 
 
 @pytest.fixture
-async def wires(client: httpx2.AsyncClient) -> AsyncIterator[list[Wire]]:
+async def wires(client: httpx2.AsyncClient) -> AsyncIterator[list[RawConnection]]:
     async with AsyncExitStack() as stack:
-        yield [await stack.enter_async_context(wire_to(client)) for _ in range(32)]
+        yield [await stack.enter_async_context(raw_connection_to(client)) for _ in range(32)]
 
 
 def post(path: str, rest: bytes = BODY) -> bytes:
@@ -56,7 +56,7 @@ async def until(is_so: Callable[[], bool]) -> None:
         await asyncio.sleep(0.001)
 
 
-async def all_say_and_leave(wires: list[Wire], said: bytes) -> None:
+async def all_say_and_leave(wires: list[RawConnection], said: bytes) -> None:
     await asyncio.gather(*(wire.say(said) for wire in wires))
     for wire in wires:
         wire.leave()
@@ -73,7 +73,12 @@ def is_free(app: TritonFrontend) -> bool:
     ids=["upgrade", "upgrade without its body", "upgrade without a chunk", "half a body", "half a head"],
 )
 async def test_thirty_two_that_leave_at_once_block_nobody(
-    app: TritonFrontend, client: httpx2.AsyncClient, wires: list[Wire], triton: ScriptedTriton, path: str, rest: bytes
+    app: TritonFrontend,
+    client: httpx2.AsyncClient,
+    wires: list[RawConnection],
+    triton: ScriptedTriton,
+    path: str,
+    rest: bytes,
 ) -> None:
     await all_say_and_leave(wires, post(path, rest))
     for _ in range(2 * MAX_IN_FLIGHT):
@@ -83,7 +88,7 @@ async def test_thirty_two_that_leave_at_once_block_nobody(
 
 
 @pytest.mark.parametrize("path", [INFER, STREAM, GENERATE])
-async def test_an_upgrade_is_ignored(wires: list[Wire], triton: ScriptedTriton, path: str) -> None:
+async def test_an_upgrade_is_ignored(wires: list[RawConnection], triton: ScriptedTriton, path: str) -> None:
     await wires[0].say(post(path, H2C + BODY))
     assert await wires[0].answer() == (200, b"{}")
     head, body = triton.requests[-1]
@@ -94,7 +99,7 @@ async def test_an_upgrade_is_ignored(wires: list[Wire], triton: ScriptedTriton, 
 
 @pytest.mark.parametrize("path", [INFER, STREAM, GENERATE])
 async def test_those_that_wait_for_their_turn_leave_the_queue(
-    app: TritonFrontend, client: httpx2.AsyncClient, wires: list[Wire], triton: ScriptedTriton, path: str
+    app: TritonFrontend, client: httpx2.AsyncClient, wires: list[RawConnection], triton: ScriptedTriton, path: str
 ) -> None:
     go_on = asyncio.Event()
 
@@ -121,7 +126,7 @@ async def test_those_that_wait_for_their_turn_leave_the_queue(
 
 @pytest.mark.parametrize("path", [INFER, STREAM, GENERATE])
 async def test_a_body_that_triton_does_not_take_is_dropped(
-    app: TritonFrontend, wires: list[Wire], triton: ScriptedTriton, path: str
+    app: TritonFrontend, wires: list[RawConnection], triton: ScriptedTriton, path: str
 ) -> None:
     is_closed = asyncio.Event()
 
@@ -143,7 +148,7 @@ async def test_a_body_that_triton_does_not_take_is_dropped(
 
 @pytest.mark.parametrize("path", [INFER, GENERATE])
 async def test_what_triton_works_on_keeps_its_place_until_triton_is_done_and_no_longer(
-    app: TritonFrontend, wires: list[Wire], triton: ScriptedTriton, path: str
+    app: TritonFrontend, wires: list[RawConnection], triton: ScriptedTriton, path: str
 ) -> None:
     asked = asyncio.Queue[Upstream]()
     is_over = asyncio.Event()
@@ -171,7 +176,7 @@ async def test_what_triton_works_on_keeps_its_place_until_triton_is_done_and_no_
 
 @pytest.mark.parametrize("path", [INFER, STREAM])
 async def test_a_reader_that_stalls_and_leaves_gives_its_place_back(
-    app: TritonFrontend, wires: list[Wire], triton: ScriptedTriton, path: str
+    app: TritonFrontend, wires: list[RawConnection], triton: ScriptedTriton, path: str
 ) -> None:
     is_closed = asyncio.Event()
 
@@ -199,7 +204,7 @@ async def test_a_reader_that_stalls_and_leaves_gives_its_place_back(
 
 
 async def test_questions_of_clients_that_left_are_dropped(
-    client: httpx2.AsyncClient, wires: list[Wire], triton: ScriptedTriton
+    client: httpx2.AsyncClient, wires: list[RawConnection], triton: ScriptedTriton
 ) -> None:
     num_asked = num_closed = 0
 
@@ -216,7 +221,7 @@ async def test_questions_of_clients_that_left_are_dropped(
     triton.script = be_silent
     for _ in range(3):  # more of them than there are places for questions
         async with AsyncExitStack() as stack:
-            asking = [await stack.enter_async_context(wire_to(client)) for _ in range(32)]
+            asking = [await stack.enter_async_context(raw_connection_to(client)) for _ in range(32)]
             before = num_asked
             for wire in asking:
                 await wire.say(b"GET /v2/models/echo/stats HTTP/1.1\r\nHost: x\r\n\r\n")

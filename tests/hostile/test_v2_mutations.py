@@ -8,8 +8,9 @@ from collections import Counter
 from collections.abc import Iterator
 
 import pytest
-import v2_mutations
-from serving import Server, serving
+
+from support import v2_mutations
+from support.serving import Server, serving
 
 pytestmark = pytest.mark.integration
 

@@ -9,12 +9,12 @@ from typing import Any
 
 import httpx2
 import pytest
-from scripted_triton import INFER, REQUEST, STREAM, ScriptedTriton, Upstream, scripted_triton
-from sockets import listening
-from wires import Wire, wire_to
 
 from fastapi_triton import Settings, TritonFrontend
 from fastapi_triton.triton_proxy import model_configs
+from support.app_on_socket import listening
+from support.raw_connection import RawConnection, raw_connection_to
+from support.scripted_triton import INFER, REQUEST, STREAM, ScriptedTriton, Upstream, scripted_triton
 
 CONFIG = {
     "name": "echo",
@@ -65,8 +65,8 @@ async def client(settings: Settings) -> AsyncIterator[httpx2.AsyncClient]:
 
 
 @pytest.fixture
-async def wire(client: httpx2.AsyncClient) -> AsyncIterator[Wire]:
-    async with wire_to(client) as one:
+async def wire(client: httpx2.AsyncClient) -> AsyncIterator[RawConnection]:
+    async with raw_connection_to(client) as one:
         yield one
 
 
@@ -294,7 +294,7 @@ async def test_a_wellformed_accept_encoding_passes(client: httpx2.AsyncClient, t
         assert f"accept-encoding: {value}\r\n".encode() in triton.requests.pop()[0]
 
 
-async def test_seven_hundred_thousand_chunks_are_one_body(wire: Wire, triton: ScriptedTriton) -> None:
+async def test_seven_hundred_thousand_chunks_are_one_body(wire: RawConnection, triton: ScriptedTriton) -> None:
     told = body_of({**TEXT, "data": ["a" * 700_000]})
     await wire.say(b"POST %s HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n" % INFER.encode())
     for start in range(0, len(told), 10_000):
@@ -307,7 +307,7 @@ async def test_seven_hundred_thousand_chunks_are_one_body(wire: Wire, triton: Sc
     assert body == told
 
 
-async def test_a_body_that_trickles_in_passes_in_order(wire: Wire, triton: ScriptedTriton) -> None:
+async def test_a_body_that_trickles_in_passes_in_order(wire: RawConnection, triton: ScriptedTriton) -> None:
     told = body_of({**TEXT, "data": ["0123456789" * 20_000]})
     await wire.say(b"POST %s HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % (INFER.encode(), len(told)))
     at = 0

@@ -11,11 +11,7 @@ from typing import Any
 import httpx2
 import numpy as np
 import pytest
-from picture_app import EVERYTHING, client_of, every_family, triton_of
 from pydantic import BaseModel, ConfigDict, Field, Json
-from scribble_app import MODEL, PATH, base64_picture, bytes_tensor
-from scripted_triton import Upstream, scripted_triton
-from scripted_twin import ScriptedTwin, app_of
 
 from fastapi_triton import Base64Image, Settings, TritonFrontend, answers, tensors
 from fastapi_triton.datatypes import BY_WIRE
@@ -26,6 +22,10 @@ from fastapi_triton.triton.client import Tensors
 from fastapi_triton.triton.fake import FakeTriton
 from fastapi_triton.triton.http import HTTPTriton
 from fastapi_triton.triton.tensor import Tensor
+from support.picture_app import EVERYTHING, client_of, every_family, triton_of
+from support.scribble_app import MODEL, PATH, base64_picture, bytes_tensor
+from support.scripted_stream_model import ScriptedStreamModel, app_of
+from support.scripted_triton import Upstream, scripted_triton
 
 GENERATED = f"/models/{EVERYTHING}/infer"
 JSON = {"Content-Type": "application/json"}
@@ -200,7 +200,7 @@ async def test_two_different_sketches_in_one_unit_are_refused(client: httpx2.Asy
 
 
 async def test_a_seed_without_room_for_its_followers_is_refused_before_a_picture_is_begun() -> None:
-    triton = triton_of(ScriptedTwin())
+    triton = triton_of(ScriptedStreamModel())
     async with client_of(app_of(triton, Settings(max_in_flight=4))) as client:
         for path, count in (("/v1/images/generations", "n"), ("/sdapi/v1/txt2img", "n_iter")):
             body = json.dumps({"prompt": "a", "seed": 2**63 - 1, count: 2})
@@ -347,7 +347,7 @@ class Drawn(BaseModel):
 ODD_INFO = b'{"loss": NaN, "huge": ' + b"9" * 30 + b', "half": "\\u00e9", "none": null}'
 
 
-class OddTwin(ScriptedTwin):
+class OddTwin(ScriptedStreamModel):
     async def __call__(self, inputs: Tensors) -> Any:
         async for outputs in super().__call__(inputs):
             if "generated_image" in outputs:
@@ -372,7 +372,7 @@ async def test_whatever_a_model_tells_of_a_picture_can_be_answered() -> None:
 
 
 async def test_a_preview_that_is_no_text_is_an_error() -> None:
-    twin = ScriptedTwin()
+    twin = ScriptedStreamModel()
     twin.preview = b"\xff"
     async with client_of(app_of(triton_of(twin), Settings(max_in_flight=4))) as client:
         answer = await client.post(

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
-from scribble_app import ROOT
-from serving import Server
+
+from support.paths import ROOT
+from support.serving import Server
 
 pytestmark = pytest.mark.integration
 

@@ -8,14 +8,14 @@ from pathlib import Path
 
 import httpx2
 import pytest
-from authority import Authority
-from nginx_proxy import TOKEN, nginx_before
-from perf_binary import PerfAnalyzer
 from pydantic import BaseModel
-from serving import Server
 from typer.testing import CliRunner
 
 from fastapi_triton import Settings, TritonFrontend, cli
+from support.certificate_authority import Authority
+from support.nginx_proxy import TOKEN, nginx_before
+from support.perf_analyzer import PerfAnalyzer
+from support.serving import Server
 
 pytestmark = pytest.mark.integration
 

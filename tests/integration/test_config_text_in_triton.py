@@ -6,18 +6,18 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from scribble_app import MODEL, ROOT
-from serving import Server
 
 from fastapi_triton import pbtxt
 from fastapi_triton.embedded import EmbeddedTriton
 from fastapi_triton.errors import FastAPITritonError
 from fastapi_triton.model_config import ModelConfig, from_server
 from fastapi_triton.triton.http import HTTPTriton
+from support.odd_repository import ODD_MODELS
+from support.paths import ROOT
+from support.scribble_app import MODEL
+from support.serving import Server
 
 pytestmark = pytest.mark.integration
-
-ODD_MODELS = Path(__file__).parent / "odd_models"
 
 
 def from_text(folder: Path) -> ModelConfig:

@@ -11,8 +11,6 @@ from typing import Any
 import httpx2
 import numpy as np
 import pytest
-from serving import COUNT_APP, Server, free_port
-from sockets import Told, events_of
 
 from fastapi_triton.datatypes import BY_WIRE
 from fastapi_triton.errors import (
@@ -26,6 +24,8 @@ from fastapi_triton.errors import (
 )
 from fastapi_triton.triton.http import HTTPTriton
 from fastapi_triton.triton.tensor import Tensor
+from support.app_on_socket import Told, events_of
+from support.serving import COUNT_APP, Server, free_port
 
 pytestmark = pytest.mark.integration
 

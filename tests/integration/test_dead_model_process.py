@@ -10,12 +10,12 @@ import httpx2
 import psutil
 import pytest
 from pydantic import BaseModel, Json
-from scrapes import scrape
-from serving import COUNT_APP, Server
-from sockets import Told, events_of, listening
 
 from fastapi_triton import Settings, TritonFrontend, embedded
 from fastapi_triton.embedded import EmbeddedTriton
+from support.app_on_socket import Told, events_of, listening
+from support.prometheus_scrape import scrape
+from support.serving import COUNT_APP, Server
 
 pytestmark = pytest.mark.integration
 

@@ -12,8 +12,9 @@ from pathlib import Path
 import httpx2
 import psutil
 import pytest
-from scrapes import parsed
-from serving import COUNT_APP, Server, assert_gone
+
+from support.prometheus_scrape import parsed
+from support.serving import COUNT_APP, Server, assert_gone
 
 pytestmark = pytest.mark.integration
 

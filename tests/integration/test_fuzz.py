@@ -7,7 +7,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from serving import Server
+
+from support.serving import Server
 
 pytestmark = pytest.mark.integration
 

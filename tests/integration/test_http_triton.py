@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from serving import Server, free_port
 
 from fastapi_triton.datatypes import BY_WIRE
 from fastapi_triton.errors import (
@@ -23,6 +22,7 @@ from fastapi_triton.errors import (
 from fastapi_triton.triton.connection import AnswerHead
 from fastapi_triton.triton.http import HTTPTriton
 from fastapi_triton.triton.tensor import Tensor
+from support.serving import Server, free_port
 
 pytestmark = pytest.mark.integration
 

@@ -14,10 +14,12 @@ from typing import Any
 import httpx2
 import numpy as np
 import pytest
-from postgres import running_postgres
-from scribble_app import PATH, ROOT
-from serving import Server, serving
 from test_scribble import levels
+
+from support.paths import ROOT
+from support.postgres import running_postgres
+from support.scribble_app import PATH
+from support.serving import Server, serving
 
 pytestmark = pytest.mark.integration
 

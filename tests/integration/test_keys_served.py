@@ -14,12 +14,14 @@ import openai
 import pytest
 import requests
 import webuiapi
-from known_keys import DRAWS, RULES, WATCHES, bearer, block
 from PIL import Image
-from scribble_app import PATH, ROOT
-from serving import Server, serving
 from tritonclient.http import InferenceServerClient
 from tritonclient.utils import InferenceServerException
+
+from support.api_keys import DRAWS, RULES, WATCHES, bearer, block
+from support.paths import ROOT
+from support.scribble_app import PATH
+from support.serving import Server, serving
 
 pytestmark = pytest.mark.integration
 

@@ -10,7 +10,8 @@ from pathlib import Path
 import httpx2
 import psutil
 import pytest
-from serving import Server, assert_gone
+
+from support.serving import Server, assert_gone
 
 pytestmark = pytest.mark.integration
 

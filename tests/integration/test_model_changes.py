@@ -7,14 +7,14 @@ from pathlib import Path
 
 import aiohttp
 import httpx2
-import odd_repository
 import pytest
-from test_bad_input import problem_of
-from test_catalogue import Changes
 
 from fastapi_triton import Settings, TritonFrontend
 from fastapi_triton.embedded import EmbeddedTriton
 from fastapi_triton.errors import FastAPITritonError
+from support import odd_repository
+from support.model_watch import Changes
+from support.problems import problem_of
 
 pytestmark = pytest.mark.integration
 

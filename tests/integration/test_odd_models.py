@@ -9,15 +9,15 @@ from typing import Any
 
 import httpx2
 import numpy as np
-import odd_repository
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scribble_app import base64_picture
-from serving import Server
-from test_json_values import same, values
 
 from fastapi_triton.datatypes import BY_WIRE, DATATYPES
+from support import odd_repository
+from support.json_values import same, values
+from support.scribble_app import base64_picture
+from support.serving import Server
 
 pytestmark = pytest.mark.integration
 

@@ -6,8 +6,9 @@ import sys
 from collections.abc import Iterator
 
 import pytest
-from serving import ECHO_APP, Server
-from trace_collector import Collector, collecting
+
+from support.serving import ECHO_APP, Server
+from support.trace_collector import Collector, collecting
 
 pytestmark = pytest.mark.integration
 

@@ -11,9 +11,10 @@ from typing import Any
 
 import httpx2
 import pytest
-from scribble_app import ROOT
-from serving import Server, serving
-from sockets import events_of
+
+from support.app_on_socket import events_of
+from support.paths import ROOT
+from support.serving import Server, serving
 
 pytestmark = pytest.mark.integration
 

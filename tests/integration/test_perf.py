@@ -7,8 +7,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from perf_binary import PerfAnalyzer
-from serving import Server
+
+from support.perf_analyzer import PerfAnalyzer
+from support.serving import Server
 
 pytestmark = pytest.mark.integration
 

@@ -8,9 +8,11 @@ import time
 from pathlib import Path
 
 import pytest
-from perf_binary import PerfAnalyzer
-from scribble_app import MODEL, ROOT
-from serving import Server
+
+from support.paths import ROOT
+from support.perf_analyzer import PerfAnalyzer
+from support.scribble_app import MODEL
+from support.serving import Server
 
 pytestmark = pytest.mark.integration
 

@@ -14,8 +14,10 @@ import openai
 import pytest
 import webuiapi
 from PIL import Image, ImageChops
-from scribble_app import PATH, ROOT
-from serving import Server
+
+from support.paths import ROOT
+from support.scribble_app import PATH
+from support.serving import Server
 
 pytestmark = pytest.mark.integration
 

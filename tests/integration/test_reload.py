@@ -13,10 +13,10 @@ from typing import Annotated
 import httpx2
 import pytest
 from pydantic import BaseModel
-from serving import FUNCTION_APP, Server, serving
 
 from fastapi_triton import Infer, Settings, TensorName, TritonFrontend
 from fastapi_triton.embedded import EmbeddedTriton
+from support.serving import FUNCTION_APP, Server, serving
 
 CHECK = (sys.executable, "-m", "fastapi_triton", "check", "--json")
 

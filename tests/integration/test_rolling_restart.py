@@ -13,7 +13,8 @@ from pathlib import Path
 
 import httpx2
 import pytest
-from serving import ECHO_APP, Server, free_port
+
+from support.serving import ECHO_APP, Server, free_port
 
 pytestmark = [
     pytest.mark.integration,

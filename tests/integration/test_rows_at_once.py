@@ -15,8 +15,10 @@ from typing import Any
 
 import httpx2
 import pytest
-from scribble_app import MODEL, ROOT
-from serving import Server, serving
+
+from support.paths import ROOT
+from support.scribble_app import MODEL
+from support.serving import Server, serving
 
 pytestmark = pytest.mark.integration
 

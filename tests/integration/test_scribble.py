@@ -17,8 +17,10 @@ import numpy as np
 import pytest
 import tritonclient.http as tritonclient
 from PIL import Image, ImageChops
-from scribble_app import MODEL, PATH, ROOT
-from serving import Server, free_port, running_uvicorn, serving
+
+from support.paths import ROOT
+from support.scribble_app import MODEL, PATH
+from support.serving import Server, free_port, running_uvicorn, serving
 
 pytestmark = pytest.mark.integration
 

@@ -7,8 +7,9 @@ from collections.abc import Iterator
 
 import httpx2
 import pytest
-from scribble_app import base64_picture
-from serving import COUNT_APP, Server
+
+from support.scribble_app import base64_picture
+from support.serving import COUNT_APP, Server
 
 pytestmark = pytest.mark.integration
 

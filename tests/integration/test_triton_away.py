@@ -8,7 +8,8 @@ from collections.abc import Callable
 
 import httpx2
 import pytest
-from serving import Server
+
+from support.serving import Server
 
 pytestmark = pytest.mark.integration
 

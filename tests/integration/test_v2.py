@@ -14,9 +14,10 @@ import httpx2
 import numpy as np
 import pytest
 import tritonclient.http.aio
-from serving import Server
 from tritonclient.http import InferenceServerClient, InferInput, InferRequestedOutput
 from tritonclient.utils import InferenceServerException
+
+from support.serving import Server
 
 pytestmark = pytest.mark.integration
 

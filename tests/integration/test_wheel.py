@@ -11,8 +11,10 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
-from scribble_app import PATH, ROOT
-from serving import Server
+
+from support.paths import ROOT
+from support.scribble_app import PATH
+from support.serving import Server
 
 pytestmark = pytest.mark.integration
 

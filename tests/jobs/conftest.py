@@ -9,15 +9,15 @@ from typing import Any
 
 import httpx2
 import pytest
-import scripted_twin
-from jobs_client import Client, WhoAsks
-from scripted_twin import ScriptedTwin, app_of
 from starlette.middleware import Middleware
 
 from fastapi_triton import Settings, TritonFrontend
 from fastapi_triton.jobs import durable_queue
 from fastapi_triton.model_config import ModelConfig
 from fastapi_triton.triton.fake import FakeTriton
+from support import scripted_stream_model
+from support.jobs_client import Client, WhoAsks
+from support.scripted_stream_model import ScriptedStreamModel, app_of
 
 
 @pytest.fixture(autouse=True)
@@ -26,15 +26,15 @@ def jobs_are_seen_soon(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-async def twin() -> ScriptedTwin:
-    return ScriptedTwin()
+async def twin() -> ScriptedStreamModel:
+    return ScriptedStreamModel()
 
 
 @pytest.fixture
-def triton(scribble_config: ModelConfig, twin: ScriptedTwin) -> FakeTriton:
+def triton(scribble_config: ModelConfig, twin: ScriptedStreamModel) -> FakeTriton:
     fake = FakeTriton()
     fake.add(scribble_config)
-    fake.add(scripted_twin.twin_config(scribble_config), respond_stream=twin)
+    fake.add(scripted_stream_model.twin_config(scribble_config), respond_stream=twin)
     return fake
 
 

@@ -10,13 +10,13 @@ from typing import Any
 
 import httpx2
 import pytest
-from jobs_client import Client
-from scribble_app import PATH
-from scripted_twin import ScriptedTwin
 
 from fastapi_triton import Settings
 from fastapi_triton.errors import InvalidRequestError
 from fastapi_triton.triton.fake import FakeTriton
+from support.jobs_client import Client
+from support.scribble_app import PATH
+from support.scripted_stream_model import ScriptedStreamModel
 
 UUID = "8e03978e-40d5-43e8-bc93-6894a57f9324"
 
@@ -104,7 +104,7 @@ async def test_a_repeated_request_that_waits_is_run_once_and_answered_alike(clie
 
 
 async def test_a_repeated_request_that_failed_is_told_the_same_again(
-    client: Client, twin: ScriptedTwin, triton: FakeTriton
+    client: Client, twin: ScriptedStreamModel, triton: FakeTriton
 ) -> None:
     twin.fails_at_once = InvalidRequestError("No such scheduler.", code="unknown_scheduler")
     for _ in range(2):
@@ -122,7 +122,7 @@ async def test_a_key_of_a_wrong_form_is_refused(client: Client, key: str) -> Non
 
 
 async def test_no_caller_and_not_all_of_them_together_can_have_more_jobs_than_the_settings_say(
-    running: Any, settings: Settings, twin: ScriptedTwin
+    running: Any, settings: Settings, twin: ScriptedStreamModel
 ) -> None:
     twin.go_on.clear()
     limits = {"jobs_max_per_caller": 2, "jobs_max_waiting": 2, "jobs_max_running": 1}

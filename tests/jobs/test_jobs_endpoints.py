@@ -11,15 +11,15 @@ from typing import Any
 
 import httpx2
 import pytest
-from jobs_client import ASYNC, Client
 from pydantic import BaseModel
-from scribble_app import MODEL, PATH, paint
 
 import main
 from fastapi_triton import Infer, Settings, TritonFrontend
 from fastapi_triton.jobs.default_folder import default_folder
 from fastapi_triton.model_config import ModelConfig
 from fastapi_triton.triton.fake import FakeTriton
+from support.jobs_client import ASYNC, Client
+from support.scribble_app import MODEL, PATH, paint
 
 
 @pytest.fixture

@@ -9,7 +9,6 @@ from typing import Any
 
 import httpx2
 import pytest
-from jobs_client import ASYNC, Client
 
 from fastapi_triton import Settings, TritonFrontend
 from fastapi_triton.datatypes import BY_WIRE
@@ -20,6 +19,7 @@ from fastapi_triton.places import Place
 from fastapi_triton.triton.client import ModelStatus, Tensors
 from fastapi_triton.triton.fake import FakeTriton
 from fastapi_triton.triton.tensor import Tensor
+from support.jobs_client import ASYNC, Client
 
 X, V = TensorConfig("x", BY_WIRE["FP32"], (1,)), TensorConfig("v", BY_WIRE["FP32"], (-1,), optional=True)
 SEED = TensorConfig("seed", BY_WIRE["INT32"], (1,), optional=True)

@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from jobs_client import Client
 
 from fastapi_triton import Settings
 from fastapi_triton.jobs import housekeeping
 from fastapi_triton.jobs.executors import Executors
+from support.jobs_client import Client
 
 
 def names(settings: Settings, folder: str) -> set[str]:

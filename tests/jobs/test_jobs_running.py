@@ -7,15 +7,15 @@ from typing import Any
 
 import httpx2
 import pytest
-from jobs_client import Client
 from pydantic import Field
-from scribble_app import PATH
-from scripted_twin import ScriptedTwin, app_of
 
 import main
 from fastapi_triton import Settings
 from fastapi_triton.errors import InferenceError, InvalidRequestError, TritonUnavailableError
 from fastapi_triton.triton.fake import FakeTriton
+from support.jobs_client import Client
+from support.scribble_app import PATH
+from support.scripted_stream_model import ScriptedStreamModel, app_of
 
 
 def seeds(triton: FakeTriton) -> list[int]:
@@ -35,7 +35,9 @@ async def test_its_answer_is_the_endpoints_in_the_form_that_is_asked_for(client:
     assert (other.status_code, other.json()["code"]) == (406, "not_acceptable")
 
 
-async def test_its_events_are_the_endpoints_and_who_comes_late_gets_the_end(client: Client, twin: ScriptedTwin) -> None:
+async def test_its_events_are_the_endpoints_and_who_comes_late_gets_the_end(
+    client: Client, twin: ScriptedStreamModel
+) -> None:
     twin.go_on.clear()
     twin.holds_before = 2
     job = await client.accepted()
@@ -55,7 +57,7 @@ async def test_its_events_are_the_endpoints_and_who_comes_late_gets_the_end(clie
 
 
 async def test_cancelling_stops_the_model_and_there_is_no_answer(
-    client: Client, twin: ScriptedTwin, triton: FakeTriton
+    client: Client, twin: ScriptedStreamModel, triton: FakeTriton
 ) -> None:
     twin.go_on.clear()
     job = await client.accepted()
@@ -72,7 +74,7 @@ async def test_cancelling_stops_the_model_and_there_is_no_answer(
 
 
 async def test_a_job_that_waits_is_cancelled_without_ever_running(
-    running: Any, settings: Settings, twin: ScriptedTwin, triton: FakeTriton
+    running: Any, settings: Settings, twin: ScriptedStreamModel, triton: FakeTriton
 ) -> None:
     twin.go_on.clear()
     async with running(settings.model_copy(update={"jobs_max_running": 1})) as client:
@@ -86,7 +88,7 @@ async def test_a_job_that_waits_is_cancelled_without_ever_running(
         assert len(triton.streams) == 1
 
 
-async def test_an_answer_that_is_not_there_yet_is_a_conflict(client: Client, twin: ScriptedTwin) -> None:
+async def test_an_answer_that_is_not_there_yet_is_a_conflict(client: Client, twin: ScriptedStreamModel) -> None:
     twin.go_on.clear()
     answer = await client.get(f"{await client.accepted()}/result")
     assert (answer.status_code, answer.json()["code"]) == (409, "job_unfinished")
@@ -100,7 +102,7 @@ async def test_an_answer_that_is_not_there_yet_is_a_conflict(client: Client, twi
     ],
 )
 async def test_what_the_model_refuses_or_fails_on_fails_the_job_at_once(
-    client: Client, twin: ScriptedTwin, triton: FakeTriton, failure: Exception, status: int, code: str
+    client: Client, twin: ScriptedStreamModel, triton: FakeTriton, failure: Exception, status: int, code: str
 ) -> None:
     twin.fails_at_once = failure  # type: ignore[assignment]
     job = await client.accepted()
@@ -112,7 +114,7 @@ async def test_what_the_model_refuses_or_fails_on_fails_the_job_at_once(
 
 
 async def test_triton_that_goes_away_is_waited_for_and_asked_for_the_same_again(
-    client: Client, twin: ScriptedTwin, triton: FakeTriton
+    client: Client, twin: ScriptedStreamModel, triton: FakeTriton
 ) -> None:
     twin.fails_after_a_step = TritonUnavailableError("The connection broke.")
     twin.go_on.clear()
@@ -139,7 +141,7 @@ async def test_patience_has_an_end(running: Any, settings: Settings, triton: Fak
     assert "No Triton answers." in told["error"]["detail"]
 
 
-async def test_a_job_waits_for_a_place_while_others_have_them_all(client: Client, twin: ScriptedTwin) -> None:
+async def test_a_job_waits_for_a_place_while_others_have_them_all(client: Client, twin: ScriptedStreamModel) -> None:
     twin.go_on.clear()
     others = []
     for _ in range(2):  # max_in_flight
@@ -155,7 +157,7 @@ async def test_a_job_waits_for_a_place_while_others_have_them_all(client: Client
 
 
 async def test_what_runs_or_waits_when_the_app_ends_runs_when_it_starts_again(
-    running: Any, settings: Settings, twin: ScriptedTwin, triton: FakeTriton
+    running: Any, settings: Settings, twin: ScriptedStreamModel, triton: FakeTriton
 ) -> None:
     twin.go_on.clear()
     settings = settings.model_copy(update={"jobs_max_running": 1})

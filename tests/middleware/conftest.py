@@ -5,12 +5,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from known_keys import DRAWS, RULES, WATCHES, block
-from scripted_twin import ScriptedTwin, app_of, twin_config
 
 from fastapi_triton import Settings, TritonFrontend
 from fastapi_triton.model_config import ModelConfig
 from fastapi_triton.triton.fake import FakeTriton
+from support.api_keys import DRAWS, RULES, WATCHES, block
+from support.scribble_app import paint
+from support.scripted_stream_model import ScriptedStreamModel, app_of, twin_config
 
 
 @pytest.fixture
@@ -32,8 +33,8 @@ def settings(key_file: Path) -> Settings:
 @pytest.fixture
 def triton(scribble_config: ModelConfig) -> FakeTriton:
     fake = FakeTriton()
-    fake.add(scribble_config)
-    fake.add(twin_config(scribble_config), respond_stream=ScriptedTwin())
+    fake.add(scribble_config, paint)
+    fake.add(twin_config(scribble_config), respond_stream=ScriptedStreamModel())
     return fake
 
 

@@ -11,16 +11,16 @@ from typing import Any
 
 import httpx2
 import pytest
-from known_keys import DRAWS, RULES, bearer
-from scribble_app import PATH
-from scripted_triton import REQUEST, scripted_triton
-from serving import free_port
-from sockets import Told, events_of, listening
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 
 from fastapi_triton import Settings, TritonFrontend
 from fastapi_triton.callers import current_caller
+from support.api_keys import DRAWS, RULES, bearer
+from support.app_on_socket import Told, events_of, listening
+from support.scribble_app import PATH
+from support.scripted_triton import REQUEST, scripted_triton
+from support.serving import free_port
 
 NGINX = shutil.which("nginx") or "/usr/sbin/nginx"
 pytestmark = pytest.mark.skipif(not Path(NGINX).exists(), reason="no nginx here")

@@ -7,13 +7,13 @@ from typing import Any
 import httpx2
 import pytest
 from fastapi import Depends, HTTPException
-from scribble_app import MODEL, PATH
 from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 import main
 from fastapi_triton import Settings, TritonFrontend
 from fastapi_triton.triton.fake import FakeTriton
+from support.scribble_app import MODEL, PATH
 
 
 class Told:

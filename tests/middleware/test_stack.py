@@ -8,12 +8,12 @@ from typing import Any
 
 import httpx2
 import pytest
-from known_keys import DRAWS, bearer
-from scribble_app import PATH
 
 from fastapi_triton import Settings, TritonFrontend
 from fastapi_triton.access.stack import middleware
 from fastapi_triton.middleware.route_path import route_path
+from support.api_keys import DRAWS, bearer
+from support.scribble_app import PATH
 
 App = Callable[..., TritonFrontend]
 PAGE = "https://draw.example"

@@ -5,9 +5,9 @@ from collections.abc import AsyncIterator
 
 import httpx2
 import pytest
-from sockets import listening
 
 from fastapi_triton import TritonFrontend
+from support.app_on_socket import listening
 
 
 @pytest.fixture

@@ -7,13 +7,13 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from scribble_app import MODEL, PATH, base64_picture
-from sockets import listening
 
 import main
 from fastapi_triton import Settings, TritonFrontend
 from fastapi_triton.logs import JSONFormatter, TextFormatter
 from fastapi_triton.triton.fake import FakeTriton
+from support.app_on_socket import listening
+from support.scribble_app import MODEL, PATH, base64_picture
 
 Body = Callable[..., dict[str, Any]]
 ACCESS = "fastapi_triton.access"

@@ -8,15 +8,16 @@ from typing import Any
 
 import httpx2
 import pytest
-from scrapes import scrape
-from scribble_app import MODEL, PATH, ROOT
-from sockets import listening
 
 from fastapi_triton import Settings, TritonFrontend
 from fastapi_triton.metrics import BUCKETS, BatchedHistogram
 from fastapi_triton.triton.client import Tensors
 from fastapi_triton.triton.fake import FakeTriton
 from fastapi_triton.triton.tensor import Tensor
+from support.app_on_socket import listening
+from support.paths import ROOT
+from support.prometheus_scrape import scrape
+from support.scribble_app import MODEL, PATH
 
 Body = Callable[..., dict[str, Any]]
 REQUESTS = "fastapi_triton_requests_total"

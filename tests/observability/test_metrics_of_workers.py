@@ -10,8 +10,10 @@ from collections.abc import Iterator
 
 import httpx2
 import pytest
-from scrapes import Scrape, parsed
-from serving import ROOT, free_port
+
+from support.paths import ROOT
+from support.prometheus_scrape import Scrape, parsed
+from support.serving import free_port
 
 pytestmark = pytest.mark.integration
 

@@ -11,9 +11,11 @@ from typing import Any
 import httpx2
 import pytest
 import yaml
-from scrapes import Scrape, parsed
-from scribble_app import ROOT, base64_picture
-from serving import Server
+
+from support.paths import ROOT
+from support.prometheus_scrape import Scrape, parsed
+from support.scribble_app import base64_picture
+from support.serving import Server
 
 MONITORING = ROOT / "deploy" / "monitoring"
 DASHBOARD = json.loads((MONITORING / "grafana-dashboard.json").read_text())

@@ -8,14 +8,14 @@ from typing import Any
 
 import httpx2
 import pytest
-from scribble_app import PATH
-from scripted_triton import INFER, REQUEST, scripted_triton
-from sockets import listening
 from starlette.types import Message, Receive, Scope, Send
 
 from fastapi_triton import Settings, TritonFrontend
 from fastapi_triton.middleware.observing import ObservingMiddleware
 from fastapi_triton.observation import TRITON, WRITE, Observation, Stage, current_observation
+from support.app_on_socket import listening
+from support.scribble_app import PATH
+from support.scripted_triton import INFER, REQUEST, scripted_triton
 
 
 def timing(answer: httpx2.Response) -> dict[str, float]:

@@ -4,15 +4,15 @@
 from dataclasses import replace
 
 import pytest
-from scribble_app import config_of_file
-from scripted_triton import INFER, REQUEST, Upstream, scripted_triton
-from serving import ROOT
-from sockets import listening
 
 from fastapi_triton import Settings, TritonFrontend
 from fastapi_triton.middleware.observing import ObservingMiddleware
 from fastapi_triton.observation import Observation, current_observation
 from fastapi_triton.triton.http import HTTPTriton
+from support.app_on_socket import listening
+from support.paths import ROOT
+from support.scribble_app import config_of_file
+from support.scripted_triton import INFER, REQUEST, Upstream, scripted_triton
 
 CONTEXT = {"traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", "tracestate": "vendor=1"}
 MODEL = ROOT / "models" / "sdxl_scribble_controlnet_stream" / "config.pbtxt"

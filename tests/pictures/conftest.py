@@ -5,16 +5,16 @@ from collections.abc import AsyncIterator
 
 import httpx2
 import pytest
-from scripted_twin import ScriptedTwin, app_of, twin_config
-from sockets import listening
 
 from fastapi_triton import Settings, TritonFrontend
 from fastapi_triton.model_config import ModelConfig
 from fastapi_triton.triton.fake import FakeTriton
+from support.app_on_socket import listening
+from support.scripted_stream_model import ScriptedStreamModel, app_of, twin_config
 
 
 @pytest.fixture
-def triton(scribble_config: ModelConfig, twin: ScriptedTwin) -> FakeTriton:
+def triton(scribble_config: ModelConfig, twin: ScriptedStreamModel) -> FakeTriton:
     fake = FakeTriton()
     fake.add(scribble_config)  # nobody may ask it: it has nothing to answer with
     fake.add(twin_config(scribble_config), respond_stream=twin)

@@ -4,21 +4,22 @@
 from collections.abc import AsyncIterator
 
 import pytest
-from answering import LIMITS, Answering, Running, echo, running
-from wires import Wire
+
+from support.raw_connection import RawConnection
+from support.scripted_app import LIMITS, Running, ScriptedApp, echo, running
 
 
 @pytest.fixture
-async def app() -> Answering:
-    return Answering(LIMITS, echo)
+async def app() -> ScriptedApp:
+    return ScriptedApp(LIMITS, echo)
 
 
 @pytest.fixture
-async def server(app: Answering) -> AsyncIterator[Running]:
+async def server(app: ScriptedApp) -> AsyncIterator[Running]:
     async with running(app) as each:
         yield each
 
 
 @pytest.fixture
-async def wire(server: Running) -> Wire:
+async def wire(server: Running) -> RawConnection:
     return await server.wire()

@@ -4,14 +4,15 @@
 import asyncio
 
 import pytest
-from answering import Answering, Running, answer, whole
 from starlette.types import Receive, Scope, Send
-from wires import Wire
+
+from support.raw_connection import RawConnection
+from support.scripted_app import Running, ScriptedApp, answer, whole
 
 POST = b"POST /a%20b?c=d HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\nabc"
 
 
-async def saying_too_much(server: Running, wire: Wire, num_bytes: int) -> asyncio.Task[None]:
+async def saying_too_much(server: Running, wire: RawConnection, num_bytes: int) -> asyncio.Task[None]:
     """A request whose body the server has stopped to read, since its app takes nothing of it."""
     request = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % num_bytes + b"x" * num_bytes
     saying = asyncio.create_task(wire.say(request))
@@ -21,7 +22,9 @@ async def saying_too_much(server: Running, wire: Wire, num_bytes: int) -> asynci
     return saying
 
 
-async def test_a_request_in_pieces_and_several_in_a_row_are_answered_in_order(server: Running, wire: Wire) -> None:
+async def test_a_request_in_pieces_and_several_in_a_row_are_answered_in_order(
+    server: Running, wire: RawConnection
+) -> None:
     for piece in (POST[:10], POST[10:50], POST[50:-2], POST[-2:]):
         await wire.say(piece)
         await asyncio.sleep(0.01)  # so that it comes by itself
@@ -31,13 +34,15 @@ async def test_a_request_in_pieces_and_several_in_a_row_are_answered_in_order(se
     assert server.num_connections == 1
 
 
-async def test_a_large_body_comes_whole(wire: Wire) -> None:
+async def test_a_large_body_comes_whole(wire: RawConnection) -> None:
     body = bytes(range(256)) * 8_000  # 2 MB
     await wire.say(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
     assert await wire.answer() == (200, b"/ " + body)
 
 
-async def test_a_body_that_nobody_reads_is_not_read_into_memory(app: Answering, wire: Wire, server: Running) -> None:
+async def test_a_body_that_nobody_reads_is_not_read_into_memory(
+    app: ScriptedApp, wire: RawConnection, server: Running
+) -> None:
     go_on, num_taken = asyncio.Event(), 0
 
     async def talk(scope: Scope, receive: Receive, send: Send) -> None:
@@ -55,7 +60,7 @@ async def test_a_body_that_nobody_reads_is_not_read_into_memory(app: Answering, 
 
 
 async def test_a_body_that_was_answered_unread_is_thrown_away_and_the_next_request_answered(
-    app: Answering, wire: Wire, server: Running
+    app: ScriptedApp, wire: RawConnection, server: Running
 ) -> None:
     go_on = asyncio.Event()
 
@@ -74,14 +79,16 @@ async def test_a_body_that_was_answered_unread_is_thrown_away_and_the_next_reque
     assert server.num_connections == 1
 
 
-async def test_who_expects_it_is_told_to_continue(wire: Wire) -> None:
+async def test_who_expects_it_is_told_to_continue(wire: RawConnection) -> None:
     await wire.say(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\nExpect: 100-continue\r\n\r\n")
     assert await wire.reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
     await wire.say(b"abc")
     assert await wire.answer() == (200, b"/ abc")
 
 
-async def test_an_answer_without_a_length_is_chunked_and_comes_as_it_is_sent(app: Answering, wire: Wire) -> None:
+async def test_an_answer_without_a_length_is_chunked_and_comes_as_it_is_sent(
+    app: ScriptedApp, wire: RawConnection
+) -> None:
     go_on = asyncio.Event()
 
     async def talk(scope: Scope, receive: Receive, send: Send) -> None:
@@ -98,7 +105,9 @@ async def test_an_answer_without_a_length_is_chunked_and_comes_as_it_is_sent(app
     assert await wire.reader.readexactly(14) == b"4\r\nlast\r\n0\r\n\r\n"
 
 
-async def test_head_requests_get_no_body_and_old_clients_no_second_request(app: Answering, wire: Wire) -> None:
+async def test_head_requests_get_no_body_and_old_clients_no_second_request(
+    app: ScriptedApp, wire: RawConnection
+) -> None:
     await wire.say(b"HEAD /x HTTP/1.1\r\nHost: x\r\n\r\n")
     assert b"content-length: 3" in await wire.reader.readuntil(b"\r\n\r\n")
     await wire.say(b"GET /x HTTP/1.0\r\n\r\n")
@@ -109,7 +118,7 @@ async def test_head_requests_get_no_body_and_old_clients_no_second_request(app: 
 
 @pytest.mark.parametrize("header", [(b"x", b"a\r\nset-cookie: b"), (b"x", b"a\0"), (b"x y", b"a"), (b"", b"a")])
 async def test_a_header_that_would_break_the_answer_is_never_sent(
-    app: Answering, wire: Wire, header: tuple[bytes, bytes]
+    app: ScriptedApp, wire: RawConnection, header: tuple[bytes, bytes]
 ) -> None:
     async def talk(scope: Scope, receive: Receive, send: Send) -> None:
         await answer(send, b"x", header)
@@ -120,7 +129,9 @@ async def test_a_header_that_would_break_the_answer_is_never_sent(
 
 
 @pytest.mark.parametrize("length", [b"2", b"4"])
-async def test_an_answer_that_is_not_as_long_as_it_says_is_cut_off(app: Answering, wire: Wire, length: bytes) -> None:
+async def test_an_answer_that_is_not_as_long_as_it_says_is_cut_off(
+    app: ScriptedApp, wire: RawConnection, length: bytes
+) -> None:
     async def talk(scope: Scope, receive: Receive, send: Send) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", length)]})
         await send({"type": "http.response.body", "body": b"abc", "more_body": False})
@@ -130,7 +141,7 @@ async def test_an_answer_that_is_not_as_long_as_it_says_is_cut_off(app: Answerin
     assert not (await wire.rest()).endswith(b"\r\n\r\nabcd")  # and the connection is closed: it never hangs
 
 
-async def test_a_caller_who_leaves_is_a_disconnect_wherever_it_is(app: Answering, server: Running) -> None:
+async def test_a_caller_who_leaves_is_a_disconnect_wherever_it_is(app: ScriptedApp, server: Running) -> None:
     for said in (POST, POST[:-1]):
         met = asyncio.get_running_loop().create_future()
 
@@ -156,7 +167,7 @@ async def test_a_caller_who_leaves_is_a_disconnect_wherever_it_is(app: Answering
         b"GET /\xff HTTP/1.1\r\nHost: x\r\n\r\n",
     ],
 )
-async def test_what_is_no_http_is_told_so_in_our_form(wire: Wire, said: bytes) -> None:
+async def test_what_is_no_http_is_told_so_in_our_form(wire: RawConnection, said: bytes) -> None:
     await wire.say(said)
     told = await wire.rest()
     assert told.startswith(b"HTTP/1.1 400 ")
@@ -164,19 +175,21 @@ async def test_what_is_no_http_is_told_so_in_our_form(wire: Wire, said: bytes) -
     assert b'"code":"unreadable_request"' in told
 
 
-async def test_a_broken_body_is_told_so_by_the_app(app: Answering, wire: Wire) -> None:
+async def test_a_broken_body_is_told_so_by_the_app(app: ScriptedApp, wire: RawConnection) -> None:
     await wire.say(b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\nnonsense\r\n")
     assert (await wire.rest()).startswith((b"HTTP/1.1 400 ", b"HTTP/1.1 500 "))  # this app lets errors through
 
 
-async def test_a_head_without_an_end_is_refused(wire: Wire) -> None:
+async def test_a_head_without_an_end_is_refused(wire: RawConnection) -> None:
     await wire.say(b"GET / HTTP/1.1\r\n" + b"x: y\r\n" * 60_000)
     told = await wire.rest()
     assert told.startswith(b"HTTP/1.1 431 ")
     assert b'"code":"head_too_large"' in told
 
 
-async def test_an_answer_before_the_bodys_end_arrives_though_the_caller_still_sends(app: Answering, wire: Wire) -> None:
+async def test_an_answer_before_the_bodys_end_arrives_though_the_caller_still_sends(
+    app: ScriptedApp, wire: RawConnection
+) -> None:
     async def talk(scope: Scope, receive: Receive, send: Send) -> None:
         await answer(send, b"no", (b"connection", b"close"), status=413)
 

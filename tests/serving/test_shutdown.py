@@ -11,11 +11,6 @@ from dataclasses import dataclass
 import httpx2
 import pytest
 from fastapi import FastAPI
-from scribble_app import MODEL, PATH
-from scripted_triton import REQUEST, Upstream, scripted_triton
-from scripted_twin import SSE, Body, ScriptedTwin, app_of, twin_config
-from sockets import events_of
-from wires import wire_to
 
 import main
 from fastapi_triton import Settings, TritonFrontend
@@ -25,6 +20,11 @@ from fastapi_triton.server import Server
 from fastapi_triton.triton.client import Tensors
 from fastapi_triton.triton.fake import FakeTriton
 from fastapi_triton.triton.tensor import Tensor
+from support.app_on_socket import events_of
+from support.raw_connection import raw_connection_to
+from support.scribble_app import MODEL, PATH
+from support.scripted_stream_model import SSE, Body, ScriptedStreamModel, app_of, twin_config
+from support.scripted_triton import REQUEST, Upstream, scripted_triton
 
 NEVER_S, AT_ONCE_S = 60.0, 0.05
 
@@ -63,14 +63,14 @@ def settings(*, delay_s: float = 0.0, grace_s: float = NEVER_S) -> Settings:
 
 
 @pytest.fixture
-async def twin() -> ScriptedTwin:
-    each = ScriptedTwin()
+async def twin() -> ScriptedStreamModel:
+    each = ScriptedStreamModel()
     each.go_on.clear()
     return each
 
 
 @pytest.fixture
-def triton(scribble_config: ModelConfig, twin: ScriptedTwin) -> FakeTriton:
+def triton(scribble_config: ModelConfig, twin: ScriptedStreamModel) -> FakeTriton:
     fake = FakeTriton()
     fake.add(scribble_config)
     fake.add(twin_config(scribble_config), respond_stream=twin)
@@ -78,7 +78,7 @@ def triton(scribble_config: ModelConfig, twin: ScriptedTwin) -> FakeTriton:
 
 
 async def test_while_unready_new_work_is_still_taken_on_connections_that_close(
-    triton: FakeTriton, twin: ScriptedTwin, body: Body
+    triton: FakeTriton, twin: ScriptedStreamModel, body: Body
 ) -> None:
     twin.go_on.set()
     async with ending(app_of(triton, settings(delay_s=0.5))) as end:
@@ -94,10 +94,10 @@ async def test_while_unready_new_work_is_still_taken_on_connections_that_close(
 
 
 async def test_running_work_is_finished_and_new_work_is_refused(
-    triton: FakeTriton, twin: ScriptedTwin, body: Body
+    triton: FakeTriton, twin: ScriptedStreamModel, body: Body
 ) -> None:
     app = app_of(triton, settings())
-    async with ending(app) as end, wire_to(end.caller) as early:
+    async with ending(app) as end, raw_connection_to(end.caller) as early:
         # A connection whose request has begun to come, and whose head is whole only when the door is closed.
         content = json.dumps(body()).encode()
         await early.say(b"POST %s HTTP/1.1\r\nHost: " % PATH.encode())
@@ -119,7 +119,7 @@ async def test_running_work_is_finished_and_new_work_is_refused(
 
 
 async def test_who_takes_longer_than_the_grace_is_told_and_the_model_learns_of_it(
-    triton: FakeTriton, twin: ScriptedTwin, body: Body
+    triton: FakeTriton, twin: ScriptedStreamModel, body: Body
 ) -> None:
     app = app_of(triton, settings(grace_s=AT_ONCE_S))
     async with ending(app) as end:

@@ -5,19 +5,19 @@ import asyncio
 from dataclasses import replace
 
 import pytest
-from answering import LIMITS, Answering, answer, echo, running
 from starlette.types import Receive, Scope, Send
-from wires import Wire
 
 from fastapi_triton.errors import RequestTooSlowError
+from support.raw_connection import RawConnection
+from support.scripted_app import LIMITS, ScriptedApp, answer, echo, running
 
 SOON_S = 0.2
 
 
 @pytest.fixture
-async def app(request: pytest.FixtureRequest) -> Answering:
+async def app(request: pytest.FixtureRequest) -> ScriptedApp:
     """With the limit that the test names, in a moment; the others never."""
-    return Answering(replace(LIMITS, **request.param), echo)
+    return ScriptedApp(replace(LIMITS, **request.param), echo)
 
 
 async def echo_or_tell(scope: Scope, receive: Receive, send: Send) -> None:
@@ -32,7 +32,7 @@ def soon(*names: str) -> pytest.MarkDecorator:
 
 
 @soon("head_s")
-async def test_a_head_that_trickles_in_meets_408(wire: Wire) -> None:
+async def test_a_head_that_trickles_in_meets_408(wire: RawConnection) -> None:
     async def trickle() -> None:
         for byte in b"GET / HTTP/1.1\r\nx: " + b"y" * 1000:
             await wire.say(bytes([byte]))
@@ -48,12 +48,12 @@ async def test_a_head_that_trickles_in_meets_408(wire: Wire) -> None:
 
 
 @soon("head_s")
-async def test_a_connection_that_says_nothing_is_closed_without_a_word(wire: Wire) -> None:
+async def test_a_connection_that_says_nothing_is_closed_without_a_word(wire: RawConnection) -> None:
     assert await wire.rest() == b""
 
 
 @soon("head_s", "body_pause_s", "body_s")
-async def test_a_connection_between_requests_has_its_own_time(wire: Wire) -> None:
+async def test_a_connection_between_requests_has_its_own_time(wire: RawConnection) -> None:
     for _ in range(2):
         await wire.say(b"GET /a HTTP/1.1\r\nHost: x\r\n\r\n")
         assert await wire.answer() == (200, b"/a ")
@@ -61,14 +61,14 @@ async def test_a_connection_between_requests_has_its_own_time(wire: Wire) -> Non
 
 
 @soon("idle_s")
-async def test_a_connection_without_a_request_is_closed_after_its_time(wire: Wire) -> None:
+async def test_a_connection_without_a_request_is_closed_after_its_time(wire: RawConnection) -> None:
     await wire.say(b"GET /a HTTP/1.1\r\nHost: x\r\n\r\n")
     assert await wire.answer() == (200, b"/a ")
     assert await wire.rest() == b""
 
 
 @soon("body_pause_s")
-async def test_a_pause_in_a_body_meets_the_error_that_the_app_tells(app: Answering, wire: Wire) -> None:
+async def test_a_pause_in_a_body_meets_the_error_that_the_app_tells(app: ScriptedApp, wire: RawConnection) -> None:
     app.talk = echo_or_tell
     await wire.say(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\nabc")
     told = await wire.rest()
@@ -77,7 +77,7 @@ async def test_a_pause_in_a_body_meets_the_error_that_the_app_tells(app: Answeri
 
 
 @soon("body_s")
-async def test_a_body_that_never_pauses_has_its_time_too(app: Answering, wire: Wire) -> None:
+async def test_a_body_that_never_pauses_has_its_time_too(app: ScriptedApp, wire: RawConnection) -> None:
     app.talk = echo_or_tell
     await wire.say(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 9000\r\n\r\n")
 
@@ -93,7 +93,7 @@ async def test_a_body_that_never_pauses_has_its_time_too(app: Answering, wire: W
 
 
 @soon("head_s", "body_pause_s", "body_s", "idle_s")
-async def test_an_answer_may_take_longer_than_all_of_them(app: Answering, wire: Wire) -> None:
+async def test_an_answer_may_take_longer_than_all_of_them(app: ScriptedApp, wire: RawConnection) -> None:
     async def talk(scope: Scope, receive: Receive, send: Send) -> None:
         await asyncio.sleep(4 * SOON_S)
         await echo(scope, receive, send)
@@ -104,7 +104,7 @@ async def test_an_answer_may_take_longer_than_all_of_them(app: Answering, wire: 
 
 
 @soon("body_pause_s", "body_s")
-async def test_a_body_that_waits_for_the_app_is_not_the_callers_fault(app: Answering, wire: Wire) -> None:
+async def test_a_body_that_waits_for_the_app_is_not_the_callers_fault(app: ScriptedApp, wire: RawConnection) -> None:
     async def talk(scope: Scope, receive: Receive, send: Send) -> None:
         await asyncio.sleep(4 * SOON_S)
         await echo(scope, receive, send)
@@ -119,7 +119,7 @@ async def test_a_body_that_waits_for_the_app_is_not_the_callers_fault(app: Answe
 
 
 async def test_connections_over_the_limit_are_told_so_and_probes_are_answered() -> None:
-    async with running(Answering(replace(LIMITS, max_connections=2), echo)) as server:
+    async with running(ScriptedApp(replace(LIMITS, max_connections=2), echo)) as server:
         wires = [await server.wire() for _ in range(3)]
         for wire in wires:
             await wire.say(b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n")

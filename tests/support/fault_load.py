@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import httpx2
-from serving import Server
+
+from support.serving import Server
 
 # What a caller may be told while something is broken, by docs/errors.md.
 DOCUMENTED = {

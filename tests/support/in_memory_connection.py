@@ -5,7 +5,6 @@ import asyncio
 from collections.abc import Callable, Iterable
 
 import httptools
-from answering import LIMITS
 from starlette.types import ASGIApp
 from uvicorn import Config
 from uvicorn.server import ServerState
@@ -13,6 +12,7 @@ from uvicorn.server import ServerState
 from fastapi_triton import connection_limits
 from fastapi_triton.connection_limits import ConnectionLimits
 from fastapi_triton.http_protocol import Protocol
+from support.scripted_app import LIMITS
 
 
 class MemoryTransport(asyncio.Transport):

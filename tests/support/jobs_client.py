@@ -5,10 +5,10 @@ from collections.abc import Callable
 from typing import Any
 
 import httpx2
-from scribble_app import PATH
-from sockets import Told, events_of
 
 from fastapi_triton.callers import Caller, current_caller
+from support.app_on_socket import Told, events_of
+from support.scribble_app import PATH
 
 ASYNC = {"Prefer": "respond-async"}
 

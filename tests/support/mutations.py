@@ -6,7 +6,8 @@ import json
 import random
 from typing import Any
 
-from scribble_app import ROOT, picture
+from support.paths import ROOT
+from support.scribble_app import picture
 
 PICTURES = [
     *(picture(name) for name in ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")),

@@ -7,7 +7,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from serving import free_port, running
+
+from support.serving import free_port, running
 
 TOKEN = "a-t0ken-0f-ours"
 CONFIG = """

@@ -1,20 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A model repository of odd models: the configs in `integration/odd_models`, whose second line names their code."""
+"""A model repository of odd models: the configs in `odd_models/`, whose second line names their code."""
 
 import shutil
 from pathlib import Path
 
-SOURCE = Path(__file__).parent / "integration" / "odd_models"
-NAMES = sorted(path.name.removesuffix(".pbtxt") for path in SOURCE.glob("*.pbtxt"))
+ODD_MODELS = Path(__file__).with_name("odd_models")
+NAMES = sorted(path.name.removesuffix(".pbtxt") for path in ODD_MODELS.glob("*.pbtxt"))
 
 
 def add_model(repository: Path, name: str) -> None:
-    config = SOURCE / f"{name}.pbtxt"
+    config = ODD_MODELS / f"{name}.pbtxt"
     code = config.read_text().splitlines()[1].removeprefix("# model: ")
     version = repository / name / "1"
     version.mkdir(parents=True)
     shutil.copy(config, repository / name / "config.pbtxt")
-    shutil.copy(SOURCE / code, version / "model.py")
+    shutil.copy(ODD_MODELS / code, version / "model.py")
 
 
 def make(repository: Path) -> Path:

@@ -7,8 +7,6 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import httpx2
-from scribble_app import MODEL, ROOT, config_of_file
-from scripted_twin import ScriptedTwin, app_of, twin_config
 
 from fastapi_triton import Settings, TritonFrontend
 from fastapi_triton.datatypes import DATATYPES
@@ -16,6 +14,9 @@ from fastapi_triton.model_config import ModelConfig, TensorConfig
 from fastapi_triton.triton.client import Tensors
 from fastapi_triton.triton.fake import FakeTriton
 from fastapi_triton.triton.tensor import Tensor
+from support.paths import ROOT
+from support.scribble_app import MODEL, config_of_file
+from support.scripted_stream_model import ScriptedStreamModel, app_of, twin_config
 
 EVERYTHING = "everything"
 
@@ -30,7 +31,7 @@ async def echo(inputs: Tensors) -> dict[str, Tensor]:
     return dict(inputs)
 
 
-def triton_of(twin: ScriptedTwin) -> FakeTriton:
+def triton_of(twin: ScriptedStreamModel) -> FakeTriton:
     fake = FakeTriton()
     public = config_of_file(ROOT / "models" / MODEL / "config.pbtxt")
     fake.add(public)
@@ -55,7 +56,7 @@ async def client_of(app: TritonFrontend) -> AsyncIterator[httpx2.AsyncClient]:
 async def every_family(**settings: Any) -> AsyncIterator[httpx2.AsyncClient]:
     """A client of declared, generated, OpenAI's and A1111's routes."""
     app = app_of(
-        triton_of(ScriptedTwin()),
+        triton_of(ScriptedStreamModel()),
         Settings(generate=True, watch_interval_s=3600, max_in_flight=10, max_waiting=0, **settings),
     )
     async with client_of(app) as client:

@@ -10,7 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from serving import free_port
+
+from support.serving import free_port
 
 
 def _programs() -> Path | None:

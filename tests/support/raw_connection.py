@@ -7,10 +7,11 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import httpx2
-from scripted_triton import Upstream
+
+from support.scripted_triton import Upstream
 
 
-class Wire:
+class RawConnection:
     """A caller who writes bytes."""
 
     def __init__(self, upstream: Upstream) -> None:
@@ -32,9 +33,9 @@ class Wire:
 
 
 @asynccontextmanager
-async def wire_to(caller: httpx2.AsyncClient) -> AsyncIterator[Wire]:
+async def raw_connection_to(caller: httpx2.AsyncClient) -> AsyncIterator[RawConnection]:
     reader, writer = await asyncio.open_connection(caller.base_url.host, caller.base_url.port)
     try:
-        yield Wire(Upstream(reader, writer))
+        yield RawConnection(Upstream(reader, writer))
     finally:
         writer.close()

@@ -18,7 +18,6 @@ from fastapi_triton.model_config import ModelConfig, TensorConfig
 from fastapi_triton.triton.client import Tensors
 from fastapi_triton.triton.tensor import Tensor
 
-ROOT = Path(__file__).parent.parent
 PATH = main.path
 MODEL = main.model
 

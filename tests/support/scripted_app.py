@@ -7,21 +7,21 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 
-from scripted_triton import Upstream
 from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn import Config, Server
-from wires import Wire
 
 from fastapi_triton import connection_limits
 from fastapi_triton import drain as drains
 from fastapi_triton.connection_limits import ConnectionLimits
 from fastapi_triton.http_protocol import Protocol
+from support.raw_connection import RawConnection
+from support.scripted_triton import Upstream
 
 Talk = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
 @dataclass(slots=True)
-class Answering:
+class ScriptedApp:
     """An ASGI app that does as a test says, and shares limits with its server as ours do."""
 
     limits: ConnectionLimits
@@ -68,10 +68,10 @@ class Running:
     port: int
     stack: AsyncExitStack
 
-    async def wire(self) -> Wire:
+    async def wire(self) -> RawConnection:
         reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
         self.stack.callback(writer.close)
-        return Wire(Upstream(reader, writer))
+        return RawConnection(Upstream(reader, writer))
 
     @property
     def num_connections(self) -> int:

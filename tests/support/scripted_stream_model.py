@@ -10,8 +10,6 @@ from typing import Any
 
 import httpx2
 import numpy as np
-from scribble_app import MODEL, PATH, bytes_tensor, paint, picture
-from sockets import Told, events_of
 
 import main
 from fastapi_triton import Settings, TritonFrontend
@@ -21,6 +19,8 @@ from fastapi_triton.model_config import ModelConfig, TensorConfig
 from fastapi_triton.triton.client import Tensors
 from fastapi_triton.triton.fake import FakeTriton
 from fastapi_triton.triton.tensor import Tensor
+from support.app_on_socket import Told, events_of
+from support.scribble_app import MODEL, PATH, bytes_tensor, paint, picture, text
 
 TWIN = f"{MODEL}_stream"
 SSE = {"Accept": "text/event-stream"}
@@ -56,7 +56,7 @@ def number(value: int) -> Tensor:
     return Tensor(BY_WIRE["INT32"], np.array([value], np.int32))
 
 
-class ScriptedTwin:
+class ScriptedStreamModel:
     """Tells of two steps, then of the picture; a test may hold it, or have it fail, between."""
 
     def __init__(self) -> None:
@@ -106,3 +106,16 @@ async def told_to(client: httpx2.AsyncClient, body: dict[str, Any]) -> list[Told
     async with client.stream("POST", PATH, json=body, headers=SSE) as answer:
         assert answer.status_code == 200
         return [event async for event in events_of(answer)]
+
+
+def asked(triton: FakeTriton) -> list[dict[str, Any]]:
+    """What the twin was asked for, in plain values; not the descriptions."""
+    return [
+        {
+            name: text(inputs, name) if tensor.array.dtype == object else tensor.array.item()
+            for name, tensor in inputs.items()
+            if name != "timeout_s"  # every request has one
+        }
+        for _, inputs, _ in triton.requests
+        if "describe" not in inputs
+    ]

@@ -17,10 +17,10 @@ import httpx2
 import psutil
 import pytest
 
-ROOT = Path(__file__).parent.parent
-ECHO_APP = ROOT / "tests" / "integration" / "echo_app"
-COUNT_APP = ROOT / "tests" / "integration" / "count_app"
-FUNCTION_APP = ROOT / "tests" / "integration" / "function_app"
+APPS = Path(__file__).with_name("apps")
+ECHO_APP = APPS / "echo_app"
+COUNT_APP = APPS / "count_app"
+FUNCTION_APP = APPS / "function_app"
 
 
 def free_port() -> int:

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
-from scripted_triton import Upstream, scripted_triton
+
+from support.scripted_triton import Upstream, scripted_triton
 
 OLD, CURRENT = "2.51.0", "2.73.0"
 DIED = "Stub process 'echo_0_0' is not healthy."

@@ -14,9 +14,8 @@ import zlib
 from pathlib import Path
 from typing import Any
 
-import mutations
-import odd_repository
-from serving import COUNT_APP, ECHO_APP
+from support import mutations, odd_repository
+from support.serving import COUNT_APP, ECHO_APP
 
 ODD_MODELS = ("variable", "all-optional", "batched", "texts", "floats", "integers")
 NUMBERS: tuple[Any, ...] = (

@@ -5,12 +5,12 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
-from scribble_app import MODEL
 from starlette.types import Message
 
 from fastapi_triton import TritonFrontend
 from fastapi_triton.drain import STATE, Drain
 from fastapi_triton.events import EventsResponse
+from support.scribble_app import MODEL
 
 
 @asynccontextmanager

@@ -8,7 +8,6 @@ from contextlib import aclosing
 import numpy as np
 import orjson
 import pytest
-from triton_with_processes import CURRENT, DIED, OLD, TritonWithProcesses, triton_with_processes
 
 from fastapi_triton.datatypes import BY_WIRE
 from fastapi_triton.errors import FastAPITritonError, InferenceError, ModelNotReadyError, TritonUnavailableError
@@ -17,6 +16,7 @@ from fastapi_triton.triton.failures import SuspectedDeathError, failure, stream_
 from fastapi_triton.triton.http import HTTPTriton
 from fastapi_triton.triton.model_processes import CODE, Counts, ModelProcesses
 from fastapi_triton.triton.tensor import Tensor
+from support.triton_with_processes import CURRENT, DIED, OLD, TritonWithProcesses, triton_with_processes
 
 TEXT = {"text": Tensor(BY_WIRE["BYTES"], np.array([b"hi"], np.object_))}
 

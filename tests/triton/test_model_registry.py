@@ -8,8 +8,6 @@ import httpx2
 import pytest
 from aiohttp import web
 from pydantic import BaseModel
-from test_bad_input import problem_of
-from test_generated import catalogue, echo, model, tensor
 
 from benchmarks.frontend.many_models import StandIn
 from fastapi_triton import Settings, TritonFrontend
@@ -26,18 +24,9 @@ from fastapi_triton.model_config import ModelConfig
 from fastapi_triton.triton.client import ModelStatus
 from fastapi_triton.triton.fake import FakeTriton
 from fastapi_triton.triton.http import HTTPTriton
-
-
-class Changes:
-    """Counts, and lets a test wait for one."""
-
-    def __init__(self) -> None:
-        self.num = 0
-        self.came = asyncio.Event()
-
-    def __call__(self) -> None:
-        self.num += 1
-        self.came.set()
+from support.echo_models import echo, model, tensor
+from support.model_watch import Changes, catalogue
+from support.problems import problem_of
 
 
 @pytest.fixture

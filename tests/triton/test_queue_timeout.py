@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from scripted_triton import ScriptedTriton, Upstream, scripted_triton
 
 from fastapi_triton.datatypes import BY_WIRE
 from fastapi_triton.deadlines import current_deadline
@@ -17,6 +16,7 @@ from fastapi_triton.model_config import from_server
 from fastapi_triton.triton.failures import failure
 from fastapi_triton.triton.http import HTTPTriton
 from fastapi_triton.triton.tensor import Tensor
+from support.scripted_triton import ScriptedTriton, Upstream, scripted_triton
 
 INPUTS = {"x": Tensor(BY_WIRE["FP32"], np.array([1.0], np.float32))}
 ANSWER = b'{"model_name":"m","outputs":[{"name":"x","datatype":"FP32","shape":[1],"data":[1.0]}]}'

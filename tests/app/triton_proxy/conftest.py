@@ -5,11 +5,11 @@ from collections.abc import AsyncIterator
 
 import httpx2
 import pytest
-from scripted_triton import ScriptedTriton, scripted_triton
-from sockets import listening
-from wires import Wire, wire_to
 
 from fastapi_triton import Settings, TritonFrontend
+from support.app_on_socket import listening
+from support.raw_connection import RawConnection, raw_connection_to
+from support.scripted_triton import ScriptedTriton, scripted_triton
 
 
 @pytest.fixture
@@ -37,6 +37,6 @@ async def caller(app: TritonFrontend) -> AsyncIterator[httpx2.AsyncClient]:
 
 
 @pytest.fixture
-async def wire(caller: httpx2.AsyncClient) -> AsyncIterator[Wire]:
-    async with wire_to(caller) as one:
+async def wire(caller: httpx2.AsyncClient) -> AsyncIterator[RawConnection]:
+    async with raw_connection_to(caller) as one:
         yield one

@@ -6,12 +6,12 @@ import gzip
 
 import httpx2
 import pytest
-from scripted_triton import INFER, REQUEST, STREAM, ScriptedTriton, Upstream
-from sockets import listening
-from wires import Wire
 
 from fastapi_triton import Settings, TritonFrontend
 from fastapi_triton.triton.fake import FakeTriton
+from support.app_on_socket import listening
+from support.raw_connection import RawConnection
+from support.scripted_triton import INFER, REQUEST, STREAM, ScriptedTriton, Upstream
 
 
 async def test_path_query_and_body_arrive_as_they_were_sent(caller: httpx2.AsyncClient, triton: ScriptedTriton) -> None:
@@ -28,7 +28,7 @@ async def test_path_query_and_body_arrive_as_they_were_sent(caller: httpx2.Async
     assert arrived == told + data
 
 
-async def test_what_concerns_one_connection_alone_stays_there(wire: Wire, triton: ScriptedTriton) -> None:
+async def test_what_concerns_one_connection_alone_stays_there(wire: RawConnection, triton: ScriptedTriton) -> None:
     await wire.say(
         b"POST /v2/models/echo/infer HTTP/1.1\r\nHost: evil\r\nConnection: keep-alive, X-Private\r\nX-Private: 1\r\n"
         b"Keep-Alive: 5\r\nTE: trailers\r\nProxy-Authorization: x\r\nAuthorization: Bearer secret\r\nCookie: a=b\r\n"

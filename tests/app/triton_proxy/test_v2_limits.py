@@ -7,13 +7,13 @@ from collections.abc import Callable
 
 import httpx2
 import pytest
-from scripted_triton import INFER, REQUEST, STREAM, ScriptedTriton, Upstream
-from serving import free_port
-from sockets import listening
-from wires import Wire, wire_to
 
 from fastapi_triton import Settings, TritonFrontend
 from fastapi_triton.drain import Phase
+from support.app_on_socket import listening
+from support.raw_connection import RawConnection, raw_connection_to
+from support.scripted_triton import INFER, REQUEST, STREAM, ScriptedTriton, Upstream
+from support.serving import free_port
 
 
 class Held:
@@ -78,7 +78,7 @@ async def test_no_more_than_may_be_are_in_flight_and_questions_are_still_answere
 
 
 async def test_a_slow_upload_is_read_whole_before_any_of_it_goes_to_triton(
-    app: TritonFrontend, caller: httpx2.AsyncClient, wire: Wire, held: Held, triton: ScriptedTriton
+    app: TritonFrontend, caller: httpx2.AsyncClient, wire: RawConnection, held: Held, triton: ScriptedTriton
 ) -> None:
     await wire.say(b"POST /v2/models/slow/infer HTTP/1.1\r\nHost: x\r\nContent-Length: 13\r\n\r\n" + REQUEST[:5])
     others = [asyncio.create_task(caller.post(INFER, content=REQUEST)) for _ in range(2)]
@@ -93,7 +93,7 @@ async def test_a_slow_upload_is_read_whole_before_any_of_it_goes_to_triton(
 
 @pytest.mark.parametrize("framing", [b"Content-Length: 3000000\r\n\r\n", b"Transfer-Encoding: chunked\r\n\r\n"])
 async def test_a_body_over_the_limit_is_refused_while_it_comes(
-    app: TritonFrontend, wire: Wire, triton: ScriptedTriton, framing: bytes
+    app: TritonFrontend, wire: RawConnection, triton: ScriptedTriton, framing: bytes
 ) -> None:
     triton.script = Upstream.closed  # type: ignore[assignment]
     await wire.say(b"POST %s HTTP/1.1\r\nHost: x\r\n%s" % (INFER.encode(), framing))
@@ -120,7 +120,7 @@ async def test_a_body_over_the_limit_is_refused_while_it_comes(
     ],
 )
 async def test_odd_requests_never_reach_triton(
-    wire: Wire, triton: ScriptedTriton, request_line: bytes, status: int
+    wire: RawConnection, triton: ScriptedTriton, request_line: bytes, status: int
 ) -> None:
     await wire.say(request_line + b" HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
     head = (await wire.rest()).partition(b"\r\n\r\n")[0]
@@ -129,7 +129,7 @@ async def test_odd_requests_never_reach_triton(
     assert not triton.requests
 
 
-async def test_the_host_in_a_request_line_is_not_where_it_goes(wire: Wire, triton: ScriptedTriton) -> None:
+async def test_the_host_in_a_request_line_is_not_where_it_goes(wire: RawConnection, triton: ScriptedTriton) -> None:
     await wire.say(b"GET http://127.0.0.1:1/v2/health/live HTTP/1.1\r\nHost: 127.0.0.1:1\r\n\r\n")
     assert await wire.answer() == (200, b"{}")
     head = triton.requests[0][0]
@@ -148,14 +148,14 @@ async def test_the_host_in_a_request_line_is_not_where_it_goes(wire: Wire, trito
         b"Content-Length: 2\r\nX: a\nTransfer-Encoding: chunked\r\n\r\n{}",
     ],
 )
-async def test_no_request_hides_in_another(wire: Wire, triton: ScriptedTriton, framing: bytes) -> None:
+async def test_no_request_hides_in_another(wire: RawConnection, triton: ScriptedTriton, framing: bytes) -> None:
     await wire.say(b"POST %s HTTP/1.1\r\nHost: x\r\n%s" % (INFER.encode(), framing))
     await wire.say(b"GET /v2/logging HTTP/1.1\r\nHost: x\r\n\r\n")
     assert (await wire.rest()).startswith(b"HTTP/1.1 400 ")
     assert not triton.requests
 
 
-async def test_a_stream_ends_when_its_caller_leaves(app: TritonFrontend, wire: Wire, held: Held) -> None:
+async def test_a_stream_ends_when_its_caller_leaves(app: TritonFrontend, wire: RawConnection, held: Held) -> None:
     await wire.say(b'POST %s HTTP/1.1\r\nHost: x\r\nContent-Length: 13\r\n\r\n{"inputs":[]}' % STREAM.encode())
     await held.is_asked.wait()
     assert in_flight(app) == 1
@@ -165,7 +165,7 @@ async def test_a_stream_ends_when_its_caller_leaves(app: TritonFrontend, wire: W
 
 
 async def test_an_upload_ends_when_its_caller_leaves(
-    app: TritonFrontend, wire: Wire, triton: ScriptedTriton, caplog: pytest.LogCaptureFixture
+    app: TritonFrontend, wire: RawConnection, triton: ScriptedTriton, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.INFO):
         await wire.say(b"POST %s HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\nabc" % INFER.encode())
@@ -178,7 +178,7 @@ async def test_an_upload_ends_when_its_caller_leaves(
 async def test_what_triton_goes_on_with_keeps_its_place_when_its_caller_leaves(
     app: TritonFrontend, caller: httpx2.AsyncClient, triton: ScriptedTriton, held: Held
 ) -> None:
-    async with wire_to(caller) as wire:
+    async with raw_connection_to(caller) as wire:
         await wire.say(b'POST %s HTTP/1.1\r\nHost: x\r\nContent-Length: 13\r\n\r\n{"inputs":[]}' % INFER.encode())
         await held.is_asked.wait()
     assert (await caller.get("/v2/health/live")).status_code == 200  # time for the leaving to be noticed
@@ -247,7 +247,7 @@ async def test_no_answer_in_time_is_a_deadline(triton: ScriptedTriton, held: Hel
         assert in_flight(frontend) == 1  # Triton works on it still
         held.go_on.set()
         await until(lambda: in_flight(frontend) == 0)
-        async with wire_to(caller) as wire:
+        async with raw_connection_to(caller) as wire:
             await wire.say(b"POST %s HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\nabc" % INFER.encode())
             status, told = await wire.answer()
             assert (status, b"had not come whole" in told) == (504, True)
@@ -262,7 +262,7 @@ async def test_a_request_waits_for_its_turn_and_who_leaves_meanwhile_loses_it(
         running = asyncio.create_task(caller.post(INFER, content=REQUEST))
         await held.is_asked.wait()
         for path in (INFER, STREAM):
-            async with wire_to(caller) as wire:
+            async with raw_connection_to(caller) as wire:
                 await wire.say(waiting % path.encode())
                 await until(lambda: app.services.admission.waiting == 1)
                 assert (await caller.post(INFER, content=REQUEST)).status_code == 503

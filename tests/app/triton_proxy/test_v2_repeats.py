@@ -3,7 +3,8 @@
 
 import httpx2
 import pytest
-from scripted_triton import INFER, REQUEST, STREAM, ScriptedTriton, Upstream
+
+from support.scripted_triton import INFER, REQUEST, STREAM, ScriptedTriton, Upstream
 
 QUESTION = "/v2/models/echo/config"
 

@@ -3,8 +3,9 @@
 
 import httpx2
 import pytest
-from scripted_triton import INFER, ScriptedTriton
-from wires import Wire, wire_to
+
+from support.raw_connection import RawConnection, raw_connection_to
+from support.scripted_triton import INFER, ScriptedTriton
 
 H2C = b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAoAAAAAIAAAAA\r\n"
 BODY = b'{"inputs":[]}'
@@ -14,7 +15,7 @@ CHUNKED = b"Transfer-Encoding: chunked\r\n\r\n%x\r\n" % len(BODY) + BODY + b"\r\
 
 
 @pytest.mark.parametrize("framed", [LENGTH, CHUNKED])
-async def test_the_body_passes_to_triton(triton: ScriptedTriton, wire: Wire, framed: bytes) -> None:
+async def test_the_body_passes_to_triton(triton: ScriptedTriton, wire: RawConnection, framed: bytes) -> None:
     for _ in range(2):
         await wire.say(POST + framed)
         assert await wire.answer() == (200, b"{}")
@@ -25,9 +26,9 @@ async def test_the_body_passes_to_triton(triton: ScriptedTriton, wire: Wire, fra
 
 async def test_clients_that_leave_at_once_keep_no_place(triton: ScriptedTriton, caller: httpx2.AsyncClient) -> None:
     for _ in range(40):  # max_in_flight is 2
-        async with wire_to(caller) as wire:
+        async with raw_connection_to(caller) as wire:
             await wire.say(POST + LENGTH[:-3])
             wire.leave()
-    async with wire_to(caller) as wire:
+    async with raw_connection_to(caller) as wire:
         await wire.say(POST + LENGTH)
         assert await wire.answer() == (200, b"{}")

@@ -6,10 +6,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from scribble_app import MODEL, ROOT
 
 from fastapi_triton import pbtxt
 from fastapi_triton.model_config import from_server
+from support.paths import ROOT
+from support.scribble_app import MODEL
 
 CONFIG = ROOT / "models" / MODEL / "config.pbtxt"
 

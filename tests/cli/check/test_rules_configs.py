@@ -4,7 +4,7 @@
 from pathlib import Path
 
 import pytest
-from lint.cases import CASES, Folder
+from broken_configs import CASES, Folder
 
 from fastapi_triton.lint import configs, python_models, repository
 from fastapi_triton.lint.rule import Rule

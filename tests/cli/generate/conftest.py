@@ -2,10 +2,11 @@
 """A scribble, the config of the streaming twin, and an address at which nobody is."""
 
 import pytest
-from scribble_app import MODEL, ROOT, config_of_file, picture
-from serving import free_port
 
 from fastapi_triton.model_config import ModelConfig
+from support.paths import ROOT
+from support.scribble_app import MODEL, config_of_file, picture
+from support.serving import free_port
 
 
 @pytest.fixture

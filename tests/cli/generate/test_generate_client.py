@@ -8,8 +8,6 @@ from typing import Any
 
 import aiohttp
 import pytest
-from scripted_twin import ScriptedTwin, app_of
-from sockets import listening
 
 from fastapi_triton import Settings
 from fastapi_triton.errors import FieldProblem, InferenceError, InvalidRequestError, OverloadedError
@@ -18,9 +16,11 @@ from fastapi_triton.generate.failures import GenerateError, NobodyAnswersError, 
 from fastapi_triton.generate.frontend import Frontend, Picture, Progress
 from fastapi_triton.model_config import ModelConfig
 from fastapi_triton.triton.fake import FakeTriton
+from support.app_on_socket import listening
+from support.scripted_stream_model import ScriptedStreamModel, app_of
 
 HEAD = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
-Answering = Callable[[str], AbstractAsyncContextManager[Frontend]]
+ScriptedApp = Callable[[str], AbstractAsyncContextManager[Frontend]]
 
 
 def chunk(text: str) -> str:
@@ -28,7 +28,7 @@ def chunk(text: str) -> str:
 
 
 @pytest.fixture
-def answering() -> Answering:
+def answering() -> ScriptedApp:
     """A server that says the same to everybody and hangs up."""
 
     @asynccontextmanager
@@ -48,13 +48,13 @@ def answering() -> Answering:
 
 
 @pytest.fixture
-def twin() -> ScriptedTwin:
-    return ScriptedTwin()
+def twin() -> ScriptedStreamModel:
+    return ScriptedStreamModel()
 
 
 @pytest.fixture
 async def frontend(
-    scribble_config: ModelConfig, twin_config: ModelConfig, twin: ScriptedTwin, settings: Settings
+    scribble_config: ModelConfig, twin_config: ModelConfig, twin: ScriptedStreamModel, settings: Settings
 ) -> AsyncIterator[Frontend]:
     """The scribble app on a real socket, on a fake Triton."""
     fake = FakeTriton()
@@ -76,7 +76,7 @@ async def test_progress_comes_and_then_the_picture(frontend: Frontend, scribble:
 
 
 async def test_a_failure_before_and_one_after_the_first_event_are_told_alike(
-    frontend: Frontend, twin: ScriptedTwin, scribble: bytes
+    frontend: Frontend, twin: ScriptedStreamModel, scribble: bytes
 ) -> None:
     detail = "guidance_scale must be from 0 to 30, not 40"
     error = InvalidRequestError(detail, code="out_of_range", problems=[FieldProblem("#/guidance_scale", "x", detail)])
@@ -89,7 +89,7 @@ async def test_a_failure_before_and_one_after_the_first_event_are_told_alike(
 
 
 async def test_a_busy_server_says_when_to_come_back_and_a_broken_one_where_to_look(
-    frontend: Frontend, twin: ScriptedTwin, scribble: bytes
+    frontend: Frontend, twin: ScriptedStreamModel, scribble: bytes
 ) -> None:
     twin.fails_at_once = OverloadedError("Too much is going on.", retry_after_s=3)
     with pytest.raises(GenerateError, match=r"^Too much is going on\. Try again in 3 s\..* request id \w+"):
@@ -110,7 +110,7 @@ async def test_a_busy_server_says_when_to_come_back_and_a_broken_one_where_to_lo
         HEAD + chunk('event: completed\ndata: {"generated_image": "UklGRg'),
     ],
 )
-async def test_a_server_that_goes_away_is_told_of(answering: Answering, answer: str, scribble: bytes) -> None:
+async def test_a_server_that_goes_away_is_told_of(answering: ScriptedApp, answer: str, scribble: bytes) -> None:
     async with answering(answer) as frontend:
         with pytest.raises(GenerateError, match="went away before the picture was done"):
             await drawn(frontend, scribble)
@@ -120,13 +120,13 @@ async def test_a_server_that_goes_away_is_told_of(answering: Answering, answer: 
     "data",
     ["{}", "[]", '{"generated_image": "?", "seed": 1, "info": {}}', '{"generated_image": "UklGRg==", "seed": 1}'],
 )
-async def test_an_answer_that_makes_no_sense_is_told_of(answering: Answering, data: str, scribble: bytes) -> None:
+async def test_an_answer_that_makes_no_sense_is_told_of(answering: ScriptedApp, data: str, scribble: bytes) -> None:
     async with answering(HEAD + chunk(f"event: completed\ndata: {data}\n\n") + "0\r\n\r\n") as frontend:
         with pytest.raises(GenerateError, match="cannot be read"):
             await drawn(frontend, scribble)
 
 
-async def test_a_picture_in_small_pieces_is_put_together(answering: Answering, scribble: bytes) -> None:
+async def test_a_picture_in_small_pieces_is_put_together(answering: ScriptedApp, scribble: bytes) -> None:
     text = 'event: completed\r\ndata: {"generated_image": "UklGRg==", "seed": 1, "info": {}}\r\n\r\n'
     async with answering(HEAD + "".join(chunk(letter) for letter in text) + "0\r\n\r\n") as frontend:
         assert await drawn(frontend, scribble) == [Picture(b"RIFF", 1, {})]
@@ -143,7 +143,7 @@ async def test_a_picture_in_small_pieces_is_put_together(answering: Answering, s
     ],
 )
 async def test_who_does_not_describe_itself_makes_no_pictures(
-    answering: Answering, answer: str, error: type[GenerateError]
+    answering: ScriptedApp, answer: str, error: type[GenerateError]
 ) -> None:
     async with answering(answer) as frontend:
         with pytest.raises(GenerateError) as told:

@@ -19,11 +19,11 @@ import psutil
 import pytest
 from click.testing import Result
 from PIL import Image, PngImagePlugin
-from scribble_app import ROOT
-from serving import COUNT_APP, Server, assert_gone, free_port
 from typer.testing import CliRunner
 
 from fastapi_triton.cli import app
+from support.paths import ROOT
+from support.serving import COUNT_APP, Server, assert_gone, free_port
 
 pytestmark = pytest.mark.integration
 

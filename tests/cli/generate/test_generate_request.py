@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from scribble_app import picture
 
 from fastapi_triton.generate import order
 from fastapi_triton.generate.failures import GenerateError, UsageError
 from fastapi_triton.generate.order import Order
 from fastapi_triton.generate.outputs import Outputs
+from support.scribble_app import picture
 
 Place = Callable[..., Order]
 

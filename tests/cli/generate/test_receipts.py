@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 from diffusion_engine.pictures import encode_picture
-from picture_bombs import png_chunk, with_chunks
 from PIL import Image
-from scribble_app import picture
 
 from fastapi_triton.generate import order, receipt
 from fastapi_triton.generate.failures import UsageError
+from support.picture_bombs import png_chunk, with_chunks
+from support.scribble_app import picture
 
 ENGINE = {"version": "0.1.0", "device": "cpu", "dtype": "float32", "torch": "2.13.0", "diffusers": "0.42.1"}
 CONTENT = {

@@ -16,7 +16,8 @@ from shlex import quote
 import pytest
 from store import BUCKET, Store
 
-ROOT = Path(__file__).parent.parent.parent
+from support.paths import ROOT
+
 # This environment's packages, but not this project, which the image does not have.
 PYTHON = f'#!/bin/sh\nPYTHONPATH={quote(sysconfig.get_path("purelib"))} exec {quote(sys.executable)} -S "$@"\n'
 TRITON = '#!/bin/sh\necho "$$"\nfor each; do echo "$each"; done\nexec cat\n'

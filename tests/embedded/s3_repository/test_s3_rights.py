@@ -13,8 +13,9 @@ from store import BUCKET, Store
 
 from fastapi_triton.s3_models.error import S3ModelsError
 from fastapi_triton.s3_models.fetch import fetch
+from support.paths import ROOT
 
-PAGE = Path(__file__).parent.parent.parent / "docs" / "models-from-s3.md"
+PAGE = ROOT / "docs" / "models-from-s3.md"
 URL = f"s3://{BUCKET}/models"
 
 

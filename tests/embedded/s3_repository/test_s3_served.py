@@ -5,8 +5,9 @@ import shutil
 from pathlib import Path
 
 import pytest
-from serving import ECHO_APP, serving
 from store import BUCKET, Store
+
+from support.serving import ECHO_APP, serving
 
 pytestmark = pytest.mark.integration
 

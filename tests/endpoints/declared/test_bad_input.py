@@ -7,20 +7,12 @@ from typing import Any
 
 import httpx2
 import pytest
-from scribble_app import MODEL, PATH, base64_picture, picture
 
 from fastapi_triton.triton.fake import FakeTriton
+from support.problems import problem_of
+from support.scribble_app import MODEL, PATH, base64_picture, picture
 
 Body = Callable[..., dict[str, Any]]
-
-
-def problem_of(answer: httpx2.Response, status: int) -> dict[str, Any]:
-    assert answer.status_code == status, answer.text
-    assert answer.headers["content-type"] == "application/problem+json"
-    told: dict[str, Any] = answer.json()
-    assert told["status"] == status
-    assert told["request_id"] == answer.headers["x-request-id"]
-    return told
 
 
 @pytest.mark.parametrize(

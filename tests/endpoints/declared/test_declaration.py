@@ -10,7 +10,6 @@ from typing import Any
 import httpx2
 import pytest
 from pydantic import BaseModel
-from scribble_app import MODEL, PATH, paint
 
 import main
 from fastapi_triton import Settings, TritonFrontend
@@ -19,6 +18,7 @@ from fastapi_triton.model_config import ModelConfig
 from fastapi_triton.triton.client import Tensors
 from fastapi_triton.triton.fake import FakeTriton
 from fastapi_triton.triton.tensor import Tensor
+from support.scribble_app import MODEL, PATH, paint
 
 Body = Callable[..., dict[str, Any]]
 

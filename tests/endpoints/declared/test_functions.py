@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 from fastapi import HTTPException
 from pydantic import BaseModel
-from sockets import listening
 
 from fastapi_triton import BlockingInfer, Infer, Settings, TensorName, TritonFrontend
 from fastapi_triton.datatypes import BY_CONFIG, BY_WIRE
@@ -23,6 +22,7 @@ from fastapi_triton.model_config import ModelConfig, TensorConfig
 from fastapi_triton.triton.client import Tensors
 from fastapi_triton.triton.fake import FakeTriton
 from fastapi_triton.triton.tensor import Tensor
+from support.app_on_socket import listening
 
 CONFIG = ModelConfig(
     name="mood",

@@ -9,29 +9,18 @@ from typing import Any
 import httpx2
 import numpy as np
 import pytest
-from test_bad_input import problem_of
 
 from fastapi_triton import Settings, TritonFrontend, generated_openapi
 from fastapi_triton.datatypes import BY_WIRE
-from fastapi_triton.model_config import ModelConfig, TensorConfig, from_server
+from fastapi_triton.model_config import from_server
 from fastapi_triton.triton.client import Tensors
 from fastapi_triton.triton.fake import FakeTriton
 from fastapi_triton.triton.tensor import Tensor
+from support.echo_models import echo, model, tensor
+from support.model_watch import catalogue
+from support.problems import problem_of
 
 SETTINGS = Settings(generate=True, watch_interval_s=3600, max_in_flight=2, max_waiting=0)
-
-
-def tensor(name: str, wire: str = "FP32", dims: tuple[int, ...] = (1,), *, optional: bool = False) -> TensorConfig:
-    return TensorConfig(name, BY_WIRE[wire], dims, optional)
-
-
-def model(name: str, *tensors: TensorConfig, batch: int = 0, decoupled: bool = False) -> ModelConfig:
-    """One whose outputs are its inputs."""
-    return ModelConfig(name, batch, tensors, tensors, decoupled)
-
-
-async def echo(inputs: Tensors) -> dict[str, Tensor]:
-    return dict(inputs)
 
 
 async def thrice(inputs: Tensors) -> AsyncGenerator[dict[str, Tensor], None]:
@@ -63,11 +52,6 @@ async def http(app: TritonFrontend) -> AsyncIterator[httpx2.AsyncClient]:
     transport = httpx2.ASGITransport(app=app, raise_app_exceptions=False)
     async with httpx2.AsyncClient(transport=transport, base_url="http://test") as client:
         yield client
-
-
-def catalogue(app: TritonFrontend) -> Any:
-    assert app.catalogue is not None
-    return app.catalogue
 
 
 def pointers(told: dict[str, Any]) -> list[tuple[str, str]]:

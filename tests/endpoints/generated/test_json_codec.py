@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """For every datatype: a JSON value that goes in comes out, or is refused by name."""
 
-import base64
 import json
 import math
 from contextlib import suppress
@@ -19,9 +18,9 @@ from fastapi_triton.errors import InferenceError
 from fastapi_triton.flaws import UnfitValueError
 from fastapi_triton.images import ImageLimits
 from fastapi_triton.model_config import TensorConfig
+from support.json_values import same, values
 
 LIMITS = ImageLimits(max_pixels=1000)
-NON_FINITE = ["NaN", "Infinity", "-Infinity"]
 
 every_datatype = pytest.mark.parametrize("datatype", DATATYPES, ids=lambda datatype: datatype.wire)
 
@@ -43,39 +42,6 @@ def flaws(value: Any, config: TensorConfig) -> list[tuple[Any, str]]:
     with pytest.raises(UnfitValueError) as refused:
         decode(value, config)
     return [(each.location, each.code) for each in refused.value.flaws]
-
-
-def values(datatype: Datatype) -> st.SearchStrategy[Any]:
-    """Everything that the datatype can hold exactly, as JSON."""
-    if datatype.kind == "bool":
-        return st.booleans()
-    if datatype.kind == "integer":
-        return st.integers(*datatype.integer_range)
-    if datatype.kind == "float":
-        width = {"FP16": 16, "FP64": 64}.get(datatype.wire, 32)
-        finite = st.floats(width=width, allow_nan=False, allow_infinity=False)
-        if datatype.wire == "BF16":  # the upper half of a float32
-            bits = st.integers(0, 2**16 - 1).map(lambda half: np.array([half << 16], np.uint32).view(np.float32).item())
-            finite = bits.filter(math.isfinite)
-        return st.one_of(finite, st.sampled_from(NON_FINITE))
-    text = st.text(st.characters(exclude_categories=["Cs"]))
-    return st.one_of(text, st.binary(min_size=1).map(as_bytes))
-
-
-def as_bytes(data: bytes) -> Any:
-    try:
-        return data.decode()
-    except UnicodeDecodeError:
-        return {"base64": base64.b64encode(data).decode()}
-
-
-def same(sent: Any, came: Any, datatype: Datatype) -> bool:
-    """Equal in value once both are of the datatype: 1 comes back as 1.0, 0.1 of a float32 as 0.1."""
-    if isinstance(sent, list):
-        return len(sent) == len(came) and all(same(*pair, datatype) for pair in zip(sent, came, strict=True))
-    if datatype.kind == "float" and not isinstance(sent, str):
-        return bool(np.array(sent, datatype.numpy) == np.array(came, datatype.numpy))
-    return type(sent) is type(came) and bool(sent == came)
 
 
 @every_datatype

@@ -15,14 +15,14 @@ import httpx2
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from known_keys import DRAWS, RULES, WATCHES, basic, bearer, block
-from scribble_app import PATH
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 
 from fastapi_triton import Settings, TritonFrontend
 from fastapi_triton.access import credentials, keys
 from fastapi_triton.callers import current_caller
+from support.api_keys import DRAWS, RULES, WATCHES, basic, bearer, block
+from support.scribble_app import PATH
 
 Body = Callable[..., dict[str, Any]]
 

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import httpx2
 import pytest
-from known_keys import DRAWS, RULES, bearer, block
-from sockets import listening
 
 from fastapi_triton import TritonFrontend
 from fastapi_triton.access.key_file import KeyFile
 from fastapi_triton.access.keys import KeyFileError, new_secret
+from support.api_keys import DRAWS, RULES, bearer, block
+from support.app_on_socket import listening
 
 
 @pytest.fixture

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import httpx2
 import pytest
-from known_keys import DRAWS, RULES, basic, bearer, block
-from scripted_triton import REQUEST, ScriptedTriton, scripted_triton
-from sockets import listening
 
 from fastapi_triton import Settings, TritonFrontend
 from fastapi_triton.access.keys import new_secret
+from support.api_keys import DRAWS, RULES, basic, bearer, block
+from support.app_on_socket import listening
+from support.scripted_triton import REQUEST, ScriptedTriton, scripted_triton
 
 INFER = "/v2/models/echo/infer"
 LOAD = "/v2/repository/models/echo/load"

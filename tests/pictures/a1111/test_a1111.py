@@ -10,15 +10,14 @@ from typing import Any
 import httpx2
 import pytest
 from PIL import Image
-from scribble_app import base64_picture
-from scripted_twin import ScriptedTwin
-from test_openai_images import asked
 
 from fastapi_triton import TritonFrontend
 from fastapi_triton.errors import FieldProblem, InvalidRequestError
 from fastapi_triton.routers import a1111
 from fastapi_triton.routers.a1111_tasks import COOKIE, Caller
 from fastapi_triton.triton.fake import FakeTriton
+from support.scribble_app import base64_picture
+from support.scripted_stream_model import ScriptedStreamModel, asked
 
 TXT2IMG, PROGRESS, INTERRUPT = "/sdapi/v1/txt2img", "/sdapi/v1/progress", "/sdapi/v1/interrupt"
 
@@ -184,7 +183,9 @@ async def test_what_is_not_done_here_is_refused_in_words(
     assert not asked(triton)
 
 
-async def test_what_the_model_refuses_is_told_in_a1111s_names(client: httpx2.AsyncClient, twin: ScriptedTwin) -> None:
+async def test_what_the_model_refuses_is_told_in_a1111s_names(
+    client: httpx2.AsyncClient, twin: ScriptedStreamModel
+) -> None:
     detail = "num_inference_steps must be at most 50"
     twin.fails_at_once = InvalidRequestError(
         detail, problems=[FieldProblem("#/num_inference_steps", "out_of_range", detail)]
@@ -220,7 +221,7 @@ def test_a_caller_owns_what_its_session_asked_for_and_what_its_address_did_witho
 
 @pytest.fixture
 async def waiting(
-    caller: httpx2.AsyncClient, twin: ScriptedTwin, monkeypatch: pytest.MonkeyPatch
+    caller: httpx2.AsyncClient, twin: ScriptedStreamModel, monkeypatch: pytest.MonkeyPatch
 ) -> asyncio.Task[httpx2.Response]:
     """A picture of a session's, held at its second step."""
     caller.cookies.set(COOKIE, "mine")
@@ -239,7 +240,7 @@ def stranger(caller: httpx2.AsyncClient, **cookies: str) -> httpx2.AsyncClient:
 
 
 async def test_progress_is_the_callers_own(
-    caller: httpx2.AsyncClient, waiting: asyncio.Task[httpx2.Response], twin: ScriptedTwin
+    caller: httpx2.AsyncClient, waiting: asyncio.Task[httpx2.Response], twin: ScriptedStreamModel
 ) -> None:
     told = (await caller.get(PROGRESS)).json()
     assert (told["progress"], told["state"]["sampling_step"], told["state"]["sampling_steps"]) == (0.5, 1, 2)
@@ -278,7 +279,7 @@ async def test_interrupt_reaches_the_callers_own_and_shows_how_far_it_came(
 
 
 async def test_a_task_has_a_name_of_its_own(
-    caller: httpx2.AsyncClient, waiting: asyncio.Task[httpx2.Response], twin: ScriptedTwin
+    caller: httpx2.AsyncClient, waiting: asyncio.Task[httpx2.Response], twin: ScriptedStreamModel
 ) -> None:
     answer = await caller.post(TXT2IMG, json={"prompt": "a red house", "force_task_id": "task-1"})
     assert (answer.status_code, answer.json()["errors"][0]["pointer"]) == (422, "#/force_task_id")

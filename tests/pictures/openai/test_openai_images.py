@@ -13,9 +13,6 @@ import httpx2
 import pytest
 from PIL import Image
 from pydantic import Field
-from scribble_app import base64_picture, paint, picture, text
-from scripted_twin import TWIN, ScriptedTwin, app_of
-from sockets import listening
 
 import main
 from fastapi_triton import Settings, TritonFrontend
@@ -29,21 +26,11 @@ from fastapi_triton.errors import (
 from fastapi_triton.triton.client import Tensors
 from fastapi_triton.triton.fake import FakeTriton
 from fastapi_triton.triton.tensor import Tensor
+from support.app_on_socket import listening
+from support.scribble_app import base64_picture, paint, picture
+from support.scripted_stream_model import TWIN, ScriptedStreamModel, app_of, asked
 
 GENERATIONS, EDITS = "/v1/images/generations", "/v1/images/edits"
-
-
-def asked(triton: FakeTriton) -> list[dict[str, Any]]:
-    """What the twin was asked for, in plain values; not the descriptions."""
-    return [
-        {
-            name: text(inputs, name) if tensor.array.dtype == object else tensor.array.item()
-            for name, tensor in inputs.items()
-            if name != "timeout_s"  # every request has one
-        }
-        for _, inputs, _ in triton.requests
-        if "describe" not in inputs
-    ]
 
 
 async def refused(client: httpx2.AsyncClient, path: str = GENERATIONS, **fields: Any) -> dict[str, Any]:
@@ -237,7 +224,7 @@ async def test_errors_of_routing_and_of_the_door_have_openais_shape(client: http
 )
 async def test_errors_of_the_server_say_whether_to_come_again(
     client: httpx2.AsyncClient,
-    twin: ScriptedTwin,
+    twin: ScriptedStreamModel,
     error: Exception,
     status: int,
     retry_after: str | None,
@@ -261,7 +248,7 @@ async def test_a_bug_of_ours_has_openais_shape_too(
 
 
 async def test_what_the_model_refuses_is_told_of_the_parameter_that_the_caller_knows(
-    client: httpx2.AsyncClient, twin: ScriptedTwin
+    client: httpx2.AsyncClient, twin: ScriptedStreamModel
 ) -> None:
     twin.fails_at_once = InvalidRequestError("No.", problems=[FieldProblem("#/width", "unsupported_size", "No.")])
     assert (await refused(client))["param"] == "size"
@@ -309,7 +296,7 @@ async def test_n_pictures_have_the_seeds_that_follow(client: httpx2.AsyncClient,
 
 
 async def test_n_pictures_are_all_admitted_or_none(
-    caller: httpx2.AsyncClient, app: TritonFrontend, triton: FakeTriton, twin: ScriptedTwin
+    caller: httpx2.AsyncClient, app: TritonFrontend, triton: FakeTriton, twin: ScriptedStreamModel
 ) -> None:
     twin.go_on.clear()
     waiting = asyncio.create_task(caller.post(GENERATIONS, json={"prompt": "a red house"}))
@@ -353,7 +340,11 @@ async def test_when_one_of_n_pictures_fails_the_others_are_stopped(
 
 @pytest.mark.parametrize("fields", [{}, {"n": 2}, {"stream": True}])
 async def test_a_caller_who_leaves_stops_every_picture(
-    caller: httpx2.AsyncClient, app: TritonFrontend, triton: FakeTriton, twin: ScriptedTwin, fields: dict[str, Any]
+    caller: httpx2.AsyncClient,
+    app: TritonFrontend,
+    triton: FakeTriton,
+    twin: ScriptedStreamModel,
+    fields: dict[str, Any],
 ) -> None:
     twin.go_on.clear()
     waiting = asyncio.create_task(caller.post(GENERATIONS, json={"prompt": "a red house", **fields}))

@@ -6,11 +6,11 @@ import io
 
 import httpx2
 from PIL import Image
-from scribble_app import base64_picture
-from scripted_twin import ScriptedTwin
-from sockets import events_of
 
 from fastapi_triton.errors import InferenceError, InvalidRequestError
+from support.app_on_socket import events_of
+from support.scribble_app import base64_picture
+from support.scripted_stream_model import ScriptedStreamModel
 
 GENERATIONS, EDITS = "/v1/images/generations", "/v1/images/edits"
 
@@ -36,7 +36,7 @@ async def test_a_stream_tells_partial_images_and_the_picture_in_openais_events(c
 
 
 async def test_a_stream_begins_when_the_model_has_taken_it_and_fails_in_openais_form(
-    caller: httpx2.AsyncClient, twin: ScriptedTwin
+    caller: httpx2.AsyncClient, twin: ScriptedStreamModel
 ) -> None:
     body = {"prompt": "a red house", "stream": True}
     twin.fails_after_a_step = InferenceError("NaN.", code="generation_failed")

@@ -7,13 +7,13 @@ from typing import Annotated
 import httpx2
 import pytest
 from pydantic import BaseModel
-from scripted_twin import ScriptedTwin, app_of
-from sockets import listening
 
 from fastapi_triton import Base64Image, Settings, TensorName
 from fastapi_triton.triton.client import Tensors
 from fastapi_triton.triton.fake import FakeTriton
 from fastapi_triton.triton.tensor import Tensor
+from support.app_on_socket import listening
+from support.scripted_stream_model import ScriptedStreamModel, app_of
 
 
 class WordyRequest(BaseModel):
@@ -24,17 +24,17 @@ class WordyRequest(BaseModel):
 
 
 async def test_a_field_goes_to_the_tensor_that_it_names(
-    triton: FakeTriton, twin: ScriptedTwin, settings: Settings, monkeypatch: pytest.MonkeyPatch
+    triton: FakeTriton, twin: ScriptedStreamModel, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[Tensors] = []
-    respond = ScriptedTwin.__call__
+    respond = ScriptedStreamModel.__call__
 
-    async def listen(self: ScriptedTwin, inputs: Tensors) -> AsyncGenerator[dict[str, Tensor], None]:
+    async def listen(self: ScriptedStreamModel, inputs: Tensors) -> AsyncGenerator[dict[str, Tensor], None]:
         asked.append(inputs)
         async for each in respond(self, inputs):
             yield each
 
-    monkeypatch.setattr(ScriptedTwin, "__call__", listen)
+    monkeypatch.setattr(ScriptedStreamModel, "__call__", listen)
     async with listening(app_of(triton, settings, WordyRequest)) as caller:
         answer: httpx2.Response = await caller.post(
             "/v1/images/generations", json={"prompt": "a house", "without": "trees", "output_format": "png"}

@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterator
 import pytest
 from player import Player
 from playwright.sync_api import Browser, sync_playwright
-from serving import Server
+
+from support.serving import Server
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 

@@ -9,8 +9,10 @@ from urllib.parse import urlsplit
 import pytest
 from player import Player
 from playwright.sync_api import Route, expect
-from scribble_app import PATH, ROOT
-from serving import Server
+
+from support.paths import ROOT
+from support.scribble_app import PATH
+from support.serving import Server
 
 pytestmark = pytest.mark.integration
 Visit = Callable[..., Player]

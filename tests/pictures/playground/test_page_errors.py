@@ -12,8 +12,10 @@ from pathlib import Path
 import httpx2
 import pytest
 from player import Player
-from scribble_app import PATH, ROOT
-from serving import Server, free_port, serving
+
+from support.paths import ROOT
+from support.scribble_app import PATH
+from support.serving import Server, free_port, serving
 
 pytestmark = pytest.mark.integration
 Visit = Callable[..., Player]

@@ -6,11 +6,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from known_keys import DRAWS, WATCHES, block
 from player import Player
 from playwright.sync_api import expect
-from scribble_app import PATH, ROOT
-from serving import Server, serving
+
+from support.api_keys import DRAWS, WATCHES, block
+from support.paths import ROOT
+from support.scribble_app import PATH
+from support.serving import Server, serving
 
 pytestmark = pytest.mark.integration
 Visit = Callable[..., Player]

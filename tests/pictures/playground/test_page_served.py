@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How the page is served: headers, caching, and when there is none. What it does is tested in `browser/`."""
+"""How the page is served: headers, caching, and when there is none. What it does is tested in `test_page`."""
 
 import json
 import re
@@ -10,12 +10,13 @@ from typing import Any
 import httpx2
 import pytest
 from pydantic import BaseModel
-from scribble_app import MODEL, PATH
 
 import main
 from fastapi_triton import Settings, TritonFrontend
+from fastapi_triton.model_config import ModelConfig
 from fastapi_triton.playground import page
 from fastapi_triton.triton.fake import FakeTriton
+from support.scribble_app import MODEL, PATH, paint
 
 
 @asynccontextmanager
@@ -23,6 +24,14 @@ async def visitor(app: TritonFrontend, **transport: Any) -> AsyncIterator[httpx2
     asgi = httpx2.ASGITransport(app=app, **transport)
     async with httpx2.AsyncClient(transport=asgi, base_url="http://test") as http:
         yield http
+
+
+@pytest.fixture
+def triton(scribble_config: ModelConfig) -> FakeTriton:
+    """Without the stream model."""
+    fake = FakeTriton()
+    fake.add(scribble_config, paint)
+    return fake
 
 
 def drawing_app(triton: FakeTriton, **arguments: Any) -> TritonFrontend:

@@ -10,7 +10,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
-from serving import ROOT, Server
+
+from support.paths import ROOT
+from support.serving import Server
 
 # Ray gives its agents 30 s to start, and ends where they do not; a busy machine needs longer.
 ATTEMPTS = 4

@@ -5,7 +5,8 @@ from collections.abc import Iterator
 
 import pytest
 from clusters import ClusterServer, ray_nodes
-from serving import COUNT_APP, ECHO_APP
+
+from support.serving import COUNT_APP, ECHO_APP
 
 
 @pytest.fixture(scope="module")

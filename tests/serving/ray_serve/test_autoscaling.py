@@ -11,8 +11,8 @@ import pytest
 pytest.importorskip("ray", reason="the extra `cluster` is not installed")
 
 from clusters import ray_nodes
-from serving import COUNT_APP
 
+from support.serving import COUNT_APP
 from tests.integration.test_count_stream import until
 
 pytestmark = [pytest.mark.integration, pytest.mark.cluster, pytest.mark.timeout(900)]

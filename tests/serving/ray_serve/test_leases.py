@@ -7,8 +7,6 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 
 import pytest
-from scripted_triton import ScriptedTriton, Upstream, scripted_triton
-from serving import free_port
 
 from fastapi_triton import Settings
 from fastapi_triton.cluster import leased
@@ -19,6 +17,8 @@ from fastapi_triton.deadlines import current_deadline
 from fastapi_triton.errors import DeadlineExceededError, OverloadedError, TritonUnavailableError
 from fastapi_triton.places import Place, current_place
 from fastapi_triton.triton.tensor import Tensor
+from support.scripted_triton import ScriptedTriton, Upstream, scripted_triton
+from support.serving import free_port
 
 INPUTS = {"text": Tensor.of_one(BY_WIRE["BYTES"], b"a", (1,))}
 ANSWER = b'{"model_name":"echo","outputs":[]}'

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 import yaml
 from pydantic import ValidationError
-from scribble_app import ROOT
 
 from fastapi_triton.cluster import gpus
 from fastapi_triton.cluster.options import ClusterOptions, OtherVersionError, Versions
+from support.paths import ROOT
 
 
 def test_the_serve_config_files_arguments_are_options() -> None:

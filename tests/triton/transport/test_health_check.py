@@ -5,8 +5,6 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 
 import pytest
-from scripted_triton import ScriptedTriton, Upstream, scripted_triton
-from serving import free_port
 
 from fastapi_triton.errors import TritonUnavailableError
 from fastapi_triton.triton import heartbeat
@@ -14,6 +12,8 @@ from fastapi_triton.triton.breaker import MAX_FAILURES
 from fastapi_triton.triton.connections import Connections
 from fastapi_triton.triton.heartbeat import Heartbeat
 from fastapi_triton.triton.http import HTTPTriton
+from support.scripted_triton import ScriptedTriton, Upstream, scripted_triton
+from support.serving import free_port
 
 INFER = b"POST /v2/models/m/infer HTTP/1.1\r\ncontent-length: 0\r\nhost: x\r\n\r\n"
 

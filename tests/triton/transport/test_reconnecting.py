@@ -8,8 +8,6 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 
 import pytest
-from scripted_triton import ScriptedTriton, Upstream, scripted_triton
-from serving import free_port
 
 from fastapi_triton.deadlines import current_deadline
 from fastapi_triton.errors import DeadlineExceededError, InferenceError, TritonUnavailableError
@@ -17,6 +15,8 @@ from fastapi_triton.triton.breaker import MAX_FAILURES
 from fastapi_triton.triton.connections import Connections
 from fastapi_triton.triton.dialer import MAX_ATTEMPTS
 from fastapi_triton.triton.http import HTTPTriton
+from support.scripted_triton import ScriptedTriton, Upstream, scripted_triton
+from support.serving import free_port
 
 GET = (b"GET / HTTP/1.1\r\nhost: x\r\n\r\n",)
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"

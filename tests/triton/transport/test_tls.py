@@ -11,14 +11,14 @@ from pathlib import Path
 import httpx2
 import pytest
 import uvloop
-from authority import Authority, blunt_server
 from pydantic import BaseModel
-from scripted_triton import Upstream, scripted_triton
 
 from fastapi_triton import Settings, TritonFrontend
 from fastapi_triton.errors import TritonUnavailableError
 from fastapi_triton.triton.access import Access
 from fastapi_triton.triton.http import HTTPTriton
+from support.certificate_authority import Authority, blunt_server
+from support.scripted_triton import Upstream, scripted_triton
 
 Loop = Callable[[], asyncio.AbstractEventLoop]
 LOOPS = pytest.mark.parametrize("loop", [asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])

@@ -7,14 +7,14 @@ from pathlib import Path
 import httpx2
 import pytest
 from pydantic import BaseModel, ValidationError
-from scripted_triton import ScriptedTriton, Upstream, scripted_triton
-from serving import free_port
 
 from fastapi_triton import Settings, TritonFrontend
 from fastapi_triton.errors import InferenceError, TritonUnavailableError
 from fastapi_triton.triton.access import Access, HeaderLines
 from fastapi_triton.triton.address import Address
 from fastapi_triton.triton.http import HTTPTriton
+from support.scripted_triton import ScriptedTriton, Upstream, scripted_triton
+from support.serving import free_port
 
 SECRET = "s3cr3t-t0ken"
 

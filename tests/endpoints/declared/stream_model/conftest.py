@@ -5,22 +5,22 @@ from collections.abc import AsyncIterator
 
 import httpx2
 import pytest
-import scripted_twin
-from scripted_twin import ScriptedTwin, app_of
-from sockets import listening
 
 from fastapi_triton import Settings, TritonFrontend
 from fastapi_triton.model_config import ModelConfig
 from fastapi_triton.triton.fake import FakeTriton
+from support import scripted_stream_model
+from support.app_on_socket import listening
+from support.scripted_stream_model import ScriptedStreamModel, app_of
 
 
 @pytest.fixture
 def twin_config(scribble_config: ModelConfig) -> ModelConfig:
-    return scripted_twin.twin_config(scribble_config)
+    return scripted_stream_model.twin_config(scribble_config)
 
 
 @pytest.fixture
-def triton(scribble_config: ModelConfig, twin_config: ModelConfig, twin: ScriptedTwin) -> FakeTriton:
+def triton(scribble_config: ModelConfig, twin_config: ModelConfig, twin: ScriptedStreamModel) -> FakeTriton:
     fake = FakeTriton()
     fake.add(scribble_config)  # nobody may ask it: it has nothing to answer with
     fake.add(twin_config, respond_stream=twin)

@@ -7,9 +7,6 @@ from collections.abc import AsyncGenerator
 
 import httpx2
 import pytest
-from scribble_app import MODEL, PATH, bytes_tensor, paint
-from scripted_twin import SSE, TWIN, Body, ScriptedTwin
-from sockets import events_of, listening
 
 import main
 from fastapi_triton import Settings, TritonFrontend, events
@@ -17,6 +14,9 @@ from fastapi_triton.model_config import ModelConfig
 from fastapi_triton.triton.client import Tensors
 from fastapi_triton.triton.fake import FakeTriton
 from fastapi_triton.triton.tensor import Tensor
+from support.app_on_socket import events_of, listening
+from support.scribble_app import MODEL, PATH, bytes_tensor, paint
+from support.scripted_stream_model import SSE, TWIN, Body, ScriptedStreamModel
 
 
 @pytest.mark.parametrize("accept", ["text/event-stream", "application/json", "image/png"])
@@ -24,7 +24,7 @@ async def test_a_caller_who_leaves_closes_the_twins_stream_and_frees_its_place(
     caller: httpx2.AsyncClient,
     app: TritonFrontend,
     triton: FakeTriton,
-    twin: ScriptedTwin,
+    twin: ScriptedStreamModel,
     body: Body,
     accept: str,
     caplog: pytest.LogCaptureFixture,
@@ -44,7 +44,7 @@ async def test_a_caller_who_leaves_closes_the_twins_stream_and_frees_its_place(
 
 
 async def test_a_caller_who_leaves_between_events_closes_the_twins_stream(
-    caller: httpx2.AsyncClient, triton: FakeTriton, twin: ScriptedTwin, body: Body
+    caller: httpx2.AsyncClient, triton: FakeTriton, twin: ScriptedStreamModel, body: Body
 ) -> None:
     twin.go_on.clear()
     async with caller.stream("POST", PATH, json=body(), headers=SSE) as answer:
@@ -73,7 +73,7 @@ async def test_a_caller_who_stops_reading_is_taken_for_gone(
 
 
 async def test_a_place_is_held_for_the_whole_stream(
-    caller: httpx2.AsyncClient, app: TritonFrontend, twin: ScriptedTwin, body: Body
+    caller: httpx2.AsyncClient, app: TritonFrontend, twin: ScriptedStreamModel, body: Body
 ) -> None:
     twin.go_on.clear()
     async with caller.stream("POST", PATH, json=body(), headers=SSE) as first:

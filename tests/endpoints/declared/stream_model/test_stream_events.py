@@ -7,9 +7,6 @@ from collections.abc import AsyncGenerator
 import httpx2
 import pytest
 from pydantic import Field
-from scribble_app import MODEL, PATH, bytes_tensor, paint
-from scripted_twin import SSE, TWIN, Body, ScriptedTwin, app_of, told_to
-from sockets import Told, events_of, listening
 
 import main
 from fastapi_triton import Settings, TritonFrontend
@@ -19,6 +16,9 @@ from fastapi_triton.model_config import ModelConfig
 from fastapi_triton.triton.client import Tensors
 from fastapi_triton.triton.fake import FakeTriton
 from fastapi_triton.triton.tensor import Tensor
+from support.app_on_socket import Told, events_of, listening
+from support.scribble_app import MODEL, PATH, bytes_tensor, paint
+from support.scripted_stream_model import SSE, TWIN, Body, ScriptedStreamModel, app_of, told_to
 
 # ---- every way of asking
 
@@ -44,7 +44,7 @@ async def test_a_picture_is_the_last_event_of_the_twins_stream(client: httpx2.As
 
 
 async def test_events_come_in_order_and_the_last_is_the_plain_answer(
-    client: httpx2.AsyncClient, twin: ScriptedTwin, body: Body
+    client: httpx2.AsyncClient, twin: ScriptedStreamModel, body: Body
 ) -> None:
     plain = (await client.post(PATH, json=body(seed=42))).json()
     assert await told_to(client, body(seed=42)) == [
@@ -66,7 +66,7 @@ async def test_events_are_neither_cached_nor_held_back_by_proxies(client: httpx2
 
 
 async def test_an_event_arrives_before_the_next_is_made(
-    caller: httpx2.AsyncClient, twin: ScriptedTwin, body: Body
+    caller: httpx2.AsyncClient, twin: ScriptedStreamModel, body: Body
 ) -> None:
     twin.go_on.clear()
     async with caller.stream("POST", PATH, json=body(), headers=SSE) as answer:
@@ -77,7 +77,7 @@ async def test_an_event_arrives_before_the_next_is_made(
 
 
 async def test_a_caller_may_choose_how_often_previews_come(
-    triton: FakeTriton, settings: Settings, twin: ScriptedTwin, body: Body
+    triton: FakeTriton, settings: Settings, twin: ScriptedStreamModel, body: Body
 ) -> None:
     class Choosy(main.ScribbleRequest):
         preview_every: int | None = Field(None, ge=0)
@@ -105,7 +105,7 @@ async def test_an_endpoint_without_a_twin_gives_no_events(
         await endpoint.describe()
 
 
-async def test_silence_is_filled_with_comments(triton: FakeTriton, twin: ScriptedTwin, body: Body) -> None:
+async def test_silence_is_filled_with_comments(triton: FakeTriton, twin: ScriptedStreamModel, body: Body) -> None:
     twin.go_on.clear()
     async with (
         listening(app_of(triton, Settings(event_heartbeat_s=0.01))) as client,
@@ -122,7 +122,7 @@ async def test_silence_is_filled_with_comments(triton: FakeTriton, twin: Scripte
 
 
 async def test_an_error_before_the_first_event_is_an_ordinary_answer(
-    client: httpx2.AsyncClient, twin: ScriptedTwin, app: TritonFrontend, body: Body
+    client: httpx2.AsyncClient, twin: ScriptedStreamModel, app: TritonFrontend, body: Body
 ) -> None:
     twin.fails_at_once = InvalidRequestError("No such size.", code="unsupported_size")
     for accept in ("text/event-stream", "application/json", "image/png"):
@@ -142,7 +142,7 @@ async def test_a_bad_field_is_refused_before_triton_hears_of_it(
 
 
 async def test_an_error_after_the_first_event_is_the_last_event(
-    client: httpx2.AsyncClient, twin: ScriptedTwin, app: TritonFrontend, body: Body
+    client: httpx2.AsyncClient, twin: ScriptedStreamModel, app: TritonFrontend, body: Body
 ) -> None:
     twin.fails_after_a_step = InferenceError("NaN.", code="generation_failed")
     answer = await client.post(PATH, json=body(), headers=SSE | {"X-Request-ID": "abc"})
@@ -164,7 +164,7 @@ async def test_an_error_after_the_first_event_is_the_last_event(
 
 
 async def test_a_stream_without_an_end_is_the_models_failure(
-    client: httpx2.AsyncClient, twin: ScriptedTwin, body: Body
+    client: httpx2.AsyncClient, twin: ScriptedStreamModel, body: Body
 ) -> None:
     twin.is_complete = False
     plain = await client.post(PATH, json=body())

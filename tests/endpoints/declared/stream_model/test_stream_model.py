@@ -6,13 +6,13 @@ from collections.abc import AsyncGenerator
 from dataclasses import replace
 
 import httpx2
-from scribble_app import MODEL, PATH, bytes_tensor, text
-from scripted_twin import SSE, TWIN, Body, ScriptedTwin
 
 from fastapi_triton import TritonFrontend
 from fastapi_triton.triton.client import Tensors
 from fastapi_triton.triton.fake import FakeTriton
 from fastapi_triton.triton.tensor import Tensor
+from support.scribble_app import MODEL, PATH, bytes_tensor, text
+from support.scripted_stream_model import SSE, TWIN, Body, ScriptedStreamModel
 
 
 async def test_readiness_needs_both_models(client: httpx2.AsyncClient, triton: FakeTriton) -> None:
@@ -44,7 +44,7 @@ async def test_the_declaration_is_held_against_both_configs(
 
 
 async def test_describe_is_asked_once_and_again_after_triton_came_back(
-    client: httpx2.AsyncClient, triton: FakeTriton, twin: ScriptedTwin
+    client: httpx2.AsyncClient, triton: FakeTriton, twin: ScriptedStreamModel
 ) -> None:
     for _ in range(3):
         assert (await client.get(f"{PATH}/describe")).json() == {"sizes": [[128, 128]], "asked": 1}

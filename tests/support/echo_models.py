@@ -1,0 +1,20 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Configs of models whose outputs are their inputs, and what a fake Triton answers for them."""
+
+from fastapi_triton.datatypes import BY_WIRE
+from fastapi_triton.model_config import ModelConfig, TensorConfig
+from fastapi_triton.triton.client import Tensors
+from fastapi_triton.triton.tensor import Tensor
+
+
+def tensor(name: str, wire: str = "FP32", dims: tuple[int, ...] = (1,), *, optional: bool = False) -> TensorConfig:
+    return TensorConfig(name, BY_WIRE[wire], dims, optional)
+
+
+def model(name: str, *tensors: TensorConfig, batch: int = 0, decoupled: bool = False) -> ModelConfig:
+    """One whose outputs are its inputs."""
+    return ModelConfig(name, batch, tensors, tensors, decoupled)
+
+
+async def echo(inputs: Tensors) -> dict[str, Tensor]:
+    return dict(inputs)
