@@ -31,5 +31,5 @@ EXPOSE 8080
 HEALTHCHECK --interval=10s --timeout=5s --start-period=20s --retries=3 \
     CMD ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:8080/health/live', timeout=4)"]
 # With our limits on slow callers and our end; the app knows itself which proxies to believe.
-CMD ["uvicorn", "main:app", "--http", "fastapi_triton.http_protocol:Protocol", "--no-proxy-headers", \
+CMD ["uvicorn", "main:app", "--http", "fastapi_triton.serving.http_protocol:Protocol", "--no-proxy-headers", \
      "--host", "0.0.0.0", "--port", "8080"]

@@ -5,11 +5,12 @@ from pathlib import Path
 
 import orjson
 
-from fastapi_triton import check, json_values
-from fastapi_triton.datatypes import BY_WIRE, DATATYPES
-from fastapi_triton.images import ImageLimits
-from fastapi_triton.model_config import TensorConfig
-from fastapi_triton.settings import Settings
+from fastapi_triton.cli.check import runner
+from fastapi_triton.core.settings import Settings
+from fastapi_triton.endpoints import json_codec
+from fastapi_triton.endpoints.images import ImageLimits
+from fastapi_triton.triton.datatypes import BY_WIRE, DATATYPES
+from fastapi_triton.triton.model_config import TensorConfig
 
 DOCS = Path(__file__).parent.parent / "docs"
 JSON_FORMS = {
@@ -118,7 +119,7 @@ def settings_page() -> str:
 def check_page() -> str:
     """Every rule of `fastapi-triton check`: code, severity, why, what to do."""
     rows = [CHECK_INTRODUCTION]
-    for subject, rules in check.RULES.items():
+    for subject, rules in runner.RULES.items():
         rows += ["", f"## {subject}", "", "| rule | severity | why | what to do |", "| --- | --- | --- | --- |"]
         rows += [f"| `{each.code}` | {each.severity} | {each.says} | {each.advice} |" for each in rules]
     return "\n".join(rows) + "\n"
@@ -172,8 +173,8 @@ def _shape_rows() -> list[str]:
     rows = ["| dims | a request may hold | the shape | the answer holds |", "| --- | --- | --- | --- |"]
     for dims, values in SHAPES:
         tensor = TensorConfig("x", BY_WIRE["INT32"], dims)
-        arrays = [json_values.decode(value, tensor, ImageLimits(max_pixels=1)) for value in values]
-        answer = orjson.dumps(json_values.encode(arrays[-1], tensor, "list"), option=orjson.OPT_SERIALIZE_NUMPY)
+        arrays = [json_codec.decode(value, tensor, ImageLimits(max_pixels=1)) for value in values]
+        answer = orjson.dumps(json_codec.encode(arrays[-1], tensor, "list"), option=orjson.OPT_SERIALIZE_NUMPY)
         told = " or ".join(f"`{orjson.dumps(value).decode()}`" for value in values)
         shapes = " or ".join(dict.fromkeys(f"`{list(array.shape)}`" for array in arrays))
         rows.append(f"| `{list(dims)}` | {told} | {shapes} | `{answer.decode()}` |")

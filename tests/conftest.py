@@ -16,13 +16,11 @@ from hypothesis import settings as hypothesis_settings
 
 import main
 from fastapi_triton import Settings, TritonFrontend
-from fastapi_triton.callers import current_caller
-from fastapi_triton.deadlines import current_deadline
-from fastapi_triton.middleware.request_id import current_request_id
-from fastapi_triton.model_config import ModelConfig
-from fastapi_triton.observation import current_observation
-from fastapi_triton.places import current_place
-from fastapi_triton.triton.fake import FakeTriton
+from fastapi_triton.core.context import current_caller, current_deadline, current_request_id
+from fastapi_triton.core.request_record import current_observation
+from fastapi_triton.core.slot import current_place
+from fastapi_triton.testing import FakeTriton
+from fastapi_triton.triton.model_config import ModelConfig
 from support import odd_repository
 from support.paths import ROOT
 from support.scribble_app import MODEL, PATH, base64_picture, config_of_file, paint

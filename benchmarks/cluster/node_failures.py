@@ -32,8 +32,8 @@ from benchmarks.cluster.poisson_clients import Answer
 from benchmarks.cluster.throughput import APP
 from benchmarks.cluster.triton_stand_in import FOLDER, PLACES, SERVICE_S, StandInReplica
 from benchmarks.common.machine import commit, cpu_name
-from fastapi_triton.cluster import frontend, replica
-from fastapi_triton.cluster.options import ClusterOptions
+from fastapi_triton.serving.ray_serve import frontend, replica
+from fastapi_triton.serving.ray_serve.options import ClusterOptions
 
 JOBS_PATIENCE_S = 120.0
 

@@ -18,8 +18,8 @@ from ray.serve.handle import DeploymentHandle
 
 from benchmarks import ROOT
 from benchmarks.common.machine import commit, cpu_name
-from fastapi_triton.cluster.application import build
-from fastapi_triton.cluster.options import ClusterOptions
+from fastapi_triton.serving.ray_serve.application import build
+from fastapi_triton.serving.ray_serve.options import ClusterOptions
 
 APP = ROOT / "tests" / "support" / "apps" / "echo_app"
 bare = FastAPI()

@@ -23,8 +23,8 @@ from benchmarks.cluster import poisson_clients
 from benchmarks.cluster.triton_stand_in import PLACES, SERVICE_S, StandInReplica
 from benchmarks.common.machine import commit, cpu_name
 from benchmarks.common.ratio import Ratio
-from fastapi_triton.cluster import frontend, replica
-from fastapi_triton.cluster.options import ClusterOptions
+from fastapi_triton.serving.ray_serve import frontend, replica
+from fastapi_triton.serving.ray_serve.options import ClusterOptions
 
 APP = ROOT / "tests" / "support" / "apps" / "echo_app"
 REPLICAS, LOADS, SEEDS = [1, 4, 16], [0.7, 0.8, 0.9, 0.95], [0, 1, 2, 3]

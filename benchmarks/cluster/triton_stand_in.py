@@ -9,8 +9,8 @@ from typing import Self
 import ray
 from aiohttp import web
 
-from fastapi_triton.cluster.options import ClusterOptions
-from fastapi_triton.cluster.replica import TritonReplica
+from fastapi_triton.serving.ray_serve.options import ClusterOptions
+from fastapi_triton.serving.ray_serve.replica import TritonReplica
 
 # Set before Ray starts: its workers have the environment of who started it.
 SERVICE_S, PLACES = "STAND_IN_SERVICE_S", "STAND_IN_PLACES"

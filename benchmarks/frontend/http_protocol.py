@@ -21,7 +21,7 @@ from benchmarks.common import cpu_time
 from benchmarks.common.closed_loop import Loop, drive
 from benchmarks.common.free_port import free_port
 
-PROTOCOLS = ("httptools", "fastapi_triton.http_protocol:Protocol")
+PROTOCOLS = ("httptools", "fastapi_triton.serving.http_protocol:Protocol")
 SIZES = (100, 16_384, 262_144, 1_398_104)
 CONCURRENCY = (1, 8)
 NUM_ROUNDS, SECONDS = 6, 0.5

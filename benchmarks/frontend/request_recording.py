@@ -12,10 +12,10 @@ from typing import Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from fastapi_triton import access_log
-from fastapi_triton.metrics import Metrics
-from fastapi_triton.middleware.observing import Observer, ObservingMiddleware
-from fastapi_triton.observation import TRITON, Stage
+from fastapi_triton.core.request_record import TRITON, Stage
+from fastapi_triton.middleware.request_recording import Observer, ObservingMiddleware
+from fastapi_triton.observability import access_log
+from fastapi_triton.observability.metrics import Metrics
 
 BATCH, BATCHES = 500, 400
 HEADERS = [

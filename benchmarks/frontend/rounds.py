@@ -17,9 +17,9 @@ from benchmarks.frontend.payload import MODEL, SIZES, Payload
 from benchmarks.frontend.peers import BEFORE, OURS_V2, Peer
 from benchmarks.frontend.sample import Sample, Workload
 from benchmarks.frontend.servers import SERVERS, Running, checked_out, running
-from fastapi_triton.embedded import EmbeddedTriton
-from fastapi_triton.errors import FastAPITritonError
-from fastapi_triton.triton.http import HTTPTriton
+from fastapi_triton.core.errors import FastAPITritonError
+from fastapi_triton.embedded.triton_process import EmbeddedTriton
+from fastapi_triton.triton.http_client import HTTPTriton
 
 logger = logging.getLogger(__name__)
 

@@ -101,7 +101,7 @@ def _ours(place: Place) -> list[str]:
 
 def _layers(place: Place) -> list[str]:
     command = _uvicorn("layers")(place)
-    return [*command, "--http", "fastapi_triton.http_protocol:Protocol"]
+    return [*command, "--http", "fastapi_triton.serving.http_protocol:Protocol"]
 
 
 def _without_framework(place: Place) -> list[str]:

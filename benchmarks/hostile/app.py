@@ -15,11 +15,12 @@ from fastapi.responses import JSONResponse
 
 import main
 from benchmarks import ROOT
-from fastapi_triton import Settings, TritonFrontend, pbtxt
-from fastapi_triton.datatypes import BY_WIRE
-from fastapi_triton.model_config import ModelConfig, TensorConfig, from_server
-from fastapi_triton.server import Server
-from fastapi_triton.triton.fake import FakeTriton
+from fastapi_triton import Settings, TritonFrontend
+from fastapi_triton.cli.check import config_text
+from fastapi_triton.serving.server import Server
+from fastapi_triton.testing import FakeTriton
+from fastapi_triton.triton.datatypes import BY_WIRE
+from fastapi_triton.triton.model_config import ModelConfig, TensorConfig, from_server
 
 PATH, MODEL, STREAM = main.path, main.model, f"{main.model}_stream"
 # How often the event loop is asked for a turn. Blocks are measured this exactly.
@@ -32,7 +33,7 @@ def _config(name: str, **inputs: str) -> ModelConfig:
 
 
 def _scribble(name: str) -> ModelConfig:
-    return from_server(pbtxt.read(ROOT / "models" / name / "config.pbtxt"))
+    return from_server(config_text.read(ROOT / "models" / name / "config.pbtxt"))
 
 
 class LoopClock:

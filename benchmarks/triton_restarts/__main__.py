@@ -22,7 +22,7 @@ import typer
 from benchmarks.common import machine
 from benchmarks.triton_restarts.background_jobs import Jobs
 from benchmarks.triton_restarts.callers import NO_ANSWER, WAYS, Told, call
-from fastapi_triton.embedded import EmbeddedTriton, Ports
+from fastapi_triton.embedded.triton_process import EmbeddedTriton, Ports
 
 MODELS = Path(__file__).parent / "models"
 APP = "benchmarks.triton_restarts.app:app"

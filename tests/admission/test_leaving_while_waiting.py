@@ -9,7 +9,7 @@ import httpx2
 import pytest
 
 from fastapi_triton import Settings, TritonFrontend
-from fastapi_triton.triton.fake import FakeTriton
+from fastapi_triton.testing import FakeTriton
 from support.scribble_app import MODEL, PATH, base64_picture
 from support.scripted_stream_model import SSE, TWIN, ScriptedStreamModel, app_of
 

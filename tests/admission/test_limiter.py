@@ -9,16 +9,16 @@ from contextvars import copy_context
 import pytest
 from starlette.types import Message
 
-from fastapi_triton.admission import DEFAULT_RETRY_AFTER_S, Admission, Admissions, Shares
-from fastapi_triton.callers import Caller
-from fastapi_triton.errors import (
+from fastapi_triton.admission.limiter import DEFAULT_RETRY_AFTER_S, Admission, Admissions, Shares
+from fastapi_triton.core.context import Caller
+from fastapi_triton.core.errors import (
     CallerLeftError,
     DeadlineExceededError,
     OverloadedError,
     TooManyRequestsError,
 )
-from fastapi_triton.observation import Observation, current_observation
-from fastapi_triton.places import Place
+from fastapi_triton.core.request_record import Observation, current_observation
+from fastapi_triton.core.slot import Place
 from support.slot_requests import Clock, ask, served, settled
 
 

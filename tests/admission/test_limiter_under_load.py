@@ -7,9 +7,9 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fastapi_triton.admission import Admissions
-from fastapi_triton.errors import FastAPITritonError
-from fastapi_triton.places import Place
+from fastapi_triton.admission.limiter import Admissions
+from fastapi_triton.core.errors import FastAPITritonError
+from fastapi_triton.core.slot import Place
 from support.slot_requests import Clock, ask, settled
 
 MAX_IN_FLIGHT, MAX_WAITING, MAX_PER_CALLER = 3, 4, 5

@@ -8,10 +8,10 @@ from functools import partial
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fastapi_triton.admission import Admission
-from fastapi_triton.callers import Caller, current_caller
-from fastapi_triton.places import Place
-from fastapi_triton.waiting_room import QueuePosition, QueueTicket, Waiter, WaitingRoom
+from fastapi_triton.admission.fair_queue import QueuePosition, QueueTicket, Waiter, WaitingRoom
+from fastapi_triton.admission.limiter import Admission
+from fastapi_triton.core.context import Caller, current_caller
+from fastapi_triton.core.slot import Place
 from support.slot_requests import Clock, ask, served, settled
 
 

@@ -13,8 +13,8 @@ from test_leaving_while_waiting import WAYS, until
 
 import main
 from fastapi_triton import BlockingInfer, Infer, Settings, TritonFrontend
+from fastapi_triton.testing import FakeTriton
 from fastapi_triton.triton.client import Tensors
-from fastapi_triton.triton.fake import FakeTriton
 from fastapi_triton.triton.tensor import Tensor
 from support.app_on_socket import events_of, listening
 from support.scribble_app import MODEL, PATH, bytes_tensor, paint

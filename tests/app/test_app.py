@@ -10,7 +10,7 @@ from pydantic import BaseModel
 
 import fastapi_triton
 from fastapi_triton import TritonFrontend
-from fastapi_triton.triton.fake import FakeTriton
+from fastapi_triton.testing import FakeTriton
 from support.scribble_app import PATH
 
 

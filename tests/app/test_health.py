@@ -6,7 +6,7 @@ from dataclasses import replace
 import httpx2
 
 from fastapi_triton import TritonFrontend
-from fastapi_triton.triton.fake import FakeTriton
+from fastapi_triton.testing import FakeTriton
 from support.scribble_app import MODEL, PATH
 
 

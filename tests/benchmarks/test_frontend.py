@@ -18,8 +18,9 @@ from benchmarks.frontend.frontend_tables import cpu, ratio, target_table
 from benchmarks.frontend.payload import SIZES, Payload
 from benchmarks.frontend.peers import NAIVE, NGINX, OURS
 from benchmarks.frontend.sample import Sample, Workload
-from fastapi_triton import contract, pbtxt
-from fastapi_triton.model_config import from_server
+from fastapi_triton.cli.check import config_text
+from fastapi_triton.endpoints.declared import contract
+from fastapi_triton.triton.model_config import from_server
 from main import ScribbleRequest
 
 MODELS = Path(__file__).parents[2] / "benchmarks" / "frontend" / "models"
@@ -87,6 +88,6 @@ async def test_a_wrong_answer_voids_the_measurement(answers: list[bytes]) -> Non
 
 def test_the_echo_model_takes_what_the_measured_endpoint_declares() -> None:
     """Else every request that is measured is a refusal."""
-    pbtxt.require()
-    config = from_server({"name": "scribble_echo", **pbtxt.read(MODELS / "scribble_echo" / "config.pbtxt")})
+    config_text.require()
+    config = from_server({"name": "scribble_echo", **config_text.read(MODELS / "scribble_echo" / "config.pbtxt")})
     assert contract.mismatches(ScribbleRequest, EchoResponse, config) == []

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
-from fastapi_triton import check
-from fastapi_triton.cli import app
+from fastapi_triton.cli.check import runner
+from fastapi_triton.cli.main import app
 from support.paths import ROOT
 from support.serving import free_port
 
@@ -99,7 +99,9 @@ def test_a_warning_ends_with_1_and_a_note_with_0(folder: Path) -> None:
         "severity": "warning",
         "where": "mood",
         "detail": "dynamic_batching has no max_queue_size",
-        "advice": next(rule.advice for rules in check.RULES.values() for rule in rules if rule.code == finding["code"]),
+        "advice": next(
+            rule.advice for rules in runner.RULES.values() for rule in rules if rule.code == finding["code"]
+        ),
         "waived": None,
     }
     config_of(folder, GOOD + "response_cache { enable: true }")
@@ -197,8 +199,8 @@ def test_openapi_writes_the_document_without_a_server(folder: Path) -> None:
 
 
 def test_every_rule_has_its_own_code_and_its_sentences() -> None:
-    rules = [rule for rules in check.RULES.values() for rule in rules]
-    assert len(check.CODES) == len(rules) > 30
+    rules = [rule for rules in runner.RULES.values() for rule in rules]
+    assert len(runner.CODES) == len(rules) > 30
     for rule in rules:
         assert rule.says.endswith(".")
         assert rule.advice.endswith(".")

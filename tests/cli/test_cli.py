@@ -10,9 +10,9 @@ from unittest import mock
 import pytest
 from typer.testing import CliRunner
 
-from fastapi_triton import serve
-from fastapi_triton.cli import app
-from fastapi_triton.settings import Settings
+from fastapi_triton.cli.main import app
+from fastapi_triton.core.settings import Settings
+from fastapi_triton.serving import run
 
 runner = CliRunner()
 
@@ -64,7 +64,7 @@ def test_every_setting_has_a_line_of_meaning_and_a_variable(monkeypatch: pytest.
 def test_what_cannot_be_served_is_said_in_one_sentence(
     arguments: list[str], words: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(serve, "run", pytest.fail)
+    monkeypatch.setattr(run, "run", pytest.fail)
     result = runner.invoke(app, ["serve", "--port", "0", *arguments])
     assert result.exit_code == 2
     assert words in result.output

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from fastapi_triton.access import keys
-from fastapi_triton.cli import app
+from fastapi_triton.cli.main import app
+from fastapi_triton.middleware.auth import keys
 
 runner = CliRunner()
 

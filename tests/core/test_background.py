@@ -6,8 +6,8 @@ import logging
 
 import pytest
 
-from fastapi_triton import background
-from fastapi_triton.background import BackgroundTask, running_tasks
+from fastapi_triton.core import background
+from fastapi_triton.core.background import BackgroundTask, running_tasks
 
 
 class Clock:

@@ -25,8 +25,8 @@ from typing import Any
 import pytest
 import yaml
 
-from fastapi_triton.http_protocol import Protocol
-from fastapi_triton.settings import Settings
+from fastapi_triton.core.settings import Settings
+from fastapi_triton.serving.http_protocol import Protocol
 from support.paths import ROOT
 
 TRITON = ROOT / "deploy" / "triton"
@@ -154,7 +154,7 @@ def test_pins_are_exact_and_name_no_index(file: Path) -> None:
 def test_the_triton_image_has_the_part_of_the_package_that_brings_models() -> None:
     opt = "/opt/fastapi-triton"
     assert {
-        ("src/fastapi_triton/s3_models", f"{opt}/fastapi_triton/s3_models"),
+        ("src/fastapi_triton/embedded/s3_repository", f"{opt}/fastapi_triton/embedded/s3_repository"),
         ("deploy/triton/s3_models.py", f"{opt}/"),
         ("deploy/triton/entrypoint.sh", f"{opt}/"),
     } <= set(copied(TRITON / "Dockerfile"))

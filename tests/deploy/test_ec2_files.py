@@ -17,7 +17,7 @@ from botocore.validate import ParamValidator
 from cfnlint.api import ManualArgs, lint_file
 from ec2_files import BUCKET, EC2, REGION, calls, compose, resolved, serve_file, stand_in, template
 
-from fastapi_triton.settings import Settings
+from fastapi_triton.core.settings import Settings
 from support.paths import ROOT
 
 PAGE = (ROOT / "docs" / "ec2.md").read_text(encoding="utf-8")

@@ -10,8 +10,8 @@ import boto3
 import pytest
 from ec2_files import BUCKET, calls, compose, ray_file, resolved, serve_file, template
 
-from fastapi_triton.cluster.options import ClusterOptions
-from fastapi_triton.settings import Settings
+from fastapi_triton.core.settings import Settings
+from fastapi_triton.serving.ray_serve.options import ClusterOptions
 from support.paths import ROOT
 
 EXTRAS = {"head": "cluster,s3", "worker": "cluster,embedded,s3"}
@@ -33,7 +33,10 @@ def test_a_node_of_the_fleet_gets_what_its_kind_needs(kind: str, cloud: Path) ->
     else:
         assert (srv / "models").readlink() == Path("/the/models")
         (brought,) = calls(cloud, "python")
-        assert brought == f"python -m fastapi_triton.s3_models s3://{BUCKET}/models --models-cache {srv}/cache/models"
+        assert (
+            brought
+            == f"python -m fastapi_triton.embedded.s3_repository s3://{BUCKET}/models --models-cache {srv}/cache/models"
+        )
 
 
 def test_the_extras_are_the_packages() -> None:

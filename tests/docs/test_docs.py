@@ -13,7 +13,8 @@ import pytest
 from PIL import Image
 
 import main
-from fastapi_triton import bodies, errors
+from fastapi_triton.core import errors
+from fastapi_triton.endpoints.request_body import validation
 from support.paths import ROOT
 from support.serving import Server
 
@@ -45,7 +46,7 @@ def test_every_error_class_is_on_the_page_with_its_status() -> None:
 
 
 def test_every_code_that_anything_raises_is_on_the_page() -> None:
-    raised = set(bodies._CODES.values())
+    raised = set(validation._CODES.values())
     for path in (*(ROOT / "src").rglob("*.py"), *(ROOT / "models").rglob("*.py")):
         raised |= set(
             re.findall(r"(?:\bcode=|RequestError\(\s*|FieldProblem\([^,]+, )\"([a-z_0-9]+)\"", path.read_text())

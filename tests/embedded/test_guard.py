@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from fastapi_triton import guard
+from fastapi_triton.embedded import guard
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the guard is for Linux")
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from fastapi_triton import machine
-from fastapi_triton.machine import Context, Facts, Obstacle, gather, obstacles, port_obstacle
+from fastapi_triton.embedded import preflight
+from fastapi_triton.embedded.preflight import Context, Facts, Obstacle, gather, obstacles, port_obstacle
 
 DEBIAN_12 = Facts(
     system="Linux",
@@ -28,7 +28,7 @@ DEBIAN_12 = Facts(
     distribution_like=(),
     is_root=False,
     folder="/home/ada/fastapi triton",
-    free_bytes=50 * machine.GB,
+    free_bytes=50 * preflight.GB,
 )
 UBUNTU_24 = DEBIAN_12._replace(
     libc_version="2.39",
@@ -171,8 +171,8 @@ def test_a_full_disk_is_named_with_what_is_there_and_what_is_needed() -> None:
 
 
 def test_running_needs_less_disk_than_installing() -> None:
-    assert obstacles(DEBIAN_12._replace(free_bytes=machine.EMBEDDED_BYTES)) == []
-    found = only(DEBIAN_12._replace(free_bytes=machine.EMBEDDED_BYTES - 1), "embedded")
+    assert obstacles(DEBIAN_12._replace(free_bytes=preflight.EMBEDDED_BYTES)) == []
+    found = only(DEBIAN_12._replace(free_bytes=preflight.EMBEDDED_BYTES - 1), "embedded")
     assert found.code == "disk"
     assert "`TMPDIR=/var/tmp make run`" in found.sentence
 
@@ -196,7 +196,7 @@ def test_gather_finds_the_library_of_this_very_python(tmp_path: Path) -> None:
 
 def test_a_library_of_another_build_is_not_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "base_prefix", str(tmp_path))
-    monkeypatch.setattr(machine.sysconfig, "get_config_var", lambda _: None)
+    monkeypatch.setattr(preflight.sysconfig, "get_config_var", lambda _: None)
     assert gather(tmp_path).libpython is None
     library = tmp_path / "lib" / "libpython{}.{}.so.1.0".format(*sys.version_info[:2])
     library.parent.mkdir()
@@ -206,7 +206,7 @@ def test_a_library_of_another_build_is_not_taken(tmp_path: Path, monkeypatch: py
 
 def test_as_a_script_it_prints_one_line_an_obstacle(tmp_path: Path) -> None:
     done = subprocess.run(
-        [sys.executable, "-I", machine.__file__, str(tmp_path)], capture_output=True, text=True, check=False
+        [sys.executable, "-I", preflight.__file__, str(tmp_path)], capture_output=True, text=True, check=False
     )
     codes = [line.split("|")[0] for line in done.stdout.splitlines()]
     assert codes == [obstacle.code for obstacle in obstacles(gather(tmp_path), context="install")]
@@ -215,7 +215,7 @@ def test_as_a_script_it_prints_one_line_an_obstacle(tmp_path: Path) -> None:
 
 
 def test_it_speaks_the_oldest_python_that_it_promises() -> None:
-    ast.parse(Path(machine.__file__).read_text(encoding="utf-8"), feature_version=(3, 8))
+    ast.parse(Path(preflight.__file__).read_text(encoding="utf-8"), feature_version=(3, 8))
 
 
 def test_a_free_port_is_no_obstacle() -> None:
@@ -249,7 +249,7 @@ def test_a_privileged_port_names_one_that_is_not(monkeypatch: pytest.MonkeyPatch
         def bind(self, address: object) -> None:
             raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(machine.socket, "socket", Forbidden)
+    monkeypatch.setattr(preflight.socket, "socket", Forbidden)
     found = port_obstacle("127.0.0.1", 80, flag="--web-port")
     assert found is not None
     assert found.code == "port-privileged"

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from fastapi_triton import embedded, machine
-from fastapi_triton.embedded import EmbeddedTriton, EmbeddedTritonError, Installation, Ports
-from fastapi_triton.processes.triton_log import TritonLog
+from fastapi_triton.embedded import preflight, triton_process
+from fastapi_triton.embedded.triton_log import TritonLog
+from fastapi_triton.embedded.triton_process import EmbeddedTriton, EmbeddedTritonError, Installation, Ports
 
 
 @pytest.mark.parametrize(
@@ -38,7 +38,7 @@ def test_tritons_log_lines_keep_their_level(
 def test_ports_are_free_and_different() -> None:
     ports = Ports.free()
     assert ports.http != ports.metrics
-    assert machine.port_obstacle("127.0.0.1", ports.http) is None
+    assert preflight.port_obstacle("127.0.0.1", ports.http) is None
 
 
 def test_a_missing_model_repository_is_one_sentence(tmp_path: Path) -> None:
@@ -53,9 +53,9 @@ def test_a_missing_wheel_is_told_with_the_command(monkeypatch: pytest.MonkeyPatc
 
 
 def test_a_machine_that_cannot_run_it_is_told_every_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    facts = machine.gather(tmp_path)
+    facts = preflight.gather(tmp_path)
     wrong: Any = facts._replace(system="Darwin", machine="arm64")
-    monkeypatch.setattr(machine, "gather", lambda folder: wrong)
+    monkeypatch.setattr(preflight, "gather", lambda folder: wrong)
     with pytest.raises(EmbeddedTritonError) as told:
         EmbeddedTriton.prepare(tmp_path)
     assert "macOS" in str(told.value)
@@ -70,7 +70,7 @@ def test_the_work_folder_has_no_space_and_links_to_everything(tmp_path: Path) ->
     stub = tmp_path / "a wheel" / "triton_python_backend_stub"
     stub.touch()
     installation = Installation(tmp_path / "bin", backends.parent, stub, tmp_path / "lib")
-    folder = embedded._work_folder(installation, models)
+    folder = triton_process._work_folder(installation, models)
     try:
         assert " " not in str(folder)
         assert (folder / "models").resolve() == models.resolve()
@@ -88,4 +88,4 @@ def test_the_work_folder_has_no_space_and_links_to_everything(tmp_path: Path) ->
     ("free", "each"), [(24 * 1024**3, 32 * 1024**2), (1024**3, 16 * 1024**2), (64 * 1024**2, 1024**2), (0, 1024**2)]
 )
 def test_instances_begin_with_as_much_shared_memory_as_many_of_them_can_have(free: int, each: int) -> None:
-    assert embedded.shared_bytes(free) == each
+    assert triton_process.shared_bytes(free) == each

@@ -3,8 +3,8 @@
 
 import pytest
 
-from fastapi_triton.errors import NotAcceptableError
-from fastapi_triton.negotiate import JSON, PICTURES, choose
+from fastapi_triton.core.errors import NotAcceptableError
+from fastapi_triton.endpoints.content_negotiation import JSON, PICTURES, choose
 
 OFFERS = (JSON, *PICTURES)
 

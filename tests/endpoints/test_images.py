@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 from pydantic_core import PydanticCustomError
 
-from fastapi_triton import images
-from fastapi_triton.errors import TooLargeError
+from fastapi_triton.core.errors import TooLargeError
+from fastapi_triton.endpoints import images
 from support.scribble_app import picture
 
 LIMITS = images.ImageLimits(max_pixels=1_000_000)

@@ -22,10 +22,13 @@ from pydantic import BaseModel
 from pydantic_core import PydanticCustomError
 
 import main
-from fastapi_triton import Settings, TritonFrontend, bodies, images, previews
-from fastapi_triton.errors import InferenceError, TooLargeError
-from fastapi_triton.model_config import ModelConfig
-from fastapi_triton.triton.fake import FakeTriton
+from fastapi_triton import Settings, TritonFrontend
+from fastapi_triton.core.errors import InferenceError, TooLargeError
+from fastapi_triton.endpoints import images
+from fastapi_triton.endpoints.request_body import validation
+from fastapi_triton.pictures import previews
+from fastapi_triton.testing import FakeTriton
+from fastapi_triton.triton.model_config import ModelConfig
 from support.scribble_app import PATH, picture
 from support.scripted_stream_model import ScriptedStreamModel, app_of, twin_config
 
@@ -131,31 +134,31 @@ class Nested(BaseModel):
     ("model", "holds"), [(main.ScribbleRequest, False), (Numbers, True), (Tags, True), (Nested, True)]
 )
 def test_only_a_model_of_lists_may_hold_many_values(model: type[BaseModel], holds: bool) -> None:
-    assert bodies._holds_lists(bodies.strict(model)) is holds
+    assert validation._holds_lists(validation.strict(model)) is holds
 
 
 def test_a_model_of_lists_takes_them() -> None:
     body = json.dumps({"values": list(range(50_000))}).encode()
-    read = bodies.from_json(body, Numbers, images.ImageLimits(1), strict=False)
+    read = validation.from_json(body, Numbers, images.ImageLimits(1), strict=False)
     assert isinstance(read, Numbers)
     assert len(read.values) == 50_000
     with pytest.raises(TooLargeError):
-        bodies.from_json(body, Numbers, images.ImageLimits(1, max_elements=49_999), strict=False)
+        validation.from_json(body, Numbers, images.ImageLimits(1, max_elements=49_999), strict=False)
 
 
 @pytest.mark.parametrize("mark", [b",", b"[", b"{"])
 @pytest.mark.parametrize("between", [0, 1, 1000])
-@pytest.mark.parametrize("most", [1, 150, bodies._FEW_MARKS, 1000])
+@pytest.mark.parametrize("most", [1, 150, validation._FEW_MARKS, 1000])
 def test_the_values_of_a_body_are_counted_wherever_they_stand(mark: bytes, between: int, most: int) -> None:
     piece = mark + between * b"x"
     # Longer than the limit even where it holds no more than it may.
-    bodies.require_few_elements(piece * most + 2000 * b"x", most)
+    validation.require_few_elements(piece * most + 2000 * b"x", most)
     with pytest.raises(TooLargeError):
-        bodies.require_few_elements(2000 * b"x" + piece * (most + 1), most)
+        validation.require_few_elements(2000 * b"x" + piece * (most + 1), most)
 
 
 def test_a_long_text_is_no_many_values() -> None:
-    bodies.require_few_elements(b'{"image": "' + b"A" * 5_000_000 + b'"}', 10)
+    validation.require_few_elements(b'{"image": "' + b"A" * 5_000_000 + b'"}', 10)
 
 
 async def test_a_compressed_body_is_refused_in_words(

@@ -13,10 +13,10 @@ import pytest
 from starlette.types import Message
 
 from fastapi_triton import Settings, TritonFrontend
-from fastapi_triton.datatypes import BY_WIRE
-from fastapi_triton.model_config import ModelConfig, TensorConfig
+from fastapi_triton.testing import FakeTriton
 from fastapi_triton.triton.client import Tensors
-from fastapi_triton.triton.fake import FakeTriton
+from fastapi_triton.triton.datatypes import BY_WIRE
+from fastapi_triton.triton.model_config import ModelConfig, TensorConfig
 from fastapi_triton.triton.tensor import Tensor
 from support import mutations
 from support.scribble_app import MODEL, PATH, base64_picture

@@ -9,8 +9,8 @@ import pytest
 from diffusion_engine.request import RequestError
 from diffusion_engine.scribble import read_scribble
 
-from fastapi_triton import images
-from fastapi_triton.errors import TooLargeError
+from fastapi_triton.core.errors import TooLargeError
+from fastapi_triton.endpoints import images
 from support import mutations
 
 SEED = int(os.environ.get("FUZZ_SEED", "1"))

@@ -14,9 +14,9 @@ import pytest
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from fastapi_triton import Settings
-from fastapi_triton.errors import FastAPITritonError
-from fastapi_triton.model_config import ModelConfig
-from fastapi_triton.triton.fake import FakeTriton
+from fastapi_triton.core.errors import FastAPITritonError
+from fastapi_triton.testing import FakeTriton
+from fastapi_triton.triton.model_config import ModelConfig
 from support import mutations
 from support.scribble_app import MODEL, PATH, base64_picture, paint
 from support.scripted_app import LIMITS, Running, ScriptedApp, answer, running, whole

@@ -12,10 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import main
-from fastapi_triton.datatypes import DATATYPES
-from fastapi_triton.routers.a1111_controlnet import ControlNetUnit
-from fastapi_triton.routers.a1111_request import Txt2ImgRequest
-from fastapi_triton.routers.openai_request import ImagesRequest
+from fastapi_triton.pictures.a1111.controlnet import ControlNetUnit
+from fastapi_triton.pictures.a1111.schemas import Txt2ImgRequest
+from fastapi_triton.pictures.openai.schemas import ImagesRequest
+from fastapi_triton.triton.datatypes import DATATYPES
 from support.picture_app import EVERYTHING, every_family
 from support.scribble_app import PATH, base64_picture
 

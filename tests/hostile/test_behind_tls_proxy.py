@@ -10,8 +10,8 @@ import pytest
 from fastapi import FastAPI
 
 from fastapi_triton import Settings
-from fastapi_triton.model_config import ModelConfig
-from fastapi_triton.triton.fake import FakeTriton
+from fastapi_triton.testing import FakeTriton
+from fastapi_triton.triton.model_config import ModelConfig
 from support.scribble_app import PATH
 from support.scripted_stream_model import ScriptedStreamModel, app_of, twin_config
 

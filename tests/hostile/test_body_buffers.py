@@ -10,10 +10,10 @@ from starlette.types import Receive, Scope, Send
 
 import main
 from fastapi_triton import Settings, TritonFrontend
-from fastapi_triton.errors import OverloadedError
+from fastapi_triton.core.body_buffers import BodyBuffers
+from fastapi_triton.core.errors import OverloadedError
 from fastapi_triton.serving import connection_watch
-from fastapi_triton.serving.body_buffers import BodyBuffers
-from fastapi_triton.triton.fake import FakeTriton
+from fastapi_triton.testing import FakeTriton
 from support.app_on_socket import listening
 from support.raw_connection import RawConnection, raw_connection_to
 from support.scribble_app import PATH

@@ -15,21 +15,22 @@ from pydantic import AfterValidator, BaseModel, Field
 from starlette.types import Message, Receive
 
 import main
-from fastapi_triton import Base64Image, bodies, images
-from fastapi_triton.datatypes import BY_WIRE
-from fastapi_triton.errors import FastAPITritonError, InvalidRequestError, TooLargeError
-from fastapi_triton.generated import GeneratedModel
-from fastapi_triton.image_files.jpeg import MAX_SCANS, count_scans, find_markers
-from fastapi_triton.model_config import ModelConfig, TensorConfig
-from fastapi_triton.request_body import large_json, long_fields, whole
-from fastapi_triton.request_body.large_json import MAX_NAME_BYTES, MAX_TEXTS, UNCHECKED_BYTES
+from fastapi_triton import Base64Image
+from fastapi_triton.core.errors import FastAPITritonError, InvalidRequestError, TooLargeError
+from fastapi_triton.endpoints import images
+from fastapi_triton.endpoints.generated.codec import GeneratedModel
+from fastapi_triton.endpoints.image_files.jpeg import MAX_SCANS, count_scans, find_markers
+from fastapi_triton.endpoints.request_body import large_json, long_fields, validation, whole
+from fastapi_triton.endpoints.request_body.large_json import MAX_NAME_BYTES, MAX_TEXTS, UNCHECKED_BYTES
+from fastapi_triton.triton.datatypes import BY_WIRE
+from fastapi_triton.triton.model_config import ModelConfig, TensorConfig
 
 MB = 1024 * 1024
 LIMIT = 20 * MB
 LIMITS = images.ImageLimits(max_pixels=50_000_000)
 TEXT_LIMIT = LIMITS.max_text_bytes
 EMOJI = "😀".encode()
-MODEL = bodies.strict(main.ScribbleRequest)
+MODEL = validation.strict(main.ScribbleRequest)
 
 
 class AnyText(BaseModel):
@@ -139,7 +140,7 @@ def test_every_reader_of_json_refuses_it() -> None:
     body = filled(b'{"scheduler":"' + EMOJI, b"x")
     tensors = (TensorConfig("values", BY_WIRE["BYTES"], (-1,)),)
     generated = GeneratedModel(ModelConfig("texts", 0, tensors, tensors))
-    for read in (lambda: bodies.from_json(body, AnyText, LIMITS), lambda: generated.read(body, LIMITS)):
+    for read in (lambda: validation.from_json(body, AnyText, LIMITS), lambda: generated.read(body, LIMITS)):
         with pytest.raises(TooLargeError):
             read()
 
@@ -151,21 +152,21 @@ def test_every_reader_of_json_refuses_it() -> None:
 def test_a_long_text_in_a_short_field_is_refused_by_its_name(name: str) -> None:
     body = filled(b'{"%b" : "' % name.encode(), b"x")
     with pytest.raises(TooLargeError) as refused:
-        bodies.from_json(body, MODEL, LIMITS)
+        validation.from_json(body, MODEL, LIMITS)
     assert refused.value.code == "text_too_long"
     assert refused.value.problems[0].pointer == "#/" + json.loads(f'"{name}"')
-    assert peak(lambda: bodies.from_json(body, MODEL, LIMITS)) < MB
+    assert peak(lambda: validation.from_json(body, MODEL, LIMITS)) < MB
 
 
 def test_many_long_names_are_refused() -> None:
     names = b",".join(b'"k%d%b":1' % (number, b"x" * 1900) for number in range(9990))
     with pytest.raises(TooLargeError, match="names"):
-        bodies.from_json(b"{" + names + b"}", MODEL, LIMITS)
+        validation.from_json(b"{" + names + b"}", MODEL, LIMITS)
 
 
 def test_a_field_without_a_bound_takes_long_ascii_text() -> None:
-    model = bodies.strict(AnyText)
-    request = bodies.from_json(filled(b'{"note":"","text":"', b"x"), model, LIMITS)
+    model = validation.strict(AnyText)
+    request = validation.from_json(filled(b'{"note":"","text":"', b"x"), model, LIMITS)
     assert isinstance(request, AnyText)
     assert len(request.text) > LIMIT - 100
 
@@ -193,9 +194,9 @@ class Open(BaseModel):
 
 def test_the_fields_that_can_hold_a_long_text() -> None:
     assert long_fields.names(MODEL) == frozenset({"image"})
-    assert long_fields.names(bodies.strict(Own)) == frozenset({"text", "bounded", "patterned", "image", "picture"})
-    assert long_fields.names(bodies.strict(Nested)) is None
-    assert long_fields.names(bodies.strict(Open)) is None
+    assert long_fields.names(validation.strict(Own)) == frozenset({"text", "bounded", "patterned", "image", "picture"})
+    assert long_fields.names(validation.strict(Nested)) is None
+    assert long_fields.names(validation.strict(Open)) is None
     assert long_fields.names(AnyText) is None  # it takes unknown members
 
 
@@ -226,8 +227,8 @@ async def test_a_body_is_joined_without_a_copy() -> None:
 
 def test_a_picture_costs_its_text_and_its_bytes() -> None:
     body = b'{"prompt":"x","image":"' + PICTURE + b'"}'
-    assert peak(lambda: bodies.from_json(body, MODEL, LIMITS)) < 1.8 * LIMIT
-    request = bodies.from_json(body, MODEL, LIMITS)
+    assert peak(lambda: validation.from_json(body, MODEL, LIMITS)) < 1.8 * LIMIT
+    request = validation.from_json(body, MODEL, LIMITS)
     assert isinstance(request, main.ScribbleRequest)
     assert request.image.encode() == PICTURE
 
@@ -236,16 +237,16 @@ def test_a_picture_costs_its_text_and_its_bytes() -> None:
 def test_what_is_no_picture_is_not_copied_for_the_error(text: bytes) -> None:
     body = b'{"prompt":"x","image":"' + text + b'"}'
     with pytest.raises(InvalidRequestError) as refused:
-        bodies.from_json(body, MODEL, LIMITS)
+        validation.from_json(body, MODEL, LIMITS)
     assert refused.value.problems[0].pointer == "#/image"
     assert refused.value.code in ("not_an_image", "invalid_base64")
     assert refused.value.__context__ is None
-    assert peak(lambda: bodies.from_json(body, MODEL, LIMITS)) < 1.8 * LIMIT
+    assert peak(lambda: validation.from_json(body, MODEL, LIMITS)) < 1.8 * LIMIT
 
 
 def test_the_error_of_a_long_picture_has_the_alias() -> None:
     with pytest.raises(InvalidRequestError) as refused:
-        bodies.from_json(b'{"text":"x","picture":"' + b"A" * LIMIT + b'"}', bodies.strict(Own), LIMITS)
+        validation.from_json(b'{"text":"x","picture":"' + b"A" * LIMIT + b'"}', validation.strict(Own), LIMITS)
     assert refused.value.problems[0].pointer == "#/picture"
 
 
@@ -259,7 +260,7 @@ async def test_a_form_is_freed_before_it_is_validated(is_picture: bool) -> None:
     tracemalloc.start()
     try:
         with contextlib.nullcontext() if is_picture else pytest.raises(InvalidRequestError):
-            await bodies.read(scope, receive, MODEL, limits=LIMITS)
+            await validation.read(scope, receive, MODEL, limits=LIMITS)
         assert tracemalloc.get_traced_memory()[1] < 3.5 * LIMIT  # the thread that parsed it may hold it a moment longer
     finally:
         tracemalloc.stop()

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from fastapi_triton.check import Subject, check
-from fastapi_triton.cli import app
-from fastapi_triton.lint.rule import Finding
+from fastapi_triton.cli.check.rule import Finding
+from fastapi_triton.cli.check.runner import Subject, check
+from fastapi_triton.cli.main import app
 from support.paths import ROOT
 from support.triton_with_processes import CURRENT, DIED, OLD, TritonWithProcesses, triton_with_processes
 
@@ -69,9 +69,9 @@ async def test_waivers_of_rules_that_nobody_looked_for_are_not_called_unused(tri
 
 
 async def test_our_own_waivers_count_without_the_models_folder(triton: TritonWithProcesses) -> None:
-    from fastapi_triton import pbtxt
+    from fastapi_triton.cli.check import config_text
 
-    raw = pbtxt.read(ROOT / "models" / "sdxl_scribble_controlnet_stream" / "config.pbtxt")
+    raw = config_text.read(ROOT / "models" / "sdxl_scribble_controlnet_stream" / "config.pbtxt")
     triton.parameters = raw["parameters"]
     assert [each for each in await check(Subject(triton=triton.url)) if each.code.startswith("waiver")] == []
 

@@ -10,8 +10,8 @@ from pydantic import BaseModel
 
 from fastapi_triton import Settings, TritonFrontend
 from fastapi_triton.triton import process_watch
-from fastapi_triton.triton.http import HTTPTriton
-from fastapi_triton.triton.model_processes import CODE, Counts
+from fastapi_triton.triton.http_client import HTTPTriton
+from fastapi_triton.triton.model_health import CODE, Counts
 from support.app_on_socket import events_of, listening
 from support.prometheus_scrape import scrape
 from support.triton_with_processes import CURRENT, DIED, OLD, TritonWithProcesses, triton_with_processes

@@ -14,15 +14,16 @@ import pytest
 from pydantic import ValidationError
 from typer.testing import CliRunner
 
-from fastapi_triton import Settings, TritonFrontend, embedded
-from fastapi_triton.cli import app
-from fastapi_triton.cluster.options import ClusterOptions, frontend_variables
-from fastapi_triton.embedded import EmbeddedTriton, EmbeddedTritonError
-from fastapi_triton.jobs import default_folder
-from fastapi_triton.perf import analyzer
-from fastapi_triton.perf.failure import PerfError
-from fastapi_triton.s3_models.error import S3ModelsError
-from fastapi_triton.s3_models.fetch import default_cache
+from fastapi_triton import Settings, TritonFrontend
+from fastapi_triton.cli import jobs_folder
+from fastapi_triton.cli.main import app
+from fastapi_triton.cli.perf import analyzer
+from fastapi_triton.cli.perf.errors import PerfError
+from fastapi_triton.embedded import triton_process
+from fastapi_triton.embedded.s3_repository.errors import S3ModelsError
+from fastapi_triton.embedded.s3_repository.fetch import default_cache
+from fastapi_triton.embedded.triton_process import EmbeddedTriton, EmbeddedTritonError
+from fastapi_triton.serving.ray_serve.options import ClusterOptions, frontend_variables
 from support.app_on_socket import listening
 from support.scripted_triton import REQUEST, ScriptedTriton, scripted_triton
 
@@ -96,14 +97,14 @@ def homeless(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("homeless")
 def test_without_a_home_there_are_no_jobs_and_the_log_says_so(caplog: pytest.LogCaptureFixture) -> None:
-    assert default_folder.default_folder(8080) == ""
+    assert jobs_folder.default_folder(8080) == ""
     assert "--jobs-folder" in caplog.text
 
 
 @pytest.mark.usefixtures("homeless")
 def test_without_a_home_a_state_folder_that_is_named_is_taken(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
-    assert default_folder.default_folder(8080).startswith(str(tmp_path))
+    assert jobs_folder.default_folder(8080).startswith(str(tmp_path))
 
 
 @pytest.mark.usefixtures("homeless")
@@ -137,8 +138,8 @@ def test_no_folder_for_temporary_files_is_one_sentence(monkeypatch: pytest.Monke
     def none() -> str:
         raise FileNotFoundError(2, "No usable temporary directory found")
 
-    monkeypatch.setattr(embedded.tempfile, "gettempdir", none)
-    monkeypatch.setattr(embedded, "_require_writable", lambda *_: None)
+    monkeypatch.setattr(triton_process.tempfile, "gettempdir", none)
+    monkeypatch.setattr(triton_process, "_require_writable", lambda *_: None)
     with pytest.raises(EmbeddedTritonError, match="TMPDIR"):
         EmbeddedTriton.prepare(tmp_path)
 

@@ -9,8 +9,9 @@ import pytest
 from pydantic import BaseModel
 
 import main
-from fastapi_triton import Base64Image, Settings, bodies
-from fastapi_triton.triton.fake import FakeTriton
+from fastapi_triton import Base64Image, Settings
+from fastapi_triton.endpoints.request_body import validation
+from fastapi_triton.testing import FakeTriton
 from support.picture_app import client_of, triton_of
 from support.scribble_app import PATH, base64_picture, picture
 from support.scripted_stream_model import ScriptedStreamModel, app_of
@@ -234,5 +235,5 @@ def test_a_file_in_an_optional_picture_field_is_a_picture() -> None:
         prompt: str
         image: Base64Image | None = None
 
-    assert bodies._picture_names(Request) == {"image"}
-    assert bodies._picture_names(main.ScribbleRequest) == {"image"}
+    assert validation._picture_names(Request) == {"image"}
+    assert validation._picture_names(main.ScribbleRequest) == {"image"}

@@ -10,7 +10,7 @@ from fastapi import Response
 from fastapi.responses import StreamingResponse
 
 from fastapi_triton import Settings, TritonFrontend
-from fastapi_triton.triton.fake import FakeTriton
+from fastapi_triton.testing import FakeTriton
 from support.app_on_socket import listening
 from support.scribble_app import MODEL
 

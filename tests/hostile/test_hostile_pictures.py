@@ -18,11 +18,13 @@ from diffusion_engine.strokes import block_maximum
 from PIL import Image
 from pydantic_core import PydanticCustomError
 
-from fastapi_triton import Settings, image_files, images, previews
-from fastapi_triton import twin as twin_module
-from fastapi_triton.errors import InferenceError, TooLargeError
-from fastapi_triton.model_config import ModelConfig
-from fastapi_triton.triton.fake import FakeTriton
+from fastapi_triton import Settings
+from fastapi_triton.core.errors import InferenceError, TooLargeError
+from fastapi_triton.endpoints import image_files, images
+from fastapi_triton.endpoints.declared import stream_model as twin_module
+from fastapi_triton.pictures import previews
+from fastapi_triton.testing import FakeTriton
+from fastapi_triton.triton.model_config import ModelConfig
 from support.app_on_socket import listening
 from support.paths import ROOT
 from support.picture_bombs import (

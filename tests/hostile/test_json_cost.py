@@ -8,14 +8,14 @@ import httpx2
 import pytest
 from pydantic import BaseModel
 
-from fastapi_triton import Settings, TritonFrontend, bodies
-from fastapi_triton.datatypes import BY_WIRE
-from fastapi_triton.errors import MAX_PROBLEMS
-from fastapi_triton.images import ImageLimits
-from fastapi_triton.model_config import ModelConfig, TensorConfig
-from fastapi_triton.request_body import json_text
-from fastapi_triton.request_body.json_text import MAX_MEMBERS
-from fastapi_triton.triton.fake import FakeTriton
+from fastapi_triton import Settings, TritonFrontend
+from fastapi_triton.core.errors import MAX_PROBLEMS
+from fastapi_triton.endpoints.images import ImageLimits
+from fastapi_triton.endpoints.request_body import json_text, validation
+from fastapi_triton.endpoints.request_body.json_text import MAX_MEMBERS
+from fastapi_triton.testing import FakeTriton
+from fastapi_triton.triton.datatypes import BY_WIRE
+from fastapi_triton.triton.model_config import ModelConfig, TensorConfig
 
 
 @pytest.fixture
@@ -87,7 +87,7 @@ LISTS = b'{"rows":[' + b"[1]," * 20_000 + b"[1]]}"
 @pytest.mark.parametrize(
     "read",
     [
-        lambda: bodies.from_json(LISTS, bodies.strict(Rows), ImageLimits(max_pixels=1)),
+        lambda: validation.from_json(LISTS, validation.strict(Rows), ImageLimits(max_pixels=1)),
         lambda: json_text.parse(LISTS),
         lambda: json_text.require_unique_members(LISTS, 0),
     ],

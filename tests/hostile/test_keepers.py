@@ -10,11 +10,12 @@ from typing import Any
 import httpx2
 import pytest
 
-from fastapi_triton import Settings, TritonFrontend, background
-from fastapi_triton.access.key_file import MAX_BYTES, KeyFile
-from fastapi_triton.access.keys import KeyFileError, new_secret
-from fastapi_triton.background import BackgroundTask, running_tasks
-from fastapi_triton.triton.fake import FakeTriton
+from fastapi_triton import Settings, TritonFrontend
+from fastapi_triton.core import background
+from fastapi_triton.core.background import BackgroundTask, running_tasks
+from fastapi_triton.middleware.auth.key_file import MAX_BYTES, KeyFile
+from fastapi_triton.middleware.auth.keys import KeyFileError, new_secret
+from fastapi_triton.testing import FakeTriton
 from support.api_keys import DRAWS, bearer, block
 from support.app_on_socket import listening
 

@@ -14,9 +14,10 @@ import httpx2
 import pytest
 from starlette.requests import Request
 
-from fastapi_triton import Settings, TritonFrontend, access_log
-from fastapi_triton.model_config import ModelConfig
-from fastapi_triton.triton.fake import FakeTriton
+from fastapi_triton import Settings, TritonFrontend
+from fastapi_triton.observability import access_log
+from fastapi_triton.testing import FakeTriton
+from fastapi_triton.triton.model_config import ModelConfig
 from support.app_on_socket import listening
 from support.scribble_app import PATH
 from support.scripted_stream_model import ScriptedStreamModel, app_of, twin_config

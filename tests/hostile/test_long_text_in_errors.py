@@ -10,8 +10,8 @@ from typing import Any
 import httpx2
 import pytest
 
-from fastapi_triton.contract import nearest
-from fastapi_triton.errors import MAX_PROBLEMS, FieldProblem, InvalidRequestError, shown
+from fastapi_triton.core.errors import MAX_PROBLEMS, FieldProblem, InvalidRequestError, shown
+from fastapi_triton.endpoints.declared.contract import nearest
 from support.picture_app import EVERYTHING, every_family
 from support.scribble_app import PATH, base64_picture
 

@@ -21,21 +21,30 @@ from pydantic import ValidationError
 from rich.console import Console
 from typer.testing import CliRunner
 
-from fastapi_triton import Settings, TritonFrontend, check, logs, offline
-from fastapi_triton.cli import app as command_line
-from fastapi_triton.datatypes import BY_WIRE
-from fastapi_triton.errors import InferenceError, InvalidRequestError
-from fastapi_triton.generate import run as generate_run
-from fastapi_triton.generate.failures import GenerateError, NoServerError, UsageError
-from fastapi_triton.generate.frontend import Frontend, Picture, without_credentials
-from fastapi_triton.generate.teller import Teller
-from fastapi_triton.jobs.webhook import NotDeliveredError, Webhooks
-from fastapi_triton.lint.rule import Finding, Severity
-from fastapi_triton.logs import JSONFormatter, TextFormatter, printable, printable_json, printable_lines
-from fastapi_triton.s3_models.error import S3ModelsError
-from fastapi_triton.s3_models.location import Location
-from fastapi_triton.s3_models.redaction import redacted
-from fastapi_triton.triton.http import HTTPTriton
+from fastapi_triton import Settings, TritonFrontend
+from fastapi_triton.cli import check_commands
+from fastapi_triton.cli.check import runner
+from fastapi_triton.cli.check.rule import Finding, Severity
+from fastapi_triton.cli.generate import run as generate_run
+from fastapi_triton.cli.generate.client import Frontend, Picture, without_credentials
+from fastapi_triton.cli.generate.errors import GenerateError, NoServerError, UsageError
+from fastapi_triton.cli.generate.progress import Teller
+from fastapi_triton.cli.main import app as command_line
+from fastapi_triton.core.errors import InferenceError, InvalidRequestError
+from fastapi_triton.embedded.s3_repository.errors import S3ModelsError
+from fastapi_triton.embedded.s3_repository.location import Location
+from fastapi_triton.embedded.s3_repository.redaction import redacted
+from fastapi_triton.jobs.webhooks import NotDeliveredError, Webhooks
+from fastapi_triton.observability import logging_config
+from fastapi_triton.observability.logging_config import (
+    JSONFormatter,
+    TextFormatter,
+    printable,
+    printable_json,
+    printable_lines,
+)
+from fastapi_triton.triton.datatypes import BY_WIRE
+from fastapi_triton.triton.http_client import HTTPTriton
 from fastapi_triton.triton.tensor import Tensor
 from support.scribble_app import PATH
 from support.scripted_triton import Upstream, scripted_triton
@@ -141,10 +150,10 @@ async def test_a_clients_words_forge_none_either(lines: Callable[[], str]) -> No
 def test_check_shows_a_servers_text_harmless(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     finding = Finding("code", Severity.ERROR, f"[red]{HOSTILE}", HOSTILE, HOSTILE)
 
-    async def found(_: check.Subject) -> list[Finding]:
+    async def found(_: runner.Subject) -> list[Finding]:
         return [finding]
 
-    monkeypatch.setattr(offline.check, "check", found)
+    monkeypatch.setattr(check_commands.check, "check", found)
     for arguments in ([], ["--json"]):
         result = CliRunner().invoke(command_line, ["check", str(tmp_path), *arguments], env={"TERM": "dumb"})
         assert is_harmless(result.output)
@@ -154,10 +163,10 @@ def test_check_shows_a_servers_text_harmless(monkeypatch: pytest.MonkeyPatch, tm
 
 
 def test_check_shows_a_servers_error_harmless(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    async def fails(_: check.Subject) -> list[Finding]:
+    async def fails(_: runner.Subject) -> list[Finding]:
         raise InferenceError(HOSTILE)
 
-    monkeypatch.setattr(offline.check, "check", fails)
+    monkeypatch.setattr(check_commands.check, "check", fails)
     result = CliRunner().invoke(command_line, ["check", str(tmp_path)])
     assert result.exit_code == 2
     assert is_harmless(result.output)
@@ -168,7 +177,7 @@ def test_generate_shows_a_servers_text_harmless(monkeypatch: pytest.MonkeyPatch,
     async def fails(*_: Any, **__: Any) -> None:
         raise GenerateError(HOSTILE, code=HOSTILE)
 
-    monkeypatch.setattr("fastapi_triton.generate.command.run", fails)
+    monkeypatch.setattr("fastapi_triton.cli.generate.command.run", fails)
     arguments = ["generate", "a house", "--example", "house", *(["--json"] if as_json else [])]
     result = CliRunner().invoke(command_line, arguments)
     assert result.exit_code == 1
@@ -316,7 +325,7 @@ def test_a_traceback_in_the_log_holds_no_values(lines: Callable[[], str]) -> Non
 
 def test_the_formats_are_those_that_serve_uses() -> None:
     for name, kind in (("text", TextFormatter), ("json", JSONFormatter)):
-        handler = logs._handler(Settings(log_format=name))  # type: ignore[arg-type]
+        handler = logging_config._handler(Settings(log_format=name))  # type: ignore[arg-type]
         assert type(handler.formatter) is kind
         assert isinstance(handler, logging.StreamHandler)
         assert handler.stream is sys.stderr

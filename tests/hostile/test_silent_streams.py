@@ -16,15 +16,15 @@ import orjson
 import pytest
 
 from fastapi_triton import Settings, TritonFrontend
-from fastapi_triton.datatypes import BY_WIRE
-from fastapi_triton.errors import InferenceError, OverloadedError
-from fastapi_triton.events import PING, Event, EventsResponse
-from fastapi_triton.generate.failures import GenerateError
-from fastapi_triton.generate.frontend import Frontend, Picture, Progress, Queued
-from fastapi_triton.jobs import durable_queue
-from fastapi_triton.model_config import ModelConfig, TensorConfig
+from fastapi_triton.cli.generate.client import Frontend, Picture, Progress, Queued
+from fastapi_triton.cli.generate.errors import GenerateError
+from fastapi_triton.core.errors import InferenceError, OverloadedError
+from fastapi_triton.endpoints.sse import PING, Event, EventsResponse
+from fastapi_triton.jobs import dbos_queue
+from fastapi_triton.testing import FakeTriton
 from fastapi_triton.triton.client import Tensors
-from fastapi_triton.triton.fake import FakeTriton
+from fastapi_triton.triton.datatypes import BY_WIRE
+from fastapi_triton.triton.model_config import ModelConfig, TensorConfig
 from fastapi_triton.triton.tensor import Tensor
 from support.app_on_socket import Told, events_of, listening
 from support.scribble_app import PATH, picture
@@ -245,7 +245,7 @@ async def test_a_model_that_is_slow_to_describe_itself_is_none_either(
 async def test_a_job_that_waits_is_followed_by_heartbeats(
     triton: FakeTriton, tmp_path: Path, body: Body, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(durable_queue, "_POLL_S", 0.02)
+    monkeypatch.setattr(dbos_queue, "_POLL_S", 0.02)
     app = app_of(triton, Settings(**SOON, jobs_folder=str(tmp_path)))  # type: ignore[arg-type]
     async with listening(app) as client, busy(app) as free:
         job = (await client.post(PATH, json=body(), headers={"Prefer": "respond-async"})).headers["location"]

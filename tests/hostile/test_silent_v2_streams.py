@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from fastapi_triton import Settings, TritonFrontend
-from fastapi_triton.triton_proxy.silent_stream import SilentStream
+from fastapi_triton.app.triton_proxy.silent_stream import SilentStream
 from support.app_on_socket import Told, events_of, listening
 from support.scripted_triton import STREAM, ScriptedTriton, Upstream, scripted_triton
 from support.waiting_streams import Client, busy

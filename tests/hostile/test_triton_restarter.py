@@ -19,12 +19,13 @@ import psutil
 import pytest
 from typer.testing import CliRunner
 
-from fastapi_triton import background, embedded, serve
-from fastapi_triton.background import BackgroundTask, running_tasks
-from fastapi_triton.cli import app
-from fastapi_triton.embedded import EmbeddedTriton, Installation
-from fastapi_triton.processes import orphans
-from fastapi_triton.processes.triton_log import TritonLog
+from fastapi_triton.cli.main import app
+from fastapi_triton.core import background
+from fastapi_triton.core.background import BackgroundTask, running_tasks
+from fastapi_triton.embedded import orphans, triton_process
+from fastapi_triton.embedded.triton_log import TritonLog
+from fastapi_triton.embedded.triton_process import EmbeddedTriton, Installation
+from fastapi_triton.serving import run
 from support.serving import Server, free_port
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the guard is for Linux")
@@ -207,7 +208,7 @@ def test_serve_ends_with_the_reason_if_triton_never_starts(
     played.plays(REFUSES)
     monkeypatch.setattr(EmbeddedTriton, "prepare", lambda *_, **__: played.triton)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(serve, "READINESS_INTERVAL_S", 60.0)  # no connection is being made when the event loop closes
+    monkeypatch.setattr(run, "READINESS_INTERVAL_S", 60.0)  # no connection is being made when the event loop closes
     options = ["--models", str(played.folder / "models"), "--port", str(free_port()), "--workers", str(workers)]
     done = CliRunner().invoke(app, ["serve", "--embedded", *options])
     assert done.exit_code == 2
@@ -226,7 +227,7 @@ async def test_a_triton_that_served_once_is_never_given_up(played: Played, caplo
         played.plays(REFUSES)
         played.guard().kill()
         task = restarter()
-        await until(lambda: task.num_failures >= 2 * embedded.MAX_FAILED_STARTS)
+        await until(lambda: task.num_failures >= 2 * triton_process.MAX_FAILED_STARTS)
         assert not giving_up.done()
         giving_up.cancel()
     assert logged(caplog, "unrecognized option '--no-such-option=1'") <= 1 + task.num_failures

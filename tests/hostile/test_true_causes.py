@@ -11,13 +11,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fastapi_triton import problems
-from fastapi_triton.datatypes import BY_WIRE
-from fastapi_triton.errors import FastAPITritonError, OverloadedError
+from fastapi_triton.core import problem_details
+from fastapi_triton.core.errors import FastAPITritonError, OverloadedError
 from fastapi_triton.triton import model_errors
 from fastapi_triton.triton.client import Tensors
-from fastapi_triton.triton.failures import failure, require_triton, stream_failure
-from fastapi_triton.triton.http import HTTPTriton
+from fastapi_triton.triton.datatypes import BY_WIRE
+from fastapi_triton.triton.error_mapping import failure, require_triton, stream_failure
+from fastapi_triton.triton.http_client import HTTPTriton
 from fastapi_triton.triton.tensor import Tensor
 from support.paths import ROOT
 from support.scripted_triton import ScriptedTriton, Upstream, scripted_triton
@@ -146,8 +146,8 @@ def test_no_model_sets_a_code_of_the_frontends(code: str) -> None:
 
 def test_what_a_model_repeats_is_truncated() -> None:
     text = json.dumps({"code": "out_of_range", "detail": "x" * 100_000, "field": "y" * 100_000})
-    assert len(problems.body(error_of(400, text))) < 10_000
-    assert len(problems.body(error_of(400, "z" * 100_000))) < 10_000
+    assert len(problem_details.body(error_of(400, text))) < 10_000
+    assert len(problem_details.body(error_of(400, "z" * 100_000))) < 10_000
 
 
 @pytest.mark.parametrize("told", ["Infinity", "-Infinity", "NaN", "1e999", "-5", "0", '"soon"', "1e300", "null"])
@@ -155,12 +155,12 @@ def test_no_time_that_a_model_estimates_breaks_the_answer(told: str) -> None:
     text = f'{{"code":"queue_full","detail":"x","retry_after_s":{told}}}'
     for error in (error_of(503, text), stream_failure("m", text)):
         assert error.status in (502, 503)
-        assert 1 <= int(problems.response(error).headers.get("retry-after", "1")) <= 3600
+        assert 1 <= int(problem_details.response(error).headers.get("retry-after", "1")) <= 3600
 
 
 @pytest.mark.parametrize("retry_after_s", [float("inf"), float("nan"), -5.0])
 def test_no_estimate_breaks_an_error(retry_after_s: float) -> None:
-    answer = problems.response(OverloadedError("x", retry_after_s=retry_after_s))
+    answer = problem_details.response(OverloadedError("x", retry_after_s=retry_after_s))
     assert answer.headers.get("retry-after") in (None, "0")
 
 

@@ -5,11 +5,11 @@ import json
 
 import pytest
 
-from fastapi_triton.datatypes import BY_WIRE
-from fastapi_triton.errors import UnreadableRequestError
-from fastapi_triton.model_config import ModelConfig, TensorConfig
-from fastapi_triton.triton_proxy.inference_request import InferenceRequest
-from fastapi_triton.triton_proxy.request_body import check_inference
+from fastapi_triton.app.triton_proxy.inference_request import InferenceRequest
+from fastapi_triton.app.triton_proxy.request_body import check_inference
+from fastapi_triton.core.errors import UnreadableRequestError
+from fastapi_triton.triton.datatypes import BY_WIRE
+from fastapi_triton.triton.model_config import ModelConfig, TensorConfig
 
 
 def config(wire: str) -> ModelConfig:

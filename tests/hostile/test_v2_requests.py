@@ -11,7 +11,7 @@ import httpx2
 import pytest
 
 from fastapi_triton import Settings, TritonFrontend
-from fastapi_triton.triton_proxy import model_configs
+from fastapi_triton.app.triton_proxy import model_configs
 from support.app_on_socket import listening
 from support.raw_connection import RawConnection, raw_connection_to
 from support.scripted_triton import INFER, REQUEST, STREAM, ScriptedTriton, Upstream, scripted_triton

@@ -13,14 +13,16 @@ import numpy as np
 import pytest
 from pydantic import BaseModel, ConfigDict, Field, Json
 
-from fastapi_triton import Base64Image, Settings, TritonFrontend, answers, tensors
-from fastapi_triton.datatypes import BY_WIRE
-from fastapi_triton.errors import InferenceError, InvalidRequestError
-from fastapi_triton.model_config import ModelConfig, TensorConfig
-from fastapi_triton.request_body import json_text
+from fastapi_triton import Base64Image, Settings, TritonFrontend
+from fastapi_triton.core.errors import InferenceError, InvalidRequestError
+from fastapi_triton.endpoints import responses as answers
+from fastapi_triton.endpoints.declared import tensors
+from fastapi_triton.endpoints.request_body import json_text
+from fastapi_triton.testing import FakeTriton
 from fastapi_triton.triton.client import Tensors
-from fastapi_triton.triton.fake import FakeTriton
-from fastapi_triton.triton.http import HTTPTriton
+from fastapi_triton.triton.datatypes import BY_WIRE
+from fastapi_triton.triton.http_client import HTTPTriton
+from fastapi_triton.triton.model_config import ModelConfig, TensorConfig
 from fastapi_triton.triton.tensor import Tensor
 from support.picture_app import EVERYTHING, client_of, every_family, triton_of
 from support.scribble_app import MODEL, PATH, base64_picture, bytes_tensor

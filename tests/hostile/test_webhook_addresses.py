@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from fastapi_triton.errors import InvalidRequestError
+from fastapi_triton.core.errors import InvalidRequestError
 from fastapi_triton.jobs.public_addresses import is_public
-from fastapi_triton.jobs.webhook import NotDeliveredError, Webhooks
+from fastapi_triton.jobs.webhooks import NotDeliveredError, Webhooks
 
 PRIVATE = [
     # IANA's registry of special IPv4 addresses, the first and the last of each block.

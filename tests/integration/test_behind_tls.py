@@ -11,7 +11,8 @@ import pytest
 from pydantic import BaseModel
 from typer.testing import CliRunner
 
-from fastapi_triton import Settings, TritonFrontend, cli
+from fastapi_triton import Settings, TritonFrontend
+from fastapi_triton.cli import main
 from support.certificate_authority import Authority
 from support.nginx_proxy import TOKEN, nginx_before
 from support.perf_analyzer import PerfAnalyzer
@@ -99,7 +100,7 @@ def test_check_reaches_it_too(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("FASTAPI_TRITON_TRITON_CA_FILE", str(authority.ca_file))
     monkeypatch.setenv("FASTAPI_TRITON_TRITON_TOKEN", TOKEN if is_known else "an0ther")
-    done = CliRunner().invoke(cli.app, ["check", "--json", "--trial", "--triton", proxy])
+    done = CliRunner().invoke(main.app, ["check", "--json", "--trial", "--triton", proxy])
     assert TOKEN not in done.output
     assert "an0ther" not in done.output
     if is_known:
@@ -128,7 +129,7 @@ def test_perf_reaches_it_too(
         where = ("--triton", proxy, "--frontend", echo_server.url, "--perf-analyzer", str(perf_analyzer.binary))
         few = ("--concurrency", "1", "--rounds", "1", "--requests", "5", "--window-ms", "100")
         output = ("--input", str(request), "--output", str(tmp_path / "out"))
-        done = CliRunner().invoke(cli.app, ["perf", "echo", *where, *few, *output])
+        done = CliRunner().invoke(main.app, ["perf", "echo", *where, *few, *output])
     assert done.exit_code == 0, done.output
     (level,) = json.loads((tmp_path / "out" / "echo-results.json").read_text())["levels"]
     assert level["triton"][0]["inferences_per_s"] > 0

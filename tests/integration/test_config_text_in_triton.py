@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from fastapi_triton import pbtxt
-from fastapi_triton.embedded import EmbeddedTriton
-from fastapi_triton.errors import FastAPITritonError
-from fastapi_triton.model_config import ModelConfig, from_server
-from fastapi_triton.triton.http import HTTPTriton
+from fastapi_triton.cli.check import config_text
+from fastapi_triton.core.errors import FastAPITritonError
+from fastapi_triton.embedded.triton_process import EmbeddedTriton
+from fastapi_triton.triton.http_client import HTTPTriton
+from fastapi_triton.triton.model_config import ModelConfig, from_server
 from support.odd_repository import ODD_MODELS
 from support.paths import ROOT
 from support.scribble_app import MODEL
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.integration
 
 
 def from_text(folder: Path) -> ModelConfig:
-    return from_server(pbtxt.read(folder / "config.pbtxt"))
+    return from_server(config_text.read(folder / "config.pbtxt"))
 
 
 async def loaded(client: HTTPTriton, model: str) -> ModelConfig:

@@ -12,8 +12,7 @@ import httpx2
 import numpy as np
 import pytest
 
-from fastapi_triton.datatypes import BY_WIRE
-from fastapi_triton.errors import (
+from fastapi_triton.core.errors import (
     DeadlineExceededError,
     FastAPITritonError,
     InferenceError,
@@ -22,7 +21,8 @@ from fastapi_triton.errors import (
     OverloadedError,
     TritonUnavailableError,
 )
-from fastapi_triton.triton.http import HTTPTriton
+from fastapi_triton.triton.datatypes import BY_WIRE
+from fastapi_triton.triton.http_client import HTTPTriton
 from fastapi_triton.triton.tensor import Tensor
 from support.app_on_socket import Told, events_of
 from support.serving import COUNT_APP, Server, free_port

@@ -11,8 +11,9 @@ import psutil
 import pytest
 from pydantic import BaseModel, Json
 
-from fastapi_triton import Settings, TritonFrontend, embedded
-from fastapi_triton.embedded import EmbeddedTriton
+from fastapi_triton import Settings, TritonFrontend
+from fastapi_triton.embedded import triton_process
+from fastapi_triton.embedded.triton_process import EmbeddedTriton
 from support.app_on_socket import Told, events_of, listening
 from support.prometheus_scrape import scrape
 from support.serving import COUNT_APP, Server
@@ -71,7 +72,7 @@ class NoWatch:
 
 @pytest.fixture
 async def triton(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[EmbeddedTriton]:
-    monkeypatch.setattr(embedded, "StubWatch", NoWatch)
+    monkeypatch.setattr(triton_process, "StubWatch", NoWatch)
     async with EmbeddedTriton.prepare(COUNT_APP / "models") as triton:
         yield triton
 

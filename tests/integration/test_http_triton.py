@@ -10,8 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fastapi_triton.datatypes import BY_WIRE
-from fastapi_triton.errors import (
+from fastapi_triton.core.errors import (
     DeadlineExceededError,
     InferenceError,
     InvalidRequestError,
@@ -19,9 +18,10 @@ from fastapi_triton.errors import (
     OverloadedError,
     TritonUnavailableError,
 )
-from fastapi_triton.triton.connection import AnswerHead
-from fastapi_triton.triton.http import HTTPTriton
+from fastapi_triton.triton.datatypes import BY_WIRE
+from fastapi_triton.triton.http_client import HTTPTriton
 from fastapi_triton.triton.tensor import Tensor
+from fastapi_triton.triton.transport.connection import AnswerHead
 from support.serving import Server, free_port
 
 pytestmark = pytest.mark.integration

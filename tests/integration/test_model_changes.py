@@ -10,8 +10,8 @@ import httpx2
 import pytest
 
 from fastapi_triton import Settings, TritonFrontend
-from fastapi_triton.embedded import EmbeddedTriton
-from fastapi_triton.errors import FastAPITritonError
+from fastapi_triton.core.errors import FastAPITritonError
+from fastapi_triton.embedded.triton_process import EmbeddedTriton
 from support import odd_repository
 from support.model_watch import Changes
 from support.problems import problem_of

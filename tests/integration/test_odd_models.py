@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fastapi_triton.datatypes import BY_WIRE, DATATYPES
+from fastapi_triton.triton.datatypes import BY_WIRE, DATATYPES
 from support import odd_repository
 from support.json_values import same, values
 from support.scribble_app import base64_picture

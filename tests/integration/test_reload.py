@@ -15,7 +15,7 @@ import pytest
 from pydantic import BaseModel
 
 from fastapi_triton import Infer, Settings, TensorName, TritonFrontend
-from fastapi_triton.embedded import EmbeddedTriton
+from fastapi_triton.embedded.triton_process import EmbeddedTriton
 from support.serving import FUNCTION_APP, Server, serving
 
 CHECK = (sys.executable, "-m", "fastapi_triton", "check", "--json")

@@ -12,9 +12,9 @@ import pytest
 from starlette.middleware import Middleware
 
 from fastapi_triton import Settings, TritonFrontend
-from fastapi_triton.jobs import durable_queue
-from fastapi_triton.model_config import ModelConfig
-from fastapi_triton.triton.fake import FakeTriton
+from fastapi_triton.jobs import dbos_queue
+from fastapi_triton.testing import FakeTriton
+from fastapi_triton.triton.model_config import ModelConfig
 from support import scripted_stream_model
 from support.jobs_client import Client, WhoAsks
 from support.scripted_stream_model import ScriptedStreamModel, app_of
@@ -22,7 +22,7 @@ from support.scripted_stream_model import ScriptedStreamModel, app_of
 
 @pytest.fixture(autouse=True)
 def jobs_are_seen_soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(durable_queue, "_POLL_S", 0.02)
+    monkeypatch.setattr(dbos_queue, "_POLL_S", 0.02)
 
 
 @pytest.fixture

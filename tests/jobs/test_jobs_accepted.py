@@ -12,8 +12,8 @@ import httpx2
 import pytest
 
 from fastapi_triton import Settings
-from fastapi_triton.errors import InvalidRequestError
-from fastapi_triton.triton.fake import FakeTriton
+from fastapi_triton.core.errors import InvalidRequestError
+from fastapi_triton.testing import FakeTriton
 from support.jobs_client import Client
 from support.scribble_app import PATH
 from support.scripted_stream_model import ScriptedStreamModel

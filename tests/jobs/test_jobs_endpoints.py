@@ -15,9 +15,9 @@ from pydantic import BaseModel
 
 import main
 from fastapi_triton import Infer, Settings, TritonFrontend
-from fastapi_triton.jobs.default_folder import default_folder
-from fastapi_triton.model_config import ModelConfig
-from fastapi_triton.triton.fake import FakeTriton
+from fastapi_triton.cli.jobs_folder import default_folder
+from fastapi_triton.testing import FakeTriton
+from fastapi_triton.triton.model_config import ModelConfig
 from support.jobs_client import ASYNC, Client
 from support.scribble_app import MODEL, PATH, paint
 

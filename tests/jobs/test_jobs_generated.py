@@ -11,13 +11,13 @@ import httpx2
 import pytest
 
 from fastapi_triton import Settings, TritonFrontend
-from fastapi_triton.datatypes import BY_WIRE
-from fastapi_triton.errors import InvalidRequestError
-from fastapi_triton.generated_endpoint import Address
-from fastapi_triton.model_config import ModelConfig, TensorConfig
-from fastapi_triton.places import Place
+from fastapi_triton.core.errors import InvalidRequestError
+from fastapi_triton.core.slot import Place
+from fastapi_triton.endpoints.generated.endpoint import Address
+from fastapi_triton.testing import FakeTriton
 from fastapi_triton.triton.client import ModelStatus, Tensors
-from fastapi_triton.triton.fake import FakeTriton
+from fastapi_triton.triton.datatypes import BY_WIRE
+from fastapi_triton.triton.model_config import ModelConfig, TensorConfig
 from fastapi_triton.triton.tensor import Tensor
 from support.jobs_client import ASYNC, Client
 

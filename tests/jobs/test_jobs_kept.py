@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from fastapi_triton import Settings
-from fastapi_triton.jobs import housekeeping
-from fastapi_triton.jobs.executors import Executors
+from fastapi_triton.jobs import cleanup
+from fastapi_triton.jobs.liveness import Executors
 from support.jobs_client import Client
 
 
@@ -51,8 +51,8 @@ async def test_without_keys_it_is_the_id_that_is_asked_for(client: Client) -> No
 async def test_a_job_expires_and_its_key_makes_a_new_one(
     running: Any, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(housekeeping, "SWEEP_S", 0.0)
-    monkeypatch.setattr(housekeeping, "TAKE_OVER_S", 0.05)
+    monkeypatch.setattr(cleanup, "SWEEP_S", 0.0)
+    monkeypatch.setattr(cleanup, "TAKE_OVER_S", 0.05)
     key = {"Idempotency-Key": "k"}
     async with running(settings) as client:
         job = await client.accepted(key)

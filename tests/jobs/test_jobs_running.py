@@ -11,8 +11,8 @@ from pydantic import Field
 
 import main
 from fastapi_triton import Settings
-from fastapi_triton.errors import InferenceError, InvalidRequestError, TritonUnavailableError
-from fastapi_triton.triton.fake import FakeTriton
+from fastapi_triton.core.errors import InferenceError, InvalidRequestError, TritonUnavailableError
+from fastapi_triton.testing import FakeTriton
 from support.jobs_client import Client
 from support.scribble_app import PATH
 from support.scripted_stream_model import ScriptedStreamModel, app_of

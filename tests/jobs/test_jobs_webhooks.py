@@ -13,9 +13,9 @@ import pytest
 from aiohttp import web
 
 from fastapi_triton import Settings
-from fastapi_triton.errors import InvalidRequestError
-from fastapi_triton.jobs import durable_queue
-from fastapi_triton.jobs.webhook import NotDeliveredError, Webhooks
+from fastapi_triton.core.errors import InvalidRequestError
+from fastapi_triton.jobs import dbos_queue
+from fastapi_triton.jobs.webhooks import NotDeliveredError, Webhooks
 
 KEY = b"a secret of some bytes"
 SECRET = "whsec_" + base64.b64encode(KEY).decode()
@@ -53,8 +53,8 @@ async def receiver() -> AsyncIterator[Receiver]:
 async def test_who_asked_for_it_is_told_of_the_end_until_it_is_taken(
     running: Any, settings: Settings, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(durable_queue, "_TELL_FIRST_S", 0.01)
-    monkeypatch.setattr(durable_queue, "_TELL_DELAY_S", 0.0)
+    monkeypatch.setattr(dbos_queue, "_TELL_FIRST_S", 0.01)
+    monkeypatch.setattr(dbos_queue, "_TELL_DELAY_S", 0.0)
     update = {"jobs_webhook_secret": SECRET, "jobs_webhooks_anywhere": True}
     async with running(settings.model_copy(update=update)) as client:
         job = await client.accepted({"Webhook-URL": receiver.url})

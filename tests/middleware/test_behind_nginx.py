@@ -15,7 +15,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 
 from fastapi_triton import Settings, TritonFrontend
-from fastapi_triton.callers import current_caller
+from fastapi_triton.core.context import current_caller
 from support.api_keys import DRAWS, RULES, bearer
 from support.app_on_socket import Told, events_of, listening
 from support.scribble_app import PATH

@@ -12,7 +12,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 import main
 from fastapi_triton import Settings, TritonFrontend
-from fastapi_triton.triton.fake import FakeTriton
+from fastapi_triton.testing import FakeTriton
 from support.scribble_app import MODEL, PATH
 
 

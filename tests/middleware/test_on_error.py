@@ -10,8 +10,8 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from fastapi_triton.middleware.observing import ObservingMiddleware
 from fastapi_triton.middleware.on_error import OnErrorMiddleware
+from fastapi_triton.middleware.request_recording import ObservingMiddleware
 
 SCOPE: dict[str, Any] = {"type": "http", "method": "POST", "path": "/", "raw_path": b"/", "headers": []}
 

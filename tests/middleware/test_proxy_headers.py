@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fastapi_triton.access.forwarded import ForwardedMiddleware, Header, Proxies
+from fastapi_triton.middleware.proxy_headers import ForwardedMiddleware, Header, Proxies
 
 OURS = ("10.0.0.0/8", "2001:db8::/32", "127.0.0.1")
 

@@ -10,8 +10,8 @@ import httpx2
 import pytest
 
 from fastapi_triton import Settings, TritonFrontend
-from fastapi_triton.access.stack import middleware
-from fastapi_triton.middleware.route_path import route_path
+from fastapi_triton.core.asgi import route_path
+from fastapi_triton.middleware.stack import middleware
 from support.api_keys import DRAWS, bearer
 from support.scribble_app import PATH
 
@@ -100,7 +100,9 @@ async def test_anonymous_callers_share_a_rate_by_address(
     app_with: App, body: Callable[..., dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = 1000.0
-    monkeypatch.setattr("fastapi_triton.access.gate.time", SimpleNamespace(monotonic=lambda: now))  # its clock alone
+    monkeypatch.setattr(
+        "fastapi_triton.middleware.auth.authentication.time", SimpleNamespace(monotonic=lambda: now)
+    )  # its clock alone
     app = app_with(api_keys_file="", anonymous_requests_per_minute=30, anonymous_burst=2, trusted_proxies=("10.1.2.3",))
     async with calling(app) as client:
 

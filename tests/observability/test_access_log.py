@@ -10,8 +10,8 @@ import pytest
 
 import main
 from fastapi_triton import Settings, TritonFrontend
-from fastapi_triton.logs import JSONFormatter, TextFormatter
-from fastapi_triton.triton.fake import FakeTriton
+from fastapi_triton.observability.logging_config import JSONFormatter, TextFormatter
+from fastapi_triton.testing import FakeTriton
 from support.app_on_socket import listening
 from support.scribble_app import MODEL, PATH, base64_picture
 

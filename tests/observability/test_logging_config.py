@@ -7,8 +7,8 @@ import sys
 
 import pytest
 
-from fastapi_triton.logs import JSONFormatter, TextFormatter
-from fastapi_triton.middleware.request_id import current_request_id
+from fastapi_triton.core.context import current_request_id
+from fastapi_triton.observability.logging_config import JSONFormatter, TextFormatter
 
 
 @pytest.fixture

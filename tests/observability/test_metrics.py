@@ -10,9 +10,9 @@ import httpx2
 import pytest
 
 from fastapi_triton import Settings, TritonFrontend
-from fastapi_triton.metrics import BUCKETS, BatchedHistogram
+from fastapi_triton.observability.metrics import BUCKETS, BatchedHistogram
+from fastapi_triton.testing import FakeTriton
 from fastapi_triton.triton.client import Tensors
-from fastapi_triton.triton.fake import FakeTriton
 from fastapi_triton.triton.tensor import Tensor
 from support.app_on_socket import listening
 from support.paths import ROOT

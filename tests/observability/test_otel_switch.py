@@ -3,7 +3,7 @@
 
 import pytest
 
-from fastapi_triton import tracing
+from fastapi_triton.observability import tracing
 
 
 @pytest.mark.parametrize(("said", "traces"), [("", True), ("false", True), ("true", False), ("TRUE", False)])

@@ -11,8 +11,8 @@ import pytest
 from starlette.types import Message, Receive, Scope, Send
 
 from fastapi_triton import Settings, TritonFrontend
-from fastapi_triton.middleware.observing import ObservingMiddleware
-from fastapi_triton.observation import TRITON, WRITE, Observation, Stage, current_observation
+from fastapi_triton.core.request_record import TRITON, WRITE, Observation, Stage, current_observation
+from fastapi_triton.middleware.request_recording import ObservingMiddleware
 from support.app_on_socket import listening
 from support.scribble_app import PATH
 from support.scripted_triton import INFER, REQUEST, scripted_triton

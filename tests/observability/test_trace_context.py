@@ -6,9 +6,9 @@ from dataclasses import replace
 import pytest
 
 from fastapi_triton import Settings, TritonFrontend
-from fastapi_triton.middleware.observing import ObservingMiddleware
-from fastapi_triton.observation import Observation, current_observation
-from fastapi_triton.triton.http import HTTPTriton
+from fastapi_triton.core.request_record import Observation, current_observation
+from fastapi_triton.middleware.request_recording import ObservingMiddleware
+from fastapi_triton.triton.http_client import HTTPTriton
 from support.app_on_socket import listening
 from support.paths import ROOT
 from support.scribble_app import config_of_file

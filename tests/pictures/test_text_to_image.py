@@ -7,9 +7,9 @@ import io
 import pytest
 from PIL import Image
 
-from fastapi_triton import previews
-from fastapi_triton.errors import InferenceError
-from fastapi_triton.text_to_image import Capabilities
+from fastapi_triton.core.errors import InferenceError
+from fastapi_triton.pictures import previews
+from fastapi_triton.pictures.text_to_image import Capabilities
 from support.scribble_app import base64_picture
 
 SDXL = Capabilities("sdxl", sizes=((1024, 1024), (1216, 832), (832, 1216), (1344, 768), (1536, 640)))

@@ -34,7 +34,7 @@ FAKE_PYTHON = """#!/bin/bash
 echo "$(basename "$0") $*" >> "$CALLS"
 name="$(basename "$0")"
 case "$*" in
-  "-I src/fastapi_triton/machine.py .")
+  "-I src/fastapi_triton/embedded/preflight.py .")
     [ ! -s "$OBSTACLES/$name" ] || { cat "$OBSTACLES/$name"; exit 1; } ;;
   "-m venv .venv")
     mkdir -p .venv/bin
@@ -93,7 +93,13 @@ class Machine:
 
 
 def clone_to(folder: Path) -> Path:
-    for name in ("pyproject.toml", "constraints.txt", "Makefile", "scripts/setup", "src/fastapi_triton/machine.py"):
+    for name in (
+        "pyproject.toml",
+        "constraints.txt",
+        "Makefile",
+        "scripts/setup",
+        "src/fastapi_triton/embedded/preflight.py",
+    ):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / name, folder / name)
     return folder

@@ -11,9 +11,10 @@ from unittest import mock
 import pytest
 from typer.testing import CliRunner
 
-from fastapi_triton import Settings, serve
-from fastapi_triton.access import exposure
-from fastapi_triton.cli import app
+from fastapi_triton import Settings
+from fastapi_triton.cli.main import app
+from fastapi_triton.serving import exposure
+from fastapi_triton.serving import run as serve
 
 
 @pytest.mark.parametrize(

@@ -14,11 +14,11 @@ from fastapi import FastAPI
 
 import main
 from fastapi_triton import Settings, TritonFrontend
-from fastapi_triton.drain import Phase
-from fastapi_triton.model_config import ModelConfig
-from fastapi_triton.server import Server
+from fastapi_triton.core.shutdown import Phase
+from fastapi_triton.serving.server import Server
+from fastapi_triton.testing import FakeTriton
 from fastapi_triton.triton.client import Tensors
-from fastapi_triton.triton.fake import FakeTriton
+from fastapi_triton.triton.model_config import ModelConfig
 from fastapi_triton.triton.tensor import Tensor
 from support.app_on_socket import events_of
 from support.raw_connection import raw_connection_to

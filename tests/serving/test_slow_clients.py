@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from starlette.types import Receive, Scope, Send
 
-from fastapi_triton.errors import RequestTooSlowError
+from fastapi_triton.core.errors import RequestTooSlowError
 from support.raw_connection import RawConnection
 from support.scripted_app import LIMITS, ScriptedApp, answer, echo, running
 

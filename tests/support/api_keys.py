@@ -3,7 +3,7 @@
 
 import base64
 
-from fastapi_triton.access import keys
+from fastapi_triton.middleware.auth import keys
 
 DRAWS, WATCHES, RULES = (keys.new_secret() for _ in range(3))
 

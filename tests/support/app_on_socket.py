@@ -13,7 +13,7 @@ import httpx2
 import uvicorn
 from fastapi import FastAPI
 
-from fastapi_triton.http_protocol import Protocol
+from fastapi_triton.serving.http_protocol import Protocol
 
 
 @asynccontextmanager

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Configs of models whose outputs are their inputs, and what a fake Triton answers for them."""
 
-from fastapi_triton.datatypes import BY_WIRE
-from fastapi_triton.model_config import ModelConfig, TensorConfig
 from fastapi_triton.triton.client import Tensors
+from fastapi_triton.triton.datatypes import BY_WIRE
+from fastapi_triton.triton.model_config import ModelConfig, TensorConfig
 from fastapi_triton.triton.tensor import Tensor
 
 

@@ -9,9 +9,9 @@ from starlette.types import ASGIApp
 from uvicorn import Config
 from uvicorn.server import ServerState
 
-from fastapi_triton import connection_limits
-from fastapi_triton.connection_limits import ConnectionLimits
-from fastapi_triton.http_protocol import Protocol
+from fastapi_triton.core import connection_limits
+from fastapi_triton.core.connection_limits import ConnectionLimits
+from fastapi_triton.serving.http_protocol import Protocol
 from support.scripted_app import LIMITS
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import httpx2
 
-from fastapi_triton.callers import Caller, current_caller
+from fastapi_triton.core.context import Caller, current_caller
 from support.app_on_socket import Told, events_of
 from support.scribble_app import PATH
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from hypothesis import strategies as st
 
-from fastapi_triton.datatypes import Datatype
+from fastapi_triton.triton.datatypes import Datatype
 
 NON_FINITE = ["NaN", "Infinity", "-Infinity"]
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from fastapi_triton.perf.analyzer import PACKAGES
+from fastapi_triton.cli.perf.analyzer import PACKAGES
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,10 @@ from typing import Any
 import httpx2
 
 from fastapi_triton import Settings, TritonFrontend
-from fastapi_triton.datatypes import DATATYPES
-from fastapi_triton.model_config import ModelConfig, TensorConfig
+from fastapi_triton.testing import FakeTriton
 from fastapi_triton.triton.client import Tensors
-from fastapi_triton.triton.fake import FakeTriton
+from fastapi_triton.triton.datatypes import DATATYPES
+from fastapi_triton.triton.model_config import ModelConfig, TensorConfig
 from fastapi_triton.triton.tensor import Tensor
 from support.paths import ROOT
 from support.scribble_app import MODEL, config_of_file

@@ -13,9 +13,9 @@ from PIL import Image
 from tritonclient.grpc import model_config_pb2
 
 import main
-from fastapi_triton.datatypes import BY_CONFIG, BY_WIRE
-from fastapi_triton.model_config import ModelConfig, TensorConfig
 from fastapi_triton.triton.client import Tensors
+from fastapi_triton.triton.datatypes import BY_CONFIG, BY_WIRE
+from fastapi_triton.triton.model_config import ModelConfig, TensorConfig
 from fastapi_triton.triton.tensor import Tensor
 
 PATH = main.path

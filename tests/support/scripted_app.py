@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn import Config, Server
 
-from fastapi_triton import connection_limits
-from fastapi_triton import drain as drains
-from fastapi_triton.connection_limits import ConnectionLimits
-from fastapi_triton.http_protocol import Protocol
+from fastapi_triton.core import connection_limits
+from fastapi_triton.core import shutdown as drains
+from fastapi_triton.core.connection_limits import ConnectionLimits
+from fastapi_triton.serving.http_protocol import Protocol
 from support.raw_connection import RawConnection
 from support.scripted_triton import Upstream
 

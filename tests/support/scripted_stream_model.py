@@ -13,11 +13,11 @@ import numpy as np
 
 import main
 from fastapi_triton import Settings, TritonFrontend
-from fastapi_triton.datatypes import BY_CONFIG, BY_WIRE
-from fastapi_triton.errors import FastAPITritonError
-from fastapi_triton.model_config import ModelConfig, TensorConfig
+from fastapi_triton.core.errors import FastAPITritonError
+from fastapi_triton.testing import FakeTriton
 from fastapi_triton.triton.client import Tensors
-from fastapi_triton.triton.fake import FakeTriton
+from fastapi_triton.triton.datatypes import BY_CONFIG, BY_WIRE
+from fastapi_triton.triton.model_config import ModelConfig, TensorConfig
 from fastapi_triton.triton.tensor import Tensor
 from support.app_on_socket import Told, events_of
 from support.scribble_app import MODEL, PATH, bytes_tensor, paint, picture, text

@@ -5,10 +5,9 @@ import asyncio
 
 from starlette.types import Receive
 
-from fastapi_triton.admission import Admission
-from fastapi_triton.callers import Caller, current_caller
-from fastapi_triton.deadlines import current_deadline
-from fastapi_triton.places import Place
+from fastapi_triton.admission.limiter import Admission
+from fastapi_triton.core.context import Caller, current_caller, current_deadline
+from fastapi_triton.core.slot import Place
 
 # The endpoint without a twin.
 PLAIN = "/plain"

@@ -8,8 +8,8 @@ from contextlib import asynccontextmanager
 from starlette.types import Message
 
 from fastapi_triton import TritonFrontend
-from fastapi_triton.drain import STATE, Drain
-from fastapi_triton.events import EventsResponse
+from fastapi_triton.core.shutdown import STATE, Drain
+from fastapi_triton.endpoints.sse import EventsResponse
 from support.scribble_app import MODEL
 
 

@@ -5,8 +5,8 @@ import json
 
 import pytest
 
-from fastapi_triton.errors import FastAPITritonError
-from fastapi_triton.triton.failures import failure, stream_failure
+from fastapi_triton.core.errors import FastAPITritonError
+from fastapi_triton.triton.error_mapping import failure, stream_failure
 
 
 def told(status: int, text: str) -> FastAPITritonError:

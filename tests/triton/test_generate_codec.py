@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fastapi_triton.datatypes import BY_CONFIG, BY_WIRE, DATATYPES
-from fastapi_triton.errors import InvalidRequestError
-from fastapi_triton.model_config import ModelConfig, TensorConfig
-from fastapi_triton.triton import generate
+from fastapi_triton.core.errors import InvalidRequestError
+from fastapi_triton.triton import generate_codec
+from fastapi_triton.triton.datatypes import BY_CONFIG, BY_WIRE, DATATYPES
+from fastapi_triton.triton.model_config import ModelConfig, TensorConfig
 from fastapi_triton.triton.tensor import Tensor
 
-STREAMABLE = [each for each in DATATYPES if each.wire not in generate.UNSTREAMABLE]
+STREAMABLE = [each for each in DATATYPES if each.wire not in generate_codec.UNSTREAMABLE]
 SAMPLES: dict[str, list[Any]] = {
     "bool": [True, False],
     "integer": [3, 0],
@@ -47,15 +47,15 @@ async def in_pieces(data: bytes, size: int) -> AsyncIterator[bytes]:
 @pytest.mark.parametrize("length", [1, 2])
 def test_what_goes_out_as_json_comes_back_the_same(datatype: Any, length: int) -> None:
     sent = tensor(datatype.wire, SAMPLES[datatype.kind][:length])
-    event = json.loads(generate.request_body({"x": sent}, ""))
-    back = generate.tensors(event, config(datatype.config))["x"]
+    event = json.loads(generate_codec.request_body({"x": sent}, ""))
+    back = generate_codec.tensors(event, config(datatype.config))["x"]
     assert back.array.dtype == datatype.numpy
     assert back.array.tolist() == sent.array.tolist()
 
 
 def test_a_single_value_goes_as_a_plain_scalar_and_the_id_beside_it() -> None:
     inputs = {"prompt": tensor("BYTES", ["Häuschen".encode()]), "seed": tensor("INT64", [2**62 + 1])}
-    assert json.loads(generate.request_body(inputs, "abc")) == {
+    assert json.loads(generate_codec.request_body(inputs, "abc")) == {
         "id": "abc",
         "prompt": "Häuschen",
         "seed": 2**62 + 1,
@@ -64,26 +64,26 @@ def test_a_single_value_goes_as_a_plain_scalar_and_the_id_beside_it() -> None:
 
 def test_bytes_that_are_no_text_are_refused_by_name() -> None:
     with pytest.raises(InvalidRequestError) as refused:
-        generate.request_body({"image": tensor("BYTES", [b"\xff"])}, "")
+        generate_codec.request_body({"image": tensor("BYTES", [b"\xff"])}, "")
     assert refused.value.code == "invalid_text"
     assert refused.value.problems[0].pointer == "#/image"
 
 
-@pytest.mark.parametrize("wire", generate.UNSTREAMABLE)
+@pytest.mark.parametrize("wire", generate_codec.UNSTREAMABLE)
 def test_a_datatype_that_cannot_be_streamed_is_refused(wire: str) -> None:
     with pytest.raises(TypeError, match=f"`x` is {wire}"):
-        generate.request_body({"x": tensor(wire, [1.0])}, "")
+        generate_codec.request_body({"x": tensor(wire, [1.0])}, "")
 
 
 def test_more_than_one_dimension_is_refused() -> None:
     with pytest.raises(TypeError, match=r"`x` has the shape \[1, 2\]"):
-        generate.request_body({"x": Tensor(BY_WIRE["FP32"], np.zeros((1, 2), np.float32))}, "")
+        generate_codec.request_body({"x": Tensor(BY_WIRE["FP32"], np.zeros((1, 2), np.float32))}, "")
 
 
 @pytest.mark.parametrize("size", [1, 2, 7, 1000])
 async def test_events_are_found_however_the_stream_is_cut(size: int) -> None:
     stream = b': a comment\n\ndata: {"a":1}\n\nevent: x\ndata:{"b":"\xc3\xa4"}\r\n\r\n\n'
-    found = [json.loads(data) async for data in generate.events(in_pieces(stream, size))]
+    found = [json.loads(data) async for data in generate_codec.events(in_pieces(stream, size))]
     assert found == [{"a": 1}, {"b": "ä"}]
 
 
@@ -98,7 +98,7 @@ async def test_events_are_found_however_the_stream_is_cut(size: int) -> None:
     ],
 )
 async def test_what_is_no_event_is_an_error_and_no_end(rest: bytes) -> None:
-    events = generate.events(in_pieces(b'data: {"a":1}\n\n' + rest, 7))
+    events = generate_codec.events(in_pieces(b'data: {"a":1}\n\n' + rest, 7))
     assert json.loads(await anext(events)) == {"a": 1}
     with pytest.raises(ValueError, match="its stream"):
         await anext(events)
@@ -109,21 +109,21 @@ async def test_an_event_is_there_as_soon_as_its_line_ends() -> None:
         yield b'data: {"a":1}\n'
         raise AssertionError("asked for more than the first event needs")
 
-    assert await anext(generate.events(chunks())) == b' {"a":1}'
+    assert await anext(generate_codec.events(chunks())) == b' {"a":1}'
 
 
 def test_an_error_is_told_from_an_output_of_that_name() -> None:
-    assert generate.error_text({"error": "why"}) == "why"
-    assert generate.error_text({"error": "an output", "model_name": "m"}) is None
-    assert generate.error_text({"event": "queued"}) is None
+    assert generate_codec.error_text({"error": "why"}) == "why"
+    assert generate_codec.error_text({"error": "an output", "model_name": "m"}) is None
+    assert generate_codec.error_text({"event": "queued"}) is None
 
 
 def test_members_that_are_no_outputs_are_left_out() -> None:
     event = {"x": 1, "id": "abc", "model_name": "m", "model_version": "1"}
-    assert set(generate.tensors(event, config("TYPE_INT32"))) == {"x"}
+    assert set(generate_codec.tensors(event, config("TYPE_INT32"))) == {"x"}
 
 
 @pytest.mark.parametrize("value", ["x", None, {}])
 def test_a_value_that_does_not_fit_its_output_is_an_error(value: object) -> None:
     with pytest.raises((ValueError, TypeError, OverflowError)):
-        generate.tensors({"x": value}, config("TYPE_INT32"))
+        generate_codec.tensors({"x": value}, config("TYPE_INT32"))

@@ -9,9 +9,9 @@ import orjson
 import pytest
 from tritonclient.http import InferenceServerClient, InferInput, InferRequestedOutput
 
-from fastapi_triton.datatypes import BY_WIRE, DATATYPES
+from fastapi_triton.triton.datatypes import BY_WIRE, DATATYPES
+from fastapi_triton.triton.infer_codec import answer_tensors, header_length, request_body
 from fastapi_triton.triton.tensor import Tensor
-from fastapi_triton.triton.tensor_bodies import answer_tensors, header_length, request_body
 
 NUMBERS = [datatype for datatype in DATATYPES if datatype.kind != "bytes" and datatype.wire != "BF16"]
 

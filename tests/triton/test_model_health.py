@@ -9,12 +9,12 @@ import numpy as np
 import orjson
 import pytest
 
-from fastapi_triton.datatypes import BY_WIRE
-from fastapi_triton.errors import FastAPITritonError, InferenceError, ModelNotReadyError, TritonUnavailableError
+from fastapi_triton.core.errors import FastAPITritonError, InferenceError, ModelNotReadyError, TritonUnavailableError
 from fastapi_triton.triton import process_watch
-from fastapi_triton.triton.failures import SuspectedDeathError, failure, stream_failure
-from fastapi_triton.triton.http import HTTPTriton
-from fastapi_triton.triton.model_processes import CODE, Counts, ModelProcesses
+from fastapi_triton.triton.datatypes import BY_WIRE
+from fastapi_triton.triton.error_mapping import SuspectedDeathError, failure, stream_failure
+from fastapi_triton.triton.http_client import HTTPTriton
+from fastapi_triton.triton.model_health import CODE, Counts, ModelProcesses
 from fastapi_triton.triton.tensor import Tensor
 from support.triton_with_processes import CURRENT, DIED, OLD, TritonWithProcesses, triton_with_processes
 

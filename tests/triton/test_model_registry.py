@@ -11,8 +11,7 @@ from pydantic import BaseModel
 
 from benchmarks.frontend.many_models import StandIn
 from fastapi_triton import Settings, TritonFrontend
-from fastapi_triton.catalogue import MAX_FETCHES, MAX_REFRESHES, Catalogue
-from fastapi_triton.errors import (
+from fastapi_triton.core.errors import (
     ContractError,
     DeadlineExceededError,
     InferenceError,
@@ -20,10 +19,11 @@ from fastapi_triton.errors import (
     NotFoundError,
     TritonUnavailableError,
 )
-from fastapi_triton.model_config import ModelConfig
+from fastapi_triton.endpoints.generated.model_registry import MAX_FETCHES, MAX_REFRESHES, Catalogue
+from fastapi_triton.testing import FakeTriton
 from fastapi_triton.triton.client import ModelStatus
-from fastapi_triton.triton.fake import FakeTriton
-from fastapi_triton.triton.http import HTTPTriton
+from fastapi_triton.triton.http_client import HTTPTriton
+from fastapi_triton.triton.model_config import ModelConfig
 from support.echo_models import echo, model, tensor
 from support.model_watch import Changes, catalogue
 from support.problems import problem_of

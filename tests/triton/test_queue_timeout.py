@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fastapi_triton.datatypes import BY_WIRE
-from fastapi_triton.deadlines import current_deadline
-from fastapi_triton.errors import DeadlineExceededError
-from fastapi_triton.model_config import from_server
-from fastapi_triton.triton.failures import failure
-from fastapi_triton.triton.http import HTTPTriton
+from fastapi_triton.core.context import current_deadline
+from fastapi_triton.core.errors import DeadlineExceededError
+from fastapi_triton.triton.datatypes import BY_WIRE
+from fastapi_triton.triton.error_mapping import failure
+from fastapi_triton.triton.http_client import HTTPTriton
+from fastapi_triton.triton.model_config import from_server
 from fastapi_triton.triton.tensor import Tensor
 from support.scripted_triton import ScriptedTriton, Upstream, scripted_triton
 

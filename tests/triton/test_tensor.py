@@ -8,9 +8,9 @@ import orjson
 import pytest
 from tritonclient.http import InferenceServerClient, InferInput
 
-from fastapi_triton.datatypes import BY_WIRE, DATATYPES, Datatype
+from fastapi_triton.triton.datatypes import BY_WIRE, DATATYPES, Datatype
+from fastapi_triton.triton.infer_codec import answer_tensors, request_body
 from fastapi_triton.triton.tensor import Tensor
-from fastapi_triton.triton.tensor_bodies import answer_tensors, request_body
 
 # Rounded by every float datatype; small enough for all of them.
 VALUES: dict[str, list[Any]] = {

@@ -14,9 +14,11 @@ from pydantic import BaseModel
 from starlette.types import Receive, Scope, Send
 
 from benchmarks.frontend.apps.ours import app as whole_app
-from fastapi_triton import answers, bodies, tensors
-from fastapi_triton.fields import tensor_values
-from fastapi_triton.triton.connections import Connections
+from fastapi_triton.endpoints import responses
+from fastapi_triton.endpoints.declared import tensors
+from fastapi_triton.endpoints.fields import tensor_values
+from fastapi_triton.endpoints.request_body import validation
+from fastapi_triton.triton.transport.pool import Connections
 from main import ScribbleRequest
 
 LAYERS = int(os.environ.get("LAYERS", "1"))
@@ -28,7 +30,7 @@ connections = Connections(str(whole_app.settings.triton_url), connect_timeout_s=
 def read(body: bytes) -> BaseModel:
     if LAYERS < 2:
         return ScribbleRequest.model_validate_json(body)
-    return bodies.from_json(body, _endpoint.request_model, _endpoint.image_limits)
+    return validation.from_json(body, _endpoint.request_model, _endpoint.image_limits)
 
 
 async def ask(request: BaseModel) -> dict[str, object]:
@@ -68,7 +70,7 @@ def _described(name: str, datatype: str, size: int) -> dict[str, object]:
 def written(fields: dict[str, object]) -> bytes:
     if LAYERS < 3:
         return b'{"generated_image":"' + str(fields["generated_image"]).encode() + b'"}'
-    return answers.to_json(answers.read(_endpoint.response_model, fields, model=_endpoint.model))
+    return responses.to_json(responses.read(_endpoint.response_model, fields, model=_endpoint.model))
 
 
 async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -81,6 +83,6 @@ async def app(scope: Scope, receive: Receive, send: Send) -> None:
             pieces.append(message["body"])
             more_body = message["more_body"]
         fields = await ask(read(b"".join(pieces)))
-        await answers.JSONAnswer(written(fields))(scope, receive, send)
+        await responses.JSONAnswer(written(fields))(scope, receive, send)
     else:
         await (await _endpoint.respond(scope, receive))(scope, receive, send)

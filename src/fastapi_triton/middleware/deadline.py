@@ -6,8 +6,8 @@ from collections.abc import Awaitable
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from fastapi_triton.deadlines import current_deadline
-from fastapi_triton.errors import UnreadableRequestError
+from fastapi_triton.core.context import current_deadline
+from fastapi_triton.core.errors import UnreadableRequestError
 
 HEADER = "X-Request-Timeout"
 _NAME = HEADER.lower().encode()

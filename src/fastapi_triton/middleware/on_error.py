@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from fastapi_triton.observation import current_observation
+from fastapi_triton.core.request_record import current_observation
 
 
 class OnErrorMiddleware:

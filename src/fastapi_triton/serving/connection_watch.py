@@ -10,11 +10,11 @@ from typing import Any
 
 from uvicorn.server import ServerState
 
-from fastapi_triton import connection_limits
-from fastapi_triton.background import BackgroundTask
-from fastapi_triton.connection_limits import ConnectionLimits
-from fastapi_triton.serving import body_buffers, descriptors
-from fastapi_triton.serving.body_buffers import BodyBuffers
+from fastapi_triton.core import body_buffers, connection_limits
+from fastapi_triton.core.background import BackgroundTask
+from fastapi_triton.core.body_buffers import BodyBuffers
+from fastapi_triton.core.connection_limits import ConnectionLimits
+from fastapi_triton.serving import descriptors
 from fastapi_triton.serving.descriptors import SPARE_CONNECTIONS
 
 # A client that reads nothing of its response for this long is treated as gone.

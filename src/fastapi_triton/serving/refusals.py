@@ -8,9 +8,9 @@ from contextvars import copy_context
 import httptools
 from starlette.types import Receive, Scope, Send
 
-from fastapi_triton import problems
-from fastapi_triton.errors import FastAPITritonError, HeadTooLargeError, OverloadedError, UnreadableRequestError
-from fastapi_triton.middleware.request_id import current_request_id
+from fastapi_triton.core import problem_details
+from fastapi_triton.core.context import current_request_id
+from fastapi_triton.core.errors import FastAPITritonError, HeadTooLargeError, OverloadedError, UnreadableRequestError
 from fastapi_triton.serving.response_head import closing_answer
 
 logger = logging.getLogger(__name__)
@@ -26,7 +26,7 @@ def closing_response(error: FastAPITritonError, defaults: list[tuple[bytes, byte
     """A whole response that reports the error, after which the connection closes."""
     context = copy_context()
     context.run(current_request_id.set, secrets.token_hex(16))
-    answer = context.run(problems.response, error)
+    answer = context.run(problem_details.response, error)
     return closing_answer(answer.status_code, answer.raw_headers, bytes(answer.body), defaults)
 
 
@@ -75,4 +75,4 @@ def too_many_pipelined() -> OverloadedError:
 async def too_many_connections(scope: Scope, receive: Receive, send: Send) -> None:
     """The app of connections over the limit."""
     current_request_id.set(secrets.token_hex(16))
-    await problems.response(connections_exhausted())(scope, receive, send)
+    await problem_details.response(connections_exhausted())(scope, receive, send)

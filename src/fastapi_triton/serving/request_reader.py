@@ -11,9 +11,9 @@ from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
-from fastapi_triton.errors import FastAPITritonError, OverloadedError
+from fastapi_triton.core.body_buffers import BodyBuffers
+from fastapi_triton.core.errors import FastAPITritonError, OverloadedError
 from fastapi_triton.serving import refusals, upgrades
-from fastapi_triton.serving.body_buffers import BodyBuffers
 from fastapi_triton.serving.refusals import MAX_HEAD_BYTES, MAX_HEADERS
 
 # The parser gets slices of this size, which bounds how many pipelined requests are parsed before their turn.

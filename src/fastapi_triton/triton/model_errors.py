@@ -10,7 +10,7 @@ import re
 
 from pydantic import BaseModel, ValidationError
 
-from fastapi_triton.errors import (
+from fastapi_triton.core.errors import (
     DeadlineExceededError,
     FastAPITritonError,
     FieldProblem,

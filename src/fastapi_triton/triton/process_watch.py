@@ -16,11 +16,11 @@ from urllib.parse import quote
 
 import orjson
 
-from fastapi_triton.background import BackgroundTask
-from fastapi_triton.errors import FastAPITritonError
-from fastapi_triton.triton.connection import AnswerHead
-from fastapi_triton.triton.failures import STOPPING_TEXTS, require_triton
-from fastapi_triton.triton.model_processes import Counts, ModelProcesses, death
+from fastapi_triton.core.background import BackgroundTask
+from fastapi_triton.core.errors import FastAPITritonError
+from fastapi_triton.triton.error_mapping import STOPPING_TEXTS, require_triton
+from fastapi_triton.triton.model_health import Counts, ModelProcesses, death
+from fastapi_triton.triton.transport.connection import AnswerHead
 
 logger = logging.getLogger(__name__)
 

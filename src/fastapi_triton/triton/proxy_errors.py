@@ -3,7 +3,7 @@
 
 from collections.abc import Mapping
 
-from fastapi_triton.errors import (
+from fastapi_triton.core.errors import (
     DeadlineExceededError,
     FastAPITritonError,
     InferenceError,
@@ -11,7 +11,7 @@ from fastapi_triton.errors import (
     TooLargeError,
     TritonUnavailableError,
 )
-from fastapi_triton.triton.connection_errors import LOST, access_denied, wrong_scheme
+from fastapi_triton.triton.transport.errors import LOST, access_denied, wrong_scheme
 
 RATE_LIMITED = "triton_rate_limited"
 TOO_LARGE = "too_large_for_triton"

@@ -8,7 +8,7 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
-from fastapi_triton.datatypes import Datatype
+from fastapi_triton.triton.datatypes import Datatype
 
 
 class Tensor:

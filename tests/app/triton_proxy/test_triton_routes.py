@@ -3,9 +3,9 @@
 
 import pytest
 
-from fastapi_triton import v2_call
-from fastapi_triton.errors import MethodNotAllowedError, NotAllowedError, NotFoundError
-from fastapi_triton.v2_call import Call
+from fastapi_triton.app.triton_proxy import routes
+from fastapi_triton.app.triton_proxy.routes import Call
+from fastapi_triton.core.errors import MethodNotAllowedError, NotAllowedError, NotFoundError
 
 ADMINISTRATION = (
     ("POST", "/v2/repository/models/echo/load"),
@@ -24,7 +24,7 @@ ADMINISTRATION = (
 
 
 def read(method: str, path: str, *, is_administration_allowed: bool = False) -> Call:
-    return v2_call.read(method, path.encode(), is_administration_allowed=is_administration_allowed)
+    return routes.read(method, path.encode(), is_administration_allowed=is_administration_allowed)
 
 
 @pytest.mark.parametrize(

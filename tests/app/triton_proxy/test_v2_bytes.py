@@ -8,7 +8,7 @@ import httpx2
 import pytest
 
 from fastapi_triton import Settings, TritonFrontend
-from fastapi_triton.triton.fake import FakeTriton
+from fastapi_triton.testing import FakeTriton
 from support.app_on_socket import listening
 from support.raw_connection import RawConnection
 from support.scripted_triton import INFER, REQUEST, STREAM, ScriptedTriton, Upstream

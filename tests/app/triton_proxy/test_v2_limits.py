@@ -9,7 +9,7 @@ import httpx2
 import pytest
 
 from fastapi_triton import Settings, TritonFrontend
-from fastapi_triton.drain import Phase
+from fastapi_triton.core.shutdown import Phase
 from support.app_on_socket import listening
 from support.raw_connection import RawConnection, raw_connection_to
 from support.scripted_triton import INFER, REQUEST, STREAM, ScriptedTriton, Upstream

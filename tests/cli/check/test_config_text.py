@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from fastapi_triton import pbtxt
-from fastapi_triton.model_config import from_server
+from fastapi_triton.cli.check import config_text
+from fastapi_triton.triton.model_config import from_server
 from support.paths import ROOT
 from support.scribble_app import MODEL
 
@@ -16,7 +16,7 @@ CONFIG = ROOT / "models" / MODEL / "config.pbtxt"
 
 
 def test_enums_are_names_and_64_bit_integers_are_numbers() -> None:
-    told = pbtxt.parse(
+    told = config_text.parse(
         'name: "m" input { name: "x" data_type: TYPE_BF16 dims: [ -1, 3 ] reshape { shape: [ 3 ] } }'
         " dynamic_batching { max_queue_delay_microseconds: 100 priority_queue_policy { key: 7 value"
         " { default_timeout_microseconds: 5 } } }"
@@ -37,7 +37,7 @@ def test_a_missing_name_is_the_folders(tmp_path: Path) -> None:
     (tmp_path / "my_model").mkdir()
     path = tmp_path / "my_model" / "config.pbtxt"
     path.write_text('backend: "python"')
-    assert from_server(pbtxt.read(path)).name == "my_model"
+    assert from_server(config_text.read(path)).name == "my_model"
 
 
 @pytest.mark.parametrize(
@@ -59,26 +59,26 @@ def test_a_missing_name_is_the_folders(tmp_path: Path) -> None:
 def test_what_cannot_be_parsed_is_told_with_line_column_and_reason(tmp_path: Path, text: str, words: str) -> None:
     path = tmp_path / "config.pbtxt"
     path.write_text(text)
-    with pytest.raises(pbtxt.ConfigTextError) as told:
-        pbtxt.read(path)
+    with pytest.raises(config_text.ConfigTextError) as told:
+        config_text.read(path)
     assert str(told.value).startswith(f"{path}:")
     assert words in str(told.value)
 
 
 def test_a_file_that_is_not_there_or_no_text_is_named(tmp_path: Path) -> None:
-    with pytest.raises(pbtxt.ConfigTextError, match=r"config\.pbtxt: it cannot be read"):
-        pbtxt.read(tmp_path / "config.pbtxt")
+    with pytest.raises(config_text.ConfigTextError, match=r"config\.pbtxt: it cannot be read"):
+        config_text.read(tmp_path / "config.pbtxt")
     (tmp_path / "config.pbtxt").write_bytes(b"\xff\xfe")
-    with pytest.raises(pbtxt.ConfigTextError, match=r"config\.pbtxt: it cannot be read"):
-        pbtxt.read(tmp_path / "config.pbtxt")
+    with pytest.raises(config_text.ConfigTextError, match=r"config\.pbtxt: it cannot be read"):
+        config_text.read(tmp_path / "config.pbtxt")
 
 
 def test_without_the_extra_one_sentence_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "tritonclient.grpc", None)
-    with pytest.raises(pbtxt.ConfigTextError, match=r"pip install 'fastapi-triton\[check\]'"):
-        pbtxt.read(CONFIG)
+    with pytest.raises(config_text.ConfigTextError, match=r"pip install 'fastapi-triton\[check\]'"):
+        config_text.read(CONFIG)
 
 
 def test_the_command_line_loads_nothing_of_the_extra_until_it_is_needed() -> None:
-    code = "import sys, fastapi_triton.cli; sys.exit(any(each in sys.modules for each in ('grpc', 'google.protobuf')))"
+    code = "import sys, fastapi_triton.cli.main; sys.exit(any(each in sys.modules for each in ('grpc', 'google.protobuf')))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 from broken_configs import CASES, Folder
 
-from fastapi_triton.lint import configs, python_models, repository
-from fastapi_triton.lint.rule import Rule
+from fastapi_triton.cli.check import repository, rules_configs, rules_python_models
+from fastapi_triton.cli.check.rule import Rule
 
 RULES: dict[str, Rule[repository.ModelFolder]] = {
-    rule.code: rule for rule in (*configs.RULES.all, *python_models.RULES.all)
+    rule.code: rule for rule in (*rules_configs.RULES.all, *rules_python_models.RULES.all)
 }
 BROKEN = [(code, folder, words) for code, (broken, _) in CASES.items() for folder, words in broken]
 FINE = [(code, folder) for code, (_, fine) in CASES.items() for folder in fine]

@@ -7,13 +7,13 @@ import pytest
 from pydantic import BaseModel
 
 from fastapi_triton import Settings, TritonFrontend
-from fastapi_triton.datatypes import BY_CONFIG
-from fastapi_triton.lint import declarations, deployment, waivers
-from fastapi_triton.lint.declarations import Declared
-from fastapi_triton.lint.deployment import ModelBehind
-from fastapi_triton.lint.rule import Rules
-from fastapi_triton.lint.waivers import Waivers
-from fastapi_triton.model_config import ModelConfig, TensorConfig
+from fastapi_triton.cli.check import rules_declarations, rules_deployment, waivers
+from fastapi_triton.cli.check.rule import Rules
+from fastapi_triton.cli.check.rules_declarations import Declared
+from fastapi_triton.cli.check.rules_deployment import ModelBehind
+from fastapi_triton.cli.check.waivers import Waivers
+from fastapi_triton.triton.datatypes import BY_CONFIG
+from fastapi_triton.triton.model_config import ModelConfig, TensorConfig
 
 MIB = 1024 * 1024
 
@@ -46,35 +46,40 @@ class Other(BaseModel):
 
 
 CASES = [
-    (deployment.SETTINGS_RULES, "body-limit", Settings(max_body_bytes=49 * MIB), Settings(max_body_bytes=48 * MIB)),
     (
-        deployment.RULES,
+        rules_deployment.SETTINGS_RULES,
+        "body-limit",
+        Settings(max_body_bytes=49 * MIB),
+        Settings(max_body_bytes=48 * MIB),
+    ),
+    (
+        rules_deployment.RULES,
         "admission-over-queue",
         behind({"max_queue_size": 32}, max_in_flight=32),
         behind({"max_queue_size": 33}, max_in_flight=32),
     ),
     (
-        deployment.RULES,
+        rules_deployment.RULES,
         "client-timeout",
         behind({"default_timeout_microseconds": 60_000_000}, request_timeout_s=60),
         behind({"default_timeout_microseconds": 59_000_000}, request_timeout_s=60),
     ),
     (
-        deployment.RULES,
+        rules_deployment.RULES,
         "client-timeout",
         behind({"default_timeout_microseconds": 60_000_000}, request_timeout_s=60),
         behind({"default_timeout_microseconds": 60_000_000, "allow_timeout_override": True}, request_timeout_s=60),
     ),
-    (declarations.RULES, "unknown-model", declared("ecko", ECHO), declared("echo", ECHO)),
-    (declarations.RULES, "unknown-model", declared("echo", ECHO, stream_model="streem"), declared("echo", ECHO)),
-    (declarations.RULES, "contract-mismatch", declared("echo", ECHO, answer=Other), declared("echo", ECHO)),
+    (rules_declarations.RULES, "unknown-model", declared("ecko", ECHO), declared("echo", ECHO)),
+    (rules_declarations.RULES, "unknown-model", declared("echo", ECHO, stream_model="streem"), declared("echo", ECHO)),
+    (rules_declarations.RULES, "contract-mismatch", declared("echo", ECHO, answer=Other), declared("echo", ECHO)),
     (
-        declarations.RULES,
+        rules_declarations.RULES,
         "contract-mismatch",
         declared("echo", ECHO, ECHO, stream_model="echo"),
         declared("echo", ECHO, STREAM, stream_model="stream"),
     ),
-    (declarations.RULES, "decoupled-over-infer", declared("stream", STREAM), declared("echo", ECHO)),
+    (rules_declarations.RULES, "decoupled-over-infer", declared("stream", STREAM), declared("echo", ECHO)),
     (
         waivers.RULES,
         "waiver-unknown",
@@ -104,7 +109,7 @@ CASES = [
 
 def test_every_rule_is_tried_on_both() -> None:
     tried = {code for _, code, _, _ in CASES}
-    families = (deployment.SETTINGS_RULES, deployment.RULES, declarations.RULES, waivers.RULES)
+    families = (rules_deployment.SETTINGS_RULES, rules_deployment.RULES, rules_declarations.RULES, waivers.RULES)
     assert tried == {rule.code for family in families for rule in family.all}  # type: ignore[attr-defined]
 
 
@@ -116,16 +121,16 @@ def test_a_rule_finds_what_breaks_it_and_nothing_else(rules: Rules[Any], code: s
 
 
 def test_a_decoupled_model_is_told_once() -> None:
-    found = declarations.RULES.findings(declared("stream", STREAM), "/echo")
+    found = rules_declarations.RULES.findings(declared("stream", STREAM), "/echo")
     assert [each.code for each in found] == ["decoupled-over-infer"]
 
 
 def test_an_unknown_model_is_told_with_the_nearest() -> None:
-    (found,) = declarations.RULES.findings(declared("ecko", ECHO), "/echo")
+    (found,) = rules_declarations.RULES.findings(declared("ecko", ECHO), "/echo")
     assert found.detail == "there is no model ecko; did you mean `echo`?"
 
 
 def test_a_model_whose_config_is_not_known_is_held_against_nothing() -> None:
     app = TritonFrontend()
     endpoint = app.infer("/echo", model="echo", request=Echo, response=Other)
-    assert declarations.RULES.findings(Declared(endpoint.declaration, {"echo": None}), "/echo") == []
+    assert rules_declarations.RULES.findings(Declared(endpoint.declaration, {"echo": None}), "/echo") == []

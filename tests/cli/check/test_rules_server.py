@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from fastapi_triton import Settings
-from fastapi_triton.lint import server
-from fastapi_triton.lint.server import Output, ServedModel, ServerFacts, Trial
-from fastapi_triton.model_config import from_server
+from fastapi_triton.cli.check import rules_server
+from fastapi_triton.cli.check.rules_server import Output, ServedModel, ServerFacts, Trial
+from fastapi_triton.triton.model_config import from_server
 
 FACTS = ServerFacts("2.59.0", has_shared_memory=True, trace_mode="opentelemetry")
 RAW = {
@@ -57,23 +57,23 @@ MODEL_CASES = [
 
 
 def test_every_rule_is_tried() -> None:
-    assert {code for code, _, _ in SERVER_CASES} == {rule.code for rule in server.RULES.all}
-    assert {code for code, _, _ in MODEL_CASES} == {rule.code for rule in server.MODEL_RULES.all}
+    assert {code for code, _, _ in SERVER_CASES} == {rule.code for rule in rules_server.RULES.all}
+    assert {code for code, _, _ in MODEL_CASES} == {rule.code for rule in rules_server.MODEL_RULES.all}
 
 
 @pytest.mark.parametrize(("code", "broken", "fine"), SERVER_CASES)
 def test_a_rule_over_the_server(code: str, broken: dict[str, Any], fine: dict[str, Any]) -> None:
-    (rule,) = (each for each in server.RULES.all if each.code == code)
+    (rule,) = (each for each in rules_server.RULES.all if each.code == code)
     assert rule.findings(replace(FACTS, **broken), "Triton")
     assert rule.findings(replace(FACTS, **fine), "Triton") == []
 
 
 @pytest.mark.parametrize(("code", "broken", "fine"), MODEL_CASES)
 def test_a_rule_over_a_model_that_it_serves(code: str, broken: dict[str, Any], fine: dict[str, Any]) -> None:
-    (rule,) = (each for each in server.MODEL_RULES.all if each.code == code)
+    (rule,) = (each for each in rules_server.MODEL_RULES.all if each.code == code)
     assert rule.findings(replace(MODEL, **broken), "m")
     assert rule.findings(replace(MODEL, **fine), "m") == []
 
 
 def test_nothing_is_found_where_all_is_well() -> None:
-    assert server.RULES.findings(FACTS, "Triton") == server.MODEL_RULES.findings(MODEL, "m") == []
+    assert rules_server.RULES.findings(FACTS, "Triton") == rules_server.MODEL_RULES.findings(MODEL, "m") == []

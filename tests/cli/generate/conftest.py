@@ -3,7 +3,7 @@
 
 import pytest
 
-from fastapi_triton.model_config import ModelConfig
+from fastapi_triton.triton.model_config import ModelConfig
 from support.paths import ROOT
 from support.scribble_app import MODEL, config_of_file, picture
 from support.serving import free_port

@@ -10,12 +10,12 @@ import aiohttp
 import pytest
 
 from fastapi_triton import Settings
-from fastapi_triton.errors import FieldProblem, InferenceError, InvalidRequestError, OverloadedError
-from fastapi_triton.generate import failures
-from fastapi_triton.generate.failures import GenerateError, NobodyAnswersError, NoServerError
-from fastapi_triton.generate.frontend import Frontend, Picture, Progress
-from fastapi_triton.model_config import ModelConfig
-from fastapi_triton.triton.fake import FakeTriton
+from fastapi_triton.cli.generate import errors
+from fastapi_triton.cli.generate.client import Frontend, Picture, Progress
+from fastapi_triton.cli.generate.errors import GenerateError, NobodyAnswersError, NoServerError
+from fastapi_triton.core.errors import FieldProblem, InferenceError, InvalidRequestError, OverloadedError
+from fastapi_triton.testing import FakeTriton
+from fastapi_triton.triton.model_config import ModelConfig
 from support.app_on_socket import listening
 from support.scripted_stream_model import ScriptedStreamModel, app_of
 
@@ -158,7 +158,7 @@ async def test_nobody_is_not_somebody_else(unused_url: str) -> None:
 
 
 def test_several_problems_are_several_sentences_with_the_options_names() -> None:
-    told = failures.of_problem(
+    told = errors.of_problem(
         {
             "status": 422,
             "code": "invalid_request",

@@ -21,7 +21,7 @@ from click.testing import Result
 from PIL import Image, PngImagePlugin
 from typer.testing import CliRunner
 
-from fastapi_triton.cli import app
+from fastapi_triton.cli.main import app
 from support.paths import ROOT
 from support.serving import COUNT_APP, Server, assert_gone, free_port
 
@@ -244,7 +244,7 @@ OWN_SERVER = """
 import asyncio, pathlib, sys
 import aiohttp
 from fastapi_triton import bundle
-from fastapi_triton.generate.own_server import own_server
+from fastapi_triton.cli.generate.local_server import own_server
 bundle.app_folder = lambda: pathlib.Path(sys.argv[1])
 async def main():
     async with own_server() as url, aiohttp.ClientSession() as session, session.get(url + "/health/ready") as answer:
@@ -275,9 +275,9 @@ def test_a_server_that_was_started_is_ready_and_gone_at_the_end(end: signal.Sign
 @pytest.mark.slow
 def test_where_no_server_runs_one_is_started_and_stopped(tmp_path: Path) -> None:
     code = f"""
-from fastapi_triton.generate import run
+from fastapi_triton.cli.generate import run
 run.DEFAULT_URL = "http://127.0.0.1:{free_port()}"
-from fastapi_triton.cli import app
+from fastapi_triton.cli.main import app
 app(["generate", "--example", "house", "-o", "house.png", "--json"])
 """
     environment = {name: value for name, value in os.environ.items() if name != "FASTAPI_TRITON_URL"}

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from fastapi_triton.generate import order
-from fastapi_triton.generate.failures import GenerateError, UsageError
-from fastapi_triton.generate.order import Order
-from fastapi_triton.generate.outputs import Outputs
+from fastapi_triton.cli.generate import request
+from fastapi_triton.cli.generate.errors import GenerateError, UsageError
+from fastapi_triton.cli.generate.outputs import Outputs
+from fastapi_triton.cli.generate.request import Order
 from support.scribble_app import picture
 
 Place = Callable[..., Order]
@@ -29,7 +29,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
             "example": None, "from_picture": None, "fields": {}, "num": 1, "output": None, "picture_format": None,
             "is_forced": False,
         }  # fmt: skip
-        return order.place(prompt=prompt, scribble=scribble, **(defaults | options))
+        return request.place(prompt=prompt, scribble=scribble, **(defaults | options))
 
     return run
 
@@ -144,7 +144,7 @@ def test_the_scribble_may_come_from_standard_input(place: Place, monkeypatch: py
 
 
 def test_an_example_brings_its_prompt_which_may_be_another(place: Place) -> None:
-    assert place(None, None, example="house").request(0)["prompt"] == order.examples()["house"]
+    assert place(None, None, example="house").request(0)["prompt"] == request.examples()["house"]
     assert place("a blue house", None, example="house").request(0)["prompt"] == "a blue house"
 
 

@@ -11,8 +11,8 @@ import pytest
 from diffusion_engine.pictures import encode_picture
 from PIL import Image
 
-from fastapi_triton.generate import order, receipt
-from fastapi_triton.generate.failures import UsageError
+from fastapi_triton.cli.generate import receipt, request
+from fastapi_triton.cli.generate.errors import UsageError
 from support.picture_bombs import png_chunk, with_chunks
 from support.scribble_app import picture
 
@@ -37,8 +37,8 @@ def written(folder: Path, output_format: str = "png", text: str | None = None, *
     return path
 
 
-def placed(path: Path, prompt: str | None = None, scribble: str | None = None, **fields: Any) -> order.Order:
-    return order.place(
+def placed(path: Path, prompt: str | None = None, scribble: str | None = None, **fields: Any) -> request.Order:
+    return request.place(
         prompt=prompt, scribble=scribble, example=None, from_picture=path, fields=fields, num=1, output=None,
         picture_format=None, is_forced=False,
     )  # fmt: skip

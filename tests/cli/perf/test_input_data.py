@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from tritonclient.utils import deserialize_bytes_tensor, triton_to_np_dtype
 
-from fastapi_triton.datatypes import BY_WIRE, DATATYPES
-from fastapi_triton.model_config import ModelConfig, TensorConfig
-from fastapi_triton.perf import input_data
-from fastapi_triton.perf.failure import PerfError
+from fastapi_triton.cli.perf import input_data
+from fastapi_triton.cli.perf.errors import PerfError
+from fastapi_triton.triton.datatypes import BY_WIRE, DATATYPES
+from fastapi_triton.triton.model_config import ModelConfig, TensorConfig
 
 
 def model(*inputs: TensorConfig, max_batch_size: int = 8) -> ModelConfig:

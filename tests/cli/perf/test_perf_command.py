@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
-from fastapi_triton.cli import app
-from fastapi_triton.datatypes import BY_WIRE
-from fastapi_triton.errors import ModelNotReadyError, TritonUnavailableError
-from fastapi_triton.model_config import ModelConfig, TensorConfig
-from fastapi_triton.perf import analyzer
-from fastapi_triton.perf.comparison import Level, Spread, table
-from fastapi_triton.triton.http import HTTPTriton
+from fastapi_triton.cli.main import app
+from fastapi_triton.cli.perf import analyzer
+from fastapi_triton.cli.perf.comparison import Level, Spread, table
+from fastapi_triton.core.errors import ModelNotReadyError, TritonUnavailableError
+from fastapi_triton.triton.datatypes import BY_WIRE
+from fastapi_triton.triton.http_client import HTTPTriton
+from fastapi_triton.triton.model_config import ModelConfig, TensorConfig
 
 REPORT = "Concurrency,Inferences/Second,Client Send,p50 latency,p90 latency,p95 latency,p99 latency"
 # Writes down its arguments and a report: 100 inferences a second from Triton, 80 through the frontend.

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from fastapi_triton.s3_models.checksums import Promise
+from fastapi_triton.embedded.s3_repository.checksums import Promise
 
 DATA = b"123456789"
 CHECKS = {

@@ -13,9 +13,10 @@ import pytest
 from store import BUCKET, Store
 from typer.testing import CliRunner, Result
 
-from fastapi_triton import cli, serve
-from fastapi_triton.embedded import EmbeddedTritonError
-from fastapi_triton.s3_models import __main__ as command
+from fastapi_triton.cli import main
+from fastapi_triton.embedded.s3_repository import __main__ as command
+from fastapi_triton.embedded.triton_process import EmbeddedTritonError
+from fastapi_triton.serving import run
 
 
 @pytest.fixture(autouse=True)
@@ -27,13 +28,13 @@ def environment() -> Iterator[None]:
 
 def served(models: str, cache: Path) -> Result:
     arguments = ["serve", "--port", "0", "--embedded", "--models", models, "--models-cache", str(cache)]
-    return CliRunner().invoke(cli.app, arguments)
+    return CliRunner().invoke(main.app, arguments)
 
 
 def test_what_cannot_be_had_is_one_sentence_before_anything_starts(
     store: Store, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(serve, "run", pytest.fail)
+    monkeypatch.setattr(run, "run", pytest.fail)
     result = served("s3://my-bukcet/models", cache)
     assert result.exit_code == 2
     assert "There is no bucket my-bukcet" in result.output.splitlines()[-1]
@@ -62,7 +63,7 @@ def test_a_machine_without_triton_brings_nothing(store: Store, cache: Path, monk
     def refuse() -> Path:
         raise EmbeddedTritonError("not on this machine")
 
-    monkeypatch.setattr(cli, "require_machine", refuse)
+    monkeypatch.setattr(main, "require_machine", refuse)
     result = served(f"s3://{BUCKET}/models", cache)
     assert (result.exit_code, result.output.strip()) == (2, "not on this machine")
     assert not store.requests

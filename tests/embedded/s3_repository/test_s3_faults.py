@@ -17,14 +17,14 @@ from pathlib import Path
 import pytest
 from store import BUCKET, Store
 
-from fastapi_triton.s3_models import client, staging, transfer
-from fastapi_triton.s3_models.error import S3ModelsError
-from fastapi_triton.s3_models.fetch import fetch
+from fastapi_triton.embedded.s3_repository import client, staging, transfer
+from fastapi_triton.embedded.s3_repository.errors import S3ModelsError
+from fastapi_triton.embedded.s3_repository.fetch import fetch
 
 URL = f"s3://{BUCKET}/models"
 FETCH = """
 import sys
-from fastapi_triton.s3_models import fetch, staging
+from fastapi_triton.embedded.s3_repository import fetch, staging
 staging.PIECE_BYTES = 1024 * 1024
 print(fetch.fetch(sys.argv[1], cache=fetch.Path(sys.argv[2]), num_threads=1).models)
 """
@@ -290,7 +290,7 @@ class Told(logging.Handler):
 def waiting(caplog: pytest.LogCaptureFixture) -> Iterator[threading.Event]:
     """Set when this process says that it waits for another."""
     told = Told()
-    logger = logging.getLogger("fastapi_triton.s3_models.snapshots")
+    logger = logging.getLogger("fastapi_triton.embedded.s3_repository.snapshots")
     with caplog.at_level(logging.INFO, logger.name):
         logger.addHandler(told)
         yield told.first

@@ -12,8 +12,8 @@ import pytest
 from boto3.s3.transfer import TransferConfig
 from store import BUCKET, Store
 
-from fastapi_triton.s3_models import snapshots, staging
-from fastapi_triton.s3_models.fetch import fetch
+from fastapi_triton.embedded.s3_repository import snapshots, staging
+from fastapi_triton.embedded.s3_repository.fetch import fetch
 
 URL = f"s3://{BUCKET}/models"
 MEGABYTE = 1024 * 1024

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from fastapi_triton.s3_models import inventory
-from fastapi_triton.s3_models.error import S3ModelsError
-from fastapi_triton.s3_models.inventory import Inventory
-from fastapi_triton.s3_models.location import Location
+from fastapi_triton.embedded.s3_repository import inventory
+from fastapi_triton.embedded.s3_repository.errors import S3ModelsError
+from fastapi_triton.embedded.s3_repository.inventory import Inventory
+from fastapi_triton.embedded.s3_repository.location import Location
 
 LOCATION = Location("bucket", "models/", None)
 

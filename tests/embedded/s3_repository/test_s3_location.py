@@ -3,8 +3,8 @@
 
 import pytest
 
-from fastapi_triton.s3_models.error import S3ModelsError
-from fastapi_triton.s3_models.location import Location
+from fastapi_triton.embedded.s3_repository.errors import S3ModelsError
+from fastapi_triton.embedded.s3_repository.location import Location
 
 
 @pytest.mark.parametrize(

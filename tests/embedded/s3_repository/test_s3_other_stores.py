@@ -9,11 +9,11 @@ import pytest
 from botocore.awsrequest import AWSResponse
 from store import Store
 
-from fastapi_triton.s3_models.client import open_client
-from fastapi_triton.s3_models.error import S3ModelsError
-from fastapi_triton.s3_models.failures import told
-from fastapi_triton.s3_models.fetch import fetch
-from fastapi_triton.s3_models.location import Location
+from fastapi_triton.embedded.s3_repository.client import open_client
+from fastapi_triton.embedded.s3_repository.error_mapping import told
+from fastapi_triton.embedded.s3_repository.errors import S3ModelsError
+from fastapi_triton.embedded.s3_repository.fetch import fetch
+from fastapi_triton.embedded.s3_repository.location import Location
 
 POINT = "arn:aws:s3:eu-central-1:123456789012:accesspoint/my-point"
 OUTPOST = "arn:aws:s3-outposts:us-west-2:123456789012:outpost/op-01ac5d28a6a232904/accesspoint/my-point"

@@ -11,8 +11,8 @@ import pytest
 from moto import settings
 from store import BUCKET, Store
 
-from fastapi_triton.s3_models.error import S3ModelsError
-from fastapi_triton.s3_models.fetch import fetch
+from fastapi_triton.embedded.s3_repository.errors import S3ModelsError
+from fastapi_triton.embedded.s3_repository.fetch import fetch
 from support.paths import ROOT
 
 PAGE = ROOT / "docs" / "models-from-s3.md"

@@ -8,7 +8,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from fastapi_triton.triton.fake import FakeTriton
+from fastapi_triton.testing import FakeTriton
 from support.problems import problem_of
 from support.scribble_app import MODEL, PATH, base64_picture, picture
 

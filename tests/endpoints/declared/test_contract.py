@@ -10,9 +10,9 @@ from pydantic import BaseModel, Field, Json, create_model
 
 import main
 from fastapi_triton import Base64Image, TensorName
-from fastapi_triton.contract import mismatches
-from fastapi_triton.datatypes import BY_CONFIG
-from fastapi_triton.model_config import ModelConfig, TensorConfig
+from fastapi_triton.endpoints.declared.contract import mismatches
+from fastapi_triton.triton.datatypes import BY_CONFIG
+from fastapi_triton.triton.model_config import ModelConfig, TensorConfig
 
 
 def tensor(name: str, datatype: str, dims: tuple[int, ...] = (1,), *, optional: bool = False) -> TensorConfig:

@@ -13,10 +13,10 @@ from pydantic import BaseModel
 
 import main
 from fastapi_triton import Settings, TritonFrontend
-from fastapi_triton.errors import InvalidRequestError
-from fastapi_triton.model_config import ModelConfig
+from fastapi_triton.core.errors import InvalidRequestError
+from fastapi_triton.testing import FakeTriton
 from fastapi_triton.triton.client import Tensors
-from fastapi_triton.triton.fake import FakeTriton
+from fastapi_triton.triton.model_config import ModelConfig
 from fastapi_triton.triton.tensor import Tensor
 from support.scribble_app import MODEL, PATH, paint
 

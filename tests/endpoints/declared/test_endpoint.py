@@ -11,10 +11,10 @@ import httpx2
 import numpy as np
 import pytest
 
-from fastapi_triton.datatypes import BY_WIRE
-from fastapi_triton.images import media_type
+from fastapi_triton.endpoints.images import media_type
+from fastapi_triton.testing import FakeTriton
 from fastapi_triton.triton.client import Tensors
-from fastapi_triton.triton.fake import FakeTriton
+from fastapi_triton.triton.datatypes import BY_WIRE
 from fastapi_triton.triton.tensor import Tensor
 from support.scribble_app import MODEL, PATH, base64_picture, bytes_tensor, paint, picture, text
 

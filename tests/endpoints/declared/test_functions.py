@@ -15,12 +15,12 @@ from fastapi import HTTPException
 from pydantic import BaseModel
 
 from fastapi_triton import BlockingInfer, Infer, Settings, TensorName, TritonFrontend
-from fastapi_triton.datatypes import BY_CONFIG, BY_WIRE
-from fastapi_triton.errors import InvalidRequestError
-from fastapi_triton.middleware.request_id import current_request_id
-from fastapi_triton.model_config import ModelConfig, TensorConfig
+from fastapi_triton.core.context import current_request_id
+from fastapi_triton.core.errors import InvalidRequestError
+from fastapi_triton.testing import FakeTriton
 from fastapi_triton.triton.client import Tensors
-from fastapi_triton.triton.fake import FakeTriton
+from fastapi_triton.triton.datatypes import BY_CONFIG, BY_WIRE
+from fastapi_triton.triton.model_config import ModelConfig, TensorConfig
 from fastapi_triton.triton.tensor import Tensor
 from support.app_on_socket import listening
 

@@ -9,11 +9,11 @@ import pytest
 from pydantic import BaseModel, Field
 
 from fastapi_triton import Base64Image, TensorName, TritonFrontend
-from fastapi_triton.datatypes import BY_CONFIG, BY_WIRE
-from fastapi_triton.errors import FieldProblem, InvalidRequestError
-from fastapi_triton.model_config import ModelConfig, TensorConfig
+from fastapi_triton.core.errors import FieldProblem, InvalidRequestError
+from fastapi_triton.testing import FakeTriton
 from fastapi_triton.triton.client import Tensors
-from fastapi_triton.triton.fake import FakeTriton
+from fastapi_triton.triton.datatypes import BY_CONFIG, BY_WIRE
+from fastapi_triton.triton.model_config import ModelConfig, TensorConfig
 from fastapi_triton.triton.tensor import Tensor
 
 CONFIG = ModelConfig(

@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fastapi_triton import tensors
-from fastapi_triton.datatypes import BY_CONFIG, BY_WIRE, DATATYPES
-from fastapi_triton.errors import InvalidRequestError
-from fastapi_triton.model_config import ModelConfig, TensorConfig
+from fastapi_triton.core.errors import InvalidRequestError
+from fastapi_triton.endpoints.declared import tensors
+from fastapi_triton.triton.datatypes import BY_CONFIG, BY_WIRE, DATATYPES
+from fastapi_triton.triton.model_config import ModelConfig, TensorConfig
 from fastapi_triton.triton.tensor import Tensor
 
 

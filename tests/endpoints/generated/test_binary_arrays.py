@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fastapi_triton import binary_arrays
-from fastapi_triton.datatypes import BY_WIRE
-from fastapi_triton.flaws import UnfitValueError
-from fastapi_triton.model_config import TensorConfig
+from fastapi_triton.endpoints import binary_arrays
+from fastapi_triton.endpoints.value_errors import UnfitValueError
+from fastapi_triton.triton.datatypes import BY_WIRE
+from fastapi_triton.triton.model_config import TensorConfig
 
 
 def tensor(wire: str, *dims: int) -> TensorConfig:

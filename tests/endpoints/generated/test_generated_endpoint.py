@@ -10,11 +10,12 @@ import httpx2
 import numpy as np
 import pytest
 
-from fastapi_triton import Settings, TritonFrontend, generated_openapi
-from fastapi_triton.datatypes import BY_WIRE
-from fastapi_triton.model_config import from_server
+from fastapi_triton import Settings, TritonFrontend
+from fastapi_triton.endpoints.generated import openapi
+from fastapi_triton.testing import FakeTriton
 from fastapi_triton.triton.client import Tensors
-from fastapi_triton.triton.fake import FakeTriton
+from fastapi_triton.triton.datatypes import BY_WIRE
+from fastapi_triton.triton.model_config import from_server
 from fastapi_triton.triton.tensor import Tensor
 from support.echo_models import echo, model, tensor
 from support.model_watch import catalogue
@@ -305,7 +306,7 @@ async def test_every_example_of_the_document_works(http: httpx2.AsyncClient) -> 
 
 
 async def test_the_document_needs_no_server(http: httpx2.AsyncClient, triton: FakeTriton) -> None:
-    offline = generated_openapi.paths(each.config for each in triton.models.values())
+    offline = openapi.paths(each.config for each in triton.models.values())
     online = (await http.get("/openapi.json")).json()
     assert offline["paths"].items() <= online["paths"].items()
     assert json.loads(json.dumps(offline))["components"]["schemas"].items() <= online["components"]["schemas"].items()
@@ -313,7 +314,7 @@ async def test_the_document_needs_no_server(http: httpx2.AsyncClient, triton: Fa
 
 def test_component_names_are_legal_and_never_the_same() -> None:
     names = ["a b", "a.20.b", "a_b", "größe", "a.b"]
-    schemas = generated_openapi.paths(model(name, tensor("x")) for name in names)["components"]["schemas"]
+    schemas = openapi.paths(model(name, tensor("x")) for name in names)["components"]["schemas"]
     made = [name for name in schemas if name.startswith("models.")]
     assert len(made) == 2 * len(names)
     assert all(name.replace(".", "").replace("_", "").replace("-", "").isascii() for name in made)

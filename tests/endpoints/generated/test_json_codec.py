@@ -12,12 +12,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fastapi_triton import json_values
-from fastapi_triton.datatypes import BY_WIRE, DATATYPES, Datatype
-from fastapi_triton.errors import InferenceError
-from fastapi_triton.flaws import UnfitValueError
-from fastapi_triton.images import ImageLimits
-from fastapi_triton.model_config import TensorConfig
+from fastapi_triton.core.errors import InferenceError
+from fastapi_triton.endpoints import json_codec
+from fastapi_triton.endpoints.images import ImageLimits
+from fastapi_triton.endpoints.value_errors import UnfitValueError
+from fastapi_triton.triton.datatypes import BY_WIRE, DATATYPES, Datatype
+from fastapi_triton.triton.model_config import TensorConfig
 from support.json_values import same, values
 
 LIMITS = ImageLimits(max_pixels=1000)
@@ -30,12 +30,12 @@ def tensor(wire: str, *dims: int, content: Any = None) -> TensorConfig:
 
 
 def decode(value: Any, config: TensorConfig) -> Any:
-    return json_values.decode(value, config, LIMITS)
+    return json_codec.decode(value, config, LIMITS)
 
 
-def encode(array: Any, config: TensorConfig, arrays: json_values.Arrays = "list") -> Any:
+def encode(array: Any, config: TensorConfig, arrays: json_codec.Arrays = "list") -> Any:
     """As a caller reads it."""
-    return json.loads(orjson.dumps(json_values.encode(array, config, arrays), option=orjson.OPT_SERIALIZE_NUMPY))
+    return json.loads(orjson.dumps(json_codec.encode(array, config, arrays), option=orjson.OPT_SERIALIZE_NUMPY))
 
 
 def flaws(value: Any, config: TensorConfig) -> list[tuple[Any, str]]:
@@ -66,7 +66,7 @@ def test_nested_lists_come_out_as_they_went_in(datatype: Datatype, data: st.Data
 @pytest.mark.parametrize("datatype", [each for each in DATATYPES if each.kind != "bytes"], ids=lambda each: each.wire)
 @pytest.mark.parametrize("arrays", ["npy", "base64"])
 @given(st.data())
-def test_binary_arrays_come_out_bit_by_bit(datatype: Datatype, arrays: json_values.Arrays, data: st.DataObject) -> None:
+def test_binary_arrays_come_out_bit_by_bit(datatype: Datatype, arrays: json_codec.Arrays, data: st.DataObject) -> None:
     config = tensor(datatype.wire, -1, 2)
     array = decode(data.draw(st.lists(st.lists(values(datatype), min_size=2, max_size=2), max_size=3)), config)
     again = decode(encode(array, config, arrays), config)
@@ -182,7 +182,7 @@ def test_an_answer_of_another_rank_takes_the_configs() -> None:
 
 def test_floats_are_written_in_the_fewest_digits_that_mean_them() -> None:
     array = decode([0.1, "NaN"], tensor("FP32", -1))
-    assert orjson.dumps(json_values.encode(array, tensor("FP32", -1), "list"), option=orjson.OPT_SERIALIZE_NUMPY) == (
+    assert orjson.dumps(json_codec.encode(array, tensor("FP32", -1), "list"), option=orjson.OPT_SERIALIZE_NUMPY) == (
         b'[0.1,"NaN"]'
     )
 

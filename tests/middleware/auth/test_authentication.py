@@ -19,8 +19,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 
 from fastapi_triton import Settings, TritonFrontend
-from fastapi_triton.access import credentials, keys
-from fastapi_triton.callers import current_caller
+from fastapi_triton.core.context import current_caller
+from fastapi_triton.middleware.auth import credentials, keys
 from support.api_keys import DRAWS, RULES, WATCHES, basic, bearer, block
 from support.scribble_app import PATH
 
@@ -156,7 +156,9 @@ async def test_a_rate_is_held_to_the_second(
     client: httpx2.AsyncClient, body: Body, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = 1000.0
-    monkeypatch.setattr("fastapi_triton.access.gate.time", SimpleNamespace(monotonic=lambda: now))  # its clock alone
+    monkeypatch.setattr(
+        "fastapi_triton.middleware.auth.authentication.time", SimpleNamespace(monotonic=lambda: now)
+    )  # its clock alone
     for _ in range(3):
         assert (await client.post(PATH, json=body(), headers=bearer(DRAWS))).status_code == 200
     refused = await client.post(PATH, json=body(), headers=bearer(DRAWS))

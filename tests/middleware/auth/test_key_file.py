@@ -9,8 +9,8 @@ import httpx2
 import pytest
 
 from fastapi_triton import TritonFrontend
-from fastapi_triton.access.key_file import KeyFile
-from fastapi_triton.access.keys import KeyFileError, new_secret
+from fastapi_triton.middleware.auth.key_file import KeyFile
+from fastapi_triton.middleware.auth.keys import KeyFileError, new_secret
 from support.api_keys import DRAWS, RULES, bearer, block
 from support.app_on_socket import listening
 

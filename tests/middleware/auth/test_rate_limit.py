@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fastapi_triton.access.addresses import Addresses
-from fastapi_triton.access.keys import Limits
-from fastapi_triton.access.token_bucket import TokenBucket, default_burst
+from fastapi_triton.middleware.auth.anonymous_clients import Addresses
+from fastapi_triton.middleware.auth.keys import Limits
+from fastapi_triton.middleware.auth.rate_limit import TokenBucket, default_burst
 
 
 def test_a_burst_at_once_and_then_one_an_interval() -> None:

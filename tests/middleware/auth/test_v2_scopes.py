@@ -9,7 +9,7 @@ import httpx2
 import pytest
 
 from fastapi_triton import Settings, TritonFrontend
-from fastapi_triton.access.keys import new_secret
+from fastapi_triton.middleware.auth.keys import new_secret
 from support.api_keys import DRAWS, RULES, basic, bearer, block
 from support.app_on_socket import listening
 from support.scripted_triton import REQUEST, ScriptedTriton, scripted_triton

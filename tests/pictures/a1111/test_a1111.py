@@ -12,10 +12,10 @@ import pytest
 from PIL import Image
 
 from fastapi_triton import TritonFrontend
-from fastapi_triton.errors import FieldProblem, InvalidRequestError
-from fastapi_triton.routers import a1111
-from fastapi_triton.routers.a1111_tasks import COOKIE, Caller
-from fastapi_triton.triton.fake import FakeTriton
+from fastapi_triton.core.errors import FieldProblem, InvalidRequestError
+from fastapi_triton.pictures.a1111 import routes
+from fastapi_triton.pictures.a1111.tasks import COOKIE, Caller
+from fastapi_triton.testing import FakeTriton
 from support.scribble_app import base64_picture
 from support.scripted_stream_model import ScriptedStreamModel, asked
 
@@ -227,7 +227,7 @@ async def waiting(
     caller.cookies.set(COOKIE, "mine")
     twin.holds_before = 2
     twin.go_on.clear()
-    monkeypatch.setattr(a1111, "DEFAULT_PREVIEW_EVERY", 1)
+    monkeypatch.setattr(routes, "DEFAULT_PREVIEW_EVERY", 1)
     body = {"prompt": "a red house", "force_task_id": "task-1", "width": 128, "height": 128}
     asking = asyncio.create_task(caller.post(TXT2IMG, json=body))
     while (await caller.get(PROGRESS)).json()["progress"] == 0:

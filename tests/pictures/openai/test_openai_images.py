@@ -16,15 +16,15 @@ from pydantic import Field
 
 import main
 from fastapi_triton import Settings, TritonFrontend
-from fastapi_triton.errors import (
+from fastapi_triton.core.errors import (
     DeadlineExceededError,
     FieldProblem,
     InferenceError,
     InvalidRequestError,
     OverloadedError,
 )
+from fastapi_triton.testing import FakeTriton
 from fastapi_triton.triton.client import Tensors
-from fastapi_triton.triton.fake import FakeTriton
 from fastapi_triton.triton.tensor import Tensor
 from support.app_on_socket import listening
 from support.scribble_app import base64_picture, paint, picture

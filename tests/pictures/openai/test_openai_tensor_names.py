@@ -9,8 +9,8 @@ import pytest
 from pydantic import BaseModel
 
 from fastapi_triton import Base64Image, Settings, TensorName
+from fastapi_triton.testing import FakeTriton
 from fastapi_triton.triton.client import Tensors
-from fastapi_triton.triton.fake import FakeTriton
 from fastapi_triton.triton.tensor import Tensor
 from support.app_on_socket import listening
 from support.scripted_stream_model import ScriptedStreamModel, app_of

@@ -13,9 +13,9 @@ from pydantic import BaseModel
 
 import main
 from fastapi_triton import Settings, TritonFrontend
-from fastapi_triton.model_config import ModelConfig
-from fastapi_triton.playground import page
-from fastapi_triton.triton.fake import FakeTriton
+from fastapi_triton.pictures.playground import page
+from fastapi_triton.testing import FakeTriton
+from fastapi_triton.triton.model_config import ModelConfig
 from support.scribble_app import MODEL, PATH, paint
 
 

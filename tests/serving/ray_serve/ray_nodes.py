@@ -17,9 +17,9 @@ import ray
 from ray import serve
 
 from benchmarks.cluster import ray_nodes
-from fastapi_triton.cluster import local
-from fastapi_triton.cluster.application import build
-from fastapi_triton.cluster.options import ClusterOptions
+from fastapi_triton.serving.ray_serve import local
+from fastapi_triton.serving.ray_serve.application import build
+from fastapi_triton.serving.ray_serve.options import ClusterOptions
 
 
 def main(port: int) -> None:

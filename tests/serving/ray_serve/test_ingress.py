@@ -9,10 +9,10 @@ import httpx2
 from pydantic import BaseModel
 
 from fastapi_triton import Settings, TritonFrontend
-from fastapi_triton.cluster.ingress import Ingress
-from fastapi_triton.model_config import from_server
+from fastapi_triton.serving.ray_serve.ingress import Ingress
+from fastapi_triton.testing import FakeTriton
 from fastapi_triton.triton.client import Tensors
-from fastapi_triton.triton.fake import FakeTriton
+from fastapi_triton.triton.model_config import from_server
 from fastapi_triton.triton.tensor import Tensor
 
 TEXT = {"name": "text", "data_type": "TYPE_STRING", "dims": [1]}

@@ -4,7 +4,7 @@
 import asyncio
 import itertools
 
-from fastapi_triton.cluster.presence import Presence
+from fastapi_triton.serving.ray_serve.lease_watch import Presence
 
 
 async def test_the_leases_of_who_died_end_and_those_of_others_do_not() -> None:

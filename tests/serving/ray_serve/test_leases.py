@@ -9,13 +9,13 @@ from dataclasses import dataclass, field
 import pytest
 
 from fastapi_triton import Settings
-from fastapi_triton.cluster import leased
-from fastapi_triton.cluster.cold_start import ASSUMED_S, LEAST_S, ColdStart
-from fastapi_triton.cluster.leased import ClusterTriton
-from fastapi_triton.datatypes import BY_WIRE
-from fastapi_triton.deadlines import current_deadline
-from fastapi_triton.errors import DeadlineExceededError, OverloadedError, TritonUnavailableError
-from fastapi_triton.places import Place, current_place
+from fastapi_triton.core.context import current_deadline
+from fastapi_triton.core.errors import DeadlineExceededError, OverloadedError, TritonUnavailableError
+from fastapi_triton.core.slot import Place, current_place
+from fastapi_triton.serving.ray_serve import client as leased
+from fastapi_triton.serving.ray_serve.client import ClusterTriton
+from fastapi_triton.serving.ray_serve.cold_start import ASSUMED_S, LEAST_S, ColdStart
+from fastapi_triton.triton.datatypes import BY_WIRE
 from fastapi_triton.triton.tensor import Tensor
 from support.scripted_triton import ScriptedTriton, Upstream, scripted_triton
 from support.serving import free_port

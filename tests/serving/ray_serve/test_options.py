@@ -9,8 +9,8 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
-from fastapi_triton.cluster import gpus
-from fastapi_triton.cluster.options import ClusterOptions, OtherVersionError, Versions
+from fastapi_triton.serving.ray_serve import gpus
+from fastapi_triton.serving.ray_serve.options import ClusterOptions, OtherVersionError, Versions
 from support.paths import ROOT
 
 
@@ -18,7 +18,7 @@ def test_the_serve_config_files_arguments_are_options() -> None:
     config = yaml.safe_load((ROOT / "deploy" / "cluster" / "serve.yaml").read_text())
     (application,) = config["applications"]
     options = ClusterOptions.model_validate(application["args"])
-    assert application["import_path"] == "fastapi_triton.cluster.application:build"
+    assert application["import_path"] == "fastapi_triton.serving.ray_serve.application:build"
     assert (options.gpus_per_triton, options.min_replicas, options.max_replicas) == (1, 1, 8)
     # More are let in than Tritons take at once: the rest is the queue that the number of Tritons follows.
     assert options.frontend_settings.max_in_flight > options.max_in_flight_per_triton
@@ -64,7 +64,7 @@ def test_settings_that_cannot_be_are_refused_before_anything_starts() -> None:
 @pytest.mark.filterwarnings("ignore")  # Ray's own
 async def test_a_triton_that_is_given_no_gpu_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("ray", reason="the extra `cluster` is not installed")
-    from fastapi_triton.cluster.replica import NoGPUError, TritonReplica
+    from fastapi_triton.serving.ray_serve.replica import NoGPUError, TritonReplica
 
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     replica = TritonReplica.__new__(TritonReplica)
@@ -75,7 +75,7 @@ async def test_a_triton_that_is_given_no_gpu_is_refused(monkeypatch: pytest.Monk
 @pytest.mark.filterwarnings("ignore")  # Ray's own
 def test_a_gpu_that_only_ray_was_told_of_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("ray", reason="the extra `cluster` is not installed")
-    from fastapi_triton.cluster import replica
+    from fastapi_triton.serving.ray_serve import replica
 
     options = ClusterOptions(gpus_per_triton=1)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")

@@ -16,7 +16,7 @@ pytest.importorskip("ray", reason="the extra `cluster` is not installed")
 from callers import callers
 from clusters import ClusterServer, ray_nodes, ray_nodes_that_fail
 
-from fastapi_triton.cluster.presence import INTERVAL_S
+from fastapi_triton.serving.ray_serve.lease_watch import INTERVAL_S
 from support.serving import COUNT_APP, ECHO_APP, Server
 
 pytestmark = [pytest.mark.integration, pytest.mark.cluster, pytest.mark.timeout(900)]

@@ -6,9 +6,9 @@ from collections.abc import AsyncIterator, Callable
 
 import pytest
 
-from fastapi_triton.admission import Admission
-from fastapi_triton.errors import TritonUnavailableError
-from fastapi_triton.triton.connections import Connections
+from fastapi_triton.admission.limiter import Admission
+from fastapi_triton.core.errors import TritonUnavailableError
+from fastapi_triton.triton.transport.pool import Connections
 from support.scripted_triton import ScriptedTriton, Upstream, scripted_triton
 
 REQUEST = b"POST /v2/models/echo/infer HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{}"

@@ -11,9 +11,9 @@ from collections.abc import Callable
 import pytest
 import uvloop
 
-from fastapi_triton.errors import TritonUnavailableError
-from fastapi_triton.triton.connections import Connections
-from fastapi_triton.triton.keepalive import KEEP_ALIVE, KeepAlive
+from fastapi_triton.core.errors import TritonUnavailableError
+from fastapi_triton.triton.transport.pool import Connections
+from fastapi_triton.triton.transport.tcp_keepalive import KEEP_ALIVE, KeepAlive
 from support.scripted_triton import Upstream, scripted_triton
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="packets are swallowed by a filter of Linux's sockets")

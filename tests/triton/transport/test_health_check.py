@@ -6,12 +6,12 @@ from collections.abc import AsyncIterator, Callable
 
 import pytest
 
-from fastapi_triton.errors import TritonUnavailableError
-from fastapi_triton.triton import heartbeat
-from fastapi_triton.triton.breaker import MAX_FAILURES
-from fastapi_triton.triton.connections import Connections
-from fastapi_triton.triton.heartbeat import Heartbeat
-from fastapi_triton.triton.http import HTTPTriton
+from fastapi_triton.core.errors import TritonUnavailableError
+from fastapi_triton.triton.http_client import HTTPTriton
+from fastapi_triton.triton.transport import health_check
+from fastapi_triton.triton.transport.circuit_breaker import MAX_FAILURES
+from fastapi_triton.triton.transport.health_check import Heartbeat
+from fastapi_triton.triton.transport.pool import Connections
 from support.scripted_triton import ScriptedTriton, Upstream, scripted_triton
 from support.serving import free_port
 
@@ -33,7 +33,7 @@ async def connections(triton: ScriptedTriton) -> AsyncIterator[Connections]:
 
 @pytest.fixture
 def beating(connections: Connections, monkeypatch: pytest.MonkeyPatch) -> Heartbeat:
-    monkeypatch.setattr(heartbeat, "ANSWER_TIMEOUT_S", 0.1)
+    monkeypatch.setattr(health_check, "ANSWER_TIMEOUT_S", 0.1)
     return Heartbeat(connections, interval_s=3600)
 
 

@@ -7,9 +7,9 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from fastapi_triton.errors import InferenceError, TritonUnavailableError
-from fastapi_triton.triton.connections import Connections
-from fastapi_triton.triton.http import HTTPTriton
+from fastapi_triton.core.errors import InferenceError, TritonUnavailableError
+from fastapi_triton.triton.http_client import HTTPTriton
+from fastapi_triton.triton.transport.pool import Connections
 
 Script = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 REQUEST = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"

@@ -9,12 +9,12 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from fastapi_triton.deadlines import current_deadline
-from fastapi_triton.errors import DeadlineExceededError, InferenceError, TritonUnavailableError
-from fastapi_triton.triton.breaker import MAX_FAILURES
-from fastapi_triton.triton.connections import Connections
-from fastapi_triton.triton.dialer import MAX_ATTEMPTS
-from fastapi_triton.triton.http import HTTPTriton
+from fastapi_triton.core.context import current_deadline
+from fastapi_triton.core.errors import DeadlineExceededError, InferenceError, TritonUnavailableError
+from fastapi_triton.triton.http_client import HTTPTriton
+from fastapi_triton.triton.transport.circuit_breaker import MAX_FAILURES
+from fastapi_triton.triton.transport.connector import MAX_ATTEMPTS
+from fastapi_triton.triton.transport.pool import Connections
 from support.scripted_triton import ScriptedTriton, Upstream, scripted_triton
 from support.serving import free_port
 
@@ -114,14 +114,16 @@ async def test_the_longer_it_is_away_the_later_to_come_back(
     await failure_of(connections)
     now = time.monotonic()
     for away_s, retry_after_s in ((7.0, 7), (300, 30)):
-        monkeypatch.setattr("fastapi_triton.triton.breaker.time.monotonic", lambda away_s=away_s: now + away_s)
+        monkeypatch.setattr(
+            "fastapi_triton.triton.transport.circuit_breaker.time.monotonic", lambda away_s=away_s: now + away_s
+        )
         assert (await failure_of(connections)).retry_after_s == pytest.approx(retry_after_s, abs=1)
 
 
 async def test_a_request_without_time_for_another_attempt_is_refused_now(
     closed_port: socket.socket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("fastapi_triton.triton.dialer.FIRST_BACK_OFF_S", 3600)
+    monkeypatch.setattr("fastapi_triton.triton.transport.connector.FIRST_BACK_OFF_S", 3600)
     connections = connections_to(closed_port.getsockname()[1])
     token = current_deadline.set(time.monotonic() + 600)
     try:

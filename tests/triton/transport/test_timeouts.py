@@ -3,7 +3,7 @@
 
 import asyncio
 
-from fastapi_triton.triton.expiry import Expiry
+from fastapi_triton.triton.transport.timeouts import Expiry
 
 FOREVER_S = 3600.0
 

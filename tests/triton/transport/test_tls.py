@@ -14,9 +14,9 @@ import uvloop
 from pydantic import BaseModel
 
 from fastapi_triton import Settings, TritonFrontend
-from fastapi_triton.errors import TritonUnavailableError
-from fastapi_triton.triton.access import Access
-from fastapi_triton.triton.http import HTTPTriton
+from fastapi_triton.core.errors import TritonUnavailableError
+from fastapi_triton.triton.http_client import HTTPTriton
+from fastapi_triton.triton.transport.credentials import Access
 from support.certificate_authority import Authority, blunt_server
 from support.scripted_triton import Upstream, scripted_triton
 

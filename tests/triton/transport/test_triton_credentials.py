@@ -9,10 +9,10 @@ import pytest
 from pydantic import BaseModel, ValidationError
 
 from fastapi_triton import Settings, TritonFrontend
-from fastapi_triton.errors import InferenceError, TritonUnavailableError
-from fastapi_triton.triton.access import Access, HeaderLines
-from fastapi_triton.triton.address import Address
-from fastapi_triton.triton.http import HTTPTriton
+from fastapi_triton.core.errors import InferenceError, TritonUnavailableError
+from fastapi_triton.triton.http_client import HTTPTriton
+from fastapi_triton.triton.transport.address import Address
+from fastapi_triton.triton.transport.credentials import Access, HeaderLines
 from support.scripted_triton import ScriptedTriton, Upstream, scripted_triton
 from support.serving import free_port
 

@@ -7,8 +7,8 @@ import httpx2
 import pytest
 
 from fastapi_triton import Settings, TritonFrontend
-from fastapi_triton.model_config import ModelConfig
-from fastapi_triton.triton.fake import FakeTriton
+from fastapi_triton.testing import FakeTriton
+from fastapi_triton.triton.model_config import ModelConfig
 from support import scripted_stream_model
 from support.app_on_socket import listening
 from support.scripted_stream_model import ScriptedStreamModel, app_of

@@ -9,10 +9,11 @@ import httpx2
 import pytest
 
 import main
-from fastapi_triton import Settings, TritonFrontend, events
-from fastapi_triton.model_config import ModelConfig
+from fastapi_triton import Settings, TritonFrontend
+from fastapi_triton.endpoints import sse
+from fastapi_triton.testing import FakeTriton
 from fastapi_triton.triton.client import Tensors
-from fastapi_triton.triton.fake import FakeTriton
+from fastapi_triton.triton.model_config import ModelConfig
 from fastapi_triton.triton.tensor import Tensor
 from support.app_on_socket import events_of, listening
 from support.scribble_app import MODEL, PATH, bytes_tensor, paint
@@ -61,7 +62,7 @@ async def test_a_caller_who_stops_reading_is_taken_for_gone(
             yield {"event": bytes_tensor(b"progress"), "preview": bytes_tensor(b"p" * 1_000_000)}
 
     triton.models[TWIN].respond_stream = flood
-    monkeypatch.setattr(events, "STALLED_S", 0.05)
+    monkeypatch.setattr(sse, "STALLED_S", 0.05)
     async with (
         listening(app) as client,
         client.stream("POST", PATH, json=body(), headers=SSE) as answer,

@@ -10,11 +10,11 @@ from pydantic import Field
 
 import main
 from fastapi_triton import Settings, TritonFrontend
-from fastapi_triton.errors import FastAPITritonError, InferenceError, InvalidRequestError
-from fastapi_triton.images import media_type
-from fastapi_triton.model_config import ModelConfig
+from fastapi_triton.core.errors import FastAPITritonError, InferenceError, InvalidRequestError
+from fastapi_triton.endpoints.images import media_type
+from fastapi_triton.testing import FakeTriton
 from fastapi_triton.triton.client import Tensors
-from fastapi_triton.triton.fake import FakeTriton
+from fastapi_triton.triton.model_config import ModelConfig
 from fastapi_triton.triton.tensor import Tensor
 from support.app_on_socket import Told, events_of, listening
 from support.scribble_app import MODEL, PATH, bytes_tensor, paint

@@ -8,8 +8,8 @@ from dataclasses import replace
 import httpx2
 
 from fastapi_triton import TritonFrontend
+from fastapi_triton.testing import FakeTriton
 from fastapi_triton.triton.client import Tensors
-from fastapi_triton.triton.fake import FakeTriton
 from fastapi_triton.triton.tensor import Tensor
 from support.scribble_app import MODEL, PATH, bytes_tensor, text
 from support.scripted_stream_model import SSE, TWIN, Body, ScriptedStreamModel

@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Who waits for a place of a model: each caller in a line of its own, the lines served in turn."""
+
+import asyncio
+from collections import OrderedDict, deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import takewhile
+from typing import Any
+
+from fastapi_triton.core.slot import Place
+
+
+@dataclass(frozen=True, slots=True)
+class QueuePosition:
+    """A request's position in its model's queue: 1 is the next. No estimate until the model has answered once."""
+
+    position: int
+    estimated_wait_s: float | None
+
+    def as_json(self) -> dict[str, Any]:
+        """As JSON; without an estimate if there is none."""
+        if self.estimated_wait_s is None:
+            return {"position": self.position}
+        return {"position": self.position, "estimated_wait_s": round(self.estimated_wait_s, 1)}
+
+
+class QueueTicket:
+    """Given to `Admission.place`, it shows the position of that request in the queue for as long as it waits."""
+
+    def __init__(self) -> None:
+        self._look: Callable[[], QueuePosition] | None = None
+
+    @property
+    def position(self) -> QueuePosition | None:
+        """The position now; None when the request does not wait: before, or once it has its slot."""
+        return None if self._look is None else self._look()
+
+    def enter(self, look: Callable[[], QueuePosition]) -> None:
+        """The request waits from now on."""
+        self._look = look
+
+    def leave(self) -> None:
+        """The request waits no longer."""
+        self._look = None
+
+
+@dataclass(eq=False, slots=True)
+class Waiter:
+    """A request that waits for `count` places at once. `turn` ends in its place, or in why it gets none."""
+
+    caller: str
+    count: int
+    deadline: float | None
+    turn: asyncio.Future[Place]
+    share: str | None = None
+
+
+class WaitingRoom:
+    """At most `size` requests. Nobody is overtaken within a line, and no line by another that was served last."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self.num_waiting = 0
+        self._lines: OrderedDict[str, deque[Waiter]] = OrderedDict()  # whose turn is next comes first
+
+    @property
+    def is_full(self) -> bool:
+        return self.num_waiting >= self.size
+
+    @property
+    def next(self) -> Waiter | None:
+        """Whose turn it is."""
+        return next(iter(self._lines.values()))[0] if self._lines else None
+
+    def enter(self, waiter: Waiter) -> None:
+        """Stand at the end of its caller's line."""
+        self._lines.setdefault(waiter.caller, deque()).append(waiter)
+        self.num_waiting += 1
+
+    def admit(self) -> Waiter:
+        """Take out whose turn it is; its caller's next turn comes after everybody else's."""
+        waiter = self._lines[next(iter(self._lines))][0]
+        self._lines.move_to_end(waiter.caller)
+        self.leave(waiter)
+        return waiter
+
+    def leave(self, waiter: Waiter) -> None:
+        """Take it out, if it is still there."""
+        line = self._lines.get(waiter.caller)
+        if line is None or waiter not in line:
+            return
+        line.remove(waiter)
+        self.num_waiting -= 1
+        if not line:
+            del self._lines[waiter.caller]
+
+    def num_ahead(self, caller: str) -> int:
+        """How many get their turn before a newcomer of this caller."""
+        own = len(self._lines.get(caller, ()))
+        return own + sum(min(len(line), own + 1) for name, line in self._lines.items() if name != caller)
+
+    def num_before(self, waiter: Waiter) -> int:
+        """The number of requests that get their turn before this one."""
+        index = self._lines[waiter.caller].index(waiter)
+        earlier = set(takewhile(lambda name: name != waiter.caller, self._lines))
+        others = ((name, len(line)) for name, line in self._lines.items() if name != waiter.caller)
+        return index + sum(min(length, index + (name in earlier)) for name, length in others)
+
+    def giving_way_to(self, caller: str) -> Waiter | None:
+        """Who would make room for a newcomer of this caller: the youngest of the caller with most, where it has more.
+
+        More even with the newcomer counted, so that two callers do not drive out each other's for ever.
+        """
+        if not self._lines:
+            return None
+        longest = max(self._lines.values(), key=len)
+        return longest[-1] if len(longest) > len(self._lines.get(caller, ())) + 1 else None

@@ -1,0 +1,391 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`TritonFrontend`: a FastAPI app with declared endpoints in front of a Triton; joins routes, middleware and errors."""
+
+import logging
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from enum import Enum
+from functools import partial
+from typing import Any, TypeVar, overload
+
+from fastapi import FastAPI
+from fastapi.middleware.asyncexitstack import AsyncExitStackMiddleware
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel
+from starlette.middleware import Middleware
+from starlette.middleware.errors import ServerErrorMiddleware
+from starlette.middleware.exceptions import ExceptionMiddleware
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Route
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from fastapi_triton.admission.limiter import Admissions
+from fastapi_triton.app import health, metrics_route, model_routes, state_gauges
+from fastapi_triton.app.triton_proxy import endpoint as passage
+from fastapi_triton.app.triton_proxy.endpoint import Passage
+from fastapi_triton.core import body_buffers, connection_limits, problem_details, shutdown
+from fastapi_triton.core.asgi import put_below_root
+from fastapi_triton.core.connection_limits import ConnectionLimits
+from fastapi_triton.core.settings import Settings
+from fastapi_triton.endpoints.declared import openapi as openapi
+from fastapi_triton.endpoints.declared.declaration import watched
+from fastapi_triton.endpoints.declared.endpoint import InferEndpoint, Services
+from fastapi_triton.endpoints.declared.functions import EndpointFunction, read_signature
+from fastapi_triton.endpoints.generated import openapi as generated_openapi
+from fastapi_triton.endpoints.generated.endpoint import GeneratedEndpoint
+from fastapi_triton.endpoints.generated.model_registry import Catalogue
+from fastapi_triton.jobs import routes as background_jobs
+from fastapi_triton.middleware import stack
+from fastapi_triton.middleware.auth import openapi as openapi_security
+from fastapi_triton.middleware.deadline import DeadlineMiddleware
+from fastapi_triton.middleware.fast_path import DeclaredRoutes, Responder
+from fastapi_triton.middleware.head_requests import HeadMiddleware
+from fastapi_triton.middleware.max_body_size import BodySizeMiddleware
+from fastapi_triton.middleware.on_error import OnErrorMiddleware
+from fastapi_triton.middleware.request_recording import Observer, ObservingMiddleware
+from fastapi_triton.observability import access_log, logging_config, tracing
+from fastapi_triton.observability.gauges import Gauges
+from fastapi_triton.observability.metrics import Metrics
+from fastapi_triton.pictures import routes
+from fastapi_triton.pictures.playground import page
+from fastapi_triton.pictures.text_to_image import TextToImage
+from fastapi_triton.triton.client import CanSleep, TritonClient
+from fastapi_triton.triton.factory import fronted
+from fastapi_triton.triton.http_client import HTTPTriton
+
+logger = logging.getLogger(__name__)
+
+Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+@dataclass(frozen=True, slots=True)
+class _About:
+    """What `infer` is told of an endpoint besides its types."""
+
+    path: str
+    model: str
+    stream_model: str | None
+    name: str | None
+    summary: str | None
+    tags: list[str] | None
+
+
+class TritonFrontend(FastAPI):
+    """A FastAPI app that fronts one Triton.
+
+    Args:
+        title: the API's name in its documentation.
+        settings: by default read from the environment.
+        triton: the client to use instead of HTTP to `settings.triton_url`; tests give a `FakeTriton`.
+        generate: whether every ready model of the Triton gets an endpoint, `POST /models/{name}/infer`; by default what
+            the settings say.
+        lifespan: your own start and stop, run while Triton's client is open.
+        extra: anything else that FastAPI takes.
+    """
+
+    def __init__(
+        self,
+        *,
+        title: str = "fastapi-triton",
+        settings: Settings | None = None,
+        triton: TritonClient | None = None,
+        generate: bool | None = None,
+        lifespan: Lifespan | None = None,
+        **extra: Any,
+    ) -> None:
+        self.settings = settings or Settings()
+        self.triton: TritonClient = triton or fronted.get()(self.settings)
+        self.drain = shutdown.Drain()
+        self._body_buffers = body_buffers.BodyBuffers(self.settings.max_buffered_body_bytes)
+        self.services = Services(
+            self.triton,
+            Admissions(
+                self.settings.max_in_flight,
+                max_waiting=self.settings.max_waiting,
+                max_per_caller=self.settings.max_per_caller,
+            ),
+            self.settings,
+        )
+        self.endpoints: list[InferEndpoint] = []
+        self._declared: dict[str, tuple[BaseRoute, Responder]] = {}
+        self.catalogue: Catalogue | None = None
+        if self.settings.generate if generate is None else generate:
+            self.catalogue = Catalogue(
+                self.triton, watch_interval_s=self.settings.watch_interval_s, on_change=self._forget_openapi
+            )
+        self._generated = GeneratedEndpoint(self.catalogue, self.services) if self.catalogue else None
+        self._is_generating = False
+        # The bodies that they take, once there is an endpoint for them.
+        self._picture_apis: list[type[BaseModel]] | None = None
+        self._inner_lifespan = lifespan
+        self._key_file = stack.key_file(self.settings)
+        observers: list[Observer] = []
+        self._gauges: Gauges | None = None
+        if self.settings.metrics:
+            numbers = Metrics()
+            observers.append(numbers.record)
+            self._gauges = Gauges(numbers)
+        if self.settings.access_log:
+            logging_config.open_access_log(self.settings)
+            observers.append(access_log.write)
+        extra["telemetry"] = {**tracing.telemetry(), **(extra.get("telemetry") or {})}
+        self._is_traced = any(extra["telemetry"].get(kind) for kind in ("tracing", "metrics", "logs"))
+        super().__init__(
+            title=title,
+            lifespan=self._run,
+            middleware=[
+                Middleware(ObservingMiddleware, observers=observers),
+                *stack.middleware(self.settings, self._key_file),
+                Middleware(DeadlineMiddleware, max_timeout_s=self.settings.request_timeout_s),
+                Middleware(
+                    BodySizeMiddleware,
+                    max_bytes=self.settings.max_body_bytes,
+                    compressed_below="/v2/" if self.settings.v2_compressed else "",
+                ),
+                Middleware(HeadMiddleware),
+                *extra.pop("middleware", ()),
+            ],
+            exception_handlers={**problem_details.HANDLERS, **extra.pop("exception_handlers", {})},
+            **extra,
+        )
+        self.root_path = self.settings.root_path or self.root_path
+        sleeper = self.triton if isinstance(self.triton, CanSleep) else None
+        self.include_router(health.router(self.endpoints, self.catalogue, self.drain, sleeper))
+        if self._gauges is not None:
+            state_gauges.show(
+                self._gauges,
+                admission=self.services.admission,
+                triton=self.triton,
+                endpoints=self.endpoints,
+                catalogue=self.catalogue,
+                body_buffers=self._body_buffers,
+            )
+            self.include_router(metrics_route.router(numbers))
+        if self.settings.playground:
+            self.include_router(page.router(self.endpoints))
+        else:
+            self.add_api_route("/", page.to_docs, include_in_schema=False, response_model=None)
+        self._jobs = background_jobs.mount(self, self.endpoints, self._generated, self.settings)
+        self._passage: Passage | None = None
+        if self.settings.v2 and isinstance(self.triton, HTTPTriton):
+            problem_details.speak(self, "/v2", passage.refusal)
+            self._passage = Passage(
+                self.triton, admissions=self.services.admission, settings=self.settings, body_buffers=self._body_buffers
+            )
+            # First of all: no route is found faster, and none of them is under /v2.
+            self.router.routes[:0] = [Route(path, self._passage) for path in ("/v2/{rest:path}", "/v2")]
+
+    @overload
+    def infer(
+        self,
+        path: str,
+        *,
+        model: str,
+        request: type[BaseModel],
+        response: type[BaseModel],
+        stream_model: str | None = None,
+        name: str | None = None,
+        summary: str | None = None,
+        tags: list[str] | None = None,
+    ) -> InferEndpoint: ...
+
+    @overload
+    def infer(
+        self,
+        path: str,
+        *,
+        model: str,
+        stream_model: str | None = None,
+        name: str | None = None,
+        summary: str | None = None,
+        tags: list[str] | None = None,
+    ) -> Callable[[Function], Function]: ...
+
+    def infer(
+        self,
+        path: str,
+        *,
+        model: str,
+        request: type[BaseModel] | None = None,
+        response: type[BaseModel] | None = None,
+        stream_model: str | None = None,
+        name: str | None = None,
+        summary: str | None = None,
+        tags: list[str] | None = None,
+    ) -> InferEndpoint | Callable[[Function], Function]:
+        """Declare `POST path`: the fields of `request` are the model's inputs, those of `response` its outputs.
+
+        The declaration is held against the model's config as soon as Triton has it loaded, and at every change; while
+        it does not fit, the endpoint answers 503 and `/health/ready` says why.
+
+        Without `request` and `response` it decorates a function that works before and after the model, and whose
+        annotations declare all four: `async def mood(request: Text, infer: Infer[Tokens, Logits]) -> Mood`. A plain
+        `def` takes a `BlockingInfer`, and runs in a thread.
+
+        `stream_model` names the model's decoupled twin. With it every request goes to the twin, callers may ask for
+        events (`Accept: text/event-stream`; not of a function), one who leaves stops the work, and `GET path/describe`
+        says what the model can do. A request field that only the twin takes is fine, `preview_every` above all: how
+        many steps apart previews come, 2 where a caller of events does not say.
+        """
+        about = _About(path, model, stream_model, name, summary, tags)
+        if request is not None and response is not None:
+            return self._add_infer(about, request=request, response=response, function=None)
+        if request is not None or response is not None:
+            raise TypeError(
+                f"{path}: give both request= and response=, or neither and decorate a function with the four models "
+                "in its annotations."
+            )
+
+        def decorate(function: Function) -> Function:
+            declared = read_signature(function)
+            self._add_infer(
+                about, request=declared.request, response=declared.response, function=declared, doc=function.__doc__
+            )
+            return function
+
+        return decorate
+
+    def _add_infer(
+        self,
+        about: "_About",
+        *,
+        request: type[BaseModel],
+        response: type[BaseModel],
+        function: EndpointFunction | None,
+        doc: str | None = None,
+    ) -> InferEndpoint:
+        endpoint = InferEndpoint(
+            about.path,
+            model=about.model,
+            stream_model=about.stream_model,
+            request=request,
+            response=response,
+            services=self.services,
+            function=function,
+        )
+
+        if self._jobs is not None:
+            background_jobs.take_in(endpoint, self._jobs)
+
+        async def serve(request: Request) -> Response:
+            return await endpoint.respond(request.scope, request.receive)
+
+        self.endpoints.append(endpoint)
+        name, tags = about.name or about.model, list(about.tags or [about.model])
+        self.add_api_route(
+            about.path,
+            serve,
+            methods=["POST"],
+            name=name,
+            summary=about.summary or f"Run {about.model}",
+            description=doc or request.__doc__,
+            tags=list(tags),
+            response_model=None,
+            openapi_extra=openapi.operation(endpoint),
+        )
+        self._declared.setdefault(about.path, (self.router.routes[-1], endpoint.respond))
+        if about.stream_model:
+            self._add_describe(endpoint, name=name, tags=list(tags))
+        if self._picture_apis is None and TextToImage.fits(endpoint):
+            self._picture_apis = routes.mount(self, endpoint, self.settings)
+        return endpoint
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """FastAPI's own, without what it does for traces where there can be none."""
+        if self.root_path and scope["type"] != "lifespan":
+            put_below_root(scope, self.root_path)
+        if self._is_traced or self.middleware_stack is None or scope["type"] != "http":
+            await super().__call__(scope, receive, send)
+            return
+        scope["app"] = self
+        await self.middleware_stack(scope, receive, send)
+
+    def build_middleware_stack(self) -> ASGIApp:
+        """FastAPI's own, but for the declared endpoints, which are found ahead of its router.
+
+        What it does around functions with parameters takes half of a small request's time, and they have none. It has
+        the say again where the app has dependencies for all of its routes, or a body limit of FastAPI's.
+        """
+        if self.router.dependencies or self.max_body_size is not None:
+            return super().build_middleware_stack()
+        handlers = dict(self.exception_handlers)
+        on_bug = handlers.pop(500, None) or handlers.pop(Exception, None)
+        told = partial(ExceptionMiddleware, handlers=handlers, debug=self.debug)
+        others = told(AsyncExitStackMiddleware(self.router))
+        app: ASGIApp = OnErrorMiddleware(
+            DeclaredRoutes(self._declared, otherwise=others, drain=self.drain, v2=self._passage), told
+        )
+        for layer, arguments, options in reversed(self.user_middleware):
+            app = layer(app, *arguments, **options)
+        return OnErrorMiddleware(app, partial(ServerErrorMiddleware, handler=on_bug, debug=self.debug))
+
+    def _add_describe(self, endpoint: InferEndpoint, *, name: str, tags: list[str | Enum]) -> None:
+        async def describe() -> Response:
+            return JSONResponse(await endpoint.describe())
+
+        self.add_api_route(
+            f"{endpoint.path}/describe",
+            describe,
+            methods=["GET"],
+            name=f"describe_{name}",
+            summary="Sizes, defaults and limits of the model",
+            tags=tags,
+            response_model=None,
+            openapi_extra=openapi.describe_operation(),
+        )
+
+    def openapi(self) -> dict[str, Any]:
+        """The OpenAPI document, with the schemas of the declared endpoints."""
+        if self.openapi_schema is None:
+            document = super().openapi()
+            schemas = document.setdefault("components", {}).setdefault("schemas", {})
+            schemas.update(openapi.components(self.endpoints, self._picture_apis or ()))
+            if self.catalogue is not None:
+                generated_openapi.add_to(document, self.catalogue.configs, has_jobs=self._jobs is not None)
+            if self._key_file is not None:
+                openapi_security.add_to(document, self.settings.public_scopes)
+        return self.openapi_schema or {}
+
+    def _forget_openapi(self) -> None:
+        self.openapi_schema = None
+
+    @asynccontextmanager
+    async def _generating(self) -> AsyncIterator[None]:
+        if self.catalogue is None or self._generated is None:
+            yield
+            return
+        if not self._is_generating:  # only now, so that routes which the app declares itself come first
+            self.include_router(model_routes.router(self.catalogue, self._generated))
+            self._is_generating = True
+            self._forget_openapi()
+        async with self.catalogue.kept():
+            yield
+
+    @asynccontextmanager
+    async def _run(self, app: FastAPI) -> AsyncIterator[Mapping[str, Any]]:
+        async with AsyncExitStack() as running:
+            for part in self._parts(app):
+                await running.enter_async_context(part)
+            # For the server and for every request: `http_protocol.py` serves by these settings.
+            yield {
+                shutdown.STATE: self.drain,
+                connection_limits.STATE: ConnectionLimits.of(self.settings),
+                body_buffers.STATE: self._body_buffers,
+            }
+
+    def _parts(self, app: FastAPI) -> Iterator[AbstractAsyncContextManager[Any]]:
+        """What runs while the app does; each ends before those that came before it."""
+        if self._key_file is not None:
+            yield self._key_file.watched()
+        yield self.triton
+        yield watched(lambda: [each.declaration for each in self.endpoints], self.settings.watch_interval_s)
+        yield self._generating()
+        if self._jobs is not None:
+            yield self._jobs.running()
+        if self._gauges is not None:
+            yield self._gauges.kept()
+        if self._inner_lifespan is not None:
+            yield self._inner_lifespan(app)

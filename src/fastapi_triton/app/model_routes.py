@@ -1,0 +1,126 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`/models`: what Triton has, each model's contract, its generated endpoint. One route serves all models by name."""
+
+from typing import Any
+
+from fastapi import APIRouter
+from pydantic import BaseModel
+from starlette.requests import Request
+from starlette.responses import Response
+
+from fastapi_triton.endpoints.declared import openapi
+from fastapi_triton.endpoints.generated import schemas
+from fastapi_triton.endpoints.generated.endpoint import Address, GeneratedEndpoint
+from fastapi_triton.endpoints.generated.model_registry import Catalogue, Entry, first_line
+from fastapi_triton.endpoints.json_codec import Arrays
+from fastapi_triton.triton.model_config import Content, TensorConfig
+
+
+class Version(BaseModel):
+    """One version of a model, as Triton tells of it."""
+
+    version: str
+    state: str
+    reason: str
+
+
+class ModelSummary(BaseModel):
+    """A model in Triton's repositories. `endpoint` is null where there is none; `reason` says why."""
+
+    name: str
+    ready: bool
+    endpoint: str | None
+    reason: str | None
+    versions: list[Version]
+
+
+class Models(BaseModel):
+    """Every model in Triton's repositories."""
+
+    models: list[ModelSummary]
+
+
+class TensorContract(BaseModel):
+    """One input or output: `dims` without the batch dimension; -1 stands for any length."""
+
+    name: str
+    datatype: str
+    dims: list[int]
+    optional: bool
+    content: Content | None
+    example: Any
+
+
+class ModelContract(ModelSummary):
+    """What a model takes and answers. `warnings` are hints in its config that change nothing."""
+
+    max_batch_size: int | None = None
+    decoupled: bool | None = None
+    inputs: list[TensorContract] = []
+    outputs: list[TensorContract] = []
+    warnings: list[str] = []
+
+
+def router(catalogue: Catalogue, endpoint: GeneratedEndpoint) -> APIRouter:
+    """The routes under `/models`; all models' requests go to the `endpoint`."""
+    routes = APIRouter(prefix="/models", tags=["models"])
+
+    @routes.get("", summary="Every model that Triton has", responses=openapi.errors(502, 503, 504))
+    async def models() -> Models:
+        catalogue.require_read()
+        return Models(models=[ModelSummary(**_summary(entry)) for entry in catalogue.entries])
+
+    @routes.get("/{name}", summary="What a model takes and answers", responses=openapi.errors(404, 502, 503, 504))
+    async def model(name: str) -> ModelContract:
+        return _contract(catalogue.entry(name))
+
+    # The document names each model's own path instead: see `generated_openapi`.
+    @routes.post("/{name}/infer", include_in_schema=False)
+    async def infer(request: Request, name: str, arrays: Arrays = "list") -> Response:
+        return await endpoint(request, Address(name, arrays=arrays))
+
+    @routes.post("/{name}/versions/{version}/infer", include_in_schema=False)
+    async def infer_version(request: Request, name: str, version: str, arrays: Arrays = "list") -> Response:
+        return await endpoint(request, Address(name, version, arrays))
+
+    return routes
+
+
+def _summary(entry: Entry) -> dict[str, Any]:
+    obstacles = entry.endpoint.obstacles if entry.endpoint else [entry.reason]
+    return {
+        "name": entry.name,
+        "ready": bool(entry.versions),
+        "endpoint": None if obstacles else Address(entry.name).path,
+        "reason": "; ".join(obstacles) or None,
+        "versions": [
+            Version(version=each.version, state=each.state, reason=first_line(each.reason))
+            for each in entry.statuses
+            if each.version
+        ],
+    }
+
+
+def _contract(entry: Entry) -> ModelContract:
+    if entry.endpoint is None:
+        return ModelContract(**_summary(entry))
+    config = entry.endpoint.config
+    return ModelContract(
+        **_summary(entry),
+        max_batch_size=config.max_batch_size,
+        decoupled=config.decoupled,
+        inputs=[_tensor(tensor) for tensor in config.inputs],
+        outputs=[_tensor(tensor) for tensor in config.outputs],
+        warnings=list(config.useless_hints),
+    )
+
+
+def _tensor(tensor: TensorConfig) -> TensorContract:
+    return TensorContract(
+        name=tensor.name,
+        datatype=tensor.datatype.wire,
+        dims=list(tensor.dims),
+        optional=tensor.optional,
+        content=tensor.content,
+        example=schemas.example(tensor),
+    )

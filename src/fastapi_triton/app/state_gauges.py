@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What of an app's own state Prometheus is shown: places at Triton, Triton itself, and whether its models are there."""
+
+from collections.abc import Callable, Sequence
+
+from fastapi_triton.admission.limiter import Admissions, AdmissionState
+from fastapi_triton.core.background import running_tasks
+from fastapi_triton.core.body_buffers import BodyBuffers
+from fastapi_triton.endpoints.declared.endpoint import InferEndpoint
+from fastapi_triton.endpoints.generated.model_registry import Catalogue
+from fastapi_triton.observability.gauges import Gauges, Reading
+from fastapi_triton.triton.client import TritonClient
+
+
+def show(
+    gauges: Gauges,
+    *,
+    admission: Admissions,
+    triton: TritonClient,
+    endpoints: Sequence[InferEndpoint],
+    catalogue: Catalogue | None,
+    body_buffers: BodyBuffers,
+) -> None:
+    """Have all of it read whenever the numbers are; `endpoints` may still grow."""
+
+    def models() -> Reading:
+        entries = catalogue.entries if catalogue else []
+        found = {entry.name: float(bool(entry.versions) and not entry.is_dead) for entry in entries}
+        for endpoint in endpoints:
+            found.update(dict.fromkeys(endpoint.declaration.models, float(endpoint.declaration.is_ready)))
+        return found
+
+    def of_models(read: Callable[[AdmissionState], float | None]) -> Callable[[], Reading]:
+        def by_model() -> Reading:
+            found = {state.model: read(state) for state in admission.states}
+            return {model: value for model, value in found.items() if value is not None}
+
+        return by_model
+
+    # Names that Triton has not been seen to have share an admission of their own, which is no model's capacity.
+    most = of_models(lambda state: state.max_in_flight if state.model else None)
+    most_waiting = of_models(lambda state: state.max_waiting if state.model else None)
+    service = of_models(lambda state: state.service_s)
+    gauges.add("in_flight", "Requests at Triton", of_models(lambda state: state.in_flight), label="model")
+    gauges.add("max_in_flight", "The most that may be", most, label="model")
+    gauges.add("waiting", "Requests that wait for a place", of_models(lambda state: state.waiting), label="model")
+    gauges.add("max_waiting", "The most that may", most_waiting, label="model")
+    gauges.add("service_seconds", "How long Triton takes, lately", service, label="model", is_shared=True)
+    gauges.add("buffered_body_bytes", "Request bodies in memory", lambda: {"": body_buffers.num_bytes})
+    gauges.add("max_buffered_body_bytes", "The most that they may hold", lambda: {"": body_buffers.max_bytes})
+    gauges.add("triton_up", "Whether Triton answers", lambda: {"": float(triton.is_up)}, is_shared=True)
+    # Added up, unlike `triton_up`: one worker that is cut off shows beside others that are not.
+    gauges.add("open_breakers", "Circuit breakers that let nothing through", lambda: {"": triton.num_open_breakers})
+    gauges.add("model_ready", "Whether the model takes requests", models, label="model", is_shared=True)
+    gauges.add(
+        "background_task_failing",
+        "Whether a background task fails; its log lines say why",
+        lambda: {task.name: float(task.is_failing) for task in running_tasks()},
+        label="task",
+    )
+    gauges.count(
+        "background_task_failures",
+        "Failed attempts of background tasks",
+        lambda: {task.name: task.num_failures for task in running_tasks()},
+        label="task",
+    )

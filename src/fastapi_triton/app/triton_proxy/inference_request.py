@@ -1,0 +1,303 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Checks the JSON of an `/infer` request: a wrong shape or size kills the process of Triton 2.51."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+from fastapi_triton.app.triton_proxy.json_outline import CUT
+from fastapi_triton.core.errors import NotAllowedError, UnreadableRequestError, shown
+from fastapi_triton.triton.datatypes import BY_WIRE, Datatype
+from fastapi_triton.triton.model_config import ModelConfig, TensorConfig
+
+CODE = "invalid_inference_request"
+# The limit of numpy, and so of every Python model.
+_MAX_RANK = 32
+_MAX_INTEGER = 2**63 - 1
+# Triton's ids of sequences, priorities and timeouts have 64 bits without a sign.
+_MAX_UNSIGNED = 2**64 - 1
+# A class count is a 32-bit number within Triton.
+_MAX_CLASSES = 2**31 - 1
+# The other dimensions of an empty tensor are held to this.
+_MAX_ELEMENTS = 2**31 - 1
+_LENGTH_PREFIX_BYTES = 4
+_SHARED_MEMORY = frozenset(("shared_memory_region", "shared_memory_byte_size", "shared_memory_offset"))
+_NO_PARAMETERS: Mapping[str, Any] = MappingProxyType({})
+# Members of a request's `parameters` that Triton reads itself.
+_BOOLEANS = ("sequence_start", "sequence_end", "binary_data_output")
+_UNSIGNED = ("priority", "timeout")
+
+
+def refused(reason: str) -> UnreadableRequestError:
+    return UnreadableRequestError(reason, code=CODE)
+
+
+class RequestedInput(NamedTuple):
+    """One input of a request, consistent in itself."""
+
+    name: str
+    datatype: Datatype
+    shape: tuple[int, ...]
+
+
+@dataclass(slots=True)
+class InferenceRequest:
+    """The tensors of a request. `classified` are the outputs that it asks for as classes."""
+
+    inputs: tuple[RequestedInput, ...]
+    classified: tuple[str, ...]
+    # The config that it was last found to fit: the same request often comes again.
+    _fitted: ModelConfig | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def names_tensors(self) -> bool:
+        """Whether there is anything to compare with the model's config."""
+        return bool(self.inputs or self.classified)
+
+    def require_fit(self, config: ModelConfig | None) -> None:
+        """Check against the model's config; names that it does not have are left to Triton.
+
+        Raises:
+            UnreadableRequestError: a datatype, shape or batch size that the model does not take; or classes where no
+                config says that they are safe.
+        """
+        if config is None:
+            if self.classified:
+                raise refused("`classification` needs a model whose config can be read. Ask for the output itself.")
+            return
+        if config is self._fitted:
+            return
+        for each in self.inputs:
+            declared = config.input(each.name)
+            if declared is not None:
+                _require_declared(each, declared, config)
+        for name in self.classified:
+            _require_classes(name, config)
+        self._fitted = config
+
+
+def read(told: Any, *, num_json_bytes: int, num_binary_bytes: int, is_shared_memory_allowed: bool) -> InferenceRequest:
+    """Check the JSON of a request by itself and against the bytes that came.
+
+    Raises:
+        UnreadableRequestError: a member is of the wrong kind, or shapes, sizes and bytes disagree.
+        NotAllowedError: it names shared memory where that is closed.
+    """
+    request = _object(told, "The body")
+    if not isinstance(request.get("id", ""), str):
+        raise refused("`id` must be a string.")
+    _check_parameters(_parameters(request, "request"))
+    inputs: list[RequestedInput] = []
+    num_told_bytes = num_json_elements = 0
+    names: set[str] = set()
+    for each in _objects(request, "inputs", is_required=True):
+        name = _name(each, "inputs", names)
+        one = RequestedInput(name, _datatype(each, name), _shape(each, name))
+        num_told_bytes += _check_size(each, one, is_shared_memory_allowed)
+        if "data" in each:
+            num_json_elements += math.prod(one.shape)
+        if num_json_elements > num_json_bytes:  # Triton takes memory for them before it reads the data
+            raise refused(
+                f"Input `{shown(name)}`: with the shape {_shown_shape(one.shape)} the inputs have "
+                f"{num_json_elements:,} elements in JSON, more than the body has bytes."
+            )
+        inputs.append(one)
+    if num_told_bytes != num_binary_bytes:
+        raise refused(
+            f"The inputs have {num_told_bytes:,} bytes of binary data by their `binary_data_size`, but "
+            f"{num_binary_bytes:,} follow the JSON, whose length is in `Inference-Header-Content-Length`."
+        )
+    return InferenceRequest(tuple(inputs), tuple(_classified(request, is_shared_memory_allowed)))
+
+
+def _object(told: Any, what: str) -> Mapping[str, Any]:
+    if not isinstance(told, dict):
+        raise refused(f"{what} must be a JSON object.")
+    return told
+
+
+def _objects(request: Mapping[str, Any], member: str, *, is_required: bool = False) -> Sequence[Any]:
+    told = request.get(member)
+    if told is None and not is_required:
+        return ()
+    if not isinstance(told, list):
+        raise refused(f"`{member}` must be a list of objects.")
+    return told
+
+
+def _name(each: Any, member: str, names: set[str]) -> str:
+    if not isinstance(each, dict):
+        raise refused(f"Each of `{member}` must be a JSON object.")
+    name = each.get("name")
+    if not isinstance(name, str) or not name or CUT in name:
+        raise refused(f"Each of `{member}` needs a `name`, a string without NUL.")
+    if name in names:
+        raise refused(f"`{member}` names `{shown(name)}` twice.")
+    names.add(name)
+    return name
+
+
+def _parameters(each: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    told = each.get("parameters")
+    if told is None:
+        return _NO_PARAMETERS
+    if not isinstance(told, dict):
+        raise refused(f"`{shown(name)}`: `parameters` must be a JSON object.")
+    return told
+
+
+def _check_parameters(parameters: Mapping[str, Any]) -> None:
+    for name, value in parameters.items():
+        if name in _BOOLEANS:
+            is_right = isinstance(value, bool)
+        elif name in _UNSIGNED:
+            is_right = _is_unsigned(value, _MAX_UNSIGNED)
+        elif name == "sequence_id":
+            is_right = isinstance(value, str) or _is_unsigned(value, _MAX_UNSIGNED)
+        else:
+            is_right = isinstance(value, bool | int | float | str)
+        if not is_right:
+            raise refused(f"The parameter `{shown(name)}` is {shown(value)}, a value that Triton does not take there.")
+
+
+def _is_unsigned(value: Any, maximum: int = _MAX_INTEGER) -> bool:
+    return type(value) is int and 0 <= value <= maximum
+
+
+def _datatype(each: Mapping[str, Any], name: str) -> Datatype:
+    told = each.get("datatype")
+    datatype = BY_WIRE.get(told) if isinstance(told, str) else None
+    if datatype is None:
+        raise refused(f"Input `{shown(name)}`: `datatype` is {shown(told)}; Triton has {', '.join(BY_WIRE)}.")
+    return datatype
+
+
+def _shape(each: Mapping[str, Any], name: str) -> tuple[int, ...]:
+    told = each.get("shape")
+    if isinstance(told, list) and len(told) <= _MAX_RANK:
+        for size in told:
+            if type(size) is not int or not 0 <= size <= _MAX_INTEGER:
+                break
+        else:
+            return tuple(told)
+    raise refused(
+        f"Input `{shown(name)}`: `shape` must be a list of at most {_MAX_RANK} whole numbers, none of them negative."
+    )
+
+
+def _check_size(each: Mapping[str, Any], one: RequestedInput, is_shared_memory_allowed: bool) -> int:
+    """Compare the shape with the data. Returns how many bytes of the data follow the JSON."""
+    parameters = _parameters(each, one.name)
+    is_shared = _is_shared(parameters, one.name, is_allowed=is_shared_memory_allowed)
+    if ("data" in each) + ("binary_data_size" in parameters) + is_shared != 1:
+        raise refused(
+            f"Input `{shown(one.name)}` must have one of `data`, `binary_data_size` and `shared_memory_region` in "
+            "`parameters`."
+        )
+    num_elements = math.prod(one.shape)
+    if not num_elements and math.prod(filter(None, one.shape)) > _MAX_ELEMENTS:
+        raise refused(f"Input `{shown(one.name)}`: the shape {_shown_shape(one.shape)} is too large.")
+    if is_shared:
+        _require_bytes(one, num_elements, parameters["shared_memory_byte_size"])
+        return 0
+    if "data" in each:
+        if not isinstance(each["data"], list):
+            raise refused(f"Input `{shown(one.name)}`: `data` must be a list.")
+        return 0
+    size = parameters["binary_data_size"]
+    if not _is_unsigned(size):
+        raise refused(f"Input `{shown(one.name)}`: `binary_data_size` is {shown(size)}; it must be a number of bytes.")
+    _require_bytes(one, num_elements, size)
+    return int(size)
+
+
+def _require_bytes(one: RequestedInput, num_elements: int, size: int) -> None:
+    if one.datatype.kind == "bytes":
+        if _LENGTH_PREFIX_BYTES * num_elements <= size and (num_elements or not size):
+            return
+    elif num_elements * one.datatype.numpy.itemsize == size:
+        return
+    raise refused(
+        f"Input `{shown(one.name)}`: {one.datatype.wire} of shape {_shown_shape(one.shape)} is not {size:,} bytes."
+    )
+
+
+def _is_shared(parameters: Mapping[str, Any], name: str, *, is_allowed: bool) -> bool:
+    """Whether a tensor lies in shared memory, by well-formed parameters."""
+    if _SHARED_MEMORY.isdisjoint(parameters):
+        return False
+    if not is_allowed:
+        raise NotAllowedError(
+            f"`{shown(name)}` names shared memory, which is closed here. Send the data itself, or start the frontend "
+            "with --v2-admin (FASTAPI_TRITON_V2_ADMIN=true).",
+            code="v2_administration_closed",
+        )
+    region, size = parameters.get("shared_memory_region"), parameters.get("shared_memory_byte_size")
+    offset = parameters.get("shared_memory_offset", 0)
+    if not isinstance(region, str) or not region or CUT in region:
+        raise refused(f"`{shown(name)}`: `shared_memory_region` must be a name.")
+    if not _is_unsigned(size) or not _is_unsigned(offset) or size + offset > _MAX_INTEGER:
+        raise refused(
+            f"`{shown(name)}`: `shared_memory_byte_size` and `shared_memory_offset` must be numbers of bytes."
+        )
+    return True
+
+
+def _classified(request: Mapping[str, Any], is_shared_memory_allowed: bool) -> list[str]:
+    """The outputs that are wanted as classes."""
+    names: set[str] = set()
+    classified: list[str] = []
+    for each in _objects(request, "outputs"):
+        name = _name(each, "outputs", names)
+        parameters = _parameters(each, name)
+        _is_shared(parameters, name, is_allowed=is_shared_memory_allowed)
+        if not isinstance(parameters.get("binary_data", False), bool):
+            raise refused(f"Output `{shown(name)}`: `binary_data` must be true or false.")
+        count = parameters.get("classification", 0)
+        if not _is_unsigned(count) or count > _MAX_CLASSES:
+            raise refused(f"Output `{shown(name)}`: `classification` is {shown(count)}, no number of classes.")
+        if count:
+            classified.append(name)
+    return classified
+
+
+def _require_declared(one: RequestedInput, declared: TensorConfig, config: ModelConfig) -> None:
+    if one.datatype is not declared.datatype:
+        raise refused(
+            f"Input `{one.name}` is {one.datatype.wire}, but the model {config.name} expects {declared.datatype.wire}."
+        )
+    expected = (-1, *declared.dims) if config.is_batched else declared.dims
+    if one.shape != expected and not _matches(one.shape, expected):
+        raise refused(
+            f"Input `{one.name}`: unexpected shape for the model {config.name}. "
+            f"Expected {_shown_shape(expected)}, got {_shown_shape(one.shape)}."
+        )
+    if config.is_batched and one.shape[0] > config.max_batch_size:
+        raise refused(
+            f"Input `{one.name}`: the batch size is {one.shape[0]}; for the model {config.name} it must be <= "
+            f"{config.max_batch_size}."
+        )
+
+
+def _matches(shape: tuple[int, ...], expected: tuple[int, ...]) -> bool:
+    if len(shape) != len(expected):
+        return False
+    return all(wanted in (-1, size) for size, wanted in zip(shape, expected, strict=True))
+
+
+def _require_classes(name: str, config: ModelConfig) -> None:
+    output = config.output(name)
+    if output is None:
+        raise refused(f"The model {config.name} has no output `{shown(name)}`.")
+    is_number = output.datatype.kind == "integer" or output.datatype.wire in ("FP32", "FP64")
+    if not is_number or not all(size > 0 for size in output.dims):
+        raise refused(
+            f"Output `{name}`: `classification` is for outputs of numbers whose dimensions the model's config fixes; "
+            f"this one is {output.datatype.wire} {_shown_shape(output.dims)}. Ask for the output itself."
+        )
+
+
+def _shown_shape(shape: tuple[int, ...]) -> str:
+    return shown("[" + ",".join(map(str, shape)) + "]")

@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Selects and checks the headers of a `/v2` request that go on to Triton. Some values kill Triton 2.51."""
+
+import re
+
+from fastapi_triton.core.errors import UnreadableRequestError, shown
+from fastapi_triton.triton.transport.connection import Headers
+
+HEADER_LENGTH = b"inference-header-content-length"
+_ACCEPT_ENCODING = b"accept-encoding"
+_TRACE = (b"traceparent", b"tracestate")
+# The headers that Triton reads.
+PASSED = frozenset(
+    (
+        *(b"accept", _ACCEPT_ENCODING, b"content-type", b"endpoint-load-metrics-format", b"triton_grpc_error"),
+        *(HEADER_LENGTH, *_TRACE),
+    )
+)
+_CODE = "invalid_header"
+# RFC 9110 sections 12.5.3 and 12.4.2: `gzip;q=0.5, identity`. Triton dies of a weight like `1e999`. More decimals than
+# three, and `.5`, are sent too.
+_CODING = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+(?:[ \t]*;[ \t]*[qQ]=(?:0?\.\d{1,6}|0\.?|1(?:\.0{0,6})?))?[ \t]*"
+_CODINGS = re.compile(rb"[ \t]*(?:" + _CODING + rb")?(?:,[ \t]*(?:" + _CODING + rb")?)*")
+_MAX_CODINGS_BYTES = 256
+_LENGTH = re.compile(rb"\d{1,18}")
+# Triton keeps these values in memory for as long as the request.
+_MAX_VALUE_BYTES = 1024
+
+
+def passed_lines(headers: Headers, names: frozenset[bytes], *, is_traced: bool) -> bytes:
+    """The lines of those headers that go to Triton as they are, by their names.
+
+    Trace headers of a request that is traced here are left out: the frontend's own take their place.
+
+    Raises:
+        UnreadableRequestError: one of them is malformed.
+    """
+    lines: list[bytes] = []
+    for name, value in headers:
+        if name not in names or (is_traced and name in _TRACE):
+            continue
+        if name == _ACCEPT_ENCODING:
+            if len(value) > _MAX_CODINGS_BYTES or not _CODINGS.fullmatch(value):
+                raise _malformed(name, value, "Send a list like `gzip;q=0.5, identity`.")
+        elif len(value) > _MAX_VALUE_BYTES:
+            raise _malformed(name, value, f"At most {_MAX_VALUE_BYTES} bytes are taken.")
+        lines += (name, b": ", value, b"\r\n")
+    return b"".join(lines)
+
+
+def json_length(headers: Headers) -> int | None:
+    """What `Inference-Header-Content-Length` says: how much of the body is JSON; None: all of it.
+
+    Raises:
+        UnreadableRequestError: it is no number.
+    """
+    length: int | None = None
+    for name, value in headers:
+        if name == HEADER_LENGTH:
+            if length is not None or not _LENGTH.fullmatch(value):
+                raise _malformed(name, value, "It is the length of the body's JSON in bytes, said once.")
+            length = int(value)
+    return length
+
+
+def _malformed(name: bytes, value: bytes, advice: str) -> UnreadableRequestError:
+    told = shown(value.decode("latin-1"))
+    return UnreadableRequestError(f"The header {name.decode('latin-1')} is `{told}`. {advice}", code=_CODE)

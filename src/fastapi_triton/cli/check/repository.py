@@ -1,0 +1,133 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A model repository's folders as plain data, read without a server."""
+
+import ast
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from fastapi_triton.cli.check import config_text
+from fastapi_triton.triton.model_config import ModelConfig, from_server
+
+WAIVE = "waive."
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFolder:
+    """One model: its config as a server would return it (None: unreadable, see `error`), and its Python files.
+
+    If one of these cannot be read, `modules` is empty: the model's answers may be written in that file.
+    `unreadable_modules` says which, and why.
+    """
+
+    name: str
+    raw: Mapping[str, Any] | None
+    error: str | None = None
+    has_config_file: bool = True
+    versions: tuple[str, ...] = ()
+    has_model_file: bool = True
+    modules: tuple[ast.Module, ...] = field(default=())
+    unreadable_modules: tuple[str, ...] = ()
+
+    @property
+    def config(self) -> ModelConfig | None:
+        """What a request must look like; None where no text says it."""
+        if self.raw is None or not self.has_config_file or broken_tensors(self.raw):
+            return None
+        return from_server(self.raw)
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """The config, or an empty one."""
+        return self.raw or {}
+
+    @property
+    def is_python(self) -> bool:
+        return str(self.settings.get("backend", "")) == "python"
+
+    @property
+    def waivers(self) -> dict[str, str]:
+        """Rule code → reason, from the config's `parameters`."""
+        return waivers(self.settings)
+
+
+def waivers(raw: Mapping[str, Any]) -> dict[str, str]:
+    """Rule code → reason: `parameters { key: "waive.CODE" value { string_value: "reason" } }`."""
+    return {
+        key.removeprefix(WAIVE): str(value.get("string_value", "")).strip()
+        for key, value in (raw.get("parameters") or {}).items()
+        if key.startswith(WAIVE)
+    }
+
+
+def broken_tensors(raw: Mapping[str, Any]) -> list[str]:
+    """The names of tensors that no request can be made for: Triton refuses them too."""
+    return [
+        tensor.get("name", "")
+        for tensor in (*raw.get("input", ()), *raw.get("output", ()))
+        if not tensor.get("name") or tensor.get("data_type") in (None, "TYPE_INVALID") or not tensor.get("dims")
+    ]
+
+
+def read(repository: Path) -> list[ModelFolder]:
+    """Every model of the repository: each folder in it that is not hidden."""
+    return [_read_model(each) for each in sorted(repository.iterdir()) if each.is_dir() and each.name[0] not in "._"]
+
+
+def _read_model(folder: Path) -> ModelFolder:
+    raw: dict[str, Any] | None = {"name": folder.name}
+    error = None
+    path = folder / "config.pbtxt"
+    if path.is_file():
+        try:
+            raw = config_text.read(path)
+        except config_text.ConfigTextError as told:
+            raw, error = None, str(told)
+    versions = sorted(each.name for each in folder.iterdir() if each.is_dir() and each.name.isdigit())
+    model_file = (raw or {}).get("default_model_filename") or "model.py"
+    modules, unreadable = _modules(folder, versions)
+    return ModelFolder(
+        name=folder.name,
+        raw=raw,
+        error=error,
+        has_config_file=path.is_file(),
+        versions=tuple(versions),
+        has_model_file=all((folder / version / model_file).is_file() for version in versions),
+        modules=() if unreadable else tuple(modules),
+        unreadable_modules=tuple(unreadable),
+    )
+
+
+def _modules(folder: Path, versions: list[str]) -> tuple[list[ast.Module], list[str]]:
+    """The Python files beside model.py and below it, since a model's answers may be written in any of them.
+
+    Also returns the files that this Python cannot read, each with the reason.
+    """
+    modules, unreadable = [], []
+    for version in versions[-1:]:  # the newest is the one that Triton serves by default
+        for path in sorted((folder / version).rglob("*.py")):
+            try:
+                modules.append(_parsed(path))
+            except _UnreadableModuleError as error:
+                unreadable.append(f"{path.relative_to(folder)}: {error}")
+    return modules, unreadable
+
+
+class _UnreadableModuleError(Exception):
+    """This version of Python cannot parse the file; the text says why."""
+
+
+def _parsed(path: Path) -> ast.Module:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # such as invalid escapes, which are for its author
+            return ast.parse(path.read_bytes())
+    except SyntaxError as error:
+        where = f"line {error.lineno}: " if error.lineno else ""
+        raise _UnreadableModuleError(f"{where}{error.msg}") from None
+    except (RecursionError, MemoryError):
+        raise _UnreadableModuleError("it is nested too deeply") from None
+    except (OSError, ValueError) as error:
+        raise _UnreadableModuleError(str(error)) from None

@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Rules over what an app declares: its endpoints, held against the configs of their models."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+
+from fastapi_triton.cli.check.rule import Rules, Severity
+from fastapi_triton.endpoints.declared import contract
+from fastapi_triton.endpoints.declared.declaration import Declaration
+from fastapi_triton.triton.model_config import ModelConfig
+
+
+@dataclass(frozen=True, slots=True)
+class Declared:
+    """A declaration, and the models there are; None for one whose config is not known."""
+
+    declaration: Declaration
+    configs: Mapping[str, ModelConfig | None]
+
+
+RULES: Rules[Declared] = Rules()
+
+
+@RULES.add(
+    "unknown-model",
+    Severity.ERROR,
+    says="An endpoint whose model is not there answers 503 for ever.",
+    advice="Correct the name, or add the model to the repository.",
+)
+def unknown_model(declared: Declared) -> Iterator[str]:
+    for name in declared.declaration.models:
+        if name not in declared.configs:
+            yield f"there is no model {name}{contract.nearest(name, declared.configs)}"
+
+
+@RULES.add(
+    "contract-mismatch",
+    Severity.ERROR,
+    says="An endpoint that does not fit its model's config answers 503, with the reasons.",
+    advice="Make the pydantic models and the config agree.",
+)
+def contract_mismatch(declared: Declared) -> Iterator[str]:
+    declaration = declared.declaration
+    model, twin = _config(declared, declaration.model), _config(declared, declaration.stream_model)
+    if model is not None and (twin is not None or not declaration.stream_model):
+        # That it is decoupled is told by a rule of its own.
+        plain = replace(model, decoupled=False)
+        yield from contract.mismatches(declaration.request, declaration.response, plain, twin)
+
+
+@RULES.add(
+    "decoupled-over-infer",
+    Severity.ERROR,
+    says="Triton answers 501 where a decoupled model is asked through /infer.",
+    advice="Declare a plain model, with the decoupled one as its stream_model; or have the config say "
+    "`decoupled: False` if it answers each request once.",
+)
+def decoupled_over_infer(declared: Declared) -> Iterator[str]:
+    model = _config(declared, declared.declaration.model)
+    if model is not None and model.decoupled:
+        yield contract.decoupled(model)
+
+
+def _config(declared: Declared, name: str | None) -> ModelConfig | None:
+    return declared.configs.get(name) if name else None

@@ -1,0 +1,148 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The commands that need no server: `fastapi-triton check` and `fastapi-triton openapi`."""
+
+import asyncio
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+from pydantic import ValidationError
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from fastapi_triton.app.frontend import TritonFrontend
+from fastapi_triton.cli.check import config_text, repository, runner
+from fastapi_triton.cli.check.rule import Finding, Severity
+from fastapi_triton.core.errors import FastAPITritonError
+from fastapi_triton.endpoints.generated import openapi
+from fastapi_triton.observability.logging_config import printable, printable_json, printable_lines
+from fastapi_triton.serving import run
+
+CLEAN, PROBLEMS, USAGE = 0, 1, 2
+_STYLES = {Severity.ERROR: "bold red", Severity.WARNING: "yellow", Severity.NOTE: "cyan"}
+
+Targets = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[APP] [MODELS]",
+        help="module:attribute and a model repository; by default main:app where there is a main.py, and ./models.",
+    ),
+]
+
+
+def check_command(
+    targets: Targets = None,
+    triton: Annotated[str | None, typer.Option("--triton", metavar="URL", help="Look at this Triton too.")] = None,
+    trial: Annotated[
+        bool, typer.Option("--trial", help="Send each plain model one request of zeros and look at its reply.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object instead of a table.")] = False,
+) -> None:
+    """Hold an app's endpoints against config.pbtxt files, and say what will hurt. Exit code 1: there are problems."""
+    if trial and not triton:
+        _fail("--trial needs a running Triton; name it with --triton.")
+    app, models = _targets(targets or [])
+    if app is None and models is None and triton is None:
+        _fail("There is nothing to check: name an app (main:app), a model repository (models/), or --triton URL.")
+    if app is not None and models is None and triton is None:
+        _fail("There is no model repository to hold the app against: name one (models/), or --triton URL.")
+    try:
+        if models is not None:
+            config_text.require()
+        findings = asyncio.run(runner.check(runner.Subject(models, app, triton, trial)))
+    except (config_text.ConfigTextError, FastAPITritonError, ValidationError) as error:
+        _fail(str(error))
+    if as_json:
+        told = [asdict(each) for each in findings]
+        typer.echo(printable_json({"problems": _num_problems(findings), "findings": told}, indent=2))
+    else:
+        _print_table(findings)
+    sys.exit(PROBLEMS if _num_problems(findings) else CLEAN)
+
+
+def openapi_command(
+    targets: Targets = None,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="A file instead of the terminal.")] = None,
+) -> None:
+    """Write the OpenAPI document of an app and of the models in a repository, without a server."""
+    app, models = _targets(targets or [])
+    app = app or TritonFrontend()
+    try:
+        configs = [each.config for each in repository.read(models) if each.config] if models else []
+    except config_text.ConfigTextError as error:
+        _fail(str(error))
+    document = app.openapi()
+    openapi.add_to(document, configs)
+    text = printable_json(document, indent=2) + "\n"
+    if output is None:
+        typer.echo(text, nl=False)
+    else:
+        output.write_text(text)
+
+
+def _targets(words: Sequence[str]) -> tuple[TritonFrontend | None, Path | None]:
+    """The app and the model repository that are meant."""
+    folders = [each for each in words if Path(each).is_dir()]
+    names = [each for each in words if each not in folders]
+    if len(folders) > 1 or len(names) > 1:
+        _fail(f"One app and one model repository at most, not {' '.join(words)}.")
+    for name in names:
+        if "/" in name:
+            _fail(f"There is no model repository at {name}.")
+    models = Path(folders[0]) if folders else Path("models") if Path("models").is_dir() else None
+    chosen = names[0] if names else "main:app" if Path("main.py").is_file() else None
+    if chosen is None:
+        return None, models
+    try:
+        app = run.load_app(chosen, is_bundled_repository=False)
+    except run.AppNotFoundError as error:
+        _fail(str(error))
+    except ValidationError as error:  # of its settings
+        _fail("\n".join(f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors()))
+    if not isinstance(app, TritonFrontend):
+        _fail(f"{chosen} is a {type(app).__name__}, not a TritonFrontend: it declares no endpoints that could be held.")
+    return app, models
+
+
+def _print_table(findings: Sequence[Finding]) -> None:
+    console = Console()
+    by_place: dict[str, dict[tuple[str, str], list[Finding]]] = {}
+    for each in findings:
+        by_place.setdefault(each.where, {}).setdefault((each.code, each.waived or ""), []).append(each)
+    for where, by_rule in by_place.items():
+        table = Table(
+            title=Text(printable(where)), title_justify="left", show_header=False, box=None, padding=(0, 2, 0, 0)
+        )
+        table.add_column(no_wrap=True)
+        table.add_column(no_wrap=True)
+        table.add_column(overflow="fold")
+        for (code, reason), found in by_rule.items():
+            severity = found[0].severity
+            level = Text("waived", "dim") if reason else Text(severity, _STYLES[severity])
+            what = Text("".join(f"{printable(each.detail)}\n" for each in found))
+            what.append(printable(reason or found[0].advice), "dim")
+            table.add_row(level, Text(code), what)
+        console.print(table)
+        console.print()
+    console.print(_summary(findings))
+
+
+def _summary(findings: Sequence[Finding]) -> str:
+    counts = Counter("waived" if each.waived else str(each.severity) for each in findings)
+    told = [f"{counts[each]} {each}{'s' if counts[each] > 1 else ''}" for each in Severity if counts[each]]
+    told += [f"{counts['waived']} waived"] if counts["waived"] else []
+    return ", ".join(told) if told else "Nothing found."
+
+
+def _num_problems(findings: Sequence[Finding]) -> int:
+    return sum(each.is_problem for each in findings)
+
+
+def _fail(reason: str) -> NoReturn:
+    typer.echo(printable_lines(reason), err=True)
+    sys.exit(USAGE)

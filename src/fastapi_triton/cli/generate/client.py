@@ -1,0 +1,158 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A running server as the command line sees it: what it can do, and one picture as it comes."""
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterable, Mapping
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Any
+
+import aiohttp
+import orjson
+import pybase64
+
+from fastapi_triton.cli.generate import errors
+from fastapi_triton.cli.generate.errors import GenerateError, NobodyAnswersError, NoServerError
+
+# What a server says of who asks, and not of what is asked for.
+_REFUSED = (400, 401, 403, 429)
+# By default a server that waits for a picture sends a heartbeat at least every 10 s.
+TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=5, sock_read=60)
+
+
+@dataclass(frozen=True, slots=True)
+class Queued:
+    """A picture's position in the server's queue; 1 is the next. The estimate is None if the server has none."""
+
+    position: int
+    estimated_wait_s: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a picture is."""
+
+    step: int
+    num_steps: int
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """A finished one: the file's bytes, its seed, and how it was made."""
+
+    content: bytes
+    seed: int
+    info: Mapping[str, Any]
+
+
+class Frontend:
+    """The endpoint `path` of the server at `url`."""
+
+    def __init__(self, session: aiohttp.ClientSession, url: str, path: str) -> None:
+        self.url = without_credentials(url)  # as it is shown
+        self._session = session
+        self._endpoint = url + path
+
+    async def describe(self) -> dict[str, Any]:
+        """Sizes, defaults, limits, versions.
+
+        Raises:
+            NoServerError: nobody answers, or somebody else does.
+            GenerateError: it cannot say, for now.
+        """
+        try:
+            if not self._endpoint.startswith(("http://", "https://")):
+                raise aiohttp.InvalidURL(self.url)
+            async with self._session.get(f"{self._endpoint}/describe") as answer:
+                told = _object(await answer.read())
+                if answer.status == 200 and "defaults" in told:
+                    return told
+                if "code" in told and (answer.status >= 500 or answer.status in _REFUSED):
+                    raise errors.of_problem(told, retry_after_s=answer.headers.get("Retry-After"))
+        except aiohttp.InvalidURL:
+            raise errors.UsageError(f"--url: {self.url} is no URL. One looks like http://localhost:8080.") from None
+        except aiohttp.ClientConnectorError as error:
+            reason = error.os_error.strerror or str(error)
+            raise NobodyAnswersError(f"No server answers at {self.url} ({reason}).") from None
+        except (aiohttp.ClientError, TimeoutError) as error:
+            reason = str(error) or type(error).__name__
+            raise NoServerError(f"The server at {self.url} cannot be asked ({reason}).") from None
+        shown = without_credentials(self._endpoint)
+        raise NoServerError(f"The server at {shown} makes no pictures. Check --url and --endpoint.")
+
+    async def draw(
+        self, fields: Mapping[str, Any], scribble: bytes
+    ) -> AsyncGenerator[Queued | Progress | Picture, None]:
+        """One picture as it comes. Closing this early stops the work.
+
+        Raises:
+            GenerateError: the server refused or failed, or went away.
+        """
+        body = orjson.dumps({**fields, "image": pybase64.b64encode(scribble).decode("ascii")})
+        headers = {"Content-Type": "application/json", "Accept": "text/event-stream"}
+        try:
+            async with self._session.post(self._endpoint, data=body, headers=headers) as answer:
+                if answer.content_type != "text/event-stream":
+                    raise errors.of_problem(
+                        {"status": answer.status, "detail": f"The server answers {answer.status}."}
+                        | _object(await answer.read()),
+                        retry_after_s=answer.headers.get("Retry-After"),
+                    )
+                async with aclosing(_events(answer.content.iter_any())) as events:
+                    async for name, data in events:
+                        if name == "error":
+                            raise errors.of_problem(data, retry_after_s=data.get("retry_after_s"))
+                        if name == "queued" and isinstance(data.get("position"), int):
+                            yield Queued(data["position"], data.get("estimated_wait_s"))
+                        if name == "progress" and "num_steps" in data:
+                            yield Progress(data["step"], data["num_steps"])
+                        if name == "completed":
+                            yield _picture(data)
+                            return
+        except TimeoutError:
+            raise GenerateError(f"The server at {self.url} has said nothing for {TIMEOUT.sock_read} s.") from None
+        except (aiohttp.ClientError, asyncio.IncompleteReadError):
+            pass
+        raise GenerateError(f"The server at {self.url} went away before the picture was done. Nothing was written.")
+
+
+def without_credentials(url: str) -> str:
+    """The URL without its user name and password, which may be an API key."""
+    scheme, separator, rest = url.rpartition("://")
+    authority, slash, path = rest.partition("/")
+    if "@" in path:  # or the password holds a slash
+        authority, slash, path = path, "", ""
+    return f"{scheme}{separator}{authority.rpartition('@')[2]}{slash}{path}"
+
+
+async def _events(chunks: AsyncIterable[bytes]) -> AsyncGenerator[tuple[str, dict[str, Any]], None]:
+    """Name and data of each server-sent event. Ours have one `data:` line each."""
+    pieces: list[bytes] = []  # of a line whose end has not come; joined once, since a picture's line is megabytes long
+    name = ""
+    async for chunk in chunks:
+        *ends, rest = chunk.split(b"\n")
+        for end in ends:
+            line = b"".join([*pieces, end])
+            pieces.clear()
+            if line.startswith(b"event:"):
+                name = line.removeprefix(b"event:").strip().decode("utf-8", "replace")
+            elif line.startswith(b"data:"):
+                yield name, _object(line.removeprefix(b"data:"))
+        pieces.append(rest)
+
+
+def _picture(data: Mapping[str, Any]) -> Picture:
+    try:
+        content = pybase64.b64decode(data["generated_image"], validate=True)
+        return Picture(content, int(data["seed"]), dict(data["info"]))
+    except (KeyError, ValueError, TypeError) as error:
+        raise GenerateError(f"The server's answer cannot be read ({error!r}). Is it of another version?") from None
+
+
+def _object(text: bytes) -> dict[str, Any]:
+    """A JSON object; an empty one for anything else."""
+    try:
+        told = orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return {}
+    return told if isinstance(told, dict) else {}

@@ -1,0 +1,183 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The options of `fastapi-triton generate`, and how it ends."""
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from fastapi_triton.cli.generate import errors, request
+from fastapi_triton.cli.generate.errors import GenerateError, UsageError
+from fastapi_triton.cli.generate.outputs import STDOUT
+from fastapi_triton.cli.generate.progress import Teller
+from fastapi_triton.cli.generate.run import DEFAULT_URL, Outcome, run
+from fastapi_triton.observability.logging_config import printable_json, printable_lines
+
+DEFAULT_PATH = "/sdxl/scribble-controlnet/infer"
+MAX_PICTURES = 100
+_SERVER, _FILES = "The server", "The files"
+_MODEL_DECIDES = "By default as the model says."
+
+EPILOG = (
+    "Ends with 0 when all pictures are there, 1 when the server refused or failed, 2 when the options make no sense, "
+    "3 when there is no server, 130 when interrupted."
+)
+
+
+def command(
+    prompt: Annotated[str | None, typer.Argument(help="What to paint.", show_default=False)] = None,
+    scribble: Annotated[
+        str | None, typer.Argument(help="A drawing: a picture file, or - for standard input.", show_default=False)
+    ] = None,
+    output: Annotated[
+        str | None,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="FILE",
+            rich_help_panel=_FILES,
+            help="The picture's file (.png, .webp, .jpg), a folder, or - for standard output. By default a "
+            "new PNG here, named after the prompt. With --n the files are numbered.",
+        ),
+    ] = None,
+    picture_format: Annotated[
+        Literal["png", "webp", "jpeg"] | None,
+        typer.Option("--format", rich_help_panel=_FILES, help="By default as the file's name says."),
+    ] = None,
+    quality: Annotated[int | None, typer.Option(rich_help_panel=_FILES, help="1 to 100, of WebP and JPEG.")] = None,
+    force: Annotated[bool, typer.Option("--force", rich_help_panel=_FILES, help="Overwrite files.")] = False,
+    receipt: Annotated[
+        Literal["full", "no_prompt", "none"] | None,
+        typer.Option(rich_help_panel=_FILES, help="What the picture file says of how it was made, for --from."),
+    ] = None,
+    from_picture: Annotated[
+        Path | None,
+        typer.Option(
+            "--from",
+            metavar="PICTURE",
+            help="Make this picture again, by the receipt in its file. Other options change what they name.",
+        ),
+    ] = None,
+    example: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help=f"Take a drawing and a prompt that come with the package: {', '.join(request.examples())}.",
+        ),
+    ] = None,
+    n: Annotated[
+        int, typer.Option("--n", "-n", min=1, max=MAX_PICTURES, help="How many pictures; with --seed it counts up.")
+    ] = 1,
+    seed: Annotated[
+        int | None, typer.Option(min=-1, help="The same seed gives the same picture. By default drawn, and told.")
+    ] = None,
+    steps: Annotated[int | None, typer.Option(help=f"Denoise steps. {_MODEL_DECIDES}")] = None,
+    guidance_scale: Annotated[
+        float | None, typer.Option(help=f"How closely to follow the prompt. {_MODEL_DECIDES}")
+    ] = None,
+    conditioning_scale: Annotated[
+        float | None, typer.Option(help="How closely to follow the scribble, 0 to 2.")
+    ] = None,
+    control_guidance_start: Annotated[
+        float | None, typer.Option(help="The part of the steps, 0 to 1, from which the scribble counts.")
+    ] = None,
+    control_guidance_end: Annotated[float | None, typer.Option(help="... and up to which it counts.")] = None,
+    negative_prompt: Annotated[str | None, typer.Option(help="What to keep out.")] = None,
+    width: Annotated[
+        int | None, typer.Option(help="One of the model's sizes. By default the one that suits the scribble.")
+    ] = None,
+    height: Annotated[int | None, typer.Option(help="The same.")] = None,
+    scheduler: Annotated[
+        str | None, typer.Option(help=f"euler, euler_ancestral, dpmpp_2m_karras or lcm. {_MODEL_DECIDES}")
+    ] = None,
+    reproducible: Annotated[
+        bool,
+        typer.Option("--reproducible", help="Share no pass with other requests, which change the rounding; slower."),
+    ] = False,
+    invert: Annotated[
+        Literal["auto", "yes", "no"] | None,
+        typer.Option(help="Is the scribble dark on light? By default it is looked at."),
+    ] = None,
+    url: Annotated[
+        str | None,
+        typer.Option(
+            envvar="FASTAPI_TRITON_URL",
+            rich_help_panel=_SERVER,
+            help=f"The server. By default {DEFAULT_URL}, and where none answers there, one is started for this run.",
+            show_default=False,
+        ),
+    ] = None,
+    key: Annotated[
+        str | None,
+        typer.Option(
+            envvar="FASTAPI_TRITON_KEY",
+            rich_help_panel=_SERVER,
+            help="The API key of a server that asks for one. The variable is better: others see a command's options.",
+            show_default=False,
+            show_envvar=True,
+        ),
+    ] = None,
+    endpoint: Annotated[
+        str, typer.Option(metavar="PATH", rich_help_panel=_SERVER, help="Its endpoint that makes pictures.")
+    ] = DEFAULT_PATH,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="One JSON object on standard output: files, seeds, info.")
+    ] = False,
+) -> None:
+    """Make a picture from a scribble and a prompt."""
+    outcome = Outcome()
+    with _ending(outcome, as_json=as_json):
+        if key is not None and not (key.isascii() and key.isprintable() and key.strip() == key):
+            raise UsageError("--key is no key: it holds what no key does, such as a space or the end of a line.")
+        if as_json and output == STDOUT:
+            raise UsageError("Standard output is for the picture or for --json. Name a file, or leave out --json.")
+        placed = request.place(
+            prompt=prompt,
+            scribble=scribble,
+            example=example,
+            from_picture=from_picture,
+            fields={
+                "seed": seed,
+                "num_inference_steps": steps,
+                "guidance_scale": guidance_scale,
+                "conditioning_scale": conditioning_scale,
+                "control_guidance_start": control_guidance_start,
+                "control_guidance_end": control_guidance_end,
+                "negative_prompt": negative_prompt,
+                "width": width,
+                "height": height,
+                "scheduler": scheduler,
+                "output_quality": quality,
+                "invert": invert,
+                "receipt": receipt,
+                "reproducible": reproducible or None,
+            },
+            num=n,
+            output=output,
+            picture_format=picture_format,
+            is_forced=force,
+        )
+        with Teller(names_files=not as_json and output != STDOUT, is_quiet=as_json) as teller:
+            asyncio.run(run(placed, outcome, teller, url=url, path=endpoint, key=key))
+
+
+@contextmanager
+def _ending(outcome: Outcome, *, as_json: bool) -> Iterator[None]:
+    """Says how it ended, and ends with the status for it."""
+    error: dict[str, object] = {}
+    status = 0
+    try:
+        yield
+    except GenerateError as failure:
+        status, error = failure.exit_status, {"code": failure.code, "detail": str(failure)}
+    except KeyboardInterrupt:
+        status, error = errors.INTERRUPTED, {"code": "interrupted", "detail": "Interrupted."}
+    if as_json:
+        told = outcome.as_json() | ({"error": error} if error else {})
+        typer.echo(printable_json(told, indent=2))
+    if error:
+        typer.echo(printable_lines(str(error["detail"])), err=True)
+        raise typer.Exit(status)

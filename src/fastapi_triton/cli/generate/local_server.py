@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A server of one's own, for as long as the command runs: the app and the models that come with the package, on an
+embedded Triton and free ports."""
+
+import asyncio
+import importlib
+import logging
+import os
+import socket
+import sys
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
+
+import aiohttp
+import uvicorn
+from fastapi import FastAPI
+
+from fastapi_triton.cli.generate.errors import NoServerError
+from fastapi_triton.core import bundle
+from fastapi_triton.core.settings import Settings
+from fastapi_triton.embedded.triton_process import EmbeddedTriton, EmbeddedTritonError
+from fastapi_triton.observability import logging_config
+
+READINESS_INTERVAL_S = 0.2
+# PyTorch alone takes a minute to be imported from a slow disk.
+START_TIMEOUT_S = 300.0
+
+
+class _Server(uvicorn.Server):
+    """Leaves signals to the command, whose server it is."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+@asynccontextmanager
+async def own_server() -> AsyncIterator[str]:
+    """The URL of a server that is ready. It is gone afterwards.
+
+    Raises:
+        NoServerError: this machine cannot run it, or it did not become ready.
+    """
+    logging_config.configure(Settings(log_level="error"))
+    logging.getLogger("triton").setLevel(logging.CRITICAL)  # it tells of errors on every machine without a GPU
+    try:
+        triton = EmbeddedTriton.prepare(bundle.model_repository())
+    except EmbeddedTritonError as error:
+        raise NoServerError(f"No server runs, and none can be started here. {error}") from None
+    listener = socket.create_server(("127.0.0.1", 0))
+    url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+    server = _Server(uvicorn.Config(_app(triton.url), log_config=None, access_log=False))
+    async with triton:
+        serving = asyncio.create_task(server.serve(sockets=[listener]))
+        try:
+            await _until_ready(url)
+            yield url
+        finally:
+            server.should_exit = True
+            with suppress(asyncio.CancelledError):
+                await asyncio.shield(serving)
+
+
+def _app(triton_url: str) -> FastAPI:
+    os.environ["TRITON_URL"] = triton_url
+    for name in ("API_KEYS_FILE", "ALLOWED_HOSTS"):  # another server's: this one is for this command alone
+        os.environ.pop(f"FASTAPI_TRITON_{name}", None)
+    sys.path.insert(0, str(bundle.app_folder()))
+    app = importlib.import_module("main").app
+    if not isinstance(app, FastAPI):
+        raise TypeError("main.app is no FastAPI app")
+    return app
+
+
+async def _until_ready(url: str) -> None:
+    told = "it does not answer"
+    with suppress(TimeoutError):
+        async with asyncio.timeout(START_TIMEOUT_S), aiohttp.ClientSession() as session:
+            while True:
+                with suppress(aiohttp.ClientError):
+                    async with session.get(f"{url}/health/ready") as answer:
+                        if answer.status == 200:
+                            return
+                        told = await answer.text()
+                await asyncio.sleep(READINESS_INTERVAL_S)
+    raise NoServerError(
+        f"The server that was started is not ready after {START_TIMEOUT_S:.0f} s: {told}\n"
+        "The log of `fastapi-triton serve --embedded` says more."
+    )

@@ -1,0 +1,121 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where the pictures go: names, numbers, formats; whole files or none, and nothing overwritten unless asked."""
+
+import os
+import re
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from fastapi_triton.cli.generate.errors import GenerateError, UsageError
+
+FORMATS = {".png": "png", ".webp": "webp", ".jpg": "jpeg", ".jpeg": "jpeg"}
+SUFFIXES = {"png": ".png", "webp": ".webp", "jpeg": ".jpg"}
+STDOUT = "-"
+LONGEST_NAME = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Outputs:
+    """A file for each picture, in order; none: the one picture goes to standard output."""
+
+    paths: tuple[Path, ...]
+    picture_format: str
+    is_forced: bool = False
+
+    @classmethod
+    def plan(
+        cls, output: str | None, *, num: int, picture_format: str | None, is_forced: bool, title: str, default: str
+    ) -> "Outputs":
+        """From the options; `title` and the `default` format are for pictures whose file is not named.
+
+        Raises:
+            UsageError: they contradict each other, or a file is there already.
+        """
+        if output == STDOUT:
+            if num > 1:
+                raise UsageError("Only one picture fits on standard output. Leave out --n, or name a file.")
+            if sys.stdout.isatty():
+                raise UsageError("Standard output is a terminal, which shows no picture. Name a file, or add a pipe.")
+            return cls((), picture_format or default)
+        path = Path(output) if output else Path()
+        if path.is_dir():
+            chosen = picture_format or default
+            return cls(_free(path, title, num, SUFFIXES[chosen]), chosen, is_forced)
+        chosen = _format(path, picture_format)
+        if not path.parent.is_dir():
+            raise UsageError(f"There is no folder {path.parent} to write {path.name} into.")
+        paths = tuple(_numbered(path, num))
+        taken = [str(each) for each in paths if each.is_file()]
+        if taken and not is_forced:
+            is_are = "is" if len(taken) == 1 else "are"
+            raise UsageError(f"{', '.join(taken)} {is_are} there already. Choose another name, or add --force.")
+        return cls(paths, chosen, is_forced)
+
+    def write(self, index: int, content: bytes) -> Path | None:
+        """The whole picture or nothing. Gives the file, None for standard output.
+
+        Raises:
+            GenerateError: it cannot be written.
+        """
+        try:
+            if not self.paths:
+                sys.stdout.buffer.write(content)
+                sys.stdout.buffer.flush()
+                return None
+            path = self.paths[index]
+            if path.exists() and not path.is_file():  # /dev/null, a pipe
+                path.write_bytes(content)
+            else:
+                self._replace(path, content)
+        except OSError as error:
+            name = self.paths[index] if self.paths else "standard output"
+            raise GenerateError(f"{name} cannot be written ({error.strerror}).") from None
+        return path
+
+    def _replace(self, path: Path, content: bytes) -> None:
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(content)
+            Path(name).chmod(0o666 & ~_umask())
+            if path.exists() and not self.is_forced:
+                raise GenerateError(f"{path} has come into being meanwhile, and is left as it is.")
+            Path(name).replace(path)
+        finally:
+            Path(name).unlink(missing_ok=True)
+
+
+def _format(path: Path, picture_format: str | None) -> str:
+    by_suffix = FORMATS.get(path.suffix.lower())
+    if picture_format is None and by_suffix is None:
+        raise UsageError(f"{path.name}: which format? Name it .png, .webp or .jpg, or add --format.")
+    if picture_format and by_suffix and picture_format != by_suffix:
+        raise UsageError(f"{path.name} says {by_suffix}, --format says {picture_format}. Leave one of them out.")
+    return picture_format or by_suffix or ""
+
+
+def _numbered(path: Path, num: int) -> list[Path]:
+    if num == 1:
+        return [path]
+    return [path.with_name(f"{path.stem}-{number}{path.suffix}") for number in range(1, num + 1)]
+
+
+def _free(folder: Path, title: str, num: int, suffix: str) -> tuple[Path, ...]:
+    """Names that nothing has yet, after the title: `a-red-house.png`, `a-red-house-2.png` …"""
+    stem = re.sub(r"[^\w]+", "-", title.lower()).strip("-")[:LONGEST_NAME].strip("-") or "picture"
+    free: list[Path] = []
+    number = 1
+    while len(free) < num:
+        path = folder / (f"{stem}{suffix}" if number == 1 else f"{stem}-{number}{suffix}")
+        if not path.exists():
+            free.append(path)
+        number += 1
+    return tuple(free)
+
+
+def _umask() -> int:
+    umask = os.umask(0)
+    os.umask(umask)
+    return umask

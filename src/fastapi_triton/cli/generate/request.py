@@ -1,0 +1,147 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is to be made: the options, an example or a receipt brought together, before any server is asked."""
+
+import json
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fastapi_triton.cli.generate import receipt
+from fastapi_triton.cli.generate.errors import UsageError
+from fastapi_triton.cli.generate.outputs import Outputs
+from fastapi_triton.cli.generate.receipt import Receipt
+from fastapi_triton.core import bundle
+
+STDIN = "-"
+DEFAULT_FORMAT = "png"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Order:
+    """One run of the command."""
+
+    fields: Mapping[str, Any]  # of the request, without the scribble
+    scribble: bytes
+    num: int
+    outputs: Outputs
+    original: Receipt | None = None
+    is_remade: bool = False  # nothing is changed, so the same pixels should come out
+
+    def request(self, index: int) -> dict[str, Any]:
+        """The fields for one of the pictures: each has a seed of its own, counted up where one is given."""
+        seed = self.fields.get("seed")
+        return dict(self.fields) | ({} if seed is None else {"seed": seed + index})
+
+
+def place(
+    *,
+    prompt: str | None,
+    scribble: str | None,
+    example: str | None,
+    from_picture: Path | None,
+    fields: Mapping[str, Any],
+    num: int,
+    output: str | None,
+    picture_format: str | None,
+    is_forced: bool,
+) -> Order:
+    """Bring everything together; what is said now wins over the receipt or the example.
+
+    Raises:
+        UsageError: something is missing, contradicts itself or cannot be read.
+    """
+    if from_picture and example:
+        raise UsageError("--from brings its own scribble; leave out --example.")
+    if (from_picture or example) and prompt and scribble is None and _is_file(prompt):
+        prompt, scribble = None, prompt  # `--from picture.png scribble.png`
+    if example and scribble:
+        raise UsageError("--example brings its own scribble; leave the other one out.")
+    original = receipt.read(from_picture) if from_picture else None
+    drawing = _read(scribble) if scribble else None
+    said = {name: value for name, value in fields.items() if value is not None} | ({"prompt": prompt} if prompt else {})
+    known: dict[str, Any] = {}
+    if original:
+        known = original.fields()
+        if drawing is None:
+            drawing = original.scribble()
+            known["invert"] = "no"
+    if example:
+        drawing, known["prompt"] = _example(example)
+    merged = known | said
+    if not merged.get("prompt"):
+        raise UsageError(_no_prompt(original))
+    if drawing is None:
+        raise UsageError(_no_scribble(original))
+    if merged.get("seed") == -1:
+        del merged["seed"]
+    outputs = Outputs.plan(
+        output,
+        num=num,
+        picture_format=picture_format,
+        is_forced=is_forced,
+        title=f"{from_picture.stem}-again" if from_picture else merged["prompt"],
+        default=original.output_format if original else DEFAULT_FORMAT,
+    )
+    changed = {
+        name for name, value in said.items() if name not in ("receipt", "output_quality") and known.get(name) != value
+    }
+    return Order(
+        fields=merged | {"output_format": outputs.picture_format},
+        scribble=drawing,
+        num=num,
+        outputs=outputs,
+        original=original,
+        is_remade=original is not None and num == 1 and not changed,
+    )
+
+
+def examples() -> dict[str, str]:
+    """The scribbles that come with the package: name → the prompt that goes with it."""
+    file = bundle.examples() / "examples.json"
+    if not file.is_file():
+        return {}
+    return {Path(each["file"]).stem: each["prompt"] for each in json.loads(file.read_text(encoding="utf-8"))}
+
+
+def _example(name: str) -> tuple[bytes, str]:
+    prompts = examples()
+    if name not in prompts:
+        raise UsageError(f"There is no example {name}. Choose one of {', '.join(prompts)}.")
+    return (bundle.examples() / f"{name}.png").read_bytes(), prompts[name]
+
+
+def _read(scribble: str) -> bytes:
+    if scribble == STDIN:
+        content = sys.stdin.buffer.read()
+        if not content:
+            raise UsageError("Nothing came on standard input; the scribble was expected there.")
+        return content
+    try:
+        return Path(scribble).read_bytes()
+    except OSError as error:
+        raise UsageError(f"The scribble {scribble} cannot be read ({error.strerror}).") from None
+
+
+def _is_file(name: str) -> bool:
+    try:
+        return name == STDIN or Path(name).is_file()
+    except OSError:  # a prompt longer than any file's name
+        return False
+
+
+def _no_prompt(original: Receipt | None) -> str:
+    if original:
+        return "--from: the receipt leaves the prompt out. Give it again, in quotes."
+    return 'A prompt is missing: what shall be painted? In quotes, before the scribble: "a red house in the snow".'
+
+
+def _no_scribble(original: Receipt | None) -> str:
+    if original:
+        return "--from: the scribble was too big for the receipt. Name its file too."
+    names = ", ".join(examples())
+    return (
+        "A scribble is missing. Name a picture file after the prompt, or - for standard input, or take one of the "
+        f"examples with --example: {names}."
+    )

@@ -1,0 +1,208 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`fastapi-triton keys`: makes API keys, lists and revokes them. A key is shown once and never kept."""
+
+import fcntl
+import os
+import re
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+
+from fastapi_triton.middleware.auth import keys
+from fastapi_triton.middleware.auth.keys import KeyFileError
+from fastapi_triton.middleware.auth.rate_limit import default_burst
+from fastapi_triton.middleware.auth.scopes import SCOPES
+from fastapi_triton.observability.logging_config import printable_lines
+
+app = typer.Typer(no_args_is_help=True, help="Make, list and revoke API keys.")
+
+_HEAD = """\
+# API keys: `fastapi-triton keys add NAME` writes one, a running server takes what changes within a second or two.
+# Only a hash of each is here; a lost key cannot be found again, but another one made.
+"""
+_NO_NAME = "A name is of letters, digits, - and _, and begins with a letter or a digit."
+_UNITS = {"h": timedelta(hours=1), "d": timedelta(days=1), "w": timedelta(weeks=1)}
+
+File = Annotated[
+    Path,
+    typer.Option(
+        "--file", envvar="FASTAPI_TRITON_API_KEYS_FILE", help="The file that they are in.", show_default=False
+    ),
+]
+
+
+@app.command("add")
+def add(
+    name: Annotated[str, typer.Argument(help="Whose it is: what logs and metrics call its caller.")],
+    file: File,
+    scope: Annotated[
+        list[str] | None,
+        typer.Option("--scope", help=f"What it is for: {', '.join(SCOPES)}; give it again for more. By default infer."),
+    ] = None,
+    requests_per_minute: Annotated[
+        float | None, typer.Option(help="How many requests for work a minute, per process; by default any number.")
+    ] = None,
+    burst: Annotated[int | None, typer.Option(help="How many of them at once; by default ten seconds' worth.")] = None,
+    max_in_flight: Annotated[
+        int | None, typer.Option(help="How many of its requests may be in flight and waiting at once.")
+    ] = None,
+    expires: Annotated[
+        str | None, typer.Option(help="After which time it is refused: 12h, 90d or 8w; by default never.")
+    ] = None,
+) -> None:
+    """Make a key, and print it: this once."""
+    if not re.fullmatch(keys.NAME_PATTERN, name):
+        _fail(_NO_NAME)
+    secret = keys.new_secret()
+    lines = [f"[keys.{name}]", f'sha256 = "{keys.digest(secret)}"']
+    lines.append(f"scopes = [{', '.join(_quoted(each) for each in scope or ['infer'])}]")
+    for field, value in (
+        ("requests_per_minute", requests_per_minute),
+        ("burst", burst),
+        ("max_in_flight", max_in_flight),
+        ("expires", None if expires is None else _time(_after(expires))),
+    ):
+        if value is not None:
+            lines.append(f"{field} = {value}")
+    block = "\n".join(lines) + "\n"
+    with _refusing(file), _alone(file):
+        text = file.read_text(encoding="utf-8") if file.exists() else _HEAD
+        known = keys.entries(text)
+        if name in known:
+            _fail(f"There is a key {name} in {file} already. Revoke it first, or choose another name.")
+        after = text + ("" if text.endswith("\n") else "\n") + "\n" + block
+        try:
+            keys.parse(after)
+        except KeyFileError as error:
+            _fail(f"This makes no key: {error}")
+        _write(file, after)
+    typer.echo(
+        f"{name} may: {', '.join(scope or ['infer'])}. The key, which is shown this once and kept nowhere:", err=True
+    )
+    typer.echo(secret)
+
+
+@app.command("list")
+def list_keys(file: File) -> None:
+    """Show the names of all keys, and what each is for."""
+    with _refusing(file):
+        known = keys.entries(file.read_text(encoding="utf-8"))
+    for name, entry in known.items():
+        told = [name, ",".join(entry.scopes)]
+        if entry.requests_per_minute is not None:
+            burst = entry.burst or default_burst(entry.requests_per_minute)
+            told.append(f"{entry.requests_per_minute:g} a minute, {burst} at once")
+        if entry.max_in_flight is not None:
+            told.append(f"{entry.max_in_flight} in flight")
+        if entry.expires is not None:
+            has_expired = entry.expires <= datetime.now(UTC)
+            told.append(f"{'EXPIRED' if has_expired else 'expires'} {_time(entry.expires)}")
+        typer.echo("\t".join(told))
+    if not known:
+        typer.echo("There are no keys.", err=True)
+
+
+@app.command("revoke")
+def revoke(name: Annotated[str, typer.Argument(help="Whose.")], file: File) -> None:
+    """Take a key away."""
+    with _refusing(file), _alone(file):
+        text = file.read_text(encoding="utf-8")
+        known = keys.entries(text)
+        if name not in known:
+            _fail(f"There is no key {name} in {file}.")
+        after = _without(text, name)
+        # The lines are only text: what is left must say what it said, less this key.
+        try:
+            is_right = keys.entries(after) == {each: entry for each, entry in known.items() if each != name}
+        except KeyFileError:
+            is_right = False
+        if not is_right:
+            _fail(f"{file} is written in a way of its own: take the key {name} out by hand.")
+        _write(file, after)
+    typer.echo(f"{name} is revoked. A running server knows within a second or two.", err=True)
+
+
+def _without(text: str, name: str) -> str:
+    """The text without the lines from the key's header to the next one's."""
+    kept, is_its = [], False
+    for line in text.splitlines(keepends=True):
+        if line.lstrip().startswith("["):
+            is_its = (
+                re.fullmatch(rf'\[\s*keys\s*\.\s*"?{re.escape(name)}"?\s*\]', line.partition("#")[0].strip())
+                is not None
+            )
+        if not is_its:
+            kept.append(line)
+    return "".join(kept)
+
+
+def _quoted(scope: str) -> str:
+    if scope not in SCOPES:
+        _fail(f"There is no scope {scope!r}; there are {', '.join(SCOPES)}.")
+    return f'"{scope}"'
+
+
+def _after(duration: str) -> datetime:
+    found = re.fullmatch(r"([1-9][0-9]{0,4})([hdw])", duration)
+    if found is None:
+        _fail(f"{duration!r} is no time: 12h, 90d and 8w are.")
+    return datetime.now(UTC) + int(found[1]) * _UNITS[found[2]]
+
+
+def _time(moment: datetime) -> str:
+    """RFC 3339, which is TOML's way too."""
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+@contextmanager
+def _alone(file: Path) -> Iterator[None]:
+    """One command at a time: each writes the whole file."""
+    folder = os.open(file.resolve().parent, os.O_RDONLY)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(folder)
+
+
+def _write(file: Path, text: str) -> None:
+    """All of it or nothing: whoever reads sees the old file or the new one. It keeps its mode and its owner."""
+    target = file.resolve()
+    mode, owner = 0o600, None
+    if target.exists():
+        before = target.stat()
+        mode, owner = before.st_mode & 0o777, (before.st_uid, before.st_gid)
+    number, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+    try:
+        with os.fdopen(number, "w", encoding="utf-8") as new:
+            new.write(text)
+            new.flush()
+            os.fsync(number)
+        Path(name).chmod(mode)
+        if owner is not None and owner != (os.geteuid(), os.getegid()):
+            os.chown(name, *owner)
+        Path(name).replace(target)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+@contextmanager
+def _refusing(file: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        _fail(f"{file}: {error.strerror}.")
+    except (KeyFileError, UnicodeDecodeError) as error:
+        _fail(f"The keys in {file} cannot be used: {error}")
+
+
+def _fail(reason: str) -> NoReturn:
+    typer.echo(printable_lines(reason), err=True)
+    sys.exit(2)

@@ -1,0 +1,177 @@
+# SPDX-License-Identifier: Apache-2.0
+"""NVIDIA's perf_analyzer: found or installed, run once, its report read."""
+
+import csv
+import os
+import re
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Self
+
+from fastapi_triton.cli.perf.errors import AnalyzerError, PerfError
+from fastapi_triton.triton.transport.address import Address
+from fastapi_triton.triton.transport.credentials import Access, HeaderLines
+
+# The last wheel of tritonclient that carries the binary, for any glibc since 2014. perf-analyzer's own wheel, which is
+# newer, wants glibc 2.38.
+PACKAGES = ("tritonclient==2.49.0", "nvidia-cuda-runtime-cu12==12.6.77")
+# Three windows are measured and their mean is told, however far apart they are: the rounds show the spread.
+_THREE_WINDOWS = ("--max-trials", "3", "--stability-percentage", "1000000", "--measurement-mode", "count_windows")
+
+HOW_TO_INSTALL = """\
+perf_analyzer is not here. One of these brings it:
+  fastapi-triton perf … --install          into {folder}
+                                           (x86-64; needs libb64: apt-get install libb64-0d)
+  pip install perf-analyzer                where glibc is 2.38 or newer
+  fastapi-triton perf … --data-only        writes the input data, for the perf_analyzer of NVIDIA's SDK container
+or say where it is with --perf-analyzer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What one run sends: to which model, how many at once, in batches of how many, and how many for a window."""
+
+    model: str
+    concurrency: int
+    batch_size: int
+    num_requests: int
+    window_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A server to measure: where it is, as perf_analyzer wants it, and what else it must be told to get in."""
+
+    address: str
+    options: tuple[str, ...] = field(default=(), repr=False)
+
+    @classmethod
+    def of(cls, address: Address, access: Access) -> Self:
+        options: list[str] = []
+        for flag, file in (
+            ("--ssl-https-ca-certificates-file", access.ca_file),
+            ("--ssl-https-client-certificate-file", access.client_cert_file),
+            ("--ssl-https-private-key-file", access.client_key_file or access.client_cert_file),
+        ):
+            if address.is_tls and file is not None:
+                options += (flag, str(file))
+        for line in HeaderLines(address, access).lines().decode().splitlines():
+            name, _, value = line.partition(": ")
+            if name.lower() != "host" or value != address.netloc:  # which it says itself
+                options += ("-H", f"{name}:{value}")
+        return cls(str(address) if address.is_tls else address.netloc, tuple(options))
+
+
+@dataclass(frozen=True, slots=True)
+class Measurement:
+    """What perf_analyzer told of one run: inferences per second, latencies in milliseconds."""
+
+    inferences_per_s: float
+    p50_ms: float
+    p95_ms: float
+    p99_ms: float
+
+
+def folder() -> Path:
+    """Where `install` puts it.
+
+    Raises:
+        PerfError: the user has no home folder.
+    """
+    try:
+        cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    except RuntimeError:
+        raise PerfError("This user has no home folder: set XDG_CACHE_HOME, or put perf_analyzer on the PATH.") from None
+    return Path(cache) / "fastapi-triton" / "perf_analyzer"
+
+
+def find(named: Path | None) -> Path:
+    """The binary: the one that is named, or that is on the PATH, beside this Python, or installed by us.
+
+    Raises:
+        PerfError: there is none; the text says how to get one.
+    """
+    if named is not None:
+        if not named.is_file():
+            raise PerfError(f"There is no perf_analyzer at {named}.")
+        return named.absolute()
+    on_path = shutil.which("perf_analyzer")
+    candidates = (
+        Path(on_path or ""),
+        Path(sys.executable).parent / "perf_analyzer",
+        folder() / "bin" / "perf_analyzer",
+    )
+    for candidate in candidates:
+        if candidate.is_file():
+            return candidate.absolute()
+    raise PerfError(HOW_TO_INSTALL.format(folder=folder()))
+
+
+def install() -> Path:
+    """Install the binary into `folder()`, away from every Python environment.
+
+    Raises:
+        PerfError: pip could not.
+    """
+    command = (*(sys.executable, "-m", "pip", "install", "--no-deps", "--target", str(folder())), *PACKAGES)
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise PerfError(f"pip could not install perf_analyzer:\n{done.stderr.strip()}")
+    return folder() / "bin" / "perf_analyzer"
+
+
+def run(binary: Path, load: Load, *, target: Target, input_data: Path, report: Path) -> Measurement:
+    """Measure a server; the report is left at `report`.
+
+    Raises:
+        AnalyzerError: it failed; the text has its words.
+    """
+    report.unlink(missing_ok=True)
+    command = (
+        *(str(binary), "-m", load.model, "-u", target.address, "-i", "http", "-b", str(load.batch_size)),
+        *("--input-data", str(input_data), "--concurrency-range", str(load.concurrency), "-f", str(report)),
+        *target.options,
+        *("--measurement-request-count", str(load.num_requests), "-p", str(load.window_ms), *_THREE_WINDOWS),
+    )
+    done = subprocess.run(command, env=_environment(binary), capture_output=True, text=True, check=False)
+    if done.returncode != 0 or not report.is_file():
+        raise AnalyzerError(f"perf_analyzer failed against {target.address}:\n{_words(done)}")
+    return read_report(report)
+
+
+def read_report(report: Path) -> Measurement:
+    """The last line of a report written with `-f`, whose latencies are in microseconds.
+
+    Raises:
+        AnalyzerError: it has none.
+    """
+    with report.open(newline="") as lines:
+        rows = list(csv.DictReader(lines))
+    if not rows:
+        raise AnalyzerError(f"perf_analyzer measured nothing: {report} is empty.")
+    p50, p95, p99 = (float(rows[-1][f"{name} latency"]) / 1000 for name in ("p50", "p95", "p99"))
+    return Measurement(float(rows[-1]["Inferences/Second"]), p50, p95, p99)
+
+
+def _environment(binary: Path) -> dict[str, str]:
+    """With the CUDA runtime that `install` puts beside it, which the binary wants even without a GPU."""
+    libraries = binary.parent.parent / "nvidia" / "cuda_runtime" / "lib"
+    if not libraries.is_dir():
+        return dict(os.environ)
+    paths = (str(libraries), os.environ.get("LD_LIBRARY_PATH", ""))
+    return {**os.environ, "LD_LIBRARY_PATH": ":".join(path for path in paths if path)}
+
+
+def _words(done: subprocess.CompletedProcess[str]) -> str:
+    """What a person needs of its output: pages of usage follow a wrong option."""
+    missing = re.search(r"error while loading shared libraries: (\S+):", done.stderr)
+    if missing is not None:
+        hint = " (apt-get install libb64-0d)" if "libb64" in missing[1] else ""
+        return f"the library {missing[1]} is missing{hint}."
+    output = "\n".join(stream.partition("Usage:")[0] for stream in (done.stdout, done.stderr))
+    lines = [line for line in output.splitlines() if line.strip()]
+    told = [line for line in lines if re.search(r"error|fail|exception", line, re.IGNORECASE)] or lines
+    return "\n".join(dict.fromkeys(told[-20:])) or f"it said nothing, and ended with {done.returncode}."

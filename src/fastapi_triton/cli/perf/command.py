@@ -1,0 +1,127 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The command: input data from the user's requests, Triton and the frontend measured in turn, the comparison told."""
+
+import asyncio
+import sys
+from pathlib import Path
+from typing import Annotated, NoReturn
+from urllib.parse import urlsplit
+
+import typer
+from pydantic import ValidationError
+from rich.console import Console
+
+from fastapi_triton.cli.perf import analyzer, comparison, input_data
+from fastapi_triton.cli.perf.errors import AnalyzerError, PerfError
+from fastapi_triton.core.errors import FastAPITritonError
+from fastapi_triton.core.settings import Settings
+from fastapi_triton.observability.logging_config import printable_lines
+from fastapi_triton.triton.http_client import HTTPTriton
+from fastapi_triton.triton.model_config import ModelConfig
+from fastapi_triton.triton.transport.address import Address
+from fastapi_triton.triton.transport.credentials import OPEN_TO_ALL, Access
+
+
+def perf(
+    model: Annotated[str, typer.Argument(help="The model's name.")],
+    request: Annotated[
+        list[Path], typer.Option("--input", help="A JSON request, or a folder of them; may be repeated.")
+    ],
+    files: Annotated[
+        list[str] | None,
+        typer.Option("--file", metavar="NAME=PATH", help="An input as base64 from a file, or from each of a folder."),
+    ] = None,
+    triton: Annotated[
+        str, typer.Option("--triton", envvar="TRITON_URL", help="Where Triton's HTTP port is.")
+    ] = "http://localhost:8000",
+    frontend: Annotated[str, typer.Option("--frontend", help="Where the frontend is.")] = "http://localhost:8080",
+    concurrency: Annotated[str, typer.Option(help="How many requests at once; several, with commas.")] = "1,4",
+    batch_size: Annotated[int, typer.Option(min=1, help="Rows of a request.")] = 1,
+    requests: Annotated[int, typer.Option(min=1, help="At least so many requests in each measured window.")] = 50,
+    window_ms: Annotated[int, typer.Option(min=10, help="How long a window lasts at least.")] = 500,
+    rounds: Annotated[int, typer.Option(min=1, help="How often all is measured, in turn.")] = 3,
+    output: Annotated[Path, typer.Option(help="The folder for data, reports and plot.")] = Path("perf-results"),
+    perf_analyzer: Annotated[Path | None, typer.Option(help="Where the binary is.")] = None,
+    install: Annotated[bool, typer.Option("--install", help="Install the binary first, for this user.")] = False,
+    data_only: Annotated[bool, typer.Option("--data-only", help="Write the input data, and stop.")] = False,
+) -> None:
+    """What the frontend costs: perf_analyzer against Triton and through the frontend, side by side."""
+    try:
+        levels = [comparison.Level(each) for each in _concurrencies(concurrency)]
+        asked = input_data.with_files(input_data.read_requests(request), _named(files or []))
+        access = Access.of(Settings())
+        data = input_data.document(asked, asyncio.run(_config(triton, model, access=access)))
+        output.mkdir(parents=True, exist_ok=True)
+        data_path = output / f"{model}.json"
+        data_path.write_bytes(data)
+        if data_only:
+            typer.echo(f"Wrote {data_path}: {len(asked)} request{'s' * (len(asked) != 1)}.")
+            return
+        binary = analyzer.install() if install else analyzer.find(perf_analyzer)
+        asyncio.run(_config(frontend, model, name="the frontend"))
+        for number in range(1, rounds + 1):
+            for level in levels:
+                load = analyzer.Load(model, level.concurrency, batch_size, requests, window_ms)
+                for way, target, measured in (
+                    ("triton", analyzer.Target.of(_address(triton), access), level.triton),
+                    ("frontend", analyzer.Target.of(_address(frontend), OPEN_TO_ALL), level.frontend),
+                ):
+                    typer.echo(f"round {number} of {rounds}: {level.concurrency} at once, {way}", err=True)
+                    report = output / f"{model}-{way}-{level.concurrency}-{number}.csv"
+                    measured.append(analyzer.run(binary, load, target=target, input_data=data_path, report=report))
+        _tell(model, levels, output)
+    except ValidationError as error:  # of the settings
+        _fail("\n".join(f"{each['loc'][0]}: {each['msg']}" for each in error.errors()), status=2)
+    except AnalyzerError as error:
+        _fail(str(error), status=1)
+    except PerfError as error:
+        _fail(str(error), status=2)
+
+
+def _tell(model: str, levels: list[comparison.Level], output: Path) -> None:
+    Console().print(comparison.table(model, levels))
+    comparison.write_json(output / f"{model}-results.json", model, levels)
+    typer.echo(f"Every measurement: {output / f'{model}-results.json'}")
+    try:
+        comparison.plot(output / f"{model}.svg", model, levels)
+        typer.echo(f"Plot: {output / f'{model}.svg'}")
+    except PerfError as error:
+        typer.echo(printable_lines(str(error)))
+
+
+async def _config(url: str, model: str, *, name: str = "Triton", access: Access = OPEN_TO_ALL) -> ModelConfig:
+    address = _address(url)
+    try:
+        async with HTTPTriton(url, access=access) as client:
+            return await client.config(model)
+    except FastAPITritonError as error:
+        if error.code == "model_not_ready":
+            index = "" if name == "Triton" else " If the frontend runs with --no-v2, it cannot be measured."
+            raise PerfError(f"{name} at {address} does not know the model {model}.{index}") from None
+        raise PerfError(
+            f"{name} at {address} does not answer. Start it, or name another with a flag. ({error.detail})"
+        ) from None
+
+
+def _address(url: str) -> Address:
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.netloc or parts.path.strip("/"):
+        raise PerfError(f"{url.rpartition('@')[2]} is not of the form http://host:port.")
+    return Address.of(url)
+
+
+def _concurrencies(told: str) -> list[int]:
+    if not all(each.strip().isdecimal() and int(each) > 0 for each in told.split(",")):
+        raise PerfError(f"--concurrency takes whole numbers with commas between them, as in 1,4,8; not {told}.")
+    return sorted({int(each) for each in told.split(",")})
+
+
+def _named(files: list[str]) -> dict[str, Path]:
+    if not all("=" in each for each in files):
+        raise PerfError("--file takes NAME=PATH, as in --file image=scribbles/.")
+    return {name: Path(path) for name, _, path in (each.partition("=") for each in files)}
+
+
+def _fail(reason: str, *, status: int) -> NoReturn:
+    typer.echo(printable_lines(reason), err=True)
+    sys.exit(status)

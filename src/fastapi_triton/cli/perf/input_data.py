@@ -1,0 +1,129 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A user's JSON requests → perf_analyzer's input data, held against the model's config.
+
+Numbers go as lists. Strings go as base64 of what Triton's binary protocol would carry, each with its length in front:
+so any bytes are possible, and what is sent is exactly what was given. FP16 and BF16, which its JSON cannot say, too.
+"""
+
+import itertools
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import orjson
+import pybase64
+from tritonclient.utils import serialize_byte_tensor, triton_to_np_dtype
+
+from fastapi_triton.cli.perf.errors import PerfError
+from fastapi_triton.core.errors import InvalidRequestError
+from fastapi_triton.endpoints.declared import tensors
+from fastapi_triton.endpoints.declared.contract import nearest
+from fastapi_triton.triton.datatypes import Datatype
+from fastapi_triton.triton.model_config import ModelConfig
+from fastapi_triton.triton.tensor import Tensor
+
+Request = dict[str, Any]
+
+_KINDS: dict[str, tuple[type, ...]] = {"bytes": (str,), "bool": (bool,), "integer": (int,), "float": (int, float)}
+
+
+def read_requests(paths: Sequence[Path]) -> list[Request]:
+    """The JSON objects in these files, and in the `.json` files of these folders.
+
+    Raises:
+        PerfError: a file is missing, or is not one JSON object.
+    """
+    return [_read_request(path) for each in paths for path in _files(each, "*.json")]
+
+
+def with_files(requests: Sequence[Request], files: Mapping[str, Path]) -> list[Request]:
+    """The same requests with inputs from files, as base64 text: one request for every file of a folder.
+
+    Raises:
+        PerfError: no such file or folder, or an empty folder.
+    """
+    choices = [[(name, path) for path in _files(place, "*")] for name, place in files.items()]
+    return [
+        {**request, **{name: pybase64.b64encode(path.read_bytes()).decode() for name, path in chosen}}
+        for request in requests
+        for chosen in itertools.product(*choices)
+    ]
+
+
+def document(requests: Sequence[Request], config: ModelConfig) -> bytes:
+    """The JSON that perf_analyzer reads with `--input-data`: an entry a request, used in turn.
+
+    Raises:
+        PerfError: a request does not fit the model; all that is wrong with it is said.
+    """
+    return orjson.dumps(
+        {"data": [_entry(request, config) for request in requests]},
+        option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE,
+    )
+
+
+def _files(place: Path, pattern: str) -> list[Path]:
+    if place.is_file():
+        return [place]
+    if not place.is_dir():
+        raise PerfError(f"There is no file or folder {place}.")
+    found = sorted(path for path in place.glob(pattern) if path.is_file() and not path.name.startswith("."))
+    if not found:
+        raise PerfError(f"The folder {place} has no file that fits {pattern}.")
+    return found
+
+
+def _read_request(path: Path) -> Request:
+    try:
+        request = orjson.loads(path.read_bytes())
+    except orjson.JSONDecodeError as error:
+        raise PerfError(f"{path} is not JSON: {error}.") from None
+    if not isinstance(request, dict):
+        raise PerfError(f'{path} must be one JSON object with a member for each input, as in {{"prompt": "a house"}}.')
+    return request
+
+
+def _entry(request: Request, config: ModelConfig) -> dict[str, Any]:
+    problems = [
+        f"The model {config.name} has no input `{name}`{nearest(name, [each.name for each in config.inputs])}"
+        for name in request
+        if config.input(name) is None
+    ]
+    for tensor in config.inputs:
+        value = request.get(tensor.name)
+        if value is None:
+            problems += [] if tensor.optional else [f"The input `{tensor.name}` is missing."]
+        elif not _is_of(value, _KINDS[tensor.datatype.kind]):
+            problems.append(f"`{tensor.name}` takes {tensor.datatype.wire}, alone or in lists.")
+    if problems:
+        raise PerfError("\n".join(problems))
+    try:
+        fields = tensors.from_fields(request, config)
+    except InvalidRequestError as error:
+        raise PerfError("\n".join(problem.detail for problem in error.problems)) from None
+    return {name: _tensor(tensor, is_batched=config.is_batched) for name, tensor in fields.items()}
+
+
+def _is_of(value: Any, kinds: tuple[type, ...]) -> bool:
+    if isinstance(value, list):
+        return all(_is_of(each, kinds) for each in value)
+    return isinstance(value, kinds) and (bool in kinds or not isinstance(value, bool))
+
+
+def _tensor(tensor: Tensor, *, is_batched: bool) -> dict[str, Any]:
+    array = tensor.array[0] if is_batched else tensor.array  # perf_analyzer adds the batch dimension itself
+    binary = _binary(array, tensor.datatype)
+    if binary is None:
+        return {"content": array.reshape(-1).tolist(), "shape": list(array.shape)}
+    return {"b64": pybase64.b64encode(binary).decode(), "shape": list(array.shape)}
+
+
+def _binary(array: np.ndarray[Any, Any], datatype: Datatype) -> bytes | None:
+    """The tensor as Triton's binary protocol has it, where it cannot go as numbers."""
+    if datatype.wire in ("FP16", "BF16"):
+        return array.astype(triton_to_np_dtype(datatype.wire)).tobytes()
+    if datatype.wire != "BYTES":
+        return None
+    serialized = serialize_byte_tensor(array)  # (1,), or (0,) where there is no element
+    return bytes(serialized.item()) if serialized.size else b""

@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A flag for every setting, made from `Settings` itself: its name, its type and its one line of meaning."""
+
+import functools
+import inspect
+import os
+from collections.abc import Callable, Collection, Mapping
+from typing import Annotated, Any, get_origin
+
+import typer
+from pydantic.fields import FieldInfo
+
+from fastapi_triton.core.settings import Settings
+
+# What the command line says differently from a setting's description.
+_HELP = {"generate": "Give every ready model an endpoint, POST /models/{name}/infer; on by default."}
+
+
+def added(*, besides: Collection[str]) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """A decorator for a command that takes `**settings`: a flag for each, but for those that it declares itself.
+
+    A flag that is not given is None, so that the environment decides.
+    """
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        own = inspect.signature(command)
+        flags = [
+            inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=_flag(name, field))
+            for name, field in Settings.model_fields.items()
+            if name not in besides
+        ]
+        kept = [each for each in own.parameters.values() if each.kind is not inspect.Parameter.VAR_KEYWORD]
+
+        @functools.wraps(command)
+        def with_flags(**given: Any) -> None:
+            command(**given)
+
+        with_flags.__signature__ = own.replace(  # type: ignore[attr-defined]  # what inspect and typer read
+            parameters=[each.replace(kind=inspect.Parameter.KEYWORD_ONLY) for each in kept] + flags
+        )
+        with_flags.__annotations__ = {**command.__annotations__, **{flag.name: flag.annotation for flag in flags}}
+        return with_flags
+
+    return decorate
+
+
+def _flag(name: str, field: FieldInfo) -> Any:
+    """The annotation by which typer makes the flag."""
+    flag = "--" + name.replace("_", "-")
+    told = _HELP.get(name, field.description)
+    if field.annotation is bool:
+        return Annotated[bool | None, typer.Option(f"{flag}/--no-{flag[2:]}", help=told)]
+    # Text where `Settings` takes one of several words or a list: it is there that it is checked, and refused in words.
+    kind = field.annotation if field.annotation in (int, float) else str
+    return Annotated[kind | None, typer.Option(flag, help=told, metavar=_metavar(field))]
+
+
+def _metavar(field: FieldInfo) -> str | None:
+    return "LIST" if get_origin(field.annotation) in (list, tuple, set, frozenset) else None
+
+
+def export(flags: Mapping[str, object]) -> None:
+    """Flags win over the environment; both reach the app by the environment."""
+    for name, value in flags.items():
+        if value is not None:
+            os.environ["TRITON_URL" if name == "triton_url" else f"FASTAPI_TRITON_{name.upper()}"] = str(value)

@@ -1,0 +1,38 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The memory of request bodies in this process, and its limit."""
+
+from fastapi_triton.core.errors import OverloadedError
+
+# The key of an app's buffers in the state that its lifespan shares with the server.
+STATE = "body_buffers"
+# Bodies of up to this size are not counted, so that small requests work while large bodies fill the buffers. The limit
+# of connections bounds their memory.
+UNCOUNTED_BYTES = 64 * 1024
+RETRY_AFTER_S = 1.0
+
+
+class BodyBuffers:
+    """The bytes of all bodies whose requests are not done yet."""
+
+    def __init__(self, max_bytes: int) -> None:
+        self.max_bytes = max_bytes
+        self.num_bytes = 0
+
+    def take(self, num_bytes: int) -> None:
+        """Hold more.
+
+        Raises:
+            OverloadedError: this would exceed the limit.
+        """
+        if self.num_bytes + num_bytes > self.max_bytes:
+            raise OverloadedError(
+                f"Request bodies hold {self.num_bytes:,} bytes of this server's memory, and {self.max_bytes:,} is the "
+                "limit. Try again later.",
+                code="body_buffers_full",
+                retry_after_s=RETRY_AFTER_S,
+            )
+        self.num_bytes += num_bytes
+
+    def give_back(self, num_bytes: int) -> None:
+        """Hold less."""
+        self.num_bytes -= num_bytes

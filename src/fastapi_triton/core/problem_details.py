@@ -1,0 +1,188 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The one place where an error becomes HTTP: `application/problem+json` (RFC 9457) with a stable `code`."""
+
+import http
+import math
+from collections.abc import Callable, Coroutine
+from time import perf_counter
+from typing import Any
+
+import orjson
+from fastapi.exceptions import RequestValidationError
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.types import Scope
+
+from fastapi_triton.core.asgi import route_path
+from fastapi_triton.core.context import HEADER, current_request_id
+from fastapi_triton.core.errors import (
+    MAX_PROBLEMS,
+    CallerLeftError,
+    FastAPITritonError,
+    FieldProblem,
+    InvalidRequestError,
+    MethodNotAllowedError,
+    NotFoundError,
+    UnauthorizedError,
+    pointer,
+    shown,
+)
+from fastapi_triton.core.request_record import current_observation, note
+
+# How an API tells of an error.
+Form = Callable[[FastAPITritonError], Response]
+
+MEDIA_TYPE = "application/problem+json"
+
+# The schema of every error's body, for the OpenAPI document.
+SCHEMA: dict[str, Any] = {
+    "type": "object",
+    "title": "Problem",
+    "description": "RFC 9457. `code` is stable; `errors` says which fields are meant.",
+    "required": ["type", "title", "status", "code", "detail", "request_id"],
+    "properties": {
+        "type": {"type": "string", "const": "about:blank"},
+        "title": {"type": "string", "examples": ["Unprocessable Content"]},
+        "status": {"type": "integer", "examples": [422]},
+        "code": {"type": "string", "examples": ["missing_field"]},
+        "detail": {"type": "string", "examples": ["`image` is required, and missing."]},
+        "request_id": {"type": "string"},
+        "retry_after_s": {"type": "integer", "description": "In an `error` event, in place of `Retry-After`."},
+        "errors": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "required": ["pointer", "code", "detail"],
+                "properties": {
+                    "pointer": {"type": "string", "examples": ["#/image"]},
+                    "code": {"type": "string"},
+                    "detail": {"type": "string"},
+                },
+            },
+        },
+    },
+}
+
+
+def body(error: FastAPITritonError) -> bytes:
+    """An error as the JSON object that a caller reads."""
+    return orjson.dumps(_members(error))
+
+
+def event_data(error: FastAPITritonError) -> str:
+    """The same as the data of the last event of a stream, which has no headers of its own."""
+    told = _members(error)
+    if error.retry_after_s is not None:
+        told["retry_after_s"] = math.ceil(error.retry_after_s)
+    return orjson.dumps(told).decode()
+
+
+def _members(error: FastAPITritonError) -> dict[str, Any]:
+    told: dict[str, Any] = {
+        "type": "about:blank",
+        "title": http.HTTPStatus(error.status).phrase,
+        "status": error.status,
+        "code": error.code,
+        "detail": error.detail,
+        "request_id": current_request_id.get(),
+    }
+    if error.problems:
+        told["errors"] = [
+            {"pointer": problem.pointer, "code": problem.code, "detail": problem.detail} for problem in error.problems
+        ]
+    return told
+
+
+def headers(error: FastAPITritonError) -> dict[str, str]:
+    """What every answer that tells of this error says in its headers, whatever its form."""
+    told = {HEADER: current_request_id.get()}  # the answer to a bug of ours passes no middleware
+    if error.retry_after_s is not None:
+        told["Retry-After"] = str(math.ceil(error.retry_after_s))
+    if isinstance(error, UnauthorizedError):
+        told["WWW-Authenticate"] = ", ".join(error.challenges)
+    if error.status in (408, 413):
+        told["Connection"] = "close"  # the rest of the body is not read
+    return told
+
+
+def response(error: FastAPITritonError) -> Response:
+    """The answer that tells a caller of an error."""
+    return Response(body(error), error.status, headers(error), MEDIA_TYPE)
+
+
+def speak(app: Starlette, prefix: str, form: Form) -> None:
+    """Have errors under this path told in another API's form."""
+    app.state.error_forms = {**getattr(app.state, "error_forms", {}), prefix: form}
+
+
+def answer(scope: Scope, error: FastAPITritonError) -> Response:
+    """The answer in the form that its path's callers read; for middleware, whose errors no handler sees."""
+    note(error)
+    path = route_path(scope)
+    forms: dict[str, Form] = getattr(scope["app"].state, "error_forms", {})
+    form = next((form for prefix, form in forms.items() if path.startswith(prefix)), response)
+    return form(error)
+
+
+async def _ours(request: Request, error: FastAPITritonError) -> Response:
+    if isinstance(error, CallerLeftError):
+        note(error)
+        return Response(status_code=error.status)  # goes nowhere: the connection is closed
+    return answer(request.scope, error)
+
+
+async def _left(request: Request, _: ClientDisconnect) -> Response:
+    """Starlette's own error, where an endpoint reads the body by `Request`."""
+    return await _ours(request, CallerLeftError("The caller left before its request was whole."))
+
+
+async def _routing(request: Request, error: HTTPException) -> Response:
+    """FastAPI's own HTTP errors: an unknown route, a wrong method, or what a user's endpoint raised."""
+    if error.status_code == 404 and error.detail == "Not Found":
+        words = f"There is no route {shown(request.url.path)}. /docs lists them all."
+        told = answer(request.scope, NotFoundError(words))
+    elif error.status_code == 405:
+        allowed = (error.headers or {}).get("Allow", "")
+        words = f"{shown(request.url.path)} takes {allowed}, not {shown(request.method)}."
+        told = answer(request.scope, MethodNotAllowedError(words))
+    else:
+        told = answer(request.scope, _from_http(error))
+    told.headers.update(error.headers or {})
+    return told
+
+
+def _from_http(error: HTTPException) -> FastAPITritonError:
+    class UserError(FastAPITritonError):
+        status = error.status_code
+        default_code = http.HTTPStatus(error.status_code).phrase.lower().replace(" ", "_")
+
+    return UserError(str(error.detail))
+
+
+async def _validation(request: Request, error: RequestValidationError) -> Response:
+    """A plain FastAPI endpoint beside ours refused its request."""
+    problems = [
+        FieldProblem(pointer(each["loc"][1:]), "invalid_value", each["msg"]) for each in error.errors()[:MAX_PROBLEMS]
+    ]
+    return answer(request.scope, InvalidRequestError("The request does not fit the endpoint.", problems=problems))
+
+
+async def _bug(request: Request, _: Exception) -> Response:
+    # uvicorn logs the traceback after this answer; a caller gets the id under which it stands.
+    told = answer(
+        request.scope,
+        FastAPITritonError("The frontend failed on this request. The log has the reason under this request's id."),
+    )
+    told.headers["Server-Timing"] = current_observation.get().server_timing(perf_counter()).decode()  # as with the id
+    return told
+
+
+HANDLERS: dict[int | type[Exception], Callable[[Request, Any], Coroutine[Any, Any, Response]]] = {
+    FastAPITritonError: _ours,
+    ClientDisconnect: _left,
+    HTTPException: _routing,
+    RequestValidationError: _validation,
+    Exception: _bug,
+}

@@ -1,0 +1,143 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is seen of one request on its way: how long each stage took, and how it ended.
+
+`middleware/observing.py` begins one and makes `Server-Timing` of it; metrics and the access log are told of it at the
+end. Whoever does a stage's work says so by `with Stage(TRITON):`, and nothing else.
+"""
+
+from collections.abc import Mapping, Sequence
+from contextvars import ContextVar
+from time import perf_counter
+from types import TracebackType
+from typing import Final, Self
+
+from opentelemetry import propagate, trace
+from opentelemetry.context import Context
+
+from fastapi_triton.core.errors import FastAPITritonError
+
+READ: Final = 0  # the caller's body coming in
+WAIT: Final = 1  # for a place in flight
+TRITON: Final = 2  # Triton, from the request's first byte to the last of its answer
+WRITE: Final = 3  # the answer going out
+STAGES: Final = ("read", "wait", "triton", "write")
+
+Headers = Sequence[tuple[str, str]]
+
+
+class Observation:
+    """One request. `seconds` is how long each stage took; of work that goes on side by side, the time that it covers.
+
+    `route` is a template, never a path with a caller's own words in it, and `model` is one that is known: both become
+    labels. `code` is an error's stable code, `ok` without one. `trace_headers` are the trace context that came with it.
+    """
+
+    route = ""
+    model = ""
+    status = 0  # none was sent
+    is_answered = False  # whether an answer has begun
+    code = ""
+    total_s = 0.0
+    received_bytes = 0
+    sent_bytes = 0
+    is_body_whole = False
+    is_cancelled = False  # whether work at Triton was stopped, since nobody waited for it any more
+    is_traced = False
+    trace_headers: Headers = ()
+    texts: Mapping[str, str] | None = None  # the request's own words, where a setting has them logged
+
+    def __init__(self, method: str, path: bytes = b"") -> None:
+        self.method = method
+        self.path = path  # as it was sent, still percent-encoded
+        self.started = perf_counter()
+        self.seconds = [0.0, 0.0, 0.0, 0.0]
+        self._depths = [0, 0, 0, 0]
+
+    def begin(self, stage: int) -> None:
+        """Work of this stage begins; it may be begun already."""
+        depths = self._depths
+        depths[stage] += 1
+        if depths[stage] == 1:
+            self.seconds[stage] -= perf_counter()
+
+    def end(self, stage: int) -> None:
+        """One of those that began it is done."""
+        depths = self._depths
+        depths[stage] -= 1
+        if not depths[stage]:
+            self.seconds[stage] += perf_counter()
+
+    def server_timing(self, now: float) -> bytes:
+        """The stages until now, in milliseconds, as the header `Server-Timing`."""
+        read_s, wait_s, triton_s, _ = self.seconds
+        if self._depths[WAIT]:
+            wait_s += now
+        if self._depths[TRITON]:
+            triton_s += now
+        return b"read;dur=%.1f, wait;dur=%.1f, triton;dur=%.1f, total;dur=%.1f" % (
+            1e3 * read_s,
+            1e3 * wait_s,
+            1e3 * triton_s,
+            1e3 * (now - self.started),
+        )
+
+
+# Work that no request waits for is seen by nobody.
+_NOBODYS = Observation("")
+current_observation: ContextVar[Observation] = ContextVar("current_observation", default=_NOBODYS)
+
+
+def note(error: FastAPITritonError) -> None:
+    """The current request ends with this error, whatever its status is: a stream's has gone out before."""
+    current_observation.get().code = error.code
+
+
+class Stage:
+    """`with Stage(TRITON, model):` its time counts, and is a span of its own where the request is traced."""
+
+    __slots__ = ("_kind", "_model", "_seen", "_span")
+
+    def __init__(self, kind: int, model: str = "") -> None:
+        self._kind = kind
+        self._model = model
+        self._seen = current_observation.get()
+        self._span: trace.Span | None = None
+
+    def __enter__(self) -> Self:
+        seen = self._seen
+        seen.begin(self._kind)
+        if seen.is_traced:
+            self._span = trace.get_tracer("fastapi_triton").start_span(
+                STAGES[self._kind],
+                kind=trace.SpanKind.CLIENT if self._kind == TRITON else trace.SpanKind.INTERNAL,
+                attributes={"triton.model_name": self._model} if self._model else None,
+            )
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None, /
+    ) -> None:
+        self._seen.end(self._kind)
+        if self._span is not None:
+            if error is not None:
+                code = error.code if isinstance(error, FastAPITritonError) else type(error).__name__
+                self._span.set_attribute("error.type", code)
+                self._span.set_status(trace.StatusCode.ERROR)
+            self._span.end()
+
+    @property
+    def trace_headers(self) -> Headers:
+        """What Triton is told, so that its own trace continues this one: `traceparent`, `tracestate`."""
+        return self._seen.trace_headers if self._span is None else _headers(trace.set_span_in_context(self._span))
+
+
+def request_trace_headers() -> Headers:
+    """The same for what goes to Triton before a stage begins: it continues the request's own span."""
+    seen = current_observation.get()
+    return _headers(None) if seen.is_traced else seen.trace_headers
+
+
+def _headers(context: Context | None) -> Headers:
+    carrier: dict[str, str] = {}
+    propagate.inject(carrier, context)
+    return list(carrier.items())

@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`fetch("s3://bucket/prefix")`: the model repository as a folder, with as little brought as possible."""
+
+import logging
+import os
+import shutil
+import time
+from pathlib import Path
+
+from fastapi_triton.embedded.s3_repository.client import S3Client, open_client
+from fastapi_triton.embedded.s3_repository.error_mapping import ChangedMeanwhileError, written
+from fastapi_triton.embedded.s3_repository.errors import S3ModelsError
+from fastapi_triton.embedded.s3_repository.formatting import told_bytes
+from fastapi_triton.embedded.s3_repository.inventory import Inventory
+from fastapi_triton.embedded.s3_repository.location import Location
+from fastapi_triton.embedded.s3_repository.snapshots import Snapshot, Snapshots
+from fastapi_triton.embedded.s3_repository.staging import Staging
+from fastapi_triton.embedded.s3_repository.transfer import Transfer
+
+logger = logging.getLogger(__name__)
+
+NUM_THREADS = 16
+# Somebody may upload while we read; who never stops is told.
+MOST_LISTINGS = 3
+# What is left on the disk for everybody else.
+SPARE_BYTES = 64 * 1024 * 1024
+
+
+def default_cache() -> Path:
+    """`FASTAPI_TRITON_MODELS_CACHE`, else a folder in the user's cache.
+
+    Raises:
+        S3ModelsError: the user has no home folder.
+    """
+    told = os.environ.get("FASTAPI_TRITON_MODELS_CACHE")
+    if told:
+        return Path(told)
+    base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    try:
+        return Path(base).expanduser() / "fastapi-triton" / "models"
+    except RuntimeError:
+        raise S3ModelsError(
+            "This user has no home folder to keep the models in: name a folder with --models-cache, "
+            "or set FASTAPI_TRITON_MODELS_CACHE."
+        ) from None
+
+
+def fetch(url: str, *, cache: Path | None = None, num_threads: int = NUM_THREADS) -> Snapshot:
+    """Bring what the bucket has now; `models` of the result is the folder for Triton. Close it when Triton is gone.
+
+    It blocks, for as long as the download takes; any number of processes may do so at once.
+
+    Raises:
+        S3ModelsError: it is not to be had; one sentence says why.
+    """
+    location = Location.parse(url)
+    client = open_client(location, num_connections=num_threads)
+    folder = (cache or default_cache()).absolute()
+    with written(folder):
+        snapshots = Snapshots(folder, location)
+        with snapshots.locked():
+            snapshot = _latest(client, location, snapshots, num_threads)
+            snapshots.prune()
+    return snapshot
+
+
+def _latest(client: S3Client, location: Location, snapshots: Snapshots, num_threads: int) -> Snapshot:
+    for _ in range(MOST_LISTINGS):
+        inventory = Inventory.take(client, location)
+        here = snapshots.find(inventory)
+        if here is not None:
+            logger.info("%s: all %d files are here", location, len(inventory.files))
+            return here
+        try:
+            return _bring(client, location, snapshots, inventory, num_threads)
+        except ChangedMeanwhileError as change:
+            logger.warning("%s changed while it was read: listing again", location.url(str(change)))
+    raise S3ModelsError(f"{location} changed {MOST_LISTINGS} times while it was read: wait until the upload is done.")
+
+
+def _bring(
+    client: S3Client, location: Location, snapshots: Snapshots, inventory: Inventory, num_threads: int
+) -> Snapshot:
+    started = time.monotonic()
+    unchanged = snapshots.unchanged(inventory)
+    changed = [file for file in inventory.files if file.key not in unchanged]
+    staging = Staging(snapshots.staging_folder)
+    staging.prepare(changed)
+    num_bytes = sum(piece.num_bytes for file in changed for piece in staging.missing(file))
+    _require_room(snapshots.folder, num_bytes, location)
+    logger.info(
+        "%s: %d files, %s; bringing %d of them, %s",
+        location, len(inventory.files), told_bytes(inventory.num_bytes), len(changed), told_bytes(num_bytes),
+    )  # fmt: skip
+    transfer = Transfer(client, location, staging)
+    transfer.run(changed, num_threads=num_threads)
+    if transfer.num_unchecked:
+        logger.info("%d files have no checksum in S3; only their sizes were held", transfer.num_unchecked)
+    snapshot = snapshots.add(inventory, unchanged, staging)
+    took_s = time.monotonic() - started
+    logger.info("%s is here in %.1f s, at %s", location, took_s, snapshot.models)
+    return snapshot
+
+
+def _require_room(folder: Path, num_bytes: int, location: Location) -> None:
+    free = shutil.disk_usage(folder).free
+    if num_bytes + SPARE_BYTES > free:
+        raise S3ModelsError(
+            f"{location} needs {told_bytes(num_bytes)} more on the disk of {folder}, and {told_bytes(free)} are free: "
+            "make room, or name another folder with --models-cache."
+        )

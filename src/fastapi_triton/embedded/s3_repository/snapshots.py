@@ -1,0 +1,219 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Whole versions of a repository on this disk. One is made aside and appears at once; it never changes afterwards.
+
+Below the cache, in `<bucket>-<hash of the URL>/`:
+
+- `lock`: one process at a time changes anything here
+- `staging/`: files on their way
+- `snapshots/<time>-<version>/models/`: what Triton gets, with a `manifest.json` beside it
+- `current`: a link to the newest one's models
+"""
+
+import errno
+import fcntl
+import hashlib
+import json
+import logging
+import os
+import shutil
+import stat
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from fastapi_triton.embedded.s3_repository.inventory import Inventory, RemoteFile
+from fastapi_triton.embedded.s3_repository.location import Location
+from fastapi_triton.embedded.s3_repository.staging import Staging
+
+logger = logging.getLogger(__name__)
+
+# The one in use, and the one before it, to go back to.
+NUM_KEPT = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A file of a snapshot, as it was when it was put there."""
+
+    path: Path
+    key: str
+    etag: str
+    size: int
+    mtime_ns: int
+
+    def is_intact(self) -> bool:
+        """Whether the file is as it was."""
+        try:
+            found = self.path.lstat()
+        except OSError:
+            return False
+        return stat.S_ISREG(found.st_mode) and (found.st_size, found.st_mtime_ns) == (self.size, self.mtime_ns)
+
+    def holds(self, file: RemoteFile) -> bool:
+        """Whether it is what the bucket has."""
+        return (self.key, self.etag, self.size) == (file.key, file.etag, file.size)
+
+
+class Snapshot:
+    """A version that this process uses: while it is open, nobody removes it."""
+
+    def __init__(self, folder: Path, held: int) -> None:
+        self.models = folder / "models"
+        self._held = held
+
+    @classmethod
+    def hold(cls, folder: Path) -> Self:
+        """Put a shared lock on the folder; the kernel takes it back however this process ends."""
+        held = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        fcntl.flock(held, fcntl.LOCK_SH)
+        return cls(folder, held)
+
+    def keep_over_exec(self) -> None:
+        """Let the program that takes this process's place hold it too."""
+        os.set_inheritable(self._held, True)
+
+    def close(self) -> None:
+        """It is not used any more."""
+        if self._held >= 0:
+            os.close(self._held)
+            self._held = -1
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class Snapshots:
+    """All versions of one location."""
+
+    def __init__(self, cache: Path, location: Location) -> None:
+        # The URL itself may have any length and any character; the bucket tells a person which is which.
+        told = hashlib.sha256(f"{location.endpoint or ''}\0{location}".encode()).hexdigest()[:12]
+        self.folder = cache / f"{location.folder_name}-{told}"
+        self.staging_folder = self.folder / "staging"
+        self._snapshots = self.folder / "snapshots"
+        self._location = location
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """One process at a time; the others wait here."""
+        self._snapshots.mkdir(parents=True, exist_ok=True)
+        lock = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                logger.info("another process brings %s; waiting for it", self._location)
+                fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(lock)
+
+    def find(self, inventory: Inventory) -> Snapshot | None:
+        """The version that the bucket has, where it is here and as it was; it becomes the current one."""
+        for folder in self._newest_first():
+            if folder.name.endswith(f"-{inventory.version}") and _is_whole(folder, inventory):
+                return self._use(folder)
+        return None
+
+    def unchanged(self, inventory: Inventory) -> dict[str, Path]:
+        """By key: files of earlier versions that are what the bucket has now."""
+        found: dict[str, Path] = {}
+        wanted = {file.key: file for file in inventory.files}
+        for folder in self._newest_first():
+            for entry in _manifest(folder):
+                file = wanted.get(entry.key)
+                if file is not None and entry.key not in found and entry.holds(file) and entry.is_intact():
+                    found[entry.key] = entry.path
+        return found
+
+    def add(self, inventory: Inventory, unchanged: Mapping[str, Path], staging: Staging) -> Snapshot:
+        """Put a new version together, and let it appear."""
+        name = f"{time.strftime('%Y%m%dT%H%M%S')}.{time.time_ns() % 10**9:09}-{inventory.version}"
+        aside = self.folder / "incoming"
+        shutil.rmtree(aside, ignore_errors=True)
+        models = aside / "models"
+        models.mkdir(parents=True)
+        for each in inventory.folders:
+            (models / each).mkdir(parents=True, exist_ok=True)
+        entries = []
+        for file in inventory.files:
+            target = models / file.path
+            target.parent.mkdir(parents=True, exist_ok=True)
+            _share(unchanged.get(file.key) or staging.finished(file), target)
+            mtime_ns = target.stat().st_mtime_ns
+            entries.append(
+                {"path": file.path, "key": file.key, "etag": file.etag, "size": file.size, "mtime_ns": mtime_ns}
+            )
+        manifest = {"source": str(self._location), "version": inventory.version, "files": entries}
+        (aside / "manifest.json").write_text(json.dumps(manifest, indent=1), encoding="utf-8")
+        aside.rename(self._snapshots / name)
+        shutil.rmtree(self.staging_folder, ignore_errors=True)
+        return self._use(self._snapshots / name)
+
+    def prune(self) -> None:
+        """Remove versions beyond those kept, but none that a process uses."""
+        current = (self.folder / "current").resolve().parent
+        others = [folder for folder in self._newest_first() if folder != current]
+        for folder in others[NUM_KEPT - 1 :]:
+            held = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+            try:
+                with suppress(BlockingIOError):
+                    fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    shutil.rmtree(folder)
+                    logger.info("removed the old version %s", folder)
+            finally:
+                os.close(held)
+
+    def _use(self, folder: Path) -> Snapshot:
+        """Switch to it: one rename of a link."""
+        snapshot = Snapshot.hold(folder)
+        link = self.folder / "current.new"
+        link.unlink(missing_ok=True)
+        link.symlink_to((folder / "models").relative_to(self.folder))
+        link.replace(self.folder / "current")
+        return snapshot
+
+    def _newest_first(self) -> list[Path]:
+        return sorted(self._snapshots.iterdir(), reverse=True)
+
+
+def _share(source: Path, target: Path) -> None:
+    """A second name for the same bytes; a copy where the disk has no such thing."""
+    try:
+        os.link(source, target)
+    except OSError as error:
+        if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.EMLINK):
+            raise
+        shutil.copy2(source, target)
+
+
+def _manifest(folder: Path) -> list[Entry]:
+    """The files of a version; none where the manifest is not to be read."""
+    try:
+        told: dict[str, Any] = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+        return [
+            Entry(folder / "models" / each["path"], each["key"], each["etag"], each["size"], each["mtime_ns"])
+            for each in told["files"]
+        ]
+    except (OSError, ValueError, KeyError, TypeError):
+        logger.warning("%s cannot be read; its files are brought again", folder / "manifest.json")
+        return []
+
+
+def _is_whole(folder: Path, inventory: Inventory) -> bool:
+    entries = _manifest(folder)
+    return (
+        {(entry.key, entry.etag, entry.size) for entry in entries}
+        == {(file.key, file.etag, file.size) for file in inventory.files}
+        and all(entry.is_intact() for entry in entries)
+        and all((folder / "models" / each).is_dir() for each in inventory.folders)
+    )

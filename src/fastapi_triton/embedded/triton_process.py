@@ -1,0 +1,357 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A real Triton beside the frontend: the `tritonserver` of the nvidia-pytriton wheel, started, watched, restarted.
+
+It runs from a work folder of links, since this Triton's Python backend aborts on a path with a space. `guard.py` stands
+between us and it, so that nothing is left behind however this process ends.
+"""
+
+import asyncio
+import contextlib
+import importlib.util
+import logging
+import os
+import secrets
+import shutil
+import signal
+import socket
+import sys
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Protocol, Self
+
+from fastapi_triton.core.background import BackgroundTask
+from fastapi_triton.embedded import guard, orphans, preflight
+from fastapi_triton.embedded.exits import until_exit
+from fastapi_triton.embedded.stub_monitor import StubWatch
+from fastapi_triton.embedded.triton_log import TritonLog
+
+logger = logging.getLogger(__name__)
+
+# A Triton that served this long was fine; the next restart need not wait.
+STEADY_S = 10.0
+LONGEST_BACKOFF_S = 30.0
+# `serve` ends after this number of failed starts in a row, since the cause is probably permanent.
+MAX_FAILED_STARTS = 3
+# How long Triton waits for running requests when it is told to stop, and when it is killed all the same.
+EXIT_TIMEOUT_S = 5
+# Shared memory that every instance of a Python model begins with, as far as there is enough for many of them. Triton
+# begins with 1 MB and grows; it sometimes dies of growing ("lock_exception") while requests run.
+MOST_SHARED_BYTES, LEAST_SHARED_BYTES, INSTANCES = 32 * 1024**2, 1024**2, 64
+GRACE_S = 10
+LOOPBACK = "127.0.0.1"
+_TMP = "/tmp"  # noqa: S108
+
+
+def shared_bytes(free: int) -> int:
+    """What one instance begins with, where so many bytes of shared memory are free."""
+    return max(LEAST_SHARED_BYTES, min(MOST_SHARED_BYTES, free // INSTANCES))
+
+
+class EmbeddedTritonError(Exception):
+    """This machine cannot run the embedded Triton; the text says why and what to do, for a person."""
+
+
+class TritonExitedError(Exception):
+    """A Triton that we started has ended; the text says how, and what it said last."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ports:
+    """The ports of one Triton; they stay the same over restarts."""
+
+    http: int
+    metrics: int
+
+    @classmethod
+    def free(cls, host: str = LOOPBACK) -> Self:
+        """Two ports of this machine's address `host` that are free now."""
+        with contextlib.ExitStack() as stack:
+            sockets = [stack.enter_context(socket.socket()) for _ in range(2)]
+            for each in sockets:
+                each.bind((host, 0))
+            http, metrics = (int(each.getsockname()[1]) for each in sockets)
+        return cls(http, metrics)
+
+
+@dataclass(frozen=True, slots=True)
+class Installation:
+    """Where the parts of the wheel lie."""
+
+    server: Path
+    backends: Path
+    stub: Path
+    libraries: Path
+
+    @classmethod
+    def find(cls) -> Self:
+        """Look the wheel up without importing it.
+
+        Raises:
+            EmbeddedTritonError: it is not installed.
+        """
+        spec = importlib.util.find_spec("pytriton")
+        if spec is None or spec.origin is None:
+            raise EmbeddedTritonError(
+                "The embedded Triton is not installed. Install it with: pip install 'fastapi-triton[embedded]'"
+            )
+        package = Path(spec.origin).parent
+        version = f"{sys.version_info.major}.{sys.version_info.minor}"
+        root = package / "tritonserver"
+        return cls(
+            server=root / "bin" / "tritonserver",
+            backends=root / "backends",
+            stub=root / "python_backend_stubs" / version / "triton_python_backend_stub",
+            libraries=package.parent / "nvidia_pytriton.libs",
+        )
+
+
+class Observer(Protocol):
+    """Is notified of what Triton itself does not report; `ModelProcesses` is one."""
+
+    def died(self, model: str) -> None:
+        """The process of this model has died."""
+        ...
+
+    def forget(self) -> None:
+        """Triton has ended, and every process with it."""
+        ...
+
+
+class EmbeddedTriton:
+    """Keeps one Triton running while its `async with` is open; `url` says where, from the start.
+
+    `observer`, if there is one, is notified of dead model processes, before Triton is restarted for it.
+    """
+
+    observer: Observer | None = None
+
+    def __init__(
+        self, model_repository: Path, *, installation: Installation, libpython: Path, host: str = LOOPBACK
+    ) -> None:
+        self.model_repository = model_repository.resolve()
+        self.host = host
+        self.ports = Ports.free(host)
+        self.url = f"http://{host}:{self.ports.http}"
+        self._installation = installation
+        self._libpython = libpython
+        self._running = contextlib.AsyncExitStack()
+        self._task = BackgroundTask(
+            "embedded Triton",
+            consequence="No model runs until Triton is started again.",
+            expected=(OSError, TritonExitedError),
+            longest_backoff_s=LONGEST_BACKOFF_S,
+            steady_s=STEADY_S,
+        )
+        self._has_served = False
+        # Set when it has failed to start too often, with the reason.
+        self._given_up: asyncio.Future[str] | None = None
+
+    @classmethod
+    def prepare(cls, model_repository: Path, *, host: str = LOOPBACK) -> Self:
+        """Make sure that it can run here; nothing is started yet. `host` is the address of ours that it listens on.
+
+        Raises:
+            EmbeddedTritonError: this machine cannot, or there is no model repository.
+        """
+        if not model_repository.is_dir():
+            raise EmbeddedTritonError(f"There is no model repository at {model_repository}.")
+        libpython = require_machine()
+        return cls(model_repository, installation=Installation.find(), libpython=libpython, host=host)
+
+    async def __aenter__(self) -> Self:
+        """Start Triton; it loads its models while we go on."""
+        self._given_up = asyncio.get_running_loop().create_future()
+        await self._running.enter_async_context(self._task.repeating(self._run))
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._running.aclose()
+
+    async def given_up(self) -> str:
+        """Wait until Triton has failed to start `MAX_FAILED_STARTS` times without ever serving. Returns why.
+
+        Once a Triton has served it is started again for ever, with backoff, and this never returns.
+        """
+        if self._given_up is None:
+            raise RuntimeError("EmbeddedTriton is used outside its `async with`")
+        return await asyncio.shield(self._given_up)
+
+    async def _run(self) -> None:
+        """One Triton, from its start to its end.
+
+        Raises:
+            TritonExitedError: it ended.
+            OSError: it cannot be started, for want of space on the disk, say.
+        """
+        try:
+            raise TritonExitedError(await self._run_logged(self._serves))
+        except Exception as error:
+            is_last = self._task.num_failures + 1 >= MAX_FAILED_STARTS
+            if is_last and not self._has_served and self._given_up is not None and not self._given_up.done():
+                self._given_up.set_result(str(error))
+            raise
+
+    def _serves(self) -> None:
+        self._has_served = True
+        self._task.succeeded()
+
+    async def run_once(self) -> str:
+        """One Triton from its start to its end, without `async with`. Returns how it ended, and what it said last.
+
+        Raises:
+            OSError: it cannot be started.
+        """
+        return await self._run_logged(lambda: None)
+
+    async def _run_logged(self, on_started: Callable[[], object]) -> str:
+        folder = await asyncio.to_thread(_work_folder, self._installation, self.model_repository)
+        prefix = f"fastapi_triton_{secrets.token_hex(4)}_"
+        try:
+            process = await self._start(folder, prefix)
+        except OSError:
+            await asyncio.to_thread(orphans.end, folder, prefix)
+            raise
+        logger.info("Triton starts at %s with the models of %s", self.url, self.model_repository)
+        pipe, output = process.stdin, process.stdout
+        if pipe is None or output is None:
+            raise RuntimeError("Triton was started without pipes")
+
+        def restart(model: str) -> None:
+            logger.error("the process of model %s has died; Triton is restarted, since it would not notice", model)
+            if self.observer is not None:
+                self.observer.died(model)  # Triton waits for running requests, and the requests of this model never end
+            pipe.close()
+
+        watch = StubWatch(folder, on_death=restart)
+        log = TritonLog(on_loaded=watch.loaded, on_started=on_started)
+        reading = asyncio.create_task(log.read(output), name="Triton's log")
+        ending = asyncio.create_task(until_exit(process.pid), name="Triton's end")
+        try:
+            await asyncio.wait([reading, ending], return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            watch.close()
+            pipe.close()  # has the guard stop Triton
+            status = await asyncio.shield(_ended(process, ending, reading, folder, prefix))
+            if self.observer is not None:
+                self.observer.forget()
+        how = "killed" if abs(status) == signal.SIGKILL else f"exit status {status}"
+        return f"Triton ended ({how}): {log.reason}" if log.reason else f"Triton ended ({how})"
+
+    async def _start(self, folder: Path, shared_memory_prefix: str) -> asyncio.subprocess.Process:
+        return await asyncio.create_subprocess_exec(
+            sys.executable, "-I", guard.__file__, str(folder), shared_memory_prefix, str(GRACE_S),
+            *self._command(folder, shared_memory_prefix),
+            cwd=folder,
+            env={**self._environment(), orphans.MARK: str(folder)},
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+            start_new_session=True,
+        )  # fmt: skip
+
+    def _command(self, folder: Path, shared_memory_prefix: str) -> list[str]:
+        return [
+            str(self._installation.server),
+            f"--model-repository={folder / 'models'}",
+            f"--backend-directory={folder / 'backends'}",
+            f"--backend-config=python,shm-region-prefix-name={shared_memory_prefix}",
+            f"--backend-config=python,shm-default-byte-size={shared_bytes(shutil.disk_usage(guard.SHARED_MEMORY).free)}",
+            f"--http-address={self.host}",
+            f"--http-port={self.ports.http}",
+            "--allow-grpc=false",
+            f"--metrics-address={self.host}",
+            f"--metrics-port={self.ports.metrics}",
+            "--allow-gpu-metrics=false",
+            # A model that does not load shall not take the others with it; readiness says which.
+            "--exit-on-error=false",
+            f"--exit-timeout-secs={EXIT_TIMEOUT_S}",
+            *_trace_options(os.environ),
+        ]
+
+    def _environment(self) -> dict[str, str]:
+        environment = dict(os.environ)
+        # The stub must load the libpython of this very Python, or its compiled packages do not fit.
+        folders = [str(self._libpython.parent), str(self._installation.libraries)]
+        inherited = environment.get("LD_LIBRARY_PATH")
+        environment["LD_LIBRARY_PATH"] = ":".join([*folders, inherited] if inherited else folders)
+        # ... and finds this environment's packages through the `python3` that is first on PATH.
+        environment["PATH"] = f"{Path(sys.executable).parent}:{environment.get('PATH', os.defpath)}"
+        return environment
+
+
+def _trace_options(environment: Mapping[str, str]) -> list[str]:
+    """Have Triton continue the frontend's traces, and trace nothing else, where they go to a collector."""
+    endpoint = environment.get("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
+    if not endpoint and (base := environment.get("OTEL_EXPORTER_OTLP_ENDPOINT")):
+        endpoint = f"{base.removesuffix('/')}/v1/traces"
+    if not endpoint or environment.get("OTEL_SDK_DISABLED", "").lower() == "true":
+        return []
+    options = ("mode=opentelemetry", "level=TIMESTAMPS", "rate=0", f"opentelemetry,url={endpoint}")
+    return [f"--trace-config={option}" for option in options]
+
+
+def require_machine() -> Path:
+    """The shared libpython, on a machine that can run this Triton.
+
+    Raises:
+        EmbeddedTritonError: it cannot; every reason is named.
+    """
+    _require_writable(_TMP, "Triton's Python backend writes to /tmp, whatever TMPDIR says")
+    try:
+        folder = tempfile.gettempdir()
+    except FileNotFoundError:
+        raise EmbeddedTritonError("There is no folder for temporary files: name one with TMPDIR.") from None
+    _require_writable(folder, f"Triton's work folder is made in {folder}, which TMPDIR changes")
+    facts = preflight.gather(Path(folder))
+    obstacles = preflight.obstacles(facts, context="embedded")
+    if obstacles or facts.libpython is None:
+        raise EmbeddedTritonError("\n".join(obstacle.sentence for obstacle in obstacles))
+    return Path(facts.libpython)
+
+
+def _work_folder(installation: Installation, model_repository: Path) -> Path:
+    """A folder of links without a space in its path. The guard removes it."""
+    folder = Path(tempfile.mkdtemp(prefix="fastapi-triton-", dir=_without_space(tempfile.gettempdir())))
+    backend = folder / "backends" / "python"
+    backend.mkdir(parents=True)
+    for part in (installation.backends / "python").iterdir():
+        (backend / part.name).symlink_to(part)
+    (backend / installation.stub.name).symlink_to(installation.stub)
+    (folder / "models").symlink_to(model_repository)
+    return folder
+
+
+def _without_space(folder: str) -> str:
+    """The folder, or another: this Triton's Python backend aborts on a path with a space."""
+    return _TMP if " " in folder else folder
+
+
+def _require_writable(folder: str, why: str) -> None:
+    try:
+        tempfile.TemporaryDirectory(prefix="fastapi-triton-", dir=_without_space(folder)).cleanup()
+    except OSError as error:
+        raise EmbeddedTritonError(
+            f"{why}, and nothing can be written there ({error.strerror or error}): in a container with a read-only "
+            "file system mount a folder on it (`docker run --tmpfs /tmp`, or an `emptyDir` in Kubernetes)."
+        ) from None
+
+
+async def _ended(
+    process: asyncio.subprocess.Process,
+    ending: asyncio.Task[None],
+    reading: asyncio.Task[None],
+    folder: Path,
+    shared_memory_prefix: str,
+) -> int:
+    """Wait for the guard's end, end what a killed guard left, and read the log's rest. Returns the exit status."""
+    await ending
+    num_orphans = await asyncio.to_thread(orphans.end, folder, shared_memory_prefix)
+    if num_orphans:
+        logger.warning("Triton's guard was killed; %d processes that it left behind were ended", num_orphans)
+    await reading
+    return await process.wait()

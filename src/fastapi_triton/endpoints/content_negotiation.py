@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How the caller wants the answer: what its Accept header says of the media types that an endpoint can give."""
+
+from collections.abc import Sequence
+
+from fastapi_triton.core.errors import NotAcceptableError
+
+JSON = "application/json"
+EVENTS = "text/event-stream"
+PICTURES = ("image/webp", "image/png", "image/jpeg")
+# What a model's `output_format` calls them.
+FORMAT_NAMES = {"image/webp": "webp", "image/png": "png", "image/jpeg": "jpeg"}
+
+
+def choose(accept: str | None, offers: Sequence[str], *, picture: str = "image/webp") -> str:
+    """The offer that the caller likes best; of equals, the one named first in the header.
+
+    `picture` is what `image/*` stands for. No header, or `*/*`, means the first offer.
+
+    Raises:
+        NotAcceptableError: none of the offers will do.
+    """
+    if not accept or not accept.strip():
+        return offers[0]
+    best: tuple[float, int] | None = None
+    chosen = ""
+    ranges = [_range(part) for part in accept.split(",") if part.strip()]
+    refused = {media for media, quality in ranges if quality == 0}
+    for position, (media, quality) in enumerate(ranges):
+        offer = _offer(media, [each for each in offers if each not in refused], picture)
+        if offer is None or quality == 0:
+            continue
+        rank = (quality, -position)
+        if best is None or rank > best:
+            best, chosen = rank, offer
+    if best is None:
+        raise NotAcceptableError(f"This endpoint answers in {', '.join(offers)}. Accept one of these.")
+    return chosen
+
+
+def _range(part: str) -> tuple[str, float]:
+    media, *parameters = (piece.strip().lower() for piece in part.split(";"))
+    for parameter in parameters:
+        name, _, value = parameter.partition("=")
+        if name.strip() == "q":
+            try:
+                return media, float(value)
+            except ValueError:
+                return media, 0.0
+    return media, 1.0
+
+
+def _offer(media: str, offers: Sequence[str], picture: str) -> str | None:
+    if media == "*/*":
+        return offers[0] if offers else None
+    if media.endswith("/*"):
+        family = media[:-1]
+        fitting = [offer for offer in offers if offer.startswith(family)]
+        return picture if picture in fitting else next(iter(fitting), None)
+    return media if media in offers else None

@@ -1,0 +1,238 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Does a declared endpoint fit the model's config? Every mismatch, in words."""
+
+import difflib
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+from pydantic import BaseModel, Json
+from pydantic.fields import FieldInfo
+
+from fastapi_triton.endpoints.declared import annotations
+from fastapi_triton.endpoints.declared.annotations import Value
+from fastapi_triton.endpoints.fields import tensor_names
+from fastapi_triton.triton.datatypes import Kind
+from fastapi_triton.triton.generate_codec import UNSTREAMABLE
+from fastapi_triton.triton.model_config import ModelConfig, TensorConfig
+
+# Which Python types a datatype's values may be declared as.
+_PYTHON_TYPES: dict[Kind, tuple[type, ...]] = {
+    "bool": (bool,),
+    "integer": (int,),
+    "float": (float, int),
+    "bytes": (str, bytes),
+}
+
+# A class that pydantic shows to type checkers as an annotation.
+_JSON: Any = Json
+# The output by which a streaming twin says what each of its responses is.
+EVENT_OUTPUT = "event"
+# Characters.
+_MAX_COMPARED = 64
+
+
+def mismatches(
+    request: type[BaseModel], response: type[BaseModel], config: ModelConfig, twin: ModelConfig | None = None
+) -> list[str]:
+    """Hold a declaration against the model's config and its streaming twin's. An empty list means that it fits.
+
+    A request field that only the twin takes is fine.
+    """
+    problems = [*_repeated(request), *_repeated(response)]
+    if config.decoupled:
+        problems.append(decoupled(config))
+    problems += _field_mismatches(request, response, config, also_known=twin.inputs if twin else ())
+    if twin is not None:
+        problems += _twin_mismatches(twin)
+        problems += _field_mismatches(request, response, twin)
+    return list(dict.fromkeys(problems))
+
+
+def decoupled(config: ModelConfig) -> str:
+    """What to say of a decoupled model that is to answer single requests."""
+    return f"the model {config.name} is decoupled, so it cannot answer a single request"
+
+
+def _repeated(declared_model: type[BaseModel]) -> list[str]:
+    counts = Counter(tensor_names(declared_model).values())
+    return [
+        f"{declared_model.__name__} has {count} fields for the tensor `{tensor}`"
+        for tensor, count in counts.items()
+        if count > 1
+    ]
+
+
+def _twin_mismatches(twin: ModelConfig) -> list[str]:
+    """What makes a model unfit to be a streaming twin, whatever is declared."""
+    problems = []
+    if not twin.decoupled:
+        problems.append(f"the model {twin.name} is not decoupled, so it cannot be the stream model")
+    if twin.is_batched:
+        problems.append(f"the stream model {twin.name} must have max_batch_size 0")
+    event = twin.output(EVENT_OUTPUT)
+    if event is None or event.datatype.kind != "bytes":
+        problems.append(f"the stream model {twin.name} must have an output `{EVENT_OUTPUT}` of TYPE_STRING")
+    problems += [
+        f"the stream model's `{tensor.name}` is {tensor.datatype.config} with dims {list(tensor.dims)}: "
+        "a stream carries one dimension at most, and no FP16 or BF16"
+        for tensor in (*twin.inputs, *twin.outputs)
+        if tensor.datatype.wire in UNSTREAMABLE or len(tensor.dims) > 1
+    ]
+    return problems
+
+
+def _field_mismatches(
+    request: type[BaseModel], response: type[BaseModel], config: ModelConfig, also_known: Sequence[TensorConfig] = ()
+) -> list[str]:
+    problems = _unknown(request, (*config.inputs, *also_known), "input", config.name)
+    problems += _unknown(response, config.outputs, "output", config.name)
+    fields = {tensor: name for name, tensor in tensor_names(request).items()}
+    for tensor in config.inputs:
+        if tensor.name in fields:
+            problems += _input_mismatches(request, fields[tensor.name], tensor)
+        elif not tensor.optional:
+            problems.append(f"the model's input `{tensor.name}` is required, but {request.__name__} has no such field")
+    answer_fields = {tensor: name for name, tensor in tensor_names(response).items()}
+    for tensor in config.outputs:
+        if tensor.name in answer_fields:
+            problems += _output_mismatches(response, answer_fields[tensor.name], tensor)
+    return problems
+
+
+def _unknown(model: type[BaseModel], tensors: Iterable[TensorConfig], side: str, model_name: str) -> list[str]:
+    names = [tensor.name for tensor in tensors]
+    return [
+        f"{_where(model, field, tensor)}: the model {model_name} has no {side} of that name"
+        f"{_namesake(field, tensor, names) or nearest(tensor, names)}"
+        for field, tensor in tensor_names(model).items()
+        if tensor not in names
+    ]
+
+
+def _namesake(field: str, tensor: str, names: Iterable[str]) -> str:
+    """The hint for a name that differs only in what no Python name can hold."""
+    same = next((each for each in names if _plain(each) == _plain(tensor) and not each.isidentifier()), None)
+    return f'; for `{same}` write `{field}: Annotated[…, TensorName("{same}")]`' if same else ""
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"\W", "_", name).strip("_").lower()
+
+
+def nearest(name: str, names: Iterable[str]) -> str:
+    """The end of a sentence about an unknown name: the nearest known one, or all of them."""
+    known = list(names)
+    # Comparing takes time with the square of the length, and no name here is so long.
+    close = difflib.get_close_matches(name, known, n=1) if len(name) <= _MAX_COMPARED else []
+    if close:
+        return f"; did you mean `{close[0]}`?"
+    return f"; known are {', '.join(f'`{each}`' for each in known)}" if known else ""
+
+
+def _where(model: type[BaseModel], field: str, tensor: str) -> str:
+    return f"`{model.__name__}.{field}`" + (f" (tensor `{tensor}`)" if field != tensor else "")
+
+
+def _input_mismatches(request: type[BaseModel], name: str, tensor: TensorConfig) -> list[str]:
+    field = request.model_fields[name]
+    where = _where(request, name, tensor.name)
+    problems = []
+    for value in annotations.values(field):
+        problems += _type_mismatch(where, value, _PYTHON_TYPES[tensor.datatype.kind], tensor)
+        problems += _depth_mismatch(where, value, tensor, depths=_input_depths(tensor))
+        problems += _range_mismatches(where, value, tensor)
+    default = field.get_default()
+    if not tensor.optional and not field.is_required() and default is None and field.default_factory is None:
+        problems.append(
+            f"{where} may be left out, but the model requires that input: give it a default, or make it required"
+        )
+    if _is_out_of_range(default, tensor):
+        problems.append(f"{where}: its default {default} is no {_range(tensor)}")
+    return problems
+
+
+def _output_mismatches(response: type[BaseModel], name: str, tensor: TensorConfig) -> list[str]:
+    field = response.model_fields[name]
+    where = _where(response, name, tensor.name)
+    # A text may hold JSON, which pydantic's Json type reads; so any declaration fits a BYTES output.
+    if _reads_json(field):
+        return []
+    kind = tensor.datatype.kind
+    # An answer is held to its type: 0.5 is no int.
+    fitting = (float,) if kind == "float" else _PYTHON_TYPES[kind]
+    problems = []
+    for value in annotations.values(field):
+        if kind != "bytes":
+            problems += _type_mismatch(where, value, fitting, tensor)
+        if value.plain is not dict:
+            problems += _depth_mismatch(where, value, tensor, depths=_output_depths(tensor))
+    return problems
+
+
+def _reads_json(field: FieldInfo) -> bool:
+    return any(isinstance(each, _JSON) for each in field.metadata)
+
+
+def _type_mismatch(where: str, value: Value, fitting: tuple[type, ...], tensor: TensorConfig) -> list[str]:
+    if value.plain in fitting:
+        return []
+    as_what = "an object" if value.plain is dict else value.plain.__name__
+    return [f"{where} is declared as {as_what}, but the tensor is {tensor.datatype.config}"]
+
+
+def _input_depths(tensor: TensorConfig) -> set[int]:
+    return {len(tensor.dims)} | ({0} if tensor.is_scalar else set())
+
+
+def _output_depths(tensor: TensorConfig) -> set[int]:
+    """A tensor of one value may come back in as many lists as is declared, and in none."""
+    return set(range(len(tensor.dims) + 1)) if tensor.is_scalar else {len(tensor.dims)}
+
+
+def _depth_mismatch(where: str, value: Value, tensor: TensorConfig, *, depths: set[int]) -> list[str]:
+    depth = len(value.lengths)
+    if depth not in depths:
+        if depth == 0:
+            return [f"{where} is a single value, but the tensor has dims {list(tensor.dims)}"]
+        return [f"{where} is {_lists(depth)}, but the tensor has dims {list(tensor.dims)}: {_lists(len(tensor.dims))}"]
+    return [
+        f"{where} holds {_count(length)}, but the tensor has dims {list(tensor.dims)}"
+        for length, dim in zip(value.lengths, tensor.dims, strict=False)
+        if dim >= 0 and not length.low <= dim <= length.high
+    ]
+
+
+def _lists(depth: int) -> str:
+    return "a list" + " of lists" * (depth - 1)
+
+
+def _count(length: annotations.Bounds) -> str:
+    if length.low == length.high:
+        return f"{length.low:g} items"
+    return f"{length.low:g} items or more" if length.low > 0 else f"{length.high:g} items at most"
+
+
+def _range_mismatches(where: str, value: Value, tensor: TensorConfig) -> Iterator[str]:
+    """Only what can never be served is told: a range or an option that lies outside of the datatype's."""
+    if tensor.datatype.kind != "integer" or value.plain is not int:
+        return
+    low, high = tensor.datatype.integer_range
+    if value.bounds.low > high or value.bounds.high < low:
+        yield f"{where} admits no value that is a {_range(tensor)}"
+    for option in value.options:
+        if _is_out_of_range(option, tensor):
+            yield f"{where}: its option {option} is no {_range(tensor)}"
+
+
+def _is_out_of_range(value: object, tensor: TensorConfig) -> bool:
+    if tensor.datatype.kind != "integer" or not isinstance(value, int):
+        return False
+    low, high = tensor.datatype.integer_range
+    return not low <= value <= high
+
+
+def _range(tensor: TensorConfig) -> str:
+    low, high = tensor.datatype.integer_range
+    return f"{tensor.datatype.config} ({low} to {high})"

@@ -1,0 +1,175 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A model's streaming twin: decoupled, it tells how far it is, stops when its caller leaves, and describes itself."""
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from fastapi_triton.admission.service_time import MovingAverage
+from fastapi_triton.core.context import current_request_id
+from fastapi_triton.core.errors import (
+    DeadlineExceededError,
+    FastAPITritonError,
+    InferenceError,
+    ModelNotReadyError,
+    NotFoundError,
+    TritonUnavailableError,
+)
+from fastapi_triton.core.slot import current_place
+from fastapi_triton.endpoints.declared import contract, tensors
+from fastapi_triton.endpoints.declared.declaration import Configs, Declaration
+from fastapi_triton.endpoints.sse import QUEUED
+from fastapi_triton.triton.client import CanSleep, TritonClient
+from fastapi_triton.triton.model_config import TIMEOUT_INPUT
+
+PROGRESS, COMPLETED = "progress", "completed"
+# The twin's own input that says after how many steps a preview comes.
+PREVIEW_FIELD = "preview_every"
+# Of so many steps their time is the mean.
+_STEPS = 32
+# How long a description's `unavailable` is used before the twin is asked again, and the timeout of that question.
+_AVAILABILITY_S, _AVAILABILITY_TIMEOUT_S = 5.0, 2.0
+_MAX_REASON = 200
+_TOLD = ("step", "num_steps", "preview")
+
+
+@dataclass(frozen=True, slots=True)
+class TwinEvent:
+    """One response of the twin: its kind, and its other outputs as plain values."""
+
+    kind: str
+    fields: Mapping[str, Any]
+
+    @property
+    def progress(self) -> dict[str, Any]:
+        """How far it is, as far as the event tells."""
+        return {name: self.fields[name] for name in _TOLD if self.fields.get(name) not in (None, "")}
+
+
+class Twin:
+    """The stream model behind an endpoint."""
+
+    def __init__(self, model: str, declaration: Declaration, *, triton: TritonClient, request_timeout_s: float) -> None:
+        self.model = model
+        # How far apart its steps are: between two of them it looks whether its caller has left.
+        self.step_s = MovingAverage(_STEPS)
+        self._request_timeout_s = request_timeout_s
+        self._declaration = declaration
+        self._triton = triton
+        self._described: tuple[Configs, dict[str, Any]] | None = None
+        self._described_at = -_AVAILABILITY_S
+        self._describing = asyncio.Lock()
+
+    async def events(self, fields: Mapping[str, Any]) -> AsyncGenerator[TwinEvent, None]:
+        """What the twin tells of one request, up to its end; one event is `completed`. The caller holds its place.
+
+        Raises:
+            InferenceError: the stream ended without `completed`.
+            FastAPITritonError: whatever else `TritonClient.stream` meets.
+        """
+        is_completed = False
+        last_step: float | None = None
+        configs = await self._declaration.configs()
+        try:
+            async with aclosing(self._responses(fields, configs)) as responses:
+                async for outputs in responses:
+                    kind = outputs.pop(contract.EVENT_OUTPUT, None)
+                    if isinstance(outputs.get("preview"), bytes):
+                        raise InferenceError(f"The model {self.model} gave a `preview` that is not UTF-8 text.")
+                    is_completed = is_completed or kind == COMPLETED
+                    if kind == PROGRESS:
+                        last_step = self._stepped(last_step)
+                    if kind in (QUEUED, PROGRESS, COMPLETED):  # a newer model may tell more than we know of
+                        yield TwinEvent(kind, outputs)
+        except (GeneratorExit, asyncio.CancelledError, DeadlineExceededError):
+            if not is_completed:
+                self._hold_place()
+            raise
+        except TritonUnavailableError:
+            if not is_completed:  # else the client has its answer, and how the connection ended is of no interest
+                raise
+        if not is_completed:
+            raise InferenceError(f"The model {self.model} ended its stream without an answer.")
+
+    def _stepped(self, last_step: float | None) -> float:
+        now = time.monotonic()
+        if last_step is not None:
+            self.step_s.add(now - last_step)
+        return now
+
+    def _hold_place(self) -> None:
+        """The stream was closed, but nothing tells when the model has noticed: it does within a step of its own."""
+        place = current_place.get()
+        if place is not None and self.step_s.value is not None:
+            place.hold_for(self.step_s.value)
+
+    async def describe(self) -> dict[str, Any]:
+        """What the twin says of itself: sizes, defaults, limits. It is asked once for as long as Triton stays up.
+
+        Raises:
+            NotFoundError: the twin takes no such question.
+            InferenceError: its answer is no JSON object.
+        """
+        configs = await self._declaration.configs()
+        async with self._describing:
+            if self._described is None or self._described[0] is not configs:
+                return await self._ask_anew(configs)
+            return self._described[1]
+
+    async def require_available(self) -> None:
+        """Ask the twin, once in a few seconds, whether it can work, if it describes itself.
+
+        Raises:
+            ModelNotReadyError: it says that it cannot, and why.
+        """
+        if isinstance(self._triton, CanSleep):  # a question would have one started, or keep it awake
+            return
+        configs = await self._declaration.configs()
+        try:
+            async with asyncio.timeout(_AVAILABILITY_TIMEOUT_S), self._describing:
+                if time.monotonic() > self._described_at + _AVAILABILITY_S:
+                    await self._ask_anew(configs)
+        except (FastAPITritonError, TimeoutError):
+            return  # it has no description, or not now; other code checks whether it is loaded
+        reason = self._described[1].get("unavailable") if self._described else None
+        if isinstance(reason, str):
+            raise ModelNotReadyError(f"The model {self.model} cannot work: {reason[:_MAX_REASON]}", retry_after_s=1.0)
+
+    async def _ask_anew(self, configs: Configs) -> dict[str, Any]:
+        description = await self._ask_description(configs)
+        self._described, self._described_at = (configs, description), time.monotonic()
+        return description
+
+    async def _ask_description(self, configs: Configs) -> dict[str, Any]:
+        if configs.asked.input("describe") is None:
+            raise NotFoundError(f"The model {self.model} does not describe itself.")
+        info = None
+        async with aclosing(self._responses({"describe": True}, configs)) as responses:
+            async for outputs in responses:
+                info = outputs.get("info", info)
+        try:
+            description = orjson.loads(info or "")
+        except orjson.JSONDecodeError:
+            description = None
+        if not isinstance(description, dict):
+            raise InferenceError(f"The model {self.model} gave a description that is no JSON object.")
+        return description
+
+    async def _responses(self, fields: Mapping[str, Any], configs: Configs) -> AsyncGenerator[dict[str, Any], None]:
+        config = configs.asked
+        inputs = tensors.from_fields(fields, config)
+        if config.takes_timeout and TIMEOUT_INPUT not in inputs and "describe" not in inputs:
+            inputs[TIMEOUT_INPUT] = tensors.time_left(self._request_timeout_s)
+        try:
+            stream = self._triton.stream(self.model, inputs, request_id=current_request_id.get())
+            async with aclosing(stream) as responses:
+                async for outputs in responses:
+                    yield tensors.to_fields(outputs, config)
+        except FastAPITritonError as error:
+            self._declaration.learn_from(error)
+            raise

@@ -1,0 +1,216 @@
+# SPDX-License-Identifier: Apache-2.0
+"""An endpoint made from a model's config: a JSON body → input tensors; output tensors → the JSON answer.
+
+The body is one object with a member per input, or, where the model takes batches, a list of such objects; the answer
+mirrors it, with a member per output.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import numpy as np
+import numpy.typing as npt
+import orjson
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
+from pydantic_core import ErrorDetails
+
+from fastapi_triton.core.errors import (
+    FieldProblem,
+    InferenceError,
+    pointer,
+    refusal,
+)
+from fastapi_triton.endpoints import json_codec
+from fastapi_triton.endpoints.generated.schemas import TensorField
+from fastapi_triton.endpoints.images import ImageLimits
+from fastapi_triton.endpoints.json_codec import Arrays
+from fastapi_triton.endpoints.request_body import json_text, large_json, validation
+from fastapi_triton.triton.generate_codec import UNSTREAMABLE
+from fastapi_triton.triton.model_config import ModelConfig, TensorConfig
+from fastapi_triton.triton.tensor import Tensor
+
+# Not a member of ours: Triton's generate extension keeps it for the request's id.
+_RESERVED_IN_STREAMS = "id"
+# Further ones are not looked for.
+_ENOUGH_PROBLEMS = 1000
+
+Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """A request's tensors, and of how many rows its batch is; None where it is no batch."""
+
+    tensors: dict[str, Tensor]
+    num_rows: int | None
+
+
+def takes_batches(config: ModelConfig) -> bool:
+    """Whether a request may have several rows; generate_stream adds the batch dimension itself, and takes one."""
+    return config.is_batched and not config.decoupled
+
+
+def obstacles(config: ModelConfig) -> list[str]:
+    """Why a model cannot have an endpoint, in words; usually there is no reason."""
+    if config.is_sequence:
+        return ["it is a sequence model, whose requests need a sequence id, which these endpoints do not carry"]
+    if not config.decoupled:
+        return []
+    problems = [
+        f"`{tensor.name}` is {tensor.datatype.wire} with dims {list(tensor.dims)}, but Triton's generate_stream, by "
+        "which decoupled models are asked, carries one dimension at most, and no FP16 or BF16"
+        for tensor in (*config.inputs, *config.outputs)
+        if tensor.datatype.wire in UNSTREAMABLE or len(tensor.dims) > 1
+    ]
+    if config.input(_RESERVED_IN_STREAMS):
+        problems.append(f"its input `{_RESERVED_IN_STREAMS}` has a name that Triton's generate_stream uses itself")
+    return list(dict.fromkeys(problems))
+
+
+def _request_model(config: ModelConfig) -> type[BaseModel]:
+    """Inputs go by alias: their names may be no identifiers, and pydantic keeps some names for itself."""
+    fields: dict[str, Any] = {}
+    for number, tensor in enumerate(config.inputs):
+        default: dict[str, Any] = {"default": None} if tensor.optional else {}
+        fields[f"tensor_{number}"] = (Annotated[Any, TensorField(tensor)], Field(alias=tensor.name, **default))
+    return create_model("Request", __config__=ConfigDict(extra="forbid"), **fields)
+
+
+def _num_members(value: Any) -> int:
+    """The least number of members in a body's objects: rows, and objects that stand for arrays."""
+    if isinstance(value, list):
+        return sum(map(_num_members, value))
+    if not isinstance(value, dict):
+        return 0
+    return len(value) + sum(len(each) for each in value.values() if isinstance(each, dict))
+
+
+class GeneratedModel:
+    """One model's endpoint, apart from HTTP. `obstacles` says why there is none, if so."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        self.config = config
+        self.obstacles = obstacles(config)
+        self.takes_batches = takes_batches(config)
+        self.request_model = _request_model(config)
+
+    def read(self, body: bytes, limits: ImageLimits) -> Inputs:
+        """The tensors of a JSON body.
+
+        Raises:
+            UnreadableRequestError: it is not JSON.
+            InvalidRequestError: it does not fit the config; every problem is listed.
+            TooLargeError: a picture is over its limit, or there are more values than are read.
+        """
+        validation.require_few_elements(body, limits.max_elements)
+        large_json.require_cheap(body, limits.max_text_bytes)
+        value = json_text.parse(body)
+        json_text.require_unique_members(body, _num_members(value))
+        if not isinstance(value, list):
+            (row,) = self._rows([value], limits, is_batch=False)
+            self._require_input([row])
+            return Inputs(self._stacked([row]) if self.takes_batches else self._single(row), None)
+        self._require_batch(len(value))
+        rows = self._rows(value, limits, is_batch=True)
+        self._require_input(rows)
+        return Inputs(self._stacked(rows), len(value))
+
+    def answer(self, outputs: Mapping[str, Tensor], num_rows: int | None, arrays: Arrays) -> bytes:
+        """The JSON answer to a request of so many rows.
+
+        Raises:
+            InferenceError: the model answered what does not fit its config.
+        """
+        rows: Any = [{} for _ in range(1 if num_rows is None else num_rows)]
+        for config in self.config.outputs:
+            if config.name not in outputs:
+                continue
+            array = self._fitting(outputs[config.name], config, len(rows))
+            for index, row in enumerate(rows):
+                row_array = array[index, ...] if self.takes_batches else array
+                row[config.name] = json_codec.encode(row_array, config, arrays)
+        return orjson.dumps(rows[0] if num_rows is None else rows, option=orjson.OPT_SERIALIZE_NUMPY)
+
+    def _require_batch(self, num_rows: int) -> None:
+        most = self.config.max_batch_size
+        if not self.takes_batches:
+            why = "it is decoupled" if self.config.decoupled else "its max_batch_size is 0"
+            detail = f"The body is a list, but this model takes no batches: {why}. Send one object."
+        elif not 1 <= num_rows <= most:
+            detail = f"The batch has {num_rows} rows; this model takes from 1 to {most}."
+        else:
+            return
+        raise refusal([FieldProblem("#", "wrong_shape", detail)])
+
+    def _require_input(self, rows: Sequence[Row]) -> None:
+        if not any(rows):
+            names = ", ".join(f"`{tensor.name}`" for tensor in self.config.inputs)
+            detail = f"Every input is optional, but Triton takes no request without any. Give at least one of {names}."
+            raise refusal([FieldProblem("#", "missing_field", detail)])
+
+    def _rows(self, values: Sequence[Any], limits: ImageLimits, *, is_batch: bool) -> list[Row]:
+        rows: list[Row] = []
+        details: list[ErrorDetails] = []
+        for index, value in enumerate(values):
+            self._require_few_members(value, (index,) if is_batch else ())
+            if len(details) > _ENOUGH_PROBLEMS:
+                break
+            try:
+                row = self.request_model.model_validate(value, context=limits)
+            except ValidationError as error:
+                found = error.errors(include_url=False, include_context=False)
+                details += [{**each, "loc": (index, *each["loc"])} if is_batch else each for each in found]
+            else:
+                fields = self.request_model.model_fields
+                rows.append({fields[name].alias or name: getattr(row, name) for name in row.model_fields_set})
+        if details:
+            raise validation.invalid(details, [tensor.name for tensor in self.config.inputs])
+        return rows
+
+    def _require_few_members(self, value: Any, location: tuple[int, ...]) -> None:
+        """An error for each of 100,000 unknown members would take seconds."""
+        num_known = len(self.config.inputs)
+        if isinstance(value, dict) and len(value) > num_known + _ENOUGH_PROBLEMS:
+            known = ", ".join(f"`{tensor.name}`" for tensor in self.config.inputs)
+            detail = f"The object has {len(value):,} members; this model has {num_known} inputs: {known}."
+            raise refusal([FieldProblem(pointer(location), "unknown_field", detail)])
+
+    def _single(self, row: Row) -> dict[str, Tensor]:
+        return {each.name: Tensor(each.datatype, row[each.name]) for each in self.config.inputs if each.name in row}
+
+    def _stacked(self, rows: Sequence[Row]) -> dict[str, Tensor]:
+        """One tensor per input, with the rows as its first dimension."""
+        tensors: dict[str, Tensor] = {}
+        problems: list[FieldProblem] = []
+        for config in self.config.inputs:
+            arrays = [row[config.name] for row in rows if config.name in row]
+            if not arrays:
+                continue
+            if len(arrays) != len(rows):
+                index = next(index for index, row in enumerate(rows) if config.name not in row)
+                detail = f"`{config.name}` must be in every row of the batch, or in none; it is missing in row {index}."
+                problems.append(FieldProblem(pointer((index,)), "missing_field", detail))
+                continue
+            index = next((index for index, array in enumerate(arrays) if array.shape != arrays[0].shape), 0)
+            if index:
+                detail = (
+                    f"`{config.name}` has the shape {list(arrays[index].shape)} in row {index}, but "
+                    f"{list(arrays[0].shape)} in row 0; all rows of a batch must have the same."
+                )
+                problems.append(FieldProblem(pointer((index, config.name)), "wrong_shape", detail))
+                continue
+            tensors[config.name] = Tensor(config.datatype, np.stack(arrays))
+        if problems:
+            raise refusal(problems)
+        return tensors
+
+    def _fitting(self, tensor: Tensor, config: TensorConfig, num_rows: int) -> npt.NDArray[Any]:
+        shape = tensor.array.shape
+        if tensor.datatype.kind != config.datatype.kind:
+            flaw = f"is {tensor.datatype.wire}, but its config says {config.datatype.wire}"
+        elif self.takes_batches and shape[:1] != (num_rows,):
+            flaw = f"has the shape {list(shape)}, but the batch has {num_rows} rows"
+        else:
+            return tensor.array
+        raise InferenceError(f"The model {self.config.name} failed: its output `{config.name}` {flaw}.")

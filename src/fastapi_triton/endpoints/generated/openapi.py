@@ -1,0 +1,150 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What `/openapi.json` says of generated endpoints: a pure function of model configs, so it needs no server."""
+
+import re
+from collections.abc import Iterable
+from functools import lru_cache
+from typing import Any
+from urllib.parse import quote
+
+from fastapi_triton.core import problem_details
+from fastapi_triton.endpoints import content_negotiation
+from fastapi_triton.endpoints.declared import openapi
+from fastapi_triton.endpoints.generated import schemas as tensor_schemas
+from fastapi_triton.endpoints.generated.codec import obstacles, takes_batches
+from fastapi_triton.endpoints.generated.endpoint import COMPLETED, RESPONSE
+from fastapi_triton.endpoints.generated.schemas import REF
+from fastapi_triton.endpoints.request_body import validation
+from fastapi_triton.endpoints.sse import QUEUED
+from fastapi_triton.triton.model_config import ModelConfig, TensorConfig
+
+_TAG = "models"
+_ARRAYS = {
+    "name": "arrays",
+    "in": "query",
+    "description": "How arrays of numbers are written in the answer: nested lists, a `.npy` file in base64, or their "
+    "bytes in base64.",
+    "schema": {"type": "string", "enum": ["list", "npy", "base64"], "default": "list"},
+}
+_VERSION = {"name": "version", "in": "path", "required": True, "schema": {"type": "string"}, "example": "1"}
+
+
+def paths(configs: Iterable[ModelConfig], *, has_jobs: bool = False) -> dict[str, Any]:
+    """The `paths` and `components` of an OpenAPI document for these models; those that cannot have an endpoint are
+    left out. With `has_jobs` their requests may become background jobs.
+    """
+    document: dict[str, Any] = {
+        "paths": {},
+        "components": {"schemas": {"Problem": problem_details.SCHEMA, **tensor_schemas.SHARED}},
+    }
+    for config in configs:
+        if not obstacles(config):
+            its_paths, schemas = _of_model(config, has_jobs)
+            document["paths"] |= its_paths
+            document["components"]["schemas"] |= schemas
+    return document
+
+
+def add_to(document: dict[str, Any], configs: Iterable[ModelConfig], *, has_jobs: bool = False) -> None:
+    """Complete an app's document by these models; what the app itself declares stays as it is."""
+    made = paths(configs, has_jobs=has_jobs)
+    document["paths"] = {**made["paths"], **document["paths"]}
+    schemas = document.setdefault("components", {}).setdefault("schemas", {})
+    schemas.update({**made["components"]["schemas"], **schemas})
+
+
+@lru_cache(maxsize=2000)
+def _of_model(config: ModelConfig, has_jobs: bool) -> tuple[dict[str, Any], dict[str, Any]]:
+    key = _component_name(config.name)
+    schemas = {
+        f"{key}.Request": {
+            **tensor_schemas.object_schema(f"Request to {config.name}", config.inputs, is_output=False),
+            "example": _example(config.inputs),
+        },
+        f"{key}.Answer": {
+            **tensor_schemas.object_schema(f"Answer of {config.name}", config.outputs, is_output=True),
+            "example": _example(config.outputs),
+        },
+    }
+    if config.inputs and all(tensor.optional for tensor in config.inputs):
+        schemas[f"{key}.Request"]["minProperties"] = 1
+    operation = _operation(config, key)
+    if has_jobs and not config.decoupled:
+        operation = openapi.with_jobs(operation)
+    name = quote(config.name, safe="")
+    versioned = {**operation, "operationId": f"{operation['operationId']}_version"}
+    return {
+        f"/models/{name}/infer": {"post": operation},
+        f"/models/{name}/versions/{{version}}/infer": {"post": versioned, "parameters": [_VERSION]},
+    }, schemas
+
+
+def _component_name(model: str) -> str:
+    """A name that OpenAPI allows; never the same for two models."""
+    return "models." + re.sub(r"[^A-Za-z0-9_-]", lambda found: f".{ord(found[0]):x}.", model)
+
+
+def _operation(config: ModelConfig, key: str) -> dict[str, Any]:
+    request: dict[str, Any] = {"$ref": REF.format(model=f"{key}.Request")}
+    answer: dict[str, Any] = {"$ref": REF.format(model=f"{key}.Answer")}
+    row = _example([tensor for tensor in config.inputs if not tensor.optional] or config.inputs)
+    examples: dict[str, Any] = {"one": {"summary": "One request", "value": row}}
+    if takes_batches(config):
+        batch = {"type": "array", "minItems": 1, "maxItems": config.max_batch_size}
+        request = {"anyOf": [request, {**batch, "items": request}]}
+        answer = {"anyOf": [answer, {**batch, "items": answer}]}
+        examples["batch"] = {"summary": "A batch", "value": [row] * min(2, config.max_batch_size)}
+    answered: dict[str, Any] = {content_negotiation.JSON: {"schema": answer}}
+    if config.decoupled:
+        answered = {content_negotiation.EVENTS: _events(answer)}
+    return {
+        "tags": [_TAG],
+        "summary": f"Run {config.name}",
+        "description": _description(config),
+        "operationId": f"infer_{key}",
+        "parameters": [_ARRAYS],
+        "requestBody": {"required": True, "content": {validation.JSON: {"schema": request, "examples": examples}}},
+        "responses": {
+            "200": {"description": "The model's answer", "content": answered},
+            **openapi.errors(400, 404, 406, 413, 415, 422, 502, 503, 504),
+        },
+    }
+
+
+def _description(config: ModelConfig) -> str:
+    said = ["One member per input tensor; the answer has one per output tensor."]
+    if takes_batches(config):
+        said.append(
+            f"A list of such objects is a batch, of up to {config.max_batch_size} rows in which every tensor has the "
+            "same shape; the answer is a list then, too."
+        )
+    if config.decoupled:
+        said.append("The model is decoupled: it answers any number of times, as server-sent events.")
+    said.append(f"`GET /models/{config.name}` tells the tensors' datatypes and dims.")
+    return " ".join(said)
+
+
+def _events(answer: dict[str, Any]) -> dict[str, Any]:
+    """The media type object of a stream, one of whose events is an `itemSchema`, as FastAPI writes it too."""
+    completed = {"type": "object", "properties": {"num_responses": {"type": "integer"}}}
+    data = [openapi.QUEUED_DATA, answer, completed, {"$ref": REF.format(model="Problem")}]
+    return {
+        "itemSchema": {
+            "type": "object",
+            "description": f"`{QUEUED}` while it waits for a slot, `{RESPONSE}` with each JSON answer, then "
+            f"`{COMPLETED}`, or `error` with a problem object.",
+            "required": ["event", "data"],
+            "properties": {
+                "event": {"enum": [QUEUED, RESPONSE, COMPLETED, "error"]},
+                "data": {
+                    "type": "string",
+                    "contentMediaType": content_negotiation.JSON,
+                    "contentSchema": {"anyOf": data},
+                },
+            },
+        }
+    }
+
+
+def _example(tensors: Iterable[TensorConfig]) -> dict[str, Any]:
+    return {tensor.name: tensor_schemas.example(tensor) for tensor in tensors}

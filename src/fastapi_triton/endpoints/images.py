@@ -1,0 +1,163 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Pictures in requests: base64 text or a data URL in, checked base64 text out. Nothing is decoded here; the model does
+that."""
+
+from dataclasses import dataclass
+from typing import Annotated
+
+import pybase64
+from pydantic import AfterValidator, Field, ValidationInfo
+from pydantic_core import PydanticCustomError
+
+from fastapi_triton.core.errors import FieldProblem, InvalidRequestError, TooLargeError, pointer
+from fastapi_triton.endpoints.image_files.scan import scan
+from fastapi_triton.endpoints.image_files.structure import StructureError
+from fastapi_triton.endpoints.request_body.large_json import DEFAULT_MAX_TEXT_BYTES, UNCHECKED_BYTES
+
+READABLE_FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
+TOO_LARGE = "image_too_large"
+_WHITE_SPACE = b" \t\r\n\v\f"
+_MAGIC = {b"\x89PNG": "image/png", b"\xff\xd8\xff": "image/jpeg", b"GIF8": "image/gif"}
+
+
+@dataclass(frozen=True, slots=True)
+class ImageLimits:
+    """What a request may hold. Given to pydantic as the validation context."""
+
+    max_pixels: int
+    # In JSON: values, lists and objects, about.
+    max_elements: int = 1_000_000
+    # Of a picture's width and height, in pixels.
+    max_side: int = 16_384
+    # In JSON: bytes of texts that are not ASCII.
+    max_text_bytes: int = DEFAULT_MAX_TEXT_BYTES
+
+
+class LongPictureError(InvalidRequestError):
+    """What is wrong with a long picture in JSON. It ends the validation at once: pydantic's own errors would hold two
+    further copies of the text. `field` is the model's name of it."""
+
+    def __init__(self, error: PydanticCustomError, field: str) -> None:
+        self.field = field
+        self.reason = error.message()
+        detail = f"`{field}`: {self.reason}"
+        problem = FieldProblem(pointer((field,)), error.type, detail)
+        super().__init__(detail, code=error.type, problems=[problem])
+
+
+class _Marker:
+    """Says that a field holds a picture; found again in a model's fields."""
+
+
+def media_type(data: bytes) -> str | None:
+    """The media type of a picture's bytes, from its first ones; None for anything else."""
+    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+        return "image/webp"
+    return next((media for magic, media in _MAGIC.items() if data.startswith(magic)), None)
+
+
+def decode(text: str) -> bytes:
+    """Bytes of base64 text. Line breaks and a data URL prefix are fine, nothing else is.
+
+    Raises:
+        ValueError: it is not base64; the text says why.
+    """
+    return _clean(text)[1]
+
+
+def _clean(text: str) -> tuple[str, bytes]:
+    """Base64 text without what may be around and within it, and its bytes.
+
+    Raises:
+        ValueError: it is not base64.
+    """
+    if text.startswith("data:"):
+        head, comma, text = text.partition(",")
+        if not comma or not head.endswith(";base64"):
+            raise ValueError("a data URL must be of the form data:image/png;base64,…")
+    try:
+        # One pass over the usual text; only where it holds white space is it cleaned first.
+        return text, pybase64.b64decode(text, validate=True)
+    except ValueError:
+        length = len(text) - sum(map(text.count, _WHITE_SPACE.decode()))
+        if length % 4:
+            raise ValueError(
+                f"it has {length} characters, no multiple of 4, so it is cut off or its padding is missing"
+            ) from None
+        try:
+            if length < len(text):
+                text = text.encode("ascii", "replace").translate(None, _WHITE_SPACE).decode()
+                return text, pybase64.b64decode(text, validate=True)
+        except ValueError:
+            pass
+        raise ValueError("it has characters that are not of the base64 alphabet (A-Z a-z 0-9 + / =)") from None
+
+
+def size(data: bytes) -> tuple[int, int]:
+    """Width and height of a picture that a model made, from its header.
+
+    Raises:
+        ValueError: it is no picture.
+    """
+    structure = scan(data, READABLE_FORMATS)
+    return structure.width, structure.height
+
+
+def check(data: bytes, limits: ImageLimits) -> None:
+    """Refuse data that is not a picture, and pictures that take much memory or work to decode. Does not decode them.
+
+    Raises:
+        PydanticCustomError: no picture that we read, or one that is damaged or made of too many parts.
+        TooLargeError: more pixels than allowed.
+    """
+    try:
+        scan(data, READABLE_FORMATS).require(max_pixels=limits.max_pixels, max_side=limits.max_side)
+    except StructureError as error:
+        detail = f"The picture {error.reason}"
+        if error.code != TOO_LARGE:
+            raise PydanticCustomError(error.code, "{detail}", {"detail": detail}) from None
+        raise TooLargeError(detail, code=TOO_LARGE, problems=[FieldProblem("#/image", TOO_LARGE, detail)]) from None
+
+
+def _checked_text(value: str, info: ValidationInfo) -> str:
+    """Runs inside pydantic's validation of a `Base64Image`, with the limits as its context."""
+    if not isinstance(info.context, ImageLimits):  # one of ours on its way out, or a user's own model
+        return value
+    try:
+        return _cleaned(value, info.context)
+    except PydanticCustomError as error:
+        if info.mode != "json" or len(value) <= UNCHECKED_BYTES:
+            raise
+        failure = LongPictureError(error, info.field_name or "")
+    try:
+        raise failure  # here, without the other as its context, whose frames hold the picture
+    finally:
+        del failure  # the cycle would keep the picture until garbage is collected
+
+
+def _cleaned(value: str, limits: ImageLimits) -> str:
+    if not value:
+        raise PydanticCustomError("not_an_image", "The picture is empty. Send the bytes of a PNG, JPEG or WebP file.")
+    try:
+        text, data = _clean(value)
+    except ValueError as error:
+        raise PydanticCustomError("invalid_base64", "This is not base64: {reason}.", {"reason": str(error)}) from None
+    check(data, limits)
+    return text
+
+
+Base64Image = Annotated[
+    str,
+    _Marker(),
+    AfterValidator(_checked_text),
+    Field(
+        json_schema_extra={"contentEncoding": "base64", "contentMediaType": "image/*"},
+        examples=["iVBORw0KGgo…"],
+    ),
+]
+"""A picture in a request or an answer: base64 text, in JSON; a file, in a form. The tensor holds base64 text too."""
+
+
+def is_image(metadata: list[object]) -> bool:
+    """Whether a pydantic field (its `metadata`) is a `Base64Image`."""
+    return any(isinstance(item, _Marker) for item in metadata)

@@ -1,0 +1,186 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Checks that a JSON parser does not make (repeated members, NaN in fields of any type), and useful error messages."""
+
+import gc
+import json
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from itertools import islice
+from typing import Any
+
+from pydantic_core import from_json
+
+from fastapi_triton.core.errors import (
+    FieldProblem,
+    InvalidRequestError,
+    TooLargeError,
+    UnreadableRequestError,
+    pointer,
+    shown,
+)
+
+MAX_MEMBERS = 100_000
+# Shorter bodies cannot have more members.
+_LEAST_BYTES = 4 * MAX_MEMBERS
+# Up to this number, colons are searched one by one, which is ten times as fast as counting them all.
+_FEW_COLONS = 100
+
+_MEMBER = re.compile(rb'"[ \t\r\n]*:')
+# One half of a pair without the other: JSON's grammar allows it, UTF-8 and our models do not.
+_LONE_SURROGATE = re.compile(
+    rb"\\u(d[89ab][0-9a-f]{2})(?!\\ud[c-f][0-9a-f]{2})|(?<!\\ud[89ab][0-9a-f]{2})\\u(d[c-f][0-9a-f]{2})", re.IGNORECASE
+)
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+_UTF_16 = (b"\xff\xfe", b"\xfe\xff", b"\x00")
+
+
+def parse(body: bytes) -> Any:
+    """JSON as Python objects. Bounded, since it blocks the event loop and all threads.
+
+    Raises:
+        UnreadableRequestError: it is not JSON.
+        TooLargeError: its objects have too many members.
+    """
+    require_few_members(body)
+    try:
+        with garbage_kept():
+            return from_json(body, cache_strings="keys")
+    except ValueError as error:
+        raise unreadable(body, str(error)) from None
+
+
+def require_few_members(body: bytes) -> None:
+    """Refuse JSON whose objects have very many members: a member takes ten times as long as a number.
+
+    Raises:
+        TooLargeError: they have more than `MAX_MEMBERS`.
+    """
+    if (
+        len(body) > _LEAST_BYTES
+        and body.count(b":") > MAX_MEMBERS
+        and any(islice(_MEMBER.finditer(body), MAX_MEMBERS, None))
+    ):
+        raise TooLargeError(
+            f"The body's JSON objects have more than {MAX_MEMBERS:,} members. Send fewer objects, or lists instead.",
+            code="too_many_elements",
+        )
+
+
+@contextmanager
+def garbage_kept() -> Iterator[None]:
+    """Without the garbage collector, which would look through half a million new lists again and again. They hold no
+    cycles."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
+def unreadable(body: bytes, message: str) -> UnreadableRequestError:
+    """The error for a body that is not JSON; `message` is the parser's."""
+    return UnreadableRequestError(f"The body is not JSON: {_reason(body, message)}.", code="invalid_json")
+
+
+def _reason(body: bytes, message: str) -> str:
+    if not body:
+        return "it is empty"
+    if body.startswith(_BYTE_ORDER_MARK):
+        return "it begins with a byte order mark; send UTF-8 without one"
+    if body.startswith(_UTF_16) or body[1:2] == b"\x00":
+        return "it is UTF-16 or UTF-32; send UTF-8"
+    message = message.removeprefix("Invalid JSON: ")
+    if "hex escape" in message and (found := _LONE_SURROGATE.search(body)):
+        half = (found[1] or found[2]).decode("ascii")
+        return (
+            f"\\u{half} at byte {found.start()} is one half of a surrogate pair without the other; send both halves, "
+            "or the character itself as UTF-8"
+        )
+    if "unicode code point" in message:
+        return f"{message}: the text is not UTF-8"
+    if "number out of range" in message:
+        return f"{message}: it has more than 4,300 digits"
+    return message
+
+
+def require_unique_members(body: bytes, num_members: int) -> None:
+    """Refuse an object that holds a member twice, of which parsers keep the last one silently.
+
+    Args:
+        body: valid JSON.
+        num_members: of how many members the parsed objects consist. If the text has no more than that, it is not
+            parsed again.
+
+    Raises:
+        InvalidRequestError: a member is there twice.
+    """
+    if not _has_more_colons(body, num_members) or len(_MEMBER.findall(body)) <= num_members:
+        return
+    with garbage_kept():
+        json.loads(body, object_pairs_hook=_unique, parse_int=len, parse_float=len, parse_constant=len)
+
+
+def _unique(pairs: Sequence[tuple[str, Any]]) -> None:
+    seen: set[str] = set()
+    for name, _ in pairs:
+        if name in seen:
+            detail = f"`{shown(name)}` was sent more than once."
+            problem = FieldProblem(pointer((name,)), "repeated_field", detail)
+            raise InvalidRequestError(detail, code="repeated_field", problems=[problem])
+        seen.add(name)
+
+
+def _has_more_colons(body: bytes, num: int) -> bool:
+    """Whether there are more colons than `num`: otherwise no member can occur twice."""
+    if num > _FEW_COLONS:
+        return body.count(b":") > num
+    at = -1
+    for _ in range(num + 1):
+        at = body.find(b":", at + 1)
+        if at < 0:
+            return False
+    return True
+
+
+def num_members(value: Any) -> int:
+    """Of how many members the objects in a JSON value consist."""
+    num, left = 0, [value]
+    while left:
+        each = left.pop()
+        if isinstance(each, dict):
+            num += len(each)
+            left += each.values()
+        elif isinstance(each, list):
+            left += each
+    return num
+
+
+def require_finite(values: Mapping[str, Any]) -> None:
+    """Refuse fields that hold NaN, Infinity or a number beyond float64, in lists and objects too.
+
+    Raises:
+        InvalidRequestError: one of them does.
+    """
+    for name, value in values.items():
+        if _holds_non_finite(value):
+            detail = f"`{shown(name)}` holds NaN, Infinity or a number beyond ±1.8e308. Send finite numbers."
+            problem = FieldProblem(pointer((name,)), "not_finite", detail)
+            raise InvalidRequestError(detail, code="not_finite", problems=[problem])
+
+
+def _holds_non_finite(value: Any) -> bool:
+    """Whether there is NaN or an infinity anywhere in a JSON value."""
+    left = [value]
+    while left:
+        each = left.pop()
+        if isinstance(each, dict):
+            left += each.values()
+        elif isinstance(each, list):
+            left += each
+        elif isinstance(each, float) and not math.isfinite(each):
+            return True
+    return False

@@ -1,0 +1,348 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A request's body, JSON or form, → the endpoint's validated request model, or every problem with it at once."""
+
+import functools
+import json
+from collections.abc import Iterable, Sequence
+from typing import Any, get_args
+
+import numpy as np
+from pydantic import AliasChoices, BaseModel, ConfigDict, ValidationError
+from pydantic_core import ErrorDetails
+from starlette.types import Receive, Scope
+
+from fastapi_triton.core.errors import (
+    MAX_PROBLEMS,
+    FastAPITritonError,
+    FieldProblem,
+    InvalidRequestError,
+    TooLargeError,
+    UnsupportedMediaError,
+    pointer,
+    refusal,
+    shown,
+)
+from fastapi_triton.endpoints import images
+from fastapi_triton.endpoints.declared.contract import nearest
+from fastapi_triton.endpoints.fields import callers_name
+from fastapi_triton.endpoints.images import ImageLimits
+from fastapi_triton.endpoints.request_body import forms, json_text, large_json, long_fields, threads, whole
+
+JSON = "application/json"
+FORM = "multipart/form-data"
+
+# pydantic's names for what went wrong → ours, which stay the same when pydantic's change.
+_CODES = {
+    "missing": "missing_field",
+    "extra_forbidden": "unknown_field",
+    "finite_number": "not_finite",
+    "greater_than": "out_of_range",
+    "greater_than_equal": "out_of_range",
+    "less_than": "out_of_range",
+    "less_than_equal": "out_of_range",
+    "multiple_of": "out_of_range",
+    "literal_error": "unknown_option",
+    "enum": "unknown_option",
+    "string_too_short": "too_short",
+    "too_short": "too_short",
+    "string_too_long": "too_long",
+    "too_long": "too_long",
+    "invalid_base64": "invalid_base64",
+    "not_an_image": "not_an_image",
+    "truncated_image": "truncated_image",
+    "image_too_complex": "image_too_complex",
+    "unsupported_aspect_ratio": "unsupported_aspect_ratio",
+    "wrong_shape": "wrong_shape",
+    "invalid_array": "invalid_array",
+    "out_of_range": "out_of_range",
+    "not_finite": "not_finite",
+    "missing_field": "missing_field",
+    "repeated_field": "repeated_field",
+    "unsupported_parameter": "unsupported_parameter",
+}
+# How many values the body of a model without lists may hold; commas in a long text count, too. Python objects of the
+# wrong kind cost a thousand times what their bytes do: a megabyte of empty lists is a second of work.
+FEW_ELEMENTS = 10_000
+# pydantic's kinds of error whose text lacks the value. Texts that are too long are not among them.
+_SHOW_VALUE = (
+    "_type",
+    "_parsing",
+    "_parsing_size",
+    "_from_float",
+    "_than",
+    "_than_equal",
+    "_of",
+    "literal_error",
+    "enum",
+    "_mismatch",
+)
+# What stands before a value in JSON, nearly.
+_MARKS = (b",", b"[", b"{")
+# So many are looked for one by one before all are counted, in pieces: memory for larger ones would be new each time.
+_FEW_MARKS = 200
+_COUNTED_BYTES = 64 * 1024
+# Longer bodies are read in a thread. This one takes some ten milliseconds.
+_LONG_BYTES = 4 * 1024 * 1024
+# Errors for longer JSON do not repeat values: pydantic would make Python objects of all of it.
+_SHOWN_BYTES = 64 * 1024
+# Characters of a text that may be logged.
+_MAX_WORDS = 1000
+# No language has a word of so many.
+_WITHOUT_SPACES = 100
+
+
+def strict(model: type[BaseModel]) -> type[BaseModel]:
+    """The same model, in which an unknown field is an error (unless it says otherwise) and NaN is no number."""
+    config = ConfigDict(allow_inf_nan=False, extra=model.model_config.get("extra") or "forbid")
+    return type(
+        model.__name__, (model,), {"__module__": model.__module__, "__doc__": model.__doc__, "model_config": config}
+    )
+
+
+async def read(scope: Scope, receive: Receive, model: type[BaseModel], *, limits: ImageLimits) -> BaseModel:
+    """Read and validate the body.
+
+    Raises:
+        UnsupportedMediaError: neither JSON nor a multipart form.
+        UnreadableRequestError: not what its Content-Type says.
+        InvalidRequestError: it does not fit the model; every problem is listed.
+        TooLargeError: the body or a picture in it is over its limit.
+    """
+    content_type = _content_type(scope["headers"])
+    # Most clients write it exactly like this.
+    media_type = JSON if content_type == JSON else content_type.partition(";")[0].strip().lower()
+    if media_type == JSON or media_type.endswith("+json"):
+        body = await whole.read(receive)
+        if len(body) <= _LONG_BYTES:
+            return from_json(body, model, limits)
+        return await threads.run(True, from_json, body, model, limits)
+    if media_type == FORM:
+        body = await whole.read(receive)
+        is_long = len(body) > _LONG_BYTES
+        # One more than the model has, so that an unknown field can be named, and the one that names the charset.
+        parts = await threads.run(is_long, forms.read, body, content_type, max_parts=len(model.model_fields) + 2)
+        del body  # the parts are copies
+        return await threads.run(is_long, _from_form, parts, model, limits)
+    raise UnsupportedMediaError(
+        f"The body's Content-Type is {shown(media_type)}; send {JSON}, or a form as {FORM}. "
+        "With curl that is -H 'Content-Type: application/json', or -F for each field."
+    )
+
+
+def _content_type(headers: Iterable[tuple[bytes, bytes]]) -> str:
+    for name, value in headers:
+        if name == b"content-type":
+            return value.decode("latin-1")
+    return JSON
+
+
+def require_few_elements(body: bytes, max_elements: int) -> None:
+    """Refuse JSON of very many values before anything is made of them.
+
+    What is counted are commas and opening brackets, so that it is fast; of a picture's base64 it counts nothing.
+
+    Raises:
+        TooLargeError: there are more.
+    """
+    if len(body) <= max_elements or _has_fewer_marks(body, min(_FEW_MARKS, max_elements)):
+        return
+    num = sum(_count_marks(body[start : start + _COUNTED_BYTES]) for start in range(0, len(body), _COUNTED_BYTES))
+    if num > max_elements:
+        raise TooLargeError(
+            f"The body holds about {num:,} JSON values; up to {max_elements:,} are read here. Send less of them; where "
+            "arrays are taken, base64 text or `npy` carries them in one value.",
+            code="too_many_elements",
+        )
+
+
+def _has_fewer_marks(body: bytes, num_left: int) -> bool:
+    """Whether it holds hardly any values, as most large bodies do: a picture is one. To look for them one by one is
+    many times as fast as to count whatever there is."""
+    for mark in _MARKS:
+        at = body.find(mark)
+        while at >= 0:
+            num_left -= 1
+            if not num_left:
+                return False
+            at = body.find(mark, at + 1)
+    return True
+
+
+def _count_marks(body: bytes) -> int:
+    octets = np.frombuffer(body, np.uint8)
+    # "[" and "{" differ in one bit.
+    return int(np.count_nonzero(octets == ord(",")) + np.count_nonzero((octets | 0x20) == ord("{")))
+
+
+@functools.cache
+def _holds_lists(model: type[BaseModel]) -> bool:
+    """Whether anything in the model is a list, or an object of any keys: only then a good body may hold many values."""
+    schema = model.model_json_schema()
+    return _has_list(schema.get("properties", {})) or _has_list(schema.get("$defs", {}))
+
+
+def _has_list(schema: Any) -> bool:
+    if isinstance(schema, list):
+        return any(map(_has_list, schema))
+    if not isinstance(schema, dict):
+        return False
+    is_open = schema.get("additionalProperties") not in (None, False)
+    return schema.get("type") == "array" or is_open or any(map(_has_list, schema.values()))
+
+
+def from_json(body: bytes, model: type[BaseModel], limits: ImageLimits, *, strict: bool = True) -> BaseModel:
+    """A JSON body as the model: no guessing, so "1.0" is no number and true is no 1, unless it is not so `strict`."""
+    if len(body) <= FEW_ELEMENTS:
+        return _validated(body, model, limits, strict=strict)
+    require_few_elements(body, limits.max_elements if _holds_lists(model) else FEW_ELEMENTS)
+    json_text.require_few_members(body)
+    large_json.require_cheap(body, limits.max_text_bytes, long_fields.names(model))
+    with json_text.garbage_kept():
+        return _validated(body, model, limits, strict=strict)
+
+
+def _validated(body: bytes, model: type[BaseModel], limits: ImageLimits, *, strict: bool) -> BaseModel:
+    request = _request_or_error(body, model, limits, strict=strict)
+    if isinstance(request, FastAPITritonError):
+        try:
+            raise request
+        finally:
+            del request  # the cycle would keep the body until garbage is collected
+    num_members = len(request.__pydantic_fields_set__)
+    open_fields = _open_fields(model)
+    if open_fields is not None:
+        values = {name: getattr(request, name) for name in open_fields} | (request.model_extra or {})
+        json_text.require_finite(values)
+        num_members += sum(map(json_text.num_members, values.values()))
+    json_text.require_unique_members(body, num_members)
+    return request
+
+
+def _request_or_error(
+    body: bytes, model: type[BaseModel], limits: ImageLimits, *, strict: bool
+) -> BaseModel | FastAPITritonError:
+    """The request, or the error to raise. It is not raised here, where its context would be pydantic's, which holds
+    copies of the values that it refuses."""
+    try:
+        return model.model_validate_json(body, strict=strict, context=limits)
+    except images.LongPictureError as error:
+        field = model.model_fields.get(error.field)
+        location = (callers_name(error.field, field) if field else error.field,)
+        found = ErrorDetails(type=error.code, loc=location, msg=error.reason, input=...)
+        return invalid([found], names(model))
+    except ValidationError as error:
+        details = error.errors(include_url=False, include_context=False, include_input=len(body) <= _SHOWN_BYTES)
+        if details[0]["type"] == "json_invalid":
+            return json_text.unreadable(body, details[0]["msg"])
+        return invalid(details, names(model))
+
+
+@functools.cache
+def _open_fields(model: type[BaseModel]) -> Sequence[str] | None:
+    """The fields that take any JSON value, so that pydantic lets NaN pass. None: there are none, and unknown fields are
+    refused."""
+    found = [name for name, field in model.model_fields.items() if _is_open(field.annotation)]
+    return found if found or model.model_config.get("extra") == "allow" else None
+
+
+def _is_open(annotation: Any) -> bool:
+    return annotation in (Any, object, dict, list) or any(map(_is_open, get_args(annotation)))
+
+
+def _from_form(parts: list[forms.Part], model: type[BaseModel], limits: ImageLimits) -> BaseModel:
+    try:
+        return model.model_validate_strings(_form_values(parts, model), context=limits)
+    except ValidationError as error:
+        details = error.errors(include_url=False, include_context=False)
+        raise invalid(details, names(model)) from None
+
+
+def _form_values(parts: list[forms.Part], model: type[BaseModel]) -> dict[str, str]:
+    """The form's fields as text. A picture's file becomes base64 text, any other file the text in it. Takes each part
+    from the list, so that it is freed."""
+    pictures, texts = _picture_names(model), set(names(model))
+    values: dict[str, str] = {}
+    while parts:
+        part = parts.pop(0)
+        if part.name in values:
+            detail = f"`{shown(part.name)}` was sent more than once."
+            problem = FieldProblem(pointer((part.name,)), "repeated_field", detail)
+            raise InvalidRequestError(detail, code="repeated_field", problems=[problem])
+        # A file under an unknown name may hold anything; the field is refused by its name.
+        is_text = not part.is_file or (part.name in texts and part.name not in pictures)
+        values[part.name] = part.text() if is_text else part.base64()
+    return values
+
+
+@functools.cache
+def _picture_names(model: type[BaseModel]) -> frozenset[str]:
+    """The names of the picture fields in a request."""
+    found: set[str] = set()
+    for name, field in model.model_fields.items():
+        if images.is_image(field.metadata) or _has_picture(field.annotation):
+            alias = field.validation_alias
+            found |= set(map(str, alias.choices)) if isinstance(alias, AliasChoices) else {str(alias or name)}
+    return frozenset(found)
+
+
+def _has_picture(annotation: Any) -> bool:
+    arguments = get_args(annotation)
+    return images.is_image(list(arguments)) or any(map(_has_picture, arguments))
+
+
+def own_words(body: BaseModel) -> dict[str, str]:
+    """The texts of a request that are no pictures, the beginning of each."""
+    return {
+        name: value[:_MAX_WORDS]
+        for name, field in type(body).model_fields.items()
+        if isinstance(value := getattr(body, name), str) and not images.is_image(field.metadata) and _is_words(value)
+    }
+
+
+def _is_words(text: str) -> bool:
+    """Not a picture in a field that says nothing of pictures: base64 has no spaces."""
+    return len(text) < _WITHOUT_SPACES or " " in text[:_WITHOUT_SPACES]
+
+
+def names(model: type[BaseModel]) -> list[str]:
+    """What a caller calls the model's fields."""
+    return [callers_name(*each) for each in model.model_fields.items()]
+
+
+def invalid(details: Sequence[ErrorDetails], known: Iterable[str]) -> InvalidRequestError:
+    """The refusal for what pydantic found; `known` are the members that the body may have."""
+    known = list(known)
+    return refusal([_problem(each, known) for each in details[:MAX_PROBLEMS]], num_unlisted=len(details) - MAX_PROBLEMS)
+
+
+def _value_of(details: ErrorDetails) -> str:
+    """The end of a sentence about a wrong value: the value as JSON. Empty for lists and objects."""
+    value = details.get("input", ...)
+    if isinstance(value, str):
+        return f'; it is "{shown(value)}"'
+    if value is None or isinstance(value, bool):
+        return f"; it is {json.dumps(value)}"
+    return f"; it is {shown(value)}" if isinstance(value, int | float) else ""
+
+
+def _problem(details: ErrorDetails, known: Iterable[str]) -> FieldProblem:
+    location = details["loc"]
+    name = ".".join(shown(str(part)) for part in location)
+    kind = details["type"]
+    if not location and kind.endswith("_type"):
+        return FieldProblem("#", "wrong_type", "The body must be one JSON object.")
+    if kind == "missing":
+        detail = f"`{name}` is required, and missing."
+    elif kind == "extra_forbidden":
+        detail = f"There is no field `{name}`{nearest(str(location[-1]), known)}"
+        detail += "" if detail.endswith("?") else "."
+    elif kind == "model_type":
+        detail = f"`{name}` must be one JSON object."
+    else:
+        message = details["msg"]
+        detail = f"`{name}`: {message[:1].lower()}{message[1:]}" if location else message
+        if kind.endswith(_SHOW_VALUE):
+            detail = f"{detail}{_value_of(details)}"
+        detail += "" if detail.endswith((".", "?")) else "."
+    code = _CODES.get(kind) or ("wrong_type" if kind.endswith(("_type", "_parsing")) else "invalid_value")
+    return FieldProblem(pointer(location), code, detail)

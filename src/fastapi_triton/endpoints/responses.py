@@ -1,0 +1,201 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A model's outputs → the endpoint's response model → JSON, or the picture itself."""
+
+import json
+import logging
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+from pydantic import BaseModel, ValidationError
+from starlette.responses import Response
+
+from fastapi_triton.core.errors import InferenceError, NotAcceptableError
+from fastapi_triton.endpoints import content_negotiation, images, json_codec
+from fastapi_triton.endpoints.fields import list_depths, tensor_names
+
+logger = logging.getLogger(__name__)
+
+# Clients and proxies take 8 KB of headers in all, some only 4; an answer with more is lost on its way.
+MAX_HEADER_CHARACTERS = 3000
+_NULL = b"null"
+
+
+def read(response: type[BaseModel], values: Mapping[str, Any], *, model: str) -> BaseModel:
+    """The values, by tensor, as the response model.
+
+    Raises:
+        InferenceError: they do not fit it.
+    """
+    try:
+        return response.model_validate(_fields(response, values), by_alias=False, by_name=True)
+    except ValidationError as error:
+        # Without the values: they may be what the caller wrote, or a picture.
+        flaws = [
+            (".".join(map(str, each["loc"])), each["msg"], each["type"]) for each in error.errors(include_input=False)
+        ]
+        reasons = "; ".join(f"{name}: {reason}" for name, reason, _ in flaws)
+        logger.error("model %s: its answer does not fit %s: %s", model, response.__name__, reasons)
+        detail = f"The model {model} gave an answer that does not fit its contract."
+        if not_text := [f"`{name}`" for name, _, kind in flaws if kind == "string_unicode"]:
+            detail = f"The model {model} answered with bytes that are not UTF-8 text, in {', '.join(not_text)}."
+        raise InferenceError(detail) from None
+
+
+def _fields(response: type[BaseModel], values: Mapping[str, Any]) -> dict[str, Any]:
+    depths = list_depths(response)
+    return {
+        name: _in_lists(values[tensor], depths[name])
+        for name, tensor in tensor_names(response).items()
+        if tensor in values
+    }
+
+
+def _in_lists(value: Any, depth: int) -> Any:
+    """A tensor of one value comes as that value; where lists are declared it goes back into them."""
+    if isinstance(value, list):
+        return value
+    for _ in range(depth):
+        value = [value]
+    return value
+
+
+def to_json(answer: BaseModel) -> bytes:
+    """The answer as a client gets it: as a response, or as the data of the last event.
+
+    NaN and Infinity, which JSON lacks, are the texts "NaN", "Infinity" and "-Infinity".
+
+    Raises:
+        InferenceError: a field of type bytes is not UTF-8 text.
+    """
+    try:
+        plain_values = answer.model_dump(mode="json", exclude_none=True, by_alias=True)
+        body = orjson.dumps(plain_values)
+        if _is_without_null(plain_values):  # searching a picture's text would take longer than all else
+            return body
+    except (orjson.JSONEncodeError, UnicodeDecodeError):  # handled below
+        body = _NULL
+    if _NULL not in body:  # pydantic and orjson write NaN as null
+        return body
+    values = _json_values(answer, by_alias=True)
+    return encode(_with_names_of_numbers(values, answer.model_dump(exclude_none=True, by_alias=True)))
+
+
+def _is_without_null(value: Any) -> bool:
+    """Whether it surely holds neither None nor NaN: a quick check that may return False for other values."""
+    if isinstance(value, dict):
+        return all(map(_is_without_null, value.values()))
+    return isinstance(value, str | int) or (isinstance(value, float) and math.isfinite(value))
+
+
+def plain(answer: BaseModel) -> dict[str, Any]:
+    """The answer's fields by name, as JSON has them; NaN and Infinity as in `to_json`."""
+    fields: dict[str, Any] = _with_names_of_numbers(_json_values(answer), answer.model_dump(exclude_none=True))
+    return fields
+
+
+def encode(values: Any) -> bytes:
+    """JSON of plain values, also of those that orjson refuses."""
+    try:
+        return orjson.dumps(values)  # pydantic's own writer takes ten times as long for a picture
+    except orjson.JSONEncodeError:  # an integer of more than 64 bits, or half a surrogate pair
+        return json.dumps(values, separators=(",", ":")).encode()
+
+
+def _json_values(answer: BaseModel, *, by_alias: bool = False) -> dict[str, Any]:
+    try:
+        return answer.model_dump(mode="json", exclude_none=True, by_alias=by_alias)
+    except UnicodeDecodeError:
+        raise InferenceError(
+            f"The model answered with bytes that are not UTF-8 text, in {_names_of_bytes(answer)}. A response model "
+            "with ser_json_bytes='base64' in its config can carry them."
+        ) from None
+
+
+def _names_of_bytes(answer: BaseModel) -> str:
+    return ", ".join(f"`{name}`" for name, value in answer if isinstance(value, bytes))
+
+
+def _with_names_of_numbers(values: Any, exact: Any) -> Any:
+    """The JSON values, with a text where the `exact` value of the same place is NaN or Infinity."""
+    if isinstance(exact, float) and not math.isfinite(exact):
+        return json_codec.name_of(exact)
+    if isinstance(values, dict) and isinstance(exact, dict) and len(values) == len(exact):
+        pairs = zip(values.items(), exact.values(), strict=True)
+        return {name: _with_names_of_numbers(value, same) for (name, value), same in pairs}
+    if isinstance(values, list) and isinstance(exact, list | tuple) and len(values) == len(exact):
+        return [_with_names_of_numbers(value, same) for value, same in zip(values, exact, strict=True)]
+    return values
+
+
+# Who asks otherwise is answered in another form.
+VARIES: Mapping[bytes, bytes] = {b"vary": b"Accept"}
+
+
+class JSONAnswer(Response):
+    """Bytes that are JSON already, without what Starlette does to learn what they are."""
+
+    media_type = content_negotiation.JSON
+    background = None
+
+    def __init__(self, body: bytes, headers: Mapping[bytes, bytes] = VARIES) -> None:
+        self.status_code = 200
+        self.body = body
+        self.raw_headers = [
+            (b"content-length", b"%d" % len(body)),
+            (b"content-type", b"application/json"),
+            *headers.items(),
+        ]
+
+
+def as_picture(answer: BaseModel, field: str, media_type: str, *, model: str, headers: Mapping[str, str]) -> Response:
+    """The bytes of the one picture; the other fields as `X-…` headers, as far as headers can hold them.
+
+    Raises:
+        InferenceError: the field holds no base64 text.
+        NotAcceptableError: the model made a picture in another format.
+    """
+    return picture(plain(answer), field, media_type, model=model, headers=headers)
+
+
+def json_as_picture(
+    answer: bytes, response: type[BaseModel], field: str, *, accept: str | None, model: str, headers: Mapping[str, str]
+) -> Response:
+    """The same of what `to_json` made of an answer; `image/*` is the format that the picture has."""
+    names = {each.serialization_alias or name: name for name, each in response.model_fields.items()}
+    values = {names.get(name, name): value for name, value in orjson.loads(answer).items()}
+    made = images.media_type(images.decode(values.get(field, "")))
+    offers = (content_negotiation.JSON, *content_negotiation.PICTURES)
+    media_type = content_negotiation.choose(accept, offers, picture=made or content_negotiation.PICTURES[0])
+    return picture(values, field, media_type, model=model, headers=headers)
+
+
+def picture(values: dict[str, Any], field: str, media_type: str, *, model: str, headers: Mapping[str, str]) -> Response:
+    """The same of an answer's fields by name."""
+    try:
+        data = images.decode(values.pop(field, ""))
+    except ValueError as error:
+        raise InferenceError(f"The model {model} answered with a picture that is no base64: {error}.") from None
+    made = images.media_type(data)
+    if made != media_type:
+        raise NotAcceptableError(f"The model {model} made a picture of type {made}, not {media_type}.")
+    texts = {name: _header(value) for name, value in values.items()}
+    told = {f"X-{name.replace('_', '-').title()}": text for name, text in texts.items() if text}
+    return Response(data, headers={**told, **headers}, media_type=media_type)
+
+
+def _header(value: Any) -> str:
+    """A value on one line of ASCII; of an object that is too long the longest members go, and `left_out` names them."""
+    text = value if isinstance(value, str) and value.isascii() and value.isprintable() else json.dumps(value)
+    if len(text) <= MAX_HEADER_CHARACTERS:
+        return text
+    if not isinstance(value, dict):
+        return ""
+    kept = dict(value)
+    left_out: list[str] = []
+    while kept and len(text) > MAX_HEADER_CHARACTERS:
+        left_out.append(max(kept, key=lambda name: len(json.dumps(kept[name]))))
+        kept.pop(left_out[-1])
+        text = json.dumps({**kept, "left_out": left_out})
+    return text if len(text) <= MAX_HEADER_CHARACTERS else ""

@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is done beside the jobs: those of processes that died go back into the queue, those that are over expire."""
+
+import asyncio
+import fcntl
+import os
+import time
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fastapi_triton.core.background import BackgroundTask
+from fastapi_triton.core.errors import OverloadedError
+from fastapi_triton.jobs.liveness import Executors
+from fastapi_triton.jobs.store import JobFiles
+
+if TYPE_CHECKING:
+    from fastapi_triton.jobs.dbos_queue import DurableQueue
+
+# How often the dead are looked for, and what has expired.
+TAKE_OVER_S, SWEEP_S = 2.0, 60.0
+# A request whose files are this old without a job was never accepted.
+_ABANDONED_S = 3600.0
+# How long, at least, an expired job is said to have expired, and not to be unknown.
+_TELL_EXPIRED_S = 86_400.0
+_MOST_AT_A_TIME = 200
+
+
+class Housekeeping:
+    """Of one process; any number of them may share a folder."""
+
+    def __init__(self, queue: "DurableQueue", *, files: JobFiles, executors: Executors, keep_s: float) -> None:
+        self._queue = queue
+        self._files = files
+        self._executors = executors
+        self._keep_s = keep_s
+        self._swept_at = float("-inf")
+
+    @asynccontextmanager
+    async def going_on(self) -> AsyncGenerator[None, None]:
+        """Run beside the block."""
+        task = BackgroundTask(
+            "jobs housekeeping",
+            consequence="Jobs of dead processes do not run again, and finished ones do not expire.",
+            expected=(OSError, OverloadedError),
+        )
+        async with task.repeating(self._step):
+            yield
+
+    async def _step(self) -> float:
+        await self._take_over()
+        if time.monotonic() - self._swept_at > SWEEP_S:
+            await self._sweep()
+            self._swept_at = time.monotonic()
+        return TAKE_OVER_S
+
+    async def _take_over(self) -> None:
+        dead = await asyncio.to_thread(self._executors.dead)
+        if dead and await self._queue.take_over(dead):
+            for each in dead:
+                await asyncio.to_thread(self._executors.bury, each)
+
+    async def _sweep(self) -> None:
+        with _alone(self._files.folder / "sweep.lock") as is_alone:
+            if not is_alone:
+                return
+            # A job's row goes last, so that nobody begins a new one of its id while its files still go.
+            for job_id in await self._queue.over_since(time.time() - self._keep_s, limit=_MOST_AT_A_TIME):
+                await asyncio.to_thread(self._files.expire, job_id)
+                await self._queue.delete(job_id)
+            for job_id in await asyncio.to_thread(self._files.ids, older_than_s=_ABANDONED_S):
+                if await self._queue.find(job_id) is None:
+                    await asyncio.to_thread(self._files.remove, job_id)
+            await asyncio.to_thread(self._files.forget_expired, older_than_s=max(self._keep_s, _TELL_EXPIRED_S))
+
+
+@contextmanager
+def _alone(path: Path) -> Iterator[bool]:
+    """Whether no other process does the same now; none begins to while this lasts."""
+    lock = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+        else:
+            yield True
+    finally:
+        os.close(lock)

@@ -1,0 +1,302 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The background jobs of one app: they are taken in, looked at, waited for, cancelled; they run, and expire."""
+
+import asyncio
+import contextlib
+import hashlib
+import hmac
+import importlib
+import logging
+import time
+from collections import defaultdict
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fastapi_triton.core.background import BackgroundTask
+from fastapi_triton.core.errors import ConflictError, OverloadedError, TooManyRequestsError
+from fastapi_triton.core.settings import Settings
+from fastapi_triton.jobs.cleanup import Housekeeping
+from fastapi_triton.jobs.interfaces import JobEndpoint
+from fastapi_triton.jobs.job import Job, Progress, Row, Status
+from fastapi_triton.jobs.liveness import Executors
+from fastapi_triton.jobs.runner import Run
+from fastapi_triton.jobs.store import JobFiles
+from fastapi_triton.jobs.webhooks import Webhooks
+
+if TYPE_CHECKING:
+    from fastapi_triton.jobs.dbos_queue import DurableQueue
+
+logger = logging.getLogger(__name__)
+
+# The most seconds between two attempts to reach a database that is away when the app starts.
+_BEGIN_AGAIN_S = 5.0
+_STORAGE_ERRORS = (OSError, OverloadedError)
+_ID_CHARACTERS = 32
+# A job on which nothing is known runs about so long.
+_FIRST_GUESS_S = 5.0
+_STATUSES: dict[str, Status] = {"done": "completed", "broken": "failed", "cancelled": "cancelled"}
+
+
+class Jobs:
+    """Kept in one folder. The queue starts with the first job, or with the app where there are jobs already, so that an
+    app whose callers want none pays nothing for it."""
+
+    def __init__(self, settings: Settings, find_endpoint: Callable[[str], JobEndpoint | None]) -> None:
+        folder = Path(settings.jobs_folder).absolute()
+        self.files = JobFiles(folder)
+        self.webhooks = Webhooks(settings.jobs_webhook_secret, anywhere=settings.jobs_webhooks_anywhere)
+        self.event_heartbeat_s = settings.event_heartbeat_s
+        self._settings = settings
+        self._find_endpoint = find_endpoint
+        self._url = settings.jobs_url or f"sqlite:///{self.files.database}"
+        self._executors = Executors(folder / "executors")
+        self._queue: DurableQueue | None = None
+        self._starting = asyncio.Lock()
+        self._accepting = asyncio.Lock()
+        self._housekeeping = contextlib.AsyncExitStack()
+        self._secret = b""
+        self._runs: dict[str, tuple[Run, asyncio.Task[Any]]] = {}
+        self._waiting: defaultdict[str, set[asyncio.Event]] = defaultdict(set)
+        self._mean_run_s = _FIRST_GUESS_S
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """For as long as the app runs."""
+        try:
+            task = BackgroundTask(
+                "jobs of earlier processes",
+                consequence="Background jobs that an earlier process left do not run.",
+                expected=_STORAGE_ERRORS,
+                longest_backoff_s=_BEGIN_AGAIN_S,
+            )
+            async with task.repeating(self._begin):
+                yield
+        finally:
+            await self._stop()
+
+    async def _begin(self) -> None:
+        """Take up what an earlier process left, as soon as there is a database to read it from."""
+        if self._queue is None and await self._is_in_use():
+            await self._started()
+
+    async def _started(self) -> "DurableQueue":
+        async with self._starting:
+            if self._queue is None:
+                try:
+                    await asyncio.to_thread(self._prepare)
+                except OSError as error:
+                    raise storage_error(error) from None
+                durable_queue = await asyncio.to_thread(importlib.import_module, "fastapi_triton.jobs.dbos_queue")
+                queue: DurableQueue = durable_queue.DurableQueue(
+                    self._url,
+                    executor_id=self._executors.id,
+                    max_running=self._settings.jobs_max_running,
+                    run=self._run,
+                    tell=self.webhooks.send,
+                )
+                await queue.start()
+                self._queue = queue
+                await self._housekeeping.enter_async_context(self._housekeeping_of(queue).going_on())
+            return self._queue
+
+    def _housekeeping_of(self, queue: "DurableQueue") -> Housekeeping:
+        return Housekeeping(queue, files=self.files, executors=self._executors, keep_s=self._settings.jobs_keep_s)
+
+    def _prepare(self) -> None:
+        self.files.prepare()
+        self._secret = self.files.secret()
+        self._executors.start()
+
+    async def _stop(self) -> None:
+        await self._housekeeping.aclose()
+        if self._queue is not None:
+            await self._queue.stop()
+            self._executors.stop()
+            self._queue = None
+
+    # ---- running
+
+    async def _run(self, job_id: str) -> dict[str, Any]:
+        row = await (await self._started()).find(job_id)
+        if row is None:  # deleted since it was taken
+            return {}
+        run = Run(row, self._find_endpoint(row.path), files=self.files, on_change=lambda: self._tell(job_id))
+        task = asyncio.current_task()
+        if task is not None:
+            self._runs[job_id] = (run, task)
+        try:
+            outcome = await run.outcome(self._settings.jobs_timeout_s)
+            if "problem" not in outcome and run.progress.started:
+                self._mean_run_s += 0.2 * (time.time() - run.progress.started - self._mean_run_s)
+            return outcome
+        finally:
+            if self._runs.get(job_id, (None,))[0] is run:
+                del self._runs[job_id]
+            self._tell(job_id)
+
+    def _tell(self, job_id: str) -> None:
+        for event in self._waiting.pop(job_id, ()):
+            event.set()
+
+    async def changed(self, job_id: str, *, within_s: float) -> None:
+        """Wait for something new about a job; no longer than this, for another process may run it."""
+        event = asyncio.Event()
+        self._waiting[job_id].add(event)
+        try:
+            async with asyncio.timeout(within_s):
+                await event.wait()
+        except TimeoutError:
+            pass
+        finally:
+            self._waiting[job_id].discard(event)
+            if not self._waiting[job_id]:
+                del self._waiting[job_id]
+
+    # ---- taking in
+
+    def keyed_id(self, caller: str, key: str) -> str:
+        """The id of the one job that a caller makes with this idempotency key; nobody else can guess it."""
+        return hmac.new(self._secret, f"{caller}\0{key}".encode(), hashlib.sha256).hexdigest()[:_ID_CHARACTERS]
+
+    async def accept(
+        self,
+        request: bytes,
+        *,
+        path: str,
+        caller: str,
+        fingerprint: str,
+        job_id: Callable[[], str],
+        webhook: str = "",
+    ) -> Job:
+        """A new job, durably kept; or the one that there is of this id.
+
+        Raises:
+            TooManyRequestsError, OverloadedError: so many wait already; or there is no room to keep it.
+        """
+        queue = await self._started()
+        name = job_id()
+        async with self._accepting:
+            row = await queue.find(name)
+            if row is None:
+                await self._require_room(queue, caller)
+                try:
+                    await asyncio.to_thread(self.files.keep_request, name, fingerprint, request)
+                except OSError as error:
+                    raise storage_error(error) from None
+                # After an error the job may be queued all the same, so its request stays. If it is not, housekeeping
+                # removes the request.
+                await queue.add(name, caller=caller, path=path, fingerprint=fingerprint, webhook=webhook)
+                row = await queue.find(name)
+        if row is None:
+            raise OverloadedError("The job could not be kept. Try again later.", code="jobs_unavailable")
+        return self._job(row, Progress())
+
+    async def _require_room(self, queue: "DurableQueue", caller: str) -> None:
+        limit, own_limit = self._settings.jobs_max_waiting, self._settings.jobs_max_per_caller
+        own = await queue.undone(caller=caller, limit=own_limit)
+        if own >= own_limit:
+            raise TooManyRequestsError(
+                f"{own} of your jobs are waiting or running, and no more are taken from one caller. Try again later.",
+                code="too_many_jobs",
+                retry_after_s=self._until_done(1),
+            )
+        waiting = await queue.undone(limit=limit + self._settings.jobs_max_running)
+        if waiting >= limit + self._settings.jobs_max_running:
+            raise OverloadedError(
+                f"{waiting} jobs are waiting or running, and no more are taken. Try again later.",
+                code="too_many_jobs",
+                retry_after_s=self._until_done(1),
+            )
+
+    def _until_done(self, count: int) -> float:
+        """About how long until so many of the jobs are done."""
+        return min(3600.0, max(1.0, self._mean_run_s * count / self._settings.jobs_max_running))
+
+    # ---- looking
+
+    async def find(self, job_id: str) -> Job | None:
+        """What is known of a job now."""
+        if not _is_id(job_id) or not await self._is_in_use():
+            return None
+        row = await (await self._started()).find(job_id)
+        if row is None:
+            return None
+        running = self._runs.get(job_id)
+        return self._job(row, running[0].progress if running else await asyncio.to_thread(self.files.progress, job_id))
+
+    async def of_caller(self, caller: str, *, limit: int) -> Sequence[Job]:
+        """A caller's jobs, the newest first."""
+        if not await self._is_in_use():
+            return []
+        rows = await (await self._started()).list(caller, limit=limit)
+        return [self._job(row, await asyncio.to_thread(self.files.progress, row.id)) for row in rows]
+
+    async def _is_in_use(self) -> bool:
+        return (
+            self._queue is not None
+            or bool(self._settings.jobs_url)
+            or await asyncio.to_thread(self.files.database.exists)
+        )
+
+    def _job(self, row: Row, progress: Progress) -> Job:
+        problem = row.problem
+        if row.status in ("waiting", "taken"):
+            status: Status = "running" if row.status == "taken" and progress.is_running else "queued"
+        else:
+            status = "failed" if problem else _STATUSES[row.status]
+        return Job(
+            row.id,
+            caller=row.caller,
+            path=row.path,
+            fingerprint=row.fingerprint,
+            status=status,
+            created=row.created,
+            # A queue whose clock knows whole seconds only may have it over before it was started.
+            finished=row.finished and max(row.finished, row.created, progress.started or 0.0),
+            problem=problem,
+            progress=progress,
+        )
+
+    def live_progress(self, job_id: str) -> Progress | None:
+        """How far a job is that runs in this very process."""
+        found = self._runs.get(job_id)
+        return found[0].progress if found else None
+
+    async def result(self, job_id: str) -> bytes | None:
+        """The JSON answer of a completed job, as long as it is kept."""
+        return await asyncio.to_thread(self.files.result, job_id)
+
+    async def is_expired(self, job_id: str) -> bool:
+        """Whether there was such a job once."""
+        return _is_id(job_id) and await asyncio.to_thread(self.files.is_expired, job_id)
+
+    async def cancel(self, job: Job) -> None:
+        """Stop it, or take it out of the queue.
+
+        Raises:
+            ConflictError: it is over already.
+        """
+        if job.is_over:
+            raise ConflictError(f"The job is {job.status} already, and cannot be cancelled.", code="job_over")
+        await (await self._started()).cancel(job.id)
+        running = self._runs.get(job.id)
+        if running is not None:
+            running[1].cancel()
+        self._tell(job.id)
+
+
+def _is_id(text: str) -> bool:
+    """Whether it can be a job's; what callers send is not to become the name of a file otherwise."""
+    return len(text) == _ID_CHARACTERS and text.isascii() and text.isalnum()
+
+
+def storage_error(error: OSError) -> OverloadedError:
+    """The refusal where a job's files cannot be written."""
+    logger.error("the folder of the background jobs: %s", error)
+    return OverloadedError(
+        f"The job cannot be kept: {error.strerror or error}. It was not accepted; try again later.",
+        code="jobs_unavailable",
+        retry_after_s=60.0,
+    )

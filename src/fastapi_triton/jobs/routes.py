@@ -1,0 +1,147 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`/jobs`: background jobs, looked at, followed, cancelled, and their answers fetched. Each belongs to its caller."""
+
+import importlib.util
+import logging
+from collections.abc import Callable, Sequence
+
+from fastapi import APIRouter, FastAPI
+from pydantic import BaseModel
+from starlette.requests import Request
+from starlette.responses import Response
+
+from fastapi_triton.core.context import current_caller
+from fastapi_triton.core.errors import ConflictError, GoneError, NotAllowedError, NotFoundError
+from fastapi_triton.core.settings import Settings
+from fastapi_triton.endpoints.declared import openapi
+from fastapi_triton.endpoints.declared.endpoint import InferEndpoint
+from fastapi_triton.endpoints.generated.endpoint import Address, GeneratedEndpoint
+from fastapi_triton.jobs.declared import DeclaredWork
+from fastapi_triton.jobs.event_stream import events_response
+from fastapi_triton.jobs.generated import GeneratedWork
+from fastapi_triton.jobs.interfaces import JobEndpoint
+from fastapi_triton.jobs.job import Job
+from fastapi_triton.jobs.manager import Jobs
+from fastapi_triton.jobs.results import reply
+from fastapi_triton.jobs.schemas import PATH, JobView, view
+from fastapi_triton.jobs.submission import Acceptance
+
+logger = logging.getLogger(__name__)
+
+MOST_LISTED = 100
+
+
+class JobList(BaseModel):
+    """A caller's own jobs, the newest first; no more than 100."""
+
+    jobs: list[JobView]
+
+
+def mount(
+    app: FastAPI, endpoints: Sequence[InferEndpoint], generated: GeneratedEndpoint | None, settings: Settings
+) -> Jobs | None:
+    """Give the app `/jobs`, and have generated endpoints take jobs in; None where it is to have none. `endpoints` may
+    still grow."""
+    if not settings.jobs_folder:
+        return None
+    if importlib.util.find_spec("dbos") is None:
+        logger.warning(
+            "there are no background jobs: jobs_folder is set, but the package dbos is not installed; "
+            "pip install 'fastapi-triton[jobs]'"
+        )
+        return None
+
+    def find(path: str) -> JobEndpoint | None:
+        for endpoint in endpoints:
+            if endpoint.path == path:
+                return DeclaredWork(endpoint)
+        address = Address.of(path)
+        return GeneratedWork(generated, address) if generated is not None and address is not None else None
+
+    jobs = Jobs(settings, find)
+    app.include_router(router(jobs, find))
+    if generated is not None:
+        generated.jobs = lambda address: Acceptance(jobs, GeneratedWork(generated, address))
+    return jobs
+
+
+def take_in(endpoint: InferEndpoint, jobs: Jobs) -> None:
+    """Have a declared endpoint take jobs in."""
+    endpoint.jobs = Acceptance(jobs, DeclaredWork(endpoint))
+
+
+def router(jobs: Jobs, find_endpoint: Callable[[str], JobEndpoint | None]) -> APIRouter:
+    """The routes under `/jobs`."""
+    desk = _Desk(jobs, find_endpoint)
+    routes = APIRouter(prefix=PATH, tags=["jobs"])
+
+    @routes.get("", summary="The caller's own jobs", responses=openapi.errors(403, 503))
+    async def own(request: Request) -> JobList:
+        return JobList(jobs=[JobView(**view(each, request)) for each in await desk.own()])
+
+    @routes.get("/{job_id}", summary="How far a job is", responses=openapi.errors(404, 410, 503))
+    async def one(request: Request, job_id: str) -> JobView:
+        return JobView(**view(await desk.find(job_id), request))
+
+    @routes.get("/{job_id}/events", response_model=None, summary="A job's events", responses=openapi.job_events())
+    async def follow(job_id: str) -> Response:
+        return events_response(jobs, await desk.find(job_id))
+
+    @routes.get(
+        "/{job_id}/result",
+        response_model=None,
+        summary="A job's answer, as its endpoint would have given it",
+        responses=openapi.job_result(),
+    )
+    async def result(request: Request, job_id: str) -> Response:
+        return await desk.result(job_id, request.headers.get("accept"))
+
+    @routes.delete("/{job_id}", status_code=204, summary="Cancel a job", responses=openapi.errors(404, 409, 410, 503))
+    async def cancel(job_id: str) -> Response:
+        await jobs.cancel(await desk.find(job_id))
+        return Response(status_code=204)
+
+    return routes
+
+
+class _Desk:
+    """Gives callers what is theirs."""
+
+    def __init__(self, jobs: Jobs, find_endpoint: Callable[[str], JobEndpoint | None]) -> None:
+        self._jobs = jobs
+        self._find_endpoint = find_endpoint
+
+    async def own(self) -> Sequence[Job]:
+        caller = current_caller.get().name
+        if _is_anonymous(caller):
+            raise NotAllowedError(
+                "Jobs are listed for callers with an API key. Without one nobody can tell whose they are; keep their "
+                "ids.",
+                code="not_listed",
+            )
+        return await self._jobs.of_caller(caller, limit=MOST_LISTED)
+
+    async def find(self, job_id: str) -> Job:
+        job = await self._jobs.find(job_id)
+        if job is not None and _is_callers(job):
+            return job
+        if job is None and await self._jobs.is_expired(job_id):
+            raise GoneError("The job was over long ago, and is not kept any longer.", code="job_expired")
+        raise NotFoundError("You have no such job.", code="job_not_found")
+
+    async def result(self, job_id: str, accept: str | None) -> Response:
+        job = await self.find(job_id)
+        if not job.is_over:
+            raise ConflictError(
+                f"The job is {job.status}; it has no answer yet.", code="job_unfinished", retry_after_s=1.0
+            )
+        return reply(job, await self._jobs.result(job.id), self._find_endpoint(job.path), accept)
+
+
+def _is_anonymous(caller: str) -> bool:
+    return caller.startswith("address:")
+
+
+def _is_callers(job: Job) -> bool:
+    """Whether the caller may see it. An address is no proof: a job without a key is whosever knows its id."""
+    return _is_anonymous(job.caller) or job.caller == current_caller.get().name

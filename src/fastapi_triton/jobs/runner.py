@@ -1,0 +1,152 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One job at its endpoint: it waits for a place and for Triton, runs, again if Triton goes away, keeps the answer."""
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import orjson
+
+from fastapi_triton.core import problem_details
+from fastapi_triton.core.context import Caller, current_caller, current_deadline, current_request_id
+from fastapi_triton.core.errors import DeadlineExceededError, FastAPITritonError, GoneError, NotFoundError
+from fastapi_triton.endpoints.declared.stream_model import TwinEvent
+from fastapi_triton.jobs.interfaces import JobEndpoint, Work
+from fastapi_triton.jobs.job import Progress, Row
+from fastapi_triton.jobs.store import JobFiles
+
+logger = logging.getLogger(__name__)
+
+# How long to wait before asking Triton again: at first, and at most.
+_SHORT_S, _LONG_S = 0.25, 2.0
+# What is over by itself: no place, no share, no Triton.
+_LATER = (429, 503)
+# How often other processes can see how far it is.
+_TELL_S = 0.25
+
+
+class Run:
+    """One job that runs in this process: a `Listener` of its endpoint."""
+
+    def __init__(
+        self, row: Row, endpoint: JobEndpoint | None, *, files: JobFiles, on_change: Callable[[], None]
+    ) -> None:
+        self.progress = Progress()
+        self._row = row
+        self._endpoint = endpoint
+        self._files = files
+        self._on_change = on_change
+        self._kept_at = 0.0
+        self._keeping: asyncio.Task[None] | None = None
+
+    async def outcome(self, timeout_s: float) -> dict[str, Any]:
+        """Run it until it is over, by `timeout_s` after it was accepted: when that is, and the problem if it failed."""
+        current_caller.set(Caller(self._row.caller))
+        current_request_id.set(self._row.id)
+        self.progress = replace(
+            await asyncio.to_thread(self._files.progress, self._row.id), is_running=False, step=None, preview=None
+        )
+        try:
+            await self._answer(self._row.created + timeout_s)
+        except FastAPITritonError as error:
+            logger.info("job %s failed: %s", self._row.id, error.detail)
+            return {"problem": orjson.loads(problem_details.body(error)), "finished": time.time()}
+        except Exception:
+            logger.exception("job %s failed", self._row.id)
+            raise
+        finally:
+            if self._keeping is not None:
+                self._keeping.cancel()
+        await self._tell(self.progress)
+        logger.info("job %s is completed", self._row.id)
+        return {"finished": time.time()}
+
+    async def _answer(self, deadline: float) -> None:
+        if self._endpoint is None:
+            raise NotFoundError(f"The app has no endpoint {self._row.path} any more, for which this job was accepted.")
+        work = self._endpoint.work(await self._request())
+        current_deadline.set(time.monotonic() + deadline - time.time())
+        try:
+            async with asyncio.timeout(deadline - time.time()):
+                await self._keep(await self._patiently(work))
+        except TimeoutError:
+            waited = self.progress.waits_for
+            detail = (
+                f"The job was not done in its time, for it waited: {waited}"
+                if waited
+                else "The job was not done in its time."
+            )
+            raise DeadlineExceededError(detail) from None
+
+    async def _request(self) -> bytes:
+        kept = await asyncio.to_thread(self._files.request, self._row.id, self._row.fingerprint)
+        if kept is None:
+            raise GoneError("The job's request is not kept any longer.", code="job_expired")
+        return kept
+
+    async def _patiently(self, work: Work) -> bytes:
+        """The answer, waited for wherever an error says that it may come later."""
+        wait_s = _SHORT_S
+        while True:
+            try:
+                return await work(self)
+            except FastAPITritonError as error:
+                if error.status not in _LATER:
+                    raise
+                logger.info("job %s waits: %s", self._row.id, error.detail)
+                await self._tell(replace(self.progress, is_running=False, step=None, waits_for=error.detail))
+            await asyncio.sleep(wait_s)
+            wait_s = min(2 * wait_s, _LONG_S)
+
+    async def begun(self) -> None:
+        """It has its place, and is about to reach the model."""
+        logger.info("job %s runs, for the %d. time", self._row.id, self.progress.runs + 1)
+        await self._tell(
+            replace(
+                self.progress,
+                runs=self.progress.runs + 1,
+                is_running=True,
+                started=time.time(),
+                step=None,
+                preview=None,
+                waits_for=None,
+            )
+        )
+
+    def told(self, event: TwinEvent) -> None:
+        """How far the model is."""
+        self.progress = replace(self.progress, **event.progress)
+        self._on_change()
+        if (self._keeping is None or self._keeping.done()) and time.monotonic() - self._kept_at > _TELL_S:
+            self._kept_at = time.monotonic()
+            self._keeping = asyncio.create_task(self._keep_progress())
+
+    async def _tell(self, progress: Progress) -> None:
+        """At once, and so that a process which dies now has told it."""
+        if self._keeping is not None:
+            await asyncio.wait([self._keeping])  # it would write over this
+        self.progress = progress
+        await self._keep_progress()
+        self._on_change()
+
+    async def _keep_progress(self) -> None:
+        # A disk that is full costs a job its progress, and not its life.
+        with contextlib.suppress(OSError):
+            await asyncio.to_thread(self._files.keep_progress, self._row.id, self.progress)
+
+    async def _keep(self, data: bytes) -> None:
+        """Keep the answer, waiting for room on the disk if there is none."""
+        wait_s = _SHORT_S
+        while True:
+            try:
+                await asyncio.to_thread(self._files.keep_result, self._row.id, data)
+                return
+            except OSError as error:
+                logger.error("job %s: its answer cannot be written: %s", self._row.id, error)
+                self.progress = replace(self.progress, waits_for="Its answer cannot be written to the disk.")
+            await asyncio.sleep(wait_s)
+            wait_s = min(2 * wait_s, 30.0)

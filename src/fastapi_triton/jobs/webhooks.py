@@ -1,0 +1,147 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Tells a caller's own server that a job is over: signed (https://www.standardwebhooks.com), and never sent to an
+address that only this machine's network can reach."""
+
+import base64
+import binascii
+import errno
+import hashlib
+import hmac
+import ipaddress
+import logging
+import socket
+import time
+
+import aiohttp
+import orjson
+from aiohttp import AddrInfoType
+from yarl import URL
+
+from fastapi_triton.core.errors import InvalidRequestError
+from fastapi_triton.jobs.public_addresses import is_public
+
+logger = logging.getLogger(__name__)
+
+HEADER = "Webhook-URL"
+_MAX_CHARACTERS = 2000
+# How long a receiver may take, all in all.
+_TIMEOUT_S = 15.0
+_SECRET_PREFIX = "whsec_"  # noqa: S105  # begins a secret, and is none
+
+
+class NotDeliveredError(Exception):
+    """The receiver did not take it; the same again may work."""
+
+
+class Webhooks:
+    """Signs with one secret. `anywhere` allows http and private addresses too, as tests need them."""
+
+    def __init__(self, secret: str, *, anywhere: bool = False) -> None:
+        self._secret = _decoded(secret)
+        self._anywhere = anywhere
+
+    def checked(self, url: str) -> str:
+        """The URL that a caller gave, if there is nothing wrong with it that can be seen now.
+
+        Raises:
+            InvalidRequestError: there is.
+        """
+        if not self._secret:
+            raise _refused("Webhooks are switched off here. Poll the job, or follow its events.", "webhooks_off")
+        try:
+            parsed = URL(url)
+        except ValueError:
+            parsed = URL()
+        schemes = ("https", "http") if self._anywhere else ("https",)
+        has_credentials = bool(parsed.user or parsed.password)
+        if len(url) > _MAX_CHARACTERS or parsed.scheme not in schemes or not parsed.host or has_credentials:
+            raise _refused(
+                f"The {HEADER} must be an https URL of at most {_MAX_CHARACTERS} characters, without credentials.",
+                "invalid_webhook_url",
+            )
+        if not self._anywhere and _is_literal(parsed.host) and not is_public(parsed.host):
+            raise _refused(f"The {HEADER} must not lead to a private address.", "invalid_webhook_url")
+        return url
+
+    async def send(self, job_id: str, url: str, status: str) -> None:
+        """Tell of a job that is over. The event's id is the job's, so who gets it twice can see that.
+
+        Raises:
+            NotDeliveredError: it was not taken.
+        """
+        body = orjson.dumps({"type": f"job.{status}", "timestamp": _now(), "data": {"id": job_id, "status": status}})
+        # A new connection, whose address is checked as it is made: earlier or later DNS answers do not matter.
+        connector = aiohttp.TCPConnector(
+            force_close=True, socket_factory=None if self._anywhere else _public_socket, use_dns_cache=False
+        )
+        timeout = aiohttp.ClientTimeout(total=_TIMEOUT_S)
+        try:
+            self.checked(url)
+            async with (
+                aiohttp.ClientSession(connector=connector, timeout=timeout, trust_env=False) as session,
+                session.post(url, data=body, headers=self._headers(job_id, body), allow_redirects=False) as answer,
+            ):
+                if not 200 <= answer.status < 300:
+                    raise NotDeliveredError(f"it answered {answer.status}")
+        except aiohttp.InvalidURL:  # its text holds the URL, whose path or query may be a secret
+            raise NotDeliveredError("its URL cannot be used") from None
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise NotDeliveredError(f"it cannot be reached: {str(error) or type(error).__name__}") from None
+        except InvalidRequestError as error:  # the settings have changed since
+            logger.warning("job %s: its webhook is not sent: %s", job_id, error.detail)
+
+    def _headers(self, job_id: str, body: bytes) -> dict[str, str]:
+        moment = str(int(time.time()))
+        signed = f"{job_id}.{moment}.".encode() + body
+        signature = base64.b64encode(hmac.new(self._secret, signed, hashlib.sha256).digest()).decode()
+        return {
+            "Content-Type": "application/json",
+            "webhook-id": job_id,
+            "webhook-timestamp": moment,
+            "webhook-signature": f"v1,{signature}",
+        }
+
+
+def _public_socket(address_info: AddrInfoType) -> socket.socket:
+    """A socket for a resolved address, whatever form the URL or the DNS gave it.
+
+    Raises:
+        OSError: the address is not public.
+    """
+    family, kind, protocol, _, address = address_info
+    try:
+        may_connect = is_public(str(address[0]))
+    except ValueError:  # such as a number, which the C library would read as an IPv4 address
+        may_connect = False
+    if not may_connect:
+        # With a number, since aiohttp shows only the `strerror` of an OSError.
+        raise PermissionError(errno.EACCES, f"{address[0]} is not a public address")
+    return socket.socket(family, kind, protocol)
+
+
+def _is_literal(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+def _decoded(secret: str) -> bytes:
+    """The bytes of a secret as Standard Webhooks writes it; of another text its own bytes."""
+    if not secret.startswith(_SECRET_PREFIX):
+        return secret.encode()
+    try:
+        return base64.b64decode(secret.removeprefix(_SECRET_PREFIX), validate=True)
+    except binascii.Error:
+        raise ValueError(
+            f"the secret for webhooks begins with {_SECRET_PREFIX}, but what follows is no base64"
+        ) from None
+
+
+def _refused(detail: str, code: str) -> InvalidRequestError:
+    return InvalidRequestError(detail, code=code)
+
+
+def _now() -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())

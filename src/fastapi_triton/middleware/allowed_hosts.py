@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Answers only to the names that it goes by: a page whose own name was made to point here reads nothing.
+
+(Starlette's own would tell of it as plain text, and turn away probes, which call an address.)
+"""
+
+from collections.abc import Sequence
+
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from fastapi_triton.core import problem_details
+from fastapi_triton.core.asgi import route_path
+from fastapi_triton.core.errors import UnreadableRequestError
+
+
+class HostsMiddleware:
+    """`hosts` are names without a port: `example.com`, `10.0.0.7`, `::1`; `*.example.com` is every name below."""
+
+    def __init__(self, app: ASGIApp, hosts: Sequence[str]) -> None:
+        self.app = app
+        self._names = frozenset(each.lower() for each in hosts if not each.startswith("*."))
+        self._suffixes = tuple(each[1:].lower() for each in hosts if each.startswith("*."))
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "lifespan" and not self._is_ours(scope):
+            if scope["type"] == "websocket":
+                await send({"type": "websocket.close", "code": 1008})
+                return
+            error = UnreadableRequestError(
+                "This server does not go by the name in your `Host` header. Call it by its own name.",
+                code="unknown_host",
+            )
+            await problem_details.answer(scope, error)(scope, receive, send)
+            return
+        await self.app(scope, receive, send)
+
+    def _is_ours(self, scope: Scope) -> bool:
+        said = [value for name, value in scope["headers"] if name == b"host"]
+        host = _without_port(said[0].decode("latin-1")) if len(said) == 1 else ""
+        return (
+            host in self._names
+            or (host.endswith(self._suffixes) if self._suffixes else False)
+            or route_path(scope).startswith("/health/")
+        )
+
+
+def _without_port(host: str) -> str:
+    if host.startswith("["):
+        return host[1:].partition("]")[0].lower()
+    return host.partition(":")[0].lower()

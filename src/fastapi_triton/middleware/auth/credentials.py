@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The key that a request shows, and how it is asked for one."""
+
+import binascii
+from collections.abc import Iterable
+
+from fastapi_triton.core.errors import UnauthorizedError
+
+Headers = Iterable[tuple[bytes, bytes]]
+
+_REALM = 'realm="fastapi-triton"'
+_REASONS = {
+    "missing_key": "This needs an API key.",
+    "unknown_key": "This API key is not known here.",
+    "expired_key": "This API key has expired; a new one is needed.",
+}
+_HOW = "Send one as `Authorization: Bearer <key>`, as `X-API-Key: <key>`, or as the password of HTTP Basic."
+
+
+def shown(headers: Headers) -> bytes | None:
+    """The key in these headers; None: there is none. `X-API-Key` goes before `Authorization`, which a proxy may use for
+    itself. What is in a header that cannot be read is no key that anybody has."""
+    authorization = None
+    for name, value in headers:
+        if name == b"x-api-key":
+            return value
+        if name == b"authorization" and authorization is None:
+            authorization = value
+    if authorization is None:
+        return None
+    scheme, _, rest = authorization.partition(b" ")
+    kind = scheme.lower()
+    if kind == b"bearer":
+        return rest.strip()
+    return _password(rest) if kind == b"basic" else b""
+
+
+def _password(encoded: bytes) -> bytes:
+    """The key in HTTP Basic's credentials: the password, or the user's name where that is empty."""
+    try:
+        user, _, password = binascii.a2b_base64(encoded.strip(), strict_mode=True).partition(b":")
+    except binascii.Error:
+        return b""
+    return password or user
+
+
+def refusal(headers: Headers, code: str) -> UnauthorizedError:
+    """Says what is wrong, and in which ways a key is taken."""
+    challenges = [f"Bearer {_REALM}" if code == "missing_key" else f'Bearer {_REALM}, error="invalid_token"']
+    mode = next((value for name, value in headers if name == b"sec-fetch-mode"), b"navigate")
+    if mode == b"navigate":
+        # A browser that opens an address asks the person for a key; a script in it has its own way to ask.
+        challenges.append(f'Basic {_REALM}, charset="UTF-8"')
+    return UnauthorizedError(f"{_REASONS[code]} {_HOW}", code=code, challenges=challenges)

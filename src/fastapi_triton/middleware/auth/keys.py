@@ -1,0 +1,156 @@
+# SPDX-License-Identifier: Apache-2.0
+"""API keys: what is kept of them, and finding the one that a caller shows.
+
+A key is 256 random bits, so nobody can try them all, and SHA-256 is enough to keep: slow password hashes exist for what
+people can remember, and would cost every request 100 ms and more. Nothing here keeps, logs or tells a key itself.
+"""
+
+import hashlib
+import hmac
+import secrets
+import time
+import tomllib
+from collections.abc import Iterable
+from typing import Annotated, Self
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from fastapi_triton.core.context import Caller
+from fastapi_triton.middleware.auth.rate_limit import TokenBucket, default_burst
+from fastapi_triton.middleware.auth.scopes import Scope
+
+# Tells people, and programs that look for leaked secrets, what it is.
+PREFIX = "ftk_"
+_NUM_RANDOM_BYTES = 32
+# Finds a key by a part of its hash; the rest is compared in constant time.
+_SELECTOR_BYTES = 8
+NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$"
+
+
+class KeyFileError(ValueError):
+    """The file cannot be used; the text is for a person, and holds nothing of the file's secrets."""
+
+
+class Limits(BaseModel):
+    """What one caller may have: requests (those that ask for work) a minute and at once, and how many in flight."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    requests_per_minute: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    burst: int | None = Field(default=None, ge=1)
+    max_in_flight: int | None = Field(default=None, ge=1)
+
+    @model_validator(mode="after")
+    def _burst_is_of_a_rate(self) -> Self:
+        if self.burst is not None and self.requests_per_minute is None:
+            raise ValueError("burst means nothing without requests_per_minute")
+        return self
+
+    def bucket(self) -> TokenBucket | None:
+        """A full one; None where there is no limit."""
+        if self.requests_per_minute is None:
+            return None
+        return TokenBucket(self.requests_per_minute, self.burst or default_burst(self.requests_per_minute))
+
+
+class Entry(Limits):
+    """What a file says of one key."""
+
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    scopes: Annotated[tuple[Scope, ...], Field(strict=False)] = ("infer",)
+    expires: AwareDatetime | None = None
+
+
+class _File(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    keys: dict[Annotated[str, Field(pattern=NAME_PATTERN)], Entry] = Field(default_factory=dict)
+
+
+class Key:
+    """A known key at work: whose it is, and how much of its rate is left."""
+
+    __slots__ = ("bucket", "caller", "digest", "entry", "expires")
+
+    def __init__(self, name: str, entry: Entry) -> None:
+        self.entry = entry
+        self.digest = bytes.fromhex(entry.sha256)
+        self.caller = Caller(f"key:{name}", frozenset(entry.scopes), entry.max_in_flight)
+        self.bucket = entry.bucket()
+        self.expires = entry.expires.timestamp() if entry.expires else None
+
+    @property
+    def has_expired(self) -> bool:
+        """Whether it is no longer taken."""
+        return self.expires is not None and time.time() >= self.expires
+
+
+class Keys:
+    """Every key that is known. Never changed: another file's keys are another object."""
+
+    def __init__(self, keys: Iterable[Key] = ()) -> None:
+        self._by_selector: dict[bytes, Key] = {}
+        self._by_name: dict[str, Key] = {}
+        for key in keys:
+            other = self._by_selector.setdefault(key.digest[:_SELECTOR_BYTES], key)
+            if other is not key:
+                raise KeyFileError(f"{other.caller.name} and {key.caller.name} are the same key")
+            self._by_name[key.caller.name] = key
+
+    def __len__(self) -> int:
+        return len(self._by_name)
+
+    def find(self, secret: bytes) -> Key | None:
+        """The key that a caller shows, if it is one.
+
+        What is compared are hashes, whose bytes nobody who lacks the key can choose, and all but the few that select
+        in constant time: how long it takes tells nothing of a key.
+        """
+        digest = hashlib.sha256(secret).digest()
+        key = self._by_selector.get(digest[:_SELECTOR_BYTES])
+        return key if key is not None and hmac.compare_digest(key.digest, digest) else None
+
+    def continuing(self, before: "Keys") -> Self:
+        """These, where a key whose line did not change has what is left of its rate."""
+        for name, key in self._by_name.items():
+            earlier = before._by_name.get(name)
+            if earlier is not None and earlier.entry == key.entry:
+                key.bucket = earlier.bucket
+        return self
+
+
+def parse(text: str) -> Keys:
+    """A key file's text.
+
+    Raises:
+        KeyFileError: it cannot be used.
+    """
+    return Keys(Key(name, entry) for name, entry in entries(text).items())
+
+
+def entries(text: str) -> dict[str, Entry]:
+    """What a key file says, by name.
+
+    Raises:
+        KeyFileError: it cannot be used.
+    """
+    try:
+        return _File.model_validate(tomllib.loads(text)).keys
+    except RecursionError:
+        raise KeyFileError("its TOML is nested too deeply") from None
+    except ValidationError as error:
+        told = error.errors(include_url=False, include_input=False, include_context=False)
+        places = (f"{'.'.join(str(part) for part in each['loc'])}: {each['msg']}" for each in told)
+        raise KeyFileError("; ".join(places)) from None
+    except ValueError as error:  # TOMLDecodeError, and numbers with more digits than Python converts
+        raise KeyFileError(f"it is not TOML: {error}") from None
+
+
+def new_secret() -> str:
+    """A key that nobody has."""
+    return PREFIX + secrets.token_urlsafe(_NUM_RANDOM_BYTES)
+
+
+def digest(secret: str) -> str:
+    """What a key file keeps of a key: its SHA-256, in hexadecimal."""
+    return hashlib.sha256(secret.encode()).hexdigest()

@@ -1,0 +1,40 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the OpenAPI document says of keys, where they are asked for: how to send one, and which operations need it."""
+
+from collections.abc import Collection
+from typing import Any
+
+from fastapi_triton.middleware.auth import scopes
+
+_SCHEMES = {
+    "Bearer": {"type": "http", "scheme": "bearer", "description": "An API key, as a Bearer token."},
+    "Key": {
+        "type": "apiKey",
+        "in": "header",
+        "name": "X-API-Key",
+        "description": "An API key, in a header of its own.",
+    },
+    "Basic": {"type": "http", "scheme": "basic", "description": "An API key, as the password; any user name."},
+}
+_RESPONSES = {
+    "401": "No API key, or none that is known",
+    "403": "The key is not for this; `detail` names the scope that it lacks",
+    "429": "The key is used more often than it may be; see Retry-After",
+}
+_METHODS = ("get", "head", "post", "put", "patch", "delete")
+
+
+def add_to(document: dict[str, Any], public: Collection[str]) -> None:
+    """`public` are the scopes that need no key."""
+    document.setdefault("components", {})["securitySchemes"] = dict(_SCHEMES)
+    for path, operations in document.get("paths", {}).items():
+        for method in _METHODS:
+            operation = operations.get(method)
+            needed = scopes.of(method.upper(), path)
+            if operation is None or needed is None:
+                continue
+            ways: list[dict[str, list[str]]] = [{name: []} for name in _SCHEMES]
+            operation["security"] = [*ways, {}] if needed in public else ways
+            answers = operation.setdefault("responses", {})
+            for status, description in _RESPONSES.items():
+                answers.setdefault(status, {"description": description})

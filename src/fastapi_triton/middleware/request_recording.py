@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Around every request: its id, how long each of its stages takes (`Server-Timing`), and who is told of it at the end.
+
+One middleware for all of it, since each one costs every request some microseconds.
+"""
+
+import re
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from time import perf_counter
+
+from opentelemetry import trace
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from fastapi_triton.core import context as request_id
+from fastapi_triton.core.request_record import READ, WRITE, Observation, current_observation
+
+Observer = Callable[[Observation], None]
+
+# Labels are made of it, and a caller may send any.
+_METHODS = frozenset(("GET", "POST", "HEAD", "OPTIONS", "PUT", "DELETE", "PATCH"))
+# Headers that it sets, and those that it reads.
+_OURS = frozenset((request_id.NAME, b"server-timing"))
+_READ = frozenset((request_id.NAME, b"traceparent", b"tracestate"))
+_TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}(?:-[0-9a-z-]*)?")
+
+
+class ObservingMiddleware:
+    """Sets `current_request_id` and `current_observation`; says both in the answer's headers; tells the observers."""
+
+    def __init__(self, app: ASGIApp, observers: Sequence[Observer] = ()) -> None:
+        self.app = app
+        self._observers = observers
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        seen, id_header = _begin(scope)
+        seconds = seen.seconds
+
+        # What every request passes: times are taken where they are needed, without calls in between.
+        async def observed_receive() -> Message:
+            if seen.is_body_whole:  # who still listens waits for the caller to leave
+                return await receive()
+            began = perf_counter()
+            message = await receive()
+            seconds[READ] += perf_counter() - began
+            seen.received_bytes += len(message.get("body", b""))
+            seen.is_body_whole = not message.get("more_body", False)
+            return message
+
+        def observed_send(message: Message) -> Awaitable[None]:
+            if message["type"] != "http.response.start":
+                return observed_body(message)
+            seen.status = message["status"]
+            seen.is_answered = True
+            headers = [header for header in message.get("headers", ()) if header[0] not in _OURS]
+            headers += (id_header, (b"server-timing", seen.server_timing(perf_counter())))
+            message["headers"] = headers
+            if seen.is_traced:
+                _name_span(seen, scope)
+            return send(message)  # it takes no time: most servers send it with the first of the body
+
+        async def observed_body(message: Message) -> None:
+            began = perf_counter()
+            seen.sent_bytes += len(message.get("body", b""))
+            await send(message)
+            seconds[WRITE] += perf_counter() - began
+
+        try:
+            await self.app(scope, observed_receive, observed_send)
+        except Exception:
+            # The answer to a bug of ours is written by a layer around this one.
+            seen.status, seen.code = seen.status or 500, "internal_error"
+            raise
+        finally:
+            seen.total_s = perf_counter() - seen.started
+            seen.route = seen.route or _route(scope)
+            for observe in self._observers:
+                observe(seen)
+
+
+def _begin(scope: Scope) -> tuple[Observation, tuple[bytes, bytes]]:
+    """A request's observation, and the header with its id."""
+    asked = b""
+    context: dict[str, str] | None = None
+    for name, value in scope["headers"]:
+        if name in _READ:
+            if name == request_id.NAME:
+                asked = value
+            else:
+                context = {**(context or {}), name.decode(): value.decode("latin-1")}
+    chosen = request_id.choose(asked)
+    request_id.current_request_id.set(chosen)
+    method = scope["method"]
+    seen = Observation(method if method in _METHODS else "OTHER", scope["raw_path"])
+    if context is not None and _is_fit(context):
+        seen.trace_headers = list(context.items())
+    if scope.get("fastapi.telemetry") is not None:  # FastAPI's own, where a tracer is configured: see `app.py`
+        seen.is_traced = True
+    current_observation.set(seen)
+    return seen, (request_id.NAME, chosen.encode())
+
+
+def _is_fit(context: Mapping[str, str]) -> bool:
+    """Whether it may be written into the head of a request to Triton."""
+    state = context.get("tracestate", "")
+    return (
+        _TRACEPARENT.fullmatch(context.get("traceparent", "")) is not None and state.isascii() and state.isprintable()
+    )
+
+
+def _route(scope: Scope) -> str:
+    """The template of the route that was found; none of a path that is no route."""
+    return getattr(scope.get("route"), "path", "")
+
+
+def _name_span(seen: Observation, scope: Scope) -> None:
+    """FastAPI names the spans of routes that its own router found."""
+    seen.route = seen.route or _route(scope)
+    span = trace.get_current_span()
+    span.update_name(f"{seen.method} {seen.route}" if seen.route else seen.method)
+    span.set_attribute("http.route", seen.route)

@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which of this the settings ask for, and in which order a request meets it.
+
+From the outside: what a proxy says, since all others depend on it; origins, so that scripts may read refusals too;
+headers on whatever is answered; hosts; and at last who calls. Around all of it lies the request's id. What is off is
+not there at all.
+"""
+
+from pathlib import Path
+
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
+
+from fastapi_triton.core.settings import Settings
+from fastapi_triton.middleware.allowed_hosts import HostsMiddleware
+from fastapi_triton.middleware.auth.anonymous_clients import Addresses
+from fastapi_triton.middleware.auth.authentication import ByAddress, ByKey
+from fastapi_triton.middleware.auth.key_file import KeyFile
+from fastapi_triton.middleware.auth.keys import Limits
+from fastapi_triton.middleware.proxy_headers import ForwardedMiddleware, Proxies
+from fastapi_triton.middleware.security_headers import SecurityHeadersMiddleware
+
+# Of our answers; a script sees no others.
+_EXPOSED = (
+    *("X-Request-ID", "X-Seed", "X-Info", "Server-Timing", "Retry-After", "Location", "WWW-Authenticate"),
+    *("Preference-Applied", "Inference-Header-Content-Length"),
+)
+_METHODS = ("GET", "HEAD", "POST", "DELETE")
+# For how long a browser need not ask again.
+_PREFLIGHT_MAX_AGE_S = 3600
+
+
+def key_file(settings: Settings) -> KeyFile | None:
+    """The file that keys are in, where keys are asked for."""
+    return KeyFile(Path(settings.api_keys_file)) if settings.api_keys_file else None
+
+
+def require_usable(settings: Settings) -> None:
+    """Say at once what would keep the app from starting.
+
+    Raises:
+        KeyFileError: there are to be keys, and their file cannot be used.
+    """
+    file = key_file(settings)
+    if file is not None:
+        file.load()
+
+
+def middleware(settings: Settings, file: KeyFile | None) -> list[Middleware]:
+    """From the outside in."""
+    layers: list[Middleware] = []
+    if settings.trusted_proxies:
+        proxies = Proxies(settings.trusted_proxies)
+        layers.append(Middleware(ForwardedMiddleware, proxies=proxies, header=settings.forwarded_header))
+    if settings.cors_origins:
+        # Without credentials: a key is a header that a script of an allowed origin sets itself.
+        layers.append(
+            Middleware(
+                CORSMiddleware,
+                allow_origins=settings.cors_origins,
+                allow_methods=_METHODS,
+                allow_headers=("*",),
+                expose_headers=_EXPOSED,
+                max_age=_PREFLIGHT_MAX_AGE_S,
+            )
+        )
+    if settings.security_headers:
+        layers.append(Middleware(SecurityHeadersMiddleware, hsts_max_age_s=settings.hsts_max_age_s))
+    if settings.allowed_hosts:
+        layers.append(Middleware(HostsMiddleware, hosts=settings.allowed_hosts))
+    addresses = Addresses(
+        Limits(
+            requests_per_minute=settings.anonymous_requests_per_minute or None,
+            burst=(settings.anonymous_burst or None) if settings.anonymous_requests_per_minute else None,
+        )
+    )
+    if file is None:
+        layers.append(Middleware(ByAddress, addresses=addresses))
+    else:
+        layers.append(Middleware(ByKey, keys=lambda: file.keys, addresses=addresses, public=settings.public_scopes))
+    return layers

@@ -1,0 +1,195 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Counts what becomes of requests, for Prometheus.
+
+A request's end costs additions to plain lists; once a second, and when they are asked for, they are added to
+prometheus_client's own numbers, which several workers share by files (`PROMETHEUS_MULTIPROC_DIR`).
+"""
+
+import asyncio
+import os
+import re
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from prometheus_client import REGISTRY, CollectorRegistry, Counter, Histogram, Metric
+from prometheus_client.exposition import choose_encoder
+from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
+from prometheus_client.registry import Collector
+
+from fastapi_triton.core.request_record import STAGES, Observation
+
+PREFIX = "fastapi_triton"
+# In seconds: from a small model's millisecond to a picture that has waited for minutes.
+BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
+# A model may make up codes; after so many all others are one.
+MAX_OUTCOMES = 200
+_VERSION = re.compile(r"version=[0-9]{1,4}(\.[0-9]{1,4}){0,3}")
+
+Refresh = Callable[[], None]
+
+
+class BatchedHistogram(Histogram):
+    """A histogram that takes many observations at once."""
+
+    def add(self, counts: Sequence[int], total: float) -> None:
+        """`counts`: observations by bucket, the last for those above all bounds; `total`: their sum."""
+        self._sum.inc(total)
+        for bucket, count in zip(self._buckets, counts, strict=True):
+            if count:
+                bucket.inc(count)
+
+
+class _Series:
+    """What has not yet been added of the requests of one method, route and model."""
+
+    def __init__(self) -> None:
+        self.outcomes: dict[tuple[int, str], int] = {}
+        self.received_bytes = 0
+        self.sent_bytes = 0
+        self.num_cancelled = 0
+        # Of each stage, and last of the whole: how many fell into each bucket, and their sum.
+        self.counts = [[0] * (len(BUCKETS) + 1) for _ in range(len(STAGES) + 1)]
+        self.sums_s = [0.0] * (len(STAGES) + 1)
+
+
+class Metrics:
+    """The numbers of one process. `record` is told of every request; `refreshes` are run before they are read."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.refreshes: list[Refresh] = []
+        self.folder = shared_folder()
+        self._pending: dict[tuple[str, str, str], _Series] = {}
+        self._outcomes: set[tuple[int, str]] = set()
+        labels = ("method", "route", "model")
+        self._requests = self.counter("requests", "Requests answered", (*labels, "status", "code"))
+        self._received = self.counter("received_bytes", "Bytes of requests' bodies", labels)
+        self._sent = self.counter("sent_bytes", "Bytes of answers' bodies", labels)
+        self._cancelled = self.counter("cancelled", "Requests whose work was stopped: nobody waited for it", labels)
+        self._durations = BatchedHistogram(
+            f"{PREFIX}_request_duration_seconds",
+            "From a request's head to the end of its answer",
+            labels,
+            registry=self.registry,
+            buckets=BUCKETS,
+        )
+        self._stages = BatchedHistogram(
+            f"{PREFIX}_stage_duration_seconds",
+            "Of a request: read its body, wait for a place, Triton, write the answer",
+            (*labels, "stage"),
+            registry=self.registry,
+            buckets=BUCKETS,
+        )
+        if self.folder is None:
+            # An app's own metrics too, and those of the process.
+            self.registry.register(_Default())
+
+    def counter(self, name: str, about: str, labels: Iterable[str] = ()) -> Counter:
+        return Counter(f"{PREFIX}_{name}", about, tuple(labels), registry=self.registry)
+
+    def record(self, seen: Observation) -> None:
+        """Count a request that has ended."""
+        key = (seen.method, seen.route, seen.model)
+        series = self._pending.get(key)
+        if series is None:
+            series = self._pending[key] = _Series()
+        outcome = (seen.status, seen.code)
+        series.outcomes[outcome] = series.outcomes.get(outcome, 0) + 1
+        series.received_bytes += seen.received_bytes
+        series.sent_bytes += seen.sent_bytes
+        series.num_cancelled += seen.is_cancelled
+        read_s, wait_s, triton_s, write_s = seen.seconds
+        durations = (
+            read_s or None,
+            # Whoever came to Triton was given a place, if only at once.
+            wait_s if triton_s else wait_s or None,
+            triton_s or None,
+            write_s,
+            seen.total_s,
+        )
+        counts, sums_s = series.counts, series.sums_s
+        for index, seconds in enumerate(durations):
+            if seconds is not None:  # it came to this stage
+                counts[index][bisect_left(BUCKETS, seconds)] += 1
+                sums_s[index] += seconds
+
+    def flush(self) -> None:
+        """Add what has been counted to what is shown, and look at what is only looked at."""
+        pending, self._pending = self._pending, {}
+        for labels, series in pending.items():
+            for (status, code), count in series.outcomes.items():
+                self._requests.labels(*labels, *self._outcome(status, code)).inc(count)
+            self._received.labels(*labels).inc(series.received_bytes)
+            self._sent.labels(*labels).inc(series.sent_bytes)
+            self._cancelled.labels(*labels).inc(series.num_cancelled)
+            *stages, whole = zip(series.counts, series.sums_s, strict=True)
+            for stage, (counts, total_s) in zip(STAGES, stages, strict=True):
+                if any(counts):
+                    self._stages.labels(*labels, stage).add(counts, total_s)
+            self._durations.labels(*labels).add(*whole)
+        for refresh in self.refreshes:
+            refresh()
+
+    def _outcome(self, status: int, code: str) -> tuple[str, str]:
+        """A request's labels. One that was not answered at all has the status 0."""
+        code = code or ("ok" if 0 < status < 400 else "unanswered" if not status else "other")
+        if (status, code) not in self._outcomes:
+            if len(self._outcomes) >= MAX_OUTCOMES:
+                return str(status), "other"
+            self._outcomes.add((status, code))
+        return str(status), code
+
+    async def text(self, accept: str) -> tuple[bytes, str]:
+        """Everything, of all workers, in the format that the caller accepts; and that format's media type."""
+        self.flush()
+        encode, media_type = choose_encoder(_with_whole_versions(accept))
+        return await asyncio.to_thread(lambda: encode(self._whole())), media_type
+
+    def _whole(self) -> CollectorRegistry:
+        if self.folder is None:
+            return self.registry
+        forget_the_dead(self.folder)
+        whole = CollectorRegistry()
+        MultiProcessCollector(whole, str(self.folder))  # type: ignore[no-untyped-call]
+        return whole
+
+
+def _with_whole_versions(accept: str) -> str:
+    """Without the media types whose version is none: prometheus_client compares it, and repeats it in a header."""
+
+    def is_whole(media: str) -> bool:
+        versions = (each.strip() for each in media.split(";") if each.strip().startswith("version="))
+        return all(_VERSION.fullmatch(each) for each in versions)
+
+    return ",".join(filter(is_whole, accept.split(",")))
+
+
+def shared_folder() -> Path | None:
+    """Where several workers keep their numbers; None: there is one worker."""
+    folder = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
+    return Path(folder) if folder else None
+
+
+def forget_the_dead(folder: Path) -> None:
+    """Gauges of workers that are gone go; what they have counted stays."""
+    for pid in {int(path.stem.rpartition("_")[2]) for path in folder.glob("gauge_live*_*.db")}:
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            with suppress(FileNotFoundError):  # another worker was first
+                mark_process_dead(pid, str(folder))  # type: ignore[no-untyped-call]
+        except PermissionError:  # it lives, as somebody else
+            pass
+
+
+class _Default(Collector):
+    """The library's own registry, as a part of ours."""
+
+    def collect(self) -> Iterable[Metric]:
+        return REGISTRY.collect()
+
+    def describe(self) -> Iterable[Metric]:
+        """No names of its own, so that none clashes with ours."""
+        return ()

@@ -1,0 +1,31 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Errors under `/sdapi`: problem objects, whose `detail` A1111's clients read too, in the names that they know."""
+
+import re
+
+from starlette.responses import Response
+
+from fastapi_triton.core import problem_details
+from fastapi_triton.core.errors import FastAPITritonError, FieldProblem
+
+_NAMES = {
+    "num_inference_steps": "steps",
+    "guidance_scale": "cfg_scale",
+    "conditioning_scale": "weight",
+    "control_guidance_start": "guidance_start",
+    "control_guidance_end": "guidance_end",
+}
+_OURS = re.compile(rf"\b({'|'.join(_NAMES)})\b")
+
+
+def response(error: FastAPITritonError) -> Response:
+    """The answer that tells a caller of an error."""
+    error.detail = _renamed(error.detail)
+    error.problems = tuple(
+        FieldProblem(_renamed(each.pointer), each.code, _renamed(each.detail)) for each in error.problems
+    )
+    return problem_details.response(error)
+
+
+def _renamed(text: str) -> str:
+    return _OURS.sub(lambda found: _NAMES[found[1]], text)

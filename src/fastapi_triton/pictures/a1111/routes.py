@@ -1,0 +1,250 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A1111's `txt2img` with a ControlNet unit, in front of a declared endpoint, and what its clients ask beside it."""
+
+import secrets
+import time
+from collections.abc import Coroutine
+from datetime import UTC, datetime
+from typing import Any
+
+from fastapi import APIRouter
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.types import Receive
+
+from fastapi_triton.core.disconnect import for_its_caller
+from fastapi_triton.endpoints import content_negotiation, responses
+from fastapi_triton.endpoints.declared import openapi
+from fastapi_triton.endpoints.declared.endpoint import DEFAULT_PREVIEW_EVERY
+from fastapi_triton.endpoints.request_body import json_text, large_json, validation, whole
+from fastapi_triton.pictures import previews
+from fastapi_triton.pictures.a1111 import controlnet, samplers, schemas
+from fastapi_triton.pictures.a1111.schemas import Order, Txt2ImgRequest
+from fastapi_triton.pictures.a1111.tasks import COOKIE, Caller, Task, Tasks
+from fastapi_triton.pictures.text_to_image import Capabilities, TextToImage
+
+# The paths on which errors are told in A1111's names.
+PREFIX = "/sdapi/"
+# What a client asks for before its first picture, and there is none of here.
+_EMPTY: dict[str, Any] = {
+    "cmd-flags": {},
+    "embeddings": {"loaded": {}, "skipped": {}},
+    "latent-upscale-modes": [],
+    "loras": [],
+    "prompt-styles": [],
+    "scripts": {"txt2img": ["controlnet"], "img2img": []},
+    "sd-vae": [],
+    "upscalers": [],
+}
+
+
+def router(model: TextToImage) -> APIRouter:
+    """The routes under `/sdapi/v1` and `/controlnet`."""
+    routes = APIRouter(tags=["A1111"])
+    tasks = Tasks()
+    _add_txt2img(routes, model, tasks)
+    _add_discovery(routes, model)
+    _add_controlnet(routes, model)
+    return routes
+
+
+def _add_txt2img(routes: APIRouter, model: TextToImage, tasks: Tasks) -> None:
+    @routes.post(
+        "/sdapi/v1/txt2img",
+        summary="Pictures from a prompt, with a scribble in a ControlNet unit",
+        response_model=None,
+        openapi_extra=openapi.request_body(validation.JSON, model=Txt2ImgRequest),
+    )
+    async def txt2img(request: Request) -> Response:
+        model.require_room()
+        asked = schemas.read(await whole.read(request.receive), model.endpoint.image_limits)
+        order = schemas.order(asked, model, await model.capabilities())
+        with tasks.running(Caller.of(request), len(order.batch), task_id=asked.force_task_id) as task:
+
+            def run(receive: Receive | None) -> Coroutine[Any, Any, None]:
+                making = model.generate(
+                    order.batch,
+                    preview_every=DEFAULT_PREVIEW_EVERY,
+                    listener=task,
+                    receive=receive,
+                    ticket=task.ticket,
+                )
+                return task.run(making)
+
+            await for_its_caller(request.receive, run, keeps_running=model.keeps_running)
+        return Response(responses.encode(await _answer(asked, order, task)), media_type=content_negotiation.JSON)
+
+    @routes.get("/sdapi/v1/progress", summary="How far the caller's own picture is", response_model=None)
+    async def progress(request: Request, id_task: str | None = None, skip_current_image: bool = False) -> Response:
+        task = tasks.find(Caller.of(request), id_task)
+        told = await _progress(task, with_image=not skip_current_image)
+        return Response(responses.encode(told), media_type=content_negotiation.JSON)
+
+    @routes.post("/sdapi/v1/interrupt", summary="Stop the caller's own picture", response_model=None)
+    async def interrupt(request: Request, id_task: str | None = None) -> Response:
+        task = tasks.find(Caller.of(request), id_task)
+        if task is not None:
+            task.interrupt()
+        return JSONResponse({})
+
+
+def _add_discovery(routes: APIRouter, model: TextToImage) -> None:
+    def add(name: str, what: Any) -> None:
+        async def route(request: Request) -> Response:
+            told = what(await model.capabilities()) if callable(what) else what
+            return _with_session(request, JSONResponse(told))
+
+        summary = f"A1111's {name}, as far as there are any"
+        routes.add_api_route(f"/sdapi/v1/{name}", route, methods=["GET"], summary=summary, response_model=None)
+
+    for name, content in _EMPTY.items():
+        add(name, content)
+    add("options", _options)
+    add("sd-models", _checkpoints)
+    add("samplers", samplers.listed)
+    add("schedulers", samplers.listed_schedules())
+
+    @routes.post("/sdapi/v1/options", summary="Takes the options that are so anyway", response_model=None)
+    async def set_options(request: Request) -> Response:
+        capabilities = await model.capabilities()
+        body = await whole.read(request.receive)
+        validation.require_few_elements(body, validation.FEW_ELEMENTS)
+        large_json.require_cheap(body, model.endpoint.image_limits.max_text_bytes)
+        options = json_text.parse(body)
+        schemas.require_options(options, _options(capabilities), capabilities)
+        return JSONResponse(None)
+
+
+def _add_controlnet(routes: APIRouter, model: TextToImage) -> None:
+    models = controlnet.control_models(model)
+    modules = list(controlnet.MODULES)
+    scribble = {"module_list": modules, "model_list": models, "default_option": "none", "default_model": models[0]}
+    contents: dict[str, Any] = {
+        "version": {"version": 3},
+        "model_list": {"model_list": models},
+        "module_list": {"module_list": modules, "module_detail": {}},
+        "control_types": {"control_types": {"All": scribble, "Scribble": scribble}},
+        "settings": {"control_net_unit_count": 1},
+    }
+
+    def add(name: str, content: Any) -> None:
+        async def route() -> Response:
+            return JSONResponse(content)
+
+        summary = f"The ControlNet extension's {name}"
+        routes.add_api_route(f"/controlnet/{name}", route, methods=["GET"], summary=summary, response_model=None)
+
+    for name, content in contents.items():
+        add(name, content)
+
+
+def _with_session(request: Request, response: Response) -> Response:
+    """Programs that keep cookies are known by theirs, also where many share an address."""
+    if COOKIE not in request.cookies:
+        root = request.scope.get("root_path", "")
+        response.set_cookie(COOKIE, secrets.token_urlsafe(16), httponly=True, samesite="lax", path=f"{root}/sdapi")
+    return response
+
+
+def _options(capabilities: Capabilities) -> dict[str, Any]:
+    return {"sd_model_checkpoint": capabilities.name, "samples_format": "png"}
+
+
+def _checkpoints(capabilities: Capabilities) -> list[dict[str, Any]]:
+    name = capabilities.name
+    return [{"title": name, "model_name": name, "hash": None, "sha256": None, "filename": name, "config": None}]
+
+
+async def _answer(asked: Txt2ImgRequest, order: Order, task: Task) -> dict[str, Any]:
+    """Pictures that were interrupted are shown as far as they came."""
+    notes = list(order.notes)
+    shown: list[str] = []
+    for index in range(task.count):
+        if index in task.pictures:
+            shown.append(task.pictures[index].base64)
+            continue
+        step, num_steps = task.steps.get(index, (0, 0))
+        where = f"at step {step} of {num_steps}" if step else "before its first step"
+        notes.append(f"Picture {index + 1} was interrupted {where}; a preview stands in for it, where there is one.")
+        if index in task.previews:
+            shown.append(await _enlarged(task.previews[index], order.batch[index], order.capabilities))
+    info = {**_info(asked, order, task), "notes": notes}
+    return {
+        "images": shown if asked.send_images else [],
+        "parameters": asked.model_dump(exclude={"alwayson_scripts", *(asked.model_extra or {})}),
+        "info": responses.encode(info).decode(),
+    }
+
+
+async def _enlarged(preview: str, fields: dict[str, Any], capabilities: Capabilities) -> str:
+    width, height = fields.get("width"), fields.get("height")
+    size = (width, height) if width and height else capabilities.size_shaped_like(previews.size(preview))
+    return await previews.as_picture(preview, output_format="png", size=size)
+
+
+def _info(asked: Txt2ImgRequest, order: Order, task: Task) -> dict[str, Any]:
+    """What A1111 tells of how the pictures were made, in its own words; `info` of each as the model tells it."""
+    made = [task.pictures[index].info if index in task.pictures else {} for index in range(task.count)]
+    used = next((each for each in made if each), {})
+    seeds = [fields.get("seed") for fields in order.batch]
+    info = {
+        "prompt": asked.prompt,
+        "negative_prompt": asked.negative_prompt or "",
+        "seed": seeds[0],
+        "width": used.get("width"),
+        "height": used.get("height"),
+        "steps": used.get("num_inference_steps"),
+        "cfg_scale": used.get("guidance_scale"),
+        "sampler_name": order.sampler,
+        "sd_model_name": used.get("checkpoint"),
+    }
+    return info | {
+        "all_prompts": [asked.prompt] * task.count,
+        "all_negative_prompts": [asked.negative_prompt or ""] * task.count,
+        "all_seeds": seeds,
+        "batch_size": asked.batch_size,
+        "index_of_first_image": 0,
+        "infotexts": [_infotext({**info, "seed": seed}) for seed in seeds],
+        "job_timestamp": _timestamp(task.started),
+        "info": made,
+    }
+
+
+def _infotext(info: dict[str, Any]) -> str:
+    """The text that A1111 writes into its files."""
+    negative = f"\nNegative prompt: {info['negative_prompt']}" if info["negative_prompt"] else ""
+    return (
+        f"{info['prompt']}{negative}\nSteps: {info['steps']}, Sampler: {info['sampler_name']}, "
+        f"CFG scale: {info['cfg_scale']}, Seed: {info['seed']}, Size: {info['width']}x{info['height']}, "
+        f"Model: {info['sd_model_name']}"
+    )
+
+
+async def _progress(task: Task | None, *, with_image: bool) -> dict[str, Any]:
+    """Nothing runs: zeros, as A1111 says it."""
+    state = {
+        "skipped": False,
+        "interrupted": task is not None and task.is_interrupted,
+        "stopping_generation": False,
+        "job": task.id if task else "",
+        "job_count": task.count if task else 0,
+        "job_timestamp": _timestamp(task.started) if task else "0",
+        "job_no": task.current if task else 0,
+        "sampling_step": 0,
+        "sampling_steps": 0,
+    }
+    told = {"progress": 0.0, "eta_relative": 0.0, "state": state, "current_image": None, "textinfo": None}
+    if task is not None:
+        done = task.progress
+        state["sampling_step"], state["sampling_steps"] = task.steps.get(task.current, (0, 0))
+        told |= {"progress": done, "eta_relative": (time.time() - task.started) * (1 - done) / done if done else 0.0}
+        if (position := task.ticket.position) is not None:
+            told["eta_relative"] = position.estimated_wait_s or 0.0
+            told["textinfo"] = f"Waiting in the queue, at position {position.position}"
+        if with_image and task.current in task.previews:
+            told["current_image"] = await previews.as_picture(task.previews[task.current], output_format="png")
+    return told | {"current_task": task.id if task else None}
+
+
+def _timestamp(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y%m%d%H%M%S")

@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A1111's samplers and noise schedules → our schedulers, which are both in one."""
+
+from collections.abc import Callable
+from typing import Any
+
+from fastapi_triton.core.errors import FieldProblem, InvalidRequestError, shown
+from fastapi_triton.pictures.text_to_image import Capabilities
+
+# What A1111 calls the sampler that does the same.
+LABELS = {
+    "euler": "Euler",
+    "euler_ancestral": "Euler a",
+    "dpmpp_2m_karras": "DPM++ 2M Karras",
+    "lcm": "LCM",
+}
+ALIASES = {
+    "euler": ["k_euler"],
+    "euler_ancestral": ["k_euler_a", "k_euler_ancestral"],
+    "dpmpp_2m_karras": ["DPM++ 2M", "k_dpmpp_2m", "k_dpmpp_2m_ka"],
+    "lcm": [],
+}
+# Those that are not done here, by what is nearest: one that adds no noise, one that does, one that looks back.
+_NEAREST = {
+    "euler": ("ddim", "ddim cfg++", "dpm adaptive", "dpm fast", "dpm2", "heun", "lms", "plms"),
+    "euler_ancestral": ("dpm++ 2s a", "dpm++ sde", "dpm2 a", "restart"),
+    "dpmpp_2m_karras": ("dpm++ 2m sde", "dpm++ 2m sde heun", "dpm++ 3m sde", "unipc"),
+}
+_SCHEDULES = ("automatic", "karras")
+
+
+def _by_name() -> dict[str, str]:
+    names = {each: scheduler for scheduler, others in _NEAREST.items() for each in others}
+    for scheduler, label in LABELS.items():
+        names |= dict.fromkeys((each.lower() for each in (scheduler, label, *ALIASES[scheduler])), scheduler)
+    return names
+
+
+_BY_NAME = _by_name()
+
+
+def scheduler(
+    sampler: str | None, schedule: str | None, capabilities: Capabilities, note: Callable[[str], None]
+) -> str | None:
+    """The scheduler that this sampler is, or is nearest to; None, the model's default, where none is named.
+
+    Raises:
+        InvalidRequestError: nobody knows this sampler, or the model does not have what it stands for.
+    """
+    if (schedule or "automatic").lower() not in (_SCHEDULES if sampler else _SCHEDULES[:1]):
+        note(f"The noise schedule comes with the sampler; '{shown(schedule)}' was left out.")
+    if not sampler:
+        return None
+    name = sampler.strip().lower()
+    found = _BY_NAME.get(name) or _BY_NAME.get(name.removesuffix(" karras").removesuffix(" exponential"))
+    if found is None or (capabilities.schedulers and found not in capabilities.schedulers):
+        detail = f"There is no sampler '{shown(sampler)}' here; there are {', '.join(labels(capabilities))}."
+        problem = FieldProblem("#/sampler_name", "unknown_scheduler", detail)
+        raise InvalidRequestError(detail, code="unknown_scheduler", problems=[problem])
+    if name not in (each.lower() for each in (found, LABELS[found], *ALIASES[found])):
+        note(f"There is no sampler '{shown(sampler)}' here; the nearest is {LABELS[found]}.")
+    return found
+
+
+def labels(capabilities: Capabilities) -> list[str]:
+    """The names of the samplers that there are."""
+    return [LABELS.get(name, name) for name in capabilities.schedulers or LABELS]
+
+
+def listed(capabilities: Capabilities) -> list[dict[str, Any]]:
+    """The answer to `/sdapi/v1/samplers`."""
+    return [
+        {"name": LABELS.get(name, name), "aliases": [name, *ALIASES.get(name, [])], "options": {}}
+        for name in capabilities.schedulers or LABELS
+    ]
+
+
+def listed_schedules() -> list[dict[str, Any]]:
+    """The answer to `/sdapi/v1/schedulers`."""
+    return [
+        {"name": name, "label": name.title(), "aliases": None, "default_rho": -1.0, "need_inner_model": False}
+        for name in _SCHEDULES
+    ]

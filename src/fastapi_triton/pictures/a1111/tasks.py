@@ -1,0 +1,136 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The pictures that A1111's clients wait for, and whose they are: no caller sees or stops another's."""
+
+import asyncio
+import time
+import uuid
+from collections.abc import Coroutine, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from starlette.requests import Request
+
+from fastapi_triton.admission.fair_queue import QueueTicket
+from fastapi_triton.core.context import current_caller
+from fastapi_triton.core.errors import FieldProblem, InvalidRequestError, shown
+from fastapi_triton.endpoints.declared.stream_model import TwinEvent
+from fastapi_triton.pictures.text_to_image import Picture
+
+# Given to whoever asks a discovery route first, as programs do that keep a session.
+COOKIE = "fastapi_triton_a1111"
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who asks, as far as it can be told: what it authorizes itself with, its session, where it is."""
+
+    authorization: str
+    session: str | None
+    address: str
+
+    @classmethod
+    def of(cls, request: Request) -> "Caller":
+        address = request.client.host if request.client else ""
+        caller = current_caller.get()
+        # Of a caller with a key its name, so that no key is kept here.
+        who = request.headers.get("authorization", "") if caller.scopes is None else caller.name
+        return cls(who, request.cookies.get(COOKIE), address)
+
+    def owns(self, other: "Caller") -> bool:
+        """Whether what `other` asked for is in this caller's hands: its session's, or that of its address's callers
+        without a session."""
+        if self.authorization != other.authorization:
+            return False
+        if other.session is not None:
+            return self.session == other.session
+        return self.address == other.address
+
+
+@dataclass(slots=True, eq=False)
+class Task:
+    """One `txt2img` request at work; a `Listener` of its pictures."""
+
+    id: str
+    caller: Caller
+    count: int
+    started: float = field(default_factory=time.time)
+    is_interrupted: bool = False
+    steps: dict[int, tuple[int, int]] = field(default_factory=dict)
+    previews: dict[int, str] = field(default_factory=dict)
+    pictures: dict[int, Picture] = field(default_factory=dict)
+    ticket: QueueTicket = field(default_factory=QueueTicket)
+    _working: asyncio.Task[Any] | None = None
+
+    def progressed(self, index: int, event: TwinEvent) -> None:
+        told = event.progress
+        if "step" in told and "num_steps" in told:
+            self.steps[index] = (told["step"], told["num_steps"])
+        if "preview" in told:
+            self.previews[index] = told["preview"]
+
+    def finished(self, index: int, picture: Picture) -> None:
+        self.pictures[index] = picture
+
+    async def run(self, making: Coroutine[Any, Any, Any]) -> None:
+        """Until it is done, or interrupted."""
+        self._working = asyncio.create_task(making)
+        try:
+            await self._working
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if not self.is_interrupted or (task is not None and task.cancelling()):
+                raise
+
+    def interrupt(self) -> None:
+        """Stop the work; what there is of the pictures stays."""
+        self.is_interrupted = True
+        if self._working is not None:
+            self._working.cancel()
+
+    @property
+    def progress(self) -> float:
+        """From 0 to 1, over all pictures."""
+        parts = [1.0 if index in self.pictures else _part(self.steps.get(index, (0, 1))) for index in range(self.count)]
+        return sum(parts) / self.count
+
+    @property
+    def current(self) -> int:
+        """The picture to show: the first that is not done."""
+        return next((index for index in range(self.count) if index not in self.pictures), self.count - 1)
+
+
+def _part(step: tuple[int, int]) -> float:
+    return step[0] / max(1, step[1])
+
+
+class Tasks:
+    """Those that run now, in this process."""
+
+    def __init__(self) -> None:
+        self._running: dict[str, Task] = {}
+
+    @contextmanager
+    def running(self, caller: Caller, count: int, *, task_id: str | None) -> Iterator[Task]:
+        """A new one, for as long as it runs.
+
+        Raises:
+            InvalidRequestError: one of this name runs already.
+        """
+        name = task_id or uuid.uuid4().hex
+        if name in self._running:
+            detail = f"A task '{shown(name)}' runs already; give each a name of its own."
+            raise InvalidRequestError(detail, problems=[FieldProblem("#/force_task_id", "invalid_value", detail)])
+        task = Task(name, caller, count)
+        self._running[name] = task
+        try:
+            yield task
+        finally:
+            del self._running[name]
+
+    def find(self, caller: Caller, task_id: str | None) -> Task | None:
+        """The task of this name, which only who asked for it knows; else the caller's oldest."""
+        if task_id is not None:
+            return self._running.get(task_id)
+        mine = [task for task in self._running.values() if caller.owns(task.caller)]
+        return min(mine, key=lambda task: task.caller.session is None, default=None)

@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Errors as OpenAI's API tells them: one `error` object; what cannot be served is a 400."""
+
+from typing import Any
+
+import orjson
+from starlette.responses import Response
+
+from fastapi_triton.core import problem_details
+from fastapi_triton.core.errors import FastAPITritonError
+from fastapi_triton.endpoints import content_negotiation
+
+# Our fields → what the caller knows them by.
+_PARAMETERS = {"width": "size", "height": "size", "output_quality": "output_compression"}
+_TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
+
+
+def describe(error: FastAPITritonError) -> dict[str, Any]:
+    """The object under `error`; `param` and `code` are of the first field that is wrong."""
+    param, code = None, error.code
+    if error.problems:
+        code = error.problems[0].code
+        name = error.problems[0].pointer.removeprefix("#/").split("/")[0].removesuffix("[]")
+        param = _PARAMETERS.get(name, name) or None
+    is_ours = error.status >= 500
+    return {
+        "message": error.detail,
+        "type": _TYPES.get(error.status, "server_error" if is_ours else "invalid_request_error"),
+        "param": param,
+        "code": code,
+    }
+
+
+def response(error: FastAPITritonError) -> Response:
+    """The answer that tells a caller of an error."""
+    headers = problem_details.headers(error)
+    if error.status >= 500 and error.retry_after_s is None:
+        # OpenAI's clients repeat every 5xx, also what may have run, or will fail again.
+        headers["x-should-retry"] = "false"
+    status = 400 if error.status == 422 else error.status
+    return Response(orjson.dumps({"error": describe(error)}), status, headers, content_negotiation.JSON)
+
+
+def event_data(error: FastAPITritonError) -> str:
+    """The data of the last event of a stream that fails."""
+    return orjson.dumps({"type": "error", "error": describe(error)}).decode()

@@ -1,0 +1,165 @@
+# SPDX-License-Identifier: Apache-2.0
+"""OpenAI's Images API in front of a declared endpoint: `/v1/images/generations`, `/v1/images/edits`, `/v1/models`."""
+
+import time
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing
+from functools import partial
+from typing import Any
+
+from fastapi import APIRouter
+from pydantic import BaseModel
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.types import Receive
+
+from fastapi_triton.admission.fair_queue import QueueTicket
+from fastapi_triton.core.disconnect import for_its_caller
+from fastapi_triton.endpoints import responses
+from fastapi_triton.endpoints.declared import openapi
+from fastapi_triton.endpoints.request_body import validation
+from fastapi_triton.endpoints.sse import PING, Event, EventsResponse, queued_comment
+from fastapi_triton.pictures import previews
+from fastapi_triton.pictures.openai import errors, schemas
+from fastapi_triton.pictures.openai.schemas import ImagesRequest, Order
+from fastapi_triton.pictures.text_to_image import Picture, Size, TextToImage
+
+# The paths on which errors are told in OpenAI's form.
+PREFIX = "/v1/"
+# Nothing here is counted in tokens, but its clients expect the object.
+_USAGE = {
+    "input_tokens": 0,
+    "output_tokens": 0,
+    "total_tokens": 0,
+    "input_tokens_details": {"image_tokens": 0, "text_tokens": 0},
+}
+
+
+def router(model: TextToImage) -> APIRouter:
+    """The routes under `/v1`."""
+    routes = APIRouter(prefix="/v1", tags=["OpenAI Images API"])
+    generation, edit = schemas.request_models(model)
+    started = int(time.time())
+    listed = {"id": model.name, "object": "model", "created": started, "owned_by": "fastapi-triton"}
+
+    @routes.post(
+        "/images/generations",
+        summary="Pictures from a prompt alone",
+        response_model=None,
+        openapi_extra=openapi.request_body(validation.JSON, model=generation),
+    )
+    async def generations(request: Request) -> Response:
+        return await _serve(request, generation, model, events="image_generation")
+
+    @routes.post(
+        "/images/edits",
+        summary="Pictures from a prompt and a sketch",
+        response_model=None,
+        openapi_extra=openapi.request_body(validation.FORM, validation.JSON, model=edit),
+    )
+    async def edits(request: Request) -> Response:
+        return await _serve(request, edit, model, events="image_edit")
+
+    @routes.get("/models", summary="The models that /v1 speaks for", response_model=None)
+    async def models() -> Response:
+        return JSONResponse({"object": "list", "data": [listed]})
+
+    @routes.get("/models/{name}", summary="One of the models that /v1 speaks for", response_model=None)
+    async def one_model(name: str) -> Response:
+        if name != model.name:
+            raise schemas.unknown_model(name, model)
+        return JSONResponse(listed)
+
+    return routes
+
+
+async def _serve(request: Request, body_model: type[BaseModel], model: TextToImage, *, events: str) -> Response:
+    endpoint = model.endpoint
+    model.require_room()
+    body = await validation.read(
+        request.scope,
+        request.receive,
+        body_model,
+        limits=endpoint.image_limits,
+    )
+    if isinstance(body, ImagesRequest) and body.stream:
+        receive = request.receive if model.keeps_running else None
+        ticket = QueueTicket()
+        return EventsResponse(
+            _events(body, model, receive, ticket, name=events),
+            heartbeat=partial(queued_comment, ticket),
+            heartbeat_interval_s=endpoint.services.settings.event_heartbeat_s,
+            describe_error=errors.event_data,
+            keeps_running=model.keeps_running,
+        )
+    order = await schemas.order(body, model)
+    pictures = await for_its_caller(
+        request.receive,
+        lambda receive: model.generate(order.batch, receive=receive),
+        keeps_running=model.keeps_running,
+    )
+    return Response(responses.encode(_answer(order, pictures)), media_type="application/json")
+
+
+def _answer(order: Order, pictures: list[Picture]) -> dict[str, Any]:
+    """What OpenAI's clients read; `seed`, `info` and `notes` are ours."""
+    width, height = pictures[0].size
+    answer = {
+        "created": int(time.time()),
+        "background": "opaque",
+        "data": [{"b64_json": each.base64, "seed": each.seed, "info": each.info} for each in pictures],
+        "output_format": pictures[0].output_format,
+        "size": f"{width}x{height}",
+        "usage": _USAGE,
+    }
+    if order.notes:
+        answer["notes"] = order.notes
+    return answer
+
+
+async def _events(
+    body: BaseModel, model: TextToImage, receive: Receive | None, ticket: QueueTicket, *, name: str
+) -> AsyncGenerator[Event, None]:
+    """Events of OpenAI's own kinds only, since its clients hand on every event that they do not know."""
+    order = await schemas.order(body, model)  # here, since the model may be slow to describe itself
+    (fields,) = order.batch
+    num_partial = 0
+    is_begun = False
+    watching = model.watch(fields, preview_every=order.preview_every, receive=receive, ticket=ticket)
+    async with aclosing(watching) as coming:
+        async for each in coming:
+            if not is_begun:  # the model has taken it: from now on the line is kept alive
+                yield PING
+                is_begun = True
+            if isinstance(each, Picture):
+                event = _event(f"{name}.completed", order, each.base64, each.size, each.output_format)
+                yield _encoded(event | {"usage": _USAGE, "seed": each.seed, "info": each.info})
+            elif num_partial < order.partial_images and (preview := each.progress.get("preview")):
+                event = await _partial(f"{name}.partial_image", order, preview)
+                yield _encoded(event | {"partial_image_index": num_partial})
+                num_partial += 1
+
+
+async def _partial(kind: str, order: Order, preview: str) -> dict[str, Any]:
+    (fields,) = order.batch
+    width, height = fields.get("width"), fields.get("height")
+    whole = (width, height) if width and height else order.capabilities.size_shaped_like(previews.size(preview))
+    picture = await previews.as_picture(preview, output_format=order.output_format, size=whole)
+    return _event(kind, order, picture, whole, order.output_format)
+
+
+def _event(kind: str, order: Order, base64: str, size: Size, output_format: str) -> dict[str, Any]:
+    event = {
+        "type": kind,
+        "b64_json": base64,
+        "created_at": int(time.time()),
+        "size": f"{size[0]}x{size[1]}",
+        "quality": order.quality,
+        "background": "opaque",
+        "output_format": output_format,
+    }
+    return event | {"notes": order.notes} if order.notes else event
+
+
+def _encoded(event: Mapping[str, Any]) -> Event:
+    return Event(event["type"], responses.encode(event).decode())

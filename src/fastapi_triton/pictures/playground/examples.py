@@ -1,0 +1,35 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The scribbles that the page offers: those that come with the package, made small for the way to the browser."""
+
+import io
+import json
+from functools import cache
+from pathlib import Path
+
+from PIL import Image
+
+from fastapi_triton.core import bundle
+
+# Large enough to draw on, small enough that all of them cost a page less than its own script.
+_SIDE = 384
+_QUALITY = 50
+
+
+@cache
+def listed() -> list[dict[str, str]]:
+    """Each with its `prompt`, and the `file` under which `pictures` has it."""
+    entries = json.loads((bundle.examples() / "examples.json").read_text(encoding="utf-8"))
+    return [{"prompt": each["prompt"], "file": f"{Path(each['file']).stem}.webp"} for each in entries]
+
+
+def pictures() -> dict[str, bytes]:
+    """The scribbles as small WebP files, by name."""
+    return {each["file"]: _small(bundle.examples() / f"{Path(each['file']).stem}.png") for each in listed()}
+
+
+def _small(path: Path) -> bytes:
+    with Image.open(path) as image:
+        image.thumbnail((_SIDE, _SIDE))
+        file = io.BytesIO()
+        image.save(file, "WEBP", quality=_QUALITY, method=6)
+    return file.getvalue()

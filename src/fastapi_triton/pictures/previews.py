@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A model's preview, small and in whatever format, → a picture of the size and in the format that was asked for."""
+
+import asyncio
+import io
+import struct
+import zlib
+
+import pybase64
+from PIL import Image
+
+from fastapi_triton.core.errors import InferenceError, TooLargeError
+from fastapi_triton.endpoints import images
+
+# A preview is small; what unpacks to more than this is none. (A model is believed less than its pictures are wanted.)
+MAX_PIXELS = 16_777_216
+_LIMITS = images.ImageLimits(MAX_PIXELS)
+# What Pillow's decoders raise on damaged data.
+_DECODING_ERRORS = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    EOFError,
+    LookupError,
+    TypeError,
+    OverflowError,
+    struct.error,
+    zlib.error,
+)
+# As fast as each format writes: a preview is looked at for a second.
+_OPTIONS = {"png": {"compress_level": 1}, "webp": {"method": 0, "quality": 80}, "jpeg": {"quality": 80}}
+
+
+async def as_picture(preview: str, *, output_format: str, size: tuple[int, int] | None = None) -> str:
+    """Base64 text in and out; without a size it keeps its own. The work is done in a thread.
+
+    Raises:
+        InferenceError: the model gave what is no picture.
+    """
+    return await asyncio.to_thread(_convert, preview, output_format, size)
+
+
+def size(preview: str) -> tuple[int, int]:
+    """Width and height of a preview.
+
+    Raises:
+        InferenceError: the model gave what is no picture.
+    """
+    try:
+        return images.size(images.decode(preview))
+    except ValueError:
+        raise InferenceError("The model gave a preview that is no picture.") from None
+
+
+def _convert(preview: str, output_format: str, size: tuple[int, int] | None) -> str:
+    try:
+        data = images.decode(preview)
+        images.check(data, _LIMITS)
+        with Image.open(io.BytesIO(data), formats=images.READABLE_FORMATS) as opened:
+            image = opened.convert("RGB")
+    except TooLargeError:
+        raise InferenceError("The model sent a preview that is too large.") from None
+    except _DECODING_ERRORS:
+        raise InferenceError("The model gave a preview that is no picture.") from None
+    if size is not None and size != image.size:
+        image = image.resize(size, Image.Resampling.BICUBIC)
+    file = io.BytesIO()
+    image.save(file, output_format.upper(), **_OPTIONS[output_format])
+    return pybase64.b64encode(file.getvalue()).decode("ascii")

@@ -1,0 +1,31 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What programs written for other picture APIs speak, in front of a declared endpoint."""
+
+from fastapi import FastAPI
+from pydantic import BaseModel
+
+from fastapi_triton.core import problem_details
+from fastapi_triton.core.settings import Settings
+from fastapi_triton.endpoints.declared.endpoint import InferEndpoint
+from fastapi_triton.pictures.a1111 import errors as a1111_errors
+from fastapi_triton.pictures.a1111 import routes as a1111
+from fastapi_triton.pictures.a1111.schemas import Txt2ImgRequest
+from fastapi_triton.pictures.openai import errors as openai_errors
+from fastapi_triton.pictures.openai import routes as openai_images
+from fastapi_triton.pictures.openai import schemas
+from fastapi_triton.pictures.text_to_image import TextToImage
+
+
+def mount(app: FastAPI, endpoint: InferEndpoint, settings: Settings) -> list[type[BaseModel]]:
+    """Add the routes that are not switched off. Gives the bodies they take, for the OpenAPI document."""
+    model = TextToImage(endpoint)
+    bodies: list[type[BaseModel]] = []
+    if settings.openai_api:
+        problem_details.speak(app, openai_images.PREFIX, openai_errors.response)
+        app.include_router(openai_images.router(model))
+        bodies += schemas.request_models(model)
+    if settings.a1111_api:
+        problem_details.speak(app, a1111.PREFIX, a1111_errors.response)
+        app.include_router(a1111.router(model))
+        bodies.append(Txt2ImgRequest)
+    return bodies

@@ -1,0 +1,12 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The whole as Ray Serve deploys it: `import_path: fastapi_triton.serving.ray_serve.application:build` in a Serve config file."""
+
+from ray import serve
+
+from fastapi_triton.serving.ray_serve import frontend, replica
+from fastapi_triton.serving.ray_serve.options import ClusterOptions
+
+
+def build(options: ClusterOptions) -> serve.Application:
+    """Frontends in front of Tritons. Ray Serve validates `args` of its config file against the options."""
+    return frontend.deployment(options, replica.deployment(options, lease_limit_s=options.lease_limit_s))

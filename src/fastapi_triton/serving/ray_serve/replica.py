@@ -1,0 +1,193 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One Triton of the cluster, and the Ray Serve replica that lives and dies with it."""
+
+import asyncio
+import contextlib
+import logging
+import os
+from collections.abc import AsyncGenerator
+from pathlib import Path
+
+import ray
+from ray import serve
+
+from fastapi_triton.core import bundle
+from fastapi_triton.core.background import BackgroundTask
+from fastapi_triton.core.errors import FastAPITritonError
+from fastapi_triton.embedded.triton_process import EmbeddedTriton, EmbeddedTritonError
+from fastapi_triton.serving.ray_serve import log_output
+from fastapi_triton.serving.ray_serve.gpus import num_gpus
+from fastapi_triton.serving.ray_serve.lease_watch import Presence
+from fastapi_triton.serving.ray_serve.options import ClusterOptions
+from fastapi_triton.triton.http_client import HTTPTriton
+from fastapi_triton.triton.transport.credentials import Access
+
+logger = logging.getLogger(__name__)
+
+# Where Ray Serve has all of its actors, whatever the namespace of who deployed.
+SERVE_NAMESPACE = "serve"
+PROBE_INTERVAL_S = 0.5
+PROBE_TIMEOUT_S = 5.0
+# Of a Triton that we did not start, and that may only be busy: so many probes in a row without an answer.
+MAX_MISSED_PROBES = 4
+
+
+class NoGPUError(Exception):
+    """A Triton should have a GPU, and there is none; the text is for a person."""
+
+
+class TritonReplica:
+    """Owns one Triton. Frontends ask it for leases, and speak to the Triton itself.
+
+    When its Triton dies, the replica's process ends at once: Ray's router then drops it, and sends what it had not yet
+    begun elsewhere. A replica that lived on and refused would be the least loaded, and draw everybody.
+    """
+
+    async def __init__(  # type: ignore[misc]  # Ray Serve awaits it
+        self, options: ClusterOptions, lease_limit_s: float
+    ) -> None:
+        node = ray.util.get_node_ip_address()
+        options.versions.require_same(node=node)
+        require_gpu(options, node=node)
+        settings = options.frontend_settings
+        log_output.configure(settings)
+        self._lease_limit_s = lease_limit_s
+        self._presence = Presence(is_alive)
+        self._running: asyncio.Task[str] | None = None
+        self._embedded: EmbeddedTriton | None = None
+        if options.triton_url:
+            self.url = options.triton_url.format(node=node)
+        else:
+            self._embedded = EmbeddedTriton.prepare(repository(options), host=options.address or node)
+            self.url = self._embedded.url
+            self._running = asyncio.create_task(self._embedded.run_once())
+        self._client = HTTPTriton(self.url, connect_timeout_s=PROBE_TIMEOUT_S, access=Access.of(settings))
+        await self._client.__aenter__()
+        await self._until_live()
+        self._watching = asyncio.create_task(self._watch())
+        logger.info("Triton at %s is ready", self._client.url)
+
+    async def lease(self, holder: str) -> AsyncGenerator[str, None]:
+        """The URL of the Triton, for as long as the frontend holds on: that is what Ray counts as a running request.
+
+        A frontend that dies ends none of its leases: they end when its actor, `holder`, is no longer there; at the
+        latest at their limit.
+        """
+        yield self.url
+        with self._presence.held_by(holder) as is_gone, contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._lease_limit_s):
+                await is_gone.wait()
+                logger.warning("a frontend is gone; its lease of the Triton at %s ends", self._client.url)
+
+    async def check_health(self) -> None:
+        """For Ray: raises where the Triton is not live."""
+        if not await self._is_live():
+            raise RuntimeError(f"Triton at {self._client.url} does not answer")
+
+    async def __del__(self) -> None:
+        """Ray calls this when it takes the replica away and no lease is left: stop Triton, and wait for its end."""
+        self._watching.cancel()
+        await self._client.__aexit__(None, None, None)  # a Triton that is to end waits for its connections
+        if self._running is not None:
+            self._running.cancel()
+            await asyncio.wait([self._running])
+
+    async def _until_live(self) -> None:
+        """Triton opens its port when its models are loaded, or found not to load."""
+        while not await self._is_live():
+            if self._running is not None and self._running.done():
+                raise EmbeddedTritonError(f"Triton did not start. {self._running.result()}")
+            await asyncio.sleep(PROBE_INTERVAL_S)
+
+    async def _watch(self) -> None:
+        if self._running is not None:
+            await asyncio.wait([self._running])
+        else:
+            is_gone = asyncio.Event()
+            missed = 0
+
+            async def probe() -> float:
+                nonlocal missed
+                missed = 0 if await self._is_live() else missed + 1
+                if missed >= MAX_MISSED_PROBES:
+                    is_gone.set()
+                return PROBE_INTERVAL_S
+
+            task = BackgroundTask("Triton probe", consequence="A Triton that has died is noticed late.")
+            await task.repeat(probe, until=is_gone)
+        logger.error("Triton at %s is gone; this replica goes with it, and Ray starts another", self._client.url)
+        # No clean-up could be of use: what had leases has lost its Triton.
+        os._exit(1)
+
+    async def _is_live(self) -> bool:
+        try:
+            head, _ = await self._client.question("GET", "/v2/health/live")
+        except FastAPITritonError:
+            return False
+        return head.status == 200
+
+
+def require_gpu(options: ClusterOptions, *, node: str) -> None:
+    """Refuse to compute on the CPU what was meant for a GPU.
+
+    Raises:
+        NoGPUError: Ray gives none, or has been told of one that the driver does not know.
+    """
+    asked = options.gpus_per_triton
+    if not asked:
+        return
+    if not os.environ.get("CUDA_VISIBLE_DEVICES"):
+        raise NoGPUError(f"The node {node} gives this Triton no GPU, and {asked:g} was asked for.")
+    # A Triton that runs already has a driver of its own, in its container.
+    if not options.triton_url and not num_gpus():
+        raise NoGPUError(
+            f"The node {node} is said to have a GPU (`ray start --num-gpus`), but no driver shows one there; "
+            f"{asked:g} was asked for."
+        )
+
+
+async def is_alive(actor: str) -> bool:
+    """Whether one of Ray Serve's actors, by its name, is there."""
+    try:
+        await asyncio.to_thread(ray.get_actor, actor, namespace=SERVE_NAMESPACE)
+    except ValueError:
+        return False
+    return True
+
+
+def repository(options: ClusterOptions) -> Path:
+    """The model repository on this node."""
+    if options.models:
+        return Path(options.models)
+    beside = Path(options.folder) / "models"
+    return beside if beside.is_dir() else bundle.model_repository()
+
+
+def deployment(
+    options: ClusterOptions, *, lease_limit_s: float, owner: type[TritonReplica] = TritonReplica
+) -> serve.Application:
+    """As many replicas as the options say, each with its share of a node."""
+    scaling: dict[str, object] = {"num_replicas": options.replicas}
+    if options.max_replicas is not None:
+        scaling = {
+            "autoscaling_config": {
+                "min_replicas": options.min_replicas,
+                "max_replicas": options.max_replicas,
+                "initial_replicas": options.min_replicas or 1,
+                "target_ongoing_requests": options.target_in_flight,
+                "downscale_delay_s": options.idle_s,
+            }
+        }
+    made = serve.deployment(owner).options(
+        name="TritonReplica",
+        max_ongoing_requests=options.max_in_flight_per_triton,
+        ray_actor_options={"num_cpus": options.cpus_per_triton, "num_gpus": options.gpus_per_triton},
+        # A replica that is to go is given no more work, and waits for what it has.
+        graceful_shutdown_timeout_s=lease_limit_s,
+        graceful_shutdown_wait_loop_s=0.5,
+        health_check_period_s=2.0,
+        health_check_timeout_s=PROBE_TIMEOUT_S + 5,
+        logging_config={"enable_access_log": False},
+        **scaling,
+    )
+    return made.bind(options, lease_limit_s)

@@ -1,0 +1,223 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One run of the frontend: uvicorn, and with it the embedded Triton, from start to a clean end."""
+
+import asyncio
+import contextlib
+import importlib
+import logging
+import signal
+import sys
+from collections.abc import AsyncGenerator, Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import aiohttp
+from fastapi import FastAPI
+
+from fastapi_triton.app.frontend import TritonFrontend
+from fastapi_triton.core import bundle
+from fastapi_triton.core.background import BackgroundTask
+from fastapi_triton.embedded.triton_process import EmbeddedTriton, EmbeddedTritonError
+from fastapi_triton.endpoints import images
+from fastapi_triton.serving import exposure, listening, supervisor
+from fastapi_triton.serving.server import Server
+from fastapi_triton.triton.http_client import HTTPTriton
+from fastapi_triton.triton.transport.address import Address
+
+logger = logging.getLogger(__name__)
+
+READINESS_INTERVAL_S = 0.5
+ENDING = (signal.SIGINT, signal.SIGTERM)
+
+
+class AppNotFoundError(Exception):
+    """There is no such app; the text is for a person."""
+
+
+@dataclass(frozen=True, slots=True)
+class WorkersPlan:
+    """How many processes, and what they need to find the app."""
+
+    count: int
+    app_name: str | None
+    is_bundled_repository: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What to serve, and where."""
+
+    app: FastAPI
+    host: str
+    port: int
+    triton: EmbeddedTriton | None
+    # By what the workers load the app once more; None: the app is served by this process.
+    workers: "WorkersPlan | None" = None
+
+    @property
+    def url(self) -> str:
+        """Where a person on this machine goes."""
+        host = "localhost" if self.host == "127.0.0.1" or listening.is_every_address(self.host) else self.host
+        return f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
+
+
+def load_app(name: str | None, *, is_bundled_repository: bool) -> FastAPI:
+    """The app `module:attribute`; without a name `main:app` where there is a `main.py`.
+
+    Where there is none, the model repository that comes with the package gets the app that comes with it, and any other
+    Triton an app without endpoints.
+
+    Raises:
+        AppNotFoundError: no such module or attribute.
+    """
+    if name is None and not Path("main.py").is_file():
+        if not is_bundled_repository:
+            return TritonFrontend()
+        sys.path.insert(0, str(bundle.app_folder()))
+        return load_app("main:app", is_bundled_repository=True)
+    module_name, _, attribute = (name or "main:app").partition(":")
+    sys.path.insert(0, str(Path.cwd()))
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        if error.name != module_name:
+            raise
+        raise AppNotFoundError(f"There is no module {module_name} in {Path.cwd()}.") from None
+    found = getattr(module, attribute or "app", None)
+    if not isinstance(found, FastAPI):
+        raise AppNotFoundError(f"{module_name} has no FastAPI app named {attribute or 'app'}.")
+    return found
+
+
+def run(plan: Plan) -> None:
+    """Serve until Ctrl-C or SIGTERM; a second one ends it at once."""
+    if isinstance(plan.app, TritonFrontend):
+        exposure.warn(plan.host, plan.app.settings)
+    server = Server(plan.app, host=plan.host, port=plan.port)
+    with asyncio.Runner(loop_factory=server.config.get_loop_factory()) as runner:
+        runner.run(_serve(plan, server))
+
+
+async def _serve(plan: Plan, server: Server) -> None:
+    # Before the server takes them, and when it is done, a signal ends us at once; Triton's guard then takes it away.
+    for number in ENDING:
+        signal.signal(number, signal.SIG_DFL)
+    async with contextlib.AsyncExitStack() as stack:
+        if plan.triton is not None:
+            client = plan.app.triton if isinstance(plan.app, TritonFrontend) else None
+            if plan.workers is None and isinstance(client, HTTPTriton):
+                plan.triton.observer = client.processes
+            await stack.enter_async_context(plan.triton)
+        await stack.enter_async_context(_readiness_logged(plan))
+        if plan.workers is None:
+            await _serve_alone(server, plan.triton)
+        else:
+            await _serve_with_workers(plan, plan.workers)
+
+
+async def _serve_alone(server: Server, triton: EmbeddedTriton | None) -> None:
+    def stop() -> None:
+        server.should_exit = True
+
+    async with _ended_with(triton, stop):
+        await server.serve()
+
+
+@contextlib.asynccontextmanager
+async def _ended_with(triton: EmbeddedTriton | None, stop: Callable[[], None]) -> AsyncGenerator[None, None]:
+    """Call `stop` when the embedded Triton does not start at all, and raise why at the end of the block.
+
+    Raises:
+        EmbeddedTritonError: the embedded Triton does not start; trying on would not mend it.
+    """
+    if triton is None:
+        yield
+        return
+    giving_up = asyncio.create_task(triton.given_up())
+    giving_up.add_done_callback(lambda ended: None if ended.cancelled() else stop())
+    try:
+        yield
+    finally:
+        giving_up.cancel()
+        await asyncio.wait([giving_up])
+    if not giving_up.cancelled():
+        raise EmbeddedTritonError(f"The embedded Triton does not start: {giving_up.result()}")
+
+
+async def _serve_with_workers(plan: Plan, wanted: WorkersPlan) -> None:
+    loop = asyncio.get_running_loop()
+    with supervisor.listener(plan.host, plan.port) as shared:
+        group = supervisor.Workers(
+            wanted.count, shared, app_name=wanted.app_name, is_bundled_repository=wanted.is_bundled_repository
+        )
+
+        def stop() -> None:
+            for number in ENDING:  # the next one
+                loop.remove_signal_handler(number)
+                signal.signal(number, signal.SIG_DFL)
+            logger.info("shutting down")
+            group.stop()
+
+        for number in ENDING:
+            loop.add_signal_handler(number, stop)
+        async with _ended_with(plan.triton, stop):
+            await group.run()
+
+
+@contextlib.asynccontextmanager
+async def _readiness_logged(plan: Plan) -> AsyncGenerator[None, None]:
+    """Print the URL once there is something to see, and log whenever readiness comes or goes."""
+    logger.info("the frontend listens on %s; Triton is at %s", plan.url, _triton_url(plan.app))
+    was_ready: bool | None = None  # None: it never was
+    task = BackgroundTask("readiness log", consequence="Changes of readiness are not logged.")
+    async with aiohttp.ClientSession() as session:
+
+        async def look() -> float:
+            nonlocal was_ready
+            before = was_ready
+            is_ready, told = await _readiness(session, plan)
+            if is_ready or was_ready is not None:
+                was_ready = is_ready
+            if is_ready and before is None:
+                sys.stdout.write(f"\n  Ready: {plan.url}\n{example(plan.app, plan.url)}\n")
+                sys.stdout.flush()
+            elif is_ready and before is False:
+                logger.info("ready again")
+            elif not is_ready and before:
+                logger.warning("no longer ready: %s", told)
+            return READINESS_INTERVAL_S
+
+        async with task.repeating(look):
+            yield
+
+
+async def _readiness(session: aiohttp.ClientSession, plan: Plan) -> tuple[bool, str]:
+    """Asked over HTTP as a load balancer does, since the app may be any FastAPI app; one without the route is ready."""
+    try:
+        async with session.get(f"{plan.url}/health/ready") as answer:
+            return answer.status != 503, await answer.text()
+    except (aiohttp.ClientError, TimeoutError) as error:
+        return False, f"the frontend does not answer: {error or type(error).__name__}"
+
+
+def _triton_url(app: FastAPI) -> str:
+    return (
+        str(Address.of(app.settings.triton_url)) if isinstance(app, TritonFrontend) else "an address that the app knows"
+    )
+
+
+def example(app: FastAPI, url: str) -> str:
+    """A `curl` that tries the app's first endpoint with a picture; empty where it has none."""
+    endpoints = app.endpoints if isinstance(app, TritonFrontend) else []
+    for endpoint in endpoints:
+        fields = endpoint.request_model.model_fields
+        pictures = [name for name, field in fields.items() if images.is_image(field.metadata)]
+        if len(pictures) == 1 and "prompt" in fields and endpoint.picture_field:
+            scribble = bundle.examples() / "house.png"
+            with contextlib.suppress(ValueError):
+                scribble = scribble.relative_to(Path.cwd())
+            return (
+                f"  Try it: curl {url}{endpoint.path} -H 'Accept: image/png' -o picture.png \\\n"
+                f"            -F prompt='a red house in the snow' -F '{pictures[0]}=@{scribble}'\n"
+            )
+    return ""

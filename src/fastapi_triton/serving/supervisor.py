@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Several processes that serve one app from one port. One that dies is replaced; all end together.
+
+They share one listening socket, so a connection that waits to be taken is not lost with a worker. Whatever else the
+frontend counts or limits, it does so in each of them: `max_in_flight`, `max_connections`, the knowledge of Triton.
+"""
+
+import asyncio
+import contextlib
+import logging
+import os
+import socket
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from fastapi_triton.core.background import BackgroundTask
+from fastapi_triton.serving import listening
+
+logger = logging.getLogger(__name__)
+
+# The variable by which prometheus_client is told.
+METRICS_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
+LONGEST_BACKOFF_S = 30.0
+# A worker that ran this long was fine; the next one need not wait.
+STEADY_S = 30.0
+
+
+class WorkerExitedError(Exception):
+    """A worker ended without being told to."""
+
+
+@contextmanager
+def listener(host: str, port: int) -> Iterator[socket.socket]:
+    """The socket that all workers take callers from."""
+    with listening.listener(host, port) as shared:
+        yield shared
+
+
+class Workers:
+    """Keeps so many of them until it is told to stop."""
+
+    def __init__(self, count: int, shared: socket.socket, *, app_name: str | None, is_bundled_repository: bool) -> None:
+        self._count = count
+        self._shared = shared
+        self._arguments = [app_name or "", "bundled" if is_bundled_repository else ""]
+        self._running: set[asyncio.subprocess.Process] = set()
+        self._stopping = asyncio.Event()
+        self._environment: dict[str, str] = {}
+
+    def stop(self) -> None:
+        """Have all of them finish what they have begun, and end."""
+        self._stopping.set()
+        self._shared.close()  # else who connects now would wait for nobody
+        for process in self._running:
+            with contextlib.suppress(ProcessLookupError):
+                process.terminate()
+
+    async def run(self) -> None:
+        """Until `stop` was called and the last of them has ended."""
+        with tempfile.TemporaryDirectory(prefix="fastapi-triton-metrics-") as folder:
+            # Where they add their numbers up, so that whichever is asked for /metrics tells of all of them.
+            self._environment = {METRICS_FOLDER: folder, **os.environ}
+            async with asyncio.TaskGroup() as slots:
+                for number in range(1, self._count + 1):
+                    slots.create_task(self._keep_running(number))
+
+    async def _keep_running(self, number: int) -> None:
+        task = BackgroundTask(
+            f"worker {number}",
+            consequence="One worker process less serves requests.",
+            expected=(OSError, WorkerExitedError),
+            longest_backoff_s=LONGEST_BACKOFF_S,
+        )
+
+        async def step() -> None:
+            steady = asyncio.get_running_loop().call_later(STEADY_S, task.succeeded)
+            try:
+                status = await self._run_once()
+            finally:
+                steady.cancel()
+            if not self._stopping.is_set():
+                raise WorkerExitedError(f"exit status {status}")
+
+        with task.listed():
+            await task.repeat(step, until=self._stopping)
+
+    async def _run_once(self) -> int:
+        descriptor = self._shared.fileno()
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "fastapi_triton.serving.worker", str(descriptor), *self._arguments,
+            stdin=asyncio.subprocess.PIPE,  # closes when we go, however we do
+            pass_fds=(descriptor,),
+            env=self._environment,
+            start_new_session=True,  # the terminal's Ctrl-C is ours to pass on
+        )  # fmt: skip
+        self._running.add(process)
+        logger.info("worker %d starts", process.pid)
+        if self._stopping.is_set():  # it was, while this one was being started
+            process.terminate()
+        try:
+            return await process.wait()
+        finally:
+            self._running.discard(process)

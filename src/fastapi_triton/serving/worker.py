@@ -1,0 +1,45 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One of several processes that serve an app from one port: `python -m fastapi_triton.serving.worker FD APP REPOSITORY`.
+
+`workers.py` starts it with a listening socket and a pipe on its standard input; when the pipe closes the parent is
+gone, and the worker ends as if it had been told to.
+"""
+
+import asyncio
+import os
+import signal
+import socket
+import sys
+from collections.abc import Sequence
+
+from fastapi_triton.core.settings import Settings
+from fastapi_triton.observability import logging_config
+from fastapi_triton.serving.run import AppNotFoundError, load_app
+from fastapi_triton.serving.server import Server
+
+
+async def _serve(server: Server, listener: socket.socket) -> None:
+    asyncio.get_running_loop().add_reader(sys.stdin.fileno(), _parent_is_gone)
+    await server.serve(sockets=[listener])
+
+
+def _parent_is_gone() -> None:
+    asyncio.get_running_loop().remove_reader(sys.stdin.fileno())
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Serve until SIGTERM. The arguments: the socket's descriptor; the app's name, or nothing; `bundled`, or not."""
+    descriptor, app_name, repository = arguments
+    logging_config.configure(Settings())
+    try:
+        app = load_app(app_name or None, is_bundled_repository=repository == "bundled")
+    except AppNotFoundError as error:
+        sys.exit(str(error))
+    server = Server(app)
+    with asyncio.Runner(loop_factory=server.config.get_loop_factory()) as runner:
+        runner.run(_serve(server, socket.socket(fileno=int(descriptor))))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,180 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A Triton for unit tests: models are configs with a Python function behind them. It ships for your tests too."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Self
+
+from fastapi_triton.core.context import remaining_s
+from fastapi_triton.core.errors import DeadlineExceededError, InferenceError, ModelNotReadyError, TritonUnavailableError
+from fastapi_triton.core.request_record import TRITON, Stage
+from fastapi_triton.core.slot import current_place
+from fastapi_triton.triton.client import ModelStatus, Tensors
+from fastapi_triton.triton.model_config import ModelConfig
+from fastapi_triton.triton.tensor import Tensor
+
+Respond = Callable[[Tensors], Awaitable[dict[str, Tensor]]]
+RespondStream = Callable[[Tensors], AsyncGenerator[dict[str, Tensor], None]]
+
+
+@dataclass(slots=True)
+class FakeModel:
+    """A model: its config, what answers a request, and whether it is ready now.
+
+    A decoupled model has `respond_stream`, an async generator function, instead of `respond`.
+    """
+
+    config: ModelConfig
+    respond: Respond | None = None
+    is_ready: bool = True
+    respond_stream: RespondStream | None = None
+    versions: tuple[str, ...] = ("1",)
+
+
+@dataclass(slots=True)
+class FakeStream:
+    """One call of `stream`. `ended` is set when it is over; `is_closed_early` says that the caller left before."""
+
+    model: str
+    request_id: str
+    ended: asyncio.Event = field(default_factory=asyncio.Event)
+    is_closed_early: bool = False
+
+
+@dataclass(slots=True)
+class FakeTriton:
+    """Implements `TritonClient`.
+
+    `requests` keeps (model, inputs, request id) of every request, in order, `versions_asked` their versions; `streams`
+    every call of `stream`.
+    """
+
+    models: dict[str, FakeModel] = field(default_factory=dict)
+    is_running: bool = True
+    requests: list[tuple[str, Tensors, str]] = field(default_factory=list)
+    versions_asked: list[str] = field(default_factory=list)
+    streams: list[FakeStream] = field(default_factory=list)
+    request_timeout_s: float = 300.0
+
+    def add(
+        self,
+        config: ModelConfig,
+        respond: Respond | None = None,
+        *,
+        is_ready: bool = True,
+        respond_stream: RespondStream | None = None,
+    ) -> FakeModel:
+        model = FakeModel(config, respond, is_ready, respond_stream)
+        self.models[config.name] = model
+        return model
+
+    @property
+    def is_up(self) -> bool:
+        return self.is_running
+
+    @property
+    def num_open_breakers(self) -> int:
+        return int(not self.is_running)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
+    ) -> None:
+        return None
+
+    async def ready(self, model: str) -> bool:
+        self._require_running()
+        return model in self.models and self.models[model].is_ready
+
+    async def config(self, model: str) -> ModelConfig:
+        return self._loaded(model).config
+
+    async def index(self) -> list[ModelStatus]:
+        self._require_running()
+        return [
+            ModelStatus(
+                name, version, "READY" if model.is_ready else "UNAVAILABLE", "" if model.is_ready else "unloaded"
+            )
+            for name, model in self.models.items()
+            for version in model.versions
+        ]
+
+    async def infer(
+        self, model: str, inputs: Tensors, *, outputs: Sequence[str] = (), request_id: str = "", version: str = ""
+    ) -> dict[str, Tensor]:
+        loaded = self._loaded(model)
+        self.requests.append((model, inputs, request_id))
+        self.versions_asked.append(version)
+        if loaded.respond is None:
+            raise InferenceError(f"The model {model} answers streams only.")
+        with Stage(TRITON, model):
+            tensors = await self._unnoticed(loaded.respond(inputs))
+        return {name: tensor for name, tensor in tensors.items() if not outputs or name in outputs}
+
+    async def stream(
+        self, model: str, inputs: Tensors, *, request_id: str = "", version: str = ""
+    ) -> AsyncGenerator[dict[str, Tensor], None]:
+        loaded = self._loaded(model)
+        self.requests.append((model, inputs, request_id))
+        self.versions_asked.append(version)
+        if loaded.respond_stream is None:
+            raise InferenceError(f"The model {model} answers no streams.")
+        stream = FakeStream(model, request_id)
+        self.streams.append(stream)
+        try:
+            with Stage(TRITON, model):
+                async with aclosing(loaded.respond_stream(inputs)) as responses:
+                    async for tensors in _until(responses, remaining_s(self.request_timeout_s)):
+                        yield tensors
+        except (GeneratorExit, asyncio.CancelledError):
+            stream.is_closed_early = True
+            raise
+        finally:
+            stream.ended.set()
+
+    async def _unnoticed(self, work: Awaitable[dict[str, Tensor]]) -> dict[str, Tensor]:
+        """As Triton's `/infer`, it goes on when its caller has left or run out of time, and keeps its place so long."""
+        place = current_place.get()
+        working = asyncio.ensure_future(work)
+        working.add_done_callback(lambda done: done.cancelled() or done.exception())  # which may concern nobody
+        try:
+            async with asyncio.timeout(remaining_s(self.request_timeout_s)):
+                return await asyncio.shield(working)
+        except TimeoutError:
+            if working.done():
+                raise
+            raise DeadlineExceededError("The fake Triton gave no answer in time.") from None
+        finally:
+            if place is not None and not working.done():
+                place.hold()
+                working.add_done_callback(lambda _: place.give_back(is_answered=True))
+
+    def _loaded(self, model: str) -> FakeModel:
+        self._require_running()
+        if model not in self.models or not self.models[model].is_ready:
+            raise ModelNotReadyError(f"The model {model} is not ready.", retry_after_s=1.0)
+        return self.models[model]
+
+    def _require_running(self) -> None:
+        if not self.is_running:
+            raise TritonUnavailableError("No Triton answers.", retry_after_s=1.0)
+
+
+async def _until(
+    responses: AsyncGenerator[dict[str, Tensor], None], timeout_s: float
+) -> AsyncGenerator[dict[str, Tensor], None]:
+    end = asyncio.get_running_loop().time() + timeout_s
+    while True:
+        try:
+            async with asyncio.timeout_at(end):
+                tensors = await anext(responses)
+        except StopAsyncIteration:
+            return
+        except TimeoutError:
+            raise DeadlineExceededError("The fake Triton gave no answer in time.") from None
+        yield tensors

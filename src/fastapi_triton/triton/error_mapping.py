@@ -1,0 +1,147 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What Triton answered instead of a result, as the error that a client gets."""
+
+import logging
+
+import orjson
+
+from fastapi_triton.core.errors import (
+    DeadlineExceededError,
+    FastAPITritonError,
+    InferenceError,
+    InvalidRequestError,
+    ModelNotReadyError,
+    OverloadedError,
+    TooLargeError,
+    TritonUnavailableError,
+)
+from fastapi_triton.triton import model_health
+from fastapi_triton.triton.model_errors import RETRY_AFTER_S, ModelFailure
+from fastapi_triton.triton.proxy_errors import answered_by_proxy
+
+logger = logging.getLogger(__name__)
+
+# The code of what Triton itself refuses, by the model's config.
+REFUSED_BY_TRITON = "refused_by_triton"
+STOPPING = "triton_stopping"
+# Triton's whole message while it stops, or has not started yet.
+STOPPING_TEXTS = (
+    "Server is stopping, scheduler for model has stopped accepting new inference requests",
+    "Server not ready",
+)
+# The longest message of Triton in an error or in the log: it may repeat a client's text.
+_MAX_TEXT = 1000
+
+
+class SuspectedDeathError(InferenceError):
+    """Triton's message for a dead model process. A model may return the same text, so `HTTPTriton` asks Triton."""
+
+
+def failure(model: str, status: int, body: bytes) -> FastAPITritonError:
+    """The error for a Triton answer that is not 200. What may hold internals goes to the log, not to the client."""
+    told = _tritons_text(body)
+    text = (body[:_MAX_TEXT].decode("utf-8", "replace") if told is None else told)[:_MAX_TEXT]
+    before = answered_by_proxy(status, body, is_tritons=told is not None)
+    if before is not None:
+        logger.error("model %s: what stands before Triton answered %d: %s", model, status, text)
+        return before
+    structured = ModelFailure.of(told or "")
+    if structured is not None:
+        return _from_model(model, status, structured)
+    if model_health.is_death(text, model):
+        return _suspected(model, text)
+    if status == 400 and told is not None:
+        return _refused(text)
+    logger.error("model %s: Triton answered %d: %s", model, status, text)
+    if status == 404 and told is not None:
+        return _not_loaded(model)
+    if status == 499:
+        return OverloadedError("The request was cancelled at Triton.", code="cancelled", retry_after_s=RETRY_AFTER_S)
+    if status == 503:
+        return _unavailable(model, text)
+    return _unknown_failure(model)
+
+
+def require_triton(status: int, body: bytes) -> None:
+    """Pass over what Triton itself answers.
+
+    Raises:
+        FastAPITritonError: something before Triton answered: a proxy, or Triton's restricted APIs.
+    """
+    error = answered_by_proxy(status, body, is_tritons=_tritons_text(body) is not None)
+    if error is not None:
+        raise error
+
+
+def suspects_death(model: str, body: bytes) -> bool:
+    """Whether an answer, or the first event of one, has Triton's words for a dead model process."""
+    told = _tritons_text(body.removeprefix(b"data:"))
+    return told is not None and model_health.is_death(told, model)
+
+
+def stream_failure(model: str, text: str) -> FastAPITritonError:
+    """The error for one that comes inside a stream, where Triton gives no status: only the model's words tell."""
+    structured = ModelFailure.of(text)
+    if structured is not None:
+        return _from_model(model, 400, structured)
+    if model_health.is_death(text, model):
+        return _suspected(model, text)
+    logger.error("model %s: its stream failed: %s", model, text[:_MAX_TEXT])
+    return _unknown_failure(model)
+
+
+def _from_model(model: str, status: int, told: ModelFailure) -> FastAPITritonError:
+    error = told.error(status)
+    if error.status >= 500:
+        code, detail = told.code[:_MAX_TEXT], told.detail[:_MAX_TEXT]
+        logger.error("model %s: Triton answered %d: %s: %s", model, status, code, detail)
+    return error
+
+
+def _suspected(model: str, text: str) -> FastAPITritonError:
+    logger.error("model %s: Triton answered: %s", model, text)
+    return SuspectedDeathError(_unknown_failure(model).detail)
+
+
+def _refused(text: str) -> FastAPITritonError:
+    """Triton's INVALID_ARG texts name the input and the shape that it expected; they are meant for the client."""
+    if "max-input-size" in text:
+        return TooLargeError(f"Triton rejects a request of this size: {text}")
+    return InvalidRequestError(f"Triton refused the request: {text}", code=REFUSED_BY_TRITON)
+
+
+def _unavailable(model: str, text: str) -> FastAPITritonError:
+    """The reasons for which Triton, or a model in it, takes no request now."""
+    if text in STOPPING_TEXTS:
+        return TritonUnavailableError(
+            "Triton is stopping, or has not started yet. Try again.", code=STOPPING, retry_after_s=RETRY_AFTER_S
+        )
+    if "not ready" in text or "not at ready state" in text:
+        return _not_loaded(model)
+    if "timeout expired" in text.lower():
+        return DeadlineExceededError("The request's time was over before it was its turn in Triton's queue.")
+    if "maximum queue size" in text:
+        return OverloadedError("Triton's queue is full. Try again later.", retry_after_s=RETRY_AFTER_S)
+    return OverloadedError(
+        f"The model {model} takes no requests for now; the log has its reason under this request's id. Try again "
+        "later.",
+        retry_after_s=RETRY_AFTER_S,
+    )
+
+
+def _not_loaded(model: str) -> ModelNotReadyError:
+    return ModelNotReadyError(f"Triton has not loaded the model {model}. Try again.", retry_after_s=RETRY_AFTER_S)
+
+
+def _unknown_failure(model: str) -> InferenceError:
+    return InferenceError(f"The model {model} failed on this request. The log has the reason under this request's id.")
+
+
+def _tritons_text(body: bytes) -> str | None:
+    """The message of an error in Triton's form, `{"error": "..."}`; None: something else wrote this body."""
+    try:
+        answer = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return None
+    told = answer.get("error") if isinstance(answer, dict) else None
+    return told if isinstance(told, str) else None

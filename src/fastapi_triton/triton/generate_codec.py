@@ -1,0 +1,159 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The JSON of Triton's generate extension: tensors → a request; the events of its answer → tensors.
+
+It carries scalars and one-dimensional arrays, text as UTF-8, and no FP16 or BF16.
+"""
+
+import json
+from collections.abc import AsyncGenerator, AsyncIterable, Mapping
+from typing import Any
+
+import numpy as np
+import orjson
+from pydantic_core import from_json
+
+from fastapi_triton.core.errors import FieldProblem, InvalidRequestError, pointer
+from fastapi_triton.triton.client import Tensors
+from fastapi_triton.triton.datatypes import Datatype
+from fastapi_triton.triton.model_config import ModelConfig
+from fastapi_triton.triton.tensor import Tensor
+
+MEDIA_TYPE = "text/event-stream"
+EMPTY_LIST = "empty_list"
+# Other lines of a server-sent event.
+_OTHER_LINES = (b":", b"event:", b"id:", b"retry:")
+# Triton converts JSON numbers to every datatype but these.
+UNSTREAMABLE = ("FP16", "BF16")
+
+
+def request_body(inputs: Tensors, request_id: str) -> bytes:
+    """The request for these inputs.
+
+    Raises:
+        InvalidRequestError: bytes that are no UTF-8 text, or numbers that are not finite.
+        TypeError: a datatype or a shape that this way cannot carry.
+    """
+    values = {name: _value(name, tensor) for name, tensor in inputs.items()}
+    return orjson.dumps({"id": request_id, **values} if request_id else values)
+
+
+def _value(name: str, tensor: Tensor) -> Any:
+    array = tensor.array
+    if tensor.datatype.wire in UNSTREAMABLE:
+        raise TypeError(f"`{name}` is {tensor.datatype.wire}, which Triton's generate_stream cannot take")
+    if array.ndim > 1:
+        raise TypeError(
+            f"`{name}` has the shape {list(array.shape)}; Triton's generate_stream takes at most one dimension"
+        )
+    if tensor.datatype.kind == "float" and not np.isfinite(array).all():
+        detail = f"`{name}`: Triton's generate_stream, by which this model is asked, carries no NaN or Infinity."
+        problem = FieldProblem(pointer((name,)), "not_finite", detail)
+        raise InvalidRequestError(detail, code="not_finite", problems=[problem])
+    values = array.reshape(-1).tolist()
+    if tensor.datatype.kind == "bytes":
+        values = [_text(name, each) for each in values]
+    return values[0] if len(values) == 1 else values
+
+
+def _text(name: str, value: bytes) -> str:
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        detail = f"`{name}`: this is no UTF-8 text. Send binary data as base64 text."
+        problem = FieldProblem(pointer((name,)), "invalid_text", detail)
+        raise InvalidRequestError(detail, code="invalid_text", problems=[problem]) from None
+
+
+def no_empty_list(inputs: Tensors, error: InvalidRequestError) -> InvalidRequestError:
+    """The error, naming the field where Triton refused an empty list.
+
+    From 26.04 on, Triton refuses one ("Expected [-1], got []"). A decoupled model has no other HTTP endpoint.
+    """
+    empty = [name for name, tensor in inputs.items() if tensor.size == 0 and f"'{name}'" in error.detail]
+    if not empty or "got []" not in error.detail:
+        return error
+    detail = (
+        f"`{empty[0]}` is an empty list, which this Triton rejects for a decoupled model. Send a "
+        "value, or leave the field out if it is optional."
+    )
+    problem = FieldProblem(pointer((empty[0],)), EMPTY_LIST, detail)
+    return InvalidRequestError(detail, code=EMPTY_LIST, problems=[problem])
+
+
+async def events(chunks: AsyncIterable[bytes]) -> AsyncGenerator[bytes, None]:
+    """The data of each server-sent event, as soon as it is whole. Triton writes one `data:` line per event.
+
+    Raises:
+        ValueError: these are no server-sent events, or the last one is cut off.
+    """
+    pieces: list[bytes] = []  # of a line whose end has not come; joined once, since a picture's line is megabytes long
+    async for chunk in chunks:
+        start = 0
+        while (end := chunk.find(b"\n", start)) >= 0:
+            pieces.append(chunk[start:end])
+            line = b"".join(pieces)
+            pieces.clear()
+            start = end + 1
+            if line.startswith(b"data:"):
+                yield line.removeprefix(b"data:")
+            elif not line.startswith(_OTHER_LINES) and line.rstrip(b"\r"):
+                raise ValueError("its stream does not consist of server-sent events")
+        pieces.append(chunk[start:])
+    if any(pieces):
+        raise ValueError("its stream ends within an event")
+
+
+def event(data: bytes) -> dict[str, Any]:
+    """The members of an event. Triton writes NaN and Infinity as they are, although JSON lacks them.
+
+    Raises:
+        ValueError: it is not JSON.
+    """
+    try:
+        members: dict[str, Any] = orjson.loads(data)
+    except orjson.JSONDecodeError:
+        members = from_json(data)
+    return members
+
+
+def names_of_no_text(data: bytes) -> list[str]:
+    """The members of an event whose text is not UTF-8; Triton writes a model's bytes as they are."""
+    try:
+        members = json.loads(data.decode("utf-8", "surrogateescape"))
+    except ValueError:
+        return []
+    return [name for name, value in members.items() if not _is_utf_8(value)] if isinstance(members, dict) else []
+
+
+def _is_utf_8(value: Any) -> bool:
+    texts = [each for each in (value if isinstance(value, list) else [value]) if isinstance(each, str)]
+    return not any("\udc80" <= character <= "\udcff" for each in texts for character in each)
+
+
+def error_text(event: Mapping[str, Any]) -> str | None:
+    """What an event says went wrong, if it is of that kind."""
+    told = event.get("error")
+    return told if isinstance(told, str) and "model_name" not in event else None
+
+
+def tensors(event: Mapping[str, Any], config: ModelConfig) -> dict[str, Tensor]:
+    """The members of an event that are outputs of the model.
+
+    Raises:
+        ValueError, TypeError, OverflowError: a value does not fit its output's datatype.
+    """
+    return {
+        output.name: Tensor(output.datatype, _array(event[output.name], output.datatype))
+        for output in config.outputs
+        if output.name in event
+    }
+
+
+def _array(value: Any, datatype: Datatype) -> np.ndarray[Any, Any]:
+    """One-dimensional: on this way a scalar and an array of one look alike."""
+    values = value if isinstance(value, list) else [value]
+    if datatype.kind != "bytes":
+        return np.asarray(values, dtype=datatype.numpy)
+    array = np.empty(len(values), dtype=np.object_)
+    array[:] = [each.encode() for each in values]
+    return array

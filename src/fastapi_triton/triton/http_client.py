@@ -1,0 +1,379 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Triton over HTTP: `tensor_bodies.py` writes and reads what goes to `/infer`, `generate.py` what goes to
+`/generate_stream`; `connections.py` carries both.
+
+tritonclient's own aio client is left out: it has no timeout per request, lets Triton gzip every answer (ten times
+the CPU for a picture), and passes errors through unwrapped.
+"""
+
+import asyncio
+import functools
+import logging
+import struct
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import AsyncExitStack, aclosing
+from types import TracebackType
+from typing import Self
+from urllib.parse import quote
+
+import orjson
+
+from fastapi_triton.core.context import remaining_s
+from fastapi_triton.core.errors import (
+    DeadlineExceededError,
+    FastAPITritonError,
+    InferenceError,
+    InvalidRequestError,
+    ModelNotReadyError,
+    TritonUnavailableError,
+)
+from fastapi_triton.core.request_record import TRITON, Headers, Stage
+from fastapi_triton.triton import generate_codec, infer_codec
+from fastapi_triton.triton.client import ModelStatus, Tensors
+from fastapi_triton.triton.error_mapping import (
+    SuspectedDeathError,
+    failure,
+    require_triton,
+    stream_failure,
+    suspects_death,
+)
+from fastapi_triton.triton.model_config import ModelConfig, from_server
+from fastapi_triton.triton.model_health import ModelProcesses, death
+from fastapi_triton.triton.process_watch import ProcessWatch
+from fastapi_triton.triton.proxy_errors import require_plain, unreadable
+from fastapi_triton.triton.tensor import Tensor
+from fastapi_triton.triton.transport.connection import AnswerHead, Connection, Pieces
+from fastapi_triton.triton.transport.credentials import OPEN_TO_ALL, Access
+from fastapi_triton.triton.transport.errors import LOST, lost
+from fastapi_triton.triton.transport.health_check import Heartbeat
+from fastapi_triton.triton.transport.pool import Connections, Running, alone
+
+logger = logging.getLogger(__name__)
+
+HEADER_LENGTH = "Inference-Header-Content-Length"
+_PIECE_BYTES = 512 * 1024
+_EVENTS = generate_codec.MEDIA_TYPE.encode()
+# The headers that mark the end of a response. Without one, a response that was cut off looks complete.
+_ENDS = frozenset((b"content-length", b"transfer-encoding"))
+
+
+class HTTPTriton:
+    """Implements `TritonClient` for a Triton at `url`. One pool of connections, in one event loop."""
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        connect_timeout_s: float = 2.0,
+        request_timeout_s: float = 300.0,
+        heartbeat_s: float = 2.0,
+        access: Access = OPEN_TO_ALL,
+    ) -> None:
+        self._request_timeout_s = request_timeout_s
+        # Asking whether it is ready must not take longer than a person waits.
+        self._probe_timeout_s = max(5.0, connect_timeout_s)
+        self.connections = Connections(url, connect_timeout_s=connect_timeout_s, access=access)
+        self.url = str(self.connections.address)  # without the credentials that it may have held
+        self._heartbeat = Heartbeat(self.connections, interval_s=heartbeat_s)
+        self._open: AsyncExitStack | None = None
+        self.processes = ModelProcesses()
+        self._watch = ProcessWatch(self.processes, self.question, interval_s=heartbeat_s)
+        # What `config` gave last: a stream's JSON does not name its datatypes.
+        self._configs: dict[str, ModelConfig] = {}
+
+    async def __aenter__(self) -> Self:
+        self._open = AsyncExitStack()
+        self._open.callback(self.connections.close)
+        await self._open.enter_async_context(self._heartbeat.beating())
+        await self._open.enter_async_context(self._watch.watching())
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
+    ) -> None:
+        opened, self._open = self._open, None
+        if opened is not None:
+            await opened.aclose()
+
+    @property
+    def is_up(self) -> bool:
+        return self.connections.breaker.error is None
+
+    @property
+    def num_open_breakers(self) -> int:
+        return int(not self.is_up)
+
+    async def question(self, method: str, path: str, *, body: Pieces = ()) -> tuple[AnswerHead, memoryview]:
+        """Ask what changes nothing, once more where the connection breaks. Any status is an answer.
+
+        Raises:
+            TritonUnavailableError: Triton cannot be reached.
+            DeadlineExceededError: no answer in time.
+        """
+        try:
+            return await self._call(method, path, timeout_s=self._probe_timeout_s, body=body)
+        except TritonUnavailableError as error:
+            if error.code != LOST:
+                raise
+            return await self._call(method, path, timeout_s=self._probe_timeout_s, body=body)
+
+    async def ready(self, model: str) -> bool:
+        return await self._watch.ready(model)
+
+    async def config(self, model: str) -> ModelConfig:
+        head, body = await self.question("GET", f"{_path(model)}/config")
+        if head.status != 200:
+            require_triton(head.status, bytes(body))
+            raise ModelNotReadyError(
+                f"Triton has not loaded the model {model}. Try again, or see /health/ready.", retry_after_s=1.0
+            )
+        try:
+            config = self._configs[model] = from_server(orjson.loads(body))
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            logger.error("GET %s%s/config: %r: %r", self.url, _path(model), error, bytes(body[:200]))
+            raise InferenceError(f"Triton gave a config of {model} that cannot be read.") from None
+        return config
+
+    async def index(self) -> list[ModelStatus]:
+        path = "/v2/repository/index"
+        head, body = await self.question("POST", path, body=(b"{}",))
+        try:
+            if head.status != 200:
+                require_triton(head.status, bytes(body))
+                raise ValueError(f"status {head.status}")
+            return [_model_status(entry) for entry in orjson.loads(body)]
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            logger.error("POST %s%s: %r: %r", self.url, path, error, bytes(body[:200]))
+            raise InferenceError("Triton gave a list of its models that cannot be read.") from None
+
+    async def infer(
+        self, model: str, inputs: Tensors, *, outputs: Sequence[str] = (), request_id: str = "", version: str = ""
+    ) -> dict[str, Tensor]:
+        timeout_s = self._time_left()
+        body, header_length = infer_codec.request_body(
+            inputs, outputs, request_id, self._queue_timeout_us(model, timeout_s)
+        )
+        path = f"{_path(model, version)}/infer"
+        lines = f"Content-Type: application/octet-stream\r\n{HEADER_LENGTH}: {header_length}\r\n"
+        sent_at = asyncio.get_running_loop().time()
+        try:
+            with Stage(TRITON, model) as stage:
+                if trace_headers := stage.trace_headers:
+                    lines += _lines(trace_headers)
+                running = self.processes.running(model)
+                head, answer = await self._call(
+                    "POST", path, timeout_s=timeout_s, body=body, headers=lines, running=running
+                )
+        except (DeadlineExceededError, TritonUnavailableError) as error:
+            self._warn(path, error)
+            raise
+        headers = dict(head.headers)
+        if b"content-encoding" in headers:
+            require_plain(headers)
+        if head.status != 200:
+            raise await self._learned(model, failure(model, head.status, bytes(answer)), sent_at)
+        self.processes.answered(model)
+        try:
+            return infer_codec.answer_tensors(answer, infer_codec.header_length(headers))
+        except (ValueError, KeyError, TypeError, AttributeError, struct.error) as error:
+            # Without what it says, which may be what the caller wrote.
+            logger.error(
+                "model %s: its answer of %d bytes cannot be read: %s", model, len(answer), type(error).__name__
+            )
+            raise unreadable(model) from None
+
+    async def stream(
+        self, model: str, inputs: Tensors, *, request_id: str = "", version: str = ""
+    ) -> AsyncGenerator[dict[str, Tensor], None]:
+        body = generate_codec.request_body(inputs, request_id)
+        timeout_s = self._time_left()
+        config = self._configs.get(model) or await self.config(model)
+        path = f"{_path(model, version)}/generate_stream"
+        headers = (
+            f"Accept: {generate_codec.MEDIA_TYPE}\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n"
+        )
+        sent_at = asyncio.get_running_loop().time()
+        try:
+            with Stage(TRITON, model) as stage:
+                head = self._head("POST", path, headers + _lines(stage.trace_headers))
+                connection = await self.connections.take()
+                self.connections.expiry.add(connection, timeout_s)
+                try:
+                    with self.processes.running(model)(connection):
+                        await _send(connection, b"".join(head), body)
+                        async with aclosing(self._stream_events(connection, model)) as events:
+                            async for event in events:
+                                yield _event_tensors(event, config)
+                                self.processes.answered(model)
+                finally:
+                    self.connections.expiry.remove(connection)
+                    # Closed before the stream's end, it is how the model learns that the caller left.
+                    self.connections.give_back(connection)
+        except (TimeoutError, TritonUnavailableError, ModelNotReadyError) as error:
+            self._configs.pop(model, None)
+            self._warn(path, error)
+            if isinstance(error, TimeoutError):
+                raise _too_late(timeout_s) from error
+            raise
+        except InvalidRequestError as error:
+            raise generate_codec.no_empty_list(inputs, error) from None
+        except SuspectedDeathError as error:
+            raise await self._learned(model, error, sent_at) from None
+
+    async def _stream_events(self, connection: Connection, model: str) -> AsyncGenerator[bytes, None]:
+        """The data of each event of an answer, up to its end.
+
+        Raises:
+            InferenceError: it is compressed, or no stream of events.
+            TritonUnavailableError: it may have been cut off.
+        """
+        answer = await connection.head()
+        headers = dict(answer.headers)
+        require_plain(headers)
+        pieces = _Pieces(connection)
+        if not headers.get(b"content-type", b"").startswith(_EVENTS):
+            told = b"".join([each async for each in pieces])
+            if answer.status == 200:
+                logger.error("model %s: its stream of %d bytes is no %s", model, len(told), generate_codec.MEDIA_TYPE)
+                raise unreadable(model)
+            raise failure(model, answer.status, told)
+        try:
+            async with aclosing(generate_codec.events(pieces)) as events:
+                async for event in events:
+                    yield event
+        except ValueError as error:
+            logger.error("model %s: %s", model, error)
+            raise unreadable(model) from None
+        # If a model fails before its first response, Triton answers 400 for any error, and the error is an event.
+        if answer.status != 200:
+            raise failure(model, answer.status, b"")
+        if not headers.keys() & _ENDS:
+            raise lost()
+
+    async def _learned(self, model: str, error: FastAPITritonError, sent_at: float) -> FastAPITritonError:
+        """The error, or `death` if it reports that the model's process died and Triton confirms it."""
+        if isinstance(error, SuspectedDeathError) and await self._watch.confirms(model, sent_at):
+            return death(model)
+        return error
+
+    async def learn(self, model: str, body: bytes, sent_at: float) -> None:
+        """Learn from an error that Triton answered to a request that passed by, and was sent at this time."""
+        if suspects_death(model, body):
+            await self._watch.confirms(model, sent_at)
+
+    def _warn(self, path: str, error: Exception) -> None:
+        """To the log, but for those whom the breaker turned away: it has said so once for all of them."""
+        is_refusal = self.connections.breaker.error is not None and getattr(error, "code", "") != LOST
+        logger.log(logging.DEBUG if is_refusal else logging.WARNING, "POST %s%s: %r", self.url, path, error)
+
+    def _time_left(self) -> float:
+        """How long an answer is waited for; what is late already is not sent."""
+        left_s = remaining_s(self._request_timeout_s)
+        if left_s <= 0:
+            raise DeadlineExceededError("The request's time was over before it came to Triton; nothing was run.")
+        return left_s
+
+    def _queue_timeout_us(self, model: str, timeout_s: float) -> int:
+        """How long it may wait in Triton's own queue, where that heeds it and would wait longer; else 0."""
+        config = self._configs.get(model)
+        if config is None or config.queue_timeout_s is None or timeout_s >= config.queue_timeout_s:
+            return 0
+        return max(1, int(timeout_s * 1e6))
+
+    def _head(self, method: str, path: str, headers: str) -> tuple[bytes, bytes, bytes]:
+        """Request line and headers; `headers` are whole lines of their own."""
+        if self._open is None:
+            raise RuntimeError("HTTPTriton is used outside its `async with`")
+        path = self.connections.address.path + path
+        line = f"{method} {path} HTTP/1.1\r\nAccept-Encoding: identity\r\n{headers}".encode()
+        return line, self.connections.headers.lines(), b"\r\n"
+
+    async def _call(
+        self,
+        method: str,
+        path: str,
+        *,
+        timeout_s: float,
+        body: Pieces = (),
+        headers: str = "",
+        running: Running = alone,
+    ) -> tuple[AnswerHead, memoryview]:
+        """One exchange. `headers` are whole lines of their own."""
+        if method == "POST":
+            headers += f"Content-Length: {sum(map(len, body))}\r\n"
+        try:
+            pieces = (*self._head(method, path, headers), *body)
+            return await self.connections.ask(pieces, timeout_s=timeout_s, running=running)
+        except TritonUnavailableError as error:
+            if error.code == TritonUnavailableError.default_code:  # it cannot be reached at all
+                self.processes.forget()
+            raise
+        except TimeoutError as error:
+            raise _too_late(timeout_s) from error
+
+
+def _lines(headers: Headers) -> str:
+    return "".join(f"{name}: {value}\r\n" for name, value in headers)
+
+
+def _too_late(timeout_s: float) -> DeadlineExceededError:
+    return DeadlineExceededError(
+        f"Triton gave no answer within {timeout_s:.3g} s. It may still be working on the request."
+    )
+
+
+async def _send(connection: Connection, head: bytes, body: bytes) -> None:
+    """A large body goes piece by piece, so that others get their turn on the event loop while the kernel takes it."""
+    connection.start(head)
+    for start in range(0, len(body), _PIECE_BYTES):
+        await connection.write(body[start : start + _PIECE_BYTES])
+    connection.finish()
+
+
+class _Pieces:
+    """An answer's body, as it comes. No generator, so that leaving it early leaves nothing to be closed."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._has_more = True
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> bytes:
+        if not self._has_more:
+            raise StopAsyncIteration
+        piece, self._has_more = await self._connection.read()
+        return piece
+
+
+@functools.lru_cache(maxsize=1024)  # a version may come from the caller
+def _path(model: str, version: str = "") -> str:
+    path = f"/v2/models/{quote(model, safe='')}"
+    return f"{path}/versions/{quote(version, safe='')}" if version else path
+
+
+def _model_status(entry: Mapping[str, str]) -> ModelStatus:
+    return ModelStatus(entry["name"], entry.get("version", ""), entry.get("state", ""), entry.get("reason", ""))
+
+
+def _event_tensors(data: bytes, config: ModelConfig) -> dict[str, Tensor]:
+    try:
+        event = generate_codec.event(data)
+        told = generate_codec.error_text(event)
+        if told is None and "model_name" not in event:
+            raise ValueError("this is not an event of Triton's")
+        if told is None:
+            return generate_codec.tensors(event, config)
+    except (ValueError, TypeError, KeyError, OverflowError, AttributeError) as error:
+        logger.error(
+            "model %s: an event of %d bytes of its stream cannot be read: %s",
+            config.name,
+            len(data),
+            type(error).__name__,
+        )
+        if names := generate_codec.names_of_no_text(data):
+            detail = f"The model {config.name} answered with bytes that are not UTF-8 text, in `{'`, `'.join(names)}`."
+            raise InferenceError(detail) from None
+        raise unreadable(config.name) from None
+    raise stream_failure(config.name, told)

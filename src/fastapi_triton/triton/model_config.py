@@ -1,0 +1,154 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A Triton model config as plain data: what a request to the model must look like."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, get_args
+
+from fastapi_triton.core.errors import ContractError
+from fastapi_triton.triton.datatypes import BY_CONFIG, Datatype
+
+Content = Literal["text", "binary", "image", "base64_image"]
+"""What a BYTES tensor holds, which its datatype cannot say: `image` the file's bytes, `base64_image` their base64."""
+
+# `parameters { key: "content.<tensor>" value { string_value: "image" } }` in config.pbtxt; Triton ignores it.
+HINT = "content."
+# The input by which a model of ours is told how many seconds it has; others may have it too.
+TIMEOUT_INPUT = "timeout_s"
+
+
+@dataclass(frozen=True, slots=True)
+class TensorConfig:
+    """One input or output. `dims` is without the batch dimension; -1 stands for any length."""
+
+    name: str
+    datatype: Datatype
+    dims: tuple[int, ...]
+    optional: bool = False
+    content: Content | None = None
+    # Whether one plain value fits: every dimension is 1 or free.
+    is_scalar: bool = field(init=False, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "is_scalar", all(dim in (1, -1) for dim in self.dims))
+
+    @property
+    def is_single(self) -> bool:
+        """Whether it is always one value: every dimension is 1."""
+        return all(dim == 1 for dim in self.dims)
+
+
+@dataclass(frozen=True, slots=True)
+class ModelConfig:
+    """The part of a model config that a frontend needs.
+
+    `parameters` are the free ones of the config, as (key, value) pairs; `is_sequence` says that the model keeps state
+    from one request to the next. `queue_timeout_s` is how long a request may wait in Triton's own queue, where a
+    request may shorten that; None: it may not.
+    """
+
+    name: str
+    max_batch_size: int
+    inputs: tuple[TensorConfig, ...]
+    outputs: tuple[TensorConfig, ...]
+    decoupled: bool = False
+    parameters: tuple[tuple[str, str], ...] = ()
+    is_sequence: bool = False
+    queue_timeout_s: float | None = None
+    # Whether it has an optional `timeout_s` that takes one FP32.
+    takes_timeout: bool = field(init=False, compare=False, default=False)
+    inputs_by_name: Mapping[str, TensorConfig] = field(init=False, compare=False, repr=False)
+    outputs_by_name: Mapping[str, TensorConfig] = field(init=False, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "inputs_by_name", {tensor.name: tensor for tensor in self.inputs})
+        object.__setattr__(self, "outputs_by_name", {tensor.name: tensor for tensor in self.outputs})
+        given = self.input(TIMEOUT_INPUT)
+        takes_it = given is not None and given.optional and given.dims == (1,) and given.datatype.wire == "FP32"
+        object.__setattr__(self, "takes_timeout", takes_it)
+
+    @property
+    def is_batched(self) -> bool:
+        """Whether the wire shape has a leading batch dimension that `dims` does not show."""
+        return self.max_batch_size > 0
+
+    def input(self, name: str) -> TensorConfig | None:
+        return self.inputs_by_name.get(name)
+
+    def output(self, name: str) -> TensorConfig | None:
+        return self.outputs_by_name.get(name)
+
+    @property
+    def useless_hints(self) -> tuple[str, ...]:
+        """What is wrong with the hints among the parameters, in words; such a hint changes nothing."""
+        tensors = {tensor.name: tensor for tensor in (*self.outputs, *self.inputs)}
+        problems = []
+        for key, value in self.parameters:
+            if not key.startswith(HINT):
+                continue
+            tensor = tensors.get(key.removeprefix(HINT))
+            if tensor is None:
+                problems.append(f"the parameter `{key}` names no input or output of the model")
+            elif tensor.datatype.kind != "bytes":
+                problems.append(f"the parameter `{key}` is for TYPE_STRING, not {tensor.datatype.config}")
+            elif value not in get_args(Content):
+                problems.append(
+                    f"the parameter `{key}` is `{value}`, but must be one of {', '.join(get_args(Content))}"
+                )
+        return tuple(problems)
+
+
+def from_server(config: Mapping[str, Any]) -> ModelConfig:
+    """Read what `GET /v2/models/<name>/config` answers (the effective config, auto-complete applied).
+
+    Raises:
+        ContractError: it has a datatype that is none of Triton's.
+    """
+    policy = config.get("model_transaction_policy") or {}
+    parameters = {
+        key: str(value.get("string_value", "")) for key, value in sorted((config.get("parameters") or {}).items())
+    }
+    return ModelConfig(
+        name=config["name"],
+        max_batch_size=int(config.get("max_batch_size", 0)),
+        inputs=_tensors(config.get("input", ()), parameters),
+        outputs=_tensors(config.get("output", ()), parameters),
+        decoupled=bool(policy.get("decoupled", False)),
+        parameters=tuple(parameters.items()),
+        is_sequence=config.get("sequence_batching") is not None,
+        queue_timeout_s=_queue_timeout_s(config),
+    )
+
+
+def _queue_timeout_s(config: Mapping[str, Any]) -> float | None:
+    policy = (config.get("dynamic_batching") or {}).get("default_queue_policy") or {}
+    longest_us = int(policy.get("default_timeout_microseconds") or 0)
+    # Without a default of its own Triton ignores what a request says.
+    return longest_us / 1e6 if policy.get("allow_timeout_override") and longest_us else None
+
+
+def _tensors(entries: Sequence[Mapping[str, Any]], parameters: Mapping[str, str]) -> tuple[TensorConfig, ...]:
+    return tuple(
+        TensorConfig(
+            name=entry["name"],
+            datatype=_datatype(entry),
+            dims=tuple(int(dim) for dim in entry["dims"]),
+            optional=bool(entry.get("optional", False)),
+            content=_content(entry, parameters),
+        )
+        for entry in entries
+    )
+
+
+def _datatype(entry: Mapping[str, Any]) -> Datatype:
+    name = entry.get("data_type", "TYPE_INVALID")
+    if name not in BY_CONFIG:
+        problem = f"`{entry['name']}` has the data_type {name}, which is none of {', '.join(BY_CONFIG)}"
+        raise ContractError(f"The model's config cannot be served: {problem}.", mismatches=[problem])
+    return BY_CONFIG[name]
+
+
+def _content(entry: Mapping[str, Any], parameters: Mapping[str, str]) -> Content | None:
+    told = parameters.get(HINT + entry["name"])
+    is_text = entry.get("data_type") == "TYPE_STRING"
+    return next((content for content in get_args(Content) if content == told), None) if is_text else None

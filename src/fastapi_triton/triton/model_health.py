@@ -1,0 +1,219 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which Python models' processes have died, and the exchanges that wait for them. Plain state; `process_watch.py` asks.
+
+Triton starts a dead process never again. What was running there when it died gets no answer: those exchanges are ended
+here, as soon as the death is known.
+"""
+
+import logging
+import math
+import re
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any
+
+import orjson
+
+from fastapi_triton.core.errors import ModelNotReadyError
+from fastapi_triton.triton.transport.connection import Connection
+
+logger = logging.getLogger(__name__)
+
+CODE = "model_process_died"
+_RETRY_AFTER_S = 10.0
+_DEATH = re.compile(r"Stub process '(.+?)(_\d+){1,2}' is not healthy\.?")
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """A model's statistics since it was loaded: requests answered and failed, and executions.
+
+    A request that fails because the process is dead is not an execution. An error that the model returns is one.
+    """
+
+    answered: int
+    failed: int
+    executed: int
+
+    @classmethod
+    def of_statistics(cls, body: bytes) -> "Counts":
+        """From the answer to `GET /v2/models/{name}/stats`, over all versions."""
+        versions: list[dict[str, Any]] = orjson.loads(body)["model_stats"]
+        stats = [each["inference_stats"] for each in versions]
+        return cls(
+            sum(each["success"]["count"] for each in stats),
+            sum(each["fail"]["count"] for each in stats),
+            sum(each["execution_count"] for each in versions),
+        )
+
+    @property
+    def num_unexecuted(self) -> int:
+        """Failed requests without an execution. Without batching, only a dead process adds to them."""
+        return self.answered + self.failed - self.executed
+
+    def has_run_since(self, before: "Counts") -> bool:
+        """Whether the model has executed something since, or was loaded anew, which is when Triton counts from 0."""
+        return (self.answered, self.executed) != (before.answered, before.executed) or self.failed < before.failed
+
+
+@dataclass(slots=True)
+class _Death:
+    """A dead process. `counts` were read last; `is_admitted` says that Triton itself has called the model unready."""
+
+    counts: Counts | None
+    is_admitted: bool
+
+
+def is_death(text: str, model: str) -> bool:
+    """Whether these are exactly Triton's words for the death of this model's process. The model may say them too."""
+    found = _DEATH.fullmatch(text)
+    return found is not None and found[1] == model
+
+
+def death(model: str) -> ModelNotReadyError:
+    """The error of requests to such a model."""
+    return ModelNotReadyError(
+        f"The process that ran the model {model} has died, and Triton does not start it again by itself. Try again "
+        "when Triton has been restarted, or has loaded the model anew.",
+        code=CODE,
+        retry_after_s=_RETRY_AFTER_S,
+    )
+
+
+class Running:
+    """`with running(connection):` while this lasts, the exchange on the connection is one of the model's."""
+
+    __slots__ = ("_connection", "_model", "_running")
+
+    def __init__(self, running: dict[str, set[Connection]], model: str) -> None:
+        self._running = running
+        self._model = model
+        self._connection: Connection | None = None
+
+    def __call__(self, connection: Connection) -> "Running":
+        self._connection = connection
+        return self
+
+    def __enter__(self) -> None:
+        if self._connection is not None:
+            self._running.setdefault(self._model, set()).add(self._connection)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
+    ) -> None:
+        connections = self._running.get(self._model)
+        if connections is not None and self._connection is not None:
+            connections.discard(self._connection)
+            if not connections:
+                del self._running[self._model]
+
+
+class ModelProcesses:
+    """The state of each model's process."""
+
+    def __init__(self) -> None:
+        self._dead: dict[str, _Death] = {}
+        # Of living models: their last statistics, and the time since which these show no execution.
+        self._counts: dict[str, tuple[Counts, float]] = {}
+        # When their `num_unexecuted` grew last.
+        self._unexecuted_at: dict[str, float] = {}
+        self._running: dict[str, set[Connection]] = {}
+        # Those that Triton has called ready.
+        self._met: set[str] = set()
+        # Those of them that had requests since the last look.
+        self._used: set[str] = set()
+
+    def running(self, model: str) -> "Running":
+        """A context for an exchange with this model, which the model's death ends."""
+        if model in self._met:  # not every name that a client makes up
+            self._used.add(model)
+        return Running(self._running, model)
+
+    def answered(self, model: str) -> None:
+        """A request to this model succeeded. If Triton still calls it unready, another instance served it."""
+        if self._dead and (known := self._dead.get(model)) is not None and not known.is_admitted:
+            self._revive(model)
+
+    def to_look_at(self) -> set[str]:
+        """The models whose state may have changed since this was asked last."""
+        used, self._used = self._used, set()
+        return used | self._dead.keys() | self._running.keys()
+
+    def is_dead(self, model: str) -> bool:
+        return model in self._dead
+
+    def died(self, model: str, counts: Counts | None = None, *, is_admitted: bool = False) -> None:
+        """The process is dead: end what waits for it."""
+        known = self._dead.get(model)
+        if known is not None:
+            known.is_admitted = known.is_admitted or is_admitted
+            return
+        logger.error("model %s: its process has died; Triton must be restarted, or the model loaded anew", model)
+        self._dead[model] = _Death(counts, is_admitted)
+        self._forget_counts(model)
+        for connection in tuple(self._running.get(model, ())):
+            connection.fail(death(model))
+
+    def unready(self, model: str) -> None:
+        """Triton calls the model unready; once it calls it ready again, there is another process."""
+        self._forget_counts(model)
+        self._met.discard(model)
+        if model in self._dead:
+            self._dead[model].is_admitted = True
+
+    def ready(self, model: str) -> bool:
+        """Triton calls the model ready, which says something only if it called it unready before.
+
+        Returns whether its statistics are to be read, which are not known yet.
+        """
+        if model in self._dead and self._dead[model].is_admitted:
+            self._revive(model)
+        is_new = model not in self._met
+        self._met.add(model)
+        return is_new or model in self._dead
+
+    def counted(self, model: str, counts: Counts, now: float) -> None:
+        """Update from Triton's statistics, read at this time of the event loop's clock."""
+        known = self._dead.get(model)
+        if known is None:
+            before, since = self._counts.get(model, (None, now))
+            has_run = before is None or counts.has_run_since(before)
+            self._counts[model] = (counts, now if has_run else since)
+            if before is None or counts.num_unexecuted < before.num_unexecuted:
+                self._unexecuted_at.pop(model, None)
+            elif counts.num_unexecuted > before.num_unexecuted:
+                self._unexecuted_at[model] = now
+        elif known.counts is not None and counts.has_run_since(known.counts):
+            self._revive(model)
+        else:
+            known.counts = counts
+
+    def counts(self, model: str) -> Counts | None:
+        """A living model's statistics as they were read last."""
+        counts, _ = self._counts.get(model, (None, 0.0))
+        return counts
+
+    def has_run_since(self, model: str, then: float) -> bool:
+        """Whether the model may have executed something since that time."""
+        counts, since = self._counts.get(model, (None, 0.0))
+        return counts is None or since > then
+
+    def has_failed_unexecuted_since(self, model: str, then: float) -> bool:
+        """Whether `num_unexecuted` has grown since that time."""
+        return self._unexecuted_at.get(model, -math.inf) >= then
+
+    def forget(self) -> None:
+        """Triton went away. When it is back, all its processes are new."""
+        self._dead.clear()
+        self._counts.clear()
+        self._unexecuted_at.clear()
+        self._met.clear()
+
+    def _forget_counts(self, model: str) -> None:
+        self._counts.pop(model, None)
+        self._unexecuted_at.pop(model, None)
+
+    def _revive(self, model: str) -> None:
+        del self._dead[model]
+        self._met.discard(model)
+        logger.info("model %s: its process is there again", model)

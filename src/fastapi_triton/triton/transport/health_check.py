@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Asks Triton now and then whether it lives; while it is away, several times a second, so that it is back at once."""
+
+import asyncio
+import random
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager, suppress
+
+from fastapi_triton.core.background import BackgroundTask
+from fastapi_triton.core.errors import InferenceError, TritonUnavailableError
+from fastapi_triton.triton.transport.circuit_breaker import AWAY_INTERVAL_S
+from fastapi_triton.triton.transport.errors import silent
+from fastapi_triton.triton.transport.pool import Connections
+
+# How long each of two questions, the second over a connection of its own, may stay unanswered.
+ANSWER_TIMEOUT_S = 2.5
+# While it is away, doubled up to `AWAY_INTERVAL_S`.
+FIRST_PAUSE_S = 0.05
+
+
+class Heartbeat:
+    """Opens the breaker when Triton is silent, and closes it when it answers; every `interval_s` while all is well.
+
+    Silent means: two questions of its own in a row without an answer, and not one byte on any other connection
+    meanwhile. A model that works for minutes is not silent: Triton answers these questions beside it. Any status is an
+    answer, that of a balancer too.
+    """
+
+    def __init__(self, connections: Connections, *, interval_s: float) -> None:
+        self._connections = connections
+        self._breaker = connections.breaker
+        self._interval_s = interval_s
+        self._pause_s = FIRST_PAUSE_S
+        self._request_line = f"GET {connections.address.path}/v2/health/live HTTP/1.1\r\n".encode()
+
+    @asynccontextmanager
+    async def beating(self) -> AsyncGenerator[None, None]:
+        """For as long as this lasts."""
+        task = BackgroundTask(
+            "Triton heartbeat",
+            consequence="A silent Triton, and one that is back, are noticed late.",
+            longest_backoff_s=AWAY_INTERVAL_S,
+        )
+        async with task.repeating(self._beat_when_due):
+            yield
+
+    async def _beat_when_due(self) -> float:
+        if self._breaker.num_failures == 0 and self._breaker.error is None:
+            await self._doubted(self._interval_s)
+            self._pause_s = FIRST_PAUSE_S
+        else:
+            await asyncio.sleep(self._pause_s * random.uniform(0.5, 1))  # noqa: S311
+            self._pause_s = min(2 * self._pause_s, AWAY_INTERVAL_S)
+        await self.beat()
+        return 0.0
+
+    async def _doubted(self, timeout_s: float) -> None:
+        """Wait until a connection has failed, or so long."""
+        self._breaker.doubt.clear()
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._breaker.doubt.wait()
+        except TimeoutError:
+            return
+
+    async def beat(self) -> None:
+        """Ask, and once more over a new connection where the answer stays away: it may be the old one that is dead."""
+        signs = self._breaker.num_signs
+        try:
+            question = (self._request_line, self._connections.headers.lines(), b"\r\n")
+            if self._breaker.error is None:
+                with suppress(TimeoutError, TritonUnavailableError, InferenceError):
+                    await self._connections.ask(question, timeout_s=ANSWER_TIMEOUT_S)
+                    self._breaker.close()
+                    return
+            await self._connections.probe(question, timeout_s=ANSWER_TIMEOUT_S)
+        except TimeoutError:
+            if self._breaker.num_signs == signs:
+                self._breaker.open(silent(2 * ANSWER_TIMEOUT_S))
+        except TritonUnavailableError as error:
+            self._breaker.failed(error)
+        except InferenceError as error:
+            self._breaker.failed(TritonUnavailableError(error.detail, retry_after_s=error.retry_after_s))
+        else:
+            self._breaker.close()

@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Exchanges that take too long, with one timer for all of them. (One for each is made and thrown away each time.)"""
+
+import asyncio
+import time
+from typing import Protocol
+
+from fastapi_triton.core.background import BackgroundTask
+
+_expiring = BackgroundTask(
+    "Triton timeouts", consequence="Requests may wait for Triton longer than their timeout."
+).list_always()
+
+
+class CanExpire(Protocol):
+    def expire(self) -> None:
+        """Its time is over."""
+        ...
+
+
+class Expiry:
+    """Calls `expire` of what was added and not removed in time. Used inside one event loop."""
+
+    def __init__(self) -> None:
+        self._due: dict[CanExpire, float] = {}  # on the clock of `time.monotonic`
+        self._timer: asyncio.TimerHandle | None = None
+        self._fires_at = 0.0
+        self._is_closed = False
+
+    def add(self, what: CanExpire, timeout_s: float) -> None:
+        """It has so long from now."""
+        self._is_closed = False
+        self._due[what] = due = time.monotonic() + timeout_s
+        if self._timer is None or due < self._fires_at:
+            self._set(due)
+
+    def remove(self, what: CanExpire) -> None:
+        """It is done. The timer stays, as the next one will need it."""
+        self._due.pop(what, None)
+        if self._is_closed:
+            self._rest()
+
+    def close(self) -> None:
+        """For now no more are added; what is there may still expire. The next event loop must find no timer of this."""
+        self._is_closed = True
+        self._rest()
+
+    def _rest(self) -> None:
+        if self._timer is not None and not self._due:
+            self._timer.cancel()
+            self._timer = None
+
+    def _set(self, due: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._fires_at = due
+        self._timer = asyncio.get_running_loop().call_later(max(0.0, due - time.monotonic()), self._fire)
+
+    def _fire(self) -> None:
+        self._timer = None
+        now = time.monotonic()
+        late = [each for each, due in self._due.items() if due <= now]
+        for what in late:
+            del self._due[what]
+        _expiring.attempt_all(what.expire for what in late)
+        if self._due:
+            self._set(min(self._due.values()))

@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: Apache-2.0
+"""TLS to Triton: whom we trust, what we show of ourselves, and in words what is wrong where it fails."""
+
+import ssl
+from pathlib import Path
+
+from fastapi_triton.triton.transport.credentials import Access
+
+# OpenSSL's numbers for why a certificate was not accepted (X509_V_ERR_*), by what is to be done.
+_EXPIRED, _NOT_YET_VALID = 10, 9
+_UNKNOWN_CA = (2, 18, 19, 20, 21)
+_WRONG_NAME = (62, 64)
+# OpenSSL's words for files that it cannot use.
+_BAD_FILES = (
+    "NO_CERTIFICATE_OR_CRL_FOUND",
+    "NO_START_LINE",
+    "PEM_LIB",
+    "KEY_VALUES_MISMATCH",
+    "BAD_PASSWORD_READ",
+    "BAD_DECRYPT",
+)
+
+
+class ClientTLS:
+    """Makes connections' TLS; files that change are read again for the next connection."""
+
+    def __init__(self, access: Access) -> None:
+        self._ca_file = access.ca_file
+        self._cert_file, self._key_file = access.client_cert_file, access.client_key_file
+        self._files = [file for file in (self._ca_file, self._cert_file, self._key_file) if file is not None]
+        self._seen: list[tuple[int, int, int]] | None = None
+        self._context: ssl.SSLContext | None = None
+
+    def context(self) -> ssl.SSLContext:
+        """For one connection.
+
+        Raises:
+            OSError, ssl.SSLError: a file cannot be read, or is none of the kind.
+        """
+        seen = [_version(file) for file in self._files]
+        if self._context is None or seen != self._seen:
+            context = ssl.create_default_context(cafile=self._ca_file)
+            if self._cert_file is not None:
+                # A key with a passphrase would have OpenSSL ask for it on the terminal, and everything wait.
+                context.load_cert_chain(self._cert_file, self._key_file, password=lambda: "")
+            self._context, self._seen = context, seen
+        return self._context
+
+
+def _version(file: Path) -> tuple[int, int, int]:
+    stat = file.stat()
+    return stat.st_mtime_ns, stat.st_ino, stat.st_size
+
+
+def reason(error: ssl.SSLError) -> str:
+    """Why TLS failed, and what to do: the rest of a sentence that begins with `Triton cannot be reached:`."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return _distrust(error.verify_code, error.verify_message)
+    name = error.reason or ""
+    if name in ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "PACKET_LENGTH_TOO_LONG", "RECORD_LAYER_FAILURE"):
+        return "its URL says https, but that port does not speak TLS; write http:// or name the TLS port"
+    if name in _BAD_FILES:
+        return "a certificate or key file of its TLS settings is not PEM, or key and certificate do not fit"
+    if "ALERT" in name and ("CERT" in name or "UNKNOWN_CA" in name or "HANDSHAKE_FAILURE" in name):
+        return (
+            "it does not accept the frontend's client certificate, or wants one "
+            "(FASTAPI_TRITON_TRITON_CLIENT_CERT_FILE)"
+        )
+    return f"TLS failed ({name or type(error).__name__})"
+
+
+def _distrust(code: int, message: str) -> str:
+    if code == _EXPIRED:
+        return "its TLS certificate, or one that signed it, has expired; renew it"
+    if code == _NOT_YET_VALID:
+        return "its TLS certificate is not valid yet; look at the clocks of both machines"
+    if code in _UNKNOWN_CA:
+        return (
+            "its TLS certificate is signed by none that the frontend trusts; give the CA's certificate "
+            "(FASTAPI_TRITON_TRITON_CA_FILE)"
+        )
+    if code in _WRONG_NAME:
+        return "its TLS certificate is not for the host name in its URL; use a name that the certificate has"
+    return f"its TLS certificate is not accepted ({message})"
