@@ -45,10 +45,11 @@ fuzz:  ## Fuzz every endpoint, many minutes: FUZZ_BODIES=100000, FUZZ_CONNECTION
 	@scripts/setup embedded,dev
 	@exec .venv/bin/python -m pytest tests/fuzz tests/integration/test_fuzz.py tests/hostile/test_v2_mutations.py -m fuzz $(ARGS)
 
-lint:  ## Check style and types: ruff, mypy
+lint:  ## Check style, types and which room imports which: ruff, mypy, import-linter
 	@scripts/setup embedded,dev
 	.venv/bin/python -m ruff check .
 	.venv/bin/python -m ruff format --check .
+	.venv/bin/lint-imports
 	.venv/bin/python -m mypy
 	.venv/bin/python -m mypy models/sdxl_scribble_controlnet  # apart: both models have a model.py
 

@@ -11,7 +11,7 @@ import httpx2
 import pytest
 
 from fastapi_triton.core.errors import MAX_PROBLEMS, FieldProblem, InvalidRequestError, shown
-from fastapi_triton.endpoints.declared.contract import nearest
+from fastapi_triton.core.suggestions import nearest
 from support.picture_app import EVERYTHING, every_family
 from support.scribble_app import PATH, base64_picture
 

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""TODO."""
+"""Which requests may go to a model now, which wait for it, and which are refused."""

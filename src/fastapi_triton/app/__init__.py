@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""TODO."""
+"""The FastAPI application: wires the rooms below together, and adds `/health`, `/v1/models`, `/metrics` and `/v2`."""

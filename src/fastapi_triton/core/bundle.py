@@ -3,7 +3,7 @@
 
 from pathlib import Path
 
-_PACKAGE = Path(__file__).parent
+_PACKAGE = Path(__file__).parent.parent
 _BUNDLED = _PACKAGE / "bundled"
 _CLONE = _PACKAGE.parent.parent
 

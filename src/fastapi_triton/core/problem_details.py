@@ -16,7 +16,7 @@ from starlette.responses import Response
 from starlette.types import Scope
 
 from fastapi_triton.core.asgi import route_path
-from fastapi_triton.core.context import HEADER, current_request_id
+from fastapi_triton.core.context import REQUEST_ID_HEADER, current_request_id
 from fastapi_triton.core.errors import (
     MAX_PROBLEMS,
     CallerLeftError,
@@ -97,7 +97,7 @@ def _members(error: FastAPITritonError) -> dict[str, Any]:
 
 def headers(error: FastAPITritonError) -> dict[str, str]:
     """What every answer that tells of this error says in its headers, whatever its form."""
-    told = {HEADER: current_request_id.get()}  # the answer to a bug of ours passes no middleware
+    told = {REQUEST_ID_HEADER: current_request_id.get()}  # the answer to a bug of ours passes no middleware
     if error.retry_after_s is not None:
         told["Retry-After"] = str(math.ceil(error.retry_after_s))
     if isinstance(error, UnauthorizedError):

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""TODO."""
+"""A Triton in a process below this one: started, watched, restarted. Also the model repositories that it is given."""

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""TODO."""
+"""Endpoints in front of Triton models: request bodies in, responses and server-sent events out."""

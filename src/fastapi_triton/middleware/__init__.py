@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Pure ASGI only: Starlette's BaseHTTPMiddleware would hide a caller's leaving from the endpoint."""
+"""Pure ASGI middleware. Never a BaseHTTPMiddleware of Starlette: it would hide a disconnect from endpoints."""

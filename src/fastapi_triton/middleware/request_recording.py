@@ -11,7 +11,7 @@ from time import perf_counter
 from opentelemetry import trace
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from fastapi_triton.core import context as request_id
+from fastapi_triton.core.context import REQUEST_ID_NAME, choose_request_id, current_request_id
 from fastapi_triton.core.request_record import READ, WRITE, Observation, current_observation
 
 Observer = Callable[[Observation], None]
@@ -19,8 +19,8 @@ Observer = Callable[[Observation], None]
 # Labels are made of it, and a caller may send any.
 _METHODS = frozenset(("GET", "POST", "HEAD", "OPTIONS", "PUT", "DELETE", "PATCH"))
 # Headers that it sets, and those that it reads.
-_OURS = frozenset((request_id.NAME, b"server-timing"))
-_READ = frozenset((request_id.NAME, b"traceparent", b"tracestate"))
+_OURS = frozenset((REQUEST_ID_NAME, b"server-timing"))
+_READ = frozenset((REQUEST_ID_NAME, b"traceparent", b"tracestate"))
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}(?:-[0-9a-z-]*)?")
 
 
@@ -86,12 +86,12 @@ def _begin(scope: Scope) -> tuple[Observation, tuple[bytes, bytes]]:
     context: dict[str, str] | None = None
     for name, value in scope["headers"]:
         if name in _READ:
-            if name == request_id.NAME:
+            if name == REQUEST_ID_NAME:
                 asked = value
             else:
                 context = {**(context or {}), name.decode(): value.decode("latin-1")}
-    chosen = request_id.choose(asked)
-    request_id.current_request_id.set(chosen)
+    chosen = choose_request_id(asked)
+    current_request_id.set(chosen)
     method = scope["method"]
     seen = Observation(method if method in _METHODS else "OTHER", scope["raw_path"])
     if context is not None and _is_fit(context):
@@ -99,7 +99,7 @@ def _begin(scope: Scope) -> tuple[Observation, tuple[bytes, bytes]]:
     if scope.get("fastapi.telemetry") is not None:  # FastAPI's own, where a tracer is configured: see `app.py`
         seen.is_traced = True
     current_observation.set(seen)
-    return seen, (request_id.NAME, chosen.encode())
+    return seen, (REQUEST_ID_NAME, chosen.encode())
 
 
 def _is_fit(context: Mapping[str, str]) -> bool:

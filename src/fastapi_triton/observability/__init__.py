@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""TODO."""
+"""Metrics, logs and traces: what an operator sees. Knows requests only by their records."""

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Routes that come with the frontend, one file per family."""
+"""APIs for models that draw: OpenAI, A1111 and the playground, all translated to one declared endpoint."""

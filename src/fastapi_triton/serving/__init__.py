@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a server does with connections, below the app."""
+"""Running the app as a server: sockets, the HTTP protocol, worker processes."""

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """uvicorn's HTTP with limits on what a connection may take, errors in our form, and less work for each request.
 
-`fastapi-triton serve` uses it; elsewhere it is `uvicorn --http fastapi_triton.serving.http_protocol:Protocol main:app`. Timers
-cost a request nothing: once an interval `ConnectionWatch` looks at all connections of a server, which count how long
-they have been at what they do.
+`fastapi-triton serve` uses it; elsewhere: `uvicorn --http fastapi_triton.serving.http_protocol:Protocol main:app`.
+Timers cost a request nothing: once an interval `ConnectionWatch` looks at all connections of a server, which count how
+long they have been at what they do.
 """
 
 import asyncio

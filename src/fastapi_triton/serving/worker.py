@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One of several processes that serve an app from one port: `python -m fastapi_triton.serving.worker FD APP REPOSITORY`.
+"""One of several processes that serve an app on one port: `python -m fastapi_triton.serving.worker FD APP REPOSITORY`.
 
-`workers.py` starts it with a listening socket and a pipe on its standard input; when the pipe closes the parent is
+`supervisor.py` starts it with a listening socket and a pipe on its standard input; when the pipe closes the parent is
 gone, and the worker ends as if it had been told to.
 """
 

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The Triton client: a protocol (`client`), the real one over HTTP (`http`), and the fake that tests use (`fake`)."""
+"""Triton: its models, datatypes and errors, and a client for its HTTP protocol."""

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from fastapi_triton.cli.check.rule import Rules, Severity
+from fastapi_triton.core.suggestions import nearest
 from fastapi_triton.endpoints.declared import contract
 from fastapi_triton.endpoints.declared.declaration import Declaration
 from fastapi_triton.triton.model_config import ModelConfig
@@ -30,7 +31,7 @@ RULES: Rules[Declared] = Rules()
 def unknown_model(declared: Declared) -> Iterator[str]:
     for name in declared.declaration.models:
         if name not in declared.configs:
-            yield f"there is no model {name}{contract.nearest(name, declared.configs)}"
+            yield f"there is no model {name}{nearest(name, declared.configs)}"
 
 
 @RULES.add(

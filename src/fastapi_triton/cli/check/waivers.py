@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from fastapi_triton.cli.check.rule import Rules, Severity
-from fastapi_triton.endpoints.declared.contract import nearest
+from fastapi_triton.core.suggestions import nearest
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,8 +17,8 @@ from tritonclient.utils import serialize_byte_tensor, triton_to_np_dtype
 
 from fastapi_triton.cli.perf.errors import PerfError
 from fastapi_triton.core.errors import InvalidRequestError
+from fastapi_triton.core.suggestions import nearest
 from fastapi_triton.endpoints.declared import tensors
-from fastapi_triton.endpoints.declared.contract import nearest
 from fastapi_triton.triton.datatypes import Datatype
 from fastapi_triton.triton.model_config import ModelConfig
 from fastapi_triton.triton.tensor import Tensor

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`python -m fastapi_triton.embedded.s3_repository s3://bucket/prefix [-- COMMAND {}]`: the models, and what is to run with them.
+"""`python -m fastapi_triton.embedded.s3_repository s3://bucket/prefix [-- COMMAND {}]`: fetch models, run a command.
 
 The command takes this process's place, with the folder for `{}`; without one the folder is printed.
 """

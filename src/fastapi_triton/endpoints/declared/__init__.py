@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""TODO."""
+"""Endpoints that an app declares with Pydantic models, held to the config of their model."""

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Does a declared endpoint fit the model's config? Every mismatch, in words."""
 
-import difflib
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -10,6 +9,7 @@ from typing import Any
 from pydantic import BaseModel, Json
 from pydantic.fields import FieldInfo
 
+from fastapi_triton.core.suggestions import nearest
 from fastapi_triton.endpoints.declared import annotations
 from fastapi_triton.endpoints.declared.annotations import Value
 from fastapi_triton.endpoints.fields import tensor_names
@@ -29,8 +29,6 @@ _PYTHON_TYPES: dict[Kind, tuple[type, ...]] = {
 _JSON: Any = Json
 # The output by which a streaming twin says what each of its responses is.
 EVENT_OUTPUT = "event"
-# Characters.
-_MAX_COMPARED = 64
 
 
 def mismatches(
@@ -119,16 +117,6 @@ def _namesake(field: str, tensor: str, names: Iterable[str]) -> str:
 
 def _plain(name: str) -> str:
     return re.sub(r"\W", "_", name).strip("_").lower()
-
-
-def nearest(name: str, names: Iterable[str]) -> str:
-    """The end of a sentence about an unknown name: the nearest known one, or all of them."""
-    known = list(names)
-    # Comparing takes time with the square of the length, and no name here is so long.
-    close = difflib.get_close_matches(name, known, n=1) if len(name) <= _MAX_COMPARED else []
-    if close:
-        return f"; did you mean `{close[0]}`?"
-    return f"; known are {', '.join(f'`{each}`' for each in known)}" if known else ""
 
 
 def _where(model: type[BaseModel], field: str, tensor: str) -> str:

@@ -17,7 +17,7 @@ from fastapi_triton.core.errors import (
     TritonUnavailableError,
     shown,
 )
-from fastapi_triton.endpoints.declared.contract import nearest
+from fastapi_triton.core.suggestions import nearest
 from fastapi_triton.endpoints.generated.codec import GeneratedModel
 from fastapi_triton.triton import model_health
 from fastapi_triton.triton.client import ModelStatus, TritonClient

@@ -22,8 +22,8 @@ from fastapi_triton.core.errors import (
     refusal,
     shown,
 )
+from fastapi_triton.core.suggestions import nearest
 from fastapi_triton.endpoints import images
-from fastapi_triton.endpoints.declared.contract import nearest
 from fastapi_triton.endpoints.fields import callers_name
 from fastapi_triton.endpoints.images import ImageLimits
 from fastapi_triton.endpoints.request_body import forms, json_text, large_json, long_fields, threads, whole

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Who may call, and how often: API keys and their scopes, rate limits, hosts, origins, what a proxy says of callers."""
+"""Who may call, and how often: API keys, scopes and rate limits."""

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""TODO."""
+"""Stable Diffusion web UI's `/sdapi/v1`, translated to and from the endpoint that draws."""

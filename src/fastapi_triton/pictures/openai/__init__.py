@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""TODO."""
+"""OpenAI's Images API, translated to and from the endpoint that draws."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The whole as Ray Serve deploys it: `import_path: fastapi_triton.serving.ray_serve.application:build` in a Serve config file."""
+"""The Ray Serve application. A Serve config says `import_path: fastapi_triton.serving.ray_serve.application:build`."""
 
 from ray import serve
 

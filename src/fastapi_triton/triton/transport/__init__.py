@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""TODO."""
+"""Connections to Triton: opened, kept, shared and closed. Knows HTTP, and nothing of models."""
