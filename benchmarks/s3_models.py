@@ -104,7 +104,8 @@ def aws() -> str:
 
 def as_in_the_image(folder: Path) -> tuple[str, ...]:
     """Our command without the rest of the package, whose import is not what is measured; -S leaves the clone out."""
-    shutil.copytree(ROOT / "src" / "fastapi_triton" / "s3_models", folder / "image" / "fastapi_triton" / "s3_models")
+    room = Path("fastapi_triton/embedded/s3_repository")
+    shutil.copytree(ROOT / "src" / room, folder / "image" / room)
     shutil.copy(ROOT / "deploy" / "triton" / "s3_models.py", folder / "image")
     packages = f"PYTHONPATH={sysconfig.get_path('purelib')}"
     return ("env", packages, sys.executable, "-S", str(folder / "image" / "s3_models.py"))

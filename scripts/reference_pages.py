@@ -6,7 +6,7 @@ from pathlib import Path
 import orjson
 
 from fastapi_triton.cli.check import runner
-from fastapi_triton.core.settings import Settings
+from fastapi_triton.core.settings import Settings, variable
 from fastapi_triton.endpoints import json_codec
 from fastapi_triton.endpoints.images import ImageLimits
 from fastapi_triton.triton.datatypes import BY_WIRE, DATATYPES
@@ -108,11 +108,10 @@ def settings_page() -> str:
     ]
     for name, field in Settings.model_fields.items():
         is_url = name == "triton_url"
-        variable = "TRITON_URL" if is_url else f"FASTAPI_TRITON_{name.upper()}"
         prefix = "--no-" if field.default is True else "--"
         flag = "--triton" if is_url else prefix + name.replace("_", "-")
         default = "none" if field.default in ("", ()) else f"`{field.default}`"
-        rows.append(f"| `{variable}` | `{flag}` | {default} | {field.description} |")
+        rows.append(f"| `{variable(name)}` | `{flag}` | {default} | {field.description} |")
     return "\n".join(rows) + "\n"
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What import-linter (pyproject.toml) cannot see: the engine's imports, middleware classes, lengths, licences, names."""
+"""What import-linter (in pyproject.toml) cannot see: the engine's imports, middleware, lengths, licences, names."""
 
 import ast
 from collections import Counter

@@ -25,7 +25,7 @@ from typing import Any
 import pytest
 import yaml
 
-from fastapi_triton.core.settings import Settings
+from fastapi_triton.core.settings import Settings, variable
 from fastapi_triton.serving.http_protocol import Protocol
 from support.paths import ROOT
 
@@ -217,7 +217,7 @@ def test_compose_hands_every_setting_of_the_frontend_on(compose: dict[str, Any])
     handed_on = {name for name, value in given.items() if value is None}
     # The logs are `fastapi-triton serve`'s; the image starts uvicorn itself.
     fields = {field for field in Settings.model_fields if not field.startswith("log_")} - {"triton_url"}
-    assert handed_on == {f"FASTAPI_TRITON_{field.upper()}" for field in fields}
+    assert handed_on == {variable(field) for field in fields}
 
 
 def test_docker_compose_accepts_the_file() -> None:

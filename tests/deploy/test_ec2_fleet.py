@@ -10,7 +10,7 @@ import boto3
 import pytest
 from ec2_files import BUCKET, calls, compose, ray_file, resolved, serve_file, template
 
-from fastapi_triton.core.settings import Settings
+from fastapi_triton.core.settings import Settings, variable
 from fastapi_triton.serving.ray_serve.options import ClusterOptions
 from support.paths import ROOT
 
@@ -47,7 +47,7 @@ def test_the_extras_are_the_packages() -> None:
 def test_the_serve_config_fits_the_app_and_the_nodes() -> None:
     (application,) = serve_file()["applications"]
     options = ClusterOptions.model_validate(application["args"])
-    assert options.settings.keys() <= {f"FASTAPI_TRITON_{name.upper()}" for name in Settings.model_fields}
+    assert options.settings.keys() <= set(map(variable, Settings.model_fields))
     assert (options.folder, options.models) == ("/srv/app", "/srv/models")
     assert options.frontend_settings.api_keys_file == "/srv/keys/keys.toml"
     assert options.frontend_settings.max_in_flight * options.frontends >= options.max_replicas * (

@@ -19,6 +19,7 @@ from fastapi_triton.cli import jobs_folder
 from fastapi_triton.cli.main import app
 from fastapi_triton.cli.perf import analyzer
 from fastapi_triton.cli.perf.errors import PerfError
+from fastapi_triton.core.settings import variable
 from fastapi_triton.embedded import triton_process
 from fastapi_triton.embedded.s3_repository.errors import S3ModelsError
 from fastapi_triton.embedded.s3_repository.fetch import default_cache
@@ -73,10 +74,9 @@ def test_a_cluster_takes_the_settings_among_the_variables_and_nothing_else() -> 
 
 
 def test_no_setting_has_a_name_that_kubernetes_may_inject() -> None:
-    for name in Settings.model_fields:
-        variable = f"FASTAPI_TRITON_{name.upper()}"
-        assert variable not in INJECTED
-        assert not variable.endswith(("_PORT", "_SERVICE_HOST", "_TCP", "_TCP_ADDR", "_TCP_PROTO"))
+    for name in map(variable, Settings.model_fields):
+        assert name not in INJECTED
+        assert not name.endswith(("_PORT", "_SERVICE_HOST", "_TCP", "_TCP_ADDR", "_TCP_PROTO"))
 
 
 # ---- folders

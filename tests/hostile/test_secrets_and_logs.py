@@ -153,7 +153,7 @@ def test_check_shows_a_servers_text_harmless(monkeypatch: pytest.MonkeyPatch, tm
     async def found(_: runner.Subject) -> list[Finding]:
         return [finding]
 
-    monkeypatch.setattr(check_commands.check, "check", found)
+    monkeypatch.setattr(check_commands.runner, "check", found)
     for arguments in ([], ["--json"]):
         result = CliRunner().invoke(command_line, ["check", str(tmp_path), *arguments], env={"TERM": "dumb"})
         assert is_harmless(result.output)
@@ -166,7 +166,7 @@ def test_check_shows_a_servers_error_harmless(monkeypatch: pytest.MonkeyPatch, t
     async def fails(_: runner.Subject) -> list[Finding]:
         raise InferenceError(HOSTILE)
 
-    monkeypatch.setattr(check_commands.check, "check", fails)
+    monkeypatch.setattr(check_commands.runner, "check", fails)
     result = CliRunner().invoke(command_line, ["check", str(tmp_path)])
     assert result.exit_code == 2
     assert is_harmless(result.output)

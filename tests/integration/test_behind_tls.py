@@ -98,8 +98,8 @@ def test_check_reaches_it_too(
     proxy: str, authority: Authority, is_known: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("FASTAPI_TRITON_TRITON_CA_FILE", str(authority.ca_file))
-    monkeypatch.setenv("FASTAPI_TRITON_TRITON_TOKEN", TOKEN if is_known else "an0ther")
+    monkeypatch.setenv("TRITON_CA_FILE", str(authority.ca_file))
+    monkeypatch.setenv("TRITON_TOKEN", TOKEN if is_known else "an0ther")
     done = CliRunner().invoke(main.app, ["check", "--json", "--trial", "--triton", proxy])
     assert TOKEN not in done.output
     assert "an0ther" not in done.output
@@ -119,8 +119,8 @@ def test_perf_reaches_it_too(
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
 ) -> None:
-    monkeypatch.setenv("FASTAPI_TRITON_TRITON_CA_FILE", str(authority.ca_file))
-    monkeypatch.setenv("FASTAPI_TRITON_TRITON_TOKEN", TOKEN)
+    monkeypatch.setenv("TRITON_CA_FILE", str(authority.ca_file))
+    monkeypatch.setenv("TRITON_TOKEN", TOKEN)
     monkeypatch.setenv("LD_LIBRARY_PATH", str(perf_analyzer.libraries))
     request = tmp_path / "request.json"
     request.write_text('{"text": "a"}')

@@ -2,6 +2,7 @@
 """`TritonFrontend`: a FastAPI app with declared endpoints in front of a Triton; joins routes, middleware and errors."""
 
 import logging
+import os
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -28,7 +29,7 @@ from fastapi_triton.app.triton_proxy.endpoint import Passage
 from fastapi_triton.core import body_buffers, connection_limits, problem_details, shutdown
 from fastapi_triton.core.asgi import put_below_root
 from fastapi_triton.core.connection_limits import ConnectionLimits
-from fastapi_triton.core.settings import Settings
+from fastapi_triton.core.settings import Settings, old_names
 from fastapi_triton.endpoints.declared import openapi as openapi
 from fastapi_triton.endpoints.declared.declaration import watched
 from fastapi_triton.endpoints.declared.endpoint import InferEndpoint, Services
@@ -97,6 +98,8 @@ class TritonFrontend(FastAPI):
         **extra: Any,
     ) -> None:
         self.settings = settings or Settings()
+        for old, new in old_names(os.environ).items():
+            logger.warning("%s is now called %s. The next release ignores the old name.", old, new)
         self.triton: TritonClient = triton or fronted.get()(self.settings)
         self.drain = shutdown.Drain()
         self._body_buffers = body_buffers.BodyBuffers(self.settings.max_buffered_body_bytes)

@@ -10,7 +10,7 @@ from typing import Annotated, Any, get_origin
 import typer
 from pydantic.fields import FieldInfo
 
-from fastapi_triton.core.settings import Settings
+from fastapi_triton.core.settings import Settings, variable
 
 # What the command line says differently from a setting's description.
 _HELP = {"generate": "Give every ready model an endpoint, POST /models/{name}/infer; on by default."}
@@ -63,4 +63,4 @@ def export(flags: Mapping[str, object]) -> None:
     """Flags win over the environment; both reach the app by the environment."""
     for name, value in flags.items():
         if value is not None:
-            os.environ["TRITON_URL" if name == "triton_url" else f"FASTAPI_TRITON_{name.upper()}"] = str(value)
+            os.environ[variable(name)] = str(value)

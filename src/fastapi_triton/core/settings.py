@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Every knob: its environment variable, default and one line of meaning. `fastapi-triton serve` has a flag for each."""
+"""Every setting: environment variable, default and one line of meaning. `fastapi-triton serve` has a flag for each."""
 
 import re
+from collections.abc import Iterable
 from ipaddress import ip_network
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
@@ -110,8 +111,18 @@ _File = Annotated[FilePath | None, BeforeValidator(_none_if_empty)]
 _Secret = Annotated[SecretStr | None, BeforeValidator(_none_if_empty)]
 
 
+def variable(name: str) -> str:
+    """A setting's environment variable: `TRITON_…` if it is about the Triton behind, else `FASTAPI_TRITON_…`."""
+    return name.upper() if name.startswith("triton_") else f"FASTAPI_TRITON_{name.upper()}"
+
+
+def _of_triton(name: str) -> AliasChoices:
+    """The variable of a setting about Triton, and its name until 0.1."""
+    return AliasChoices(variable(name), f"FASTAPI_TRITON_{name.upper()}")
+
+
 class Settings(BaseSettings):
-    """Read from the environment: `FASTAPI_TRITON_<NAME>`, and `TRITON_URL` for the server."""
+    """Read from the environment, by the names that `variable` gives."""
 
     model_config = SettingsConfigDict(
         env_prefix="FASTAPI_TRITON_", populate_by_name=True, extra="forbid", hide_input_in_errors=True
@@ -119,28 +130,39 @@ class Settings(BaseSettings):
 
     triton_url: Annotated[str, AfterValidator(_triton_url)] = Field(
         default="http://localhost:8000",
-        validation_alias=AliasChoices("TRITON_URL", "FASTAPI_TRITON_TRITON_URL"),
+        validation_alias=_of_triton("triton_url"),
         description="Where Triton's HTTP port is. A path, as behind an ingress, goes before `/v2`.",
         repr=False,  # it may hold a password
     )
     triton_ca_file: _File = Field(
-        default=None, description="Certificates (PEM) that sign Triton's, for an https URL; else the system's."
+        default=None,
+        validation_alias=_of_triton("triton_ca_file"),
+        description="Certificates (PEM) that sign Triton's, for an https URL; else the system's.",
     )
     triton_client_cert_file: _File = Field(
-        default=None, description="The certificate (PEM) that the frontend shows Triton, if one is wanted."
+        default=None,
+        validation_alias=_of_triton("triton_client_cert_file"),
+        description="The certificate (PEM) that the frontend shows Triton, if one is wanted.",
     )
     triton_client_key_file: _File = Field(
-        default=None, description="Its key (PEM, without a passphrase), where it is in a file of its own."
+        default=None,
+        validation_alias=_of_triton("triton_client_key_file"),
+        description="Its key (PEM, without a passphrase), where it is in a file of its own.",
     )
     triton_token: Annotated[_Secret, AfterValidator(_one_word)] = Field(
         default=None,
+        validation_alias=_of_triton("triton_token"),
         description="Sent to Triton as `Authorization: Bearer`. A flag is seen by everyone on the machine.",
     )
     triton_token_file: _File = Field(
-        default=None, description="The same from a file, which is read again when it changes."
+        default=None,
+        validation_alias=_of_triton("triton_token_file"),
+        description="The same from a file, which is read again when it changes.",
     )
     triton_headers: Annotated[_Secret, AfterValidator(_header_lines)] = Field(
-        default=None, description="Further headers for Triton, one `Name: value` a line."
+        default=None,
+        validation_alias=_of_triton("triton_headers"),
+        description="Further headers for Triton, one `Name: value` a line.",
     )
     connect_timeout_s: float = Field(default=2.0, gt=0, description="How long to wait for a connection to Triton.")
     request_timeout_s: float = Field(
@@ -356,3 +378,15 @@ class Settings(BaseSettings):
     log_format: Literal["text", "json"] = Field(
         default="text", description="How it is logged: lines for people, or one JSON object a line."
     )
+
+
+def old_names(environment: Iterable[str]) -> dict[str, str]:
+    """The variables of an environment that have a name of 0.1, with today's. The next release ignores the old ones."""
+    renamed = {f"FASTAPI_TRITON_{variable(name)}": variable(name) for name in Settings.model_fields}
+    return {old: renamed[old] for old in environment if old in renamed}
+
+
+def setting_names() -> dict[str, str]:
+    """The names of settings by their variables, old names too."""
+    names = {f"FASTAPI_TRITON_{name.upper()}": name for name in Settings.model_fields}
+    return names | {variable(name): name for name in Settings.model_fields}

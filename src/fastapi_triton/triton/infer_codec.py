@@ -41,7 +41,7 @@ def request_body(
     pieces: list[bytes | memoryview] = [b""]
     described = []
     for name, tensor in inputs.items():
-        data = _serialize(name, tensor)
+        data = serialize(name, tensor)
         described.append(
             {
                 "name": name,
@@ -82,7 +82,12 @@ def answer_tensors(body: memoryview, header_length: int | None) -> dict[str, Ten
     return tensors
 
 
-def _serialize(name: str, tensor: Tensor) -> list[bytes | memoryview]:
+def serialize(name: str, tensor: Tensor) -> list[bytes | memoryview]:
+    """A tensor's values as Triton's binary protocol has them. `name` is for errors.
+
+    Raises:
+        TypeError: the array is not of the tensor's datatype.
+    """
     value, datatype = tensor.value, tensor.datatype
     if isinstance(value, bytes | memoryview):
         return [_LENGTH.pack(len(value)), value]

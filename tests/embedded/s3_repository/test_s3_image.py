@@ -26,9 +26,8 @@ TRITON = '#!/bin/sh\necho "$$"\nfor each; do echo "$each"; done\nexec cat\n'
 @pytest.fixture
 def image(tmp_path: Path) -> Path:
     """What the Dockerfile copies to /opt/fastapi-triton, and programs to find."""
-    shutil.copytree(
-        ROOT / "src/fastapi_triton/embedded/s3_repository", tmp_path / "opt" / "fastapi_triton" / "s3_models"
-    )
+    room = Path("fastapi_triton/embedded/s3_repository")
+    shutil.copytree(ROOT / "src" / room, tmp_path / "opt" / room)
     for name in ("entrypoint.sh", "s3_models.py"):
         shutil.copy(ROOT / "deploy" / "triton" / name, tmp_path / "opt")
     for name, text in {"python3": PYTHON, "tritonserver": TRITON}.items():

@@ -23,10 +23,10 @@ from support.scripted_triton import Upstream, scripted_triton
 Loop = Callable[[], asyncio.AbstractEventLoop]
 LOOPS = pytest.mark.parametrize("loop", [asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
 WORDS = {
-    "unknown": "signed by none that the frontend trusts; give the CA's certificate (FASTAPI_TRITON_TRITON_CA_FILE)",
+    "unknown": "signed by none that the frontend trusts; give the CA's certificate (TRITON_CA_FILE)",
     "expired": "has expired; renew it",
     "other name": "is not for the host name in its URL",
-    "no client certificate": "wants one (FASTAPI_TRITON_TRITON_CLIENT_CERT_FILE)",
+    "no client certificate": "wants one (TRITON_CLIENT_CERT_FILE)",
     "no TLS": "does not speak TLS; write http://",
     "plain": "its URL says http, but that port speaks TLS; write https://",
 }

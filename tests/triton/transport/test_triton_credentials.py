@@ -130,8 +130,8 @@ async def test_the_password_in_the_url_is_in_no_log_and_no_error(caplog: pytest.
 
 
 def test_settings_show_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("FASTAPI_TRITON_TRITON_TOKEN", SECRET)
-    monkeypatch.setenv("FASTAPI_TRITON_TRITON_HEADERS", f"X-Key: {SECRET}\nX-Tenant: blue")
+    monkeypatch.setenv("TRITON_TOKEN", SECRET)
+    monkeypatch.setenv("TRITON_HEADERS", f"X-Key: {SECRET}\nX-Tenant: blue")
     settings = Settings(triton_url=f"http://me:{SECRET}@host")
     assert SECRET not in repr(settings) + repr(Access.of(settings))
     assert Access.of(settings).headers == [("X-Key", SECRET), ("X-Tenant", "blue")]
@@ -175,5 +175,5 @@ def test_what_is_no_token_is_refused(token: str) -> None:
 
 def test_a_variable_that_is_empty_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("CA_FILE", "CLIENT_CERT_FILE", "CLIENT_KEY_FILE", "TOKEN", "TOKEN_FILE", "HEADERS"):
-        monkeypatch.setenv(f"FASTAPI_TRITON_TRITON_{name}", "")
+        monkeypatch.setenv(f"TRITON_{name}", "")
     assert Access.of(Settings()) == Access()

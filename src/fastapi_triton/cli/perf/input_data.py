@@ -10,16 +10,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import orjson
 import pybase64
-from tritonclient.utils import serialize_byte_tensor, triton_to_np_dtype
 
 from fastapi_triton.cli.perf.errors import PerfError
 from fastapi_triton.core.errors import InvalidRequestError
 from fastapi_triton.core.suggestions import nearest
 from fastapi_triton.endpoints.declared import tensors
-from fastapi_triton.triton.datatypes import Datatype
+from fastapi_triton.triton import infer_codec
 from fastapi_triton.triton.model_config import ModelConfig
 from fastapi_triton.triton.tensor import Tensor
 
@@ -113,17 +111,7 @@ def _is_of(value: Any, kinds: tuple[type, ...]) -> bool:
 
 def _tensor(tensor: Tensor, *, is_batched: bool) -> dict[str, Any]:
     array = tensor.array[0] if is_batched else tensor.array  # perf_analyzer adds the batch dimension itself
-    binary = _binary(array, tensor.datatype)
-    if binary is None:
+    if tensor.datatype.wire not in ("FP16", "BF16", "BYTES"):
         return {"content": array.reshape(-1).tolist(), "shape": list(array.shape)}
+    binary = b"".join(infer_codec.serialize(tensor.datatype.wire, Tensor(tensor.datatype, array)))
     return {"b64": pybase64.b64encode(binary).decode(), "shape": list(array.shape)}
-
-
-def _binary(array: np.ndarray[Any, Any], datatype: Datatype) -> bytes | None:
-    """The tensor as Triton's binary protocol has it, where it cannot go as numbers."""
-    if datatype.wire in ("FP16", "BF16"):
-        return array.astype(triton_to_np_dtype(datatype.wire)).tobytes()
-    if datatype.wire != "BYTES":
-        return None
-    serialized = serialize_byte_tensor(array)  # (1,), or (0,) where there is no element
-    return bytes(serialized.item()) if serialized.size else b""

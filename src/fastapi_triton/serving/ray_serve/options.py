@@ -8,9 +8,7 @@ from typing import Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from fastapi_triton.core.settings import Settings
-
-PREFIX = "FASTAPI_TRITON_"
+from fastapi_triton.core.settings import Settings, setting_names
 
 
 class OtherVersionError(Exception):
@@ -23,7 +21,7 @@ def frontend_variables(environment: Mapping[str, str]) -> dict[str, str]:
     Other names begin like them: those of the command line (`FASTAPI_TRITON_MODELS_CACHE`, `_URL`, `_KEY`), and what
     Kubernetes injects for a Service named `fastapi-triton` (`FASTAPI_TRITON_PORT=tcp://…`).
     """
-    known = {f"{PREFIX}{name.upper()}" for name in Settings.model_fields}
+    known = setting_names().keys() - {"TRITON_URL"}  # each frontend gets its own
     return {name: value for name, value in environment.items() if name in known}
 
 
@@ -114,9 +112,8 @@ class ClusterOptions(BaseModel):
         Raises:
             ValidationError: one of them cannot be.
         """
-        return Settings.model_validate(
-            {name.removeprefix(PREFIX).lower(): value for name, value in self.settings.items()}
-        )
+        known = setting_names()
+        return Settings.model_validate({known.get(name, name): value for name, value in self.settings.items()})
 
     @property
     def lease_limit_s(self) -> float:

@@ -101,7 +101,7 @@ class _TokenFile:
                 self._is_told = True
             if not self._line:
                 raise TritonUnavailableError(
-                    "The frontend's token for Triton cannot be read from its file (FASTAPI_TRITON_TRITON_TOKEN_FILE); "
+                    "The frontend's token for Triton cannot be read from its file (TRITON_TOKEN_FILE); "
                     "nothing was run.",
                     code="triton_access_denied",
                 ) from None

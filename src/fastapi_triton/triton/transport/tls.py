@@ -62,10 +62,7 @@ def reason(error: ssl.SSLError) -> str:
     if name in _BAD_FILES:
         return "a certificate or key file of its TLS settings is not PEM, or key and certificate do not fit"
     if "ALERT" in name and ("CERT" in name or "UNKNOWN_CA" in name or "HANDSHAKE_FAILURE" in name):
-        return (
-            "it does not accept the frontend's client certificate, or wants one "
-            "(FASTAPI_TRITON_TRITON_CLIENT_CERT_FILE)"
-        )
+        return "it does not accept the frontend's client certificate, or wants one (TRITON_CLIENT_CERT_FILE)"
     return f"TLS failed ({name or type(error).__name__})"
 
 
@@ -76,8 +73,7 @@ def _distrust(code: int, message: str) -> str:
         return "its TLS certificate is not valid yet; look at the clocks of both machines"
     if code in _UNKNOWN_CA:
         return (
-            "its TLS certificate is signed by none that the frontend trusts; give the CA's certificate "
-            "(FASTAPI_TRITON_TRITON_CA_FILE)"
+            "its TLS certificate is signed by none that the frontend trusts; give the CA's certificate (TRITON_CA_FILE)"
         )
     if code in _WRONG_NAME:
         return "its TLS certificate is not for the host name in its URL; use a name that the certificate has"

@@ -5,7 +5,7 @@ import { History } from "./history.js";
 import { NotAPicture, inkOf, open } from "./ink.js";
 import { KeyForm } from "./key.js";
 import { PicturePane, blobOf } from "./picture.js";
-import { Place } from "./say.js";
+import { Place } from "./messages.js";
 import { Scribble } from "./scribble.js";
 import { Gone, Problem, Server } from "./server.js";
 import { Settings } from "./settings.js";

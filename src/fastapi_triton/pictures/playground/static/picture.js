@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The picture's pane: previews that sharpen in place, how far it is and how long it takes, and what came of it.
 
-import { duration } from "./say.js";
+import { duration } from "./messages.js";
 
 const SECONDS = new Intl.NumberFormat("en", { minimumFractionDigits: 1, maximumFractionDigits: 1 });
 const HALF_WAY = 0.5;

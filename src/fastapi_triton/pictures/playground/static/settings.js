@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The fold of settings. Defaults, limits and choices are what the model says of itself; nothing of it is known here.
 
-import { Place } from "./say.js";
+import { Place } from "./messages.js";
 
 const numbers = {
   num_inference_steps: { label: "Steps", limit: "max_inference_steps", low: 1, step: 1, about: "More is finer, and slower." },

@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The names of settings in the environment."""
+
+import logging
+
+import pytest
+
+from fastapi_triton import TritonFrontend
+from fastapi_triton.core.settings import Settings
+from fastapi_triton.serving.ray_serve.options import ClusterOptions, frontend_variables
+
+
+@pytest.mark.parametrize("name", ["TRITON_TOKEN", "FASTAPI_TRITON_TRITON_TOKEN"])
+def test_a_setting_about_triton_has_its_prefix_and_for_one_release_the_old_one(
+    monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setenv(name, "s3cret")
+    token = Settings().triton_token
+    assert token
+    assert token.get_secret_value() == "s3cret"
+
+
+def test_the_new_name_wins(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FASTAPI_TRITON_TRITON_URL", "http://old:8000")
+    monkeypatch.setenv("TRITON_URL", "http://new:8000")
+    assert Settings().triton_url == "http://new:8000"
+
+
+def test_an_old_name_logs_a_warning(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    monkeypatch.setenv("FASTAPI_TRITON_TRITON_TOKEN", "s3cret")
+    with caplog.at_level(logging.WARNING):
+        TritonFrontend()
+    assert caplog.messages == [
+        "FASTAPI_TRITON_TRITON_TOKEN is now called TRITON_TOKEN. The next release ignores the old name."
+    ]
+
+
+@pytest.mark.parametrize("name", ["TRITON_TOKEN", "FASTAPI_TRITON_TRITON_TOKEN"])
+def test_a_clusters_frontends_get_either(name: str) -> None:
+    variables = frontend_variables({name: "s3cret", "TRITON_URL": "http://elsewhere:8000", "PATH": "/bin"})
+    assert variables == {name: "s3cret"}
+    token = ClusterOptions(settings=variables).frontend_settings.triton_token
+    assert token
+    assert token.get_secret_value() == "s3cret"
