@@ -78,8 +78,8 @@ class EngineProfiler:
             network.register_forward_pre_hook(lambda *_, name=name: self._enter(name))
             network.register_forward_hook(lambda *_, name=name: self._leave(name))
         self.reset()
-        # Not the lanes as a whole: what dealing out the work takes is the engine's own.
-        denoiser, decoder = engine.denoiser, engine.decoder
+        # Not the parallel passes as a whole: the time to split the work counts as the engine's own.
+        denoiser, decoder = engine.denoiser, engine.vae_decoder
         self._call_timers = {DENOISING: CallTimer(denoiser._pass), VAE: CallTimer(decoder.decode)}
         denoiser._pass = self._call_timers[DENOISING]  # type: ignore[method-assign, assignment]
         decoder.decode = self._call_timers[VAE]  # type: ignore[method-assign, assignment]

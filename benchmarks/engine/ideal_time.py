@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 
-from diffusion_engine.decoder import Decoder
+from diffusion_engine.vae_decoder import VAEDecoder
 
 from benchmarks.engine.job import Job
 from benchmarks.engine.machine_speed import SpeedProbe
@@ -30,23 +30,23 @@ class IdealTime:
 
 def measure_ideal_time(stock: StockPipeline, probe: SpeedProbe, *, max_rows: int) -> IdealTime:
     num_requests = max(1, max_rows // 2)
-    generation = probe.generation()
-    encoded = probe.encoder.encode(generation)
-    decoder, lanes = Decoder(stock.networks), probe.denoiser.lanes
+    state = probe.make_state()
+    encoded = probe.encoder.encode(state)
+    decoder, parallel = VAEDecoder(stock.networks), probe.denoiser.cpu_parallel
     decode = partial(decoder.decode, encoded.latents)
     numbers = iter(range(1_000_000))
 
     def read_texts() -> None:
         """Of as many requests as share a full pass, none of them seen before."""
-        news = [probe.generation(f"a text that was never seen, number {next(numbers)}") for _ in range(num_requests)]
+        news = [probe.make_state(f"a text that was never seen, number {next(numbers)}") for _ in range(num_requests)]
         probe.encoder.read_texts(news)
 
     return IdealTime(
         per_step=probe.seconds(num_requests) / num_requests,
         per_picture=(
             _median(read_texts) / num_requests
-            + _median(lambda: probe.encoder.encode(generation))
-            + _median(lambda: lanes.run([decode] * lanes.count)) / lanes.count
+            + _median(lambda: probe.encoder.encode(state))
+            + _median(lambda: parallel.run([decode] * parallel.size)) / parallel.size
         ),
     )
 

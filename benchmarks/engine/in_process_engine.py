@@ -6,9 +6,9 @@ import time
 from collections.abc import Sequence
 
 from diffusion_engine.engine import Engine
-from diffusion_engine.generation import GeneratedPicture, Generation
-from diffusion_engine.intake import RowValues, read_request
-from diffusion_engine.request import RequestError
+from diffusion_engine.errors import RequestError
+from diffusion_engine.request_parser import RowValues, parse_request
+from diffusion_engine.request_state import GeneratedPicture, RequestState
 from diffusion_engine.row_limits import RowLimits
 
 from benchmarks.engine.engine_profiler import EngineProfile, EngineProfiler
@@ -22,7 +22,7 @@ class JobListener:
 
     def __init__(self, job: Job, start: float) -> None:
         self.job = job
-        self.generation: Generation | None = None
+        self.state: RequestState | None = None
         self.steps_when_left = 0
         self.first_preview: float | None = None
         self.ended = 0.0
@@ -44,9 +44,9 @@ class JobListener:
         self._end()
 
     def leave(self) -> None:
-        if self.generation is not None and not self.is_done.is_set():
-            self.steps_when_left = self.generation.step_index
-            self.generation.cancel()
+        if self.state is not None and not self.is_done.is_set():
+            self.steps_when_left = self.state.step_index
+            self.state.cancel()
 
     def outcome(self) -> Outcome:
         """Raises what the engine failed on; only leavers may be told that they left."""
@@ -54,8 +54,8 @@ class JobListener:
         if self.error is not None and self.error.code != "cancelled":
             raise self.error
         wasted = 0
-        if self.error is not None and self.generation is not None:
-            wasted = self.generation.step_index - self.steps_when_left
+        if self.error is not None and self.state is not None:
+            wasted = self.state.step_index - self.steps_when_left
         return Outcome(job=self.job, ended=self.ended, first_preview=self.first_preview, wasted_steps=wasted)
 
     def _end(self) -> None:
@@ -116,5 +116,5 @@ class InProcessEngine:
             "num_inference_steps": job.num_steps,
             "seed": job.index,
         }
-        request = read_request(values, self.engine.capabilities)
-        listener.generation = self.engine.submit(request, listener, preview_every=1)
+        request = parse_request(values, self.engine.capabilities)
+        listener.state = self.engine.submit(request, listener, preview_every=1)

@@ -6,12 +6,11 @@ import time
 
 from diffusion_engine.denoiser import Denoiser
 from diffusion_engine.encoder import Encoder
-from diffusion_engine.generation import BatchKey, Generation
-from diffusion_engine.intake import RowValues, read_request
 from diffusion_engine.networks import Networks
 from diffusion_engine.noise_scheduler import NoiseSchedulers
+from diffusion_engine.request_parser import RowValues, parse_request
+from diffusion_engine.request_state import BatchKey, NullListener, RequestState
 from diffusion_engine.scribble import read_scribble
-from diffusion_engine.silence import Silence
 
 from benchmarks.engine.job import scribble_file
 from benchmarks.engine.stock_pipeline import StockPipeline
@@ -32,27 +31,27 @@ class SpeedProbe:
 
     def seconds(self, num_requests: int = 1) -> float:
         """The median pass of so many guided requests."""
-        generations = [self.generation() for _ in range(num_requests)]
-        for generation in generations:
-            generation.encoded = self.encoder.encode(generation)
-        self.denoiser.predict(generations)
-        return statistics.median(self._timed(generations) for _ in range(NUM_PASSES))
+        states = [self.make_state() for _ in range(num_requests)]
+        for state in states:
+            state.encoded = self.encoder.encode(state)
+        self.denoiser.predict(states)
+        return statistics.median(self._timed(states) for _ in range(NUM_PASSES))
 
-    def generation(self, prompt: str = "a red house") -> Generation:
+    def make_state(self, prompt: str = "a red house") -> RequestState:
         """A request that nobody sent."""
         defaults = self._capabilities.defaults
         values: RowValues = {"prompt": prompt.encode(), "width": defaults.width, "height": defaults.height, "seed": 0}
         scribble = read_scribble(scribble_file(0), max_pixels=1_000_000, invert="auto")
-        return Generation(
-            request=read_request(values, self._capabilities),
-            listener=Silence(),
+        return RequestState(
+            request=parse_request(values, self._capabilities),
+            listener=NullListener(),
             arrived=0.0,
             key=BatchKey(defaults.width, defaults.height),
             control_image=scribble.fit(defaults.width, defaults.height),
         )
 
-    def _timed(self, generations: list[Generation]) -> float:
+    def _timed(self, states: list[RequestState]) -> float:
         started = time.perf_counter()
-        for noise in self.denoiser.predict(generations):
+        for noise in self.denoiser.predict(states):
             noise.cpu()  # waits for a GPU
         return time.perf_counter() - started

@@ -67,15 +67,15 @@ def measured(
 ) -> dict[str, int]:
     """Bytes: with everything loaded, and at most in what follows."""
     import torch
-    from diffusion_engine.assembly import assemble
-    from diffusion_engine.intake import RowValues, read_request
-    from diffusion_engine.silence import Silence
+    from diffusion_engine.engine_builder import build_engine
+    from diffusion_engine.request_parser import RowValues, parse_request
+    from diffusion_engine.request_state import NullListener
 
     from benchmarks.engine.job import scribble_file
     from benchmarks.engine.stock_pipeline import Weights
 
     weights = Weights(checkpoint=checkpoint, controlnet=controlnet, vae=vae, device=device, dtype=dtype)
-    engine = assemble(weights.config(max_rows=str(num_rows)))
+    engine = build_engine(weights.config(max_rows=str(num_rows)))
     loaded = peak(torch)
     width, height = (int(side) for side in size.split("x"))
     engine.start()
@@ -89,8 +89,8 @@ def measured(
             "guidance_scale": 2.5,
             "num_inference_steps": 4,
         }
-        waiting.append(Waiting(Silence()))
-        engine.submit(read_request(values, engine.capabilities), waiting[-1], preview_every=1)
+        waiting.append(Waiting(NullListener()))
+        engine.submit(parse_request(values, engine.capabilities), waiting[-1], preview_every=1)
     for each in waiting:
         each.is_done.wait()
     engine.stop()

@@ -7,11 +7,12 @@ from typing import Any
 
 import torch
 from diffusers import ControlNetModel, UNet2DConditionModel
-from diffusion_engine.assembly import pass_timer, tuned_networks
 from diffusion_engine.capabilities import Capabilities
-from diffusion_engine.generation import BatchKey
 from diffusion_engine.networks import Networks
+from diffusion_engine.optimization import optimized_networks
+from diffusion_engine.request_state import BatchKey
 from diffusion_engine.row_limits import ROW_COUNTS, knee
+from diffusion_engine.row_profiler import pass_timer
 
 from benchmarks.engine.stock_pipeline import StockPipeline, Weights
 
@@ -46,7 +47,7 @@ def scaled_networks(stock: StockPipeline, weights: Weights, scale: int) -> Netwo
         config["attention_head_dim"] = [scale * heads for heads in config["attention_head_dim"]]
         parts[name] = of_class.from_config(config).to(pipeline.device, pipeline.unet.dtype).eval()
     larger = type(pipeline)(**parts, add_watermarker=False)
-    return tuned_networks(weights.config(), larger)
+    return optimized_networks(weights.config(), larger)
 
 
 def table(times: Times) -> list[str]:

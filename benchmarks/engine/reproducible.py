@@ -16,9 +16,9 @@ import numpy as np
 import numpy.typing as npt
 import typer
 from diffusion_engine.engine import Engine
-from diffusion_engine.generation import GeneratedPicture
-from diffusion_engine.intake import read_request
-from diffusion_engine.request import RequestError
+from diffusion_engine.errors import RequestError
+from diffusion_engine.request_parser import parse_request
+from diffusion_engine.request_state import GeneratedPicture
 from diffusion_engine.row_limits import RowLimits
 from PIL import Image
 
@@ -79,7 +79,7 @@ def submit(engine: Engine, index: int, **values: Any) -> Waiter:
         **values,
     }
     waiter = Waiter()
-    engine.submit(read_request(asked, engine.capabilities), waiter)
+    engine.submit(parse_request(asked, engine.capabilities), waiter)
     return waiter
 
 

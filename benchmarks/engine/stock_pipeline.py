@@ -8,11 +8,11 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from diffusion_engine.assembly import tuned_networks
 from diffusion_engine.capabilities import Capabilities
 from diffusion_engine.config import EngineConfig
 from diffusion_engine.networks import Networks
 from diffusion_engine.noise_scheduler import make_noise_scheduler
+from diffusion_engine.optimization import optimized_networks
 from diffusion_engine.pictures import encode_picture
 from diffusion_engine.scribble import read_scribble
 from diffusion_engine.weights import load_pipeline
@@ -63,7 +63,7 @@ class StockPipeline:
         pipeline = load_pipeline(config)
         # The engine changes its networks' memory layout. On a GPU there may be no room for both.
         its_own = copy.deepcopy(pipeline) if pipeline.device.type == "cpu" else pipeline
-        return cls(pipeline, Capabilities.of_checkpoint(config.checkpoint), tuned_networks(config, its_own))
+        return cls(pipeline, Capabilities.of_checkpoint(config.checkpoint), optimized_networks(config, its_own))
 
     def at_size(self, width: int, height: int) -> "StockPipeline":
         """The same networks, with another size for requests that name none."""

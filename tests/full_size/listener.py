@@ -5,8 +5,8 @@ import threading
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from diffusion_engine.generation import GeneratedPicture
-    from diffusion_engine.request import RequestError
+    from diffusion_engine.errors import RequestError
+    from diffusion_engine.request_state import GeneratedPicture
 
 
 class Listener:

@@ -14,28 +14,28 @@ from full_size.conftest import FullSize, peak_gb
 from full_size.listener import Listener
 
 if TYPE_CHECKING:
-    from diffusion_engine.generation import Generation
+    from diffusion_engine.request_state import RequestState
 
 pytestmark = [pytest.mark.full_size, pytest.mark.timeout(3600)]
 
 
-def submit(full_size: FullSize, **values: Any) -> tuple["Generation", Listener]:
-    from diffusion_engine.intake import read_request
+def submit(full_size: FullSize, **values: Any) -> tuple["RequestState", Listener]:
+    from diffusion_engine.request_parser import parse_request
 
     row = {"prompt": b"a red circle", "image": scribble_file(0), "seed": 1, "output_format": b"png", **values}
     listener = Listener()
-    request = read_request(row, full_size.capabilities)
+    request = parse_request(row, full_size.capabilities)
     return full_size.engine.submit(request, listener, preview_every=1), listener
 
 
-def generation_of_size(full_size: FullSize, width: int, height: int, *, guidance_scale: float) -> "Generation":
-    from diffusion_engine.generation import BatchKey, Generation
-    from diffusion_engine.intake import read_request
+def generation_of_size(full_size: FullSize, width: int, height: int, *, guidance_scale: float) -> "RequestState":
+    from diffusion_engine.request_parser import parse_request
+    from diffusion_engine.request_state import BatchKey, RequestState
 
     values = {"prompt": b"a boat", "width": width, "height": height, "guidance_scale": guidance_scale, "seed": 1}
     image = Image.new("RGB", (width, height))
-    return Generation(
-        request=read_request(values, full_size.capabilities),
+    return RequestState(
+        request=parse_request(values, full_size.capabilities),
         listener=Listener(),
         arrived=0.0,
         key=BatchKey(width, height),
@@ -107,9 +107,9 @@ def test_requests_at_different_steps_share_passes_and_get_previews_and_pictures(
 def test_a_picture_of_full_size_is_made(full_size: FullSize, width: int, height: int) -> None:
     started = time.monotonic()
     values = {"width": width, "height": height, "num_inference_steps": 1, "guidance_scale": 1.0}
-    generation, listener = submit(full_size, **values)
+    state, listener = submit(full_size, **values)
     picture = listener.picture()
-    took = {name: generation.timings[name] for name in ("encode", "denoise", "decode")}
+    took = {name: state.timings[name] for name in ("encode", "denoise", "decode")}
     told = ", ".join(f"{name} {seconds:.0f} s" for name, seconds in took.items())
     full_size.facts[f"one picture at {width}x{height}: 1 step, not guided"] = (
         f"{time.monotonic() - started:.0f} s ({told})"

@@ -6,7 +6,7 @@ import os
 import random
 
 import pytest
-from diffusion_engine.request import RequestError
+from diffusion_engine.errors import RequestError
 from diffusion_engine.scribble import read_scribble
 
 from fastapi_triton.core.errors import TooLargeError

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from diffusion_engine import scribble as scribble_module
 from diffusion_engine import strokes as strokes_module
+from diffusion_engine.errors import RequestError
 from diffusion_engine.pictures import examine, open_picture
-from diffusion_engine.request import RequestError
 from diffusion_engine.scribble import read_scribble
 from diffusion_engine.strokes import block_maximum
 from PIL import Image

@@ -16,16 +16,15 @@ import psutil
 import pytest
 from diffusion_engine import picture_decoder
 from diffusion_engine.capabilities import Capabilities
-from diffusion_engine.generation import Generation
-from diffusion_engine.intake import read_request
+from diffusion_engine.errors import RequestError
 from diffusion_engine.metrics import EngineMetrics
 from diffusion_engine.picture_decoder import PictureDecoder, memory_for
+from diffusion_engine.picture_decoder_pool import Handlers, PictureDecoderPool
 from diffusion_engine.pictures import examine
-from diffusion_engine.readers import Handlers, Readers
-from diffusion_engine.reception import receive
-from diffusion_engine.request import RequestError
+from diffusion_engine.preprocessing import preprocess
+from diffusion_engine.request_parser import parse_request
+from diffusion_engine.request_state import NullListener, RequestState
 from diffusion_engine.scribble import Scribble, decode_scribble
-from diffusion_engine.silence import Silence
 from PIL import Image
 
 from support.paths import ROOT
@@ -38,26 +37,26 @@ MAX_PIXELS = 50_000_000
 PATIENCE_S = 60
 
 
-def generation(image: bytes | None = None, timeout_s: float | None = None) -> Generation:
+def make_state(image: bytes | None = None, timeout_s: float | None = None) -> RequestState:
     values = {"prompt": b"x", "image": image or as_file(drawing()), "timeout_s": timeout_s}
-    return Generation(request=read_request(values, CAPABILITIES), listener=Silence(), arrived=time.monotonic())
+    return RequestState(request=parse_request(values, CAPABILITIES), listener=NullListener(), arrived=time.monotonic())
 
 
-def without_picture() -> Generation:
-    return Generation(
-        request=read_request({"prompt": b"x"}, CAPABILITIES), listener=Silence(), arrived=time.monotonic()
+def without_picture() -> RequestState:
+    return RequestState(
+        request=parse_request({"prompt": b"x"}, CAPABILITIES), listener=NullListener(), arrived=time.monotonic()
     )
 
 
 @dataclass
 class House:
-    """Readers, and what became of their requests in order."""
+    """A pool, and what became of its requests in order."""
 
-    readers: Readers = field(init=False)
+    pool: PictureDecoderPool = field(init=False)
     metrics: EngineMetrics = field(default_factory=EngineMetrics)
-    outcomes: queue.SimpleQueue[tuple[Generation, RequestError | None]] = field(default_factory=queue.SimpleQueue)
+    outcomes: queue.SimpleQueue[tuple[RequestState, RequestError | None]] = field(default_factory=queue.SimpleQueue)
 
-    def outcome(self) -> tuple[Generation, RequestError | None]:
+    def outcome(self) -> tuple[RequestState, RequestError | None]:
         return self.outcomes.get(timeout=PATIENCE_S)
 
     def error(self) -> RequestError:
@@ -65,14 +64,14 @@ class House:
         assert error is not None
         return error
 
-    def serve(self, each: Generation) -> None:
+    def serve(self, each: RequestState) -> None:
         """One more request is read."""
-        self.readers.submit(each)
+        self.pool.submit(each)
         assert self.outcome() == (each, None)
         assert each.key != (0, 0)
 
     def pids(self) -> list[int]:
-        return [pid for reader in self.readers._readers if (pid := reader.decoder.pid) is not None]
+        return [pid for worker in self.pool._workers if (pid := worker.decoder.pid) is not None]
 
     def freeze(self) -> list[psutil.Process]:
         """Have every decoder stand still, as if its next picture took for ever."""
@@ -89,10 +88,10 @@ def make_house() -> Iterator[Callable[..., House]]:
     def make(*, count: int = 1, timeout_s: float = PATIENCE_S, max_pixels: int = MAX_PIXELS) -> House:
         house = House()
         houses.append(house)
-        house.readers = Readers(
+        house.pool = PictureDecoderPool(
             Handlers(
-                read=lambda each, decode: receive(each, CAPABILITIES, max_pixels=max_pixels, decode=decode),
-                received=lambda each: house.outcomes.put((each, None)),
+                preprocess=lambda each, decode: preprocess(each, CAPABILITIES, max_pixels=max_pixels, decode=decode),
+                ready=lambda each: house.outcomes.put((each, None)),
                 failed=lambda each, error: house.outcomes.put((each, error)),
             ),
             house.metrics,
@@ -101,16 +100,16 @@ def make_house() -> Iterator[Callable[..., House]]:
             timeout_s=timeout_s,
         )
         for _ in range(count):
-            house.readers.submit(generation())
+            house.pool.submit(make_state())
         for _ in range(count):
             assert house.outcome()[1] is None
-        wait_until(lambda: house.readers.num_running == count)
+        wait_until(lambda: house.pool.num_running == count)
         return house
 
     yield make
     for house in houses:
         pids = house.pids()
-        house.readers.stop()
+        house.pool.stop()
         assert not any(map(psutil.pid_exists, pids))
 
 
@@ -125,50 +124,50 @@ def assert_ended(processes: list[psutil.Process]) -> None:
     assert psutil.wait_procs(processes, timeout=PATIENCE_S)[1] == []
 
 
-# ---- whoever does not want a picture any more frees its reader
+# ---- whoever does not want a picture any more frees its decoder
 
 
 def test_cancelling_frees_the_reader(make_house: Callable[..., House]) -> None:
     house = make_house()
     frozen = house.freeze()
-    stuck = generation()
-    house.readers.submit(stuck)
+    stuck = make_state()
+    house.pool.submit(stuck)
     stuck.cancel()
     assert house.error().code == "cancelled"
     assert_ended(frozen)
-    house.serve(generation())
+    house.serve(make_state())
     assert house.metrics.value("sdxl_engine_decoders_ended_total", code="cancelled") == 1
 
 
 def test_a_deadline_frees_the_reader(make_house: Callable[..., House]) -> None:
     house = make_house()
     frozen = house.freeze()
-    house.readers.submit(generation(timeout_s=0.1))
+    house.pool.submit(make_state(timeout_s=0.1))
     assert house.error().code == "deadline_exceeded"
     assert_ended(frozen)
-    house.serve(generation())
+    house.serve(make_state())
 
 
 def test_a_picture_that_takes_too_long_is_refused(make_house: Callable[..., House]) -> None:
     house = make_house(timeout_s=2.0)
     frozen = house.freeze()
-    house.readers.submit(generation())
+    house.pool.submit(make_state())
     error = house.error()
     assert (error.code, error.field) == ("image_too_complex", "image")
     assert "2 s" in error.detail
     assert_ended(frozen)
-    house.serve(generation())
+    house.serve(make_state())
 
 
-def test_requests_that_wait_for_stuck_readers_can_be_cancelled_and_are_late_in_time(
+def test_requests_that_wait_for_stuck_decoders_can_be_cancelled_and_are_late_in_time(
     make_house: Callable[..., House],
 ) -> None:
     house = make_house(count=2)
     house.freeze()
-    stuck = [generation(), generation()]
-    waiting, late = generation(), generation(timeout_s=0.1)
+    stuck = [make_state(), make_state()]
+    waiting, late = make_state(), make_state(timeout_s=0.1)
     for each in (*stuck, waiting, late):
-        house.readers.submit(each)
+        house.pool.submit(each)
     assert house.outcome()[0] is late
     waiting.cancel()
     assert house.outcome()[0] is waiting
@@ -180,8 +179,8 @@ def test_requests_that_wait_for_stuck_readers_can_be_cancelled_and_are_late_in_t
 def test_a_request_without_a_picture_waits_for_no_reader(make_house: Callable[..., House]) -> None:
     house = make_house()
     house.freeze()
-    stuck = generation()
-    house.readers.submit(stuck)
+    stuck = make_state()
+    house.pool.submit(stuck)
     house.serve(without_picture())
     stuck.cancel()
     assert house.error().code == "cancelled"
@@ -193,11 +192,11 @@ def test_a_request_without_a_picture_waits_for_no_reader(make_house: Callable[..
 def test_a_picture_that_ends_its_decoder_is_refused(make_house: Callable[..., House]) -> None:
     house = make_house()
     frozen = house.freeze()
-    house.readers.submit(generation())
-    wait_until(lambda: not house.readers._waiting)
+    house.pool.submit(make_state())
+    wait_until(lambda: not house.pool._waiting)
     frozen[0].kill()
     assert house.error().code == "undecodable_image"
-    house.serve(generation())
+    house.serve(make_state())
     assert house.metrics.value("sdxl_engine_decoders_ended_total", code="undecodable_image") == 1
 
 
@@ -206,8 +205,8 @@ def test_a_decoder_that_ended_in_idleness_costs_nobody_a_request(make_house: Cal
     (pid,) = house.pids()
     psutil.Process(pid).kill()
     # Its thread may have noticed already, and have started another.
-    wait_until(lambda: house.readers.num_running == 0 or house.pids() != [pid])
-    house.serve(generation())
+    wait_until(lambda: house.pool.num_running == 0 or house.pids() != [pid])
+    house.serve(make_state())
 
 
 def test_without_decoders_requests_are_refused_until_one_can_be_started(
@@ -216,15 +215,15 @@ def test_without_decoders_requests_are_refused_until_one_can_be_started(
     house = make_house()
     monkeypatch.setattr(picture_decoder, "interpreter", lambda: "/nonexistent/python")
     psutil.Process(house.pids()[0]).kill()
-    wait_until(lambda: house.readers.num_running == 0)
-    house.readers.submit(generation())
+    wait_until(lambda: house.pool.num_running == 0)
+    house.pool.submit(make_state())
     error = house.error()
     assert (error.code, error.retry_after_s is not None) == ("decoder_unavailable", True)
     assert house.metrics.value("sdxl_engine_decoders") == 0
     house.serve(without_picture())
     monkeypatch.undo()
-    wait_until(lambda: house.readers.num_running == 1)  # by itself: nobody asks for a picture in the meantime
-    house.serve(generation())
+    wait_until(lambda: house.pool.num_running == 1)  # by itself: nobody asks for a picture in the meantime
+    house.serve(make_state())
 
 
 def test_too_much_memory_is_refused_and_harms_nobody() -> None:
@@ -248,11 +247,11 @@ def test_stopping_ends_decoders_and_tells_everybody(make_house: Callable[..., Ho
     house = make_house(count=2)
     frozen = house.freeze()
     for _ in range(5):
-        house.readers.submit(generation())
-    house.readers.stop()
+        house.pool.submit(make_state())
+    house.pool.stop()
     assert [house.error().code for _ in range(5)] == ["shutting_down"] * 5
     assert_ended(frozen)
-    house.readers.submit(without_picture())
+    house.pool.submit(without_picture())
     assert house.outcome()[1] is None
 
 

@@ -36,7 +36,7 @@ def server(tmp_path: Path) -> Iterator[Server]:
         version.mkdir(parents=True)
         shutil.copy(MODELS / name / "config.pbtxt", version.parent)
         shutil.copy(code / "model.py", version)
-    for package in ("diffusion_engine", "engine_glue"):
+    for package in ("diffusion_engine", "triton_adapter"):
         (version / package).symlink_to(MODELS / STREAM_MODEL / "1" / package)
     with serving("--embedded", folder=tmp_path) as running:
         yield running.wait_until_ready()

@@ -13,8 +13,8 @@ from drawings import CHECKPOINT, VERSION_FOLDER
 # Not imported here: half of the tests need no torch, and start at once without it.
 if TYPE_CHECKING:
     from diffusion_engine.engine import Engine
-    from diffusion_engine.generation import GeneratedPicture
     from diffusion_engine.networks import Networks
+    from diffusion_engine.request_state import GeneratedPicture
     from listening import Driver
     from stock import StockPipeline
 
@@ -36,12 +36,14 @@ def pipeline() -> Any:
 @pytest.fixture(scope="session")
 def networks() -> "Networks":
     """As the engine makes them by default: they share nothing with `pipeline`, which stays as diffusers has it."""
-    from diffusion_engine.assembly import tuned_networks
     from diffusion_engine.config import EngineConfig
+    from diffusion_engine.optimization import optimized_networks
     from diffusion_engine.weights import load_pipeline
 
     config = EngineConfig.read({}, {"SDXL_DEVICE": "cpu"}, version_folder=VERSION_FOLDER)
-    return replace(tuned_networks(config, load_pipeline(config)), num_lanes=2)  # as on any CPU with two cores
+    return replace(
+        optimized_networks(config, load_pipeline(config)), cpu_parallel_size=2
+    )  # as on any CPU with two cores
 
 
 @pytest.fixture(scope="session")
@@ -116,3 +118,14 @@ def encoded_texts(networks: "Networks", monkeypatch: pytest.MonkeyPatch) -> list
 
     monkeypatch.setattr(networks.pipeline, "encode_prompt", note)
     return calls
+
+
+@pytest.fixture
+def homeless(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a container that runs under a number: no HOME, and nobody of that number."""
+    monkeypatch.delenv("HOME", raising=False)
+
+    def nobody(uid: int) -> Any:
+        raise KeyError(f"getpwuid(): uid not found: {uid}")
+
+    monkeypatch.setattr("pwd.getpwuid", nobody)

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy.typing as npt
 from diffusion_engine.engine import Engine
-from diffusion_engine.generation import GeneratedPicture, Generation
-from diffusion_engine.intake import read_request
-from diffusion_engine.request import RequestError
+from diffusion_engine.errors import RequestError
+from diffusion_engine.request_parser import parse_request
+from diffusion_engine.request_state import GeneratedPicture, RequestState
 from drawings import pixels_of, row
 
 PATIENCE_S = 60.0
@@ -66,7 +66,7 @@ class Recorder:
 class Visit:
     """A request inside an engine, and what its listener was told."""
 
-    generation: Generation
+    state: RequestState
     recorder: Recorder
 
     def picture(self) -> GeneratedPicture:
@@ -74,7 +74,7 @@ class Visit:
 
     def pixels(self) -> npt.NDArray[Any]:
         content = self.picture().content
-        return pixels_of(base64.b64decode(content) if self.generation.answer_as_text else content)
+        return pixels_of(base64.b64decode(content) if self.state.answer_as_text else content)
 
     def error(self) -> RequestError:
         return self.recorder.error()
@@ -83,7 +83,7 @@ class Visit:
 def visit(engine: Engine, recorder: Recorder | None = None, *, preview_every: int = 0, **values: Any) -> Visit:
     """Submit a request by its tensors' names."""
     recorder = recorder or Recorder()
-    request = read_request(row(**values), engine.capabilities)
+    request = parse_request(row(**values), engine.capabilities)
     return Visit(engine.submit(request, recorder, preview_every=preview_every), recorder)
 
 
@@ -92,14 +92,14 @@ class Driver:
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
-        self.passes: list[list[Generation]] = []
+        self.passes: list[list[RequestState]] = []
         self._predict: Callable[..., Any] = engine.denoiser.predict
         engine.denoiser.predict = self._noted  # type: ignore[method-assign]
-        engine.announcer.start()
+        engine.output_processor.start()
 
     def join(self, recorder: Recorder | None = None, *, preview_every: int = 0, **values: Any) -> Visit:
         joined = visit(self.engine, recorder, preview_every=preview_every, **values)
-        self.engine._take_in()  # waits until its scribble is read
+        self.engine._add_arrivals()  # waits until its scribble is read
         return joined
 
     def step(self) -> bool:
@@ -111,9 +111,9 @@ class Driver:
             pass
 
     def stop(self) -> None:
-        self.engine._readers.stop()
-        self.engine.announcer.stop()
+        self.engine._picture_decoders.stop()
+        self.engine.output_processor.stop()
 
-    def _noted(self, generations: list[Generation]) -> Any:
-        self.passes.append(list(generations))
-        return self._predict(generations)
+    def _noted(self, states: list[RequestState]) -> Any:
+        self.passes.append(list(states))
+        return self._predict(states)

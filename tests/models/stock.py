@@ -8,11 +8,10 @@ import numpy.typing as npt
 import torch
 from diffusers import StableDiffusionXLControlNetPipeline
 from diffusion_engine.capabilities import Capabilities
-from diffusion_engine.generation import Generation
-from diffusion_engine.intake import read_request
 from diffusion_engine.noise_scheduler import make_noise_scheduler
-from diffusion_engine.reception import receive
-from diffusion_engine.silence import Silence
+from diffusion_engine.preprocessing import preprocess
+from diffusion_engine.request_parser import parse_request
+from diffusion_engine.request_state import NullListener, RequestState
 from drawings import row
 from PIL import Image
 
@@ -26,16 +25,16 @@ class StockPipeline:
 
     def pixels(self, **values: Any) -> npt.NDArray[Any]:
         """The picture, (H, W, 3), of a request by its tensors' names."""
-        request = read_request(row(**values), self._capabilities)
-        generation = Generation(request=request, listener=Silence(), arrived=0.0)
-        receive(generation, self._capabilities, max_pixels=50_000_000)
-        width, height, _ = generation.key
-        has_scribble = generation.control_image is not None
+        request = parse_request(row(**values), self._capabilities)
+        state = RequestState(request=request, listener=NullListener(), arrived=0.0)
+        preprocess(state, self._capabilities, max_pixels=50_000_000)
+        width, height, _ = state.key
+        has_scribble = state.control_image is not None
         images = self._with_scheduler(request.scheduler)(
             prompt=request.prompt,
             # None, not "": only then the pipeline uses the zeros that SDXL was trained with.
             negative_prompt=request.negative_prompt or None,
-            image=generation.control_image if has_scribble else Image.new("RGB", (width, height)),
+            image=state.control_image if has_scribble else Image.new("RGB", (width, height)),
             width=width,
             height=height,
             num_inference_steps=request.num_inference_steps,

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 from diffusion_engine.capabilities import SDXL_SIZES, Capabilities
-from diffusion_engine.request import RequestError
+from diffusion_engine.errors import RequestError
 
 
 def test_the_demo_checkpoint_says_what_it_can_do(capabilities: Capabilities) -> None:

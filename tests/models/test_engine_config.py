@@ -71,3 +71,9 @@ def test_a_missing_folder_is_said_when_the_model_loads(name: str) -> None:
 def test_a_wrong_setting_is_said_when_the_model_loads(parameters: dict[str, str], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         read(parameters)
+
+
+@pytest.mark.usefixtures("homeless")
+def test_a_checkpoint_in_a_home_that_is_not_there_is_told_in_one_sentence(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"'~/checkpoint' needs a home folder.*write the whole path"):
+        EngineConfig.read({"checkpoint": "~/checkpoint"}, {}, version_folder=tmp_path)

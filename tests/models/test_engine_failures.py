@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 from diffusion_engine.engine import Engine
-from diffusion_engine.generation import Generation, Status
 from diffusion_engine.networks import Networks
 from diffusion_engine.noise_scheduler import NoiseSchedule
+from diffusion_engine.request_state import RequestState, Status
 from listening import Driver, Recorder, visit
 from PIL import Image
 
@@ -20,13 +20,13 @@ MakeEngine = Callable[..., Engine]
 SMALL = {"width": 96, "height": 96}
 
 
-def spoil(driver: Driver, is_spoilt: Callable[[list[Generation]], bool], error: Exception) -> None:
-    """Passes of such company fail."""
+def spoil(driver: Driver, is_spoilt: Callable[[list[RequestState]], bool], error: Exception) -> None:
+    """Passes of such batches fail."""
     predict = driver.engine.denoiser.predict
 
-    def fail(generations: list[Generation]) -> Any:
-        noise = predict(generations)
-        if is_spoilt(list(generations)):
+    def fail(states: list[RequestState]) -> Any:
+        noise = predict(states)
+        if is_spoilt(list(states)):
             raise error
         return noise
 
@@ -39,13 +39,13 @@ def spoil(driver: Driver, is_spoilt: Callable[[list[Generation]], bool], error: 
 def test_a_failing_pass_is_tried_one_by_one_and_only_the_culprit_leaves(driver: Driver) -> None:
     others = [driver.join(**SMALL, seed=seed, num_inference_steps=3) for seed in (1, 2)]
     culprit = driver.join(**SMALL, prompt=b"the culprit")
-    spoil(driver, lambda all_: culprit.generation in all_, RuntimeError("secret path /srv/weights"))
+    spoil(driver, lambda all_: culprit.state in all_, RuntimeError("secret path /srv/weights"))
     driver.step()
     assert culprit.error().code == "generation_failed"
     assert "secret" not in culprit.error().detail
-    assert [each.generation.step_index for each in others] == [1, 1]
+    assert [each.state.step_index for each in others] == [1, 1]
     driver.finish()
-    assert culprit.generation not in driver.passes[-1]
+    assert culprit.state not in driver.passes[-1]
     alone = driver.join(**SMALL, seed=2, num_inference_steps=3)
     driver.finish()
     assert np.abs(alone.pixels() - others[1].pixels()).max() <= 1  # the failed pass left no trace
@@ -54,7 +54,7 @@ def test_a_failing_pass_is_tried_one_by_one_and_only_the_culprit_leaves(driver: 
 
 def test_a_failure_that_does_not_come_again_costs_nobody_anything(driver: Driver) -> None:
     visits = [driver.join(**SMALL, seed=seed) for seed in (1, 2)]
-    spoil(driver, lambda all_: len(all_) == 2 and visits[0].generation.step_index == 1, RuntimeError("once"))
+    spoil(driver, lambda all_: len(all_) == 2 and visits[0].state.step_index == 1, RuntimeError("once"))
     driver.finish()
     assert [each.picture().seed for each in visits] == [1, 2]
 
@@ -62,10 +62,10 @@ def test_a_failure_that_does_not_come_again_costs_nobody_anything(driver: Driver
 def test_who_cannot_be_encoded_leaves_alone(driver: Driver, monkeypatch: pytest.MonkeyPatch) -> None:
     encode = driver.engine.encoder.encode
 
-    def fail_for_one(generation: Generation) -> Any:
-        if generation.request.prompt == "the culprit":
+    def fail_for_one(state: RequestState) -> Any:
+        if state.request.prompt == "the culprit":
             raise RuntimeError("no")
-        return encode(generation)
+        return encode(state)
 
     monkeypatch.setattr(driver.engine.encoder, "encode", fail_for_one)
     culprit, other = driver.join(**SMALL, prompt=b"the culprit"), driver.join(**SMALL)
@@ -77,7 +77,7 @@ def test_who_cannot_be_encoded_leaves_alone(driver: Driver, monkeypatch: pytest.
 def test_a_scheduler_that_cannot_go_on_fails_its_own_request(driver: Driver, monkeypatch: pytest.MonkeyPatch) -> None:
     culprit, other = driver.join(**SMALL), driver.join(**SMALL, seed=2)
     driver.step()
-    step, broken = NoiseSchedule.step, culprit.generation.encoded.schedule
+    step, broken = NoiseSchedule.step, culprit.state.encoded.schedule
 
     def fail_for_one(schedule: NoiseSchedule, *arguments: Any) -> Any:
         if schedule is broken:
@@ -98,14 +98,14 @@ def test_out_of_memory_sheds_rows_and_everybody_finishes(make_driver: MakeDriver
     spoil(driver, lambda all_: sum(each.num_rows for each in all_) > 4, too_many)
     driver.finish()
     assert [visit.picture().seed for visit in visits] == [0, 1, 2, 3, 4]
-    assert driver.engine.row_limits.max_rows(visits[0].generation.key) <= 5
+    assert driver.engine.row_limits.max_rows(visits[0].state.key) <= 5
     assert driver.engine.describe()["engine"]["max_rows"]["96x96"] <= 5
     assert len(driver.passes[-1]) <= 2
 
 
 def test_a_request_that_does_not_fit_alone_is_told_so(driver: Driver) -> None:
     too_big, other = driver.join(width=192, height=192), driver.join(**SMALL)
-    spoil(driver, lambda all_: too_big.generation in all_, torch.OutOfMemoryError("CUDA out of memory"))
+    spoil(driver, lambda all_: too_big.state in all_, torch.OutOfMemoryError("CUDA out of memory"))
     driver.finish()
     assert (too_big.error().code, too_big.error().retry_after_s) == ("out_of_memory", 5)
     assert other.picture()
@@ -118,14 +118,14 @@ def test_numbers_that_are_not_finite_end_their_request_in_the_step_they_appear_i
     broken = driver.join(**SMALL, preview_every=1, num_inference_steps=9)
     other = driver.join(**SMALL, seed=2, num_inference_steps=3)
     driver.step()
-    broken.generation.encoded.latents[0, 0, 0, 0] = number
+    broken.state.encoded.latents[0, 0, 0, 0] = number
     driver.step()
     assert broken.error().code == "generation_failed"
     assert "not finite in step 2 of 9" in broken.error().detail
-    assert broken.generation.status is Status.FAILED
+    assert broken.state.status is Status.FAILED
     assert broken.recorder.steps == [1]
     driver.finish()
-    assert driver.passes[-1] == [other.generation]
+    assert driver.passes[-1] == [other.state]
     assert driver.engine.metrics.value("sdxl_engine_evictions_total", code="generation_failed") == 1
     alone = driver.join(**SMALL, seed=2, num_inference_steps=3)
     driver.finish()
@@ -144,7 +144,7 @@ def test_a_picture_that_the_vae_cannot_make_is_an_error_and_not_black(
     driver = make_driver(networks=replace(networks, vae_decode=decode))
     visits = [driver.join(**SMALL, seed=seed, num_inference_steps=1) for seed in (1, 2)]
     driver.finish()
-    visits.sort(key=lambda each: each.generation.status is Status.FINISHED)
+    visits.sort(key=lambda each: each.state.status is Status.FINISHED)
     assert visits[0].error().code == "vae_overflow"
     assert visits[1].picture()
 
@@ -166,7 +166,7 @@ def test_a_picture_that_cannot_be_written_is_told_as_a_failure(driver: Driver, m
             raise OSError("encoder error -2")
         return b"written"
 
-    monkeypatch.setattr("diffusion_engine.announcer.encode_picture", fail_for_jpeg)
+    monkeypatch.setattr("diffusion_engine.output_processor.encode_picture", fail_for_jpeg)
     broken = driver.join(**SMALL, output_format=b"jpeg", num_inference_steps=1)
     other = driver.join(**SMALL, num_inference_steps=1)
     driver.finish()
@@ -178,15 +178,15 @@ def test_a_step_that_breaks_down_is_told_to_everybody_and_the_next_ones_are_serv
     make_engine: MakeEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     engine = make_engine()
-    next_rows = engine.batcher.next_rows
+    schedule = engine.step_scheduler.schedule
     breakdowns = iter([RuntimeError("a bug of ours")])
 
-    def break_down_once() -> list[Generation]:
+    def break_down_once() -> list[RequestState]:
         for error in breakdowns:
             raise error
-        return next_rows()
+        return schedule()
 
-    monkeypatch.setattr(engine.batcher, "next_rows", break_down_once)
+    monkeypatch.setattr(engine.step_scheduler, "schedule", break_down_once)
     engine.start()
     try:
         assert visit(engine, **SMALL).error().code == "generation_failed"
@@ -209,7 +209,7 @@ def test_what_cannot_be_read_is_refused_before_the_networks_run(
     refused = visit(driver.engine, **values)
     assert refused.error().code == code
     assert driver.passes == []
-    assert refused.generation.status is Status.FAILED
+    assert refused.state.status is Status.FAILED
 
 
 # ---- leaving
@@ -219,12 +219,12 @@ def test_after_a_cancel_no_step_contains_the_request_and_its_rows_are_free(make_
     driver = make_driver(max_rows=2)
     gone, waiting = driver.join(**SMALL, num_inference_steps=50), driver.join(**SMALL)
     driver.step()
-    gone.generation.cancel()
+    gone.state.cancel()
     driver.step()
-    assert driver.passes == [[gone.generation], [waiting.generation]]
+    assert driver.passes == [[gone.state], [waiting.state]]
     assert gone.error().code == "cancelled"
-    assert gone.generation.status is Status.CANCELLED
-    assert gone.generation.encoded is None
+    assert gone.state.status is Status.CANCELLED
+    assert gone.state.encoded is None
     assert driver.engine.metrics.value("sdxl_engine_requests_total", how="cancelled") == 1
     assert driver.engine.metrics.value("sdxl_engine_cancel_to_free_seconds_total") > 0
 
@@ -233,7 +233,7 @@ def test_a_cancel_before_the_first_step_costs_no_step_and_no_encoding(
     driver: Driver, encoded_texts: list[list[str]]
 ) -> None:
     gone = driver.join(**SMALL)
-    gone.generation.cancel()
+    gone.state.cancel()
     assert driver.step() is False
     assert gone.error().code == "cancelled"
     assert driver.passes == encoded_texts == []
@@ -242,16 +242,16 @@ def test_a_cancel_before_the_first_step_costs_no_step_and_no_encoding(
 def test_a_cancel_after_the_end_changes_nothing(driver: Driver) -> None:
     done = driver.join(**SMALL, num_inference_steps=1)
     driver.finish()
-    done.generation.cancel()
+    done.state.cancel()
     driver.step()
     assert done.picture()
-    assert done.generation.status is Status.FINISHED
+    assert done.state.status is Status.FINISHED
 
 
 def test_a_late_request_leaves_within_a_step(driver: Driver) -> None:
     late, other = driver.join(**SMALL, timeout_s=3600.0), driver.join(**SMALL)
     driver.step()
-    late.generation.arrived -= 3600.0
+    late.state.arrived -= 3600.0
     driver.step()
-    assert driver.passes[1] == [other.generation]
+    assert driver.passes[1] == [other.state]
     assert (late.error().code, late.error().field) == ("deadline_exceeded", "timeout_s")

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 import torch
 from diffusion_engine.config import EngineConfig
-from diffusion_engine.decoder import Decoder
 from diffusion_engine.engine import Engine
-from diffusion_engine.generation import GeneratedPicture, Generation, Status
+from diffusion_engine.errors import RequestError
 from diffusion_engine.networks import Networks
-from diffusion_engine.request import RequestError
+from diffusion_engine.request_state import GeneratedPicture, RequestState, Status
+from diffusion_engine.vae_decoder import VAEDecoder
 from diffusion_engine.weights import load_pipeline
 from drawings import CHECKPOINT
 from listening import Driver, Recorder, visit
@@ -45,11 +45,11 @@ def test_whoever_leaves_makes_room_however_it_ends(make_driver: MakeDriver) -> N
     driver = make_driver(max_requests=1)
     assert visit(driver.engine, image=b"no base64!").error().code == "invalid_base64"
     cancelled = driver.join(**SMALL)
-    cancelled.generation.cancel()
+    cancelled.state.cancel()
     driver.finish()
     broken = driver.join(**SMALL)
     driver.step()
-    broken.generation.encoded.latents.fill_(torch.nan)
+    broken.state.encoded.latents.fill_(torch.nan)
     driver.finish()
     assert driver.join(**SMALL)
     assert driver.engine.metrics.value("sdxl_engine_requests") == 1
@@ -73,10 +73,10 @@ def test_an_engine_that_stops_tells_everybody_and_takes_nobody_any_more(make_eng
     engine = make_engine(max_rows=2)
     predict, is_running, may_go_on = engine.denoiser.predict, threading.Event(), threading.Event()
 
-    def hold(generations: list[Generation]) -> Any:
+    def hold(states: list[RequestState]) -> Any:
         is_running.set()
         assert may_go_on.wait(60)
-        return predict(generations)
+        return predict(states)
 
     engine.denoiser.predict = hold  # type: ignore[method-assign,assignment]
     engine.start()
@@ -88,7 +88,7 @@ def test_an_engine_that_stops_tells_everybody_and_takes_nobody_any_more(make_eng
         while True:
             visits.append(visit(engine, **SMALL, num_inference_steps=50))
     assert refusal.value.code == "shutting_down"
-    engine._readers.stop()
+    engine._picture_decoders.stop()
     may_go_on.set()
     stopping.join()
     assert [each.error().code for each in visits] == ["shutting_down"] * len(visits)
@@ -158,7 +158,7 @@ def test_the_last_preview_looks_like_the_picture(driver: Driver, scheduler: str)
 
 
 def test_a_colour_goes_through_the_vae_and_comes_back_in_the_preview(networks: Networks) -> None:
-    decoder, side = Decoder(networks), 64
+    decoder, side = VAEDecoder(networks), 64
     for colour in ((210, 30, 30), (40, 70, 205), (240, 238, 235), (20, 20, 20)):
         image = torch.tensor(colour, dtype=torch.float32).view(1, 3, 1, 1).expand(1, 3, side, side) / 127.5 - 1
         with torch.inference_mode():
@@ -189,7 +189,7 @@ def test_a_slow_listener_holds_up_no_step(driver: Driver) -> None:
     assert slow.is_held.wait(60)
     other = driver.join(**SMALL, num_inference_steps=1)
     driver.step()
-    assert other.generation.status is Status.FINISHED
+    assert other.state.status is Status.FINISHED
     slow.release.set()
     assert other.picture()
 
@@ -249,7 +249,7 @@ def test_a_request_is_counted_before_it_is_seen_to_have_ended(driver: Driver, mo
 
     def note(name: str, amount: float = 1, **labels: str) -> None:
         if name == "sdxl_engine_requests_total":
-            statuses.append(visited.generation.status)
+            statuses.append(visited.state.status)
         count(name, amount, **labels)
 
     monkeypatch.setattr(driver.engine.metrics, "add", note)

@@ -10,9 +10,9 @@ import numpy.typing as npt
 import pytest
 from diffusion_engine.capabilities import SCHEDULERS
 from diffusion_engine.engine import Engine
-from diffusion_engine.generation import GeneratedPicture
 from diffusion_engine.networks import Networks
 from diffusion_engine.noise_scheduler import make_noise_scheduler
+from diffusion_engine.request_state import GeneratedPicture
 from drawings import SCRIBBLES, as_file, circle, pixels_of, scribble_files
 from listening import Visit, visit
 from test_scribble_files import inside_of
@@ -122,7 +122,7 @@ def test_info_tells_what_was_used_and_what_was_done(generate: Generate) -> None:
     assert timings.keys() == {"read", "wait", "encode", "denoise", "decode", "write", "total"}
     assert all(timings["total"] >= duration >= 0 for duration in timings.values())
     assert "a red circle" not in str(info)  # headers pass through logs; prompts are the caller's
-    assert info["checkpoint_revision"] == ""  # of networks that no assembly has loaded
+    assert info["checkpoint_revision"] == ""  # of networks that were not built from a config
     assert info["engine"].keys() == {"version", "device", "dtype", "torch", "diffusers"}
 
 

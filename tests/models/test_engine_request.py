@@ -5,7 +5,8 @@ import subprocess
 import sys
 
 import pytest
-from diffusion_engine.request import DiffusionRequest, RequestError
+from diffusion_engine.errors import RequestError
+from diffusion_engine.request import DiffusionRequest
 from drawings import VERSION_FOLDER
 
 
@@ -38,8 +39,8 @@ def test_a_request_cannot_be_changed() -> None:
 
 def test_what_reads_and_chooses_requests_imports_neither_torch_nor_the_web() -> None:
     code = (
-        "import sys, diffusion_engine.intake, diffusion_engine.reception, diffusion_engine.config;"
-        "import diffusion_engine.batcher, diffusion_engine.row_limits, diffusion_engine.metrics;"
+        "import sys, diffusion_engine.request_parser, diffusion_engine.preprocessing, diffusion_engine.config;"
+        "import diffusion_engine.step_scheduler, diffusion_engine.row_limits, diffusion_engine.metrics;"
         "unwanted = {'torch', 'diffusers', 'fastapi', 'triton_python_backend_utils'};"
         "sys.exit(bool(unwanted & sys.modules.keys()))"
     )

@@ -11,12 +11,11 @@ from diffusion_engine.capabilities import Capabilities
 from diffusion_engine.denoiser import Denoiser
 from diffusion_engine.encoder import Encoder
 from diffusion_engine.engine import Engine
-from diffusion_engine.generation import Generation, Status
-from diffusion_engine.intake import read_request
 from diffusion_engine.networks import Networks
 from diffusion_engine.noise_scheduler import NoiseSchedulers
-from diffusion_engine.reception import receive
-from diffusion_engine.silence import Silence
+from diffusion_engine.preprocessing import preprocess
+from diffusion_engine.request_parser import parse_request
+from diffusion_engine.request_state import NullListener, RequestState, Status
 from drawings import row
 from listening import Driver
 
@@ -46,12 +45,12 @@ class Noting:
 def test_a_step_moves_everyone_in_it_by_one_and_the_last_one_ends_it(driver: Driver) -> None:
     short, long = driver.join(**SMALL, num_inference_steps=2), driver.join(**SMALL, num_inference_steps=3)
     assert driver.step()
-    assert (short.generation.step_index, long.generation.step_index) == (1, 1)
-    assert short.generation.status is long.generation.status is Status.RUNNING
+    assert (short.state.step_index, long.state.step_index) == (1, 1)
+    assert short.state.status is long.state.status is Status.RUNNING
     driver.step()
-    assert short.generation.status is Status.FINISHED
+    assert short.state.status is Status.FINISHED
     driver.step()
-    assert long.generation.status is Status.FINISHED
+    assert long.state.status is Status.FINISHED
     assert driver.step() is False
     assert [len(each) for each in driver.passes] == [2, 2, 1]
     assert (short.recorder.steps, long.recorder.steps[-1]) == ([1], 2)
@@ -63,8 +62,8 @@ def test_a_newcomer_joins_those_who_are_at_a_later_step(driver: Driver) -> None:
     driver.step()
     second = driver.join(**SMALL, scheduler=b"lcm", guidance_scale=1.0)
     driver.step()
-    assert driver.passes[-1] == [first.generation, second.generation]
-    assert (first.generation.step_index, second.generation.step_index) == (2, 1)
+    assert driver.passes[-1] == [first.state, second.state]
+    assert (first.state.step_index, second.state.step_index) == (2, 1)
 
 
 def test_two_sizes_are_two_passes(driver: Driver) -> None:
@@ -72,24 +71,24 @@ def test_two_sizes_are_two_passes(driver: Driver) -> None:
     driver.join(width=128, height=128)
     driver.step()
     driver.step()
-    assert [[each.key[:2] for each in generations] for generations in driver.passes] == [[(96, 96)], [(128, 128)]]
+    assert [[each.key[:2] for each in states] for states in driver.passes] == [[(96, 96)], [(128, 128)]]
 
 
 def test_who_finds_no_row_waits_and_comes_in_when_one_is_free(make_driver: MakeDriver) -> None:
     driver = make_driver(max_rows=2)
     first, second = driver.join(**SMALL, num_inference_steps=1), driver.join(**SMALL, num_inference_steps=1)
     driver.step()
-    assert driver.passes == [[first.generation]]
-    assert second.generation.encoded is None  # waiting costs no tensors
+    assert driver.passes == [[first.state]]
+    assert second.state.encoded is None  # waiting costs no tensors
     driver.step()
-    assert driver.passes[1] == [second.generation]
+    assert driver.passes[1] == [second.state]
 
 
 def test_the_tensors_of_a_finished_request_are_let_go(driver: Driver) -> None:
     done = driver.join(**SMALL, num_inference_steps=1)
     driver.finish()
-    assert done.generation.encoded is None
-    assert len(driver.engine.batcher) == 0
+    assert done.state.encoded is None
+    assert len(driver.engine.step_scheduler) == 0
 
 
 # ---- what is computed, and how often
@@ -110,17 +109,17 @@ def test_the_controlnet_runs_only_where_the_scribble_counts(
     make_driver: MakeDriver, networks: Networks, values: dict[str, Any], num_rows: list[int]
 ) -> None:
     controlnet = Noting(networks.controlnet)
-    driver = make_driver(networks=replace(networks, controlnet=controlnet, num_lanes=1))
+    driver = make_driver(networks=replace(networks, controlnet=controlnet, cpu_parallel_size=1))
     driver.join(**SMALL, num_inference_steps=2, **values)
     driver.finish()
     assert controlnet.rows == num_rows
 
 
-def test_in_company_the_controlnet_runs_for_those_rows_alone_that_need_it(
+def test_in_a_batch_the_controlnet_runs_for_those_rows_alone_that_need_it(
     make_driver: MakeDriver, networks: Networks
 ) -> None:
     controlnet, unet = Noting(networks.controlnet), Noting(networks.unet)
-    driver = make_driver(networks=replace(networks, controlnet=controlnet, unet=unet, num_lanes=1))
+    driver = make_driver(networks=replace(networks, controlnet=controlnet, unet=unet, cpu_parallel_size=1))
     driver.join(**SMALL, conditioning_scale=0.0, num_inference_steps=2)
     driver.join(**SMALL, control_guidance_end=0.5, num_inference_steps=2)
     driver.join(**SMALL, guidance_scale=1.0, num_inference_steps=2)
@@ -189,19 +188,19 @@ def test_a_new_request_never_gets_the_tensors_of_one_that_is_gone(
     encoder, denoiser = Encoder(networks, schedulers), Denoiser(networks)
 
     red, yellow = (
-        read_request(row(**SMALL, prompt=prompt), capabilities)
+        parse_request(row(**SMALL, prompt=prompt), capabilities)
         for prompt in (b"a red circle on a blue background", b"a yellow star on a green background")
     )
-    silence = Silence()
+    listener = NullListener()
 
-    def predict(generation: Generation, by: Denoiser) -> torch.Tensor:
-        if generation.encoded is None:
-            receive(generation, capabilities, max_pixels=1_000_000)
-            generation.encoded = encoder.encode(generation)
-        return by.predict([generation])[0]
+    def predict(state: RequestState, by: Denoiser) -> torch.Tensor:
+        if state.encoded is None:
+            preprocess(state, capabilities, max_pixels=1_000_000)
+            state.encoded = encoder.encode(state)
+        return by.predict([state])[0]
 
-    generation: Generation | None = Generation(request=red, listener=silence, arrived=0.0)
-    predict(generation, denoiser)
-    generation = None  # its place in memory is free, and the next one takes it
-    newcomer = Generation(request=yellow, listener=silence, arrived=0.0)
+    state: RequestState | None = RequestState(request=red, listener=listener, arrived=0.0)
+    predict(state, denoiser)
+    state = None  # its place in memory is free, and the next one takes it
+    newcomer = RequestState(request=yellow, listener=listener, arrived=0.0)
     assert torch.equal(predict(newcomer, denoiser), predict(newcomer, Denoiser(networks)))

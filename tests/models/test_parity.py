@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The engine's pictures are diffusers' own: alone, and in company that changes with every step. CPU, fp32.
+"""The engine's pictures are diffusers' own: alone, and in a batch that changes with every step. CPU, fp32.
 
 The stock pipeline is the oracle. At most 1/255 may differ in any pixel: where a value lies on the border between two
 integers, another row count in a pass may tip it.
@@ -15,10 +15,10 @@ import numpy.typing as npt
 import pytest
 import torch
 from diffusers import StableDiffusionXLControlNetPipeline, UNet2DConditionModel
-from diffusion_engine.batcher import Policy
 from diffusion_engine.capabilities import SCHEDULERS, Capabilities
 from diffusion_engine.config import EngineConfig
 from diffusion_engine.networks import Networks
+from diffusion_engine.step_scheduler import Policy
 from diffusion_engine.weights import load_pipeline
 from drawings import CHECKPOINT, SCRIBBLES, pixels_of
 from listening import Driver, Visit
@@ -162,7 +162,7 @@ def joined(driver: Driver, name: str, **values: Any) -> Visit:
     ],
     ids=["16 rows", "5 rows", "7 rows, shortest first"],
 )
-def test_in_company_that_changes_with_every_step_the_picture_is_the_same(
+def test_in_a_batch_that_changes_with_every_step_the_picture_is_the_same(
     make_driver: MakeDriver,
     stock_pixels: Callable[[str], Pixels],
     seed: int,
@@ -182,15 +182,15 @@ def test_in_company_that_changes_with_every_step_the_picture_is_the_same(
         if waiting and choose.random() < 0.4:  # somebody who will not stay
             leavers.append(joined(driver, choose.choice(list(CASES)), seed=99, num_inference_steps=20))
         if leavers and choose.random() < 0.6:
-            choose.choice(leavers).generation.cancel()
+            choose.choice(leavers).state.cancel()
         if waiting:
             driver.step()
         else:
             for leaver in leavers:
-                leaver.generation.cancel()
+                leaver.state.cancel()
     assert all(leaver.error().code == "cancelled" for leaver in leavers)
-    companies = {tuple(id(each) for each in generations) for generations in driver.passes if len(generations) > 1}
-    assert len(companies) > num_cases / 3
+    batches = {tuple(id(each) for each in states) for states in driver.passes if len(states) > 1}
+    assert len(batches) > num_cases / 3
 
     differences = {name: largest_difference(visit.pixels(), stock_pixels(name)) for name, visit in visits.items()}
     measured += differences.values()
@@ -210,7 +210,7 @@ def test_padding_to_a_compiled_row_count_does_not_show(
             rows.append(len(latents))
             return networks.unet(latents, *arguments, **options)
 
-    driver = make_driver(networks=replace(networks, unet=Noting(), row_buckets=(4, 8), num_lanes=1))
+    driver = make_driver(networks=replace(networks, unet=Noting(), row_buckets=(4, 8), cpu_parallel_size=1))
     names = ["guidance 7.5", "euler, unguided", "window 0 to 0.6", "scale 1.3"]  # 7 rows, then fewer
     visits = {name: joined(driver, name) for name in names}
     driver.finish()
@@ -253,7 +253,7 @@ def test_a_unet_that_takes_the_guidance_scale_as_an_input_gets_it(
     visits = [driver.join(**each) for each in values]
     driver.finish()
     pictures = [visit.pixels() for visit in visits]
-    assert all(visit.generation.num_rows == 1 for visit in visits)
+    assert all(visit.state.num_rows == 1 for visit in visits)
     assert largest_difference(pictures[0], pictures[2]) > 8
     for each, picture in zip(values, pictures, strict=True):
         assert largest_difference(picture, stock.pixels(**each)) <= MOST

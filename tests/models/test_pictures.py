@@ -5,8 +5,8 @@ import io
 
 import numpy as np
 import pytest
+from diffusion_engine.errors import RequestError
 from diffusion_engine.pictures import encode_picture, examine, open_picture, read_picture_file
-from diffusion_engine.request import RequestError
 from drawings import as_file, circle
 from PIL import Image
 

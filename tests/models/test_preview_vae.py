@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import torch
 from diffusers import AutoencoderTiny
-from diffusion_engine.assembly import assemble
 from diffusion_engine.config import EngineConfig
+from diffusion_engine.engine_builder import build_engine
 from diffusion_engine.networks import Networks
 from drawings import CHECKPOINT
 from listening import Driver, Visit
@@ -49,12 +49,12 @@ def test_previews_are_the_tiny_vaes_and_the_picture_stays(
 ) -> None:
     plain = driver.join(**WIDE, preview_every=1)
     driver.finish()
-    engine = assemble(config(tiny_vae(tmp_path)))
+    engine = build_engine(config(tiny_vae(tmp_path)))
     other = Driver(engine)
     try:
         tiny = other.join(**WIDE, preview_every=1)
         other.step()
-        clean = tiny.generation.encoded.predicted_clean
+        clean = tiny.state.encoded.predicted_clean
         expected = AutoencoderTiny.from_pretrained(tmp_path).decode(clean.clone()).sample[0]
         other.finish()
         assert [each.size for each in shown(plain)] == [(40, 24)] * 2
@@ -69,7 +69,7 @@ def test_previews_are_the_tiny_vaes_and_the_picture_stays(
 
 def test_one_for_other_latents_is_refused_when_the_model_loads(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="16 channels, and these have 4; for SDXL it is madebyollin/taesdxl"):
-        assemble(config(tiny_vae(tmp_path, latent_channels=16)))
+        build_engine(config(tiny_vae(tmp_path, latent_channels=16)))
 
 
 def test_it_is_a_parameter_like_the_others(tmp_path: Path) -> None:

@@ -11,12 +11,11 @@ from typing import Any
 import numpy as np
 import pytest
 from diffusion_engine.capabilities import Capabilities
-from diffusion_engine.generation import BatchKey, GeneratedPicture, Generation
-from diffusion_engine.intake import read_request
 from diffusion_engine.pictures import encode_picture
-from diffusion_engine.receipt import MAX_BYTES, Receipts, SeenScribble
+from diffusion_engine.receipt import MAX_BYTES, ReceiptWriter, SeenScribble
+from diffusion_engine.request_parser import parse_request
+from diffusion_engine.request_state import BatchKey, GeneratedPicture, NullListener, RequestState
 from diffusion_engine.scribble import read_scribble
-from diffusion_engine.silence import Silence
 from drawings import CHECKPOINT, SCRIBBLES, circle, row
 from PIL import ExifTags, Image
 
@@ -94,9 +93,9 @@ def test_the_prompts_alone_can_be_left_out(generate: Generate) -> None:
 
 def test_an_operator_may_leave_it_out_for_all_who_do_not_ask_for_it(capabilities: Capabilities) -> None:
     private = Capabilities.of_checkpoint(str(CHECKPOINT), defaults={"receipt": "none"})
-    assert read_request(row(), private).receipt == "none"
-    assert read_request(row(receipt=b"full"), private).receipt == "full"
-    assert read_request(row(), capabilities).receipt == "full"
+    assert parse_request(row(), private).receipt == "none"
+    assert parse_request(row(receipt=b"full"), private).receipt == "full"
+    assert parse_request(row(), capabilities).receipt == "full"
     with pytest.raises(ValueError, match="full, no_prompt, none"):
         Capabilities.of_checkpoint(str(CHECKPOINT), defaults={"receipt": "off"})
 
@@ -114,10 +113,10 @@ def test_the_longest_prompts_and_the_busiest_scribble_leave_a_file_that_opens(
     longest = "🏠" * capabilities.limits.max_prompt_characters
     busy = Image.fromarray(np.random.default_rng(0).integers(0, 2, (1024, 1024)).astype(np.uint8) * 255)
     for prompt, scribble, left in ((longest, None, ()), ("a house", busy, ("prompt",)), (longest, busy, ())):
-        request = read_request(row(prompt=prompt.encode(), negative_prompt=prompt.encode()), capabilities)
-        generation = Generation(request=request, key=BatchKey(64, 64), listener=Silence(), arrived=0.0)
-        generation.seen_scribble = SeenScribble.of(scribble) if scribble else None
-        text = Receipts(capabilities, {}).text(generation)
+        request = parse_request(row(prompt=prompt.encode(), negative_prompt=prompt.encode()), capabilities)
+        state = RequestState(request=request, key=BatchKey(64, 64), listener=NullListener(), arrived=0.0)
+        state.seen_scribble = SeenScribble.of(scribble) if scribble else None
+        text = ReceiptWriter(capabilities, {}).text(state)
         assert len(text) <= MAX_BYTES
         assert text_in(encode_picture(circle(), output_format=output_format, output_quality=90, receipt=text)) == text
         told = json.loads(text)

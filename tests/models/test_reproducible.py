@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from diffusion_engine.generation import BatchKey, Status
+from diffusion_engine.request_state import BatchKey, Status
 from diffusion_engine.row_limits import RowLimits
 from listening import Driver, Visit
 
@@ -44,33 +44,33 @@ def other_values(choose: random.Random) -> dict[str, Any]:
     }
 
 
-def through_company(driver: Driver, **values: Any) -> Visit:
-    """Make a picture while others come, run and leave, so that its company is another one in every step."""
+def in_changing_batches(driver: Driver, **values: Any) -> Visit:
+    """Make a picture while others come, run and leave, so that its batch is another one in every step."""
     choose = random.Random(1)  # noqa: S311
     for _ in range(3):
         driver.join(**other_values(choose))
     driver.step()  # the texts that they share with it are encoded together now
     joined = driver.join(**values)
-    while joined.generation.status in (Status.WAITING, Status.RUNNING):
+    while joined.state.status in (Status.WAITING, Status.RUNNING):
         if choose.random() < 0.3:
             driver.join(**other_values(choose))
         if choose.random() < 0.1:
-            driver.join(**other_values(choose)).generation.cancel()
+            driver.join(**other_values(choose)).state.cancel()
         driver.step()
     return joined
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_the_picture_is_the_same_to_the_bit_in_every_company(make_driver: MakeDriver, name: str) -> None:
+def test_the_picture_is_the_same_to_the_bit_in_every_batch(make_driver: MakeDriver, name: str) -> None:
     alone_driver = make_driver(max_rows=16)
     alone = alone_driver.join(**values_of(name))
     alone_driver.finish()
     driver = make_driver(max_rows=16)
-    in_company = through_company(driver, **values_of(name))
-    assert any(len(generations) > 1 for generations in driver.passes)
-    own = [generations for generations in driver.passes if in_company.generation in generations]
-    assert own == [[in_company.generation]] * in_company.generation.num_steps
-    assert np.array_equal(in_company.pixels(), alone.pixels())
+    in_batches = in_changing_batches(driver, **values_of(name))
+    assert any(len(states) > 1 for states in driver.passes)
+    own = [states for states in driver.passes if in_batches.state in states]
+    assert own == [[in_batches.state]] * in_batches.state.num_steps
+    assert np.array_equal(in_batches.pixels(), alone.pixels())
 
 
 def test_it_is_the_picture_that_a_request_alone_gets_without_it(driver: Driver) -> None:
@@ -96,10 +96,10 @@ def test_its_texts_are_encoded_alone_even_where_they_are_known(driver: Driver, e
 
 
 def test_it_takes_turns_with_those_that_share_their_passes(driver: Driver) -> None:
-    lone = [driver.join(**SMALL, reproducible=True, seed=seed, num_inference_steps=2).generation for seed in (1, 2)]
-    shared = {driver.join(**SMALL, seed=seed, num_inference_steps=3).generation for seed in (3, 4)}
+    lone = [driver.join(**SMALL, reproducible=True, seed=seed, num_inference_steps=2).state for seed in (1, 2)]
+    shared = {driver.join(**SMALL, seed=seed, num_inference_steps=3).state for seed in (3, 4)}
     driver.finish()
-    assert [set(generations) for generations in driver.passes] == [
+    assert [set(states) for states in driver.passes] == [
         {lone[0]}, shared, {lone[0]}, shared, {lone[1]}, shared, {lone[1]},
     ]  # fmt: skip
 

@@ -52,7 +52,7 @@ def sender() -> Sender:
 def responses(sender: Sender) -> Any:
     backend()
     LOG.clear()
-    return importlib.import_module("engine_glue.response_stream").ResponseStream(sender)
+    return importlib.import_module("triton_adapter.response_stream").ResponseStream(sender)
 
 
 def test_it_asks_until_the_final_response_and_never_after(sender: Sender, responses: Any) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from diffusion_engine.generation import BatchKey
+from diffusion_engine.request_state import BatchKey
 from diffusion_engine.row_limits import ROW_COUNTS, RowLimits, cache_path, knee, profiled
 
 SIZES = [(128, 128), (96, 96), (192, 192)]

@@ -15,11 +15,11 @@ from typing import Any
 import psutil
 import pytest
 import torch
-from diffusion_engine.batcher import Policy
 from diffusion_engine.capabilities import SCHEDULERS, Capabilities
 from diffusion_engine.engine import Engine
-from diffusion_engine.generation import Generation, Status
-from diffusion_engine.request import RequestError
+from diffusion_engine.errors import RequestError
+from diffusion_engine.request_state import RequestState, Status
+from diffusion_engine.step_scheduler import Policy
 from drawings import as_file, circle
 from listening import Recorder, visit
 
@@ -86,16 +86,16 @@ class Callers:
                 continue
             visits.append(one)
             if choose.random() < 0.2:
-                one.generation.cancel()
+                one.state.cancel()
         while choose.random() < 0.5:
-            choose.choice(visits).generation.cancel()
+            choose.choice(visits).state.cancel()
         for one in visits:
             final = one.recorder.final()
             outcome = final.code if isinstance(final, RequestError) else "completed"
             with self.lock:
                 self.outcomes[outcome] += 1
-            assert one.generation.encoded is None
-            assert one.generation.status in (Status.FINISHED, Status.CANCELLED, Status.FAILED)
+            assert one.state.encoded is None
+            assert one.state.status in (Status.FINISHED, Status.CANCELLED, Status.FAILED)
         assert [len(one.recorder.finals) for one in visits] == [1] * num_requests
 
 
@@ -121,16 +121,16 @@ def spoilt(predict: Callable[..., Any]) -> Callable[..., Any]:
     """Passes with a `fail` in them sometimes fail; `nan` gives numbers that are not finite."""
     choose = random.Random(0)  # noqa: S311
 
-    def run(generations: list[Generation]) -> Any:
-        prompts = {each.request.prompt for each in generations}
+    def run(states: list[RequestState]) -> Any:
+        prompts = {each.request.prompt for each in states}
         if "fail" in prompts and choose.random() < 0.3:
             raise RuntimeError("a pass that fails")
         if choose.random() < 0.01:
             raise torch.OutOfMemoryError("CUDA out of memory")
-        noise = predict(generations)
+        noise = predict(states)
         return [
-            each * torch.nan if generation.request.prompt == "nan" else each
-            for generation, each in zip(generations, noise, strict=True)
+            each * torch.nan if state.request.prompt == "nan" else each
+            for state, each in zip(states, noise, strict=True)
         ]
 
     return run
@@ -154,11 +154,11 @@ def soak(
         engine.stop()
         assert callers.outcomes.total() == num_requests
         assert callers.outcomes.keys() <= EXPECTED
-        assert len(engine.batcher) == 0
+        assert len(engine.step_scheduler) == 0
         assert engine.metrics.value("sdxl_engine_requests") == 0
         ended = {how: engine.metrics.value("sdxl_engine_requests_total", how=how) for how in ("finished", "cancelled")}
         assert ended == {"finished": callers.outcomes["completed"], "cancelled": callers.outcomes["cancelled"]}
-        assert engine.announcer._progress == {}
+        assert engine.output_processor._progress == {}
         callers.engine = None  # type: ignore[assignment]
         del engine
         assert [each for each in generations_alive() if each not in others] == []
@@ -167,16 +167,14 @@ def soak(
     return run
 
 
-def generations_alive() -> list[Generation]:
+def generations_alive() -> list[RequestState]:
     gc.collect()
-    return [each for each in gc.get_objects() if type(each) is Generation]
+    return [each for each in gc.get_objects() if type(each) is RequestState]
 
 
-def no_noise(generations: list[Generation]) -> list[torch.Tensor]:
+def no_noise(states: list[RequestState]) -> list[torch.Tensor]:
     """In the place of the networks: what matters here is who is told what."""
-    return [
-        torch.zeros_like(each.encoded.schedule.scale(each.encoded.latents, each.step_index)) for each in generations
-    ]
+    return [torch.zeros_like(each.encoded.schedule.scale(each.encoded.latents, each.step_index)) for each in states]
 
 
 def test_ten_thousand_requests_are_all_answered_once_and_leave_nothing(

@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 import triton_backend
 from diffusion_engine.engine import Engine
-from diffusion_engine.generation import Generation
-from diffusion_engine.request import DiffusionRequest, RequestError
+from diffusion_engine.errors import RequestError
+from diffusion_engine.request import DiffusionRequest
+from diffusion_engine.request_state import RequestState
 from drawings import MODEL_FOLDER, VERSION_FOLDER, as_file, circle
 from google.protobuf import json_format, text_format
 from PIL import Image
@@ -140,17 +141,17 @@ def test_without_preview_every_no_preview_is_sent(model: Any) -> None:
 def test_nothing_overtakes_queued(model: Any) -> None:
     """Not even a refusal that is ready before `queued` is out."""
     asked = request(image=b"no base64!")
-    is_failed, fail = threading.Event(), model.engine.announcer.failed
+    is_failed, fail = threading.Event(), model.engine.output_processor.failed
 
-    def note(generation: Generation, error: RequestError) -> None:
-        fail(generation, error)
+    def note(state: RequestState, error: RequestError) -> None:
+        fail(state, error)
         is_failed.set()
 
     def linger(response: Response) -> None:
         if not response.has_error():
             assert is_failed.wait(60)
 
-    model.engine.announcer.failed = note
+    model.engine.output_processor.failed = note
     asked.before_sending = linger
     model.execute([asked])
     assert events(asked) == ["queued", "failed", "error"]

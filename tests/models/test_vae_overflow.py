@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from diffusion_engine.assembly import warm_up
 from diffusion_engine.config import EngineConfig
-from diffusion_engine.decoder import Decoder
 from diffusion_engine.engine import Engine
+from diffusion_engine.engine_builder import warm_up
+from diffusion_engine.errors import RequestError
 from diffusion_engine.networks import Networks
-from diffusion_engine.request import RequestError
+from diffusion_engine.vae_decoder import VAEDecoder
 from diffusion_engine.weights import load_pipeline
 from drawings import CHECKPOINT
 
@@ -34,7 +34,7 @@ def test_a_vae_that_overflows_is_named_as_the_cause(dtype: str, says: str) -> No
     pipeline = with_large_activations(config)
     if dtype == "float32":
         pipeline.vae.decoder.conv_in.weight.data.fill_(torch.inf)
-    decoder = Decoder(Networks.of_pipeline(pipeline))
+    decoder = VAEDecoder(Networks.of_pipeline(pipeline))
     with pytest.raises(RequestError, match=says) as caught:
         decoder.decode(torch.randn(1, 4, 12, 12, generator=torch.Generator().manual_seed(0)))
     assert caught.value.code == "vae_overflow"
@@ -51,20 +51,20 @@ def test_a_vae_that_asks_for_it_runs_in_float32_beside_float16_networks(tmp_path
         pipeline = with_large_activations(EngineConfig(checkpoint=str(tmp_path), device="cpu", dtype=dtype))
         assert str(pipeline.unet.dtype) == f"torch.{dtype}"
         assert pipeline.vae.dtype is torch.float32
-        pictures.append(Decoder(Networks.of_pipeline(pipeline)).decode(latents.to(pipeline.unet.dtype)))
+        pictures.append(VAEDecoder(Networks.of_pipeline(pipeline)).decode(latents.to(pipeline.unet.dtype)))
     assert np.abs(pictures[0].astype(int) - pictures[1]).max() <= 2  # the latents were rounded to float16
 
 
 def test_latents_that_are_not_finite_are_not_blamed_on_the_vae(networks: Networks) -> None:
     with pytest.raises(RequestError, match="try another seed") as caught:
-        Decoder(networks).decode(torch.full((1, 4, 12, 12), torch.nan))
+        VAEDecoder(networks).decode(torch.full((1, 4, 12, 12), torch.nan))
     assert caught.value.code == "generation_failed"
 
 
 def test_a_vae_that_cannot_encode_in_its_dtype_gives_grey_previews() -> None:
     pipeline = load_pipeline(EngineConfig(checkpoint=str(CHECKPOINT), device="cpu"))
     pipeline.vae.encoder.conv_in.weight.data.fill_(torch.nan)
-    (preview,) = Decoder(Networks.of_pipeline(pipeline)).previews([torch.zeros(1, 4, 12, 12)])
+    (preview,) = VAEDecoder(Networks.of_pipeline(pipeline)).previews([torch.zeros(1, 4, 12, 12)])
     assert set(preview.ravel().tolist()) == {127}
 
 

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import triton_python_backend_utils as pb_utils
-from diffusion_engine.assembly import assemble
 from diffusion_engine.config import EngineConfig
-from diffusion_engine.intake import RowValues, read_request
-from diffusion_engine.request import RequestError
-from engine_glue.answers import Answers
-from engine_glue.response_stream import ResponseStream
-from engine_glue.watcher import Watcher
+from diffusion_engine.engine_builder import build_engine
+from diffusion_engine.errors import RequestError
+from diffusion_engine.request_parser import RowValues, parse_request
+from triton_adapter.listener import TritonListener
+from triton_adapter.response_stream import ResponseStream
+from triton_adapter.watcher import Watcher
 
 
 class TritonPythonModel:
@@ -26,7 +26,7 @@ class TritonPythonModel:
         config = EngineConfig.read(parameters, os.environ, version_folder=Path(__file__).resolve().parent)
         is_on_gpu = args["model_instance_kind"] == "GPU"
         self.input_names = [tensor["name"] for tensor in model_config["input"]]
-        self.engine = assemble(config, gpu_index=int(args["model_instance_device_id"]) if is_on_gpu else None)
+        self.engine = build_engine(config, gpu_index=int(args["model_instance_device_id"]) if is_on_gpu else None)
         self.watcher = Watcher(self.engine.metrics)
         self.engine.start()
         self.watcher.start()
@@ -45,17 +45,17 @@ class TritonPythonModel:
         `execute` must not raise: Triton would fail every request of the call, those that still run too.
         """
         responses = ResponseStream(request.get_response_sender())
-        answers = Answers(responses)
+        answers = TritonListener(responses)
         try:
-            answers = Answers(responses, is_terse=is_terse(request))
+            answers = TritonListener(responses, is_terse=is_terse(request))
             values = read_values(request, self.input_names)
             if values["describe"]:
                 answers.described(self.engine.describe())
                 return
-            diffusion = read_request(values, self.engine.capabilities)
-            generation = self.engine.submit(diffusion, answers, preview_every=int(values["preview_every"] or 0))
+            diffusion = parse_request(values, self.engine.capabilities)
+            state = self.engine.submit(diffusion, answers, preview_every=int(values["preview_every"] or 0))
             answers.queued()
-            self.watcher.watch(generation, responses)
+            self.watcher.watch(state, responses)
         except RequestError as error:
             answers.refused(error)
         except Exception:  # noqa: BLE001

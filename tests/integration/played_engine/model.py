@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 import triton_python_backend_utils as pb_utils
-from diffusion_engine.generation import GeneratedPicture
-from diffusion_engine.request import RequestError
-from engine_glue.answers import Answers
-from engine_glue.response_stream import ResponseStream
+from diffusion_engine.errors import RequestError
+from diffusion_engine.request_state import GeneratedPicture
+from triton_adapter.listener import TritonListener
+from triton_adapter.response_stream import ResponseStream
 
 NUM_STEPS = 6
 
@@ -29,7 +29,7 @@ class TritonPythonModel:
     def execute(self, requests: list[Any]) -> None:
         for request in requests:
             is_terse = bool(json.loads(request.parameters() or "{}").get("terse"))
-            answers = Answers(ResponseStream(request.get_response_sender()), is_terse=is_terse)
+            answers = TritonListener(ResponseStream(request.get_response_sender()), is_terse=is_terse)
             seed = int(pb_utils.get_input_tensor_by_name(request, "seed").as_numpy()[0])
             answers.queued()
             self.threads.submit(self.run, answers, seed)
@@ -39,7 +39,7 @@ class TritonPythonModel:
         self.ends.set()
         self.busy.join()
 
-    def run(self, answers: Answers, seed: int) -> None:
+    def run(self, answers: TritonListener, seed: int) -> None:
         for step in range(1, NUM_STEPS + 1):
             answers.progress(step, NUM_STEPS, b"a preview")
         if seed < 0:

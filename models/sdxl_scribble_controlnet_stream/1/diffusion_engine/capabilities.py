@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Self
 
-from diffusion_engine.request import RequestError
+from diffusion_engine.errors import RequestError
 
 SCHEDULERS = ("euler", "euler_ancestral", "dpmpp_2m_karras", "lcm")
 # What a picture file says of how it was made: everything, everything but the prompts, nothing.

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
-from diffusion_engine.batcher import Policy
 from diffusion_engine.pictures import MAX_SIDE
+from diffusion_engine.step_scheduler import Policy
 
 DTYPES = ("auto", "float16", "bfloat16", "float32")
 SHORT_DTYPES = {"fp16": "float16", "half": "float16", "bf16": "bfloat16", "fp32": "float32"}

@@ -8,32 +8,32 @@ from itertools import pairwise
 
 import torch
 
-from diffusion_engine.generation import Generation
-from diffusion_engine.lanes import Lanes
+from diffusion_engine.cpu_parallel import CPUParallel
 from diffusion_engine.networks import Networks
+from diffusion_engine.request_state import RequestState
 
 
 @dataclass(frozen=True, slots=True)
-class Company:
-    """The tensors of a step that stay while the same requests share it. R rows in all, C of them controlled."""
+class InputBatch:
+    """The tensors that stay the same while the same requests share passes. R rows, C of them with a control image."""
 
     prompt_embeds: torch.Tensor  # (R, S, D)
     pooled_prompt_embeds: torch.Tensor  # (R, P)
     time_ids: torch.Tensor  # (R, 6)
     control: torch.Tensor | None  # (C, channels, h, w)
-    control_rows: torch.Tensor | None  # (C,) their places among the R; None: all of them
+    control_rows: torch.Tensor | None  # (C,) their indices among the R; None: all of them
     control_scales: torch.Tensor | None  # (C, 1, 1, 1) in fp32; None: all are 1
     guidance_embeds: torch.Tensor | None  # (R, G), for a UNet that takes the guidance scale as an input
 
-    def part(self, start: int, stop: int) -> "Company":
-        """Some of the rows, as a company of their own."""
+    def part(self, start: int, stop: int) -> "InputBatch":
+        """Some of the rows, as a batch of their own."""
         rows, controlled, places = slice(start, stop), slice(start, stop), None
         if self.control_rows is not None:
             first, last = (int((self.control_rows < bound).sum()) for bound in (start, stop))  # they are in order
             controlled = slice(first, last)
             places = self.control_rows[controlled] - start if last - first < stop - start else None
         control = None if self.control is None else self.control[controlled]
-        return Company(
+        return InputBatch(
             prompt_embeds=self.prompt_embeds[rows],
             pooled_prompt_embeds=self.pooled_prompt_embeds[rows],
             time_ids=self.time_ids[rows],
@@ -45,37 +45,37 @@ class Company:
 
 
 class Denoiser:
-    """Owns no state but the company of the last step, which usually meets again."""
+    """Keeps the input batch of the last step, which usually fits the next step too."""
 
     def __init__(self, networks: Networks) -> None:
         self._networks = networks
-        self.lanes = Lanes(networks.num_lanes)
-        self._last_company: tuple[tuple[tuple[Generation, bool], ...], list[Company]] | None = None
+        self.cpu_parallel = CPUParallel(networks.cpu_parallel_size)
+        self._last_batch: tuple[tuple[tuple[RequestState, bool], ...], list[InputBatch]] | None = None
 
     @torch.inference_mode()
-    def predict(self, generations: Sequence[Generation]) -> list[torch.Tensor]:
+    def predict(self, states: Sequence[RequestState]) -> list[torch.Tensor]:
         """The guided noise prediction of each request, (1, 4, h, w), all from one pass of each network."""
-        parts = self._company(generations)
+        parts = self._input_batches(states)
         sizes = [len(part.prompt_embeds) for part in parts]
-        latents = torch.cat([self._input(each) for each in generations])  # (R, 4, h, w)
-        timesteps = torch.stack([self._timestep(each) for each in generations for _ in range(each.num_rows)])  # (R,)
+        latents = torch.cat([self._input(each) for each in states])  # (R, 4, h, w)
+        timesteps = torch.stack([self._timestep(each) for each in states for _ in range(each.num_rows)])  # (R,)
         each_part = zip(parts, torch.split(latents, sizes), torch.split(timesteps, sizes), strict=True)
-        noise = torch.cat(self.lanes.run([partial(self._pass, *part) for part in each_part]))  # (R, 4, h, w)
-        return self._guided(generations, noise)
+        noise = torch.cat(self.cpu_parallel.run([partial(self._pass, *part) for part in each_part]))  # (R, 4, h, w)
+        return self._guided(states, noise)
 
     @torch.inference_mode()
-    def _pass(self, company: Company, latents: torch.Tensor, timesteps: torch.Tensor) -> torch.Tensor:
-        down, mid = self._residuals(company, latents, timesteps)
+    def _pass(self, batch: InputBatch, latents: torch.Tensor, timesteps: torch.Tensor) -> torch.Tensor:
+        down, mid = self._residuals(batch, latents, timesteps)
         num_rows = len(latents)
         pad = partial(_padded, num_rows=self._networks.padded_rows(num_rows))
         noise: torch.Tensor = self._networks.unet(
             pad(latents),
             pad(timesteps),
-            encoder_hidden_states=pad(company.prompt_embeds),
-            timestep_cond=None if company.guidance_embeds is None else pad(company.guidance_embeds),
+            encoder_hidden_states=pad(batch.prompt_embeds),
+            timestep_cond=None if batch.guidance_embeds is None else pad(batch.guidance_embeds),
             added_cond_kwargs={
-                "text_embeds": pad(company.pooled_prompt_embeds),
-                "time_ids": pad(company.time_ids),
+                "text_embeds": pad(batch.pooled_prompt_embeds),
+                "time_ids": pad(batch.time_ids),
             },
             down_block_additional_residuals=None if down is None else [pad(each) for each in down],
             mid_block_additional_residual=None if mid is None else pad(mid),
@@ -83,53 +83,53 @@ class Denoiser:
         )[0]
         return noise[:num_rows]
 
-    def forget(self) -> None:
-        """Let go of the last company's tensors, when the engine has nothing to do."""
-        self._last_company = None
+    def clear_cache(self) -> None:
+        """Free the tensors of the last batch, when the engine has nothing to do."""
+        self._last_batch = None
 
-    def _input(self, generation: Generation) -> torch.Tensor:
-        state = generation.encoded
-        scaled = state.schedule.scale(state.latents, generation.step_index).to(self._networks.dtype)
-        rows: torch.Tensor = scaled.expand(generation.num_rows, -1, -1, -1)
+    def _input(self, state: RequestState) -> torch.Tensor:
+        encoded = state.encoded
+        scaled = encoded.schedule.scale(encoded.latents, state.step_index).to(self._networks.dtype)
+        rows: torch.Tensor = scaled.expand(state.num_rows, -1, -1, -1)
         return rows
 
-    def _timestep(self, generation: Generation) -> torch.Tensor:
+    def _timestep(self, state: RequestState) -> torch.Tensor:
         # In fp32, since some schedulers count in floats and others in integers.
-        timestep: torch.Tensor = generation.encoded.schedule.timesteps[generation.step_index]
+        timestep: torch.Tensor = state.encoded.schedule.timesteps[state.step_index]
         return timestep.to(torch.float32)
 
-    def _company(self, generations: Sequence[Generation]) -> list[Company]:
-        # The requests themselves and not their addresses, of which a new one may get a gone one's.
-        key = tuple((each, each.has_control) for each in generations)
-        if self._last_company is None or self._last_company[0] != key:
-            self._last_company = (key, self._dealt(self._gather(generations)))
-        return self._last_company[1]
+    def _input_batches(self, states: Sequence[RequestState]) -> list[InputBatch]:
+        # The requests themselves, not their ids: a new request may get the id of a freed one.
+        key = tuple((each, each.has_control) for each in states)
+        if self._last_batch is None or self._last_batch[0] != key:
+            self._last_batch = (key, self._split(self._gather(states)))
+        return self._last_batch[1]
 
-    def _dealt(self, company: Company) -> list[Company]:
-        """A part for every lane, as equal as may be; all in one where there are fewer rows than lanes."""
-        num_rows, count = len(company.prompt_embeds), self.lanes.count
-        if count == 1 or num_rows < count:
-            return [company]
-        bounds = [num_rows * lane // count for lane in range(count + 1)]
-        return [company.part(start, stop) for start, stop in pairwise(bounds)]
+    def _split(self, batch: InputBatch) -> list[InputBatch]:
+        """Parts of nearly equal size that run in parallel on a CPU; one part if there are fewer rows than parts."""
+        num_rows, num_parts = len(batch.prompt_embeds), self.cpu_parallel.size
+        if num_parts == 1 or num_rows < num_parts:
+            return [batch]
+        bounds = [num_rows * part // num_parts for part in range(num_parts + 1)]
+        return [batch.part(start, stop) for start, stop in pairwise(bounds)]
 
-    def _gather(self, generations: Sequence[Generation]) -> Company:
-        states = [each.encoded for each in generations]
+    def _gather(self, states: Sequence[RequestState]) -> InputBatch:
+        encodings = [each.encoded for each in states]
         control: list[torch.Tensor] = []
         rows: list[int] = []
         scales: list[float] = []
         row = 0
-        for generation, state in zip(generations, states, strict=True):
-            if generation.has_control:
-                control.append(state.control.expand(generation.num_rows, -1, -1, -1))
-                rows += range(row, row + generation.num_rows)
-                scales += [generation.request.conditioning_scale] * generation.num_rows
-            row += generation.num_rows
+        for state, encoded in zip(states, encodings, strict=True):
+            if state.has_control:
+                control.append(encoded.control.expand(state.num_rows, -1, -1, -1))
+                rows += range(row, row + state.num_rows)
+                scales += [state.request.conditioning_scale] * state.num_rows
+            row += state.num_rows
         device = self._networks.device
-        return Company(
-            prompt_embeds=torch.cat([state.prompt_embeds for state in states]),
-            pooled_prompt_embeds=torch.cat([state.pooled_prompt_embeds for state in states]),
-            time_ids=torch.cat([state.time_ids for state in states]),
+        return InputBatch(
+            prompt_embeds=torch.cat([encoded.prompt_embeds for encoded in encodings]),
+            pooled_prompt_embeds=torch.cat([encoded.pooled_prompt_embeds for encoded in encodings]),
+            time_ids=torch.cat([encoded.time_ids for encoded in encodings]),
             control=torch.cat(control) if control else None,
             control_rows=torch.tensor(rows, device=device) if len(rows) < row else None,
             control_scales=(
@@ -138,20 +138,20 @@ class Denoiser:
                 else None
             ),
             guidance_embeds=(
-                torch.cat([state.guidance_embeds for state in states])
+                torch.cat([encoded.guidance_embeds for encoded in encodings])
                 if self._networks.is_guided_by_embedding
                 else None
             ),
         )
 
     def _residuals(
-        self, company: Company, latents: torch.Tensor, timesteps: torch.Tensor
+        self, batch: InputBatch, latents: torch.Tensor, timesteps: torch.Tensor
     ) -> tuple[list[torch.Tensor] | None, torch.Tensor | None]:
-        """The ControlNet's say, for the rows that it has one in; nothing where it has none in any."""
-        if company.control is None:
+        """The ControlNet's residuals, computed only for the rows that have a control image; None if no row has one."""
+        if batch.control is None:
             return None, None
-        rows = company.control_rows
-        text, pooled, time_ids = company.prompt_embeds, company.pooled_prompt_embeds, company.time_ids
+        rows = batch.control_rows
+        text, pooled, time_ids = batch.prompt_embeds, batch.pooled_prompt_embeds, batch.time_ids
         if rows is not None:
             latents, timesteps, text, pooled, time_ids = (
                 each[rows] for each in (latents, timesteps, text, pooled, time_ids)
@@ -161,38 +161,38 @@ class Denoiser:
             pad(latents),
             pad(timesteps),
             encoder_hidden_states=pad(text),
-            controlnet_cond=pad(company.control),
+            controlnet_cond=pad(batch.control),
             conditioning_scale=1.0,  # its own argument knows one scale for all rows
             guess_mode=False,
             added_cond_kwargs={"text_embeds": pad(pooled), "time_ids": pad(time_ids)},
             return_dict=False,
         )
-        num_rows = len(company.prompt_embeds)
-        return [self._placed(each, company, num_rows) for each in down], self._placed(mid, company, num_rows)
+        num_rows = len(batch.prompt_embeds)
+        return [self._placed(each, batch, num_rows) for each in down], self._placed(mid, batch, num_rows)
 
     @staticmethod
-    def _placed(residual: torch.Tensor, company: Company, num_rows: int) -> torch.Tensor:
+    def _placed(residual: torch.Tensor, batch: InputBatch, num_rows: int) -> torch.Tensor:
         """Scaled row by row, in fp32 before the cast as a Python number would be; zero where there is no control."""
-        if company.control is not None:
-            residual = residual[: len(company.control)]
-        if company.control_scales is not None:
-            residual = (residual * company.control_scales).to(residual.dtype)
-        if company.control_rows is None:
+        if batch.control is not None:
+            residual = residual[: len(batch.control)]
+        if batch.control_scales is not None:
+            residual = (residual * batch.control_scales).to(residual.dtype)
+        if batch.control_rows is None:
             return residual
         placed = residual.new_zeros((num_rows, *residual.shape[1:]))
-        return placed.index_copy_(0, company.control_rows, residual)
+        return placed.index_copy_(0, batch.control_rows, residual)
 
     @staticmethod
-    def _guided(generations: Sequence[Generation], noise: torch.Tensor) -> list[torch.Tensor]:
+    def _guided(states: Sequence[RequestState], noise: torch.Tensor) -> list[torch.Tensor]:
         """Classifier-free guidance, request by request: u + g (c - u)."""
         predictions, row = [], 0
-        for generation in generations:
+        for state in states:
             prediction = noise[row : row + 1]
-            if generation.is_guided:
+            if state.is_guided:
                 conditional = noise[row + 1 : row + 2]
-                prediction = prediction + generation.request.guidance_scale * (conditional - prediction)
+                prediction = prediction + state.request.guidance_scale * (conditional - prediction)
             predictions.append(prediction)
-            row += generation.num_rows
+            row += state.num_rows
         return predictions
 
 

@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from diffusers.utils.torch_utils import randn_tensor
 
-from diffusion_engine.generation import Generation
 from diffusion_engine.networks import Networks
 from diffusion_engine.noise_scheduler import NoiseSchedule, NoiseSchedulers
+from diffusion_engine.request_state import RequestState
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,36 +50,36 @@ class Encoder:
         self._text_cache_size = text_cache_size
 
     @torch.inference_mode()
-    def encode(self, generation: Generation) -> Encoded:
+    def encode(self, state: RequestState) -> Encoded:
         """Everything that stays the same over the steps, and the noise to begin with."""
-        request = generation.request
+        request = state.request
         text = partial(self.text, is_alone=request.reproducible)
         texts = [text(request.prompt)]
-        self._note_what_is_cut(generation, "prompt", request.prompt)
-        if generation.is_guided:
+        self._note_what_is_cut(state, "prompt", request.prompt)
+        if state.is_guided:
             texts.insert(0, self._negative(request.negative_prompt, text))
-            self._note_what_is_cut(generation, "negative prompt", request.negative_prompt)
+            self._note_what_is_cut(state, "negative prompt", request.negative_prompt)
         schedule = self._schedulers.schedule(request.scheduler, request.num_inference_steps)
         # On the CPU whatever the device, so that a seed means the same picture everywhere.
         generator = torch.Generator("cpu").manual_seed(request.seed)
         return Encoded(
-            latents=self._noise(generation, generator) * schedule.init_noise_sigma,
+            latents=self._noise(state, generator) * schedule.init_noise_sigma,
             schedule=schedule,
             generator=generator,
             prompt_embeds=torch.cat([text.tokens for text in texts]),
             pooled_prompt_embeds=torch.cat([text.pooled for text in texts]),
             time_ids=self._time_ids(request.width, request.height).expand(len(texts), -1),
-            control=self._control(generation.control_image),
+            control=self._control(state.control_image),
             guidance_embeds=self._guidance(request.guidance_scale, len(texts)),
         )
 
     @torch.inference_mode()
-    def read_texts(self, generations: Sequence[Generation]) -> None:
+    def read_texts(self, states: Sequence[RequestState]) -> None:
         """Encode the texts of requests that begin together in one pass, which takes little longer than a single text.
 
         Texts of reproducible requests are left to `text`, which encodes each alone.
         """
-        shared = [each for each in generations if not each.request.reproducible]
+        shared = [each for each in states if not each.request.reproducible]
         asked = [each.request.prompt for each in shared]
         asked += [each.request.negative_prompt for each in shared if each.is_guided]
         unread = [text for text in dict.fromkeys(asked) if text not in self._texts]
@@ -113,9 +113,9 @@ class Encoder:
         if len(self._texts) > self._text_cache_size:
             self._texts.popitem(last=False)
 
-    def _note_what_is_cut(self, generation: Generation, name: str, text: str) -> None:
+    def _note_what_is_cut(self, state: RequestState, name: str, text: str) -> None:
         if cut := self._words_cut_off(text):
-            generation.notes.append(f"the {name} is longer than the text encoders read; left out: {cut}")
+            state.notes.append(f"the {name} is longer than the text encoders read; left out: {cut}")
 
     def _words_cut_off(self, text: str) -> str:
         """The end of a text that is too long for the text encoders; usually empty."""
@@ -132,13 +132,13 @@ class Encoder:
         shape = self.text("")
         return TextEmbedding(torch.zeros_like(shape.tokens), torch.zeros_like(shape.pooled), was_alone=True)
 
-    def _noise(self, generation: Generation, generator: torch.Generator) -> torch.Tensor:
+    def _noise(self, state: RequestState, generator: torch.Generator) -> torch.Tensor:
         factor = self._networks.vae_scale_factor
         shape = (
             1,
             self._networks.unet.config.in_channels,
-            generation.key.height // factor,
-            generation.key.width // factor,
+            state.key.height // factor,
+            state.key.width // factor,
         )
         noise: torch.Tensor = randn_tensor(
             shape, generator=generator, device=self._networks.device, dtype=self._networks.dtype

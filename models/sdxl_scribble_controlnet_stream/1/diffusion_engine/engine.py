@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Continuous batching of denoise steps: requests join and leave between steps, each with its own count, scale and seed.
 
-One thread owns the networks. It chooses who runs, makes one pass for all of them, and settles what came of it. Reading
-scribbles and writing picture files happens on other threads.
+One thread owns the networks. It schedules requests, runs one pass for all of them, and decodes the finished ones. Other
+threads read scribbles and write picture files.
 """
 
 import logging
@@ -15,24 +15,24 @@ from typing import Any
 import diffusers
 import torch
 
-from diffusion_engine.announcer import Announcer
-from diffusion_engine.batcher import Batcher, Policy
 from diffusion_engine.capabilities import Capabilities
-from diffusion_engine.decoder import Decoder, Pixels, not_finite
 from diffusion_engine.denoiser import Denoiser
 from diffusion_engine.encoder import Encoder
-from diffusion_engine.generation import BatchKey, Generation, Listener, Status
-from diffusion_engine.isolation import attempt
+from diffusion_engine.errors import RequestError, attempt
 from diffusion_engine.metrics import EngineMetrics
 from diffusion_engine.networks import Networks
 from diffusion_engine.noise_scheduler import NoiseSchedulers
+from diffusion_engine.output_processor import OutputProcessor
 from diffusion_engine.picture_decoder import memory_for
+from diffusion_engine.picture_decoder_pool import Decode, Handlers, PictureDecoderPool
 from diffusion_engine.pictures import MAX_SIDE
-from diffusion_engine.readers import Decode, Handlers, Readers
-from diffusion_engine.receipt import ENGINE_VERSION, Receipts
-from diffusion_engine.reception import receive
-from diffusion_engine.request import DiffusionRequest, RequestError
+from diffusion_engine.preprocessing import preprocess
+from diffusion_engine.receipt import ENGINE_VERSION, ReceiptWriter
+from diffusion_engine.request import DiffusionRequest
+from diffusion_engine.request_state import BatchKey, Listener, RequestState, Status
 from diffusion_engine.row_limits import RowLimits
+from diffusion_engine.step_scheduler import Policy, StepScheduler
+from diffusion_engine.vae_decoder import Pixels, VAEDecoder, not_finite
 
 logger = logging.getLogger(__name__)
 
@@ -74,18 +74,18 @@ class Engine:
             "torch": torch.__version__,
             "diffusers": diffusers.__version__,
         }
-        self._receipts = Receipts(capabilities, self._runs_on)
+        self._receipts = ReceiptWriter(capabilities, self._runs_on)
         self.noise_scheduler = NoiseSchedulers(
             networks.pipeline.scheduler.config, capabilities.schedulers, networks.device
         )
         self.encoder = Encoder(networks, self.noise_scheduler)
         self.denoiser = Denoiser(networks)
-        self.decoder = Decoder(networks)
-        self.batcher = Batcher(max_rows=row_limits.max_rows, drop=self._drop, policy=policy)
-        self.announcer = Announcer()
-        self._inbox: queue.SimpleQueue[Generation | None] = queue.SimpleQueue()
-        self._readers = Readers(
-            Handlers(read=self._receive, received=self._inbox.put, failed=self._drop),
+        self.vae_decoder = VAEDecoder(networks)
+        self.step_scheduler = StepScheduler(max_rows=row_limits.max_rows, drop=self._drop, policy=policy)
+        self.output_processor = OutputProcessor()
+        self._inbox: queue.SimpleQueue[RequestState | None] = queue.SimpleQueue()
+        self._picture_decoders = PictureDecoderPool(
+            Handlers(preprocess=self._preprocess, ready=self._inbox.put, failed=self._drop),
             self.metrics,
             count=num_decoders,
             memory_bytes=memory_for(max_pixels),
@@ -97,28 +97,28 @@ class Engine:
         self._is_stopping = False
         self._seconds_per_row = 0.0  # of a pass, lately
 
-    # ---- for callers, from any thread
+    # ---- from any thread
 
     def start(self) -> None:
-        self.announcer.start()
-        self._readers.start()
+        self.output_processor.start()
+        self._picture_decoders.start()
         self._thread.start()
 
     def stop(self) -> None:
-        """End after the step that runs; whoever is still here is told so."""
+        """Stop after the current step. Requests that are still here fail with `shutting_down`."""
         with self._lock:
             self._is_stopping = True
-        self._readers.stop()
+        self._picture_decoders.stop()
         self._inbox.put(None)
         self._thread.join()
-        self.announcer.stop()
+        self.output_processor.stop()
 
     def describe(self) -> dict[str, Any]:
-        """What a caller may ask for, and what answers: sizes, defaults, limits, schedulers, versions.
+        """The capabilities and this engine's settings: sizes, defaults, limits, schedulers, versions.
 
         `unavailable` is present only while no picture can be read, and gives the reason.
         """
-        num_decoders = self._readers.num_running
+        num_decoders = self._picture_decoders.num_running
         return {
             **self.capabilities.describe(),
             **({} if num_decoders else {"unavailable": "No process that decodes pictures can be started."}),
@@ -128,14 +128,14 @@ class Engine:
                     _size(BatchKey(*size)): self.row_limits.max_rows(BatchKey(*size))
                     for size in self.capabilities.sizes
                 },
-                "policy": str(self.batcher.policy),
-                "decoders": {"running": num_decoders, "of": self._readers.count},
+                "policy": str(self.step_scheduler.policy),
+                "decoders": {"running": num_decoders, "of": self._picture_decoders.count},
                 **self._runs_on,
             },
         }
 
-    def submit(self, request: DiffusionRequest, listener: Listener, *, preview_every: int = 0) -> Generation:
-        """Take a request; its listener is told of everything else. `Generation.cancel` takes it back.
+    def submit(self, request: DiffusionRequest, listener: Listener, *, preview_every: int = 0) -> RequestState:
+        """Accept a request. Its listener receives the events; `RequestState.cancel` cancels it.
 
         Raises:
             RequestError: the engine holds as many requests as it may, with an estimate of when to come back.
@@ -149,7 +149,7 @@ class Engine:
                     f"{self._num_requests} requests are waiting or running; try again later",
                     retry_after_s=self._time_per_request(),
                 )
-            generation = Generation(
+            state = RequestState(
                 request=request,
                 listener=listener,
                 arrived=time.monotonic(),
@@ -158,202 +158,200 @@ class Engine:
             )
             self._num_requests += 1
             self.metrics.set("sdxl_engine_requests", self._num_requests)
-            self._readers.submit(generation)  # under the lock: `stop` closes the readers
-        return generation
+            self._picture_decoders.submit(state)  # under the lock: `stop` closes the decoders
+        return state
 
     # ---- the engine's thread
 
     def step(self) -> bool:
-        """Choose who runs, make one pass for all of them, settle what came of it. False: there was nothing to do."""
-        rows = self._begin(self.batcher.next_rows())
+        """Schedule requests, run one pass for all of them, decode the finished ones. False: there was nothing to do."""
+        rows = self._encode_new(self.step_scheduler.schedule())
         rows, noise = self._predict(rows)
         rows = self._finite(self._advance(rows, noise))
-        self._tell(rows)
-        self._settle([generation for generation in rows if generation.remaining_steps == 0])
-        return bool(rows) or len(self.batcher) > 0
+        self._report_progress(rows)
+        self._decode_finished([state for state in rows if state.remaining_steps == 0])
+        return bool(rows) or len(self.step_scheduler) > 0
 
     def _run(self) -> None:
-        while self._take_in():
-            while self._step_or_give_up() and self._take_in(wait=False):
+        while self._add_arrivals():
+            while self._step_or_fail_all() and self._add_arrivals(wait=False):
                 pass
-            self.denoiser.forget()
-        for generation in list(self.batcher):
-            self.batcher.retire(generation)
-            self._fail(generation, RequestError("shutting_down", "this server is stopping; try another, or later"))
+            self.denoiser.clear_cache()
+        for state in list(self.step_scheduler):
+            self.step_scheduler.remove_request(state)
+            self._fail(state, RequestError("shutting_down", "this server is stopping; try another, or later"))
 
-    def _step_or_give_up(self) -> bool:
-        """A bug of ours must not end this thread: those who are here are told, and the next ones are served."""
+    def _step_or_fail_all(self) -> bool:
+        """A bug must not end this thread: the present requests fail, and later ones are served."""
         done = attempt(self.step)
         if not isinstance(done, RequestError):
             return done
-        for generation in list(self.batcher):
-            self._evict(generation, done)
+        for state in list(self.step_scheduler):
+            self._evict(state, done)
         return False
 
-    def _take_in(self, *, wait: bool = True) -> bool:
-        """Let those in that arrived. False: it is time to stop."""
+    def _add_arrivals(self, *, wait: bool = True) -> bool:
+        """Add the requests that have arrived to the scheduler. False: it is time to stop."""
         try:
             arrived = self._inbox.get(block=wait)
             while arrived is not None:
-                self.batcher.admit(arrived)
+                self.step_scheduler.add_request(arrived)
                 arrived = self._inbox.get(block=False)
         except queue.Empty:
             return True
         self._inbox.put(None)  # for the outer loop
         return False
 
-    def _begin(self, generations: list[Generation]) -> list[Generation]:
-        """Encode those that run for the first time; one that cannot be encoded fails alone."""
-        if new := [generation for generation in generations if generation.encoded is None]:
-            attempt(lambda: self.encoder.read_texts(new))  # whose text it was that failed shows below
+    def _encode_new(self, states: list[RequestState]) -> list[RequestState]:
+        """Encode the requests that run for the first time. One that cannot be encoded fails alone."""
+        if new := [state for state in states if state.encoded is None]:
+            attempt(lambda: self.encoder.read_texts(new))  # if this fails, `_encode` finds the request at fault
         ready = []
-        for generation in generations:
-            if generation.encoded is None and not self._encode(generation):
+        for state in states:
+            if state.encoded is None and not self._encode(state):
                 continue
-            ready.append(generation)
+            ready.append(state)
         return ready
 
-    def _encode(self, generation: Generation) -> bool:
+    def _encode(self, state: RequestState) -> bool:
         started = time.monotonic()
-        self.metrics.add("sdxl_engine_queue_wait_seconds_total", started - generation.arrived)
+        self.metrics.add("sdxl_engine_queue_wait_seconds_total", started - state.arrived)
         self.metrics.add("sdxl_engine_started_total")
-        generation.timings["wait"] = started - generation.arrived
-        encoded = attempt(lambda: self.encoder.encode(generation))
+        state.timings["wait"] = started - state.arrived
+        encoded = attempt(lambda: self.encoder.encode(state))
         if isinstance(encoded, RequestError):
-            self._evict(generation, encoded)
+            self._evict(state, encoded)
             return False
-        generation.encoded = encoded
-        generation.mark("encode", started)
+        state.encoded = encoded
+        state.mark("encode", started)
         return True
 
-    def _predict(self, generations: list[Generation]) -> tuple[list[Generation], list[torch.Tensor]]:
-        """One pass for all. When it fails, each is tried alone, once, and those that fail again are evicted."""
-        if not generations:
+    def _predict(self, states: list[RequestState]) -> tuple[list[RequestState], list[torch.Tensor]]:
+        """One pass for all. If it fails, each request is retried alone, once, and evicted if it fails again."""
+        if not states:
             return [], []
         started = time.monotonic()
         try:
-            noise = self.denoiser.predict(generations)
+            noise = self.denoiser.predict(states)
         except torch.OutOfMemoryError:
-            if len(generations) == 1:
-                return self._predict_alone(generations)
-            return self._predict_fewer(generations)
+            if len(states) == 1:
+                return self._predict_alone(states)
+            return self._predict_fewer(states)
         except Exception:
-            logger.warning("a pass of %d requests failed; each is tried alone", len(generations), exc_info=True)
-            return self._predict_alone(generations)
-        self._count_step(generations, time.monotonic() - started)
-        return generations, noise
+            logger.warning("a pass of %d requests failed; each is tried alone", len(states), exc_info=True)
+            return self._predict_alone(states)
+        self._count_step(states, time.monotonic() - started)
+        return states, noise
 
-    def _predict_alone(self, generations: list[Generation]) -> tuple[list[Generation], list[torch.Tensor]]:
-        survivors: list[Generation] = []
+    def _predict_alone(self, states: list[RequestState]) -> tuple[list[RequestState], list[torch.Tensor]]:
+        survivors: list[RequestState] = []
         noise: list[torch.Tensor] = []
-        for generation in generations:
-            predicted = attempt(partial(self.denoiser.predict, [generation]))
+        for state in states:
+            predicted = attempt(partial(self.denoiser.predict, [state]))
             if isinstance(predicted, RequestError):
-                self._evict(generation, predicted)
+                self._evict(state, predicted)
             else:
-                survivors.append(generation)
+                survivors.append(state)
                 noise += predicted
         return survivors, noise
 
-    def _predict_fewer(self, generations: list[Generation]) -> tuple[list[Generation], list[torch.Tensor]]:
-        """Out of memory: half of them go on now, the others when it is their turn again."""
+    def _predict_fewer(self, states: list[RequestState]) -> tuple[list[RequestState], list[torch.Tensor]]:
+        """After out of memory: run half of them now, the others in later steps."""
         torch.cuda.empty_cache()
-        self.row_limits.shed(generations[0].key, below=sum(each.num_rows for each in generations))
-        return self._predict(generations[: len(generations) // 2])
+        self.row_limits.shed(states[0].key, below=sum(each.num_rows for each in states))
+        return self._predict(states[: len(states) // 2])
 
-    def _advance(self, generations: list[Generation], noise: list[torch.Tensor]) -> list[Generation]:
-        """From noise to less of it, each by its own scheduler; one that cannot go on fails alone."""
+    def _advance(self, states: list[RequestState], noise: list[torch.Tensor]) -> list[RequestState]:
+        """One scheduler step for each request. One whose step fails is evicted alone."""
         advanced = []
-        for generation, noise_pred in zip(generations, noise, strict=True):
-            error = attempt(partial(self.noise_scheduler.advance, generation, noise_pred))
+        for state, noise_pred in zip(states, noise, strict=True):
+            error = attempt(partial(self.noise_scheduler.advance, state, noise_pred))
             if error is None:
-                advanced.append(generation)
+                advanced.append(state)
             else:
-                self._evict(generation, error)
+                self._evict(state, error)
         return advanced
 
-    def _finite(self, generations: list[Generation]) -> list[Generation]:
-        """Those whose numbers are numbers; from the others no picture can come any more.
+    def _finite(self, states: list[RequestState]) -> list[RequestState]:
+        """The requests whose latents are finite; the others are evicted.
 
-        The only place where a step waits for a GPU: progress is told when it has been made, and who leaves or joins
-        does so with the next pass and not behind several that wait to be run.
+        This is the only place where a step waits for the GPU. So progress is reported once it is real, and a request
+        joins or leaves at the next pass, not behind several that are queued on the GPU.
         """
         finite = []
-        for generation, is_finite in zip(generations, self.decoder.are_finite(generations), strict=True):
+        for state, is_finite in zip(states, self.vae_decoder.are_finite(states), strict=True):
             if is_finite:
-                finite.append(generation)
+                finite.append(state)
             else:
-                self._evict(generation, not_finite(f"in step {generation.step_index} of {generation.num_steps}"))
+                self._evict(state, not_finite(f"in step {state.step_index} of {state.num_steps}"))
         return finite
 
-    def _tell(self, generations: list[Generation]) -> None:
-        """How far each is; those that are done are told when their picture is written."""
-        for generation in generations:
-            if generation.step_index == 1:
-                self.metrics.add("sdxl_engine_first_step_seconds_total", time.monotonic() - generation.arrived)
-        running = [generation for generation in generations if generation.remaining_steps > 0]
-        shown = [generation for generation in running if generation.wants_preview]
+    def _report_progress(self, states: list[RequestState]) -> None:
+        """Report each request's step, with a preview if one is due. Finished requests get their picture instead."""
+        for state in states:
+            if state.step_index == 1:
+                self.metrics.add("sdxl_engine_first_step_seconds_total", time.monotonic() - state.arrived)
+        running = [state for state in states if state.remaining_steps > 0]
+        shown = [state for state in running if state.wants_preview]
         previews = dict(
-            zip(shown, self.decoder.previews([each.encoded.predicted_clean for each in shown]), strict=True)
+            zip(shown, self.vae_decoder.previews([each.encoded.predicted_clean for each in shown]), strict=True)
         )
-        for generation in running:
-            self.announcer.progress(generation, previews.get(generation))
+        for state in running:
+            self.output_processor.progress(state, previews.get(state))
 
-    def _settle(self, generations: list[Generation]) -> None:
-        """Their last step is done: decode them, one in every lane at a time, and let them go."""
-        lanes = self.denoiser.lanes
-        for start in range(0, len(generations), lanes.count):
-            part, started = generations[start : start + lanes.count], time.monotonic()
-            for generation in part:
-                self.batcher.retire(generation)
-            decode = [partial(self.decoder.decode, generation.encoded.latents) for generation in part]
-            for generation, pixels in zip(part, lanes.run([partial(attempt, each) for each in decode]), strict=True):
-                generation.mark("decode", started)
-                self._hand_over(generation, pixels)
+    def _decode_finished(self, states: list[RequestState]) -> None:
+        """Decode the pictures of finished requests, and release the requests. On a CPU, two at a time."""
+        parallel = self.denoiser.cpu_parallel
+        for start in range(0, len(states), parallel.size):
+            part, started = states[start : start + parallel.size], time.monotonic()
+            for state in part:
+                self.step_scheduler.remove_request(state)
+            decode = [partial(self.vae_decoder.decode, state.encoded.latents) for state in part]
+            for state, pixels in zip(part, parallel.run([partial(attempt, each) for each in decode]), strict=True):
+                state.mark("decode", started)
+                self._complete(state, pixels)
 
-    def _hand_over(self, generation: Generation, pixels: Pixels | RequestError) -> None:
+    def _complete(self, state: RequestState, pixels: Pixels | RequestError) -> None:
         if isinstance(pixels, RequestError):
-            self._fail(generation, pixels)
+            self._fail(state, pixels)
             return
-        generation.encoded = None
-        self._leave(generation, Status.FINISHED)
-        self.announcer.completed(
-            generation, pixels, lambda: self._info(generation), lambda: self._receipts.text(generation)
-        )
+        state.encoded = None
+        self._release(state, Status.FINISHED)
+        self.output_processor.completed(state, pixels, lambda: self._info(state), lambda: self._receipts.text(state))
 
-    def _evict(self, generation: Generation, error: RequestError) -> None:
+    def _evict(self, state: RequestState, error: RequestError) -> None:
         self.metrics.add("sdxl_engine_evictions_total", code=error.code)
-        self.batcher.retire(generation)
-        self._fail(generation, error)
+        self.step_scheduler.remove_request(state)
+        self._fail(state, error)
 
-    def _drop(self, generation: Generation, error: RequestError) -> None:
-        """The batcher let go of a request that was cancelled or is late."""
-        if generation.cancelled_at is not None:
-            freed_after = time.monotonic() - generation.cancelled_at
+    def _drop(self, state: RequestState, error: RequestError) -> None:
+        """Fail a request that was cancelled or has passed its deadline."""
+        if state.cancelled_at is not None:
+            freed_after = time.monotonic() - state.cancelled_at
             self.metrics.add("sdxl_engine_cancel_to_free_seconds_total", freed_after)
-        self._fail(generation, error)
+        self._fail(state, error)
 
     # ---- from several threads
 
-    def _receive(self, generation: Generation, decode: Decode) -> None:
-        receive(generation, self.capabilities, max_pixels=self.max_pixels, max_side=self.max_side, decode=decode)
+    def _preprocess(self, state: RequestState, decode: Decode) -> None:
+        preprocess(state, self.capabilities, max_pixels=self.max_pixels, max_side=self.max_side, decode=decode)
 
-    def _fail(self, generation: Generation, error: RequestError) -> None:
-        generation.encoded = None
-        self._leave(generation, Status.CANCELLED if error.code == "cancelled" else Status.FAILED)
-        self.announcer.failed(generation, error)
+    def _fail(self, state: RequestState, error: RequestError) -> None:
+        state.encoded = None
+        self._release(state, Status.CANCELLED if error.code == "cancelled" else Status.FAILED)
+        self.output_processor.failed(state, error)
 
-    def _leave(self, generation: Generation, status: Status) -> None:
+    def _release(self, state: RequestState, status: Status) -> None:
         self.metrics.add("sdxl_engine_requests_total", how=status.value)
         with self._lock:
             self._num_requests -= 1
             self.metrics.set("sdxl_engine_requests", self._num_requests)
-        generation.status = status  # last: who sees it may show the metrics and sleep
+        state.status = status  # last: the watcher publishes the metrics when it sees it, and then sleeps
 
-    def _count_step(self, generations: list[Generation], duration_s: float) -> None:
-        key, num_rows = generations[0].key, sum(each.num_rows for each in generations)
-        for generation in generations:
-            generation.timings["denoise"] = generation.timings.get("denoise", 0.0) + duration_s
+    def _count_step(self, states: list[RequestState], duration_s: float) -> None:
+        key, num_rows = states[0].key, sum(each.num_rows for each in states)
+        for state in states:
+            state.timings["denoise"] = state.timings.get("denoise", 0.0) + duration_s
         self._seconds_per_row = 0.9 * self._seconds_per_row + 0.1 * duration_s / num_rows
         size = _size(key)
         self.metrics.add("sdxl_engine_steps_total", size=size)
@@ -363,16 +361,16 @@ class Engine:
             self.metrics.set("sdxl_engine_max_rows", self.row_limits.max_rows(key), size=size)
 
     def _time_per_request(self) -> float:
-        """About how long until one of those inside has left."""
+        """An estimate of how long until a request leaves, in seconds."""
         rows = 2 * self.capabilities.defaults.num_inference_steps
         return max(1.0, rows * self._seconds_per_row)
 
-    def _info(self, generation: Generation) -> dict[str, Any]:
-        timings = {**generation.timings, "total": time.monotonic() - generation.arrived}
+    def _info(self, state: RequestState) -> dict[str, Any]:
+        timings = {**state.timings, "total": time.monotonic() - state.arrived}
         return {
-            **self._receipts.info(generation),
-            "scribble": generation.scribble_info,
-            "notes": generation.notes,
+            **self._receipts.info(state),
+            "scribble": state.scribble_info,
+            "notes": state.notes,
             "timings_s": {name: round(duration, 4) for name, duration in timings.items()},
         }
 

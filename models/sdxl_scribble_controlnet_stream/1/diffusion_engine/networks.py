@@ -8,7 +8,7 @@ from typing import Any, Self
 import torch
 from torch import nn
 
-from diffusion_engine.traced import TracedNetwork
+from diffusion_engine.torchscript import TracedNetwork
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,11 +25,11 @@ class Networks:
     dtype: torch.dtype
     preview_vae: Any = None  # a tiny VAE for previews; None: they are a linear map of the latents
     row_buckets: tuple[int, ...] = ()  # a pass is padded to one of these row counts; empty: it is not
-    num_lanes: int = 1  # parts of a pass that run at the same time
+    cpu_parallel_size: int = 1  # parts of a pass that run at the same time on a CPU
 
     @classmethod
     def of_pipeline(
-        cls, pipeline: Any, *, row_buckets: tuple[int, ...] = (), num_lanes: int = 1, is_traced: bool = False
+        cls, pipeline: Any, *, row_buckets: tuple[int, ...] = (), cpu_parallel_size: int = 1, is_traced: bool = False
     ) -> Self:
         """The pipeline itself stays as it was."""
         controlnet = pipeline.controlnet
@@ -50,7 +50,7 @@ class Networks:
             device=pipeline.device,
             dtype=pipeline.unet.dtype,
             row_buckets=row_buckets,
-            num_lanes=num_lanes,
+            cpu_parallel_size=cpu_parallel_size,
         )
 
     @property

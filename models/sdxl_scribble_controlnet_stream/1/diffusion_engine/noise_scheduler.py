@@ -14,7 +14,7 @@ from diffusers import (
     LCMScheduler,
 )
 
-from diffusion_engine.generation import Generation
+from diffusion_engine.request_state import RequestState
 
 
 def make_noise_scheduler(name: str, checkpoint_config: Mapping[str, Any]) -> Any:
@@ -44,7 +44,7 @@ class NoiseSchedule:
     """One request's way from noise to picture."""
 
     def __init__(self, scheduler: Any, num_steps: int, device: torch.device) -> None:
-        # A copy of a prepared object: its constructor takes 2 ms, and `set_timesteps` binds all state anew.
+        # A copy of a prepared object: its constructor takes 2 ms, and `set_timesteps` binds all encoded anew.
         self._scheduler = copy.copy(scheduler)
         self._scheduler.set_timesteps(num_steps, device=device)
         self._scheduler.set_begin_index(0)  # else the first step looks its index up, which waits for the GPU
@@ -86,10 +86,10 @@ class NoiseSchedulers:
         """A schedule of a request's own."""
         return NoiseSchedule(self._prepared[name], num_steps, self._device)
 
-    def advance(self, generation: Generation, noise_pred: torch.Tensor) -> None:
+    def advance(self, state: RequestState, noise_pred: torch.Tensor) -> None:
         """One step, by the predicted noise (1, 4, h, w)."""
-        state = generation.encoded
-        result = state.schedule.step(noise_pred, state.latents, generation.step_index, state.generator)
-        state.latents = result.latents
-        state.predicted_clean = result.predicted_clean
-        generation.step_index += 1
+        encoded = state.encoded
+        result = encoded.schedule.step(noise_pred, encoded.latents, state.step_index, encoded.generator)
+        encoded.latents = result.latents
+        encoded.predicted_clean = result.predicted_clean
+        state.step_index += 1

@@ -13,9 +13,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from diffusion_engine import decoder_messages
+from diffusion_engine import picture_decoder_protocol
+from diffusion_engine.errors import RequestError
 from diffusion_engine.image_files.structure import Structure
-from diffusion_engine.request import RequestError
 from diffusion_engine.scribble import Scribble
 
 logger = logging.getLogger(__name__)
@@ -112,9 +112,11 @@ class PictureDecoder:
             RequestError: the picture cannot be decoded, or takes too long.
             DecoderEndedError: the process ended.
         """
-        request = decoder_messages.of_request(content, structure, invert)
+        request = picture_decoder_protocol.of_request(content, structure, invert)
         late = too_slow(self._timeout_s)
-        return decoder_messages.scribble_of(*self._exchange(request, check, timeout_s=self._timeout_s, late=late))
+        return picture_decoder_protocol.scribble_of(
+            *self._exchange(request, check, timeout_s=self._timeout_s, late=late)
+        )
 
     def _exchange(
         self, request: bytes, check: Check, *, timeout_s: float, late: Exception
@@ -122,7 +124,7 @@ class PictureDecoder:
         deadline = time.monotonic() + timeout_s
         unsent, received = memoryview(request), bytearray()
         try:
-            while (message := decoder_messages.unpack(received)) is None:
+            while (message := picture_decoder_protocol.unpack(received)) is None:
                 check()
                 if time.monotonic() > deadline:
                     raise late

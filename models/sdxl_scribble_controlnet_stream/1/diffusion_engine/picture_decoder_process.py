@@ -12,9 +12,9 @@ import socket
 import sys
 from pathlib import Path
 
-from diffusion_engine import decoder_messages
+from diffusion_engine import picture_decoder_protocol
+from diffusion_engine.errors import RequestError
 from diffusion_engine.image_files.structure import Structure
-from diffusion_engine.request import RequestError
 from diffusion_engine.scribble import decode_scribble
 
 # Of prctl(2).
@@ -33,22 +33,22 @@ def main(parent: int, memory_bytes: int, timeout_s: float) -> None:
     end_with(parent)
     limit_memory(memory_bytes)
     with socket.socket(fileno=os.dup(0)) as connection, connection.makefile("rb") as requests:
-        connection.sendall(decoder_messages.pack(decoder_messages.READY))
-        while (request := decoder_messages.read(requests)) is not None:
+        connection.sendall(picture_decoder_protocol.pack(picture_decoder_protocol.READY))
+        while (request := picture_decoder_protocol.read(requests)) is not None:
             signal.setitimer(signal.ITIMER_REAL, timeout_s)  # its default action ends the process
-            response = answer(*decoder_messages.request_of(*request))
+            response = answer(*picture_decoder_protocol.request_of(*request))
             signal.setitimer(signal.ITIMER_REAL, 0)
             connection.sendall(response)
 
 
 def answer(content: bytes, structure: Structure, invert: str) -> bytes:
     try:
-        return decoder_messages.of_scribble(decode_scribble(content, structure, invert))
+        return picture_decoder_protocol.of_scribble(decode_scribble(content, structure, invert))
     except RequestError as error:
-        return decoder_messages.of_error(error)
+        return picture_decoder_protocol.of_error(error)
     except MemoryError:
         detail = "image takes more memory to decode than this server allows. Send a smaller one."
-        return decoder_messages.of_error(RequestError("image_too_large", detail, field="image"))
+        return picture_decoder_protocol.of_error(RequestError("image_too_large", detail, field="image"))
 
 
 def end_with(parent: int) -> None:

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 
 from PIL import ExifTags, Image, PngImagePlugin
 
+from diffusion_engine.errors import RequestError
 from diffusion_engine.image_files.scan import scan
 from diffusion_engine.image_files.structure import Structure, StructureError
-from diffusion_engine.request import RequestError
 
 OUTPUT_FORMATS = ("webp", "png", "jpeg")
 # Only what people draw in and photograph with: a decoder that is never reached cannot be attacked.

@@ -11,8 +11,8 @@ from typing import Any
 from PIL import Image
 
 from diffusion_engine.capabilities import Capabilities
-from diffusion_engine.generation import Generation
 from diffusion_engine.pictures import hash_of_pixels
+from diffusion_engine.request_state import RequestState
 
 # Raised whenever the same request may give other pixels.
 ENGINE_VERSION = "0.1.0"
@@ -42,7 +42,7 @@ class SeenScribble:
         return cls(buffer.getvalue(), hash_of_pixels(bits))
 
 
-class Receipts:
+class ReceiptWriter:
     """Writes the receipts of one engine; `runs_on` says on what it runs."""
 
     def __init__(self, capabilities: Capabilities, runs_on: Mapping[str, str]) -> None:
@@ -52,23 +52,23 @@ class Receipts:
             "engine": dict(runs_on),
         }
 
-    def info(self, generation: Generation) -> dict[str, Any]:
+    def info(self, state: RequestState) -> dict[str, Any]:
         """For the answer, whose headers pass through other people's logs: the prompt is in the file alone."""
-        request = generation.request
+        request = state.request
         negative = {"negative_prompt": request.negative_prompt} if request.receipt == "full" else {}
         return {
             **self._maker,
             **negative,
             **request.used_parameters(),
-            "pixels_sha256": generation.pixels_sha256,
+            "pixels_sha256": state.pixels_sha256,
         }
 
-    def text(self, generation: Generation) -> str:
+    def text(self, state: RequestState) -> str:
         """For the file: one line of ASCII, the same for the same picture; empty where none is wanted."""
-        request, seen = generation.request, generation.seen_scribble
+        request, seen = state.request, state.seen_scribble
         if request.receipt == "none":
             return ""
-        said = {name: value for name, value in self.info(generation).items() if name not in NOT_IN_FILE}
+        said = {name: value for name, value in self.info(state).items() if name not in NOT_IN_FILE}
         content: dict[str, Any] = {"made_by": "fastapi-triton", "receipt": RECEIPT_VERSION}
         if request.receipt == "full":
             content["prompt"] = request.prompt

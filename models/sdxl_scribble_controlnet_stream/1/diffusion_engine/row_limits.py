@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from diffusion_engine.generation import BatchKey
+from diffusion_engine.request_state import BatchKey
 
 logger = logging.getLogger(__name__)
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Networks without the Python between their layers: the same numbers, in every company and at every size."""
+"""Networks without the Python between their layers: the same numbers, in every batch and at every size."""
 
 import logging
 import threading
@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 import torch
-from diffusion_engine.assembly import is_worth_tracing
 from diffusion_engine.capabilities import Capabilities
 from diffusion_engine.denoiser import Denoiser
 from diffusion_engine.networks import Networks
-from diffusion_engine.traced import TracedNetwork
+from diffusion_engine.optimization import is_worth_tracing
+from diffusion_engine.torchscript import TracedNetwork
 from listening import Driver
 from torch import nn
 
@@ -38,12 +38,12 @@ def test_a_traced_pass_is_a_plain_one_at_every_size_and_with_any_rows(
         driver.join(**size, image=None, guidance_scale=1.0)
         driver.join(**size, conditioning_scale=0.4)
         driver.step()
-        generations = list(driver.engine.batcher)
-        for company in (generations, generations[:1]):
-            expected = Denoiser(plain).predict(company)
-            for mine, other in zip(denoiser.predict(company), expected, strict=True):
+        states = list(driver.engine.step_scheduler)
+        for batch in (states, states[:1]):
+            expected = Denoiser(plain).predict(batch)
+            for mine, other in zip(denoiser.predict(batch), expected, strict=True):
                 assert torch.allclose(mine, other, atol=1e-5)
-        latents = generations[0].encoded.latents
+        latents = states[0].encoded.latents
         with torch.inference_mode():
             (mine,), (other,) = (each.vae_decode(latents, return_dict=False) for each in (traced, plain))
         assert torch.allclose(mine, other, atol=1e-5)
@@ -109,7 +109,7 @@ def test_what_a_trace_would_change_runs_as_it_is(caplog: pytest.LogCaptureFixtur
     assert "Forbidding cannot be traced" in caplog.text
 
 
-def test_two_lanes_that_meet_the_same_network_trace_it_once() -> None:
+def test_two_threads_that_meet_the_same_network_trace_it_once() -> None:
     network = Doubling()
     traced = TracedNetwork(network)
     ones, meeting = torch.ones(2, 4, 8, 8), threading.Barrier(2, timeout=60)
@@ -128,7 +128,7 @@ def test_two_lanes_that_meet_the_same_network_trace_it_once() -> None:
 
 def test_a_network_that_stands_in_for_another_has_its_settings(networks: Networks) -> None:
     assert networks.unet.config.in_channels == 4
-    assert replace(networks, num_lanes=1).vae_decode.config.scaling_factor == networks.vae.config.scaling_factor
+    assert replace(networks, cpu_parallel_size=1).vae_decode.config.scaling_factor == networks.vae.config.scaling_factor
 
 
 @pytest.mark.parametrize(

@@ -10,17 +10,17 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from diffusion_engine.generation import Generation
+from diffusion_engine.errors import RequestError
 from diffusion_engine.networks import Networks
-from diffusion_engine.request import RequestError
+from diffusion_engine.request_state import RequestState
 
 logger = logging.getLogger(__name__)
 
 Pixels = npt.NDArray[np.uint8]
 
 
-class Decoder:
-    """Never a batch, from which a VAE gains nothing; safe from several lanes at once, a picture each."""
+class VAEDecoder:
+    """Decodes pictures one by one, since a VAE gains nothing from batches. Safe from several threads at once."""
 
     def __init__(self, networks: Networks) -> None:
         self._networks = networks
@@ -42,11 +42,11 @@ class Decoder:
         return as_pixels(image)
 
     @torch.inference_mode()
-    def are_finite(self, generations: Sequence[Generation]) -> list[bool]:
+    def are_finite(self, states: Sequence[RequestState]) -> list[bool]:
         """Whether each one's latents are numbers. A sum tells, and costs nothing beside a pass."""
-        if not generations:
+        if not states:
             return []
-        sums = [generation.encoded.latents.sum(dtype=torch.float32) for generation in generations]  # fp16 overflows
+        sums = [state.encoded.latents.sum(dtype=torch.float32) for state in states]  # fp16 overflows
         finite: list[bool] = torch.stack(sums).isfinite().tolist()
         return finite
 

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 import triton_python_backend_utils as pb_utils
-from diffusion_engine.generation import Generation, Status
 from diffusion_engine.metrics import METRICS, EngineMetrics, Series
+from diffusion_engine.request_state import RequestState, Status
 
-from engine_glue.response_stream import ResponseStream
+from triton_adapter.response_stream import ResponseStream
 
 # A denoise step takes longer than this on anything but a toy.
 INTERVAL_S = 0.02
@@ -23,7 +23,7 @@ class Watcher:
 
     def __init__(self, metrics: EngineMetrics) -> None:
         self._metrics = MetricsPublisher(metrics)
-        self._watched: list[tuple[Generation, ResponseStream]] = []
+        self._watched: list[tuple[RequestState, ResponseStream]] = []
         self._changed = threading.Condition()
         self._is_stopping = False
         self._thread = threading.Thread(target=self._run, name="watcher", daemon=True)
@@ -37,25 +37,25 @@ class Watcher:
             self._changed.notify()
         self._thread.join()
 
-    def watch(self, generation: Generation, responses: ResponseStream) -> None:
+    def watch(self, state: RequestState, responses: ResponseStream) -> None:
         with self._changed:
-            self._watched.append((generation, responses))
+            self._watched.append((state, responses))
             self._changed.notify()
 
     def _run(self) -> None:
         num_rounds = 0
         while not self._is_stopping:
             num_rounds += 1
-            for generation, responses in self._still_watched():
+            for state, responses in self._still_watched():
                 if responses.is_cancelled():
-                    generation.cancel()
+                    state.cancel()
             if num_rounds % ROUNDS_PER_PUBLICATION == 0 or not self._watched:
                 self._metrics.publish()
             with self._changed:
                 self._changed.wait(INTERVAL_S if self._watched or self._is_stopping else None)
         self._metrics.close()
 
-    def _still_watched(self) -> list[tuple[Generation, ResponseStream]]:
+    def _still_watched(self) -> list[tuple[RequestState, ResponseStream]]:
         with self._changed:
             self._watched = [(each, responses) for each, responses in self._watched if each.status not in ENDED]
             return [(each, responses) for each, responses in self._watched if each.cancelled_at is None]

@@ -7,15 +7,14 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
-from diffusion_engine.batcher import Batcher, Policy
 from diffusion_engine.capabilities import Capabilities
-from diffusion_engine.generation import BatchKey, Generation, Status
-from diffusion_engine.intake import read_request
-from diffusion_engine.request import RequestError
-from diffusion_engine.silence import Silence
+from diffusion_engine.errors import RequestError
+from diffusion_engine.request_parser import parse_request
+from diffusion_engine.request_state import BatchKey, NullListener, RequestState, Status
+from diffusion_engine.step_scheduler import Policy, StepScheduler
 
 SMALL, BIG = BatchKey(96, 96), BatchKey(192, 192)
-REQUEST = read_request({"seed": 0}, Capabilities(name="any"))
+REQUEST = parse_request({"seed": 0}, Capabilities(name="any"))
 
 
 class Clock:
@@ -26,80 +25,84 @@ class Clock:
 
 
 class Floor:
-    """A batcher with everything around it; `step` does what an engine would, without any network."""
+    """A step scheduler with everything around it; `step` does what an engine would, without any network."""
 
     def __init__(self, *, max_rows: int | Callable[[BatchKey], int] = 4, policy: Policy = Policy.FIRST_COME) -> None:
         self.clock = Clock()
-        self.dropped: list[tuple[Generation, str]] = []
-        self.batcher = Batcher(
+        self.dropped: list[tuple[RequestState, str]] = []
+        self.step_scheduler = StepScheduler(
             max_rows=max_rows if callable(max_rows) else lambda _: max_rows,
-            drop=lambda generation, error: self.dropped.append((generation, error.code)),
+            drop=lambda state, error: self.dropped.append((state, error.code)),
             policy=policy,
             clock=self.clock,
         )
 
-    def admit(
+    def add_request(
         self, *, steps: int = 10, guided: bool = False, key: BatchKey = SMALL, timeout_s: float | None = None
-    ) -> Generation:
+    ) -> RequestState:
         guidance_scale = 4.0 if guided else 1.0
         request = replace(REQUEST, num_inference_steps=steps, guidance_scale=guidance_scale, timeout_s=timeout_s)
-        generation = Generation(request=request, key=key, listener=Silence(), arrived=self.clock())
-        self.batcher.admit(generation)
-        return generation
+        state = RequestState(request=request, key=key, listener=NullListener(), arrived=self.clock())
+        self.step_scheduler.add_request(state)
+        return state
 
-    def step(self) -> list[Generation]:
-        chosen = self.batcher.next_rows()
-        for generation in chosen:
-            generation.step_index += 1
-            if generation.remaining_steps == 0:
-                self.batcher.retire(generation)
+    def step(self) -> list[RequestState]:
+        chosen = self.step_scheduler.schedule()
+        for state in chosen:
+            state.step_index += 1
+            if state.remaining_steps == 0:
+                self.step_scheduler.remove_request(state)
         return chosen
 
 
 def test_with_nobody_there_is_nothing_to_do() -> None:
     floor = Floor()
     assert floor.step() == []
-    assert len(floor.batcher) == 0
+    assert len(floor.step_scheduler) == 0
 
 
 def test_a_guided_request_takes_two_rows_and_another_one() -> None:
     floor = Floor(max_rows=4)
-    guided, plain, second_plain = floor.admit(guided=True), floor.admit(), floor.admit()
-    assert floor.admit() not in floor.step()
+    guided, plain, second_plain = floor.add_request(guided=True), floor.add_request(), floor.add_request()
+    assert floor.add_request() not in floor.step()
     assert floor.step() == [guided, plain, second_plain]
 
 
 @pytest.mark.parametrize("policy", Policy)
 def test_one_request_is_let_through_even_when_its_rows_are_too_many(policy: Policy) -> None:
     floor = Floor(max_rows=1, policy=policy)
-    guided = floor.admit(guided=True)
-    floor.admit()
+    guided = floor.add_request(guided=True)
+    floor.add_request()
     assert floor.step() == [guided] if policy is Policy.FIRST_COME else floor.step() != []
     alone = Floor(max_rows=1, policy=policy)
-    only = alone.admit(guided=True)
+    only = alone.add_request(guided=True)
     assert alone.step() == [only]
 
 
 def test_who_does_not_fit_is_not_overtaken_by_a_smaller_one_that_would() -> None:
     floor = Floor(max_rows=3)
-    running, waiting = floor.admit(guided=True), floor.admit(guided=True)
-    small = floor.admit()
+    running, waiting = floor.add_request(guided=True), floor.add_request(guided=True)
+    small = floor.add_request()
     assert floor.step() == [running]
     assert (waiting.status, small.status) == (Status.WAITING, Status.WAITING)
 
 
 def test_who_runs_goes_on_and_who_waits_comes_in_when_rows_are_free() -> None:
     floor = Floor(max_rows=2)
-    short, long, waiting = floor.admit(steps=1), floor.admit(steps=3), floor.admit(steps=3)
+    short, long, waiting = floor.add_request(steps=1), floor.add_request(steps=3), floor.add_request(steps=3)
     assert [floor.step() for _ in range(4)] == [[short, long], [long, waiting], [long, waiting], [waiting]]
     assert floor.step() == []
 
 
 def test_shortest_remaining_goes_first_and_the_rest_is_filled_up() -> None:
     floor = Floor(max_rows=3, policy=Policy.SHORTEST_REMAINING)
-    long, short, guided = floor.admit(steps=50), floor.admit(steps=4), floor.admit(steps=4, guided=True)
+    long, short, guided = (
+        floor.add_request(steps=50),
+        floor.add_request(steps=4),
+        floor.add_request(steps=4, guided=True),
+    )
     assert floor.step() == [short, guided]  # 4 and 8 row-steps are left, before 50
-    shorter = floor.admit(steps=1, guided=True)
+    shorter = floor.add_request(steps=1, guided=True)
     assert floor.step() == [shorter, short]  # the guided one pauses
     assert guided.status is Status.RUNNING
     assert long.status is Status.WAITING
@@ -107,34 +110,34 @@ def test_shortest_remaining_goes_first_and_the_rest_is_filled_up() -> None:
 
 def test_shortest_remaining_counts_what_remains_and_not_what_was_asked() -> None:
     floor = Floor(max_rows=1, policy=Policy.SHORTEST_REMAINING)
-    started = floor.admit(steps=5)
+    started = floor.add_request(steps=5)
     floor.step()
     floor.step()
-    newcomer = floor.admit(steps=4)
+    newcomer = floor.add_request(steps=4)
     assert floor.step() == [started]
     assert newcomer.status is Status.WAITING
 
 
 def test_sizes_take_turns_however_many_ask_for_one() -> None:
     floor = Floor(max_rows=8)
-    crowd = [floor.admit(key=BIG) for _ in range(6)]
-    single = floor.admit(key=SMALL)
+    crowd = [floor.add_request(key=BIG) for _ in range(6)]
+    single = floor.add_request(key=SMALL)
     assert [floor.step() for _ in range(4)] == [crowd, [single], crowd, [single]]
 
 
 def test_a_size_that_comes_back_gets_a_turn_again() -> None:
     floor = Floor()
-    floor.admit(steps=1, key=SMALL)
+    floor.add_request(steps=1, key=SMALL)
     floor.step()
-    assert len(floor.batcher) == 0
-    again, other = floor.admit(key=SMALL), floor.admit(key=BIG)
+    assert len(floor.step_scheduler) == 0
+    again, other = floor.add_request(key=SMALL), floor.add_request(key=BIG)
     assert [floor.step(), floor.step(), floor.step()] == [[again], [other], [again]]
 
 
 def test_every_size_has_its_own_limit() -> None:
     floor = Floor(max_rows=lambda key: 1 if key == BIG else 3)
-    big, _ = floor.admit(key=BIG), floor.admit(key=BIG)
-    small = [floor.admit(key=SMALL) for _ in range(4)]
+    big, _ = floor.add_request(key=BIG), floor.add_request(key=BIG)
+    small = [floor.add_request(key=SMALL) for _ in range(4)]
     assert floor.step() == [big]
     assert floor.step() == small[:3]
 
@@ -142,7 +145,7 @@ def test_every_size_has_its_own_limit() -> None:
 def test_a_limit_that_was_lowered_holds_for_those_who_run() -> None:
     limit = 4
     floor = Floor(max_rows=lambda _: limit)
-    crowd = [floor.admit(steps=2) for _ in range(4)]
+    crowd = [floor.add_request(steps=2) for _ in range(4)]
     assert floor.step() == crowd
     limit = 3
     assert floor.step() == crowd[:3]
@@ -152,7 +155,7 @@ def test_a_limit_that_was_lowered_holds_for_those_who_run() -> None:
 @pytest.mark.parametrize("has_started", [True, False])
 def test_a_cancelled_request_is_dropped_before_the_next_step_and_told_once(has_started: bool) -> None:
     floor = Floor(max_rows=1)
-    gone, other = floor.admit(), floor.admit()
+    gone, other = floor.add_request(), floor.add_request()
     if has_started:
         floor.step()
     gone.cancel()
@@ -160,13 +163,13 @@ def test_a_cancelled_request_is_dropped_before_the_next_step_and_told_once(has_s
     assert floor.step() == [other]
     floor.step()
     assert floor.dropped == [(gone, "cancelled")]
-    assert len(floor.batcher) == 1
+    assert len(floor.step_scheduler) == 1
 
 
 def test_a_late_request_is_dropped_and_told_once_even_when_it_still_waits() -> None:
     floor = Floor(max_rows=1)
-    running, waiting = floor.admit(timeout_s=5.0), floor.admit(timeout_s=5.0)
-    patient = floor.admit()
+    running, waiting = floor.add_request(timeout_s=5.0), floor.add_request(timeout_s=5.0)
+    patient = floor.add_request()
     floor.clock.now += 5.0
     assert floor.step() == [running]  # not late yet
     floor.clock.now += 0.001
@@ -176,7 +179,7 @@ def test_a_late_request_is_dropped_and_told_once_even_when_it_still_waits() -> N
 
 def test_a_request_that_is_cancelled_and_late_is_told_that_it_was_cancelled() -> None:
     floor = Floor()
-    gone = floor.admit(timeout_s=1.0)
+    gone = floor.add_request(timeout_s=1.0)
     gone.cancel()
     floor.clock.now += 2.0
     floor.step()
@@ -185,8 +188,8 @@ def test_a_request_that_is_cancelled_and_late_is_told_that_it_was_cancelled() ->
 
 def test_those_of_another_size_are_dropped_too() -> None:
     floor = Floor()
-    floor.admit(key=SMALL)
-    gone = floor.admit(key=BIG)
+    floor.add_request(key=SMALL)
+    gone = floor.add_request(key=BIG)
     gone.cancel()
     floor.step()
     assert floor.dropped == [(gone, "cancelled")]
@@ -195,18 +198,18 @@ def test_those_of_another_size_are_dropped_too() -> None:
 
 def test_a_retired_request_frees_its_rows_and_leaves_no_trace() -> None:
     floor = Floor(max_rows=1)
-    evicted, next_one = floor.admit(), floor.admit()
+    evicted, next_one = floor.add_request(), floor.add_request()
     floor.step()
-    floor.batcher.retire(evicted)
+    floor.step_scheduler.remove_request(evicted)
     assert floor.step() == [next_one]
-    assert list(floor.batcher) == [next_one]
+    assert list(floor.step_scheduler) == [next_one]
     with pytest.raises((KeyError, ValueError)):
-        floor.batcher.retire(evicted)
+        floor.step_scheduler.remove_request(evicted)
 
 
 def test_who_is_chosen_runs_and_who_is_not_waits() -> None:
     floor = Floor(max_rows=1)
-    first, second = floor.admit(), floor.admit()
+    first, second = floor.add_request(), floor.add_request()
     assert (first.status, second.status) == (Status.WAITING, Status.WAITING)
     floor.step()
     assert (first.status, second.status) == (Status.RUNNING, Status.WAITING)
@@ -218,28 +221,28 @@ def test_whatever_happens_nobody_is_lost_or_served_twice_and_no_limit_is_broken(
     choose = random.Random(seed)  # noqa: S311
     limits = {SMALL: choose.randint(1, 6), BIG: choose.randint(1, 3), BatchKey(96, 160): choose.randint(1, 9)}
     floor = Floor(max_rows=lambda key: limits[key], policy=policy)
-    admitted: list[Generation] = []
-    finished: list[Generation] = []
+    admitted: list[RequestState] = []
+    finished: list[RequestState] = []
     turn_of: dict[BatchKey, int] = {}
     arrivals_left = 150
     for turn in range(20_000):
-        if not arrivals_left and not len(floor.batcher):
+        if not arrivals_left and not len(floor.step_scheduler):
             break
         for _ in range(min(arrivals_left, choose.choice((0, 0, 0, 1, 1, 3)))):
             arrivals_left -= 1
             admitted.append(
-                floor.admit(
+                floor.add_request(
                     steps=choose.randint(1, 12),
                     guided=choose.random() < 0.5,
                     key=choose.choice(list(limits)),
                     timeout_s=choose.choice((None, None, None, 5.0, 30.0)),
                 )
             )
-        if choose.random() < 0.05 and len(floor.batcher):
-            choose.choice(list(floor.batcher)).cancel()
+        if choose.random() < 0.05 and len(floor.step_scheduler):
+            choose.choice(list(floor.step_scheduler)).cancel()
         floor.clock.now += choose.random()
-        may_run = {id(each) for each in floor.batcher if each.interruption(floor.clock()) is None}
-        sizes_with_work = {each.key for each in floor.batcher if id(each) in may_run}
+        may_run = {id(each) for each in floor.step_scheduler if each.interruption(floor.clock()) is None}
+        sizes_with_work = {each.key for each in floor.step_scheduler if id(each) in may_run}
         chosen = floor.step()
         assert bool(chosen) == bool(may_run)
         if not chosen:
@@ -253,7 +256,7 @@ def test_whatever_happens_nobody_is_lost_or_served_twice_and_no_limit_is_broken(
         assert all(turn - turn_of.setdefault(other, turn) <= len(limits) for other in sizes_with_work)
         turn_of = {other: at for other, at in turn_of.items() if other in sizes_with_work}
         finished += [each for each in chosen if each.remaining_steps == 0]
-    assert len(floor.batcher) == 0
+    assert len(floor.step_scheduler) == 0
     ended = Counter(id(each) for each in finished) + Counter(id(each) for each, _ in floor.dropped)
     assert ended == Counter(id(each) for each in admitted)
     assert set(ended.values()) == {1}
@@ -268,16 +271,16 @@ def test_first_come_starts_everybody_of_a_size_in_order_of_arrival(seed: int) ->
     arrived, started = [], []
     for _ in range(300):
         if choose.random() < 0.4:
-            arrived.append(floor.admit(steps=choose.randint(1, 9), guided=choose.random() < 0.5))
+            arrived.append(floor.add_request(steps=choose.randint(1, 9), guided=choose.random() < 0.5))
         started += [each for each in floor.step() if each.step_index == 1]
-    while len(floor.batcher):
+    while len(floor.step_scheduler):
         started += [each for each in floor.step() if each.step_index == 1]
     assert started == arrived
 
 
 def test_the_reason_tells_what_to_do_about_it() -> None:
     floor = Floor()
-    late = floor.admit(timeout_s=1.0)
+    late = floor.add_request(timeout_s=1.0)
     error = late.interruption(floor.clock() + 2)
     assert isinstance(error, RequestError)
     assert (error.code, error.field) == ("deadline_exceeded", "timeout_s")

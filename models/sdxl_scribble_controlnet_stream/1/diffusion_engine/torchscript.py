@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A network without the Python between its layers, which is half of a small pass, and at which lanes take turns.
+"""Runs a network as TorchScript: the same layers and numbers, without Python between the layers.
 
-The same layers with the same numbers, run by TorchScript. torch calls TorchScript deprecated, and has no successor that
-runs without Python and needs no compiler where it runs; without it, networks are run as they are.
+Python takes half the time of a small pass, and its lock keeps parallel passes waiting. torch calls TorchScript
+deprecated, but has no successor that runs without Python and needs no compiler where it runs. If tracing fails, the
+network runs untraced.
 """
 
 import logging
@@ -17,17 +18,17 @@ from torch.utils._pytree import TreeSpec, tree_flatten, tree_unflatten
 
 logger = logging.getLogger(__name__)
 
-# Which arguments there are, and the values of those that are no tensors.
+# The structure of the arguments, and the values of those that are not tensors.
 Signature = tuple[TreeSpec, tuple[Any, ...]]
 Run = Callable[..., Any]
 
 
-class Tensor:
-    """Stands where a tensor was."""
+class TensorPlaceholder:
+    """Marks the position of a tensor among flattened arguments."""
 
 
 class TracedNetwork:
-    """Called as the network itself, and traced at the first call with arguments of a kind.
+    """Called like the network itself. It is traced at the first call with arguments of each signature.
 
     A trace serves any number of rows, and any latents that the network can halve evenly; for others the network itself
     is called.
@@ -52,22 +53,22 @@ class TracedNetwork:
             return getattr(self._network, self._method)(latents, *arguments, **options)
         leaves, tree = tree_flatten(((latents, *arguments), options))
         tensors = tuple(leaf for leaf in leaves if isinstance(leaf, torch.Tensor))
-        values = tuple(Tensor if isinstance(leaf, torch.Tensor) else leaf for leaf in leaves)
+        values = tuple(TensorPlaceholder if isinstance(leaf, torch.Tensor) else leaf for leaf in leaves)
         run = self._traces.get((tree, values))
         if run is None:
             run = self._trace((tree, values), tensors)
         return run(*tensors)
 
     def _trace(self, signature: Signature, tensors: tuple[torch.Tensor, ...]) -> Run:
-        with self._lock:  # another lane may be here for the same
+        with self._lock:  # a parallel pass may trace the same signature
             if signature not in self._traces:
-                flat = Flat(self._network, self._method, signature).eval()
-                self._traces[signature] = traced(flat, tensors)
+                flat = FlatNetwork(self._network, self._method, signature).eval()
+                self._traces[signature] = trace(flat, tensors)
             return self._traces[signature]
 
 
-class Flat(nn.Module):
-    """A network that takes tensors and nothing else, as tracing wants it."""
+class FlatNetwork(nn.Module):
+    """A network whose `forward` takes only tensors, as tracing requires."""
 
     def __init__(self, network: nn.Module, method: str, signature: Signature) -> None:
         super().__init__()
@@ -77,16 +78,16 @@ class Flat(nn.Module):
 
     def forward(self, *tensors: torch.Tensor) -> Any:
         rest = iter(tensors)
-        leaves = [next(rest) if value is Tensor else value for value in self._values]
+        leaves = [next(rest) if value is TensorPlaceholder else value for value in self._values]
         arguments, options = tree_unflatten(leaves, self._tree)
         return getattr(self.network, self._method)(*arguments, **options)
 
 
-def traced(flat: Flat, tensors: tuple[torch.Tensor, ...]) -> Run:
-    """The network as TorchScript, held against itself once; the network itself where that cannot be done."""
+def trace(flat: FlatNetwork, tensors: tuple[torch.Tensor, ...]) -> Run:
+    """The network as TorchScript, once its outputs have been compared; the network itself if it cannot be traced."""
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about TorchScript's age, and about checks that stay as they fell out
+            warnings.simplefilter("ignore")  # about the deprecation, and about branches that the trace makes constant
             script = torch.jit.trace(  # type: ignore[no-untyped-call]
                 flat, tensors, check_trace=False, strict=False
             )

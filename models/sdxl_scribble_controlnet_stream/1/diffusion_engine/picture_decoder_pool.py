@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reads the scribbles of requests, off the engine's thread, in decoder processes that can be ended at any time."""
+"""Preprocesses requests on threads of its own, each with a decoder process that can be killed at any time."""
 
 import logging
 import threading
@@ -8,12 +8,11 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from diffusion_engine.generation import Generation
+from diffusion_engine.errors import RequestError, attempt
 from diffusion_engine.image_files.structure import Structure
-from diffusion_engine.isolation import attempt
 from diffusion_engine.metrics import EngineMetrics
 from diffusion_engine.picture_decoder import DecoderEndedError, PictureDecoder
-from diffusion_engine.request import RequestError
+from diffusion_engine.request_state import RequestState
 from diffusion_engine.scribble import Scribble, decode_scribble
 
 logger = logging.getLogger(__name__)
@@ -28,15 +27,15 @@ Decode = Callable[[bytes, Structure, str], Scribble]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Handlers:
-    """The handlers of a request; called from any of the threads."""
+    """The callbacks of a request, called from any of the threads."""
 
-    read: Callable[[Generation, Decode], None]  # fills the request's scribble in; may raise
-    received: Callable[[Generation], None]
-    failed: Callable[[Generation, RequestError], None]
+    preprocess: Callable[[RequestState, Decode], None]  # may raise
+    ready: Callable[[RequestState], None]
+    failed: Callable[[RequestState, RequestError], None]
 
 
 @dataclass(slots=True, eq=False)
-class Reader:
+class DecoderWorker:
     """One thread and its decoder."""
 
     decoder: PictureDecoder
@@ -45,7 +44,7 @@ class Reader:
     thread: threading.Thread = field(init=False)
 
 
-class Readers:
+class PictureDecoderPool:
     """Takes requests from any thread, first come, first served. Requests without a picture do not wait.
 
     Args:
@@ -60,20 +59,22 @@ class Readers:
         self.count = count
         self._handlers = handlers
         self._metrics = metrics
-        self._waiting: deque[Generation] = deque()
+        self._waiting: deque[RequestState] = deque()
         self._changed = threading.Condition()
         self._is_started = False
         self._is_stopping = False
-        self._readers = [Reader(PictureDecoder(memory_bytes=memory_bytes, timeout_s=timeout_s)) for _ in range(count)]
-        for number, reader in enumerate(self._readers):
-            reader.thread = threading.Thread(
-                target=self._run, args=(reader,), name=f"scribble-reader-{number}", daemon=True
+        self._workers = [
+            DecoderWorker(PictureDecoder(memory_bytes=memory_bytes, timeout_s=timeout_s)) for _ in range(count)
+        ]
+        for number, worker in enumerate(self._workers):
+            worker.thread = threading.Thread(
+                target=self._run, args=(worker,), name=f"picture-decoder-{number}", daemon=True
             )
 
     @property
     def num_running(self) -> int:
         """How many decoders can take a picture, or have one."""
-        return sum(reader.decoder.is_running for reader in self._readers)
+        return sum(worker.decoder.is_running for worker in self._workers)
 
     def start(self) -> None:
         """Start the threads and their decoders. Without it, the first picture does."""
@@ -81,99 +82,99 @@ class Readers:
             if self._is_started or self._is_stopping:
                 return
             self._is_started = True
-        for reader in self._readers:
-            reader.thread.start()
+        for worker in self._workers:
+            worker.thread.start()
 
     def stop(self) -> None:
         """End the decoders, whatever they do. Requests that are here fail."""
         with self._changed:
             self._is_stopping = True
             self._changed.notify_all()
-        for reader in self._readers:
+        for worker in self._workers:
             if self._is_started:
-                reader.thread.join()
+                worker.thread.join()
         while self._waiting:
             self._handlers.failed(self._waiting.popleft(), stopping())
 
-    def submit(self, generation: Generation) -> None:
-        """Have a request read. Its handlers may be called before this returns."""
-        if generation.request.image is None:
-            self._read(generation, decode_scribble)  # there is nothing to decode
+    def submit(self, state: RequestState) -> None:
+        """Preprocess a request. Its handlers may be called before this returns."""
+        if state.request.image is None:
+            self._preprocess(state, decode_scribble)  # there is nothing to decode
             return
         self.start()
         with self._changed:
-            self._waiting.append(generation)
+            self._waiting.append(state)
             self._changed.notify()
 
     # ---- on the threads
 
-    def _run(self, reader: Reader) -> None:
+    def _run(self, worker: DecoderWorker) -> None:
         try:
-            while (generation := self._next(reader)) is not None:
-                self._decode(generation, reader.decoder)
+            while (state := self._next(worker)) is not None:
+                self._decode(state, worker.decoder)
         finally:
-            reader.decoder.stop()
+            worker.decoder.stop()
 
-    def _next(self, reader: Reader) -> Generation | None:
+    def _next(self, worker: DecoderWorker) -> RequestState | None:
         """The request that has waited longest. None: it is time to stop.
 
         A thread without a decoder leaves requests to the others, and takes some only if no decoder runs at all.
         """
         while True:
-            if not reader.decoder.is_running and time.monotonic() >= reader.next_start:
-                self._start(reader)
+            if not worker.decoder.is_running and time.monotonic() >= worker.next_start:
+                self._start(worker)
             with self._changed:
                 if self._is_stopping:
                     return None
-                if self._waiting and (reader.decoder.is_running or not self.num_running):
+                if self._waiting and (worker.decoder.is_running or not self.num_running):
                     return self._waiting.popleft()
                 pause_s = IDLE_INTERVAL_S
-                if not reader.decoder.is_running:
-                    pause_s = max(0.0, reader.next_start - time.monotonic())
+                if not worker.decoder.is_running:
+                    pause_s = max(0.0, worker.next_start - time.monotonic())
                 self._changed.wait(pause_s)
 
-    def _start(self, reader: Reader) -> None:
+    def _start(self, worker: DecoderWorker) -> None:
         try:
-            reader.decoder.start(self._check)
+            worker.decoder.start(self._check)
         except DecoderEndedError as error:
-            logger.error("a picture decoder does not start: %s; next attempt in %g s", error, reader.back_off_s)
-            reader.next_start = time.monotonic() + reader.back_off_s
-            reader.back_off_s = min(2 * reader.back_off_s, LONGEST_BACK_OFF_S)
+            logger.error("a picture decoder does not start: %s; next attempt in %g s", error, worker.back_off_s)
+            worker.next_start = time.monotonic() + worker.back_off_s
+            worker.back_off_s = min(2 * worker.back_off_s, LONGEST_BACK_OFF_S)
         except RequestError:  # it is time to stop
             pass
         else:
-            reader.back_off_s = FIRST_BACK_OFF_S
+            worker.back_off_s = FIRST_BACK_OFF_S
         self._metrics.set("sdxl_engine_decoders", self.num_running)
 
-    def _decode(self, generation: Generation, decoder: PictureDecoder) -> None:
+    def _decode(self, state: RequestState, decoder: PictureDecoder) -> None:
         def decode(content: bytes, structure: Structure, invert: str) -> Scribble:
             if not decoder.is_running:
                 detail = "no process that decodes pictures can be started; Triton's log says why"
                 raise RequestError("decoder_unavailable", detail, retry_after_s=FIRST_BACK_OFF_S)
             try:
-                return decoder.decode(content, structure, invert=invert, check=lambda: self._check(generation))
+                return decoder.decode(content, structure, invert=invert, check=lambda: self._check(state))
             except DecoderEndedError as error:
                 logger.warning("a picture decoder was lost: %s", error)
                 detail = f"image could not be decoded: {error}. Save it again as a plain PNG or JPEG."
                 raise RequestError("undecodable_image", detail, field="image") from None
 
         was_running = decoder.is_running
-        error = self._read(generation, decode)
+        error = self._preprocess(state, decode)
         if error is not None and was_running and not decoder.is_running:
             self._metrics.add("sdxl_engine_decoders_ended_total", code=error.code)
 
-    def _read(self, generation: Generation, decode: Decode) -> RequestError | None:
-        """Read a request and hand it on. An error is reported to its handler, and returned."""
+    def _preprocess(self, state: RequestState, decode: Decode) -> RequestError | None:
+        """Preprocess a request and call its handler. An error is returned too."""
         started = time.monotonic()
-        error = attempt(lambda: self._handlers.read(generation, decode))
+        error = attempt(lambda: self._handlers.preprocess(state, decode))
         if error is None:
-            generation.mark("read", started)
-            self._handlers.received(generation)
+            state.mark("read", started)
+            self._handlers.ready(state)
         else:
-            self._handlers.failed(generation, error)
+            self._handlers.failed(state, error)
         return error
 
-    def _check(self, generation: Generation | None = None) -> None:
+    def _check(self, state: RequestState | None = None) -> None:
         """Called while a decoder works or starts. Raises `RequestError` if that is not wanted any more."""
         now = time.monotonic()
         with self._changed:
@@ -184,7 +185,7 @@ class Readers:
                 self._waiting.remove(each)
         for each, error in interrupted:
             self._handlers.failed(each, error)
-        if generation is not None and (error := generation.interruption(now)):
+        if state is not None and (error := state.interruption(now)):
             raise error
 
 

@@ -1,26 +1,26 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A request's scribble: read, brought to one of the checkpoint's sizes, ready for the networks. No torch."""
+"""Preprocessing of a request: decodes its scribble and fits it to one of the checkpoint's sizes. Imports no torch."""
 
 from collections.abc import Callable
 from dataclasses import replace
 
 from diffusion_engine.capabilities import Capabilities
-from diffusion_engine.generation import BatchKey, Generation
 from diffusion_engine.image_files.structure import Structure
 from diffusion_engine.pictures import MAX_SIDE, examine, read_picture_file
 from diffusion_engine.receipt import SeenScribble
+from diffusion_engine.request_state import BatchKey, RequestState
 from diffusion_engine.scribble import Scribble, decode_scribble
 
 
-def receive(
-    generation: Generation,
+def preprocess(
+    state: RequestState,
     capabilities: Capabilities,
     *,
     max_pixels: int,
     max_side: int = MAX_SIDE,
     decode: Callable[[bytes, Structure, str], Scribble] = decode_scribble,
 ) -> None:
-    """All that can be refused about a request is refused here, before the networks run.
+    """Set the size and the control image of a request. Everything that can be refused is refused here, before any pass.
 
     Args:
         decode: finds the strokes, in this process or in another.
@@ -28,21 +28,21 @@ def receive(
     Raises:
         RequestError: no picture, or a size that the checkpoint cannot do.
     """
-    request = generation.request
+    request = state.request
     scribble = None
     if request.image is not None:
         file = read_picture_file(request.image)
         structure = examine(file.content, max_pixels=max_pixels, max_side=max_side)
         scribble = decode(structure.essential(file.content), structure, request.invert)
-        generation.answer_as_text = file.is_text
+        state.answer_as_text = file.is_text
     default_size = (capabilities.defaults.width, capabilities.defaults.height)
     width, height = capabilities.choose_size(
         request.width, request.height, scribble_size=scribble.size if scribble else default_size
     )
-    generation.key = BatchKey(width, height, is_alone=request.reproducible)
+    state.key = BatchKey(width, height, is_alone=request.reproducible)
     # Without its bytes: a scribble of 20 MB need not wait in the queue.
-    generation.request = replace(request, width=width, height=height, image=None)
+    state.request = replace(request, width=width, height=height, image=None)
     if scribble is not None:
-        generation.control_image = scribble.fit(width, height)
-        generation.seen_scribble = SeenScribble.of(generation.control_image)
-        generation.scribble_info = {**scribble.describe(), "sha256": generation.seen_scribble.sha256}
+        state.control_image = scribble.fit(width, height)
+        state.seen_scribble = SeenScribble.of(state.control_image)
+        state.scribble_info = {**scribble.describe(), "sha256": state.seen_scribble.sha256}

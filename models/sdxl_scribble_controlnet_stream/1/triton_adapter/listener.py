@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 import triton_python_backend_utils as pb_utils
-from diffusion_engine.generation import GeneratedPicture
-from diffusion_engine.request import RequestError
+from diffusion_engine.errors import RequestError
+from diffusion_engine.request_state import GeneratedPicture
 
-from engine_glue.response_stream import ResponseStream
+from triton_adapter.response_stream import ResponseStream
 
 # The names of Triton's codes, which become HTTP statuses; any other refusal is the caller's mistake, a 400.
 # Names, because Triton fills in `pb_utils.TritonError` only after this module has been imported.
@@ -27,8 +27,8 @@ TRITON_CODES = {
 }
 
 
-class Answers:
-    """Answers one request; the engine's `Listener`.
+class TritonListener:
+    """TritonListener one request; the engine's `Listener`.
 
     `is_terse`: `queued` and one more event, whatever happens. A model that calls this one by BLS must ask for that: of
     several responses that come to it in a row, the second may meet the first on its way, and both wait for ever.

@@ -12,8 +12,8 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from diffusion_engine.errors import RequestError
 from diffusion_engine.image_files.structure import Structure
-from diffusion_engine.request import RequestError
 from diffusion_engine.scribble import Scribble
 
 # The lengths of the two parts: JSON, then bytes.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One request on its way through the engine: who is told about it, how far it is, when it must be done. No torch."""
+"""The state of one request while the engine holds it: status, step, listener, tensors, timings. Imports no torch."""
 
 import time
 from collections.abc import Mapping
@@ -7,11 +7,12 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, NamedTuple, Protocol
 
-from diffusion_engine.request import DiffusionRequest, RequestError
+from diffusion_engine.errors import RequestError
+from diffusion_engine.request import DiffusionRequest
 
 
 class Status(StrEnum):
-    """Where a request is. The last three are final: it is told exactly one of them."""
+    """The status of a request. The last three are final, and each request ends in exactly one of them."""
 
     WAITING = "waiting"
     RUNNING = "running"
@@ -30,7 +31,7 @@ class BatchKey(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GeneratedPicture:
-    """What one request gets: the picture file, the seed to get it again, and how it was made."""
+    """The result of a request: the picture file, the seed that reproduces it, and how it was made."""
 
     content: bytes
     seed: int
@@ -38,9 +39,9 @@ class GeneratedPicture:
 
 
 class Listener(Protocol):
-    """Who is told about one request: `progress` any number of times, then `completed` or `failed`, once.
+    """Receives the events of one request: `progress` any number of times, then `completed` or `failed`, once.
 
-    Called from a thread of the engine's own, in order, and must not raise.
+    Called in order from the output processor's thread. Must not raise.
     """
 
     def progress(self, step: int, num_steps: int, preview: bytes | None) -> None: ...
@@ -50,9 +51,19 @@ class Listener(Protocol):
     def failed(self, error: RequestError) -> None: ...
 
 
+class NullListener:
+    """Ignores all events: for passes that are only measured."""
+
+    def progress(self, step: int, num_steps: int, preview: bytes | None) -> None: ...
+
+    def completed(self, picture: GeneratedPicture) -> None: ...
+
+    def failed(self, error: RequestError) -> None: ...
+
+
 @dataclass(slots=True, eq=False, kw_only=True)
-class Generation:
-    """The live side of a `DiffusionRequest`. Only one thread at a time writes to it, but for `cancel`."""
+class RequestState:
+    """The state of a `DiffusionRequest`. One thread at a time writes to it; any thread may call `cancel`."""
 
     request: DiffusionRequest
     listener: Listener
@@ -60,7 +71,7 @@ class Generation:
     preview_every: int = 0
     is_guided_by_embedding: bool = False  # the UNet takes the guidance scale as an input
 
-    # Filled in when the scribble has been read.
+    # Set by `preprocessing.preprocess`.
     key: BatchKey = field(default=BatchKey(0, 0))
     control_image: Any = None  # a PIL image, white strokes on black; None: no scribble
     scribble_info: Mapping[str, Any] | None = None
@@ -108,12 +119,12 @@ class Generation:
         return self.preview_every > 0 and self.step_index % self.preview_every == 0 and self.remaining_steps > 0
 
     def cancel(self) -> None:
-        """From any thread: the caller left. No step begins after this."""
+        """Cancel the request, from any thread. No step begins after this."""
         if self.cancelled_at is None:
             self.cancelled_at = time.monotonic()
 
     def interruption(self, now: float) -> RequestError | None:
-        """Why it must not go on, if so."""
+        """The error that ends the request if it was cancelled or has passed its deadline."""
         if self.cancelled_at is not None:
             return RequestError("cancelled", "the caller left before the picture was done")
         timeout_s = self.request.timeout_s

@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 import torch
+from diffusion_engine.cpu_parallel import CPU_PARALLEL_SIZE, CPUParallel, suitable_cpu_parallel_size
 from diffusion_engine.denoiser import Denoiser
-from diffusion_engine.lanes import NUM_LANES, Lanes, suitable_lanes
 from diffusion_engine.networks import Networks
 
 SMALL = {"width": 96, "height": 96, "num_inference_steps": 3}
-# 2, 1, 2, 1 and 2 rows: a lane ends in the middle of a request, and one has rows without the ControlNet.
-COMPANY: list[dict[str, Any]] = [
+# 2, 1, 2, 1 and 2 rows: a part ends in the middle of a request, and one has rows without the ControlNet.
+BATCH: list[dict[str, Any]] = [
     {"conditioning_scale": 0.0},
     {"guidance_scale": 1.0, "seed": 2},
     {"conditioning_scale": 0.4, "seed": 3},
@@ -24,21 +24,21 @@ COMPANY: list[dict[str, Any]] = [
 ]
 
 
-@pytest.mark.parametrize("num_requests", range(1, len(COMPANY) + 1))
-def test_a_dealt_pass_is_a_whole_pass(make_driver: Callable[..., Any], networks: Networks, num_requests: int) -> None:
-    driver = make_driver(networks=replace(networks, num_lanes=1), max_rows=16)
-    for values in COMPANY[:num_requests]:
+@pytest.mark.parametrize("num_requests", range(1, len(BATCH) + 1))
+def test_a_split_pass_is_a_whole_pass(make_driver: Callable[..., Any], networks: Networks, num_requests: int) -> None:
+    driver = make_driver(networks=replace(networks, cpu_parallel_size=1), max_rows=16)
+    for values in BATCH[:num_requests]:
         driver.join(**SMALL, **values)
     driver.step()
-    generations = list(driver.engine.batcher)
-    whole = Denoiser(replace(networks, num_lanes=1)).predict(generations)
-    for num_lanes in (2, 3):
-        dealt = Denoiser(replace(networks, num_lanes=num_lanes)).predict(generations)
+    states = list(driver.engine.step_scheduler)
+    whole = Denoiser(replace(networks, cpu_parallel_size=1)).predict(states)
+    for cpu_parallel_size in (2, 3):
+        dealt = Denoiser(replace(networks, cpu_parallel_size=cpu_parallel_size)).predict(states)
         for mine, other in zip(dealt, whole, strict=True):
             assert torch.allclose(mine, other, atol=1e-4)
 
 
-def test_lanes_run_at_the_same_time_and_answer_in_order() -> None:
+def test_functions_run_at_the_same_time_and_answer_in_order() -> None:
     meeting = threading.Barrier(2, timeout=30)
 
     def work(number: int) -> torch.Tensor:
@@ -46,12 +46,12 @@ def test_lanes_run_at_the_same_time_and_answer_in_order() -> None:
         time.sleep(0.02 * (2 - number))
         return torch.tensor(number)
 
-    assert [int(each) for each in Lanes(2).run([lambda: work(0), lambda: work(1)])] == [0, 1]
+    assert [int(each) for each in CPUParallel(2).run([lambda: work(0), lambda: work(1)])] == [0, 1]
 
 
 def test_each_lane_has_its_part_of_the_cores_and_nobody_else_loses_any() -> None:
     before = torch.get_num_threads()
-    counts = Lanes(2).run([lambda: torch.tensor(torch.get_num_threads())] * 2)
+    counts = CPUParallel(2).run([lambda: torch.tensor(torch.get_num_threads())] * 2)
     assert [int(count) for count in counts] == [max(1, before // 2)] * 2
     assert torch.get_num_threads() == before
     later: list[int] = []
@@ -68,7 +68,7 @@ def test_one_lane_is_the_calling_thread() -> None:
         threads.append(threading.current_thread())
         return torch.zeros(1)
 
-    Lanes(2).run([work])
+    CPUParallel(2).run([work])
     assert threads == [threading.current_thread()]
 
 
@@ -84,10 +84,12 @@ def test_a_failure_is_told_only_when_no_lane_runs_any_more() -> None:
         return torch.zeros(1)
 
     with pytest.raises(ValueError, match="broken"):
-        Lanes(2).run([fail, finish])
+        CPUParallel(2).run([fail, finish])
     assert done == [True]
 
 
 def test_a_gpu_shares_its_work_itself() -> None:
-    assert suitable_lanes(torch.device("cuda")) == 1
-    assert suitable_lanes(torch.device("cpu")) == (NUM_LANES if torch.get_num_threads() >= NUM_LANES else 1)
+    assert suitable_cpu_parallel_size(torch.device("cuda")) == 1
+    assert suitable_cpu_parallel_size(torch.device("cpu")) == (
+        CPU_PARALLEL_SIZE if torch.get_num_threads() >= CPU_PARALLEL_SIZE else 1
+    )

@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The values of one row, as they arrived → a checked `DiffusionRequest` with the checkpoint's defaults filled in."""
+"""Parses the input values of one row into a validated `DiffusionRequest`, with the checkpoint's defaults filled in."""
 
 import math
 import os
 from collections.abc import Mapping
 
 from diffusion_engine.capabilities import RECEIPTS, Capabilities
+from diffusion_engine.errors import RequestError
 from diffusion_engine.pictures import OUTPUT_FORMATS
-from diffusion_engine.request import DiffusionRequest, RequestError
+from diffusion_engine.request import DiffusionRequest
 
 # One value per tensor; None where the request does not carry the tensor.
 RowValues = Mapping[str, bytes | int | float | None]
@@ -19,9 +20,9 @@ INVERT_CHOICES = ("auto", "yes", "no")
 MAX_TIMEOUT_S = 86_400.0
 
 
-def read_request(values: RowValues, capabilities: Capabilities) -> DiffusionRequest:
-    """Raises `RequestError` with the field's name for whatever cannot be served."""
-    row = Row(values)
+def parse_request(values: RowValues, capabilities: Capabilities) -> DiffusionRequest:
+    """Raises `RequestError` with the field's name for any invalid value."""
+    row = RowParser(values)
     defaults, limits = capabilities.defaults, capabilities.limits
     request = DiffusionRequest(
         prompt=row.text("prompt", "", max_characters=limits.max_prompt_characters),
@@ -61,8 +62,8 @@ def draw_seed() -> int:
     return int.from_bytes(os.urandom(8), "big") >> (64 - DRAWN_SEED_BITS)
 
 
-class Row:
-    """Typed reading of one row; every refusal names the field, the value, and what would be right."""
+class RowParser:
+    """Reads typed values from one row. Each error names the field, the value, and what is valid."""
 
     def __init__(self, values: RowValues) -> None:
         self.values = values
@@ -111,7 +112,7 @@ class Row:
         return bool(self.values.get(name))
 
     def side(self, name: str) -> int | None:
-        """Which sizes are right is the checkpoint's to say, once the scribble's shape is known."""
+        """Not validated here: `Capabilities.choose_size` does, once the shape of the scribble is known."""
         value = self.values.get(name)
         return None if value is None else int(value)
 

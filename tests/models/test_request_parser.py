@@ -3,14 +3,15 @@ from typing import Any
 
 import pytest
 from diffusion_engine.capabilities import Capabilities
-from diffusion_engine.intake import read_request
-from diffusion_engine.request import DiffusionRequest, RequestError
+from diffusion_engine.errors import RequestError
+from diffusion_engine.request import DiffusionRequest
+from diffusion_engine.request_parser import parse_request
 
 ROW: dict[str, Any] = {"prompt": b"a house", "image": b"\xff", "conditioning_scale": 1.0}
 
 
 def read(capabilities: Capabilities, **values: Any) -> DiffusionRequest:
-    return read_request({**ROW, **values}, capabilities)
+    return parse_request({**ROW, **values}, capabilities)
 
 
 def test_what_is_absent_takes_the_checkpoints_default(capabilities: Capabilities) -> None:
@@ -41,7 +42,7 @@ def test_the_biggest_seed_is_kept(capabilities: Capabilities) -> None:
 
 
 def test_everything_may_be_left_out(capabilities: Capabilities) -> None:
-    request = read_request({}, capabilities)
+    request = parse_request({}, capabilities)
     assert (request.prompt, request.image, request.conditioning_scale) == ("", None, 1.0)
 
 

@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Builds an engine from its config: weights, networks, capabilities, row limits."""
+
+from dataclasses import replace
+
+import torch
+
+from diffusion_engine.capabilities import Capabilities
+from diffusion_engine.config import EngineConfig
+from diffusion_engine.engine import Engine
+from diffusion_engine.optimization import optimized_networks
+from diffusion_engine.request_state import BatchKey
+from diffusion_engine.revision import revision_of
+from diffusion_engine.row_profiler import choose_row_limits, dummy_request
+from diffusion_engine.weights import load_pipeline, load_preview_vae
+
+
+def build_engine(config: EngineConfig, *, gpu_index: int | None = None) -> Engine:
+    """Load the networks, measure the row limits, and warm up. The engine is ready to be started."""
+    pipeline = load_pipeline(config, gpu_index=gpu_index)
+    revision = revision_of(pipeline)
+    networks = replace(optimized_networks(config, pipeline), preview_vae=load_preview_vae(config, pipeline))
+    capabilities = replace(Capabilities.of_checkpoint(config.checkpoint, defaults=config.defaults), revision=revision)
+    engine = Engine(
+        networks,
+        capabilities,
+        choose_row_limits(config, networks, capabilities),
+        max_requests=config.max_requests,
+        max_pixels=config.max_pixels,
+        max_side=config.max_side,
+        num_decoders=config.num_decoders,
+        decode_timeout_s=config.decode_timeout_s,
+        policy=config.policy,
+    )
+    warm_up(engine)
+    return engine
+
+
+def warm_up(engine: Engine) -> None:
+    """Run passes with a scribble and without one, so that the first request does not wait for traces and caches."""
+    smallest = BatchKey(*min(engine.capabilities.sizes, key=lambda size: size[0] * size[1]))
+    for has_scribble in (True, False):
+        state = dummy_request(smallest, engine.capabilities, has_scribble=has_scribble)
+        state.encoded = engine.encoder.encode(state)
+        for _ in range(2):  # a trace is made in the first pass and improved in the second
+            engine.denoiser.predict([state])
+    engine.denoiser.clear_cache()
+    # Latents that any VAE can decode. A VAE that makes no picture of them must not load.
+    engine.vae_decoder.decode(torch.zeros_like(state.encoded.latents))

@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The error of one request. A failure ends the request it belongs to and no other. Imports no torch."""
+
+import json
+import logging
+from collections.abc import Callable
+from typing import Self, TypeVar
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+
+class RequestError(Exception):
+    """Why one request gets no picture.
+
+    Args:
+        code: stable; clients and gateways decide by it.
+        detail: the reason, and what to do about it.
+        field: the name of the input at fault.
+        retry_after_s: when to try again.
+    """
+
+    def __init__(self, code: str, detail: str, *, field: str | None = None, retry_after_s: float | None = None) -> None:
+        super().__init__(detail)
+        self.code = code
+        self.detail = detail
+        self.field = field
+        self.retry_after_s = retry_after_s
+
+    def in_row(self, index: int, num_rows: int) -> Self:
+        """The same error; with several rows, its detail names the row."""
+        if num_rows == 1:
+            return self
+        detail = f"row {index} of 0 to {num_rows - 1}: {self.detail}"
+        return type(self)(self.code, detail, field=self.field, retry_after_s=self.retry_after_s)
+
+    def to_json(self) -> str:
+        """The text of the error that Triton clients receive."""
+        body = {
+            "code": self.code,
+            "detail": self.detail,
+            "field": self.field,
+            "retry_after_s": self.retry_after_s,
+        }
+        return json.dumps({name: value for name, value in body.items() if value is not None})
+
+
+def attempt(work: Callable[[], T]) -> T | RequestError:
+    """Run work for one request. Returns its result, or any exception as the `RequestError` that the client receives.
+
+    Besides this, only the engine catches every exception: it retries the requests of a failed pass one by one.
+    """
+    try:
+        return work()
+    except RequestError as error:
+        return error
+    except Exception as error:
+        import torch  # here only: the processes that decode pictures import this module without torch
+
+        if isinstance(error, torch.OutOfMemoryError):
+            torch.cuda.empty_cache()
+            detail = "there is no memory left for this picture; try again soon, or a smaller size"
+            return RequestError("out_of_memory", detail, retry_after_s=5)
+        logger.exception("a request failed")
+        return RequestError("generation_failed", "the picture could not be made; the server's log says why")

@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Encodes pictures and calls listeners on a thread of its own, so that neither delays the next step."""
+
+import base64
+import queue
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from PIL import Image
+
+from diffusion_engine.errors import RequestError, attempt
+from diffusion_engine.pictures import encode_picture, hash_of_pixels
+from diffusion_engine.request_state import GeneratedPicture, RequestState
+from diffusion_engine.vae_decoder import Pixels
+
+PREVIEW_QUALITY = 80
+
+
+@dataclass(slots=True)
+class Progress:
+    """The newest progress of a request that its listener has not received yet."""
+
+    step: int
+    preview: Pixels | None
+
+
+class OutputProcessor:
+    """Keeps the order of each request's events. Newer progress replaces progress that is still waiting."""
+
+    def __init__(self) -> None:
+        self._tasks: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._progress: dict[RequestState, Progress] = {}
+        self._lock = threading.Lock()
+        self._thread = threading.Thread(target=self._run, name="output-processor", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Send the remaining events, and end the thread."""
+        self._tasks.put(None)
+        self._thread.join()
+
+    def progress(self, state: RequestState, preview: Pixels | None) -> None:
+        """A step was done; `preview` (h, w, 3) where one is due."""
+        with self._lock:
+            waiting = self._progress.get(state)
+            if waiting is not None:
+                waiting.step = state.step_index
+                waiting.preview = waiting.preview if preview is None else preview
+                return
+            self._progress[state] = Progress(state.step_index, preview)
+        self._tasks.put(lambda: self._send_progress(state))
+
+    def completed(
+        self,
+        state: RequestState,
+        pixels: Pixels,
+        make_info: Callable[[], dict[str, object]],
+        make_receipt: Callable[[], str],
+    ) -> None:
+        """Encode the picture (H, W, 3) as a file with its receipt, and send it."""
+        self._tasks.put(lambda: self._send_completed(state, pixels, make_info, make_receipt))
+
+    def failed(self, state: RequestState, error: RequestError) -> None:
+        self._tasks.put(lambda: state.listener.failed(error))
+
+    def _run(self) -> None:
+        while (task := self._tasks.get()) is not None:
+            attempt(task)  # a listener that raises misses its event; other listeners do not
+
+    def _send_progress(self, state: RequestState) -> None:
+        with self._lock:
+            progress = self._progress.pop(state)
+        preview = None
+        if progress.preview is not None:
+            image = Image.fromarray(progress.preview)
+            preview = encode_picture(image, output_format="webp", output_quality=PREVIEW_QUALITY)
+        state.listener.progress(progress.step, state.num_steps, preview)
+
+    def _send_completed(
+        self,
+        state: RequestState,
+        pixels: Pixels,
+        make_info: Callable[[], dict[str, object]],
+        make_receipt: Callable[[], str],
+    ) -> None:
+        request, started = state.request, time.monotonic()
+        state.pixels_sha256 = hash_of_pixels(Image.fromarray(pixels))
+        content = attempt(
+            lambda: encode_picture(
+                Image.fromarray(pixels),
+                output_format=request.output_format,
+                output_quality=request.output_quality,
+                receipt=make_receipt(),
+            )
+        )
+        if isinstance(content, RequestError):
+            state.listener.failed(content)
+            return
+        state.mark("write", started)
+        state.listener.completed(
+            GeneratedPicture(
+                content=base64.b64encode(content) if state.answer_as_text else content,
+                seed=request.seed,
+                info=make_info(),
+            )
+        )

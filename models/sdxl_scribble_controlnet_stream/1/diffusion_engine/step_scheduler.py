@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Chooses the requests that share the next denoise step. Requests join and leave between steps. Imports no torch.
+
+A guided request has two rows, any other one. All rows of a step have the same size, and sizes take turns.
+"""
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from enum import StrEnum
+
+from diffusion_engine.errors import RequestError
+from diffusion_engine.request_state import BatchKey, RequestState, Status
+
+Drop = Callable[[RequestState, RequestError], None]
+
+
+class Policy(StrEnum):
+    """The order of requests when not all fit in a step."""
+
+    FIRST_COME = "first_come"
+    # Lowers the mean latency; a long request may starve while short ones keep coming.
+    SHORTEST_REMAINING = "shortest_remaining"
+
+
+class StepScheduler:
+    """The requests that the engine holds. Used by the engine's thread alone.
+
+    Args:
+        max_rows: the most rows that a step of this size may have. A single request is always scheduled.
+        drop: called once for every request that was cancelled or has passed its deadline.
+    """
+
+    def __init__(
+        self,
+        *,
+        max_rows: Callable[[BatchKey], int],
+        drop: Drop,
+        policy: Policy = Policy.FIRST_COME,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._max_rows = max_rows
+        self._drop = drop
+        self.policy = policy
+        self._clock = clock
+        # By size, in order of arrival. `_turns` holds the sizes, the next one first.
+        self._groups: dict[BatchKey, list[RequestState]] = {}
+        self._turns: deque[BatchKey] = deque()
+
+    def add_request(self, state: RequestState) -> None:
+        """Add a request. It waits until a step has rows for it."""
+        if state.key not in self._groups:
+            self._groups[state.key] = []
+            self._turns.append(state.key)
+        self._groups[state.key].append(state)
+
+    def schedule(self) -> list[RequestState]:
+        """The requests of the next step, all of one size; empty when there is nothing to do.
+
+        None of them is cancelled or past its deadline. Their status becomes RUNNING.
+        """
+        self._drop_interrupted()
+        if not self._turns:
+            return []
+        key = self._turns[0]
+        self._turns.rotate(-1)
+        chosen = self._choose(self._groups[key], self._max_rows(key))
+        for state in chosen:
+            state.status = Status.RUNNING
+        return chosen
+
+    def remove_request(self, state: RequestState) -> None:
+        """Remove a request that is done, failed, or was dropped."""
+        group = self._groups[state.key]
+        group.remove(state)
+        if not group:
+            del self._groups[state.key]
+            self._turns.remove(state.key)
+
+    def __iter__(self) -> Iterator[RequestState]:
+        return (state for group in self._groups.values() for state in group)
+
+    def __len__(self) -> int:
+        return sum(len(group) for group in self._groups.values())
+
+    def _choose(self, group: list[RequestState], max_rows: int) -> list[RequestState]:
+        chosen: list[RequestState] = []
+        num_rows = 0
+        for state in self._ordered(group):
+            if chosen and num_rows + state.num_rows > max_rows:
+                if self.policy is Policy.FIRST_COME and state.status is Status.WAITING:
+                    break  # no request overtakes the one that has waited longest
+                continue
+            chosen.append(state)
+            num_rows += state.num_rows
+        return chosen
+
+    def _ordered(self, group: list[RequestState]) -> list[RequestState]:
+        if self.policy is Policy.SHORTEST_REMAINING:
+            return sorted(group, key=lambda each: each.remaining_steps * each.num_rows)
+        return sorted(group, key=lambda each: each.status is Status.WAITING)  # the running first; sorting is stable
+
+    def _drop_interrupted(self) -> None:
+        now = self._clock()
+        for state in list(self):
+            error = state.interruption(now)
+            if error is not None:
+                self.remove_request(state)
+                self._drop(state, error)

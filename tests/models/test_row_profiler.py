@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Row limits of this machine: measured at the start or configured, and cached in a file."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from diffusion_engine import row_profiler
+from diffusion_engine.capabilities import Capabilities
+from diffusion_engine.config import EngineConfig
+from diffusion_engine.networks import Networks
+from diffusion_engine.request_state import BatchKey
+from diffusion_engine.row_profiler import choose_row_limits, pass_timer
+from drawings import CHECKPOINT
+
+CONFIG = EngineConfig(checkpoint=str(CHECKPOINT), device="cpu")
+
+
+@pytest.fixture
+def measured(monkeypatch: pytest.MonkeyPatch) -> list[tuple[BatchKey, int]]:
+    """What was measured, on a machine where 4 rows are best."""
+    calls: list[tuple[BatchKey, int]] = []
+
+    def measure(key: BatchKey, num_rows: int) -> float:
+        calls.append((key, num_rows))
+        return max(4, num_rows) * 0.01
+
+    monkeypatch.setattr(row_profiler, "pass_timer", lambda *_: measure)
+    return calls
+
+
+def test_rows_are_measured_at_the_default_size_first_and_kept(
+    networks: Networks, capabilities: Capabilities, measured: list[tuple[BatchKey, int]], tmp_path: Path
+) -> None:
+    config = replace(CONFIG, profile_folder=str(tmp_path / "cache"))
+    limits = choose_row_limits(config, networks, capabilities)
+    assert measured[0][0] == BatchKey(128, 128)
+    assert limits.max_rows(BatchKey(128, 128)) == 4
+    assert len(list((tmp_path / "cache").glob("rows-*.json"))) == 1
+    measured.clear()
+    choose_row_limits(config, networks, capabilities)
+    assert measured == []
+
+
+def test_without_a_folder_nothing_is_kept(
+    networks: Networks, capabilities: Capabilities, measured: list[tuple[BatchKey, int]], tmp_path: Path
+) -> None:
+    for _ in range(2):
+        measured.clear()
+        choose_row_limits(CONFIG, networks, capabilities)
+        assert measured
+
+
+@pytest.mark.usefixtures("homeless")
+def test_without_a_home_rows_are_measured_at_every_start_and_the_log_says_so(
+    networks: Networks,
+    capabilities: Capabilities,
+    measured: list[tuple[BatchKey, int]],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    for _ in range(2):
+        measured.clear()
+        limits = choose_row_limits(replace(CONFIG, profile_folder="~/.cache/rows"), networks, capabilities)
+        assert measured
+        assert limits.max_rows(BatchKey(128, 128)) == 4
+    assert "no home folder" in caplog.text
+    assert "SDXL_PROFILE_FOLDER" in caplog.text
+
+
+def test_a_configured_number_of_rows_is_not_measured(
+    networks: Networks, capabilities: Capabilities, measured: list[tuple[BatchKey, int]]
+) -> None:
+    limits = choose_row_limits(replace(CONFIG, max_rows=3), networks, capabilities)
+    assert [limits.max_rows(BatchKey(*size)) for size in capabilities.sizes] == [3] * len(capabilities.sizes)
+    assert measured == []
+
+
+def test_a_pass_can_be_timed(networks: Networks, capabilities: Capabilities) -> None:
+    assert pass_timer(networks, capabilities)(BatchKey(96, 96), 2) > 0
