@@ -9,7 +9,7 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
-from fastapi_triton.serving.ray_serve import replica
+from fastapi_triton.serving.ray_serve import gpus
 from fastapi_triton.serving.ray_serve.options import ClusterOptions, OtherVersionError, Versions
 from support.paths import ROOT
 
@@ -93,8 +93,8 @@ def test_without_a_driver_there_are_no_gpus(monkeypatch: pytest.MonkeyPatch) -> 
     def no_library(_: str) -> None:
         raise OSError("libcuda.so.1: cannot open shared object file")
 
-    monkeypatch.setattr(replica.ctypes, "CDLL", no_library)
-    assert replica._num_gpus() == 0
+    monkeypatch.setattr(gpus.ctypes, "CDLL", no_library)
+    assert gpus.num_gpus() == 0
 
 
 @pytest.mark.parametrize(

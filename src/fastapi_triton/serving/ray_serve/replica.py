@@ -3,7 +3,6 @@
 
 import asyncio
 import contextlib
-import ctypes
 import logging
 import os
 from collections.abc import AsyncGenerator
@@ -17,6 +16,7 @@ from fastapi_triton.core.background import BackgroundTask
 from fastapi_triton.core.errors import FastAPITritonError
 from fastapi_triton.embedded.triton_process import EmbeddedTriton, EmbeddedTritonError
 from fastapi_triton.serving.ray_serve import log_output
+from fastapi_triton.serving.ray_serve.gpus import num_gpus
 from fastapi_triton.serving.ray_serve.lease_watch import Presence
 from fastapi_triton.serving.ray_serve.options import ClusterOptions
 from fastapi_triton.triton.http_client import HTTPTriton
@@ -139,7 +139,7 @@ def require_gpu(options: ClusterOptions, *, node: str) -> None:
     if not os.environ.get("CUDA_VISIBLE_DEVICES"):
         raise NoGPUError(f"The node {node} gives this Triton no GPU, and {asked:g} was asked for.")
     # A Triton that runs already has a driver of its own, in its container.
-    if not options.triton_url and not _num_gpus():
+    if not options.triton_url and not num_gpus():
         raise NoGPUError(
             f"The node {node} is said to have a GPU (`ray start --num-gpus`), but no driver shows one there; "
             f"{asked:g} was asked for."
@@ -191,15 +191,3 @@ def deployment(
         **scaling,
     )
     return made.bind(options, lease_limit_s)
-
-
-def _num_gpus() -> int:
-    """GPUs that the driver shows, after CUDA_VISIBLE_DEVICES; 0 where there is no driver, or none that answers."""
-    try:
-        cuda = ctypes.CDLL("libcuda.so.1")
-    except OSError:
-        return 0
-    count = ctypes.c_int()
-    if cuda.cuInit(0) or cuda.cuDeviceGetCount(ctypes.byref(count)):
-        return 0
-    return count.value
