@@ -49,9 +49,9 @@ def painted(row: Row) -> list[Response]:
     ]
 
 
-def failed(code: str) -> list[Response]:
-    told = json.dumps({"code": code, "detail": f"because of {code}", "field": "image"}).encode()
-    return [event("queued"), event("failed", info=told)]
+def failed(code: str, triton_code: str = "INVALID_ARG") -> list[Response]:
+    told = {"code": code, "detail": f"because of {code}", "field": "image", "triton_code": triton_code}
+    return [event("queued"), event("failed", info=json.dumps(told).encode())]
 
 
 class Engine:
@@ -219,7 +219,7 @@ def test_raw_bytes_and_text_go_through_untouched(model: Any) -> None:
     ],
 )
 def test_a_rows_error_fails_its_own_request_only(model: Any, engine: Engine, code: str, triton_code: str) -> None:
-    engine.answer = lambda row: failed(code) if row["image"][0] == b"bad" else painted(row)
+    engine.answer = lambda row: failed(code, triton_code) if row["image"][0] == b"bad" else painted(row)
     asked = [request(2), request(3, image=[b"fine", b"bad", b"fine"]), request(1)]
     model.execute(asked)
     problem = asked[1].final().problem

@@ -166,8 +166,31 @@ def test_a_model_that_calls_it_gets_queued_and_one_more_event_whatever_happens(m
     ]
     model.execute(asked)
     assert [events(one) for one in asked] == [["queued", "completed"], ["queued", "failed"], ["failed"]]
-    assert json.loads(asked[1].final().outputs()["info"][0])["code"] == "invalid_base64"
+    info = json.loads(asked[1].final().outputs()["info"][0])
+    assert (info["code"], info["field"], info["triton_code"]) == ("invalid_base64", "image", "INVALID_ARG")
     assert [one.num_finals for one in asked] == [1, 1, 1]
+
+
+@pytest.mark.parametrize(
+    ("code", "triton_code"),
+    [
+        ("unknown_scheduler", "INVALID_ARG"),
+        ("cancelled", "CANCELLED"),
+        ("queue_full", "UNAVAILABLE"),
+        ("deadline_exceeded", "UNAVAILABLE"),
+        ("out_of_memory", "UNAVAILABLE"),
+        ("generation_failed", "INTERNAL"),
+        ("vae_overflow", "INTERNAL"),
+    ],
+)
+def test_a_model_that_calls_it_and_a_client_get_the_same_triton_code(module: Any, code: str, triton_code: str) -> None:
+    calling, client = request(), request()
+    for asked, is_terse in ((calling, True), (client, False)):
+        module.TritonListener(module.ResponseStream(asked), is_terse=is_terse).refused(RequestError(code, "because"))
+    info = json.loads(calling.final().outputs()["info"][0])
+    assert info == {"code": code, "detail": "because", "triton_code": triton_code}
+    assert client.final().error().code == triton_code
+    assert client.final().problem == {"code": code, "detail": "because"}
 
 
 def test_describe_answers_at_once_and_makes_nothing(model: Any) -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The public contract over the engine: each row of a request becomes a request of the streaming twin, all at once.
+"""The public contract over the engine: each row of a request becomes a request of the stream model, all at once.
 
 It holds no weights and never blocks: `execute` hands the rows to threads that wait for the engine, and a request is
 answered when its last row is done.
@@ -14,22 +14,11 @@ from typing import Any
 import numpy as np
 import triton_python_backend_utils as pb_utils
 
-# The twin's codes that are not the caller's mistake, as the names of Triton's codes.
-TRITON_CODES = {
-    "cancelled": "CANCELLED",
-    "deadline_exceeded": "UNAVAILABLE",
-    "decoder_unavailable": "UNAVAILABLE",
-    "generation_failed": "INTERNAL",
-    "out_of_memory": "UNAVAILABLE",
-    "queue_full": "UNAVAILABLE",
-    "shutting_down": "UNAVAILABLE",
-    "vae_overflow": "INTERNAL",
-}
 OUTPUTS = ("generated_image", "seed", "info")
 
 
-class Gathering:
-    """The rows of one request that are under way; the last one to come in sends the answer."""
+class PendingRequest:
+    """The rows of one request. The last row to end sends the response."""
 
     def __init__(self, sender: Any, num_rows: int) -> None:
         self._sender = sender
@@ -90,7 +79,7 @@ class TritonPythonModel:
     def initialize(self, args: dict[str, str]) -> None:
         model_config = json.loads(args["model_config"])
         parameters = {name: value["string_value"] for name, value in model_config.get("parameters", {}).items()}
-        self.twin = parameters["stream_model"]
+        self.stream_model = parameters["stream_model"]
         # The engine refuses what is too much for it; this bound is for the threads here.
         self.max_rows = int(parameters["max_open_rows"])
         self.input_names = [tensor["name"] for tensor in model_config["input"]]
@@ -106,19 +95,19 @@ class TritonPythonModel:
         for request in requests:
             sender = request.get_response_sender()
             try:
-                gathering, rows = self.take(request, sender)
+                pending, rows = self.take(request, sender)
             except Refused as refused:
                 send_final(sender, pb_utils.InferenceResponse(error=refused.error))
             except Exception:  # noqa: BLE001 (nothing runs yet: the request can be answered here)
                 send_final(sender, pb_utils.InferenceResponse(error=failure(traceback.format_exc())))
             else:
-                self.start(gathering, rows)
+                self.start(pending, rows)
         return [None] * len(requests)
 
     def finalize(self) -> None:
         self.threads.shutdown()
 
-    def take(self, request: Any, sender: Any) -> tuple[Gathering, list[dict[str, Any]]]:
+    def take(self, request: Any, sender: Any) -> tuple[PendingRequest, list[dict[str, Any]]]:
         """Read and count the rows of a request. Nothing runs yet, and nothing was sent, when this raises."""
         # Triton only counts inputs: an optional one in the place of a required one gets past it.
         missing = [name for name in self.required_names if pb_utils.get_input_tensor_by_name(request, name) is None]
@@ -129,40 +118,40 @@ class TritonPythonModel:
             if self.num_rows + len(rows) > self.max_rows:
                 raise Refused(queue_full(self.max_rows))
             self.num_rows += len(rows)
-        return Gathering(sender, len(rows)), rows
+        return PendingRequest(sender, len(rows)), rows
 
-    def start(self, gathering: Gathering, rows: list[dict[str, Any]]) -> None:
+    def start(self, pending: PendingRequest, rows: list[dict[str, Any]]) -> None:
         """Hand the rows to threads, which answer the request."""
         for index, row in enumerate(rows):
             try:
-                self.threads.submit(self.run, row, index, gathering)
+                self.threads.submit(self.run, row, index, pending)
             except RuntimeError as error:  # no thread could be started; a running one takes the row later
                 pb_utils.Logger.log_warn(f"a row waits for a thread: {error}")
 
-    def run(self, row: dict[str, Any], index: int, gathering: Gathering) -> None:
+    def run(self, row: dict[str, Any], index: int, pending: PendingRequest) -> None:
         """One row through the engine, on a thread of its own; the one place that catches everything."""
         try:
-            outputs = self.infer(row, gathering)
+            outputs = self.infer(row, pending)
         except Exception:  # noqa: BLE001 (whatever happens to a row stays with its request)
             outputs = failure(traceback.format_exc())
         self.free_row()
         if isinstance(outputs, dict):
-            gathering.put(index, outputs)
+            pending.put(index, outputs)
         else:
-            gathering.fail(outputs)
+            pending.fail(outputs)
 
-    def infer(self, row: dict[str, Any], gathering: Gathering) -> Any:
-        """The outputs of the twin's last response, or its error."""
+    def infer(self, row: dict[str, Any], pending: PendingRequest) -> Any:
+        """The outputs of the stream model's last response, or its error."""
         request = pb_utils.InferenceRequest(
-            model_name=self.twin,
+            model_name=self.stream_model,
             inputs=[pb_utils.Tensor(name, value) for name, value in row.items()],
             requested_output_names=["event", *OUTPUTS],
-            # Two responses and no more. With a third, Triton's thread that brings it may wait for this one, which waits
-            # for the GIL, which another row's thread holds in `exec`, where it waits for Triton's: for ever.
+            # At most two responses. With a third, Triton can deadlock: its thread that delivers it waits for this one,
+            # which waits for the GIL, which another row's thread holds in `exec`, where it waits for Triton's thread.
             parameters={"terse": True},
         )
         responses = request.exec(decoupled=True)
-        gathering.keep(responses)
+        pending.keep(responses)
         for response in responses:
             tensors = {tensor.name(): tensor.as_numpy() for tensor in response.output_tensors()}
             if "generated_image" in tensors:
@@ -196,22 +185,23 @@ def send_final(sender: Any, response: Any) -> None:
 
 
 def missing_input(name: str) -> Any:
-    told = {"code": "missing_input", "detail": f"{name} is required", "field": name}
-    return pb_utils.TritonError(json.dumps(told), pb_utils.TritonError.INVALID_ARG)
+    body = {"code": "missing_input", "detail": f"{name} is required", "field": name}
+    return pb_utils.TritonError(json.dumps(body), pb_utils.TritonError.INVALID_ARG)
 
 
 def error_of(info: bytes) -> Any:
-    """What the twin tells of a failure, as the error that its code stands for."""
-    code = TRITON_CODES.get(json.loads(info)["code"], "INVALID_ARG")
-    return pb_utils.TritonError(info.decode(), getattr(pb_utils.TritonError, code))
+    """The stream model's error, from the `info` of its `failed` event."""
+    body = json.loads(info)
+    code = getattr(pb_utils.TritonError, body.pop("triton_code"))
+    return pb_utils.TritonError(json.dumps(body), code)
 
 
 def queue_full(max_rows: int) -> Any:
-    told = {"code": "queue_full", "detail": f"{max_rows} pictures are under way; try again later", "retry_after_s": 2}
-    return pb_utils.TritonError(json.dumps(told), pb_utils.TritonError.UNAVAILABLE)
+    body = {"code": "queue_full", "detail": f"{max_rows} pictures are under way; try again later", "retry_after_s": 2}
+    return pb_utils.TritonError(json.dumps(body), pb_utils.TritonError.UNAVAILABLE)
 
 
 def failure(reason: str) -> Any:
     pb_utils.Logger.log_error(reason)
-    told = {"code": "generation_failed", "detail": "the picture could not be made; Triton's log says why"}
-    return pb_utils.TritonError(json.dumps(told), pb_utils.TritonError.INTERNAL)
+    body = {"code": "generation_failed", "detail": "the picture could not be made; Triton's log says why"}
+    return pb_utils.TritonError(json.dumps(body), pb_utils.TritonError.INTERNAL)

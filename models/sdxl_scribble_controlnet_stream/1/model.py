@@ -40,31 +40,31 @@ class TritonPythonModel:
         self.watcher.stop()
 
     def take(self, request: Any) -> None:
-        """Start one request. The one place that catches everything.
+        """Start one request. Only this method catches every exception.
 
         `execute` must not raise: Triton would fail every request of the call, those that still run too.
         """
         responses = ResponseStream(request.get_response_sender())
-        answers = TritonListener(responses)
+        listener = TritonListener(responses)
         try:
-            answers = TritonListener(responses, is_terse=is_terse(request))
+            listener = TritonListener(responses, is_terse=is_terse(request))
             values = read_values(request, self.input_names)
             if values["describe"]:
-                answers.described(self.engine.describe())
+                listener.described(self.engine.describe())
                 return
             diffusion = parse_request(values, self.engine.capabilities)
-            state = self.engine.submit(diffusion, answers, preview_every=int(values["preview_every"] or 0))
-            answers.queued()
+            state = self.engine.submit(diffusion, listener, preview_every=int(values["preview_every"] or 0))
+            listener.queued()
             self.watcher.watch(state, responses)
         except RequestError as error:
-            answers.refused(error)
+            listener.refused(error)
         except Exception:  # noqa: BLE001
             pb_utils.Logger.log_error(traceback.format_exc())
-            answers.refused(RequestError("generation_failed", "the picture could not be made; Triton's log says why"))
+            listener.refused(RequestError("generation_failed", "the picture could not be made; Triton's log says why"))
 
 
 def is_terse(request: Any) -> bool:
-    """Whether it asks for `queued` and the last event only."""
+    """Whether the request asks for only `queued` and the last event."""
     try:
         parameters = request.parameters()
     except UnicodeDecodeError:  # Triton passes on the bytes that a client sent

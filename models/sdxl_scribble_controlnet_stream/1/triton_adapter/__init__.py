@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What stands between the engine and Triton's Python backend: answers, callers who leave, metrics."""
+"""Connects the engine to Triton's Python backend: responses, cancellation, metrics."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The engine's events as Triton responses: `queued`, `progress`, `completed`, or an error; the last one is final."""
+"""Sends the engine's events as Triton responses: `queued`, `progress`, `completed`, or an error. The last is final."""
 
 import base64
 import json
@@ -13,7 +13,7 @@ from diffusion_engine.request_state import GeneratedPicture
 
 from triton_adapter.response_stream import ResponseStream
 
-# The names of Triton's codes, which become HTTP statuses; any other refusal is the caller's mistake, a 400.
+# The names of Triton's codes, which become HTTP statuses. Any other error is the client's: INVALID_ARG, a 400.
 # Names, because Triton fills in `pb_utils.TritonError` only after this module has been imported.
 TRITON_CODES = {
     "cancelled": "CANCELLED",
@@ -28,10 +28,11 @@ TRITON_CODES = {
 
 
 class TritonListener:
-    """TritonListener one request; the engine's `Listener`.
+    """The engine's `Listener` for one Triton request.
 
-    `is_terse`: `queued` and one more event, whatever happens. A model that calls this one by BLS must ask for that: of
-    several responses that come to it in a row, the second may meet the first on its way, and both wait for ever.
+    Args:
+        is_terse: send `queued` and one more event, whatever happens. Models that call this one by BLS must ask for it:
+            with more than two responses to a request, Triton's BLS can deadlock.
     """
 
     def __init__(self, responses: ResponseStream, *, is_terse: bool = False) -> None:
@@ -41,7 +42,7 @@ class TritonListener:
         self._is_queued = threading.Event()
 
     def queued(self) -> None:
-        """At once: Triton notices a leaving caller only after a first response."""
+        """Sent at once: Triton notices that a client left only after a first response."""
         self._send({"event": b"queued"})
         self._is_queued.set()
 
@@ -74,20 +75,23 @@ class TritonListener:
         self.refused(error)
 
     def refused(self, error: RequestError) -> None:
-        """Without having been queued. Told twice, as an event and as Triton's error, which ends the stream.
+        """Fail a request that was not queued. Sent twice: as an event, and as Triton's error, which ends the stream.
 
-        Whoever is terse gets the event alone: BLS never shows a decoupled model's error (Triton 2.51), and its iterator
-        waits for ever if that is the last response.
+        A terse request gets the event alone, with the name of Triton's code in it: BLS never shows a decoupled model's
+        error (Triton 2.51), and its iterator waits for ever if that is the last response.
         """
-        self._send({"event": b"failed", "info": error.to_json().encode()}, is_final=self._is_terse)
-        if not self._is_terse:
-            code = getattr(pb_utils.TritonError, TRITON_CODES.get(error.code, "INVALID_ARG"))
-            failure = pb_utils.InferenceResponse(error=pb_utils.TritonError(error.to_json(), code))
-            self._responses.send(failure, is_final=True)
+        text, code = error.to_json(), TRITON_CODES.get(error.code, "INVALID_ARG")
+        if self._is_terse:
+            info = json.dumps({**json.loads(text), "triton_code": code})
+            self._send({"event": b"failed", "info": info.encode()}, is_final=True)
+            return
+        self._send({"event": b"failed", "info": text.encode()})
+        failure = pb_utils.TritonError(text, getattr(pb_utils.TritonError, code))
+        self._responses.send(pb_utils.InferenceResponse(error=failure), is_final=True)
 
     def _send(self, outputs: dict[str, bytes | int], *, is_final: bool = False) -> None:
-        # Held until they are sent: Triton drops those that the caller did not ask for without holding the GIL, and a
-        # numpy array that ends there takes the heap with it.
+        # Held until they are sent: Triton drops outputs that were not requested without holding the GIL, and freeing a
+        # numpy array there corrupts the heap.
         tensors = [_tensor(name, value) for name, value in outputs.items()]
         self._responses.send(pb_utils.InferenceResponse(tensors), is_final=is_final)
 

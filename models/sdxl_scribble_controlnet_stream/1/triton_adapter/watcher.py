@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Cancels requests whose client left and publishes metrics, off the engine's thread: each takes a message to Triton."""
+"""Cancels requests whose client left, and publishes metrics. Both message Triton, so not on the engine's thread."""
 
 import threading
 from collections.abc import Mapping
