@@ -43,7 +43,7 @@ test-full-size:  ## Run the engine on SDXL's real architecture with random weigh
 
 fuzz:  ## Fuzz every endpoint, many minutes: FUZZ_BODIES=100000, FUZZ_CONNECTIONS=20000, FUZZ_PICTURES=20000, FUZZ_V2=100000, FUZZ_EXAMPLES=300 of each kind
 	@scripts/setup embedded,dev
-	@exec .venv/bin/python -m pytest tests/fuzz tests/integration/test_fuzz.py tests/hostile/test_v2_mutations.py -m fuzz $(ARGS)
+	@exec .venv/bin/python -m pytest tests/fuzz tests/integration/test_fuzz.py tests/hostile/v2/test_v2_mutations.py -m fuzz $(ARGS)
 
 lint:  ## Check style, types and which room imports which: ruff, mypy, import-linter
 	@scripts/setup embedded,dev

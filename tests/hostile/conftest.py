@@ -12,7 +12,7 @@ Quick cases run in `make test`. Cases marked `slow` run in `make test-hostile`, 
   `test_unreadable_requests`
 - Processes and tasks that die: `test_dead_processes`, `test_triton_restarter`, `test_keepers`,
   `test_idempotency_after_crash`
-- Errors and silence: `test_true_causes`, `test_silent_streams`, `test_silent_v2_streams`, `test_long_text_in_errors`
+- Errors and silence: `test_true_causes`, `test_silent_streams`, `v2/test_v2_silent_streams`, `test_long_text_in_errors`
 - Secrets and addresses: `test_secrets_and_logs`, `test_webhook_addresses`, `test_behind_tls_proxy`
 - Deployment: `test_deployment_environments`, `test_every_address`, `test_check_sees`
 """

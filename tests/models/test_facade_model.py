@@ -6,7 +6,6 @@ import json
 import subprocess
 import sys
 import threading
-import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -14,6 +13,7 @@ import numpy as np
 import pytest
 import triton_backend
 from drawings import FACADE_FOLDER, MODEL_FOLDER
+from facade_engine import PATIENCE_S, Answer, Engine, Row, event, failed, painted
 from google.protobuf import json_format, text_format
 from test_triton_model import MODEL_CONFIG as TWIN_CONFIG
 from triton_backend import DATATYPES, LOG, Request, Response, Tensor, TritonModelException
@@ -25,76 +25,6 @@ MODEL_CONFIG = json_format.MessageToDict(
 )
 INPUTS = {tensor["name"]: DATATYPES[tensor["data_type"]] for tensor in MODEL_CONFIG["input"]}
 OUTPUTS = {tensor["name"]: DATATYPES[tensor["data_type"]] for tensor in MODEL_CONFIG["output"]}
-PATIENCE_S = 60.0
-
-Row = dict[str, Any]
-Twin = Callable[[Row], list[Response]]
-
-
-def event(name: str, **outputs: Any) -> Response:
-    datatypes = {"seed": np.int64, "step": np.int32, "num_steps": np.int32}
-    values = {"event": name.encode(), **outputs}
-    return Response(
-        [Tensor(key, np.array([value], dtype=datatypes.get(key, np.object_))) for key, value in values.items()]
-    )
-
-
-def painted(row: Row) -> list[Response]:
-    """An engine that makes no pictures, but answers as the real one does."""
-    seed = row["seed"][0]
-    info = json.dumps({"prompt": row["prompt"][0].decode(), "inputs": sorted(row)}).encode()
-    return [
-        event("queued"),
-        event("completed", generated_image=b"made of " + row["image"][0], seed=seed, info=info),
-    ]
-
-
-def failed(code: str, triton_code: str = "INVALID_ARG") -> list[Response]:
-    told = {"code": code, "detail": f"because of {code}", "field": "image", "triton_code": triton_code}
-    return [event("queued"), event("failed", info=json.dumps(told).encode())]
-
-
-class Engine:
-    """The twin, as the facade reaches it. `answer` says what a row gets; until `gate` opens, rows wait."""
-
-    def __init__(self) -> None:
-        self.answer: Twin = painted
-        self.gate = threading.Event()
-        self.gate.set()
-        self.num_inside = 0
-        self.changed = threading.Condition()
-        self.asked: list[Any] = []
-        self.iterators: list[Callable[[], Any]] = []
-
-    def request(
-        self, *, model_name: str, inputs: list[Tensor], requested_output_names: list[str], parameters: dict[str, Any]
-    ) -> Any:
-        assert parameters == {"terse": True}, "more than two responses to a row may block the process for ever"
-        engine, row = self, {tensor.name(): tensor.as_numpy() for tensor in inputs}
-        self.asked.append((model_name, requested_output_names))
-
-        class Running:
-            def exec(self, *, decoupled: bool) -> Iterator[Response]:
-                assert decoupled
-                responses = engine.serve(row)
-                iterator = (each for each in responses)
-                engine.iterators.append(weakref.ref(iterator))
-                return iterator
-
-        return Running()
-
-    def serve(self, row: Row) -> list[Response]:
-        with self.changed:
-            self.num_inside += 1
-            self.changed.notify_all()
-        assert self.gate.wait(PATIENCE_S)
-        with self.changed:
-            self.num_inside -= 1
-        return self.answer(row)
-
-    def wait_until_inside(self, num_rows: int) -> None:
-        with self.changed:
-            assert self.changed.wait_for(lambda: self.num_inside == num_rows, PATIENCE_S)
 
 
 @pytest.fixture
@@ -296,7 +226,7 @@ def test_more_rows_than_may_be_open_are_refused_at_once_with_a_time_to_come_back
 
 @pytest.mark.parametrize("answer", [painted, lambda _: failed("invalid_base64"), lambda _: [][1]])
 def test_rows_that_are_done_make_room_however_they_ended(
-    make_model: Callable[..., Any], engine: Engine, answer: Twin
+    make_model: Callable[..., Any], engine: Engine, answer: Answer
 ) -> None:
     model = make_model(max_open_rows=2)
     engine.answer = answer
@@ -322,7 +252,7 @@ def test_a_required_input_that_triton_did_not_miss_is_refused_by_name(model: Any
 
 
 @pytest.mark.parametrize("answer", [painted, lambda _: failed("invalid_base64")])
-def test_no_rows_iterator_ends_before_triton_has_forgotten_it(model: Any, engine: Engine, answer: Twin) -> None:
+def test_no_rows_iterator_ends_before_triton_has_forgotten_it(model: Any, engine: Engine, answer: Answer) -> None:
     """Triton has when it answers a question that came after the last response."""
     engine.answer = answer
     asked, alive = request(4), []

@@ -1,83 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """`/v2` requests that kill Triton 2.51 if they reach it: the frontend refuses them, and Triton gets no request."""
 
-import asyncio
 import gzip
 import json
-from collections.abc import AsyncIterator
-from typing import Any
 
 import httpx2
 import pytest
 
 from fastapi_triton import Settings, TritonFrontend
-from fastapi_triton.app.triton_proxy import model_configs
 from support.app_on_socket import listening
-from support.raw_connection import RawConnection, raw_connection_to
-from support.scripted_triton import INFER, REQUEST, STREAM, ScriptedTriton, Upstream, scripted_triton
-
-CONFIG = {
-    "name": "echo",
-    "max_batch_size": 8,
-    "input": [
-        {"name": "text", "data_type": "TYPE_STRING", "dims": [1], "optional": True},
-        {"name": "x", "data_type": "TYPE_FP32", "dims": [-1, -1], "optional": True},
-        {"name": "y", "data_type": "TYPE_INT32", "dims": [2], "optional": True},
-    ],
-    "output": [
-        {"name": "text", "data_type": "TYPE_STRING", "dims": [1]},
-        {"name": "x", "data_type": "TYPE_FP32", "dims": [-1, -1]},
-        {"name": "y", "data_type": "TYPE_INT32", "dims": [2]},
-        {"name": "half", "data_type": "TYPE_FP16", "dims": [2]},
-    ],
-}
-TEXT = {"name": "text", "shape": [1, 1], "datatype": "BYTES", "data": ["a"]}
-X = {"name": "x", "shape": [1, 1, 1], "datatype": "FP32", "data": [1.0]}
-Y = {"name": "y", "shape": [1, 2], "datatype": "INT32", "data": [1, 2]}
-
-
-async def answer_with_config(upstream: Upstream, triton: ScriptedTriton) -> None:
-    while True:
-        head, body = await upstream.request()
-        if head.startswith(b"GET /v2/models/echo/config "):
-            await upstream.answer(json.dumps(CONFIG).encode())
-        else:
-            triton.requests.append((head, body))
-            await upstream.answer()
-
-
-@pytest.fixture
-async def triton() -> AsyncIterator[ScriptedTriton]:
-    async with scripted_triton() as scripted:
-        scripted.script = lambda upstream: answer_with_config(upstream, scripted)
-        yield scripted
-
-
-@pytest.fixture
-def settings(triton: ScriptedTriton) -> Settings:
-    return Settings(triton_url=triton.url, watch_interval_s=3600, v2_compressed=True, max_body_bytes=4_000_000)
-
-
-@pytest.fixture
-async def client(settings: Settings) -> AsyncIterator[httpx2.AsyncClient]:
-    async with listening(TritonFrontend(settings=settings)) as one:
-        yield one
-
-
-@pytest.fixture
-async def wire(client: httpx2.AsyncClient) -> AsyncIterator[RawConnection]:
-    async with raw_connection_to(client) as one:
-        yield one
-
-
-def body_of(*inputs: Any, **members: Any) -> bytes:
-    return json.dumps({"inputs": inputs, **members}).encode()
-
-
-def binary(shape: list[int], size: Any, *, data: bytes = b"abcd", **members: Any) -> tuple[bytes, dict[str, str]]:
-    told = {"name": "x", "shape": shape, "datatype": "FP32", "parameters": {"binary_data_size": size}, **members}
-    head = body_of(told)
-    return head + data, {"Inference-Header-Content-Length": str(len(head))}
+from support.scripted_triton import INFER, REQUEST, STREAM, ScriptedTriton
+from support.v2_requests import CONFIG, TEXT, X, Y, binary, body_of
 
 
 async def refused(
@@ -294,31 +227,6 @@ async def test_a_wellformed_accept_encoding_passes(client: httpx2.AsyncClient, t
         assert f"accept-encoding: {value}\r\n".encode() in triton.requests.pop()[0]
 
 
-async def test_seven_hundred_thousand_chunks_are_one_body(wire: RawConnection, triton: ScriptedTriton) -> None:
-    told = body_of({**TEXT, "data": ["a" * 700_000]})
-    await wire.say(b"POST %s HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n" % INFER.encode())
-    for start in range(0, len(told), 10_000):
-        await wire.say(b"".join(b"1\r\n%c\r\n" % each for each in told[start : start + 10_000]))
-    await wire.say(b"0\r\n\r\n")
-    assert (await wire.answer())[0] == 200
-    ((head, body),) = triton.requests
-    assert b"content-length: %d\r\n" % len(told) in head
-    assert b"chunked" not in head
-    assert body == told
-
-
-async def test_a_body_that_trickles_in_passes_in_order(wire: RawConnection, triton: ScriptedTriton) -> None:
-    told = body_of({**TEXT, "data": ["0123456789" * 20_000]})
-    await wire.say(b"POST %s HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % (INFER.encode(), len(told)))
-    at = 0
-    for size in (1, 2, 40_000, 5, 7, 50_000, 3, len(told)):
-        await wire.say(told[at : at + size])
-        await asyncio.sleep(0.005)  # so that it comes as a piece of its own
-        at += size
-    assert (await wire.answer())[0] == 200
-    assert triton.requests[0][1] == told
-
-
 async def test_shared_memory_is_closed_with_administration(client: httpx2.AsyncClient, triton: ScriptedTriton) -> None:
     region = {"shared_memory_region": "mine", "shared_memory_byte_size": 4}
     for body in (
@@ -381,48 +289,3 @@ async def test_a_config_to_load_is_json_too(triton: ScriptedTriton) -> None:
         for body in (good, b"", b"{}", b'{"parameters": null}'):
             assert (await client.post(path, content=body)).status_code == 200
             assert triton.requests.pop()[1] == body
-
-
-async def test_valid_requests_pass_byte_for_byte(client: httpx2.AsyncClient, triton: ScriptedTriton) -> None:
-    numbers = {"name": "x", "shape": [2, 100, 300], "datatype": "FP32", "data": [[[0.5] * 300] * 100] * 2}
-    for members in (
-        {"inputs": [TEXT]},
-        {"inputs": [TEXT, X, Y], "outputs": [{"name": "y", "parameters": {"classification": 1}}]},
-        {"inputs": [{**X, "shape": [0, 4, 0], "data": []}], "parameters": {"sequence_id": "a", "custom": 1.5}},
-        {"inputs": [TEXT], "parameters": {"sequence_id": 2**64 - 1, "priority": 2**64 - 1, "timeout": 2**64 - 1}},
-        {"inputs": [numbers], "id": "x" * 5_000, "outputs": None},
-        {"inputs": [{**TEXT, "data": ['\\" ä [{' * 5_000]}]},
-        {"inputs": [{**TEXT, "shape": [8, 1], "data": ["a [", "]"] * 4}]},
-        {"inputs": [{"name": "unknown", "shape": [1], "datatype": "BOOL", "data": [True]}]},
-    ):
-        for text in (json.dumps(members), json.dumps(members, indent=1, ensure_ascii=False)):
-            answer = await client.post(INFER, content=text.encode())
-            assert answer.status_code == 200, answer.text
-            assert triton.requests.pop()[1] == text.encode()
-    for shape, data in (([1, 1, 2], b"abcdefgh"), ([0, 1, 4], b"")):
-        body, headers = binary(shape, len(data), data=data)
-        assert (await client.post(INFER, content=body, headers=headers)).status_code == 200
-        assert triton.requests.pop()[1] == body
-    raw = b"[" * 5_000  # one tensor's bytes, without JSON
-    assert (await client.post(INFER, content=raw, headers={"Inference-Header-Content-Length": "0"})).status_code == 200
-    assert triton.requests.pop()[1] == raw
-
-
-async def test_a_config_that_has_changed_is_read_again(
-    client: httpx2.AsyncClient, triton: ScriptedTriton, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    assert (await client.post(INFER, content=body_of(TEXT))).status_code == 200
-    wide = {**TEXT, "shape": [9, 1], "data": ["a"] * 9}
-    assert "must be <= 8" in (await client.post(INFER, content=body_of(wide))).json()["error"]
-    monkeypatch.setattr(model_configs, "_SURELY_FRESH_S", 0.0)
-    monkeypatch.setitem(CONFIG, "max_batch_size", 16)
-    assert (await client.post(INFER, content=body_of(wide))).status_code == 200
-
-
-async def test_headers_that_triton_forwards_can_be_named(triton: ScriptedTriton) -> None:
-    settings = Settings(triton_url=triton.url, v2_headers=("X-Tenant",))
-    async with listening(TritonFrontend(settings=settings)) as client:
-        await client.post(INFER, content=REQUEST, headers={"X-Tenant": "a", "X-Other": "b"})
-    head = triton.requests[0][0]
-    assert b"x-tenant: a\r\n" in head
-    assert b"x-other" not in head

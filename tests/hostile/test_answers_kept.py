@@ -1,0 +1,203 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a model answers reaches the client as it is: not-a-numbers as texts, what is no text as base64 or by name."""
+
+import base64
+import json
+import math
+from contextlib import aclosing
+from typing import Any
+
+import numpy as np
+import pytest
+from pydantic import BaseModel, ConfigDict, Field, Json
+
+from fastapi_triton import Base64Image, Settings, TritonFrontend
+from fastapi_triton.core.errors import InferenceError
+from fastapi_triton.endpoints import responses as answers
+from fastapi_triton.testing import FakeTriton
+from fastapi_triton.triton.client import Tensors
+from fastapi_triton.triton.datatypes import BY_WIRE
+from fastapi_triton.triton.http_client import HTTPTriton
+from fastapi_triton.triton.model_config import ModelConfig, TensorConfig
+from fastapi_triton.triton.tensor import Tensor
+from support.picture_app import client_of, triton_of
+from support.scribble_app import MODEL, PATH, base64_picture, bytes_tensor
+from support.scripted_stream_model import ScriptedStreamModel, app_of
+from support.scripted_triton import Upstream, scripted_triton
+
+
+class Scores(BaseModel):
+    score: float
+    scores: list[float]
+    info: Json[dict[str, Any]]
+    label: str | None = None
+    raw: bytes | None = None
+
+
+class Request(BaseModel):
+    prompt: str = Field(min_length=1)
+
+
+SCORES = ModelConfig(
+    "scores",
+    0,
+    (TensorConfig("prompt", BY_WIRE["BYTES"], (1,)),),
+    (
+        TensorConfig("score", BY_WIRE["FP32"], (1,)),
+        TensorConfig("scores", BY_WIRE["FP32"], (-1,)),
+        TensorConfig("info", BY_WIRE["BYTES"], (1,)),
+        TensorConfig("label", BY_WIRE["BYTES"], (1,)),
+        TensorConfig("raw", BY_WIRE["BYTES"], (1,)),
+    ),
+)
+
+
+def scores(**changed: bytes) -> dict[str, Tensor]:
+    texts = {"info": b'{"loss": NaN, "big": 1e400, "none": null, "n": ' + b"9" * 30 + b"}"} | changed
+    return {
+        "score": Tensor(BY_WIRE["FP32"], np.array([np.nan], np.float32)),
+        "scores": Tensor(BY_WIRE["FP32"], np.array([1.5, np.inf, -np.inf], np.float32)),
+        **{name: Tensor.of_one(BY_WIRE["BYTES"], value, (1,)) for name, value in texts.items()},
+    }
+
+
+async def test_nan_is_a_text_in_every_answer() -> None:
+    triton = FakeTriton()
+
+    async def respond(_: Tensors) -> dict[str, Tensor]:
+        return scores()
+
+    triton.add(SCORES, respond)
+    app = TritonFrontend(triton=triton, settings=Settings(generate=True, watch_interval_s=3600))
+    app.infer("/scores", model="scores", request=Request, response=Scores)
+    async with client_of(app) as client:
+        declared = await client.post("/scores", json={"prompt": "a"})
+        generated = await client.post("/models/scores/infer", json={"prompt": "a"})
+    assert declared.json() == {
+        "score": "NaN",
+        "scores": [1.5, "Infinity", "-Infinity"],
+        "info": {"loss": "NaN", "big": "Infinity", "none": None, "n": int("9" * 30)},
+    }
+    assert (generated.json()["score"], generated.json()["scores"]) == ("NaN", [1.5, "Infinity", "-Infinity"])
+
+
+@pytest.mark.parametrize("name", ["label", "raw"])
+async def test_an_output_that_is_not_utf_8_is_named(name: str) -> None:
+    triton = FakeTriton()
+
+    async def respond(_: Tensors) -> dict[str, Tensor]:
+        return scores(**{name: b"caf\xe9"})
+
+    triton.add(SCORES, respond)
+    app = TritonFrontend(triton=triton, settings=Settings(generate=True, watch_interval_s=3600))
+    app.infer("/scores", model="scores", request=Request, response=Scores)
+    async with client_of(app) as client:
+        declared = await client.post("/scores", json={"prompt": "a"})
+        generated = await client.post("/models/scores/infer", json={"prompt": "a"})
+    assert (declared.status_code, declared.json()["code"]) == (502, "inference_failed")
+    assert f"`{name}`" in declared.json()["detail"]
+    assert "UTF-8" in declared.json()["detail"]
+    assert generated.json()[name] == {"base64": base64.b64encode(b"caf\xe9").decode()}
+
+
+def test_bytes_are_base64_where_the_model_of_the_answer_says_so() -> None:
+    class Raw(BaseModel):
+        model_config = ConfigDict(ser_json_bytes="base64")
+        raw: bytes
+        score: float
+
+    assert answers.to_json(Raw(raw=b"\xff\xfe", score=math.nan)) == b'{"raw":"__4=","score":"NaN"}'
+
+
+class Drawn(BaseModel):
+    """The answer of a model that tells odd things of its picture."""
+
+    generated_image: Base64Image
+    seed: int
+    info: Json[dict[str, Any]]
+
+
+ODD_INFO = b'{"loss": NaN, "huge": ' + b"9" * 30 + b', "half": "\\u00e9", "none": null}'
+
+
+class OddTwin(ScriptedStreamModel):
+    async def __call__(self, inputs: Tensors) -> Any:
+        async for outputs in super().__call__(inputs):
+            if "generated_image" in outputs:
+                outputs["info"] = bytes_tensor(ODD_INFO)
+            yield outputs
+
+
+async def test_whatever_a_model_tells_of_a_picture_can_be_answered() -> None:
+    expected = {"loss": "NaN", "huge": int("9" * 30), "half": "é", "none": None}
+    async with client_of(app_of(triton_of(OddTwin()), Settings(max_in_flight=4))) as client:
+        body = {"prompt": "a", "image": base64_picture()}
+        plain = await client.post(PATH, json=body)
+        as_file = await client.post(PATH, json=body, headers={"Accept": "image/png"})
+        openai = await client.post("/v1/images/generations", json={"prompt": "a"})
+        stream = await client.post("/v1/images/generations", json={"prompt": "a", "stream": True})
+        a1111 = await client.post("/sdapi/v1/txt2img", json={"prompt": "a"})
+    assert plain.json()["info"] == expected
+    assert json.loads(as_file.headers["x-info"]) == expected
+    assert openai.json()["data"][0]["info"] == expected
+    assert json.loads(stream.text.split("data: ")[-1])["info"] == expected
+    assert json.loads(a1111.json()["info"])["info"] == [expected]
+
+
+async def test_a_preview_that_is_no_text_is_an_error() -> None:
+    twin = ScriptedStreamModel()
+    twin.preview = b"\xff"
+    async with client_of(app_of(triton_of(twin), Settings(max_in_flight=4))) as client:
+        answer = await client.post(
+            PATH, json={"prompt": "a", "image": base64_picture()}, headers={"Accept": "text/event-stream"}
+        )
+    assert "event: error" in answer.text
+    assert "`preview` that is not UTF-8" in answer.text
+
+
+STREAMED = (
+    b'{"name":"echo","max_batch_size":0,"model_transaction_policy":{"decoupled":true},"output":['
+    b'{"name":"f","data_type":"TYPE_FP32","dims":[-1]},{"name":"t","data_type":"TYPE_STRING","dims":[1]}]}'
+)
+
+
+async def streamed(event: bytes) -> dict[str, Any]:
+    """What the client of a Triton reads that answers with this event of a stream."""
+    answer = b"data: " + event + b"\n\n"
+    head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nContent-Length: %d\r\n\r\n" % len(answer)
+
+    async def serve(upstream: Upstream) -> None:
+        while True:
+            asked, _ = await upstream.request()
+            if b"/generate_stream" in asked:
+                await upstream.say(head + answer)
+                return
+            await upstream.answer(STREAMED)
+
+    async with scripted_triton() as triton:
+        triton.script = serve
+        async with (
+            HTTPTriton(triton.url, heartbeat_s=3600) as client,
+            aclosing(client.stream("echo", {})) as responses,
+        ):
+            try:
+                outputs = await anext(responses)
+            except InferenceError as error:
+                return {"error": error.detail}
+            return {name: each.array.tolist() for name, each in outputs.items()}
+
+
+async def test_nan_in_a_stream_arrives_as_triton_writes_it() -> None:
+    told = await streamed(b'{"model_name":"echo","f":[NaN,1.0,-Infinity],"t":"\\u0000"}')
+    assert math.isnan(told["f"][0])
+    assert (told["f"][1:], told["t"]) == ([1.0, -math.inf], [b"\0"])
+
+
+async def test_text_of_a_stream_that_is_not_utf_8_is_named() -> None:
+    told = await streamed(b'{"model_name":"echo","f":1e30,"big":' + b"9" * 30 + b',"t":"caf\xe9"}')
+    assert "not UTF-8 text, in `t`" in told["error"]
+
+
+def test_an_answer_that_does_not_fit_is_named_without_its_values() -> None:
+    with pytest.raises(InferenceError, match="`label`"):
+        answers.read(Scores, {"score": 1.0, "scores": [], "info": "{}", "label": b"\xff"}, model=MODEL)
