@@ -17,7 +17,7 @@ from PIL import Image
 
 
 class StockPipeline:
-    """Shares weights and intake with the engine; everything between scribble and picture is diffusers' own."""
+    """Shares weights and preprocessing with the engine; everything between scribble and picture is diffusers' own."""
 
     def __init__(self, pipeline: Any, capabilities: Capabilities) -> None:
         self._pipeline = pipeline

@@ -143,7 +143,7 @@ def test_strokes_on_the_border_do_not_change_what_is_seen() -> None:
 
 def test_other_weights_are_another_revision(pipeline: Any) -> None:
     import torch
-    from diffusion_engine.revision import revision_of
+    from diffusion_engine.weights import revision_of
 
     before = revision_of(pipeline)
     assert len(before) == 16

@@ -10,9 +10,8 @@ from diffusion_engine.config import EngineConfig
 from diffusion_engine.engine import Engine
 from diffusion_engine.optimization import optimized_networks
 from diffusion_engine.request_state import BatchKey
-from diffusion_engine.revision import revision_of
 from diffusion_engine.row_profiler import choose_row_limits, dummy_request
-from diffusion_engine.weights import load_pipeline, load_preview_vae
+from diffusion_engine.weights import load_pipeline, load_preview_vae, revision_of
 
 
 def build_engine(config: EngineConfig, *, gpu_index: int | None = None) -> Engine:
