@@ -6,11 +6,12 @@
 
 import asyncio
 import logging
-import random
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterable
 from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Self
+
+from fastapi_triton.core.backoff import Backoff
 
 logger = logging.getLogger(__name__)
 
@@ -18,8 +19,6 @@ FIRST_BACKOFF_S = 0.5
 LONGEST_BACKOFF_S = 30.0
 # How often a failure that stays the same is logged again.
 REMINDER_S = 60.0
-# More doublings do not change the pause, and would overflow a float.
-_MAX_DOUBLINGS = 20
 
 # One run of a task. Returns the pause before the next run, in seconds; None ends the task.
 Step = Callable[[], Awaitable[float | None]]
@@ -51,10 +50,9 @@ class BackgroundTask:
         self.num_failures = 0
         self.is_failing = False
         self._expected = expected
-        self._longest_backoff_s = longest_backoff_s
+        self._backoff = Backoff(FIRST_BACKOFF_S, longest_backoff_s)
         self._steady_s = steady_s
         self._clock = clock
-        self._num_in_a_row = 0
         self._failing_since = 0.0
         self._working_since: float | None = None
         self._logged = ""
@@ -70,14 +68,12 @@ class BackgroundTask:
         """Record and log a failure. Returns the pause before the next attempt, in seconds."""
         now = self._clock()
         if self._working_since is not None and now - self._working_since >= self._steady_s:
-            self._num_in_a_row = 0
+            self._backoff.reset()
         if not self.is_failing:
             self._failing_since = now
         self.is_failing, self._working_since = True, None
         self.num_failures += 1
-        doublings = min(self._num_in_a_row, _MAX_DOUBLINGS)
-        self._num_in_a_row += 1
-        backoff_s = min(FIRST_BACKOFF_S * 2.0**doublings, self._longest_backoff_s) * random.uniform(0.5, 1)  # noqa: S311
+        backoff_s = self._backoff.next_s()
         self._log(error, now, backoff_s)
         return backoff_s
 

@@ -12,6 +12,7 @@ from typing import Any
 import orjson
 
 from fastapi_triton.core import problem_details
+from fastapi_triton.core.backoff import Backoff
 from fastapi_triton.core.context import Caller, current_caller, current_deadline, current_request_id
 from fastapi_triton.core.errors import DeadlineExceededError, FastAPITritonError, GoneError, NotFoundError
 from fastapi_triton.endpoints.declared.stream_model import TwinEvent
@@ -21,8 +22,9 @@ from fastapi_triton.jobs.store import JobFiles
 
 logger = logging.getLogger(__name__)
 
-# How long to wait before asking Triton again: at first, and at most.
-_SHORT_S, _LONG_S = 0.25, 2.0
+# The pauses between two attempts at Triton, and between two attempts to write to a full disk.
+_FIRST_BACKOFF_S = 0.25
+_LONGEST_TRITON_BACKOFF_S, _LONGEST_DISK_BACKOFF_S = 2.0, 30.0
 # What is over by itself: no place, no share, no Triton.
 _LATER = (429, 503)
 # How often other processes can see how far it is.
@@ -90,7 +92,7 @@ class Run:
 
     async def _patiently(self, work: Work) -> bytes:
         """The answer, waited for wherever an error says that it may come later."""
-        wait_s = _SHORT_S
+        backoff = Backoff(_FIRST_BACKOFF_S, _LONGEST_TRITON_BACKOFF_S)
         while True:
             try:
                 return await work(self)
@@ -99,8 +101,7 @@ class Run:
                     raise
                 logger.info("job %s waits: %s", self._row.id, error.detail)
                 await self._tell(replace(self.progress, is_running=False, step=None, waits_for=error.detail))
-            await asyncio.sleep(wait_s)
-            wait_s = min(2 * wait_s, _LONG_S)
+            await backoff.sleep()
 
     async def begun(self) -> None:
         """It has its place, and is about to reach the model."""
@@ -140,7 +141,7 @@ class Run:
 
     async def _keep(self, data: bytes) -> None:
         """Keep the answer, waiting for room on the disk if there is none."""
-        wait_s = _SHORT_S
+        backoff = Backoff(_FIRST_BACKOFF_S, _LONGEST_DISK_BACKOFF_S)
         while True:
             try:
                 await asyncio.to_thread(self._files.keep_result, self._row.id, data)
@@ -148,5 +149,4 @@ class Run:
             except OSError as error:
                 logger.error("job %s: its answer cannot be written: %s", self._row.id, error)
                 self.progress = replace(self.progress, waits_for="Its answer cannot be written to the disk.")
-            await asyncio.sleep(wait_s)
-            wait_s = min(2 * wait_s, 30.0)
+            await backoff.sleep()

@@ -87,7 +87,8 @@ async def test_what_reached_no_triton_goes_to_another(triton: ScriptedTriton) ->
 
 
 async def test_it_gives_up_after_some_attempts_and_says_that_nothing_ran(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(leased, "PAUSES_S", (0, 0, 0))
+    monkeypatch.setattr(leased, "MAX_ATTEMPTS", 3)
+    monkeypatch.setattr(leased, "FIRST_BACKOFF_S", 0)
     client, serve = cluster(*(nobody() for _ in range(9)))
     async with client:
         with pytest.raises(TritonUnavailableError, match="nothing was run"):
@@ -191,7 +192,8 @@ async def test_a_request_that_is_late_asks_for_no_triton_twice(triton: ScriptedT
 
 
 async def test_it_does_not_wait_for_another_attempt_beyond_the_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(leased, "PAUSES_S", (0, 3600))
+    monkeypatch.setattr(leased, "FIRST_BACKOFF_S", 3600)
+    monkeypatch.setattr(leased, "LONGEST_BACKOFF_S", 3600)
     client, serve = cluster(nobody(), nobody())
     async with client:
         current_deadline.set(asyncio.get_running_loop().time() + 60)
@@ -242,7 +244,8 @@ async def test_it_is_up_while_one_of_its_tritons_is_and_forgets_the_others(trito
 
 
 async def test_a_stream_that_reaches_no_triton_goes_to_another(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(leased, "PAUSES_S", (0, 0, 0))
+    monkeypatch.setattr(leased, "MAX_ATTEMPTS", 3)
+    monkeypatch.setattr(leased, "FIRST_BACKOFF_S", 0)
     client, serve = cluster(*(nobody() for _ in range(3)))
     async with client:
         with pytest.raises(TritonUnavailableError):

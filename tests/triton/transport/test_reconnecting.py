@@ -123,7 +123,7 @@ async def test_the_longer_it_is_away_the_later_to_come_back(
 async def test_a_request_without_time_for_another_attempt_is_refused_now(
     closed_port: socket.socket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("fastapi_triton.triton.transport.connector.FIRST_BACK_OFF_S", 3600)
+    monkeypatch.setattr("fastapi_triton.triton.transport.connector.FIRST_BACKOFF_S", 3600)
     connections = connections_to(closed_port.getsockname()[1])
     token = current_deadline.set(time.monotonic() + 600)
     try:

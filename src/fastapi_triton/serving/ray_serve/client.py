@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Protocol, Self, TypeVar
 
+from fastapi_triton.core.backoff import Backoff, pauses
 from fastapi_triton.core.context import remaining_s
 from fastapi_triton.core.errors import (
     DeadlineExceededError,
@@ -33,9 +34,10 @@ from fastapi_triton.triton.transport.credentials import Access
 logger = logging.getLogger(__name__)
 Answer = TypeVar("Answer")
 
-# How long a request that reached no Triton waits before each further attempt. A Triton that has just died is the least
-# loaded of all until its replica has ended too, so that the next lease may well be of the same one.
-PAUSES_S = (0.0, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2)
+# For a request that reached no Triton. A Triton that has just died is the least loaded of all until its replica has
+# ended too, so the next lease may well be of the same one.
+MAX_ATTEMPTS = 8
+FIRST_BACKOFF_S, LONGEST_BACKOFF_S = 0.1, 3.2
 # How long a question of the frontend's own (configs, readiness) waits for a Triton to be there.
 QUESTION_TIMEOUT_S = 5.0
 
@@ -273,10 +275,7 @@ def _held(lease: Lease) -> Iterator[None]:
 
 def _pauses() -> Iterator[float]:
     """What to wait before each attempt to reach a Triton, in seconds, as far as the request's deadline allows."""
-    for pause_s in PAUSES_S:
-        if pause_s and remaining_s(pause_s) < pause_s:
-            return
-        yield pause_s
+    return pauses(Backoff(FIRST_BACKOFF_S, LONGEST_BACKOFF_S), max_attempts=MAX_ATTEMPTS)
 
 
 def _out_of_reach() -> TritonUnavailableError:

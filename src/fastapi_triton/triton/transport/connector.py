@@ -2,12 +2,12 @@
 """Making connections to Triton. Nothing has been sent before there is one, so this may be tried again."""
 
 import asyncio
-import random
 import socket
 import ssl
 from collections.abc import Callable
 from typing import TypeVar
 
+from fastapi_triton.core.backoff import Backoff, pauses
 from fastapi_triton.core.context import remaining_s
 from fastapi_triton.core.errors import DeadlineExceededError, TritonUnavailableError
 from fastapi_triton.triton.transport.address import Address
@@ -19,9 +19,7 @@ from fastapi_triton.triton.transport.tls import ClientTLS
 
 # For one request. For all of them together the breaker is the budget: it opens after as many failures in a row.
 MAX_ATTEMPTS = 3
-# Between the first two attempts, doubled for the next; half of it is left to chance, so that those who failed together
-# do not come again together.
-FIRST_BACK_OFF_S = 0.05
+FIRST_BACKOFF_S = 0.05
 
 Protocol = TypeVar("Protocol", bound=asyncio.BaseProtocol)
 
@@ -47,18 +45,17 @@ class Dialer:
             TritonUnavailableError: there is none.
             DeadlineExceededError: the request's deadline came first, which says nothing about Triton.
         """
-        for attempt in range(1, MAX_ATTEMPTS + 1):
+        for pause_s in pauses(Backoff(FIRST_BACKOFF_S), max_attempts=MAX_ATTEMPTS):
+            await asyncio.sleep(pause_s)
             self._breaker.require_closed()
             try:
                 return await self.dial_once(make)
             except TritonUnavailableError as error:
                 self._breaker.failed(error)
-                back_off_s = FIRST_BACK_OFF_S * 2 ** (attempt - 1) * random.uniform(0.5, 1)  # noqa: S311
-                is_hopeless = isinstance(error.__cause__, TimeoutError | ssl.SSLError | socket.gaierror)
-                if attempt == MAX_ATTEMPTS or is_hopeless or remaining_s(back_off_s) < back_off_s:
-                    raise
-            await asyncio.sleep(back_off_s)
-        raise AssertionError("the last attempt returns or raises")
+                if isinstance(error.__cause__, TimeoutError | ssl.SSLError | socket.gaierror):
+                    raise  # another attempt would fail too
+                failure = error
+        raise failure
 
     async def dial_once(self, make: Callable[[], Protocol]) -> Protocol:
         """A connection, whether or not the breaker lets requests pass.

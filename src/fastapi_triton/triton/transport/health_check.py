@@ -2,11 +2,11 @@
 """Asks Triton now and then whether it lives; while it is away, several times a second, so that it is back at once."""
 
 import asyncio
-import random
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager, suppress
 
 from fastapi_triton.core.background import BackgroundTask
+from fastapi_triton.core.backoff import Backoff
 from fastapi_triton.core.errors import InferenceError, TritonUnavailableError
 from fastapi_triton.triton.transport.circuit_breaker import AWAY_INTERVAL_S
 from fastapi_triton.triton.transport.errors import silent
@@ -14,8 +14,8 @@ from fastapi_triton.triton.transport.pool import Connections
 
 # How long each of two questions, the second over a connection of its own, may stay unanswered.
 ANSWER_TIMEOUT_S = 2.5
-# While it is away, doubled up to `AWAY_INTERVAL_S`.
-FIRST_PAUSE_S = 0.05
+# While Triton is away, up to `AWAY_INTERVAL_S`.
+FIRST_BACKOFF_S = 0.05
 
 
 class Heartbeat:
@@ -30,7 +30,7 @@ class Heartbeat:
         self._connections = connections
         self._breaker = connections.breaker
         self._interval_s = interval_s
-        self._pause_s = FIRST_PAUSE_S
+        self._backoff = Backoff(FIRST_BACKOFF_S, AWAY_INTERVAL_S)
         self._request_line = f"GET {connections.address.path}/v2/health/live HTTP/1.1\r\n".encode()
 
     @asynccontextmanager
@@ -47,10 +47,9 @@ class Heartbeat:
     async def _beat_when_due(self) -> float:
         if self._breaker.num_failures == 0 and self._breaker.error is None:
             await self._doubted(self._interval_s)
-            self._pause_s = FIRST_PAUSE_S
+            self._backoff.reset()
         else:
-            await asyncio.sleep(self._pause_s * random.uniform(0.5, 1))  # noqa: S311
-            self._pause_s = min(2 * self._pause_s, AWAY_INTERVAL_S)
+            await self._backoff.sleep()
         await self.beat()
         return 0.0
 
