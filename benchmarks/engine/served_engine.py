@@ -15,8 +15,7 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import AsyncIterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 import aiohttp
 
@@ -26,6 +25,7 @@ from benchmarks.engine.job import Job, scribble_file
 from benchmarks.engine.outcome import Outcome
 from benchmarks.engine.served_app import PATH
 from benchmarks.engine.stock_pipeline import Weights
+from fastapi_triton.core import sse_parser
 
 READY_WITHIN_S = 300.0
 STOPPED_WITHIN_S = 60.0
@@ -147,10 +147,11 @@ async def call(session: aiohttp.ClientSession, url: str, job: Job, start: float)
 async def watch(session: aiohttp.ClientSession, url: str, job: Job, previews: list[float], start: float) -> None:
     scribble = base64.b64encode(scribble_file(job.index)).decode()
     wish = {"prompt": job.prompt, "image": scribble, "seed": job.index, "num_inference_steps": job.num_steps}
-    async with session.post(url, json=wish, headers={"Accept": "text/event-stream"}) as answer:
+    async with session.post(url, json=wish, headers={"Accept": sse_parser.MEDIA_TYPE}) as answer:
         if answer.status != 200:
             raise RuntimeError(f"{answer.status}: {await answer.text()}")
-        async for event, data in events(answer.content):
+        async for event, text in sse_parser.parse(answer.content.iter_any()):
+            data = json.loads(text)
             if event == "progress" and data.get("preview") and not previews:
                 previews.append(time.monotonic() - start)
             elif event == "completed":
@@ -158,14 +159,3 @@ async def watch(session: aiohttp.ClientSession, url: str, job: Job, previews: li
             elif event == "error":
                 raise RuntimeError(str(data))
     raise RuntimeError("the events ended without a picture")
-
-
-async def events(content: aiohttp.StreamReader) -> AsyncIterator[tuple[str, dict[str, Any]]]:
-    """Name and data of each; what is sent to keep the connection alive is passed over."""
-    buffered = b""
-    async for chunk in content.iter_any():
-        *whole, buffered = (buffered + chunk).split(b"\n\n")
-        for event in whole:
-            fields = dict(line.split(b": ", 1) for line in event.splitlines() if b": " in line and line[:1] != b":")
-            if b"event" in fields:
-                yield fields[b"event"].decode(), json.loads(fields.get(b"data", b"{}"))

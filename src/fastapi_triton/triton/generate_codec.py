@@ -5,7 +5,7 @@ It carries scalars and one-dimensional arrays, text as UTF-8, and no FP16 or BF1
 """
 
 import json
-from collections.abc import AsyncGenerator, AsyncIterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -18,10 +18,7 @@ from fastapi_triton.triton.datatypes import Datatype
 from fastapi_triton.triton.model_config import ModelConfig
 from fastapi_triton.triton.tensor import Tensor
 
-MEDIA_TYPE = "text/event-stream"
 EMPTY_LIST = "empty_list"
-# Other lines of a server-sent event.
-_OTHER_LINES = (b":", b"event:", b"id:", b"retry:")
 # Triton converts JSON numbers to every datatype but these.
 UNSTREAMABLE = ("FP16", "BF16")
 
@@ -78,29 +75,6 @@ def no_empty_list(inputs: Tensors, error: InvalidRequestError) -> InvalidRequest
     )
     problem = FieldProblem(pointer((empty[0],)), EMPTY_LIST, detail)
     return InvalidRequestError(detail, code=EMPTY_LIST, problems=[problem])
-
-
-async def events(chunks: AsyncIterable[bytes]) -> AsyncGenerator[bytes, None]:
-    """The data of each server-sent event, as soon as it is whole. Triton writes one `data:` line per event.
-
-    Raises:
-        ValueError: these are no server-sent events, or the last one is cut off.
-    """
-    pieces: list[bytes] = []  # of a line whose end has not come; joined once, since a picture's line is megabytes long
-    async for chunk in chunks:
-        start = 0
-        while (end := chunk.find(b"\n", start)) >= 0:
-            pieces.append(chunk[start:end])
-            line = b"".join(pieces)
-            pieces.clear()
-            start = end + 1
-            if line.startswith(b"data:"):
-                yield line.removeprefix(b"data:")
-            elif not line.startswith(_OTHER_LINES) and line.rstrip(b"\r"):
-                raise ValueError("its stream does not consist of server-sent events")
-        pieces.append(chunk[start:])
-    if any(pieces):
-        raise ValueError("its stream ends within an event")
 
 
 def event(data: bytes) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from urllib.parse import quote
 
 import orjson
 
+from fastapi_triton.core import sse_parser
 from fastapi_triton.core.context import remaining_s
 from fastapi_triton.core.errors import (
     DeadlineExceededError,
@@ -52,7 +53,7 @@ logger = logging.getLogger(__name__)
 
 HEADER_LENGTH = "Inference-Header-Content-Length"
 _PIECE_BYTES = 512 * 1024
-_EVENTS = generate_codec.MEDIA_TYPE.encode()
+_EVENTS = sse_parser.MEDIA_TYPE.encode()
 # The headers that mark the end of a response. Without one, a response that was cut off looks complete.
 _ENDS = frozenset((b"content-length", b"transfer-encoding"))
 
@@ -190,7 +191,7 @@ class HTTPTriton:
         config = self._configs.get(model) or await self.config(model)
         path = f"{_path(model, version)}/generate_stream"
         headers = (
-            f"Accept: {generate_codec.MEDIA_TYPE}\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n"
+            f"Accept: {sse_parser.MEDIA_TYPE}\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n"
         )
         sent_at = asyncio.get_running_loop().time()
         try:
@@ -234,13 +235,13 @@ class HTTPTriton:
         if not headers.get(b"content-type", b"").startswith(_EVENTS):
             told = b"".join([each async for each in pieces])
             if answer.status == 200:
-                logger.error("model %s: its stream of %d bytes is no %s", model, len(told), generate_codec.MEDIA_TYPE)
+                logger.error("model %s: its stream of %d bytes is no %s", model, len(told), sse_parser.MEDIA_TYPE)
                 raise unreadable(model)
             raise failure(model, answer.status, told)
         try:
-            async with aclosing(generate_codec.events(pieces)) as events:
-                async for event in events:
-                    yield event
+            async with aclosing(sse_parser.parse(pieces)) as events:
+                async for _, data in events:
+                    yield data
         except ValueError as error:
             logger.error("model %s: %s", model, error)
             raise unreadable(model) from None

@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A running server as the command line sees it: what it can do, and one picture as it comes."""
 
-import asyncio
-from collections.abc import AsyncGenerator, AsyncIterable, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +12,7 @@ import pybase64
 
 from fastapi_triton.cli.generate import errors
 from fastapi_triton.cli.generate.errors import GenerateError, NobodyAnswersError, NoServerError
+from fastapi_triton.core import sse_parser
 
 # What a server says of who asks, and not of what is asked for.
 _REFUSED = (400, 401, 403, 429)
@@ -89,17 +89,18 @@ class Frontend:
             GenerateError: the server refused or failed, or went away.
         """
         body = orjson.dumps({**fields, "image": pybase64.b64encode(scribble).decode("ascii")})
-        headers = {"Content-Type": "application/json", "Accept": "text/event-stream"}
+        headers = {"Content-Type": "application/json", "Accept": sse_parser.MEDIA_TYPE}
         try:
             async with self._session.post(self._endpoint, data=body, headers=headers) as answer:
-                if answer.content_type != "text/event-stream":
+                if answer.content_type != sse_parser.MEDIA_TYPE:
                     raise errors.of_problem(
                         {"status": answer.status, "detail": f"The server answers {answer.status}."}
                         | _object(await answer.read()),
                         retry_after_s=answer.headers.get("Retry-After"),
                     )
-                async with aclosing(_events(answer.content.iter_any())) as events:
-                    async for name, data in events:
+                async with aclosing(sse_parser.parse(answer.content.iter_any())) as events:
+                    async for name, text in events:
+                        data = _object(text)
                         if name == "error":
                             raise errors.of_problem(data, retry_after_s=data.get("retry_after_s"))
                         if name == "queued" and isinstance(data.get("position"), int):
@@ -111,7 +112,7 @@ class Frontend:
                             return
         except TimeoutError:
             raise GenerateError(f"The server at {self.url} has said nothing for {TIMEOUT.sock_read} s.") from None
-        except (aiohttp.ClientError, asyncio.IncompleteReadError):
+        except (aiohttp.ClientError, ValueError):  # it is cut off
             pass
         raise GenerateError(f"The server at {self.url} went away before the picture was done. Nothing was written.")
 
@@ -123,22 +124,6 @@ def without_credentials(url: str) -> str:
     if "@" in path:  # or the password holds a slash
         authority, slash, path = path, "", ""
     return f"{scheme}{separator}{authority.rpartition('@')[2]}{slash}{path}"
-
-
-async def _events(chunks: AsyncIterable[bytes]) -> AsyncGenerator[tuple[str, dict[str, Any]], None]:
-    """Name and data of each server-sent event. Ours have one `data:` line each."""
-    pieces: list[bytes] = []  # of a line whose end has not come; joined once, since a picture's line is megabytes long
-    name = ""
-    async for chunk in chunks:
-        *ends, rest = chunk.split(b"\n")
-        for end in ends:
-            line = b"".join([*pieces, end])
-            pieces.clear()
-            if line.startswith(b"event:"):
-                name = line.removeprefix(b"event:").strip().decode("utf-8", "replace")
-            elif line.startswith(b"data:"):
-                yield name, _object(line.removeprefix(b"data:"))
-        pieces.append(rest)
 
 
 def _picture(data: Mapping[str, Any]) -> Picture:
