@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from fastapi_triton.core import sse_parser
 from fastapi_triton.core.errors import InvalidRequestError
 from fastapi_triton.triton import generate_codec
 from fastapi_triton.triton.datatypes import BY_CONFIG, BY_WIRE, DATATYPES
@@ -83,8 +84,8 @@ def test_more_than_one_dimension_is_refused() -> None:
 @pytest.mark.parametrize("size", [1, 2, 7, 1000])
 async def test_events_are_found_however_the_stream_is_cut(size: int) -> None:
     stream = b': a comment\n\ndata: {"a":1}\n\nevent: x\ndata:{"b":"\xc3\xa4"}\r\n\r\n\n'
-    found = [json.loads(data) async for data in generate_codec.events(in_pieces(stream, size))]
-    assert found == [{"a": 1}, {"b": "ä"}]
+    found = [(name, json.loads(data)) async for name, data in sse_parser.parse(in_pieces(stream, size))]
+    assert found == [("", {"a": 1}), ("x", {"b": "ä"})]
 
 
 @pytest.mark.parametrize(
@@ -98,8 +99,8 @@ async def test_events_are_found_however_the_stream_is_cut(size: int) -> None:
     ],
 )
 async def test_what_is_no_event_is_an_error_and_no_end(rest: bytes) -> None:
-    events = generate_codec.events(in_pieces(b'data: {"a":1}\n\n' + rest, 7))
-    assert json.loads(await anext(events)) == {"a": 1}
+    events = sse_parser.parse(in_pieces(b'data: {"a":1}\n\n' + rest, 7))
+    assert json.loads((await anext(events))[1]) == {"a": 1}
     with pytest.raises(ValueError, match="its stream"):
         await anext(events)
 
@@ -109,7 +110,7 @@ async def test_an_event_is_there_as_soon_as_its_line_ends() -> None:
         yield b'data: {"a":1}\n'
         raise AssertionError("asked for more than the first event needs")
 
-    assert await anext(generate_codec.events(chunks())) == b' {"a":1}'
+    assert await anext(sse_parser.parse(chunks())) == ("", b' {"a":1}')
 
 
 def test_an_error_is_told_from_an_output_of_that_name() -> None:

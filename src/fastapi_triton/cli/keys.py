@@ -1,11 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """`fastapi-triton keys`: makes API keys, lists and revokes them. A key is shown once and never kept."""
 
-import fcntl
 import os
 import re
 import sys
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -14,6 +12,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
+from fastapi_triton.core import atomic_file, file_lock
 from fastapi_triton.middleware.auth import keys
 from fastapi_triton.middleware.auth.keys import KeyFileError
 from fastapi_triton.middleware.auth.rate_limit import default_burst
@@ -71,7 +70,7 @@ def add(
         if value is not None:
             lines.append(f"{field} = {value}")
     block = "\n".join(lines) + "\n"
-    with _refusing(file), _alone(file):
+    with _refusing(file), _locked(file):
         text = file.read_text(encoding="utf-8") if file.exists() else _HEAD
         known = keys.entries(text)
         if name in known:
@@ -111,7 +110,7 @@ def list_keys(file: File) -> None:
 @app.command("revoke")
 def revoke(name: Annotated[str, typer.Argument(help="Whose.")], file: File) -> None:
     """Take a key away."""
-    with _refusing(file), _alone(file):
+    with _refusing(file), _locked(file):
         text = file.read_text(encoding="utf-8")
         known = keys.entries(text)
         if name not in known:
@@ -161,36 +160,20 @@ def _time(moment: datetime) -> str:
 
 
 @contextmanager
-def _alone(file: Path) -> Iterator[None]:
+def _locked(file: Path) -> Iterator[None]:
     """One command at a time: each writes the whole file."""
-    folder = os.open(file.resolve().parent, os.O_RDONLY)
-    try:
-        fcntl.flock(folder, fcntl.LOCK_EX)
+    with file_lock.held(file.resolve().parent, wait=True):
         yield
-    finally:
-        os.close(folder)
 
 
 def _write(file: Path, text: str) -> None:
-    """All of it or nothing: whoever reads sees the old file or the new one. It keeps its mode and its owner."""
+    """Replace the file; it keeps its mode and its owner."""
     target = file.resolve()
-    mode, owner = 0o600, None
-    if target.exists():
-        before = target.stat()
-        mode, owner = before.st_mode & 0o777, (before.st_uid, before.st_gid)
-    number, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
-    try:
-        with os.fdopen(number, "w", encoding="utf-8") as new:
-            new.write(text)
-            new.flush()
-            os.fsync(number)
-        Path(name).chmod(mode)
-        if owner is not None and owner != (os.geteuid(), os.getegid()):
-            os.chown(name, *owner)
-        Path(name).replace(target)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+    before = target.stat() if target.exists() else None
+    with atomic_file.replacing(target, mode=before.st_mode & 0o777 if before else 0o600) as new:
+        new.write(text.encode())
+        if before and (before.st_uid, before.st_gid) != (os.geteuid(), os.getegid()):
+            os.fchown(new.fileno(), before.st_uid, before.st_gid)
 
 
 @contextmanager

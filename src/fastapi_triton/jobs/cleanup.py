@@ -2,14 +2,12 @@
 """What is done beside the jobs: those of processes that died go back into the queue, those that are over expire."""
 
 import asyncio
-import fcntl
-import os
 import time
-from collections.abc import AsyncGenerator, Iterator
-from contextlib import asynccontextmanager, contextmanager
-from pathlib import Path
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
+from fastapi_triton.core import file_lock
 from fastapi_triton.core.background import BackgroundTask
 from fastapi_triton.core.errors import OverloadedError
 from fastapi_triton.jobs.liveness import Executors
@@ -62,8 +60,10 @@ class Housekeeping:
                 await asyncio.to_thread(self._executors.bury, each)
 
     async def _sweep(self) -> None:
-        with _alone(self._files.folder / "sweep.lock") as is_alone:
-            if not is_alone:
+        lock = self._files.folder / "sweep.lock"
+        lock.touch(mode=0o600)
+        with file_lock.held(lock) as is_held:
+            if not is_held:
                 return
             # A job's row goes last, so that nobody begins a new one of its id while its files still go.
             for job_id in await self._queue.over_since(time.time() - self._keep_s, limit=_MOST_AT_A_TIME):
@@ -73,18 +73,3 @@ class Housekeeping:
                 if await self._queue.find(job_id) is None:
                     await asyncio.to_thread(self._files.remove, job_id)
             await asyncio.to_thread(self._files.forget_expired, older_than_s=max(self._keep_s, _TELL_EXPIRED_S))
-
-
-@contextmanager
-def _alone(path: Path) -> Iterator[bool]:
-    """Whether no other process does the same now; none begins to while this lasts."""
-    lock = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-    try:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield False
-        else:
-            yield True
-    finally:
-        os.close(lock)

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Which of the processes that share a folder of jobs are alive: each holds a lock, which ends when it does."""
 
-import fcntl
-import os
 import uuid
+from contextlib import ExitStack, suppress
 from pathlib import Path
+
+from fastapi_triton.core import file_lock
 
 
 class Executors:
@@ -13,7 +14,7 @@ class Executors:
     def __init__(self, folder: Path) -> None:
         self.id = uuid.uuid4().hex
         self._folder = folder
-        self._lock: int | None = None
+        self._lock: ExitStack | None = None
 
     def start(self) -> None:
         """From now on this process is seen to be alive."""
@@ -22,14 +23,15 @@ class Executors:
         self._folder.mkdir(mode=0o700, exist_ok=True)
         # Locked under a name that nobody looks at, so that nobody takes it for a dead one's before it is locked.
         path = self._folder / f".{self.id}"
-        self._lock = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-        fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        path.touch(mode=0o600)
+        self._lock = ExitStack()
+        self._lock.enter_context(file_lock.held(path))
         path.rename(self._folder / self.id)
 
     def stop(self) -> None:
         """From now on it counts as dead, and others may take over what it left."""
         if self._lock is not None:
-            os.close(self._lock)
+            self._lock.close()
             self._lock = None
 
     def dead(self) -> list[str]:
@@ -38,17 +40,9 @@ class Executors:
         for path in self._folder.glob("[!.]*"):
             if path.name == self.id:
                 continue
-            try:
-                lock = os.open(path, os.O_RDWR)
-            except FileNotFoundError:
-                continue
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                found.append(path.name)
-            except BlockingIOError:
-                pass
-            finally:
-                os.close(lock)
+            with suppress(FileNotFoundError), file_lock.held(path) as is_held:
+                if is_held:
+                    found.append(path.name)
         return found
 
     def bury(self, executor_id: str) -> None:

@@ -16,11 +16,11 @@ from pathlib import Path
 
 import orjson
 
+from fastapi_triton.core import atomic_file
 from fastapi_triton.jobs.job import Progress
 
 _PROGRESS, _RESULT = "progress.json", "result.json"
 _REQUEST = "request.json"  # of jobs that an earlier version accepted
-_UNFINISHED = ".new-"  # begins the name of a folder that is still being written
 
 
 class JobFiles:
@@ -43,14 +43,7 @@ class JobFiles:
         """What the ids of jobs with an idempotency key are made with; it lasts as long as the folder."""
         path = self.folder / "secret"
         if not path.exists():
-            fresh = self.folder / f"{_UNFINISHED}{secrets.token_hex(8)}"
-            _write(fresh, secrets.token_bytes(32))
-            try:
-                os.link(fresh, path)  # unless another process was first
-            except FileExistsError:
-                pass
-            finally:
-                fresh.unlink()
+            atomic_file.create(path, secrets.token_bytes(32))  # unless another process is first
         return path.read_bytes()
 
     def keep_request(self, job_id: str, fingerprint: str, request: bytes) -> None:
@@ -62,19 +55,13 @@ class JobFiles:
         folder = self._jobs / job_id
         folder.mkdir(mode=0o700, exist_ok=True)
         os.utime(folder)  # an old abandoned folder must not be removed now
-        fresh = folder / f"{_UNFINISHED}{secrets.token_hex(8)}"
         try:
-            _write(fresh, request)
-            with contextlib.suppress(FileExistsError):
-                os.link(fresh, folder / _request_name(fingerprint))
+            atomic_file.create(folder / _request_name(fingerprint), request)
         except OSError:
-            fresh.unlink(missing_ok=True)
             with contextlib.suppress(OSError):  # it holds another request
                 folder.rmdir()
             raise
-        fresh.unlink()
-        _sync(folder)
-        _sync(self._jobs)
+        atomic_file.sync_folder(self._jobs)
         (self._expired / job_id).unlink(missing_ok=True)
 
     def request(self, job_id: str, fingerprint: str) -> bytes | None:
@@ -84,14 +71,14 @@ class JobFiles:
 
     def keep_progress(self, job_id: str, progress: Progress) -> None:
         """It need not outlast a power cut."""
-        self._replace(job_id, _PROGRESS, orjson.dumps(asdict(progress)), durably=False)
+        self._replace(job_id, _PROGRESS, orjson.dumps(asdict(progress)), is_durable=False)
 
     def progress(self, job_id: str) -> Progress:
         told = self._read(job_id, _PROGRESS)
         return Progress(**orjson.loads(told)) if told else Progress()
 
     def keep_result(self, job_id: str, result: bytes) -> None:
-        self._replace(job_id, _RESULT, result, durably=True)
+        self._replace(job_id, _RESULT, result, is_durable=True)
 
     def result(self, job_id: str) -> bytes | None:
         return self._read(job_id, _RESULT)
@@ -123,17 +110,13 @@ class JobFiles:
         except FileNotFoundError:
             return None
 
-    def _replace(self, job_id: str, name: str, data: bytes, *, durably: bool) -> None:
+    def _replace(self, job_id: str, name: str, data: bytes, *, is_durable: bool) -> None:
         """A job that has been removed meanwhile stays removed."""
-        folder = self._jobs / job_id
-        fresh = folder / f"{_UNFINISHED}{name}"
-        try:
-            _write(fresh, data, durably=durably)
-            fresh.replace(folder / name)
-        except FileNotFoundError:
-            return
-        if durably:
-            _sync(folder)
+        with (
+            contextlib.suppress(FileNotFoundError),
+            atomic_file.replacing(self._jobs / job_id / name, is_durable=is_durable) as file,
+        ):
+            file.write(data)
 
 
 def _request_name(fingerprint: str) -> str:
@@ -147,20 +130,3 @@ def _older(folder: Path, age_s: float) -> Iterator[Path]:
                 yield Path(entry.path)
         except FileNotFoundError:
             continue
-
-
-def _write(path: Path, data: bytes, *, durably: bool = True) -> None:
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
-        file.write(data)
-        if durably:
-            file.flush()
-            os.fsync(file.fileno())
-
-
-def _sync(folder: Path) -> None:
-    """Make the names in it outlast a power cut."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

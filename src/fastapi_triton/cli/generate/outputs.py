@@ -4,11 +4,11 @@
 import os
 import re
 import sys
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
 from fastapi_triton.cli.generate.errors import GenerateError, UsageError
+from fastapi_triton.core import atomic_file
 
 FORMATS = {".png": "png", ".webp": "webp", ".jpg": "jpeg", ".jpeg": "jpeg"}
 SUFFIXES = {"png": ".png", "webp": ".webp", "jpeg": ".jpg"}
@@ -75,16 +75,10 @@ class Outputs:
         return path
 
     def _replace(self, path: Path, content: bytes) -> None:
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(content)
-            Path(name).chmod(0o666 & ~_umask())
+        with atomic_file.replacing(path, mode=0o666 & ~_umask(), is_durable=False) as file:
+            file.write(content)
             if path.exists() and not self.is_forced:
                 raise GenerateError(f"{path} has come into being meanwhile, and is left as it is.")
-            Path(name).replace(path)
-        finally:
-            Path(name).unlink(missing_ok=True)
 
 
 def _format(path: Path, picture_format: str | None) -> str:

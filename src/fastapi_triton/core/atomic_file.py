@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Files that appear whole or not at all, however the process ends: written under a temporary name beside the target."""
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import BinaryIO
+
+
+@contextmanager
+def replacing(path: Path, *, mode: int = 0o600, is_durable: bool = True) -> Iterator[BinaryIO]:
+    """A file to write, which replaces `path` at the end of the block; `path` is unchanged where the block fails.
+
+    Args:
+        is_durable: whether the new content must outlast a power cut.
+    """
+    with _temporary(path) as (file, temporary):
+        yield file
+        os.fchmod(file.fileno(), mode)
+        _flush(file, is_durable=is_durable)
+        temporary.replace(path)
+    if is_durable:
+        sync_folder(path.parent)
+
+
+def create(path: Path, data: bytes) -> None:
+    """Write a new file, readable by this user only, to outlast a power cut. A file that exists is left as it is."""
+    with _temporary(path) as (file, temporary):
+        file.write(data)
+        _flush(file, is_durable=True)
+        with suppress(FileExistsError):
+            os.link(temporary, path)
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in a folder outlast a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def _temporary(path: Path) -> Iterator[tuple[BinaryIO, Path]]:
+    """A new file in the same folder, and so on the same disk, removed after the block unless it was renamed."""
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    temporary = Path(name)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            yield file, temporary
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _flush(file: BinaryIO, *, is_durable: bool) -> None:
+    file.flush()
+    if is_durable:
+        os.fsync(file.fileno())
