@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """uvicorn's server with a graceful end: first unready, then closed, and what does not finish in time is told so."""
 
-import asyncio
-import logging
 import os
 import signal
 import socket
@@ -12,17 +10,11 @@ import uvicorn
 from fastapi import FastAPI
 
 from fastapi_triton.app.frontend import TritonFrontend
-from fastapi_triton.core import shutdown as drain
+from fastapi_triton.core import shutdown
 from fastapi_triton.core.settings import Settings
-from fastapi_triton.core.shutdown import Drain, Phase
+from fastapi_triton.core.shutdown import Drain
 from fastapi_triton.serving import allocator, descriptors, listening
 from fastapi_triton.serving.http_protocol import Protocol
-
-logger = logging.getLogger(__name__)
-
-_INTERVAL_S = 0.05
-# How long those who are told that their work was stopped have to take the answer.
-TELL_S = 2
 
 
 class Server(uvicorn.Server):
@@ -39,7 +31,7 @@ class Server(uvicorn.Server):
                 log_config=None,
                 access_log=False,
                 proxy_headers=False,  # the app knows itself which proxies to believe
-                timeout_graceful_shutdown=TELL_S,  # after our own waiting
+                timeout_graceful_shutdown=shutdown.STOPPED_ANSWER_S,  # after our own waiting
             )
         )
         self._settings, self.drain = (
@@ -61,35 +53,16 @@ class Server(uvicorn.Server):
         if sockets is None and listening.is_every_address(self.config.host):
             sockets = [listening.listener(self.config.host, self.config.port)]  # uvicorn has `::` take IPv6 alone
         await super().startup(sockets)
-        self.lifespan.state.setdefault(drain.STATE, self.drain)
+        self.lifespan.state.setdefault(shutdown.STATE, self.drain)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Drain, then do as uvicorn does."""
-        self.drain.reach(Phase.UNREADY)
-        if self._settings.shutdown_delay_s:
-            logger.info("unready; new requests are taken for another %g s", self._settings.shutdown_delay_s)
-            await asyncio.sleep(self._settings.shutdown_delay_s)
-        self.drain.reach(Phase.CLOSED)
-        for server in self.servers:
-            server.close()
         state = self.server_state
-        for connection in list(state.connections):
-            connection.shutdown()
-        logger.info("no new requests are taken; %d are running", len(state.tasks))
-        if not await self._is_idle_within(self._settings.shutdown_grace_s):
-            logger.warning("%d requests are stopped: they took longer than the grace", len(state.tasks))
-            self.drain.reach(Phase.OVER)
-            for task in list(state.tasks):
-                task.cancel()
-            await self._is_idle_within(TELL_S)
+        await self.drain.run(state.tasks, self._settings, connections=state.connections, close=self._close)
         await super().shutdown(sockets)
 
-    async def _is_idle_within(self, limit_s: float) -> bool:
-        """Whether all that was begun has come to its end, connections included."""
-        loop = asyncio.get_running_loop()
-        ends_at = loop.time() + limit_s
-        while self.server_state.tasks or self.server_state.connections:
-            if loop.time() >= ends_at:
-                return False
-            await asyncio.sleep(_INTERVAL_S)
-        return True
+    def _close(self) -> None:
+        for server in self.servers:
+            server.close()
+        for connection in list(self.server_state.connections):
+            connection.shutdown()

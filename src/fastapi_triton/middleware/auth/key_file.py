@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from fastapi_triton.core.background import BackgroundTask
+from fastapi_triton.core.file_watch import Reloaded
 from fastapi_triton.middleware.auth import keys
 from fastapi_triton.middleware.auth.keys import KeyFileError, Keys
 
@@ -37,8 +38,7 @@ class KeyFile:
             expected=(OSError, KeyFileError),
             longest_backoff_s=look_interval_s,
         )
-        self._taken = b""
-        self._seen: bytes | None = None  # at the last look
+        self._file = Reloaded(lambda: _read(path), self._take, must_settle=True)
         self._look_interval_s = look_interval_s
 
     def load(self) -> None:
@@ -48,13 +48,10 @@ class KeyFile:
             KeyFileError: it is not there, or broken; the text is for a person.
         """
         try:
-            self._taken = _read(self.path)
-            self.keys = _parsed(self._taken)
+            self._file.get()
         except (OSError, KeyFileError) as error:
             raise KeyFileError(f"the API keys in {self.path} cannot be used: {_reason(error)}") from None
-        if self.keys:
-            logger.info("%d API keys in %s", len(self.keys), self.path)
-        else:
+        if not self.keys:
             logger.warning(
                 "there is no API key in %s, so nobody may call; `fastapi-triton keys add` makes one", self.path
             )
@@ -81,13 +78,16 @@ class KeyFile:
             KeyFileError: the file cannot be used; `keys` are unchanged.
         """
         try:
-            content = _read(self.path)
-            was_there, self._seen = content == self._seen, content
-            if was_there and content != self._taken:
-                self.keys, self._taken = _parsed(content).continuing(self.keys), content
-                logger.info("%s has changed: %d API keys", self.path, len(self.keys))
+            self._file.get()
         except (OSError, KeyFileError) as error:
             raise KeyFileError(f"{self.path} is BROKEN: {_reason(error)}") from None
+
+    def _take(self, content: bytes) -> None:
+        try:
+            self.keys = keys.parse(content.decode()).continuing(self.keys)
+        except UnicodeDecodeError:
+            raise KeyFileError("it is not UTF-8") from None
+        logger.info("%d API keys in %s", len(self.keys), self.path)
 
 
 def _read(path: Path) -> bytes:
@@ -103,13 +103,6 @@ def _read(path: Path) -> bytes:
     if len(content) > MAX_BYTES:
         raise KeyFileError(f"it is larger than {MAX_BYTES // 1024**2} MiB")
     return content
-
-
-def _parsed(content: bytes) -> Keys:
-    try:
-        return keys.parse(content.decode())
-    except UnicodeDecodeError:
-        raise KeyFileError("it is not UTF-8") from None
 
 
 def _reason(error: Exception) -> str:

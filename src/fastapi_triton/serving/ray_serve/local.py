@@ -16,10 +16,10 @@ from ray.serve.exceptions import RayServeException
 
 from fastapi_triton.app.frontend import TritonFrontend
 from fastapi_triton.core import bundle
+from fastapi_triton.core.shutdown import STOPPED_ANSWER_S
 from fastapi_triton.embedded.triton_process import LOOPBACK, EmbeddedTriton
 from fastapi_triton.serving import exposure
 from fastapi_triton.serving.ray_serve.application import build
-from fastapi_triton.serving.ray_serve.ingress import TELL_S
 from fastapi_triton.serving.ray_serve.options import ClusterOptions, frontend_variables
 from fastapi_triton.serving.run import load_app
 
@@ -83,7 +83,7 @@ def run(app_name: str | None, replicas: int, models: Path, host: str, port: int)
 def end(options: ClusterOptions) -> None:
     """Have the frontend finish what it has begun, while Ray's proxy still serves: it refuses what is new."""
     settings = options.frontend_settings
-    limit_s = settings.shutdown_delay_s + settings.shutdown_grace_s + TELL_S + ANSWER_S
+    limit_s = settings.shutdown_delay_s + settings.shutdown_grace_s + STOPPED_ANSWER_S + ANSWER_S
     try:
         serve.get_app_handle(APPLICATION).end.remote().result(timeout_s=limit_s)
     except (TimeoutError, RayError, RayServeException) as error:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Self
 
 from fastapi_triton.core.errors import TritonUnavailableError
+from fastapi_triton.core.file_watch import Reloaded, stat_version
 from fastapi_triton.core.settings import Settings
 from fastapi_triton.triton.transport.address import Address
 
@@ -84,21 +85,17 @@ class _TokenFile:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._line = b""
-        self._seen: tuple[int, int, int] | None = None
-        self._is_told = False
+        self._is_failing = False
+        self._file = Reloaded(lambda: stat_version((path,)), lambda _: self._read())
 
     def line(self) -> bytes:
         """The header of the token as it is now; where its file is gone or empty, of the last one."""
         try:
-            stat = self._path.stat()
-            seen = (stat.st_mtime_ns, stat.st_ino, stat.st_size)
-            if seen != self._seen:
-                self._read(self._path.read_text().strip())
-                self._seen = seen
-        except (OSError, UnicodeDecodeError, ValueError) as error:
-            if not self._is_told:
+            self._line = self._file.get()
+        except (OSError, ValueError) as error:
+            if not self._is_failing:
                 logger.error("the token for Triton cannot be read from %s: %s", self._path, type(error).__name__)
-                self._is_told = True
+            self._is_failing = True
             if not self._line:
                 raise TritonUnavailableError(
                     "The frontend's token for Triton cannot be read from its file (TRITON_TOKEN_FILE); "
@@ -107,10 +104,11 @@ class _TokenFile:
                 ) from None
         return self._line
 
-    def _read(self, token: str) -> None:
+    def _read(self) -> bytes:
+        token = self._path.read_text().strip()
         if not token or not token.isascii() or not token.isprintable() or " " in token:
             raise ValueError("no token")
-        if self._line or self._is_told:
+        if self._line or self._is_failing:
             logger.info("the token for Triton was read again from %s", self._path)
-        self._line = b"authorization: Bearer " + token.encode() + b"\r\n"
-        self._is_told = False
+        self._is_failing = False
+        return b"authorization: Bearer " + token.encode() + b"\r\n"

@@ -2,8 +2,9 @@
 """TLS to Triton: whom we trust, what we show of ourselves, and in words what is wrong where it fails."""
 
 import ssl
-from pathlib import Path
+from functools import partial
 
+from fastapi_triton.core.file_watch import Reloaded, stat_version
 from fastapi_triton.triton.transport.credentials import Access
 
 # OpenSSL's numbers for why a certificate was not accepted (X509_V_ERR_*), by what is to be done.
@@ -27,9 +28,8 @@ class ClientTLS:
     def __init__(self, access: Access) -> None:
         self._ca_file = access.ca_file
         self._cert_file, self._key_file = access.client_cert_file, access.client_key_file
-        self._files = [file for file in (self._ca_file, self._cert_file, self._key_file) if file is not None]
-        self._seen: list[tuple[int, int, int]] | None = None
-        self._context: ssl.SSLContext | None = None
+        files = [file for file in (self._ca_file, self._cert_file, self._key_file) if file is not None]
+        self._context = Reloaded(partial(stat_version, files), lambda _: self._load())
 
     def context(self) -> ssl.SSLContext:
         """For one connection.
@@ -37,19 +37,14 @@ class ClientTLS:
         Raises:
             OSError, ssl.SSLError: a file cannot be read, or is none of the kind.
         """
-        seen = [_version(file) for file in self._files]
-        if self._context is None or seen != self._seen:
-            context = ssl.create_default_context(cafile=self._ca_file)
-            if self._cert_file is not None:
-                # A key with a passphrase would have OpenSSL ask for it on the terminal, and everything wait.
-                context.load_cert_chain(self._cert_file, self._key_file, password=lambda: "")
-            self._context, self._seen = context, seen
-        return self._context
+        return self._context.get()
 
-
-def _version(file: Path) -> tuple[int, int, int]:
-    stat = file.stat()
-    return stat.st_mtime_ns, stat.st_ino, stat.st_size
+    def _load(self) -> ssl.SSLContext:
+        context = ssl.create_default_context(cafile=self._ca_file)
+        if self._cert_file is not None:
+            # A key with a passphrase would have OpenSSL ask for it on the terminal, and everything wait.
+            context.load_cert_chain(self._cert_file, self._key_file, password=lambda: "")
+        return context
 
 
 def reason(error: ssl.SSLError) -> str:
