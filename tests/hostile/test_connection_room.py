@@ -15,8 +15,8 @@ import httpx2
 import pytest
 from starlette.types import Receive, Scope, Send
 
-from fastapi_triton.serving import descriptors
-from fastapi_triton.serving.descriptors import SPARE_CONNECTIONS
+from fastapi_triton.serving import process_limits
+from fastapi_triton.serving.process_limits import SPARE_CONNECTIONS
 from support.scripted_app import LIMITS, ScriptedApp, echo, running
 from support.serving import Server
 
@@ -133,5 +133,5 @@ def test_the_soft_limit_is_raised_to_the_hard_one(tmp_path: Path) -> None:
 
 
 def test_as_many_connections_as_asked_for_where_there_are_descriptors() -> None:
-    assert descriptors.fitting(10) == 10
-    assert descriptors.fitting(10**9) < 10**9
+    assert process_limits.connections_within(10) == 10
+    assert process_limits.connections_within(10**9) < 10**9

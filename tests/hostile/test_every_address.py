@@ -8,7 +8,7 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from fastapi_triton.serving import listening
+from fastapi_triton.serving import listen_address
 from support.serving import Server
 
 HAS_IPV6 = socket.has_dualstack_ipv6()
@@ -32,5 +32,5 @@ def test_a_server_is_ready_where_it_says(tmp_path: Path, more: tuple[str, ...]) 
 
 
 def test_all_spellings_of_every_address_are_known() -> None:
-    assert all(map(listening.is_every_address, ("::", "0.0.0.0", "0:0:0:0:0:0:0:0")))
-    assert not any(map(listening.is_every_address, ("::1", "127.0.0.1", "localhost", "", "example.com")))
+    assert all(map(listen_address.is_every_address, ("::", "0.0.0.0", "0:0:0:0:0:0:0:0")))
+    assert not any(map(listen_address.is_every_address, ("::1", "127.0.0.1", "localhost", "", "example.com")))

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from fastapi_triton import Settings
 from fastapi_triton.cli.main import app
-from fastapi_triton.serving import exposure
+from fastapi_triton.serving import listen_address
 from fastapi_triton.serving import run as serve
 
 
@@ -32,7 +32,7 @@ from fastapi_triton.serving import run as serve
     ],
 )
 def test_which_addresses_others_reach(host: str, is_public: bool) -> None:
-    assert exposure.is_public(host) is is_public
+    assert listen_address.is_public(host) is is_public
 
 
 def test_it_warns_in_the_log_and_on_the_terminal(
@@ -41,15 +41,15 @@ def test_it_warns_in_the_log_and_on_the_terminal(
     terminal = io.StringIO()
     monkeypatch.setattr(terminal, "isatty", lambda: True)
     monkeypatch.setattr("sys.stdout", terminal)
-    assert exposure.warn("0.0.0.0", Settings())
+    assert listen_address.warn_if_open("0.0.0.0", Settings())
     (record,) = caplog.records
     assert record.levelno == logging.WARNING
     for told in (record.getMessage(), terminal.getvalue()):
         assert "without API keys" in told
         assert "fastapi-triton keys add" in told
     caplog.clear()
-    assert not exposure.warn("127.0.0.1", Settings())
-    assert not exposure.warn("0.0.0.0", Settings(api_keys_file="keys.toml"))
+    assert not listen_address.warn_if_open("127.0.0.1", Settings())
+    assert not listen_address.warn_if_open("0.0.0.0", Settings(api_keys_file="keys.toml"))
     assert not caplog.records
 
 

@@ -16,12 +16,12 @@ from rich.table import Table
 from rich.text import Text
 
 from fastapi_triton.app.frontend import TritonFrontend
+from fastapi_triton.app.loader import AppNotFoundError, load_app
 from fastapi_triton.cli.check import config_text, repository, runner
 from fastapi_triton.cli.check.rule import Finding, Severity
 from fastapi_triton.core.errors import FastAPITritonError
 from fastapi_triton.endpoints.generated import openapi
 from fastapi_triton.observability.logging_config import printable, printable_json, printable_lines
-from fastapi_triton.serving import run
 
 CLEAN, PROBLEMS, USAGE = 0, 1, 2
 _STYLES = {Severity.ERROR: "bold red", Severity.WARNING: "yellow", Severity.NOTE: "cyan"}
@@ -99,8 +99,8 @@ def _targets(words: Sequence[str]) -> tuple[TritonFrontend | None, Path | None]:
     if chosen is None:
         return None, models
     try:
-        app = run.load_app(chosen, is_bundled_repository=False)
-    except run.AppNotFoundError as error:
+        app = load_app(chosen, is_bundled_repository=False)
+    except AppNotFoundError as error:
         _fail(str(error))
     except ValidationError as error:  # of its settings
         _fail("\n".join(f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors()))

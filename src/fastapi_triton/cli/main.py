@@ -12,6 +12,7 @@ from typing import Annotated, NoReturn
 import typer
 from pydantic import ValidationError
 
+from fastapi_triton.app.loader import AppNotFoundError, load_app
 from fastapi_triton.cli import check_commands, setting_flags
 from fastapi_triton.cli import keys as keys_command
 from fastapi_triton.cli.generate import command as generate_command
@@ -101,12 +102,12 @@ def serve_command(
             beside = EmbeddedTriton.prepare(repository) if embedded else None
             setting_flags.export({"triton_url": beside.url if beside else None})
             is_bundled = embedded and repository.resolve() == bundle.model_repository().resolve()
-            frontend = run.load_app(app_name, is_bundled_repository=is_bundled)
+            frontend = load_app(app_name, is_bundled_repository=is_bundled)
             several = run.WorkersPlan(workers, app_name, is_bundled) if workers > 1 else None
             run.run(run.Plan(frontend, host, port, beside, several))
     except ValidationError as error:
         _fail("\n".join(f"{each['loc'][0]}: {each['msg'].removeprefix('Value error, ')}" for each in error.errors()))
-    except (EmbeddedTritonError, S3ModelsError, run.AppNotFoundError, KeyFileError) as error:
+    except (EmbeddedTritonError, S3ModelsError, AppNotFoundError, KeyFileError) as error:
         _fail(str(error))
 
 
@@ -143,7 +144,7 @@ def _require_cluster(*, embedded: bool, triton: str | None, workers: int) -> Non
 def _serve_cluster(app_name: str | None, replicas: int, repository: Path, host: str, port: int) -> None:
     from fastapi_triton.serving.ray_serve import environment
 
-    environment.configure()  # before Ray is imported
+    environment.configure_ray()  # before Ray is imported
     from fastapi_triton.serving.ray_serve import local  # needs the extra
 
     try:

@@ -14,8 +14,8 @@ from fastapi_triton.core import body_buffers, connection_limits
 from fastapi_triton.core.background import BackgroundTask
 from fastapi_triton.core.body_buffers import BodyBuffers
 from fastapi_triton.core.connection_limits import ConnectionLimits
-from fastapi_triton.serving import descriptors
-from fastapi_triton.serving.descriptors import SPARE_CONNECTIONS
+from fastapi_triton.serving import process_limits
+from fastapi_triton.serving.process_limits import SPARE_CONNECTIONS
 
 # A client that reads nothing of its response for this long is treated as gone.
 STALLED_S = 60.0
@@ -60,7 +60,7 @@ class ConnectionWatch:
         loop: asyncio.AbstractEventLoop,
     ) -> None:
         self.limits, self.body_buffers = limits, body_buffers
-        self.max_connections = descriptors.fitting(limits.max_connections)
+        self.max_connections = process_limits.connections_within(limits.max_connections)
         self.head, self.body_pause, self.body, self.idle, self.stalled, self.linger = (
             max(1, round(seconds / limits.interval_s))
             for seconds in (limits.head_s, limits.body_pause_s, limits.body_s, limits.idle_s, STALLED_S, LINGER_S)

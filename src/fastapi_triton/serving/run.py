@@ -3,7 +3,6 @@
 
 import asyncio
 import contextlib
-import importlib
 import logging
 import signal
 import sys
@@ -19,7 +18,7 @@ from fastapi_triton.core import bundle
 from fastapi_triton.core.background import BackgroundTask
 from fastapi_triton.embedded.triton_process import EmbeddedTriton, EmbeddedTritonError
 from fastapi_triton.endpoints import images
-from fastapi_triton.serving import exposure, listening, supervisor
+from fastapi_triton.serving import listen_address, supervisor
 from fastapi_triton.serving.server import Server
 from fastapi_triton.triton.http_client import HTTPTriton
 from fastapi_triton.triton.transport.address import Address
@@ -28,10 +27,6 @@ logger = logging.getLogger(__name__)
 
 READINESS_INTERVAL_S = 0.5
 ENDING = (signal.SIGINT, signal.SIGTERM)
-
-
-class AppNotFoundError(Exception):
-    """There is no such app; the text is for a person."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,42 +52,14 @@ class Plan:
     @property
     def url(self) -> str:
         """Where a person on this machine goes."""
-        host = "localhost" if self.host == "127.0.0.1" or listening.is_every_address(self.host) else self.host
+        host = "localhost" if self.host == "127.0.0.1" or listen_address.is_every_address(self.host) else self.host
         return f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
-
-
-def load_app(name: str | None, *, is_bundled_repository: bool) -> FastAPI:
-    """The app `module:attribute`; without a name `main:app` where there is a `main.py`.
-
-    Where there is none, the model repository that comes with the package gets the app that comes with it, and any other
-    Triton an app without endpoints.
-
-    Raises:
-        AppNotFoundError: no such module or attribute.
-    """
-    if name is None and not Path("main.py").is_file():
-        if not is_bundled_repository:
-            return TritonFrontend()
-        sys.path.insert(0, str(bundle.app_folder()))
-        return load_app("main:app", is_bundled_repository=True)
-    module_name, _, attribute = (name or "main:app").partition(":")
-    sys.path.insert(0, str(Path.cwd()))
-    try:
-        module = importlib.import_module(module_name)
-    except ModuleNotFoundError as error:
-        if error.name != module_name:
-            raise
-        raise AppNotFoundError(f"There is no module {module_name} in {Path.cwd()}.") from None
-    found = getattr(module, attribute or "app", None)
-    if not isinstance(found, FastAPI):
-        raise AppNotFoundError(f"{module_name} has no FastAPI app named {attribute or 'app'}.")
-    return found
 
 
 def run(plan: Plan) -> None:
     """Serve until Ctrl-C or SIGTERM; a second one ends it at once."""
     if isinstance(plan.app, TritonFrontend):
-        exposure.warn(plan.host, plan.app.settings)
+        listen_address.warn_if_open(plan.host, plan.app.settings)
     server = Server(plan.app, host=plan.host, port=plan.port)
     with asyncio.Runner(loop_factory=server.config.get_loop_factory()) as runner:
         runner.run(_serve(plan, server))
@@ -146,7 +113,7 @@ async def _ended_with(triton: EmbeddedTriton | None, stop: Callable[[], None]) -
 
 async def _serve_with_workers(plan: Plan, wanted: WorkersPlan) -> None:
     loop = asyncio.get_running_loop()
-    with supervisor.listener(plan.host, plan.port) as shared:
+    with listen_address.listen(plan.host, plan.port) as shared:
         group = supervisor.Workers(
             wanted.count, shared, app_name=wanted.app_name, is_bundled_repository=wanted.is_bundled_repository
         )

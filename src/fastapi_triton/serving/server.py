@@ -13,7 +13,7 @@ from fastapi_triton.app.frontend import TritonFrontend
 from fastapi_triton.core import shutdown
 from fastapi_triton.core.settings import Settings
 from fastapi_triton.core.shutdown import Drain
-from fastapi_triton.serving import allocator, descriptors, listening
+from fastapi_triton.serving import listen_address, process_limits
 from fastapi_triton.serving.http_protocol import Protocol
 
 
@@ -48,10 +48,10 @@ class Server(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start; an app that knows nothing of a drain shares ours with its connections."""
-        descriptors.raise_limit()
-        allocator.return_large_blocks()
-        if sockets is None and listening.is_every_address(self.config.host):
-            sockets = [listening.listener(self.config.host, self.config.port)]  # uvicorn has `::` take IPv6 alone
+        process_limits.raise_open_files()
+        process_limits.return_large_blocks()
+        if sockets is None and listen_address.is_every_address(self.config.host):
+            sockets = [listen_address.listen(self.config.host, self.config.port)]  # uvicorn has `::` take IPv6 alone
         await super().startup(sockets)
         self.lifespan.state.setdefault(shutdown.STATE, self.drain)
 

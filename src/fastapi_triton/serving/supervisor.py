@@ -12,11 +12,8 @@ import os
 import socket
 import sys
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 from fastapi_triton.core.background import BackgroundTask
-from fastapi_triton.serving import listening
 
 logger = logging.getLogger(__name__)
 
@@ -29,13 +26,6 @@ STEADY_S = 30.0
 
 class WorkerExitedError(Exception):
     """A worker ended without being told to."""
-
-
-@contextmanager
-def listener(host: str, port: int) -> Iterator[socket.socket]:
-    """The socket that all workers take callers from."""
-    with listening.listener(host, port) as shared:
-        yield shared
 
 
 class Workers:

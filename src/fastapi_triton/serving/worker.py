@@ -12,9 +12,9 @@ import socket
 import sys
 from collections.abc import Sequence
 
+from fastapi_triton.app.loader import AppNotFoundError, load_app
 from fastapi_triton.core.settings import Settings
 from fastapi_triton.observability import logging_config
-from fastapi_triton.serving.run import AppNotFoundError, load_app
 from fastapi_triton.serving.server import Server
 
 

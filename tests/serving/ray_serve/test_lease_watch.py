@@ -4,7 +4,7 @@
 import asyncio
 import itertools
 
-from fastapi_triton.serving.ray_serve.lease_watch import Presence
+from fastapi_triton.serving.ray_serve.lease_watch import LeaseHolders
 
 
 async def test_the_leases_of_who_died_end_and_those_of_others_do_not() -> None:
@@ -18,12 +18,12 @@ async def test_the_leases_of_who_died_end_and_those_of_others_do_not() -> None:
             was_asked_often.set()
         return name == "alive"
 
-    presence = Presence(is_alive, interval_s=0)
+    holders = LeaseHolders(is_alive, interval_s=0)
     with (
-        presence.held_by("dying") as is_gone,
-        presence.held_by("dying") as is_gone_too,
-        presence.held_by("alive") as is_alive_gone,
-        presence.held_by("never seen") as is_unseen_gone,
+        holders.holding("dying") as is_gone,
+        holders.holding("dying") as is_gone_too,
+        holders.holding("alive") as is_alive_gone,
+        holders.holding("never seen") as is_unseen_gone,
     ):
         await is_gone.wait()
         assert is_gone_too.is_set()
@@ -39,12 +39,12 @@ async def test_nobody_is_looked_for_who_holds_nothing() -> None:
         asked.set()
         return True
 
-    presence = Presence(is_alive, interval_s=0)
-    with presence.held_by("frontend"):
+    holders = LeaseHolders(is_alive, interval_s=0)
+    with holders.holding("frontend"):
         await asked.wait()
     await asyncio.wait(asyncio.all_tasks() - {asyncio.current_task()})  # it ends by itself
     # And looked for again when it holds something again.
     asked.clear()
-    with presence.held_by("frontend"):
+    with holders.holding("frontend"):
         await asked.wait()
     await asyncio.wait(asyncio.all_tasks() - {asyncio.current_task()})  # it ends by itself

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`ClusterTriton`: many Tritons as one. Ray Serve chooses who serves a request; the request goes there directly.
+"""`ClusterTriton`: many Tritons as one. Ray Serve chooses the Triton of a request; the request goes there directly.
 
-A lease is a Ray Serve call that lasts as long as the request: the first thing it gives is the URL of a Triton. So Ray's
-own queue lengths, limits, autoscaling and draining count what really runs, and neither pictures nor progress pass
-through Ray.
+A lease is a Ray Serve call that lasts as long as the request, and first yields the URL of a Triton. So Ray's queue
+lengths, limits, autoscaling and draining count the requests that run, and neither pictures nor progress pass through
+Ray.
 """
 
 import asyncio
@@ -59,7 +59,7 @@ class Lease(Protocol):
 
 
 @dataclass(slots=True)
-class _Known:
+class _Replica:
     """One Triton, and how many leases of it are held."""
 
     client: HTTPTriton
@@ -70,17 +70,17 @@ class _Known:
 class ClusterTriton:
     """Implements `TritonClient` over the Tritons that `lease` gives. Used inside one event loop.
 
-    Where they `may_sleep`, none may be there while nobody asks for one: what the last ones said of their models is then
-    told instead, so that only requests wake one.
+    Where they `may_sleep`, none may run while there is no request. Questions about models then get the last known
+    answers, so that only requests start a Triton.
     """
 
     def __init__(self, lease: Callable[[], Lease], settings: Settings, *, may_sleep: bool = False) -> None:
-        self._ask_lease = lease
+        self._new_lease = lease
         self._settings = settings
         self._may_sleep = may_sleep
         self._cold_start = ColdStart()
-        self._known: dict[str, _Known] = {}
-        # What Tritons said last.
+        self._replicas: dict[str, _Replica] = {}
+        # The last known answers.
         self._configs: dict[str, ModelConfig] = {}
         self._index: list[ModelStatus] | None = None
 
@@ -90,17 +90,17 @@ class ClusterTriton:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
     ) -> None:
-        for known in self._known.values():
+        for known in self._replicas.values():
             await known.client.__aexit__(None, None, None)
-        self._known.clear()
+        self._replicas.clear()
 
     @property
     def is_up(self) -> bool:
-        return any(known.client.is_up for known in self._known.values())
+        return any(known.client.is_up for known in self._replicas.values())
 
     @property
     def num_open_breakers(self) -> int:
-        return sum(known.client.num_open_breakers for known in self._known.values())
+        return sum(known.client.num_open_breakers for known in self._replicas.values())
 
     @property
     def is_asleep(self) -> bool:
@@ -126,10 +126,10 @@ class ClusterTriton:
     async def infer(
         self, model: str, inputs: Tensors, *, outputs: Sequence[str] = (), request_id: str = "", version: str = ""
     ) -> dict[str, Tensor]:
-        for pause_s in _pauses():
+        for pause_s in _attempts():
             await asyncio.sleep(pause_s)
             try:
-                async with self._leased(self._settings.request_timeout_s) as triton:
+                async with self._lease(self._settings.request_timeout_s) as triton:
                     return await triton.infer(model, inputs, outputs=outputs, request_id=request_id, version=version)
             except TritonUnavailableError as error:
                 if not was_not_run(error):
@@ -139,11 +139,11 @@ class ClusterTriton:
     async def stream(
         self, model: str, inputs: Tensors, *, request_id: str = "", version: str = ""
     ) -> AsyncGenerator[dict[str, Tensor], None]:
-        for pause_s in _pauses():
+        for pause_s in _attempts():
             await asyncio.sleep(pause_s)
             try:
                 async with (
-                    self._leased(self._settings.request_timeout_s) as triton,
+                    self._lease(self._settings.request_timeout_s) as triton,
                     aclosing(triton.stream(model, inputs, request_id=request_id, version=version)) as responses,
                 ):
                     async for response in responses:
@@ -156,14 +156,14 @@ class ClusterTriton:
         raise _out_of_reach()
 
     async def _ask(self, question: Callable[[TritonClient], Awaitable[Answer]], *, asleep: Answer | None) -> Answer:
-        """Ask any Triton that is known; Ray is asked for one only where none is, since asking is counted as load.
+        """Ask any known Triton; Ray is asked for one only where none is known, since a lease counts as load.
 
         `asleep` is the answer while none is there because none is needed; None: unknown.
         """
-        for url, known in list(self._known.items()):
-            if known.is_gone:  # somebody else has found that out meanwhile
+        for url, known in list(self._replicas.items()):
+            if known.is_gone:  # another request has found that out meanwhile
                 continue
-            if not known.client.is_up:  # as one that Ray has taken away, whom nobody would ask any more
+            if not known.client.is_up:  # as a replica that Ray has removed
                 await self._forget(url)
                 continue
             try:
@@ -174,21 +174,21 @@ class ClusterTriton:
             if asleep is None:
                 raise self._not_ready("No Triton runs now, so nobody can tell; the next request has one started.")
             return asleep
-        async with self._leased(QUESTION_TIMEOUT_S) as triton:
+        async with self._lease(QUESTION_TIMEOUT_S) as triton:
             return await question(triton)
 
     @asynccontextmanager
-    async def _leased(self, wait_s: float) -> AsyncIterator[HTTPTriton]:
-        """A Triton of Ray's choice; waits where all have as much as they take, or none is there yet.
+    async def _lease(self, wait_s: float) -> AsyncIterator[HTTPTriton]:
+        """A Triton of Ray's choice; waits while all are full, or none runs yet.
 
         Raises:
             OverloadedError: the deadline comes before any of them has room.
             TritonUnavailableError: there is none, or the one that was chosen has just gone.
         """
-        lease = self._ask_lease()
+        lease = self._new_lease()
         with _held(lease):
             url = await self._granted(lease, wait_s)
-            known = self._known.get(url) or await self._meet(url)
+            known = self._replicas.get(url) or await self._connect(url)
             known.num_leases += 1
             try:
                 yield known.client
@@ -227,7 +227,7 @@ class ClusterTriton:
             retry_after_s=left_s,
         )
 
-    async def _meet(self, url: str) -> _Known:
+    async def _connect(self, url: str) -> _Replica:
         client = HTTPTriton(
             url,
             connect_timeout_s=self._settings.connect_timeout_s,
@@ -236,11 +236,11 @@ class ClusterTriton:
             access=Access.of(self._settings),
         )
         await client.__aenter__()
-        return self._known.setdefault(url, _Known(client))
+        return self._replicas.setdefault(url, _Replica(client))
 
     async def _forget(self, url: str) -> None:
         """It could not be reached. Its client stays open for those that still hold on to it."""
-        known = self._known.pop(url, None)
+        known = self._replicas.pop(url, None)
         if known is not None:
             logger.warning("the Triton at %s is gone", known.client.url)
             known.is_gone = True
@@ -250,7 +250,7 @@ class ClusterTriton:
 
 @contextmanager
 def _held(lease: Lease) -> Iterator[None]:
-    """Hold a lease for as long as the request's place: a Triton may work on for one that nobody waits for any more."""
+    """Hold a lease for as long as the request's slot: a Triton may work on for a client that has left."""
     outer = current_place.get()
     if outer is None:
         try:
@@ -273,8 +273,8 @@ def _held(lease: Lease) -> Iterator[None]:
         mine.give_back()
 
 
-def _pauses() -> Iterator[float]:
-    """What to wait before each attempt to reach a Triton, in seconds, as far as the request's deadline allows."""
+def _attempts() -> Iterator[float]:
+    """The pause before each attempt to reach a Triton, in seconds."""
     return pauses(Backoff(FIRST_BACKOFF_S, LONGEST_BACKOFF_S), max_attempts=MAX_ATTEMPTS)
 
 

@@ -10,16 +10,16 @@ from ray.serve.exceptions import RayServeException
 from ray.serve.handle import DeploymentHandle
 
 from fastapi_triton.app.frontend import TritonFrontend
+from fastapi_triton.app.loader import load_app
 from fastapi_triton.core import bundle
 from fastapi_triton.core.errors import TritonUnavailableError
 from fastapi_triton.core.settings import Settings
 from fastapi_triton.core.shutdown import Drain
-from fastapi_triton.serving.ray_serve import log_output
+from fastapi_triton.serving.ray_serve import environment
 from fastapi_triton.serving.ray_serve.client import ClusterTriton
 from fastapi_triton.serving.ray_serve.ingress import Ingress
 from fastapi_triton.serving.ray_serve.options import ClusterOptions
 from fastapi_triton.serving.ray_serve.replica import repository
-from fastapi_triton.serving.run import load_app
 from fastapi_triton.triton.factory import fronted
 
 
@@ -53,7 +53,7 @@ class Frontend:
     def __serve_build_asgi_app__(self) -> Ingress:
         os.chdir(self._options.folder)
         os.environ.update(self._options.settings)
-        log_output.configure(Settings())
+        environment.configure_logging(Settings())
         holder = ray.get_runtime_context().get_actor_name() or ""
         may_sleep = self._options.min_replicas == 0
         fronted.set(

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which holders of leases are still alive. Ray tells nobody that who made a call has died, so they are looked for."""
+"""Which frontends that hold leases are alive. Ray reports no caller that has died, so they are looked up."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator
@@ -13,17 +13,17 @@ INTERVAL_S = 2.0
 
 @dataclass(slots=True)
 class _Holder:
-    """Somebody who has leases; `watching` ends with the last of them."""
+    """One actor with leases; `watching` ends with the last of them."""
 
     num_leases: int = 0
     is_gone: asyncio.Event = field(default_factory=asyncio.Event)
     watching: asyncio.Task[None] | None = None
 
 
-class Presence:
-    """Looks every few seconds for those who hold something, by name; for nobody else.
+class LeaseHolders:
+    """Looks every few seconds whether the actors that hold leases are alive.
 
-    Who was never seen is not missed: it may be known by another name.
+    An actor that was never seen does not count as gone: it may have another name.
     """
 
     def __init__(self, is_alive: Callable[[str], Awaitable[bool]], *, interval_s: float = INTERVAL_S) -> None:
@@ -33,8 +33,8 @@ class Presence:
         self._task = BackgroundTask("lease holders", consequence="Leases of a frontend that died last to their limit.")
 
     @contextmanager
-    def held_by(self, name: str) -> Iterator[asyncio.Event]:
-        """Gives what is set when the holder is gone."""
+    def holding(self, name: str) -> Iterator[asyncio.Event]:
+        """Count a lease of an actor for the duration of the block. The event is set when the actor is gone."""
         holder = self._holders.setdefault(name, _Holder())
         holder.num_leases += 1
         if holder.watching is None:

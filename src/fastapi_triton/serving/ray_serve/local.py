@@ -15,13 +15,13 @@ from ray.exceptions import RayError
 from ray.serve.exceptions import RayServeException
 
 from fastapi_triton.app.frontend import TritonFrontend
+from fastapi_triton.app.loader import load_app
 from fastapi_triton.core import bundle
 from fastapi_triton.core.shutdown import STOPPED_ANSWER_S
 from fastapi_triton.embedded.triton_process import LOOPBACK, EmbeddedTriton
-from fastapi_triton.serving import exposure
+from fastapi_triton.serving import listen_address
 from fastapi_triton.serving.ray_serve.application import build
 from fastapi_triton.serving.ray_serve.options import ClusterOptions, frontend_variables
-from fastapi_triton.serving.run import load_app
 
 logger = logging.getLogger(__name__)
 
@@ -54,7 +54,7 @@ def run(app_name: str | None, replicas: int, models: Path, host: str, port: int)
     EmbeddedTriton.prepare(models)
     app = load_app(app_name, is_bundled_repository=models.resolve() == bundle.model_repository().resolve())
     if isinstance(app, TritonFrontend):
-        exposure.warn(host, app.settings)
+        listen_address.warn_if_open(host, app.settings)
     # Ray's processors are a count, not the real ones: Tritons share what there is.
     num_cpus = max(os.cpu_count() or 1, int(replicas * options.cpus_per_triton) + options.frontends)
     # "local": a cluster of its own, whatever else of Ray runs on this machine.

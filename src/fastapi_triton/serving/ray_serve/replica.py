@@ -15,9 +15,9 @@ from fastapi_triton.core import bundle
 from fastapi_triton.core.background import BackgroundTask
 from fastapi_triton.core.errors import FastAPITritonError
 from fastapi_triton.embedded.triton_process import EmbeddedTriton, EmbeddedTritonError
-from fastapi_triton.serving.ray_serve import log_output
+from fastapi_triton.serving.ray_serve import environment
 from fastapi_triton.serving.ray_serve.gpus import num_gpus
-from fastapi_triton.serving.ray_serve.lease_watch import Presence
+from fastapi_triton.serving.ray_serve.lease_watch import LeaseHolders
 from fastapi_triton.serving.ray_serve.options import ClusterOptions
 from fastapi_triton.triton.http_client import HTTPTriton
 from fastapi_triton.triton.transport.credentials import Access
@@ -50,9 +50,9 @@ class TritonReplica:
         options.versions.require_same(node=node)
         require_gpu(options, node=node)
         settings = options.frontend_settings
-        log_output.configure(settings)
+        environment.configure_logging(settings)
         self._lease_limit_s = lease_limit_s
-        self._presence = Presence(is_alive)
+        self._holders = LeaseHolders(is_alive)
         self._running: asyncio.Task[str] | None = None
         self._embedded: EmbeddedTriton | None = None
         if options.triton_url:
@@ -74,7 +74,7 @@ class TritonReplica:
         latest at their limit.
         """
         yield self.url
-        with self._presence.held_by(holder) as is_gone, contextlib.suppress(TimeoutError):
+        with self._holders.holding(holder) as is_gone, contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._lease_limit_s):
                 await is_gone.wait()
                 logger.warning("a frontend is gone; its lease of the Triton at %s ends", self._client.url)

@@ -1,0 +1,43 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Finds the FastAPI app that the command line names."""
+
+import importlib
+import sys
+from pathlib import Path
+
+from fastapi import FastAPI
+
+from fastapi_triton.app.frontend import TritonFrontend
+from fastapi_triton.core import bundle
+
+
+class AppNotFoundError(Exception):
+    """There is no such app; the text is for a person."""
+
+
+def load_app(name: str | None, *, is_bundled_repository: bool) -> FastAPI:
+    """The app `module:attribute`; without a name `main:app` where there is a `main.py`.
+
+    Without a `main.py`, the model repository that comes with the package gets the app that comes with it, and any other
+    Triton an app without endpoints.
+
+    Raises:
+        AppNotFoundError: no such module or attribute.
+    """
+    if name is None and not Path("main.py").is_file():
+        if not is_bundled_repository:
+            return TritonFrontend()
+        sys.path.insert(0, str(bundle.app_folder()))
+        return load_app("main:app", is_bundled_repository=True)
+    module_name, _, attribute = (name or "main:app").partition(":")
+    sys.path.insert(0, str(Path.cwd()))
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        if error.name != module_name:
+            raise
+        raise AppNotFoundError(f"There is no module {module_name} in {Path.cwd()}.") from None
+    found = getattr(module, attribute or "app", None)
+    if not isinstance(found, FastAPI):
+        raise AppNotFoundError(f"{module_name} has no FastAPI app named {attribute or 'app'}.")
+    return found
