@@ -231,7 +231,7 @@ async def test_it_is_up_while_one_of_its_tritons_is_and_forgets_the_others(trito
         assert not client.is_up  # none is known yet
         await client.infer("echo", INPUTS)
         assert client.is_up
-        (known,) = client._known.values()
+        (known,) = client._replicas.values()
         known.client.connections.breaker.open(TritonUnavailableError("It is gone; nothing was run."))
         assert not client.is_up
         assert client.num_open_breakers == 1
@@ -239,7 +239,7 @@ async def test_it_is_up_while_one_of_its_tritons_is_and_forgets_the_others(trito
         assert await client.ready("echo")
         assert client.is_up
         assert client.num_open_breakers == 0
-        assert known not in client._known.values()
+        assert known not in client._replicas.values()
     assert (len(serve.leases), serve.num_held) == (2, 0)
 
 
@@ -267,7 +267,7 @@ async def config_of(triton: ScriptedTriton, client: ClusterTriton) -> None:
 
     triton.script = answer
     assert (await client.config("echo")).name == "echo"
-    (known,) = client._known.values()
+    (known,) = client._replicas.values()
     known.client.connections.breaker.open(TritonUnavailableError("It is gone; nothing was run."))
 
 
