@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The scribble endpoint with only so many of its layers (`LAYERS`): what each of them adds.
 
-1: pydantic, one exchange with Triton over `triton/transport/pool.py`, both bodies by hand. 2: the picture is checked, an
-unknown field refused. 3: the answer is held against its model. 4: tensors by the contract. 5: the endpoint itself.
+1: pydantic, one exchange with Triton over `triton/transport/pool.py`, both bodies by hand. 2: the picture is checked,
+an unknown field refused. 3: the answer is held against its model. 4: tensors by the contract. 5: the endpoint itself.
 6, with the middleware, is the app of `ours.py`.
 """
 

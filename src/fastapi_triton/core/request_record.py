@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What is seen of one request on its way: how long each stage took, and how it ended.
 
-`middleware/request_recording.py` begins one and makes `Server-Timing` of it; metrics and the access log are told of it at the
-end. Whoever does a stage's work says so by `with Stage(TRITON):`, and nothing else.
+`middleware/request_recording.py` begins one and makes `Server-Timing` of it; metrics and the access log read it at the
+end. Code that does a stage's work marks it with `with Stage(TRITON):`, and nothing else.
 """
 
 from collections.abc import Mapping, Sequence
