@@ -1,15 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
 """The app as a whole: its OpenAPI document, its public names, plain routes beside the declared ones."""
 
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
 import httpx2
+import pytest
 from fastapi import FastAPI
+from fastapi.responses import StreamingResponse
 from pydantic import BaseModel
+from starlette.types import Message
 
 import fastapi_triton
 from fastapi_triton import TritonFrontend
+from fastapi_triton.core.errors import InferenceError
 from fastapi_triton.testing import FakeTriton
 from support.scribble_app import PATH
 
@@ -87,6 +92,31 @@ async def test_a_plain_route_stands_beside_the_declared_ones_with_the_same_error
     assert refused.status_code == 422
     assert refused.headers["content-type"] == "application/problem+json"
     assert refused.json()["errors"][0]["pointer"] == "#/side"
+
+
+async def test_an_error_after_a_response_has_begun_sends_no_second_head(triton: FakeTriton) -> None:
+    app = TritonFrontend(triton=triton)
+
+    async def pieces() -> AsyncIterator[bytes]:
+        yield b"a piece"
+        raise InferenceError("too late")
+
+    @app.get("/pieces")
+    async def stream() -> StreamingResponse:
+        return StreamingResponse(pieces())
+
+    messages: list[Message] = []
+
+    async def send(message: Message) -> None:
+        messages.append(message)
+
+    async def receive() -> Message:
+        raise AssertionError("no body is read")
+
+    scope = {"type": "http", "method": "GET", "path": "/pieces", "raw_path": b"/pieces", "query_string": b""}
+    with pytest.raises(RuntimeError, match="already started"):
+        await app({**scope, "headers": [], "asgi": {"spec_version": "2.4"}}, receive, send)
+    assert [each["type"] for each in messages] == ["http.response.start", "http.response.body"]
 
 
 async def test_a_users_own_lifespan_runs_inside_ours(triton: FakeTriton) -> None:

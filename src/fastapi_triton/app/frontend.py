@@ -7,25 +7,21 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from enum import Enum
-from functools import partial
-from typing import Any, TypeVar, overload
+from typing import Any, TypeVar, cast, overload
 
 from fastapi import FastAPI
-from fastapi.middleware.asyncexitstack import AsyncExitStackMiddleware
 from fastapi.responses import JSONResponse
+from fastapi.routing import APIRoute
 from pydantic import BaseModel
 from starlette.middleware import Middleware
-from starlette.middleware.errors import ServerErrorMiddleware
-from starlette.middleware.exceptions import ExceptionMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import BaseRoute, Route
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import Receive, Scope, Send
 
 from fastapi_triton.admission.limiter import Admissions
 from fastapi_triton.app import health, metrics_route, model_routes, state_gauges
 from fastapi_triton.app.triton_proxy import endpoint as passage
-from fastapi_triton.app.triton_proxy.endpoint import Passage
+from fastapi_triton.app.triton_proxy.endpoint import Passage, PassageRoute
 from fastapi_triton.core import body_buffers, connection_limits, problem_details, shutdown
 from fastapi_triton.core.asgi import put_below_root
 from fastapi_triton.core.connection_limits import ConnectionLimits
@@ -41,11 +37,10 @@ from fastapi_triton.jobs import routes as background_jobs
 from fastapi_triton.middleware import stack
 from fastapi_triton.middleware.auth import openapi as openapi_security
 from fastapi_triton.middleware.deadline import DeadlineMiddleware
-from fastapi_triton.middleware.fast_path import DeclaredRoutes, Responder
 from fastapi_triton.middleware.head_requests import HeadMiddleware
 from fastapi_triton.middleware.max_body_size import BodySizeMiddleware
-from fastapi_triton.middleware.on_error import OnErrorMiddleware
 from fastapi_triton.middleware.request_recording import Observer, ObservingMiddleware
+from fastapi_triton.middleware.shutdown import ShutdownMiddleware
 from fastapi_triton.observability import access_log, logging_config, tracing
 from fastapi_triton.observability.gauges import Gauges
 from fastapi_triton.observability.metrics import Metrics
@@ -113,7 +108,6 @@ class TritonFrontend(FastAPI):
             self.settings,
         )
         self.endpoints: list[InferEndpoint] = []
-        self._declared: dict[str, tuple[BaseRoute, Responder]] = {}
         self.catalogue: Catalogue | None = None
         if self.settings.generate if generate is None else generate:
             self.catalogue = Catalogue(
@@ -135,12 +129,11 @@ class TritonFrontend(FastAPI):
             logging_config.open_access_log(self.settings)
             observers.append(access_log.write)
         extra["telemetry"] = {**tracing.telemetry(), **(extra.get("telemetry") or {})}
-        self._is_traced = any(extra["telemetry"].get(kind) for kind in ("tracing", "metrics", "logs"))
         super().__init__(
             title=title,
             lifespan=self._run,
             middleware=[
-                Middleware(ObservingMiddleware, observers=observers),
+                Middleware(ObservingMiddleware, observers=observers, may_trace=extra["telemetry"]["tracing"]),
                 *stack.middleware(self.settings, self._key_file),
                 Middleware(DeadlineMiddleware, max_timeout_s=self.settings.request_timeout_s),
                 Middleware(
@@ -150,6 +143,7 @@ class TritonFrontend(FastAPI):
                 ),
                 Middleware(HeadMiddleware),
                 *extra.pop("middleware", ()),
+                Middleware(ShutdownMiddleware, drain=self.drain),
             ],
             exception_handlers={**problem_details.HANDLERS, **extra.pop("exception_handlers", {})},
             **extra,
@@ -172,14 +166,12 @@ class TritonFrontend(FastAPI):
         else:
             self.add_api_route("/", page.to_docs, include_in_schema=False, response_model=None)
         self._jobs = background_jobs.mount(self, self.endpoints, self._generated, self.settings)
-        self._passage: Passage | None = None
         if self.settings.v2 and isinstance(self.triton, HTTPTriton):
             problem_details.speak(self, "/v2", passage.refusal)
-            self._passage = Passage(
+            proxy = Passage(
                 self.triton, admissions=self.services.admission, settings=self.settings, body_buffers=self._body_buffers
             )
-            # First of all: no route is found faster, and none of them is under /v2.
-            self.router.routes[:0] = [Route(path, self._passage) for path in ("/v2/{rest:path}", "/v2")]
+            self.router.routes.insert(0, PassageRoute(proxy))
 
     @overload
     def infer(
@@ -276,7 +268,10 @@ class TritonFrontend(FastAPI):
         async def serve(request: Request) -> Response:
             return await endpoint.respond(request.scope, request.receive)
 
-        self.endpoints.append(endpoint)
+        async def serve_directly(scope: Scope, receive: Receive, send: Send) -> None:
+            response = await endpoint.respond(scope, receive)
+            await response(scope, receive, send)
+
         name, tags = about.name or about.model, list(about.tags or [about.model])
         self.add_api_route(
             about.path,
@@ -289,7 +284,13 @@ class TritonFrontend(FastAPI):
             response_model=None,
             openapi_extra=openapi.operation(endpoint),
         )
-        self._declared.setdefault(about.path, (self.router.routes[-1], endpoint.respond))
+        route = cast(APIRoute, self.router.routes.pop())
+        if not route.dependencies:
+            # What FastAPI does around functions with parameters takes a third of a small request's CPU.
+            route.app = serve_directly
+        # The router tries one route after the other.
+        self.router.routes.insert(len(self.endpoints), route)
+        self.endpoints.append(endpoint)
         if about.stream_model:
             self._add_describe(endpoint, name=name, tags=list(tags))
         if self._picture_apis is None and TextToImage.fits(endpoint):
@@ -297,33 +298,10 @@ class TritonFrontend(FastAPI):
         return endpoint
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """FastAPI's own, without what it does for traces where there can be none."""
+        """FastAPI's own, with `root_path` in the path too, as ASGI defines it."""
         if self.root_path and scope["type"] != "lifespan":
             put_below_root(scope, self.root_path)
-        if self._is_traced or self.middleware_stack is None or scope["type"] != "http":
-            await super().__call__(scope, receive, send)
-            return
-        scope["app"] = self
-        await self.middleware_stack(scope, receive, send)
-
-    def build_middleware_stack(self) -> ASGIApp:
-        """FastAPI's own, but for the declared endpoints, which are found ahead of its router.
-
-        What it does around functions with parameters takes half of a small request's time, and they have none. It has
-        the say again where the app has dependencies for all of its routes, or a body limit of FastAPI's.
-        """
-        if self.router.dependencies or self.max_body_size is not None:
-            return super().build_middleware_stack()
-        handlers = dict(self.exception_handlers)
-        on_bug = handlers.pop(500, None) or handlers.pop(Exception, None)
-        told = partial(ExceptionMiddleware, handlers=handlers, debug=self.debug)
-        others = told(AsyncExitStackMiddleware(self.router))
-        app: ASGIApp = OnErrorMiddleware(
-            DeclaredRoutes(self._declared, otherwise=others, drain=self.drain, v2=self._passage), told
-        )
-        for layer, arguments, options in reversed(self.user_middleware):
-            app = layer(app, *arguments, **options)
-        return OnErrorMiddleware(app, partial(ServerErrorMiddleware, handler=on_bug, debug=self.debug))
+        await super().__call__(scope, receive, send)
 
     def _add_describe(self, endpoint: InferEndpoint, *, name: str, tags: list[str | Enum]) -> None:
         async def describe() -> Response:

@@ -27,15 +27,18 @@ _TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}(?:
 class ObservingMiddleware:
     """Sets `current_request_id` and `current_observation`; says both in the answer's headers; tells the observers."""
 
-    def __init__(self, app: ASGIApp, observers: Sequence[Observer] = ()) -> None:
+    def __init__(self, app: ASGIApp, observers: Sequence[Observer] = (), *, may_trace: bool = False) -> None:
         self.app = app
         self._observers = observers
+        self._may_trace = may_trace
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
         seen, id_header = _begin(scope)
+        if self._may_trace:
+            seen.is_traced = trace.get_current_span().get_span_context().is_valid
         seconds = seen.seconds
 
         # What every request passes: times are taken where they are needed, without calls in between.
@@ -96,8 +99,6 @@ def _begin(scope: Scope) -> tuple[Observation, tuple[bytes, bytes]]:
     seen = Observation(method if method in _METHODS else "OTHER", scope["raw_path"])
     if context is not None and _is_fit(context):
         seen.trace_headers = list(context.items())
-    if scope.get("fastapi.telemetry") is not None:  # FastAPI's own, where a tracer is configured: see `app.py`
-        seen.is_traced = True
     current_observation.set(seen)
     return seen, (REQUEST_ID_NAME, chosen.encode())
 
@@ -116,7 +117,7 @@ def _route(scope: Scope) -> str:
 
 
 def _name_span(seen: Observation, scope: Scope) -> None:
-    """FastAPI names the spans of routes that its own router found."""
+    """FastAPI names it by the route's template; `/v2` is one route to it, and its requests have templates of ours."""
     seen.route = seen.route or _route(scope)
     span = trace.get_current_span()
     span.update_name(f"{seen.method} {seen.route}" if seen.route else seen.method)

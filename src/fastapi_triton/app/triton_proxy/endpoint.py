@@ -12,7 +12,8 @@ from urllib.parse import quote
 
 import orjson
 from starlette.responses import Response
-from starlette.types import Receive, Scope, Send
+from starlette.routing import BaseRoute, Match
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from fastapi_triton.admission.fair_queue import QueueTicket
 from fastapi_triton.admission.limiter import Admission, Admissions
@@ -21,6 +22,7 @@ from fastapi_triton.app.triton_proxy.model_configs import ModelConfigs, NoConfig
 from fastapi_triton.app.triton_proxy.routes import Call
 from fastapi_triton.app.triton_proxy.silent_stream import SilentStream
 from fastapi_triton.core import problem_details, shutdown
+from fastapi_triton.core.asgi import route_path
 from fastapi_triton.core.body_buffers import BodyBuffers
 from fastapi_triton.core.context import current_request_id, remaining_s
 from fastapi_triton.core.disconnect import unless_caller_leaves
@@ -247,6 +249,21 @@ class Passage:
             await answer.relay(connection)
         else:
             await unless_caller_leaves(receive, answer.relay(connection))
+
+
+class PassageRoute(BaseRoute):
+    """`/v2` and all below it. It has no path template: `routes.labels` names the route of each request."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        path = route_path(scope)
+        is_ours = scope["type"] == "http" and path.startswith("/v2") and path[3:4] in ("", "/")
+        return (Match.FULL if is_ours else Match.NONE), {}
+
+    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self.app(scope, receive, send)
 
 
 class _Asked(NamedTuple):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Declared endpoints are found ahead of FastAPI's router, and whatever an app adds still has its say."""
+"""Declared endpoints are routes of FastAPI's router without its handling of parameters; what an app adds still applies."""
 
 from collections.abc import Callable
 from typing import Any

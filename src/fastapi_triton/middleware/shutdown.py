@@ -1,0 +1,39 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The end of a server as its requests meet it: new work is refused, and work that was stopped is answered."""
+
+import asyncio
+
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from fastapi_triton.core import problem_details
+from fastapi_triton.core.asgi import route_path
+from fastapi_triton.core.errors import FastAPITritonError, ShuttingDownError
+from fastapi_triton.core.request_record import current_observation
+from fastapi_triton.core.shutdown import Drain
+
+
+class ShutdownMiddleware:
+    """Responds with a `ShuttingDownError`. `/v2` does so itself, in Triton's own form."""
+
+    def __init__(self, app: ASGIApp, drain: Drain) -> None:
+        self.app = app
+        self._drain = drain
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and _starts_work(scope):
+            try:
+                self._drain.require_open()
+            except ShuttingDownError as error:
+                await problem_details.answer(scope, error)(scope, receive, send)
+                return
+        try:
+            await self.app(scope, receive, send)
+        except asyncio.CancelledError as cancelled:
+            reason = self._drain.explain(cancelled)
+            if not isinstance(reason, FastAPITritonError) or current_observation.get().is_answered:
+                raise reason from None
+            await problem_details.answer(scope, reason)(scope, receive, send)
+
+
+def _starts_work(scope: Scope) -> bool:
+    return scope["method"] == "POST" and not route_path(scope).startswith("/v2")
