@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Declared endpoints are routes of FastAPI's router without its handling of parameters; what an app adds still applies."""
+"""Declared endpoints are routes of FastAPI's router, without its parameters; what an app adds still applies."""
 
 from collections.abc import Callable
 from typing import Any

@@ -37,8 +37,7 @@ class ObservingMiddleware:
             await self.app(scope, receive, send)
             return
         seen, id_header = _begin(scope)
-        if self._may_trace:
-            seen.is_traced = trace.get_current_span().get_span_context().is_valid
+        seen.is_traced = self._may_trace and trace.get_current_span().get_span_context().is_valid
         seconds = seen.seconds
 
         # What every request passes: times are taken where they are needed, without calls in between.

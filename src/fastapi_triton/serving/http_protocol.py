@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""uvicorn's HTTP with limits on what a connection may take, errors in our form, and less work for each request.
+"""uvicorn's HTTP with limits on what a connection may take, and errors in our form.
 
 `fastapi-triton serve` uses it; elsewhere: `uvicorn --http fastapi_triton.serving.http_protocol:Protocol main:app`.
 Timers cost a request nothing: once an interval `ConnectionWatch` looks at all connections of a server, which count how
@@ -166,7 +166,7 @@ class Protocol(RequestReader, Watched):
         exchange = self.cycle
         if isinstance(exchange, Exchange) and exchange.more_body and not exchange.response_complete:
             exchange.more_body = False
-            exchange.tell()
+            exchange.message_event.set()
 
     # What exchanges and the server call.
 
@@ -181,7 +181,7 @@ class Protocol(RequestReader, Watched):
         if self.transport.is_closing():
             return
         self.num_quiet = 0
-        if not exchange.keep_alive:
+        if exchange.closes:
             self._close()
             return
         if self.pipeline:

@@ -7,11 +7,11 @@ from contextvars import copy_context
 
 import httptools
 from starlette.types import Receive, Scope, Send
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
 from fastapi_triton.core import problem_details
 from fastapi_triton.core.context import current_request_id
 from fastapi_triton.core.errors import FastAPITritonError, HeadTooLargeError, OverloadedError, UnreadableRequestError
-from fastapi_triton.serving.response_head import closing_answer
 
 logger = logging.getLogger(__name__)
 
@@ -27,7 +27,9 @@ def closing_response(error: FastAPITritonError, defaults: list[tuple[bytes, byte
     context = copy_context()
     context.run(current_request_id.set, secrets.token_hex(16))
     answer = context.run(problem_details.response, error)
-    return closing_answer(answer.status_code, answer.raw_headers, bytes(answer.body), defaults)
+    others = [field for field in answer.raw_headers if field[0] != b"connection"]
+    fields = [b"%b: %b\r\n" % field for field in (*defaults, *others, (b"connection", b"close"))]
+    return b"".join((STATUS_LINE[answer.status_code], *fields, b"\r\n", answer.body))
 
 
 def reason(error: httptools.HttpParserError) -> FastAPITritonError:
