@@ -28,11 +28,12 @@ from fastapi_triton.core.connection_limits import ConnectionLimits
 from fastapi_triton.core.settings import Settings, old_names
 from fastapi_triton.endpoints.declared import openapi as openapi
 from fastapi_triton.endpoints.declared.declaration import watched
-from fastapi_triton.endpoints.declared.endpoint import InferEndpoint, Services
+from fastapi_triton.endpoints.declared.endpoint import InferEndpoint
 from fastapi_triton.endpoints.declared.functions import EndpointFunction, read_signature
 from fastapi_triton.endpoints.generated import openapi as generated_openapi
 from fastapi_triton.endpoints.generated.endpoint import GeneratedEndpoint
 from fastapi_triton.endpoints.generated.model_registry import Catalogue
+from fastapi_triton.endpoints.interfaces import Services
 from fastapi_triton.jobs import routes as background_jobs
 from fastapi_triton.middleware import stack
 from fastapi_triton.middleware.auth import openapi as openapi_security

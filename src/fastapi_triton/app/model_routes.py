@@ -8,7 +8,7 @@ from pydantic import BaseModel
 from starlette.requests import Request
 from starlette.responses import Response
 
-from fastapi_triton.endpoints.declared import openapi
+from fastapi_triton.endpoints import openapi
 from fastapi_triton.endpoints.generated import schemas
 from fastapi_triton.endpoints.generated.endpoint import Address, GeneratedEndpoint
 from fastapi_triton.endpoints.generated.model_registry import Catalogue, Entry, first_line

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Work that is worth nothing once its caller has left: it is cancelled then."""
+"""Cancels work when the client disconnects."""
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from typing import Any, TypeVar
 
 from starlette.types import Receive
@@ -17,10 +17,10 @@ T = TypeVar("T")
 
 
 async def unless_caller_leaves(receive: Receive, work: Coroutine[Any, Any, T]) -> T:
-    """The work's result. The request's body must have been read: `receive` is watched for the caller's leaving.
+    """The work's result. The request's body must have been read: `receive` is watched for the disconnect.
 
     Raises:
-        CallerLeftError: the caller left first; the work has been cancelled and is over.
+        CallerLeftError: the client disconnected first; the work has been cancelled and is over.
     """
     working = asyncio.create_task(work)
     leaving = asyncio.create_task(disconnected(receive))
@@ -38,19 +38,7 @@ async def unless_caller_leaves(receive: Receive, work: Coroutine[Any, Any, T]) -
         await asyncio.gather(working, leaving, return_exceptions=True)
 
 
-async def for_its_caller(
-    receive: Receive, work: Callable[[Receive | None], Coroutine[Any, Any, T]], *, keeps_running: bool
-) -> T:
-    """The work's result, as `unless_caller_leaves`; or, where it keeps running, whether the caller leaves or not.
-
-    Such work is given `receive`, by which it may notice a caller who leaves before it has begun.
-    """
-    if keeps_running:
-        return await work(receive)
-    return await unless_caller_leaves(receive, work(None))
-
-
 async def disconnected(receive: Receive) -> None:
-    """Return when the caller has left. The request's body must have been read."""
+    """Return when the client has disconnected. The request's body must have been read."""
     while (await receive())["type"] != "http.disconnect":
         pass

@@ -7,6 +7,7 @@ end. Code that does a stage's work marks it with `with Stage(TRITON):`, and noth
 
 from collections.abc import Mapping, Sequence
 from contextvars import ContextVar
+from enum import Enum
 from time import perf_counter
 from types import TracebackType
 from typing import Final, Self
@@ -45,6 +46,7 @@ class Observation:
     is_traced = False
     trace_headers: Headers = ()
     texts: Mapping[str, str] | None = None  # the request's own words, where a setting has them logged
+    stage: Enum | None = None  # of the request pipeline: see `endpoints/pipeline.py`
 
     def __init__(self, method: str, path: bytes = b"") -> None:
         self.method = method

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Annotated
 
 import pybase64
-from pydantic import AfterValidator, Field, ValidationInfo
+from pydantic import AfterValidator, BaseModel, Field, ValidationInfo
 from pydantic_core import PydanticCustomError
 
 from fastapi_triton.core.errors import FieldProblem, InvalidRequestError, TooLargeError, pointer
@@ -161,3 +161,8 @@ Base64Image = Annotated[
 def is_image(metadata: list[object]) -> bool:
     """Whether a pydantic field (its `metadata`) is a `Base64Image`."""
     return any(isinstance(item, _Marker) for item in metadata)
+
+
+def fields(model: type[BaseModel]) -> list[str]:
+    """The names of a pydantic model's fields that hold pictures."""
+    return [name for name, field in model.model_fields.items() if is_image(field.metadata)]

@@ -2,67 +2,55 @@
 """Jobs of declared endpoints: the request is one of a pydantic model, the answer may be a picture."""
 
 import logging
-import secrets
 
 from pydantic import BaseModel, ValidationError
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.types import Receive
 
 from fastapi_triton.core.errors import GoneError, InvalidRequestError
-from fastapi_triton.endpoints import content_negotiation, responses
-from fastapi_triton.endpoints.declared.endpoint import InferEndpoint, Listener
-from fastapi_triton.jobs.interfaces import NO_SEED, SEED_FIELD, Asked, Work
+from fastapi_triton.endpoints import content_negotiation, responses, seeds
+from fastapi_triton.endpoints.declared.endpoint import DeclaredTranslation, InferEndpoint
+from fastapi_triton.endpoints.interfaces import ProgressListener
+from fastapi_triton.jobs.interfaces import JobRequest
 from fastapi_triton.jobs.results import HEADERS, RAW_HEADERS
 
 logger = logging.getLogger(__name__)
 
-# How large a drawn seed may be; JavaScript keeps 53 bits exact.
+# Drawn seeds have as many bits as the endpoint allows.
 _SEED_BITS = (53, 32, 31, 16)
 
 
-class DeclaredWork:
+class DeclaredJobs:
     """A `JobEndpoint`."""
 
     def __init__(self, endpoint: InferEndpoint) -> None:
         self._endpoint = endpoint
 
-    async def asked(self, request: Request) -> Asked:
-        media_type, body = await self._endpoint.read(request.scope, request.receive)
+    async def read(self, request: Request) -> JobRequest:
+        translation = DeclaredTranslation(self._endpoint, request.scope)
+        await self._endpoint.services.pipeline.read(translation, request.receive)
+        body = translation.body
         self._endpoint.require_fitting(body)
-        return Asked(
+        return JobRequest(
             self._endpoint.path,
-            media_type,
+            translation.media_type,
             body.model_dump(mode="json", exclude_unset=True, round_trip=True),
             self._with_seed(body).model_dump_json(exclude_unset=True, round_trip=True).encode(),
         )
 
-    def work(self, kept: bytes) -> Work:
-        endpoint = self._endpoint
-        try:
-            body = endpoint.request_model.model_validate_json(
-                kept, by_alias=False, by_name=True, context=endpoint.image_limits
-            )
-        except ValidationError as error:
-            logger.error("a job's request no longer fits %s: %s", endpoint.path, error)
-            raise GoneError(
-                "The endpoint has changed since the job was accepted, and takes its request no more.",
-                code="endpoint_changed",
-            ) from None
-
-        async def answer(listener: Listener) -> bytes:
-            await endpoint.declaration.require_ready()
-            return responses.to_json(await endpoint.answer(body, listener=listener))
-
-        return answer
+    async def run(self, stored: bytes, listener: ProgressListener) -> bytes:
+        translation = _StoredRequest(self._endpoint, stored, listener)
+        return await self._endpoint.services.pipeline.serve_stored(translation)
 
     def _with_seed(self, body: BaseModel) -> BaseModel:
         """The request with its seed drawn, so that it gives the same answer however often it is run."""
-        if SEED_FIELD not in type(body).model_fields or getattr(body, SEED_FIELD) not in NO_SEED:
+        if seeds.FIELD not in type(body).model_fields or not seeds.is_missing(getattr(body, seeds.FIELD)):
             return body
         for bits in _SEED_BITS:
             seeded = body.model_copy()
             try:
-                type(body).__pydantic_validator__.validate_assignment(seeded, SEED_FIELD, secrets.randbits(bits))
+                type(body).__pydantic_validator__.validate_assignment(seeded, seeds.FIELD, seeds.draw(bits))
                 self._endpoint.require_fitting(seeded)
             except (ValidationError, InvalidRequestError):  # larger than the endpoint allows, or not an integer
                 continue
@@ -82,3 +70,33 @@ class DeclaredWork:
             model=endpoint.model,
             headers=HEADERS,
         )
+
+
+class _StoredRequest(DeclaredTranslation):
+    """A stored request. Its answer is JSON."""
+
+    def __init__(self, endpoint: InferEndpoint, stored: bytes, listener: ProgressListener) -> None:
+        super().__init__(endpoint, {"headers": ()})
+        self.stops_on_disconnect = False
+        self._stored = stored
+        self._listener = listener
+
+    async def read(self, _: Receive) -> None:
+        endpoint = self.endpoint
+        try:
+            self.body = endpoint.request_model.model_validate_json(
+                self._stored, by_alias=False, by_name=True, context=endpoint.services.image_limits
+            )
+        except ValidationError as error:
+            logger.error("a job's request no longer fits %s: %s", endpoint.path, error)
+            raise GoneError(
+                "The endpoint has changed since the job was accepted, and takes its request no more.",
+                code="endpoint_changed",
+            ) from None
+
+    async def prepare(self) -> None:
+        await self.endpoint.declaration.require_ready()
+
+    async def run(self) -> None:
+        await self._listener.started()
+        self.answer = await self.endpoint.run(self.body, self._listener)

@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 
 from fastapi_triton.core.errors import GoneError
-from fastapi_triton.endpoints.declared.stream_model import COMPLETED, PROGRESS
+from fastapi_triton.endpoints.interfaces import COMPLETED, PROGRESS
 from fastapi_triton.endpoints.sse import QUEUED, Event, EventsResponse
 from fastapi_triton.jobs.job import Job, Progress
 from fastapi_triton.jobs.manager import Jobs

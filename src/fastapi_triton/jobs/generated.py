@@ -2,11 +2,11 @@
 """Jobs of generated endpoints: the request is a JSON body for whatever the model takes when the job is run."""
 
 import json
-import secrets
 from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.types import Receive
 
 from fastapi_triton.core.errors import (
     GoneError,
@@ -16,43 +16,35 @@ from fastapi_triton.core.errors import (
     TooLargeError,
     UnreadableRequestError,
 )
-from fastapi_triton.endpoints import content_negotiation, responses
-from fastapi_triton.endpoints.declared.endpoint import Listener
+from fastapi_triton.endpoints import content_negotiation, responses, seeds
 from fastapi_triton.endpoints.generated.codec import GeneratedModel, Inputs
-from fastapi_triton.endpoints.generated.endpoint import Address, GeneratedEndpoint, apart
-from fastapi_triton.endpoints.request_body import json_text, whole
-from fastapi_triton.jobs.interfaces import NO_SEED, SEED_FIELD, Asked, Work
+from fastapi_triton.endpoints.generated.endpoint import Address, GeneratedEndpoint, GeneratedTranslation, apart
+from fastapi_triton.endpoints.interfaces import ProgressListener
+from fastapi_triton.endpoints.request_body import json_text
+from fastapi_triton.jobs.interfaces import JobRequest
 from fastapi_triton.jobs.results import RAW_HEADERS
 from fastapi_triton.triton.model_config import ModelConfig
 
-# JavaScript keeps so many exact.
-_MAX_SEED_BITS = 53
 
-
-class GeneratedWork:
+class GeneratedJobs:
     """A `JobEndpoint`: one model, of one version or of Triton's choice."""
 
     def __init__(self, endpoint: GeneratedEndpoint, address: Address) -> None:
         self._endpoint = endpoint
         self._address = address
 
-    async def asked(self, request: Request) -> Asked:
+    async def read(self, request: Request) -> JobRequest:
         model = self._endpoint.model(self._address)
-        self._endpoint.require_form(model, request)
-        body = await whole.read(request.receive)
-        await self._endpoint.inputs(model, body)
-        told, kept = await apart(len(body), _seeded, model.config, body)
-        return Asked(self._address.path, content_negotiation.JSON, told, kept)
+        translation = GeneratedTranslation(self._endpoint, model, self._address, request)
+        await self._endpoint.services.pipeline.read(translation, request.receive)
+        await translation.inputs()
+        body = translation.body
+        values, stored = await apart(len(body), _seeded, model.config, body)
+        return JobRequest(self._address.path, content_negotiation.JSON, values, stored)
 
-    def work(self, kept: bytes) -> Work:
-        async def answer(listener: Listener) -> bytes:
-            model = self._model()
-            inputs = await self._inputs(model, kept)
-            with await self._endpoint.place(model):
-                await listener.begun()
-                return await self._endpoint.run(model, self._address, inputs)
-
-        return answer
+    async def run(self, stored: bytes, listener: ProgressListener) -> bytes:
+        translation = _StoredRequest(self._endpoint, self._model(), self._address, stored, listener)
+        return await self._endpoint.services.pipeline.serve_stored(translation)
 
     def _model(self) -> GeneratedModel:
         """The model as it is now; one that loads, or failed to, may come yet."""
@@ -68,15 +60,40 @@ class GeneratedWork:
             raise _changed("the model is decoupled now")
         return model
 
-    async def _inputs(self, model: GeneratedModel, kept: bytes) -> Inputs:
-        try:
-            return await self._endpoint.inputs(model, kept)
-        except (InvalidRequestError, TooLargeError, UnreadableRequestError) as error:
-            raise _changed(error.detail) from None
-
     def reply(self, result: bytes, accept: str | None) -> Response:
         content_negotiation.choose(accept, [content_negotiation.JSON])
         return responses.JSONAnswer(result, RAW_HEADERS)
+
+
+class _StoredRequest(GeneratedTranslation):
+    """A stored request. It is checked against the model as it is now before it waits for a slot."""
+
+    tensors: Inputs
+
+    def __init__(
+        self,
+        endpoint: GeneratedEndpoint,
+        model: GeneratedModel,
+        address: Address,
+        stored: bytes,
+        listener: ProgressListener,
+    ) -> None:
+        super().__init__(endpoint, model, address)
+        self.body = stored
+        self._listener = listener
+
+    async def read(self, _: Receive) -> None:
+        """It has its body."""
+
+    async def prepare(self) -> None:
+        try:
+            self.tensors = await self.inputs()
+        except (InvalidRequestError, TooLargeError, UnreadableRequestError) as error:
+            raise _changed(error.detail) from None
+
+    async def run(self) -> None:
+        await self._listener.started()
+        self.answer = await self.infer(self.tensors)
 
 
 def _gone(reason: str) -> GoneError:
@@ -91,15 +108,15 @@ def _changed(reason: str) -> GoneError:
 
 
 def _seeded(config: ModelConfig, body: bytes) -> tuple[Any, bytes]:
-    """What a valid body says, and the body with the seeds drawn that it leaves to the model."""
-    told = json_text.parse(body)
-    seed = config.input(SEED_FIELD)
+    """A valid body's values, and the body with a seed drawn where the request leaves it to the model."""
+    values = json_text.parse(body)
+    seed = config.input(seeds.FIELD)
     if seed is None or not seed.optional or not seed.is_scalar or seed.datatype.kind != "integer":
-        return told, body
-    bits = min(_MAX_SEED_BITS, seed.datatype.integer_range[1].bit_length())
-    rows = told if isinstance(told, list) else [told]
+        return values, body
+    bits = seed.datatype.integer_range[1].bit_length()
+    rows = values if isinstance(values, list) else [values]
     seeded = [
-        {**row, SEED_FIELD: secrets.randbits(bits)} if row.get(SEED_FIELD) in NO_SEED else row  # a row is an object
+        {**row, seeds.FIELD: seeds.draw(bits)} if seeds.is_missing(row.get(seeds.FIELD)) else row  # a row is an object
         for row in rows
     ]
-    return told, json.dumps(seeded if isinstance(told, list) else seeded[0]).encode()
+    return values, json.dumps(seeded if isinstance(values, list) else seeded[0]).encode()

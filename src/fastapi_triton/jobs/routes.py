@@ -13,18 +13,18 @@ from starlette.responses import Response
 from fastapi_triton.core.context import current_caller
 from fastapi_triton.core.errors import ConflictError, GoneError, NotAllowedError, NotFoundError
 from fastapi_triton.core.settings import Settings
-from fastapi_triton.endpoints.declared import openapi
+from fastapi_triton.endpoints import openapi
 from fastapi_triton.endpoints.declared.endpoint import InferEndpoint
 from fastapi_triton.endpoints.generated.endpoint import Address, GeneratedEndpoint
-from fastapi_triton.jobs.declared import DeclaredWork
+from fastapi_triton.jobs.declared import DeclaredJobs
 from fastapi_triton.jobs.event_stream import events_response
-from fastapi_triton.jobs.generated import GeneratedWork
+from fastapi_triton.jobs.generated import GeneratedJobs
 from fastapi_triton.jobs.interfaces import JobEndpoint
 from fastapi_triton.jobs.job import Job
 from fastapi_triton.jobs.manager import Jobs
 from fastapi_triton.jobs.results import reply
 from fastapi_triton.jobs.schemas import PATH, JobView, view
-from fastapi_triton.jobs.submission import Acceptance
+from fastapi_triton.jobs.submission import Submissions
 
 logger = logging.getLogger(__name__)
 
@@ -40,8 +40,8 @@ class JobList(BaseModel):
 def mount(
     app: FastAPI, endpoints: Sequence[InferEndpoint], generated: GeneratedEndpoint | None, settings: Settings
 ) -> Jobs | None:
-    """Give the app `/jobs`, and have generated endpoints take jobs in; None where it is to have none. `endpoints` may
-    still grow."""
+    """Add `/jobs` to the app, and have generated endpoints make jobs of requests. `endpoints` may still grow. Returns
+    None if the app has no jobs."""
     if not settings.jobs_folder:
         return None
     if importlib.util.find_spec("dbos") is None:
@@ -54,38 +54,38 @@ def mount(
     def find(path: str) -> JobEndpoint | None:
         for endpoint in endpoints:
             if endpoint.path == path:
-                return DeclaredWork(endpoint)
+                return DeclaredJobs(endpoint)
         address = Address.of(path)
-        return GeneratedWork(generated, address) if generated is not None and address is not None else None
+        return GeneratedJobs(generated, address) if generated is not None and address is not None else None
 
     jobs = Jobs(settings, find)
     app.include_router(router(jobs, find))
     if generated is not None:
-        generated.jobs = lambda address: Acceptance(jobs, GeneratedWork(generated, address))
+        generated.jobs = lambda address: Submissions(jobs, GeneratedJobs(generated, address))
     return jobs
 
 
 def take_in(endpoint: InferEndpoint, jobs: Jobs) -> None:
-    """Have a declared endpoint take jobs in."""
-    endpoint.jobs = Acceptance(jobs, DeclaredWork(endpoint))
+    """Have a declared endpoint make jobs of requests."""
+    endpoint.jobs = Submissions(jobs, DeclaredJobs(endpoint))
 
 
 def router(jobs: Jobs, find_endpoint: Callable[[str], JobEndpoint | None]) -> APIRouter:
     """The routes under `/jobs`."""
-    desk = _Desk(jobs, find_endpoint)
+    own_jobs = _CallersJobs(jobs, find_endpoint)
     routes = APIRouter(prefix=PATH, tags=["jobs"])
 
     @routes.get("", summary="The caller's own jobs", responses=openapi.errors(403, 503))
     async def own(request: Request) -> JobList:
-        return JobList(jobs=[JobView(**view(each, request)) for each in await desk.own()])
+        return JobList(jobs=[JobView(**view(each, request)) for each in await own_jobs.own()])
 
     @routes.get("/{job_id}", summary="How far a job is", responses=openapi.errors(404, 410, 503))
     async def one(request: Request, job_id: str) -> JobView:
-        return JobView(**view(await desk.find(job_id), request))
+        return JobView(**view(await own_jobs.find(job_id), request))
 
     @routes.get("/{job_id}/events", response_model=None, summary="A job's events", responses=openapi.job_events())
     async def follow(job_id: str) -> Response:
-        return events_response(jobs, await desk.find(job_id))
+        return events_response(jobs, await own_jobs.find(job_id))
 
     @routes.get(
         "/{job_id}/result",
@@ -94,18 +94,18 @@ def router(jobs: Jobs, find_endpoint: Callable[[str], JobEndpoint | None]) -> AP
         responses=openapi.job_result(),
     )
     async def result(request: Request, job_id: str) -> Response:
-        return await desk.result(job_id, request.headers.get("accept"))
+        return await own_jobs.result(job_id, request.headers.get("accept"))
 
     @routes.delete("/{job_id}", status_code=204, summary="Cancel a job", responses=openapi.errors(404, 409, 410, 503))
     async def cancel(job_id: str) -> Response:
-        await jobs.cancel(await desk.find(job_id))
+        await jobs.cancel(await own_jobs.find(job_id))
         return Response(status_code=204)
 
     return routes
 
 
-class _Desk:
-    """Gives callers what is theirs."""
+class _CallersJobs:
+    """The jobs of the current caller."""
 
     def __init__(self, jobs: Jobs, find_endpoint: Callable[[str], JobEndpoint | None]) -> None:
         self._jobs = jobs

@@ -14,9 +14,11 @@ import orjson
 from fastapi_triton.core import problem_details
 from fastapi_triton.core.backoff import Backoff
 from fastapi_triton.core.context import Caller, current_caller, current_deadline, current_request_id
-from fastapi_triton.core.errors import DeadlineExceededError, FastAPITritonError, GoneError, NotFoundError
-from fastapi_triton.endpoints.declared.stream_model import TwinEvent
-from fastapi_triton.jobs.interfaces import JobEndpoint, Work
+from fastapi_triton.core.errors import FastAPITritonError, GoneError, NotFoundError
+from fastapi_triton.core.request_record import Observation, current_observation
+from fastapi_triton.endpoints.interfaces import StreamEvent
+from fastapi_triton.endpoints.pipeline import within_deadline
+from fastapi_triton.jobs.interfaces import JobEndpoint
 from fastapi_triton.jobs.job import Progress, Row
 from fastapi_triton.jobs.store import JobFiles
 
@@ -49,6 +51,7 @@ class Run:
         """Run it until it is over, by `timeout_s` after it was accepted: when that is, and the problem if it failed."""
         current_caller.set(Caller(self._row.caller))
         current_request_id.set(self._row.id)
+        current_observation.set(Observation("JOB"))
         self.progress = replace(
             await asyncio.to_thread(self._files.progress, self._row.id), is_running=False, step=None, preview=None
         )
@@ -70,19 +73,18 @@ class Run:
     async def _answer(self, deadline: float) -> None:
         if self._endpoint is None:
             raise NotFoundError(f"The app has no endpoint {self._row.path} any more, for which this job was accepted.")
-        work = self._endpoint.work(await self._request())
-        current_deadline.set(time.monotonic() + deadline - time.time())
-        try:
-            async with asyncio.timeout(deadline - time.time()):
-                await self._keep(await self._patiently(work))
-        except TimeoutError:
-            waited = self.progress.waits_for
-            detail = (
-                f"The job was not done in its time, for it waited: {waited}"
-                if waited
-                else "The job was not done in its time."
-            )
-            raise DeadlineExceededError(detail) from None
+        stored = await self._request()
+        left_s = deadline - time.time()
+        current_deadline.set(time.monotonic() + left_s)
+        work = self._complete(self._endpoint, stored)
+        await within_deadline(work, left_s, late=self._why_late)
+
+    async def _complete(self, endpoint: JobEndpoint, stored: bytes) -> None:
+        await self._keep(await self._patiently(endpoint, stored))
+
+    def _why_late(self) -> str:
+        waited = self.progress.waits_for
+        return f"The job was not done in its time{f', for it waited: {waited}' if waited else '.'}"
 
     async def _request(self) -> bytes:
         kept = await asyncio.to_thread(self._files.request, self._row.id, self._row.fingerprint)
@@ -90,12 +92,12 @@ class Run:
             raise GoneError("The job's request is not kept any longer.", code="job_expired")
         return kept
 
-    async def _patiently(self, work: Work) -> bytes:
-        """The answer, waited for wherever an error says that it may come later."""
+    async def _patiently(self, endpoint: JobEndpoint, stored: bytes) -> bytes:
+        """The answer; an error that says that it may come later is waited out."""
         backoff = Backoff(_FIRST_BACKOFF_S, _LONGEST_TRITON_BACKOFF_S)
         while True:
             try:
-                return await work(self)
+                return await endpoint.run(stored, self)
             except FastAPITritonError as error:
                 if error.status not in _LATER:
                     raise
@@ -103,7 +105,7 @@ class Run:
                 await self._tell(replace(self.progress, is_running=False, step=None, waits_for=error.detail))
             await backoff.sleep()
 
-    async def begun(self) -> None:
+    async def started(self) -> None:
         """It has its place, and is about to reach the model."""
         logger.info("job %s runs, for the %d. time", self._row.id, self.progress.runs + 1)
         await self._tell(
@@ -118,7 +120,7 @@ class Run:
             )
         )
 
-    def told(self, event: TwinEvent) -> None:
+    def progressed(self, event: StreamEvent) -> None:
         """How far the model is."""
         self.progress = replace(self.progress, **event.progress)
         self._on_change()

@@ -20,7 +20,7 @@ from fastapi_triton.core.errors import FieldProblem, InvalidRequestError
 from fastapi_triton.endpoints import content_negotiation
 from fastapi_triton.jobs import webhooks as webhooks
 from fastapi_triton.jobs.event_stream import events_response, until_over
-from fastapi_triton.jobs.interfaces import Asked, JobEndpoint
+from fastapi_triton.jobs.interfaces import JobEndpoint, JobRequest
 from fastapi_triton.jobs.job import Job
 from fastapi_triton.jobs.manager import Jobs
 from fastapi_triton.jobs.results import reply
@@ -34,8 +34,8 @@ _NAMES = frozenset((b"prefer", _KEY_NAME))
 _KEY = re.compile(r'"([\x20\x21\x23-\x5b\x5d-\x7e]{1,255})"|([\x21\x23-\x2b\x2d-\x3a\x3c-\x5b\x5d-\x7e]{1,255})')
 
 
-class Acceptance:
-    """Takes the requests of one endpoint that prefer to be answered later, or must not be run twice."""
+class Submissions:
+    """Makes jobs of the requests to one endpoint that prefer an asynchronous response, or must not be run twice."""
 
     def __init__(self, jobs: Jobs, endpoint: JobEndpoint) -> None:
         self._jobs = jobs
@@ -49,10 +49,10 @@ class Acceptance:
                 return True
         return False
 
-    async def accept(self, request: Request) -> Response:
-        """Read the request as the endpoint would, and keep it; then say where its job is, or wait for it."""
-        asked = await self._endpoint.asked(request)
-        job = await self._accepted(asked, request.headers)
+    async def submit(self, request: Request) -> Response:
+        """Read the request as the endpoint would, and store it; then answer with the job's address, or wait for it."""
+        submitted = await self._endpoint.read(request)
+        job = await self._job(submitted, request.headers)
         if any(name == b"prefer" and _is_later(value) for name, value in request.scope["headers"]):
             return Response(
                 orjson.dumps(view(job, request)),
@@ -60,19 +60,19 @@ class Acceptance:
                 {"Location": url_of(job, request), "Preference-Applied": PREFERENCE, "Cache-Control": "no-store"},
                 content_negotiation.JSON,
             )
-        if asked.media_type == content_negotiation.EVENTS:
+        if submitted.media_type == content_negotiation.EVENTS:
             return events_response(self._jobs, job)
         job = await unless_caller_leaves(request.receive, until_over(self._jobs, job))
         return reply(job, await self._jobs.result(job.id), self._endpoint, request.headers.get("accept"))
 
-    async def _accepted(self, asked: Asked, headers: Headers) -> Job:
+    async def _job(self, submitted: JobRequest, headers: Headers) -> Job:
         caller = current_caller.get().name
         key = _key(headers.get(KEY_HEADER))
         webhook = headers.get(webhooks.HEADER)
-        fingerprint = _fingerprint(asked)
+        fingerprint = _fingerprint(submitted)
         job = await self._jobs.accept(
-            asked.kept,
-            path=asked.path,
+            submitted.stored,
+            path=submitted.path,
             caller=caller,
             fingerprint=fingerprint,
             job_id=partial(self._jobs.keyed_id, caller, key) if key else _new_id,
@@ -109,9 +109,9 @@ def _key(value: str | None) -> str | None:
     return found[1] or found[2]
 
 
-def _fingerprint(asked: Asked) -> str:
+def _fingerprint(submitted: JobRequest) -> str:
     """The same for the same request, however it was written."""
-    whole = [asked.path, asked.told]
+    whole = [submitted.path, submitted.values]
     try:
         data = orjson.dumps(whole, option=orjson.OPT_SORT_KEYS)
     except orjson.JSONEncodeError:  # an integer of more than 64 bits

@@ -3,29 +3,24 @@
 
 import asyncio
 import math
-import secrets
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any, Protocol, Self
 
 from pydantic import BaseModel, ValidationError, create_model
-from starlette.types import Receive
 
-from fastapi_triton.admission.fair_queue import QueueTicket
 from fastapi_triton.core.errors import InferenceError, InvalidRequestError, NotFoundError
-from fastapi_triton.core.request_record import current_observation
-from fastapi_triton.endpoints import content_negotiation, images, responses
+from fastapi_triton.endpoints import content_negotiation, images, responses, seeds
 from fastapi_triton.endpoints.declared import tensors
 from fastapi_triton.endpoints.declared.endpoint import InferEndpoint
-from fastapi_triton.endpoints.declared.stream_model import COMPLETED, PREVIEW_FIELD, TwinEvent
+from fastapi_triton.endpoints.declared.stream_model import PREVIEW_FIELD
 from fastapi_triton.endpoints.fields import caller_names, put_in_callers_words, tensor_names
+from fastapi_triton.endpoints.interfaces import COMPLETED, StreamEvent
 from fastapi_triton.endpoints.request_body import validation
 
 # The most that one request may ask for, as in OpenAI's API.
 MAX_PICTURES = 10
-# A seed that is drawn stays below 2**53, so that JavaScript keeps it exact.
-_DRAWN_SEEDS = 2**53
 # How much a size that is off in area weighs, beside one that is off in shape.
 _AREA_WEIGHT = 0.1
 
@@ -81,23 +76,37 @@ class Capabilities:
 
 
 class Listener(Protocol):
-    """Hears how the pictures of one request come on; `index` says which."""
+    """Follows the pictures of one request; `index` is that of the picture."""
 
-    def progressed(self, index: int, event: TwinEvent) -> None: ...
+    def progressed(self, index: int, event: StreamEvent) -> None: ...
 
     def finished(self, index: int, picture: Picture) -> None: ...
+
+
+def sketch_field(endpoint: InferEndpoint) -> str | None:
+    """The field for the sketch, if the endpoint can draw: a prompt and one picture in, one picture out.
+
+    The sketch is `image`, or else the only picture. Further pictures must be optional.
+    """
+    fields = endpoint.request_model.model_fields
+    pictures = images.fields(endpoint.request_model)
+    if endpoint.picture_field is None or "prompt" not in fields or not pictures:
+        return None
+    if "image" not in pictures:
+        return pictures[0] if len(pictures) == 1 else None
+    return None if any(fields[name].is_required() for name in pictures if name != "image") else "image"
 
 
 class TextToImage:
     """The stream model behind an endpoint that takes a prompt and a sketch. The endpoint's own rules hold."""
 
     def __init__(self, endpoint: InferEndpoint) -> None:
-        if endpoint.twin is None or not self.fits(endpoint):
+        if endpoint.stream is None or not self.fits(endpoint):
             raise TypeError(f"{endpoint.path} has no stream model that makes pictures from a prompt and a sketch")
         self.endpoint = endpoint
         self.name = endpoint.model
-        self._twin = endpoint.twin
-        self._admission = endpoint.admission
+        self.pipeline = endpoint.services.pipeline
+        self._stream = endpoint.stream
         self._tensor_names = tensor_names(endpoint.request_model)
         # Without a sketch the prompt decides alone, which the stream model takes even where the endpoint does not.
         self._request: type[BaseModel] = create_model(
@@ -106,29 +115,13 @@ class TextToImage:
 
     @staticmethod
     def fits(endpoint: InferEndpoint) -> bool:
-        """Whether this endpoint can be spoken to as one that makes pictures."""
-        fields = endpoint.request_model.model_fields
-        return (
-            content_negotiation.EVENTS in endpoint.offers
-            and endpoint.picture_field is not None
-            and "prompt" in fields
-            and "image" in fields
-            and images.is_image(fields["image"].metadata)
-        )
-
-    @property
-    def keeps_running(self) -> bool:
-        """Whether pictures that are begun are made although their caller has left."""
-        return self.endpoint.services.settings.keep_running_when_caller_leaves
-
-    def require_room(self) -> None:
-        """Refuse at once what would be refused in the end, before its body is read."""
-        self._admission.require_room()
+        """Whether the picture APIs can use this endpoint: it can draw, and has events."""
+        return content_negotiation.EVENTS in endpoint.offers and sketch_field(endpoint) == "image"
 
     @property
     def max_pictures(self) -> int:
         """The most pictures that one request may ask for."""
-        return min(MAX_PICTURES, self._admission.max_in_flight)
+        return min(MAX_PICTURES, self.endpoint.admission.max_in_flight)
 
     async def capabilities(self) -> Capabilities:
         """What the model says of itself; nothing, where it cannot.
@@ -148,15 +141,13 @@ class TextToImage:
         Raises:
             InvalidRequestError: they break the endpoint's own rules.
         """
-        current_observation.get().model = self.name
         declared = {name: value for name, value in fields.items() if name in self._request.model_fields}
         try:
             request = self._request.model_validate(declared)
         except ValidationError as error:
             details = error.errors(include_url=False, include_context=False)
             raise validation.invalid(details, validation.names(self._request)) from None
-        if self.endpoint.services.settings.access_log_prompts:
-            current_observation.get().texts = validation.own_words(request)
+        self.pipeline.record_words(request)
         return {name: getattr(request, name) for name in self._request.model_fields}
 
     def batch(self, fields: Mapping[str, Any], count: int) -> list[dict[str, Any]]:
@@ -169,43 +160,29 @@ class TextToImage:
             raise InvalidRequestError(
                 f"{count} pictures are asked for; one request makes 1 to {self.max_pictures}.", code="out_of_range"
             )
-        if "seed" not in self._request.model_fields:
+        if seeds.FIELD not in self._request.model_fields:
             return [dict(fields)] * count
-        seed = fields.get("seed")
+        seed = fields.get(seeds.FIELD)
         if seed is None or seed < 0:
-            seed = secrets.randbelow(_DRAWN_SEEDS - count)
-        return [{**fields, "seed": seed + index} for index in range(count)]
+            seed = seeds.draw(count=count)
+        return [{**fields, seeds.FIELD: seed + index} for index in range(count)]
 
     async def generate(
-        self,
-        batch: Sequence[dict[str, Any]],
-        *,
-        preview_every: int | None = None,
-        listener: Listener | None = None,
-        receive: Receive | None = None,
-        ticket: QueueTicket | None = None,
+        self, batch: Sequence[dict[str, Any]], *, preview_every: int | None = None, listener: Listener | None = None
     ) -> list[Picture]:
-        """Every picture, made at the same time. When one fails, the others are stopped, and its error is raised.
-
-        With `receive` a caller who leaves before they are begun is noticed; the `ticket` shows how long they wait.
-
-        Raises:
-            OverloadedError: there is no room for all of them; none is begun.
-            FastAPITritonError: whatever else one of them meets.
-        """
-        await self._require_fitting(batch)
-        with await self._admission.place(len(batch), receive=receive, ticket=ticket):
-            try:
-                async with asyncio.TaskGroup() as group:
-                    making = [
-                        group.create_task(self._make(index, fields | {PREVIEW_FIELD: preview_every}, listener))
-                        for index, fields in enumerate(batch)
-                    ]
-            except ExceptionGroup as group_of_errors:
-                raise group_of_errors.exceptions[0] from None
+        """Every picture, made at the same time. When one fails, the others are stopped, and its error is raised. The
+        caller holds a slot for each."""
+        try:
+            async with asyncio.TaskGroup() as group:
+                making = [
+                    group.create_task(self._make(index, fields | {PREVIEW_FIELD: preview_every}, listener))
+                    for index, fields in enumerate(batch)
+                ]
+        except ExceptionGroup as group_of_errors:
+            raise group_of_errors.exceptions[0] from None
         return [task.result() for task in making]
 
-    async def _require_fitting(self, batch: Sequence[Mapping[str, Any]]) -> None:
+    async def require_fitting(self, batch: Sequence[Mapping[str, Any]]) -> None:
         """Raise the error for a number that the model refuses, such as the last seed, before any picture begins."""
         config = (await self.endpoint.declaration.configs()).asked
         for fields in batch:
@@ -220,47 +197,34 @@ class TextToImage:
 
     async def _make(self, index: int, fields: Mapping[str, Any], listener: Listener | None) -> Picture:
         made: Picture | None = None
-        async with aclosing(self._events(fields)) as events:
+        async with aclosing(self.events(fields)) as events:
             async for each in events:
                 if isinstance(each, Picture):
                     made = each
                 elif listener is not None:
                     listener.progressed(index, each)
-        if made is None:  # `Twin.events` raises before
-            raise InferenceError(f"The model {self._twin.model} gave no answer.")
+        if made is None:  # `StreamModel.events` raises before
+            raise InferenceError(f"The model {self._stream.model} gave no answer.")
         if listener is not None:
             listener.finished(index, made)
         return made
 
-    async def watch(
-        self,
-        fields: Mapping[str, Any],
-        *,
-        preview_every: int | None,
-        receive: Receive | None = None,
-        ticket: QueueTicket | None = None,
-    ) -> AsyncGenerator[TwinEvent | Picture, None]:
-        """One picture: its progress, and then itself. `receive` and `ticket` as for `generate`."""
-        with await self._admission.place(receive=receive, ticket=ticket):
-            async with aclosing(self._events({**fields, PREVIEW_FIELD: preview_every})) as events:
-                async for each in events:
-                    yield each
-
-    async def _events(self, fields: Mapping[str, Any]) -> AsyncGenerator[TwinEvent | Picture, None]:
+    async def events(self, fields: Mapping[str, Any]) -> AsyncGenerator[StreamEvent | Picture, None]:
+        """One picture: its progress, and then itself. The caller holds the slot."""
         values = {self._tensor_names.get(name, name): value for name, value in fields.items()}
-        async with aclosing(self._twin.events(values)) as events:
+        async with aclosing(self._stream.events(values)) as events:
             async for event in events:
                 yield self._picture(event) if event.kind == COMPLETED else event
 
-    def _picture(self, event: TwinEvent) -> Picture:
-        answer = responses.read(self.endpoint.response_model, event.fields, model=self._twin.model)
+    def _picture(self, event: StreamEvent) -> Picture:
+        answer = responses.read(self.endpoint.response_model, event.fields, model=self._stream.model)
         values = responses.plain(answer)
         text = values.get(self.endpoint.picture_field or "", "")
         try:
             data = images.decode(text)
             size = images.size(data)
         except ValueError:
-            raise InferenceError(f"The model {self._twin.model} answered with what is no picture.") from None
+            raise InferenceError(f"The model {self._stream.model} answered with what is no picture.") from None
         info = values.get("info")
         output_format = content_negotiation.FORMAT_NAMES.get(images.media_type(data) or "", "")
         return Picture(text, output_format, size, values.get("seed"), info if isinstance(info, dict) else {})

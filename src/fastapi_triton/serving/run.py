@@ -17,7 +17,7 @@ from fastapi_triton.app.frontend import TritonFrontend
 from fastapi_triton.core import bundle
 from fastapi_triton.core.background import BackgroundTask
 from fastapi_triton.embedded.triton_process import EmbeddedTriton, EmbeddedTritonError
-from fastapi_triton.endpoints import images
+from fastapi_triton.pictures.text_to_image import sketch_field
 from fastapi_triton.serving import listen_address, supervisor
 from fastapi_triton.serving.server import Server
 from fastapi_triton.triton.http_client import HTTPTriton
@@ -177,14 +177,12 @@ def example(app: FastAPI, url: str) -> str:
     """A `curl` that tries the app's first endpoint with a picture; empty where it has none."""
     endpoints = app.endpoints if isinstance(app, TritonFrontend) else []
     for endpoint in endpoints:
-        fields = endpoint.request_model.model_fields
-        pictures = [name for name, field in fields.items() if images.is_image(field.metadata)]
-        if len(pictures) == 1 and "prompt" in fields and endpoint.picture_field:
+        if sketch := sketch_field(endpoint):
             scribble = bundle.examples() / "house.png"
             with contextlib.suppress(ValueError):
                 scribble = scribble.relative_to(Path.cwd())
             return (
                 f"  Try it: curl {url}{endpoint.path} -H 'Accept: image/png' -o picture.png \\\n"
-                f"            -F prompt='a red house in the snow' -F '{pictures[0]}=@{scribble}'\n"
+                f"            -F prompt='a red house in the snow' -F '{sketch}=@{scribble}'\n"
             )
     return ""

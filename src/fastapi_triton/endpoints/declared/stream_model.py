@@ -1,11 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A model's streaming twin: decoupled, it tells how far it is, stops when its caller leaves, and describes itself."""
+"""A stream model: decoupled, it reports its progress, stops when its stream is closed, and describes itself."""
 
 import asyncio
 import time
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
-from dataclasses import dataclass
 from typing import Any
 
 import orjson
@@ -23,50 +22,35 @@ from fastapi_triton.core.errors import (
 from fastapi_triton.core.slot import current_place
 from fastapi_triton.endpoints.declared import contract, tensors
 from fastapi_triton.endpoints.declared.declaration import Configs, Declaration
+from fastapi_triton.endpoints.interfaces import COMPLETED, PROGRESS, Services, StreamEvent
 from fastapi_triton.endpoints.sse import QUEUED
-from fastapi_triton.triton.client import CanSleep, TritonClient
-from fastapi_triton.triton.model_config import TIMEOUT_INPUT
+from fastapi_triton.triton.client import CanSleep
 
-PROGRESS, COMPLETED = "progress", "completed"
-# The twin's own input that says after how many steps a preview comes.
+# The stream model's own input that says after how many steps a preview comes.
 PREVIEW_FIELD = "preview_every"
-# Of so many steps their time is the mean.
+# The number of steps whose mean duration is used.
 _STEPS = 32
-# How long a description's `unavailable` is used before the twin is asked again, and the timeout of that question.
+# How long a description's `unavailable` is used before the model is asked again, and the timeout of that request.
 _AVAILABILITY_S, _AVAILABILITY_TIMEOUT_S = 5.0, 2.0
 _MAX_REASON = 200
-_TOLD = ("step", "num_steps", "preview")
 
 
-@dataclass(frozen=True, slots=True)
-class TwinEvent:
-    """One response of the twin: its kind, and its other outputs as plain values."""
-
-    kind: str
-    fields: Mapping[str, Any]
-
-    @property
-    def progress(self) -> dict[str, Any]:
-        """How far it is, as far as the event tells."""
-        return {name: self.fields[name] for name in _TOLD if self.fields.get(name) not in (None, "")}
-
-
-class Twin:
+class StreamModel:
     """The stream model behind an endpoint."""
 
-    def __init__(self, model: str, declaration: Declaration, *, triton: TritonClient, request_timeout_s: float) -> None:
+    def __init__(self, model: str, declaration: Declaration, services: Services) -> None:
         self.model = model
-        # How far apart its steps are: between two of them it looks whether its caller has left.
+        # The time between two of its steps, where it notices a closed stream.
         self.step_s = MovingAverage(_STEPS)
-        self._request_timeout_s = request_timeout_s
         self._declaration = declaration
-        self._triton = triton
+        self._triton = services.triton
+        self._pipeline = services.pipeline
         self._described: tuple[Configs, dict[str, Any]] | None = None
         self._described_at = -_AVAILABILITY_S
         self._describing = asyncio.Lock()
 
-    async def events(self, fields: Mapping[str, Any]) -> AsyncGenerator[TwinEvent, None]:
-        """What the twin tells of one request, up to its end; one event is `completed`. The caller holds its place.
+    async def events(self, fields: Mapping[str, Any]) -> AsyncGenerator[StreamEvent, None]:
+        """The events of one request, up to the end of the stream; one is `completed`. The caller holds the slot.
 
         Raises:
             InferenceError: the stream ended without `completed`.
@@ -84,11 +68,11 @@ class Twin:
                     is_completed = is_completed or kind == COMPLETED
                     if kind == PROGRESS:
                         last_step = self._stepped(last_step)
-                    if kind in (QUEUED, PROGRESS, COMPLETED):  # a newer model may tell more than we know of
-                        yield TwinEvent(kind, outputs)
+                    if kind in (QUEUED, PROGRESS, COMPLETED):  # a newer model may send events that are unknown here
+                        yield StreamEvent(kind, outputs)
         except (GeneratorExit, asyncio.CancelledError, DeadlineExceededError):
             if not is_completed:
-                self._hold_place()
+                self._hold_slot()
             raise
         except TritonUnavailableError:
             if not is_completed:  # else the client has its answer, and how the connection ended is of no interest
@@ -102,18 +86,18 @@ class Twin:
             self.step_s.add(now - last_step)
         return now
 
-    def _hold_place(self) -> None:
-        """The stream was closed, but nothing tells when the model has noticed: it does within a step of its own."""
-        place = current_place.get()
-        if place is not None and self.step_s.value is not None:
-            place.hold_for(self.step_s.value)
+    def _hold_slot(self) -> None:
+        """Hold the slot for one more step: the model notices a closed stream between two steps."""
+        slot = current_place.get()
+        if slot is not None and self.step_s.value is not None:
+            slot.hold_for(self.step_s.value)
 
     async def describe(self) -> dict[str, Any]:
-        """What the twin says of itself: sizes, defaults, limits. It is asked once for as long as Triton stays up.
+        """The model's description of itself: sizes, defaults, limits. It is asked once for as long as Triton stays up.
 
         Raises:
-            NotFoundError: the twin takes no such question.
-            InferenceError: its answer is no JSON object.
+            NotFoundError: the model does not describe itself.
+            InferenceError: its description is no JSON object.
         """
         configs = await self._declaration.configs()
         async with self._describing:
@@ -122,7 +106,7 @@ class Twin:
             return self._described[1]
 
     async def require_available(self) -> None:
-        """Ask the twin, once in a few seconds, whether it can work, if it describes itself.
+        """Ask the model, once in a few seconds, whether it can work, if it describes itself.
 
         Raises:
             ModelNotReadyError: it says that it cannot, and why.
@@ -163,8 +147,8 @@ class Twin:
     async def _responses(self, fields: Mapping[str, Any], configs: Configs) -> AsyncGenerator[dict[str, Any], None]:
         config = configs.asked
         inputs = tensors.from_fields(fields, config)
-        if config.takes_timeout and TIMEOUT_INPUT not in inputs and "describe" not in inputs:
-            inputs[TIMEOUT_INPUT] = tensors.time_left(self._request_timeout_s)
+        if "describe" not in inputs:
+            self._pipeline.add_timeout(inputs, config)
         try:
             stream = self._triton.stream(self.model, inputs, request_id=current_request_id.get())
             async with aclosing(stream) as responses:

@@ -7,10 +7,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fastapi_triton.core.context import remaining_s
 from fastapi_triton.core.errors import FieldProblem, pointer, refusal
 from fastapi_triton.endpoints.value_errors import UnfitValueError, unfit
-from fastapi_triton.triton.datatypes import BY_WIRE, Datatype
+from fastapi_triton.triton.datatypes import Datatype
 from fastapi_triton.triton.model_config import ModelConfig, TensorConfig
 from fastapi_triton.triton.tensor import Tensor
 
@@ -18,8 +17,6 @@ from fastapi_triton.triton.tensor import Tensor
 _FITS_ALL_FLOATS = 65_000.0
 _WHOLE, _BOOLEAN = (int, np.integer), (bool, np.bool_)
 _RAGGED = "its lists differ in length"
-# What is told of a time that is over: models refuse one that is not more than 0.
-_LEAST_S = 1e-3
 
 
 def from_fields(fields: Mapping[str, Any], config: ModelConfig) -> dict[str, Tensor]:
@@ -46,12 +43,6 @@ def from_fields(fields: Mapping[str, Any], config: ModelConfig) -> dict[str, Ten
     if problems:
         raise refusal(problems)
     return tensors
-
-
-def time_left(limit_s: float, shape: tuple[int, ...] = (1,)) -> Tensor:
-    """The `timeout_s` of a model that takes one: how long the request's deadline leaves, at most `limit_s`."""
-    left_s = max(remaining_s(limit_s), _LEAST_S)
-    return Tensor(BY_WIRE["FP32"], np.full(shape, left_s, dtype=np.float32))
 
 
 def to_fields(tensors: Mapping[str, Tensor], config: ModelConfig) -> dict[str, Any]:

@@ -8,12 +8,12 @@ from typing import Any
 from urllib.parse import quote
 
 from fastapi_triton.core import problem_details
-from fastapi_triton.endpoints import content_negotiation
-from fastapi_triton.endpoints.declared import openapi
+from fastapi_triton.endpoints import content_negotiation, openapi
 from fastapi_triton.endpoints.generated import schemas as tensor_schemas
 from fastapi_triton.endpoints.generated.codec import obstacles, takes_batches
-from fastapi_triton.endpoints.generated.endpoint import COMPLETED, RESPONSE
-from fastapi_triton.endpoints.generated.schemas import REF
+from fastapi_triton.endpoints.generated.endpoint import RESPONSE
+from fastapi_triton.endpoints.interfaces import COMPLETED
+from fastapi_triton.endpoints.openapi import REF
 from fastapi_triton.endpoints.request_body import validation
 from fastapi_triton.endpoints.sse import QUEUED
 from fastapi_triton.triton.model_config import ModelConfig, TensorConfig

@@ -13,6 +13,7 @@ from pydantic_core import CoreSchema, InitErrorDetails, PydanticCustomError, Val
 
 from fastapi_triton.endpoints import binary_arrays, json_codec
 from fastapi_triton.endpoints.images import ImageLimits
+from fastapi_triton.endpoints.openapi import REF
 from fastapi_triton.endpoints.value_errors import UnfitValueError
 from fastapi_triton.triton.model_config import TensorConfig
 
@@ -25,8 +26,6 @@ _FREE = 2
 # A white pixel as PNG.
 _PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGP4DwABAQEAGLvRWwAAAABJRU5ErkJggg=="
 
-
-REF = "#/components/schemas/{model}"
 _BASE64 = {"type": "string", "contentEncoding": "base64"}
 
 

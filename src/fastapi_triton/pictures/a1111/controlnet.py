@@ -114,7 +114,7 @@ def _read_unit(unit: Any, model: TextToImage) -> ControlNetUnit:
     if unit.get("image") and unit.get("input_image") and unit["image"] != unit["input_image"]:
         raise refused("controlnet", "The ControlNet unit has two pictures, image and input_image. Send one of them.")
     try:
-        return ControlNetUnit.model_validate(unit, context=model.endpoint.image_limits)
+        return ControlNetUnit.model_validate(unit, context=model.endpoint.services.image_limits)
     except ValidationError as error:
         details = error.errors(include_url=False, include_context=False)
         for each in details:

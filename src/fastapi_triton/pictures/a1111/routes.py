@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """A1111's `txt2img` with a ControlNet unit, in front of a declared endpoint, and what its clients ask beside it."""
 
+import asyncio
 import secrets
 import time
-from collections.abc import Coroutine
 from datetime import UTC, datetime
 from typing import Any
 
@@ -12,10 +12,9 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import Receive
 
-from fastapi_triton.core.disconnect import for_its_caller
-from fastapi_triton.endpoints import content_negotiation, responses
-from fastapi_triton.endpoints.declared import openapi
-from fastapi_triton.endpoints.declared.endpoint import DEFAULT_PREVIEW_EVERY
+from fastapi_triton.endpoints import content_negotiation, openapi, responses
+from fastapi_triton.endpoints.declared.model import DEFAULT_PREVIEW_EVERY
+from fastapi_triton.endpoints.pipeline import Translation
 from fastapi_triton.endpoints.request_body import json_text, large_json, validation, whole
 from fastapi_triton.pictures import previews
 from fastapi_triton.pictures.a1111 import controlnet, samplers, schemas
@@ -56,23 +55,7 @@ def _add_txt2img(routes: APIRouter, model: TextToImage, tasks: Tasks) -> None:
         openapi_extra=openapi.request_body(validation.JSON, model=Txt2ImgRequest),
     )
     async def txt2img(request: Request) -> Response:
-        model.require_room()
-        asked = schemas.read(await whole.read(request.receive), model.endpoint.image_limits)
-        order = schemas.order(asked, model, await model.capabilities())
-        with tasks.running(Caller.of(request), len(order.batch), task_id=asked.force_task_id) as task:
-
-            def run(receive: Receive | None) -> Coroutine[Any, Any, None]:
-                making = model.generate(
-                    order.batch,
-                    preview_every=DEFAULT_PREVIEW_EVERY,
-                    listener=task,
-                    receive=receive,
-                    ticket=task.ticket,
-                )
-                return task.run(making)
-
-            await for_its_caller(request.receive, run, keeps_running=model.keeps_running)
-        return Response(responses.encode(await _answer(asked, order, task)), media_type=content_negotiation.JSON)
+        return await Txt2ImgTranslation(request, model, tasks).serve(request.receive)
 
     @routes.get("/sdapi/v1/progress", summary="How far the caller's own picture is", response_model=None)
     async def progress(request: Request, id_task: str | None = None, skip_current_image: bool = False) -> Response:
@@ -86,6 +69,59 @@ def _add_txt2img(routes: APIRouter, model: TextToImage, tasks: Tasks) -> None:
         if task is not None:
             task.interrupt()
         return JSONResponse({})
+
+
+class Txt2ImgTranslation(Translation):
+    """A request to `txt2img`. While it waits or runs it is a `Task`, which other requests can watch and interrupt."""
+
+    stops_on_disconnect = True
+    body: Txt2ImgRequest
+    order: Order
+
+    def __init__(self, request: Request, model: TextToImage, tasks: Tasks) -> None:
+        self.admission = model.endpoint.admission
+        self.model = model.name
+        self._caller = Caller.of(request)
+        self._text_to_image = model
+        self._tasks = tasks
+        self._task: Task | None = None  # from `prepare` on
+        self._serving: asyncio.Task[Response] | None = None
+
+    async def serve(self, receive: Receive) -> Response:
+        """The response: at the end, or when the task is interrupted."""
+        self._serving = asyncio.create_task(self._text_to_image.pipeline.serve(self, receive))
+        try:
+            return await self._serving
+        except asyncio.CancelledError:
+            current = asyncio.current_task()
+            is_interrupted = self._task is not None and self._task.is_interrupted
+            if not is_interrupted or (current is not None and current.cancelling()):
+                raise
+            return await self.respond()
+        finally:
+            if self._task is not None:
+                self._tasks.remove(self._task)
+
+    async def read(self, receive: Receive) -> None:
+        self.body = schemas.read(await whole.read(receive), self._text_to_image.endpoint.services.image_limits)
+
+    async def prepare(self) -> None:
+        model = self._text_to_image
+        self.order = schemas.order(self.body, model, await model.capabilities())
+        self.num_slots = len(self.order.batch)
+        task = self._task = self._tasks.add(self._caller, self.num_slots, task_id=self.body.force_task_id)
+        task.serving, self.ticket = self._serving, task.ticket
+        await model.require_fitting(self.order.batch)
+
+    async def run(self) -> None:
+        model, batch = self._text_to_image, self.order.batch
+        await model.generate(batch, preview_every=DEFAULT_PREVIEW_EVERY, listener=self._task)
+
+    async def respond(self) -> Response:
+        if self._task is None:
+            raise RuntimeError("`prepare` was not called")
+        answer = await _answer(self.body, self.order, self._task)
+        return Response(responses.encode(answer), media_type=content_negotiation.JSON)
 
 
 def _add_discovery(routes: APIRouter, model: TextToImage) -> None:
@@ -109,7 +145,7 @@ def _add_discovery(routes: APIRouter, model: TextToImage) -> None:
         capabilities = await model.capabilities()
         body = await whole.read(request.receive)
         validation.require_few_elements(body, validation.FEW_ELEMENTS)
-        large_json.require_cheap(body, model.endpoint.image_limits.max_text_bytes)
+        large_json.require_cheap(body, model.endpoint.services.image_limits.max_text_bytes)
         options = json_text.parse(body)
         schemas.require_options(options, _options(capabilities), capabilities)
         return JSONResponse(None)

@@ -1,11 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The pictures that A1111's clients wait for, and whose they are: no caller sees or stops another's."""
+"""The pictures that A1111's clients wait for, and their owners: no client sees or stops another's."""
 
 import asyncio
 import time
 import uuid
-from collections.abc import Coroutine, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,7 +12,7 @@ from starlette.requests import Request
 from fastapi_triton.admission.fair_queue import QueueTicket
 from fastapi_triton.core.context import current_caller
 from fastapi_triton.core.errors import FieldProblem, InvalidRequestError, shown
-from fastapi_triton.endpoints.declared.stream_model import TwinEvent
+from fastapi_triton.endpoints.interfaces import StreamEvent
 from fastapi_triton.pictures.text_to_image import Picture
 
 # Given to whoever asks a discovery route first, as programs do that keep a session.
@@ -60,33 +58,23 @@ class Task:
     previews: dict[int, str] = field(default_factory=dict)
     pictures: dict[int, Picture] = field(default_factory=dict)
     ticket: QueueTicket = field(default_factory=QueueTicket)
-    _working: asyncio.Task[Any] | None = None
+    serving: asyncio.Task[Any] | None = None
 
-    def progressed(self, index: int, event: TwinEvent) -> None:
-        told = event.progress
-        if "step" in told and "num_steps" in told:
-            self.steps[index] = (told["step"], told["num_steps"])
-        if "preview" in told:
-            self.previews[index] = told["preview"]
+    def progressed(self, index: int, event: StreamEvent) -> None:
+        progress = event.progress
+        if "step" in progress and "num_steps" in progress:
+            self.steps[index] = (progress["step"], progress["num_steps"])
+        if "preview" in progress:
+            self.previews[index] = progress["preview"]
 
     def finished(self, index: int, picture: Picture) -> None:
         self.pictures[index] = picture
 
-    async def run(self, making: Coroutine[Any, Any, Any]) -> None:
-        """Until it is done, or interrupted."""
-        self._working = asyncio.create_task(making)
-        try:
-            await self._working
-        except asyncio.CancelledError:
-            task = asyncio.current_task()
-            if not self.is_interrupted or (task is not None and task.cancelling()):
-                raise
-
     def interrupt(self) -> None:
-        """Stop the work; what there is of the pictures stays."""
+        """Stop the work. The response has the pictures as far as they came."""
         self.is_interrupted = True
-        if self._working is not None:
-            self._working.cancel()
+        if self.serving is not None:
+            self.serving.cancel()
 
     @property
     def progress(self) -> float:
@@ -110,9 +98,8 @@ class Tasks:
     def __init__(self) -> None:
         self._running: dict[str, Task] = {}
 
-    @contextmanager
-    def running(self, caller: Caller, count: int, *, task_id: str | None) -> Iterator[Task]:
-        """A new one, for as long as it runs.
+    def add(self, caller: Caller, count: int, *, task_id: str | None) -> Task:
+        """A new one.
 
         Raises:
             InvalidRequestError: one of this name runs already.
@@ -121,12 +108,12 @@ class Tasks:
         if name in self._running:
             detail = f"A task '{shown(name)}' runs already; give each a name of its own."
             raise InvalidRequestError(detail, problems=[FieldProblem("#/force_task_id", "invalid_value", detail)])
-        task = Task(name, caller, count)
-        self._running[name] = task
-        try:
-            yield task
-        finally:
-            del self._running[name]
+        task = self._running[name] = Task(name, caller, count)
+        return task
+
+    def remove(self, task: Task) -> None:
+        """The task is over."""
+        del self._running[task.id]
 
     def find(self, caller: Caller, task_id: str | None) -> Task | None:
         """The task of this name, which only who asked for it knows; else the caller's oldest."""

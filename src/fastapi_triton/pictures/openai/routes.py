@@ -4,7 +4,6 @@
 import time
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
-from functools import partial
 from typing import Any
 
 from fastapi import APIRouter
@@ -14,11 +13,12 @@ from starlette.responses import JSONResponse, Response
 from starlette.types import Receive
 
 from fastapi_triton.admission.fair_queue import QueueTicket
-from fastapi_triton.core.disconnect import for_its_caller
-from fastapi_triton.endpoints import responses
-from fastapi_triton.endpoints.declared import openapi
+from fastapi_triton.core.errors import FastAPITritonError
+from fastapi_triton.endpoints import openapi, responses
+from fastapi_triton.endpoints.declared.stream_model import PREVIEW_FIELD
+from fastapi_triton.endpoints.pipeline import Translation
 from fastapi_triton.endpoints.request_body import validation
-from fastapi_triton.endpoints.sse import PING, Event, EventsResponse, queued_comment
+from fastapi_triton.endpoints.sse import PING, Event, queued_comment
 from fastapi_triton.pictures import previews
 from fastapi_triton.pictures.openai import errors, schemas
 from fastapi_triton.pictures.openai.schemas import ImagesRequest, Order
@@ -49,7 +49,8 @@ def router(model: TextToImage) -> APIRouter:
         openapi_extra=openapi.request_body(validation.JSON, model=generation),
     )
     async def generations(request: Request) -> Response:
-        return await _serve(request, generation, model, events="image_generation")
+        translation = ImagesTranslation(request, generation, model, events="image_generation")
+        return await model.pipeline.serve(translation, request.receive)
 
     @routes.post(
         "/images/edits",
@@ -58,7 +59,8 @@ def router(model: TextToImage) -> APIRouter:
         openapi_extra=openapi.request_body(validation.FORM, validation.JSON, model=edit),
     )
     async def edits(request: Request) -> Response:
-        return await _serve(request, edit, model, events="image_edit")
+        translation = ImagesTranslation(request, edit, model, events="image_edit")
+        return await model.pipeline.serve(translation, request.receive)
 
     @routes.get("/models", summary="The models that /v1 speaks for", response_model=None)
     async def models() -> Response:
@@ -73,32 +75,65 @@ def router(model: TextToImage) -> APIRouter:
     return routes
 
 
-async def _serve(request: Request, body_model: type[BaseModel], model: TextToImage, *, events: str) -> Response:
-    endpoint = model.endpoint
-    model.require_room()
-    body = await validation.read(
-        request.scope,
-        request.receive,
-        body_model,
-        limits=endpoint.image_limits,
-    )
-    if isinstance(body, ImagesRequest) and body.stream:
-        receive = request.receive if model.keeps_running else None
-        ticket = QueueTicket()
-        return EventsResponse(
-            _events(body, model, receive, ticket, name=events),
-            heartbeat=partial(queued_comment, ticket),
-            heartbeat_interval_s=endpoint.services.settings.event_heartbeat_s,
-            describe_error=errors.event_data,
-            keeps_running=model.keeps_running,
-        )
-    order = await schemas.order(body, model)
-    pictures = await for_its_caller(
-        request.receive,
-        lambda receive: model.generate(order.batch, receive=receive),
-        keeps_running=model.keeps_running,
-    )
-    return Response(responses.encode(_answer(order, pictures)), media_type="application/json")
+class ImagesTranslation(Translation):
+    """A request to OpenAI's Images API. `events` is the first part of its events' names."""
+
+    stops_on_disconnect = True
+    body: BaseModel
+    order: Order
+    pictures: list[Picture]
+
+    def __init__(self, request: Request, body_model: type[BaseModel], model: TextToImage, *, events: str) -> None:
+        self.admission = model.endpoint.admission
+        self.model = model.name
+        self._scope = request.scope
+        self._body_model = body_model
+        self._text_to_image = model
+        self._event_name = events
+
+    async def read(self, receive: Receive) -> None:
+        limits = self._text_to_image.endpoint.services.image_limits
+        self.body = await validation.read(self._scope, receive, self._body_model, limits=limits)
+
+    @property
+    def wants_events(self) -> bool:
+        return isinstance(self.body, ImagesRequest) and bool(self.body.stream)
+
+    async def prepare(self) -> None:
+        self.order = await schemas.order(self.body, self._text_to_image)
+        await self._text_to_image.require_fitting(self.order.batch)
+        self.num_slots = len(self.order.batch)
+
+    async def run(self) -> None:
+        self.pictures = await self._text_to_image.generate(self.order.batch)
+
+    async def respond(self) -> Response:
+        return Response(responses.encode(_answer(self.order, self.pictures)), media_type="application/json")
+
+    async def events(self) -> AsyncGenerator[Event, None]:
+        """Events of OpenAI's own kinds only, since its clients hand on every event that they do not know."""
+        order, name = self.order, self._event_name
+        (fields,) = order.batch
+        num_partial = 0
+        is_begun = False
+        async with aclosing(self._text_to_image.events(fields | {PREVIEW_FIELD: order.preview_every})) as coming:
+            async for each in coming:
+                if not is_begun:  # the model has taken it: the response begins
+                    yield PING
+                    is_begun = True
+                if isinstance(each, Picture):
+                    event = _event(f"{name}.completed", order, each.base64, each.size, each.output_format)
+                    yield _encoded(event | {"usage": _USAGE, "seed": each.seed, "info": each.info})
+                elif num_partial < order.partial_images and (preview := each.progress.get("preview")):
+                    event = await _partial(f"{name}.partial_image", order, preview)
+                    yield _encoded(event | {"partial_image_index": num_partial})
+                    num_partial += 1
+
+    def queued(self, ticket: QueueTicket) -> Event:
+        return queued_comment(ticket)
+
+    def error_data(self, error: FastAPITritonError) -> str:
+        return errors.event_data(error)
 
 
 def _answer(order: Order, pictures: list[Picture]) -> dict[str, Any]:
@@ -115,29 +150,6 @@ def _answer(order: Order, pictures: list[Picture]) -> dict[str, Any]:
     if order.notes:
         answer["notes"] = order.notes
     return answer
-
-
-async def _events(
-    body: BaseModel, model: TextToImage, receive: Receive | None, ticket: QueueTicket, *, name: str
-) -> AsyncGenerator[Event, None]:
-    """Events of OpenAI's own kinds only, since its clients hand on every event that they do not know."""
-    order = await schemas.order(body, model)  # here, since the model may be slow to describe itself
-    (fields,) = order.batch
-    num_partial = 0
-    is_begun = False
-    watching = model.watch(fields, preview_every=order.preview_every, receive=receive, ticket=ticket)
-    async with aclosing(watching) as coming:
-        async for each in coming:
-            if not is_begun:  # the model has taken it: from now on the line is kept alive
-                yield PING
-                is_begun = True
-            if isinstance(each, Picture):
-                event = _event(f"{name}.completed", order, each.base64, each.size, each.output_format)
-                yield _encoded(event | {"usage": _USAGE, "seed": each.seed, "info": each.info})
-            elif num_partial < order.partial_images and (preview := each.progress.get("preview")):
-                event = await _partial(f"{name}.partial_image", order, preview)
-                yield _encoded(event | {"partial_image_index": num_partial})
-                num_partial += 1
 
 
 async def _partial(kind: str, order: Order, preview: str) -> dict[str, Any]:

@@ -15,9 +15,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from fastapi_triton.core.errors import FastAPITritonError, NotFoundError
-from fastapi_triton.endpoints import images
 from fastapi_triton.endpoints.declared.endpoint import InferEndpoint
 from fastapi_triton.pictures.playground import examples
+from fastapi_triton.pictures.text_to_image import sketch_field
 
 _STATIC = Path(__file__).parent / "static"
 _MEDIA_TYPES = {
@@ -77,16 +77,15 @@ def to_docs(request: Request) -> Response:
 
 
 def _drawing(endpoint: InferEndpoint) -> dict[str, Any] | None:
-    """What the page must know of an endpoint that it can draw with: a prompt and one picture in, one picture out."""
-    fields = endpoint.request_model.model_fields
-    pictures = [name for name, field in fields.items() if images.is_image(field.metadata)]
-    if not endpoint.stream_model or not endpoint.picture_field or "prompt" not in fields or len(pictures) != 1:
+    """What the page must know of an endpoint that can draw while the page watches."""
+    sketch = sketch_field(endpoint)
+    if sketch is None or endpoint.stream_model is None:
         return None
     return {  # paths are relative: the app may stand below a prefix
         "endpoint": endpoint.path.lstrip("/"),
-        "image": pictures[0],
+        "image": sketch,
         "picture": endpoint.picture_field,
-        "fields": list(fields),
+        "fields": list(endpoint.request_model.model_fields),
     }
 
 

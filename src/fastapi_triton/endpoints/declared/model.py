@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A declared model: the fields of one pydantic model → tensors → Triton → the fields of another."""
+
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing
+from typing import Any
+
+from pydantic import BaseModel
+
+from fastapi_triton.core.context import current_request_id
+from fastapi_triton.core.errors import FastAPITritonError, InferenceError, InvalidRequestError
+from fastapi_triton.endpoints import responses
+from fastapi_triton.endpoints.declared import tensors
+from fastapi_triton.endpoints.declared.declaration import Declaration
+from fastapi_triton.endpoints.declared.stream_model import PREVIEW_FIELD, StreamModel
+from fastapi_triton.endpoints.fields import put_in_callers_words, tensor_names, tensor_values
+from fastapi_triton.endpoints.interfaces import COMPLETED, ProgressListener, Services
+from fastapi_triton.endpoints.sse import Event
+
+# How many steps apart previews are, if the client reads events and does not say it.
+DEFAULT_PREVIEW_EVERY = 2
+
+
+class DeclaredModel:
+    """Runs the model of a declaration, by its stream model if it has one. The caller holds the slot.
+
+    `names` are what clients call the tensors; None: clients know none of them.
+    """
+
+    def __init__(self, declaration: Declaration, services: Services, names: Mapping[str, str] | None) -> None:
+        self.declaration = declaration
+        self.stream: StreamModel | None = None
+        if declaration.stream_model:
+            self.stream = StreamModel(declaration.stream_model, declaration, services)
+        self._services = services
+        self._names = names
+        self._outputs = declaration.response
+
+    async def run(self, inputs: BaseModel, listener: ProgressListener | None = None) -> BaseModel:
+        """One run. Raises what Triton's client raises, in the client's names."""
+        try:
+            if self.stream is None:
+                return await self._infer(tensor_values(inputs))
+            return await self._last_event(self.stream, tensor_values(inputs), listener)
+        except FastAPITritonError as error:
+            put_in_callers_words(error, self._names)
+            raise
+
+    async def events(self, inputs: BaseModel) -> AsyncGenerator[Event, None]:
+        """One run, as the events that a client reads.
+
+        Raises:
+            TypeError: there is no stream model.
+        """
+        if self.stream is None:
+            raise TypeError(f"{self.declaration.path} has no stream model")
+        try:
+            async with aclosing(self.stream.events(_with_previews(tensor_values(inputs)))) as events:
+                async for event in events:
+                    if event.kind == COMPLETED:
+                        answer = responses.read(self._outputs, event.fields, model=self.stream.model)
+                        yield Event(event.kind, responses.to_json(answer).decode())
+                    else:
+                        yield Event(event.kind, responses.encode(event.progress).decode())
+        except FastAPITritonError as error:
+            put_in_callers_words(error, self._names)
+            raise
+
+    def require_fitting(self, inputs: BaseModel) -> None:
+        """Raise the error that the model's config implies for a value, if the config is known.
+
+        Raises:
+            InvalidRequestError: a value does not fit its tensor.
+        """
+        configs = self.declaration.last_configs
+        if configs is None:
+            return
+        try:
+            tensors.from_fields(tensor_values(inputs), configs.asked)
+        except InvalidRequestError as error:
+            put_in_callers_words(error, self._names)
+            raise
+
+    async def _infer(self, values: Mapping[str, Any]) -> BaseModel:
+        config = (await self.declaration.configs()).asked
+        inputs = tensors.from_fields(values, config)
+        self._services.pipeline.add_timeout(inputs, config)
+        try:
+            outputs = await self._services.triton.infer(
+                self.declaration.model,
+                inputs,
+                outputs=list(tensor_names(self._outputs).values()),
+                request_id=current_request_id.get(),
+            )
+        except FastAPITritonError as error:
+            self.declaration.learn_from(error)
+            raise
+        return responses.read(self._outputs, tensors.to_fields(outputs, config), model=self.declaration.model)
+
+    async def _last_event(
+        self, stream: StreamModel, values: dict[str, Any], listener: ProgressListener | None
+    ) -> BaseModel:
+        """The answer at the end of the stream. Previews are made only for a listener."""
+        values = {**values, PREVIEW_FIELD: None} if listener is None else _with_previews(values)
+        answer: BaseModel | None = None
+        async with aclosing(stream.events(values)) as events:
+            async for event in events:
+                if event.kind == COMPLETED:
+                    answer = responses.read(self._outputs, event.fields, model=stream.model)
+                elif listener is not None:
+                    listener.progressed(event)
+        if answer is None:  # `StreamModel.events` raises before
+            raise InferenceError(f"The model {stream.model} gave no answer.")
+        return answer
+
+
+def _with_previews(values: dict[str, Any]) -> dict[str, Any]:
+    if values.get(PREVIEW_FIELD) is not None:
+        return values
+    return {**values, PREVIEW_FIELD: DEFAULT_PREVIEW_EVERY}

@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the API families share with each other and with background jobs."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from fastapi_triton.admission.limiter import Admissions
+from fastapi_triton.core.settings import Settings
+from fastapi_triton.endpoints.images import ImageLimits
+from fastapi_triton.endpoints.pipeline import RequestPipeline
+from fastapi_triton.triton.client import TritonClient
+
+# Kinds of events of a stream model; clients see them by the same names.
+PROGRESS, COMPLETED = "progress", "completed"
+_PROGRESS_FIELDS = ("step", "num_steps", "preview")
+
+
+class Services:
+    """What all endpoints of an app share."""
+
+    def __init__(self, triton: TritonClient, admission: Admissions, settings: Settings) -> None:
+        self.triton = triton
+        self.admission = admission
+        self.settings = settings
+        self.pipeline = RequestPipeline(settings)
+        self.image_limits = ImageLimits(
+            settings.max_image_pixels,
+            settings.max_json_elements,
+            settings.max_image_side,
+            settings.max_text_bytes,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class StreamEvent:
+    """One response of a stream model: its kind, and its other outputs as plain values."""
+
+    kind: str
+    fields: Mapping[str, Any]
+
+    @property
+    def progress(self) -> dict[str, Any]:
+        """The fields that show the progress, without those that are empty."""
+        return {name: self.fields[name] for name in _PROGRESS_FIELDS if self.fields.get(name) not in (None, "")}
+
+
+class ProgressListener(Protocol):
+    """Follows one request. A background job is one."""
+
+    async def started(self) -> None:
+        """The request has its slot, and the model is about to run."""
+        ...
+
+    def progressed(self, event: StreamEvent) -> None:
+        """The stream model, if there is one, sent this before its answer."""
+        ...
+
+
+class JobSubmitter(Protocol):
+    """Makes background jobs of the requests to one endpoint whose clients ask for that."""
+
+    def wants(self, headers: Iterable[tuple[bytes, bytes]]) -> bool: ...
+
+    async def submit(self, request: Request) -> Response: ...

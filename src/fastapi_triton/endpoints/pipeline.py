@@ -1,0 +1,252 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The pipeline that every request to a model goes through, whichever API it came by.
+
+    HTTP client, /v2 client, or a stored job
+        │
+        │  negotiate   headers: media types                                             406 415
+        │  CAPACITY    no free slot and a full queue: refused before the body is read   429 503
+        │  READ        body → request, checked                                          400 413 415 422
+        │  prepare     checks that need the model                                       422 503
+        │  SLOT        waits in the model's queue; the client can see its position      429 503 504
+        │  RUN         one answer, or a stream of events, from Triton                   422 502 503 504
+        │  RESPOND     answer → the API's form                                          406 502
+        ▼
+    HTTP response, server-sent events, Triton's own bytes, or the job's result
+
+The deadline (`X-Request-Timeout`) bounds SLOT and RUN. If the client disconnects meanwhile, the work is cancelled where
+the model can be stopped. The slot is held through RUN, and for as long as Triton works on after it. Stages in capitals
+are recorded in the request's `Observation`, for metrics, the access log and errors.
+
+An API family writes a `Translation`, with the steps in its own terms. `RequestPipeline` owns their order, the slot, the
+deadline, the disconnect and the record. `/v2` passes bytes through without a `Translation`: it goes by the same steps,
+`require_capacity`, `enter`, `slot`, `until_disconnect` and `within_deadline`.
+"""
+
+import asyncio
+from abc import ABC, abstractmethod
+from collections.abc import AsyncGenerator, Callable, Coroutine
+from contextlib import aclosing
+from enum import Enum
+from functools import partial
+from typing import Any, TypeVar
+
+import numpy as np
+from pydantic import BaseModel
+from starlette.responses import Response
+from starlette.types import Message, Receive
+
+from fastapi_triton.admission.fair_queue import QueueTicket
+from fastapi_triton.admission.limiter import Admission
+from fastapi_triton.core import problem_details
+from fastapi_triton.core.context import remaining_s
+from fastapi_triton.core.disconnect import unless_caller_leaves
+from fastapi_triton.core.errors import DeadlineExceededError, FastAPITritonError
+from fastapi_triton.core.request_record import current_observation
+from fastapi_triton.core.settings import Settings
+from fastapi_triton.core.slot import Place
+from fastapi_triton.endpoints.request_body import validation
+from fastapi_triton.endpoints.sse import Event, EventsResponse, queued_event
+from fastapi_triton.triton.datatypes import BY_WIRE
+from fastapi_triton.triton.model_config import TIMEOUT_INPUT, ModelConfig
+from fastapi_triton.triton.tensor import Tensor
+
+# Models refuse a time that is not more than 0.
+_LEAST_S = 1e-3
+
+T = TypeVar("T")
+
+
+class PipelineStage(Enum):
+    """The stages that are recorded, and the error message of a deadline that passes in each."""
+
+    CAPACITY = "The request's time was over before its body was read; nothing was run."
+    READ = "The request's body had not come whole within {:.3g} s."
+    SLOT = "It was not the request's turn within {:.3g} s; nothing was run."
+    RUN = "There was no answer within {:.3g} s. Triton may still be working on the request."
+    RESPOND = "The answer was not sent within {:.3g} s."
+
+
+class Translation(ABC):
+    """One request of one API family. The pipeline calls these methods, in this order; the object keeps what it read."""
+
+    # Where it gets its slots, and how many it needs at once.
+    admission: Admission
+    num_slots = 1
+    # The model's name in metrics and the access log.
+    model: str
+    # Whether the model stops when its stream is closed, so that a disconnect cancels the work.
+    stops_on_disconnect = False
+    # Shows its position in the queue.
+    ticket: QueueTicket | None = None
+
+    def negotiate(self) -> None:  # noqa: B027  # optional
+        """Check the headers. Raises the error for a request that they rule out."""
+
+    @abstractmethod
+    async def read(self, receive: Receive) -> None:
+        """Read and check the body."""
+
+    @property
+    def wants_events(self) -> bool:
+        """Whether the response is the stream of `events`."""
+        return False
+
+    async def prepare(self) -> None:  # noqa: B027  # optional
+        """Check what needs the model, before the request waits for a slot."""
+
+    @abstractmethod
+    async def run(self) -> None:
+        """Run the model once. The slot is held."""
+
+    def events(self) -> AsyncGenerator[Event, None]:
+        """Run the model, and give its events as the client reads them. The slot is held."""
+        raise NotImplementedError
+
+    @abstractmethod
+    async def respond(self) -> Response:
+        """The response after `run`."""
+
+    def queued(self, ticket: QueueTicket) -> Event:
+        """The event of a stream that has nothing else to send; it shows the position in the queue."""
+        return queued_event(ticket)
+
+    def error_data(self, error: FastAPITritonError) -> str:
+        """The data of the `error` event that ends a stream."""
+        return problem_details.event_data(error)
+
+
+class RequestPipeline:
+    """Serves the requests of all API families by the stages above."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._timeout_s = settings.request_timeout_s
+        self._event_heartbeat_s = settings.event_heartbeat_s
+        self._keeps_running = settings.keep_running_when_caller_leaves
+        self._records_words = settings.access_log_prompts
+
+    async def serve(self, request: Translation, receive: Receive) -> Response:
+        """The response to one request. For events it is a response that runs the model once it is sent."""
+        current_observation.get().model = request.model
+        request.negotiate()
+        self.require_capacity(request.admission)
+        enter(PipelineStage.READ)
+        await request.read(receive)
+        if request.wants_events:
+            return self._stream(request, receive)
+        if request.stops_on_disconnect:
+            return await self.until_disconnect(receive, partial(self._answer, request))
+        return await self._answer(request, receive)
+
+    async def read(self, request: Translation, receive: Receive) -> None:
+        """Only read a request, to serve it later by `serve_stored`."""
+        current_observation.get().model = request.model
+        request.negotiate()
+        enter(PipelineStage.READ)
+        await request.read(receive)
+
+    async def serve_stored(self, request: Translation) -> bytes:
+        """The body of the response to a request that no client waits for."""
+        response = await self.serve(request, _never_disconnects)
+        return bytes(response.body)
+
+    async def _answer(self, request: Translation, receive: Receive | None) -> Response:
+        await request.prepare()
+        with await self.slot(request.admission, request.num_slots, receive=receive, ticket=request.ticket):
+            await request.run()
+        enter(PipelineStage.RESPOND)
+        return await request.respond()
+
+    def _stream(self, request: Translation, receive: Receive) -> EventsResponse:
+        ticket = request.ticket or QueueTicket()
+        return EventsResponse(
+            self._events(request, receive if self._keeps_running else None, ticket),
+            heartbeat=partial(request.queued, ticket),
+            heartbeat_interval_s=self._event_heartbeat_s,
+            describe_error=request.error_data,
+            keeps_running=self._keeps_running,
+        )
+
+    async def _events(
+        self, request: Translation, receive: Receive | None, ticket: QueueTicket
+    ) -> AsyncGenerator[Event, None]:
+        await request.prepare()
+        with await self.slot(request.admission, request.num_slots, receive=receive, ticket=ticket):
+            async with aclosing(request.events()) as events:
+                async for event in events:
+                    yield event
+        enter(PipelineStage.RESPOND)
+
+    # ---- the steps
+
+    def require_capacity(self, admission: Admission) -> None:
+        """Refuse at once what would get no slot. Raises what `Admission.require_room` raises."""
+        enter(PipelineStage.CAPACITY)
+        admission.require_room()
+
+    async def slot(
+        self,
+        admission: Admission,
+        count: int = 1,
+        *,
+        receive: Receive | None = None,
+        ticket: QueueTicket | None = None,
+    ) -> Place:
+        """The slots of one request, all or none. With `receive`, a disconnect ends the wait. Raises what
+        `Admission.place` raises."""
+        enter(PipelineStage.SLOT)
+        slot = await admission.place(count, receive=receive, ticket=ticket)
+        enter(PipelineStage.RUN)
+        return slot
+
+    async def until_disconnect(self, receive: Receive, work: Callable[[Receive | None], Coroutine[Any, Any, T]]) -> T:
+        """The work's result; a disconnect cancels it, unless a setting has work run on.
+
+        Work that runs on gets `receive`, so that a disconnect can still end its wait for a slot.
+
+        Raises:
+            CallerLeftError: the client disconnected.
+        """
+        if self._keeps_running:
+            return await work(receive)
+        return await unless_caller_leaves(receive, work(None))
+
+    def add_timeout(self, inputs: dict[str, Tensor], config: ModelConfig, num_rows: int = 1) -> None:
+        """Give the model the time until the deadline, if it takes that as an input and the client has not set it."""
+        if config.takes_timeout and TIMEOUT_INPUT not in inputs:
+            left_s = max(remaining_s(self._timeout_s), _LEAST_S)
+            shape = (num_rows, 1) if config.is_batched and not config.decoupled else (1,)
+            inputs[TIMEOUT_INPUT] = Tensor(BY_WIRE["FP32"], np.full(shape, left_s, dtype=np.float32))
+
+    def record_words(self, request: BaseModel) -> None:
+        """Record the texts of a request, where a setting has them logged."""
+        if self._records_words:
+            current_observation.get().texts = validation.own_words(request)
+
+
+async def within_deadline(work: Coroutine[Any, Any, T], limit_s: float, *, late: Callable[[], str] | None = None) -> T:
+    """The work's result. The wait for a slot and Triton's client observe the deadline themselves; this is for all other
+    work. `limit_s` is how long it may take at most.
+
+    Raises:
+        DeadlineExceededError: the deadline passed first; the message is `late()`, or that of the stage.
+    """
+    timeout_s = remaining_s(limit_s)
+    limit = asyncio.timeout(timeout_s)
+    try:
+        async with limit:
+            return await work
+    except TimeoutError as error:
+        if not limit.expired():
+            raise
+        stage = current_observation.get().stage or PipelineStage.CAPACITY
+        raise DeadlineExceededError(late() if late else stage.value.format(timeout_s)) from error
+
+
+def enter(stage: PipelineStage) -> None:
+    """Record that the current request is in this stage."""
+    current_observation.get().stage = stage
+
+
+async def _never_disconnects() -> Message:
+    """The `receive` of a request without a client."""
+    return await asyncio.get_running_loop().create_future()  # type: ignore[no-any-return]
