@@ -30,7 +30,7 @@ connections = Connections(str(whole_app.settings.triton_url), connect_timeout_s=
 def read(body: bytes) -> BaseModel:
     if LAYERS < 2:
         return ScribbleRequest.model_validate_json(body)
-    return validation.from_json(body, _endpoint.request_model, _endpoint.image_limits)
+    return validation.from_json(body, _endpoint.request_model, _endpoint.services.image_limits)
 
 
 async def ask(request: BaseModel) -> dict[str, object]:
