@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from fastapi_triton.embedded import preflight, triton_process
+from fastapi_triton.embedded.installation import EmbeddedTritonError, Installation, make_work_folder
 from fastapi_triton.embedded.triton_log import TritonLog
-from fastapi_triton.embedded.triton_process import EmbeddedTriton, EmbeddedTritonError, Installation, Ports
+from fastapi_triton.embedded.triton_process import EmbeddedTriton, Ports
 
 
 @pytest.mark.parametrize(
@@ -70,7 +71,7 @@ def test_the_work_folder_has_no_space_and_links_to_everything(tmp_path: Path) ->
     stub = tmp_path / "a wheel" / "triton_python_backend_stub"
     stub.touch()
     installation = Installation(tmp_path / "bin", backends.parent, stub, tmp_path / "lib")
-    folder = triton_process._work_folder(installation, models)
+    folder = make_work_folder(installation, models)
     try:
         assert " " not in str(folder)
         assert (folder / "models").resolve() == models.resolve()

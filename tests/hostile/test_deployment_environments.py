@@ -20,10 +20,11 @@ from fastapi_triton.cli.main import app
 from fastapi_triton.cli.perf import analyzer
 from fastapi_triton.cli.perf.errors import PerfError
 from fastapi_triton.core.settings import variable
-from fastapi_triton.embedded import triton_process
+from fastapi_triton.embedded import installation
+from fastapi_triton.embedded.installation import EmbeddedTritonError
 from fastapi_triton.embedded.s3_repository.errors import S3ModelsError
 from fastapi_triton.embedded.s3_repository.fetch import default_cache
-from fastapi_triton.embedded.triton_process import EmbeddedTriton, EmbeddedTritonError
+from fastapi_triton.embedded.triton_process import EmbeddedTriton
 from fastapi_triton.serving.ray_serve.options import ClusterOptions, frontend_variables
 from support.app_on_socket import listening
 from support.scripted_triton import REQUEST, ScriptedTriton, scripted_triton
@@ -138,8 +139,8 @@ def test_no_folder_for_temporary_files_is_one_sentence(monkeypatch: pytest.Monke
     def none() -> str:
         raise FileNotFoundError(2, "No usable temporary directory found")
 
-    monkeypatch.setattr(triton_process.tempfile, "gettempdir", none)
-    monkeypatch.setattr(triton_process, "_require_writable", lambda *_: None)
+    monkeypatch.setattr(installation.tempfile, "gettempdir", none)
+    monkeypatch.setattr(installation, "_require_writable", lambda *_: None)
     with pytest.raises(EmbeddedTritonError, match="TMPDIR"):
         EmbeddedTriton.prepare(tmp_path)
 

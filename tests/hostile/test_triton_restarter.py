@@ -22,9 +22,10 @@ from typer.testing import CliRunner
 from fastapi_triton.cli.main import app
 from fastapi_triton.core import background
 from fastapi_triton.core.background import BackgroundTask, running_tasks
-from fastapi_triton.embedded import orphans, triton_process
+from fastapi_triton.embedded import processes, triton_process
+from fastapi_triton.embedded.installation import Installation
 from fastapi_triton.embedded.triton_log import TritonLog
-from fastapi_triton.embedded.triton_process import EmbeddedTriton, Installation
+from fastapi_triton.embedded.triton_process import EmbeddedTriton
 from fastapi_triton.serving import run
 from support.serving import Server, free_port
 
@@ -54,7 +55,7 @@ class Played:
         found = []
         for each in psutil.process_iter():
             try:
-                folder = each.environ().get(orphans.MARK, "")
+                folder = each.environ().get(processes.MARK, "")
             except psutil.Error:
                 continue
             if folder.startswith(str(self.folder)):

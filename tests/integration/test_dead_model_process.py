@@ -72,7 +72,7 @@ class NoWatch:
 
 @pytest.fixture
 async def triton(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[EmbeddedTriton]:
-    monkeypatch.setattr(triton_process, "StubWatch", NoWatch)
+    monkeypatch.setattr(triton_process, "StubMonitor", NoWatch)
     async with EmbeddedTriton.prepare(COUNT_APP / "models") as triton:
         yield triton
 

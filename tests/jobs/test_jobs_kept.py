@@ -74,6 +74,6 @@ def test_the_dead_are_told_from_the_living(tmp_path: Path) -> None:
     assert one.dead() == []
     other.stop()
     assert one.dead() == [other.id]
-    one.bury(other.id)
+    one.forget(other.id)
     assert one.dead() == []
     one.stop()

@@ -53,8 +53,8 @@ async def receiver() -> AsyncIterator[Receiver]:
 async def test_who_asked_for_it_is_told_of_the_end_until_it_is_taken(
     running: Any, settings: Settings, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(dbos_queue, "_TELL_FIRST_S", 0.01)
-    monkeypatch.setattr(dbos_queue, "_TELL_DELAY_S", 0.0)
+    monkeypatch.setattr(dbos_queue, "_WEBHOOK_FIRST_S", 0.01)
+    monkeypatch.setattr(dbos_queue, "_WEBHOOK_DELAY_S", 0.0)
     update = {"jobs_webhook_secret": SECRET, "jobs_webhooks_anywhere": True}
     async with running(settings.model_copy(update=update)) as client:
         job = await client.accepted({"Webhook-URL": receiver.url})

@@ -21,9 +21,10 @@ from fastapi_triton.cli.perf.command import perf
 from fastapi_triton.core import bundle
 from fastapi_triton.core.settings import Settings
 from fastapi_triton.embedded import preflight
+from fastapi_triton.embedded.installation import EmbeddedTritonError, require_machine
 from fastapi_triton.embedded.s3_repository.errors import S3ModelsError
 from fastapi_triton.embedded.s3_repository.redaction import redacted
-from fastapi_triton.embedded.triton_process import EmbeddedTriton, EmbeddedTritonError, require_machine
+from fastapi_triton.embedded.triton_process import EmbeddedTriton
 from fastapi_triton.middleware import stack as access_stack
 from fastapi_triton.middleware.auth.keys import KeyFileError
 from fastapi_triton.observability import logging_config

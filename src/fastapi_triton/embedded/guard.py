@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Runs one command, and takes it down with all it started as soon as the process that asked for it is gone.
+"""Runs one command, and ends it with every process that it started as soon as the parent process is gone.
 
-A program of its own (`python guard.py FOLDER SHM_PREFIX GRACE_S COMMAND …`), standard library only, because who is
-killed with SIGKILL can no longer clean up: the guard reads a pipe that nobody writes to, and its end says that the
+A program of its own (`python guard.py FOLDER SHM_PREFIX GRACE_S COMMAND …`), standard library only, because a process
+that is killed with SIGKILL cannot clean up: the guard reads a pipe that nobody writes to, and which closes when the
 parent is gone.
 """
 
@@ -88,6 +88,13 @@ def _children() -> list[int]:
     return found
 
 
+def remove(folder: Path, shared_memory_prefix: str) -> None:
+    """Remove the work folder and the shared memory of a Triton that has ended."""
+    shutil.rmtree(folder, ignore_errors=True)
+    for region in SHARED_MEMORY.glob(f"{shared_memory_prefix}*"):
+        region.unlink(missing_ok=True)
+
+
 def main() -> int:
     folder, shared_memory_prefix, grace_s, *command = sys.argv[1:]
     for number in IGNORED:
@@ -95,9 +102,7 @@ def main() -> int:
     try:
         return abs(run(command, float(grace_s)))
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
-        for region in SHARED_MEMORY.glob(f"{shared_memory_prefix}*"):
-            region.unlink(missing_ok=True)
+        remove(Path(folder), shared_memory_prefix)
 
 
 if __name__ == "__main__":

@@ -11,11 +11,11 @@ from pathlib import Path
 from fastapi_triton.core.background import BackgroundTask
 
 STUB = b"triton_python_backend_stub"
-# So long a Triton that ends takes to end what is left of it, after its processes.
+# How long a Triton that ends may live on after its processes.
 SETTLE_S = 1.0
 
 
-class StubWatch:
+class StubMonitor:
     """Calls `on_death` with the model's name when a process of a loaded model ends before Triton does."""
 
     def __init__(self, folder: Path, on_death: Callable[[str], None]) -> None:

@@ -7,7 +7,6 @@ between us and it, so that nothing is left behind however this process ends.
 
 import asyncio
 import contextlib
-import importlib.util
 import logging
 import os
 import secrets
@@ -15,7 +14,6 @@ import shutil
 import signal
 import socket
 import sys
-import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,9 +21,9 @@ from types import TracebackType
 from typing import Protocol, Self
 
 from fastapi_triton.core.background import BackgroundTask
-from fastapi_triton.embedded import guard, orphans, preflight
-from fastapi_triton.embedded.exits import until_exit
-from fastapi_triton.embedded.stub_monitor import StubWatch
+from fastapi_triton.embedded import guard, processes
+from fastapi_triton.embedded.installation import EmbeddedTritonError, Installation, make_work_folder, require_machine
+from fastapi_triton.embedded.stub_monitor import StubMonitor
 from fastapi_triton.embedded.triton_log import TritonLog
 
 logger = logging.getLogger(__name__)
@@ -42,16 +40,11 @@ EXIT_TIMEOUT_S = 5
 MOST_SHARED_BYTES, LEAST_SHARED_BYTES, INSTANCES = 32 * 1024**2, 1024**2, 64
 GRACE_S = 10
 LOOPBACK = "127.0.0.1"
-_TMP = "/tmp"  # noqa: S108
 
 
 def shared_bytes(free: int) -> int:
     """What one instance begins with, where so many bytes of shared memory are free."""
     return max(LEAST_SHARED_BYTES, min(MOST_SHARED_BYTES, free // INSTANCES))
-
-
-class EmbeddedTritonError(Exception):
-    """This machine cannot run the embedded Triton; the text says why and what to do, for a person."""
 
 
 class TritonExitedError(Exception):
@@ -74,38 +67,6 @@ class Ports:
                 each.bind((host, 0))
             http, metrics = (int(each.getsockname()[1]) for each in sockets)
         return cls(http, metrics)
-
-
-@dataclass(frozen=True, slots=True)
-class Installation:
-    """Where the parts of the wheel lie."""
-
-    server: Path
-    backends: Path
-    stub: Path
-    libraries: Path
-
-    @classmethod
-    def find(cls) -> Self:
-        """Look the wheel up without importing it.
-
-        Raises:
-            EmbeddedTritonError: it is not installed.
-        """
-        spec = importlib.util.find_spec("pytriton")
-        if spec is None or spec.origin is None:
-            raise EmbeddedTritonError(
-                "The embedded Triton is not installed. Install it with: pip install 'fastapi-triton[embedded]'"
-            )
-        package = Path(spec.origin).parent
-        version = f"{sys.version_info.major}.{sys.version_info.minor}"
-        root = package / "tritonserver"
-        return cls(
-            server=root / "bin" / "tritonserver",
-            backends=root / "backends",
-            stub=root / "python_backend_stubs" / version / "triton_python_backend_stub",
-            libraries=package.parent / "nvidia_pytriton.libs",
-        )
 
 
 class Observer(Protocol):
@@ -209,12 +170,12 @@ class EmbeddedTriton:
         return await self._run_logged(lambda: None)
 
     async def _run_logged(self, on_started: Callable[[], object]) -> str:
-        folder = await asyncio.to_thread(_work_folder, self._installation, self.model_repository)
+        folder = await asyncio.to_thread(make_work_folder, self._installation, self.model_repository)
         prefix = f"fastapi_triton_{secrets.token_hex(4)}_"
         try:
             process = await self._start(folder, prefix)
         except OSError:
-            await asyncio.to_thread(orphans.end, folder, prefix)
+            await asyncio.to_thread(processes.end_orphans, folder, prefix)
             raise
         logger.info("Triton starts at %s with the models of %s", self.url, self.model_repository)
         pipe, output = process.stdin, process.stdout
@@ -227,10 +188,10 @@ class EmbeddedTriton:
                 self.observer.died(model)  # Triton waits for running requests, and the requests of this model never end
             pipe.close()
 
-        watch = StubWatch(folder, on_death=restart)
+        watch = StubMonitor(folder, on_death=restart)
         log = TritonLog(on_loaded=watch.loaded, on_started=on_started)
         reading = asyncio.create_task(log.read(output), name="Triton's log")
-        ending = asyncio.create_task(until_exit(process.pid), name="Triton's end")
+        ending = asyncio.create_task(processes.until_exit(process.pid), name="Triton's end")
         try:
             await asyncio.wait([reading, ending], return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -247,7 +208,7 @@ class EmbeddedTriton:
             sys.executable, "-I", guard.__file__, str(folder), shared_memory_prefix, str(GRACE_S),
             *self._command(folder, shared_memory_prefix),
             cwd=folder,
-            env={**self._environment(), orphans.MARK: str(folder)},
+            env={**self._environment(), processes.MARK: str(folder)},
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
@@ -295,52 +256,6 @@ def _trace_options(environment: Mapping[str, str]) -> list[str]:
     return [f"--trace-config={option}" for option in options]
 
 
-def require_machine() -> Path:
-    """The shared libpython, on a machine that can run this Triton.
-
-    Raises:
-        EmbeddedTritonError: it cannot; every reason is named.
-    """
-    _require_writable(_TMP, "Triton's Python backend writes to /tmp, whatever TMPDIR says")
-    try:
-        folder = tempfile.gettempdir()
-    except FileNotFoundError:
-        raise EmbeddedTritonError("There is no folder for temporary files: name one with TMPDIR.") from None
-    _require_writable(folder, f"Triton's work folder is made in {folder}, which TMPDIR changes")
-    facts = preflight.gather(Path(folder))
-    obstacles = preflight.obstacles(facts, context="embedded")
-    if obstacles or facts.libpython is None:
-        raise EmbeddedTritonError("\n".join(obstacle.sentence for obstacle in obstacles))
-    return Path(facts.libpython)
-
-
-def _work_folder(installation: Installation, model_repository: Path) -> Path:
-    """A folder of links without a space in its path. The guard removes it."""
-    folder = Path(tempfile.mkdtemp(prefix="fastapi-triton-", dir=_without_space(tempfile.gettempdir())))
-    backend = folder / "backends" / "python"
-    backend.mkdir(parents=True)
-    for part in (installation.backends / "python").iterdir():
-        (backend / part.name).symlink_to(part)
-    (backend / installation.stub.name).symlink_to(installation.stub)
-    (folder / "models").symlink_to(model_repository)
-    return folder
-
-
-def _without_space(folder: str) -> str:
-    """The folder, or another: this Triton's Python backend aborts on a path with a space."""
-    return _TMP if " " in folder else folder
-
-
-def _require_writable(folder: str, why: str) -> None:
-    try:
-        tempfile.TemporaryDirectory(prefix="fastapi-triton-", dir=_without_space(folder)).cleanup()
-    except OSError as error:
-        raise EmbeddedTritonError(
-            f"{why}, and nothing can be written there ({error.strerror or error}): in a container with a read-only "
-            "file system mount a folder on it (`docker run --tmpfs /tmp`, or an `emptyDir` in Kubernetes)."
-        ) from None
-
-
 async def _ended(
     process: asyncio.subprocess.Process,
     ending: asyncio.Task[None],
@@ -350,7 +265,7 @@ async def _ended(
 ) -> int:
     """Wait for the guard's end, end what a killed guard left, and read the log's rest. Returns the exit status."""
     await ending
-    num_orphans = await asyncio.to_thread(orphans.end, folder, shared_memory_prefix)
+    num_orphans = await asyncio.to_thread(processes.end_orphans, folder, shared_memory_prefix)
     if num_orphans:
         logger.warning("Triton's guard was killed; %d processes that it left behind were ended", num_orphans)
     await reading

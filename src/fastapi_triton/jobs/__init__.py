@@ -1,2 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Background jobs: requests that are kept until they are answered, whatever restarts meanwhile."""
+"""Background jobs: requests that are answered later, that survive restarts, and that are never run twice for one key.
+
+DBOS's database is the source of truth for a job's state: whether there is one, whose it is, whether it waits, runs or
+is over, since when, and with which problem. The rest lies in files, since DBOS's public API has no place for it:
+
+- `files/<id>/`: the request and the result, megabytes that DBOS would keep twice, for the step and for the workflow;
+  and the progress, which changes several times a second, while DBOS keeps every value of an event
+- `expired/`: marks for jobs that were deleted, of which DBOS knows nothing any more
+- `executors/`: a lock per process, since DBOS learns of a dead process only from its paid service
+"""

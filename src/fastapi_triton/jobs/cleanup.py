@@ -57,7 +57,7 @@ class Housekeeping:
         dead = await asyncio.to_thread(self._executors.dead)
         if dead and await self._queue.take_over(dead):
             for each in dead:
-                await asyncio.to_thread(self._executors.bury, each)
+                await asyncio.to_thread(self._executors.forget, each)
 
     async def _sweep(self) -> None:
         lock = self._files.folder / "sweep.lock"
@@ -66,7 +66,7 @@ class Housekeeping:
             if not is_held:
                 return
             # A job's row goes last, so that nobody begins a new one of its id while its files still go.
-            for job_id in await self._queue.over_since(time.time() - self._keep_s, limit=_MOST_AT_A_TIME):
+            for job_id in await self._queue.finished_before(time.time() - self._keep_s, limit=_MOST_AT_A_TIME):
                 await asyncio.to_thread(self._files.expire, job_id)
                 await self._queue.delete(job_id)
             for job_id in await asyncio.to_thread(self._files.ids, older_than_s=_ABANDONED_S):

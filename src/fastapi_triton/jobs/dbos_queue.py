@@ -18,62 +18,62 @@ import dbos
 from sqlalchemy.exc import SQLAlchemyError
 
 from fastapi_triton.core.errors import OverloadedError
-from fastapi_triton.jobs.job import Row, RowStatus
+from fastapi_triton.jobs.job import Job, Status
 
 logger = logging.getLogger(__name__)
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
-# Runs the job of this id, and gives what became of it as a JSON object; cancelled, it leaves the job to be run again.
+# Runs the job of this id and returns its outcome, a JSON object. If it is cancelled, the job will run again.
 Run = Callable[[str], Coroutine[Any, Any, dict[str, Any]]]
-# Tells the server at a URL that the job of this id has come to this end; fails where it was not taken.
-Tell = Callable[[str, str, str], Coroutine[Any, Any, None]]
+# Sends a job's webhook: its id, the URL, its status. Raises where the receiver does not accept it.
+Send = Callable[[str, str, str], Coroutine[Any, Any, None]]
 
 _APPLICATION = "fastapi-triton"
 _NAME = "jobs"
 _WEBHOOKS = "webhooks"
 _JOB = "job"
-_MAX_TELLING = 4
-_TELL_DELAY_S = 1.0
+_MAX_WEBHOOKS_AT_ONCE = 4
+_WEBHOOK_DELAY_S = 1.0
 # Over about ten minutes.
-_TELL_ATTEMPTS, _TELL_FIRST_S, _TELL_FACTOR = 6, 2.0, 4.0
-# DBOS runs only what was enqueued under the app's own version. What a job needs of us is the form of its files.
+_WEBHOOK_ATTEMPTS, _WEBHOOK_FIRST_S, _WEBHOOK_FACTOR = 6, 2.0, 4.0
+# DBOS runs only jobs that were enqueued under the same version: that of the form of their files.
 _FORM = "1"
-# A job that takes the whole process with it each time is not begun with for ever.
+# A job that kills its process each time is not started for ever.
 MAX_RECOVERIES = 10
-# How soon a job is seen. Each look is a millisecond of work.
+# How soon a job is found. Each look takes a millisecond.
 _POLL_S = 0.25
 _MAX_THREADS = 32
-# Long enough for SQLite's lock to be free; a database that is away is not waited for.
+# Long enough for SQLite's lock. A database that is away for longer is an error.
 _PATIENCE_S = 30.0
 
-_STATUSES: dict[str, RowStatus] = {
-    "ENQUEUED": "waiting",
-    "DELAYED": "waiting",
-    "PENDING": "taken",
-    "SUCCESS": "done",
-    "ERROR": "broken",
-    "MAX_RECOVERY_ATTEMPTS_EXCEEDED": "broken",
+_STATUSES: dict[str, Status] = {
+    "ENQUEUED": "queued",
+    "DELAYED": "queued",
+    "PENDING": "running",
+    "SUCCESS": "completed",
+    "ERROR": "failed",
+    "MAX_RECOVERY_ATTEMPTS_EXCEEDED": "failed",
     "CANCELLED": "cancelled",
 }
-_UNDONE = ["ENQUEUED", "DELAYED", "PENDING"]
+_UNFINISHED = ["ENQUEUED", "DELAYED", "PENDING"]
 
 
 class DurableQueue:
     """Jobs that are not lost once they are added. Every method may raise `OverloadedError` where the database fails."""
 
-    def __init__(self, url: str, *, executor_id: str, max_running: int, run: Run, tell: Tell) -> None:
+    def __init__(self, url: str, *, executor_id: str, max_running: int, run: Run, send: Send) -> None:
         self._url = url
         self._executor_id = executor_id
         self._max_running = max_running
         self._run = run
-        self._tell = tell
+        self._send = send
         self._workflow: Callable[..., Any] | None = None
         self._dbos: dbos.DBOS | None = None
 
     async def start(self) -> None:
-        """Begin to run what waits."""
+        """Begin to run the jobs that wait."""
         loop = asyncio.get_running_loop()
         try:
             await asyncio.to_thread(self._launch, loop)
@@ -82,13 +82,13 @@ class DurableQueue:
             raise _unavailable(error) from None
 
     async def stop(self) -> None:
-        """What runs is cancelled here, and left to be run again."""
+        """Cancel the running jobs; they will run again."""
         if self._dbos is not None:
             await asyncio.to_thread(self._end, self._dbos)
             self._dbos = None
 
     def _end(self, launched: dbos.DBOS) -> None:
-        # DBOS ends the event loop of its runs before the threads that begin them, which would lose one until a restart.
+        # DBOS ends its event loop before the threads that start jobs on it, which would lose one until a restart.
         for event in launched.background_thread_stop_events:
             event.set()
         for thread in threading.enumerate():
@@ -97,7 +97,7 @@ class DurableQueue:
         dbos.DBOS.destroy(destroy_registry=True)
 
     def _launch(self, loop: asyncio.AbstractEventLoop) -> None:
-        _quieten()
+        _drop_harmless_logs()
         self._register()
         self._dbos = dbos.DBOS(
             config={
@@ -114,20 +114,20 @@ class DurableQueue:
 
         @dbos.DBOS.step(name="run", preemptible=True)
         async def step(job_id: str) -> dict[str, Any]:
-            return await _over_there(loop, self._run(job_id))
+            return await _in_app_loop(loop, self._run(job_id))
 
-        told = self._register_webhooks(loop)
+        webhooks = self._register_webhooks(loop)
 
         @dbos.DBOS.workflow(name=_JOB, max_recovery_attempts=MAX_RECOVERIES)
         async def job(path: str, fingerprint: str, created: float, webhook: str) -> dict[str, Any]:
-            del path, fingerprint, created  # kept with the job, for `_row_of`
+            del path, fingerprint, created  # kept with the job, for `_job_of`
             job_id = dbos.DBOS.workflow_id or ""
             outcome = await step(job_id)
             if webhook:
                 status = "failed" if "problem" in outcome else "completed"
-                # A moment later, so that who is told finds the job over.
-                with dbos.SetWorkflowID(f"{job_id}-told"), dbos.SetEnqueueOptions(delay_seconds=_TELL_DELAY_S):
-                    await dbos.DBOS.enqueue_workflow_async(_WEBHOOKS, told, job_id, webhook, status)
+                # A moment later, so that the receiver finds the job finished.
+                with dbos.SetWorkflowID(f"{job_id}-told"), dbos.SetEnqueueOptions(delay_seconds=_WEBHOOK_DELAY_S):
+                    await dbos.DBOS.enqueue_workflow_async(_WEBHOOKS, webhooks, job_id, webhook, status)
             return outcome
 
         self._workflow = job
@@ -137,12 +137,12 @@ class DurableQueue:
         @dbos.DBOS.step(
             name="tell",
             retries_allowed=True,
-            max_attempts=_TELL_ATTEMPTS,
-            interval_seconds=_TELL_FIRST_S,
-            backoff_rate=_TELL_FACTOR,
+            max_attempts=_WEBHOOK_ATTEMPTS,
+            interval_seconds=_WEBHOOK_FIRST_S,
+            backoff_rate=_WEBHOOK_FACTOR,
         )
         async def step(job_id: str, url: str, status: str) -> None:
-            await _over_there(loop, self._tell(job_id, url, status))
+            await _in_app_loop(loop, self._send(job_id, url, status))
 
         @dbos.DBOS.workflow(name="told", max_recovery_attempts=MAX_RECOVERIES)
         async def told(job_id: str, url: str, status: str) -> None:
@@ -154,17 +154,17 @@ class DurableQueue:
         return told
 
     def _register(self) -> None:
-        """Ahead of the launch, since a queue that comes later is found only a second later."""
+        """Register the queues before the launch: DBOS finds a later one only after a second."""
         dbos.DBOS.migrate(self._url)
         client = dbos.DBOSClient(system_database_url=self._url, application_name=_APPLICATION)
         try:
             client.register_queue(_NAME, worker_concurrency=self._max_running, polling_interval_sec=_POLL_S)
-            client.register_queue(_WEBHOOKS, worker_concurrency=_MAX_TELLING, polling_interval_sec=1.0)
+            client.register_queue(_WEBHOOKS, worker_concurrency=_MAX_WEBHOOKS_AT_ONCE, polling_interval_sec=1.0)
         finally:
             client.destroy()
 
     async def add(self, job_id: str, *, caller: str, path: str, fingerprint: str, webhook: str = "") -> None:
-        """It is durably there when this returns. An id that is there already stays as it is."""
+        """Add a job durably. A job that exists already stays as it is."""
 
         def enqueue() -> None:
             if self._workflow is None:
@@ -172,26 +172,23 @@ class DurableQueue:
             with dbos.SetWorkflowID(job_id), dbos.DBOSContextSetAuth(caller, None):
                 dbos.DBOS.enqueue_workflow(_NAME, self._workflow, path, fingerprint, time.time(), webhook)
 
-        await _asked(enqueue)
+        await _in_thread(enqueue)
 
-    async def find(self, job_id: str) -> Row | None:
-        return await _asked(self._row, job_id)
+    async def find(self, job_id: str) -> Job | None:
+        found = await _in_thread(dbos.DBOS.list_workflows, workflow_ids=[job_id])
+        return _job_of(found[0]) if found else None
 
-    def _row(self, job_id: str) -> Row | None:
-        found = dbos.DBOS.list_workflows(workflow_ids=[job_id])
-        return _row_of(found[0]) if found else None
-
-    async def list(self, caller: str, *, limit: int) -> list[Row]:
+    async def list(self, caller: str, *, limit: int) -> list[Job]:
         """A caller's jobs, the newest first."""
-        found = await _asked(dbos.DBOS.list_workflows, name=_JOB, user=caller, limit=limit, sort_desc=True)
-        return [_row_of(each) for each in found]
+        found = await _in_thread(dbos.DBOS.list_workflows, name=_JOB, user=caller, limit=limit, sort_desc=True)
+        return [_job_of(each) for each in found]
 
-    async def undone(self, *, caller: str | None = None, limit: int) -> int:
-        """How many wait or run, of one caller or in all; no more than `limit` are counted."""
-        found = await _asked(
+    async def count_unfinished(self, *, caller: str | None = None, limit: int) -> int:
+        """The number of jobs that wait or run, of one caller or of all; `limit` at most."""
+        found = await _in_thread(
             dbos.DBOS.list_workflows,
             name=_JOB,
-            status=_UNDONE,
+            status=_UNFINISHED,
             user=caller,
             limit=limit,
             load_input=False,
@@ -199,9 +196,9 @@ class DurableQueue:
         )
         return len(found)
 
-    async def over_since(self, moment: float, *, limit: int) -> Sequence[str]:
-        """The jobs that were over before this moment."""
-        found = await _asked(
+    async def finished_before(self, moment: float, *, limit: int) -> Sequence[str]:
+        """The ids of jobs that finished before this moment."""
+        found = await _in_thread(
             dbos.DBOS.list_workflows,
             name=_JOB,
             completed_before=datetime.fromtimestamp(moment, UTC).isoformat(),
@@ -212,24 +209,25 @@ class DurableQueue:
         return [each.workflow_id for each in found]
 
     async def cancel(self, job_id: str) -> None:
-        """One that is over stays as it is. A run in another process ends within a second."""
-        await _asked(dbos.DBOS.cancel_workflow, job_id)
+        """Cancel a job that is not finished. A run in another process ends within a second."""
+        await _in_thread(dbos.DBOS.cancel_workflow, job_id)
 
     async def delete(self, job_id: str) -> None:
-        await _asked(dbos.DBOS.delete_workflow, job_id, delete_children=True)
+        await _in_thread(dbos.DBOS.delete_workflow, job_id, delete_children=True)
 
     async def take_over(self, executor_ids: Sequence[str]) -> bool:
-        """Put back what these processes left; each of them must be dead. Gives whether nothing is left."""
-        # DBOS does it for its own executor id at its start, and for others on a paid service's word; the method by
-        # which it does both is not public, which is why the version is pinned.
+        """Requeue the jobs of these processes, all of which must be dead. Returns whether none is left."""
+        # DBOS does it for its own executor id at its start, and for others at the word of its paid service. The method
+        # for both is private, so the version is pinned. The public `resume_workflows` does not look whether another
+        # process has taken the job meanwhile, and forgets how often it was recovered.
         ids = list(executor_ids)
-        await _asked(dbos.DBOS._recover_pending_workflows, ids)
-        left = await _asked(dbos.DBOS.list_workflows, status="PENDING", executor_id=ids, limit=1, load_input=False)
+        await _in_thread(dbos.DBOS._recover_pending_workflows, ids)
+        left = await _in_thread(dbos.DBOS.list_workflows, status="PENDING", executor_id=ids, limit=1, load_input=False)
         return not left
 
 
-async def _asked(question: Callable[P, T], *arguments: P.args, **options: P.kwargs) -> T:
-    """What DBOS says, asked in a thread."""
+async def _in_thread(question: Callable[P, T], *arguments: P.args, **options: P.kwargs) -> T:
+    """Call DBOS in a thread."""
     try:
         async with asyncio.timeout(_PATIENCE_S):
             return await asyncio.to_thread(question, *arguments, **options)
@@ -237,10 +235,10 @@ async def _asked(question: Callable[P, T], *arguments: P.args, **options: P.kwar
         raise _unavailable(error) from None
 
 
-async def _over_there(loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, T]) -> T:
-    """The result of work in the app's event loop; cancelled with this.
+async def _in_app_loop(loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, T]) -> T:
+    """Run work in the app's event loop, and cancel it when this is cancelled.
 
-    It begins without what DBOS knows in this context: over there it would take every question for a part of the job.
+    It gets an empty context: with DBOS's own, DBOS would record each call as a step of the job.
     """
     return await asyncio.wrap_future(contextvars.Context().run(asyncio.run_coroutine_threadsafe, work, loop))
 
@@ -254,38 +252,38 @@ def _unavailable(error: Exception) -> OverloadedError:
     )
 
 
-def _row_of(found: dbos.WorkflowStatus) -> Row:
+def _job_of(found: dbos.WorkflowStatus) -> Job:
     path, fingerprint, created, _ = found.input["args"] if found.input else ("", "", 0.0, "")
     outcome = found.output if isinstance(found.output, dict) else {}
+    problem = outcome.get("problem")
     # SQLite's clock knows whole seconds only.
     finished = outcome.get("finished") or (found.completed_at / 1000 if found.completed_at else None)
-    return Row(
+    return Job(
         found.workflow_id,
         caller=found.authenticated_user or "",
         path=path,
         fingerprint=fingerprint,
-        status=_STATUSES[found.status],
+        status="failed" if problem else _STATUSES[found.status],
         created=created,
         finished=finished,
-        problem=outcome.get("problem"),
+        problem=problem,
     )
 
 
-def _quieten() -> None:
-    """Its lines go where ours go, without those that tell of what is no trouble."""
+def _drop_harmless_logs() -> None:
+    """Send DBOS's log to ours, without the lines about cancelled runs, which are harmless."""
     log = logging.getLogger("dbos")
     log.setLevel(logging.WARNING)
     if not log.handlers:
         log.addHandler(logging.NullHandler())  # or else it writes to the terminal itself
-        log.addFilter(_is_trouble)
+        log.addFilter(_is_harmful)
 
 
-def _is_trouble(record: logging.LogRecord) -> bool:
-    """What is said of a run that was cancelled is none."""
-    told = str(record.msg)
+def _is_harmful(record: logging.LogRecord) -> bool:
+    text = str(record.msg)
     error = record.exc_info[1] if record.exc_info else None
     return (
-        " was cancelled during execution" not in told
-        and not told.startswith("Asyncio task cancelled")
+        " was cancelled during execution" not in text
+        and not text.startswith("Asyncio task cancelled")
         and not isinstance(error, dbos.error.DBOSAwaitedWorkflowCancelledError)
     )

@@ -1,21 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
 """A background job as it is known at one moment. Plain data."""
 
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, Self
 
-# `queued`: it waits for its turn, for a place, or for Triton.
+# `queued`: it waits for its turn, for a slot, or for Triton.
 Status = Literal["queued", "running", "completed", "failed", "cancelled"]
-# What the queue says of it; a broken one failed in a way that nobody foresaw.
-RowStatus = Literal["waiting", "taken", "done", "broken", "cancelled"]
 IS_OVER = frozenset[Status](("completed", "failed", "cancelled"))
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a job is, as told by the process that runs it. Times are seconds since 1970."""
+    """How far a job is, as reported by the process that runs it. Times are seconds since 1970."""
 
-    runs: int = 0  # how often the model was begun with
+    runs: int = 0  # how often the model was started
     is_running: bool = False
     started: float | None = None  # of the last run
     step: int | None = None
@@ -26,7 +24,7 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One job. `problem` is the problem object of a failed one."""
+    """One job. `problem` is the problem object of a failed one. Times are seconds since 1970."""
 
     id: str
     caller: str
@@ -42,16 +40,14 @@ class Job:
     def is_over(self) -> bool:
         return self.status in IS_OVER
 
+    def with_progress(self, progress: Progress) -> Self:
+        """The queue's view of a job, completed by what the process that runs it has reported.
 
-@dataclass(frozen=True, slots=True)
-class Row:
-    """What the queue knows of a job. Times are seconds since 1970."""
-
-    id: str
-    caller: str
-    path: str
-    fingerprint: str
-    status: RowStatus
-    created: float
-    finished: float | None
-    problem: dict[str, Any] | None
+        For the queue a job runs as soon as a process has taken it; it may still wait for a slot or for Triton.
+        """
+        status: Status = self.status
+        if status == "running" and not progress.is_running:
+            status = "queued"
+        # A queue whose clock knows whole seconds only may have it over before it was started.
+        finished = self.finished and max(self.finished, self.created, progress.started or 0.0)
+        return replace(self, status=status, finished=finished, progress=progress)

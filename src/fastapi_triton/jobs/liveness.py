@@ -35,7 +35,7 @@ class Executors:
             self._lock = None
 
     def dead(self) -> list[str]:
-        """Those whose lock nobody holds. `bury` each once its jobs are taken over."""
+        """Those whose lock nobody holds. `forget` each once its jobs are taken over."""
         found = []
         for path in self._folder.glob("[!.]*"):
             if path.name == self.id:
@@ -45,5 +45,5 @@ class Executors:
                     found.append(path.name)
         return found
 
-    def bury(self, executor_id: str) -> None:
+    def forget(self, executor_id: str) -> None:
         (self._folder / executor_id).unlink(missing_ok=True)

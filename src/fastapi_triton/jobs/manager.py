@@ -19,7 +19,7 @@ from fastapi_triton.core.errors import ConflictError, OverloadedError, TooManyRe
 from fastapi_triton.core.settings import Settings
 from fastapi_triton.jobs.cleanup import Housekeeping
 from fastapi_triton.jobs.interfaces import JobEndpoint
-from fastapi_triton.jobs.job import Job, Progress, Row, Status
+from fastapi_triton.jobs.job import Job, Progress
 from fastapi_triton.jobs.liveness import Executors
 from fastapi_triton.jobs.runner import Run
 from fastapi_triton.jobs.store import JobFiles
@@ -36,7 +36,6 @@ _STORAGE_ERRORS = (OSError, OverloadedError)
 _ID_CHARACTERS = 32
 # A job on which nothing is known runs about so long.
 _FIRST_GUESS_S = 5.0
-_STATUSES: dict[str, Status] = {"done": "completed", "broken": "failed", "cancelled": "cancelled"}
 
 
 class Jobs:
@@ -94,7 +93,7 @@ class Jobs:
                     executor_id=self._executors.id,
                     max_running=self._settings.jobs_max_running,
                     run=self._run,
-                    tell=self.webhooks.send,
+                    send=self.webhooks.send,
                 )
                 await queue.start()
                 self._queue = queue
@@ -191,18 +190,18 @@ class Jobs:
                 row = await queue.find(name)
         if row is None:
             raise OverloadedError("The job could not be kept. Try again later.", code="jobs_unavailable")
-        return self._job(row, Progress())
+        return row.with_progress(Progress())
 
     async def _require_room(self, queue: "DurableQueue", caller: str) -> None:
         limit, own_limit = self._settings.jobs_max_waiting, self._settings.jobs_max_per_caller
-        own = await queue.undone(caller=caller, limit=own_limit)
+        own = await queue.count_unfinished(caller=caller, limit=own_limit)
         if own >= own_limit:
             raise TooManyRequestsError(
                 f"{own} of your jobs are waiting or running, and no more are taken from one caller. Try again later.",
                 code="too_many_jobs",
                 retry_after_s=self._until_done(1),
             )
-        waiting = await queue.undone(limit=limit + self._settings.jobs_max_running)
+        waiting = await queue.count_unfinished(limit=limit + self._settings.jobs_max_running)
         if waiting >= limit + self._settings.jobs_max_running:
             raise OverloadedError(
                 f"{waiting} jobs are waiting or running, and no more are taken. Try again later.",
@@ -220,43 +219,24 @@ class Jobs:
         """What is known of a job now."""
         if not _is_id(job_id) or not await self._is_in_use():
             return None
-        row = await (await self._started()).find(job_id)
-        if row is None:
+        job = await (await self._started()).find(job_id)
+        if job is None:
             return None
-        running = self._runs.get(job_id)
-        return self._job(row, running[0].progress if running else await asyncio.to_thread(self.files.progress, job_id))
+        live = self.live_progress(job_id)
+        return job.with_progress(await asyncio.to_thread(self.files.progress, job_id) if live is None else live)
 
     async def of_caller(self, caller: str, *, limit: int) -> Sequence[Job]:
         """A caller's jobs, the newest first."""
         if not await self._is_in_use():
             return []
-        rows = await (await self._started()).list(caller, limit=limit)
-        return [self._job(row, await asyncio.to_thread(self.files.progress, row.id)) for row in rows]
+        jobs = await (await self._started()).list(caller, limit=limit)
+        return [job.with_progress(await asyncio.to_thread(self.files.progress, job.id)) for job in jobs]
 
     async def _is_in_use(self) -> bool:
         return (
             self._queue is not None
             or bool(self._settings.jobs_url)
             or await asyncio.to_thread(self.files.database.exists)
-        )
-
-    def _job(self, row: Row, progress: Progress) -> Job:
-        problem = row.problem
-        if row.status in ("waiting", "taken"):
-            status: Status = "running" if row.status == "taken" and progress.is_running else "queued"
-        else:
-            status = "failed" if problem else _STATUSES[row.status]
-        return Job(
-            row.id,
-            caller=row.caller,
-            path=row.path,
-            fingerprint=row.fingerprint,
-            status=status,
-            created=row.created,
-            # A queue whose clock knows whole seconds only may have it over before it was started.
-            finished=row.finished and max(row.finished, row.created, progress.started or 0.0),
-            problem=problem,
-            progress=progress,
         )
 
     def live_progress(self, job_id: str) -> Progress | None:

@@ -19,7 +19,7 @@ from fastapi_triton.core.request_record import Observation, current_observation
 from fastapi_triton.endpoints.interfaces import StreamEvent
 from fastapi_triton.endpoints.pipeline import within_deadline
 from fastapi_triton.jobs.interfaces import JobEndpoint
-from fastapi_triton.jobs.job import Progress, Row
+from fastapi_triton.jobs.job import Job, Progress
 from fastapi_triton.jobs.store import JobFiles
 
 logger = logging.getLogger(__name__)
@@ -37,7 +37,7 @@ class Run:
     """One job that runs in this process: a `Listener` of its endpoint."""
 
     def __init__(
-        self, row: Row, endpoint: JobEndpoint | None, *, files: JobFiles, on_change: Callable[[], None]
+        self, row: Job, endpoint: JobEndpoint | None, *, files: JobFiles, on_change: Callable[[], None]
     ) -> None:
         self.progress = Progress()
         self._row = row

@@ -16,7 +16,8 @@ from fastapi import FastAPI
 from fastapi_triton.app.frontend import TritonFrontend
 from fastapi_triton.core import bundle
 from fastapi_triton.core.background import BackgroundTask
-from fastapi_triton.embedded.triton_process import EmbeddedTriton, EmbeddedTritonError
+from fastapi_triton.embedded.installation import EmbeddedTritonError
+from fastapi_triton.embedded.triton_process import EmbeddedTriton
 from fastapi_triton.pictures.text_to_image import sketch_field
 from fastapi_triton.serving import listen_address, supervisor
 from fastapi_triton.serving.server import Server

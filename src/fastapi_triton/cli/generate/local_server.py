@@ -18,7 +18,8 @@ from fastapi import FastAPI
 from fastapi_triton.cli.generate.errors import NoServerError
 from fastapi_triton.core import bundle
 from fastapi_triton.core.settings import Settings
-from fastapi_triton.embedded.triton_process import EmbeddedTriton, EmbeddedTritonError
+from fastapi_triton.embedded.installation import EmbeddedTritonError
+from fastapi_triton.embedded.triton_process import EmbeddedTriton
 from fastapi_triton.observability import logging_config
 
 READINESS_INTERVAL_S = 0.2

@@ -14,7 +14,8 @@ from ray import serve
 from fastapi_triton.core import bundle
 from fastapi_triton.core.background import BackgroundTask
 from fastapi_triton.core.errors import FastAPITritonError
-from fastapi_triton.embedded.triton_process import EmbeddedTriton, EmbeddedTritonError
+from fastapi_triton.embedded.installation import EmbeddedTritonError
+from fastapi_triton.embedded.triton_process import EmbeddedTriton
 from fastapi_triton.serving.ray_serve import environment
 from fastapi_triton.serving.ray_serve.gpus import num_gpus
 from fastapi_triton.serving.ray_serve.lease_watch import LeaseHolders

@@ -1,21 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Ends the processes that a killed guard left behind.
+"""Triton's processes: waits for the end of one, and ends those that a killed guard left behind.
 
 The guard ends everything below Triton, but a guard killed with SIGKILL cannot. The kernel then kills Triton
 (`PR_SET_PDEATHSIG`), not the Python stubs: they would keep Triton's memory, and hold the pipe of its log open. They are
 found by an environment variable that every process below the guard inherits.
 """
 
+import asyncio
 import os
 import select
-import shutil
 import signal
 import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from fastapi_triton.embedded.guard import SHARED_MEMORY
+from fastapi_triton.embedded import guard
 
 # Names the work folder of the embedded Triton that a process belongs to.
 MARK = "FASTAPI_TRITON_EMBEDDED_FOLDER"
@@ -23,7 +23,26 @@ MARK = "FASTAPI_TRITON_EMBEDDED_FOLDER"
 GONE_WITHIN_S = 10.0
 
 
-def end(folder: Path, shared_memory_prefix: str) -> int:
+async def until_exit(pid: int) -> None:
+    """Wait until a child process has exited; it need not be reaped.
+
+    asyncio's `Process.wait` waits for the process's pipes too (Python 3.11), which a grandchild may hold open for ever.
+    """
+    try:
+        descriptor = os.pidfd_open(pid)
+    except ProcessLookupError:  # reaped already
+        return
+    loop = asyncio.get_running_loop()
+    has_exited = asyncio.Event()
+    loop.add_reader(descriptor, has_exited.set)
+    try:
+        await has_exited.wait()
+    finally:
+        loop.remove_reader(descriptor)
+        os.close(descriptor)
+
+
+def end_orphans(folder: Path, shared_memory_prefix: str) -> int:
     """Kill the processes of a work folder, and remove the folder and their shared memory.
 
     Returns how many processes there were. Call it when the guard has ended; it blocks until they are gone.
@@ -42,9 +61,7 @@ def end(folder: Path, shared_memory_prefix: str) -> int:
             os.close(descriptor)
         if time.monotonic() >= deadline:
             break  # stuck in the kernel
-    shutil.rmtree(folder, ignore_errors=True)
-    for region in SHARED_MEMORY.glob(f"{shared_memory_prefix}*"):
-        region.unlink(missing_ok=True)
+    guard.remove(folder, shared_memory_prefix)
     return num_ended
 
 
