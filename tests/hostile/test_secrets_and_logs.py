@@ -31,9 +31,8 @@ from fastapi_triton.cli.generate.errors import GenerateError, NoServerError, Usa
 from fastapi_triton.cli.generate.progress import Teller
 from fastapi_triton.cli.main import app as command_line
 from fastapi_triton.core.errors import InferenceError, InvalidRequestError
-from fastapi_triton.embedded.s3_repository.errors import S3ModelsError
+from fastapi_triton.embedded.s3_repository.errors import S3ModelsError, redacted
 from fastapi_triton.embedded.s3_repository.location import Location
-from fastapi_triton.embedded.s3_repository.redaction import redacted
 from fastapi_triton.jobs.webhooks import NotDeliveredError, Webhooks
 from fastapi_triton.observability import logging_config
 from fastapi_triton.observability.logging_config import (

@@ -22,8 +22,7 @@ from fastapi_triton.core import bundle
 from fastapi_triton.core.settings import Settings
 from fastapi_triton.embedded import preflight
 from fastapi_triton.embedded.installation import EmbeddedTritonError, require_machine
-from fastapi_triton.embedded.s3_repository.errors import S3ModelsError
-from fastapi_triton.embedded.s3_repository.redaction import redacted
+from fastapi_triton.embedded.s3_repository.errors import S3ModelsError, redacted
 from fastapi_triton.embedded.triton_process import EmbeddedTriton
 from fastapi_triton.middleware import stack as access_stack
 from fastapi_triton.middleware.auth.keys import KeyFileError

@@ -10,7 +10,7 @@ from botocore.awsrequest import AWSResponse
 from store import Store
 
 from fastapi_triton.embedded.s3_repository.client import open_client
-from fastapi_triton.embedded.s3_repository.error_mapping import told
+from fastapi_triton.embedded.s3_repository.error_mapping import readable_errors
 from fastapi_triton.embedded.s3_repository.errors import S3ModelsError
 from fastapi_triton.embedded.s3_repository.fetch import fetch
 from fastapi_triton.embedded.s3_repository.location import Location
@@ -89,7 +89,7 @@ def test_an_access_point_is_asked_at_its_own_host(
         return AWSResponse(request.url, 403, {}, body)
 
     client.meta.events.register("before-send.s3.*", refused)
-    with pytest.raises(S3ModelsError) as denied, told(location, doing="list"):
+    with pytest.raises(S3ModelsError) as denied, readable_errors(location, doing="list"):
         client.list_objects_v2(Bucket=location.bucket, Prefix=location.prefix)
     assert urls[0].startswith(asked)
     assert f"s3:ListBucket on {arn}" in str(denied.value)

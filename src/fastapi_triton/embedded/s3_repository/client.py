@@ -7,10 +7,9 @@ from typing import Any, Protocol
 import boto3
 from botocore.config import Config
 
-from fastapi_triton.embedded.s3_repository.error_mapping import told
-from fastapi_triton.embedded.s3_repository.errors import S3ModelsError
+from fastapi_triton.embedded.s3_repository.error_mapping import readable_errors
+from fastapi_triton.embedded.s3_repository.errors import S3ModelsError, redacted
 from fastapi_triton.embedded.s3_repository.location import Location
-from fastapi_triton.embedded.s3_repository.redaction import redacted
 
 CONNECT_TIMEOUT_S = 5
 READ_TIMEOUT_S = 30
@@ -43,7 +42,7 @@ def open_client(location: Location, *, num_connections: int) -> S3Client:
         request_checksum_calculation="when_required",
         user_agent_extra="fastapi-triton",
     )
-    with told(location, doing="list"):
+    with readable_errors(location, doing="list"):
         # boto3 alone does not know AWS_REGION, which the other SDKs and ECS do.
         region = None if os.environ.get("AWS_DEFAULT_REGION") else os.environ.get("AWS_REGION")
         session = boto3.session.Session(region_name=region)

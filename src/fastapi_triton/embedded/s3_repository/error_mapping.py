@@ -10,9 +10,8 @@ from typing import Literal
 from botocore import exceptions as boto
 from urllib3.exceptions import HTTPError
 
-from fastapi_triton.embedded.s3_repository.errors import S3ModelsError
+from fastapi_triton.embedded.s3_repository.errors import S3ModelsError, redacted
 from fastapi_triton.embedded.s3_repository.location import Location
-from fastapi_triton.embedded.s3_repository.redaction import redacted
 
 Doing = Literal["list", "get"]
 # The permission that each of our calls needs, and on what.
@@ -51,7 +50,7 @@ class ChangedMeanwhileError(Exception):
 
 
 @contextmanager
-def told(location: Location, *, doing: Doing, key: str | None = None) -> Iterator[None]:
+def readable_errors(location: Location, *, doing: Doing, key: str | None = None) -> Iterator[None]:
     """Everything that boto3 raises inside becomes a sentence.
 
     Raises:
@@ -69,7 +68,7 @@ def told(location: Location, *, doing: Doing, key: str | None = None) -> Iterato
 
 
 @contextmanager
-def written(folder: Path) -> Iterator[None]:
+def readable_disk_errors(folder: Path) -> Iterator[None]:
     """What the disk refuses becomes a sentence.
 
     Raises:

@@ -8,10 +8,9 @@ import time
 from pathlib import Path
 
 from fastapi_triton.embedded.s3_repository.client import S3Client, open_client
-from fastapi_triton.embedded.s3_repository.error_mapping import ChangedMeanwhileError, written
+from fastapi_triton.embedded.s3_repository.error_mapping import ChangedMeanwhileError, readable_disk_errors
 from fastapi_triton.embedded.s3_repository.errors import S3ModelsError
-from fastapi_triton.embedded.s3_repository.formatting import told_bytes
-from fastapi_triton.embedded.s3_repository.inventory import Inventory
+from fastapi_triton.embedded.s3_repository.inventory import Inventory, format_bytes
 from fastapi_triton.embedded.s3_repository.location import Location
 from fastapi_triton.embedded.s3_repository.snapshots import Snapshot, Snapshots
 from fastapi_triton.embedded.s3_repository.staging import Staging
@@ -56,7 +55,7 @@ def fetch(url: str, *, cache: Path | None = None, num_threads: int = NUM_THREADS
     location = Location.parse(url)
     client = open_client(location, num_connections=num_threads)
     folder = (cache or default_cache()).absolute()
-    with written(folder):
+    with readable_disk_errors(folder):
         snapshots = Snapshots(folder, location)
         with snapshots.locked():
             snapshot = _latest(client, location, snapshots, num_threads)
@@ -90,7 +89,7 @@ def _bring(
     _require_room(snapshots.folder, num_bytes, location)
     logger.info(
         "%s: %d files, %s; bringing %d of them, %s",
-        location, len(inventory.files), told_bytes(inventory.num_bytes), len(changed), told_bytes(num_bytes),
+        location, len(inventory.files), format_bytes(inventory.num_bytes), len(changed), format_bytes(num_bytes),
     )  # fmt: skip
     transfer = Transfer(client, location, staging)
     transfer.run(changed, num_threads=num_threads)
@@ -106,6 +105,6 @@ def _require_room(folder: Path, num_bytes: int, location: Location) -> None:
     free = shutil.disk_usage(folder).free
     if num_bytes + SPARE_BYTES > free:
         raise S3ModelsError(
-            f"{location} needs {told_bytes(num_bytes)} more on the disk of {folder}, and {told_bytes(free)} are free: "
-            "make room, or name another folder with --models-cache."
+            f"{location} needs {format_bytes(num_bytes)} more on the disk of {folder}, and {format_bytes(free)} are "
+            "free: make room, or name another folder with --models-cache."
         )

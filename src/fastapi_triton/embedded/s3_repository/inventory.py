@@ -10,7 +10,7 @@ from pathlib import PurePosixPath
 from typing import Any, Self
 
 from fastapi_triton.embedded.s3_repository.client import S3Client
-from fastapi_triton.embedded.s3_repository.error_mapping import told
+from fastapi_triton.embedded.s3_repository.error_mapping import readable_errors
 from fastapi_triton.embedded.s3_repository.errors import S3ModelsError
 from fastapi_triton.embedded.s3_repository.location import Location
 
@@ -106,7 +106,7 @@ class Inventory:
 def _listed(client: S3Client, location: Location) -> Iterable[dict[str, Any]]:
     pages = client.get_paginator("list_objects_v2").paginate(Bucket=location.bucket, Prefix=location.prefix)
     num_files = 0
-    with told(location, doing="list"):
+    with readable_errors(location, doing="list"):
         for page in pages:
             for each in page.get("Contents", ()):
                 num_files += 1
@@ -140,3 +140,12 @@ def _is_file_name(name: str) -> bool:
 def _is_of_model(parts: tuple[str, ...]) -> bool:
     """`model/config.pbtxt`, or `model/1/…`."""
     return len(parts) >= 2 and (parts[1:] == ("config.pbtxt",) or (len(parts) > 2 and parts[1].isdigit()))
+
+
+def format_bytes(number: float) -> str:
+    """`1.4 GB`; decimal, as disks and buckets are measured."""
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if number < 1000:
+            return f"{number:.0f} {unit}" if unit == "bytes" else f"{number:.1f} {unit}"
+        number /= 1000
+    return f"{number:.1f} TB"

@@ -5,8 +5,7 @@ import re
 from dataclasses import dataclass
 from typing import Self
 
-from fastapi_triton.embedded.s3_repository.errors import S3ModelsError
-from fastapi_triton.embedded.s3_repository.redaction import is_signed, redacted
+from fastapi_triton.embedded.s3_repository.errors import S3ModelsError, is_signed, redacted
 
 SCHEME = "s3://"
 # Triton's own way to name a store that is not AWS: s3://host:port/bucket/prefix, or with http:// or https:// before it.
@@ -87,8 +86,3 @@ class Location:
 
     def __str__(self) -> str:
         return self.url()
-
-
-def is_s3(repository: str) -> bool:
-    """Whether this is a URL for us, and no folder."""
-    return repository.startswith(SCHEME)

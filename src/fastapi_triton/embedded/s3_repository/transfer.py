@@ -13,10 +13,9 @@ from botocore.exceptions import ClientError
 
 from fastapi_triton.embedded.s3_repository.checksums import Promise
 from fastapi_triton.embedded.s3_repository.client import S3Client
-from fastapi_triton.embedded.s3_repository.error_mapping import BROKEN_BODY, told
+from fastapi_triton.embedded.s3_repository.error_mapping import BROKEN_BODY, readable_errors
 from fastapi_triton.embedded.s3_repository.errors import S3ModelsError
-from fastapi_triton.embedded.s3_repository.formatting import told_bytes
-from fastapi_triton.embedded.s3_repository.inventory import RemoteFile
+from fastapi_triton.embedded.s3_repository.inventory import RemoteFile, format_bytes
 from fastapi_triton.embedded.s3_repository.location import Location
 from fastapi_triton.embedded.s3_repository.staging import Piece, Staging
 
@@ -73,7 +72,7 @@ class Transfer:
                 if not isinstance(error, StoppedError):
                     raise error
             if futures:
-                logger.info("%s of %s are here", told_bytes(self.num_bytes), told_bytes(num_bytes))
+                logger.info("%s of %s are here", format_bytes(self.num_bytes), format_bytes(num_bytes))
 
     def _bring(self, piece: Piece) -> None:
         """One piece; the file too, where this was the last of it."""
@@ -130,7 +129,7 @@ class Transfer:
     def _get(self, piece: Piece) -> tuple[dict[str, Any], int]:
         """Ask once, and write what comes. Gives the answer and how many bytes came."""
         arguments = {"Bucket": self._location.bucket, "Key": piece.file.key, "IfMatch": piece.file.etag}
-        with told(self._location, doing="get", key=piece.file.key):
+        with readable_errors(self._location, doing="get", key=piece.file.key):
             if piece.is_whole:
                 answer = self._with_checksums(self._client.get_object, arguments)
             else:
@@ -161,7 +160,7 @@ class Transfer:
         return Promise.of(answer, part_bytes=lambda: self._head(file, PartNumber=1).get("ContentLength"))
 
     def _head(self, file: RemoteFile, **arguments: Any) -> dict[str, Any]:
-        with told(self._location, doing="get", key=file.key):
+        with readable_errors(self._location, doing="get", key=file.key):
             arguments |= {"Bucket": self._location.bucket, "Key": file.key}
             return self._with_checksums(self._client.head_object, arguments)
 
