@@ -167,7 +167,7 @@ async def test_every_request_to_a_triton_behind_a_path_has_it(triton: ScriptedTr
         while not {b"/gpu/a%20b" + path for path in wanted} <= targets(triton):
             await client.get("/v2")
     assert all(each.startswith(b"/gpu/a%20b/v2") for each in targets(triton))
-    assert str(frontend.triton.connections.address) == f"{triton.url}/gpu/a%20b"  # type: ignore[attr-defined]
+    assert str(frontend.triton.pool.address) == f"{triton.url}/gpu/a%20b"  # type: ignore[attr-defined]
 
 
 def targets(triton: ScriptedTriton) -> set[bytes]:

@@ -165,12 +165,12 @@ async def test_the_connection_is_used_again_after_a_whole_stream_and_closed_afte
     triton: HTTPTriton, tmp_path: Path
 ) -> None:
     await responses(triton, say("echo a"))
-    (kept,) = triton.connections._idle
+    (kept,) = triton.pool._idle
     await responses(triton, say("echo b"))
-    assert triton.connections._idle == [kept]
+    assert triton.pool._idle == [kept]
     async with aclosing(triton.stream(MODEL, say(f"hold {tmp_path}"), request_id="half")) as stream:
         await anext(stream)
-    assert not triton.connections._idle
+    assert not triton.pool._idle
     assert not kept.is_usable
     await until(tmp_path, "left-half")
 

@@ -21,7 +21,7 @@ from fastapi_triton.core.errors import (
 from fastapi_triton.triton.datatypes import BY_WIRE
 from fastapi_triton.triton.http_client import HTTPTriton
 from fastapi_triton.triton.tensor import Tensor
-from fastapi_triton.triton.transport.connection import AnswerHead
+from fastapi_triton.triton.transport.connection import ResponseHead
 from support.serving import Server, free_port
 
 pytestmark = pytest.mark.integration
@@ -32,7 +32,7 @@ class ListeningTriton(HTTPTriton):
 
     last_headers: Mapping[bytes, bytes]
 
-    async def _call(self, *arguments: Any, **options: Any) -> tuple[AnswerHead, memoryview]:
+    async def _call(self, *arguments: Any, **options: Any) -> tuple[ResponseHead, memoryview]:
         head, body = await super()._call(*arguments, **options)
         self.last_headers = dict(head.headers)
         return head, body

@@ -226,9 +226,9 @@ async def test_a_triton_that_went_away_comes_back_with_living_processes(
     await known(client, triton)
     triton.die()
     assert await code_of(client) == CODE
-    client.connections.breaker.open(TritonUnavailableError("away"))  # nothing is sent: it cannot be reached
+    client.pool.breaker.open(TritonUnavailableError("away"))  # nothing is sent: it cannot be reached
     with pytest.raises(TritonUnavailableError):
         await client.ready("echo")
     triton.is_dead = False  # the statistics stay as they are
-    client.connections.breaker.close()
+    client.pool.breaker.close()
     assert await client.ready("echo")

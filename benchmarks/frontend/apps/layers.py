@@ -18,13 +18,13 @@ from fastapi_triton.endpoints import responses
 from fastapi_triton.endpoints.declared import tensors
 from fastapi_triton.endpoints.fields import tensor_values
 from fastapi_triton.endpoints.request_body import validation
-from fastapi_triton.triton.transport.pool import Connections
+from fastapi_triton.triton.transport.pool import ConnectionPool
 from main import ScribbleRequest
 
 LAYERS = int(os.environ.get("LAYERS", "1"))
 _LENGTH = struct.Struct("<I")
 _endpoint = whole_app.endpoints[0]
-connections = Connections(str(whole_app.settings.triton_url), connect_timeout_s=5)
+connections = ConnectionPool(str(whole_app.settings.triton_url), connect_timeout_s=5)
 
 
 def read(body: bytes) -> BaseModel:
@@ -58,7 +58,7 @@ async def exchange(request: BaseModel) -> memoryview:
         b"POST /v2/models/scribble_echo/infer HTTP/1.1\r\nhost: triton\r\ninference-header-content-length: %d\r\n"
         b"content-length: %d\r\n\r\n" % (len(pieces[0]), sum(map(len, pieces)))
     )
-    answer, body = await connections.ask([head, *pieces], timeout_s=60)
+    answer, body = await connections.request([head, *pieces], timeout_s=60)
     start = int(dict(answer.headers)[b"inference-header-content-length"])
     return body[start + _LENGTH.size :]
 

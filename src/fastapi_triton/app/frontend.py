@@ -20,8 +20,8 @@ from starlette.types import Receive, Scope, Send
 
 from fastapi_triton.admission.limiter import Admissions
 from fastapi_triton.app import health, metrics_route, model_routes, state_gauges
-from fastapi_triton.app.triton_proxy import endpoint as passage
-from fastapi_triton.app.triton_proxy.endpoint import Passage, PassageRoute
+from fastapi_triton.app.triton_proxy.endpoint import TritonProxy, TritonProxyRoute
+from fastapi_triton.app.triton_proxy.response import refusal as v2_error
 from fastapi_triton.core import body_buffers, connection_limits, problem_details, shutdown
 from fastapi_triton.core.asgi import put_below_root
 from fastapi_triton.core.connection_limits import ConnectionLimits
@@ -168,11 +168,11 @@ class TritonFrontend(FastAPI):
             self.add_api_route("/", page.to_docs, include_in_schema=False, response_model=None)
         self._jobs = background_jobs.mount(self, self.endpoints, self._generated, self.settings)
         if self.settings.v2 and isinstance(self.triton, HTTPTriton):
-            problem_details.speak(self, "/v2", passage.refusal)
-            proxy = Passage(
+            problem_details.speak(self, "/v2", v2_error)
+            proxy = TritonProxy(
                 self.triton, admissions=self.services.admission, settings=self.settings, body_buffers=self._body_buffers
             )
-            self.router.routes.insert(0, PassageRoute(proxy))
+            self.router.routes.insert(0, TritonProxyRoute(proxy))
 
     @overload
     def infer(

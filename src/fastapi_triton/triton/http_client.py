@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Triton over HTTP: `tensor_bodies.py` writes and reads what goes to `/infer`, `generate.py` what goes to
-`/generate_stream`; `connections.py` carries both.
+"""Triton over HTTP: `infer_codec.py` writes and reads the bodies of `/infer`, `generate_codec.py` those of
+`/generate_stream`.
 
 tritonclient's own aio client is left out: it has no timeout per request, lets Triton gzip every answer (ten times
 the CPU for a picture), and passes errors through unwrapped.
@@ -43,11 +43,11 @@ from fastapi_triton.triton.model_health import ModelProcesses, death
 from fastapi_triton.triton.process_watch import ProcessWatch
 from fastapi_triton.triton.proxy_errors import require_plain, unreadable
 from fastapi_triton.triton.tensor import Tensor
-from fastapi_triton.triton.transport.connection import AnswerHead, Connection, Pieces
+from fastapi_triton.triton.transport.connection import Connection, Pieces, ResponseHead
 from fastapi_triton.triton.transport.credentials import OPEN_TO_ALL, Access
 from fastapi_triton.triton.transport.errors import LOST, lost
 from fastapi_triton.triton.transport.health_check import Heartbeat
-from fastapi_triton.triton.transport.pool import Connections, Running, alone
+from fastapi_triton.triton.transport.pool import ConnectionPool
 
 logger = logging.getLogger(__name__)
 
@@ -73,9 +73,9 @@ class HTTPTriton:
         self._request_timeout_s = request_timeout_s
         # Asking whether it is ready must not take longer than a person waits.
         self._probe_timeout_s = max(5.0, connect_timeout_s)
-        self.connections = Connections(url, connect_timeout_s=connect_timeout_s, access=access)
-        self.url = str(self.connections.address)  # without the credentials that it may have held
-        self._heartbeat = Heartbeat(self.connections, interval_s=heartbeat_s)
+        self.pool = ConnectionPool(url, connect_timeout_s=connect_timeout_s, access=access)
+        self.url = str(self.pool.address)  # without the credentials that it may have held
+        self._heartbeat = Heartbeat(self.pool, interval_s=heartbeat_s)
         self._open: AsyncExitStack | None = None
         self.processes = ModelProcesses()
         self._watch = ProcessWatch(self.processes, self.question, interval_s=heartbeat_s)
@@ -84,7 +84,7 @@ class HTTPTriton:
 
     async def __aenter__(self) -> Self:
         self._open = AsyncExitStack()
-        self._open.callback(self.connections.close)
+        self._open.callback(self.pool.close)
         await self._open.enter_async_context(self._heartbeat.beating())
         await self._open.enter_async_context(self._watch.watching())
         return self
@@ -98,13 +98,13 @@ class HTTPTriton:
 
     @property
     def is_up(self) -> bool:
-        return self.connections.breaker.error is None
+        return self.pool.breaker.error is None
 
     @property
     def num_open_breakers(self) -> int:
         return int(not self.is_up)
 
-    async def question(self, method: str, path: str, *, body: Pieces = ()) -> tuple[AnswerHead, memoryview]:
+    async def question(self, method: str, path: str, *, body: Pieces = ()) -> tuple[ResponseHead, memoryview]:
         """Ask what changes nothing, once more where the connection breaks. Any status is an answer.
 
         Raises:
@@ -161,9 +161,8 @@ class HTTPTriton:
             with Stage(TRITON, model) as stage:
                 if trace_headers := stage.trace_headers:
                     lines += _lines(trace_headers)
-                running = self.processes.running(model)
                 head, answer = await self._call(
-                    "POST", path, timeout_s=timeout_s, body=body, headers=lines, running=running
+                    "POST", path, timeout_s=timeout_s, body=body, headers=lines, model=model
                 )
         except (DeadlineExceededError, TritonUnavailableError) as error:
             self._warn(path, error)
@@ -197,19 +196,14 @@ class HTTPTriton:
         try:
             with Stage(TRITON, model) as stage:
                 head = self._head("POST", path, headers + _lines(stage.trace_headers))
-                connection = await self.connections.take()
-                self.connections.expiry.add(connection, timeout_s)
-                try:
-                    with self.processes.running(model)(connection):
+                # Closing the connection before the stream's end cancels the request.
+                async with self.pool.exchange(timeout_s=timeout_s, is_cancelled_by_closing=True) as connection:
+                    with self.processes.running(model, connection):
                         await _send(connection, b"".join(head), body)
                         async with aclosing(self._stream_events(connection, model)) as events:
                             async for event in events:
                                 yield _event_tensors(event, config)
                                 self.processes.answered(model)
-                finally:
-                    self.connections.expiry.remove(connection)
-                    # Closed before the stream's end, it is how the model learns that the caller left.
-                    self.connections.give_back(connection)
         except (TimeoutError, TritonUnavailableError, ModelNotReadyError) as error:
             self._configs.pop(model, None)
             self._warn(path, error)
@@ -264,7 +258,7 @@ class HTTPTriton:
 
     def _warn(self, path: str, error: Exception) -> None:
         """To the log, but for those whom the breaker turned away: it has said so once for all of them."""
-        is_refusal = self.connections.breaker.error is not None and getattr(error, "code", "") != LOST
+        is_refusal = self.pool.breaker.error is not None and getattr(error, "code", "") != LOST
         logger.log(logging.DEBUG if is_refusal else logging.WARNING, "POST %s%s: %r", self.url, path, error)
 
     def _time_left(self) -> float:
@@ -285,9 +279,9 @@ class HTTPTriton:
         """Request line and headers; `headers` are whole lines of their own."""
         if self._open is None:
             raise RuntimeError("HTTPTriton is used outside its `async with`")
-        path = self.connections.address.path + path
+        path = self.pool.address.path + path
         line = f"{method} {path} HTTP/1.1\r\nAccept-Encoding: identity\r\n{headers}".encode()
-        return line, self.connections.headers.lines(), b"\r\n"
+        return line, self.pool.headers.lines(), b"\r\n"
 
     async def _call(
         self,
@@ -297,14 +291,18 @@ class HTTPTriton:
         timeout_s: float,
         body: Pieces = (),
         headers: str = "",
-        running: Running = alone,
-    ) -> tuple[AnswerHead, memoryview]:
-        """One exchange. `headers` are whole lines of their own."""
+        model: str | None = None,
+    ) -> tuple[ResponseHead, memoryview]:
+        """One exchange. `headers` are whole lines. The death of `model`, if it is given, ends the exchange."""
         if method == "POST":
             headers += f"Content-Length: {sum(map(len, body))}\r\n"
         try:
             pieces = (*self._head(method, path, headers), *body)
-            return await self.connections.ask(pieces, timeout_s=timeout_s, running=running)
+            if model is None:
+                return await self.pool.request(pieces, timeout_s=timeout_s)
+            async with self.pool.exchange(timeout_s=timeout_s) as connection:
+                with self.processes.running(model, connection):
+                    return await connection.request(pieces)
         except TritonUnavailableError as error:
             if error.code == TritonUnavailableError.default_code:  # it cannot be reached at all
                 self.processes.forget()
@@ -324,9 +322,9 @@ def _too_late(timeout_s: float) -> DeadlineExceededError:
 
 
 async def _send(connection: Connection, head: bytes, body: bytes) -> None:
-    """A large body goes piece by piece, so that others get their turn on the event loop while the kernel takes it."""
-    connection.start(head)
-    for start in range(0, len(body), _PIECE_BYTES):
+    """Send a large body in pieces, so that the event loop serves other requests while the kernel takes it."""
+    connection.start(head, body[:_PIECE_BYTES])
+    for start in range(_PIECE_BYTES, len(body), _PIECE_BYTES):
         await connection.write(body[start : start + _PIECE_BYTES])
     connection.finish()
 

@@ -8,8 +8,9 @@ here, as soon as the death is known.
 import logging
 import math
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from types import TracebackType
 from typing import Any
 
 import orjson
@@ -80,34 +81,6 @@ def death(model: str) -> ModelNotReadyError:
     )
 
 
-class Running:
-    """`with running(connection):` while this lasts, the exchange on the connection is one of the model's."""
-
-    __slots__ = ("_connection", "_model", "_running")
-
-    def __init__(self, running: dict[str, set[Connection]], model: str) -> None:
-        self._running = running
-        self._model = model
-        self._connection: Connection | None = None
-
-    def __call__(self, connection: Connection) -> "Running":
-        self._connection = connection
-        return self
-
-    def __enter__(self) -> None:
-        if self._connection is not None:
-            self._running.setdefault(self._model, set()).add(self._connection)
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
-    ) -> None:
-        connections = self._running.get(self._model)
-        if connections is not None and self._connection is not None:
-            connections.discard(self._connection)
-            if not connections:
-                del self._running[self._model]
-
-
 class ModelProcesses:
     """The state of each model's process."""
 
@@ -123,11 +96,19 @@ class ModelProcesses:
         # Those of them that had requests since the last look.
         self._used: set[str] = set()
 
-    def running(self, model: str) -> "Running":
-        """A context for an exchange with this model, which the model's death ends."""
+    @contextmanager
+    def running(self, model: str, connection: Connection) -> Iterator[None]:
+        """While this is entered, the model's death ends the exchange on the connection."""
         if model in self._met:  # not every name that a client makes up
             self._used.add(model)
-        return Running(self._running, model)
+        connections = self._running.setdefault(model, set())
+        connections.add(connection)
+        try:
+            yield
+        finally:
+            connections.discard(connection)
+            if not connections:
+                del self._running[model]
 
     def answered(self, model: str) -> None:
         """A request to this model succeeded. If Triton still calls it unready, another instance served it."""

@@ -20,11 +20,11 @@ from fastapi_triton.core.background import BackgroundTask
 from fastapi_triton.core.errors import FastAPITritonError
 from fastapi_triton.triton.error_mapping import STOPPING_TEXTS, require_triton
 from fastapi_triton.triton.model_health import Counts, ModelProcesses, death
-from fastapi_triton.triton.transport.connection import AnswerHead
+from fastapi_triton.triton.transport.connection import ResponseHead
 
 logger = logging.getLogger(__name__)
 
-Ask = Callable[[str, str], Awaitable[tuple[AnswerHead, memoryview]]]
+Ask = Callable[[str, str], Awaitable[tuple[ResponseHead, memoryview]]]
 
 # Triton counts an execution just after it has answered.
 SETTLE_S = 0.2

@@ -232,7 +232,7 @@ async def test_it_is_up_while_one_of_its_tritons_is_and_forgets_the_others(trito
         await client.infer("echo", INPUTS)
         assert client.is_up
         (known,) = client._replicas.values()
-        known.client.connections.breaker.open(TritonUnavailableError("It is gone; nothing was run."))
+        known.client.pool.breaker.open(TritonUnavailableError("It is gone; nothing was run."))
         assert not client.is_up
         assert client.num_open_breakers == 1
         # The next question finds another by a lease, and the one that is gone is no longer asked.
@@ -268,7 +268,7 @@ async def config_of(triton: ScriptedTriton, client: ClusterTriton) -> None:
     triton.script = answer
     assert (await client.config("echo")).name == "echo"
     (known,) = client._replicas.values()
-    known.client.connections.breaker.open(TritonUnavailableError("It is gone; nothing was run."))
+    known.client.pool.breaker.open(TritonUnavailableError("It is gone; nothing was run."))
 
 
 async def test_where_all_may_sleep_questions_wake_none_and_are_answered_as_the_last_one_did(

@@ -8,7 +8,7 @@ import pytest
 
 from fastapi_triton.admission.limiter import Admission
 from fastapi_triton.core.errors import TritonUnavailableError
-from fastapi_triton.triton.transport.pool import Connections
+from fastapi_triton.triton.transport.pool import ConnectionPool
 from support.scripted_triton import ScriptedTriton, Upstream, scripted_triton
 
 REQUEST = b"POST /v2/models/echo/infer HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{}"
@@ -45,8 +45,8 @@ async def triton(held: Held) -> AsyncIterator[ScriptedTriton]:
 
 
 @pytest.fixture
-async def connections(triton: ScriptedTriton) -> AsyncIterator[Connections]:
-    connections = Connections(triton.url, connect_timeout_s=5)
+async def connections(triton: ScriptedTriton) -> AsyncIterator[ConnectionPool]:
+    connections = ConnectionPool(triton.url, connect_timeout_s=5)
     yield connections
     connections.close()
     await asyncio.sleep(0)
@@ -57,16 +57,16 @@ async def until(is_so: Callable[[], bool]) -> None:
         await asyncio.sleep(0.001)
 
 
-async def ask(connections: Connections, admission: Admission, *, timeout_s: float = 60) -> bytes:
+async def ask(connections: ConnectionPool, admission: Admission, *, timeout_s: float = 60) -> bytes:
     with await admission.place():
-        _, answer = await connections.ask([REQUEST], timeout_s=timeout_s)
+        _, answer = await connections.request([REQUEST], timeout_s=timeout_s)
         return bytes(answer)
 
 
 @pytest.mark.parametrize("answer", [b"{}", b"x" * 1_000_000], ids=["small", "large"])
 @pytest.mark.parametrize("why", ["left", "late"])
 async def test_the_place_is_free_and_the_connection_used_again_when_triton_has_answered(
-    connections: Connections, triton: ScriptedTriton, held: Held, why: str, answer: bytes
+    connections: ConnectionPool, triton: ScriptedTriton, held: Held, why: str, answer: bytes
 ) -> None:
     admission = Admission("m", 1)
     held.answer = answer
@@ -85,7 +85,7 @@ async def test_the_place_is_free_and_the_connection_used_again_when_triton_has_a
 
 
 async def test_the_place_is_free_when_the_connection_breaks(
-    connections: Connections, triton: ScriptedTriton, held: Held
+    connections: ConnectionPool, triton: ScriptedTriton, held: Held
 ) -> None:
     admission = Admission("m", 1)
     asking = asyncio.create_task(ask(connections, admission))
@@ -102,7 +102,7 @@ async def test_the_place_is_free_when_the_connection_breaks(
 
 
 async def test_what_triton_never_had_whole_is_closed_and_frees_its_place_at_once(
-    connections: Connections, triton: ScriptedTriton
+    connections: ConnectionPool, triton: ScriptedTriton
 ) -> None:
     is_closed = asyncio.Event()
 
@@ -117,21 +117,21 @@ async def test_what_triton_never_had_whole_is_closed_and_frees_its_place_at_once
     size = 64 * 1024 * 1024
     head = b"POST /v2/models/echo/infer HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % size
     with pytest.raises(TimeoutError), await admission.place():
-        await connections.ask([head, b"x" * size], timeout_s=0.02)
+        await connections.request([head, b"x" * size], timeout_s=0.02)
     assert admission.in_flight == 0
     await is_closed.wait()
 
 
-async def test_a_question_without_a_place_is_closed(connections: Connections, held: Held) -> None:
+async def test_a_question_without_a_place_is_closed(connections: ConnectionPool, held: Held) -> None:
     with pytest.raises(TimeoutError):
-        await connections.ask([REQUEST], timeout_s=0.01)
+        await connections.request([REQUEST], timeout_s=0.01)
     held.go_on.set()
     held.breaks = True
     with pytest.raises(TritonUnavailableError):
-        await connections.ask([REQUEST], timeout_s=5)
+        await connections.request([REQUEST], timeout_s=5)
 
 
-async def test_what_is_left_behind_is_closed_with_everything_else(connections: Connections, held: Held) -> None:
+async def test_what_is_left_behind_is_closed_with_everything_else(connections: ConnectionPool, held: Held) -> None:
     admission = Admission("m", 1)
     asking = asyncio.create_task(ask(connections, admission))
     await held.is_asked.wait()

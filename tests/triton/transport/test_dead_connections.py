@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Connections that die without a word, as behind a NAT: the kernel drops every packet of one, both ways."""
+"""ConnectionPool that die without a word, as behind a NAT: the kernel drops every packet of one, both ways."""
 
 import asyncio
 import ctypes
@@ -12,7 +12,7 @@ import pytest
 import uvloop
 
 from fastapi_triton.core.errors import TritonUnavailableError
-from fastapi_triton.triton.transport.pool import Connections
+from fastapi_triton.triton.transport.pool import ConnectionPool
 from fastapi_triton.triton.transport.tcp_keepalive import KEEP_ALIVE, KeepAlive
 from support.scripted_triton import Upstream, scripted_triton
 
@@ -41,23 +41,23 @@ async def test_a_request_in_flight_learns_that_its_way_is_gone() -> None:
 
     async with scripted_triton() as triton:
         triton.script = swallow
-        connections = Connections(triton.url, connect_timeout_s=5, keep_alive=SHORT)
+        connections = ConnectionPool(triton.url, connect_timeout_s=5, keep_alive=SHORT)
         with pytest.raises(TritonUnavailableError, match="may have run") as lost:
-            await connections.ask(GET, timeout_s=60)
+            await connections.request(GET, timeout_s=60)
         assert asked.is_set()
         assert lost.value.code == "triton_connection_lost"
 
 
 async def test_a_kept_connection_whose_way_is_gone_is_not_used_again(monkeypatch: pytest.MonkeyPatch) -> None:
     async with scripted_triton() as triton:
-        connections = Connections(triton.url, connect_timeout_s=5, keep_alive=SHORT)
-        await connections.ask(GET, timeout_s=60)
+        connections = ConnectionPool(triton.url, connect_timeout_s=5, keep_alive=SHORT)
+        await connections.request(GET, timeout_s=60)
         (kept,) = connections._idle
         is_lost = asyncio.Event()
         monkeypatch.setattr(kept, "connection_lost", lambda error: is_lost.set())
         swallow_packets(triton.writers[0].get_extra_info("socket"))
         await is_lost.wait()  # the kernel has found out
-        assert (await connections.ask(GET, timeout_s=60))[0].status == 200
+        assert (await connections.request(GET, timeout_s=60))[0].status == 200
         assert triton.num_connections == 2
         connections.close()
 
@@ -66,15 +66,12 @@ async def test_a_kept_connection_whose_way_is_gone_is_not_used_again(monkeypatch
 def test_the_kernel_is_told_on_either_event_loop(loop: Callable[[], asyncio.AbstractEventLoop]) -> None:
     async def options() -> list[int]:
         async with scripted_triton() as triton:
-            connections = Connections(triton.url, connect_timeout_s=5)
-            connection = await connections.take()
-            assert connection._transport is not None
-            sock = connection._transport.get_extra_info("socket")
-            names = (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT, socket.TCP_USER_TIMEOUT)
-            told = [sock.getsockopt(socket.IPPROTO_TCP, name) for name in names]
-            keeps_alive = sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
-            connection.abort()
-            return [keeps_alive, *told]
+            connections = ConnectionPool(triton.url, connect_timeout_s=5)
+            async with connections.exchange() as connection:
+                sock = connection._transport.get_extra_info("socket")
+                names = (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT, socket.TCP_USER_TIMEOUT)
+                told = [sock.getsockopt(socket.IPPROTO_TCP, name) for name in names]
+                return [sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE), *told]
 
     with asyncio.Runner(loop_factory=loop) as runner:
         told = runner.run(options())

@@ -11,7 +11,7 @@ from fastapi_triton.triton.http_client import HTTPTriton
 from fastapi_triton.triton.transport import health_check
 from fastapi_triton.triton.transport.circuit_breaker import MAX_FAILURES
 from fastapi_triton.triton.transport.health_check import Heartbeat
-from fastapi_triton.triton.transport.pool import Connections
+from fastapi_triton.triton.transport.pool import ConnectionPool
 from support.scripted_triton import ScriptedTriton, Upstream, scripted_triton
 from support.serving import free_port
 
@@ -25,14 +25,14 @@ async def triton() -> AsyncIterator[ScriptedTriton]:
 
 
 @pytest.fixture
-async def connections(triton: ScriptedTriton) -> AsyncIterator[Connections]:
-    made = Connections(triton.url, connect_timeout_s=5)
+async def connections(triton: ScriptedTriton) -> AsyncIterator[ConnectionPool]:
+    made = ConnectionPool(triton.url, connect_timeout_s=5)
     yield made
     made.close()
 
 
 @pytest.fixture
-def beating(connections: Connections, monkeypatch: pytest.MonkeyPatch) -> Heartbeat:
+def beating(connections: ConnectionPool, monkeypatch: pytest.MonkeyPatch) -> Heartbeat:
     monkeypatch.setattr(health_check, "ANSWER_TIMEOUT_S", 0.1)
     return Heartbeat(connections, interval_s=3600)
 
@@ -53,19 +53,19 @@ async def stay_silent_on_health(upstream: Upstream) -> None:
 
 
 async def test_one_that_takes_connections_and_never_answers_is_away(
-    triton: ScriptedTriton, connections: Connections, beating: Heartbeat
+    triton: ScriptedTriton, connections: ConnectionPool, beating: Heartbeat
 ) -> None:
     triton.script = stay_silent
     await beating.beat()
     assert triton.num_connections == 2  # the second question comes over a connection of its own
     with pytest.raises(TritonUnavailableError, match=r"has not answered anything for 0\.2 s; nothing was run") as away:
-        await connections.ask((INFER,), timeout_s=30)
+        await connections.request((INFER,), timeout_s=30)
     assert away.value.retry_after_s == 1
     assert triton.num_connections == 2
 
 
 async def test_it_is_back_as_soon_as_it_answers(
-    triton: ScriptedTriton, connections: Connections, beating: Heartbeat
+    triton: ScriptedTriton, connections: ConnectionPool, beating: Heartbeat
 ) -> None:
     triton.script = stay_silent
     await beating.beat()
@@ -73,24 +73,23 @@ async def test_it_is_back_as_soon_as_it_answers(
     assert connections.breaker.error is not None
     triton.script = None
     await beating.beat()
-    assert (await connections.ask((INFER,), timeout_s=30))[0].status == 200
+    assert (await connections.request((INFER,), timeout_s=30))[0].status == 200
 
 
 async def test_one_whose_answers_still_come_is_not_silent(
-    triton: ScriptedTriton, connections: Connections, beating: Heartbeat
+    triton: ScriptedTriton, connections: ConnectionPool, beating: Heartbeat
 ) -> None:
     triton.script = stay_silent_on_health
-    running = await connections.take()
-    running.start(INFER)
-    running.finish()
-    await running.head()
-    await beating.beat()
-    connections.give_back(running)
+    async with connections.exchange() as running:
+        running.start(INFER)
+        running.finish()
+        await running.head()
+        await beating.beat()
     assert connections.breaker.error is None
 
 
 async def test_a_kept_connection_that_is_dead_says_nothing_about_triton(
-    triton: ScriptedTriton, connections: Connections, beating: Heartbeat
+    triton: ScriptedTriton, connections: ConnectionPool, beating: Heartbeat
 ) -> None:
     async def answer_once(upstream: Upstream) -> None:
         await upstream.request()
@@ -98,13 +97,13 @@ async def test_a_kept_connection_that_is_dead_says_nothing_about_triton(
         await upstream.closed()  # read on, and say nothing more
 
     triton.script = answer_once
-    await connections.ask((INFER,), timeout_s=30)
+    await connections.request((INFER,), timeout_s=30)
     await beating.beat()
     assert connections.breaker.error is None
     assert triton.num_connections == 2
 
 
-async def test_any_answer_will_do(triton: ScriptedTriton, connections: Connections, beating: Heartbeat) -> None:
+async def test_any_answer_will_do(triton: ScriptedTriton, connections: ConnectionPool, beating: Heartbeat) -> None:
     async def refuse(upstream: Upstream) -> None:
         await upstream.request()
         await upstream.answer(b"<html>", status=b"502 Bad Gateway")
@@ -116,7 +115,7 @@ async def test_any_answer_will_do(triton: ScriptedTriton, connections: Connectio
 
 
 async def test_connections_that_are_closed_at_once_are_as_good_as_none(
-    triton: ScriptedTriton, connections: Connections, beating: Heartbeat
+    triton: ScriptedTriton, connections: ConnectionPool, beating: Heartbeat
 ) -> None:
     async def close(upstream: Upstream) -> None:
         upstream.writer.close()
@@ -129,12 +128,12 @@ async def test_connections_that_are_closed_at_once_are_as_good_as_none(
 
 
 async def test_what_was_kept_goes_when_triton_does(
-    triton: ScriptedTriton, connections: Connections, beating: Heartbeat
+    triton: ScriptedTriton, connections: ConnectionPool, beating: Heartbeat
 ) -> None:
-    await connections.ask((INFER,), timeout_s=30)
+    await connections.request((INFER,), timeout_s=30)
     connections.breaker.open(TritonUnavailableError("away"))
     await beating.beat()
-    await connections.ask((INFER,), timeout_s=30)
+    await connections.request((INFER,), timeout_s=30)
     assert triton.num_connections == 2  # the one that was kept, and that of the question, which is kept now
 
 
@@ -144,13 +143,13 @@ async def test_nobody_has_to_ask_for_it_to_be_noticed(triton: ScriptedTriton, mo
     states: asyncio.Queue[str] = asyncio.Queue()
     client = HTTPTriton(f"http://127.0.0.1:{port}", heartbeat_s=0.01)
     for state in ("open", "close"):
-        change = getattr(client.connections.breaker, state)
+        change = getattr(client.pool.breaker, state)
 
         def changed(*arguments: object, state: str = state, change: Callable[..., None] = change) -> None:
             change(*arguments)
             states.put_nowait(state)
 
-        monkeypatch.setattr(client.connections.breaker, state, changed)
+        monkeypatch.setattr(client.pool.breaker, state, changed)
 
     async def until(state: str) -> None:
         while await states.get() != state:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`Connections.ask` against a server that misbehaves on request: whole answers, kept connections, and their ends."""
+"""`ConnectionPool.ask` against a server that misbehaves on request: whole answers, kept connections, and their ends."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -9,7 +9,7 @@ import pytest
 
 from fastapi_triton.core.errors import InferenceError, TritonUnavailableError
 from fastapi_triton.triton.http_client import HTTPTriton
-from fastapi_triton.triton.transport.pool import Connections
+from fastapi_triton.triton.transport.pool import ConnectionPool
 
 Script = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 REQUEST = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -40,16 +40,16 @@ class Server:
 
 
 @asynccontextmanager
-async def answering(script: Script) -> AsyncIterator[tuple[Server, Connections]]:
+async def answering(script: Script) -> AsyncIterator[tuple[Server, ConnectionPool]]:
     server = Server(script)
     async with await asyncio.start_server(server.serve, "127.0.0.1", 0) as listening:
-        connections = Connections(f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}", connect_timeout_s=5)
+        connections = ConnectionPool(f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}", connect_timeout_s=5)
         yield server, connections
         connections.close()
 
 
-async def ask(connections: Connections, timeout_s: float = 30) -> tuple[int, bytes]:
-    head, body = await connections.ask([REQUEST], timeout_s=timeout_s)
+async def ask(connections: ConnectionPool, timeout_s: float = 30) -> tuple[int, bytes]:
+    head, body = await connections.request([REQUEST], timeout_s=timeout_s)
     return head.status, bytes(body)
 
 
@@ -206,6 +206,6 @@ async def test_a_version_is_asked_for_by_its_own_path() -> None:
     ):
         assert (await triton.infer("a b", {}, version="3"))["y"].array.tolist() == [1.0]
         await triton.infer("a b", {})
-        triton.connections.close()
+        triton.pool.close()
         await is_left.wait()
     assert paths == [b"/v2/models/a%20b/versions/3/infer", b"/v2/models/a%20b/infer"]

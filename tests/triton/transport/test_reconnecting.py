@@ -14,7 +14,7 @@ from fastapi_triton.core.errors import DeadlineExceededError, InferenceError, Tr
 from fastapi_triton.triton.http_client import HTTPTriton
 from fastapi_triton.triton.transport.circuit_breaker import MAX_FAILURES
 from fastapi_triton.triton.transport.connector import MAX_ATTEMPTS
-from fastapi_triton.triton.transport.pool import Connections
+from fastapi_triton.triton.transport.pool import ConnectionPool
 from support.scripted_triton import ScriptedTriton, Upstream, scripted_triton
 from support.serving import free_port
 
@@ -22,8 +22,8 @@ GET = (b"GET / HTTP/1.1\r\nhost: x\r\n\r\n",)
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
 
 
-def connections_to(port: int, *, connect_timeout_s: float = 5) -> Connections:
-    return Connections(f"http://127.0.0.1:{port}", connect_timeout_s=connect_timeout_s)
+def connections_to(port: int, *, connect_timeout_s: float = 5) -> ConnectionPool:
+    return ConnectionPool(f"http://127.0.0.1:{port}", connect_timeout_s=connect_timeout_s)
 
 
 @pytest.fixture
@@ -47,9 +47,9 @@ def deaf_port() -> Iterator[int]:
         yield listener.getsockname()[1]
 
 
-async def failure_of(connections: Connections) -> TritonUnavailableError:
+async def failure_of(connections: ConnectionPool) -> TritonUnavailableError:
     with pytest.raises(TritonUnavailableError) as refused:
-        await connections.ask(GET, timeout_s=30)
+        await connections.request(GET, timeout_s=30)
     return refused.value
 
 
@@ -86,7 +86,7 @@ async def test_a_refused_connection_is_tried_again(closed_port: socket.socket, m
         has_failed.set()
 
     monkeypatch.setattr(connections.breaker, "failed", listen_from_now_on)
-    asking = asyncio.create_task(connections.ask(GET, timeout_s=30))
+    asking = asyncio.create_task(connections.request(GET, timeout_s=30))
     await has_failed.wait()
     async with answering_once(closed_port):
         head, _ = await asking
@@ -139,7 +139,7 @@ async def test_a_deadline_that_comes_first_says_nothing_about_triton(deaf_port: 
     try:
         for _ in range(2 * MAX_FAILURES):
             with pytest.raises(DeadlineExceededError, match="no time left to reach Triton; nothing was run"):
-                await connections.ask(GET, timeout_s=30)
+                await connections.request(GET, timeout_s=30)
     finally:
         current_deadline.reset(token)
     assert connections.breaker.num_failures == 0
@@ -156,7 +156,7 @@ async def test_those_who_wait_for_a_connection_in_vain_are_few(deaf_port: int) -
 
 
 async def test_a_host_that_is_not_known_is_said_to_be_so() -> None:
-    connections = Connections("http://no-such-host.invalid:8000", connect_timeout_s=5)
+    connections = ConnectionPool("http://no-such-host.invalid:8000", connect_timeout_s=5)
     error = await failure_of(connections)
     assert "host name in its URL is not known" in error.detail
     assert "no-such-host" not in error.detail
@@ -173,7 +173,7 @@ async def test_failures_of_models_open_nothing() -> None:
         for _ in range(3 * MAX_FAILURES):
             with pytest.raises(InferenceError):
                 await client.infer("m", {})
-        assert client.connections.breaker.error is None
+        assert client.pool.breaker.error is None
         assert triton.num_connections == 1
 
 
@@ -184,7 +184,7 @@ async def test_a_kept_connection_that_is_of_no_use_is_noticed_before_anything_is
     closed_port.listen()
     connections = connections_to(closed_port.getsockname()[1])
     async with answering_once(closed_port) as accepted:
-        await connections.ask(GET, timeout_s=30)
+        await connections.request(GET, timeout_s=30)
         if how == "closed":
             accepted[0].close()
         elif how == "half closed":
@@ -195,7 +195,7 @@ async def test_a_kept_connection_that_is_of_no_use_is_noticed_before_anything_is
         else:
             accepted[0].send(ANSWER)
         # The event loop has had no turn to see it: what it would see next is this request.
-        assert (await connections.ask(GET, timeout_s=30))[0].status == 200
+        assert (await connections.request(GET, timeout_s=30))[0].status == 200
         assert len(accepted) == 2
         connections.close()
 

@@ -77,7 +77,7 @@ async def wrong(kind: str, authority: Authority) -> AsyncIterator[tuple[str, Acc
 def test_what_is_wrong_is_said_in_words(kind: str, loop: Loop, authority: Authority) -> None:
     async def told() -> TritonUnavailableError:
         async with wrong(kind, authority) as (url, access), HTTPTriton(url, access=access) as triton:
-            while triton.connections.breaker.error is None:  # what a server says by closing is found out meanwhile
+            while triton.pool.breaker.error is None:  # what a server says by closing is found out meanwhile
                 with pytest.raises(TritonUnavailableError) as failed:
                     await triton.ready("m")
             with pytest.raises(TritonUnavailableError) as failed:
@@ -102,7 +102,7 @@ async def test_readiness_says_it_too_and_so_does_every_request(kind: str, author
             app.router.lifespan_context(app),
             httpx2.AsyncClient(transport=transport, base_url="http://test") as caller,
         ):
-            while app.triton.connections.breaker.error is None:
+            while app.triton.pool.breaker.error is None:
                 await caller.get("/health/ready")
             ready = await caller.get("/health/ready")
             answers = [await caller.post("/echo", json={"text": "a"}), await caller.get("/v2/models/echo/ready")]

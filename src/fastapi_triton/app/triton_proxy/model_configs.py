@@ -12,7 +12,7 @@ import orjson
 
 from fastapi_triton.core.errors import ContractError
 from fastapi_triton.triton.model_config import ModelConfig, from_server
-from fastapi_triton.triton.transport.connection import AnswerHead
+from fastapi_triton.triton.transport.connection import ResponseHead
 
 logger = logging.getLogger(__name__)
 
@@ -23,13 +23,13 @@ _SURELY_FRESH_S = 1.0
 _MAX_KEPT = 1024
 _MAX_FETCHES = 8
 
-Ask = Callable[[str, str], Awaitable[tuple[AnswerHead, memoryview]]]
+Ask = Callable[[str, str], Awaitable[tuple[ResponseHead, memoryview]]]
 
 
 class NoConfigError(Exception):
     """Triton's answer if it has no config for a model, which it mostly does not know."""
 
-    def __init__(self, head: AnswerHead, body: bytes) -> None:
+    def __init__(self, head: ResponseHead, body: bytes) -> None:
         super().__init__(head.status)
         self.head = head
         self.body = body

@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Selects and checks the headers of a `/v2` request that go on to Triton. Some values kill Triton 2.51."""
+"""The head of a `/v2` request to Triton, and the client's headers in it, checked: some values kill Triton 2.51."""
 
 import re
 
+from fastapi_triton.core.context import current_request_id
 from fastapi_triton.core.errors import UnreadableRequestError, shown
+from fastapi_triton.core.request_record import current_observation, request_trace_headers
 from fastapi_triton.triton.transport.connection import Headers
 
 HEADER_LENGTH = b"inference-header-content-length"
@@ -46,6 +48,20 @@ def passed_lines(headers: Headers, names: frozenset[bytes], *, is_traced: bool) 
             raise _malformed(name, value, f"At most {_MAX_VALUE_BYTES} bytes are taken.")
         lines += (name, b": ", value, b"\r\n")
     return b"".join(lines)
+
+
+def proxied(method: str, target: bytes, lines: bytes, num_body_bytes: int) -> bytes:
+    """The head of a request to Triton. `lines` are headers, whole lines; the request's id and trace are added."""
+    trace_headers = request_trace_headers() if current_observation.get().is_traced else ()
+    parts = [
+        method.encode() + b" " + target + b" HTTP/1.1\r\n",
+        lines,
+        *(f"{name}: {value}\r\n".encode() for name, value in trace_headers),
+        b"x-request-id: " + current_request_id.get().encode() + b"\r\n",
+    ]
+    if num_body_bytes or method == "POST":
+        parts.append(b"content-length: %d\r\n" % num_body_bytes)
+    return b"".join((*parts, b"\r\n"))
 
 
 def json_length(headers: Headers) -> int | None:

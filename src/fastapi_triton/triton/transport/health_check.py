@@ -10,7 +10,7 @@ from fastapi_triton.core.backoff import Backoff
 from fastapi_triton.core.errors import InferenceError, TritonUnavailableError
 from fastapi_triton.triton.transport.circuit_breaker import AWAY_INTERVAL_S
 from fastapi_triton.triton.transport.errors import silent
-from fastapi_triton.triton.transport.pool import Connections
+from fastapi_triton.triton.transport.pool import ConnectionPool
 
 # How long each of two questions, the second over a connection of its own, may stay unanswered.
 ANSWER_TIMEOUT_S = 2.5
@@ -26,12 +26,12 @@ class Heartbeat:
     answer, that of a balancer too.
     """
 
-    def __init__(self, connections: Connections, *, interval_s: float) -> None:
-        self._connections = connections
-        self._breaker = connections.breaker
+    def __init__(self, pool: ConnectionPool, *, interval_s: float) -> None:
+        self._pool = pool
+        self._breaker = pool.breaker
         self._interval_s = interval_s
         self._backoff = Backoff(FIRST_BACKOFF_S, AWAY_INTERVAL_S)
-        self._request_line = f"GET {connections.address.path}/v2/health/live HTTP/1.1\r\n".encode()
+        self._request_line = f"GET {pool.address.path}/v2/health/live HTTP/1.1\r\n".encode()
 
     @asynccontextmanager
     async def beating(self) -> AsyncGenerator[None, None]:
@@ -66,13 +66,13 @@ class Heartbeat:
         """Ask, and once more over a new connection where the answer stays away: it may be the old one that is dead."""
         signs = self._breaker.num_signs
         try:
-            question = (self._request_line, self._connections.headers.lines(), b"\r\n")
+            question = (self._request_line, self._pool.headers.lines(), b"\r\n")
             if self._breaker.error is None:
                 with suppress(TimeoutError, TritonUnavailableError, InferenceError):
-                    await self._connections.ask(question, timeout_s=ANSWER_TIMEOUT_S)
+                    await self._pool.request(question, timeout_s=ANSWER_TIMEOUT_S)
                     self._breaker.close()
                     return
-            await self._connections.probe(question, timeout_s=ANSWER_TIMEOUT_S)
+            await self._pool.probe(question, timeout_s=ANSWER_TIMEOUT_S)
         except TimeoutError:
             if self._breaker.num_signs == signs:
                 self._breaker.open(silent(2 * ANSWER_TIMEOUT_S))
