@@ -34,6 +34,11 @@ class Place:
     ) -> None:
         self.give_back(is_answered=kind is None)
 
+    @property
+    def is_taken(self) -> bool:
+        """Whether it is still held."""
+        return self._num_holders > 0
+
     def hold(self) -> None:
         """One more needs it."""
         self._num_holders += 1

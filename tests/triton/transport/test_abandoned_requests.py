@@ -139,3 +139,18 @@ async def test_what_is_left_behind_is_closed_with_everything_else(connections: C
     await asyncio.wait([asking])
     connections.close()
     await until(lambda: admission.in_flight == 0)
+
+
+async def test_a_question_after_the_place_was_given_back_does_not_free_it_twice(
+    connections: ConnectionPool, held: Held
+) -> None:
+    admission = Admission("m", 1)
+    with await admission.place():
+        pass
+    with pytest.raises(TimeoutError):
+        await connections.request([REQUEST], timeout_s=0.01)
+    held.breaks = True
+    held.go_on.set()
+    await asyncio.sleep(0)
+    connections.close()
+    assert admission.in_flight == 0

@@ -76,7 +76,8 @@ class ConnectionPool:
         finally:
             self._expiry.remove(connection)
             place = current_place.get()
-            if place is not None and connection.is_awaited and not is_cancelled_by_closing:
+            is_working = connection.is_awaited and not is_cancelled_by_closing
+            if is_working and place is not None and place.is_taken:
                 self._drain(connection, place)
             else:
                 self._give_back(connection)
