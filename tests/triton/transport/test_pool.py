@@ -209,3 +209,16 @@ async def test_a_version_is_asked_for_by_its_own_path() -> None:
         triton.pool.close()
         await is_left.wait()
     assert paths == [b"/v2/models/a%20b/versions/3/infer", b"/v2/models/a%20b/infer"]
+
+
+async def test_a_connection_whose_long_response_nobody_read_is_read_again() -> None:
+    """Reading pauses when too much of a response waits; the next exchange must not meet that pause."""
+    size = 256 * 1024 + 1  # the last byte is the one too many
+    async with answering(whole(b"x" * size)) as (server, connections):
+        async with connections.exchange() as connection:
+            connection.start(REQUEST)
+            connection.finish()
+            while not connection.is_complete:  # noqa: ASYNC110 (there is no event of it)
+                await asyncio.sleep(0.001)
+        assert len((await ask(connections, timeout_s=10))[1]) == size
+        assert server.num_connections == 1
