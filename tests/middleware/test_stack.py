@@ -10,7 +10,7 @@ import httpx2
 import pytest
 
 from fastapi_triton import Settings, TritonFrontend
-from fastapi_triton.core.asgi import route_path
+from fastapi_triton.core.paths import route_path
 from fastapi_triton.middleware.stack import middleware
 from support.api_keys import DRAWS, bearer
 from support.scribble_app import PATH

@@ -22,8 +22,7 @@ from fastapi_triton.admission.limiter import Admissions
 from fastapi_triton.app import health, metrics_route, model_routes, state_gauges
 from fastapi_triton.app.triton_proxy.endpoint import TritonProxy, TritonProxyRoute
 from fastapi_triton.app.triton_proxy.response import refusal as v2_error
-from fastapi_triton.core import body_buffers, connection_limits, problem_details, shutdown
-from fastapi_triton.core.asgi import put_below_root
+from fastapi_triton.core import body_buffers, connection_limits, paths, problem_details, shutdown
 from fastapi_triton.core.connection_limits import ConnectionLimits
 from fastapi_triton.core.settings import Settings, old_names
 from fastapi_triton.endpoints.declared import openapi as openapi
@@ -140,7 +139,7 @@ class TritonFrontend(FastAPI):
                 Middleware(
                     BodySizeMiddleware,
                     max_bytes=self.settings.max_body_bytes,
-                    compressed_below="/v2/" if self.settings.v2_compressed else "",
+                    compressed_below=f"{paths.V2}/" if self.settings.v2_compressed else "",
                 ),
                 Middleware(HeadMiddleware),
                 *extra.pop("middleware", ()),
@@ -168,7 +167,7 @@ class TritonFrontend(FastAPI):
             self.add_api_route("/", page.to_docs, include_in_schema=False, response_model=None)
         self._jobs = background_jobs.mount(self, self.endpoints, self._generated, self.settings)
         if self.settings.v2 and isinstance(self.triton, HTTPTriton):
-            problem_details.speak(self, "/v2", v2_error)
+            problem_details.speak(self, paths.V2, v2_error)
             proxy = TritonProxy(
                 self.triton, admissions=self.services.admission, settings=self.settings, body_buffers=self._body_buffers
             )
@@ -301,7 +300,7 @@ class TritonFrontend(FastAPI):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """FastAPI's own, with `root_path` in the path too, as ASGI defines it."""
         if self.root_path and scope["type"] != "lifespan":
-            put_below_root(scope, self.root_path)
+            paths.put_below_root(scope, self.root_path)
         await super().__call__(scope, receive, send)
 
     def _add_describe(self, endpoint: InferEndpoint, *, name: str, tags: list[str | Enum]) -> None:

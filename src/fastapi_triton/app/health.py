@@ -9,6 +9,7 @@ from urllib.parse import quote
 from fastapi import APIRouter
 from fastapi.responses import JSONResponse
 
+from fastapi_triton.core import paths
 from fastapi_triton.core.background import running_tasks
 from fastapi_triton.core.errors import ContractError, FastAPITritonError, ShuttingDownError
 from fastapi_triton.core.shutdown import Drain, Phase
@@ -26,7 +27,7 @@ def router(
     sleeper: CanSleep | None = None,
 ) -> APIRouter:
     """The routes under `/health`; `endpoints` may still grow. Without any, the models of a catalogue must be known."""
-    routes = APIRouter(prefix="/health", tags=["health"])
+    routes = APIRouter(prefix=paths.HEALTH, tags=["health"])
     was_ready = False
 
     @routes.get("/live", summary="The process answers")
@@ -76,7 +77,7 @@ def router(
 
 def _catalogue_states(catalogue: Catalogue) -> list[dict[str, Any]]:
     """Of all generated endpoints together, which are ready while one of them works; and of each dead model."""
-    state: dict[str, Any] = {"path": "/models", "ready": True}
+    state: dict[str, Any] = {"path": paths.MODELS, "ready": True}
     try:
         catalogue.require_read()
     except FastAPITritonError as error:
@@ -88,7 +89,7 @@ def _catalogue_states(catalogue: Catalogue) -> list[dict[str, Any]]:
         state,
         *(
             {
-                "path": f"/models/{quote(entry.name, safe='')}/infer",
+                "path": f"{paths.MODELS}/{quote(entry.name, safe='')}/infer",
                 "model": entry.name,
                 "ready": False,
                 "code": entry.code,

@@ -8,6 +8,7 @@ from pydantic import BaseModel
 from starlette.requests import Request
 from starlette.responses import Response
 
+from fastapi_triton.core import paths
 from fastapi_triton.endpoints import openapi
 from fastapi_triton.endpoints.generated import schemas
 from fastapi_triton.endpoints.generated.endpoint import Address, GeneratedEndpoint
@@ -63,7 +64,7 @@ class ModelContract(ModelSummary):
 
 def router(catalogue: Catalogue, endpoint: GeneratedEndpoint) -> APIRouter:
     """The routes under `/models`; all models' requests go to the `endpoint`."""
-    routes = APIRouter(prefix="/models", tags=["models"])
+    routes = APIRouter(prefix=paths.MODELS, tags=["models"])
 
     @routes.get("", summary="Every model that Triton has", responses=openapi.errors(502, 503, 504))
     async def models() -> Models:

@@ -1,22 +1,38 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The path that the app's routes know, whether a proxy took the prefix off that it is mounted under or not."""
+"""The URL prefixes of the app's routes, and the path of a request below the app's own prefix (`root_path`)."""
 
 from starlette.types import Scope
 
+HEALTH = "/health"
+METRICS = "/metrics"
+MODELS = "/models"
+JOBS = "/jobs"
+PLAYGROUND = "/playground"
+OPENAI = "/v1"
+A1111 = "/sdapi"
+# Triton's own protocol. The proxy passes these paths on as they are.
+V2 = "/v2"
+
 
 def route_path(scope: Scope) -> str:
-    """A request's path, decoded, without `root_path` where it begins with that."""
+    """A request's path, decoded, without `root_path`, whether a proxy removed that prefix or not."""
     path: str = scope["path"]
     root: str = scope.get("root_path", "")
-    return path[len(root) :] or "/" if root and _is_below(path, root) else path
+    return path[len(root) :] or "/" if root and is_below(path, root) else path
 
 
 def put_below_root(scope: Scope, root: str) -> None:
     """Put `root_path` back in front of `path`, as ASGI defines it, if a proxy removed it: redirects need it."""
     scope["root_path"] = root
-    if not _is_below(scope["path"], root):
+    if not is_below(scope["path"], root):
         scope["path"] = root + scope["path"]
 
 
-def _is_below(path: str, root: str) -> bool:
-    return path.startswith(root) and path[len(root) :][:1] in ("", "/")
+def is_below(path: str, prefix: str) -> bool:
+    """Whether a path is the prefix itself or begins with it and a slash."""
+    return path.startswith(prefix) and path[len(prefix) :][:1] in ("", "/")
+
+
+def is_probe(path: str) -> bool:
+    """Whether an orchestrator asks for the server's health. Neither limits nor host names keep it out."""
+    return path.startswith(f"{HEALTH}/")

@@ -15,7 +15,6 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import Scope
 
-from fastapi_triton.core.asgi import route_path
 from fastapi_triton.core.context import REQUEST_ID_HEADER, current_request_id
 from fastapi_triton.core.errors import (
     MAX_PROBLEMS,
@@ -29,6 +28,7 @@ from fastapi_triton.core.errors import (
     pointer,
     shown,
 )
+from fastapi_triton.core.paths import route_path
 from fastapi_triton.core.request_record import current_observation, note
 
 # How an API tells of an error.

@@ -10,6 +10,7 @@ from pydantic import BaseModel
 from starlette.requests import Request
 from starlette.responses import Response
 
+from fastapi_triton.core import paths
 from fastapi_triton.core.context import current_caller
 from fastapi_triton.core.errors import ConflictError, GoneError, NotAllowedError, NotFoundError
 from fastapi_triton.core.settings import Settings
@@ -23,7 +24,7 @@ from fastapi_triton.jobs.interfaces import JobEndpoint
 from fastapi_triton.jobs.job import Job
 from fastapi_triton.jobs.manager import Jobs
 from fastapi_triton.jobs.results import reply
-from fastapi_triton.jobs.schemas import PATH, JobView, view
+from fastapi_triton.jobs.schemas import JobView, view
 from fastapi_triton.jobs.submission import Submissions
 
 logger = logging.getLogger(__name__)
@@ -73,7 +74,7 @@ def take_in(endpoint: InferEndpoint, jobs: Jobs) -> None:
 def router(jobs: Jobs, find_endpoint: Callable[[str], JobEndpoint | None]) -> APIRouter:
     """The routes under `/jobs`."""
     own_jobs = _CallersJobs(jobs, find_endpoint)
-    routes = APIRouter(prefix=PATH, tags=["jobs"])
+    routes = APIRouter(prefix=paths.JOBS, tags=["jobs"])
 
     @routes.get("", summary="The caller's own jobs", responses=openapi.errors(403, 503))
     async def own(request: Request) -> JobList:

@@ -7,9 +7,8 @@ from typing import Any
 from pydantic import BaseModel
 from starlette.requests import Request
 
+from fastapi_triton.core import paths
 from fastapi_triton.jobs.job import Job, Status
-
-PATH = "/jobs"
 
 
 class JobURLs(BaseModel):
@@ -63,7 +62,7 @@ def view(job: Job, request: Request) -> dict[str, Any]:
 
 def url_of(job: Job, request: Request) -> str:
     """The job's path, with the prefix under which a proxy has the app."""
-    return f"{request.scope.get('root_path', '')}{PATH}/{job.id}"
+    return f"{request.scope.get('root_path', '')}{paths.JOBS}/{job.id}"
 
 
 def _time(moment: float | None) -> str | None:

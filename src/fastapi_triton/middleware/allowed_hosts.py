@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from fastapi_triton.core import problem_details
-from fastapi_triton.core.asgi import route_path
 from fastapi_triton.core.errors import UnreadableRequestError
+from fastapi_triton.core.paths import is_probe, route_path
 
 
 class HostsMiddleware:
@@ -40,7 +40,7 @@ class HostsMiddleware:
         return (
             host in self._names
             or (host.endswith(self._suffixes) if self._suffixes else False)
-            or route_path(scope).startswith("/health/")
+            or is_probe(route_path(scope))
         )
 
 

@@ -6,8 +6,8 @@ from collections.abc import Awaitable
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from fastapi_triton.core.asgi import route_path
 from fastapi_triton.core.errors import FastAPITritonError, TooLargeError, UnsupportedMediaError, shown
+from fastapi_triton.core.paths import route_path
 
 # Of a Content-Length, leading zeros included.
 _MAX_DIGITS = 20

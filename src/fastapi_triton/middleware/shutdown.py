@@ -6,8 +6,8 @@ import asyncio
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from fastapi_triton.core import problem_details
-from fastapi_triton.core.asgi import route_path
 from fastapi_triton.core.errors import FastAPITritonError, ShuttingDownError
+from fastapi_triton.core.paths import route_path
 from fastapi_triton.core.request_record import current_observation
 from fastapi_triton.core.shutdown import Drain
 

@@ -6,8 +6,10 @@ import os
 
 from fastapi.telemetry import TelemetryConfig
 
+from fastapi_triton.core import paths
+
 # What asks all the time, and tells nothing in a trace.
-_UNTRACED = ("/health/", "/metrics")
+_UNTRACED = (f"{paths.HEALTH}/", paths.METRICS)
 
 
 def is_disabled() -> bool:

@@ -4,7 +4,7 @@
 from fastapi import FastAPI
 from pydantic import BaseModel
 
-from fastapi_triton.core import problem_details
+from fastapi_triton.core import paths, problem_details
 from fastapi_triton.core.settings import Settings
 from fastapi_triton.endpoints.declared.endpoint import InferEndpoint
 from fastapi_triton.pictures.a1111 import errors as a1111_errors
@@ -21,11 +21,11 @@ def mount(app: FastAPI, endpoint: InferEndpoint, settings: Settings) -> list[typ
     model = TextToImage(endpoint)
     bodies: list[type[BaseModel]] = []
     if settings.openai_api:
-        problem_details.speak(app, openai_images.PREFIX, openai_errors.response)
+        problem_details.speak(app, paths.OPENAI, openai_errors.response)
         app.include_router(openai_images.router(model))
         bodies += schemas.request_models(model)
     if settings.a1111_api:
-        problem_details.speak(app, a1111.PREFIX, a1111_errors.response)
+        problem_details.speak(app, paths.A1111, a1111_errors.response)
         app.include_router(a1111.router(model))
         bodies.append(Txt2ImgRequest)
     return bodies

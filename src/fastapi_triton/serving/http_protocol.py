@@ -25,6 +25,7 @@ from fastapi_triton.core.errors import (
     RequestTooSlowError,
     UnreadableRequestError,
 )
+from fastapi_triton.core.paths import is_probe
 from fastapi_triton.core.shutdown import Drain, Phase
 from fastapi_triton.serving import connection_watch, refusals
 from fastapi_triton.serving.connection_watch import STALLED_S, Watched
@@ -151,7 +152,7 @@ class Protocol(RequestReader, Watched):
 
     def _is_still_surplus(self, path: str) -> bool:
         # Who watches over us shall not restart us for it.
-        return self._watch.is_full and not path.startswith("/health/")
+        return self._watch.is_full and not is_probe(path)
 
     def on_body(self, body: bytes) -> None:
         self.num_body_bytes += len(body)

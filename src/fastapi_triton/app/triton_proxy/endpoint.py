@@ -18,7 +18,6 @@ from fastapi_triton.app.triton_proxy.model_configs import ModelConfigs, NoConfig
 from fastapi_triton.app.triton_proxy.response import ProxyResponse
 from fastapi_triton.app.triton_proxy.routes import Call
 from fastapi_triton.core import shutdown
-from fastapi_triton.core.asgi import route_path
 from fastapi_triton.core.body_buffers import BodyBuffers
 from fastapi_triton.core.context import remaining_s
 from fastapi_triton.core.disconnect import unless_caller_leaves
@@ -28,6 +27,7 @@ from fastapi_triton.core.errors import (
     TritonUnavailableError,
     UnreadableRequestError,
 )
+from fastapi_triton.core.paths import V2, is_below, route_path
 from fastapi_triton.core.request_record import TRITON, Stage, current_observation, note
 from fastapi_triton.core.settings import Settings
 from fastapi_triton.middleware.auth import scopes
@@ -68,7 +68,7 @@ class TritonProxy:
         self._pool = triton.pool
         self._prefix = triton.pool.address.path.encode()
         self._admissions = admissions
-        self._questions = Admission("/v2", MAX_QUESTIONS)
+        self._questions = Admission(V2, MAX_QUESTIONS)
         self._settings = settings
         self._models: set[str] = set()  # those that Triton has answered for
         self._configs = ModelConfigs(triton.question)
@@ -207,8 +207,7 @@ class TritonProxyRoute(BaseRoute):
         self.app = app
 
     def matches(self, scope: Scope) -> tuple[Match, Scope]:
-        path = route_path(scope)
-        is_ours = scope["type"] == "http" and path.startswith("/v2") and path[3:4] in ("", "/")
+        is_ours = scope["type"] == "http" and is_below(route_path(scope), V2)
         return (Match.FULL if is_ours else Match.NONE), {}
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:

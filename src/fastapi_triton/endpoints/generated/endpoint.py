@@ -13,6 +13,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive
 
+from fastapi_triton.core import paths
 from fastapi_triton.core.context import current_request_id
 from fastapi_triton.core.errors import InvalidRequestError, ModelNotReadyError, UnsupportedMediaError, shown
 from fastapi_triton.endpoints import content_negotiation
@@ -32,7 +33,7 @@ T = TypeVar("T")
 RESPONSE = "response"
 # Some tens of milliseconds of parsing.
 _MUCH_BYTES = 256 * 1024
-_PATH = re.compile(r"/models/([^/]+)(?:/versions/([^/]+))?/infer(?:\?arrays=(.+))?")
+_PATH = re.compile(rf"{paths.MODELS}/([^/]+)(?:/versions/([^/]+))?/infer(?:\?arrays=(.+))?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +49,7 @@ class Address:
         """The URL, without the prefix under which a proxy has the app."""
         versions = f"/versions/{quote(self.version, safe='')}" if self.version else ""
         arrays = f"?arrays={self.arrays}" if self.arrays != "list" else ""
-        return f"/models/{quote(self.model, safe='')}{versions}/infer{arrays}"
+        return f"{paths.MODELS}/{quote(self.model, safe='')}{versions}/infer{arrays}"
 
     @classmethod
     def of(cls, path: str) -> Self | None:

@@ -8,6 +8,7 @@ from typing import Any
 from urllib.parse import quote
 
 from fastapi_triton.core import problem_details
+from fastapi_triton.core.paths import MODELS
 from fastapi_triton.endpoints import content_negotiation, openapi
 from fastapi_triton.endpoints.generated import schemas as tensor_schemas
 from fastapi_triton.endpoints.generated.codec import obstacles, takes_batches
@@ -74,8 +75,8 @@ def _of_model(config: ModelConfig, has_jobs: bool) -> tuple[dict[str, Any], dict
     name = quote(config.name, safe="")
     versioned = {**operation, "operationId": f"{operation['operationId']}_version"}
     return {
-        f"/models/{name}/infer": {"post": operation},
-        f"/models/{name}/versions/{{version}}/infer": {"post": versioned, "parameters": [_VERSION]},
+        f"{MODELS}/{name}/infer": {"post": operation},
+        f"{MODELS}/{name}/versions/{{version}}/infer": {"post": versioned, "parameters": [_VERSION]},
     }, schemas
 
 

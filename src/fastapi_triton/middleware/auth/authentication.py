@@ -7,16 +7,16 @@ from collections.abc import Awaitable, Callable, Collection
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from fastapi_triton.core import problem_details
-from fastapi_triton.core.asgi import route_path
+from fastapi_triton.core import paths, problem_details
 from fastapi_triton.core.context import Caller, current_caller
 from fastapi_triton.core.errors import FastAPITritonError, NotAllowedError, TooManyRequestsError
+from fastapi_triton.core.paths import route_path
 from fastapi_triton.middleware.auth import credentials, scopes
 from fastapi_triton.middleware.auth.anonymous_clients import Address, Addresses
 from fastapi_triton.middleware.auth.keys import Key, Keys
 
 # What stops work must not be held up by a limit of it.
-_ALWAYS = ("/sdapi/v1/interrupt",)
+_ALWAYS = (f"{paths.A1111}/v1/interrupt",)
 # A browser sends what a person typed into its dialog by itself, whichever page makes it call.
 _FOREIGN = (b"cross-site", b"same-site")
 

@@ -3,6 +3,7 @@
 
 from typing import Literal, get_args
 
+from fastapi_triton.core import paths
 from fastapi_triton.core.context import current_caller
 from fastapi_triton.core.errors import NotAllowedError
 
@@ -10,12 +11,12 @@ Scope = Literal["infer", "v2", "admin", "metrics", "docs"]
 SCOPES: tuple[Scope, ...] = get_args(Scope)
 
 _READS = ("GET", "HEAD")
-_OPEN = ("/health/", "/playground/")
+_OPEN = (f"{paths.HEALTH}/", f"{paths.PLAYGROUND}/")
 # The page's one question, which goes to the model.
-_MODEL = "/playground/model"
+_MODEL = f"{paths.PLAYGROUND}/model"
 # What is not here asks the models for something, or is a route of the app's own.
 _BY_PATH: dict[str, Scope] = {
-    "/metrics": "metrics",
+    paths.METRICS: "metrics",
     "/docs": "docs",
     "/docs/oauth2-redirect": "docs",
     "/redoc": "docs",
@@ -26,7 +27,7 @@ _BY_PATH: dict[str, Scope] = {
 def of(method: str, path: str) -> Scope | None:
     """The scope that a request needs; None: it is open to all, as probes and the page itself are, which hold nothing
     that would have to be kept from anybody. `path` is decoded, without what the app is mounted under."""
-    if path[:4] in ("/v2", "/v2/"):
+    if paths.is_below(path, paths.V2):
         return "v2"
     if method in _READS and (path == "/" or path.startswith(_OPEN)) and path != _MODEL:
         return None

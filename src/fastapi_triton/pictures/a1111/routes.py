@@ -12,6 +12,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import Receive
 
+from fastapi_triton.core import paths
 from fastapi_triton.endpoints import content_negotiation, openapi, responses
 from fastapi_triton.endpoints.declared.model import DEFAULT_PREVIEW_EVERY
 from fastapi_triton.endpoints.pipeline import Translation
@@ -22,8 +23,7 @@ from fastapi_triton.pictures.a1111.schemas import Order, Txt2ImgRequest
 from fastapi_triton.pictures.a1111.tasks import COOKIE, Caller, Task, Tasks
 from fastapi_triton.pictures.text_to_image import Capabilities, TextToImage
 
-# The paths on which errors are told in A1111's names.
-PREFIX = "/sdapi/"
+_V1 = f"{paths.A1111}/v1"
 # What a client asks for before its first picture, and there is none of here.
 _EMPTY: dict[str, Any] = {
     "cmd-flags": {},
@@ -49,7 +49,7 @@ def router(model: TextToImage) -> APIRouter:
 
 def _add_txt2img(routes: APIRouter, model: TextToImage, tasks: Tasks) -> None:
     @routes.post(
-        "/sdapi/v1/txt2img",
+        f"{_V1}/txt2img",
         summary="Pictures from a prompt, with a scribble in a ControlNet unit",
         response_model=None,
         openapi_extra=openapi.request_body(validation.JSON, model=Txt2ImgRequest),
@@ -57,13 +57,13 @@ def _add_txt2img(routes: APIRouter, model: TextToImage, tasks: Tasks) -> None:
     async def txt2img(request: Request) -> Response:
         return await Txt2ImgTranslation(request, model, tasks).serve(request.receive)
 
-    @routes.get("/sdapi/v1/progress", summary="How far the caller's own picture is", response_model=None)
+    @routes.get(f"{_V1}/progress", summary="How far the caller's own picture is", response_model=None)
     async def progress(request: Request, id_task: str | None = None, skip_current_image: bool = False) -> Response:
         task = tasks.find(Caller.of(request), id_task)
         told = await _progress(task, with_image=not skip_current_image)
         return Response(responses.encode(told), media_type=content_negotiation.JSON)
 
-    @routes.post("/sdapi/v1/interrupt", summary="Stop the caller's own picture", response_model=None)
+    @routes.post(f"{_V1}/interrupt", summary="Stop the caller's own picture", response_model=None)
     async def interrupt(request: Request, id_task: str | None = None) -> Response:
         task = tasks.find(Caller.of(request), id_task)
         if task is not None:
@@ -131,7 +131,7 @@ def _add_discovery(routes: APIRouter, model: TextToImage) -> None:
             return _with_session(request, JSONResponse(told))
 
         summary = f"A1111's {name}, as far as there are any"
-        routes.add_api_route(f"/sdapi/v1/{name}", route, methods=["GET"], summary=summary, response_model=None)
+        routes.add_api_route(f"{_V1}/{name}", route, methods=["GET"], summary=summary, response_model=None)
 
     for name, content in _EMPTY.items():
         add(name, content)
@@ -140,7 +140,7 @@ def _add_discovery(routes: APIRouter, model: TextToImage) -> None:
     add("samplers", samplers.listed)
     add("schedulers", samplers.listed_schedules())
 
-    @routes.post("/sdapi/v1/options", summary="Takes the options that are so anyway", response_model=None)
+    @routes.post(f"{_V1}/options", summary="Takes the options that are so anyway", response_model=None)
     async def set_options(request: Request) -> Response:
         capabilities = await model.capabilities()
         body = await whole.read(request.receive)

@@ -13,6 +13,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.types import Receive
 
 from fastapi_triton.admission.fair_queue import QueueTicket
+from fastapi_triton.core import paths
 from fastapi_triton.core.errors import FastAPITritonError
 from fastapi_triton.endpoints import openapi, responses
 from fastapi_triton.endpoints.declared.stream_model import PREVIEW_FIELD
@@ -24,8 +25,6 @@ from fastapi_triton.pictures.openai import errors, schemas
 from fastapi_triton.pictures.openai.schemas import ImagesRequest, Order
 from fastapi_triton.pictures.text_to_image import Picture, Size, TextToImage
 
-# The paths on which errors are told in OpenAI's form.
-PREFIX = "/v1/"
 # Nothing here is counted in tokens, but its clients expect the object.
 _USAGE = {
     "input_tokens": 0,
@@ -37,7 +36,7 @@ _USAGE = {
 
 def router(model: TextToImage) -> APIRouter:
     """The routes under `/v1`."""
-    routes = APIRouter(prefix="/v1", tags=["OpenAI Images API"])
+    routes = APIRouter(prefix=paths.OPENAI, tags=["OpenAI Images API"])
     generation, edit = schemas.request_models(model)
     started = int(time.time())
     listed = {"id": model.name, "object": "model", "created": started, "owned_by": "fastapi-triton"}

@@ -14,6 +14,7 @@ from fastapi.responses import JSONResponse, RedirectResponse
 from starlette.requests import Request
 from starlette.responses import Response
 
+from fastapi_triton.core import paths
 from fastapi_triton.core.errors import FastAPITritonError, NotFoundError
 from fastapi_triton.endpoints.declared.endpoint import InferEndpoint
 from fastapi_triton.pictures.playground import examples
@@ -49,7 +50,7 @@ def router(endpoints: Sequence[InferEndpoint]) -> APIRouter:
         app = cast(FastAPI, request.app)
         return _revalidated(request, _render(app.title, app.docs_url, endpoint))
 
-    @routes.get("/playground/model")
+    @routes.get(f"{paths.PLAYGROUND}/model")
     async def model() -> Response:
         """What the model says of itself, or why it cannot yet; 200 either way, since waiting is no error."""
         endpoint = next(filter(_drawing, endpoints), None)
@@ -57,7 +58,7 @@ def router(endpoints: Sequence[InferEndpoint]) -> APIRouter:
             raise NotFoundError("No endpoint of this app can draw.")
         return JSONResponse(await _state(endpoint), headers={"Cache-Control": "no-store"})
 
-    @routes.api_route("/playground/{version}/{name}", methods=["GET", "HEAD"])
+    @routes.api_route(f"{paths.PLAYGROUND}/{{version}}/{{name}}", methods=["GET", "HEAD"])
     def file(version: str, name: str) -> Response:
         content = _files().get(name)
         if content is None or version != _version():
