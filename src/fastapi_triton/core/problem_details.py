@@ -28,7 +28,7 @@ from fastapi_triton.core.errors import (
     pointer,
     shown,
 )
-from fastapi_triton.core.paths import route_path
+from fastapi_triton.core.paths import is_below, route_path
 from fastapi_triton.core.request_record import current_observation, note
 
 # How an API tells of an error.
@@ -122,7 +122,7 @@ def answer(scope: Scope, error: FastAPITritonError) -> Response:
     note(error)
     path = route_path(scope)
     forms: dict[str, Form] = getattr(scope["app"].state, "error_forms", {})
-    form = next((form for prefix, form in forms.items() if path.startswith(prefix)), response)
+    form = next((form for prefix, form in forms.items() if is_below(path, prefix)), response)
     return form(error)
 
 

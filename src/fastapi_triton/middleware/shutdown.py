@@ -7,7 +7,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from fastapi_triton.core import problem_details
 from fastapi_triton.core.errors import FastAPITritonError, ShuttingDownError
-from fastapi_triton.core.paths import route_path
+from fastapi_triton.core.paths import V2, is_below, route_path
 from fastapi_triton.core.request_record import current_observation
 from fastapi_triton.core.shutdown import Drain
 
@@ -36,4 +36,4 @@ class ShutdownMiddleware:
 
 
 def _starts_work(scope: Scope) -> bool:
-    return scope["method"] == "POST" and not route_path(scope).startswith("/v2")
+    return scope["method"] == "POST" and not is_below(route_path(scope), V2)
