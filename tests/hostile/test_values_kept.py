@@ -4,9 +4,11 @@
 import json
 import math
 from collections.abc import AsyncIterator
+from enum import IntEnum
 from typing import Any
 
 import httpx2
+import numpy as np
 import pytest
 
 from fastapi_triton import Settings
@@ -209,29 +211,53 @@ def one_input(wire: str, dims: tuple[int, ...]) -> ModelConfig:
 
 
 @pytest.mark.parametrize(
-    ("wire", "dims", "value", "code"),
+    ("wire", "dims", "value", "problem"),
     [
-        ("BYTES", (-1, -1), [["a", "b"], ["c"]], "wrong_shape"),
-        ("BYTES", (-1, -1), [[], ["a"]], "wrong_shape"),
-        ("BYTES", (-1,), ["a", ["b"]], "wrong_shape"),
-        ("BYTES", (1,), 5, "wrong_type"),
-        ("BYTES", (1,), "\ud800", "invalid_text"),
-        ("INT32", (-1, -1), [[1], [1, 2]], "wrong_shape"),
-        ("INT32", (-1,), [1.5], "wrong_type"),
-        ("INT32", (-1,), [None], "wrong_type"),
-        ("INT64", (-1,), [10**4000], "out_of_range"),
-        ("FP32", (-1, -1), [[1.0], [1.0, 2.0]], "wrong_type"),
-        ("FP32", (-1,), [10**400], "out_of_range"),
-        ("FP32", (1,), 10**400, "out_of_range"),
-        ("FP16", (-1,), [65520.0], "out_of_range"),
-        ("BF16", (1,), 3.4e38, "out_of_range"),
-        ("BOOL", (-1,), [True, 2], "wrong_type"),
+        ("BYTES", (-1, -1), [["a", "b"], ["c"]], "#/x/1: wrong_shape"),
+        ("BYTES", (-1, -1), [[], ["a"]], "#/x/1: wrong_shape"),
+        ("BYTES", (-1,), ["a", ["b"]], "#/x/1: wrong_type"),
+        ("BYTES", (1,), 5, "#/x: wrong_type"),
+        ("BYTES", (1,), "\ud800", "#/x: invalid_text"),
+        ("BYTES", (-1,), ["a", "\ud800"], "#/x/1: invalid_text"),
+        ("INT32", (-1, -1), [[1], [1, 2]], "#/x/1: wrong_shape"),
+        ("INT32", (-1,), [1.5], "#/x/0: wrong_type"),
+        ("INT32", (-1,), [None], "#/x/0: wrong_type"),
+        ("INT64", (-1,), [10**4000], "#/x/0: out_of_range"),
+        ("FP32", (-1, -1), [[1.0], [1.0, 2.0]], "#/x/1: wrong_shape"),
+        ("FP32", (-1,), [10**400], "#/x/0: out_of_range"),
+        ("FP32", (1,), 10**400, "#/x: out_of_range"),
+        ("FP32", (-1,), [1.0, math.nan], "#/x/1: not_finite"),
+        ("FP32", (1,), "NaN", "#/x: wrong_type"),
+        ("FP16", (-1,), [65519.0, 65520.0], "#/x/1: out_of_range"),
+        ("BF16", (1,), 3.4e38, "#/x: out_of_range"),
+        ("BOOL", (-1,), [True, 2], "#/x/1: wrong_type"),
     ],
 )
-def test_what_is_no_tensor_is_refused(wire: str, dims: tuple[int, ...], value: Any, code: str) -> None:
+def test_what_is_no_tensor_is_refused(wire: str, dims: tuple[int, ...], value: Any, problem: str) -> None:
     with pytest.raises(InvalidRequestError) as caught:
         tensors.from_fields({"x": value}, one_input(wire, dims))
-    assert [(each.pointer, each.code) for each in caught.value.problems] == [("#/x", code)]
+    assert [f"{each.pointer}: {each.code}" for each in caught.value.problems] == [problem]
+
+
+class Level(IntEnum):
+    LOW = 1
+
+
+@pytest.mark.parametrize(
+    ("wire", "dims", "value", "array"),
+    [
+        ("INT32", (2, -1), np.array([[1, 2], [3, 4]]), [[1, 2], [3, 4]]),
+        ("INT32", (-1, 2), [np.array([1, 2]), (3, 4)], [[1, 2], [3, 4]]),
+        ("INT32", (1,), np.int64(5), [5]),
+        ("INT32", (-1,), [Level.LOW, 2], [1, 2]),
+        ("FP32", (-1,), [np.float32(0.5), 2], [0.5, 2.0]),
+        ("BYTES", (-1,), (b"a", "b"), [b"a", b"b"]),
+    ],
+)
+def test_numpy_arrays_tuples_and_enums_of_a_function_become_tensors(
+    wire: str, dims: tuple[int, ...], value: Any, array: Any
+) -> None:
+    assert tensors.from_fields({"x": value}, one_input(wire, dims))["x"].array.tolist() == array
 
 
 async def test_nan_is_refused_where_any_value_may_stand(client: httpx2.AsyncClient) -> None:

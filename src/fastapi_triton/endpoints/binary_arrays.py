@@ -15,8 +15,7 @@ import numpy.typing as npt
 import pybase64
 from numpy.lib import format as npy_format
 
-from fastapi_triton.endpoints.images import decode
-from fastapi_triton.endpoints.value_errors import unfit
+from fastapi_triton.endpoints.value_errors import from_base64, invalid_value
 from fastapi_triton.triton.model_config import TensorConfig
 
 NPY, BASE64, SHAPE = "npy", "base64", "shape"
@@ -30,11 +29,6 @@ def fits(shape: Sequence[int], dims: Sequence[int]) -> bool:
     return len(shape) == len(dims) and all(dim in (-1, size) for size, dim in zip(shape, dims, strict=True))
 
 
-def shape_flaw(shape: Sequence[int], dims: Sequence[int]) -> str:
-    """Why a shape will not do."""
-    return f"its shape is {list(shape)}, but the model takes {list(dims)}"
-
-
 def npy_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
     """What a `.npy` file of these values holds: numpy has no BF16, so they are float32 there."""
     return np.dtype(np.float32) if dtype == _BFLOAT16 else dtype
@@ -44,16 +38,16 @@ def read(value: Mapping[str, Any], tensor: TensorConfig) -> npt.NDArray[Any]:
     """The array that one of the two objects holds.
 
     Raises:
-        UnfitValueError: it holds none, or another than the tensor's config says.
+        InvalidValueError: it holds none, or another than the tensor's config says.
     """
     if set(value) == {NPY}:
-        array = _read_npy(_bytes(value, NPY), tensor)
+        array = _read_npy(from_base64(value[NPY], (NPY,)), tensor)
     elif BASE64 in value and set(value) <= {BASE64, SHAPE}:
-        array = _read_raw(_bytes(value, BASE64), value, tensor)
+        array = _read_raw(from_base64(value[BASE64], (BASE64,)), value, tensor)
     else:
-        raise unfit("wrong_type", f'an object must be {{"{NPY}": …}}, or {{"{BASE64}": …, "{SHAPE}": […]}}')
+        raise invalid_value("wrong_type", f'an object must be {{"{NPY}": …}}, or {{"{BASE64}": …, "{SHAPE}": […]}}')
     if not fits(array.shape, tensor.dims):
-        raise unfit("wrong_shape", shape_flaw(array.shape, tensor.dims))
+        raise invalid_value("wrong_shape", f"its shape is {list(array.shape)}, but the model takes {list(tensor.dims)}")
     return array
 
 
@@ -69,22 +63,12 @@ def as_raw(array: npt.NDArray[Any]) -> dict[str, Any]:
     return {BASE64: pybase64.b64encode(array.tobytes()).decode("ascii"), SHAPE: list(array.shape)}
 
 
-def _bytes(value: Mapping[str, Any], key: str) -> bytes:
-    text = value[key]
-    if not isinstance(text, str):
-        raise unfit("wrong_type", "must be base64 text", (key,))
-    try:
-        return decode(text)
-    except ValueError as error:
-        raise unfit("invalid_base64", f"this is not base64: {error}", (key,)) from None
-
-
 def _read_npy(data: bytes, tensor: TensorConfig) -> npt.NDArray[Any]:
     wanted = npy_dtype(tensor.datatype.numpy)
     shape, is_fortran, dtype, start = _npy_header(data)
     if dtype != wanted:
         hint = f"; BF16 travels as {wanted}" if wanted != tensor.datatype.numpy else ""
-        raise unfit(
+        raise invalid_value(
             "wrong_type", f"its dtype is {dtype}, but {tensor.datatype.wire} needs {wanted}: .astype('{wanted}'){hint}"
         )
     _require_size(len(data) - start, shape, wanted)
@@ -110,7 +94,7 @@ def _npy_header(data: bytes) -> tuple[tuple[int, ...], bool, np.dtype[Any], int]
             read_header = npy_format.read_array_header_1_0 if version == (1, 0) else npy_format.read_array_header_2_0
             shape, is_fortran, dtype = read_header(file)  # type: ignore[no-untyped-call]
     except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError, tokenize.TokenError):
-        raise unfit("invalid_array", "this is no .npy file as numpy.save writes it", (NPY,)) from None
+        raise invalid_value("invalid_array", "this is no .npy file as numpy.save writes it", (NPY,)) from None
     return _checked_shape(shape, (NPY,)), is_fortran, dtype, file.tell()
 
 
@@ -118,7 +102,7 @@ def _read_raw(data: bytes, value: Mapping[str, Any], tensor: TensorConfig) -> np
     dtype = tensor.datatype.numpy
     shape = value[SHAPE] if SHAPE in value else _implied_shape(len(data), tensor)
     if not isinstance(shape, list):
-        raise unfit("wrong_type", "must be a list of whole numbers, as in [2, 3]", (SHAPE,))
+        raise invalid_value("wrong_type", "must be a list of whole numbers, as in [2, 3]", (SHAPE,))
     checked = _checked_shape(shape, (SHAPE,))
     _require_size(len(data), checked, dtype)
     array = np.frombuffer(data, np.uint8 if dtype == np.bool_ else dtype).reshape(checked)
@@ -130,30 +114,32 @@ def _implied_shape(num_bytes: int, tensor: TensorConfig) -> list[int]:
     """The only shape that so many bytes may have."""
     known = math.prod(dim for dim in tensor.dims if dim >= 0) * tensor.datatype.numpy.itemsize
     if tensor.dims.count(-1) > 1 or (-1 in tensor.dims and not known):
-        raise unfit("missing_field", f"`{SHAPE}` is required, since the model takes {list(tensor.dims)}", (SHAPE,))
+        raise invalid_value(
+            "missing_field", f"`{SHAPE}` is required, since the model takes {list(tensor.dims)}", (SHAPE,)
+        )
     return [num_bytes // known if dim == -1 else dim for dim in tensor.dims]
 
 
 def _checked_shape(shape: Sequence[Any], location: tuple[str, ...]) -> tuple[int, ...]:
     if not all(type(dim) is int and 0 <= dim <= _MAX_DIM for dim in shape):
-        raise unfit("wrong_shape", f"a shape is a list of whole numbers from 0 to {_MAX_DIM}", location)
+        raise invalid_value("wrong_shape", f"a shape is a list of whole numbers from 0 to {_MAX_DIM}", location)
     return tuple(shape)
 
 
 def _require_size(num_bytes: int, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
     needed = math.prod(shape) * dtype.itemsize
     if num_bytes != needed:
-        raise unfit("wrong_shape", f"{num_bytes} bytes, but the shape {list(shape)} of {dtype} makes {needed}")
+        raise invalid_value("wrong_shape", f"{num_bytes} bytes, but the shape {list(shape)} of {dtype} makes {needed}")
 
 
 def _require_booleans(array: npt.NDArray[Any]) -> None:
     if array.dtype == np.bool_ and (array.view(np.uint8) > 1).any():
-        raise unfit("invalid_value", "a byte of a BOOL must be 0 or 1")
+        raise invalid_value("invalid_value", "a byte of a BOOL must be 0 or 1")
 
 
 def _to_bfloat16(array: npt.NDArray[Any], tensor: TensorConfig) -> npt.NDArray[Any]:
     with np.errstate(over="ignore"):
         rounded = array.astype(_BFLOAT16)
     if (np.isinf(rounded) & ~np.isinf(array)).any():
-        raise unfit("out_of_range", f"a value is beyond ±{tensor.datatype.float_max}")
+        raise invalid_value("out_of_range", f"a value is beyond ±{tensor.datatype.float_max}")
     return np.ascontiguousarray(rounded)

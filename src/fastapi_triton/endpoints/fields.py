@@ -9,7 +9,7 @@ from typing import Annotated, Any, get_args, get_origin
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from fastapi_triton.core.errors import FastAPITritonError
+from fastapi_triton.core.errors import FastAPITritonError, pointer
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +64,7 @@ def _list_depth(annotation: Any) -> int:
 
 
 def put_in_callers_words(error: FastAPITritonError, names: Mapping[str, str] | None) -> None:
-    """Have an error that names tensors name the caller's fields. None: the caller has no field for any tensor."""
+    """Have an error that names tensors name the client's fields. None: the client has no field for any tensor."""
     if names is None:
         error.problems = tuple(replace(each, pointer="#") for each in error.problems)
     elif names and error.problems:
@@ -75,14 +75,17 @@ def put_in_callers_words(error: FastAPITritonError, names: Mapping[str, str] | N
         )
 
 
-def _pointer(pointer: str, names: Mapping[str, str]) -> str:
-    tensor = pointer.removeprefix("#/")
-    return f"#/{names[tensor]}" if tensor in names else pointer
+def _pointer(problem: str, names: Mapping[str, str]) -> str:
+    for tensor, field in names.items():
+        start = pointer((tensor,))
+        if problem == start or problem.startswith(f"{start}/"):
+            return pointer((field,)) + problem.removeprefix(start)
+    return problem
 
 
 def _reworded(detail: str, names: Mapping[str, str]) -> str:
-    for tensor, callers in names.items():
-        detail = detail.replace(f"`{tensor}`", f"`{callers}`")
+    for tensor, field in names.items():
+        detail = detail.replace(f"`{tensor}`", f"`{field}`").replace(f"`{tensor}.", f"`{field}.")
     return detail
 
 

@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One JSON value ↔ one tensor, by the tensor's config. docs/datatypes.md tells the forms.
+"""One value ↔ one tensor, by the tensor's config: JSON values, and the values of declared pydantic fields.
 
-JSON is taken at its word: `true` is no 1, `3.0` no whole number, `"3"` no number. NaN and Infinity, which JSON lacks,
-are the texts "NaN", "Infinity" and "-Infinity" where the datatype has them.
+docs/datatypes.md lists the forms. Values are taken literally: `true` is not 1, `3.0` is not a whole number, and "3" is
+not a number. NaN and Infinity, which JSON lacks, are the texts "NaN", "Infinity" and "-Infinity".
 """
 
 import itertools
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -17,7 +18,14 @@ from pydantic_core import PydanticCustomError
 
 from fastapi_triton.core.errors import InferenceError
 from fastapi_triton.endpoints import binary_arrays, images
-from fastapi_triton.endpoints.value_errors import MAX_FLAWS, Flaw, Location, UnfitValueError, unfit
+from fastapi_triton.endpoints.value_errors import (
+    MAX_PROBLEMS,
+    InvalidValueError,
+    Location,
+    ValueProblem,
+    from_base64,
+    invalid_value,
+)
 from fastapi_triton.triton.datatypes import Datatype
 from fastapi_triton.triton.model_config import TensorConfig
 
@@ -27,31 +35,38 @@ Arrays = Literal["list", "npy", "base64"]
 NON_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 _TYPES: dict[str, set[type]] = {"bool": {bool}, "integer": {int}, "float": {int, float, str}}
 _WANTED = {"bool": "true or false", "integer": "a whole number", "float": "a number"}
+_TYPE_NAMES = {
+    bool: "true or false",
+    int: "a number",
+    float: "a number with a decimal point",
+    str: "text",
+    list: "a list",
+}
+# A field of a declared model can hold all of these.
+_LISTS = (list, tuple, np.ndarray)
 
 
 def decode(value: Any, tensor: TensorConfig, limits: images.ImageLimits) -> npt.NDArray[Any]:
-    """The value as an array in a shape that the config's dims allow, without a batch dimension.
+    """A JSON value as an array in a shape that the config's dims allow, without a batch dimension.
 
     Raises:
-        UnfitValueError: it does not fit; every reason.
+        InvalidValueError: it does not fit; every reason.
         TooLargeError: a picture has more pixels than allowed.
     """
-    is_bytes = tensor.datatype.kind == "bytes"
-    if isinstance(value, dict) and not is_bytes:
+    if isinstance(value, dict) and tensor.datatype.kind != "bytes":
         return binary_arrays.read(value, tensor)
-    if isinstance(value, list):
-        flat, shape = _flatten(value, tensor.dims)
-    elif tensor.is_scalar:
-        flat, shape = [value], (1,) * len(tensor.dims)
-    else:
-        raise unfit("wrong_type", f"must be a list of the shape {list(tensor.dims)}")
-    try:
-        made = _byte_strings(flat, tensor, limits) if is_bytes else _numbers(flat, tensor.datatype)
-    except UnfitValueError as error:
-        if not isinstance(value, list):
-            raise UnfitValueError(*(Flaw(each.location[1:], each.code, each.reason) for each in error.flaws)) from None
-        raise UnfitValueError(*(_placed(each, shape) for each in error.flaws)) from None
-    return made.reshape(shape)
+    return _array(value, tensor, partial(_bytes_of_json, tensor=tensor, limits=limits), NON_FINITE)
+
+
+def decode_field(value: Any, tensor: TensorConfig) -> npt.NDArray[Any]:
+    """The value of a declared field as such an array. Its text is what the tensor holds, base64 text too.
+
+    Raises:
+        InvalidValueError: it does not fit; every reason.
+    """
+    if isinstance(value, np.ndarray | np.generic):
+        value = value.tolist()
+    return _array(value, tensor, bytes_of_field, {})
 
 
 def encode(array: npt.NDArray[Any], tensor: TensorConfig, arrays: Arrays) -> Any:
@@ -72,28 +87,42 @@ def encode(array: npt.NDArray[Any], tensor: TensorConfig, arrays: Arrays) -> Any
     return value
 
 
-def _flatten(value: list[Any], dims: Sequence[int]) -> tuple[list[Any], tuple[int, ...]]:
+def _array(
+    value: Any, tensor: TensorConfig, to_bytes: Callable[[Any], bytes], non_finite: Mapping[str, float]
+) -> npt.NDArray[Any]:
+    if isinstance(value, _LISTS):
+        flat, shape = _flatten(value, tensor.dims)
+    elif tensor.is_scalar:
+        flat, shape = [value], (1,) * len(tensor.dims)
+    else:
+        raise invalid_value("wrong_type", f"must be a list of the shape {list(tensor.dims)}")
+    try:
+        if tensor.datatype.kind == "bytes":
+            return _byte_strings(flat, to_bytes).reshape(shape)
+        return _numbers(flat, tensor.datatype, non_finite).reshape(shape)
+    except InvalidValueError as error:
+        nested = shape if isinstance(value, _LISTS) else ()
+        raise InvalidValueError(*(_placed(each, nested) for each in error.problems)) from None
+
+
+def _flatten(value: Any, dims: Sequence[int]) -> tuple[list[Any], tuple[int, ...]]:
     """The innermost values of nested lists, and their shape."""
     level: list[Any] = [value]
     shape: list[int] = []
     for dim in dims:
-        if not set(map(type, level)) <= {list}:
-            raise UnfitValueError(
-                *(
-                    Flaw(_location(index, shape), "wrong_type", f"must be a list, since the model takes {list(dims)}")
-                    for index in _where(type(item) is not list for item in level)
-                )
-            )
+        if not set(map(type, level)).issubset(_LISTS):
+            reason = f"must be a list, since the model takes {list(dims)}"
+            raise _problems((not isinstance(item, _LISTS) for item in level), "wrong_type", reason, shape)
         sizes = set(map(len, level))
         wanted = dim if dim >= 0 else len(level[0]) if level else 0
         if not sizes <= {wanted}:
-            raise UnfitValueError(
+            why = "it must be" if dim >= 0 else "the first list has"
+            raise InvalidValueError(
                 *(
-                    Flaw(
+                    ValueProblem(
                         _location(index, shape),
                         "wrong_shape",
-                        f"has the length {len(level[index])}, but {'it must be' if dim >= 0 else 'the first list has'} "
-                        f"{wanted}; the model takes {list(dims)}",
+                        f"has the length {len(level[index])}, but {why} {wanted}; the model takes {list(dims)}",
                     )
                     for index in _where(len(item) != wanted for item in level)
                 )
@@ -104,135 +133,145 @@ def _flatten(value: list[Any], dims: Sequence[int]) -> tuple[list[Any], tuple[in
 
 
 def _where(bad: Iterable[bool]) -> list[int]:
-    return list(itertools.islice((index for index, is_bad in enumerate(bad) if is_bad), MAX_FLAWS))
+    return list(itertools.islice((index for index, is_bad in enumerate(bad) if is_bad), MAX_PROBLEMS))
 
 
 def _location(index: int, shape: Sequence[int]) -> Location:
     return tuple(int(each) for each in np.unravel_index(index, shape)) if shape else ()
 
 
-def _placed(flaw: Flaw, shape: Sequence[int]) -> Flaw:
-    """A flaw of the flat list, at its place in the nested one."""
-    index = flaw.location[0]
-    return Flaw((*_location(int(index), shape), *flaw.location[1:]), flaw.code, flaw.reason)
-
-
-def _numbers(flat: list[Any], datatype: Datatype) -> npt.NDArray[Any]:
-    types = _TYPES[datatype.kind]
-    found = set(map(type, flat))
-    if not found <= types:
-        raise UnfitValueError(*(_type_flaw(index, flat[index], datatype) for index in _bad_types(flat, types)))
-    if datatype.kind == "integer":
-        low, high = datatype.integer_range
-        if flat and not low <= min(flat) <= max(flat) <= high:
-            raise _out_of_range(_where(not low <= item <= high for item in flat), f"from {low} to {high}", datatype)
-    if datatype.kind == "float":
-        return _floats(flat, datatype, has_texts=str in found)
-    return np.array(flat, dtype=datatype.numpy)
-
-
-def _bad_types(flat: list[Any], types: set[type]) -> list[int]:
-    return _where(type(item) not in types for item in flat)
-
-
-def _type_flaw(index: int, item: Any, datatype: Datatype) -> Flaw:
-    if isinstance(item, float) and not math.isfinite(item):
-        return Flaw((index,), "not_finite", f"{datatype.wire} has no NaN or Infinity")
-    return Flaw((index,), "wrong_type", f"must be {_WANTED[datatype.kind]}, for {datatype.wire}{_instead(item)}")
-
-
-def _instead(item: Any) -> str:
-    names = {
-        bool: "true or false",
-        int: "a number",
-        float: "a number with a decimal point",
-        str: "text",
-        list: "a list",
-    }
-    return ", not " + ("null (leave the member out)" if item is None else names.get(type(item), "an object"))
-
-
-def _out_of_range(indexes: list[int], allowed: str, datatype: Datatype) -> UnfitValueError:
-    return UnfitValueError(
-        *(Flaw((index,), "out_of_range", f"must be {allowed}, for {datatype.wire}") for index in indexes)
+def _problems(bad: Iterable[bool], code: str, reason: str, shape: Sequence[int] | None = None) -> InvalidValueError:
+    """The same problem of every bad value of a list; with a `shape`, of the nested lists."""
+    indexes = _where(bad)
+    return InvalidValueError(
+        *(ValueProblem((index,) if shape is None else _location(index, shape), code, reason) for index in indexes)
     )
 
 
-def _floats(flat: list[Any], datatype: Datatype, *, has_texts: bool) -> npt.NDArray[Any]:
-    is_named = [type(item) is str for item in flat] if has_texts else []
-    if has_texts:
-        unknown = _where(type(item) is str and item not in NON_FINITE for item in flat)
-        if unknown:
-            raise UnfitValueError(*(_type_flaw(index, flat[index], datatype) for index in unknown))
-        flat = [NON_FINITE[item] if type(item) is str else item for item in flat]
-    allowed = f"from {-datatype.float_max} to {datatype.float_max}"
+def _placed(problem: ValueProblem, shape: Sequence[int]) -> ValueProblem:
+    """A problem of the flat list, at its place in the nested one."""
+    index, *inner = problem.location
+    return ValueProblem((*_location(int(index), shape), *inner), problem.code, problem.reason)
+
+
+def _numbers(flat: list[Any], datatype: Datatype, non_finite: Mapping[str, float]) -> npt.NDArray[Any]:
+    types = _TYPES[datatype.kind]
+    if not set(map(type, flat)) <= types:
+        flat = [_exact(item) for item in flat]
+        if bad := _where(type(item) not in types for item in flat):
+            raise InvalidValueError(*(_type_problem(index, flat[index], datatype) for index in bad))
+    if datatype.kind == "float":
+        return _floats(flat, datatype, non_finite)
+    if datatype.kind == "integer":
+        low, high = datatype.integer_range
+        if flat and not low <= min(flat) <= max(flat) <= high:
+            reason = f"must be a whole number from {low} to {high}, for {datatype.wire}"
+            raise _problems((not low <= item <= high for item in flat), "out_of_range", reason)
+    return np.array(flat, dtype=datatype.numpy)
+
+
+def _exact(item: Any) -> Any:
+    """A number of numpy's or an IntEnum, which fields can hold, as Python's own number."""
+    if isinstance(item, np.generic):
+        return item.item()
+    return int(item) if isinstance(item, int) and not isinstance(item, bool) else item
+
+
+def _type_problem(index: int, item: Any, datatype: Datatype) -> ValueProblem:
+    if isinstance(item, float) and not math.isfinite(item):
+        return ValueProblem((index,), "not_finite", f"{datatype.wire} has no NaN or Infinity")
+    return ValueProblem(
+        (index,), "wrong_type", f"must be {_WANTED[datatype.kind]}, for {datatype.wire}{_instead(item)}"
+    )
+
+
+def _instead(item: Any) -> str:
+    if item is None:
+        return ", not null (leave the member out)"
+    return f", not {_TYPE_NAMES.get(type(item), 'an object')}"
+
+
+def _floats(flat: list[Any], datatype: Datatype, non_finite: Mapping[str, float]) -> npt.NDArray[Any]:
+    named = [index for index, item in enumerate(flat) if type(item) is str] if str in set(map(type, flat)) else []
+    if named:
+        if unknown := [index for index in named if flat[index] not in non_finite][:MAX_PROBLEMS]:
+            raise InvalidValueError(*(_type_problem(index, flat[index], datatype) for index in unknown))
+        flat = [non_finite[item] if type(item) is str else item for item in flat]
+    out_of_range = f"must be from {-datatype.float_max} to {datatype.float_max}, for {datatype.wire}"
     try:
         wide = np.array(flat, dtype=np.float64)
     except OverflowError:  # a whole number of hundreds of digits
         largest = int(np.finfo(np.float64).max)
-        indexes = _where(isinstance(item, int) and abs(item) > largest for item in flat)
-        raise _out_of_range(indexes, allowed, datatype) from None
-    bare = ~np.isfinite(wide) & (~np.array(is_named) if has_texts else True)
-    if bare.any():
-        raise UnfitValueError(
-            *(
-                Flaw(
-                    (index,),
-                    "not_finite",
-                    'must be finite, up to ±1.8e308; if you mean it, send the text "NaN", "Infinity" or "-Infinity"',
-                )
-                for index in _where(bare)
-            )
+        is_beyond = (isinstance(item, int) and abs(item) > largest for item in flat)
+        raise _problems(is_beyond, "out_of_range", out_of_range) from None
+    with np.errstate(over="ignore"):
+        array = wide.astype(datatype.numpy)
+    bad = ~np.isfinite(array)
+    bad[named] = False
+    if not bad.any():
+        return array
+    bare = "must be finite, up to ±1.8e308"
+    bare += '; if you mean it, send the text "NaN", "Infinity" or "-Infinity"' if non_finite else ""
+    raise InvalidValueError(
+        *(
+            ValueProblem((index,), "out_of_range", out_of_range)
+            if np.isfinite(wide[index])
+            else ValueProblem((index,), "not_finite", bare)
+            for index in _where(bad)
         )
-    beyond = np.isfinite(wide) & (np.abs(wide) > datatype.float_max)
-    if beyond.any():
-        raise _out_of_range(_where(beyond), allowed, datatype)
-    return wide.astype(datatype.numpy)
+    )
 
 
-def _byte_strings(flat: list[Any], tensor: TensorConfig, limits: images.ImageLimits) -> npt.NDArray[np.object_]:
+def _byte_strings(flat: list[Any], to_bytes: Callable[[Any], bytes]) -> npt.NDArray[np.object_]:
     array = np.empty(len(flat), dtype=np.object_)
-    flaws: list[Flaw] = []
+    problems: list[ValueProblem] = []
     for index, item in enumerate(flat):
         try:
-            array[index] = _byte_string(item, tensor, limits)
-        except UnfitValueError as error:
-            flaws += [Flaw((index, *each.location), each.code, each.reason) for each in error.flaws]
-        if len(flaws) >= MAX_FLAWS:
+            array[index] = to_bytes(item)
+        except InvalidValueError as error:
+            problems += [ValueProblem((index, *each.location), each.code, each.reason) for each in error.problems]
+        if len(problems) >= MAX_PROBLEMS:
             break
-    if flaws:
-        raise UnfitValueError(*flaws)
+    if problems:
+        raise InvalidValueError(*problems)
     return array
 
 
-def _byte_string(item: Any, tensor: TensorConfig, limits: images.ImageLimits) -> bytes:
+def bytes_of_field(item: Any) -> bytes:
+    """An element of a BYTES tensor, of a field's text or bytes.
+
+    Raises:
+        InvalidValueError: it is neither.
+    """
+    if isinstance(item, bytes):
+        return item
+    if not isinstance(item, str):
+        raise invalid_value("wrong_type", f"must be text{_instead(item)}")
+    try:
+        return item.encode()
+    except UnicodeEncodeError:  # half a surrogate pair
+        raise invalid_value("invalid_text", "this text is not UTF-8") from None
+
+
+def _bytes_of_json(item: Any, tensor: TensorConfig, limits: images.ImageLimits) -> bytes:
     content = tensor.content
     if content is None and isinstance(item, dict):
         if set(item) != {binary_arrays.BASE64}:
-            raise unfit("wrong_type", 'an object must be {"base64": "…"}')
-        return _from_base64(item[binary_arrays.BASE64], (binary_arrays.BASE64,))
+            raise invalid_value("wrong_type", 'an object must be {"base64": "…"}')
+        return from_base64(item[binary_arrays.BASE64], (binary_arrays.BASE64,))
     if not isinstance(item, str):
         forms = 'text, or {"base64": "…"}' if content is None else "text" if content == "text" else "base64 text"
-        raise unfit("wrong_type", f"must be {forms}{_instead(item)}")
+        raise invalid_value("wrong_type", f"must be {forms}{_instead(item)}")
     if content in (None, "text"):
         return item.encode()
-    data = _from_base64(item, ())
+    data = from_base64(item)
     if content == "binary":
         return data
     try:
         images.check(data, limits)
     except PydanticCustomError as error:
-        raise unfit(error.type, error.message()) from None
+        raise invalid_value(error.type, error.message()) from None
     return data if content == "image" else pybase64.b64encode(data)
-
-
-def _from_base64(text: Any, location: Location) -> bytes:
-    if not isinstance(text, str):
-        raise unfit("wrong_type", "must be base64 text", location)
-    try:
-        return images.decode(text)
-    except ValueError as error:
-        raise unfit("invalid_base64", f"this is not base64: {error}", location) from None
 
 
 def _shaped(array: npt.NDArray[Any], tensor: TensorConfig) -> npt.NDArray[Any]:

@@ -2,15 +2,20 @@
 """What is wrong with one value of a request, and where in it."""
 
 from dataclasses import dataclass
+from typing import Any
+
+from pydantic_core import ErrorDetails
+
+from fastapi_triton.endpoints import images
 
 Location = tuple[int | str, ...]
 
-# More of them help nobody, and a body may have a million.
-MAX_FLAWS = 10
+# More of them do not help, and a body may have a million.
+MAX_PROBLEMS = 10
 
 
 @dataclass(frozen=True, slots=True)
-class Flaw:
+class ValueProblem:
     """`location` leads from the value to the wrong part of it; `reason` is the end of a sentence about that part."""
 
     location: Location
@@ -18,14 +23,35 @@ class Flaw:
     reason: str
 
 
-class UnfitValueError(ValueError):
-    """A value cannot become a tensor; every reason, up to `MAX_FLAWS`."""
+class InvalidValueError(ValueError):
+    """A value cannot become a tensor; every reason, up to `MAX_PROBLEMS`."""
 
-    def __init__(self, *flaws: Flaw) -> None:
-        super().__init__("; ".join(flaw.reason for flaw in flaws))
-        self.flaws = flaws[:MAX_FLAWS]
+    def __init__(self, *problems: ValueProblem) -> None:
+        super().__init__("; ".join(each.reason for each in problems))
+        self.problems = problems[:MAX_PROBLEMS]
+
+    def details(self, *location: int | str) -> list[ErrorDetails]:
+        """The problems as pydantic's; `location` leads from the body to the value."""
+        return [
+            ErrorDetails(type=each.code, loc=(*location, *each.location), msg=each.reason, input=...)
+            for each in self.problems
+        ]
 
 
-def unfit(code: str, reason: str, location: Location = ()) -> UnfitValueError:
-    """The error for a single flaw."""
-    return UnfitValueError(Flaw(location, code, reason))
+def invalid_value(code: str, reason: str, location: Location = ()) -> InvalidValueError:
+    """The error for a single problem."""
+    return InvalidValueError(ValueProblem(location, code, reason))
+
+
+def from_base64(text: Any, location: Location = ()) -> bytes:
+    """The bytes of base64 text.
+
+    Raises:
+        InvalidValueError: it is not base64 text; `location` is where the text is in the value.
+    """
+    if not isinstance(text, str):
+        raise invalid_value("wrong_type", "must be base64 text", location)
+    try:
+        return images.decode(text)
+    except ValueError as error:
+        raise invalid_value("invalid_base64", f"this is not base64: {error}", location) from None

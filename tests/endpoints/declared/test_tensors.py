@@ -46,7 +46,7 @@ def test_integers_are_held_to_their_range_to_the_last_one(datatype: Any) -> None
     ("datatype", "value"), [("TYPE_FP32", 1e39), ("TYPE_FP16", 70_000), ("TYPE_FP64", float("inf"))]
 )
 def test_floats_that_overflow_are_refused_and_not_sent_as_infinity(datatype: str, value: float) -> None:
-    with pytest.raises(InvalidRequestError, match="finite"):
+    with pytest.raises(InvalidRequestError, match=r"must be (finite|from)"):
         tensors.from_fields({"x": value}, config(datatype))
 
 
@@ -60,7 +60,9 @@ def test_lists_take_the_shape_that_the_config_says() -> None:
     made = tensors.from_fields({"x": [[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]]}, model)
     assert made["x"].array.shape == (1, 3, 2)
     assert tensors.to_fields(made, model) == {"x": [[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]]}
-    with pytest.raises(InvalidRequestError, match=r"\[1, 3\].*\[-1, 2\]"):
+    with pytest.raises(
+        InvalidRequestError, match=r"`x\.0`: has the length 3, but it must be 2; the model takes \[-1, 2\]"
+    ):
         tensors.from_fields({"x": [[1.0, 2.0, 3.0]]}, model)
 
 

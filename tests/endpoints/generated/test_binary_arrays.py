@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fastapi_triton.endpoints import binary_arrays
-from fastapi_triton.endpoints.value_errors import UnfitValueError
+from fastapi_triton.endpoints.value_errors import InvalidValueError
 from fastapi_triton.triton.datatypes import BY_WIRE
 from fastapi_triton.triton.model_config import TensorConfig
 
@@ -38,9 +38,9 @@ def header(text: str) -> bytes:
 
 
 def refused(value: Any, config: TensorConfig) -> tuple[str, str]:
-    with pytest.raises(UnfitValueError) as error:
+    with pytest.raises(InvalidValueError) as error:
         binary_arrays.read(value, config)
-    (flaw,) = error.value.flaws
+    (flaw,) = error.value.problems
     return flaw.code, flaw.reason
 
 
@@ -89,14 +89,14 @@ def test_a_npy_that_is_not_the_tensor_is_refused(data: bytes, code: str, words: 
 @given(st.binary(max_size=200), st.booleans())
 def test_any_bytes_are_read_or_refused(data: bytes, has_magic: bool) -> None:
     value = {"npy": b64(b"\x93NUMPY\x01\x00" + data if has_magic else data)}
-    with pytest.raises(UnfitValueError):
+    with pytest.raises(InvalidValueError):
         binary_arrays.read(value, tensor("FP32", 3))
 
 
 @given(st.text(max_size=120))
 def test_any_header_is_read_or_refused(text: str) -> None:
     value = {"npy": b64(header(text.encode("latin1", "ignore").decode("latin1")))}
-    with pytest.raises(UnfitValueError):
+    with pytest.raises(InvalidValueError):
         binary_arrays.read(value, tensor("FP32", 3))
 
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from fastapi_triton.core.errors import InferenceError
 from fastapi_triton.endpoints import json_codec
 from fastapi_triton.endpoints.images import ImageLimits
-from fastapi_triton.endpoints.value_errors import UnfitValueError
+from fastapi_triton.endpoints.value_errors import InvalidValueError
 from fastapi_triton.triton.datatypes import BY_WIRE, DATATYPES, Datatype
 from fastapi_triton.triton.model_config import TensorConfig
 from support.json_values import same, values
@@ -39,9 +39,9 @@ def encode(array: Any, config: TensorConfig, arrays: json_codec.Arrays = "list")
 
 
 def flaws(value: Any, config: TensorConfig) -> list[tuple[Any, str]]:
-    with pytest.raises(UnfitValueError) as refused:
+    with pytest.raises(InvalidValueError) as refused:
         decode(value, config)
-    return [(each.location, each.code) for each in refused.value.flaws]
+    return [(each.location, each.code) for each in refused.value.problems]
 
 
 @every_datatype
@@ -91,7 +91,7 @@ anything = st.recursive(
 @given(value=anything, dims=st.sampled_from([(1,), (-1,), (2, -1), (-1, -1)]))
 def test_anything_at_all_is_taken_or_refused(datatype: Datatype, value: Any, dims: tuple[int, ...]) -> None:
     config = tensor(datatype.wire, *dims)
-    with suppress(UnfitValueError):
+    with suppress(InvalidValueError):
         array = decode(value, config)
         assert array.dtype == datatype.numpy
         encode(array, config)

@@ -5,18 +5,17 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
+from pydantic_core import ErrorDetails
 
-from fastapi_triton.core.errors import FieldProblem, pointer, refusal
-from fastapi_triton.endpoints.value_errors import UnfitValueError, unfit
+from fastapi_triton.endpoints import json_codec
+from fastapi_triton.endpoints.request_body import validation
+from fastapi_triton.endpoints.value_errors import InvalidValueError
 from fastapi_triton.triton.datatypes import Datatype
 from fastapi_triton.triton.model_config import ModelConfig, TensorConfig
 from fastapi_triton.triton.tensor import Tensor
 
 # A single float that is less needs no look at whether it overflows: FP16 goes up to 65504.
 _FITS_ALL_FLOATS = 65_000.0
-_WHOLE, _BOOLEAN = (int, np.integer), (bool, np.bool_)
-_RAGGED = "its lists differ in length"
 
 
 def from_fields(fields: Mapping[str, Any], config: ModelConfig) -> dict[str, Tensor]:
@@ -26,7 +25,7 @@ def from_fields(fields: Mapping[str, Any], config: ModelConfig) -> dict[str, Ten
         InvalidRequestError: a value does not fit its tensor; every such field is named.
     """
     tensors: dict[str, Tensor] = {}
-    problems: list[FieldProblem] = []
+    problems: list[ErrorDetails] = []
     known, is_batched = config.inputs_by_name, config.is_batched
     for name, value in fields.items():
         if value is None:
@@ -36,12 +35,10 @@ def from_fields(fields: Mapping[str, Any], config: ModelConfig) -> dict[str, Ten
             continue
         try:
             tensors[name] = _tensor(value, tensor_config, is_batched=is_batched)
-        except UnfitValueError as error:
-            problems.append(FieldProblem(pointer((name,)), error.flaws[0].code, f"`{name}`: {error}."))
-        except UnicodeEncodeError:  # half a surrogate pair
-            problems.append(FieldProblem(pointer((name,)), "invalid_text", f"`{name}`: this text is not UTF-8."))
+        except InvalidValueError as error:
+            problems += error.details(name)
     if problems:
-        raise refusal(problems)
+        raise validation.invalid(problems, ())
     return tensors
 
 
@@ -66,78 +63,23 @@ def to_fields(tensors: Mapping[str, Tensor], config: ModelConfig) -> dict[str, A
 def _tensor(value: Any, config: TensorConfig, *, is_batched: bool) -> Tensor:
     if config.is_scalar and (one := _one(value, config.datatype)) is not None:
         return Tensor.of_one(config.datatype, one, (1,) * (len(config.dims) + is_batched))
-    array = _byte_array(value) if config.datatype.kind == "bytes" else _number_array(value, config)
-    if array.ndim == 0:
-        array = array.reshape([1] * len(config.dims))
-    if len(array.shape) != len(config.dims) or any(
-        dim not in (-1, size) for size, dim in zip(array.shape, config.dims, strict=True)
-    ):
-        raise unfit("wrong_shape", f"its shape is {list(array.shape)}, but the model takes {list(config.dims)}")
+    array = json_codec.decode_field(value, config)
     return Tensor(config.datatype, array[np.newaxis] if is_batched else array)  # (1, *dims)
 
 
 def _one(value: Any, datatype: Datatype) -> bytes | float | None:
-    """One text or number, as most are, that fits; None: it has to be looked at in the way that does for everything."""
+    """A single text or number that fits, as most are. None: `decode_field` must check it."""
     kind = datatype.kind
     if kind == "bytes" and isinstance(value, str):
-        return value.encode()
+        return json_codec.bytes_of_field(value)
     if kind == "bool" and isinstance(value, bool):
         return value
-    if kind == "integer" and isinstance(value, int):
+    if kind == "integer" and type(value) is int:
         low, high = datatype.integer_range
         return value if low <= value <= high else None
     if kind == "float" and isinstance(value, float):
         return value if abs(value) < _FITS_ALL_FLOATS else None
     return None
-
-
-def _byte_array(value: Any) -> npt.NDArray[np.object_]:
-    # Not np.array(value, dtype=bytes): numpy's own bytes type strips trailing NULs.
-    if isinstance(value, list | tuple):
-        rows = [_byte_array(item) for item in value]
-        if any(row.shape != rows[0].shape for row in rows):  # numpy would repeat the shorter ones
-            raise unfit("wrong_shape", _RAGGED)
-        array = np.empty((len(rows), *(rows[0].shape if rows else ())), dtype=np.object_)
-        for index, row in enumerate(rows):
-            array[index] = row if row.ndim else row.item()
-        return array
-    if not isinstance(value, str | bytes):
-        raise unfit("wrong_type", "must be text")
-    array = np.empty((), dtype=np.object_)
-    array[()] = value.encode() if isinstance(value, str) else value
-    return array
-
-
-def _number_array(value: Any, config: TensorConfig) -> npt.NDArray[Any]:
-    datatype = config.datatype
-    if datatype.kind == "float":
-        return _float_array(value, datatype)
-    types = _WHOLE if datatype.kind == "integer" else _BOOLEAN
-    exact: npt.NDArray[Any] = np.asarray(value, dtype=np.object_)
-    if not all(isinstance(item, types) for item in exact.flat):
-        # Of lists that differ in length numpy makes an array of lists.
-        is_ragged = any(isinstance(item, list | tuple) for item in exact.flat)
-        wanted = "a whole number" if datatype.kind == "integer" else "true or false"
-        raise unfit("wrong_shape", _RAGGED) if is_ragged else unfit("wrong_type", f"must be {wanted}")
-    if datatype.kind == "integer":
-        # Triton wraps silently what is out of range, so it is held here.
-        low, high = datatype.integer_range
-        if any(not low <= item <= high for item in exact.flat):
-            raise unfit("out_of_range", f"must be a whole number from {low} to {high}")
-    return exact.astype(datatype.numpy)
-
-
-def _float_array(value: Any, datatype: Datatype) -> npt.NDArray[Any]:
-    try:
-        with np.errstate(over="ignore"):
-            array = np.asarray(value, dtype=datatype.numpy)
-    except OverflowError:  # a whole number of hundreds of digits
-        array = np.asarray(np.inf)
-    except (TypeError, ValueError):
-        raise unfit("wrong_type", "must be a number, or numbers in lists of the same length") from None
-    if not np.isfinite(array).all():
-        raise unfit("out_of_range", f"must be a finite number that fits {datatype.wire}")
-    return array
 
 
 def _text(value: Any) -> Any:

@@ -7,25 +7,19 @@ mirrors it, with a member per output.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import orjson
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 from pydantic_core import ErrorDetails
 
-from fastapi_triton.core.errors import (
-    FieldProblem,
-    InferenceError,
-    pointer,
-    refusal,
-)
+from fastapi_triton.core.errors import FieldProblem, InferenceError, pointer, refusal
 from fastapi_triton.endpoints import json_codec
-from fastapi_triton.endpoints.generated.schemas import TensorField
 from fastapi_triton.endpoints.images import ImageLimits
 from fastapi_triton.endpoints.json_codec import Arrays
 from fastapi_triton.endpoints.request_body import json_text, large_json, validation
+from fastapi_triton.endpoints.value_errors import InvalidValueError
 from fastapi_triton.triton.generate_codec import UNSTREAMABLE
 from fastapi_triton.triton.model_config import ModelConfig, TensorConfig
 from fastapi_triton.triton.tensor import Tensor
@@ -68,15 +62,6 @@ def obstacles(config: ModelConfig) -> list[str]:
     return list(dict.fromkeys(problems))
 
 
-def _request_model(config: ModelConfig) -> type[BaseModel]:
-    """Inputs go by alias: their names may be no identifiers, and pydantic keeps some names for itself."""
-    fields: dict[str, Any] = {}
-    for number, tensor in enumerate(config.inputs):
-        default: dict[str, Any] = {"default": None} if tensor.optional else {}
-        fields[f"tensor_{number}"] = (Annotated[Any, TensorField(tensor)], Field(alias=tensor.name, **default))
-    return create_model("Request", __config__=ConfigDict(extra="forbid"), **fields)
-
-
 def _num_members(value: Any) -> int:
     """The least number of members in a body's objects: rows, and objects that stand for arrays."""
     if isinstance(value, list):
@@ -93,7 +78,7 @@ class GeneratedModel:
         self.config = config
         self.obstacles = obstacles(config)
         self.takes_batches = takes_batches(config)
-        self.request_model = _request_model(config)
+        self._names = [tensor.name for tensor in config.inputs]
 
     def read(self, body: bytes, limits: ImageLimits) -> Inputs:
         """The tensors of a JSON body.
@@ -107,14 +92,14 @@ class GeneratedModel:
         large_json.require_cheap(body, limits.max_text_bytes)
         value = json_text.parse(body)
         json_text.require_unique_members(body, _num_members(value))
-        if not isinstance(value, list):
-            (row,) = self._rows([value], limits, is_batch=False)
-            self._require_input([row])
-            return Inputs(self._stacked([row]) if self.takes_batches else self._single(row), None)
-        self._require_batch(len(value))
-        rows = self._rows(value, limits, is_batch=True)
+        is_batch = isinstance(value, list)
+        if is_batch:
+            self._require_batch(len(value))
+        rows = self._rows(value if is_batch else [value], limits, is_batch=is_batch)
         self._require_input(rows)
-        return Inputs(self._stacked(rows), len(value))
+        return Inputs(
+            self._stacked(rows) if self.takes_batches else self._single(rows[0]), len(value) if is_batch else None
+        )
 
     def answer(self, outputs: Mapping[str, Tensor], num_rows: int | None, arrays: Arrays) -> bytes:
         """The JSON answer to a request of so many rows.
@@ -145,7 +130,7 @@ class GeneratedModel:
 
     def _require_input(self, rows: Sequence[Row]) -> None:
         if not any(rows):
-            names = ", ".join(f"`{tensor.name}`" for tensor in self.config.inputs)
+            names = ", ".join(f"`{name}`" for name in self._names)
             detail = f"Every input is optional, but Triton takes no request without any. Give at least one of {names}."
             raise refusal([FieldProblem("#", "missing_field", detail)])
 
@@ -153,26 +138,44 @@ class GeneratedModel:
         rows: list[Row] = []
         details: list[ErrorDetails] = []
         for index, value in enumerate(values):
-            self._require_few_members(value, (index,) if is_batch else ())
+            location = (index,) if is_batch else ()
+            self._require_few_members(value, location)
             if len(details) > _ENOUGH_PROBLEMS:
                 break
-            try:
-                row = self.request_model.model_validate(value, context=limits)
-            except ValidationError as error:
-                found = error.errors(include_url=False, include_context=False)
-                details += [{**each, "loc": (index, *each["loc"])} if is_batch else each for each in found]
-            else:
-                fields = self.request_model.model_fields
-                rows.append({fields[name].alias or name: getattr(row, name) for name in row.model_fields_set})
+            row, problems = self._row(value, location, limits)
+            rows.append(row)
+            details += problems
         if details:
-            raise validation.invalid(details, [tensor.name for tensor in self.config.inputs])
+            raise validation.invalid(details, self._names)
         return rows
+
+    def _row(self, value: Any, location: tuple[int, ...], limits: ImageLimits) -> tuple[Row, list[ErrorDetails]]:
+        """The arrays of one object, by input; and its problems."""
+        if not isinstance(value, dict):
+            return {}, [ErrorDetails(type="model_type", loc=location, msg="", input=...)]
+        row: dict[str, npt.NDArray[Any]] = {}
+        problems: list[ErrorDetails] = []
+        for tensor in self.config.inputs:
+            if tensor.name in value:
+                try:
+                    row[tensor.name] = json_codec.decode(value[tensor.name], tensor, limits)
+                except InvalidValueError as error:
+                    problems += error.details(*location, tensor.name)
+            elif not tensor.optional:
+                problems.append(ErrorDetails(type="missing", loc=(*location, tensor.name), msg="", input=...))
+        unknown = value.keys() - self.config.inputs_by_name.keys()
+        problems += [
+            ErrorDetails(type="extra_forbidden", loc=(*location, name), msg="", input=...)
+            for name in value
+            if name in unknown
+        ]
+        return row, problems
 
     def _require_few_members(self, value: Any, location: tuple[int, ...]) -> None:
         """An error for each of 100,000 unknown members would take seconds."""
-        num_known = len(self.config.inputs)
+        num_known = len(self._names)
         if isinstance(value, dict) and len(value) > num_known + _ENOUGH_PROBLEMS:
-            known = ", ".join(f"`{tensor.name}`" for tensor in self.config.inputs)
+            known = ", ".join(f"`{name}`" for name in self._names)
             detail = f"The object has {len(value):,} members; this model has {num_known} inputs: {known}."
             raise refusal([FieldProblem(pointer(location), "unknown_field", detail)])
 

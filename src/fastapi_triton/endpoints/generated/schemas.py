@@ -1,20 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A tensor as a pydantic field, validated by `json_values`; as JSON Schema; and as an example that works."""
+"""A tensor as JSON Schema, and as an example that works."""
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pybase64
-from pydantic import GetCoreSchemaHandler, ValidationInfo
-from pydantic_core import CoreSchema, InitErrorDetails, PydanticCustomError, ValidationError, core_schema
 
 from fastapi_triton.endpoints import binary_arrays, json_codec
-from fastapi_triton.endpoints.images import ImageLimits
 from fastapi_triton.endpoints.openapi import REF
-from fastapi_triton.endpoints.value_errors import UnfitValueError
 from fastapi_triton.triton.model_config import TensorConfig
 
 JSONSchema = dict[str, Any]
@@ -58,32 +53,6 @@ SHARED: dict[str, JSONSchema] = {
         "Bytes that are no UTF-8 text, in base64.", {binary_arrays.BASE64: _BASE64}, required=binary_arrays.BASE64
     ),
 }
-
-
-@dataclass(frozen=True, slots=True)
-class TensorField:
-    """Stands in `Annotated[Any, TensorField(…)]`; the validated value is a numpy array without a batch dimension."""
-
-    tensor: TensorConfig
-
-    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        return core_schema.with_info_plain_validator_function(self._validate)
-
-    def _validate(self, value: Any, info: ValidationInfo[ImageLimits]) -> Any:
-        try:
-            return json_codec.decode(value, self.tensor, info.context)
-        except UnfitValueError as error:
-            raise ValidationError.from_exception_data(
-                self.tensor.name,
-                [
-                    InitErrorDetails(
-                        type=PydanticCustomError(each.code, "{reason}", {"reason": each.reason}),
-                        loc=each.location,
-                        input=None,
-                    )
-                    for each in error.flaws
-                ],
-            ) from None
 
 
 def schema(tensor: TensorConfig, *, is_output: bool) -> JSONSchema:

@@ -54,6 +54,7 @@ _CODES = {
     "unsupported_aspect_ratio": "unsupported_aspect_ratio",
     "wrong_shape": "wrong_shape",
     "invalid_array": "invalid_array",
+    "invalid_text": "invalid_text",
     "out_of_range": "out_of_range",
     "not_finite": "not_finite",
     "missing_field": "missing_field",
