@@ -96,7 +96,7 @@ def test_optional_inputs_may_be_left_out() -> None:
         ({"scale": True}, "`scale` takes FP32"),
         ({"seed": 1.5}, "`seed` takes INT64"),
         ({"seed": 2**63}, "`seed`: must be a whole number from"),
-        ({"prompt": ["a", "b"]}, r"its shape is \[2\], but the model takes \[1\]"),
+        ({"prompt": ["a", "b"]}, r"has the length 2, but it must be 1; the model takes \[1\]"),
         ({"prompt": {"b64": "x"}}, "`prompt` takes BYTES"),
     ],
 )
