@@ -17,7 +17,7 @@ from fastapi_triton import Settings
 from fastapi_triton.core.errors import OverloadedError
 from fastapi_triton.jobs import dbos_queue, submission
 from fastapi_triton.jobs.dbos_queue import DurableQueue
-from fastapi_triton.jobs.interfaces import Asked
+from fastapi_triton.jobs.interfaces import JobRequest
 from fastapi_triton.jobs.store import JobFiles
 from fastapi_triton.testing import FakeTriton
 from support.picture_app import EVERYTHING, client_of, triton_of
@@ -140,7 +140,7 @@ def test_a_request_that_an_earlier_version_kept_is_found(tmp_path: Path) -> None
 
 def test_requests_that_differ_in_a_number_which_json_lacks_have_different_fingerprints() -> None:
     odd = [math.nan, math.inf, -math.inf, None, 2**70, -0.0, 0, 0.0, False, "NaN", 2**63, 1e400 * 0]
-    found = {submission._fingerprint(Asked("/path", "", {"x": each}, b"")) for each in odd}
+    found = {submission._fingerprint(JobRequest("/path", "", {"x": each}, b"")) for each in odd}
     assert len(found) == len(odd) - 1  # NaN is there twice
 
 
