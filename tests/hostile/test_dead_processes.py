@@ -12,8 +12,9 @@ from fastapi_triton import Settings, TritonFrontend
 from fastapi_triton.triton import process_watch
 from fastapi_triton.triton.http_client import HTTPTriton
 from fastapi_triton.triton.model_health import CODE, Counts
-from support.app_on_socket import events_of, listening
+from support.app_on_socket import listening
 from support.prometheus_scrape import scrape
+from support.received_events import events_of
 from support.triton_with_processes import CURRENT, DIED, OLD, TritonWithProcesses, triton_with_processes
 
 V2_BODY = {"inputs": [{"name": "text", "datatype": "BYTES", "shape": [1], "data": ["hi"]}]}

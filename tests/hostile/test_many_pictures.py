@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from support.received_events import events_in
 from support.scribble_app import base64_picture
 from support.serving import Server
 
@@ -90,9 +91,7 @@ def inputs(number: int) -> dict[str, Any]:
 
 
 def events(answer: http.client.HTTPResponse) -> Iterator[dict[str, Any]]:
-    for line in answer:
-        if line.startswith(b"data: "):
-            yield json.loads(line.removeprefix(b"data: "))
+    return (event.data for event in events_in(line.decode() for line in answer) if event.name)
 
 
 @pytest.mark.integration

@@ -26,7 +26,8 @@ from fastapi_triton.triton.client import Tensors
 from fastapi_triton.triton.datatypes import BY_WIRE
 from fastapi_triton.triton.model_config import ModelConfig, TensorConfig
 from fastapi_triton.triton.tensor import Tensor
-from support.app_on_socket import Told, events_of, listening
+from support.app_on_socket import listening
+from support.received_events import ReceivedEvent, events_of
 from support.scribble_app import PATH, picture
 from support.scripted_stream_model import SSE, TWIN, Body, ScriptedStreamModel, app_of, twin_config
 from support.waiting_streams import Client, busy
@@ -83,11 +84,11 @@ async def caller(app: TritonFrontend) -> AsyncIterator[httpx2.AsyncClient]:
         yield client
 
 
-def at(position: int) -> Told:
-    return Told("queued", {"position": position})
+def at(position: int) -> ReceivedEvent:
+    return ReceivedEvent("queued", {"position": position})
 
 
-async def next_other_than(told: AsyncIterator[Told], known: Told) -> Told:
+async def next_other_than(told: AsyncIterator[ReceivedEvent], known: ReceivedEvent) -> ReceivedEvent:
     async for each in told:
         if each != known:
             return each
@@ -111,7 +112,7 @@ async def test_a_stream_that_waits_shows_its_position_until_it_has_its_slot(
         assert [await anext(behind) for _ in range(2)] == [at(2)] * 2
         free()
         for stream, position in ((ahead, at(1)), (behind, at(2))):
-            assert await next_other_than(stream, position) in (Told("queued", {}), at(1))
+            assert await next_other_than(stream, position) in (ReceivedEvent("queued", {}), at(1))
             assert [each.name async for each in stream][-1] == "completed"
 
 
@@ -191,11 +192,13 @@ async def test_a_generated_endpoint_shows_the_same(
         assert [await anext(told) for _ in range(2)] == [at(1)] * 2
         free()
         await counter.is_asked.wait()
-        assert await next_other_than(told, at(1)) == Told("", "ping")  # it has its slot, and the model is silent
+        assert await next_other_than(told, at(1)) == ReceivedEvent(
+            "", "ping"
+        )  # it has its slot, and the model is silent
         counter.go_on.set()
         assert [each async for each in told if each.name] == [
-            Told("response", {"n": 1}),
-            Told("completed", {"num_responses": 1}),
+            ReceivedEvent("response", {"n": 1}),
+            ReceivedEvent("completed", {"num_responses": 1}),
         ]
 
 
@@ -216,7 +219,7 @@ async def test_a_model_that_says_nothing_at_all_is_no_reason_for_silence(
     async with caller.stream("POST", PATH, json=body(), headers=SSE) as answer:
         assert answer.status_code == 200
         told = events_of(answer)
-        assert [await anext(told) for _ in range(2)] == [Told("", "ping")] * 2
+        assert [await anext(told) for _ in range(2)] == [ReceivedEvent("", "ping")] * 2
         go_on.set()
         last = [each async for each in told][-1]
     assert (last.name, last.data["code"], last.data["retry_after_s"]) == ("error", "overloaded", 3)
@@ -237,7 +240,7 @@ async def test_a_model_that_is_slow_to_describe_itself_is_none_either(
     asked = {"prompt": "a house", "stream": True, "size": "64x64"}
     async with caller.stream("POST", GENERATIONS, json=asked) as answer:
         told = events_of(answer)
-        assert await anext(told) == Told("", "ping")
+        assert await anext(told) == ReceivedEvent("", "ping")
         go_on.set()
         assert [each.name async for each in told if each.name] == ["image_generation.completed"]
 
@@ -251,8 +254,8 @@ async def test_a_job_that_waits_is_followed_by_heartbeats(
         job = (await client.post(PATH, json=body(), headers={"Prefer": "respond-async"})).headers["location"]
         async with client.stream("GET", f"{job}/events") as answer:
             told = events_of(answer)
-            assert await anext(told) == Told("queued", {})
-            assert [await anext(told) for _ in range(2)] == [Told("", "ping")] * 2
+            assert await anext(told) == ReceivedEvent("queued", {})
+            assert [await anext(told) for _ in range(2)] == [ReceivedEvent("", "ping")] * 2
             free()
             assert [each.name async for each in told][-1] == "completed"
 
@@ -281,7 +284,7 @@ async def test_under_v1_the_position_is_a_comment(caller: httpx2.AsyncClient, ap
     body = {"prompt": "a house", "stream": True}
     async with busy(app) as free, caller.stream("POST", GENERATIONS, json=body) as answer:
         told = events_of(answer)
-        assert await anext(told) == Told("", "queued position=1")
+        assert await anext(told) == ReceivedEvent("", "queued position=1")
         free()
         assert [each.name async for each in told if each.name] == ["image_generation.completed"]
 

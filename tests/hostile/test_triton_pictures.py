@@ -2,7 +2,6 @@
 """Hostile pictures through a real Triton: its process stays small, and other clients are served."""
 
 import base64
-import json
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +13,7 @@ import pytest
 from PIL import Image
 
 from support.picture_bombs import BOMBS, as_file, drawing, narrow_png, progressive_jpeg
+from support.received_events import events_in
 from support.scribble_app import PATH
 from support.serving import Server
 
@@ -51,8 +51,7 @@ def ask_triton(server: Server, content: bytes) -> dict[str, Any]:
     """The last event of a request that goes around the frontend."""
     body = {**QUICK, "image": base64.b64encode(content).decode()}
     answer = httpx2.post(f"http://{server.triton_url}{STREAM}", json=body, timeout=120)
-    events = [json.loads(line[6:]) for line in answer.text.splitlines() if line.startswith("data: ")]
-    last: dict[str, Any] = events[-1]
+    last: dict[str, Any] = list(events_in(answer.text.splitlines()))[-1].data
     return last
 
 

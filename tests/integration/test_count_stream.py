@@ -24,7 +24,7 @@ from fastapi_triton.core.errors import (
 from fastapi_triton.triton.datatypes import BY_WIRE
 from fastapi_triton.triton.http_client import HTTPTriton
 from fastapi_triton.triton.tensor import Tensor
-from support.app_on_socket import Told, events_of
+from support.received_events import ReceivedEvent, events_of
 from support.serving import COUNT_APP, Server, free_port
 
 pytestmark = pytest.mark.integration
@@ -68,7 +68,7 @@ async def caller(count_server: Server) -> AsyncIterator[httpx2.AsyncClient]:
         yield client
 
 
-async def told_to(caller: httpx2.AsyncClient, **body: Any) -> list[Told]:
+async def told_to(caller: httpx2.AsyncClient, **body: Any) -> list[ReceivedEvent]:
     async with caller.stream("POST", "/count", json=body, headers=SSE) as answer:
         assert answer.status_code == 200
         return [event async for event in events_of(answer) if event.name]
@@ -181,11 +181,11 @@ async def test_the_connection_is_used_again_after_a_whole_stream_and_closed_afte
 async def test_events_through_the_frontend_and_the_plain_answer_are_the_same(caller: httpx2.AsyncClient) -> None:
     told = await told_to(caller, text="echo hä🏠", num_steps=4, size=2)
     assert told[:-1] == [
-        Told("queued", {}),
-        Told("progress", {"step": 1, "num_steps": 4}),
-        Told("progress", {"step": 2, "num_steps": 4, "preview": "pp"}),
-        Told("progress", {"step": 3, "num_steps": 4}),
-        Told("progress", {"step": 4, "num_steps": 4, "preview": "pp"}),
+        ReceivedEvent("queued", {}),
+        ReceivedEvent("progress", {"step": 1, "num_steps": 4}),
+        ReceivedEvent("progress", {"step": 2, "num_steps": 4, "preview": "pp"}),
+        ReceivedEvent("progress", {"step": 3, "num_steps": 4}),
+        ReceivedEvent("progress", {"step": 4, "num_steps": 4, "preview": "pp"}),
     ]
     assert (told[-1].name, told[-1].data["text"], told[-1].data["info"]["preview_every"]) == ("completed", "hä🏠pp", 2)
     plain = await caller.post("/count", json={"text": "echo hä🏠", "size": 2})

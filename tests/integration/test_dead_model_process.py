@@ -14,8 +14,9 @@ from pydantic import BaseModel, Json
 from fastapi_triton import Settings, TritonFrontend
 from fastapi_triton.embedded import triton_process
 from fastapi_triton.embedded.triton_process import EmbeddedTriton
-from support.app_on_socket import Told, events_of, listening
+from support.app_on_socket import listening
 from support.prometheus_scrape import scrape
+from support.received_events import ReceivedEvent, events_of
 from support.serving import COUNT_APP, Server
 
 pytestmark = pytest.mark.integration
@@ -95,7 +96,7 @@ async def until_ready(caller: httpx2.AsyncClient) -> None:
         await asyncio.sleep(0.1)
 
 
-async def last_event(caller: httpx2.AsyncClient, text: str, begun: asyncio.Event) -> Told:
+async def last_event(caller: httpx2.AsyncClient, text: str, begun: asyncio.Event) -> ReceivedEvent:
     headers = {"Accept": "text/event-stream"}
     async with caller.stream("POST", "/count", json={"text": text}, headers=headers) as answer:
         events = []

@@ -2,7 +2,6 @@
 """A job that was accepted is answered, with the picture of the seed drawn then, whatever is killed meanwhile."""
 
 import base64
-import json
 import shutil
 import signal
 import sys
@@ -18,6 +17,7 @@ from test_scribble import levels
 
 from support.paths import ROOT
 from support.postgres import running_postgres
+from support.received_events import events_in
 from support.scribble_app import PATH
 from support.serving import Server, serving
 
@@ -40,12 +40,7 @@ def accepted(server: Server, **fields: Any) -> str:
 def events(server: Server, job: str) -> Iterator[tuple[str, dict[str, Any]]]:
     with httpx2.stream("GET", f"{server.url}{job}/events", timeout=240) as answer:
         assert answer.status_code == 200
-        name = ""
-        for line in answer.iter_lines():
-            if line.startswith("event: "):
-                name = line.removeprefix("event: ")
-            elif line.startswith("data: "):
-                yield name, json.loads(line.removeprefix("data: "))
+        yield from ((event.name, event.data) for event in events_in(answer.iter_lines()) if event.name)
 
 
 def wait_for_step(server: Server, job: str) -> None:

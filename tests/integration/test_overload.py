@@ -12,8 +12,8 @@ from typing import Any
 import httpx2
 import pytest
 
-from support.app_on_socket import events_of
 from support.paths import ROOT
+from support.received_events import events_of
 from support.serving import Server, serving
 
 pytestmark = pytest.mark.integration

@@ -19,6 +19,7 @@ import tritonclient.http as tritonclient
 from PIL import Image, ImageChops
 
 from support.paths import ROOT
+from support.received_events import events_in
 from support.scribble_app import MODEL, PATH
 from support.serving import Server, free_port, running_uvicorn, serving
 
@@ -199,12 +200,7 @@ def events_of(server: Server, **fields: Any) -> Iterator[tuple[str, dict[str, An
     headers = {"Accept": "text/event-stream"}
     with httpx2.stream("POST", server.url + PATH, json=body, headers=headers, timeout=120) as answer:
         assert answer.status_code == 200
-        name = ""
-        for line in answer.iter_lines():
-            if line.startswith("event: "):
-                name = line.removeprefix("event: ")
-            elif line.startswith("data: "):
-                yield name, json.loads(line.removeprefix("data: "))
+        yield from ((event.name, event.data) for event in events_in(answer.iter_lines()) if event.name)
 
 
 def test_events_tell_the_steps_show_previews_and_end_with_the_plain_answer(scribble_server: Server) -> None:

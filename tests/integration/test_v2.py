@@ -17,6 +17,7 @@ import tritonclient.http.aio
 from tritonclient.http import InferenceServerClient, InferInput, InferRequestedOutput
 from tritonclient.utils import InferenceServerException
 
+from support.received_events import events_in
 from support.serving import Server
 
 pytestmark = pytest.mark.integration
@@ -138,7 +139,7 @@ def test_curl_sends_its_body_after_100_continue(echo_server: Server, tmp_path: P
 
 
 def events(answer: httpx2.Response) -> Iterator[dict[str, Any]]:
-    return (json.loads(line.removeprefix("data:")) for line in answer.iter_lines() if line.startswith("data:"))
+    return (event.data for event in events_in(answer.iter_lines()))
 
 
 def test_a_streams_events_come_as_they_are_made(count_server: Server, tmp_path: Path) -> None:

@@ -17,7 +17,8 @@ from starlette.responses import JSONResponse
 from fastapi_triton import Settings, TritonFrontend
 from fastapi_triton.core.context import current_caller
 from support.api_keys import DRAWS, RULES, bearer
-from support.app_on_socket import Told, events_of, listening
+from support.app_on_socket import listening
+from support.received_events import ReceivedEvent, events_of
 from support.scribble_app import PATH
 from support.scripted_triton import REQUEST, scripted_triton
 from support.serving import free_port
@@ -162,7 +163,7 @@ async def test_a_gateway_keeps_a_stream_that_waits_for_longer_than_its_patience(
             assert answer.status_code == 200
             told = events_of(answer)
             for _ in range(16):
-                assert await anext(told) == Told("queued", {"position": 1})
+                assert await anext(told) == ReceivedEvent("queued", {"position": 1})
             place.give_back()
             assert [each.name async for each in told][-1] == "completed"
 

@@ -20,8 +20,8 @@ from fastapi_triton.testing import FakeTriton
 from fastapi_triton.triton.client import Tensors
 from fastapi_triton.triton.model_config import ModelConfig
 from fastapi_triton.triton.tensor import Tensor
-from support.app_on_socket import events_of
 from support.raw_connection import raw_connection_to
+from support.received_events import events_of
 from support.scribble_app import MODEL, PATH
 from support.scripted_stream_model import SSE, Body, ScriptedStreamModel, app_of, twin_config
 from support.scripted_triton import REQUEST, Upstream, scripted_triton

@@ -2,12 +2,9 @@
 """An app on a real socket in the test's own event loop, so that a caller can leave: httpx's ASGI transport cannot."""
 
 import asyncio
-import json
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
-from typing import Any
 
 import httpx2
 import uvicorn
@@ -28,23 +25,3 @@ async def listening(app: FastAPI) -> AsyncIterator[httpx2.AsyncClient]:
     finally:
         server.should_exit = True
         await serving
-
-
-@dataclass(frozen=True, slots=True)
-class Told:
-    """One event as a caller reads it; a comment has no name."""
-
-    name: str
-    data: Any
-
-
-async def events_of(answer: httpx2.Response) -> AsyncIterator[Told]:
-    """The events of a streamed answer, comments too."""
-    name = ""
-    async for line in answer.aiter_lines():
-        if line.startswith(":"):
-            yield Told("", line.removeprefix(":").strip())
-        elif line.startswith("event:"):
-            name = line.removeprefix("event:").strip()
-        elif line.startswith("data:"):
-            yield Told(name, json.loads(line.removeprefix("data:")))

@@ -7,7 +7,7 @@ from typing import Any
 import httpx2
 
 from fastapi_triton.core.context import Caller, current_caller
-from support.app_on_socket import Told, events_of
+from support.received_events import ReceivedEvent, events_of
 from support.scribble_app import PATH
 
 ASYNC = {"Prefer": "respond-async"}
@@ -34,7 +34,7 @@ class Client:
     async def get(self, path: str, accept: str = "*/*") -> httpx2.Response:
         return await self.http.get(path, headers={"Accept": accept})
 
-    async def events(self, path: str) -> list[Told]:
+    async def events(self, path: str) -> list[ReceivedEvent]:
         """All of a job's events, when it is over."""
         async with self.http.stream("GET", f"{path}/events") as answer:
             assert answer.status_code == 200

@@ -19,7 +19,7 @@ from fastapi_triton.triton.client import Tensors
 from fastapi_triton.triton.datatypes import BY_CONFIG, BY_WIRE
 from fastapi_triton.triton.model_config import ModelConfig, TensorConfig
 from fastapi_triton.triton.tensor import Tensor
-from support.app_on_socket import Told, events_of
+from support.received_events import ReceivedEvent, events_of
 from support.scribble_app import MODEL, PATH, bytes_tensor, paint, picture, text
 
 TWIN = f"{MODEL}_stream"
@@ -102,7 +102,7 @@ def app_of(triton: FakeTriton, settings: Settings, request: type = main.Scribble
     return frontend
 
 
-async def told_to(client: httpx2.AsyncClient, body: dict[str, Any]) -> list[Told]:
+async def told_to(client: httpx2.AsyncClient, body: dict[str, Any]) -> list[ReceivedEvent]:
     async with client.stream("POST", PATH, json=body, headers=SSE) as answer:
         assert answer.status_code == 200
         return [event async for event in events_of(answer)]

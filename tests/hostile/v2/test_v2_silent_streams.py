@@ -8,7 +8,8 @@ import pytest
 
 from fastapi_triton import Settings, TritonFrontend
 from fastapi_triton.app.triton_proxy.silent_stream import SilentStream
-from support.app_on_socket import Told, events_of, listening
+from support.app_on_socket import listening
+from support.received_events import ReceivedEvent, events_of
 from support.scripted_triton import STREAM, ScriptedTriton, Upstream, scripted_triton
 from support.waiting_streams import Client, busy
 
@@ -74,7 +75,7 @@ async def test_below_v2_what_comes_after_the_head_is_an_event_as_triton_has_it(p
             async with client.stream("POST", STREAM, json={}) as answer:
                 assert answer.status_code == 200
                 told = events_of(answer)
-                assert await anext(told) == Told("", "ping")
+                assert await anext(told) == ReceivedEvent("", "ping")
                 proxied.begin.set()
                 assert [each.data async for each in told][-1] == data
         async with busy(proxied.app, "echo"):

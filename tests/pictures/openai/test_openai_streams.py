@@ -8,7 +8,7 @@ import httpx2
 from PIL import Image
 
 from fastapi_triton.core.errors import InferenceError, InvalidRequestError
-from support.app_on_socket import events_of
+from support.received_events import events_of
 from support.scribble_app import base64_picture
 from support.scripted_stream_model import ScriptedStreamModel
 

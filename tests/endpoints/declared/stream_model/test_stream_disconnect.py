@@ -15,7 +15,8 @@ from fastapi_triton.testing import FakeTriton
 from fastapi_triton.triton.client import Tensors
 from fastapi_triton.triton.model_config import ModelConfig
 from fastapi_triton.triton.tensor import Tensor
-from support.app_on_socket import events_of, listening
+from support.app_on_socket import listening
+from support.received_events import events_of
 from support.scribble_app import MODEL, PATH, bytes_tensor, paint
 from support.scripted_stream_model import SSE, TWIN, Body, ScriptedStreamModel
 

@@ -16,7 +16,8 @@ from fastapi_triton.testing import FakeTriton
 from fastapi_triton.triton.client import Tensors
 from fastapi_triton.triton.model_config import ModelConfig
 from fastapi_triton.triton.tensor import Tensor
-from support.app_on_socket import Told, events_of, listening
+from support.app_on_socket import listening
+from support.received_events import ReceivedEvent, events_of
 from support.scribble_app import MODEL, PATH, bytes_tensor, paint
 from support.scripted_stream_model import SSE, TWIN, Body, ScriptedStreamModel, app_of, told_to
 
@@ -48,10 +49,10 @@ async def test_events_come_in_order_and_the_last_is_the_plain_answer(
 ) -> None:
     plain = (await client.post(PATH, json=body(seed=42))).json()
     assert await told_to(client, body(seed=42)) == [
-        Told("queued", {}),
-        Told("progress", {"step": 1, "num_steps": 2}),
-        Told("progress", {"step": 2, "num_steps": 2, "preview": twin.preview.decode()}),
-        Told("completed", plain),
+        ReceivedEvent("queued", {}),
+        ReceivedEvent("progress", {"step": 1, "num_steps": 2}),
+        ReceivedEvent("progress", {"step": 2, "num_steps": 2, "preview": twin.preview.decode()}),
+        ReceivedEvent("completed", plain),
     ]
 
 
@@ -113,7 +114,7 @@ async def test_silence_is_filled_with_comments(triton: FakeTriton, twin: Scripte
     ):
         told = events_of(answer)
         assert (await anext(told)).name == "queued"
-        assert [await anext(told) for _ in range(3)] == [Told("", "ping")] * 3
+        assert [await anext(told) for _ in range(3)] == [ReceivedEvent("", "ping")] * 3
         twin.go_on.set()
         assert [each.name async for each in told if each.name] == ["progress", "progress", "completed"]
 
