@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A process on its way out: first unready, then it takes no new work, in the end it stops what still runs."""
+"""The shutdown in phases: first unready, then no new requests, in the end running ones are cancelled."""
 
 import asyncio
 import logging
@@ -27,11 +27,11 @@ class Phase(IntEnum):
     SERVING = 0
     UNREADY = 1  # still serves, says that it will not for long, and keeps no connection open
     CLOSED = 2  # finishes what it has begun
-    OVER = 3  # what still runs is stopped, and told so
+    OVER = 3  # running requests are cancelled, and get an error
 
 
 class Drain:
-    """Where the server says how far the end has come, and the app looks it up."""
+    """The phase of the shutdown: the server sets it, the app reads it."""
 
     def __init__(self) -> None:
         self.phase = Phase.SERVING
@@ -89,7 +89,7 @@ class Drain:
             )
 
     def explain(self, cancelled: asyncio.CancelledError) -> Exception | asyncio.CancelledError:
-        """Why the running task was cancelled: what its caller is to be told, if it was for the server's end."""
+        """The error for the client of a cancelled task, if it was cancelled by the shutdown."""
         if self.phase < Phase.OVER:
             return cancelled
         task = asyncio.current_task()

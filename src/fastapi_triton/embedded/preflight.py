@@ -43,7 +43,7 @@ class Facts(NamedTuple):
 
     system: str  # platform.system(): Linux, Darwin, Windows
     machine: str  # platform.machine(): x86_64, aarch64, arm64
-    libc: str  # glibc, musl, or "" where it cannot be told
+    libc: str  # glibc, musl, or "" where it is unknown
     libc_version: str
     implementation: str  # CPython, PyPy
     python: tuple[int, int, int]

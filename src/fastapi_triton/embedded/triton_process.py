@@ -33,7 +33,7 @@ STEADY_S = 10.0
 LONGEST_BACKOFF_S = 30.0
 # `serve` ends after this number of failed starts in a row, since the cause is probably permanent.
 MAX_FAILED_STARTS = 3
-# How long Triton waits for running requests when it is told to stop, and when it is killed all the same.
+# How long Triton waits for running requests when it is stopped, and when it is killed all the same.
 EXIT_TIMEOUT_S = 5
 # Shared memory that every instance of a Python model begins with, as far as there is enough for many of them. Triton
 # begins with 1 MB and grows; it sometimes dies of growing ("lock_exception") while requests run.

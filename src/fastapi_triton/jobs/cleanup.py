@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is done beside the jobs: those of processes that died go back into the queue, those that are over expire."""
+"""Cleanup beside the jobs: requeues those of processes that died, and deletes those that are long over."""
 
 import asyncio
 import time
@@ -65,7 +65,7 @@ class Housekeeping:
         with file_lock.held(lock) as is_held:
             if not is_held:
                 return
-            # A job's row goes last, so that nobody begins a new one of its id while its files still go.
+            # The job is deleted last, so that no new one of its id begins while its files are being removed.
             for job_id in await self._queue.finished_before(time.time() - self._keep_s, limit=_MOST_AT_A_TIME):
                 await asyncio.to_thread(self._files.expire, job_id)
                 await self._queue.delete(job_id)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A job's events as they come, from whenever somebody begins to listen: the same that its endpoint would tell."""
+"""A job's events, from the moment a client listens: the same that its endpoint would send."""
 
 from collections.abc import AsyncGenerator
 from dataclasses import replace
@@ -14,7 +14,7 @@ from fastapi_triton.jobs.job import Job, Progress
 from fastapi_triton.jobs.manager import Jobs
 from fastapi_triton.jobs.results import problem_of
 
-# A job may run in another process, which tells of it by files only.
+# A job may run in another process, which reports its progress by files only.
 _LOOK_S = 0.5
 
 
@@ -25,12 +25,12 @@ def events_response(jobs: Jobs, job: Job) -> EventsResponse:
 
 async def events(jobs: Jobs, job: Job) -> AsyncGenerator[Event, None]:
     """The present state at once, what follows as it comes; the last is `completed` with the JSON answer, or `error`."""
-    told: Event | None = None
+    sent: Event | None = None
     while True:
         event = await _event(jobs, job)
-        if event != told:
+        if event != sent:
             yield event
-            told = event
+            sent = event
         if job.is_over:
             return
         job = await _next(jobs, job)
@@ -47,7 +47,7 @@ async def _next(jobs: Jobs, job: Job) -> Job:
     """The job, once there may be something new."""
     await jobs.changed(job.id, within_s=_LOOK_S)
     live = jobs.live_progress(job.id)
-    if live is not None:  # it runs here, and nobody knows more
+    if live is not None:  # it runs here, so this is the newest
         return replace(job, status="running" if live.is_running else "queued", progress=live)
     found = await jobs.find(job.id)
     if found is None:
@@ -69,5 +69,5 @@ async def _event(jobs: Jobs, job: Job) -> Event:
 
 
 def _progress(progress: Progress) -> dict[str, Any]:
-    told = {"step": progress.step, "num_steps": progress.num_steps, "preview": progress.preview}
-    return {name: value for name, value in told.items() if value is not None}
+    members = {"step": progress.step, "num_steps": progress.num_steps, "preview": progress.preview}
+    return {name: value for name, value in members.items() if value is not None}

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which of the processes that share a folder of jobs are alive: each holds a lock, which ends when it does."""
+"""Which of the processes that share a folder of jobs are alive: each holds a lock for as long as it lives."""
 
 import uuid
 from contextlib import ExitStack, suppress
@@ -9,7 +9,7 @@ from fastapi_triton.core import file_lock
 
 
 class Executors:
-    """This process's lock, and a look at those of others. The folder must be on a file system with `flock`."""
+    """This process's lock, and a check of the others'. The folder must be on a file system with `flock`."""
 
     def __init__(self, folder: Path) -> None:
         self.id = uuid.uuid4().hex
@@ -17,11 +17,11 @@ class Executors:
         self._lock: ExitStack | None = None
 
     def start(self) -> None:
-        """From now on this process is seen to be alive."""
+        """Take this process's lock."""
         if self._lock is not None:
             return
         self._folder.mkdir(mode=0o700, exist_ok=True)
-        # Locked under a name that nobody looks at, so that nobody takes it for a dead one's before it is locked.
+        # Locked under a hidden name first, so that no process takes it for a dead one's before it is locked.
         path = self._folder / f".{self.id}"
         path.touch(mode=0o600)
         self._lock = ExitStack()
@@ -29,13 +29,13 @@ class Executors:
         path.rename(self._folder / self.id)
 
     def stop(self) -> None:
-        """From now on it counts as dead, and others may take over what it left."""
+        """Release the lock: other processes may take over this one's jobs."""
         if self._lock is not None:
             self._lock.close()
             self._lock = None
 
     def dead(self) -> list[str]:
-        """Those whose lock nobody holds. `forget` each once its jobs are taken over."""
+        """The ids of processes that hold their lock no longer. `forget` each once its jobs are requeued."""
         found = []
         for path in self._folder.glob("[!.]*"):
             if path.name == self.id:

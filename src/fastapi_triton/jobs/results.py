@@ -17,7 +17,7 @@ RAW_HEADERS = {name.lower().encode(): value.encode() for name, value in HEADERS.
 
 
 def reply(job: Job, result: bytes | None, endpoint: JobEndpoint | None, accept: str | None) -> Response:
-    """The answer to who asks for that of this job; `result` is its JSON.
+    """The response with a finished job's answer; `result` is its JSON.
 
     Raises:
         FastAPITritonError: what the endpoint would have raised, where the job gave no answer.
@@ -35,12 +35,12 @@ def problem_of(job: Job) -> dict[str, Any]:
     """The problem object of a job that failed or was cancelled."""
     if job.problem is not None:
         return job.problem
-    told: dict[str, Any] = orjson.loads(problem_details.body(error_of(job)))
-    return told
+    problem: dict[str, Any] = orjson.loads(problem_details.body(error_of(job)))
+    return problem
 
 
 def error_of(job: Job) -> FastAPITritonError:
-    """What a caller meets who asks for the answer of such a job: what the endpoint would have answered."""
+    """The error that a job without an answer has instead: the one that its endpoint would have answered."""
     if job.status == "cancelled":
         return ConflictError("The job was cancelled, and has no answer.", code="job_cancelled")
     if job.problem is None:

@@ -129,7 +129,7 @@ class Run:
             self._keeping = asyncio.create_task(self._keep_progress())
 
     async def _tell(self, progress: Progress) -> None:
-        """At once, and so that a process which dies now has told it."""
+        """Store the progress at once, so that it outlasts this process."""
         if self._keeping is not None:
             await asyncio.wait([self._keeping])  # it would write over this
         self.progress = progress

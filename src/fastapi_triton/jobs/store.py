@@ -74,8 +74,8 @@ class JobFiles:
         self._replace(job_id, _PROGRESS, orjson.dumps(asdict(progress)), is_durable=False)
 
     def progress(self, job_id: str) -> Progress:
-        told = self._read(job_id, _PROGRESS)
-        return Progress(**orjson.loads(told)) if told else Progress()
+        data = self._read(job_id, _PROGRESS)
+        return Progress(**orjson.loads(data)) if data else Progress()
 
     def keep_result(self, job_id: str, result: bytes) -> None:
         self._replace(job_id, _RESULT, result, is_durable=True)

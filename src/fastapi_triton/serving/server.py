@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""uvicorn's server with a graceful end: first unready, then closed, and what does not finish in time is told so."""
+"""uvicorn's server with a graceful end: first unready, then closed, and requests that take too long get an error."""
 
 import os
 import signal
@@ -39,7 +39,7 @@ class Server(uvicorn.Server):
         )
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """The first signal begins the end. The second is the end; what is below us notices, and goes too."""
+        """The first signal starts the shutdown. The second one ends this process, and with it its child processes."""
         del frame
         if self.should_exit:
             signal.signal(sig, signal.SIG_DFL)

@@ -17,7 +17,7 @@ from fastapi_triton.core.background import BackgroundTask
 
 logger = logging.getLogger(__name__)
 
-# The variable by which prometheus_client is told.
+# The folder in which prometheus_client shares the metrics of processes.
 METRICS_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 LONGEST_BACKOFF_S = 30.0
 # A worker that ran this long was fine; the next one need not wait.
@@ -25,11 +25,11 @@ STEADY_S = 30.0
 
 
 class WorkerExitedError(Exception):
-    """A worker ended without being told to."""
+    """A worker ended unasked."""
 
 
 class Workers:
-    """Keeps so many of them until it is told to stop."""
+    """Keeps a number of workers running until `stop` is called."""
 
     def __init__(self, count: int, shared: socket.socket, *, app_name: str | None, is_bundled_repository: bool) -> None:
         self._count = count
@@ -42,7 +42,7 @@ class Workers:
     def stop(self) -> None:
         """Have all of them finish what they have begun, and end."""
         self._stopping.set()
-        self._shared.close()  # else who connects now would wait for nobody
+        self._shared.close()  # else new connections would wait in vain
         for process in self._running:
             with contextlib.suppress(ProcessLookupError):
                 process.terminate()
@@ -50,7 +50,7 @@ class Workers:
     async def run(self) -> None:
         """Until `stop` was called and the last of them has ended."""
         with tempfile.TemporaryDirectory(prefix="fastapi-triton-metrics-") as folder:
-            # Where they add their numbers up, so that whichever is asked for /metrics tells of all of them.
+            # The workers share their metrics here, so that /metrics of any of them shows those of all.
             self._environment = {METRICS_FOLDER: folder, **os.environ}
             async with asyncio.TaskGroup() as slots:
                 for number in range(1, self._count + 1):

@@ -2,7 +2,7 @@
 """One of several processes that serve an app on one port: `python -m fastapi_triton.serving.worker FD APP REPOSITORY`.
 
 `supervisor.py` starts it with a listening socket and a pipe on its standard input; when the pipe closes the parent is
-gone, and the worker ends as if it had been told to.
+gone, and the worker ends as on SIGTERM.
 """
 
 import asyncio

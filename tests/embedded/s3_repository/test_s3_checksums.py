@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from fastapi_triton.embedded.s3_repository.checksums import Promise
+from fastapi_triton.embedded.s3_repository.checksums import Checksum
 
 DATA = b"123456789"
 CHECKS = {
@@ -24,8 +24,8 @@ def no_parts() -> int | None:
     pytest.fail("nobody asks for parts here")
 
 
-def promised(answer: dict[str, Any], part_bytes: int | None = None) -> Promise | None:
-    return Promise.of(answer, part_bytes=no_parts if part_bytes is None else lambda: part_bytes)
+def promised(answer: dict[str, Any], part_bytes: int | None = None) -> Checksum | None:
+    return Checksum.of(answer, part_bytes=no_parts if part_bytes is None else lambda: part_bytes)
 
 
 @pytest.fixture
@@ -44,9 +44,9 @@ def test_a_checksum_is_held_bit_by_bit(name: str, file: Path) -> None:
     value = base64.b64encode(bytes.fromhex(CHECKS[name])).decode()
     promise = promised({"ETag": '"no md5"', name: value})
     assert promise is not None
-    assert promise.is_kept_by(file)
+    assert promise.matches(file)
     file.write_bytes(b"123456788")
-    assert not promise.is_kept_by(file)
+    assert not promise.matches(file)
 
 
 def test_an_upload_in_parts_is_held_by_its_etag_wherever_the_parts_end(file: Path) -> None:
@@ -56,10 +56,10 @@ def test_an_upload_in_parts_is_held_by_its_etag_wherever_the_parts_end(file: Pat
         parts = [large[start : start + part_bytes] for start in range(0, len(large), part_bytes)]
         promise = promised({"ETag": etag(*parts)}, part_bytes)
         assert promise is not None
-        assert promise.is_kept_by(file), part_bytes
+        assert promise.matches(file), part_bytes
     promise = promised({"ETag": etag(large[:900_000], large[900_000:])}, 900_001)
     assert promise is not None
-    assert not promise.is_kept_by(file)
+    assert not promise.matches(file)
 
 
 def test_a_sum_over_parts_is_not_taken_for_one_of_the_whole(file: Path) -> None:
@@ -70,8 +70,8 @@ def test_a_sum_over_parts_is_not_taken_for_one_of_the_whole(file: Path) -> None:
     assert by_parts is not None
     assert whole is not None
     assert (by_parts.name, whole.name) == ("MD5 of parts", "CRC32")
-    assert by_parts.is_kept_by(file)
-    assert whole.is_kept_by(file)
+    assert by_parts.matches(file)
+    assert whole.matches(file)
 
 
 @pytest.mark.parametrize(

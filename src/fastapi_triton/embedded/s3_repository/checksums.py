@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What S3 says the bytes of an object add up to, and whether those of a file do."""
+"""The checksum that S3 has of an object, compared with that of a file."""
 
 import base64
 import hashlib
@@ -24,17 +24,17 @@ class Digest(Protocol):
 
 
 class Crc:
-    """A CRC with the face of a hashlib object."""
+    """A CRC with the interface of a hashlib object."""
 
     def __init__(self, function: Callable[[bytes, int], int], num_bytes: int) -> None:
         self._function, self._num_bytes, self._value = function, num_bytes, 0
 
     def update(self, data: bytes) -> None:
-        """Add some."""
+        """Add data."""
         self._value = self._function(data, self._value)
 
     def digest(self) -> bytes:
-        """The value, in the order of bytes that S3 has."""
+        """The value, in S3's byte order."""
         return self._value.to_bytes(self._num_bytes, "big")
 
 
@@ -46,7 +46,7 @@ class Md5OfParts:
         self._part = _md5()
 
     def update(self, data: bytes) -> None:
-        """Add some; it may reach over the ends of parts."""
+        """Add data, which may span several parts."""
         view = memoryview(data)
         while view:
             if not self._room:
@@ -80,8 +80,8 @@ _ALGORITHMS: dict[str, Callable[[], Digest]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Promise:
-    """What the bytes add up to, and how."""
+class Checksum:
+    """The expected checksum of an object, and its algorithm."""
 
     name: str
     digest: bytes
@@ -89,12 +89,12 @@ class Promise:
 
     @classmethod
     def of(cls, answer: Mapping[str, Any], *, part_bytes: Callable[[], int | None]) -> Self | None:
-        """What an answer of S3 promises of the whole object; None where it promises nothing that can be held.
+        """The checksum of the whole object in a response of S3; None where the response has none that can be used.
 
         `part_bytes` asks for the size of the object's parts; it is called only where that is needed.
         """
         whole, parts = _MD5.fullmatch(answer["ETag"]), _MD5_OF_PARTS.fullmatch(answer["ETag"])
-        # What was uploaded in parts may have a sum over its parts' sums instead, which is of no use here.
+        # An object uploaded in parts may have a checksum of its parts' checksums, which cannot be used here.
         if not parts or answer.get("ChecksumType") == "FULL_OBJECT":
             for name, start in _ALGORITHMS.items():
                 if name in answer:
@@ -108,8 +108,8 @@ class Promise:
             return cls("MD5 of parts", bytes.fromhex(parts[1]), lambda: Md5OfParts(size))
         return None
 
-    def is_kept_by(self, file: Path) -> bool:
-        """Read the file and add it up."""
+    def matches(self, file: Path) -> bool:
+        """Read the file and compare."""
         digest = self.start()
         with file.open("rb", buffering=0) as source:
             while block := source.read(_BLOCK_BYTES):

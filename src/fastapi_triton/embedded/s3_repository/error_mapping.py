@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What boto3 and the disk raise, turned into one sentence for a person that names what is wrong."""
+"""Turns the errors of boto3 and of the disk into one sentence for a person that says what is wrong."""
 
 import errno
 from collections.abc import Iterator
@@ -46,15 +46,15 @@ BROKEN_BODY = (
 
 
 class ChangedMeanwhileError(Exception):
-    """An object is no longer what the listing told: list again."""
+    """An object has changed since it was listed: list again."""
 
 
 @contextmanager
 def readable_errors(location: Location, *, doing: Doing, key: str | None = None) -> Iterator[None]:
-    """Everything that boto3 raises inside becomes a sentence.
+    """Turn every error of boto3 inside the block into a sentence.
 
     Raises:
-        S3ModelsError: nothing more can be done.
+        S3ModelsError: the fetch cannot go on.
         ChangedMeanwhileError: the object changed since it was listed, or went.
     """
     try:
@@ -69,10 +69,10 @@ def readable_errors(location: Location, *, doing: Doing, key: str | None = None)
 
 @contextmanager
 def readable_disk_errors(folder: Path) -> Iterator[None]:
-    """What the disk refuses becomes a sentence.
+    """Turn every error of the disk inside the block into a sentence.
 
     Raises:
-        S3ModelsError: it is full, or not ours to write to.
+        S3ModelsError: it is full, or not writable.
     """
     try:
         yield
@@ -99,8 +99,8 @@ def _refusal(error: boto.ClientError, location: Location, doing: Doing, key: str
     if code == "NoSuchBucket":
         return f"There is no bucket {location.bucket} for {url}{_at(location)}: look for a slip in its name."
     if code in _REFUSED_KEYS:
-        told = error.response["Error"].get("Message", "").rstrip(".")
-        return f"The AWS credentials in use are refused for {url} ({code}: {told}): renew them, or set AWS_PROFILE."
+        message = error.response["Error"].get("Message", "").rstrip(".")
+        return f"The AWS credentials in use are refused for {url} ({code}: {message}): renew them, or set AWS_PROFILE."
     if code in _FORBIDDEN:
         needs = _NEEDS[doing].format(arn=location.arn, objects_arn=location.objects_arn)
         done = "read" if doing == "get" else "listed"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`fetch("s3://bucket/prefix")`: the model repository as a folder, with as little brought as possible."""
+"""`fetch("s3://bucket/prefix")`: the model repository as a folder, with as little downloaded as possible."""
 
 import logging
 import os
@@ -19,9 +19,9 @@ from fastapi_triton.embedded.s3_repository.transfer import Transfer
 logger = logging.getLogger(__name__)
 
 NUM_THREADS = 16
-# Somebody may upload while we read; who never stops is told.
+# Listings per fetch: an upload may change objects meanwhile.
 MOST_LISTINGS = 3
-# What is left on the disk for everybody else.
+# Left free on the disk for other programs.
 SPARE_BYTES = 64 * 1024 * 1024
 
 
@@ -31,9 +31,9 @@ def default_cache() -> Path:
     Raises:
         S3ModelsError: the user has no home folder.
     """
-    told = os.environ.get("FASTAPI_TRITON_MODELS_CACHE")
-    if told:
-        return Path(told)
+    named = os.environ.get("FASTAPI_TRITON_MODELS_CACHE")
+    if named:
+        return Path(named)
     base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     try:
         return Path(base).expanduser() / "fastapi-triton" / "models"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whole versions of a repository on this disk. One is made aside and appears at once; it never changes afterwards.
+"""Complete versions of a repository on this disk. Each appears in one step, and never changes afterwards.
 
 Below the cache, in `<bucket>-<hash of the URL>/`:
 
@@ -59,7 +59,7 @@ class Entry:
 
 
 class Snapshot:
-    """A version that this process uses: while it is open, nobody removes it."""
+    """A version that this process uses: while it is open, no process removes it."""
 
     def __init__(self, folder: Path, held: int) -> None:
         self.models = folder / "models"
@@ -95,9 +95,9 @@ class Snapshots:
     """All versions of one location."""
 
     def __init__(self, cache: Path, location: Location) -> None:
-        # The URL itself may have any length and any character; the bucket tells a person which is which.
-        told = hashlib.sha256(f"{location.endpoint or ''}\0{location}".encode()).hexdigest()[:12]
-        self.folder = cache / f"{location.folder_name}-{told}"
+        # The URL may have any length and any character; the bucket's name is for people.
+        digest = hashlib.sha256(f"{location.endpoint or ''}\0{location}".encode()).hexdigest()[:12]
+        self.folder = cache / f"{location.folder_name}-{digest}"
         self.staging_folder = self.folder / "staging"
         self._snapshots = self.folder / "snapshots"
         self._location = location
@@ -199,10 +199,10 @@ def _share(source: Path, target: Path) -> None:
 def _manifest(folder: Path) -> list[Entry]:
     """The files of a version; none where the manifest is not to be read."""
     try:
-        told: dict[str, Any] = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+        manifest: dict[str, Any] = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
         return [
             Entry(folder / "models" / each["path"], each["key"], each["etag"], each["size"], each["mtime_ns"])
-            for each in told["files"]
+            for each in manifest["files"]
         ]
     except (OSError, ValueError, KeyError, TypeError):
         logger.warning("%s cannot be read; its files are brought again", folder / "manifest.json")

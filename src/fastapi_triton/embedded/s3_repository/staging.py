@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Files on their way: pieces that are here stay here when the process ends, however it does."""
+"""Unfinished files. Their finished pieces are kept when the process ends, however it does."""
 
 import hashlib
 import os
@@ -14,7 +14,7 @@ PIECE_BYTES = 8 * 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """A range of one object: what is asked for in one request."""
+    """A range of one object, fetched by one request."""
 
     file: RemoteFile
     number: int
@@ -40,7 +40,7 @@ class Staging:
         self._piece_bytes = PIECE_BYTES
 
     def prepare(self, files: Iterable[RemoteFile]) -> None:
-        """Make the folder, and remove from it what these files have no use for."""
+        """Make the folder, and remove what is not of these files."""
         self._folder.mkdir(parents=True, exist_ok=True)
         wanted = {name for file in files for name in (self._name(file), f"{self._name(file)}.part")}
         wanted |= {f"{name}.pieces" for name in wanted}
@@ -57,7 +57,7 @@ class Staging:
         return self._folder / f"{self._name(file)}.part"
 
     def missing(self, file: RemoteFile) -> list[Piece]:
-        """The pieces that are not here, in order; at least one, unless the file is finished."""
+        """The missing pieces, in order; at least one, unless the file is finished."""
         if self.finished(file).exists():
             return []
         here = self._here(file)
@@ -65,25 +65,25 @@ class Staging:
         return [piece for piece in pieces if piece.number not in here] or pieces[-1:]
 
     def pieces(self, file: RemoteFile) -> list[Piece]:
-        """All that the file is made of; an empty file of one empty piece."""
+        """All pieces of the file; an empty file has one empty piece."""
         starts = range(0, file.size, self._piece_bytes) or [0]
         return [
             Piece(file, number, start, min(start + self._piece_bytes, file.size)) for number, start in enumerate(starts)
         ]
 
     def note(self, piece: Piece) -> None:
-        """This piece is written."""
+        """Record that this piece is written."""
         if not piece.is_whole:
             with self._pieces(piece.file).open("a", encoding="ascii") as record:
                 record.write(f"{piece.number} {self._piece_bytes}\n")
 
     def discard(self, file: RemoteFile) -> None:
-        """Forget what is here of the file."""
+        """Remove everything of the file."""
         for path in (self.part(file), self._pieces(file), self.finished(file)):
             path.unlink(missing_ok=True)
 
     def finish(self, file: RemoteFile) -> None:
-        """It is whole and checked: give it its upload's time, and protect it from being written to in place.
+        """Set the time of the upload, and protect the checked file against writes in place.
 
         Snapshots share their files, so one that was written to would change in all of them.
         """

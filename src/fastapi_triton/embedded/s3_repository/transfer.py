@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Brings files here: many pieces at once, each asked for again when it breaks off, each file held to its checksum."""
+"""Downloads files: many pieces at once, with retries; each file is checked against its checksum."""
 
 import contextlib
 import logging
@@ -11,7 +11,7 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
-from fastapi_triton.embedded.s3_repository.checksums import Promise
+from fastapi_triton.embedded.s3_repository.checksums import Checksum
 from fastapi_triton.embedded.s3_repository.client import S3Client
 from fastapi_triton.embedded.s3_repository.error_mapping import BROKEN_BODY, readable_errors
 from fastapi_triton.embedded.s3_repository.errors import S3ModelsError
@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 
 MOST_ATTEMPTS = 4
 FIRST_BACK_OFF_S = 0.2
-TELL_INTERVAL_S = 5.0
+PROGRESS_LOG_INTERVAL_S = 5.0
 _BLOCK_BYTES = 256 * 1024
 # The statuses with which stores refuse an unknown header: Bad Request, Not Implemented.
 _REFUSED = (400, 501)
@@ -34,7 +34,7 @@ class StoppedError(Exception):
 
 
 class Transfer:
-    """One run over a list of files. Its threads share a client, a staging folder and the wish to stop."""
+    """One download of a list of files. Its threads share a client, a staging folder and a stop event."""
 
     def __init__(self, client: S3Client, location: Location, staging: Staging) -> None:
         self._client, self._location, self._staging = client, location, staging
@@ -42,11 +42,11 @@ class Transfer:
         self._lock = threading.Lock()
         self._num_left: dict[str, int] = {}  # pieces, by key
         self._asks_for_checksums = True
-        self.num_bytes = 0  # that came in this run
-        self.num_unchecked = 0  # files of which S3 promises nothing but their size
+        self.num_bytes = 0  # received in this run
+        self.num_unchecked = 0  # files of which S3 has no usable checksum
 
     def run(self, files: Sequence[RemoteFile], *, num_threads: int) -> None:
-        """Bring all of them into the staging folder.
+        """Download all of them into the staging folder.
 
         Raises:
             S3ModelsError: one of them does not come.
@@ -56,7 +56,7 @@ class Transfer:
         self._num_left = {key: len(pieces) for key, pieces in missing.items()}
         todo = [piece for pieces in missing.values() for piece in pieces]
         with ThreadPoolExecutor(num_threads, thread_name_prefix="s3-models") as pool:
-            futures = {pool.submit(self._bring, piece) for piece in todo}
+            futures = {pool.submit(self._download, piece) for piece in todo}
             try:
                 self._watch(futures, sum(piece.num_bytes for piece in todo))
             finally:
@@ -64,9 +64,9 @@ class Transfer:
                 pool.shutdown(cancel_futures=True)
 
     def _watch(self, futures: set[Future[None]], num_bytes: int) -> None:
-        """Say how it goes until all are done, or one has failed."""
+        """Log the progress until all are done, or one has failed."""
         while futures:
-            done, futures = wait(futures, TELL_INTERVAL_S, return_when=FIRST_EXCEPTION)
+            done, futures = wait(futures, PROGRESS_LOG_INTERVAL_S, return_when=FIRST_EXCEPTION)
             failures = [error for each in done if (error := each.exception()) is not None]
             for error in failures:
                 if not isinstance(error, StoppedError):
@@ -74,38 +74,38 @@ class Transfer:
             if futures:
                 logger.info("%s of %s are here", format_bytes(self.num_bytes), format_bytes(num_bytes))
 
-    def _bring(self, piece: Piece) -> None:
-        """One piece; the file too, where this was the last of it."""
-        answer = self._persistently(piece)
+    def _download(self, piece: Piece) -> None:
+        """Download one piece, and finish the file after its last one."""
+        answer = self._get_with_retries(piece)
         with self._lock:
             self._num_left[piece.file.key] -= 1
             is_last = not self._num_left[piece.file.key]
         if is_last:
-            self._settle(piece, answer)
+            self._finish(piece, answer)
 
-    def _settle(self, piece: Piece, answer: dict[str, Any]) -> None:
-        """Hold the file to its checksum; where it does not fit, bring it once more."""
+    def _finish(self, piece: Piece, answer: dict[str, Any]) -> None:
+        """Check the file against its checksum; download it again if they differ."""
         file = piece.file
         for attempt in range(MOST_ATTEMPTS):
-            promise = self._promise(file, answer if piece.is_whole else self._head(file, IfMatch=file.etag))
-            if promise is None:
+            checksum = self._checksum(file, answer if piece.is_whole else self._head(file, IfMatch=file.etag))
+            if checksum is None:
                 with self._lock:
                     self.num_unchecked += 1
-            if promise is None or promise.is_kept_by(self._staging.part(file)):
+            if checksum is None or checksum.matches(self._staging.part(file)):
                 self._staging.finish(file)
                 return
-            logger.warning("%s came damaged: its %s is another", self._location.url(file.key), promise.name)
+            logger.warning("%s came damaged: its %s is another", self._location.url(file.key), checksum.name)
             self._staging.discard(file)
             if attempt + 1 < MOST_ATTEMPTS:
                 for each in self._staging.pieces(file):
-                    answer = self._persistently(each)
+                    answer = self._get_with_retries(each)
         raise S3ModelsError(
             f"{self._location.url(file.key)} came damaged {MOST_ATTEMPTS} times (its checksum is another): "
             "upload it again, or look at what lies between here and S3."
         )
 
-    def _persistently(self, piece: Piece) -> dict[str, Any]:
-        """Ask again where the body breaks off or comes damaged, a few times."""
+    def _get_with_retries(self, piece: Piece) -> dict[str, Any]:
+        """Download a piece, again if its body breaks off or is damaged."""
         url = self._location.url(piece.file.key)
         reason = ""
         for attempt in range(MOST_ATTEMPTS):
@@ -127,7 +127,7 @@ class Transfer:
         )
 
     def _get(self, piece: Piece) -> tuple[dict[str, Any], int]:
-        """Ask once, and write what comes. Gives the answer and how many bytes came."""
+        """Send one request, and write its body. Returns the response and the number of bytes received."""
         arguments = {"Bucket": self._location.bucket, "Key": piece.file.key, "IfMatch": piece.file.etag}
         with readable_errors(self._location, doing="get", key=piece.file.key):
             if piece.is_whole:
@@ -155,9 +155,9 @@ class Transfer:
                 self.num_bytes += len(block)
         return num_bytes
 
-    def _promise(self, file: RemoteFile, answer: dict[str, Any]) -> Promise | None:
+    def _checksum(self, file: RemoteFile, answer: dict[str, Any]) -> Checksum | None:
         # Without the ETag: stores disagree on which one a part has.
-        return Promise.of(answer, part_bytes=lambda: self._head(file, PartNumber=1).get("ContentLength"))
+        return Checksum.of(answer, part_bytes=lambda: self._head(file, PartNumber=1).get("ContentLength"))
 
     def _head(self, file: RemoteFile, **arguments: Any) -> dict[str, Any]:
         with readable_errors(self._location, doing="get", key=file.key):

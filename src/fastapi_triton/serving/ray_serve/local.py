@@ -50,7 +50,7 @@ def run(app_name: str | None, replicas: int, models: Path, host: str, port: int)
         address=LOOPBACK,
         settings=frontend_variables(os.environ),
     )
-    # What would fail on every node is told here, before anything is started.
+    # Errors that every node would have are raised here, before anything is started.
     EmbeddedTriton.prepare(models)
     app = load_app(app_name, is_bundled_repository=models.resolve() == bundle.model_repository().resolve())
     if isinstance(app, TritonFrontend):
@@ -96,11 +96,11 @@ def failures(error: RuntimeError) -> str:
     return "\n".join([str(error), *(part.message for part in parts)])
 
 
-def reason(told: str) -> str:
+def reason(message: str) -> str:
     """The sentence of our own in what Ray says of a replica that did not start, a traceback; else all of it."""
     sentences = [
         line.partition("Error: ")[2]
-        for line in told.splitlines()
+        for line in message.splitlines()
         if line.startswith("fastapi_triton.") and "Error: " in line
     ]
-    return sentences[-1] if sentences else told
+    return sentences[-1] if sentences else message

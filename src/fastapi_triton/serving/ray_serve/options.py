@@ -43,7 +43,7 @@ class Versions(BaseModel):
             OtherVersionError: this process has another Python, or another version of this package.
         """
         here = self.here()
-        told = [
+        differences = [
             f"{name} {ours} here, {theirs} where it was deployed from"
             for name, ours, theirs in (
                 ("Python", here.python, self.python),
@@ -51,9 +51,10 @@ class Versions(BaseModel):
             )
             if ours != theirs
         ]
-        if told:
+        if differences:
             raise OtherVersionError(
-                f"The node {node} does not fit this cluster: {'; '.join(told)}. Install the same versions everywhere."
+                f"The node {node} does not fit this cluster: {'; '.join(differences)}. "
+                "Install the same versions everywhere."
             )
 
 

@@ -132,7 +132,7 @@ def require_gpu(options: ClusterOptions, *, node: str) -> None:
     """Refuse to compute on the CPU what was meant for a GPU.
 
     Raises:
-        NoGPUError: Ray gives none, or has been told of one that the driver does not know.
+        NoGPUError: Ray gives none, or was started with one that the driver does not know.
     """
     asked = options.gpus_per_triton
     if not asked:
