@@ -29,6 +29,7 @@ from fastapi_triton.middleware.auth.keys import KeyFileError
 from fastapi_triton.observability import logging_config
 from fastapi_triton.observability.logging_config import printable_lines
 from fastapi_triton.serving import run
+from fastapi_triton.serving.supervisor import WorkersPlan
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
@@ -103,7 +104,7 @@ def serve_command(
             setting_flags.export({"triton_url": beside.url if beside else None})
             is_bundled = embedded and repository.resolve() == bundle.model_repository().resolve()
             frontend = load_app(app_name, is_bundled_repository=is_bundled)
-            several = run.WorkersPlan(workers, app_name, is_bundled) if workers > 1 else None
+            several = WorkersPlan(workers, app_name, is_bundled) if workers > 1 else None
             run.run(run.Plan(frontend, host, port, beside, several))
     except ValidationError as error:
         _fail("\n".join(f"{each['loc'][0]}: {each['msg'].removeprefix('Value error, ')}" for each in error.errors()))

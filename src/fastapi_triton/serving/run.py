@@ -19,8 +19,9 @@ from fastapi_triton.core.background import BackgroundTask
 from fastapi_triton.embedded.installation import EmbeddedTritonError
 from fastapi_triton.embedded.triton_process import EmbeddedTriton
 from fastapi_triton.pictures.text_to_image import sketch_field
-from fastapi_triton.serving import listen_address, supervisor
+from fastapi_triton.serving import listen_address
 from fastapi_triton.serving.server import Server
+from fastapi_triton.serving.supervisor import Workers, WorkersPlan
 from fastapi_triton.triton.http_client import HTTPTriton
 from fastapi_triton.triton.transport.address import Address
 
@@ -28,15 +29,6 @@ logger = logging.getLogger(__name__)
 
 READINESS_INTERVAL_S = 0.5
 ENDING = (signal.SIGINT, signal.SIGTERM)
-
-
-@dataclass(frozen=True, slots=True)
-class WorkersPlan:
-    """How many processes, and what they need to find the app."""
-
-    count: int
-    app_name: str | None
-    is_bundled_repository: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +40,7 @@ class Plan:
     port: int
     triton: EmbeddedTriton | None
     # By what the workers load the app once more; None: the app is served by this process.
-    workers: "WorkersPlan | None" = None
+    workers: WorkersPlan | None = None
 
     @property
     def url(self) -> str:
@@ -115,9 +107,7 @@ async def _ended_with(triton: EmbeddedTriton | None, stop: Callable[[], None]) -
 async def _serve_with_workers(plan: Plan, wanted: WorkersPlan) -> None:
     loop = asyncio.get_running_loop()
     with listen_address.listen(plan.host, plan.port) as shared:
-        group = supervisor.Workers(
-            wanted.count, shared, app_name=wanted.app_name, is_bundled_repository=wanted.is_bundled_repository
-        )
+        group = Workers(wanted, shared)
 
         def stop() -> None:
             for number in ENDING:  # the next one

@@ -12,6 +12,7 @@ import os
 import socket
 import sys
 import tempfile
+from dataclasses import dataclass
 
 from fastapi_triton.core.background import BackgroundTask
 
@@ -28,13 +29,22 @@ class WorkerExitedError(Exception):
     """A worker ended unasked."""
 
 
+@dataclass(frozen=True, slots=True)
+class WorkersPlan:
+    """How many processes, and what they need to find the app."""
+
+    count: int
+    app_name: str | None
+    is_bundled_repository: bool
+
+
 class Workers:
     """Keeps a number of workers running until `stop` is called."""
 
-    def __init__(self, count: int, shared: socket.socket, *, app_name: str | None, is_bundled_repository: bool) -> None:
-        self._count = count
+    def __init__(self, plan: WorkersPlan, shared: socket.socket) -> None:
+        self._count = plan.count
         self._shared = shared
-        self._arguments = [app_name or "", "bundled" if is_bundled_repository else ""]
+        self._arguments = [plan.app_name or "", "bundled" if plan.is_bundled_repository else ""]
         self._running: set[asyncio.subprocess.Process] = set()
         self._stopping = asyncio.Event()
         self._environment: dict[str, str] = {}
