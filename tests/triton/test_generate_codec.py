@@ -1,15 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """The JSON of Triton's generate extension, there and back."""
 
-import gzip
 import json
-from collections.abc import AsyncIterator
 from typing import Any
 
 import numpy as np
 import pytest
 
-from fastapi_triton.core import sse_parser
 from fastapi_triton.core.errors import InvalidRequestError
 from fastapi_triton.triton import generate_codec
 from fastapi_triton.triton.datatypes import BY_CONFIG, BY_WIRE, DATATYPES
@@ -37,11 +34,6 @@ def tensor(wire: str, values: list[Any]) -> Tensor:
 def config(datatype: str) -> ModelConfig:
     output = TensorConfig("x", BY_CONFIG[datatype], (-1,))
     return ModelConfig("m", 0, (), (output,), decoupled=True)
-
-
-async def in_pieces(data: bytes, size: int) -> AsyncIterator[bytes]:
-    for start in range(0, len(data), size):
-        yield data[start : start + size]
 
 
 @pytest.mark.parametrize("datatype", STREAMABLE, ids=lambda datatype: datatype.wire)
@@ -79,38 +71,6 @@ def test_a_datatype_that_cannot_be_streamed_is_refused(wire: str) -> None:
 def test_more_than_one_dimension_is_refused() -> None:
     with pytest.raises(TypeError, match=r"`x` has the shape \[1, 2\]"):
         generate_codec.request_body({"x": Tensor(BY_WIRE["FP32"], np.zeros((1, 2), np.float32))}, "")
-
-
-@pytest.mark.parametrize("size", [1, 2, 7, 1000])
-async def test_events_are_found_however_the_stream_is_cut(size: int) -> None:
-    stream = b': a comment\n\ndata: {"a":1}\n\nevent: x\ndata:{"b":"\xc3\xa4"}\r\n\r\n\n'
-    found = [(name, json.loads(data)) async for name, data in sse_parser.parse(in_pieces(stream, size))]
-    assert found == [("", {"a": 1}), ("x", {"b": "ä"})]
-
-
-@pytest.mark.parametrize(
-    "rest",
-    [
-        b'data: {"cut": off',
-        b"<html>\n</html>\n",
-        gzip.compress(b'data: {"a":1}\n\n', mtime=0),
-        b"{}",
-        b'{"error":"x"}\n',
-    ],
-)
-async def test_what_is_no_event_is_an_error_and_no_end(rest: bytes) -> None:
-    events = sse_parser.parse(in_pieces(b'data: {"a":1}\n\n' + rest, 7))
-    assert json.loads((await anext(events))[1]) == {"a": 1}
-    with pytest.raises(ValueError, match="its stream"):
-        await anext(events)
-
-
-async def test_an_event_is_there_as_soon_as_its_line_ends() -> None:
-    async def chunks() -> AsyncIterator[bytes]:
-        yield b'data: {"a":1}\n'
-        raise AssertionError("asked for more than the first event needs")
-
-    assert await anext(sse_parser.parse(chunks())) == ("", b' {"a":1}')
 
 
 def test_an_error_is_told_from_an_output_of_that_name() -> None:

@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A file is there whole or not at all, and nothing is left beside it."""
+
+from pathlib import Path
+
+import pytest
+
+from fastapi_triton.core import atomic_file
+
+
+def test_a_file_is_replaced_when_the_block_ends(tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    path.write_bytes(b"before")
+    with atomic_file.replacing(path, mode=0o640) as file:
+        file.write(b"after")
+        assert path.read_bytes() == b"before"
+    assert path.read_bytes() == b"after"
+    assert path.stat().st_mode & 0o777 == 0o640
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("error", [OSError, KeyboardInterrupt])
+def test_a_block_that_fails_leaves_everything_as_it_was(tmp_path: Path, error: type[BaseException]) -> None:
+    path = tmp_path / "a"
+    path.write_bytes(b"before")
+
+    def fail() -> None:
+        with atomic_file.replacing(path) as file:
+            file.write(b"half")
+            raise error
+
+    with pytest.raises(error):
+        fail()
+    assert path.read_bytes() == b"before"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_folder_that_was_removed_meanwhile_is_not_made_again(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError), atomic_file.replacing(tmp_path / "gone" / "a"):
+        pass
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_first_to_create_a_file_wins(tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    atomic_file.create(path, b"first")
+    atomic_file.create(path, b"second")
+    assert path.read_bytes() == b"first"
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert list(tmp_path.iterdir()) == [path]
