@@ -1,0 +1,347 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One request of each API family through the request pipeline: the same stages, refusals, deadlines and disconnects.
+
+The family `sixth` exists in this test only: it is a translation and nothing else.
+"""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.types import Receive
+
+from fastapi_triton import Settings, TritonFrontend
+from fastapi_triton.core.request_record import Observation
+from fastapi_triton.endpoints.pipeline import PipelineStage, Translation
+from fastapi_triton.endpoints.request_body import whole
+from fastapi_triton.jobs import dbos_queue
+from fastapi_triton.testing import FakeTriton
+from fastapi_triton.triton.client import Tensors
+from fastapi_triton.triton.datatypes import BY_WIRE
+from fastapi_triton.triton.model_config import ModelConfig
+from fastapi_triton.triton.tensor import Tensor
+from support.app_on_socket import events_of, listening
+from support.echo_models import model, tensor
+from support.model_watch import catalogue
+from support.scribble_app import MODEL, PATH
+from support.scripted_stream_model import ScriptedStreamModel, app_of, twin_config
+from support.scripted_triton import INFER, REQUEST, Upstream, scripted_triton
+
+ALL = ["CAPACITY", "READ", "SLOT", "RUN", "RESPOND"]
+SLOTS = 2
+DEADLINE = {"X-Request-Timeout": "0.1"}
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """An API family and a request to it. `stops`: the model stops when the client disconnects."""
+
+    name: str
+    path: str
+    body: dict[str, Any]
+    model: str = MODEL
+    stops: bool = True
+
+
+FAMILIES = [
+    Family("declared", PATH, {}),
+    Family("generated", "/models/plain/infer", {"x": 1.0}, "plain", stops=False),
+    Family("OpenAI", "/v1/images/generations", {"prompt": "a red house"}),
+    Family("A1111", "/sdapi/v1/txt2img", {"prompt": "a red house"}),
+    Family("sixth", "/double", {"x": 1.0}, "plain", stops=False),
+    Family("/v2", INFER, json.loads(REQUEST), "echo", stops=False),
+]
+
+
+class DoubleTranslation(Translation):
+    """All that an API family has to write: this one runs `plain` on a number and answers its double as text."""
+
+    model = "plain"
+
+    def __init__(self, app: TritonFrontend) -> None:
+        self.admission = app.services.admission.of(self.model)
+        self._triton = app.triton
+        self._number = 0.0
+
+    async def read(self, receive: Receive) -> None:
+        self._number = json.loads(await whole.read(receive))["x"]
+
+    async def run(self) -> None:
+        outputs = await self._triton.infer(self.model, {"x": Tensor.of_one(BY_WIRE["FP32"], self._number, (1,))})
+        self._number = 2 * outputs["x"].item()
+
+    async def respond(self) -> Response:
+        return PlainTextResponse(str(self._number))
+
+
+@dataclass(slots=True)
+class Held:
+    """A model that a test can hold."""
+
+    is_asked: asyncio.Event = field(default_factory=asyncio.Event)
+    go_on: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def infer(self, inputs: Tensors) -> dict[str, Tensor]:
+        self.is_asked.set()
+        await self.go_on.wait()
+        return dict(inputs)
+
+    async def http(self, upstream: Upstream) -> None:
+        while True:
+            head, _ = await upstream.request()
+            if head.startswith(b"POST /v2/models"):
+                self.is_asked.set()
+                await self.go_on.wait()
+            await upstream.answer()
+
+
+class Recorder:
+    """The stages that each request entered."""
+
+    def __init__(self) -> None:
+        self.entered: list[tuple[Observation, str]] = []
+
+    def enter(self, seen: Observation, stage: PipelineStage) -> None:
+        self.entered.append((seen, stage.name))
+
+    def request(self, method: str = "POST") -> Observation:
+        """The last request of this method."""
+        return next(seen for seen, _ in reversed(self.entered) if seen.method == method)
+
+    def stages(self, method: str = "POST") -> list[str]:
+        """The stages of the last request of this method."""
+        return [stage for seen, stage in self.entered if seen is self.request(method)]
+
+
+@pytest.fixture(autouse=True)
+def recorder(monkeypatch: pytest.MonkeyPatch) -> Recorder:
+    recorder = Recorder()
+
+    def stage(seen: Observation) -> PipelineStage | None:
+        return next((PipelineStage[name] for each, name in reversed(recorder.entered) if each is seen), None)
+
+    monkeypatch.setattr(Observation, "stage", property(stage, recorder.enter))
+    return recorder
+
+
+@dataclass(slots=True)
+class Served:
+    """An app with one family's model, and a client."""
+
+    family: Family
+    app: TritonFrontend
+    client: httpx2.AsyncClient
+    held: Any  # `Held` or a `ScriptedStreamModel`
+    body: dict[str, Any]
+
+    def ask(self, headers: dict[str, str] | None = None) -> asyncio.Task[httpx2.Response]:
+        return asyncio.create_task(self.client.post(self.family.path, json=self.body, headers=headers))
+
+    @property
+    def in_flight(self) -> int:
+        return self.app.services.admission.in_flight
+
+    @property
+    def waiting(self) -> int:
+        return self.app.services.admission.waiting
+
+    @asynccontextmanager
+    async def full(self) -> AsyncIterator[None]:
+        """All slots of the model are taken."""
+        with await self.app.services.admission.of(self.family.model).place(SLOTS):
+            yield
+
+
+Serve = Callable[..., Any]
+
+
+@pytest.fixture
+def serve(scribble_config: ModelConfig, body: Callable[..., dict[str, Any]]) -> Serve:
+    @asynccontextmanager
+    async def serve(family: Family, *, hold: bool = False, **settings: Any) -> AsyncIterator[Served]:
+        settings = {"max_in_flight": SLOTS, "max_waiting": 0, "watch_interval_s": 3600, **settings}
+        async with AsyncExitStack() as running:
+            if family.name == "/v2":
+                held: Any = Held()
+                triton = await running.enter_async_context(scripted_triton())
+                triton.script = held.http
+                app = TritonFrontend(settings=Settings(triton_url=triton.url, **settings))
+            else:
+                app, held = fake_app(scribble_config, Settings(**settings, generate=True), family)
+            if not hold:
+                held.go_on.set()
+            client = await running.enter_async_context(listening(app))
+            if app.catalogue is not None:
+                await catalogue(app).poll()
+            yield Served(family, app, client, held, family.body or body())
+
+    return serve
+
+
+def fake_app(scribble_config: ModelConfig, settings: Settings, family: Family) -> tuple[TritonFrontend, Any]:
+    """An app with every family but `/v2`, and the model that this family runs."""
+    stream_model, plain = ScriptedStreamModel(), Held()
+    stream_model.go_on.clear()
+    fake = FakeTriton()
+    fake.add(scribble_config)
+    fake.add(twin_config(scribble_config), respond_stream=stream_model)
+    fake.add(model("plain", tensor("x")), plain.infer)
+    app = app_of(fake, settings)
+
+    @app.post("/double")
+    async def double(request: Request) -> Response:
+        return await app.services.pipeline.serve(DoubleTranslation(app), request.receive)
+
+    return app, plain if family.model == "plain" else stream_model
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    while not condition():  # noqa: ASYNC110 (there is no event for it)
+        await asyncio.sleep(0.001)
+
+
+by_family = pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)
+
+
+@by_family
+async def test_a_request_of_each_family_goes_through_the_same_stages(
+    serve: Serve, family: Family, recorder: Recorder
+) -> None:
+    async with serve(family) as served:
+        answer = await served.ask()
+        assert answer.status_code == 200, answer.text
+        assert recorder.stages() == ALL
+        assert recorder.request().model == (MODEL if family.stops else family.model)
+        assert served.in_flight == 0
+        if family.name == "sixth":
+            assert answer.text == "2.0"
+
+
+@by_family
+async def test_without_capacity_a_request_is_refused_before_its_body_is_read(
+    serve: Serve, family: Family, recorder: Recorder
+) -> None:
+    async with serve(family) as served, served.full():
+        answer = await served.ask()
+        assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
+        assert recorder.stages() == ["CAPACITY"]
+        assert recorder.request().code == "overloaded"
+        assert not served.held.is_asked.is_set()
+
+
+@by_family
+async def test_a_deadline_ends_the_wait_for_a_slot(serve: Serve, family: Family, recorder: Recorder) -> None:
+    async with serve(family, max_waiting=1) as served, served.full():
+        answer = await served.ask(DEADLINE)
+        assert answer.status_code == 504
+        assert recorder.stages() == ALL[:3]
+        assert recorder.request().code == "deadline_exceeded"
+        assert not served.held.is_asked.is_set()
+        assert served.waiting == 0
+
+
+@by_family
+async def test_a_deadline_ends_a_run(serve: Serve, family: Family, recorder: Recorder) -> None:
+    async with serve(family, hold=True) as served:
+        answer = await served.ask(DEADLINE)
+        assert answer.status_code == 504
+        assert recorder.stages() == ALL[:4]
+        assert recorder.request().code == "deadline_exceeded"
+        assert served.in_flight == (0 if family.stops else 1)  # Triton works on
+        served.held.go_on.set()
+        await until(lambda: served.in_flight == 0)
+
+
+@by_family
+async def test_a_disconnect_ends_the_wait_for_a_slot(serve: Serve, family: Family, recorder: Recorder) -> None:
+    async with serve(family, max_waiting=1) as served:
+        async with served.full():
+            asking = served.ask()
+            await until(lambda: served.waiting == 1)
+            asking.cancel()
+            await until(lambda: served.waiting == 0)
+            await until(lambda: recorder.request().code != "")
+        assert recorder.request().code == "caller_left"
+        assert recorder.stages() == ALL[:3]
+        assert not served.held.is_asked.is_set()
+        assert (await served.ask()).status_code == 200
+
+
+@by_family
+async def test_a_disconnect_stops_models_that_can_be_stopped(serve: Serve, family: Family, recorder: Recorder) -> None:
+    async with serve(family, hold=True) as served:
+        asking = served.ask()
+        await served.held.is_asked.wait()
+        asking.cancel()
+        if family.stops:
+            await until(lambda: served.in_flight == 0)
+            await until(lambda: recorder.request().code == "caller_left")
+            assert recorder.stages() == ALL[:4]
+        else:  # `/infer` does not notice: the slot is held until Triton has finished
+            await served.client.get("/health/live")
+            assert served.in_flight == 1
+        served.held.go_on.set()
+        await until(lambda: served.in_flight == 0)
+
+
+@pytest.fixture
+def jobs_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    monkeypatch.setattr(dbos_queue, "_POLL_S", 0.02)
+    return {"jobs_folder": str(tmp_path / "jobs")}
+
+
+async def submitted(served: Served) -> str:
+    answer = await served.ask({"Prefer": "respond-async"})
+    assert answer.status_code == 202, answer.text
+    path: str = answer.headers["location"]
+    return path
+
+
+async def over(served: Served, path: str) -> dict[str, Any]:
+    async with served.client.stream("GET", f"{path}/events") as answer:
+        async for _ in events_of(answer):
+            pass
+    job: dict[str, Any] = (await served.client.get(path)).json()
+    return job
+
+
+@pytest.mark.parametrize("family", FAMILIES[:2], ids=lambda family: family.name)
+async def test_a_job_goes_through_the_same_stages(
+    serve: Serve, family: Family, recorder: Recorder, jobs_settings: dict[str, Any]
+) -> None:
+    async with asyncio.timeout(60), serve(family, **jobs_settings) as served:
+        job = await over(served, await submitted(served))
+        assert job["status"] == "completed"
+        assert recorder.stages("JOB") == ALL
+        assert recorder.stages("POST") == ["READ"]  # the request that submitted it
+
+
+async def test_a_job_without_capacity_waits(serve: Serve, recorder: Recorder, jobs_settings: dict[str, Any]) -> None:
+    async with asyncio.timeout(60), serve(FAMILIES[0], **jobs_settings) as served:
+        async with served.full():
+            path = await submitted(served)
+            await until(lambda: ("JOB", "CAPACITY") in [(seen.method, stage) for seen, stage in recorder.entered])
+            assert (await served.client.get(path)).json()["status"] == "queued"
+        assert (await over(served, path))["status"] == "completed"
+        assert set(recorder.stages("JOB")[:-5]) == {"CAPACITY"}
+        assert recorder.stages("JOB")[-5:] == ALL
+
+
+async def test_a_deadline_ends_a_job(serve: Serve, recorder: Recorder, jobs_settings: dict[str, Any]) -> None:
+    async with (
+        asyncio.timeout(60),
+        serve(FAMILIES[0], hold=True, jobs_timeout_s=1, **jobs_settings) as served,
+    ):
+        path = await submitted(served)
+        job = await over(served, path)
+        assert (job["status"], job["problem"]["code"]) == ("failed", "deadline_exceeded")
+        assert recorder.stages("JOB")[:4] == ALL[:4]
+        assert served.in_flight == 0
