@@ -168,9 +168,7 @@ class TritonFrontend(FastAPI):
         self._jobs = background_jobs.mount(self, self.endpoints, self._generated, self.settings)
         if self.settings.v2 and isinstance(self.triton, HTTPTriton):
             problem_details.speak(self, paths.V2, v2_error)
-            proxy = TritonProxy(
-                self.triton, admissions=self.services.admission, settings=self.settings, body_buffers=self._body_buffers
-            )
+            proxy = TritonProxy(self.triton, self.services, self._body_buffers)
             self.router.routes.insert(0, TritonProxyRoute(proxy))
 
     @overload

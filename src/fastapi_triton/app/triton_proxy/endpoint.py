@@ -12,14 +12,13 @@ from urllib.parse import quote
 from starlette.routing import BaseRoute, Match
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from fastapi_triton.admission.limiter import Admission, Admissions
-from fastapi_triton.app.triton_proxy import request_body, request_head, response, routes
+from fastapi_triton.admission.limiter import Admission
+from fastapi_triton.app.triton_proxy import request_body, request_head, routes
 from fastapi_triton.app.triton_proxy.model_configs import ModelConfigs, NoConfigError
 from fastapi_triton.app.triton_proxy.response import ProxyResponse
 from fastapi_triton.app.triton_proxy.routes import Call
 from fastapi_triton.core import shutdown
 from fastapi_triton.core.body_buffers import BodyBuffers
-from fastapi_triton.core.context import remaining_s
 from fastapi_triton.core.disconnect import unless_caller_leaves
 from fastapi_triton.core.errors import (
     CallerLeftError,
@@ -29,7 +28,8 @@ from fastapi_triton.core.errors import (
 )
 from fastapi_triton.core.paths import V2, is_below, route_path
 from fastapi_triton.core.request_record import TRITON, Stage, current_observation, note
-from fastapi_triton.core.settings import Settings
+from fastapi_triton.endpoints.interfaces import Services
+from fastapi_triton.endpoints.pipeline import PipelineStage, enter, within_deadline
 from fastapi_triton.middleware.auth import scopes
 from fastapi_triton.triton.http_client import HTTPTriton
 from fastapi_triton.triton.transport.connection import Connection, Headers
@@ -61,19 +61,18 @@ class TritonProxy:
     Triton has received completely keeps its slot, since Triton goes on working.
     """
 
-    def __init__(
-        self, triton: HTTPTriton, *, admissions: Admissions, settings: Settings, body_buffers: BodyBuffers
-    ) -> None:
+    def __init__(self, triton: HTTPTriton, services: Services, body_buffers: BodyBuffers) -> None:
         self._triton = triton
         self._pool = triton.pool
         self._prefix = triton.pool.address.path.encode()
-        self._admissions = admissions
+        self._pipeline = services.pipeline
+        self._admissions = services.admission
         self._questions = Admission(V2, MAX_QUESTIONS)
-        self._settings = settings
+        self._settings = services.settings
         self._models: set[str] = set()  # those that Triton has answered for
         self._configs = ModelConfigs(triton.question)
         self._body_buffers = body_buffers
-        self._forwarded_headers = request_head.PASSED | {name.encode() for name in settings.v2_headers}
+        self._forwarded_headers = request_head.PASSED | {name.encode() for name in self._settings.v2_headers}
         self._forwarded_headers -= triton.pool.headers.names
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -85,14 +84,10 @@ class TritonProxy:
                 scopes.require("admin")
             if call in _WORK:
                 shutdown.of(scope).require_open()
-            timeout_s = remaining_s(self._settings.request_timeout_s)
-            async with asyncio.timeout(timeout_s):
-                await self._respond(call, path, scope, receive, reply)
+            await within_deadline(self._respond(call, path, scope, receive, reply), self._settings.request_timeout_s)
         except CallerLeftError as error:
             note(error)
             logger.info("the caller left")
-        except TimeoutError:
-            await reply.time_out(timeout_s)
         except NoConfigError as error:
             await reply.forward(error.head, error.body)
         except FastAPITritonError as error:
@@ -107,8 +102,9 @@ class TritonProxy:
         seen = current_observation.get()
         seen.route, reply.model = routes.labels(path)
         admission = self._admissions.of_name(reply.model) if call in _WORK else self._questions
-        admission.require_room()
+        self._pipeline.require_capacity(admission)
         self._pool.breaker.require_closed()
+        enter(PipelineStage.READ)
         headers: Headers = scope["headers"]
         lines = request_head.passed_lines(headers, self._forwarded_headers, is_traced=seen.is_traced)
         body = await request_body.read(receive, headers)
@@ -124,7 +120,6 @@ class TritonProxy:
     async def _serve(self, request: _Request, body: Sequence[bytes], receive: Receive, reply: ProxyResponse) -> None:
         """Check a request, and have Triton answer it."""
         await self._check(request, body)
-        reply.stage = response.Stage.WAIT
         query = request.scope.get("query_string", b"")
         target = self._prefix + request.path + (b"?" + query if query else b"")
         lines = self._pool.headers.lines() + request.lines
@@ -167,9 +162,8 @@ class TritonProxy:
     ) -> int:
         """Send a request to Triton and relay the response. Returns its status."""
         with ExitStack() as slot:
-            slot.enter_context(await request.admission.place(receive=receive, ticket=reply.ticket))
+            slot.enter_context(await self._pipeline.slot(request.admission, receive=receive, ticket=reply.ticket))
             slot.enter_context(Stage(TRITON, reply.model))
-            reply.stage = response.Stage.TRITON
             is_cancelled = request.call in (Call.QUESTION, Call.STREAM)
             async with self._pool.exchange(is_cancelled_by_closing=is_cancelled, receive=receive) as connection:
                 reply.sent_at = asyncio.get_running_loop().time()
@@ -178,10 +172,11 @@ class TritonProxy:
                 connection.start(head, *body)
                 connection.finish()
                 if request.call is Call.STREAM:
-                    await self._relay_stream(connection, receive, reply)
+                    await self._pipeline.until_disconnect(receive, lambda _: reply.relay(connection))
                 else:
                     await self._await_head(request.call, connection, receive)
                     slot.close()  # Triton has done its work
+                    enter(PipelineStage.RESPOND)
                     await reply.relay(connection, unless_leaving=receive)
                 return connection.status
 
@@ -192,12 +187,6 @@ class TritonProxy:
         if not connection.is_flushed:  # Triton does not begin before it has the whole request
             await unless_caller_leaves(receive, connection.flushed())
         await connection.head()
-
-    async def _relay_stream(self, connection: Connection, receive: Receive, reply: ProxyResponse) -> None:
-        if self._settings.keep_running_when_caller_leaves:
-            await reply.relay(connection)
-        else:
-            await unless_caller_leaves(receive, reply.relay(connection))
 
 
 class TritonProxyRoute(BaseRoute):

@@ -4,7 +4,6 @@
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from enum import Enum
 
 import orjson
 from starlette.responses import Response
@@ -15,7 +14,7 @@ from fastapi_triton.app.triton_proxy.silent_stream import SilentStream
 from fastapi_triton.core import problem_details
 from fastapi_triton.core.context import current_request_id
 from fastapi_triton.core.disconnect import unless_caller_leaves
-from fastapi_triton.core.errors import DeadlineExceededError, FastAPITritonError, MethodNotAllowedError
+from fastapi_triton.core.errors import FastAPITritonError, MethodNotAllowedError
 from fastapi_triton.core.request_record import current_observation, note
 from fastapi_triton.triton.transport.connection import Connection, ResponseHead
 from fastapi_triton.triton.transport.errors import access_denied
@@ -37,14 +36,6 @@ _NOT_FORWARDED = frozenset(
 )
 
 
-class Stage(Enum):
-    """How far a request is, and the message if its time is over then."""
-
-    READ = "The request's body had not come whole within {:.3g} s."
-    WAIT = "It was not the request's turn within {:.3g} s; nothing was run."
-    TRITON = "Triton gave no answer within {:.3g} s. It may still be working on the request."
-
-
 class ProxyResponse:
     """Sends one response."""
 
@@ -53,7 +44,6 @@ class ProxyResponse:
         self._known_models = known_models
         self.model = ""
         self.is_started = False
-        self.stage = Stage.READ
         self.ticket: QueueTicket | None = None
         self.sent_at = 0.0  # when the request began to go to Triton, by the event loop's clock
         self.failure = b""  # the beginning of Triton's error
@@ -125,10 +115,6 @@ class ProxyResponse:
         reply = refusal(error)
         await self._send({"type": "http.response.start", "status": reply.status_code, "headers": reply.raw_headers})
         await self._send({"type": "http.response.body", "body": reply.body, "more_body": False})
-
-    async def time_out(self, timeout_s: float) -> None:
-        """Send that the request's time is over."""
-        await self.refuse(DeadlineExceededError(self.stage.value.format(timeout_s)))
 
     def _label(self) -> None:
         """Only names of models that Triton has become labels."""
