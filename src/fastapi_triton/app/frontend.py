@@ -284,7 +284,7 @@ class TritonFrontend(FastAPI):
         )
         route = cast(APIRoute, self.router.routes.pop())
         if not route.dependencies:
-            # What FastAPI does around functions with parameters takes a third of a small request's CPU.
+            # FastAPI's handling of parameters, of which it has none, takes 15% of a small request's CPU.
             route.app = serve_directly
         # The router tries one route after the other.
         self.router.routes.insert(len(self.endpoints), route)

@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What was measured → a page of results."""
+
+import importlib.metadata
+import os
+import platform
+import statistics
+from collections.abc import Mapping, Sequence
+
+from benchmarks.common import machine
+from benchmarks.framework_internals.rounds import CONCURRENCIES, CpuTimes
+from benchmarks.framework_internals.variants import COMPARISONS, THRESHOLD, Variant
+
+_PACKAGES = ("fastapi", "starlette", "uvicorn", "uvloop", "httptools", "prometheus-client", "aiohttp")
+_HOW = f"""\
+CPU time of the server for one request of 16 KB to a declared endpoint, in front of a stand-in for Triton that costs
+hardly anything. Every round visits all servers in random order. **Saved** is the share of that CPU time that our code
+saves: 1 - ours / the library's, the median of the rounds' own ratios with the quartiles. Code that copies or bypasses
+a framework stays where it saves at least {THRESHOLD:.0%}."""
+
+
+def page(times: CpuTimes, instructions: Mapping[Variant, float], *, num_rounds: int) -> str:
+    versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in _PACKAGES)
+    load = " and ".join(f"{number} at once" for number in CONCURRENCIES)
+    return "\n".join(
+        [
+            "# What our own code saves where a framework has code for the same",
+            "",
+            f"{machine.cpu_name()}, {os.cpu_count()} cores; Python {platform.python_version()} "
+            f"({machine.python_build()}), {versions}; commit {machine.commit()}.",
+            "`python -m benchmarks.framework_internals`",
+            "",
+            _HOW,
+            "",
+            f"{num_rounds} rounds, {load}.",
+            "",
+            *_comparisons(times, instructions),
+            "",
+            "## Servers",
+            "",
+            *_servers(times, instructions),
+            "",
+        ]
+    )
+
+
+def _comparisons(times: CpuTimes, instructions: Mapping[Variant, float]) -> list[str]:
+    columns = ["saved by", *(f"saved, {number} at once" for number in CONCURRENCIES)]
+    rows = []
+    for each in COMPARISONS:
+        cells = [each.part, *(_saved(times[each.own, n], times[each.library, n]) for n in CONCURRENCIES)]
+        if instructions:
+            cells.append(f"{1 - instructions[each.own] / instructions[each.library]:.1%}")
+        rows.append([*cells, each.decision])
+    return _table([*columns, *(["saved instructions"] if instructions else []), "decision"], rows)
+
+
+def _saved(own: Sequence[float], library: Sequence[float]) -> str:
+    shares = [1 - ours / theirs for ours, theirs in zip(own, library, strict=True)]
+    lower, median, upper = statistics.quantiles(shares, n=4)
+    return f"{median:.1%} ({lower:.1%} to {upper:.1%})"
+
+
+def _servers(times: CpuTimes, instructions: Mapping[Variant, float]) -> list[str]:
+    columns = ["", *(f"{kind} µs, {number} at once" for number in CONCURRENCIES for kind in ("least", "median"))]
+    rows = []
+    for variant in Variant:
+        cells: list[str] = [variant]
+        for number in CONCURRENCIES:
+            measured = times[variant, number]
+            cells += [f"{min(measured):.1f}", f"{statistics.median(measured):.1f}"]
+        rows.append([*cells, *([f"{instructions[variant]:,.0f}"] if instructions else [])])
+    return _table([*columns, *(["instructions"] if instructions else [])], rows)
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    return [f"| {' | '.join(row)} |" for row in (head, ["---"] * len(head), *rows)]

@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One of the servers: `python -m benchmarks.framework_internals.server VARIANT PORT`."""
+
+import sys
+from types import ModuleType
+
+import uvicorn
+from fastapi.routing import APIRoute, request_response
+from pydantic import BaseModel
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from benchmarks.framework_internals.fast_cycle import FastCycle
+from benchmarks.framework_internals.fast_stack import FastStackFrontend, dispatch
+from benchmarks.framework_internals.library_metrics import PublicMetrics
+from benchmarks.framework_internals.library_transport import AiohttpConnections
+from benchmarks.framework_internals.upstream import MODEL
+from benchmarks.framework_internals.variants import Variant
+from fastapi_triton import Base64Image, TritonFrontend
+from fastapi_triton.app import frontend
+from fastapi_triton.serving import http_protocol
+from fastapi_triton.triton import http_client
+from main import ScribbleRequest
+
+PATH = "/scribble"
+
+
+class EchoResponse(BaseModel):
+    generated_image: Base64Image
+
+
+# Parts that the app makes itself: the module that looks the name up, the name, and what it is instead.
+_REPLACEMENTS: dict[Variant, tuple[ModuleType, str, type]] = {
+    Variant.OWN_CYCLE: (http_protocol, "Exchange", FastCycle),
+    Variant.PUBLIC_METRICS: (frontend, "Metrics", PublicMetrics),
+    Variant.WORKER_PUBLIC_METRICS: (frontend, "Metrics", PublicMetrics),
+    Variant.AIOHTTP: (http_client, "Connections", AiohttpConnections),
+}
+
+
+def build(variant: Variant) -> TritonFrontend:
+    """The app of this variant."""
+    if variant in _REPLACEMENTS:
+        setattr(*_REPLACEMENTS[variant])
+    has_own_stack = variant in (Variant.OWN_STACK, Variant.OWN_STACK_AND_DISPATCH)
+    app = (FastStackFrontend if has_own_stack else TritonFrontend)(title="scribble echo")
+    app.infer(PATH, model=MODEL, request=ScribbleRequest, response=EchoResponse)
+    if variant in (Variant.OWN_DISPATCH, Variant.OWN_STACK_AND_DISPATCH):
+        dispatch(app)
+    elif variant is Variant.FASTAPI_ENDPOINT:
+        for route in app.router.routes:
+            if isinstance(route, APIRoute) and route.path == PATH:
+                route.app = request_response(route.get_route_handler())
+    return app
+
+
+def main() -> None:
+    variant, port = Variant(sys.argv[1]), int(sys.argv[2])
+    uvicorn.run(
+        build(variant),
+        port=port,
+        http=HttpToolsProtocol if variant is Variant.UVICORN_PROTOCOL else http_protocol.Protocol,
+        loop="uvloop",
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        proxy_headers=False,
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The servers that are compared: the frontend as it is, and the frontend with one part of it exchanged."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+# A part of ours stays where it saves at least this share of a small request's CPU.
+THRESHOLD = 0.10
+
+
+class Variant(StrEnum):
+    """One server. All but `FRONTEND` have one part exchanged."""
+
+    FRONTEND = "the frontend"
+    OWN_CYCLE = "own request cycle"
+    UVICORN_PROTOCOL = "uvicorn's protocol"
+    OWN_STACK = "own middleware stack"
+    OWN_DISPATCH = "own dispatch"
+    OWN_STACK_AND_DISPATCH = "own middleware stack and dispatch"
+    FASTAPI_ENDPOINT = "FastAPI's endpoint"
+    PUBLIC_METRICS = "prometheus_client's public API"
+    AIOHTTP = "aiohttp"
+    WORKER = "the frontend, one of several workers"
+    WORKER_PUBLIC_METRICS = "prometheus_client's public API, one of several workers"
+
+
+# They share their metrics with other processes.
+WORKERS = (Variant.WORKER, Variant.WORKER_PUBLIC_METRICS)
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Our code for a part and the library's, in servers that are otherwise the same."""
+
+    part: str
+    own: Variant
+    library: Variant
+    decision: str
+
+
+COMPARISONS = (
+    Comparison(
+        "request cycle: head and body in one write, header names looked at once",
+        Variant.OWN_CYCLE,
+        Variant.FRONTEND,
+        "deleted: `request_cycle.py` keeps what the limits need",
+    ),
+    Comparison(
+        "HTTP protocol as it is, against uvicorn's",
+        Variant.FRONTEND,
+        Variant.UVICORN_PROTOCOL,
+        "stays for its limits and refusals, not for CPU",
+    ),
+    Comparison(
+        "middleware stack: error handling only after an error",
+        Variant.OWN_STACK,
+        Variant.FRONTEND,
+        "deleted: FastAPI's `build_middleware_stack`",
+    ),
+    Comparison(
+        "dispatch ahead of the router",
+        Variant.OWN_DISPATCH,
+        Variant.FRONTEND,
+        "deleted: declared endpoints are routes of FastAPI's router",
+    ),
+    Comparison(
+        "middleware stack and dispatch together",
+        Variant.OWN_STACK_AND_DISPATCH,
+        Variant.FRONTEND,
+        "deleted: neither reaches the limit alone",
+    ),
+    Comparison(
+        "a declared route's ASGI app, instead of FastAPI's handling of parameters",
+        Variant.FRONTEND,
+        Variant.FASTAPI_ENDPOINT,
+        "stays: `route.app` in `app/frontend.py`",
+    ),
+    Comparison(
+        "batched metrics, one process",
+        Variant.FRONTEND,
+        Variant.PUBLIC_METRICS,
+        "stays for several workers: the next line",
+    ),
+    Comparison(
+        "batched metrics, several workers",
+        Variant.WORKER,
+        Variant.WORKER_PUBLIC_METRICS,
+        "stays, with `prometheus-client` pinned",
+    ),
+    Comparison("Triton transport, against aiohttp", Variant.FRONTEND, Variant.AIOHTTP, "stays: `triton/transport/`"),
+)
