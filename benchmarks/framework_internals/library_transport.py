@@ -1,35 +1,53 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Exchanges with Triton by aiohttp instead of `triton/transport/`, with what costs aiohttp time switched off."""
+"""Requests to Triton by aiohttp instead of `triton/transport/`, with what costs aiohttp time switched off."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import cast
 
 import aiohttp
+from starlette.types import Receive
 
-from fastapi_triton.triton.transport.connection import AnswerHead, Pieces
-from fastapi_triton.triton.transport.pool import Connections, Running, alone
+from fastapi_triton.triton.transport.connection import Connection, Pieces, ResponseHead
+from fastapi_triton.triton.transport.pool import ConnectionPool
 
 _UNWANTED = ("User-Agent", "Accept", "Accept-Encoding", "Content-Type")
 
 
-class AiohttpConnections(Connections):
-    """`ask` by aiohttp. It has no circuit breaker, and does not read the answers of requests whose clients left."""
+@dataclass(eq=False, slots=True)
+class _Exchange:
+    """The part of a `Connection` that whole responses need."""
 
-    _session: aiohttp.ClientSession | None = None
+    session: aiohttp.ClientSession
+    base_url: str
+    timeout_s: float | None
 
-    async def ask(self, pieces: Pieces, *, timeout_s: float, running: Running = alone) -> tuple[AnswerHead, memoryview]:
-        del running  # a model's process is not watched
+    async def request(self, pieces: Pieces) -> tuple[ResponseHead, memoryview]:
         line, *headers = b"".join(pieces[:3]).decode().removesuffix("\r\n\r\n").split("\r\n")
         method, path, _ = line.split(" ")
-        async with self._opened().request(
+        async with self.session.request(
             method,
-            f"http://{self.address.host}:{self.address.port}{path}",
+            self.base_url + path,
             data=b"".join(pieces[3:]) or None,
             headers=dict(header.split(": ", 1) for header in headers),
-            timeout=aiohttp.ClientTimeout(total=timeout_s),
+            timeout=aiohttp.ClientTimeout(total=self.timeout_s),
         ) as response:
             body = await response.read()
         response_headers = [(name.lower(), value) for name, value in response.raw_headers]
-        return AnswerHead(response.status, response_headers), memoryview(body)
+        return ResponseHead(response.status, response_headers), memoryview(body)
 
-    def _opened(self) -> aiohttp.ClientSession:
+
+class AiohttpPool(ConnectionPool):
+    """Has no circuit breaker, and does not read the responses of requests whose clients left."""
+
+    _session: aiohttp.ClientSession | None = None
+
+    @asynccontextmanager
+    async def exchange(
+        self, *, timeout_s: float | None = None, is_cancelled_by_closing: bool = False, receive: Receive | None = None
+    ) -> AsyncIterator[Connection]:
+        del is_cancelled_by_closing, receive
         if self._session is None:
             self._session = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(limit=0),
@@ -37,4 +55,5 @@ class AiohttpConnections(Connections):
                 cookie_jar=aiohttp.DummyCookieJar(),
                 skip_auto_headers=_UNWANTED,
             )
-        return self._session
+        exchange = _Exchange(self._session, f"http://{self.address.host}:{self.address.port}", timeout_s)
+        yield cast(Connection, exchange)

@@ -48,6 +48,7 @@ async def running(variant: Variant, triton_url: str, *, under: Sequence[str] = (
                 "PYTHONPATH": f"{ROOT / 'src'}:{ROOT}",
                 "TRITON_URL": triton_url,
                 "FASTAPI_TRITON_ACCESS_LOG": "false",
+                "FASTAPI_TRITON_WATCH_INTERVAL_S": "3600",
                 "OTEL_SDK_DISABLED": "true",
                 **({"PROMETHEUS_MULTIPROC_DIR": folder} if variant in WORKERS else {}),
             },

@@ -12,11 +12,12 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from benchmarks.framework_internals.fast_cycle import FastCycle
 from benchmarks.framework_internals.fast_stack import FastStackFrontend, dispatch
 from benchmarks.framework_internals.library_metrics import PublicMetrics
-from benchmarks.framework_internals.library_transport import AiohttpConnections
+from benchmarks.framework_internals.library_transport import AiohttpPool
 from benchmarks.framework_internals.upstream import MODEL
 from benchmarks.framework_internals.variants import Variant
 from fastapi_triton import Base64Image, TritonFrontend
 from fastapi_triton.app import frontend
+from fastapi_triton.observability import gauges
 from fastapi_triton.serving import http_protocol
 from fastapi_triton.triton import http_client
 from main import ScribbleRequest
@@ -33,7 +34,7 @@ _REPLACEMENTS: dict[Variant, tuple[ModuleType, str, type]] = {
     Variant.OWN_CYCLE: (http_protocol, "Exchange", FastCycle),
     Variant.PUBLIC_METRICS: (frontend, "Metrics", PublicMetrics),
     Variant.WORKER_PUBLIC_METRICS: (frontend, "Metrics", PublicMetrics),
-    Variant.AIOHTTP: (http_client, "Connections", AiohttpConnections),
+    Variant.AIOHTTP: (http_client, "ConnectionPool", AiohttpPool),
 }
 
 
@@ -54,6 +55,7 @@ def build(variant: Variant) -> TritonFrontend:
 
 
 def main() -> None:
+    gauges.INTERVAL_S = 3600.0  # a request's share of what runs every second would depend on how fast valgrind is
     variant, port = Variant(sys.argv[1]), int(sys.argv[2])
     uvicorn.run(
         build(variant),

@@ -9,7 +9,7 @@ from fastapi_triton.core import problem_details
 from fastapi_triton.core.errors import FastAPITritonError, ShuttingDownError
 from fastapi_triton.core.paths import V2, is_below, route_path
 from fastapi_triton.core.request_record import current_observation
-from fastapi_triton.core.shutdown import Drain
+from fastapi_triton.core.shutdown import Drain, Phase
 
 
 class ShutdownMiddleware:
@@ -20,7 +20,7 @@ class ShutdownMiddleware:
         self._drain = drain
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and _starts_work(scope):
+        if self._drain.phase >= Phase.CLOSED and scope["type"] == "http" and _starts_work(scope):
             try:
                 self._drain.require_open()
             except ShuttingDownError as error:
