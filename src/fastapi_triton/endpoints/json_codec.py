@@ -7,8 +7,9 @@ not a number. NaN and Infinity, which JSON lacks, are the texts "NaN", "Infinity
 
 import itertools
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import partial
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import cache, partial
 from typing import Any, Literal
 
 import numpy as np
@@ -33,7 +34,7 @@ Arrays = Literal["list", "npy", "base64"]
 """How arrays of numbers are written in an answer."""
 
 NON_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
-_TYPES: dict[str, set[type]] = {"bool": {bool}, "integer": {int}, "float": {int, float, str}}
+_TYPES: dict[str, set[type]] = {"bool": {bool}, "integer": {int}, "float": {int, float}}
 _WANTED = {"bool": "true or false", "integer": "a whole number", "float": "a number"}
 _TYPE_NAMES = {
     bool: "true or false",
@@ -42,6 +43,8 @@ _TYPE_NAMES = {
     str: "text",
     list: "a list",
 }
+# Numbers of a list in which some need a look of their own are converted so many at once.
+_CHUNK = 1024
 # A field of a declared model can hold all of these.
 _LISTS = (list, tuple, np.ndarray)
 
@@ -55,7 +58,9 @@ def decode(value: Any, tensor: TensorConfig, limits: images.ImageLimits) -> npt.
     """
     if isinstance(value, dict) and tensor.datatype.kind != "bytes":
         return binary_arrays.read(value, tensor)
-    return _array(value, tensor, partial(_bytes_of_json, tensor=tensor, limits=limits), NON_FINITE)
+    if tensor.datatype.kind == "bytes":
+        return _array(value, tensor, partial(_bytes_of_json, tensor=tensor, limits=limits))
+    return _array(value, tensor, partial(_number, datatype=tensor.datatype, non_finite=NON_FINITE))
 
 
 def decode_field(value: Any, tensor: TensorConfig) -> npt.NDArray[Any]:
@@ -66,7 +71,9 @@ def decode_field(value: Any, tensor: TensorConfig) -> npt.NDArray[Any]:
     """
     if isinstance(value, np.ndarray | np.generic):
         value = value.tolist()
-    return _array(value, tensor, bytes_of_field, {})
+    if tensor.datatype.kind == "bytes":
+        return _array(value, tensor, bytes_of_field)
+    return _array(value, tensor, partial(_number, datatype=tensor.datatype, non_finite={}))
 
 
 def encode(array: npt.NDArray[Any], tensor: TensorConfig, arrays: Arrays) -> Any:
@@ -87,22 +94,17 @@ def encode(array: npt.NDArray[Any], tensor: TensorConfig, arrays: Arrays) -> Any
     return value
 
 
-def _array(
-    value: Any, tensor: TensorConfig, to_bytes: Callable[[Any], bytes], non_finite: Mapping[str, float]
-) -> npt.NDArray[Any]:
+def _array(value: Any, tensor: TensorConfig, element: Callable[[Any], Any]) -> npt.NDArray[Any]:
+    """The array of a value; `element` makes one element, or raises `InvalidValueError`."""
     if isinstance(value, _LISTS):
         flat, shape = _flatten(value, tensor.dims)
-    elif tensor.is_scalar:
-        flat, shape = [value], (1,) * len(tensor.dims)
-    else:
+        array = _plain_numbers(flat, tensor.datatype)
+        if array is None:
+            array = _elements(flat, tensor.datatype, element, shape)
+        return array.reshape(shape)
+    if not tensor.is_scalar:
         raise invalid_value("wrong_type", f"must be a list of the shape {list(tensor.dims)}")
-    try:
-        if tensor.datatype.kind == "bytes":
-            return _byte_strings(flat, to_bytes).reshape(shape)
-        return _numbers(flat, tensor.datatype, non_finite).reshape(shape)
-    except InvalidValueError as error:
-        nested = shape if isinstance(value, _LISTS) else ()
-        raise InvalidValueError(*(_placed(each, nested) for each in error.problems)) from None
+    return np.array([element(value)], dtype=tensor.datatype.numpy).reshape((1,) * len(tensor.dims))
 
 
 def _flatten(value: Any, dims: Sequence[int]) -> tuple[list[Any], tuple[int, ...]]:
@@ -111,130 +113,109 @@ def _flatten(value: Any, dims: Sequence[int]) -> tuple[list[Any], tuple[int, ...
     shape: list[int] = []
     for dim in dims:
         if not set(map(type, level)).issubset(_LISTS):
-            reason = f"must be a list, since the model takes {list(dims)}"
-            raise _problems((not isinstance(item, _LISTS) for item in level), "wrong_type", reason, shape)
-        sizes = set(map(len, level))
+            raise InvalidValueError(
+                ValueProblem(
+                    _location(index, shape), "wrong_type", f"must be a list, since the model takes {list(dims)}"
+                )
+                for index, item in enumerate(level)
+                if not isinstance(item, _LISTS)
+            )
         wanted = dim if dim >= 0 else len(level[0]) if level else 0
-        if not sizes <= {wanted}:
+        if not set(map(len, level)) <= {wanted}:
             why = "it must be" if dim >= 0 else "the first list has"
             raise InvalidValueError(
-                *(
-                    ValueProblem(
-                        _location(index, shape),
-                        "wrong_shape",
-                        f"has the length {len(level[index])}, but {why} {wanted}; the model takes {list(dims)}",
-                    )
-                    for index in _where(len(item) != wanted for item in level)
+                ValueProblem(
+                    _location(index, shape),
+                    "wrong_shape",
+                    f"has the length {len(item)}, but {why} {wanted}; the model takes {list(dims)}",
                 )
+                for index, item in enumerate(level)
+                if len(item) != wanted
             )
         shape.append(wanted)
         level = list(itertools.chain.from_iterable(level))
     return level, tuple(shape)
 
 
-def _where(bad: Iterable[bool]) -> list[int]:
-    return list(itertools.islice((index for index, is_bad in enumerate(bad) if is_bad), MAX_PROBLEMS))
-
-
 def _location(index: int, shape: Sequence[int]) -> Location:
     return tuple(int(each) for each in np.unravel_index(index, shape)) if shape else ()
 
 
-def _problems(bad: Iterable[bool], code: str, reason: str, shape: Sequence[int] | None = None) -> InvalidValueError:
-    """The same problem of every bad value of a list; with a `shape`, of the nested lists."""
-    indexes = _where(bad)
-    return InvalidValueError(
-        *(ValueProblem((index,) if shape is None else _location(index, shape), code, reason) for index in indexes)
-    )
+def _elements(
+    flat: list[Any], datatype: Datatype, element: Callable[[Any], Any], shape: Sequence[int]
+) -> npt.NDArray[Any]:
+    """The elements one by one; chunks of numbers that all fit at once."""
+    array = np.empty(len(flat), dtype=datatype.numpy)
+    problems: list[ValueProblem] = []
+    for start in range(0, len(flat), _CHUNK):
+        chunk = flat[start : start + _CHUNK]
+        numbers = _plain_numbers(chunk, datatype)
+        if numbers is not None:
+            array[start : start + len(chunk)] = numbers
+            continue
+        for index, item in enumerate(chunk, start):
+            try:
+                array[index] = element(item)
+            except InvalidValueError as error:
+                problems += [replace(each, location=_location(index, shape) + each.location) for each in error.problems]
+                if len(problems) >= MAX_PROBLEMS:
+                    raise InvalidValueError(problems) from None
+    if problems:
+        raise InvalidValueError(problems)
+    return array
 
 
-def _placed(problem: ValueProblem, shape: Sequence[int]) -> ValueProblem:
-    """A problem of the flat list, at its place in the nested one."""
-    index, *inner = problem.location
-    return ValueProblem((*_location(int(index), shape), *inner), problem.code, problem.reason)
-
-
-def _numbers(flat: list[Any], datatype: Datatype, non_finite: Mapping[str, float]) -> npt.NDArray[Any]:
-    types = _TYPES[datatype.kind]
-    if not set(map(type, flat)) <= types:
-        flat = [_exact(item) for item in flat]
-        if bad := _where(type(item) not in types for item in flat):
-            raise InvalidValueError(*(_type_problem(index, flat[index], datatype) for index in bad))
+def _plain_numbers(flat: list[Any], datatype: Datatype) -> npt.NDArray[Any] | None:
+    """Numbers that all fit, many at once; None: they must be looked at one by one."""
+    if datatype.kind == "bytes" or not set(map(type, flat)) <= _TYPES[datatype.kind]:
+        return None
     if datatype.kind == "float":
-        return _floats(flat, datatype, non_finite)
-    if datatype.kind == "integer":
+        try:
+            with np.errstate(over="ignore"):
+                array = np.array(flat, dtype=np.float64).astype(datatype.numpy)
+        except OverflowError:  # a whole number of hundreds of digits
+            return None
+        return array if np.isfinite(array).all() else None
+    if datatype.kind == "integer" and flat:
         low, high = datatype.integer_range
-        if flat and not low <= min(flat) <= max(flat) <= high:
-            reason = f"must be a whole number from {low} to {high}, for {datatype.wire}"
-            raise _problems((not low <= item <= high for item in flat), "out_of_range", reason)
+        if not low <= min(flat) <= max(flat) <= high:
+            return None
     return np.array(flat, dtype=datatype.numpy)
 
 
-def _exact(item: Any) -> Any:
-    """A number of numpy's or an IntEnum, which fields can hold, as Python's own number."""
+def _number(item: Any, datatype: Datatype, non_finite: Mapping[str, float]) -> Any:
+    kind = datatype.kind
     if isinstance(item, np.generic):
-        return item.item()
-    return int(item) if isinstance(item, int) and not isinstance(item, bool) else item
-
-
-def _type_problem(index: int, item: Any, datatype: Datatype) -> ValueProblem:
+        item = item.item()
+    elif isinstance(item, int) and not isinstance(item, bool):  # an IntEnum
+        item = int(item)
+    if kind == "float" and isinstance(item, str) and item in non_finite:
+        return non_finite[item]
     if isinstance(item, float) and not math.isfinite(item):
-        return ValueProblem((index,), "not_finite", f"{datatype.wire} has no NaN or Infinity")
-    return ValueProblem(
-        (index,), "wrong_type", f"must be {_WANTED[datatype.kind]}, for {datatype.wire}{_instead(item)}"
-    )
+        if kind != "float":
+            raise invalid_value("not_finite", f"{datatype.wire} has no NaN or Infinity")
+        hint = '; if you mean it, send the text "NaN", "Infinity" or "-Infinity"' if non_finite else ""
+        raise invalid_value("not_finite", f"must be finite, up to ±1.8e308{hint}")
+    if type(item) not in _TYPES[kind]:
+        raise invalid_value("wrong_type", f"must be {_WANTED[kind]}, for {datatype.wire}{_instead(item)}")
+    low, high = _range(datatype)
+    if not low <= item <= high and _plain_numbers([item], datatype) is None:  # a float may be rounded into the range
+        wanted = "a whole number " if kind == "integer" else ""
+        raise invalid_value("out_of_range", f"must be {wanted}from {low} to {high}, for {datatype.wire}")
+    return item
+
+
+@cache
+def _range(datatype: Datatype) -> tuple[float, float]:
+    if datatype.kind == "float":
+        return -datatype.float_max, datatype.float_max
+    return datatype.integer_range if datatype.kind == "integer" else (False, True)
 
 
 def _instead(item: Any) -> str:
     if item is None:
         return ", not null (leave the member out)"
     return f", not {_TYPE_NAMES.get(type(item), 'an object')}"
-
-
-def _floats(flat: list[Any], datatype: Datatype, non_finite: Mapping[str, float]) -> npt.NDArray[Any]:
-    named = [index for index, item in enumerate(flat) if type(item) is str] if str in set(map(type, flat)) else []
-    if named:
-        if unknown := [index for index in named if flat[index] not in non_finite][:MAX_PROBLEMS]:
-            raise InvalidValueError(*(_type_problem(index, flat[index], datatype) for index in unknown))
-        flat = [non_finite[item] if type(item) is str else item for item in flat]
-    out_of_range = f"must be from {-datatype.float_max} to {datatype.float_max}, for {datatype.wire}"
-    try:
-        wide = np.array(flat, dtype=np.float64)
-    except OverflowError:  # a whole number of hundreds of digits
-        largest = int(np.finfo(np.float64).max)
-        is_beyond = (isinstance(item, int) and abs(item) > largest for item in flat)
-        raise _problems(is_beyond, "out_of_range", out_of_range) from None
-    with np.errstate(over="ignore"):
-        array = wide.astype(datatype.numpy)
-    bad = ~np.isfinite(array)
-    bad[named] = False
-    if not bad.any():
-        return array
-    bare = "must be finite, up to ±1.8e308"
-    bare += '; if you mean it, send the text "NaN", "Infinity" or "-Infinity"' if non_finite else ""
-    raise InvalidValueError(
-        *(
-            ValueProblem((index,), "out_of_range", out_of_range)
-            if np.isfinite(wide[index])
-            else ValueProblem((index,), "not_finite", bare)
-            for index in _where(bad)
-        )
-    )
-
-
-def _byte_strings(flat: list[Any], to_bytes: Callable[[Any], bytes]) -> npt.NDArray[np.object_]:
-    array = np.empty(len(flat), dtype=np.object_)
-    problems: list[ValueProblem] = []
-    for index, item in enumerate(flat):
-        try:
-            array[index] = to_bytes(item)
-        except InvalidValueError as error:
-            problems += [ValueProblem((index, *each.location), each.code, each.reason) for each in error.problems]
-        if len(problems) >= MAX_PROBLEMS:
-            break
-    if problems:
-        raise InvalidValueError(*problems)
-    return array
 
 
 def bytes_of_field(item: Any) -> bytes:

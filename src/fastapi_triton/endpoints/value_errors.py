@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What is wrong with one value of a request, and where in it."""
 
+import itertools
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,9 +28,9 @@ class ValueProblem:
 class InvalidValueError(ValueError):
     """A value cannot become a tensor; every reason, up to `MAX_PROBLEMS`."""
 
-    def __init__(self, *problems: ValueProblem) -> None:
-        super().__init__("; ".join(each.reason for each in problems))
-        self.problems = problems[:MAX_PROBLEMS]
+    def __init__(self, problems: Iterable[ValueProblem]) -> None:
+        self.problems = list(itertools.islice(problems, MAX_PROBLEMS))
+        super().__init__("; ".join(each.reason for each in self.problems))
 
     def details(self, *location: int | str) -> list[ErrorDetails]:
         """The problems as pydantic's; `location` leads from the body to the value."""
@@ -40,7 +42,7 @@ class InvalidValueError(ValueError):
 
 def invalid_value(code: str, reason: str, location: Location = ()) -> InvalidValueError:
     """The error for a single problem."""
-    return InvalidValueError(ValueProblem(location, code, reason))
+    return InvalidValueError([ValueProblem(location, code, reason)])
 
 
 def from_base64(text: Any, location: Location = ()) -> bytes:
