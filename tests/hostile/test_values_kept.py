@@ -4,6 +4,7 @@
 import json
 import math
 from collections.abc import AsyncIterator
+from decimal import Decimal
 from enum import IntEnum
 from typing import Any
 
@@ -251,10 +252,11 @@ class Level(IntEnum):
         ("INT32", (1,), np.int64(5), [5]),
         ("INT32", (-1,), [Level.LOW, 2], [1, 2]),
         ("FP32", (-1,), [np.float32(0.5), 2], [0.5, 2.0]),
+        ("FP32", (1,), Decimal("1.5"), [1.5]),
         ("BYTES", (-1,), (b"a", "b"), [b"a", b"b"]),
     ],
 )
-def test_numpy_arrays_tuples_and_enums_of_a_function_become_tensors(
+def test_numpy_arrays_tuples_enums_and_decimals_become_tensors(
     wire: str, dims: tuple[int, ...], value: Any, array: Any
 ) -> None:
     assert tensors.from_fields({"x": value}, one_input(wire, dims))["x"].array.tolist() == array

@@ -9,6 +9,7 @@ import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from decimal import Decimal
 from functools import cache, partial
 from typing import Any, Literal
 
@@ -189,6 +190,8 @@ def _number(item: Any, datatype: Datatype, non_finite: Mapping[str, float]) -> A
         item = item.item()
     elif isinstance(item, int) and not isinstance(item, bool):  # an IntEnum
         item = int(item)
+    elif isinstance(item, Decimal) and kind == "float":
+        item = float(item)
     if kind == "float" and isinstance(item, str) and item in non_finite:
         return non_finite[item]
     if isinstance(item, float) and not math.isfinite(item):

@@ -2,11 +2,15 @@
 """A declaration that does not fit a config is told so in words, all of it at once."""
 
 import enum
+from collections.abc import Sequence
 from dataclasses import replace
+from decimal import Decimal
 from typing import Annotated, Any, Literal
 
 import pytest
 from pydantic import BaseModel, Field, Json, create_model
+from pydantic_core import core_schema
+from typing_extensions import TypeAliasType
 
 import main
 from fastapi_triton import Base64Image, TensorName
@@ -221,6 +225,21 @@ def test_a_name_that_python_cannot_hold_is_suggested_with_its_annotation() -> No
     assert told[1] == "the model's input `input.1` is required, but Plain has no such field"
 
 
+class ArrayLike:
+    """What pydantic knows nothing of."""
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> core_schema.CoreSchema:
+        return core_schema.is_instance_schema(cls)
+
+
+Nested = TypeAliasType("Nested", "list[Nested] | list[float]")  # type: ignore[misc]
+
+
+class Itself(BaseModel):
+    inner: "Itself | None" = None
+
+
 Three = Annotated[list[float], Field(min_length=3, max_length=3)]
 
 
@@ -234,6 +253,12 @@ Three = Annotated[list[float], Field(min_length=3, max_length=3)]
         (tuple[float, ...], None),
         (list[Literal[0, 1]], None),
         (Any, None),
+        (list[Decimal], None),
+        (Sequence[float], None),
+        (ArrayLike, None),
+        (Nested, None),
+        (list[Itself], "is declared as an object, but the tensor is TYPE_FP32"),
+        (list[bytes], "is declared as bytes, but the tensor is TYPE_FP32"),
         (tuple[float, float], "holds 2 items, but the tensor has dims [3]"),
         (Annotated[list[float], Field(max_length=2)], "holds 2 items at most, but the tensor has dims [3]"),
         (Annotated[list[float], Field(min_length=4)], "holds 4 items or more, but the tensor has dims [3]"),

@@ -1,19 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a pydantic field admits, as far as its annotation tells: plain types, nesting of lists, lengths, ranges."""
+"""What a pydantic field admits, as its JSON Schema says: plain types, nesting of lists, lengths, ranges."""
 
-import collections.abc
-import enum
+import functools
 import math
-import types
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from typing import Any
 
-import annotated_types
 from pydantic import BaseModel
-from pydantic.fields import FieldInfo
+from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue, JsonSchemaWarningKind
+from pydantic_core import CoreSchema, core_schema
 
-PLAIN_TYPES = (bool, int, float, str, bytes)
+_TYPES: Mapping[str, type] = {"boolean": bool, "integer": int, "number": float, "string": str, "object": dict}
+_LOWEST = ("minimum", "exclusiveMinimum")
+_HIGHEST = ("maximum", "exclusiveMaximum")
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,21 +23,11 @@ class Bounds:
     low: float = -math.inf
     high: float = math.inf
 
-    def narrowed(self, metadata: Iterable[Any]) -> "Bounds":
-        """With the `ge`, `gt`, `le` and `lt` of a field."""
-        low, high = self.low, self.high
-        for each in metadata:
-            for name in ("ge", "gt"):
-                low = max(low, _number(getattr(each, name, None), -math.inf))
-            for name in ("le", "lt"):
-                high = min(high, _number(getattr(each, name, None), math.inf))
-        return Bounds(low, high)
-
 
 @dataclass(frozen=True, slots=True)
 class Value:
-    """One alternative of an annotation: a plain type (or dict for an object), in lists of these lengths, outermost
-    first; `options` are the values of a Literal or an Enum."""
+    """One alternative of a field: a plain type (or dict for an object), in lists of these lengths, outermost first;
+    `options` are the values of a Literal or an Enum."""
 
     plain: type
     lengths: tuple[Bounds, ...] = ()
@@ -45,44 +35,58 @@ class Value:
     options: tuple[Any, ...] = ()
 
 
-def values(field: FieldInfo) -> list[Value]:
-    """The alternatives of a field; what cannot be told (Any, a type with a validator of its own) is left out."""
-    return _values(field.annotation, field.metadata)
+def values(model: type[BaseModel], name: str) -> list[Value]:
+    """The alternatives of a field; unknown ones (Any, a type with a validator of its own) are left out."""
+    schema = _schema(model)
+    definitions = schema.get("$defs", {})
+    if "$ref" in schema:  # the model refers to itself
+        schema = definitions[_name(schema)]
+    return _values(schema["properties"][name], definitions)
 
 
-def _values(annotation: Any, metadata: Iterable[Any]) -> list[Value]:
-    origin, arguments = get_origin(annotation), get_args(annotation)
-    metadata = list(_flat(metadata))
-    if origin is Annotated:
-        return _values(arguments[0], [*arguments[1:], *metadata])
-    if origin in (Union, types.UnionType):
-        return [each for part in arguments if part is not types.NoneType for each in _values(part, metadata)]
-    if origin is Literal:
-        return _options(arguments)
-    if origin is tuple and Ellipsis not in arguments:
-        length = Bounds(len(arguments), len(arguments))
-        return _in_list(arguments, length)
-    if origin in (list, tuple, collections.abc.Sequence):
-        return _in_list([each for each in arguments if each is not Ellipsis], _length(metadata))
-    return _plain(annotation, metadata)
+class _Schemas(GenerateJsonSchema):
+    """The schema of any model: Python objects that JSON lacks may be anything."""
+
+    ignored_warning_kinds: set[JsonSchemaWarningKind] = {"skipped-choice", "non-serializable-default"}  # noqa: RUF012
+
+    def handle_invalid_for_json_schema(self, schema: CoreSchema, error_info: str) -> JsonSchemaValue:  # noqa: ARG002
+        return {}
+
+    def decimal_schema(self, schema: core_schema.DecimalSchema) -> JsonSchemaValue:  # noqa: ARG002
+        return {"type": "number"}
 
 
-def _in_list(items: Iterable[Any], length: Bounds) -> list[Value]:
-    inner = [each for item in items for each in _values(item, ())]
-    return list(dict.fromkeys(replace(each, lengths=(length, *each.lengths)) for each in inner))
+@functools.cache
+def _schema(model: type[BaseModel]) -> dict[str, Any]:
+    return model.model_json_schema(by_alias=False, schema_generator=_Schemas)
 
 
-def _plain(annotation: Any, metadata: list[Any]) -> list[Value]:
-    if get_origin(annotation) in (dict, collections.abc.Mapping):
-        return [Value(dict)]
-    if not isinstance(annotation, type):
+def _name(schema: Mapping[str, Any]) -> str:
+    return str(schema["$ref"]).rpartition("/")[2]
+
+
+def _values(schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> list[Value]:
+    if "$ref" in schema:
+        name = _name(schema)
+        others = {each: definition for each, definition in definitions.items() if each != name}  # ends a circle
+        return _values(definitions.get(name, {}), others)
+    if alternatives := schema.get("anyOf", schema.get("oneOf")):
+        return [value for each in alternatives for value in _values(each, definitions)]
+    if options := schema.get("enum", [schema["const"]] if "const" in schema else None):
+        return _options(options)
+    kind = schema.get("type", "")
+    if kind == "array":
+        length = Bounds(schema.get("minItems", 0), schema.get("maxItems", math.inf))
+        items = [*schema.get("prefixItems", ()), schema.get("items")]
+        inner = [value for each in items if isinstance(each, dict) for value in _values(each, definitions)]
+        return list(dict.fromkeys(replace(each, lengths=(length, *each.lengths)) for each in inner))
+    if kind not in _TYPES:
         return []
-    if issubclass(annotation, enum.Enum):
-        return _options([each.value for each in annotation])
-    if issubclass(annotation, BaseModel | dict):
-        return [Value(dict)]
-    plain = next((each for each in PLAIN_TYPES if issubclass(annotation, each)), None)
-    return [Value(plain, bounds=Bounds().narrowed(metadata))] if plain else []
+    bounds = Bounds(
+        max((schema[each] for each in _LOWEST if each in schema), default=-math.inf),
+        min((schema[each] for each in _HIGHEST if each in schema), default=math.inf),
+    )
+    return [Value(bytes if schema.get("format") == "binary" else _TYPES[kind], bounds=bounds)]
 
 
 def _options(options: Iterable[Any]) -> list[Value]:
@@ -91,26 +95,3 @@ def _options(options: Iterable[Any]) -> list[Value]:
         if each is not None:
             by_type.setdefault(type(each), []).append(each)
     return [Value(plain, options=tuple(same)) for plain, same in by_type.items()]
-
-
-def _flat(metadata: Iterable[Any]) -> Iterable[Any]:
-    """`Field(…)` inside an annotation, as the constraints that it holds."""
-    for each in metadata:
-        if isinstance(each, FieldInfo):
-            yield from each.metadata
-        elif isinstance(each, annotated_types.GroupedMetadata):
-            yield from each
-        else:
-            yield each
-
-
-def _length(metadata: Iterable[Any]) -> Bounds:
-    low, high = 0.0, math.inf
-    for each in metadata:
-        low = max(low, _number(getattr(each, "min_length", None), 0))
-        high = min(high, _number(getattr(each, "max_length", None), math.inf))
-    return Bounds(low, high)
-
-
-def _number(value: Any, otherwise: float) -> float:
-    return value if isinstance(value, int | float) else otherwise

@@ -127,7 +127,7 @@ def _input_mismatches(request: type[BaseModel], name: str, tensor: TensorConfig)
     field = request.model_fields[name]
     where = _where(request, name, tensor.name)
     problems = []
-    for value in annotations.values(field):
+    for value in annotations.values(request, name):
         problems += _type_mismatch(where, value, _PYTHON_TYPES[tensor.datatype.kind], tensor)
         problems += _depth_mismatch(where, value, tensor, depths=_input_depths(tensor))
         problems += _range_mismatches(where, value, tensor)
@@ -151,7 +151,7 @@ def _output_mismatches(response: type[BaseModel], name: str, tensor: TensorConfi
     # An answer is held to its type: 0.5 is no int.
     fitting = (float,) if kind == "float" else _PYTHON_TYPES[kind]
     problems = []
-    for value in annotations.values(field):
+    for value in annotations.values(response, name):
         if kind != "bytes":
             problems += _type_mismatch(where, value, fitting, tensor)
         if value.plain is not dict:
