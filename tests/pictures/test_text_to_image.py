@@ -57,4 +57,4 @@ async def test_a_preview_that_is_no_picture_is_the_models_failure() -> None:
     with pytest.raises(InferenceError, match="no picture"):
         await previews.as_picture("aGVsbG8=", output_format="png")
     with pytest.raises(InferenceError, match="no picture"):
-        previews.size("!")
+        await previews.as_whole_picture("!", {}, DEMO, output_format="png")

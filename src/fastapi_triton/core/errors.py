@@ -222,6 +222,11 @@ def refusal(problems: Sequence[FieldProblem], *, num_unlisted: int = 0) -> Inval
     return InvalidRequestError(detail, code=code, problems=problems)
 
 
+def invalid_field(name: str, code: str, detail: str) -> InvalidRequestError:
+    """The error for one problem of one field."""
+    return refusal([FieldProblem(pointer((name,)), code, detail)])
+
+
 class TooManyRequestsError(FastAPITritonError):
     """This caller sends more than its share; others are served."""
 

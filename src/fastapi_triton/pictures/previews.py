@@ -5,12 +5,15 @@ import asyncio
 import io
 import struct
 import zlib
+from collections.abc import Mapping
+from typing import Any
 
 import pybase64
 from PIL import Image
 
 from fastapi_triton.core.errors import InferenceError, TooLargeError
 from fastapi_triton.endpoints import images
+from fastapi_triton.pictures.text_to_image import Capabilities, Size
 
 # A preview is small; what unpacks to more than this is none. (A model is believed less than its pictures are wanted.)
 MAX_PIXELS = 16_777_216
@@ -31,7 +34,7 @@ _DECODING_ERRORS = (
 _OPTIONS = {"png": {"compress_level": 1}, "webp": {"method": 0, "quality": 80}, "jpeg": {"quality": 80}}
 
 
-async def as_picture(preview: str, *, output_format: str, size: tuple[int, int] | None = None) -> str:
+async def as_picture(preview: str, *, output_format: str, size: Size | None = None) -> str:
     """Base64 text in and out; without a size it keeps its own. The work is done in a thread.
 
     Raises:
@@ -40,19 +43,25 @@ async def as_picture(preview: str, *, output_format: str, size: tuple[int, int] 
     return await asyncio.to_thread(_convert, preview, output_format, size)
 
 
-def size(preview: str) -> tuple[int, int]:
-    """Width and height of a preview.
+async def as_whole_picture(
+    preview: str, fields: Mapping[str, Any], capabilities: Capabilities, *, output_format: str
+) -> tuple[str, Size]:
+    """A preview in the size that the picture of these fields will have; and that size.
 
     Raises:
-        InferenceError: the model gave what is no picture.
+        InferenceError: the preview is not a picture.
     """
+    width, height = fields.get("width"), fields.get("height")
     try:
-        return images.size(images.decode(preview))
+        size = (
+            (width, height) if width and height else capabilities.size_shaped_like(images.size(images.decode(preview)))
+        )
     except ValueError:
         raise InferenceError("The model gave a preview that is no picture.") from None
+    return await as_picture(preview, output_format=output_format, size=size), size
 
 
-def _convert(preview: str, output_format: str, size: tuple[int, int] | None) -> str:
+def _convert(preview: str, output_format: str, size: Size | None) -> str:
     try:
         data = images.decode(preview)
         images.check(data, _LIMITS)

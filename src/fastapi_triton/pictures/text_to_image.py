@@ -3,12 +3,12 @@
 
 import asyncio
 import math
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any, Protocol, Self
 
-from pydantic import BaseModel, ValidationError, create_model
+from pydantic import BaseModel, create_model
 
 from fastapi_triton.core.errors import InferenceError, InvalidRequestError, NotFoundError
 from fastapi_triton.endpoints import content_negotiation, images, responses, seeds
@@ -67,6 +67,13 @@ class Capabilities:
             return shape + _AREA_WEIGHT * abs(math.log(size[0] * size[1] / (wanted[0] * wanted[1])))
 
         return min(self.sizes, key=distance)
+
+    def snapped(self, wanted: Size, note: Callable[[str], None]) -> dict[str, int]:
+        """The fields of the nearest size; a note says if that is another."""
+        width, height = self.nearest_size(wanted)
+        if (width, height) != wanted:
+            note(f"The model does not do {wanted[0]}x{wanted[1]}; the nearest is {width}x{height}.")
+        return {"width": width, "height": height}
 
     def size_shaped_like(self, preview: Size) -> Size:
         """The size of the picture that this is the preview of, where none was asked for; its own, if there is none."""
@@ -142,11 +149,7 @@ class TextToImage:
             InvalidRequestError: they break the endpoint's own rules.
         """
         declared = {name: value for name, value in fields.items() if name in self._request.model_fields}
-        try:
-            request = self._request.model_validate(declared)
-        except ValidationError as error:
-            details = error.errors(include_url=False, include_context=False)
-            raise validation.invalid(details, validation.names(self._request)) from None
+        request = validation.from_python(declared, self._request)
         self.pipeline.record_words(request)
         return {name: getattr(request, name) for name in self._request.model_fields}
 

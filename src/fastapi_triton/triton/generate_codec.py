@@ -12,7 +12,7 @@ import numpy as np
 import orjson
 from pydantic_core import from_json
 
-from fastapi_triton.core.errors import FieldProblem, InvalidRequestError, pointer
+from fastapi_triton.core.errors import InvalidRequestError, invalid_field
 from fastapi_triton.triton.client import Tensors
 from fastapi_triton.triton.datatypes import Datatype
 from fastapi_triton.triton.model_config import ModelConfig
@@ -44,8 +44,7 @@ def _value(name: str, tensor: Tensor) -> Any:
         )
     if tensor.datatype.kind == "float" and not np.isfinite(array).all():
         detail = f"`{name}`: Triton's generate_stream, by which this model is asked, carries no NaN or Infinity."
-        problem = FieldProblem(pointer((name,)), "not_finite", detail)
-        raise InvalidRequestError(detail, code="not_finite", problems=[problem])
+        raise invalid_field(name, "not_finite", detail)
     values = array.reshape(-1).tolist()
     if tensor.datatype.kind == "bytes":
         values = [_text(name, each) for each in values]
@@ -57,8 +56,7 @@ def _text(name: str, value: bytes) -> str:
         return value.decode()
     except UnicodeDecodeError:
         detail = f"`{name}`: this is no UTF-8 text. Send binary data as base64 text."
-        problem = FieldProblem(pointer((name,)), "invalid_text", detail)
-        raise InvalidRequestError(detail, code="invalid_text", problems=[problem]) from None
+        raise invalid_field(name, "invalid_text", detail) from None
 
 
 def no_empty_list(inputs: Tensors, error: InvalidRequestError) -> InvalidRequestError:
@@ -73,8 +71,7 @@ def no_empty_list(inputs: Tensors, error: InvalidRequestError) -> InvalidRequest
         f"`{empty[0]}` is an empty list, which this Triton rejects for a decoupled model. Send a "
         "value, or leave the field out if it is optional."
     )
-    problem = FieldProblem(pointer((empty[0],)), EMPTY_LIST, detail)
-    return InvalidRequestError(detail, code=EMPTY_LIST, problems=[problem])
+    return invalid_field(empty[0], EMPTY_LIST, detail)
 
 
 def event(data: bytes) -> dict[str, Any]:

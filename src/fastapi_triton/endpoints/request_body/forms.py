@@ -8,14 +8,7 @@ import pybase64
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
-from fastapi_triton.core.errors import (
-    FieldProblem,
-    InvalidRequestError,
-    UnreadableRequestError,
-    UnsupportedMediaError,
-    pointer,
-    shown,
-)
+from fastapi_triton.core.errors import UnreadableRequestError, UnsupportedMediaError, invalid_field, shown
 
 # Charsets of a form's texts → Python's names. Not all of Python's codecs are charsets, and some fail in odd ways.
 _CHARSETS = {
@@ -53,8 +46,7 @@ class Part:
         except UnicodeDecodeError:
             what = "the file" if self.is_file else "the text"
             detail = f"`{shown(self.name)}`: {what} is not {charset.upper()}. Send binary data as base64 text."
-            problem = FieldProblem(pointer((self.name,)), "invalid_text", detail)
-            raise InvalidRequestError(detail, code="invalid_text", problems=[problem]) from None
+            raise invalid_field(self.name, "invalid_text", detail) from None
         return text.removeprefix(_BYTE_ORDER_MARK) if self.is_file else text
 
     def base64(self) -> str:

@@ -12,14 +12,7 @@ from typing import Any
 
 from pydantic_core import from_json
 
-from fastapi_triton.core.errors import (
-    FieldProblem,
-    InvalidRequestError,
-    TooLargeError,
-    UnreadableRequestError,
-    pointer,
-    shown,
-)
+from fastapi_triton.core.errors import TooLargeError, UnreadableRequestError, invalid_field, shown
 
 MAX_MEMBERS = 100_000
 # Shorter bodies cannot have more members.
@@ -128,9 +121,7 @@ def _unique(pairs: Sequence[tuple[str, Any]]) -> None:
     seen: set[str] = set()
     for name, _ in pairs:
         if name in seen:
-            detail = f"`{shown(name)}` was sent more than once."
-            problem = FieldProblem(pointer((name,)), "repeated_field", detail)
-            raise InvalidRequestError(detail, code="repeated_field", problems=[problem])
+            raise invalid_field(name, "repeated_field", f"`{shown(name)}` was sent more than once.")
         seen.add(name)
 
 
@@ -168,8 +159,7 @@ def require_finite(values: Mapping[str, Any]) -> None:
     for name, value in values.items():
         if _holds_non_finite(value):
             detail = f"`{shown(name)}` holds NaN, Infinity or a number beyond ±1.8e308. Send finite numbers."
-            problem = FieldProblem(pointer((name,)), "not_finite", detail)
-            raise InvalidRequestError(detail, code="not_finite", problems=[problem])
+            raise invalid_field(name, "not_finite", detail)
 
 
 def _holds_non_finite(value: Any) -> bool:

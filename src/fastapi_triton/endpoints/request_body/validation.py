@@ -4,7 +4,7 @@
 import functools
 import json
 from collections.abc import Iterable, Sequence
-from typing import Any, get_args
+from typing import Any, TypeVar, get_args
 
 import numpy as np
 from pydantic import AliasChoices, BaseModel, ConfigDict, ValidationError
@@ -18,6 +18,7 @@ from fastapi_triton.core.errors import (
     InvalidRequestError,
     TooLargeError,
     UnsupportedMediaError,
+    invalid_field,
     pointer,
     refusal,
     shown,
@@ -27,6 +28,8 @@ from fastapi_triton.endpoints import images
 from fastapi_triton.endpoints.fields import callers_name
 from fastapi_triton.endpoints.images import ImageLimits
 from fastapi_triton.endpoints.request_body import forms, json_text, large_json, long_fields, threads, whole
+
+Model = TypeVar("Model", bound=BaseModel)
 
 JSON = "application/json"
 FORM = "multipart/form-data"
@@ -250,12 +253,28 @@ def _is_open(annotation: Any) -> bool:
     return annotation in (Any, object, dict, list) or any(map(_is_open, get_args(annotation)))
 
 
+def from_python(
+    values: Any, model: type[Model], limits: ImageLimits | None = None, *, location: tuple[str, ...] = ()
+) -> Model:
+    """Python values as the model; `location` is where they are in the body. Raises what `read` raises."""
+    try:
+        return model.model_validate(values, context=limits)
+    except ValidationError as error:
+        raise _refused(error, model, location) from None
+
+
 def _from_form(parts: list[forms.Part], model: type[BaseModel], limits: ImageLimits) -> BaseModel:
     try:
         return model.model_validate_strings(_form_values(parts, model), context=limits)
     except ValidationError as error:
-        details = error.errors(include_url=False, include_context=False)
-        raise invalid(details, names(model)) from None
+        raise _refused(error, model) from None
+
+
+def _refused(error: ValidationError, model: type[BaseModel], location: tuple[str, ...] = ()) -> InvalidRequestError:
+    details = error.errors(include_url=False, include_context=False)
+    for each in details:
+        each["loc"] = (*location, *each["loc"])
+    return invalid(details, names(model))
 
 
 def _form_values(parts: list[forms.Part], model: type[BaseModel]) -> dict[str, str]:
@@ -266,9 +285,7 @@ def _form_values(parts: list[forms.Part], model: type[BaseModel]) -> dict[str, s
     while parts:
         part = parts.pop(0)
         if part.name in values:
-            detail = f"`{shown(part.name)}` was sent more than once."
-            problem = FieldProblem(pointer((part.name,)), "repeated_field", detail)
-            raise InvalidRequestError(detail, code="repeated_field", problems=[problem])
+            raise invalid_field(part.name, "repeated_field", f"`{shown(part.name)}` was sent more than once.")
         # A file under an unknown name may hold anything; the field is refused by its name.
         is_text = not part.is_file or (part.name in texts and part.name not in pictures)
         values[part.name] = part.text() if is_text else part.base64()

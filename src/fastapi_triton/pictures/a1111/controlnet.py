@@ -4,10 +4,10 @@
 from collections.abc import Mapping
 from typing import Annotated, Any
 
-from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
-from fastapi_triton.core.errors import FieldProblem, InvalidRequestError, pointer, shown
+from fastapi_triton.core.errors import InvalidRequestError, invalid_field, shown
 from fastapi_triton.endpoints.images import Base64Image
 from fastapi_triton.endpoints.request_body import validation
 from fastapi_triton.pictures.text_to_image import TextToImage
@@ -113,16 +113,11 @@ def _read_unit(unit: Any, model: TextToImage) -> ControlNetUnit:
         raise refused("controlnet", "A ControlNet unit is an object with fields such as image and weight.")
     if unit.get("image") and unit.get("input_image") and unit["image"] != unit["input_image"]:
         raise refused("controlnet", "The ControlNet unit has two pictures, image and input_image. Send one of them.")
-    try:
-        return ControlNetUnit.model_validate(unit, context=model.endpoint.services.image_limits)
-    except ValidationError as error:
-        details = error.errors(include_url=False, include_context=False)
-        for each in details:
-            each["loc"] = ("alwayson_scripts", "controlnet", "args", *each["loc"])
-        raise validation.invalid(details, validation.names(ControlNetUnit)) from None
+    return validation.from_python(
+        unit, ControlNetUnit, model.endpoint.services.image_limits, location=("alwayson_scripts", "controlnet", "args")
+    )
 
 
 def refused(name: str, detail: str) -> InvalidRequestError:
     """The error for a field whose value, or whose meaning, is not done here."""
-    problem = FieldProblem(pointer((name,)), "unsupported_parameter", detail)
-    return InvalidRequestError(detail, code="unsupported_parameter", problems=[problem])
+    return invalid_field(name, "unsupported_parameter", detail)

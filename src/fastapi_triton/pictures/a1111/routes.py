@@ -203,19 +203,16 @@ async def _answer(asked: Txt2ImgRequest, order: Order, task: Task) -> dict[str, 
         where = f"at step {step} of {num_steps}" if step else "before its first step"
         notes.append(f"Picture {index + 1} was interrupted {where}; a preview stands in for it, where there is one.")
         if index in task.previews:
-            shown.append(await _enlarged(task.previews[index], order.batch[index], order.capabilities))
+            picture, _ = await previews.as_whole_picture(
+                task.previews[index], order.batch[index], order.capabilities, output_format="png"
+            )
+            shown.append(picture)
     info = {**_info(asked, order, task), "notes": notes}
     return {
         "images": shown if asked.send_images else [],
         "parameters": asked.model_dump(exclude={"alwayson_scripts", *(asked.model_extra or {})}),
         "info": responses.encode(info).decode(),
     }
-
-
-async def _enlarged(preview: str, fields: dict[str, Any], capabilities: Capabilities) -> str:
-    width, height = fields.get("width"), fields.get("height")
-    size = (width, height) if width and height else capabilities.size_shaped_like(previews.size(preview))
-    return await previews.as_picture(preview, output_format="png", size=size)
 
 
 def _info(asked: Txt2ImgRequest, order: Order, task: Task) -> dict[str, Any]:

@@ -4,7 +4,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from fastapi_triton.core.errors import FieldProblem, InvalidRequestError, shown
+from fastapi_triton.core.errors import invalid_field, shown
 from fastapi_triton.pictures.text_to_image import Capabilities
 
 # What A1111 calls the sampler that does the same.
@@ -55,8 +55,7 @@ def scheduler(
     found = _BY_NAME.get(name) or _BY_NAME.get(name.removesuffix(" karras").removesuffix(" exponential"))
     if found is None or (capabilities.schedulers and found not in capabilities.schedulers):
         detail = f"There is no sampler '{shown(sampler)}' here; there are {', '.join(labels(capabilities))}."
-        problem = FieldProblem("#/sampler_name", "unknown_scheduler", detail)
-        raise InvalidRequestError(detail, code="unknown_scheduler", problems=[problem])
+        raise invalid_field("sampler_name", "unknown_scheduler", detail)
     if name not in (each.lower() for each in (found, LABELS[found], *ALIASES[found])):
         note(f"There is no sampler '{shown(sampler)}' here; the nearest is {LABELS[found]}.")
     return found

@@ -121,10 +121,7 @@ def _size(request: Txt2ImgRequest, capabilities: Capabilities, note: Callable[[s
         return {}
     # A1111's own default for a side that is left out is 512: a square, where the other is not far from it.
     wanted = (request.width or request.height or 0, request.height or request.width or 0)
-    width, height = capabilities.nearest_size(wanted)
-    if (width, height) != wanted:
-        note(f"The model does not do {wanted[0]}x{wanted[1]}; the nearest is {width}x{height}.")
-    return {"width": width, "height": height}
+    return capabilities.snapped(wanted, note)
 
 
 def _note_settings(request: Txt2ImgRequest, capabilities: Capabilities, note: Callable[[str], None]) -> None:

@@ -153,10 +153,10 @@ def _answer(order: Order, pictures: list[Picture]) -> dict[str, Any]:
 
 async def _partial(kind: str, order: Order, preview: str) -> dict[str, Any]:
     (fields,) = order.batch
-    width, height = fields.get("width"), fields.get("height")
-    whole = (width, height) if width and height else order.capabilities.size_shaped_like(previews.size(preview))
-    picture = await previews.as_picture(preview, output_format=order.output_format, size=whole)
-    return _event(kind, order, picture, whole, order.output_format)
+    picture, size = await previews.as_whole_picture(
+        preview, fields, order.capabilities, output_format=order.output_format
+    )
+    return _event(kind, order, picture, size, order.output_format)
 
 
 def _event(kind: str, order: Order, base64: str, size: Size, output_format: str) -> dict[str, Any]:

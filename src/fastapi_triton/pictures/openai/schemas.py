@@ -10,7 +10,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, create_model
 from pydantic_core import PydanticCustomError
 
-from fastapi_triton.core.errors import FieldProblem, InvalidRequestError, NotFoundError, shown
+from fastapi_triton.core.errors import FieldProblem, InvalidRequestError, NotFoundError, invalid_field, shown
 from fastapi_triton.endpoints import content_negotiation
 from fastapi_triton.endpoints.images import Base64Image
 from fastapi_triton.pictures.text_to_image import MAX_PICTURES, Capabilities, TextToImage
@@ -148,10 +148,7 @@ async def order(request: BaseModel, model: TextToImage) -> Order:
         fields["output_quality"] = max(1, asked["output_compression"])
     if asked.get("size", "auto") != "auto":
         width, _, height = asked["size"].partition("x")
-        snapped = capabilities.nearest_size((int(width), int(height)))
-        fields["width"], fields["height"] = snapped
-        if snapped != (int(width), int(height)):
-            notes.append(f"The model does not do {asked['size']}; the nearest is {snapped[0]}x{snapped[1]}.")
+        fields |= capabilities.snapped((int(width), int(height)), notes.append)
     output_format = fields["output_format"]
     fields = model.check(fields)
     if "output_format" in asked and "output_format" not in fields:
@@ -192,6 +189,4 @@ def _preview_every(partial_images: int, fields: Mapping[str, Any], defaults: Map
 
 
 def _invalid(name: str, detail: str) -> InvalidRequestError:
-    return InvalidRequestError(
-        detail, code="unsupported_parameter", problems=[FieldProblem(f"#/{name}", "unsupported_parameter", detail)]
-    )
+    return invalid_field(name, "unsupported_parameter", detail)
