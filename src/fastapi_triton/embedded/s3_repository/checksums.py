@@ -4,10 +4,10 @@
 import base64
 import hashlib
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, Self
+from typing import Any, Self
 
 from awscrt import checksums as crt
 
@@ -15,67 +15,59 @@ _BLOCK_BYTES = 1024 * 1024
 _MD5 = re.compile(r'"?([0-9a-f]{32})"?')
 _MD5_OF_PARTS = re.compile(r'"?([0-9a-f]{32})-(\d+)"?')
 
-
-class Digest(Protocol):
-    """The part of hashlib's objects that is used here."""
-
-    def update(self, data: bytes, /) -> None: ...
-    def digest(self) -> bytes: ...
+# The digest of a file.
+Algorithm = Callable[[Path], bytes]
 
 
-class Crc:
-    """A CRC with the interface of a hashlib object."""
+def _crc(function: Callable[[bytes, int], int], num_bytes: int) -> Algorithm:
+    def digest(file: Path) -> bytes:
+        value = 0
+        for block in _blocks(file):
+            value = function(block, value)
+        return value.to_bytes(num_bytes, "big")
 
-    def __init__(self, function: Callable[[bytes, int], int], num_bytes: int) -> None:
-        self._function, self._num_bytes, self._value = function, num_bytes, 0
-
-    def update(self, data: bytes) -> None:
-        """Add data."""
-        self._value = self._function(data, self._value)
-
-    def digest(self) -> bytes:
-        """The value, in S3's byte order."""
-        return self._value.to_bytes(self._num_bytes, "big")
+    return digest
 
 
-class Md5OfParts:
+def _hash(name: str) -> Algorithm:
+    return lambda file: _hashed(name, _blocks(file))
+
+
+def _md5_of_parts(part_bytes: int) -> Algorithm:
     """The ETag of an object that was uploaded in parts: the MD5 of the parts' MD5s."""
 
-    def __init__(self, part_bytes: int) -> None:
-        self._part_bytes, self._room, self._parts = part_bytes, part_bytes, bytearray()
-        self._part = _md5()
+    def digest(file: Path) -> bytes:
+        starts = range(0, file.stat().st_size, part_bytes) or [0]
+        parts = [_hashed("md5", _blocks(file, start, part_bytes)) for start in starts]
+        return _hashed("md5", iter(parts))
 
-    def update(self, data: bytes) -> None:
-        """Add data, which may span several parts."""
-        view = memoryview(data)
-        while view:
-            if not self._room:
-                self._end_part()
-            self._part.update(view[: self._room])
-            taken = min(self._room, len(view))
-            self._room, view = self._room - taken, view[taken:]
-
-    def digest(self) -> bytes:
-        """Of all parts."""
-        digest: bytes = _md5(self._parts + self._part.digest()).digest()
-        return digest
-
-    def _end_part(self) -> None:
-        self._parts += self._part.digest()
-        self._part, self._room = _md5(), self._part_bytes
+    return digest
 
 
-def _md5(data: bytes | bytearray = b"") -> Any:
-    return hashlib.md5(data, usedforsecurity=False)
+def _hashed(name: str, blocks: Iterator[bytes]) -> bytes:
+    state = hashlib.new(name, usedforsecurity=False)
+    for block in blocks:
+        state.update(block)
+    return state.digest()
+
+
+def _blocks(file: Path, start: int = 0, num_bytes: int | None = None) -> Iterator[bytes]:
+    """The bytes of a file, or of a part of it."""
+    left = file.stat().st_size if num_bytes is None else num_bytes
+    with file.open("rb", buffering=0) as source:
+        source.seek(start)
+        while block := source.read(min(_BLOCK_BYTES, left)):
+            left -= len(block)
+            yield block
 
 
 # Fastest first. CRC64NVME is what S3 itself adds where the uploader sent none.
-_ALGORITHMS: dict[str, Callable[[], Digest]] = {
-    "ChecksumCRC64NVME": lambda: Crc(crt.crc64nvme, 8),
-    "ChecksumCRC32C": lambda: Crc(crt.crc32c, 4),
-    "ChecksumCRC32": lambda: Crc(crt.crc32, 4),
-    "ChecksumSHA1": lambda: hashlib.sha1(usedforsecurity=False),
-    "ChecksumSHA256": hashlib.sha256,
+_ALGORITHMS = {
+    "ChecksumCRC64NVME": _crc(crt.crc64nvme, 8),
+    "ChecksumCRC32C": _crc(crt.crc32c, 4),
+    "ChecksumCRC32": _crc(crt.crc32, 4),
+    "ChecksumSHA1": _hash("sha1"),
+    "ChecksumSHA256": _hash("sha256"),
 }
 
 
@@ -85,7 +77,7 @@ class Checksum:
 
     name: str
     digest: bytes
-    start: Callable[[], Digest]
+    algorithm: Algorithm
 
     @classmethod
     def of(cls, answer: Mapping[str, Any], *, part_bytes: Callable[[], int | None]) -> Self | None:
@@ -96,22 +88,18 @@ class Checksum:
         whole, parts = _MD5.fullmatch(answer["ETag"]), _MD5_OF_PARTS.fullmatch(answer["ETag"])
         # An object uploaded in parts may have a checksum of its parts' checksums, which cannot be used here.
         if not parts or answer.get("ChecksumType") == "FULL_OBJECT":
-            for name, start in _ALGORITHMS.items():
+            for name, algorithm in _ALGORITHMS.items():
                 if name in answer:
-                    return cls(name.removeprefix("Checksum"), base64.b64decode(answer[name]), start)
+                    return cls(name.removeprefix("Checksum"), base64.b64decode(answer[name]), algorithm)
         if answer.get("SSECustomerAlgorithm") or "kms" in answer.get("ServerSideEncryption", ""):
             return None  # an encrypted object's ETag is no MD5
         if whole:
-            return cls("MD5", bytes.fromhex(whole[1]), _md5)
+            return cls("MD5", bytes.fromhex(whole[1]), _hash("md5"))
         size = part_bytes() if parts else None
         if parts and size:
-            return cls("MD5 of parts", bytes.fromhex(parts[1]), lambda: Md5OfParts(size))
+            return cls("MD5 of parts", bytes.fromhex(parts[1]), _md5_of_parts(size))
         return None
 
     def matches(self, file: Path) -> bool:
         """Read the file and compare."""
-        digest = self.start()
-        with file.open("rb", buffering=0) as source:
-            while block := source.read(_BLOCK_BYTES):
-                digest.update(block)
-        return digest.digest() == self.digest
+        return self.algorithm(file) == self.digest
