@@ -3,8 +3,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING
 
 from fastapi_triton.core import file_lock
@@ -35,16 +34,13 @@ class Housekeeping:
         self._keep_s = keep_s
         self._swept_at = float("-inf")
 
-    @asynccontextmanager
-    async def going_on(self) -> AsyncGenerator[None, None]:
+    def going_on(self) -> AbstractAsyncContextManager[None]:
         """Run beside the block."""
-        task = BackgroundTask(
+        return BackgroundTask(
             "jobs housekeeping",
             consequence="Jobs of dead processes do not run again, and finished ones do not expire.",
             expected=(OSError, OverloadedError),
-        )
-        async with task.repeating(self._step):
-            yield
+        ).repeating(self._step)
 
     async def _step(self) -> float:
         await self._take_over()

@@ -6,8 +6,8 @@ All of it is read from where it is kept anyway, once a second and when somebody 
 
 import asyncio
 import importlib.metadata
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Mapping
+from contextlib import AbstractAsyncContextManager
 
 from prometheus_client import Counter, Gauge, Histogram
 from prometheus_client.process_collector import ProcessCollector
@@ -74,12 +74,9 @@ class Gauges:
 
         self._metrics.refreshes.append(refresh)
 
-    @asynccontextmanager
-    async def kept(self) -> AsyncIterator[None]:
+    def kept(self) -> AbstractAsyncContextManager[None]:
         """Keep the numbers fresh, and measure the event loop."""
-        task = BackgroundTask("metrics", consequence="The numbers at `/metrics` may be old.")
-        async with task.repeating(self._refresh):
-            yield
+        return BackgroundTask("metrics", consequence="The numbers at `/metrics` may be old.").repeating(self._refresh)
 
     async def _refresh(self) -> float:
         loop = asyncio.get_running_loop()

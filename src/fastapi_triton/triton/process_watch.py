@@ -9,8 +9,8 @@ that the model is back.
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
 from typing import Any
 from urllib.parse import quote
 
@@ -43,14 +43,11 @@ class ProcessWatch:
         self._ask = ask
         self._interval_s = interval_s
 
-    @asynccontextmanager
-    async def watching(self) -> AsyncIterator[None]:
+    def watching(self) -> AbstractAsyncContextManager[None]:
         """Look at dead models, and at those with requests, every few seconds for as long as this lasts."""
-        task = BackgroundTask(
+        return BackgroundTask(
             "process watch", consequence="A model whose process died, or is back, may go unnoticed until it is asked."
-        )
-        async with task.repeating(self._look):
-            yield
+        ).repeating(self._look)
 
     async def _look(self) -> float:
         await asyncio.sleep(self._interval_s)

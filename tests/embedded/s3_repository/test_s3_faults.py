@@ -32,7 +32,7 @@ print(fetch.fetch(sys.argv[1], cache=fetch.Path(sys.argv[2]), num_threads=1).mod
 
 @pytest.fixture
 def echo(store: Store, monkeypatch: pytest.MonkeyPatch) -> Store:
-    monkeypatch.setattr(transfer, "FIRST_BACK_OFF_S", 0.0)
+    monkeypatch.setattr(transfer, "FIRST_BACKOFF_S", 0.0)
     store.put("models/echo/config.pbtxt", "name: 'echo'")
     store.put("models/echo/1/model.py", "one")
     store.put("models/echo/1/weights", "the weights")

@@ -22,7 +22,7 @@ from fastapi_triton.embedded.s3_repository.staging import Piece, Staging
 logger = logging.getLogger(__name__)
 
 MOST_ATTEMPTS = 4
-FIRST_BACK_OFF_S = 0.2
+FIRST_BACKOFF_S = 0.2  # not `core/backoff`: this package is alone in the Triton image
 PROGRESS_LOG_INTERVAL_S = 5.0
 _BLOCK_BYTES = 256 * 1024
 # The statuses with which stores refuse an unknown header: Bad Request, Not Implemented.
@@ -109,7 +109,7 @@ class Transfer:
         url = self._location.url(piece.file.key)
         reason = ""
         for attempt in range(MOST_ATTEMPTS):
-            if attempt and self._stop.wait(FIRST_BACK_OFF_S * 2**attempt):
+            if attempt and self._stop.wait(FIRST_BACKOFF_S * 2**attempt):
                 raise StoppedError
             try:
                 answer, num_bytes = self._get(piece)

@@ -2,8 +2,7 @@
 """Asks Triton now and then whether it lives; while it is away, several times a second, so that it is back at once."""
 
 import asyncio
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, suppress
 
 from fastapi_triton.core.background import BackgroundTask
 from fastapi_triton.core.backoff import Backoff
@@ -33,16 +32,13 @@ class Heartbeat:
         self._backoff = Backoff(FIRST_BACKOFF_S, AWAY_INTERVAL_S)
         self._request_line = f"GET {pool.address.path}/v2/health/live HTTP/1.1\r\n".encode()
 
-    @asynccontextmanager
-    async def beating(self) -> AsyncGenerator[None, None]:
+    def beating(self) -> AbstractAsyncContextManager[None]:
         """For as long as this lasts."""
-        task = BackgroundTask(
+        return BackgroundTask(
             "Triton heartbeat",
             consequence="A silent Triton, and one that is back, are noticed late.",
             longest_backoff_s=AWAY_INTERVAL_S,
-        )
-        async with task.repeating(self._beat_when_due):
-            yield
+        ).repeating(self._beat_when_due)
 
     async def _beat_when_due(self) -> float:
         if self._breaker.num_failures == 0 and self._breaker.error is None:
