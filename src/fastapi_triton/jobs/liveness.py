@@ -24,9 +24,10 @@ class Executors:
         # Locked under a hidden name first, so that no process takes it for a dead one's before it is locked.
         path = self._folder / f".{self.id}"
         path.touch(mode=0o600)
-        self._lock = ExitStack()
-        self._lock.enter_context(file_lock.held(path))
-        path.rename(self._folder / self.id)
+        with ExitStack() as stack:
+            stack.enter_context(file_lock.held(path))
+            path.rename(self._folder / self.id)
+            self._lock = stack.pop_all()
 
     def stop(self) -> None:
         """Release the lock: other processes may take over this one's jobs."""
