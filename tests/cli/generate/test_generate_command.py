@@ -243,7 +243,7 @@ def test_ctrl_c_stops_the_work_and_leaves_no_file(scribble_server: Server, tmp_p
 OWN_SERVER = """
 import asyncio, pathlib, sys
 import aiohttp
-from fastapi_triton import bundle
+from fastapi_triton.core import bundle
 from fastapi_triton.cli.generate.local_server import own_server
 bundle.app_folder = lambda: pathlib.Path(sys.argv[1])
 async def main():
