@@ -41,7 +41,7 @@ from fastapi_triton.core import problem_details
 from fastapi_triton.core.context import remaining_s
 from fastapi_triton.core.disconnect import unless_caller_leaves
 from fastapi_triton.core.errors import DeadlineExceededError, FastAPITritonError
-from fastapi_triton.core.request_record import current_observation
+from fastapi_triton.core.request_record import Observation, current_observation
 from fastapi_triton.core.settings import Settings
 from fastapi_triton.core.slot import Place
 from fastapi_triton.endpoints.request_body import validation
@@ -126,10 +126,10 @@ class RequestPipeline:
 
     async def serve(self, request: Translation, receive: Receive) -> Response:
         """The response to one request. For events it is a response that runs the model once it is sent."""
-        current_observation.get().model = request.model
-        request.negotiate()
-        self.require_capacity(request.admission)
-        enter(PipelineStage.READ)
+        seen = _begin(request)
+        seen.stage = PipelineStage.CAPACITY
+        request.admission.require_room()
+        seen.stage = PipelineStage.READ
         await request.read(receive)
         if request.wants_events:
             return self._stream(request, receive)
@@ -139,9 +139,7 @@ class RequestPipeline:
 
     async def read(self, request: Translation, receive: Receive) -> None:
         """Only read a request, to serve it later by `serve_stored`."""
-        current_observation.get().model = request.model
-        request.negotiate()
-        enter(PipelineStage.READ)
+        _begin(request).stage = PipelineStage.READ
         await request.read(receive)
 
     async def serve_stored(self, request: Translation) -> bytes:
@@ -193,9 +191,10 @@ class RequestPipeline:
     ) -> Place:
         """The slots of one request, all or none. With `receive`, a disconnect ends the wait. Raises what
         `Admission.place` raises."""
-        enter(PipelineStage.SLOT)
+        seen = current_observation.get()
+        seen.stage = PipelineStage.SLOT
         slot = await admission.place(count, receive=receive, ticket=ticket)
-        enter(PipelineStage.RUN)
+        seen.stage = PipelineStage.RUN
         return slot
 
     async def until_disconnect(self, receive: Receive, work: Callable[[Receive | None], Coroutine[Any, Any, T]]) -> T:
@@ -245,6 +244,13 @@ async def within_deadline(work: Coroutine[Any, Any, T], limit_s: float, *, late:
 def enter(stage: PipelineStage) -> None:
     """Record that the current request is in this stage."""
     current_observation.get().stage = stage
+
+
+def _begin(request: Translation) -> Observation:
+    seen = current_observation.get()
+    seen.model = request.model
+    request.negotiate()
+    return seen
 
 
 async def _never_disconnects() -> Message:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A declared endpoint: one Triton model behind one route. Request model → tensors → Triton → tensors → response."""
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property, partial
 from typing import Any
@@ -14,7 +14,7 @@ from starlette.types import Receive, Scope
 from fastapi_triton.core.errors import NotAcceptableError, NotFoundError
 from fastapi_triton.endpoints import content_negotiation, images, responses
 from fastapi_triton.endpoints.declared.declaration import Declaration
-from fastapi_triton.endpoints.declared.functions import EndpointFunction
+from fastapi_triton.endpoints.declared.functions import EndpointFunction, Run
 from fastapi_triton.endpoints.declared.model import DeclaredModel
 from fastapi_triton.endpoints.declared.stream_model import StreamModel
 from fastapi_triton.endpoints.fields import caller_names
@@ -115,14 +115,16 @@ class InferEndpoint:
         if self._function is None:
             self._model.require_fitting(body)
 
-    async def run(self, body: BaseModel, listener: ProgressListener | None = None) -> BaseModel:
+    def run(self, body: BaseModel, listener: ProgressListener | None = None) -> Awaitable[BaseModel]:
         """The answer to one request, which holds its slot."""
         if self._function is None:
-            return await self._model.run(body, listener)
+            return self._model.run(body, listener)
+        return self._call(self._function, body, partial(self._model.run, listener=listener))
+
+    async def _call(self, function: EndpointFunction, body: BaseModel, run: Run) -> BaseModel:
         # Errors that every request meets come before the app's own work.
         await self.declaration.configs()
-        run = partial(self._model.run, listener=listener)
-        return await within_deadline(self._function(body, run, self._threads), self.services.settings.request_timeout_s)
+        return await within_deadline(function(body, run, self._threads), self.services.settings.request_timeout_s)
 
     def events(self, body: BaseModel) -> AsyncGenerator[Event, None]:
         """The events of one request, which holds its slot."""
