@@ -18,7 +18,7 @@ import main
 from fastapi_triton import Settings, TritonFrontend
 from fastapi_triton.core.context import current_caller, current_deadline, current_request_id
 from fastapi_triton.core.request_record import current_observation
-from fastapi_triton.core.slot import current_place
+from fastapi_triton.core.slot import current_slot
 from fastapi_triton.testing import FakeTriton
 from fastapi_triton.triton.model_config import ModelConfig
 from support import odd_repository
@@ -38,7 +38,7 @@ hypothesis_settings.load_profile("tests")
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-OF_A_REQUEST = (current_caller, current_deadline, current_observation, current_place, current_request_id)
+OF_A_REQUEST = (current_caller, current_deadline, current_observation, current_slot, current_request_id)
 
 
 @pytest.fixture
@@ -142,7 +142,7 @@ def echo_servers() -> Iterator[Callable[..., Server]]:
 
 @pytest.fixture(autouse=True)
 def no_request_outlives_its_test() -> Iterator[None]:
-    """A place, deadline or caller that is left in the context would be the next test's; a coroutine has its own."""
+    """A slot, deadline or caller that is left in the context would be the next test's; a coroutine has its own."""
     before = [variable.get() for variable in OF_A_REQUEST]
     yield
     assert [variable.get() for variable in OF_A_REQUEST] == before

@@ -11,7 +11,7 @@ from typing import Self
 from fastapi_triton.core.context import remaining_s
 from fastapi_triton.core.errors import DeadlineExceededError, InferenceError, ModelNotReadyError, TritonUnavailableError
 from fastapi_triton.core.request_record import TRITON, Stage
-from fastapi_triton.core.slot import current_place
+from fastapi_triton.core.slot import current_slot
 from fastapi_triton.triton.client import ModelStatus, Tensors
 from fastapi_triton.triton.model_config import ModelConfig
 from fastapi_triton.triton.tensor import Tensor
@@ -138,8 +138,8 @@ class FakeTriton:
             stream.ended.set()
 
     async def _unnoticed(self, work: Awaitable[dict[str, Tensor]]) -> dict[str, Tensor]:
-        """As Triton's `/infer`, it goes on when its caller has left or run out of time, and keeps its place so long."""
-        place = current_place.get()
+        """As Triton's `/infer`, it goes on when its caller has left or run out of time, and keeps its slot so long."""
+        slot = current_slot.get()
         working = asyncio.ensure_future(work)
         working.add_done_callback(lambda done: done.cancelled() or done.exception())  # which may concern nobody
         try:
@@ -150,9 +150,9 @@ class FakeTriton:
                 raise
             raise DeadlineExceededError("The fake Triton gave no answer in time.") from None
         finally:
-            if place is not None and not working.done():
-                place.hold()
-                working.add_done_callback(lambda _: place.give_back(is_answered=True))
+            if slot is not None and not working.done():
+                slot.hold()
+                working.add_done_callback(lambda _: slot.release(is_answered=True))
 
     def _loaded(self, model: str) -> FakeModel:
         self._require_running()

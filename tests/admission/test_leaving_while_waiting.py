@@ -44,7 +44,7 @@ async def test_who_leaves_while_waiting_loses_its_place_in_the_queue(
     admission = app.services.admission.of(MODEL)
     for way, asked in WAYS.items():
         assert (await caller.post(**asked)).status_code == 200, way
-        with await admission.place(2):
+        with await admission.slot(2):
             num_requests = len(triton.requests)
             asking = asyncio.create_task(caller.post(**asked))
             await until(lambda: admission.waiting == 1)
@@ -74,7 +74,7 @@ async def test_work_that_has_begun_stops_when_its_caller_leaves_unless_a_setting
 
 async def test_who_waits_is_served_when_its_turn_comes(caller: httpx2.AsyncClient, app: TritonFrontend) -> None:
     admission = app.services.admission.of(MODEL)
-    with await admission.place(2):
+    with await admission.slot(2):
         asking = [asyncio.create_task(caller.post(**each)) for each in list(WAYS.values())[:5]]
         await until(lambda: admission.waiting == 5)
         refused = await caller.post(**WAYS["JSON"])
@@ -88,6 +88,6 @@ async def test_what_is_refused_is_refused_before_its_body_is_read(triton: FakeTr
     app = app_of(triton, Settings(max_in_flight=1, max_waiting=0))
     transport = httpx2.ASGITransport(app=app)
     async with httpx2.AsyncClient(transport=transport, base_url="http://test") as client:
-        with await app.services.admission.of(MODEL).place():
+        with await app.services.admission.of(MODEL).slot():
             for path in (PATH, "/v1/images/generations", "/sdapi/v1/txt2img"):
                 assert (await client.post(path, content=b"no JSON")).status_code == 503

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Who gets a place, who waits for one, and who is refused, with what."""
+"""Who gets a slot, who waits for one, and who is refused, with what."""
 
 import asyncio
 import re
@@ -18,7 +18,7 @@ from fastapi_triton.core.errors import (
     TooManyRequestsError,
 )
 from fastapi_triton.core.request_record import Observation, current_observation
-from fastapi_triton.core.slot import Place
+from fastapi_triton.core.slot import Slot
 from support.slot_requests import Clock, ask, served, settled
 
 
@@ -27,7 +27,7 @@ def clock() -> Clock:
     return Clock()
 
 
-async def refused(asking: asyncio.Task[Place], kind: type[Exception] = OverloadedError) -> OverloadedError:
+async def refused(asking: asyncio.Task[Slot], kind: type[Exception] = OverloadedError) -> OverloadedError:
     with pytest.raises(kind) as caught:
         await asking
     return caught.value  # type: ignore[return-value]
@@ -37,7 +37,7 @@ def test_where_a_place_is_free_nothing_is_waited_for() -> None:
     """No event loop runs here: there is neither a task nor a future on this path."""
     admission = Admission("m", 1, max_waiting=1)
     with pytest.raises(StopIteration) as done:
-        copy_context().run(admission.place().send, None)
+        copy_context().run(admission.slot().send, None)
     with done.value.value:
         assert admission.in_flight == 1
     assert admission.in_flight == 0
@@ -49,28 +49,28 @@ async def test_who_comes_while_all_are_taken_waits_for_the_first_that_comes_free
     third, fourth = ask(admission), ask(admission)
     await settled()
     assert (admission.in_flight, admission.waiting, third.done()) == (2, 2, False)
-    second.give_back()
+    second.release()
     await settled()
     assert (third.done(), fourth.done()) == (True, False)
-    first.give_back()
-    (await third).give_back()
-    (await fourth).give_back()
+    first.release()
+    (await third).release()
+    (await fourth).release()
     assert (admission.in_flight, admission.waiting) == (0, 0)
 
 
 async def test_callers_are_served_in_turn(clock: Clock) -> None:
     admission = Admission("m", 1, max_waiting=20, clock=clock)
-    place = await ask(admission, "greedy")
+    slot = await ask(admission, "greedy")
     asking = [(name, ask(admission, name)) for name in ["greedy"] * 5 + ["b", "b", "c"]]
     await settled()
     order = []
     for _ in range(8):
-        place.give_back()
+        slot.release()
         await settled()
         ((name, task),) = ((name, task) for name, task in asking if task.done())
         asking.remove((name, task))
         order.append(name)
-        place = task.result()
+        slot = task.result()
     assert order == ["greedy", "b", "c", "greedy", "b", "greedy", "greedy", "greedy"]
 
 
@@ -84,7 +84,7 @@ async def test_a_full_room_refuses_with_the_time_that_the_queue_takes(clock: Clo
     await settled()
     error = await refused(ask(admission))
     assert (error.status, error.code) == (503, "overloaded")
-    assert error.retry_after_s == pytest.approx(12.0)  # two wait, and one more place
+    assert error.retry_after_s == pytest.approx(12.0)  # two wait, and one more slot
     assert admission.state.refused == {"overloaded": 1}
 
 
@@ -95,7 +95,7 @@ async def test_before_the_first_measurement_retry_after_is_the_documented_defaul
 
 
 async def test_several_places_measure_how_often_one_comes_free(clock: Clock) -> None:
-    """Four in flight at once of a model that works on one at a time: a place comes free every second."""
+    """Four in flight at once of a model that works on one at a time: a slot comes free every second."""
     admission = Admission("m", 4, max_waiting=100, clock=clock)
     running = [await ask(admission) for _ in range(4)]
     waiting = [ask(admission) for _ in range(40)]
@@ -111,7 +111,7 @@ async def test_several_places_measure_how_often_one_comes_free(clock: Clock) -> 
 
 async def test_a_newcomer_with_less_takes_the_place_of_the_greediest_callers_youngest(clock: Clock) -> None:
     admission = Admission("m", 1, max_waiting=3, clock=clock)
-    place = await ask(admission)
+    slot = await ask(admission)
     greedy = [ask(admission, "greedy") for _ in range(3)]
     await settled()
     newcomer = ask(admission, "b")
@@ -119,26 +119,26 @@ async def test_a_newcomer_with_less_takes_the_place_of_the_greediest_callers_you
     assert (error.status, error.code, error.retry_after_s) == (503, "overloaded", DEFAULT_RETRY_AFTER_S)
     assert await refused(ask(admission, "greedy"))
     assert await refused(ask(admission, "b"))  # it would have as many as the other then
-    place.give_back()
+    slot.release()
     for turn in (greedy[0], newcomer, greedy[1]):
-        (await turn).give_back()
+        (await turn).release()
 
 
 async def test_a_caller_has_no_more_than_its_share_over_all_models_running_and_waiting() -> None:
     admissions = Admissions(2, max_waiting=5, max_per_caller=3)
     one, other = admissions.of("one"), admissions.of("other")
-    places = [await ask(one), await ask(one)]
+    slots = [await ask(one), await ask(one)]
     waiting = ask(one)
     await settled()
     for admission in (one, other):
         error = await refused(ask(admission), TooManyRequestsError)
         assert (error.status, error.code, error.retry_after_s) == (429, "too_many_requests", DEFAULT_RETRY_AFTER_S)
-    (await ask(other, "b")).give_back()
+    (await ask(other, "b")).release()
     waiting.cancel()
     await settled()
-    (await ask(other)).give_back()
-    for place in places:
-        place.give_back()
+    (await ask(other)).release()
+    for slot in slots:
+        slot.release()
     error = await refused(ask(other, count=4), TooManyRequestsError)
     assert error.retry_after_s is None  # it never will be taken
 
@@ -157,15 +157,15 @@ async def test_what_cannot_be_answered_in_time_is_refused_at_once(clock: Clock) 
     admission = Admission("m", 1, max_waiting=5, clock=clock)
     for _ in range(3):
         await served(admission, clock, 2.0)
-    place = await ask(admission)
+    slot = await ask(admission)
     error = await refused(ask(admission, deadline=clock.now + 4.1))
     assert (error.status, error.code) == (503, "deadline_out_of_reach")
-    assert error.retry_after_s == pytest.approx(2.0)  # then another place will come free
+    assert error.retry_after_s == pytest.approx(2.0)  # then another slot will come free
     just = ask(admission, deadline=clock.now + 4.3)
     await settled()
     assert admission.waiting == 1
     clock.now += 3.0  # the one before it takes longer than they do
-    place.give_back()
+    slot.release()
     assert (await refused(just)).code == "deadline_out_of_reach"
     assert (admission.in_flight, admission.waiting) == (0, 0)
 
@@ -209,24 +209,24 @@ async def test_a_caller_who_leaves_while_it_waits_gives_up_its_place_in_the_queu
         await leaves.wait()
         return {"type": "http.disconnect"}
 
-    place = await ask(admission)
+    slot = await ask(admission)
     leaving, staying = ask(admission, receive=receive), ask(admission)
     await settled()
     leaves.set()
     await refused(leaving, CallerLeftError)
     assert (admission.waiting, admission.state.refused) == (1, {"caller_left": 1})
-    place.give_back()
-    (await staying).give_back()
+    slot.release()
+    (await staying).release()
 
 
 async def test_one_that_is_cancelled_just_when_its_turn_has_come_gives_the_place_on() -> None:
     admission = Admission("m", 1, max_waiting=5, shares=Shares(10))
-    place = await ask(admission)
+    slot = await ask(admission)
     second, third = ask(admission), ask(admission)
     await settled()
-    place.give_back()  # the second has it now, but has not heard of it
+    slot.release()  # the second has it now, but has not heard of it
     second.cancel()
-    (await third).give_back()
+    (await third).release()
     assert second.cancelled()
     assert (admission.in_flight, admission.waiting) == (0, 0)
     assert not admission._shares._taken
@@ -234,57 +234,57 @@ async def test_one_that_is_cancelled_just_when_its_turn_has_come_gives_the_place
 
 async def test_one_that_is_cancelled_before_its_turn_is_passed_over() -> None:
     admission = Admission("m", 1, max_waiting=5)
-    place = await ask(admission)
+    slot = await ask(admission)
     second, third = ask(admission), ask(admission)
     await settled()
     second.cancel()
-    place.give_back()  # before the second has heard that it is cancelled
-    (await third).give_back()
+    slot.release()  # before the second has heard that it is cancelled
+    (await third).release()
     assert (admission.in_flight, admission.waiting) == (0, 0)
 
 
 async def test_a_request_for_several_is_not_overtaken_by_those_for_one() -> None:
     admission = Admission("m", 3, max_waiting=5)
-    places = [await ask(admission) for _ in range(3)]
+    slots = [await ask(admission) for _ in range(3)]
     several, one = ask(admission, "several", count=3), ask(admission, "one")
     await settled()
-    for place in places[:2]:
-        place.give_back()
+    for slot in slots[:2]:
+        slot.release()
     late = ask(admission, "late")
     await settled()
     assert (several.done(), one.done(), late.done()) == (False, False, False)
-    places[2].give_back()
+    slots[2].release()
     await settled()
     assert (several.done(), one.done(), admission.in_flight) == (True, False, 3)
-    several.result().give_back()
-    (await one).give_back()
-    (await late).give_back()
+    several.result().release()
+    (await one).release()
+    (await late).release()
 
 
 async def test_when_one_for_several_stops_waiting_those_behind_it_get_what_is_free() -> None:
     admission = Admission("m", 2, max_waiting=5)
-    place = await ask(admission)
+    slot = await ask(admission)
     several, one = ask(admission, "several", count=2), ask(admission, "one")
     await settled()
     assert not one.done()
     several.cancel()
-    (await one).give_back()
-    place.give_back()
+    (await one).release()
+    slot.release()
     assert admission.in_flight == 0
 
 
 async def test_more_places_than_there_are_is_refused_and_not_waited_for() -> None:
-    assert "3 places" in (await refused(ask(Admission("m", 2, max_waiting=5), count=3))).detail
+    assert "3 slots" in (await refused(ask(Admission("m", 2, max_waiting=5), count=3))).detail
 
 
 async def test_a_place_is_free_when_nobody_holds_it_any_more(clock: Clock) -> None:
     admission = Admission("m", 1, clock=clock)
-    with await ask(admission) as place:
-        place.hold()
+    with await ask(admission) as slot:
+        slot.hold()
         clock.now += 1.0
     assert admission.in_flight == 1
     clock.now += 4.0
-    place.give_back(is_answered=True)
+    slot.release(is_answered=True)
     assert admission.in_flight == 0
     assert admission.times.service_s == 5.0  # as long as it really took
 
@@ -298,9 +298,9 @@ async def test_what_fails_is_no_measure_of_how_long_an_answer_takes() -> None:
 
 async def test_what_would_be_refused_is_known_before_the_body_is_read(clock: Clock) -> None:
     admission = Admission("m", 1, clock=clock)
-    admission.require_room()
+    admission.require_capacity()
     with await ask(admission), pytest.raises(OverloadedError):
-        admission.require_room()
+        admission.require_capacity()
 
 
 async def test_names_that_are_made_up_take_no_memory_and_share_one_bound() -> None:
@@ -308,7 +308,7 @@ async def test_names_that_are_made_up_take_no_memory_and_share_one_bound() -> No
     with await ask(admissions.of_name("made up")):
         for number in range(1000):
             with pytest.raises(OverloadedError):
-                admissions.of_name(f"another {number}").require_room()
+                admissions.of_name(f"another {number}").require_capacity()
         with await ask(admissions.of("real")):
             assert admissions.in_flight == 2
     assert [state.model for state in admissions.states] == ["", "real"]
@@ -336,12 +336,12 @@ async def test_the_state_tells_all_of_it(clock: Clock) -> None:
 
 async def test_waiting_is_a_stage_of_the_request() -> None:
     admission = Admission("m", 1, max_waiting=1)
-    first = await admission.place()
+    first = await admission.slot()
     seen = Observation("POST")
     current_observation.set(seen)
-    waiting = asyncio.create_task(admission.place())
+    waiting = asyncio.create_task(admission.slot())
     await settled()
     two_seconds_on = seen.server_timing(time.perf_counter() + 2).decode()
     assert float(re.findall(r"wait;dur=([\d.]+)", two_seconds_on)[0]) >= 2000
-    first.give_back()
-    (await waiting).give_back()
+    first.release()
+    (await waiting).release()

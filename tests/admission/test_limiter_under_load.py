@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from fastapi_triton.admission.limiter import Admissions
 from fastapi_triton.core.errors import FastAPITritonError
-from fastapi_triton.core.slot import Place
+from fastapi_triton.core.slot import Slot
 from support.slot_requests import Clock, ask, settled
 
 MAX_IN_FLIGHT, MAX_WAITING, MAX_PER_CALLER = 3, 4, 5
@@ -34,8 +34,8 @@ class World:
             MAX_IN_FLIGHT, max_waiting=MAX_WAITING, max_per_caller=MAX_PER_CALLER, clock=self.clock
         )
         self.admission = self.admissions.of("m")
-        self.asking: list[asyncio.Task[Place]] = []
-        self.held: list[Place] = []
+        self.asking: list[asyncio.Task[Slot]] = []
+        self.held: list[Slot] = []
 
     async def do(self, operation: tuple[Any, ...]) -> None:
         match operation:
@@ -43,7 +43,7 @@ class World:
                 deadline = None if timeout_s is None else self.clock.now + timeout_s
                 self.asking.append(ask(self.admission, caller, count=count, deadline=deadline))
             case ("finish", index) if self.held:
-                self.held.pop(index % len(self.held)).give_back(is_answered=True)
+                self.held.pop(index % len(self.held)).release(is_answered=True)
             case ("cancel", index) if self.asking:
                 self.asking[index % len(self.asking)].cancel()
             case ("pass time", seconds):
@@ -67,7 +67,7 @@ class World:
             self.collect()
             assert self.held or not self.asking, "some wait, and nobody holds what they wait for"
             while self.held:
-                self.held.pop().give_back()
+                self.held.pop().release()
 
 
 @given(st.lists(OPERATIONS, max_size=60))

@@ -8,17 +8,17 @@ from functools import partial
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fastapi_triton.admission.fair_queue import QueuePosition, QueueTicket, Waiter, WaitingRoom
+from fastapi_triton.admission.fair_queue import FairQueue, QueuePosition, QueueTicket, Waiter
 from fastapi_triton.admission.limiter import Admission
 from fastapi_triton.core.context import Caller, current_caller
-from fastapi_triton.core.slot import Place
+from fastapi_triton.core.slot import Slot
 from support.slot_requests import Clock, ask, served, settled
 
 
 @given(callers=st.lists(st.sampled_from("abcd"), max_size=30), num_served=st.integers(0, 10), late=st.booleans())
 def test_it_is_the_order_in_which_they_are_served(callers: list[str], num_served: int, *, late: bool) -> None:
     loop = asyncio.new_event_loop()
-    room = WaitingRoom(1000)
+    room = FairQueue(1000)
     for caller in callers:
         room.enter(Waiter(caller, 1, None, loop.create_future()))
     for _ in range(min(num_served, len(callers))):
@@ -38,9 +38,9 @@ async def test_a_ticket_follows_its_request_through_the_queue() -> None:
     await served(admission, clock, 4.0)
     tickets = [QueueTicket() for _ in range(3)]
 
-    async def wait(ticket: QueueTicket) -> Place:
+    async def wait(ticket: QueueTicket) -> Slot:
         current_caller.set(Caller("a"))
-        return await admission.place(ticket=ticket)
+        return await admission.slot(ticket=ticket)
 
     held = await ask(admission)
     waiting = [asyncio.create_task(wait(ticket)) for ticket in tickets]
@@ -51,7 +51,7 @@ async def test_a_ticket_follows_its_request_through_the_queue() -> None:
         QueuePosition(3, 12.0),
     ]
     clock.now += 4.0
-    held.give_back(is_answered=True)
+    held.release(is_answered=True)
     await settled()
     assert tickets[0].position is None
     assert [ticket.position and ticket.position.position for ticket in tickets[1:]] == [1, 2]
@@ -60,8 +60,8 @@ async def test_a_ticket_follows_its_request_through_the_queue() -> None:
     assert tickets[1].position is None
     assert tickets[2].position is not None
     assert tickets[2].position.position == 1
-    (await waiting[0]).give_back()
-    (await waiting[2]).give_back()
+    (await waiting[0]).release()
+    (await waiting[2]).release()
     assert tickets[2].position is None
 
 

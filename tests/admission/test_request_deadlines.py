@@ -64,7 +64,7 @@ async def test_what_the_caller_says_itself_stays(caller: httpx2.AsyncClient, tri
 
 async def test_a_deadline_that_passes_while_waiting_is_504(caller: httpx2.AsyncClient, app: TritonFrontend) -> None:
     admission = app.services.admission.of(MODEL)
-    with await admission.place(2):
+    with await admission.slot(2):
         for way in ("without a twin", "JSON", "events", "OpenAI", "generated"):
             headers = {**WAYS[way].get("headers", {}), **SOON}
             answer = await caller.post(**(WAYS[way] | {"headers": headers}))
@@ -143,7 +143,7 @@ async def test_a_place_is_free_a_step_after_the_stream_was_closed(
 ) -> None:
     """Nothing tells when the model has noticed; it looks between two steps."""
     assert [event.name for event in await told_to(caller, body())][-1] == "completed"
-    steps = app.endpoints[0].twin.step_s  # type: ignore[union-attr]
+    steps = app.endpoints[0].stream.step_s  # type: ignore[union-attr]
     assert steps.value is not None
     steps.value = 0.2
     is_closed = asyncio.Event()
@@ -169,7 +169,7 @@ async def test_a_place_is_free_a_step_after_the_stream_was_closed(
 async def test_a_refusal_tells_what_it_would_take(caller: httpx2.AsyncClient, app: TritonFrontend, body: Body) -> None:
     admission = app.services.admission.of(MODEL)
     admission.times.ended(0.0, service_s=30.0, was_full=False)
-    with await admission.place(2):
+    with await admission.slot(2):
         answer = await caller.post(PATH, json=body(), headers={"X-Request-Timeout": "12"})
     assert (answer.status_code, answer.json()["code"]) == (503, "deadline_out_of_reach")
     assert int(answer.headers["retry-after"]) > 12

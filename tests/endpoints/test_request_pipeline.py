@@ -156,7 +156,7 @@ class Served:
     @asynccontextmanager
     async def full(self) -> AsyncIterator[None]:
         """All slots of the model are taken."""
-        with await self.app.services.admission.of(self.family.model).place(SLOTS):
+        with await self.app.services.admission.of(self.family.model).slot(SLOTS):
             yield
 
 

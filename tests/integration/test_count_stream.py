@@ -243,13 +243,13 @@ async def test_fifty_leavers_leave_nothing_behind(
     ]
     await until(tmp_path, "began-*", NUM_CALLERS)
     assert await num_running(triton) == NUM_CALLERS
-    # Every place is taken: one more waits, or is told at once that waiting is of no use.
+    # Every slot is taken: one more waits, or is told at once that waiting is of no use.
     late = await caller.post("/count", json={"text": "echo a"}, headers={"X-Request-Timeout": "0.5"})
     assert late.json()["code"] in ("deadline_exceeded", "deadline_out_of_reach")
     for leaver in leavers:
         leaver.cancel()
     await until(tmp_path, "left-*", NUM_CALLERS)
-    # Every place is free again, and everyone is served.
+    # Every slot is free again, and everyone is served.
     told = await asyncio.gather(*(told_to(caller, text=f"echo {number}") for number in range(NUM_CALLERS)))
     assert [each[-1].data["text"] for each in told] == [str(number) for number in range(NUM_CALLERS)]
     while await num_running(triton):

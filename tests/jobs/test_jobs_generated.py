@@ -12,7 +12,7 @@ import pytest
 
 from fastapi_triton import Settings, TritonFrontend
 from fastapi_triton.core.errors import InvalidRequestError
-from fastapi_triton.core.slot import Place
+from fastapi_triton.core.slot import Slot
 from fastapi_triton.endpoints.generated.endpoint import Address
 from fastapi_triton.testing import FakeTriton
 from fastapi_triton.triton.client import ModelStatus, Tensors
@@ -24,7 +24,7 @@ from support.jobs_client import ASYNC, Client
 X, V = TensorConfig("x", BY_WIRE["FP32"], (1,)), TensorConfig("v", BY_WIRE["FP32"], (-1,), optional=True)
 SEED = TensorConfig("seed", BY_WIRE["INT32"], (1,), optional=True)
 PLAIN = "/models/plain/infer"
-PLACES = 5
+SLOTS = 5
 
 
 async def echo(inputs: Tensors) -> dict[str, Tensor]:
@@ -50,7 +50,7 @@ def frontend(triton: FakeTriton, tmp_path: Path) -> Callable[[], Any]:
             generate=True,
             watch_interval_s=3600,
             jobs_folder=str(tmp_path / "jobs"),
-            max_in_flight=PLACES,
+            max_in_flight=SLOTS,
             max_waiting=0,
         )
         app = TritonFrontend(triton=triton, settings=settings)
@@ -79,12 +79,12 @@ async def accepted(client: Client, path: str, body: Any, headers: dict[str, str]
     return answer.headers["location"]
 
 
-async def waiting(app: TritonFrontend, client: Client) -> tuple[str, Place]:
-    """A job that waits, since every place is taken; and what frees them."""
-    place = await app.services.admission.of("plain").place(PLACES)
+async def waiting(app: TritonFrontend, client: Client) -> tuple[str, Slot]:
+    """A job that waits, since every slot is taken; and what frees them."""
+    slot = await app.services.admission.of("plain").slot(SLOTS)
     job = await accepted(client, PLAIN, {"x": 1, "v": [2, 3]})
     await client.when(job, lambda told: bool(told["waits_for"]))
-    return job, place
+    return job, slot
 
 
 async def test_a_job_answers_what_the_endpoint_does(running: tuple[TritonFrontend, Client]) -> None:
@@ -173,10 +173,10 @@ async def test_a_model_that_was_unloaded_fails_its_job(
 ) -> None:
     app, client = running
     assert app.catalogue is not None
-    job, place = await waiting(app, client)
+    job, slot = await waiting(app, client)
     triton.models["plain"].is_ready = False
     await app.catalogue.poll()
-    place.give_back()
+    slot.release()
     told = await client.over(job)
     assert (told["status"], told["error"]["status"], told["error"]["code"]) == ("failed", 410, "endpoint_gone")
     assert (await client.get(f"{job}/result")).json()["code"] == "endpoint_gone"
@@ -187,10 +187,10 @@ async def test_one_that_is_no_longer_in_the_repository_fails_it_too(
 ) -> None:
     app, client = running
     assert app.catalogue is not None
-    job, place = await waiting(app, client)
+    job, slot = await waiting(app, client)
     del triton.models["plain"]
     await app.catalogue.poll()
-    place.give_back()
+    slot.release()
     assert (await client.over(job))["error"]["code"] == "endpoint_gone"
 
 
@@ -221,12 +221,12 @@ async def test_a_contract_that_takes_the_request_no_more_fails_its_job(
     running: tuple[TritonFrontend, Client], triton: FakeTriton
 ) -> None:
     app, client = running
-    job, place = await waiting(app, client)
+    job, slot = await waiting(app, client)
     triton.add(ModelConfig("plain", 0, (X,), (X,)), echo)  # `v` is gone
     assert app.catalogue is not None
     app.catalogue.forget("plain")
     await app.catalogue.poll()
-    place.give_back()
+    slot.release()
     told = await client.over(job)
     assert (told["status"], told["error"]["status"], told["error"]["code"]) == ("failed", 410, "endpoint_changed")
     assert "`v`" in told["error"]["detail"]

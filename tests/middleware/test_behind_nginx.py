@@ -158,13 +158,13 @@ async def test_a_gateway_keeps_a_stream_that_waits_for_longer_than_its_patience(
     app = app_with(**OURS, max_in_flight=1, max_waiting=1, event_heartbeat_s=0.25)
     headers = {**bearer(DRAWS), "Accept": "text/event-stream"}
     async with listening(app) as direct, nginx(str(direct.base_url).rstrip("/"), tmp_path, patience="3s") as (off, _):
-        place = await app.endpoints[0].admission.place()
+        slot = await app.endpoints[0].admission.slot()
         async with direct.stream("POST", f"{off}/draw{PATH}", json=body(), headers=headers) as answer:
             assert answer.status_code == 200
             told = events_of(answer)
             for _ in range(16):
                 assert await anext(told) == ReceivedEvent("queued", {"position": 1})
-            place.give_back()
+            slot.release()
             assert [each.name async for each in told][-1] == "completed"
 
 

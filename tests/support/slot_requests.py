@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Requests for places, each in a task with its own caller and deadline, as a server gives them; and a clock to set."""
+"""Requests for slots, each in a task with its own caller and deadline, as a server gives them; and a clock to set."""
 
 import asyncio
 
@@ -7,7 +7,7 @@ from starlette.types import Receive
 
 from fastapi_triton.admission.limiter import Admission
 from fastapi_triton.core.context import Caller, current_caller, current_deadline
-from fastapi_triton.core.slot import Place
+from fastapi_triton.core.slot import Slot
 
 # The endpoint without a twin.
 PLAIN = "/plain"
@@ -30,11 +30,11 @@ def ask(
     count: int = 1,
     deadline: float | None = None,
     receive: Receive | None = None,
-) -> asyncio.Task[Place]:
-    async def one() -> Place:
+) -> asyncio.Task[Slot]:
+    async def one() -> Slot:
         current_caller.set(caller if isinstance(caller, Caller) else Caller(caller))
         current_deadline.set(deadline)
-        return await admission.place(count, receive=receive)
+        return await admission.slot(count, receive=receive)
 
     return asyncio.create_task(one())
 

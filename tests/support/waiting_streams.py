@@ -20,7 +20,7 @@ async def busy(app: TritonFrontend, model: str = MODEL) -> AsyncIterator[Callabl
     free = asyncio.Event()
 
     async def take() -> None:
-        with await app.services.admission.of(model).place():
+        with await app.services.admission.of(model).slot():
             taken.set()
             await free.wait()
 

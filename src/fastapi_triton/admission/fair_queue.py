@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Who waits for a place of a model: each caller in a line of its own, the lines served in turn."""
+"""The queue for a model's slots: one line per client, served round-robin."""
 
 import asyncio
 from collections import OrderedDict, deque
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import takewhile
 from typing import Any
 
-from fastapi_triton.core.slot import Place
+from fastapi_triton.core.slot import Slot
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +26,7 @@ class QueuePosition:
 
 
 class QueueTicket:
-    """Given to `Admission.place`, it shows the position of that request in the queue for as long as it waits."""
+    """Given to `Admission.slot`, it shows the position of that request in the queue for as long as it waits."""
 
     def __init__(self) -> None:
         self._look: Callable[[], QueuePosition] | None = None
@@ -47,22 +47,22 @@ class QueueTicket:
 
 @dataclass(eq=False, slots=True)
 class Waiter:
-    """A request that waits for `count` places at once. `turn` ends in its place, or in why it gets none."""
+    """A request that waits for `count` slots at once. `turn` is its slot, or the error by which it gets none."""
 
     caller: str
     count: int
     deadline: float | None
-    turn: asyncio.Future[Place]
+    turn: asyncio.Future[Slot]
     share: str | None = None
 
 
-class WaitingRoom:
-    """At most `size` requests. Nobody is overtaken within a line, and no line by another that was served last."""
+class FairQueue:
+    """At most `size` requests: first in, first out within a line, and the lines in turn."""
 
     def __init__(self, size: int) -> None:
         self.size = size
         self.num_waiting = 0
-        self._lines: OrderedDict[str, deque[Waiter]] = OrderedDict()  # whose turn is next comes first
+        self._lines: OrderedDict[str, deque[Waiter]] = OrderedDict()  # the next to be served comes first
 
     @property
     def is_full(self) -> bool:
@@ -70,23 +70,23 @@ class WaitingRoom:
 
     @property
     def next(self) -> Waiter | None:
-        """Whose turn it is."""
+        """The next waiter."""
         return next(iter(self._lines.values()))[0] if self._lines else None
 
     def enter(self, waiter: Waiter) -> None:
-        """Stand at the end of its caller's line."""
+        """Add a waiter to the end of its client's line."""
         self._lines.setdefault(waiter.caller, deque()).append(waiter)
         self.num_waiting += 1
 
     def admit(self) -> Waiter:
-        """Take out whose turn it is; its caller's next turn comes after everybody else's."""
+        """Pop the next waiter, and move its client to the back of the queue."""
         waiter = self._lines[next(iter(self._lines))][0]
         self._lines.move_to_end(waiter.caller)
         self.leave(waiter)
         return waiter
 
     def leave(self, waiter: Waiter) -> None:
-        """Take it out, if it is still there."""
+        """Remove a waiter, if it is still there."""
         line = self._lines.get(waiter.caller)
         if line is None or waiter not in line:
             return
@@ -96,21 +96,21 @@ class WaitingRoom:
             del self._lines[waiter.caller]
 
     def num_ahead(self, caller: str) -> int:
-        """How many get their turn before a newcomer of this caller."""
+        """The number of requests that would be served before a new one of this client."""
         own = len(self._lines.get(caller, ()))
         return own + sum(min(len(line), own + 1) for name, line in self._lines.items() if name != caller)
 
     def num_before(self, waiter: Waiter) -> int:
-        """The number of requests that get their turn before this one."""
+        """The number of requests that are served before this one."""
         index = self._lines[waiter.caller].index(waiter)
         earlier = set(takewhile(lambda name: name != waiter.caller, self._lines))
         others = ((name, len(line)) for name, line in self._lines.items() if name != waiter.caller)
         return index + sum(min(length, index + (name in earlier)) for name, length in others)
 
     def giving_way_to(self, caller: str) -> Waiter | None:
-        """Who would make room for a newcomer of this caller: the youngest of the caller with most, where it has more.
+        """The waiter that a new one of this client displaces: the newest of the client that has most, if it has more.
 
-        More even with the newcomer counted, so that two callers do not drive out each other's for ever.
+        More even with the new one counted, so that two clients do not displace each other's for ever.
         """
         if not self._lines:
             return None

@@ -25,19 +25,19 @@ _DEVIATIONS = 2
 
 
 class ServiceTime:
-    """Of one model with `num_places`: how long a request holds its place, and how often one comes free.
+    """Of one model with `num_slots`: how long a request holds its slot, and how often one comes free.
 
-    The second is measured, from one end to the next, only while every place is taken: only then it is the model that
+    The second is measured, from one end to the next, only while every slot is taken: only then it is the model that
     decides, and not how many ask. It needs no guess at what the model does at the same time and what one by one.
     """
 
-    # Of the places, so that a model which ends all its requests at once is seen several times.
+    # Of the slots, so that a model which ends all its requests at once is seen several times.
     _WINDOW = 2
     _LEAST_WINDOW = 16
 
-    def __init__(self, num_places: int) -> None:
-        window = max(self._LEAST_WINDOW, self._WINDOW * num_places)
-        self._num_places = num_places
+    def __init__(self, num_slots: int) -> None:
+        window = max(self._LEAST_WINDOW, self._WINDOW * num_slots)
+        self._num_slots = num_slots
         self._service = MovingAverage(window)
         self._deviation = MovingAverage(window)
         self._interval = MovingAverage(window)
@@ -46,20 +46,20 @@ class ServiceTime:
 
     @property
     def service_s(self) -> float | None:
-        """How long a request holds its place, on average."""
+        """How long a request holds its slot, on average."""
         return self._service.value
 
     @property
     def most_s(self) -> float:
-        """How long nearly every request holds its place; 0 before the first."""
+        """How long nearly every request holds its slot; 0 before the first."""
         return (self._service.value or 0.0) + _DEVIATIONS * (self._deviation.value or 0.0)
 
     @property
     def interval_s(self) -> float | None:
-        """How often a place comes free while all are taken; before that was seen, at best so often."""
+        """The mean time between two free slots while all are taken; a lower bound until that was measured."""
         if self._interval.value is not None or self._service.value is None:
             return self._interval.value
-        return self._service.value / self._num_places
+        return self._service.value / self._num_slots
 
     def begun(self, now: float) -> None:
         """The model was idle, and is not any more."""
@@ -67,7 +67,7 @@ class ServiceTime:
         self._last_full_end = None
 
     def ended(self, now: float, *, service_s: float | None, was_full: bool) -> None:
-        """A place came free. `service_s`: how long it was taken, where the work came to its end."""
+        """Record a free slot. `service_s`: how long it was held, if the model completed the work."""
         if service_s is not None:
             self._service.add(service_s)
             self._deviation.add(abs(service_s - (self._service.value or 0.0)))
@@ -77,7 +77,7 @@ class ServiceTime:
         self._working_since = now
 
     def wait_s(self, num_ahead: int, now: float) -> float | None:
-        """How long until one with so many before it gets a place, all of them being taken; None: nothing is known."""
+        """How long a request waits that has this many before it, while all slots are taken; None: not known yet."""
         interval_s, service_s = self.interval_s, self.service_s
         if interval_s is None:
             return None

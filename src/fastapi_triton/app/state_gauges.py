@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What of an app's own state Prometheus is shown: places at Triton, Triton itself, and whether its models are there."""
+"""What of an app's own state Prometheus is shown: slots at Triton, Triton itself, and whether its models are there."""
 
 from collections.abc import Callable, Sequence
 
@@ -43,7 +43,7 @@ def show(
     service = of_models(lambda state: state.service_s)
     gauges.add("in_flight", "Requests at Triton", of_models(lambda state: state.in_flight), label="model")
     gauges.add("max_in_flight", "The most that may be", most, label="model")
-    gauges.add("waiting", "Requests that wait for a place", of_models(lambda state: state.waiting), label="model")
+    gauges.add("waiting", "Requests that wait for a slot", of_models(lambda state: state.waiting), label="model")
     gauges.add("max_waiting", "The most that may", most_waiting, label="model")
     gauges.add("service_seconds", "How long Triton takes, lately", service, label="model", is_shared=True)
     gauges.add("buffered_body_bytes", "Request bodies in memory", lambda: {"": body_buffers.num_bytes})

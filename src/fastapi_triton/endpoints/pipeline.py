@@ -43,7 +43,7 @@ from fastapi_triton.core.disconnect import unless_caller_leaves
 from fastapi_triton.core.errors import DeadlineExceededError, FastAPITritonError
 from fastapi_triton.core.request_record import Observation, current_observation
 from fastapi_triton.core.settings import Settings
-from fastapi_triton.core.slot import Place
+from fastapi_triton.core.slot import Slot
 from fastapi_triton.endpoints.request_body import validation
 from fastapi_triton.endpoints.sse import Event, EventsResponse, queued_event
 from fastapi_triton.triton.datatypes import BY_WIRE
@@ -128,7 +128,7 @@ class RequestPipeline:
         """The response to one request. For events it is a response that runs the model once it is sent."""
         seen = _begin(request)
         seen.stage = PipelineStage.CAPACITY
-        request.admission.require_room()
+        request.admission.require_capacity()
         seen.stage = PipelineStage.READ
         await request.read(receive)
         if request.wants_events:
@@ -177,9 +177,9 @@ class RequestPipeline:
     # ---- the steps
 
     def require_capacity(self, admission: Admission) -> None:
-        """Refuse at once what would get no slot. Raises what `Admission.require_room` raises."""
+        """Refuse at once what would get no slot. Raises what `Admission.require_capacity` raises."""
         enter(PipelineStage.CAPACITY)
-        admission.require_room()
+        admission.require_capacity()
 
     async def slot(
         self,
@@ -188,12 +188,12 @@ class RequestPipeline:
         *,
         receive: Receive | None = None,
         ticket: QueueTicket | None = None,
-    ) -> Place:
+    ) -> Slot:
         """The slots of one request, all or none. With `receive`, a disconnect ends the wait. Raises what
-        `Admission.place` raises."""
+        `Admission.slot` raises."""
         seen = current_observation.get()
         seen.stage = PipelineStage.SLOT
-        slot = await admission.place(count, receive=receive, ticket=ticket)
+        slot = await admission.slot(count, receive=receive, ticket=ticket)
         seen.stage = PipelineStage.RUN
         return slot
 

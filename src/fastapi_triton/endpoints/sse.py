@@ -19,7 +19,7 @@ from fastapi_triton.core.request_record import note
 
 logger = logging.getLogger(__name__)
 
-# A caller that is connected but takes nothing for so long has left, in effect; its work and place go to others.
+# A caller that is connected but takes nothing for so long has left, in effect; its work and slot go to others.
 STALLED_S = 60.0
 # The event of a request that waits in the frontend's queue or in the model's own.
 QUEUED = "queued"

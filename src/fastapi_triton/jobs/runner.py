@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One job at its endpoint: it waits for a place and for Triton, runs, again if Triton goes away, keeps the answer."""
+"""One job at its endpoint: it waits for a slot and for Triton, runs, again if Triton goes away, keeps the answer."""
 
 import asyncio
 import contextlib
@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 # The pauses between two attempts at Triton, and between two attempts to write to a full disk.
 _FIRST_BACKOFF_S = 0.25
 _LONGEST_TRITON_BACKOFF_S, _LONGEST_DISK_BACKOFF_S = 2.0, 30.0
-# What is over by itself: no place, no share, no Triton.
+# What is over by itself: no slot, no share, no Triton.
 _LATER = (429, 503)
 # How often other processes can see how far it is.
 _TELL_S = 0.25
@@ -106,7 +106,7 @@ class Run:
             await backoff.sleep()
 
     async def started(self) -> None:
-        """It has its place, and is about to reach the model."""
+        """It has its slot, and is about to reach the model."""
         logger.info("job %s runs, for the %d. time", self._row.id, self.progress.runs + 1)
         await self._tell(
             replace(

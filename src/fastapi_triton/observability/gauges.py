@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What stands at the moment, for Prometheus: places taken, whether Triton and its models are there, the event loop.
+"""What stands at the moment, for Prometheus: slots taken, whether Triton and its models are there, the event loop.
 
 All of it is read from where it is kept anyway, once a second and when somebody asks; nothing has to tell of it.
 """

@@ -81,7 +81,7 @@ class Metrics:
         )
         self._stages = BatchedHistogram(
             f"{PREFIX}_stage_duration_seconds",
-            "Of a request: read its body, wait for a place, Triton, write the answer",
+            "Of a request: read its body, wait for a slot, Triton, write the answer",
             (*labels, "stage"),
             registry=self.registry,
             buckets=BUCKETS,
@@ -107,7 +107,7 @@ class Metrics:
         read_s, wait_s, triton_s, write_s = seen.seconds
         durations = (
             read_s or None,
-            # Whoever came to Triton was given a place, if only at once.
+            # A request that came to Triton had a slot, if only at once.
             wait_s if triton_s else wait_s or None,
             triton_s or None,
             write_s,

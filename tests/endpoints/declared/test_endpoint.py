@@ -157,7 +157,7 @@ async def test_requests_beyond_the_limit_are_turned_away_at_once(
     assert refused.status_code == 503
     assert refused.json()["code"] == "overloaded"
     assert int(refused.headers["retry-after"]) >= 1
-    assert (await client.post(PATH, json=body())).status_code == 200  # the places are free again
+    assert (await client.post(PATH, json=body())).status_code == 200  # the slots are free again
 
 
 async def test_an_answer_that_breaks_the_contract_is_the_models_failure(

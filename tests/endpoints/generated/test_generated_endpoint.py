@@ -201,7 +201,7 @@ async def test_an_unknown_model_names_the_nearest(http: httpx2.AsyncClient) -> N
 async def test_admission_is_the_same_as_everywhere(http: httpx2.AsyncClient, app: TritonFrontend) -> None:
     for name in ("plain", "stream"):
         admission = app.services.admission.of(name)
-        with await admission.place(), await admission.place():
+        with await admission.slot(), await admission.slot():
             assert problem_of(await http.post(f"/models/{name}/infer", json={"x": 1}), 503)["code"] == "overloaded"
     assert app.services.admission.in_flight == 0
 

@@ -11,7 +11,7 @@ import pytest
 from fastapi_triton import Settings
 from fastapi_triton.core.context import current_deadline
 from fastapi_triton.core.errors import DeadlineExceededError, OverloadedError, TritonUnavailableError
-from fastapi_triton.core.slot import Place, current_place
+from fastapi_triton.core.slot import Slot, current_slot
 from fastapi_triton.serving.ray_serve import client as leased
 from fastapi_triton.serving.ray_serve.client import ClusterTriton
 from fastapi_triton.serving.ray_serve.cold_start import ASSUMED_S, LEAST_S, ColdStart
@@ -162,8 +162,8 @@ async def test_what_a_triton_works_on_for_nobody_keeps_its_lease_and_its_place(t
         await upstream.closed()
 
     async def ask() -> None:
-        with Place(1, since=0.0, free=lambda _: is_free.set()) as place:
-            current_place.set(place)
+        with Slot(1, since=0.0, free=lambda _: is_free.set()) as slot:
+            current_slot.set(slot)
             await client.infer("echo", INPUTS)
 
     triton.script = wait

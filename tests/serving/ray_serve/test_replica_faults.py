@@ -102,7 +102,7 @@ def test_a_frontend_killed_under_load_takes_only_its_requests_with_it() -> None:
 
 def test_the_leases_of_a_killed_frontend_end_long_before_its_requests_would(tmp_path: Path) -> None:
     with ray_nodes(COUNT_APP, max_in_flight_per_triton=2) as server, ThreadPoolExecutor() as pool:
-        # All places of both Tritons.
+        # All slots of both Tritons.
         held = [pool.submit(server.post, "/count", json={"text": f"hold {tmp_path}"}) for _ in range(4)]
         wait_until_began(tmp_path, 4)
         (frontend,) = frontends(server)
@@ -112,7 +112,7 @@ def test_the_leases_of_a_killed_frontend_end_long_before_its_requests_would(tmp_
         assert [each.result().status_code for each in held] == [500] * 4
         # The models learn of it by their connections, Ray by those who hold leases being looked for.
         server.wait_for("a frontend is gone; its lease", timeout_s=120)
-        # Another one comes, and has all places: as many run at once.
+        # Another one comes, and has all slots: as many run at once.
         again = [pool.submit(ask_until_served, server, f"hold {tmp_path}") for _ in range(4)]
         wait_until_began(tmp_path, 8)
         (tmp_path / "go").touch()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A request that is over before Triton is done with it: its connection is read to its end, its place taken."""
+"""A request that is over before Triton is done with it: its connection is read to its end, its slot taken."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -58,7 +58,7 @@ async def until(is_so: Callable[[], bool]) -> None:
 
 
 async def ask(connections: ConnectionPool, admission: Admission, *, timeout_s: float = 60) -> bytes:
-    with await admission.place():
+    with await admission.slot():
         _, answer = await connections.request([REQUEST], timeout_s=timeout_s)
         return bytes(answer)
 
@@ -116,7 +116,7 @@ async def test_what_triton_never_had_whole_is_closed_and_frees_its_place_at_once
     admission = Admission("m", 1)
     size = 64 * 1024 * 1024
     head = b"POST /v2/models/echo/infer HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % size
-    with pytest.raises(TimeoutError), await admission.place():
+    with pytest.raises(TimeoutError), await admission.slot():
         await connections.request([head, b"x" * size], timeout_s=0.02)
     assert admission.in_flight == 0
     await is_closed.wait()
@@ -145,7 +145,7 @@ async def test_a_question_after_the_place_was_given_back_does_not_free_it_twice(
     connections: ConnectionPool, held: Held
 ) -> None:
     admission = Admission("m", 1)
-    with await admission.place():
+    with await admission.slot():
         pass
     with pytest.raises(TimeoutError):
         await connections.request([REQUEST], timeout_s=0.01)

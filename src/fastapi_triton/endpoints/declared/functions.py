@@ -17,7 +17,7 @@ from typing import Any, Generic, TypeVar, get_args, get_origin, get_type_hints
 
 from pydantic import BaseModel
 
-from fastapi_triton.core.slot import current_place
+from fastapi_triton.core.slot import current_slot
 
 Inputs = TypeVar("Inputs", bound=BaseModel)
 Outputs = TypeVar("Outputs", bound=BaseModel)
@@ -103,11 +103,11 @@ class EndpointFunction:
             return await asyncio.shield(running)
         except asyncio.CancelledError:
             infer.cancel()
-            place = current_place.get()
-            if place is not None and not running.done():
-                # A thread cannot be stopped; the request's place is free when it has ended.
-                place.hold()
-                running.add_done_callback(lambda _: place.give_back())
+            slot = current_slot.get()
+            if slot is not None and not running.done():
+                # A thread cannot be stopped; the request's slot is free when it has ended.
+                slot.hold()
+                running.add_done_callback(lambda _: slot.release())
             raise
 
 

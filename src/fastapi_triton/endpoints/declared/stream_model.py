@@ -19,7 +19,7 @@ from fastapi_triton.core.errors import (
     NotFoundError,
     TritonUnavailableError,
 )
-from fastapi_triton.core.slot import current_place
+from fastapi_triton.core.slot import current_slot
 from fastapi_triton.endpoints.declared import contract, tensors
 from fastapi_triton.endpoints.declared.declaration import Configs, Declaration
 from fastapi_triton.endpoints.interfaces import COMPLETED, PROGRESS, Services, StreamEvent
@@ -88,7 +88,7 @@ class StreamModel:
 
     def _hold_slot(self) -> None:
         """Hold the slot for one more step: the model notices a closed stream between two steps."""
-        slot = current_place.get()
+        slot = current_slot.get()
         if slot is not None and self.step_s.value is not None:
             slot.hold_for(self.step_s.value)
 

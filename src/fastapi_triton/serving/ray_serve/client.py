@@ -23,7 +23,7 @@ from fastapi_triton.core.errors import (
     TritonUnavailableError,
 )
 from fastapi_triton.core.settings import Settings
-from fastapi_triton.core.slot import Place, current_place
+from fastapi_triton.core.slot import Slot, current_slot
 from fastapi_triton.serving.ray_serve.cold_start import ColdStart
 from fastapi_triton.triton.client import ModelStatus, Tensors, TritonClient
 from fastapi_triton.triton.http_client import HTTPTriton
@@ -251,7 +251,7 @@ class ClusterTriton:
 @contextmanager
 def _held(lease: Lease) -> Iterator[None]:
     """Hold a lease for as long as the request's slot: a Triton may work on for a client that has left."""
-    outer = current_place.get()
+    outer = current_slot.get()
     if outer is None:
         try:
             yield
@@ -259,18 +259,18 @@ def _held(lease: Lease) -> Iterator[None]:
             lease.end()
         return
 
-    def free(place: Place) -> None:
+    def free(slot: Slot) -> None:
         lease.end()
-        outer.give_back(is_answered=place.is_measured)
+        outer.release(is_answered=slot.is_measured)
 
     outer.hold()
-    mine = Place(outer.count, since=outer.since, free=free)
-    current_place.set(mine)
+    mine = Slot(outer.count, since=outer.since, free=free)
+    current_slot.set(mine)
     try:
         yield
     finally:
-        current_place.set(outer)  # not by its token: a stream may be closed by another task than began it
-        mine.give_back()
+        current_slot.set(outer)  # not by its token: a stream may be closed by another task than began it
+        mine.release()
 
 
 def _attempts() -> Iterator[float]:

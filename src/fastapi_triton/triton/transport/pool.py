@@ -10,7 +10,7 @@ from starlette.types import Receive
 
 from fastapi_triton.core.disconnect import unless_caller_leaves
 from fastapi_triton.core.errors import TritonUnavailableError
-from fastapi_triton.core.slot import Place, current_place
+from fastapi_triton.core.slot import Slot, current_slot
 from fastapi_triton.triton.transport.address import Address
 from fastapi_triton.triton.transport.circuit_breaker import Breaker
 from fastapi_triton.triton.transport.connection import Connection, Pieces, ResponseHead, State
@@ -75,10 +75,10 @@ class ConnectionPool:
             yield connection
         finally:
             self._expiry.remove(connection)
-            place = current_place.get()
+            slot = current_slot.get()
             is_working = connection.is_awaited and not is_cancelled_by_closing
-            if is_working and place is not None and place.is_taken:
-                self._drain(connection, place)
+            if is_working and slot is not None and slot.is_taken:
+                self._drain(connection, slot)
             else:
                 self._give_back(connection)
 
@@ -145,17 +145,17 @@ class ConnectionPool:
                 self.breaker.answered()
             self._idle.append(connection)
 
-    def _drain(self, connection: Connection, place: Place) -> None:
+    def _drain(self, connection: Connection, slot: Slot) -> None:
         """Read the response to a request that is over, which holds its slot for as long."""
-        place.hold()
+        slot.hold()
         self._drained.add(connection)
-        connection.drain(functools.partial(self._end_drain, connection, place))
+        connection.drain(functools.partial(self._end_drain, connection, slot))
 
-    def _end_drain(self, connection: Connection, place: Place) -> None:
+    def _end_drain(self, connection: Connection, slot: Slot) -> None:
         self._drained.discard(connection)
         is_answered = connection.is_complete
         self._give_back(connection)
-        place.give_back(is_answered=is_answered)
+        slot.release(is_answered=is_answered)
 
     def _close_idle(self) -> None:
         for connection in self._idle:
