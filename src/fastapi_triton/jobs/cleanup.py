@@ -24,7 +24,7 @@ _TELL_EXPIRED_S = 86_400.0
 _MOST_AT_A_TIME = 200
 
 
-class Housekeeping:
+class Cleanup:
     """Of one process; any number of them may share a folder."""
 
     def __init__(self, queue: "DurableQueue", *, files: JobFiles, executors: Executors, keep_s: float) -> None:
@@ -34,7 +34,7 @@ class Housekeeping:
         self._keep_s = keep_s
         self._swept_at = float("-inf")
 
-    def going_on(self) -> AbstractAsyncContextManager[None]:
+    def running(self) -> AbstractAsyncContextManager[None]:
         """Run beside the block."""
         return BackgroundTask(
             "jobs housekeeping",

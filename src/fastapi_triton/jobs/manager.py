@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The background jobs of one app: they are taken in, looked at, waited for, cancelled; they run, and expire."""
+"""The background jobs of one app: accepted, found, waited for, cancelled, run and expired."""
 
 import asyncio
 import contextlib
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from fastapi_triton.core.background import BackgroundTask
 from fastapi_triton.core.errors import ConflictError, OverloadedError, TooManyRequestsError
 from fastapi_triton.core.settings import Settings
-from fastapi_triton.jobs.cleanup import Housekeeping
+from fastapi_triton.jobs.cleanup import Cleanup
 from fastapi_triton.jobs.interfaces import JobEndpoint
 from fastapi_triton.jobs.job import Job, Progress
 from fastapi_triton.jobs.liveness import Executors
@@ -34,13 +34,15 @@ logger = logging.getLogger(__name__)
 _BEGIN_AGAIN_S = 5.0
 _STORAGE_ERRORS = (OSError, OverloadedError)
 _ID_CHARACTERS = 32
-# A job on which nothing is known runs about so long.
+# The assumed time of a run, until one was measured.
 _FIRST_GUESS_S = 5.0
 
 
 class Jobs:
-    """Kept in one folder. The queue starts with the first job, or with the app where there are jobs already, so that an
-    app whose callers want none pays nothing for it."""
+    """The jobs of one folder.
+
+    The queue starts with the first job, or with the app where there are jobs already: an app without jobs pays nothing.
+    """
 
     def __init__(self, settings: Settings, find_endpoint: Callable[[str], JobEndpoint | None]) -> None:
         folder = Path(settings.jobs_folder).absolute()
@@ -54,7 +56,7 @@ class Jobs:
         self._queue: DurableQueue | None = None
         self._starting = asyncio.Lock()
         self._accepting = asyncio.Lock()
-        self._housekeeping = contextlib.AsyncExitStack()
+        self._cleanup = contextlib.AsyncExitStack()
         self._secret = b""
         self._runs: dict[str, tuple[Run, asyncio.Task[Any]]] = {}
         self._waiting: defaultdict[str, set[asyncio.Event]] = defaultdict(set)
@@ -76,7 +78,7 @@ class Jobs:
             await self._stop()
 
     async def _begin(self) -> None:
-        """Take up what an earlier process left, as soon as there is a database to read it from."""
+        """Run the jobs of earlier processes, as soon as their database answers."""
         if self._queue is None and await self._is_in_use():
             await self._started()
 
@@ -97,11 +99,9 @@ class Jobs:
                 )
                 await queue.start()
                 self._queue = queue
-                await self._housekeeping.enter_async_context(self._housekeeping_of(queue).going_on())
+                cleanup = Cleanup(queue, files=self.files, executors=self._executors, keep_s=self._settings.jobs_keep_s)
+                await self._cleanup.enter_async_context(cleanup.running())
             return self._queue
-
-    def _housekeeping_of(self, queue: "DurableQueue") -> Housekeeping:
-        return Housekeeping(queue, files=self.files, executors=self._executors, keep_s=self._settings.jobs_keep_s)
 
     def _prepare(self) -> None:
         self.files.prepare()
@@ -109,7 +109,7 @@ class Jobs:
         self._executors.start()
 
     async def _stop(self) -> None:
-        await self._housekeeping.aclose()
+        await self._cleanup.aclose()
         if self._queue is not None:
             await self._queue.stop()
             self._executors.stop()
@@ -121,7 +121,7 @@ class Jobs:
         row = await (await self._started()).find(job_id)
         if row is None:  # deleted since it was taken
             return {}
-        run = Run(row, self._find_endpoint(row.path), files=self.files, on_change=lambda: self._tell(job_id))
+        run = Run(row, self._find_endpoint(row.path), files=self.files, on_change=lambda: self._notify(job_id))
         task = asyncio.current_task()
         if task is not None:
             self._runs[job_id] = (run, task)
@@ -133,14 +133,14 @@ class Jobs:
         finally:
             if self._runs.get(job_id, (None,))[0] is run:
                 del self._runs[job_id]
-            self._tell(job_id)
+            self._notify(job_id)
 
-    def _tell(self, job_id: str) -> None:
+    def _notify(self, job_id: str) -> None:
         for event in self._waiting.pop(job_id, ()):
             event.set()
 
     async def changed(self, job_id: str, *, within_s: float) -> None:
-        """Wait for something new about a job; no longer than this, for another process may run it."""
+        """Wait for a change of a job; for a limited time, since another process may run it."""
         event = asyncio.Event()
         self._waiting[job_id].add(event)
         try:
@@ -156,7 +156,7 @@ class Jobs:
     # ---- taking in
 
     def keyed_id(self, caller: str, key: str) -> str:
-        """The id of the one job that a caller makes with this idempotency key; nobody else can guess it."""
+        """The id of the job of this caller and idempotency key; no other client can guess it."""
         return hmac.new(self._secret, f"{caller}\0{key}".encode(), hashlib.sha256).hexdigest()[:_ID_CHARACTERS]
 
     async def accept(
@@ -169,10 +169,10 @@ class Jobs:
         job_id: Callable[[], str],
         webhook: str = "",
     ) -> Job:
-        """A new job, durably kept; or the one that there is of this id.
+        """Store a new job durably; or return the existing one of this id.
 
         Raises:
-            TooManyRequestsError, OverloadedError: so many wait already; or there is no room to keep it.
+            TooManyRequestsError, OverloadedError: too many jobs wait already, or it cannot be stored.
         """
         queue = await self._started()
         name = job_id()
@@ -210,13 +210,13 @@ class Jobs:
             )
 
     def _until_done(self, count: int) -> float:
-        """About how long until so many of the jobs are done."""
+        """The estimated time until this many jobs are done, in seconds."""
         return min(3600.0, max(1.0, self._mean_run_s * count / self._settings.jobs_max_running))
 
     # ---- looking
 
     async def find(self, job_id: str) -> Job | None:
-        """What is known of a job now."""
+        """The job as it is now."""
         if not _is_id(job_id) or not await self._is_in_use():
             return None
         job = await (await self._started()).find(job_id)
@@ -240,12 +240,12 @@ class Jobs:
         )
 
     def live_progress(self, job_id: str) -> Progress | None:
-        """How far a job is that runs in this very process."""
+        """The progress of a job that runs in this process."""
         found = self._runs.get(job_id)
         return found[0].progress if found else None
 
     async def result(self, job_id: str) -> bytes | None:
-        """The JSON answer of a completed job, as long as it is kept."""
+        """The JSON answer of a completed job, as long as it is stored."""
         return await asyncio.to_thread(self.files.result, job_id)
 
     async def is_expired(self, job_id: str) -> bool:
@@ -253,10 +253,10 @@ class Jobs:
         return _is_id(job_id) and await asyncio.to_thread(self.files.is_expired, job_id)
 
     async def cancel(self, job: Job) -> None:
-        """Stop it, or take it out of the queue.
+        """Stop a job, or remove it from the queue.
 
         Raises:
-            ConflictError: it is over already.
+            ConflictError: the job is over already.
         """
         if job.is_over:
             raise ConflictError(f"The job is {job.status} already, and cannot be cancelled.", code="job_over")
@@ -264,16 +264,16 @@ class Jobs:
         running = self._runs.get(job.id)
         if running is not None:
             running[1].cancel()
-        self._tell(job.id)
+        self._notify(job.id)
 
 
 def _is_id(text: str) -> bool:
-    """Whether it can be a job's; what callers send is not to become the name of a file otherwise."""
+    """Whether it has the form of a job's id: ids become file names."""
     return len(text) == _ID_CHARACTERS and text.isascii() and text.isalnum()
 
 
 def storage_error(error: OSError) -> OverloadedError:
-    """The refusal where a job's files cannot be written."""
+    """The error for a job whose files cannot be written."""
     logger.error("the folder of the background jobs: %s", error)
     return OverloadedError(
         f"The job cannot be kept: {error.strerror or error}. It was not accepted; try again later.",

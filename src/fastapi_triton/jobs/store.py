@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a job is made of, as files: its request, its progress, its answer. Only the process's user may read them.
+"""A job's files: its request, its progress, its result. Only the process's user may read them.
 
-Everything here blocks, and may raise `OSError`: the caller has it done in a thread. A file is there whole, or
-not at all.
+Every method blocks, and may raise `OSError`: call it in a thread. Each file is there whole, or not at all.
 """
 
 import contextlib
@@ -33,14 +32,14 @@ class JobFiles:
         self._expired = folder / "expired"
 
     def prepare(self) -> None:
-        """Make the folder, for this user alone."""
+        """Make the folders, for this user only."""
         for each in (self.folder, self._jobs, self._expired):
             each.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.folder.chmod(0o700)  # it may have been there
         self.database.touch(mode=0o600)
 
     def secret(self) -> bytes:
-        """What the ids of jobs with an idempotency key are made with; it lasts as long as the folder."""
+        """The key that makes the ids of jobs with an idempotency key; it lasts as long as the folder."""
         path = self.folder / "secret"
         if not path.exists():
             atomic_file.create(path, secrets.token_bytes(32))  # unless another process is first
@@ -70,7 +69,7 @@ class JobFiles:
         return self._read(job_id, _REQUEST) if kept is None else kept
 
     def keep_progress(self, job_id: str, progress: Progress) -> None:
-        """It need not outlast a power cut."""
+        """Store the progress; it need not outlast a power cut."""
         self._replace(job_id, _PROGRESS, orjson.dumps(asdict(progress)), is_durable=False)
 
     def progress(self, job_id: str) -> Progress:
@@ -84,11 +83,11 @@ class JobFiles:
         return self._read(job_id, _RESULT)
 
     def remove(self, job_id: str) -> None:
-        """All of a job that was never accepted."""
+        """Remove the files of a job."""
         shutil.rmtree(self._jobs / job_id, ignore_errors=True)
 
     def expire(self, job_id: str) -> None:
-        """Remove what there is of a job, and remember that there was one."""
+        """Remove the files of a job, and mark it as expired."""
         (self._expired / job_id).touch(mode=0o600)
         self.remove(job_id)
 
@@ -96,12 +95,12 @@ class JobFiles:
         return (self._expired / job_id).exists()
 
     def forget_expired(self, *, older_than_s: float) -> None:
-        """Remove the marks of jobs that expired so long ago."""
+        """Remove the marks of jobs that expired longer ago than this."""
         for mark in _older(self._expired, older_than_s):
             mark.unlink(missing_ok=True)
 
     def ids(self, *, older_than_s: float) -> list[str]:
-        """The jobs that have had files for so long, accepted or not."""
+        """The jobs whose files are older than this, accepted or not."""
         return [path.name for path in _older(self._jobs, older_than_s)]
 
     def _read(self, job_id: str, name: str) -> bytes | None:
