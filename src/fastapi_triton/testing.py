@@ -87,6 +87,16 @@ class FakeTriton:
     ) -> None:
         return None
 
+    def subscribe(self, on_change: Callable[[str], None]) -> None:
+        """Nothing happens here that nobody asks for."""
+
+    async def server_ready(self) -> bool:
+        self._require_running()
+        return all(model.is_ready for model in self.models.values())
+
+    async def check_processes(self) -> None:
+        """There are no processes."""
+
     async def ready(self, model: str) -> bool:
         self._require_running()
         return model in self.models and self.models[model].is_ready

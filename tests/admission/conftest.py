@@ -39,6 +39,5 @@ def app(triton: FakeTriton, settings: Settings) -> TritonFrontend:
 @pytest.fixture
 async def caller(app: TritonFrontend) -> AsyncIterator[httpx2.AsyncClient]:
     async with listening(app) as client:
-        if app.catalogue is not None:
-            await app.catalogue.poll()
+        await app.registry.poll()
         yield client

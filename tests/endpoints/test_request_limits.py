@@ -65,8 +65,7 @@ async def caller(app: TritonFrontend) -> AsyncIterator[httpx2.AsyncClient]:
 
 
 async def known_models(app: TritonFrontend) -> None:
-    assert app.catalogue is not None
-    await app.catalogue.poll()
+    await app.registry.poll()
 
 
 PATHS = [

@@ -95,8 +95,7 @@ def triton(scribble_config: ModelConfig) -> FakeTriton:
 async def app(triton: FakeTriton) -> AsyncIterator[TritonFrontend]:
     frontend = app_of(triton, Settings(generate=True, watch_interval_s=3600, max_body_bytes=100_000))
     async with frontend.router.lifespan_context(frontend):
-        assert frontend.catalogue is not None
-        await frontend.catalogue.poll()
+        await frontend.registry.poll()
         yield frontend
 
 

@@ -9,7 +9,7 @@ import pytest
 from pydantic import BaseModel
 
 from fastapi_triton import Settings, TritonFrontend
-from fastapi_triton.triton import process_watch
+from fastapi_triton.triton import process_check
 from fastapi_triton.triton.http_client import HTTPTriton
 from fastapi_triton.triton.model_health import CODE, Counts
 from support.app_on_socket import listening
@@ -26,7 +26,7 @@ class Text(BaseModel):
 
 @pytest.fixture(params=[OLD, CURRENT])
 async def triton(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[TritonWithProcesses]:
-    monkeypatch.setattr(process_watch, "SETTLE_S", 0.0)
+    monkeypatch.setattr(process_check, "SETTLE_S", 0.0)
     async with triton_with_processes(request.param) as triton:
         yield triton
 

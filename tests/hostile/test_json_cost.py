@@ -29,8 +29,7 @@ async def http() -> AsyncIterator[httpx2.AsyncClient]:
         app.router.lifespan_context(app),
         httpx2.AsyncClient(transport=httpx2.ASGITransport(app=app), base_url="http://test", timeout=60) as client,
     ):
-        assert app.catalogue is not None
-        await app.catalogue.poll()
+        await app.registry.poll()
         yield client
 
 

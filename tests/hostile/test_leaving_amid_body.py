@@ -64,8 +64,7 @@ async def served(
         return {"read": await request.json()}
 
     async with listening(app) as client:
-        assert app.catalogue is not None
-        await app.catalogue.poll()
+        await app.registry.poll()
         yield client
 
 

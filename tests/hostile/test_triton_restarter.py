@@ -26,7 +26,6 @@ from fastapi_triton.embedded import processes, triton_process
 from fastapi_triton.embedded.installation import Installation
 from fastapi_triton.embedded.triton_log import TritonLog
 from fastapi_triton.embedded.triton_process import EmbeddedTriton
-from fastapi_triton.serving import run
 from support.serving import Server, free_port
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the guard is for Linux")
@@ -209,7 +208,6 @@ def test_serve_ends_with_the_reason_if_triton_never_starts(
     played.plays(REFUSES)
     monkeypatch.setattr(EmbeddedTriton, "prepare", lambda *_, **__: played.triton)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(run, "READINESS_INTERVAL_S", 60.0)  # no connection is being made when the event loop closes
     options = ["--models", str(played.folder / "models"), "--port", str(free_port()), "--workers", str(workers)]
     done = CliRunner().invoke(app, ["serve", "--embedded", *options])
     assert done.exit_code == 2

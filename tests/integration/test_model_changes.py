@@ -43,9 +43,9 @@ async def tell(triton: ExplicitTriton, verb: str) -> None:
 
 async def test_an_endpoint_comes_changes_and_goes_with_its_model(triton: ExplicitTriton) -> None:
     app = TritonFrontend(settings=Settings(triton_url=triton.url, generate=True, watch_interval_s=3600))
-    catalogue = app.catalogue
-    assert catalogue is not None
-    changes = catalogue._on_change = Changes()
+    models = app.generated_models
+    assert models is not None
+    changes = models._on_change = Changes()
     transport = httpx2.ASGITransport(app=app, raise_app_exceptions=False)
     async with (
         app.router.lifespan_context(app),
@@ -54,29 +54,29 @@ async def test_an_endpoint_comes_changes_and_goes_with_its_model(triton: Explici
         async with asyncio.timeout(60):
             while True:
                 try:
-                    catalogue.require_read()  # by its own task, which does not look again for an hour
+                    models.require_read()  # by its own task, which does not look again for an hour
                     break
                 except FastAPITritonError:
                     await asyncio.sleep(0.1)  # Triton's port is not open yet, and nothing tells when it is
         problem_of(await http.post("/models/plain/infer", json={"x": 1}), 503)
 
-        assert not catalogue.entry("plain").is_unloaded  # it was never loaded
+        assert not models.entry("plain").is_unloaded  # it was never loaded
         await tell(triton, "load")
-        await catalogue.poll()
-        assert not catalogue.entry("plain").is_unloaded
+        await app.registry.poll()
+        assert not models.entry("plain").is_unloaded
         assert (await http.post("/models/plain/infer", json={"x": 1})).json() == {"x": 1.0}
 
         config = triton.model_repository / "plain" / "config.pbtxt"
         config.write_text(config.read_text().replace("TYPE_FP32 dims: [ 1 ]", "TYPE_INT32 dims: [ 1 ]"))
         await tell(triton, "load")
-        await catalogue.poll()
+        await app.registry.poll()
         assert (await http.post("/models/plain/infer", json={"x": 1})).json() == {"x": 1}
         problem_of(await http.post("/models/plain/infer", json={"x": 1.5}), 422)
 
         await tell(triton, "unload")
-        await catalogue.poll()
+        await app.registry.poll()
         problem_of(await http.post("/models/plain/infer", json={"x": 1}), 503)
-        while catalogue.entry("plain").statuses[0].state == "UNLOADING":
-            await catalogue.poll()
-        assert catalogue.entry("plain").is_unloaded, catalogue.entry("plain")  # which its jobs are told
+        while models.entry("plain").statuses[0].state == "UNLOADING":
+            await app.registry.poll()
+        assert models.entry("plain").is_unloaded, models.entry("plain")  # which its jobs are told
     assert changes.num == 3

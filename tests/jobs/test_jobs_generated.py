@@ -60,8 +60,7 @@ def frontend(triton: FakeTriton, tmp_path: Path) -> Callable[[], Any]:
             app.router.lifespan_context(app),
             httpx2.AsyncClient(transport=transport, base_url="http://test") as http,
         ):
-            assert app.catalogue is not None
-            await app.catalogue.poll()
+            await app.registry.poll()
             yield app, Client(http, dict)
 
     return run
@@ -172,11 +171,18 @@ async def test_a_model_that_was_unloaded_fails_its_job(
     running: tuple[TritonFrontend, Client], triton: FakeTriton
 ) -> None:
     app, client = running
+<<<<<<< HEAD
     assert app.catalogue is not None
     job, slot = await waiting(app, client)
     triton.models["plain"].is_ready = False
     await app.catalogue.poll()
     slot.release()
+=======
+    job, place = await waiting(app, client)
+    triton.models["plain"].is_ready = False
+    await app.registry.poll()
+    place.give_back()
+>>>>>>> f35400f (One model registry polls Triton and caches configs; the rest subscribes)
     told = await client.over(job)
     assert (told["status"], told["error"]["status"], told["error"]["code"]) == ("failed", 410, "endpoint_gone")
     assert (await client.get(f"{job}/result")).json()["code"] == "endpoint_gone"
@@ -186,11 +192,18 @@ async def test_one_that_is_no_longer_in_the_repository_fails_it_too(
     running: tuple[TritonFrontend, Client], triton: FakeTriton
 ) -> None:
     app, client = running
+<<<<<<< HEAD
     assert app.catalogue is not None
     job, slot = await waiting(app, client)
     del triton.models["plain"]
     await app.catalogue.poll()
     slot.release()
+=======
+    job, place = await waiting(app, client)
+    del triton.models["plain"]
+    await app.registry.poll()
+    place.give_back()
+>>>>>>> f35400f (One model registry polls Triton and caches configs; the rest subscribes)
     assert (await client.over(job))["error"]["code"] == "endpoint_gone"
 
 
@@ -198,7 +211,6 @@ async def test_one_that_loads_or_is_away_with_triton_is_waited_for(
     running: tuple[TritonFrontend, Client], triton: FakeTriton, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     app, client = running
-    assert app.catalogue is not None
     triton.is_running = False
     job = await accepted(client, PLAIN, {"x": 1})
     await client.when(job, lambda told: told["waits_for"] == "No Triton answers.")
@@ -210,10 +222,10 @@ async def test_one_that_loads_or_is_away_with_triton_is_waited_for(
 
     with monkeypatch.context() as patched:
         patched.setattr(FakeTriton, "index", index)
-        await app.catalogue.poll()
+        await app.registry.poll()
     await client.when(job, lambda told: "is not ready" in (told["waits_for"] or ""))
     triton.models["plain"].is_ready = True
-    await app.catalogue.poll()
+    await app.registry.poll()
     assert (await client.over(job))["status"] == "completed"
 
 
@@ -223,10 +235,16 @@ async def test_a_contract_that_takes_the_request_no_more_fails_its_job(
     app, client = running
     job, slot = await waiting(app, client)
     triton.add(ModelConfig("plain", 0, (X,), (X,)), echo)  # `v` is gone
+<<<<<<< HEAD
     assert app.catalogue is not None
     app.catalogue.forget("plain")
     await app.catalogue.poll()
     slot.release()
+=======
+    app.registry.doubt("plain")
+    await app.registry.poll()
+    place.give_back()
+>>>>>>> f35400f (One model registry polls Triton and caches configs; the rest subscribes)
     told = await client.over(job)
     assert (told["status"], told["error"]["status"], told["error"]["code"]) == ("failed", 410, "endpoint_changed")
     assert "`v`" in told["error"]["detail"]

@@ -2,14 +2,6 @@
 """An app's knowledge of Triton's models, and the changes that it reports."""
 
 import asyncio
-from typing import Any
-
-from fastapi_triton import TritonFrontend
-
-
-def catalogue(app: TritonFrontend) -> Any:
-    assert app.catalogue is not None
-    return app.catalogue
 
 
 class Changes:

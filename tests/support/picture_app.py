@@ -47,8 +47,7 @@ async def client_of(app: TritonFrontend) -> AsyncIterator[httpx2.AsyncClient]:
         app.router.lifespan_context(app),
         httpx2.AsyncClient(transport=transport, base_url="http://test") as client,
     ):
-        if app.catalogue is not None:
-            await app.catalogue.poll()
+        await app.registry.poll()
         yield client
 
 

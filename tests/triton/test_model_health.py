@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """When a model's process counts as dead, and when as alive again: on Triton 2.51, and on the current one."""
 
-import asyncio
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 
@@ -10,7 +9,8 @@ import orjson
 import pytest
 
 from fastapi_triton.core.errors import FastAPITritonError, InferenceError, ModelNotReadyError, TritonUnavailableError
-from fastapi_triton.triton import process_watch
+from fastapi_triton.core.slot import Place, current_place
+from fastapi_triton.triton import process_check
 from fastapi_triton.triton.datatypes import BY_WIRE
 from fastapi_triton.triton.error_mapping import SuspectedDeathError, failure, stream_failure
 from fastapi_triton.triton.http_client import HTTPTriton
@@ -89,18 +89,19 @@ def test_where_triton_admits_it_an_answer_of_another_instance_changes_nothing() 
 
 @pytest.fixture(params=[OLD, CURRENT])
 async def triton(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[TritonWithProcesses]:
-    monkeypatch.setattr(process_watch, "SETTLE_S", 0.0)
+    monkeypatch.setattr(process_check, "SETTLE_S", 0.0)
     async with triton_with_processes(request.param) as triton:
         yield triton
 
 
 @pytest.fixture
 async def client(triton: TritonWithProcesses) -> AsyncIterator[HTTPTriton]:
-    async with HTTPTriton(triton.url, heartbeat_s=0.01) as client:
+    async with HTTPTriton(triton.url, heartbeat_s=3600) as client:
         yield client
 
 
 async def answer(client: HTTPTriton) -> FastAPITritonError | None:
+    current_place.set(Place(1, since=0.0, free=lambda _: None))  # as every client's request
     try:
         await client.infer("echo", TEXT)
     except FastAPITritonError as error:
@@ -121,16 +122,16 @@ async def readiness(client: HTTPTriton) -> str:
 
 
 async def until(client: HTTPTriton, state: str) -> None:
-    while await readiness(client) != state:  # noqa: ASYNC110  # Triton is asked, which tells nobody
-        await asyncio.sleep(0.01)
+    while await readiness(client) != state:
+        await client.check_processes()
 
 
 async def known(client: HTTPTriton, triton: TritonWithProcesses) -> None:
     """Wait until the model is known to be ready, with the statistics that it has."""
     assert await readiness(client) == "ready"
     counts = Counts(triton.answered, triton.failed, triton.executed)
-    while client.processes.counts("echo") != counts:  # noqa: ASYNC110
-        await asyncio.sleep(0.01)
+    while client.processes.counts("echo") != counts:
+        await client.check_processes()
 
 
 async def test_the_first_request_after_a_death_finds_out(client: HTTPTriton, triton: TritonWithProcesses) -> None:
@@ -170,7 +171,7 @@ async def test_a_death_amid_other_requests_is_known_by_the_second_request_at_the
     triton: TritonWithProcesses, *, is_batching: bool
 ) -> None:
     triton.is_batching = is_batching
-    async with HTTPTriton(triton.url, heartbeat_s=3600) as client:  # nothing is read besides
+    async with HTTPTriton(triton.url, heartbeat_s=3600) as client:
         assert await readiness(client) == "ready"
         assert await code_of(client) == "ok"
         triton.die()
@@ -205,6 +206,7 @@ async def test_a_death_ends_the_streams_that_run(client: HTTPTriton, triton: Tri
         triton.die()
         if triton.version == OLD:  # a request has to find out
             assert await code_of(client) == CODE
+        await client.check_processes()
         for responses in (first, second):
             with pytest.raises(ModelNotReadyError) as met:
                 await anext(responses)

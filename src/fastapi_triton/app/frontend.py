@@ -26,12 +26,11 @@ from fastapi_triton.core import body_buffers, connection_limits, paths, problem_
 from fastapi_triton.core.connection_limits import ConnectionLimits
 from fastapi_triton.core.settings import Settings, old_names
 from fastapi_triton.endpoints.declared import openapi as openapi
-from fastapi_triton.endpoints.declared.declaration import watched
 from fastapi_triton.endpoints.declared.endpoint import InferEndpoint
 from fastapi_triton.endpoints.declared.functions import EndpointFunction, read_signature
 from fastapi_triton.endpoints.generated import openapi as generated_openapi
 from fastapi_triton.endpoints.generated.endpoint import GeneratedEndpoint
-from fastapi_triton.endpoints.generated.model_registry import Catalogue
+from fastapi_triton.endpoints.generated.models import GeneratedModels
 from fastapi_triton.endpoints.interfaces import Services
 from fastapi_triton.jobs import routes as background_jobs
 from fastapi_triton.middleware import stack
@@ -50,6 +49,7 @@ from fastapi_triton.pictures.text_to_image import TextToImage
 from fastapi_triton.triton.client import CanSleep, TritonClient
 from fastapi_triton.triton.factory import fronted
 from fastapi_triton.triton.http_client import HTTPTriton
+from fastapi_triton.triton.model_registry import ModelRegistry
 
 logger = logging.getLogger(__name__)
 
@@ -98,8 +98,10 @@ class TritonFrontend(FastAPI):
         self.triton: TritonClient = triton or fronted.get()(self.settings)
         self.drain = shutdown.Drain()
         self._body_buffers = body_buffers.BodyBuffers(self.settings.max_buffered_body_bytes)
+        self.registry = ModelRegistry(self.triton, interval_s=self.settings.watch_interval_s)
         self.services = Services(
             self.triton,
+            self.registry,
             Admissions(
                 self.settings.max_in_flight,
                 max_waiting=self.settings.max_waiting,
@@ -108,13 +110,11 @@ class TritonFrontend(FastAPI):
             self.settings,
         )
         self.endpoints: list[InferEndpoint] = []
-        self.catalogue: Catalogue | None = None
+        self.generated_models: GeneratedModels | None = None
         if self.settings.generate if generate is None else generate:
-            self.catalogue = Catalogue(
-                self.triton, watch_interval_s=self.settings.watch_interval_s, on_change=self._forget_openapi
-            )
-        self._generated = GeneratedEndpoint(self.catalogue, self.services) if self.catalogue else None
-        self._is_generating = False
+            self.generated_models = GeneratedModels(self.registry, on_change=self._forget_openapi)
+        self._generated = GeneratedEndpoint(self.generated_models, self.services) if self.generated_models else None
+        self._has_model_routes = False
         # The bodies that they take, once there is an endpoint for them.
         self._picture_apis: list[type[BaseModel]] | None = None
         self._inner_lifespan = lifespan
@@ -150,14 +150,17 @@ class TritonFrontend(FastAPI):
         )
         self.root_path = self.settings.root_path or self.root_path
         sleeper = self.triton if isinstance(self.triton, CanSleep) else None
-        self.include_router(health.router(self.endpoints, self.catalogue, self.drain, sleeper))
+        self.readiness = health.Readiness(
+            self.endpoints, self.registry, generated=self.generated_models, drain=self.drain, sleeper=sleeper
+        )
+        self.include_router(health.router(self.readiness))
         if self._gauges is not None:
             state_gauges.show(
                 self._gauges,
                 admission=self.services.admission,
                 triton=self.triton,
                 endpoints=self.endpoints,
-                catalogue=self.catalogue,
+                generated=self.generated_models,
                 body_buffers=self._body_buffers,
             )
             self.include_router(metrics_route.router(numbers))
@@ -318,12 +321,13 @@ class TritonFrontend(FastAPI):
 
     def openapi(self) -> dict[str, Any]:
         """The OpenAPI document, with the schemas of the declared endpoints."""
+        self.registry.refresh_soon()
         if self.openapi_schema is None:
             document = super().openapi()
             schemas = document.setdefault("components", {}).setdefault("schemas", {})
             schemas.update(openapi.components(self.endpoints, self._picture_apis or ()))
-            if self.catalogue is not None:
-                generated_openapi.add_to(document, self.catalogue.configs, has_jobs=self._jobs is not None)
+            if self.generated_models is not None:
+                generated_openapi.add_to(document, self.generated_models.configs, has_jobs=self._jobs is not None)
             if self._key_file is not None:
                 openapi_security.add_to(document, self.settings.public_scopes)
         return self.openapi_schema or {}
@@ -331,20 +335,15 @@ class TritonFrontend(FastAPI):
     def _forget_openapi(self) -> None:
         self.openapi_schema = None
 
-    @asynccontextmanager
-    async def _generating(self) -> AsyncIterator[None]:
-        if self.catalogue is None or self._generated is None:
-            yield
-            return
-        if not self._is_generating:  # only now, so that routes which the app declares itself come first
-            self.include_router(model_routes.router(self.catalogue, self._generated))
-            self._is_generating = True
+    def _add_model_routes(self) -> None:
+        if self.generated_models is not None and self._generated is not None and not self._has_model_routes:
+            self.include_router(model_routes.router(self.generated_models, self._generated))
+            self._has_model_routes = True
             self._forget_openapi()
-        async with self.catalogue.kept():
-            yield
 
     @asynccontextmanager
     async def _run(self, app: FastAPI) -> AsyncIterator[Mapping[str, Any]]:
+        self._add_model_routes()  # only now, so that routes which the app declares itself come first
         async with AsyncExitStack() as running:
             for part in self._parts(app):
                 await running.enter_async_context(part)
@@ -360,8 +359,7 @@ class TritonFrontend(FastAPI):
         if self._key_file is not None:
             yield self._key_file.watched()
         yield self.triton
-        yield watched(lambda: [each.declaration for each in self.endpoints], self.settings.watch_interval_s)
-        yield self._generating()
+        yield self.registry.polling()
         if self._jobs is not None:
             yield self._jobs.running()
         if self._gauges is not None:

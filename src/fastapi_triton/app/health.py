@@ -2,7 +2,8 @@
 """Liveness, which never depends on Triton; readiness, which does, model by model; and whether it was ready once."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
@@ -14,21 +15,95 @@ from fastapi_triton.core.background import running_tasks
 from fastapi_triton.core.errors import ContractError, FastAPITritonError, ShuttingDownError
 from fastapi_triton.core.shutdown import Drain, Phase
 from fastapi_triton.endpoints.declared.endpoint import InferEndpoint
-from fastapi_triton.endpoints.generated.model_registry import Catalogue
+from fastapi_triton.endpoints.generated.models import GeneratedModels
 from fastapi_triton.triton.client import CanSleep
+from fastapi_triton.triton.model_registry import ModelRegistry
 
 BROKEN = ContractError.default_code
 
 
-def router(
-    endpoints: Sequence[InferEndpoint],
-    catalogue: Catalogue | None = None,
-    drain: Drain | None = None,
-    sleeper: CanSleep | None = None,
-) -> APIRouter:
-    """The routes under `/health`; `endpoints` may still grow. Without any, the models of a catalogue must be known."""
+@dataclass(frozen=True, slots=True)
+class Report:
+    """Whether the process should get traffic, and the body of `/health/ready`."""
+
+    is_ready: bool
+    body: Mapping[str, Any]
+
+
+class Readiness:
+    """Whether the app's endpoints take requests; `endpoints` may still grow.
+
+    An app without declared endpoints is ready when the models for `generated` ones are known.
+    """
+
+    def __init__(
+        self,
+        endpoints: Sequence[InferEndpoint],
+        registry: ModelRegistry,
+        *,
+        generated: GeneratedModels | None = None,
+        drain: Drain | None = None,
+        sleeper: CanSleep | None = None,
+    ) -> None:
+        self._endpoints = endpoints
+        self._registry = registry
+        self._generated = generated
+        self._drain = drain
+        self._sleeper = sleeper
+        self._num_checks = 0
+        # Whether a report ever said so.
+        self.was_ready = False
+
+    async def check(self) -> Report:
+        """Check every declared endpoint now."""
+        if not self._is_draining:
+            await asyncio.gather(*(_check(endpoint) for endpoint in list(self._endpoints)))
+        return self.report()
+
+    async def reports(self) -> AsyncGenerator[Report, None]:
+        """What is known now, and again after every change. Sends Triton nothing beyond the registry's own requests."""
+        changed = asyncio.Event()
+        self._registry.subscribe(changed.set)
+
+        async def check_next() -> None:
+            described = [endpoint for endpoint in self._endpoints if endpoint.stream_model]
+            if described:
+                self._num_checks += 1
+                await described[self._num_checks % len(described)].check_available()
+                changed.set()
+
+        self._registry.add_spot_check(check_next)
+        while True:
+            yield self.report()
+            await changed.wait()
+            changed.clear()
+
+    def report(self) -> Report:
+        """What is known."""
+        if self._is_draining:
+            code = ShuttingDownError.default_code
+            return Report(is_ready=False, body={"status": "shutting down", "code": code, "endpoints": []})
+        states = [_state(endpoint) for endpoint in self._endpoints]
+        if self._generated is not None and not states:
+            states = _generated_states(self._generated)
+        is_ready = _is_ready(states) if self._endpoints or self._generated is None else states[0]["ready"]
+        self.was_ready = self.was_ready or is_ready
+        status = "ready" if all(state["ready"] for state in states) else "partly ready" if is_ready else "not ready"
+        body: dict[str, Any] = {"status": status, "endpoints": states}
+        if self._sleeper is not None and self._sleeper.is_asleep:
+            body["detail"] = "No Triton runs: none is needed, and the next request has one started."
+        if failing := _failing_tasks():
+            body["failing_tasks"] = failing
+        return Report(is_ready=is_ready, body=body)
+
+    @property
+    def _is_draining(self) -> bool:
+        return self._drain is not None and self._drain.phase >= Phase.UNREADY
+
+
+def router(readiness: Readiness) -> APIRouter:
+    """The routes under `/health`."""
     routes = APIRouter(prefix=paths.HEALTH, tags=["health"])
-    was_ready = False
 
     @routes.get("/live", summary="The process answers")
     async def live() -> dict[str, str]:
@@ -40,28 +115,11 @@ def router(
         responses={503: {"description": "Not yet, or no longer; `endpoints` says why"}},
     )
     async def ready() -> JSONResponse:
-        if drain is not None and drain.phase >= Phase.UNREADY:
-            return JSONResponse(
-                {"status": "shutting down", "code": ShuttingDownError.default_code, "endpoints": []},
-                status_code=503,
-                headers={"Retry-After": "1"},
-            )
-        states = await asyncio.gather(*(_state(endpoint) for endpoint in list(endpoints)))
-        if catalogue is not None and not states:  # an app that declares nothing has nothing else to be ready for
-            states += _catalogue_states(catalogue)
-        nonlocal was_ready
-        is_ready = _is_ready(states) if endpoints or catalogue is None else states[0]["ready"]
-        was_ready = was_ready or is_ready
-        status = "ready" if all(state["ready"] for state in states) else "partly ready" if is_ready else "not ready"
-        told: dict[str, Any] = {"status": status, "endpoints": states}
-        if sleeper is not None and sleeper.is_asleep:
-            told["detail"] = "No Triton runs: none is needed, and the next request has one started."
-        if failing := _failing_tasks():
-            told["failing_tasks"] = failing
+        report = await readiness.check()
         return JSONResponse(
-            told,
-            status_code=200 if is_ready else 503,
-            headers={} if is_ready else {"Retry-After": "1"},
+            report.body,
+            status_code=200 if report.is_ready else 503,
+            headers={} if report.is_ready else {"Retry-After": "1"},
         )
 
     @routes.get(
@@ -70,20 +128,40 @@ def router(
         responses={503: {"description": "Not yet; `endpoints` says why"}},
     )
     async def startup() -> JSONResponse:
-        return JSONResponse({"status": "started"}) if was_ready else await ready()
+        return JSONResponse({"status": "started"}) if readiness.was_ready else await ready()
 
     return routes
 
 
-def _catalogue_states(catalogue: Catalogue) -> list[dict[str, Any]]:
+async def _check(endpoint: InferEndpoint) -> None:
+    try:
+        await endpoint.require_ready()
+    except FastAPITritonError:
+        return  # the endpoint keeps it
+
+
+def _state(endpoint: InferEndpoint) -> dict[str, Any]:
+    state: dict[str, Any] = {"path": endpoint.path, "model": endpoint.model}
+    if endpoint.stream_model:
+        state["stream_model"] = endpoint.stream_model
+    error = endpoint.error
+    state["ready"] = error is None
+    if error is not None:
+        state |= {"code": error.code, "detail": error.detail}
+    if isinstance(error, ContractError):
+        state["mismatches"] = list(error.mismatches)
+    return state
+
+
+def _generated_states(generated: GeneratedModels) -> list[dict[str, Any]]:
     """Of all generated endpoints together, which are ready while one of them works; and of each dead model."""
     state: dict[str, Any] = {"path": paths.MODELS, "ready": True}
     try:
-        catalogue.require_read()
+        generated.require_read()
     except FastAPITritonError as error:
         return [state | {"ready": False, "code": error.code, "detail": error.detail}]
-    dead = [entry for entry in catalogue.entries if entry.is_dead]
-    if dead and not any(entry.is_served for entry in catalogue.entries):
+    dead = [entry for entry in generated.entries if entry.is_dead]
+    if dead and not any(entry.is_served for entry in generated.entries):
         state |= {"ready": False, "code": dead[0].code, "detail": dead[0].reason}
     return [
         state,
@@ -123,17 +201,3 @@ def _is_ready(states: Sequence[Mapping[str, Any]]) -> bool:
     unready = [state for state in states if not state["ready"]]
     is_any_ready = len(unready) < len(states) or not states
     return is_any_ready and all(state["code"] == BROKEN for state in unready)
-
-
-async def _state(endpoint: InferEndpoint) -> dict[str, Any]:
-    state: dict[str, Any] = {"path": endpoint.path, "model": endpoint.model}
-    if endpoint.stream_model:
-        state["stream_model"] = endpoint.stream_model
-    state["ready"] = True
-    try:
-        await endpoint.require_ready()
-    except FastAPITritonError as error:
-        state |= {"ready": False, "code": error.code, "detail": error.detail}
-        if isinstance(error, ContractError):
-            state["mismatches"] = list(error.mismatches)
-    return state

@@ -12,7 +12,7 @@ from fastapi_triton.core import paths
 from fastapi_triton.endpoints import openapi
 from fastapi_triton.endpoints.generated import schemas
 from fastapi_triton.endpoints.generated.endpoint import Address, GeneratedEndpoint
-from fastapi_triton.endpoints.generated.model_registry import Catalogue, Entry, first_line
+from fastapi_triton.endpoints.generated.models import Entry, GeneratedModels, first_line
 from fastapi_triton.endpoints.json_codec import Arrays
 from fastapi_triton.triton.model_config import Content, TensorConfig
 
@@ -62,18 +62,19 @@ class ModelContract(ModelSummary):
     warnings: list[str] = []
 
 
-def router(catalogue: Catalogue, endpoint: GeneratedEndpoint) -> APIRouter:
+def router(generated: GeneratedModels, endpoint: GeneratedEndpoint) -> APIRouter:
     """The routes under `/models`; all models' requests go to the `endpoint`."""
     routes = APIRouter(prefix=paths.MODELS, tags=["models"])
 
     @routes.get("", summary="Every model that Triton has", responses=openapi.errors(502, 503, 504))
     async def models() -> Models:
-        catalogue.require_read()
-        return Models(models=[ModelSummary(**_summary(entry)) for entry in catalogue.entries])
+        generated.require_read()
+        return Models(models=[ModelSummary(**_summary(entry)) for entry in generated.entries])
 
     @routes.get("/{name}", summary="What a model takes and answers", responses=openapi.errors(404, 502, 503, 504))
     async def model(name: str) -> ModelContract:
-        return _contract(catalogue.entry(name))
+        await generated.confirm(name)
+        return _contract(generated.entry(name))
 
     # The document names each model's own path instead: see `generated_openapi`.
     @routes.post("/{name}/infer", include_in_schema=False)

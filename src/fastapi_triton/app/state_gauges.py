@@ -7,7 +7,7 @@ from fastapi_triton.admission.limiter import Admissions, AdmissionState
 from fastapi_triton.core.background import running_tasks
 from fastapi_triton.core.body_buffers import BodyBuffers
 from fastapi_triton.endpoints.declared.endpoint import InferEndpoint
-from fastapi_triton.endpoints.generated.model_registry import Catalogue
+from fastapi_triton.endpoints.generated.models import GeneratedModels
 from fastapi_triton.observability.gauges import Gauges, Reading
 from fastapi_triton.triton.client import TritonClient
 
@@ -18,13 +18,13 @@ def show(
     admission: Admissions,
     triton: TritonClient,
     endpoints: Sequence[InferEndpoint],
-    catalogue: Catalogue | None,
+    generated: GeneratedModels | None,
     body_buffers: BodyBuffers,
 ) -> None:
     """Have all of it read whenever the numbers are; `endpoints` may still grow."""
 
     def models() -> Reading:
-        entries = catalogue.entries if catalogue else []
+        entries = generated.entries if generated else []
         found = {entry.name: float(bool(entry.versions) and not entry.is_dead) for entry in entries}
         for endpoint in endpoints:
             found.update(dict.fromkeys(endpoint.declaration.models, float(endpoint.declaration.is_ready)))

@@ -13,6 +13,7 @@ from fastapi_triton.core.settings import Settings
 from fastapi_triton.endpoints.images import ImageLimits
 from fastapi_triton.endpoints.pipeline import RequestPipeline
 from fastapi_triton.triton.client import TritonClient
+from fastapi_triton.triton.model_registry import ModelRegistry
 
 # Kinds of events of a stream model; clients see them by the same names.
 PROGRESS, COMPLETED = "progress", "completed"
@@ -22,8 +23,11 @@ _PROGRESS_FIELDS = ("step", "num_steps", "preview")
 class Services:
     """What all endpoints of an app share."""
 
-    def __init__(self, triton: TritonClient, admission: Admissions, settings: Settings) -> None:
+    def __init__(
+        self, triton: TritonClient, registry: ModelRegistry, admission: Admissions, settings: Settings
+    ) -> None:
         self.triton = triton
+        self.registry = registry
         self.admission = admission
         self.settings = settings
         self.pipeline = RequestPipeline(settings)

@@ -5,21 +5,19 @@ import asyncio
 import contextlib
 import logging
 import signal
-import sys
 from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import aiohttp
 from fastapi import FastAPI
 
 from fastapi_triton.app.frontend import TritonFrontend
 from fastapi_triton.core import bundle
-from fastapi_triton.core.background import BackgroundTask
 from fastapi_triton.embedded.installation import EmbeddedTritonError
 from fastapi_triton.embedded.triton_process import EmbeddedTriton
 from fastapi_triton.pictures.text_to_image import sketch_field
 from fastapi_triton.serving import listen_address
+from fastapi_triton.serving.readiness_log import ReadinessLog, reported
 from fastapi_triton.serving.server import Server
 from fastapi_triton.serving.supervisor import Workers, WorkersPlan
 from fastapi_triton.triton.http_client import HTTPTriton
@@ -27,7 +25,6 @@ from fastapi_triton.triton.transport.address import Address
 
 logger = logging.getLogger(__name__)
 
-READINESS_INTERVAL_S = 0.5
 ENDING = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -68,11 +65,13 @@ async def _serve(plan: Plan, server: Server) -> None:
             if plan.workers is None and isinstance(client, HTTPTriton):
                 plan.triton.observer = client.processes
             await stack.enter_async_context(plan.triton)
-        await stack.enter_async_context(_readiness_logged(plan))
+        logger.info("the frontend listens on %s; Triton is at %s", plan.url, _triton_url(plan.app))
+        log = ReadinessLog(f"\n  Ready: {plan.url}\n{example(plan.app, plan.url)}\n")
         if plan.workers is None:
-            await _serve_alone(server, plan.triton)
+            async with reported(plan.app, server, log.report):
+                await _serve_alone(server, plan.triton)
         else:
-            await _serve_with_workers(plan, plan.workers)
+            await _serve_with_workers(plan, plan.workers, log)
 
 
 async def _serve_alone(server: Server, triton: EmbeddedTriton | None) -> None:
@@ -104,10 +103,10 @@ async def _ended_with(triton: EmbeddedTriton | None, stop: Callable[[], None]) -
         raise EmbeddedTritonError(f"The embedded Triton does not start: {giving_up.result()}")
 
 
-async def _serve_with_workers(plan: Plan, wanted: WorkersPlan) -> None:
+async def _serve_with_workers(plan: Plan, wanted: WorkersPlan, log: ReadinessLog) -> None:
     loop = asyncio.get_running_loop()
     with listen_address.listen(plan.host, plan.port) as shared:
-        group = Workers(wanted, shared)
+        group = Workers(wanted, shared, on_report=log.report)
 
         def stop() -> None:
             for number in ENDING:  # the next one
@@ -120,42 +119,6 @@ async def _serve_with_workers(plan: Plan, wanted: WorkersPlan) -> None:
             loop.add_signal_handler(number, stop)
         async with _ended_with(plan.triton, stop):
             await group.run()
-
-
-@contextlib.asynccontextmanager
-async def _readiness_logged(plan: Plan) -> AsyncGenerator[None, None]:
-    """Print the URL once there is something to see, and log whenever readiness comes or goes."""
-    logger.info("the frontend listens on %s; Triton is at %s", plan.url, _triton_url(plan.app))
-    was_ready: bool | None = None  # None: it never was
-    task = BackgroundTask("readiness log", consequence="Changes of readiness are not logged.")
-    async with aiohttp.ClientSession() as session:
-
-        async def look() -> float:
-            nonlocal was_ready
-            before = was_ready
-            is_ready, told = await _readiness(session, plan)
-            if is_ready or was_ready is not None:
-                was_ready = is_ready
-            if is_ready and before is None:
-                sys.stdout.write(f"\n  Ready: {plan.url}\n{example(plan.app, plan.url)}\n")
-                sys.stdout.flush()
-            elif is_ready and before is False:
-                logger.info("ready again")
-            elif not is_ready and before:
-                logger.warning("no longer ready: %s", told)
-            return READINESS_INTERVAL_S
-
-        async with task.repeating(look):
-            yield
-
-
-async def _readiness(session: aiohttp.ClientSession, plan: Plan) -> tuple[bool, str]:
-    """Asked over HTTP as a load balancer does, since the app may be any FastAPI app; one without the route is ready."""
-    try:
-        async with session.get(f"{plan.url}/health/ready") as answer:
-            return answer.status != 503, await answer.text()
-    except (aiohttp.ClientError, TimeoutError) as error:
-        return False, f"the frontend does not answer: {error or type(error).__name__}"
 
 
 def _triton_url(app: FastAPI) -> str:

@@ -34,6 +34,7 @@ class Server(uvicorn.Server):
                 timeout_graceful_shutdown=shutdown.STOPPED_ANSWER_S,  # after our own waiting
             )
         )
+        self.is_listening = asyncio.Event()
         self._settings, self.drain = (
             (app.settings, app.drain) if isinstance(app, TritonFrontend) else (Settings(), Drain())
         )
@@ -53,6 +54,8 @@ class Server(uvicorn.Server):
         if sockets is None and listen_address.is_every_address(self.config.host):
             sockets = [listen_address.listen(self.config.host, self.config.port)]  # uvicorn has `::` take IPv6 alone
         await super().startup(sockets)
+        if self.started:
+            self.is_listening.set()
         self.lifespan.state.setdefault(shutdown.STATE, self.drain)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:

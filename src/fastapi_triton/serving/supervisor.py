@@ -12,7 +12,10 @@ import os
 import socket
 import sys
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
+
+import orjson
 
 from fastapi_triton.core.background import BackgroundTask
 
@@ -23,6 +26,8 @@ METRICS_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 LONGEST_BACKOFF_S = 30.0
 # A worker that ran this long was fine; the next one need not wait.
 STEADY_S = 30.0
+# The most bytes of a worker's report about its readiness, as JSON.
+_MAX_REPORT_BYTES = 1024 * 1024
 
 
 class WorkerExitedError(Exception):
@@ -41,10 +46,13 @@ class WorkersPlan:
 class Workers:
     """Keeps a number of workers running until `stop` is called."""
 
-    def __init__(self, plan: WorkersPlan, shared: socket.socket) -> None:
+    def __init__(self, plan: WorkersPlan, shared: socket.socket, *, on_report: Callable[[bool, str], None]) -> None:
         self._count = plan.count
         self._shared = shared
         self._arguments = [plan.app_name or "", "bundled" if plan.is_bundled_repository else ""]
+        self._on_report = on_report
+        # Of those workers that have reported: whether they are ready.
+        self._is_ready: dict[int, bool] = {}
         self._running: set[asyncio.subprocess.Process] = set()
         self._stopping = asyncio.Event()
         self._environment: dict[str, str] = {}
@@ -88,18 +96,36 @@ class Workers:
 
     async def _run_once(self) -> int:
         descriptor = self._shared.fileno()
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "fastapi_triton.serving.worker", str(descriptor), *self._arguments,
-            stdin=asyncio.subprocess.PIPE,  # closes when we go, however we do
-            pass_fds=(descriptor,),
-            env=self._environment,
-            start_new_session=True,  # the terminal's Ctrl-C is ours to pass on
-        )  # fmt: skip
-        self._running.add(process)
-        logger.info("worker %d starts", process.pid)
-        if self._stopping.is_set():  # it was, while this one was being started
-            process.terminate()
+        ours, theirs = socket.socketpair()
+        with ours, theirs:
+            process = await asyncio.create_subprocess_exec(
+                sys.executable, "-m", "fastapi_triton.serving.worker", str(descriptor), *self._arguments,
+                stdin=theirs.fileno(),  # closes when we go, however we do
+                pass_fds=(descriptor,),
+                env=self._environment,
+                start_new_session=True,  # the terminal's Ctrl-C is ours to pass on
+            )  # fmt: skip
+            theirs.close()
+            self._running.add(process)
+            logger.info("worker %d starts", process.pid)
+            if self._stopping.is_set():  # it was, while this one was being started
+                process.terminate()
+            reading = asyncio.create_task(self._read_reports(process.pid, ours))
+            try:
+                return await process.wait()
+            finally:
+                reading.cancel()
+                await asyncio.wait([reading])
+                self._running.discard(process)
+                self._is_ready.pop(process.pid, None)
+
+    async def _read_reports(self, worker: int, connection: socket.socket) -> None:
+        """The app is ready while one of its workers is."""
+        reader, writer = await asyncio.open_connection(sock=connection, limit=_MAX_REPORT_BYTES)
         try:
-            return await process.wait()
+            async for line in reader:
+                is_ready, body = orjson.loads(line)
+                self._is_ready[worker] = is_ready
+                self._on_report(any(self._is_ready.values()), body)
         finally:
-            self._running.discard(process)
+            writer.close()

@@ -1,26 +1,40 @@
 # SPDX-License-Identifier: Apache-2.0
 """One of several processes that serve an app on one port: `python -m fastapi_triton.serving.worker FD APP REPOSITORY`.
 
-`supervisor.py` starts it with a listening socket and a pipe on its standard input; when the pipe closes the parent is
-gone, and the worker ends as on SIGTERM.
+`supervisor.py` starts it with a listening socket, and another one as its standard input. There the worker reports its
+readiness; when the parent closes it, the parent is gone, and the worker ends as on SIGTERM.
 """
 
 import asyncio
+import contextlib
 import os
 import signal
 import socket
 import sys
 from collections.abc import Sequence
 
+import orjson
+from fastapi import FastAPI
+
 from fastapi_triton.app.loader import AppNotFoundError, load_app
 from fastapi_triton.core.settings import Settings
 from fastapi_triton.observability import logging_config
+from fastapi_triton.serving.readiness_log import reported
 from fastapi_triton.serving.server import Server
 
+# Characters of a readiness report that the parent may log.
+MAX_REPORT = 10_000
 
-async def _serve(server: Server, listener: socket.socket) -> None:
+
+async def _serve(app: FastAPI, server: Server, listener: socket.socket) -> None:
     asyncio.get_running_loop().add_reader(sys.stdin.fileno(), _parent_is_gone)
-    await server.serve(sockets=[listener])
+    async with reported(app, server, _report):
+        await server.serve(sockets=[listener])
+
+
+def _report(is_ready: bool, body: str) -> None:  # as `OnReport`
+    with contextlib.suppress(OSError):  # the parent is gone
+        os.write(sys.stdin.fileno(), orjson.dumps([is_ready, body[:MAX_REPORT]]) + b"\n")
 
 
 def _parent_is_gone() -> None:
@@ -38,7 +52,7 @@ def main(arguments: Sequence[str]) -> None:
         sys.exit(str(error))
     server = Server(app)
     with asyncio.Runner(loop_factory=server.config.get_loop_factory()) as runner:
-        runner.run(_serve(server, socket.socket(fileno=int(descriptor))))
+        runner.run(_serve(app, server, socket.socket(fileno=int(descriptor))))
 
 
 if __name__ == "__main__":

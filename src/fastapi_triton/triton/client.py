@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the frontend asks of a Triton. It takes and gives tensors; what is beneath can change unnoticed."""
 
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Protocol, Self, runtime_checkable
@@ -46,6 +46,18 @@ class TritonClient(Protocol):
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
     ) -> None: ...
+
+    def subscribe(self, on_change: Callable[[str], None]) -> None:
+        """Call this with the name of a model whose process died or is back, and with "" for Triton itself."""
+        ...
+
+    async def server_ready(self) -> bool:
+        """Whether the whole server is ready. A current Triton is not while a model's process is dead."""
+        ...
+
+    async def check_processes(self) -> None:
+        """Check the processes of the models that had requests since the last time, and of dead ones."""
+        ...
 
     async def ready(self, model: str) -> bool:
         """Whether this model would take a request now."""

@@ -10,7 +10,7 @@ import asyncio
 import functools
 import logging
 import struct
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, aclosing
 from types import TracebackType
 from typing import Self
@@ -40,7 +40,7 @@ from fastapi_triton.triton.error_mapping import (
 )
 from fastapi_triton.triton.model_config import ModelConfig, from_server
 from fastapi_triton.triton.model_health import ModelProcesses, death
-from fastapi_triton.triton.process_watch import ProcessWatch
+from fastapi_triton.triton.process_check import ProcessCheck
 from fastapi_triton.triton.proxy_errors import require_plain, unreadable
 from fastapi_triton.triton.tensor import Tensor
 from fastapi_triton.triton.transport.connection import Connection, Pieces, ResponseHead
@@ -78,7 +78,7 @@ class HTTPTriton:
         self._heartbeat = Heartbeat(self.pool, interval_s=heartbeat_s)
         self._open: AsyncExitStack | None = None
         self.processes = ModelProcesses()
-        self._watch = ProcessWatch(self.processes, self.question, interval_s=heartbeat_s)
+        self._process_check = ProcessCheck(self.processes, self.question)
         # What `config` gave last: a stream's JSON does not name its datatypes.
         self._configs: dict[str, ModelConfig] = {}
 
@@ -86,7 +86,6 @@ class HTTPTriton:
         self._open = AsyncExitStack()
         self._open.callback(self.pool.close)
         await self._open.enter_async_context(self._heartbeat.beating())
-        await self._open.enter_async_context(self._watch.watching())
         return self
 
     async def __aexit__(
@@ -118,8 +117,19 @@ class HTTPTriton:
                 raise
             return await self._call(method, path, timeout_s=self._probe_timeout_s, body=body)
 
+    def subscribe(self, on_change: Callable[[str], None]) -> None:
+        self.processes.on_change = on_change
+        self.pool.breaker.on_change = functools.partial(on_change, "")
+
+    async def server_ready(self) -> bool:
+        head, _ = await self.question("GET", "/v2/health/ready")
+        return head.status != 400  # any other status says nothing about the models
+
+    async def check_processes(self) -> None:
+        await self._process_check.check()
+
     async def ready(self, model: str) -> bool:
-        return await self._watch.ready(model)
+        return await self._process_check.ready(model)
 
     async def config(self, model: str) -> ModelConfig:
         head, body = await self.question("GET", f"{_path(model)}/config")
@@ -137,7 +147,8 @@ class HTTPTriton:
 
     async def index(self) -> list[ModelStatus]:
         path = "/v2/repository/index"
-        head, body = await self.question("POST", path, body=(b"{}",))
+        with self._heartbeat.question():
+            head, body = await self.question("POST", path, body=(b"{}",))
         try:
             if head.status != 200:
                 require_triton(head.status, bytes(body))
@@ -247,14 +258,14 @@ class HTTPTriton:
 
     async def _learned(self, model: str, error: FastAPITritonError, sent_at: float) -> FastAPITritonError:
         """The error, or `death` if it reports that the model's process died and Triton confirms it."""
-        if isinstance(error, SuspectedDeathError) and await self._watch.confirms(model, sent_at):
+        if isinstance(error, SuspectedDeathError) and await self._process_check.confirms(model, sent_at):
             return death(model)
         return error
 
     async def learn(self, model: str, body: bytes, sent_at: float) -> None:
         """Learn from an error that Triton answered to a request that passed by, and was sent at this time."""
         if suspects_death(model, body):
-            await self._watch.confirms(model, sent_at)
+            await self._process_check.confirms(model, sent_at)
 
     def _warn(self, path: str, error: Exception) -> None:
         """To the log, but for those whom the breaker turned away: it has said so once for all of them."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which Python models' processes have died, and the exchanges that wait for them. Plain state; `process_watch.py` asks.
+"""Which Python models' processes have died, and the exchanges that wait for them. Plain state; `process_check.py` asks.
 
 Triton starts a dead process never again. What was running there when it died gets no answer: those exchanges are ended
 here, as soon as the death is known.
@@ -8,7 +8,7 @@ here, as soon as the death is known.
 import logging
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +16,7 @@ from typing import Any
 import orjson
 
 from fastapi_triton.core.errors import ModelNotReadyError
+from fastapi_triton.core.slot import current_place
 from fastapi_triton.triton.transport.connection import Connection
 
 logger = logging.getLogger(__name__)
@@ -85,6 +86,8 @@ class ModelProcesses:
     """The state of each model's process."""
 
     def __init__(self) -> None:
+        # Called with the model whose process died or is back.
+        self.on_change: Callable[[str], None] = lambda _: None
         self._dead: dict[str, _Death] = {}
         # Of living models: their last statistics, and the time since which these show no execution.
         self._counts: dict[str, tuple[Counts, float]] = {}
@@ -99,7 +102,8 @@ class ModelProcesses:
     @contextmanager
     def running(self, model: str, connection: Connection) -> Iterator[None]:
         """While this is entered, the model's death ends the exchange on the connection."""
-        if model in self._met:  # not every name that a client makes up
+        # Not every name that a client makes up. Requests of the frontend's own hold no slot, and are not followed up.
+        if model in self._met and current_place.get() is not None:
             self._used.add(model)
         connections = self._running.setdefault(model, set())
         connections.add(connection)
@@ -134,6 +138,7 @@ class ModelProcesses:
         self._forget_counts(model)
         for connection in tuple(self._running.get(model, ())):
             connection.fail(death(model))
+        self.on_change(model)
 
     def unready(self, model: str) -> None:
         """Triton calls the model unready; once it calls it ready again, there is another process."""
@@ -197,4 +202,6 @@ class ModelProcesses:
     def _revive(self, model: str) -> None:
         del self._dead[model]
         self._met.discard(model)
+        self._used.add(model)  # its statistics are read again
         logger.info("model %s: its process is there again", model)
+        self.on_change(model)

@@ -18,7 +18,6 @@ from fastapi_triton.triton.datatypes import BY_WIRE
 from fastapi_triton.triton.model_config import from_server
 from fastapi_triton.triton.tensor import Tensor
 from support.echo_models import echo, model, tensor
-from support.model_watch import catalogue
 from support.problems import problem_of
 
 SETTINGS = Settings(generate=True, watch_interval_s=3600, max_in_flight=2, max_waiting=0)
@@ -44,7 +43,7 @@ def triton() -> FakeTriton:
 async def app(triton: FakeTriton) -> AsyncIterator[TritonFrontend]:
     frontend = TritonFrontend(triton=triton, settings=SETTINGS)
     async with frontend.router.lifespan_context(frontend):
-        await catalogue(frontend).poll()
+        await frontend.registry.poll()
         yield frontend
 
 
@@ -99,13 +98,13 @@ async def test_what_is_wrong_with_a_batch_is_told_by_row(
 
 async def test_rows_of_a_batch_must_agree_in_shape(triton: FakeTriton, http: httpx2.AsyncClient) -> None:
     triton.add(model("free", tensor("v", dims=(-1,)), batch=4), echo)
-    await catalogue_of(http).poll()
+    await app_of(http).registry.poll()
     told = problem_of(await http.post("/models/free/infer", json=[{"v": [1]}, {"v": [1, 2]}]), 422)
     assert pointers(told) == [("#/1/v", "wrong_shape")]
 
 
-def catalogue_of(http: httpx2.AsyncClient) -> Any:
-    return catalogue(http._transport.app)  # type: ignore[attr-defined]
+def app_of(http: httpx2.AsyncClient) -> Any:
+    return http._transport.app  # type: ignore[attr-defined]
 
 
 async def test_a_model_without_batches_says_so(http: httpx2.AsyncClient) -> None:
@@ -186,7 +185,7 @@ async def test_other_media_types_are_refused(http: httpx2.AsyncClient) -> None:
 
 async def test_versions_are_asked_for_by_path(http: httpx2.AsyncClient, triton: FakeTriton) -> None:
     triton.models["plain"].versions = ("1", "3")
-    await catalogue_of(http).poll()
+    await app_of(http).registry.poll()
     assert (await http.post("/models/plain/versions/3/infer", json={"x": 1})).status_code == 200
     assert triton.versions_asked == ["3"]
     told = problem_of(await http.post("/models/plain/versions/2/infer", json={"x": 1}), 404)
@@ -213,7 +212,7 @@ async def test_the_body_limit_is_the_same_as_everywhere(triton: FakeTriton) -> N
         app.router.lifespan_context(app),
         httpx2.AsyncClient(transport=transport, base_url="http://test") as http,
     ):
-        await catalogue(app).poll()
+        await app.registry.poll()
         told = problem_of(await http.post("/models/plain/infer", json={"x": [1] * 1000}), 413)
         assert told["code"] == "body_too_large"
 
@@ -240,7 +239,7 @@ async def test_what_a_stream_cannot_carry_is_refused_with_the_reason(http: httpx
 
 async def test_a_sequence_model_is_refused_with_the_reason(http: httpx2.AsyncClient, triton: FakeTriton) -> None:
     triton.add(from_server({"name": "remembers", "max_batch_size": 1, "sequence_batching": {}}), echo)
-    await catalogue_of(http).poll()
+    await app_of(http).registry.poll()
     assert "sequence id" in problem_of(await http.post("/models/remembers/infer", json={}), 404)["detail"]
 
 
@@ -332,7 +331,7 @@ async def test_a_route_that_the_app_declares_wins(triton: FakeTriton) -> None:
         app.router.lifespan_context(app),
         httpx2.AsyncClient(transport=transport, base_url="http://test") as http,
     ):
-        await catalogue(app).poll()
+        await app.registry.poll()
         assert (await http.post("/models/plain/infer")).json() == "mine"
         assert (await http.get("/openapi.json")).json()["paths"]["/models/plain/infer"]["post"]["summary"] == "Mine"
 

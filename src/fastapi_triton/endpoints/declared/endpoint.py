@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope
 
-from fastapi_triton.core.errors import NotAcceptableError, NotFoundError
+from fastapi_triton.core.errors import FastAPITritonError, NotAcceptableError, NotFoundError
 from fastapi_triton.endpoints import content_negotiation, images, responses
 from fastapi_triton.endpoints.declared.declaration import Declaration
 from fastapi_triton.endpoints.declared.functions import EndpointFunction, Run
@@ -69,7 +69,7 @@ class InferEndpoint:
             # The models whose fields are tensors.
             request=function.inputs if function else self.request_model,
             response=function.outputs if function else response,
-            triton=services.triton,
+            registry=services.registry,
         )
         # Clients of a function have never heard of its tensors.
         self._model = DeclaredModel(self.declaration, services, None if function else caller_names(self.request_model))
@@ -90,8 +90,19 @@ class InferEndpoint:
     async def require_ready(self) -> None:
         """Raise the error that a request would get now: a model is not ready, or the contract is broken."""
         await self.declaration.require_ready()
+        await self.check_available()
+        if self.error is not None:
+            raise self.error
+
+    async def check_available(self) -> None:
+        """Ask the stream model, once in a few seconds, whether it can work."""
         if self.stream is not None:
-            await self.stream.require_available()
+            await self.stream.check_available()
+
+    @property
+    def error(self) -> FastAPITritonError | None:
+        """Why its requests fail, as far as is known."""
+        return self.declaration.error or (self.stream.unavailable if self.stream is not None else None)
 
     async def describe(self) -> dict[str, Any]:
         """The stream model's description of itself: sizes, defaults, limits; kept for as long as Triton stays up.

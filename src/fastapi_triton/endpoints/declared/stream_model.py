@@ -4,7 +4,7 @@
 import asyncio
 import time
 from collections.abc import AsyncGenerator, Mapping
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from typing import Any
 
 import orjson
@@ -105,24 +105,25 @@ class StreamModel:
                 return await self._ask_anew(configs)
             return self._described[1]
 
-    async def require_available(self) -> None:
-        """Ask the model, once in a few seconds, whether it can work, if it describes itself.
+    @property
+    def unavailable(self) -> ModelNotReadyError | None:
+        """Why it cannot work, if its last description says so."""
+        reason = self._described[1].get("unavailable") if self._described else None
+        if not isinstance(reason, str):
+            return None
+        return ModelNotReadyError(f"The model {self.model} cannot work: {reason[:_MAX_REASON]}", retry_after_s=1.0)
 
-        Raises:
-            ModelNotReadyError: it says that it cannot, and why.
-        """
+    async def check_available(self) -> None:
+        """Have it describe itself again, if the last time was a few seconds ago: it may say that it cannot work."""
+        configs = self._declaration.last_configs
         if isinstance(self._triton, CanSleep):  # a question would have one started, or keep it awake
             return
-        configs = await self._declaration.configs()
-        try:
+        if configs is None or self._declaration.error is not None:
+            return
+        with suppress(FastAPITritonError, TimeoutError):  # it has no description, or other code reports the error
             async with asyncio.timeout(_AVAILABILITY_TIMEOUT_S), self._describing:
                 if time.monotonic() > self._described_at + _AVAILABILITY_S:
                     await self._ask_anew(configs)
-        except (FastAPITritonError, TimeoutError):
-            return  # it has no description, or not now; other code checks whether it is loaded
-        reason = self._described[1].get("unavailable") if self._described else None
-        if isinstance(reason, str):
-            raise ModelNotReadyError(f"The model {self.model} cannot work: {reason[:_MAX_REASON]}", retry_after_s=1.0)
 
     async def _ask_anew(self, configs: Configs) -> dict[str, Any]:
         description = await self._ask_description(configs)

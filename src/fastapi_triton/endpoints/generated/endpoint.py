@@ -18,7 +18,7 @@ from fastapi_triton.core.context import current_request_id
 from fastapi_triton.core.errors import InvalidRequestError, ModelNotReadyError, UnsupportedMediaError, shown
 from fastapi_triton.endpoints import content_negotiation
 from fastapi_triton.endpoints.generated.codec import GeneratedModel, Inputs
-from fastapi_triton.endpoints.generated.model_registry import Catalogue
+from fastapi_triton.endpoints.generated.models import GeneratedModels
 from fastapi_triton.endpoints.interfaces import COMPLETED, JobSubmitter, Services
 from fastapi_triton.endpoints.json_codec import Arrays
 from fastapi_triton.endpoints.pipeline import Translation
@@ -63,14 +63,15 @@ class Address:
 class GeneratedEndpoint:
     """Takes requests to any model that has an endpoint."""
 
-    def __init__(self, catalogue: Catalogue, services: Services) -> None:
+    def __init__(self, models: GeneratedModels, services: Services) -> None:
         # None: the app has no background jobs.
         self.jobs: Callable[[Address], JobSubmitter] | None = None
         self.services = services
-        self._catalogue = catalogue
+        self._models = models
 
     async def __call__(self, request: Request, address: Address) -> Response:
         """Serve one request."""
+        await self._models.confirm(address.model)
         model = self.model(address)
         if self.jobs is not None and not model.config.decoupled:  # a job has one answer
             jobs = self.jobs(address)
@@ -79,16 +80,16 @@ class GeneratedEndpoint:
         return await self.services.pipeline.serve(GeneratedTranslation(self, model, address, request), request.receive)
 
     def model(self, address: Address) -> GeneratedModel:
-        """The model as it is now. Raises what `Catalogue.endpoint` raises."""
-        return self._catalogue.endpoint(address.model, address.version)
+        """The model as it is now. Raises what `GeneratedModels.endpoint` raises."""
+        return self._models.endpoint(address.model, address.version)
 
     def is_unloaded(self, address: Address) -> bool:
         """Whether somebody had Triton unload it; one that loads, or could not be loaded, is not."""
-        return self._catalogue.entry(address.model).is_unloaded
+        return self._models.entry(address.model).is_unloaded
 
-    def forget(self, address: Address) -> None:
+    def doubt(self, address: Address) -> None:
         """Read the model's config again: what the model takes may have changed."""
-        self._catalogue.forget(address.model)
+        self._models.doubt(address.model)
 
 
 class GeneratedTranslation(Translation):
@@ -148,7 +149,7 @@ class GeneratedTranslation(Translation):
                 self.model, inputs.tensors, request_id=current_request_id.get(), version=self._address.version
             )
         except (InvalidRequestError, ModelNotReadyError):
-            self._endpoint.forget(self._address)
+            self._endpoint.doubt(self._address)
             raise
         return await self._json(outputs, inputs)
 

@@ -83,6 +83,7 @@ class ClusterTriton:
         # The last known answers.
         self._configs: dict[str, ModelConfig] = {}
         self._index: list[ModelStatus] | None = None
+        self._on_change: Callable[[str], None] = lambda _: None
 
     async def __aenter__(self) -> Self:
         return self
@@ -106,6 +107,15 @@ class ClusterTriton:
     def is_asleep(self) -> bool:
         """Whether no Triton is there because none is needed; the next request has one started."""
         return self._may_sleep and bool(self._configs) and not self.is_up
+
+    def subscribe(self, on_change: Callable[[str], None]) -> None:
+        self._on_change = on_change
+
+    async def server_ready(self) -> bool:
+        return await self._ask(lambda triton: triton.server_ready(), asleep=True)
+
+    async def check_processes(self) -> None:
+        await asyncio.gather(*(replica.client.check_processes() for replica in self._replicas.values()))
 
     async def ready(self, model: str) -> bool:
         return await self._ask(lambda triton: triton.ready(model), asleep=True if model in self._configs else None)
@@ -235,6 +245,7 @@ class ClusterTriton:
             heartbeat_s=self._settings.watch_interval_s,
             access=Access.of(self._settings),
         )
+        client.subscribe(self._on_change)
         await client.__aenter__()
         return self._replicas.setdefault(url, _Replica(client))
 

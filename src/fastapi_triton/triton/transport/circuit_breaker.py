@@ -31,6 +31,7 @@ class Breaker:
         self.doubt = asyncio.Event()  # set by what gives reason to ask whether it lives
         self._since = 0.0
         self._on_open = on_open
+        self.on_change: Callable[[], None] = lambda: None  # called after it was opened or closed
 
     def require_closed(self) -> None:
         """Raise why nothing passes, if so, with an estimate: what has been away for so long will be for as long again.
@@ -64,6 +65,7 @@ class Breaker:
             self._since = time.monotonic()
             self.error = error
             self._on_open()
+            self.on_change()
         self.error = error
 
     def answered(self) -> None:
@@ -77,3 +79,4 @@ class Breaker:
         if self.error is not None:
             logger.info("Triton answers, after %.1f s", time.monotonic() - self._since)
             self.error = None
+            self.on_change()

@@ -11,6 +11,7 @@ from fastapi_triton.triton.transport import tls
 
 LOST = "triton_connection_lost"
 TLS_FAILED = "triton_tls_failed"
+ACCESS_DENIED = "triton_access_denied"
 # How a server begins that waits for TLS and got something else: an alert, or a handshake; TLS 1.x.
 _TLS_RECORDS = (b"\x15\x03", b"\x16\x03")
 _RETRY_AFTER_S = 2.0
@@ -81,7 +82,7 @@ def access_denied(status: int) -> TritonUnavailableError:
     """Nothing that the caller did or can mend."""
     return TritonUnavailableError(
         f"Triton, or what stands before it, does not take the frontend's credentials ({status}); nothing was run.",
-        code="triton_access_denied",
+        code=ACCESS_DENIED,
     )
 
 

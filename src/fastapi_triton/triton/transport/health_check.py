@@ -1,8 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Asks Triton now and then whether it lives; while it is away, several times a second, so that it is back at once."""
+"""Notices that Triton is silent; while it is away, asks several times a second, so that it is back at once."""
 
 import asyncio
-from contextlib import AbstractAsyncContextManager, suppress
+import math
+import time
+from collections.abc import Generator
+from contextlib import AbstractAsyncContextManager, contextmanager, suppress
 
 from fastapi_triton.core.background import BackgroundTask
 from fastapi_triton.core.backoff import Backoff
@@ -13,16 +16,17 @@ from fastapi_triton.triton.transport.pool import ConnectionPool
 
 # How long each of two questions, the second over a connection of its own, may stay unanswered.
 ANSWER_TIMEOUT_S = 2.5
-# While Triton is away, up to `AWAY_INTERVAL_S`.
 FIRST_BACKOFF_S = 0.05
+# It goes without questions of its own for so many intervals after another component's last one.
+_PATIENCE = 2.0
 
 
 class Heartbeat:
-    """Opens the breaker when Triton is silent, and closes it when it answers; every `interval_s` while all is well.
+    """Opens the breaker when Triton is silent, and closes it when it answers.
 
-    Silent means: two questions of its own in a row without an answer, and not one byte on any other connection
-    meanwhile. A model that works for minutes is not silent: Triton answers these questions beside it. Any status is an
-    answer, that of a balancer too.
+    While all is well, it asks every `interval_s`, unless other code does, in a `question`. Silent means: two questions
+    in a row without an answer, and not one byte on any other connection meanwhile. A model that works for minutes is
+    not silent: Triton answers these questions beside it. Any status is an answer, that of a balancer too.
     """
 
     def __init__(self, pool: ConnectionPool, *, interval_s: float) -> None:
@@ -30,6 +34,8 @@ class Heartbeat:
         self._breaker = pool.breaker
         self._interval_s = interval_s
         self._backoff = Backoff(FIRST_BACKOFF_S, AWAY_INTERVAL_S)
+        self._asked_at = -math.inf
+        self._is_unanswered = False
         self._request_line = f"GET {pool.address.path}/v2/health/live HTTP/1.1\r\n".encode()
 
     def beating(self) -> AbstractAsyncContextManager[None]:
@@ -40,10 +46,28 @@ class Heartbeat:
             longest_backoff_s=AWAY_INTERVAL_S,
         ).repeating(self._beat_when_due)
 
+    @contextmanager
+    def question(self) -> Generator[None, None, None]:
+        """While another component waits for an answer: it counts as the first of the two questions."""
+        self._asked_at = time.monotonic()
+        late = asyncio.get_running_loop().call_later(ANSWER_TIMEOUT_S, self._doubt, self._breaker.num_signs)
+        try:
+            yield
+        finally:
+            late.cancel()
+
+    def _doubt(self, num_signs: int) -> None:
+        if self._breaker.num_signs == num_signs:
+            self._is_unanswered = True
+            self._breaker.doubt.set()
+
     async def _beat_when_due(self) -> float:
         if self._breaker.num_failures == 0 and self._breaker.error is None:
             await self._doubted(self._interval_s)
             self._backoff.reset()
+            is_asked = time.monotonic() - self._asked_at < _PATIENCE * self._interval_s
+            if is_asked and not self._breaker.doubt.is_set():
+                return 0.0
         else:
             await self._backoff.sleep()
         await self.beat()
@@ -63,7 +87,8 @@ class Heartbeat:
         signs = self._breaker.num_signs
         try:
             question = (self._request_line, self._pool.headers.lines(), b"\r\n")
-            if self._breaker.error is None:
+            is_unanswered, self._is_unanswered = self._is_unanswered, False
+            if self._breaker.error is None and not is_unanswered:
                 with suppress(TimeoutError, TritonUnavailableError, InferenceError):
                     await self._pool.request(question, timeout_s=ANSWER_TIMEOUT_S)
                     self._breaker.close()

@@ -6,8 +6,10 @@ from collections.abc import AsyncGenerator
 from dataclasses import replace
 
 import httpx2
+import pytest
 
 from fastapi_triton import TritonFrontend
+from fastapi_triton.core.errors import ContractError
 from fastapi_triton.testing import FakeTriton
 from fastapi_triton.triton.client import Tensors
 from fastapi_triton.triton.tensor import Tensor
@@ -31,7 +33,8 @@ async def test_the_declaration_is_held_against_both_configs(
 ) -> None:
     config = triton.models[TWIN].config
     triton.models[TWIN].config = replace(config, inputs=config.inputs[1:], decoupled=False)
-    await app.endpoints[0].declaration.refresh()
+    with pytest.raises(ContractError):
+        await app.endpoints[0].declaration.configs()
     answer = await client.post(PATH, json=body(), headers=SSE)
     assert (answer.status_code, answer.json()["code"]) == (503, "contract_mismatch")
     assert f"the model {TWIN} is not decoupled" in answer.json()["detail"]
@@ -69,7 +72,7 @@ async def test_a_twin_that_cannot_describe_itself_says_so(
     triton.models[TWIN].config = replace(
         config, inputs=tuple(each for each in config.inputs if each.name != "describe")
     )
-    await app.endpoints[0].declaration.refresh()
+    await app.endpoints[0].declaration.configs()
     answer = await client.get(f"{PATH}/describe")
     assert (answer.status_code, answer.json()["code"]) == (404, "not_found")
 

@@ -10,13 +10,11 @@ that the model is back.
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from contextlib import AbstractAsyncContextManager
 from typing import Any
 from urllib.parse import quote
 
 import orjson
 
-from fastapi_triton.core.background import BackgroundTask
 from fastapi_triton.core.errors import FastAPITritonError
 from fastapi_triton.triton.error_mapping import STOPPING_TEXTS, require_triton
 from fastapi_triton.triton.model_health import Counts, ModelProcesses, death
@@ -35,29 +33,21 @@ _JOINING = ("dynamic_batching", "sequence_batching")
 _HONEST = (2, 66)
 
 
-class ProcessWatch:
+class ProcessCheck:
     """Keeps `processes` up to date. `ask` sends a question, as `HTTPTriton.question` does."""
 
-    def __init__(self, processes: ModelProcesses, ask: Ask, *, interval_s: float) -> None:
+    def __init__(self, processes: ModelProcesses, ask: Ask) -> None:
         self._processes = processes
         self._ask = ask
-        self._interval_s = interval_s
 
-    def watching(self) -> AbstractAsyncContextManager[None]:
-        """Look at dead models, and at those with requests, every few seconds for as long as this lasts."""
-        return BackgroundTask(
-            "process watch", consequence="A model whose process died, or is back, may go unnoticed until it is asked."
-        ).repeating(self._look)
-
-    async def _look(self) -> float:
-        await asyncio.sleep(self._interval_s)
+    async def check(self) -> None:
+        """Check dead models, and those that had requests since the last check."""
         for model in self._processes.to_look_at():
             try:
                 if await self.ready(model):
                     await self._count(model)
             except FastAPITritonError as error:
                 logger.debug("model %s: %s", model, error.detail)
-        return 0.0
 
     async def ready(self, model: str) -> bool:
         """Whether Triton has the model ready.

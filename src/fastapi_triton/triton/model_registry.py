@@ -1,0 +1,371 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The models of one Triton: polls it, caches the models' configs, and notifies subscribers of changes.
+
+Nothing else polls Triton. While all is well, a round is two requests, however many models there are: the repository
+index, which shows what is loaded, and one spot check. Neither shows that a model was reloaded with another config.
+So the spot checks read the configs in turn, and a request whose config is older than a round has it read again first.
+"""
+
+import asyncio
+import logging
+import math
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+
+from fastapi_triton.core.background import BackgroundTask
+from fastapi_triton.core.errors import (
+    ContractError,
+    DeadlineExceededError,
+    FastAPITritonError,
+    ModelNotReadyError,
+    TritonUnavailableError,
+)
+from fastapi_triton.triton import model_health
+from fastapi_triton.triton.client import ModelStatus, TritonClient
+from fastapi_triton.triton.model_config import ModelConfig
+from fastapi_triton.triton.transport.circuit_breaker import AWAY_INTERVAL_S
+from fastapi_triton.triton.transport.errors import ACCESS_DENIED
+
+logger = logging.getLogger(__name__)
+
+# Models that are checked at once.
+MAX_CHECKS = 8
+# Models whose config looks unchanged that one round reads again at most.
+MAX_REFRESHES = 16
+# The pause between two rounds while a declared model is not ready.
+UNREADY_INTERVAL_S = 0.5
+# A round takes time: a config may be this much older than the interval before a request has it read again.
+GRACE_S = 0.5
+# Triton's index can take seconds where a repository is large or far away; it is read at most a tenth of the time.
+_REST = 9.0
+
+READY = "READY"
+
+# While Triton refuses to show its index, only one round in so many asks for it.
+_REFUSED_ROUNDS = 8
+
+SpotCheck = Callable[[], Awaitable[None]]
+
+
+def _not_asked() -> FastAPITritonError:
+    return TritonUnavailableError("Triton has not yet been asked for its models. Try again.", retry_after_s=1.0)
+
+
+def _is_away(failure: FastAPITritonError | None) -> bool:
+    return isinstance(failure, TritonUnavailableError) and failure.code != ACCESS_DENIED
+
+
+@dataclass(slots=True, eq=False)
+class Model:
+    """A model as it was seen last.
+
+    `statuses` are its versions in the index, and `error` says why it takes no requests. `config` is None if it cannot
+    be read; it is kept while Triton is away.
+    """
+
+    name: str
+    # Whether an endpoint was declared for it.
+    is_declared: bool = False
+    statuses: tuple[ModelStatus, ...] = ()
+    config: ModelConfig | None = None
+    error: FastAPITritonError | None = field(default_factory=_not_asked)
+    # Whether the next round has to check it, and the next request to read its config.
+    is_due: bool = True
+    is_stale: bool = True
+    # Whether another model may have been loaded under the same name, even if its config is equal.
+    is_replaced: bool = False
+    # Whether it had requests since its last check.
+    is_used: bool = False
+    # How often `config` was set: another number is another model, even if the config is equal.
+    generation: int = 0
+    # When its config was read, or could not be read; minus infinity until it was checked with these `statuses`.
+    read_at: float = -math.inf
+    num_checks: int = 0
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    @property
+    def versions(self) -> list[str]:
+        """Those that are ready."""
+        return [status.version for status in self.statuses if status.state == READY]
+
+    @property
+    def is_checked(self) -> bool:
+        """Whether it was checked with these `statuses`."""
+        return self.read_at > -math.inf
+
+    @property
+    def is_dead(self) -> bool:
+        """Whether Triton has it loaded, but its process has died."""
+        return self.error is not None and self.error.code == model_health.CODE
+
+    @property
+    def is_wanted(self) -> bool:
+        """Whether its config is of interest."""
+        return self.is_declared or any(status.state == READY for status in self.statuses)
+
+
+class ModelRegistry:
+    """All models of a Triton, by name. A round begins `interval_s` after the last one ended, or earlier."""
+
+    def __init__(self, triton: TritonClient, *, interval_s: float) -> None:
+        self._triton = triton
+        self._interval_s = interval_s
+        self._models: dict[str, Model] = {}
+        # Why the last round could not read the index.
+        self.failure: FastAPITritonError | None = _not_asked()
+        # Whether the index has ever been read.
+        self.is_read = False
+        self._index_s = 0.0
+        self._subscribers: list[Callable[[], None]] = []
+        self._is_changed = False
+        self._wake = asyncio.Event()
+        self._pause_s = 0.0
+        self._spot_checks: list[SpotCheck] = [self._check_server, self._check_oldest]
+        self._num_rounds = 0
+        triton.subscribe(self._on_sign)
+
+    @asynccontextmanager
+    async def polling(self) -> AsyncGenerator[None, None]:
+        """Poll Triton for the duration of the block."""
+        task = BackgroundTask("model registry", consequence="New, removed and changed models may go unnoticed.")
+        self._pause_s = 0.0
+        async with task.repeating(self._poll_when_due):
+            yield
+
+    def subscribe(self, on_change: Callable[[], None]) -> None:
+        """Call this when something about Triton or its models has changed."""
+        self._subscribers.append(on_change)
+
+    def add_spot_check(self, check: SpotCheck) -> None:
+        """Run this in every second round. It may send Triton one request."""
+        self._spot_checks = [each for other in self._spot_checks for each in (check, other)]
+
+    def declare(self, name: str) -> None:
+        """An endpoint needs this model: check it even if the index lacks it, or cannot be read."""
+        self._models.setdefault(name, Model(name)).is_declared = True
+
+    @property
+    def models(self) -> list[Model]:
+        """Those in Triton's index, by name."""
+        return [self._models[name] for name in sorted(self._models) if self._models[name].statuses]
+
+    def model(self, name: str) -> Model | None:
+        """A model of the index, or a declared one."""
+        return self._models.get(name)
+
+    async def config(self, name: str) -> ModelConfig:
+        """The config of such a model, hardly older than a round.
+
+        Raises:
+            FastAPITritonError: it cannot be read.
+        """
+        model = self._models[name]
+        model.is_used = True
+        while (config := self._current(model)) is None:
+            async with model.lock:  # many requests at once read it once
+                if self._current(model) is None:
+                    await self._read_config(model)
+        if self._is_changed:
+            self._notify()
+        return config
+
+    async def require_ready(self, name: str) -> None:
+        """Check a declared model now.
+
+        Raises:
+            FastAPITritonError: it takes no requests.
+        """
+        model = self._models[name]
+        await self._check(model)
+        self._notify()
+        if model.error is not None:
+            raise model.error.with_traceback(None)  # one that is raised again and again grows
+
+    def doubt(self, name: str) -> None:
+        """The model's config may have changed: read it again before the next request."""
+        if (model := self._models.get(name)) is not None:
+            model.is_due = model.is_stale = True
+
+    def forget(self, name: str) -> None:
+        """Triton went away, or unloaded the model: even with the same config, what comes back is another."""
+        if (model := self._models.get(name)) is not None:
+            model.is_due = model.is_stale = model.is_replaced = True
+
+    async def poll(self) -> None:
+        """One round.
+
+        Raises:
+            FastAPITritonError: the index cannot be read; what was known stays.
+        """
+        failure: FastAPITritonError | None = None
+        try:
+            await self._read_index()
+        except FastAPITritonError as error:
+            failure = error
+            self._fail(error)
+        await self._triton.check_processes()
+        await self._check_all(self._due())
+        await self._spot_check()
+        self._notify()
+        if failure is not None:
+            raise failure.with_traceback(None)
+
+    def refresh_soon(self) -> None:
+        """Begin a round now that checks all models, `MAX_REFRESHES` at most."""
+        for model in self._models.values():
+            model.is_used = True
+        self._wake.set()
+
+    def _on_sign(self, model: str) -> None:
+        """The client has learnt something about Triton, or about this model."""
+        self.doubt(model)
+        self._wake.set()
+
+    async def _poll_when_due(self) -> float:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._pause_s):
+                await self._wake.wait()
+        self._wake.clear()
+        if not self._subscribers:  # nobody needs to know
+            self._pause_s = self._interval_s
+            return 0.0
+        with suppress(FastAPITritonError):  # `failure` keeps it
+            await self.poll()
+        pause_s = self._interval_s
+        if _is_away(self.failure):
+            pause_s = min(pause_s, AWAY_INTERVAL_S)
+        elif any(model.is_declared and model.error is not None for model in self._models.values()):
+            pause_s = min(pause_s, UNREADY_INTERVAL_S)
+        self._pause_s = max(pause_s, _REST * self._index_s)
+        return 0.0
+
+    async def _read_index(self) -> None:
+        started = time.monotonic()
+        index = await self._triton.index()
+        self._index_s = time.monotonic() - started
+        self._is_changed = self._is_changed or self.failure is not None
+        self.failure, self.is_read = None, True
+        found: dict[str, list[ModelStatus]] = {}
+        for status in index:
+            found.setdefault(status.name, []).append(status)
+        for name in self._models.keys() | found.keys():
+            self._see(self._models.setdefault(name, Model(name)), tuple(found.get(name, ())))
+            if name not in found and not self._models[name].is_declared:
+                del self._models[name]
+
+    def _see(self, model: Model, statuses: tuple[ModelStatus, ...]) -> None:
+        """Take over the model's versions from the index."""
+        if statuses == model.statuses:
+            return
+        self._is_changed = True
+        model.is_due = model.is_stale = True
+        model.statuses, model.read_at = statuses, -math.inf
+        if not model.versions:
+            model.config, model.is_replaced = None, True
+
+    def _due(self) -> list[Model]:
+        """The models that have to be checked in this round, and of those that had requests the oldest."""
+        wanted = [model for model in self._models.values() if model.is_wanted]
+        due = [model for model in wanted if model.is_due]
+        return due + self._oldest(model for model in wanted if model.is_used and not model.is_due)
+
+    @staticmethod
+    def _oldest(models: Iterable[Model]) -> list[Model]:
+        return sorted(models, key=lambda model: model.read_at)[:MAX_REFRESHES]
+
+    async def _check_all(self, models: Iterable[Model]) -> None:
+        limit = asyncio.Semaphore(MAX_CHECKS)
+
+        async def check(model: Model) -> None:
+            async with limit:
+                await self._check(model)
+
+        for unexpected in await asyncio.gather(*map(check, models), return_exceptions=True):
+            if unexpected is not None:
+                raise unexpected  # after the others were checked
+
+    async def _check(self, model: Model) -> None:
+        """Ask whether the model is ready, and read its config."""
+        num_checks = model.num_checks
+        async with model.lock:
+            if model.num_checks > num_checks:
+                return  # another check has begun since this one was wanted
+            model.num_checks += 1
+            model.is_used = model.is_due = False
+            try:
+                is_ready = await self._triton.ready(model.name)
+                await self._read_config(model)  # raises why an unready model is not there
+            except FastAPITritonError as error:
+                self._set_error(model, error)
+                return
+            if is_ready:
+                self._set_error(model, None)
+            else:
+                text = f"Triton says that the model {model.name} is not ready."
+                self._set_error(model, ModelNotReadyError(text, retry_after_s=1.0))
+
+    async def _read_config(self, model: Model) -> None:
+        try:
+            config = await self._triton.config(model.name)
+        except FastAPITritonError as error:
+            self._set_error(model, error)
+            raise
+        model.read_at = time.monotonic()
+        if model.is_replaced or config != model.config:
+            model.config, self._is_changed = config, True
+            model.generation += 1
+        model.is_stale = model.is_replaced = False
+
+    def _current(self, model: Model) -> ModelConfig | None:
+        """The model's config, unless it has to be read again."""
+        is_old = time.monotonic() - model.read_at > self._interval_s + GRACE_S
+        return None if model.is_stale or is_old else model.config
+
+    def _set_error(self, model: Model, error: FastAPITritonError | None) -> None:
+        before, model.error = model.error, error
+        model.read_at = time.monotonic()
+        self._is_changed = self._is_changed or repr(error) != repr(before)
+        if error is None:
+            return
+        # A config that cannot be read stays so until somebody mends it.
+        model.is_due = model.is_stale = not isinstance(error, ContractError)
+        model.is_replaced = True
+        if not isinstance(error, TritonUnavailableError | DeadlineExceededError):
+            model.config = None
+
+    def _fail(self, error: FastAPITritonError) -> None:
+        if self.failure is None:
+            logger.warning("Triton's list of models cannot be read: %s", error.detail)
+        self._is_changed = self._is_changed or repr(error) != repr(self.failure)
+        self.failure = error
+        if _is_away(error):
+            for model in self._models.values():
+                model.is_due = model.is_stale = model.is_replaced = True
+
+    async def _spot_check(self) -> None:
+        check = self._spot_checks[self._num_rounds % len(self._spot_checks)]
+        self._num_rounds += 1
+        with suppress(FastAPITritonError):  # the next index reports a Triton that is away
+            await check()
+
+    async def _check_server(self) -> None:
+        """Ask for the readiness of the whole server: a current Triton reports dead model processes there."""
+        if not await self._triton.server_ready():
+            await self._check_all(self._oldest(model for model in self._models.values() if model.is_wanted))
+
+    async def _check_oldest(self) -> None:
+        """Read the config that was read longest ago."""
+        for model in self._oldest(model for model in self._models.values() if model.is_wanted)[:1]:
+            if model.error is not None:
+                await self._check(model)
+                return
+            async with model.lock:
+                await self._read_config(model)
+
+    def _notify(self) -> None:
+        if self._is_changed:
+            self._is_changed = False
+            for on_change in self._subscribers:
+                on_change()
