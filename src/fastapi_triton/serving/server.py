@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """uvicorn's server with a graceful end: first unready, then closed, and requests that take too long get an error."""
 
+import asyncio
 import os
 import signal
 import socket
