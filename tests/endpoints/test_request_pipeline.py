@@ -28,8 +28,9 @@ from fastapi_triton.triton.client import Tensors
 from fastapi_triton.triton.datatypes import BY_WIRE
 from fastapi_triton.triton.model_config import ModelConfig
 from fastapi_triton.triton.tensor import Tensor
-from support.app_on_socket import events_of, listening
+from support.app_on_socket import listening
 from support.echo_models import model, tensor
+from support.received_events import events_of
 from support.scribble_app import MODEL, PATH
 from support.scripted_stream_model import ScriptedStreamModel, app_of, twin_config
 from support.scripted_triton import INFER, REQUEST, Upstream, scripted_triton
@@ -178,7 +179,8 @@ def serve(scribble_config: ModelConfig, body: Callable[..., dict[str, Any]]) -> 
             if not hold:
                 held.go_on.set()
             client = await running.enter_async_context(listening(app))
-            await app.registry.poll()
+            if app.generated_models is not None:
+                await app.registry.poll()
             yield Served(family, app, client, held, family.body or body())
 
     return serve
