@@ -171,18 +171,10 @@ async def test_a_model_that_was_unloaded_fails_its_job(
     running: tuple[TritonFrontend, Client], triton: FakeTriton
 ) -> None:
     app, client = running
-<<<<<<< HEAD
-    assert app.catalogue is not None
     job, slot = await waiting(app, client)
     triton.models["plain"].is_ready = False
-    await app.catalogue.poll()
-    slot.release()
-=======
-    job, place = await waiting(app, client)
-    triton.models["plain"].is_ready = False
     await app.registry.poll()
-    place.give_back()
->>>>>>> f35400f (One model registry polls Triton and caches configs; the rest subscribes)
+    slot.release()
     told = await client.over(job)
     assert (told["status"], told["error"]["status"], told["error"]["code"]) == ("failed", 410, "endpoint_gone")
     assert (await client.get(f"{job}/result")).json()["code"] == "endpoint_gone"
@@ -192,18 +184,10 @@ async def test_one_that_is_no_longer_in_the_repository_fails_it_too(
     running: tuple[TritonFrontend, Client], triton: FakeTriton
 ) -> None:
     app, client = running
-<<<<<<< HEAD
-    assert app.catalogue is not None
     job, slot = await waiting(app, client)
     del triton.models["plain"]
-    await app.catalogue.poll()
-    slot.release()
-=======
-    job, place = await waiting(app, client)
-    del triton.models["plain"]
     await app.registry.poll()
-    place.give_back()
->>>>>>> f35400f (One model registry polls Triton and caches configs; the rest subscribes)
+    slot.release()
     assert (await client.over(job))["error"]["code"] == "endpoint_gone"
 
 
@@ -235,16 +219,9 @@ async def test_a_contract_that_takes_the_request_no_more_fails_its_job(
     app, client = running
     job, slot = await waiting(app, client)
     triton.add(ModelConfig("plain", 0, (X,), (X,)), echo)  # `v` is gone
-<<<<<<< HEAD
-    assert app.catalogue is not None
-    app.catalogue.forget("plain")
-    await app.catalogue.poll()
-    slot.release()
-=======
     app.registry.doubt("plain")
     await app.registry.poll()
-    place.give_back()
->>>>>>> f35400f (One model registry polls Triton and caches configs; the rest subscribes)
+    slot.release()
     told = await client.over(job)
     assert (told["status"], told["error"]["status"], told["error"]["code"]) == ("failed", 410, "endpoint_changed")
     assert "`v`" in told["error"]["detail"]

@@ -9,7 +9,7 @@ import orjson
 import pytest
 
 from fastapi_triton.core.errors import FastAPITritonError, InferenceError, ModelNotReadyError, TritonUnavailableError
-from fastapi_triton.core.slot import Place, current_place
+from fastapi_triton.core.slot import Slot, current_slot
 from fastapi_triton.triton import process_check
 from fastapi_triton.triton.datatypes import BY_WIRE
 from fastapi_triton.triton.error_mapping import SuspectedDeathError, failure, stream_failure
@@ -101,7 +101,7 @@ async def client(triton: TritonWithProcesses) -> AsyncIterator[HTTPTriton]:
 
 
 async def answer(client: HTTPTriton) -> FastAPITritonError | None:
-    current_place.set(Place(1, since=0.0, free=lambda _: None))  # as every client's request
+    current_slot.set(Slot(1, since=0.0, free=lambda _: None))  # as every client's request
     try:
         await client.infer("echo", TEXT)
     except FastAPITritonError as error:

@@ -16,7 +16,7 @@ from typing import Any
 import orjson
 
 from fastapi_triton.core.errors import ModelNotReadyError
-from fastapi_triton.core.slot import current_place
+from fastapi_triton.core.slot import current_slot
 from fastapi_triton.triton.transport.connection import Connection
 
 logger = logging.getLogger(__name__)
@@ -103,7 +103,7 @@ class ModelProcesses:
     def running(self, model: str, connection: Connection) -> Iterator[None]:
         """While this is entered, the model's death ends the exchange on the connection."""
         # Not every name that a client makes up. Requests of the frontend's own hold no slot, and are not followed up.
-        if model in self._met and current_place.get() is not None:
+        if model in self._met and current_slot.get() is not None:
             self._used.add(model)
         connections = self._running.setdefault(model, set())
         connections.add(connection)
