@@ -116,6 +116,17 @@ async def test_head_requests_get_no_body_and_old_clients_no_second_request(
     assert b"connection: close" in told
 
 
+async def test_headers_may_be_any_iterable(app: ScriptedApp, wire: RawConnection) -> None:
+    async def talk(scope: Scope, receive: Receive, send: Send) -> None:
+        headers = [(b"content-length", b"1"), (b"x-mine", b"yes")]
+        await send({"type": "http.response.start", "status": 200, "headers": iter(headers)})
+        await send({"type": "http.response.body", "body": b"x"})
+
+    app.talk = talk
+    await wire.say(POST)
+    assert b"x-mine: yes\r\n" in await wire.reader.readuntil(b"\r\n\r\n")
+
+
 @pytest.mark.parametrize("header", [(b"x", b"a\r\nset-cookie: b"), (b"x", b"a\0"), (b"x y", b"a"), (b"", b"a")])
 async def test_a_header_that_would_break_the_answer_is_never_sent(
     app: ScriptedApp, wire: RawConnection, header: tuple[bytes, bytes]

@@ -2,8 +2,9 @@
 """One request and its response on a connection, as uvicorn has them, within the limits of `http_protocol.py`."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from functools import partial
+from typing import Any
 
 from uvicorn._types import ASGIReceiveEvent, ASGISendEvent
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
@@ -129,10 +130,11 @@ class Exchange(RequestResponseCycle):
         self._num_waiting_bytes = 0
         return {"type": "http.request", "body": body, "more_body": self.more_body}
 
-    async def send(self, message: ASGISendEvent) -> None:
+    def send(self, message: ASGISendEvent) -> Coroutine[Any, Any, None]:
         if message["type"] == "http.response.start":
-            if any(not name for name, _ in message.get("headers", ())):
+            headers = message["headers"] = list(message.get("headers", ()))
+            if b"" in dict(headers):
                 raise RuntimeError("A header of the response has no name.")
         elif not self.keep_alive:
             self._closes = self.keep_alive = True
-        await super().send(message)
+        return super().send(message)
