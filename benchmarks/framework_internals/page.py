@@ -32,7 +32,7 @@ def page(times: CpuTimes, instructions: Mapping[Variant, float], *, num_rounds: 
             "",
             _HOW,
             "",
-            f"{num_rounds} rounds, {load}.",
+            f"{num_rounds} rounds, {load}; the machine's load average afterwards was {os.getloadavg()[2]:.1f}.",
             "",
             *_comparisons(times, instructions),
             "",
