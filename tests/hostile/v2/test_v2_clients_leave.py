@@ -128,10 +128,11 @@ async def test_those_that_wait_for_their_turn_leave_the_queue(
 async def test_a_body_that_triton_does_not_take_is_dropped(
     app: TritonFrontend, wires: list[RawConnection], triton: ScriptedTriton, path: str
 ) -> None:
-    is_closed = asyncio.Event()
+    is_begun, is_closed = asyncio.Event(), asyncio.Event()
 
     async def read_no_further(upstream: Upstream) -> None:
         await upstream.head()
+        is_begun.set()
         upstream.writer.transport.pause_reading()  # type: ignore[attr-defined]
         await until(lambda: app.services.admission.in_flight == 0)
         upstream.writer.transport.resume_reading()  # type: ignore[attr-defined]
@@ -140,7 +141,7 @@ async def test_a_body_that_triton_does_not_take_is_dropped(
 
     triton.script = read_no_further
     await wires[0].say(post(path, b"Content-Length: %d\r\n\r\n%b" % (len(HUGE), HUGE)))
-    await until(lambda: app.services.admission.in_flight == 1)
+    await is_begun.wait()
     wires[0].leave()
     await is_closed.wait()
     await until(lambda: is_free(app))
