@@ -4,23 +4,22 @@
 A full parse of a body of 20 MB would block the event loop for seconds and take hundreds of megabytes.
 """
 
+import asyncio
 import json
 import re
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import orjson
 
-from fastapi_triton.app.triton_proxy.json_marks import (
-    LONG,
-    MAX_DEPTH,
-    Span,
-    incomplete,
-    spans_of_many,
-    too_deep,
-    unbalanced,
-)
 from fastapi_triton.core.errors import TooLargeError, UnreadableRequestError, shown
+from fastapi_triton.endpoints.request_body.json_scanner import windows
 
+# The limit of current Triton versions. Older ones crash at some ten thousand levels.
+MAX_DEPTH = 100
+# Bytes. Longer strings and arrays are cut.
+_LONG = 1024
 # The value of a cut string. No member that is checked may contain it.
 CUT = "\x00"
 _CUT_VALUE = rb'"\u0000"'
@@ -29,13 +28,20 @@ _SMALL_BYTES = 2048
 _FEW_STRINGS = 100
 # The limit of the text after cutting: names, shapes and parameters of some hundred tensors.
 _MAX_OUTLINE_BYTES = 128 * 1024
-# Up to this number, quotes and brackets are visited one by one; numpy is faster for more.
-_FEW_MARKS = 1000
-_NEAR_BYTES, _FAR_BYTES = 256, 64 * 1024
+# Marks in small windows are visited one by one; numpy is faster for more.
+_SMALL_WINDOW_BYTES, _LARGE_WINDOW_BYTES = 512, 64 * 1024
+# After this number of bytes the event loop serves other requests. They take some milliseconds.
+_BYTES_AT_ONCE = 256 * 1024
 _MARK = re.compile(rb'["\[\]{}]')
+_OTHER, _QUOTE, _OPEN, _CLOSE = range(4)
+_KINDS = bytearray(256)
+for _kind, _bytes in ((_QUOTE, b'"'), (_OPEN, b"[{"), (_CLOSE, b"]}")):
+    for _byte in _bytes:
+        _KINDS[_byte] = _kind
 _MARKS = (b'"', b"[", b"]", b"{", b"}")
-_QUOTE, _OPEN_ARRAY, _OPEN_OBJECT = b'"[{'
-_MAX_BACKSLASHES = 32
+# The inside of a string or an array: from its first byte to the one after its last.
+_Span = tuple[int, int]
+_Positions = npt.NDArray[np.int64]
 
 
 async def outline(text: bytes, *, cut_depth: int) -> Any:
@@ -52,10 +58,7 @@ async def outline(text: bytes, *, cut_depth: int) -> Any:
     text = without_long_strings(text)
     if is_plain(text):
         return parsed(text)
-    spans = _spans_of_few(text, cut_depth)
-    if spans is None:
-        spans = await spans_of_many(text, cut_depth)
-    text = _without(text, spans)
+    text = _without(text, await _spans(text, cut_depth))
     if len(text) > _MAX_OUTLINE_BYTES:
         raise TooLargeError(
             f"The JSON has {len(text):,} bytes besides long strings and arrays of numbers; "
@@ -84,8 +87,8 @@ def is_plain(text: bytes) -> bool:
 
 
 def without_long_strings(text: bytes) -> bytes:
-    """The text with its long strings cut, if it has few strings and no escapes; else the text as it is."""
-    if len(text) <= _SMALL_BYTES or b"\\" in text:
+    """The text with its long strings cut, if it has few strings and no escape before the end of one; else unchanged."""
+    if len(text) <= _SMALL_BYTES:
         return text
     parts: list[bytes] = []
     kept = at = 0
@@ -94,9 +97,9 @@ def without_long_strings(text: bytes) -> bytes:
         if start < 0:
             return b"".join((*parts, text[kept:]))
         at = text.find(b'"', start + 1) + 1
-        if not at:
+        if not at or text[at - 2 : at - 1] == b"\\":
             return text
-        if at - start > LONG:
+        if at - start > _LONG:
             parts += (text[kept : start + 1], rb"\u0000")
             kept = at - 1
     return text
@@ -131,79 +134,109 @@ def _members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 _DECODER = json.JSONDecoder(object_pairs_hook=_members)
 
 
-def _without(text: bytes, spans: list[Span]) -> bytes:
+def _without(text: bytes, spans: list[_Span]) -> bytes:
     """The text with the insides of these arrays and strings replaced; what lies within another span goes with it."""
     kept: list[bytes] = []
     at = 0
     for start, end in sorted(spans):
         if start >= at:
-            kept += (text[at:start], b"null" if text[start - 1] == _OPEN_ARRAY else b"\\u0000")
+            kept += (text[at:start], b"null" if text[start - 1] == ord("[") else b"\\u0000")
             at = end
     return b"".join((*kept, text[at:]))
 
 
-def _spans_of_few(text: bytes, cut_depth: int) -> list[Span] | None:
-    """The spans to cut, found one by one; None: there are too many quotes and brackets for that."""
-    spans: list[Span] = []
-    open_at: list[int] = []
-    at = 0
-    for _ in range(_FEW_MARKS):
-        at = _next_mark(text, at)
-        if at == len(text):
-            if open_at:
-                raise incomplete()
-            return spans
-        code = text[at]
-        if code == _QUOTE:
-            end = _end_of_string(text, at)
-            if end is None:
-                return None
-            if end - at > LONG:
-                spans.append((at + 1, end))
-            at = end
-        elif code in (_OPEN_ARRAY, _OPEN_OBJECT):
-            open_at.append(at)
-            if len(open_at) > MAX_DEPTH:
-                raise too_deep()
+async def _spans(text: bytes, cut_depth: int) -> list[_Span]:
+    """The insides of long strings, and of long arrays at depth `cut_depth`.
+
+    Raises:
+        UnreadableRequestError: it nests too deep, or a bracket or quotation mark is missing.
+    """
+    marks = _Marks(text, cut_depth)
+    pause_at = _BYTES_AT_ONCE
+    for at, window in windows(text, _SMALL_WINDOW_BYTES, marks=_MARKS, max_bytes=_LARGE_WINDOW_BYTES):
+        if len(window) <= _SMALL_WINDOW_BYTES:
+            marks.read_few(at, window)
         else:
-            spans += _closed(text, open_at, at, cut_depth)
-        at += 1
-    return None
+            marks.read_many(at, window)
+        if at > pause_at:
+            pause_at = at + _BYTES_AT_ONCE
+            await asyncio.sleep(0)
+    if marks.depth or marks.is_in_string:
+        raise UnreadableRequestError("The body is not valid JSON: it ends within a string, an array or an object.")
+    return marks.spans
 
 
-def _closed(text: bytes, open_at: list[int], at: int, cut_depth: int) -> list[Span]:
-    """Close the innermost array or object. Returns its inside if it is to be cut."""
-    if not open_at:
-        raise unbalanced()
-    start = open_at.pop()
-    is_cut = len(open_at) == cut_depth - 1 and at - start > LONG and text[start] == _OPEN_ARRAY
-    return [(start + 1, at)] if is_cut else []
+class _Marks:
+    """Quotation marks and brackets of a text, read window by window: how deep it nests, and what to cut."""
+
+    def __init__(self, text: bytes, cut_depth: int) -> None:
+        self.spans: list[_Span] = []
+        self.depth = 0
+        self._text = text
+        self._cut_depth = cut_depth
+        self._string_at: int | None = None  # where the open string starts
+        self._container_at: int | None = None  # where the open array or object at `cut_depth` starts
+
+    @property
+    def is_in_string(self) -> bool:
+        return self._string_at is not None
+
+    def read_few(self, start: int, window: bytes) -> None:
+        for found in _MARK.finditer(window):
+            mark, at = found[0], start + found.start()
+            if mark == b'"':
+                self._string_at = self._edge(self._string_at, at)
+            elif not self.is_in_string:
+                depth = self.depth + (1 if mark in b"[{" else -1)
+                _require_depth(depth, depth)
+                if self._cut_depth == max(depth, self.depth):
+                    self._container_at = self._edge(self._container_at, at, only_arrays=True)
+                self.depth = depth
+
+    def read_many(self, start: int, window: bytes) -> None:
+        kinds = np.frombuffer(window.translate(_KINDS), np.uint8)
+        at = np.flatnonzero(kinds != _OTHER)
+        kinds_there = kinds[at]
+        is_quote = kinds_there == _QUOTE
+        is_bracket = ~is_quote & ((np.cumsum(is_quote) + self.is_in_string) % 2 == 0)
+        self._read_brackets(at[is_bracket] + start, kinds_there[is_bracket])
+        self._string_at = self._edges(self._string_at, at[is_quote] + start)
+
+    def _read_brackets(self, brackets: _Positions, kinds: npt.NDArray[np.uint8]) -> None:
+        if not len(brackets):
+            return
+        opens = kinds == _OPEN
+        depths = self.depth + np.cumsum(np.where(opens, 1, -1))
+        _require_depth(depths.min(), depths.max())
+        self.depth = int(depths[-1])
+        is_edge = np.where(opens, depths == self._cut_depth, depths == self._cut_depth - 1)
+        self._container_at = self._edges(self._container_at, brackets[is_edge], only_arrays=True)
+
+    def _edges(self, open_at: int | None, edges: _Positions, *, only_arrays: bool = False) -> int | None:
+        """Record the long spans between starts and ends, which alternate. Returns the start that has no end yet."""
+        if open_at is not None:
+            edges = np.concatenate(([open_at], edges))
+        num_pairs = len(edges) // 2
+        starts, ends = edges[0 : 2 * num_pairs : 2], edges[1::2]
+        is_long = ends - starts > _LONG
+        for start, end in zip(starts[is_long].tolist(), ends[is_long].tolist(), strict=True):
+            self._edge(start, end, only_arrays=only_arrays)
+        return int(edges[-1]) if len(edges) % 2 else None
+
+    def _edge(self, open_at: int | None, at: int, *, only_arrays: bool = False) -> int | None:
+        """The same for one of them."""
+        if open_at is None:
+            return at
+        if at - open_at > _LONG and not (only_arrays and self._text[open_at] != ord("[")):
+            self.spans.append((open_at + 1, at))
+        return None
 
 
-def _next_mark(text: bytes, at: int) -> int:
-    """The position of the next quote or bracket; the text's length if there is none."""
-    near = _MARK.search(text, at, at + _NEAR_BYTES)
-    if near is not None:
-        return near.start()
-    while at < len(text):
-        found = [where for mark in _MARKS if (where := text.find(mark, at, at + _FAR_BYTES)) >= 0]
-        if found:
-            return min(found)
-        at += _FAR_BYTES
-    return len(text)
-
-
-def _end_of_string(text: bytes, start: int) -> int | None:
-    """The position of the quote that ends the string at `start`; None: it has too many escapes."""
-    end = start
-    for _ in range(_FEW_MARKS):
-        end = text.find(b'"', end + 1)
-        if end < 0:
-            raise incomplete()
-        before = text[max(start + 1, end - _MAX_BACKSLASHES) : end]
-        num_backslashes = len(before) - len(before.rstrip(b"\\"))
-        if num_backslashes == _MAX_BACKSLASHES:
-            return None
-        if num_backslashes % 2 == 0:
-            return end
-    return None
+def _require_depth(least: int, most: int) -> None:
+    if most > MAX_DEPTH:
+        raise UnreadableRequestError(
+            f"The JSON is nested more than {MAX_DEPTH} levels deep. Send flat lists; Triton reads them by their shape.",
+            code="json_too_deep",
+        )
+    if least < 0:
+        raise UnreadableRequestError("The body is not valid JSON: a bracket closes that was never opened.")

@@ -11,6 +11,7 @@ from collections.abc import Container
 from pydantic_core import from_json
 
 from fastapi_triton.core.errors import FieldProblem, TooLargeError, pointer, shown
+from fastapi_triton.endpoints.request_body.json_scanner import END_OF_NAME, windows
 
 # Bodies of up to this size are not checked: they cannot cost much.
 UNCHECKED_BYTES = 1024 * 1024
@@ -20,7 +21,6 @@ MAX_TEXTS = 400_000
 MAX_NAME_BYTES = 64 * 1024
 # Read at a time, so that other threads get their turn, and small enough for the processor's cache.
 _WINDOW_BYTES = 32 * 1024
-_END_OF_NAME = re.compile(rb'"[ \t\r\n]*:')
 # The member's name before its value, looked for in the last bytes before that.
 _NAME = re.compile(rb'"(?:[^"\\]|\\.)*"(?=[ \t\r\n]*:[ \t\r\n]*\Z)')
 _NAME_BYTES = 1000
@@ -56,21 +56,9 @@ class _Strings:
         self._is_wide = False
 
     def check(self) -> None:
-        at = 0
-        while at < len(self._body):
-            window = self._window(at)
+        for at, window in windows(self._body, _WINDOW_BYTES):
             self._read(at, window)
-            at += len(window)
         self._count_wide(len(self._body) - self._quote_at if self._is_wide else 0)
-
-    def _window(self, at: int) -> bytes:
-        """The next bytes, which end with no half of an escape, and in which every quotation mark is a real one."""
-        window = self._body[at : at + _WINDOW_BYTES]
-        if b"\\" not in window:
-            return window
-        if (len(window) - len(window.rstrip(b"\\"))) % 2:
-            window = self._body[at : at + _WINDOW_BYTES + 1]
-        return window.replace(b"\\\\", b"__").replace(b'\\"', b"__")
 
     def _read(self, at: int, window: bytes) -> None:
         first = window.find(b'"')
@@ -94,7 +82,7 @@ class _Strings:
         """The string that crossed the window's end, if it is one, ends here."""
         length = at - self._quote_at
         if self._num_quotes % 2 and length > MAX_NAME_BYTES:
-            if _END_OF_NAME.match(self._body, at):
+            if END_OF_NAME.match(self._body, at):
                 raise TooLargeError(
                     f"A member's name in the body's JSON has {length:,} bytes; up to {MAX_NAME_BYTES:,} are read.",
                     code="name_too_long",
