@@ -10,11 +10,17 @@ from pydantic import AfterValidator, BaseModel, Field, ValidationInfo
 from pydantic_core import PydanticCustomError
 
 from fastapi_triton.core.errors import FieldProblem, InvalidRequestError, TooLargeError, pointer
-from fastapi_triton.endpoints.image_files.scan import scan
-from fastapi_triton.endpoints.image_files.structure import StructureError
+from fastapi_triton.endpoints.image_files.bmp import BMP
+from fastapi_triton.endpoints.image_files.gif import GIF
+from fastapi_triton.endpoints.image_files.jpeg import JPEG
+from fastapi_triton.endpoints.image_files.png import PNG
+from fastapi_triton.endpoints.image_files.structure import StructureError, scan
+from fastapi_triton.endpoints.image_files.webp import WEBP
 from fastapi_triton.endpoints.request_body.large_json import DEFAULT_MAX_TEXT_BYTES, UNCHECKED_BYTES
 
-READABLE_FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
+_FORMATS = (PNG, JPEG, WEBP, GIF, BMP)
+# As Pillow calls them.
+READABLE_FORMATS = tuple(each.name for each in _FORMATS)
 TOO_LARGE = "image_too_large"
 _WHITE_SPACE = b" \t\r\n\v\f"
 _MAGIC = {b"\x89PNG": "image/png", b"\xff\xd8\xff": "image/jpeg", b"GIF8": "image/gif"}
@@ -99,7 +105,7 @@ def size(data: bytes) -> tuple[int, int]:
     Raises:
         ValueError: it is no picture.
     """
-    structure = scan(data, READABLE_FORMATS)
+    structure = scan(data, _FORMATS)
     return structure.width, structure.height
 
 
@@ -111,7 +117,7 @@ def check(data: bytes, limits: ImageLimits) -> None:
         TooLargeError: more pixels than allowed.
     """
     try:
-        scan(data, READABLE_FORMATS).require(max_pixels=limits.max_pixels, max_side=limits.max_side)
+        scan(data, _FORMATS).require(max_pixels=limits.max_pixels, max_side=limits.max_side)
     except StructureError as error:
         detail = f"The picture {error.reason}"
         if error.code != TOO_LARGE:

@@ -14,12 +14,17 @@ from dataclasses import dataclass
 from PIL import ExifTags, Image, PngImagePlugin
 
 from diffusion_engine.errors import RequestError
-from diffusion_engine.image_files.scan import scan
-from diffusion_engine.image_files.structure import Structure, StructureError
+from diffusion_engine.image_files.bmp import BMP
+from diffusion_engine.image_files.gif import GIF
+from diffusion_engine.image_files.jpeg import JPEG
+from diffusion_engine.image_files.png import PNG
+from diffusion_engine.image_files.structure import Structure, StructureError, scan
+from diffusion_engine.image_files.tiff import TIFF
+from diffusion_engine.image_files.webp import WEBP
 
 OUTPUT_FORMATS = ("webp", "png", "jpeg")
 # Only what people draw in and photograph with: a decoder that is never reached cannot be attacked.
-INPUT_FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
+INPUT_FORMATS = (PNG, JPEG, WEBP, GIF, BMP, TIFF)
 # The default of the parameter `max_side`.
 MAX_SIDE = 16_384
 # What turns a picture upright, by its EXIF orientation.

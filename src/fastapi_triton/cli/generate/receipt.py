@@ -13,8 +13,10 @@ from PIL import ExifTags, Image
 from pydantic import BaseModel, ValidationError
 
 from fastapi_triton.cli.generate.errors import UsageError
-from fastapi_triton.endpoints.image_files.scan import scan
-from fastapi_triton.endpoints.image_files.structure import StructureError
+from fastapi_triton.endpoints.image_files.jpeg import JPEG
+from fastapi_triton.endpoints.image_files.png import PNG
+from fastapi_triton.endpoints.image_files.structure import StructureError, scan
+from fastapi_triton.endpoints.image_files.webp import WEBP
 
 KEYWORD = "fastapi-triton"
 NEWEST = 1
@@ -133,7 +135,7 @@ def _text(path: Path) -> str | None:
     """What stands where the engine writes receipts."""
     try:
         data = path.read_bytes()
-        structure = scan(data, ("PNG", "WEBP", "JPEG"))
+        structure = scan(data, (PNG, WEBP, JPEG))
         if structure.file_format == "PNG":
             # Other texts are hidden from Pillow, which refuses a file with large ones.
             chunks = [data[start:end] for start, end in _texts(data)]

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """BMP: one header, then rows of pixels."""
 
+import re
 import struct
 
-from fastapi_triton.endpoints.image_files.structure import Structure, cut_off
+from fastapi_triton.endpoints.image_files.structure import Format, Structure, cut_off
 
 RUN_LENGTH_ENCODINGS = (1, 2)
 # Pillow decodes run-length encoded BMP in Python: as slow as this many passes.
@@ -25,3 +26,6 @@ def scan_bmp(data: bytes) -> Structure:
         return Structure("BMP", width, height, RUN_LENGTH_PASSES)
     announced_bytes = offset + (width * num_bits + 31) // 32 * 4 * height
     return Structure("BMP", width, height, is_cut_off=announced_bytes > len(data))
+
+
+BMP = Format("BMP", re.compile(rb"BM"), scan_bmp)

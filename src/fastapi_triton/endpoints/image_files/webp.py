@@ -1,10 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """WebP: RIFF chunks with one frame or several."""
 
+import re
 import struct
 
 from fastapi_triton.endpoints.image_files.exif import EXIF_PREFIX, exif_orientation
-from fastapi_triton.endpoints.image_files.structure import MAX_CHUNKS, Structure, cut_off, require_frames, too_complex
+from fastapi_triton.endpoints.image_files.structure import (
+    MAX_CHUNKS,
+    Format,
+    Structure,
+    cut_off,
+    require_frames,
+    too_complex,
+)
 
 HEADS = frozenset((b"VP8 ", b"VP8L", b"VP8X"))
 
@@ -43,3 +51,6 @@ def webp_size(kind: bytes, data: bytes, start: int) -> tuple[int, int]:
         return 1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF)
     sides = struct.unpack_from("<HH", data, start + 6)
     return sides[0] & 0x3FFF, sides[1] & 0x3FFF
+
+
+WEBP = Format("WEBP", re.compile(rb"RIFF....WEBP", re.DOTALL), scan_webp)

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """GIF: a screen, then frames made of data blocks."""
 
+import re
 import struct
 
-from diffusion_engine.image_files.structure import Structure, cut_off, require_frames, too_complex
+from diffusion_engine.image_files.structure import Format, Structure, cut_off, require_frames, too_complex
 
 # Of at most 255 bytes each.
 MAX_BLOCKS = 200_000
@@ -54,3 +55,6 @@ def skip_blocks(data: bytes, position: int, blocks_left: int) -> tuple[int, int]
             break
         blocks_left -= 1
     return min(position, size), blocks_left
+
+
+GIF = Format("GIF", re.compile(rb"GIF8[79]a"), scan_gif)

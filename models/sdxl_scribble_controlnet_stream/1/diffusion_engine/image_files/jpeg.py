@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """JPEG: segments, then scans, each of which is a pass over all pixels."""
 
+import re
 import struct
 from collections.abc import Iterator
 from itertools import islice
@@ -11,6 +12,7 @@ from diffusion_engine.image_files.exif import EXIF_PREFIX, exif_orientation
 from diffusion_engine.image_files.structure import (
     MAX_CHUNKS,
     MAX_PASSES_AT_FULL_SIZE,
+    Format,
     Spans,
     Structure,
     cut_off,
@@ -98,3 +100,6 @@ def find_markers(data: bytes, marker: int, position: int) -> Iterator[int]:
     for start in range(position, len(data), FIND_BYTES):
         piece = octets[start : start + FIND_BYTES + 1]
         yield from (start + np.flatnonzero((piece[:-1] == 0xFF) & (piece[1:] == marker))).tolist()
+
+
+JPEG = Format("JPEG", re.compile(rb"\xff\xd8\xff"), scan_jpeg)

@@ -1,11 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
 """PNG: a sequence of chunks, some of which make the pixels."""
 
+import re
 import struct
 import zlib
 
 from diffusion_engine.image_files.exif import exif_orientation
-from diffusion_engine.image_files.structure import MAX_CHUNKS, Spans, Structure, cut_off, require_frames, too_complex
+from diffusion_engine.image_files.structure import (
+    MAX_CHUNKS,
+    Format,
+    Spans,
+    Structure,
+    cut_off,
+    require_frames,
+    too_complex,
+)
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 FIRST_CHUNK = b"\x00\x00\x00\x0dIHDR"
@@ -40,3 +49,6 @@ def scan_png(data: bytes) -> Structure:
         raise too_complex(f"has more than {MAX_CHUNKS:,} chunks")
     require_frames(num_frames)
     return Structure("PNG", width, height, 1, num_frames, orientation or 1, tuple(kept.spans), b"", end > size)
+
+
+PNG = Format("PNG", re.compile(re.escape(SIGNATURE)), scan_png)

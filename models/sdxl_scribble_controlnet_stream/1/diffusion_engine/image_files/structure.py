@@ -5,6 +5,9 @@ A small file can ask for gigabytes of memory or minutes of work. Everything that
 that is bounded too.
 """
 
+import re
+import struct
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 # PNG chunks, JPEG segments, WebP chunks and TIFF directories: files of 20 MB have some thousands.
@@ -70,6 +73,32 @@ class Structure:
             raise too_complex(f"takes {self.num_passes} passes over {width} x {height} pixels to decode")
         if self.is_cut_off:
             raise cut_off()
+
+
+@dataclass(frozen=True, slots=True)
+class Format:
+    """A file format: Pillow's name for it, how its files begin, and what reads their structure."""
+
+    name: str
+    start: re.Pattern[bytes]
+    read: Callable[[bytes], Structure]
+
+
+def scan(data: bytes, formats: tuple[Format, ...]) -> Structure:
+    """Reads the structure of a file in one of these formats.
+
+    Raises:
+        StructureError: it is in none of them, it is damaged or cut off, or it has too many parts.
+    """
+    for each in formats:
+        if each.start.match(data):
+            try:
+                return each.read(data)
+            except (IndexError, struct.error):
+                raise cut_off() from None
+    *others, last = (each.name.replace("WEBP", "WebP") for each in formats)
+    names = f"{', '.join(others)} or {last}" if others else last
+    raise StructureError("not_an_image", f"is no {names} file ({len(data):,} bytes). Send one of these.")
 
 
 def cut_off() -> StructureError:

@@ -1,9 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """TIFF: directories of tags."""
 
+import re
 import struct
 
-from diffusion_engine.image_files.structure import MAX_FRAMES, MAX_TAGS, Structure, cut_off, require_frames, too_complex
+from diffusion_engine.image_files.structure import (
+    MAX_FRAMES,
+    MAX_TAGS,
+    Format,
+    Structure,
+    cut_off,
+    require_frames,
+    too_complex,
+)
 
 # Values in the first directory: what a decoder must read in any case.
 MAX_VALUE_BYTES = 4 * 1024 * 1024
@@ -44,3 +53,6 @@ def tiff_directory(data: bytes, position: int, order: str) -> tuple[int, int]:
     end = position + 2 + 12 * num_tags
     following = data[end : end + 4]
     return num_tags, struct.unpack(order + "I", following)[0] if len(following) == 4 else 0
+
+
+TIFF = Format("TIFF", re.compile(rb"II\*\0|MM\0\*"), scan_tiff)
