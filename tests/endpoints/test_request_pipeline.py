@@ -21,7 +21,7 @@ from starlette.types import Receive
 from fastapi_triton import Settings, TritonFrontend
 from fastapi_triton.core.request_record import Observation
 from fastapi_triton.endpoints.pipeline import PipelineStage, Translation
-from fastapi_triton.endpoints.request_body import whole
+from fastapi_triton.endpoints.request_body import raw_body
 from fastapi_triton.jobs import dbos_queue
 from fastapi_triton.testing import FakeTriton
 from fastapi_triton.triton.client import Tensors
@@ -72,7 +72,7 @@ class DoubleTranslation(Translation):
         self._number = 0.0
 
     async def read(self, receive: Receive) -> None:
-        self._number = json.loads(await whole.read(receive))["x"]
+        self._number = json.loads(await raw_body.read(receive))["x"]
 
     async def run(self) -> None:
         outputs = await self._triton.infer(self.model, {"x": Tensor.of_one(BY_WIRE["FP32"], self._number, (1,))})

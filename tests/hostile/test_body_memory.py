@@ -20,7 +20,7 @@ from fastapi_triton.core.errors import FastAPITritonError, InvalidRequestError, 
 from fastapi_triton.endpoints import images
 from fastapi_triton.endpoints.generated.codec import GeneratedModel
 from fastapi_triton.endpoints.image_files.jpeg import MAX_SCANS, count_scans, find_markers
-from fastapi_triton.endpoints.request_body import large_json, long_fields, validation, whole
+from fastapi_triton.endpoints.request_body import large_json, long_fields, raw_body, validation
 from fastapi_triton.endpoints.request_body.large_json import MAX_NAME_BYTES, MAX_TEXTS, UNCHECKED_BYTES
 from fastapi_triton.triton.datatypes import BY_WIRE
 from fastapi_triton.triton.model_config import ModelConfig, TensorConfig
@@ -219,7 +219,7 @@ async def test_a_body_is_joined_without_a_copy() -> None:
     receive = await receive_in_pieces(body)
     tracemalloc.start()
     try:
-        assert await whole.read(receive) == body
+        assert await raw_body.read(receive) == body
         assert tracemalloc.get_traced_memory()[1] < 1.2 * LIMIT
     finally:
         tracemalloc.stop()

@@ -31,14 +31,12 @@ def read(response: type[BaseModel], values: Mapping[str, Any], *, model: str) ->
     try:
         return response.model_validate(_fields(response, values), by_alias=False, by_name=True)
     except ValidationError as error:
-        # Without the values: they may be what the caller wrote, or a picture.
-        flaws = [
-            (".".join(map(str, each["loc"])), each["msg"], each["type"]) for each in error.errors(include_input=False)
-        ]
-        reasons = "; ".join(f"{name}: {reason}" for name, reason, _ in flaws)
+        # Without the values: they may be texts of the client, or a picture.
+        problems = {".".join(map(str, each["loc"])): each for each in error.errors(include_input=False)}
+        reasons = "; ".join(f"{name}: {each['msg']}" for name, each in problems.items())
         logger.error("model %s: its answer does not fit %s: %s", model, response.__name__, reasons)
         detail = f"The model {model} gave an answer that does not fit its contract."
-        if not_text := [f"`{name}`" for name, _, kind in flaws if kind == "string_unicode"]:
+        if not_text := [f"`{name}`" for name, each in problems.items() if each["type"] == "string_unicode"]:
             detail = f"The model {model} answered with bytes that are not UTF-8 text, in {', '.join(not_text)}."
         raise InferenceError(detail) from None
 
@@ -78,8 +76,7 @@ def to_json(answer: BaseModel) -> bytes:
         body = _NULL
     if _NULL not in body:  # pydantic and orjson write NaN as null
         return body
-    values = _json_values(answer, by_alias=True)
-    return encode(_with_names_of_numbers(values, answer.model_dump(exclude_none=True, by_alias=True)))
+    return encode(plain(answer, by_alias=True))
 
 
 def _is_without_null(value: Any) -> bool:
@@ -89,9 +86,17 @@ def _is_without_null(value: Any) -> bool:
     return isinstance(value, str | int) or (isinstance(value, float) and math.isfinite(value))
 
 
-def plain(answer: BaseModel) -> dict[str, Any]:
-    """The answer's fields by name, as JSON has them; NaN and Infinity as in `to_json`."""
-    fields: dict[str, Any] = _with_names_of_numbers(_json_values(answer), answer.model_dump(exclude_none=True))
+def plain(answer: BaseModel, *, by_alias: bool = False) -> dict[str, Any]:
+    """The answer's fields as JSON values. Raises what `to_json` raises."""
+    try:
+        values = answer.model_dump(mode="json", exclude_none=True, by_alias=by_alias)
+    except UnicodeDecodeError:
+        names = ", ".join(f"`{name}`" for name, value in answer if isinstance(value, bytes))
+        raise InferenceError(
+            f"The model answered with bytes that are not UTF-8 text, in {names}. A response model with "
+            "ser_json_bytes='base64' in its config can carry them."
+        ) from None
+    fields: dict[str, Any] = _with_names_of_numbers(values, answer.model_dump(exclude_none=True, by_alias=by_alias))
     return fields
 
 
@@ -101,20 +106,6 @@ def encode(values: Any) -> bytes:
         return orjson.dumps(values)  # pydantic's own writer takes ten times as long for a picture
     except orjson.JSONEncodeError:  # an integer of more than 64 bits, or half a surrogate pair
         return json.dumps(values, separators=(",", ":")).encode()
-
-
-def _json_values(answer: BaseModel, *, by_alias: bool = False) -> dict[str, Any]:
-    try:
-        return answer.model_dump(mode="json", exclude_none=True, by_alias=by_alias)
-    except UnicodeDecodeError:
-        raise InferenceError(
-            f"The model answered with bytes that are not UTF-8 text, in {_names_of_bytes(answer)}. A response model "
-            "with ser_json_bytes='base64' in its config can carry them."
-        ) from None
-
-
-def _names_of_bytes(answer: BaseModel) -> str:
-    return ", ".join(f"`{name}`" for name, value in answer if isinstance(value, bytes))
 
 
 def _with_names_of_numbers(values: Any, exact: Any) -> Any:
@@ -149,20 +140,10 @@ class JSONAnswer(Response):
         ]
 
 
-def as_picture(answer: BaseModel, field: str, media_type: str, *, model: str, headers: Mapping[str, str]) -> Response:
-    """The bytes of the one picture; the other fields as `X-…` headers, as far as headers can hold them.
-
-    Raises:
-        InferenceError: the field holds no base64 text.
-        NotAcceptableError: the model made a picture in another format.
-    """
-    return picture(plain(answer), field, media_type, model=model, headers=headers)
-
-
 def json_as_picture(
     answer: bytes, response: type[BaseModel], field: str, *, accept: str | None, model: str, headers: Mapping[str, str]
 ) -> Response:
-    """The same of what `to_json` made of an answer; `image/*` is the format that the picture has."""
+    """`picture` of the JSON that `to_json` made; `image/*` is the format that the picture has."""
     names = {each.serialization_alias or name: name for name, each in response.model_fields.items()}
     values = {names.get(name, name): value for name, value in orjson.loads(answer).items()}
     made = images.media_type(images.decode(values.get(field, "")))
@@ -172,7 +153,12 @@ def json_as_picture(
 
 
 def picture(values: dict[str, Any], field: str, media_type: str, *, model: str, headers: Mapping[str, str]) -> Response:
-    """The same of an answer's fields by name."""
+    """The bytes of the one picture; the other fields as `X-…` headers, as far as headers can hold them.
+
+    Raises:
+        InferenceError: the field is not base64 text.
+        NotAcceptableError: the model made a picture in another format.
+    """
     try:
         data = images.decode(values.pop(field, ""))
     except ValueError as error:

@@ -201,7 +201,9 @@ class DeclaredTranslation(Translation):
         if self.media_type == content_negotiation.JSON:
             return responses.JSONAnswer(responses.to_json(self.answer))
         field, headers = self.endpoint.picture_field or "", {"Vary": "Accept"}
-        return responses.as_picture(self.answer, field, self.media_type, model=self.model, headers=headers)
+        return responses.picture(
+            responses.plain(self.answer), field, self.media_type, model=self.model, headers=headers
+        )
 
 
 def _accept(scope: Scope) -> str | None:

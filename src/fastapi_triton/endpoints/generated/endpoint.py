@@ -22,7 +22,7 @@ from fastapi_triton.endpoints.generated.models import GeneratedModels
 from fastapi_triton.endpoints.interfaces import COMPLETED, JobSubmitter, Services
 from fastapi_triton.endpoints.json_codec import Arrays
 from fastapi_triton.endpoints.pipeline import Translation
-from fastapi_triton.endpoints.request_body import threads, validation, whole
+from fastapi_triton.endpoints.request_body import raw_body, validation
 from fastapi_triton.endpoints.sse import Event
 from fastapi_triton.triton.client import Tensors
 
@@ -128,7 +128,7 @@ class GeneratedTranslation(Translation):
             )
 
     async def read(self, receive: Receive) -> None:
-        self.body = await whole.read(receive)
+        self.body = await raw_body.read(receive)
 
     @property
     def wants_events(self) -> bool:
@@ -175,7 +175,7 @@ class GeneratedTranslation(Translation):
 
 async def apart(num_bytes: int, work: Callable[P, T], *arguments: P.args, **options: P.kwargs) -> T:
     """Do it here, or, where it is much, in a thread, so that others get their turn on the event loop."""
-    return await threads.run(num_bytes > _MUCH_BYTES, work, *arguments, **options)
+    return await raw_body.process(num_bytes > _MUCH_BYTES, work, *arguments, **options)
 
 
 def _num_bytes(tensors: Tensors) -> int:

@@ -27,7 +27,7 @@ from fastapi_triton.core.suggestions import nearest
 from fastapi_triton.endpoints import images
 from fastapi_triton.endpoints.fields import callers_name
 from fastapi_triton.endpoints.images import ImageLimits
-from fastapi_triton.endpoints.request_body import forms, json_text, large_json, long_fields, threads, whole
+from fastapi_triton.endpoints.request_body import forms, json_text, large_json, long_fields, raw_body
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -116,17 +116,17 @@ async def read(scope: Scope, receive: Receive, model: type[BaseModel], *, limits
     # Most clients write it exactly like this.
     media_type = JSON if content_type == JSON else content_type.partition(";")[0].strip().lower()
     if media_type == JSON or media_type.endswith("+json"):
-        body = await whole.read(receive)
+        body = await raw_body.read(receive)
         if len(body) <= _LONG_BYTES:
             return from_json(body, model, limits)
-        return await threads.run(True, from_json, body, model, limits)
+        return await raw_body.process(True, from_json, body, model, limits)
     if media_type == FORM:
-        body = await whole.read(receive)
+        body = await raw_body.read(receive)
         is_long = len(body) > _LONG_BYTES
         # One more than the model has, so that an unknown field can be named, and the one that names the charset.
-        parts = await threads.run(is_long, forms.read, body, content_type, max_parts=len(model.model_fields) + 2)
+        parts = await raw_body.process(is_long, forms.read, body, content_type, max_parts=len(model.model_fields) + 2)
         del body  # the parts are copies
-        return await threads.run(is_long, _from_form, parts, model, limits)
+        return await raw_body.process(is_long, _from_form, parts, model, limits)
     raise UnsupportedMediaError(
         f"The body's Content-Type is {shown(media_type)}; send {JSON}, or a form as {FORM}. "
         "With curl that is -H 'Content-Type: application/json', or -F for each field."

@@ -16,7 +16,7 @@ from fastapi_triton.core import paths
 from fastapi_triton.endpoints import content_negotiation, openapi, responses
 from fastapi_triton.endpoints.declared.model import DEFAULT_PREVIEW_EVERY
 from fastapi_triton.endpoints.pipeline import Translation
-from fastapi_triton.endpoints.request_body import json_text, large_json, validation, whole
+from fastapi_triton.endpoints.request_body import json_text, large_json, raw_body, validation
 from fastapi_triton.pictures import previews
 from fastapi_triton.pictures.a1111 import controlnet, samplers, schemas
 from fastapi_triton.pictures.a1111.schemas import Order, Txt2ImgRequest
@@ -103,7 +103,7 @@ class Txt2ImgTranslation(Translation):
                 self._tasks.remove(self._task)
 
     async def read(self, receive: Receive) -> None:
-        self.body = schemas.read(await whole.read(receive), self._text_to_image.endpoint.services.image_limits)
+        self.body = schemas.read(await raw_body.read(receive), self._text_to_image.endpoint.services.image_limits)
 
     async def prepare(self) -> None:
         model = self._text_to_image
@@ -143,7 +143,7 @@ def _add_discovery(routes: APIRouter, model: TextToImage) -> None:
     @routes.post(f"{_V1}/options", summary="Takes the options that are so anyway", response_model=None)
     async def set_options(request: Request) -> Response:
         capabilities = await model.capabilities()
-        body = await whole.read(request.receive)
+        body = await raw_body.read(request.receive)
         validation.require_few_elements(body, validation.FEW_ELEMENTS)
         large_json.require_cheap(body, model.endpoint.services.image_limits.max_text_bytes)
         options = json_text.parse(body)

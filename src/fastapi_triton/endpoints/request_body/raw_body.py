@@ -1,11 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A request's body as it was sent, in one piece."""
+"""A request's body as it was sent, in one piece; long ones are processed in threads."""
 
+import asyncio
 import io
+from collections.abc import Callable
+from typing import ParamSpec, TypeVar
 
 from starlette.types import Receive
 
 from fastapi_triton.core.errors import CallerLeftError
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 async def read(receive: Receive) -> bytes:
@@ -34,3 +40,10 @@ async def _piece(receive: Receive) -> tuple[bytes, bool]:
     if message["type"] == "http.disconnect":
         raise CallerLeftError("The caller left before its request was whole.")
     return message.get("body", b""), message.get("more_body", False)
+
+
+async def process(is_long: bool, work: Callable[P, T], *arguments: P.args, **options: P.kwargs) -> T:
+    """Do the work here, or in a thread if it is long, so that the event loop serves other requests meanwhile."""
+    if not is_long:
+        return work(*arguments, **options)
+    return await asyncio.to_thread(work, *arguments, **options)
