@@ -1,2 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Endpoints made from the model configs that Triton serves."""
+"""Generated endpoints: one for every model that Triton has, made from the model's config.
+
+This room owns the translation by config alone. It must not know pydantic models of an app.
+
+| module | its one job |
+| --- | --- |
+| `endpoint` | all routes under `/models`: requests in the pipeline's stages |
+| `model_registry` | the models that have an endpoint, as Triton lists them |
+| `codec` | a JSON body ↔ the tensors of one model |
+| `schemas` | a tensor as JSON Schema, and an example |
+| `openapi` | the operations of all models |
+"""

@@ -1,2 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reading request bodies exactly: forms, and what JSON parsers accept or report badly."""
+"""Request bodies: reads them whole, checks their cost before parsing, and validates them.
+
+This room owns the limits on JSON and forms, and the errors of validation. It must not know tensors.
+
+| module | its one job |
+| --- | --- |
+| `raw_body` | reads a body; has long ones processed in a thread |
+| `validation` | a body → the request model, or every problem with it |
+| `json_text` | finds what parsers let pass (repeated members, NaN), and says why a body is not JSON |
+| `large_json` | refuses JSON whose Python objects would take much memory |
+| `long_fields` | the fields of a model that may hold long texts |
+| `forms` | `multipart/form-data` |
+"""
