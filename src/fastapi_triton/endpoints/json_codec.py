@@ -205,7 +205,7 @@ def _number(item: Any, datatype: Datatype, non_finite: Mapping[str, float]) -> A
     if not low <= item <= high and _plain_numbers([item], datatype) is None:  # a float may be rounded into the range
         wanted = "a whole number " if kind == "integer" else ""
         raise invalid_value("out_of_range", f"must be {wanted}from {low} to {high}, for {datatype.wire}")
-    return item
+    return float(item) if kind == "float" else item  # BF16 takes no large int
 
 
 @cache
