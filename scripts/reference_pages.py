@@ -120,7 +120,7 @@ def check_page() -> str:
     rows = [CHECK_INTRODUCTION]
     for subject, rules in runner.RULES.items():
         rows += ["", f"## {subject}", "", "| rule | severity | why | what to do |", "| --- | --- | --- | --- |"]
-        rows += [f"| `{each.code}` | {each.severity} | {each.says} | {each.advice} |" for each in rules]
+        rows += [f"| `{each.code}` | {each.severity} | {each.reason} | {each.advice} |" for each in rules]
     return "\n".join(rows) + "\n"
 
 

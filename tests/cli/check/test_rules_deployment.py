@@ -7,11 +7,11 @@ import pytest
 from pydantic import BaseModel
 
 from fastapi_triton import Settings, TritonFrontend
-from fastapi_triton.cli.check import rules_declarations, rules_deployment, waivers
+from fastapi_triton.cli.check import rules_declarations, rules_deployment, rules_waivers
 from fastapi_triton.cli.check.rule import Rules
 from fastapi_triton.cli.check.rules_declarations import Declared
 from fastapi_triton.cli.check.rules_deployment import ModelBehind
-from fastapi_triton.cli.check.waivers import Waivers
+from fastapi_triton.cli.check.rules_waivers import Waivers
 from fastapi_triton.triton.datatypes import BY_CONFIG
 from fastapi_triton.triton.model_config import ModelConfig, TensorConfig
 
@@ -81,25 +81,25 @@ CASES = [
     ),
     (rules_declarations.RULES, "decoupled-over-infer", declared("stream", STREAM), declared("echo", ECHO)),
     (
-        waivers.RULES,
+        rules_waivers.RULES,
         "waiver-unknown",
         Waivers({"no-quue": "why"}, frozenset(), frozenset({"no-queue"}), frozenset({"no-queue"})),
         Waivers({"no-queue": "why"}, frozenset(), frozenset({"no-queue"}), frozenset({"no-queue"})),
     ),
     (
-        waivers.RULES,
+        rules_waivers.RULES,
         "waiver-without-reason",
         Waivers({"no-queue": ""}, frozenset(), frozenset({"no-queue"}), frozenset({"no-queue"})),
         Waivers({"no-queue": "why"}, frozenset(), frozenset({"no-queue"}), frozenset({"no-queue"})),
     ),
     (
-        waivers.RULES,
+        rules_waivers.RULES,
         "waiver-unused",
         Waivers({"no-queue": "why"}, frozenset(), frozenset({"no-queue"}), frozenset({"no-queue"})),
         Waivers({"no-queue": "why"}, frozenset({"no-queue"}), frozenset({"no-queue"}), frozenset({"no-queue"})),
     ),
     (
-        waivers.RULES,
+        rules_waivers.RULES,
         "waiver-unused",
         Waivers({"no-queue": "why"}, frozenset(), frozenset({"no-queue"}), frozenset({"no-queue"})),
         Waivers({"no-queue": "why"}, frozenset(), frozenset(), frozenset({"no-queue"})),  # nobody has looked
@@ -109,7 +109,7 @@ CASES = [
 
 def test_every_rule_is_tried_on_both() -> None:
     tried = {code for _, code, _, _ in CASES}
-    families = (rules_deployment.SETTINGS_RULES, rules_deployment.RULES, rules_declarations.RULES, waivers.RULES)
+    families = (rules_deployment.SETTINGS_RULES, rules_deployment.RULES, rules_declarations.RULES, rules_waivers.RULES)
     assert tried == {rule.code for family in families for rule in family.all}  # type: ignore[attr-defined]
 
 

@@ -10,17 +10,11 @@ import re
 from pathlib import Path
 from typing import Any
 
-_PLACE = re.compile(r"^(\d+):(\d+) : (?:'.*': )?(.*)$", re.DOTALL)
-# protobuf's words for what went wrong → ours, which say what to do.
+_POSITION = re.compile(r"^(\d+):(\d+) : (?:'.*': )?(.*)$", re.DOTALL)
+# protobuf's reasons → ours, in the terms of a config.pbtxt.
 _REASONS = (
-    (
-        re.compile(r'Message type "inference\.(\w+)" has no field named "(.+?)"'),
-        "{0} has no field `{1}`",
-    ),
-    (
-        re.compile(r'Enum type "inference\.(?:\w+\.)?(\w+)" has no value named (\w+)'),
-        "{0} has no value {1}",
-    ),
+    (re.compile(r'Message type "inference\.(\w+)" has no field named "(.+?)"'), "{0} has no field `{1}`"),
+    (re.compile(r'Enum type "inference\.(?:\w+\.)?(\w+)" has no value named (\w+)'), "{0} has no value {1}"),
     (
         re.compile(r'Message type "inference\.(\w+)" should not have multiple "(.+?)" fields'),
         "`{1}` stands in {0} more than once",
@@ -35,7 +29,7 @@ _INT64_TYPES = (3, 4, 6, 16, 18)  # protobuf's numbers for its 64-bit integers, 
 
 
 class ConfigTextError(Exception):
-    """The text is no model config, or cannot be read here; the words are for a person."""
+    """The text is no model config, or cannot be read here; the text is for a person."""
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -59,30 +53,26 @@ def parse(text: str, *, source: str = "config.pbtxt") -> dict[str, Any]:
     Raises:
         ConfigTextError: no model config; source, line, column and reason are named.
     """
-    model_config_pb2 = _definitions()
+    model_config_pb2 = definitions()
     from google.protobuf import json_format, text_format
 
     try:
         message = text_format.Parse(text, model_config_pb2.ModelConfig())
     except text_format.ParseError as error:
-        raise ConfigTextError(f"{source}:{_in_words(str(error))}") from None
-    told: dict[str, Any] = json_format.MessageToDict(
+        raise ConfigTextError(f"{source}:{_reworded(str(error))}") from None
+    config: dict[str, Any] = json_format.MessageToDict(
         message, preserving_proto_field_name=True, always_print_fields_with_no_presence=True
     )
-    _numbers(told, message.DESCRIPTOR)
-    return told
+    _numbers(config, message.DESCRIPTOR)
+    return config
 
 
-def require() -> None:
-    """Make sure that texts can be read here.
+def definitions() -> Any:
+    """Triton's protobuf definitions.
 
     Raises:
-        ConfigTextError: the extra is not installed; what to install is said.
+        ConfigTextError: the extra that brings them is not installed; the text says what to install.
     """
-    _definitions()
-
-
-def _definitions() -> Any:
     try:
         from tritonclient.grpc import model_config_pb2
     except ImportError as error:
@@ -93,11 +83,11 @@ def _definitions() -> Any:
     return model_config_pb2
 
 
-def _in_words(told: str) -> str:
-    place = _PLACE.match(told)
-    if place is None:
-        return f" {told}"
-    line, column, reason = place.groups()
+def _reworded(error: str) -> str:
+    position = _POSITION.match(error)
+    if position is None:
+        return f" {error}"
+    line, column, reason = position.groups()
     for pattern, words in _REASONS:
         found = pattern.search(reason)
         if found is not None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Asks a running Triton what the rules of `server.py` look at. It only reads, but for the trial, which runs models."""
+"""Asks a running Triton for what `rules_server` checks. It only reads, except for the trial, which runs models."""
 
 import asyncio
 from collections.abc import Iterable, Mapping
@@ -27,10 +27,10 @@ _FORGET_NOTHING = "/v2/systemsharedmemory/region/fastapi_triton_check/unregister
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """One answer; `told` is None where it is no JSON."""
+    """One response; `json` is None where the body is no JSON."""
 
     status: int
-    told: Any
+    json: Any
     encoding: str
     text: bytes
 
@@ -47,7 +47,7 @@ async def look(
         access = Access.of(settings)
         async with HTTPTriton(url, request_timeout_s=settings.request_timeout_s, access=access) as triton:
             facts = await _facts(triton)
-            index = (await _ask(triton, "POST", "/v2/repository/index")).told or []
+            index = (await _ask(triton, "POST", "/v2/repository/index")).json or []
             loaded = [each["name"] for each in index if each.get("state") == "READY"]
             names = sorted({*models, *loaded})
             served = [await _model(triton, name, texts.get(name), settings) for name in names]
@@ -63,10 +63,10 @@ async def _facts(triton: HTTPTriton) -> ServerFacts:
         _ask(triton, "GET", "/v2"), _ask(triton, "GET", "/v2/trace/setting"), _ask(triton, "POST", _FORGET_NOTHING)
     )
     require_triton(about.status, about.text)
-    if about.status != 200 or not isinstance(about.told, dict) or "version" not in about.told:
+    if about.status != 200 or not isinstance(about.json, dict) or "version" not in about.json:
         raise TritonUnavailableError("What answers there is no Triton.")
-    mode = (trace.told or {}).get("trace_mode", "") if trace.status == 200 else ""
-    return ServerFacts(str(about.told["version"]), memory.status == 200, str(mode))
+    mode = (trace.json or {}).get("trace_mode", "") if trace.status == 200 else ""
+    return ServerFacts(str(about.json["version"]), memory.status == 200, str(mode))
 
 
 async def _model(triton: HTTPTriton, name: str, text: ModelConfig | None, settings: Settings) -> ServedModel:
@@ -75,11 +75,11 @@ async def _model(triton: HTTPTriton, name: str, text: ModelConfig | None, settin
     return ServedModel(
         name=name,
         is_dead=await _is_dead(triton, name),
-        raw=config.told if config.status == 200 else None,
+        raw=config.json if config.status == 200 else None,
         settings=settings,
         text=text,
         content_encoding=config.encoding,
-        mean_s=_mean_s(stats.told) if stats.status == 200 else 0.0,
+        mean_s=_mean_s(stats.json) if stats.status == 200 else 0.0,
     )
 
 
@@ -95,10 +95,10 @@ async def _is_dead(triton: HTTPTriton, name: str) -> bool:
 async def _ask(triton: HTTPTriton, method: str, path: str) -> Reply:
     head, body = await triton.question(method, path)
     try:
-        told = orjson.loads(body)
+        json = orjson.loads(body)
     except orjson.JSONDecodeError:
-        told = None
-    return Reply(head.status, told, dict(head.headers).get(b"content-encoding", b"").decode("latin-1"), bytes(body))
+        json = None
+    return Reply(head.status, json, dict(head.headers).get(b"content-encoding", b"").decode("latin-1"), bytes(body))
 
 
 def _mean_s(stats: Any) -> float:

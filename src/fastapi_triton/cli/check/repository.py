@@ -62,6 +62,11 @@ def waivers(raw: Mapping[str, Any]) -> dict[str, str]:
     }
 
 
+def queue_policy(raw: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A config's `dynamic_batching.default_queue_policy`; empty where there is none."""
+    return (raw.get("dynamic_batching") or {}).get("default_queue_policy") or {}
+
+
 def broken_tensors(raw: Mapping[str, Any]) -> list[str]:
     """The names of tensors that no request can be made for: Triton refuses them too."""
     return [
@@ -83,8 +88,8 @@ def _read_model(folder: Path) -> ModelFolder:
     if path.is_file():
         try:
             raw = config_text.read(path)
-        except config_text.ConfigTextError as told:
-            raw, error = None, str(told)
+        except config_text.ConfigTextError as unreadable_config:
+            raw, error = None, str(unreadable_config)
     versions = sorted(each.name for each in folder.iterdir() if each.is_dir() and each.name.isdigit())
     model_file = (raw or {}).get("default_model_filename") or "model.py"
     modules, unreadable = _modules(folder, versions)
@@ -108,26 +113,22 @@ def _modules(folder: Path, versions: list[str]) -> tuple[list[ast.Module], list[
     modules, unreadable = [], []
     for version in versions[-1:]:  # the newest is the one that Triton serves by default
         for path in sorted((folder / version).rglob("*.py")):
-            try:
-                modules.append(_parsed(path))
-            except _UnreadableModuleError as error:
-                unreadable.append(f"{path.relative_to(folder)}: {error}")
+            parsed = _parsed(path)
+            if isinstance(parsed, str):
+                unreadable.append(f"{path.relative_to(folder)}: {parsed}")
+            else:
+                modules.append(parsed)
     return modules, unreadable
 
 
-class _UnreadableModuleError(Exception):
-    """This version of Python cannot parse the file; the text says why."""
-
-
-def _parsed(path: Path) -> ast.Module:
+def _parsed(path: Path) -> ast.Module | str:
+    """The file's syntax tree, or the reason why this version of Python cannot parse it."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # such as invalid escapes, which are for its author
+        with warnings.catch_warnings(action="ignore"):  # such as invalid escapes, which are for its author
             return ast.parse(path.read_bytes())
     except SyntaxError as error:
-        where = f"line {error.lineno}: " if error.lineno else ""
-        raise _UnreadableModuleError(f"{where}{error.msg}") from None
+        return f"line {error.lineno}: {error.msg}" if error.lineno else error.msg
     except (RecursionError, MemoryError):
-        raise _UnreadableModuleError("it is nested too deeply") from None
+        return "it is nested too deeply"
     except (OSError, ValueError) as error:
-        raise _UnreadableModuleError(str(error)) from None
+        return str(error)

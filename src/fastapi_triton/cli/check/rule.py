@@ -2,11 +2,13 @@
 """What a rule is, and what it finds. A rule is a function from what it looks at to one sentence per finding."""
 
 import enum
+import inspect
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 S = TypeVar("S")
+Find = Callable[[S], Iterable[str]]
 
 
 class Severity(enum.StrEnum):
@@ -15,6 +17,9 @@ class Severity(enum.StrEnum):
     ERROR = "error"
     WARNING = "warning"
     NOTE = "note"
+
+
+ERROR, WARNING, NOTE = Severity
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,41 +36,36 @@ class Finding:
     @property
     def is_problem(self) -> bool:
         """Whether it makes the check fail."""
-        return self.severity is not Severity.NOTE and self.waived is None
-
-    def with_waivers(self, waivers: dict[str, str]) -> "Finding":
-        """The same, waived if there is a reason for its rule."""
-        return replace(self, waived=waivers.get(self.code) or None)
+        return self.severity is not NOTE and self.waived is None
 
 
 @dataclass(frozen=True, slots=True)
 class Rule(Generic[S]):
-    """A stable code; `says` why it matters and `advice` what to do, each in a sentence or two for the docs and the
-    table; `find` yields the particulars."""
+    """A stable code; `reason` says why it matters and `advice` what to do, each in a sentence or two for the docs and
+    the table; `find` yields the particulars."""
 
     code: str
     severity: Severity
-    says: str
+    reason: str
     advice: str
-    find: Callable[[S], Iterable[str]]
+    find: Find[S]
 
     def findings(self, subject: S, where: str) -> list[Finding]:
         return [Finding(self.code, self.severity, where, detail, self.advice) for detail in self.find(subject)]
 
 
 class Rules(Generic[S]):
-    """The rules over one kind of subject, in the order in which they are told."""
+    """The rules over one kind of subject, in the order in which they are listed."""
 
     def __init__(self) -> None:
         self.all: list[Rule[S]] = []
 
-    def add(
-        self, code: str, severity: Severity, *, says: str, advice: str
-    ) -> Callable[[Callable[[S], Iterable[str]]], Callable[[S], Iterable[str]]]:
-        """Makes a rule of the decorated function."""
+    def add(self, code: str, severity: Severity, *, advice: str) -> Callable[[Find[S]], Find[S]]:
+        """Makes a rule of the decorated function, whose docstring is the reason."""
 
-        def keep(find: Callable[[S], Iterable[str]]) -> Callable[[S], Iterable[str]]:
-            self.all.append(Rule(code, severity, says, advice, find))
+        def keep(find: Find[S]) -> Find[S]:
+            reason = " ".join((inspect.getdoc(find) or "").split())
+            self.all.append(Rule(code, severity, reason, advice, find))
             return find
 
         return keep

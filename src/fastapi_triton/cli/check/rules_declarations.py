@@ -4,7 +4,7 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
-from fastapi_triton.cli.check.rule import Rules, Severity
+from fastapi_triton.cli.check.rule import ERROR, Rules
 from fastapi_triton.core.suggestions import nearest
 from fastapi_triton.endpoints.declared import contract
 from fastapi_triton.endpoints.declared.declaration import Declaration
@@ -22,25 +22,17 @@ class Declared:
 RULES: Rules[Declared] = Rules()
 
 
-@RULES.add(
-    "unknown-model",
-    Severity.ERROR,
-    says="An endpoint whose model is not there answers 503 for ever.",
-    advice="Correct the name, or add the model to the repository.",
-)
+@RULES.add("unknown-model", ERROR, advice="Correct the name, or add the model to the repository.")
 def unknown_model(declared: Declared) -> Iterator[str]:
+    """An endpoint whose model is not there answers 503 for ever."""
     for name in declared.declaration.models:
         if name not in declared.configs:
             yield f"there is no model {name}{nearest(name, declared.configs)}"
 
 
-@RULES.add(
-    "contract-mismatch",
-    Severity.ERROR,
-    says="An endpoint that does not fit its model's config answers 503, with the reasons.",
-    advice="Make the pydantic models and the config agree.",
-)
+@RULES.add("contract-mismatch", ERROR, advice="Make the pydantic models and the config agree.")
 def contract_mismatch(declared: Declared) -> Iterator[str]:
+    """An endpoint that does not fit its model's config answers 503, with the reasons."""
     declaration = declared.declaration
     model, twin = _config(declared, declaration.model), _config(declared, declaration.stream_model)
     if model is not None and (twin is not None or not declaration.stream_model):
@@ -51,12 +43,12 @@ def contract_mismatch(declared: Declared) -> Iterator[str]:
 
 @RULES.add(
     "decoupled-over-infer",
-    Severity.ERROR,
-    says="Triton answers 501 where a decoupled model is asked through /infer.",
-    advice="Declare a plain model, with the decoupled one as its stream_model; or have the config say "
-    "`decoupled: False` if it answers each request once.",
+    ERROR,
+    advice="Declare a plain model, with the decoupled one as its stream_model; or have the config say `decoupled: "
+    "False` if it answers each request once.",
 )
 def decoupled_over_infer(declared: Declared) -> Iterator[str]:
+    """Triton answers 501 where a decoupled model is asked through /infer."""
     model = _config(declared, declared.declaration.model)
     if model is not None and model.decoupled:
         yield contract.decoupled(model)

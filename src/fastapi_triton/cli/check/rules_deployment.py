@@ -5,7 +5,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from fastapi_triton.cli.check.rule import Rules, Severity
+from fastapi_triton.cli.check.repository import queue_policy
+from fastapi_triton.cli.check.rule import WARNING, Rules
 from fastapi_triton.core.settings import Settings
 
 # --http-max-input-size, as Triton has it where nobody sets it. No port tells what it is.
@@ -26,12 +27,12 @@ RULES: Rules[ModelBehind] = Rules()
 
 @SETTINGS_RULES.add(
     "body-limit",
-    Severity.WARNING,
-    says="A picture that comes as a file goes on as base64 text, a third longer. Where that is over Triton's own limit "
-    "(64 MiB unless --http-max-input-size says otherwise), callers meet a late failure instead of our 413.",
+    WARNING,
     advice="Lower max_body_bytes, or start Triton with a higher --http-max-input-size, which this check cannot see.",
 )
 def body_limit(settings: Settings) -> Iterator[str]:
+    """A picture that comes as a file goes on as base64 text, a third longer. Where that is over Triton's own limit (64
+    MiB unless --http-max-input-size says otherwise), callers meet a late failure instead of our 413."""
     at_triton = settings.max_body_bytes * 4 // 3
     if at_triton > TRITON_MAX_INPUT_BYTES:
         yield (
@@ -40,35 +41,27 @@ def body_limit(settings: Settings) -> Iterator[str]:
         )
 
 
-@RULES.add(
-    "admission-over-queue",
-    Severity.WARNING,
-    says="Where the frontend lets in as many as Triton's queue holds, callers meet Triton's refusal, which knows no "
-    "Retry-After of ours, and one model's queue fills before the frontend says a word.",
-    advice="Set max_in_flight below the model's max_queue_size.",
-)
+@RULES.add("admission-over-queue", WARNING, advice="Set max_in_flight below the model's max_queue_size.")
 def admission_over_queue(model: ModelBehind) -> Iterator[str]:
-    limit = _queue_policy(model).get("max_queue_size") or 0
+    """Where the frontend lets in as many as Triton's queue holds, callers meet Triton's refusal, which knows no
+    Retry-After of ours, and one model's queue fills before the frontend says a word."""
+    limit = queue_policy(model.raw).get("max_queue_size") or 0
     if limit and model.settings.max_in_flight >= limit:
         yield f"max_in_flight is {model.settings.max_in_flight}, max_queue_size {limit}"
 
 
 @RULES.add(
     "client-timeout",
-    Severity.WARNING,
-    says="A request may wait in Triton's queue for as long as the frontend waits for its answer; then it is given up "
-    "when its turn comes, and the work runs all the same.",
+    WARNING,
     advice="Set allow_timeout_override, so that the frontend can pass on what is left of a request's time; or "
     "request_timeout_s above the queue's default timeout and the slowest job together.",
 )
 def client_timeout(model: ModelBehind) -> Iterator[str]:
-    policy = _queue_policy(model)
+    """A request may wait in Triton's queue for as long as the frontend waits for its answer; then it is given up when
+    its turn comes, and the work runs all the same."""
+    policy = queue_policy(model.raw)
     queue_s = int(policy.get("default_timeout_microseconds") or 0) / 1e6
     if policy.get("allow_timeout_override"):
         return  # the frontend tells Triton how long it waits
     if queue_s and queue_s >= model.settings.request_timeout_s:
         yield f"request_timeout_s is {model.settings.request_timeout_s:g}, but the queue alone may take {queue_s:g} s"
-
-
-def _queue_policy(model: ModelBehind) -> Mapping[str, Any]:
-    return (model.raw.get("dynamic_batching") or {}).get("default_queue_policy") or {}

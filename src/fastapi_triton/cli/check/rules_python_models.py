@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from fastapi_triton.cli.check.repository import ModelFolder
-from fastapi_triton.cli.check.rule import Rules, Severity
+from fastapi_triton.cli.check.rule import ERROR, WARNING, Rules
 
 RULES: Rules[ModelFolder] = Rules()
 # The only rule that reports files that this Python cannot read.
@@ -24,21 +24,17 @@ class Answered:
 
 @RULES.add(
     UNREADABLE,
-    Severity.ERROR,
-    says="A Python file that does not parse fails as soon as the model imports it, at the latest when it loads.",
+    ERROR,
     advice="Mend the line that is named. Waive it if Triton's Python is newer than this one and can read the file.",
 )
 def unreadable_python(model: ModelFolder) -> Iterator[str]:
+    """A Python file that does not parse fails as soon as the model imports it, at the latest when it loads."""
     yield from (f"Python {platform.python_version()} cannot read {each}" for each in model.unreadable_modules)
 
 
-@RULES.add(
-    "output-not-returned",
-    Severity.WARNING,
-    says="An output that the model never answers is missing for every caller who asks for it.",
-    advice="Have the model answer it, or take it out of the config.",
-)
+@RULES.add("output-not-returned", WARNING, advice="Have the model answer it, or take it out of the config.")
 def output_not_returned(model: ModelFolder) -> Iterator[str]:
+    """An output that the model never answers is missing for every caller who asks for it."""
     if model.is_python and model.modules:
         texts = {each.value for module in model.modules for each in ast.walk(module) if isinstance(each, ast.Constant)}
         for output in model.settings.get("output", ()):
@@ -46,13 +42,9 @@ def output_not_returned(model: ModelFolder) -> Iterator[str]:
                 yield f"the Python model never speaks of the output `{output.get('name')}`"
 
 
-@RULES.add(
-    "output-undeclared",
-    Severity.WARNING,
-    says="Triton drops or refuses a tensor in a response that the config does not declare.",
-    advice="Declare it as an output, or correct its name.",
-)
+@RULES.add("output-undeclared", WARNING, advice="Declare it as an output, or correct its name.")
 def output_undeclared(model: ModelFolder) -> Iterator[str]:
+    """Triton drops or refuses a tensor in a response that the config does not declare."""
     declared = {each.get("name") for each in model.settings.get("output", ())}
     if model.is_python and declared:
         for each in _answered(model):
@@ -62,11 +54,11 @@ def output_undeclared(model: ModelFolder) -> Iterator[str]:
 
 @RULES.add(
     "output-dims",
-    Severity.WARNING,
-    says="Triton passes on whatever shape a Python model answers, so callers who trust the config break on it.",
+    WARNING,
     advice="Answer the shape of the config: its dims, with the batch dimension first where max_batch_size is not 0.",
 )
 def output_dims(model: ModelFolder) -> Iterator[str]:
+    """Triton passes on whatever shape a Python model answers, so callers who trust the config break on it."""
     is_batched = bool(model.settings.get("max_batch_size"))
     promised = {each.get("name"): tuple(each.get("dims", ())) for each in model.settings.get("output", ())}
     for each in _answered(model) if model.is_python else ():

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Rules over a running Triton, from what `probe.py` heard of it."""
+"""Rules over a running Triton, from what `probe` asked it."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from fastapi_triton.cli.check.rule import Rules, Severity
+from fastapi_triton.cli.check.rule import ERROR, NOTE, WARNING, Rules
 from fastapi_triton.core.settings import Settings
 from fastapi_triton.triton.model_config import ModelConfig, from_server
 
@@ -65,95 +65,75 @@ RULES: Rules[ServerFacts] = Rules()
 MODEL_RULES: Rules[ServedModel] = Rules()
 
 
-@RULES.add(
-    "no-is-cancelled",
-    Severity.WARNING,
-    says="Before 23.10 a Python model cannot ask is_cancelled(), so work goes on for callers who left.",
-    advice="Update Triton to 25.06 or newer.",
-)
+@RULES.add("no-is-cancelled", WARNING, advice="Update Triton to 25.06 or newer.")
 def no_is_cancelled(server: ServerFacts) -> Iterator[str]:
+    """Before 23.10 a Python model cannot ask is_cancelled(), so work goes on for callers who left."""
     if server.release < (2, 39):
         yield f"this is Triton {server.version}; 23.10 is 2.39"
 
 
-@RULES.add(
-    "no-response-sender",
-    Severity.WARNING,
-    says="Before 24.06 a Python model that is not decoupled cannot answer later from its own threads, as "
-    "sdxl_scribble_controlnet does.",
-    advice="Update Triton to 25.06 or newer.",
-)
+@RULES.add("no-response-sender", WARNING, advice="Update Triton to 25.06 or newer.")
 def no_response_sender(server: ServerFacts) -> Iterator[str]:
+    """Before 24.06 a Python model that is not decoupled cannot answer later from its own threads, as
+    sdxl_scribble_controlnet does."""
     if server.release < (2, 47):
         yield f"this is Triton {server.version}; 24.06 is 2.47"
 
 
-@RULES.add(
-    "cancel-may-crash",
-    Severity.NOTE,
-    says="Before 25.06 cancelled gRPC requests have crashed Triton. Over HTTP, which this frontend speaks, no such "
-    "case is known.",
-    advice="Update Triton to 25.06 or newer where others call it over gRPC.",
-)
+@RULES.add("cancel-may-crash", NOTE, advice="Update Triton to 25.06 or newer where others call it over gRPC.")
 def cancel_may_crash(server: ServerFacts) -> Iterator[str]:
+    """Before 25.06 cancelled gRPC requests have crashed Triton. Over HTTP, which this frontend speaks, no such case is
+    known."""
     if server.release < (2, 59):
         yield f"this is Triton {server.version}; 25.06 is 2.59"
 
 
 @RULES.add(
     "shared-memory-off",
-    Severity.NOTE,
-    says="Clients that pass tensors in shared memory are refused. The frontend passes none.",
+    NOTE,
     advice="Start Triton with --allow-client-shm=true if other clients on its machine need it.",
 )
 def shared_memory_off(server: ServerFacts) -> Iterator[str]:
+    """Clients that pass tensors in shared memory are refused. The frontend passes none."""
     if not server.has_shared_memory:
         yield "Triton registers none for clients"
 
 
 @RULES.add(
     "trace-context-lost",
-    Severity.NOTE,
-    says="Triton takes up a caller's `traceparent` only in its OpenTelemetry mode; else its spans are missing from the "
-    "trace without a word.",
+    NOTE,
     advice="Start Triton with --trace-config mode=opentelemetry and rate=0, which traces only requests that carry one.",
 )
 def trace_context_lost(server: ServerFacts) -> Iterator[str]:
+    """Triton takes up a caller's `traceparent` only in its OpenTelemetry mode; else its spans are missing from the
+    trace without a word."""
     if server.trace_mode != "opentelemetry":
         yield f"its trace mode is {server.trace_mode or 'off'}"
 
 
 @MODEL_RULES.add(
     "dead-stub",
-    Severity.ERROR,
-    says="The process of a Python model has died. Triton never starts it again, so every request to the model fails. "
-    "Before 26.01 Triton goes on calling the model ready, and only --trial shows its death.",
-    advice="Unload and load the model, or restart Triton. Probe the frontend's /health/ready, which knows, rather than "
-    "Triton's own.",
+    ERROR,
+    advice="Unload and load the model, or restart Triton. Probe the frontend's /health/ready, which knows, rather "
+    "than Triton's own.",
 )
 def dead_stub(model: ServedModel) -> Iterator[str]:
+    """The process of a Python model has died. Triton never starts it again, so every request to the model fails. Before
+    26.01 Triton goes on calling the model ready, and only --trial shows its death."""
     if model.is_dead and model.raw is not None:
         yield "Triton has it loaded, but its process is dead"
 
 
-@MODEL_RULES.add(
-    "not-loaded",
-    Severity.ERROR,
-    says="A model that is declared or in the repository is not loaded by this Triton.",
-    advice="Look into Triton's log for the reason; in explicit mode, load it.",
-)
+@MODEL_RULES.add("not-loaded", ERROR, advice="Look into Triton's log for the reason; in explicit mode, load it.")
 def not_loaded(model: ServedModel) -> Iterator[str]:
+    """A model that is declared or in the repository is not loaded by this Triton."""
     if model.raw is None:
         yield "Triton has not loaded it"
 
 
-@MODEL_RULES.add(
-    "config-differs",
-    Severity.WARNING,
-    says="The Triton that runs serves another contract than the files say.",
-    advice="Deploy the files, or bring them up to date.",
-)
+@MODEL_RULES.add("config-differs", WARNING, advice="Deploy the files, or bring them up to date.")
 def config_differs(model: ServedModel) -> Iterator[str]:
+    """The Triton that runs serves another contract than the files say."""
     live, text = model.config, model.text
     if live is None or text is None or live == text:
         return
@@ -167,39 +147,27 @@ def config_differs(model: ServedModel) -> Iterator[str]:
             yield f"the {side} `{tensor}` is another one"
 
 
-@MODEL_RULES.add(
-    "slow-model",
-    Severity.WARNING,
-    says="A request that the frontend gives up on still runs to its end at Triton, and its caller asks again.",
-    advice="Set request_timeout_s to several times the model's usual duration.",
-)
+@MODEL_RULES.add("slow-model", WARNING, advice="Set request_timeout_s to several times the model's usual duration.")
 def slow_model(model: ServedModel) -> Iterator[str]:
+    """A request that the frontend gives up on still runs to its end at Triton, and its caller asks again."""
     if model.mean_s > model.settings.request_timeout_s / 2:
         yield f"a request takes {model.mean_s:.1f} s on average, and request_timeout_s is " + (
             f"{model.settings.request_timeout_s:g}"
         )
 
 
-@MODEL_RULES.add(
-    "compressed-reply",
-    Severity.WARNING,
-    says="Compressing a picture's reply costs ten times the CPU of the reply, and gains nothing. The frontend asks "
-    "Triton for plain replies, so something between them compresses.",
-    advice="Switch compression off in the proxy before Triton.",
-)
+@MODEL_RULES.add("compressed-reply", WARNING, advice="Switch compression off in the proxy before Triton.")
 def compressed_reply(model: ServedModel) -> Iterator[str]:
+    """Compressing a picture's reply costs ten times the CPU of the reply, and gains nothing. The frontend asks Triton
+    for plain replies, so something between them compresses."""
     if model.content_encoding not in ("", "identity"):
         yield f"a reply came with Content-Encoding: {model.content_encoding}"
 
 
-@MODEL_RULES.add(
-    "reply-mismatch",
-    Severity.ERROR,
-    says="The model answers other tensors than its config promises; Triton does not look, and callers break on it. "
-    "Looked at with --trial only.",
-    advice="Correct the model or the config.",
-)
+@MODEL_RULES.add("reply-mismatch", ERROR, advice="Correct the model or the config.")
 def reply_mismatch(model: ServedModel) -> Iterator[str]:
+    """The model answers other tensors than its config promises; Triton does not look, and callers break on it. Looked
+    at with --trial only."""
     config = model.config
     if config is None or model.trial is None or model.trial.refused is not None:
         return
@@ -217,13 +185,9 @@ def reply_mismatch(model: ServedModel) -> Iterator[str]:
             yield f"`{output.name}` came with the shape {list(reply.shape)}, but the config says {list(expected)}"
 
 
-@MODEL_RULES.add(
-    "trial-refused",
-    Severity.NOTE,
-    says="The model does not take a request of zeros and empty texts, so its reply could not be looked at.",
-    advice="Nothing, if that is right; with --trial only.",
-)
+@MODEL_RULES.add("trial-refused", NOTE, advice="Nothing, if that is right; with --trial only.")
 def trial_refused(model: ServedModel) -> Iterator[str]:
+    """The model does not take a request of zeros and empty texts, so its reply could not be looked at."""
     if model.trial is not None and model.trial.refused is not None:
         yield model.trial.refused
 

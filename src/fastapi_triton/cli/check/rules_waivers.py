@@ -4,7 +4,7 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from fastapi_triton.cli.check.rule import Rules, Severity
+from fastapi_triton.cli.check.rule import NOTE, WARNING, Rules
 from fastapi_triton.core.suggestions import nearest
 
 
@@ -24,38 +24,26 @@ class Waivers:
 RULES: Rules[Waivers] = Rules()
 
 
-@RULES.add(
-    "waiver-unknown",
-    Severity.WARNING,
-    says="A waiver for a rule that does not exist waives nothing.",
-    advice="Correct the name, or take it out.",
-)
+@RULES.add("waiver-unknown", WARNING, advice="Correct the name, or take it out.")
 def waiver_unknown(waivers: Waivers) -> Iterator[str]:
+    """A waiver for a rule that does not exist waives nothing."""
     for code in waivers.reasons:
         if code not in waivers.known:
             yield f"there is no rule {code}{nearest(code, sorted(waivers.known))}"
 
 
-@RULES.add(
-    "waiver-without-reason",
-    Severity.WARNING,
-    says="Who reads the config next must be able to judge whether the reason still holds. Without one the waiver does "
-    "not count.",
-    advice="Write the reason into its string_value.",
-)
+@RULES.add("waiver-without-reason", WARNING, advice="Write the reason into its string_value.")
 def waiver_without_reason(waivers: Waivers) -> Iterator[str]:
+    """Who reads the config next must be able to judge whether the reason still holds. Without one the waiver does not
+    count."""
     for code, reason in waivers.reasons.items():
         if not reason:
             yield f"waive.{code} gives no reason"
 
 
-@RULES.add(
-    "waiver-unused",
-    Severity.NOTE,
-    says="The rule finds nothing any more, so its waiver would hide the next finding.",
-    advice="Take it out.",
-)
+@RULES.add("waiver-unused", NOTE, advice="Take it out.")
 def waiver_unused(waivers: Waivers) -> Iterator[str]:
+    """The rule finds nothing any more, so its waiver would hide the next finding."""
     for code in waivers.reasons:
         if code in waivers.looked_for and code not in waivers.found:
             yield f"waive.{code} waives nothing"

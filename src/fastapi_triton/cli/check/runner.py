@@ -2,7 +2,7 @@
 """All rules at once: over a model repository, an app's declarations and settings, and a running Triton."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from fastapi_triton.cli.check import (
     rules_deployment,
     rules_python_models,
     rules_server,
-    waivers,
+    rules_waivers,
 )
 from fastapi_triton.cli.check.repository import ModelFolder
 from fastapi_triton.cli.check.rule import Finding, Rule
@@ -23,7 +23,7 @@ from fastapi_triton.core.settings import Settings
 from fastapi_triton.endpoints.declared.declaration import Declaration
 from fastapi_triton.triton.model_config import ModelConfig
 
-# Where findings about Triton itself, and about the frontend's settings, are told to be.
+# The `where` of findings about Triton itself, and about the frontend's settings.
 TRITON, SETTINGS = "Triton", "settings"
 
 # Every rule there is, by what it looks at.
@@ -34,7 +34,7 @@ RULES: Mapping[str, Sequence[Rule[Any]]] = {
     "The frontend's settings": [*rules_deployment.SETTINGS_RULES.all, *rules_deployment.RULES.all],
     "A running Triton (`--triton URL`)": rules_server.RULES.all,
     "Its models (`--triton URL`)": rules_server.MODEL_RULES.all,
-    "Waivers": waivers.RULES.all,
+    "Waivers": rules_waivers.RULES.all,
 }
 CODES = frozenset(rule.code for rules in RULES.values() for rule in rules)
 
@@ -119,9 +119,9 @@ def _waived(
     findings: Sequence[Finding], reasons: Mapping[str, dict[str, str]], looked_for: Mapping[str, frozenset[str]]
 ) -> list[Finding]:
     """The findings with the reasons of their models, and what is wrong with the reasons themselves."""
-    told = [each.with_waivers(reasons.get(each.where, {})) for each in findings]
+    result = [replace(each, waived=reasons.get(each.where, {}).get(each.code) or None) for each in findings]
     for model, waived in reasons.items():
         found = frozenset(each.code for each in findings if each.where == model)
-        subject = waivers.Waivers(waived, found, looked_for.get(model, frozenset()), CODES)
-        told += waivers.RULES.findings(subject, model)
-    return told
+        subject = rules_waivers.Waivers(waived, found, looked_for.get(model, frozenset()), CODES)
+        result += rules_waivers.RULES.findings(subject, model)
+    return result
