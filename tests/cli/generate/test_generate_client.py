@@ -11,7 +11,7 @@ import pytest
 
 from fastapi_triton import Settings
 from fastapi_triton.cli.generate import errors
-from fastapi_triton.cli.generate.client import Frontend, Picture, Progress
+from fastapi_triton.cli.generate.client import Client, Picture, Progress
 from fastapi_triton.cli.generate.errors import GenerateError, NobodyAnswersError, NoServerError
 from fastapi_triton.core.errors import FieldProblem, InferenceError, InvalidRequestError, OverloadedError
 from fastapi_triton.testing import FakeTriton
@@ -20,7 +20,7 @@ from support.app_on_socket import listening
 from support.scripted_stream_model import ScriptedStreamModel, app_of
 
 HEAD = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
-ScriptedApp = Callable[[str], AbstractAsyncContextManager[Frontend]]
+ScriptedApp = Callable[[str], AbstractAsyncContextManager[Client]]
 
 
 def chunk(text: str) -> str:
@@ -32,7 +32,7 @@ def answering() -> ScriptedApp:
     """A server that says the same to everybody and hangs up."""
 
     @asynccontextmanager
-    async def make(answer: str) -> AsyncIterator[Frontend]:
+    async def make(answer: str) -> AsyncIterator[Client]:
         async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             await reader.readuntil(b"\r\n\r\n")
             writer.write(answer.encode())
@@ -42,7 +42,7 @@ def answering() -> ScriptedApp:
         server = await asyncio.start_server(serve, "127.0.0.1", 0)
         port = server.sockets[0].getsockname()[1]
         async with server, aiohttp.ClientSession() as session:
-            yield Frontend(session, f"http://127.0.0.1:{port}", "/draw")
+            yield Client(session, f"http://127.0.0.1:{port}", "/draw")
 
     return make
 
@@ -55,20 +55,20 @@ def twin() -> ScriptedStreamModel:
 @pytest.fixture
 async def frontend(
     scribble_config: ModelConfig, twin_config: ModelConfig, twin: ScriptedStreamModel, settings: Settings
-) -> AsyncIterator[Frontend]:
+) -> AsyncIterator[Client]:
     """The scribble app on a real socket, on a fake Triton."""
     fake = FakeTriton()
     fake.add(scribble_config)
     fake.add(twin_config, respond_stream=twin)
     async with listening(app_of(fake, settings)) as client, aiohttp.ClientSession() as session:
-        yield Frontend(session, str(client.base_url).rstrip("/"), "/sdxl/scribble-controlnet/infer")
+        yield Client(session, str(client.base_url).rstrip("/"), "/sdxl/scribble-controlnet/infer")
 
 
-async def drawn(frontend: Frontend, scribble: bytes, **fields: Any) -> list[Progress | Picture]:
+async def drawn(frontend: Client, scribble: bytes, **fields: Any) -> list[Progress | Picture]:
     return [event async for event in frontend.draw({"prompt": "a house", **fields}, scribble)]
 
 
-async def test_progress_comes_and_then_the_picture(frontend: Frontend, scribble: bytes) -> None:
+async def test_progress_comes_and_then_the_picture(frontend: Client, scribble: bytes) -> None:
     *told, last = await drawn(frontend, scribble, seed=3)
     assert told == [Progress(1, 2), Progress(2, 2)]
     assert isinstance(last, Picture)
@@ -76,7 +76,7 @@ async def test_progress_comes_and_then_the_picture(frontend: Frontend, scribble:
 
 
 async def test_a_failure_before_and_one_after_the_first_event_are_told_alike(
-    frontend: Frontend, twin: ScriptedStreamModel, scribble: bytes
+    frontend: Client, twin: ScriptedStreamModel, scribble: bytes
 ) -> None:
     detail = "guidance_scale must be from 0 to 30, not 40"
     error = InvalidRequestError(detail, code="out_of_range", problems=[FieldProblem("#/guidance_scale", "x", detail)])
@@ -89,7 +89,7 @@ async def test_a_failure_before_and_one_after_the_first_event_are_told_alike(
 
 
 async def test_a_busy_server_says_when_to_come_back_and_a_broken_one_where_to_look(
-    frontend: Frontend, twin: ScriptedStreamModel, scribble: bytes
+    frontend: Client, twin: ScriptedStreamModel, scribble: bytes
 ) -> None:
     twin.fails_at_once = OverloadedError("Too much is going on.", retry_after_s=3)
     with pytest.raises(GenerateError, match=r"^Too much is going on\. Try again in 3 s\..* request id \w+"):
@@ -154,7 +154,7 @@ async def test_who_does_not_describe_itself_makes_no_pictures(
 async def test_nobody_is_not_somebody_else(unused_url: str) -> None:
     async with aiohttp.ClientSession() as session:
         with pytest.raises(NobodyAnswersError, match=unused_url):
-            await Frontend(session, unused_url, "/draw").describe()
+            await Client(session, unused_url, "/draw").describe()
 
 
 def test_several_problems_are_several_sentences_with_the_options_names() -> None:

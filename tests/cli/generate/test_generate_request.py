@@ -12,10 +12,10 @@ import pytest
 from fastapi_triton.cli.generate import request
 from fastapi_triton.cli.generate.errors import GenerateError, UsageError
 from fastapi_triton.cli.generate.outputs import Outputs
-from fastapi_triton.cli.generate.request import Order
+from fastapi_triton.cli.generate.request import GenerateRequest
 from support.scribble_app import picture
 
-Place = Callable[..., Order]
+Place = Callable[..., GenerateRequest]
 
 
 @pytest.fixture
@@ -24,12 +24,14 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
     monkeypatch.chdir(tmp_path)
     Path("scribble.png").write_bytes(picture())
 
-    def run(prompt: str | None = "a red house", scribble: str | None = "scribble.png", **options: Any) -> Order:
+    def run(
+        prompt: str | None = "a red house", scribble: str | None = "scribble.png", **options: Any
+    ) -> GenerateRequest:
         defaults: dict[str, Any] = {
             "example": None, "from_picture": None, "fields": {}, "num": 1, "output": None, "picture_format": None,
             "is_forced": False,
         }  # fmt: skip
-        return request.place(prompt=prompt, scribble=scribble, **(defaults | options))
+        return request.build(prompt=prompt, scribble=scribble, **(defaults | options))
 
     return run
 
@@ -38,7 +40,7 @@ def files(folder: Path = Path()) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
-def names(placed: Order) -> list[str]:
+def names(placed: GenerateRequest) -> list[str]:
     return [path.name for path in placed.outputs.paths]
 
 
@@ -61,7 +63,7 @@ def test_files_are_named_after_the_options(
 ) -> None:
     placed = place(**options)
     assert names(placed) == expected
-    assert placed.outputs.picture_format == placed.request(0)["output_format"] == picture_format
+    assert placed.outputs.picture_format == placed.fields_of(0)["output_format"] == picture_format
 
 
 def test_a_name_that_nobody_chose_is_one_that_is_free(place: Place) -> None:
@@ -144,15 +146,15 @@ def test_the_scribble_may_come_from_standard_input(place: Place, monkeypatch: py
 
 
 def test_an_example_brings_its_prompt_which_may_be_another(place: Place) -> None:
-    assert place(None, None, example="house").request(0)["prompt"] == request.examples()["house"]
-    assert place("a blue house", None, example="house").request(0)["prompt"] == "a blue house"
+    assert place(None, None, example="house").fields_of(0)["prompt"] == request.examples()["house"]
+    assert place("a blue house", None, example="house").fields_of(0)["prompt"] == "a blue house"
 
 
 def test_a_seed_counts_up_and_one_that_is_to_be_drawn_is_not_sent(place: Place) -> None:
     placed = place(num=3, fields={"seed": 7})
-    assert [placed.request(index)["seed"] for index in range(3)] == [7, 8, 9]
-    assert "seed" not in place(fields={"seed": -1}).request(0)
-    assert "seed" not in place(fields={"seed": None}).request(0)
+    assert [placed.fields_of(index)["seed"] for index in range(3)] == [7, 8, 9]
+    assert "seed" not in place(fields={"seed": -1}).fields_of(0)
+    assert "seed" not in place(fields={"seed": None}).fields_of(0)
 
 
 def test_outputs_keep_the_rights_of_new_files(tmp_path: Path) -> None:

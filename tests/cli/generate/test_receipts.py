@@ -37,8 +37,10 @@ def written(folder: Path, output_format: str = "png", text: str | None = None, *
     return path
 
 
-def placed(path: Path, prompt: str | None = None, scribble: str | None = None, **fields: Any) -> request.Order:
-    return request.place(
+def placed(
+    path: Path, prompt: str | None = None, scribble: str | None = None, **fields: Any
+) -> request.GenerateRequest:
+    return request.build(
         prompt=prompt, scribble=scribble, example=None, from_picture=path, fields=fields, num=1, output=None,
         picture_format=None, is_forced=False,
     )  # fmt: skip
@@ -47,7 +49,7 @@ def placed(path: Path, prompt: str | None = None, scribble: str | None = None, *
 @pytest.mark.parametrize("output_format", ["png", "webp", "jpeg"])
 def test_a_receipt_is_read_from_every_format_that_the_engine_writes(tmp_path: Path, output_format: str) -> None:
     read = receipt.read(written(tmp_path, output_format))
-    assert read.fields() == {name: CONTENT[name] for name in receipt.SENT}
+    assert read.fields() == {name: CONTENT[name] for name in receipt.RequestFields.model_fields}
     assert read.scribble() == picture()
 
 
@@ -60,7 +62,7 @@ def test_a_reproducible_picture_is_made_again_as_one(tmp_path: Path) -> None:
 def test_the_same_request_comes_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     made = placed(written(tmp_path, "webp"))
-    assert made.request(0) == {name: CONTENT[name] for name in receipt.SENT} | {"invert": "no"}
+    assert made.fields_of(0) == {name: CONTENT[name] for name in receipt.RequestFields.model_fields} | {"invert": "no"}
     assert made.scribble == picture()
     assert made.is_remade
     assert [path.name for path in made.outputs.paths] == ["made-again.webp"]
@@ -68,8 +70,8 @@ def test_the_same_request_comes_out(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 def test_what_is_said_wins_over_the_receipt(tmp_path: Path) -> None:
     changed = placed(written(tmp_path), prompt="a blue house", num_inference_steps=5, guidance_scale=2.5)
-    assert (changed.request(0)["prompt"], changed.request(0)["num_inference_steps"]) == ("a blue house", 5)
-    assert changed.request(0)["seed"] == 7
+    assert (changed.fields_of(0)["prompt"], changed.fields_of(0)["num_inference_steps"]) == ("a blue house", 5)
+    assert changed.fields_of(0)["seed"] == 7
     assert not changed.is_remade
     assert placed(written(tmp_path), guidance_scale=2.5).is_remade
 
@@ -79,14 +81,14 @@ def test_a_scribble_of_ones_own_is_read_as_any_other(tmp_path: Path) -> None:
     own.write_bytes(picture(size=(20, 20)))
     for made in (placed(written(tmp_path), str(own)), placed(written(tmp_path), "ein Häuschen 🏠", str(own))):
         assert made.scribble == own.read_bytes()
-        assert "invert" not in made.request(0)
-        assert made.request(0)["prompt"] == "ein Häuschen 🏠"
+        assert "invert" not in made.fields_of(0)
+        assert made.fields_of(0)["prompt"] == "ein Häuschen 🏠"
 
 
 def test_what_the_receipt_leaves_out_must_be_given(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="leaves the prompt out"):
         placed(written(tmp_path, prompt=None))
-    assert placed(written(tmp_path, prompt=None), prompt="a house").request(0)["prompt"] == "a house"
+    assert placed(written(tmp_path, prompt=None), prompt="a house").fields_of(0)["prompt"] == "a house"
     with pytest.raises(UsageError, match="scribble was too big"):
         placed(written(tmp_path, scribble_png=None))
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A running server as the command line sees it: what it can do, and one picture as it comes."""
+"""The HTTP client of the endpoint that makes pictures: its description, and one picture with its progress."""
 
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
@@ -14,7 +14,7 @@ from fastapi_triton.cli.generate import errors
 from fastapi_triton.cli.generate.errors import GenerateError, NobodyAnswersError, NoServerError
 from fastapi_triton.core import sse_parser
 
-# What a server says of who asks, and not of what is asked for.
+# Statuses that concern the client rather than the path.
 _REFUSED = (400, 401, 403, 429)
 # By default a server that waits for a picture sends a heartbeat at least every 10 s.
 TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=5, sock_read=60)
@@ -45,7 +45,7 @@ class Picture:
     info: Mapping[str, Any]
 
 
-class Frontend:
+class Client:
     """The endpoint `path` of the server at `url`."""
 
     def __init__(self, session: aiohttp.ClientSession, url: str, path: str) -> None:
@@ -64,11 +64,11 @@ class Frontend:
             if not self._endpoint.startswith(("http://", "https://")):
                 raise aiohttp.InvalidURL(self.url)
             async with self._session.get(f"{self._endpoint}/describe") as answer:
-                told = _object(await answer.read())
-                if answer.status == 200 and "defaults" in told:
-                    return told
-                if "code" in told and (answer.status >= 500 or answer.status in _REFUSED):
-                    raise errors.of_problem(told, retry_after_s=answer.headers.get("Retry-After"))
+                description = _object(await answer.read())
+                if answer.status == 200 and "defaults" in description:
+                    return description
+                if "code" in description and (answer.status >= 500 or answer.status in _REFUSED):
+                    raise errors.of_problem(description, retry_after_s=answer.headers.get("Retry-After"))
         except aiohttp.InvalidURL:
             raise errors.UsageError(f"--url: {self.url} is no URL. One looks like http://localhost:8080.") from None
         except aiohttp.ClientConnectorError as error:
@@ -137,7 +137,7 @@ def _picture(data: Mapping[str, Any]) -> Picture:
 def _object(text: bytes) -> dict[str, Any]:
     """A JSON object; an empty one for anything else."""
     try:
-        told = orjson.loads(text)
+        value = orjson.loads(text)
     except orjson.JSONDecodeError:
         return {}
-    return told if isinstance(told, dict) else {}
+    return value if isinstance(value, dict) else {}

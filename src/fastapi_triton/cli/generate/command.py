@@ -12,8 +12,8 @@ import typer
 from fastapi_triton.cli.generate import errors, request
 from fastapi_triton.cli.generate.errors import GenerateError, UsageError
 from fastapi_triton.cli.generate.outputs import STDOUT
-from fastapi_triton.cli.generate.progress import Teller
-from fastapi_triton.cli.generate.run import DEFAULT_URL, Outcome, run
+from fastapi_triton.cli.generate.progress import ProgressDisplay
+from fastapi_triton.cli.generate.run import DEFAULT_URL, Report, Run
 from fastapi_triton.observability.logging_config import printable_json, printable_lines
 
 DEFAULT_PATH = "/sdxl/scribble-controlnet/infer"
@@ -128,13 +128,13 @@ def command(
     ] = False,
 ) -> None:
     """Make a picture from a scribble and a prompt."""
-    outcome = Outcome()
-    with _ending(outcome, as_json=as_json):
+    report = Report()
+    with _ending(report, as_json=as_json):
         if key is not None and not (key.isascii() and key.isprintable() and key.strip() == key):
             raise UsageError("--key is no key: it holds what no key does, such as a space or the end of a line.")
         if as_json and output == STDOUT:
             raise UsageError("Standard output is for the picture or for --json. Name a file, or leave out --json.")
-        placed = request.place(
+        pictures = request.build(
             prompt=prompt,
             scribble=scribble,
             example=example,
@@ -160,13 +160,13 @@ def command(
             picture_format=picture_format,
             is_forced=force,
         )
-        with Teller(names_files=not as_json and output != STDOUT, is_quiet=as_json) as teller:
-            asyncio.run(run(placed, outcome, teller, url=url, path=endpoint, key=key))
+        with ProgressDisplay(names_files=not as_json and output != STDOUT, is_quiet=as_json) as display:
+            asyncio.run(Run(pictures, report, display).execute(url=url, path=endpoint, key=key))
 
 
 @contextmanager
-def _ending(outcome: Outcome, *, as_json: bool) -> Iterator[None]:
-    """Says how it ended, and ends with the status for it."""
+def _ending(report: Report, *, as_json: bool) -> Iterator[None]:
+    """Print how the run ended, and exit with its status."""
     error: dict[str, object] = {}
     status = 0
     try:
@@ -176,8 +176,8 @@ def _ending(outcome: Outcome, *, as_json: bool) -> Iterator[None]:
     except KeyboardInterrupt:
         status, error = errors.INTERRUPTED, {"code": "interrupted", "detail": "Interrupted."}
     if as_json:
-        told = outcome.as_json() | ({"error": error} if error else {})
-        typer.echo(printable_json(told, indent=2))
+        output = report.as_json() | ({"error": error} if error else {})
+        typer.echo(printable_json(output, indent=2))
     if error:
         typer.echo(printable_lines(str(error["detail"])), err=True)
         raise typer.Exit(status)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Says how it goes: a progress bar where a terminal shows it, words beside the output, the files' names on it."""
+"""What a person sees of a run: a progress bar on terminals, messages on standard error, file names on the output."""
 
 from pathlib import Path
 from types import TracebackType
@@ -13,13 +13,14 @@ from fastapi_triton.cli.generate.client import Picture, Progress, Queued
 from fastapi_triton.observability.logging_config import printable
 
 
-class Teller:
-    """Words and progress go to standard error; the files' names to standard output, if `names_files`."""
+class ProgressDisplay:
+    """Messages and progress go to standard error; the files' names to standard output, if `names_files`."""
 
     def __init__(self, *, names_files: bool, is_quiet: bool) -> None:
         self._errors = Console(stderr=True, highlight=False, soft_wrap=True)
         self._output = Console(highlight=False, soft_wrap=True) if names_files else None
         self._is_quiet = is_quiet
+        self._title = ""
         self._bar = ProgressBar(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -43,42 +44,34 @@ class Teller:
         self._bar.stop()
 
     def begin(self, index: int, num: int) -> None:
-        """The next picture is asked for."""
-        self._bar.reset(self._task, description=_drawing(index, num), total=None, visible=True)
+        """A picture was requested."""
+        self._title = "Drawing" if num == 1 else f"Drawing {index + 1} of {num}"
+        self._bar.reset(self._task, description=self._title, total=None, visible=True)
 
-    def queued(self, index: int, num: int, queued: Queued) -> None:
-        """The server has no room for it yet."""
+    def queued(self, queued: Queued) -> None:
+        """The picture waits in the server's queue."""
         wait = "" if queued.estimated_wait_s is None else f", about {queued.estimated_wait_s:.0f} s left"
-        place = f"number {queued.position} in the server's queue{wait}"
-        self._bar.update(self._task, description=f"{_drawing(index, num)}: {place}")
+        position = f"number {queued.position} in the server's queue{wait}"
+        self._bar.update(self._task, description=f"{self._title}: {position}")
 
-    def step(self, index: int, num: int, progress: Progress) -> None:
-        """The model has done one."""
-        self._bar.update(
-            self._task, description=_drawing(index, num), completed=progress.step, total=progress.num_steps
-        )
+    def step(self, progress: Progress) -> None:
+        """The model has done a step."""
+        self._bar.update(self._task, description=self._title, completed=progress.step, total=progress.num_steps)
 
-    def finish(self, index: int) -> None:
-        del index
+    def finish(self) -> None:
+        """The picture has arrived."""
         self._bar.update(self._task, visible=False)
 
-    def wrote(self, file: Path | None, picture: Picture) -> None:
-        """A picture is there. Its size, seed and time, after its name."""
-        info = picture.info
-        seconds = info.get("timings_s", {}).get("total", 0.0)
-        if self._output and file:
+    def wrote(self, file: Path, picture: Picture) -> None:
+        """The picture is in its file: print the name, its size, seed and time."""
+        if self._output:
+            info = picture.info
+            size, seconds = f"{info.get('width')}x{info.get('height')}", info.get("timings_s", {}).get("total", 0.0)
             self._bar.stop()  # both may be the same terminal
-            self._output.print(
-                printable(f"{file}  {info.get('width')}x{info.get('height')}, seed {picture.seed}, {seconds:.1f} s"),
-                markup=False,
-            )
+            self._output.print(printable(f"{file}  {size}, seed {picture.seed}, {seconds:.1f} s"), markup=False)
             self._bar.start()
 
-    def say(self, words: str) -> None:
-        """A line for people; scripts read it in the JSON."""
+    def print(self, message: str) -> None:
+        """Print a message for people; scripts read it in the JSON."""
         if not self._is_quiet:
-            self._errors.print(printable(words), markup=False)
-
-
-def _drawing(index: int, num: int) -> str:
-    return "Drawing" if num == 1 else f"Drawing {index + 1} of {num}"
+            self._errors.print(printable(message), markup=False)

@@ -21,29 +21,11 @@ from fastapi_triton.endpoints.image_files.webp import WEBP
 KEYWORD = "fastapi-triton"
 NEWEST = 1
 TEXTS = (b"tEXt", b"zTXt", b"iTXt")
-# The fields that are sent as they are.
-SENT = (
-    "prompt",
-    "negative_prompt",
-    "conditioning_scale",
-    "seed",
-    "num_inference_steps",
-    "guidance_scale",
-    "control_guidance_start",
-    "control_guidance_end",
-    "width",
-    "height",
-    "scheduler",
-    "output_format",
-    "output_quality",
-)
 
 
-class Receipt(BaseModel):
-    """What the engine wrote into the file."""
+class RequestFields(BaseModel):
+    """The fields of the request that made the picture."""
 
-    made_by: str
-    receipt: int
     prompt: str | None = None
     negative_prompt: str | None = None
     conditioning_scale: float
@@ -57,6 +39,13 @@ class Receipt(BaseModel):
     scheduler: str
     output_format: str
     output_quality: int
+
+
+class Receipt(RequestFields):
+    """What the engine wrote into the file."""
+
+    made_by: str
+    receipt: int
     reproducible: bool = False
     checkpoint: str
     checkpoint_revision: str
@@ -67,7 +56,7 @@ class Receipt(BaseModel):
 
     def fields(self) -> dict[str, Any]:
         """The request that made the picture, but for the scribble."""
-        fields = {name: value for name in SENT if (value := getattr(self, name)) is not None}
+        fields = self.model_dump(include=set(RequestFields.model_fields), exclude_none=True)
         # Servers whose request has no such field refuse it.
         return fields | ({"reproducible": True} if self.reproducible else {})
 
@@ -76,19 +65,24 @@ class Receipt(BaseModel):
         return base64.b64decode(self.scribble_png, validate=True) if self.scribble_png else None
 
     def differences(self, description: Mapping[str, Any]) -> list[str]:
-        """Why a server that describes itself so may make another picture, in sentences."""
-        told = []
+        """Why a server with this description may make a different picture, in sentences."""
+        differences = []
         checkpoint, revision = description.get("name"), description.get("revision")
         if checkpoint != self.checkpoint:
-            told.append(f"It was made with the checkpoint {self.checkpoint}; this server has {checkpoint}.")
+            differences.append(f"It was made with the checkpoint {self.checkpoint}; this server has {checkpoint}.")
         elif revision != self.checkpoint_revision:
-            told.append(f"The weights of {checkpoint} are others now: {self.checkpoint_revision} then, {revision} now.")
+            differences.append(
+                f"The weights of {checkpoint} are others now: {self.checkpoint_revision} then, {revision} now."
+            )
         engine = description.get("engine", {})
-        changed = {name: f"{then} then, {engine.get(name)} now" for name, then in self.engine.items()
-                   if engine.get(name) != then}  # fmt: skip
+        changed = [
+            f"{name} {then} then, {engine.get(name)} now"
+            for name, then in self.engine.items()
+            if engine.get(name) != then
+        ]
         if changed:
-            told.append(f"The engine is another: {'; '.join(f'{name} {words}' for name, words in changed.items())}.")
-        return told
+            differences.append(f"The engine is another: {'; '.join(changed)}.")
+        return differences
 
 
 def read(path: Path) -> Receipt:
@@ -99,20 +93,20 @@ def read(path: Path) -> Receipt:
     """
     text = _text(path)
     try:
-        told = orjson.loads(text) if text else None
+        content = orjson.loads(text) if text else None
     except orjson.JSONDecodeError:
         raise UsageError(
             f"--from: the receipt in {path} is damaged. Give the prompt and the scribble instead."
         ) from None
-    if not isinstance(told, dict) or told.get("made_by") != "fastapi-triton":
+    if not isinstance(content, dict) or content.get("made_by") != "fastapi-triton":
         raise UsageError(
             f"--from: {path} carries no receipt. It was made by something else, or with the receipt switched off, or "
             "a program that saved it anew left it out."
         )
-    if not isinstance(told.get("receipt"), int) or told["receipt"] > NEWEST:
+    if not isinstance(content.get("receipt"), int) or content["receipt"] > NEWEST:
         raise UsageError(f"--from: the receipt in {path} is of a newer kind than this version reads. Update it.")
     try:
-        receipt = Receipt.model_validate(told)
+        receipt = Receipt.model_validate(content)
         receipt.scribble()
     except (ValidationError, binascii.Error):
         raise UsageError(
@@ -122,7 +116,7 @@ def read(path: Path) -> Receipt:
 
 
 def _texts(data: bytes) -> Iterator[tuple[int, int]]:
-    """Where a whole PNG has its receipts: text chunks under their keyword."""
+    """Start and end of the text chunks of a whole PNG that hold a receipt."""
     position = 33
     while position + 8 <= len(data):
         end = position + 12 + int.from_bytes(data[position : position + 4])
@@ -132,7 +126,7 @@ def _texts(data: bytes) -> Iterator[tuple[int, int]]:
 
 
 def _text(path: Path) -> str | None:
-    """What stands where the engine writes receipts."""
+    """The text that the engine writes receipts into; None: the picture has none."""
     try:
         data = path.read_bytes()
         structure = scan(data, (PNG, WEBP, JPEG))

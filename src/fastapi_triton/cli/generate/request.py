@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is to be made: the options, an example or a receipt brought together, before any server is asked."""
+"""The request for pictures, from the options, an example or a receipt, before it goes to a server."""
 
 import json
 import sys
@@ -19,23 +19,23 @@ DEFAULT_FORMAT = "png"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Order:
-    """One run of the command."""
+class GenerateRequest:
+    """The pictures that one run of the command makes."""
 
     fields: Mapping[str, Any]  # of the request, without the scribble
     scribble: bytes
     num: int
     outputs: Outputs
     original: Receipt | None = None
-    is_remade: bool = False  # nothing is changed, so the same pixels should come out
+    is_remade: bool = False  # nothing is changed, so the same pixels must come out
 
-    def request(self, index: int) -> dict[str, Any]:
-        """The fields for one of the pictures: each has a seed of its own, counted up where one is given."""
+    def fields_of(self, index: int) -> dict[str, Any]:
+        """The fields for one of the pictures: a given seed is counted up."""
         seed = self.fields.get("seed")
         return dict(self.fields) | ({} if seed is None else {"seed": seed + index})
 
 
-def place(
+def build(
     *,
     prompt: str | None,
     scribble: str | None,
@@ -46,8 +46,8 @@ def place(
     output: str | None,
     picture_format: str | None,
     is_forced: bool,
-) -> Order:
-    """Bring everything together; what is said now wins over the receipt or the example.
+) -> GenerateRequest:
+    """Build the request. Options override the receipt or the example.
 
     Raises:
         UsageError: something is missing, contradicts itself or cannot be read.
@@ -60,7 +60,7 @@ def place(
         raise UsageError("--example brings its own scribble; leave the other one out.")
     original = receipt.read(from_picture) if from_picture else None
     drawing = _read(scribble) if scribble else None
-    said = {name: value for name, value in fields.items() if value is not None} | ({"prompt": prompt} if prompt else {})
+    given = {name: value for name, value in {**fields, "prompt": prompt or None}.items() if value is not None}
     known: dict[str, Any] = {}
     if original:
         known = original.fields()
@@ -69,11 +69,21 @@ def place(
             known["invert"] = "no"
     if example:
         drawing, known["prompt"] = _example(example)
-    merged = known | said
+    merged = known | given
     if not merged.get("prompt"):
-        raise UsageError(_no_prompt(original))
+        raise UsageError(
+            "--from: the receipt leaves the prompt out. Give it again, in quotes."
+            if original
+            else "A prompt is missing: what shall be painted? In quotes, before the scribble: "
+            '"a red house in the snow".'
+        )
     if drawing is None:
-        raise UsageError(_no_scribble(original))
+        raise UsageError(
+            "--from: the scribble was too big for the receipt. Name its file too."
+            if original
+            else "A scribble is missing. Name a picture file after the prompt, or - for standard input, or take one of "
+            f"the examples with --example: {', '.join(examples())}."
+        )
     if merged.get("seed") == -1:
         del merged["seed"]
     outputs = Outputs.plan(
@@ -85,9 +95,9 @@ def place(
         default=original.output_format if original else DEFAULT_FORMAT,
     )
     changed = {
-        name for name, value in said.items() if name not in ("receipt", "output_quality") and known.get(name) != value
+        name for name, value in given.items() if name not in ("receipt", "output_quality") and known.get(name) != value
     }
-    return Order(
+    return GenerateRequest(
         fields=merged | {"output_format": outputs.picture_format},
         scribble=drawing,
         num=num,
@@ -129,19 +139,3 @@ def _is_file(name: str) -> bool:
         return name == STDIN or Path(name).is_file()
     except OSError:  # a prompt longer than any file's name
         return False
-
-
-def _no_prompt(original: Receipt | None) -> str:
-    if original:
-        return "--from: the receipt leaves the prompt out. Give it again, in quotes."
-    return 'A prompt is missing: what shall be painted? In quotes, before the scribble: "a red house in the snow".'
-
-
-def _no_scribble(original: Receipt | None) -> str:
-    if original:
-        return "--from: the scribble was too big for the receipt. Name its file too."
-    names = ", ".join(examples())
-    return (
-        "A scribble is missing. Name a picture file after the prompt, or - for standard input, or take one of the "
-        f"examples with --example: {names}."
-    )
