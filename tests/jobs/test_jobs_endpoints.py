@@ -15,7 +15,7 @@ from pydantic import BaseModel
 
 import main
 from fastapi_triton import Infer, Settings, TritonFrontend
-from fastapi_triton.cli.jobs_folder import default_folder
+from fastapi_triton.cli.serve import default_jobs_folder
 from fastapi_triton.testing import FakeTriton
 from fastapi_triton.triton.model_config import ModelConfig
 from support.jobs_client import ASYNC, Client
@@ -92,7 +92,7 @@ async def test_without_the_package_the_preference_is_ignored_and_the_log_says_wh
     async with client_of(app, body) as client:
         assert (await client.http.post(PATH, json=body(), headers=ASYNC)).status_code == 200
         assert (await client.get("/jobs")).status_code == 404
-    assert default_folder(8080) == ""
+    assert default_jobs_folder(8080) == ""
 
 
 def test_serve_keeps_jobs_apart_by_folder_and_port(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -101,8 +101,8 @@ def test_serve_keeps_jobs_apart_by_folder_and_port(tmp_path: Path, monkeypatch: 
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
         monkeypatch.chdir(tmp_path / name)
-        folders |= {default_folder(8080), default_folder(9000)}
-        assert default_folder(8080) == default_folder(8080)
+        folders |= {default_jobs_folder(8080), default_jobs_folder(9000)}
+        assert default_jobs_folder(8080) == default_jobs_folder(8080)
     assert len(folders) == 4
     assert all(Path(folder).is_relative_to(tmp_path / "state" / "fastapi-triton" / "jobs") for folder in folders)
     assert not (tmp_path / "state").exists()

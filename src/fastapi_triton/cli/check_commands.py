@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated
 
 import typer
 from pydantic import ValidationError
@@ -19,11 +19,12 @@ from fastapi_triton.app.frontend import TritonFrontend
 from fastapi_triton.app.loader import AppNotFoundError, load_app
 from fastapi_triton.cli.check import config_text, repository, runner
 from fastapi_triton.cli.check.rule import Finding, Severity
+from fastapi_triton.cli.errors import fail, invalid_settings
 from fastapi_triton.core.errors import FastAPITritonError
 from fastapi_triton.endpoints.generated import openapi
-from fastapi_triton.observability.logging_config import printable, printable_json, printable_lines
+from fastapi_triton.observability.logging_config import printable, printable_json
 
-CLEAN, PROBLEMS, USAGE = 0, 1, 2
+CLEAN, PROBLEMS = 0, 1
 _STYLES = {Severity.ERROR: "bold red", Severity.WARNING: "yellow", Severity.NOTE: "cyan"}
 
 Targets = Annotated[
@@ -45,24 +46,25 @@ def check_command(
 ) -> None:
     """Hold an app's endpoints against config.pbtxt files, and say what will hurt. Exit code 1: there are problems."""
     if trial and not triton:
-        _fail("--trial needs a running Triton; name it with --triton.")
+        fail("--trial needs a running Triton; name it with --triton.")
     app, models = _targets(targets or [])
     if app is None and models is None and triton is None:
-        _fail("There is nothing to check: name an app (main:app), a model repository (models/), or --triton URL.")
+        fail("There is nothing to check: name an app (main:app), a model repository (models/), or --triton URL.")
     if app is not None and models is None and triton is None:
-        _fail("There is no model repository to hold the app against: name one (models/), or --triton URL.")
+        fail("There is no model repository to hold the app against: name one (models/), or --triton URL.")
     try:
         if models is not None:
-            config_text.require()
+            config_text.definitions()
         findings = asyncio.run(runner.check(runner.Subject(models, app, triton, trial)))
     except (config_text.ConfigTextError, FastAPITritonError, ValidationError) as error:
-        _fail(str(error))
+        fail(str(error))
+    num_problems = sum(each.is_problem for each in findings)
     if as_json:
-        told = [asdict(each) for each in findings]
-        typer.echo(printable_json({"problems": _num_problems(findings), "findings": told}, indent=2))
+        report = {"problems": num_problems, "findings": [asdict(each) for each in findings]}
+        typer.echo(printable_json(report, indent=2))
     else:
         _print_table(findings)
-    sys.exit(PROBLEMS if _num_problems(findings) else CLEAN)
+    sys.exit(PROBLEMS if num_problems else CLEAN)
 
 
 def openapi_command(
@@ -75,7 +77,7 @@ def openapi_command(
     try:
         configs = [each.config for each in repository.read(models) if each.config] if models else []
     except config_text.ConfigTextError as error:
-        _fail(str(error))
+        fail(str(error))
     document = app.openapi()
     openapi.add_to(document, configs)
     text = printable_json(document, indent=2) + "\n"
@@ -90,10 +92,10 @@ def _targets(words: Sequence[str]) -> tuple[TritonFrontend | None, Path | None]:
     folders = [each for each in words if Path(each).is_dir()]
     names = [each for each in words if each not in folders]
     if len(folders) > 1 or len(names) > 1:
-        _fail(f"One app and one model repository at most, not {' '.join(words)}.")
+        fail(f"One app and one model repository at most, not {' '.join(words)}.")
     for name in names:
         if "/" in name:
-            _fail(f"There is no model repository at {name}.")
+            fail(f"There is no model repository at {name}.")
     models = Path(folders[0]) if folders else Path("models") if Path("models").is_dir() else None
     chosen = names[0] if names else "main:app" if Path("main.py").is_file() else None
     if chosen is None:
@@ -101,20 +103,20 @@ def _targets(words: Sequence[str]) -> tuple[TritonFrontend | None, Path | None]:
     try:
         app = load_app(chosen, is_bundled_repository=False)
     except AppNotFoundError as error:
-        _fail(str(error))
+        fail(str(error))
     except ValidationError as error:  # of its settings
-        _fail("\n".join(f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors()))
+        fail(invalid_settings(error))
     if not isinstance(app, TritonFrontend):
-        _fail(f"{chosen} is a {type(app).__name__}, not a TritonFrontend: it declares no endpoints that could be held.")
+        fail(f"{chosen} is a {type(app).__name__}, not a TritonFrontend: it declares no endpoints that could be held.")
     return app, models
 
 
 def _print_table(findings: Sequence[Finding]) -> None:
     console = Console()
-    by_place: dict[str, dict[tuple[str, str], list[Finding]]] = {}
+    by_subject: dict[str, dict[tuple[str, str], list[Finding]]] = {}
     for each in findings:
-        by_place.setdefault(each.where, {}).setdefault((each.code, each.waived or ""), []).append(each)
-    for where, by_rule in by_place.items():
+        by_subject.setdefault(each.where, {}).setdefault((each.code, each.waived or ""), []).append(each)
+    for where, by_rule in by_subject.items():
         table = Table(
             title=Text(printable(where)), title_justify="left", show_header=False, box=None, padding=(0, 2, 0, 0)
         )
@@ -129,20 +131,7 @@ def _print_table(findings: Sequence[Finding]) -> None:
             table.add_row(level, Text(code), what)
         console.print(table)
         console.print()
-    console.print(_summary(findings))
-
-
-def _summary(findings: Sequence[Finding]) -> str:
     counts = Counter("waived" if each.waived else str(each.severity) for each in findings)
-    told = [f"{counts[each]} {each}{'s' if counts[each] > 1 else ''}" for each in Severity if counts[each]]
-    told += [f"{counts['waived']} waived"] if counts["waived"] else []
-    return ", ".join(told) if told else "Nothing found."
-
-
-def _num_problems(findings: Sequence[Finding]) -> int:
-    return sum(each.is_problem for each in findings)
-
-
-def _fail(reason: str) -> NoReturn:
-    typer.echo(printable_lines(reason), err=True)
-    sys.exit(USAGE)
+    summary = [f"{counts[each]} {each}{'s' if counts[each] > 1 else ''}" for each in Severity if counts[each]]
+    summary += [f"{counts['waived']} waived"] if counts["waived"] else []
+    console.print(", ".join(summary) or "Nothing found.")

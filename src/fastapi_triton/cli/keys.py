@@ -3,21 +3,20 @@
 
 import os
 import re
-import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated
 
 import typer
 
+from fastapi_triton.cli.errors import fail
 from fastapi_triton.core import atomic_file, file_lock
 from fastapi_triton.middleware.auth import keys
 from fastapi_triton.middleware.auth.keys import KeyFileError
 from fastapi_triton.middleware.auth.rate_limit import default_burst
 from fastapi_triton.middleware.auth.scopes import SCOPES
-from fastapi_triton.observability.logging_config import printable_lines
 
 app = typer.Typer(no_args_is_help=True, help="Make, list and revoke API keys.")
 
@@ -57,7 +56,7 @@ def add(
 ) -> None:
     """Make a key, and print it: this once."""
     if not re.fullmatch(keys.NAME_PATTERN, name):
-        _fail(_NO_NAME)
+        fail(_NO_NAME)
     secret = keys.new_secret()
     lines = [f"[keys.{name}]", f'sha256 = "{keys.digest(secret)}"']
     lines.append(f"scopes = [{', '.join(_quoted(each) for each in scope or ['infer'])}]")
@@ -70,16 +69,16 @@ def add(
         if value is not None:
             lines.append(f"{field} = {value}")
     block = "\n".join(lines) + "\n"
-    with _refusing(file), _locked(file):
+    with _used(file, is_locked=True):
         text = file.read_text(encoding="utf-8") if file.exists() else _HEAD
         known = keys.entries(text)
         if name in known:
-            _fail(f"There is a key {name} in {file} already. Revoke it first, or choose another name.")
+            fail(f"There is a key {name} in {file} already. Revoke it first, or choose another name.")
         after = text + ("" if text.endswith("\n") else "\n") + "\n" + block
         try:
             keys.parse(after)
         except KeyFileError as error:
-            _fail(f"This makes no key: {error}")
+            fail(f"This makes no key: {error}")
         _write(file, after)
     typer.echo(
         f"{name} may: {', '.join(scope or ['infer'])}. The key, which is shown this once and kept nowhere:", err=True
@@ -90,19 +89,19 @@ def add(
 @app.command("list")
 def list_keys(file: File) -> None:
     """Show the names of all keys, and what each is for."""
-    with _refusing(file):
+    with _used(file):
         known = keys.entries(file.read_text(encoding="utf-8"))
     for name, entry in known.items():
-        told = [name, ",".join(entry.scopes)]
+        columns = [name, ",".join(entry.scopes)]
         if entry.requests_per_minute is not None:
             burst = entry.burst or default_burst(entry.requests_per_minute)
-            told.append(f"{entry.requests_per_minute:g} a minute, {burst} at once")
+            columns.append(f"{entry.requests_per_minute:g} a minute, {burst} at once")
         if entry.max_in_flight is not None:
-            told.append(f"{entry.max_in_flight} in flight")
+            columns.append(f"{entry.max_in_flight} in flight")
         if entry.expires is not None:
             has_expired = entry.expires <= datetime.now(UTC)
-            told.append(f"{'EXPIRED' if has_expired else 'expires'} {_time(entry.expires)}")
-        typer.echo("\t".join(told))
+            columns.append(f"{'EXPIRED' if has_expired else 'expires'} {_time(entry.expires)}")
+        typer.echo("\t".join(columns))
     if not known:
         typer.echo("There are no keys.", err=True)
 
@@ -110,11 +109,11 @@ def list_keys(file: File) -> None:
 @app.command("revoke")
 def revoke(name: Annotated[str, typer.Argument(help="Whose.")], file: File) -> None:
     """Take a key away."""
-    with _refusing(file), _locked(file):
+    with _used(file, is_locked=True):
         text = file.read_text(encoding="utf-8")
         known = keys.entries(text)
         if name not in known:
-            _fail(f"There is no key {name} in {file}.")
+            fail(f"There is no key {name} in {file}.")
         after = _without(text, name)
         # The lines are only text: what is left must say what it said, less this key.
         try:
@@ -122,7 +121,7 @@ def revoke(name: Annotated[str, typer.Argument(help="Whose.")], file: File) -> N
         except KeyFileError:
             is_right = False
         if not is_right:
-            _fail(f"{file} is written in a way of its own: take the key {name} out by hand.")
+            fail(f"{file} is written in a way of its own: take the key {name} out by hand.")
         _write(file, after)
     typer.echo(f"{name} is revoked. A running server knows within a second or two.", err=True)
 
@@ -143,27 +142,20 @@ def _without(text: str, name: str) -> str:
 
 def _quoted(scope: str) -> str:
     if scope not in SCOPES:
-        _fail(f"There is no scope {scope!r}; there are {', '.join(SCOPES)}.")
+        fail(f"There is no scope {scope!r}; there are {', '.join(SCOPES)}.")
     return f'"{scope}"'
 
 
 def _after(duration: str) -> datetime:
     found = re.fullmatch(r"([1-9][0-9]{0,4})([hdw])", duration)
     if found is None:
-        _fail(f"{duration!r} is no time: 12h, 90d and 8w are.")
+        fail(f"{duration!r} is no time: 12h, 90d and 8w are.")
     return datetime.now(UTC) + int(found[1]) * _UNITS[found[2]]
 
 
 def _time(moment: datetime) -> str:
     """RFC 3339, which is TOML's way too."""
     return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-@contextmanager
-def _locked(file: Path) -> Iterator[None]:
-    """One command at a time: each writes the whole file."""
-    with file_lock.held(file.resolve().parent, wait=True):
-        yield
 
 
 def _write(file: Path, text: str) -> None:
@@ -177,15 +169,12 @@ def _write(file: Path, text: str) -> None:
 
 
 @contextmanager
-def _refusing(file: Path) -> Iterator[None]:
+def _used(file: Path, *, is_locked: bool = False) -> Iterator[None]:
+    """Fail with a reason if the file cannot be used. `is_locked`: one command at a time, for those that write it."""
     try:
-        yield
+        with file_lock.held(file.resolve().parent, wait=True) if is_locked else nullcontext():
+            yield
     except OSError as error:
-        _fail(f"{file}: {error.strerror}.")
+        fail(f"{file}: {error.strerror}.")
     except (KeyFileError, UnicodeDecodeError) as error:
-        _fail(f"The keys in {file} cannot be used: {error}")
-
-
-def _fail(reason: str) -> NoReturn:
-    typer.echo(printable_lines(reason), err=True)
-    sys.exit(2)
+        fail(f"The keys in {file} cannot be used: {error}")

@@ -2,15 +2,15 @@
 """The command: input data from the user's requests, Triton and the frontend measured in turn, the comparison told."""
 
 import asyncio
-import sys
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated
 from urllib.parse import urlsplit
 
 import typer
 from pydantic import ValidationError
 from rich.console import Console
 
+from fastapi_triton.cli.errors import fail, invalid_settings
 from fastapi_triton.cli.perf import analyzer, comparison, input_data
 from fastapi_triton.cli.perf.errors import AnalyzerError, PerfError
 from fastapi_triton.core.errors import FastAPITritonError
@@ -71,11 +71,11 @@ def perf(
                     measured.append(analyzer.run(binary, load, target=target, input_data=data_path, report=report))
         _tell(model, levels, output)
     except ValidationError as error:  # of the settings
-        _fail("\n".join(f"{each['loc'][0]}: {each['msg']}" for each in error.errors()), status=2)
+        fail(invalid_settings(error))
     except AnalyzerError as error:
-        _fail(str(error), status=1)
+        fail(str(error), status=1)
     except PerfError as error:
-        _fail(str(error), status=2)
+        fail(str(error))
 
 
 def _tell(model: str, levels: list[comparison.Level], output: Path) -> None:
@@ -120,8 +120,3 @@ def _named(files: list[str]) -> dict[str, Path]:
     if not all("=" in each for each in files):
         raise PerfError("--file takes NAME=PATH, as in --file image=scribbles/.")
     return {name: Path(path) for name, _, path in (each.partition("=") for each in files)}
-
-
-def _fail(reason: str, *, status: int) -> NoReturn:
-    typer.echo(printable_lines(reason), err=True)
-    sys.exit(status)
