@@ -1,30 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Every error a caller can meet. Each class knows its HTTP status and a stable code; `problems.py` turns it into HTTP.
-
-FastAPITritonError            500 internal_error
-├── UnreadableRequestError    400 unreadable_request
-├── UnauthorizedError         401 unauthorized
-├── NotAllowedError           403 not_allowed
-├── NotFoundError             404 not_found
-├── MethodNotAllowedError     405 method_not_allowed
-├── NotAcceptableError        406 not_acceptable
-├── RequestTooSlowError       408 request_too_slow
-├── ConflictError             409 conflict
-├── GoneError                 410 gone
-├── TooLargeError             413 too_large
-├── UnsupportedMediaError     415 unsupported_media_type
-├── InvalidRequestError       422 invalid_request
-├── TooManyRequestsError      429 too_many_requests
-├── HeadTooLargeError         431 head_too_large
-├── CallerLeftError           499 caller_left
-├── InferenceError            502 inference_failed
-├── OverloadedError           503 overloaded
-├── ShuttingDownError         503 shutting_down
-├── TritonUnavailableError    503 triton_unavailable
-├── ModelNotReadyError        503 model_not_ready
-├── ContractError             503 contract_mismatch
-└── DeadlineExceededError     504 deadline_exceeded
-"""
+"""Every error that a client can get, each with its HTTP status and a stable code. `problem_details` makes responses
+of them."""
 
 import math
 import reprlib
@@ -99,6 +75,12 @@ class FastAPITritonError(Exception):
     status: ClassVar[int] = 500
     default_code: ClassVar[str] = "internal_error"
 
+    def __init_subclass__(cls, *, status: int | None = None, code: str | None = None) -> None:
+        if status is not None:
+            cls.status = status
+        if code is not None:
+            cls.default_code = code
+
     def __init__(
         self,
         detail: str,
@@ -111,106 +93,65 @@ class FastAPITritonError(Exception):
         super().__init__(self.detail)
         self.code = code or self.default_code
         self.problems = tuple(problems[:MAX_PROBLEMS])
-        self.retry_after_s = _sendable(retry_after_s)
+        if retry_after_s is not None:  # the header `Retry-After` can carry neither infinite nor negative seconds
+            retry_after_s = max(0.0, retry_after_s) if math.isfinite(retry_after_s) else None
+        self.retry_after_s = retry_after_s
 
 
-def _sendable(retry_after_s: float | None) -> float | None:
-    """Seconds that the header `Retry-After` can carry: neither infinite nor negative."""
-    if retry_after_s is None or not math.isfinite(retry_after_s):
-        return None
-    return max(0.0, retry_after_s)
-
-
-class UnreadableRequestError(FastAPITritonError):
+class UnreadableRequestError(FastAPITritonError, status=400, code="unreadable_request"):
     """The body cannot be read at all: not JSON, a broken form, not UTF-8."""
 
-    status = 400
-    default_code = "unreadable_request"
 
-
-class UnauthorizedError(FastAPITritonError):
+class UnauthorizedError(FastAPITritonError, status=401, code="unauthorized"):
     """No API key, or none that is known; `challenges` are for `WWW-Authenticate`."""
-
-    status = 401
-    default_code = "unauthorized"
 
     def __init__(self, detail: str, *, code: str | None = None, challenges: Sequence[str] = ("Bearer",)) -> None:
         super().__init__(detail, code=code)
         self.challenges = tuple(challenges)
 
 
-class NotAllowedError(FastAPITritonError):
+class NotAllowedError(FastAPITritonError, status=403, code="not_allowed"):
     """The caller may not do this here."""
 
-    status = 403
-    default_code = "not_allowed"
 
-
-class NotFoundError(FastAPITritonError):
+class NotFoundError(FastAPITritonError, status=404, code="not_found"):
     """No such route."""
 
-    status = 404
-    default_code = "not_found"
 
-
-class MethodNotAllowedError(FastAPITritonError):
+class MethodNotAllowedError(FastAPITritonError, status=405, code="method_not_allowed"):
     """The route exists, but not for this HTTP method; `allowed` names those that it takes."""
-
-    status = 405
-    default_code = "method_not_allowed"
 
     def __init__(self, detail: str, *, allowed: Sequence[str] = ()) -> None:
         super().__init__(detail)
         self.allowed = tuple(allowed)
 
 
-class NotAcceptableError(FastAPITritonError):
+class NotAcceptableError(FastAPITritonError, status=406, code="not_acceptable"):
     """The endpoint cannot answer in any format that the caller accepts."""
 
-    status = 406
-    default_code = "not_acceptable"
 
-
-class RequestTooSlowError(FastAPITritonError):
+class RequestTooSlowError(FastAPITritonError, status=408, code="request_too_slow"):
     """The request did not come whole within its time."""
 
-    status = 408
-    default_code = "request_too_slow"
 
-
-class ConflictError(FastAPITritonError):
+class ConflictError(FastAPITritonError, status=409, code="conflict"):
     """It contradicts what is there already."""
 
-    status = 409
-    default_code = "conflict"
 
-
-class GoneError(FastAPITritonError):
+class GoneError(FastAPITritonError, status=410, code="gone"):
     """It was here once, and is not kept any longer."""
 
-    status = 410
-    default_code = "gone"
 
-
-class TooLargeError(FastAPITritonError):
+class TooLargeError(FastAPITritonError, status=413, code="too_large"):
     """A body or a picture over its limit."""
 
-    status = 413
-    default_code = "too_large"
 
-
-class UnsupportedMediaError(FastAPITritonError):
+class UnsupportedMediaError(FastAPITritonError, status=415, code="unsupported_media_type"):
     """The body comes in a format that the endpoint does not read."""
 
-    status = 415
-    default_code = "unsupported_media_type"
 
-
-class InvalidRequestError(FastAPITritonError):
+class InvalidRequestError(FastAPITritonError, status=422, code="invalid_request"):
     """Readable, but it can't be served; Triton's INVALID_ARG too."""
-
-    status = 422
-    default_code = "invalid_request"
 
 
 def refusal(problems: Sequence[FieldProblem], *, num_unlisted: int = 0) -> InvalidRequestError:
@@ -227,75 +168,45 @@ def invalid_field(name: str, code: str, detail: str) -> InvalidRequestError:
     return refusal([FieldProblem(pointer((name,)), code, detail)])
 
 
-class TooManyRequestsError(FastAPITritonError):
+class TooManyRequestsError(FastAPITritonError, status=429, code="too_many_requests"):
     """This caller sends more than its share; others are served."""
 
-    status = 429
-    default_code = "too_many_requests"
 
-
-class HeadTooLargeError(FastAPITritonError):
+class HeadTooLargeError(FastAPITritonError, status=431, code="head_too_large"):
     """The request's line and headers are over their limit."""
 
-    status = 431
-    default_code = "head_too_large"
 
-
-class CallerLeftError(FastAPITritonError):
+class CallerLeftError(FastAPITritonError, status=499, code="caller_left"):
     """The caller closed its connection before the answer. It is logged; nothing is sent."""
 
-    status = 499
-    default_code = "caller_left"
 
-
-class InferenceError(FastAPITritonError):
+class InferenceError(FastAPITritonError, status=502, code="inference_failed"):
     """Triton or the model failed. Its own text stays in the log."""
 
-    status = 502
-    default_code = "inference_failed"
 
-
-class OverloadedError(FastAPITritonError):
+class OverloadedError(FastAPITritonError, status=503, code="overloaded"):
     """Too much is in flight or queued; the same request may succeed later."""
 
-    status = 503
-    default_code = "overloaded"
 
-
-class ShuttingDownError(FastAPITritonError):
+class ShuttingDownError(FastAPITritonError, status=503, code="shutting_down"):
     """This process takes no new work; another one, or the next, will."""
 
-    status = 503
-    default_code = "shutting_down"
 
-
-class TritonUnavailableError(FastAPITritonError):
+class TritonUnavailableError(FastAPITritonError, status=503, code="triton_unavailable"):
     """Triton cannot be reached, or the connection to it broke."""
 
-    status = 503
-    default_code = "triton_unavailable"
 
-
-class ModelNotReadyError(FastAPITritonError):
+class ModelNotReadyError(FastAPITritonError, status=503, code="model_not_ready"):
     """Triton answers, but this model is not loaded (yet)."""
 
-    status = 503
-    default_code = "model_not_ready"
 
-
-class ContractError(FastAPITritonError):
+class ContractError(FastAPITritonError, status=503, code="contract_mismatch"):
     """An endpoint's declaration does not fit the model's config; `mismatches` lists every reason in words."""
-
-    status = 503
-    default_code = "contract_mismatch"
 
     def __init__(self, detail: str, *, mismatches: Sequence[str]) -> None:
         super().__init__(detail)
         self.mismatches = tuple(mismatches)
 
 
-class DeadlineExceededError(FastAPITritonError):
+class DeadlineExceededError(FastAPITritonError, status=504, code="deadline_exceeded"):
     """No answer before the deadline."""
-
-    status = 504
-    default_code = "deadline_exceeded"

@@ -148,17 +148,14 @@ async def _routing(request: Request, error: HTTPException) -> Response:
         words = f"{shown(request.url.path)} takes {allowed}, not {shown(request.method)}."
         told = answer(request.scope, MethodNotAllowedError(words))
     else:
-        told = answer(request.scope, _from_http(error))
+        code = http.HTTPStatus(error.status_code).phrase.lower().replace(" ", "_")
+
+        class UserError(FastAPITritonError, status=error.status_code, code=code):
+            """What the endpoint raised."""
+
+        told = answer(request.scope, UserError(str(error.detail)))
     told.headers.update(error.headers or {})
     return told
-
-
-def _from_http(error: HTTPException) -> FastAPITritonError:
-    class UserError(FastAPITritonError):
-        status = error.status_code
-        default_code = http.HTTPStatus(error.status_code).phrase.lower().replace(" ", "_")
-
-    return UserError(str(error.detail))
 
 
 async def _validation(request: Request, error: RequestValidationError) -> Response:
