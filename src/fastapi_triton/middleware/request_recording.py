@@ -15,6 +15,7 @@ from fastapi_triton.core.context import REQUEST_ID_NAME, choose_request_id, curr
 from fastapi_triton.core.request_record import READ, WRITE, Observation, current_observation
 
 Observer = Callable[[Observation], None]
+Header = tuple[bytes, bytes]
 
 # Labels are made of it, and a caller may send any.
 _METHODS = frozenset(("GET", "POST", "HEAD", "OPTIONS", "PUT", "DELETE", "PATCH"))
@@ -25,7 +26,8 @@ _TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}(?:
 
 
 class ObservingMiddleware:
-    """Sets `current_request_id` and `current_observation`; says both in the answer's headers; tells the observers."""
+    """Sets `current_request_id` and `current_observation`, adds both to the response's headers, and calls the observers
+    when the request is over."""
 
     def __init__(self, app: ASGIApp, observers: Sequence[Observer] = (), *, may_trace: bool = False) -> None:
         self.app = app
@@ -38,41 +40,11 @@ class ObservingMiddleware:
             return
         seen, id_header = _begin(scope)
         seen.is_traced = self._may_trace and trace.get_current_span().get_span_context().is_valid
-        seconds = seen.seconds
-
-        # What every request passes: times are taken where they are needed, without calls in between.
-        async def observed_receive() -> Message:
-            if seen.is_body_whole:  # who still listens waits for the caller to leave
-                return await receive()
-            began = perf_counter()
-            message = await receive()
-            seconds[READ] += perf_counter() - began
-            seen.received_bytes += len(message.get("body", b""))
-            seen.is_body_whole = not message.get("more_body", False)
-            return message
-
-        def observed_send(message: Message) -> Awaitable[None]:
-            if message["type"] != "http.response.start":
-                return observed_body(message)
-            seen.status = message["status"]
-            seen.is_answered = True
-            headers = [header for header in message.get("headers", ()) if header[0] not in _OURS]
-            headers += (id_header, (b"server-timing", seen.server_timing(perf_counter())))
-            message["headers"] = headers
-            if seen.is_traced:
-                _name_span(seen, scope)
-            return send(message)  # it takes no time: most servers send it with the first of the body
-
-        async def observed_body(message: Message) -> None:
-            began = perf_counter()
-            seen.sent_bytes += len(message.get("body", b""))
-            await send(message)
-            seconds[WRITE] += perf_counter() - began
-
+        messages = _Messages(seen, id_header, scope, receive, send)
         try:
-            await self.app(scope, observed_receive, observed_send)
+            await self.app(scope, messages.receive, messages.send)
         except Exception:
-            # The answer to a bug of ours is written by a layer around this one.
+            # The error handler outside this middleware sends the response.
             seen.status, seen.code = seen.status or 500, "internal_error"
             raise
         finally:
@@ -82,7 +54,51 @@ class ObservingMiddleware:
                 observe(seen)
 
 
-def _begin(scope: Scope) -> tuple[Observation, tuple[bytes, bytes]]:
+class _Messages:
+    """The `receive` and `send` of a request, which record times and sizes. Every message passes here."""
+
+    __slots__ = ("_id_header", "_receive", "_scope", "_seen", "_send")
+
+    def __init__(self, seen: Observation, id_header: Header, scope: Scope, receive: Receive, send: Send) -> None:
+        self._seen = seen
+        self._id_header = id_header
+        self._scope = scope
+        self._receive = receive
+        self._send = send
+
+    async def receive(self) -> Message:
+        seen = self._seen
+        if seen.is_body_whole:  # the app waits for the client's disconnect
+            return await self._receive()
+        began = perf_counter()
+        message = await self._receive()
+        seen.seconds[READ] += perf_counter() - began
+        seen.received_bytes += len(message.get("body", b""))
+        seen.is_body_whole = not message.get("more_body", False)
+        return message
+
+    def send(self, message: Message) -> Awaitable[None]:
+        if message["type"] != "http.response.start":
+            return self._send_body(message)
+        seen = self._seen
+        seen.status = message["status"]
+        seen.is_answered = True
+        headers = [header for header in message.get("headers", ()) if header[0] not in _OURS]
+        headers += (self._id_header, (b"server-timing", seen.server_timing(perf_counter())))
+        message["headers"] = headers
+        if seen.is_traced:
+            _name_span(seen, self._scope)
+        return self._send(message)  # it takes no time: most servers send it with the first of the body
+
+    async def _send_body(self, message: Message) -> None:
+        began = perf_counter()
+        seen = self._seen
+        seen.sent_bytes += len(message.get("body", b""))
+        await self._send(message)
+        seen.seconds[WRITE] += perf_counter() - began
+
+
+def _begin(scope: Scope) -> tuple[Observation, Header]:
     """A request's observation, and the header with its id."""
     asked = b""
     context: dict[str, str] | None = None
