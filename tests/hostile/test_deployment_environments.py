@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from typer.testing import CliRunner
 
 from fastapi_triton import Settings, TritonFrontend
-from fastapi_triton.cli import jobs_folder
+from fastapi_triton.cli import serve
 from fastapi_triton.cli.main import app
 from fastapi_triton.cli.perf import analyzer
 from fastapi_triton.cli.perf.errors import PerfError
@@ -98,14 +98,14 @@ def homeless(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("homeless")
 def test_without_a_home_there_are_no_jobs_and_the_log_says_so(caplog: pytest.LogCaptureFixture) -> None:
-    assert jobs_folder.default_folder(8080) == ""
+    assert serve.default_jobs_folder(8080) == ""
     assert "--jobs-folder" in caplog.text
 
 
 @pytest.mark.usefixtures("homeless")
 def test_without_a_home_a_state_folder_that_is_named_is_taken(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
-    assert jobs_folder.default_folder(8080).startswith(str(tmp_path))
+    assert serve.default_jobs_folder(8080).startswith(str(tmp_path))
 
 
 @pytest.mark.usefixtures("homeless")

@@ -26,9 +26,9 @@ from fastapi_triton.cli import check_commands
 from fastapi_triton.cli.check import runner
 from fastapi_triton.cli.check.rule import Finding, Severity
 from fastapi_triton.cli.generate import run as generate_run
-from fastapi_triton.cli.generate.client import Frontend, Picture, without_credentials
+from fastapi_triton.cli.generate.client import Client, Picture, without_credentials
 from fastapi_triton.cli.generate.errors import GenerateError, NoServerError, UsageError
-from fastapi_triton.cli.generate.progress import Teller
+from fastapi_triton.cli.generate.progress import ProgressDisplay
 from fastapi_triton.cli.main import app as command_line
 from fastapi_triton.core.errors import InferenceError, InvalidRequestError
 from fastapi_triton.embedded.s3_repository.errors import S3ModelsError, redacted
@@ -186,12 +186,12 @@ def test_generate_shows_a_servers_text_harmless(monkeypatch: pytest.MonkeyPatch,
 
 def test_what_is_said_of_a_picture_is_harmless(monkeypatch: pytest.MonkeyPatch) -> None:
     stream = io.StringIO()
-    teller = Teller(names_files=True, is_quiet=False)
+    display = ProgressDisplay(names_files=True, is_quiet=False)
     console = Console(file=stream, force_terminal=False, soft_wrap=True)
-    monkeypatch.setattr(teller, "_errors", console)
-    monkeypatch.setattr(teller, "_output", console)
-    teller.say(f"Note: {HOSTILE}.")
-    teller.wrote(Path("a.png"), Picture(b"", 1, {"width": HOSTILE}))
+    monkeypatch.setattr(display, "_errors", console)
+    monkeypatch.setattr(display, "_output", console)
+    display.print(f"Note: {HOSTILE}.")
+    display.wrote(Path("a.png"), Picture(b"", 1, {"width": HOSTILE}))
     assert is_harmless(stream.getvalue())
     assert stream.getvalue().count("\n") == 2
 
@@ -284,7 +284,7 @@ def test_generate_shows_no_credentials_of_its_url(url: str, shown: str) -> None:
 @pytest.mark.parametrize("host", ["127.0.0.1:1", "[::1", "no host"])
 async def test_generates_errors_repeat_none(host: str) -> None:
     async with aiohttp.ClientSession() as session:
-        frontend = Frontend(session, f"http://user:{SECRET}@{host}", PATH)
+        frontend = Client(session, f"http://user:{SECRET}@{host}", PATH)
         assert SECRET not in frontend.url
         with pytest.raises((NoServerError, UsageError)) as caught:
             await frontend.describe()

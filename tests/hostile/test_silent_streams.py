@@ -16,7 +16,7 @@ import orjson
 import pytest
 
 from fastapi_triton import Settings, TritonFrontend
-from fastapi_triton.cli.generate.client import Frontend, Picture, Progress, Queued
+from fastapi_triton.cli.generate.client import Client, Picture, Progress, Queued
 from fastapi_triton.cli.generate.errors import GenerateError
 from fastapi_triton.core.errors import InferenceError, OverloadedError
 from fastapi_triton.endpoints.sse import PING, Event, EventsResponse
@@ -313,7 +313,7 @@ async def test_the_command_line_follows_the_queue_and_tells_a_late_refusal(
         yield {}
 
     async with aiohttp.ClientSession() as session:
-        frontend = Frontend(session, str(caller.base_url).rstrip("/"), PATH)
+        frontend = Client(session, str(caller.base_url).rstrip("/"), PATH)
         async with busy(app) as free:
             events = frontend.draw({"prompt": "a house"}, picture())
             assert await anext(events) == Queued(1, None)
