@@ -16,7 +16,8 @@ import orjson
 import pytest
 
 from fastapi_triton import Settings, TritonFrontend
-from fastapi_triton.cli.generate.client import Client, Picture, Progress, Queued
+from fastapi_triton.cli.generate import client as generate_client
+from fastapi_triton.cli.generate.client import Picture, Progress, Queued
 from fastapi_triton.cli.generate.errors import GenerateError
 from fastapi_triton.core.errors import InferenceError, OverloadedError
 from fastapi_triton.endpoints.sse import PING, Event, EventsResponse
@@ -313,7 +314,7 @@ async def test_the_command_line_follows_the_queue_and_tells_a_late_refusal(
         yield {}
 
     async with aiohttp.ClientSession() as session:
-        frontend = Client(session, str(caller.base_url).rstrip("/"), PATH)
+        frontend = generate_client.Client(session, str(caller.base_url).rstrip("/"), PATH)
         async with busy(app) as free:
             events = frontend.draw({"prompt": "a house"}, picture())
             assert await anext(events) == Queued(1, None)
