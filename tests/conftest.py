@@ -17,7 +17,7 @@ from hypothesis import settings as hypothesis_settings
 import main
 from fastapi_triton import Settings, TritonFrontend
 from fastapi_triton.core.context import current_caller, current_deadline, current_request_id
-from fastapi_triton.core.request_record import current_observation
+from fastapi_triton.core.request_record import current_record
 from fastapi_triton.core.slot import current_slot
 from fastapi_triton.testing import FakeTriton
 from fastapi_triton.triton.model_config import ModelConfig
@@ -38,7 +38,7 @@ hypothesis_settings.load_profile("tests")
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-OF_A_REQUEST = (current_caller, current_deadline, current_observation, current_slot, current_request_id)
+OF_A_REQUEST = (current_caller, current_deadline, current_record, current_slot, current_request_id)
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from starlette.middleware.exceptions import ExceptionMiddleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from fastapi_triton import TritonFrontend
-from fastapi_triton.core.request_record import current_observation
+from fastapi_triton.core.request_record import current_record
 
 
 class DispatchMiddleware:
@@ -43,7 +43,7 @@ class OnErrorMiddleware:
         try:
             await self.app(scope, receive, send)
         except Exception as error:
-            if scope["type"] != "http" or current_observation.get().is_answered:
+            if scope["type"] != "http" or current_record.get().is_answered:
                 raise
             await self._handling(partial(_fail, error))(scope, receive, send)
 

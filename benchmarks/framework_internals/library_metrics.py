@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from prometheus_client import Counter, Histogram
 
-from fastapi_triton.core.request_record import STAGES, Observation
+from fastapi_triton.core.request_record import STAGES, RequestRecord
 from fastapi_triton.observability.metrics import Metrics
 
 
@@ -37,18 +37,18 @@ class PublicMetrics(Metrics):
             tuple(self._stages.labels(*labels, stage) for stage in STAGES),
         )
 
-    def record(self, seen: Observation) -> None:
-        labels = (seen.method, seen.route, seen.model)
+    def record(self, record: RequestRecord) -> None:
+        labels = (record.method, record.route, record.model)
         series = self._series(*labels)
-        self._outcomes_of(*labels, *self._outcome(seen.status, seen.code)).inc()
-        series.received.inc(seen.received_bytes)
-        series.sent.inc(seen.sent_bytes)
-        if seen.is_cancelled:
+        self._outcomes_of(*labels, *self._outcome(record.status, record.code)).inc()
+        series.received.inc(record.received_bytes)
+        series.sent.inc(record.sent_bytes)
+        if record.is_cancelled:
             series.cancelled.inc()
-        for stage, seconds in zip(series.stages, seen.seconds, strict=True):
+        for stage, seconds in zip(series.stages, record.seconds, strict=True):
             if seconds:
                 stage.observe(seconds)
-        series.duration.observe(seen.total_s)
+        series.duration.observe(record.total_s)
 
     def flush(self) -> None:
         for refresh in self.refreshes:

@@ -13,7 +13,7 @@ from typing import Any
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from fastapi_triton.core.request_record import TRITON, Stage
-from fastapi_triton.middleware.request_recording import Observer, ObservingMiddleware
+from fastapi_triton.middleware.request_recording import Observer, RequestRecordingMiddleware
 from fastapi_triton.observability import access_log
 from fastapi_triton.observability.metrics import Metrics
 
@@ -89,7 +89,7 @@ def _run(work: Awaitable[None]) -> None:
 
 
 def observing(*observers: Observer) -> ASGIApp:
-    return ObservingMiddleware(with_stage, observers)
+    return RequestRecordingMiddleware(with_stage, observers)
 
 
 def main() -> None:

@@ -59,7 +59,7 @@ http {{
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class Slot:
     """What a command is made from."""
 
     port: int
@@ -72,7 +72,7 @@ class Server:
     """How a peer is started."""
 
     name: str
-    command: Callable[[Place], list[str]]
+    command: Callable[[Slot], list[str]]
     environment: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -87,37 +87,37 @@ class Running:
         return cpu_time.seconds(cpu_time.tree(self.pid))
 
 
-def _uvicorn(app: str) -> Callable[[Place], list[str]]:
+def _uvicorn(app: str) -> Callable[[Slot], list[str]]:
     module = f"benchmarks.frontend.apps.{app}:app"
-    return lambda place: [
-        sys.executable, "-m", "uvicorn", module, "--port", str(place.port), "--no-access-log", "--log-level", "warning",
+    return lambda slot: [
+        sys.executable, "-m", "uvicorn", module, "--port", str(slot.port), "--no-access-log", "--log-level", "warning",
     ]  # fmt: skip
 
 
-def _ours(place: Place) -> list[str]:
+def _ours(slot: Slot) -> list[str]:
     app = "benchmarks.frontend.apps.ours:app"
-    return [sys.executable, "-m", "fastapi_triton", "serve", app, "--port", str(place.port)]
+    return [sys.executable, "-m", "fastapi_triton", "serve", app, "--port", str(slot.port)]
 
 
-def _layers(place: Place) -> list[str]:
-    command = _uvicorn("layers")(place)
+def _layers(slot: Slot) -> list[str]:
+    command = _uvicorn("layers")(slot)
     return [*command, "--http", "fastapi_triton.serving.http_protocol:Protocol"]
 
 
-def _without_framework(place: Place) -> list[str]:
-    return [sys.executable, "-m", "benchmarks.frontend.apps.without_framework", str(place.port)]
+def _without_framework(slot: Slot) -> list[str]:
+    return [sys.executable, "-m", "benchmarks.frontend.apps.without_framework", str(slot.port)]
 
 
-def _nginx(place: Place) -> list[str]:
-    config = place.folder / "nginx.conf"
-    triton = place.triton_url.removeprefix("http://")
-    config.write_text(NGINX_CONFIG.format(folder=place.folder, port=place.port, triton=triton))
-    return ["nginx", "-c", str(config), "-e", str(place.folder / "error.log")]
+def _nginx(slot: Slot) -> list[str]:
+    config = slot.folder / "nginx.conf"
+    triton = slot.triton_url.removeprefix("http://")
+    config.write_text(NGINX_CONFIG.format(folder=slot.folder, port=slot.port, triton=triton))
+    return ["nginx", "-c", str(config), "-e", str(slot.folder / "error.log")]
 
 
-def _litserve(place: Place) -> list[str]:
+def _litserve(slot: Slot) -> list[str]:
     app = ROOT / "benchmarks" / "frontend" / "apps" / "litserve_echo.py"
-    return [str(litserve_environment.python()), str(app), str(place.port)]
+    return [str(litserve_environment.python()), str(app), str(slot.port)]
 
 
 SERVERS = {
@@ -151,9 +151,9 @@ def checked_out(commit: str) -> Iterator[Path]:
 async def running(server: Server, triton_url: str, root: Path = ROOT) -> AsyncIterator[Running]:
     """Start it from the sources in `root`, wait until it listens, and take it away again."""
     with tempfile.TemporaryDirectory() as folder:
-        place = Place(free_port(), triton_url, Path(folder))
+        slot = Slot(free_port(), triton_url, Path(folder))
         process = await asyncio.create_subprocess_exec(
-            *server.command(place),
+            *server.command(slot),
             cwd=root,
             env={
                 **os.environ,
@@ -166,8 +166,8 @@ async def running(server: Server, triton_url: str, root: Path = ROOT) -> AsyncIt
             stdout=asyncio.subprocess.DEVNULL,
         )
         try:
-            await _listens(place.port, process)
-            yield Running(place.port, process.pid)
+            await _listens(slot.port, process)
+            yield Running(slot.port, process.pid)
         finally:
             await _stop(process)
 

@@ -12,12 +12,12 @@ from starlette.types import Message
 from fastapi_triton.admission.limiter import DEFAULT_RETRY_AFTER_S, Admission, Admissions, Shares
 from fastapi_triton.core.context import Caller
 from fastapi_triton.core.errors import (
-    CallerLeftError,
+    ClientDisconnectedError,
     DeadlineExceededError,
     OverloadedError,
     TooManyRequestsError,
 )
-from fastapi_triton.core.request_record import Observation, current_observation
+from fastapi_triton.core.request_record import RequestRecord, current_record
 from fastapi_triton.core.slot import Slot
 from support.slot_requests import Clock, ask, served, settled
 
@@ -213,7 +213,7 @@ async def test_a_caller_who_leaves_while_it_waits_gives_up_its_place_in_the_queu
     leaving, staying = ask(admission, receive=receive), ask(admission)
     await settled()
     leaves.set()
-    await refused(leaving, CallerLeftError)
+    await refused(leaving, ClientDisconnectedError)
     assert (admission.waiting, admission.state.refused) == (1, {"caller_left": 1})
     slot.release()
     (await staying).release()
@@ -337,11 +337,11 @@ async def test_the_state_tells_all_of_it(clock: Clock) -> None:
 async def test_waiting_is_a_stage_of_the_request() -> None:
     admission = Admission("m", 1, max_waiting=1)
     first = await admission.slot()
-    seen = Observation("POST")
-    current_observation.set(seen)
+    record = RequestRecord("POST")
+    current_record.set(record)
     waiting = asyncio.create_task(admission.slot())
     await settled()
-    two_seconds_on = seen.server_timing(time.perf_counter() + 2).decode()
+    two_seconds_on = record.server_timing(time.perf_counter() + 2).decode()
     assert float(re.findall(r"wait;dur=([\d.]+)", two_seconds_on)[0]) >= 2000
     first.release()
     (await waiting).release()

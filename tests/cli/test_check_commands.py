@@ -202,6 +202,6 @@ def test_every_rule_has_its_own_code_and_its_sentences() -> None:
     rules = [rule for rules in runner.RULES.values() for rule in rules]
     assert len(runner.CODES) == len(rules) > 30
     for rule in rules:
-        assert rule.says.endswith(".")
+        assert rule.reason.endswith(".")
         assert rule.advice.endswith(".")
         assert rule.code == rule.code.lower().replace("_", "-").replace(" ", "-")

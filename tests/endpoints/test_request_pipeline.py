@@ -19,7 +19,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.types import Receive
 
 from fastapi_triton import Settings, TritonFrontend
-from fastapi_triton.core.request_record import Observation
+from fastapi_triton.core.request_record import RequestRecord
 from fastapi_triton.endpoints.pipeline import PipelineStage, Translation
 from fastapi_triton.endpoints.request_body import raw_body
 from fastapi_triton.jobs import dbos_queue
@@ -107,28 +107,28 @@ class Recorder:
     """The stages that each request entered."""
 
     def __init__(self) -> None:
-        self.entered: list[tuple[Observation, str]] = []
+        self.entered: list[tuple[RequestRecord, str]] = []
 
-    def enter(self, seen: Observation, stage: PipelineStage) -> None:
-        self.entered.append((seen, stage.name))
+    def enter(self, record: RequestRecord, stage: PipelineStage) -> None:
+        self.entered.append((record, stage.name))
 
-    def request(self, method: str = "POST") -> Observation:
+    def request(self, method: str = "POST") -> RequestRecord:
         """The last request of this method."""
-        return next(seen for seen, _ in reversed(self.entered) if seen.method == method)
+        return next(record for record, _ in reversed(self.entered) if record.method == method)
 
     def stages(self, method: str = "POST") -> list[str]:
         """The stages of the last request of this method."""
-        return [stage for seen, stage in self.entered if seen is self.request(method)]
+        return [stage for record, stage in self.entered if record is self.request(method)]
 
 
 @pytest.fixture(autouse=True)
 def recorder(monkeypatch: pytest.MonkeyPatch) -> Recorder:
     recorder = Recorder()
 
-    def stage(seen: Observation) -> PipelineStage | None:
-        return next((PipelineStage[name] for each, name in reversed(recorder.entered) if each is seen), None)
+    def stage(record: RequestRecord) -> PipelineStage | None:
+        return next((PipelineStage[name] for each, name in reversed(recorder.entered) if each is record), None)
 
-    monkeypatch.setattr(Observation, "stage", property(stage, recorder.enter))
+    monkeypatch.setattr(RequestRecord, "stage", property(stage, recorder.enter))
     return recorder
 
 
@@ -328,7 +328,7 @@ async def test_a_job_without_capacity_waits(serve: Serve, recorder: Recorder, jo
     async with asyncio.timeout(60), serve(FAMILIES[0], **jobs_settings) as served:
         async with served.full():
             path = await submitted(served)
-            await until(lambda: ("JOB", "CAPACITY") in [(seen.method, stage) for seen, stage in recorder.entered])
+            await until(lambda: ("JOB", "CAPACITY") in [(record.method, stage) for record, stage in recorder.entered])
             assert (await served.client.get(path)).json()["status"] == "queued"
         assert (await over(served, path))["status"] == "completed"
         assert set(recorder.stages("JOB")[:-5]) == {"CAPACITY"}

@@ -13,7 +13,7 @@ import pytest
 from fastapi_triton import Settings, TritonFrontend
 from fastapi_triton.core.errors import InvalidRequestError
 from fastapi_triton.core.slot import Slot
-from fastapi_triton.endpoints.generated.endpoint import Address
+from fastapi_triton.endpoints.generated.endpoint import InferPath
 from fastapi_triton.testing import FakeTriton
 from fastapi_triton.triton.client import ModelStatus, Tensors
 from fastapi_triton.triton.datatypes import BY_WIRE
@@ -250,12 +250,12 @@ async def test_the_document_says_which_endpoints_have_jobs(running: tuple[Triton
 
 @pytest.mark.parametrize(
     "address",
-    [Address("a"), Address("a b/c?d", "1"), Address("ä", arrays="npy"), Address("infer", "2", "base64")],
+    [InferPath("a"), InferPath("a b/c?d", "1"), InferPath("ä", arrays="npy"), InferPath("infer", "2", "base64")],
 )
-def test_a_path_leads_back_to_its_address(address: Address) -> None:
-    assert Address.of(address.path) == address
+def test_a_path_leads_back_to_its_address(address: InferPath) -> None:
+    assert InferPath.of(address.path) == address
 
 
 @pytest.mark.parametrize("path", ["/models/a", "/models/a/infer?arrays=x", "/models/a/infer/b", "/x", ""])
 def test_other_paths_lead_nowhere(path: str) -> None:
-    assert Address.of(path) is None
+    assert InferPath.of(path) is None

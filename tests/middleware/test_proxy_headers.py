@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fastapi_triton.middleware.proxy_headers import ForwardedMiddleware, Header, Proxies
+from fastapi_triton.middleware.proxy_headers import Header, Proxies, ProxyHeadersMiddleware
 
 OURS = ("10.0.0.0/8", "2001:db8::/32", "127.0.0.1")
 
@@ -26,7 +26,7 @@ async def seen(
 
     raw = [(b"host", b"inner:8080"), *((name.lower().encode(), value.encode("latin-1")) for name, value in headers)]
     scope = {"type": "http", "client": client, "scheme": "http", "headers": raw}
-    await ForwardedMiddleware(app, Proxies(ours), header)(scope, None, None)  # type: ignore[arg-type]
+    await ProxyHeadersMiddleware(app, Proxies(ours), header)(scope, None, None)  # type: ignore[arg-type]
     (scope,) = scopes
     hosts = [value.decode() for name, value in scope["headers"] if name == b"host"]
     return scope["client"][0] if scope["client"] else "", scope["scheme"], ",".join(hosts)

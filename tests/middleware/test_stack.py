@@ -30,7 +30,7 @@ async def calling(app: TritonFrontend, client: tuple[str, int] = ("10.1.2.3", 5)
 
 
 def test_what_is_off_is_not_there() -> None:
-    assert [each.cls.__name__ for each in middleware(Settings(), None)] == ["ByAddress"]
+    assert [each.cls.__name__ for each in middleware(Settings(), None)] == ["AddressMiddleware"]
 
 
 @pytest.mark.parametrize("headers", [{}, bearer("wrong"), {"Host": "other.example"}])

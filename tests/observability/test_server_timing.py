@@ -11,8 +11,8 @@ import pytest
 from starlette.types import Message, Receive, Scope, Send
 
 from fastapi_triton import Settings, TritonFrontend
-from fastapi_triton.core.request_record import TRITON, WRITE, Observation, Stage, current_observation
-from fastapi_triton.middleware.request_recording import ObservingMiddleware
+from fastapi_triton.core.request_record import TRITON, WRITE, RequestRecord, Stage, current_record
+from fastapi_triton.middleware.request_recording import RequestRecordingMiddleware
 from support.app_on_socket import listening
 from support.scribble_app import PATH
 from support.scripted_triton import INFER, REQUEST, scripted_triton
@@ -52,11 +52,11 @@ async def test_tritons_own_protocol_has_it_and_its_errors() -> None:
 
 
 async def test_the_time_that_an_answers_body_takes_is_counted() -> None:
-    seen: list[Observation] = []
+    record: list[RequestRecord] = []
 
     async def app(_: Scope, __: Receive, send: Send) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": []})
-        assert current_observation.get().seconds[WRITE] == 0
+        assert current_record.get().seconds[WRITE] == 0
         await send({"type": "http.response.body", "body": b"abc"})
 
     async def receive() -> Message:
@@ -66,20 +66,20 @@ async def test_the_time_that_an_answers_body_takes_is_counted() -> None:
         """Takes it at once."""
 
     scope = {"type": "http", "method": "GET", "raw_path": b"/", "headers": []}
-    await ObservingMiddleware(app, [seen.append])(scope, receive, send)
-    assert (seen[0].status, seen[0].sent_bytes) == (200, 3)
-    assert seen[0].seconds[WRITE] > 0
+    await RequestRecordingMiddleware(app, [record.append])(scope, receive, send)
+    assert (record[0].status, record[0].sent_bytes) == (200, 3)
+    assert record[0].seconds[WRITE] > 0
 
 
 async def test_work_side_by_side_counts_once() -> None:
-    seen = Observation("GET")
-    current_observation.set(seen)
+    record = RequestRecord("GET")
+    current_record.set(record)
     started = time.perf_counter()
     with Stage(TRITON), Stage(TRITON):
         now = time.perf_counter()
-        assert 2000 <= stages(seen.server_timing(now + 2).decode())["triton"] < 4000  # not twice as much
-    assert 0 < seen.seconds[TRITON] <= time.perf_counter() - started
-    before = seen.seconds[TRITON]
+        assert 2000 <= stages(record.server_timing(now + 2).decode())["triton"] < 4000  # not twice as much
+    assert 0 < record.seconds[TRITON] <= time.perf_counter() - started
+    before = record.seconds[TRITON]
     with Stage(TRITON):
         pass
-    assert before <= seen.seconds[TRITON] < 1
+    assert before <= record.seconds[TRITON] < 1

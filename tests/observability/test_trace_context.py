@@ -6,8 +6,8 @@ from dataclasses import replace
 import pytest
 
 from fastapi_triton import Settings, TritonFrontend
-from fastapi_triton.core.request_record import Observation, current_observation
-from fastapi_triton.middleware.request_recording import ObservingMiddleware
+from fastapi_triton.core.request_record import RequestRecord, current_record
+from fastapi_triton.middleware.request_recording import RequestRecordingMiddleware
 from fastapi_triton.triton.http_client import HTTPTriton
 from support.app_on_socket import listening
 from support.paths import ROOT
@@ -23,11 +23,11 @@ async def kept(headers: dict[str, str]) -> list[tuple[str, str]]:
     found: list[tuple[str, str]] = []
 
     async def app(*_: object) -> None:
-        found.extend(current_observation.get().trace_headers)
+        found.extend(current_record.get().trace_headers)
 
     raw = [(name.encode(), value.encode()) for name, value in headers.items()]
     scope = {"type": "http", "method": "POST", "path": "/", "raw_path": b"/", "headers": raw}
-    await ObservingMiddleware(app)(scope, None, None)  # type: ignore[arg-type]  # it neither reads nor answers
+    await RequestRecordingMiddleware(app)(scope, None, None)  # type: ignore[arg-type]  # it neither reads nor answers
     return found
 
 
@@ -46,9 +46,9 @@ async def test_what_is_no_context_goes_nowhere(traceparent: str) -> None:
 
 
 async def test_it_goes_to_infer_and_to_generate_stream() -> None:
-    seen = Observation("POST")
-    seen.trace_headers = list(CONTEXT.items())
-    current_observation.set(seen)
+    record = RequestRecord("POST")
+    record.trace_headers = list(CONTEXT.items())
+    current_record.set(record)
     heads: list[bytes] = []
 
     async def script(upstream: Upstream) -> None:

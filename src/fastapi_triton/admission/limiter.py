@@ -16,7 +16,7 @@ from fastapi_triton.admission.service_time import ServiceTime
 from fastapi_triton.core.context import Caller, current_caller, current_deadline
 from fastapi_triton.core.disconnect import disconnected
 from fastapi_triton.core.errors import (
-    CallerLeftError,
+    ClientDisconnectedError,
     DeadlineExceededError,
     FastAPITritonError,
     OverloadedError,
@@ -140,7 +140,7 @@ class Admission:
                 could not be answered before its deadline.
             TooManyRequestsError: this client has as many slots as it may have.
             DeadlineExceededError: the deadline passed while the request waited.
-            CallerLeftError: the client disconnected while the request waited.
+            ClientDisconnectedError: the client disconnected while the request waited.
         """
         caller, now = current_caller.get(), self._clock()
         deadline = current_deadline.get()
@@ -253,7 +253,7 @@ class Admission:
     def _left(self, waiter: Waiter, leaving: asyncio.Task[None]) -> None:
         if not leaving.cancelled():
             logger.info("the caller left while its request waited")
-            self._turn_away(waiter, CallerLeftError("The caller left while it waited."))
+            self._turn_away(waiter, ClientDisconnectedError("The caller left while it waited."))
 
     # ---- refusals
 

@@ -37,8 +37,8 @@ from fastapi_triton.middleware import stack
 from fastapi_triton.middleware.auth import openapi as openapi_security
 from fastapi_triton.middleware.deadline import DeadlineMiddleware
 from fastapi_triton.middleware.head_requests import HeadMiddleware
-from fastapi_triton.middleware.max_body_size import BodySizeMiddleware
-from fastapi_triton.middleware.request_recording import Observer, ObservingMiddleware
+from fastapi_triton.middleware.max_body_size import MaxBodySizeMiddleware
+from fastapi_triton.middleware.request_recording import Observer, RequestRecordingMiddleware
 from fastapi_triton.middleware.shutdown import ShutdownMiddleware
 from fastapi_triton.observability import access_log, logging_config, tracing
 from fastapi_triton.observability.gauges import Gauges
@@ -133,11 +133,11 @@ class TritonFrontend(FastAPI):
             title=title,
             lifespan=self._run,
             middleware=[
-                Middleware(ObservingMiddleware, observers=observers, may_trace=extra["telemetry"]["tracing"]),
+                Middleware(RequestRecordingMiddleware, observers=observers, may_trace=extra["telemetry"]["tracing"]),
                 *stack.middleware(self.settings, self._key_file),
                 Middleware(DeadlineMiddleware, max_timeout_s=self.settings.request_timeout_s),
                 Middleware(
-                    BodySizeMiddleware,
+                    MaxBodySizeMiddleware,
                     max_bytes=self.settings.max_body_bytes,
                     compressed_below=f"{paths.V2}/" if self.settings.v2_compressed else "",
                 ),
@@ -170,7 +170,7 @@ class TritonFrontend(FastAPI):
             self.add_api_route("/", page.to_docs, include_in_schema=False, response_model=None)
         self._jobs = background_jobs.mount(self, self.endpoints, self._generated, self.settings)
         if self.settings.v2 and isinstance(self.triton, HTTPTriton):
-            problem_details.speak(self, paths.V2, v2_error)
+            problem_details.set_error_format(self, paths.V2, v2_error)
             proxy = TritonProxy(self.triton, self.services, self._body_buffers)
             self.router.routes.insert(0, TritonProxyRoute(proxy))
 

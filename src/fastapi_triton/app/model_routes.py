@@ -11,7 +11,7 @@ from starlette.responses import Response
 from fastapi_triton.core import paths
 from fastapi_triton.endpoints import openapi
 from fastapi_triton.endpoints.generated import schemas
-from fastapi_triton.endpoints.generated.endpoint import Address, GeneratedEndpoint
+from fastapi_triton.endpoints.generated.endpoint import GeneratedEndpoint, InferPath
 from fastapi_triton.endpoints.generated.models import Entry, GeneratedModels, first_line
 from fastapi_triton.endpoints.json_codec import Arrays
 from fastapi_triton.triton.model_config import Content, TensorConfig
@@ -79,11 +79,11 @@ def router(generated: GeneratedModels, endpoint: GeneratedEndpoint) -> APIRouter
     # The document names each model's own path instead: see `generated_openapi`.
     @routes.post("/{name}/infer", include_in_schema=False)
     async def infer(request: Request, name: str, arrays: Arrays = "list") -> Response:
-        return await endpoint(request, Address(name, arrays=arrays))
+        return await endpoint(request, InferPath(name, arrays=arrays))
 
     @routes.post("/{name}/versions/{version}/infer", include_in_schema=False)
     async def infer_version(request: Request, name: str, version: str, arrays: Arrays = "list") -> Response:
-        return await endpoint(request, Address(name, version, arrays))
+        return await endpoint(request, InferPath(name, version, arrays))
 
     return routes
 
@@ -93,7 +93,7 @@ def _summary(entry: Entry) -> dict[str, Any]:
     return {
         "name": entry.name,
         "ready": bool(entry.versions),
-        "endpoint": None if obstacles else Address(entry.name).path,
+        "endpoint": None if obstacles else InferPath(entry.name).path,
         "reason": "; ".join(obstacles) or None,
         "versions": [
             Version(version=each.version, state=each.state, reason=first_line(each.reason))

@@ -33,6 +33,6 @@ class BodyBuffers:
             )
         self.num_bytes += num_bytes
 
-    def give_back(self, num_bytes: int) -> None:
+    def release(self, num_bytes: int) -> None:
         """Hold less."""
         self.num_bytes -= num_bytes

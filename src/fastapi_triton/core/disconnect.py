@@ -8,19 +8,19 @@ from typing import Any, TypeVar
 
 from starlette.types import Receive
 
-from fastapi_triton.core.errors import CallerLeftError
-from fastapi_triton.core.request_record import current_observation
+from fastapi_triton.core.errors import ClientDisconnectedError
+from fastapi_triton.core.request_record import current_record
 
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
 
-async def unless_caller_leaves(receive: Receive, work: Coroutine[Any, Any, T]) -> T:
+async def cancel_on_disconnect(receive: Receive, work: Coroutine[Any, Any, T]) -> T:
     """The work's result. The request's body must have been read: `receive` is watched for the disconnect.
 
     Raises:
-        CallerLeftError: the client disconnected first; the work has been cancelled and is over.
+        ClientDisconnectedError: the client disconnected first; the work has been cancelled and is over.
     """
     working = asyncio.create_task(work)
     leaving = asyncio.create_task(disconnected(receive))
@@ -29,9 +29,9 @@ async def unless_caller_leaves(receive: Receive, work: Coroutine[Any, Any, T]) -
         if working.done():
             return working.result()
         logger.info("the caller left; its work is stopped")
-        seen = current_observation.get()
-        seen.is_cancelled, seen.code = True, CallerLeftError.default_code
-        raise CallerLeftError("The caller left before the answer.")
+        record = current_record.get()
+        record.is_cancelled, record.code = True, ClientDisconnectedError.default_code
+        raise ClientDisconnectedError("The caller left before the answer.")
     finally:
         working.cancel()
         leaving.cancel()

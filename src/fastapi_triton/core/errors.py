@@ -176,7 +176,7 @@ class HeadTooLargeError(FastAPITritonError, status=431, code="head_too_large"):
     """The request's line and headers are over their limit."""
 
 
-class CallerLeftError(FastAPITritonError, status=499, code="caller_left"):
+class ClientDisconnectedError(FastAPITritonError, status=499, code="caller_left"):
     """The caller closed its connection before the answer. It is logged; nothing is sent."""
 
 

@@ -18,7 +18,7 @@ from starlette.types import Scope
 from fastapi_triton.core.context import REQUEST_ID_HEADER, current_request_id
 from fastapi_triton.core.errors import (
     MAX_PROBLEMS,
-    CallerLeftError,
+    ClientDisconnectedError,
     FastAPITritonError,
     FieldProblem,
     InvalidRequestError,
@@ -29,10 +29,10 @@ from fastapi_triton.core.errors import (
     shown,
 )
 from fastapi_triton.core.paths import is_below, route_path
-from fastapi_triton.core.request_record import current_observation, note
+from fastapi_triton.core.request_record import current_record, record_error
 
 # How an API tells of an error.
-Form = Callable[[FastAPITritonError], Response]
+ErrorFormat = Callable[[FastAPITritonError], Response]
 
 MEDIA_TYPE = "application/problem+json"
 
@@ -112,30 +112,30 @@ def response(error: FastAPITritonError) -> Response:
     return Response(body(error), error.status, headers(error), MEDIA_TYPE)
 
 
-def speak(app: Starlette, prefix: str, form: Form) -> None:
+def set_error_format(app: Starlette, prefix: str, form: ErrorFormat) -> None:
     """Have errors under this path told in another API's form."""
     app.state.error_forms = {**getattr(app.state, "error_forms", {}), prefix: form}
 
 
 def answer(scope: Scope, error: FastAPITritonError) -> Response:
     """The answer in the form that its path's callers read; for middleware, whose errors no handler sees."""
-    note(error)
+    record_error(error)
     path = route_path(scope)
-    forms: dict[str, Form] = getattr(scope["app"].state, "error_forms", {})
+    forms: dict[str, ErrorFormat] = getattr(scope["app"].state, "error_forms", {})
     form = next((form for prefix, form in forms.items() if is_below(path, prefix)), response)
     return form(error)
 
 
 async def _ours(request: Request, error: FastAPITritonError) -> Response:
-    if isinstance(error, CallerLeftError):
-        note(error)
+    if isinstance(error, ClientDisconnectedError):
+        record_error(error)
         return Response(status_code=error.status)  # goes nowhere: the connection is closed
     return answer(request.scope, error)
 
 
 async def _left(request: Request, _: ClientDisconnect) -> Response:
     """Starlette's own error, where an endpoint reads the body by `Request`."""
-    return await _ours(request, CallerLeftError("The caller left before its request was whole."))
+    return await _ours(request, ClientDisconnectedError("The caller left before its request was whole."))
 
 
 async def _routing(request: Request, error: HTTPException) -> Response:
@@ -172,7 +172,7 @@ async def _bug(request: Request, _: Exception) -> Response:
         request.scope,
         FastAPITritonError("The frontend failed on this request. The log has the reason under this request's id."),
     )
-    told.headers["Server-Timing"] = current_observation.get().server_timing(perf_counter()).decode()  # as with the id
+    told.headers["Server-Timing"] = current_record.get().server_timing(perf_counter()).decode()  # as with the id
     return told
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is seen of one request on its way: how long each stage took, and how it ended.
+"""The record of one request: how long each stage took, and how it ended.
 
 `middleware/request_recording.py` begins one and makes `Server-Timing` of it; metrics and the access log read it at the
 end. Code that does a stage's work marks it with `with Stage(TRITON):`, and nothing else.
@@ -17,20 +17,19 @@ from opentelemetry.context import Context
 
 from fastapi_triton.core.errors import FastAPITritonError
 
-READ: Final = 0  # the caller's body coming in
-WAIT: Final = 1  # for a place in flight
+READ: Final = 0  # the request's body
+WAIT: Final = 1  # for a slot
 TRITON: Final = 2  # Triton, from the request's first byte to the last of its answer
-WRITE: Final = 3  # the answer going out
+WRITE: Final = 3  # the response
 STAGES: Final = ("read", "wait", "triton", "write")
 
 Headers = Sequence[tuple[str, str]]
 
 
-class Observation:
-    """One request. `seconds` is how long each stage took; of work that goes on side by side, the time that it covers.
+class RequestRecord:
+    """One request. `seconds` is how long each stage took; concurrent work of a stage counts once.
 
-    `route` is a template, never a path with a caller's own words in it, and `model` is one that is known: both become
-    labels. `code` is an error's stable code, `ok` without one. `trace_headers` are the trace context that came with it.
+    `route` is a path template, never a path from a client, and `model` is a known one: both become labels. `code` is an error's stable code, `ok` without one. `trace_headers` are the trace context that came with it.
     """
 
     route = ""
@@ -56,14 +55,14 @@ class Observation:
         self._depths = [0, 0, 0, 0]
 
     def begin(self, stage: int) -> None:
-        """Work of this stage begins; it may be begun already."""
+        """Work of this stage begins, perhaps beside other work of it."""
         depths = self._depths
         depths[stage] += 1
         if depths[stage] == 1:
             self.seconds[stage] -= perf_counter()
 
     def end(self, stage: int) -> None:
-        """One of those that began it is done."""
+        """Work of this stage ends."""
         depths = self._depths
         depths[stage] -= 1
         if not depths[stage]:
@@ -84,31 +83,31 @@ class Observation:
         )
 
 
-# Work that no request waits for is seen by nobody.
-_NOBODYS = Observation("")
-current_observation: ContextVar[Observation] = ContextVar("current_observation", default=_NOBODYS)
+# Work outside of requests is recorded here, and read by nobody.
+_UNREAD = RequestRecord("")
+current_record: ContextVar[RequestRecord] = ContextVar("current_record", default=_UNREAD)
 
 
-def note(error: FastAPITritonError) -> None:
-    """The current request ends with this error, whatever its status is: a stream's has gone out before."""
-    current_observation.get().code = error.code
+def record_error(error: FastAPITritonError) -> None:
+    """Record that the current request ends with this error. A stream's status was sent before and stays."""
+    current_record.get().code = error.code
 
 
 class Stage:
     """`with Stage(TRITON, model):` its time counts, and is a span of its own where the request is traced."""
 
-    __slots__ = ("_kind", "_model", "_seen", "_span")
+    __slots__ = ("_kind", "_model", "_record", "_span")
 
     def __init__(self, kind: int, model: str = "") -> None:
         self._kind = kind
         self._model = model
-        self._seen = current_observation.get()
+        self._record = current_record.get()
         self._span: trace.Span | None = None
 
     def __enter__(self) -> Self:
-        seen = self._seen
-        seen.begin(self._kind)
-        if seen.is_traced:
+        record = self._record
+        record.begin(self._kind)
+        if record.is_traced:
             self._span = trace.get_tracer("fastapi_triton").start_span(
                 STAGES[self._kind],
                 kind=trace.SpanKind.CLIENT if self._kind == TRITON else trace.SpanKind.INTERNAL,
@@ -119,7 +118,7 @@ class Stage:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None, /
     ) -> None:
-        self._seen.end(self._kind)
+        self._record.end(self._kind)
         if self._span is not None:
             if error is not None:
                 code = error.code if isinstance(error, FastAPITritonError) else type(error).__name__
@@ -129,14 +128,14 @@ class Stage:
 
     @property
     def trace_headers(self) -> Headers:
-        """What Triton is told, so that its own trace continues this one: `traceparent`, `tracestate`."""
-        return self._seen.trace_headers if self._span is None else _headers(trace.set_span_in_context(self._span))
+        """The headers `traceparent` and `tracestate` for Triton, whose trace continues this one."""
+        return self._record.trace_headers if self._span is None else _headers(trace.set_span_in_context(self._span))
 
 
 def request_trace_headers() -> Headers:
-    """The same for what goes to Triton before a stage begins: it continues the request's own span."""
-    seen = current_observation.get()
-    return _headers(None) if seen.is_traced else seen.trace_headers
+    """The same before a stage begins: Triton's trace continues the request's own span."""
+    record = current_record.get()
+    return _headers(None) if record.is_traced else record.trace_headers
 
 
 def _headers(context: Context | None) -> Headers:

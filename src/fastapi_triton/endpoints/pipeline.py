@@ -15,7 +15,7 @@
 
 The deadline (`X-Request-Timeout`) bounds SLOT and RUN. If the client disconnects meanwhile, the work is cancelled where
 the model can be stopped. The slot is held through RUN, and for as long as Triton works on after it. Stages in capitals
-are recorded in the request's `Observation`, for metrics, the access log and errors.
+are recorded in the request's `RequestRecord`, for metrics, the access log and errors.
 
 An API family writes a `Translation`, with the steps in its own terms. `RequestPipeline` owns their order, the slot, the
 deadline, the disconnect and the record. `/v2` passes bytes through without a `Translation`: it goes by the same steps,
@@ -39,9 +39,9 @@ from fastapi_triton.admission.fair_queue import QueueTicket
 from fastapi_triton.admission.limiter import Admission
 from fastapi_triton.core import problem_details
 from fastapi_triton.core.context import remaining_s
-from fastapi_triton.core.disconnect import unless_caller_leaves
+from fastapi_triton.core.disconnect import cancel_on_disconnect
 from fastapi_triton.core.errors import DeadlineExceededError, FastAPITritonError
-from fastapi_triton.core.request_record import Observation, current_observation
+from fastapi_triton.core.request_record import RequestRecord, current_record
 from fastapi_triton.core.settings import Settings
 from fastapi_triton.core.slot import Slot
 from fastapi_triton.endpoints.request_body import validation
@@ -126,10 +126,10 @@ class RequestPipeline:
 
     async def serve(self, request: Translation, receive: Receive) -> Response:
         """The response to one request. For events it is a response that runs the model once it is sent."""
-        seen = _begin(request)
-        seen.stage = PipelineStage.CAPACITY
+        record = _begin(request)
+        record.stage = PipelineStage.CAPACITY
         request.admission.require_capacity()
-        seen.stage = PipelineStage.READ
+        record.stage = PipelineStage.READ
         await request.read(receive)
         if request.wants_events:
             return self._stream(request, receive)
@@ -191,10 +191,10 @@ class RequestPipeline:
     ) -> Slot:
         """The slots of one request, all or none. With `receive`, a disconnect ends the wait. Raises what
         `Admission.slot` raises."""
-        seen = current_observation.get()
-        seen.stage = PipelineStage.SLOT
+        record = current_record.get()
+        record.stage = PipelineStage.SLOT
         slot = await admission.slot(count, receive=receive, ticket=ticket)
-        seen.stage = PipelineStage.RUN
+        record.stage = PipelineStage.RUN
         return slot
 
     async def until_disconnect(self, receive: Receive, work: Callable[[Receive | None], Coroutine[Any, Any, T]]) -> T:
@@ -203,11 +203,11 @@ class RequestPipeline:
         Work that runs on gets `receive`, so that a disconnect can still end its wait for a slot.
 
         Raises:
-            CallerLeftError: the client disconnected.
+            ClientDisconnectedError: the client disconnected.
         """
         if self._keeps_running:
             return await work(receive)
-        return await unless_caller_leaves(receive, work(None))
+        return await cancel_on_disconnect(receive, work(None))
 
     def add_timeout(self, inputs: dict[str, Tensor], config: ModelConfig, num_rows: int = 1) -> None:
         """Give the model the time until the deadline, if it takes that as an input and the client has not set it."""
@@ -219,7 +219,7 @@ class RequestPipeline:
     def record_words(self, request: BaseModel) -> None:
         """Record the texts of a request, where a setting has them logged."""
         if self._records_words:
-            current_observation.get().texts = validation.own_words(request)
+            current_record.get().texts = validation.own_words(request)
 
 
 async def within_deadline(work: Coroutine[Any, Any, T], limit_s: float, *, late: Callable[[], str] | None = None) -> T:
@@ -237,20 +237,20 @@ async def within_deadline(work: Coroutine[Any, Any, T], limit_s: float, *, late:
     except TimeoutError as error:
         if not limit.expired():
             raise
-        stage = current_observation.get().stage or PipelineStage.CAPACITY
+        stage = current_record.get().stage or PipelineStage.CAPACITY
         raise DeadlineExceededError(late() if late else stage.value.format(timeout_s)) from error
 
 
 def enter(stage: PipelineStage) -> None:
     """Record that the current request is in this stage."""
-    current_observation.get().stage = stage
+    current_record.get().stage = stage
 
 
-def _begin(request: Translation) -> Observation:
-    seen = current_observation.get()
-    seen.model = request.model
+def _begin(request: Translation) -> RequestRecord:
+    record = current_record.get()
+    record.model = request.model
     request.negotiate()
-    return seen
+    return record
 
 
 async def _never_disconnects() -> Message:

@@ -13,9 +13,9 @@ from starlette.types import Message, Receive, Scope, Send
 
 from fastapi_triton.admission.fair_queue import QueueTicket
 from fastapi_triton.core import problem_details, shutdown
-from fastapi_triton.core.disconnect import unless_caller_leaves
-from fastapi_triton.core.errors import CallerLeftError, FastAPITritonError
-from fastapi_triton.core.request_record import note
+from fastapi_triton.core.disconnect import cancel_on_disconnect
+from fastapi_triton.core.errors import ClientDisconnectedError, FastAPITritonError
+from fastapi_triton.core.request_record import record_error
 
 logger = logging.getLogger(__name__)
 
@@ -84,12 +84,12 @@ class EventsResponse(EventSourceResponse):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         head = {"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers}
         line = EventWriter(send, head)
-        with suppress(CallerLeftError):  # has been logged, and there is nobody to tell
+        with suppress(ClientDisconnectedError):  # has been logged, and there is nobody to tell
             try:
                 if self._keeps_running:
                     await self._pass_on(line)
                 else:
-                    await unless_caller_leaves(receive, self._pass_on(line))
+                    await cancel_on_disconnect(receive, self._pass_on(line))
             except asyncio.CancelledError as cancelled:
                 reason = shutdown.of(scope).explain(cancelled)
                 if not isinstance(reason, FastAPITritonError) or not line.has_begun:
@@ -104,7 +104,7 @@ class EventsResponse(EventSourceResponse):
                 async with line.kept_alive(self._heartbeat, self._heartbeat_interval_s):
                     async for event in events:
                         await line.write(event)
-            except CallerLeftError:
+            except ClientDisconnectedError:
                 if self._keeps_running:
                     async for _ in events:
                         pass
@@ -112,7 +112,7 @@ class EventsResponse(EventSourceResponse):
             except FastAPITritonError as error:
                 if not line.has_begun:
                     raise
-                note(error)
+                record_error(error)
                 await line.write(Event("error", self._describe_error(error)))
 
 
@@ -132,7 +132,7 @@ class EventWriter:
         """Send it once the client has read all earlier events.
 
         Raises:
-            CallerLeftError: the client has taken nothing for `STALLED_S`.
+            ClientDisconnectedError: the client has taken nothing for `STALLED_S`.
         """
         await self._write({"type": "http.response.body", "body": _encode(event), "more_body": True})
 
@@ -150,7 +150,7 @@ class EventWriter:
                     await self._send(message)
             except TimeoutError:
                 logger.info("the caller has taken nothing for %g s; its work is stopped", STALLED_S)
-                raise CallerLeftError("The caller stopped reading.") from None
+                raise ClientDisconnectedError("The caller stopped reading.") from None
             self._last_sent = self._loop.time()
 
     @asynccontextmanager
@@ -173,7 +173,7 @@ class EventWriter:
         while True:
             silence_s = self._loop.time() - self._last_sent
             if silence_s >= interval_s:
-                with suppress(CallerLeftError):  # the next event meets it as well
+                with suppress(ClientDisconnectedError):  # the next event meets it as well
                     await self.write(heartbeat())
             else:
                 await asyncio.sleep(interval_s - silence_s)

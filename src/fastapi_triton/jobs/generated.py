@@ -18,7 +18,7 @@ from fastapi_triton.core.errors import (
 )
 from fastapi_triton.endpoints import content_negotiation, responses, seeds
 from fastapi_triton.endpoints.generated.codec import GeneratedModel, Inputs
-from fastapi_triton.endpoints.generated.endpoint import Address, GeneratedEndpoint, GeneratedTranslation, apart
+from fastapi_triton.endpoints.generated.endpoint import GeneratedEndpoint, GeneratedTranslation, InferPath, apart
 from fastapi_triton.endpoints.interfaces import ProgressListener
 from fastapi_triton.endpoints.request_body import json_text
 from fastapi_triton.jobs.interfaces import JobRequest
@@ -29,7 +29,7 @@ from fastapi_triton.triton.model_config import ModelConfig
 class GeneratedJobs:
     """A `JobEndpoint`: one model, of one version or of Triton's choice."""
 
-    def __init__(self, endpoint: GeneratedEndpoint, address: Address) -> None:
+    def __init__(self, endpoint: GeneratedEndpoint, address: InferPath) -> None:
         self._endpoint = endpoint
         self._address = address
 
@@ -74,7 +74,7 @@ class _StoredRequest(GeneratedTranslation):
         self,
         endpoint: GeneratedEndpoint,
         model: GeneratedModel,
-        address: Address,
+        address: InferPath,
         stored: bytes,
         listener: ProgressListener,
     ) -> None:

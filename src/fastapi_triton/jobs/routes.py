@@ -16,7 +16,7 @@ from fastapi_triton.core.errors import ConflictError, GoneError, NotAllowedError
 from fastapi_triton.core.settings import Settings
 from fastapi_triton.endpoints import openapi
 from fastapi_triton.endpoints.declared.endpoint import InferEndpoint
-from fastapi_triton.endpoints.generated.endpoint import Address, GeneratedEndpoint
+from fastapi_triton.endpoints.generated.endpoint import GeneratedEndpoint, InferPath
 from fastapi_triton.jobs.declared import DeclaredJobs
 from fastapi_triton.jobs.event_stream import events_response
 from fastapi_triton.jobs.generated import GeneratedJobs
@@ -56,7 +56,7 @@ def mount(
         for endpoint in endpoints:
             if endpoint.path == path:
                 return DeclaredJobs(endpoint)
-        address = Address.of(path)
+        address = InferPath.of(path)
         return GeneratedJobs(generated, address) if generated is not None and address is not None else None
 
     jobs = Jobs(settings, find)

@@ -15,7 +15,7 @@ from fastapi_triton.core import problem_details
 from fastapi_triton.core.backoff import Backoff
 from fastapi_triton.core.context import Caller, current_caller, current_deadline, current_request_id
 from fastapi_triton.core.errors import FastAPITritonError, GoneError, NotFoundError
-from fastapi_triton.core.request_record import Observation, current_observation
+from fastapi_triton.core.request_record import RequestRecord, current_record
 from fastapi_triton.endpoints.interfaces import StreamEvent
 from fastapi_triton.endpoints.pipeline import within_deadline
 from fastapi_triton.jobs.interfaces import JobEndpoint
@@ -51,7 +51,7 @@ class Run:
         """Run it until it is over, by `timeout_s` after it was accepted: when that is, and the problem if it failed."""
         current_caller.set(Caller(self._row.caller))
         current_request_id.set(self._row.id)
-        current_observation.set(Observation("JOB"))
+        current_record.set(RequestRecord("JOB"))
         self.progress = replace(
             await asyncio.to_thread(self._files.progress, self._row.id), is_running=False, step=None, preview=None
         )

@@ -15,7 +15,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from fastapi_triton.core.context import current_caller
-from fastapi_triton.core.disconnect import unless_caller_leaves
+from fastapi_triton.core.disconnect import cancel_on_disconnect
 from fastapi_triton.core.errors import FieldProblem, InvalidRequestError
 from fastapi_triton.endpoints import content_negotiation
 from fastapi_triton.jobs import webhooks as webhooks
@@ -62,7 +62,7 @@ class Submissions:
             )
         if submitted.media_type == content_negotiation.EVENTS:
             return events_response(self._jobs, job)
-        job = await unless_caller_leaves(request.receive, until_over(self._jobs, job))
+        job = await cancel_on_disconnect(request.receive, until_over(self._jobs, job))
         return reply(job, await self._jobs.result(job.id), self._endpoint, request.headers.get("accept"))
 
     async def _job(self, submitted: JobRequest, headers: Headers) -> Job:

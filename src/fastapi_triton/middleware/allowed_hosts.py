@@ -13,7 +13,7 @@ from fastapi_triton.core.errors import UnreadableRequestError
 from fastapi_triton.core.paths import is_probe, route_path
 
 
-class HostsMiddleware:
+class AllowedHostsMiddleware:
     """`hosts` are names without a port: `example.com`, `10.0.0.7`, `::1`; `*.example.com` is every name below."""
 
     def __init__(self, app: ASGIApp, hosts: Sequence[str]) -> None:

@@ -13,7 +13,7 @@ from fastapi_triton.core.paths import route_path
 _MAX_DIGITS = 20
 
 
-class BodySizeMiddleware:
+class MaxBodySizeMiddleware:
     """Counts what is read; over `max_bytes` the reader meets a `TooLargeError`. Below a path that begins with
     `compressed_below` bodies may be compressed."""
 

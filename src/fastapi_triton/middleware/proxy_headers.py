@@ -21,7 +21,7 @@ Headers = Sequence[tuple[bytes, bytes]]
 UNIX = "unix"
 # More of them are no chain of proxies that anybody has; whoever sends more wants them to be read.
 _MAX_HOPS = 64
-# Addresses are read once: it takes ten times as long as all else here.
+# AnonymousClients are read once: it takes ten times as long as all else here.
 _MAX_KNOWN = 4096
 _HOST = re.compile(r"[A-Za-z0-9._-]{1,255}(?::[0-9]{1,5})?|\[[0-9A-Fa-f:.]{2,45}\](?::[0-9]{1,5})?")
 # RFC 7239: pairs of a token and a token or a quoted text, by semicolons; elements by commas.
@@ -64,7 +64,7 @@ class Proxies:
         return any(address in network for network in self._networks)
 
 
-class ForwardedMiddleware:
+class ProxyHeadersMiddleware:
     """Puts the caller's address, scheme and host into the ASGI scope, as if it had called itself.
 
     Exactly one kind of header is read: a caller's own header of the other kind would pass a proxy untouched.

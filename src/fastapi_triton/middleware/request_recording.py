@@ -12,9 +12,9 @@ from opentelemetry import trace
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from fastapi_triton.core.context import REQUEST_ID_NAME, choose_request_id, current_request_id
-from fastapi_triton.core.request_record import READ, WRITE, Observation, current_observation
+from fastapi_triton.core.request_record import READ, WRITE, RequestRecord, current_record
 
-Observer = Callable[[Observation], None]
+Observer = Callable[[RequestRecord], None]
 Header = tuple[bytes, bytes]
 
 # Labels are made of it, and a caller may send any.
@@ -25,8 +25,8 @@ _READ = frozenset((REQUEST_ID_NAME, b"traceparent", b"tracestate"))
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}(?:-[0-9a-z-]*)?")
 
 
-class ObservingMiddleware:
-    """Sets `current_request_id` and `current_observation`, adds both to the response's headers, and calls the observers
+class RequestRecordingMiddleware:
+    """Sets `current_request_id` and `current_record`, adds both to the response's headers, and calls the observers
     when the request is over."""
 
     def __init__(self, app: ASGIApp, observers: Sequence[Observer] = (), *, may_trace: bool = False) -> None:
@@ -38,67 +38,67 @@ class ObservingMiddleware:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        seen, id_header = _begin(scope)
-        seen.is_traced = self._may_trace and trace.get_current_span().get_span_context().is_valid
-        messages = _Messages(seen, id_header, scope, receive, send)
+        record, id_header = _begin(scope)
+        record.is_traced = self._may_trace and trace.get_current_span().get_span_context().is_valid
+        messages = _Messages(record, id_header, scope, receive, send)
         try:
             await self.app(scope, messages.receive, messages.send)
         except Exception:
             # The error handler outside this middleware sends the response.
-            seen.status, seen.code = seen.status or 500, "internal_error"
+            record.status, record.code = record.status or 500, "internal_error"
             raise
         finally:
-            seen.total_s = perf_counter() - seen.started
-            seen.route = seen.route or _route(scope)
+            record.total_s = perf_counter() - record.started
+            record.route = record.route or _route(scope)
             for observe in self._observers:
-                observe(seen)
+                observe(record)
 
 
 class _Messages:
     """The `receive` and `send` of a request, which record times and sizes. Every message passes here."""
 
-    __slots__ = ("_id_header", "_receive", "_scope", "_seen", "_send")
+    __slots__ = ("_id_header", "_receive", "_record", "_scope", "_send")
 
-    def __init__(self, seen: Observation, id_header: Header, scope: Scope, receive: Receive, send: Send) -> None:
-        self._seen = seen
+    def __init__(self, record: RequestRecord, id_header: Header, scope: Scope, receive: Receive, send: Send) -> None:
+        self._record = record
         self._id_header = id_header
         self._scope = scope
         self._receive = receive
         self._send = send
 
     async def receive(self) -> Message:
-        seen = self._seen
-        if seen.is_body_whole:  # the app waits for the client's disconnect
+        record = self._record
+        if record.is_body_whole:  # the app waits for the client's disconnect
             return await self._receive()
         began = perf_counter()
         message = await self._receive()
-        seen.seconds[READ] += perf_counter() - began
-        seen.received_bytes += len(message.get("body", b""))
-        seen.is_body_whole = not message.get("more_body", False)
+        record.seconds[READ] += perf_counter() - began
+        record.received_bytes += len(message.get("body", b""))
+        record.is_body_whole = not message.get("more_body", False)
         return message
 
     def send(self, message: Message) -> Awaitable[None]:
         if message["type"] != "http.response.start":
             return self._send_body(message)
-        seen = self._seen
-        seen.status = message["status"]
-        seen.is_answered = True
+        record = self._record
+        record.status = message["status"]
+        record.is_answered = True
         headers = [header for header in message.get("headers", ()) if header[0] not in _OURS]
-        headers += (self._id_header, (b"server-timing", seen.server_timing(perf_counter())))
+        headers += (self._id_header, (b"server-timing", record.server_timing(perf_counter())))
         message["headers"] = headers
-        if seen.is_traced:
-            _name_span(seen, self._scope)
+        if record.is_traced:
+            _name_span(record, self._scope)
         return self._send(message)  # it takes no time: most servers send it with the first of the body
 
     async def _send_body(self, message: Message) -> None:
         began = perf_counter()
-        seen = self._seen
-        seen.sent_bytes += len(message.get("body", b""))
+        record = self._record
+        record.sent_bytes += len(message.get("body", b""))
         await self._send(message)
-        seen.seconds[WRITE] += perf_counter() - began
+        record.seconds[WRITE] += perf_counter() - began
 
 
-def _begin(scope: Scope) -> tuple[Observation, Header]:
+def _begin(scope: Scope) -> tuple[RequestRecord, Header]:
     """A request's observation, and the header with its id."""
     asked = b""
     context: dict[str, str] | None = None
@@ -111,11 +111,11 @@ def _begin(scope: Scope) -> tuple[Observation, Header]:
     chosen = choose_request_id(asked)
     current_request_id.set(chosen)
     method = scope["method"]
-    seen = Observation(method if method in _METHODS else "OTHER", scope["raw_path"])
+    record = RequestRecord(method if method in _METHODS else "OTHER", scope["raw_path"])
     if context is not None and _is_fit(context):
-        seen.trace_headers = list(context.items())
-    current_observation.set(seen)
-    return seen, (REQUEST_ID_NAME, chosen.encode())
+        record.trace_headers = list(context.items())
+    current_record.set(record)
+    return record, (REQUEST_ID_NAME, chosen.encode())
 
 
 def _is_fit(context: Mapping[str, str]) -> bool:
@@ -131,9 +131,9 @@ def _route(scope: Scope) -> str:
     return getattr(scope.get("route"), "path", "")
 
 
-def _name_span(seen: Observation, scope: Scope) -> None:
+def _name_span(record: RequestRecord, scope: Scope) -> None:
     """FastAPI names it by the route's template; `/v2` is one route to it, and its requests have templates of ours."""
-    seen.route = seen.route or _route(scope)
+    record.route = record.route or _route(scope)
     span = trace.get_current_span()
-    span.update_name(f"{seen.method} {seen.route}" if seen.route else seen.method)
-    span.set_attribute("http.route", seen.route)
+    span.update_name(f"{record.method} {record.route}" if record.route else record.method)
+    span.set_attribute("http.route", record.route)

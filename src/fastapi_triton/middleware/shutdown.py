@@ -8,7 +8,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from fastapi_triton.core import problem_details
 from fastapi_triton.core.errors import FastAPITritonError, ShuttingDownError
 from fastapi_triton.core.paths import V2, is_below, route_path
-from fastapi_triton.core.request_record import current_observation
+from fastapi_triton.core.request_record import current_record
 from fastapi_triton.core.shutdown import Drain, Phase
 
 
@@ -30,7 +30,7 @@ class ShutdownMiddleware:
             await self.app(scope, receive, send)
         except asyncio.CancelledError as cancelled:
             reason = self._drain.explain(cancelled)
-            if not isinstance(reason, FastAPITritonError) or current_observation.get().is_answered:
+            if not isinstance(reason, FastAPITritonError) or current_record.get().is_answered:
                 raise reason from None
             await problem_details.answer(scope, reason)(scope, receive, send)
 

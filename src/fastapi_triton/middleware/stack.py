@@ -12,12 +12,12 @@ from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 
 from fastapi_triton.core.settings import Settings
-from fastapi_triton.middleware.allowed_hosts import HostsMiddleware
-from fastapi_triton.middleware.auth.anonymous_clients import Addresses
-from fastapi_triton.middleware.auth.authentication import ByAddress, ByKey
+from fastapi_triton.middleware.allowed_hosts import AllowedHostsMiddleware
+from fastapi_triton.middleware.auth.anonymous_clients import AnonymousClients
+from fastapi_triton.middleware.auth.authentication import AddressMiddleware, APIKeyMiddleware
 from fastapi_triton.middleware.auth.key_file import KeyFile
 from fastapi_triton.middleware.auth.keys import Limits
-from fastapi_triton.middleware.proxy_headers import ForwardedMiddleware, Proxies
+from fastapi_triton.middleware.proxy_headers import Proxies, ProxyHeadersMiddleware
 from fastapi_triton.middleware.security_headers import SecurityHeadersMiddleware
 
 # Of our answers; a script sees no others.
@@ -51,7 +51,7 @@ def middleware(settings: Settings, file: KeyFile | None) -> list[Middleware]:
     layers: list[Middleware] = []
     if settings.trusted_proxies:
         proxies = Proxies(settings.trusted_proxies)
-        layers.append(Middleware(ForwardedMiddleware, proxies=proxies, header=settings.forwarded_header))
+        layers.append(Middleware(ProxyHeadersMiddleware, proxies=proxies, header=settings.forwarded_header))
     if settings.cors_origins:
         # Without credentials: a key is a header that a script of an allowed origin sets itself.
         layers.append(
@@ -67,15 +67,17 @@ def middleware(settings: Settings, file: KeyFile | None) -> list[Middleware]:
     if settings.security_headers:
         layers.append(Middleware(SecurityHeadersMiddleware, hsts_max_age_s=settings.hsts_max_age_s))
     if settings.allowed_hosts:
-        layers.append(Middleware(HostsMiddleware, hosts=settings.allowed_hosts))
-    addresses = Addresses(
+        layers.append(Middleware(AllowedHostsMiddleware, hosts=settings.allowed_hosts))
+    addresses = AnonymousClients(
         Limits(
             requests_per_minute=settings.anonymous_requests_per_minute or None,
             burst=(settings.anonymous_burst or None) if settings.anonymous_requests_per_minute else None,
         )
     )
     if file is None:
-        layers.append(Middleware(ByAddress, addresses=addresses))
+        layers.append(Middleware(AddressMiddleware, addresses=addresses))
     else:
-        layers.append(Middleware(ByKey, keys=lambda: file.keys, addresses=addresses, public=settings.public_scopes))
+        layers.append(
+            Middleware(APIKeyMiddleware, keys=lambda: file.keys, addresses=addresses, public=settings.public_scopes)
+        )
     return layers

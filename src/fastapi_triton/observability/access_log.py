@@ -7,31 +7,31 @@ from typing import Any
 
 from fastapi_triton.core.context import current_caller
 from fastapi_triton.core.errors import shortened
-from fastapi_triton.core.request_record import STAGES, Observation
+from fastapi_triton.core.request_record import STAGES, RequestRecord
 
 logger = logging.getLogger("fastapi_triton.access")
 # Characters. A path may be as long as a request's head.
 _MAX_PATH = 500
 
 
-def write(seen: Observation) -> None:
+def write(record: RequestRecord) -> None:
     """Log a request that has ended. The fields are there for formatters that make members of them."""
-    stages = {f"{stage}_ms": round(1000 * each, 1) for stage, each in zip(STAGES, seen.seconds, strict=True)}
+    stages = {f"{stage}_ms": round(1000 * each, 1) for stage, each in zip(STAGES, record.seconds, strict=True)}
     fields: dict[str, Any] = {
-        "method": seen.method,
-        "path": shortened(seen.path.decode("ascii", "replace"), _MAX_PATH),
-        "route": seen.route,
-        "status": seen.status,
-        "code": seen.code or "ok",
-        "duration_ms": round(1000 * seen.total_s, 1),
+        "method": record.method,
+        "path": shortened(record.path.decode("ascii", "replace"), _MAX_PATH),
+        "route": record.route,
+        "status": record.status,
+        "code": record.code or "ok",
+        "duration_ms": round(1000 * record.total_s, 1),
         **stages,
-        "received_bytes": seen.received_bytes,
-        "sent_bytes": seen.sent_bytes,
-        "model": seen.model,
+        "received_bytes": record.received_bytes,
+        "sent_bytes": record.sent_bytes,
+        "model": record.model,
         "caller": current_caller.get().name,
     }
-    if seen.texts is not None:
-        fields["texts"] = dict(seen.texts)
+    if record.texts is not None:
+        fields["texts"] = dict(record.texts)
     logger.info("%s", _Words(fields), extra={"fields": fields})
 
 

@@ -18,7 +18,7 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 from prometheus_client.registry import Collector
 
-from fastapi_triton.core.request_record import STAGES, Observation
+from fastapi_triton.core.request_record import STAGES, RequestRecord
 
 PREFIX = "fastapi_triton"
 # In seconds: from a small model's millisecond to a picture that has waited for minutes.
@@ -93,25 +93,25 @@ class Metrics:
     def counter(self, name: str, about: str, labels: Iterable[str] = ()) -> Counter:
         return Counter(f"{PREFIX}_{name}", about, tuple(labels), registry=self.registry)
 
-    def record(self, seen: Observation) -> None:
+    def record(self, record: RequestRecord) -> None:
         """Count a request that has ended."""
-        key = (seen.method, seen.route, seen.model)
+        key = (record.method, record.route, record.model)
         series = self._pending.get(key)
         if series is None:
             series = self._pending[key] = _Series()
-        outcome = (seen.status, seen.code)
+        outcome = (record.status, record.code)
         series.outcomes[outcome] = series.outcomes.get(outcome, 0) + 1
-        series.received_bytes += seen.received_bytes
-        series.sent_bytes += seen.sent_bytes
-        series.num_cancelled += seen.is_cancelled
-        read_s, wait_s, triton_s, write_s = seen.seconds
+        series.received_bytes += record.received_bytes
+        series.sent_bytes += record.sent_bytes
+        series.num_cancelled += record.is_cancelled
+        read_s, wait_s, triton_s, write_s = record.seconds
         durations = (
             read_s or None,
             # A request that came to Triton had a slot, if only at once.
             wait_s if triton_s else wait_s or None,
             triton_s or None,
             write_s,
-            seen.total_s,
+            record.total_s,
         )
         counts, sums_s = series.counts, series.sums_s
         for index, seconds in enumerate(durations):

@@ -21,11 +21,11 @@ def mount(app: FastAPI, endpoint: InferEndpoint, settings: Settings) -> list[typ
     model = TextToImage(endpoint)
     bodies: list[type[BaseModel]] = []
     if settings.openai_api:
-        problem_details.speak(app, paths.OPENAI, openai_errors.response)
+        problem_details.set_error_format(app, paths.OPENAI, openai_errors.response)
         app.include_router(openai_images.router(model))
         bodies += schemas.request_models(model)
     if settings.a1111_api:
-        problem_details.speak(app, paths.A1111, a1111_errors.response)
+        problem_details.set_error_format(app, paths.A1111, a1111_errors.response)
         app.include_router(a1111.router(model))
         bodies.append(Txt2ImgRequest)
     return bodies

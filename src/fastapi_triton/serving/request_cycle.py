@@ -90,7 +90,7 @@ class Exchange(RequestResponseCycle):
     def release(self) -> None:
         """Its body is no longer held in memory."""
         if self._buffers is not None:
-            self._buffers.give_back(self._num_counted_bytes)
+            self._buffers.release(self._num_counted_bytes)
             self._buffers, self._pieces = None, []
 
     def fail(self, error: FastAPITritonError) -> None:

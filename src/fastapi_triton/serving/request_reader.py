@@ -123,7 +123,7 @@ class RequestReader(HttpToolsProtocol, ABC):
 
     def forget_unparsed(self) -> None:
         """Forget the bytes that wait: they were parsed, or are dropped."""
-        self.body_buffers.give_back(len(self.unparsed))
+        self.body_buffers.release(len(self.unparsed))
         self.unparsed = b""
 
     def _parse(self, data: bytes | memoryview) -> None:

@@ -13,7 +13,7 @@ import pytest
 from store import BUCKET, Store
 from typer.testing import CliRunner, Result
 
-from fastapi_triton.cli import main
+from fastapi_triton.cli import main, serve
 from fastapi_triton.embedded.s3_repository import __main__ as command
 from fastapi_triton.embedded.triton_process import EmbeddedTritonError
 from fastapi_triton.serving import run
@@ -63,7 +63,7 @@ def test_a_machine_without_triton_brings_nothing(store: Store, cache: Path, monk
     def refuse() -> Path:
         raise EmbeddedTritonError("not on this machine")
 
-    monkeypatch.setattr(main, "require_machine", refuse)
+    monkeypatch.setattr(serve, "require_machine", refuse)
     result = served(f"s3://{BUCKET}/models", cache)
     assert (result.exit_code, result.output.strip()) == (2, "not on this machine")
     assert not store.requests

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fastapi_triton.middleware.auth.anonymous_clients import Addresses
+from fastapi_triton.middleware.auth.anonymous_clients import AnonymousClients
 from fastapi_triton.middleware.auth.keys import Limits
 from fastapi_triton.middleware.auth.rate_limit import TokenBucket, default_burst
 
@@ -48,7 +48,7 @@ def test_the_burst_is_ten_seconds_worth_where_nothing_is_said() -> None:
 
 
 def test_the_table_of_addresses_is_bounded_and_forgets_the_oldest() -> None:
-    addresses = Addresses(Limits(requests_per_minute=1, burst=1), max_addresses=100)
+    addresses = AnonymousClients(Limits(requests_per_minute=1, burst=1), max_addresses=100)
     first = addresses.find(("10.0.0.1", 1))
     for number in range(99):
         addresses.find((f"10.0.1.{number}", 1))
@@ -68,11 +68,11 @@ def test_the_table_of_addresses_is_bounded_and_forgets_the_oldest() -> None:
     ],
 )
 def test_who_has_one_address_of_a_network_has_all_of_them(hosts: list[str], name: str) -> None:
-    addresses = Addresses(Limits())
+    addresses = AnonymousClients(Limits())
     found = [addresses.find((host, 1)) for host in hosts]
     assert {each.caller.name for each in found} == {name}
     assert len({id(each) for each in found}) == 1
 
 
 def test_who_has_no_address_is_one_caller() -> None:
-    assert Addresses(Limits()).find(None).caller.name == "address:"
+    assert AnonymousClients(Limits()).find(None).caller.name == "address:"

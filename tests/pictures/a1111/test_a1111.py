@@ -14,7 +14,7 @@ from PIL import Image
 from fastapi_triton import TritonFrontend
 from fastapi_triton.core.errors import FieldProblem, InvalidRequestError
 from fastapi_triton.pictures.a1111 import routes
-from fastapi_triton.pictures.a1111.tasks import COOKIE, Caller
+from fastapi_triton.pictures.a1111.tasks import COOKIE, TaskOwner
 from fastapi_triton.testing import FakeTriton
 from support.scribble_app import base64_picture
 from support.scripted_stream_model import ScriptedStreamModel, asked
@@ -210,13 +210,13 @@ async def test_options_can_be_set_to_what_they_are(client: httpx2.AsyncClient) -
 
 
 def test_a_caller_owns_what_its_session_asked_for_and_what_its_address_did_without_one() -> None:
-    mine = Caller("", "cookie", "10.0.0.1")
+    mine = TaskOwner("", "cookie", "10.0.0.1")
     assert mine.owns(mine)
-    assert mine.owns(Caller("", None, "10.0.0.1"))  # the same program may keep cookies for some of its requests only
-    assert not mine.owns(Caller("", None, "10.0.0.2"))
-    assert not mine.owns(Caller("", "another", "10.0.0.1"))
-    assert not mine.owns(Caller("Basic x", "cookie", "10.0.0.1"))
-    assert not Caller("", None, "10.0.0.1").owns(mine)
+    assert mine.owns(TaskOwner("", None, "10.0.0.1"))  # the same program may keep cookies for some of its requests only
+    assert not mine.owns(TaskOwner("", None, "10.0.0.2"))
+    assert not mine.owns(TaskOwner("", "another", "10.0.0.1"))
+    assert not mine.owns(TaskOwner("Basic x", "cookie", "10.0.0.1"))
+    assert not TaskOwner("", None, "10.0.0.1").owns(mine)
 
 
 @pytest.fixture

@@ -19,15 +19,15 @@ from fastapi_triton.app.triton_proxy.response import ProxyResponse
 from fastapi_triton.app.triton_proxy.routes import Call
 from fastapi_triton.core import shutdown
 from fastapi_triton.core.body_buffers import BodyBuffers
-from fastapi_triton.core.disconnect import unless_caller_leaves
+from fastapi_triton.core.disconnect import cancel_on_disconnect
 from fastapi_triton.core.errors import (
-    CallerLeftError,
+    ClientDisconnectedError,
     FastAPITritonError,
     TritonUnavailableError,
     UnreadableRequestError,
 )
 from fastapi_triton.core.paths import V2, is_below, route_path
-from fastapi_triton.core.request_record import TRITON, Stage, current_observation, note
+from fastapi_triton.core.request_record import TRITON, Stage, current_record, record_error
 from fastapi_triton.endpoints.interfaces import Services
 from fastapi_triton.endpoints.pipeline import PipelineStage, enter, within_deadline
 from fastapi_triton.middleware.auth import scopes
@@ -85,8 +85,8 @@ class TritonProxy:
             if call in _WORK:
                 shutdown.of(scope).require_open()
             await within_deadline(self._respond(call, path, scope, receive, reply), self._settings.request_timeout_s)
-        except CallerLeftError as error:
-            note(error)
+        except ClientDisconnectedError as error:
+            record_error(error)
             logger.info("the caller left")
         except NoConfigError as error:
             await reply.forward(error.head, error.body)
@@ -99,14 +99,14 @@ class TritonProxy:
             await reply.refuse(reason)
 
     async def _respond(self, call: Call, path: bytes, scope: Scope, receive: Receive, reply: ProxyResponse) -> None:
-        seen = current_observation.get()
-        seen.route, reply.model = routes.labels(path)
+        record = current_record.get()
+        record.route, reply.model = routes.labels(path)
         admission = self._admissions.of_name(reply.model) if call in _WORK else self._questions
         self._pipeline.require_capacity(admission)
         self._pool.breaker.require_closed()
         enter(PipelineStage.READ)
         headers: Headers = scope["headers"]
-        lines = request_head.passed_lines(headers, self._forwarded_headers, is_traced=seen.is_traced)
+        lines = request_head.passed_lines(headers, self._forwarded_headers, is_traced=record.is_traced)
         body = await request_body.read(receive, headers)
         request = _Request(call, path, scope, lines, admission)
         if coding := request_body.coding(headers):
@@ -182,10 +182,10 @@ class TritonProxy:
 
     async def _await_head(self, call: Call, connection: Connection, receive: Receive) -> None:
         if call is Call.QUESTION:
-            await unless_caller_leaves(receive, connection.head())
+            await cancel_on_disconnect(receive, connection.head())
             return
         if not connection.is_flushed:  # Triton does not begin before it has the whole request
-            await unless_caller_leaves(receive, connection.flushed())
+            await cancel_on_disconnect(receive, connection.flushed())
         await connection.head()
 
 

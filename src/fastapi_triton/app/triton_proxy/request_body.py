@@ -17,7 +17,7 @@ from fastapi_triton.app.triton_proxy.json_outline import is_plain, outline, pars
 from fastapi_triton.app.triton_proxy.request_head import json_length
 from fastapi_triton.core.body_buffers import BodyBuffers
 from fastapi_triton.core.errors import (
-    CallerLeftError,
+    ClientDisconnectedError,
     TooLargeError,
     UnreadableRequestError,
     UnsupportedMediaError,
@@ -39,7 +39,7 @@ async def read(receive: Receive, headers: Headers) -> list[bytes]:
     """The whole body, in the pieces that it came in: joining megabytes takes as long as sending them.
 
     Raises:
-        CallerLeftError: the client left before its end.
+        ClientDisconnectedError: the client left before its end.
         UnreadableRequestError: it is shorter or longer than its Content-Length.
     """
     pieces: list[bytes] = []
@@ -48,7 +48,7 @@ async def read(receive: Receive, headers: Headers) -> list[bytes]:
     while more_body:
         message = await receive()
         if message["type"] == "http.disconnect":
-            raise CallerLeftError("The client left before its request was whole.")
+            raise ClientDisconnectedError("The client left before its request was whole.")
         piece, more_body = message.get("body", b""), message.get("more_body", False)
         if len(piece) < _SMALL_PIECE_BYTES and (more_body or small):
             small += piece
@@ -102,11 +102,11 @@ async def unpacked(body: bytes, by: bytes, *, max_bytes: int, buffers: BodyBuffe
     buffers.take(held)
     try:
         whole = await asyncio.to_thread(_unpacked, body, by, max_bytes)
-        buffers.give_back(held - len(whole))
+        buffers.release(held - len(whole))
         held = len(whole)
         yield whole
     finally:
-        buffers.give_back(held)
+        buffers.release(held)
 
 
 def _unpacked(body: bytes, by: bytes, max_bytes: int) -> bytes:

@@ -5,7 +5,7 @@ import re
 
 from fastapi_triton.core.context import current_request_id
 from fastapi_triton.core.errors import UnreadableRequestError, shown
-from fastapi_triton.core.request_record import current_observation, request_trace_headers
+from fastapi_triton.core.request_record import current_record, request_trace_headers
 from fastapi_triton.triton.transport.connection import Headers
 
 HEADER_LENGTH = b"inference-header-content-length"
@@ -52,7 +52,7 @@ def passed_lines(headers: Headers, names: frozenset[bytes], *, is_traced: bool) 
 
 def proxied(method: str, target: bytes, lines: bytes, num_body_bytes: int) -> bytes:
     """The head of a request to Triton. `lines` are headers, whole lines; the request's id and trace are added."""
-    trace_headers = request_trace_headers() if current_observation.get().is_traced else ()
+    trace_headers = request_trace_headers() if current_record.get().is_traced else ()
     parts = [
         method.encode() + b" " + target + b" HTTP/1.1\r\n",
         lines,

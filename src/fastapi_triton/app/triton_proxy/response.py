@@ -13,9 +13,9 @@ from fastapi_triton.admission.fair_queue import QueueTicket
 from fastapi_triton.app.triton_proxy.silent_stream import SilentStream
 from fastapi_triton.core import problem_details
 from fastapi_triton.core.context import current_request_id
-from fastapi_triton.core.disconnect import unless_caller_leaves
+from fastapi_triton.core.disconnect import cancel_on_disconnect
 from fastapi_triton.core.errors import FastAPITritonError, MethodNotAllowedError
-from fastapi_triton.core.request_record import current_observation, note
+from fastapi_triton.core.request_record import current_record, record_error
 from fastapi_triton.triton.transport.connection import Connection, ResponseHead
 from fastapi_triton.triton.transport.errors import access_denied
 
@@ -63,13 +63,13 @@ class ProxyResponse:
         one.
 
         Raises:
-            CallerLeftError: the client left.
+            ClientDisconnectedError: the client left.
         """
         await self._start(await connection.head())
         if unless_leaving is None:
             await self._relay_body(connection)
         elif await self._relay_body(connection, _LONG_RESPONSE_BYTES):
-            await unless_caller_leaves(unless_leaving, self._relay_body(connection))
+            await cancel_on_disconnect(unless_leaving, self._relay_body(connection))
 
     async def _relay_body(self, connection: Connection, num_bytes: int | None = None) -> bool:
         """Relay at least this many bytes. Returns whether there is more."""
@@ -100,13 +100,13 @@ class ProxyResponse:
         if head.status < 400:
             self._known_models.add(self.model)
         else:
-            current_observation.get().code = FROM_TRITON
+            current_record.get().code = FROM_TRITON
         self._label()
         await self._send({"type": "http.response.start", "status": head.status, "headers": headers})
 
     async def refuse(self, error: FastAPITritonError) -> None:
         """Send an error, unless the response has begun."""
-        note(error)
+        record_error(error)
         self._label()
         if self.is_started:
             # The server closes the connection of an incomplete response, by which the client sees that it is not whole.
@@ -119,7 +119,7 @@ class ProxyResponse:
     def _label(self) -> None:
         """Only names of models that Triton has become labels."""
         if self.model in self._known_models:
-            current_observation.get().model = self.model
+            current_record.get().model = self.model
 
 
 def refusal(error: FastAPITritonError) -> Response:

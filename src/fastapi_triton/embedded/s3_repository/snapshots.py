@@ -36,7 +36,7 @@ NUM_KEPT = 2
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class SnapshotFile:
     """A file of a snapshot, as it was when it was put there."""
 
     path: Path
@@ -196,12 +196,12 @@ def _share(source: Path, target: Path) -> None:
         shutil.copy2(source, target)
 
 
-def _manifest(folder: Path) -> list[Entry]:
+def _manifest(folder: Path) -> list[SnapshotFile]:
     """The files of a version; none where the manifest is not to be read."""
     try:
         manifest: dict[str, Any] = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
         return [
-            Entry(folder / "models" / each["path"], each["key"], each["etag"], each["size"], each["mtime_ns"])
+            SnapshotFile(folder / "models" / each["path"], each["key"], each["etag"], each["size"], each["mtime_ns"])
             for each in manifest["files"]
         ]
     except (OSError, ValueError, KeyError, TypeError):

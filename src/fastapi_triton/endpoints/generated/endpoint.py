@@ -37,7 +37,7 @@ _PATH = re.compile(rf"{paths.MODELS}/([^/]+)(?:/versions/([^/]+))?/infer(?:\?arr
 
 
 @dataclass(frozen=True, slots=True)
-class Address:
+class InferPath:
     """What a request's URL says: the model, its version, or "" for Triton's choice, and how arrays are written."""
 
     model: str
@@ -65,11 +65,11 @@ class GeneratedEndpoint:
 
     def __init__(self, models: GeneratedModels, services: Services) -> None:
         # None: the app has no background jobs.
-        self.jobs: Callable[[Address], JobSubmitter] | None = None
+        self.jobs: Callable[[InferPath], JobSubmitter] | None = None
         self.services = services
         self._models = models
 
-    async def __call__(self, request: Request, address: Address) -> Response:
+    async def __call__(self, request: Request, address: InferPath) -> Response:
         """Serve one request."""
         await self._models.confirm(address.model)
         model = self.model(address)
@@ -79,15 +79,15 @@ class GeneratedEndpoint:
                 return await jobs.submit(request)
         return await self.services.pipeline.serve(GeneratedTranslation(self, model, address, request), request.receive)
 
-    def model(self, address: Address) -> GeneratedModel:
+    def model(self, address: InferPath) -> GeneratedModel:
         """The model as it is now. Raises what `GeneratedModels.endpoint` raises."""
         return self._models.endpoint(address.model, address.version)
 
-    def is_unloaded(self, address: Address) -> bool:
+    def is_unloaded(self, address: InferPath) -> bool:
         """Whether somebody had Triton unload it; one that loads, or could not be loaded, is not."""
         return self._models.entry(address.model).is_unloaded
 
-    def doubt(self, address: Address) -> None:
+    def doubt(self, address: InferPath) -> None:
         """Read the model's config again: what the model takes may have changed."""
         self._models.doubt(address.model)
 
@@ -99,7 +99,7 @@ class GeneratedTranslation(Translation):
     answer: bytes
 
     def __init__(
-        self, endpoint: GeneratedEndpoint, model: GeneratedModel, address: Address, request: Request | None = None
+        self, endpoint: GeneratedEndpoint, model: GeneratedModel, address: InferPath, request: Request | None = None
     ) -> None:
         self.model = address.model
         self.admission = endpoint.services.admission.of(address.model)

@@ -8,7 +8,7 @@ from typing import ParamSpec, TypeVar
 
 from starlette.types import Receive
 
-from fastapi_triton.core.errors import CallerLeftError
+from fastapi_triton.core.errors import ClientDisconnectedError
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -19,7 +19,7 @@ async def read(receive: Receive) -> bytes:
     ends.)
 
     Raises:
-        CallerLeftError: the client left before the body's end.
+        ClientDisconnectedError: the client left before the body's end.
     """
     first, more_body = await _piece(receive)
     if not more_body:
@@ -38,7 +38,7 @@ async def read(receive: Receive) -> bytes:
 async def _piece(receive: Receive) -> tuple[bytes, bool]:
     message = await receive()
     if message["type"] == "http.disconnect":
-        raise CallerLeftError("The caller left before its request was whole.")
+        raise ClientDisconnectedError("The caller left before its request was whole.")
     return message.get("body", b""), message.get("more_body", False)
 
 

@@ -13,7 +13,7 @@ MAX_ADDRESSES = 10_000
 _IPV6_PREFIX = 64
 
 
-class Address:
+class AnonymousClient:
     """One caller, and how much of its rate is left."""
 
     __slots__ = ("bucket", "caller")
@@ -23,18 +23,18 @@ class Address:
         self.bucket = bucket
 
 
-class Addresses:
+class AnonymousClients:
     """The callers by address. The one that was not seen for longest is forgotten first; its rate begins anew."""
 
     def __init__(self, limits: Limits, *, max_addresses: int = MAX_ADDRESSES) -> None:
         self._limits = limits
         self._max_addresses = max_addresses
-        self._by_host: OrderedDict[str, Address] = OrderedDict()
+        self._by_host: OrderedDict[str, AnonymousClient] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._by_host)
 
-    def find(self, client: tuple[str, int] | None) -> Address:
+    def find(self, client: tuple[str, int] | None) -> AnonymousClient:
         """The caller at an ASGI `client`; a new one where it was never seen."""
         host = client[0] if client else ""
         found = self._by_host.get(host)
@@ -47,7 +47,7 @@ class Addresses:
         if len(self._by_host) >= self._max_addresses:
             self._by_host.popitem(last=False)
         caller = Caller(f"{ANYONE.name}{name}", None, self._limits.max_in_flight)
-        found = self._by_host[host] = Address(caller, self._limits.bucket())
+        found = self._by_host[host] = AnonymousClient(caller, self._limits.bucket())
         return found
 
 

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The middleware that says who calls, and turns away who may not, or not so often. Where no keys are asked for it is
-`ByAddress`, without limits as cheap as it can be."""
+`AddressMiddleware`, without limits as cheap as it can be."""
 
 import time
 from collections.abc import Awaitable, Callable, Collection
@@ -12,7 +12,7 @@ from fastapi_triton.core.context import Caller, current_caller
 from fastapi_triton.core.errors import FastAPITritonError, NotAllowedError, TooManyRequestsError
 from fastapi_triton.core.paths import route_path
 from fastapi_triton.middleware.auth import credentials, scopes
-from fastapi_triton.middleware.auth.anonymous_clients import Address, Addresses
+from fastapi_triton.middleware.auth.anonymous_clients import AnonymousClient, AnonymousClients
 from fastapi_triton.middleware.auth.keys import Key, Keys
 
 # What stops work must not be held up by a limit of it.
@@ -21,10 +21,10 @@ _ALWAYS = (f"{paths.A1111}/v1/interrupt",)
 _FOREIGN = (b"cross-site", b"same-site")
 
 
-class ByAddress:
+class AddressMiddleware:
     """Every caller is its address."""
 
-    def __init__(self, app: ASGIApp, addresses: Addresses) -> None:
+    def __init__(self, app: ASGIApp, addresses: AnonymousClients) -> None:
         self.app = app
         self._addresses = addresses
 
@@ -40,12 +40,12 @@ class ByAddress:
         return self.app(scope, receive, send)
 
 
-class ByKey:
+class APIKeyMiddleware:
     """Every caller is its key. `public` are the scopes that need none; there, and at what is open to all, a caller
     without a key is its address."""
 
     def __init__(
-        self, app: ASGIApp, keys: Callable[[], Keys], addresses: Addresses, public: Collection[scopes.Scope] = ()
+        self, app: ASGIApp, keys: Callable[[], Keys], addresses: AnonymousClients, public: Collection[scopes.Scope] = ()
     ) -> None:
         self.app = app
         self._keys = keys
@@ -106,7 +106,7 @@ def _require_own_will(scope: Scope) -> None:
         )
 
 
-def _take(caller: Key | Address, scope: Scope) -> None:
+def _take(caller: Key | AnonymousClient, scope: Scope) -> None:
     """Count a request that asks for work; looking at something is free."""
     if caller.bucket is None or scope.get("method") != "POST" or route_path(scope) in _ALWAYS:
         return

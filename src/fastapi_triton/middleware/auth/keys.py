@@ -53,7 +53,7 @@ class Limits(BaseModel):
         return TokenBucket(self.requests_per_minute, self.burst or default_burst(self.requests_per_minute))
 
 
-class Entry(Limits):
+class KeyEntry(Limits):
     """What a file says of one key."""
 
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
@@ -64,7 +64,7 @@ class Entry(Limits):
 class _File(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
-    keys: dict[Annotated[str, Field(pattern=NAME_PATTERN)], Entry] = Field(default_factory=dict)
+    keys: dict[Annotated[str, Field(pattern=NAME_PATTERN)], KeyEntry] = Field(default_factory=dict)
 
 
 class Key:
@@ -72,7 +72,7 @@ class Key:
 
     __slots__ = ("bucket", "caller", "digest", "entry", "expires")
 
-    def __init__(self, name: str, entry: Entry) -> None:
+    def __init__(self, name: str, entry: KeyEntry) -> None:
         self.entry = entry
         self.digest = bytes.fromhex(entry.sha256)
         self.caller = Caller(f"key:{name}", frozenset(entry.scopes), entry.max_in_flight)
@@ -128,7 +128,7 @@ def parse(text: str) -> Keys:
     return Keys(Key(name, entry) for name, entry in entries(text).items())
 
 
-def entries(text: str) -> dict[str, Entry]:
+def entries(text: str) -> dict[str, KeyEntry]:
     """What a key file says, by name.
 
     Raises:

@@ -19,8 +19,8 @@ from fastapi_triton.endpoints.pipeline import Translation
 from fastapi_triton.endpoints.request_body import json_text, large_json, raw_body, validation
 from fastapi_triton.pictures import previews
 from fastapi_triton.pictures.a1111 import controlnet, samplers, schemas
-from fastapi_triton.pictures.a1111.schemas import Order, Txt2ImgRequest
-from fastapi_triton.pictures.a1111.tasks import COOKIE, Caller, Task, Tasks
+from fastapi_triton.pictures.a1111.schemas import Txt2ImgPlan, Txt2ImgRequest
+from fastapi_triton.pictures.a1111.tasks import COOKIE, Task, TaskOwner, Tasks
 from fastapi_triton.pictures.text_to_image import Capabilities, TextToImage
 
 _V1 = f"{paths.A1111}/v1"
@@ -59,13 +59,13 @@ def _add_txt2img(routes: APIRouter, model: TextToImage, tasks: Tasks) -> None:
 
     @routes.get(f"{_V1}/progress", summary="How far the caller's own picture is", response_model=None)
     async def progress(request: Request, id_task: str | None = None, skip_current_image: bool = False) -> Response:
-        task = tasks.find(Caller.of(request), id_task)
+        task = tasks.find(TaskOwner.of(request), id_task)
         told = await _progress(task, with_image=not skip_current_image)
         return Response(responses.encode(told), media_type=content_negotiation.JSON)
 
     @routes.post(f"{_V1}/interrupt", summary="Stop the caller's own picture", response_model=None)
     async def interrupt(request: Request, id_task: str | None = None) -> Response:
-        task = tasks.find(Caller.of(request), id_task)
+        task = tasks.find(TaskOwner.of(request), id_task)
         if task is not None:
             task.interrupt()
         return JSONResponse({})
@@ -76,12 +76,12 @@ class Txt2ImgTranslation(Translation):
 
     stops_on_disconnect = True
     body: Txt2ImgRequest
-    order: Order
+    plan: Txt2ImgPlan
 
     def __init__(self, request: Request, model: TextToImage, tasks: Tasks) -> None:
         self.admission = model.endpoint.admission
         self.model = model.name
-        self._caller = Caller.of(request)
+        self._caller = TaskOwner.of(request)
         self._text_to_image = model
         self._tasks = tasks
         self._task: Task | None = None  # from `prepare` on
@@ -107,20 +107,20 @@ class Txt2ImgTranslation(Translation):
 
     async def prepare(self) -> None:
         model = self._text_to_image
-        self.order = schemas.order(self.body, model, await model.capabilities())
-        self.num_slots = len(self.order.batch)
+        self.plan = schemas.plan(self.body, model, await model.capabilities())
+        self.num_slots = len(self.plan.batch)
         task = self._task = self._tasks.add(self._caller, self.num_slots, task_id=self.body.force_task_id)
         task.serving, self.ticket = self._serving, task.ticket
-        await model.require_fitting(self.order.batch)
+        await model.require_fitting(self.plan.batch)
 
     async def run(self) -> None:
-        model, batch = self._text_to_image, self.order.batch
+        model, batch = self._text_to_image, self.plan.batch
         await model.generate(batch, preview_every=DEFAULT_PREVIEW_EVERY, listener=self._task)
 
     async def respond(self) -> Response:
         if self._task is None:
             raise RuntimeError("`prepare` was not called")
-        answer = await _answer(self.body, self.order, self._task)
+        answer = await _answer(self.body, self.plan, self._task)
         return Response(responses.encode(answer), media_type=content_negotiation.JSON)
 
 
@@ -191,9 +191,9 @@ def _checkpoints(capabilities: Capabilities) -> list[dict[str, Any]]:
     return [{"title": name, "model_name": name, "hash": None, "sha256": None, "filename": name, "config": None}]
 
 
-async def _answer(asked: Txt2ImgRequest, order: Order, task: Task) -> dict[str, Any]:
+async def _answer(asked: Txt2ImgRequest, plan: Txt2ImgPlan, task: Task) -> dict[str, Any]:
     """Pictures that were interrupted are shown as far as they came."""
-    notes = list(order.notes)
+    notes = list(plan.notes)
     shown: list[str] = []
     for index in range(task.count):
         if index in task.pictures:
@@ -204,10 +204,10 @@ async def _answer(asked: Txt2ImgRequest, order: Order, task: Task) -> dict[str, 
         notes.append(f"Picture {index + 1} was interrupted {where}; a preview stands in for it, where there is one.")
         if index in task.previews:
             picture, _ = await previews.as_whole_picture(
-                task.previews[index], order.batch[index], order.capabilities, output_format="png"
+                task.previews[index], plan.batch[index], plan.capabilities, output_format="png"
             )
             shown.append(picture)
-    info = {**_info(asked, order, task), "notes": notes}
+    info = {**_info(asked, plan, task), "notes": notes}
     return {
         "images": shown if asked.send_images else [],
         "parameters": asked.model_dump(exclude={"alwayson_scripts", *(asked.model_extra or {})}),
@@ -215,11 +215,11 @@ async def _answer(asked: Txt2ImgRequest, order: Order, task: Task) -> dict[str, 
     }
 
 
-def _info(asked: Txt2ImgRequest, order: Order, task: Task) -> dict[str, Any]:
+def _info(asked: Txt2ImgRequest, plan: Txt2ImgPlan, task: Task) -> dict[str, Any]:
     """What A1111 tells of how the pictures were made, in its own words; `info` of each as the model tells it."""
     made = [task.pictures[index].info if index in task.pictures else {} for index in range(task.count)]
     used = next((each for each in made if each), {})
-    seeds = [fields.get("seed") for fields in order.batch]
+    seeds = [fields.get("seed") for fields in plan.batch]
     info = {
         "prompt": asked.prompt,
         "negative_prompt": asked.negative_prompt or "",
@@ -228,7 +228,7 @@ def _info(asked: Txt2ImgRequest, order: Order, task: Task) -> dict[str, Any]:
         "height": used.get("height"),
         "steps": used.get("num_inference_steps"),
         "cfg_scale": used.get("guidance_scale"),
-        "sampler_name": order.sampler,
+        "sampler_name": plan.sampler,
         "sd_model_name": used.get("checkpoint"),
     }
     return info | {

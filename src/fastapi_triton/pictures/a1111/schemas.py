@@ -70,7 +70,7 @@ class Txt2ImgRequest(BaseModel):
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
+class Txt2ImgPlan:
     """What is to be made; `notes` say what was asked for and is not so."""
 
     batch: list[dict[str, Any]]
@@ -79,8 +79,8 @@ class Order:
     capabilities: Capabilities
 
 
-def order(request: Txt2ImgRequest, model: TextToImage, capabilities: Capabilities) -> Order:
-    """A validated body as an order.
+def plan(request: Txt2ImgRequest, model: TextToImage, capabilities: Capabilities) -> Txt2ImgPlan:
+    """A validated body as a plan.
 
     Raises:
         InvalidRequestError: something in it is not done here.
@@ -113,7 +113,7 @@ def order(request: Txt2ImgRequest, model: TextToImage, capabilities: Capabilitie
         }
     batch = model.batch(model.check(fields), request.batch_size * request.n_iter)
     used = scheduler or capabilities.defaults.get("scheduler", "")
-    return Order(batch, notes, samplers.LABELS.get(used, used), capabilities)
+    return Txt2ImgPlan(batch, notes, samplers.LABELS.get(used, used), capabilities)
 
 
 def _size(request: Txt2ImgRequest, capabilities: Capabilities, note: Callable[[str], None]) -> dict[str, int]:

@@ -20,7 +20,7 @@ COOKIE = "fastapi_triton_a1111"
 
 
 @dataclass(frozen=True, slots=True)
-class Caller:
+class TaskOwner:
     """Who asks, as far as it can be told: what it authorizes itself with, its session, where it is."""
 
     authorization: str
@@ -28,14 +28,14 @@ class Caller:
     address: str
 
     @classmethod
-    def of(cls, request: Request) -> "Caller":
+    def of(cls, request: Request) -> "TaskOwner":
         address = request.client.host if request.client else ""
         caller = current_caller.get()
         # Of a caller with a key its name, so that no key is kept here.
         who = request.headers.get("authorization", "") if caller.scopes is None else caller.name
         return cls(who, request.cookies.get(COOKIE), address)
 
-    def owns(self, other: "Caller") -> bool:
+    def owns(self, other: "TaskOwner") -> bool:
         """Whether what `other` asked for is in this caller's hands: its session's, or that of its address's callers
         without a session."""
         if self.authorization != other.authorization:
@@ -50,7 +50,7 @@ class Task:
     """One `txt2img` request at work; a `Listener` of its pictures."""
 
     id: str
-    caller: Caller
+    caller: TaskOwner
     count: int
     started: float = field(default_factory=time.time)
     is_interrupted: bool = False
@@ -98,7 +98,7 @@ class Tasks:
     def __init__(self) -> None:
         self._running: dict[str, Task] = {}
 
-    def add(self, caller: Caller, count: int, *, task_id: str | None) -> Task:
+    def add(self, caller: TaskOwner, count: int, *, task_id: str | None) -> Task:
         """A new one.
 
         Raises:
@@ -115,7 +115,7 @@ class Tasks:
         """The task is over."""
         del self._running[task.id]
 
-    def find(self, caller: Caller, task_id: str | None) -> Task | None:
+    def find(self, caller: TaskOwner, task_id: str | None) -> Task | None:
         """The task of this name, which only who asked for it knows; else the caller's oldest."""
         if task_id is not None:
             return self._running.get(task_id)

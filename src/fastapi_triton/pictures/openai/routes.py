@@ -22,7 +22,7 @@ from fastapi_triton.endpoints.request_body import validation
 from fastapi_triton.endpoints.sse import PING, Event, queued_comment
 from fastapi_triton.pictures import previews
 from fastapi_triton.pictures.openai import errors, schemas
-from fastapi_triton.pictures.openai.schemas import ImagesRequest, Order
+from fastapi_triton.pictures.openai.schemas import ImagesPlan, ImagesRequest
 from fastapi_triton.pictures.text_to_image import Picture, Size, TextToImage
 
 # Nothing here is counted in tokens, but its clients expect the object.
@@ -79,7 +79,7 @@ class ImagesTranslation(Translation):
 
     stops_on_disconnect = True
     body: BaseModel
-    order: Order
+    plan: ImagesPlan
     pictures: list[Picture]
 
     def __init__(self, request: Request, body_model: type[BaseModel], model: TextToImage, *, events: str) -> None:
@@ -99,32 +99,32 @@ class ImagesTranslation(Translation):
         return isinstance(self.body, ImagesRequest) and bool(self.body.stream)
 
     async def prepare(self) -> None:
-        self.order = await schemas.order(self.body, self._text_to_image)
-        await self._text_to_image.require_fitting(self.order.batch)
-        self.num_slots = len(self.order.batch)
+        self.plan = await schemas.plan(self.body, self._text_to_image)
+        await self._text_to_image.require_fitting(self.plan.batch)
+        self.num_slots = len(self.plan.batch)
 
     async def run(self) -> None:
-        self.pictures = await self._text_to_image.generate(self.order.batch)
+        self.pictures = await self._text_to_image.generate(self.plan.batch)
 
     async def respond(self) -> Response:
-        return Response(responses.encode(_answer(self.order, self.pictures)), media_type="application/json")
+        return Response(responses.encode(_answer(self.plan, self.pictures)), media_type="application/json")
 
     async def events(self) -> AsyncGenerator[Event, None]:
         """Events of OpenAI's own kinds only, since its clients hand on every event that they do not know."""
-        order, name = self.order, self._event_name
-        (fields,) = order.batch
+        plan, name = self.plan, self._event_name
+        (fields,) = plan.batch
         num_partial = 0
         is_begun = False
-        async with aclosing(self._text_to_image.events(fields | {PREVIEW_FIELD: order.preview_every})) as coming:
+        async with aclosing(self._text_to_image.events(fields | {PREVIEW_FIELD: plan.preview_every})) as coming:
             async for each in coming:
                 if not is_begun:  # the model has taken it: the response begins
                     yield PING
                     is_begun = True
                 if isinstance(each, Picture):
-                    event = _event(f"{name}.completed", order, each.base64, each.size, each.output_format)
+                    event = _event(f"{name}.completed", plan, each.base64, each.size, each.output_format)
                     yield _encoded(event | {"usage": _USAGE, "seed": each.seed, "info": each.info})
-                elif num_partial < order.partial_images and (preview := each.progress.get("preview")):
-                    event = await _partial(f"{name}.partial_image", order, preview)
+                elif num_partial < plan.partial_images and (preview := each.progress.get("preview")):
+                    event = await _partial(f"{name}.partial_image", plan, preview)
                     yield _encoded(event | {"partial_image_index": num_partial})
                     num_partial += 1
 
@@ -135,7 +135,7 @@ class ImagesTranslation(Translation):
         return errors.event_data(error)
 
 
-def _answer(order: Order, pictures: list[Picture]) -> dict[str, Any]:
+def _answer(plan: ImagesPlan, pictures: list[Picture]) -> dict[str, Any]:
     """What OpenAI's clients read; `seed`, `info` and `notes` are ours."""
     width, height = pictures[0].size
     answer = {
@@ -146,30 +146,30 @@ def _answer(order: Order, pictures: list[Picture]) -> dict[str, Any]:
         "size": f"{width}x{height}",
         "usage": _USAGE,
     }
-    if order.notes:
-        answer["notes"] = order.notes
+    if plan.notes:
+        answer["notes"] = plan.notes
     return answer
 
 
-async def _partial(kind: str, order: Order, preview: str) -> dict[str, Any]:
-    (fields,) = order.batch
+async def _partial(kind: str, plan: ImagesPlan, preview: str) -> dict[str, Any]:
+    (fields,) = plan.batch
     picture, size = await previews.as_whole_picture(
-        preview, fields, order.capabilities, output_format=order.output_format
+        preview, fields, plan.capabilities, output_format=plan.output_format
     )
-    return _event(kind, order, picture, size, order.output_format)
+    return _event(kind, plan, picture, size, plan.output_format)
 
 
-def _event(kind: str, order: Order, base64: str, size: Size, output_format: str) -> dict[str, Any]:
+def _event(kind: str, plan: ImagesPlan, base64: str, size: Size, output_format: str) -> dict[str, Any]:
     event = {
         "type": kind,
         "b64_json": base64,
         "created_at": int(time.time()),
         "size": f"{size[0]}x{size[1]}",
-        "quality": order.quality,
+        "quality": plan.quality,
         "background": "opaque",
         "output_format": output_format,
     }
-    return event | {"notes": order.notes} if order.notes else event
+    return event | {"notes": plan.notes} if plan.notes else event
 
 
 def _encoded(event: Mapping[str, Any]) -> Event:

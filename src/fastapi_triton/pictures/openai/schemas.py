@@ -109,7 +109,7 @@ def request_models(model: TextToImage) -> tuple[type[BaseModel], type[BaseModel]
 
 
 @dataclass(slots=True)
-class Order:
+class ImagesPlan:
     """What is to be made."""
 
     batch: list[dict[str, Any]]
@@ -123,8 +123,8 @@ class Order:
     notes: list[str] = field(default_factory=list)
 
 
-async def order(request: BaseModel, model: TextToImage) -> Order:
-    """A validated body as an order.
+async def plan(request: BaseModel, model: TextToImage) -> ImagesPlan:
+    """A validated body as a plan.
 
     Raises:
         NotFoundError: it names a model that is not here.
@@ -154,7 +154,7 @@ async def order(request: BaseModel, model: TextToImage) -> Order:
     if "output_format" in asked and "output_format" not in fields:
         notes.append("The endpoint cannot choose a format: the picture has the model's own.")
     partial_images = asked.get("partial_images", 0) if stream else 0
-    return Order(
+    return ImagesPlan(
         batch=model.batch(fields, count),
         capabilities=capabilities,
         stream=stream,

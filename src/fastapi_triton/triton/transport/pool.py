@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 
 from starlette.types import Receive
 
-from fastapi_triton.core.disconnect import unless_caller_leaves
+from fastapi_triton.core.disconnect import cancel_on_disconnect
 from fastapi_triton.core.errors import TritonUnavailableError
 from fastapi_triton.core.slot import Slot, current_slot
 from fastapi_triton.triton.transport.address import Address
@@ -66,7 +66,7 @@ class ConnectionPool:
 
         Raises:
             TritonUnavailableError: Triton cannot be reached.
-            CallerLeftError: the client left before there was a connection.
+            ClientDisconnectedError: the client left before there was a connection.
         """
         connection = self._take_idle() or await self._open(receive)
         if timeout_s is not None:
@@ -131,7 +131,7 @@ class ConnectionPool:
             opened.append(await self._dialer.dial(self._make))
 
         try:
-            await unless_caller_leaves(receive, dial())
+            await cancel_on_disconnect(receive, dial())
         except BaseException:
             for connection in opened:  # just when the request was cancelled
                 connection.abort()
