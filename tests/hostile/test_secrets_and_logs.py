@@ -176,7 +176,7 @@ def test_generate_shows_a_servers_text_harmless(monkeypatch: pytest.MonkeyPatch,
     async def fails(*_: Any, **__: Any) -> None:
         raise GenerateError(HOSTILE, code=HOSTILE)
 
-    monkeypatch.setattr("fastapi_triton.cli.generate.command.run", fails)
+    monkeypatch.setattr("fastapi_triton.cli.generate.command.Run.execute", fails)
     arguments = ["generate", "a house", "--example", "house", *(["--json"] if as_json else [])]
     result = CliRunner().invoke(command_line, arguments)
     assert result.exit_code == 1
@@ -291,7 +291,7 @@ async def test_generates_errors_repeat_none(host: str) -> None:
         with pytest.raises((GenerateError, ValueError)) as refused:
             [event async for event in frontend.draw({}, b"")]
     assert SECRET not in f"{caught.value} {refused.value}"
-    assert SECRET not in str(generate_run.Outcome(url=frontend.url).as_json())
+    assert SECRET not in str(generate_run.Report(server=frontend.url).as_json())
 
 
 @pytest.mark.parametrize("user", [f"me:{SECRET}", f":{SECRET}", SECRET])

@@ -29,7 +29,8 @@ Headers = Sequence[tuple[str, str]]
 class RequestRecord:
     """One request. `seconds` is how long each stage took; concurrent work of a stage counts once.
 
-    `route` is a path template, never a path from a client, and `model` is a known one: both become labels. `code` is an error's stable code, `ok` without one. `trace_headers` are the trace context that came with it.
+    `route` is a path template, never a path from a client, and `model` is a known one: both become labels.
+    `code` is an error's stable code, or "". `trace_headers` are the trace context that came with the request.
     """
 
     route = ""
