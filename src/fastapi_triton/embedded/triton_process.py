@@ -150,7 +150,7 @@ class EmbeddedTriton:
             OSError: it cannot be started, for want of space on the disk, say.
         """
         try:
-            raise TritonExitedError(await self._run_logged(self._serves))
+            raise TritonExitedError(await self.run_once(self._serves))
         except Exception as error:
             is_last = self._task.num_failures + 1 >= MAX_FAILED_STARTS
             if is_last and not self._has_served and self._given_up is not None and not self._given_up.done():
@@ -161,15 +161,12 @@ class EmbeddedTriton:
         self._has_served = True
         self._task.succeeded()
 
-    async def run_once(self) -> str:
-        """One Triton from its start to its end, without `async with`. Returns how it ended, and what it said last.
+    async def run_once(self, on_started: Callable[[], object] = lambda: None) -> str:
+        """One Triton from its start to its end, without `async with`. Returns how it ended, and what it logged last.
 
         Raises:
             OSError: it cannot be started.
         """
-        return await self._run_logged(lambda: None)
-
-    async def _run_logged(self, on_started: Callable[[], object]) -> str:
         folder = await asyncio.to_thread(make_work_folder, self._installation, self.model_repository)
         prefix = f"fastapi_triton_{secrets.token_hex(4)}_"
         try:

@@ -24,7 +24,7 @@ from fastapi_triton.jobs.interfaces import JobEndpoint
 from fastapi_triton.jobs.job import Job
 from fastapi_triton.jobs.manager import Jobs
 from fastapi_triton.jobs.results import reply
-from fastapi_triton.jobs.schemas import JobView, view
+from fastapi_triton.jobs.schemas import JobView
 from fastapi_triton.jobs.submission import Submissions
 
 logger = logging.getLogger(__name__)
@@ -78,11 +78,11 @@ def router(jobs: Jobs, find_endpoint: Callable[[str], JobEndpoint | None]) -> AP
 
     @routes.get("", summary="The caller's own jobs", responses=openapi.errors(403, 503))
     async def own(request: Request) -> JobList:
-        return JobList(jobs=[JobView(**view(each, request)) for each in await own_jobs.own()])
+        return JobList(jobs=[JobView.of(each, request) for each in await own_jobs.own()])
 
     @routes.get("/{job_id}", summary="How far a job is", responses=openapi.errors(404, 410, 503))
     async def one(request: Request, job_id: str) -> JobView:
-        return JobView(**view(await own_jobs.find(job_id), request))
+        return JobView.of(await own_jobs.find(job_id), request)
 
     @routes.get("/{job_id}/events", response_model=None, summary="A job's events", responses=openapi.job_events())
     async def follow(job_id: str) -> Response:

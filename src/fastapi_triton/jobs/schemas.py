@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A job as its caller reads it."""
+"""A job as clients see it."""
 
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Self
 
 from pydantic import BaseModel
 from starlette.requests import Request
@@ -12,7 +12,7 @@ from fastapi_triton.jobs.job import Job, Status
 
 
 class JobURLs(BaseModel):
-    """Where more is to be had: the job itself, its events, and its answer."""
+    """The URLs of the job itself, its events and its answer."""
 
     job: str
     events: str
@@ -39,25 +39,24 @@ class JobView(BaseModel):
     error: dict[str, Any] | None
     urls: JobURLs
 
-
-def view(job: Job, request: Request) -> dict[str, Any]:
-    """The members of a `JobView`."""
-    url = url_of(job, request)
-    progress = job.progress
-    return {
-        "id": job.id,
-        "status": job.status,
-        "endpoint": job.path,
-        "created": _time(job.created),
-        "started": _time(progress.started),
-        "finished": _time(job.finished),
-        "runs": progress.runs,
-        "step": progress.step,
-        "num_steps": progress.num_steps,
-        "waits_for": None if job.status != "queued" else progress.waits_for,
-        "error": job.problem,
-        "urls": {"job": url, "events": f"{url}/events", "result": f"{url}/result"},
-    }
+    @classmethod
+    def of(cls, job: Job, request: Request) -> Self:
+        """The job, with URLs for the client of this request."""
+        url, progress = url_of(job, request), job.progress
+        return cls(
+            id=job.id,
+            status=job.status,
+            endpoint=job.path,
+            created=_time(job.created),
+            started=_time(progress.started) if progress.started else None,
+            finished=_time(job.finished) if job.finished else None,
+            runs=progress.runs,
+            step=progress.step,
+            num_steps=progress.num_steps,
+            waits_for=progress.waits_for if job.status == "queued" else None,
+            error=job.problem,
+            urls=JobURLs(job=url, events=f"{url}/events", result=f"{url}/result"),
+        )
 
 
 def url_of(job: Job, request: Request) -> str:
@@ -65,7 +64,5 @@ def url_of(job: Job, request: Request) -> str:
     return f"{request.scope.get('root_path', '')}{paths.JOBS}/{job.id}"
 
 
-def _time(moment: float | None) -> str | None:
-    if moment is None:
-        return None
+def _time(moment: float) -> str:
     return datetime.fromtimestamp(moment, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

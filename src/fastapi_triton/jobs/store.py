@@ -10,7 +10,6 @@ import secrets
 import shutil
 import time
 from collections.abc import Iterator
-from dataclasses import asdict
 from pathlib import Path
 
 import orjson
@@ -70,7 +69,7 @@ class JobFiles:
 
     def keep_progress(self, job_id: str, progress: Progress) -> None:
         """Store the progress; it need not outlast a power cut."""
-        self._replace(job_id, _PROGRESS, orjson.dumps(asdict(progress)), is_durable=False)
+        self._replace(job_id, _PROGRESS, orjson.dumps(progress), is_durable=False)
 
     def progress(self, job_id: str) -> Progress:
         data = self._read(job_id, _PROGRESS)

@@ -24,7 +24,7 @@ from fastapi_triton.jobs.interfaces import JobEndpoint, JobRequest
 from fastapi_triton.jobs.job import Job
 from fastapi_triton.jobs.manager import Jobs
 from fastapi_triton.jobs.results import reply
-from fastapi_triton.jobs.schemas import url_of, view
+from fastapi_triton.jobs.schemas import JobView, url_of
 
 PREFERENCE = "respond-async"
 KEY_HEADER = "Idempotency-Key"
@@ -55,7 +55,7 @@ class Submissions:
         job = await self._job(submitted, request.headers)
         if any(name == b"prefer" and _is_later(value) for name, value in request.scope["headers"]):
             return Response(
-                orjson.dumps(view(job, request)),
+                JobView.of(job, request).model_dump_json(),
                 202,
                 {"Location": url_of(job, request), "Preference-Applied": PREFERENCE, "Cache-Control": "no-store"},
                 content_negotiation.JSON,

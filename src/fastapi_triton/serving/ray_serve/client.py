@@ -196,7 +196,7 @@ class ClusterTriton:
             TritonUnavailableError: there is none, or the one that was chosen has just gone.
         """
         lease = self._new_lease()
-        with _held(lease):
+        with _held_with_slot(lease):
             url = await self._granted(lease, wait_s)
             known = self._replicas.get(url) or await self._connect(url)
             known.num_leases += 1
@@ -260,7 +260,7 @@ class ClusterTriton:
 
 
 @contextmanager
-def _held(lease: Lease) -> Iterator[None]:
+def _held_with_slot(lease: Lease) -> Iterator[None]:
     """Hold a lease for as long as the request's slot: a Triton may work on for a client that has left."""
     outer = current_slot.get()
     if outer is None:
