@@ -85,7 +85,7 @@ async def test_a_full_room_refuses_with_the_time_that_the_queue_takes(clock: Clo
     error = await refused(ask(admission))
     assert (error.status, error.code) == (503, "overloaded")
     assert error.retry_after_s == pytest.approx(12.0)  # two wait, and one more slot
-    assert admission.state.refused == {"overloaded": 1}
+    assert admission.refused == {"overloaded": 1}
 
 
 async def test_before_the_first_measurement_retry_after_is_the_documented_default() -> None:
@@ -188,7 +188,7 @@ async def test_a_deadline_that_passes_while_it_waits_ends_the_waiting(clock: Clo
     with await ask(admission):
         assert (await refused(ask(admission, deadline=clock.now + 0.001), DeadlineExceededError)).status == 504
         assert admission.waiting == 0
-    assert admission.state.refused == {"deadline_exceeded": 1}
+    assert admission.refused == {"deadline_exceeded": 1}
 
 
 async def test_what_is_overdue_is_added_to_the_estimate(clock: Clock) -> None:
@@ -311,7 +311,7 @@ async def test_names_that_are_made_up_take_no_memory_and_share_one_bound() -> No
                 admissions.of_name(f"another {number}").require_capacity()
         with await ask(admissions.of("real")):
             assert admissions.in_flight == 2
-    assert [state.model for state in admissions.states] == ["", "real"]
+    assert [each.model for each in admissions.all] == ["", "real"]
     assert admissions.of_name("real") is admissions.of("real")
 
 
@@ -320,18 +320,17 @@ def test_a_model_and_its_twin_share_their_places() -> None:
     pair = admissions.of_pair("model", "model_stream")
     assert pair is admissions.of("model") is admissions.of_name("model_stream")
     assert admissions.of_pair("another", "model_stream") is pair
-    assert [state.model for state in admissions.states] == ["", "model"]
+    assert [each.model for each in admissions.all] == ["", "model"]
 
 
-async def test_the_state_tells_all_of_it(clock: Clock) -> None:
+async def test_its_numbers_are_those_of_the_model(clock: Clock) -> None:
     admission = Admission("m", 1, max_waiting=2, clock=clock)
     await served(admission, clock, 2.0)
     await ask(admission)
     ask(admission)
     await settled()
-    state = admission.state
-    assert (state.model, state.in_flight, state.max_in_flight, state.waiting, state.max_waiting) == ("m", 1, 1, 1, 2)
-    assert (state.service_s, state.interval_s, state.refused) == (2.0, 2.0, {})
+    assert (admission.in_flight, admission.max_in_flight, admission.waiting, admission.max_waiting) == (1, 1, 1, 2)
+    assert (admission.times.service_s, admission.times.interval_s, admission.refused) == (2.0, 2.0, {})
 
 
 async def test_waiting_is_a_stage_of_the_request() -> None:

@@ -72,7 +72,7 @@ async def test_a_deadline_that_passes_while_waiting_is_504(caller: httpx2.AsyncC
             assert "deadline_exceeded" in answer.text
         assert admission.waiting == 0
     assert admission.in_flight == 0
-    assert admission.state.refused["deadline_exceeded"] == 5
+    assert admission.refused["deadline_exceeded"] == 5
 
 
 async def test_a_plain_infer_that_is_too_late_is_504_and_keeps_its_place_until_triton_is_done(

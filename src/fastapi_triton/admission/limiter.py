@@ -5,8 +5,7 @@ import asyncio
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
 from functools import partial
 
 from starlette.types import Receive
@@ -63,20 +62,6 @@ class Shares:
             del self._taken[caller]
 
 
-@dataclass(frozen=True, slots=True)
-class AdmissionState:
-    """A model's load now. `refused` counts refusals since the start, by the error's code; times are in seconds."""
-
-    model: str
-    in_flight: int
-    max_in_flight: int
-    waiting: int
-    max_waiting: int
-    refused: Mapping[str, int]
-    service_s: float | None
-    interval_s: float | None
-
-
 class Admission:
     """A limit on one model's requests in flight, and a queue before it, for one process.
 
@@ -108,18 +93,9 @@ class Admission:
         return self._queue.num_waiting
 
     @property
-    def state(self) -> AdmissionState:
-        """All of it, for gauges."""
-        return AdmissionState(
-            model=self.model,
-            in_flight=self.in_flight,
-            max_in_flight=self.max_in_flight,
-            waiting=self.waiting,
-            max_waiting=self._queue.size,
-            refused=dict(self.refused),
-            service_s=self.times.service_s,
-            interval_s=self.times.interval_s,
-        )
+    def max_waiting(self) -> int:
+        """How many may wait."""
+        return self._queue.size
 
     def require_capacity(self, count: int = 1) -> None:
         """Refuse a request that would get no slot, before its body is read. Raises what `slot` raises."""
@@ -341,17 +317,17 @@ class Admissions:
     @property
     def in_flight(self) -> int:
         """Over all models."""
-        return sum(each.in_flight for each in self._all())
+        return sum(each.in_flight for each in self.all)
 
     @property
     def waiting(self) -> int:
         """Over all models."""
-        return sum(each.waiting for each in self._all())
+        return sum(each.waiting for each in self.all)
 
     @property
-    def states(self) -> list[AdmissionState]:
-        """Of every model that had a request; the first is that of all unknown names."""
-        return [each.state for each in self._all()]
+    def all(self) -> list[Admission]:
+        """That of all unknown names, and those of all models that had a request."""
+        return [self._of_unknown, *dict.fromkeys(self._by_model.values())]
 
     def of(self, model: str) -> Admission:
         """Of a model that Triton has, or that the app declares."""
@@ -371,9 +347,6 @@ class Admissions:
     def of_name(self, name: str) -> Admission:
         """Of a name that a client gives: `of` must have been called if Triton has such a model."""
         return self._by_model.get(name, self._of_unknown)
-
-    def _all(self) -> list[Admission]:
-        return [self._of_unknown, *dict.fromkeys(self._by_model.values())]
 
     def _new(self, model: str) -> Admission:
         return Admission(

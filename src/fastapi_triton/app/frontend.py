@@ -59,7 +59,7 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 @dataclass(frozen=True, slots=True)
 class _About:
-    """What `infer` is told of an endpoint besides its types."""
+    """The arguments of `infer` besides the types."""
 
     path: str
     model: str
@@ -221,10 +221,10 @@ class TritonFrontend(FastAPI):
         annotations declare all four: `async def mood(request: Text, infer: Infer[Tokens, Logits]) -> Mood`. A plain
         `def` takes a `BlockingInfer`, and runs in a thread.
 
-        `stream_model` names the model's decoupled twin. With it every request goes to the twin, callers may ask for
-        events (`Accept: text/event-stream`; not of a function), one who leaves stops the work, and `GET path/describe`
-        says what the model can do. A request field that only the twin takes is fine, `preview_every` above all: how
-        many steps apart previews come, 2 where a caller of events does not say.
+        `stream_model` names a decoupled model that does the same work. Every request goes to it then. Clients may ask
+        for events (`Accept: text/event-stream`; not of a function), a disconnect cancels the work, and
+        `GET path/describe` returns what the model can do. The request may declare fields that only the stream model
+        takes, above all `preview_every`: how many steps apart previews come, by default 2 for clients that read events.
         """
         about = _About(path, model, stream_model, name, summary, tags)
         if request is not None and response is not None:

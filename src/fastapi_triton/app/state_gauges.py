@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What of an app's own state Prometheus is shown: slots at Triton, Triton itself, and whether its models are there."""
+"""The app's own state as gauges: slots, Triton, and whether its models are there."""
 
 from collections.abc import Callable, Sequence
 
-from fastapi_triton.admission.limiter import Admissions, AdmissionState
+from fastapi_triton.admission.limiter import Admission, Admissions
 from fastapi_triton.core.background import running_tasks
 from fastapi_triton.core.body_buffers import BodyBuffers
 from fastapi_triton.endpoints.declared.endpoint import InferEndpoint
@@ -30,20 +30,20 @@ def show(
             found.update(dict.fromkeys(endpoint.declaration.models, float(endpoint.declaration.is_ready)))
         return found
 
-    def of_models(read: Callable[[AdmissionState], float | None]) -> Callable[[], Reading]:
+    def of_models(read: Callable[[Admission], float | None]) -> Callable[[], Reading]:
         def by_model() -> Reading:
-            found = {state.model: read(state) for state in admission.states}
+            found = {each.model: read(each) for each in admission.all}
             return {model: value for model, value in found.items() if value is not None}
 
         return by_model
 
     # Names that Triton has not been seen to have share an admission of their own, which is no model's capacity.
-    most = of_models(lambda state: state.max_in_flight if state.model else None)
-    most_waiting = of_models(lambda state: state.max_waiting if state.model else None)
-    service = of_models(lambda state: state.service_s)
-    gauges.add("in_flight", "Requests at Triton", of_models(lambda state: state.in_flight), label="model")
+    most = of_models(lambda each: each.max_in_flight if each.model else None)
+    most_waiting = of_models(lambda each: each.max_waiting if each.model else None)
+    service = of_models(lambda each: each.times.service_s)
+    gauges.add("in_flight", "Requests at Triton", of_models(lambda each: each.in_flight), label="model")
     gauges.add("max_in_flight", "The most that may be", most, label="model")
-    gauges.add("waiting", "Requests that wait for a slot", of_models(lambda state: state.waiting), label="model")
+    gauges.add("waiting", "Requests that wait for a slot", of_models(lambda each: each.waiting), label="model")
     gauges.add("max_waiting", "The most that may", most_waiting, label="model")
     gauges.add("service_seconds", "How long Triton takes, lately", service, label="model", is_shared=True)
     gauges.add("buffered_body_bytes", "Request bodies in memory", lambda: {"": body_buffers.num_bytes})

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How the caller wants the answer: what its Accept header says of the media types that an endpoint can give."""
+"""Chooses the media type of a response by the Accept header."""
 
 from collections.abc import Sequence
 
@@ -8,12 +8,12 @@ from fastapi_triton.core.errors import NotAcceptableError
 JSON = "application/json"
 EVENTS = "text/event-stream"
 PICTURES = ("image/webp", "image/png", "image/jpeg")
-# What a model's `output_format` calls them.
+# Their names as a model's `output_format`.
 FORMAT_NAMES = {"image/webp": "webp", "image/png": "png", "image/jpeg": "jpeg"}
 
 
 def choose(accept: str | None, offers: Sequence[str], *, picture: str = "image/webp") -> str:
-    """The offer that the caller likes best; of equals, the one named first in the header.
+    """The offer with the highest quality in the header; of equals, the first in the header.
 
     `picture` is what `image/*` stands for. No header, or `*/*`, means the first offer.
 

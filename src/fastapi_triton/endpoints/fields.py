@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which tensor a field of a pydantic model is, how deep its lists go, and errors told in its caller's words."""
+"""The tensors of a pydantic model's fields, the depth of their lists, and errors with fields instead of tensors."""
 
 import functools
 from collections.abc import Iterator, Mapping
@@ -14,32 +14,32 @@ from fastapi_triton.core.errors import FastAPITritonError, pointer
 
 @dataclass(frozen=True, slots=True)
 class TensorName:
-    """Names the tensor of a field that cannot bear its name: `x: Annotated[list[float], TensorName("input.1")]`."""
+    """Names a tensor whose name is not a Python identifier: `x: Annotated[list[float], TensorName("input.1")]`."""
 
     name: str
 
 
 @functools.cache
 def tensor_names(model: type[BaseModel]) -> Mapping[str, str]:
-    """The tensor of every field: the one that is named, else the one of the field's own name."""
+    """The tensor of every field: the one that `TensorName` names, by default the one of the field's own name."""
     return {name: _named(field) or name for name, field in model.model_fields.items()}
 
 
 def callers_name(name: str, field: FieldInfo) -> str:
-    """What a caller calls a field: its alias, else its name."""
+    """The client's name of a field: its alias, by default its name."""
     return field.validation_alias if isinstance(field.validation_alias, str) else name
 
 
 @functools.cache
 def caller_names(model: type[BaseModel]) -> Mapping[str, str]:
-    """What a caller calls each tensor: the field's alias, else its name. Only where that is not the tensor's own."""
-    told = {}
+    """The client's names of tensors, where they differ from the tensors' own."""
+    names = {}
     for name, field in model.model_fields.items():
         tensor = tensor_names(model)[name]
         callers = callers_name(name, field)
         if tensor != callers:
-            told[tensor] = callers
-    return told
+            names[tensor] = callers
+    return names
 
 
 def tensor_values(body: BaseModel) -> dict[str, Any]:
@@ -50,7 +50,7 @@ def tensor_values(body: BaseModel) -> dict[str, Any]:
 
 @functools.cache
 def list_depths(model: type[BaseModel]) -> Mapping[str, int]:
-    """How many lists a value of each field stands in: 0 for a plain value, and for what cannot be told."""
+    """How many lists a value of each field is nested in: 0 for a plain value, and for unknown types."""
     return {name: _list_depth(field.annotation) for name, field in model.model_fields.items()}
 
 
@@ -63,8 +63,8 @@ def _list_depth(annotation: Any) -> int:
     return max((_list_depth(each) for each in arguments if isinstance(each, type) or get_origin(each)), default=0)
 
 
-def put_in_callers_words(error: FastAPITritonError, names: Mapping[str, str] | None) -> None:
-    """Have an error that names tensors name the client's fields. None: the client has no field for any tensor."""
+def rename_tensors(error: FastAPITritonError, names: Mapping[str, str] | None) -> None:
+    """Rename tensors to request fields in an error. None: the client has no field for any tensor."""
     if names is None:
         error.problems = tuple(replace(each, pointer="#") for each in error.problems)
     elif names and error.problems:

@@ -118,20 +118,20 @@ def events(completed: dict[str, Any]) -> dict[str, Any]:
 
 def job_events() -> dict[int | str, dict[str, Any]]:
     """The response objects of a job's events."""
-    told: dict[int | str, dict[str, Any]] = {
+    success: dict[int | str, dict[str, Any]] = {
         "200": {
             "description": "The endpoint's events",
             "content": {content_negotiation.EVENTS: events({"type": "object"})},
         }
     }
-    return {**told, **errors(404, 410, 503)}
+    return {**success, **errors(404, 410, 503)}
 
 
 def job_result() -> dict[int | str, dict[str, Any]]:
     """The response objects of a job's answer; one that failed has its endpoint's error."""
     content: dict[str, Any] = {content_negotiation.JSON: {"schema": {"type": "object"}}}
     content |= {each: {"schema": {"type": "string", "format": "binary"}} for each in content_negotiation.PICTURES}
-    told: dict[int | str, dict[str, Any]] = {
+    success: dict[int | str, dict[str, Any]] = {
         "200": {"description": "The answer, as the job's endpoint gives it", "content": content}
     }
-    return {**told, **errors(404, 406, 409, 410, 422, 502, 503, 504)}
+    return {**success, **errors(404, 406, 409, 410, 422, 502, 503, 504)}

@@ -17,7 +17,7 @@ from fastapi_triton.endpoints.fields import list_depths, tensor_names
 
 logger = logging.getLogger(__name__)
 
-# Clients and proxies take 8 KB of headers in all, some only 4; an answer with more is lost on its way.
+# Clients and proxies accept 8 KB of headers in all, some only 4; a response with more is lost.
 MAX_HEADER_CHARACTERS = 3000
 _NULL = b"null"
 
@@ -51,7 +51,7 @@ def _fields(response: type[BaseModel], values: Mapping[str, Any]) -> dict[str, A
 
 
 def _in_lists(value: Any, depth: int) -> Any:
-    """A tensor of one value comes as that value; where lists are declared it goes back into them."""
+    """A tensor of one value is that value; this puts it into the lists that are declared."""
     if isinstance(value, list):
         return value
     for _ in range(depth):
@@ -109,7 +109,7 @@ def encode(values: Any) -> bytes:
 
 
 def _with_names_of_numbers(values: Any, exact: Any) -> Any:
-    """The JSON values, with a text where the `exact` value of the same place is NaN or Infinity."""
+    """The JSON values, with a text wherever the `exact` value is NaN or Infinity."""
     if isinstance(exact, float) and not math.isfinite(exact):
         return json_codec.name_of(exact)
     if isinstance(values, dict) and isinstance(exact, dict) and len(values) == len(exact):
@@ -120,12 +120,12 @@ def _with_names_of_numbers(values: Any, exact: Any) -> Any:
     return values
 
 
-# Who asks otherwise is answered in another form.
+# The response depends on the Accept header.
 VARIES: Mapping[bytes, bytes] = {b"vary": b"Accept"}
 
 
 class JSONAnswer(Response):
-    """Bytes that are JSON already, without what Starlette does to learn what they are."""
+    """A response of bytes that are JSON, without the work of Starlette's constructor."""
 
     media_type = content_negotiation.JSON
     background = None
@@ -167,12 +167,12 @@ def picture(values: dict[str, Any], field: str, media_type: str, *, model: str, 
     if made != media_type:
         raise NotAcceptableError(f"The model {model} made a picture of type {made}, not {media_type}.")
     texts = {name: _header(value) for name, value in values.items()}
-    told = {f"X-{name.replace('_', '-').title()}": text for name, text in texts.items() if text}
-    return Response(data, headers={**told, **headers}, media_type=media_type)
+    described = {f"X-{name.replace('_', '-').title()}": text for name, text in texts.items() if text}
+    return Response(data, headers={**described, **headers}, media_type=media_type)
 
 
 def _header(value: Any) -> str:
-    """A value on one line of ASCII; of an object that is too long the longest members go, and `left_out` names them."""
+    """A value on one line of ASCII. A long object loses its longest members, and `left_out` names them."""
     text = value if isinstance(value, str) and value.isascii() and value.isprintable() else json.dumps(value)
     if len(text) <= MAX_HEADER_CHARACTERS:
         return text

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Server-sent events as a response: early errors stay plain, silence is filled, and a disconnect ends the work."""
+"""Server-sent events as a response: early errors are plain responses, heartbeats fill silence, a disconnect cancels."""
 
 import asyncio
 import logging
@@ -19,7 +19,7 @@ from fastapi_triton.core.request_record import record_error
 
 logger = logging.getLogger(__name__)
 
-# A caller that is connected but takes nothing for so long has left, in effect; its work and slot go to others.
+# A client that is connected but reads nothing for this long counts as disconnected.
 STALLED_S = 60.0
 # The event of a request that waits in the frontend's queue or in the model's own.
 QUEUED = "queued"
@@ -84,7 +84,7 @@ class EventsResponse(EventSourceResponse):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         head = {"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers}
         line = EventWriter(send, head)
-        with suppress(ClientDisconnectedError):  # has been logged, and there is nobody to tell
+        with suppress(ClientDisconnectedError):  # it has been logged
             try:
                 if self._keeps_running:
                     await self._pass_on(line)
@@ -95,7 +95,7 @@ class EventsResponse(EventSourceResponse):
                 if not isinstance(reason, FastAPITritonError) or not line.has_begun:
                     raise reason from None
                 await line.write(Event("error", self._describe_error(reason)))
-            # Out here, since a server calls the end of an answer a disconnect too.
+            # Not within `_pass_on`: a server reports the end of a response as a disconnect too.
             await line.end()
 
     async def _pass_on(self, line: "EventWriter") -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One job at its endpoint: it waits for a slot and for Triton, runs, again if Triton goes away, keeps the answer."""
+"""Runs one job: waits for a slot and for Triton, runs again if Triton goes away, stores the answer."""
 
 import asyncio
 import contextlib
@@ -27,14 +27,14 @@ logger = logging.getLogger(__name__)
 # The pauses between two attempts at Triton, and between two attempts to write to a full disk.
 _FIRST_BACKOFF_S = 0.25
 _LONGEST_TRITON_BACKOFF_S, _LONGEST_DISK_BACKOFF_S = 2.0, 30.0
-# What is over by itself: no slot, no share, no Triton.
+# Statuses that end by themselves: no slot, no share, no Triton.
 _LATER = (429, 503)
-# How often other processes can see how far it is.
+# The least time between two writes of the progress, for other processes.
 _TELL_S = 0.25
 
 
 class Run:
-    """One job that runs in this process: a `Listener` of its endpoint."""
+    """One job that runs in this process: a `ProgressListener` of its request."""
 
     def __init__(
         self, row: Job, endpoint: JobEndpoint | None, *, files: JobFiles, on_change: Callable[[], None]
@@ -48,7 +48,7 @@ class Run:
         self._keeping: asyncio.Task[None] | None = None
 
     async def outcome(self, timeout_s: float) -> dict[str, Any]:
-        """Run it until it is over, by `timeout_s` after it was accepted: when that is, and the problem if it failed."""
+        """Run it until `timeout_s` after it was accepted. Returns when it ended, and the problem if it failed."""
         current_caller.set(Caller(self._row.caller))
         current_request_id.set(self._row.id)
         current_record.set(RequestRecord("JOB"))
@@ -93,7 +93,7 @@ class Run:
         return kept
 
     async def _patiently(self, endpoint: JobEndpoint, stored: bytes) -> bytes:
-        """The answer; an error that says that it may come later is waited out."""
+        """The answer. After an error that ends by itself, the request is served again."""
         backoff = Backoff(_FIRST_BACKOFF_S, _LONGEST_TRITON_BACKOFF_S)
         while True:
             try:
@@ -106,7 +106,7 @@ class Run:
             await backoff.sleep()
 
     async def started(self) -> None:
-        """It has its slot, and is about to reach the model."""
+        """The request has its slot, and the model is about to run."""
         logger.info("job %s runs, for the %d. time", self._row.id, self.progress.runs + 1)
         await self._tell(
             replace(
@@ -121,7 +121,7 @@ class Run:
         )
 
     def progressed(self, event: StreamEvent) -> None:
-        """How far the model is."""
+        """The model has sent its progress."""
         self.progress = replace(self.progress, **event.progress)
         self._on_change()
         if (self._keeping is None or self._keeping.done()) and time.monotonic() - self._kept_at > _TELL_S:
@@ -137,12 +137,12 @@ class Run:
         self._on_change()
 
     async def _keep_progress(self) -> None:
-        # A disk that is full costs a job its progress, and not its life.
+        # A full disk must not fail a job.
         with contextlib.suppress(OSError):
             await asyncio.to_thread(self._files.keep_progress, self._row.id, self.progress)
 
     async def _keep(self, data: bytes) -> None:
-        """Keep the answer, waiting for room on the disk if there is none."""
+        """Store the answer. While the disk is full, try again."""
         backoff = Backoff(_FIRST_BACKOFF_S, _LONGEST_DISK_BACKOFF_S)
         while True:
             try:

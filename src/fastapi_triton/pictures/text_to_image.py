@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A declared endpoint as the picture APIs of others see it: a prompt, a sketch or none, and one picture or several."""
+"""A declared endpoint as the picture APIs use it: a prompt, a sketch or none in, one or several pictures out."""
 
 import asyncio
 import math
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Protocol, Self
 
 from pydantic import BaseModel, create_model
@@ -15,7 +16,7 @@ from fastapi_triton.endpoints import content_negotiation, images, responses, see
 from fastapi_triton.endpoints.declared import tensors
 from fastapi_triton.endpoints.declared.endpoint import InferEndpoint
 from fastapi_triton.endpoints.declared.stream_model import PREVIEW_FIELD
-from fastapi_triton.endpoints.fields import caller_names, put_in_callers_words, tensor_names
+from fastapi_triton.endpoints.fields import caller_names, rename_tensors, tensor_names
 from fastapi_triton.endpoints.interfaces import COMPLETED, StreamEvent
 from fastapi_triton.endpoints.request_body import validation
 
@@ -29,7 +30,7 @@ Size = tuple[int, int]
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """A finished picture: the file as base64 text, and what the model tells of it."""
+    """A finished picture: the file as base64 text, and the model's own information about it."""
 
     base64: str
     output_format: str  # webp, png or jpeg
@@ -40,7 +41,7 @@ class Picture:
 
 @dataclass(frozen=True, slots=True)
 class Capabilities:
-    """What the model says of itself, as far as it does."""
+    """The model's description of itself. Fields that it leaves out are empty."""
 
     name: str
     sizes: tuple[Size, ...] = ()
@@ -49,7 +50,7 @@ class Capabilities:
 
     @classmethod
     def of_description(cls, description: Mapping[str, Any], *, name: str) -> Self:
-        """From the answer to `describe`; `name` where it tells none."""
+        """From the response to `describe`; `name` is used if that has none."""
         return cls(
             name=description.get("name", name),
             sizes=tuple((int(width), int(height)) for width, height in description.get("sizes", ())),
@@ -58,7 +59,7 @@ class Capabilities:
         )
 
     def nearest_size(self, wanted: Size) -> Size:
-        """The size itself where the model does it, else the one nearest in shape and, less so, in area."""
+        """The size itself if the model supports it, else the one nearest in shape and, with less weight, in area."""
         if wanted in self.sizes or not self.sizes:
             return wanted
 
@@ -76,7 +77,7 @@ class Capabilities:
         return {"width": width, "height": height}
 
     def size_shaped_like(self, preview: Size) -> Size:
-        """The size of the picture that this is the preview of, where none was asked for; its own, if there is none."""
+        """The picture size for a preview of this size, for requests without a size; by default the preview's own."""
         alike = [size for size in self.sizes if size[0] * preview[1] == size[1] * preview[0]]
         area = self.defaults.get("width", 1) * self.defaults.get("height", 1)
         return min(alike, key=lambda size: abs(math.log(size[0] * size[1] / area)), default=preview)
@@ -131,10 +132,10 @@ class TextToImage:
         return min(MAX_PICTURES, self.endpoint.admission.max_in_flight)
 
     async def capabilities(self) -> Capabilities:
-        """What the model says of itself; nothing, where it cannot.
+        """The model's description of itself; empty if it does not describe itself.
 
         Raises:
-            FastAPITritonError: it is not there to be asked.
+            FastAPITritonError: the model is not available.
         """
         try:
             description = await self.endpoint.describe()
@@ -143,7 +144,7 @@ class TextToImage:
         return Capabilities.of_description(description, name=self.name)
 
     def check(self, fields: Mapping[str, Any]) -> dict[str, Any]:
-        """The fields of one picture, with the endpoint's defaults. A field that it does not declare is left out.
+        """The fields of one picture, with the endpoint's defaults, without fields that the endpoint does not declare.
 
         Raises:
             InvalidRequestError: they break the endpoint's own rules.
@@ -154,7 +155,7 @@ class TextToImage:
         return {name: getattr(request, name) for name in self._request.model_fields}
 
     def batch(self, fields: Mapping[str, Any], count: int) -> list[dict[str, Any]]:
-        """So many requests that differ in their seeds: seed, seed + 1 …; a seed that is not given is drawn here.
+        """`count` requests that differ in their seeds: seed, seed + 1 … A missing seed is drawn here.
 
         Raises:
             InvalidRequestError: more than `max_pictures`.
@@ -173,7 +174,7 @@ class TextToImage:
     async def generate(
         self, batch: Sequence[dict[str, Any]], *, preview_every: int | None = None, listener: Listener | None = None
     ) -> list[Picture]:
-        """Every picture, made at the same time. When one fails, the others are stopped, and its error is raised. The
+        """All pictures, made at the same time. If one fails, the others are cancelled, and its error is raised. The
         caller holds a slot for each."""
         try:
             async with asyncio.TaskGroup() as group:
@@ -191,33 +192,26 @@ class TextToImage:
         for fields in batch:
             numbers = {name: value for name, value in fields.items() if isinstance(value, int | float)}
             try:
-                tensors.from_fields(
-                    {self._tensor_names.get(name, name): value for name, value in numbers.items()}, config
-                )
+                tensors.from_fields(self._tensor_values(numbers), config)
             except InvalidRequestError as error:
-                put_in_callers_words(error, caller_names(self.endpoint.request_model))
+                rename_tensors(error, caller_names(self.endpoint.request_model))
                 raise
 
     async def _make(self, index: int, fields: Mapping[str, Any], listener: Listener | None) -> Picture:
-        made: Picture | None = None
-        async with aclosing(self.events(fields)) as events:
-            async for each in events:
-                if isinstance(each, Picture):
-                    made = each
-                elif listener is not None:
-                    listener.progressed(index, each)
-        if made is None:  # `StreamModel.events` raises before
-            raise InferenceError(f"The model {self._stream.model} gave no answer.")
+        progressed = None if listener is None else partial(listener.progressed, index)
+        picture = self._picture(await self._stream.last_event(self._tensor_values(fields), progressed))
         if listener is not None:
-            listener.finished(index, made)
-        return made
+            listener.finished(index, picture)
+        return picture
 
     async def events(self, fields: Mapping[str, Any]) -> AsyncGenerator[StreamEvent | Picture, None]:
         """One picture: its progress, and then itself. The caller holds the slot."""
-        values = {self._tensor_names.get(name, name): value for name, value in fields.items()}
-        async with aclosing(self._stream.events(values)) as events:
+        async with aclosing(self._stream.events(self._tensor_values(fields))) as events:
             async for event in events:
                 yield self._picture(event) if event.kind == COMPLETED else event
+
+    def _tensor_values(self, fields: Mapping[str, Any]) -> dict[str, Any]:
+        return {self._tensor_names.get(name, name): value for name, value in fields.items()}
 
     def _picture(self, event: StreamEvent) -> Picture:
         answer = responses.read(self.endpoint.response_model, event.fields, model=self._stream.model)

@@ -296,7 +296,7 @@ async def test_a_name_that_triton_answered_for_has_places_of_its_own(
 ) -> None:
     await caller.post(INFER, content=REQUEST)
     await caller.post("/v2/models/a%20b/versions/1/infer", content=REQUEST)
-    assert [state.model for state in app.services.admission.states] == ["", "echo", "a b"]
+    assert [each.model for each in app.services.admission.all] == ["", "echo", "a b"]
 
 
 async def test_a_name_that_triton_does_not_know_takes_no_memory(
@@ -309,7 +309,7 @@ async def test_a_name_that_triton_does_not_know_takes_no_memory(
 
     triton.script = script
     assert (await caller.post(INFER, content=REQUEST)).status_code == 404
-    assert [state.model for state in app.services.admission.states] == [""]
+    assert [each.model for each in app.services.admission.all] == [""]
 
 
 @pytest.mark.parametrize("extra", [b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil", b"evil"])

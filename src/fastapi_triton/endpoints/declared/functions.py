@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""An app's own function around a model: what it does before and after, with the model as something to call.
+"""An app's own function around a model: code that runs before and after it, and calls the model.
 
     async def mood(request: Text, infer: Infer[Tokens, Logits]) -> Mood: ...
 
@@ -51,7 +51,7 @@ class BlockingInfer(Generic[Inputs, Outputs]):
     def __init__(self, run: Run, loop: asyncio.AbstractEventLoop) -> None:
         self._run = run
         self._loop = loop
-        # Both belong to the event loop, and are touched there alone.
+        # Both are used on the event loop only.
         self._tasks: set[asyncio.Task[Any]] = set()
         self._is_cancelled = False
 
@@ -69,7 +69,7 @@ class BlockingInfer(Generic[Inputs, Outputs]):
         return await self._run(inputs)
 
     def cancel(self) -> None:
-        """The caller left: what the thread waits for ends, and it can begin nothing more."""
+        """End the run that the thread waits for, and all later ones."""
         self._is_cancelled = True
         for task in self._tasks:
             task.cancel()
@@ -87,7 +87,7 @@ class EndpointFunction:
     is_async: bool
 
     async def __call__(self, request: BaseModel, run: Run, executor: Executor) -> BaseModel:
-        """Call it, a plain `def` in a thread of the executor. What it returns is held to the response model."""
+        """Call it, a plain `def` in a thread of the executor. Its result is validated by the response model."""
         if self.is_async:
             answer = await self.call(request, Infer(run))
         else:
@@ -112,7 +112,7 @@ class EndpointFunction:
 
 
 def read_signature(function: Callable[..., Any]) -> EndpointFunction:
-    """What the function's annotations declare.
+    """Read the models from a function's annotations.
 
     Raises:
         TypeError: they do not have the form that is needed; the words say which.

@@ -8,12 +8,12 @@ from typing import Any
 from pydantic import BaseModel
 
 from fastapi_triton.core.context import current_request_id
-from fastapi_triton.core.errors import FastAPITritonError, InferenceError, InvalidRequestError
+from fastapi_triton.core.errors import FastAPITritonError, InvalidRequestError
 from fastapi_triton.endpoints import responses
 from fastapi_triton.endpoints.declared import tensors
 from fastapi_triton.endpoints.declared.declaration import Declaration
 from fastapi_triton.endpoints.declared.stream_model import PREVIEW_FIELD, StreamModel
-from fastapi_triton.endpoints.fields import put_in_callers_words, tensor_names, tensor_values
+from fastapi_triton.endpoints.fields import rename_tensors, tensor_names, tensor_values
 from fastapi_triton.endpoints.interfaces import COMPLETED, ProgressListener, Services
 from fastapi_triton.endpoints.sse import Event
 
@@ -41,9 +41,14 @@ class DeclaredModel:
         try:
             if self.stream is None:
                 return await self._infer(tensor_values(inputs))
-            return await self._last_event(self.stream, tensor_values(inputs), listener)
+            values = tensor_values(inputs)
+            if listener is None:
+                event = await self.stream.last_event({**values, PREVIEW_FIELD: None})  # nobody would see previews
+            else:
+                event = await self.stream.last_event(_with_previews(values), listener.progressed)
+            return responses.read(self._outputs, event.fields, model=self.stream.model)
         except FastAPITritonError as error:
-            put_in_callers_words(error, self._names)
+            rename_tensors(error, self._names)
             raise
 
     async def events(self, inputs: BaseModel) -> AsyncGenerator[Event, None]:
@@ -63,7 +68,7 @@ class DeclaredModel:
                     else:
                         yield Event(event.kind, responses.encode(event.progress).decode())
         except FastAPITritonError as error:
-            put_in_callers_words(error, self._names)
+            rename_tensors(error, self._names)
             raise
 
     def require_fitting(self, inputs: BaseModel) -> None:
@@ -78,7 +83,7 @@ class DeclaredModel:
         try:
             tensors.from_fields(tensor_values(inputs), configs.asked)
         except InvalidRequestError as error:
-            put_in_callers_words(error, self._names)
+            rename_tensors(error, self._names)
             raise
 
     async def _infer(self, values: Mapping[str, Any]) -> BaseModel:
@@ -96,22 +101,6 @@ class DeclaredModel:
             self.declaration.learn_from(error)
             raise
         return responses.read(self._outputs, tensors.to_fields(outputs, config), model=self.declaration.model)
-
-    async def _last_event(
-        self, stream: StreamModel, values: dict[str, Any], listener: ProgressListener | None
-    ) -> BaseModel:
-        """The answer at the end of the stream. Previews are made only for a listener."""
-        values = {**values, PREVIEW_FIELD: None} if listener is None else _with_previews(values)
-        answer: BaseModel | None = None
-        async with aclosing(stream.events(values)) as events:
-            async for event in events:
-                if event.kind == COMPLETED:
-                    answer = responses.read(self._outputs, event.fields, model=stream.model)
-                elif listener is not None:
-                    listener.progressed(event)
-        if answer is None:  # `StreamModel.events` raises before
-            raise InferenceError(f"The model {stream.model} gave no answer.")
-        return answer
 
 
 def _with_previews(values: dict[str, Any]) -> dict[str, Any]:

@@ -26,21 +26,21 @@ def operation(endpoint: InferEndpoint) -> dict[str, Any]:
     responses = {"200": {"description": "The model's answer", "content": answer}} | openapi.errors(
         400, 406, 413, 415, 422, 502, 503, 504
     )
-    told = {
+    described = {
         "parameters": [openapi.header(DEADLINE_HEADER, "In how many seconds the answer is of use; decimals are fine")],
         **openapi.request_body(validation.JSON, validation.FORM, model=endpoint.request_model),
         "responses": responses,
     }
-    return told if endpoint.jobs is None else openapi.with_jobs(told)
+    return described if endpoint.jobs is None else openapi.with_jobs(described)
 
 
 def describe_operation() -> dict[str, Any]:
     """The operation object of `GET …/describe`."""
     answer = {content_negotiation.JSON: {"schema": {"type": "object", "additionalProperties": True}}}
-    told = {"200": {"description": "What the model says", "content": answer}}
+    described = {"200": {"description": "What the model says", "content": answer}}
     return {
         "responses": {
-            **told,
+            **described,
             **openapi.described_errors({404: "The model does not describe itself"}),
             **openapi.errors(502, 503, 504),
         }

@@ -3,7 +3,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing, suppress
 from typing import Any
 
@@ -78,7 +78,25 @@ class StreamModel:
             if not is_completed:  # else the client has its answer, and how the connection ended is of no interest
                 raise
         if not is_completed:
-            raise InferenceError(f"The model {self.model} ended its stream without an answer.")
+            raise self._incomplete()
+
+    async def last_event(
+        self, fields: Mapping[str, Any], listener: Callable[[StreamEvent], None] | None = None
+    ) -> StreamEvent:
+        """The event `completed` of one request; the listener gets those before it. Raises what `events` raises."""
+        completed: StreamEvent | None = None
+        async with aclosing(self.events(fields)) as events:
+            async for event in events:
+                if event.kind == COMPLETED:
+                    completed = event
+                elif listener is not None:
+                    listener(event)
+        if completed is None:
+            raise self._incomplete()
+        return completed
+
+    def _incomplete(self) -> InferenceError:
+        return InferenceError(f"The model {self.model} ended its stream without an answer.")
 
     def _stepped(self, last_step: float | None) -> float:
         now = time.monotonic()

@@ -31,14 +31,14 @@ T = TypeVar("T")
 
 # The event of each response of a decoupled model, before `completed`.
 RESPONSE = "response"
-# Some tens of milliseconds of parsing.
+# More than this takes tens of milliseconds to parse.
 _MUCH_BYTES = 256 * 1024
 _PATH = re.compile(rf"{paths.MODELS}/([^/]+)(?:/versions/([^/]+))?/infer(?:\?arrays=(.+))?")
 
 
 @dataclass(frozen=True, slots=True)
 class InferPath:
-    """What a request's URL says: the model, its version, or "" for Triton's choice, and how arrays are written."""
+    """A request's URL: the model, its version ("" for Triton's choice), and the form of arrays."""
 
     model: str
     version: str = ""
@@ -53,7 +53,7 @@ class InferPath:
 
     @classmethod
     def of(cls, path: str) -> Self | None:
-        """The address that has this path; None: it is no generated endpoint's."""
+        """The address of this path; None: the path is not that of a generated endpoint."""
         found = _PATH.fullmatch(path)
         if found is None or found[3] not in (None, *get_args(Arrays)):
             return None
@@ -84,7 +84,7 @@ class GeneratedEndpoint:
         return self._models.endpoint(address.model, address.version)
 
     def is_unloaded(self, address: InferPath) -> bool:
-        """Whether somebody had Triton unload it; one that loads, or could not be loaded, is not."""
+        """Whether the model was unloaded on request. A model that is loading, or failed to load, was not."""
         return self._models.entry(address.model).is_unloaded
 
     def doubt(self, address: InferPath) -> None:
@@ -174,10 +174,10 @@ class GeneratedTranslation(Translation):
 
 
 async def apart(num_bytes: int, work: Callable[P, T], *arguments: P.args, **options: P.kwargs) -> T:
-    """Do it here, or, where it is much, in a thread, so that others get their turn on the event loop."""
+    """Do the work here, or in a thread if it is large, so that it does not block the event loop."""
     return await raw_body.process(num_bytes > _MUCH_BYTES, work, *arguments, **options)
 
 
 def _num_bytes(tensors: Tensors) -> int:
-    """About as many as they are; strings count as pointers."""
+    """Their approximate size; strings count as pointers."""
     return sum(tensor.array.nbytes for tensor in tensors.values())

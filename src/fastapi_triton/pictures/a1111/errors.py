@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Errors under `/sdapi`: problem objects, whose `detail` A1111's clients read too, in the names that they know."""
+"""Errors under `/sdapi`: problem objects, whose `detail` A1111's clients show, with A1111's field names."""
 
 import re
 
@@ -19,7 +19,7 @@ _OURS = re.compile(rf"\b({'|'.join(_NAMES)})\b")
 
 
 def response(error: FastAPITritonError) -> Response:
-    """The answer that tells a caller of an error."""
+    """The response for an error."""
     error.detail = _renamed(error.detail)
     error.problems = tuple(
         FieldProblem(_renamed(each.pointer), each.code, _renamed(each.detail)) for each in error.problems

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A1111's `txt2img` with a ControlNet unit, in front of a declared endpoint, and what its clients ask beside it."""
+"""A1111's API in front of a declared endpoint: `txt2img` with a ControlNet unit, and discovery routes."""
 
 import asyncio
 import secrets
@@ -24,7 +24,7 @@ from fastapi_triton.pictures.a1111.tasks import COOKIE, Task, TaskOwner, Tasks
 from fastapi_triton.pictures.text_to_image import Capabilities, TextToImage
 
 _V1 = f"{paths.A1111}/v1"
-# What a client asks for before its first picture, and there is none of here.
+# Clients ask for these lists before their first picture. They are empty here.
 _EMPTY: dict[str, Any] = {
     "cmd-flags": {},
     "embeddings": {"loaded": {}, "skipped": {}},
@@ -60,8 +60,8 @@ def _add_txt2img(routes: APIRouter, model: TextToImage, tasks: Tasks) -> None:
     @routes.get(f"{_V1}/progress", summary="How far the caller's own picture is", response_model=None)
     async def progress(request: Request, id_task: str | None = None, skip_current_image: bool = False) -> Response:
         task = tasks.find(TaskOwner.of(request), id_task)
-        told = await _progress(task, with_image=not skip_current_image)
-        return Response(responses.encode(told), media_type=content_negotiation.JSON)
+        body = await _progress(task, with_image=not skip_current_image)
+        return Response(responses.encode(body), media_type=content_negotiation.JSON)
 
     @routes.post(f"{_V1}/interrupt", summary="Stop the caller's own picture", response_model=None)
     async def interrupt(request: Request, id_task: str | None = None) -> Response:
@@ -125,10 +125,10 @@ class Txt2ImgTranslation(Translation):
 
 
 def _add_discovery(routes: APIRouter, model: TextToImage) -> None:
-    def add(name: str, what: Any) -> None:
+    def add(name: str, content: Any) -> None:
         async def route(request: Request) -> Response:
-            told = what(await model.capabilities()) if callable(what) else what
-            return _with_session(request, JSONResponse(told))
+            body = content(await model.capabilities()) if callable(content) else content
+            return _with_session(request, JSONResponse(body))
 
         summary = f"A1111's {name}, as far as there are any"
         routes.add_api_route(f"{_V1}/{name}", route, methods=["GET"], summary=summary, response_model=None)
@@ -175,7 +175,7 @@ def _add_controlnet(routes: APIRouter, model: TextToImage) -> None:
 
 
 def _with_session(request: Request, response: Response) -> Response:
-    """Programs that keep cookies are known by theirs, also where many share an address."""
+    """Give the client a session cookie, which identifies it even if many clients share an address."""
     if COOKIE not in request.cookies:
         root = request.scope.get("root_path", "")
         response.set_cookie(COOKIE, secrets.token_urlsafe(16), httponly=True, samesite="lax", path=f"{root}/sdapi")
@@ -192,7 +192,7 @@ def _checkpoints(capabilities: Capabilities) -> list[dict[str, Any]]:
 
 
 async def _answer(asked: Txt2ImgRequest, plan: Txt2ImgPlan, task: Task) -> dict[str, Any]:
-    """Pictures that were interrupted are shown as far as they came."""
+    """The body of `txt2img`. For interrupted pictures it has the last preview."""
     notes = list(plan.notes)
     shown: list[str] = []
     for index in range(task.count):
@@ -216,7 +216,7 @@ async def _answer(asked: Txt2ImgRequest, plan: Txt2ImgPlan, task: Task) -> dict[
 
 
 def _info(asked: Txt2ImgRequest, plan: Txt2ImgPlan, task: Task) -> dict[str, Any]:
-    """What A1111 tells of how the pictures were made, in its own words; `info` of each as the model tells it."""
+    """How the pictures were made, in A1111's fields; `info` has the model's own information about each."""
     made = [task.pictures[index].info if index in task.pictures else {} for index in range(task.count)]
     used = next((each for each in made if each), {})
     seeds = [fields.get("seed") for fields in plan.batch]
@@ -254,7 +254,7 @@ def _infotext(info: dict[str, Any]) -> str:
 
 
 async def _progress(task: Task | None, *, with_image: bool) -> dict[str, Any]:
-    """Nothing runs: zeros, as A1111 says it."""
+    """The body of `/progress`. Zeros if nothing runs, as in A1111."""
     state = {
         "skipped": False,
         "interrupted": task is not None and task.is_interrupted,
@@ -266,17 +266,17 @@ async def _progress(task: Task | None, *, with_image: bool) -> dict[str, Any]:
         "sampling_step": 0,
         "sampling_steps": 0,
     }
-    told = {"progress": 0.0, "eta_relative": 0.0, "state": state, "current_image": None, "textinfo": None}
+    body = {"progress": 0.0, "eta_relative": 0.0, "state": state, "current_image": None, "textinfo": None}
     if task is not None:
         done = task.progress
         state["sampling_step"], state["sampling_steps"] = task.steps.get(task.current, (0, 0))
-        told |= {"progress": done, "eta_relative": (time.time() - task.started) * (1 - done) / done if done else 0.0}
+        body |= {"progress": done, "eta_relative": (time.time() - task.started) * (1 - done) / done if done else 0.0}
         if (position := task.ticket.position) is not None:
-            told["eta_relative"] = position.estimated_wait_s or 0.0
-            told["textinfo"] = f"Waiting in the queue, at position {position.position}"
+            body["eta_relative"] = position.estimated_wait_s or 0.0
+            body["textinfo"] = f"Waiting in the queue, at position {position.position}"
         if with_image and task.current in task.previews:
-            told["current_image"] = await previews.as_picture(task.previews[task.current], output_format="png")
-    return told | {"current_task": task.id if task else None}
+            body["current_image"] = await previews.as_picture(task.previews[task.current], output_format="png")
+    return body | {"current_task": task.id if task else None}
 
 
 def _timestamp(seconds: float) -> str:

@@ -15,13 +15,13 @@ from fastapi_triton.core.errors import FieldProblem, InvalidRequestError, shown
 from fastapi_triton.endpoints.interfaces import StreamEvent
 from fastapi_triton.pictures.text_to_image import Picture
 
-# Given to whoever asks a discovery route first, as programs do that keep a session.
+# Set by the discovery routes, which clients that keep a session ask first.
 COOKIE = "fastapi_triton_a1111"
 
 
 @dataclass(frozen=True, slots=True)
 class TaskOwner:
-    """Who asks, as far as it can be told: what it authorizes itself with, its session, where it is."""
+    """A client, as far as it can be identified: by its authorization, its session, its address."""
 
     authorization: str
     session: str | None
@@ -31,12 +31,12 @@ class TaskOwner:
     def of(cls, request: Request) -> "TaskOwner":
         address = request.client.host if request.client else ""
         caller = current_caller.get()
-        # Of a caller with a key its name, so that no key is kept here.
+        # For a client with a key the key's name, so that no key is kept here.
         who = request.headers.get("authorization", "") if caller.scopes is None else caller.name
         return cls(who, request.cookies.get(COOKIE), address)
 
     def owns(self, other: "TaskOwner") -> bool:
-        """Whether what `other` asked for is in this caller's hands: its session's, or that of its address's callers
+        """Whether this client may see and stop tasks of `other`: of its own session, or of clients at its address that
         without a session."""
         if self.authorization != other.authorization:
             return False
@@ -93,16 +93,16 @@ def _part(step: tuple[int, int]) -> float:
 
 
 class Tasks:
-    """Those that run now, in this process."""
+    """The tasks that run now, in this process."""
 
     def __init__(self) -> None:
         self._running: dict[str, Task] = {}
 
     def add(self, caller: TaskOwner, count: int, *, task_id: str | None) -> Task:
-        """A new one.
+        """A new task.
 
         Raises:
-            InvalidRequestError: one of this name runs already.
+            InvalidRequestError: a task of this name runs.
         """
         name = task_id or uuid.uuid4().hex
         if name in self._running:
@@ -116,7 +116,7 @@ class Tasks:
         del self._running[task.id]
 
     def find(self, caller: TaskOwner, task_id: str | None) -> Task | None:
-        """The task of this name, which only who asked for it knows; else the caller's oldest."""
+        """The task of this name, which only its client knows; without a name, the client's oldest."""
         if task_id is not None:
             return self._running.get(task_id)
         mine = [task for task in self._running.values() if caller.owns(task.caller)]

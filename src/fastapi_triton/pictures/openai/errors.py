@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Errors as OpenAI's API tells them: one `error` object; what cannot be served is a 400."""
+"""Errors in the form of OpenAI's API: one `error` object, and 400 instead of 422."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ from fastapi_triton.core import problem_details
 from fastapi_triton.core.errors import FastAPITritonError
 from fastapi_triton.endpoints import content_negotiation
 
-# Our fields → what the caller knows them by.
+# The endpoint's fields → OpenAI's parameters.
 _PARAMETERS = {"width": "size", "height": "size", "output_quality": "output_compression"}
 _TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
 
@@ -32,10 +32,10 @@ def describe(error: FastAPITritonError) -> dict[str, Any]:
 
 
 def response(error: FastAPITritonError) -> Response:
-    """The answer that tells a caller of an error."""
+    """The response for an error."""
     headers = problem_details.headers(error)
     if error.status >= 500 and error.retry_after_s is None:
-        # OpenAI's clients repeat every 5xx, also what may have run, or will fail again.
+        # OpenAI's clients retry every 5xx, even if the request may have run or will fail again.
         headers["x-should-retry"] = "false"
     status = 400 if error.status == 422 else error.status
     return Response(orjson.dumps({"error": describe(error)}), status, headers, content_negotiation.JSON)

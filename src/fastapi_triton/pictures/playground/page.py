@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Serves the page and its files; tells it which endpoint of the app it draws with."""
+"""Serves the page and its files, with the endpoint of the app that the page draws with."""
 
 import hashlib
 import html
