@@ -7,6 +7,7 @@
 import asyncio
 import sys
 import time
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -14,6 +15,7 @@ from typing import Any
 import aiohttp
 import uvicorn
 from aiohttp import web
+from aiohttp.typedefs import Handler
 
 from fastapi_triton import Settings, TritonFrontend
 
@@ -31,15 +33,14 @@ class StandIn:
         self.url = ""
         self.num_fetches = 0
         self.most_at_once = 0
+        # The requests, by path.
+        self.paths: Counter[str] = Counter()
         self._at_once = 0
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator["StandIn"]:
-        app = web.Application()
-        app.router.add_post("/v2/repository/index", self._index)
-        app.router.add_get("/v2/models/{name}/config", self._config)
-        app.router.add_get("/v2/models/{name}/ready", self._ready)
-        app.router.add_post("/v2/models/{name}/infer", self._infer)
+        app = web.Application(middlewares=[self._count])
+        app.add_routes(self.routes())
         runner = web.AppRunner(app)
         await runner.setup()
         site = web.TCPSite(runner, "127.0.0.1", 0)
@@ -50,6 +51,19 @@ class StandIn:
             yield self
         finally:
             await runner.cleanup()
+
+    def routes(self) -> list[web.RouteDef]:
+        return [
+            web.post("/v2/repository/index", self._index),
+            web.get("/v2/models/{name}/config", self._config),
+            web.get("/v2/models/{name}/ready", self._ready),
+            web.post("/v2/models/{name}/infer", self._infer),
+        ]
+
+    @web.middleware
+    async def _count(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        self.paths[request.path] += 1
+        return await handler(request)
 
     async def _index(self, _: web.Request) -> web.Response:
         return web.json_response([{"name": name, "version": "1", "state": "READY"} for name in self.names])

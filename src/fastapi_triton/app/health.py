@@ -66,10 +66,10 @@ class Readiness:
         self._registry.subscribe(changed.set)
 
         async def check_next() -> None:
-            described = [endpoint for endpoint in self._endpoints if endpoint.stream_model]
-            if described:
+            streams = [endpoint.stream for endpoint in self._endpoints if endpoint.stream is not None]
+            if streams:
                 self._num_checks += 1
-                await described[self._num_checks % len(described)].check_available()
+                await streams[self._num_checks % len(streams)].check_available(max_age_s=0.0)
                 changed.set()
 
         self._registry.add_spot_check(check_next)

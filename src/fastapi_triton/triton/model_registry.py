@@ -199,12 +199,13 @@ class ModelRegistry:
         Raises:
             FastAPITritonError: the index cannot be read; what was known stays.
         """
-        failure: FastAPITritonError | None = None
-        try:
-            await self._read_index()
-        except FastAPITritonError as error:
-            failure = error
-            self._fail(error)
+        failure = self.failure
+        is_refused = failure is not None and not _is_away(failure)
+        if is_refused and self._num_rounds % _REFUSED_ROUNDS:
+            with suppress(FastAPITritonError):
+                await self._check_oldest()
+        else:
+            failure = await self._read_index()
         await self._triton.check_processes()
         await self._check_all(self._due())
         await self._spot_check()
@@ -241,9 +242,13 @@ class ModelRegistry:
         self._pause_s = max(pause_s, _REST * self._index_s)
         return 0.0
 
-    async def _read_index(self) -> None:
+    async def _read_index(self) -> FastAPITritonError | None:
         started = time.monotonic()
-        index = await self._triton.index()
+        try:
+            index = await self._triton.index()
+        except FastAPITritonError as error:
+            self._fail(error)
+            return error
         self._index_s = time.monotonic() - started
         self._is_changed = self._is_changed or self.failure is not None
         self.failure, self.is_read = None, True
@@ -254,6 +259,7 @@ class ModelRegistry:
             self._see(self._models.setdefault(name, Model(name)), tuple(found.get(name, ())))
             if name not in found and not self._models[name].is_declared:
                 del self._models[name]
+        return None
 
     def _see(self, model: Model, statuses: tuple[ModelStatus, ...]) -> None:
         """Take over the model's versions from the index."""

@@ -105,7 +105,8 @@ class Declaration:
         """
         for name in self.models:
             await self._registry.require_ready(name)
-        await self.configs()
+        if self.error is not None:
+            raise self.error
 
     def learn_from(self, error: FastAPITritonError) -> None:
         """Have the configs read again before the next request, if this one failed as it does when they changed."""

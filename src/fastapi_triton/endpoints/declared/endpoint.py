@@ -90,14 +90,10 @@ class InferEndpoint:
     async def require_ready(self) -> None:
         """Raise the error that a request would get now: a model is not ready, or the contract is broken."""
         await self.declaration.require_ready()
-        await self.check_available()
-        if self.error is not None:
-            raise self.error
-
-    async def check_available(self) -> None:
-        """Ask the stream model, once in a few seconds, whether it can work."""
         if self.stream is not None:
             await self.stream.check_available()
+        if self.error is not None:
+            raise self.error
 
     @property
     def error(self) -> FastAPITritonError | None:
