@@ -2,7 +2,7 @@
 """Models come, go and change while the frontend runs."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 import httpx2
 import pytest
@@ -21,6 +21,7 @@ from fastapi_triton.core.errors import (
 )
 from fastapi_triton.endpoints.generated.models import GeneratedModels
 from fastapi_triton.testing import FakeTriton
+from fastapi_triton.triton import model_registry
 from fastapi_triton.triton.client import ModelStatus
 from fastapi_triton.triton.http_client import HTTPTriton
 from fastapi_triton.triton.model_config import ModelConfig
@@ -329,3 +330,59 @@ async def test_when_triton_was_away_every_config_is_read_again_and_soon(triton: 
         triton.models[name].config = model(name, tensor("y"))
     await known.poll()
     assert {each.config.inputs[0].name for each in map(known.endpoint, names)} == {"y"}
+
+
+async def test_a_request_after_an_idle_time_meets_the_changed_config(
+    triton: FakeTriton, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The index looks the same, and the app's own rounds come an hour later."""
+    monkeypatch.setattr(model_registry, "GRACE_S", -3600.0)  # every config is old
+    app = TritonFrontend(triton=triton, settings=Settings(generate=True, watch_interval_s=3600))
+    app.infer("/a", model="a", request=Text, response=Text)
+    transport = httpx2.ASGITransport(app=app, raise_app_exceptions=False)
+    async with (
+        app.router.lifespan_context(app),
+        httpx2.AsyncClient(transport=transport, base_url="http://test") as http,
+    ):
+        await app.registry.poll()
+        for path in ("/a", "/models/a/infer"):
+            assert (await http.post(path, json={"x": 1})).status_code == 200
+        triton.models["a"].config = model("a", tensor("y"))
+        assert problem_of(await http.post("/a", json={"x": 1}), 503)["code"] == "contract_mismatch"
+        problem_of(await http.post("/models/a/infer", json={"x": 1}), 422)
+        assert (await http.get("/models/a")).json()["inputs"][0]["name"] == "y"
+
+
+async def test_a_config_that_is_only_old_is_used_if_triton_does_not_answer_soon(
+    triton: FakeTriton, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(model_registry, "REREAD_TIMEOUT_S", 0.0)
+    registry = ModelRegistry(triton, interval_s=3600)
+    registry.declare("a")
+    config = await registry.config("a")
+
+    async def never(_: FakeTriton, __: str) -> ModelConfig:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    monkeypatch.setattr(FakeTriton, "config", never)
+    found = registry.model("a")
+    assert found is not None
+    found.read_at -= 7200
+    assert await registry.config("a") is config
+
+
+async def test_a_dead_process_and_a_triton_that_goes_begin_a_round_at_once(
+    triton: FakeTriton, changes: Changes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    signs: list[Callable[[str], None]] = []
+    monkeypatch.setattr(FakeTriton, "subscribe", lambda _, on_change: signs.append(on_change))
+    known = Known(triton, interval_s=3600, on_change=changes)
+    async with known.registry.polling():
+        await changes.came.wait()
+        changes.came.clear()
+        triton.models["a"].is_ready = False
+        signs[0]("a")
+        await changes.came.wait()
+    with pytest.raises(ModelNotReadyError):
+        known.endpoint("a")

@@ -38,6 +38,8 @@ MAX_REFRESHES = 16
 UNREADY_INTERVAL_S = 0.5
 # A round takes time: a config may be this much older than the interval before a request has it read again.
 GRACE_S = 0.5
+# How long a request waits for that at most.
+REREAD_TIMEOUT_S = 0.5
 # Triton's index can take seconds where a repository is large or far away; it is read at most a tenth of the time.
 _REST = 9.0
 
@@ -156,18 +158,17 @@ class ModelRegistry:
         return self._models.get(name)
 
     async def config(self, name: str) -> ModelConfig:
-        """The config of such a model, hardly older than a round.
+        """The config of such a model, hardly older than a round if Triton answers at once.
 
         Raises:
             FastAPITritonError: it cannot be read.
         """
         model = self._models[name]
         model.is_used = True
-        while (config := self._current(model)) is None:
+        config = self._current(model)
+        if config is None:
             async with model.lock:  # many requests at once read it once
-                if self._current(model) is None:
-                    await self._read_config(model)
-        if self._is_changed:
+                config = self._current(model) or await self._read_due_config(model)
             self._notify()
         return config
 
@@ -312,7 +313,7 @@ class ModelRegistry:
                 text = f"Triton says that the model {model.name} is not ready."
                 self._set_error(model, ModelNotReadyError(text, retry_after_s=1.0))
 
-    async def _read_config(self, model: Model) -> None:
+    async def _read_config(self, model: Model) -> ModelConfig:
         try:
             config = await self._triton.config(model.name)
         except FastAPITritonError as error:
@@ -323,6 +324,19 @@ class ModelRegistry:
             model.config, self._is_changed = config, True
             model.generation += 1
         model.is_stale = model.is_replaced = False
+        return config
+
+    async def _read_due_config(self, model: Model) -> ModelConfig:
+        """Read the config before a request. One that is only old is used again if Triton does not answer soon."""
+        known = None if model.is_stale else model.config
+        if known is None:
+            return await self._read_config(model)
+        try:
+            async with asyncio.timeout(REREAD_TIMEOUT_S):
+                return await self._read_config(model)
+        except TimeoutError:
+            model.read_at = time.monotonic()
+            return known
 
     def _current(self, model: Model) -> ModelConfig | None:
         """The model's config, unless it has to be read again."""
