@@ -214,7 +214,7 @@ async def test_a_caller_who_leaves_while_it_waits_gives_up_its_place_in_the_queu
     await settled()
     leaves.set()
     await refused(leaving, ClientDisconnectedError)
-    assert (admission.waiting, admission.state.refused) == (1, {"caller_left": 1})
+    assert (admission.waiting, admission.refused) == (1, {"caller_left": 1})
     slot.release()
     (await staying).release()
 

@@ -37,7 +37,7 @@ class TaskOwner:
 
     def owns(self, other: "TaskOwner") -> bool:
         """Whether this client may see and stop tasks of `other`: of its own session, or of clients at its address that
-        without a session."""
+        have no session."""
         if self.authorization != other.authorization:
             return False
         if other.session is not None:
