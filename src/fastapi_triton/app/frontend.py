@@ -46,8 +46,7 @@ from fastapi_triton.observability.metrics import Metrics
 from fastapi_triton.pictures import routes
 from fastapi_triton.pictures.playground import page
 from fastapi_triton.pictures.text_to_image import TextToImage
-from fastapi_triton.triton.client import CanSleep, TritonClient
-from fastapi_triton.triton.factory import fronted
+from fastapi_triton.triton.client import CanSleep, TritonClient, client_factory
 from fastapi_triton.triton.http_client import HTTPTriton
 from fastapi_triton.triton.model_registry import ModelRegistry
 
@@ -95,7 +94,7 @@ class TritonFrontend(FastAPI):
         self.settings = settings or Settings()
         for old, new in old_names(os.environ).items():
             logger.warning("%s is now called %s. The next release ignores the old name.", old, new)
-        self.triton: TritonClient = triton or fronted.get()(self.settings)
+        self.triton: TritonClient = triton or (client_factory.get() or HTTPTriton.of)(self.settings)
         self.drain = shutdown.Drain()
         self._body_buffers = body_buffers.BodyBuffers(self.settings.max_buffered_body_bytes)
         self.registry = ModelRegistry(self.triton, interval_s=self.settings.watch_interval_s)

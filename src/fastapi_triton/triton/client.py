@@ -2,10 +2,12 @@
 """What the frontend asks of a Triton. It takes and gives tensors; what is beneath can change unnoticed."""
 
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Protocol, Self, runtime_checkable
 
+from fastapi_triton.core.settings import Settings
 from fastapi_triton.triton.model_config import ModelConfig
 from fastapi_triton.triton.tensor import Tensor
 
@@ -121,3 +123,8 @@ class CanSleep(Protocol):
     def is_asleep(self) -> bool:
         """Whether none is there because none is needed."""
         ...
+
+
+# Makes the client of an app that is given none; None: `HTTPTriton.of`. Ray Serve sets it, because an app's module makes
+# its app when it is imported, before it can know where it runs.
+client_factory: ContextVar[Callable[[Settings], TritonClient] | None] = ContextVar("client_factory", default=None)

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What Triton answered instead of a result, as the error that a client gets."""
+"""A response that is not a result, as the error that a client gets: from Triton, or from a proxy before it."""
 
 import logging
+from collections.abc import Mapping
 
 import orjson
 
@@ -17,7 +18,7 @@ from fastapi_triton.core.errors import (
 )
 from fastapi_triton.triton import model_health
 from fastapi_triton.triton.model_errors import RETRY_AFTER_S, ModelFailure
-from fastapi_triton.triton.proxy_errors import answered_by_proxy
+from fastapi_triton.triton.transport.errors import LOST, access_denied, wrong_scheme
 
 logger = logging.getLogger(__name__)
 
@@ -31,6 +32,25 @@ STOPPING_TEXTS = (
 )
 # The longest message of Triton in an error or in the log: it may repeat a client's text.
 _MAX_TEXT = 1000
+RATE_LIMITED = "triton_rate_limited"
+TOO_LARGE = "too_large_for_triton"
+FAILED = "triton_proxy_failed"
+COMPRESSED = "compressed_answer"
+UNREADABLE = "unreadable_answer"
+
+# What nginx, Apache and Go's servers say to plain HTTP on their TLS port.
+_WRONG_SCHEME = (b"sent to HTTPS port", b"HTTP to an SSL-enabled", b"HTTP request to an HTTPS server")
+# Statuses that Triton itself never sends, whatever the body looks like.
+_NEVER_TRITONS = frozenset((301, 302, 303, 307, 308, 408, 413, 429, 502, 504))
+# Statuses of a proxy without an upstream, or without this path: nothing was run.
+_NOBODY: Mapping[int, str] = {
+    **{
+        status: f"The URL of Triton redirects elsewhere ({status}); correct TRITON_URL. Nothing was run."
+        for status in (301, 302, 303, 307, 308)
+    },
+    404: "The proxy before Triton has no Triton at this URL (404); correct TRITON_URL. Nothing was run.",
+    503: "The proxy before Triton has no Triton available (503); nothing was run. Try again.",
+}
 
 
 class SuspectedDeathError(InferenceError):
@@ -41,7 +61,7 @@ def failure(model: str, status: int, body: bytes) -> FastAPITritonError:
     """The error for a Triton answer that is not 200. What may hold internals goes to the log, not to the client."""
     told = _tritons_text(body)
     text = (body[:_MAX_TEXT].decode("utf-8", "replace") if told is None else told)[:_MAX_TEXT]
-    before = answered_by_proxy(status, body, is_tritons=told is not None)
+    before = _answered_by_proxy(status, body, is_tritons=told is not None)
     if before is not None:
         logger.error("model %s: what stands before Triton answered %d: %s", model, status, text)
         return before
@@ -68,7 +88,7 @@ def require_triton(status: int, body: bytes) -> None:
     Raises:
         FastAPITritonError: something before Triton answered: a proxy, or Triton's restricted APIs.
     """
-    error = answered_by_proxy(status, body, is_tritons=_tritons_text(body) is not None)
+    error = _answered_by_proxy(status, body, is_tritons=_tritons_text(body) is not None)
     if error is not None:
         raise error
 
@@ -145,3 +165,75 @@ def _tritons_text(body: bytes) -> str | None:
         return None
     told = answer.get("error") if isinstance(answer, dict) else None
     return told if isinstance(told, str) else None
+
+
+# ---- proxies and load balancers before Triton
+
+
+def _answered_by_proxy(status: int, body: bytes, *, is_tritons: bool) -> FastAPITritonError | None:
+    """The error where something before Triton answered; None where Triton did.
+
+    `is_tritons` says that the body has the form of Triton's errors. An empty body may be Triton's too, which answers
+    some questions with a status alone.
+    """
+    if status < 300:
+        return None
+    if status in (401, 403, 407):
+        return access_denied(status)
+    if status not in _NEVER_TRITONS and (is_tritons or (not body and status != 503)):
+        return None
+    if status == 400 and any(each in body for each in _WRONG_SCHEME):
+        return wrong_scheme()
+    if status in _NOBODY:
+        return TritonUnavailableError(_NOBODY[status], retry_after_s=RETRY_AFTER_S)
+    return _refused_by_proxy(status)
+
+
+def _refused_by_proxy(status: int) -> FastAPITritonError:
+    """For a status by which a proxy refuses a request, or reports that it could not finish it."""
+    if status == 413:
+        return TooLargeError(
+            "The proxy before Triton rejects requests of this size (413); nothing was run. Send less, or ask the "
+            "operator to raise the limit.",
+            code=TOO_LARGE,
+        )
+    if status == 429:
+        return OverloadedError(
+            "The proxy before Triton limits the frontend's rate (429); nothing was run. Try again later.",
+            code=RATE_LIMITED,
+            retry_after_s=RETRY_AFTER_S,
+        )
+    if status in (408, 504):
+        return DeadlineExceededError(
+            f"The proxy before Triton got no response in time ({status}); the request may be running."
+        )
+    if status == 502:
+        return TritonUnavailableError(
+            "The proxy before Triton lost the connection to it, or could not reach it (502); the request may have run.",
+            code=LOST,
+            retry_after_s=RETRY_AFTER_S,
+        )
+    return InferenceError(
+        f"A proxy before Triton answered {status} in its place. The log has the answer under this request's id.",
+        code=FAILED,
+    )
+
+
+def require_plain(headers: Mapping[bytes, bytes]) -> None:
+    """Raise that an answer is compressed, if it is. The frontend asks Triton for plain answers, so a proxy did that.
+
+    Raises:
+        InferenceError: it is.
+    """
+    encoding = headers.get(b"content-encoding", b"").decode("latin-1").strip().lower()
+    if encoding not in ("", "identity"):
+        raise InferenceError(
+            f"Triton's answer came compressed ({encoding[:20]}), which the frontend never asks for. Switch compression "
+            "off in the proxy before Triton.",
+            code=COMPRESSED,
+        )
+
+
+def unreadable(model: str) -> InferenceError:
+    """For an answer with the status 200 that does not have the form of Triton's."""
+    return InferenceError(f"The model {model} gave an answer that cannot be read.", code=UNREADABLE)

@@ -29,19 +29,21 @@ from fastapi_triton.core.errors import (
     TritonUnavailableError,
 )
 from fastapi_triton.core.request_record import TRITON, Headers, Stage
+from fastapi_triton.core.settings import Settings
 from fastapi_triton.triton import generate_codec, infer_codec
 from fastapi_triton.triton.client import ModelStatus, Tensors
 from fastapi_triton.triton.error_mapping import (
     SuspectedDeathError,
     failure,
+    require_plain,
     require_triton,
     stream_failure,
     suspects_death,
+    unreadable,
 )
 from fastapi_triton.triton.model_config import ModelConfig, from_server
 from fastapi_triton.triton.model_health import ModelProcesses, death
 from fastapi_triton.triton.process_check import ProcessCheck
-from fastapi_triton.triton.proxy_errors import require_plain, unreadable
 from fastapi_triton.triton.tensor import Tensor
 from fastapi_triton.triton.transport.connection import Connection, Pieces, ResponseHead
 from fastapi_triton.triton.transport.credentials import OPEN_TO_ALL, Access
@@ -81,6 +83,17 @@ class HTTPTriton:
         self._process_check = ProcessCheck(self.processes, self.question)
         # What `config` gave last: a stream's JSON does not name its datatypes.
         self._configs: dict[str, ModelConfig] = {}
+
+    @classmethod
+    def of(cls, settings: Settings) -> Self:
+        """The Triton at `settings.triton_url`."""
+        return cls(
+            settings.triton_url,
+            connect_timeout_s=settings.connect_timeout_s,
+            request_timeout_s=settings.request_timeout_s,
+            heartbeat_s=settings.watch_interval_s,
+            access=Access.of(settings),
+        )
 
     async def __aenter__(self) -> Self:
         self._open = AsyncExitStack()
@@ -236,15 +249,14 @@ class HTTPTriton:
         answer = await connection.head()
         headers = dict(answer.headers)
         require_plain(headers)
-        pieces = _Pieces(connection)
         if not headers.get(b"content-type", b"").startswith(_EVENTS):
-            told = b"".join([each async for each in pieces])
+            told = b"".join([each async for each in connection])
             if answer.status == 200:
                 logger.error("model %s: its stream of %d bytes is no %s", model, len(told), sse_parser.MEDIA_TYPE)
                 raise unreadable(model)
             raise failure(model, answer.status, told)
         try:
-            async with aclosing(sse_parser.parse(pieces)) as events:
+            async with aclosing(sse_parser.parse(connection)) as events:
                 async for _, data in events:
                     yield data
         except ValueError as error:
@@ -338,23 +350,6 @@ async def _send(connection: Connection, head: bytes, body: bytes) -> None:
     for start in range(_PIECE_BYTES, len(body), _PIECE_BYTES):
         await connection.write(body[start : start + _PIECE_BYTES])
     connection.finish()
-
-
-class _Pieces:
-    """An answer's body, as it comes. No generator, so that leaving it early leaves nothing to be closed."""
-
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
-        self._has_more = True
-
-    def __aiter__(self) -> Self:
-        return self
-
-    async def __anext__(self) -> bytes:
-        if not self._has_more:
-            raise StopAsyncIteration
-        piece, self._has_more = await self._connection.read()
-        return piece
 
 
 @functools.lru_cache(maxsize=1024)  # a version may come from the caller

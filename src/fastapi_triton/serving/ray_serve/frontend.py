@@ -20,7 +20,7 @@ from fastapi_triton.serving.ray_serve.client import ClusterTriton
 from fastapi_triton.serving.ray_serve.ingress import Ingress
 from fastapi_triton.serving.ray_serve.options import ClusterOptions
 from fastapi_triton.serving.ray_serve.replica import repository
-from fastapi_triton.triton.factory import fronted
+from fastapi_triton.triton.client import client_factory
 
 
 class ServeLease:
@@ -56,7 +56,7 @@ class Frontend:
         environment.configure_logging(Settings())
         holder = ray.get_runtime_context().get_actor_name() or ""
         may_sleep = self._options.min_replicas == 0
-        fronted.set(
+        client_factory.set(
             lambda settings: ClusterTriton(lambda: ServeLease(self._tritons, holder), settings, may_sleep=may_sleep)
         )
         is_bundled = repository(self._options).resolve() == bundle.model_repository().resolve()

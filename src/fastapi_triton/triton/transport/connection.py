@@ -10,7 +10,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from enum import Enum, auto
-from typing import NamedTuple, cast
+from typing import NamedTuple, Self, cast
 
 import httptools
 
@@ -159,6 +159,16 @@ class Connection(asyncio.BufferedProtocol):
         if was_paused and self._num_unread_bytes <= _HIGH_WATER_BYTES:
             self._transport.resume_reading()
         return piece, bool(self._pieces) or self.state not in _COMPLETE
+
+    def __aiter__(self) -> Self:
+        """The pieces of the response's body. No generator, so leaving it early leaves nothing to be closed."""
+        return self
+
+    async def __anext__(self) -> bytes:
+        if not self._pieces and self.state in _COMPLETE:
+            raise StopAsyncIteration
+        piece, _ = await self.read()
+        return piece
 
     async def request(self, pieces: Pieces) -> tuple[ResponseHead, memoryview]:
         """One exchange, from the request's head to the end of the response."""
