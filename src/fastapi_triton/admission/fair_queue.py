@@ -55,6 +55,10 @@ class Waiter:
     turn: asyncio.Future[Slot]
     share: str | None = None
 
+    @property
+    def has_slot(self) -> bool:
+        return self.turn.done() and not self.turn.cancelled() and self.turn.exception() is None
+
 
 class FairQueue:
     """At most `size` requests: first in, first out within a line, and the lines in turn."""

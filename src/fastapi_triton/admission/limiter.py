@@ -5,7 +5,8 @@ import asyncio
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 
 from starlette.types import Receive
@@ -164,48 +165,53 @@ class Admission:
     async def _wait(
         self, waiter: Waiter, caller: Caller, now: float, receive: Receive | None, ticket: QueueTicket
     ) -> Slot:
-        giving_way = self._require_chance(caller, waiter.count, now)
-        if giving_way is not None:
-            self._turn_away(giving_way, self._overloaded("Others who have less waiting came", now))
+        displaced = self._require_chance(caller, waiter.count, now)
+        if displaced is not None:
+            self._turn_away(displaced, self._overloaded("Others who have less waiting came", now))
+        with self._queued(waiter, ticket), self._watched(waiter, now, receive), Stage(WAIT, self.model):
+            return await waiter.turn
+
+    @contextmanager
+    def _queued(self, waiter: Waiter, ticket: QueueTicket) -> Iterator[None]:
+        """Keep a request in the queue, and count it against its client's share, until it has its slot."""
         self._queue.enter(waiter)
         ticket.enter(partial(self._position, waiter))
         if waiter.share is not None:
             self._shares.take(waiter.share, waiter.count)
-        watching = self._watch(waiter, now, receive)
         try:
-            with Stage(WAIT, self.model):
-                return await waiter.turn
+            yield
         except BaseException:
-            if waiter.turn.done() and not waiter.turn.cancelled() and waiter.turn.exception() is None:
-                waiter.turn.result().release()  # it was its turn just when it was cancelled
+            if waiter.has_slot:
+                waiter.turn.result().release()  # it was cancelled just when it was its turn
             elif waiter.share is not None:
                 self._shares.release(waiter.share, waiter.count)
             raise
         finally:
             ticket.leave()
             self._queue.leave(waiter)
-            for each in watching:
-                each.cancel()
             if self._queue.num_waiting:
-                self._admit(self._clock())  # it may be this one for whom there was not room enough
+                self._admit(self._clock())  # the next may need fewer slots than this one
+
+    @contextmanager
+    def _watched(self, waiter: Waiter, now: float, receive: Receive | None) -> Iterator[None]:
+        """End a request's wait when its deadline passes, or its client disconnects."""
+        watches: list[asyncio.TimerHandle | asyncio.Task[None]] = []
+        if waiter.deadline is not None:
+            loop = asyncio.get_running_loop()
+            watches.append(loop.call_later(waiter.deadline - now, self._turn_away, waiter, late()))
+        if receive is not None:
+            leaving = asyncio.create_task(disconnected(receive))
+            leaving.add_done_callback(partial(self._left, waiter))
+            watches.append(leaving)
+        try:
+            yield
+        finally:
+            for watch in watches:
+                watch.cancel()
 
     def _position(self, waiter: Waiter) -> QueuePosition:
         num_before = 0 if waiter.turn.done() else self._queue.num_before(waiter)
         return QueuePosition(num_before + 1, self.times.wait_s(num_before, self._clock()))
-
-    def _watch(
-        self, waiter: Waiter, now: float, receive: Receive | None
-    ) -> list[asyncio.TimerHandle | asyncio.Task[None]]:
-        """What ends its wait, besides its turn."""
-        watching: list[asyncio.TimerHandle | asyncio.Task[None]] = []
-        if waiter.deadline is not None:
-            loop = asyncio.get_running_loop()
-            watching.append(loop.call_later(waiter.deadline - now, self._turn_away, waiter, late()))
-        if receive is not None:
-            leaving = asyncio.create_task(disconnected(receive))
-            leaving.add_done_callback(partial(self._left, waiter))
-            watching.append(leaving)
-        return watching
 
     def _admit(self, now: float) -> None:
         """Give free slots to the next requests in the queue."""
