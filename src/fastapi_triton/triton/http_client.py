@@ -48,7 +48,7 @@ from fastapi_triton.triton.tensor import Tensor
 from fastapi_triton.triton.transport.connection import Connection, Pieces, ResponseHead
 from fastapi_triton.triton.transport.credentials import OPEN_TO_ALL, Access
 from fastapi_triton.triton.transport.errors import LOST, lost
-from fastapi_triton.triton.transport.health_check import Heartbeat
+from fastapi_triton.triton.transport.health_check import HealthCheck
 from fastapi_triton.triton.transport.pool import ConnectionPool
 
 logger = logging.getLogger(__name__)
@@ -77,7 +77,7 @@ class HTTPTriton:
         self._probe_timeout_s = max(5.0, connect_timeout_s)
         self.pool = ConnectionPool(url, connect_timeout_s=connect_timeout_s, access=access)
         self.url = str(self.pool.address)  # without the credentials that it may have held
-        self._heartbeat = Heartbeat(self.pool, interval_s=heartbeat_s)
+        self._health_check = HealthCheck(self.pool, interval_s=heartbeat_s)
         self._open: AsyncExitStack | None = None
         self.processes = ModelProcesses()
         self._process_check = ProcessCheck(self.processes, self.question)
@@ -98,7 +98,7 @@ class HTTPTriton:
     async def __aenter__(self) -> Self:
         self._open = AsyncExitStack()
         self._open.callback(self.pool.close)
-        await self._open.enter_async_context(self._heartbeat.beating())
+        await self._open.enter_async_context(self._health_check.running())
         return self
 
     async def __aexit__(
@@ -160,7 +160,7 @@ class HTTPTriton:
 
     async def index(self) -> list[ModelStatus]:
         path = "/v2/repository/index"
-        with self._heartbeat.question():
+        with self._health_check.question():
             head, body = await self.question("POST", path, body=(b"{}",))
         try:
             if head.status != 200:

@@ -10,7 +10,7 @@ from fastapi_triton.core.errors import TritonUnavailableError
 from fastapi_triton.triton.http_client import HTTPTriton
 from fastapi_triton.triton.transport import health_check
 from fastapi_triton.triton.transport.circuit_breaker import MAX_FAILURES
-from fastapi_triton.triton.transport.health_check import Heartbeat
+from fastapi_triton.triton.transport.health_check import HealthCheck
 from fastapi_triton.triton.transport.pool import ConnectionPool
 from support.scripted_triton import ScriptedTriton, Upstream, scripted_triton
 from support.serving import free_port
@@ -32,9 +32,9 @@ async def connections(triton: ScriptedTriton) -> AsyncIterator[ConnectionPool]:
 
 
 @pytest.fixture
-def beating(connections: ConnectionPool, monkeypatch: pytest.MonkeyPatch) -> Heartbeat:
+def checking(connections: ConnectionPool, monkeypatch: pytest.MonkeyPatch) -> HealthCheck:
     monkeypatch.setattr(health_check, "ANSWER_TIMEOUT_S", 0.1)
-    return Heartbeat(connections, interval_s=3600)
+    return HealthCheck(connections, interval_s=3600)
 
 
 async def stay_silent(upstream: Upstream) -> None:
@@ -53,10 +53,10 @@ async def stay_silent_on_health(upstream: Upstream) -> None:
 
 
 async def test_one_that_takes_connections_and_never_answers_is_away(
-    triton: ScriptedTriton, connections: ConnectionPool, beating: Heartbeat
+    triton: ScriptedTriton, connections: ConnectionPool, checking: HealthCheck
 ) -> None:
     triton.script = stay_silent
-    await beating.beat()
+    await checking.run()
     assert triton.num_connections == 2  # the second question comes over a connection of its own
     with pytest.raises(TritonUnavailableError, match=r"has not answered anything for 0\.2 s; nothing was run") as away:
         await connections.request((INFER,), timeout_s=30)
@@ -65,31 +65,31 @@ async def test_one_that_takes_connections_and_never_answers_is_away(
 
 
 async def test_it_is_back_as_soon_as_it_answers(
-    triton: ScriptedTriton, connections: ConnectionPool, beating: Heartbeat
+    triton: ScriptedTriton, connections: ConnectionPool, checking: HealthCheck
 ) -> None:
     triton.script = stay_silent
-    await beating.beat()
-    await beating.beat()
+    await checking.run()
+    await checking.run()
     assert connections.breaker.error is not None
     triton.script = None
-    await beating.beat()
+    await checking.run()
     assert (await connections.request((INFER,), timeout_s=30))[0].status == 200
 
 
 async def test_one_whose_answers_still_come_is_not_silent(
-    triton: ScriptedTriton, connections: ConnectionPool, beating: Heartbeat
+    triton: ScriptedTriton, connections: ConnectionPool, checking: HealthCheck
 ) -> None:
     triton.script = stay_silent_on_health
     async with connections.exchange() as running:
         running.start(INFER)
         running.finish()
         await running.head()
-        await beating.beat()
+        await checking.run()
     assert connections.breaker.error is None
 
 
 async def test_a_kept_connection_that_is_dead_says_nothing_about_triton(
-    triton: ScriptedTriton, connections: ConnectionPool, beating: Heartbeat
+    triton: ScriptedTriton, connections: ConnectionPool, checking: HealthCheck
 ) -> None:
     async def answer_once(upstream: Upstream) -> None:
         await upstream.request()
@@ -98,41 +98,41 @@ async def test_a_kept_connection_that_is_dead_says_nothing_about_triton(
 
     triton.script = answer_once
     await connections.request((INFER,), timeout_s=30)
-    await beating.beat()
+    await checking.run()
     assert connections.breaker.error is None
     assert triton.num_connections == 2
 
 
-async def test_any_answer_will_do(triton: ScriptedTriton, connections: ConnectionPool, beating: Heartbeat) -> None:
+async def test_any_answer_will_do(triton: ScriptedTriton, connections: ConnectionPool, checking: HealthCheck) -> None:
     async def refuse(upstream: Upstream) -> None:
         await upstream.request()
         await upstream.answer(b"<html>", status=b"502 Bad Gateway")
 
     triton.script = refuse
     connections.breaker.open(TritonUnavailableError("away"))
-    await beating.beat()
+    await checking.run()
     assert connections.breaker.error is None
 
 
 async def test_connections_that_are_closed_at_once_are_as_good_as_none(
-    triton: ScriptedTriton, connections: ConnectionPool, beating: Heartbeat
+    triton: ScriptedTriton, connections: ConnectionPool, checking: HealthCheck
 ) -> None:
     async def close(upstream: Upstream) -> None:
         upstream.writer.close()
 
     triton.script = close
     for _ in range(MAX_FAILURES):
-        await beating.beat()
+        await checking.run()
     with pytest.raises(TritonUnavailableError, match="closed before anything is answered"):
         connections.breaker.require_closed()
 
 
 async def test_what_was_kept_goes_when_triton_does(
-    triton: ScriptedTriton, connections: ConnectionPool, beating: Heartbeat
+    triton: ScriptedTriton, connections: ConnectionPool, checking: HealthCheck
 ) -> None:
     await connections.request((INFER,), timeout_s=30)
     connections.breaker.open(TritonUnavailableError("away"))
-    await beating.beat()
+    await checking.run()
     await connections.request((INFER,), timeout_s=30)
     assert triton.num_connections == 2  # the one that was kept, and that of the question, which is kept now
 

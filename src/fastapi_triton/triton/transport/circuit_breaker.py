@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A circuit breaker: while Triton is away, whoever asks is told so at once instead of waiting to find out."""
+"""A circuit breaker: while Triton is unreachable, requests fail at once instead of waiting for a timeout."""
 
 import asyncio
 import logging
@@ -12,13 +12,13 @@ logger = logging.getLogger(__name__)
 
 # Connections in a row that could not be made, with not one word from Triton in between.
 MAX_FAILURES = 3
-# How often whoever waits for Triton's return looks whether it is there: a refused connection costs microseconds.
+# How often an absent Triton is looked for: a refused connection costs microseconds.
 AWAY_INTERVAL_S = 0.25
 LEAST_RETRY_AFTER_S, MOST_RETRY_AFTER_S = 1.0, 30.0
 
 
-class Breaker:
-    """Closed, everything passes; open, everything is refused, until Triton answers a question of `heartbeat.py`.
+class CircuitBreaker:
+    """Closed, everything passes; open, everything is refused, until Triton answers a question of `health_check.py`.
 
     What opens it is that no connection can be made, or that Triton says nothing at all any more. An answer never does,
     whatever its status: one model's error says nothing about the server.
@@ -27,7 +27,7 @@ class Breaker:
     def __init__(self, *, on_open: Callable[[], None]) -> None:
         self.error: TritonUnavailableError | None = None  # why it is open
         self.num_failures = 0
-        self.num_signs = 0  # of life; whoever reads from Triton counts
+        self.num_signs = 0  # of life: reads from any connection
         self.doubt = asyncio.Event()  # set by what gives reason to ask whether it lives
         self._since = 0.0
         self._on_open = on_open

@@ -14,7 +14,7 @@ from typing import NamedTuple, Self, cast
 
 import httptools
 
-from fastapi_triton.triton.transport.circuit_breaker import Breaker
+from fastapi_triton.triton.transport.circuit_breaker import CircuitBreaker
 from fastapi_triton.triton.transport.errors import ended, lost, no_http
 from fastapi_triton.triton.transport.tcp_keepalive import Liveness
 
@@ -68,7 +68,7 @@ class Connection(asyncio.BufferedProtocol):
     _transport: asyncio.Transport
     _liveness: Liveness
 
-    def __init__(self, breaker: Breaker) -> None:
+    def __init__(self, breaker: CircuitBreaker) -> None:
         self.state = State.IDLE
         self.idle_since = 0.0
         self._breaker = breaker

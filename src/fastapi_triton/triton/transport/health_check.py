@@ -21,7 +21,7 @@ FIRST_BACKOFF_S = 0.05
 _PATIENCE = 2.0
 
 
-class Heartbeat:
+class HealthCheck:
     """Opens the breaker when Triton is silent, and closes it when it answers.
 
     While all is well, it asks every `interval_s`, unless other code does, in a `question`. Silent means: two questions
@@ -38,13 +38,13 @@ class Heartbeat:
         self._is_unanswered = False
         self._request_line = f"GET {pool.address.path}/v2/health/live HTTP/1.1\r\n".encode()
 
-    def beating(self) -> AbstractAsyncContextManager[None]:
+    def running(self) -> AbstractAsyncContextManager[None]:
         """For as long as this lasts."""
         return BackgroundTask(
             "Triton heartbeat",
             consequence="A silent Triton, and one that is back, are noticed late.",
             longest_backoff_s=AWAY_INTERVAL_S,
-        ).repeating(self._beat_when_due)
+        ).repeating(self._run_when_due)
 
     @contextmanager
     def question(self) -> Generator[None, None, None]:
@@ -61,19 +61,19 @@ class Heartbeat:
             self._is_unanswered = True
             self._breaker.doubt.set()
 
-    async def _beat_when_due(self) -> float:
+    async def _run_when_due(self) -> float:
         if self._breaker.num_failures == 0 and self._breaker.error is None:
-            await self._doubted(self._interval_s)
+            await self._until_doubt(self._interval_s)
             self._backoff.reset()
             is_asked = time.monotonic() - self._asked_at < _PATIENCE * self._interval_s
             if is_asked and not self._breaker.doubt.is_set():
                 return 0.0
         else:
             await self._backoff.sleep()
-        await self.beat()
+        await self.run()
         return 0.0
 
-    async def _doubted(self, timeout_s: float) -> None:
+    async def _until_doubt(self, timeout_s: float) -> None:
         """Wait until a connection has failed, or so long."""
         self._breaker.doubt.clear()
         try:
@@ -82,7 +82,7 @@ class Heartbeat:
         except TimeoutError:
             return
 
-    async def beat(self) -> None:
+    async def run(self) -> None:
         """Ask, and once more over a new connection where the answer stays away: it may be the old one that is dead."""
         signs = self._breaker.num_signs
         try:

@@ -12,13 +12,13 @@ from fastapi_triton.core.disconnect import cancel_on_disconnect
 from fastapi_triton.core.errors import TritonUnavailableError
 from fastapi_triton.core.slot import Slot, current_slot
 from fastapi_triton.triton.transport.address import Address
-from fastapi_triton.triton.transport.circuit_breaker import Breaker
+from fastapi_triton.triton.transport.circuit_breaker import CircuitBreaker
 from fastapi_triton.triton.transport.connection import Connection, Pieces, ResponseHead, State
-from fastapi_triton.triton.transport.connector import Dialer
+from fastapi_triton.triton.transport.connector import Connector
 from fastapi_triton.triton.transport.credentials import OPEN_TO_ALL, Access, HeaderLines
 from fastapi_triton.triton.transport.errors import LOST, broken_off, wrong_scheme
 from fastapi_triton.triton.transport.tcp_keepalive import KEEP_ALIVE, KeepAlive
-from fastapi_triton.triton.transport.timeouts import Expiry
+from fastapi_triton.triton.transport.timeouts import Timeouts
 
 # Load balancers and NAT forget a connection that is silent for longer; all of them keep it for 60 s.
 _MAX_IDLE_S = 60.0
@@ -35,21 +35,20 @@ class ConnectionPool:
     ) -> None:
         self.address = Address.of(url)
         self.headers = HeaderLines(self.address, access)
-        self.breaker = Breaker(on_open=self._close_idle)  # kept connections are older than the outage
-        self._make = functools.partial(Connection, self.breaker)
-        self._dialer = Dialer(
+        self.breaker = CircuitBreaker(on_open=self._close_idle)  # kept connections are older than the outage
+        self._connector = Connector(
             self.address, access, connect_timeout_s=connect_timeout_s, keep_alive=keep_alive, breaker=self.breaker
         )
         self._idle: list[Connection] = []  # the one used last comes last
         self._drained: set[Connection] = set()
-        self._expiry = Expiry()
+        self._timeouts = Timeouts()
 
     def close(self) -> None:
         """Close idle and drained connections. Those in use close when their exchange ends."""
         self._close_idle()
         for connection in tuple(self._drained):
             connection.abort()
-        self._expiry.close()
+        self._timeouts.close()
 
     @asynccontextmanager
     async def exchange(
@@ -70,11 +69,11 @@ class ConnectionPool:
         """
         connection = self._take_idle() or await self._open(receive)
         if timeout_s is not None:
-            self._expiry.add(connection, timeout_s)
+            self._timeouts.add(connection, timeout_s)
         try:
             yield connection
         finally:
-            self._expiry.remove(connection)
+            self._timeouts.remove(connection)
             slot = current_slot.get()
             is_working = connection.is_awaited and not is_cancelled_by_closing
             if is_working and slot is not None and slot.is_taken:
@@ -99,17 +98,17 @@ class ConnectionPool:
         Raises:
             TritonUnavailableError, TimeoutError, InferenceError: as `request`; any status is a response.
         """
-        connection = await self._dialer.dial_once(self._make)
-        self._expiry.add(connection, timeout_s)
+        connection = await self._connector.connect_once()
+        self._timeouts.add(connection, timeout_s)
         try:
             await connection.request(pieces)
         except TritonUnavailableError as error:
             if error.code != LOST:
                 raise
-            meets_tls = await self._dialer.meets_tls()
+            meets_tls = await self._connector.meets_tls()
             raise wrong_scheme() if meets_tls else broken_off(is_tls=self.address.is_tls) from error
         finally:
-            self._expiry.remove(connection)
+            self._timeouts.remove(connection)
             self._give_back(connection)
 
     def _take_idle(self) -> Connection | None:
@@ -124,14 +123,14 @@ class ConnectionPool:
 
     async def _open(self, receive: Receive | None) -> Connection:
         if receive is None:
-            return await self._dialer.dial(self._make)
+            return await self._connector.connect()
         opened: list[Connection] = []
 
-        async def dial() -> None:
-            opened.append(await self._dialer.dial(self._make))
+        async def connect() -> None:
+            opened.append(await self._connector.connect())
 
         try:
-            await cancel_on_disconnect(receive, dial())
+            await cancel_on_disconnect(receive, connect())
         except BaseException:
             for connection in opened:  # just when the request was cancelled
                 connection.abort()

@@ -1,22 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Noticing that a connection is dead though nobody said so: behind a NAT, a balancer, or a machine that lost power."""
+"""Notices connections that died silently: behind NAT or a load balancer, or when a machine lost power."""
 
 import asyncio
 import select
 import socket
 from dataclasses import dataclass
 
-# Anything to read on a connection that nobody asked on, its end above all.
+# Anything to read on an idle connection, above all its end.
 _NEWS = select.POLLIN | select.POLLHUP | select.POLLERR | getattr(select, "POLLRDHUP", 0)
 
 
 @dataclass(frozen=True, slots=True)
 class KeepAlive:
-    """What the kernel is told to ask of the other side's kernel, in whole seconds.
+    """The TCP keep-alive options, in whole seconds.
 
-    A program that is busy or stopped still counts as there, since its kernel answers for it: so a request may take as
-    long as it likes. One whose machine or way is gone is noticed after `idle_s` + `interval_s` * `count` of silence,
-    and after `unacknowledged_s` where something was sent that nobody confirms.
+    The kernel answers for a program that is busy or stopped, so a request may take any time. A machine or a route that
+    is gone is noticed after `idle_s` + `interval_s` * `count` of silence, and after `unacknowledged_s` if sent data is
+    not acknowledged.
     """
 
     idle_s: int = 15
@@ -25,7 +25,7 @@ class KeepAlive:
     unacknowledged_s: int = 30
 
     def apply(self, transport: asyncio.BaseTransport) -> None:
-        """Set it on a connection, as far as this platform knows it."""
+        """Set the options that this platform has."""
         sock = transport.get_extra_info("socket")
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         for name, value in (
@@ -43,7 +43,7 @@ KEEP_ALIVE = KeepAlive()
 
 
 class Liveness:
-    """Whether a kept connection is still as it was left. The kernel is asked: it knows before the event loop does."""
+    """Whether an idle connection is still open. It asks the kernel, which knows before the event loop does."""
 
     def __init__(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport
@@ -51,5 +51,5 @@ class Liveness:
         self._poll.register(transport.get_extra_info("socket").fileno(), _NEWS)
 
     def is_alive(self) -> bool:
-        """False where the other side has closed it, or sent what nobody asked for. Takes less than a microsecond."""
+        """False if the other side has closed it, or sent anything. Takes less than a microsecond."""
         return not self._transport.is_closing() and not self._poll.poll(0)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Exchanges that take too long, with one timer for all of them. (One for each is made and thrown away each time.)"""
+"""The timeouts of all exchanges with one timer: a timer for each would be made and cancelled for each request."""
 
 import asyncio
 import time
@@ -14,12 +14,12 @@ _expiring = BackgroundTask(
 
 class CanExpire(Protocol):
     def expire(self) -> None:
-        """Its time is over."""
+        """The time is over."""
         ...
 
 
-class Expiry:
-    """Calls `expire` of what was added and not removed in time. Used inside one event loop."""
+class Timeouts:
+    """Calls `expire` of each exchange that was not removed in time. Used inside one event loop."""
 
     def __init__(self) -> None:
         self._due: dict[CanExpire, float] = {}  # on the clock of `time.monotonic`
@@ -28,20 +28,20 @@ class Expiry:
         self._is_closed = False
 
     def add(self, what: CanExpire, timeout_s: float) -> None:
-        """It has so long from now."""
+        """Expire it after `timeout_s`."""
         self._is_closed = False
         self._due[what] = due = time.monotonic() + timeout_s
         if self._timer is None or due < self._fires_at:
             self._set(due)
 
     def remove(self, what: CanExpire) -> None:
-        """It is done. The timer stays, as the next one will need it."""
+        """It is complete. The timer stays for the next one."""
         self._due.pop(what, None)
         if self._is_closed:
             self._rest()
 
     def close(self) -> None:
-        """For now no more are added; what is there may still expire. The next event loop must find no timer of this."""
+        """No more are added for now; the rest may still expire. No timer stays for the next event loop."""
         self._is_closed = True
         self._rest()
 
