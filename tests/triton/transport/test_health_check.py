@@ -169,9 +169,9 @@ async def test_nobody_has_to_ask_for_it_to_be_noticed(triton: ScriptedTriton, mo
 async def test_it_asks_nothing_while_another_component_asks(
     triton: ScriptedTriton, connections: ConnectionPool
 ) -> None:
-    heartbeat = Heartbeat(connections, interval_s=0.01)
-    with heartbeat.question():
-        await heartbeat._beat_when_due()
+    checking = HealthCheck(connections, interval_s=0.01)
+    with checking.question():
+        await checking._run_when_due()
     assert triton.num_connections == 0
 
 
@@ -182,8 +182,8 @@ async def test_a_question_of_another_component_that_stays_unanswered_opens_the_b
     triton.script = stay_silent
     is_open = asyncio.Event()
     connections.breaker.on_change = is_open.set
-    heartbeat = Heartbeat(connections, interval_s=3600)
-    async with heartbeat.beating():
-        with heartbeat.question():
+    checking = HealthCheck(connections, interval_s=3600)
+    async with checking.running():
+        with checking.question():
             await is_open.wait()
     assert triton.num_connections == 1  # the second question, over a connection of its own
