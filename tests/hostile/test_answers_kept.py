@@ -109,6 +109,18 @@ def test_bytes_are_base64_where_the_model_of_the_answer_says_so() -> None:
     assert answers.to_json(Raw(raw=b"\xff\xfe", score=math.nan)) == b'{"raw":"__4=","score":"NaN"}'
 
 
+class Labels(BaseModel):
+    names: list[str]
+    rows: list[list[int]] | None = None
+    parsed: Json[list[int]]
+    any_list: list  # type: ignore[type-arg]
+
+
+def test_one_value_goes_into_the_lists_that_are_declared() -> None:
+    answer = answers.read(Labels, {"names": "a", "rows": 1, "parsed": "[1, 2]", "any_list": 3}, model="m")
+    assert answer.model_dump() == {"names": ["a"], "rows": [[1]], "parsed": [1, 2], "any_list": [3]}
+
+
 class Drawn(BaseModel):
     """The answer of a model that tells odd things of its picture."""
 

@@ -15,6 +15,7 @@ reached (`triton.transport`), or the picture APIs, jobs and `/v2` that are built
 | `value_errors` | the problems of one value, and where in it they are |
 | `images` | checks pictures in requests, without decoding them |
 | `image_files/` | the structure of image files |
+| `annotations` | what a pydantic field admits |
 | `fields` | the tensor of a field, and errors in the client's names |
 | `content_negotiation` | the media type that the client accepts |
 | `responses` | a model's outputs → JSON, or the picture itself |

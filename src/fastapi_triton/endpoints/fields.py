@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The tensors of a pydantic model's fields, the depth of their lists, and errors with fields instead of tensors."""
+"""The tensor of a pydantic field, and errors that name the client's fields instead of tensors."""
 
 import functools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Annotated, Any, get_args, get_origin
+from typing import Any, get_args, get_origin
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
@@ -46,21 +46,6 @@ def tensor_values(body: BaseModel) -> dict[str, Any]:
     """The values of the model's fields, by tensor."""
     values = body.__dict__
     return {tensor: values[name] for name, tensor in tensor_names(type(body)).items()}
-
-
-@functools.cache
-def list_depths(model: type[BaseModel]) -> Mapping[str, int]:
-    """How many lists a value of each field is nested in: 0 for a plain value, and for unknown types."""
-    return {name: _list_depth(field.annotation) for name, field in model.model_fields.items()}
-
-
-def _list_depth(annotation: Any) -> int:
-    arguments = get_args(annotation)
-    if get_origin(annotation) in (list, tuple):
-        return 1 + max((_list_depth(each) for each in arguments if each is not Ellipsis), default=0)
-    if get_origin(annotation) is Annotated:
-        arguments = arguments[:1]
-    return max((_list_depth(each) for each in arguments if isinstance(each, type) or get_origin(each)), default=0)
 
 
 def rename_tensors(error: FastAPITritonError, names: Mapping[str, str] | None) -> None:

@@ -13,6 +13,8 @@ from fastapi_triton.endpoints.request_body import validation
 from fastapi_triton.endpoints.sse import QUEUED
 
 REF = "#/components/schemas/{model}"
+# The media type object of a picture's bytes.
+BINARY = {"schema": {"type": "string", "format": "binary"}}
 _ERRORS = {
     400: "The body cannot be read",
     403: "This caller may not do it",
@@ -33,6 +35,11 @@ _ERRORS = {
 def errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """The response objects of these statuses."""
     return described_errors({status: _ERRORS[status] for status in statuses})
+
+
+def answered(description: str, content: dict[str, Any], *statuses: int) -> dict[int | str, dict[str, Any]]:
+    """The response objects of an answer, and of the errors that may come instead."""
+    return {"200": {"description": description, "content": content}, **errors(*statuses)}
 
 
 def described_errors(meanings: Mapping[int, str]) -> dict[int | str, dict[str, Any]]:
@@ -118,20 +125,12 @@ def events(completed: dict[str, Any]) -> dict[str, Any]:
 
 def job_events() -> dict[int | str, dict[str, Any]]:
     """The response objects of a job's events."""
-    success: dict[int | str, dict[str, Any]] = {
-        "200": {
-            "description": "The endpoint's events",
-            "content": {content_negotiation.EVENTS: events({"type": "object"})},
-        }
-    }
-    return {**success, **errors(404, 410, 503)}
+    content = {content_negotiation.EVENTS: events({"type": "object"})}
+    return answered("The endpoint's events", content, 404, 410, 503)
 
 
 def job_result() -> dict[int | str, dict[str, Any]]:
     """The response objects of a job's answer; one that failed has its endpoint's error."""
     content: dict[str, Any] = {content_negotiation.JSON: {"schema": {"type": "object"}}}
-    content |= {each: {"schema": {"type": "string", "format": "binary"}} for each in content_negotiation.PICTURES}
-    success: dict[int | str, dict[str, Any]] = {
-        "200": {"description": "The answer, as the job's endpoint gives it", "content": content}
-    }
-    return {**success, **errors(404, 406, 409, 410, 422, 502, 503, 504)}
+    content |= dict.fromkeys(content_negotiation.PICTURES, BINARY)
+    return answered("The answer, as the job's endpoint gives it", content, 404, 406, 409, 410, 422, 502, 503, 504)

@@ -13,7 +13,8 @@ from starlette.responses import Response
 
 from fastapi_triton.core.errors import InferenceError, NotAcceptableError
 from fastapi_triton.endpoints import content_negotiation, images, json_codec
-from fastapi_triton.endpoints.fields import list_depths, tensor_names
+from fastapi_triton.endpoints.annotations import list_depths
+from fastapi_triton.endpoints.fields import tensor_names
 
 logger = logging.getLogger(__name__)
 

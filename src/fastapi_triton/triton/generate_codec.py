@@ -15,12 +15,18 @@ from pydantic_core import from_json
 from fastapi_triton.core.errors import InvalidRequestError, invalid_field
 from fastapi_triton.triton.client import Tensors
 from fastapi_triton.triton.datatypes import Datatype
-from fastapi_triton.triton.model_config import ModelConfig
+from fastapi_triton.triton.model_config import ModelConfig, TensorConfig
 from fastapi_triton.triton.tensor import Tensor
 
 EMPTY_LIST = "empty_list"
 # Triton converts JSON numbers to every datatype but these.
 UNSTREAMABLE = ("FP16", "BF16")
+
+
+def unstreamable(config: ModelConfig) -> list[TensorConfig]:
+    """The inputs and outputs that this way cannot carry."""
+    tensors = (*config.inputs, *config.outputs)
+    return [each for each in tensors if each.datatype.wire in UNSTREAMABLE or len(each.dims) > 1]
 
 
 def request_body(inputs: Tensors, request_id: str) -> bytes:

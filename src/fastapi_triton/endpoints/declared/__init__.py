@@ -11,7 +11,6 @@ This room owns the declaration, its check against the model's config, and the st
 | `stream_model` | the decoupled model behind an endpoint: events, description, availability |
 | `declaration` | the model configs that an endpoint relies on, and whether they fit |
 | `contract` | every mismatch between a declaration and a config |
-| `annotations` | what a pydantic field admits |
 | `tensors` | fields → input tensors; output tensors → fields |
 | `functions` | an app's own function around the model |
 | `openapi` | the operation of an endpoint |

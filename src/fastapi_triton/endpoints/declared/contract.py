@@ -10,11 +10,11 @@ from pydantic import BaseModel, Json
 from pydantic.fields import FieldInfo
 
 from fastapi_triton.core.suggestions import nearest
-from fastapi_triton.endpoints.declared import annotations
-from fastapi_triton.endpoints.declared.annotations import Value
+from fastapi_triton.endpoints import annotations
+from fastapi_triton.endpoints.annotations import Value
 from fastapi_triton.endpoints.fields import tensor_names
 from fastapi_triton.triton.datatypes import Kind
-from fastapi_triton.triton.generate_codec import UNSTREAMABLE
+from fastapi_triton.triton.generate_codec import unstreamable
 from fastapi_triton.triton.model_config import ModelConfig, TensorConfig
 
 # Which Python types a datatype's values may be declared as.
@@ -75,8 +75,7 @@ def _twin_mismatches(twin: ModelConfig) -> list[str]:
     problems += [
         f"the stream model's `{tensor.name}` is {tensor.datatype.config} with dims {list(tensor.dims)}: "
         "a stream carries one dimension at most, and no FP16 or BF16"
-        for tensor in (*twin.inputs, *twin.outputs)
-        if tensor.datatype.wire in UNSTREAMABLE or len(tensor.dims) > 1
+        for tensor in unstreamable(twin)
     ]
     return problems
 

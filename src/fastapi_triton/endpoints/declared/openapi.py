@@ -20,16 +20,11 @@ def operation(endpoint: InferEndpoint) -> dict[str, Any]:
     answer: dict[str, Any] = {content_negotiation.JSON: {"schema": schema}}
     for media_type in endpoint.offers[1:]:
         is_picture = media_type in content_negotiation.PICTURES
-        answer[media_type] = (
-            {"schema": {"type": "string", "format": "binary"}} if is_picture else openapi.events(schema)
-        )
-    responses = {"200": {"description": "The model's answer", "content": answer}} | openapi.errors(
-        400, 406, 413, 415, 422, 502, 503, 504
-    )
+        answer[media_type] = openapi.BINARY if is_picture else openapi.events(schema)
     described = {
         "parameters": [openapi.header(DEADLINE_HEADER, "In how many seconds the answer is of use; decimals are fine")],
         **openapi.request_body(validation.JSON, validation.FORM, model=endpoint.request_model),
-        "responses": responses,
+        "responses": openapi.answered("The model's answer", answer, 400, 406, 413, 415, 422, 502, 503, 504),
     }
     return described if endpoint.jobs is None else openapi.with_jobs(described)
 
@@ -37,14 +32,8 @@ def operation(endpoint: InferEndpoint) -> dict[str, Any]:
 def describe_operation() -> dict[str, Any]:
     """The operation object of `GET …/describe`."""
     answer = {content_negotiation.JSON: {"schema": {"type": "object", "additionalProperties": True}}}
-    described = {"200": {"description": "What the model says", "content": answer}}
-    return {
-        "responses": {
-            **described,
-            **openapi.described_errors({404: "The model does not describe itself"}),
-            **openapi.errors(502, 503, 504),
-        }
-    }
+    no_description = openapi.described_errors({404: "The model does not describe itself"})
+    return {"responses": {**openapi.answered("What the model says", answer, 502, 503, 504), **no_description}}
 
 
 def components(endpoints: Iterable[InferEndpoint], others: Iterable[type[BaseModel]] = ()) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from fastapi_triton.endpoints.images import ImageLimits
 from fastapi_triton.endpoints.json_codec import Arrays
 from fastapi_triton.endpoints.request_body import json_text, large_json, validation
 from fastapi_triton.endpoints.value_errors import InvalidValueError
-from fastapi_triton.triton.generate_codec import UNSTREAMABLE
+from fastapi_triton.triton.generate_codec import unstreamable
 from fastapi_triton.triton.model_config import ModelConfig, TensorConfig
 from fastapi_triton.triton.tensor import Tensor
 
@@ -54,8 +54,7 @@ def obstacles(config: ModelConfig) -> list[str]:
     problems = [
         f"`{tensor.name}` is {tensor.datatype.wire} with dims {list(tensor.dims)}, but Triton's generate_stream, by "
         "which decoupled models are asked, carries one dimension at most, and no FP16 or BF16"
-        for tensor in (*config.inputs, *config.outputs)
-        if tensor.datatype.wire in UNSTREAMABLE or len(tensor.dims) > 1
+        for tensor in unstreamable(config)
     ]
     if config.input(_RESERVED_IN_STREAMS):
         problems.append(f"its input `{_RESERVED_IN_STREAMS}` has a name that Triton's generate_stream uses itself")

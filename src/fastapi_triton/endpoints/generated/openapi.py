@@ -105,10 +105,7 @@ def _operation(config: ModelConfig, key: str) -> dict[str, Any]:
         "operationId": f"infer_{key}",
         "parameters": [_ARRAYS],
         "requestBody": {"required": True, "content": {validation.JSON: {"schema": request, "examples": examples}}},
-        "responses": {
-            "200": {"description": "The model's answer", "content": answered},
-            **openapi.errors(400, 404, 406, 413, 415, 422, 502, 503, 504),
-        },
+        "responses": openapi.answered("The model's answer", answered, 400, 404, 406, 413, 415, 422, 502, 503, 504),
     }
 
 

@@ -11,6 +11,9 @@ from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue, JsonSchemaWarningKind
 from pydantic_core import CoreSchema, core_schema
 
+# JSON Schemas by name, or the parts of one.
+Schemas = Mapping[str, Any]
+
 _TYPES: Mapping[str, type] = {"boolean": bool, "integer": int, "number": float, "string": str, "object": dict}
 _LOWEST = ("minimum", "exclusiveMinimum")
 _HIGHEST = ("maximum", "exclusiveMaximum")
@@ -37,14 +40,18 @@ class Value:
 
 def values(model: type[BaseModel], name: str) -> list[Value]:
     """The alternatives of a field; unknown ones (Any, a type with a validator of its own) are left out."""
-    schema = _schema(model)
-    definitions = schema.get("$defs", {})
-    if "$ref" in schema:  # the model refers to itself
-        schema = definitions[_name(schema)]
-    return _values(schema["properties"][name], definitions)
+    properties, definitions = _schemas(model)
+    return _values(properties[name], definitions)
 
 
-class _Schemas(GenerateJsonSchema):
+@functools.cache
+def list_depths(model: type[BaseModel]) -> Mapping[str, int]:
+    """How many lists a value of each field stands in: 0 for a plain value, and if it is unknown."""
+    properties, definitions = _schemas(model)
+    return {name: _depth(schema, definitions) for name, schema in properties.items()}
+
+
+class _SchemaGenerator(GenerateJsonSchema):
     """The schema of any model: Python objects that JSON lacks may be anything."""
 
     ignored_warning_kinds: set[JsonSchemaWarningKind] = {"skipped-choice", "non-serializable-default"}  # noqa: RUF012
@@ -57,19 +64,35 @@ class _Schemas(GenerateJsonSchema):
 
 
 @functools.cache
-def _schema(model: type[BaseModel]) -> dict[str, Any]:
-    return model.model_json_schema(by_alias=False, schema_generator=_Schemas)
+def _schemas(model: type[BaseModel]) -> tuple[Schemas, Schemas]:
+    """The schemas of a model's fields, and those that they refer to."""
+    schema = model.model_json_schema(by_alias=False, schema_generator=_SchemaGenerator)
+    definitions = schema.get("$defs", {})
+    resolved, _ = _resolved(schema, definitions)  # a model that contains itself is a reference
+    return resolved.get("properties", {}), definitions
 
 
-def _name(schema: Mapping[str, Any]) -> str:
-    return str(schema["$ref"]).rpartition("/")[2]
+def _resolved(schema: Schemas, definitions: Schemas) -> tuple[Schemas, Schemas]:
+    """What a reference refers to, without its own definition, so that circles end."""
+    name = schema.get("$ref", "").rpartition("/")[2]
+    if not name:
+        return schema, definitions
+    return definitions.get(name, {}), {each: other for each, other in definitions.items() if each != name}
 
 
-def _values(schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> list[Value]:
-    if "$ref" in schema:
-        name = _name(schema)
-        others = {each: definition for each, definition in definitions.items() if each != name}  # ends a circle
-        return _values(definitions.get(name, {}), others)
+def _items(schema: Schemas) -> list[Schemas]:
+    return [each for each in (*schema.get("prefixItems", ()), schema.get("items")) if isinstance(each, dict)]
+
+
+def _depth(schema: Schemas, definitions: Schemas) -> int:
+    schema, definitions = _resolved(schema, definitions)
+    if schema.get("type") == "array":
+        return 1 + max((_depth(each, definitions) for each in _items(schema)), default=0)
+    return max((_depth(each, definitions) for each in schema.get("anyOf", schema.get("oneOf", ()))), default=0)
+
+
+def _values(schema: Schemas, definitions: Schemas) -> list[Value]:
+    schema, definitions = _resolved(schema, definitions)
     if alternatives := schema.get("anyOf", schema.get("oneOf")):
         return [value for each in alternatives for value in _values(each, definitions)]
     if options := schema.get("enum", [schema["const"]] if "const" in schema else None):
@@ -77,8 +100,7 @@ def _values(schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> list[V
     kind = schema.get("type", "")
     if kind == "array":
         length = Bounds(schema.get("minItems", 0), schema.get("maxItems", math.inf))
-        items = [*schema.get("prefixItems", ()), schema.get("items")]
-        inner = [value for each in items if isinstance(each, dict) for value in _values(each, definitions)]
+        inner = [value for each in _items(schema) for value in _values(each, definitions)]
         return list(dict.fromkeys(replace(each, lengths=(length, *each.lengths)) for each in inner))
     if kind not in _TYPES:
         return []
