@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, get_args, get_origin
 
-from pydantic import BaseModel
+from pydantic import AliasChoices, BaseModel
 from pydantic.fields import FieldInfo
 
 from fastapi_triton.core.errors import FastAPITritonError, pointer
@@ -28,6 +28,12 @@ def tensor_names(model: type[BaseModel]) -> Mapping[str, str]:
 def callers_name(name: str, field: FieldInfo) -> str:
     """The client's name of a field: its alias, by default its name."""
     return field.validation_alias if isinstance(field.validation_alias, str) else name
+
+
+def sent_names(name: str, field: FieldInfo) -> list[str]:
+    """All names by which a client may send a field."""
+    alias = field.validation_alias
+    return [str(each) for each in alias.choices] if isinstance(alias, AliasChoices) else [str(alias or name)]
 
 
 @functools.cache

@@ -227,14 +227,14 @@ def bytes_of_field(item: Any) -> bytes:
     Raises:
         InvalidValueError: it is neither.
     """
+    if isinstance(item, str):
+        try:
+            return item.encode()
+        except UnicodeEncodeError:  # half a surrogate pair
+            raise invalid_value("invalid_text", "this text is not UTF-8") from None
     if isinstance(item, bytes):
         return item
-    if not isinstance(item, str):
-        raise invalid_value("wrong_type", f"must be text{_instead(item)}")
-    try:
-        return item.encode()
-    except UnicodeEncodeError:  # half a surrogate pair
-        raise invalid_value("invalid_text", "this text is not UTF-8") from None
+    raise invalid_value("wrong_type", f"must be text{_instead(item)}")
 
 
 def _bytes_of_json(item: Any, tensor: TensorConfig, limits: images.ImageLimits) -> bytes:

@@ -8,9 +8,10 @@ from types import NoneType
 from typing import Any, get_args
 
 import annotated_types
-from pydantic import AliasChoices, BaseModel
+from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from fastapi_triton.endpoints.fields import sent_names
 from fastapi_triton.endpoints.request_body.large_json import UNCHECKED_BYTES
 
 _NUMBERS = frozenset((int, float, bool))
@@ -32,7 +33,10 @@ def names(model: type[BaseModel]) -> frozenset[str] | None:
     if "$defs" in schema or not all(map(_is_plain, schema.get("properties", {}).values())):
         return None
     return frozenset(
-        each for name, field in model.model_fields.items() if not _is_short(field) for each in _members(name, field)
+        each
+        for name, field in model.model_fields.items()
+        if not _is_short(field)
+        for each in (name, *sent_names(name, field))
     )
 
 
@@ -57,8 +61,3 @@ def _max_length(constraint: object) -> int | None:
         return constraint.max_length
     pattern = getattr(constraint, "pattern", None)
     return len(pattern) if isinstance(pattern, str) and _CHOICE.fullmatch(pattern) else None
-
-
-def _members(name: str, field: FieldInfo) -> list[str]:
-    alias = field.validation_alias
-    return [name, *map(str, alias.choices if isinstance(alias, AliasChoices) else [alias or name])]

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, TypeVar, get_args
 
 import numpy as np
-from pydantic import AliasChoices, BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import ErrorDetails
 from starlette.types import Receive, Scope
 
@@ -25,7 +25,7 @@ from fastapi_triton.core.errors import (
 )
 from fastapi_triton.core.suggestions import nearest
 from fastapi_triton.endpoints import images
-from fastapi_triton.endpoints.fields import callers_name
+from fastapi_triton.endpoints.fields import callers_name, sent_names
 from fastapi_triton.endpoints.images import ImageLimits
 from fastapi_triton.endpoints.request_body import forms, json_text, large_json, long_fields, raw_body
 
@@ -295,12 +295,12 @@ def _form_values(parts: list[forms.Part], model: type[BaseModel]) -> dict[str, s
 @functools.cache
 def _picture_names(model: type[BaseModel]) -> frozenset[str]:
     """The names of the picture fields in a request."""
-    found: set[str] = set()
-    for name, field in model.model_fields.items():
-        if images.is_image(field.metadata) or _has_picture(field.annotation):
-            alias = field.validation_alias
-            found |= set(map(str, alias.choices)) if isinstance(alias, AliasChoices) else {str(alias or name)}
-    return frozenset(found)
+    return frozenset(
+        each
+        for name, field in model.model_fields.items()
+        if images.is_image(field.metadata) or _has_picture(field.annotation)
+        for each in sent_names(name, field)
+    )
 
 
 def _has_picture(annotation: Any) -> bool:
