@@ -6,7 +6,7 @@ This room owns the translation by config alone. It must not know pydantic models
 | module | its one job |
 | --- | --- |
 | `endpoint` | all routes under `/models`: requests in the pipeline's stages |
-| `model_registry` | the models that have an endpoint, as Triton lists them |
+| `models` | the models that have an endpoint, as the registry lists them |
 | `codec` | a JSON body ↔ the tensors of one model |
 | `schemas` | a tensor as JSON Schema, and an example |
 | `openapi` | the operations of all models |
