@@ -9,6 +9,7 @@ This room owns the limits on JSON and forms, and the errors of validation. It mu
 | `validation` | a body → the request model, or every problem with it |
 | `json_text` | finds what parsers let pass (repeated members, NaN), and says why a body is not JSON |
 | `large_json` | refuses JSON whose Python objects would take much memory |
+| `json_scanner` | finds the strings of JSON in windows of bytes, without parsing it |
 | `long_fields` | the fields of a model that may hold long texts |
 | `forms` | `multipart/form-data` |
 """
