@@ -2,7 +2,6 @@
 """Callers who take their time: each limit ends what it is for, and nothing else."""
 
 import asyncio
-from dataclasses import replace
 
 import pytest
 from starlette.types import Receive, Scope, Send
@@ -17,7 +16,7 @@ SOON_S = 0.2
 @pytest.fixture
 async def app(request: pytest.FixtureRequest) -> ScriptedApp:
     """With the limit that the test names, in a moment; the others never."""
-    return ScriptedApp(replace(LIMITS, **request.param), echo)
+    return ScriptedApp(LIMITS.model_copy(update=request.param), echo)
 
 
 async def echo_or_tell(scope: Scope, receive: Receive, send: Send) -> None:
@@ -31,7 +30,7 @@ def soon(*names: str) -> pytest.MarkDecorator:
     return pytest.mark.parametrize("app", [dict.fromkeys(names, SOON_S)], indirect=True)
 
 
-@soon("head_s")
+@soon("head_timeout_s")
 async def test_a_head_that_trickles_in_meets_408(wire: RawConnection) -> None:
     async def trickle() -> None:
         for byte in b"GET / HTTP/1.1\r\nx: " + b"y" * 1000:
@@ -47,12 +46,12 @@ async def test_a_head_that_trickles_in_meets_408(wire: RawConnection) -> None:
     assert b"connection: close" in told
 
 
-@soon("head_s")
+@soon("head_timeout_s")
 async def test_a_connection_that_says_nothing_is_closed_without_a_word(wire: RawConnection) -> None:
     assert await wire.rest() == b""
 
 
-@soon("head_s", "body_pause_s", "body_s")
+@soon("head_timeout_s", "body_pause_timeout_s", "body_timeout_s")
 async def test_a_connection_between_requests_has_its_own_time(wire: RawConnection) -> None:
     for _ in range(2):
         await wire.say(b"GET /a HTTP/1.1\r\nHost: x\r\n\r\n")
@@ -60,14 +59,14 @@ async def test_a_connection_between_requests_has_its_own_time(wire: RawConnectio
         await asyncio.sleep(3 * SOON_S)  # longer than all that shall not matter
 
 
-@soon("idle_s")
+@soon("idle_timeout_s")
 async def test_a_connection_without_a_request_is_closed_after_its_time(wire: RawConnection) -> None:
     await wire.say(b"GET /a HTTP/1.1\r\nHost: x\r\n\r\n")
     assert await wire.answer() == (200, b"/a ")
     assert await wire.rest() == b""
 
 
-@soon("body_pause_s")
+@soon("body_pause_timeout_s")
 async def test_a_pause_in_a_body_meets_the_error_that_the_app_tells(app: ScriptedApp, wire: RawConnection) -> None:
     app.talk = echo_or_tell
     await wire.say(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\nabc")
@@ -76,7 +75,7 @@ async def test_a_pause_in_a_body_meets_the_error_that_the_app_tells(app: Scripte
     assert b"connection: close" in told
 
 
-@soon("body_s")
+@soon("body_timeout_s")
 async def test_a_body_that_never_pauses_has_its_time_too(app: ScriptedApp, wire: RawConnection) -> None:
     app.talk = echo_or_tell
     await wire.say(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 9000\r\n\r\n")
@@ -92,7 +91,7 @@ async def test_a_body_that_never_pauses_has_its_time_too(app: ScriptedApp, wire:
     await asyncio.gather(trickling, return_exceptions=True)
 
 
-@soon("head_s", "body_pause_s", "body_s", "idle_s")
+@soon("head_timeout_s", "body_pause_timeout_s", "body_timeout_s", "idle_timeout_s")
 async def test_an_answer_may_take_longer_than_all_of_them(app: ScriptedApp, wire: RawConnection) -> None:
     async def talk(scope: Scope, receive: Receive, send: Send) -> None:
         await asyncio.sleep(4 * SOON_S)
@@ -103,7 +102,7 @@ async def test_an_answer_may_take_longer_than_all_of_them(app: ScriptedApp, wire
     assert await wire.answer() == (200, b"/ abc")
 
 
-@soon("body_pause_s", "body_s")
+@soon("body_pause_timeout_s", "body_timeout_s")
 async def test_a_body_that_waits_for_the_app_is_not_the_callers_fault(app: ScriptedApp, wire: RawConnection) -> None:
     async def talk(scope: Scope, receive: Receive, send: Send) -> None:
         await asyncio.sleep(4 * SOON_S)
@@ -119,7 +118,7 @@ async def test_a_body_that_waits_for_the_app_is_not_the_callers_fault(app: Scrip
 
 
 async def test_connections_over_the_limit_are_told_so_and_probes_are_answered() -> None:
-    async with running(ScriptedApp(replace(LIMITS, max_connections=2), echo)) as server:
+    async with running(ScriptedApp(LIMITS.model_copy(update={"max_connections": 2}), echo)) as server:
         wires = [await server.wire() for _ in range(3)]
         for wire in wires:
             await wire.say(b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n")

@@ -9,8 +9,8 @@ from starlette.types import ASGIApp
 from uvicorn import Config
 from uvicorn.server import ServerState
 
-from fastapi_triton.core import connection_limits
-from fastapi_triton.core.connection_limits import ConnectionLimits
+from fastapi_triton.core import settings
+from fastapi_triton.core.settings import Settings
 from fastapi_triton.serving.http_protocol import Protocol
 from support.scripted_app import LIMITS
 
@@ -76,11 +76,11 @@ class Responses:
 class MemoryConnection:
     """One connection to an app. One that `is_ours` reports errors itself."""
 
-    def __init__(self, app: ASGIApp, *, limits: ConnectionLimits = LIMITS, is_ours: bool = False) -> None:
+    def __init__(self, app: ASGIApp, *, limits: Settings = LIMITS, is_ours: bool = False) -> None:
         config = Config(app, http=Protocol, log_config=None, access_log=False)
         config.load()
         self.transport = MemoryTransport()
-        state = {connection_limits.STATE: limits} if is_ours else {}
+        state = {settings.STATE: limits} if is_ours else {}
         self._responses = Responses()
         self.protocol = Protocol(config, ServerState(), state, asyncio.get_running_loop())
         self.protocol.connection_made(self.transport)

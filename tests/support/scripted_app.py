@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn import Config, Server
 
-from fastapi_triton.core import connection_limits
+from fastapi_triton.core import settings
 from fastapi_triton.core import shutdown as drains
-from fastapi_triton.core.connection_limits import ConnectionLimits
+from fastapi_triton.core.settings import Settings
 from fastapi_triton.serving.http_protocol import Protocol
 from support.raw_connection import RawConnection
 from support.scripted_triton import Upstream
@@ -24,14 +24,14 @@ Talk = Callable[[Scope, Receive, Send], Awaitable[None]]
 class ScriptedApp:
     """An ASGI app that does as a test says, and shares limits with its server as ours do."""
 
-    limits: ConnectionLimits
+    limits: Settings
     talk: Talk
     drain: drains.Drain = field(default_factory=drains.Drain)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
             await receive()
-            scope["state"].update({connection_limits.STATE: self.limits, drains.STATE: self.drain})
+            scope["state"].update({settings.STATE: self.limits, drains.STATE: self.drain})
             await send({"type": "lifespan.startup.complete"})
             await receive()
             await send({"type": "lifespan.shutdown.complete"})
@@ -93,6 +93,4 @@ async def running(app: ASGIApp) -> AsyncIterator[Running]:
         await serving
 
 
-LIMITS = ConnectionLimits(
-    head_s=60, body_pause_s=60, body_s=60, idle_s=60, max_connections=100, max_buffered_body_bytes=2**29
-)
+LIMITS = Settings(head_timeout_s=60, body_pause_timeout_s=60, body_timeout_s=60, idle_timeout_s=60, max_connections=100)

@@ -22,8 +22,8 @@ from fastapi_triton.admission.limiter import Admissions
 from fastapi_triton.app import health, metrics_route, model_routes, state_gauges
 from fastapi_triton.app.triton_proxy.endpoint import TritonProxy, TritonProxyRoute
 from fastapi_triton.app.triton_proxy.response import refusal as v2_error
-from fastapi_triton.core import body_buffers, connection_limits, paths, problem_details, shutdown
-from fastapi_triton.core.connection_limits import ConnectionLimits
+from fastapi_triton.core import body_buffers, paths, problem_details, shutdown
+from fastapi_triton.core.settings import STATE as SETTINGS
 from fastapi_triton.core.settings import Settings, old_names
 from fastapi_triton.endpoints.declared import openapi as openapi
 from fastapi_triton.endpoints.declared.endpoint import InferEndpoint
@@ -349,7 +349,7 @@ class TritonFrontend(FastAPI):
             # For the server and for every request: `http_protocol.py` serves by these settings.
             yield {
                 shutdown.STATE: self.drain,
-                connection_limits.STATE: ConnectionLimits.of(self.settings),
+                SETTINGS: self.settings,
                 body_buffers.STATE: self._body_buffers,
             }
 

@@ -47,12 +47,12 @@ def added(*, besides: Collection[str]) -> Callable[[Callable[..., None]], Callab
 def _flag(name: str, field: FieldInfo) -> Any:
     """The annotation by which typer makes the flag."""
     flag = "--" + name.replace("_", "-")
-    told = _HELP.get(name, field.description)
+    description = _HELP.get(name, field.description)
     if field.annotation is bool:
-        return Annotated[bool | None, typer.Option(f"{flag}/--no-{flag[2:]}", help=told)]
+        return Annotated[bool | None, typer.Option(f"{flag}/--no-{flag[2:]}", help=description)]
     # Text where `Settings` takes one of several words or a list: it is there that it is checked, and refused in words.
     kind = field.annotation if field.annotation in (int, float) else str
-    return Annotated[kind | None, typer.Option(flag, help=told, metavar=_metavar(field))]
+    return Annotated[kind | None, typer.Option(flag, help=description, metavar=_metavar(field))]
 
 
 def _metavar(field: FieldInfo) -> str | None:

@@ -4,6 +4,7 @@
 import http
 import math
 from collections.abc import Callable, Coroutine
+from dataclasses import asdict
 from time import perf_counter
 from typing import Any
 
@@ -31,7 +32,7 @@ from fastapi_triton.core.errors import (
 from fastapi_triton.core.paths import is_below, route_path
 from fastapi_triton.core.request_record import current_record, record_error
 
-# How an API tells of an error.
+# Makes the response of an error, in the format of an API.
 ErrorFormat = Callable[[FastAPITritonError], Response]
 
 MEDIA_TYPE = "application/problem+json"
@@ -67,20 +68,20 @@ SCHEMA: dict[str, Any] = {
 
 
 def body(error: FastAPITritonError) -> bytes:
-    """An error as the JSON object that a caller reads."""
+    """An error as a JSON object."""
     return orjson.dumps(_members(error))
 
 
 def event_data(error: FastAPITritonError) -> str:
     """The same as the data of the last event of a stream, which has no headers of its own."""
-    told = _members(error)
+    members = _members(error)
     if error.retry_after_s is not None:
-        told["retry_after_s"] = math.ceil(error.retry_after_s)
-    return orjson.dumps(told).decode()
+        members["retry_after_s"] = math.ceil(error.retry_after_s)
+    return orjson.dumps(members).decode()
 
 
 def _members(error: FastAPITritonError) -> dict[str, Any]:
-    told: dict[str, Any] = {
+    members: dict[str, Any] = {
         "type": "about:blank",
         "title": http.HTTPStatus(error.status).phrase,
         "status": error.status,
@@ -89,36 +90,36 @@ def _members(error: FastAPITritonError) -> dict[str, Any]:
         "request_id": current_request_id.get(),
     }
     if error.problems:
-        told["errors"] = [
-            {"pointer": problem.pointer, "code": problem.code, "detail": problem.detail} for problem in error.problems
-        ]
-    return told
+        members["errors"] = [asdict(problem) for problem in error.problems]
+    return members
 
 
 def headers(error: FastAPITritonError) -> dict[str, str]:
-    """What every answer that tells of this error says in its headers, whatever its form."""
-    told = {REQUEST_ID_HEADER: current_request_id.get()}  # the answer to a bug of ours passes no middleware
+    """The headers of every response with this error, in any format."""
+    result = {
+        REQUEST_ID_HEADER: current_request_id.get()
+    }  # the response to an unexpected exception passes no middleware
     if error.retry_after_s is not None:
-        told["Retry-After"] = str(math.ceil(error.retry_after_s))
+        result["Retry-After"] = str(math.ceil(error.retry_after_s))
     if isinstance(error, UnauthorizedError):
-        told["WWW-Authenticate"] = ", ".join(error.challenges)
+        result["WWW-Authenticate"] = ", ".join(error.challenges)
     if error.status in (408, 413):
-        told["Connection"] = "close"  # the rest of the body is not read
-    return told
+        result["Connection"] = "close"  # the rest of the body is not read
+    return result
 
 
 def response(error: FastAPITritonError) -> Response:
-    """The answer that tells a caller of an error."""
+    """The error as `application/problem+json`."""
     return Response(body(error), error.status, headers(error), MEDIA_TYPE)
 
 
 def set_error_format(app: Starlette, prefix: str, form: ErrorFormat) -> None:
-    """Have errors under this path told in another API's form."""
+    """Have the errors of the paths below this prefix in another API's format."""
     app.state.error_forms = {**getattr(app.state, "error_forms", {}), prefix: form}
 
 
-def answer(scope: Scope, error: FastAPITritonError) -> Response:
-    """The answer in the form that its path's callers read; for middleware, whose errors no handler sees."""
+def error_response(scope: Scope, error: FastAPITritonError) -> Response:
+    """The error in the format of its path's API. For middleware, whose errors no exception handler gets."""
     record_error(error)
     path = route_path(scope)
     forms: dict[str, ErrorFormat] = getattr(scope["app"].state, "error_forms", {})
@@ -130,7 +131,7 @@ async def _ours(request: Request, error: FastAPITritonError) -> Response:
     if isinstance(error, ClientDisconnectedError):
         record_error(error)
         return Response(status_code=error.status)  # goes nowhere: the connection is closed
-    return answer(request.scope, error)
+    return error_response(request.scope, error)
 
 
 async def _left(request: Request, _: ClientDisconnect) -> Response:
@@ -141,21 +142,21 @@ async def _left(request: Request, _: ClientDisconnect) -> Response:
 async def _routing(request: Request, error: HTTPException) -> Response:
     """FastAPI's own HTTP errors: an unknown route, a wrong method, or what a user's endpoint raised."""
     if error.status_code == 404 and error.detail == "Not Found":
-        words = f"There is no route {shown(request.url.path)}. /docs lists them all."
-        told = answer(request.scope, NotFoundError(words))
+        detail = f"There is no route {shown(request.url.path)}. /docs lists them all."
+        result = error_response(request.scope, NotFoundError(detail))
     elif error.status_code == 405:
         allowed = (error.headers or {}).get("Allow", "")
-        words = f"{shown(request.url.path)} takes {allowed}, not {shown(request.method)}."
-        told = answer(request.scope, MethodNotAllowedError(words))
+        detail = f"{shown(request.url.path)} takes {allowed}, not {shown(request.method)}."
+        result = error_response(request.scope, MethodNotAllowedError(detail))
     else:
         code = http.HTTPStatus(error.status_code).phrase.lower().replace(" ", "_")
 
         class UserError(FastAPITritonError, status=error.status_code, code=code):
             """What the endpoint raised."""
 
-        told = answer(request.scope, UserError(str(error.detail)))
-    told.headers.update(error.headers or {})
-    return told
+        result = error_response(request.scope, UserError(str(error.detail)))
+    result.headers.update(error.headers or {})
+    return result
 
 
 async def _validation(request: Request, error: RequestValidationError) -> Response:
@@ -163,17 +164,19 @@ async def _validation(request: Request, error: RequestValidationError) -> Respon
     problems = [
         FieldProblem(pointer(each["loc"][1:]), "invalid_value", each["msg"]) for each in error.errors()[:MAX_PROBLEMS]
     ]
-    return answer(request.scope, InvalidRequestError("The request does not fit the endpoint.", problems=problems))
+    return error_response(
+        request.scope, InvalidRequestError("The request does not fit the endpoint.", problems=problems)
+    )
 
 
 async def _bug(request: Request, _: Exception) -> Response:
-    # uvicorn logs the traceback after this answer; a caller gets the id under which it stands.
-    told = answer(
+    # uvicorn logs the traceback after this response, under the request id that the client gets.
+    result = error_response(
         request.scope,
         FastAPITritonError("The frontend failed on this request. The log has the reason under this request's id."),
     )
-    told.headers["Server-Timing"] = current_record.get().server_timing(perf_counter()).decode()  # as with the id
-    return told
+    result.headers["Server-Timing"] = current_record.get().server_timing(perf_counter()).decode()  # as with the id
+    return result
 
 
 HANDLERS: dict[int | type[Exception], Callable[[Request, Any], Coroutine[Any, Any, Response]]] = {

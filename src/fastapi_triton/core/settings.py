@@ -10,6 +10,9 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, AliasChoices, BeforeValidator, Field, FilePath, SecretStr
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+# The key of an app's settings in the state that its lifespan shares with the server.
+STATE = "settings"
+
 
 def _split(value: Any) -> Any:
     """A variable's text as a list: by commas."""

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Answers only to the names that it goes by: a page whose own name was made to point here reads nothing.
+"""Refuses requests whose `Host` header is not one of the server's names, against DNS rebinding.
 
-(Starlette's own would tell of it as plain text, and turn away probes, which call an address.)
+(Starlette's `TrustedHostMiddleware` responds in plain text, and refuses health probes, which call an IP address.)
 """
 
 from collections.abc import Sequence
@@ -30,7 +30,7 @@ class AllowedHostsMiddleware:
                 "This server does not go by the name in your `Host` header. Call it by its own name.",
                 code="unknown_host",
             )
-            await problem_details.answer(scope, error)(scope, receive, send)
+            await problem_details.error_response(scope, error)(scope, receive, send)
             return
         await self.app(scope, receive, send)
 

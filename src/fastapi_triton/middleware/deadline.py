@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Gives every request its deadline: what its caller says in `X-Request-Timeout`, and the app's own limit."""
+"""Gives every request its deadline: the client's `X-Request-Timeout`, at most the app's own limit."""
 
 import time
 from collections.abc import Awaitable
@@ -14,8 +14,8 @@ _NAME = HEADER.lower().encode()
 
 
 class DeadlineMiddleware:
-    """Sets `current_deadline`, counted from the request's arrival. A header that is no time is told to who reads the
-    body, so that it is refused in the form that the endpoint's errors have."""
+    """Sets `current_deadline`, counted from the request's arrival. An invalid header raises an error when the
+    endpoint reads the body, so that the response has the format of the endpoint's errors."""
 
     def __init__(self, app: ASGIApp, max_timeout_s: float) -> None:
         self.app = app

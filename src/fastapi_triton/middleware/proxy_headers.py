@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a proxy says of the caller behind it, believed only where the proxy is one of ours.
+"""The client's address, scheme and host from the headers of trusted proxies.
 
-Every proxy adds the address that it was called from at the right, so from the right to the left: as long as whoever
-spoke is one of ours, what it said is true. The first who is not is the caller; what stands left of it, it wrote itself.
+Every proxy appends the address of its own client. Read from the right, the addresses that trusted proxies appended are
+true. The first address that is not a trusted proxy's is the client's; the client itself can write what is left of it.
 """
 
 import functools
@@ -19,9 +19,9 @@ Headers = Sequence[tuple[bytes, bytes]]
 
 # A proxy on the same machine, over a Unix socket, has no address.
 UNIX = "unix"
-# More of them are no chain of proxies that anybody has; whoever sends more wants them to be read.
+# No deployment has more proxies in a chain; only an attacker sends more.
 _MAX_HOPS = 64
-# AnonymousClients are read once: it takes ten times as long as all else here.
+# Parsed addresses are cached: parsing takes ten times as long as all else here.
 _MAX_KNOWN = 4096
 _HOST = re.compile(r"[A-Za-z0-9._-]{1,255}(?::[0-9]{1,5})?|\[[0-9A-Fa-f:.]{2,45}\](?::[0-9]{1,5})?")
 # RFC 7239: pairs of a token and a token or a quoted text, by semicolons; elements by commas.
@@ -30,7 +30,7 @@ _PAIR = re.compile(r'\s*([!#$%&\'*+.^_`|~0-9A-Za-z-]+)=("(?:[^"\\]|\\.)*"|[^\s;,
 
 @dataclass(frozen=True, slots=True)
 class Hop:
-    """What one proxy says of whoever called it."""
+    """What one proxy reports about its client."""
 
     address: str = ""
     scheme: str = ""

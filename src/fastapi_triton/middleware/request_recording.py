@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Around every request: its id, how long each of its stages takes (`Server-Timing`), and who is told of it at the end.
+"""Records every request: its id, the time of each stage (`Server-Timing`), and its end, for metrics and the log.
 
 One middleware for all of it, since each one costs every request some microseconds.
 """

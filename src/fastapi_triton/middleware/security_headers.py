@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What tells a browser to take an answer for what it says it is, and to show it nowhere else."""
+"""Response headers that keep browsers from guessing media types, framing pages and leaking referrers."""
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 

@@ -24,7 +24,7 @@ class ShutdownMiddleware:
             try:
                 self._drain.require_open()
             except ShuttingDownError as error:
-                await problem_details.answer(scope, error)(scope, receive, send)
+                await problem_details.error_response(scope, error)(scope, receive, send)
                 return
         try:
             await self.app(scope, receive, send)
@@ -32,7 +32,7 @@ class ShutdownMiddleware:
             reason = self._drain.explain(cancelled)
             if not isinstance(reason, FastAPITritonError) or current_record.get().is_answered:
                 raise reason from None
-            await problem_details.answer(scope, reason)(scope, receive, send)
+            await problem_details.error_response(scope, reason)(scope, receive, send)
 
 
 def _starts_work(scope: Scope) -> bool:

@@ -44,8 +44,8 @@ class _Words:
     def __str__(self) -> str:
         rest = dict(self._fields)
         method, path, _, status, code, duration_ms = (rest.pop(name) for name in _FIRST)
-        told = " ".join(f"{name}={value!r}" for name, value in rest.items() if value != "")
-        return f"{method} {path} {status} {code} {duration_ms} ms {told}"
+        rest_text = " ".join(f"{name}={value!r}" for name, value in rest.items() if value != "")
+        return f"{method} {path} {status} {code} {duration_ms} ms {rest_text}"
 
 
 _FIRST = ("method", "path", "route", "status", "code", "duration_ms")

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What stands at the moment, for Prometheus: slots taken, whether Triton and its models are there, the event loop.
+"""Gauges for Prometheus: slots in use, the state of Triton and its models, the lag of the event loop.
 
-All of it is read from where it is kept anyway, once a second and when somebody asks; nothing has to tell of it.
+Their values are read from the objects that hold them, once a second and at every scrape.
 """
 
 import asyncio

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Counts what becomes of requests, for Prometheus.
+"""Request metrics for Prometheus.
 
-A request's end costs additions to plain lists; once a second, and when they are asked for, they are added to
-prometheus_client's own numbers, which several workers share by files (`PROMETHEUS_MULTIPROC_DIR`).
+A request's end costs additions to plain lists. Once a second and at every scrape they are added to prometheus_client's
+own metrics, which several workers share by files (`PROMETHEUS_MULTIPROC_DIR`).
 """
 
 import asyncio
@@ -59,7 +59,7 @@ class _Series:
 
 
 class Metrics:
-    """The numbers of one process. `record` is told of every request; `refreshes` are run before they are read."""
+    """The metrics of one process. `record` counts a request; `refreshes` run before the metrics are read."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()

@@ -8,7 +8,7 @@ from fastapi.telemetry import TelemetryConfig
 
 from fastapi_triton.core import paths
 
-# What asks all the time, and tells nothing in a trace.
+# Polled all the time, and of no interest in a trace.
 _UNTRACED = (f"{paths.HEALTH}/", paths.METRICS)
 
 

@@ -10,10 +10,10 @@ from typing import Any
 
 from uvicorn.server import ServerState
 
-from fastapi_triton.core import body_buffers, connection_limits
+from fastapi_triton.core import body_buffers, settings
 from fastapi_triton.core.background import BackgroundTask
 from fastapi_triton.core.body_buffers import BodyBuffers
-from fastapi_triton.core.connection_limits import ConnectionLimits
+from fastapi_triton.core.settings import Settings
 from fastapi_triton.serving import process_limits
 from fastapi_triton.serving.process_limits import SPARE_CONNECTIONS
 
@@ -55,15 +55,19 @@ class ConnectionWatch:
     def __init__(
         self,
         connections: Collection[Any],
-        limits: ConnectionLimits,
+        limits: Settings,
         body_buffers: BodyBuffers,
         loop: asyncio.AbstractEventLoop,
     ) -> None:
         self.limits, self.body_buffers = limits, body_buffers
         self.max_connections = process_limits.connections_within(limits.max_connections)
+        timeouts_s = (
+            *(limits.head_timeout_s, limits.body_pause_timeout_s),
+            *(limits.body_timeout_s, limits.idle_timeout_s),
+        )
+        self._interval_s = min(1.0, *(each / 4 for each in timeouts_s))
         self.head, self.body_pause, self.body, self.idle, self.stalled, self.linger = (
-            max(1, round(seconds / limits.interval_s))
-            for seconds in (limits.head_s, limits.body_pause_s, limits.body_s, limits.idle_s, STALLED_S, LINGER_S)
+            max(1, round(each / self._interval_s)) for each in (*timeouts_s, STALLED_S, LINGER_S)
         )
         self._connections = connections
         self._loop = loop
@@ -88,7 +92,7 @@ class ConnectionWatch:
 
     def _schedule(self) -> None:
         if self._timer is None:
-            self._timer = self._loop.call_later(self.limits.interval_s, self._look)
+            self._timer = self._loop.call_later(self._interval_s, self._look)
 
     def _look(self) -> None:
         self._timer = None
@@ -105,7 +109,7 @@ def of(server: ServerState, app_state: Mapping[str, Any], loop: asyncio.Abstract
     """The watch of a server, with the limits of its app; without those, as the environment says."""
     watch = _watches.get(server)
     if watch is None:
-        limits = app_state.get(connection_limits.STATE) or connection_limits.from_environment()
+        limits = app_state.get(settings.STATE) or Settings()
         buffers = app_state.get(body_buffers.STATE) or BodyBuffers(limits.max_buffered_body_bytes)
         watch = _watches[server] = ConnectionWatch(server.connections, limits, buffers, loop)
     return watch

@@ -16,7 +16,7 @@ from uvicorn._types import ASGI3Application
 from uvicorn.config import Config
 from uvicorn.server import ServerState
 
-from fastapi_triton.core import connection_limits
+from fastapi_triton.core import settings
 from fastapi_triton.core import shutdown as drain
 from fastapi_triton.core.body_buffers import UNCOUNTED_BYTES
 from fastapi_triton.core.errors import (
@@ -56,7 +56,7 @@ class Protocol(RequestReader, Watched):
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
         self.drain: Drain = app_state.get(drain.STATE) or Drain()
-        self._is_app_ours = connection_limits.STATE in app_state
+        self._is_app_ours = settings.STATE in app_state
         self._watch = connection_watch.of(server_state, app_state, self.loop)
         self.body_buffers = self._watch.body_buffers
         # The exchange whose turn it is; later ones are in the pipeline, and what follows them is not parsed yet.
@@ -245,7 +245,9 @@ class Protocol(RequestReader, Watched):
         elif not self.is_free:
             return
         elif self.reading is _HEAD and self.num_spent > watch.head:
-            self.refuse(RequestTooSlowError(f"The request's head did not come whole within {watch.limits.head_s:g} s."))
+            self.refuse(
+                RequestTooSlowError(f"The request's head did not come whole within {watch.limits.head_timeout_s:g} s.")
+            )
         elif (
             (self.reading is _WHOLE and self.num_quiet > watch.idle)
             or (self.reading is _NOTHING_YET and self.num_quiet > watch.head)
@@ -268,9 +270,9 @@ class Protocol(RequestReader, Watched):
     def _look_at_body(self) -> None:
         limits = self._watch.limits
         if self.num_quiet > self._watch.body_pause:
-            reason = f"Nothing of the request's body came for {limits.body_pause_s:g} s."
+            reason = f"Nothing of the request's body came for {limits.body_pause_timeout_s:g} s."
         elif self.num_spent > self._watch.body:
-            reason = f"The request's body did not come whole within {limits.body_s:g} s."
+            reason = f"The request's body did not come whole within {limits.body_timeout_s:g} s."
         else:
             return
         self.refuse(RequestTooSlowError(f"{reason} Send it faster, or send less."))

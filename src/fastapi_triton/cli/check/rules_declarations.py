@@ -34,11 +34,11 @@ def unknown_model(declared: Declared) -> Iterator[str]:
 def contract_mismatch(declared: Declared) -> Iterator[str]:
     """An endpoint that does not fit its model's config answers 503, with the reasons."""
     declaration = declared.declaration
-    model, twin = _config(declared, declaration.model), _config(declared, declaration.stream_model)
-    if model is not None and (twin is not None or not declaration.stream_model):
-        # That it is decoupled is told by a rule of its own.
+    model, stream_model = _config(declared, declaration.model), _config(declared, declaration.stream_model)
+    if model is not None and (stream_model is not None or not declaration.stream_model):
+        # decoupled-over-infer reports decoupled models.
         plain = replace(model, decoupled=False)
-        yield from contract.mismatches(declaration.request, declaration.response, plain, twin)
+        yield from contract.mismatches(declaration.request, declaration.response, plain, stream_model)
 
 
 @RULES.add(

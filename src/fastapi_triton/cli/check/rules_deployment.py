@@ -9,7 +9,7 @@ from fastapi_triton.cli.check.repository import queue_policy
 from fastapi_triton.cli.check.rule import WARNING, Rules
 from fastapi_triton.core.settings import Settings
 
-# --http-max-input-size, as Triton has it where nobody sets it. No port tells what it is.
+# --http-max-input-size, as Triton has it where nobody sets it. No endpoint of Triton reports it.
 TRITON_MAX_INPUT_BYTES = 64 * 1024 * 1024
 
 
@@ -62,6 +62,6 @@ def client_timeout(model: ModelBehind) -> Iterator[str]:
     policy = queue_policy(model.raw)
     queue_s = int(policy.get("default_timeout_microseconds") or 0) / 1e6
     if policy.get("allow_timeout_override"):
-        return  # the frontend tells Triton how long it waits
+        return  # the frontend passes its timeout on to Triton
     if queue_s and queue_s >= model.settings.request_timeout_s:
         yield f"request_timeout_s is {model.settings.request_timeout_s:g}, but the queue alone may take {queue_s:g} s"

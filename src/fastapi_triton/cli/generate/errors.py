@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Why there is no picture, in words for a person, and the exit status that tells a script."""
+"""Why there is no picture: a text for people, and an exit status for scripts."""
 
 import re
 from collections.abc import Mapping

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A server of one's own, for as long as the command runs: the app and the models that come with the package, on an
-embedded Triton and free ports."""
+"""A server for the duration of the command: the app and the models of the package, on an embedded Triton and free
+ports."""
 
 import asyncio
 import importlib
@@ -43,7 +43,7 @@ async def own_server() -> AsyncIterator[str]:
         NoServerError: this machine cannot run it, or it did not become ready.
     """
     logging_config.configure(Settings(log_level="error"))
-    logging.getLogger("triton").setLevel(logging.CRITICAL)  # it tells of errors on every machine without a GPU
+    logging.getLogger("triton").setLevel(logging.CRITICAL)  # it logs errors on every machine without a GPU
     try:
         triton = EmbeddedTriton.prepare(bundle.model_repository())
     except EmbeddedTritonError as error:
@@ -74,7 +74,7 @@ def _app(triton_url: str) -> FastAPI:
 
 
 async def _until_ready(url: str) -> None:
-    told = "it does not answer"
+    reason = "it does not answer"
     with suppress(TimeoutError):
         async with asyncio.timeout(START_TIMEOUT_S), aiohttp.ClientSession() as session:
             while True:
@@ -82,9 +82,9 @@ async def _until_ready(url: str) -> None:
                     async with session.get(f"{url}/health/ready") as answer:
                         if answer.status == 200:
                             return
-                        told = await answer.text()
+                        reason = await answer.text()
                 await asyncio.sleep(READINESS_INTERVAL_S)
     raise NoServerError(
-        f"The server that was started is not ready after {START_TIMEOUT_S:.0f} s: {told}\n"
+        f"The server that was started is not ready after {START_TIMEOUT_S:.0f} s: {reason}\n"
         "The log of `fastapi-triton serve --embedded` says more."
     )

@@ -18,7 +18,7 @@ from fastapi_triton.triton.transport.credentials import Access, HeaderLines
 # The last wheel of tritonclient that carries the binary, for any glibc since 2014. perf-analyzer's own wheel, which is
 # newer, wants glibc 2.38.
 PACKAGES = ("tritonclient==2.49.0", "nvidia-cuda-runtime-cu12==12.6.77")
-# Three windows are measured and their mean is told, however far apart they are: the rounds show the spread.
+# perf_analyzer reports the mean of three windows, however far apart they are: the rounds show the spread.
 _THREE_WINDOWS = ("--max-trials", "3", "--stability-percentage", "1000000", "--measurement-mode", "count_windows")
 
 HOW_TO_INSTALL = """\
@@ -43,7 +43,7 @@ class Load:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A server to measure: where it is, as perf_analyzer wants it, and what else it must be told to get in."""
+    """A server to measure: its address as perf_analyzer takes it, and options with certificates and headers."""
 
     address: str
     options: tuple[str, ...] = field(default=(), repr=False)
@@ -67,7 +67,7 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class Measurement:
-    """What perf_analyzer told of one run: inferences per second, latencies in milliseconds."""
+    """The result of one run: inferences per second, latencies in milliseconds."""
 
     inferences_per_s: float
     p50_ms: float
@@ -173,5 +173,5 @@ def _words(done: subprocess.CompletedProcess[str]) -> str:
         return f"the library {missing[1]} is missing{hint}."
     output = "\n".join(stream.partition("Usage:")[0] for stream in (done.stdout, done.stderr))
     lines = [line for line in output.splitlines() if line.strip()]
-    told = [line for line in lines if re.search(r"error|fail|exception", line, re.IGNORECASE)] or lines
-    return "\n".join(dict.fromkeys(told[-20:])) or f"it said nothing, and ended with {done.returncode}."
+    errors = [line for line in lines if re.search(r"error|fail|exception", line, re.IGNORECASE)] or lines
+    return "\n".join(dict.fromkeys(errors[-20:])) or f"it said nothing, and ended with {done.returncode}."

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The command: input data from the user's requests, Triton and the frontend measured in turn, the comparison told."""
+"""The command: input data from the user's requests, Triton and the frontend measured in turn, their comparison."""
 
 import asyncio
 from pathlib import Path
@@ -69,7 +69,7 @@ def perf(
                     typer.echo(f"round {number} of {rounds}: {level.concurrency} at once, {way}", err=True)
                     report = output / f"{model}-{way}-{level.concurrency}-{number}.csv"
                     measured.append(analyzer.run(binary, load, target=target, input_data=data_path, report=report))
-        _tell(model, levels, output)
+        _report(model, levels, output)
     except ValidationError as error:  # of the settings
         fail(invalid_settings(error))
     except AnalyzerError as error:
@@ -78,7 +78,7 @@ def perf(
         fail(str(error))
 
 
-def _tell(model: str, levels: list[comparison.Level], output: Path) -> None:
+def _report(model: str, levels: list[comparison.Level], output: Path) -> None:
     Console().print(comparison.table(model, levels))
     comparison.write_json(output / f"{model}-results.json", model, levels)
     typer.echo(f"Every measurement: {output / f'{model}-results.json'}")
@@ -110,10 +110,10 @@ def _address(url: str) -> Address:
     return Address.of(url)
 
 
-def _concurrencies(told: str) -> list[int]:
-    if not all(each.strip().isdecimal() and int(each) > 0 for each in told.split(",")):
-        raise PerfError(f"--concurrency takes whole numbers with commas between them, as in 1,4,8; not {told}.")
-    return sorted({int(each) for each in told.split(",")})
+def _concurrencies(text: str) -> list[int]:
+    if not all(each.strip().isdecimal() and int(each) > 0 for each in text.split(",")):
+        raise PerfError(f"--concurrency takes whole numbers with commas between them, as in 1,4,8; not {text}.")
+    return sorted({int(each) for each in text.split(",")})
 
 
 def _named(files: list[str]) -> dict[str, Path]:

@@ -28,11 +28,11 @@ class Spread:
     def of(cls, values: Sequence[float]) -> "Spread":
         return cls(statistics.median(values), min(values), max(values))
 
-    def told(self, tell: Callable[[float], str]) -> str:
+    def text(self, formatted: Callable[[float], str]) -> str:
         """`12.3`, and below it `11.9..12.8` where there is more than one value."""
         if self.least == self.most:
-            return tell(self.median)
-        return f"{tell(self.median)}\n{tell(self.least)}..{tell(self.most)}"
+            return formatted(self.median)
+        return f"{formatted(self.median)}\n{formatted(self.least)}..{formatted(self.most)}"
 
 
 @dataclass(slots=True)
@@ -70,7 +70,7 @@ def _costs(level: Level) -> list[str]:
         Spread.of([getattr(frontend, name) - getattr(triton, name) for triton, frontend in rounds])
         for name in _LATENCIES
     ]
-    return [throughput.told("{:+.0%}".format), *(spread.told(lambda ms: _number(ms, sign="+")) for spread in added)]
+    return [throughput.text("{:+.0%}".format), *(spread.text(lambda ms: _number(ms, sign="+")) for spread in added)]
 
 
 def _number(value: float, *, sign: str = "") -> str:

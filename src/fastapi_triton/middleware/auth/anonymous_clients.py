@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Callers without a key, by their address; no more of them are remembered than fit into a few megabytes."""
+"""Clients without a key, by their address. The least recently used ones are forgotten, so that memory stays bounded."""
 
-from collections import OrderedDict
+import functools
 from ipaddress import IPv6Address, IPv6Network, ip_address
+from typing import NamedTuple
 
 from fastapi_triton.core.context import ANYONE, Caller
 from fastapi_triton.middleware.auth.keys import Limits
@@ -13,45 +14,35 @@ MAX_ADDRESSES = 10_000
 _IPV6_PREFIX = 64
 
 
-class AnonymousClient:
-    """One caller, and how much of its rate is left."""
+class AnonymousClient(NamedTuple):
+    """One client, and the token bucket of its rate limit."""
 
-    __slots__ = ("bucket", "caller")
-
-    def __init__(self, caller: Caller, bucket: TokenBucket | None) -> None:
-        self.caller = caller
-        self.bucket = bucket
+    caller: Caller
+    bucket: TokenBucket | None
 
 
 class AnonymousClients:
-    """The callers by address. The one that was not seen for longest is forgotten first; its rate begins anew."""
+    """The clients by address. A forgotten one begins with a full bucket."""
 
     def __init__(self, limits: Limits, *, max_addresses: int = MAX_ADDRESSES) -> None:
         self._limits = limits
-        self._max_addresses = max_addresses
-        self._by_host: OrderedDict[str, AnonymousClient] = OrderedDict()
+        self._of = functools.lru_cache(max_addresses)(self._new)
 
     def __len__(self) -> int:
-        return len(self._by_host)
+        return self._of.cache_info().currsize
 
     def find(self, client: tuple[str, int] | None) -> AnonymousClient:
-        """The caller at an ASGI `client`; a new one where it was never seen."""
-        host = client[0] if client else ""
-        found = self._by_host.get(host)
-        if found is not None:
-            self._by_host.move_to_end(host)
-            return found
-        name = _name(host)
-        if name != host:  # all of a network's addresses are one caller
-            return self.find((name, 0))
-        if len(self._by_host) >= self._max_addresses:
-            self._by_host.popitem(last=False)
+        """The client at an ASGI `client`."""
+        return self._of(_name(client[0] if client else ""))
+
+    def _new(self, name: str) -> AnonymousClient:
         caller = Caller(f"{ANYONE.name}{name}", None, self._limits.max_in_flight)
-        found = self._by_host[host] = AnonymousClient(caller, self._limits.bucket())
-        return found
+        return AnonymousClient(caller, self._limits.bucket())
 
 
+@functools.lru_cache(MAX_ADDRESSES)
 def _name(host: str) -> str:
+    """The address that stands for all of the client's: an IPv4 address or an IPv6 network."""
     try:
         address = ip_address(host.partition("%")[0])
     except ValueError:

@@ -123,4 +123,4 @@ async def _refuse(error: FastAPITritonError, scope: Scope, receive: Receive, sen
     if scope["type"] == "websocket":
         await send({"type": "websocket.close", "code": 1008})  # before it is accepted: the server answers 403
         return
-    await problem_details.answer(scope, error)(scope, receive, send)
+    await problem_details.error_response(scope, error)(scope, receive, send)

@@ -2,7 +2,7 @@
 """API keys: what is kept of them, and finding the one that a caller shows.
 
 A key is 256 random bits, so nobody can try them all, and SHA-256 is enough to keep: slow password hashes exist for what
-people can remember, and would cost every request 100 ms and more. Nothing here keeps, logs or tells a key itself.
+people can remember, and would cost every request 100 ms and more. Nothing here stores, logs or returns a key itself.
 """
 
 import hashlib
@@ -104,7 +104,7 @@ class Keys:
         """The key that a caller shows, if it is one.
 
         What is compared are hashes, whose bytes nobody who lacks the key can choose, and all but the few that select
-        in constant time: how long it takes tells nothing of a key.
+        in constant time: the time it takes reveals nothing about a key.
         """
         digest = hashlib.sha256(secret).digest()
         key = self._by_selector.get(digest[:_SELECTOR_BYTES])
@@ -139,9 +139,9 @@ def entries(text: str) -> dict[str, KeyEntry]:
     except RecursionError:
         raise KeyFileError("its TOML is nested too deeply") from None
     except ValidationError as error:
-        told = error.errors(include_url=False, include_input=False, include_context=False)
-        places = (f"{'.'.join(str(part) for part in each['loc'])}: {each['msg']}" for each in told)
-        raise KeyFileError("; ".join(places)) from None
+        details = error.errors(include_url=False, include_input=False, include_context=False)
+        problems = (f"{'.'.join(str(part) for part in each['loc'])}: {each['msg']}" for each in details)
+        raise KeyFileError("; ".join(problems)) from None
     except ValueError as error:  # TOMLDecodeError, and numbers with more digits than Python converts
         raise KeyFileError(f"it is not TOML: {error}") from None
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A rate with a burst: one number a caller, whatever the rate."""
 
-# Sums of floats are off by less than this; nobody is told to wait for it.
+# Sums of floats are off by less than this; no client waits for it.
 _ROUNDING_S = 1e-6
 
 
