@@ -22,7 +22,7 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from fastapi_triton import Settings, TritonFrontend
-from fastapi_triton.cli import check_commands
+from fastapi_triton.cli.check import command as check_command
 from fastapi_triton.cli.check import runner
 from fastapi_triton.cli.check.rule import Finding, Severity
 from fastapi_triton.cli.generate import run as generate_run
@@ -152,7 +152,7 @@ def test_check_shows_a_servers_text_harmless(monkeypatch: pytest.MonkeyPatch, tm
     async def found(_: runner.Subject) -> list[Finding]:
         return [finding]
 
-    monkeypatch.setattr(check_commands.runner, "check", found)
+    monkeypatch.setattr(check_command.runner, "check", found)
     for arguments in ([], ["--json"]):
         result = CliRunner().invoke(command_line, ["check", str(tmp_path), *arguments], env={"TERM": "dumb"})
         assert is_harmless(result.output)
@@ -165,7 +165,7 @@ def test_check_shows_a_servers_error_harmless(monkeypatch: pytest.MonkeyPatch, t
     async def fails(_: runner.Subject) -> list[Finding]:
         raise InferenceError(HOSTILE)
 
-    monkeypatch.setattr(check_commands.runner, "check", fails)
+    monkeypatch.setattr(check_command.runner, "check", fails)
     result = CliRunner().invoke(command_line, ["check", str(tmp_path)])
     assert result.exit_code == 2
     assert is_harmless(result.output)

@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from fastapi_triton.cli import check_commands, keys
+from fastapi_triton.cli import keys
+from fastapi_triton.cli.check.command import check_command, openapi_command
 from fastapi_triton.cli.errors import fail
 from fastapi_triton.cli.generate import command as generate_command
 from fastapi_triton.cli.perf.command import perf
@@ -34,8 +35,8 @@ def init(folder: Annotated[Path, typer.Argument(help="A new folder, or an empty 
     typer.echo(f"Start it: cd {folder} && fastapi-triton serve --embedded")
 
 
-app.command("check")(check_commands.check_command)
-app.command("openapi")(check_commands.openapi_command)
+app.command("check")(check_command)
+app.command("openapi")(openapi_command)
 app.add_typer(keys.app, name="keys")
 app.command("serve")(serve)
 app.command("perf")(perf)

@@ -1,2 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Metrics, logs and traces: what an operator sees. Knows requests only by their records."""
+"""What operators see: metrics, logs and traces.
+
+This room owns metric names, log formats and the tracing configuration. It reads finished `RequestRecord`s and values
+that others hand it, and must not know where they come from.
+
+| module | its one job |
+| --- | --- |
+| `metrics` | counters and histograms of requests, over all workers |
+| `gauges` | the current state, sampled once a second |
+| `access_log` | a log line for each request |
+| `logging_config` | text and JSON log formats; escapes text from clients |
+| `tracing` | FastAPI's OpenTelemetry configuration |
+"""
