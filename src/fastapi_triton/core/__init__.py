@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What every room uses. This room imports no other.
 
-It owns errors and their HTTP form, settings, URL prefixes, and the state of one request. It must not know Triton, models
-or pictures.
+It owns errors and their HTTP form, settings, URL prefixes, and the state of one request. It must not know Triton,
+models or pictures.
 
 | module | its one job |
 | --- | --- |

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """ASGI middleware. Never Starlette's `BaseHTTPMiddleware`, which would hide a disconnect from endpoints.
 
-This room owns everything that happens to a request before its route is found. It must not know routes, models or Triton.
+This room owns what happens to a request before its route is found. It must not know routes, models or Triton.
 
 | module | its one job |
 | --- | --- |
