@@ -18,7 +18,7 @@ from fastapi_triton import Settings, TritonFrontend
 from fastapi_triton.cli import serve
 from fastapi_triton.cli.main import app
 from fastapi_triton.cli.perf import analyzer
-from fastapi_triton.cli.perf.errors import PerfError
+from fastapi_triton.cli.perf.analyzer import PerfError
 from fastapi_triton.core.settings import variable
 from fastapi_triton.embedded import installation
 from fastapi_triton.embedded.installation import EmbeddedTritonError

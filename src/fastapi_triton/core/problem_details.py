@@ -14,7 +14,7 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
-from starlette.types import Scope
+from starlette.types import Receive, Scope, Send
 
 from fastapi_triton.core.context import REQUEST_ID_HEADER, current_request_id
 from fastapi_triton.core.errors import (
@@ -125,6 +125,14 @@ def error_response(scope: Scope, error: FastAPITritonError) -> Response:
     forms: dict[str, ErrorFormat] = getattr(scope["app"].state, "error_forms", {})
     form = next((form for prefix, form in forms.items() if is_below(path, prefix)), response)
     return form(error)
+
+
+async def send_error(error: FastAPITritonError, scope: Scope, receive: Receive, send: Send) -> None:
+    """Respond with the error, from middleware. A WebSocket is closed before it is accepted: the server sends 403."""
+    if scope["type"] == "websocket":
+        await send({"type": "websocket.close", "code": 1008})
+    else:
+        await error_response(scope, error)(scope, receive, send)
 
 
 async def _ours(request: Request, error: FastAPITritonError) -> Response:

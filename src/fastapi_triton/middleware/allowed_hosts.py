@@ -8,9 +8,9 @@ from collections.abc import Sequence
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from fastapi_triton.core import problem_details
 from fastapi_triton.core.errors import UnreadableRequestError
 from fastapi_triton.core.paths import is_probe, route_path
+from fastapi_triton.core.problem_details import send_error
 
 
 class AllowedHostsMiddleware:
@@ -23,14 +23,11 @@ class AllowedHostsMiddleware:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "lifespan" and not self._is_ours(scope):
-            if scope["type"] == "websocket":
-                await send({"type": "websocket.close", "code": 1008})
-                return
             error = UnreadableRequestError(
                 "This server does not go by the name in your `Host` header. Call it by its own name.",
                 code="unknown_host",
             )
-            await problem_details.error_response(scope, error)(scope, receive, send)
+            await send_error(error, scope, receive, send)
             return
         await self.app(scope, receive, send)
 

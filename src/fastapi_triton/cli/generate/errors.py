@@ -7,25 +7,18 @@ from typing import Any, ClassVar
 
 INTERRUPTED = 130
 
-# What a person calls the fields of a request here.
+_NAMED_ALIKE = (
+    *("conditioning_scale", "negative_prompt", "seed", "guidance_scale", "control_guidance_start"),
+    *("control_guidance_end", "width", "height", "scheduler", "invert", "receipt", "reproducible"),
+)
+# The options that set the fields of a request.
 NAMES = {
+    **{field: f"--{field.replace('_', '-')}" for field in _NAMED_ALIKE},
     "prompt": "the prompt",
     "image": "the scribble",
-    "conditioning_scale": "--conditioning-scale",
-    "negative_prompt": "--negative-prompt",
-    "seed": "--seed",
     "num_inference_steps": "--steps",
-    "guidance_scale": "--guidance-scale",
-    "control_guidance_start": "--control-guidance-start",
-    "control_guidance_end": "--control-guidance-end",
-    "width": "--width",
-    "height": "--height",
-    "scheduler": "--scheduler",
     "output_format": "--format",
     "output_quality": "--quality",
-    "invert": "--invert",
-    "receipt": "--receipt",
-    "reproducible": "--reproducible",
 }
 
 

@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
-from fastapi_triton.cli.perf.errors import AnalyzerError, PerfError
 from fastapi_triton.triton.transport.address import Address
 from fastapi_triton.triton.transport.credentials import Access, HeaderLines
 
@@ -28,6 +27,14 @@ perf_analyzer is not here. One of these brings it:
   pip install perf-analyzer                where glibc is 2.38 or newer
   fastapi-triton perf … --data-only        writes the input data, for the perf_analyzer of NVIDIA's SDK container
 or say where it is with --perf-analyzer."""
+
+
+class PerfError(Exception):
+    """Nothing can be measured: a missing file, an unknown input, no binary. The text is for a person."""
+
+
+class AnalyzerError(PerfError):
+    """perf_analyzer ran, and failed."""
 
 
 @dataclass(frozen=True, slots=True)

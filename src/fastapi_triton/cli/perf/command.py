@@ -12,7 +12,7 @@ from rich.console import Console
 
 from fastapi_triton.cli.errors import fail, invalid_settings
 from fastapi_triton.cli.perf import analyzer, comparison, input_data
-from fastapi_triton.cli.perf.errors import AnalyzerError, PerfError
+from fastapi_triton.cli.perf.analyzer import AnalyzerError, PerfError
 from fastapi_triton.core.errors import FastAPITritonError
 from fastapi_triton.core.settings import Settings
 from fastapi_triton.observability.logging_config import printable_lines

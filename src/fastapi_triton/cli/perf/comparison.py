@@ -9,8 +9,7 @@ from pathlib import Path
 import orjson
 from rich.table import Table
 
-from fastapi_triton.cli.perf.analyzer import Measurement
-from fastapi_triton.cli.perf.errors import PerfError
+from fastapi_triton.cli.perf.analyzer import Measurement, PerfError
 
 _LATENCIES = ("p50_ms", "p95_ms", "p99_ms")
 HOW_TO_PLOT = "The plot needs matplotlib: pip install 'fastapi-triton[perf]'."

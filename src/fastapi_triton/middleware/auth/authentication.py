@@ -7,10 +7,11 @@ from collections.abc import Awaitable, Callable, Collection
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from fastapi_triton.core import paths, problem_details
+from fastapi_triton.core import paths
 from fastapi_triton.core.context import Caller, current_caller
 from fastapi_triton.core.errors import FastAPITritonError, NotAllowedError, TooManyRequestsError
 from fastapi_triton.core.paths import route_path
+from fastapi_triton.core.problem_details import send_error
 from fastapi_triton.middleware.auth import credentials, scopes
 from fastapi_triton.middleware.auth.anonymous_clients import AnonymousClient, AnonymousClients
 from fastapi_triton.middleware.auth.keys import Key, Keys
@@ -36,7 +37,7 @@ class AddressMiddleware:
                 try:
                     _take(address, scope)
                 except FastAPITritonError as error:
-                    return _refuse(error, scope, receive, send)
+                    return send_error(error, scope, receive, send)
         return self.app(scope, receive, send)
 
 
@@ -57,7 +58,7 @@ class APIKeyMiddleware:
             try:
                 current_caller.set(self._admit(scope))
             except FastAPITritonError as error:
-                await _refuse(error, scope, receive, send)
+                await send_error(error, scope, receive, send)
                 return
         await self.app(scope, receive, send)
 
@@ -117,10 +118,3 @@ def _take(caller: Key | AnonymousClient, scope: Scope) -> None:
             code="rate_limited",
             retry_after_s=wait_s,
         )
-
-
-async def _refuse(error: FastAPITritonError, scope: Scope, receive: Receive, send: Send) -> None:
-    if scope["type"] == "websocket":
-        await send({"type": "websocket.close", "code": 1008})  # before it is accepted: the server answers 403
-        return
-    await problem_details.error_response(scope, error)(scope, receive, send)
