@@ -12,14 +12,14 @@ RETRY_AFTER_S = 1.0
 
 
 class BodyBuffers:
-    """The bytes of all bodies whose requests are not done yet."""
+    """Counts the bytes of all bodies whose requests are running."""
 
     def __init__(self, max_bytes: int) -> None:
         self.max_bytes = max_bytes
         self.num_bytes = 0
 
     def take(self, num_bytes: int) -> None:
-        """Hold more.
+        """Count more bytes.
 
         Raises:
             OverloadedError: this would exceed the limit.
@@ -34,5 +34,5 @@ class BodyBuffers:
         self.num_bytes += num_bytes
 
     def release(self, num_bytes: int) -> None:
-        """Hold less."""
+        """Count fewer bytes."""
         self.num_bytes -= num_bytes

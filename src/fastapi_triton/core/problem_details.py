@@ -135,19 +135,19 @@ async def send_error(error: FastAPITritonError, scope: Scope, receive: Receive, 
         await error_response(scope, error)(scope, receive, send)
 
 
-async def _ours(request: Request, error: FastAPITritonError) -> Response:
+async def _on_error(request: Request, error: FastAPITritonError) -> Response:
     if isinstance(error, ClientDisconnectedError):
         record_error(error)
-        return Response(status_code=error.status)  # goes nowhere: the connection is closed
+        return Response(status_code=error.status)  # sent to nobody: the connection is closed
     return error_response(request.scope, error)
 
 
-async def _left(request: Request, _: ClientDisconnect) -> Response:
+async def _on_disconnect(request: Request, _: ClientDisconnect) -> Response:
     """Starlette's own error, where an endpoint reads the body by `Request`."""
-    return await _ours(request, ClientDisconnectedError("The caller left before its request was whole."))
+    return await _on_error(request, ClientDisconnectedError("The caller left before its request was whole."))
 
 
-async def _routing(request: Request, error: HTTPException) -> Response:
+async def _on_http_exception(request: Request, error: HTTPException) -> Response:
     """FastAPI's own HTTP errors: an unknown route, a wrong method, or what a user's endpoint raised."""
     if error.status_code == 404 and error.detail == "Not Found":
         detail = f"There is no route {shown(request.url.path)}. /docs lists them all."
@@ -167,8 +167,8 @@ async def _routing(request: Request, error: HTTPException) -> Response:
     return result
 
 
-async def _validation(request: Request, error: RequestValidationError) -> Response:
-    """A plain FastAPI endpoint beside ours refused its request."""
+async def _on_invalid_request(request: Request, error: RequestValidationError) -> Response:
+    """A plain FastAPI endpoint of the app refused its request."""
     problems = [
         FieldProblem(pointer(each["loc"][1:]), "invalid_value", each["msg"]) for each in error.errors()[:MAX_PROBLEMS]
     ]
@@ -177,7 +177,7 @@ async def _validation(request: Request, error: RequestValidationError) -> Respon
     )
 
 
-async def _bug(request: Request, _: Exception) -> Response:
+async def _on_unexpected(request: Request, _: Exception) -> Response:
     # uvicorn logs the traceback after this response, under the request id that the client gets.
     result = error_response(
         request.scope,
@@ -188,9 +188,9 @@ async def _bug(request: Request, _: Exception) -> Response:
 
 
 HANDLERS: dict[int | type[Exception], Callable[[Request, Any], Coroutine[Any, Any, Response]]] = {
-    FastAPITritonError: _ours,
-    ClientDisconnect: _left,
-    HTTPException: _routing,
-    RequestValidationError: _validation,
-    Exception: _bug,
+    FastAPITritonError: _on_error,
+    ClientDisconnect: _on_disconnect,
+    HTTPException: _on_http_exception,
+    RequestValidationError: _on_invalid_request,
+    Exception: _on_unexpected,
 }

@@ -22,7 +22,7 @@ class AllowedHostsMiddleware:
         self._suffixes = tuple(each[1:].lower() for each in hosts if each.startswith("*."))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "lifespan" and not self._is_ours(scope):
+        if scope["type"] != "lifespan" and not self._is_allowed(scope):
             error = UnreadableRequestError(
                 "This server does not go by the name in your `Host` header. Call it by its own name.",
                 code="unknown_host",
@@ -31,7 +31,7 @@ class AllowedHostsMiddleware:
             return
         await self.app(scope, receive, send)
 
-    def _is_ours(self, scope: Scope) -> bool:
+    def _is_allowed(self, scope: Scope) -> bool:
         said = [value for name, value in scope["headers"] if name == b"host"]
         host = _without_port(said[0].decode("latin-1")) if len(said) == 1 else ""
         return (

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Refuses a body over the limit while it streams in, and one that is compressed, whose size nobody can know. (FastAPI's
-`max_body_size` cannot answer in our errors' form.)"""
+"""Refuses bodies over the limit while they arrive, and compressed ones, whose real size is unknown. (FastAPI's
+`max_body_size` cannot use our format of errors.)"""
 
 from collections.abc import Awaitable
 

@@ -47,10 +47,10 @@ class Proxies:
     def __init__(self, networks: Sequence[str]) -> None:
         self._has_unix = UNIX in networks
         self._networks: list[IPv4Network | IPv6Network] = [ip_network(each) for each in networks if each != UNIX]
-        self._is_ours = functools.lru_cache(_MAX_KNOWN)(self._look_up)
+        self._is_trusted = functools.lru_cache(_MAX_KNOWN)(self._look_up)
 
     def __contains__(self, host: str) -> bool:
-        return self._is_ours(host)
+        return self._is_trusted(host)
 
     def _look_up(self, host: str) -> bool:
         if not host:

@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which of this the settings ask for, and in which order a request meets it.
+"""Which middleware the settings ask for, in which order.
 
-From the outside: what a proxy says, since all others depend on it; origins, so that scripts may read refusals too;
-headers on whatever is answered; hosts; and at last who calls. Around all of it lies the request's id. What is off is
-not there at all.
+From the outside: proxy headers, since all others depend on them; CORS, so that scripts can read errors too; security
+headers; hosts; authentication. Outside of all is the request's record. What is switched off is not installed.
 """
 
 from pathlib import Path

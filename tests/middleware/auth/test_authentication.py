@@ -277,4 +277,4 @@ def test_no_header_is_a_key_by_chance_or_makes_it_fail(headers: list[tuple[bytes
     }
     asyncio.run(everything_on()(scope, receive, send))
     assert statuses in ([400], [401])  # 400: it goes by none of those names
-    assert b"ftk_" not in (credentials.shown(headers) or b"")
+    assert b"ftk_" not in (credentials.find_key(headers) or b"")

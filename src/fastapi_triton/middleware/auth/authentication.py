@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The middleware that says who calls, and turns away who may not, or not so often. Where no keys are asked for it is
-`AddressMiddleware`, without limits as cheap as it can be."""
+"""Finds the client of a request, and refuses it without the right key or beyond its rate. Without API keys the app uses
+`AddressMiddleware`, which costs next to nothing without rate limits."""
 
 import time
 from collections.abc import Awaitable, Callable, Collection
@@ -16,14 +16,14 @@ from fastapi_triton.middleware.auth import credentials, scopes
 from fastapi_triton.middleware.auth.anonymous_clients import AnonymousClient, AnonymousClients
 from fastapi_triton.middleware.auth.keys import Key, Keys
 
-# What stops work must not be held up by a limit of it.
-_ALWAYS = (f"{paths.A1111}/v1/interrupt",)
-# A browser sends what a person typed into its dialog by itself, whichever page makes it call.
-_FOREIGN = (b"cross-site", b"same-site")
+# Requests that cancel work count against no rate limit.
+_UNLIMITED = (f"{paths.A1111}/v1/interrupt",)
+# Browsers attach stored Basic credentials to requests from any page.
+_CROSS_SITE = (b"cross-site", b"same-site")
 
 
 class AddressMiddleware:
-    """Every caller is its address."""
+    """Every client is its address."""
 
     def __init__(self, app: ASGIApp, addresses: AnonymousClients) -> None:
         self.app = app
@@ -42,8 +42,8 @@ class AddressMiddleware:
 
 
 class APIKeyMiddleware:
-    """Every caller is its key. `public` are the scopes that need none; there, and at what is open to all, a caller
-    without a key is its address."""
+    """Every client is its key. `public` scopes need none: there, and on open paths, a client without a key is its
+    address."""
 
     def __init__(
         self, app: ASGIApp, keys: Callable[[], Keys], addresses: AnonymousClients, public: Collection[scopes.Scope] = ()
@@ -63,24 +63,24 @@ class APIKeyMiddleware:
         await self.app(scope, receive, send)
 
     def _admit(self, scope: Scope) -> Caller:
-        """Who calls.
+        """The client.
 
         Raises:
             UnauthorizedError: no key, none that is known, or one that has expired.
-            NotAllowedError: the key is not for this.
-            TooManyRequestsError: it was used too often.
+            NotAllowedError: the key lacks the scope, or another site's page uses it.
+            TooManyRequestsError: the client is over its rate.
         """
         needed = scopes.of(scope.get("method", "GET"), route_path(scope))
         if needed is None:
             return self._addresses.find(scope.get("client")).caller
         headers = scope["headers"]
-        secret = credentials.shown(headers)
+        secret = credentials.find_key(headers)
         if secret is None:
             if needed not in self._public:
                 raise credentials.refusal(headers, "missing_key")
             address = self._addresses.find(scope.get("client"))
             _take(address, scope)
-            # What is public is all that it may do, here and in what is decided later.
+            # It has the public scopes alone, here and in later checks.
             return Caller(address.caller.name, self._public, address.caller.max_in_flight)
         key = self._keys().find(secret)
         if key is None:
@@ -89,18 +89,18 @@ class APIKeyMiddleware:
             raise credentials.refusal(headers, "expired_key")
         if needed not in key.entry.scopes and needed not in self._public:
             raise scopes.missing(needed)
-        _require_own_will(scope)
+        _refuse_cross_site(scope)
         _take(key, scope)
         return key.caller
 
 
-def _require_own_will(scope: Scope) -> None:
-    """A page of somebody else's must not use the key that a person gave the browser for this one."""
+def _refuse_cross_site(scope: Scope) -> None:
+    """Other sites' pages must not use a key that the browser stores for this one."""
     if scope.get("method") in ("GET", "HEAD", "OPTIONS"):
         return
     headers = dict(scope["headers"])
-    is_kept = b"x-api-key" not in headers and headers.get(b"authorization", b"")[:6].lower() == b"basic "
-    if is_kept and headers.get(b"sec-fetch-site") in _FOREIGN:
+    is_stored = b"x-api-key" not in headers and headers.get(b"authorization", b"")[:6].lower() == b"basic "
+    if is_stored and headers.get(b"sec-fetch-site") in _CROSS_SITE:
         raise NotAllowedError(
             "A page from elsewhere may not use the key that a browser keeps. Send it as Bearer, or as X-API-Key.",
             code="cross_site",
@@ -108,8 +108,8 @@ def _require_own_will(scope: Scope) -> None:
 
 
 def _take(caller: Key | AnonymousClient, scope: Scope) -> None:
-    """Count a request that asks for work; looking at something is free."""
-    if caller.bucket is None or scope.get("method") != "POST" or route_path(scope) in _ALWAYS:
+    """Take a token for a request that starts work. Other requests are free."""
+    if caller.bucket is None or scope.get("method") != "POST" or route_path(scope) in _UNLIMITED:
         return
     wait_s = caller.bucket.take(time.monotonic())
     if wait_s:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The key that a request shows, and how it is asked for one."""
+"""The API key in a request's headers, and the 401 response without one."""
 
 import binascii
 from collections.abc import Iterable
@@ -17,9 +17,9 @@ _REASONS = {
 _HOW = "Send one as `Authorization: Bearer <key>`, as `X-API-Key: <key>`, or as the password of HTTP Basic."
 
 
-def shown(headers: Headers) -> bytes | None:
+def find_key(headers: Headers) -> bytes | None:
     """The key in these headers; None: there is none. `X-API-Key` goes before `Authorization`, which a proxy may use for
-    itself. What is in a header that cannot be read is no key that anybody has."""
+    itself. An unreadable header counts as an unknown key."""
     authorization = None
     for name, value in headers:
         if name == b"x-api-key":
@@ -45,7 +45,7 @@ def _password(encoded: bytes) -> bytes:
 
 
 def refusal(headers: Headers, code: str) -> UnauthorizedError:
-    """Says what is wrong, and in which ways a key is taken."""
+    """The 401 error: the reason, and how to send a key."""
     challenges = [f"Bearer {_REALM}" if code == "missing_key" else f'Bearer {_REALM}, error="invalid_token"']
     mode = next((value for name, value in headers if name == b"sec-fetch-mode"), b"navigate")
     if mode == b"navigate":

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""API keys: what is kept of them, and finding the one that a caller shows.
+"""API keys: their hashes, and the lookup of a request's key.
 
-A key is 256 random bits, so nobody can try them all, and SHA-256 is enough to keep: slow password hashes exist for what
+A key is 256 random bits, so nobody can try them all, and its SHA-256 is enough: slow password hashes protect what
 people can remember, and would cost every request 100 ms and more. Nothing here stores, logs or returns a key itself.
 """
 
@@ -32,7 +32,7 @@ class KeyFileError(ValueError):
 
 
 class Limits(BaseModel):
-    """What one caller may have: requests (those that ask for work) a minute and at once, and how many in flight."""
+    """The limits of one client: requests for work per minute and at once, and requests in flight."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
@@ -54,7 +54,7 @@ class Limits(BaseModel):
 
 
 class KeyEntry(Limits):
-    """What a file says of one key."""
+    """A key in the file."""
 
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
     scopes: Annotated[tuple[Scope, ...], Field(strict=False)] = ("infer",)
@@ -68,7 +68,7 @@ class _File(BaseModel):
 
 
 class Key:
-    """A known key at work: whose it is, and how much of its rate is left."""
+    """A known key: its client, and the token bucket of its rate limit."""
 
     __slots__ = ("bucket", "caller", "digest", "entry", "expires")
 
@@ -81,12 +81,12 @@ class Key:
 
     @property
     def has_expired(self) -> bool:
-        """Whether it is no longer taken."""
+        """Whether it is no longer accepted."""
         return self.expires is not None and time.time() >= self.expires
 
 
 class Keys:
-    """Every key that is known. Never changed: another file's keys are another object."""
+    """All known keys. Immutable: a changed file makes a new object."""
 
     def __init__(self, keys: Iterable[Key] = ()) -> None:
         self._by_selector: dict[bytes, Key] = {}
@@ -101,7 +101,7 @@ class Keys:
         return len(self._by_name)
 
     def find(self, secret: bytes) -> Key | None:
-        """The key that a caller shows, if it is one.
+        """The key with this secret, if there is one.
 
         What is compared are hashes, whose bytes nobody who lacks the key can choose, and all but the few that select
         in constant time: the time it takes reveals nothing about a key.
@@ -111,7 +111,7 @@ class Keys:
         return key if key is not None and hmac.compare_digest(key.digest, digest) else None
 
     def continuing(self, before: "Keys") -> Self:
-        """These, where a key whose line did not change has what is left of its rate."""
+        """These keys; those whose entry did not change keep their token bucket."""
         for name, key in self._by_name.items():
             earlier = before._by_name.get(name)
             if earlier is not None and earlier.entry == key.entry:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the OpenAPI document says of keys, where they are asked for: how to send one, and which operations need it."""
+"""API keys in the OpenAPI document: how to send one, and which operations need it."""
 
 from collections.abc import Collection
 from typing import Any

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A rate with a burst: one number a caller, whatever the rate."""
+"""A token bucket, as one number per client."""
 
 # Sums of floats are off by less than this; no client waits for it.
 _ROUNDING_S = 1e-6

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a key may be for, and which of it a path is."""
+"""The scopes of API keys, and the scope that a path needs."""
 
 from typing import Literal, get_args
 
@@ -12,9 +12,9 @@ SCOPES: tuple[Scope, ...] = get_args(Scope)
 
 _READS = ("GET", "HEAD")
 _OPEN = (f"{paths.HEALTH}/", f"{paths.PLAYGROUND}/")
-# The page's one question, which goes to the model.
+# The page's request to the model.
 _MODEL = f"{paths.PLAYGROUND}/model"
-# What is not here asks the models for something, or is a route of the app's own.
+# All other paths run models, or are the app's own routes.
 _BY_PATH: dict[str, Scope] = {
     paths.METRICS: "metrics",
     "/docs": "docs",
@@ -25,8 +25,8 @@ _BY_PATH: dict[str, Scope] = {
 
 
 def of(method: str, path: str) -> Scope | None:
-    """The scope that a request needs; None: it is open to all, as probes and the page itself are, which hold nothing
-    that would have to be kept from anybody. `path` is decoded, without what the app is mounted under."""
+    """The scope that a request needs; None: it is open to all, as health probes and the page itself are. `path` is
+    decoded, without `root_path`."""
     if paths.is_below(path, paths.V2):
         return "v2"
     if method in _READS and (path == "/" or path.startswith(_OPEN)) and path != _MODEL:
@@ -35,7 +35,7 @@ def of(method: str, path: str) -> Scope | None:
 
 
 def require(scope: Scope) -> None:
-    """Hold it against the caller of the present request.
+    """Check the scope of the current request's client.
 
     Raises:
         NotAllowedError: its key is not for that.
@@ -46,7 +46,7 @@ def require(scope: Scope) -> None:
 
 
 def missing(scope: Scope) -> NotAllowedError:
-    """The refusal of a key that is not for that."""
+    """The error for a key without the scope."""
     return NotAllowedError(
         f"This API key lacks the scope `{scope}`, which is needed here. Ask whoever runs the server for one with it.",
         code="missing_scope",
