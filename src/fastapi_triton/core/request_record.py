@@ -42,7 +42,7 @@ class RequestRecord:
     received_bytes = 0
     sent_bytes = 0
     is_body_whole = False
-    is_cancelled = False  # whether work at Triton was stopped, since nobody waited for it any more
+    is_cancelled = False  # whether work at Triton was cancelled: the client disconnected
     is_traced = False
     trace_headers: Headers = ()
     texts: Mapping[str, str] | None = None  # the request's own words, where a setting has them logged

@@ -23,7 +23,7 @@ from fastapi_triton.core.request_record import STAGES, RequestRecord
 PREFIX = "fastapi_triton"
 # In seconds: from a small model's millisecond to a picture that has waited for minutes.
 BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
-# A model may make up codes; after so many all others are one.
+# Models can invent codes. Beyond this number all others count as `other`.
 MAX_OUTCOMES = 200
 _VERSION = re.compile(r"version=[0-9]{1,4}(\.[0-9]{1,4}){0,3}")
 

@@ -88,7 +88,7 @@ def openapi_command(
 
 
 def _targets(words: Sequence[str]) -> tuple[TritonFrontend | None, Path | None]:
-    """The app and the model repository that are meant."""
+    """The app and the model repository that the arguments name."""
     folders = [each for each in words if Path(each).is_dir()]
     names = [each for each in words if each not in folders]
     if len(folders) > 1 or len(names) > 1:

@@ -101,8 +101,8 @@ def no_dynamic_batching(model: ModelFolder) -> Iterator[str]:
     "there refuse in the model, with UNAVAILABLE, and waive this rule.",
 )
 def unbounded_queue(model: ModelFolder) -> Iterator[str]:
-    """Triton queues without a bound unless `max_queue_size` says otherwise, so under load everybody waits and nobody is
-    told."""
+    """Triton queues without a bound unless `max_queue_size` says otherwise, so under load every request waits and
+    none is refused."""
     batching = model.settings.get("dynamic_batching")
     if batching is not None and not queue_policy(model.settings).get("max_queue_size"):
         yield "dynamic_batching has no max_queue_size"

@@ -47,7 +47,7 @@ class Limits(BaseModel):
         return self
 
     def bucket(self) -> TokenBucket | None:
-        """A full one; None where there is no limit."""
+        """A full token bucket; None if the rate is not limited."""
         if self.requests_per_minute is None:
             return None
         return TokenBucket(self.requests_per_minute, self.burst or default_burst(self.requests_per_minute))
@@ -147,7 +147,7 @@ def entries(text: str) -> dict[str, KeyEntry]:
 
 
 def new_secret() -> str:
-    """A key that nobody has."""
+    """A new random key."""
     return PREFIX + secrets.token_urlsafe(_NUM_RANDOM_BYTES)
 
 
