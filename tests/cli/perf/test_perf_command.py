@@ -207,4 +207,4 @@ def test_costs_are_of_the_same_round_and_their_spread_is_told() -> None:
     cells = [list(column.cells) for column in table("echo", [level]).columns]
     assert cells[2] == ["150", "125", "-15%\n-20%..-10%"]
     assert cells[3] == ["1.50", "3.50", "+2.00\n+1.00..+3.00"]
-    assert Spread.of([3.0]).told("{:.1f}".format) == "3.0"
+    assert Spread.of([3.0]).text("{:.1f}".format) == "3.0"
