@@ -42,11 +42,10 @@ GRACE_S = 0.5
 REREAD_TIMEOUT_S = 0.5
 # Triton's index can take seconds where a repository is large or far away; it is read at most a tenth of the time.
 _REST = 9.0
+# While Triton refuses to show its index, one round in so many asks for it; the others read a config instead.
+_REFUSED_ROUNDS = 8
 
 READY = "READY"
-
-# While Triton refuses to show its index, only one round in so many asks for it.
-_REFUSED_ROUNDS = 8
 
 SpotCheck = Callable[[], Awaitable[None]]
 
@@ -76,11 +75,9 @@ class Model:
     # Whether the next round has to check it, and the next request to read its config.
     is_due: bool = True
     is_stale: bool = True
-    # Whether another model may have been loaded under the same name, even if its config is equal.
-    is_replaced: bool = False
     # Whether it had requests since its last check.
     is_used: bool = False
-    # How often `config` was set: another number is another model, even if the config is equal.
+    # Another number is another model under the same name, even if its config is equal.
     generation: int = 0
     # When its config was read, or could not be read; minus infinity until it was checked with these `statuses`.
     read_at: float = -math.inf
@@ -192,7 +189,8 @@ class ModelRegistry:
     def forget(self, name: str) -> None:
         """Triton went away, or unloaded the model: even with the same config, what comes back is another."""
         if (model := self._models.get(name)) is not None:
-            model.is_due = model.is_stale = model.is_replaced = True
+            model.is_due = model.is_stale = True
+            model.generation += 1
 
     async def poll(self) -> None:
         """One round.
@@ -201,7 +199,7 @@ class ModelRegistry:
             FastAPITritonError: the index cannot be read; what was known stays.
         """
         failure = self.failure
-        is_refused = failure is not None and not _is_away(failure)
+        is_refused = failure is not None and failure.code == ACCESS_DENIED
         if is_refused and self._num_rounds % _REFUSED_ROUNDS:
             with suppress(FastAPITritonError):
                 await self._check_oldest()
@@ -270,7 +268,8 @@ class ModelRegistry:
         model.is_due = model.is_stale = True
         model.statuses, model.read_at = statuses, -math.inf
         if not model.versions:
-            model.config, model.is_replaced = None, True
+            model.config = None
+            model.generation += 1
 
     def _due(self) -> list[Model]:
         """The models that have to be checked in this round, and of those that had requests the oldest."""
@@ -320,10 +319,10 @@ class ModelRegistry:
             self._set_error(model, error)
             raise
         model.read_at = time.monotonic()
-        if model.is_replaced or config != model.config:
+        if config != model.config:
             model.config, self._is_changed = config, True
             model.generation += 1
-        model.is_stale = model.is_replaced = False
+        model.is_stale = False
         return config
 
     async def _read_due_config(self, model: Model) -> ModelConfig:
@@ -351,7 +350,7 @@ class ModelRegistry:
             return
         # A config that cannot be read stays so until somebody mends it.
         model.is_due = model.is_stale = not isinstance(error, ContractError)
-        model.is_replaced = True
+        model.generation += 1
         if not isinstance(error, TritonUnavailableError | DeadlineExceededError):
             model.config = None
 
@@ -362,7 +361,8 @@ class ModelRegistry:
         self.failure = error
         if _is_away(error):
             for model in self._models.values():
-                model.is_due = model.is_stale = model.is_replaced = True
+                model.is_due = model.is_stale = True
+                model.generation += 1
 
     async def _spot_check(self) -> None:
         check = self._spot_checks[self._num_rounds % len(self._spot_checks)]
