@@ -114,7 +114,7 @@ async def test_every_config_and_every_description_is_read_again_in_turn(
         await anext(reports)
         await app.registry.poll()
         triton.paths.clear()
-        for _ in range(4 * len(triton.names)):
+        for _ in range(4 * len(triton.names) + 4):
             await app.registry.poll()
         asked = set(triton.paths)
     assert {f"/v2/models/{name}/config" for name in triton.names} <= asked

@@ -155,5 +155,5 @@ async def test_every_task_of_an_app_outlives_an_error_that_nobody_thought_of(
     monkeypatch.setattr(BackgroundTask, "repeat", failing_at_first)
     async with listening(app) as client:
         await recovered.wait()
-        assert {"model configs", "metrics"} <= failed
+        assert {"model registry", "metrics"} <= failed
         assert await failing_tasks(client) == []

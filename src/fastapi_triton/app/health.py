@@ -69,7 +69,7 @@ class Readiness:
             streams = [endpoint.stream for endpoint in self._endpoints if endpoint.stream is not None]
             if streams:
                 self._num_checks += 1
-                await streams[self._num_checks % len(streams)].check_available(max_age_s=0.0)
+                await streams[self._num_checks % len(streams)].check_available(is_due=True)
                 changed.set()
 
         self._registry.add_spot_check(check_next)

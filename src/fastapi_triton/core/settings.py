@@ -177,7 +177,7 @@ class Settings(BaseSettings):
     watch_interval_s: float = Field(
         default=2.0,
         gt=0,
-        description="How often Triton is asked for its models, and for changes of their configs.",
+        description="How often Triton is asked for its models. A config that is older is read again before a request.",
     )
     max_in_flight: int = Field(
         default=32,

@@ -138,8 +138,8 @@ class ModelRegistry:
         self._subscribers.append(on_change)
 
     def add_spot_check(self, check: SpotCheck) -> None:
-        """Run this in every second round. It may send Triton one request."""
-        self._spot_checks = [each for other in self._spot_checks for each in (check, other)]
+        """Run this in every fourth round. It may send Triton one request."""
+        self._spot_checks = [self._check_server, check, self._check_server, self._check_oldest]
 
     def declare(self, name: str) -> None:
         """An endpoint needs this model: check it even if the index lacks it, or cannot be read."""

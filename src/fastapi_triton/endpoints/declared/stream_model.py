@@ -131,8 +131,8 @@ class StreamModel:
             return None
         return ModelNotReadyError(f"The model {self.model} cannot work: {reason[:_MAX_REASON]}", retry_after_s=1.0)
 
-    async def check_available(self, max_age_s: float = _AVAILABILITY_S) -> None:
-        """Have it describe itself again, unless it did so lately: it may say that it cannot work."""
+    async def check_available(self, *, is_due: bool = False) -> None:
+        """Have it describe itself again, if that is due or a few seconds ago: it may say that it cannot work."""
         configs = self._declaration.last_configs
         if isinstance(self._triton, CanSleep):  # a question would have one started, or keep it awake
             return
@@ -140,7 +140,7 @@ class StreamModel:
             return
         with suppress(FastAPITritonError, TimeoutError):  # it has no description, or other code reports the error
             async with asyncio.timeout(_AVAILABILITY_TIMEOUT_S), self._describing:
-                if time.monotonic() > self._described_at + max_age_s:
+                if is_due or time.monotonic() > self._described_at + _AVAILABILITY_S:
                     await self._ask_anew(configs)
 
     async def _ask_anew(self, configs: Configs) -> dict[str, Any]:
