@@ -47,6 +47,35 @@ async def test_a_post_that_asks_for_an_upgrade_may_come_byte_by_byte() -> None:
     connection.close()
 
 
+class WebSocketLibrary:
+    """What uvicorn hands an upgrade to, where a library for websockets is installed."""
+
+    def __init__(self, **_: object) -> None:
+        self.received = b""
+
+    def connection_made(self, _: asyncio.BaseTransport) -> None: ...
+
+    def data_received(self, data: bytes) -> None:
+        self.received += data
+
+
+@pytest.mark.parametrize("before", [b"", b"GET /before HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer secret\r\n\r\n"])
+async def test_a_websocket_library_gets_the_request_that_asks_for_it(before: bytes) -> None:
+    connection = MemoryConnection(echo)
+    connection.protocol.ws_protocol_class = WebSocketLibrary  # type: ignore[assignment]
+    upgraded: list[WebSocketLibrary] = []
+    connection.transport.set_protocol = upgraded.append  # type: ignore[method-assign, assignment]
+    if before:
+        connection.feed(before)
+        await connection.responses(1)
+    connection.feed(b"GET /socket HTTP/1.1\r\nHost: x\r\n" + WEBSOCKET + b"\r\n")
+    (library,) = upgraded
+    head, *fields = library.received.split(b"\r\n")
+    assert head == b"GET /socket HTTP/1.1"
+    assert b"sec-websocket-version: 13" in fields
+    assert b"secret" not in library.received
+
+
 async def test_many_of_them_in_one_packet_are_answered_in_order() -> None:
     connection = MemoryConnection(echo)
     connection.feed((post(H2C, LENGTH) + post(H2C, CHUNKED) + b"GET / HTTP/1.1\r\n" + H2C + b"\r\n" + NEXT) * 400)

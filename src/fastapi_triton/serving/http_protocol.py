@@ -41,7 +41,6 @@ FIRST_REQUEST_S = 0.5
 # A look into an Enum takes longer than all else that is done with it.
 _NOTHING_YET, _HEAD, _BODY, _WHOLE, _LINGERING = Reading
 _SERVING = Phase.SERVING
-_ASGI = {"version": "3.0", "spec_version": "2.3"}
 
 
 class Protocol(RequestReader, Watched):
@@ -110,31 +109,19 @@ class Protocol(RequestReader, Watched):
 
     def on_headers_complete(self) -> None:
         self.require_small_head()
-        parser = self.parser
+        parser, scope = self.parser, self.scope
+        scope["method"] = parser.get_method().decode("ascii")
         if parser.should_upgrade():
-            if parser.get_method() == b"CONNECT":
+            if scope["method"] == "CONNECT":
                 raise MethodNotAllowedError("CONNECT is for proxies; this server is not one.")
             return  # `upgrades.feed_rest` goes on
-        version = parser.get_http_version()
+        scope["http_version"] = version = parser.get_http_version()
         url = httptools.parse_url(self.url)
         raw_path = url.path or b"/"
         path = raw_path.decode("ascii")
-        root_path = self.root_path
-        self.scope = {
-            "type": "http",
-            "asgi": _ASGI,  # type: ignore[typeddict-item]  # of the version that uvicorn speaks
-            "http_version": version,
-            "method": parser.get_method().decode("ascii"),
-            "scheme": self.scheme or "http",
-            "path": root_path + (unquote(path) if "%" in path else path),
-            "raw_path": root_path.encode("ascii") + raw_path if root_path else raw_path,
-            "query_string": url.query or b"",
-            "root_path": root_path,
-            "headers": self.headers,
-            "client": self.client,
-            "server": self.server,
-            "state": self.app_state.copy(),
-        }
+        scope["path"] = self.root_path + (unquote(path) if "%" in path else path)
+        scope["raw_path"] = self.root_path.encode("ascii") + raw_path
+        scope["query_string"] = url.query or b""
         self.reading = _BODY  # only now: an error raised above means that there is no request
         self.num_spent = 0
         previous = self.cycle

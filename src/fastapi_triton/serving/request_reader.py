@@ -159,9 +159,7 @@ class RequestReader(HttpToolsProtocol, ABC):
     # What the parser calls.
 
     def on_message_begin(self) -> None:
-        self.url = b""
-        self.headers = []
-        self.expect_100_continue = False
+        super().on_message_begin()
         self.reading = _HEAD
         self._num_bytes = self.num_body_bytes = self._num_trailer_bytes = self.num_spent = 0
 
