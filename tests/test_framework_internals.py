@@ -11,8 +11,6 @@ from typing import Any
 import pytest
 import uvicorn
 from fastapi.routing import APIRoute, APIRouter
-from prometheus_client import Histogram
-from prometheus_client.values import MutexValue
 from starlette.routing import Route
 from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
@@ -27,13 +25,11 @@ DEPENDENCIES: list[tuple[type | Callable[..., Any], str, str]] = [
     (uvicorn.Server.startup, "2aa1d70a244b", "serving/server.py"),
     (uvicorn.Server.shutdown, "9b33c5056299", "serving/server.py"),
     (uvicorn.Server.handle_exit, "553276efa26e", "serving/server.py"),
-    (Histogram, "652bd566f605", "observability/metrics.py"),
-    (MutexValue, "70ff194268e8", "observability/metrics.py"),
     (APIRoute, "022b86b01668", "app/frontend.py (`route.app`)"),
     (APIRouter.app, "89d3c3a8083f", "app/frontend.py (`route.app`)"),
     (Route.handle, "96b34240b73d", "app/frontend.py (`route.app`)"),
 ]
-PINNED = ("fastapi", "prometheus-client", "uvicorn")
+PINNED = ("fastapi", "uvicorn")
 
 
 @pytest.mark.parametrize(

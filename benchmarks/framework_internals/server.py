@@ -9,9 +9,9 @@ from fastapi.routing import APIRoute, request_response
 from pydantic import BaseModel
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from benchmarks.framework_internals.batched_metrics import BatchedMetrics
 from benchmarks.framework_internals.fast_cycle import FastCycle
 from benchmarks.framework_internals.fast_stack import FastStackFrontend, dispatch
-from benchmarks.framework_internals.library_metrics import PublicMetrics
 from benchmarks.framework_internals.library_transport import AiohttpPool
 from benchmarks.framework_internals.upstream import MODEL
 from benchmarks.framework_internals.variants import Variant
@@ -32,8 +32,8 @@ class EchoResponse(BaseModel):
 # Parts that the app makes itself: the module that looks the name up, the name, and what it is instead.
 _REPLACEMENTS: dict[Variant, tuple[ModuleType, str, type]] = {
     Variant.OWN_CYCLE: (http_protocol, "Exchange", FastCycle),
-    Variant.PUBLIC_METRICS: (frontend, "Metrics", PublicMetrics),
-    Variant.WORKER_PUBLIC_METRICS: (frontend, "Metrics", PublicMetrics),
+    Variant.BATCHED_METRICS: (frontend, "Metrics", BatchedMetrics),
+    Variant.WORKER_BATCHED_METRICS: (frontend, "Metrics", BatchedMetrics),
     Variant.AIOHTTP: (http_client, "ConnectionPool", AiohttpPool),
 }
 

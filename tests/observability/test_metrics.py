@@ -10,7 +10,6 @@ import httpx2
 import pytest
 
 from fastapi_triton import Settings, TritonFrontend
-from fastapi_triton.observability.metrics import BUCKETS, BatchedHistogram
 from fastapi_triton.testing import FakeTriton
 from fastapi_triton.triton.client import Tensors
 from fastapi_triton.triton.tensor import Tensor
@@ -146,22 +145,3 @@ async def test_a_setting_turns_it_off(triton: FakeTriton) -> None:
     app = TritonFrontend(triton=triton, settings=Settings(metrics=False))
     async with listening(app) as client:
         assert (await client.get("/metrics")).status_code == 404
-
-
-@pytest.mark.parametrize("seconds", [0.0, 0.001, 0.0011, 0.3, 300.0, 301.0])
-def test_many_observations_at_once_are_as_many_single_ones(seconds: float) -> None:
-    from bisect import bisect_left
-
-    at_once = BatchedHistogram("a", "", registry=None, buckets=BUCKETS)
-    one_by_one = BatchedHistogram("a", "", registry=None, buckets=BUCKETS)
-    counts = [0] * (len(BUCKETS) + 1)
-    counts[bisect_left(BUCKETS, seconds)] = 3
-    at_once.add(counts, 3 * seconds)
-    for _ in range(3):
-        one_by_one.observe(seconds)
-
-    def values(histogram: BatchedHistogram) -> list[tuple[str, dict[str, str], float]]:
-        (family,) = histogram.collect()
-        return [(each.name, each.labels, each.value) for each in family.samples if not each.name.endswith("_created")]
-
-    assert values(at_once) == values(one_by_one)

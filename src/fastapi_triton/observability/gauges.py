@@ -83,7 +83,7 @@ class Gauges:
         due = loop.time() + INTERVAL_S
         await asyncio.sleep(INTERVAL_S)
         self._lag.observe(max(0.0, loop.time() - due))
-        self._metrics.flush()
+        self._metrics.refresh()
         return 0.0
 
 

@@ -1,15 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Request metrics for Prometheus.
-
-A request's end costs additions to plain lists. Once a second and at every scrape they are added to prometheus_client's
-own metrics, which several workers share by files (`PROMETHEUS_MULTIPROC_DIR`).
-"""
+"""Request metrics for Prometheus. Several workers share files (`PROMETHEUS_MULTIPROC_DIR`)."""
 
 import asyncio
+import functools
 import os
 import re
-from bisect import bisect_left
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 
@@ -30,34 +26,6 @@ _VERSION = re.compile(r"version=[0-9]{1,4}(\.[0-9]{1,4}){0,3}")
 Refresh = Callable[[], None]
 
 
-class BatchedHistogram(Histogram):
-    """A histogram that takes many observations at once, for which prometheus_client has no public method.
-
-    Observing one by one would take 13% more instructions for a small request where several workers share files, and 8%
-    more with one process: `python -m benchmarks.framework_internals`.
-    """
-
-    def add(self, counts: Sequence[int], total: float) -> None:
-        """`counts`: observations by bucket, the last for those above all bounds; `total`: their sum."""
-        self._sum.inc(total)
-        for bucket, count in zip(self._buckets, counts, strict=True):
-            if count:
-                bucket.inc(count)
-
-
-class _Series:
-    """What has not yet been added of the requests of one method, route and model."""
-
-    def __init__(self) -> None:
-        self.outcomes: dict[tuple[int, str], int] = {}
-        self.received_bytes = 0
-        self.sent_bytes = 0
-        self.num_cancelled = 0
-        # Of each stage, and last of the whole: how many fell into each bucket, and their sum.
-        self.counts = [[0] * (len(BUCKETS) + 1) for _ in range(len(STAGES) + 1)]
-        self.sums_s = [0.0] * (len(STAGES) + 1)
-
-
 class Metrics:
     """The metrics of one process. `record` counts a request; `refreshes` run before the metrics are read."""
 
@@ -65,21 +33,23 @@ class Metrics:
         self.registry = CollectorRegistry()
         self.refreshes: list[Refresh] = []
         self.folder = shared_folder()
-        self._pending: dict[tuple[str, str, str], _Series] = {}
+        # Looking a series up by its labels takes longer than counting.
+        self._counter: Callable[..., Counter] = functools.cache(Counter.labels)
+        self._histogram: Callable[..., Histogram] = functools.cache(Histogram.labels)
         self._outcomes: set[tuple[int, str]] = set()
         labels = ("method", "route", "model")
         self._requests = self.counter("requests", "Requests answered", (*labels, "status", "code"))
         self._received = self.counter("received_bytes", "Bytes of requests' bodies", labels)
         self._sent = self.counter("sent_bytes", "Bytes of answers' bodies", labels)
         self._cancelled = self.counter("cancelled", "Requests whose work was stopped: nobody waited for it", labels)
-        self._durations = BatchedHistogram(
+        self._durations = Histogram(
             f"{PREFIX}_request_duration_seconds",
             "From a request's head to the end of its answer",
             labels,
             registry=self.registry,
             buckets=BUCKETS,
         )
-        self._stages = BatchedHistogram(
+        self._stages = Histogram(
             f"{PREFIX}_stage_duration_seconds",
             "Of a request: read its body, wait for a slot, Triton, write the answer",
             (*labels, "stage"),
@@ -95,15 +65,11 @@ class Metrics:
 
     def record(self, record: RequestRecord) -> None:
         """Count a request that has ended."""
-        key = (record.method, record.route, record.model)
-        series = self._pending.get(key)
-        if series is None:
-            series = self._pending[key] = _Series()
-        outcome = (record.status, record.code)
-        series.outcomes[outcome] = series.outcomes.get(outcome, 0) + 1
-        series.received_bytes += record.received_bytes
-        series.sent_bytes += record.sent_bytes
-        series.num_cancelled += record.is_cancelled
+        labels = (record.method, record.route, record.model)
+        self._counter(self._requests, *labels, *self._outcome(record.status, record.code)).inc()
+        self._counter(self._received, *labels).inc(record.received_bytes)
+        self._counter(self._sent, *labels).inc(record.sent_bytes)
+        self._counter(self._cancelled, *labels).inc(record.is_cancelled)
         read_s, wait_s, triton_s, write_s = record.seconds
         durations = (
             read_s or None,
@@ -111,28 +77,14 @@ class Metrics:
             wait_s if triton_s else wait_s or None,
             triton_s or None,
             write_s,
-            record.total_s,
         )
-        counts, sums_s = series.counts, series.sums_s
-        for index, seconds in enumerate(durations):
+        for stage, seconds in zip(STAGES, durations, strict=True):
             if seconds is not None:  # it came to this stage
-                counts[index][bisect_left(BUCKETS, seconds)] += 1
-                sums_s[index] += seconds
+                self._histogram(self._stages, *labels, stage).observe(seconds)
+        self._histogram(self._durations, *labels).observe(record.total_s)
 
-    def flush(self) -> None:
-        """Add what has been counted to what is shown, and look at what is only looked at."""
-        pending, self._pending = self._pending, {}
-        for labels, series in pending.items():
-            for (status, code), count in series.outcomes.items():
-                self._requests.labels(*labels, *self._outcome(status, code)).inc(count)
-            self._received.labels(*labels).inc(series.received_bytes)
-            self._sent.labels(*labels).inc(series.sent_bytes)
-            self._cancelled.labels(*labels).inc(series.num_cancelled)
-            *stages, whole = zip(series.counts, series.sums_s, strict=True)
-            for stage, (counts, total_s) in zip(STAGES, stages, strict=True):
-                if any(counts):
-                    self._stages.labels(*labels, stage).add(counts, total_s)
-            self._durations.labels(*labels).add(*whole)
+    def refresh(self) -> None:
+        """Read what is not counted as it happens."""
         for refresh in self.refreshes:
             refresh()
 
@@ -147,7 +99,7 @@ class Metrics:
 
     async def text(self, accept: str) -> tuple[bytes, str]:
         """Everything, of all workers, in the format that the caller accepts; and that format's media type."""
-        self.flush()
+        self.refresh()
         encode, media_type = choose_encoder(_with_whole_versions(accept))
         return await asyncio.to_thread(lambda: encode(self._whole())), media_type
 
