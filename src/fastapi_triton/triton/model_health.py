@@ -8,9 +8,10 @@ here, as soon as the death is known.
 import logging
 import math
 import re
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from types import TracebackType
 from typing import Any
 
 import orjson
@@ -82,6 +83,26 @@ def death(model: str) -> ModelNotReadyError:
     )
 
 
+class _Running:
+    """Lists a connection as one of a model's."""
+
+    __slots__ = ("_connection", "_model", "_running")
+
+    def __init__(self, running: dict[str, set[Connection]], model: str, connection: Connection) -> None:
+        self._running, self._model, self._connection = running, model, connection
+
+    def __enter__(self) -> None:
+        self._running.setdefault(self._model, set()).add(self._connection)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
+    ) -> None:
+        connections = self._running[self._model]
+        connections.discard(self._connection)
+        if not connections:
+            del self._running[self._model]
+
+
 class ModelProcesses:
     """The state of each model's process."""
 
@@ -99,20 +120,12 @@ class ModelProcesses:
         # Those of them that had requests since the last look.
         self._used: set[str] = set()
 
-    @contextmanager
-    def running(self, model: str, connection: Connection) -> Iterator[None]:
+    def running(self, model: str, connection: Connection) -> AbstractContextManager[None]:
         """While this is entered, the model's death ends the exchange on the connection."""
         # Not every name that a client makes up. Requests of the frontend's own hold no slot, and are not followed up.
         if model in self._met and current_slot.get() is not None:
             self._used.add(model)
-        connections = self._running.setdefault(model, set())
-        connections.add(connection)
-        try:
-            yield
-        finally:
-            connections.discard(connection)
-            if not connections:
-                del self._running[model]
+        return _Running(self._running, model, connection)
 
     def answered(self, model: str) -> None:
         """A request to this model succeeded. If Triton still calls it unready, another instance served it."""

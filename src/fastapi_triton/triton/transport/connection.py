@@ -51,8 +51,8 @@ class State(Enum):
     CLOSED = auto()
 
 
-_COMPLETE = frozenset((State.DONE, State.MUST_CLOSE))
-_UNANSWERED = frozenset((State.SEND_BODY, State.AWAIT_RESPONSE))
+_COMPLETE = (State.DONE, State.MUST_CLOSE)
+_UNANSWERED = (State.SEND_BODY, State.AWAIT_RESPONSE)
 
 
 class Connection(asyncio.BufferedProtocol):
