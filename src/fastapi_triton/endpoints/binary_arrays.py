@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Arrays of numbers in JSON as base64: `{"npy": …}`, a file of `numpy.save`, and `{"base64": …, "shape": […]}`, the
-bare bytes, little-endian and row by row. Nothing is ever unpickled."""
+raw bytes, little-endian and row by row. Nothing is ever unpickled."""
 
 import io
 import math
@@ -111,7 +111,7 @@ def _read_raw(data: bytes, value: Mapping[str, Any], tensor: TensorConfig) -> np
 
 
 def _implied_shape(num_bytes: int, tensor: TensorConfig) -> list[int]:
-    """The only shape that so many bytes may have."""
+    """The only shape that this number of bytes can have."""
     known = math.prod(dim for dim in tensor.dims if dim >= 0) * tensor.datatype.numpy.itemsize
     if tensor.dims.count(-1) > 1 or (-1 in tensor.dims and not known):
         raise invalid_value(

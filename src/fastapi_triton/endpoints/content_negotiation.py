@@ -22,20 +22,14 @@ def choose(accept: str | None, offers: Sequence[str], *, picture: str = "image/w
     """
     if not accept or not accept.strip():
         return offers[0]
-    best: tuple[float, int] | None = None
-    chosen = ""
     ranges = [_range(part) for part in accept.split(",") if part.strip()]
     refused = {media for media, quality in ranges if quality == 0}
-    for position, (media, quality) in enumerate(ranges):
-        offer = _offer(media, [each for each in offers if each not in refused], picture)
-        if offer is None or quality == 0:
-            continue
-        rank = (quality, -position)
-        if best is None or rank > best:
-            best, chosen = rank, offer
-    if best is None:
-        raise NotAcceptableError(f"This endpoint answers in {', '.join(offers)}. Accept one of these.")
-    return chosen
+    allowed = [each for each in offers if each not in refused]
+    for media, quality in sorted(ranges, key=lambda each: -each[1]):  # stable: of equals, the first stays the first
+        offer = _offer(media, allowed, picture) if quality else None
+        if offer is not None:
+            return offer
+    raise NotAcceptableError(f"This endpoint answers in {', '.join(offers)}. Accept one of these.")
 
 
 def _range(part: str) -> tuple[str, float]:

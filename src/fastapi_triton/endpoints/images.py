@@ -103,7 +103,7 @@ def size(data: bytes) -> tuple[int, int]:
     """Width and height of a picture that a model made, from its header.
 
     Raises:
-        ValueError: it is no picture.
+        ValueError: it is not a picture.
     """
     structure = scan(data, _FORMATS)
     return structure.width, structure.height

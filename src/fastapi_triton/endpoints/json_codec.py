@@ -44,7 +44,7 @@ _TYPE_NAMES = {
     str: "text",
     list: "a list",
 }
-# Numbers of a list in which some need a look of their own are converted so many at once.
+# If some numbers of a list do not fit, the others are converted in chunks of this many.
 _CHUNK = 1024
 # A field of a declared model can hold all of these.
 _LISTS = (list, tuple, np.ndarray)

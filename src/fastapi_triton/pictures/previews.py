@@ -38,7 +38,7 @@ async def as_picture(preview: str, *, output_format: str, size: Size | None = No
     """Base64 text in and out; without a size it keeps its own. The work is done in a thread.
 
     Raises:
-        InferenceError: the model gave what is no picture.
+        InferenceError: the preview is not a picture.
     """
     return await asyncio.to_thread(_convert, preview, output_format, size)
 

@@ -147,7 +147,7 @@ def _output_mismatches(response: type[BaseModel], name: str, tensor: TensorConfi
     if _reads_json(field):
         return []
     kind = tensor.datatype.kind
-    # An answer is held to its type: 0.5 is no int.
+    # A response is validated: 0.5 is not an int.
     fitting = (float,) if kind == "float" else _PYTHON_TYPES[kind]
     problems = []
     for value in annotations.values(response, name):
@@ -202,7 +202,7 @@ def _count(length: annotations.Bounds) -> str:
 
 
 def _range_mismatches(where: str, value: Value, tensor: TensorConfig) -> Iterator[str]:
-    """Only what can never be served is told: a range or an option that lies outside of the datatype's."""
+    """Only ranges and options that the datatype cannot hold at all."""
     if tensor.datatype.kind != "integer" or value.plain is not int:
         return
     low, high = tensor.datatype.integer_range

@@ -34,7 +34,7 @@ Row = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Inputs:
-    """A request's tensors, and of how many rows its batch is; None where it is no batch."""
+    """A request's tensors, and the number of rows in its batch; None: it is not a batch."""
 
     tensors: dict[str, Tensor]
     num_rows: int | None
@@ -46,7 +46,7 @@ def takes_batches(config: ModelConfig) -> bool:
 
 
 def obstacles(config: ModelConfig) -> list[str]:
-    """Why a model cannot have an endpoint, in words; usually there is no reason."""
+    """The reasons why a model cannot have an endpoint; usually none."""
     if config.is_sequence:
         return ["it is a sequence model, whose requests need a sequence id, which these endpoints do not carry"]
     if not config.decoupled:
@@ -101,7 +101,7 @@ class GeneratedModel:
         )
 
     def answer(self, outputs: Mapping[str, Tensor], num_rows: int | None, arrays: Arrays) -> bytes:
-        """The JSON answer to a request of so many rows.
+        """The JSON answer to a request of `num_rows` rows; None: it was not a batch.
 
         Raises:
             InferenceError: the model answered what does not fit its config.

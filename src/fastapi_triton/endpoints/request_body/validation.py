@@ -91,12 +91,12 @@ _LONG_BYTES = 4 * 1024 * 1024
 _SHOWN_BYTES = 64 * 1024
 # Characters of a text that may be logged.
 _MAX_WORDS = 1000
-# No language has a word of so many.
+# Words of any language are shorter.
 _WITHOUT_SPACES = 100
 
 
 def strict(model: type[BaseModel]) -> type[BaseModel]:
-    """The same model, in which an unknown field is an error (unless it says otherwise) and NaN is no number."""
+    """The same model, but NaN is an error, and so are unknown fields, unless the model allows them."""
     config = ConfigDict(allow_inf_nan=False, extra=model.model_config.get("extra") or "forbid")
     return type(
         model.__name__, (model,), {"__module__": model.__module__, "__doc__": model.__doc__, "model_config": config}
@@ -195,7 +195,7 @@ def _has_list(schema: Any) -> bool:
 
 
 def from_json(body: bytes, model: type[BaseModel], limits: ImageLimits, *, strict: bool = True) -> BaseModel:
-    """A JSON body as the model: no guessing, so "1.0" is no number and true is no 1, unless it is not so `strict`."""
+    """A JSON body as the model. With `strict`, types are not converted: "1.0" is not a number, and true is not 1."""
     if len(body) <= FEW_ELEMENTS:
         return _validated(body, model, limits, strict=strict)
     require_few_elements(body, limits.max_elements if _holds_lists(model) else FEW_ELEMENTS)
@@ -323,7 +323,7 @@ def _is_words(text: str) -> bool:
 
 
 def names(model: type[BaseModel]) -> list[str]:
-    """What a caller calls the model's fields."""
+    """The names by which clients send the model's fields."""
     return [callers_name(*each) for each in model.model_fields.items()]
 
 

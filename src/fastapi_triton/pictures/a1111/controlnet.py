@@ -119,5 +119,5 @@ def _read_unit(unit: Any, model: TextToImage) -> ControlNetUnit:
 
 
 def refused(name: str, detail: str) -> InvalidRequestError:
-    """The error for a field whose value, or whose meaning, is not done here."""
+    """The error for a field whose value or meaning is not supported."""
     return invalid_field(name, "unsupported_parameter", detail)

@@ -119,7 +119,7 @@ class ImagesPlan:
     output_format: str  # of the partial images too
     quality: str
     preview_every: int = 0
-    # What the caller should know: what was asked for and is not so.
+    # How the picture differs from the request.
     notes: list[str] = field(default_factory=list)
 
 
@@ -180,7 +180,7 @@ def unknown_model(asked: str, model: TextToImage) -> NotFoundError:
 
 
 def _preview_every(partial_images: int, fields: Mapping[str, Any], defaults: Mapping[str, Any]) -> int:
-    """How many steps apart previews come, so that there are so many of them, evenly, before the picture."""
+    """The number of steps between previews, so that they come evenly before the picture."""
     if not partial_images:
         return 0
     default: int = defaults.get("num_inference_steps", 2 * (partial_images + 1))

@@ -52,7 +52,7 @@ def router(endpoints: Sequence[InferEndpoint]) -> APIRouter:
 
     @routes.get(f"{paths.PLAYGROUND}/model")
     async def model() -> Response:
-        """What the model says of itself, or why it cannot yet; 200 either way, since waiting is no error."""
+        """The model's description, or why there is none yet; always 200, since waiting is not an error."""
         endpoint = next(filter(_drawing, endpoints), None)
         if endpoint is None:
             raise NotFoundError("No endpoint of this app can draw.")
