@@ -78,6 +78,7 @@ async def test_a_member_that_is_there_twice_is_refused(client: httpx2.AsyncClien
         ("/sdapi/v1/txt2img", '{"prompt": "a", "override_settings": {"x": 1, "x": 2}}'),
         ("/sdapi/v1/txt2img", '{"prompt": "a", "unknown": 1, "unknown": {"a": [{"b": 1}]}}'),
         ("/sdapi/v1/txt2img", '{"prompt": "a", "unknown": [{"b": 1, "b": 2}]}'),
+        ("/sdapi/v1/options", '{"samples_format": "png", "samples_format": "png"}'),
         (GENERATED, '{"FP32": [1], "FP32": [2]}'),
         (GENERATED, '{"FP32": {"base64": "AAAAAA==", "base64": "AACAPw=="}}'),
     ):

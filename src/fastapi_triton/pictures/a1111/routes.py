@@ -147,6 +147,7 @@ def _add_discovery(routes: APIRouter, model: TextToImage) -> None:
         validation.require_few_elements(body, validation.FEW_ELEMENTS)
         large_json.require_cheap(body, model.endpoint.services.image_limits.max_text_bytes)
         options = json_text.parse(body)
+        json_text.require_unique_members(body, json_text.num_members(options))
         schemas.require_options(options, _options(capabilities), capabilities)
         return JSONResponse(None)
 
