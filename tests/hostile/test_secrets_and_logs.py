@@ -26,7 +26,7 @@ from fastapi_triton.cli.check import command as check_command
 from fastapi_triton.cli.check import runner
 from fastapi_triton.cli.check.rule import Finding, Severity
 from fastapi_triton.cli.generate import run as generate_run
-from fastapi_triton.cli.generate.client import Client, Picture, without_credentials
+from fastapi_triton.cli.generate.client import Client, GeneratedPicture, without_credentials
 from fastapi_triton.cli.generate.errors import GenerateError, NoServerError, UsageError
 from fastapi_triton.cli.generate.progress import ProgressDisplay
 from fastapi_triton.cli.main import app as command_line
@@ -176,7 +176,7 @@ def test_generate_shows_a_servers_text_harmless(monkeypatch: pytest.MonkeyPatch,
     async def fails(*_: Any, **__: Any) -> None:
         raise GenerateError(HOSTILE, code=HOSTILE)
 
-    monkeypatch.setattr("fastapi_triton.cli.generate.command.Run.execute", fails)
+    monkeypatch.setattr("fastapi_triton.cli.generate.command.GenerateRun.execute", fails)
     arguments = ["generate", "a house", "--example", "house", *(["--json"] if as_json else [])]
     result = CliRunner().invoke(command_line, arguments)
     assert result.exit_code == 1
@@ -191,7 +191,7 @@ def test_what_is_said_of_a_picture_is_harmless(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(display, "_errors", console)
     monkeypatch.setattr(display, "_output", console)
     display.print(f"Note: {HOSTILE}.")
-    display.wrote(Path("a.png"), Picture(b"", 1, {"width": HOSTILE}))
+    display.wrote(Path("a.png"), GeneratedPicture(b"", 1, {"width": HOSTILE}))
     assert is_harmless(stream.getvalue())
     assert stream.getvalue().count("\n") == 2
 
@@ -291,7 +291,7 @@ async def test_generates_errors_repeat_none(host: str) -> None:
         with pytest.raises((GenerateError, ValueError)) as refused:
             [event async for event in frontend.draw({}, b"")]
     assert SECRET not in f"{caught.value} {refused.value}"
-    assert SECRET not in str(generate_run.Report(server=frontend.url).as_json())
+    assert SECRET not in str(generate_run.RunReport(server=frontend.url).as_json())
 
 
 @pytest.mark.parametrize("user", [f"me:{SECRET}", f":{SECRET}", SECRET])

@@ -17,7 +17,7 @@ import pytest
 
 from fastapi_triton import Settings, TritonFrontend
 from fastapi_triton.cli.generate import client as generate_client
-from fastapi_triton.cli.generate.client import Picture, Progress, Queued
+from fastapi_triton.cli.generate.client import GeneratedPicture, Queued, StepProgress
 from fastapi_triton.cli.generate.errors import GenerateError
 from fastapi_triton.core.errors import InferenceError, OverloadedError
 from fastapi_triton.endpoints.sse import PING, Event, EventsResponse
@@ -320,7 +320,11 @@ async def test_the_command_line_follows_the_queue_and_tells_a_late_refusal(
             assert await anext(events) == Queued(1, None)
             free()
             told = [event async for event in events]
-            assert [type(event) for event in told if not isinstance(event, Queued)] == [Progress, Progress, Picture]
+            assert [type(event) for event in told if not isinstance(event, Queued)] == [
+                StepProgress,
+                StepProgress,
+                GeneratedPicture,
+            ]
         triton.models[TWIN].respond_stream = refuse
         async with busy(app) as free:
             events = frontend.draw({"prompt": "a house"}, picture())

@@ -11,7 +11,7 @@ import pytest
 
 from fastapi_triton import Settings
 from fastapi_triton.cli.generate import errors
-from fastapi_triton.cli.generate.client import Client, Picture, Progress
+from fastapi_triton.cli.generate.client import Client, GeneratedPicture, StepProgress
 from fastapi_triton.cli.generate.errors import GenerateError, NobodyAnswersError, NoServerError
 from fastapi_triton.core.errors import FieldProblem, InferenceError, InvalidRequestError, OverloadedError
 from fastapi_triton.testing import FakeTriton
@@ -64,14 +64,14 @@ async def frontend(
         yield Client(session, str(client.base_url).rstrip("/"), "/sdxl/scribble-controlnet/infer")
 
 
-async def drawn(frontend: Client, scribble: bytes, **fields: Any) -> list[Progress | Picture]:
+async def drawn(frontend: Client, scribble: bytes, **fields: Any) -> list[StepProgress | GeneratedPicture]:
     return [event async for event in frontend.draw({"prompt": "a house", **fields}, scribble)]
 
 
 async def test_progress_comes_and_then_the_picture(frontend: Client, scribble: bytes) -> None:
     *told, last = await drawn(frontend, scribble, seed=3)
-    assert told == [Progress(1, 2), Progress(2, 2)]
-    assert isinstance(last, Picture)
+    assert told == [StepProgress(1, 2), StepProgress(2, 2)]
+    assert isinstance(last, GeneratedPicture)
     assert (last.content[:4], last.seed, last.info) == (b"RIFF", 3, {"prompt": "a house"})
 
 
@@ -129,7 +129,7 @@ async def test_an_answer_that_makes_no_sense_is_told_of(answering: ScriptedApp, 
 async def test_a_picture_in_small_pieces_is_put_together(answering: ScriptedApp, scribble: bytes) -> None:
     text = 'event: completed\r\ndata: {"generated_image": "UklGRg==", "seed": 1, "info": {}}\r\n\r\n'
     async with answering(HEAD + "".join(chunk(letter) for letter in text) + "0\r\n\r\n") as frontend:
-        assert await drawn(frontend, scribble) == [Picture(b"RIFF", 1, {})]
+        assert await drawn(frontend, scribble) == [GeneratedPicture(b"RIFF", 1, {})]
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,7 @@ class Queued:
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
+class StepProgress:
     """How far a picture is."""
 
     step: int
@@ -37,7 +37,7 @@ class Progress:
 
 
 @dataclass(frozen=True, slots=True)
-class Picture:
+class GeneratedPicture:
     """A finished one: the file's bytes, its seed, and how it was made."""
 
     content: bytes
@@ -82,7 +82,7 @@ class Client:
 
     async def draw(
         self, fields: Mapping[str, Any], scribble: bytes
-    ) -> AsyncGenerator[Queued | Progress | Picture, None]:
+    ) -> AsyncGenerator[Queued | StepProgress | GeneratedPicture, None]:
         """One picture as it comes. Closing this early stops the work.
 
         Raises:
@@ -106,7 +106,7 @@ class Client:
                         if name == "queued" and isinstance(data.get("position"), int):
                             yield Queued(data["position"], data.get("estimated_wait_s"))
                         if name == "progress" and "num_steps" in data:
-                            yield Progress(data["step"], data["num_steps"])
+                            yield StepProgress(data["step"], data["num_steps"])
                         if name == "completed":
                             yield _picture(data)
                             return
@@ -126,10 +126,10 @@ def without_credentials(url: str) -> str:
     return f"{scheme}{separator}{authority.rpartition('@')[2]}{slash}{path}"
 
 
-def _picture(data: Mapping[str, Any]) -> Picture:
+def _picture(data: Mapping[str, Any]) -> GeneratedPicture:
     try:
         content = pybase64.b64decode(data["generated_image"], validate=True)
-        return Picture(content, int(data["seed"]), dict(data["info"]))
+        return GeneratedPicture(content, int(data["seed"]), dict(data["info"]))
     except (KeyError, ValueError, TypeError) as error:
         raise GenerateError(f"The server's answer cannot be read ({error!r}). Is it of another version?") from None
 

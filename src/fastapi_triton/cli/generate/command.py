@@ -13,7 +13,7 @@ from fastapi_triton.cli.generate import errors, request
 from fastapi_triton.cli.generate.errors import GenerateError, UsageError
 from fastapi_triton.cli.generate.outputs import STDOUT
 from fastapi_triton.cli.generate.progress import ProgressDisplay
-from fastapi_triton.cli.generate.run import DEFAULT_URL, Report, Run
+from fastapi_triton.cli.generate.run import DEFAULT_URL, GenerateRun, RunReport
 from fastapi_triton.observability.logging_config import printable_json, printable_lines
 
 DEFAULT_PATH = "/sdxl/scribble-controlnet/infer"
@@ -128,7 +128,7 @@ def command(
     ] = False,
 ) -> None:
     """Make a picture from a scribble and a prompt."""
-    report = Report()
+    report = RunReport()
     with _ending(report, as_json=as_json):
         if key is not None and not (key.isascii() and key.isprintable() and key.strip() == key):
             raise UsageError("--key is no key: it holds what no key does, such as a space or the end of a line.")
@@ -161,11 +161,11 @@ def command(
             is_forced=force,
         )
         with ProgressDisplay(names_files=not as_json and output != STDOUT, is_quiet=as_json) as display:
-            asyncio.run(Run(pictures, report, display).execute(url=url, path=endpoint, key=key))
+            asyncio.run(GenerateRun(pictures, report, display).execute(url=url, path=endpoint, key=key))
 
 
 @contextmanager
-def _ending(report: Report, *, as_json: bool) -> Iterator[None]:
+def _ending(report: RunReport, *, as_json: bool) -> Iterator[None]:
     """Print how the run ended, and exit with its status."""
     error: dict[str, object] = {}
     status = 0

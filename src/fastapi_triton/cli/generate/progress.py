@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as ProgressBar
 
-from fastapi_triton.cli.generate.client import Picture, Progress, Queued
+from fastapi_triton.cli.generate.client import GeneratedPicture, Queued, StepProgress
 from fastapi_triton.observability.logging_config import printable
 
 
@@ -54,7 +54,7 @@ class ProgressDisplay:
         position = f"number {queued.position} in the server's queue{wait}"
         self._bar.update(self._task, description=f"{self._title}: {position}")
 
-    def step(self, progress: Progress) -> None:
+    def step(self, progress: StepProgress) -> None:
         """The model has done a step."""
         self._bar.update(self._task, description=self._title, completed=progress.step, total=progress.num_steps)
 
@@ -62,7 +62,7 @@ class ProgressDisplay:
         """The picture has arrived."""
         self._bar.update(self._task, visible=False)
 
-    def wrote(self, file: Path, picture: Picture) -> None:
+    def wrote(self, file: Path, picture: GeneratedPicture) -> None:
         """The picture is in its file: print the name, its size, seed and time."""
         if self._output:
             info = picture.info

@@ -9,7 +9,7 @@ from typing import Any
 
 import aiohttp
 
-from fastapi_triton.cli.generate.client import TIMEOUT, Client, Picture, Queued
+from fastapi_triton.cli.generate.client import TIMEOUT, Client, GeneratedPicture, Queued
 from fastapi_triton.cli.generate.errors import GenerateError, NobodyAnswersError
 from fastapi_triton.cli.generate.local_server import own_server
 from fastapi_triton.cli.generate.progress import ProgressDisplay
@@ -20,7 +20,7 @@ DEFAULT_URL = "http://localhost:8080"
 
 
 @dataclass(slots=True)
-class Report:
+class RunReport:
     """The run so far, as `--json` prints it, whether it was completed or not."""
 
     server: str = ""
@@ -33,10 +33,10 @@ class Report:
         return {name: value for name, value in asdict(self).items() if value is not None}
 
 
-class Run:
+class GenerateRun:
     """Makes the pictures of a request, and adds them to the report."""
 
-    def __init__(self, request: GenerateRequest, report: Report, display: ProgressDisplay) -> None:
+    def __init__(self, request: GenerateRequest, report: RunReport, display: ProgressDisplay) -> None:
         self._request = request
         self._report = report
         self._display = display
@@ -80,11 +80,11 @@ class Run:
             yield Client(session, own_url, path)
         self._display.print("The server that was started is stopped.")
 
-    async def _draw(self, client: Client, index: int) -> Picture:
+    async def _draw(self, client: Client, index: int) -> GeneratedPicture:
         self._display.begin(index, self._request.num)
         async with aclosing(client.draw(self._request.fields_of(index), self._request.scribble)) as events:
             async for event in events:
-                if isinstance(event, Picture):
+                if isinstance(event, GeneratedPicture):
                     self._display.finish()
                     return event
                 if isinstance(event, Queued):
@@ -93,7 +93,7 @@ class Run:
                     self._display.step(event)
         raise GenerateError("The server gave no picture.")  # `Client.draw` raises before
 
-    def _add(self, picture: Picture, file: Path | None) -> None:
+    def _add(self, picture: GeneratedPicture, file: Path | None) -> None:
         info = picture.info
         self._report.pictures.append(
             {
@@ -111,7 +111,7 @@ class Run:
         if self._request.original is not None:
             self._compare(picture, self._request.original)
 
-    def _compare(self, picture: Picture, original: Receipt) -> None:
+    def _compare(self, picture: GeneratedPicture, original: Receipt) -> None:
         """With the picture that it was made from."""
         info = picture.info
         has_same_size = (info.get("width"), info.get("height")) == (original.width, original.height)
