@@ -1,21 +1,74 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Sizes snapped to what a model does, and previews turned into pictures."""
+"""Which endpoints can draw; sizes snapped to those of a model, and previews turned into pictures."""
 
 import base64
 import io
 
 import pytest
 from PIL import Image
+from pydantic import BaseModel
 
+from fastapi_triton import Base64Image, Settings, TritonFrontend
 from fastapi_triton.core.errors import InferenceError
 from fastapi_triton.pictures import previews
-from fastapi_triton.pictures.text_to_image import Capabilities
+from fastapi_triton.pictures.text_to_image import Capabilities, sketch_field
+from fastapi_triton.testing import FakeTriton
 from support.scribble_app import base64_picture
 
 SDXL = Capabilities("sdxl", sizes=((1024, 1024), (1216, 832), (832, 1216), (1344, 768), (1536, 640)))
 DEMO = Capabilities(
     "demo", sizes=((96, 96), (128, 128), (192, 128), (128, 192), (256, 256)), defaults={"width": 128, "height": 128}
 )
+
+
+class Prompt(BaseModel):
+    prompt: str
+
+
+class Sketch(Prompt):
+    image: Base64Image
+
+
+class SketchAndMask(Sketch):
+    mask: Base64Image | None = None
+
+
+class SketchAndStyle(Sketch):
+    style: Base64Image
+
+
+class Outline(Prompt):
+    outline: Base64Image
+
+
+class Pictures(Prompt):
+    one: Base64Image | None = None
+    other: Base64Image | None = None
+
+
+class NoPrompt(BaseModel):
+    image: Base64Image
+
+
+@pytest.mark.parametrize(
+    ("request_model", "sketch"),
+    [
+        (Sketch, "image"),
+        (SketchAndMask, "image"),
+        (SketchAndStyle, None),  # no client that knows of a sketch alone could use it
+        (Outline, "outline"),
+        (Pictures, None),
+        (Prompt, None),
+        (NoPrompt, None),
+    ],
+)
+def test_an_endpoint_can_draw_if_a_prompt_and_a_sketch_are_all_it_needs(
+    request_model: type[BaseModel], sketch: str | None
+) -> None:
+    app = TritonFrontend(triton=FakeTriton(), settings=Settings())
+    for response, expected in ((NoPrompt, sketch), (Prompt, None)):
+        endpoint = app.infer(f"/{response.__name__}", model="m", request=request_model, response=response)
+        assert sketch_field(endpoint) == expected
 
 
 @pytest.mark.parametrize(

@@ -14,8 +14,8 @@
     HTTP response, server-sent events, Triton's own bytes, or the job's result
 
 The deadline (`X-Request-Timeout`) bounds SLOT and RUN. If the client disconnects meanwhile, the work is cancelled where
-the model can be stopped. The slot is held through RUN, and for as long as Triton works on after it. Stages in capitals
-are recorded in the request's `RequestRecord`, for metrics, the access log and errors.
+the model can be stopped. The slot is held through RUN, and for as long as Triton works on after it. The stages in
+capitals are recorded as `RequestRecord.stage`; the error of a deadline names the stage in which it passed.
 
 An API family writes a `Translation`, with the steps in its own terms. `RequestPipeline` owns their order, the slot, the
 deadline, the disconnect and the record. `/v2` passes bytes through without a `Translation`: it goes by the same steps,
