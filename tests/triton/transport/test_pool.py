@@ -222,3 +222,47 @@ async def test_a_connection_whose_long_response_nobody_read_is_read_again() -> N
                 await asyncio.sleep(0.001)
         assert len((await ask(connections, timeout_s=10))[1]) == size
         assert server.num_connections == 1
+
+
+def slow_first(go_on: asyncio.Event) -> Script:
+    """The first request waits for `go_on`, later ones are answered at once."""
+    turns = iter([go_on])
+
+    async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if (turn := next(turns, None)) is not None:
+            await turn.wait()
+        await whole(b"a")(reader, writer)
+
+    return script
+
+
+async def test_each_exchange_has_its_own_timeout() -> None:
+    go_on = asyncio.Event()
+    async with answering(slow_first(go_on)) as (server, connections):
+        long = asyncio.create_task(ask(connections, timeout_s=60))
+        await server.is_asked.wait()
+        with pytest.raises(TimeoutError):
+            await ask(connections, timeout_s=-1.0)
+        assert not long.done()
+        go_on.set()
+        assert await long == (200, b"a")
+
+
+async def test_the_timeout_of_an_exchange_that_is_over_does_not_end_the_next() -> None:
+    async with answering(whole(b"a")) as (server, connections):
+        await ask(connections, timeout_s=0.05)
+        async with connections.exchange() as connection:
+            connection.start(REQUEST)
+            connection.finish()
+            await asyncio.sleep(0.1)  # the first one's timeout has passed
+            assert (await connection.head()).status == 200
+        assert server.num_connections == 1
+
+
+async def test_an_exchange_that_runs_when_the_pool_closes_still_times_out() -> None:
+    async with answering(never) as (server, connections):
+        asking = asyncio.create_task(ask(connections, timeout_s=0.05))
+        await server.is_asked.wait()
+        connections.close()
+        with pytest.raises(TimeoutError):
+            await asking

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The connections to one Triton: opened as they are needed, kept, and used again."""
 
+import asyncio
 import functools
 import time
 from contextlib import AbstractAsyncContextManager
@@ -18,7 +19,6 @@ from fastapi_triton.triton.transport.connector import Connector
 from fastapi_triton.triton.transport.credentials import OPEN_TO_ALL, Access, HeaderLines
 from fastapi_triton.triton.transport.errors import LOST, broken_off, wrong_scheme
 from fastapi_triton.triton.transport.tcp_keepalive import KEEP_ALIVE, KeepAlive
-from fastapi_triton.triton.transport.timeouts import Timeouts
 
 # Load balancers and NAT forget a connection that is silent for longer; all of them keep it for 60 s.
 _MAX_IDLE_S = 60.0
@@ -41,14 +41,12 @@ class ConnectionPool:
         )
         self._idle: list[Connection] = []  # the one used last comes last
         self._drained: set[Connection] = set()
-        self._timeouts = Timeouts()
 
     def close(self) -> None:
         """Close idle and drained connections. Those in use close when their exchange ends."""
         self._close_idle()
         for connection in tuple(self._drained):
             connection.abort()
-        self._timeouts.close()
 
     def exchange(
         self, *, timeout_s: float | None = None, is_cancelled_by_closing: bool = False, receive: Receive | None = None
@@ -86,7 +84,7 @@ class ConnectionPool:
             TritonUnavailableError, TimeoutError, InferenceError: as `request`; any status is a response.
         """
         connection = await self._connector.connect_once()
-        self._timeouts.add(connection, timeout_s)
+        timer = asyncio.get_running_loop().call_later(timeout_s, connection.expire)
         try:
             await connection.request(pieces)
         except TritonUnavailableError as error:
@@ -95,7 +93,7 @@ class ConnectionPool:
             meets_tls = await self._connector.meets_tls()
             raise wrong_scheme() if meets_tls else broken_off(is_tls=self.address.is_tls) from error
         finally:
-            self._timeouts.remove(connection)
+            timer.cancel()
             self._give_back(connection)
 
     def _take_idle(self) -> Connection | None:
@@ -152,7 +150,7 @@ class ConnectionPool:
 class _Exchange:
     """The context that `ConnectionPool.exchange` returns. A class, since a generator costs a tenth of an exchange."""
 
-    __slots__ = ("_connection", "_is_cancelled_by_closing", "_pool", "_receive", "_timeout_s")
+    __slots__ = ("_connection", "_is_cancelled_by_closing", "_pool", "_receive", "_timeout_s", "_timer")
     _connection: Connection
 
     def __init__(
@@ -162,19 +160,20 @@ class _Exchange:
         self._timeout_s = timeout_s
         self._is_cancelled_by_closing = is_cancelled_by_closing
         self._receive = receive
+        self._timer: asyncio.TimerHandle | None = None
 
     async def __aenter__(self) -> Connection:
-        pool = self._pool
-        self._connection = pool._take_idle() or await pool._open(self._receive)
+        connection = self._connection = self._pool._take_idle() or await self._pool._open(self._receive)
         if self._timeout_s is not None:
-            pool._timeouts.add(self._connection, self._timeout_s)
-        return self._connection
+            self._timer = asyncio.get_running_loop().call_later(self._timeout_s, connection.expire)
+        return connection
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
     ) -> None:
         connection = self._connection
-        self._pool._timeouts.remove(connection)
+        if self._timer is not None:
+            self._timer.cancel()
         if connection.is_awaited and not self._is_cancelled_by_closing:
             slot = current_slot.get()
             if slot is not None and slot.is_taken:
