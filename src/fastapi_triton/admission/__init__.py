@@ -1,7 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which requests may go to a model now, which wait for it, and which are refused. Knows no HTTP and no Triton.
+"""Which requests may go to a model now, which wait for it, and which are refused.
 
-- `limiter`: slots of each model, a bounded wait, shares of clients
-- `fair_queue`: who waits for a slot: clients in turn, each with its own line
-- `service_time`: how long a model takes, as measured; from it come `Retry-After` and early refusals
+It must not know HTTP or Triton, nor what runs in a slot.
+
+| module | its one job |
+| --- | --- |
+| `limiter` | the slots of each model, a bounded wait, and each client's share |
+| `fair_queue` | who waits for a slot: each client in a line of its own, served in turn |
+| `service_time` | how long a model takes, as measured; `Retry-After` and early refusals come from it |
 """

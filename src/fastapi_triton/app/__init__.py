@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The FastAPI application: `TritonFrontend` joins the rooms below it. Knows no socket and no process.
+"""The FastAPI application: `TritonFrontend` joins the rooms below it. It must not know sockets or processes.
 
-- `frontend`: `TritonFrontend`, with `infer`, its middleware, its lifespan and the OpenAPI document
-- `health`, `model_routes`, `metrics_route`: `/health`, `/models`, `/metrics`
-- `state_gauges`: the app's own state as Prometheus sees it
-- `loader`: finds the app that the command line names
-- `triton_proxy/`: `/v2`
+| module | its one job |
+| --- | --- |
+| `frontend` | `TritonFrontend`: declared endpoints, middleware, lifespan, the OpenAPI document |
+| `health`, `model_routes`, `metrics_route` | `/health`, `/models`, `/metrics` |
+| `state_gauges` | the app's own state, for Prometheus |
+| `loader` | finds the app that the command line names |
+| `triton_proxy` | `/v2` |
 """
