@@ -55,6 +55,15 @@ def test_every_source_file_names_its_licence() -> None:
             assert path.read_text().startswith("# SPDX-License-Identifier: Apache-2.0\n"), path
 
 
+def test_a_package_docstring_that_lists_modules_lists_all_of_them() -> None:
+    for package in PACKAGE.rglob("__init__.py"):
+        text = package.read_text()
+        if "| --- |" in text:
+            names = {path.stem for path in package.parent.glob("*.py")} - {"__init__"}
+            missing = {each for each in names if f"`{each}`" not in text and f"`{each.split('_')[0]}_*`" not in text}
+            assert not missing, package.parent.name
+
+
 def test_no_two_test_files_have_one_name() -> None:
     """pytest imports them by it: a fresh clone could not collect the second."""
     names = Counter(path.name for path in (ROOT / "tests").rglob("test_*.py"))
