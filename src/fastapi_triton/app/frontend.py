@@ -95,19 +95,9 @@ class TritonFrontend(FastAPI):
         for old, new in old_names(os.environ).items():
             logger.warning("%s is now called %s. The next release ignores the old name.", old, new)
         self.triton: TritonClient = triton or (client_factory.get() or HTTPTriton.of)(self.settings)
-        self.drain = shutdown.Drain()
-        self._body_buffers = body_buffers.BodyBuffers(self.settings.max_buffered_body_bytes)
         self.registry = ModelRegistry(self.triton, interval_s=self.settings.watch_interval_s)
-        self.services = Services(
-            self.triton,
-            self.registry,
-            Admissions(
-                self.settings.max_in_flight,
-                max_waiting=self.settings.max_waiting,
-                max_per_caller=self.settings.max_per_caller,
-            ),
-            self.settings,
-        )
+        self.drain = shutdown.Drain()
+        self.services = Services(self.triton, self.registry, self._admissions(), self.settings)
         self.endpoints: list[InferEndpoint] = []
         self.generated_models: GeneratedModels | None = None
         if self.settings.generate if generate is None else generate:
@@ -117,30 +107,16 @@ class TritonFrontend(FastAPI):
         # The bodies that they take, once there is an endpoint for them.
         self._picture_apis: list[type[BaseModel]] | None = None
         self._inner_lifespan = lifespan
+        self._body_buffers = body_buffers.BodyBuffers(self.settings.max_buffered_body_bytes)
         self._key_file = stack.key_file(self.settings)
-        observers: list[Observer] = []
-        self._gauges: Gauges | None = None
-        if self.settings.metrics:
-            numbers = Metrics()
-            observers.append(numbers.record)
-            self._gauges = Gauges(numbers)
-        if self.settings.access_log:
-            logging_config.open_access_log(self.settings)
-            observers.append(access_log.write)
+        self._metrics = Metrics() if self.settings.metrics else None
+        self._gauges = Gauges(self._metrics) if self._metrics else None
         extra["telemetry"] = {**tracing.telemetry(), **(extra.get("telemetry") or {})}
         super().__init__(
             title=title,
             lifespan=self._run,
             middleware=[
-                Middleware(RequestRecordingMiddleware, observers=observers, may_trace=extra["telemetry"]["tracing"]),
-                *stack.middleware(self.settings, self._key_file),
-                Middleware(DeadlineMiddleware, max_timeout_s=self.settings.request_timeout_s),
-                Middleware(
-                    MaxBodySizeMiddleware,
-                    max_bytes=self.settings.max_body_bytes,
-                    compressed_below=f"{paths.V2}/" if self.settings.v2_compressed else "",
-                ),
-                Middleware(HeadMiddleware),
+                *self._middleware(may_trace=extra["telemetry"]["tracing"]),
                 *extra.pop("middleware", ()),
                 Middleware(ShutdownMiddleware, drain=self.drain),
             ],
@@ -148,12 +124,44 @@ class TritonFrontend(FastAPI):
             **extra,
         )
         self.root_path = self.settings.root_path or self.root_path
-        sleeper = self.triton if isinstance(self.triton, CanSleep) else None
         self.readiness = health.Readiness(
-            self.endpoints, self.registry, generated=self.generated_models, drain=self.drain, sleeper=sleeper
+            self.endpoints,
+            self.registry,
+            generated=self.generated_models,
+            drain=self.drain,
+            sleeper=self.triton if isinstance(self.triton, CanSleep) else None,
         )
+        self._add_own_routes()
+        self._jobs = background_jobs.mount(self, self.endpoints, self._generated, self.settings)
+
+    def _admissions(self) -> Admissions:
+        settings = self.settings
+        return Admissions(
+            settings.max_in_flight, max_waiting=settings.max_waiting, max_per_caller=settings.max_per_caller
+        )
+
+    def _middleware(self, *, may_trace: bool) -> Iterator[Middleware]:
+        """From the outermost to the innermost."""
+        observers: list[Observer] = []
+        if self._metrics is not None:
+            observers.append(self._metrics.record)
+        if self.settings.access_log:
+            logging_config.open_access_log(self.settings)
+            observers.append(access_log.write)
+        yield Middleware(RequestRecordingMiddleware, observers=observers, may_trace=may_trace)
+        yield from stack.middleware(self.settings, self._key_file)
+        yield Middleware(DeadlineMiddleware, max_timeout_s=self.settings.request_timeout_s)
+        yield Middleware(
+            MaxBodySizeMiddleware,
+            max_bytes=self.settings.max_body_bytes,
+            compressed_below=f"{paths.V2}/" if self.settings.v2_compressed else "",
+        )
+        yield Middleware(HeadMiddleware)
+
+    def _add_own_routes(self) -> None:
+        """The routes that every frontend has, as far as the settings want them."""
         self.include_router(health.router(self.readiness))
-        if self._gauges is not None:
+        if self._metrics is not None and self._gauges is not None:
             state_gauges.show(
                 self._gauges,
                 admission=self.services.admission,
@@ -162,12 +170,11 @@ class TritonFrontend(FastAPI):
                 generated=self.generated_models,
                 body_buffers=self._body_buffers,
             )
-            self.include_router(metrics_route.router(numbers))
+            self.include_router(metrics_route.router(self._metrics))
         if self.settings.playground:
             self.include_router(page.router(self.endpoints))
         else:
             self.add_api_route("/", page.to_docs, include_in_schema=False, response_model=None)
-        self._jobs = background_jobs.mount(self, self.endpoints, self._generated, self.settings)
         if self.settings.v2 and isinstance(self.triton, HTTPTriton):
             problem_details.set_error_format(self, paths.V2, v2_error)
             proxy = TritonProxy(self.triton, self.services, self._body_buffers)
