@@ -2,12 +2,12 @@
 """Request metrics for Prometheus. Several workers share files (`PROMETHEUS_MULTIPROC_DIR`)."""
 
 import asyncio
-import functools
 import os
 import re
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
+from typing import NamedTuple
 
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Histogram, Metric
 from prometheus_client.exposition import choose_encoder
@@ -26,6 +26,17 @@ _VERSION = re.compile(r"version=[0-9]{1,4}(\.[0-9]{1,4}){0,3}")
 Refresh = Callable[[], None]
 
 
+class _Series(NamedTuple):
+    """The metrics of one method, route and model; `requests` by status and code, `stages` by name."""
+
+    received: Counter
+    sent: Counter
+    cancelled: Counter
+    duration: Histogram
+    requests: dict[tuple[str, str], Counter]
+    stages: dict[str, Histogram]
+
+
 class Metrics:
     """The metrics of one process. `record` counts a request; `refreshes` run before the metrics are read."""
 
@@ -34,8 +45,7 @@ class Metrics:
         self.refreshes: list[Refresh] = []
         self.folder = shared_folder()
         # Looking a series up by its labels takes longer than counting.
-        self._counter: Callable[..., Counter] = functools.cache(Counter.labels)
-        self._histogram: Callable[..., Histogram] = functools.cache(Histogram.labels)
+        self._series: dict[tuple[str, str, str], _Series] = {}
         self._outcomes: set[tuple[int, str]] = set()
         labels = ("method", "route", "model")
         self._requests = self.counter("requests", "Requests answered", (*labels, "status", "code"))
@@ -66,10 +76,19 @@ class Metrics:
     def record(self, record: RequestRecord) -> None:
         """Count a request that has ended."""
         labels = (record.method, record.route, record.model)
-        self._counter(self._requests, *labels, *self._outcome(record.status, record.code)).inc()
-        self._counter(self._received, *labels).inc(record.received_bytes)
-        self._counter(self._sent, *labels).inc(record.sent_bytes)
-        self._counter(self._cancelled, *labels).inc(record.is_cancelled)
+        series = self._series.get(labels)
+        if series is None:
+            received, sent, cancelled = (each.labels(*labels) for each in (self._received, self._sent, self._cancelled))
+            series = self._series[labels] = _Series(received, sent, cancelled, self._durations.labels(*labels), {}, {})
+        outcome = self._outcome(record.status, record.code)
+        requests = series.requests.get(outcome)
+        if requests is None:
+            requests = series.requests[outcome] = self._requests.labels(*labels, *outcome)
+        requests.inc()
+        series.received.inc(record.received_bytes)
+        series.sent.inc(record.sent_bytes)
+        if record.is_cancelled:
+            series.cancelled.inc()
         read_s, wait_s, triton_s, write_s = record.seconds
         durations = (
             read_s or None,
@@ -80,8 +99,11 @@ class Metrics:
         )
         for stage, seconds in zip(STAGES, durations, strict=True):
             if seconds is not None:  # it came to this stage
-                self._histogram(self._stages, *labels, stage).observe(seconds)
-        self._histogram(self._durations, *labels).observe(record.total_s)
+                histogram = series.stages.get(stage)
+                if histogram is None:
+                    histogram = series.stages[stage] = self._stages.labels(*labels, stage)
+                histogram.observe(seconds)
+        series.duration.observe(record.total_s)
 
     def refresh(self) -> None:
         """Read what is not counted as it happens."""
