@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Declared endpoints are routes of FastAPI's router, without its parameters; what an app adds still applies."""
+"""Declared endpoints are called ahead of FastAPI's router; what an app adds to FastAPI still applies."""
 
 from collections.abc import Callable
 from typing import Any
@@ -8,10 +8,13 @@ import httpx2
 import pytest
 from fastapi import Depends, HTTPException
 from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 import main
 from fastapi_triton import Settings, TritonFrontend
+from fastapi_triton.core.errors import InvalidRequestError
 from fastapi_triton.testing import FakeTriton
 from support.scribble_app import MODEL, PATH
 
@@ -81,3 +84,20 @@ async def test_another_method_is_refused(triton: FakeTriton, method: str) -> Non
     async with httpx2.AsyncClient(transport=transport, base_url="http://test") as http:
         answer = await http.request(method, PATH)
     assert (answer.status_code, answer.headers["allow"]) == (405, "POST")
+
+
+async def test_an_apps_own_error_handler_gets_an_endpoints_error_once(
+    triton: FakeTriton, body: Callable[..., dict[str, Any]]
+) -> None:
+    handled: list[Exception] = []
+
+    async def handle(_: Request, error: Exception) -> Response:
+        handled.append(error)
+        return PlainTextResponse("mine", status_code=418)
+
+    app = declared(triton, exception_handlers={InvalidRequestError: handle})
+    refused = await post(app, PATH, {**body(), "promt": "a"})
+    assert (refused.status_code, refused.text) == (418, "mine")
+    (error,) = handled
+    assert isinstance(error, InvalidRequestError)
+    assert (await post(app, PATH, body())).status_code == 200

@@ -36,6 +36,7 @@ from fastapi_triton.jobs import routes as background_jobs
 from fastapi_triton.middleware import stack
 from fastapi_triton.middleware.auth import openapi as openapi_security
 from fastapi_triton.middleware.deadline import DeadlineMiddleware
+from fastapi_triton.middleware.dispatch import DirectRoute, DispatchMiddleware, raise_dispatch_error
 from fastapi_triton.middleware.head_requests import HeadMiddleware
 from fastapi_triton.middleware.max_body_size import MaxBodySizeMiddleware
 from fastapi_triton.middleware.request_recording import Observer, RequestRecordingMiddleware
@@ -99,6 +100,7 @@ class TritonFrontend(FastAPI):
         self.drain = shutdown.Drain()
         self.services = Services(self.triton, self.registry, self._admissions(), self.settings)
         self.endpoints: list[InferEndpoint] = []
+        self._direct_routes: dict[str, DirectRoute] = {}
         self.generated_models: GeneratedModels | None = None
         if self.settings.generate if generate is None else generate:
             self.generated_models = GeneratedModels(self.registry, on_change=self._forget_openapi)
@@ -108,6 +110,9 @@ class TritonFrontend(FastAPI):
         self._picture_apis: list[type[BaseModel]] | None = None
         self._inner_lifespan = lifespan
         self._body_buffers = body_buffers.BodyBuffers(self.settings.max_buffered_body_bytes)
+        self._proxy: TritonProxy | None = None
+        if self.settings.v2 and isinstance(self.triton, HTTPTriton):
+            self._proxy = TritonProxy(self.triton, self.services, self._body_buffers)
         self._key_file = stack.key_file(self.settings)
         self._metrics = Metrics() if self.settings.metrics else None
         self._gauges = Gauges(self._metrics) if self._metrics else None
@@ -119,6 +124,7 @@ class TritonFrontend(FastAPI):
                 *self._middleware(may_trace=extra["telemetry"]["tracing"]),
                 *extra.pop("middleware", ()),
                 Middleware(ShutdownMiddleware, drain=self.drain),
+                *self._dispatch(extra["telemetry"]),
             ],
             exception_handlers={**problem_details.HANDLERS, **extra.pop("exception_handlers", {})},
             **extra,
@@ -158,6 +164,11 @@ class TritonFrontend(FastAPI):
         )
         yield Middleware(HeadMiddleware)
 
+    def _dispatch(self, telemetry: Mapping[str, Any]) -> Iterator[Middleware]:
+        # FastAPI's traces want its own way to a route.
+        if not any(telemetry.get(kind) for kind in ("tracing", "metrics", "logs")):
+            yield Middleware(DispatchMiddleware, endpoints=self._direct_routes, v2=self._proxy)
+
     def _add_own_routes(self) -> None:
         """The routes that every frontend has, as far as the settings want them."""
         self.include_router(health.router(self.readiness))
@@ -175,10 +186,9 @@ class TritonFrontend(FastAPI):
             self.include_router(page.router(self.endpoints))
         else:
             self.add_api_route("/", page.to_docs, include_in_schema=False, response_model=None)
-        if self.settings.v2 and isinstance(self.triton, HTTPTriton):
+        if self._proxy is not None:
             problem_details.set_error_format(self, paths.V2, v2_error)
-            proxy = TritonProxy(self.triton, self.services, self._body_buffers)
-            self.router.routes.insert(0, TritonProxyRoute(proxy))
+            self.router.routes.insert(0, TritonProxyRoute(self._proxy))
 
     @overload
     def infer(
@@ -276,6 +286,7 @@ class TritonFrontend(FastAPI):
             return await endpoint.respond(request.scope, request.receive)
 
         async def serve_directly(scope: Scope, receive: Receive, send: Send) -> None:
+            raise_dispatch_error(scope)
             response = await endpoint.respond(scope, receive)
             await response(scope, receive, send)
 
@@ -295,6 +306,7 @@ class TritonFrontend(FastAPI):
         if not route.dependencies:
             # FastAPI's handling of parameters, of which it has none, takes 15% of a small request's CPU.
             route.app = serve_directly
+            self._direct_routes.setdefault(about.path, DirectRoute(route, serve_directly))
         # The router tries one route after the other.
         self.router.routes.insert(len(self.endpoints), route)
         self.endpoints.append(endpoint)

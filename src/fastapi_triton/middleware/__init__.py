@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """ASGI middleware. Never Starlette's `BaseHTTPMiddleware`, which would hide a disconnect from endpoints.
 
-This room owns what happens to a request before its route is found. It must not know routes, models or Triton.
+This room owns what happens to a request before its route is found. It must not know models or Triton.
 
 | module | its one job |
 | --- | --- |
@@ -15,4 +15,5 @@ This room owns what happens to a request before its route is found. It must not 
 | `max_body_size` | refuses bodies that are too large or compressed |
 | `head_requests` | HEAD as GET without the body |
 | `shutdown` | refuses new work while shutting down |
+| `dispatch` | calls declared endpoints and `/v2` by their path, ahead of the router |
 """
