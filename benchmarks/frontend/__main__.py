@@ -30,7 +30,7 @@ def main(
     sizes: Annotated[str, typer.Option(help="Which, by commas.")] = ",".join(SIZES),
     concurrency: Annotated[str, typer.Option(help="How many ask at once, by commas.")] = "1,8,32",
     name: Annotated[str, typer.Option(help="Of the files that are written; empty: of the machine.")] = "",
-    before: Annotated[str, typer.Option(help="A commit, for the peers that compare `/v2` with it.")] = "HEAD",
+    before: Annotated[str, typer.Option(help="A commit, for the peers that compare with it.")] = "HEAD",
     add: Annotated[bool, typer.Option("--add", help="Keep the rounds that the files hold, and add more.")] = False,
 ) -> None:
     """Compare the frontend with other ways to put HTTP in front of a Triton."""

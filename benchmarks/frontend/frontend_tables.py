@@ -109,7 +109,7 @@ def target_table(samples: Sequence[Sample]) -> Iterator[str]:
 
 
 def change_table(samples: Sequence[Sample]) -> Iterator[str]:
-    """What `/v2` costs relative to the commit before, within a round."""
+    """What the frontend costs relative to the commit before, within a round."""
     yield "| | | CPU ms | CPU, x before: median (least to most) |"
     yield "| --- | --- | ---: | ---: |"
     for workload in dict.fromkeys(each.workload for each in samples):

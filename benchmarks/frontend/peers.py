@@ -35,14 +35,16 @@ PEERS = (
     Peer("http.aio, no gzip", "aio-without-gzip", False, "the same with `Accept-Encoding: identity`"),
     Peer("LitServe", "litserve", False, "runs the echo in a worker of its own: no Triton behind it; checks nothing"),
 )
-# `/v2` against an earlier commit of it, with binary tensors and with JSON; measured where they are named.
+# Against an earlier commit: the scribble endpoint, and `/v2` with binary tensors and with JSON; measured where they are
+# named.
 BEFORE = "before"
 CHANGES = (
+    Peer("before", BEFORE, False, "the scribble endpoint of the commit that `--before` names"),
     Peer("fastapi-triton /v2, JSON", "ours", True, "`/v2` with the tensors in JSON", is_json=True),
     Peer("before /v2", BEFORE, True, "`/v2` of the commit that `--before` names"),
     Peer("before /v2, JSON", BEFORE, True, "the same with the tensors in JSON", is_json=True),
 )
-PAIRS = ((OURS_V2, "before /v2"), ("fastapi-triton /v2, JSON", "before /v2, JSON"))
+PAIRS = ((OURS, "before"), (OURS_V2, "before /v2"), ("fastapi-triton /v2, JSON", "before /v2, JSON"))
 # What our own endpoint is made of, from the bare exchange up; measured where they are named.
 LAYERS = (
     Peer("without a framework", "without-framework", False, "uvloop, httptools, pydantic, one exchange with Triton"),

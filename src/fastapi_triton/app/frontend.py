@@ -124,7 +124,7 @@ class TritonFrontend(FastAPI):
                 *self._middleware(may_trace=extra["telemetry"]["tracing"]),
                 *extra.pop("middleware", ()),
                 Middleware(ShutdownMiddleware, drain=self.drain),
-                *self._dispatch(extra["telemetry"]),
+                Middleware(DispatchMiddleware, endpoints=self._direct_routes, v2=self._proxy),
             ],
             exception_handlers={**problem_details.HANDLERS, **extra.pop("exception_handlers", {})},
             **extra,
@@ -163,11 +163,6 @@ class TritonFrontend(FastAPI):
             compressed_below=f"{paths.V2}/" if self.settings.v2_compressed else "",
         )
         yield Middleware(HeadMiddleware)
-
-    def _dispatch(self, telemetry: Mapping[str, Any]) -> Iterator[Middleware]:
-        # FastAPI's traces want its own way to a route.
-        if not any(telemetry.get(kind) for kind in ("tracing", "metrics", "logs")):
-            yield Middleware(DispatchMiddleware, endpoints=self._direct_routes, v2=self._proxy)
 
     def _add_own_routes(self) -> None:
         """The routes that every frontend has, as far as the settings want them."""
