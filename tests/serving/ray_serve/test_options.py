@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a cluster is told, and what it refuses in a sentence."""
 
+import pkgutil
 import subprocess
 import sys
 from pathlib import Path
@@ -25,12 +26,16 @@ def test_the_serve_config_files_arguments_are_options() -> None:
 
 
 @pytest.mark.filterwarnings("ignore")  # Ray's own
-def test_the_serve_config_file_is_one_that_ray_takes() -> None:
-    pytest.importorskip("ray", reason="the extra `cluster` is not installed")
+@pytest.mark.parametrize("folder", ["cluster", "ec2"])
+def test_ray_accepts_the_serve_config_file_and_its_import_path_builds_the_application(folder: str) -> None:
+    serve = pytest.importorskip("ray.serve", reason="the extra `cluster` is not installed")
     from ray.serve.schema import ServeDeploySchema
 
-    config = yaml.safe_load((ROOT / "deploy" / "cluster" / "serve.yaml").read_text())
-    assert ServeDeploySchema.model_validate(config).http_options.port == 8080
+    config = ServeDeploySchema.model_validate(yaml.safe_load((ROOT / "deploy" / folder / "serve.yaml").read_text()))
+    assert config.http_options.port == 8080
+    (application,) = config.applications
+    build = pkgutil.resolve_name(application.import_path)
+    assert isinstance(build(ClusterOptions.model_validate(application.args)), serve.Application)
 
 
 def test_a_node_of_another_version_is_refused_by_name() -> None:
