@@ -24,6 +24,7 @@ from fastapi_triton.core.errors import (
 from fastapi_triton.triton.datatypes import BY_WIRE
 from fastapi_triton.triton.http_client import HTTPTriton
 from fastapi_triton.triton.tensor import Tensor
+from fastapi_triton.triton.transport.connection import State
 from support.received_events import ReceivedEvent, events_of
 from support.serving import COUNT_APP, Server, free_port
 
@@ -171,7 +172,7 @@ async def test_the_connection_is_used_again_after_a_whole_stream_and_closed_afte
     async with aclosing(triton.stream(MODEL, say(f"hold {tmp_path}"), request_id="half")) as stream:
         await anext(stream)
     assert not triton.pool._idle
-    assert not kept.is_usable
+    assert kept.state is State.CLOSED
     await until(tmp_path, "left-half")
 
 
