@@ -297,13 +297,11 @@ class TritonFrontend(FastAPI):
             response_model=None,
             openapi_extra=openapi.operation(endpoint),
         )
-        route = cast(APIRoute, self.router.routes.pop())
+        route = cast(APIRoute, self.router.routes[-1])
         if not route.dependencies:
             # FastAPI's handling of parameters, of which it has none, takes 15% of a small request's CPU.
             route.app = serve_directly
             self._direct_routes.setdefault(about.path, DirectRoute(route, serve_directly))
-        # The router tries one route after the other.
-        self.router.routes.insert(len(self.endpoints), route)
         self.endpoints.append(endpoint)
         if about.stream_model:
             self._add_describe(endpoint, name=name, tags=list(tags))

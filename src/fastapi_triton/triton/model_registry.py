@@ -246,6 +246,7 @@ class ModelRegistry:
         try:
             index = await self._triton.index()
         except FastAPITritonError as error:
+            self._index_s = 0.0
             self._fail(error)
             return error
         self._index_s = time.monotonic() - started
