@@ -1,35 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Declared endpoints found ahead of FastAPI's router, and error handling built only after an error. The frontend had
-both; the second had drifted from FastAPI, so that a traced 500 did not carry its exception's class."""
+"""Error handling that is built only after an error. The frontend had it, and it had drifted from FastAPI's: a traced
+500 did not carry its exception's class."""
 
 from collections.abc import Callable
 from functools import partial
 
 from fastapi.middleware.asyncexitstack import AsyncExitStackMiddleware
-from fastapi.routing import APIRoute
-from starlette.middleware import Middleware
 from starlette.middleware.errors import ServerErrorMiddleware
 from starlette.middleware.exceptions import ExceptionMiddleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from fastapi_triton import TritonFrontend
 from fastapi_triton.core.request_record import current_record
-
-
-class DispatchMiddleware:
-    """Calls a declared endpoint by its path. The router has other requests."""
-
-    def __init__(self, app: ASGIApp, routes: dict[str, APIRoute]) -> None:
-        self.app = app
-        self._routes = routes
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        route = self._routes.get(scope["path"]) if scope["type"] == "http" and scope["method"] == "POST" else None
-        if route is None:
-            await self.app(scope, receive, send)
-            return
-        scope["route"] = route
-        await route.app(scope, receive, send)
 
 
 class OnErrorMiddleware:
@@ -50,13 +32,6 @@ class OnErrorMiddleware:
 
 async def _fail(error: Exception, _scope: Scope, _receive: Receive, _send: Send) -> None:
     raise error
-
-
-def dispatch(app: TritonFrontend) -> None:
-    """Have the innermost middleware call declared endpoints."""
-    routes = {each.path: each for each in app.router.routes if isinstance(each, APIRoute)}
-    declared = {endpoint.path: routes[endpoint.path] for endpoint in app.endpoints}
-    app.user_middleware.append(Middleware(DispatchMiddleware, routes=declared))
 
 
 class FastStackFrontend(TritonFrontend):

@@ -11,7 +11,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from benchmarks.framework_internals.batched_metrics import BatchedMetrics
 from benchmarks.framework_internals.fast_cycle import FastCycle
-from benchmarks.framework_internals.fast_stack import FastStackFrontend, dispatch
+from benchmarks.framework_internals.fast_stack import FastStackFrontend
 from benchmarks.framework_internals.library_transport import AiohttpPool
 from benchmarks.framework_internals.upstream import MODEL
 from benchmarks.framework_internals.variants import Variant
@@ -42,12 +42,11 @@ def build(variant: Variant) -> TritonFrontend:
     """The app of this variant."""
     if variant in _REPLACEMENTS:
         setattr(*_REPLACEMENTS[variant])
-    has_own_stack = variant in (Variant.OWN_STACK, Variant.OWN_STACK_AND_DISPATCH)
-    app = (FastStackFrontend if has_own_stack else TritonFrontend)(title="scribble echo")
+    app = (FastStackFrontend if variant is Variant.OWN_STACK else TritonFrontend)(title="scribble echo")
     app.infer(PATH, model=MODEL, request=ScribbleRequest, response=EchoResponse)
-    if variant in (Variant.OWN_DISPATCH, Variant.OWN_STACK_AND_DISPATCH):
-        dispatch(app)
-    elif variant is Variant.FASTAPI_ENDPOINT:
+    if variant in (Variant.ROUTER, Variant.FASTAPI_ENDPOINT):
+        app.user_middleware.pop()  # the innermost: the dispatch
+    if variant is Variant.FASTAPI_ENDPOINT:
         for route in app.router.routes:
             if isinstance(route, APIRoute) and route.path == PATH:
                 route.app = request_response(route.get_route_handler())
