@@ -88,6 +88,5 @@ async def test_a_wrong_answer_voids_the_measurement(answers: list[bytes]) -> Non
 
 def test_the_echo_model_takes_what_the_measured_endpoint_declares() -> None:
     """Else every request that is measured is a refusal."""
-    config_text.require()
     config = from_server({"name": "scribble_echo", **config_text.read(MODELS / "scribble_echo" / "config.pbtxt")})
     assert contract.mismatches(ScribbleRequest, EchoResponse, config) == []

@@ -7,7 +7,6 @@ import os
 import random
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import replace
 
 import orjson
 import pytest
@@ -120,7 +119,8 @@ async def until_nothing_is_open(server: Running) -> None:
 
 
 async def fuzz_protocol(count: int, caplog: pytest.LogCaptureFixture) -> None:
-    soon = replace(LIMITS, head_s=0.2, body_pause_s=0.2, body_s=0.5, idle_s=0.2, max_connections=10 * AT_ONCE)
+    times = {"head_timeout_s": 0.2, "body_pause_timeout_s": 0.2, "body_timeout_s": 0.5, "idle_timeout_s": 0.2}
+    soon = LIMITS.model_copy(update={**times, "max_connections": 10 * AT_ONCE})
     statuses, good = await fuzz(ScriptedApp(soon, echo), VALID, count, caplog)
     assert set(statuses) <= {b"100", b"200", b"400", b"408", b"431"}, statuses
     assert statuses[b"200"] > count / 10

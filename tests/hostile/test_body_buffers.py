@@ -3,7 +3,6 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from dataclasses import replace
 
 import pytest
 from starlette.types import Receive, Scope, Send
@@ -36,7 +35,7 @@ async def echo_or_tell(scope: Scope, receive: Receive, send: Send) -> None:
 
 @pytest.fixture
 async def app() -> ScriptedApp:
-    return ScriptedApp(replace(LIMITS, max_buffered_body_bytes=ROOM), echo_or_tell)
+    return ScriptedApp(LIMITS.model_copy(update={"max_buffered_body_bytes": ROOM}), echo_or_tell)
 
 
 @pytest.fixture

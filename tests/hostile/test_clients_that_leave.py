@@ -5,7 +5,6 @@ import asyncio
 import socket
 import struct
 from collections.abc import AsyncIterator, Callable
-from dataclasses import replace
 
 import pytest
 from starlette.types import Receive, Scope, Send
@@ -21,7 +20,7 @@ HALF = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 9000000\r\n\r\nabc"
 
 @pytest.fixture
 async def app() -> ScriptedApp:
-    return ScriptedApp(replace(LIMITS, idle_s=0.2), echo)  # the watch looks every 50 ms
+    return ScriptedApp(LIMITS.model_copy(update={"idle_timeout_s": 0.2}), echo)  # the watch looks every 50 ms
 
 
 @pytest.fixture

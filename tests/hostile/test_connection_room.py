@@ -8,7 +8,6 @@ import resource
 import socket
 import sys
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import httpx2
@@ -25,7 +24,7 @@ OTHER = b"GET /a HTTP/1.1\r\nHost: x\r\n\r\n"
 
 
 async def test_idle_connections_make_room_for_new_ones() -> None:
-    async with running(ScriptedApp(replace(LIMITS, max_connections=5), echo)) as server:
+    async with running(ScriptedApp(LIMITS.model_copy(update={"max_connections": 5}), echo)) as server:
         idle = [await server.wire() for _ in range(5 + SPARE_CONNECTIONS)]
         for wire in idle:
             await wire.say(LIVE)
@@ -48,7 +47,7 @@ async def test_connections_with_requests_are_never_closed_for_it() -> None:
         await go_on.wait()
         await echo(scope, receive, send)
 
-    async with running(ScriptedApp(replace(LIMITS, max_connections=20), talk)) as server:
+    async with running(ScriptedApp(LIMITS.model_copy(update={"max_connections": 20}), talk)) as server:
         busy = [await server.wire() for _ in range(20)]
         for wire in busy:
             await wire.say(OTHER)

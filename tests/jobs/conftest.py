@@ -52,7 +52,7 @@ def running(triton: FakeTriton, body: Callable[..., dict[str, Any]]) -> Callable
         app: TritonFrontend = app_of(triton, settings)
         async with app.router.lifespan_context(app):
             client = Client.__new__(Client)
-            app.user_middleware.append(Middleware(WhoAsks, client=client))  # after the one that looks at the address
+            app.user_middleware.insert(-1, Middleware(WhoAsks, client=client))  # within the authentication
             transport = httpx2.ASGITransport(app=app, raise_app_exceptions=False)
             async with httpx2.AsyncClient(transport=transport, base_url="http://test") as http:
                 client.__init__(http, body)  # type: ignore[misc]

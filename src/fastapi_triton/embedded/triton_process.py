@@ -76,7 +76,7 @@ class Observer(Protocol):
         """The process of this model has died."""
         ...
 
-    def forget(self) -> None:
+    def triton_ended(self) -> None:
         """Triton has ended, and every process with it."""
         ...
 
@@ -196,7 +196,7 @@ class EmbeddedTriton:
             pipe.close()  # has the guard stop Triton
             status = await asyncio.shield(_ended(process, ending, reading, folder, prefix))
             if self.observer is not None:
-                self.observer.forget()
+                self.observer.triton_ended()
         how = "killed" if abs(status) == signal.SIGKILL else f"exit status {status}"
         return f"Triton ended ({how}): {log.reason}" if log.reason else f"Triton ended ({how})"
 

@@ -208,6 +208,11 @@ class ModelProcesses:
         self._unexecuted_at.clear()
         self._met.clear()
 
+    def triton_ended(self) -> None:
+        """The process of Triton itself ended. This is a sign for the registry, which polls at once."""
+        self.forget()
+        self.on_change("")
+
     def _forget_counts(self, model: str) -> None:
         self._counts.pop(model, None)
         self._unexecuted_at.pop(model, None)
