@@ -91,7 +91,7 @@ def inputs(number: int) -> dict[str, Any]:
 
 
 def events(answer: http.client.HTTPResponse) -> Iterator[dict[str, Any]]:
-    return (event.data for event in events_in(line.decode() for line in answer) if event.name)
+    return (event.data for event in events_in(line.decode() for line in answer))  # of Triton: without names
 
 
 @pytest.mark.integration
