@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """When a model's process counts as dead, and when as alive again: on Triton 2.51, and on the current one."""
 
+from asyncio import get_running_loop
 from collections.abc import AsyncIterator
 from contextlib import aclosing
+from types import SimpleNamespace
 
 import numpy as np
 import orjson
@@ -141,6 +143,24 @@ async def test_the_first_request_after_a_death_finds_out(client: HTTPTriton, tri
     triton.die()
     assert await code_of(client) == CODE
     assert await readiness(client) == CODE
+
+
+async def test_a_death_that_others_notice_during_the_check_is_the_answer(
+    client: HTTPTriton, triton: TritonWithProcesses, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the watch over the embedded Triton's processes does, just as late as Triton itself."""
+
+    pauses: list[float] = []
+
+    async def sleep(pause_s: float) -> None:
+        pauses.append(pause_s)
+        if len(pauses) == 2:
+            client.processes.died("echo")
+
+    monkeypatch.setattr(process_check, "asyncio", SimpleNamespace(sleep=sleep, get_running_loop=get_running_loop))
+    await known(client, triton)
+    triton.die()
+    assert await code_of(client) == CODE
 
 
 async def test_a_dead_model_that_is_loaded_anew_is_ready_without_a_request(

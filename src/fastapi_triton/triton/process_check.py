@@ -82,6 +82,8 @@ class ProcessCheck:
             for pause_s in (0.0, SETTLE_S):
                 await asyncio.sleep(pause_s)
                 counts = await self._count(model)
+                if self._processes.is_dead(model):
+                    return True  # somebody else noticed it meanwhile
                 if is_joining and self._processes.has_run_since(model, sent_at):
                     return False
                 if not is_joining and not self._processes.has_failed_unexecuted_since(model, sent_at):
