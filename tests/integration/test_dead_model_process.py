@@ -117,6 +117,9 @@ async def test_a_triton_elsewhere_is_unready_until_it_is_restarted(
     await begun.wait()
     below = psutil.Process().children(recursive=True)
     (stub,) = (each for each in below if "count_stream_0" in each.cmdline())
+    server = stub.parent()
+    assert server is not None
+    assert server.name() == "tritonserver"
     stub.kill()
     refused = await caller.post("/count", json={"text": "echo hi"})
     assert (refused.status_code, refused.json()["code"]) == (503, DIED)
@@ -130,7 +133,6 @@ async def test_a_triton_elsewhere_is_unready_until_it_is_restarted(
     assert (await caller.get("/health/startup")).status_code == 200
     assert await readiness(caller) == (503, DIED)  # it stays so
 
-    (server,) = (each for each in below if each.name() == "tritonserver")
     server.kill()
     await until_ready(caller)
     assert (await caller.post("/count", json={"text": "echo hi"})).json()["text"] == "hi"
