@@ -67,9 +67,13 @@ async def test_workers_are_ready_while_one_of_them_is() -> None:
             (0, b'[true, "a"]\n', True),
             (1, b'[false, "b"]\n', True),
             (0, b'[false, "c"]\n', False),
+            (1, b'[true, "d"]\n', True),
         ):
             theirs[worker].sendall(line)
             assert (await reports.get())[0] is is_ready
-        for end in theirs:
-            end.close()
-        await asyncio.gather(*reading)
+        theirs[0].close()
+        await reading[0]
+        assert reports.empty()
+        theirs[1].close()  # the last ready one
+        assert await reports.get() == (False, "worker 1 has ended")
+        await reading[1]

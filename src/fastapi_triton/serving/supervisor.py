@@ -117,7 +117,6 @@ class Workers:
                 reading.cancel()
                 await asyncio.wait([reading])
                 self._running.discard(process)
-                self._is_ready.pop(process.pid, None)
 
     async def _read_reports(self, worker: int, connection: socket.socket) -> None:
         """The app is ready while one of its workers is."""
@@ -129,3 +128,5 @@ class Workers:
                 self._on_report(any(self._is_ready.values()), body)
         finally:
             writer.close()
+            if self._is_ready.pop(worker, False) and not self._stopping.is_set():
+                self._on_report(any(self._is_ready.values()), f"worker {worker} has ended")
