@@ -70,8 +70,8 @@ async def outline(text: bytes, *, cut_depth: int) -> Any:
 
 def parsed(text: bytes) -> Any:
     """Parse a text that `is_plain`. Raises what `outline` raises."""
-    told = _canonical(text)
-    return _decoded(text) if told is None else told
+    value = _canonical(text)
+    return _decoded(text) if value is None else value
 
 
 def _decoded(text: bytes) -> Any:
@@ -113,10 +113,10 @@ def _canonical(text: bytes) -> Any:
     if b"\\" in text and text.count(rb"\u0000") != text.count(_CUT_VALUE) - text.count(_CUT_VALUE + b":"):
         return None  # a name may contain NUL
     try:
-        told = orjson.loads(text)
+        value = orjson.loads(text)
     except orjson.JSONDecodeError:
         return None  # the other parser says why
-    return told if orjson.dumps(told) == text else None
+    return value if orjson.dumps(value) == text else None
 
 
 def _members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

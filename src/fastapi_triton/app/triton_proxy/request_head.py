@@ -80,5 +80,5 @@ def json_length(headers: Headers) -> int | None:
 
 
 def _malformed(name: bytes, value: bytes, advice: str) -> UnreadableRequestError:
-    told = shown(value.decode("latin-1"))
-    return UnreadableRequestError(f"The header {name.decode('latin-1')} is `{told}`. {advice}", code=_CODE)
+    repeated = shown(value.decode("latin-1"))
+    return UnreadableRequestError(f"The header {name.decode('latin-1')} is `{repeated}`. {advice}", code=_CODE)

@@ -48,7 +48,8 @@ class Connector:
             DeadlineExceededError: the request's deadline came first, which says nothing about Triton.
         """
         for pause_s in pauses(Backoff(FIRST_BACKOFF_S), max_attempts=MAX_ATTEMPTS):
-            await asyncio.sleep(pause_s)
+            if pause_s:
+                await asyncio.sleep(pause_s)
             self._breaker.require_closed()
             try:
                 return await self.connect_once()
