@@ -19,23 +19,27 @@ from support.paths import ROOT
 from support.serving import Server
 
 README = (ROOT / "README.md").read_text()
-ERRORS_PAGE = (ROOT / "docs" / "errors.md").read_text()
+ERRORS_PAGE = (ROOT / "docs" / "reference" / "errors.md").read_text()
 BLOCKS = re.findall(r"(?:<!-- ([^>]*) -->\n)?```bash\n(.*?)```", README, re.DOTALL)
 
 
-def reference_pages() -> dict[str, Any]:
+def reference_pages() -> Any:
     spec = importlib.util.spec_from_file_location("reference_pages", ROOT / "scripts" / "reference_pages.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    pages: dict[str, Any] = module.PAGES
-    return pages
+    return module
 
 
-@pytest.mark.parametrize("name", reference_pages())
-def test_a_generated_page_is_up_to_date(name: str) -> None:
-    assert (ROOT / "docs" / name).read_text() == reference_pages()[name](), "run `make docs`"
+@pytest.mark.parametrize("page", sorted((ROOT / "docs" / "reference").glob("*.md")), ids=lambda page: page.name)
+def test_generated_tables_are_up_to_date(page: Path) -> None:
+    assert page.read_text() == reference_pages().with_tables(page.read_text()), "run `make docs`"
+
+
+def test_every_generated_table_is_on_a_page() -> None:
+    text = "".join(page.read_text() for page in (ROOT / "docs" / "reference").glob("*.md"))
+    assert {f"<!-- generated: {name} -->" for name in reference_pages().TABLES} <= set(text.splitlines())
 
 
 def test_every_error_class_is_on_the_page_with_its_status() -> None:
@@ -62,7 +66,7 @@ def test_every_field_of_the_scribble_request_is_in_the_readmes_table() -> None:
 
 
 def test_every_file_that_a_page_links_to_exists() -> None:
-    for page in (*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")):
+    for page in (*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")):
         for target in re.findall(r"\]\((?!https?://|#)([^)#]+)", page.read_text()):
             assert (page.parent / target).exists(), f"{page.name}: {target}"
 

@@ -10,7 +10,7 @@ import pytest
 from support.paths import ROOT
 from support.serving import Server
 
-PAGES = sorted(path for path in (ROOT / "docs").glob("*.md") if pages.MARK in path.read_text(encoding="utf-8"))
+PAGES = sorted(path for path in (ROOT / "docs").rglob("*.md") if pages.MARK in path.read_text(encoding="utf-8"))
 
 
 @pytest.mark.timeout(900)  # each example has a limit of its own

@@ -183,7 +183,7 @@ def test_every_code_of_our_models_may_be_set() -> None:
 
 
 def test_every_code_that_a_model_may_set_is_documented() -> None:
-    page = (Path(ROOT) / "docs" / "errors.md").read_text()
+    page = (Path(ROOT) / "docs" / "reference" / "errors.md").read_text()
     assert [code for code in model_errors.CODES if f"`{code}`" not in page] == []
 
 

@@ -13,7 +13,7 @@ import httpx2
 
 from support.serving import Server
 
-# What a caller may be told while something is broken, by docs/errors.md.
+# What a caller may be told while something is broken, by docs/reference/errors.md.
 DOCUMENTED = {
     "triton_unavailable", "triton_connection_lost", "model_process_died", "model_not_ready", "contract_mismatch",
     "overloaded", "queue_full", "inference_failed", "deadline_exceeded", "deadline_out_of_reach", "cancelled",

@@ -43,7 +43,7 @@ _OF_REQUESTS = frozenset(
         *("wrong_shape", "wrong_type"),
     )
 )
-# Every code that a model may set; docs/errors.md lists them.
+# Every code that a model may set; docs/reference/errors.md lists them.
 CODES = frozenset(_BY_CODE) | _OF_REQUESTS
 # The code of a model's refusal whose own code is none of these.
 REFUSED_BY_MODEL = "refused_by_model"

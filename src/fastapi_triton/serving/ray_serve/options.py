@@ -102,7 +102,7 @@ class ClusterOptions(BaseModel):
     settings: dict[str, str] = Field(
         default_factory=dict,
         repr=False,  # secrets may be among them
-        description="Variables for the frontends, by their names in docs/settings.md.",
+        description="Variables for the frontends, by their names in docs/reference/settings.md.",
     )
     versions: Versions = Field(default_factory=Versions.here, description="Required of every node.")
 
