@@ -5,11 +5,13 @@ A table stands between `<!-- generated: NAME -->` and `<!-- end -->`; the text a
 """
 
 import re
+import runpy
 from collections.abc import Iterator
 from pathlib import Path
 
 import orjson
 
+from fastapi_triton import TritonFrontend
 from fastapi_triton.cli.check import runner
 from fastapi_triton.core.settings import Settings, variable
 from fastapi_triton.endpoints import json_codec
@@ -17,7 +19,9 @@ from fastapi_triton.endpoints.images import ImageLimits
 from fastapi_triton.triton.datatypes import BY_WIRE, DATATYPES
 from fastapi_triton.triton.model_config import TensorConfig
 
-REFERENCE = Path(__file__).parent.parent / "docs" / "reference"
+ROOT = Path(__file__).parent.parent
+REFERENCE = ROOT / "docs" / "reference"
+ENGINE_METRICS = ROOT / "models/sdxl_scribble_controlnet_stream/1/diffusion_engine/metrics.py"
 _BLOCK = re.compile(r"(<!-- generated: (?P<name>[a-z-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 JSON_FORMS = {
     "bool": "`true`, `false`",
@@ -87,7 +91,33 @@ def shapes() -> Iterator[str]:
         )
 
 
-TABLES = {"settings": settings, "check-rules": check_rules, "datatypes": datatypes, "shapes": shapes}
+def metrics() -> Iterator[str]:
+    """Every metric of the frontend: name with its labels, meaning."""
+    yield from _table("metric", "meaning")
+    registry = TritonFrontend(settings=Settings(metrics=True))._metrics.registry
+    for collector in registry._collector_to_names:
+        for family in collector.describe():
+            name = f"{family.name}_total" if family.type == "counter" else family.name
+            labels = f"{{{','.join(collector._labelnames)}}}" if collector._labelnames else ""
+            meaning = f"{family.documentation} (histogram)" if family.type == "histogram" else family.documentation
+            yield _row(f"`{name}{labels}`", meaning)
+
+
+def engine_metrics() -> Iterator[str]:
+    """Every metric of the engine: name, meaning."""
+    yield from _table("metric", "meaning")
+    for name, (_, meaning) in runpy.run_path(str(ENGINE_METRICS))["METRICS"].items():
+        yield _row(f"`{name}`", meaning)
+
+
+TABLES = {
+    "settings": settings,
+    "check-rules": check_rules,
+    "datatypes": datatypes,
+    "shapes": shapes,
+    "metrics": metrics,
+    "engine-metrics": engine_metrics,
+}
 
 
 def with_tables(page: str) -> str:

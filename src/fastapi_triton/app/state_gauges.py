@@ -41,26 +41,45 @@ def show(
     most = of_models(lambda each: each.max_in_flight if each.model else None)
     most_waiting = of_models(lambda each: each.max_waiting if each.model else None)
     service = of_models(lambda each: each.times.service_s)
-    gauges.add("in_flight", "Requests at Triton", of_models(lambda each: each.in_flight), label="model")
-    gauges.add("max_in_flight", "The most that may be", most, label="model")
-    gauges.add("waiting", "Requests that wait for a slot", of_models(lambda each: each.waiting), label="model")
-    gauges.add("max_waiting", "The most that may", most_waiting, label="model")
-    gauges.add("service_seconds", "How long Triton takes, lately", service, label="model", is_shared=True)
-    gauges.add("buffered_body_bytes", "Request bodies in memory", lambda: {"": body_buffers.num_bytes})
-    gauges.add("max_buffered_body_bytes", "The most that they may hold", lambda: {"": body_buffers.max_bytes})
-    gauges.add("triton_up", "Whether Triton answers", lambda: {"": float(triton.is_up)}, is_shared=True)
+    gauges.add("in_flight", "Slots in use", of_models(lambda each: each.in_flight), label="model")
+    gauges.add("max_in_flight", "Slots of the model", most, label="model")
+    gauges.add("waiting", "Requests in the queue", of_models(lambda each: each.waiting), label="model")
+    gauges.add("max_waiting", "Capacity of the queue", most_waiting, label="model")
+    gauges.add(
+        "service_seconds",
+        "Moving average of Triton's time for a request; the basis of `Retry-After`",
+        service,
+        label="model",
+        is_shared=True,
+    )
+    gauges.add("buffered_body_bytes", "Bytes of large request bodies in memory", lambda: {"": body_buffers.num_bytes})
+    gauges.add(
+        "max_buffered_body_bytes",
+        "Limit of these bytes; requests beyond it fail with 503 `body_buffers_full`",
+        lambda: {"": body_buffers.max_bytes},
+    )
+    gauges.add(
+        "triton_up",
+        "1 if Triton responded to the last check, else 0",
+        lambda: {"": float(triton.is_up)},
+        is_shared=True,
+    )
     # Added up, unlike `triton_up`: one worker that is cut off shows beside others that are not.
-    gauges.add("open_breakers", "Circuit breakers that let nothing through", lambda: {"": triton.num_open_breakers})
-    gauges.add("model_ready", "Whether the model takes requests", models, label="model", is_shared=True)
+    gauges.add(
+        "open_breakers",
+        "Open circuit breakers: each rejects requests until its Triton responds",
+        lambda: {"": triton.num_open_breakers},
+    )
+    gauges.add("model_ready", "1 if the model takes requests, else 0", models, label="model", is_shared=True)
     gauges.add(
         "background_task_failing",
-        "Whether a background task fails; its log lines say why",
+        "1 while the task fails, else 0; the log has the cause",
         lambda: {task.name: float(task.is_failing) for task in running_tasks()},
         label="task",
     )
     gauges.count(
         "background_task_failures",
-        "Failed attempts of background tasks",
+        "Failed attempts",
         lambda: {task.name: task.num_failures for task in running_tasks()},
         label="task",
     )

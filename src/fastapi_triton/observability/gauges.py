@@ -29,11 +29,17 @@ class Gauges:
         self._metrics = metrics
         self._lag = Histogram(
             f"{PREFIX}_event_loop_lag_seconds",
-            "How late the event loop is: what every request waits for where something blocks it",
+            "Delay of the event loop, and so of every request",
             registry=metrics.registry,
             buckets=_LAG_BUCKETS,
         )
-        about = Gauge(f"{PREFIX}_info", "The frontend", ["version"], registry=metrics.registry, multiprocess_mode="max")
+        about = Gauge(
+            f"{PREFIX}_info",
+            "The frontend's version; always 1",
+            ["version"],
+            registry=metrics.registry,
+            multiprocess_mode="max",
+        )
         about.labels(importlib.metadata.version("fastapi-triton")).set(1)
         if metrics.folder is not None:
             metrics.refreshes.append(_ProcessNumbers(metrics).refresh)

@@ -48,20 +48,22 @@ class Metrics:
         self._series: dict[tuple[str, str, str], _Series] = {}
         self._outcomes: set[tuple[int, str]] = set()
         labels = ("method", "route", "model")
-        self._requests = self.counter("requests", "Requests answered", (*labels, "status", "code"))
-        self._received = self.counter("received_bytes", "Bytes of requests' bodies", labels)
-        self._sent = self.counter("sent_bytes", "Bytes of answers' bodies", labels)
-        self._cancelled = self.counter("cancelled", "Requests whose work was stopped: nobody waited for it", labels)
+        self._requests = self.counter("requests", "Requests that have ended", (*labels, "status", "code"))
+        self._received = self.counter("received_bytes", "Bytes of request bodies", labels)
+        self._sent = self.counter("sent_bytes", "Bytes of response bodies", labels)
+        self._cancelled = self.counter(
+            "cancelled", "Requests stopped at Triton because the client disconnected", labels
+        )
         self._durations = Histogram(
             f"{PREFIX}_request_duration_seconds",
-            "From a request's head to the end of its answer",
+            "Time until the end of the response",
             labels,
             registry=self.registry,
             buckets=BUCKETS,
         )
         self._stages = Histogram(
             f"{PREFIX}_stage_duration_seconds",
-            "Of a request: read its body, wait for a slot, Triton, write the answer",
+            "Time of a request in a stage",
             (*labels, "stage"),
             registry=self.registry,
             buckets=BUCKETS,

@@ -11,22 +11,22 @@ Series = tuple[str, tuple[tuple[str, str], ...]]
 
 # Sums and counts instead of histograms, which the Python backend has only since 2024-12.
 METRICS: Mapping[str, tuple[Kind, str]] = {
-    "sdxl_engine_steps_total": ("counter", "Batched denoise passes, by size"),
-    "sdxl_engine_rows_total": ("counter", "Rows in them, by size"),
-    "sdxl_engine_step_seconds_total": ("counter", "Time in them, by size"),
-    "sdxl_engine_max_rows": ("gauge", "Rows that a pass may have, by size"),
-    "sdxl_engine_requests": ("gauge", "Requests that the engine holds"),
-    "sdxl_engine_requests_total": ("counter", "Requests that have left, by how: finished, cancelled, failed"),
+    "sdxl_engine_steps_total": ("counter", "Passes, by `size`"),
+    "sdxl_engine_rows_total": ("counter", "Their rows, by `size`"),
+    "sdxl_engine_step_seconds_total": ("counter", "Their time, by `size`"),
+    "sdxl_engine_max_rows": ("gauge", "Most rows of a pass, by `size`"),
+    "sdxl_engine_requests": ("gauge", "Requests in the engine, waiting or running"),
+    "sdxl_engine_requests_total": ("counter", "Requests that have ended, by `how`: finished, cancelled, failed"),
     "sdxl_engine_queue_wait_seconds_total": ("counter", "Time from arrival to the first pass"),
-    "sdxl_engine_started_total": ("counter", "Requests that had a first pass"),
+    "sdxl_engine_started_total": ("counter", "Requests that had their first pass"),
     "sdxl_engine_first_step_seconds_total": ("counter", "Time from arrival to the end of the first pass"),
-    "sdxl_engine_cancel_to_free_seconds_total": ("counter", "Time from a caller's leaving to its rows being free"),
-    "sdxl_engine_decoders": ("gauge", "Running picture decoders, idle or at work"),
+    "sdxl_engine_cancel_to_free_seconds_total": ("counter", "Time from a disconnect until the request's rows are free"),
+    "sdxl_engine_decoders": ("gauge", "Running decoders, idle or busy; at 0 every request with a scribble fails"),
     "sdxl_engine_decoders_ended_total": (
         "counter",
-        "Decoders that were ended, or crashed, while they had a picture, by error code",
+        "Decoders that crashed or were ended at work, by error `code`",
     ),
-    "sdxl_engine_evictions_total": ("counter", "Requests that a pass failed on, by code"),
+    "sdxl_engine_evictions_total": ("counter", "Requests that made a pass fail, by error `code`"),
 }
 
 
