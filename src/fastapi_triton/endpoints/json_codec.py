@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """One value ↔ one tensor, by the tensor's config: JSON values, and the values of declared pydantic fields.
 
-docs/reference/datatypes.md lists the forms. Values are taken literally: `true` is not 1, `3.0` is not a whole number, and "3" is
-not a number. NaN and Infinity, which JSON lacks, are the texts "NaN", "Infinity" and "-Infinity".
+docs/reference/datatypes.md lists the forms. Values are taken literally: `true` is not 1, `3.0` is not a whole
+number, and "3" is not a number. NaN and Infinity, which JSON lacks, are the texts "NaN", "Infinity" and "-Infinity".
 """
 
 import itertools
