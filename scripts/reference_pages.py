@@ -37,6 +37,18 @@ SHAPES: list[tuple[tuple[int, ...], list[object]]] = [
     ((2, -1), [[[1, 2, 3], [4, 5, 6]]]),
     ((-1, -1), [7, [[1, 2, 3], [4, 5, 6]]]),
 ]
+# The first setting of each group → the heading of the group.
+SETTING_GROUPS = {
+    "triton_url": "Triton",
+    "request_timeout_s": "Requests and queues",
+    "max_body_bytes": "Bodies and images",
+    "head_timeout_s": "Connections and shutdown",
+    "api_keys_file": "Access",
+    "trusted_proxies": "Proxies",
+    "v2": "APIs",
+    "jobs_folder": "Background jobs",
+    "playground": "The page, metrics and logs",
+}
 
 
 def _table(*columns: str) -> Iterator[str]:
@@ -50,12 +62,16 @@ def _row(*cells: object) -> str:
 
 def settings() -> Iterator[str]:
     """Every setting: variable, flag, default, meaning."""
-    yield from _table("variable", "flag", "default", "meaning")
+    if unknown := SETTING_GROUPS.keys() - Settings.model_fields.keys():
+        raise KeyError(unknown)
+    yield from _table("variable, flag", "default", "meaning")
     for name, field in Settings.model_fields.items():
+        if name in SETTING_GROUPS:
+            yield _row(f"**{SETTING_GROUPS[name]}**", "", "")
         prefix = "--no-" if field.default is True else "--"
         flag = "--triton" if name == "triton_url" else prefix + name.replace("_", "-")
-        default = "none" if field.default in (None, "", ()) else f"`{field.default}`"
-        yield _row(f"`{variable(name)}`", f"`{flag}`", default, field.description)
+        default = "none" if field.default in (None, "", ()) else f"`{str(field.default).lower()}`"
+        yield _row(f"`{variable(name)}`<br>`{flag}`", default, field.description)
 
 
 def check_rules() -> Iterator[str]:

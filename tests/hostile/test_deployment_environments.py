@@ -202,8 +202,8 @@ def test_a_url_of_triton_may_have_a_path(url: str) -> None:
         ("http://triton:8000/a\r\nX: y", "http://host:port"),
         ("http://triton:8000/?tenant=a", "query"),
         ("http://triton:8000#a", "fragment"),
-        ("http://triton:8000/v2", "leave out /v2"),
-        ("http://triton:8000/gpu/v2/", "leave out /v2"),
+        ("http://triton:8000/v2", "remove /v2"),
+        ("http://triton:8000/gpu/v2/", "remove /v2"),
         ("http://triton:8000/ä", "its path"),
         ("http://triton:8000//a", "its path"),
     ],
@@ -221,4 +221,4 @@ def test_a_url_that_is_none_is_refused_with_a_reason(url: str, reason: str) -> N
 def test_the_command_says_so_in_one_line() -> None:
     done = CliRunner().invoke(app, ["serve", "--triton", f"http://me:{SECRET}@triton:8000/v2", "--port", "0"])
     assert done.exit_code == 2
-    assert done.output.strip() == "TRITON_URL: leave out /v2 at its end: it is added to every request"
+    assert done.output.strip() == "TRITON_URL: remove /v2 from its end; the frontend adds it to every request"

@@ -232,7 +232,7 @@ async def test_a_caller_of_a_plain_answer_who_leaves_is_noticed_by_the_model(
     await until(tmp_path, "began-gone-plain")
     asking.cancel()
     await until(tmp_path, "left-gone-plain")
-    count_server.wait_for(r"the caller left; its work is stopped \[gone-plain\]")
+    count_server.wait_for(r"the client disconnected; its request is cancelled \[gone-plain\]")
 
 
 async def test_fifty_leavers_leave_nothing_behind(

@@ -92,7 +92,7 @@ def test_sigterm_lets_running_work_finish(frontends: Frontends, tmp_path: Path) 
     server = frontends()
     watched = Watched(server, tmp_path)
     server.process.send_signal(signal.SIGTERM)
-    server.wait_for(r"no new requests are taken; 1 are running")
+    server.wait_for(r"no new requests are accepted; 1 are running")
     (tmp_path / "go").touch()
     assert watched.last()[0] == "completed"
     assert server.process.wait(30) == 0
@@ -116,7 +116,7 @@ def test_a_second_signal_ends_it_at_once(frontends: Frontends, tmp_path: Path) -
     server = frontends()
     watched = Watched(server, tmp_path)
     server.process.send_signal(signal.SIGINT)
-    server.wait_for(r"no new requests are taken")
+    server.wait_for(r"no new requests are accepted")
     server.process.send_signal(signal.SIGTERM)
     assert server.process.wait(30) == -signal.SIGTERM
     watched.join(30)
@@ -138,7 +138,7 @@ def test_several_workers_serve_one_port_and_a_killed_one_is_replaced(frontends: 
     assert [server.post("/count", json={"text": "echo a"}).status_code for _ in range(20)] == [200] * 20
     until_all_is_counted(server, 20)
     server.process.send_signal(signal.SIGTERM)
-    server.wait_for(r"no new requests are taken; 1 are running")
+    server.wait_for(r"no new requests are accepted; 1 are running")
     (tmp_path / "go").touch()
     assert watched.last()[0] == "completed"
     assert server.process.wait(30) == 0

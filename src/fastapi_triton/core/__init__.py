@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What every room uses. This room imports no other.
+"""Parts that every other package uses. It imports none of them.
 
-It owns errors and their HTTP form, settings, URL prefixes, and the state of one request. It must not know Triton,
+It owns errors and their HTTP form, settings, URL prefixes, and the state of one request. It knows nothing of Triton,
 models or pictures.
 
-| module | its one job |
+| module | responsibility |
 | --- | --- |
-| `settings` | every setting, with default and description |
+| `settings` | all settings, with default and description |
 | `paths` | URL prefixes; a request's path below `root_path` |
 | `errors` | the errors that clients get: status, code, text |
 | `problem_details` | errors → `application/problem+json`, or another API's format |
@@ -18,8 +18,8 @@ models or pictures.
 | `shutdown` | the phases of a shutdown |
 | `background` | supervised background tasks |
 | `backoff` | pauses between attempts |
-| `file_watch`, `file_lock`, `atomic_file` | reloaded files, locks between processes, files that are written whole |
+| `file_watch`, `file_lock`, `atomic_file` | reload changed files, lock between processes, write files atomically |
 | `sse_parser` | parses server-sent events |
-| `suggestions` | "did you mean" |
-| `bundle` | where the app, models and examples of the package lie |
+| `suggestions` | "did you mean" in errors |
+| `bundle` | paths of the app, models and examples in the package |
 """

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Files that appear whole or not at all, however the process ends: written under a temporary name beside the target."""
+"""Atomic file writes: the content goes to a temporary file in the same folder, which is then renamed."""
 
 import os
 import tempfile
@@ -11,10 +11,10 @@ from typing import BinaryIO
 
 @contextmanager
 def replacing(path: Path, *, mode: int = 0o600, is_durable: bool = True) -> Iterator[BinaryIO]:
-    """A file to write, which replaces `path` at the end of the block; `path` is unchanged where the block fails.
+    """Open a file that replaces `path` at the end of the block. If the block fails, `path` is unchanged.
 
     Args:
-        is_durable: whether the new content must outlast a power cut.
+        is_durable: sync the content to disk, so that it survives a power cut.
     """
     with _temporary(path) as (file, temporary):
         yield file
@@ -26,7 +26,7 @@ def replacing(path: Path, *, mode: int = 0o600, is_durable: bool = True) -> Iter
 
 
 def create(path: Path, data: bytes) -> None:
-    """Write a new file, readable by this user only, to outlast a power cut. A file that exists is left as it is."""
+    """Write a new file, readable by this user only, and sync it to disk. An existing file stays unchanged."""
     with _temporary(path) as (file, temporary):
         file.write(data)
         _flush(file, is_durable=True)
@@ -36,7 +36,7 @@ def create(path: Path, data: bytes) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Make the names in a folder outlast a power cut."""
+    """Sync a folder to disk, so that new and renamed files survive a power cut."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -46,7 +46,7 @@ def sync_folder(folder: Path) -> None:
 
 @contextmanager
 def _temporary(path: Path) -> Iterator[tuple[BinaryIO, Path]]:
-    """A new file in the same folder, and so on the same disk, removed after the block unless it was renamed."""
+    """A temporary file in the same folder, and so on the same disk. It is removed unless the block renames it."""
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     temporary = Path(name)
     try:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Supervised background tasks: one that fails is logged, retried with backoff, and shown in `/health` and `/metrics`.
 
-`running_tasks` lists those of this process, whichever app or server started them.
+`running_tasks` lists the tasks of this process, of all its apps and servers.
 """
 
 import asyncio
@@ -17,7 +17,7 @@ logger = logging.getLogger(__name__)
 
 FIRST_BACKOFF_S = 0.5
 LONGEST_BACKOFF_S = 30.0
-# How often a failure that stays the same is logged again.
+# How often the same failure is logged again.
 REMINDER_S = 60.0
 
 # One run of a task. Returns the pause before the next run, in seconds; None ends the task.
@@ -25,14 +25,14 @@ Step = Callable[[], Awaitable[float | None]]
 
 
 class BackgroundTask:
-    """The state of one long-lived task: whether it works, and how long to wait before it is tried again.
+    """The state of one long-lived task: whether it works, and the pause before its next attempt.
 
     Args:
-        name: what it is called in logs, `/health/ready` and the `task` label of the metrics.
-        consequence: one sentence about what does not happen while it fails. Clients can read it in `/health/ready`.
-        expected: exceptions that need no traceback in the log.
-        longest_backoff_s: the most seconds between two attempts.
-        steady_s: how long it must have worked before the backoff begins again at its shortest.
+        name: its name in logs, in `/health/ready` and in the `task` label of the metrics.
+        consequence: one sentence on the effect of its failure. Clients can read it in `/health/ready`.
+        expected: exceptions that are logged without a traceback.
+        longest_backoff_s: maximum seconds between two attempts.
+        steady_s: seconds that it must have worked before the backoff is reset.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class BackgroundTask:
 
     @property
     def failing_for_s(self) -> float:
-        """Seconds since the first of the failures in a row; 0 while it works."""
+        """Seconds since it began to fail; 0 while it works."""
         return self._clock() - self._failing_since if self.is_failing else 0.0
 
     def failed(self, error: Exception) -> float:
@@ -95,7 +95,7 @@ class BackgroundTask:
         )
 
     def succeeded(self) -> None:
-        """Record that it works; logged if it did not before."""
+        """Record that it works, and log its recovery after a failure."""
         if self._working_since is None:
             self._working_since = self._clock()
         if self.is_failing:
@@ -104,7 +104,7 @@ class BackgroundTask:
 
     @contextmanager
     def attempt(self) -> Generator[None, None, None]:
-        """Run the block as one step of the task: a failure is recorded, and not raised. For timers and callbacks."""
+        """Run the block as one step of the task. Failures are recorded, not raised. For timers and callbacks."""
         try:
             yield
         except Exception as error:  # noqa: BLE001  # supervised: logged, counted and shown
@@ -113,7 +113,7 @@ class BackgroundTask:
             self.succeeded()
 
     def attempt_all(self, calls: Iterable[Callable[[], object]]) -> None:
-        """Run the calls as one step. One that fails does not keep the others from running."""
+        """Run all calls as one step, even if one of them fails."""
         with self.attempt():
             errors: list[Exception] = []
             for call in calls:
@@ -125,13 +125,13 @@ class BackgroundTask:
                 raise errors[0]
 
     def list_always(self) -> Self:
-        """List it among the `running_tasks` for as long as the process runs. For the work of timers."""
+        """Add it to the `running_tasks` until the process ends. For timers."""
         _running.append(self)
         return self
 
     @contextmanager
     def listed(self) -> Generator[None, None, None]:
-        """List it among the `running_tasks` for the duration of the block."""
+        """Add it to the `running_tasks` for the duration of the block."""
         _running.append(self)
         try:
             yield
@@ -139,7 +139,7 @@ class BackgroundTask:
             _running.remove(self)
 
     async def repeat(self, step: Step, *, until: asyncio.Event | None = None) -> None:
-        """Run `step` until it returns None or `until` is set, however often it fails. A running step is awaited."""
+        """Run `step`, also after failures, until it returns None or `until` is set. A running step is awaited."""
         until = until or asyncio.Event()
         while not until.is_set():
             try:
@@ -163,7 +163,7 @@ class BackgroundTask:
             try:
                 yield
             finally:
-                self._is_ending = True  # a step that fails while it is cancelled is not run again
+                self._is_ending = True  # a step that fails during its cancellation is not retried
                 task.cancel()
                 await asyncio.wait([task])
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Exponential backoff with jitter: the pauses between attempts double, and a random part keeps clients apart."""
+"""Exponential backoff with jitter: pauses double, and a random part keeps clients from retrying in step."""
 
 import asyncio
 import math
@@ -10,14 +10,14 @@ from fastapi_triton.core.context import remaining_s
 
 
 class Backoff:
-    """The pauses between the attempts at one thing: from `first_s`, doubled up to `longest_s`; up to half is random."""
+    """Pauses between attempts: from `first_s`, doubled up to `longest_s`, minus a random part of up to half."""
 
     def __init__(self, first_s: float, longest_s: float = math.inf) -> None:
         self._first_s = self._pause_s = min(first_s, longest_s)
         self._longest_s = longest_s
 
     def reset(self) -> None:
-        """Begin again with the shortest pause."""
+        """Go back to the shortest pause."""
         self._pause_s = self._first_s
 
     def next_s(self) -> float:
@@ -32,7 +32,7 @@ class Backoff:
 
 
 def pauses(backoff: Backoff, *, max_attempts: int) -> Iterator[float]:
-    """The pause before each attempt of one request, in seconds. It ends where the request's deadline would come first.
+    """The pause before each attempt of one request, in seconds. Attempts after the request's deadline are left out.
 
     The first attempt has no pause.
     """

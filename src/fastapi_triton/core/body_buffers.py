@@ -1,18 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The memory of request bodies in this process, and its limit."""
+"""Limits the memory that request bodies occupy in this process."""
 
 from fastapi_triton.core.errors import OverloadedError
 
 # The key of an app's buffers in the state that its lifespan shares with the server.
 STATE = "body_buffers"
-# Bodies of up to this size are not counted, so that small requests work while large bodies fill the buffers. The limit
-# of connections bounds their memory.
+# Smaller bodies are not counted, so that small requests still work when large bodies fill the buffers. The limit of
+# connections bounds their memory.
 UNCOUNTED_BYTES = 64 * 1024
 RETRY_AFTER_S = 1.0
 
 
 class BodyBuffers:
-    """Counts the bytes of all bodies whose requests are running."""
+    """Counts the body bytes of all running requests."""
 
     def __init__(self, max_bytes: int) -> None:
         self.max_bytes = max_bytes
@@ -26,8 +26,7 @@ class BodyBuffers:
         """
         if self.num_bytes + num_bytes > self.max_bytes:
             raise OverloadedError(
-                f"Request bodies hold {self.num_bytes:,} bytes of this server's memory, and {self.max_bytes:,} is the "
-                "limit. Try again later.",
+                f"Request bodies occupy {self.num_bytes:,} of {self.max_bytes:,} bytes here. Try again later.",
                 code="body_buffers_full",
                 retry_after_s=RETRY_AFTER_S,
             )

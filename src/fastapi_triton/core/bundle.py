@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What comes with the package besides code: app, model repository, examples. In a clone they lie at its root."""
+"""Paths of the files that come with the package besides code. In a clone they are at its root."""
 
 from pathlib import Path
 
@@ -9,15 +9,15 @@ _CLONE = _PACKAGE.parent.parent
 
 
 def app_folder() -> Path:
-    """The folder whose `main.py` is the scribble app."""
+    """The folder with the `main.py` of the scribble app."""
     return _BUNDLED if _BUNDLED.is_dir() else _CLONE
 
 
 def model_repository() -> Path:
-    """The model repository that goes with that app."""
+    """The model repository of that app."""
     return app_folder() / "models"
 
 
 def examples() -> Path:
-    """Scribbles to try."""
+    """The folder of example scribbles."""
     return _BUNDLED / "examples" if _BUNDLED.is_dir() else _CLONE / "demo" / "examples"

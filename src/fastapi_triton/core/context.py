@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What belongs to the current request, as context variables: its caller, its deadline, its id."""
+"""Context variables of the current request: caller, deadline and id."""
 
 import os
 import re
@@ -9,17 +9,18 @@ from dataclasses import dataclass, field
 
 REQUEST_ID_HEADER = "X-Request-ID"
 REQUEST_ID_NAME = REQUEST_ID_HEADER.lower().encode()
-# What a caller may choose as its request id: it ends up in logs and headers.
+# Request ids that a client may choose. They are written into logs and headers.
 _ALLOWED_ID = re.compile(rb"[A-Za-z0-9._:/+=-]{1,128}")
 
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """The owner of an API key, or an address. Slots, rate limits and jobs are shared out among callers.
+    """The identity that limits and jobs belong to: the owner of an API key, or an IP address.
 
-    `name` is `key:<name of the key>` or `address:<IP address>`; it holds nothing secret. Requests with equal names are
-    one caller's. `scopes` are what it may do; None: everything, as where no keys are asked for. `max_in_flight`, where
-    it has one of its own, bounds its requests in flight and waiting, over all models.
+    Args:
+        name: `key:<name of the key>` or `address:<IP address>`. It contains nothing secret.
+        scopes: what the caller may do. None: everything, if there are no keys.
+        max_in_flight: the caller's own limit of requests, running and waiting, over all models.
     """
 
     name: str
@@ -29,19 +30,19 @@ class Caller:
 
 ANYONE = Caller("address:")
 
-# The authentication middleware sets it before anything asks for a slot.
+# Set by the authentication middleware before any code takes a slot.
 current_caller: ContextVar[Caller] = ContextVar("current_caller", default=ANYONE)
-# In `time.monotonic()` seconds. No wait on the request's way outlasts it. None: the request has no deadline.
+# In `time.monotonic()` seconds. Every wait of a request ends by then. None: no deadline.
 current_deadline: ContextVar[float | None] = ContextVar("current_deadline", default=None)
 current_request_id: ContextVar[str] = ContextVar("current_request_id", default="")
 
 
 def remaining_s(limit_s: float) -> float:
-    """How long may still be waited: until the request's deadline, and no longer than `limit_s`. Negative when late."""
+    """Seconds until the request's deadline, at most `limit_s`. Negative after the deadline."""
     deadline = current_deadline.get()
     return limit_s if deadline is None else min(limit_s, deadline - time.monotonic())
 
 
-def choose_request_id(asked: bytes) -> str:
-    """The id that the caller asks for, if it is a valid one, else a new one. It goes to the log, to Triton and back."""
-    return asked.decode() if asked and _ALLOWED_ID.fullmatch(asked) else os.urandom(16).hex()
+def choose_request_id(wanted: bytes) -> str:
+    """The client's id if it is valid, else a new one. It is logged, and sent to Triton and the client."""
+    return wanted.decode() if wanted and _ALLOWED_ID.fullmatch(wanted) else os.urandom(16).hex()

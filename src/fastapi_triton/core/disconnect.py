@@ -17,10 +17,10 @@ T = TypeVar("T")
 
 
 async def cancel_on_disconnect(receive: Receive, work: Coroutine[Any, Any, T]) -> T:
-    """The work's result. The request's body must have been read: `receive` is watched for the disconnect.
+    """Await the work, and cancel it if the client disconnects. The request's body must have been read before.
 
     Raises:
-        ClientDisconnectedError: the client disconnected first; the work has been cancelled and is over.
+        ClientDisconnectedError: the client disconnected first, and the work was cancelled.
     """
     working = asyncio.create_task(work)
     leaving = asyncio.create_task(disconnected(receive))
@@ -28,10 +28,10 @@ async def cancel_on_disconnect(receive: Receive, work: Coroutine[Any, Any, T]) -
         await asyncio.wait((working, leaving), return_when=asyncio.FIRST_COMPLETED)
         if working.done():
             return working.result()
-        logger.info("the caller left; its work is stopped")
+        logger.info("the client disconnected; its request is cancelled")
         record = current_record.get()
         record.is_cancelled, record.code = True, ClientDisconnectedError.default_code
-        raise ClientDisconnectedError("The caller left before the answer.")
+        raise ClientDisconnectedError("The client disconnected before the response.")
     finally:
         working.cancel()
         leaving.cancel()

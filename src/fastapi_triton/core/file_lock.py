@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A lock between processes: `flock` on a file or folder. The kernel releases it when its process ends in any way."""
+"""A lock between processes: `flock` on a file or folder. The kernel releases it when the process ends."""
 
 import fcntl
 import os
@@ -10,9 +10,9 @@ from pathlib import Path
 
 @contextmanager
 def held(path: Path, *, wait: bool = False) -> Iterator[bool]:
-    """Hold the lock of a file or folder that exists, for the duration of the block.
+    """Lock an existing file or folder for the duration of the block.
 
-    Yields whether it is held: without `wait`, it is not while another process holds it.
+    Yields whether the lock was acquired: without `wait`, False if another process holds it.
     """
     descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
     try:

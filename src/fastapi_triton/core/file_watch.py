@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is loaded from files, and loaded again once they have changed: keys, tokens, certificates."""
+"""Reloads files that have changed: API keys, tokens, certificates."""
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -10,22 +10,22 @@ Content = TypeVar("Content")
 
 
 def stat_version(files: Iterable[Path]) -> tuple[tuple[int, int, int], ...]:
-    """Another value once one of the files was written or replaced: modification times, inodes and sizes.
+    """Modification times, inodes and sizes: a value that changes when a file is written or replaced.
 
     Raises:
-        OSError: one of them cannot be looked at.
+        OSError: a file does not exist or cannot be accessed.
     """
     stats = [file.stat() for file in files]
     return tuple((each.st_mtime_ns, each.st_ino, each.st_size) for each in stats)
 
 
 class Reloaded(Generic[Version, Content]):
-    """The content of files. Errors of `version` and `load` are raised, and the next call tries again.
+    """The content of files, reloaded when they change. Errors of `version` and `load` are raised; later calls retry.
 
     Args:
-        version: a value that changes with the files.
-        load: gives the content of that version.
-        must_settle: load a changed version only when two calls in a row see it, since an editor may still be writing.
+        version: returns a value that changes with the files.
+        load: returns the content of that version.
+        must_settle: load a changed version only after two calls saw it, since an editor may still be writing.
     """
 
     def __init__(
@@ -38,7 +38,7 @@ class Reloaded(Generic[Version, Content]):
         self._loaded: tuple[Version, Content] | None = None
 
     def get(self) -> Content:
-        """The content, loaded anew if the files have changed."""
+        """The content, reloaded if the files have changed."""
         version = self._version()
         is_settled, self._seen = not self._must_settle or version == self._seen, version
         if self._loaded is None or (is_settled and version != self._loaded[0]):

@@ -10,19 +10,19 @@ JOBS = "/jobs"
 PLAYGROUND = "/playground"
 OPENAI = "/v1"
 A1111 = "/sdapi"
-# Triton's own protocol. The proxy passes these paths on as they are.
+# Triton's own protocol. The proxy passes these paths on unchanged.
 V2 = "/v2"
 
 
 def route_path(scope: Scope) -> str:
-    """A request's path, decoded, without `root_path`, whether a proxy removed that prefix or not."""
+    """A request's decoded path without `root_path`, whether a proxy removed that prefix or not."""
     path: str = scope["path"]
     root: str = scope.get("root_path", "")
     return path[len(root) :] or "/" if root and is_below(path, root) else path
 
 
 def put_below_root(scope: Scope, root: str) -> None:
-    """Put `root_path` back in front of `path`, as ASGI defines it, if a proxy removed it: redirects need it."""
+    """Prepend `root_path` to `path`, as ASGI defines it, if a proxy removed it. Redirects need it."""
     scope["root_path"] = root
     if not is_below(scope["path"], root):
         scope["path"] = root + scope["path"]
@@ -34,5 +34,5 @@ def is_below(path: str, prefix: str) -> bool:
 
 
 def is_probe(path: str) -> bool:
-    """Whether an orchestrator asks for the server's health. Neither limits nor host names keep it out."""
+    """Whether it is a health probe. Limits and allowed host names do not apply to probes."""
     return path.startswith(f"{HEALTH}/")

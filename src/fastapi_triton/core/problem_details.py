@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The one place where an error becomes HTTP: `application/problem+json` (RFC 9457) with a stable `code`."""
+"""Turns errors into responses: `application/problem+json` (RFC 9457) with a stable `code`, or another API's format."""
 
 import http
 import math
@@ -32,7 +32,7 @@ from fastapi_triton.core.errors import (
 from fastapi_triton.core.paths import is_below, route_path
 from fastapi_triton.core.request_record import current_record, record_error
 
-# Makes the response of an error, in the format of an API.
+# Makes an error's response in the format of one API.
 ErrorFormat = Callable[[FastAPITritonError], Response]
 
 MEDIA_TYPE = "application/problem+json"
@@ -41,7 +41,7 @@ MEDIA_TYPE = "application/problem+json"
 SCHEMA: dict[str, Any] = {
     "type": "object",
     "title": "Problem",
-    "description": "RFC 9457. `code` is stable; `errors` says which fields are meant.",
+    "description": "RFC 9457. `code` is stable; `errors` lists the problems of fields.",
     "required": ["type", "title", "status", "code", "detail", "request_id"],
     "properties": {
         "type": {"type": "string", "const": "about:blank"},
@@ -50,7 +50,7 @@ SCHEMA: dict[str, Any] = {
         "code": {"type": "string", "examples": ["missing_field"]},
         "detail": {"type": "string", "examples": ["`image` is required, and missing."]},
         "request_id": {"type": "string"},
-        "retry_after_s": {"type": "integer", "description": "In an `error` event, in place of `Retry-After`."},
+        "retry_after_s": {"type": "integer", "description": "Only in `error` events, which have no `Retry-After`."},
         "errors": {
             "type": "array",
             "items": {
@@ -73,7 +73,7 @@ def body(error: FastAPITritonError) -> bytes:
 
 
 def event_data(error: FastAPITritonError) -> str:
-    """The same as the data of the last event of a stream, which has no headers of its own."""
+    """The error as the data of a stream's last event, which has no headers of its own."""
     members = _members(error)
     if error.retry_after_s is not None:
         members["retry_after_s"] = math.ceil(error.retry_after_s)
@@ -95,7 +95,7 @@ def _members(error: FastAPITritonError) -> dict[str, Any]:
 
 
 def headers(error: FastAPITritonError) -> dict[str, str]:
-    """The headers of every response with this error, in any format."""
+    """The headers of the error's response, in every format."""
     result = {
         REQUEST_ID_HEADER: current_request_id.get()
     }  # the response to an unexpected exception passes no middleware
@@ -114,12 +114,12 @@ def response(error: FastAPITritonError) -> Response:
 
 
 def set_error_format(app: Starlette, prefix: str, form: ErrorFormat) -> None:
-    """Have the errors of the paths below this prefix in another API's format."""
+    """Set the format of errors for paths below this prefix."""
     app.state.error_forms = {**getattr(app.state, "error_forms", {}), prefix: form}
 
 
 def error_response(scope: Scope, error: FastAPITritonError) -> Response:
-    """The error in the format of its path's API. For middleware, whose errors no exception handler gets."""
+    """The error in the format of its path's API. For middleware, whose errors do not reach exception handlers."""
     record_error(error)
     path = route_path(scope)
     forms: dict[str, ErrorFormat] = getattr(scope["app"].state, "error_forms", {})
@@ -138,29 +138,29 @@ async def send_error(error: FastAPITritonError, scope: Scope, receive: Receive, 
 async def _on_error(request: Request, error: FastAPITritonError) -> Response:
     if isinstance(error, ClientDisconnectedError):
         record_error(error)
-        return Response(status_code=error.status)  # sent to nobody: the connection is closed
+        return Response(status_code=error.status)  # not sent: the connection is closed
     return error_response(request.scope, error)
 
 
 async def _on_disconnect(request: Request, _: ClientDisconnect) -> Response:
-    """Starlette's own error, where an endpoint reads the body by `Request`."""
-    return await _on_error(request, ClientDisconnectedError("The caller left before its request was whole."))
+    """Starlette's own error, raised when an endpoint reads the body from `Request`."""
+    return await _on_error(request, ClientDisconnectedError("The client disconnected before its request was complete."))
 
 
 async def _on_http_exception(request: Request, error: HTTPException) -> Response:
-    """FastAPI's own HTTP errors: an unknown route, a wrong method, or what a user's endpoint raised."""
+    """FastAPI's HTTP errors: an unknown route, a wrong method, or an `HTTPException` of a user's endpoint."""
     if error.status_code == 404 and error.detail == "Not Found":
-        detail = f"There is no route {shown(request.url.path)}. /docs lists them all."
+        detail = f"There is no route {shown(request.url.path)}. /docs lists all routes."
         result = error_response(request.scope, NotFoundError(detail))
     elif error.status_code == 405:
         allowed = (error.headers or {}).get("Allow", "")
-        detail = f"{shown(request.url.path)} takes {allowed}, not {shown(request.method)}."
+        detail = f"{shown(request.url.path)} supports {allowed}, not {shown(request.method)}."
         result = error_response(request.scope, MethodNotAllowedError(detail))
     else:
         code = http.HTTPStatus(error.status_code).phrase.lower().replace(" ", "_")
 
         class UserError(FastAPITritonError, status=error.status_code, code=code):
-            """What the endpoint raised."""
+            """The error that the endpoint raised."""
 
         result = error_response(request.scope, UserError(str(error.detail)))
     result.headers.update(error.headers or {})
@@ -168,12 +168,12 @@ async def _on_http_exception(request: Request, error: HTTPException) -> Response
 
 
 async def _on_invalid_request(request: Request, error: RequestValidationError) -> Response:
-    """A plain FastAPI endpoint of the app refused its request."""
+    """A plain FastAPI endpoint of the app rejected its request."""
     problems = [
         FieldProblem(pointer(each["loc"][1:]), "invalid_value", each["msg"]) for each in error.errors()[:MAX_PROBLEMS]
     ]
     return error_response(
-        request.scope, InvalidRequestError("The request does not fit the endpoint.", problems=problems)
+        request.scope, InvalidRequestError("The request is invalid; `errors` lists the problems.", problems=problems)
     )
 
 
@@ -181,9 +181,11 @@ async def _on_unexpected(request: Request, _: Exception) -> Response:
     # uvicorn logs the traceback after this response, under the request id that the client gets.
     result = error_response(
         request.scope,
-        FastAPITritonError("The frontend failed on this request. The log has the reason under this request's id."),
+        FastAPITritonError("The frontend failed with an internal error. Search its log for this request id."),
     )
-    result.headers["Server-Timing"] = current_record.get().server_timing(perf_counter()).decode()  # as with the id
+    result.headers["Server-Timing"] = (
+        current_record.get().server_timing(perf_counter()).decode()
+    )  # no middleware adds it here
     return result
 
 

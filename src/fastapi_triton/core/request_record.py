@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The record of one request: how long each stage took, and how it ended.
+"""The record of one request: the duration of each stage, and the outcome.
 
-`middleware/request_recording.py` begins one and makes `Server-Timing` of it; metrics and the access log read it at the
-end. Code that does a stage's work marks it with `with Stage(TRITON):`, and nothing else.
+`middleware/request_recording.py` creates it and writes `Server-Timing` from it. Metrics and the access log read it at
+the end. Code marks the work of a stage with `with Stage(TRITON):`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,7 +19,7 @@ from fastapi_triton.core.errors import FastAPITritonError
 
 READ: Final = 0  # the request's body
 WAIT: Final = 1  # for a slot
-TRITON: Final = 2  # Triton, from the request's first byte to the last of its answer
+TRITON: Final = 2  # from the first byte of the request to Triton to the last byte of its response
 WRITE: Final = 3  # the response
 STAGES: Final = ("read", "wait", "triton", "write")
 
@@ -27,36 +27,36 @@ Headers = Sequence[tuple[str, str]]
 
 
 class RequestRecord:
-    """One request. `seconds` is how long each stage took; concurrent work of a stage counts once.
+    """One request. `seconds` has the duration of each stage; concurrent work of one stage counts once.
 
-    `route` is a path template, never a path from a client, and `model` is a known one: both become labels.
-    `code` is an error's stable code, or "". `trace_headers` are the trace context that came with the request.
+    `route` is a path template, never a path from a client, and `model` is a known model: both are labels of metrics.
+    `code` is an error's stable code, or "". `trace_headers` are the trace context of the incoming request.
     """
 
     route = ""
     model = ""
-    status = 0  # none was sent
-    is_answered = False  # whether an answer has begun
+    status = 0  # no response was sent
+    is_answered = False  # whether the response has begun
     code = ""
     total_s = 0.0
     received_bytes = 0
     sent_bytes = 0
     is_body_whole = False
-    is_cancelled = False  # whether work at Triton was cancelled: the client disconnected
+    is_cancelled = False  # whether the work at Triton was cancelled because the client disconnected
     is_traced = False
     trace_headers: Headers = ()
-    texts: Mapping[str, str] | None = None  # the request's own words, where a setting has them logged
+    texts: Mapping[str, str] | None = None  # the request's texts, if `access_log_prompts` is on
     stage: Enum | None = None  # of the request pipeline: see `endpoints/pipeline.py`
 
     def __init__(self, method: str, path: bytes = b"") -> None:
         self.method = method
-        self.path = path  # as it was sent, still percent-encoded
+        self.path = path  # as sent, percent-encoded
         self.started = perf_counter()
         self.seconds = [0.0, 0.0, 0.0, 0.0]
         self._depths = [0, 0, 0, 0]
 
     def begin(self, stage: int) -> None:
-        """Work of this stage begins, perhaps beside other work of it."""
+        """Work of this stage begins, possibly concurrently with other work of the stage."""
         depths = self._depths
         depths[stage] += 1
         if depths[stage] == 1:
@@ -70,7 +70,7 @@ class RequestRecord:
             self.seconds[stage] += perf_counter()
 
     def server_timing(self, now: float) -> bytes:
-        """The stages until now, in milliseconds, as the header `Server-Timing`."""
+        """The header `Server-Timing`: the stages so far, in milliseconds."""
         read_s, wait_s, triton_s, _ = self.seconds
         if self._depths[WAIT]:
             wait_s += now
@@ -84,18 +84,18 @@ class RequestRecord:
         )
 
 
-# Work outside of requests is recorded here, and read by nobody.
+# Work outside of requests is recorded here and ignored.
 _UNREAD = RequestRecord("")
 current_record: ContextVar[RequestRecord] = ContextVar("current_record", default=_UNREAD)
 
 
 def record_error(error: FastAPITritonError) -> None:
-    """Record that the current request ends with this error. A stream's status was sent before and stays."""
+    """Record the error with which the current request ends. The status of a stream was sent before and stays."""
     current_record.get().code = error.code
 
 
 class Stage:
-    """`with Stage(TRITON, model):` its time counts, and is a span of its own where the request is traced."""
+    """Times a stage: `with Stage(TRITON, model):`. If the request is traced, the stage gets its own span."""
 
     __slots__ = ("_kind", "_model", "_record", "_span")
 
@@ -129,12 +129,12 @@ class Stage:
 
     @property
     def trace_headers(self) -> Headers:
-        """The headers `traceparent` and `tracestate` for Triton, whose trace continues this one."""
+        """The headers `traceparent` and `tracestate` for Triton, whose spans continue this trace."""
         return self._record.trace_headers if self._span is None else _headers(trace.set_span_in_context(self._span))
 
 
 def request_trace_headers() -> Headers:
-    """The same before a stage begins: Triton's trace continues the request's own span."""
+    """The trace headers outside of a stage: Triton's spans continue the request's own span."""
     record = current_record.get()
     return _headers(None) if record.is_traced else record.trace_headers
 

@@ -12,8 +12,8 @@ from types import TracebackType
 class Slot:
     """One or more slots of a model, taken together. Its request holds it as a context manager.
 
-    If work goes on without the request, the code that knows of it holds the slot too (`hold`, `release`): a connection
-    on which Triton has not answered yet, for example. The slot is free when its last holder has released it.
+    If work continues after the request, the code that does it holds the slot too (`hold`, `release`): a connection on
+    which Triton has not responded yet, for example. The slot is free when its last holder has released it.
     """
 
     __slots__ = ("_free", "_num_holders", "count", "is_measured", "share", "since")
@@ -21,8 +21,8 @@ class Slot:
     def __init__(self, count: int, *, since: float, free: Callable[[Slot], None], share: str | None = None) -> None:
         self.count = count
         self.since = since  # on the clock of its `Admission`
-        self.share = share  # the client whose share it counts against, if shares are bounded
-        self.is_measured = False  # whether the model completed the work in the time that the slot was held
+        self.share = share  # the caller whose share it counts against, if shares are limited
+        self.is_measured = False  # whether the model completed the work while the slot was held
         self._num_holders = 1
         self._free = free
 

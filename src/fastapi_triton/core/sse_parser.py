@@ -10,9 +10,9 @@ async def parse(chunks: AsyncIterable[bytes]) -> AsyncGenerator[tuple[str, bytes
     """The name and the data of each event, as soon as it is complete. An event without a name has an empty one.
 
     Raises:
-        ValueError: these are no server-sent events, or the last one is cut off.
+        ValueError: the stream has invalid events, or ends within an event.
     """
-    pieces: list[bytes] = []  # of a line whose end has not come; joined once, since a picture's line is megabytes long
+    pieces: list[bytes] = []  # of an incomplete line; joined once, since the line of a picture is megabytes long
     name = ""
     async for chunk in chunks:
         start = 0

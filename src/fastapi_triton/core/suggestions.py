@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Did you mean …? The end of an error about an unknown name."""
+"""Suggestions for unknown names in errors."""
 
 import difflib
 from collections.abc import Iterable
@@ -11,7 +11,7 @@ _MAX_COMPARED = 64
 def nearest(name: str, names: Iterable[str]) -> str:
     """The end of a sentence about an unknown name: the nearest known one, or all of them."""
     known = list(names)
-    # Comparing takes time with the square of the length, and no name here is so long.
+    # The comparison takes quadratic time, and no valid name is longer.
     close = difflib.get_close_matches(name, known, n=1) if len(name) <= _MAX_COMPARED else []
     if close:
         return f"; did you mean `{close[0]}`?"

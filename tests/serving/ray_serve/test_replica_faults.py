@@ -74,7 +74,7 @@ def test_the_command_finishes_what_runs_and_refuses_what_is_new(tmp_path: Path) 
             running = pool.submit(server.post, "/count", json={"text": f"hold {tmp_path}"})
             wait_until_began(tmp_path, 1)
             server.process.send_signal(signal.SIGTERM)
-            server.wait_for("no new requests are taken; 1 are running")
+            server.wait_for("no new requests are accepted; 1 are running")
             assert server.get("/health/ready").json()["status"] == "shutting down"
             refused = server.post("/count", json={"text": "a"})
             assert (refused.status_code, refused.json()["code"]) == (503, "shutting_down")

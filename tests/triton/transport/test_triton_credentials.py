@@ -135,7 +135,7 @@ def test_settings_show_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:
     settings = Settings(triton_url=f"http://me:{SECRET}@host")
     assert SECRET not in repr(settings) + repr(Access.of(settings))
     assert Access.of(settings).headers == [("X-Key", SECRET), ("X-Tenant", "blue")]
-    with pytest.raises(ValidationError, match="every line must be like `Name: value`") as refused:
+    with pytest.raises(ValidationError, match="each line must have the form `Name: value`") as refused:
         Settings(triton_headers=SECRET)
     assert SECRET not in str(refused.value)
     with pytest.raises(ValidationError) as no_url:
@@ -169,7 +169,7 @@ def test_no_header_is_said_twice(url_user: str, settings: dict[str, str], sent: 
 
 @pytest.mark.parametrize("token", ["two words", "line\nbreak", "ümlaut"])
 def test_what_is_no_token_is_refused(token: str) -> None:
-    with pytest.raises(ValidationError, match="a token is one word of ASCII"):
+    with pytest.raises(ValidationError, match="a token must be one word of printable ASCII"):
         Settings(triton_token=token)
 
 

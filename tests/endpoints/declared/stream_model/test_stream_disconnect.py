@@ -40,7 +40,7 @@ async def test_a_caller_who_leaves_closes_the_twins_stream_and_frees_its_place(
     await triton.streams[0].ended.wait()
     assert triton.streams[0].is_closed_early
     assert app.services.admission.in_flight == 0
-    assert "the caller left" in caplog.text
+    assert "the client disconnected" in caplog.text
     twin.go_on.set()
     assert (await caller.post(PATH, json=body())).status_code == 200
 
