@@ -15,6 +15,7 @@ from PIL import Image
 import main
 from fastapi_triton.core import errors
 from fastapi_triton.endpoints.request_body import validation
+from fastapi_triton.triton import model_errors
 from support.paths import ROOT
 from support.serving import Server
 
@@ -57,6 +58,17 @@ def test_every_code_that_anything_raises_is_on_the_page() -> None:
         )
     assert len(raised) > 20
     assert {code for code in raised if f"`{code}`" not in ERRORS_PAGE} == set()
+
+
+def test_every_code_that_a_model_may_set_is_on_the_page() -> None:
+    section = ERRORS_PAGE.split("`code` is one of:")[1].split("Any other code")[0]
+    assert set(re.findall(r"`(\w+)`", section)) == model_errors.CODES
+
+
+def test_every_field_of_the_scribble_request_is_in_the_table_of_http_api() -> None:
+    table = (ROOT / "docs" / "http-api.md").read_text().split("## Fields")[1].split("```")[0]
+    for name in main.ScribbleRequest.model_fields:
+        assert f"`{name}`" in table
 
 
 def test_every_field_of_the_scribble_request_is_in_the_readmes_table() -> None:
