@@ -25,8 +25,8 @@ ENGINE_METRICS = ROOT / "models/sdxl_scribble_controlnet_stream/1/diffusion_engi
 _BLOCK = re.compile(r"(<!-- generated: (?P<name>[a-z-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 JSON_FORMS = {
     "bool": "`true`, `false`",
-    "integer": "a number without a decimal point",
-    "float": 'a number, or `"NaN"`, `"Infinity"`, `"-Infinity"`',
+    "integer": "integer",
+    "float": "number",
     "bytes": 'text, or `{"base64": "…"}`',
 }
 SHAPES: list[tuple[tuple[int, ...], list[object]]] = [
