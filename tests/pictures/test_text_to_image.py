@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from fastapi_triton import Base64Image, Settings, TritonFrontend
 from fastapi_triton.core.errors import InferenceError
 from fastapi_triton.pictures import previews
-from fastapi_triton.pictures.text_to_image import Capabilities, sketch_field
+from fastapi_triton.pictures.text_to_image import Capabilities, scribble_field
 from fastapi_triton.testing import FakeTriton
 from support.scribble_app import base64_picture
 
@@ -68,7 +68,7 @@ def test_an_endpoint_can_draw_if_a_prompt_and_a_sketch_are_all_it_needs(
     app = TritonFrontend(triton=FakeTriton(), settings=Settings())
     for response, expected in ((NoPrompt, sketch), (Prompt, None)):
         endpoint = app.infer(f"/{response.__name__}", model="m", request=request_model, response=response)
-        assert sketch_field(endpoint) == expected
+        assert scribble_field(endpoint) == expected
 
 
 @pytest.mark.parametrize(
@@ -107,7 +107,7 @@ async def test_a_preview_becomes_a_picture_of_that_format_and_size(output_format
 
 
 async def test_a_preview_that_is_no_picture_is_the_models_failure() -> None:
-    with pytest.raises(InferenceError, match="no picture"):
+    with pytest.raises(InferenceError, match="not a picture"):
         await previews.as_picture("aGVsbG8=", output_format="png")
-    with pytest.raises(InferenceError, match="no picture"):
+    with pytest.raises(InferenceError, match="not a picture"):
         await previews.as_whole_picture("!", {}, DEMO, output_format="png")

@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Picture APIs: what programs written for other servers speak, translated to one declared endpoint that draws.
+"""The OpenAI and A1111 image APIs, and the page: requests are translated for one declared endpoint that makes pictures.
 
-This room owns the translations. It must not know Triton: it runs the endpoint's stream model.
+This package owns the translations. It must not know Triton: it uses the endpoint's stream model.
 
 | module | its one job |
 | --- | --- |
-| `routes` | adds the APIs that are switched on |
-| `text_to_image` | the endpoint as these APIs see it: sizes, seeds, several pictures at once |
-| `previews` | a model's preview → a picture of a given size and format |
+| `routes` | adds the enabled APIs to the app |
+| `text_to_image` | the endpoint for these APIs: picture sizes, seeds, several pictures per request |
+| `previews` | converts a model's preview to a given size and format |
 | `openai/`, `a1111/` | the two APIs |
 | `playground/` | the page at `/` |
 """

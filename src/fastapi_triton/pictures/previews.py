@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A model's preview, small and in whatever format, → a picture of the size and in the format that was asked for."""
+"""Converts a model's previews, which are small and of any format, to the size and format of the request."""
 
 import asyncio
 import io
@@ -15,7 +15,7 @@ from fastapi_triton.core.errors import InferenceError, TooLargeError
 from fastapi_triton.endpoints import images
 from fastapi_triton.pictures.text_to_image import Capabilities, Size
 
-# A preview is small; what unpacks to more than this is none. (A model is believed less than its pictures are wanted.)
+# Decoding a larger preview would cost too much memory. A real one is much smaller.
 MAX_PIXELS = 16_777_216
 _LIMITS = images.ImageLimits(MAX_PIXELS)
 # What Pillow's decoders raise on damaged data.
@@ -30,12 +30,12 @@ _DECODING_ERRORS = (
     struct.error,
     zlib.error,
 )
-# As fast as each format writes: a preview is looked at for a second.
+# The fastest options of each format: a preview is visible for a second only.
 _OPTIONS = {"png": {"compress_level": 1}, "webp": {"method": 0, "quality": 80}, "jpeg": {"quality": 80}}
 
 
 async def as_picture(preview: str, *, output_format: str, size: Size | None = None) -> str:
-    """Base64 text in and out; without a size it keeps its own. The work is done in a thread.
+    """Convert a preview, from base64 text to base64 text, in a thread. Without `size` it keeps its own size.
 
     Raises:
         InferenceError: the preview is not a picture.
@@ -46,7 +46,7 @@ async def as_picture(preview: str, *, output_format: str, size: Size | None = No
 async def as_whole_picture(
     preview: str, fields: Mapping[str, Any], capabilities: Capabilities, *, output_format: str
 ) -> tuple[str, Size]:
-    """A preview in the size that the picture of these fields will have; and that size.
+    """A preview enlarged to the size of the picture that a request with these fields makes, and that size.
 
     Raises:
         InferenceError: the preview is not a picture.
@@ -57,7 +57,7 @@ async def as_whole_picture(
             (width, height) if width and height else capabilities.size_shaped_like(images.size(images.decode(preview)))
         )
     except ValueError:
-        raise InferenceError("The model gave a preview that is no picture.") from None
+        raise InferenceError("The model returned a preview that is not a picture.") from None
     return await as_picture(preview, output_format=output_format, size=size), size
 
 
@@ -68,9 +68,9 @@ def _convert(preview: str, output_format: str, size: Size | None) -> str:
         with Image.open(io.BytesIO(data), formats=images.READABLE_FORMATS) as opened:
             image = opened.convert("RGB")
     except TooLargeError:
-        raise InferenceError("The model sent a preview that is too large.") from None
+        raise InferenceError(f"The model returned a preview of more than {MAX_PIXELS:,} pixels.") from None
     except _DECODING_ERRORS:
-        raise InferenceError("The model gave a preview that is no picture.") from None
+        raise InferenceError("The model returned a preview that is not a picture.") from None
     if size is not None and size != image.size:
         image = image.resize(size, Image.Resampling.BICUBIC)
     file = io.BytesIO()

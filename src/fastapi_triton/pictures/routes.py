@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What programs written for other picture APIs speak, in front of a declared endpoint."""
+"""Adds the OpenAI and A1111 image APIs to the app, in front of a declared endpoint."""
 
 from fastapi import FastAPI
 from pydantic import BaseModel
@@ -17,7 +17,7 @@ from fastapi_triton.pictures.text_to_image import TextToImage
 
 
 def mount(app: FastAPI, endpoint: InferEndpoint, settings: Settings) -> list[type[BaseModel]]:
-    """Add the routes that are not switched off. Gives the bodies they take, for the OpenAPI document."""
+    """Add the enabled APIs' routes. Returns their request models, for the OpenAPI document."""
     model = TextToImage(endpoint)
     bodies: list[type[BaseModel]] = []
     if settings.openai_api:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A declared endpoint as the picture APIs use it: a prompt, a sketch or none in, one or several pictures out."""
+"""A declared endpoint for the picture APIs: it makes one or several pictures from a prompt and an optional scribble."""
 
 import asyncio
 import math
@@ -20,9 +20,9 @@ from fastapi_triton.endpoints.fields import caller_names, rename_tensors, tensor
 from fastapi_triton.endpoints.interfaces import COMPLETED, StreamEvent
 from fastapi_triton.endpoints.request_body import validation
 
-# The most that one request may ask for, as in OpenAI's API.
+# The most pictures in one request, as in OpenAI's API.
 MAX_PICTURES = 10
-# How much a size that is off in area weighs, beside one that is off in shape.
+# The weight of a difference in area, compared with a difference in shape.
 _AREA_WEIGHT = 0.1
 
 Size = tuple[int, int]
@@ -41,7 +41,7 @@ class Picture:
 
 @dataclass(frozen=True, slots=True)
 class Capabilities:
-    """The model's description of itself. Fields that it leaves out are empty."""
+    """The model's description of itself. Fields that it omits are empty."""
 
     name: str
     sizes: tuple[Size, ...] = ()
@@ -50,7 +50,7 @@ class Capabilities:
 
     @classmethod
     def of_description(cls, description: Mapping[str, Any], *, name: str) -> Self:
-        """From the response to `describe`; `name` is used if that has none."""
+        """From the response of `describe`; `name` is the default for a missing name."""
         return cls(
             name=description.get("name", name),
             sizes=tuple((int(width), int(height)) for width, height in description.get("sizes", ())),
@@ -59,7 +59,7 @@ class Capabilities:
         )
 
     def nearest_size(self, wanted: Size) -> Size:
-        """The size itself if the model supports it, else the one nearest in shape and, with less weight, in area."""
+        """The size itself if the model supports it, else the nearest one by shape and, with less weight, by area."""
         if wanted in self.sizes or not self.sizes:
             return wanted
 
@@ -69,32 +69,32 @@ class Capabilities:
 
         return min(self.sizes, key=distance)
 
-    def snapped(self, wanted: Size, note: Callable[[str], None]) -> dict[str, int]:
-        """The fields of the nearest size; a note says if that is another."""
+    def size_fields(self, wanted: Size, note: Callable[[str], None]) -> dict[str, int]:
+        """`width` and `height` of the nearest size, with a note if it differs from the requested one."""
         width, height = self.nearest_size(wanted)
         if (width, height) != wanted:
-            note(f"The model does not do {wanted[0]}x{wanted[1]}; the nearest is {width}x{height}.")
+            note(f"{wanted[0]}x{wanted[1]} is not supported; the nearest size, {width}x{height}, is used.")
         return {"width": width, "height": height}
 
     def size_shaped_like(self, preview: Size) -> Size:
-        """The picture size for a preview of this size, for requests without a size; by default the preview's own."""
-        alike = [size for size in self.sizes if size[0] * preview[1] == size[1] * preview[0]]
+        """The picture's size, by the shape of its preview, for requests without a size; else the preview's own."""
+        same_shape = [size for size in self.sizes if size[0] * preview[1] == size[1] * preview[0]]
         area = self.defaults.get("width", 1) * self.defaults.get("height", 1)
-        return min(alike, key=lambda size: abs(math.log(size[0] * size[1] / area)), default=preview)
+        return min(same_shape, key=lambda size: abs(math.log(size[0] * size[1] / area)), default=preview)
 
 
 class Listener(Protocol):
-    """Follows the pictures of one request; `index` is that of the picture."""
+    """Receives the progress and the pictures of one request; `index` is the picture's number, from 0."""
 
     def progressed(self, index: int, event: StreamEvent) -> None: ...
 
     def finished(self, index: int, picture: Picture) -> None: ...
 
 
-def sketch_field(endpoint: InferEndpoint) -> str | None:
-    """The field for the sketch, if the endpoint can draw: a prompt and one picture in, one picture out.
+def scribble_field(endpoint: InferEndpoint) -> str | None:
+    """The request field with the scribble; None if the endpoint does not make a picture from a prompt and a scribble.
 
-    The sketch is `image`, or else the only picture. Further pictures must be optional.
+    The scribble is `image`, or else the only picture. Other pictures must be optional.
     """
     fields = endpoint.request_model.model_fields
     pictures = images.fields(endpoint.request_model)
@@ -106,29 +106,29 @@ def sketch_field(endpoint: InferEndpoint) -> str | None:
 
 
 class TextToImage:
-    """The stream model behind an endpoint that takes a prompt and a sketch. The endpoint's own rules hold."""
+    """Makes pictures with an endpoint's stream model, from a prompt and a scribble. The endpoint's own limits apply."""
 
     def __init__(self, endpoint: InferEndpoint) -> None:
         if endpoint.stream is None or not self.fits(endpoint):
-            raise TypeError(f"{endpoint.path} has no stream model that makes pictures from a prompt and a sketch")
+            raise TypeError(f"{endpoint.path} has no stream model that makes pictures from a prompt and a scribble")
         self.endpoint = endpoint
         self.name = endpoint.model
         self.pipeline = endpoint.services.pipeline
         self._stream = endpoint.stream
         self._tensor_names = tensor_names(endpoint.request_model)
-        # Without a sketch the prompt decides alone, which the stream model takes even where the endpoint does not.
+        # The stream model also makes pictures without a scribble, so `image` is optional here.
         self._request: type[BaseModel] = create_model(
             endpoint.request_model.__name__, __base__=endpoint.request_model, image=(str | None, None)
         )
 
     @staticmethod
     def fits(endpoint: InferEndpoint) -> bool:
-        """Whether the picture APIs can use this endpoint: it can draw, and has events."""
-        return content_negotiation.EVENTS in endpoint.offers and sketch_field(endpoint) == "image"
+        """Whether the picture APIs can use this endpoint: it makes pictures from scribbles, and streams events."""
+        return content_negotiation.EVENTS in endpoint.offers and scribble_field(endpoint) == "image"
 
     @property
     def max_pictures(self) -> int:
-        """The most pictures that one request may ask for."""
+        """The most pictures in one request."""
         return min(MAX_PICTURES, self.endpoint.admission.max_in_flight)
 
     async def capabilities(self) -> Capabilities:
@@ -144,10 +144,10 @@ class TextToImage:
         return Capabilities.of_description(description, name=self.name)
 
     def check(self, fields: Mapping[str, Any]) -> dict[str, Any]:
-        """The fields of one picture, with the endpoint's defaults, without fields that the endpoint does not declare.
+        """Validate the fields of one picture. Returns the endpoint's fields with its defaults, without other fields.
 
         Raises:
-            InvalidRequestError: they break the endpoint's own rules.
+            InvalidRequestError: a field is not valid for the endpoint.
         """
         declared = {name: value for name, value in fields.items() if name in self._request.model_fields}
         request = validation.from_python(declared, self._request)
@@ -155,14 +155,15 @@ class TextToImage:
         return {name: getattr(request, name) for name in self._request.model_fields}
 
     def batch(self, fields: Mapping[str, Any], count: int) -> list[dict[str, Any]]:
-        """`count` requests that differ in their seeds: seed, seed + 1 … A missing seed is drawn here.
+        """The fields of `count` pictures, with the seeds seed, seed + 1 … A missing seed is drawn here.
 
         Raises:
             InvalidRequestError: more than `max_pictures`.
         """
         if not 1 <= count <= self.max_pictures:
             raise InvalidRequestError(
-                f"{count} pictures are asked for; one request makes 1 to {self.max_pictures}.", code="out_of_range"
+                f"The request is for {count} pictures; this server makes 1 to {self.max_pictures} per request.",
+                code="out_of_range",
             )
         if seeds.FIELD not in self._request.model_fields:
             return [dict(fields)] * count
@@ -174,20 +175,26 @@ class TextToImage:
     async def generate(
         self, batch: Sequence[dict[str, Any]], *, preview_every: int | None = None, listener: Listener | None = None
     ) -> list[Picture]:
-        """All pictures, made at the same time. If one fails, the others are cancelled, and its error is raised. The
-        caller holds a slot for each."""
+        """Make all pictures at the same time. If one fails, the others are cancelled, and its error is raised.
+
+        The caller of this function holds a slot for each picture.
+        """
         try:
             async with asyncio.TaskGroup() as group:
-                making = [
+                tasks = [
                     group.create_task(self._make(index, fields | {PREVIEW_FIELD: preview_every}, listener))
                     for index, fields in enumerate(batch)
                 ]
         except ExceptionGroup as group_of_errors:
             raise group_of_errors.exceptions[0] from None
-        return [task.result() for task in making]
+        return [task.result() for task in tasks]
 
     async def require_fitting(self, batch: Sequence[Mapping[str, Any]]) -> None:
-        """Raise the error for a number that the model refuses, such as the last seed, before any picture begins."""
+        """Check the numbers of all pictures, such as the last seed, before the first picture begins.
+
+        Raises:
+            InvalidRequestError: a number does not fit the model's datatype.
+        """
         config = (await self.endpoint.declaration.configs()).asked
         for fields in batch:
             numbers = {name: value for name, value in fields.items() if isinstance(value, int | float)}
@@ -205,7 +212,7 @@ class TextToImage:
         return picture
 
     async def events(self, fields: Mapping[str, Any]) -> AsyncGenerator[StreamEvent | Picture, None]:
-        """One picture: its progress, and then itself. The caller holds the slot."""
+        """Make one picture: yields its progress, then the picture. The caller of this function holds the slot."""
         async with aclosing(self._stream.events(self._tensor_values(fields))) as events:
             async for event in events:
                 yield self._picture(event) if event.kind == COMPLETED else event
@@ -214,14 +221,14 @@ class TextToImage:
         return {self._tensor_names.get(name, name): value for name, value in fields.items()}
 
     def _picture(self, event: StreamEvent) -> Picture:
-        answer = responses.read(self.endpoint.response_model, event.fields, model=self._stream.model)
-        values = responses.plain(answer)
+        response = responses.read(self.endpoint.response_model, event.fields, model=self._stream.model)
+        values = responses.plain(response)
         text = values.get(self.endpoint.picture_field or "", "")
         try:
             data = images.decode(text)
             size = images.size(data)
         except ValueError:
-            raise InferenceError(f"The model {self._stream.model} answered with what is no picture.") from None
+            raise InferenceError(f"The model {self._stream.model} returned data that is not a picture.") from None
         info = values.get("info")
         output_format = content_negotiation.FORMAT_NAMES.get(images.media_type(data) or "", "")
         return Picture(text, output_format, size, values.get("seed"), info if isinstance(info, dict) else {})

@@ -15,7 +15,7 @@ from fastapi_triton.app.frontend import TritonFrontend
 from fastapi_triton.core import bundle
 from fastapi_triton.embedded.installation import EmbeddedTritonError
 from fastapi_triton.embedded.triton_process import EmbeddedTriton
-from fastapi_triton.pictures.text_to_image import sketch_field
+from fastapi_triton.pictures.text_to_image import scribble_field
 from fastapi_triton.serving import listen_address
 from fastapi_triton.serving.readiness_log import ReadinessLog, reported
 from fastapi_triton.serving.server import Server
@@ -131,12 +131,12 @@ def example(app: FastAPI, url: str) -> str:
     """A `curl` that tries the app's first endpoint with a picture; empty where it has none."""
     endpoints = app.endpoints if isinstance(app, TritonFrontend) else []
     for endpoint in endpoints:
-        if sketch := sketch_field(endpoint):
+        if field := scribble_field(endpoint):
             scribble = bundle.examples() / "house.png"
             with contextlib.suppress(ValueError):
                 scribble = scribble.relative_to(Path.cwd())
             return (
                 f"  Try it: curl {url}{endpoint.path} -H 'Accept: image/png' -o picture.png \\\n"
-                f"            -F prompt='a red house in the snow' -F '{sketch}=@{scribble}'\n"
+                f"            -F prompt='a red house in the snow' -F '{field}=@{scribble}'\n"
             )
     return ""

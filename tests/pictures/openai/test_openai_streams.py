@@ -32,7 +32,7 @@ async def test_a_stream_tells_partial_images_and_the_picture_in_openais_events(c
             assert (image.format, f"{image.width}x{image.height}") == ("JPEG", each["size"])
         assert (partial["partial_image_index"], partial["size"]) == (0, "128x128")
         assert (completed["seed"], completed["usage"]["total_tokens"]) == (3, 0)
-        assert completed["notes"] == ["The model does not do 1024x1024; the nearest is 128x128."]
+        assert completed["notes"] == ["1024x1024 is not supported; the nearest size, 128x128, is used."]
 
 
 async def test_a_stream_begins_when_the_model_has_taken_it_and_fails_in_openais_form(

@@ -42,6 +42,6 @@ async def test_a_field_goes_to_the_tensor_that_it_names(
     assert answer.status_code == 200, answer.text
     told = answer.json()
     assert told["output_format"] == "webp"  # the endpoint has no field for it, so it is what the model made
-    assert "cannot choose a format" in told["notes"][0]
+    assert "no field output_format" in told["notes"][0]
     assert asked[-1]["negative_prompt"].array.item() == b"trees"
     assert "without" not in asked[-1]

@@ -84,7 +84,7 @@ def test_a_server_that_goes_away_mid_picture_is_said_and_found_again(
         player.press_draw()
         player.until("#frame", "preview")
         server.process.kill()
-        player.says("#result-error", "The server went away at step")
+        player.says("#result-error", "The connection was lost at step")
         player.until("#frame", "broken")
         player.until("#status", "gone")
     with serving(*triton, folder=folder, port=port) as server:
@@ -104,7 +104,7 @@ def test_the_page_waits_for_a_model_that_is_not_there_yet(visit: Visit, scribble
         player.says("#status", "Waiting for the model")
         player.scribble()
         player.press_draw()
-        player.says("#result-error", "You can draw as soon as")
+        player.says("#result-error", "You can draw when")
         with forwarding(port, scribble_server.triton_url):
             player.wait_until_ready()
             assert player.page.inner_text("#result-error") == ""

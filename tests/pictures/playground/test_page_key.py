@@ -33,13 +33,13 @@ def test_it_asks_for_a_key_and_draws_with_it(visit: Visit, locked_server: Server
     player = visit(locked_server, may_complain=True)  # the browser itself writes of each 401
     player.until("#status", "locked")
     expect(player.page.locator("#key")).to_be_focused()
-    player.says("#key-error", "asks for an API key")
+    player.says("#key-error", "needs an API key")
 
     player.page.keyboard.press("Enter")
-    player.says("#key-error", "Type the key in first")
+    player.says("#key-error", "Enter a key first")
     player.page.fill("#key", DRAWS[:-1])
     player.page.keyboard.press("Enter")
-    player.says("#key-error", "does not know this key")
+    player.says("#key-error", "This key is not valid")
     assert player.page.get_attribute("#key", "aria-invalid") == "true"
     player.page.fill("#key", WATCHES)
     player.page.keyboard.press("Enter")
@@ -70,7 +70,7 @@ def test_a_key_that_is_revoked_while_the_page_is_open_is_asked_for_anew(visit: V
     player.page.evaluate("sessionStorage.setItem('fastapi-triton-key', 'ftk_revoked')")
     player.press_draw()
     player.until("#status", "locked")
-    player.says("#key-error", "does not know this key")
+    player.says("#key-error", "This key is not valid")
 
 
 def test_a_server_without_keys_is_not_asked_with_one(visit: Visit) -> None:

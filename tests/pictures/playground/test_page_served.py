@@ -48,7 +48,7 @@ def drawing_app(triton: FakeTriton, **arguments: Any) -> TritonFrontend:
 
 def known(text: str) -> dict[str, Any]:
     """What the page was told of the app."""
-    found = re.search(r'<script type="application/json" id="known">(.*?)</script>', text)
+    found = re.search(r'<script type="application/json" id="config">(.*?)</script>', text)
     assert found
     told: dict[str, Any] = json.loads(found[1])
     return told

@@ -121,7 +121,7 @@ def _size(request: Txt2ImgRequest, capabilities: Capabilities, note: Callable[[s
         return {}
     # A1111's own default for a side that is left out is 512: a square, where the other is not far from it.
     wanted = (request.width or request.height or 0, request.height or request.width or 0)
-    return capabilities.snapped(wanted, note)
+    return capabilities.size_fields(wanted, note)
 
 
 def _note_settings(request: Txt2ImgRequest, capabilities: Capabilities, note: Callable[[str], None]) -> None:

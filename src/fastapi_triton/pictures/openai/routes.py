@@ -25,7 +25,7 @@ from fastapi_triton.pictures.openai import errors, schemas
 from fastapi_triton.pictures.openai.schemas import ImagesPlan, ImagesRequest
 from fastapi_triton.pictures.text_to_image import Picture, Size, TextToImage
 
-# Nothing here is counted in tokens, but its clients expect the object.
+# Clients expect this object. Nothing is counted in tokens here.
 _USAGE = {
     "input_tokens": 0,
     "output_tokens": 0,
@@ -43,7 +43,7 @@ def router(model: TextToImage) -> APIRouter:
 
     @routes.post(
         "/images/generations",
-        summary="Pictures from a prompt alone",
+        summary="Make pictures from a prompt",
         response_model=None,
         openapi_extra=openapi.request_body(validation.JSON, model=generation),
     )
@@ -53,7 +53,7 @@ def router(model: TextToImage) -> APIRouter:
 
     @routes.post(
         "/images/edits",
-        summary="Pictures from a prompt and a sketch",
+        summary="Make pictures from a prompt and a scribble",
         response_model=None,
         openapi_extra=openapi.request_body(validation.FORM, validation.JSON, model=edit),
     )
@@ -61,11 +61,11 @@ def router(model: TextToImage) -> APIRouter:
         translation = ImagesTranslation(request, edit, model, events="image_edit")
         return await model.pipeline.serve(translation, request.receive)
 
-    @routes.get("/models", summary="The models that /v1 speaks for", response_model=None)
+    @routes.get("/models", summary="List the models", response_model=None)
     async def models() -> Response:
         return JSONResponse({"object": "list", "data": [listed]})
 
-    @routes.get("/models/{name}", summary="One of the models that /v1 speaks for", response_model=None)
+    @routes.get("/models/{name}", summary="Get a model by its name", response_model=None)
     async def one_model(name: str) -> Response:
         if name != model.name:
             raise schemas.unknown_model(name, model)
@@ -75,7 +75,7 @@ def router(model: TextToImage) -> APIRouter:
 
 
 class ImagesTranslation(Translation):
-    """A request to OpenAI's Images API. `events` is the first part of its events' names."""
+    """A request to OpenAI's Images API. `events` is the prefix of its events' names."""
 
     stops_on_disconnect = True
     body: BaseModel
@@ -107,19 +107,19 @@ class ImagesTranslation(Translation):
         self.pictures = await self._text_to_image.generate(self.plan.batch)
 
     async def respond(self) -> Response:
-        return Response(responses.encode(_answer(self.plan, self.pictures)), media_type="application/json")
+        return Response(responses.encode(_response_body(self.plan, self.pictures)), media_type="application/json")
 
     async def events(self) -> AsyncGenerator[Event, None]:
-        """Events of OpenAI's own kinds only, since its clients hand on every event that they do not know."""
+        """The picture's events. Only of OpenAI's kinds, because its clients pass unknown events on to the program."""
         plan, name = self.plan, self._event_name
         (fields,) = plan.batch
         num_partial = 0
-        is_begun = False
-        async with aclosing(self._text_to_image.events(fields | {PREVIEW_FIELD: plan.preview_every})) as coming:
-            async for each in coming:
-                if not is_begun:  # the model has taken it: the response begins
+        has_begun = False
+        async with aclosing(self._text_to_image.events(fields | {PREVIEW_FIELD: plan.preview_every})) as stream:
+            async for each in stream:
+                if not has_begun:  # the model has started, so the response can begin
                     yield PING
-                    is_begun = True
+                    has_begun = True
                 if isinstance(each, Picture):
                     event = _event(f"{name}.completed", plan, each.base64, each.size, each.output_format)
                     yield _encoded(event | {"usage": _USAGE, "seed": each.seed, "info": each.info})
@@ -135,10 +135,10 @@ class ImagesTranslation(Translation):
         return errors.event_data(error)
 
 
-def _answer(plan: ImagesPlan, pictures: list[Picture]) -> dict[str, Any]:
-    """What OpenAI's clients read; `seed`, `info` and `notes` are ours."""
+def _response_body(plan: ImagesPlan, pictures: list[Picture]) -> dict[str, Any]:
+    """The response of OpenAI's API, with `seed`, `info` and `notes` added."""
     width, height = pictures[0].size
-    answer = {
+    body = {
         "created": int(time.time()),
         "background": "opaque",
         "data": [{"b64_json": each.base64, "seed": each.seed, "info": each.info} for each in pictures],
@@ -147,8 +147,8 @@ def _answer(plan: ImagesPlan, pictures: list[Picture]) -> dict[str, Any]:
         "usage": _USAGE,
     }
     if plan.notes:
-        answer["notes"] = plan.notes
-    return answer
+        body["notes"] = plan.notes
+    return body
 
 
 async def _partial(kind: str, plan: ImagesPlan, preview: str) -> dict[str, Any]:

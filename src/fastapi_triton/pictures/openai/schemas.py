@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What OpenAI's Images API may be asked → the fields of the model behind it, and what was done to make them fit."""
+"""The request fields of OpenAI's Images API, and their translation to the endpoint's fields."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -15,9 +15,9 @@ from fastapi_triton.endpoints import content_negotiation
 from fastapi_triton.endpoints.images import Base64Image
 from fastapi_triton.pictures.text_to_image import MAX_PICTURES, Capabilities, TextToImage
 
-# What a program that was written for OpenAI names; it gets the model that is here.
+# Programs written for OpenAI name one of its models; they get this server's.
 _OPENAI_MODELS = ("gpt-image", "chatgpt-image", "dall-e")
-# Said by fields of OpenAI's own, or decided here.
+# Endpoint fields that are set from OpenAI's own fields.
 _NOT_EXTENSIONS = {"image", "width", "height", "output_format", "output_quality"}
 _FORMATS = tuple(content_negotiation.FORMAT_NAMES.values())
 # Each side from 1 to 99,999.
@@ -42,20 +42,24 @@ def _check_size(value: str | None) -> str | None:
 
 
 class ImagesRequest(BaseModel):
-    """The fields of OpenAI's API. Those that choose between models of OpenAI's own are taken and mean nothing here."""
+    """The fields of OpenAI's API. Fields that only make sense for OpenAI's own models are accepted and ignored."""
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
-    model: str | None = Field(None, description="its name here; for OpenAI's own image models it stands in")
-    n: int | None = Field(None, ge=1, le=MAX_PICTURES, description="made with the seeds seed, seed + 1 …")
+    model: str | None = Field(
+        None, description="The model's name in `/v1/models`. Names of OpenAI's image models are accepted too"
+    )
+    n: int | None = Field(
+        None, ge=1, le=MAX_PICTURES, description="Number of pictures, with the seeds seed, seed + 1 …"
+    )
     size: Annotated[str | None, AfterValidator(_check_size)] = Field(
-        None, description="snapped to the nearest that the model does, which the answer tells"
+        None, description="WIDTHxHEIGHT or auto. The nearest size that the model supports is used; the response has it"
     )
     response_format: Annotated[
         str | None,
         BeforeValidator(
             _refuse(
-                "Pictures are not kept, so there is no URL to give. Ask for b64_json, or leave it out.",
+                "Pictures are not stored, so there are no URLs. Use b64_json, or omit this field.",
                 unless=(None, "b64_json"),
             )
         ),
@@ -63,54 +67,57 @@ class ImagesRequest(BaseModel):
     output_format: Annotated[
         str | None,
         BeforeValidator(_refuse(f"It must be one of {', '.join(_FORMATS)}.", unless=(None, *_FORMATS))),
-    ] = Field(None, description="png where it is left out")
-    output_compression: int | None = Field(None, ge=0, le=100, description="the quality of WebP and JPEG")
+    ] = Field(None, description="By default png")
+    output_compression: int | None = Field(None, ge=0, le=100, description="The quality of WebP and JPEG")
     stream: bool | None = None
-    partial_images: int | None = Field(None, ge=0, le=3, description="how many are streamed before the picture")
+    partial_images: int | None = Field(
+        None, ge=0, le=3, description="Number of previews that are streamed before the picture"
+    )
     background: Annotated[
         str | None,
         BeforeValidator(
-            _refuse("Pictures are opaque; leave it out, or say auto or opaque.", unless=(None, "auto", "opaque"))
+            _refuse(
+                "Pictures have no transparency. Use auto or opaque, or omit this field.",
+                unless=(None, "auto", "opaque"),
+            )
         ),
     ] = None
-    quality: str | None = Field(None, max_length=32, description="means nothing here: ask for num_inference_steps")
-    moderation: str | None = Field(None, description="means nothing here")
-    style: str | None = Field(None, description="means nothing here")
-    input_fidelity: str | None = Field(None, description="means nothing here: ask for conditioning_scale")
-    complexity: str | None = Field(None, description="means nothing here")
-    user: str | None = Field(None, description="means nothing here")
-    safety_identifier: str | None = Field(None, description="means nothing here")
+    quality: str | None = Field(None, max_length=32, description="Ignored: use num_inference_steps")
+    moderation: str | None = Field(None, description="Ignored")
+    style: str | None = Field(None, description="Ignored")
+    input_fidelity: str | None = Field(None, description="Ignored: use conditioning_scale")
+    complexity: str | None = Field(None, description="Ignored")
+    user: str | None = Field(None, description="Ignored")
+    safety_identifier: str | None = Field(None, description="Ignored")
     mask: Annotated[
         Base64Image | None,
-        BeforeValidator(
-            _refuse("The sketch steers the whole picture; there is no painting inside a mask. Leave it out.")
-        ),
+        BeforeValidator(_refuse("Masks are not supported: the scribble controls the whole picture. Omit this field.")),
     ] = None
 
 
 def request_models(model: TextToImage) -> tuple[type[BaseModel], type[BaseModel]]:
     """The bodies of `/v1/images/generations` and `/v1/images/edits`.
 
-    To OpenAI's fields come those that the endpoint declares beyond them: seed, steps, scales …
+    They have OpenAI's fields, and the endpoint's other fields: seed, steps, scales …
     """
     own = {
         name: (declared.annotation, copy(declared))
         for name, declared in model.endpoint.request_model.model_fields.items()
         if name not in _NOT_EXTENSIONS
     }
-    # OpenAI's own client calls it image[] where it is given a list.
-    sketch = {"image": (Base64Image, Field(validation_alias=AliasChoices("image", "image[]")))}
+    # OpenAI's client sends image[] if it is given a list.
+    scribble = {"image": (Base64Image, Field(validation_alias=AliasChoices("image", "image[]")))}
     fields: Any = own
-    with_sketch: Any = {**sketch, **own}
+    with_scribble: Any = {**scribble, **own}
     return (
         create_model("ImageGenerationRequest", __base__=ImagesRequest, **fields),
-        create_model("ImageEditRequest", __base__=ImagesRequest, **with_sketch),
+        create_model("ImageEditRequest", __base__=ImagesRequest, **with_scribble),
     )
 
 
 @dataclass(slots=True)
 class ImagesPlan:
-    """What is to be made."""
+    """The pictures to make, and how to respond."""
 
     batch: list[dict[str, Any]]
     capabilities: Capabilities
@@ -119,17 +126,17 @@ class ImagesPlan:
     output_format: str  # of the partial images too
     quality: str
     preview_every: int = 0
-    # How the picture differs from the request.
+    # How the pictures differ from the request.
     notes: list[str] = field(default_factory=list)
 
 
 async def plan(request: BaseModel, model: TextToImage) -> ImagesPlan:
-    """A validated body as a plan.
+    """Translate a validated body.
 
     Raises:
-        NotFoundError: it names a model that is not here.
-        InvalidRequestError: what it asks for does not go together.
-        FastAPITritonError: the model cannot be asked for its sizes.
+        NotFoundError: it names an unknown model.
+        InvalidRequestError: a value, or a combination of values, is not supported.
+        FastAPITritonError: the model is not available, so its sizes are unknown.
     """
     asked = request.model_dump(exclude_none=True)
     count, stream = asked.get("n", 1), asked.get("stream", False)
@@ -137,10 +144,10 @@ async def plan(request: BaseModel, model: TextToImage) -> ImagesPlan:
     if stream and count > 1:
         raise _invalid(
             "n",
-            "A stream tells of one picture, since its events do not say which one they mean. Stream each alone.",
+            f"`n` is {count}; with `stream` it must be 1. Send a request for each picture.",
         )
     if count > model.max_pictures:
-        raise _invalid("n", f"This server makes at most {model.max_pictures} pictures at once.")
+        raise _invalid("n", f"`n` is {count}; this server makes at most {model.max_pictures} pictures per request.")
     capabilities = await model.capabilities()
     fields = {name: value for name, value in asked.items() if name not in ImagesRequest.model_fields}
     fields["output_format"] = asked.get("output_format") or "png"
@@ -148,11 +155,11 @@ async def plan(request: BaseModel, model: TextToImage) -> ImagesPlan:
         fields["output_quality"] = max(1, asked["output_compression"])
     if asked.get("size", "auto") != "auto":
         width, _, height = asked["size"].partition("x")
-        fields |= capabilities.snapped((int(width), int(height)), notes.append)
+        fields |= capabilities.size_fields((int(width), int(height)), notes.append)
     output_format = fields["output_format"]
     fields = model.check(fields)
     if "output_format" in asked and "output_format" not in fields:
-        notes.append("The endpoint cannot choose a format: the picture has the model's own.")
+        notes.append("The endpoint has no field output_format, so the picture has the model's own format.")
     partial_images = asked.get("partial_images", 0) if stream else 0
     return ImagesPlan(
         batch=model.batch(fields, count),
@@ -170,17 +177,17 @@ def _model_notes(asked: str | None, model: TextToImage) -> list[str]:
     if asked in (None, model.name):
         return []
     if asked is not None and asked.startswith(_OPENAI_MODELS):
-        return [f"{shown(asked)} is not here; {model.name} stands in for it."]
+        return [f"{shown(asked)} is not available; {model.name} is used instead."]
     raise unknown_model(asked or "", model)
 
 
 def unknown_model(asked: str, model: TextToImage) -> NotFoundError:
-    detail = f"There is no model '{shown(asked)}'; there is {model.name}."
+    detail = f"There is no model '{shown(asked)}'. This server has {model.name}."
     return NotFoundError(detail, code="model_not_found", problems=[FieldProblem("#/model", "model_not_found", detail)])
 
 
 def _preview_every(partial_images: int, fields: Mapping[str, Any], defaults: Mapping[str, Any]) -> int:
-    """The number of steps between previews, so that they come evenly before the picture."""
+    """The number of steps between previews, so that they are spread evenly over the steps."""
     if not partial_images:
         return 0
     default: int = defaults.get("num_inference_steps", 2 * (partial_images + 1))

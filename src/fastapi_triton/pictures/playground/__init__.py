@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The page at `/`: draw, describe, watch the picture come.
+"""The page at `/`: draw a scribble, describe it, and watch it become a picture.
 
-`page` serves it, `examples` makes the scribbles that it offers. `static/` is plain HTML, CSS and ES modules, without a
+`page` serves it, and `examples` makes its example scribbles. `static/` is plain HTML, CSS and ES modules, without a
 build step.
 """

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The scribbles that the page offers: those that come with the package, made small for the way to the browser."""
+"""The page's example scribbles: smaller copies of those in the wheel."""
 
 import io
 import json
@@ -10,14 +10,14 @@ from PIL import Image
 
 from fastapi_triton.core import bundle
 
-# Large enough to draw on, small enough that all of them cost a page less than its own script.
+# Large enough to draw on, small enough that all of them together are smaller than the page's scripts.
 _SIDE = 384
 _QUALITY = 50
 
 
 @cache
 def listed() -> list[dict[str, str]]:
-    """Each with its `prompt`, and the `file` under which `pictures` has it."""
+    """The examples: each has a `prompt`, and a `file`, its key in `pictures()`."""
     entries = json.loads((bundle.examples() / "examples.json").read_text(encoding="utf-8"))
     return [{"prompt": each["prompt"], "file": f"{Path(each['file']).stem}.webp"} for each in entries]
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Serves the page and its files, with the endpoint of the app that the page draws with."""
+"""Serves the page, its files, and the state of the model that it uses."""
 
 import hashlib
 import html
@@ -18,7 +18,7 @@ from fastapi_triton.core import paths
 from fastapi_triton.core.errors import FastAPITritonError, NotFoundError
 from fastapi_triton.endpoints.declared.endpoint import InferEndpoint
 from fastapi_triton.pictures.playground import examples
-from fastapi_triton.pictures.text_to_image import sketch_field
+from fastapi_triton.pictures.text_to_image import scribble_field
 
 _STATIC = Path(__file__).parent / "static"
 _MEDIA_TYPES = {
@@ -27,7 +27,7 @@ _MEDIA_TYPES = {
     ".svg": "image/svg+xml",
     ".webp": "image/webp",
 }
-# Nothing from another host, nothing inline; pictures also from what the page has made itself.
+# Nothing from another host and nothing inline. Pictures may also be `blob:` and `data:` URLs, which the page makes.
 _SECURITY = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; "
     "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
@@ -38,10 +38,10 @@ _FOREVER = "public, max-age=31536000, immutable"
 
 
 def router(endpoints: Sequence[InferEndpoint]) -> APIRouter:
-    """`/` and the page's files; `endpoints` may still grow. Where none can draw, `/` leads to the API's own docs."""
+    """`/` and the page's files. If no endpoint can draw, `/` redirects to `/docs`. `endpoints` may still grow."""
     routes = APIRouter(include_in_schema=False)
 
-    # Both run in a worker thread, since the first request reads the files and makes the examples.
+    # `page` and `file` run in a worker thread, because their first request reads the files and makes the examples.
     @routes.api_route("/", methods=["GET", "HEAD"])
     def page(request: Request) -> Response:
         endpoint = next(filter(None, map(_drawing, endpoints)), None)
@@ -52,17 +52,17 @@ def router(endpoints: Sequence[InferEndpoint]) -> APIRouter:
 
     @routes.get(f"{paths.PLAYGROUND}/model")
     async def model() -> Response:
-        """The model's description, or why there is none yet; always 200, since waiting is not an error."""
+        """The model's description, or why it is not ready yet: always 200, because waiting is not an error."""
         endpoint = next(filter(_drawing, endpoints), None)
         if endpoint is None:
-            raise NotFoundError("No endpoint of this app can draw.")
+            raise NotFoundError("This app has no endpoint that makes pictures from scribbles.")
         return JSONResponse(await _state(endpoint), headers={"Cache-Control": "no-store"})
 
     @routes.api_route(f"{paths.PLAYGROUND}/{{version}}/{{name}}", methods=["GET", "HEAD"])
     def file(version: str, name: str) -> Response:
         content = _files().get(name)
         if content is None or version != _version():
-            raise NotFoundError("The page has no such file, or no longer. Load the page again.")
+            raise NotFoundError("The page has no such file in its current version. Reload the page.")
         media_type = _MEDIA_TYPES[Path(name).suffix]
         return Response(content, media_type=media_type, headers={**_SECURITY, "Cache-Control": _FOREVER})
 
@@ -70,21 +70,25 @@ def router(endpoints: Sequence[InferEndpoint]) -> APIRouter:
 
 
 def to_docs(request: Request) -> Response:
-    """To the API's own docs, where the app has any."""
+    """A redirect to the API's docs.
+
+    Raises:
+        NotFoundError: the app has no docs.
+    """
     docs_url = cast(FastAPI, request.app).docs_url
     if docs_url is None:
-        raise NotFoundError("This app has neither a page nor docs.")
+        raise NotFoundError("This app has no page and no docs.")
     return RedirectResponse(f"{request.scope.get('root_path', '')}{docs_url}")
 
 
 def _drawing(endpoint: InferEndpoint) -> dict[str, Any] | None:
-    """What the page must know of an endpoint that can draw while the page watches."""
-    sketch = sketch_field(endpoint)
-    if sketch is None or endpoint.stream_model is None:
+    """The page's configuration for this endpoint, or None if it cannot make pictures with previews."""
+    scribble = scribble_field(endpoint)
+    if scribble is None or endpoint.stream_model is None:
         return None
-    return {  # paths are relative: the app may stand below a prefix
+    return {  # a relative path, because the app may be served below a prefix
         "endpoint": endpoint.path.lstrip("/"),
-        "image": sketch,
+        "image": scribble,
         "picture": endpoint.picture_field,
         "fields": list(endpoint.request_model.model_fields),
     }
@@ -94,7 +98,7 @@ async def _state(endpoint: InferEndpoint) -> dict[str, Any]:
     try:
         await endpoint.require_ready()
         return {"ready": True, "description": await endpoint.describe()}
-    except NotFoundError:  # it draws, but has nothing to say of itself
+    except NotFoundError:  # the model does not describe itself
         return {"ready": True, "description": {}}
     except FastAPITritonError as error:
         return {"ready": False, "code": error.code, "detail": error.detail}
@@ -102,20 +106,20 @@ async def _state(endpoint: InferEndpoint) -> dict[str, Any]:
 
 def _render(title: str, docs_url: str | None, endpoint: dict[str, Any]) -> bytes:
     assets = f"playground/{_version()}"
-    known = {**endpoint, "examples": [{**each, "file": f"{assets}/{each['file']}"} for each in examples.listed()]}
+    config = {**endpoint, "examples": [{**each, "file": f"{assets}/{each['file']}"} for each in examples.listed()]}
     text = (_STATIC / "index.html").read_text(encoding="utf-8")
     for name, value in {
         "title": html.escape(title),
         "assets": assets,
         "docs": html.escape((docs_url or "").lstrip("/")),
-        "known": json.dumps(known).replace("<", "\\u003c"),  # no way out of the script element
+        "config": json.dumps(config).replace("<", "\\u003c"),  # cannot end the script element
     }.items():
         text = text.replace("{{" + name + "}}", value)
     return text.encode()
 
 
 def _revalidated(request: Request, content: bytes) -> Response:
-    """The page itself is asked for every time, and sent when it has changed: it names the files of its version."""
+    """The page, or 304 if the browser has it. Browsers always ask, because the page names the files of its version."""
     tag = f'"{hashlib.sha256(content).hexdigest()[:16]}"'
     headers = {**_SECURITY, "Cache-Control": "no-cache", "ETag": tag}
     if tag in request.headers.get("if-none-match", ""):
@@ -125,14 +129,14 @@ def _revalidated(request: Request, content: bytes) -> Response:
 
 @cache
 def _files() -> dict[str, bytes]:
-    """Every file of the page by name, but the page itself."""
+    """The page's files by name, without the page itself."""
     found = {path.name: path.read_bytes() for path in sorted(_STATIC.iterdir()) if path.suffix in _MEDIA_TYPES}
     return found | examples.pictures()
 
 
 @cache
 def _version() -> str:
-    """Changes with any file, and so does every address: what is cached forever is never stale."""
+    """A hash of all files. It is part of their URLs, so a file that is cached forever is never stale."""
     digest = hashlib.sha256()
     for name, content in _files().items():
         digest.update(name.encode() + content)

@@ -1,23 +1,23 @@
 // SPDX-License-Identifier: Apache-2.0
-// What was made before, kept in this browser (IndexedDB): the picture, its scribble, and what it was asked for with.
+// Earlier pictures with their scribbles, prompts and settings, stored in this browser (IndexedDB).
 
-const MOST = 24; // entries; the oldest go first
+const MAX_ENTRIES = 24; // older ones are deleted
 const STORE = "pictures";
 
-/** Gives newest first. Where the browser keeps nothing, it lasts as long as the page. */
+/** Entries, the newest first. If the browser stores nothing, they are lost when the page is closed. */
 export class History {
   #entries = [];
   #database = null;
   #nextId = 1;
 
-  /** Whether it survives a reload. */
-  get isKept() {
+  /** Whether entries survive a reload. */
+  get isStored() {
     return this.#database !== null;
   }
 
   async load() {
     try {
-      this.#database = await opened();
+      this.#database = await openDatabase();
       this.#entries = (await this.#run("readonly", (store) => store.getAll())).reverse();
       this.#nextId = (this.#entries[0]?.id ?? 0) + 1;
     } catch {
@@ -32,9 +32,9 @@ export class History {
   async add(fields) {
     const entry = { id: this.#nextId++, made: Date.now(), ...fields };
     this.#entries.unshift(entry);
-    const tooMany = this.#entries.splice(MOST);
-    await this.#keep((store) => {
-      for (const each of tooMany) store.delete(each.id);
+    const removed = this.#entries.splice(MAX_ENTRIES);
+    await this.#store((store) => {
+      for (const each of removed) store.delete(each.id);
       return store.put(entry);
     });
     return entry;
@@ -42,16 +42,16 @@ export class History {
 
   async remove(id) {
     this.#entries = this.#entries.filter((entry) => entry.id !== id);
-    await this.#keep((store) => store.delete(id));
+    await this.#store((store) => store.delete(id));
   }
 
   async clear() {
     this.#entries = [];
-    await this.#keep((store) => store.clear());
+    await this.#store((store) => store.clear());
   }
 
-  /** A full disk or a private window must not take the picture from the person who has just made it. */
-  async #keep(change) {
+  /** If storing fails (a full disk, a private window), the entries stay in memory. */
+  async #store(change) {
     if (!this.#database) return;
     try {
       await this.#run("readwrite", change);
@@ -60,17 +60,17 @@ export class History {
     }
   }
 
-  #run(mode, ask) {
+  #run(mode, operation) {
     return new Promise((resolve, reject) => {
       const transaction = this.#database.transaction(STORE, mode);
-      const request = ask(transaction.objectStore(STORE));
+      const request = operation(transaction.objectStore(STORE));
       transaction.oncomplete = () => resolve(request.result);
       transaction.onabort = transaction.onerror = () => reject(transaction.error);
     });
   }
 }
 
-function opened() {
+function openDatabase() {
   return new Promise((resolve, reject) => {
     const request = indexedDB.open("playground", 1);
     request.onupgradeneeded = () => request.result.createObjectStore(STORE, { keyPath: "id" });

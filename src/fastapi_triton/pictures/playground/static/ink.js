@@ -1,24 +1,27 @@
 // SPDX-License-Identifier: Apache-2.0
-// Any picture → ink: black on nothing, as if it had been drawn. Line art keeps its lines; of anything else the outlines are traced.
+// Converts a picture to ink: black on transparent, as if drawn. Line art keeps its lines; other pictures are traced.
 
-const COLOURFUL = 36; // mean distance between the strongest and the weakest colour of a pixel
-const MOSTLY_INK = 0.45; // more ink than that is no line art
+const COLOURFUL = 36; // line art has less: the mean difference between a pixel's strongest and weakest channel
+const MOSTLY_INK = 0.45; // line art has less: the share of ink
 
-/** The file is no picture that this browser reads. */
+/** The browser cannot read the file as a picture. */
 export class NotAPicture extends Error {}
 
-/** The picture in a file, upright. */
+/** The picture in a file, rotated upright. */
 export async function open(file) {
   try {
     return await createImageBitmap(file);
   } catch {
-    const name = file.name ? `“${file.name}”` : "This";
-    throw new NotAPicture(`${name} is not a picture that can be read here. Take a PNG, JPEG, WebP or GIF file.`);
+    const name = file.name ? `“${file.name}”` : "This file";
+    throw new NotAPicture(`${name} is not a picture that this browser can read. Use a PNG, JPEG, WebP or GIF file.`);
   }
 }
 
-/** Ink that fits into `size`, and whether a picture's outlines were traced: `how` is lines, outlines, or to be seen. */
-export function inkOf(bitmap, size, how = "look") {
+/**
+ * Ink that fits into `size`, and whether the picture's outlines were traced. `how`: "lines" for a scribble of this page,
+ * "outlines" to trace, "auto" to decide by the picture.
+ */
+export function inkOf(bitmap, size, how = "auto") {
   const scale = Math.min(size[0] / bitmap.width, size[1] / bitmap.height);
   const [width, height] = [bitmap.width, bitmap.height].map((side) => Math.max(1, Math.round(side * scale)));
   const sheet = new OffscreenCanvas(width, height);
@@ -26,7 +29,7 @@ export function inkOf(bitmap, size, how = "look") {
   context.imageSmoothingQuality = "high";
   context.drawImage(bitmap, 0, 0, width, height);
   const pixels = context.getImageData(0, 0, width, height);
-  const found = how === "lines" ? blacks(pixels) : how === "look" ? lines(pixels) : null;
+  const found = how === "lines" ? blacks(pixels) : how === "auto" ? lines(pixels) : null;
   const ink = found ?? outlines(pixels);
   pixels.data.fill(0);
   for (let at = 0; at < ink.length; at++) pixels.data[4 * at + 3] = ink[at];
@@ -34,32 +37,32 @@ export function inkOf(bitmap, size, how = "look") {
   return { ink: sheet, isTraced: !found };
 }
 
-/** What this page has drawn itself: black on white. */
+/** The ink of a scribble that this page made: black on white. */
 function blacks({ data, width, height }) {
   return Uint8ClampedArray.from({ length: width * height }, (_, at) => 255 - data[4 * at]);
 }
 
-/** How much ink each pixel of line art has, 0 to 255; null where it is none. */
+/** The ink of line art, 0 to 255 for each pixel; null if the picture is not line art. */
 function lines({ data, width, height }) {
   const bright = new Uint8ClampedArray(width * height);
   let colour = 0;
-  let clear = 0;
+  let transparent = 0;
   for (let at = 0; at < bright.length; at++) {
     const [red, green, blue, alpha] = [data[4 * at], data[4 * at + 1], data[4 * at + 2], data[4 * at + 3]];
     bright[at] = 0.299 * red + 0.587 * green + 0.114 * blue;
     colour += ((Math.max(red, green, blue) - Math.min(red, green, blue)) * alpha) / 255;
-    clear += alpha < 128;
+    transparent += alpha < 128;
   }
-  if (clear > 0.02 * bright.length) return bright.map((_, at) => data[4 * at + 3]); // drawn on nothing
+  if (transparent > 0.02 * bright.length) return bright.map((_, at) => data[4 * at + 3]); // drawn on a transparent ground
   const ground = median(border(bright, width, height));
   const isDark = ground < 128;
-  const room = Math.max(1, isDark ? 255 - ground : ground);
-  const ink = bright.map((value) => (300 * (isDark ? value - ground : ground - value)) / room - 24);
-  const part = ink.reduce((sum, value) => sum + value, 0) / 255 / ink.length;
-  return colour / bright.length > COLOURFUL || part > MOSTLY_INK ? null : ink;
+  const contrast = Math.max(1, isDark ? 255 - ground : ground);
+  const ink = bright.map((value) => (300 * (isDark ? value - ground : ground - value)) / contrast - 24);
+  const share = ink.reduce((sum, value) => sum + value, 0) / 255 / ink.length;
+  return colour / bright.length > COLOURFUL || share > MOSTLY_INK ? null : ink;
 }
 
-/** Where colours change most, 0 to 255. */
+/** The outlines of a picture, 0 to 255 for each pixel: where the colours change most. */
 function outlines({ data, width, height }) {
   const radius = Math.max(1, Math.round(Math.max(width, height) / 200));
   const steep = new Float32Array(width * height);
@@ -76,11 +79,11 @@ function outlines({ data, width, height }) {
   }
   const sorted = Float32Array.from(steep).sort();
   const [low, high] = [0.86, 0.95].map((part) => sorted[Math.floor(part * (sorted.length - 1))]);
-  const floor = Math.max(low, 2); // an even picture has no outlines
+  const floor = Math.max(low, 2); // a uniform picture has no outlines
   return Uint8ClampedArray.from(steep, (slope) => (255 * (slope - floor)) / Math.max(1, high - floor));
 }
 
-/** A box blur along one direction: `step` from a pixel to the next, `length` pixels, `count` rows of them. */
+/** A box blur in one direction: `count` rows of `length` pixels, with `step` from one pixel to the next. */
 function blurred(plane, length, count, step, radius) {
   const out = new Float32Array(plane.length);
   const stride = step === 1 ? length : 1;

@@ -1,61 +1,62 @@
 // SPDX-License-Identifier: Apache-2.0
-// The API key of a server that asks for one: kept until the tab is closed, and sent to this server alone.
+// The API key for a server that needs one. It is stored until the tab is closed, and sent to this server only.
 
 const NAME = "fastapi-triton-key";
 
-/** Where a key is typed in. `use` is called with each new one. */
+/** The form for the key. Calls `use` when a new key is stored. */
 export class KeyForm {
   #form;
   #input;
-  #place;
+  #message;
 
-  constructor(form, input, place, use) {
+  constructor(form, input, message, use) {
     this.#form = form;
     this.#input = input;
-    this.#place = place;
+    this.#message = message;
     form.addEventListener("submit", (event) => {
       event.preventDefault();
       const key = input.value.trim();
       if (!/^[\x21-\x7e]+$/.test(key)) {
-        place.wrong(key ? "A key is of letters, digits and signs, without spaces." : "Type the key in first.");
+        message.error(key ? "This is not a key: keys have no spaces or accented letters." : "Enter a key first.");
         input.focus();
         return;
       }
-      keep(key);
+      store(key);
       use();
     });
   }
 
-  /** Ask for a key, and say why. */
-  ask(why) {
+  /** Show the form, with the reason. */
+  open(reason) {
     const isNew = this.#form.hidden;
     this.#form.hidden = false;
-    if (kept()) this.#place.wrong(why);
-    else this.#place.note(why);
-    if (isNew || kept()) this.#input.focus();
+    if (stored()) this.#message.error(reason);
+    else this.#message.note(reason);
+    if (isNew || stored()) this.#input.focus();
   }
 
+  /** Hide the form. Returns whether it had the focus. */
   close() {
     const hadFocus = this.#form.contains(document.activeElement);
     this.#form.hidden = true;
     this.#input.value = "";
-    this.#place.clear();
+    this.#message.clear();
     return hadFocus;
   }
 }
 
 let inMemory = "";
 
-function keep(key) {
+function store(key) {
   inMemory = key;
   try {
     sessionStorage.setItem(NAME, key);
   } catch {
-    // It lasts until the page is loaded again.
+    // The browser stores nothing: the key is lost when the page is reloaded.
   }
 }
 
-function kept() {
+function stored() {
   try {
     return sessionStorage.getItem(NAME) ?? inMemory;
   } catch {
@@ -63,8 +64,8 @@ function kept() {
   }
 }
 
-/** What a request to the server carries; nothing where no key was asked for. */
+/** The request headers with the key; none without a key. */
 export function credentials() {
-  const key = kept();
+  const key = stored();
   return key ? { Authorization: `Bearer ${key}` } : {};
 }

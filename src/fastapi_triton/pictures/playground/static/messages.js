@@ -1,47 +1,47 @@
 // SPDX-License-Identifier: Apache-2.0
-// Words beside what they are about: said where the person looks, gone once it is mended.
+// Messages on the page: each is shown beside what it is about, until the problem is solved.
 
 const byId = (id) => document.getElementById(id);
 
-/** A place for words, `id`-error, and the control that it speaks of. */
-export class Place {
-  #words;
+/** The element that shows a message (`<id>-error`), and the control that the message is about. */
+export class Message {
+  #element;
   #control;
-  #rest;
+  #defaultText;
 
-  constructor(words, control = null) {
-    this.#words = words;
+  constructor(element, control = null) {
+    this.#element = element;
     this.#control = control;
-    this.#rest = words.textContent;
+    this.#defaultText = element.textContent;
   }
 
   static of(id) {
-    return new Place(byId(`${id}-error`), byId(id));
+    return new Message(byId(`${id}-error`), byId(id));
   }
 
-  /** It cannot go on like this. */
-  wrong(words) {
-    this.#show(words, true);
+  /** An error that the person has to correct. */
+  error(text) {
+    this.#show(text, true);
   }
 
-  /** Nothing is wrong, but it should be known. */
-  note(words) {
-    this.#show(words, false);
+  /** Information; the control's value is valid. */
+  note(text) {
+    this.#show(text, false);
   }
 
   clear() {
-    this.#show(this.#rest, false);
+    this.#show(this.#defaultText, false);
   }
 
   focus() {
     this.#control?.focus();
   }
 
-  #show(words, isWrong) {
-    if (this.#words.textContent !== words) this.#words.textContent = words;
-    this.#words.classList.toggle("wrong", isWrong);
-    this.#words.classList.toggle("calm", !isWrong);
-    if (isWrong) this.#control?.setAttribute("aria-invalid", "true");
+  #show(text, isError) {
+    if (this.#element.textContent !== text) this.#element.textContent = text;
+    this.#element.classList.toggle("wrong", isError);
+    this.#element.classList.toggle("calm", !isError);
+    if (isError) this.#control?.setAttribute("aria-invalid", "true");
     else this.#control?.removeAttribute("aria-invalid");
   }
 }

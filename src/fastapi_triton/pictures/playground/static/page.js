@@ -1,75 +1,76 @@
 // SPDX-License-Identifier: Apache-2.0
-// Joins the parts: what the buttons, keys and files do, and one picture from Draw to its end.
+// Connects the parts of the page: buttons, keys, files, and the course of one picture.
 
 import { History } from "./history.js";
 import { NotAPicture, inkOf, open } from "./ink.js";
 import { KeyForm } from "./key.js";
 import { PicturePane, blobOf } from "./picture.js";
-import { Place } from "./messages.js";
+import { Message } from "./messages.js";
 import { Scribble } from "./scribble.js";
-import { Gone, Problem, Server } from "./server.js";
+import { ConnectionLost, Problem, Server } from "./server.js";
 import { Settings } from "./settings.js";
 
 const byId = (id) => document.getElementById(id);
 const on = (id, name, listener) => byId(id).addEventListener(name, listener);
 
-const known = JSON.parse(byId("known").textContent);
+const config = JSON.parse(byId("config").textContent);
 const server = new Server();
 const scribble = new Scribble(byId("scribble"), byId("crosshair"));
 const history = new History();
-const settings = new Settings({ fold: byId("fold"), host: byId("settings"), short: byId("in-short"), accepted: known.fields });
+const settings = new Settings({ fold: byId("fold"), host: byId("settings"), summary: byId("in-short"), accepted: config.fields });
 const pane = new PicturePane({
   image: byId("picture"), frame: byId("frame"), caption: byId("caption"), progress: byId("progress"), spoken: byId("spoken"),
 });
-const places = { scribble: Place.of("scribble"), prompt: Place.of("prompt"), result: new Place(byId("result-error")) };
-const keyForm = new KeyForm(byId("unlock"), byId("key"), Place.of("key"), () => server.ask());
+const messages = { scribble: Message.of("scribble"), prompt: Message.of("prompt"), result: new Message(byId("result-error")) };
+const keyForm = new KeyForm(byId("unlock"), byId("key"), Message.of("key"), () => server.poll());
 
-let underWay = null; // the AbortController of the picture that is being drawn
+let running = null; // the AbortController of the request that runs
 let shown = null; // the history entry whose picture is in the pane
 
 // ---- one picture
 
 async function draw({ seed } = {}) {
-  if (underWay) {
-    places.prompt.note("This picture is still being drawn. Stop it to begin another.");
+  if (running) {
+    messages.prompt.note("Your picture is still being drawn. Press Stop to start another.");
     return;
   }
-  for (const place of Object.values(places)) place.clear();
+  for (const message of Object.values(messages)) message.clear();
   settings.clear();
   const prompt = byId("prompt").value.trim();
   if (!isComplete(prompt)) return;
   if (server.state === "locked") {
-    keyForm.ask(server.detail);
+    keyForm.open(server.detail);
     return;
   }
   if (server.state !== "ready") {
-    places.result.note(`${server.detail || "The model is not ready yet."} You can draw as soon as the light above is green.`);
+    const reason = server.detail ? ` Reason: ${server.detail.replaceAll("`", "")}` : "";
+    messages.result.note(`The model is not ready yet. You can draw when the light above turns green.${reason}`);
     return;
   }
-  underWay = new AbortController();
+  running = new AbortController();
   busy(true);
   pane.begin();
   const values = { ...settings.values(), ...(seed === undefined ? {} : { seed }) };
   try {
-    await watch(prompt, values, underWay.signal);
+    await watch(prompt, values, running.signal);
   } catch (error) {
-    ended(error);
+    showEnd(error);
   } finally {
-    underWay = null;
+    running = null;
     busy(false);
   }
 }
 
-/** Says what is missing, all of it at once. */
+/** Whether there is a scribble and a prompt; shows a message for each that is missing. */
 function isComplete(prompt) {
   const missing = [];
   if (!scribble.hasInk()) {
-    places.scribble.wrong("The canvas is empty. Draw something first, load a picture, or choose an example.");
-    missing.push(places.scribble);
+    messages.scribble.error("The canvas is empty. Draw something, load a picture, or choose an example.");
+    missing.push(messages.scribble);
   }
   if (!prompt) {
-    places.prompt.wrong("Say what it is: the prompt is empty.");
-    missing.push(places.prompt);
+    messages.prompt.error("Say what your scribble shows, for example “a red house in the snow”.");
+    missing.push(messages.prompt);
   }
   missing[0]?.focus();
   return missing.length === 0;
@@ -80,61 +81,61 @@ async function watch(prompt, values, signal) {
   const form = new FormData();
   form.set("prompt", prompt);
   for (const [name, value] of Object.entries(values)) form.set(name, value);
-  form.set(known.image, drawn, "scribble.png");
-  for await (const [name, data] of server.draw(known.endpoint, form, signal)) {
+  form.set(config.image, drawn, "scribble.png");
+  for await (const [name, data] of server.draw(config.endpoint, form, signal)) {
     if (name === "queued") pane.queued(data);
     else if (name === "progress") {
       if (data.preview) setShown(null);
       pane.advance(data);
     } else if (name === "completed") {
-      // A seed over 2^53 would not survive JSON in a browser; the one that was asked for is known as text.
+      // JavaScript rounds seeds over 2^53, so a seed that the person entered is kept as text.
       const seed = values.seed ?? String(data.seed ?? "");
-      const picture = blobOf(data[known.picture]);
+      const picture = blobOf(data[config.picture]);
       const seconds = pane.complete(picture, { prompt, seed });
-      await keep({ prompt, values: { ...values, seed: undefined }, seed, seconds, picture, scribble: drawn });
+      await addToHistory({ prompt, values: { ...values, seed: undefined }, seed, seconds, picture, scribble: drawn });
       return;
     }
   }
-  throw new Gone("The server went away.");
+  throw new ConnectionLost("The connection was lost.");
 }
 
-function ended(error) {
-  const where = pane.where && ` at ${pane.where}`;
-  if (error.name === "AbortError") pane.end(`Stopped${where}`);
-  else if (error instanceof Gone) {
-    pane.end(`Broken off${where}`);
-    places.result.wrong(`The server went away${where || " before the first step"}. Looking for it …`);
-    server.lost();
+function showEnd(error) {
+  const at = pane.stepText && ` at ${pane.stepText}`;
+  if (error.name === "AbortError") pane.end(`Stopped${at}`);
+  else if (error instanceof ConnectionLost) {
+    pane.end(`Interrupted${at}`);
+    messages.result.error(`The connection was lost${at || " before the first step"}. Connecting again …`);
+    server.reconnect();
   } else if (error instanceof Problem) {
     pane.end("No picture");
-    refused(error);
+    showProblem(error);
   } else {
     pane.end("No picture");
-    places.result.wrong(`The page failed: ${error.message}`);
+    messages.result.error(`This page has an error: ${error.message}`);
     throw error;
   }
 }
 
-/** Each problem beside the field that it names; what has no field here, beside the picture. */
-function refused(problem) {
+/** Show each problem beside its field, or on the picture's pane if the page has no such field. */
+function showProblem(problem) {
   if (problem.status === 401) {
     server.lock(problem);
     return;
   }
-  let unplaced = problem.errors.length === 0;
+  let isUnassigned = problem.errors.length === 0;
   for (const { pointer, detail } of problem.errors) {
     const field = pointer.replace(/^#\//, "");
-    const place = { prompt: places.prompt, [known.image]: places.scribble }[field] ?? settings.placeOf(field);
-    if (settings.placeOf(field)) settings.unfold();
-    place?.wrong(detail.replaceAll("`", ""));
-    place?.focus();
-    unplaced ||= !place;
+    const message = { prompt: messages.prompt, [config.image]: messages.scribble }[field] ?? settings.messageOf(field);
+    if (settings.messageOf(field)) settings.unfold();
+    message?.error(detail.replaceAll("`", ""));
+    message?.focus();
+    isUnassigned ||= !message;
   }
-  if (unplaced) {
+  if (isUnassigned) {
     const when = problem.retryAfter ? ` Try again in ${problem.retryAfter} s.` : "";
-    places.result.wrong(problem.message.replaceAll("`", "") + when);
+    messages.result.error(problem.message.replaceAll("`", "") + when);
   }
-  if (problem.status === 503 && problem.code !== "overloaded") server.ask();
+  if (problem.status === 503 && problem.code !== "overloaded") server.poll();
 }
 
 function busy(isBusy) {
@@ -142,61 +143,61 @@ function busy(isBusy) {
   byId("stop").disabled = !isBusy;
   byId("result").ariaBusy = String(isBusy);
   if (hadFocus && !isBusy) byId("draw").focus();
-  offer();
+  updateButtons();
   if (isBusy && byId("frame").getBoundingClientRect().top > window.innerHeight * 0.7) {
-    byId("result").scrollIntoView({ block: "nearest", behavior: "smooth" }); // on a phone it lies below
+    byId("result").scrollIntoView({ block: "nearest", behavior: "smooth" }); // on a phone the pane is below the window
   }
 }
 
-// ---- what can be done with a picture
+// ---- the finished picture
 
 function setShown(entry) {
   shown = entry;
-  offer();
+  updateButtons();
   for (const each of byId("history").querySelectorAll(".kept")) {
     if (entry && Number(each.dataset.id) === entry.id) each.setAttribute("aria-current", "true");
     else each.removeAttribute("aria-current");
   }
 }
 
-function offer() {
-  for (const id of ["again", "reuse", "download"]) byId(id).disabled = !shown || Boolean(underWay && id === "again");
+function updateButtons() {
+  for (const id of ["again", "reuse", "download"]) byId(id).disabled = !shown || Boolean(running && id === "again");
 }
 
-async function keep(fields) {
+async function addToHistory(fields) {
   const entry = await history.add(fields);
   listHistory();
   setShown(entry);
 }
 
 function download({ picture, prompt, seed }) {
-  const words = prompt.toLowerCase().replace(/[^\p{L}\p{N}]+/gu, "-").slice(0, 60).replace(/^-|-$/g, "");
+  const name = prompt.toLowerCase().replace(/[^\p{L}\p{N}]+/gu, "-").slice(0, 60).replace(/^-|-$/g, "");
   const link = Object.assign(document.createElement("a"), { href: URL.createObjectURL(picture) });
-  link.download = `${words || "picture"}-${seed}.${picture.type.split("/")[1]}`;
+  link.download = `${name || "picture"}-${seed}.${picture.type.split("/")[1]}`;
   link.click();
   setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
 }
 
 async function load(file, how) {
-  places.scribble.clear();
+  messages.scribble.clear();
   try {
     const { ink, isTraced } = inkOf(await open(file), scribble.size, how);
     scribble.replace(ink);
-    if (isTraced && !how) places.scribble.note("That was no line drawing, so its outlines were traced. Undo takes it back.");
+    if (isTraced && !how) messages.scribble.note("This is not a line drawing, so the page traced its outlines. Press Undo to remove them.");
   } catch (error) {
     if (!(error instanceof NotAPicture)) throw error;
-    places.scribble.wrong(error.message);
+    messages.scribble.error(error.message);
   }
 }
 
 // ---- history
 
 async function recall(entry) {
-  if (underWay) {
-    places.prompt.note("A picture is still being drawn. Stop it to look at an earlier one.");
+  if (running) {
+    messages.prompt.note("Your picture is still being drawn. Press Stop to see an earlier one.");
     return;
   }
-  for (const place of Object.values(places)) place.clear();
+  for (const message of Object.values(messages)) message.clear();
   settings.restore(entry.values);
   byId("prompt").value = entry.prompt;
   scribble.replace(inkOf(await open(entry.scribble), scribble.size, "lines").ink);
@@ -209,17 +210,17 @@ function listHistory() {
   for (const image of list.querySelectorAll("img")) URL.revokeObjectURL(image.src);
   list.replaceChildren(...history.entries.map(item));
   byId("forget").hidden = history.entries.length === 0;
-  byId("history-note").textContent = history.isKept
-    ? "Pictures that you make are kept here, in this browser only."
-    : "This browser keeps nothing, so these last until the page is closed.";
+  byId("history-note").textContent = history.isStored
+    ? "Your pictures are stored here, in this browser only."
+    : "This browser stores nothing, so you lose your pictures when you close the page.";
 }
 
 function item(entry) {
-  const keptButton = make("button", { type: "button", className: "kept", ariaLabel: `${entry.prompt}, seed ${entry.seed}`, title: entry.prompt });
-  keptButton.dataset.id = entry.id;
-  keptButton.append(make("img", { src: URL.createObjectURL(entry.picture), alt: "", width: 92, height: 92 }));
-  keptButton.addEventListener("click", () => recall(entry));
-  const drop = make("button", { type: "button", className: "drop", ariaLabel: `Remove from the history: ${entry.prompt}` });
+  const button = make("button", { type: "button", className: "kept", ariaLabel: `${entry.prompt}, seed ${entry.seed}`, title: entry.prompt });
+  button.dataset.id = entry.id;
+  button.append(make("img", { src: URL.createObjectURL(entry.picture), alt: "", width: 92, height: 92 }));
+  button.addEventListener("click", () => recall(entry));
+  const drop = make("button", { type: "button", className: "drop", ariaLabel: `Remove from history: ${entry.prompt}` });
   drop.append(byId("clear").firstElementChild.cloneNode(true));
   drop.querySelector("use").setAttribute("href", "#i-close");
   drop.addEventListener("click", async () => {
@@ -229,7 +230,7 @@ function item(entry) {
     byId("history").querySelector("button")?.focus();
   });
   const row = make("li", {});
-  row.append(keptButton, drop);
+  row.append(button, drop);
   return row;
 }
 
@@ -244,14 +245,14 @@ function choose(tool) {
   for (const each of ["brush", "eraser"]) byId(each).ariaPressed = String(each === tool);
 }
 
-function widen(by) {
+function changeWidth(by) {
   byId("width").value = Number(byId("width").value) + by;
   scribble.width = Number(byId("width").value);
 }
 
 on("brush", "click", () => choose("brush"));
 on("eraser", "click", () => choose("eraser"));
-on("width", "input", () => widen(0));
+on("width", "input", () => changeWidth(0));
 on("undo", "click", () => scribble.undo());
 on("redo", "click", () => scribble.redo());
 on("clear", "click", () => scribble.clear());
@@ -265,18 +266,18 @@ scribble.addEventListener("change", () => {
   byId("redo").disabled = !scribble.canRedo;
   byId("clear").disabled = scribble.isBlank;
   byId("invitation").hidden = !scribble.isBlank;
-  byId("scribble").ariaLabel = scribble.isBlank ? "Scribble, empty" : "Scribble, drawn on";
-  if (!scribble.isBlank) places.scribble.clear();
+  byId("scribble").ariaLabel = scribble.isBlank ? "Scribble, empty" : "Scribble, not empty";
+  if (!scribble.isBlank) messages.scribble.clear();
 });
 on("scribble", "pointerdown", () => {
   byId("invitation").hidden = true;
-  places.scribble.clear();
+  messages.scribble.clear();
 });
 
 document.addEventListener("paste", (event) => {
   const file = event.clipboardData.files[0];
   const isText = event.target.matches?.("input, textarea") && event.clipboardData.types.includes("text/plain");
-  if (!file || isText) return; // text goes where the cursor is
+  if (!file || isText) return; // the text field pastes text itself
   event.preventDefault();
   load(file);
 });
@@ -306,11 +307,11 @@ document.addEventListener("keydown", (event) => {
   if (withCtrl && key === "enter") draw();
   else if (withCtrl && !isTyping && key === "z") event.shiftKey ? scribble.redo() : scribble.undo();
   else if (withCtrl && !isTyping && key === "y") scribble.redo();
-  else if (key === "escape" && underWay) underWay.abort();
-  // Single letters only where the canvas has the focus: elsewhere they belong to whoever types, or to a screen reader.
+  else if (key === "escape" && running) running.abort();
+  // Single letters only while the canvas has the focus: elsewhere they are typed text, or a screen reader's shortcuts.
   else if (event.target === byId("scribble") && !withCtrl && { b: 1, e: 1, "[": 1, "]": 1 }[key]) {
     if (key === "b" || key === "e") choose(key === "b" ? "brush" : "eraser");
-    else widen(key === "[" ? -4 : 4);
+    else changeWidth(key === "[" ? -4 : 4);
   } else return;
   event.preventDefault();
 });
@@ -319,7 +320,7 @@ on("prompt", "keydown", (event) => {
   event.preventDefault();
   draw();
 });
-on("prompt", "input", () => places.prompt.clear());
+on("prompt", "input", () => messages.prompt.clear());
 
 // ---- buttons
 
@@ -327,9 +328,9 @@ on("composer", "submit", (event) => {
   event.preventDefault();
   draw();
 });
-on("stop", "click", () => underWay?.abort());
+on("stop", "click", () => running?.abort());
 on("again", "click", async () => {
-  await draw({ seed: "-1" });
+  await draw({ seed: "-1" }); // a random one
 });
 on("reuse", "click", async () => {
   await load(shown.picture, "outlines");
@@ -356,45 +357,45 @@ on("theme", "click", () => {
   try {
     localStorage.setItem("theme", theme);
   } catch {
-    // It lasts until the page is closed.
+    // The browser stores nothing: the theme is lost when the page is closed.
   }
 });
 byId("theme").ariaPressed = String(isDark());
 
-// ---- the start
+// ---- start
 
 server.addEventListener("change", () => {
   const wasGone = byId("status").dataset.state === "gone";
   byId("status").dataset.state = server.state;
-  const words = { ready: "Ready", waiting: "Waiting for the model …", gone: "Server gone, looking for it …", locked: "Needs an API key" };
-  byId("status").firstElementChild.textContent = words[server.state];
+  const texts = { ready: "Ready", waiting: "Waiting for the model …", gone: "No connection. Trying again …", locked: "Needs an API key" };
+  byId("status").firstElementChild.textContent = texts[server.state];
   byId("model").textContent = (server.state === "ready" && server.description?.name) || "";
   byId("status").title = server.detail;
-  if (server.state === "locked") keyForm.ask(server.detail);
+  if (server.state === "locked") keyForm.open(server.detail);
   else if (server.state === "ready" && keyForm.close()) byId("prompt").focus();
   if (server.state === "ready") {
     settings.describe(server.description ?? {});
-    if (wasGone) places.result.note("The server is back. Draw again whenever you like.");
-    else places.result.clear();
+    if (wasGone) messages.result.note("The server is back. Press Draw to try again.");
+    else messages.result.clear();
   }
 });
 settings.addEventListener("change", () => {
   const [width, height] = settings.size;
   document.documentElement.style.setProperty("--ratio", String(width / height));
-  scribble.shape(width, height);
+  scribble.setShape(width, height);
 });
 if (!byId("docs").getAttribute("href")) byId("docs").hidden = true;
 byId("examples").append(
-  ...known.examples.map(({ prompt, file }) => {
+  ...config.examples.map(({ prompt, file }) => {
     const button = make("button", { type: "button", className: "example", title: prompt });
     button.append(make("img", { src: file, alt: "", width: 40, height: 40 }), make("span", { textContent: prompt }));
     button.addEventListener("click", async () => {
       byId("prompt").value = prompt;
-      places.prompt.clear();
+      messages.prompt.clear();
       await load(await (await fetch(file)).blob());
     });
     return button;
   }),
 );
-server.ask();
+server.poll();
 history.load().then(listHistory);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The picture's pane: previews that sharpen in place, how far it is and how long it takes, and what came of it.
+// The pane with the picture: previews that become sharper, the progress with the time left, and the result.
 
 import { duration } from "./messages.js";
 
@@ -26,13 +26,13 @@ export class PicturePane {
     this.#spoken = spoken;
   }
 
-  /** Whether anything of the picture under way can be seen. */
+  /** Whether the unfinished picture is visible. */
   get hasPreview() {
     return this.#frame.dataset.state === "preview";
   }
 
-  /** "step 5 of 12", or nothing before the first */
-  get where() {
+  /** "step 5 of 12", or "" before the first step */
+  get stepText() {
     return this.#step ? `step ${this.#step} of ${this.#numSteps}` : "";
   }
 
@@ -47,11 +47,11 @@ export class PicturePane {
     this.#spoken.textContent = "Drawing.";
   }
 
-  /** Without a position it waits in the model's own queue, which reports none. */
+  /** While it waits. The model's own queue reports no position. */
   queued({ position, estimated_wait_s: waitS }) {
-    const where = position ? ` · number ${position} in the queue` : "";
+    const number = position ? `: number ${position} in the queue` : " to start";
     const left = waitS === undefined ? "" : `, about ${waitS < 1 ? "1 s" : duration(waitS)} left`;
-    this.#caption.textContent = `Waiting for its turn …${where}${left}`;
+    this.#caption.textContent = `Waiting${number}${left} …`;
   }
 
   advance({ step, num_steps: numSteps, preview }) {
@@ -62,20 +62,20 @@ export class PicturePane {
     this.#progress.value = step;
     const done = step - this.#firstStepAt.step;
     const left = done ? (((now - this.#firstStepAt.now) / done) * (numSteps - step)) / 1000 : null;
-    const words = `Step ${step} of ${numSteps}`;
-    this.#progress.ariaValueText = words;
-    this.#caption.textContent = left === null ? words : `${words} · ${left < 1 ? "less than 1 s" : duration(left)} left`;
-    if (step >= numSteps * HALF_WAY && step - 1 < numSteps * HALF_WAY) this.#spoken.textContent = "Half way.";
+    const text = `Step ${step} of ${numSteps}`;
+    this.#progress.ariaValueText = text;
+    this.#caption.textContent = left === null ? text : `${text} · ${left < 1 ? "less than 1 s" : duration(left)} left`;
+    if (step >= numSteps * HALF_WAY && step - 1 < numSteps * HALF_WAY) this.#spoken.textContent = "Halfway there.";
     if (preview) this.#preview(preview, step / numSteps);
   }
 
-  #preview(base64, part) {
-    this.#show(blobOf(base64), "The picture as it comes");
-    this.#frame.style.setProperty("--blur", `${(1.5 + 9 * (1 - part)).toFixed(1)}px`);
+  #preview(base64, share) {
+    this.#show(blobOf(base64), "Preview of the picture");
+    this.#frame.style.setProperty("--blur", `${(1.5 + 9 * (1 - share)).toFixed(1)}px`);
     this.#state("preview");
   }
 
-  /** The finished picture. Gives how long it took, in seconds. */
+  /** Show the finished picture. Returns the seconds since `begin`. */
   complete(blob, { prompt, seed }) {
     const seconds = (performance.now() - this.#began) / 1000;
     this.show(blob, { prompt, seed, seconds });
@@ -83,7 +83,7 @@ export class PicturePane {
     return seconds;
   }
 
-  /** A picture that is finished already. */
+  /** Show a finished picture. */
   show(blob, { prompt, seed, seconds }) {
     this.#show(blob, prompt);
     this.#state("done");
@@ -91,11 +91,11 @@ export class PicturePane {
     this.#caption.textContent = `Seed ${seed} · ${SECONDS.format(seconds)} s`;
   }
 
-  /** It ended without a picture. What there was of it stays, marked as broken off. */
-  end(words) {
+  /** It ended without a picture. The last preview stays, marked as unfinished. */
+  end(text) {
     this.#progress.hidden = true;
-    this.#caption.textContent = words;
-    this.#spoken.textContent = words;
+    this.#caption.textContent = text;
+    this.#spoken.textContent = text;
     if (this.hasPreview) this.#state("broken");
     else this.#state(this.#shownUrl ? "done" : "empty");
   }

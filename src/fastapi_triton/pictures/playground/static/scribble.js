@@ -1,23 +1,23 @@
 // SPDX-License-Identifier: Apache-2.0
-// The canvas: strokes by mouse, pen, touch or keyboard; undo and redo. Ink is black on nothing; the page lays paper under it.
+// The canvas: strokes by mouse, pen, touch or keyboard; undo and redo. Ink is black on transparent.
 
 const LONG_SIDE = 1024; // pixels of the canvas, whatever its size on the screen
-const LEAST_SENT = 512; // pixels of the long side: strokes stay smooth where a picture is smaller
+const MIN_SENT = 512; // pixels of the long side: strokes stay smooth even for smaller pictures
 const KEY_STEP = 16;
 const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
 
-/** Tells `change` whenever what is drawn has changed. */
+/** Dispatches `change` when the drawing changes. */
 export class Scribble extends EventTarget {
   tool = "brush";
   width = 20;
   #canvas;
   #ink;
   #crosshair;
-  #done = []; // strokes, pictures and clearings, in units from the middle of the canvas
+  #actions = []; // strokes, loaded pictures and clears, in units from the middle of the canvas
   #undone = [];
   #stroke = null;
   #pointer = null;
-  #pen = { x: 0, y: 0, isDown: false }; // of the keyboard
+  #pen = { x: 0, y: 0, isDown: false }; // moved by the keyboard
 
   constructor(canvas, crosshair) {
     super();
@@ -28,7 +28,7 @@ export class Scribble extends EventTarget {
     canvas.addEventListener("pointermove", (event) => this.#move(event));
     for (const name of ["pointerup", "pointercancel"]) canvas.addEventListener(name, (event) => this.#lift(event));
     canvas.addEventListener("keydown", (event) => this.#key(event));
-    canvas.addEventListener("blur", () => this.#leave());
+    canvas.addEventListener("blur", () => this.#liftPen());
   }
 
   get size() {
@@ -36,28 +36,28 @@ export class Scribble extends EventTarget {
   }
 
   get canUndo() {
-    return this.#done.length > 0;
+    return this.#actions.length > 0;
   }
 
   get canRedo() {
     return this.#undone.length > 0;
   }
 
-  /** Nothing was drawn since the last clearing. (All of it may also have been erased: `hasInk` looks.) */
+  /** Whether nothing was drawn since the last clear. `hasInk` also notices that everything was erased. */
   get isBlank() {
-    return this.#done.length === this.#firstOfNow() || this.#done.at(-1).kind === "clear";
+    return this.#actions.length === this.#firstVisible() || this.#actions.at(-1).kind === "clear";
   }
 
   hasInk() {
     if (this.isBlank) return false;
-    const [width, height] = this.size.map((side) => side / 4); // a copy to read: the canvas itself stays where it is fast
+    const [width, height] = this.size.map((side) => side / 4); // reads a copy: reading the canvas itself makes it slow
     const copy = new OffscreenCanvas(width, height).getContext("2d", { willReadFrequently: true });
     copy.drawImage(this.#canvas, 0, 0, width, height);
     return copy.getImageData(0, 0, width, height).data.some((value) => value > 24); // ink is black: only alpha is not 0
   }
 
-  /** The canvas takes the picture's shape. What was drawn on a square stays whole, around the middle. */
-  shape(width, height) {
+  /** Give the canvas the picture's shape. A drawing on a square stays whole, around the middle. */
+  setShape(width, height) {
     const scale = LONG_SIDE / Math.max(width, height);
     const size = [Math.round(width * scale), Math.round(height * scale)];
     if (size.join() === this.size.join()) return;
@@ -65,32 +65,32 @@ export class Scribble extends EventTarget {
     this.#repaint();
   }
 
-  /** Pixels of the canvas for a unit: its short side is 1024 units, so a square fits into every shape. */
+  /** Canvas pixels for one unit. The short side is 1024 units, so a square fits into every shape. */
   get #scale() {
     return Math.min(...this.size) / LONG_SIDE;
   }
 
   undo() {
-    this.#shift(this.#done, this.#undone);
+    this.#shift(this.#actions, this.#undone);
   }
 
   redo() {
-    this.#shift(this.#undone, this.#done);
+    this.#shift(this.#undone, this.#actions);
   }
 
   clear() {
     if (!this.isBlank) this.#add({ kind: "clear" });
   }
 
-  /** Ink (a canvas, black on nothing) in place of what is drawn. */
+  /** Replace the drawing with ink: a canvas, black on transparent. */
   replace(ink) {
     const [width, height] = [ink.width / this.#scale, ink.height / this.#scale];
     this.#add({ kind: "picture", ink, width, height });
   }
 
-  /** Black on white, as the model gets it: no larger than it needs for a picture of that many pixels a side. */
+  /** A PNG for the model, black on white, no larger than a picture with sides of this many pixels needs. */
   async toBlob(pixels) {
-    const scale = Math.min(1, Math.max(LEAST_SENT, pixels) / LONG_SIDE);
+    const scale = Math.min(1, Math.max(MIN_SENT, pixels) / LONG_SIDE);
     const size = this.size.map((side) => Math.round(side * scale));
     const sheet = new OffscreenCanvas(...size);
     const context = sheet.getContext("2d");
@@ -101,8 +101,8 @@ export class Scribble extends EventTarget {
     return sheet.convertToBlob({ type: "image/png" });
   }
 
-  #add(deed) {
-    this.#done.push(deed);
+  #add(action) {
+    this.#actions.push(action);
     this.#undone = [];
     this.#repaint();
   }
@@ -118,7 +118,7 @@ export class Scribble extends EventTarget {
   #press(event) {
     const isEraserEnd = event.button === 5;
     if (this.#pointer !== null || (event.button !== 0 && !isEraserEnd)) return;
-    this.#leave();
+    this.#liftPen();
     this.#pointer = event.pointerId;
     this.#canvas.setPointerCapture(event.pointerId);
     this.#begin(isEraserEnd ? "eraser" : this.tool, this.#point(event));
@@ -166,7 +166,7 @@ export class Scribble extends EventTarget {
     this.#showPen(true);
   }
 
-  #leave() {
+  #liftPen() {
     if (this.#pen.isDown) this.#finish();
     this.#pen.isDown = false;
     this.#showPen(false);
@@ -192,7 +192,7 @@ export class Scribble extends EventTarget {
     const last = points.at(-1);
     if (Math.hypot(point.x - last.x, point.y - last.y) < 1.5) return;
     points.push(point);
-    this.#paintPiece(this.#stroke, points.length - 1);
+    this.#paintSegment(this.#stroke, points.length - 1);
   }
 
   #finish() {
@@ -203,18 +203,18 @@ export class Scribble extends EventTarget {
 
   // ---- paint
 
-  #firstOfNow() {
-    const last = this.#done.findLastIndex((deed) => deed.kind !== "stroke");
+  #firstVisible() {
+    const last = this.#actions.findLastIndex((action) => action.kind !== "stroke");
     return last < 0 ? 0 : last;
   }
 
   #repaint() {
     this.#ink.clearRect(0, 0, ...this.size);
-    for (const deed of this.#done.slice(this.#firstOfNow())) {
-      if (deed.kind === "picture") {
-        const { ink, width, height } = deed;
+    for (const action of this.#actions.slice(this.#firstVisible())) {
+      if (action.kind === "picture") {
+        const { ink, width, height } = action;
         this.#centred("brush", () => this.#ink.drawImage(ink, -width / 2, -height / 2, width, height));
-      } else if (deed.kind === "stroke") this.#paintStroke(deed);
+      } else if (action.kind === "stroke") this.#paintStroke(action);
     }
     this.dispatchEvent(new Event("change"));
   }
@@ -231,7 +231,7 @@ export class Scribble extends EventTarget {
 
   #paintStroke(stroke) {
     this.#paintDot(stroke);
-    for (let index = 1; index < stroke.points.length; index++) this.#paintPiece(stroke, index);
+    for (let index = 1; index < stroke.points.length; index++) this.#paintSegment(stroke, index);
   }
 
   #paintDot({ tool, points: [point] }) {
@@ -242,8 +242,8 @@ export class Scribble extends EventTarget {
     });
   }
 
-  /** A curve from middle to middle of the points; straight on to the newest, so that ink is under the pen at once. */
-  #paintPiece({ tool, points }, index) {
+  /** A curve between the midpoints of two segments, and a line to the newest point, so that ink follows the pen at once. */
+  #paintSegment({ tool, points }, index) {
     const [before, from, to] = [points[Math.max(0, index - 2)], points[index - 1], points[index]];
     this.#centred(tool, () => {
       this.#ink.lineWidth = (from.width + to.width) / 2;

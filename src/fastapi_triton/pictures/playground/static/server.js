@@ -1,66 +1,63 @@
 // SPDX-License-Identifier: Apache-2.0
-// The way to the server: what its model says of itself, and the events of one picture. Knows no element of the page.
+// Requests to the server: the model's description, and the event stream of one picture. Uses no element of the page.
 
 import { credentials } from "./key.js";
 
 const FIRST_PAUSE_MS = 500;
 const LONGEST_PAUSE_MS = 5000;
-const LOCKED = {
-  missing_key: "This server asks for an API key. Whoever runs it has one for you.",
-  unknown_key: "The server does not know this key. Is it whole?",
-  expired_key: "This key's time is over. Ask for a new one.",
+const KEY_MESSAGES = {
+  missing_key: "This server needs an API key. Ask the person who runs it for one.",
+  unknown_key: "This key is not valid. Check that you copied all of it.",
+  expired_key: "This key has expired. Ask for a new one.",
 };
 
-/** What the server answered instead of a picture, in its own words. */
+/** An error response of the server. */
 export class Problem extends Error {
   constructor({ status = 0, code = "", detail = "", errors = [] }, retryAfter = null) {
-    super(detail || "The server could not do this.");
+    super(detail || "Something went wrong on the server.");
     Object.assign(this, { status, code, errors, retryAfter });
   }
 }
 
-/** The connection broke, or there never was one. */
-export class Gone extends Error {}
+/** The server cannot be reached, or the connection to it broke. */
+export class ConnectionLost extends Error {}
 
-/**
- * Tells `change` when its `state` does: waiting, ready, gone or locked. It asks by itself until the model is ready, or a
- * key is needed.
- */
+/** Dispatches `change` when its `state` changes: waiting, ready, gone (no connection) or locked (needs a key). */
 export class Server extends EventTarget {
   state = "waiting";
   detail = "";
   description = null;
-  #asking = false;
+  #isPolling = false;
 
-  /** Ask until the model is ready: more and more seldom, and at once when the person comes back to the page. */
-  async ask() {
-    if (this.#asking) return;
-    this.#asking = true;
-    let pause = FIRST_PAUSE_MS;
-    while (!(await this.#askOnce())) {
-      await rest(pause);
-      pause = Math.min(LONGEST_PAUSE_MS, 1.5 * pause);
+  /** Request the model's state until it is ready or a key is needed, with growing pauses. */
+  async poll() {
+    if (this.#isPolling) return;
+    this.#isPolling = true;
+    let pauseMs = FIRST_PAUSE_MS;
+    while (!(await this.#pollOnce())) {
+      await pause(pauseMs);
+      pauseMs = Math.min(LONGEST_PAUSE_MS, 1.5 * pauseMs);
     }
-    this.#asking = false;
+    this.#isPolling = false;
   }
 
-  async #askOnce() {
-    let told;
+  async #pollOnce() {
+    let model;
     try {
-      const answer = await fetch("playground/model", { cache: "no-store", headers: credentials() });
-      if (answer.status === 401 || answer.status === 403) {
-        this.lock(await problemOf(answer));
+      const response = await fetch("playground/model", { cache: "no-store", headers: credentials() });
+      if (response.status === 401 || response.status === 403) {
+        this.lock(await problemOf(response));
         return true;
       }
-      if (!answer.ok) throw new Gone();
-      told = await answer.json();
+      if (!response.ok) throw new ConnectionLost();
+      model = await response.json();
     } catch {
       this.#become("gone", "The server cannot be reached.");
       return false;
     }
-    this.description = told.description ?? this.description;
-    this.#become(told.ready ? "ready" : "waiting", told.detail ?? "");
-    return told.ready;
+    this.description = model.description ?? this.description;
+    this.#become(model.ready ? "ready" : "waiting", model.detail ?? "");
+    return model.ready;
   }
 
   #become(state, detail) {
@@ -69,26 +66,27 @@ export class Server extends EventTarget {
     if (isNew) this.dispatchEvent(new Event("change"));
   }
 
-  /** It wants a key, or another one. */
+  /** The server needs a key, or another one. */
   lock({ code, message }) {
-    [this.state, this.detail] = ["locked", LOCKED[code] ?? message.replaceAll("`", "")];
+    [this.state, this.detail] = ["locked", KEY_MESSAGES[code] ?? message.replaceAll("`", "")];
     this.dispatchEvent(new Event("change"));
   }
 
-  /** The connection broke: say so, and look for it until it is back. */
-  lost() {
-    this.#become("gone", "The server went away.");
-    this.ask();
+  /** The connection broke: show it, and try again until the server responds. */
+  reconnect() {
+    this.#become("gone", "The connection was lost.");
+    this.poll();
   }
 
-  /** The events of one picture as `[name, data]`. Leaving, by `signal`, stops the work. */
+  /** Yields the events of one picture as `[name, data]`. Aborting `signal` cancels the request. */
   async *draw(path, form, signal) {
-    const answer = await reach(fetch(path, { method: "POST", body: form, headers: { Accept: "text/event-stream", ...credentials() }, signal }));
-    if (!answer.ok) throw await problemOf(answer);
-    const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
+    const headers = { Accept: "text/event-stream", ...credentials() };
+    const response = await connected(fetch(path, { method: "POST", body: form, headers, signal }));
+    if (!response.ok) throw await problemOf(response);
+    const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
     let text = "";
     for (;;) {
-      const { done, value } = await reach(reader.read());
+      const { done, value } = await connected(reader.read());
       if (done) return;
       text += value.replaceAll("\r", "");
       const blocks = text.split("\n\n");
@@ -102,23 +100,23 @@ export class Server extends EventTarget {
   }
 }
 
-/** A network failure as `Gone`; being stopped stays what it is. */
-async function reach(promise) {
+/** Throws `ConnectionLost` for a network failure. An abort stays an `AbortError`. */
+async function connected(promise) {
   try {
     return await promise;
   } catch (error) {
     if (error.name === "AbortError") throw error;
-    throw new Gone("The server went away.");
+    throw new ConnectionLost("The connection was lost.");
   }
 }
 
-async function problemOf(answer) {
-  const told = await answer.json().catch(() => ({}));
-  const retryAfter = Number(answer.headers.get("Retry-After")) || null;
-  return new Problem({ status: answer.status, ...told }, retryAfter);
+async function problemOf(response) {
+  const body = await response.json().catch(() => ({}));
+  const retryAfter = Number(response.headers.get("Retry-After")) || null;
+  return new Problem({ status: response.status, ...body }, retryAfter);
 }
 
-/** One block of lines of the stream; a comment has no name. */
+/** Parses one event of the stream. A comment has no name. */
 function eventOf(block) {
   let name = "";
   let data = "";
@@ -129,8 +127,8 @@ function eventOf(block) {
   return [name, data ? JSON.parse(data) : {}];
 }
 
-/** A pause, cut short when the person comes back to the page. */
-function rest(ms) {
+/** Waits, or returns at once when the person comes back to the page. */
+function pause(ms) {
   return new Promise((resolve) => {
     const done = () => {
       clearTimeout(timer);

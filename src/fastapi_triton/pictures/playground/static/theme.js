@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// Runs before anything is painted, so that a chosen theme never flashes. Without a choice the system's counts.
+// Runs before the page is painted, so that it never flashes in the wrong theme. The default is the system's theme.
 try {
   const chosen = localStorage.getItem("theme");
   if (chosen) document.documentElement.dataset.theme = chosen;
 } catch {
-  // This browser keeps nothing; the system's theme it is.
+  // The browser stores nothing: use the system's theme.
 }
