@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-# The only task list. Every task installs what it needs first, so a fresh clone needs nothing but `make`.
-# Paths are relative: a clone may lie in a folder with a space in its name.
+# Every task installs what it needs first, so a fresh clone needs only `make`.
+# Paths are relative, because the clone's folder may have a space in its name.
 
 PORT ?= 8080
 export PYTHON
@@ -18,12 +18,12 @@ run:  ## Install, then start the embedded Triton and the frontend on http://loca
 	@scripts/setup embedded
 	@exec .venv/bin/python -m fastapi_triton serve --embedded --port $(PORT)
 
-# Two at once, since most wait for a server now and then: a third less time on 2 cores.
+# Two workers take a third less time on 2 cores, because tests often wait for a server.
 test:  ## Run the tests that CI runs, two files at once (about 10 minutes on 2 cores); ARGS='-n 0 tests/app/test_app.py'
 	@scripts/setup embedded,dev
 	@exec .venv/bin/python -m pytest -n 2 --dist loadfile -m "not slow and not full_size and not fuzz and not cluster" $(ARGS)
 
-test-all:  ## Run every test, the long ones too
+test-all:  ## Run every test, including the slow ones
 	@scripts/setup embedded,dev
 	@exec .venv/bin/python -m pytest $(ARGS)
 
@@ -35,50 +35,50 @@ test-cluster:  ## Run the tests of `serve --cluster`: starts Ray and several Tri
 	@scripts/setup embedded,dev,cluster
 	@exec .venv/bin/python -m pytest tests/serving/ray_serve tests/benchmarks tests/deploy -m cluster $(ARGS)
 
-# Where a processor has no bfloat16, each layer's weights are new memory in every pass. glibc takes them from its heap once
-# it has seen a few, and leaves holes that grow to gigabytes; with this it always gives them back.
+# On processors without bfloat16, each pass allocates memory for each layer's weights. By default glibc serves such
+# allocations from its heap, which fragments by gigabytes. With this threshold it returns them to the system.
 test-full-size:  ## Run the engine on SDXL's real architecture with random weights (15 GB, many minutes)
 	@scripts/setup embedded,dev
 	@exec env MALLOC_MMAP_THRESHOLD_=1048576 .venv/bin/python -m pytest tests/full_size -m full_size $(ARGS)
 
-fuzz:  ## Fuzz every endpoint, many minutes: FUZZ_BODIES=100000, FUZZ_CONNECTIONS=20000, FUZZ_PICTURES=20000, FUZZ_V2=100000, FUZZ_EXAMPLES=300 of each kind
+fuzz:  ## Fuzz every endpoint (many minutes), number of inputs of each kind: FUZZ_BODIES=100000, FUZZ_CONNECTIONS=20000, FUZZ_PICTURES=20000, FUZZ_V2=100000, FUZZ_EXAMPLES=300
 	@scripts/setup embedded,dev
 	@exec .venv/bin/python -m pytest tests/fuzz tests/integration/test_fuzz.py tests/hostile/v2/test_v2_mutations.py -m fuzz $(ARGS)
 
-lint:  ## Check style, types and which room imports which: ruff, mypy, import-linter
+lint:  ## Check style, types and the import direction of packages: ruff, mypy, import-linter
 	@scripts/setup embedded,dev
 	.venv/bin/python -m ruff check .
 	.venv/bin/python -m ruff format --check .
 	.venv/bin/lint-imports
 	.venv/bin/python -m mypy
-	.venv/bin/python -m mypy models/sdxl_scribble_controlnet  # apart: both models have a model.py
+	.venv/bin/python -m mypy models/sdxl_scribble_controlnet  # separate run, because both models have a model.py
 
-format:  ## Rewrite the code in the house style
+format:  ## Format the code and fix style errors
 	@scripts/setup embedded,dev
 	.venv/bin/python -m ruff check --fix .
 	.venv/bin/python -m ruff format .
 
-docs:  ## Write the pages of docs/ that are generated from the code
+docs:  ## Write the tables of docs/reference/ that are generated from the code
 	@scripts/setup embedded,dev
 	.venv/bin/python scripts/reference_pages.py
 
-demo-train:  ## Train a demo checkpoint of your own (an hour and more): demo/README.md
+demo-train:  ## Train your own demo checkpoint (an hour or more): demo/README.md
 	@scripts/setup embedded,dev
 	.venv/bin/python -m demo.train $(ARGS)
 
-demo-evaluate:  ## Measure the demo checkpoint and draw its contact sheets
+demo-evaluate:  ## Evaluate the demo checkpoint and draw its contact sheets
 	@scripts/setup embedded,dev
 	.venv/bin/python -m demo.evaluate $(ARGS)
 
-lock:  ## Write requirements.txt and constraints.txt anew from what is installed
+lock:  ## Write requirements.txt and constraints.txt from the installed versions
 	@scripts/setup embedded,dev
 	@scripts/lock
 
-bench-engine:  ## Measure the engine against stock diffusers: an hour of an idle machine; ARGS=--quick for minutes
+bench-engine:  ## Measure the engine against stock diffusers: an hour on an idle machine, minutes with ARGS=--quick
 	@scripts/setup embedded
 	@exec .venv/bin/python -m benchmarks.engine $(ARGS)
 
-bench-frontend:  ## Measure what the frontend costs, against nginx, naive handlers and LitServe: 10 minutes; needs nginx
+bench-frontend:  ## Compare the frontend's cost with nginx, minimal handlers and LitServe (10 minutes; needs nginx)
 	@scripts/setup embedded
 	@exec .venv/bin/python -m benchmarks.frontend $(ARGS)
 
@@ -86,10 +86,10 @@ bench-gpu:  ## Measure passes and pictures on a GPU: ARGS="--checkpoint ... --co
 	@scripts/setup embedded
 	@exec .venv/bin/python -m benchmarks.engine.gpu $(ARGS)
 
-wheel:  ## Build the wheel, with app, models and examples in it, into dist/
+wheel:  ## Build the wheel, with the app, models and examples, into dist/
 	@scripts/setup embedded,dev
 	.venv/bin/python -m build --wheel
 
-clean:  ## Remove what the other tasks made, but not .venv
+clean:  ## Remove the files of other tasks, except .venv
 	rm -rf dist build .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Build hook: the wheel carries the app, the model repository and the examples.
+"""Build hook: the wheel includes the app, the model repository and the examples.
 
-An editable install does not: it would hold stale copies of files that lie in the clone anyway.
+An editable install does not, because it would have stale copies of files in the clone.
 """
 
 from typing import Any

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Draws `docs/images/examples.png`, the README's picture, with the running server whose URL is given."""
+"""Draws `docs/images/examples.png`, the picture in the README, with the server at the given URL."""
 
 import base64
 import io
@@ -19,7 +19,7 @@ SIDE, GAP, CAPTION = 160, 12, 48
 
 
 def painted(url: str, example: dict[str, Any]) -> Image.Image:
-    """The picture that the server makes of an example."""
+    """The picture that the server makes from an example."""
     image = base64.b64encode((EXAMPLES / example["file"]).read_bytes()).decode()
     body = json.dumps({"prompt": example["prompt"], "image": image, "seed": example["seed"], "output_format": "png"})
     request = urllib.request.Request(url + PATH, body.encode(), {"Content-Type": "application/json"})  # noqa: S310
@@ -28,7 +28,7 @@ def painted(url: str, example: dict[str, Any]) -> Image.Image:
 
 
 def sheet(url: str) -> Image.Image:
-    """Scribble over prompt over picture, side by side."""
+    """The examples side by side, each with its scribble, prompt and picture from top to bottom."""
     examples = json.loads((EXAMPLES / "examples.json").read_text())
     canvas = Image.new("RGB", (len(examples) * (SIDE + GAP) + GAP, 2 * SIDE + CAPTION + 2 * GAP), "white")
     draw, font = ImageDraw.Draw(canvas), ImageFont.load_default(15)

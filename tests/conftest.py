@@ -27,14 +27,14 @@ from support.scribble_app import MODEL, PATH, base64_picture, config_of_file, pa
 from support.scripted_stream_model import ScriptedStreamModel
 from support.serving import COUNT_APP, ECHO_APP, Server, serving
 
-# torch looks for the GPU language of that name, and would take the folder tests/triton for it.
+# torch imports the GPU language `triton` if it finds it, and would import the folder tests/triton.
 gpu_language = importlib.util.find_spec("triton")
 if gpu_language is not None and gpu_language.origin is None:
     sys.modules["triton"] = None  # type: ignore[assignment]
-# The same examples every time, however slow the machine is; `make fuzz` looks for new ones.
+# The same examples every time, on slow machines too; `make fuzz` draws new ones.
 hypothesis_settings.register_profile("tests", deadline=None, derandomize=True, database=None, max_examples=40)
 hypothesis_settings.load_profile("tests")
-# What a shell starts in the background ignores Ctrl-C, and so would every process that a test starts and ends by it.
+# Background processes of a shell ignore Ctrl-C, and so would every process that a test starts and interrupts.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
@@ -82,7 +82,7 @@ async def client(app: TritonFrontend) -> AsyncIterator[httpx2.AsyncClient]:
 
 @pytest.fixture
 def body() -> Callable[..., dict[str, Any]]:
-    """A valid request, with some fields changed; None takes one out."""
+    """A valid request with some fields changed; None removes a field."""
 
     def make(**changes: Any) -> dict[str, Any]:
         fields = {"prompt": "a red house", "image": base64_picture(), **changes}
@@ -125,7 +125,7 @@ def odd_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 @pytest.fixture
 def echo_servers() -> Iterator[Callable[..., Server]]:
-    """Servers of one's own, to be killed."""
+    """Servers that the test may kill."""
     servers: list[Server] = []
 
     def start(*arguments: str, port: int | None = None, folder: Path = ECHO_APP) -> Server:
@@ -142,7 +142,7 @@ def echo_servers() -> Iterator[Callable[..., Server]]:
 
 @pytest.fixture(autouse=True)
 def no_request_outlives_its_test() -> Iterator[None]:
-    """A slot, deadline or caller that is left in the context would be the next test's; a coroutine has its own."""
+    """Reset the slot, deadline and caller in the context, or the next test would see them; coroutines have their own."""
     before = [variable.get() for variable in OF_A_REQUEST]
     yield
     assert [variable.get() for variable in OF_A_REQUEST] == before
@@ -150,7 +150,7 @@ def no_request_outlives_its_test() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def no_log_outlives_its_stream() -> Iterator[None]:
-    """A command that is run in a test logs to a stream that is closed with it."""
+    """Remove the log handlers of commands that a test runs; their stream is closed afterwards."""
     before = logging.root.handlers[:]
     yield
     for handler in logging.root.handlers[:]:

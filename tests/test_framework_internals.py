@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What we subclass or replace inside frameworks is as it was when we wrote against it, and pinned to that version."""
+"""The framework internals that we subclass or replace have not changed, and their version is pinned."""
 
 import hashlib
 import importlib.metadata
@@ -35,7 +35,7 @@ PINNED = ("fastapi", "uvicorn")
 @pytest.mark.parametrize(
     ("dependency", "known", "ours"), DEPENDENCIES, ids=lambda each: getattr(each, "__qualname__", "")
 )
-def test_it_is_as_it_was(dependency: type | Callable[..., Any], known: str, ours: str) -> None:
+def test_the_source_has_not_changed(dependency: type | Callable[..., Any], known: str, ours: str) -> None:
     name = f"{dependency.__module__}.{dependency.__qualname__}"
     found = hashlib.sha256(inspect.getsource(dependency).encode()).hexdigest()[:12]
     assert found == known, (
@@ -45,7 +45,7 @@ def test_it_is_as_it_was(dependency: type | Callable[..., Any], known: str, ours
 
 
 @pytest.mark.parametrize("package", PINNED)
-def test_its_package_is_pinned_to_the_minor_version_that_is_tested(package: str) -> None:
+def test_the_package_is_pinned_to_the_tested_minor_version(package: str) -> None:
     major, minor, *_ = importlib.metadata.version(package).split(".")
     dependencies = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
     assert f"{package}>={major}.{minor},<{major}.{int(minor) + 1}" in dependencies

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What import-linter (in pyproject.toml) cannot see: the engine's imports, middleware, lengths, licences, names."""
+"""Rules that import-linter (in pyproject.toml) cannot check: the engine's imports, middleware, lengths, licences, names."""
 
 import ast
 from collections import Counter
@@ -22,7 +22,7 @@ def imported(path: Path) -> set[str]:
     return names
 
 
-def test_the_engine_knows_neither_the_frontend_nor_triton() -> None:
+def test_the_engine_imports_neither_the_frontend_nor_triton() -> None:
     engine = list((ROOT / "models").rglob("diffusion_engine/*.py"))
     assert engine
     for path in engine:
@@ -30,14 +30,14 @@ def test_the_engine_knows_neither_the_frontend_nor_triton() -> None:
         assert not roots & {"fastapi", "fastapi_triton", "triton_python_backend_utils", "starlette"}, path.name
 
 
-def test_no_middleware_hides_a_callers_leaving() -> None:
+def test_no_middleware_hides_a_disconnect() -> None:
     for path in (*MODULES, ROOT / "main.py"):
         text = path.read_text()
         assert "import BaseHTTPMiddleware" not in text
         assert '.middleware("http")' not in text
 
 
-def test_no_file_is_too_long_to_read() -> None:
+def test_no_file_is_too_long() -> None:
     for path in (
         *MODULES,
         *(ROOT / "models").rglob("*.py"),
@@ -65,6 +65,6 @@ def test_a_package_docstring_that_lists_modules_lists_all_of_them() -> None:
 
 
 def test_no_two_test_files_have_one_name() -> None:
-    """pytest imports them by it: a fresh clone could not collect the second."""
+    """pytest imports them by this name, so a fresh clone could not collect the second."""
     names = Counter(path.name for path in (ROOT / "tests").rglob("test_*.py"))
     assert [name for name, count in names.items() if count > 1] == []

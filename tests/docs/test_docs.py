@@ -50,7 +50,7 @@ def test_every_error_class_is_on_the_page_with_its_status() -> None:
         assert re.search(rf"\| {each.status} \|.*`{each.default_code}`", ERRORS_PAGE), each.__name__
 
 
-def test_every_code_that_anything_raises_is_on_the_page() -> None:
+def test_every_raised_code_is_on_the_page() -> None:
     raised = set(validation._CODES.values())
     for path in (*(ROOT / "src").rglob("*.py"), *(ROOT / "models").rglob("*.py")):
         raised |= set(
@@ -83,7 +83,7 @@ def test_every_file_that_a_page_links_to_exists() -> None:
             assert (page.parent / target).exists(), f"{page.name}: {target}"
 
 
-def test_every_command_of_the_readme_is_run_by_a_test_or_says_why_not() -> None:
+def test_every_command_of_the_readme_names_its_test_or_the_reason_for_none() -> None:
     for mark, block in BLOCKS:
         assert mark == "tested" or mark.startswith(("tested by: ", "untested: ")), block
 
@@ -96,7 +96,7 @@ def test_the_readmes_function_is_the_one_that_a_test_runs() -> None:
 
 @pytest.mark.integration
 @pytest.mark.parametrize("block", [block for mark, block in BLOCKS if mark == "tested"])
-def test_the_readmes_commands_do_what_it_says(block: str, scribble_server: Server, tmp_path: Path) -> None:
+def test_the_commands_of_the_readme_work(block: str, scribble_server: Server, tmp_path: Path) -> None:
     (tmp_path / "demo").mkdir()
     shutil.copytree(ROOT / "demo" / "examples", tmp_path / "demo" / "examples")
     command = block.replace("http://localhost:8080", scribble_server.url)

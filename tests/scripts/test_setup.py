@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`scripts/setup` and the Makefile, in a folder with a space, with stand-ins for Python, apt-get and id on the PATH."""
+"""`scripts/setup` and the Makefile, in a folder with a space, with stubs for Python, apt-get and id on the PATH."""
 
 import os
 import re
@@ -29,7 +29,7 @@ TOOLS = (
     "sh",
 )
 
-# Answers like the Python that it stands for: what stands in its way lies in a file, so that an apt-get can mend it.
+# Behaves like a Python whose obstacles are in a file, so that the stub of apt-get can remove them.
 FAKE_PYTHON = """#!/bin/bash
 echo "$(basename "$0") $*" >> "$CALLS"
 name="$(basename "$0")"
@@ -60,7 +60,7 @@ done
 
 @dataclass
 class Machine:
-    """A clone, and the commands that this machine has."""
+    """A clone, and a PATH with stub commands."""
 
     clone: Path
     bin: Path
@@ -87,7 +87,7 @@ class Machine:
         )
 
     def calls(self, of: str) -> list[str]:
-        """The calls so far that hold this text."""
+        """The calls so far that contain this text."""
         text = self.calls_file.read_text(encoding="utf-8") if self.calls_file.exists() else ""
         return [line for line in text.splitlines() if of in line]
 
@@ -107,7 +107,7 @@ def clone_to(folder: Path) -> Path:
 
 @pytest.fixture
 def machine(tmp_path: Path) -> Machine:
-    """A machine with the tools of every Linux, and no Python at all."""
+    """A machine with the usual tools of Linux, but without Python."""
     found = Machine(clone_to(tmp_path / "a clone"), tmp_path / "bin", tmp_path / "obstacles", tmp_path / "calls")
     found.bin.mkdir()
     found.obstacles.mkdir()
@@ -123,13 +123,13 @@ def machine(tmp_path: Path) -> Machine:
         "CALLS": str(found.calls_file),
         "OBSTACLES": str(found.obstacles),
         "FAKE_PYTHON": str(template),
-        # The real one of the machine that runs the tests, which setup looks for by its path, must not answer.
+        # setup looks for the system Python by its path. The real one of the test machine must not be found.
         "SYSTEM_PYTHON": str(found.bin / "none"),
     }
     return found
 
 
-def test_it_installs_once_and_then_does_nothing(machine: Machine) -> None:
+def test_setup_installs_once(machine: Machine) -> None:
     machine.has("python3")
     first = machine.setup()
     assert first.returncode == 0, first.stderr
@@ -140,7 +140,7 @@ def test_it_installs_once_and_then_does_nothing(machine: Machine) -> None:
     assert len(machine.calls("-m venv")) == 1
 
 
-def test_the_tests_environment_is_enough_to_run_but_not_the_other_way_round(machine: Machine) -> None:
+def test_the_test_environment_includes_the_run_environment_only(machine: Machine) -> None:
     machine.has("python3")
     machine.setup("embedded")
     machine.setup("embedded,dev")
@@ -168,7 +168,7 @@ def test_a_moved_clone_gets_a_new_environment(machine: Machine) -> None:
     assert len(machine.calls("pip install")) == 2
 
 
-def test_an_interrupted_installation_is_taken_up_again(machine: Machine) -> None:
+def test_an_interrupted_installation_is_resumed(machine: Machine) -> None:
     machine.has("python3")
     assert machine.setup(PIP_STATUS="130").returncode == 130
     assert machine.setup().returncode == 0
@@ -176,14 +176,14 @@ def test_an_interrupted_installation_is_taken_up_again(machine: Machine) -> None
     assert len(machine.calls("-m venv")) == 1
 
 
-def test_a_half_made_environment_is_made_anew(machine: Machine) -> None:
+def test_an_incomplete_environment_is_recreated(machine: Machine) -> None:
     machine.has("python3")
     assert machine.setup(INTERRUPT_VENV="yes").returncode == 130
     assert machine.setup().returncode == 0
     assert len(machine.calls("-m venv")) == 2
 
 
-def test_an_environment_whose_python_is_gone_is_made_anew(machine: Machine) -> None:
+def test_an_environment_without_its_python_is_recreated(machine: Machine) -> None:
     machine.has("python3")
     machine.setup()
     (machine.clone / ".venv" / "bin" / "python").unlink()
@@ -191,7 +191,7 @@ def test_an_environment_whose_python_is_gone_is_made_anew(machine: Machine) -> N
     assert len(machine.calls("-m venv")) == 2
 
 
-def test_it_prefers_a_python_without_obstacles(machine: Machine) -> None:
+def test_a_python_without_obstacles_is_preferred(machine: Machine) -> None:
     for name in ("python3", "python3.11", "python3.12"):
         machine.has(name)
     machine.stands_in_the_way("python3.11", "libpython|libpython3.11|no library")
@@ -199,14 +199,14 @@ def test_it_prefers_a_python_without_obstacles(machine: Machine) -> None:
     assert machine.calls("-m venv") == ["python3.12 -m venv .venv"]
 
 
-def test_a_command_that_does_not_start_is_passed_over(machine: Machine) -> None:
+def test_a_command_that_does_not_start_is_skipped(machine: Machine) -> None:
     machine.has("python3.11", "#!/bin/sh\nexit 127\n")
     machine.has("python3")
     assert machine.setup().returncode == 0
     assert machine.calls("-m venv") == ["python3 -m venv .venv"]
 
 
-def test_a_named_python_is_used_and_replaces_another(machine: Machine) -> None:
+def test_a_chosen_python_replaces_another(machine: Machine) -> None:
     machine.has("python3.11")
     machine.has("python3.12", FAKE_PYTHON.replace("3.11.2", "3.12.3"))
     machine.setup()
@@ -215,7 +215,7 @@ def test_a_named_python_is_used_and_replaces_another(machine: Machine) -> None:
     assert machine.calls("-m venv") == ["python3.11 -m venv .venv", "python3.12 -m venv .venv"]
 
 
-def test_a_named_python_that_does_not_start_is_told_so(machine: Machine) -> None:
+def test_a_chosen_python_that_does_not_start_is_an_error(machine: Machine) -> None:
     machine.has("python3")
     done = machine.setup(PYTHON="python3.99")
     assert done.returncode == 1
@@ -223,7 +223,7 @@ def test_a_named_python_that_does_not_start_is_told_so(machine: Machine) -> None
     assert "`make run PYTHON=python3.11`" in done.stderr
 
 
-def test_root_on_debian_gets_what_is_missing(machine: Machine) -> None:
+def test_root_on_debian_installs_missing_packages(machine: Machine) -> None:
     machine.has("apt-get", FAKE_APT)
     done = machine.setup(FAKE_UID="0")
     assert done.returncode == 0, done.stderr
@@ -235,7 +235,7 @@ def test_root_on_debian_gets_what_is_missing(machine: Machine) -> None:
     assert machine.calls("-m venv") == ["python3 -m venv .venv"]
 
 
-def test_root_gets_a_newer_python_where_the_usual_one_is_too_old(machine: Machine) -> None:
+def test_root_installs_a_newer_python_if_the_default_is_too_old(machine: Machine) -> None:
     machine.has("python3")
     machine.stands_in_the_way("python3", "python-too-old|python3.11 python3.11-venv libpython3.11|too old")
     machine.has("apt-get", FAKE_APT)
@@ -243,11 +243,11 @@ def test_root_gets_a_newer_python_where_the_usual_one_is_too_old(machine: Machin
     assert machine.calls("-m venv") == ["python3.11 -m venv .venv"]
 
 
-def test_others_are_told_the_command_and_nothing_is_installed(machine: Machine) -> None:
+def test_other_users_get_the_command_and_nothing_is_installed(machine: Machine) -> None:
     machine.has("apt-get", FAKE_APT)
     done = machine.setup()
     assert done.returncode == 1
-    assert "There is no Python here" in done.stderr
+    assert "Python is not installed" in done.stderr
     assert "`sudo apt-get install python3-venv libpython3-dev`" in done.stderr
     machine.has("python3")
     machine.stands_in_the_way("python3", "venv|python3.11-venv|Install it with `sudo apt-get install python3.11-venv`.")
@@ -258,7 +258,7 @@ def test_others_are_told_the_command_and_nothing_is_installed(machine: Machine) 
     assert not (machine.clone / ".venv").exists()
 
 
-def test_what_apt_cannot_mend_is_said_to_root_too(machine: Machine) -> None:
+def test_root_gets_an_error_that_apt_cannot_fix(machine: Machine) -> None:
     machine.has("python3")
     machine.has("apt-get", FAKE_APT)
     machine.stands_in_the_way("python3", "machine||This processor is aarch64.")
@@ -267,7 +267,7 @@ def test_what_apt_cannot_mend_is_said_to_root_too(machine: Machine) -> None:
     assert machine.calls("apt-get") == []
 
 
-def test_a_python_that_cannot_even_read_the_question_is_too_old(machine: Machine) -> None:
+def test_a_python_that_cannot_run_the_check_is_too_old(machine: Machine) -> None:
     machine.has("python3", '#!/bin/sh\n[ "$1" = -c ] && exit 0\necho SyntaxError >&2\nexit 1\n')
     done = machine.setup()
     assert done.returncode == 1
@@ -283,13 +283,13 @@ def test_make_alone_lists_every_task() -> None:
     assert re.findall(r"^  make ([a-z-]+) ", listed, flags=re.MULTILINE)[: len(rules)] == rules
 
 
-def test_make_run_starts_the_embedded_triton_on_the_port_that_is_asked_for(machine: Machine) -> None:
+def test_make_run_starts_the_embedded_triton_on_the_chosen_port(machine: Machine) -> None:
     machine.has("python3")
     subprocess.run(["make", "-s", "run", "PORT=9000"], cwd=machine.clone, env=machine.environment, check=True)
     assert machine.calls("serve") == ["python -m fastapi_triton serve --embedded --port 9000"]
 
 
-def test_make_hands_the_chosen_python_on(machine: Machine) -> None:
+def test_make_uses_the_chosen_python(machine: Machine) -> None:
     machine.has("python3.11")
     machine.has("python3.12")
     command = ["make", "-s", "run", "PYTHON=python3.12"]
