@@ -142,7 +142,7 @@ def echo_servers() -> Iterator[Callable[..., Server]]:
 
 @pytest.fixture(autouse=True)
 def no_request_outlives_its_test() -> Iterator[None]:
-    """Reset the slot, deadline and caller in the context, or the next test would see them; coroutines have their own."""
+    """Reset the slot, deadline and caller in the context, or the next test would see them; coroutines have a copy."""
     before = [variable.get() for variable in OF_A_REQUEST]
     yield
     assert [variable.get() for variable in OF_A_REQUEST] == before

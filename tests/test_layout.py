@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Rules that import-linter (in pyproject.toml) cannot check: the engine's imports, middleware, lengths, licences, names."""
+"""Rules that import-linter cannot check: the engine's imports, middleware, lengths, licences, names."""
 
 import ast
 from collections import Counter

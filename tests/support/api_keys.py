@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Three API keys, made anew for each run of the tests, and how they are shown."""
+"""Three API keys, new in each test run, and how they are displayed."""
 
 import base64
 
@@ -9,7 +9,7 @@ DRAWS, WATCHES, RULES = (keys.new_secret() for _ in range(3))
 
 
 def block(name: str, secret: str, *lines: str) -> str:
-    """What a key file says of a key."""
+    """The lines of a key file for one key."""
     return "\n".join([f"[keys.{name}]", f'sha256 = "{keys.digest(secret)}"', *lines, ""])
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""An app on a real socket in the test's own event loop, so that a caller can leave: httpx's ASGI transport cannot."""
+"""An app on a real socket in the test's event loop. Clients can disconnect, which httpx's ASGI transport cannot do."""
 
 import asyncio
 import socket
@@ -15,9 +15,9 @@ from fastapi_triton.serving.http_protocol import Protocol
 
 @asynccontextmanager
 async def listening(app: FastAPI) -> AsyncIterator[httpx2.AsyncClient]:
-    """A client of the app, once it listens."""
+    """A client of the app, which listens already."""
     server = uvicorn.Server(uvicorn.Config(app, http=Protocol, log_config=None, lifespan="on"))
-    listener = socket.create_server(("127.0.0.1", 0))  # it takes callers from now on, though they wait for the server
+    listener = socket.create_server(("127.0.0.1", 0))  # connections are accepted from now on, and wait for the server
     serving = asyncio.create_task(server.serve(sockets=[listener]))
     try:
         async with httpx2.AsyncClient(base_url=f"http://127.0.0.1:{listener.getsockname()[1]}", timeout=60) as client:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A certificate authority of the test's own, and servers' certificates of every kind."""
+"""A certificate authority for tests, and server certificates of every kind."""
 
 import contextlib
 import socket
@@ -24,7 +24,7 @@ class Authority:
         self._ca.cert_pem.write_to_path(self.ca_file)
 
     def certificate(self, name: str, *, is_expired: bool = False) -> Path:
-        """A file with a certificate for a host or client of that name, and its key."""
+        """Write a file with a certificate for this host or client, and its key."""
         now = datetime.now(UTC)
         ended = now - timedelta(days=1) if is_expired else now + timedelta(days=1)
         made = self._ca.issue_cert(name, not_before=now - timedelta(days=2), not_after=ended)
@@ -33,7 +33,7 @@ class Authority:
         return file
 
     def server(self, name: str = "localhost", *, is_expired: bool = False, clients: bool = False) -> ssl.SSLContext:
-        """TLS of a server of that name; with `clients` it wants certificates of this authority from them."""
+        """TLS of a server with this name; with `clients` it requires certificates of this authority from clients."""
         context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
         context.load_cert_chain(self.certificate(name, is_expired=is_expired))
         if clients:
@@ -44,17 +44,17 @@ class Authority:
 
 @contextmanager
 def blunt_server(tls: ssl.SSLContext) -> Iterator[str]:
-    """A server that does its handshakes as OpenSSL's own do, alerts and all, and never answers. Gives its URL."""
+    """The URL of a server that makes TLS handshakes as OpenSSL does, alerts included, and never responds."""
 
     def serve() -> None:
-        with contextlib.suppress(OSError):  # of the listener, which is closed below
+        with contextlib.suppress(OSError):  # accepting fails when the listener is closed below
             while True:
                 connection, _ = listener.accept()
                 with connection.dup() as raw, contextlib.suppress(OSError):
                     with contextlib.suppress(ssl.SSLError), tls.wrap_socket(connection, server_side=True):
                         pass
                     raw.shutdown(socket.SHUT_WR)
-                    while raw.recv(1000):  # a connection that is closed with bytes unread takes the alert with it
+                    while raw.recv(1000):  # closing a connection with unread bytes would drop the alert
                         pass
 
     listener = socket.create_server(("127.0.0.1", 0))

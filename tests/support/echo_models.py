@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Configs of models whose outputs are their inputs, and what a fake Triton answers for them."""
+"""Configs of models that return their inputs, and the responses of a fake Triton for them."""
 
 from fastapi_triton.triton.client import Tensors
 from fastapi_triton.triton.datatypes import BY_WIRE
@@ -12,7 +12,7 @@ def tensor(name: str, wire: str = "FP32", dims: tuple[int, ...] = (1,), *, optio
 
 
 def model(name: str, *tensors: TensorConfig, batch: int = 0, decoupled: bool = False) -> ModelConfig:
-    """One whose outputs are its inputs."""
+    """A model that returns its inputs."""
     return ModelConfig(name, batch, tensors, tensors, decoupled)
 
 

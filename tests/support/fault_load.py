@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Callers who ask all the time, and keep what became of every request; a proxy that drops and delays."""
+"""Clients that send requests all the time and record every outcome; a proxy that drops and delays."""
 
 import asyncio
 import contextlib
@@ -13,7 +13,7 @@ import httpx2
 
 from support.serving import Server
 
-# What a caller may be told while something is broken, by docs/reference/errors.md.
+# The codes that a client may get while something is broken, from docs/reference/errors.md.
 DOCUMENTED = {
     "triton_unavailable", "triton_connection_lost", "model_process_died", "model_not_ready", "contract_mismatch",
     "overloaded", "queue_full", "inference_failed", "deadline_exceeded", "deadline_out_of_reach", "cancelled",
@@ -25,7 +25,7 @@ LOST = "no answer"
 
 @dataclass(slots=True)
 class Load:
-    """Some ask the plain model, and some the one that tells events."""
+    """Some clients send requests to the plain model, some to the model that sends events."""
 
     url: str
     outcomes: Counter[str] = field(default_factory=Counter)
@@ -53,10 +53,10 @@ class Load:
                         assert "event: error" in answer.text, f"a stream without an end: {answer.text}"
                         await self.take(502, {"code": answer.text.partition('"code":"')[2].partition('"')[0]})
 
-    async def take(self, status: int, told: Any) -> None:
-        self.outcomes["answered" if status == 200 else told["code"]] += 1
+    async def take(self, status: int, body: Any) -> None:
+        self.outcomes["answered" if status == 200 else body["code"]] += 1
         if status != 200:
-            await asyncio.sleep(0.02)  # so that refusals are not all that there is
+            await asyncio.sleep(0.02)  # slower after errors, so that not all requests are rejected
 
     @contextlib.contextmanager
     def _kept(self) -> Any:
@@ -66,20 +66,20 @@ class Load:
             self.outcomes[LOST] += 1
 
     async def until(self, count: int) -> None:
-        """Return when so many more have been served."""
+        """Return when this many more requests have succeeded."""
         wanted = self.outcomes["answered"] + count
-        while self.outcomes["answered"] < wanted:  # noqa: ASYNC110 (there is no event for it)
+        while self.outcomes["answered"] < wanted:  # noqa: ASYNC110 (there is no event to await)
             await asyncio.sleep(0.01)
 
     def require_documented(self, *, lost: int = 0) -> None:
-        """Every request has one answer, and each is a result or an error that the docs name; but for so many."""
+        """Assert that each request has one response: a result or a documented error, with at most this many exceptions."""
         assert set(self.outcomes) <= {"answered", LOST} | DOCUMENTED, self.outcomes
         assert self.outcomes[LOST] <= lost, self.outcomes
 
 
 @asynccontextmanager
 async def load(url: str) -> AsyncIterator[Load]:
-    """Callers, for as long as it is open; it returns when all of them have their last answer."""
+    """Run clients while the context is open. It exits when all of them have their last response."""
     each = Load(url)
     async with asyncio.TaskGroup() as callers:
         for number in range(NUM_CALLERS):
@@ -92,23 +92,23 @@ async def load(url: str) -> AsyncIterator[Load]:
 
 
 async def inner(server: Server) -> dict[str, int]:
-    """What the process counts of itself."""
+    """The resources that the process reports for itself."""
     async with httpx2.AsyncClient(timeout=30) as client:
-        told: dict[str, int] = (await client.get(f"{server.url}/inner")).json()
-        return told
+        counts: dict[str, int] = (await client.get(f"{server.url}/inner")).json()
+        return counts
 
 
 async def until_ready(server: Server) -> None:
     async with httpx2.AsyncClient(base_url=server.url, timeout=30) as client:
-        while (await client.get("/health/ready")).status_code != 200:  # noqa: ASYNC110 (nor here)
+        while (await client.get("/health/ready")).status_code != 200:  # noqa: ASYNC110 (there is no event to await)
             await asyncio.sleep(0.05)
 
 
 async def until_settled(server: Server, *, num_fds: int, rss: int) -> None:
-    """Return when nothing is in flight, and nothing more is held than before."""
+    """Return when no request runs, and no more resources are held than before."""
     while True:
         now = await inner(server)
-        # Connections to Triton are kept, as many as there were requests at once.
+        # The pool keeps as many connections to Triton as there were requests at once.
         if now["in_flight"] == 0 and now["num_fds"] <= num_fds + 20 and now["rss"] <= rss + 40_000_000:
             return
         await asyncio.sleep(0.1)
@@ -116,7 +116,7 @@ async def until_settled(server: Server, *, num_fds: int, rss: int) -> None:
 
 @dataclass(slots=True)
 class Proxy:
-    """Passes a port on; `is_open` False: refuses and drops, `delay_s`: holds every piece back."""
+    """Forwards a port. `is_open = False` refuses and drops connections; `delay_s` delays every chunk."""
 
     target: tuple[str, int]
     port: int = 0
@@ -147,7 +147,7 @@ class Proxy:
         writer.close()
 
     def drop(self) -> None:
-        """Break every connection, in the middle of what it is at."""
+        """Break every connection."""
         for writer in list(self.writers):
             writer.transport.abort()
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A connection of our HTTP protocol without a socket: a test says which bytes come in one piece."""
+"""A connection of our HTTP protocol without a socket: the test chooses the chunks that arrive."""
 
 import asyncio
 from collections.abc import Callable, Iterable
@@ -16,7 +16,7 @@ from support.scripted_app import LIMITS
 
 
 class MemoryTransport(asyncio.Transport):
-    """Keeps what is written."""
+    """Records the written bytes."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -54,7 +54,7 @@ class MemoryTransport(asyncio.Transport):
 
 
 class Responses:
-    """Parses a stream of responses; `each` are their status and body."""
+    """Parses a stream of responses; `each` has their status and body."""
 
     def __init__(self) -> None:
         self.each: list[tuple[int, bytes]] = []
@@ -74,7 +74,7 @@ class Responses:
 
 
 class MemoryConnection:
-    """One connection to an app. One that `is_ours` reports errors itself."""
+    """One connection to an app. An app that `is_ours` makes its own error responses."""
 
     def __init__(self, app: ASGIApp, *, limits: Settings = LIMITS, is_ours: bool = False) -> None:
         config = Config(app, http=Protocol, log_config=None, access_log=False)
@@ -90,17 +90,17 @@ class MemoryConnection:
             self.protocol.data_received(piece)
 
     async def responses(self, num: int) -> list[tuple[int, bytes]]:
-        """Status and body of all responses, once there are so many; fewer if the connection is closed first."""
+        """Wait for this many responses; return the status and body of each. Fewer if the connection is closed first."""
         grown = asyncio.Event()
         self.transport.on_write = grown.set
         while True:
             written, self.transport.written = bytes(self.transport.written), bytearray()
-            told = self._responses.feed(written)
-            if len(told) >= num or self.transport.is_closed:
-                return list(told)
+            responses = self._responses.feed(written)
+            if len(responses) >= num or self.transport.is_closed:
+                return list(responses)
             await grown.wait()
             grown.clear()
 
     def close(self) -> None:
-        """The client's end of it is gone."""
+        """Lose the connection, as if the client had closed it."""
         self.protocol.connection_lost(None)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A caller of an app with background jobs, and what it does with them."""
+"""A client of an app with background jobs."""
 
 from collections.abc import Callable
 from typing import Any
@@ -14,7 +14,7 @@ ASYNC = {"Prefer": "respond-async"}
 
 
 class Client:
-    """One caller of an app, and what it does with jobs."""
+    """A client that creates and follows jobs."""
 
     def __init__(self, http: httpx2.AsyncClient, body: Callable[..., dict[str, Any]]) -> None:
         self.http = http
@@ -35,27 +35,27 @@ class Client:
         return await self.http.get(path, headers={"Accept": accept})
 
     async def events(self, path: str) -> list[ReceivedEvent]:
-        """All of a job's events, when it is over."""
+        """All events of a job, until it is finished."""
         async with self.http.stream("GET", f"{path}/events") as answer:
             assert answer.status_code == 200
             return [event async for event in events_of(answer)]
 
     async def when(self, path: str, is_so: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
-        """The job as soon as this is so."""
-        told: dict[str, Any] = (await self.get(path)).json()
-        while not is_so(told):
-            told = (await self.get(path)).json()
-        return told
+        """Wait until this is true of the job, and return it."""
+        job: dict[str, Any] = (await self.get(path)).json()
+        while not is_so(job):
+            job = (await self.get(path)).json()
+        return job
 
     async def over(self, path: str) -> dict[str, Any]:
-        """The job once it is over."""
+        """Wait until the job is finished, and return it."""
         await self.events(path)
-        told: dict[str, Any] = (await self.get(path)).json()
-        return told
+        job: dict[str, Any] = (await self.get(path)).json()
+        return job
 
 
 class WhoAsks:
-    """Stands in for an API key of one's own."""
+    """Acts as a caller with an API key of its own."""
 
     def __init__(self, app: Any, client: Client) -> None:
         self.app = app

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""JSON values of every datatype, and when two of them are the same."""
+"""JSON values of every datatype, and their equality."""
 
 import base64
 import math
@@ -14,7 +14,7 @@ NON_FINITE = ["NaN", "Infinity", "-Infinity"]
 
 
 def values(datatype: Datatype) -> st.SearchStrategy[Any]:
-    """Everything that the datatype can hold exactly, as JSON."""
+    """JSON values that the datatype represents exactly."""
     if datatype.kind == "bool":
         return st.booleans()
     if datatype.kind == "integer":
@@ -38,7 +38,7 @@ def as_bytes(data: bytes) -> Any:
 
 
 def same(sent: Any, came: Any, datatype: Datatype) -> bool:
-    """Equal in value once both are of the datatype: 1 comes back as 1.0, 0.1 of a float32 as 0.1."""
+    """Whether both are the same value of the datatype: 1 equals 1.0, and 0.1 equals its float32."""
     if isinstance(sent, list):
         return len(sent) == len(came) and all(same(*pair, datatype) for pair in zip(sent, came, strict=True))
     if datatype.kind == "float" and not isinstance(sent, str):

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""An app's knowledge of Triton's models, and the changes that it reports."""
+"""A model registry for tests, and the changes that it reports."""
 
 import asyncio
 
 
 class Changes:
-    """Counts, and lets a test wait for one."""
+    """Counts changes, and lets a test wait for one."""
 
     def __init__(self) -> None:
         self.num = 0

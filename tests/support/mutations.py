@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Valid bodies made invalid, the same ones for the same seed: bytes, JSON values, picture files, forms."""
+"""Mutates valid bodies, reproducibly by seed: bytes, JSON values, picture files, forms."""
 
 import base64
 import json
@@ -30,7 +30,7 @@ FORM_TYPE = "multipart/form-data; boundary=fuzz"
 
 
 def bytes_of(chance: random.Random, data: bytes) -> bytes:
-    """The bytes with a few changes, or pieces of them."""
+    """The bytes with a few changes, or parts of them."""
     changed = bytearray(data)
     for _ in range(chance.choice((1, 1, 1, 2, 4, 12))):
         at = chance.randrange(len(changed) + 1)
@@ -54,17 +54,17 @@ def bytes_of(chance: random.Random, data: bytes) -> bytes:
 
 
 def picture_file(chance: random.Random) -> bytes:
-    """A damaged picture file; the damage is more often in its head, where there is more to break."""
+    """A damaged picture file. Most damage is in its header, which has more structure."""
     data = chance.choice(PICTURES)
     if chance.random() < 0.6:
         return bytes_of(chance, data[:80]) + data[80:]
     return bytes_of(chance, data)
 
 
-def value(chance: random.Random, told: Any) -> Any:
-    """A JSON value with something in it replaced, gone, doubled or wrapped."""
-    if isinstance(told, dict) and told and chance.random() < 0.85:
-        changed = dict(told)
+def value(chance: random.Random, original: Any) -> Any:
+    """A JSON value with a part replaced, removed, doubled or wrapped."""
+    if isinstance(original, dict) and original and chance.random() < 0.85:
+        changed = dict(original)
         name = chance.choice(list(changed))
         match chance.randrange(6):
             case 0:
@@ -76,36 +76,36 @@ def value(chance: random.Random, told: Any) -> Any:
             case _:
                 changed[name] = value(chance, changed[name])
         return changed
-    if isinstance(told, list) and told and chance.random() < 0.7:
-        at = chance.randrange(len(told))
-        return [*told[:at], value(chance, told[at]), *told[at + chance.randrange(2) :]]
+    if isinstance(original, list) and original and chance.random() < 0.7:
+        at = chance.randrange(len(original))
+        return [*original[:at], value(chance, original[at]), *original[at + chance.randrange(2) :]]
     match chance.randrange(5):
         case 0:
-            return [told]
+            return [original]
         case 1:
-            return {"value": told}
-        case 2 if isinstance(told, str):
-            return bytes_of(chance, told[:2000].encode()).decode("utf-8", "replace")
-        case 3 if isinstance(told, str):
+            return {"value": original}
+        case 2 if isinstance(original, str):
+            return bytes_of(chance, original[:2000].encode()).decode("utf-8", "replace")
+        case 3 if isinstance(original, str):
             return base64.b64encode(picture_file(chance)).decode()
         case _:
             return chance.choice(VALUES)
 
 
-def json_body(chance: random.Random, told: Any) -> bytes:
-    """A JSON body: other values, or other bytes, or both."""
+def json_body(chance: random.Random, original: Any) -> bytes:
+    """A JSON body with changed values, changed bytes, or both."""
     for _ in range(chance.randrange(3)):
-        told = value(chance, told)
-    data = json.dumps(told, ensure_ascii=chance.random() < 0.5).encode("utf-8", "surrogatepass")
+        original = value(chance, original)
+    data = json.dumps(original, ensure_ascii=chance.random() < 0.5).encode("utf-8", "surrogatepass")
     return bytes_of(chance, data) if chance.random() < 0.5 else data
 
 
 def form_body(chance: random.Random, fields: dict[str, Any]) -> bytes:
     """A multipart form; a picture goes as a file."""
     parts = []
-    for name, told in fields.items():
+    for name, original in fields.items():
         is_file = chance.random() < 0.2 or name.startswith("image")
-        content = picture_file(chance) if is_file else str(told).encode("utf-8", "replace")
+        content = picture_file(chance) if is_file else str(original).encode("utf-8", "replace")
         if is_file and chance.random() < 0.3:
             content = base64.b64encode(content)
         head = f'Content-Disposition: form-data; name="{name}"' + ('; filename="a.png"' if is_file else "")

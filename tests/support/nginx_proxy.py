@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""nginx before Triton, as people put it there: TLS, and a token that every request must have."""
+"""nginx in front of Triton with TLS and a required token."""
 
 import shutil
 from collections.abc import Iterator
@@ -41,7 +41,7 @@ http {{
 
 @contextmanager
 def nginx_before(triton: str, *, certificate: Path, folder: Path) -> Iterator[str]:
-    """The proxy's URL, once it listens; `triton` is host and port."""
+    """The URL of the proxy, which listens already; `triton` is host and port."""
     binary = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin:/usr/local/sbin")
     if binary is None:
         pytest.skip("nginx is not installed")

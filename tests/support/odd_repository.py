@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A model repository of odd models: the configs in `odd_models/`, whose second line names their code."""
+"""A repository of unusual models: the configs in `odd_models/`. Their second line names their code."""
 
 import shutil
 from pathlib import Path

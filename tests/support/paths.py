@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where the repository lies."""
+"""The folder of the repository."""
 
 from pathlib import Path
 

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Every family of routes in one process: the scribble app with its streaming twin on a fake Triton, beside a model that
-takes every datatype."""
+"""All APIs in one process: the scribble app with its stream model on a fake Triton, and a model with an input of every
+datatype."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -53,7 +53,7 @@ async def client_of(app: TritonFrontend) -> AsyncIterator[httpx2.AsyncClient]:
 
 @asynccontextmanager
 async def every_family(**settings: Any) -> AsyncIterator[httpx2.AsyncClient]:
-    """A client of declared, generated, OpenAI's and A1111's routes."""
+    """A client of declared and generated endpoints, OpenAI Images and A1111."""
     app = app_of(
         triton_of(ScriptedStreamModel()),
         Settings(generate=True, watch_interval_s=3600, max_in_flight=10, max_waiting=0, **settings),

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Small picture files that ask for much memory or much work, and files that are odd but harmless."""
+"""Small picture files that need much memory or work, and files that are unusual but harmless."""
 
 import io
 import struct
@@ -24,18 +24,18 @@ def png_chunk(kind: bytes, data: bytes) -> bytes:
 
 
 def with_chunks(png: bytes, *chunks: bytes) -> bytes:
-    """The same PNG with chunks behind its header."""
+    """The same PNG with chunks after its header."""
     return png[:33] + b"".join(chunks) + png[33:]
 
 
 @cache
 def narrow_png(height: int = 5_000_000, width: int = 1) -> bytes:
-    """One bit a pixel: some kilobytes."""
+    """A PNG with one bit for each pixel, of some kilobytes."""
     return as_file(Image.new("1", (width, height), 1))
 
 
 def png_that_says(width: int, height: int) -> bytes:
-    """Its header says so; the pixels are those of a small drawing."""
+    """A header with these dimensions; the pixels of a small drawing."""
     plain = as_file(drawing())
     return plain[:8] + png_chunk(b"IHDR", struct.pack(">II", width, height) + plain[24:29]) + plain[33:]
 
@@ -47,12 +47,12 @@ def png_with_text(num_bytes: int) -> bytes:
 
 
 def png_with_profile(num_bytes: int) -> bytes:
-    """An ICC profile that unpacks to so many bytes."""
+    """An ICC profile that unpacks to this many bytes."""
     return with_chunks(as_file(drawing()), png_chunk(b"iCCP", b"k\0\0" + zlib.compress(bytes(num_bytes), 9)))
 
 
 def animated_png(num_frames: int) -> bytes:
-    """It only says so: the frames themselves are not there."""
+    """A PNG that announces frames and has none."""
     return with_chunks(as_file(drawing()), png_chunk(b"acTL", struct.pack(">II", num_frames, 0)))
 
 
@@ -87,13 +87,13 @@ def jpeg_segment(marker: int, data: bytes) -> bytes:
 
 @cache
 def progressive_jpeg(width: int, height: int, num_scans: int, *, between: bytes = b"") -> bytes:
-    """Grey; each scan is some tens of bytes and a pass over all pixels. `between` stands between two scans."""
+    """A grey JPEG. Each scan is some tens of bytes and one pass over all pixels. `between` is put between scans."""
     num_blocks = (width + 7) // 8 * ((height + 7) // 8)
     first, further = Bits(), Bits()
     for _ in range(num_blocks):
         first.put(0, 1)
     left = num_blocks
-    while left >= 16384:  # "no coefficients in the next so many blocks"
+    while left >= 16384:  # "no coefficients in the next n blocks"
         run = min(left, 32767)
         further.put(0, 1)
         further.put(run - 16384, 14)
@@ -153,7 +153,7 @@ def animated_webp(side: int, num_frames: int = 1) -> bytes:
 
 
 def run_length_bmp(width: int, height: int) -> bytes:
-    """One pixel and an end of line, line by line: Pillow fills the lines in Python, pixel by pixel."""
+    """Lines of one pixel and an end of line. Pillow fills the lines in Python, pixel by pixel."""
     palette = bytes(4 * 256)
     header = struct.pack("<IiiHHIIiiII", 40, width, height, 1, 8, 1, 0, 0, 0, 256, 0)
     pixels = b"\1\0\0\0" * height + b"\0\1"
@@ -186,7 +186,7 @@ def drawing(size: tuple[int, int] = (64, 64)) -> Image.Image:
 SIZE_TAGS = ((256, 4, 1, 64), (257, 4, 1, 64))
 FALSE_END = jpeg_segment(0xFE, b"\xff\xd9")
 
-# Refused before they are decoded, with this code.
+# Rejected before they are decoded, with this code.
 BOMBS = {
     "a PNG of 1 x 5,000,000": (narrow_png, "image_too_large"),
     "a PNG of 3 x 16,000": (lambda: narrow_png(16_000, 3), "unsupported_aspect_ratio"),
@@ -219,7 +219,7 @@ BOMBS = {
     "a BMP that is shorter than its rows": (lambda: as_file(drawing(), "BMP")[:-1000], "truncated_image"),
 }  # fmt: skip
 
-# Read by the engine alone.
+# Only the engine reads these.
 TIFF_BOMBS = {
     "a TIFF of 300 tags": (lambda: tiff(*SIZE_TAGS, *[(700, 1, 1, 0)] * 300), "image_too_complex"),
     "a TIFF whose tags share a large value": (
@@ -229,7 +229,7 @@ TIFF_BOMBS = {
     "a TIFF of 60,000 x 60,000": (lambda: tiff((256, 4, 1, 60_000), (257, 4, 1, 60_000)), "image_too_large"),
 }  # fmt: skip
 
-# Odd, large in parts that no decoder needs, or both; the drawing in it is read.
+# Unusual, or large in parts that no decoder needs, or both. The drawing is read.
 HARMLESS = {
     "a PNG with 3 MB of text": lambda: png_with_text(3_000_000),
     "a PNG with 20 texts that unpack to 100 MB": lambda: with_chunks(
@@ -247,7 +247,7 @@ HARMLESS = {
     "a JPEG with 10,000 EXIF segments": lambda: with_segments(
         as_file(drawing(), "JPEG"), jpeg_segment(0xE1, b"Exif\0\0" + b"x" * 1_000) * 10_000
     ),
-    "a JPEG with a film behind it": lambda: as_file(drawing(), "JPEG") + b"\xff\xda\0\1" * 1_000,
+    "a JPEG followed by a film": lambda: as_file(drawing(), "JPEG") + b"\xff\xda\0\1" * 1_000,
     "a JPEG of 64 scans": lambda: progressive_jpeg(640, 480, 63),
     "a GIF with 2 MB of comment": lambda: gif_with_comment(2_000_000),
     "an animated GIF": lambda: animated_gif(30),

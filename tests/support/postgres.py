@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A PostgreSQL of one's own, on a free port, for as long as a test needs it."""
+"""A PostgreSQL server on a free port for one test."""
 
 import os
 import shutil
@@ -15,20 +15,20 @@ from support.serving import free_port
 
 
 def _programs() -> Path | None:
-    """Where `initdb` and `postgres` are: Debian keeps them off the PATH."""
+    """The folder of `initdb` and `postgres`. On Debian it is not on the PATH."""
     found = shutil.which("initdb")
     return Path(found).parent if found else max(Path("/usr/lib/postgresql").glob("*/bin"), default=None)
 
 
 @contextmanager
 def running_postgres() -> Iterator[str]:
-    """Its URL. Skips the test where PostgreSQL is not installed."""
+    """The URL of the server. Skips the test if PostgreSQL is not installed."""
     programs = _programs()
     if programs is None:
         pytest.skip("PostgreSQL is not installed")
     folder = Path(tempfile.mkdtemp(prefix="postgres-"))
     port = free_port()
-    user = "postgres" if os.getuid() == 0 else None  # PostgreSQL refuses to run as root
+    user = "postgres" if os.getuid() == 0 else None  # PostgreSQL does not run as root
     if user:
         shutil.chown(folder, user)
     data = str(folder / "data")

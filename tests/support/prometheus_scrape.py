@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What Prometheus would read: a scrape as numbers by name and labels."""
+"""A scrape of `/metrics` as numbers by name and labels."""
 
 from dataclasses import dataclass
 
@@ -9,16 +9,16 @@ from prometheus_client.parser import text_string_to_metric_families
 
 @dataclass(frozen=True, slots=True)
 class Scrape:
-    """The samples of one text."""
+    """The samples of one scrape."""
 
     samples: dict[tuple[str, frozenset[tuple[str, str]]], float]
 
     def __getitem__(self, name: str) -> float:
-        """The sum over all series of that name."""
+        """The sum over all series of this name."""
         return self.of(name)
 
     def of(self, name: str, **labels: str) -> float:
-        """The sum over the series of that name which have these labels."""
+        """The sum over the series with this name and these labels."""
         wanted = labels.items()
         return sum(value for (each, own), value in self.samples.items() if each == name and wanted <= dict(own).items())
 
@@ -27,7 +27,7 @@ class Scrape:
         return {name for name, _ in self.samples}
 
     def values(self, name: str, label: str) -> set[str]:
-        """What this label says on the series of that name."""
+        """The values of this label in the series of this name."""
         return {dict(labels).get(label, "") for each, labels in self.samples if each == name}
 
 
@@ -42,7 +42,7 @@ def parsed(text: str) -> Scrape:
 
 
 def _name(name: str, text: str) -> str:
-    """As it was written: the parser gives every counter the end that Triton's do not have."""
+    """The name in the scrape: the parser adds `_total` to every counter, which Triton's names do not have."""
     return name if name in text else name.removesuffix("_total")
 
 

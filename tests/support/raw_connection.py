@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A caller who writes bytes, for what no HTTP client would send."""
+"""A client that writes raw bytes, for requests that no HTTP client would send."""
 
 import asyncio
 import socket
@@ -12,7 +12,7 @@ from support.scripted_triton import Upstream
 
 
 class RawConnection:
-    """A caller who writes bytes."""
+    """A client that writes raw bytes."""
 
     def __init__(self, upstream: Upstream) -> None:
         self.reader = upstream.reader
@@ -22,13 +22,13 @@ class RawConnection:
         self.socket: socket.socket = upstream.writer.get_extra_info("socket")
 
     async def answer(self) -> tuple[int, bytes]:
-        """Status and body of an answer with a length."""
+        """The status and body of a response with a Content-Length."""
         head = await self._upstream.head()
         length = int(head.lower().partition(b"\r\ncontent-length: ")[2].partition(b"\r\n")[0])
         return int(head.split(b" ", 2)[1]), await self._upstream.reader.readexactly(length)
 
     async def rest(self) -> bytes:
-        """What comes before the frontend closes the connection."""
+        """Everything that arrives until the frontend closes the connection."""
         return await self._upstream.closed()
 
 

@@ -22,7 +22,7 @@ class _Parser:
         self._name = ""
 
     def event(self, line: str) -> ReceivedEvent | None:
-        """The event or comment that this line completes."""
+        """The event or comment that this line completes, if any."""
         if line.startswith(":"):
             return ReceivedEvent("", line.removeprefix(":").strip())
         if line.startswith("event:"):
@@ -33,7 +33,7 @@ class _Parser:
 
 
 async def events_of(answer: httpx2.Response) -> AsyncIterator[ReceivedEvent]:
-    """The events of a streamed answer, as they come."""
+    """The events of a streamed response, as they arrive."""
     parser = _Parser()
     async for line in answer.aiter_lines():
         if (event := parser.event(line)) is not None:
@@ -41,6 +41,6 @@ async def events_of(answer: httpx2.Response) -> AsyncIterator[ReceivedEvent]:
 
 
 def events_in(lines: Iterable[str]) -> Iterator[ReceivedEvent]:
-    """The events of an answer's lines, as they come."""
+    """The events in the lines of a response, as they arrive."""
     parser = _Parser()
     return (event for line in lines if (event := parser.event(line)) is not None)

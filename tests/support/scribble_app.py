@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The scribble app of `main.py`: its path, its model's config, pictures to send it, and what its fake model answers."""
+"""The scribble app of `main.py`: its path, its model's config, example pictures, and its fake model's responses."""
 
 import base64
 import io
@@ -68,7 +68,7 @@ def bytes_tensor(value: bytes) -> Tensor:
 
 
 async def paint(inputs: Tensors) -> dict[str, Tensor]:
-    """What the fake's scribble model answers: a picture in the format asked for, and what it was given."""
+    """The response of the fake scribble model: a picture in the requested format, and the inputs."""
     image_format = text(inputs, "output_format") if "output_format" in inputs else "webp"
     seed = inputs["seed"].array.item() if "seed" in inputs else 7
     return {

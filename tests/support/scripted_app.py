@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""An ASGI app on our HTTP protocol, on a real socket, and callers of it who write bytes."""
+"""An ASGI app on our HTTP protocol on a real socket, and clients that write raw bytes."""
 
 import asyncio
 import socket
@@ -22,7 +22,7 @@ Talk = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 @dataclass(slots=True)
 class ScriptedApp:
-    """An ASGI app that does as a test says, and shares limits with its server as ours do."""
+    """An ASGI app that the test controls. It shares limits with its server, as our app does."""
 
     limits: Settings
     talk: Talk
@@ -40,7 +40,7 @@ class ScriptedApp:
 
 
 async def whole(receive: Receive) -> bytes:
-    """A request's body."""
+    """Read the body of a request."""
     pieces, more_body = [], True
     while more_body:
         message = await receive()
@@ -62,7 +62,7 @@ async def echo(scope: Scope, receive: Receive, send: Send) -> None:
 
 @dataclass(slots=True)
 class Running:
-    """A server, and who calls it."""
+    """A server and its clients."""
 
     server: Server
     port: int

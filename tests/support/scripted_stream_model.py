@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A streaming twin that tells what a test has it tell, an app in front of it, and how its events are read."""
+"""A stream model that the test controls, an app in front of it, and a reader of its events."""
 
 import asyncio
 import base64
@@ -32,7 +32,7 @@ def tensor(name: str, datatype: str) -> TensorConfig:
 
 
 def twin_config(public: ModelConfig) -> ModelConfig:
-    """The twin of a public model: everything may be left out, and it tells how far it is."""
+    """The config of the stream model: all inputs are optional, and it reports its progress."""
     return ModelConfig(
         name=TWIN,
         max_batch_size=0,
@@ -57,7 +57,7 @@ def number(value: int) -> Tensor:
 
 
 class ScriptedStreamModel:
-    """Tells of two steps, then of the picture; a test may hold it, or have it fail, between."""
+    """Sends two `progress` events, then the picture. A test can hold it or make it fail in between."""
 
     def __init__(self) -> None:
         self.is_asked = asyncio.Event()
@@ -69,7 +69,7 @@ class ScriptedStreamModel:
         self.num_descriptions = 0
         self.further_description: dict[str, Any] = {}
         self.preview = base64.b64encode(picture("WEBP", (4, 4)))
-        self.holds_before = 1  # the step before which it waits for `go_on`
+        self.holds_before = 1  # the step that waits for `go_on`
 
     async def __call__(self, inputs: Tensors) -> AsyncGenerator[dict[str, Tensor], None]:
         if "describe" in inputs:
@@ -85,13 +85,13 @@ class ScriptedStreamModel:
         for step in (1, 2):
             if step >= self.holds_before:
                 await self.go_on.wait()
-            told = {"event": bytes_tensor(b"progress"), "step": number(step), "num_steps": number(2)}
+            event = {"event": bytes_tensor(b"progress"), "step": number(step), "num_steps": number(2)}
             if preview_every and step % preview_every == 0:
-                told["preview"] = bytes_tensor(self.preview)
-            yield told
+                event["preview"] = bytes_tensor(self.preview)
+            yield event
             if self.fails_after_a_step:
                 raise self.fails_after_a_step
-        yield {"event": bytes_tensor(b"gossip")}  # a kind that the frontend does not know
+        yield {"event": bytes_tensor(b"gossip")}  # an event type that the frontend does not know
         if self.is_complete:
             yield {"event": bytes_tensor(b"completed"), **await paint(inputs)}
 
@@ -109,7 +109,7 @@ async def told_to(client: httpx2.AsyncClient, body: dict[str, Any]) -> list[Rece
 
 
 def asked(triton: FakeTriton) -> list[dict[str, Any]]:
-    """What the twin was asked for, in plain values; not the descriptions."""
+    """The inputs of all requests to the stream model as plain values, without `describe` requests."""
     return [
         {
             name: text(inputs, name) if tensor.array.dtype == object else tensor.array.item()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A port that answers as a test has it answer, and keeps what it was sent, byte for byte."""
+"""A port with scripted responses that records every byte that it receives."""
 
 import asyncio
 import ssl
@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 INFER = "/v2/models/echo/infer"
 STREAM = "/v2/models/echo/generate_stream"
-# A body that the frontend passes to all of them, without a look at any model's config.
+# A body that the frontend forwards to every model, without reading its config.
 REQUEST = b'{"inputs":[]}'
 
 
@@ -24,7 +24,7 @@ class Upstream:
         return await self.reader.readuntil(b"\r\n\r\n")
 
     async def request(self) -> tuple[bytes, bytes]:
-        """A whole request: its head and its body, which may be chunked (and then stays so)."""
+        """Read a whole request: its head and its body. A chunked body stays chunked."""
         head = await self.head()
         lowered = head.lower()
         if b"transfer-encoding: chunked" in lowered:
@@ -40,7 +40,7 @@ class Upstream:
         await self.writer.drain()
 
     async def closed(self) -> bytes:
-        """What came before the frontend closed the connection."""
+        """Everything that arrived until the frontend closed the connection."""
         try:
             return await self.reader.read()
         except ConnectionResetError:
@@ -52,7 +52,7 @@ Script = Callable[[Upstream], Awaitable[None]]
 
 @dataclass(slots=True)
 class ScriptedTriton:
-    """Runs its script for every connection. By default it answers `{}`, and keeps the connection."""
+    """Runs its script for every connection. By default it responds with `{}` and keeps the connection open."""
 
     url: str = ""
     script: Script | None = None
@@ -67,7 +67,7 @@ class ScriptedTriton:
         try:
             await (self.script or self.echo_for_ever)(Upstream(reader, writer))
         except (asyncio.IncompleteReadError, ConnectionError):
-            pass  # the frontend closed, or the test is over
+            pass  # the frontend closed the connection, or the test ended
         except Exception as failure:
             self.failures.append(failure)
             raise

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`fastapi-triton serve --embedded` as a process of its own, with a real Triton below it."""
+"""`fastapi-triton serve --embedded` in a process of its own, with a real Triton."""
 
 import os
 import re
@@ -30,7 +30,7 @@ def free_port() -> int:
 
 
 class Server:
-    """One running frontend. Its log is read all the time; `wait_for` waits for a line of it."""
+    """One running frontend. A thread reads its log; `wait_for` waits for a line."""
 
     def __init__(
         self,
@@ -69,7 +69,7 @@ class Server:
         return "\n".join(self.lines)
 
     def wait_for(self, pattern: str, *, times: int = 1, timeout_s: float = 120) -> re.Match[str]:
-        """The last of so many matches in the log, once it is there."""
+        """Wait until the log has this many matches, and return the last."""
         with self._grown:
             found: list[re.Match[str]] = []
 
@@ -78,7 +78,7 @@ class Server:
                 return len(found) >= times or self.process.poll() is not None
 
             self._grown.wait_for(is_there, timeout_s)
-            assert len(found) >= times, f"{pattern!r} never came:\n{self.log}"
+            assert len(found) >= times, f"{pattern!r} did not appear in the log:\n{self.log}"
             return found[times - 1]
 
     def wait_until_ready(self) -> "Server":
@@ -91,13 +91,13 @@ class Server:
         return self.wait_for(r"Triton starts at http://(127\.0\.0\.1:\d+)")[1]
 
     def below(self) -> set[psutil.Process]:
-        """Every process below this one, those seen earlier too."""
+        """Every descendant process, including those seen earlier."""
         if self.process.poll() is None:
             self._below |= set(psutil.Process(self.process.pid).children(recursive=True))
         return self._below
 
     def named(self, name: str) -> psutil.Process:
-        """The living process below us that goes by this name."""
+        """The running descendant process with this name."""
         (found,) = (each for each in self.below() if each.is_running() and _name(each).startswith(name))
         return found
 
@@ -108,13 +108,13 @@ class Server:
         return httpx2.get(self.url + path, timeout=30)
 
     def counted(self, series: str) -> float:
-        """What a counter on Triton's metrics port stands at."""
+        """The value of a counter on Triton's metrics port."""
         address = self.wait_for(r"Started Metrics Service at ([\d.:]+)")[1]
         found = re.search(rf"(?m)^{re.escape(series)} (\S+)$", httpx2.get(f"http://{address}/metrics").text)
         return float(found[1]) if found else 0.0
 
     def stop(self, number: int = signal.SIGTERM) -> int:
-        """Stop it and make sure that nothing of it is left. Gives its exit status."""
+        """Stop the server, assert that no process is left, and return its exit status."""
         self.below()
         if self.process.poll() is None:
             self.process.send_signal(number)
@@ -126,7 +126,7 @@ class Server:
         return status
 
     def drop(self) -> None:
-        """Stop it where its end is not what is tested: Triton takes four seconds for its own."""
+        """Kill the server, for tests that do not check its shutdown: Triton needs four seconds for its own."""
         for each in self.below():
             if each.is_running() and _name(each).startswith("triton"):
                 each.kill()
@@ -141,7 +141,7 @@ def _name(process: psutil.Process) -> str:
 
 
 def assert_gone(processes: set[psutil.Process]) -> None:
-    """Every one of them ends; none has to be killed by us."""
+    """Assert that every process ends without being killed by the test."""
     _, alive = psutil.wait_procs(list(processes), timeout=30)
     for process in alive:
         process.kill()
@@ -159,7 +159,7 @@ def serving(*arguments: str, folder: Path, port: int | None = None) -> Iterator[
 
 @contextmanager
 def running(arguments: list[str], *, until: str, **popen: Any) -> Iterator[None]:
-    """A server that is not ours, from when its standard error has this line."""
+    """Run another server; return when its standard error has this line."""
     process = subprocess.Popen(arguments, stderr=subprocess.PIPE, text=True, **popen)
     try:
         if process.stderr is None:
@@ -170,7 +170,7 @@ def running(arguments: list[str], *, until: str, **popen: Any) -> Iterator[None]
             if until in line:
                 break
         else:
-            pytest.fail(f"{arguments[0]} never came so far:\n" + "".join(said))
+            pytest.fail(f"{arguments[0]} did not print that line:\n" + "".join(said))
         yield
     finally:
         process.terminate()
@@ -179,7 +179,7 @@ def running(arguments: list[str], *, until: str, **popen: Any) -> Iterator[None]
 
 @contextmanager
 def running_uvicorn(folder: Path, *, port: int, triton_url: str, python: str = sys.executable) -> Iterator[str]:
-    """The guide's own command. Gives its URL once it listens."""
+    """The documented uvicorn command. Returns its URL when it listens."""
     command = [python, "-m", "uvicorn", "main:app", "--host", "127.0.0.1", "--port", str(port)]
     environment = {**os.environ, "TRITON_URL": triton_url}
     with running(command, until="Uvicorn running on", cwd=folder, env=environment):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Requests for slots, each in a task with its own caller and deadline, as a server gives them; and a clock to set."""
+"""Requests for slots, each in a task with its own caller and deadline, as in a server; and a manual clock."""
 
 import asyncio
 
@@ -9,12 +9,12 @@ from fastapi_triton.admission.limiter import Admission
 from fastapi_triton.core.context import Caller, current_caller, current_deadline
 from fastapi_triton.core.slot import Slot
 
-# The endpoint without a twin.
+# An endpoint without a stream model.
 PLAIN = "/plain"
 
 
 class Clock:
-    """A clock that goes on when it is told to."""
+    """A clock that the test advances."""
 
     def __init__(self) -> None:
         self.now = 1000.0
@@ -40,12 +40,12 @@ def ask(
 
 
 async def settled() -> None:
-    """Everything that can go on without anybody else has."""
+    """Let every task run until it waits."""
     for _ in range(5):
         await asyncio.sleep(0)
 
 
 async def served(admission: Admission, clock: Clock, seconds: float) -> None:
-    """One request that takes so long."""
+    """One request of this duration."""
     with await ask(admission):
         clock.now += seconds

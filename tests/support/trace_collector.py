@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where OpenTelemetry's exporters send their spans: a port that keeps them."""
+"""A collector for OpenTelemetry's exporters that keeps the spans."""
 
 import gzip
 import json
@@ -15,7 +15,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """What a test asks of a span; ids are in hexadecimal."""
+    """A span as tests need it; ids are hexadecimal."""
 
     service: str
     name: str
@@ -27,7 +27,7 @@ class Span:
 
 @dataclass
 class Collector:
-    """`wait_for` waits for a span of that name."""
+    """Keeps spans; `wait_for` waits for a span with a given name."""
 
     url: str = ""
     spans: list[Span] = field(default_factory=list)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A scripted Triton with one Python model, `echo`, whose process can die: Triton 2.51, or the current one."""
+"""A scripted Triton, 2.51 or current, with one Python model, `echo`, whose stub process can die."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -28,7 +28,7 @@ EVENTS = b"Content-Type: text/event-stream; charset=utf-8\r\nTransfer-Encoding: 
 
 @dataclass(slots=True)
 class TritonWithProcesses:
-    """What it does is up to the test: `version`, whether the process lives, and what the model answers."""
+    """The test sets `version`, whether the stub process lives, and the responses of the model."""
 
     version: str = OLD
     url: str = ""
@@ -38,17 +38,17 @@ class TritonWithProcesses:
     failed: int = 0
     executed: int = 0
     is_decoupled: bool = False
-    is_batching: bool = False  # it joins requests, so that its statistics say less
+    is_batching: bool = False  # it batches requests, so its statistics count fewer executions
     has_shared_memory: bool = True
     parameters: dict[str, Any] = field(default_factory=dict)
-    model_says: str | None = None  # the text of the error that the model itself answers
+    model_says: str | None = None  # the error message of the model itself
     questions: list[str] = field(default_factory=list)
 
     def die(self) -> None:
         self.is_dead = True
 
     def load(self) -> None:
-        """Loaded anew: another process, and statistics that begin at 0."""
+        """Reload the model: another stub process, and statistics from 0."""
         self.is_dead = False
         self.is_loaded = True
         self.answered = self.failed = self.executed = 0
@@ -63,10 +63,10 @@ class TritonWithProcesses:
             elif path.endswith("/generate_stream"):
                 await self._stream(upstream)
             else:
-                status, told = self._told(path)
-                await upstream.answer(orjson.dumps(told), status=status)
+                status, payload = self._payload(path)
+                await upstream.answer(orjson.dumps(payload), status=status)
 
-    def _told(self, path: str) -> tuple[bytes, Any]:
+    def _payload(self, path: str) -> tuple[bytes, Any]:
         is_called_ready = self.is_loaded and not (self.is_dead and self.version == CURRENT)
         if path == "/v2":
             return b"200 OK", {"name": "triton", "version": self.version}
@@ -107,15 +107,15 @@ class TritonWithProcesses:
             return
         event = b"data: " + orjson.dumps({"model_name": "echo", "text": "begun"}) + b"\n\n"
         await upstream.say(b"HTTP/1.1 200 OK\r\n%s\r\n%x\r\n%s\r\n" % (EVENTS, len(event), event))
-        await upstream.closed()  # it never ends by itself, as one whose process dies
+        await upstream.closed()  # it never ends, like a stream whose stub process died
 
     def _run(self) -> str | None:
-        """What goes wrong with one request, if anything; counted as Triton counts."""
+        """The error of one request, if any, counted as Triton counts it."""
         if self.is_dead:
             self.failed += 1
             return DIED
         self.executed += 1
-        self.answered += 1  # an error that the model answers counts as an answer too
+        self.answered += 1  # an error response of the model counts as an execution
         return self.model_says
 
 

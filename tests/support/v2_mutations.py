@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Valid `/v2` requests made invalid, the same for the same seed: depth, shapes, sizes, parameters, headers, chunks.
+"""Mutates valid `/v2` requests, reproducibly by seed: depth, shapes, sizes, parameters, headers, chunks.
 
-They are whole HTTP requests as bytes, for the models of `repository`.
+The results are whole HTTP requests as bytes, for the models of `repository`.
 """
 
 import gzip
@@ -93,7 +93,7 @@ def _tensor(name: str, datatype: str, shape: list[int], data: list[Any]) -> Tens
 
 
 def valid_inputs(chance: random.Random) -> tuple[str, list[Tensor]]:
-    """A model, and inputs that it takes."""
+    """A model and valid inputs for it."""
     match chance.randrange(8):
         case 0:
             return "variable", [_tensor("free", "FP32", [2, 3], [0.5] * 6)]
@@ -142,7 +142,7 @@ def _packed(tensor: Tensor) -> bytes:
 
 
 def _as_binary(chance: random.Random, inputs: list[Tensor]) -> bytes:
-    """Move the data of some inputs behind the JSON."""
+    """Move the data of some inputs after the JSON."""
     parts = []
     for tensor in inputs:
         if chance.random() < 0.7:
@@ -154,7 +154,7 @@ def _as_binary(chance: random.Random, inputs: list[Tensor]) -> bytes:
 
 
 def _nested(chance: random.Random) -> Any:
-    """A mark in place of a deep value, which `json.dumps` could not write."""
+    """A placeholder for a deep value, which `json.dumps` cannot write."""
     return f"<nested {chance.choice(DEPTHS)} {chance.randrange(4)}>"
 
 
@@ -170,8 +170,8 @@ def _with_nests(text: bytes) -> bytes:
 def _mutate_tensor(chance: random.Random, tensor: Tensor) -> None:
     match chance.randrange(9):
         case 0 | 1:
-            told = tensor.get("shape")
-            shape = list(told) if isinstance(told, list) else [1]
+            declared = tensor.get("shape")
+            shape = list(declared) if isinstance(declared, list) else [1]
             for _ in range(chance.choice((1, 1, 2))):
                 at = chance.randrange(len(shape) + 1)
                 shape[at : at + chance.randrange(2)] = [chance.choice(NUMBERS)] * chance.choice((0, 1, 1, 1, 40))
@@ -207,30 +207,32 @@ def _mutate_tensor(chance: random.Random, tensor: Tensor) -> None:
             tensor["parameters"] = chance.choice((parameters, parameters, parameters, [], 5, "x"))
 
 
-def _mutate_request(chance: random.Random, told: dict[str, Any]) -> None:
+def _mutate_request(chance: random.Random, members: dict[str, Any]) -> None:
     match chance.randrange(7):
         case 6:  # many tensors, each of as many elements as the body has bytes
             one = {"shape": [chance.choice((100, 10_000, 10**8))], "datatype": "FP64", "data": [1.0]}
-            told["inputs"] = [{"name": f"n{number}", **one} for number in range(chance.choice((2, 90, 700)))]
+            members["inputs"] = [{"name": f"n{number}", **one} for number in range(chance.choice((2, 90, 700)))]
         case 0:
-            told["outputs"] = [
+            members["outputs"] = [
                 {"name": name, "parameters": {chance.choice(PARAMETERS): chance.choice(NUMBERS)}}
                 for name in chance.choices(
                     ("text", "free", "x", "INT8", "FP32", "one", "flags", "nope", "text\x00"), k=2
                 )
             ]
         case 1:
-            told["outputs"] = chance.choice((None, [], {}, [1], [{}], "x", [{"name": "text"}] * 700, _nested(chance)))
+            members["outputs"] = chance.choice(
+                (None, [], {}, [1], [{}], "x", [{"name": "text"}] * 700, _nested(chance))
+            )
         case 2:
-            told["parameters"] = {
+            members["parameters"] = {
                 chance.choice(PARAMETERS): chance.choice((*NUMBERS, _nested(chance))) for _ in range(2)
             }
         case 3:
-            told["parameters"] = chance.choice((None, [], 5, "x", {str(n): n for n in range(900)}, _nested(chance)))
+            members["parameters"] = chance.choice((None, [], 5, "x", {str(n): n for n in range(900)}, _nested(chance)))
         case 4:
-            told["id"] = chance.choice((*NUMBERS, "x" * 3000, "a\x00b", "\r\nX: y", _nested(chance)))
+            members["id"] = chance.choice((*NUMBERS, "x" * 3000, "a\x00b", "\r\nX: y", _nested(chance)))
         case _:
-            told[chance.choice(("inputs", "x", "", "a\x00"))] = chance.choice((*NUMBERS, _nested(chance)))
+            members[chance.choice(("inputs", "x", "", "a\x00"))] = chance.choice((*NUMBERS, _nested(chance)))
 
 
 def _infer(chance: random.Random) -> tuple[str, bytes, dict[str, str]]:
@@ -243,15 +245,15 @@ def _infer(chance: random.Random) -> tuple[str, bytes, dict[str, str]]:
             {"Inference-Header-Content-Length": "0"},
         )
     data = _as_binary(chance, inputs) if chance.random() < 0.5 else b""
-    told: dict[str, Any] = {"inputs": inputs}
+    members: dict[str, Any] = {"inputs": inputs}
     for _ in range(chance.choice((0, 1, 1, 1, 2))):
         if chance.random() < 0.7:
             _mutate_tensor(chance, chance.choice(inputs))
         else:
-            _mutate_request(chance, told)
+            _mutate_request(chance, members)
     if chance.random() < 0.1:
-        told = mutations.value(chance, told)
-    text = _json(chance, told)
+        members = mutations.value(chance, members)
+    text = _json(chance, members)
     if data and chance.random() < 0.1:
         data = mutations.bytes_of(chance, data)
     if data or chance.random() < 0.2:
@@ -259,22 +261,22 @@ def _infer(chance: random.Random) -> tuple[str, bytes, dict[str, str]]:
     return f"/v2/models/{model}/infer", text + data, headers
 
 
-def _json(chance: random.Random, told: Any) -> bytes:
-    text = json.dumps(told, ensure_ascii=chance.random() < 0.5, indent=chance.choice((None, None, 1)))
-    if isinstance(told, dict) and told and chance.random() < 0.03:  # a member twice
-        name = chance.choice(list(told))
+def _json(chance: random.Random, members: Any) -> bytes:
+    text = json.dumps(members, ensure_ascii=chance.random() < 0.5, indent=chance.choice((None, None, 1)))
+    if isinstance(members, dict) and members and chance.random() < 0.03:  # a member twice
+        name = chance.choice(list(members))
         text = text[: text.rindex("}")] + f", {json.dumps(name)}: 1}}"
     body = _with_nests(text.encode("utf-8", "surrogatepass"))
     return mutations.bytes_of(chance, body) if chance.random() < 0.08 else body
 
 
 def _generate(chance: random.Random) -> tuple[str, bytes, dict[str, str]]:
-    told: dict[str, Any] = {"text": "echo a"}
+    members: dict[str, Any] = {"text": "echo a"}
     if chance.random() < 0.8:
         name = chance.choice(("text", "seed", "scales", "describe", "id", "parameters", "x", "sequence_id", "timeout"))
-        told[name] = chance.choice((*NUMBERS, ["a"], ["a", "b"], [1.0, 2.0], "x" * 3000, [[]], _nested(chance)))
+        members[name] = chance.choice((*NUMBERS, ["a"], ["a", "b"], [1.0, 2.0], "x" * 3000, [[]], _nested(chance)))
     if chance.random() < 0.1:
-        told = mutations.value(chance, told)
+        members = mutations.value(chance, members)
     path = chance.choice(
         (
             "count_stream/generate_stream",
@@ -284,7 +286,7 @@ def _generate(chance: random.Random) -> tuple[str, bytes, dict[str, str]]:
             "floats/generate_stream",
         )
     )
-    return f"/v2/models/{path}", _json(chance, told), {}
+    return f"/v2/models/{path}", _json(chance, members), {}
 
 
 def _question(chance: random.Random) -> tuple[str, bytes, dict[str, str]]:
@@ -295,7 +297,7 @@ def _question(chance: random.Random) -> tuple[str, bytes, dict[str, str]]:
 
 
 def _framed(chance: random.Random, body: bytes) -> tuple[bytes, bytes]:
-    """How the body's length is said, and the body in that form."""
+    """Headers for the body's length, and the body in that form."""
     if chance.random() < 0.8:
         return b"Content-Length: %d\r\n" % len(body), body
     size = chance.choice((1, 1, 7, 100, 5000)) if len(body) < 20_000 else 5000

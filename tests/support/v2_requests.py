@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Requests of `/v2` for one model, and a scripted Triton that knows the model's config."""
+"""Requests of `/v2` for one model, and a scripted Triton that has the model's config."""
 
 import json
 from typing import Any
@@ -41,6 +41,6 @@ def body_of(*inputs: Any, **members: Any) -> bytes:
 
 
 def binary(shape: list[int], size: Any, *, data: bytes = b"abcd", **members: Any) -> tuple[bytes, dict[str, str]]:
-    told = {"name": "x", "shape": shape, "datatype": "FP32", "parameters": {"binary_data_size": size}, **members}
-    head = body_of(told)
+    tensor = {"name": "x", "shape": shape, "datatype": "FP32", "parameters": {"binary_data_size": size}, **members}
+    head = body_of(tensor)
     return head + data, {"Inference-Header-Content-Length": str(len(head))}

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""For streams that wait: a model whose only slot is taken, and a client that keeps what an ASGI app sends."""
+"""Helpers for streams that wait: a model whose only slot is taken, and a client that records what an ASGI app sends."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -15,7 +15,7 @@ from support.scribble_app import MODEL
 
 @asynccontextmanager
 async def busy(app: TritonFrontend, model: str = MODEL) -> AsyncIterator[Callable[[], None]]:
-    """The model's only slot is taken until the function is called."""
+    """Take the model's only slot until the returned function is called."""
     taken = asyncio.Event()
     free = asyncio.Event()
 
@@ -32,7 +32,7 @@ async def busy(app: TritonFrontend, model: str = MODEL) -> AsyncIterator[Callabl
 
 
 class Client:
-    """What an ASGI server is for a response: it may be slow to take the head."""
+    """Stands in for an ASGI server that may be slow to accept the head of a response."""
 
     def __init__(self) -> None:
         self.sent: list[Message] = []

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Does not load."""
+"""A model that does not load."""
 
 
 class TritonPythonModel:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Answers every input as the output of the same name. Copied beside each config of this folder."""
+"""Returns every input as the output of the same name. Copied beside each config of this folder."""
 
 from typing import Any
 

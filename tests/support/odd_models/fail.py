@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Fails in the way that it is told: `raise`, `refuse`, `silent` (no output), `shape` (not the config's), or not."""
+"""Fails as the request says: `raise`, `refuse`, `silent` (no output), `shape` (not the config's), or not at all."""
 
 from typing import Any
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Decoupled: answers its inputs `times` times; with -1 it fails after the first, with -2 before."""
+"""Decoupled: returns its inputs `times` times. With -1 it fails after the first response, with -2 before it."""
 
 from typing import Any
 

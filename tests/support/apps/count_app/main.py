@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A frontend for the `count` model and its streaming twin, which counts until it is told to stop."""
+"""A frontend for the `count` model and its stream model, which counts until it is cancelled."""
 
 from typing import Any
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A frontend for the `echo` model: starts in two seconds, and misbehaves on request."""
+"""A frontend for the `echo` model: it starts in two seconds, and fails on request."""
 
 from pydantic import BaseModel
 

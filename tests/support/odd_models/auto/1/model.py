@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Says by itself what it takes and gives."""
+"""Declares its own inputs and outputs (auto-complete)."""
 
 from typing import Any
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Only its config is asked for."""
+"""Only its config is used."""
 
 from typing import Any
 

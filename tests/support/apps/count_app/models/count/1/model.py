@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The public face of `count_stream`. Nobody asks it: the frontend goes to the twin."""
+"""The public model of `count_stream`. It gets no requests: the frontend sends them to the stream model."""
 
 from typing import Any
 
@@ -8,5 +8,7 @@ import triton_python_backend_utils as pb_utils
 
 class TritonPythonModel:
     def execute(self, requests: list[Any]) -> list[Any]:
-        refusal = pb_utils.TritonError("the frontend goes to the twin", pb_utils.TritonError.UNSUPPORTED)
+        refusal = pb_utils.TritonError(
+            "the frontend sends requests to the stream model", pb_utils.TritonError.UNSUPPORTED
+        )
         return [pb_utils.InferenceResponse(error=refusal) for _ in requests]

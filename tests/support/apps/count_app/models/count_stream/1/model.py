@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Counts steps; `echo <text>`, `refuse <code>`, `fail`, `break_off`, `late_fail` and `hold <folder>` do as they say.
+"""Counts steps. The request's text is a command: `echo <text>`, `refuse <code>`, `fail`, `break_off`, `late_fail` or
+`hold <folder>`.
 
-`hold` touches `began-<request id>` in the folder, and makes no step as long as the folder has no file `go`. When its
-caller leaves it touches `left-<request id>`.
+`hold` touches `began-<request id>` in the folder, and makes no step until the folder has a file `go`. When the client
+disconnects it touches `left-<request id>`.
 """
 
 import json
@@ -79,7 +80,7 @@ class Count:
             self.send(*self.numbers.values(), event="completed", text=self.rest + self.preview, info=info)
 
     def wait(self, folder: Path) -> bool:
-        """Whether it may go on; False: the caller left."""
+        """Wait for permission to continue; False if the client disconnected."""
         (folder / f"began-{self.request_id}").touch()
         while not (folder / "go").exists():
             if self.sender.is_cancelled():

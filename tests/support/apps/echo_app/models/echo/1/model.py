@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Answers what it is told; `fail`, `refuse`, `die` and `wait <file>` do as they say."""
+"""Returns its text. The texts `fail`, `refuse`, `die` and `wait <file>` are commands."""
 
 import json
 import os
@@ -21,12 +21,12 @@ class TritonPythonModel:
         if verb == "fail":
             raise ValueError("secret")
         if verb == "refuse":
-            told = json.dumps({"code": "too_rude", "detail": "Say it nicely.", "field": "text"})
-            return pb_utils.InferenceResponse(error=pb_utils.TritonError(told, pb_utils.TritonError.INVALID_ARG))
+            error = json.dumps({"code": "too_rude", "detail": "Say it nicely.", "field": "text"})
+            return pb_utils.InferenceResponse(error=pb_utils.TritonError(error, pb_utils.TritonError.INVALID_ARG))
         if verb == "die":
             os.kill(os.getpid(), signal.SIGKILL)
         if verb == "wait":
-            Path(rest).touch()  # says that it is running
+            Path(rest).touch()  # shows that it is running
             while Path(rest).exists():
                 time.sleep(0.01)
         return pb_utils.InferenceResponse([pb_utils.Tensor("text", tensor)])
