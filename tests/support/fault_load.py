@@ -72,7 +72,7 @@ class Load:
             await asyncio.sleep(0.01)
 
     def require_documented(self, *, lost: int = 0) -> None:
-        """Assert that each request has one response: a result or a documented error, with at most this many exceptions."""
+        """Assert that each request got a result or a documented error, with at most this many exceptions."""
         assert set(self.outcomes) <= {"answered", LOST} | DOCUMENTED, self.outcomes
         assert self.outcomes[LOST] <= lost, self.outcomes
 
