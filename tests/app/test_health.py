@@ -60,6 +60,6 @@ async def test_ready_while_no_triton_is_needed_and_says_so() -> None:
         transport=httpx2.ASGITransport(app=TritonFrontend(triton=triton)), base_url="http://a"
     ) as http:
         answer = await http.get("/health/ready")
-        assert (answer.status_code, "the next request has one started" in answer.json()["detail"]) == (200, True)
+        assert (answer.status_code, "The next request starts one." in answer.json()["detail"]) == (200, True)
         triton.is_asleep = False
         assert "detail" not in (await http.get("/health/ready")).json()

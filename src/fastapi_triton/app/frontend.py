@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`TritonFrontend`: a FastAPI app with declared endpoints in front of a Triton; joins routes, middleware and errors."""
+"""`TritonFrontend`: a FastAPI app in front of a Triton. It joins endpoints, routes, middleware and error handlers."""
 
 import logging
 import os
@@ -21,7 +21,7 @@ from starlette.types import Receive, Scope, Send
 from fastapi_triton.admission.limiter import Admissions
 from fastapi_triton.app import health, metrics_route, model_routes, state_gauges
 from fastapi_triton.app.triton_proxy.endpoint import TritonProxy, TritonProxyRoute
-from fastapi_triton.app.triton_proxy.response import refusal as v2_error
+from fastapi_triton.app.triton_proxy.response import error_response as v2_error
 from fastapi_triton.core import body_buffers, paths, problem_details, shutdown
 from fastapi_triton.core.settings import STATE as SETTINGS
 from fastapi_triton.core.settings import Settings, old_names
@@ -58,8 +58,8 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 @dataclass(frozen=True, slots=True)
-class _About:
-    """The arguments of `infer` besides the types."""
+class _Declaration:
+    """The arguments of `infer` without the request and response types."""
 
     path: str
     model: str
@@ -70,16 +70,16 @@ class _About:
 
 
 class TritonFrontend(FastAPI):
-    """A FastAPI app that fronts one Triton.
+    """A FastAPI app in front of one Triton.
 
     Args:
-        title: the API's name in its documentation.
+        title: the name of the API in its documentation.
         settings: by default read from the environment.
-        triton: the client to use instead of HTTP to `settings.triton_url`; tests give a `FakeTriton`.
-        generate: whether every ready model of the Triton gets an endpoint, `POST /models/{name}/infer`; by default what
-            the settings say.
-        lifespan: your own start and stop, run while Triton's client is open.
-        extra: anything else that FastAPI takes.
+        triton: the client to use instead of HTTP to `settings.triton_url`; tests pass a `FakeTriton`.
+        generate: whether every ready model gets a generated endpoint, `POST /models/{name}/infer`; by default as the
+            settings say.
+        lifespan: your own startup and shutdown; it runs while Triton's client is open.
+        extra: further arguments of `FastAPI`.
     """
 
     def __init__(
@@ -106,7 +106,7 @@ class TritonFrontend(FastAPI):
             self.generated_models = GeneratedModels(self.registry, on_change=self._forget_openapi)
         self._generated = GeneratedEndpoint(self.generated_models, self.services) if self.generated_models else None
         self._has_model_routes = False
-        # The bodies that they take, once there is an endpoint for them.
+        # The request models of the picture APIs; None until an endpoint fits these APIs.
         self._picture_apis: list[type[BaseModel]] | None = None
         self._inner_lifespan = lifespan
         self._body_buffers = body_buffers.BodyBuffers(self.settings.max_buffered_body_bytes)
@@ -147,7 +147,7 @@ class TritonFrontend(FastAPI):
         )
 
     def _middleware(self, *, may_trace: bool) -> Iterator[Middleware]:
-        """From the outermost to the innermost."""
+        """The middleware from the outermost to the innermost."""
         observers: list[Observer] = []
         if self._metrics is not None:
             observers.append(self._metrics.record)
@@ -165,10 +165,10 @@ class TritonFrontend(FastAPI):
         yield Middleware(HeadMiddleware)
 
     def _add_own_routes(self) -> None:
-        """The routes that every frontend has, as far as the settings want them."""
+        """Add `/health`, `/metrics`, `/` and `/v2`, as the settings say."""
         self.include_router(health.router(self.readiness))
         if self._metrics is not None and self._gauges is not None:
-            state_gauges.show(
+            state_gauges.add_to(
                 self._gauges,
                 admission=self.services.admission,
                 triton=self.triton,
@@ -225,31 +225,36 @@ class TritonFrontend(FastAPI):
     ) -> InferEndpoint | Callable[[Function], Function]:
         """Declare `POST path`: the fields of `request` are the model's inputs, those of `response` its outputs.
 
-        The declaration is held against the model's config as soon as Triton has it loaded, and at every change; while
-        it does not fit, the endpoint answers 503 and `/health/ready` says why.
+        The declaration is compared with the model's config when Triton has loaded the model, and after every change.
+        While they disagree, the endpoint fails with 503, and `/health/ready` reports the mismatches.
 
-        Without `request` and `response` it decorates a function that works before and after the model, and whose
-        annotations declare all four: `async def mood(request: Text, infer: Infer[Tokens, Logits]) -> Mood`. A plain
-        `def` takes a `BlockingInfer`, and runs in a thread.
+        Without `request` and `response`, `infer` decorates a function that runs before and after the model. Its
+        annotations declare the request, the inputs, the outputs and the response:
+        `async def mood(request: Text, infer: Infer[Tokens, Logits]) -> Mood`. A plain `def` takes a `BlockingInfer` and
+        runs in a thread.
 
-        `stream_model` names a decoupled model that does the same work. Every request goes to it then. Clients may ask
-        for events (`Accept: text/event-stream`; not of a function), a disconnect cancels the work, and
-        `GET path/describe` returns what the model can do. The request may declare fields that only the stream model
-        takes, above all `preview_every`: how many steps apart previews come, by default 2 for clients that read events.
+        `stream_model` names a decoupled model that does the same work; all requests then go to it. Clients may request
+        events with `Accept: text/event-stream`, except from a function. A disconnect cancels the work, and
+        `GET path/describe` returns the model's sizes, defaults and limits. The request may declare fields that only the
+        stream model has, such as `preview_every`: the number of steps between previews, by default 2 for events.
         """
-        about = _About(path, model, stream_model, name, summary, tags)
+        declaration = _Declaration(path, model, stream_model, name, summary, tags)
         if request is not None and response is not None:
-            return self._add_infer(about, request=request, response=response, function=None)
+            return self._add_infer(declaration, request=request, response=response, function=None)
         if request is not None or response is not None:
             raise TypeError(
-                f"{path}: give both request= and response=, or neither and decorate a function with the four models "
-                "in its annotations."
+                f"{path}: pass both request= and response=, or pass neither and decorate a function. The function's "
+                "annotations then declare the request, the inputs, the outputs and the response."
             )
 
         def decorate(function: Function) -> Function:
             declared = read_signature(function)
             self._add_infer(
-                about, request=declared.request, response=declared.response, function=declared, doc=function.__doc__
+                declaration,
+                request=declared.request,
+                response=declared.response,
+                function=declared,
+                doc=function.__doc__,
             )
             return function
 
@@ -257,7 +262,7 @@ class TritonFrontend(FastAPI):
 
     def _add_infer(
         self,
-        about: "_About",
+        declaration: "_Declaration",
         *,
         request: type[BaseModel],
         response: type[BaseModel],
@@ -265,9 +270,9 @@ class TritonFrontend(FastAPI):
         doc: str | None = None,
     ) -> InferEndpoint:
         endpoint = InferEndpoint(
-            about.path,
-            model=about.model,
-            stream_model=about.stream_model,
+            declaration.path,
+            model=declaration.model,
+            stream_model=declaration.stream_model,
             request=request,
             response=response,
             services=self.services,
@@ -285,13 +290,13 @@ class TritonFrontend(FastAPI):
             response = await endpoint.respond(scope, receive)
             await response(scope, receive, send)
 
-        name, tags = about.name or about.model, list(about.tags or [about.model])
+        name, tags = declaration.name or declaration.model, list(declaration.tags or [declaration.model])
         self.add_api_route(
-            about.path,
+            declaration.path,
             serve,
             methods=["POST"],
             name=name,
-            summary=about.summary or f"Run {about.model}",
+            summary=declaration.summary or f"Run {declaration.model}",
             description=doc or request.__doc__,
             tags=list(tags),
             response_model=None,
@@ -299,18 +304,18 @@ class TritonFrontend(FastAPI):
         )
         route = cast(APIRoute, self.router.routes[-1])
         if not route.dependencies:
-            # FastAPI's handling of parameters, of which it has none, takes 15% of a small request's CPU.
+            # FastAPI's handling of parameters takes 15% of a small request's CPU, and this route has no parameters.
             route.app = serve_directly
-            self._direct_routes.setdefault(about.path, DirectRoute(route, serve_directly))
+            self._direct_routes.setdefault(declaration.path, DirectRoute(route, serve_directly))
         self.endpoints.append(endpoint)
-        if about.stream_model:
+        if declaration.stream_model:
             self._add_describe(endpoint, name=name, tags=list(tags))
         if self._picture_apis is None and TextToImage.fits(endpoint):
             self._picture_apis = routes.mount(self, endpoint, self.settings)
         return endpoint
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """FastAPI's own, with `root_path` in the path too, as ASGI defines it."""
+        """Handle an ASGI connection as FastAPI does, with `root_path` at the start of the path, as ASGI defines it."""
         if self.root_path and scope["type"] != "lifespan":
             paths.put_below_root(scope, self.root_path)
         await super().__call__(scope, receive, send)
@@ -331,7 +336,7 @@ class TritonFrontend(FastAPI):
         )
 
     def openapi(self) -> dict[str, Any]:
-        """The OpenAPI document, with the schemas of the declared endpoints."""
+        """The OpenAPI document, with the schemas of all endpoints."""
         self.registry.refresh_soon()
         if self.openapi_schema is None:
             document = super().openapi()
@@ -354,11 +359,11 @@ class TritonFrontend(FastAPI):
 
     @asynccontextmanager
     async def _run(self, app: FastAPI) -> AsyncIterator[Mapping[str, Any]]:
-        self._add_model_routes()  # only now, so that routes which the app declares itself come first
+        self._add_model_routes()  # only now, so that the routes of the app's author come first
         async with AsyncExitStack() as running:
             for part in self._parts(app):
                 await running.enter_async_context(part)
-            # For the server and for every request: `http_protocol.py` serves by these settings.
+            # The state for the server and for every request: `http_protocol.py` reads its limits from these settings.
             yield {
                 shutdown.STATE: self.drain,
                 SETTINGS: self.settings,
@@ -366,7 +371,7 @@ class TritonFrontend(FastAPI):
             }
 
     def _parts(self, app: FastAPI) -> Iterator[AbstractAsyncContextManager[Any]]:
-        """What runs while the app does; each ends before those that came before it."""
+        """The context managers that are open while the app runs, in the order in which they are entered."""
         if self._key_file is not None:
             yield self._key_file.watched()
         yield self.triton

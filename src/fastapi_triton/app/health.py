@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Liveness, which never depends on Triton; readiness, which does, model by model; and whether it was ready once."""
+"""The health routes: `/health/live`, which does not depend on Triton, `/health/ready` and `/health/startup`."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Mapping, Sequence
@@ -31,9 +31,9 @@ class Report:
 
 
 class Readiness:
-    """Whether the app's endpoints take requests; `endpoints` may still grow.
+    """Whether the app's endpoints accept requests; `endpoints` may still grow.
 
-    An app without declared endpoints is ready when the models for `generated` ones are known.
+    An app without declared endpoints is ready when the models of the `generated` endpoints are known.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class Readiness:
         self._drain = drain
         self._sleeper = sleeper
         self._num_checks = 0
-        # Whether a report ever said so.
+        # Whether any report was ready.
         self.was_ready = False
 
     async def check(self) -> Report:
@@ -61,7 +61,7 @@ class Readiness:
         return self.report()
 
     async def reports(self) -> AsyncGenerator[Report, None]:
-        """What is known now, and again after every change. Sends Triton nothing beyond the registry's own requests."""
+        """Yield a report now and after every change. It sends no requests to Triton beyond those of the registry."""
         changed = asyncio.Event()
         self._registry.subscribe(changed.set)
 
@@ -79,7 +79,7 @@ class Readiness:
             changed.clear()
 
     def report(self) -> Report:
-        """What is known."""
+        """A report from what the registry knows, without requests to Triton."""
         if self._is_draining:
             code = ShuttingDownError.default_code
             return Report(is_ready=False, body={"status": "shutting down", "code": code, "endpoints": []})
@@ -91,7 +91,7 @@ class Readiness:
         status = "ready" if all(state["ready"] for state in states) else "partly ready" if is_ready else "not ready"
         body: dict[str, Any] = {"status": status, "endpoints": states}
         if self._sleeper is not None and self._sleeper.is_asleep:
-            body["detail"] = "No Triton runs: none is needed, and the next request has one started."
+            body["detail"] = "No Triton is running, because there is no load. The next request starts one."
         if failing := _failing_tasks():
             body["failing_tasks"] = failing
         return Report(is_ready=is_ready, body=body)
@@ -105,14 +105,14 @@ def router(readiness: Readiness) -> APIRouter:
     """The routes under `/health`."""
     routes = APIRouter(prefix=paths.HEALTH, tags=["health"])
 
-    @routes.get("/live", summary="The process answers")
+    @routes.get("/live", summary="Liveness: the process responds")
     async def live() -> dict[str, str]:
         return {"status": "live"}
 
     @routes.get(
         "/ready",
-        summary="The models that this app declares take requests",
-        responses={503: {"description": "Not yet, or no longer; `endpoints` says why"}},
+        summary="Readiness: the app's models accept requests",
+        responses={503: {"description": "Not ready; `endpoints` gives the reasons"}},
     )
     async def ready() -> JSONResponse:
         report = await readiness.check()
@@ -124,8 +124,8 @@ def router(readiness: Readiness) -> APIRouter:
 
     @routes.get(
         "/startup",
-        summary="The models have taken requests once",
-        responses={503: {"description": "Not yet; `endpoints` says why"}},
+        summary="Startup: the app has been ready at least once",
+        responses={503: {"description": "Not ready yet; `endpoints` gives the reasons"}},
     )
     async def startup() -> JSONResponse:
         return JSONResponse({"status": "started"}) if readiness.was_ready else await ready()
@@ -137,7 +137,7 @@ async def _check(endpoint: InferEndpoint) -> None:
     try:
         await endpoint.require_ready()
     except FastAPITritonError:
-        return  # the endpoint keeps it
+        return  # the endpoint keeps the error
 
 
 def _state(endpoint: InferEndpoint) -> dict[str, Any]:
@@ -154,7 +154,7 @@ def _state(endpoint: InferEndpoint) -> dict[str, Any]:
 
 
 def _generated_states(generated: GeneratedModels) -> list[dict[str, Any]]:
-    """Of all generated endpoints together, which are ready while one of them works; and of each dead model."""
+    """The state of the generated endpoints as one, ready while any of them works, and of each dead model."""
     state: dict[str, Any] = {"path": paths.MODELS, "ready": True}
     try:
         generated.require_read()
@@ -179,7 +179,7 @@ def _generated_states(generated: GeneratedModels) -> list[dict[str, Any]]:
 
 
 def _failing_tasks() -> list[dict[str, Any]]:
-    """The background tasks of this process that fail. Their errors are in the log only: they may name files."""
+    """The failing background tasks of this process. Their errors are only in the log, since they may name files."""
     return [
         {
             "task": task.name,
@@ -195,8 +195,8 @@ def _failing_tasks() -> list[dict[str, Any]]:
 def _is_ready(states: Sequence[Mapping[str, Any]]) -> bool:
     """Whether the process should get traffic.
 
-    An endpoint that does not fit its model stays unready by itself, for as long as another one works: taking the
-    process out of the balancer would take that one away too, and would not mend the first.
+    An endpoint that does not fit its model does not make the process unready while another endpoint works. Without
+    traffic the process could not serve the working endpoint either.
     """
     unready = [state for state in states if not state["ready"]]
     is_any_ready = len(unready) < len(states) or not states

@@ -12,17 +12,17 @@ from fastapi_triton.core import bundle
 
 
 class AppNotFoundError(Exception):
-    """There is no such app; the text is for a person."""
+    """The app does not exist; the message is for the user."""
 
 
 def load_app(name: str | None, *, is_bundled_repository: bool) -> FastAPI:
-    """The app `module:attribute`; without a name `main:app` where there is a `main.py`.
+    """Import the app `module:attribute`; without a name `main:app`, if there is a `main.py`.
 
-    Without a `main.py`, the model repository that comes with the package gets the app that comes with it, and any other
-    Triton an app without endpoints.
+    Without a `main.py`, the bundled model repository is served by the bundled app, and any other Triton by an app
+    without declared endpoints.
 
     Raises:
-        AppNotFoundError: no such module or attribute.
+        AppNotFoundError: the module or the attribute does not exist.
     """
     if name is None and not Path("main.py").is_file():
         if not is_bundled_repository:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`/metrics`: what Prometheus reads."""
+"""`/metrics` for Prometheus."""
 
 from fastapi import APIRouter
 from starlette.requests import Request
@@ -9,13 +9,13 @@ from fastapi_triton.core import paths
 from fastapi_triton.observability.metrics import Metrics
 
 
-def router(numbers: Metrics) -> APIRouter:
-    """The one route; it is for machines, so the API's document leaves it out."""
+def router(collected: Metrics) -> APIRouter:
+    """The route `/metrics`, which is not part of the OpenAPI document."""
     routes = APIRouter()
 
     @routes.get(paths.METRICS, include_in_schema=False)
     async def metrics(request: Request) -> Response:
-        text, media_type = await numbers.text(request.headers.get("accept", ""))
+        text, media_type = await collected.text(request.headers.get("accept", ""))
         return Response(text, headers={"Content-Type": media_type, "Cache-Control": "no-store"})
 
     return routes

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`/models`: what Triton has, each model's contract, its generated endpoint. One route serves all models by name."""
+"""`/models`: lists Triton's models, describes each one, and serves the generated endpoints of all by one route."""
 
 from typing import Any
 
@@ -18,7 +18,7 @@ from fastapi_triton.triton.model_config import Content, TensorConfig
 
 
 class Version(BaseModel):
-    """One version of a model, as Triton tells of it."""
+    """One version of a model, as Triton reports it."""
 
     version: str
     state: str
@@ -26,7 +26,7 @@ class Version(BaseModel):
 
 
 class ModelSummary(BaseModel):
-    """A model in Triton's repositories. `endpoint` is null where there is none; `reason` says why."""
+    """A model in Triton's repositories. Without a generated endpoint, `endpoint` is null and `reason` says why."""
 
     name: str
     ready: bool
@@ -42,7 +42,7 @@ class Models(BaseModel):
 
 
 class TensorContract(BaseModel):
-    """One input or output: `dims` without the batch dimension; -1 stands for any length."""
+    """One input or output. `dims` do not include the batch dimension; -1 means any length."""
 
     name: str
     datatype: str
@@ -53,7 +53,7 @@ class TensorContract(BaseModel):
 
 
 class ModelContract(ModelSummary):
-    """What a model takes and answers. `warnings` are hints in its config that change nothing."""
+    """A model's inputs and outputs. `warnings` lists the hints in its config that have no effect."""
 
     max_batch_size: int | None = None
     decoupled: bool | None = None
@@ -63,20 +63,20 @@ class ModelContract(ModelSummary):
 
 
 def router(generated: GeneratedModels, endpoint: GeneratedEndpoint) -> APIRouter:
-    """The routes under `/models`; all models' requests go to the `endpoint`."""
+    """The routes under `/models`; requests for all models go to `endpoint`."""
     routes = APIRouter(prefix=paths.MODELS, tags=["models"])
 
-    @routes.get("", summary="Every model that Triton has", responses=openapi.errors(502, 503, 504))
+    @routes.get("", summary="List the models of Triton", responses=openapi.errors(502, 503, 504))
     async def models() -> Models:
         generated.require_read()
         return Models(models=[ModelSummary(**_summary(entry)) for entry in generated.entries])
 
-    @routes.get("/{name}", summary="What a model takes and answers", responses=openapi.errors(404, 502, 503, 504))
+    @routes.get("/{name}", summary="Inputs and outputs of a model", responses=openapi.errors(404, 502, 503, 504))
     async def model(name: str) -> ModelContract:
         await generated.confirm(name)
         return _contract(generated.entry(name))
 
-    # The document names each model's own path instead: see `generated_openapi`.
+    # The OpenAPI document lists a path for each model instead: see `generated_openapi`.
     @routes.post("/{name}/infer", include_in_schema=False)
     async def infer(request: Request, name: str, arrays: Arrays = "list") -> Response:
         return await endpoint(request, InferPath(name, arrays=arrays))

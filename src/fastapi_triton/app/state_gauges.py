@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The app's own state as gauges: slots, Triton, and whether its models are there."""
+"""Gauges of the app's state: slots, queues, Triton, its models and background tasks."""
 
 from collections.abc import Callable, Sequence
 
@@ -12,7 +12,7 @@ from fastapi_triton.observability.gauges import Gauges, Reading
 from fastapi_triton.triton.client import TritonClient
 
 
-def show(
+def add_to(
     gauges: Gauges,
     *,
     admission: Admissions,
@@ -21,7 +21,7 @@ def show(
     generated: GeneratedModels | None,
     body_buffers: BodyBuffers,
 ) -> None:
-    """Have all of it read whenever the numbers are; `endpoints` may still grow."""
+    """Add the gauges. Each is read at every scrape; `endpoints` may still grow."""
 
     def models() -> Reading:
         entries = generated.entries if generated else []
@@ -37,14 +37,14 @@ def show(
 
         return by_model
 
-    # Names that Triton has not been seen to have share an admission of their own, which is no model's capacity.
-    most = of_models(lambda each: each.max_in_flight if each.model else None)
-    most_waiting = of_models(lambda each: each.max_waiting if each.model else None)
+    # The admission without a name is shared by unknown model names, so its limits belong to no model.
+    max_in_flight = of_models(lambda each: each.max_in_flight if each.model else None)
+    max_waiting = of_models(lambda each: each.max_waiting if each.model else None)
     service = of_models(lambda each: each.times.service_s)
     gauges.add("in_flight", "Slots in use", of_models(lambda each: each.in_flight), label="model")
-    gauges.add("max_in_flight", "Slots of the model", most, label="model")
+    gauges.add("max_in_flight", "Slots of the model", max_in_flight, label="model")
     gauges.add("waiting", "Requests in the queue", of_models(lambda each: each.waiting), label="model")
-    gauges.add("max_waiting", "Capacity of the queue", most_waiting, label="model")
+    gauges.add("max_waiting", "Capacity of the queue", max_waiting, label="model")
     gauges.add(
         "service_seconds",
         "Moving average of Triton's time for a request; the basis of `Retry-After`",
@@ -64,7 +64,7 @@ def show(
         lambda: {"": float(triton.is_up)},
         is_shared=True,
     )
-    # Added up, unlike `triton_up`: one worker that is cut off shows beside others that are not.
+    # The sum over all workers, unlike `triton_up`, so that one worker without a connection is visible.
     gauges.add(
         "open_breakers",
         "Open circuit breakers: each rejects requests until its Triton responds",

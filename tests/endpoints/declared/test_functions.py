@@ -228,7 +228,7 @@ def test_a_signature_that_declares_too_little_is_refused_at_once(
 
 
 def test_half_a_declaration_is_refused(app: TritonFrontend) -> None:
-    with pytest.raises(TypeError, match="give both request= and response="):
+    with pytest.raises(TypeError, match="pass both request= and response="):
         app.infer("/mood", model="mood", request=Text)  # type: ignore[call-overload]
 
 

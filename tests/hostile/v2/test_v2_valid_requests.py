@@ -71,7 +71,7 @@ async def test_a_config_that_has_changed_is_read_again(
     assert (await client.post(INFER, content=body_of(TEXT))).status_code == 200
     wide = {**TEXT, "shape": [9, 1], "data": ["a"] * 9}
     assert "must be <= 8" in (await client.post(INFER, content=body_of(wide))).json()["error"]
-    monkeypatch.setattr(model_configs, "_SURELY_FRESH_S", 0.0)
+    monkeypatch.setattr(model_configs, "_RETRY_FRESH_S", 0.0)
     monkeypatch.setitem(CONFIG, "max_batch_size", 16)
     assert (await client.post(INFER, content=body_of(wide))).status_code == 200
 

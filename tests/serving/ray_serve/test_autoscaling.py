@@ -42,7 +42,7 @@ async def test_none_stays_where_none_is_needed_and_the_next_request_has_one_star
             ready = await caller.get("/health/ready")
             assert (ready.status_code, ready.json()["detail"]) == (
                 200,
-                "No Triton runs: none is needed, and the next request has one started.",
+                "No Triton is running, because there is no load. The next request starts one.",
             )
             # Who cannot wait is told when it will be there; it comes all the same.
             hurried = await caller.post("/count", json={"text": "a"}, headers={"X-Request-Timeout": "0.2"})

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`/v2`: Triton's own protocol, byte for byte both ways, under the limits that hold for all requests."""
+"""The ASGI endpoint of `/v2`: checks a request, sends it to Triton and relays the response unchanged."""
 
 import asyncio
 import logging
@@ -39,14 +39,14 @@ from fastapi_triton.triton.transport.errors import LOST
 
 logger = logging.getLogger(__name__)
 
-# Questions have slots of their own, so that probes and statistics are answered while all slots of the models are taken.
-MAX_QUESTIONS = 64
+# Status requests have slots of their own, so that probes and statistics work while the models' slots are taken.
+MAX_STATUS_REQUESTS = 64
 _WORK = (Call.INFERENCE, Call.STREAM)
-_NOTHING = nullcontext()
+_NO_CONTEXT = nullcontext()
 
 
 class _Request(NamedTuple):
-    """A request before its body. `lines` are the headers that go to Triton."""
+    """A request without its body. `lines` are the headers for Triton."""
 
     call: Call
     path: bytes
@@ -56,12 +56,14 @@ class _Request(NamedTuple):
 
 
 class TritonProxy:
-    """An ASGI app for everything under `/v2`, over the connections of `triton`, which the app opens and closes.
+    """An ASGI app for all requests under `/v2`. It uses the connections of `triton`, which the app opens and closes.
 
-    A request is read whole and checked before any of it goes to Triton, since some malformed requests kill Triton. Then
-    an inference request takes its slot. It gives the slot back when Triton's response begins, and a stream when it
-    ends, so slow clients hold no slots. If a client leaves, its connection to Triton is closed. Only a request that
-    Triton has received completely keeps its slot, since Triton goes on working.
+    The proxy reads and checks a request completely before it sends anything to Triton, since some malformed requests
+    kill Triton. Then the request takes a slot. Inference frees the slot when Triton's response begins, so that slow
+    clients hold no slots; a stream frees it at its end.
+
+    If a client disconnects, its connection to Triton is closed. The exception is inference that Triton has received
+    completely: it keeps its slot until Triton has finished.
     """
 
     def __init__(self, triton: HTTPTriton, services: Services, body_buffers: BodyBuffers) -> None:
@@ -70,16 +72,16 @@ class TritonProxy:
         self._prefix = triton.pool.address.path.encode()
         self._pipeline = services.pipeline
         self._admissions = services.admission
-        self._questions = Admission(V2, MAX_QUESTIONS)
+        self._status_requests = Admission(V2, MAX_STATUS_REQUESTS)
         self._settings = services.settings
-        self._models: set[str] = set()  # those that Triton has answered for
+        self._models: set[str] = set()  # the models for which Triton has sent a response that is not an error
         self._configs = ModelConfigs(triton.question)
         self._body_buffers = body_buffers
         self._forwarded_headers = request_head.PASSED | {name.encode() for name in self._settings.v2_headers}
         self._forwarded_headers -= triton.pool.headers.names
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        reply = ProxyResponse(send, self._models)
+        response = ProxyResponse(send, self._models)
         try:
             path = _path(scope)
             call = routes.read(scope["method"], path, is_administration_allowed=self._settings.v2_admin)
@@ -87,24 +89,24 @@ class TritonProxy:
                 scopes.require("admin")
             if call in _WORK:
                 shutdown.of(scope).require_open()
-            await within_deadline(self._respond(call, path, scope, receive, reply), self._settings.request_timeout_s)
+            await within_deadline(self._respond(call, path, scope, receive, response), self._settings.request_timeout_s)
         except ClientDisconnectedError as error:
             record_error(error)
-            logger.info("the caller left")
+            logger.info("the client disconnected before the response was complete")
         except NoConfigError as error:
-            await reply.forward(error.head, error.body)
+            await response.forward(error.head, error.body)
         except FastAPITritonError as error:
-            await reply.refuse(error)
+            await response.send_error(error)
         except asyncio.CancelledError as cancelled:
             reason = shutdown.of(scope).explain(cancelled)
             if not isinstance(reason, FastAPITritonError):
                 raise
-            await reply.refuse(reason)
+            await response.send_error(reason)
 
-    async def _respond(self, call: Call, path: bytes, scope: Scope, receive: Receive, reply: ProxyResponse) -> None:
+    async def _respond(self, call: Call, path: bytes, scope: Scope, receive: Receive, response: ProxyResponse) -> None:
         record = current_record.get()
-        record.route, reply.model = routes.labels(path)
-        admission = self._admissions.of_name(reply.model) if call in _WORK else self._questions
+        record.route, response.model = routes.labels(path)
+        admission = self._admissions.of_name(response.model) if call in _WORK else self._status_requests
         self._pipeline.require_capacity(admission)
         self._pool.breaker.require_closed()
         enter(PipelineStage.READ)
@@ -114,35 +116,37 @@ class TritonProxy:
         request = _Request(call, path, scope, lines, admission)
         if coding := request_body.coding(headers):
             limit = self._settings.max_body_bytes
-            packed = request_body.joined(body)
-            async with request_body.unpacked(packed, coding, max_bytes=limit, buffers=self._body_buffers) as whole:
-                await self._serve(request, [whole], receive, reply)
+            compressed = request_body.joined(body)
+            async with request_body.decompressed(
+                compressed, coding, max_bytes=limit, buffers=self._body_buffers
+            ) as whole:
+                await self._serve(request, [whole], receive, response)
         else:
-            await self._serve(request, body, receive, reply)
+            await self._serve(request, body, receive, response)
 
-    async def _serve(self, request: _Request, body: Sequence[bytes], receive: Receive, reply: ProxyResponse) -> None:
-        """Check a request, and have Triton answer it."""
+    async def _serve(self, request: _Request, body: Sequence[bytes], receive: Receive, response: ProxyResponse) -> None:
+        """Check a request, send it to Triton and relay the response."""
         await self._check(request, body)
         query = request.scope.get("query_string", b"")
         target = self._prefix + request.path + (b"?" + query if query else b"")
         lines = self._pool.headers.lines() + request.lines
         head = request_head.proxied(request.scope["method"], target, lines, request_body.length_of(body))
         is_stream = request.call is Call.STREAM
-        async with reply.kept_alive(self._settings.event_heartbeat_s) if is_stream else _NOTHING:
+        async with response.kept_alive(self._settings.event_heartbeat_s) if is_stream else _NO_CONTEXT:
             try:
-                status = await self._exchange(request, head, body, receive, reply)
+                status = await self._exchange(request, head, body, receive, response)
             except TritonUnavailableError as error:
-                # Only questions are sent again if their connection breaks.
-                if request.call is not Call.QUESTION or body or error.code != LOST or reply.is_started:
+                # Only status requests are sent again if their connection breaks.
+                if request.call is not Call.STATUS or body or error.code != LOST or response.is_started:
                     raise
-                status = await self._exchange(request, head, body, receive, reply)
+                status = await self._exchange(request, head, body, receive, response)
         if request.call in _WORK and status == HTTPStatus.OK:
-            self._admissions.of(reply.model)  # so there is such a model
+            self._admissions.of(response.model)  # the model exists, so it gets its own slots
         elif request.call in _WORK:
-            await self._triton.learn(reply.model, reply.failure, reply.sent_at)
+            await self._triton.learn(response.model, response.failure, response.sent_at)
 
     async def _check(self, request: _Request, body: Sequence[bytes]) -> None:
-        """Refuse requests that would harm Triton."""
+        """Reject requests that would harm Triton."""
         if not request.path.endswith(b"/infer"):
             if request.call is Call.ADMINISTRATION and request.path.endswith(b"/load"):
                 await request_body.check_load(request_body.joined(body))
@@ -161,39 +165,39 @@ class TritonProxy:
             inference.require_fit(await self._configs.again(model_path))
 
     async def _exchange(
-        self, request: _Request, head: bytes, body: Sequence[bytes], receive: Receive, reply: ProxyResponse
+        self, request: _Request, head: bytes, body: Sequence[bytes], receive: Receive, response: ProxyResponse
     ) -> int:
         """Send a request to Triton and relay the response. Returns its status."""
-        slot = await self._pipeline.slot(request.admission, receive=receive, ticket=reply.ticket)
-        with _TritonsWork(slot, Stage(TRITON, reply.model)) as work:
-            is_cancelled = request.call in (Call.QUESTION, Call.STREAM)
+        slot = await self._pipeline.slot(request.admission, receive=receive, ticket=response.ticket)
+        with _WorkAtTriton(slot, Stage(TRITON, response.model)) as work:
+            is_cancelled = request.call in (Call.STATUS, Call.STREAM)
             async with self._pool.exchange(is_cancelled_by_closing=is_cancelled, receive=receive) as connection:
-                reply.sent_at = asyncio.get_running_loop().time()
+                response.sent_at = asyncio.get_running_loop().time()
                 processes = self._triton.processes
-                with processes.running(reply.model, connection) if request.call in _WORK else _NOTHING:
+                with processes.running(response.model, connection) if request.call in _WORK else _NO_CONTEXT:
                     connection.start(head, *body)
                     connection.finish()
                     if request.call is Call.STREAM:
-                        await self._pipeline.until_disconnect(receive, lambda _: reply.relay(connection))
+                        await self._pipeline.until_disconnect(receive, lambda _: response.relay(connection))
                     else:
                         await self._await_head(request.call, connection, receive)
                 if request.call is not Call.STREAM:
                     work.end()
                     enter(PipelineStage.RESPOND)
-                    await reply.relay(connection, unless_leaving=receive)
+                    await response.relay(connection, until_disconnect=receive)
                 return connection.status
 
     async def _await_head(self, call: Call, connection: Connection, receive: Receive) -> None:
-        if call is Call.QUESTION:
+        if call is Call.STATUS:
             await cancel_on_disconnect(receive, connection.head())
             return
-        if not connection.is_flushed:  # Triton does not begin before it has the whole request
+        if not connection.is_flushed:  # Triton does not begin before it has the complete request
             await cancel_on_disconnect(receive, connection.flushed())
         await connection.head()
 
 
-class _TritonsWork:
-    """Holds a request's slot and records its stage until Triton has done its work, at the latest until the block ends.
+class _WorkAtTriton:
+    """Holds a request's slot and records its stage until Triton has finished, at the latest until the block ends.
 
     A class, since an `ExitStack` costs a small request several microseconds.
     """
@@ -220,7 +224,7 @@ class _TritonsWork:
 
 
 class TritonProxyRoute(BaseRoute):
-    """`/v2` and all below it. It has no path template: `routes.labels` names the route of each request."""
+    """The route for `/v2` and all paths below. It has no path template: `routes.labels` names each request's route."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -234,7 +238,7 @@ class TritonProxyRoute(BaseRoute):
 
 
 def _path(scope: Scope) -> bytes:
-    """The path as it was sent, less what the app is mounted under, where a proxy has left that in."""
+    """The path as the client sent it, without `root_path` if a proxy has left that in."""
     path: bytes = scope["raw_path"]
     root = quote(scope.get("root_path", "")).encode()
     return path[len(root) :] if root and path.startswith(root + b"/") else path

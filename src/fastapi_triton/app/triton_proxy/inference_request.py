@@ -18,9 +18,9 @@ _MAX_RANK = 32
 _MAX_INTEGER = 2**63 - 1
 # Triton's ids of sequences, priorities and timeouts have 64 bits without a sign.
 _MAX_UNSIGNED = 2**64 - 1
-# A class count is a 32-bit number within Triton.
+# Triton keeps the number of classes in 32 bits.
 _MAX_CLASSES = 2**31 - 1
-# The other dimensions of an empty tensor are held to this.
+# The limit for the product of the other dimensions of an empty tensor.
 _MAX_ELEMENTS = 2**31 - 1
 _LENGTH_PREFIX_BYTES = 4
 _SHARED_MEMORY = frozenset(("shared_memory_region", "shared_memory_byte_size", "shared_memory_offset"))
@@ -35,7 +35,7 @@ def refused(reason: str) -> UnreadableRequestError:
 
 
 class RequestedInput(NamedTuple):
-    """One input of a request, consistent in itself."""
+    """One input of a request."""
 
     name: str
     datatype: Datatype
@@ -44,11 +44,11 @@ class RequestedInput(NamedTuple):
 
 @dataclass(slots=True)
 class InferenceRequest:
-    """The tensors of a request. `classified` are the outputs that it asks for as classes."""
+    """The tensors of a request. `classified` are the outputs that the client requests with `classification`."""
 
     inputs: tuple[RequestedInput, ...]
     classified: tuple[str, ...]
-    # The config that it was last found to fit: the same request often comes again.
+    # The config that the request was last found to fit: clients often repeat a request.
     _fitted: ModelConfig | None = field(default=None, repr=False, compare=False)
 
     @property
@@ -57,15 +57,18 @@ class InferenceRequest:
         return bool(self.inputs or self.classified)
 
     def require_fit(self, config: ModelConfig | None) -> None:
-        """Check against the model's config; names that it does not have are left to Triton.
+        """Compare the request with the model's config. Triton itself checks names that the config does not have.
 
         Raises:
-            UnreadableRequestError: a datatype, shape or batch size that the model does not take; or classes where no
-                config says that they are safe.
+            UnreadableRequestError: the model does not accept a datatype, shape or batch size; or the config does not
+                show that `classification` is safe.
         """
         if config is None:
             if self.classified:
-                raise refused("`classification` needs a model whose config can be read. Ask for the output itself.")
+                raise refused(
+                    "`classification` needs a model config that the frontend can read. Request the output without "
+                    "`classification`."
+                )
             return
         if config is self._fitted:
             return
@@ -78,53 +81,53 @@ class InferenceRequest:
         self._fitted = config
 
 
-def read(told: Any, *, num_json_bytes: int, num_binary_bytes: int, is_shared_memory_allowed: bool) -> InferenceRequest:
-    """Check the JSON of a request by itself and against the bytes that came.
+def read(body: Any, *, num_json_bytes: int, num_binary_bytes: int, is_shared_memory_allowed: bool) -> InferenceRequest:
+    """Check the parsed JSON of a request, and compare it with the number of bytes that the client sent.
 
     Raises:
-        UnreadableRequestError: a member is of the wrong kind, or shapes, sizes and bytes disagree.
-        NotAllowedError: it names shared memory where that is closed.
+        UnreadableRequestError: a member has the wrong type, or shapes, sizes and bytes disagree.
+        NotAllowedError: the request uses shared memory, which is not allowed.
     """
-    request = _object(told, "The body")
+    request = _object(body, "The body")
     if not isinstance(request.get("id", ""), str):
         raise refused("`id` must be a string.")
     _check_parameters(_parameters(request, "request"))
     inputs: list[RequestedInput] = []
-    num_told_bytes = num_json_elements = 0
+    num_declared_bytes = num_json_elements = 0
     names: set[str] = set()
     for each in _objects(request, "inputs", is_required=True):
         name = _name(each, "inputs", names)
         one = RequestedInput(name, _datatype(each, name), _shape(each, name))
-        num_told_bytes += _check_size(each, one, is_shared_memory_allowed)
+        num_declared_bytes += _check_size(each, one, is_shared_memory_allowed)
         if "data" in each:
             num_json_elements += math.prod(one.shape)
-        if num_json_elements > num_json_bytes:  # Triton takes memory for them before it reads the data
+        if num_json_elements > num_json_bytes:  # Triton allocates memory for the elements before it reads the data
             raise refused(
                 f"Input `{shown(name)}`: with the shape {_shown_shape(one.shape)} the inputs have "
                 f"{num_json_elements:,} elements in JSON, more than the body has bytes."
             )
         inputs.append(one)
-    if num_told_bytes != num_binary_bytes:
+    if num_declared_bytes != num_binary_bytes:
         raise refused(
-            f"The inputs have {num_told_bytes:,} bytes of binary data by their `binary_data_size`, but "
-            f"{num_binary_bytes:,} follow the JSON, whose length is in `Inference-Header-Content-Length`."
+            f"The `binary_data_size` of all inputs is {num_declared_bytes:,} bytes together, but {num_binary_bytes:,} "
+            "bytes follow the JSON, whose length is in `Inference-Header-Content-Length`."
         )
     return InferenceRequest(tuple(inputs), tuple(_classified(request, is_shared_memory_allowed)))
 
 
-def _object(told: Any, what: str) -> Mapping[str, Any]:
-    if not isinstance(told, dict):
-        raise refused(f"{what} must be a JSON object.")
-    return told
+def _object(value: Any, name: str) -> Mapping[str, Any]:
+    if not isinstance(value, dict):
+        raise refused(f"{name} must be a JSON object.")
+    return value
 
 
 def _objects(request: Mapping[str, Any], member: str, *, is_required: bool = False) -> Sequence[Any]:
-    told = request.get(member)
-    if told is None and not is_required:
+    objects = request.get(member)
+    if objects is None and not is_required:
         return ()
-    if not isinstance(told, list):
+    if not isinstance(objects, list):
         raise refused(f"`{member}` must be a list of objects.")
-    return told
+    return objects
 
 
 def _name(each: Any, member: str, names: set[str]) -> str:
@@ -134,32 +137,33 @@ def _name(each: Any, member: str, names: set[str]) -> str:
     if not isinstance(name, str) or not name or CUT in name:
         raise refused(f"Each of `{member}` needs a `name`, a string without NUL.")
     if name in names:
-        raise refused(f"`{member}` names `{shown(name)}` twice.")
+        raise refused(f"`{member}` has `{shown(name)}` twice.")
     names.add(name)
     return name
 
 
 def _parameters(each: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    told = each.get("parameters")
-    if told is None:
+    parameters = each.get("parameters")
+    if parameters is None:
         return _NO_PARAMETERS
-    if not isinstance(told, dict):
+    if not isinstance(parameters, dict):
         raise refused(f"`{shown(name)}`: `parameters` must be a JSON object.")
-    return told
+    return parameters
 
 
 def _check_parameters(parameters: Mapping[str, Any]) -> None:
     for name, value in parameters.items():
         if name in _BOOLEANS:
-            is_right = isinstance(value, bool)
+            is_valid, expected = isinstance(value, bool), "true or false"
         elif name in _UNSIGNED:
-            is_right = _is_unsigned(value, _MAX_UNSIGNED)
+            is_valid, expected = _is_unsigned(value, _MAX_UNSIGNED), "a whole number of at most 64 bits, not negative"
         elif name == "sequence_id":
-            is_right = isinstance(value, str) or _is_unsigned(value, _MAX_UNSIGNED)
+            is_valid = isinstance(value, str) or _is_unsigned(value, _MAX_UNSIGNED)
+            expected = "a string, or a whole number of at most 64 bits, not negative"
         else:
-            is_right = isinstance(value, bool | int | float | str)
-        if not is_right:
-            raise refused(f"The parameter `{shown(name)}` is {shown(value)}, a value that Triton does not take there.")
+            is_valid, expected = isinstance(value, bool | int | float | str), "a boolean, a number or a string"
+        if not is_valid:
+            raise refused(f"The parameter `{shown(name)}` is {shown(value)}; it must be {expected}.")
 
 
 def _is_unsigned(value: Any, maximum: int = _MAX_INTEGER) -> bool:
@@ -167,23 +171,26 @@ def _is_unsigned(value: Any, maximum: int = _MAX_INTEGER) -> bool:
 
 
 def _datatype(each: Mapping[str, Any], name: str) -> Datatype:
-    told = each.get("datatype")
-    datatype = BY_WIRE.get(told) if isinstance(told, str) else None
+    wire_name = each.get("datatype")
+    datatype = BY_WIRE.get(wire_name) if isinstance(wire_name, str) else None
     if datatype is None:
-        raise refused(f"Input `{shown(name)}`: `datatype` is {shown(told)}; Triton has {', '.join(BY_WIRE)}.")
+        raise refused(
+            f"Input `{shown(name)}`: `datatype` is {shown(wire_name)}; it must be one of {', '.join(BY_WIRE)}."
+        )
     return datatype
 
 
 def _shape(each: Mapping[str, Any], name: str) -> tuple[int, ...]:
-    told = each.get("shape")
-    if isinstance(told, list) and len(told) <= _MAX_RANK:
-        for size in told:
+    shape = each.get("shape")
+    if isinstance(shape, list) and len(shape) <= _MAX_RANK:
+        for size in shape:
             if type(size) is not int or not 0 <= size <= _MAX_INTEGER:
                 break
         else:
-            return tuple(told)
+            return tuple(shape)
     raise refused(
-        f"Input `{shown(name)}`: `shape` must be a list of at most {_MAX_RANK} whole numbers, none of them negative."
+        f"Input `{shown(name)}`: `shape` is {shown(shape)}; it must be a list of at most {_MAX_RANK} whole numbers, "
+        "none of them negative."
     )
 
 
@@ -193,8 +200,8 @@ def _check_size(each: Mapping[str, Any], one: RequestedInput, is_shared_memory_a
     is_shared = _is_shared(parameters, one.name, is_allowed=is_shared_memory_allowed)
     if ("data" in each) + ("binary_data_size" in parameters) + is_shared != 1:
         raise refused(
-            f"Input `{shown(one.name)}` must have one of `data`, `binary_data_size` and `shared_memory_region` in "
-            "`parameters`."
+            f"Input `{shown(one.name)}` must have exactly one of `data`, `parameters.binary_data_size` and "
+            "`parameters.shared_memory_region`."
         )
     num_elements = math.prod(one.shape)
     if not num_elements and math.prod(filter(None, one.shape)) > _MAX_ELEMENTS:
@@ -220,24 +227,25 @@ def _require_bytes(one: RequestedInput, num_elements: int, size: int) -> None:
     elif num_elements * one.datatype.numpy.itemsize == size:
         return
     raise refused(
-        f"Input `{shown(one.name)}`: {one.datatype.wire} of shape {_shown_shape(one.shape)} is not {size:,} bytes."
+        f"Input `{shown(one.name)}`: {size:,} bytes of data do not fit {one.datatype.wire} of shape "
+        f"{_shown_shape(one.shape)}."
     )
 
 
 def _is_shared(parameters: Mapping[str, Any], name: str, *, is_allowed: bool) -> bool:
-    """Whether a tensor lies in shared memory, by well-formed parameters."""
+    """Whether a tensor is in shared memory. Raises an error if its parameters for that are malformed."""
     if _SHARED_MEMORY.isdisjoint(parameters):
         return False
     if not is_allowed:
         raise NotAllowedError(
-            f"`{shown(name)}` names shared memory, which is closed here. Send the data itself, or start the frontend "
-            "with --v2-admin (FASTAPI_TRITON_V2_ADMIN=true).",
+            f"`{shown(name)}` is in shared memory, which this frontend does not allow. Send the data in the request, "
+            "or start the frontend with --v2-admin (FASTAPI_TRITON_V2_ADMIN=true).",
             code="v2_administration_closed",
         )
     region, size = parameters.get("shared_memory_region"), parameters.get("shared_memory_byte_size")
     offset = parameters.get("shared_memory_offset", 0)
     if not isinstance(region, str) or not region or CUT in region:
-        raise refused(f"`{shown(name)}`: `shared_memory_region` must be a name.")
+        raise refused(f"`{shown(name)}`: `shared_memory_region` must be the name of a region.")
     if not _is_unsigned(size) or not _is_unsigned(offset) or size + offset > _MAX_INTEGER:
         raise refused(
             f"`{shown(name)}`: `shared_memory_byte_size` and `shared_memory_offset` must be numbers of bytes."
@@ -246,7 +254,7 @@ def _is_shared(parameters: Mapping[str, Any], name: str, *, is_allowed: bool) ->
 
 
 def _classified(request: Mapping[str, Any], is_shared_memory_allowed: bool) -> list[str]:
-    """The outputs that are wanted as classes."""
+    """The outputs that the client requests with `classification`."""
     names: set[str] = set()
     classified: list[str] = []
     for each in _objects(request, "outputs"):
@@ -257,7 +265,9 @@ def _classified(request: Mapping[str, Any], is_shared_memory_allowed: bool) -> l
             raise refused(f"Output `{shown(name)}`: `binary_data` must be true or false.")
         count = parameters.get("classification", 0)
         if not _is_unsigned(count) or count > _MAX_CLASSES:
-            raise refused(f"Output `{shown(name)}`: `classification` is {shown(count)}, no number of classes.")
+            raise refused(
+                f"Output `{shown(name)}`: `classification` is {shown(count)}; it must be a number of classes."
+            )
         if count:
             classified.append(name)
     return classified
@@ -284,7 +294,7 @@ def _require_declared(one: RequestedInput, declared: TensorConfig, config: Model
 def _matches(shape: tuple[int, ...], expected: tuple[int, ...]) -> bool:
     if len(shape) != len(expected):
         return False
-    return all(wanted in (-1, size) for size, wanted in zip(shape, expected, strict=True))
+    return all(allowed in (-1, size) for size, allowed in zip(shape, expected, strict=True))
 
 
 def _require_classes(name: str, config: ModelConfig) -> None:
@@ -294,8 +304,8 @@ def _require_classes(name: str, config: ModelConfig) -> None:
     is_number = output.datatype.kind == "integer" or output.datatype.wire in ("FP32", "FP64")
     if not is_number or not all(size > 0 for size in output.dims):
         raise refused(
-            f"Output `{name}`: `classification` is for outputs of numbers whose dimensions the model's config fixes; "
-            f"this one is {output.datatype.wire} {_shown_shape(output.dims)}. Ask for the output itself."
+            f"Output `{name}` is {output.datatype.wire} {_shown_shape(output.dims)}; `classification` needs numbers, "
+            "and dimensions that the model's config fixes. Request the output without `classification`."
         )
 
 

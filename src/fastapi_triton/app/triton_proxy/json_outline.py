@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""JSON of any size, parsed without its large values: nesting is bounded first, long strings and arrays are cut out.
+"""Parses JSON of any size without its large values: it limits the nesting and cuts out long strings and arrays.
 
 A full parse of a body of 20 MB would block the event loop for seconds and take hundreds of megabytes.
 """
@@ -23,14 +23,14 @@ _LONG = 1024
 # The value of a cut string. No member that is checked may contain it.
 CUT = "\x00"
 _CUT_VALUE = rb'"\u0000"'
-# A text of up to this size is parsed whole; a larger one if it is as small without its long strings.
+# JSON of up to this size, or of up to this size without its long strings, is parsed whole.
 _SMALL_BYTES = 2048
 _FEW_STRINGS = 100
-# The limit of the text after cutting: names, shapes and parameters of some hundred tensors.
+# The limit of the text after cutting. It has room for names, shapes and parameters of some hundred tensors.
 _MAX_OUTLINE_BYTES = 128 * 1024
-# Marks in small windows are visited one by one; numpy is faster for more.
+# Quotation marks and brackets in small windows are read one by one; for large windows numpy is faster.
 _SMALL_WINDOW_BYTES, _LARGE_WINDOW_BYTES = 512, 64 * 1024
-# After this number of bytes the event loop serves other requests. They take some milliseconds.
+# After this number of bytes, which take some milliseconds, the event loop serves other requests.
 _BYTES_AT_ONCE = 256 * 1024
 _MARK = re.compile(rb'["\[\]{}]')
 _OTHER, _QUOTE, _OPEN, _CLOSE = range(4)
@@ -39,7 +39,7 @@ for _kind, _bytes in ((_QUOTE, b'"'), (_OPEN, b"[{"), (_CLOSE, b"]}")):
     for _byte in _bytes:
         _KINDS[_byte] = _kind
 _MARKS = (b'"', b"[", b"]", b"{", b"}")
-# The inside of a string or an array: from its first byte to the one after its last.
+# The inside of a string or an array: the position of its first byte, and the one after its last byte.
 _Span = tuple[int, int]
 _Positions = npt.NDArray[np.int64]
 
@@ -51,9 +51,9 @@ async def outline(text: bytes, *, cut_depth: int) -> Any:
     surrogates.
 
     Raises:
-        UnreadableRequestError: not JSON, nested more than `MAX_DEPTH` deep, or an object names a member twice, which
-            parsers read in different ways.
-        TooLargeError: there is too much besides long strings and arrays.
+        UnreadableRequestError: the text is not JSON, is nested more than `MAX_DEPTH` deep, or an object has a member
+            twice, which parsers read in different ways.
+        TooLargeError: the text is too large even without long strings and arrays.
     """
     text = without_long_strings(text)
     if is_plain(text):
@@ -69,7 +69,7 @@ async def outline(text: bytes, *, cut_depth: int) -> Any:
 
 
 def parsed(text: bytes) -> Any:
-    """Parse a text that `is_plain`. Raises what `outline` raises."""
+    """Parse a text that `is_plain`. Raises the same errors as `outline`."""
     value = _canonical(text)
     return _decoded(text) if value is None else value
 
@@ -82,12 +82,12 @@ def _decoded(text: bytes) -> Any:
 
 
 def is_plain(text: bytes) -> bool:
-    """Whether it can be parsed as it is: it is small, and cannot be nested too deep."""
+    """Whether the text can be parsed without an outline: it is small, and cannot be nested too deep."""
     return len(text) <= _SMALL_BYTES and text.count(b"[") + text.count(b"{") <= MAX_DEPTH
 
 
 def without_long_strings(text: bytes) -> bytes:
-    """The text with its long strings cut, if it has few strings and no escape before the end of one; else unchanged."""
+    """Cut the long strings, if there are few strings and none ends with a backslash; else return the text unchanged."""
     if len(text) <= _SMALL_BYTES:
         return text
     parts: list[bytes] = []
@@ -106,16 +106,17 @@ def without_long_strings(text: bytes) -> bytes:
 
 
 def _canonical(text: bytes) -> Any:
-    """The value of a text that is JSON without spaces; None for any other text.
+    """The value of JSON without spaces; None for any other text.
 
-    Most clients write it so. orjson takes a fifth of the time, but of a member that is there twice it drops one.
+    Most clients send no spaces. orjson takes a fifth of the time of `json`, but drops one of two members of the same
+    name; then the value written as JSON differs from the text.
     """
     if b"\\" in text and text.count(rb"\u0000") != text.count(_CUT_VALUE) - text.count(_CUT_VALUE + b":"):
         return None  # a name may contain NUL
     try:
         value = orjson.loads(text)
     except orjson.JSONDecodeError:
-        return None  # the other parser says why
+        return None  # `json` reports the cause
     return value if orjson.dumps(value) == text else None
 
 
@@ -125,9 +126,9 @@ def _members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         names = [name for name, _ in pairs]
         twice = next(name for name in names if names.count(name) > 1)
         if twice != CUT:
-            raise UnreadableRequestError(f"The JSON names the member `{shown(twice)}` twice in one object.")
+            raise UnreadableRequestError(f"The JSON has the member `{shown(twice)}` twice in one object.")
     if any(CUT in name for name in members):
-        raise UnreadableRequestError("The JSON has a member whose name contains NUL or is very long.")
+        raise UnreadableRequestError("The JSON has a member whose name contains NUL or has more than 1,000 bytes.")
     return members
 
 
@@ -135,7 +136,7 @@ _DECODER = json.JSONDecoder(object_pairs_hook=_members)
 
 
 def _without(text: bytes, spans: list[_Span]) -> bytes:
-    """The text with the insides of these arrays and strings replaced; what lies within another span goes with it."""
+    """The text with the insides of these arrays and strings replaced. Spans may lie within other spans."""
     kept: list[bytes] = []
     at = 0
     for start, end in sorted(spans):
@@ -149,7 +150,7 @@ async def _spans(text: bytes, cut_depth: int) -> list[_Span]:
     """The insides of long strings, and of long arrays at depth `cut_depth`.
 
     Raises:
-        UnreadableRequestError: it nests too deep, or a bracket or quotation mark is missing.
+        UnreadableRequestError: the nesting is too deep, or a bracket or quotation mark is missing.
     """
     marks = _Marks(text, cut_depth)
     pause_at = _BYTES_AT_ONCE
@@ -167,7 +168,7 @@ async def _spans(text: bytes, cut_depth: int) -> list[_Span]:
 
 
 class _Marks:
-    """Quotation marks and brackets of a text, read window by window: how deep it nests, and what to cut."""
+    """Reads quotation marks and brackets window by window, and records the nesting depth and the spans to cut."""
 
     def __init__(self, text: bytes, cut_depth: int) -> None:
         self.spans: list[_Span] = []
@@ -213,7 +214,7 @@ class _Marks:
         self._container_at = self._edges(self._container_at, brackets[is_edge], only_arrays=True)
 
     def _edges(self, open_at: int | None, edges: _Positions, *, only_arrays: bool = False) -> int | None:
-        """Record the long spans between starts and ends, which alternate. Returns the start that has no end yet."""
+        """Record the long spans between the alternating starts and ends. Returns the start that has no end yet."""
         if open_at is not None:
             edges = np.concatenate(([open_at], edges))
         num_pairs = len(edges) // 2
@@ -224,7 +225,7 @@ class _Marks:
         return int(edges[-1]) if len(edges) % 2 else None
 
     def _edge(self, open_at: int | None, at: int, *, only_arrays: bool = False) -> int | None:
-        """The same for one of them."""
+        """The same for one start or end."""
         if open_at is None:
             return at
         if at - open_at > _LONG and not (only_arrays and self._text[open_at] != ord("[")):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The configs of the models in `/v2` requests, read from Triton at most once in a few seconds."""
+"""Caches the configs of the models in `/v2` requests for a few seconds."""
 
 import asyncio
 import logging
@@ -16,18 +16,18 @@ from fastapi_triton.triton.transport.connection import ResponseHead
 
 logger = logging.getLogger(__name__)
 
-# A model may be loaded anew, with another config, at any time.
+# Triton may reload a model with another config at any time.
 _FRESH_S = 5.0
-# A request that does not fit a config has it read again, but not more often than this.
-_SURELY_FRESH_S = 1.0
+# If a request does not fit a config of at least this age, the config is read again.
+_RETRY_FRESH_S = 1.0
 _MAX_KEPT = 1024
 _MAX_FETCHES = 8
 
-Ask = Callable[[str, str], Awaitable[tuple[ResponseHead, memoryview]]]
+SendRequest = Callable[[str, str], Awaitable[tuple[ResponseHead, memoryview]]]
 
 
 class NoConfigError(Exception):
-    """Triton's answer if it has no config for a model, which it mostly does not know."""
+    """Triton's error response to the request for a config, mostly because it does not know the model."""
 
     def __init__(self, head: ResponseHead, body: bytes) -> None:
         super().__init__(head.status)
@@ -36,59 +36,60 @@ class NoConfigError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class _Known:
+class _Cached:
     config: ModelConfig | None
-    asked_at: float
+    requested_at: float
 
 
 class ModelConfigs:
-    """Configs by the model's path, `/v2/models/NAME` or with a version. `ask` sends a GET to Triton."""
+    """Configs by the model's path, `/v2/models/NAME` or with a version. `send_request` sends a GET to Triton."""
 
-    def __init__(self, ask: Ask) -> None:
-        self._ask = ask
-        self._known: OrderedDict[str, _Known] = OrderedDict()
+    def __init__(self, send_request: SendRequest) -> None:
+        self._send_request = send_request
+        self._cache: OrderedDict[str, _Cached] = OrderedDict()
         self._limit = asyncio.Semaphore(_MAX_FETCHES)
 
     async def get(self, path: str) -> ModelConfig | None:
-        """A config that is some seconds old at most; None: Triton does not show it, or it cannot be read.
+        """A config that is at most some seconds old; None: Triton denies access to it, or it cannot be read.
 
         Raises:
-            NoConfigError: Triton refuses.
-            TritonUnavailableError, DeadlineExceededError: Triton does not answer.
+            NoConfigError: Triton responds with an error.
+            TritonUnavailableError, DeadlineExceededError: Triton does not respond.
         """
         return await self._no_older_than(_FRESH_S, path)
 
     async def again(self, path: str) -> ModelConfig | None:
-        """The same for a request that does not fit the one that `get` gave."""
-        return await self._no_older_than(_SURELY_FRESH_S, path)
+        """The same for a request that does not fit the config from `get`: a newer one."""
+        return await self._no_older_than(_RETRY_FRESH_S, path)
 
     async def _no_older_than(self, seconds: float, path: str) -> ModelConfig | None:
-        known = self._fresh(path, seconds)
-        if known is None:
+        cached = self._fresh(path, seconds)
+        if cached is None:
             async with self._limit:
-                known = self._fresh(path, seconds) or await self._fetch(path)
-        return known.config
+                cached = self._fresh(path, seconds) or await self._fetch(path)
+        return cached.config
 
-    def _fresh(self, path: str, seconds: float) -> _Known | None:
-        known = self._known.get(path)
-        return known if known is not None and time.monotonic() - known.asked_at < seconds else None
+    def _fresh(self, path: str, seconds: float) -> _Cached | None:
+        cached = self._cache.get(path)
+        return cached if cached is not None and time.monotonic() - cached.requested_at < seconds else None
 
-    async def _fetch(self, path: str) -> _Known:
-        asked_at = time.monotonic()
-        head, body = await self._ask("GET", f"{path}/config")
+    async def _fetch(self, path: str) -> _Cached:
+        requested_at = time.monotonic()
+        head, body = await self._send_request("GET", f"{path}/config")
         if head.status not in (200, 403):
-            self._known.pop(path, None)
+            self._cache.pop(path, None)
             raise NoConfigError(head, bytes(body))
-        known = self._known[path] = _Known(_read(bytes(body)) if head.status == 200 else None, asked_at)
-        self._known.move_to_end(path)
-        while len(self._known) > _MAX_KEPT:
-            self._known.popitem(last=False)
-        return known
+        config = _read(path, bytes(body)) if head.status == 200 else None
+        cached = self._cache[path] = _Cached(config, requested_at)
+        self._cache.move_to_end(path)
+        while len(self._cache) > _MAX_KEPT:
+            self._cache.popitem(last=False)
+        return cached
 
 
-def _read(body: bytes) -> ModelConfig | None:
+def _read(path: str, body: bytes) -> ModelConfig | None:
     try:
         return from_server(orjson.loads(body))
     except (ContractError, ValueError, TypeError, KeyError, AttributeError) as error:
-        logger.warning("a model's config cannot be read: %r", error)
+        logger.warning("the config of %s cannot be read, so requests are not compared with it: %r", path, error)
         return None

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The head of a `/v2` request to Triton, and the client's headers in it, checked: some values kill Triton 2.51."""
+"""Builds the head of a `/v2` request to Triton from the client's headers, checked: some values kill Triton 2.51."""
 
 import re
 
@@ -19,20 +19,20 @@ PASSED = frozenset(
     )
 )
 _CODE = "invalid_header"
-# RFC 9110 sections 12.5.3 and 12.4.2: `gzip;q=0.5, identity`. Triton dies of a weight like `1e999`. More decimals than
-# three, and `.5`, are sent too.
+# RFC 9110 sections 12.5.3 and 12.4.2: `gzip;q=0.5, identity`. A weight like `1e999` kills Triton. Some clients send
+# more than three decimals, or `.5`.
 _CODING = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+(?:[ \t]*;[ \t]*[qQ]=(?:0?\.\d{1,6}|0\.?|1(?:\.0{0,6})?))?[ \t]*"
 _CODINGS = re.compile(rb"[ \t]*(?:" + _CODING + rb")?(?:,[ \t]*(?:" + _CODING + rb")?)*")
 _MAX_CODINGS_BYTES = 256
 _LENGTH = re.compile(rb"\d{1,18}")
-# Triton keeps these values in memory for as long as the request.
+# Triton keeps these values in memory as long as the request.
 _MAX_VALUE_BYTES = 1024
 
 
 def passed_lines(headers: Headers, names: frozenset[bytes], *, is_traced: bool) -> bytes:
-    """The lines of those headers that go to Triton as they are, by their names.
+    """The lines of the headers that go to Triton unchanged: those in `names`.
 
-    Trace headers of a request that is traced here are left out: the frontend's own take their place.
+    A request that the frontend traces goes without the client's trace headers: `proxied` adds the frontend's own.
 
     Raises:
         UnreadableRequestError: one of them is malformed.
@@ -45,13 +45,13 @@ def passed_lines(headers: Headers, names: frozenset[bytes], *, is_traced: bool) 
             if len(value) > _MAX_CODINGS_BYTES or not _CODINGS.fullmatch(value):
                 raise _malformed(name, value, "Send a list like `gzip;q=0.5, identity`.")
         elif len(value) > _MAX_VALUE_BYTES:
-            raise _malformed(name, value, f"At most {_MAX_VALUE_BYTES} bytes are taken.")
+            raise _malformed(name, value, f"It must have at most {_MAX_VALUE_BYTES:,} bytes.")
         lines += (name, b": ", value, b"\r\n")
     return b"".join(lines)
 
 
 def proxied(method: str, target: bytes, lines: bytes, num_body_bytes: int) -> bytes:
-    """The head of a request to Triton. `lines` are headers, whole lines; the request's id and trace are added."""
+    """The head of a request to Triton: `lines`, which are complete header lines, and the request's id and trace."""
     trace_headers = request_trace_headers() if current_record.get().is_traced else ()
     parts = [
         method.encode() + b" " + target + b" HTTP/1.1\r\n",
@@ -65,16 +65,16 @@ def proxied(method: str, target: bytes, lines: bytes, num_body_bytes: int) -> by
 
 
 def json_length(headers: Headers) -> int | None:
-    """What `Inference-Header-Content-Length` says: how much of the body is JSON; None: all of it.
+    """The number of bytes of JSON in the body, from `Inference-Header-Content-Length`; None: all of it is JSON.
 
     Raises:
-        UnreadableRequestError: it is no number.
+        UnreadableRequestError: the header is not a number, or there are two.
     """
     length: int | None = None
     for name, value in headers:
         if name == HEADER_LENGTH:
             if length is not None or not _LENGTH.fullmatch(value):
-                raise _malformed(name, value, "It is the length of the body's JSON in bytes, said once.")
+                raise _malformed(name, value, "Send it once, with the number of bytes of JSON in the body.")
             length = int(value)
     return length
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The response to a `/v2` request: Triton's own, or the frontend's error in the form that Triton's clients read."""
+"""Sends the response to a `/v2` request: Triton's own, or an error of the frontend in Triton's format."""
 
 import logging
 from collections.abc import AsyncIterator
@@ -21,12 +21,12 @@ from fastapi_triton.triton.transport.errors import access_denied
 
 logger = logging.getLogger(__name__)
 
-# The code by which Triton's own errors are counted: they pass unchanged.
+# The code that metrics count Triton's own errors by. The errors themselves are relayed unchanged.
 FROM_TRITON = "from_triton"
 _LONG_RESPONSE_BYTES = 4 * 1024 * 1024
-# Longer than Triton's message for a dead model process.
+# Triton's message about a dead model process is shorter.
 _FAILURE_BYTES = 1024
-# RFC 9110 section 7.6.1, and the headers that the frontend's server writes itself.
+# The hop-by-hop headers of RFC 9110 section 7.6.1, and the headers that the frontend's server adds itself.
 _NOT_FORWARDED = frozenset(
     (
         *(b"connection", b"keep-alive", b"proxy-authenticate", b"proxy-authorization", b"proxy-connection"),
@@ -37,7 +37,7 @@ _NOT_FORWARDED = frozenset(
 
 
 class ProxyResponse:
-    """Sends one response."""
+    """The response to one request. Sends it, and keeps what the metrics and the log need of it."""
 
     def __init__(self, send: Send, known_models: set[str]) -> None:
         self._send = send
@@ -45,31 +45,31 @@ class ProxyResponse:
         self.model = ""
         self.is_started = False
         self.ticket: QueueTicket | None = None
-        self.sent_at = 0.0  # when the request began to go to Triton, by the event loop's clock
-        self.failure = b""  # the beginning of Triton's error
+        self.sent_at = 0.0  # when the proxy began to send the request to Triton, by the event loop's clock
+        self.failure = b""  # the first bytes of Triton's error response
 
     @asynccontextmanager
     async def kept_alive(self, interval_s: float) -> AsyncIterator[None]:
-        """Send heartbeats until the response, which is a stream of events, begins."""
+        """Send heartbeats until the response begins. For streams of events."""
         stream = SilentStream(self._send)
         self.ticket, self._send = stream.ticket, stream.send
         async with stream.kept_alive(interval_s):
             yield
 
-    async def relay(self, connection: Connection, *, unless_leaving: Receive | None = None) -> None:
-        """Pass Triton's response on as it arrives.
+    async def relay(self, connection: Connection, *, until_disconnect: Receive | None = None) -> None:
+        """Send Triton's response to the client as it arrives.
 
-        With `unless_leaving`, until the client leaves. Only long responses are watched: it costs as much as a short
-        one.
+        With `until_disconnect`, the client's `receive`, a disconnect stops the relay. Only long responses are watched:
+        watching costs as much as a short response.
 
         Raises:
-            ClientDisconnectedError: the client left.
+            ClientDisconnectedError: the client disconnected.
         """
         await self._start(await connection.head())
-        if unless_leaving is None:
+        if until_disconnect is None:
             await self._relay_body(connection)
         elif await self._relay_body(connection, _LONG_RESPONSE_BYTES):
-            await cancel_on_disconnect(unless_leaving, self._relay_body(connection))
+            await cancel_on_disconnect(until_disconnect, self._relay_body(connection))
 
     async def _relay_body(self, connection: Connection, num_bytes: int | None = None) -> bool:
         """Relay at least this many bytes. Returns whether there is more."""
@@ -84,11 +84,11 @@ class ProxyResponse:
         return more_body
 
     async def forward(self, head: ResponseHead, body: bytes) -> None:
-        """Send a response of Triton's that was read before."""
+        """Send a response of Triton that has been read already."""
         try:
             await self._start(head)
         except FastAPITritonError as error:
-            await self.refuse(error)
+            await self.send_error(error)
         else:
             await self._send({"type": "http.response.body", "body": body, "more_body": False})
 
@@ -104,26 +104,27 @@ class ProxyResponse:
         self._label()
         await self._send({"type": "http.response.start", "status": head.status, "headers": headers})
 
-    async def refuse(self, error: FastAPITritonError) -> None:
+    async def send_error(self, error: FastAPITritonError) -> None:
         """Send an error, unless the response has begun."""
         record_error(error)
         self._label()
         if self.is_started:
-            # The server closes the connection of an incomplete response, by which the client sees that it is not whole.
-            logger.warning("the answer was cut off: %s", error.detail)
+            # The server closes the connection, so that the client sees that the response is not complete.
+            logger.warning("the response failed after it had begun, so it ends here: %s", error.detail)
             return
-        reply = refusal(error)
-        await self._send({"type": "http.response.start", "status": reply.status_code, "headers": reply.raw_headers})
-        await self._send({"type": "http.response.body", "body": reply.body, "more_body": False})
+        response = error_response(error)
+        head = {"type": "http.response.start", "status": response.status_code, "headers": response.raw_headers}
+        await self._send(head)
+        await self._send({"type": "http.response.body", "body": response.body, "more_body": False})
 
     def _label(self) -> None:
-        """Only names of models that Triton has become labels."""
+        """Label the metrics with the model, if Triton has it: unknown names would make any number of labels."""
         if self.model in self._known_models:
             current_record.get().model = self.model
 
 
-def refusal(error: FastAPITritonError) -> Response:
-    """An error of the frontend as tritonclient reads it: `{"error": "…"}`."""
+def error_response(error: FastAPITritonError) -> Response:
+    """An error of the frontend in Triton's format, which tritonclient reads: `{"error": "…"}`."""
     content = {"error": error.detail, "code": error.code, "request_id": current_request_id.get()}
     headers = problem_details.headers(error)
     if isinstance(error, MethodNotAllowedError):

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a request to `/v2` wants of Triton, read off its path as it was sent: a question, inference, administration.
+"""The routes of `/v2` that the proxy passes on, by kind: status, inference, stream, administration.
 
-Only what is listed here goes on, so an endpoint that a later Triton adds stays closed until somebody has looked at it.
+The proxy rejects all other paths. So an endpoint that a later Triton adds stays closed until it is reviewed.
 """
 
 import functools
@@ -9,16 +9,16 @@ import re
 from enum import Enum
 from urllib.parse import unquote, unquote_to_bytes
 
-from fastapi_triton.core.errors import MethodNotAllowedError, NotAllowedError, NotFoundError
+from fastapi_triton.core.errors import MethodNotAllowedError, NotAllowedError, NotFoundError, shown
 
 
 class Call(Enum):
-    """What Triton does for it."""
+    """What a request does in Triton."""
 
-    QUESTION = "question"  # health, metadata, config, statistics: answered at once
-    INFERENCE = "inference"  # one answer; Triton does not notice that its caller has left
-    STREAM = "stream"  # answers as they come; the connection's end is how the model learns of a caller's leaving
-    ADMINISTRATION = "administration"  # changes the server for everyone, or shows its files and memory
+    STATUS = "status"  # health, metadata, config, statistics: Triton responds at once
+    INFERENCE = "inference"  # one response; Triton does not notice a disconnect
+    STREAM = "stream"  # events as they come; closing the connection cancels the work
+    ADMINISTRATION = "administration"  # changes Triton for all clients, or shows its files and memory
 
 
 _NAME = rb"(?P<name>(?:[A-Za-z0-9._~!$&'()*+,;=:@-]|%[0-9A-Fa-f]{2})+)"
@@ -28,9 +28,9 @@ _ROUTES: tuple[tuple[re.Pattern[bytes], Call, tuple[str, ...]], ...] = tuple(
     for pattern, call, methods in (
         (_MODEL + rb"/(?:infer|generate)", Call.INFERENCE, ("POST",)),
         (_MODEL + rb"/generate_stream", Call.STREAM, ("POST",)),
-        (rb"/v2(?:/health/(?:live|ready)|/models/stats)?", Call.QUESTION, ("GET",)),
-        (_MODEL + rb"(?:/(?:ready|config|stats))?", Call.QUESTION, ("GET",)),
-        (rb"/v2/repository/index", Call.QUESTION, ("POST",)),
+        (rb"/v2(?:/health/(?:live|ready)|/models/stats)?", Call.STATUS, ("GET",)),
+        (_MODEL + rb"(?:/(?:ready|config|stats))?", Call.STATUS, ("GET",)),
+        (rb"/v2/repository/index", Call.STATUS, ("POST",)),
         (rb"/v2/repository/models/" + _NAME + rb"/(?:load|unload)", Call.ADMINISTRATION, ("POST",)),
         (
             rb"/v2/(?:system|cuda)sharedmemory(?:/region/" + _NAME + rb")?/(?:register|unregister)",
@@ -42,19 +42,18 @@ _ROUTES: tuple[tuple[re.Pattern[bytes], Call, tuple[str, ...]], ...] = tuple(
         (rb"/v2/logging", Call.ADMINISTRATION, ("GET", "POST")),
     )
 )
-# Within a name these would be a path to something else, for a server that decodes it.
-_NO_NAME = re.compile(rb"[\x00-\x1f\x7f/\\]|\A\.{1,2}\Z")
+# A server that decodes such a name would read it as another path.
+_INVALID_NAME = re.compile(rb"[\x00-\x1f\x7f/\\]|\A\.{1,2}\Z")
 
 
-# Of what it took; a path is as long as a head at most.
-@functools.lru_cache(maxsize=128)
+@functools.lru_cache(maxsize=128)  # only paths that are passed on; none is longer than a request's head may be
 def read(method: str, path: bytes, *, is_administration_allowed: bool) -> Call:
-    """What a request wants. `path` is as it was sent: still percent-encoded, without the query.
+    """The kind of a request. `path` is as the client sent it: percent-encoded, without the query.
 
     Raises:
-        NotFoundError: nothing of Triton's that is passed on.
-        MethodNotAllowedError: it is, but not with this HTTP method.
-        NotAllowedError: it is administration, which is not open here.
+        NotFoundError: the proxy does not pass this path on.
+        MethodNotAllowedError: it passes the path on, but not with this HTTP method.
+        NotAllowedError: the request is administration, which is not allowed.
     """
     for pattern, call, methods in _ROUTES:
         match = pattern.fullmatch(path)
@@ -62,19 +61,23 @@ def read(method: str, path: bytes, *, is_administration_allowed: bool) -> Call:
             continue
         if call is Call.ADMINISTRATION and not is_administration_allowed:
             raise NotAllowedError(
-                "This changes the server for everyone, or shows its insides, so it is closed here. Ask Triton's own "
-                "port, or start the frontend with --v2-admin (FASTAPI_TRITON_V2_ADMIN=true).",
+                f"{shown(path.decode())} administers Triton, which this frontend does not allow. Send the request to "
+                "Triton's own port, or start the frontend with --v2-admin (FASTAPI_TRITON_V2_ADMIN=true).",
                 code="v2_administration_closed",
             )
         if method not in methods:
-            raise MethodNotAllowedError(f"{path.decode()} takes {' or '.join(methods)}, not {method}.", allowed=methods)
+            raise MethodNotAllowedError(
+                f"{shown(path.decode())} accepts {' or '.join(methods)}, not {method}.", allowed=methods
+            )
         return call
-    raise NotFoundError(f"{path.decode('ascii', 'replace')} is no endpoint of Triton's that is passed on.")
+    raise NotFoundError(
+        f"{shown(path.decode('ascii', 'replace'))} is not an endpoint of Triton that the frontend passes on."
+    )
 
 
 @functools.lru_cache(maxsize=128)
 def labels(path: bytes) -> tuple[str, str]:
-    """What a path that `read` took is counted as: the route without anybody's words, and the model, if it names one."""
+    """The metric labels of a path that `read` accepts: the route's template, and the model, which may be empty."""
     parts = path.decode("ascii").split("/")
     match parts[2:]:
         case ["models", name, *rest] if (name, rest) != ("stats", []):
@@ -91,4 +94,4 @@ def labels(path: bytes) -> tuple[str, str]:
 
 def _is_name(match: re.Match[bytes]) -> bool:
     name = match.groupdict().get("name")
-    return name is None or _NO_NAME.search(unquote_to_bytes(name)) is None
+    return name is None or _INVALID_NAME.search(unquote_to_bytes(name)) is None

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The response to a `generate_stream` that waits: the frontend begins it when nothing has come from Triton for long."""
+"""Sends heartbeats on a `generate_stream` while nothing comes from Triton; the first one begins the response."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -11,7 +11,7 @@ from starlette.types import Message, Send
 from fastapi_triton.admission.fair_queue import QueueTicket
 from fastapi_triton.endpoints.sse import EventWriter, queued_comment
 
-# Triton's own head of a stream, and that no proxy holds it back.
+# The head that Triton gives a stream, with a header that keeps proxies from buffering it.
 _HEAD: Message = {
     "type": "http.response.start",
     "status": 200,
@@ -21,32 +21,32 @@ _HEAD: Message = {
         (b"x-accel-buffering", b"no"),
     ],
 }
-# An error is a sentence or a traceback; a longer body is none.
+# The limit of an error's body; a traceback is shorter.
 _MAX_ERROR_BYTES = 64 * 1024
 
 
 class SilentStream:
-    """Sends heartbeats, which are comments, until a response is sent. A response that comes in time passes unchanged.
+    """Sends heartbeats, which are comments, until a response is sent. A response before the first one passes unchanged.
 
-    After the first heartbeat its head cannot: an error becomes an event then, `data: {"error": …}`, the form in which
-    Triton reports errors in the middle of a stream. Nothing is added once the response has begun.
+    After the first heartbeat its head is already sent. An error then becomes an event, `data: {"error": …}`, as Triton
+    reports errors in the middle of a stream. Nothing is added once the response has begun.
     """
 
     def __init__(self, send: Send) -> None:
         self.ticket = QueueTicket()
         self._send = send
         self._writer = EventWriter(send, _HEAD)
-        self._is_error = False  # whether the response is one that comes after our own head
-        self._error = b""  # the beginning of its body
+        self._is_error = False  # whether the response is an error after our own head
+        self._error = b""  # the first bytes of the error's body
 
     @asynccontextmanager
     async def kept_alive(self, interval_s: float) -> AsyncIterator[None]:
-        """Send heartbeats while this is entered and nothing else is sent."""
+        """Send heartbeats for the duration of the block, until a response is sent."""
         async with self._writer.kept_alive(partial(queued_comment, self.ticket), interval_s):
             yield
 
     async def send(self, message: Message) -> None:
-        """As an ASGI server's."""
+        """The `send` of an ASGI server."""
         await self._writer.stop_heartbeats()
         if self._writer.has_begun and message["type"] == "http.response.start":
             self._is_error = not _is_stream(message)
@@ -60,12 +60,12 @@ class SilentStream:
 
 
 def _is_stream(head: Message) -> bool:
-    """Whether its body may follow our own head."""
+    """Whether the body of this response may follow our own head."""
     return bool(head["status"] == 200) and all(name.lower() != b"content-encoding" for name, _ in head["headers"])
 
 
 def _error_data(body: bytes) -> bytes:
-    """On one line: the error text of a proxy before Triton may have several."""
+    """The error as JSON on one line: the text of a proxy before Triton may have several lines."""
     try:
         return orjson.dumps(orjson.loads(body))
     except orjson.JSONDecodeError:
