@@ -24,7 +24,7 @@ def table(
     lines = [
         f"{replica.name} ({replica.source}); {rate:g} pictures a second of {', '.join(map(str, step_counts))} steps",
         "",
-        "| replicas | load | p50 s | p95 s | p99 s | p99 s simulated | refused | $ a thousand |",
+        "| replicas | load | p50 s | p95 s | p99 s | p99 s simulated | rejected | $ a thousand |",
         "| ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
     ]
     one = load_of(replica, rate, step_counts, 1, wait_places)

@@ -42,7 +42,7 @@ def against_simulation(num_jobs: int = 6_000) -> str:
     lines = [
         f"The model against a simulation of {num_jobs} requests (model / simulation)",
         "",
-        "| replica | steps | replicas | load | p50 s | p95 s | p99 s | refused |",
+        "| replica | steps | replicas | load | p50 s | p95 s | p99 s | rejected |",
         "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: |",
     ]
     for name, replica, counts, num_replicas, share in cases():

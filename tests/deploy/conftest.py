@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What stands in for AWS, and for the programs of a machine there."""
+"""Stand-ins for AWS, and for the programs of an EC2 machine."""
 
 import os
 import tarfile
@@ -15,7 +15,7 @@ from support.paths import ROOT
 
 @pytest.fixture
 def aws(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
-    """A stand-in for AWS, and nothing else."""
+    """moto in place of AWS, without the user's own AWS configuration."""
     for name in ("AWS_PROFILE", "AWS_ENDPOINT_URL"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
@@ -26,7 +26,7 @@ def aws(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
 
 @pytest.fixture
 def cloud(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A bucket in a folder, and the programs that an AMI has."""
+    """A folder with a bucket, and stand-ins for the programs of the machine image."""
     bucket = tmp_path / BUCKET
     bucket.mkdir()
     with tarfile.open(bucket / "app.tar.gz", "w:gz") as app:
@@ -44,9 +44,9 @@ def cloud(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     copy = '[ "$to" = - ] && to=/dev/stdout\ncat "$CLOUD/${from#s3://}" >"$to"'
     stand_in(programs, "aws", 'from="${@: -2:1}" to="${@: -1}"\n' + copy)
     stand_in(programs, "docker", "")
-    # There is no user ubuntu here.
+    # Without `-o ubuntu`: that user does not exist here.
     stand_in(programs, "sudo", '[ "$1" = install ] && exec mkdir -p "${@:5}"\nexec env "$@"')
-    stand_in(programs, "cloud-init", "exit 2")  # "something was not perfect"
+    stand_in(programs, "cloud-init", "exit 2")  # a recoverable error
     stand_in(programs, "apt-get", "")
     stand_in(programs, "python", "echo /the/models")
     monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")

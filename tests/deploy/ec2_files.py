@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The files of `deploy/ec2/`, read as what reads them does."""
+"""Reads the files of `deploy/ec2/` as CloudFormation, Ray and compose do, and writes stand-ins for programs."""
 
 import re
 from pathlib import Path
@@ -15,7 +15,7 @@ BUCKET = "my-bucket"
 
 
 class _Tagged(yaml.SafeLoader):
-    """`!Sub x` as `{"Sub": x}`."""
+    """Loads CloudFormation's tags: `!Sub x` becomes `{"Sub": x}`."""
 
 
 _Tagged.add_multi_constructor(
@@ -48,7 +48,7 @@ def serve_file() -> dict[str, Any]:
 
 
 def resolved(value: Any, names: dict[str, str]) -> Any:
-    """A template's value as CloudFormation would have it, if these are what names stand for."""
+    """A template's value with `Ref`, `GetAtt` and `Sub` resolved from `names`, as CloudFormation does."""
     match value:
         case {"Ref": name} | {"GetAtt": name}:
             return names.get(name, name)
@@ -70,7 +70,7 @@ def compose(*files: str) -> dict[str, Any]:
 
 
 def stand_in(folder: Path, name: str, script: str) -> None:
-    """A program that notes how it was called, and does this."""
+    """Write a program that logs its arguments to `$CALLS`, then runs `script`."""
     folder.mkdir(exist_ok=True)
     program = folder / name
     program.write_text(f'#!/bin/bash\necho "{name} $*" >>"$CALLS"\n{script}\n', encoding="utf-8")

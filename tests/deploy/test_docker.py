@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The container files, as far as they can be held without a container engine.
+"""The container files, checked without a container engine.
 
-What the images would hold is put together by hand from the same lines: the copied paths, the pinned packages, the
-command. Images are not built here; docs/deploy.md says so.
+The tests assemble the frontend image's content from the same Dockerfile lines: copied paths, pinned packages, command.
+No image is built; docs/deploy.md says so.
 """
 
 import fnmatch
@@ -33,7 +33,7 @@ TRITON = ROOT / "deploy" / "triton"
 
 
 def instructions(dockerfile: Path) -> list[tuple[str, str]]:
-    """`(INSTRUCTION, the rest)` for each, continued lines joined."""
+    """`(INSTRUCTION, arguments)` for each instruction, with continued lines joined."""
     text = re.sub(r"^\s*#.*\n", "", dockerfile.read_text(encoding="utf-8"), flags=re.MULTILINE)
     lines = re.sub(r"\\\n", " ", text).splitlines()
     pairs = (line.strip().partition(" ") for line in lines if line.strip())
@@ -54,7 +54,7 @@ def copied(dockerfile: Path) -> list[tuple[str, str]]:
 
 
 def is_ignored(path: str, ignore_file: Path) -> bool:
-    """Docker's rule as far as our file uses it: the last pattern that matches the path or a folder above it wins."""
+    """Docker's rule, for the patterns that our file has: the last one that matches the path or a parent folder wins."""
     ignored = False
     patterns = [line.strip() for line in ignore_file.read_text(encoding="utf-8").splitlines()]
     for pattern in patterns:
@@ -84,10 +84,10 @@ def compose() -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("folder", [ROOT, TRITON])
-def test_everything_that_is_copied_exists_and_reaches_the_builder(folder: Path) -> None:
+def test_copied_paths_exist_and_reach_the_builder(folder: Path) -> None:
     sources = [source for source, _ in copied(folder / "Dockerfile")]
     assert sources
-    for source in sources:  # both are built from the root
+    for source in sources:  # both images are built from the root
         assert (ROOT / source).exists(), source
         assert not is_ignored(source, ROOT / ".dockerignore"), source
 
@@ -95,11 +95,11 @@ def test_everything_that_is_copied_exists_and_reaches_the_builder(folder: Path) 
 @pytest.mark.parametrize(
     "path", [".git", ".venv/bin/python", "models", "tests/deploy/test_docker.py", "demo", "src/__pycache__"]
 )
-def test_what_the_image_does_not_need_stays_out_of_it(path: str) -> None:
+def test_ignored_paths_are_not_in_the_image(path: str) -> None:
     assert is_ignored(path, ROOT / ".dockerignore")
 
 
-def test_the_frontend_image_follows_the_five_steps() -> None:
+def test_frontend_image_follows_the_five_steps() -> None:
     found = instructions(ROOT / "Dockerfile")
     assert found[0] == ("FROM", "python:3.11-slim")
     assert ("WORKDIR", "/app") in found
@@ -126,17 +126,17 @@ def test_dependencies_are_a_layer_below_the_code() -> None:
     assert [rest for keyword, rest in lines[:dependencies] if keyword == "COPY"] == ["requirements.txt ./"]
 
 
-def test_the_slim_image_pins_no_model_packages() -> None:
+def test_slim_image_pins_no_model_packages() -> None:
     names = {name.lower() for name in pins(ROOT / "requirements.txt")}
     assert "uvicorn" in names
     assert names.isdisjoint({"torch", "diffusers", "transformers", "nvidia-pytriton", "pytest", "fastapi-triton"})
 
 
 @pytest.mark.parametrize("file", [ROOT / "requirements.txt", TRITON / "requirements.txt"])
-def test_images_use_the_versions_that_are_tested(file: Path) -> None:
+def test_images_use_the_tested_versions(file: Path) -> None:
     tested = pins(ROOT / "constraints.txt")
     different = {name: version for name, version in pins(file).items() if tested.get(name) != version}
-    # The embedded Triton is held at numpy 1; the frontend alone is not.
+    # Only the embedded Triton needs numpy 1.
     different.pop("numpy", None)
     assert different == {}
 
@@ -151,7 +151,7 @@ def test_pins_are_exact_and_name_no_index(file: Path) -> None:
         assert re.fullmatch(r"#.*|[\w.-]+==[\w.]+", line), line
 
 
-def test_the_triton_image_has_the_part_of_the_package_that_brings_models() -> None:
+def test_triton_image_has_the_part_of_the_package_that_downloads_models() -> None:
     opt = "/opt/fastapi-triton"
     assert {
         ("src/fastapi_triton/embedded/s3_repository", f"{opt}/fastapi_triton/embedded/s3_repository"),
@@ -169,7 +169,7 @@ def test_both_services_build_from_dockerfiles_that_exist(compose: dict[str, Any]
     assert (ROOT / "Dockerfile").is_file()
 
 
-def test_the_frontend_starts_when_triton_is_ready_and_knows_where_it_is(compose: dict[str, Any]) -> None:
+def test_frontend_starts_when_triton_is_ready_and_has_its_url(compose: dict[str, Any]) -> None:
     triton, frontend = compose["services"]["triton"], compose["services"]["frontend"]
     assert frontend["depends_on"] == {"triton": {"condition": "service_healthy"}}
     assert frontend["environment"]["TRITON_URL"] == "http://triton:8000"
@@ -178,7 +178,7 @@ def test_the_frontend_starts_when_triton_is_ready_and_knows_where_it_is(compose:
     assert "8000" in values(TRITON / "Dockerfile", "EXPOSE")[0].split()
 
 
-def test_the_published_port_is_the_one_that_uvicorn_listens_on(compose: dict[str, Any]) -> None:
+def test_published_port_is_uvicorns_port(compose: dict[str, Any]) -> None:
     (published,) = compose["services"]["frontend"]["ports"]
     port = json.loads(values(ROOT / "Dockerfile", "CMD")[-1])[-1]
     assert published.endswith(f":{port}")
@@ -186,11 +186,11 @@ def test_the_published_port_is_the_one_that_uvicorn_listens_on(compose: dict[str
     assert f"127.0.0.1:{port}/health/live" in values(ROOT / "Dockerfile", "HEALTHCHECK")[0]
 
 
-def test_triton_itself_is_published_to_this_machine_only(compose: dict[str, Any]) -> None:
+def test_tritons_ports_are_published_on_loopback_only(compose: dict[str, Any]) -> None:
     assert all(port.startswith("127.0.0.1:") for port in compose["services"]["triton"]["ports"])
 
 
-def test_triton_gets_a_gpu_the_models_and_a_cache_that_lasts(compose: dict[str, Any]) -> None:
+def test_triton_gets_a_gpu_the_models_and_persistent_caches(compose: dict[str, Any]) -> None:
     triton = compose["services"]["triton"]
     (device,) = triton["deploy"]["resources"]["reservations"]["devices"]
     assert device == {"driver": "nvidia", "count": 1, "capabilities": ["gpu"]}
@@ -204,7 +204,7 @@ def test_triton_gets_a_gpu_the_models_and_a_cache_that_lasts(compose: dict[str, 
     assert set(compose["volumes"]) == {"hub-cache", "models-cache", "jobs"}
 
 
-def test_the_model_knows_the_environment_that_compose_sets(compose: dict[str, Any]) -> None:
+def test_model_parameters_include_the_variables_that_compose_sets(compose: dict[str, Any]) -> None:
     config = (ROOT / "models" / "sdxl_scribble_controlnet_stream" / "config.pbtxt").read_text(encoding="utf-8")
     parameters = {f"SDXL_{name.upper()}" for name in re.findall(r'parameters\s*{\s*key:\s*"(\w+)"', config)}
     given = {name for name in compose["services"]["triton"]["environment"] if name.startswith("SDXL_")}
@@ -212,12 +212,12 @@ def test_the_model_knows_the_environment_that_compose_sets(compose: dict[str, An
     assert given <= parameters
 
 
-def test_compose_hands_every_setting_of_the_frontend_on(compose: dict[str, Any]) -> None:
+def test_compose_passes_every_setting_to_the_frontend(compose: dict[str, Any]) -> None:
     given = compose["services"]["frontend"]["environment"]
-    handed_on = {name for name, value in given.items() if value is None}
-    # The logs are `fastapi-triton serve`'s; the image starts uvicorn itself.
+    passed = {name for name, value in given.items() if value is None}
+    # Log settings need `fastapi-triton serve`; the image starts uvicorn itself.
     fields = {field for field in Settings.model_fields if not field.startswith("log_")} - {"triton_url"}
-    assert handed_on == {variable(field) for field in fields}
+    assert passed == {variable(field) for field in fields}
 
 
 def test_docker_compose_accepts_the_file() -> None:
@@ -233,7 +233,7 @@ def test_docker_compose_accepts_the_file() -> None:
     assert done.returncode == 0, done.stderr
 
 
-# --- the entrypoint of the Triton image, with a stand-in for tritonserver ---
+# --- the Triton image's entrypoint, with a stand-in for tritonserver ---
 
 
 def entrypoint(tmp_path: Path, repository: str, *arguments: str) -> subprocess.Popen[str]:
@@ -252,7 +252,7 @@ def entrypoint(tmp_path: Path, repository: str, *arguments: str) -> subprocess.P
 
 
 @pytest.mark.parametrize("repository", [str(ROOT / "models"), "gs://bucket/models"])
-def test_the_entrypoint_hands_the_repository_to_triton(tmp_path: Path, repository: str) -> None:
+def test_entrypoint_passes_the_repository_to_triton(tmp_path: Path, repository: str) -> None:
     process = entrypoint(tmp_path, repository, "--log-verbose=1")
     out, err = process.communicate("", timeout=30)
     _, *arguments = out.splitlines()
@@ -260,7 +260,7 @@ def test_the_entrypoint_hands_the_repository_to_triton(tmp_path: Path, repositor
     assert process.returncode == 0
 
 
-def test_the_entrypoint_becomes_triton_so_that_signals_reach_it(tmp_path: Path) -> None:
+def test_entrypoint_becomes_triton_so_that_signals_reach_it(tmp_path: Path) -> None:
     process = entrypoint(tmp_path, "gs://bucket/models")
     try:
         assert process.stdout is not None
@@ -272,7 +272,7 @@ def test_the_entrypoint_becomes_triton_so_that_signals_reach_it(tmp_path: Path) 
         process.communicate()
 
 
-def test_the_entrypoint_says_when_nothing_is_mounted(tmp_path: Path) -> None:
+def test_entrypoint_reports_a_repository_without_models(tmp_path: Path) -> None:
     empty = tmp_path / "models"
     empty.mkdir()
     process = entrypoint(tmp_path, str(empty))
@@ -282,7 +282,7 @@ def test_the_entrypoint_says_when_nothing_is_mounted(tmp_path: Path) -> None:
     assert "MODEL_REPOSITORY=s3://" in err
 
 
-# --- the frontend image, put together by hand ---
+# --- the frontend image's content, assembled without a container engine ---
 
 
 @contextmanager
@@ -303,14 +303,14 @@ def served(command: list[str], folder: Path, environment: dict[str, str]) -> Ite
 
 def status_of(url: str) -> int:
     try:
-        with urllib.request.urlopen(url, timeout=5) as answer:
-            return int(answer.status)
+        with urllib.request.urlopen(url, timeout=5) as response:
+            return int(response.status)
     except urllib.error.HTTPError as error:
         return error.code
 
 
-def copy_what_the_image_gets(app: Path) -> None:
-    """COPY, as the builder does it: a folder's content into the target, a file into a folder that ends in /."""
+def copy_image_content(app: Path) -> None:
+    """COPY as the builder does: the content of a folder into the target, a file into a target that ends in `/`."""
     for source, target in copied(ROOT / "Dockerfile"):
         if (ROOT / source).is_dir():
             shutil.copytree(
@@ -323,14 +323,14 @@ def copy_what_the_image_gets(app: Path) -> None:
 
 
 @pytest.mark.slow
-def test_the_copied_files_and_pinned_packages_serve_the_app(tmp_path: Path) -> None:
+def test_copied_files_and_pinned_packages_serve_the_app(tmp_path: Path) -> None:
     app = tmp_path / "app"
     app.mkdir()
-    copy_what_the_image_gets(app)
+    copy_image_content(app)
     environment = tmp_path / "environment"
     subprocess.run([sys.executable, "-m", "venv", str(environment)], check=True)
     bin_folder = environment / "bin"
-    # The image has one Python: its `pip` and `python` are those of the environment here.
+    # The image has one Python; here `pip` and `python` are the virtual environment's.
     paths = {**os.environ, "PATH": f"{bin_folder}:{os.environ['PATH']}", "PIP_NO_COMPILE": "1"}
     paths.pop("PYTHONPATH", None)
     for command in values(ROOT / "Dockerfile", "RUN"):
@@ -356,7 +356,7 @@ def test_the_copied_files_and_pinned_packages_serve_the_app(tmp_path: Path) -> N
         port = str(free.getsockname()[1])
     program, *arguments = json.loads(values(ROOT / "Dockerfile", "CMD")[-1])
     arguments = [port if argument == "8080" else argument.replace("0.0.0.0", "127.0.0.1") for argument in arguments]
-    # Nothing listens on port 9 of this machine: there is no Triton.
+    # Nothing listens on port 9, so there is no Triton.
     paths["TRITON_URL"] = "http://127.0.0.1:9"
     with served([str(bin_folder / program), *arguments], app, paths) as process:
         assert process.stdout is not None

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`deploy/ec2/`, as far as it can be held without AWS: against AWS's own schemas, a stand-in for it, Ray, and the code.
+"""`deploy/ec2/`, compared with AWS's schemas, with stand-ins for AWS, with the code, and with docs/ec2.md.
 
 Nothing here runs on EC2; docs/ec2.md says so.
 """
@@ -28,13 +28,13 @@ TEMPLATES = ("machine", "fleet", "balancer")
 
 
 @pytest.mark.parametrize("name", TEMPLATES)
-def test_cfn_lint_has_nothing_to_say(name: str) -> None:
-    """It knows CloudFormation's own schemas of all resources, policies included."""
+def test_cfn_lint_finds_nothing(name: str) -> None:
+    """cfn-lint has CloudFormation's schemas of all resources, with policies."""
     assert [str(match) for match in lint_file(EC2 / f"{name}.yaml", config=ManualArgs(regions=[REGION]))] == []
 
 
-def doors(name: str) -> set[tuple[str, str, int | None, str, str | None]]:
-    """`(group, protocol, port, from whom, if)` of everything that the template's security groups let in."""
+def open_ports(name: str) -> set[tuple[str, str, int | None, str, str | None]]:
+    """`(group, protocol, port, source, condition)` of every ingress rule of the template."""
     found = set()
     for key, resource in template(name)["Resources"].items():
         properties = resolved(resource.get("Properties", {}), {})
@@ -42,14 +42,14 @@ def doors(name: str) -> set[tuple[str, str, int | None, str, str | None]]:
         if resource["Type"] == "AWS::EC2::SecurityGroupIngress":
             rules = [properties]
         for rule in rules:
-            who = rule.get("CidrIp") or rule["SourceSecurityGroupId"]
+            source = rule.get("CidrIp") or rule["SourceSecurityGroupId"]
             group = rule["GroupId"].removesuffix(".GroupId")
             found.add(
                 (
                     group,
                     rule["IpProtocol"],
                     rule.get("FromPort"),
-                    who.removesuffix(".GroupId"),
+                    source.removesuffix(".GroupId"),
                     resource.get("Condition"),
                 )
             )
@@ -57,18 +57,18 @@ def doors(name: str) -> set[tuple[str, str, int | None, str, str | None]]:
     return found
 
 
-def test_every_door_is_one_that_the_page_tells_of() -> None:
-    assert doors("machine") == {("Group", "tcp", 8080, "Callers", "HasCallers")}
-    assert doors("fleet") == {
+def test_only_documented_ports_are_open() -> None:
+    assert open_ports("machine") == {("Group", "tcp", 8080, "Callers", "HasCallers")}
+    assert open_ports("fleet") == {
         ("Nodes", "-1", None, "Nodes", None),
         ("Front", "tcp", 22, "Admin", None),
         ("Front", "tcp", 8080, "Callers", "HasCallers"),
     }
-    assert doors("balancer") == {("Front", "tcp", 443, "Callers", None), ("Group", "tcp", 8080, "Front", None)}
+    assert open_ports("balancer") == {("Front", "tcp", 443, "Callers", None), ("Group", "tcp", 8080, "Front", None)}
 
 
 @pytest.mark.parametrize("name", ["machine", "fleet"])
-def test_nobody_calls_unless_somebody_is_named(name: str) -> None:
+def test_port_8080_is_closed_without_callers(name: str) -> None:
     assert template(name)["Parameters"]["Callers"]["Default"] == ""
     assert template(name)["Conditions"]["HasCallers"] == {"Not": [{"Equals": [{"Ref": "Callers"}, ""]}]}
 
@@ -84,18 +84,18 @@ def statements(template: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("name", ["machine", "fleet"])
-def test_of_the_bucket_they_may_read_what_they_need(name: str) -> None:
+def test_bucket_rights_are_the_documented_ones_plus_app_and_keys(name: str) -> None:
     page = (ROOT / "docs" / "models-from-s3.md").read_text(encoding="utf-8")
     (documented,) = re.findall(r"```json\n(.*?)```", page, flags=re.DOTALL)
     wanted = json.loads(documented.replace("arn:aws:s3:::my-bucket", "BUCKET"))["Statement"]
     text = json.dumps([each for each in statements(template(name)) if "s3:" in str(each["Action"])])
-    told = json.loads(re.sub(r'{"Sub": "arn:\$\{AWS::Partition\}:s3:::\$\{Bucket\}([^"]*)"}', r'"BUCKET\1"', text))
+    granted = json.loads(re.sub(r'{"Sub": "arn:\$\{AWS::Partition\}:s3:::\$\{Bucket\}([^"]*)"}', r'"BUCKET\1"', text))
     wanted[1]["Resource"] = [wanted[1]["Resource"], "BUCKET/app.tar.gz", "BUCKET/keys.toml"]
-    assert told == wanted
+    assert granted == wanted
 
 
 @pytest.mark.parametrize("name", ["machine", "fleet"])
-def test_rights_over_everything_are_rights_to_look_or_to_be_reached(name: str) -> None:
+def test_rights_over_all_resources_only_describe_or_open_sessions(name: str) -> None:
     for statement in statements(template(name)):
         actions = [statement["Action"]] if isinstance(statement["Action"], str) else statement["Action"]
         assert all("*" not in action for action in actions)
@@ -103,7 +103,7 @@ def test_rights_over_everything_are_rights_to_look_or_to_be_reached(name: str) -
             assert all(re.match(r"ssmmessages:|ssm:Update|ec2:Describe", action) for action in actions), actions
 
 
-def test_the_rights_are_documents_that_iam_takes(aws: None) -> None:
+def test_iam_accepts_the_policies(aws: None) -> None:
     iam = boto3.client("iam")
     names = {"AWS::Partition": "aws", "AWS::Region": REGION, "AWS::AccountId": "123456789012", "Bucket": BUCKET}
     names["WorkerRole.Arn"] = "arn:aws:iam::123456789012:role/worker"
@@ -114,11 +114,11 @@ def test_the_rights_are_documents_that_iam_takes(aws: None) -> None:
     assert len(iam.list_policies(Scope="Local")["Policies"]) == 11
 
 
-# --- what the machine runs ---
+# --- scripts of the machine ---
 
 
 def user_data(folder: Path) -> str:
-    """As cloud-init gets it, but in another folder than the machine's."""
+    """The machine's user data as cloud-init gets it, but for another folder."""
     source = template("machine")["Resources"]["Machine"]["Properties"]["UserData"]["Fn::Base64"]["Sub"]
     text = source.replace("${Bucket}", BUCKET).replace("${AWS::Region}", REGION)
     assert "${" not in text
@@ -129,7 +129,7 @@ def dot_env(text: str) -> dict[str, str]:
     return dict(re.findall(r"^(\w+)=(.*)$", text, flags=re.MULTILINE))
 
 
-def test_the_machines_first_start_brings_app_and_keys_and_starts_the_containers(cloud: Path) -> None:
+def test_first_start_downloads_app_and_keys_and_starts_the_containers(cloud: Path) -> None:
     home = cloud / "opt"
     subprocess.run(["/bin/bash", "-c", user_data(home)], check=True, cwd="/", timeout=60)
     assert (home / "keys" / "keys.toml").read_text() == "[keys.me]\n"
@@ -140,7 +140,7 @@ def test_the_machines_first_start_brings_app_and_keys_and_starts_the_containers(
         assert (home / file).is_file()
 
 
-def test_an_update_takes_what_is_new_in_the_bucket(cloud: Path) -> None:
+def test_update_downloads_changed_keys(cloud: Path) -> None:
     home = cloud / "opt"
     subprocess.run(["/bin/bash", "-c", user_data(home)], check=True, cwd="/", timeout=60)
     (cloud / BUCKET / "keys.toml").write_text("[keys.you]\n")
@@ -159,20 +159,20 @@ def test_without_keys_nothing_is_started(cloud: Path) -> None:
     assert calls(cloud, "docker") == []
 
 
-def test_what_does_not_start_shows_its_logs(cloud: Path) -> None:
+def test_logs_are_printed_if_the_containers_do_not_start(cloud: Path) -> None:
     stand_in(cloud / "bin", "docker", '[ "$2" != up ]')
     done = subprocess.run(["/bin/bash", "-c", user_data(cloud / "opt")], cwd="/", timeout=60)
     assert done.returncode == 1
     assert calls(cloud, "docker")[-1] == "docker compose logs --tail 50"
 
 
-def test_the_machines_variables_are_ones_that_compose_hands_on(tmp_path: Path) -> None:
+def test_compose_passes_the_machines_variables(tmp_path: Path) -> None:
     variables = dot_env(user_data(tmp_path))
     services = compose("compose.yaml")
     known = {name for service in services.values() for name in service["environment"]}
     assert variables.keys() - {"COMPOSE_FILE", "BUCKET"} <= known
     assert variables["MODEL_REPOSITORY"] == f"s3://{BUCKET}/models"
-    # Longer than the balancer keeps a connection, which is longer than a request may take.
+    # The balancer waits longer than a request may take, and the frontend longer than the balancer.
     (idle,) = [
         int(each["Value"])
         for each in template("balancer")["Resources"]["Balancer"]["Properties"]["LoadBalancerAttributes"]
@@ -182,7 +182,7 @@ def test_the_machines_variables_are_ones_that_compose_hands_on(tmp_path: Path) -
     assert idle < serve_file()["http_options"]["keep_alive_timeout_s"]
 
 
-def test_the_keys_are_mounted_where_the_frontend_looks(tmp_path: Path) -> None:
+def test_keys_are_mounted_where_the_frontend_reads_them(tmp_path: Path) -> None:
     keys = Path(dot_env(user_data(tmp_path))["FASTAPI_TRITON_API_KEYS_FILE"])
     added = compose("deploy/ec2/compose.yaml")
     assert added.keys() == compose("compose.yaml").keys()
@@ -193,12 +193,14 @@ def test_the_keys_are_mounted_where_the_frontend_looks(tmp_path: Path) -> None:
 
 
 def page_commands() -> list[str]:
+    """The lines of all bash blocks, and the `aws` commands within sentences."""
     blocks = re.findall(r"```bash\n(.*?)```", PAGE, flags=re.DOTALL)
-    return [line for block in blocks for line in block.replace("\\\n", " ").splitlines()]
+    lines = [line for block in blocks for line in block.replace("\\\n", " ").splitlines()]
+    return lines + re.findall(r"`(aws [^`]+)`", PAGE)
 
 
-def test_the_pages_aws_commands_are_ones_that_aws_has() -> None:
-    """Against botocore, which the command line is made from."""
+def test_aws_commands_of_the_page_exist_with_their_flags() -> None:
+    """Compared with botocore, from which the command line is made."""
     session = botocore.session.get_session()
     checked = 0
     for line in page_commands():
@@ -206,13 +208,18 @@ def test_the_pages_aws_commands_are_ones_that_aws_has() -> None:
             model = session.get_service_model(service)
             known = {botocore.xform_name(name, "-"): name for name in model.operation_names}
             shape = model.operation_model(known[operation]).input_shape
-            flags = {botocore.xform_name(name, "-") for name in shape.members} | {"query", "output", "region"}
+            flags = {botocore.xform_name(name, "-") for name in shape.members} | {
+                "query",
+                "output",
+                "region",
+                "cli-input-json",
+            }
             assert set(re.findall(r"(?<= --)[\w-]+", rest)) <= flags, line
             checked += 1
     assert checked > 10
 
 
-def test_the_pages_templates_take_the_parameters_that_it_gives() -> None:
+def test_templates_have_the_parameters_that_the_page_sets() -> None:
     checked = 0
     for line in page_commands():
         if "cloudformation deploy" in line:
@@ -230,18 +237,12 @@ def test_every_file_of_the_folder_is_on_the_page() -> None:
         assert f"deploy/ec2/{file.name}" in PAGE, file.name
 
 
-def test_every_block_of_the_page_is_one_to_bash() -> None:
+def test_bash_can_parse_every_block_of_the_page() -> None:
     for block in re.findall(r"```bash\n(.*?)```", PAGE, flags=re.DOTALL):
         subprocess.run(["/bin/bash", "-n", "-c", block], check=True)
 
 
-def test_the_pages_budget_is_one_that_aws_takes() -> None:
-    (budget,) = re.findall(r"--budget '(.*?)'", PAGE, flags=re.DOTALL)
-    (told,) = re.findall(r"--notifications-with-subscribers '(.*?)'", PAGE, flags=re.DOTALL)
+def test_aws_accepts_the_budget() -> None:
+    budget = json.loads((EC2 / "budget.json").read_text(encoding="utf-8"))
     model = botocore.session.get_session().get_service_model("budgets").operation_model("CreateBudget")
-    given = {
-        "AccountId": "123456789012",
-        "Budget": json.loads(budget),
-        "NotificationsWithSubscribers": json.loads(told),
-    }
-    assert not ParamValidator().validate(given, model.input_shape).has_errors()
+    assert not ParamValidator().validate({"AccountId": "123456789012", **budget}, model.input_shape).has_errors()
