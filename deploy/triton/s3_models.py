@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Brings models from S3 before Triton starts. It finds the package's part for that beside itself, and only that."""
+"""Downloads models from S3 before Triton starts. Only that part of the package is beside this file."""
 
 from fastapi_triton.embedded.s3_repository.__main__ import main
 

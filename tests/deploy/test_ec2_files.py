@@ -155,7 +155,7 @@ def test_without_keys_nothing_is_started(cloud: Path) -> None:
         ["/bin/bash", "-c", user_data(cloud / "opt")], capture_output=True, text=True, cwd="/", timeout=60
     )
     assert done.returncode == 1
-    assert f"There are no API keys at s3://{BUCKET}/keys.toml: make some" in done.stderr
+    assert f"s3://{BUCKET}/keys.toml could not be downloaded. Create API keys" in done.stderr
     assert calls(cloud, "docker") == []
 
 
