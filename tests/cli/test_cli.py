@@ -51,7 +51,7 @@ def test_every_setting_has_a_line_of_meaning_and_a_variable(monkeypatch: pytest.
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--embedded", "--triton", "http://x:8000"], "--embedded starts a Triton of its own"),
+        (["--embedded", "--triton", "http://x:8000"], "--embedded starts its own Triton"),
         (["--models", "models"], "add --embedded"),
         (["--triton", "not a url"], "TRITON_URL"),
         (["--max-in-flight", "0"], "greater than 0"),

@@ -76,7 +76,7 @@ def test_revoking_takes_one_key_out_and_leaves_what_a_person_wrote(file: Path) -
     assert "# of the second floor" in file.read_text()
     assert stat.S_IMODE(file.stat().st_mode) == 0o640
     assert [each.name for each in file.parent.iterdir()] == [file.name]
-    assert "There is no key two" in command("revoke", "two", file=file).output
+    assert "has no key two" in command("revoke", "two", file=file).output
 
 
 def test_a_file_of_ones_own_making_is_left_alone(file: Path) -> None:
@@ -91,12 +91,15 @@ def test_a_file_of_ones_own_making_is_left_alone(file: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["add", "x y"], "A name is of letters"),
+        (["add", "x y"], "A name consists of letters"),
         (["add", "x", "--scope", "everything"], "There is no scope 'everything'"),
         (["add", "x", "--burst", "3"], "burst means nothing without"),
         (["add", "x", "--max-in-flight", "0"], "max_in_flight"),
         (["add", "x", "--requests-per-minute", "nan"], "requests_per_minute"),
-        *((["add", "x", "--expires", each], "is no time") for each in ("90", "0d", "-1d", "1.5h", "1y", "999999d", "")),
+        *(
+            (["add", "x", "--expires", each], "is not a duration")
+            for each in ("90", "0d", "-1d", "1.5h", "1y", "999999d", "")
+        ),
         (["list"], "No such file"),
         (["revoke", "x"], "No such file"),
     ],

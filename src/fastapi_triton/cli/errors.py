@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How a command ends that cannot do what it was asked: a reason on standard error, and an exit status."""
+"""How a command fails: a reason on standard error, and an exit status."""
 
 import sys
 from typing import NoReturn
@@ -19,5 +19,5 @@ def fail(reason: str, *, status: int = USAGE) -> NoReturn:
 
 
 def invalid_settings(error: ValidationError) -> str:
-    """A line for each setting with an invalid value."""
+    """One line for each setting with an invalid value."""
     return "\n".join(f"{each['loc'][0]}: {each['msg'].removeprefix('Value error, ')}" for each in error.errors())

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`fastapi-triton keys`: makes API keys, lists and revokes them. A key is shown once and never kept."""
+"""`fastapi-triton keys`: creates, lists and revokes API keys. A key is printed once and never stored."""
 
 import os
 import re
@@ -18,43 +18,41 @@ from fastapi_triton.middleware.auth.keys import KeyFileError
 from fastapi_triton.middleware.auth.rate_limit import default_burst
 from fastapi_triton.middleware.auth.scopes import SCOPES
 
-app = typer.Typer(no_args_is_help=True, help="Make, list and revoke API keys.")
+app = typer.Typer(no_args_is_help=True, help="Create, list and revoke API keys.")
 
 _HEAD = """\
-# API keys: `fastapi-triton keys add NAME` writes one, a running server takes what changes within a second or two.
-# Only a hash of each is here; a lost key cannot be found again, but another one made.
+# API keys. `fastapi-triton keys add NAME` adds one; a running server applies changes within two seconds.
+# Only hashes are stored: a lost key cannot be recovered. Create a new one.
 """
-_NO_NAME = "A name is of letters, digits, - and _, and begins with a letter or a digit."
+_NO_NAME = "A name consists of letters, digits, - and _, and begins with a letter or a digit."
 _UNITS = {"h": timedelta(hours=1), "d": timedelta(days=1), "w": timedelta(weeks=1)}
 
 File = Annotated[
     Path,
-    typer.Option(
-        "--file", envvar="FASTAPI_TRITON_API_KEYS_FILE", help="The file that they are in.", show_default=False
-    ),
+    typer.Option("--file", envvar="FASTAPI_TRITON_API_KEYS_FILE", help="The file of API keys.", show_default=False),
 ]
 
 
 @app.command("add")
 def add(
-    name: Annotated[str, typer.Argument(help="Whose it is: what logs and metrics call its caller.")],
+    name: Annotated[str, typer.Argument(help="The owner's name, which logs and metrics show.")],
     file: File,
     scope: Annotated[
         list[str] | None,
-        typer.Option("--scope", help=f"What it is for: {', '.join(SCOPES)}; give it again for more. By default infer."),
+        typer.Option("--scope", help=f"What it allows: {', '.join(SCOPES)}. Repeat for several. By default infer."),
     ] = None,
     requests_per_minute: Annotated[
-        float | None, typer.Option(help="How many requests for work a minute, per process; by default any number.")
+        float | None, typer.Option(help="Inference requests per minute, per process; by default no limit.")
     ] = None,
-    burst: Annotated[int | None, typer.Option(help="How many of them at once; by default ten seconds' worth.")] = None,
+    burst: Annotated[int | None, typer.Option(help="Burst of these requests; by default ten seconds' worth.")] = None,
     max_in_flight: Annotated[
-        int | None, typer.Option(help="How many of its requests may be in flight and waiting at once.")
+        int | None, typer.Option(help="Its requests at once, running and waiting; by default no limit.")
     ] = None,
     expires: Annotated[
-        str | None, typer.Option(help="After which time it is refused: 12h, 90d or 8w; by default never.")
+        str | None, typer.Option(help="Time until it expires: 12h, 90d or 8w; by default never.")
     ] = None,
 ) -> None:
-    """Make a key, and print it: this once."""
+    """Create a key and print it once."""
     if not re.fullmatch(keys.NAME_PATTERN, name):
         fail(_NO_NAME)
     secret = keys.new_secret()
@@ -73,22 +71,23 @@ def add(
         text = file.read_text(encoding="utf-8") if file.exists() else _HEAD
         known = keys.entries(text)
         if name in known:
-            fail(f"There is a key {name} in {file} already. Revoke it first, or choose another name.")
+            fail(f"{file} already has a key {name}. Revoke it first, or choose another name.")
         after = text + ("" if text.endswith("\n") else "\n") + "\n" + block
         try:
             keys.parse(after)
         except KeyFileError as error:
-            fail(f"This makes no key: {error}")
+            fail(f"The key is invalid: {error}")
         _write(file, after)
     typer.echo(
-        f"{name} may: {', '.join(scope or ['infer'])}. The key, which is shown this once and kept nowhere:", err=True
+        f"Scopes of {name}: {', '.join(scope or ['infer'])}. Save the key now; it is not stored and not shown again:",
+        err=True,
     )
     typer.echo(secret)
 
 
 @app.command("list")
 def list_keys(file: File) -> None:
-    """Show the names of all keys, and what each is for."""
+    """List all keys with their scopes and limits."""
     with _used(file):
         known = keys.entries(file.read_text(encoding="utf-8"))
     for name, entry in known.items():
@@ -107,59 +106,59 @@ def list_keys(file: File) -> None:
 
 
 @app.command("revoke")
-def revoke(name: Annotated[str, typer.Argument(help="Whose.")], file: File) -> None:
-    """Take a key away."""
+def revoke(name: Annotated[str, typer.Argument(help="The name of the key.")], file: File) -> None:
+    """Delete a key."""
     with _used(file, is_locked=True):
         text = file.read_text(encoding="utf-8")
         known = keys.entries(text)
         if name not in known:
-            fail(f"There is no key {name} in {file}.")
+            fail(f"{file} has no key {name}.")
         after = _without(text, name)
-        # The lines are only text: what is left must say what it said, less this key.
+        # The lines were cut as text: check that the other keys are unchanged.
         try:
             is_right = keys.entries(after) == {each: entry for each, entry in known.items() if each != name}
         except KeyFileError:
             is_right = False
         if not is_right:
-            fail(f"{file} is written in a way of its own: take the key {name} out by hand.")
+            fail(f"{file} has a layout that this command cannot edit. Delete the key {name} by hand.")
         _write(file, after)
-    typer.echo(f"{name} is revoked. A running server knows within a second or two.", err=True)
+    typer.echo(f"{name} is revoked. Running servers reject it within two seconds.", err=True)
 
 
 def _without(text: str, name: str) -> str:
-    """The text without the lines from the key's header to the next one's."""
-    kept, is_its = [], False
+    """The text without the lines of this key, from its header to the next header."""
+    kept, is_of_key = [], False
     for line in text.splitlines(keepends=True):
         if line.lstrip().startswith("["):
-            is_its = (
+            is_of_key = (
                 re.fullmatch(rf'\[\s*keys\s*\.\s*"?{re.escape(name)}"?\s*\]', line.partition("#")[0].strip())
                 is not None
             )
-        if not is_its:
+        if not is_of_key:
             kept.append(line)
     return "".join(kept)
 
 
 def _quoted(scope: str) -> str:
     if scope not in SCOPES:
-        fail(f"There is no scope {scope!r}; there are {', '.join(SCOPES)}.")
+        fail(f"There is no scope {scope!r}. Choose from {', '.join(SCOPES)}.")
     return f'"{scope}"'
 
 
 def _after(duration: str) -> datetime:
     found = re.fullmatch(r"([1-9][0-9]{0,4})([hdw])", duration)
     if found is None:
-        fail(f"{duration!r} is no time: 12h, 90d and 8w are.")
+        fail(f"{duration!r} is not a duration. Write hours, days or weeks: 12h, 90d, 8w.")
     return datetime.now(UTC) + int(found[1]) * _UNITS[found[2]]
 
 
 def _time(moment: datetime) -> str:
-    """RFC 3339, which is TOML's way too."""
+    """The time in RFC 3339, as TOML writes it."""
     return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _write(file: Path, text: str) -> None:
-    """Replace the file; it keeps its mode and its owner."""
+    """Replace the file, keeping its mode and owner."""
     target = file.resolve()
     before = target.stat() if target.exists() else None
     with atomic_file.replacing(target, mode=before.st_mode & 0o777 if before else 0o600) as new:
@@ -170,11 +169,11 @@ def _write(file: Path, text: str) -> None:
 
 @contextmanager
 def _used(file: Path, *, is_locked: bool = False) -> Iterator[None]:
-    """Fail with a reason if the file cannot be used. `is_locked`: one command at a time, for those that write it."""
+    """Exit with a reason if the file cannot be used. `is_locked`: lock it against other commands, before writing."""
     try:
         with file_lock.held(file.resolve().parent, wait=True) if is_locked else nullcontext():
             yield
     except OSError as error:
         fail(f"{file}: {error.strerror}.")
     except (KeyFileError, UnicodeDecodeError) as error:
-        fail(f"The keys in {file} cannot be used: {error}")
+        fail(f"{file} is invalid: {error}")

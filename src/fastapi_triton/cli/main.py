@@ -20,7 +20,7 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_
 
 @app.callback()
 def main() -> None:
-    """HTTP endpoints in front of NVIDIA Triton Inference Server."""
+    """Typed HTTP endpoints in front of NVIDIA Triton Inference Server."""
 
 
 def init(folder: Annotated[Path, typer.Argument(help="A new folder, or an empty one.")]) -> None:

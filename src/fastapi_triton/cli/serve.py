@@ -34,21 +34,23 @@ logger = logging.getLogger(__name__)
 def serve(
     app_name: Annotated[
         str | None,
-        typer.Argument(metavar="[APP]", help="module:attribute; by default main:app where there is a main.py."),
+        typer.Argument(metavar="[APP]", help="module:attribute; by default main:app if there is a main.py."),
     ] = None,
-    embedded: Annotated[bool, typer.Option("--embedded", help="Start a Triton beside the frontend.")] = False,
+    embedded: Annotated[
+        bool, typer.Option("--embedded", help="Start a Triton beside the frontend, from a Python wheel.")
+    ] = False,
     models: Annotated[
         str | None,
         typer.Option(
             metavar="FOLDER|s3://BUCKET/PREFIX",
-            help="The embedded Triton's model repository; by default ./models, else the bundled one.",
+            help="The embedded Triton's model repository; by default ./models if it exists, else the bundled one.",
         ),
     ] = None,
     models_cache: Annotated[
         Path | None,
         typer.Option(
             envvar="FASTAPI_TRITON_MODELS_CACHE",
-            help="Where models from S3 are kept; by default ~/.cache/fastapi-triton/models.",
+            help="Folder for models from S3; by default ~/.cache/fastapi-triton/models.",
         ),
     ] = None,
     triton: Annotated[
@@ -56,25 +58,25 @@ def serve(
     ] = None,
     cluster: Annotated[
         int | None,
-        typer.Option("--cluster", metavar="N", min=1, help="Start so many Tritons in a Ray cluster on this machine."),
+        typer.Option("--cluster", metavar="N", min=1, help="Start N Tritons in a Ray cluster on this machine."),
     ] = None,
-    host: Annotated[str, typer.Option(help="The address to listen on; 0.0.0.0 for every network.")] = "127.0.0.1",
+    host: Annotated[str, typer.Option(help="The address to listen on; 0.0.0.0 for all networks.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="The port to listen on.")] = 8080,
-    workers: Annotated[int, typer.Option(min=1, help="Processes that serve the port; each has limits of its own.")] = 1,
+    workers: Annotated[int, typer.Option(min=1, help="Frontend processes on the port; each has its own limits.")] = 1,
     **settings: object,
 ) -> None:
-    """Serve an app, in front of a Triton that runs elsewhere or of an embedded one."""
+    """Serve an app in front of a Triton, which runs elsewhere or embedded."""
     if embedded and triton:
-        fail("--embedded starts a Triton of its own; leave it out to use --triton, or the other way round.")
+        fail("--embedded starts its own Triton, and --triton names another one. Use one of the two.")
     if models and not (embedded or cluster):
-        fail("--models is for the embedded Triton; add --embedded.")
+        fail("--models needs an embedded Triton; add --embedded.")
     if cluster:
         _require_cluster(embedded=embedded, triton=triton, workers=workers)
     taken = preflight.port_obstacle(host, port)
     if taken is not None:
         fail(taken.sentence)
     if settings["generate"] is None and "FASTAPI_TRITON_GENERATE" not in os.environ:
-        settings["generate"] = True  # here, unlike in code, nobody declares which models are for callers
+        settings["generate"] = True  # there may be no app that declares endpoints
     if settings["jobs_folder"] is None and "FASTAPI_TRITON_JOBS_FOLDER" not in os.environ:
         settings["jobs_folder"] = default_jobs_folder(port)
     try:
@@ -99,20 +101,20 @@ def serve(
 
 
 def _model_repository(models: str | None, cache: Path | None, stack: contextlib.ExitStack) -> Path:
-    """The folder that is meant; models in S3 are brought here, and held until the stack is closed.
+    """The model repository's folder. Models from S3 are downloaded, and stay until the stack is closed.
 
     Raises:
-        EmbeddedTritonError: they are in S3, and this machine could not serve them anyway.
-        S3ModelsError: they do not come.
+        EmbeddedTritonError: the models are in S3, and this machine cannot run an embedded Triton.
+        S3ModelsError: the download failed.
     """
     if not models:
         return Path("models") if Path("models").is_dir() else bundle.model_repository()
     if not models.startswith("s3://"):
         if "://" in models:
-            raise S3ModelsError(f"--models takes a folder or s3://bucket/prefix, and not {redacted(models)}.")
+            raise S3ModelsError(f"--models must be a folder or s3://bucket/prefix, not {redacted(models)}.")
         return Path(models)
     if not all(importlib.util.find_spec(name) for name in ("boto3", "awscrt")):
-        raise S3ModelsError(f"{redacted(models)} needs a package: pip install 'fastapi-triton[embedded,s3]'")
+        raise S3ModelsError("Models from S3 need more packages: pip install 'fastapi-triton[embedded,s3]'")
     require_machine()
     from fastapi_triton.embedded.s3_repository.fetch import fetch  # needs the extra
 
@@ -121,9 +123,9 @@ def _model_repository(models: str | None, cache: Path | None, stack: contextlib.
 
 def _require_cluster(*, embedded: bool, triton: str | None, workers: int) -> None:
     if embedded or triton:
-        fail("--cluster starts Tritons of its own; leave out --embedded and --triton.")
+        fail("--cluster starts its own Tritons. Remove --embedded and --triton.")
     if workers > 1:
-        fail("--workers is for one machine without Ray; in a cluster `frontends` says how many (docs/scaling.md).")
+        fail("--workers works only without Ray. In a cluster, set `frontends` (docs/scaling.md).")
     if importlib.util.find_spec("ray") is None:
         fail("--cluster needs Ray Serve: pip install 'fastapi-triton[cluster,embedded]'")
 
@@ -141,17 +143,19 @@ def _serve_cluster(app_name: str | None, replicas: int, repository: Path, host: 
 
 
 def default_jobs_folder(port: int) -> str:
-    """The folder of background jobs if no setting names one: one for each working folder and port, below the user's
-    XDG state folder. Empty, so that jobs are off, if the extra is not installed or the user has no home folder."""
+    """The default folder of background jobs: one for each working folder and port, in the user's XDG state folder.
+
+    It is empty, so that jobs are off, if the extra `jobs` is not installed or the user has no home folder.
+    """
     if importlib.util.find_spec("dbos") is None:
         return ""
     here = Path.cwd()
     try:
         state = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state")
-    except RuntimeError:  # a user without a home, as containers have
+    except RuntimeError:  # a user without a home folder, as in containers
         logger.warning(
-            "background jobs are off: this user has no home folder to keep them in. "
-            "Name a folder with --jobs-folder, or set XDG_STATE_HOME."
+            "background jobs are off: this user has no home folder. "
+            "Set --jobs-folder or XDG_STATE_HOME to turn them on."
         )
         return ""
     name = hashlib.sha256(os.fsencode(here)).hexdigest()[:12]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A flag for every setting, made from `Settings` itself: its name, its type and its one line of meaning."""
+"""Makes a flag for every setting from `Settings`: its name, type and description."""
 
 import functools
 import inspect
@@ -12,14 +12,14 @@ from pydantic.fields import FieldInfo
 
 from fastapi_triton.core.settings import Settings, variable
 
-# What the command line says differently from a setting's description.
-_HELP = {"generate": "Give every ready model an endpoint, POST /models/{name}/infer; on by default."}
+# Help texts that differ from the setting's description.
+_HELP = {"generate": "Serve POST /models/{name}/infer for every ready model; on by default."}
 
 
 def added(*, besides: Collection[str]) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """A decorator for a command that takes `**settings`: a flag for each, but for those that it declares itself.
+    """Decorator for a command with `**settings`: adds a flag for every setting except `besides`.
 
-    A flag that is not given is None, so that the environment decides.
+    An omitted flag is None, so that the environment variable decides.
     """
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
@@ -45,12 +45,12 @@ def added(*, besides: Collection[str]) -> Callable[[Callable[..., None]], Callab
 
 
 def _flag(name: str, field: FieldInfo) -> Any:
-    """The annotation by which typer makes the flag."""
+    """The annotation from which typer makes the flag."""
     flag = "--" + name.replace("_", "-")
     description = _HELP.get(name, field.description)
     if field.annotation is bool:
         return Annotated[bool | None, typer.Option(f"{flag}/--no-{flag[2:]}", help=description)]
-    # Text where `Settings` takes one of several words or a list: it is there that it is checked, and refused in words.
+    # Other types are passed on as text: `Settings` checks them and has better error messages.
     kind = field.annotation if field.annotation in (int, float) else str
     return Annotated[kind | None, typer.Option(flag, help=description, metavar=_metavar(field))]
 
@@ -60,7 +60,7 @@ def _metavar(field: FieldInfo) -> str | None:
 
 
 def export(flags: Mapping[str, object]) -> None:
-    """Flags win over the environment; both reach the app by the environment."""
+    """Write the flags that were given into the environment, from which the app reads all settings."""
     for name, value in flags.items():
         if value is not None:
             os.environ[variable(name)] = str(value)

@@ -74,7 +74,7 @@ def test_a_name_that_nobody_chose_is_one_that_is_free(place: Place) -> None:
 
 def test_a_file_that_is_there_is_overwritten_only_when_asked(place: Place) -> None:
     Path("house-2.png").write_text("mine")
-    with pytest.raises(UsageError, match=r"house-2\.png is there already.*--force"):
+    with pytest.raises(UsageError, match=r"house-2\.png already exists.*--force"):
         place(output="house.png", num=2)
     assert place(output="house.png", num=2, is_forced=True).outputs.write(1, b"new") == Path("house-2.png")
     assert Path("house-2.png").read_bytes() == b"new"
@@ -115,15 +115,15 @@ def test_a_device_is_written_to_and_not_replaced(place: Place) -> None:
         ({"scribble": None}, "scribble is missing.* - for standard input.*--example: house, fish"),
         ({"scribble": "nope.png"}, r"nope\.png cannot be read \(No such file"),
         ({"scribble": "."}, "cannot be read"),
-        ({"example": "house"}, "brings its own scribble"),
+        ({"example": "house"}, "has its own scribble"),
         ({"scribble": None, "example": "horse"}, "no example horse.*house, fish"),
-        ({"output": "house.gif"}, "which format"),
-        ({"output": "house"}, "which format"),
-        ({"output": "house.png", "picture_format": "webp"}, "house.png says png, --format says webp"),
-        ({"output": "nowhere/house.png"}, "no folder nowhere"),
-        ({"output": "-", "num": 2}, "Only one picture"),
+        ({"output": "house.gif"}, "does not name a format"),
+        ({"output": "house"}, "does not name a format"),
+        ({"output": "house.png", "picture_format": "webp"}, "house.png means png, but --format is webp"),
+        ({"output": "nowhere/house.png"}, "folder nowhere for house.png does not exist"),
+        ({"output": "-", "num": 2}, "only one picture"),
         ({"from_picture": Path("nope.png")}, "No such file"),
-        ({"from_picture": Path("scribble.png"), "example": "house"}, "leave out --example"),
+        ({"from_picture": Path("scribble.png"), "example": "house"}, "both name a scribble"),
     ],
 )
 def test_what_makes_no_sense_is_said_in_words(place: Place, options: dict[str, Any], words: str) -> None:
@@ -141,7 +141,7 @@ def test_the_scribble_may_come_from_standard_input(place: Place, monkeypatch: py
     stdin = io.TextIOWrapper(io.BytesIO(picture()))
     monkeypatch.setattr(sys, "stdin", stdin)
     assert place(scribble="-").scribble == picture()
-    with pytest.raises(UsageError, match="Nothing came"):
+    with pytest.raises(UsageError, match="Standard input is empty"):
         place(scribble="-")
 
 

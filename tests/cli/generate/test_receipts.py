@@ -86,21 +86,21 @@ def test_a_scribble_of_ones_own_is_read_as_any_other(tmp_path: Path) -> None:
 
 
 def test_what_the_receipt_leaves_out_must_be_given(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="leaves the prompt out"):
+    with pytest.raises(UsageError, match="has no prompt"):
         placed(written(tmp_path, prompt=None))
     assert placed(written(tmp_path, prompt=None), prompt="a house").fields_of(0)["prompt"] == "a house"
-    with pytest.raises(UsageError, match="scribble was too big"):
+    with pytest.raises(UsageError, match="has no scribble, which was too big"):
         placed(written(tmp_path, scribble_png=None))
 
 
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("", "carries no receipt"),
-        ('{"made_by": "another tool"}', "carries no receipt"),
-        ("[1]", "carries no receipt"),
+        ("", "has no receipt"),
+        ('{"made_by": "another tool"}', "has no receipt"),
+        ("[1]", "has no receipt"),
         ('{"made_by": ', "damaged"),
-        (json.dumps({**CONTENT, "receipt": 2}), "newer kind"),
+        (json.dumps({**CONTENT, "receipt": 2}), "newer format"),
         (json.dumps({**CONTENT, "seed": "many"}), "damaged"),
         (json.dumps({**CONTENT, "scribble_png": "?"}), "damaged"),
         (json.dumps({"made_by": "fastapi-triton", "receipt": 1}), "damaged"),
@@ -140,7 +140,7 @@ def test_a_file_that_is_no_picture_or_half_of_one_is_refused_in_words(tmp_path: 
     [
         (DESCRIPTION, []),
         ({**DESCRIPTION, "name": "sdxl"}, ["made with the checkpoint demo; this server has sdxl"]),
-        ({**DESCRIPTION, "revision": "def"}, ["weights of demo are others now: abc then, def now"]),
+        ({**DESCRIPTION, "revision": "def"}, ["weights of demo have changed: abc then, def now"]),
         (
             {**DESCRIPTION, "engine": {**ENGINE, "version": "2", "device": "cuda"}},
             ["version 0.1.0 then, 2 now; device"],

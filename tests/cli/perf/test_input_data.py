@@ -91,13 +91,13 @@ def test_optional_inputs_may_be_left_out() -> None:
     [
         ({"promt": "a"}, "no input `promt`; did you mean `prompt`"),
         ({"scale": None}, "`scale` is missing"),
-        ({"prompt": 5}, "`prompt` takes BYTES"),
-        ({"scale": "0.5"}, "`scale` takes FP32"),
-        ({"scale": True}, "`scale` takes FP32"),
-        ({"seed": 1.5}, "`seed` takes INT64"),
+        ({"prompt": 5}, "`prompt` must be BYTES"),
+        ({"scale": "0.5"}, "`scale` must be FP32"),
+        ({"scale": True}, "`scale` must be FP32"),
+        ({"seed": 1.5}, "`seed` must be INT64"),
         ({"seed": 2**63}, "`seed`: must be a whole number from"),
         ({"prompt": ["a", "b"]}, r"has the length 2, but it must be 1; the model takes \[1\]"),
-        ({"prompt": {"b64": "x"}}, "`prompt` takes BYTES"),
+        ({"prompt": {"b64": "x"}}, "`prompt` must be BYTES"),
     ],
 )
 def test_what_does_not_fit_is_named(changes: dict[str, Any], words: str) -> None:
@@ -136,7 +136,7 @@ def test_a_request_for_every_picture_of_a_folder(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "words"), [(None, "no file or folder"), ("{", "is not JSON"), ("[1]", "must be one JSON object")]
+    ("content", "words"), [(None, "no file or folder"), ("{", "is not JSON"), ("[1]", "must contain one JSON object")]
 )
 def test_a_file_that_is_no_request_is_named(tmp_path: Path, content: str | None, words: str) -> None:
     path = tmp_path / "request.json"
@@ -148,5 +148,5 @@ def test_a_file_that_is_no_request_is_named(tmp_path: Path, content: str | None,
 
 
 def test_an_empty_folder_is_named(tmp_path: Path) -> None:
-    with pytest.raises(PerfError, match=r"has no file that fits \*\.json"):
+    with pytest.raises(PerfError, match=r"has no file that matches \*\.json"):
         input_data.read_requests([tmp_path])

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The options of `fastapi-triton generate`, and how it ends."""
+"""The options of `fastapi-triton generate`, and its exit status."""
 
 import asyncio
 from collections.abc import Iterator
@@ -19,18 +19,18 @@ from fastapi_triton.observability.logging_config import printable_json, printabl
 DEFAULT_PATH = "/sdxl/scribble-controlnet/infer"
 MAX_PICTURES = 100
 _SERVER, _FILES = "The server", "The files"
-_MODEL_DECIDES = "By default as the model says."
+_MODEL_DECIDES = "The default is the checkpoint's."
 
 EPILOG = (
-    "Ends with 0 when all pictures are there, 1 when the server refused or failed, 2 when the options make no sense, "
-    "3 when there is no server, 130 when interrupted."
+    "Exit status: 0 if all pictures were written, 1 if the server rejected a request or failed, 2 for invalid options, "
+    "3 if there is no server, 130 after Ctrl-C."
 )
 
 
 def command(
-    prompt: Annotated[str | None, typer.Argument(help="What to paint.", show_default=False)] = None,
+    prompt: Annotated[str | None, typer.Argument(help="What the picture shows.", show_default=False)] = None,
     scribble: Annotated[
-        str | None, typer.Argument(help="A drawing: a picture file, or - for standard input.", show_default=False)
+        str | None, typer.Argument(help="A drawing: an image file, or - for standard input.", show_default=False)
     ] = None,
     output: Annotated[
         str | None,
@@ -40,73 +40,77 @@ def command(
             metavar="FILE",
             rich_help_panel=_FILES,
             help="The picture's file (.png, .webp, .jpg), a folder, or - for standard output. By default a "
-            "new PNG here, named after the prompt. With --n the files are numbered.",
+            "new PNG here, named after the prompt. --n numbers the files.",
         ),
     ] = None,
     picture_format: Annotated[
         Literal["png", "webp", "jpeg"] | None,
-        typer.Option("--format", rich_help_panel=_FILES, help="By default as the file's name says."),
+        typer.Option("--format", rich_help_panel=_FILES, help="By default from the file's name."),
     ] = None,
-    quality: Annotated[int | None, typer.Option(rich_help_panel=_FILES, help="1 to 100, of WebP and JPEG.")] = None,
-    force: Annotated[bool, typer.Option("--force", rich_help_panel=_FILES, help="Overwrite files.")] = False,
+    quality: Annotated[
+        int | None, typer.Option(rich_help_panel=_FILES, help="Quality of WebP and JPEG, 1 to 100.")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", rich_help_panel=_FILES, help="Overwrite existing files.")] = False,
     receipt: Annotated[
         Literal["full", "no_prompt", "none"] | None,
-        typer.Option(rich_help_panel=_FILES, help="What the picture file says of how it was made, for --from."),
+        typer.Option(rich_help_panel=_FILES, help="The receipt in the picture file, which --from reads."),
     ] = None,
     from_picture: Annotated[
         Path | None,
         typer.Option(
             "--from",
             metavar="PICTURE",
-            help="Make this picture again, by the receipt in its file. Other options change what they name.",
+            help="Make this picture again from its receipt. Other options override the receipt.",
         ),
     ] = None,
     example: Annotated[
         str | None,
         typer.Option(
             metavar="NAME",
-            help=f"Take a drawing and a prompt that come with the package: {', '.join(request.examples())}.",
+            help=f"Use a scribble and a prompt from the package: {', '.join(request.examples())}.",
         ),
     ] = None,
     n: Annotated[
-        int, typer.Option("--n", "-n", min=1, max=MAX_PICTURES, help="How many pictures; with --seed it counts up.")
+        int, typer.Option("--n", "-n", min=1, max=MAX_PICTURES, help="Number of pictures; --seed counts up.")
     ] = 1,
     seed: Annotated[
-        int | None, typer.Option(min=-1, help="The same seed gives the same picture. By default drawn, and told.")
+        int | None, typer.Option(min=-1, help="The same seed gives the same picture. By default random, and printed.")
     ] = None,
-    steps: Annotated[int | None, typer.Option(help=f"Denoise steps. {_MODEL_DECIDES}")] = None,
+    steps: Annotated[int | None, typer.Option(help=f"Number of denoising steps. {_MODEL_DECIDES}")] = None,
     guidance_scale: Annotated[
-        float | None, typer.Option(help=f"How closely to follow the prompt. {_MODEL_DECIDES}")
+        float | None, typer.Option(help=f"How closely the picture follows the prompt. {_MODEL_DECIDES}")
     ] = None,
     conditioning_scale: Annotated[
-        float | None, typer.Option(help="How closely to follow the scribble, 0 to 2.")
+        float | None, typer.Option(help="How closely the picture follows the scribble, 0 to 2.")
     ] = None,
     control_guidance_start: Annotated[
-        float | None, typer.Option(help="The part of the steps, 0 to 1, from which the scribble counts.")
+        float | None, typer.Option(help="Start of the part of the steps in which the scribble counts, 0 to 1.")
     ] = None,
-    control_guidance_end: Annotated[float | None, typer.Option(help="... and up to which it counts.")] = None,
-    negative_prompt: Annotated[str | None, typer.Option(help="What to keep out.")] = None,
+    control_guidance_end: Annotated[float | None, typer.Option(help="End of that part, 0 to 1.")] = None,
+    negative_prompt: Annotated[str | None, typer.Option(help="What the picture must not show.")] = None,
     width: Annotated[
-        int | None, typer.Option(help="One of the model's sizes. By default the one that suits the scribble.")
+        int | None, typer.Option(help="A size that the checkpoint supports. By default the one that fits the scribble.")
     ] = None,
-    height: Annotated[int | None, typer.Option(help="The same.")] = None,
+    height: Annotated[int | None, typer.Option(help="As --width.")] = None,
     scheduler: Annotated[
         str | None, typer.Option(help=f"euler, euler_ancestral, dpmpp_2m_karras or lcm. {_MODEL_DECIDES}")
     ] = None,
     reproducible: Annotated[
         bool,
-        typer.Option("--reproducible", help="Share no pass with other requests, which change the rounding; slower."),
+        typer.Option(
+            "--reproducible", help="Share no pass with other requests, so that rounding cannot differ; slower."
+        ),
     ] = False,
     invert: Annotated[
         Literal["auto", "yes", "no"] | None,
-        typer.Option(help="Is the scribble dark on light? By default it is looked at."),
+        typer.Option(help="Whether the scribble is dark on light. By default detected."),
     ] = None,
     url: Annotated[
         str | None,
         typer.Option(
             envvar="FASTAPI_TRITON_URL",
             rich_help_panel=_SERVER,
-            help=f"The server. By default {DEFAULT_URL}, and where none answers there, one is started for this run.",
+            help=f"The server. By default {DEFAULT_URL}; if none responds there, one is started for this run.",
             show_default=False,
         ),
     ] = None,
@@ -115,25 +119,23 @@ def command(
         typer.Option(
             envvar="FASTAPI_TRITON_KEY",
             rich_help_panel=_SERVER,
-            help="The API key of a server that asks for one. The variable is better: others see a command's options.",
+            help="The API key, if the server needs one. Prefer the variable: other users can read options.",
             show_default=False,
             show_envvar=True,
         ),
     ] = None,
     endpoint: Annotated[
-        str, typer.Option(metavar="PATH", rich_help_panel=_SERVER, help="Its endpoint that makes pictures.")
+        str, typer.Option(metavar="PATH", rich_help_panel=_SERVER, help="The endpoint that makes pictures.")
     ] = DEFAULT_PATH,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="One JSON object on standard output: files, seeds, info.")
-    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object: files, seeds, info.")] = False,
 ) -> None:
     """Make a picture from a scribble and a prompt."""
     report = RunReport()
     with _ending(report, as_json=as_json):
         if key is not None and not (key.isascii() and key.isprintable() and key.strip() == key):
-            raise UsageError("--key is no key: it holds what no key does, such as a space or the end of a line.")
+            raise UsageError("--key is not a valid key: it contains a space, a line break or non-ASCII characters.")
         if as_json and output == STDOUT:
-            raise UsageError("Standard output is for the picture or for --json. Name a file, or leave out --json.")
+            raise UsageError("Standard output cannot take both the picture and --json. Name a file, or remove --json.")
         pictures = request.build(
             prompt=prompt,
             scribble=scribble,
@@ -166,7 +168,7 @@ def command(
 
 @contextmanager
 def _ending(report: RunReport, *, as_json: bool) -> Iterator[None]:
-    """Print how the run ended, and exit with its status."""
+    """Print the outcome of the run, and exit with its status."""
     error: dict[str, object] = {}
     status = 0
     try:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Why there is no picture: a text for people, and an exit status for scripts."""
+"""Errors of `generate`: a text for people, and an exit status for scripts."""
 
 import re
 from collections.abc import Mapping
@@ -7,13 +7,13 @@ from typing import Any, ClassVar
 
 INTERRUPTED = 130
 
-_NAMED_ALIKE = (
+_SAME_NAMES = (
     *("conditioning_scale", "negative_prompt", "seed", "guidance_scale", "control_guidance_start"),
     *("control_guidance_end", "width", "height", "scheduler", "invert", "receipt", "reproducible"),
 )
-# The options that set the fields of a request.
+# Field of a request → option that sets it.
 NAMES = {
-    **{field: f"--{field.replace('_', '-')}" for field in _NAMED_ALIKE},
+    **{field: f"--{field.replace('_', '-')}" for field in _SAME_NAMES},
     "prompt": "the prompt",
     "image": "the scribble",
     "num_inference_steps": "--steps",
@@ -23,47 +23,47 @@ NAMES = {
 
 
 class GenerateError(Exception):
-    """The server refused or failed, or the picture could not be written. `code` is the server's, where there is one."""
+    """The server rejected the request or failed, or a file could not be written. `code` is the server's, if any."""
 
     exit_status: ClassVar[int] = 1
 
-    def __init__(self, words: str, *, code: str | None = None) -> None:
-        super().__init__(words)
+    def __init__(self, text: str, *, code: str | None = None) -> None:
+        super().__init__(text)
         self.code = code
 
 
 class UsageError(GenerateError):
-    """What was asked for makes no sense, whatever the server; nothing was asked of it."""
+    """The options are invalid. No request was sent."""
 
     exit_status = 2
 
 
 class NoServerError(GenerateError):
-    """Nobody there who makes pictures."""
+    """There is no server that makes pictures."""
 
     exit_status = 3
 
 
-class NobodyAnswersError(NoServerError):
-    """Nobody there at all: nothing listens at that address."""
+class NothingListensError(NoServerError):
+    """Nothing listens at that address."""
 
 
 def of_problem(problem: Mapping[str, Any], *, retry_after_s: str | int | None = None) -> GenerateError:
-    """A server's `application/problem+json` as words, its fields called as the options are."""
+    """The error for a server's `application/problem+json`, with options instead of field names."""
     errors = [each for each in problem.get("errors", []) if isinstance(each, dict)]
-    words = [_renamed(str(each.get("detail")), str(each.get("pointer", "")).removeprefix("#/")) for each in errors]
-    words = words or [_renamed(str(problem.get("detail")), "")]
+    sentences = [_renamed(str(each.get("detail")), str(each.get("pointer", "")).removeprefix("#/")) for each in errors]
+    sentences = sentences or [_renamed(str(problem.get("detail")), "")]
     if retry_after_s:
-        words.append(f"Try again in {retry_after_s} s.")
+        sentences.append(f"Try again in {retry_after_s} s.")
     if problem.get("status", 0) >= 500 and problem.get("request_id"):
-        words.append(f"The server's log has it under the request id {problem['request_id']}.")
-    return GenerateError(" ".join(_sentence(each) for each in words), code=str(problem.get("code")))
+        sentences.append(f"Search the server's log for the request id {problem['request_id']}.")
+    return GenerateError(" ".join(_sentence(each) for each in sentences), code=str(problem.get("code")))
 
 
 def _renamed(detail: str, field: str) -> str:
     for name, option in NAMES.items():
         detail = detail.replace(f"`{name}`", option)
-        if "_" in name:  # no word of prose
+        if "_" in name:  # not a word of prose
             detail = re.sub(rf"\b{name}\b", option, detail)
     if field in NAMES:
         detail = re.sub(rf"^{field}\b", NAMES[field], detail)
@@ -72,5 +72,5 @@ def _renamed(detail: str, field: str) -> str:
     return detail
 
 
-def _sentence(words: str) -> str:
-    return f"{words[:1].upper()}{words[1:]}" + ("" if words.endswith((".", "?", "!")) else ".")
+def _sentence(text: str) -> str:
+    return f"{text[:1].upper()}{text[1:]}" + ("" if text.endswith((".", "?", "!")) else ".")

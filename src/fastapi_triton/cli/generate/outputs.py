@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where the pictures go: names, numbers, formats; whole files or none, and nothing overwritten unless asked."""
+"""The picture files: names, numbers and formats. Files are written whole, and overwritten only with --force."""
 
 import os
 import re
@@ -18,7 +18,7 @@ LONGEST_NAME = 60
 
 @dataclass(frozen=True, slots=True)
 class Outputs:
-    """A file for each picture, in order; none: the one picture goes to standard output."""
+    """The file of each picture, in order; no files: the only picture goes to standard output."""
 
     paths: tuple[Path, ...]
     picture_format: str
@@ -28,16 +28,18 @@ class Outputs:
     def plan(
         cls, output: str | None, *, num: int, picture_format: str | None, is_forced: bool, title: str, default: str
     ) -> "Outputs":
-        """From the options; `title` and the `default` format are for pictures whose file is not named.
+        """Choose the files from the options. `title` and `default` (a format) are for pictures without a named file.
 
         Raises:
-            UsageError: they contradict each other, or a file is there already.
+            UsageError: the options contradict each other, or a file exists.
         """
         if output == STDOUT:
             if num > 1:
-                raise UsageError("Only one picture fits on standard output. Leave out --n, or name a file.")
+                raise UsageError("Standard output takes only one picture. Remove --n, or name a file.")
             if sys.stdout.isatty():
-                raise UsageError("Standard output is a terminal, which shows no picture. Name a file, or add a pipe.")
+                raise UsageError(
+                    "Standard output is a terminal, which cannot show the picture. Name a file, or add a pipe."
+                )
             return cls((), picture_format or default)
         path = Path(output) if output else Path()
         if path.is_dir():
@@ -45,16 +47,18 @@ class Outputs:
             return cls(_free(path, title, num, SUFFIXES[chosen]), chosen, is_forced)
         chosen = _format(path, picture_format)
         if not path.parent.is_dir():
-            raise UsageError(f"There is no folder {path.parent} to write {path.name} into.")
+            raise UsageError(
+                f"The folder {path.parent} for {path.name} does not exist. Create it, or choose another name."
+            )
         paths = tuple(_numbered(path, num))
         taken = [str(each) for each in paths if each.is_file()]
         if taken and not is_forced:
-            is_are = "is" if len(taken) == 1 else "are"
-            raise UsageError(f"{', '.join(taken)} {is_are} there already. Choose another name, or add --force.")
+            exists = "exists" if len(taken) == 1 else "exist"
+            raise UsageError(f"{', '.join(taken)} already {exists}. Choose another name, or add --force.")
         return cls(paths, chosen, is_forced)
 
     def write(self, index: int, content: bytes) -> Path | None:
-        """The whole picture or nothing. Gives the file, None for standard output.
+        """Write the whole picture or nothing. Returns the file; None for standard output.
 
         Raises:
             GenerateError: it cannot be written.
@@ -78,15 +82,15 @@ class Outputs:
         with atomic_file.replacing(path, mode=0o666 & ~_umask(), is_durable=False) as file:
             file.write(content)
             if path.exists() and not self.is_forced:
-                raise GenerateError(f"{path} has come into being meanwhile, and is left as it is.")
+                raise GenerateError(f"{path} was created by another program meanwhile, and was not overwritten.")
 
 
 def _format(path: Path, picture_format: str | None) -> str:
     by_suffix = FORMATS.get(path.suffix.lower())
     if picture_format is None and by_suffix is None:
-        raise UsageError(f"{path.name}: which format? Name it .png, .webp or .jpg, or add --format.")
+        raise UsageError(f"{path.name} does not name a format. Name it .png, .webp or .jpg, or add --format.")
     if picture_format and by_suffix and picture_format != by_suffix:
-        raise UsageError(f"{path.name} says {by_suffix}, --format says {picture_format}. Leave one of them out.")
+        raise UsageError(f"{path.name} means {by_suffix}, but --format is {picture_format}. Change one of them.")
     return picture_format or by_suffix or ""
 
 
@@ -97,7 +101,7 @@ def _numbered(path: Path, num: int) -> list[Path]:
 
 
 def _free(folder: Path, title: str, num: int, suffix: str) -> tuple[Path, ...]:
-    """Names that nothing has yet, after the title: `a-red-house.png`, `a-red-house-2.png` …"""
+    """Unused names, made from the title: `a-red-house.png`, `a-red-house-2.png` …"""
     stem = re.sub(r"[^\w]+", "-", title.lower()).strip("-")[:LONGEST_NAME].strip("-") or "picture"
     free: list[Path] = []
     number = 1

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a person sees of a run: a progress bar on terminals, messages on standard error, file names on the output."""
+"""Output for people: a progress bar on terminals, messages on standard error, file names on standard output."""
 
 from pathlib import Path
 from types import TracebackType
@@ -14,7 +14,7 @@ from fastapi_triton.observability.logging_config import printable
 
 
 class ProgressDisplay:
-    """Messages and progress go to standard error; the files' names to standard output, if `names_files`."""
+    """Writes messages and progress to standard error, and the files' names to standard output if `names_files`."""
 
     def __init__(self, *, names_files: bool, is_quiet: bool) -> None:
         self._errors = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -44,18 +44,18 @@ class ProgressDisplay:
         self._bar.stop()
 
     def begin(self, index: int, num: int) -> None:
-        """A picture was requested."""
+        """A picture has been requested."""
         self._title = "Drawing" if num == 1 else f"Drawing {index + 1} of {num}"
         self._bar.reset(self._task, description=self._title, total=None, visible=True)
 
     def queued(self, queued: Queued) -> None:
-        """The picture waits in the server's queue."""
+        """The picture waits in the server's queue: show its position."""
         wait = "" if queued.estimated_wait_s is None else f", about {queued.estimated_wait_s:.0f} s left"
-        position = f"number {queued.position} in the server's queue{wait}"
+        position = f"position {queued.position} in the server's queue{wait}"
         self._bar.update(self._task, description=f"{self._title}: {position}")
 
     def step(self, progress: StepProgress) -> None:
-        """The model has done a step."""
+        """The model finished a step."""
         self._bar.update(self._task, description=self._title, completed=progress.step, total=progress.num_steps)
 
     def finish(self) -> None:
@@ -63,7 +63,7 @@ class ProgressDisplay:
         self._bar.update(self._task, visible=False)
 
     def wrote(self, file: Path, picture: GeneratedPicture) -> None:
-        """The picture is in its file: print the name, its size, seed and time."""
+        """The picture is written: print its file, size, seed and time."""
         if self._output:
             info = picture.info
             size, seconds = f"{info.get('width')}x{info.get('height')}", info.get("timings_s", {}).get("total", 0.0)
@@ -72,6 +72,6 @@ class ProgressDisplay:
             self._bar.start()
 
     def print(self, message: str) -> None:
-        """Print a message for people; scripts read it in the JSON."""
+        """Print a message for people. Scripts read it in the JSON."""
         if not self._is_quiet:
             self._errors.print(printable(message), markup=False)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The receipt in a picture file, which makes it again; and what would come out differently on this server."""
+"""Reads the receipt in a picture file, and compares it with a server that makes the picture again."""
 
 import base64
 import binascii
@@ -42,7 +42,7 @@ class RequestFields(BaseModel):
 
 
 class Receipt(RequestFields):
-    """What the engine wrote into the file."""
+    """The receipt that the engine wrote into the file."""
 
     made_by: str
     receipt: int
@@ -55,24 +55,26 @@ class Receipt(RequestFields):
     scribble_png: str | None = None
 
     def fields(self) -> dict[str, Any]:
-        """The request that made the picture, but for the scribble."""
+        """The fields of the request that made the picture, without the scribble."""
         fields = self.model_dump(include=set(RequestFields.model_fields), exclude_none=True)
-        # Servers whose request has no such field refuse it.
+        # Servers without this field reject it.
         return fields | ({"reproducible": True} if self.reproducible else {})
 
     def scribble(self) -> bytes | None:
-        """The scribble as the engine saw it, white strokes on black; None where it was too big to be carried."""
+        """The scribble as the engine used it, white strokes on black; None if it was too big for the receipt."""
         return base64.b64decode(self.scribble_png, validate=True) if self.scribble_png else None
 
     def differences(self, description: Mapping[str, Any]) -> list[str]:
-        """Why a server with this description may make a different picture, in sentences."""
+        """Sentences on why a server with this description may make a different picture."""
         differences = []
         checkpoint, revision = description.get("name"), description.get("revision")
         if checkpoint != self.checkpoint:
-            differences.append(f"It was made with the checkpoint {self.checkpoint}; this server has {checkpoint}.")
+            differences.append(
+                f"The picture was made with the checkpoint {self.checkpoint}; this server has {checkpoint}."
+            )
         elif revision != self.checkpoint_revision:
             differences.append(
-                f"The weights of {checkpoint} are others now: {self.checkpoint_revision} then, {revision} now."
+                f"The weights of {checkpoint} have changed: {self.checkpoint_revision} then, {revision} now."
             )
         engine = description.get("engine", {})
         changed = [
@@ -81,7 +83,7 @@ class Receipt(RequestFields):
             if engine.get(name) != then
         ]
         if changed:
-            differences.append(f"The engine is another: {'; '.join(changed)}.")
+            differences.append(f"The engine has changed: {'; '.join(changed)}.")
         return differences
 
 
@@ -89,34 +91,34 @@ def read(path: Path) -> Receipt:
     """The receipt of a picture file.
 
     Raises:
-        UsageError: no such file, no picture, no receipt, or one that cannot be read; the text says which.
+        UsageError: the file is missing or damaged, is not a picture, or has no valid receipt.
     """
     text = _text(path)
     try:
         content = orjson.loads(text) if text else None
     except orjson.JSONDecodeError:
         raise UsageError(
-            f"--from: the receipt in {path} is damaged. Give the prompt and the scribble instead."
+            f"--from: the receipt in {path} is damaged. Pass the prompt and the scribble instead."
         ) from None
     if not isinstance(content, dict) or content.get("made_by") != "fastapi-triton":
         raise UsageError(
-            f"--from: {path} carries no receipt. It was made by something else, or with the receipt switched off, or "
-            "a program that saved it anew left it out."
+            f"--from: {path} has no receipt. Another tool made it, its receipt was turned off, or a program removed it "
+            "when it saved the file."
         )
     if not isinstance(content.get("receipt"), int) or content["receipt"] > NEWEST:
-        raise UsageError(f"--from: the receipt in {path} is of a newer kind than this version reads. Update it.")
+        raise UsageError(f"--from: the receipt in {path} has a newer format. Update fastapi-triton.")
     try:
         receipt = Receipt.model_validate(content)
         receipt.scribble()
     except (ValidationError, binascii.Error):
         raise UsageError(
-            f"--from: the receipt in {path} is damaged. Give the prompt and the scribble instead."
+            f"--from: the receipt in {path} is damaged. Pass the prompt and the scribble instead."
         ) from None
     return receipt
 
 
 def _texts(data: bytes) -> Iterator[tuple[int, int]]:
-    """Start and end of the text chunks of a whole PNG that hold a receipt."""
+    """Start and end of the text chunks of a PNG that contain a receipt."""
     position = 33
     while position + 8 <= len(data):
         end = position + 12 + int.from_bytes(data[position : position + 4])
@@ -126,18 +128,18 @@ def _texts(data: bytes) -> Iterator[tuple[int, int]]:
 
 
 def _text(path: Path) -> str | None:
-    """The text that the engine writes receipts into; None: the picture has none."""
+    """The text field in which the engine writes receipts; None if the picture has none."""
     try:
         data = path.read_bytes()
         structure = scan(data, (PNG, WEBP, JPEG))
         if structure.file_format == "PNG":
-            # Other texts are hidden from Pillow, which refuses a file with large ones.
+            # Remove other texts: Pillow rejects a file with large ones.
             chunks = [data[start:end] for start, end in _texts(data)]
             data = data[:33] + b"".join(chunks) + structure.essential(data)[33:]
         with Image.open(io.BytesIO(data), formats=(structure.file_format,)) as picture:
             if picture.format == "PNG":
                 text = picture.info.get(KEYWORD)
-                return str(text) if isinstance(text, str) else None  # a plain one
+                return str(text) if isinstance(text, str) else None  # a plain string
             comment = picture.getexif().get_ifd(ExifTags.IFD.Exif).get(ExifTags.Base.UserComment, b"")
     except (FileNotFoundError, IsADirectoryError, PermissionError) as error:
         raise UsageError(f"--from: {path} cannot be read ({error.strerror}).") from None

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The request for pictures, from the options, an example or a receipt, before it goes to a server."""
+"""Builds the request for pictures from the options, an example or a receipt."""
 
 import json
 import sys
@@ -22,15 +22,15 @@ DEFAULT_FORMAT = "png"
 class GenerateRequest:
     """The pictures that one run of the command makes."""
 
-    fields: Mapping[str, Any]  # of the request, without the scribble
+    fields: Mapping[str, Any]  # of the HTTP request, without the scribble
     scribble: bytes
     num: int
     outputs: Outputs
     original: Receipt | None = None
-    is_remade: bool = False  # nothing is changed, so the same pixels must come out
+    is_remade: bool = False  # no field is changed, so the pixels must be the same
 
     def fields_of(self, index: int) -> dict[str, Any]:
-        """The fields for one of the pictures: a given seed is counted up."""
+        """The fields for one of the pictures. A given seed counts up."""
         seed = self.fields.get("seed")
         return dict(self.fields) | ({} if seed is None else {"seed": seed + index})
 
@@ -50,14 +50,14 @@ def build(
     """Build the request. Options override the receipt or the example.
 
     Raises:
-        UsageError: something is missing, contradicts itself or cannot be read.
+        UsageError: an option is missing, contradicts another or cannot be read.
     """
     if from_picture and example:
-        raise UsageError("--from brings its own scribble; leave out --example.")
+        raise UsageError("--from and --example both name a scribble. Use one of the two.")
     if (from_picture or example) and prompt and scribble is None and _is_file(prompt):
         prompt, scribble = None, prompt  # `--from picture.png scribble.png`
     if example and scribble:
-        raise UsageError("--example brings its own scribble; leave the other one out.")
+        raise UsageError("--example has its own scribble. Remove the other one, or --example.")
     original = receipt.read(from_picture) if from_picture else None
     drawing = _read(scribble) if scribble else None
     given = {name: value for name, value in {**fields, "prompt": prompt or None}.items() if value is not None}
@@ -72,16 +72,15 @@ def build(
     merged = known | given
     if not merged.get("prompt"):
         raise UsageError(
-            "--from: the receipt leaves the prompt out. Give it again, in quotes."
+            "--from: the receipt has no prompt. Pass it in quotes."
             if original
-            else "A prompt is missing: what shall be painted? In quotes, before the scribble: "
-            '"a red house in the snow".'
+            else 'The prompt is missing. Write it in quotes before the scribble, as in "a red house in the snow".'
         )
     if drawing is None:
         raise UsageError(
-            "--from: the scribble was too big for the receipt. Name its file too."
+            "--from: the receipt has no scribble, which was too big. Name its file too."
             if original
-            else "A scribble is missing. Name a picture file after the prompt, or - for standard input, or take one of "
+            else "The scribble is missing. Name an image file after the prompt, or - for standard input, or use one of "
             f"the examples with --example: {', '.join(examples())}."
         )
     if merged.get("seed") == -1:
@@ -108,7 +107,7 @@ def build(
 
 
 def examples() -> dict[str, str]:
-    """The scribbles that come with the package: name → the prompt that goes with it."""
+    """The example scribbles of the package: name → prompt."""
     file = bundle.examples() / "examples.json"
     if not file.is_file():
         return {}
@@ -118,7 +117,7 @@ def examples() -> dict[str, str]:
 def _example(name: str) -> tuple[bytes, str]:
     prompts = examples()
     if name not in prompts:
-        raise UsageError(f"There is no example {name}. Choose one of {', '.join(prompts)}.")
+        raise UsageError(f"There is no example {name}. Choose from {', '.join(prompts)}.")
     return (bundle.examples() / f"{name}.png").read_bytes(), prompts[name]
 
 
@@ -126,7 +125,7 @@ def _read(scribble: str) -> bytes:
     if scribble == STDIN:
         content = sys.stdin.buffer.read()
         if not content:
-            raise UsageError("Nothing came on standard input; the scribble was expected there.")
+            raise UsageError("Standard input is empty; the scribble was expected there.")
         return content
     try:
         return Path(scribble).read_bytes()
@@ -137,5 +136,5 @@ def _read(scribble: str) -> bytes:
 def _is_file(name: str) -> bool:
     try:
         return name == STDIN or Path(name).is_file()
-    except OSError:  # a prompt longer than any file's name
+    except OSError:  # a prompt longer than any file name
         return False

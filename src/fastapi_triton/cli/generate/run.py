@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One run: find a server or start one, have the pictures made one after another, write them, report on them."""
+"""One run: finds or starts a server, requests the pictures one after another, writes and reports them."""
 
 from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager
@@ -10,7 +10,7 @@ from typing import Any
 import aiohttp
 
 from fastapi_triton.cli.generate.client import TIMEOUT, Client, GeneratedPicture, Queued
-from fastapi_triton.cli.generate.errors import GenerateError, NobodyAnswersError
+from fastapi_triton.cli.generate.errors import GenerateError, NothingListensError
 from fastapi_triton.cli.generate.local_server import own_server
 from fastapi_triton.cli.generate.progress import ProgressDisplay
 from fastapi_triton.cli.generate.receipt import Receipt
@@ -21,12 +21,12 @@ DEFAULT_URL = "http://localhost:8080"
 
 @dataclass(slots=True)
 class RunReport:
-    """The run so far, as `--json` prints it, whether it was completed or not."""
+    """The run so far, as `--json` prints it, also after an error."""
 
     server: str = ""
     started_server: bool = False
     pictures: list[dict[str, Any]] = field(default_factory=list)
-    same_pixels: bool | None = None  # as the picture that was made again; None: not to be expected
+    same_pixels: bool | None = None  # whether a remade picture is identical; None: it need not be
     warnings: list[str] = field(default_factory=list)
 
     def as_json(self) -> dict[str, Any]:
@@ -42,11 +42,12 @@ class GenerateRun:
         self._display = display
 
     async def execute(self, *, url: str | None, path: str, key: str | None = None) -> None:
-        """One after another, since batched requests round differently in the last bit: each picture must come out the
-        same when it is made again alone.
+        """Make the pictures one after another.
+
+        Batched requests would round differently in the last bit, and a single picture could not be made again.
 
         Raises:
-            GenerateError: the run cannot be completed; the text is for a person.
+            GenerateError: the run cannot be completed.
         """
         headers = {"Authorization": f"Bearer {key}"} if key else {}
         async with (
@@ -58,27 +59,27 @@ class GenerateRun:
             description = await client.describe()
             if self._request.original:
                 for difference in self._request.original.differences(description):
-                    self._warn(f"{difference} The picture may come out differently.")
+                    self._warn(f"{difference} The picture may differ.")
             for index in range(self._request.num):
                 picture = await self._draw(client, index)
                 self._add(picture, self._request.outputs.write(index, picture.content))
 
     @asynccontextmanager
     async def _client(self, session: aiohttp.ClientSession, url: str | None, path: str) -> AsyncIterator[Client]:
-        """Of the server at `url`; without one of the local server, or of one that is started if there is none."""
+        """A client of the server at `url`; without a URL, of the local server, which is started if none responds."""
         client = Client(session, (url or DEFAULT_URL).rstrip("/"), path)
         try:
             await client.describe()
-        except NobodyAnswersError:
+        except NothingListensError:
             if url is not None:
                 raise
         else:
             yield client
             return
-        self._display.print(f"No server answers at {DEFAULT_URL}; starting one for this run …")
+        self._display.print(f"No server responds at {DEFAULT_URL}; starting one for this run …")
         async with own_server() as own_url:
             yield Client(session, own_url, path)
-        self._display.print("The server that was started is stopped.")
+        self._display.print("The started server is stopped.")
 
     async def _draw(self, client: Client, index: int) -> GeneratedPicture:
         self._display.begin(index, self._request.num)
@@ -91,7 +92,7 @@ class GenerateRun:
                     self._display.queued(event)
                 else:
                     self._display.step(event)
-        raise GenerateError("The server gave no picture.")  # `Client.draw` raises before
+        raise GenerateError("The server returned no picture.")  # `Client.draw` raises before
 
     def _add(self, picture: GeneratedPicture, file: Path | None) -> None:
         info = picture.info
@@ -112,17 +113,17 @@ class GenerateRun:
             self._compare(picture, self._request.original)
 
     def _compare(self, picture: GeneratedPicture, original: Receipt) -> None:
-        """With the picture that it was made from."""
+        """Compare the picture with the one whose receipt it was made from."""
         info = picture.info
         has_same_size = (info.get("width"), info.get("height")) == (original.width, original.height)
         if has_same_size and (info.get("scribble") or {}).get("sha256") != original.scribble_sha256:
-            self._warn("The scribble is not the one that the picture was made from.")
+            self._warn("The scribble differs from the original one.")
         if self._request.is_remade:
             self._report.same_pixels = info.get("pixels_sha256") == original.pixels_sha256
             if self._report.same_pixels:
-                self._display.print("The same as before, pixel for pixel.")
+                self._display.print("The picture is the same, pixel for pixel.")
             else:
-                self._warn("Some pixels differ from the picture that it was made from.")
+                self._warn("Some pixels differ from the original picture.")
 
     def _warn(self, text: str) -> None:
         self._report.warnings.append(text)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""NVIDIA's perf_analyzer: found or installed, run once, its report read."""
+"""Finds, installs and runs NVIDIA's perf_analyzer, and reads its report."""
 
 import csv
 import os
@@ -14,32 +14,32 @@ from typing import Self
 from fastapi_triton.triton.transport.address import Address
 from fastapi_triton.triton.transport.credentials import Access, HeaderLines
 
-# The last wheel of tritonclient that carries the binary, for any glibc since 2014. perf-analyzer's own wheel, which is
-# newer, wants glibc 2.38.
+# The last wheel of tritonclient with the binary, for glibc 2.17 and newer. perf-analyzer's own wheel, which is newer,
+# needs glibc 2.38.
 PACKAGES = ("tritonclient==2.49.0", "nvidia-cuda-runtime-cu12==12.6.77")
-# perf_analyzer reports the mean of three windows, however far apart they are: the rounds show the spread.
+# perf_analyzer reports the mean of three windows, even if they differ widely: our rounds show the spread.
 _THREE_WINDOWS = ("--max-trials", "3", "--stability-percentage", "1000000", "--measurement-mode", "count_windows")
 
 HOW_TO_INSTALL = """\
-perf_analyzer is not here. One of these brings it:
-  fastapi-triton perf … --install          into {folder}
+perf_analyzer was not found. Do one of these:
+  fastapi-triton perf … --install          install it into {folder}
                                            (x86-64; needs libb64: apt-get install libb64-0d)
-  pip install perf-analyzer                where glibc is 2.38 or newer
-  fastapi-triton perf … --data-only        writes the input data, for the perf_analyzer of NVIDIA's SDK container
-or say where it is with --perf-analyzer."""
+  pip install perf-analyzer                needs glibc 2.38 or newer
+  fastapi-triton perf … --data-only        write only the input data, for the perf_analyzer of NVIDIA's SDK container
+  fastapi-triton perf … --perf-analyzer    name the path of the binary"""
 
 
 class PerfError(Exception):
-    """Nothing can be measured: a missing file, an unknown input, no binary. The text is for a person."""
+    """The measurement cannot start: a file is missing, an input unknown, or there is no binary."""
 
 
 class AnalyzerError(PerfError):
-    """perf_analyzer ran, and failed."""
+    """perf_analyzer ran and failed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What one run sends: to which model, how many at once, in batches of how many, and how many for a window."""
+    """The load of one run. `num_requests` is the minimum of a window."""
 
     model: str
     concurrency: int
@@ -50,7 +50,7 @@ class Load:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A server to measure: its address as perf_analyzer takes it, and options with certificates and headers."""
+    """A server to measure: its address, and perf_analyzer's options for certificates and headers."""
 
     address: str
     options: tuple[str, ...] = field(default=(), repr=False)
@@ -67,7 +67,7 @@ class Target:
                 options += (flag, str(file))
         for line in HeaderLines(address, access).lines().decode().splitlines():
             name, _, value = line.partition(": ")
-            if name.lower() != "host" or value != address.netloc:  # which it says itself
+            if name.lower() != "host" or value != address.netloc:  # perf_analyzer sends that one itself
                 options += ("-H", f"{name}:{value}")
         return cls(str(address) if address.is_tls else address.netloc, tuple(options))
 
@@ -83,7 +83,7 @@ class Measurement:
 
 
 def folder() -> Path:
-    """Where `install` puts it.
+    """The folder into which `install` installs perf_analyzer.
 
     Raises:
         PerfError: the user has no home folder.
@@ -91,15 +91,15 @@ def folder() -> Path:
     try:
         cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     except RuntimeError:
-        raise PerfError("This user has no home folder: set XDG_CACHE_HOME, or put perf_analyzer on the PATH.") from None
+        raise PerfError("This user has no home folder. Set XDG_CACHE_HOME, or put perf_analyzer on the PATH.") from None
     return Path(cache) / "fastapi-triton" / "perf_analyzer"
 
 
 def find(named: Path | None) -> Path:
-    """The binary: the one that is named, or that is on the PATH, beside this Python, or installed by us.
+    """The binary: the named one, or one on the PATH, beside this Python, or installed by `install`.
 
     Raises:
-        PerfError: there is none; the text says how to get one.
+        PerfError: there is none. The text has instructions.
     """
     if named is not None:
         if not named.is_file():
@@ -121,7 +121,7 @@ def install() -> Path:
     """Install the binary into `folder()`, away from every Python environment.
 
     Raises:
-        PerfError: pip could not.
+        PerfError: pip failed.
     """
     command = (*(sys.executable, "-m", "pip", "install", "--no-deps", "--target", str(folder())), *PACKAGES)
     done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -131,10 +131,10 @@ def install() -> Path:
 
 
 def run(binary: Path, load: Load, *, target: Target, input_data: Path, report: Path) -> Measurement:
-    """Measure a server; the report is left at `report`.
+    """Measure a server, and keep perf_analyzer's report at `report`.
 
     Raises:
-        AnalyzerError: it failed; the text has its words.
+        AnalyzerError: perf_analyzer failed. The text has its error output.
     """
     report.unlink(missing_ok=True)
     command = (
@@ -145,15 +145,15 @@ def run(binary: Path, load: Load, *, target: Target, input_data: Path, report: P
     )
     done = subprocess.run(command, env=_environment(binary), capture_output=True, text=True, check=False)
     if done.returncode != 0 or not report.is_file():
-        raise AnalyzerError(f"perf_analyzer failed against {target.address}:\n{_words(done)}")
+        raise AnalyzerError(f"perf_analyzer failed against {target.address}:\n{_error_output(done)}")
     return read_report(report)
 
 
 def read_report(report: Path) -> Measurement:
-    """The last line of a report written with `-f`, whose latencies are in microseconds.
+    """The last line of a report (`-f`), whose latencies are in microseconds.
 
     Raises:
-        AnalyzerError: it has none.
+        AnalyzerError: the report is empty.
     """
     with report.open(newline="") as lines:
         rows = list(csv.DictReader(lines))
@@ -164,7 +164,7 @@ def read_report(report: Path) -> Measurement:
 
 
 def _environment(binary: Path) -> dict[str, str]:
-    """With the CUDA runtime that `install` puts beside it, which the binary wants even without a GPU."""
+    """The environment with the CUDA runtime from `install`, which the binary needs even without a GPU."""
     libraries = binary.parent.parent / "nvidia" / "cuda_runtime" / "lib"
     if not libraries.is_dir():
         return dict(os.environ)
@@ -172,13 +172,13 @@ def _environment(binary: Path) -> dict[str, str]:
     return {**os.environ, "LD_LIBRARY_PATH": ":".join(path for path in paths if path)}
 
 
-def _words(done: subprocess.CompletedProcess[str]) -> str:
-    """What a person needs of its output: pages of usage follow a wrong option."""
+def _error_output(done: subprocess.CompletedProcess[str]) -> str:
+    """The lines with errors, without the pages of usage that follow an invalid option."""
     missing = re.search(r"error while loading shared libraries: (\S+):", done.stderr)
     if missing is not None:
         hint = " (apt-get install libb64-0d)" if "libb64" in missing[1] else ""
-        return f"the library {missing[1]} is missing{hint}."
+        return f"The library {missing[1]} is missing{hint}."
     output = "\n".join(stream.partition("Usage:")[0] for stream in (done.stdout, done.stderr))
     lines = [line for line in output.splitlines() if line.strip()]
     errors = [line for line in lines if re.search(r"error|fail|exception", line, re.IGNORECASE)] or lines
-    return "\n".join(dict.fromkeys(errors[-20:])) or f"it said nothing, and ended with {done.returncode}."
+    return "\n".join(dict.fromkeys(errors[-20:])) or f"no output; exit status {done.returncode}."

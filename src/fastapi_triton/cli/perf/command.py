@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The command: input data from the user's requests, Triton and the frontend measured in turn, their comparison."""
+"""The command: writes the input data, measures Triton and the frontend in turn, and compares them."""
 
 import asyncio
 from pathlib import Path
@@ -25,37 +25,41 @@ from fastapi_triton.triton.transport.credentials import OPEN_TO_ALL, Access
 def perf(
     model: Annotated[str, typer.Argument(help="The model's name.")],
     request: Annotated[
-        list[Path], typer.Option("--input", help="A JSON request, or a folder of them; may be repeated.")
+        list[Path], typer.Option("--input", help="A JSON file with a request, or a folder of them. Repeat for several.")
     ],
     files: Annotated[
         list[str] | None,
-        typer.Option("--file", metavar="NAME=PATH", help="An input as base64 from a file, or from each of a folder."),
+        typer.Option(
+            "--file",
+            metavar="NAME=PATH",
+            help="Read an input from a file, or from each file of a folder; sent as base64.",
+        ),
     ] = None,
     triton: Annotated[
-        str, typer.Option("--triton", envvar="TRITON_URL", help="Where Triton's HTTP port is.")
+        str, typer.Option("--triton", envvar="TRITON_URL", help="URL of Triton's HTTP port.")
     ] = "http://localhost:8000",
-    frontend: Annotated[str, typer.Option("--frontend", help="Where the frontend is.")] = "http://localhost:8080",
-    concurrency: Annotated[str, typer.Option(help="How many requests at once; several, with commas.")] = "1,4",
-    batch_size: Annotated[int, typer.Option(min=1, help="Rows of a request.")] = 1,
-    requests: Annotated[int, typer.Option(min=1, help="At least so many requests in each measured window.")] = 50,
-    window_ms: Annotated[int, typer.Option(min=10, help="How long a window lasts at least.")] = 500,
-    rounds: Annotated[int, typer.Option(min=1, help="How often all is measured, in turn.")] = 3,
-    output: Annotated[Path, typer.Option(help="The folder for data, reports and plot.")] = Path("perf-results"),
-    perf_analyzer: Annotated[Path | None, typer.Option(help="Where the binary is.")] = None,
+    frontend: Annotated[str, typer.Option("--frontend", help="URL of the frontend.")] = "http://localhost:8080",
+    concurrency: Annotated[str, typer.Option(help="Concurrent requests, comma-separated.")] = "1,4",
+    batch_size: Annotated[int, typer.Option(min=1, help="Batch size of a request.")] = 1,
+    requests: Annotated[int, typer.Option(min=1, help="Minimum requests per measured window.")] = 50,
+    window_ms: Annotated[int, typer.Option(min=10, help="Minimum milliseconds per window.")] = 500,
+    rounds: Annotated[int, typer.Option(min=1, help="How often both are measured, in turn.")] = 3,
+    output: Annotated[Path, typer.Option(help="Folder for data, reports and plot.")] = Path("perf-results"),
+    perf_analyzer: Annotated[Path | None, typer.Option(help="Path of the binary.")] = None,
     install: Annotated[bool, typer.Option("--install", help="Install the binary first, for this user.")] = False,
-    data_only: Annotated[bool, typer.Option("--data-only", help="Write the input data, and stop.")] = False,
+    data_only: Annotated[bool, typer.Option("--data-only", help="Write only the input data.")] = False,
 ) -> None:
-    """What the frontend costs: perf_analyzer against Triton and through the frontend, side by side."""
+    """Measure the cost of the frontend: perf_analyzer against Triton, and through the frontend."""
     try:
         levels = [comparison.Level(each) for each in _concurrencies(concurrency)]
-        asked = input_data.with_files(input_data.read_requests(request), _named(files or []))
+        requests_with_files = input_data.with_files(input_data.read_requests(request), _named(files or []))
         access = Access.of(Settings())
-        data = input_data.document(asked, asyncio.run(_config(triton, model, access=access)))
+        data = input_data.document(requests_with_files, asyncio.run(_config(triton, model, access=access)))
         output.mkdir(parents=True, exist_ok=True)
         data_path = output / f"{model}.json"
         data_path.write_bytes(data)
         if data_only:
-            typer.echo(f"Wrote {data_path}: {len(asked)} request{'s' * (len(asked) != 1)}.")
+            typer.echo(f"Wrote {data_path}: {len(requests_with_files)} request{'s' * (len(requests_with_files) != 1)}.")
             return
         binary = analyzer.install() if install else analyzer.find(perf_analyzer)
         asyncio.run(_config(frontend, model, name="the frontend"))
@@ -96,27 +100,27 @@ async def _config(url: str, model: str, *, name: str = "Triton", access: Access 
             return await client.config(model)
     except FastAPITritonError as error:
         if error.code == "model_not_ready":
-            index = "" if name == "Triton" else " If the frontend runs with --no-v2, it cannot be measured."
-            raise PerfError(f"{name} at {address} does not know the model {model}.{index}") from None
+            hint = "" if name == "Triton" else " Check that it runs without --no-v2."
+            raise PerfError(f"{name} at {address} has no model {model}.{hint}") from None
         raise PerfError(
-            f"{name} at {address} does not answer. Start it, or name another with a flag. ({error.detail})"
+            f"{name} at {address} does not respond ({error.detail}). Start it, or check --triton and --frontend."
         ) from None
 
 
 def _address(url: str) -> Address:
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.netloc or parts.path.strip("/"):
-        raise PerfError(f"{url.rpartition('@')[2]} is not of the form http://host:port.")
+        raise PerfError(f"{url.rpartition('@')[2]} does not have the form http://host:port.")
     return Address.of(url)
 
 
 def _concurrencies(text: str) -> list[int]:
     if not all(each.strip().isdecimal() and int(each) > 0 for each in text.split(",")):
-        raise PerfError(f"--concurrency takes whole numbers with commas between them, as in 1,4,8; not {text}.")
+        raise PerfError(f"--concurrency must be whole numbers with commas, as in 1,4,8; not {text}.")
     return sorted({int(each) for each in text.split(",")})
 
 
 def _named(files: list[str]) -> dict[str, Path]:
     if not all("=" in each for each in files):
-        raise PerfError("--file takes NAME=PATH, as in --file image=scribbles/.")
+        raise PerfError("--file must have the form NAME=PATH, as in --file image=scribbles/.")
     return {name: Path(path) for name, _, path in (each.partition("=") for each in files)}

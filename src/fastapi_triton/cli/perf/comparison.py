@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Triton alone and through the frontend, side by side: a table, a JSON file, a plot."""
+"""Compares Triton alone with Triton behind the frontend: a table, a JSON file, a plot."""
 
 import statistics
 from collections.abc import Callable, Sequence
@@ -17,7 +17,7 @@ HOW_TO_PLOT = "The plot needs matplotlib: pip install 'fastapi-triton[perf]'."
 
 @dataclass(frozen=True, slots=True)
 class Spread:
-    """The median of the rounds, and the least and the most."""
+    """Median, minimum and maximum of the rounds."""
 
     median: float
     least: float
@@ -36,7 +36,7 @@ class Spread:
 
 @dataclass(slots=True)
 class Level:
-    """All rounds at one concurrency, in their order: each round measures Triton, then the frontend."""
+    """All rounds at one concurrency, in order: each round measures Triton, then the frontend."""
 
     concurrency: int
     triton: list[Measurement] = field(default_factory=list)
@@ -44,8 +44,8 @@ class Level:
 
 
 def table(model: str, levels: Sequence[Level]) -> Table:
-    """The table that is printed: medians of the rounds; what the frontend costs, with the least and the most."""
-    made = Table(title=f"{model}: what the frontend costs")
+    """The printed table: medians of the rounds, and the cost of the frontend with its spread."""
+    made = Table(title=f"{model}: the cost of the frontend")
     for name in ("at once", "", "inferences/s", "p50 ms", "p95 ms", "p99 ms"):
         made.add_column(name, justify="left" if name == "" else "right")
     for level in levels:
@@ -73,7 +73,7 @@ def _costs(level: Level) -> list[str]:
 
 
 def _number(value: float, *, sign: str = "") -> str:
-    """With the digits that can mean something, so that the table stays as wide as a terminal."""
+    """About three significant digits, so that the table fits a terminal."""
     return format(value, f"{sign}.{2 if abs(value) < 10 else 1 if abs(value) < 100 else 0}f")
 
 
@@ -85,7 +85,7 @@ def write_json(path: Path, model: str, levels: Sequence[Level]) -> None:
 
 
 def plot(path: Path, model: str, levels: Sequence[Level]) -> None:
-    """Throughput and p50 latency over concurrency, whiskers from the least round to the most.
+    """Throughput and p50 latency over concurrency, with whiskers from the lowest to the highest round.
 
     Raises:
         PerfError: matplotlib is not installed.

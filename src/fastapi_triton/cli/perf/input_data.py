@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A user's JSON requests → perf_analyzer's input data, held against the model's config.
+"""Converts a user's JSON requests to perf_analyzer's input data, checked against the model's config.
 
-Numbers go as lists. Strings go as base64 of what Triton's binary protocol would carry, each with its length in front:
-so any bytes are possible, and what is sent is exactly what was given. FP16 and BF16, which its JSON cannot say, too.
+Numbers become lists. Strings become base64 of Triton's binary format, each with its length in front, so that all bytes
+are possible. FP16 and BF16, which perf_analyzer's JSON does not support, become base64 too.
 """
 
 import itertools
@@ -36,12 +36,12 @@ def read_requests(paths: Sequence[Path]) -> list[Request]:
 
 
 def with_files(requests: Sequence[Request], files: Mapping[str, Path]) -> list[Request]:
-    """The same requests with inputs from files, as base64 text: one request for every file of a folder.
+    """The requests with inputs from files, as base64 text: one request for every file of a folder.
 
     Raises:
-        PerfError: no such file or folder, or an empty folder.
+        PerfError: a file or folder is missing, or a folder is empty.
     """
-    choices = [[(name, path) for path in _files(place, "*")] for name, place in files.items()]
+    choices = [[(name, file) for file in _files(path, "*")] for name, path in files.items()]
     return [
         {**request, **{name: pybase64.b64encode(path.read_bytes()).decode() for name, path in chosen}}
         for request in requests
@@ -50,10 +50,10 @@ def with_files(requests: Sequence[Request], files: Mapping[str, Path]) -> list[R
 
 
 def document(requests: Sequence[Request], config: ModelConfig) -> bytes:
-    """The JSON that perf_analyzer reads with `--input-data`: an entry a request, used in turn.
+    """The JSON for perf_analyzer's `--input-data`: one entry per request, used in turn.
 
     Raises:
-        PerfError: a request does not fit the model; all that is wrong with it is said.
+        PerfError: a request does not match the model. The text lists all its problems.
     """
     return orjson.dumps(
         {"data": [_entry(request, config) for request in requests]},
@@ -61,14 +61,14 @@ def document(requests: Sequence[Request], config: ModelConfig) -> bytes:
     )
 
 
-def _files(place: Path, pattern: str) -> list[Path]:
-    if place.is_file():
-        return [place]
-    if not place.is_dir():
-        raise PerfError(f"There is no file or folder {place}.")
-    found = sorted(path for path in place.glob(pattern) if path.is_file() and not path.name.startswith("."))
+def _files(path: Path, pattern: str) -> list[Path]:
+    if path.is_file():
+        return [path]
+    if not path.is_dir():
+        raise PerfError(f"There is no file or folder {path}.")
+    found = sorted(each for each in path.glob(pattern) if each.is_file() and not each.name.startswith("."))
     if not found:
-        raise PerfError(f"The folder {place} has no file that fits {pattern}.")
+        raise PerfError(f"The folder {path} has no file that matches {pattern}.")
     return found
 
 
@@ -78,7 +78,9 @@ def _read_request(path: Path) -> Request:
     except orjson.JSONDecodeError as error:
         raise PerfError(f"{path} is not JSON: {error}.") from None
     if not isinstance(request, dict):
-        raise PerfError(f'{path} must be one JSON object with a member for each input, as in {{"prompt": "a house"}}.')
+        raise PerfError(
+            f'{path} must contain one JSON object with a member for each input, as in {{"prompt": "a house"}}.'
+        )
     return request
 
 
@@ -93,7 +95,7 @@ def _entry(request: Request, config: ModelConfig) -> dict[str, Any]:
         if value is None:
             problems += [] if tensor.optional else [f"The input `{tensor.name}` is missing."]
         elif not _is_of(value, _KINDS[tensor.datatype.kind]):
-            problems.append(f"`{tensor.name}` takes {tensor.datatype.wire}, alone or in lists.")
+            problems.append(f"`{tensor.name}` must be {tensor.datatype.wire}, alone or in lists.")
     if problems:
         raise PerfError("\n".join(problems))
     try:
