@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 MARK = "<!-- every example is run by tests/docs -->"
-DOCUMENTED_URL = "http://localhost:8080"
+DOCUMENTED_HOST = "localhost:8080"
 LANGUAGES = {"bash": ["bash", "-euo", "pipefail", "-c"], "python": [sys.executable, "-c"]}
 _BLOCK = re.compile(
     r"^(?:<!-- (?P<mark>[^>\n]*) -->\n)?```(?P<language>\w*)\n(?P<code>.*?)^```$", re.DOTALL | re.MULTILINE
@@ -72,14 +72,15 @@ def run(example: Example, *, url: str, folder: Path, programs: Path) -> None:
         "FASTAPI_TRITON_URL": url,
         "COLUMNS": "100",
     }
-    command = [*LANGUAGES[example.language], example.code.replace(DOCUMENTED_URL, url)]
+    host = url.removeprefix("http://")
+    command = [*LANGUAGES[example.language], example.code.replace(DOCUMENTED_HOST, host)]
     done = subprocess.run(
         command, cwd=folder, env=environment, capture_output=True, text=True, timeout=TIMEOUT_S, check=False
     )
     where = f"the example at line {example.line}:\n{example.code}"
     assert done.returncode == 0, f"{where}\nended with {done.returncode}:\n{done.stdout}\n{done.stderr}"
     if example.expected is not None:
-        printed = done.stdout.replace(url, DOCUMENTED_URL)
+        printed = done.stdout.replace(host, DOCUMENTED_HOST)
         assert fits(printed, example.expected), f"{where}\nprinted:\n{printed}\n{done.stderr}"
 
 
