@@ -37,7 +37,7 @@ async def ask(request: BaseModel) -> dict[str, object]:
     """The fields of the answer."""
     if LAYERS < 4:
         return {"generated_image": str(await exchange(request), "utf-8")}
-    config = (await _endpoint.declaration.configs()).asked
+    config = (await _endpoint.declaration.configs()).target
     inputs = tensors.from_fields(tensor_values(request), config)
     outputs = await _endpoint.services.triton.infer(config.name, inputs, outputs=["generated_image"])
     return tensors.to_fields(outputs, config)
@@ -83,6 +83,6 @@ async def app(scope: Scope, receive: Receive, send: Send) -> None:
             pieces.append(message["body"])
             more_body = message["more_body"]
         fields = await ask(read(b"".join(pieces)))
-        await responses.JSONAnswer(written(fields))(scope, receive, send)
+        await responses.JSONBytesResponse(written(fields))(scope, receive, send)
     else:
         await (await _endpoint.respond(scope, receive))(scope, receive, send)

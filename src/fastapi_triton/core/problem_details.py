@@ -48,7 +48,7 @@ SCHEMA: dict[str, Any] = {
         "title": {"type": "string", "examples": ["Unprocessable Content"]},
         "status": {"type": "integer", "examples": [422]},
         "code": {"type": "string", "examples": ["missing_field"]},
-        "detail": {"type": "string", "examples": ["`image` is required, and missing."]},
+        "detail": {"type": "string", "examples": ["`image` is required, but missing."]},
         "request_id": {"type": "string"},
         "retry_after_s": {"type": "integer", "description": "Only in `error` events, which have no `Retry-After`."},
         "errors": {

@@ -1,22 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
 """Endpoints: requests in JSON or forms → a model's tensors → responses in JSON, pictures or events.
 
-This room owns the request pipeline, the codec between JSON values and tensors, and the two kinds of endpoints: declared
-by pydantic models, and generated from model configs. It must not know who the client is (`middleware`), how Triton is
-reached (`triton.transport`), or the picture APIs, jobs and `/v2` that are built on it.
+This package owns the request pipeline, the codec between JSON values and tensors, and the two kinds of endpoints:
+declared by pydantic models, and generated from model configs. It must not know who the client is (`middleware`), how to
+connect to Triton (`triton.transport`), or the picture APIs, jobs and `/v2` that are built on it.
 
 | module | its one job |
 | --- | --- |
 | `pipeline` | the stages of a request, for all API families |
-| `interfaces` | what API families and jobs share: services, progress events, listeners |
+| `interfaces` | types that API families and jobs share: services, progress events, listeners |
 | `request_body/` | reads and validates bodies |
 | `json_codec` | one JSON value or field value ↔ one tensor |
 | `binary_arrays` | arrays in base64: `.npy` files and raw bytes |
-| `value_errors` | the problems of one value, and where in it they are |
+| `value_errors` | the problems of one value, each with its location in the value |
 | `images` | checks pictures in requests, without decoding them |
 | `image_files/` | the structure of image files |
-| `annotations` | what a pydantic field admits |
-| `fields` | the tensor of a field, and errors in the client's names |
+| `annotations` | the values that a pydantic field accepts |
+| `fields` | the tensor of a field; renames tensors to fields in errors |
 | `content_negotiation` | the media type that the client accepts |
 | `responses` | a model's outputs → JSON, or the picture itself |
 | `sse` | server-sent events with heartbeats |

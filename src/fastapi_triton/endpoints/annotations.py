@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a pydantic field admits, as its JSON Schema says: plain types, nesting of lists, lengths, ranges."""
+"""The values that a pydantic field accepts, from its JSON Schema: plain types, nested lists, lengths, ranges."""
 
 import functools
 import math
@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue, JsonSchemaWarningKind
 from pydantic_core import CoreSchema, core_schema
 
-# JSON Schemas by name, or the parts of one.
+# JSON Schemas by name, or the members of one JSON Schema.
 Schemas = Mapping[str, Any]
 
 _TYPES: Mapping[str, type] = {"boolean": bool, "integer": int, "number": float, "string": str, "object": dict}
@@ -21,7 +21,7 @@ _HIGHEST = ("maximum", "exclusiveMaximum")
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """The smallest and the largest that is admitted, of a number or of a list's length."""
+    """The smallest and the largest value that a number, or the length of a list, may have."""
 
     low: float = -math.inf
     high: float = math.inf
@@ -29,8 +29,10 @@ class Bounds:
 
 @dataclass(frozen=True, slots=True)
 class Value:
-    """One alternative of a field: a plain type (or dict for an object), in lists of these lengths, outermost first;
-    `options` are the values of a Literal or an Enum."""
+    """One alternative of a field: a plain type, or dict for an object.
+
+    `lengths` are those of the lists around it, outermost first. `options` are the values of a Literal or an Enum.
+    """
 
     plain: type
     lengths: tuple[Bounds, ...] = ()
@@ -39,20 +41,20 @@ class Value:
 
 
 def values(model: type[BaseModel], name: str) -> list[Value]:
-    """The alternatives of a field; unknown ones (Any, a type with a validator of its own) are left out."""
+    """The alternatives of a field, without unknown ones (Any, a type with its own validator)."""
     properties, definitions = _schemas(model)
     return _values(properties[name], definitions)
 
 
 @functools.cache
 def list_depths(model: type[BaseModel]) -> Mapping[str, int]:
-    """How many lists a value of each field stands in: 0 for a plain value, and if it is unknown."""
+    """How deeply each field's lists are nested: 0 for a plain value or an unknown type."""
     properties, definitions = _schemas(model)
     return {name: _depth(schema, definitions) for name, schema in properties.items()}
 
 
 class _SchemaGenerator(GenerateJsonSchema):
-    """The schema of any model: Python objects that JSON lacks may be anything."""
+    """Makes the schema of any model. Types that JSON Schema cannot describe get an empty schema."""
 
     ignored_warning_kinds: set[JsonSchemaWarningKind] = {"skipped-choice", "non-serializable-default"}  # noqa: RUF012
 
@@ -65,15 +67,15 @@ class _SchemaGenerator(GenerateJsonSchema):
 
 @functools.cache
 def _schemas(model: type[BaseModel]) -> tuple[Schemas, Schemas]:
-    """The schemas of a model's fields, and those that they refer to."""
+    """The schemas of a model's fields, and the definitions that they refer to."""
     schema = model.model_json_schema(by_alias=False, schema_generator=_SchemaGenerator)
     definitions = schema.get("$defs", {})
-    resolved, _ = _resolved(schema, definitions)  # a model that contains itself is a reference
+    resolved, _ = _resolved(schema, definitions)  # the schema of a recursive model is a reference
     return resolved.get("properties", {}), definitions
 
 
 def _resolved(schema: Schemas, definitions: Schemas) -> tuple[Schemas, Schemas]:
-    """What a reference refers to, without its own definition, so that circles end."""
+    """The schema behind a reference, and the definitions without it, so that recursion ends."""
     name = schema.get("$ref", "").rpartition("/")[2]
     if not name:
         return schema, definitions

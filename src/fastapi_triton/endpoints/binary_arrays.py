@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Arrays of numbers in JSON as base64: `{"npy": …}`, a file of `numpy.save`, and `{"base64": …, "shape": […]}`, the
-raw bytes, little-endian and row by row. Nothing is ever unpickled."""
+"""Arrays of numbers in JSON, as base64.
+
+`{"npy": …}` holds a file of `numpy.save`. `{"base64": …, "shape": […]}` holds the raw bytes, little-endian and row by
+row. Nothing is ever unpickled.
+"""
 
 import io
 import math
@@ -20,32 +23,32 @@ from fastapi_triton.triton.model_config import TensorConfig
 
 NPY, BASE64, SHAPE = "npy", "base64", "shape"
 _BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
-# Longer than any tensor that fits into a body; what is above overflows inside numpy.
+# Longer than any tensor that fits into a body. Larger numbers overflow inside numpy.
 _MAX_DIM = 2**31 - 1
 
 
 def fits(shape: Sequence[int], dims: Sequence[int]) -> bool:
-    """Whether the shape is one that the dims of a config allow."""
+    """Whether the dims of a config allow the shape."""
     return len(shape) == len(dims) and all(dim in (-1, size) for size, dim in zip(shape, dims, strict=True))
 
 
 def npy_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
-    """What a `.npy` file of these values holds: numpy has no BF16, so they are float32 there."""
+    """The dtype of a `.npy` file of these values: float32 for BF16, which numpy lacks."""
     return np.dtype(np.float32) if dtype == _BFLOAT16 else dtype
 
 
 def read(value: Mapping[str, Any], tensor: TensorConfig) -> npt.NDArray[Any]:
-    """The array that one of the two objects holds.
+    """The array in one of the two objects.
 
     Raises:
-        InvalidValueError: it holds none, or another than the tensor's config says.
+        InvalidValueError: there is none, or it does not fit the tensor's config.
     """
     if set(value) == {NPY}:
         array = _read_npy(from_base64(value[NPY], (NPY,)), tensor)
     elif BASE64 in value and set(value) <= {BASE64, SHAPE}:
         array = _read_raw(from_base64(value[BASE64], (BASE64,)), value, tensor)
     else:
-        raise invalid_value("wrong_type", f'an object must be {{"{NPY}": …}}, or {{"{BASE64}": …, "{SHAPE}": […]}}')
+        raise invalid_value("wrong_type", f'an object must be {{"{NPY}": …}} or {{"{BASE64}": …, "{SHAPE}": […]}}')
     if not fits(array.shape, tensor.dims):
         raise invalid_value("wrong_shape", f"its shape is {list(array.shape)}, but the model takes {list(tensor.dims)}")
     return array
@@ -59,7 +62,7 @@ def as_npy(array: npt.NDArray[Any]) -> dict[str, Any]:
 
 
 def as_raw(array: npt.NDArray[Any]) -> dict[str, Any]:
-    """The array's bare bytes, and its shape."""
+    """The array's raw bytes, and its shape."""
     return {BASE64: pybase64.b64encode(array.tobytes()).decode("ascii"), SHAPE: list(array.shape)}
 
 
@@ -67,7 +70,7 @@ def _read_npy(data: bytes, tensor: TensorConfig) -> npt.NDArray[Any]:
     wanted = npy_dtype(tensor.datatype.numpy)
     shape, is_fortran, dtype, start = _npy_header(data)
     if dtype != wanted:
-        hint = f"; BF16 travels as {wanted}" if wanted != tensor.datatype.numpy else ""
+        hint = f"; send BF16 as {wanted}" if wanted != tensor.datatype.numpy else ""
         raise invalid_value(
             "wrong_type", f"its dtype is {dtype}, but {tensor.datatype.wire} needs {wanted}: .astype('{wanted}'){hint}"
         )
@@ -82,19 +85,19 @@ def _read_npy(data: bytes, tensor: TensorConfig) -> npt.NDArray[Any]:
 def _npy_header(data: bytes) -> tuple[tuple[int, ...], bool, np.dtype[Any], int]:
     """Shape, Fortran order, dtype, and where the values start.
 
-    numpy's own reader would allocate whatever a header claims.
+    numpy's own reader would allocate as much memory as a header claims.
     """
     file = io.BytesIO(data)
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # headers of Python 2 are read, with a warning
+            warnings.simplefilter("ignore")  # numpy reads headers of Python 2 with a warning
             version = npy_format.read_magic(file)  # type: ignore[no-untyped-call]
             if version not in ((1, 0), (2, 0)):
-                raise ValueError(f"version {version} of the format is not read")
+                raise ValueError(f"version {version} of the format is not supported")
             read_header = npy_format.read_array_header_1_0 if version == (1, 0) else npy_format.read_array_header_2_0
             shape, is_fortran, dtype = read_header(file)  # type: ignore[no-untyped-call]
     except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError, tokenize.TokenError):
-        raise invalid_value("invalid_array", "this is no .npy file as numpy.save writes it", (NPY,)) from None
+        raise invalid_value("invalid_array", "this is not a .npy file; write it with numpy.save", (NPY,)) from None
     return _checked_shape(shape, (NPY,)), is_fortran, dtype, file.tell()
 
 
@@ -111,11 +114,11 @@ def _read_raw(data: bytes, value: Mapping[str, Any], tensor: TensorConfig) -> np
 
 
 def _implied_shape(num_bytes: int, tensor: TensorConfig) -> list[int]:
-    """The only shape that this number of bytes can have."""
+    """The only shape that fits this number of bytes."""
     known = math.prod(dim for dim in tensor.dims if dim >= 0) * tensor.datatype.numpy.itemsize
     if tensor.dims.count(-1) > 1 or (-1 in tensor.dims and not known):
         raise invalid_value(
-            "missing_field", f"`{SHAPE}` is required, since the model takes {list(tensor.dims)}", (SHAPE,)
+            "missing_field", f"`{SHAPE}` is required, because the model takes {list(tensor.dims)}", (SHAPE,)
         )
     return [num_bytes // known if dim == -1 else dim for dim in tensor.dims]
 
@@ -129,7 +132,9 @@ def _checked_shape(shape: Sequence[Any], location: tuple[str, ...]) -> tuple[int
 def _require_size(num_bytes: int, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
     needed = math.prod(shape) * dtype.itemsize
     if num_bytes != needed:
-        raise invalid_value("wrong_shape", f"{num_bytes} bytes, but the shape {list(shape)} of {dtype} makes {needed}")
+        raise invalid_value(
+            "wrong_shape", f"it has {num_bytes} bytes, but the shape {list(shape)} of {dtype} needs {needed}"
+        )
 
 
 def _require_booleans(array: npt.NDArray[Any]) -> None:
@@ -141,5 +146,5 @@ def _to_bfloat16(array: npt.NDArray[Any], tensor: TensorConfig) -> npt.NDArray[A
     with np.errstate(over="ignore"):
         rounded = array.astype(_BFLOAT16)
     if (np.isinf(rounded) & ~np.isinf(array)).any():
-        raise invalid_value("out_of_range", f"a value is beyond ±{tensor.datatype.float_max}")
+        raise invalid_value("out_of_range", f"a value is outside ±{tensor.datatype.float_max}, the range of BF16")
     return np.ascontiguousarray(rounded)

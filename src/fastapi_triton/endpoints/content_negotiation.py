@@ -3,33 +3,33 @@
 
 from collections.abc import Sequence
 
-from fastapi_triton.core.errors import NotAcceptableError
+from fastapi_triton.core.errors import NotAcceptableError, shown
 
 JSON = "application/json"
 EVENTS = "text/event-stream"
 PICTURES = ("image/webp", "image/png", "image/jpeg")
-# Their names as a model's `output_format`.
+# Their names in a model's field `output_format`.
 FORMAT_NAMES = {"image/webp": "webp", "image/png": "png", "image/jpeg": "jpeg"}
 
 
 def choose(accept: str | None, offers: Sequence[str], *, picture: str = "image/webp") -> str:
     """The offer with the highest quality in the header; of equals, the first in the header.
 
-    `picture` is what `image/*` stands for. No header, or `*/*`, means the first offer.
+    `picture` is the media type that `image/*` means. Without a header, or with `*/*`, it is the first offer.
 
     Raises:
-        NotAcceptableError: none of the offers will do.
+        NotAcceptableError: the client accepts none of the offers.
     """
     if not accept or not accept.strip():
         return offers[0]
     ranges = [_range(part) for part in accept.split(",") if part.strip()]
     refused = {media for media, quality in ranges if quality == 0}
     allowed = [each for each in offers if each not in refused]
-    for media, quality in sorted(ranges, key=lambda each: -each[1]):  # stable: of equals, the first stays the first
+    for media, quality in sorted(ranges, key=lambda each: -each[1]):  # a stable sort
         offer = _offer(media, allowed, picture) if quality else None
         if offer is not None:
             return offer
-    raise NotAcceptableError(f"This endpoint answers in {', '.join(offers)}. Accept one of these.")
+    raise NotAcceptableError(f"This endpoint cannot return {shown(accept)}. Accept one of {', '.join(offers)}.")
 
 
 def _range(part: str) -> tuple[str, float]:

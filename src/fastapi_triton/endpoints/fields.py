@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The tensor of a pydantic field, and errors that name the client's fields instead of tensors."""
+"""The tensor of a pydantic field; renames tensors to the client's fields in errors."""
 
 import functools
 from collections.abc import Iterator, Mapping
@@ -21,12 +21,12 @@ class TensorName:
 
 @functools.cache
 def tensor_names(model: type[BaseModel]) -> Mapping[str, str]:
-    """The tensor of every field: the one that `TensorName` names, by default the one of the field's own name."""
+    """The tensor of every field: its `TensorName`, or else the field's own name."""
     return {name: _named(field) or name for name, field in model.model_fields.items()}
 
 
-def callers_name(name: str, field: FieldInfo) -> str:
-    """The client's name of a field: its alias, by default its name."""
+def client_name(name: str, field: FieldInfo) -> str:
+    """The name that clients use for a field: its alias, or else its name."""
     return field.validation_alias if isinstance(field.validation_alias, str) else name
 
 
@@ -37,14 +37,14 @@ def sent_names(name: str, field: FieldInfo) -> list[str]:
 
 
 @functools.cache
-def caller_names(model: type[BaseModel]) -> Mapping[str, str]:
-    """The client's names of tensors, where they differ from the tensors' own."""
+def client_names(model: type[BaseModel]) -> Mapping[str, str]:
+    """The names that clients use for tensors, where they differ from the tensors' own."""
     names = {}
     for name, field in model.model_fields.items():
         tensor = tensor_names(model)[name]
-        callers = callers_name(name, field)
-        if tensor != callers:
-            names[tensor] = callers
+        sent = client_name(name, field)
+        if tensor != sent:
+            names[tensor] = sent
     return names
 
 

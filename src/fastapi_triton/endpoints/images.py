@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Pictures in requests: base64 text or a data URL in, checked base64 text out. Nothing is decoded here; the model does
-that."""
+"""Pictures in requests: takes base64 text or a data URL, checks it, and returns base64 text. The model decodes it."""
 
 from dataclasses import dataclass
 from typing import Annotated
@@ -19,7 +18,7 @@ from fastapi_triton.endpoints.image_files.webp import WEBP
 from fastapi_triton.endpoints.request_body.large_json import DEFAULT_MAX_TEXT_BYTES, UNCHECKED_BYTES
 
 _FORMATS = (PNG, JPEG, WEBP, GIF, BMP)
-# As Pillow calls them.
+# Pillow's names of them.
 READABLE_FORMATS = tuple(each.name for each in _FORMATS)
 TOO_LARGE = "image_too_large"
 _WHITE_SPACE = b" \t\r\n\v\f"
@@ -28,10 +27,10 @@ _MAGIC = {b"\x89PNG": "image/png", b"\xff\xd8\xff": "image/jpeg", b"GIF8": "imag
 
 @dataclass(frozen=True, slots=True)
 class ImageLimits:
-    """What a request may hold. Given to pydantic as the validation context."""
+    """The limits of one request. pydantic gets them as its validation context."""
 
     max_pixels: int
-    # In JSON: values, lists and objects, about.
+    # In JSON: the approximate number of values, lists and objects.
     max_elements: int = 1_000_000
     # Of a picture's width and height, in pixels.
     max_side: int = 16_384
@@ -40,8 +39,10 @@ class ImageLimits:
 
 
 class LongPictureError(InvalidRequestError):
-    """What is wrong with a long picture in JSON. It ends the validation at once: pydantic's own errors would hold two
-    further copies of the text. `field` is the model's name of it."""
+    """The problem of a long picture in JSON. `field` is the name in the pydantic model.
+
+    It ends the validation at once: pydantic's own errors would hold two further copies of the text.
+    """
 
     def __init__(self, error: PydanticCustomError, field: str) -> None:
         self.field = field
@@ -52,7 +53,7 @@ class LongPictureError(InvalidRequestError):
 
 
 class _Marker:
-    """Says that a field holds a picture; found again in a model's fields."""
+    """Marks a pydantic field that holds a picture."""
 
 
 def media_type(data: bytes) -> str | None:
@@ -63,16 +64,16 @@ def media_type(data: bytes) -> str | None:
 
 
 def decode(text: str) -> bytes:
-    """Bytes of base64 text. Line breaks and a data URL prefix are fine, nothing else is.
+    """Bytes of base64 text, which may have white space and a data URL prefix.
 
     Raises:
-        ValueError: it is not base64; the text says why.
+        ValueError: it is not base64; the message says why.
     """
     return _clean(text)[1]
 
 
 def _clean(text: str) -> tuple[str, bytes]:
-    """Base64 text without what may be around and within it, and its bytes.
+    """Base64 text without white space and data URL prefix, and its bytes.
 
     Raises:
         ValueError: it is not base64.
@@ -82,13 +83,13 @@ def _clean(text: str) -> tuple[str, bytes]:
         if not comma or not head.endswith(";base64"):
             raise ValueError("a data URL must be of the form data:image/png;base64,…")
     try:
-        # One pass over the usual text; only where it holds white space is it cleaned first.
+        # Most texts have no white space, so decode first, and remove white space only if that fails.
         return text, pybase64.b64decode(text, validate=True)
     except ValueError:
         length = len(text) - sum(map(text.count, _WHITE_SPACE.decode()))
         if length % 4:
             raise ValueError(
-                f"it has {length} characters, no multiple of 4, so it is cut off or its padding is missing"
+                f"it has {length} characters, which is not a multiple of 4; it is cut off, or its padding is missing"
             ) from None
         try:
             if length < len(text):
@@ -96,7 +97,7 @@ def _clean(text: str) -> tuple[str, bytes]:
                 return text, pybase64.b64decode(text, validate=True)
         except ValueError:
             pass
-        raise ValueError("it has characters that are not of the base64 alphabet (A-Z a-z 0-9 + / =)") from None
+        raise ValueError("it has characters outside the base64 alphabet (A-Z a-z 0-9 + / =)") from None
 
 
 def size(data: bytes) -> tuple[int, int]:
@@ -110,11 +111,11 @@ def size(data: bytes) -> tuple[int, int]:
 
 
 def check(data: bytes, limits: ImageLimits) -> None:
-    """Refuse data that is not a picture, and pictures that take much memory or work to decode. Does not decode them.
+    """Reject data that is not a picture, and pictures that take much memory or work to decode. Decodes nothing.
 
     Raises:
-        PydanticCustomError: no picture that we read, or one that is damaged or made of too many parts.
-        TooLargeError: more pixels than allowed.
+        PydanticCustomError: it is not a picture in a supported format, it is damaged, or it has too many parts.
+        TooLargeError: it has more pixels than allowed.
     """
     try:
         scan(data, _FORMATS).require(max_pixels=limits.max_pixels, max_side=limits.max_side)
@@ -127,7 +128,7 @@ def check(data: bytes, limits: ImageLimits) -> None:
 
 def _checked_text(value: str, info: ValidationInfo) -> str:
     """Runs inside pydantic's validation of a `Base64Image`, with the limits as its context."""
-    if not isinstance(info.context, ImageLimits):  # one of ours on its way out, or a user's own model
+    if not isinstance(info.context, ImageLimits):  # a response, or a user's own model
         return value
     try:
         return _cleaned(value, info.context)
@@ -136,7 +137,7 @@ def _checked_text(value: str, info: ValidationInfo) -> str:
             raise
         failure = LongPictureError(error, info.field_name or "")
     try:
-        raise failure  # here, without the other as its context, whose frames hold the picture
+        raise failure  # outside `except`: as its context, the first error's frames would keep the picture
     finally:
         del failure  # the cycle would keep the picture until garbage is collected
 
@@ -161,7 +162,7 @@ Base64Image = Annotated[
         examples=["iVBORw0KGgo…"],
     ),
 ]
-"""A picture in a request or an answer: base64 text, in JSON; a file, in a form. The tensor holds base64 text too."""
+"""A picture in a request or a response: base64 text in JSON, a file in a form. The tensor holds base64 text too."""
 
 
 def is_image(metadata: list[object]) -> bool:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the API families share with each other and with background jobs."""
+"""Types that the API families share with each other and with background jobs."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -15,13 +15,13 @@ from fastapi_triton.endpoints.pipeline import RequestPipeline
 from fastapi_triton.triton.client import TritonClient
 from fastapi_triton.triton.model_registry import ModelRegistry
 
-# Kinds of events of a stream model; clients see them by the same names.
+# Kinds of events of a stream model, and the names of the events that clients get.
 PROGRESS, COMPLETED = "progress", "completed"
 _PROGRESS_FIELDS = ("step", "num_steps", "preview")
 
 
 class Services:
-    """What all endpoints of an app share."""
+    """The objects that all endpoints of an app share."""
 
     def __init__(
         self, triton: TritonClient, registry: ModelRegistry, admission: Admissions, settings: Settings
@@ -56,16 +56,16 @@ class ProgressListener(Protocol):
     """Follows one request. A background job is one."""
 
     async def started(self) -> None:
-        """The request has its slot, and the model is about to run."""
+        """Called when the request has its slot, before the model runs."""
         ...
 
     def progressed(self, event: StreamEvent) -> None:
-        """The stream model, if there is one, sent this before its answer."""
+        """Called with each event of the stream model before `completed`."""
         ...
 
 
 class JobSubmitter(Protocol):
-    """Makes background jobs of the requests to one endpoint whose clients ask for that."""
+    """Turns requests to one endpoint into background jobs where the client asks for one."""
 
     def wants(self, headers: Iterable[tuple[bytes, bytes]]) -> bool: ...
 

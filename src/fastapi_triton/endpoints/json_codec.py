@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """One value ↔ one tensor, by the tensor's config: JSON values, and the values of declared pydantic fields.
 
-docs/reference/datatypes.md lists the forms. Values are taken literally: `true` is not 1, `3.0` is not a whole
+docs/reference/datatypes.md lists the forms. Values are not converted: `true` is not 1, `3.0` is not a whole
 number, and "3" is not a number. NaN and Infinity, which JSON lacks, are the texts "NaN", "Infinity" and "-Infinity".
 """
 
@@ -32,7 +32,7 @@ from fastapi_triton.triton.datatypes import Datatype
 from fastapi_triton.triton.model_config import TensorConfig
 
 Arrays = Literal["list", "npy", "base64"]
-"""How arrays of numbers are written in an answer."""
+"""The form of arrays of numbers in a response."""
 
 NON_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 _TYPES: dict[str, set[type]] = {"bool": {bool}, "integer": {int}, "float": {int, float}}
@@ -44,9 +44,9 @@ _TYPE_NAMES = {
     str: "text",
     list: "a list",
 }
-# If some numbers of a list do not fit, the others are converted in chunks of this many.
+# If a list has numbers that do not fit, it is converted in chunks of this size.
 _CHUNK = 1024
-# A field of a declared model can hold all of these.
+# The types that a declared field may use for a list.
 _LISTS = (list, tuple, np.ndarray)
 
 
@@ -54,7 +54,7 @@ def decode(value: Any, tensor: TensorConfig, limits: images.ImageLimits) -> npt.
     """A JSON value as an array in a shape that the config's dims allow, without a batch dimension.
 
     Raises:
-        InvalidValueError: it does not fit; every reason.
+        InvalidValueError: the value does not fit; the error has every reason.
         TooLargeError: a picture has more pixels than allowed.
     """
     if isinstance(value, dict) and tensor.datatype.kind != "bytes":
@@ -65,10 +65,10 @@ def decode(value: Any, tensor: TensorConfig, limits: images.ImageLimits) -> npt.
 
 
 def decode_field(value: Any, tensor: TensorConfig) -> npt.NDArray[Any]:
-    """The value of a declared field as such an array. Its text is what the tensor holds, base64 text too.
+    """The value of a declared field as such an array. Text goes into the tensor unchanged, base64 text too.
 
     Raises:
-        InvalidValueError: it does not fit; every reason.
+        InvalidValueError: the value does not fit; the error has every reason.
     """
     if isinstance(value, np.ndarray | np.generic):
         value = value.tolist()
@@ -78,7 +78,7 @@ def decode_field(value: Any, tensor: TensorConfig) -> npt.NDArray[Any]:
 
 
 def encode(array: npt.NDArray[Any], tensor: TensorConfig, arrays: Arrays) -> Any:
-    """What orjson writes as the JSON value of an array without a batch dimension.
+    """An array without a batch dimension, as a value that orjson can write.
 
     Raises:
         InferenceError: the array does not fit the config.
@@ -96,7 +96,7 @@ def encode(array: npt.NDArray[Any], tensor: TensorConfig, arrays: Arrays) -> Any
 
 
 def _array(value: Any, tensor: TensorConfig, element: Callable[[Any], Any]) -> npt.NDArray[Any]:
-    """The array of a value; `element` makes one element, or raises `InvalidValueError`."""
+    """The array of a value; `element` converts one element, or raises `InvalidValueError`."""
     if isinstance(value, _LISTS):
         flat, shape = _flatten(value, tensor.dims)
         array = _plain_numbers(flat, tensor.datatype)
@@ -104,7 +104,7 @@ def _array(value: Any, tensor: TensorConfig, element: Callable[[Any], Any]) -> n
             array = _elements(flat, tensor.datatype, element, shape)
         return array.reshape(shape)
     if not tensor.is_scalar:
-        raise invalid_value("wrong_type", f"must be a list of the shape {list(tensor.dims)}")
+        raise invalid_value("wrong_type", f"must be a list with the shape {list(tensor.dims)}")
     return np.array([element(value)], dtype=tensor.datatype.numpy).reshape((1,) * len(tensor.dims))
 
 
@@ -116,7 +116,7 @@ def _flatten(value: Any, dims: Sequence[int]) -> tuple[list[Any], tuple[int, ...
         if not set(map(type, level)).issubset(_LISTS):
             raise InvalidValueError(
                 ValueProblem(
-                    _location(index, shape), "wrong_type", f"must be a list, since the model takes {list(dims)}"
+                    _location(index, shape), "wrong_type", f"must be a list, because the model takes {list(dims)}"
                 )
                 for index, item in enumerate(level)
                 if not isinstance(item, _LISTS)
@@ -145,7 +145,7 @@ def _location(index: int, shape: Sequence[int]) -> Location:
 def _elements(
     flat: list[Any], datatype: Datatype, element: Callable[[Any], Any], shape: Sequence[int]
 ) -> npt.NDArray[Any]:
-    """The elements one by one; chunks of numbers that all fit at once."""
+    """The elements as an array. Chunks in which all numbers fit are converted at once, others one by one."""
     array = np.empty(len(flat), dtype=datatype.numpy)
     problems: list[ValueProblem] = []
     for start in range(0, len(flat), _CHUNK):
@@ -167,7 +167,7 @@ def _elements(
 
 
 def _plain_numbers(flat: list[Any], datatype: Datatype) -> npt.NDArray[Any] | None:
-    """Numbers that all fit, many at once; None: they must be looked at one by one."""
+    """Numbers that all fit, converted at once. None: they must be checked one by one."""
     if datatype.kind == "bytes" or not set(map(type, flat)) <= _TYPES[datatype.kind]:
         return None
     if datatype.kind == "float":
@@ -196,8 +196,8 @@ def _number(item: Any, datatype: Datatype, non_finite: Mapping[str, float]) -> A
         return non_finite[item]
     if isinstance(item, float) and not math.isfinite(item):
         if kind != "float":
-            raise invalid_value("not_finite", f"{datatype.wire} has no NaN or Infinity")
-        hint = '; if you mean it, send the text "NaN", "Infinity" or "-Infinity"' if non_finite else ""
+            raise invalid_value("not_finite", f"must be finite; {datatype.wire} cannot hold NaN or Infinity")
+        hint = '; to send one that is not, use the text "NaN", "Infinity" or "-Infinity"' if non_finite else ""
         raise invalid_value("not_finite", f"must be finite, up to ±1.8e308{hint}")
     if type(item) not in _TYPES[kind]:
         raise invalid_value("wrong_type", f"must be {_WANTED[kind]}, for {datatype.wire}{_instead(item)}")
@@ -217,21 +217,21 @@ def _range(datatype: Datatype) -> tuple[float, float]:
 
 def _instead(item: Any) -> str:
     if item is None:
-        return ", not null (leave the member out)"
+        return ", not null; omit the member instead"
     return f", not {_TYPE_NAMES.get(type(item), 'an object')}"
 
 
 def bytes_of_field(item: Any) -> bytes:
-    """An element of a BYTES tensor, of a field's text or bytes.
+    """A field's text or bytes as an element of a BYTES tensor.
 
     Raises:
-        InvalidValueError: it is neither.
+        InvalidValueError: it is neither text nor bytes.
     """
     if isinstance(item, str):
         try:
             return item.encode()
         except UnicodeEncodeError:  # half a surrogate pair
-            raise invalid_value("invalid_text", "this text is not UTF-8") from None
+            raise invalid_value("invalid_text", "this text is not valid UTF-8") from None
     if isinstance(item, bytes):
         return item
     raise invalid_value("wrong_type", f"must be text{_instead(item)}")
@@ -244,7 +244,7 @@ def _bytes_of_json(item: Any, tensor: TensorConfig, limits: images.ImageLimits) 
             raise invalid_value("wrong_type", 'an object must be {"base64": "…"}')
         return from_base64(item[binary_arrays.BASE64], (binary_arrays.BASE64,))
     if not isinstance(item, str):
-        forms = 'text, or {"base64": "…"}' if content is None else "text" if content == "text" else "base64 text"
+        forms = 'text or {"base64": "…"}' if content is None else "text" if content == "text" else "base64 text"
         raise invalid_value("wrong_type", f"must be {forms}{_instead(item)}")
     if content in (None, "text"):
         return item.encode()
@@ -259,7 +259,7 @@ def _bytes_of_json(item: Any, tensor: TensorConfig, limits: images.ImageLimits) 
 
 
 def _shaped(array: npt.NDArray[Any], tensor: TensorConfig) -> npt.NDArray[Any]:
-    """The array in the config's dims. A Python model may answer fewer or more dimensions than its config says."""
+    """The array in the config's dims. A Python model may return fewer or more dimensions than its config has."""
     dims = tensor.dims
     if binary_arrays.fits(array.shape, dims):
         return array
@@ -275,7 +275,7 @@ def _shaped(array: npt.NDArray[Any], tensor: TensorConfig) -> npt.NDArray[Any]:
 
 
 def _plain(array: npt.NDArray[Any]) -> Any:
-    """Numbers as orjson writes them; only where some are not finite, which it would call null, by way of a list."""
+    """Numbers as orjson can write them: as an array, or as a list if some are not finite (orjson writes null)."""
     if array.dtype.kind == "V":  # BF16, which orjson does not know; float32 holds all of it
         array = array.astype(np.float32)
     if array.dtype.kind == "f" and not np.isfinite(array).all():
@@ -285,7 +285,7 @@ def _plain(array: npt.NDArray[Any]) -> Any:
 
 
 def name_of(item: Any) -> str:
-    """The text that stands for a number which JSON lacks."""
+    """The text for a number that JSON lacks."""
     return "NaN" if math.isnan(item) else "Infinity" if item > 0 else "-Infinity"
 
 
@@ -304,4 +304,4 @@ def _text(item: bytes, tensor: TensorConfig) -> Any:
     except UnicodeDecodeError:
         if tensor.content is None:
             return {binary_arrays.BASE64: pybase64.b64encode(item).decode("ascii")}
-        raise InferenceError(f"The model's output `{tensor.name}` should be text, but is no UTF-8.") from None
+        raise InferenceError(f"The model's output `{tensor.name}` should be text, but it is not valid UTF-8.") from None

@@ -8,7 +8,7 @@ from pydantic import BaseModel
 
 from fastapi_triton.core import problem_details
 from fastapi_triton.endpoints import content_negotiation, images
-from fastapi_triton.endpoints.fields import callers_name
+from fastapi_triton.endpoints.fields import client_name
 from fastapi_triton.endpoints.request_body import validation
 from fastapi_triton.endpoints.sse import QUEUED
 
@@ -17,18 +17,18 @@ REF = "#/components/schemas/{model}"
 BINARY = {"schema": {"type": "string", "format": "binary"}}
 _ERRORS = {
     400: "The body cannot be read",
-    403: "This caller may not do it",
+    403: "The API key does not allow this",
     404: "There is no such model, version, endpoint or job",
-    406: "No format that the caller accepts",
-    409: "It contradicts what is there already",
-    410: "It was there once, and is not kept any longer",
-    413: "The body or a picture is over its limit",
-    415: "Neither JSON nor a form",
-    422: "Readable, but it cannot be served; `errors` names the fields",
-    429: "This caller has more than its share",
+    406: "The client accepts none of the endpoint's media types",
+    409: "The request conflicts with the current state",
+    410: "The resource existed, but has been deleted",
+    413: "The body or a picture exceeds its limit",
+    415: "The body is neither JSON nor a form",
+    422: "The body can be read, but is not valid; `errors` names the fields",
+    429: "The caller has reached its limit",
     502: "The model failed",
-    503: "Overloaded, or the model is not ready; see Retry-After",
-    504: "No answer before the deadline",
+    503: "The server is overloaded, or the model is not ready; see Retry-After",
+    504: "There was no response before the deadline",
 }
 
 
@@ -37,19 +37,19 @@ def errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
     return described_errors({status: _ERRORS[status] for status in statuses})
 
 
-def answered(description: str, content: dict[str, Any], *statuses: int) -> dict[int | str, dict[str, Any]]:
-    """The response objects of an answer, and of the errors that may come instead."""
+def responses(description: str, content: dict[str, Any], *statuses: int) -> dict[int | str, dict[str, Any]]:
+    """The response objects of a success, and of the errors with these statuses."""
     return {"200": {"description": description, "content": content}, **errors(*statuses)}
 
 
 def described_errors(meanings: Mapping[int, str]) -> dict[int | str, dict[str, Any]]:
-    """The response objects of statuses with descriptions of their own."""
+    """The response objects of errors with their own descriptions."""
     problem = {problem_details.MEDIA_TYPE: {"schema": {"$ref": REF.format(model="Problem")}}}
     return {str(status): {"description": meaning, "content": problem} for status, meaning in meanings.items()}
 
 
 def request_body(*media_types: str, model: type[BaseModel]) -> dict[str, Any]:
-    """The part of an operation object that says what may be sent; `components` must know the model."""
+    """The request body of an operation object. `components` must contain the model's schema."""
     by_type = {
         validation.JSON: {"schema": {"$ref": REF.format(model=model.__name__)}},
         validation.FORM: {"schema": _form_schema(model)},
@@ -58,31 +58,31 @@ def request_body(*media_types: str, model: type[BaseModel]) -> dict[str, Any]:
 
 
 def _form_schema(request: type[BaseModel]) -> dict[str, Any]:
-    """The same fields as a form has them: a picture is a file."""
+    """The fields of a form, where a picture is a file."""
     schema = request.model_json_schema(ref_template=REF)
     for name, field in request.model_fields.items():
         if images.is_image(field.metadata):
-            callers = callers_name(name, field)
-            schema["properties"][callers] = {"type": "string", "format": "binary", "title": callers.title()}
+            sent = client_name(name, field)
+            schema["properties"][sent] = {"type": "string", "format": "binary", "title": sent.title()}
     return schema
 
 
 def with_jobs(operation: dict[str, Any]) -> dict[str, Any]:
-    """The same for an endpoint whose requests may become background jobs."""
+    """The operation of an endpoint whose requests may become background jobs."""
     parameters = [
         *operation["parameters"],
-        header("Prefer", "`respond-async`: the answer is 202 and a background job (RFC 7240)"),
-        header("Idempotency-Key", "Requests with the same key and body are run once"),
-        header("Webhook-URL", "Where to tell that the job is over, if the server sends webhooks"),
+        header("Prefer", "`respond-async` makes the request a background job; the response is 202 (RFC 7240)"),
+        header("Idempotency-Key", "Requests with the same key and body run only once"),
+        header("Webhook-URL", "The URL that gets a request when the job has ended, if the server sends webhooks"),
     ]
     location = {"description": "The job's path", "schema": {"type": "string"}}
     accepted = {
-        "description": "The job that was made of the request",
+        "description": "The background job of the request",
         "headers": {"Location": location, "Preference-Applied": {"schema": {"type": "string"}}},
         "content": {content_negotiation.JSON: {"schema": {"$ref": REF.format(model="JobView")}}},
     }
-    responses = {**operation["responses"], "202": accepted, **errors(429)}
-    return {**operation, "parameters": parameters, "responses": responses}
+    with_accepted = {**operation["responses"], "202": accepted, **errors(429)}
+    return {**operation, "parameters": parameters, "responses": with_accepted}
 
 
 def header(name: str, meaning: str) -> dict[str, Any]:
@@ -90,7 +90,7 @@ def header(name: str, meaning: str) -> dict[str, Any]:
     return {"name": name, "in": "header", "required": False, "description": meaning, "schema": {"type": "string"}}
 
 
-# What a `queued` event holds while its request waits for a slot; later ones are empty.
+# The data of a `queued` event while the request waits for a slot. Later ones are empty.
 QUEUED_DATA: dict[str, Any] = {
     "type": "object",
     "properties": {"position": {"type": "integer", "minimum": 1}, "estimated_wait_s": {"type": "number"}},
@@ -98,7 +98,7 @@ QUEUED_DATA: dict[str, Any] = {
 
 
 def events(completed: dict[str, Any]) -> dict[str, Any]:
-    """The media type object of the events; `x-events` says what the `data` of each holds, which OpenAPI 3.1 cannot."""
+    """The media type object of the events. `x-events` has the schema of each one's `data`; OpenAPI 3.1 lacks that."""
     progress = {
         "type": "object",
         "properties": {
@@ -111,7 +111,7 @@ def events(completed: dict[str, Any]) -> dict[str, Any]:
         "schema": {
             "type": "string",
             "description": "Server-sent events: `queued`, then `progress` for the steps, then `completed` with the "
-            "JSON answer, or `error` with the problem object. The data of each is JSON.",
+            "JSON response, or `error` with the problem object. The data of each is JSON.",
         },
         "x-events": {
             QUEUED: QUEUED_DATA,
@@ -126,11 +126,11 @@ def events(completed: dict[str, Any]) -> dict[str, Any]:
 def job_events() -> dict[int | str, dict[str, Any]]:
     """The response objects of a job's events."""
     content = {content_negotiation.EVENTS: events({"type": "object"})}
-    return answered("The endpoint's events", content, 404, 410, 503)
+    return responses("The endpoint's events", content, 404, 410, 503)
 
 
 def job_result() -> dict[int | str, dict[str, Any]]:
-    """The response objects of a job's answer; one that failed has its endpoint's error."""
+    """The response objects of a job's result. A failed job returns its endpoint's error."""
     content: dict[str, Any] = {content_negotiation.JSON: {"schema": {"type": "object"}}}
     content |= dict.fromkeys(content_negotiation.PICTURES, BINARY)
-    return answered("The answer, as the job's endpoint gives it", content, 404, 406, 409, 410, 422, 502, 503, 504)
+    return responses("The response of the job's endpoint", content, 404, 406, 409, 410, 422, 502, 503, 504)

@@ -1,24 +1,24 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The pipeline that every request to a model goes through, whichever API it came by.
+"""The pipeline that every request to a model goes through, for all API families.
 
     HTTP client, /v2 client, or a stored job
         │
         │  negotiate   headers: media types                                             406 415
-        │  CAPACITY    no free slot and a full queue: refused before the body is read   429 503
+        │  CAPACITY    no free slot and a full queue: rejected before the body is read  429 503
         │  READ        body → request, checked                                          400 413 415 422
         │  prepare     checks that need the model                                       422 503
         │  SLOT        waits in the model's queue; the client can see its position      429 503 504
-        │  RUN         one answer, or a stream of events, from Triton                   422 502 503 504
-        │  RESPOND     answer → the API's form                                          406 502
+        │  RUN         one response, or a stream of events, from Triton                 422 502 503 504
+        │  RESPOND     Triton's response → the API's form                               406 502
         ▼
     HTTP response, server-sent events, Triton's own bytes, or the job's result
 
-The deadline (`X-Request-Timeout`) bounds SLOT and RUN. If the client disconnects meanwhile, the work is cancelled where
-the model can be stopped. The slot is held through RUN, and for as long as Triton works on after it. The stages in
-capitals are recorded as `RequestRecord.stage`; the error of a deadline names the stage in which it passed.
+The deadline (`X-Request-Timeout`) limits SLOT and RUN. If the client disconnects meanwhile, the request is cancelled
+where the model can be stopped. The request holds its slot through RUN, and until Triton has finished. The stages in
+capitals are recorded as `RequestRecord.stage`. The error of a deadline names the stage in which it passed.
 
 An API family writes a `Translation`, with the steps in its own terms. `RequestPipeline` owns their order, the slot, the
-deadline, the disconnect and the record. `/v2` passes bytes through without a `Translation`: it goes by the same steps,
+deadline, the disconnect and the record. `/v2` passes bytes on, so it has no `Translation` and calls the steps itself:
 `require_capacity`, `enter`, `slot`, `until_disconnect` and `within_deadline`.
 """
 
@@ -50,37 +50,37 @@ from fastapi_triton.triton.datatypes import BY_WIRE
 from fastapi_triton.triton.model_config import TIMEOUT_INPUT, ModelConfig
 from fastapi_triton.triton.tensor import Tensor
 
-# Models refuse a time that is not more than 0.
+# Models reject a timeout of 0 or less.
 _LEAST_S = 1e-3
 
 T = TypeVar("T")
 
 
 class PipelineStage(Enum):
-    """The stages that are recorded, and the error message of a deadline that passes in each."""
+    """The recorded stages, each with the error message of a deadline that passes in it."""
 
-    CAPACITY = "The request's time was over before its body was read; nothing was run."
-    READ = "The request's body had not come whole within {:.3g} s."
-    SLOT = "It was not the request's turn within {:.3g} s; nothing was run."
-    RUN = "There was no answer within {:.3g} s. Triton may still be working on the request."
-    RESPOND = "The answer was not sent within {:.3g} s."
+    CAPACITY = "The deadline passed before the body was read; nothing was run."
+    READ = "The whole body did not arrive within {:.3g} s; nothing was run."
+    SLOT = "No slot of the model became free within {:.3g} s; nothing was run. Try again later."
+    RUN = "Triton did not respond within {:.3g} s. It may still be working on the request."
+    RESPOND = "The response was not sent within {:.3g} s."
 
 
 class Translation(ABC):
-    """One request of one API family. The pipeline calls these methods, in this order; the object keeps what it read."""
+    """One request of one API family. The pipeline calls these methods in this order; `read` keeps the body for them."""
 
-    # Where it gets its slots, and how many it needs at once.
+    # The source of its slots, and how many it needs at once.
     admission: Admission
     num_slots = 1
     # The model's name in metrics and the access log.
     model: str
-    # Whether the model stops when its stream is closed, so that a disconnect cancels the work.
+    # Whether the model stops when its stream is closed, so that a disconnect cancels the request.
     stops_on_disconnect = False
     # Shows its position in the queue.
     ticket: QueueTicket | None = None
 
     def negotiate(self) -> None:  # noqa: B027  # optional
-        """Check the headers. Raises the error for a request that they rule out."""
+        """Check the headers, and raise the error if they rule the request out."""
 
     @abstractmethod
     async def read(self, receive: Receive) -> None:
@@ -92,14 +92,14 @@ class Translation(ABC):
         return False
 
     async def prepare(self) -> None:  # noqa: B027  # optional
-        """Check what needs the model, before the request waits for a slot."""
+        """Make the checks that need the model, before the request waits for a slot."""
 
     @abstractmethod
     async def run(self) -> None:
         """Run the model once. The slot is held."""
 
     def events(self) -> AsyncGenerator[Event, None]:
-        """Run the model, and give its events as the client reads them. The slot is held."""
+        """Run the model, and yield its events as the client gets them. The slot is held."""
         raise NotImplementedError
 
     @abstractmethod
@@ -107,7 +107,7 @@ class Translation(ABC):
         """The response after `run`."""
 
     def queued(self, ticket: QueueTicket) -> Event:
-        """The event of a stream that has nothing else to send; it shows the position in the queue."""
+        """The heartbeat of a stream, with the position in the queue."""
         return queued_event(ticket)
 
     def error_data(self, error: FastAPITritonError) -> str:
@@ -116,16 +116,16 @@ class Translation(ABC):
 
 
 class RequestPipeline:
-    """Serves the requests of all API families by the stages above."""
+    """Runs the requests of all API families through the stages above."""
 
     def __init__(self, settings: Settings) -> None:
         self._timeout_s = settings.request_timeout_s
         self._event_heartbeat_s = settings.event_heartbeat_s
         self._keeps_running = settings.keep_running_when_caller_leaves
-        self._records_words = settings.access_log_prompts
+        self._records_texts = settings.access_log_prompts
 
     async def serve(self, request: Translation, receive: Receive) -> Response:
-        """The response to one request. For events it is a response that runs the model once it is sent."""
+        """The response to one request. A response of events runs the model while it is sent."""
         record = _begin(request)
         record.stage = PipelineStage.CAPACITY
         request.admission.require_capacity()
@@ -134,8 +134,8 @@ class RequestPipeline:
         if request.wants_events:
             return self._stream(request, receive)
         if request.stops_on_disconnect:
-            return await self.until_disconnect(receive, partial(self._answer, request))
-        return await self._answer(request, receive)
+            return await self.until_disconnect(receive, partial(self._respond, request))
+        return await self._respond(request, receive)
 
     async def read(self, request: Translation, receive: Receive) -> None:
         """Only read a request, to serve it later by `serve_stored`."""
@@ -143,11 +143,11 @@ class RequestPipeline:
         await request.read(receive)
 
     async def serve_stored(self, request: Translation) -> bytes:
-        """The body of the response to a request that no client waits for."""
+        """The body of the response to a stored request, for which no client waits."""
         response = await self.serve(request, _never_disconnects)
         return bytes(response.body)
 
-    async def _answer(self, request: Translation, receive: Receive | None) -> Response:
+    async def _respond(self, request: Translation, receive: Receive | None) -> Response:
         await request.prepare()
         with await self.slot(request.admission, request.num_slots, receive=receive, ticket=request.ticket):
             await request.run()
@@ -177,7 +177,7 @@ class RequestPipeline:
     # ---- the steps
 
     def require_capacity(self, admission: Admission) -> None:
-        """Refuse at once what would get no slot. Raises what `Admission.require_capacity` raises."""
+        """Reject a request that would get no slot. Raises what `Admission.require_capacity` raises."""
         enter(PipelineStage.CAPACITY)
         admission.require_capacity()
 
@@ -198,9 +198,9 @@ class RequestPipeline:
         return slot
 
     async def until_disconnect(self, receive: Receive, work: Callable[[Receive | None], Coroutine[Any, Any, T]]) -> T:
-        """The work's result; a disconnect cancels it, unless a setting has work run on.
+        """The result of `work`. A disconnect cancels it, unless the setting `keep_running_when_caller_leaves` is on.
 
-        Work that runs on gets `receive`, so that a disconnect can still end its wait for a slot.
+        With that setting `work` gets `receive`, so that a disconnect can still end its wait for a slot.
 
         Raises:
             ClientDisconnectedError: the client disconnected.
@@ -210,24 +210,25 @@ class RequestPipeline:
         return await cancel_on_disconnect(receive, work(None))
 
     def add_timeout(self, inputs: dict[str, Tensor], config: ModelConfig, num_rows: int = 1) -> None:
-        """Give the model the time until the deadline, if it takes that as an input and the client has not set it."""
+        """Add the time until the deadline as an input, if the model has that input and the client has not set it."""
         if config.takes_timeout and TIMEOUT_INPUT not in inputs:
             left_s = max(remaining_s(self._timeout_s), _LEAST_S)
             shape = (num_rows, 1) if config.is_batched and not config.decoupled else (1,)
             inputs[TIMEOUT_INPUT] = Tensor(BY_WIRE["FP32"], np.full(shape, left_s, dtype=np.float32))
 
-    def record_words(self, request: BaseModel) -> None:
-        """Record the texts of a request, where a setting has them logged."""
-        if self._records_words:
-            current_record.get().texts = validation.own_words(request)
+    def record_texts(self, request: BaseModel) -> None:
+        """Record the texts of a request, if the setting `access_log_prompts` is on."""
+        if self._records_texts:
+            current_record.get().texts = validation.logged_texts(request)
 
 
 async def within_deadline(work: Coroutine[Any, Any, T], limit_s: float, *, late: Callable[[], str] | None = None) -> T:
-    """The work's result. The wait for a slot and Triton's client observe the deadline themselves; this is for all other
-    work. `limit_s` is how long it may take at most.
+    """The result of `work`, which may take `limit_s` at most.
+
+    The wait for a slot and Triton's client observe the deadline themselves; this is for all other work.
 
     Raises:
-        DeadlineExceededError: the deadline passed first; the message is `late()`, or that of the stage.
+        DeadlineExceededError: the deadline passed first; the message is `late()`, or the message of the stage.
     """
     timeout_s = remaining_s(limit_s)
     limit = asyncio.timeout(timeout_s)

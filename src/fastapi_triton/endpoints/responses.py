@@ -18,7 +18,7 @@ from fastapi_triton.endpoints.fields import tensor_names
 
 logger = logging.getLogger(__name__)
 
-# Clients and proxies accept 8 KB of headers in all, some only 4; a response with more is lost.
+# Clients and proxies accept 8 KB of headers in all, some only 4. A response with more is lost.
 MAX_HEADER_CHARACTERS = 3000
 _NULL = b"null"
 
@@ -27,18 +27,20 @@ def read(response: type[BaseModel], values: Mapping[str, Any], *, model: str) ->
     """The values, by tensor, as the response model.
 
     Raises:
-        InferenceError: they do not fit it.
+        InferenceError: the values do not fit the model.
     """
     try:
         return response.model_validate(_fields(response, values), by_alias=False, by_name=True)
     except ValidationError as error:
-        # Without the values: they may be texts of the client, or a picture.
+        # Without the values, which may be the client's texts, or a picture.
         problems = {".".join(map(str, each["loc"])): each for each in error.errors(include_input=False)}
         reasons = "; ".join(f"{name}: {each['msg']}" for name, each in problems.items())
-        logger.error("model %s: its answer does not fit %s: %s", model, response.__name__, reasons)
-        detail = f"The model {model} gave an answer that does not fit its contract."
+        logger.error("model %s: its outputs do not fit %s: %s", model, response.__name__, reasons)
+        detail = (
+            f"The outputs of the model {model} do not fit the endpoint's response; the server's log has the reasons."
+        )
         if not_text := [f"`{name}`" for name, each in problems.items() if each["type"] == "string_unicode"]:
-            detail = f"The model {model} answered with bytes that are not UTF-8 text, in {', '.join(not_text)}."
+            detail = f"The model {model} returned bytes that are not UTF-8 text, in {', '.join(not_text)}."
         raise InferenceError(detail) from None
 
 
@@ -52,7 +54,7 @@ def _fields(response: type[BaseModel], values: Mapping[str, Any]) -> dict[str, A
 
 
 def _in_lists(value: Any, depth: int) -> Any:
-    """A tensor of one value is that value; this puts it into the lists that are declared."""
+    """The value in as many lists as are declared: a tensor of one value comes as a plain value."""
     if isinstance(value, list):
         return value
     for _ in range(depth):
@@ -60,8 +62,8 @@ def _in_lists(value: Any, depth: int) -> Any:
     return value
 
 
-def to_json(answer: BaseModel) -> bytes:
-    """The answer as a client gets it: as a response, or as the data of the last event.
+def to_json(response: BaseModel) -> bytes:
+    """The response as JSON: the body that a client gets, or the data of the last event.
 
     NaN and Infinity, which JSON lacks, are the texts "NaN", "Infinity" and "-Infinity".
 
@@ -69,40 +71,40 @@ def to_json(answer: BaseModel) -> bytes:
         InferenceError: a field of type bytes is not UTF-8 text.
     """
     try:
-        plain_values = answer.model_dump(mode="json", exclude_none=True, by_alias=True)
+        plain_values = response.model_dump(mode="json", exclude_none=True, by_alias=True)
         body = orjson.dumps(plain_values)
-        if _is_without_null(plain_values):  # searching a picture's text would take longer than all else
+        if _is_without_null(plain_values):  # to search a picture's text would take longer than the rest
             return body
     except (orjson.JSONEncodeError, UnicodeDecodeError):  # handled below
         body = _NULL
     if _NULL not in body:  # pydantic and orjson write NaN as null
         return body
-    return encode(plain(answer, by_alias=True))
+    return encode(plain(response, by_alias=True))
 
 
 def _is_without_null(value: Any) -> bool:
-    """Whether it surely holds neither None nor NaN: a quick check that may return False for other values."""
+    """Whether it certainly has neither None nor NaN: a quick check that may return False for other values."""
     if isinstance(value, dict):
         return all(map(_is_without_null, value.values()))
     return isinstance(value, str | int) or (isinstance(value, float) and math.isfinite(value))
 
 
-def plain(answer: BaseModel, *, by_alias: bool = False) -> dict[str, Any]:
-    """The answer's fields as JSON values. Raises what `to_json` raises."""
+def plain(response: BaseModel, *, by_alias: bool = False) -> dict[str, Any]:
+    """The response's fields as JSON values. Raises what `to_json` raises."""
     try:
-        values = answer.model_dump(mode="json", exclude_none=True, by_alias=by_alias)
+        values = response.model_dump(mode="json", exclude_none=True, by_alias=by_alias)
     except UnicodeDecodeError:
-        names = ", ".join(f"`{name}`" for name, value in answer if isinstance(value, bytes))
+        names = ", ".join(f"`{name}`" for name, value in response if isinstance(value, bytes))
         raise InferenceError(
-            f"The model answered with bytes that are not UTF-8 text, in {names}. A response model with "
-            "ser_json_bytes='base64' in its config can carry them."
+            f"The model returned bytes that are not UTF-8 text, in {names}. To send them as base64, set "
+            "ser_json_bytes='base64' in the response model's config."
         ) from None
-    fields: dict[str, Any] = _with_names_of_numbers(values, answer.model_dump(exclude_none=True, by_alias=by_alias))
+    fields: dict[str, Any] = _with_names_of_numbers(values, response.model_dump(exclude_none=True, by_alias=by_alias))
     return fields
 
 
 def encode(values: Any) -> bytes:
-    """JSON of plain values, also of those that orjson refuses."""
+    """JSON of plain values, including those that orjson rejects."""
     try:
         return orjson.dumps(values)  # pydantic's own writer takes ten times as long for a picture
     except orjson.JSONEncodeError:  # an integer of more than 64 bits, or half a surrogate pair
@@ -110,7 +112,7 @@ def encode(values: Any) -> bytes:
 
 
 def _with_names_of_numbers(values: Any, exact: Any) -> Any:
-    """The JSON values, with a text wherever the `exact` value is NaN or Infinity."""
+    """The JSON values, with a text where the `exact` value is NaN or Infinity."""
     if isinstance(exact, float) and not math.isfinite(exact):
         return json_codec.name_of(exact)
     if isinstance(values, dict) and isinstance(exact, dict) and len(values) == len(exact):
@@ -125,8 +127,8 @@ def _with_names_of_numbers(values: Any, exact: Any) -> Any:
 VARIES: Mapping[bytes, bytes] = {b"vary": b"Accept"}
 
 
-class JSONAnswer(Response):
-    """A response of bytes that are JSON, without the work of Starlette's constructor."""
+class JSONBytesResponse(Response):
+    """A response whose body is JSON already, without the work of Starlette's constructor."""
 
     media_type = content_negotiation.JSON
     background = None
@@ -142,11 +144,11 @@ class JSONAnswer(Response):
 
 
 def json_as_picture(
-    answer: bytes, response: type[BaseModel], field: str, *, accept: str | None, model: str, headers: Mapping[str, str]
+    body: bytes, response: type[BaseModel], field: str, *, accept: str | None, model: str, headers: Mapping[str, str]
 ) -> Response:
-    """`picture` of the JSON that `to_json` made; `image/*` is the format that the picture has."""
+    """`picture` for the JSON that `to_json` made. For `image/*`, the picture's own format is used."""
     names = {each.serialization_alias or name: name for name, each in response.model_fields.items()}
-    values = {names.get(name, name): value for name, value in orjson.loads(answer).items()}
+    values = {names.get(name, name): value for name, value in orjson.loads(body).items()}
     made = images.media_type(images.decode(values.get(field, "")))
     offers = (content_negotiation.JSON, *content_negotiation.PICTURES)
     media_type = content_negotiation.choose(accept, offers, picture=made or content_negotiation.PICTURES[0])
@@ -154,7 +156,7 @@ def json_as_picture(
 
 
 def picture(values: dict[str, Any], field: str, media_type: str, *, model: str, headers: Mapping[str, str]) -> Response:
-    """The bytes of the one picture; the other fields as `X-…` headers, as far as headers can hold them.
+    """The bytes of the one picture as the body, and the other fields as `X-…` headers, as far as headers can hold them.
 
     Raises:
         InferenceError: the field is not base64 text.
@@ -163,17 +165,20 @@ def picture(values: dict[str, Any], field: str, media_type: str, *, model: str, 
     try:
         data = images.decode(values.pop(field, ""))
     except ValueError as error:
-        raise InferenceError(f"The model {model} answered with a picture that is no base64: {error}.") from None
+        raise InferenceError(f"The model {model} returned a picture that is not base64: {error}.") from None
     made = images.media_type(data)
     if made != media_type:
-        raise NotAcceptableError(f"The model {model} made a picture of type {made}, not {media_type}.")
+        raise NotAcceptableError(
+            f"The model {model} made a picture of type {made}, not {media_type}. "
+            f"Accept {made or content_negotiation.JSON}."
+        )
     texts = {name: _header(value) for name, value in values.items()}
     described = {f"X-{name.replace('_', '-').title()}": text for name, text in texts.items() if text}
     return Response(data, headers={**described, **headers}, media_type=media_type)
 
 
 def _header(value: Any) -> str:
-    """A value on one line of ASCII. A long object loses its longest members, and `left_out` names them."""
+    """A value on one line of ASCII. A long object loses its longest members; `left_out` lists their names."""
     text = value if isinstance(value, str) and value.isascii() and value.isprintable() else json.dumps(value)
     if len(text) <= MAX_HEADER_CHARACTERS:
         return text

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Seeds that the frontend draws, so that a request gives the same answer however often it is run."""
+"""Seeds that the frontend draws, so that a request gets the same response each time it runs."""
 
 import secrets
 from typing import Any
 
 FIELD = "seed"
-# JavaScript keeps 53 bits exact.
+# JavaScript can represent integers of up to 53 bits.
 MAX_BITS = 53
 
 

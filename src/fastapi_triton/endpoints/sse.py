@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Server-sent events as a response: early errors are plain responses, heartbeats fill silence, a disconnect cancels."""
+"""Server-sent events as a response, with heartbeats. A disconnect cancels the request."""
 
 import asyncio
 import logging
@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 
 # A client that is connected but reads nothing for this long counts as disconnected.
 STALLED_S = 60.0
-# The event of a request that waits in the frontend's queue or in the model's own.
+# The event of a request that waits in the frontend's queue or in the model's.
 QUEUED = "queued"
 
 _HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no", "Vary": "Accept"}
@@ -29,7 +29,7 @@ _HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no", "Vary": "Acc
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One event; `data` is JSON. Without a name it is a comment, which clients skip, and `data` its text."""
+    """One event, with JSON as its `data`. Without a name it is a comment, which clients skip."""
 
     name: str
     data: str
@@ -39,18 +39,18 @@ PING = Event("", "ping")
 
 
 def ping() -> Event:
-    """The heartbeat of a stream that has nothing to report."""
+    """The heartbeat of a stream: a comment without a meaning."""
     return PING
 
 
 def queued_event(ticket: QueueTicket) -> Event:
-    """The heartbeat of a stream whose request may have to wait: a `queued` event while it does."""
+    """The heartbeat of a stream whose request may wait for a slot: a `queued` event while it waits."""
     position = ticket.position
     return PING if position is None else Event(QUEUED, orjson.dumps(position.as_json()).decode())
 
 
 def queued_comment(ticket: QueueTicket) -> Event:
-    """The same for clients that do not know the event: a comment."""
+    """The same as a comment, for clients that do not know the event."""
     position = ticket.position
     if position is None:
         return PING
@@ -58,11 +58,11 @@ def queued_comment(ticket: QueueTicket) -> Event:
 
 
 class EventsResponse(EventSourceResponse):
-    """Sends events as they come, and a heartbeat whenever nothing was sent for `heartbeat_interval_s`.
+    """Sends events as they come, and a heartbeat when nothing was sent for `heartbeat_interval_s`.
 
-    The head goes out with the first event or heartbeat. An error before that is raised, and so becomes a
-    plain response with a status of its own; a later one is the last event, `error`, with the data that `describe_error`
-    gives. When the client disconnects, the generator is cancelled; with `keeps_running` it runs to its end, unheard.
+    The head is sent with the first event or heartbeat. An error before that is raised, so it becomes a plain response
+    with its own status. A later error is sent as the last event, `error`, with the data from `describe_error`. When the
+    client disconnects, the generator is cancelled. With `keeps_running` it runs to its end, and its events are dropped.
     """
 
     def __init__(
@@ -74,7 +74,7 @@ class EventsResponse(EventSourceResponse):
         describe_error: Callable[[FastAPITritonError], str] = problem_details.event_data,
         keeps_running: bool = False,
     ) -> None:
-        super().__init__((), headers=_HEADERS)  # the body is written by `__call__`, since it must see the caller leave
+        super().__init__((), headers=_HEADERS)  # `__call__` writes the body, since it watches for the disconnect
         self._events = events
         self._heartbeat_interval_s = heartbeat_interval_s
         self._heartbeat = heartbeat
@@ -117,22 +117,22 @@ class EventsResponse(EventSourceResponse):
 
 
 class EventWriter:
-    """Writes events to a client, and heartbeats between them. The head goes out with the first."""
+    """Writes events to a client, and heartbeats between them. The head is sent with the first."""
 
     def __init__(self, send: Send, head: Message) -> None:
         self._send = send
         self._head = head
         self._loop = asyncio.get_running_loop()
         self._last_sent = self._loop.time()
-        self._turn = asyncio.Lock()
-        self._beating: asyncio.Task[None] | None = None
-        self.has_begun = False  # whether the head has gone out
+        self._write_lock = asyncio.Lock()
+        self._heartbeats: asyncio.Task[None] | None = None
+        self.has_begun = False  # whether the head was sent
 
     async def write(self, event: Event) -> None:
-        """Send it once the client has read all earlier events.
+        """Send one event when the client has read all earlier ones.
 
         Raises:
-            ClientDisconnectedError: the client has taken nothing for `STALLED_S`.
+            ClientDisconnectedError: the client has read nothing for `STALLED_S`.
         """
         await self._write({"type": "http.response.body", "body": _encode(event), "more_body": True})
 
@@ -141,7 +141,7 @@ class EventWriter:
         await self._write({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def _write(self, message: Message) -> None:
-        async with self._turn:
+        async with self._write_lock:
             try:
                 async with asyncio.timeout(STALLED_S):
                     if not self.has_begun:
@@ -149,31 +149,31 @@ class EventWriter:
                         self.has_begun = True
                     await self._send(message)
             except TimeoutError:
-                logger.info("the caller has taken nothing for %g s; its work is stopped", STALLED_S)
-                raise ClientDisconnectedError("The caller stopped reading.") from None
+                logger.info("the client has read nothing for %g s; it counts as disconnected", STALLED_S)
+                raise ClientDisconnectedError("The client stopped reading.") from None
             self._last_sent = self._loop.time()
 
     @asynccontextmanager
     async def kept_alive(self, heartbeat: Callable[[], Event], interval_s: float) -> AsyncIterator[None]:
-        """Send heartbeats while this is entered, or until `stop_heartbeats`."""
-        self._beating = asyncio.create_task(self._beat(heartbeat, interval_s))
+        """Send heartbeats within this context, or until `stop_heartbeats`."""
+        self._heartbeats = asyncio.create_task(self._beat(heartbeat, interval_s))
         try:
             yield
         finally:
             await self.stop_heartbeats()
 
     async def stop_heartbeats(self) -> None:
-        """Send no more of them, so that `has_begun` stays as it is."""
-        beating, self._beating = self._beating, None
-        if beating is not None:
-            beating.cancel()
-            await asyncio.wait([beating])
+        """Stop the heartbeats, so that `has_begun` no longer changes."""
+        task, self._heartbeats = self._heartbeats, None
+        if task is not None:
+            task.cancel()
+            await asyncio.wait([task])
 
     async def _beat(self, heartbeat: Callable[[], Event], interval_s: float) -> None:
         while True:
             silence_s = self._loop.time() - self._last_sent
             if silence_s >= interval_s:
-                with suppress(ClientDisconnectedError):  # the next event meets it as well
+                with suppress(ClientDisconnectedError):  # the next event raises it again
                     await self.write(heartbeat())
             else:
                 await asyncio.sleep(interval_s - silence_s)

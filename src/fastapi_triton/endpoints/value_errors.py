@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is wrong with one value of a request, and where in it."""
+"""The problems of one value of a request, each with its location in the value."""
 
 import itertools
 from collections.abc import Iterable
@@ -12,13 +12,13 @@ from fastapi_triton.endpoints import images
 
 Location = tuple[int | str, ...]
 
-# More of them do not help, and a body may have a million.
+# A longer list does not help a client, and a body may have a million problems.
 MAX_PROBLEMS = 10
 
 
 @dataclass(frozen=True, slots=True)
 class ValueProblem:
-    """`location` leads from the value to the wrong part of it; `reason` is the end of a sentence about that part."""
+    """`location` is the path from the value to the wrong part; `reason` continues a sentence about that part."""
 
     location: Location
     code: str
@@ -26,14 +26,14 @@ class ValueProblem:
 
 
 class InvalidValueError(ValueError):
-    """A value cannot become a tensor; every reason, up to `MAX_PROBLEMS`."""
+    """A value cannot become a tensor. Lists every reason, up to `MAX_PROBLEMS`."""
 
     def __init__(self, problems: Iterable[ValueProblem]) -> None:
         self.problems = list(itertools.islice(problems, MAX_PROBLEMS))
         super().__init__("; ".join(each.reason for each in self.problems))
 
     def details(self, *location: int | str) -> list[ErrorDetails]:
-        """The problems as pydantic's; `location` leads from the body to the value."""
+        """The problems in pydantic's form; `location` is the path from the body to the value."""
         return [
             ErrorDetails(type=each.code, loc=(*location, *each.location), msg=each.reason, input=...)
             for each in self.problems
@@ -49,7 +49,7 @@ def from_base64(text: Any, location: Location = ()) -> bytes:
     """The bytes of base64 text.
 
     Raises:
-        InvalidValueError: it is not base64 text; `location` is where the text is in the value.
+        InvalidValueError: it is not base64 text; `location` is the text's path within the value.
     """
     if not isinstance(text, str):
         raise invalid_value("wrong_type", "must be base64 text", location)

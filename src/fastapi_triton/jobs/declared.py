@@ -61,7 +61,7 @@ class DeclaredJobs:
         endpoint = self._endpoint
         offers = [each for each in endpoint.offers if each != content_negotiation.EVENTS]
         if content_negotiation.choose(accept, offers) == content_negotiation.JSON or endpoint.picture_field is None:
-            return responses.JSONAnswer(result, RAW_HEADERS)
+            return responses.JSONBytesResponse(result, RAW_HEADERS)
         return responses.json_as_picture(
             result,
             endpoint.response_model,
@@ -99,4 +99,4 @@ class _StoredRequest(DeclaredTranslation):
 
     async def run(self) -> None:
         await self._listener.started()
-        self.answer = await self.endpoint.run(self.body, self._listener)
+        self.result = await self.endpoint.run(self.body, self._listener)

@@ -18,7 +18,12 @@ from fastapi_triton.core.errors import (
 )
 from fastapi_triton.endpoints import content_negotiation, responses, seeds
 from fastapi_triton.endpoints.generated.codec import GeneratedModel, Inputs
-from fastapi_triton.endpoints.generated.endpoint import GeneratedEndpoint, GeneratedTranslation, InferPath, apart
+from fastapi_triton.endpoints.generated.endpoint import (
+    GeneratedEndpoint,
+    GeneratedTranslation,
+    InferPath,
+    in_thread_if_long,
+)
 from fastapi_triton.endpoints.interfaces import ProgressListener
 from fastapi_triton.endpoints.request_body import json_text
 from fastapi_triton.jobs.interfaces import JobRequest
@@ -39,7 +44,7 @@ class GeneratedJobs:
         await self._endpoint.services.pipeline.read(translation, request.receive)
         await translation.inputs()
         body = translation.body
-        values, stored = await apart(len(body), _seeded, model.config, body)
+        values, stored = await in_thread_if_long(len(body), _seeded, model.config, body)
         return JobRequest(self._address.path, content_negotiation.JSON, values, stored)
 
     async def run(self, stored: bytes, listener: ProgressListener) -> bytes:
@@ -62,7 +67,7 @@ class GeneratedJobs:
 
     def reply(self, result: bytes, accept: str | None) -> Response:
         content_negotiation.choose(accept, [content_negotiation.JSON])
-        return responses.JSONAnswer(result, RAW_HEADERS)
+        return responses.JSONBytesResponse(result, RAW_HEADERS)
 
 
 class _StoredRequest(GeneratedTranslation):
@@ -93,7 +98,7 @@ class _StoredRequest(GeneratedTranslation):
 
     async def run(self) -> None:
         await self._listener.started()
-        self.answer = await self.infer(self.tensors)
+        self.result = await self.infer(self.tensors)
 
 
 def _gone(reason: str) -> GoneError:

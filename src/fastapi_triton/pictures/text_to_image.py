@@ -16,7 +16,7 @@ from fastapi_triton.endpoints import content_negotiation, images, responses, see
 from fastapi_triton.endpoints.declared import tensors
 from fastapi_triton.endpoints.declared.endpoint import InferEndpoint
 from fastapi_triton.endpoints.declared.stream_model import PREVIEW_FIELD
-from fastapi_triton.endpoints.fields import caller_names, rename_tensors, tensor_names
+from fastapi_triton.endpoints.fields import client_names, rename_tensors, tensor_names
 from fastapi_triton.endpoints.interfaces import COMPLETED, StreamEvent
 from fastapi_triton.endpoints.request_body import validation
 
@@ -151,7 +151,7 @@ class TextToImage:
         """
         declared = {name: value for name, value in fields.items() if name in self._request.model_fields}
         request = validation.from_python(declared, self._request)
-        self.pipeline.record_words(request)
+        self.pipeline.record_texts(request)
         return {name: getattr(request, name) for name in self._request.model_fields}
 
     def batch(self, fields: Mapping[str, Any], count: int) -> list[dict[str, Any]]:
@@ -195,13 +195,13 @@ class TextToImage:
         Raises:
             InvalidRequestError: a number does not fit the model's datatype.
         """
-        config = (await self.endpoint.declaration.configs()).asked
+        config = (await self.endpoint.declaration.configs()).target
         for fields in batch:
             numbers = {name: value for name, value in fields.items() if isinstance(value, int | float)}
             try:
                 tensors.from_fields(self._tensor_values(numbers), config)
             except InvalidRequestError as error:
-                rename_tensors(error, caller_names(self.endpoint.request_model))
+                rename_tensors(error, client_names(self.endpoint.request_model))
                 raise
 
     async def _make(self, index: int, fields: Mapping[str, Any], listener: Listener | None) -> Picture:

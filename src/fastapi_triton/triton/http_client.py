@@ -378,7 +378,7 @@ def _event_tensors(data: bytes, config: ModelConfig) -> dict[str, Tensor]:
             type(error).__name__,
         )
         if names := generate_codec.names_of_no_text(data):
-            detail = f"The model {config.name} answered with bytes that are not UTF-8 text, in `{'`, `'.join(names)}`."
+            detail = f"The model {config.name} returned bytes that are not UTF-8 text, in `{'`, `'.join(names)}`."
             raise InferenceError(detail) from None
         raise unreadable(config.name) from None
     raise stream_failure(config.name, told)

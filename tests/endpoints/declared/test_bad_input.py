@@ -30,7 +30,7 @@ Body = Callable[..., dict[str, Any]]
         ({"num_inference_steps": 1.5}, "#/num_inference_steps", "wrong_type", "integer"),
         ({"seed": 2**70}, "#/seed", "out_of_range", "9223372036854775807"),
         ({"image": "this is not base64!"}, "#/image", "invalid_base64", "alphabet"),
-        ({"image": base64_picture()[:-1]}, "#/image", "invalid_base64", "no multiple of 4"),
+        ({"image": base64_picture()[:-1]}, "#/image", "invalid_base64", "not a multiple of 4"),
         ({"image": "abc_"}, "#/image", "invalid_base64", "alphabet"),
         ({"image": "data:image/png,abcd"}, "#/image", "invalid_base64", "data:image/png;base64"),
         ({"image": ""}, "#/image", "not_an_image", "empty"),

@@ -89,7 +89,7 @@ def test_a_required_input_cannot_be_left_out() -> None:
         scale: float | None = None  # type: ignore[assignment]
 
     (told,) = mismatches(Lax, Answer, CONFIG)
-    assert "`Lax.scale` may be left out, but the model requires that input" in told
+    assert "`Lax.scale` is optional, but the model requires that input" in told
 
 
 def test_a_decoupled_model_cannot_answer_a_single_request() -> None:
@@ -284,11 +284,11 @@ class Level(enum.IntEnum):
     ("annotation", "default", "words"),
     [
         (Annotated[int, Field(ge=-5, le=1000)], 7, None),  # a wider range is no mistake: the datatype holds it too
-        (Annotated[int, Field(ge=256)], 256, "admits no value that is a TYPE_UINT8 (0 to 255)"),
-        (Annotated[int, Field(le=-1)], -1, "admits no value"),
-        (int, -1, "its default -1 is no TYPE_UINT8 (0 to 255)"),
-        (Literal[1, 300], 1, "its option 300 is no TYPE_UINT8"),
-        (Level, Level.LOW, "its option 256 is no TYPE_UINT8"),
+        (Annotated[int, Field(ge=256)], 256, "accepts no value that fits TYPE_UINT8 (0 to 255)"),
+        (Annotated[int, Field(le=-1)], -1, "accepts no value"),
+        (int, -1, "its default -1 does not fit TYPE_UINT8 (0 to 255)"),
+        (Literal[1, 300], 1, "its option 300 does not fit TYPE_UINT8"),
+        (Level, Level.LOW, "its option 256 does not fit TYPE_UINT8"),
     ],
 )
 def test_only_ranges_that_can_never_be_served_are_problems(annotation: Any, default: Any, words: str | None) -> None:

@@ -210,8 +210,8 @@ async def no_answer(request: Text, infer: Infer[Tokens, Logits]) -> None:
 @pytest.mark.parametrize(
     ("function", "words"),
     [
-        (no_hints, "no_hints takes (request, infer): it must be of the form"),
-        (three, "three takes (request, infer, more)"),
+        (no_hints, "no_hints has the parameters (request, infer): write it as"),
+        (three, "three has the parameters (request, infer, more)"),
         (blocking_in_async, "`infer` must be a Infer[Inputs, Outputs]"),
         (async_in_plain, "`infer` must be a BlockingInfer[Inputs, Outputs]"),
         (no_model, "its request is <class 'str'>"),

@@ -1,16 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """Declared endpoints: two pydantic models whose fields are the tensors of a Triton model.
 
-This room owns the declaration, its check against the model's config, and the stream model. It must not know JSON:
-`request_body` makes fields of it, and `responses` writes it.
+This package owns the declaration, its comparison with the model's config, and the stream model. It must not know JSON:
+`request_body` reads it into fields, and `responses` writes it.
 
 | module | its one job |
 | --- | --- |
-| `endpoint` | a route: its request in the pipeline's stages |
-| `model` | one run, or the events of one |
-| `stream_model` | the decoupled model behind an endpoint: events, description, availability |
-| `declaration` | the model configs that an endpoint relies on, and whether they fit |
-| `contract` | every mismatch between a declaration and a config |
+| `endpoint` | a route: its requests in the pipeline's stages |
+| `model` | runs the model once: a response or events |
+| `stream_model` | the decoupled model of an endpoint: events, description, availability |
+| `declaration` | the endpoint's model configs, and whether it fits them |
+| `contract` | finds every mismatch between a declaration and a config |
 | `tensors` | fields → input tensors; output tensors → fields |
 | `functions` | an app's own function around the model |
 | `openapi` | the operation of an endpoint |

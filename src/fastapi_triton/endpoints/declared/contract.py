@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Does a declared endpoint fit the model's config? Every mismatch, in words."""
+"""Compares a declared endpoint with the model's config, and describes every mismatch."""
 
 import re
 from collections import Counter
@@ -17,7 +17,7 @@ from fastapi_triton.triton.datatypes import Kind
 from fastapi_triton.triton.generate_codec import unstreamable
 from fastapi_triton.triton.model_config import ModelConfig, TensorConfig
 
-# Which Python types a datatype's values may be declared as.
+# The Python types that a field may have for each kind of datatype.
 _PYTHON_TYPES: dict[Kind, tuple[type, ...]] = {
     "bool": (bool,),
     "integer": (int,),
@@ -25,32 +25,32 @@ _PYTHON_TYPES: dict[Kind, tuple[type, ...]] = {
     "bytes": (str, bytes),
 }
 
-# A class that pydantic shows to type checkers as an annotation.
+# Type checkers see this class as an annotation.
 _JSON: Any = Json
-# The output by which a streaming twin says what each of its responses is.
+# The output of a stream model with the kind of each response.
 EVENT_OUTPUT = "event"
 
 
 def mismatches(
-    request: type[BaseModel], response: type[BaseModel], config: ModelConfig, twin: ModelConfig | None = None
+    request: type[BaseModel], response: type[BaseModel], config: ModelConfig, stream_config: ModelConfig | None = None
 ) -> list[str]:
-    """Hold a declaration against the model's config and its streaming twin's. An empty list means that it fits.
+    """Compare a declaration with the model's config and its stream model's. An empty list means that it fits.
 
-    A request field that only the twin takes is fine.
+    A request field that only the stream model takes is allowed.
     """
     problems = [*_repeated(request), *_repeated(response)]
     if config.decoupled:
         problems.append(decoupled(config))
-    problems += _field_mismatches(request, response, config, also_known=twin.inputs if twin else ())
-    if twin is not None:
-        problems += _twin_mismatches(twin)
-        problems += _field_mismatches(request, response, twin)
+    problems += _field_mismatches(request, response, config, also_known=stream_config.inputs if stream_config else ())
+    if stream_config is not None:
+        problems += _stream_mismatches(stream_config)
+        problems += _field_mismatches(request, response, stream_config)
     return list(dict.fromkeys(problems))
 
 
 def decoupled(config: ModelConfig) -> str:
-    """What to say of a decoupled model that is to answer single requests."""
-    return f"the model {config.name} is decoupled, so it cannot answer a single request"
+    """The problem of a decoupled model that is declared as `model`."""
+    return f"the model {config.name} is decoupled, so it cannot return a single response"
 
 
 def _repeated(declared_model: type[BaseModel]) -> list[str]:
@@ -62,20 +62,20 @@ def _repeated(declared_model: type[BaseModel]) -> list[str]:
     ]
 
 
-def _twin_mismatches(twin: ModelConfig) -> list[str]:
-    """What makes a model unfit to be a streaming twin, whatever is declared."""
+def _stream_mismatches(config: ModelConfig) -> list[str]:
+    """Why a model cannot be a stream model, apart from the declared fields."""
     problems = []
-    if not twin.decoupled:
-        problems.append(f"the model {twin.name} is not decoupled, so it cannot be the stream model")
-    if twin.is_batched:
-        problems.append(f"the stream model {twin.name} must have max_batch_size 0")
-    event = twin.output(EVENT_OUTPUT)
+    if not config.decoupled:
+        problems.append(f"the model {config.name} is not decoupled, so it cannot be the stream model")
+    if config.is_batched:
+        problems.append(f"the stream model {config.name} must have max_batch_size 0")
+    event = config.output(EVENT_OUTPUT)
     if event is None or event.datatype.kind != "bytes":
-        problems.append(f"the stream model {twin.name} must have an output `{EVENT_OUTPUT}` of TYPE_STRING")
+        problems.append(f"the stream model {config.name} must have an output `{EVENT_OUTPUT}` of TYPE_STRING")
     problems += [
         f"the stream model's `{tensor.name}` is {tensor.datatype.config} with dims {list(tensor.dims)}: "
-        "a stream carries one dimension at most, and no FP16 or BF16"
-        for tensor in unstreamable(twin)
+        "the tensors of a stream have at most one dimension, and cannot be FP16 or BF16"
+        for tensor in unstreamable(config)
     ]
     return problems
 
@@ -91,10 +91,10 @@ def _field_mismatches(
             problems += _input_mismatches(request, fields[tensor.name], tensor)
         elif not tensor.optional:
             problems.append(f"the model's input `{tensor.name}` is required, but {request.__name__} has no such field")
-    answer_fields = {tensor: name for name, tensor in tensor_names(response).items()}
+    response_fields = {tensor: name for name, tensor in tensor_names(response).items()}
     for tensor in config.outputs:
-        if tensor.name in answer_fields:
-            problems += _output_mismatches(response, answer_fields[tensor.name], tensor)
+        if tensor.name in response_fields:
+            problems += _output_mismatches(response, response_fields[tensor.name], tensor)
     return problems
 
 
@@ -109,7 +109,7 @@ def _unknown(model: type[BaseModel], tensors: Iterable[TensorConfig], side: str,
 
 
 def _namesake(field: str, tensor: str, names: Iterable[str]) -> str:
-    """The hint for a name that differs only in what no Python name can hold."""
+    """The hint for a tensor name that differs only in characters that Python names cannot have."""
     same = next((each for each in names if _plain(each) == _plain(tensor) and not each.isidentifier()), None)
     return f'; for `{same}` write `{field}: Annotated[…, TensorName("{same}")]`' if same else ""
 
@@ -133,17 +133,17 @@ def _input_mismatches(request: type[BaseModel], name: str, tensor: TensorConfig)
     default = field.get_default()
     if not tensor.optional and not field.is_required() and default is None and field.default_factory is None:
         problems.append(
-            f"{where} may be left out, but the model requires that input: give it a default, or make it required"
+            f"{where} is optional, but the model requires that input: give it a default, or make it required"
         )
     if _is_out_of_range(default, tensor):
-        problems.append(f"{where}: its default {default} is no {_range(tensor)}")
+        problems.append(f"{where}: its default {default} does not fit {_range(tensor)}")
     return problems
 
 
 def _output_mismatches(response: type[BaseModel], name: str, tensor: TensorConfig) -> list[str]:
     field = response.model_fields[name]
     where = _where(response, name, tensor.name)
-    # A text may hold JSON, which pydantic's Json type reads; so any declaration fits a BYTES output.
+    # pydantic's Json type reads JSON from text, so any declaration fits a BYTES output.
     if _reads_json(field):
         return []
     kind = tensor.datatype.kind
@@ -174,7 +174,7 @@ def _input_depths(tensor: TensorConfig) -> set[int]:
 
 
 def _output_depths(tensor: TensorConfig) -> set[int]:
-    """A tensor of one value may come back in as many lists as is declared, and in none."""
+    """A tensor of one value may be declared as a plain value, or within as many lists as it has dims."""
     return set(range(len(tensor.dims) + 1)) if tensor.is_scalar else {len(tensor.dims)}
 
 
@@ -202,15 +202,15 @@ def _count(length: annotations.Bounds) -> str:
 
 
 def _range_mismatches(where: str, value: Value, tensor: TensorConfig) -> Iterator[str]:
-    """Only ranges and options that the datatype cannot hold at all."""
+    """Reports only ranges and options that the datatype cannot hold at all."""
     if tensor.datatype.kind != "integer" or value.plain is not int:
         return
     low, high = tensor.datatype.integer_range
     if value.bounds.low > high or value.bounds.high < low:
-        yield f"{where} admits no value that is a {_range(tensor)}"
+        yield f"{where} accepts no value that fits {_range(tensor)}"
     for option in value.options:
         if _is_out_of_range(option, tensor):
-            yield f"{where}: its option {option} is no {_range(tensor)}"
+            yield f"{where}: its option {option} does not fit {_range(tensor)}"
 
 
 def _is_out_of_range(value: object, tensor: TensorConfig) -> bool:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""An endpoint's declaration, compared with its models' configs whenever these change."""
+"""An endpoint's declaration; compares it with its models' configs each time these change."""
 
 import logging
 from dataclasses import dataclass
@@ -17,15 +17,15 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Configs:
-    """The config of the public model, and of the one that gets the requests: its stream model, or itself."""
+    """The config of the declared model, and of the one that gets the requests: its stream model, or itself."""
 
     model: ModelConfig
-    asked: ModelConfig
+    target: ModelConfig
 
 
 @dataclass(frozen=True, slots=True)
 class _Compared:
-    """Configs, and what does not fit them; `generations` are those of the models."""
+    """Configs, and the declaration's mismatches with them. `generations` are those of the models."""
 
     generations: tuple[int, ...]
     configs: Configs
@@ -52,7 +52,7 @@ class Declaration:
         self.response = response
         self._registry = registry
         self._compared: _Compared | None = None
-        # The problems that were logged last; None: it fitted, or was never compared.
+        # The problems that were logged last. None: the declaration fitted, or was never compared.
         self._logged: tuple[str, ...] | None = None
         for name in self.models:
             registry.declare(name)
@@ -65,12 +65,12 @@ class Declaration:
 
     @property
     def last_configs(self) -> Configs | None:
-        """The configs that were compared last; kept while Triton is away."""
+        """The configs that were compared last. They are kept while Triton does not respond."""
         return self._compared.configs if self._compared is not None else None
 
     @property
     def error(self) -> FastAPITritonError | None:
-        """Why its requests fail, as far as is known: a model is not ready, or the declaration does not fit."""
+        """Why its requests would fail: a model is not ready, or the declaration does not fit. None: no known reason."""
         for name in self.models:
             model = self._registry.model(name)
             if model is not None and model.error is not None:
@@ -79,29 +79,29 @@ class Declaration:
 
     @property
     def is_ready(self) -> bool:
-        """Whether its models take requests, as far as is known."""
+        """Whether there is no known reason for its requests to fail."""
         return self.error is None
 
     async def configs(self) -> Configs:
-        """The configs that it fits; the very same object for as long as nothing changes.
+        """The configs of the models. Returns the same object until one changes.
 
         Raises:
-            ContractError: it does not fit them; the error lists every reason.
+            ContractError: the declaration does not fit them; the error lists every reason.
             FastAPITritonError: a config cannot be read.
         """
         model = await self._registry.config(self.model)
-        asked = await self._registry.config(self.stream_model) if self.stream_model else model
-        compared = self._compare(model, asked)
+        target = await self._registry.config(self.stream_model) if self.stream_model else model
+        compared = self._compare(model, target)
         if (error := self._mismatch(compared.problems)) is not None:
             raise error
         return compared.configs
 
     async def require_ready(self) -> None:
-        """Check the models now.
+        """Check now that the models are ready and that the declaration fits.
 
         Raises:
             ContractError: the declaration does not fit their configs.
-            FastAPITritonError: a model takes no requests.
+            FastAPITritonError: a model is not ready.
         """
         for name in self.models:
             await self._registry.require_ready(name)
@@ -109,7 +109,7 @@ class Declaration:
             raise self.error
 
     def learn_from(self, error: FastAPITritonError) -> None:
-        """Have the configs read again before the next request, if this one failed as it does when they changed."""
+        """Read the configs again before the next request, if this error may mean that they have changed."""
         for name in self.models:
             if isinstance(error, TritonUnavailableError | ModelNotReadyError):
                 self._registry.forget(name)
@@ -117,20 +117,20 @@ class Declaration:
                 self._registry.doubt(name)
 
     def _update(self) -> None:
-        """Something has changed in the registry."""
+        """Compare again after a change in the registry."""
         known = [self._registry.model(name) for name in self.models]
         configs = [model.config for model in known if model is not None and model.config is not None]
         if len(configs) == len(self.models):
             self._compare(configs[0], configs[-1])
 
-    def _compare(self, model: ModelConfig, asked: ModelConfig) -> _Compared:
+    def _compare(self, model: ModelConfig, target: ModelConfig) -> _Compared:
         models = [self._registry.model(name) for name in self.models]
         generations = tuple(model.generation for model in models if model is not None)
         if self._compared is not None and self._compared.generations == generations:
             return self._compared
-        stream_config = asked if self.stream_model else None
+        stream_config = target if self.stream_model else None
         problems = tuple(contract.mismatches(self.request, self.response, model, stream_config))
-        self._compared = _Compared(generations, Configs(model, asked), problems)
+        self._compared = _Compared(generations, Configs(model, target), problems)
         self._log(problems)
         return self._compared
 
@@ -143,7 +143,7 @@ class Declaration:
         )
 
     def _log(self, problems: tuple[str, ...]) -> None:
-        """Once for each change."""
+        """Log the problems once for each change."""
         names = " and ".join(self.models)
         if problems and problems != self._logged:
             logger.error("%s does not fit %s:\n  %s", self.path, names, "\n  ".join(problems))

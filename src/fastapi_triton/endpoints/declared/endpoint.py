@@ -17,13 +17,13 @@ from fastapi_triton.endpoints.declared.declaration import Declaration
 from fastapi_triton.endpoints.declared.functions import EndpointFunction, Run
 from fastapi_triton.endpoints.declared.model import DeclaredModel
 from fastapi_triton.endpoints.declared.stream_model import StreamModel
-from fastapi_triton.endpoints.fields import caller_names
+from fastapi_triton.endpoints.fields import client_names
 from fastapi_triton.endpoints.interfaces import JobSubmitter, ProgressListener, Services
 from fastapi_triton.endpoints.pipeline import Translation, within_deadline
 from fastapi_triton.endpoints.request_body import validation
 from fastapi_triton.endpoints.sse import Event
 
-# The field that has the model write the picture in another format.
+# The request field that selects the picture's file format.
 FORMAT_FIELD = "output_format"
 
 
@@ -31,14 +31,14 @@ class InferEndpoint:
     """One Triton model behind one route. Fields are tensors by name.
 
     With a `stream_model`, a decoupled model, every request goes there: clients may read events, and a disconnect
-    cancels the work. A field that only the stream model takes may be declared too. Its `preview_every` is set only if
+    cancels the request. Fields that only the stream model takes may be declared too. Its `preview_every` is set only if
     the client reads events: to the client's value, or to 2.
 
-    With a `function`, request and response are what clients see, and the function's own models are the tensors. Such an
-    endpoint has no events: they would show outputs of the model that the client does not know.
+    With a `function`, clients see `request` and `response`, and the fields of the function's own models are tensors.
+    Such an endpoint has no events: they would show outputs of the model that the client does not know.
 
-    Without a `stream_model`, a disconnect changes nothing once Triton has the request: `/infer` does not notice it, so
-    the request keeps its slot until Triton has finished.
+    Without a `stream_model`, a disconnect does not stop Triton: `/infer` does not notice it, so the request keeps its
+    slot until Triton has finished.
     """
 
     def __init__(
@@ -71,8 +71,8 @@ class InferEndpoint:
             response=function.outputs if function else response,
             registry=services.registry,
         )
-        # Clients of a function have never heard of its tensors.
-        self._model = DeclaredModel(self.declaration, services, None if function else caller_names(self.request_model))
+        # With a function, clients do not know the tensors.
+        self._model = DeclaredModel(self.declaration, services, None if function else client_names(self.request_model))
         pictures = images.fields(response)
         self.picture_field = pictures[0] if len(pictures) == 1 else None
         has_events = stream_model is not None and function is None
@@ -97,17 +97,17 @@ class InferEndpoint:
 
     @property
     def error(self) -> FastAPITritonError | None:
-        """Why its requests fail, as far as is known."""
+        """Why its requests would fail. None: no known reason."""
         return self.declaration.error or (self.stream.unavailable if self.stream is not None else None)
 
     async def describe(self) -> dict[str, Any]:
-        """The stream model's description of itself: sizes, defaults, limits; kept for as long as Triton stays up.
+        """The stream model's description of itself: sizes, defaults, limits. It is kept while Triton stays up.
 
         Raises:
             NotFoundError: there is no stream model, or it does not describe itself.
         """
         if self.stream is None:
-            raise NotFoundError(f"{self.path} has no stream model, which alone can describe itself.")
+            raise NotFoundError(f"{self.path} has no stream model, so it has no description.")
         return await self.stream.describe()
 
     async def respond(self, scope: Scope, receive: Receive) -> Response:
@@ -123,13 +123,13 @@ class InferEndpoint:
             self._model.require_fitting(body)
 
     def run(self, body: BaseModel, listener: ProgressListener | None = None) -> Awaitable[BaseModel]:
-        """The answer to one request, which holds its slot."""
+        """The response to one request, which holds its slot."""
         if self._function is None:
             return self._model.run(body, listener)
         return self._call(self._function, body, partial(self._model.run, listener=listener))
 
     async def _call(self, function: EndpointFunction, body: BaseModel, run: Run) -> BaseModel:
-        # Errors that every request meets come before the app's own work.
+        # Raise the errors that concern every request before the function runs.
         await self.declaration.configs()
         return await within_deadline(function(body, run, self._threads), self.services.settings.request_timeout_s)
 
@@ -139,7 +139,7 @@ class InferEndpoint:
 
     @cached_property
     def _threads(self) -> ThreadPoolExecutor:
-        """For a plain function. Admission bounds how many run, so nothing waits for a thread."""
+        """Threads for a plain function. Admission limits how many run at once, so no request waits for a thread."""
         return ThreadPoolExecutor(self.admission.max_in_flight, thread_name_prefix="function")
 
 
@@ -147,7 +147,7 @@ class DeclaredTranslation(Translation):
     """A request to a declared endpoint: JSON or a form in; JSON, a picture or events out."""
 
     body: BaseModel
-    answer: BaseModel
+    result: BaseModel
 
     def __init__(self, endpoint: InferEndpoint, scope: Scope) -> None:
         self.endpoint = endpoint
@@ -165,7 +165,7 @@ class DeclaredTranslation(Translation):
     async def read(self, receive: Receive) -> None:
         services = self.endpoint.services
         body = await validation.read(self._scope, receive, self.endpoint.request_model, limits=services.image_limits)
-        services.pipeline.record_words(body)
+        services.pipeline.record_texts(body)
         is_picture = self.media_type not in (content_negotiation.JSON, content_negotiation.EVENTS)
         self.body = self._with_format(body) if is_picture else body
 
@@ -177,7 +177,7 @@ class DeclaredTranslation(Translation):
         self.media_type = content_negotiation.choose(self._accept, self.endpoint.offers, picture=picture)
         if named is not None and named != self.media_type:
             raise NotAcceptableError(
-                f"Accept asks for {self.media_type}, but `{FORMAT_FIELD}` for {wanted}. Leave one of them out."
+                f"The header Accept asks for {self.media_type}, but `{FORMAT_FIELD}` is {wanted}. Omit one of them."
             )
         if FORMAT_FIELD not in self.endpoint.request_model.model_fields:
             return body
@@ -188,22 +188,22 @@ class DeclaredTranslation(Translation):
         return self.media_type == content_negotiation.EVENTS
 
     async def run(self) -> None:
-        self.answer = await self.endpoint.run(self.body)
+        self.result = await self.endpoint.run(self.body)
 
     def events(self) -> AsyncGenerator[Event, None]:
         return self.endpoint.events(self.body)
 
     async def respond(self) -> Response:
         if self.media_type == content_negotiation.JSON:
-            return responses.JSONAnswer(responses.to_json(self.answer))
+            return responses.JSONBytesResponse(responses.to_json(self.result))
         field, headers = self.endpoint.picture_field or "", {"Vary": "Accept"}
         return responses.picture(
-            responses.plain(self.answer), field, self.media_type, model=self.model, headers=headers
+            responses.plain(self.result), field, self.media_type, model=self.model, headers=headers
         )
 
 
 def _accept(scope: Scope) -> str | None:
-    """The client's Accept header. None: it accepts anything, or has not sent one."""
+    """The client's Accept header. None: it accepts anything, or did not send the header."""
     for name, value in scope["headers"]:
         if name == b"accept":
             return None if value in (b"", b"*/*") else value.decode("latin-1")

@@ -3,7 +3,7 @@
 
     async def mood(request: Text, infer: Infer[Tokens, Logits]) -> Mood: ...
 
-`Tokens` and `Logits` are pydantic models whose fields are the model's tensors; `Text` and `Mood` are what callers see.
+`Tokens` and `Logits` are pydantic models whose fields are the model's tensors. Clients send a `Text` and get a `Mood`.
 """
 
 import asyncio
@@ -24,8 +24,8 @@ Outputs = TypeVar("Outputs", bound=BaseModel)
 Run = Callable[[BaseModel], Awaitable[BaseModel]]
 
 FORM = (
-    "it must be of the form `async def f(request: Request, infer: Infer[Inputs, Outputs]) -> Response`, or `def` with "
-    "BlockingInfer; all four are pydantic models"
+    "write it as `async def f(request: Request, infer: Infer[Inputs, Outputs]) -> Response`, or `def` with "
+    "BlockingInfer, where all four are pydantic models"
 )
 
 
@@ -39,8 +39,8 @@ class Infer(Generic[Inputs, Outputs]):
         """Run the model once.
 
         Raises:
-            InvalidRequestError: a value does not fit its tensor, or the model refuses it.
-            FastAPITritonError: whatever else a request to Triton meets; let it through.
+            InvalidRequestError: a value does not fit its tensor, or the model rejects it.
+            FastAPITritonError: any other error of a request to Triton. Do not catch it; the client gets it.
         """
         return await self._run(inputs)  # type: ignore[return-value]
 
@@ -51,12 +51,12 @@ class BlockingInfer(Generic[Inputs, Outputs]):
     def __init__(self, run: Run, loop: asyncio.AbstractEventLoop) -> None:
         self._run = run
         self._loop = loop
-        # Both are used on the event loop only.
+        # Only the event loop uses these two.
         self._tasks: set[asyncio.Task[Any]] = set()
         self._is_cancelled = False
 
     def __call__(self, inputs: Inputs) -> Outputs:
-        """Run the model once; the thread waits. Raises what `Infer` raises."""
+        """Run the model once, and block the thread meanwhile. Raises what `Infer` raises."""
         return asyncio.run_coroutine_threadsafe(self._run_once(inputs), self._loop).result()  # type: ignore[return-value]
 
     async def _run_once(self, inputs: BaseModel) -> BaseModel:
@@ -69,7 +69,7 @@ class BlockingInfer(Generic[Inputs, Outputs]):
         return await self._run(inputs)
 
     def cancel(self) -> None:
-        """End the run that the thread waits for, and all later ones."""
+        """Cancel the run that the thread waits for, and all later ones."""
         self._is_cancelled = True
         for task in self._tasks:
             task.cancel()
@@ -87,12 +87,12 @@ class EndpointFunction:
     is_async: bool
 
     async def __call__(self, request: BaseModel, run: Run, executor: Executor) -> BaseModel:
-        """Call it, a plain `def` in a thread of the executor. Its result is validated by the response model."""
+        """Call the function, a plain `def` in a thread, and validate its result by the response model."""
         if self.is_async:
-            answer = await self.call(request, Infer(run))
+            result = await self.call(request, Infer(run))
         else:
-            answer = await self._in_thread(request, run, executor)
-        return answer if isinstance(answer, self.response) else self.response.model_validate(answer)
+            result = await self._in_thread(request, run, executor)
+        return result if isinstance(result, self.response) else self.response.model_validate(result)
 
     async def _in_thread(self, request: BaseModel, run: Run, executor: Executor) -> Any:
         loop = asyncio.get_running_loop()
@@ -105,7 +105,7 @@ class EndpointFunction:
             infer.cancel()
             slot = current_slot.get()
             if slot is not None and not running.done():
-                # A thread cannot be stopped; the request's slot is free when it has ended.
+                # A thread cannot be stopped, so the request keeps its slot until the thread has ended.
                 slot.hold()
                 running.add_done_callback(lambda _: slot.release())
             raise
@@ -115,14 +115,14 @@ def read_signature(function: Callable[..., Any]) -> EndpointFunction:
     """Read the models from a function's annotations.
 
     Raises:
-        TypeError: they do not have the form that is needed; the words say which.
+        TypeError: the function does not have the required form; the message describes it.
     """
     name = getattr(function, "__name__", repr(function))
     hints = get_type_hints(function)
     response = hints.pop("return", None)
     parameters = list(inspect.signature(function).parameters)
     if len(parameters) != 2 or set(hints) != set(parameters):
-        raise TypeError(f"{name} takes ({', '.join(parameters)}): {FORM}.")
+        raise TypeError(f"{name} has the parameters ({', '.join(parameters)}): {FORM}.")
     request, infer = (hints[each] for each in parameters)
     is_async = inspect.iscoroutinefunction(function)
     wanted = Infer if is_async else BlockingInfer
@@ -132,5 +132,5 @@ def read_signature(function: Callable[..., Any]) -> EndpointFunction:
     models = {"request": request, "response": response, "inputs": inputs, "outputs": outputs}
     for what, model in models.items():
         if not (isinstance(model, type) and issubclass(model, BaseModel)):
-            raise TypeError(f"{name}: its {what} is {model!r}, which is no pydantic model: {FORM}.")
+            raise TypeError(f"{name}: its {what} is {model!r}, which is not a pydantic model: {FORM}.")
     return EndpointFunction(function, is_async=is_async, **models)

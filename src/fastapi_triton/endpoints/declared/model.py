@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A declared model: the fields of one pydantic model → tensors → Triton → the fields of another."""
+"""Runs a declared endpoint's model: the fields of one pydantic model → tensors → Triton → the fields of another."""
 
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
@@ -17,14 +17,14 @@ from fastapi_triton.endpoints.fields import rename_tensors, tensor_names, tensor
 from fastapi_triton.endpoints.interfaces import COMPLETED, ProgressListener, Services
 from fastapi_triton.endpoints.sse import Event
 
-# How many steps apart previews are, if the client reads events and does not say it.
+# The number of steps between previews, if the client reads events and does not set it.
 DEFAULT_PREVIEW_EVERY = 2
 
 
 class DeclaredModel:
-    """Runs the model of a declaration, by its stream model if it has one. The caller holds the slot.
+    """Runs the model of a declaration, or its stream model if it has one. The request must hold its slot.
 
-    `names` are what clients call the tensors; None: clients know none of them.
+    `names` are the names that clients use for tensors. None: clients know none of the tensors.
     """
 
     def __init__(self, declaration: Declaration, services: Services, names: Mapping[str, str] | None) -> None:
@@ -37,13 +37,13 @@ class DeclaredModel:
         self._outputs = declaration.response
 
     async def run(self, inputs: BaseModel, listener: ProgressListener | None = None) -> BaseModel:
-        """One run. Raises what Triton's client raises, in the client's names."""
+        """Run the model once. Raises what `TritonClient` raises, with tensors renamed to the client's fields."""
         try:
             if self.stream is None:
                 return await self._infer(tensor_values(inputs))
             values = tensor_values(inputs)
             if listener is None:
-                event = await self.stream.last_event({**values, PREVIEW_FIELD: None})  # nobody would see previews
+                event = await self.stream.last_event({**values, PREVIEW_FIELD: None})  # no client sees previews
             else:
                 event = await self.stream.last_event(_with_previews(values), listener.progressed)
             return responses.read(self._outputs, event.fields, model=self.stream.model)
@@ -52,7 +52,7 @@ class DeclaredModel:
             raise
 
     async def events(self, inputs: BaseModel) -> AsyncGenerator[Event, None]:
-        """One run, as the events that a client reads.
+        """Run the model once, and yield the events for the client.
 
         Raises:
             TypeError: there is no stream model.
@@ -63,8 +63,8 @@ class DeclaredModel:
             async with aclosing(self.stream.events(_with_previews(tensor_values(inputs)))) as events:
                 async for event in events:
                     if event.kind == COMPLETED:
-                        answer = responses.read(self._outputs, event.fields, model=self.stream.model)
-                        yield Event(event.kind, responses.to_json(answer).decode())
+                        result = responses.read(self._outputs, event.fields, model=self.stream.model)
+                        yield Event(event.kind, responses.to_json(result).decode())
                     else:
                         yield Event(event.kind, responses.encode(event.progress).decode())
         except FastAPITritonError as error:
@@ -72,7 +72,7 @@ class DeclaredModel:
             raise
 
     def require_fitting(self, inputs: BaseModel) -> None:
-        """Raise the error that the model's config implies for a value, if the config is known.
+        """Check values against the model's config, if it is known.
 
         Raises:
             InvalidRequestError: a value does not fit its tensor.
@@ -81,13 +81,13 @@ class DeclaredModel:
         if configs is None:
             return
         try:
-            tensors.from_fields(tensor_values(inputs), configs.asked)
+            tensors.from_fields(tensor_values(inputs), configs.target)
         except InvalidRequestError as error:
             rename_tensors(error, self._names)
             raise
 
     async def _infer(self, values: Mapping[str, Any]) -> BaseModel:
-        config = (await self.declaration.configs()).asked
+        config = (await self.declaration.configs()).target
         inputs = tensors.from_fields(values, config)
         self._services.pipeline.add_timeout(inputs, config)
         try:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A stream model: decoupled, it reports its progress, stops when its stream is closed, and describes itself."""
+"""A stream model: a decoupled model that reports progress, can be cancelled, and describes itself."""
 
 import asyncio
 import time
@@ -26,11 +26,11 @@ from fastapi_triton.endpoints.interfaces import COMPLETED, PROGRESS, Services, S
 from fastapi_triton.endpoints.sse import QUEUED
 from fastapi_triton.triton.client import CanSleep
 
-# The stream model's own input that says after how many steps a preview comes.
+# The stream model's own input: the number of steps between previews.
 PREVIEW_FIELD = "preview_every"
-# The number of steps whose mean duration is used.
+# The number of steps over which the mean duration is taken.
 _STEPS = 32
-# How long a description's `unavailable` is used before the model is asked again, and the timeout of that request.
+# How long a description's `unavailable` is used before the model is asked again; the timeout of that request.
 _AVAILABILITY_S, _AVAILABILITY_TIMEOUT_S = 5.0, 2.0
 _MAX_REASON = 200
 
@@ -40,7 +40,7 @@ class StreamModel:
 
     def __init__(self, model: str, declaration: Declaration, services: Services) -> None:
         self.model = model
-        # The time between two of its steps, where it notices a closed stream.
+        # The mean time between two steps: only there does the model notice a closed stream.
         self.step_s = MovingAverage(_STEPS)
         self._declaration = declaration
         self._triton = services.triton
@@ -50,11 +50,11 @@ class StreamModel:
         self._describing = asyncio.Lock()
 
     async def events(self, fields: Mapping[str, Any]) -> AsyncGenerator[StreamEvent, None]:
-        """The events of one request, up to the end of the stream; one is `completed`. The caller holds the slot.
+        """The events of one request until the end of the stream; one is `completed`. The request must hold its slot.
 
         Raises:
             InferenceError: the stream ended without `completed`.
-            FastAPITritonError: whatever else `TritonClient.stream` meets.
+            FastAPITritonError: any other error of `TritonClient.stream`.
         """
         is_completed = False
         last_step: float | None = None
@@ -64,18 +64,18 @@ class StreamModel:
                 async for outputs in responses:
                     kind = outputs.pop(contract.EVENT_OUTPUT, None)
                     if isinstance(outputs.get("preview"), bytes):
-                        raise InferenceError(f"The model {self.model} gave a `preview` that is not UTF-8 text.")
+                        raise InferenceError(f"The model {self.model} returned a `preview` that is not UTF-8 text.")
                     is_completed = is_completed or kind == COMPLETED
                     if kind == PROGRESS:
                         last_step = self._stepped(last_step)
-                    if kind in (QUEUED, PROGRESS, COMPLETED):  # a newer model may send events that are unknown here
+                    if kind in (QUEUED, PROGRESS, COMPLETED):  # skip events of a newer model that are unknown here
                         yield StreamEvent(kind, outputs)
         except (GeneratorExit, asyncio.CancelledError, DeadlineExceededError):
             if not is_completed:
                 self._hold_slot()
             raise
         except TritonUnavailableError:
-            if not is_completed:  # else the client has its answer, and how the connection ended is of no interest
+            if not is_completed:  # otherwise the client has its response, and the error does not matter
                 raise
         if not is_completed:
             raise self._incomplete()
@@ -83,7 +83,7 @@ class StreamModel:
     async def last_event(
         self, fields: Mapping[str, Any], listener: Callable[[StreamEvent], None] | None = None
     ) -> StreamEvent:
-        """The event `completed` of one request; the listener gets those before it. Raises what `events` raises."""
+        """The event `completed` of one request; the listener gets the events before it. Raises what `events` raises."""
         completed: StreamEvent | None = None
         async with aclosing(self.events(fields)) as events:
             async for event in events:
@@ -96,7 +96,7 @@ class StreamModel:
         return completed
 
     def _incomplete(self) -> InferenceError:
-        return InferenceError(f"The model {self.model} ended its stream without an answer.")
+        return InferenceError(f"The model {self.model} ended its stream without the event `{COMPLETED}`.")
 
     def _stepped(self, last_step: float | None) -> float:
         now = time.monotonic()
@@ -105,51 +105,51 @@ class StreamModel:
         return now
 
     def _hold_slot(self) -> None:
-        """Hold the slot for one more step: the model notices a closed stream between two steps."""
+        """Hold the slot for one more step, because the model notices a closed stream only between steps."""
         slot = current_slot.get()
         if slot is not None and self.step_s.value is not None:
             slot.hold_for(self.step_s.value)
 
     async def describe(self) -> dict[str, Any]:
-        """The model's description of itself: sizes, defaults, limits. It is asked once for as long as Triton stays up.
+        """The model's description of itself: sizes, defaults, limits. It is kept while Triton stays up.
 
         Raises:
             NotFoundError: the model does not describe itself.
-            InferenceError: its description is no JSON object.
+            InferenceError: its description is not a JSON object.
         """
         configs = await self._declaration.configs()
         async with self._describing:
             if self._described is None or self._described[0] is not configs:
-                return await self._ask_anew(configs)
+                return await self._refresh_description(configs)
             return self._described[1]
 
     @property
     def unavailable(self) -> ModelNotReadyError | None:
-        """Why it cannot work, if its last description says so."""
+        """Why the model cannot serve requests, if its last description has a reason."""
         reason = self._described[1].get("unavailable") if self._described else None
         if not isinstance(reason, str):
             return None
-        return ModelNotReadyError(f"The model {self.model} cannot work: {reason[:_MAX_REASON]}", retry_after_s=1.0)
+        return ModelNotReadyError(f"The model {self.model} is not available: {reason[:_MAX_REASON]}", retry_after_s=1.0)
 
     async def check_available(self, *, is_due: bool = False) -> None:
-        """Have it describe itself again, if that is due or a few seconds ago: it may say that it cannot work."""
+        """Refresh the description if it is a few seconds old or `is_due`: it may have become unavailable."""
         configs = self._declaration.last_configs
-        if isinstance(self._triton, CanSleep):  # a question would have one started, or keep it awake
+        if isinstance(self._triton, CanSleep):  # a request would start a sleeping Triton, or keep it awake
             return
         if configs is None or self._declaration.error is not None:
             return
-        with suppress(FastAPITritonError, TimeoutError):  # it has no description, or other code reports the error
+        with suppress(FastAPITritonError, TimeoutError):  # it has no description, or the error is reported elsewhere
             async with asyncio.timeout(_AVAILABILITY_TIMEOUT_S), self._describing:
                 if is_due or time.monotonic() > self._described_at + _AVAILABILITY_S:
-                    await self._ask_anew(configs)
+                    await self._refresh_description(configs)
 
-    async def _ask_anew(self, configs: Configs) -> dict[str, Any]:
-        description = await self._ask_description(configs)
+    async def _refresh_description(self, configs: Configs) -> dict[str, Any]:
+        description = await self._request_description(configs)
         self._described, self._described_at = (configs, description), time.monotonic()
         return description
 
-    async def _ask_description(self, configs: Configs) -> dict[str, Any]:
-        if configs.asked.input("describe") is None:
+    async def _request_description(self, configs: Configs) -> dict[str, Any]:
+        if configs.target.input("describe") is None:
             raise NotFoundError(f"The model {self.model} does not describe itself.")
         info = None
         async with aclosing(self._responses({"describe": True}, configs)) as responses:
@@ -160,11 +160,11 @@ class StreamModel:
         except orjson.JSONDecodeError:
             description = None
         if not isinstance(description, dict):
-            raise InferenceError(f"The model {self.model} gave a description that is no JSON object.")
+            raise InferenceError(f"The model {self.model} returned a description that is not a JSON object.")
         return description
 
     async def _responses(self, fields: Mapping[str, Any], configs: Configs) -> AsyncGenerator[dict[str, Any], None]:
-        config = configs.asked
+        config = configs.target
         inputs = tensors.from_fields(fields, config)
         if "describe" not in inputs:
             self._pipeline.add_timeout(inputs, config)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Validated fields → input tensors; output tensors → fields. Fields and tensors go by the same names."""
+"""Validated fields → input tensors; output tensors → fields. All are keyed by tensor name."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -14,15 +14,15 @@ from fastapi_triton.triton.datatypes import Datatype
 from fastapi_triton.triton.model_config import ModelConfig, TensorConfig
 from fastapi_triton.triton.tensor import Tensor
 
-# A single float that is less needs no look at whether it overflows: FP16 goes up to 65504.
+# A smaller float fits every datatype: FP16 goes up to 65504.
 _FITS_ALL_FLOATS = 65_000.0
 
 
 def from_fields(fields: Mapping[str, Any], config: ModelConfig) -> dict[str, Tensor]:
-    """One tensor per field; a field that is None is left out, as an optional input.
+    """One tensor per field. A field that is None is omitted, as an optional input.
 
     Raises:
-        InvalidRequestError: a value does not fit its tensor; every such field is named.
+        InvalidRequestError: a value does not fit its tensor; the error lists every such field.
     """
     tensors: dict[str, Tensor] = {}
     problems: list[ErrorDetails] = []
@@ -43,7 +43,7 @@ def from_fields(fields: Mapping[str, Any], config: ModelConfig) -> dict[str, Ten
 
 
 def to_fields(tensors: Mapping[str, Tensor], config: ModelConfig) -> dict[str, Any]:
-    """Plain values of the first (and only) row. Text comes as `str`, or as `bytes` if it is not UTF-8; a scalar stays a
+    """Plain values of the first (and only) row. Text becomes `str`, or `bytes` if it is not UTF-8. A scalar stays a
     scalar."""
     fields: dict[str, Any] = {}
     for name, tensor in tensors.items():
@@ -54,21 +54,21 @@ def to_fields(tensors: Mapping[str, Tensor], config: ModelConfig) -> dict[str, A
             fields[name] = _text(tensor.item())
             continue
         array = tensor.array[0] if config.is_batched else tensor.array
-        # A Python model may answer fewer dimensions than its config says.
+        # A Python model may return fewer dimensions than its config has.
         values = array.reshape(-1).tolist() if output.is_scalar else array.tolist()
         fields[name] = _text(values[0] if output.is_scalar and len(values) == 1 else values)
     return fields
 
 
 def _tensor(value: Any, config: TensorConfig, *, is_batched: bool) -> Tensor:
-    if config.is_scalar and (one := _one(value, config.datatype)) is not None:
-        return Tensor.of_one(config.datatype, one, (1,) * (len(config.dims) + is_batched))
+    if config.is_scalar and (single := _single_value(value, config.datatype)) is not None:
+        return Tensor.of_one(config.datatype, single, (1,) * (len(config.dims) + is_batched))
     array = json_codec.decode_field(value, config)
     return Tensor(config.datatype, array[np.newaxis] if is_batched else array)  # (1, *dims)
 
 
-def _one(value: Any, datatype: Datatype) -> bytes | float | None:
-    """A single text or number that fits, as most are. None: `decode_field` must check it."""
+def _single_value(value: Any, datatype: Datatype) -> bytes | float | None:
+    """A single text or number that fits without conversion, as most do. None: `decode_field` must convert it."""
     kind = datatype.kind
     if kind == "bytes" and isinstance(value, str):
         return json_codec.bytes_of_field(value)

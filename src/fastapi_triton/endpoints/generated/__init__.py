@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Generated endpoints: one for every model that Triton has, made from the model's config.
 
-This room owns the translation by config alone. It must not know pydantic models of an app.
+This package owns the translation by config alone. It must not know the pydantic models of an app.
 
 | module | its one job |
 | --- | --- |
 | `endpoint` | all routes under `/models`: requests in the pipeline's stages |
-| `models` | the models that have an endpoint, as the registry lists them |
+| `models` | the models that have an endpoint, from the registry |
 | `codec` | a JSON body ↔ the tensors of one model |
 | `schemas` | a tensor as JSON Schema, and an example |
 | `openapi` | the operations of all models |

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""An endpoint made from a model's config: a JSON body → input tensors; output tensors → the JSON answer.
+"""The codec of a generated endpoint: a JSON body → input tensors; output tensors → the JSON response.
 
-The body is one object with a member per input, or, where the model takes batches, a list of such objects; the answer
-mirrors it, with a member per output.
+The body is an object with a member per input. If the model takes batches, it may be a list of such objects. The
+response has the same form, with a member per output.
 """
 
 from collections.abc import Mapping, Sequence
@@ -24,9 +24,9 @@ from fastapi_triton.triton.generate_codec import unstreamable
 from fastapi_triton.triton.model_config import ModelConfig, TensorConfig
 from fastapi_triton.triton.tensor import Tensor
 
-# Not a member of ours: Triton's generate extension keeps it for the request's id.
+# Triton's generate extension reads this member as the request's id.
 _RESERVED_IN_STREAMS = "id"
-# Further ones are not looked for.
+# The check stops at this number of problems.
 _ENOUGH_PROBLEMS = 1000
 
 Row = Mapping[str, Any]
@@ -34,35 +34,35 @@ Row = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Inputs:
-    """A request's tensors, and the number of rows in its batch; None: it is not a batch."""
+    """A request's tensors, and the number of rows in its batch. None: it is not a batch."""
 
     tensors: dict[str, Tensor]
     num_rows: int | None
 
 
 def takes_batches(config: ModelConfig) -> bool:
-    """Whether a request may have several rows; generate_stream adds the batch dimension itself, and takes one."""
+    """Whether a request may have several rows. generate_stream takes one, and adds the batch dimension itself."""
     return config.is_batched and not config.decoupled
 
 
 def obstacles(config: ModelConfig) -> list[str]:
-    """The reasons why a model cannot have an endpoint; usually none."""
+    """The reasons why a model cannot have an endpoint. Most models have none."""
     if config.is_sequence:
-        return ["it is a sequence model, whose requests need a sequence id, which these endpoints do not carry"]
+        return ["it is a sequence model; its requests need a sequence id, which generated endpoints cannot send"]
     if not config.decoupled:
         return []
     problems = [
-        f"`{tensor.name}` is {tensor.datatype.wire} with dims {list(tensor.dims)}, but Triton's generate_stream, by "
-        "which decoupled models are asked, carries one dimension at most, and no FP16 or BF16"
+        f"`{tensor.name}` is {tensor.datatype.wire} with dims {list(tensor.dims)}; Triton's generate_stream, which "
+        "decoupled models need, supports at most one dimension, and neither FP16 nor BF16"
         for tensor in unstreamable(config)
     ]
     if config.input(_RESERVED_IN_STREAMS):
-        problems.append(f"its input `{_RESERVED_IN_STREAMS}` has a name that Triton's generate_stream uses itself")
+        problems.append(f"its input `{_RESERVED_IN_STREAMS}` has a name that Triton's generate_stream reserves")
     return list(dict.fromkeys(problems))
 
 
 def _num_members(value: Any) -> int:
-    """The least number of members in a body's objects: rows, and objects that stand for arrays."""
+    """The least number of members in a body's objects: rows, and objects that hold arrays."""
     if isinstance(value, list):
         return sum(map(_num_members, value))
     if not isinstance(value, dict):
@@ -71,7 +71,7 @@ def _num_members(value: Any) -> int:
 
 
 class GeneratedModel:
-    """One model's endpoint, apart from HTTP. `obstacles` says why there is none, if so."""
+    """One model's endpoint without HTTP. `obstacles` are the reasons why the model cannot have one."""
 
     def __init__(self, config: ModelConfig) -> None:
         self.config = config
@@ -85,7 +85,7 @@ class GeneratedModel:
         Raises:
             UnreadableRequestError: it is not JSON.
             InvalidRequestError: it does not fit the config; every problem is listed.
-            TooLargeError: a picture is over its limit, or there are more values than are read.
+            TooLargeError: a picture or the number of values exceeds its limit.
         """
         validation.require_few_elements(body, limits.max_elements)
         large_json.require_cheap(body, limits.max_text_bytes)
@@ -100,11 +100,11 @@ class GeneratedModel:
             self._stacked(rows) if self.takes_batches else self._single(rows[0]), len(value) if is_batch else None
         )
 
-    def answer(self, outputs: Mapping[str, Tensor], num_rows: int | None, arrays: Arrays) -> bytes:
-        """The JSON answer to a request of `num_rows` rows; None: it was not a batch.
+    def to_json(self, outputs: Mapping[str, Tensor], num_rows: int | None, arrays: Arrays) -> bytes:
+        """The JSON response to a request of `num_rows` rows; None: it was not a batch.
 
         Raises:
-            InferenceError: the model answered what does not fit its config.
+            InferenceError: the outputs do not fit the model's config.
         """
         rows: Any = [{} for _ in range(1 if num_rows is None else num_rows)]
         for config in self.config.outputs:
@@ -117,12 +117,12 @@ class GeneratedModel:
         return orjson.dumps(rows[0] if num_rows is None else rows, option=orjson.OPT_SERIALIZE_NUMPY)
 
     def _require_batch(self, num_rows: int) -> None:
-        most = self.config.max_batch_size
+        max_rows = self.config.max_batch_size
         if not self.takes_batches:
             why = "it is decoupled" if self.config.decoupled else "its max_batch_size is 0"
-            detail = f"The body is a list, but this model takes no batches: {why}. Send one object."
-        elif not 1 <= num_rows <= most:
-            detail = f"The batch has {num_rows} rows; this model takes from 1 to {most}."
+            detail = f"The body is a list, but this model does not take batches: {why}. Send one object."
+        elif not 1 <= num_rows <= max_rows:
+            detail = f"The batch has {num_rows} rows; this model takes 1 to {max_rows}."
         else:
             return
         raise refusal([FieldProblem("#", "wrong_shape", detail)])
@@ -130,7 +130,7 @@ class GeneratedModel:
     def _require_input(self, rows: Sequence[Row]) -> None:
         if not any(rows):
             names = ", ".join(f"`{name}`" for name in self._names)
-            detail = f"Every input is optional, but Triton takes no request without any. Give at least one of {names}."
+            detail = f"The request has no inputs. All are optional, but Triton needs at least one of {names}."
             raise refusal([FieldProblem("#", "missing_field", detail)])
 
     def _rows(self, values: Sequence[Any], limits: ImageLimits, *, is_batch: bool) -> list[Row]:
@@ -149,7 +149,7 @@ class GeneratedModel:
         return rows
 
     def _row(self, value: Any, location: tuple[int, ...], limits: ImageLimits) -> tuple[Row, list[ErrorDetails]]:
-        """The arrays of one object, by input; and its problems."""
+        """The arrays of one object, by input, and the object's problems."""
         if not isinstance(value, dict):
             return {}, [ErrorDetails(type="model_type", loc=location, msg="", input=...)]
         row: dict[str, npt.NDArray[Any]] = {}
@@ -171,7 +171,7 @@ class GeneratedModel:
         return row, problems
 
     def _require_few_members(self, value: Any, location: tuple[int, ...]) -> None:
-        """An error for each of 100,000 unknown members would take seconds."""
+        """Reject very many unknown members at once: an error for each of 100,000 would take seconds."""
         num_known = len(self._names)
         if isinstance(value, dict) and len(value) > num_known + _ENOUGH_PROBLEMS:
             known = ", ".join(f"`{name}`" for name in self._names)
@@ -191,14 +191,14 @@ class GeneratedModel:
                 continue
             if len(arrays) != len(rows):
                 index = next(index for index, row in enumerate(rows) if config.name not in row)
-                detail = f"`{config.name}` must be in every row of the batch, or in none; it is missing in row {index}."
+                detail = f"`{config.name}` must be in every row of the batch or in none; it is missing in row {index}."
                 problems.append(FieldProblem(pointer((index,)), "missing_field", detail))
                 continue
             index = next((index for index, array in enumerate(arrays) if array.shape != arrays[0].shape), 0)
             if index:
                 detail = (
                     f"`{config.name}` has the shape {list(arrays[index].shape)} in row {index}, but "
-                    f"{list(arrays[0].shape)} in row 0; all rows of a batch must have the same."
+                    f"{list(arrays[0].shape)} in row 0; all rows of a batch must have the same shape."
                 )
                 problems.append(FieldProblem(pointer((index, config.name)), "wrong_shape", detail))
                 continue
@@ -210,9 +210,9 @@ class GeneratedModel:
     def _fitting(self, tensor: Tensor, config: TensorConfig, num_rows: int) -> npt.NDArray[Any]:
         shape = tensor.array.shape
         if tensor.datatype.kind != config.datatype.kind:
-            flaw = f"is {tensor.datatype.wire}, but its config says {config.datatype.wire}"
+            mismatch = f"is {tensor.datatype.wire}, but its config says {config.datatype.wire}"
         elif self.takes_batches and shape[:1] != (num_rows,):
-            flaw = f"has the shape {list(shape)}, but the batch has {num_rows} rows"
+            mismatch = f"has the shape {list(shape)}, but the batch has {num_rows} rows"
         else:
             return tensor.array
-        raise InferenceError(f"The model {self.config.name} failed: its output `{config.name}` {flaw}.")
+        raise InferenceError(f"The model {self.config.name} failed: its output `{config.name}` {mismatch}.")

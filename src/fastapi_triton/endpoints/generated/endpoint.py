@@ -31,14 +31,14 @@ T = TypeVar("T")
 
 # The event of each response of a decoupled model, before `completed`.
 RESPONSE = "response"
-# More than this takes tens of milliseconds to parse.
-_MUCH_BYTES = 256 * 1024
+# Longer bodies take tens of milliseconds to parse.
+_LONG_BYTES = 256 * 1024
 _PATH = re.compile(rf"{paths.MODELS}/([^/]+)(?:/versions/([^/]+))?/infer(?:\?arrays=(.+))?")
 
 
 @dataclass(frozen=True, slots=True)
 class InferPath:
-    """A request's URL: the model, its version ("" for Triton's choice), and the form of arrays."""
+    """A request's URL: the model, its version ("" lets Triton choose), and the form of arrays."""
 
     model: str
     version: str = ""
@@ -46,14 +46,14 @@ class InferPath:
 
     @property
     def path(self) -> str:
-        """The URL, without the prefix under which a proxy has the app."""
+        """The path and query, without the prefix that a proxy adds."""
         versions = f"/versions/{quote(self.version, safe='')}" if self.version else ""
         arrays = f"?arrays={self.arrays}" if self.arrays != "list" else ""
         return f"{paths.MODELS}/{quote(self.model, safe='')}{versions}/infer{arrays}"
 
     @classmethod
     def of(cls, path: str) -> Self | None:
-        """The address of this path; None: the path is not that of a generated endpoint."""
+        """The parsed path. None: it is not the path of a generated endpoint."""
         found = _PATH.fullmatch(path)
         if found is None or found[3] not in (None, *get_args(Arrays)):
             return None
@@ -61,7 +61,7 @@ class InferPath:
 
 
 class GeneratedEndpoint:
-    """Takes requests to any model that has an endpoint."""
+    """Serves requests to all models that have an endpoint."""
 
     def __init__(self, models: GeneratedModels, services: Services) -> None:
         # None: the app has no background jobs.
@@ -73,22 +73,22 @@ class GeneratedEndpoint:
         """Serve one request."""
         await self._models.confirm(address.model)
         model = self.model(address)
-        if self.jobs is not None and not model.config.decoupled:  # a job has one answer
+        if self.jobs is not None and not model.config.decoupled:  # a job has one response
             jobs = self.jobs(address)
             if jobs.wants(request.scope["headers"]):
                 return await jobs.submit(request)
         return await self.services.pipeline.serve(GeneratedTranslation(self, model, address, request), request.receive)
 
     def model(self, address: InferPath) -> GeneratedModel:
-        """The model as it is now. Raises what `GeneratedModels.endpoint` raises."""
+        """The model with its current config. Raises what `GeneratedModels.endpoint` raises."""
         return self._models.endpoint(address.model, address.version)
 
     def is_unloaded(self, address: InferPath) -> bool:
-        """Whether the model was unloaded on request. A model that is loading, or failed to load, was not."""
+        """Whether the model was unloaded on request. False for a model that is loading or failed to load."""
         return self._models.entry(address.model).is_unloaded
 
     def doubt(self, address: InferPath) -> None:
-        """Read the model's config again: what the model takes may have changed."""
+        """Read the model's config again before the next request, because it may have changed."""
         self._models.doubt(address.model)
 
 
@@ -96,7 +96,7 @@ class GeneratedTranslation(Translation):
     """A request to one model: JSON in; JSON or events out."""
 
     body: bytes
-    answer: bytes
+    result: bytes
 
     def __init__(
         self, endpoint: GeneratedEndpoint, model: GeneratedModel, address: InferPath, request: Request | None = None
@@ -113,7 +113,8 @@ class GeneratedTranslation(Translation):
         """Check the media types.
 
         Raises:
-            NotAcceptableError, UnsupportedMediaError: the client accepts, or sends, another media type.
+            NotAcceptableError: the client accepts only other media types.
+            UnsupportedMediaError: the client sends another media type.
         """
         if self._request is None:
             return
@@ -124,7 +125,7 @@ class GeneratedTranslation(Translation):
         if media_type != validation.JSON and not media_type.endswith("+json"):
             raise UnsupportedMediaError(
                 f"The body's Content-Type is {shown(media_type)}; send {validation.JSON}. "
-                "With curl that is -H 'Content-Type: application/json'."
+                "With curl, use -H 'Content-Type: application/json'."
             )
 
     async def read(self, receive: Receive) -> None:
@@ -135,14 +136,14 @@ class GeneratedTranslation(Translation):
         return self._model.config.decoupled
 
     async def run(self) -> None:
-        self.answer = await self.infer(await self.inputs())
+        self.result = await self.infer(await self.inputs())
 
     async def inputs(self) -> Inputs:
         """The tensors of the body. Raises what `GeneratedModel.read` raises."""
-        return await apart(len(self.body), self._model.read, self.body, self._services.image_limits)
+        return await in_thread_if_long(len(self.body), self._model.read, self.body, self._services.image_limits)
 
     async def infer(self, inputs: Inputs) -> bytes:
-        """The JSON answer of one run."""
+        """Run the model once, and return the JSON response."""
         self._services.pipeline.add_timeout(inputs.tensors, self._model.config, inputs.num_rows or 1)
         try:
             outputs = await self._services.triton.infer(
@@ -167,15 +168,17 @@ class GeneratedTranslation(Translation):
         yield Event(COMPLETED, orjson.dumps({"num_responses": num_responses}).decode())
 
     async def respond(self) -> Response:
-        return Response(self.answer, media_type=content_negotiation.JSON)
+        return Response(self.result, media_type=content_negotiation.JSON)
 
     async def _json(self, outputs: Tensors, inputs: Inputs) -> bytes:
-        return await apart(_num_bytes(outputs), self._model.answer, outputs, inputs.num_rows, self._address.arrays)
+        return await in_thread_if_long(
+            _num_bytes(outputs), self._model.to_json, outputs, inputs.num_rows, self._address.arrays
+        )
 
 
-async def apart(num_bytes: int, work: Callable[P, T], *arguments: P.args, **options: P.kwargs) -> T:
-    """Do the work here, or in a thread if it is large, so that it does not block the event loop."""
-    return await raw_body.process(num_bytes > _MUCH_BYTES, work, *arguments, **options)
+async def in_thread_if_long(num_bytes: int, work: Callable[P, T], *arguments: P.args, **options: P.kwargs) -> T:
+    """Do the work here, or in a thread if there are many bytes, so that it does not block the event loop."""
+    return await raw_body.process(num_bytes > _LONG_BYTES, work, *arguments, **options)
 
 
 def _num_bytes(tensors: Tensors) -> int:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""An endpoint for each model that Triton has ready: what the model registry knows, as generated endpoints need it."""
+"""The models that have a generated endpoint, kept up to date from the model registry."""
 
 import logging
 from collections.abc import Callable
@@ -16,9 +16,9 @@ from fastapi_triton.triton.model_registry import Model, ModelRegistry
 
 logger = logging.getLogger(__name__)
 
-# Characters of Triton's reason why it cannot load a model.
+# The length at which Triton's reason why it cannot load a model is cut.
 _MAX_REASON = 200
-# Triton's reason for a model that it was told to unload; one that it could not load has another.
+# Triton's state and reason for a model that was unloaded on request. A model that failed to load has another reason.
 _UNLOADED = ("UNAVAILABLE", "unloaded")
 
 
@@ -26,8 +26,8 @@ _UNLOADED = ("UNAVAILABLE", "unloaded")
 class Entry:
     """A model in Triton's repositories: its versions as Triton lists them, and its endpoint.
 
-    `endpoint` is None while the model is not ready, or if its config cannot be read. `reason` says why, and `code` is
-    the error code.
+    `endpoint` is None while the model is not ready, or if its config cannot be read; then `reason` and `code` are those
+    of the error.
     """
 
     name: str
@@ -39,22 +39,22 @@ class Entry:
 
     @property
     def is_served(self) -> bool:
-        """Whether requests to its endpoint are taken."""
+        """Whether it has an endpoint that takes requests."""
         return self.endpoint is not None and not self.endpoint.obstacles
 
     @property
     def is_dead(self) -> bool:
-        """Whether Triton has it loaded, but its process has died."""
+        """Whether Triton has loaded it, but its process has died."""
         return self.code == model_health.CODE
 
     @property
     def is_unloaded(self) -> bool:
-        """Whether somebody had Triton unload it."""
+        """Whether it was unloaded on request."""
         return all((status.state, status.reason) == _UNLOADED for status in self.statuses)
 
 
 class GeneratedModels:
-    """The generated endpoints, by model. `on_change` is called when one was added or removed, or has changed."""
+    """The generated endpoints, by model. Calls `on_change` when one was added, removed or changed."""
 
     def __init__(self, registry: ModelRegistry, *, on_change: Callable[[], None]) -> None:
         self._registry = registry
@@ -69,19 +69,19 @@ class GeneratedModels:
 
     @property
     def configs(self) -> list[ModelConfig]:
-        """Of every model that has an endpoint."""
+        """The config of every model that has an endpoint."""
         return [entry.endpoint.config for entry in self.entries if entry.endpoint is not None and entry.is_served]
 
     def require_read(self) -> None:
-        """Raise why Triton's models are not known, if so."""
+        """Raise the error of the registry, if it could not read Triton's models."""
         if self._registry.failure is not None:
-            raise self._registry.failure.with_traceback(None)  # one that is raised again and again grows
+            raise self._registry.failure.with_traceback(None)  # each raise would make its traceback longer
 
     def entry(self, name: str) -> Entry:
         """One model.
 
         Raises:
-            NotFoundError: Triton has none of that name.
+            NotFoundError: Triton has no model of that name.
             TritonUnavailableError: Triton has never been reached.
         """
         found = self._entries.get(name)
@@ -89,44 +89,48 @@ class GeneratedModels:
             return found
         if not self._registry.is_read:
             self.require_read()
-        close = nearest(name[:100], self._entries)
-        hint = close if close.endswith("?") else "."
-        raise NotFoundError(f"Triton has no model `{shown(name)}`{hint} GET /models lists them all.")
+        suggestion = nearest(name[:100], self._entries)
+        hint = suggestion if suggestion.endswith("?") else "."
+        raise NotFoundError(f"Triton has no model `{shown(name)}`{hint} GET /models lists all models.")
 
     def endpoint(self, name: str, version: str = "") -> GeneratedModel:
         """The endpoint of a model.
 
         Raises:
-            NotFoundError: there is no such model or version, or it cannot have an endpoint; the error says why.
+            NotFoundError: there is no such model or version, or the model cannot have an endpoint; the error says why.
             ModelNotReadyError: Triton has not loaded it.
             TritonUnavailableError: Triton has never been reached.
         """
         entry = self.entry(name)
         if entry.endpoint is None:
             raise ModelNotReadyError(
-                f"The model {name} is not ready; GET /models/{name} says why.", code=entry.code, retry_after_s=1.0
+                f"The model {name} is not ready. GET /models/{name} shows the reason.",
+                code=entry.code,
+                retry_after_s=1.0,
             )
         if version and version not in entry.versions:
             known = ", ".join(entry.versions)
-            raise NotFoundError(f"The model {name} has no version {shown(version)} that is ready; ready are: {known}.")
+            raise NotFoundError(
+                f"The model {name} has no version {shown(version)} that is ready. Ready versions: {known}."
+            )
         if entry.endpoint.obstacles:
             reasons = "; ".join(entry.endpoint.obstacles)
             raise NotFoundError(f"The model {name} has no endpoint: {reasons}.", code="no_endpoint")
         return entry.endpoint
 
     async def confirm(self, name: str) -> None:
-        """Have the config of a model read again if that is due; what cannot be read is met by `endpoint`."""
+        """Read a model's config again if that is due. `endpoint` raises the error if it cannot be read."""
         entry = self._entries.get(name)
         if entry is not None and entry.endpoint is not None:
             with suppress(FastAPITritonError):
                 await self._registry.config(name)
 
     def doubt(self, name: str) -> None:
-        """Something about this model looked changed: have its config read again before the next request."""
+        """Read the model's config again before the next request, because it may have changed."""
         self._registry.doubt(name)
 
     def _update(self) -> None:
-        """Take over what the registry knows."""
+        """Update the entries from the registry."""
         before = {name: entry.endpoint for name, entry in self._entries.items() if entry.is_served}
         entries = {model.name: self._entry(model) for model in self._registry.models}
         self._entries = {name: entry for name, entry in entries.items() if entry is not None}
@@ -134,9 +138,9 @@ class GeneratedModels:
         if before == after:
             return
         for name in sorted(before.keys() - after.keys()):
-            logger.info("model %s: its endpoint is gone", name)
+            logger.info("model %s: POST /models/%s/infer is removed", name, name)
         for name in sorted(name for name in after if after[name] is not before.get(name)):
-            logger.info("model %s: POST /models/%s/infer", name, name)
+            logger.info("model %s: POST /models/%s/infer is available", name, name)
         self._on_change()
 
     def _entry(self, model: Model) -> Entry | None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What `/openapi.json` says of generated endpoints: a pure function of model configs, so it needs no server."""
+"""The part of `/openapi.json` for generated endpoints: a pure function of model configs, so it needs no server."""
 
 import re
 from collections.abc import Iterable
@@ -23,7 +23,7 @@ _TAG = "models"
 _ARRAYS = {
     "name": "arrays",
     "in": "query",
-    "description": "How arrays of numbers are written in the answer: nested lists, a `.npy` file in base64, or their "
+    "description": "The form of arrays of numbers in the response: nested lists, a `.npy` file in base64, or their "
     "bytes in base64.",
     "schema": {"type": "string", "enum": ["list", "npy", "base64"], "default": "list"},
 }
@@ -31,8 +31,9 @@ _VERSION = {"name": "version", "in": "path", "required": True, "schema": {"type"
 
 
 def paths(configs: Iterable[ModelConfig], *, has_jobs: bool = False) -> dict[str, Any]:
-    """The `paths` and `components` of an OpenAPI document for these models; those that cannot have an endpoint are
-    left out. With `has_jobs` their requests may become background jobs.
+    """The `paths` and `components` of an OpenAPI document for these models.
+
+    Models that cannot have an endpoint are omitted. With `has_jobs` requests may become background jobs.
     """
     document: dict[str, Any] = {
         "paths": {},
@@ -40,18 +41,18 @@ def paths(configs: Iterable[ModelConfig], *, has_jobs: bool = False) -> dict[str
     }
     for config in configs:
         if not obstacles(config):
-            its_paths, schemas = _of_model(config, has_jobs)
-            document["paths"] |= its_paths
+            model_paths, schemas = _of_model(config, has_jobs)
+            document["paths"] |= model_paths
             document["components"]["schemas"] |= schemas
     return document
 
 
 def add_to(document: dict[str, Any], configs: Iterable[ModelConfig], *, has_jobs: bool = False) -> None:
-    """Complete an app's document by these models; what the app itself declares stays as it is."""
-    made = paths(configs, has_jobs=has_jobs)
-    document["paths"] = {**made["paths"], **document["paths"]}
+    """Add these models to an app's document. Paths and schemas of the app itself are kept."""
+    generated = paths(configs, has_jobs=has_jobs)
+    document["paths"] = {**generated["paths"], **document["paths"]}
     schemas = document.setdefault("components", {}).setdefault("schemas", {})
-    schemas.update({**made["components"]["schemas"], **schemas})
+    schemas.update({**generated["components"]["schemas"], **schemas})
 
 
 @lru_cache(maxsize=2000)
@@ -63,7 +64,7 @@ def _of_model(config: ModelConfig, has_jobs: bool) -> tuple[dict[str, Any], dict
             "example": _example(config.inputs),
         },
         f"{key}.Answer": {
-            **tensor_schemas.object_schema(f"Answer of {config.name}", config.outputs, is_output=True),
+            **tensor_schemas.object_schema(f"Response of {config.name}", config.outputs, is_output=True),
             "example": _example(config.outputs),
         },
     }
@@ -81,23 +82,23 @@ def _of_model(config: ModelConfig, has_jobs: bool) -> tuple[dict[str, Any], dict
 
 
 def _component_name(model: str) -> str:
-    """A name that OpenAPI allows; never the same for two models."""
+    """A name that OpenAPI allows, and that no other model gets."""
     return "models." + re.sub(r"[^A-Za-z0-9_-]", lambda found: f".{ord(found[0]):x}.", model)
 
 
 def _operation(config: ModelConfig, key: str) -> dict[str, Any]:
     request: dict[str, Any] = {"$ref": REF.format(model=f"{key}.Request")}
-    answer: dict[str, Any] = {"$ref": REF.format(model=f"{key}.Answer")}
+    response: dict[str, Any] = {"$ref": REF.format(model=f"{key}.Answer")}
     row = _example([tensor for tensor in config.inputs if not tensor.optional] or config.inputs)
     examples: dict[str, Any] = {"one": {"summary": "One request", "value": row}}
     if takes_batches(config):
         batch = {"type": "array", "minItems": 1, "maxItems": config.max_batch_size}
         request = {"anyOf": [request, {**batch, "items": request}]}
-        answer = {"anyOf": [answer, {**batch, "items": answer}]}
+        response = {"anyOf": [response, {**batch, "items": response}]}
         examples["batch"] = {"summary": "A batch", "value": [row] * min(2, config.max_batch_size)}
-    answered: dict[str, Any] = {content_negotiation.JSON: {"schema": answer}}
+    content: dict[str, Any] = {content_negotiation.JSON: {"schema": response}}
     if config.decoupled:
-        answered = {content_negotiation.EVENTS: _events(answer)}
+        content = {content_negotiation.EVENTS: _events(response)}
     return {
         "tags": [_TAG],
         "summary": f"Run {config.name}",
@@ -105,31 +106,31 @@ def _operation(config: ModelConfig, key: str) -> dict[str, Any]:
         "operationId": f"infer_{key}",
         "parameters": [_ARRAYS],
         "requestBody": {"required": True, "content": {validation.JSON: {"schema": request, "examples": examples}}},
-        "responses": openapi.answered("The model's answer", answered, 400, 404, 406, 413, 415, 422, 502, 503, 504),
+        "responses": openapi.responses("The model's response", content, 400, 404, 406, 413, 415, 422, 502, 503, 504),
     }
 
 
 def _description(config: ModelConfig) -> str:
-    said = ["One member per input tensor; the answer has one per output tensor."]
+    sentences = ["The request has a member per input tensor, and the response a member per output tensor."]
     if takes_batches(config):
-        said.append(
-            f"A list of such objects is a batch, of up to {config.max_batch_size} rows in which every tensor has the "
-            "same shape; the answer is a list then, too."
+        sentences.append(
+            f"A list of such objects is a batch of up to {config.max_batch_size} rows, and its response is a list too. "
+            "Each tensor must have the same shape in all rows."
         )
     if config.decoupled:
-        said.append("The model is decoupled: it answers any number of times, as server-sent events.")
-    said.append(f"`GET /models/{config.name}` tells the tensors' datatypes and dims.")
-    return " ".join(said)
+        sentences.append("The model is decoupled: it sends any number of responses, as server-sent events.")
+    sentences.append(f"`GET /models/{config.name}` returns the tensors' datatypes and dims.")
+    return " ".join(sentences)
 
 
-def _events(answer: dict[str, Any]) -> dict[str, Any]:
-    """The media type object of a stream, one of whose events is an `itemSchema`, as FastAPI writes it too."""
+def _events(response: dict[str, Any]) -> dict[str, Any]:
+    """The media type object of a stream. `itemSchema` describes one event, as in FastAPI's own documents."""
     completed = {"type": "object", "properties": {"num_responses": {"type": "integer"}}}
-    data = [openapi.QUEUED_DATA, answer, completed, {"$ref": REF.format(model="Problem")}]
+    data = [openapi.QUEUED_DATA, response, completed, {"$ref": REF.format(model="Problem")}]
     return {
         "itemSchema": {
             "type": "object",
-            "description": f"`{QUEUED}` while it waits for a slot, `{RESPONSE}` with each JSON answer, then "
+            "description": f"`{QUEUED}` while the request waits for a slot, `{RESPONSE}` with each JSON response, then "
             f"`{COMPLETED}`, or `error` with a problem object.",
             "required": ["event", "data"],
             "properties": {

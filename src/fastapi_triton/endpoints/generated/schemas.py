@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A tensor as JSON Schema, and as an example that works."""
+"""The JSON Schema of a tensor, and a valid example."""
 
 import math
 from collections.abc import Sequence
@@ -14,9 +14,9 @@ from fastapi_triton.triton.model_config import TensorConfig
 
 JSONSchema = dict[str, Any]
 
-# Longer examples make /docs unreadable; a tensor that needs more gets one with the bytes left out.
+# Longer examples make /docs unreadable. A larger tensor gets an example without its bytes.
 _MAX_EXAMPLE = 64
-# A free dimension of an example.
+# The size of a variable dimension in an example.
 _FREE = 2
 # A white pixel as PNG.
 _PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGP4DwABAQEAGLvRWwAAAABJRU5ErkJggg=="
@@ -34,15 +34,15 @@ def _object(description: str, properties: dict[str, Any], *, required: str) -> J
     }
 
 
-# The objects that stand for arrays of numbers, and for bytes that are no text.
+# The objects that hold arrays of numbers, and bytes that are not text.
 SHARED: dict[str, JSONSchema] = {
     "NpyArray": _object(
-        "A `.npy` file in base64: what `numpy.save` writes, with the tensor's own dtype (BF16: float32).",
+        "A `.npy` file in base64, as `numpy.save` writes it, with the tensor's own dtype (BF16: float32).",
         {binary_arrays.NPY: _BASE64},
         required=binary_arrays.NPY,
     ),
     "RawArray": _object(
-        "An array's bytes in base64, little-endian, row by row; `shape` may be left out where only one is possible.",
+        "An array's bytes in base64, little-endian, row by row. `shape` is optional if only one is possible.",
         {
             binary_arrays.BASE64: _BASE64,
             binary_arrays.SHAPE: {"type": "array", "items": {"type": "integer", "minimum": 0}},
@@ -50,13 +50,13 @@ SHARED: dict[str, JSONSchema] = {
         required=binary_arrays.BASE64,
     ),
     "Bytes": _object(
-        "Bytes that are no UTF-8 text, in base64.", {binary_arrays.BASE64: _BASE64}, required=binary_arrays.BASE64
+        "Bytes that are not UTF-8 text, in base64.", {binary_arrays.BASE64: _BASE64}, required=binary_arrays.BASE64
     ),
 }
 
 
 def schema(tensor: TensorConfig, *, is_output: bool) -> JSONSchema:
-    """What a request may hold for the tensor, or an answer does hold."""
+    """The schema of the tensor's value in a request, or in a response."""
     element = _byte_string_schema(tensor) if tensor.datatype.kind == "bytes" else _number_schema(tensor)
     forms: list[JSONSchema] = []
     if tensor.is_single or (tensor.is_scalar and not is_output):
@@ -65,12 +65,12 @@ def schema(tensor: TensorConfig, *, is_output: bool) -> JSONSchema:
         forms.append(_nested(element, tensor.dims))
         if tensor.datatype.kind != "bytes":
             forms += [_shared("NpyArray"), _shared("RawArray")]
-    told = forms[0] if len(forms) == 1 else {"anyOf": forms}
-    return {**told, "description": describe(tensor)}
+    value = forms[0] if len(forms) == 1 else {"anyOf": forms}
+    return {**value, "description": describe(tensor)}
 
 
 def object_schema(title: str, tensors: Sequence[TensorConfig], *, is_output: bool) -> JSONSchema:
-    """An object with a member per tensor. A model may leave out an output that its config promises."""
+    """An object with a member per tensor. No output is required: a model may omit outputs of its config."""
     return {
         "type": "object",
         "title": title,
@@ -92,7 +92,7 @@ def describe(tensor: TensorConfig) -> str:
 
 
 def example(tensor: TensorConfig) -> Any:
-    """A value that the tensor takes."""
+    """A valid value of the tensor."""
     element = _element_example(tensor)
     if tensor.is_scalar and (tensor.is_single or tensor.datatype.kind == "bytes"):
         return element

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Image files as bytes: what they hold and how much work they make, read without decoding them.
+"""Image files as bytes: reads their structure, and the cost of decoding them, without decoding them.
 
-The frontend and the engine each have these modules, byte for byte, since neither may import the other. TIFF is read by
-the engine alone.
+The frontend and the engine have equal copies of these modules, because neither may import the other. Only the engine
+reads TIFF.
 """

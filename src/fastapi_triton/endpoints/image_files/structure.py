@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The structure of an image file, read from its bytes without decoding: format, size, and the work that it makes.
+"""The structure of an image file, read without decoding it: format, size, and the cost of decoding.
 
-A small file can ask for gigabytes of memory or minutes of work. Everything that does so is counted here first, in time
-that is bounded too.
+Decoding a small file can take gigabytes of memory or minutes of work. These modules count everything that does, in
+bounded time.
 """
 
 import re
@@ -10,10 +10,10 @@ import struct
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-# PNG chunks, JPEG segments, WebP chunks and TIFF directories: files of 20 MB have some thousands.
+# PNG chunks, JPEG segments, WebP chunks and TIFF directories. Files of 20 MB have some thousands.
 MAX_CHUNKS = 20_000
 MAX_FRAMES = 1_000
-# The most passes over the largest allowed image; a smaller one may take more.
+# The limit of passes over the largest allowed image. A smaller image may take more.
 MAX_PASSES_AT_FULL_SIZE = 24
 MAX_ASPECT_RATIO = 100
 # Of TIFF and EXIF data.
@@ -23,7 +23,7 @@ Span = tuple[int, int]
 
 
 class StructureError(ValueError):
-    """Why a file is not decoded: a stable code, and a reason that continues "The image ..."."""
+    """Why a file is not decoded: a stable code, and a reason that continues "The picture ..."."""
 
     def __init__(self, code: str, reason: str) -> None:
         super().__init__(reason)
@@ -33,7 +33,7 @@ class StructureError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Structure:
-    """What an image file holds. `spans` are the bytes that a decoder of the first frame needs; the rest is metadata."""
+    """The contents of an image file. Decoding the first frame needs only the bytes in `spans`."""
 
     file_format: str
     width: int
@@ -46,23 +46,23 @@ class Structure:
     is_cut_off: bool = False
 
     def essential(self, data: bytes) -> bytes:
-        """The file without what is not needed to decode its first frame."""
+        """Only the bytes that decoding the first frame needs."""
         if not self.spans:
             return data
         return b"".join([*(memoryview(data)[start:end] for start, end in self.spans), self.trailer])
 
     def require(self, *, max_pixels: int, max_side: int) -> None:
-        """Raises `StructureError` if decoding this file would take too much memory or work, or if it is cut off."""
+        """Raise `StructureError` if decoding this file would take too much memory or work, or if it is cut off."""
         width, height = self.width, self.height
         if width * height > max_pixels:
             raise StructureError(
                 "image_too_large",
-                f"has {width} x {height} pixels; at most {max_pixels:,} are decoded. Send a smaller one.",
+                f"has {width} x {height} pixels; the limit is {max_pixels:,}. Send a smaller one.",
             )
         if max(width, height) > max_side:
             raise StructureError(
                 "image_too_large",
-                f"has {width} x {height} pixels; a side may have at most {max_side:,}. Send a smaller one.",
+                f"has {width} x {height} pixels; the limit for a side is {max_side:,}. Send a smaller one.",
             )
         if max(width, height) > MAX_ASPECT_RATIO * min(width, height):
             raise StructureError(
@@ -77,7 +77,7 @@ class Structure:
 
 @dataclass(frozen=True, slots=True)
 class Format:
-    """A file format: Pillow's name for it, how its files begin, and what reads their structure."""
+    """A file format: Pillow's name for it, the beginning of its files, and the function that reads their structure."""
 
     name: str
     start: re.Pattern[bytes]
@@ -85,7 +85,7 @@ class Format:
 
 
 def scan(data: bytes, formats: tuple[Format, ...]) -> Structure:
-    """Reads the structure of a file in one of these formats.
+    """Read the structure of a file in one of these formats.
 
     Raises:
         StructureError: it is in none of them, it is damaged or cut off, or it has too many parts.
@@ -98,7 +98,7 @@ def scan(data: bytes, formats: tuple[Format, ...]) -> Structure:
                 raise cut_off() from None
     *others, last = (each.name.replace("WEBP", "WebP") for each in formats)
     names = f"{', '.join(others)} or {last}" if others else last
-    raise StructureError("not_an_image", f"is no {names} file ({len(data):,} bytes). Send one of these.")
+    raise StructureError("not_an_image", f"is not a {names} file ({len(data):,} bytes). Send one of these.")
 
 
 def cut_off() -> StructureError:
@@ -111,7 +111,7 @@ def too_complex(reason: str) -> StructureError:
 
 @dataclass(slots=True)
 class Spans:
-    """Collects the bytes to keep; neighbours become one span."""
+    """Collects the bytes to keep. Adjacent spans are merged."""
 
     spans: list[Span] = field(default_factory=list)
 

@@ -1,15 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Request bodies: reads them whole, checks their cost before parsing, and validates them.
+"""Request bodies: reads them, checks their cost before parsing, and validates them.
 
-This room owns the limits on JSON and forms, and the errors of validation. It must not know tensors.
+This package owns the limits on JSON and forms, and the errors of validation. It must not know tensors.
 
 | module | its one job |
 | --- | --- |
-| `raw_body` | reads a body; has long ones processed in a thread |
+| `raw_body` | reads a body; runs the work on a long one in a thread |
 | `validation` | a body → the request model, or every problem with it |
-| `json_text` | finds what parsers let pass (repeated members, NaN), and says why a body is not JSON |
-| `large_json` | refuses JSON whose Python objects would take much memory |
+| `json_text` | rejects repeated members and NaN, which parsers accept; explains why a body is not JSON |
+| `large_json` | rejects JSON whose Python objects would take much memory |
 | `json_scanner` | finds the strings of JSON in windows of bytes, without parsing it |
-| `long_fields` | the fields of a model that may hold long texts |
+| `long_fields` | the fields of a model that can hold long texts |
 | `forms` | `multipart/form-data` |
 """

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""multipart/form-data after RFC 7578: incomplete forms and unknown charsets are refused, and no part is dropped."""
+"""multipart/form-data (RFC 7578). Rejects incomplete forms and unknown charsets, and drops no part."""
 
 import re
 from dataclasses import dataclass, replace
@@ -10,24 +10,24 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 
 from fastapi_triton.core.errors import UnreadableRequestError, UnsupportedMediaError, invalid_field, shown
 
-# Charsets of a form's texts → Python's names. Not all of Python's codecs are charsets, and some fail in odd ways.
+# Charsets of a form's texts → Python's names. Python has codecs that are not charsets, and some fail in odd ways.
 _CHARSETS = {
     **dict.fromkeys(("utf-8", "utf8"), "utf-8"),
     **dict.fromkeys(("us-ascii", "ascii"), "ascii"),
     **dict.fromkeys(("iso-8859-1", "iso8859-1", "latin-1", "latin1"), "latin-1"),
 }
-# The field that names the charset of all texts: RFC 7578, 4.6.
+# The field with the charset of all texts: RFC 7578, 4.6.
 _CHARSET_FIELD = "_charset_"
 # Encodings that change nothing; RFC 7578, 4.7, deprecates all others.
 _TRANSFER_ENCODINGS = (b"", b"7bit", b"8bit", b"binary")
-# Against RFC 7578, but sent by clients where a file's name is not ASCII.
+# RFC 7578 forbids it, but clients send it where a file's name is not ASCII.
 _EXTENDED_FILE_NAME = re.compile(rb";\s*filename\*\s*=", re.IGNORECASE)
 _BYTE_ORDER_MARK = "\ufeff"
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One part of a form: a text field, or a file. `charset` is its own; "" if it names none."""
+    """One part of a form: a text field, or a file. `charset` is "" if the part has none of its own."""
 
     name: str
     data: bytes | bytearray
@@ -35,7 +35,7 @@ class Part:
     is_file: bool
 
     def text(self) -> str:
-        """The part as text; a file's without its byte order mark.
+        """The part as text. A file's byte order mark is removed.
 
         Raises:
             InvalidRequestError: it is not text in its charset.
@@ -45,7 +45,7 @@ class Part:
             text = self.data.decode(charset)
         except UnicodeDecodeError:
             what = "the file" if self.is_file else "the text"
-            detail = f"`{shown(self.name)}`: {what} is not {charset.upper()}. Send binary data as base64 text."
+            detail = f"`{shown(self.name)}`: {what} is not valid {charset.upper()}. Send binary data as base64 text."
             raise invalid_field(self.name, "invalid_text", detail) from None
         return text.removeprefix(_BYTE_ORDER_MARK) if self.is_file else text
 
@@ -58,8 +58,8 @@ def read(body: bytes, content_type: str, *, max_parts: int) -> list[Part]:
     """The parts of a form, in order. `content_type` is the request's header, which has the boundary.
 
     Raises:
-        UnreadableRequestError: it is not a whole form, or has more parts.
-        UnsupportedMediaError: its texts are in a charset that is not read here.
+        UnreadableRequestError: the form is incomplete, or has more than `max_parts` parts.
+        UnsupportedMediaError: its texts have a charset that is not supported.
     """
     options = _options(content_type.encode("latin-1"))
     charset = _known(options.get(b"charset") or b"utf-8")
@@ -72,9 +72,9 @@ def read(body: bytes, content_type: str, *, max_parts: int) -> list[Part]:
     except FormParserError as error:
         raise _unreadable(str(error)) from None
     if not form.is_whole:
-        raise _unreadable("it ends before its closing boundary, so some of it is missing")
+        raise _unreadable("it ends before its closing boundary, so it is incomplete")
     if _after_end(body, boundary).strip():
-        raise _unreadable("it goes on after its closing boundary")
+        raise _unreadable("it has data after its closing boundary")
     return _in_charset(form.parts, charset)
 
 
@@ -85,11 +85,11 @@ def _after_end(body: bytes, boundary: bytes) -> bytes:
         return body[len(end) :]
     end = b"\r\n" + end
     at = body.find(end)
-    return body[at + len(end) :] if at >= 0 else b""  # `partition` would copy what is before it
+    return body[at + len(end) :] if at >= 0 else b""  # `partition` would copy the data before it
 
 
 def _in_charset(parts: list[Part], charset: str) -> list[Part]:
-    """The parts; those without a charset get the form's. The field that names the form's charset is left out."""
+    """The parts, each with its own charset or the form's, and without the field that names the form's charset."""
     for part in parts:
         if part.name == _CHARSET_FIELD:
             charset = _known(part.data)
@@ -99,7 +99,7 @@ def _in_charset(parts: list[Part], charset: str) -> list[Part]:
 def _known(charset: bytes | bytearray) -> str:
     name = charset.decode("latin-1").strip().lower()
     if name not in _CHARSETS:
-        raise UnsupportedMediaError(f"The form's charset is {shown(name)}. Send UTF-8, US-ASCII or ISO-8859-1.")
+        raise UnsupportedMediaError(f"The form's charset is {shown(name)}. Use UTF-8, US-ASCII or ISO-8859-1.")
     return _CHARSETS[name]
 
 
@@ -113,7 +113,7 @@ def _unreadable(reason: str) -> UnreadableRequestError:
 
 
 class _Form:
-    """Collects what the parser finds."""
+    """Collects the parts that the parser finds."""
 
     def __init__(self, max_parts: int) -> None:
         self.parts: list[Part] = []
@@ -139,7 +139,7 @@ class _Form:
 
     def _begin(self) -> None:
         if len(self.parts) >= self._max_parts:
-            raise _unreadable(f"it has more than {self._max_parts} parts, and the endpoint has fewer fields")
+            raise _unreadable(f"it has more than {self._max_parts} parts, but the endpoint has fewer fields")
         self._headers = {}
         self._data = bytearray()
 
@@ -154,10 +154,12 @@ class _Form:
         try:
             name = options[b"name"].decode()
         except (KeyError, UnicodeDecodeError):
-            raise _unreadable("a part has no name in UTF-8 in its Content-Disposition") from None
+            raise _unreadable("a part's Content-Disposition has no `name` in UTF-8") from None
         encoding = self._headers.get(b"content-transfer-encoding", b"").strip().lower()
         if encoding not in _TRANSFER_ENCODINGS:
-            raise _unreadable(f"the part {name} has the Content-Transfer-Encoding {encoding.decode('latin-1')}")
+            raise _unreadable(
+                f"the part {name} has the Content-Transfer-Encoding {encoding.decode('latin-1')}; send it without one"
+            )
         charset = _options(self._headers.get(b"content-type", b"")).get(b"charset")
         is_file = b"filename" in options or _EXTENDED_FILE_NAME.search(disposition) is not None
         self._part = Part(name, b"", _known(charset) if charset else "", is_file)

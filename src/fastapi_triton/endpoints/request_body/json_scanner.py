@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reads JSON that is not parsed yet, window by window, with the escapes in strings out of the way."""
+"""Reads unparsed JSON window by window, with the escapes in strings replaced."""
 
 import re
 from collections.abc import Iterator, Sequence
 
-# The end of a member's name. Found within strings too, where quotation marks are escaped.
+# The end of a member's name. It also matches within strings that have escaped quotation marks.
 END_OF_NAME = re.compile(rb'"[ \t\r\n]*:')
-# Searched at once for each of some marks: what fits into the processor's cache is not read from memory again.
+# The bytes that are searched at once for several marks: they fit into the processor's cache.
 _FAR_BYTES = 64 * 1024
 _GROWTH = 8
 
@@ -16,9 +16,9 @@ def windows(
 ) -> Iterator[tuple[int, bytes]]:
     """The text in windows of about `num_bytes`, each with its position; no window ends within an escape.
 
-    Escaped quotation marks and backslashes are replaced, so each quotation mark left begins or ends a string, and a
-    backslash begins some other escape. With `marks`, bytes before the next of these may be left out, and windows grow
-    to `max_bytes` where marks are frequent.
+    Escaped quotation marks and backslashes are replaced. So each remaining quotation mark begins or ends a string, and
+    each remaining backslash begins another escape. With `marks`, bytes before the next mark may be skipped, and windows
+    grow to `max_bytes` where marks are frequent.
     """
     size = num_bytes
     at = _next_of(marks, text, 0)

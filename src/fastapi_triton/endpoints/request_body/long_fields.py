@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which fields of a request model can hold a long text."""
+"""Finds the fields of a request model that can hold a long text."""
 
 import functools
 import re
@@ -15,7 +15,7 @@ from fastapi_triton.endpoints.fields import sent_names
 from fastapi_triton.endpoints.request_body.large_json import UNCHECKED_BYTES
 
 _NUMBERS = frozenset((int, float, bool))
-# A choice of words, which is no longer than the pattern.
+# A choice of words: the text is at most as long as the pattern.
 _CHOICE = re.compile(r"\^\([\w|-]*\)\$")
 # The longest escape of one character: a surrogate pair.
 _MAX_CHARACTER_BYTES = 12
@@ -23,8 +23,10 @@ _MAX_CHARACTER_BYTES = 12
 
 @functools.cache
 def names(model: type[BaseModel]) -> frozenset[str] | None:
-    """The JSON members in which a text of over `UNCHECKED_BYTES` can be valid. None: it can be valid anywhere, because
-    the model has nested fields, takes unknown ones or has validators of its own."""
+    """The JSON members in which a text longer than `UNCHECKED_BYTES` can be valid.
+
+    None: in any member, because the model has nested fields, allows unknown ones or has its own validators.
+    """
     decorators = model.__pydantic_decorators__
     has_validators = decorators.field_validators or decorators.model_validators or decorators.validators
     if has_validators or model.model_config.get("extra") != "forbid":
@@ -41,7 +43,7 @@ def names(model: type[BaseModel]) -> frozenset[str] | None:
 
 
 def _is_plain(schema: Mapping[str, Any]) -> bool:
-    """Whether a field takes no lists and objects."""
+    """Whether a field takes neither lists nor objects."""
     options = schema.get("anyOf", [schema])
     return all(each.get("type") not in (None, "array", "object") for each in options)
 

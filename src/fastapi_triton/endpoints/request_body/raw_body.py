@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A request's body as it was sent, in one piece; long ones are processed in threads."""
+"""Reads a request's body as bytes, and runs the work on long bodies in threads."""
 
 import asyncio
 import io
@@ -15,16 +15,15 @@ T = TypeVar("T")
 
 
 async def read(receive: Receive) -> bytes:
-    """The body. (`Request.body` takes three times as long and, for a large body, twice the memory until the request
-    ends.)
+    """The whole body. `Request.body` takes three times as long and, for a large body, twice the memory.
 
     Raises:
-        ClientDisconnectedError: the client left before the body's end.
+        ClientDisconnectedError: the client disconnected before the end of the body.
     """
     first, more_body = await _piece(receive)
     if not more_body:
         return first
-    # Each piece is freed once it is written, and the result is not a copy.
+    # Each piece is freed when it is written, and the result is not a copy.
     body = io.BytesIO()
     body.write(first)
     del first
@@ -38,7 +37,7 @@ async def read(receive: Receive) -> bytes:
 async def _piece(receive: Receive) -> tuple[bytes, bool]:
     message = await receive()
     if message["type"] == "http.disconnect":
-        raise ClientDisconnectedError("The caller left before its request was whole.")
+        raise ClientDisconnectedError("The client disconnected before it had sent the whole request.")
     return message.get("body", b""), message.get("more_body", False)
 
 

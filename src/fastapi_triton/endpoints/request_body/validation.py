@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A request's body, JSON or form, → the endpoint's validated request model, or every problem with it at once."""
+"""A request's body (JSON or form) → the endpoint's request model, or an error that lists every problem."""
 
 import functools
 import json
@@ -25,7 +25,7 @@ from fastapi_triton.core.errors import (
 )
 from fastapi_triton.core.suggestions import nearest
 from fastapi_triton.endpoints import images
-from fastapi_triton.endpoints.fields import callers_name, sent_names
+from fastapi_triton.endpoints.fields import client_name, sent_names
 from fastapi_triton.endpoints.images import ImageLimits
 from fastapi_triton.endpoints.request_body import forms, json_text, large_json, long_fields, raw_body
 
@@ -34,7 +34,7 @@ Model = TypeVar("Model", bound=BaseModel)
 JSON = "application/json"
 FORM = "multipart/form-data"
 
-# pydantic's names for what went wrong → ours, which stay the same when pydantic's change.
+# pydantic's error types → our codes, which stay the same when pydantic's change.
 _CODES = {
     "missing": "missing_field",
     "extra_forbidden": "unknown_field",
@@ -64,10 +64,10 @@ _CODES = {
     "repeated_field": "repeated_field",
     "unsupported_parameter": "unsupported_parameter",
 }
-# How many values the body of a model without lists may hold; commas in a long text count, too. Python objects of the
-# wrong kind cost a thousand times what their bytes do: a megabyte of empty lists is a second of work.
+# The limit of values in the body of a model without lists; commas in a long text count too. Python objects of the wrong
+# type take a thousand times the work of their bytes: a megabyte of empty lists takes a second.
 FEW_ELEMENTS = 10_000
-# pydantic's kinds of error whose text lacks the value. Texts that are too long are not among them.
+# The ends of pydantic's error types whose message gets the value. Errors of texts that are too long are not included.
 _SHOW_VALUE = (
     "_type",
     "_parsing",
@@ -80,23 +80,24 @@ _SHOW_VALUE = (
     "enum",
     "_mismatch",
 )
-# What stands before a value in JSON, nearly.
+# The characters that come before nearly every value in JSON.
 _MARKS = (b",", b"[", b"{")
-# So many are looked for one by one before all are counted, in pieces: memory for larger ones would be new each time.
+# Up to this number, marks are searched one by one. After that all are counted, in pieces of this size, because larger
+# ones would need new memory each time.
 _FEW_MARKS = 200
 _COUNTED_BYTES = 64 * 1024
-# Longer bodies are read in a thread. This one takes some ten milliseconds.
+# Longer bodies are read in a thread. A body of this size takes about ten milliseconds.
 _LONG_BYTES = 4 * 1024 * 1024
-# Errors for longer JSON do not repeat values: pydantic would make Python objects of all of it.
+# Errors of longer JSON do not show values, because pydantic would convert all of it to Python objects.
 _SHOWN_BYTES = 64 * 1024
-# Characters of a text that may be logged.
-_MAX_WORDS = 1000
-# Words of any language are shorter.
+# The length at which a logged text is cut.
+_MAX_LOGGED = 1000
+# Words of all languages are shorter.
 _WITHOUT_SPACES = 100
 
 
 def strict(model: type[BaseModel]) -> type[BaseModel]:
-    """The same model, but NaN is an error, and so are unknown fields, unless the model allows them."""
+    """The same model, but NaN is an error, and unknown fields are errors unless the model allows them."""
     config = ConfigDict(allow_inf_nan=False, extra=model.model_config.get("extra") or "forbid")
     return type(
         model.__name__, (model,), {"__module__": model.__module__, "__doc__": model.__doc__, "model_config": config}
@@ -107,13 +108,13 @@ async def read(scope: Scope, receive: Receive, model: type[BaseModel], *, limits
     """Read and validate the body.
 
     Raises:
-        UnsupportedMediaError: neither JSON nor a multipart form.
-        UnreadableRequestError: not what its Content-Type says.
-        InvalidRequestError: it does not fit the model; every problem is listed.
-        TooLargeError: the body or a picture in it is over its limit.
+        UnsupportedMediaError: the body is neither JSON nor a multipart form.
+        UnreadableRequestError: the body does not have the format of its Content-Type.
+        InvalidRequestError: the body does not fit the model; the error lists every problem.
+        TooLargeError: the body or a picture in it exceeds its limit.
     """
     content_type = _content_type(scope["headers"])
-    # Most clients write it exactly like this.
+    # Most clients send exactly this value.
     media_type = JSON if content_type == JSON else content_type.partition(";")[0].strip().lower()
     if media_type == JSON or media_type.endswith("+json"):
         body = await raw_body.read(receive)
@@ -123,13 +124,13 @@ async def read(scope: Scope, receive: Receive, model: type[BaseModel], *, limits
     if media_type == FORM:
         body = await raw_body.read(receive)
         is_long = len(body) > _LONG_BYTES
-        # One more than the model has, so that an unknown field can be named, and the one that names the charset.
+        # One more than the model has, so that the error can name an unknown field, and one for the charset.
         parts = await raw_body.process(is_long, forms.read, body, content_type, max_parts=len(model.model_fields) + 2)
         del body  # the parts are copies
         return await raw_body.process(is_long, _from_form, parts, model, limits)
     raise UnsupportedMediaError(
         f"The body's Content-Type is {shown(media_type)}; send {JSON}, or a form as {FORM}. "
-        "With curl that is -H 'Content-Type: application/json', or -F for each field."
+        "With curl, use -H 'Content-Type: application/json', or -F for each field."
     )
 
 
@@ -141,27 +142,27 @@ def _content_type(headers: Iterable[tuple[bytes, bytes]]) -> str:
 
 
 def require_few_elements(body: bytes, max_elements: int) -> None:
-    """Refuse JSON of very many values before anything is made of them.
+    """Reject JSON with very many values before it is parsed.
 
-    What is counted are commas and opening brackets, so that it is fast; of a picture's base64 it counts nothing.
+    To be fast, it counts commas and opening brackets. A picture's base64 has none.
 
     Raises:
-        TooLargeError: there are more.
+        TooLargeError: there are more than `max_elements`.
     """
     if len(body) <= max_elements or _has_fewer_marks(body, min(_FEW_MARKS, max_elements)):
         return
     num = sum(_count_marks(body[start : start + _COUNTED_BYTES]) for start in range(0, len(body), _COUNTED_BYTES))
     if num > max_elements:
         raise TooLargeError(
-            f"The body holds about {num:,} JSON values; up to {max_elements:,} are read here. Send less of them; where "
-            "arrays are taken, base64 text or `npy` carries them in one value.",
+            f"The body holds about {num:,} JSON values; the limit is {max_elements:,}. Send fewer values, or "
+            "send arrays as base64 or `npy` where the endpoint takes them.",
             code="too_many_elements",
         )
 
 
 def _has_fewer_marks(body: bytes, num_left: int) -> bool:
-    """Whether it holds hardly any values, as most large bodies do: a picture is one. To look for them one by one is
-    many times as fast as to count whatever there is."""
+    """Whether it holds few values. Most large bodies do, because a picture is one value. Searching marks one by one is
+    many times as fast as counting all."""
     for mark in _MARKS:
         at = body.find(mark)
         while at >= 0:
@@ -180,7 +181,7 @@ def _count_marks(body: bytes) -> int:
 
 @functools.cache
 def _holds_lists(model: type[BaseModel]) -> bool:
-    """Whether anything in the model is a list, or an object of any keys: only then a good body may hold many values."""
+    """Whether the model has a list, or an object with any keys. Only then a valid body may hold many values."""
     schema = model.model_json_schema()
     return _has_list(schema.get("properties", {})) or _has_list(schema.get("$defs", {}))
 
@@ -201,7 +202,7 @@ def from_json(body: bytes, model: type[BaseModel], limits: ImageLimits, *, stric
     require_few_elements(body, limits.max_elements if _holds_lists(model) else FEW_ELEMENTS)
     json_text.require_few_members(body)
     large_json.require_cheap(body, limits.max_text_bytes, long_fields.names(model))
-    with json_text.garbage_kept():
+    with json_text.gc_paused():
         return _validated(body, model, limits, strict=strict)
 
 
@@ -225,13 +226,13 @@ def _validated(body: bytes, model: type[BaseModel], limits: ImageLimits, *, stri
 def _request_or_error(
     body: bytes, model: type[BaseModel], limits: ImageLimits, *, strict: bool
 ) -> BaseModel | FastAPITritonError:
-    """The request, or the error to raise. It is not raised here, where its context would be pydantic's, which holds
-    copies of the values that it refuses."""
+    """The request, or the error to raise. Raised here, it would have pydantic's error as its context, which holds
+    copies of the rejected values."""
     try:
         return model.model_validate_json(body, strict=strict, context=limits)
     except images.LongPictureError as error:
         field = model.model_fields.get(error.field)
-        location = (callers_name(error.field, field) if field else error.field,)
+        location = (client_name(error.field, field) if field else error.field,)
         found = ErrorDetails(type=error.code, loc=location, msg=error.reason, input=...)
         return invalid([found], names(model))
     except ValidationError as error:
@@ -243,8 +244,8 @@ def _request_or_error(
 
 @functools.cache
 def _open_fields(model: type[BaseModel]) -> Sequence[str] | None:
-    """The fields that take any JSON value, so that pydantic lets NaN pass. None: there are none, and unknown fields are
-    refused."""
+    """The fields that take any JSON value, in which pydantic accepts NaN. None: there are none, and unknown fields are
+    rejected."""
     found = [name for name, field in model.model_fields.items() if _is_open(field.annotation)]
     return found if found or model.model_config.get("extra") == "allow" else None
 
@@ -256,21 +257,21 @@ def _is_open(annotation: Any) -> bool:
 def from_python(
     values: Any, model: type[Model], limits: ImageLimits | None = None, *, location: tuple[str, ...] = ()
 ) -> Model:
-    """Python values as the model; `location` is where they are in the body. Raises what `read` raises."""
+    """Python values as the model; `location` is their path in the body. Raises what `read` raises."""
     try:
         return model.model_validate(values, context=limits)
     except ValidationError as error:
-        raise _refused(error, model, location) from None
+        raise _rejected(error, model, location) from None
 
 
 def _from_form(parts: list[forms.Part], model: type[BaseModel], limits: ImageLimits) -> BaseModel:
     try:
         return model.model_validate_strings(_form_values(parts, model), context=limits)
     except ValidationError as error:
-        raise _refused(error, model) from None
+        raise _rejected(error, model) from None
 
 
-def _refused(error: ValidationError, model: type[BaseModel], location: tuple[str, ...] = ()) -> InvalidRequestError:
+def _rejected(error: ValidationError, model: type[BaseModel], location: tuple[str, ...] = ()) -> InvalidRequestError:
     details = error.errors(include_url=False, include_context=False)
     for each in details:
         each["loc"] = (*location, *each["loc"])
@@ -278,15 +279,17 @@ def _refused(error: ValidationError, model: type[BaseModel], location: tuple[str
 
 
 def _form_values(parts: list[forms.Part], model: type[BaseModel]) -> dict[str, str]:
-    """The form's fields as text. A picture's file becomes base64 text, any other file the text in it. Takes each part
-    from the list, so that it is freed."""
+    """The form's fields as text. A picture's file becomes base64 text, any other file its text. Removes each part from
+    the list, so that its memory is freed."""
     pictures, texts = _picture_names(model), set(names(model))
     values: dict[str, str] = {}
     while parts:
         part = parts.pop(0)
         if part.name in values:
-            raise invalid_field(part.name, "repeated_field", f"`{shown(part.name)}` was sent more than once.")
-        # A file under an unknown name may hold anything; the field is refused by its name.
+            raise invalid_field(
+                part.name, "repeated_field", f"`{shown(part.name)}` was sent more than once. Send it once."
+            )
+        # A file with an unknown name may hold any bytes; validation rejects the name.
         is_text = not part.is_file or (part.name in texts and part.name not in pictures)
         values[part.name] = part.text() if is_text else part.base64()
     return values
@@ -308,27 +311,27 @@ def _has_picture(annotation: Any) -> bool:
     return images.is_image(list(arguments)) or any(map(_has_picture, arguments))
 
 
-def own_words(body: BaseModel) -> dict[str, str]:
-    """The texts of a request that are no pictures, the beginning of each."""
+def logged_texts(body: BaseModel) -> dict[str, str]:
+    """The texts of a request that are not pictures, each cut to a length for the log."""
     return {
-        name: value[:_MAX_WORDS]
+        name: value[:_MAX_LOGGED]
         for name, field in type(body).model_fields.items()
-        if isinstance(value := getattr(body, name), str) and not images.is_image(field.metadata) and _is_words(value)
+        if isinstance(value := getattr(body, name), str) and not images.is_image(field.metadata) and _is_prose(value)
     }
 
 
-def _is_words(text: str) -> bool:
-    """Not a picture in a field that says nothing of pictures: base64 has no spaces."""
+def _is_prose(text: str) -> bool:
+    """Whether it is not base64, which has no spaces: a plain text field may hold a picture."""
     return len(text) < _WITHOUT_SPACES or " " in text[:_WITHOUT_SPACES]
 
 
 def names(model: type[BaseModel]) -> list[str]:
     """The names by which clients send the model's fields."""
-    return [callers_name(*each) for each in model.model_fields.items()]
+    return [client_name(*each) for each in model.model_fields.items()]
 
 
 def invalid(details: Sequence[ErrorDetails], known: Iterable[str]) -> InvalidRequestError:
-    """The refusal for what pydantic found; `known` are the members that the body may have."""
+    """The error for pydantic's problems; `known` are the members that the body may have."""
     known = list(known)
     return refusal([_problem(each, known) for each in details[:MAX_PROBLEMS]], num_unlisted=len(details) - MAX_PROBLEMS)
 
@@ -350,7 +353,7 @@ def _problem(details: ErrorDetails, known: Iterable[str]) -> FieldProblem:
     if not location and kind.endswith("_type"):
         return FieldProblem("#", "wrong_type", "The body must be one JSON object.")
     if kind == "missing":
-        detail = f"`{name}` is required, and missing."
+        detail = f"`{name}` is required, but missing."
     elif kind == "extra_forbidden":
         detail = f"There is no field `{name}`{nearest(str(location[-1]), known)}"
         detail += "" if detail.endswith("?") else "."

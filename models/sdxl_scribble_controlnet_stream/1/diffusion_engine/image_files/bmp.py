@@ -7,12 +7,12 @@ import struct
 from diffusion_engine.image_files.structure import Format, Structure, cut_off
 
 RUN_LENGTH_ENCODINGS = (1, 2)
-# Pillow decodes run-length encoded BMP in Python: as slow as this many passes.
+# Pillow decodes run-length encoded BMP in Python, which takes as long as this many passes.
 RUN_LENGTH_PASSES = 160
 
 
 def scan_bmp(data: bytes) -> Structure:
-    """The file must be as long as the rows that it announces, unless they are run-length encoded."""
+    """Read the structure. The file must be as long as its header announces, unless it is run-length encoded."""
     offset, header_size = struct.unpack_from("<II", data, 10)
     if header_size == 12:
         width, height, _, num_bits = struct.unpack_from("<HHHH", data, 18)

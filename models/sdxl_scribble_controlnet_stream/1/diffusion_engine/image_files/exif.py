@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""EXIF: how the camera was held."""
+"""EXIF: the orientation of a photo."""
 
 import struct
 
@@ -9,7 +9,7 @@ EXIF_PREFIX = b"Exif\0\0"
 
 
 def exif_orientation(exif: bytes) -> int:
-    """How the camera was held, from 1 (upright) to 8; 1 if the EXIF data does not say."""
+    """The orientation from 1 (upright) to 8; 1 if the EXIF data has none."""
     order = {b"II*\0": "<", b"MM\0*": ">"}.get(exif[:4])
     if order is None:
         return 1

@@ -11,7 +11,7 @@ MAX_BLOCKS = 200_000
 
 
 def scan_gif(data: bytes) -> Structure:
-    """Keeps the first frame. Counts the others without following every block of a file that has too many."""
+    """Read the structure. Keeps the first frame, counts the others, and stops at a limit of blocks."""
     width, height, flags = struct.unpack_from("<HHB", data, 6)
     position = 13 + color_table_size(flags)
     header, control, first, num_frames = (0, position), None, None, 0
@@ -46,7 +46,7 @@ def color_table_size(flags: int) -> int:
 
 
 def skip_blocks(data: bytes, position: int, blocks_left: int) -> tuple[int, int]:
-    """The position behind data blocks and their terminator. A file that ends in the midst of them ends there."""
+    """The position after data blocks and their terminator; the end of the file if it ends within them."""
     size = len(data)
     while position < size and blocks_left >= 0:
         length = data[position]

@@ -23,17 +23,19 @@ from diffusion_engine.image_files.structure import (
 MAX_SCANS = 100
 # Bytes of tables before the first scan.
 MAX_TABLE_BYTES = 256 * 1024
-# Searched for markers at a time: fits the processor's cache.
+# The bytes that are searched for markers at once: they fit into the processor's cache.
 FIND_BYTES = 64 * 1024
 # Start of frame: C0 to CF except the tables C4 and CC and the reserved C8.
 FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 START_OF_SCAN, END, APP1 = 0xDA, 0xD9, 0xE1
 WITHOUT_LENGTH = frozenset(range(0xD0, 0xD9))
-METADATA = frozenset((*range(0xE1, 0xEE), 0xEF, 0xFE))  # APP0 (JFIF) and APP14 (Adobe) say what the colours are
+METADATA = frozenset(
+    (*range(0xE1, 0xEE), 0xEF, 0xFE)
+)  # without APP0 (JFIF) and APP14 (Adobe), which define the colours
 
 
 def scan_jpeg(data: bytes) -> Structure:
-    """Keeps the tables, the frame header and all scans; counts the scans."""
+    """Read the structure. Keeps the tables, the frame header and all scans, and counts the scans."""
     segments, position = read_segments(data)
     kept, size, orientation, table_bytes = Spans([(0, 2)]), None, None, 0
     for marker, start, end in segments:
@@ -56,7 +58,7 @@ def scan_jpeg(data: bytes) -> Structure:
 
 
 def read_segments(data: bytes) -> tuple[list[tuple[int, int, int]], int]:
-    """The segments before the first scan, each as marker, start and end; and where that scan begins."""
+    """The segments before the first scan, each as marker, start and end, and the start of that scan."""
     segments: list[tuple[int, int, int]] = []
     position = 2
     for _ in range(MAX_CHUNKS):
@@ -77,11 +79,11 @@ def read_segments(data: bytes) -> tuple[list[tuple[int, int, int]], int]:
 
 
 def count_scans(data: bytes, position: int) -> tuple[int, int]:
-    """How many scans begin from `position` on, and where the last one ends.
+    """The number of scans after `position`, and the end of the last one.
 
-    Compressed data cannot hold a marker, but what follows the image can: phones append films to their photos. If there
-    seem to be more scans than an image of any size may have, it is cut at the first end marker, so that none can hide
-    behind a false one.
+    Compressed data cannot hold a marker, but data after the image can: phones append films to their photos. Up to the
+    number of scans that is allowed at any size, the whole file is kept. Only a file with more is cut at the first end
+    marker, so that a false end marker cannot hide scans.
     """
     scans = list(islice(find_markers(data, START_OF_SCAN, position), MAX_SCANS + 1))
     if len(scans) <= MAX_PASSES_AT_FULL_SIZE:
@@ -94,8 +96,10 @@ def count_scans(data: bytes, position: int) -> tuple[int, int]:
 
 
 def find_markers(data: bytes, marker: int, position: int) -> Iterator[int]:
-    """Where the marker stands from `position` on. Takes as long for any bytes; `bytes.find` takes ten times as long for
-    bytes that nearly match."""
+    """The positions of the marker after `position`.
+
+    Takes the same time for any bytes; `bytes.find` takes ten times as long for bytes that nearly match.
+    """
     octets = np.frombuffer(data, np.uint8)
     for start in range(position, len(data), FIND_BYTES):
         piece = octets[start : start + FIND_BYTES + 1]

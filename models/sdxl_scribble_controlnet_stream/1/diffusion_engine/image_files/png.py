@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""PNG: a sequence of chunks, some of which make the pixels."""
+"""PNG: a sequence of chunks, some of which hold the pixels."""
 
 import re
 import struct
@@ -23,7 +23,7 @@ CHUNK = struct.Struct(">I4s")
 
 
 def scan_png(data: bytes) -> Structure:
-    """Keeps the chunks that make the pixels of the still image; text, profiles and further frames are left out."""
+    """Read the structure. Keeps the chunks with the pixels of the first frame; drops texts, profiles and frames."""
     width, height = struct.unpack_from(">II", data, 16)
     if data[8:16] != FIRST_CHUNK or zlib.crc32(data[12:29]) != int.from_bytes(data[29:33]) or not width * height:
         raise cut_off()

@@ -5,13 +5,20 @@ import re
 import struct
 
 from diffusion_engine.image_files.exif import EXIF_PREFIX, exif_orientation
-from diffusion_engine.image_files.structure import MAX_CHUNKS, Format, Structure, cut_off, require_frames, too_complex
+from diffusion_engine.image_files.structure import (
+    MAX_CHUNKS,
+    Format,
+    Structure,
+    cut_off,
+    require_frames,
+    too_complex,
+)
 
 HEADS = frozenset((b"VP8 ", b"VP8L", b"VP8X"))
 
 
 def scan_webp(data: bytes) -> Structure:
-    """A canvas, and one frame or several; libwebp reads the container itself, so the whole file is kept."""
+    """Read the structure. The whole file is kept, because libwebp reads the container itself."""
     width = height = num_frames = 0
     orientation, position = None, 12
     for _ in range(MAX_CHUNKS):
