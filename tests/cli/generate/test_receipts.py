@@ -124,8 +124,8 @@ def test_a_receipt_is_found_beside_megabytes_of_other_text(tmp_path: Path) -> No
 def test_a_file_that_is_no_picture_or_half_of_one_is_refused_in_words(tmp_path: Path) -> None:
     file = tmp_path / "x.png"
     for content, words in (
-        (b"", "no PNG"),
-        (b"hello", "no PNG"),
+        (b"", "not a PNG"),
+        (b"hello", "not a PNG"),
         (written(tmp_path, "png").read_bytes()[:60], "damaged|no receipt"),
         (written(tmp_path, "webp").read_bytes()[:300], "damaged|no receipt|no PNG"),
         (written(tmp_path, "jpeg").read_bytes()[:300], "damaged|no receipt|no PNG"),
