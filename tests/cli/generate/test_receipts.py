@@ -127,8 +127,8 @@ def test_a_file_that_is_no_picture_or_half_of_one_is_refused_in_words(tmp_path: 
         (b"", "not a PNG"),
         (b"hello", "not a PNG"),
         (written(tmp_path, "png").read_bytes()[:60], "damaged|no receipt"),
-        (written(tmp_path, "webp").read_bytes()[:300], "damaged|no receipt|no PNG"),
-        (written(tmp_path, "jpeg").read_bytes()[:300], "damaged|no receipt|no PNG"),
+        (written(tmp_path, "webp").read_bytes()[:300], "damaged|no receipt|not a PNG"),
+        (written(tmp_path, "jpeg").read_bytes()[:300], "damaged|no receipt|not a PNG"),
     ):
         file.write_bytes(content)
         with pytest.raises(UsageError, match=words):
