@@ -83,6 +83,18 @@ def test_every_file_that_a_page_links_to_exists() -> None:
             assert (page.parent / target).exists(), f"{page.name}: {target}"
 
 
+def test_every_heading_that_a_page_links_to_exists() -> None:
+    for page in (*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")):
+        for target, anchor in re.findall(r"\]\((?!https?://)([^)#]*)#([^)]+)\)", page.read_text()):
+            assert anchor in anchors(page.parent / target if target else page), f"{page.name}: {target}#{anchor}"
+
+
+def anchors(page: Path) -> set[str]:
+    """The anchors that GitHub gives the headings of a page."""
+    headings = re.findall(r"^#+ (.*)$", re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
 def test_every_command_of_the_readme_names_its_test_or_the_reason_for_none() -> None:
     for mark, block in BLOCKS:
         assert mark == "tested" or mark.startswith(("tested by: ", "untested: ")), block
