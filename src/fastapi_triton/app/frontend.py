@@ -280,7 +280,7 @@ class TritonFrontend(FastAPI):
         )
 
         if self._jobs is not None:
-            background_jobs.take_in(endpoint, self._jobs)
+            background_jobs.enable_jobs(endpoint, self._jobs)
 
         async def serve(request: Request) -> Response:
             return await endpoint.respond(request.scope, request.receive)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Cleanup beside the jobs: requeues those of processes that died, and deletes those that are long over."""
+"""Housekeeping: requeues the jobs of dead processes, and deletes expired jobs."""
 
 import asyncio
 import time
@@ -15,17 +15,17 @@ from fastapi_triton.jobs.store import JobFiles
 if TYPE_CHECKING:
     from fastapi_triton.jobs.dbos_queue import DurableQueue
 
-# How often the dead are looked for, and what has expired.
+# The intervals of looking for dead processes, and for expired jobs.
 TAKE_OVER_S, SWEEP_S = 2.0, 60.0
-# A request whose files are this old without a job was never accepted.
+# If a request's files are this old and there is no job, the request was never accepted.
 _ABANDONED_S = 3600.0
-# How long, at least, an expired job is said to have expired, and not to be unknown.
-_TELL_EXPIRED_S = 86_400.0
-_MOST_AT_A_TIME = 200
+# For at least this time, requests for an expired job get 410 instead of 404.
+_KEEP_MARKS_S = 86_400.0
+_MAX_DELETED_AT_ONCE = 200
 
 
 class Cleanup:
-    """Of one process; any number of them may share a folder."""
+    """The housekeeping of one process. Any number of processes may share a folder."""
 
     def __init__(self, queue: "DurableQueue", *, files: JobFiles, executors: Executors, keep_s: float) -> None:
         self._queue = queue
@@ -35,10 +35,10 @@ class Cleanup:
         self._swept_at = float("-inf")
 
     def running(self) -> AbstractAsyncContextManager[None]:
-        """Run beside the block."""
+        """Run in the background during the `async with` block."""
         return BackgroundTask(
             "jobs housekeeping",
-            consequence="Jobs of dead processes do not run again, and finished ones do not expire.",
+            consequence="Jobs of dead processes do not run again, and finished jobs do not expire.",
             expected=(OSError, OverloadedError),
         ).repeating(self._step)
 
@@ -61,11 +61,11 @@ class Cleanup:
         with file_lock.held(lock) as is_held:
             if not is_held:
                 return
-            # The job is deleted last, so that no new one of its id begins while its files are being removed.
-            for job_id in await self._queue.finished_before(time.time() - self._keep_s, limit=_MOST_AT_A_TIME):
+            # Deletes the job last, so that no new job with its id starts while its files are being removed.
+            for job_id in await self._queue.finished_before(time.time() - self._keep_s, limit=_MAX_DELETED_AT_ONCE):
                 await asyncio.to_thread(self._files.expire, job_id)
                 await self._queue.delete(job_id)
             for job_id in await asyncio.to_thread(self._files.ids, older_than_s=_ABANDONED_S):
                 if await self._queue.find(job_id) is None:
                     await asyncio.to_thread(self._files.remove, job_id)
-            await asyncio.to_thread(self._files.forget_expired, older_than_s=max(self._keep_s, _TELL_EXPIRED_S))
+            await asyncio.to_thread(self._files.forget_expired, older_than_s=max(self._keep_s, _KEEP_MARKS_S))

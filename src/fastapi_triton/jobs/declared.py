@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Jobs of declared endpoints: the request is one of a pydantic model, the answer may be a picture."""
+"""Jobs of declared endpoints: the request is a pydantic model, and the result may be a picture."""
 
 import logging
 
@@ -17,12 +17,12 @@ from fastapi_triton.jobs.results import HEADERS, RAW_HEADERS
 
 logger = logging.getLogger(__name__)
 
-# Drawn seeds have as many bits as the endpoint allows.
+# The sizes of drawn seeds, the largest first: the first one that the endpoint allows is used.
 _SEED_BITS = (53, 32, 31, 16)
 
 
 class DeclaredJobs:
-    """A `JobEndpoint`."""
+    """The `JobEndpoint` of a declared endpoint."""
 
     def __init__(self, endpoint: InferEndpoint) -> None:
         self._endpoint = endpoint
@@ -44,7 +44,7 @@ class DeclaredJobs:
         return await self._endpoint.services.pipeline.serve_stored(translation)
 
     def _with_seed(self, body: BaseModel) -> BaseModel:
-        """The request with its seed drawn, so that it gives the same answer however often it is run."""
+        """The request with a drawn seed, so that each run gives the same result."""
         if seeds.FIELD not in type(body).model_fields or not seeds.is_missing(getattr(body, seeds.FIELD)):
             return body
         for bits in _SEED_BITS:
@@ -73,7 +73,7 @@ class DeclaredJobs:
 
 
 class _StoredRequest(DeclaredTranslation):
-    """A stored request. Its answer is JSON."""
+    """A stored request. Its result is JSON."""
 
     def __init__(self, endpoint: InferEndpoint, stored: bytes, listener: ProgressListener) -> None:
         super().__init__(endpoint, {"headers": ()})
@@ -90,7 +90,7 @@ class _StoredRequest(DeclaredTranslation):
         except ValidationError as error:
             logger.error("a job's request no longer fits %s: %s", endpoint.path, error)
             raise GoneError(
-                "The endpoint has changed since the job was accepted, and takes its request no more.",
+                "The endpoint has changed since the job was accepted, and no longer accepts its request.",
                 code="endpoint_changed",
             ) from None
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A job's events, from the moment a client listens: the same that its endpoint would send."""
+"""A job's events, from the moment that a client connects. They are the events of the job's endpoint."""
 
 from collections.abc import AsyncGenerator
 from dataclasses import replace
@@ -14,17 +14,17 @@ from fastapi_triton.jobs.job import Job, Progress
 from fastapi_triton.jobs.manager import Jobs
 from fastapi_triton.jobs.results import problem_of
 
-# A job may run in another process, which reports its progress by files only.
-_LOOK_S = 0.5
+# The poll interval: a job may run in another process, which reports its progress in files only.
+_POLL_S = 0.5
 
 
 def events_response(jobs: Jobs, job: Job) -> EventsResponse:
-    """The job's events as a response. The job goes on if the client leaves."""
+    """The job's events as a response. Closing the connection does not cancel the job."""
     return EventsResponse(events(jobs, job), heartbeat_interval_s=jobs.event_heartbeat_s)
 
 
 async def events(jobs: Jobs, job: Job) -> AsyncGenerator[Event, None]:
-    """The present state at once, what follows as it comes; the last is `completed` with the JSON answer, or `error`."""
+    """Yields the current state at once, then each change. Ends with `completed` and the JSON result, or with `error`."""
     sent: Event | None = None
     while True:
         event = await _event(jobs, job)
@@ -37,21 +37,21 @@ async def events(jobs: Jobs, job: Job) -> AsyncGenerator[Event, None]:
 
 
 async def until_over(jobs: Jobs, job: Job) -> Job:
-    """The job when it is over."""
+    """Wait until the job is finished."""
     while not job.is_over:
         job = await _next(jobs, job)
     return job
 
 
 async def _next(jobs: Jobs, job: Job) -> Job:
-    """The job, once there may be something new."""
-    await jobs.changed(job.id, within_s=_LOOK_S)
+    """Wait for a change, for at most `_POLL_S`. Returns the job's new state."""
+    await jobs.changed(job.id, within_s=_POLL_S)
     live = jobs.live_progress(job.id)
-    if live is not None:  # it runs here, so this is the newest
+    if live is not None:  # it runs in this process, so this is the newest state
         return replace(job, status="running" if live.is_running else "queued", progress=live)
     found = await jobs.find(job.id)
     if found is None:
-        raise GoneError("The job is not kept any longer.", code="job_expired")
+        raise GoneError("The job is no longer stored.", code="job_expired")
     return found
 
 
@@ -59,7 +59,7 @@ async def _event(jobs: Jobs, job: Job) -> Event:
     if job.status == "completed":
         result = await jobs.result(job.id)
         if result is None:
-            raise GoneError("The job's answer is not kept any longer.", code="job_expired")
+            raise GoneError("The job's result is no longer stored.", code="job_expired")
         return Event(COMPLETED, result.decode())
     if job.is_over:
         return Event("error", orjson.dumps(problem_of(job)).decode())

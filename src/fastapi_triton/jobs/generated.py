@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Jobs of generated endpoints: the request is a JSON body for whatever the model takes when the job is run."""
+"""Jobs of generated endpoints: the request is a JSON body, which must fit the model's config when the job runs."""
 
 import json
 from typing import Any
@@ -32,7 +32,7 @@ from fastapi_triton.triton.model_config import ModelConfig
 
 
 class GeneratedJobs:
-    """A `JobEndpoint`: one model, of one version or of Triton's choice."""
+    """The `JobEndpoint` of a generated endpoint: a model, with or without a version."""
 
     def __init__(self, endpoint: GeneratedEndpoint, address: InferPath) -> None:
         self._endpoint = endpoint
@@ -52,7 +52,12 @@ class GeneratedJobs:
         return await self._endpoint.services.pipeline.serve_stored(translation)
 
     def _model(self) -> GeneratedModel:
-        """The model as it is now; one that loads, or failed to, may come yet."""
+        """The model as it is now.
+
+        Raises:
+            GoneError: the model was removed or unloaded, or is decoupled now.
+            ModelNotReadyError: the model is loading, or failed to load. It may be ready later.
+        """
         try:
             model = self._endpoint.model(self._address)
         except NotFoundError as error:
@@ -62,7 +67,7 @@ class GeneratedJobs:
                 raise _gone(f"The model {self._address.model} was unloaded.") from None
             raise
         if model.config.decoupled:
-            raise _changed("the model is decoupled now")
+            raise _changed("the model is decoupled now.")
         return model
 
     def reply(self, result: bytes, accept: str | None) -> Response:
@@ -71,7 +76,7 @@ class GeneratedJobs:
 
 
 class _StoredRequest(GeneratedTranslation):
-    """A stored request. It is checked against the model as it is now before it waits for a slot."""
+    """A stored request. Before it waits for a slot, it is checked against the model's current config."""
 
     tensors: Inputs
 
@@ -88,7 +93,7 @@ class _StoredRequest(GeneratedTranslation):
         self._listener = listener
 
     async def read(self, _: Receive) -> None:
-        """It has its body."""
+        """Nothing to read: the body is stored."""
 
     async def prepare(self) -> None:
         try:
@@ -102,18 +107,18 @@ class _StoredRequest(GeneratedTranslation):
 
 
 def _gone(reason: str) -> GoneError:
-    return GoneError(f"The job's endpoint has gone since it was accepted. {reason}", code="endpoint_gone")
+    return GoneError(f"The job's endpoint no longer exists. {reason}", code="endpoint_gone")
 
 
 def _changed(reason: str) -> GoneError:
     return GoneError(
-        f"The endpoint has changed since the job was accepted, and takes its request no more: {reason}",
+        f"The endpoint has changed since the job was accepted, and no longer accepts its request: {reason}",
         code="endpoint_changed",
     )
 
 
 def _seeded(config: ModelConfig, body: bytes) -> tuple[Any, bytes]:
-    """A valid body's values, and the body with a seed drawn where the request leaves it to the model."""
+    """The values of a valid body, and the body with a drawn seed for each row without one."""
     values = json_text.parse(body)
     seed = config.input(seeds.FIELD)
     if seed is None or not seed.optional or not seed.is_scalar or seed.datatype.kind != "integer":

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a job needs of the endpoint that its request was sent to, whichever kind of endpoint that is."""
+"""The interface of an endpoint for jobs."""
 
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -14,9 +14,9 @@ from fastapi_triton.endpoints.interfaces import ProgressListener
 class JobRequest:
     """A request that has been read and checked.
 
-    `path` is where it was sent, and by which its endpoint is found again. `values` are the same for the same request,
-    however it was written. `stored` is what the endpoint serves the request from, with the seed drawn. `media_type` is
-    the response's, for a client that waits.
+    `path` identifies its endpoint. `values` are equal for equal requests, even if their bodies are written differently.
+    `stored` is the request as it is stored and run later, with a drawn seed. `media_type` is the type of the response,
+    for a client that waits.
     """
 
     path: str
@@ -29,22 +29,22 @@ class JobEndpoint(Protocol):
     """An endpoint whose requests may become jobs."""
 
     async def read(self, request: Request) -> JobRequest:
-        """Read a request. Raises the error that the endpoint would answer to an invalid one."""
+        """Read and check a request. Raises the endpoint's own error for an invalid one."""
         ...
 
     async def run(self, stored: bytes, listener: ProgressListener) -> bytes:
-        """The JSON answer to a stored request; called again if the run was interrupted.
+        """The JSON response to a stored request. It is called again if a run was interrupted.
 
         Raises:
-            GoneError: the endpoint has changed, and takes the request no more.
-            FastAPITritonError: any other error that the endpoint would answer.
+            GoneError: the endpoint has changed and no longer accepts the request, or no longer exists.
+            FastAPITritonError: any other error of the endpoint.
         """
         ...
 
     def reply(self, result: bytes, accept: str | None) -> Response:
-        """A job's JSON answer, in the form that the client accepts.
+        """The response with a job's JSON result, in a format that the client accepts.
 
         Raises:
-            NotAcceptableError: it is not to be had in any.
+            NotAcceptableError: the client accepts none of the possible formats.
         """
         ...

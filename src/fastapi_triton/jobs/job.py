@@ -1,30 +1,30 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A background job as it is known at one moment. Plain data."""
+"""The state of a background job at one moment, as plain data."""
 
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Self
 
-# `queued`: it waits for its turn, for a slot, or for Triton.
+# `queued`: it waits in the jobs' queue, for a slot, or for Triton.
 Status = Literal["queued", "running", "completed", "failed", "cancelled"]
 IS_OVER = frozenset[Status](("completed", "failed", "cancelled"))
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a job is, as reported by the process that runs it. Times are seconds since 1970."""
+    """A job's progress, as reported by the process that runs it. Times are seconds since 1970."""
 
-    runs: int = 0  # how often the model was started
+    runs: int = 0  # how often the model was started for this job
     is_running: bool = False
     started: float | None = None  # of the last run
     step: int | None = None
     num_steps: int | None = None
     preview: str | None = None
-    waits_for: str | None = None  # in words, where it waits for Triton
+    waits_for: str | None = None  # a sentence that says why it does not run
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One job. `problem` is the problem object of a failed one. Times are seconds since 1970."""
+    """One job. `problem` is the problem object of a failed job. Times are seconds since 1970."""
 
     id: str
     caller: str
@@ -41,13 +41,13 @@ class Job:
         return self.status in IS_OVER
 
     def with_progress(self, progress: Progress) -> Self:
-        """The queue's view of a job, completed by what the process that runs it has reported.
+        """The job with the progress that its process has reported.
 
-        For the queue a job runs as soon as a process has taken it; it may still wait for a slot or for Triton.
+        For the queue, a job runs as soon as a process has taken it, but it may still wait for a slot or for Triton.
         """
         status: Status = self.status
         if status == "running" and not progress.is_running:
             status = "queued"
-        # A queue whose clock knows whole seconds only may have it over before it was started.
+        # If the queue's clock has whole seconds only, the end could be before the start.
         finished = self.finished and max(self.finished, self.created, progress.started or 0.0)
         return replace(self, status=status, finished=finished, progress=progress)

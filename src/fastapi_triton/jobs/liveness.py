@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which of the processes that share a folder of jobs are alive: each holds a lock for as long as it lives."""
+"""Finds dead processes among those that share a folder of jobs: each process holds a lock as long as it lives."""
 
 import uuid
 from contextlib import ExitStack, suppress
@@ -9,7 +9,7 @@ from fastapi_triton.core import file_lock
 
 
 class Executors:
-    """This process's lock, and a check of the others'. The folder must be on a file system with `flock`."""
+    """Holds this process's lock and checks the locks of others. The folder must be on a file system with `flock`."""
 
     def __init__(self, folder: Path) -> None:
         self.id = uuid.uuid4().hex
@@ -21,7 +21,7 @@ class Executors:
         if self._lock is not None:
             return
         self._folder.mkdir(mode=0o700, exist_ok=True)
-        # Locked under a hidden name first, so that no process takes it for a dead one's before it is locked.
+        # Locked under a hidden name first: an unlocked file would look like that of a dead process.
         path = self._folder / f".{self.id}"
         path.touch(mode=0o600)
         with ExitStack() as stack:
@@ -30,13 +30,13 @@ class Executors:
             self._lock = stack.pop_all()
 
     def stop(self) -> None:
-        """Release the lock: other processes may take over this one's jobs."""
+        """Release the lock. Other processes may then take over this process's jobs."""
         if self._lock is not None:
             self._lock.close()
             self._lock = None
 
     def dead(self) -> list[str]:
-        """The ids of processes that hold their lock no longer. `forget` each once its jobs are requeued."""
+        """The ids of dead processes. Call `forget` for each when its jobs are requeued."""
         found = []
         for path in self._folder.glob("[!.]*"):
             if path.name == self.id:
@@ -47,4 +47,5 @@ class Executors:
         return found
 
     def forget(self, executor_id: str) -> None:
+        """Remove the lock file of a dead process."""
         (self._folder / executor_id).unlink(missing_ok=True)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The background jobs of one app: accepted, found, waited for, cancelled, run and expired."""
+"""The background jobs of one app: accepts, finds, runs and cancels them."""
 
 import asyncio
 import contextlib
@@ -30,18 +30,18 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-# The most seconds between two attempts to reach a database that is away when the app starts.
-_BEGIN_AGAIN_S = 5.0
+# The longest pause between two attempts to start the queue, if its database is not available when the app starts.
+_LONGEST_START_PAUSE_S = 5.0
 _STORAGE_ERRORS = (OSError, OverloadedError)
 _ID_CHARACTERS = 32
-# The assumed time of a run, until one was measured.
-_FIRST_GUESS_S = 5.0
+# The assumed duration of a run, until one is measured.
+_INITIAL_MEAN_RUN_S = 5.0
 
 
 class Jobs:
     """The jobs of one folder.
 
-    The queue starts with the first job, or with the app where there are jobs already: an app without jobs pays nothing.
+    The queue starts with the first job, or with the app if there are jobs already. An app without jobs has no cost.
     """
 
     def __init__(self, settings: Settings, find_endpoint: Callable[[str], JobEndpoint | None]) -> None:
@@ -60,29 +60,30 @@ class Jobs:
         self._secret = b""
         self._runs: dict[str, tuple[Run, asyncio.Task[Any]]] = {}
         self._waiting: defaultdict[str, set[asyncio.Event]] = defaultdict(set)
-        self._mean_run_s = _FIRST_GUESS_S
+        self._mean_run_s = _INITIAL_MEAN_RUN_S
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """For as long as the app runs."""
+        """Run the jobs of earlier processes, and stop the queue at the end of the block."""
         try:
             task = BackgroundTask(
                 "jobs of earlier processes",
-                consequence="Background jobs that an earlier process left do not run.",
+                consequence="Background jobs of earlier processes do not run.",
                 expected=_STORAGE_ERRORS,
-                longest_backoff_s=_BEGIN_AGAIN_S,
+                longest_backoff_s=_LONGEST_START_PAUSE_S,
             )
-            async with task.repeating(self._begin):
+            async with task.repeating(self._resume):
                 yield
         finally:
             await self._stop()
 
-    async def _begin(self) -> None:
-        """Run the jobs of earlier processes, as soon as their database answers."""
+    async def _resume(self) -> None:
+        """Start the queue, if there are jobs of earlier processes."""
         if self._queue is None and await self._is_in_use():
             await self._started()
 
     async def _started(self) -> "DurableQueue":
+        """The queue. The first call starts it."""
         async with self._starting:
             if self._queue is None:
                 try:
@@ -119,7 +120,7 @@ class Jobs:
 
     async def _run(self, job_id: str) -> dict[str, Any]:
         row = await (await self._started()).find(job_id)
-        if row is None:  # deleted since it was taken
+        if row is None:  # deleted meanwhile
             return {}
         run = Run(row, self._find_endpoint(row.path), files=self.files, on_change=lambda: self._notify(job_id))
         task = asyncio.current_task()
@@ -140,7 +141,7 @@ class Jobs:
             event.set()
 
     async def changed(self, job_id: str, *, within_s: float) -> None:
-        """Wait for a change of a job; for a limited time, since another process may run it."""
+        """Wait until a job changes in this process, for at most `within_s`: another process may run it."""
         event = asyncio.Event()
         self._waiting[job_id].add(event)
         try:
@@ -153,10 +154,10 @@ class Jobs:
             if not self._waiting[job_id]:
                 del self._waiting[job_id]
 
-    # ---- taking in
+    # ---- accepting
 
     def keyed_id(self, caller: str, key: str) -> str:
-        """The id of the job of this caller and idempotency key; no other client can guess it."""
+        """The id of the job with this caller and idempotency key. Other clients cannot guess it."""
         return hmac.new(self._secret, f"{caller}\0{key}".encode(), hashlib.sha256).hexdigest()[:_ID_CHARACTERS]
 
     async def accept(
@@ -169,54 +170,55 @@ class Jobs:
         job_id: Callable[[], str],
         webhook: str = "",
     ) -> Job:
-        """Store a new job durably; or return the existing one of this id.
+        """Store a new job durably, or return the existing job with this id.
 
         Raises:
-            TooManyRequestsError, OverloadedError: too many jobs wait already, or it cannot be stored.
+            TooManyRequestsError: the caller has too many jobs.
+            OverloadedError: too many jobs wait, or the job cannot be stored.
         """
         queue = await self._started()
         name = job_id()
         async with self._accepting:
             row = await queue.find(name)
             if row is None:
-                await self._require_room(queue, caller)
+                await self._require_capacity(queue, caller)
                 try:
                     await asyncio.to_thread(self.files.keep_request, name, fingerprint, request)
                 except OSError as error:
                     raise storage_error(error) from None
-                # After an error the job may be queued all the same, so its request stays. If it is not, housekeeping
-                # removes the request.
+                # If this fails, the job may be queued all the same, so its request stays. If it is not queued,
+                # housekeeping removes the request.
                 await queue.add(name, caller=caller, path=path, fingerprint=fingerprint, webhook=webhook)
                 row = await queue.find(name)
         if row is None:
-            raise OverloadedError("The job could not be kept. Try again later.", code="jobs_unavailable")
+            raise OverloadedError("The job could not be stored. Try again later.", code="jobs_unavailable")
         return row.with_progress(Progress())
 
-    async def _require_room(self, queue: "DurableQueue", caller: str) -> None:
+    async def _require_capacity(self, queue: "DurableQueue", caller: str) -> None:
         limit, own_limit = self._settings.jobs_max_waiting, self._settings.jobs_max_per_caller
         own = await queue.count_unfinished(caller=caller, limit=own_limit)
         if own >= own_limit:
             raise TooManyRequestsError(
-                f"{own} of your jobs are waiting or running, and no more are taken from one caller. Try again later.",
+                f"{own} of your jobs are waiting or running, which is the limit for one caller. Try again later.",
                 code="too_many_jobs",
                 retry_after_s=self._until_done(1),
             )
         waiting = await queue.count_unfinished(limit=limit + self._settings.jobs_max_running)
         if waiting >= limit + self._settings.jobs_max_running:
             raise OverloadedError(
-                f"{waiting} jobs are waiting or running, and no more are taken. Try again later.",
+                f"{waiting} jobs are waiting or running, which is this server's limit. Try again later.",
                 code="too_many_jobs",
                 retry_after_s=self._until_done(1),
             )
 
     def _until_done(self, count: int) -> float:
-        """The estimated time until this many jobs are done, in seconds."""
+        """The estimated time until this many jobs are finished, in seconds."""
         return min(3600.0, max(1.0, self._mean_run_s * count / self._settings.jobs_max_running))
 
-    # ---- looking
+    # ---- finding
 
     async def find(self, job_id: str) -> Job | None:
-        """The job as it is now."""
+        """The job with its current progress."""
         if not _is_id(job_id) or not await self._is_in_use():
             return None
         job = await (await self._started()).find(job_id)
@@ -245,21 +247,21 @@ class Jobs:
         return found[0].progress if found else None
 
     async def result(self, job_id: str) -> bytes | None:
-        """The JSON answer of a completed job, as long as it is stored."""
+        """The JSON result of a completed job, as long as it is stored."""
         return await asyncio.to_thread(self.files.result, job_id)
 
     async def is_expired(self, job_id: str) -> bool:
-        """Whether there was such a job once."""
+        """Whether there was a job with this id, which has expired."""
         return _is_id(job_id) and await asyncio.to_thread(self.files.is_expired, job_id)
 
     async def cancel(self, job: Job) -> None:
-        """Stop a job, or remove it from the queue.
+        """Cancel a running or waiting job.
 
         Raises:
-            ConflictError: the job is over already.
+            ConflictError: the job is finished.
         """
         if job.is_over:
-            raise ConflictError(f"The job is {job.status} already, and cannot be cancelled.", code="job_over")
+            raise ConflictError(f"The job is {job.status}, so it cannot be cancelled.", code="job_over")
         await (await self._started()).cancel(job.id)
         running = self._runs.get(job.id)
         if running is not None:
@@ -268,15 +270,15 @@ class Jobs:
 
 
 def _is_id(text: str) -> bool:
-    """Whether it has the form of a job's id: ids become file names."""
+    """Whether the text has the format of a job's id. Ids are used as file names."""
     return len(text) == _ID_CHARACTERS and text.isascii() and text.isalnum()
 
 
 def storage_error(error: OSError) -> OverloadedError:
     """The error for a job whose files cannot be written."""
-    logger.error("the folder of the background jobs: %s", error)
+    logger.error("the folder for background jobs cannot be used: %s", error)
     return OverloadedError(
-        f"The job cannot be kept: {error.strerror or error}. It was not accepted; try again later.",
+        f"The job was not accepted, because it cannot be stored: {error.strerror or error}. Try again later.",
         code="jobs_unavailable",
         retry_after_s=60.0,
     )

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What became of a job that is over: its answer as its endpoint would have given it, or the error."""
+"""The result of a finished job: the response of its endpoint, or the error."""
 
 from typing import Any
 
@@ -11,23 +11,23 @@ from fastapi_triton.core.errors import ConflictError, FastAPITritonError, FieldP
 from fastapi_triton.jobs.interfaces import JobEndpoint
 from fastapi_triton.jobs.job import Job
 
-# Of an answer: it is one caller's, and in the form that was asked for.
+# A result belongs to one caller, and its format depends on `Accept`.
 HEADERS = {"Vary": "Accept", "Cache-Control": "no-store"}
 RAW_HEADERS = {name.lower().encode(): value.encode() for name, value in HEADERS.items()}
 
 
 def reply(job: Job, result: bytes | None, endpoint: JobEndpoint | None, accept: str | None) -> Response:
-    """The response with a finished job's answer; `result` is its JSON.
+    """The response with a finished job's result; `result` is its JSON.
 
     Raises:
-        FastAPITritonError: what the endpoint would have raised, where the job gave no answer.
-        GoneError: the answer is not kept any longer.
-        NotAcceptableError: it is not to be had in a format that the caller accepts.
+        FastAPITritonError: the endpoint's error, if the job failed.
+        GoneError: the result is no longer stored.
+        NotAcceptableError: the client accepts none of the possible formats.
     """
     if job.status != "completed":
         raise error_of(job)
     if result is None or endpoint is None:
-        raise GoneError("The job's answer is not kept any longer.", code="job_expired")
+        raise GoneError("The job's result is no longer stored.", code="job_expired")
     return endpoint.reply(result, accept)
 
 
@@ -40,13 +40,12 @@ def problem_of(job: Job) -> dict[str, Any]:
 
 
 def error_of(job: Job) -> FastAPITritonError:
-    """The error that a job without an answer has instead: the one that its endpoint would have answered."""
+    """The error of a job that failed or was cancelled. A failed job has the error of its endpoint."""
     if job.status == "cancelled":
-        return ConflictError("The job was cancelled, and has no answer.", code="job_cancelled")
+        return ConflictError("The job was cancelled and has no result.", code="job_cancelled")
     if job.problem is None:
         return FastAPITritonError(
-            "The job failed: the process that ran it failed or was ended each time. The log has the reason under the "
-            "job's id."
+            "The job failed: each process that ran it crashed or was killed. The log has the reason under the job's id."
         )
 
     problem = job.problem

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`/jobs`: background jobs, looked at, followed, cancelled, and their answers fetched. Each belongs to its caller."""
+"""`/jobs`: the state, the events and the result of background jobs, and their cancellation."""
 
 import importlib.util
 import logging
@@ -29,11 +29,11 @@ from fastapi_triton.jobs.submission import Submissions
 
 logger = logging.getLogger(__name__)
 
-MOST_LISTED = 100
+MAX_LISTED = 100
 
 
 class JobList(BaseModel):
-    """A caller's own jobs, the newest first; no more than 100."""
+    """The caller's own jobs, the newest first; at most 100."""
 
     jobs: list[JobView]
 
@@ -41,14 +41,16 @@ class JobList(BaseModel):
 def mount(
     app: FastAPI, endpoints: Sequence[InferEndpoint], generated: GeneratedEndpoint | None, settings: Settings
 ) -> Jobs | None:
-    """Add `/jobs` to the app, and have generated endpoints make jobs of requests. `endpoints` may still grow. Returns
-    None if the app has no jobs."""
+    """Add `/jobs` to the app, and let generated endpoints create jobs. `endpoints` may still grow.
+
+    Returns None if background jobs are off.
+    """
     if not settings.jobs_folder:
         return None
     if importlib.util.find_spec("dbos") is None:
         logger.warning(
-            "there are no background jobs: jobs_folder is set, but the package dbos is not installed; "
-            "pip install 'fastapi-triton[jobs]'"
+            "background jobs are off: jobs_folder is set, but the package dbos is not installed. "
+            "Run: pip install 'fastapi-triton[jobs]'"
         )
         return None
 
@@ -66,32 +68,34 @@ def mount(
     return jobs
 
 
-def take_in(endpoint: InferEndpoint, jobs: Jobs) -> None:
-    """Have a declared endpoint make jobs of requests."""
+def enable_jobs(endpoint: InferEndpoint, jobs: Jobs) -> None:
+    """Let a declared endpoint create jobs."""
     endpoint.jobs = Submissions(jobs, DeclaredJobs(endpoint))
 
 
 def router(jobs: Jobs, find_endpoint: Callable[[str], JobEndpoint | None]) -> APIRouter:
     """The routes under `/jobs`."""
-    own_jobs = _CallersJobs(jobs, find_endpoint)
+    own_jobs = _OwnJobs(jobs, find_endpoint)
     routes = APIRouter(prefix=paths.JOBS, tags=["jobs"])
 
-    @routes.get("", summary="The caller's own jobs", responses=openapi.errors(403, 503))
+    @routes.get("", summary="List the caller's own jobs", responses=openapi.errors(403, 503))
     async def own(request: Request) -> JobList:
         return JobList(jobs=[JobView.of(each, request) for each in await own_jobs.own()])
 
-    @routes.get("/{job_id}", summary="How far a job is", responses=openapi.errors(404, 410, 503))
+    @routes.get("/{job_id}", summary="Get a job", responses=openapi.errors(404, 410, 503))
     async def one(request: Request, job_id: str) -> JobView:
         return JobView.of(await own_jobs.find(job_id), request)
 
-    @routes.get("/{job_id}/events", response_model=None, summary="A job's events", responses=openapi.job_events())
+    @routes.get(
+        "/{job_id}/events", response_model=None, summary="Follow a job's events", responses=openapi.job_events()
+    )
     async def follow(job_id: str) -> Response:
         return events_response(jobs, await own_jobs.find(job_id))
 
     @routes.get(
         "/{job_id}/result",
         response_model=None,
-        summary="A job's answer, as its endpoint would have given it",
+        summary="Get a job's result: the response of its endpoint",
         responses=openapi.job_result(),
     )
     async def result(request: Request, job_id: str) -> Response:
@@ -105,7 +109,7 @@ def router(jobs: Jobs, find_endpoint: Callable[[str], JobEndpoint | None]) -> AP
     return routes
 
 
-class _CallersJobs:
+class _OwnJobs:
     """The jobs of the current caller."""
 
     def __init__(self, jobs: Jobs, find_endpoint: Callable[[str], JobEndpoint | None]) -> None:
@@ -116,25 +120,24 @@ class _CallersJobs:
         caller = current_caller.get().name
         if _is_anonymous(caller):
             raise NotAllowedError(
-                "Jobs are listed for callers with an API key. Without one nobody can tell whose they are; keep their "
-                "ids.",
+                "Listing jobs needs an API key, which identifies their owner. Without one, use the jobs' ids.",
                 code="not_listed",
             )
-        return await self._jobs.of_caller(caller, limit=MOST_LISTED)
+        return await self._jobs.of_caller(caller, limit=MAX_LISTED)
 
     async def find(self, job_id: str) -> Job:
         job = await self._jobs.find(job_id)
-        if job is not None and _is_callers(job):
+        if job is not None and _is_own(job):
             return job
         if job is None and await self._jobs.is_expired(job_id):
-            raise GoneError("The job was over long ago, and is not kept any longer.", code="job_expired")
-        raise NotFoundError("You have no such job.", code="job_not_found")
+            raise GoneError("The job has expired: finished jobs are stored for a limited time.", code="job_expired")
+        raise NotFoundError("You have no job with this id.", code="job_not_found")
 
     async def result(self, job_id: str, accept: str | None) -> Response:
         job = await self.find(job_id)
         if not job.is_over:
             raise ConflictError(
-                f"The job is {job.status}; it has no answer yet.", code="job_unfinished", retry_after_s=1.0
+                f"The job is {job.status}; it has no result yet.", code="job_unfinished", retry_after_s=1.0
             )
         return reply(job, await self._jobs.result(job.id), self._find_endpoint(job.path), accept)
 
@@ -143,6 +146,6 @@ def _is_anonymous(caller: str) -> bool:
     return caller.startswith("address:")
 
 
-def _is_callers(job: Job) -> bool:
-    """Whether the caller may see it. An address is no proof: a job without a key is whosever knows its id."""
+def _is_own(job: Job) -> bool:
+    """Whether the caller may see the job. Without an API key, everyone who knows its id may: an IP address is no proof."""
     return _is_anonymous(job.caller) or job.caller == current_caller.get().name

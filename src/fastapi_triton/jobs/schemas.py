@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A job as clients see it."""
+"""The JSON of a job in responses."""
 
 from datetime import UTC, datetime
 from typing import Any, Self
@@ -12,7 +12,7 @@ from fastapi_triton.jobs.job import Job, Status
 
 
 class JobURLs(BaseModel):
-    """The URLs of the job itself, its events and its answer."""
+    """The URLs of the job, its events and its result."""
 
     job: str
     events: str
@@ -20,10 +20,10 @@ class JobURLs(BaseModel):
 
 
 class JobView(BaseModel):
-    """A background job. Times are RFC 3339; what is not known yet is null.
+    """A background job. Times are in RFC 3339; unknown values are null.
 
-    `runs` counts how often the model was begun with: more than once where something went away meanwhile. `waits_for`
-    says in words why a queued job does not run. `error` is a failed job's problem object.
+    `runs` counts how often the model was started for the job: more than once if a run was interrupted. `waits_for` says
+    why a queued job does not run. `error` is the problem object of a failed job.
     """
 
     id: str
@@ -60,7 +60,7 @@ class JobView(BaseModel):
 
 
 def url_of(job: Job, request: Request) -> str:
-    """The job's path, with the prefix under which a proxy has the app."""
+    """The job's path, with the path prefix of a proxy."""
     return f"{request.scope.get('root_path', '')}{paths.JOBS}/{job.id}"
 
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A job's files: its request, its progress, its result. Only the process's user may read them.
 
-Every method blocks, and may raise `OSError`: call it in a thread. Each file is there whole, or not at all.
+All methods block and may raise `OSError`: call them in a thread. Files are written atomically.
 """
 
 import contextlib
@@ -18,11 +18,11 @@ from fastapi_triton.core import atomic_file
 from fastapi_triton.jobs.job import Progress
 
 _PROGRESS, _RESULT = "progress.json", "result.json"
-_REQUEST = "request.json"  # of jobs that an earlier version accepted
+_REQUEST = "request.json"  # of jobs that an earlier version of the frontend accepted
 
 
 class JobFiles:
-    """A folder of job folders, one per id, beside empty marks for the jobs that have expired."""
+    """The folder of jobs: a folder for each job, the marks of expired jobs, and the database."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -31,44 +31,44 @@ class JobFiles:
         self._expired = folder / "expired"
 
     def prepare(self) -> None:
-        """Make the folders, for this user only."""
+        """Create the folders, with access for this user only."""
         for each in (self.folder, self._jobs, self._expired):
             each.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self.folder.chmod(0o700)  # it may have been there
+        self.folder.chmod(0o700)  # it may exist already, with other rights
         self.database.touch(mode=0o600)
 
     def secret(self) -> bytes:
-        """The key that makes the ids of jobs with an idempotency key; it lasts as long as the folder."""
+        """The secret from which the ids of jobs with an idempotency key are made. It stays the same for this folder."""
         path = self.folder / "secret"
         if not path.exists():
-            atomic_file.create(path, secrets.token_bytes(32))  # unless another process is first
+            atomic_file.create(path, secrets.token_bytes(32))  # does nothing if another process was faster
         return path.read_bytes()
 
     def keep_request(self, job_id: str, fingerprint: str, request: bytes) -> None:
-        """Keep a request durably, or not at all; one with this fingerprint that is there already stays.
+        """Store a request durably, or not at all. An existing request with this fingerprint is kept.
 
-        Requests with other fingerprints may be there too: a process that dies before its job is in the queue leaves its
-        request, and another process may be about to add a job with the same id. The queue's row says which one is run.
+        The folder may hold requests with other fingerprints: of a process that died before its job was in the queue, or
+        of a process that is adding a job with the same id. The fingerprint in the queue decides which one is run.
         """
         folder = self._jobs / job_id
         folder.mkdir(mode=0o700, exist_ok=True)
-        os.utime(folder)  # an old abandoned folder must not be removed now
+        os.utime(folder)  # so that housekeeping does not remove an old folder now
         try:
             atomic_file.create(folder / _request_name(fingerprint), request)
         except OSError:
-            with contextlib.suppress(OSError):  # it holds another request
+            with contextlib.suppress(OSError):  # fails if the folder holds another request
                 folder.rmdir()
             raise
         atomic_file.sync_folder(self._jobs)
         (self._expired / job_id).unlink(missing_ok=True)
 
     def request(self, job_id: str, fingerprint: str) -> bytes | None:
-        """The request that the job with this fingerprint was accepted for."""
-        kept = self._read(job_id, _request_name(fingerprint))
-        return self._read(job_id, _REQUEST) if kept is None else kept
+        """The stored request of the job with this fingerprint."""
+        stored = self._read(job_id, _request_name(fingerprint))
+        return self._read(job_id, _REQUEST) if stored is None else stored
 
     def keep_progress(self, job_id: str, progress: Progress) -> None:
-        """Store the progress; it need not outlast a power cut."""
+        """Store the progress, without `fsync`: it may be lost in a power cut."""
         self._replace(job_id, _PROGRESS, orjson.dumps(progress), is_durable=False)
 
     def progress(self, job_id: str) -> Progress:
@@ -82,11 +82,11 @@ class JobFiles:
         return self._read(job_id, _RESULT)
 
     def remove(self, job_id: str) -> None:
-        """Remove the files of a job."""
+        """Remove a job's files."""
         shutil.rmtree(self._jobs / job_id, ignore_errors=True)
 
     def expire(self, job_id: str) -> None:
-        """Remove the files of a job, and mark it as expired."""
+        """Remove a job's files, and mark it as expired."""
         (self._expired / job_id).touch(mode=0o600)
         self.remove(job_id)
 
@@ -99,7 +99,7 @@ class JobFiles:
             mark.unlink(missing_ok=True)
 
     def ids(self, *, older_than_s: float) -> list[str]:
-        """The jobs whose files are older than this, accepted or not."""
+        """The ids of jobs whose files are older than this, accepted or not."""
         return [path.name for path in _older(self._jobs, older_than_s)]
 
     def _read(self, job_id: str, name: str) -> bytes | None:
@@ -109,7 +109,7 @@ class JobFiles:
             return None
 
     def _replace(self, job_id: str, name: str, data: bytes, *, is_durable: bool) -> None:
-        """A job that has been removed meanwhile stays removed."""
+        """Write a file. Does nothing if the job was removed meanwhile."""
         with (
             contextlib.suppress(FileNotFoundError),
             atomic_file.replacing(self._jobs / job_id / name, is_durable=is_durable) as file,

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Requests that become jobs: those that prefer not to wait (`Prefer: respond-async`, RFC 7240), which get 202 and the
-job's address, and those with an `Idempotency-Key`, whose job is waited for."""
+"""Makes jobs of requests with `Prefer: respond-async` (RFC 7240) or an `Idempotency-Key`.
+
+The response to the former is 202 with the job's URL. The response to the latter is the job's result.
+"""
 
 import hashlib
 import json
@@ -30,30 +32,30 @@ PREFERENCE = "respond-async"
 KEY_HEADER = "Idempotency-Key"
 _KEY_NAME = KEY_HEADER.lower().encode()
 _NAMES = frozenset((b"prefer", _KEY_NAME))
-# What a key may be, a string of structured headers (RFC 8941) or the same without its quotes.
+# A key is a string of structured headers (RFC 8941), with or without its quotes.
 _KEY = re.compile(r'"([\x20\x21\x23-\x5b\x5d-\x7e]{1,255})"|([\x21\x23-\x2b\x2d-\x3a\x3c-\x5b\x5d-\x7e]{1,255})')
 
 
 class Submissions:
-    """Makes jobs of the requests to one endpoint that prefer an asynchronous response, or must not be run twice."""
+    """Makes jobs of requests to one endpoint."""
 
     def __init__(self, jobs: Jobs, endpoint: JobEndpoint) -> None:
         self._jobs = jobs
         self._endpoint = endpoint
 
     def wants(self, headers: Iterable[tuple[bytes, bytes]]) -> bool:
-        """Whether this is one of them."""
-        # A loop, since every request comes by here, and a generator takes three times as long.
+        """Whether a request with these headers becomes a job."""
+        # A loop, because this runs for every request, and a generator takes three times as long.
         for name, value in headers:  # noqa: SIM110
-            if name in _NAMES and (name == _KEY_NAME or _is_later(value)):
+            if name in _NAMES and (name == _KEY_NAME or _prefers_async(value)):
                 return True
         return False
 
     async def submit(self, request: Request) -> Response:
-        """Read the request as the endpoint would, and store it; then answer with the job's address, or wait for it."""
+        """Read and store the request. Returns the job's URL, its events, or its result when it is finished."""
         submitted = await self._endpoint.read(request)
         job = await self._job(submitted, request.headers)
-        if any(name == b"prefer" and _is_later(value) for name, value in request.scope["headers"]):
+        if any(name == b"prefer" and _prefers_async(value) for name, value in request.scope["headers"]):
             return Response(
                 JobView.of(job, request).model_dump_json(),
                 202,
@@ -79,13 +81,13 @@ class Submissions:
             webhook=self._jobs.webhooks.checked(webhook) if webhook is not None else "",
         )
         if job.fingerprint != fingerprint:
-            detail = f"Another request was sent with this {KEY_HEADER}. Give each request a key of its own."
+            detail = f"This {KEY_HEADER} was already used for a different request. Use a new key for each request."
             raise InvalidRequestError(detail, code="idempotency_key_reused")
         return job
 
 
-def _is_later(value: bytes) -> bool:
-    """Whether a `Prefer` header says that the answer may come later."""
+def _prefers_async(value: bytes) -> bool:
+    """Whether the value of a `Prefer` header contains `respond-async`."""
     return PREFERENCE in [each.partition(";")[0].strip().lower() for each in value.decode("latin-1").split(",")]
 
 
@@ -94,28 +96,28 @@ def _new_id() -> str:
 
 
 def _key(value: str | None) -> str | None:
-    """The caller's idempotency key, if it has sent one.
+    """The idempotency key in a header's value.
 
     Raises:
-        InvalidRequestError: it is none.
+        InvalidRequestError: the value is not a valid key.
     """
     if value is None:
         return None
     found = _KEY.fullmatch(value.strip())
     if found is None:
-        detail = f"The {KEY_HEADER} must have from 1 to 255 printable ASCII characters, a UUID for example."
+        detail = f"The {KEY_HEADER} must be 1 to 255 printable ASCII characters, for example a UUID."
         problem = FieldProblem("#", "invalid_idempotency_key", detail)
         raise InvalidRequestError(detail, code="invalid_idempotency_key", problems=[problem])
     return found[1] or found[2]
 
 
 def _fingerprint(submitted: JobRequest) -> str:
-    """The same for the same request, however it was written."""
-    whole = [submitted.path, submitted.values]
+    """A hash of the request's path and values: equal requests have the same one, however their bodies are written."""
+    content = [submitted.path, submitted.values]
     try:
-        data = orjson.dumps(whole, option=orjson.OPT_SORT_KEYS)
+        data = orjson.dumps(content, option=orjson.OPT_SORT_KEYS)
     except orjson.JSONEncodeError:  # an integer of more than 64 bits
         data = b"null"
-    if b"null" in data:  # orjson also writes NaN and the infinities as null, and they differ
-        data = json.dumps(whole, sort_keys=True).encode()
+    if b"null" in data:  # orjson also writes NaN and Infinity as null, so different requests would look equal
+        data = json.dumps(content, sort_keys=True).encode()
     return hashlib.sha256(data).hexdigest()

@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Tells a caller's own server that a job is over: signed (https://www.standardwebhooks.com), and never sent to an
-address that only this machine's network can reach."""
+"""Sends a signed webhook (https://www.standardwebhooks.com) when a job has finished, to public addresses only."""
 
 import base64
 import binascii
@@ -24,30 +23,30 @@ logger = logging.getLogger(__name__)
 
 HEADER = "Webhook-URL"
 _MAX_CHARACTERS = 2000
-# How long a receiver may take, all in all.
+# The timeout for the whole request.
 _TIMEOUT_S = 15.0
-_SECRET_PREFIX = "whsec_"  # noqa: S105  # begins a secret, and is none
+_SECRET_PREFIX = "whsec_"  # noqa: S105  # the prefix of a secret, not a secret
 
 
 class NotDeliveredError(Exception):
-    """The receiver did not take it; the same again may work."""
+    """The webhook was not delivered; a retry may work."""
 
 
 class Webhooks:
-    """Signs with one secret. `anywhere` allows http and private addresses too, as tests need them."""
+    """Checks URLs and sends signed webhooks. `anywhere` allows http and private addresses, for tests."""
 
     def __init__(self, secret: str, *, anywhere: bool = False) -> None:
         self._secret = _decoded(secret)
         self._anywhere = anywhere
 
     def checked(self, url: str) -> str:
-        """The URL that a caller gave, if there is nothing wrong with it that can be seen now.
+        """Check a `Webhook-URL` as far as possible without resolving its host. Returns the URL.
 
         Raises:
-            InvalidRequestError: there is.
+            InvalidRequestError: the URL is not allowed, or webhooks are off.
         """
         if not self._secret:
-            raise _refused("Webhooks are switched off here. Poll the job, or follow its events.", "webhooks_off")
+            raise _refused("This server does not send webhooks. Poll the job, or follow its events.", "webhooks_off")
         try:
             parsed = URL(url)
         except ValueError:
@@ -60,17 +59,17 @@ class Webhooks:
                 "invalid_webhook_url",
             )
         if not self._anywhere and _is_literal(parsed.host) and not is_public(parsed.host):
-            raise _refused(f"The {HEADER} must not lead to a private address.", "invalid_webhook_url")
+            raise _refused(f"The {HEADER} must not point to a private address.", "invalid_webhook_url")
         return url
 
     async def send(self, job_id: str, url: str, status: str) -> None:
-        """Tell of a job that is over. The event's id is the job's, so who gets it twice can see that.
+        """Send the webhook of a finished job. Its id is the job's id, so that receivers can recognise duplicates.
 
         Raises:
-            NotDeliveredError: it was not taken.
+            NotDeliveredError: the receiver did not accept it.
         """
         body = orjson.dumps({"type": f"job.{status}", "timestamp": _now(), "data": {"id": job_id, "status": status}})
-        # A new connection, whose address is checked as it is made: earlier or later DNS answers do not matter.
+        # A new connection checks its address while it is made. An earlier DNS lookup could have a different result.
         connector = aiohttp.TCPConnector(
             force_close=True, socket_factory=None if self._anywhere else _public_socket, use_dns_cache=False
         )
@@ -79,15 +78,15 @@ class Webhooks:
             self.checked(url)
             async with (
                 aiohttp.ClientSession(connector=connector, timeout=timeout, trust_env=False) as session,
-                session.post(url, data=body, headers=self._headers(job_id, body), allow_redirects=False) as answer,
+                session.post(url, data=body, headers=self._headers(job_id, body), allow_redirects=False) as response,
             ):
-                if not 200 <= answer.status < 300:
-                    raise NotDeliveredError(f"it answered {answer.status}")
-        except aiohttp.InvalidURL:  # its text holds the URL, whose path or query may be a secret
-            raise NotDeliveredError("its URL cannot be used") from None
+                if not 200 <= response.status < 300:
+                    raise NotDeliveredError(f"the receiver returned {response.status}")
+        except aiohttp.InvalidURL:  # its text has the URL, and a path or query may be a secret
+            raise NotDeliveredError("the URL is not valid") from None
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise NotDeliveredError(f"it cannot be reached: {str(error) or type(error).__name__}") from None
-        except InvalidRequestError as error:  # the settings have changed since
+            raise NotDeliveredError(f"the receiver cannot be reached: {str(error) or type(error).__name__}") from None
+        except InvalidRequestError as error:  # the settings have changed meanwhile
             logger.warning("job %s: its webhook is not sent: %s", job_id, error.detail)
 
     def _headers(self, job_id: str, body: bytes) -> dict[str, str]:
@@ -103,7 +102,7 @@ class Webhooks:
 
 
 def _public_socket(address_info: AddrInfoType) -> socket.socket:
-    """A socket for a resolved address, whatever form the URL or the DNS gave it.
+    """A socket for a resolved address, in any notation.
 
     Raises:
         OSError: the address is not public.
@@ -111,10 +110,10 @@ def _public_socket(address_info: AddrInfoType) -> socket.socket:
     family, kind, protocol, _, address = address_info
     try:
         may_connect = is_public(str(address[0]))
-    except ValueError:  # such as a number, which the C library would read as an IPv4 address
+    except ValueError:  # such as a decimal number, which the C library reads as an IPv4 address
         may_connect = False
     if not may_connect:
-        # With a number, since aiohttp shows only the `strerror` of an OSError.
+        # With an error number, because aiohttp shows only the `strerror` of an OSError.
         raise PermissionError(errno.EACCES, f"{address[0]} is not a public address")
     return socket.socket(family, kind, protocol)
 
@@ -128,14 +127,14 @@ def _is_literal(host: str) -> bool:
 
 
 def _decoded(secret: str) -> bytes:
-    """The bytes of a secret as Standard Webhooks writes it; of another text its own bytes."""
+    """The bytes of a secret in Standard Webhooks' format (`whsec_` and base64), or of any other text."""
     if not secret.startswith(_SECRET_PREFIX):
         return secret.encode()
     try:
         return base64.b64decode(secret.removeprefix(_SECRET_PREFIX), validate=True)
     except binascii.Error:
         raise ValueError(
-            f"the secret for webhooks begins with {_SECRET_PREFIX}, but what follows is no base64"
+            f"jobs_webhook_secret begins with {_SECRET_PREFIX}, but the rest is not valid base64"
         ) from None
 
 

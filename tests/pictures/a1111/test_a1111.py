@@ -133,7 +133,7 @@ async def test_what_was_changed_is_said(client: httpx2.AsyncClient, triton: Fake
         alwayson_scripts=unit(control_mode="My prompt is more important"),
     )
     assert (asked(triton)[0]["width"], asked(triton)[0]["height"]) == (128, 128)
-    words = ("exponential", "CLIP_stop", "styles", "Faces", "1024x1024", "control_mode")
+    words = ("exponential", "CLIP_stop", "styles", "restore_faces", "1024x1024", "control_mode")
     assert all(any(word in note for note in info["notes"]) for word in words)
 
 

@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A1111's API: `/sdapi/v1/txt2img`, its progress, and what its clients ask before their first picture.
+"""A1111's API: `/sdapi/v1/txt2img`, its progress, and the lists that clients request before their first picture.
 
-This room owns A1111's names and forms.
+This package owns A1111's field names and formats.
 
 | module | its one job |
 | --- | --- |
 | `routes` | serves the requests |
-| `schemas` | the fields of `txt2img` → the endpoint's |
-| `controlnet` | the ControlNet unit that holds the sketch |
-| `samplers` | samplers and noise schedules → schedulers |
-| `tasks` | pictures at work, which only their client can watch and interrupt |
-| `errors` | errors in the names that A1111's clients know |
+| `schemas` | translates the fields of `txt2img` to the endpoint's fields |
+| `controlnet` | the ControlNet unit with the scribble |
+| `samplers` | translates samplers and noise schedules to schedulers |
+| `tasks` | the running requests; only their own client can watch and interrupt them |
+| `errors` | errors with A1111's field names |
 """

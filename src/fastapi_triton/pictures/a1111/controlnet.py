@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A1111's ControlNet unit: where the scribble is, and how strongly it counts."""
+"""A1111's ControlNet unit: the scribble, its weight and its control window."""
 
 from collections.abc import Mapping
 from typing import Annotated, Any
@@ -12,12 +12,12 @@ from fastapi_triton.endpoints.images import Base64Image
 from fastapi_triton.endpoints.request_body import validation
 from fastapi_triton.pictures.text_to_image import TextToImage
 
-# A ControlNet unit's preprocessors → our `invert`. With none, A1111 takes white on black only; here it is looked at.
+# A unit's preprocessors, and the endpoint's `invert`. Without one, A1111 reads white on black only; here both work.
 MODULES = {"none": "auto", "invert (from white bg & black line)": "yes", "invert": "yes"}
 
 
 def refuse(reason: str) -> BeforeValidator:
-    """What would make another picture, and is not done here; off, in any of the ways of saying so, is fine."""
+    """A validator for an unsupported field that would change the picture: it accepts only "off" values."""
 
     def check(value: Any) -> Any:
         if value:
@@ -33,16 +33,16 @@ def _no_bool(value: Any) -> Any:
     return value
 
 
-# As A1111 takes them: "20" is a number too.
+# As in A1111, "20" is a number too.
 Whole = Annotated[int, BeforeValidator(_no_bool)]
 Number = Annotated[float, BeforeValidator(_no_bool)]
 
 
-def _sketch(value: Any) -> Any:
-    """A unit's picture comes bare, or as an object with a mask."""
+def _scribble(value: Any) -> Any:
+    """A unit's picture, which may also be in an object with a mask."""
     if isinstance(value, Mapping):
         if value.get("mask"):
-            raise PydanticCustomError("unsupported_parameter", "A mask is not done here. Leave it out.")
+            raise PydanticCustomError("unsupported_parameter", "Masks are not supported. Omit the mask.")
         value = value.get("image")
     return value or None
 
@@ -52,22 +52,22 @@ def _known_module(value: Any) -> Any:
     if name not in MODULES:
         raise PydanticCustomError(
             "unsupported_parameter",
-            "There are no preprocessors here but these: {known}. Send a scribble.",
-            {"known": ", ".join(MODULES)},
+            "The preprocessor '{name}' is not supported. Send a scribble with one of these: {known}.",
+            {"name": shown(value), "known": ", ".join(MODULES)},
         )
     return name
 
 
 class ControlNetUnit(BaseModel):
-    """One of `alwayson_scripts.controlnet.args`; fields that only preprocessors need are left alone."""
+    """An entry of `alwayson_scripts.controlnet.args`. Fields for preprocessors are ignored."""
 
     model_config = ConfigDict(extra="ignore", allow_inf_nan=False)
 
     enabled: bool = True
-    image: Annotated[Base64Image | None, BeforeValidator(_sketch)] = Field(
+    image: Annotated[Base64Image | None, BeforeValidator(_scribble)] = Field(
         None, validation_alias=AliasChoices("image", "input_image")
     )
-    mask: Annotated[Any, refuse("A mask is not done here. Leave it out.")] = None
+    mask: Annotated[Any, refuse("Masks are not supported. Omit the mask.")] = None
     module: Annotated[str, BeforeValidator(_known_module)] = "none"
     model: str | None = None
     weight: Number = 1.0
@@ -77,42 +77,46 @@ class ControlNetUnit(BaseModel):
 
 
 def unit_of(scripts: Mapping[str, Any], model: TextToImage) -> ControlNetUnit | None:
-    """The one unit of `alwayson_scripts` that is on, or none.
+    """The enabled ControlNet unit of `alwayson_scripts`, or None.
 
     Raises:
-        InvalidRequestError: it is not done here, or it is another script.
+        InvalidRequestError: the unit or another script is not supported.
     """
     units: list[ControlNetUnit] = []
     for name, script in scripts.items():
         arguments = script.get("args") if isinstance(script, Mapping) else script
-        given = arguments if isinstance(arguments, list) else [arguments]
+        values = arguments if isinstance(arguments, list) else [arguments]
         if name.lower() == "controlnet":
-            units += [_read_unit(each, model) for each in given if each]
-        elif any(given[:1]):
-            raise refused(name, f"There is no always-on script '{shown(name)}' here, only controlnet.")
-    on = [unit for unit in units if unit.enabled]
-    if len(on) > 1:
-        raise refused("controlnet", f"{len(on)} ControlNet units are on; one is done here.")
-    for unit in on:
+            units += [_read_unit(each, model) for each in values if each]
+        elif any(values[:1]):
+            raise refused(name, f"The always-on script '{shown(name)}' is not supported, only controlnet is.")
+    enabled = [unit for unit in units if unit.enabled]
+    if len(enabled) > 1:
+        raise refused("controlnet", f"{len(enabled)} ControlNet units are enabled; only one is supported.")
+    for unit in enabled:
         if unit.image is None:
-            raise refused("controlnet", "The ControlNet unit has no image. Send the scribble, or enabled: false.")
+            raise refused("controlnet", "The ControlNet unit has no image. Send the scribble, or set enabled to false.")
         known = control_models(model)
         wanted = (unit.model or "None").partition(" [")[0]
         if wanted.lower() != "none" and wanted not in known and "scribble" not in wanted.lower():
-            raise refused("controlnet", f"There is no ControlNet '{shown(unit.model)}' here, only {', '.join(known)}.")
-    return on[0] if on else None
+            raise refused(
+                "controlnet", f"There is no ControlNet '{shown(unit.model)}'. This server has {', '.join(known)}."
+            )
+    return enabled[0] if enabled else None
 
 
 def control_models(model: TextToImage) -> list[str]:
-    """The ControlNets that a unit may name; any other scribble ControlNet's name stands for it too."""
+    """The ControlNets that a unit may name. Names of other scribble ControlNets are accepted too."""
     return [model.name]
 
 
 def _read_unit(unit: Any, model: TextToImage) -> ControlNetUnit:
     if not isinstance(unit, Mapping):
-        raise refused("controlnet", "A ControlNet unit is an object with fields such as image and weight.")
+        raise refused("controlnet", "A ControlNet unit must be an object with fields such as image and weight.")
     if unit.get("image") and unit.get("input_image") and unit["image"] != unit["input_image"]:
-        raise refused("controlnet", "The ControlNet unit has two pictures, image and input_image. Send one of them.")
+        raise refused(
+            "controlnet", "The ControlNet unit has two different pictures, image and input_image. Send only one."
+        )
     return validation.from_python(
         unit, ControlNetUnit, model.endpoint.services.image_limits, location=("alwayson_scripts", "controlnet", "args")
     )

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Errors under `/sdapi`: problem objects, whose `detail` A1111's clients show, with A1111's field names."""
+"""Errors under `/sdapi`: problem objects with A1111's field names. A1111's clients show their `detail`."""
 
 import re
 
@@ -15,7 +15,7 @@ _NAMES = {
     "control_guidance_start": "guidance_start",
     "control_guidance_end": "guidance_end",
 }
-_OURS = re.compile(rf"\b({'|'.join(_NAMES)})\b")
+_ENDPOINT_NAMES = re.compile(rf"\b({'|'.join(_NAMES)})\b")
 
 
 def response(error: FastAPITritonError) -> Response:
@@ -28,4 +28,4 @@ def response(error: FastAPITritonError) -> Response:
 
 
 def _renamed(text: str) -> str:
-    return _OURS.sub(lambda found: _NAMES[found[1]], text)
+    return _ENDPOINT_NAMES.sub(lambda found: _NAMES[found[1]], text)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A1111's API in front of a declared endpoint: `txt2img` with a ControlNet unit, and discovery routes."""
+"""A1111's API in front of a declared endpoint: `txt2img` with a ControlNet unit, its progress, and discovery routes."""
 
 import asyncio
 import secrets
@@ -24,7 +24,7 @@ from fastapi_triton.pictures.a1111.tasks import COOKIE, Task, TaskOwner, Tasks
 from fastapi_triton.pictures.text_to_image import Capabilities, TextToImage
 
 _V1 = f"{paths.A1111}/v1"
-# Clients ask for these lists before their first picture. They are empty here.
+# Clients request these lists before their first picture. Most are empty here.
 _EMPTY: dict[str, Any] = {
     "cmd-flags": {},
     "embeddings": {"loaded": {}, "skipped": {}},
@@ -50,20 +50,20 @@ def router(model: TextToImage) -> APIRouter:
 def _add_txt2img(routes: APIRouter, model: TextToImage, tasks: Tasks) -> None:
     @routes.post(
         f"{_V1}/txt2img",
-        summary="Pictures from a prompt, with a scribble in a ControlNet unit",
+        summary="Make pictures from a prompt, with a scribble in a ControlNet unit",
         response_model=None,
         openapi_extra=openapi.request_body(validation.JSON, model=Txt2ImgRequest),
     )
     async def txt2img(request: Request) -> Response:
         return await Txt2ImgTranslation(request, model, tasks).serve(request.receive)
 
-    @routes.get(f"{_V1}/progress", summary="How far the caller's own picture is", response_model=None)
+    @routes.get(f"{_V1}/progress", summary="Get the progress of the client's own picture", response_model=None)
     async def progress(request: Request, id_task: str | None = None, skip_current_image: bool = False) -> Response:
         task = tasks.find(TaskOwner.of(request), id_task)
         body = await _progress(task, with_image=not skip_current_image)
         return Response(responses.encode(body), media_type=content_negotiation.JSON)
 
-    @routes.post(f"{_V1}/interrupt", summary="Stop the caller's own picture", response_model=None)
+    @routes.post(f"{_V1}/interrupt", summary="Interrupt the client's own picture", response_model=None)
     async def interrupt(request: Request, id_task: str | None = None) -> Response:
         task = tasks.find(TaskOwner.of(request), id_task)
         if task is not None:
@@ -72,7 +72,7 @@ def _add_txt2img(routes: APIRouter, model: TextToImage, tasks: Tasks) -> None:
 
 
 class Txt2ImgTranslation(Translation):
-    """A request to `txt2img`. While it waits or runs it is a `Task`, which other requests can watch and interrupt."""
+    """A request to `txt2img`. While it waits or runs, its client can watch and interrupt it by its `Task`."""
 
     stops_on_disconnect = True
     body: Txt2ImgRequest
@@ -81,14 +81,14 @@ class Txt2ImgTranslation(Translation):
     def __init__(self, request: Request, model: TextToImage, tasks: Tasks) -> None:
         self.admission = model.endpoint.admission
         self.model = model.name
-        self._caller = TaskOwner.of(request)
+        self._owner = TaskOwner.of(request)
         self._text_to_image = model
         self._tasks = tasks
-        self._task: Task | None = None  # from `prepare` on
+        self._task: Task | None = None  # set by `prepare`
         self._serving: asyncio.Task[Response] | None = None
 
     async def serve(self, receive: Receive) -> Response:
-        """The response: at the end, or when the task is interrupted."""
+        """The response, at the end or when the task is interrupted."""
         self._serving = asyncio.create_task(self._text_to_image.pipeline.serve(self, receive))
         try:
             return await self._serving
@@ -109,7 +109,7 @@ class Txt2ImgTranslation(Translation):
         model = self._text_to_image
         self.plan = schemas.plan(self.body, model, await model.capabilities())
         self.num_slots = len(self.plan.batch)
-        task = self._task = self._tasks.add(self._caller, self.num_slots, task_id=self.body.force_task_id)
+        task = self._task = self._tasks.add(self._owner, self.num_slots, task_id=self.body.force_task_id)
         task.serving, self.ticket = self._serving, task.ticket
         await model.require_fitting(self.plan.batch)
 
@@ -120,8 +120,8 @@ class Txt2ImgTranslation(Translation):
     async def respond(self) -> Response:
         if self._task is None:
             raise RuntimeError("`prepare` was not called")
-        answer = await _answer(self.body, self.plan, self._task)
-        return Response(responses.encode(answer), media_type=content_negotiation.JSON)
+        body = await _response_body(self.body, self.plan, self._task)
+        return Response(responses.encode(body), media_type=content_negotiation.JSON)
 
 
 def _add_discovery(routes: APIRouter, model: TextToImage) -> None:
@@ -130,7 +130,7 @@ def _add_discovery(routes: APIRouter, model: TextToImage) -> None:
             body = content(await model.capabilities()) if callable(content) else content
             return _with_session(request, JSONResponse(body))
 
-        summary = f"A1111's {name}, as far as there are any"
+        summary = f"A1111's {name}"
         routes.add_api_route(f"{_V1}/{name}", route, methods=["GET"], summary=summary, response_model=None)
 
     for name, content in _EMPTY.items():
@@ -140,7 +140,7 @@ def _add_discovery(routes: APIRouter, model: TextToImage) -> None:
     add("samplers", samplers.listed)
     add("schedulers", samplers.listed_schedules())
 
-    @routes.post(f"{_V1}/options", summary="Takes the options that are so anyway", response_model=None)
+    @routes.post(f"{_V1}/options", summary="Accepts options with their current values only", response_model=None)
     async def set_options(request: Request) -> Response:
         capabilities = await model.capabilities()
         body = await raw_body.read(request.receive)
@@ -176,7 +176,7 @@ def _add_controlnet(routes: APIRouter, model: TextToImage) -> None:
 
 
 def _with_session(request: Request, response: Response) -> Response:
-    """Give the client a session cookie, which identifies it even if many clients share an address."""
+    """Set a session cookie, which identifies the client even if many clients share an IP address."""
     if COOKIE not in request.cookies:
         root = request.scope.get("root_path", "")
         response.set_cookie(COOKIE, secrets.token_urlsafe(16), httponly=True, samesite="lax", path=f"{root}/sdapi")
@@ -192,38 +192,38 @@ def _checkpoints(capabilities: Capabilities) -> list[dict[str, Any]]:
     return [{"title": name, "model_name": name, "hash": None, "sha256": None, "filename": name, "config": None}]
 
 
-async def _answer(asked: Txt2ImgRequest, plan: Txt2ImgPlan, task: Task) -> dict[str, Any]:
-    """The body of `txt2img`. For interrupted pictures it has the last preview."""
+async def _response_body(request: Txt2ImgRequest, plan: Txt2ImgPlan, task: Task) -> dict[str, Any]:
+    """The response body of `txt2img`. For interrupted pictures it has the last preview."""
     notes = list(plan.notes)
-    shown: list[str] = []
+    images: list[str] = []
     for index in range(task.count):
         if index in task.pictures:
-            shown.append(task.pictures[index].base64)
+            images.append(task.pictures[index].base64)
             continue
         step, num_steps = task.steps.get(index, (0, 0))
-        where = f"at step {step} of {num_steps}" if step else "before its first step"
-        notes.append(f"Picture {index + 1} was interrupted {where}; a preview stands in for it, where there is one.")
+        moment = f"at step {step} of {num_steps}" if step else "before its first step"
+        notes.append(f"Picture {index + 1} was interrupted {moment}. Its last preview, if any, is in its place.")
         if index in task.previews:
             picture, _ = await previews.as_whole_picture(
                 task.previews[index], plan.batch[index], plan.capabilities, output_format="png"
             )
-            shown.append(picture)
-    info = {**_info(asked, plan, task), "notes": notes}
+            images.append(picture)
+    info = {**_info(request, plan, task), "notes": notes}
     return {
-        "images": shown if asked.send_images else [],
-        "parameters": asked.model_dump(exclude={"alwayson_scripts", *(asked.model_extra or {})}),
+        "images": images if request.send_images else [],
+        "parameters": request.model_dump(exclude={"alwayson_scripts", *(request.model_extra or {})}),
         "info": responses.encode(info).decode(),
     }
 
 
-def _info(asked: Txt2ImgRequest, plan: Txt2ImgPlan, task: Task) -> dict[str, Any]:
-    """How the pictures were made, in A1111's fields; `info` has the model's own information about each."""
-    made = [task.pictures[index].info if index in task.pictures else {} for index in range(task.count)]
-    used = next((each for each in made if each), {})
+def _info(request: Txt2ImgRequest, plan: Txt2ImgPlan, task: Task) -> dict[str, Any]:
+    """How the pictures were made, in A1111's fields. `info` has the model's own information about each picture."""
+    infos = [task.pictures[index].info if index in task.pictures else {} for index in range(task.count)]
+    used = next((each for each in infos if each), {})
     seeds = [fields.get("seed") for fields in plan.batch]
     info = {
-        "prompt": asked.prompt,
-        "negative_prompt": asked.negative_prompt or "",
+        "prompt": request.prompt,
+        "negative_prompt": request.negative_prompt or "",
         "seed": seeds[0],
         "width": used.get("width"),
         "height": used.get("height"),
@@ -233,19 +233,19 @@ def _info(asked: Txt2ImgRequest, plan: Txt2ImgPlan, task: Task) -> dict[str, Any
         "sd_model_name": used.get("checkpoint"),
     }
     return info | {
-        "all_prompts": [asked.prompt] * task.count,
-        "all_negative_prompts": [asked.negative_prompt or ""] * task.count,
+        "all_prompts": [request.prompt] * task.count,
+        "all_negative_prompts": [request.negative_prompt or ""] * task.count,
         "all_seeds": seeds,
-        "batch_size": asked.batch_size,
+        "batch_size": request.batch_size,
         "index_of_first_image": 0,
         "infotexts": [_infotext({**info, "seed": seed}) for seed in seeds],
         "job_timestamp": _timestamp(task.started),
-        "info": made,
+        "info": infos,
     }
 
 
 def _infotext(info: dict[str, Any]) -> str:
-    """The text that A1111 writes into its files."""
+    """The text that A1111 writes into its picture files."""
     negative = f"\nNegative prompt: {info['negative_prompt']}" if info["negative_prompt"] else ""
     return (
         f"{info['prompt']}{negative}\nSteps: {info['steps']}, Sampler: {info['sampler_name']}, "
@@ -255,7 +255,7 @@ def _infotext(info: dict[str, Any]) -> str:
 
 
 async def _progress(task: Task | None, *, with_image: bool) -> dict[str, Any]:
-    """The body of `/progress`. Zeros if nothing runs, as in A1111."""
+    """The response body of `/progress`. As in A1111, it has zeros if nothing runs."""
     state = {
         "skipped": False,
         "interrupted": task is not None and task.is_interrupted,

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A1111's samplers and noise schedules → our schedulers, which are both in one."""
+"""Translates A1111's samplers and noise schedules to schedulers. A scheduler is both in one."""
 
 from collections.abc import Callable
 from typing import Any
@@ -7,7 +7,7 @@ from typing import Any
 from fastapi_triton.core.errors import invalid_field, shown
 from fastapi_triton.pictures.text_to_image import Capabilities
 
-# What A1111 calls the sampler that does the same.
+# Schedulers, and A1111's names for the same samplers.
 LABELS = {
     "euler": "Euler",
     "euler_ancestral": "Euler a",
@@ -20,7 +20,7 @@ ALIASES = {
     "dpmpp_2m_karras": ["DPM++ 2M", "k_dpmpp_2m", "k_dpmpp_2m_ka"],
     "lcm": [],
 }
-# Those that are not done here, by what is nearest: one that adds no noise, one that does, one that looks back.
+# Unsupported samplers, by the most similar scheduler: without noise in each step, with it, and multistep.
 _NEAREST = {
     "euler": ("ddim", "ddim cfg++", "dpm adaptive", "dpm fast", "dpm2", "heun", "lms", "plms"),
     "euler_ancestral": ("dpm++ 2s a", "dpm++ sde", "dpm2 a", "restart"),
@@ -42,32 +42,32 @@ _BY_NAME = _by_name()
 def scheduler(
     sampler: str | None, schedule: str | None, capabilities: Capabilities, note: Callable[[str], None]
 ) -> str | None:
-    """The scheduler that this sampler is, or is nearest to; None, the model's default, where none is named.
+    """The scheduler for a sampler, or the most similar one; None, the model's default, without a sampler.
 
     Raises:
-        InvalidRequestError: nobody knows this sampler, or the model does not have what it stands for.
+        InvalidRequestError: the sampler is unknown, or the model does not support its scheduler.
     """
     if (schedule or "automatic").lower() not in (_SCHEDULES if sampler else _SCHEDULES[:1]):
-        note(f"The noise schedule comes with the sampler; '{shown(schedule)}' was left out.")
+        note(f"The sampler determines the noise schedule; '{shown(schedule)}' was ignored.")
     if not sampler:
         return None
     name = sampler.strip().lower()
     found = _BY_NAME.get(name) or _BY_NAME.get(name.removesuffix(" karras").removesuffix(" exponential"))
     if found is None or (capabilities.schedulers and found not in capabilities.schedulers):
-        detail = f"There is no sampler '{shown(sampler)}' here; there are {', '.join(labels(capabilities))}."
+        detail = f"The sampler '{shown(sampler)}' is not supported; use one of {', '.join(labels(capabilities))}."
         raise invalid_field("sampler_name", "unknown_scheduler", detail)
     if name not in (each.lower() for each in (found, LABELS[found], *ALIASES[found])):
-        note(f"There is no sampler '{shown(sampler)}' here; the nearest is {LABELS[found]}.")
+        note(f"The sampler '{shown(sampler)}' is not supported; the most similar one, {LABELS[found]}, is used.")
     return found
 
 
 def labels(capabilities: Capabilities) -> list[str]:
-    """The names of the samplers that there are."""
+    """The names of the supported samplers."""
     return [LABELS.get(name, name) for name in capabilities.schedulers or LABELS]
 
 
 def listed(capabilities: Capabilities) -> list[dict[str, Any]]:
-    """The answer to `/sdapi/v1/samplers`."""
+    """The response of `/sdapi/v1/samplers`."""
     return [
         {"name": LABELS.get(name, name), "aliases": [name, *ALIASES.get(name, [])], "options": {}}
         for name in capabilities.schedulers or LABELS
@@ -75,7 +75,7 @@ def listed(capabilities: Capabilities) -> list[dict[str, Any]]:
 
 
 def listed_schedules() -> list[dict[str, Any]]:
-    """The answer to `/sdapi/v1/schedulers`."""
+    """The response of `/sdapi/v1/schedulers`."""
     return [
         {"name": name, "label": name.title(), "aliases": None, "default_rho": -1.0, "need_inner_model": False}
         for name in _SCHEDULES

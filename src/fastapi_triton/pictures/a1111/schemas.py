@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What A1111's `txt2img` may be asked → the fields of the model behind it, and what was done to make them fit."""
+"""The request fields of A1111's `txt2img`, and their translation to the endpoint's fields."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -14,10 +14,10 @@ from fastapi_triton.pictures.a1111 import samplers
 from fastapi_triton.pictures.a1111.controlnet import MODULES, Number, Whole, refuse, refused, unit_of
 from fastapi_triton.pictures.text_to_image import MAX_PICTURES, Capabilities, TextToImage
 
-# Pixels, as under `/v1`.
+# In pixels, as in OpenAI's API here.
 _MAX_SIDE = 99_999
-# A1111's fields without effect here: their feature is refused, or the server decides.
-_IDLE = frozenset(
+# Fields that are ignored without a note: the feature that they belong to is refused, or the server decides.
+_IGNORED = frozenset(
     (
         "denoising_strength",
         "disable_extra_networks",
@@ -32,46 +32,48 @@ _IDLE = frozenset(
         "subseed",
     )
 )
-_OF_SECOND_PASS = ("hr_", "firstphase_", "firstpass_")
-# Values of other fields that ask for this server's own behaviour.
+_SECOND_PASS_PREFIXES = ("hr_", "firstphase_", "firstpass_")
+# Values of other fields that mean what this server does anyway.
 _NEUTRAL = {"eta": 1, "s_noise": 1}
-# How many fields one note names.
+# The most field names in one note.
 _MAX_NAMES = 10
 
 
 class Txt2ImgRequest(BaseModel):
-    """The fields of `txt2img` that have an effect here, or are refused. Others are noted and ignored."""
+    """The supported fields of `txt2img`, and those that are refused. Other fields are ignored, with a note."""
 
     model_config = ConfigDict(extra="allow", allow_inf_nan=False)
 
     prompt: str = ""
     negative_prompt: str | None = None
-    seed: Whole | None = Field(None, description="-1 or left out: drawn, and told in `info`")
-    steps: Whole | None = Field(None, description="left out: the model's default")
-    cfg_scale: Number | None = Field(None, description="left out: the model's default")
-    width: Whole | None = Field(None, ge=1, le=_MAX_SIDE, description="snapped to the nearest size that the model does")
+    seed: Whole | None = Field(None, description="-1, or omitted: a random seed; `info` has it")
+    steps: Whole | None = Field(None, description="Omitted: the model's default")
+    cfg_scale: Number | None = Field(None, description="Omitted: the model's default")
+    width: Whole | None = Field(None, ge=1, le=_MAX_SIDE, description="The nearest supported size is used")
     height: Whole | None = Field(None, ge=1, le=_MAX_SIDE)
     sampler_name: str | None = None
-    sampler_index: str | None = Field(None, description="the older name of sampler_name")
+    sampler_index: str | None = Field(None, description="The older name of sampler_name")
     scheduler: str | None = None
     batch_size: Whole = Field(1, ge=1, le=MAX_PICTURES)
     n_iter: Whole = Field(1, ge=1, le=MAX_PICTURES)
     send_images: bool = True
-    force_task_id: str | None = Field(None, max_length=200, description="asks for this picture's progress by name")
+    force_task_id: str | None = Field(None, max_length=200, description="A name for `progress` and `interrupt`")
     override_settings: dict[str, Any] | None = None
     alwayson_scripts: dict[str, Any] | None = Field(None, description="`controlnet` with one unit: the scribble")
     styles: list[str] | None = None
     restore_faces: bool | None = None
-    enable_hr: Annotated[Any, refuse("There is no second pass; ask for the size itself.")] = None
-    tiling: Annotated[Any, refuse("Tiling is not done here.")] = None
-    script_name: Annotated[Any, refuse("There are no scripts here but ControlNet.")] = None
-    subseed_strength: Annotated[Any, refuse("Variations of a seed are not done here.")] = None
-    refiner_checkpoint: Annotated[Any, refuse("There is no refiner here.")] = None
+    enable_hr: Annotated[
+        Any, refuse("A second pass is not supported. Set width and height to the size that you need.")
+    ] = None
+    tiling: Annotated[Any, refuse("Tiled pictures are not supported. Omit this field.")] = None
+    script_name: Annotated[Any, refuse("Scripts are not supported. Omit this field.")] = None
+    subseed_strength: Annotated[Any, refuse("Variations of a seed are not supported. Omit this field.")] = None
+    refiner_checkpoint: Annotated[Any, refuse("A refiner is not supported. Omit this field.")] = None
 
 
 @dataclass(frozen=True, slots=True)
 class Txt2ImgPlan:
-    """What is to be made; `notes` say what was asked for and is not so."""
+    """The pictures to make. `notes` are the differences from the request."""
 
     batch: list[dict[str, Any]]
     notes: list[str]
@@ -80,10 +82,10 @@ class Txt2ImgPlan:
 
 
 def plan(request: Txt2ImgRequest, model: TextToImage, capabilities: Capabilities) -> Txt2ImgPlan:
-    """A validated body as a plan.
+    """Translate a validated body.
 
     Raises:
-        InvalidRequestError: something in it is not done here.
+        InvalidRequestError: a value is not supported.
     """
     notes: list[str] = []
     unit = unit_of(request.alwayson_scripts or {}, model)
@@ -103,7 +105,7 @@ def plan(request: Txt2ImgRequest, model: TextToImage, capabilities: Capabilities
     }
     if unit is not None:
         if unit.control_mode not in (0, "0", "Balanced"):
-            notes.append(f"control_mode {shown(unit.control_mode)} is not done here; it is Balanced.")
+            notes.append(f"control_mode {shown(unit.control_mode)} is not supported; Balanced is used.")
         fields |= {
             "image": unit.image,
             "conditioning_scale": unit.weight,
@@ -119,7 +121,7 @@ def plan(request: Txt2ImgRequest, model: TextToImage, capabilities: Capabilities
 def _size(request: Txt2ImgRequest, capabilities: Capabilities, note: Callable[[str], None]) -> dict[str, int]:
     if request.width is None and request.height is None:
         return {}
-    # A1111's own default for a side that is left out is 512: a square, where the other is not far from it.
+    # A missing side is like the other one. (A1111's default is 512, so its requests with one side are about square.)
     wanted = (request.width or request.height or 0, request.height or request.width or 0)
     return capabilities.size_fields(wanted, note)
 
@@ -129,44 +131,54 @@ def _note_settings(request: Txt2ImgRequest, capabilities: Capabilities, note: Ca
         if name == "sd_model_checkpoint":
             require_checkpoint(value, capabilities)
         elif value:
-            note(f"This server has no setting {shown(name)}; it was ignored.")
-    _note_left_alone(request.model_extra or {}, note)
+            note(f"The setting {shown(name)} is not supported and was ignored.")
+    _note_ignored(request.model_extra or {}, note)
     if request.styles:
-        note("There are no styles here; they were left out.")
+        note("styles are not supported and were ignored.")
     if request.restore_faces:
-        note("Faces are not restored here.")
+        note("restore_faces is not supported and was ignored.")
 
 
-def _note_left_alone(fields: Mapping[str, Any], note: Callable[[str], None]) -> None:
+def _note_ignored(fields: Mapping[str, Any], note: Callable[[str], None]) -> None:
     names = [
         shown(name)
         for name, value in fields.items()
-        if value and value != _NEUTRAL.get(name) and name not in _IDLE and not name.startswith(_OF_SECOND_PASS)
+        if value and value != _NEUTRAL.get(name) and name not in _IGNORED and not name.startswith(_SECOND_PASS_PREFIXES)
     ]
     if names:
         more = f" and {len(names) - _MAX_NAMES:,} more" if len(names) > _MAX_NAMES else ""
-        note(f"These fields have no effect here and were ignored: {', '.join(names[:_MAX_NAMES])}{more}.")
+        note(f"These fields are not supported and were ignored: {', '.join(names[:_MAX_NAMES])}{more}.")
 
 
 def require_checkpoint(name: Any, capabilities: Capabilities) -> None:
-    """Raises InvalidRequestError: this is not the checkpoint that is served."""
+    """Check a checkpoint's name.
+
+    Raises:
+        InvalidRequestError: this server has another checkpoint.
+    """
     if name not in (None, "", capabilities.name):
-        raise refused("sd_model_checkpoint", f"There is no checkpoint {shown(name)} here; it is {capabilities.name}.")
+        raise refused(
+            "sd_model_checkpoint", f"There is no checkpoint {shown(name)}. This server has {capabilities.name}."
+        )
 
 
 def require_options(options: Any, current: Mapping[str, Any], capabilities: Capabilities) -> None:
-    """Raises InvalidRequestError: they would change something, which nobody may for all others."""
+    """Check the body of `POST /options`.
+
+    Raises:
+        InvalidRequestError: an option would change, and so it would for all clients.
+    """
     if not isinstance(options, Mapping):
-        raise InvalidRequestError("The body must be one JSON object.", code="wrong_type")
+        raise InvalidRequestError("The body must be a JSON object.", code="wrong_type")
     for name, value in options.items():
         if name == "sd_model_checkpoint":
             require_checkpoint(value, capabilities)
         elif value != current.get(name):
-            raise refused(name, f"The option {shown(name)} cannot be set here.")
+            raise refused(name, f"The option {shown(name)} cannot be changed on this server.")
 
 
 def read(body: bytes, limits: images.ImageLimits) -> Txt2ImgRequest:
-    """A JSON body; A1111 does not mind "20" for a number."""
+    """Validate a JSON body. As in A1111, "20" is a number too."""
     validation.require_few_elements(body, validation.FEW_ELEMENTS)
     request = validation.from_json(body, Txt2ImgRequest, limits, strict=False)
     if not isinstance(request, Txt2ImgRequest):

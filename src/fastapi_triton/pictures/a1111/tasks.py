@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The pictures that A1111's clients wait for, and their owners: no client sees or stops another's."""
+"""The running requests of A1111's clients, and their owners: a client can watch and interrupt only its own."""
 
 import asyncio
 import time
@@ -15,13 +15,13 @@ from fastapi_triton.core.errors import FieldProblem, InvalidRequestError, shown
 from fastapi_triton.endpoints.interfaces import StreamEvent
 from fastapi_triton.pictures.text_to_image import Picture
 
-# Set by the discovery routes, which clients that keep a session ask first.
+# The session cookie. The discovery routes set it, because clients request them first.
 COOKIE = "fastapi_triton_a1111"
 
 
 @dataclass(frozen=True, slots=True)
 class TaskOwner:
-    """A client, as far as it can be identified: by its authorization, its session, its address."""
+    """The identity of a client: its authorization, its session cookie and its IP address."""
 
     authorization: str
     session: str | None
@@ -31,13 +31,15 @@ class TaskOwner:
     def of(cls, request: Request) -> "TaskOwner":
         address = request.client.host if request.client else ""
         caller = current_caller.get()
-        # For a client with a key the key's name, so that no key is kept here.
-        who = request.headers.get("authorization", "") if caller.scopes is None else caller.name
-        return cls(who, request.cookies.get(COOKIE), address)
+        # With an API key, the name of its owner: the key itself is not stored.
+        authorization = request.headers.get("authorization", "") if caller.scopes is None else caller.name
+        return cls(authorization, request.cookies.get(COOKIE), address)
 
     def owns(self, other: "TaskOwner") -> bool:
-        """Whether this client may see and stop tasks of `other`: of its own session, or of clients at its address that
-        have no session."""
+        """Whether this client may watch and interrupt tasks of `other`.
+
+        It may if both have the same session, or if `other` has no session and the same address.
+        """
         if self.authorization != other.authorization:
             return False
         if other.session is not None:
@@ -47,10 +49,10 @@ class TaskOwner:
 
 @dataclass(slots=True, eq=False)
 class Task:
-    """One `txt2img` request at work; a `Listener` of its pictures."""
+    """One running `txt2img` request; a `Listener` of its pictures."""
 
     id: str
-    caller: TaskOwner
+    owner: TaskOwner
     count: int
     started: float = field(default_factory=time.time)
     is_interrupted: bool = False
@@ -71,7 +73,7 @@ class Task:
         self.pictures[index] = picture
 
     def interrupt(self) -> None:
-        """Stop the work. The response has the pictures as far as they came."""
+        """Cancel the request. Its response has the finished pictures, and previews of the others."""
         self.is_interrupted = True
         if self.serving is not None:
             self.serving.cancel()
@@ -79,45 +81,47 @@ class Task:
     @property
     def progress(self) -> float:
         """From 0 to 1, over all pictures."""
-        parts = [1.0 if index in self.pictures else _part(self.steps.get(index, (0, 1))) for index in range(self.count)]
-        return sum(parts) / self.count
+        shares = [
+            1.0 if index in self.pictures else _share(self.steps.get(index, (0, 1))) for index in range(self.count)
+        ]
+        return sum(shares) / self.count
 
     @property
     def current(self) -> int:
-        """The picture to show: the first that is not done."""
+        """The index of the first unfinished picture, or of the last picture."""
         return next((index for index in range(self.count) if index not in self.pictures), self.count - 1)
 
 
-def _part(step: tuple[int, int]) -> float:
+def _share(step: tuple[int, int]) -> float:
     return step[0] / max(1, step[1])
 
 
 class Tasks:
-    """The tasks that run now, in this process."""
+    """The running tasks of this process."""
 
     def __init__(self) -> None:
         self._running: dict[str, Task] = {}
 
-    def add(self, caller: TaskOwner, count: int, *, task_id: str | None) -> Task:
-        """A new task.
+    def add(self, owner: TaskOwner, count: int, *, task_id: str | None) -> Task:
+        """Add a new task.
 
         Raises:
-            InvalidRequestError: a task of this name runs.
+            InvalidRequestError: a task with this id is running.
         """
         name = task_id or uuid.uuid4().hex
         if name in self._running:
-            detail = f"A task '{shown(name)}' runs already; give each a name of its own."
+            detail = f"A task with the id '{shown(name)}' is running already. Use another force_task_id."
             raise InvalidRequestError(detail, problems=[FieldProblem("#/force_task_id", "invalid_value", detail)])
-        task = self._running[name] = Task(name, caller, count)
+        task = self._running[name] = Task(name, owner, count)
         return task
 
     def remove(self, task: Task) -> None:
-        """The task is over."""
+        """Remove a finished task."""
         del self._running[task.id]
 
-    def find(self, caller: TaskOwner, task_id: str | None) -> Task | None:
-        """The task of this name, which only its client knows; without a name, the client's oldest."""
+    def find(self, client: TaskOwner, task_id: str | None) -> Task | None:
+        """The task with this id, which only its client knows; without an id, the client's oldest task."""
         if task_id is not None:
             return self._running.get(task_id)
-        mine = [task for task in self._running.values() if caller.owns(task.caller)]
-        return min(mine, key=lambda task: task.caller.session is None, default=None)
+        mine = [task for task in self._running.values() if client.owns(task.owner)]
+        return min(mine, key=lambda task: task.owner.session is None, default=None)
