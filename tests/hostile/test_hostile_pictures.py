@@ -271,5 +271,5 @@ async def test_a_damaged_preview_is_an_error_of_the_model() -> None:
     content = as_file(Image.linear_gradient("L"), "PNG")
     at = content.index(b"IDAT") + 6
     damaged = content[:at] + bytes(20) + content[at + 20 :]
-    with pytest.raises(InferenceError, match="no picture"):
+    with pytest.raises(InferenceError, match="not a picture"):
         await previews.as_picture(base64.b64encode(damaged).decode(), output_format="webp")

@@ -24,7 +24,7 @@ def events_response(jobs: Jobs, job: Job) -> EventsResponse:
 
 
 async def events(jobs: Jobs, job: Job) -> AsyncGenerator[Event, None]:
-    """Yields the current state at once, then each change. Ends with `completed` and the JSON result, or with `error`."""
+    """Yields the current state at once, then each change. Ends with `completed` and the JSON result, or `error`."""
     sent: Event | None = None
     while True:
         event = await _event(jobs, job)

@@ -147,5 +147,5 @@ def _is_anonymous(caller: str) -> bool:
 
 
 def _is_own(job: Job) -> bool:
-    """Whether the caller may see the job. Without an API key, everyone who knows its id may: an IP address is no proof."""
+    """Whether the caller may see the job. Without API keys, everyone who knows its id may see it."""
     return _is_anonymous(job.caller) or job.caller == current_caller.get().name
