@@ -78,9 +78,8 @@ def check_rules() -> Iterator[str]:
     """Every rule of `fastapi-triton check`: code, severity, reason, advice."""
     for subject, rules in runner.RULES.items():
         yield from ("", f"## {subject}", "")
-        yield from _table("rule", "severity", "reason", "what to do")
         for each in rules:
-            yield _row(f"`{each.code}`", each.severity, each.reason, each.advice)
+            yield f"- `{each.code}` ({each.severity}): {each.reason} *{each.advice}*"
     yield ""
 
 

@@ -54,8 +54,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         sys.modules["main"] = kept
 
 
-def run(*arguments: str) -> Result:
-    return CliRunner().invoke(app, list(arguments), env={"COLUMNS": "200", "TERM": "dumb"})
+def run(*arguments: str, columns: int = 200) -> Result:
+    return CliRunner().invoke(app, list(arguments), env={"COLUMNS": str(columns), "TERM": "dumb"})
 
 
 def told(*arguments: str) -> dict[str, Any]:
@@ -87,6 +87,14 @@ def test_a_declaration_that_does_not_fit_is_told_with_every_reason(folder: Path)
         "3 errors",
     ):
         assert words in result.output
+
+
+def test_the_output_in_the_guide_is_what_the_command_prints(folder: Path) -> None:
+    policy = "max_queue_size: 64 allow_timeout_override: true"
+    config_of(folder, GOOD.replace('"text"', '"texts"').replace("max_queue_size: 64", policy))
+    output = run("check", "main:app", "models/", columns=100).output
+    guide = (ROOT / "docs" / "check.md").read_text()
+    assert "".join(f"{line.rstrip()}\n" for line in output.splitlines()) in guide
 
 
 def test_a_warning_ends_with_1_and_a_note_with_0(folder: Path) -> None:
@@ -148,9 +156,9 @@ def test_our_own_models_and_app_are_clean(monkeypatch: pytest.MonkeyPatch) -> No
         (["nope:app"], "There is no module nope"),
         (["main:nope"], "no FastAPI app named nope"),
         (["modelz/"], "There is no model repository at modelz/"),
-        (["main:app", "other:app"], "One app and one model repository at most"),
+        (["main:app", "other:app"], "Name at most one app and one model repository"),
         (["--trial"], "--trial needs a running Triton"),
-        (["--triton", "http://127.0.0.1:{port}"], "No Triton answers at http://127.0.0.1:{port}"),
+        (["--triton", "http://127.0.0.1:{port}"], "No Triton responds at http://127.0.0.1:{port}"),
     ],
 )
 def test_what_cannot_be_checked_ends_with_2_and_a_sentence(folder: Path, arguments: list[str], words: str) -> None:

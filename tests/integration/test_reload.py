@@ -86,7 +86,7 @@ def test_a_triton_that_comes_back_with_another_config_is_held_against_it(server:
     status, found = check(server, folder, "models")
     assert status == 1
     assert found["contract-mismatch"]["where"] == "/mood/in-a-thread"
-    assert found["config-differs"]["detail"] == "the input `tokens` is another one"
+    assert found["config-differs"]["detail"] == "the input `tokens` differs"
 
 
 class ExplicitTriton(EmbeddedTriton):

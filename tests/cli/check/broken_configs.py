@@ -71,7 +71,7 @@ CASES: dict[str, tuple[list[tuple[Folder, str]], list[Folder]]] = {
             (Folder(inputs('{ name: "x" data_type: TYPE_FP32 }')), "`x` lacks"),
             (Folder(inputs('{ name: "x" dims: 1 }')), "`x` lacks"),
             (Folder(inputs("{ data_type: TYPE_FP32 dims: 1 }")), "`` lacks"),
-            (Folder(inputs(", ".join(['{ name: "x" data_type: TYPE_FP32 dims: 1 }'] * 2))), "`x` is there 2 times"),
+            (Folder(inputs(", ".join(['{ name: "x" data_type: TYPE_FP32 dims: 1 }'] * 2))), "`x` is declared 2 times"),
             (Folder(inputs('{ name: "x" data_type: TYPE_FP32 dims: 1 reshape { } }', "")), "`x` has an empty reshape"),
         ],
         [Folder(inputs('{ name: "x" data_type: TYPE_FP32 dims: 1 reshape { } }')), Folder()],
@@ -157,7 +157,7 @@ CASES: dict[str, tuple[list[tuple[Folder, str]], list[Folder]]] = {
         [Folder(), Folder(model_py="")],
     ),
     "output-not-returned": (
-        [(Folder(model_py=model_py('[pb_utils.Tensor("z", value)]')), "never speaks of the output `y`")],
+        [(Folder(model_py=model_py('[pb_utils.Tensor("z", value)]')), "never mentions the output `y`")],
         [
             Folder(),
             Folder(model_py=model_py('[pb_utils.Tensor(name, value) for name in ("y",)]')),
@@ -166,7 +166,7 @@ CASES: dict[str, tuple[list[tuple[Folder, str]], list[Folder]]] = {
         ],
     ),
     "output-undeclared": (
-        [(Folder(model_py=model_py('[pb_utils.Tensor("y", value), pb_utils.Tensor("z", value)]')), "answers `z`")],
+        [(Folder(model_py=model_py('[pb_utils.Tensor("y", value), pb_utils.Tensor("z", value)]')), "returns `z`")],
         [
             Folder(),
             # the input of a model that it asks
@@ -177,7 +177,7 @@ CASES: dict[str, tuple[list[tuple[Folder, str]], list[Folder]]] = {
         [
             (
                 Folder(model_py=model_py('[pb_utils.Tensor("y", np.array([1.0]))]')),
-                "`y` is answered with the shape [1], but the config promises [-1, 1]",
+                "`y` is returned with the shape [1], but the config declares [-1, 1]",
             ),
             (Folder(model_py=model_py('[pb_utils.Tensor("y", np.zeros((4, 3)))]')), "the shape [4, 3]"),
             (Folder(UNBATCHED, model_py('[pb_utils.Tensor("y", np.full((n, 1), 0))]')), "the shape ['?', 1]"),

@@ -44,15 +44,15 @@ def test_a_missing_name_is_the_folders(tmp_path: Path) -> None:
     ("text", "words"),
     [
         ("max_batch_size: 8\nfoo: 1", ":2:1: ModelConfig has no field `foo`"),
-        ("max_batch_size: x", ":1:17: x is no whole number"),
+        ("max_batch_size: x", ":1:17: x is not a whole number"),
         ("input [ { data_type: TYPE_FP33 } ]", ":1:22: DataType has no value TYPE_FP33"),
         ("input { dimz: 1 }", ":1:9: ModelInput has no field `dimz`"),
-        ('name: "a"\nname: "b"', ":2:7: `name` stands in ModelConfig more than once"),
+        ('name: "a"\nname: "b"', ":2:7: ModelConfig has more than one `name`"),
         ("input [ {", 'Expected "}"'),
         ('name: "a', ":1:7: String missing ending quote"),
         (
             "ensemble_scheduling {} dynamic_batching {}",
-            "`dynamic_batching` and `ensemble_scheduling` exclude each other",
+            "`dynamic_batching` and `ensemble_scheduling` cannot be used together",
         ),
     ],
 )
@@ -66,10 +66,10 @@ def test_what_cannot_be_parsed_is_told_with_line_column_and_reason(tmp_path: Pat
 
 
 def test_a_file_that_is_not_there_or_no_text_is_named(tmp_path: Path) -> None:
-    with pytest.raises(config_text.ConfigTextError, match=r"config\.pbtxt: it cannot be read"):
+    with pytest.raises(config_text.ConfigTextError, match=r"config\.pbtxt cannot be read"):
         config_text.read(tmp_path / "config.pbtxt")
     (tmp_path / "config.pbtxt").write_bytes(b"\xff\xfe")
-    with pytest.raises(config_text.ConfigTextError, match=r"config\.pbtxt: it cannot be read"):
+    with pytest.raises(config_text.ConfigTextError, match=r"config\.pbtxt cannot be read"):
         config_text.read(tmp_path / "config.pbtxt")
 
 

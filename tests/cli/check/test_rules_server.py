@@ -49,10 +49,10 @@ MODEL_CASES = [
     ("slow-model", {"mean_s": 30.1}, {}),
     ("compressed-reply", {"content_encoding": "gzip"}, {"content_encoding": "identity"}),
     ("reply-mismatch", trial(), {"trial": None}),
-    ("reply-mismatch", trial(Output("y", "FP64", (1, 7, 3))), {"trial": Trial(refused="no")}),
+    ("reply-mismatch", trial(Output("y", "FP64", (1, 7, 3))), {"trial": Trial(rejection="no")}),
     ("reply-mismatch", trial(Output("y", "FP32", (7, 3))), {}),
     ("reply-mismatch", trial(Output("y", "FP32", (1, 7, 2))), trial(Output("y", "FP32", (1, 1, 3)))),
-    ("trial-refused", {"trial": Trial(refused="not like this")}, {}),
+    ("trial-refused", {"trial": Trial(rejection="not like this")}, {}),
 ]
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The commands that need no server: `fastapi-triton check` and `fastapi-triton openapi`."""
+"""The commands `fastapi-triton check` and `fastapi-triton openapi`, which need no server."""
 
 import asyncio
 import sys
@@ -31,27 +31,29 @@ Targets = Annotated[
     list[str] | None,
     typer.Argument(
         metavar="[APP] [MODELS]",
-        help="module:attribute and a model repository; by default main:app where there is a main.py, and ./models.",
+        help="module:attribute and a model repository; by default main:app and ./models, if they exist.",
     ),
 ]
 
 
 def check_command(
     targets: Targets = None,
-    triton: Annotated[str | None, typer.Option("--triton", metavar="URL", help="Look at this Triton too.")] = None,
+    triton: Annotated[
+        str | None, typer.Option("--triton", metavar="URL", help="Check this running Triton too.")
+    ] = None,
     trial: Annotated[
-        bool, typer.Option("--trial", help="Send each plain model one request of zeros and look at its reply.")
+        bool, typer.Option("--trial", help="Send each plain model a request of zeros, and check the response.")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object instead of a table.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of a table.")] = False,
 ) -> None:
-    """Hold an app's endpoints against config.pbtxt files, and say what will hurt. Exit code 1: there are problems."""
+    """Check endpoints, config.pbtxt files, Python models and settings. Exits with 1 if there are problems."""
     if trial and not triton:
-        fail("--trial needs a running Triton; name it with --triton.")
+        fail("--trial needs a running Triton. Name it with --triton.")
     app, models = _targets(targets or [])
     if app is None and models is None and triton is None:
-        fail("There is nothing to check: name an app (main:app), a model repository (models/), or --triton URL.")
+        fail("There is nothing to check. Name an app (main:app), a model repository (models/) or --triton URL.")
     if app is not None and models is None and triton is None:
-        fail("There is no model repository to hold the app against: name one (models/), or --triton URL.")
+        fail("There are no models to check the app against. Name a model repository (models/) or --triton URL.")
     try:
         if models is not None:
             config_text.definitions()
@@ -69,7 +71,9 @@ def check_command(
 
 def openapi_command(
     targets: Targets = None,
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="A file instead of the terminal.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Write to a file instead of standard output.")
+    ] = None,
 ) -> None:
     """Write the OpenAPI document of an app and of the models in a repository, without a server."""
     app, models = _targets(targets or [])
@@ -92,7 +96,7 @@ def _targets(words: Sequence[str]) -> tuple[TritonFrontend | None, Path | None]:
     folders = [each for each in words if Path(each).is_dir()]
     names = [each for each in words if each not in folders]
     if len(folders) > 1 or len(names) > 1:
-        fail(f"One app and one model repository at most, not {' '.join(words)}.")
+        fail(f"Name at most one app and one model repository, not {' '.join(words)}.")
     for name in names:
         if "/" in name:
             fail(f"There is no model repository at {name}.")
@@ -107,7 +111,7 @@ def _targets(words: Sequence[str]) -> tuple[TritonFrontend | None, Path | None]:
     except ValidationError as error:  # of its settings
         fail(invalid_settings(error))
     if not isinstance(app, TritonFrontend):
-        fail(f"{chosen} is a {type(app).__name__}, not a TritonFrontend: it declares no endpoints that could be held.")
+        fail(f"{chosen} is a {type(app).__name__}, not a TritonFrontend, so it has no declared endpoints to check.")
     return app, models
 
 
@@ -126,9 +130,9 @@ def _print_table(findings: Sequence[Finding]) -> None:
         for (code, reason), found in by_rule.items():
             severity = found[0].severity
             level = Text("waived", "dim") if reason else Text(severity, _STYLES[severity])
-            what = Text("".join(f"{printable(each.detail)}\n" for each in found))
-            what.append(printable(reason or found[0].advice), "dim")
-            table.add_row(level, Text(code), what)
+            text = Text("".join(f"{printable(each.detail)}\n" for each in found))
+            text.append(printable(reason or found[0].advice), "dim")
+            table.add_row(level, Text(code), text)
         console.print(table)
         console.print()
     counts = Counter("waived" if each.waived else str(each.severity) for each in findings)

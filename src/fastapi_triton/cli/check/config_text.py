@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`config.pbtxt` as text → the dict that a running server answers for it, so that one reader serves both.
+"""Parses `config.pbtxt` into the dict that a running server returns for it, so that one reader serves both.
 
-The grammar is Triton's own: the protobuf definitions that `tritonclient` ships. They need grpcio, which the slim
-frontend does without, so this is an extra. What Triton adds by itself when it loads a model (its auto-complete) is not
-in a text; only a missing name is, which is the folder's.
+The grammar is Triton's own: the protobuf definitions of `tritonclient`. They need grpcio, which the slim frontend does
+not install, so this is an extra. Nothing is auto-completed as at load time, except a missing name.
 """
 
 import re
@@ -11,47 +10,47 @@ from pathlib import Path
 from typing import Any
 
 _POSITION = re.compile(r"^(\d+):(\d+) : (?:'.*': )?(.*)$", re.DOTALL)
-# protobuf's reasons → ours, in the terms of a config.pbtxt.
+# protobuf's error texts → ours, in the terms of a config.pbtxt.
 _REASONS = (
     (re.compile(r'Message type "inference\.(\w+)" has no field named "(.+?)"'), "{0} has no field `{1}`"),
     (re.compile(r'Enum type "inference\.(?:\w+\.)?(\w+)" has no value named (\w+)'), "{0} has no value {1}"),
     (
         re.compile(r'Message type "inference\.(\w+)" should not have multiple "(.+?)" fields'),
-        "`{1}` stands in {0} more than once",
+        "{0} has more than one `{1}`",
     ),
     (
         re.compile(r'Field "(\w+)" is specified along with field "(\w+)", another member of oneof'),
-        "`{0}` and `{1}` exclude each other",
+        "`{0}` and `{1}` cannot be used together",
     ),
-    (re.compile(r"Couldn't parse integer: (.*)"), "{0} is no whole number"),
+    (re.compile(r"Couldn't parse integer: (.*)"), "{0} is not a whole number"),
 )
 _INT64_TYPES = (3, 4, 6, 16, 18)  # protobuf's numbers for its 64-bit integers, which its JSON writes as text
 
 
 class ConfigTextError(Exception):
-    """The text is no model config, or cannot be read here; the text is for a person."""
+    """The config.pbtxt is invalid or cannot be read. The message is for people."""
 
 
 def read(path: Path) -> dict[str, Any]:
-    """A `config.pbtxt` as `GET /v2/models/<name>/config` would answer it; a name that is left out is its folder's.
+    """A `config.pbtxt` as `GET /v2/models/<name>/config` would return it. A missing name is the folder's.
 
     Raises:
-        ConfigTextError: no model config; file, line, column and reason are named.
+        ConfigTextError: the config is invalid. The message has file, line, column and reason.
     """
     try:
         text = path.read_text()
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigTextError(f"{path}: it cannot be read: {error}") from None
+        raise ConfigTextError(f"{path} cannot be read: {error}") from None
     config = parse(text, source=str(path))
     config["name"] = config["name"] or path.parent.name  # as Triton does
     return config
 
 
 def parse(text: str, *, source: str = "config.pbtxt") -> dict[str, Any]:
-    """The dict for a config's text: enums by name, 64-bit integers as numbers, defaults present.
+    """The dict for a config's text: enums by name, 64-bit integers as numbers, defaults included.
 
     Raises:
-        ConfigTextError: no model config; source, line, column and reason are named.
+        ConfigTextError: the config is invalid. The message has source, line, column and reason.
     """
     model_config_pb2 = definitions()
     from google.protobuf import json_format, text_format
@@ -71,7 +70,7 @@ def definitions() -> Any:
     """Triton's protobuf definitions.
 
     Raises:
-        ConfigTextError: the extra that brings them is not installed; the text says what to install.
+        ConfigTextError: the extra is not installed. The message says how to install it.
     """
     try:
         from tritonclient.grpc import model_config_pb2
@@ -88,15 +87,15 @@ def _reworded(error: str) -> str:
     if position is None:
         return f" {error}"
     line, column, reason = position.groups()
-    for pattern, words in _REASONS:
+    for pattern, template in _REASONS:
         found = pattern.search(reason)
         if found is not None:
-            reason = words.format(*found.groups())
+            reason = template.format(*found.groups())
     return f"{line}:{column}: {reason.rstrip('.')}"
 
 
 def _numbers(values: dict[str, Any], descriptor: Any) -> None:
-    """Make numbers of the 64-bit integers, in place; a server's answer has them as numbers."""
+    """Convert 64-bit integers from text to numbers in place, as a server returns them."""
     for name, value in values.items():
         field = descriptor.fields_by_name[name]
         kind = field.message_type

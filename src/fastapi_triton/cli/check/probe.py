@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Asks a running Triton for what `rules_server` checks. It only reads, except for the trial, which runs models."""
+"""Reads from a running Triton what `rules_server` checks. Only the trial runs models."""
 
 import asyncio
 from collections.abc import Iterable, Mapping
@@ -20,14 +20,14 @@ from fastapi_triton.triton.tensor import Tensor
 from fastapi_triton.triton.transport.address import Address
 from fastapi_triton.triton.transport.credentials import Access
 
-# If clients may not use shared memory, current Triton still reports its status, but neither registers nor releases any.
-# There is no region of this name, so this changes nothing.
-_FORGET_NOTHING = "/v2/systemsharedmemory/region/fastapi_triton_check/unregister"
+# If clients may not use shared memory, current Tritons still report its status, but reject this request. No region has
+# this name, so the request changes nothing.
+_UNREGISTER_UNKNOWN = "/v2/systemsharedmemory/region/fastapi_triton_check/unregister"
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """One response; `json` is None where the body is no JSON."""
+    """One response. `json` is None if the body is not JSON."""
 
     status: int
     json: Any
@@ -35,43 +35,45 @@ class Reply:
     text: bytes
 
 
-async def look(
+async def read(
     url: str, models: Iterable[str], *, texts: Mapping[str, ModelConfig | None], settings: Settings, has_trial: bool
 ) -> tuple[ServerFacts, list[ServedModel]]:
-    """What Triton says of itself, of these models, and of all others that it has loaded.
+    """Facts about Triton, about these models, and about all other loaded models.
 
     Raises:
-        TritonUnavailableError: nothing answers there.
+        TritonUnavailableError: no Triton responds there.
     """
     try:
         access = Access.of(settings)
         async with HTTPTriton(url, request_timeout_s=settings.request_timeout_s, access=access) as triton:
             facts = await _facts(triton)
-            index = (await _ask(triton, "POST", "/v2/repository/index")).json or []
+            index = (await _request(triton, "POST", "/v2/repository/index")).json or []
             loaded = [each["name"] for each in index if each.get("state") == "READY"]
             names = sorted({*models, *loaded})
             served = [await _model(triton, name, texts.get(name), settings) for name in names]
             if has_trial:
-                served = [await _tried(triton, each) for each in served]
+                served = [await _with_trial(triton, each) for each in served]
     except TritonUnavailableError as error:
-        raise TritonUnavailableError(f"No Triton answers at {Address.of(url)}: {error.detail}") from None
+        raise TritonUnavailableError(f"No Triton responds at {Address.of(url)}: {error.detail}") from None
     return facts, served
 
 
 async def _facts(triton: HTTPTriton) -> ServerFacts:
     about, trace, memory = await asyncio.gather(
-        _ask(triton, "GET", "/v2"), _ask(triton, "GET", "/v2/trace/setting"), _ask(triton, "POST", _FORGET_NOTHING)
+        _request(triton, "GET", "/v2"),
+        _request(triton, "GET", "/v2/trace/setting"),
+        _request(triton, "POST", _UNREGISTER_UNKNOWN),
     )
     require_triton(about.status, about.text)
     if about.status != 200 or not isinstance(about.json, dict) or "version" not in about.json:
-        raise TritonUnavailableError("What answers there is no Triton.")
+        raise TritonUnavailableError("The server there is not a Triton.")
     mode = (trace.json or {}).get("trace_mode", "") if trace.status == 200 else ""
     return ServerFacts(str(about.json["version"]), memory.status == 200, str(mode))
 
 
 async def _model(triton: HTTPTriton, name: str, text: ModelConfig | None, settings: Settings) -> ServedModel:
     path = f"/v2/models/{quote(name, safe='')}"
-    config, stats = await asyncio.gather(*(_ask(triton, "GET", path + end) for end in ("/config", "/stats")))
+    config, stats = await asyncio.gather(*(_request(triton, "GET", path + end) for end in ("/config", "/stats")))
     return ServedModel(
         name=name,
         is_dead=await _is_dead(triton, name),
@@ -84,7 +86,7 @@ async def _model(triton: HTTPTriton, name: str, text: ModelConfig | None, settin
 
 
 async def _is_dead(triton: HTTPTriton, name: str) -> bool:
-    """Whether Triton itself admits that the model's process is dead, as 26.01 and newer do."""
+    """Whether Triton reports that the model's stub process is dead, as 26.01 and newer do."""
     try:
         await triton.ready(name)
     except ModelNotReadyError:
@@ -92,7 +94,7 @@ async def _is_dead(triton: HTTPTriton, name: str) -> bool:
     return False
 
 
-async def _ask(triton: HTTPTriton, method: str, path: str) -> Reply:
+async def _request(triton: HTTPTriton, method: str, path: str) -> Reply:
     head, body = await triton.question(method, path)
     try:
         json = orjson.loads(body)
@@ -102,30 +104,30 @@ async def _ask(triton: HTTPTriton, method: str, path: str) -> Reply:
 
 
 def _mean_s(stats: Any) -> float:
-    """How long a successful request takes from its arrival to its answer."""
+    """Mean seconds of successful requests, from arrival to response."""
     done = [each.get("inference_stats", {}).get("success", {}) for each in stats.get("model_stats", ())]
     count = sum(int(each.get("count", 0)) for each in done)
     return sum(int(each.get("ns", 0)) for each in done) / count / 1e9 if count else 0.0
 
 
-async def _tried(triton: HTTPTriton, model: ServedModel) -> ServedModel:
+async def _with_trial(triton: HTTPTriton, model: ServedModel) -> ServedModel:
     config = None if model.raw is None else from_server(model.raw)
     if config is None or config.decoupled:
         return model
-    inputs = {each.name: _nothing(each, is_batched=config.is_batched) for each in config.inputs if not each.optional}
+    inputs = {each.name: _zeros(each, is_batched=config.is_batched) for each in config.inputs if not each.optional}
     try:
         outputs = await triton.infer(model.name, inputs)
-    except (SuspectedDeathError, ModelNotReadyError):  # a model has no client's text to repeat in answer to zeros
+    except (SuspectedDeathError, ModelNotReadyError):  # the request has no text that the model could repeat in an error
         return replace(model, is_dead=True)
     except FastAPITritonError as error:
-        trial = Trial(refused=error.detail)
+        trial = Trial(rejection=error.detail)
     else:
         trial = Trial(tuple(Output(name, each.datatype.wire, tuple(each.shape)) for name, each in outputs.items()))
     return replace(model, trial=trial)
 
 
-def _nothing(tensor: TensorConfig, *, is_batched: bool) -> Tensor:
-    """Zeros, or empty texts, in the smallest shape."""
+def _zeros(tensor: TensorConfig, *, is_batched: bool) -> Tensor:
+    """Zeros or empty texts, in the smallest shape."""
     shape = ((1,) if is_batched else ()) + tuple(1 if dim == -1 else dim for dim in tensor.dims)
     if tensor.datatype.kind == "bytes":
         return Tensor(tensor.datatype, np.full(shape, b"", dtype=np.object_))

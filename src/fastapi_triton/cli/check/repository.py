@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A model repository's folders as plain data, read without a server."""
+"""Reads the folders of a model repository as plain data, without a server."""
 
 import ast
 import warnings
@@ -16,10 +16,10 @@ WAIVE = "waive."
 
 @dataclass(frozen=True, slots=True)
 class ModelFolder:
-    """One model: its config as a server would return it (None: unreadable, see `error`), and its Python files.
+    """One model: its config as a server would return it (None if it is invalid, see `error`), and its Python files.
 
-    If one of these cannot be read, `modules` is empty: the model's answers may be written in that file.
-    `unreadable_modules` says which, and why.
+    If a Python file cannot be read, `modules` is empty, because that file may create the model's outputs.
+    `unreadable_modules` lists these files with the reasons.
     """
 
     name: str
@@ -33,7 +33,7 @@ class ModelFolder:
 
     @property
     def config(self) -> ModelConfig | None:
-        """What a request must look like; None where no text says it."""
+        """The parsed config; None if there is no valid config.pbtxt."""
         if self.raw is None or not self.has_config_file or broken_tensors(self.raw):
             return None
         return from_server(self.raw)
@@ -63,12 +63,12 @@ def waivers(raw: Mapping[str, Any]) -> dict[str, str]:
 
 
 def queue_policy(raw: Mapping[str, Any]) -> Mapping[str, Any]:
-    """A config's `dynamic_batching.default_queue_policy`; empty where there is none."""
+    """A config's `dynamic_batching.default_queue_policy`; empty if it has none."""
     return (raw.get("dynamic_batching") or {}).get("default_queue_policy") or {}
 
 
 def broken_tensors(raw: Mapping[str, Any]) -> list[str]:
-    """The names of tensors that no request can be made for: Triton refuses them too."""
+    """The names of incomplete tensors, which Triton rejects too."""
     return [
         tensor.get("name", "")
         for tensor in (*raw.get("input", ()), *raw.get("output", ()))
@@ -77,7 +77,7 @@ def broken_tensors(raw: Mapping[str, Any]) -> list[str]:
 
 
 def read(repository: Path) -> list[ModelFolder]:
-    """Every model of the repository: each folder in it that is not hidden."""
+    """All models of the repository: every folder that is not hidden."""
     return [_read_model(each) for each in sorted(repository.iterdir()) if each.is_dir() and each.name[0] not in "._"]
 
 
@@ -106,12 +106,12 @@ def _read_model(folder: Path) -> ModelFolder:
 
 
 def _modules(folder: Path, versions: list[str]) -> tuple[list[ast.Module], list[str]]:
-    """The Python files beside model.py and below it, since a model's answers may be written in any of them.
+    """The Python files in the version folder, since any of them may create the model's outputs.
 
     Also returns the files that this Python cannot read, each with the reason.
     """
     modules, unreadable = [], []
-    for version in versions[-1:]:  # the newest is the one that Triton serves by default
+    for version in versions[-1:]:  # by default Triton serves the newest
         for path in sorted((folder / version).rglob("*.py")):
             parsed = _parsed(path)
             if isinstance(parsed, str):
@@ -124,7 +124,7 @@ def _modules(folder: Path, versions: list[str]) -> tuple[list[ast.Module], list[
 def _parsed(path: Path) -> ast.Module | str:
     """The file's syntax tree, or the reason why this version of Python cannot parse it."""
     try:
-        with warnings.catch_warnings(action="ignore"):  # such as invalid escapes, which are for its author
+        with warnings.catch_warnings(action="ignore"):  # for the model's author, such as invalid escapes
             return ast.parse(path.read_bytes())
     except SyntaxError as error:
         return f"line {error.lineno}: {error.msg}" if error.lineno else error.msg

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a rule is, and what it finds. A rule is a function from what it looks at to one sentence per finding."""
+"""Rules and findings. A rule is a function from its subject to one sentence per finding."""
 
 import enum
 import inspect
@@ -12,7 +12,7 @@ Find = Callable[[S], Iterable[str]]
 
 
 class Severity(enum.StrEnum):
-    """error: it will not work. warning: it will hurt. note: worth knowing; it fails no check."""
+    """error: it will not work. warning: it will cause trouble. note: information that does not fail the check."""
 
     ERROR = "error"
     WARNING = "warning"
@@ -24,7 +24,7 @@ ERROR, WARNING, NOTE = Severity
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that a rule found; `waived` is the reason that the model's config gives for leaving it so."""
+    """One finding of a rule. `waived` is the reason of its waiver in the model's config, if any."""
 
     code: str
     severity: Severity
@@ -41,8 +41,13 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Rule(Generic[S]):
-    """A stable code; `reason` says why it matters and `advice` what to do, each in a sentence or two for the docs and
-    the table; `find` yields the particulars."""
+    """A rule with a stable code.
+
+    Args:
+        reason: why it matters, for the docs.
+        advice: what to do, for the docs and the table of findings.
+        find: yields one sentence per finding.
+    """
 
     code: str
     severity: Severity
@@ -55,13 +60,13 @@ class Rule(Generic[S]):
 
 
 class Rules(Generic[S]):
-    """The rules over one kind of subject, in the order in which they are listed."""
+    """The rules for one kind of subject, in the order of the docs."""
 
     def __init__(self) -> None:
         self.all: list[Rule[S]] = []
 
     def add(self, code: str, severity: Severity, *, advice: str) -> Callable[[Find[S]], Find[S]]:
-        """Makes a rule of the decorated function, whose docstring is the reason."""
+        """Decorator: makes a rule of the function, whose docstring is the reason."""
 
         def keep(find: Find[S]) -> Find[S]:
             reason = " ".join((inspect.getdoc(find) or "").split())
@@ -71,5 +76,5 @@ class Rules(Generic[S]):
         return keep
 
     def findings(self, subject: S, where: str) -> list[Finding]:
-        """What all of them find."""
+        """The findings of all these rules."""
         return [each for rule in self.all for each in rule.findings(subject, where)]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Rules over one model's folder and config."""
+"""Rules for one model's folder and config."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,49 +12,46 @@ RULES: Rules[ModelFolder] = Rules()
 _WIDE = ("TYPE_FP16", "TYPE_BF16")
 
 
-@RULES.add("unreadable-config", ERROR, advice="Mend the line that is named.")
+@RULES.add("unreadable-config", ERROR, advice="Correct the line.")
 def unreadable_config(model: ModelFolder) -> Iterator[str]:
-    """Triton cannot read the config either, and does not load the model."""
+    """Triton cannot read the config, and does not load the model."""
     if model.error:
         yield model.error
 
 
-@RULES.add(
-    "no-config", NOTE, advice="Write a config.pbtxt; `curl TRITON/v2/models/NAME/config` shows what was made up."
-)
+@RULES.add("no-config", NOTE, advice="Write a config.pbtxt; `curl TRITON/v2/models/NAME/config` shows the guess.")
 def no_config(model: ModelFolder) -> Iterator[str]:
-    """Without a config.pbtxt the backend says at loading what the model takes, so nothing can be held against it
-    offline. Auto-complete has taken a channel count for a batch size before."""
+    """The backend guesses the config at load time, and nothing can be checked offline."""
     if not model.has_config_file:
         yield "there is no config.pbtxt"
 
 
 @RULES.add("auto-completed", NOTE, advice="Declare them in config.pbtxt, or check with --triton.")
 def auto_completed(model: ModelFolder) -> Iterator[str]:
-    """Tensors that are not in the text are added by the backend at loading, so they cannot be checked offline."""
+    """The backend adds missing tensors, so they cannot be checked offline."""
     if model.has_config_file and model.raw is not None:
         for side in ("input", "output"):
             if not model.raw.get(side):
                 yield f"the config declares no {side}s"
 
 
-@RULES.add("name-mismatch", ERROR, advice="Rename one of the two, or leave `name` out.")
+@RULES.add("name-mismatch", ERROR, advice="Rename one of them, or remove `name`.")
 def name_mismatch(model: ModelFolder) -> Iterator[str]:
-    """Triton loads a model only under the name of its folder."""
+    """Triton loads a model only under its folder's name."""
     if model.raw is not None and model.raw.get("name") != model.name:
         yield f'the config says name: "{model.raw.get("name")}", but the folder is {model.name}'
 
 
-@RULES.add("no-version", ERROR, advice="Put the model into a folder `1`.")
+@RULES.add("no-version", ERROR, advice="Move the model into a folder `1`.")
 def no_version(model: ModelFolder) -> Iterator[str]:
-    """Triton loads version folders, whose names are numbers; without one there is nothing to load."""
+    """Triton loads only version folders, whose names are numbers."""
     if not model.versions and not _is_ensemble(model):
         yield "there is no version folder"
 
 
-@RULES.add("no-model-file", ERROR, advice="Add it, or name the file in `default_model_filename`.")
+@RULES.add("no-model-file", ERROR, advice="Add it, or set `default_model_filename`.")
 def no_model_file(model: ModelFolder) -> Iterator[str]:
-    """The Python backend looks for model.py in every version folder that it loads."""
+    """The Python backend needs model.py in every version folder."""
     if model.is_python and not model.has_model_file:
         yield "a version folder has no model.py"
 
@@ -62,18 +59,17 @@ def no_model_file(model: ModelFolder) -> Iterator[str]:
 @RULES.add(
     "broken-tensor",
     ERROR,
-    advice="Give it a name of its own, a data_type and at least one dimension; `dims: [ 1 ]` is a plain value.",
+    advice="Give each tensor a unique name, a data_type and dims (`[ 1 ]`: one value).",
 )
 def broken_tensor(model: ModelFolder) -> Iterator[str]:
-    """Triton refuses a tensor without a name, datatype or dims, one that is there twice, and an empty reshape where
-    max_batch_size is 0."""
+    """Triton rejects tensors without name, datatype or dims, duplicate names, and an empty reshape without batching."""
     for broken in broken_tensors(model.settings):
         yield f"`{broken}` lacks a name, a data_type or dims"
     for side in ("input", "output"):
         tensors = _tensors(model, side)
         for name, count in Counter(each.get("name") for each in tensors).items():
             if count > 1:
-                yield f"the {side} `{name}` is there {count} times"
+                yield f"the {side} `{name}` is declared {count} times"
         if not _max_batch_size(model):
             for each in tensors:
                 if "reshape" in each and not each["reshape"].get("shape"):
@@ -83,12 +79,11 @@ def broken_tensor(model: ModelFolder) -> Iterator[str]:
 @RULES.add(
     "no-dynamic-batching",
     WARNING,
-    advice="Add `dynamic_batching { default_queue_policy { max_queue_size: … } }`, or waive it where the model "
-    "answers from its own threads and bounds them itself.",
+    advice="Add `dynamic_batching { default_queue_policy { max_queue_size: … } }`, or waive this if the model "
+    "limits requests itself.",
 )
 def no_dynamic_batching(model: ModelFolder) -> Iterator[str]:
-    """Without a `dynamic_batching` block Triton joins no requests, knows no queue limit and no queue timeout, and a
-    request that waits cannot be cancelled."""
+    """Without `dynamic_batching` Triton neither batches requests nor limits or cancels waiting ones."""
     if _max_batch_size(model) > 0 and not _has_scheduler(model):
         yield f"max_batch_size is {_max_batch_size(model)}, but there is no dynamic_batching"
 
@@ -96,13 +91,12 @@ def no_dynamic_batching(model: ModelFolder) -> Iterator[str]:
 @RULES.add(
     "unbounded-queue",
     WARNING,
-    advice="Set `dynamic_batching.default_queue_policy.max_queue_size`, above the frontend's max_in_flight. On "
-    "Triton 2.51 that policy costs a Python model that answers from its own threads half its throughput: "
-    "there refuse in the model, with UNAVAILABLE, and waive this rule.",
+    advice="Set max_queue_size above the frontend's max_in_flight. On Triton 2.51 it halves the throughput of "
+    "models that respond from their own threads: let those reject requests with UNAVAILABLE, and waive "
+    "this rule.",
 )
 def unbounded_queue(model: ModelFolder) -> Iterator[str]:
-    """Triton queues without a bound unless `max_queue_size` says otherwise, so under load every request waits and
-    none is refused."""
+    """Without `max_queue_size`, all requests wait under load, and none is rejected."""
     batching = model.settings.get("dynamic_batching")
     if batching is not None and not queue_policy(model.settings).get("max_queue_size"):
         yield "dynamic_batching has no max_queue_size"
@@ -113,10 +107,10 @@ def unbounded_queue(model: ModelFolder) -> Iterator[str]:
 @RULES.add(
     "timeout-override-ignored",
     WARNING,
-    advice="Set default_timeout_microseconds to the longest wait that makes sense, or drop allow_timeout_override.",
+    advice="Set default_timeout_microseconds, or remove allow_timeout_override.",
 )
 def timeout_override_ignored(model: ModelFolder) -> Iterator[str]:
-    """A request's own timeout only shortens a default that is not 0; with the default of 0 it is ignored silently."""
+    """A request's timeout can only shorten a default timeout, and there is none."""
     policy = queue_policy(model.settings)
     if policy.get("allow_timeout_override") and not policy.get("default_timeout_microseconds"):
         yield "allow_timeout_override is true, but default_timeout_microseconds is 0"
@@ -125,10 +119,10 @@ def timeout_override_ignored(model: ModelFolder) -> Iterator[str]:
 @RULES.add(
     "timeout-override-off",
     NOTE,
-    advice="Set allow_timeout_override: true if callers of Triton's own port are to shorten their wait.",
+    advice="Set allow_timeout_override: true to let clients of Triton's own port shorten their wait.",
 )
 def timeout_override_off(model: ModelFolder) -> Iterator[str]:
-    """A request's own `timeout` parameter is ignored without a word where allow_timeout_override is off."""
+    """Triton silently ignores a request's `timeout` parameter."""
     policy = queue_policy(model.settings)
     if policy.get("default_timeout_microseconds") and not policy.get("allow_timeout_override"):
         yield "there is a default timeout, but requests cannot shorten it"
@@ -137,11 +131,11 @@ def timeout_override_off(model: ModelFolder) -> Iterator[str]:
 @RULES.add(
     "optional-beside-required",
     WARNING,
-    advice="Have the model refuse missing inputs with INVALID_ARG, and waive this rule.",
+    advice="Let the model reject missing inputs with INVALID_ARG, and waive this rule.",
 )
 def optional_beside_required(model: ModelFolder) -> Iterator[str]:
-    """Triton counts inputs and does not look at their names: a request that leaves out a required input but brings an
-    optional one passes, and the model meets None. The frontend checks the names; other callers go past it."""
+    """Triton, unlike the frontend, does not check input names: an optional input can replace a required one, which
+    becomes None."""
     inputs = _tensors(model, "input")
     required = [each.get("name") for each in inputs if not each.get("optional")]
     if required and len(required) < len(inputs):
@@ -151,10 +145,10 @@ def optional_beside_required(model: ModelFolder) -> Iterator[str]:
 @RULES.add(
     "optional-unsupported",
     ERROR,
-    advice="Make the inputs required, or put a Python model before it that fills them in.",
+    advice="Make the inputs required, or let a Python model fill them in.",
 )
 def optional_unsupported(model: ModelFolder) -> Iterator[str]:
-    """The PyTorch backend does not load a model with optional inputs."""
+    """The PyTorch backend does not load models with optional inputs."""
     is_pytorch = model.settings.get("backend") == "pytorch" or model.settings.get("platform") == "pytorch_libtorch"
     if is_pytorch:
         for each in _tensors(model, "input"):
@@ -165,20 +159,19 @@ def optional_unsupported(model: ModelFolder) -> Iterator[str]:
 @RULES.add(
     "unstreamable-tensor",
     WARNING,
-    advice="Declare FP32 and at most one dimension, or base64 text; else only gRPC reaches the model.",
+    advice="Use FP32 with at most one dimension, base64 text, or gRPC.",
 )
 def unstreamable_tensor(model: ModelFolder) -> Iterator[str]:
-    """Over HTTP a decoupled model is reached through /generate_stream alone, which carries plain values and flat lists,
-    and no FP16 or BF16."""
+    """Over HTTP, decoupled models support single values and flat lists, but no FP16 or BF16."""
     if (model.settings.get("model_transaction_policy") or {}).get("decoupled"):
         for each in (*_tensors(model, "input"), *_tensors(model, "output")):
             if each.get("data_type") in _WIDE or len(each.get("dims", ())) > 1:
                 yield f"`{each.get('name')}` is {each.get('data_type')} with dims {list(each.get('dims', ()))}"
 
 
-@RULES.add("response-cache", NOTE, advice="Leave it off unless the same requests come again and again.")
+@RULES.add("response-cache", NOTE, advice="Turn it off unless requests repeat.")
 def response_cache(model: ModelFolder) -> Iterator[str]:
-    """Triton's response cache hashes every input and costs time wherever inputs do not repeat."""
+    """The response cache costs time: it hashes every input."""
     if (model.settings.get("response_cache") or {}).get("enable"):
         yield "response_cache is on"
 

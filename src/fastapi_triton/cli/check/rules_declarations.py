@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Rules over what an app declares: its endpoints, held against the configs of their models."""
+"""Rules for an app's declared endpoints, which are compared with the configs of their models."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -13,7 +13,7 @@ from fastapi_triton.triton.model_config import ModelConfig
 
 @dataclass(frozen=True, slots=True)
 class Declared:
-    """A declaration, and the models there are; None for one whose config is not known."""
+    """A declaration, and all models: name → config, or None if the config is unknown."""
 
     declaration: Declaration
     configs: Mapping[str, ModelConfig | None]
@@ -22,9 +22,9 @@ class Declared:
 RULES: Rules[Declared] = Rules()
 
 
-@RULES.add("unknown-model", ERROR, advice="Correct the name, or add the model to the repository.")
+@RULES.add("unknown-model", ERROR, advice="Correct the name, or add the model.")
 def unknown_model(declared: Declared) -> Iterator[str]:
-    """An endpoint whose model is not there answers 503 for ever."""
+    """The endpoint always fails with 503."""
     for name in declared.declaration.models:
         if name not in declared.configs:
             yield f"there is no model {name}{nearest(name, declared.configs)}"
@@ -32,7 +32,7 @@ def unknown_model(declared: Declared) -> Iterator[str]:
 
 @RULES.add("contract-mismatch", ERROR, advice="Make the pydantic models and the config agree.")
 def contract_mismatch(declared: Declared) -> Iterator[str]:
-    """An endpoint that does not fit its model's config answers 503, with the reasons."""
+    """The endpoint fails with 503 and these reasons."""
     declaration = declared.declaration
     model, stream_model = _config(declared, declaration.model), _config(declared, declaration.stream_model)
     if model is not None and (stream_model is not None or not declaration.stream_model):
@@ -44,11 +44,10 @@ def contract_mismatch(declared: Declared) -> Iterator[str]:
 @RULES.add(
     "decoupled-over-infer",
     ERROR,
-    advice="Declare a plain model, with the decoupled one as its stream_model; or have the config say `decoupled: "
-    "False` if it answers each request once.",
+    advice="Declare a plain model with this stream_model, or set `decoupled: False` if it responds once.",
 )
 def decoupled_over_infer(declared: Declared) -> Iterator[str]:
-    """Triton answers 501 where a decoupled model is asked through /infer."""
+    """Triton returns 501 if a decoupled model is called over /infer."""
     model = _config(declared, declared.declaration.model)
     if model is not None and model.decoupled:
         yield contract.decoupled(model)

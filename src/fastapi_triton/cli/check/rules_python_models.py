@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Rules over what a Python model answers, read from its source: only literals are understood, and nothing is run."""
+"""Rules for the outputs of Python models, from literals in their source. No code is run."""
 
 import ast
 import platform
@@ -10,13 +10,13 @@ from fastapi_triton.cli.check.repository import ModelFolder
 from fastapi_triton.cli.check.rule import ERROR, WARNING, Rules
 
 RULES: Rules[ModelFolder] = Rules()
-# The only rule that reports files that this Python cannot read.
+# The only rule that handles files that this Python cannot read.
 UNREADABLE = "unreadable-python"
 
 
 @dataclass(frozen=True, slots=True)
-class Answered:
-    """A `pb_utils.Tensor("name", …)` inside a response; the shape only where it stands in the source."""
+class OutputTensor:
+    """A `pb_utils.Tensor("name", …)` in a response. The shape is None unless the source shows it."""
 
     name: str
     shape: tuple[int | None, ...] | None
@@ -25,49 +25,49 @@ class Answered:
 @RULES.add(
     UNREADABLE,
     ERROR,
-    advice="Mend the line that is named. Waive it if Triton's Python is newer than this one and can read the file.",
+    advice="Correct the line. Waive this if Triton's newer Python can read the file.",
 )
 def unreadable_python(model: ModelFolder) -> Iterator[str]:
-    """A Python file that does not parse fails as soon as the model imports it, at the latest when it loads."""
+    """The file fails when the model imports it."""
     yield from (f"Python {platform.python_version()} cannot read {each}" for each in model.unreadable_modules)
 
 
-@RULES.add("output-not-returned", WARNING, advice="Have the model answer it, or take it out of the config.")
+@RULES.add("output-not-returned", WARNING, advice="Return it, or remove it from the config.")
 def output_not_returned(model: ModelFolder) -> Iterator[str]:
-    """An output that the model never answers is missing for every caller who asks for it."""
+    """The output is missing from every response."""
     if model.is_python and model.modules:
         texts = {each.value for module in model.modules for each in ast.walk(module) if isinstance(each, ast.Constant)}
         for output in model.settings.get("output", ()):
             if output.get("name") not in texts:
-                yield f"the Python model never speaks of the output `{output.get('name')}`"
+                yield f"the Python model never mentions the output `{output.get('name')}`"
 
 
-@RULES.add("output-undeclared", WARNING, advice="Declare it as an output, or correct its name.")
+@RULES.add("output-undeclared", WARNING, advice="Declare the output, or correct its name.")
 def output_undeclared(model: ModelFolder) -> Iterator[str]:
-    """Triton drops or refuses a tensor in a response that the config does not declare."""
+    """Triton drops or rejects outputs that the config does not declare."""
     declared = {each.get("name") for each in model.settings.get("output", ())}
     if model.is_python and declared:
-        for each in _answered(model):
+        for each in _output_tensors(model):
             if each.name not in declared:
-                yield f"the Python model answers `{each.name}`, which is no output of the config"
+                yield f"the Python model returns `{each.name}`, which the config does not declare"
 
 
 @RULES.add(
     "output-dims",
     WARNING,
-    advice="Answer the shape of the config: its dims, with the batch dimension first where max_batch_size is not 0.",
+    advice="Return the config's dims, after the batch dimension unless max_batch_size is 0.",
 )
 def output_dims(model: ModelFolder) -> Iterator[str]:
-    """Triton passes on whatever shape a Python model answers, so callers who trust the config break on it."""
+    """Triton does not check shapes, so clients that rely on the config fail."""
     is_batched = bool(model.settings.get("max_batch_size"))
-    promised = {each.get("name"): tuple(each.get("dims", ())) for each in model.settings.get("output", ())}
-    for each in _answered(model) if model.is_python else ():
-        if each.shape is None or each.name not in promised:
+    declared = {each.get("name"): tuple(each.get("dims", ())) for each in model.settings.get("output", ())}
+    for each in _output_tensors(model) if model.is_python else ():
+        if each.shape is None or each.name not in declared:
             continue
-        expected = ((-1,) if is_batched else ()) + promised[each.name]
+        expected = ((-1,) if is_batched else ()) + declared[each.name]
         if not _fits(each.shape, expected):
             shown = ["?" if size is None else size for size in each.shape]
-            yield f"`{each.name}` is answered with the shape {shown}, but the config promises {list(expected)}"
+            yield f"`{each.name}` is returned with the shape {shown}, but the config declares {list(expected)}"
 
 
 def _fits(shape: tuple[int | None, ...], expected: tuple[int, ...]) -> bool:
@@ -76,8 +76,8 @@ def _fits(shape: tuple[int | None, ...], expected: tuple[int, ...]) -> bool:
     )
 
 
-def _answered(model: ModelFolder) -> Iterator[Answered]:
-    """The tensors that stand, with their names, inside an `InferenceResponse(…)`."""
+def _output_tensors(model: ModelFolder) -> Iterator[OutputTensor]:
+    """The named tensors inside `InferenceResponse(…)` calls."""
     for module in model.modules:
         for node in ast.walk(module):
             if isinstance(node, ast.Call) and _called(node) == "InferenceResponse":
@@ -85,7 +85,7 @@ def _answered(model: ModelFolder) -> Iterator[Answered]:
                     if isinstance(inner, ast.Call) and _called(inner) == "Tensor" and len(inner.args) == 2:
                         name, value = inner.args
                         if isinstance(name, ast.Constant) and isinstance(name.value, str):
-                            yield Answered(name.value, _shape(value))
+                            yield OutputTensor(name.value, _shape(value))
 
 
 def _called(node: ast.Call) -> str:
@@ -93,7 +93,7 @@ def _called(node: ast.Call) -> str:
 
 
 def _shape(node: ast.expr) -> tuple[int | None, ...] | None:
-    """The shape of `np.array([…])`, `np.zeros((…))` and their like; None where the source does not show it."""
+    """The shape of `np.array([…])`, `np.zeros((…))` and the like; None if the source does not show it."""
     if not isinstance(node, ast.Call) or not node.args:
         return None
     match _called(node):
@@ -112,7 +112,7 @@ def _size(node: ast.expr) -> int | None:
 
 
 def _literal_shape(node: ast.expr) -> tuple[int | None, ...] | None:
-    """Only as deep as brackets show: what stands in them may be lists itself, except for constants."""
+    """The shape of nested lists; None unless the innermost values are constants, since others may be lists."""
     if isinstance(node, ast.List | ast.Tuple):
         if not node.elts or any(isinstance(each, ast.Starred) for each in node.elts):
             return None

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Rules over a running Triton, from what `probe` asked it."""
+"""Rules for a running Triton and its models, from the facts that `probe` reads."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -12,11 +12,11 @@ from fastapi_triton.triton.model_config import ModelConfig, from_server
 
 @dataclass(frozen=True, slots=True)
 class ServerFacts:
-    """What Triton says of itself."""
+    """Facts about Triton itself."""
 
     version: str
     has_shared_memory: bool
-    trace_mode: str  # "" where the server has no tracing
+    trace_mode: str  # "" if the server has no tracing
 
     @property
     def release(self) -> tuple[int, int]:
@@ -27,7 +27,7 @@ class ServerFacts:
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """An output of a trial reply: wire datatype and shape, the batch included."""
+    """An output in the response to a trial: wire datatype and shape, including the batch dimension."""
 
     name: str
     wire: str
@@ -36,16 +36,21 @@ class Output:
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """One request of zeros and empty texts: its reply, or the words of its refusal."""
+    """One request of zeros and empty texts: the outputs of its response, or the error text."""
 
     outputs: tuple[Output, ...] = ()
-    refused: str | None = None
+    rejection: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class ServedModel:
-    """A model as this Triton has it. `raw` is None where it is not loaded; `text` is the config of its folder, if one
-    was given; durations are means since Triton's start."""
+    """A model at this Triton.
+
+    Args:
+        raw: its config as Triton returns it; None if it is not loaded.
+        text: the config in its folder, if there is a repository.
+        mean_s: mean seconds per request since Triton's start.
+    """
 
     name: str
     is_dead: bool
@@ -65,25 +70,23 @@ RULES: Rules[ServerFacts] = Rules()
 MODEL_RULES: Rules[ServedModel] = Rules()
 
 
-@RULES.add("no-is-cancelled", WARNING, advice="Update Triton to 25.06 or newer.")
+@RULES.add("no-is-cancelled", WARNING, advice="Update to 25.06 or newer.")
 def no_is_cancelled(server: ServerFacts) -> Iterator[str]:
-    """Before 23.10 a Python model cannot ask is_cancelled(), so work goes on for callers who left."""
+    """Before 23.10, Python models cannot detect a disconnect, and keep working."""
     if server.release < (2, 39):
         yield f"this is Triton {server.version}; 23.10 is 2.39"
 
 
-@RULES.add("no-response-sender", WARNING, advice="Update Triton to 25.06 or newer.")
+@RULES.add("no-response-sender", WARNING, advice="Update to 25.06 or newer.")
 def no_response_sender(server: ServerFacts) -> Iterator[str]:
-    """Before 24.06 a Python model that is not decoupled cannot answer later from its own threads, as
-    sdxl_scribble_controlnet does."""
+    """Before 24.06, plain Python models cannot respond from their own threads, as sdxl_scribble_controlnet does."""
     if server.release < (2, 47):
         yield f"this is Triton {server.version}; 24.06 is 2.47"
 
 
-@RULES.add("cancel-may-crash", NOTE, advice="Update Triton to 25.06 or newer where others call it over gRPC.")
+@RULES.add("cancel-may-crash", NOTE, advice="Update to 25.06 or newer if other clients use gRPC.")
 def cancel_may_crash(server: ServerFacts) -> Iterator[str]:
-    """Before 25.06 cancelled gRPC requests have crashed Triton. Over HTTP, which this frontend speaks, no such case is
-    known."""
+    """Before 25.06, cancelled gRPC requests have crashed Triton; over HTTP no case is known."""
     if server.release < (2, 59):
         yield f"this is Triton {server.version}; 25.06 is 2.59"
 
@@ -91,106 +94,101 @@ def cancel_may_crash(server: ServerFacts) -> Iterator[str]:
 @RULES.add(
     "shared-memory-off",
     NOTE,
-    advice="Start Triton with --allow-client-shm=true if other clients on its machine need it.",
+    advice="Set --allow-client-shm=true if other clients need it.",
 )
 def shared_memory_off(server: ServerFacts) -> Iterator[str]:
-    """Clients that pass tensors in shared memory are refused. The frontend passes none."""
+    """Triton rejects tensors in shared memory. The frontend sends none."""
     if not server.has_shared_memory:
-        yield "Triton registers none for clients"
+        yield "Triton registers no shared memory for clients"
 
 
 @RULES.add(
     "trace-context-lost",
     NOTE,
-    advice="Start Triton with --trace-config mode=opentelemetry and rate=0, which traces only requests that carry one.",
+    advice="Set Triton's --trace-config mode=opentelemetry; rate=0 traces only requests with a `traceparent`.",
 )
 def trace_context_lost(server: ServerFacts) -> Iterator[str]:
-    """Triton takes up a caller's `traceparent` only in its OpenTelemetry mode; else its spans are missing from the
-    trace without a word."""
+    """Outside of OpenTelemetry mode, Triton's spans are missing from traces."""
     if server.trace_mode != "opentelemetry":
-        yield f"its trace mode is {server.trace_mode or 'off'}"
+        yield f"Triton's trace mode is {server.trace_mode or 'off'}"
 
 
 @MODEL_RULES.add(
     "dead-stub",
     ERROR,
-    advice="Unload and load the model, or restart Triton. Probe the frontend's /health/ready, which knows, rather "
-    "than Triton's own.",
+    advice="Reload the model, or restart Triton. Probe the frontend's /health/ready, not Triton's.",
 )
 def dead_stub(model: ServedModel) -> Iterator[str]:
-    """The process of a Python model has died. Triton never starts it again, so every request to the model fails. Before
-    26.01 Triton goes on calling the model ready, and only --trial shows its death."""
+    """The stub process has died, and Triton does not restart it. Before 26.01 only --trial detects this."""
     if model.is_dead and model.raw is not None:
-        yield "Triton has it loaded, but its process is dead"
+        yield "Triton has loaded the model, but its stub process is dead"
 
 
-@MODEL_RULES.add("not-loaded", ERROR, advice="Look into Triton's log for the reason; in explicit mode, load it.")
+@MODEL_RULES.add("not-loaded", ERROR, advice="Read the reason in Triton's log; in explicit mode, load the model.")
 def not_loaded(model: ServedModel) -> Iterator[str]:
-    """A model that is declared or in the repository is not loaded by this Triton."""
+    """A declared model, or one in the repository, is not loaded."""
     if model.raw is None:
-        yield "Triton has not loaded it"
+        yield "Triton has not loaded the model"
 
 
-@MODEL_RULES.add("config-differs", WARNING, advice="Deploy the files, or bring them up to date.")
+@MODEL_RULES.add("config-differs", WARNING, advice="Deploy the files, or update them.")
 def config_differs(model: ServedModel) -> Iterator[str]:
-    """The Triton that runs serves another contract than the files say."""
+    """Triton serves another contract than the files declare."""
     live, text = model.config, model.text
     if live is None or text is None or live == text:
         return
     if (live.max_batch_size, live.decoupled) != (text.max_batch_size, text.decoupled):
         yield (
-            f"max_batch_size {live.max_batch_size}, decoupled {live.decoupled}; in the file {text.max_batch_size}, "
-            f"{text.decoupled}"
+            f"Triton has max_batch_size {live.max_batch_size}, decoupled {live.decoupled}; the file has "
+            f"{text.max_batch_size}, {text.decoupled}"
         )
     for side, ours, theirs in (("input", text.inputs, live.inputs), ("output", text.outputs, live.outputs)):
         for tensor in sorted({each.name for each in {*ours} ^ {*theirs}}):
-            yield f"the {side} `{tensor}` is another one"
+            yield f"the {side} `{tensor}` differs"
 
 
-@MODEL_RULES.add("slow-model", WARNING, advice="Set request_timeout_s to several times the model's usual duration.")
+@MODEL_RULES.add("slow-model", WARNING, advice="Set request_timeout_s to several times the usual duration.")
 def slow_model(model: ServedModel) -> Iterator[str]:
-    """A request that the frontend gives up on still runs to its end at Triton, and its caller asks again."""
+    """Requests that time out keep running at Triton, while clients retry."""
     if model.mean_s > model.settings.request_timeout_s / 2:
-        yield f"a request takes {model.mean_s:.1f} s on average, and request_timeout_s is " + (
+        yield f"a request takes {model.mean_s:.1f} s on average, but request_timeout_s is " + (
             f"{model.settings.request_timeout_s:g}"
         )
 
 
-@MODEL_RULES.add("compressed-reply", WARNING, advice="Switch compression off in the proxy before Triton.")
+@MODEL_RULES.add("compressed-reply", WARNING, advice="Turn compression off in this proxy.")
 def compressed_reply(model: ServedModel) -> Iterator[str]:
-    """Compressing a picture's reply costs ten times the CPU of the reply, and gains nothing. The frontend asks Triton
-    for plain replies, so something between them compresses."""
+    """A proxy compresses responses. For pictures this costs tenfold CPU and saves nothing."""
     if model.content_encoding not in ("", "identity"):
-        yield f"a reply came with Content-Encoding: {model.content_encoding}"
+        yield f"a response had Content-Encoding: {model.content_encoding}"
 
 
 @MODEL_RULES.add("reply-mismatch", ERROR, advice="Correct the model or the config.")
 def reply_mismatch(model: ServedModel) -> Iterator[str]:
-    """The model answers other tensors than its config promises; Triton does not look, and callers break on it. Looked
-    at with --trial only."""
+    """The model returns other tensors than the config declares (--trial only)."""
     config = model.config
-    if config is None or model.trial is None or model.trial.refused is not None:
+    if config is None or model.trial is None or model.trial.rejection is not None:
         return
-    replied = {each.name: each for each in model.trial.outputs}
+    outputs = {each.name: each for each in model.trial.outputs}
     for output in config.outputs:
-        reply = replied.get(output.name)
+        returned = outputs.get(output.name)
         expected = ((-1,) if config.is_batched else ()) + output.dims
-        if reply is None:
-            yield f"`{output.name}` is missing from the reply"
-        elif reply.wire != output.datatype.wire:
-            yield f"`{output.name}` came as {reply.wire}, but the config says {output.datatype.config}"
-        elif len(reply.shape) != len(expected) or any(
-            dim not in (-1, size) for size, dim in zip(reply.shape, expected, strict=True)
+        if returned is None:
+            yield f"`{output.name}` is missing from the response"
+        elif returned.wire != output.datatype.wire:
+            yield f"`{output.name}` has the datatype {returned.wire}, but the config declares {output.datatype.config}"
+        elif len(returned.shape) != len(expected) or any(
+            dim not in (-1, size) for size, dim in zip(returned.shape, expected, strict=True)
         ):
-            yield f"`{output.name}` came with the shape {list(reply.shape)}, but the config says {list(expected)}"
+            yield f"`{output.name}` has the shape {list(returned.shape)}, but the config declares {list(expected)}"
 
 
-@MODEL_RULES.add("trial-refused", NOTE, advice="Nothing, if that is right; with --trial only.")
+@MODEL_RULES.add("trial-refused", NOTE, advice="Ignore this if the model should reject them.")
 def trial_refused(model: ServedModel) -> Iterator[str]:
-    """The model does not take a request of zeros and empty texts, so its reply could not be looked at."""
-    if model.trial is not None and model.trial.refused is not None:
-        yield model.trial.refused
+    """The model rejected the trial's zeros and empty texts."""
+    if model.trial is not None and model.trial.rejection is not None:
+        yield model.trial.rejection
 
 
-# These rules need the reply to a trial.
+# These rules need the response to a trial.
 NEED_TRIAL = (reply_mismatch, trial_refused)

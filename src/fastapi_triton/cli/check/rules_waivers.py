@@ -10,23 +10,27 @@ from fastapi_triton.core.suggestions import nearest
 
 @dataclass(frozen=True, slots=True)
 class Waivers:
-    """A model's waivers (code → reason); the codes that were found in it, that were looked for, and all there are.
+    """The waivers of one model.
 
-    For example, without the model's folder the rules about its files are not looked for.
+    Args:
+        reasons: rule code → reason.
+        found: the codes of its findings.
+        applied: the codes of the rules that ran. Without the model's folder, rules over its files do not run.
+        known: all rule codes.
     """
 
     reasons: Mapping[str, str]
     found: frozenset[str]
-    looked_for: frozenset[str]
+    applied: frozenset[str]
     known: frozenset[str]
 
 
 RULES: Rules[Waivers] = Rules()
 
 
-@RULES.add("waiver-unknown", WARNING, advice="Correct the name, or take it out.")
+@RULES.add("waiver-unknown", WARNING, advice="Correct the name, or remove it.")
 def waiver_unknown(waivers: Waivers) -> Iterator[str]:
-    """A waiver for a rule that does not exist waives nothing."""
+    """A waiver for an unknown rule has no effect."""
     for code in waivers.reasons:
         if code not in waivers.known:
             yield f"there is no rule {code}{nearest(code, sorted(waivers.known))}"
@@ -34,16 +38,15 @@ def waiver_unknown(waivers: Waivers) -> Iterator[str]:
 
 @RULES.add("waiver-without-reason", WARNING, advice="Write the reason into its string_value.")
 def waiver_without_reason(waivers: Waivers) -> Iterator[str]:
-    """Who reads the config next must be able to judge whether the reason still holds. Without one the waiver does not
-    count."""
+    """A waiver counts only with a reason that readers can judge."""
     for code, reason in waivers.reasons.items():
         if not reason:
-            yield f"waive.{code} gives no reason"
+            yield f"waive.{code} has no reason"
 
 
-@RULES.add("waiver-unused", NOTE, advice="Take it out.")
+@RULES.add("waiver-unused", NOTE, advice="Remove the waiver.")
 def waiver_unused(waivers: Waivers) -> Iterator[str]:
-    """The rule finds nothing any more, so its waiver would hide the next finding."""
+    """The rule finds nothing; a future finding would be hidden."""
     for code in waivers.reasons:
-        if code in waivers.looked_for and code not in waivers.found:
+        if code in waivers.applied and code not in waivers.found:
             yield f"waive.{code} waives nothing"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""All rules at once: over a model repository, an app's declarations and settings, and a running Triton."""
+"""Runs all rules: on a model repository, an app's declarations and settings, and a running Triton."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -23,17 +23,17 @@ from fastapi_triton.core.settings import Settings
 from fastapi_triton.endpoints.declared.declaration import Declaration
 from fastapi_triton.triton.model_config import ModelConfig
 
-# The `where` of findings about Triton itself, and about the frontend's settings.
+# The `where` of findings in Triton itself and in the frontend's settings.
 TRITON, SETTINGS = "Triton", "settings"
 
-# Every rule there is, by what it looks at.
+# All rules, by subject.
 RULES: Mapping[str, Sequence[Rule[Any]]] = {
     "The model repository": rules_configs.RULES.all,
     "Python models": rules_python_models.RULES.all,
     "The app's endpoints": rules_declarations.RULES.all,
     "The frontend's settings": [*rules_deployment.SETTINGS_RULES.all, *rules_deployment.RULES.all],
-    "A running Triton (`--triton URL`)": rules_server.RULES.all,
-    "Its models (`--triton URL`)": rules_server.MODEL_RULES.all,
+    "A running Triton (`--triton`)": rules_server.RULES.all,
+    "Its models (`--triton`)": rules_server.MODEL_RULES.all,
     "Waivers": rules_waivers.RULES.all,
 }
 CODES = frozenset(rule.code for rules in RULES.values() for rule in rules)
@@ -41,7 +41,7 @@ CODES = frozenset(rule.code for rules in RULES.values() for rule in rules)
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """What to look at; each part may be absent."""
+    """What to check. Each part is optional."""
 
     models: Path | None = None
     app: TritonFrontend | None = None
@@ -58,36 +58,36 @@ class Subject:
 
 
 async def check(subject: Subject) -> list[Finding]:
-    """What every rule finds, and what is waived of it.
+    """Run all rules. Returns their findings, also those that are waived.
 
     Raises:
-        TritonUnavailableError: no Triton answers at its URL.
+        TritonUnavailableError: no Triton responds at the URL.
     """
     folders = repository.read(subject.models) if subject.models else []
     known: dict[str, ModelConfig | None] = {each.name: each.config for each in folders}
     reasons = {each.name: each.waivers for each in folders}
-    looked_for = {each.name: _looked_for(each) for each in folders}
+    applied = {each.name: _applied_to_folder(each) for each in folders}
     findings = rules_deployment.SETTINGS_RULES.findings(subject.settings, SETTINGS)
     for folder in folders:
         findings += _of_folder(folder, subject.settings)
     if subject.triton:
-        asked = {*known, *(name for each in subject.declarations for name in each.models)}
-        facts, served = await probe.look(
-            subject.triton, asked, texts=known, settings=subject.settings, has_trial=subject.has_trial
+        names = {*known, *(name for each in subject.declarations for name in each.models)}
+        facts, served = await probe.read(
+            subject.triton, names, texts=known, settings=subject.settings, has_trial=subject.has_trial
         )
         findings += rules_server.RULES.findings(facts, TRITON)
         for model in served:
             findings += rules_server.MODEL_RULES.findings(model, model.name)
-            looked_for[model.name] = looked_for.get(model.name, frozenset()) | _asked_about(model)
+            applied[model.name] = applied.get(model.name, frozenset()) | _applied_to_served(model)
             if model.raw is not None:
-                known[model.name] = model.config  # what runs is what callers meet
+                known[model.name] = model.config  # the running config is the one that clients meet
                 reasons.setdefault(model.name, repository.waivers(model.raw))
     if subject.models or subject.triton:
         for declaration in subject.declarations:
             findings += rules_declarations.RULES.findings(
                 rules_declarations.Declared(declaration, known), declaration.path
             )
-    return _waived(findings, reasons, looked_for)
+    return _waived(findings, reasons, applied)
 
 
 def _of_folder(folder: ModelFolder, settings: Settings) -> list[Finding]:
@@ -98,8 +98,8 @@ def _of_folder(folder: ModelFolder, settings: Settings) -> list[Finding]:
     ]
 
 
-def _looked_for(folder: ModelFolder) -> frozenset[str]:
-    """The rules that were tried on a folder's files. Of Python files that cannot be read nothing else is known."""
+def _applied_to_folder(folder: ModelFolder) -> frozenset[str]:
+    """The rules that were applied to a folder. Unreadable Python files leave out the other rules for Python models."""
     rules: list[Rule[Any]] = [*rules_configs.RULES.all, *rules_deployment.RULES.all]
     rules += [
         each for each in rules_python_models.RULES.all if folder.modules or each.code == rules_python_models.UNREADABLE
@@ -107,8 +107,8 @@ def _looked_for(folder: ModelFolder) -> frozenset[str]:
     return frozenset(rule.code for rule in rules)
 
 
-def _asked_about(model: rules_server.ServedModel) -> frozenset[str]:
-    """The rules that were tried on a model of the running Triton; some need its reply to a trial."""
+def _applied_to_served(model: rules_server.ServedModel) -> frozenset[str]:
+    """The rules that were applied to a served model; some need the response to a trial."""
     rules = [
         rule.code for rule in rules_server.MODEL_RULES.all if model.trial or rule.find not in rules_server.NEED_TRIAL
     ]
@@ -116,12 +116,12 @@ def _asked_about(model: rules_server.ServedModel) -> frozenset[str]:
 
 
 def _waived(
-    findings: Sequence[Finding], reasons: Mapping[str, dict[str, str]], looked_for: Mapping[str, frozenset[str]]
+    findings: Sequence[Finding], reasons: Mapping[str, dict[str, str]], applied: Mapping[str, frozenset[str]]
 ) -> list[Finding]:
-    """The findings with the reasons of their models, and what is wrong with the reasons themselves."""
+    """The findings with the reasons of their waivers, plus the findings of the rules for waivers."""
     result = [replace(each, waived=reasons.get(each.where, {}).get(each.code) or None) for each in findings]
     for model, waived in reasons.items():
         found = frozenset(each.code for each in findings if each.where == model)
-        subject = rules_waivers.Waivers(waived, found, looked_for.get(model, frozenset()), CODES)
+        subject = rules_waivers.Waivers(waived, found, applied.get(model, frozenset()), CODES)
         result += rules_waivers.RULES.findings(subject, model)
     return result
