@@ -5,6 +5,7 @@
 | --- | --- |
 | `frontend` | `TritonFrontend`: declared endpoints, middleware, lifespan, the OpenAPI document |
 | `health`, `model_routes`, `metrics_route` | `/health`, `/models`, `/metrics` |
+| `api_docs` | `/docs`: Swagger UI without another host |
 | `state_gauges` | gauges of the app's state, for Prometheus |
 | `loader` | finds the app that the command line names |
 | `triton_proxy` | `/v2`: Triton's own protocol |

@@ -20,6 +20,7 @@ from starlette.types import Receive, Scope, Send
 
 from fastapi_triton.admission.limiter import Admissions
 from fastapi_triton.app import health, metrics_route, model_routes, state_gauges
+from fastapi_triton.app.api_docs import routes as api_docs
 from fastapi_triton.app.triton_proxy.endpoint import TritonProxy, TritonProxyRoute
 from fastapi_triton.app.triton_proxy.response import error_response as v2_error
 from fastapi_triton.core import body_buffers, paths, problem_details, shutdown
@@ -116,6 +117,7 @@ class TritonFrontend(FastAPI):
         self._key_file = stack.key_file(self.settings)
         self._metrics = Metrics() if self.settings.metrics else None
         self._gauges = Gauges(self._metrics) if self._metrics else None
+        extra.setdefault("redoc_url", None)  # ReDoc would load its files from another host
         extra["telemetry"] = {**tracing.telemetry(), **(extra.get("telemetry") or {})}
         super().__init__(
             title=title,
@@ -334,6 +336,11 @@ class TritonFrontend(FastAPI):
             response_model=None,
             openapi_extra=openapi.describe_operation(),
         )
+
+    def setup(self) -> None:
+        """FastAPI's own, after a `/docs` that needs no other host."""
+        api_docs.add_to(self)
+        super().setup()
 
     def openapi(self) -> dict[str, Any]:
         """The OpenAPI document, with the schemas of all endpoints."""

@@ -8,6 +8,7 @@ METRICS = "/metrics"
 MODELS = "/models"
 JOBS = "/jobs"
 PLAYGROUND = "/playground"
+SWAGGER_UI = "/swagger-ui"
 OPENAI = "/v1"
 A1111 = "/sdapi"
 # Triton's own protocol. The proxy passes these paths on unchanged.

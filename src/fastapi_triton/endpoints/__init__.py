@@ -21,6 +21,7 @@ connect to Triton (`triton.transport`), or the picture APIs, jobs and `/v2` that
 | `responses` | a model's outputs → JSON, or the picture itself |
 | `sse` | server-sent events with heartbeats |
 | `openapi` | the parts of the OpenAPI document that all families share |
+| `request_example` | a request that an endpoint accepts, for the OpenAPI document |
 | `seeds` | draws seeds |
 | `declared/`, `generated/` | the two kinds of endpoints |
 """

@@ -21,6 +21,13 @@ _FORMATS = (PNG, JPEG, WEBP, GIF, BMP)
 # Pillow's names of them.
 READABLE_FORMATS = tuple(each.name for each in _FORMATS)
 TOO_LARGE = "image_too_large"
+# A scribble for examples: a house, 64x64, as PNG in base64.
+SCRIBBLE = (
+    "iVBORw0KGgoAAAANSUhEUgAAAEAAAABAAQAAAACCEkxzAAAArUlEQVR42q3SMQ4BURCA4f8NoVsXwHIDpXKP5AZbKh3BVbZ0DIk9"
+    "ACqbvPgVNhGUTPVlZpLJTCbJM4KfYQOg5lINIG/6UrfucZ32aIu+eXKrNcDVqIGAe5WOgN50pwEdrCHgClMIaKGAgAOMAS011wYu"
+    "IBqCewXpCJ5Vt+JJ9WTQAhQEB4AxWKrmeugsAfNlpAogVZhV9/7hPt+4DD8zg/OfR7wDM0D5Wif99gAPxytWhKnfwbcAAAAASUVO"
+    "RK5CYII="
+)
 _WHITE_SPACE = b" \t\r\n\v\f"
 _MAGIC = {b"\x89PNG": "image/png", b"\xff\xd8\xff": "image/jpeg", b"GIF8": "image/gif"}
 
@@ -159,7 +166,7 @@ Base64Image = Annotated[
     AfterValidator(_checked_text),
     Field(
         json_schema_extra={"contentEncoding": "base64", "contentMediaType": "image/*"},
-        examples=["iVBORw0KGgo…"],
+        examples=[SCRIBBLE],
     ),
 ]
 """A picture in a request or a response: base64 text in JSON, a file in a form. The tensor holds base64 text too."""

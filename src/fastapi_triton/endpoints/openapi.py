@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from fastapi_triton.core import problem_details
-from fastapi_triton.endpoints import content_negotiation, images
+from fastapi_triton.endpoints import content_negotiation, images, request_example
 from fastapi_triton.endpoints.fields import client_name
 from fastapi_triton.endpoints.request_body import validation
 from fastapi_triton.endpoints.sse import QUEUED
@@ -50,21 +50,32 @@ def described_errors(meanings: Mapping[int, str]) -> dict[int | str, dict[str, A
 
 def request_body(*media_types: str, model: type[BaseModel]) -> dict[str, Any]:
     """The request body of an operation object. `components` must contain the model's schema."""
-    by_type = {
+    example = request_example.of_model(model)
+    by_type: dict[str, dict[str, Any]] = {
         validation.JSON: {"schema": {"$ref": REF.format(model=model.__name__)}},
-        validation.FORM: {"schema": _form_schema(model)},
+        validation.FORM: {"schema": _form_schema(model, example or {})},
     }
+    if example is not None:
+        by_type = {media_type: {**described, "example": example} for media_type, described in by_type.items()}
     return {"requestBody": {"required": True, "content": {each: by_type[each] for each in media_types}}}
 
 
-def _form_schema(request: type[BaseModel]) -> dict[str, Any]:
-    """The fields of a form, where a picture is a file."""
+def _form_schema(request: type[BaseModel], example: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of a form, where a picture is a file and nothing is null."""
     schema = request.model_json_schema(ref_template=REF)
+    for name, described in schema["properties"].items():
+        schema["properties"][name] = _not_null(described) | ({"example": example[name]} if name in example else {})
     for name, field in request.model_fields.items():
         if images.is_image(field.metadata):
             sent = client_name(name, field)
             schema["properties"][sent] = {"type": "string", "format": "binary", "title": sent.title()}
     return schema
+
+
+def _not_null(schema: dict[str, Any]) -> dict[str, Any]:
+    choices = [each for each in schema.get("anyOf", ()) if each != {"type": "null"}]
+    rest = {key: value for key, value in schema.items() if key != "anyOf" and (key, value) != ("default", None)}
+    return {**choices[0], **rest} if len(choices) == 1 else {**rest, **({"anyOf": choices} if choices else {})}
 
 
 def with_jobs(operation: dict[str, Any]) -> dict[str, Any]:

@@ -66,8 +66,8 @@ async def test_who_shows_no_known_key_is_told_how_to(
     told = answer.json()
     assert (answer.status_code, told["code"]) == (401, code)
     assert "X-API-Key" in told["detail"]
-    assert answer.headers["www-authenticate"].startswith('Bearer realm="fastapi-triton"')
-    assert 'Basic realm="fastapi-triton"' in answer.headers["www-authenticate"]
+    assert answer.headers["www-authenticate"].startswith('Basic realm="fastapi-triton"')
+    assert 'Bearer realm="fastapi-triton"' in answer.headers["www-authenticate"]
     assert answer.headers["x-request-id"] == told["request_id"]
     assert answer.headers["content-type"] == "application/problem+json"
 

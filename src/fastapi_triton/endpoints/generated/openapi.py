@@ -61,7 +61,7 @@ def _of_model(config: ModelConfig, has_jobs: bool) -> tuple[dict[str, Any], dict
     schemas = {
         f"{key}.Request": {
             **tensor_schemas.object_schema(f"Request to {config.name}", config.inputs, is_output=False),
-            "example": _example(config.inputs),
+            "example": _request_example(config),
         },
         f"{key}.Answer": {
             **tensor_schemas.object_schema(f"Response of {config.name}", config.outputs, is_output=True),
@@ -89,7 +89,7 @@ def _component_name(model: str) -> str:
 def _operation(config: ModelConfig, key: str) -> dict[str, Any]:
     request: dict[str, Any] = {"$ref": REF.format(model=f"{key}.Request")}
     response: dict[str, Any] = {"$ref": REF.format(model=f"{key}.Answer")}
-    row = _example([tensor for tensor in config.inputs if not tensor.optional] or config.inputs)
+    row = _request_example(config)
     examples: dict[str, Any] = {"one": {"summary": "One request", "value": row}}
     if takes_batches(config):
         batch = {"type": "array", "minItems": 1, "maxItems": config.max_batch_size}
@@ -143,6 +143,11 @@ def _events(response: dict[str, Any]) -> dict[str, Any]:
             },
         }
     }
+
+
+def _request_example(config: ModelConfig) -> dict[str, Any]:
+    """The required inputs; if there are none, the first alone, since not all of them need to go together."""
+    return _example([tensor for tensor in config.inputs if not tensor.optional] or config.inputs[:1])
 
 
 def _example(tensors: Iterable[TensorConfig]) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pybase64
 
-from fastapi_triton.endpoints import binary_arrays, json_codec
+from fastapi_triton.endpoints import binary_arrays, images, json_codec
 from fastapi_triton.endpoints.openapi import REF
 from fastapi_triton.triton.model_config import TensorConfig
 
@@ -18,8 +18,6 @@ JSONSchema = dict[str, Any]
 _MAX_EXAMPLE = 64
 # The size of a variable dimension in an example.
 _FREE = 2
-# A white pixel as PNG.
-_PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGP4DwABAQEAGLvRWwAAAABJRU5ErkJggg=="
 
 _BASE64 = {"type": "string", "contentEncoding": "base64"}
 
@@ -109,7 +107,7 @@ def _element_example(tensor: TensorConfig) -> Any:
         return {"bool": True, "integer": 1, "float": 0.5}[tensor.datatype.kind]
     if tensor.content in (None, "text"):
         return "text"
-    return pybase64.b64encode(b"bytes").decode() if tensor.content == "binary" else _PIXEL
+    return pybase64.b64encode(b"bytes").decode() if tensor.content == "binary" else images.SCRIBBLE
 
 
 def _number_schema(tensor: TensorConfig) -> JSONSchema:

@@ -49,6 +49,7 @@ def refusal(headers: Headers, code: str) -> UnauthorizedError:
     challenges = [f"Bearer {_REALM}" if code == "missing_key" else f'Bearer {_REALM}, error="invalid_token"']
     mode = next((value for name, value in headers if name == b"sec-fetch-mode"), b"navigate")
     if mode == b"navigate":
-        # A browser that opens an address asks the person for a key; a script in it has its own way to ask.
-        challenges.append(f'Basic {_REALM}, charset="UTF-8"')
+        # A browser that opens an address asks the person for a key; a script in it has its own way to ask. Chromium
+        # reads only the first challenge of a header.
+        challenges.insert(0, f'Basic {_REALM}, charset="UTF-8"')
     return UnauthorizedError(f"{_REASONS[code]} {_HOW}", code=code, challenges=challenges)

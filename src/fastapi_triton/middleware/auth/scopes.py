@@ -11,7 +11,7 @@ Scope = Literal["infer", "v2", "admin", "metrics", "docs"]
 SCOPES: tuple[Scope, ...] = get_args(Scope)
 
 _READS = ("GET", "HEAD")
-_OPEN = (f"{paths.HEALTH}/", f"{paths.PLAYGROUND}/")
+_OPEN = (f"{paths.HEALTH}/", f"{paths.PLAYGROUND}/", f"{paths.SWAGGER_UI}/")
 # The page's request to the model.
 _MODEL = f"{paths.PLAYGROUND}/model"
 # All other paths run models, or are the app's own routes.

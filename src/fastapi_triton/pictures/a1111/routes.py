@@ -140,7 +140,14 @@ def _add_discovery(routes: APIRouter, model: TextToImage) -> None:
     add("samplers", samplers.listed)
     add("schedulers", samplers.listed_schedules())
 
-    @routes.post(f"{_V1}/options", summary="Accepts options with their current values only", response_model=None)
+    options_body = {"schema": {"type": "object"}, "example": {"samples_format": "png"}}
+
+    @routes.post(
+        f"{_V1}/options",
+        summary="Accepts options with their current values only",
+        response_model=None,
+        openapi_extra={"requestBody": {"required": True, "content": {validation.JSON: options_body}}},
+    )
     async def set_options(request: Request) -> Response:
         capabilities = await model.capabilities()
         body = await raw_body.read(request.receive)

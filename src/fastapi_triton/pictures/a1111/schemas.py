@@ -44,7 +44,7 @@ class Txt2ImgRequest(BaseModel):
 
     model_config = ConfigDict(extra="allow", allow_inf_nan=False)
 
-    prompt: str = ""
+    prompt: str = Field("", examples=["a red house in the snow"])
     negative_prompt: str | None = None
     seed: Whole | None = Field(None, description="-1, or omitted: a random seed; `info` has it")
     steps: Whole | None = Field(None, description="Omitted: the model's default")
@@ -59,7 +59,11 @@ class Txt2ImgRequest(BaseModel):
     send_images: bool = True
     force_task_id: str | None = Field(None, max_length=200, description="A name for `progress` and `interrupt`")
     override_settings: dict[str, Any] | None = None
-    alwayson_scripts: dict[str, Any] | None = Field(None, description="`controlnet` with one unit: the scribble")
+    alwayson_scripts: dict[str, Any] | None = Field(
+        None,
+        description="`controlnet` with one unit: the scribble",
+        examples=[{"controlnet": {"args": [{"image": images.SCRIBBLE}]}}],
+    )
     styles: list[str] | None = None
     restore_faces: bool | None = None
     enable_hr: Annotated[

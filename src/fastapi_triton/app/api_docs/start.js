@@ -1,0 +1,41 @@
+// SPDX-License-Identifier: Apache-2.0
+// Starts Swagger UI. By itself it fills every optional field of a form with a value of its own, and sends it.
+
+const {parameters, oauth} = JSON.parse(document.getElementById("settings").textContent);
+const openapiURL = new URL(parameters.url, location.href).href;
+
+/** Optional fields of forms begin empty, but for those with a default. */
+function withEmptyFields(openapi) {
+  for (const operations of Object.values(openapi.paths)) {
+    for (const operation of Object.values(operations)) {
+      const form = operation.requestBody?.content?.["multipart/form-data"]?.schema;
+      for (const [name, field] of Object.entries(form?.properties ?? {})) {
+        if (!form.required?.includes(name) && field.default === undefined) field.example ??= "";
+      }
+    }
+  }
+  return openapi;
+}
+
+/** "Send empty value" begins unchecked. */
+const EmptyFieldsStayOut = () => ({
+  wrapComponents: {
+    ParameterIncludeEmpty: (Original, {React}) => (props) => {
+      const isIncludedOptions = {...props.isIncludedOptions, defaultValue: false};
+      return React.createElement(Original, {...props, isIncludedOptions});
+    },
+  },
+});
+
+const ui = SwaggerUIBundle({
+  responseInterceptor: (response) => {
+    if (response.url === openapiURL && response.ok) {
+      response.text = JSON.stringify(withEmptyFields(JSON.parse(response.text)));
+    }
+    return response;
+  },
+  ...parameters,
+  presets: [SwaggerUIBundle.presets.apis],
+  plugins: [EmptyFieldsStayOut],
+});
+if (oauth) ui.initOAuth(oauth);
