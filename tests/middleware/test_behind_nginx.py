@@ -105,7 +105,7 @@ async def test_everything_works_below_the_prefix(
     assert (await proxied.get("/draw/playground/model", headers=bearer(DRAWS))).status_code == 200
 
     docs = await proxied.get("/draw/docs", headers=bearer(RULES))
-    assert "'/draw/openapi.json'" in docs.text
+    assert '"/draw/openapi.json"' in docs.text
     document = (await proxied.get("/draw/openapi.json", headers=bearer(RULES))).json()
     assert document["servers"] == [{"url": "/draw"}]
 
