@@ -27,15 +27,15 @@ OFFERS = (JSON, *PICTURES)
         ("image/png;q=nonsense, image/jpeg", "image/jpeg"),
     ],
 )
-def test_the_caller_gets_what_it_likes_best(accept: str | None, chosen: str) -> None:
+def test_the_client_gets_the_media_type_that_it_prefers(accept: str | None, chosen: str) -> None:
     assert choose(accept, OFFERS) == chosen
 
 
 @pytest.mark.parametrize("accept", ["text/html", "image/avif", "image/png;q=0", "audio/*"])
-def test_what_cannot_be_given_is_refused_with_the_list_of_what_can(accept: str) -> None:
+def test_the_error_of_an_unknown_media_type_lists_the_available_ones(accept: str) -> None:
     with pytest.raises(NotAcceptableError, match="application/json, image/webp, image/png, image/jpeg"):
         choose(accept, OFFERS)
 
 
-def test_any_picture_means_the_one_that_was_named() -> None:
+def test_accept_of_any_picture_selects_the_named_format() -> None:
     assert choose("image/*", OFFERS, picture="image/jpeg") == "image/jpeg"

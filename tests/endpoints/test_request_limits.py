@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a request may hold: JSON's depth and values, a form's parts, compressed bodies, pictures without an end.
+"""Limits on requests: JSON's depth and values, a form's parts, compressed bodies, costly pictures.
 
-Each of these would keep the event loop, and with it everybody else, busy for seconds, or fill the memory. They are
-refused before anything is made of them.
+Each of these would block the event loop for seconds, or fill the memory. They are rejected before they are parsed.
 """
 
 import base64
@@ -54,7 +53,7 @@ def app(triton: FakeTriton, settings: Settings) -> TritonFrontend:
 
 
 @pytest.fixture
-async def caller(app: TritonFrontend) -> AsyncIterator[httpx2.AsyncClient]:
+async def client(app: TritonFrontend) -> AsyncIterator[httpx2.AsyncClient]:
     transport = httpx2.ASGITransport(app=app)
     async with (
         app.router.lifespan_context(app),
@@ -85,23 +84,23 @@ WIDE = [
 
 
 @pytest.mark.parametrize("path", PATHS)
-async def test_json_of_any_depth_is_refused(caller: httpx2.AsyncClient, path: str) -> None:
+async def test_very_deep_json_is_rejected(client: httpx2.AsyncClient, path: str) -> None:
     for body in DEEP:
-        answer = await caller.post(path, content=body, headers=JSON)
-        assert answer.status_code in (400, 413), answer.text
-        assert "json" in answer.text.lower()
+        response = await client.post(path, content=body, headers=JSON)
+        assert response.status_code in (400, 413), response.text
+        assert "json" in response.text.lower()
 
 
 @pytest.mark.parametrize("path", PATHS[:4])
-async def test_json_of_very_many_values_is_refused_where_no_arrays_are_taken(
-    caller: httpx2.AsyncClient, path: str
+async def test_json_of_very_many_values_is_rejected_by_endpoints_without_arrays(
+    client: httpx2.AsyncClient, path: str
 ) -> None:
     for body in WIDE:
-        answer = await caller.post(path, content=body, headers=JSON)
-        assert (answer.status_code, "too_many_elements" in answer.text) == (413, True), answer.text
+        response = await client.post(path, content=body, headers=JSON)
+        assert (response.status_code, "too_many_elements" in response.text) == (413, True), response.text
 
 
-async def test_generated_endpoints_hold_as_many_values_as_is_set(triton: FakeTriton, settings: Settings) -> None:
+async def test_a_setting_limits_the_values_for_generated_endpoints(triton: FakeTriton, settings: Settings) -> None:
     app = app_of(triton, settings.model_copy(update={"max_json_elements": 1000}))
     async with (
         app.router.lifespan_context(app),
@@ -109,11 +108,11 @@ async def test_generated_endpoints_hold_as_many_values_as_is_set(triton: FakeTri
     ):
         await known_models(app)
         path = "/models/sdxl_scribble_controlnet/infer"
-        answer = await client.post(path, content=b"[" + b"1," * 2000 + b"1]", headers=JSON)
-        assert (answer.status_code, answer.json()["code"]) == (413, "too_many_elements")
-        assert "1,000" in answer.json()["detail"]
-        answer = await client.post(path, content=b"[" + b"1," * 800 + b"1]", headers=JSON)
-        assert answer.status_code == 422
+        response = await client.post(path, content=b"[" + b"1," * 2000 + b"1]", headers=JSON)
+        assert (response.status_code, response.json()["code"]) == (413, "too_many_elements")
+        assert "1,000" in response.json()["detail"]
+        response = await client.post(path, content=b"[" + b"1," * 800 + b"1]", headers=JSON)
+        assert response.status_code == 422
 
 
 class Numbers(BaseModel):
@@ -129,13 +128,13 @@ class Nested(BaseModel):
 
 
 @pytest.mark.parametrize(
-    ("model", "holds"), [(main.ScribbleRequest, False), (Numbers, True), (Tags, True), (Nested, True)]
+    ("model", "expected"), [(main.ScribbleRequest, False), (Numbers, True), (Tags, True), (Nested, True)]
 )
-def test_only_a_model_of_lists_may_hold_many_values(model: type[BaseModel], holds: bool) -> None:
-    assert validation._holds_lists(validation.strict(model)) is holds
+def test_only_a_model_with_lists_may_hold_many_values(model: type[BaseModel], expected: bool) -> None:
+    assert validation._holds_lists(validation.strict(model)) is expected
 
 
-def test_a_model_of_lists_takes_them() -> None:
+def test_a_model_with_lists_takes_many_values() -> None:
     body = json.dumps({"values": list(range(50_000))}).encode()
     read = validation.from_json(body, Numbers, images.ImageLimits(1), strict=False)
     assert isinstance(read, Numbers)
@@ -147,27 +146,27 @@ def test_a_model_of_lists_takes_them() -> None:
 @pytest.mark.parametrize("mark", [b",", b"[", b"{"])
 @pytest.mark.parametrize("between", [0, 1, 1000])
 @pytest.mark.parametrize("most", [1, 150, validation._FEW_MARKS, 1000])
-def test_the_values_of_a_body_are_counted_wherever_they_stand(mark: bytes, between: int, most: int) -> None:
+def test_the_values_of_a_body_are_counted_at_any_position(mark: bytes, between: int, most: int) -> None:
     piece = mark + between * b"x"
-    # Longer than the limit even where it holds no more than it may.
+    # Longer than the limit, although the values are not too many.
     validation.require_few_elements(piece * most + 2000 * b"x", most)
     with pytest.raises(TooLargeError):
         validation.require_few_elements(2000 * b"x" + piece * (most + 1), most)
 
 
-def test_a_long_text_is_no_many_values() -> None:
+def test_a_long_text_counts_as_one_value() -> None:
     validation.require_few_elements(b'{"image": "' + b"A" * 5_000_000 + b'"}', 10)
 
 
-async def test_a_compressed_body_is_refused_in_words(
-    caller: httpx2.AsyncClient, body: Callable[..., dict[str, Any]]
+async def test_a_compressed_body_is_rejected_with_the_reason(
+    client: httpx2.AsyncClient, body: Callable[..., dict[str, Any]]
 ) -> None:
     packed = gzip.compress(json.dumps(body()).encode())
     for encoding in ("gzip", "br", "identity, deflate"):
-        answer = await caller.post(PATH, content=packed, headers={**JSON, "Content-Encoding": encoding})
-        assert (answer.status_code, answer.json()["code"]) == (415, "compressed_body")
-        assert encoding in answer.json()["detail"]
-    plain = await caller.post(PATH, json=body(), headers={"Content-Encoding": "identity"})
+        response = await client.post(PATH, content=packed, headers={**JSON, "Content-Encoding": encoding})
+        assert (response.status_code, response.json()["code"]) == (415, "compressed_body")
+        assert encoding in response.json()["detail"]
+    plain = await client.post(PATH, json=body(), headers={"Content-Encoding": "identity"})
     assert plain.status_code == 200
 
 
@@ -189,9 +188,11 @@ PART = b'Content-Disposition: form-data; name="%s"\r\n'
     ],
     ids=["many parts", "a long header", "many headers", "a long name"],
 )
-async def test_a_form_of_too_much_is_refused(caller: httpx2.AsyncClient, parts: list[bytes]) -> None:
-    answer = await caller.post(PATH, **form(*parts))
-    assert (answer.status_code, answer.json()["code"]) == (400, "invalid_form")
+async def test_a_form_with_too_many_or_too_long_parts_is_rejected(
+    client: httpx2.AsyncClient, parts: list[bytes]
+) -> None:
+    response = await client.post(PATH, **form(*parts))
+    assert (response.status_code, response.json()["code"]) == (400, "invalid_form")
 
 
 def png_chunk(kind: bytes, data: bytes) -> bytes:
@@ -215,7 +216,7 @@ def png_that_begins_with(chunk: bytes) -> bytes:
 
 
 BOMB = zlib.compress(b"A" * 100_000_000, 9)
-# What Pillow would read byte by byte, or unpack, before it came to the picture's size.
+# Files that Pillow would read byte by byte, or decompress, before it reached the picture's size.
 ENDLESS = {
     "a JPEG of padding": jpeg(b"\xff" * 2_000_000),
     "a JPEG of comments": jpeg(b"\xff\xfe\0\x02" * 500_000),
@@ -226,10 +227,10 @@ ENDLESS = {
 
 
 @pytest.mark.parametrize("data", ENDLESS.values(), ids=ENDLESS)
-def test_a_header_without_an_end_is_given_up(data: bytes) -> None:
-    with pytest.raises(PydanticCustomError, match=r"has more than [0-9,]+ (segments|blocks|chunks)") as refused:
+def test_a_header_without_an_end_is_rejected(data: bytes) -> None:
+    with pytest.raises(PydanticCustomError, match=r"has more than [0-9,]+ (segments|blocks|chunks)") as rejected:
         images.check(data, images.ImageLimits(max_pixels=1_000_000))
-    assert refused.value.type == "image_too_complex"
+    assert rejected.value.type == "image_too_complex"
 
 
 @pytest.mark.parametrize("kind", [b"zTXt", b"iCCP"])
@@ -268,29 +269,29 @@ VAST = {
 
 
 @pytest.mark.parametrize("data", VAST.values(), ids=VAST)
-def test_a_picture_that_says_it_is_vast_is_refused_by_its_header(data: bytes) -> None:
+def test_a_picture_with_a_vast_size_is_rejected_by_its_header(data: bytes) -> None:
     with pytest.raises(TooLargeError):
         images.check(data, images.ImageLimits(max_pixels=50_000_000))
 
 
-def test_many_frames_are_not_read() -> None:
+def test_only_the_first_of_many_frames_counts() -> None:
     file = io.BytesIO()
     frames = [Image.new("P", (16, 16), number % 250) for number in range(300)]
     frames[0].save(file, "GIF", save_all=True, append_images=frames[1:], disposal=2)
     images.check(file.getvalue(), images.ImageLimits(max_pixels=300))
 
 
-def test_a_jpeg_of_a_large_profile_is_fine() -> None:
+def test_a_jpeg_with_a_large_profile_is_accepted() -> None:
     profile = b"".join(
         b"\xff\xe2\xff\xff" + b"ICC_PROFILE\0" + bytes([number, 255]) + b"x" * (65_533 - 14) for number in range(1, 256)
     )
     images.check(jpeg(profile), images.ImageLimits(max_pixels=1000))
 
 
-async def test_a_vast_preview_is_not_unpacked() -> None:
+async def test_a_vast_preview_is_not_decoded() -> None:
     file = io.BytesIO()
     Image.new("1", (5000, 5000)).save(file, "PNG")
     preview = base64.b64encode(file.getvalue()).decode()
-    with pytest.raises(InferenceError, match="too large"):
+    with pytest.raises(InferenceError, match="more than .* pixels"):
         await previews.as_picture(preview, output_format="png")
     assert images.size(images.decode(preview)) == (5000, 5000)

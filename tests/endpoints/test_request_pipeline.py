@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One request of each API family through the request pipeline: the same stages, refusals, deadlines and disconnects.
+"""One request of each API family through the request pipeline: the same stages, errors, deadlines and disconnects.
 
-The family `sixth` exists in this test only: it is a translation and nothing else.
+The family `sixth` exists in this test only: it has a `Translation` and nothing else.
 """
 
 import asyncio
@@ -62,7 +62,7 @@ FAMILIES = [
 
 
 class DoubleTranslation(Translation):
-    """All that an API family has to write: this one runs `plain` on a number and answers its double as text."""
+    """The minimum of an API family: runs `plain` on a number, and returns twice its output as text."""
 
     model = "plain"
 
@@ -83,8 +83,8 @@ class DoubleTranslation(Translation):
 
 
 @dataclass(slots=True)
-class Held:
-    """A model that a test can hold."""
+class BlockedModel:
+    """A model that waits until a test lets it go on."""
 
     is_asked: asyncio.Event = field(default_factory=asyncio.Event)
     go_on: asyncio.Event = field(default_factory=asyncio.Event)
@@ -139,10 +139,10 @@ class Served:
     family: Family
     app: TritonFrontend
     client: httpx2.AsyncClient
-    held: Any  # `Held` or a `ScriptedStreamModel`
+    backend: Any  # `BlockedModel` or a `ScriptedStreamModel`
     body: dict[str, Any]
 
-    def ask(self, headers: dict[str, str] | None = None) -> asyncio.Task[httpx2.Response]:
+    def send(self, headers: dict[str, str] | None = None) -> asyncio.Task[httpx2.Response]:
         return asyncio.create_task(self.client.post(self.family.path, json=self.body, headers=headers))
 
     @property
@@ -155,7 +155,7 @@ class Served:
 
     @asynccontextmanager
     async def full(self) -> AsyncIterator[None]:
-        """All slots of the model are taken."""
+        """Hold all slots of the model."""
         with await self.app.services.admission.of(self.family.model).slot(SLOTS):
             yield
 
@@ -170,25 +170,25 @@ def serve(scribble_config: ModelConfig, body: Callable[..., dict[str, Any]]) -> 
         settings = {"max_in_flight": SLOTS, "max_waiting": 0, "watch_interval_s": 3600, **settings}
         async with AsyncExitStack() as running:
             if family.name == "/v2":
-                held: Any = Held()
+                backend: Any = BlockedModel()
                 triton = await running.enter_async_context(scripted_triton())
-                triton.script = held.http
+                triton.script = backend.http
                 app = TritonFrontend(settings=Settings(triton_url=triton.url, **settings))
             else:
-                app, held = fake_app(scribble_config, Settings(**settings, generate=True), family)
+                app, backend = fake_app(scribble_config, Settings(**settings, generate=True), family)
             if not hold:
-                held.go_on.set()
+                backend.go_on.set()
             client = await running.enter_async_context(listening(app))
             if app.generated_models is not None:
                 await app.registry.poll()
-            yield Served(family, app, client, held, family.body or body())
+            yield Served(family, app, client, backend, family.body or body())
 
     return serve
 
 
 def fake_app(scribble_config: ModelConfig, settings: Settings, family: Family) -> tuple[TritonFrontend, Any]:
     """An app with every family but `/v2`, and the model that this family runs."""
-    stream_model, plain = ScriptedStreamModel(), Held()
+    stream_model, plain = ScriptedStreamModel(), BlockedModel()
     stream_model.go_on.clear()
     fake = FakeTriton()
     fake.add(scribble_config)
@@ -204,7 +204,7 @@ def fake_app(scribble_config: ModelConfig, settings: Settings, family: Family) -
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    while not condition():  # noqa: ASYNC110 (there is no event for it)
+    while not condition():  # noqa: ASYNC110 (there is no event to await)
         await asyncio.sleep(0.001)
 
 
@@ -216,47 +216,47 @@ async def test_a_request_of_each_family_goes_through_the_same_stages(
     serve: Serve, family: Family, recorder: Recorder
 ) -> None:
     async with serve(family) as served:
-        answer = await served.ask()
-        assert answer.status_code == 200, answer.text
+        response = await served.send()
+        assert response.status_code == 200, response.text
         assert recorder.stages() == ALL
         assert recorder.request().model == (MODEL if family.stops else family.model)
         assert served.in_flight == 0
         if family.name == "sixth":
-            assert answer.text == "2.0"
+            assert response.text == "2.0"
 
 
 @by_family
-async def test_without_capacity_a_request_is_refused_before_its_body_is_read(
+async def test_without_capacity_a_request_is_rejected_before_its_body_is_read(
     serve: Serve, family: Family, recorder: Recorder
 ) -> None:
     async with serve(family) as served, served.full():
-        answer = await served.ask()
-        assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
+        response = await served.send()
+        assert (response.status_code, response.headers["retry-after"]) == (503, "1")
         assert recorder.stages() == ["CAPACITY"]
         assert recorder.request().code == "overloaded"
-        assert not served.held.is_asked.is_set()
+        assert not served.backend.is_asked.is_set()
 
 
 @by_family
 async def test_a_deadline_ends_the_wait_for_a_slot(serve: Serve, family: Family, recorder: Recorder) -> None:
     async with serve(family, max_waiting=1) as served, served.full():
-        answer = await served.ask(SOON)
-        assert answer.status_code == 504
+        response = await served.send(SOON)
+        assert response.status_code == 504
         assert recorder.stages() == ALL[:3]
         assert recorder.request().code == "deadline_exceeded"
-        assert not served.held.is_asked.is_set()
+        assert not served.backend.is_asked.is_set()
         assert served.waiting == 0
 
 
 @by_family
 async def test_a_deadline_ends_a_run(serve: Serve, family: Family, recorder: Recorder) -> None:
     async with serve(family, hold=True) as served:
-        answer = await served.ask(LATER)
-        assert answer.status_code == 504
+        response = await served.send(LATER)
+        assert response.status_code == 504
         assert recorder.stages() == ALL[:4]
         assert recorder.request().code == "deadline_exceeded"
-        assert served.in_flight == (0 if family.stops else 1)  # Triton works on
-        served.held.go_on.set()
+        assert served.in_flight == (0 if family.stops else 1)  # Triton has not finished
+        served.backend.go_on.set()
         await until(lambda: served.in_flight == 0)
 
 
@@ -264,23 +264,23 @@ async def test_a_deadline_ends_a_run(serve: Serve, family: Family, recorder: Rec
 async def test_a_disconnect_ends_the_wait_for_a_slot(serve: Serve, family: Family, recorder: Recorder) -> None:
     async with serve(family, max_waiting=1) as served:
         async with served.full():
-            asking = served.ask()
+            pending = served.send()
             await until(lambda: served.waiting == 1)
-            asking.cancel()
+            pending.cancel()
             await until(lambda: served.waiting == 0)
             await until(lambda: recorder.request().code != "")
         assert recorder.request().code == "caller_left"
         assert recorder.stages() == ALL[:3]
-        assert not served.held.is_asked.is_set()
-        assert (await served.ask()).status_code == 200
+        assert not served.backend.is_asked.is_set()
+        assert (await served.send()).status_code == 200
 
 
 @by_family
 async def test_a_disconnect_stops_models_that_can_be_stopped(serve: Serve, family: Family, recorder: Recorder) -> None:
     async with serve(family, hold=True) as served:
-        asking = served.ask()
-        await served.held.is_asked.wait()
-        asking.cancel()
+        pending = served.send()
+        await served.backend.is_asked.wait()
+        pending.cancel()
         if family.stops:
             await until(lambda: served.in_flight == 0)
             await until(lambda: recorder.request().code == "caller_left")
@@ -288,7 +288,7 @@ async def test_a_disconnect_stops_models_that_can_be_stopped(serve: Serve, famil
         else:  # `/infer` does not notice: the slot is held until Triton has finished
             await served.client.get("/health/live")
             assert served.in_flight == 1
-        served.held.go_on.set()
+        served.backend.go_on.set()
         await until(lambda: served.in_flight == 0)
 
 
@@ -299,15 +299,15 @@ def jobs_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, 
 
 
 async def submitted(served: Served) -> str:
-    answer = await served.ask({"Prefer": "respond-async"})
-    assert answer.status_code == 202, answer.text
-    path: str = answer.headers["location"]
+    response = await served.send({"Prefer": "respond-async"})
+    assert response.status_code == 202, response.text
+    path: str = response.headers["location"]
     return path
 
 
-async def over(served: Served, path: str) -> dict[str, Any]:
-    async with served.client.stream("GET", f"{path}/events") as answer:
-        async for _ in events_of(answer):
+async def finished_job(served: Served, path: str) -> dict[str, Any]:
+    async with served.client.stream("GET", f"{path}/events") as response:
+        async for _ in events_of(response):
             pass
     job: dict[str, Any] = (await served.client.get(path)).json()
     return job
@@ -318,7 +318,7 @@ async def test_a_job_goes_through_the_same_stages(
     serve: Serve, family: Family, recorder: Recorder, jobs_settings: dict[str, Any]
 ) -> None:
     async with asyncio.timeout(60), serve(family, **jobs_settings) as served:
-        job = await over(served, await submitted(served))
+        job = await finished_job(served, await submitted(served))
         assert job["status"] == "completed"
         assert recorder.stages("JOB") == ALL
         assert recorder.stages("POST") == ["READ"]  # the request that submitted it
@@ -330,7 +330,7 @@ async def test_a_job_without_capacity_waits(serve: Serve, recorder: Recorder, jo
             path = await submitted(served)
             await until(lambda: ("JOB", "CAPACITY") in [(record.method, stage) for record, stage in recorder.entered])
             assert (await served.client.get(path)).json()["status"] == "queued"
-        assert (await over(served, path))["status"] == "completed"
+        assert (await finished_job(served, path))["status"] == "completed"
         assert set(recorder.stages("JOB")[:-5]) == {"CAPACITY"}
         assert recorder.stages("JOB")[-5:] == ALL
 
@@ -341,8 +341,8 @@ async def test_a_deadline_ends_a_job(serve: Serve, recorder: Recorder, jobs_sett
         serve(FAMILIES[0], hold=True, jobs_timeout_s=1, **jobs_settings) as served,
     ):
         path = await submitted(served)
-        job = await over(served, path)
+        job = await finished_job(served, path)
         assert (job["status"], job["error"]["code"]) == ("failed", "deadline_exceeded")
-        stages = recorder.stages("JOB")  # the time counts from when it was accepted
+        stages = recorder.stages("JOB")  # the deadline counts from the submission
         assert stages == ALL[: len(stages)]
         assert served.in_flight == 0

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Everything a caller can get wrong: status, stable code, pointer to the field, and words."""
+"""Errors for invalid requests: status, stable code, pointer to the field, and detail."""
 
 import json
 from collections.abc import AsyncIterator, Callable
@@ -37,7 +37,7 @@ Body = Callable[..., dict[str, Any]]
         ({"image": "aGVsbG8gd29ybGQ="}, "#/image", "not_an_image", "PNG"),
     ],
 )
-async def test_a_bad_field_is_named(
+async def test_the_error_names_the_bad_field(
     client: httpx2.AsyncClient,
     triton: FakeTriton,
     body: Body,
@@ -46,9 +46,9 @@ async def test_a_bad_field_is_named(
     code: str,
     words: str,
 ) -> None:
-    told = problem_of(await client.post(PATH, json=body(**changes)), 422)
-    assert [(each["pointer"], each["code"]) for each in told["errors"]] == [(pointer, code)]
-    assert words in told["detail"]
+    problem = problem_of(await client.post(PATH, json=body(**changes)), 422)
+    assert [(each["pointer"], each["code"]) for each in problem["errors"]] == [(pointer, code)]
+    assert words in problem["detail"]
     assert not triton.requests
 
 
@@ -65,140 +65,144 @@ async def test_a_bad_field_is_named(
         ({"prompt": ""}, "at least 1 character."),
     ],
 )
-async def test_a_wrong_value_is_repeated_unless_it_is_a_list_or_object(
+async def test_the_error_shows_a_wrong_value_unless_it_is_a_list_or_object(
     client: httpx2.AsyncClient, body: Body, changes: dict[str, Any], value: str
 ) -> None:
-    told = problem_of(await client.post(PATH, json=body(**changes)), 422)
-    assert told["detail"].endswith(value)
+    problem = problem_of(await client.post(PATH, json=body(**changes)), 422)
+    assert problem["detail"].endswith(value)
 
 
-async def test_a_wrong_value_of_a_form_is_repeated(client: httpx2.AsyncClient) -> None:
+async def test_the_error_shows_a_wrong_value_of_a_form(client: httpx2.AsyncClient) -> None:
     form = {"prompt": "a", "num_inference_steps": "many"}
-    told = problem_of(await client.post(PATH, data=form, files={"image": picture()}), 422)
-    assert told["detail"].endswith('; it is "many".')
+    problem = problem_of(await client.post(PATH, data=form, files={"image": picture()}), 422)
+    assert problem["detail"].endswith('; it is "many".')
 
 
 async def test_every_problem_is_listed_at_once(client: httpx2.AsyncClient) -> None:
-    told = problem_of(await client.post(PATH, json={"prompt": "", "scale": 1, "width": "big"}), 422)
-    assert {(each["pointer"], each["code"]) for each in told["errors"]} == {
+    problem = problem_of(await client.post(PATH, json={"prompt": "", "scale": 1, "width": "big"}), 422)
+    assert {(each["pointer"], each["code"]) for each in problem["errors"]} == {
         ("#/prompt", "too_short"),
         ("#/image", "missing_field"),
         ("#/scale", "unknown_field"),
         ("#/width", "wrong_type"),
     }
-    assert told["code"] == "invalid_request"
+    assert problem["code"] == "invalid_request"
 
 
-async def test_nan_is_no_number(client: httpx2.AsyncClient) -> None:
+async def test_nan_is_rejected(client: httpx2.AsyncClient) -> None:
     content = json.dumps({"prompt": "x", "image": base64_picture(), "conditioning_scale": float("nan")})
-    told = problem_of(await client.post(PATH, content=content, headers={"Content-Type": "application/json"}), 422)
-    assert told["code"] == "not_finite"
+    problem = problem_of(await client.post(PATH, content=content, headers={"Content-Type": "application/json"}), 422)
+    assert problem["code"] == "not_finite"
 
 
 @pytest.mark.parametrize(
     "content",
     [b"", b"nope", b'{"prompt": "a"', b'{"prompt": "\xff"}', b'{"a":' + b"[" * 5000, b'{"prompt": "\\ud800"}'],
 )
-async def test_what_is_not_json_is_unreadable(client: httpx2.AsyncClient, content: bytes) -> None:
-    answer = await client.post(PATH, content=content, headers={"Content-Type": "application/json"})
-    assert problem_of(answer, 400)["code"] == "invalid_json"
+async def test_a_body_that_is_not_json_is_a_400(client: httpx2.AsyncClient, content: bytes) -> None:
+    response = await client.post(PATH, content=content, headers={"Content-Type": "application/json"})
+    assert problem_of(response, 400)["code"] == "invalid_json"
 
 
-async def test_json_that_is_no_object_is_refused(client: httpx2.AsyncClient) -> None:
-    told = problem_of(await client.post(PATH, json=["a"]), 422)
-    assert told["errors"][0]["pointer"] == "#"
+async def test_json_that_is_not_an_object_is_rejected(client: httpx2.AsyncClient) -> None:
+    problem = problem_of(await client.post(PATH, json=["a"]), 422)
+    assert problem["errors"][0]["pointer"] == "#"
 
 
-async def test_a_broken_form_is_unreadable(client: httpx2.AsyncClient) -> None:
+async def test_a_broken_form_is_a_400(client: httpx2.AsyncClient) -> None:
     for media_type in ("multipart/form-data", "multipart/form-data; boundary=x"):
-        answer = await client.post(PATH, content=b"--y\r\nnonsense", headers={"Content-Type": media_type})
-        assert problem_of(answer, 400)["code"] == "invalid_form"
+        response = await client.post(PATH, content=b"--y\r\nnonsense", headers={"Content-Type": media_type})
+        assert problem_of(response, 400)["code"] == "invalid_form"
 
 
-async def test_a_field_sent_twice_in_a_form_is_refused(client: httpx2.AsyncClient) -> None:
+async def test_a_field_sent_twice_in_a_form_is_rejected(client: httpx2.AsyncClient) -> None:
     files = [("image", ("a.png", picture())), ("image", ("b.png", picture())), ("prompt", (None, "x"))]
-    told = problem_of(await client.post(PATH, files=files), 422)
-    assert told["errors"][0]["code"] == "repeated_field"
+    problem = problem_of(await client.post(PATH, files=files), 422)
+    assert problem["errors"][0]["code"] == "repeated_field"
 
 
-async def test_bad_values_in_a_form_are_named(client: httpx2.AsyncClient) -> None:
+async def test_the_error_names_bad_values_of_a_form(client: httpx2.AsyncClient) -> None:
     data = {"prompt": "x", "num_inference_steps": "many", "colour": "red"}
-    told = problem_of(await client.post(PATH, data=data, files={"image": ("a.png", b"")}), 422)
-    assert {(each["pointer"], each["code"]) for each in told["errors"]} == {
+    problem = problem_of(await client.post(PATH, data=data, files={"image": ("a.png", b"")}), 422)
+    assert {(each["pointer"], each["code"]) for each in problem["errors"]} == {
         ("#/num_inference_steps", "wrong_type"),
         ("#/colour", "unknown_field"),
         ("#/image", "not_an_image"),
     }
 
 
-async def test_another_content_type_is_told_which_to_send(client: httpx2.AsyncClient, body: Body) -> None:
-    headers = {"Content-Type": "application/x-www-form-urlencoded"}  # what `curl -d` says
-    told = problem_of(await client.post(PATH, content=json.dumps(body()), headers=headers), 415)
-    assert "-H 'Content-Type: application/json'" in told["detail"]
+async def test_the_error_of_another_content_type_names_the_one_to_send(client: httpx2.AsyncClient, body: Body) -> None:
+    headers = {"Content-Type": "application/x-www-form-urlencoded"}  # the default of `curl -d`
+    problem = problem_of(await client.post(PATH, content=json.dumps(body()), headers=headers), 415)
+    assert "-H 'Content-Type: application/json'" in problem["detail"]
 
 
-async def test_a_truncated_header_is_refused_at_the_door(client: httpx2.AsyncClient, triton: FakeTriton) -> None:
+async def test_a_truncated_picture_is_rejected_before_triton_gets_it(
+    client: httpx2.AsyncClient, triton: FakeTriton
+) -> None:
     files = {"prompt": (None, "x"), "image": ("a.png", picture()[:20])}
-    told = problem_of(await client.post(PATH, files=files), 422)
-    assert told["errors"][0]["code"] in ("truncated_image", "not_an_image")
+    problem = problem_of(await client.post(PATH, files=files), 422)
+    assert problem["errors"][0]["code"] in ("truncated_image", "not_an_image")
     assert not triton.requests
 
 
-async def test_a_picture_over_the_pixel_limit_is_refused_from_its_header(
+async def test_a_picture_over_the_pixel_limit_is_rejected_from_its_header(
     client: httpx2.AsyncClient, triton: FakeTriton
 ) -> None:
     bomb = picture(size=(1001, 1000))
-    files = {"prompt": (None, "x"), "image": ("a.png", bomb[: len(bomb) // 2])}  # its pixels are not even all there
-    told = problem_of(await client.post(PATH, files=files), 413)
-    assert told["code"] == "image_too_large"
-    assert "1001 x 1000" in told["detail"]
+    files = {"prompt": (None, "x"), "image": ("a.png", bomb[: len(bomb) // 2])}  # half of its pixels are missing
+    problem = problem_of(await client.post(PATH, files=files), 413)
+    assert problem["code"] == "image_too_large"
+    assert "1001 x 1000" in problem["detail"]
     assert not triton.requests
 
 
 @pytest.mark.parametrize("side", [12_000, 20_000])
-async def test_a_bomb_beyond_pillows_own_limits_is_refused_the_same_way(client: httpx2.AsyncClient, side: int) -> None:
+async def test_a_picture_over_pillows_own_limits_gets_the_same_error(client: httpx2.AsyncClient, side: int) -> None:
     small = bytearray(picture("BMP"))
-    small[18:26] = side.to_bytes(4, "little") * 2  # a header that promises side x side pixels
-    answer = await client.post(PATH, files={"prompt": (None, "x"), "image": ("a.bmp", bytes(small))})
-    assert problem_of(answer, 413)["code"] == "image_too_large"
+    small[18:26] = side.to_bytes(4, "little") * 2  # a header with side x side pixels
+    response = await client.post(PATH, files={"prompt": (None, "x"), "image": ("a.bmp", bytes(small))})
+    assert problem_of(response, 413)["code"] == "image_too_large"
 
 
-async def test_a_body_over_the_limit_is_refused_from_its_content_length(client: httpx2.AsyncClient, body: Body) -> None:
-    answer = await client.post(PATH, json=body(prompt="x" * 300_000))
-    told = problem_of(answer, 413)
-    assert told["code"] == "body_too_large"
-    assert "200,000" in told["detail"]
-    assert answer.headers["connection"] == "close"
+async def test_a_body_over_the_limit_is_rejected_from_its_content_length(
+    client: httpx2.AsyncClient, body: Body
+) -> None:
+    response = await client.post(PATH, json=body(prompt="x" * 300_000))
+    problem = problem_of(response, 413)
+    assert problem["code"] == "body_too_large"
+    assert "200,000" in problem["detail"]
+    assert response.headers["connection"] == "close"
 
 
 @pytest.mark.parametrize(
     "lengths",
     [{}, {"Content-Length": "10", "Transfer-Encoding": "chunked"}],
-    ids=["no length", "chunked, with a length that a server may go by or not"],
+    ids=["no length", "chunked, with a length"],
 )
-async def test_a_body_without_length_is_refused_while_it_streams_in(
+async def test_a_body_without_length_is_rejected_while_it_arrives(
     client: httpx2.AsyncClient, lengths: dict[str, str]
 ) -> None:
     num_sent = 0
 
-    async def far_too_long() -> AsyncIterator[bytes]:
+    async def long_body() -> AsyncIterator[bytes]:
         nonlocal num_sent
         for _ in range(100):
             num_sent += 1
             yield b" " * 50_000
 
-    answer = await client.post(PATH, content=far_too_long(), headers={"Content-Type": "application/json", **lengths})
-    assert problem_of(answer, 413)["code"] == "body_too_large"
+    response = await client.post(PATH, content=long_body(), headers={"Content-Type": "application/json", **lengths})
+    assert problem_of(response, 413)["code"] == "body_too_large"
     assert num_sent <= 6
 
 
-async def test_triton_down_is_a_503_that_says_when_to_come_back(
+async def test_triton_down_is_a_503_with_retry_after(
     client: httpx2.AsyncClient, triton: FakeTriton, body: Body
 ) -> None:
     triton.is_running = False
-    answer = await client.post(PATH, json=body())
-    assert problem_of(answer, 503)["code"] == "triton_unavailable"
-    assert int(answer.headers["retry-after"]) >= 1
+    response = await client.post(PATH, json=body())
+    assert problem_of(response, 503)["code"] == "triton_unavailable"
+    assert int(response.headers["retry-after"]) >= 1
 
 
 async def test_a_model_that_is_not_ready_is_a_503(client: httpx2.AsyncClient, triton: FakeTriton, body: Body) -> None:
@@ -206,13 +210,13 @@ async def test_a_model_that_is_not_ready_is_a_503(client: httpx2.AsyncClient, tr
     assert problem_of(await client.post(PATH, json=body()), 503)["code"] == "model_not_ready"
 
 
-async def test_an_unknown_route_is_a_404_that_says_where_to_look(client: httpx2.AsyncClient) -> None:
-    told = problem_of(await client.get("/nope"), 404)
-    assert told["code"] == "not_found"
-    assert "/docs" in told["detail"]
+async def test_an_unknown_route_is_a_404_that_names_the_docs(client: httpx2.AsyncClient) -> None:
+    problem = problem_of(await client.get("/nope"), 404)
+    assert problem["code"] == "not_found"
+    assert "/docs" in problem["detail"]
 
 
 async def test_a_wrong_method_is_a_405_that_names_the_right_one(client: httpx2.AsyncClient) -> None:
-    answer = await client.get(PATH)
-    assert "POST" in problem_of(answer, 405)["detail"]
-    assert answer.headers["allow"] == "POST"
+    response = await client.get(PATH)
+    assert "POST" in problem_of(response, 405)["detail"]
+    assert response.headers["allow"] == "POST"

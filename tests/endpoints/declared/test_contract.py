@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A declaration that does not fit a config is told so in words, all of it at once."""
+"""Every mismatch between a declaration and a config is described, all at once."""
 
 import enum
 from collections.abc import Sequence
@@ -45,14 +45,14 @@ class Fitting(BaseModel):
     tile: bool | None = None
 
 
-class Answer(BaseModel):
+class Output(BaseModel):
     picture: Base64Image
     seed: int
     info: Json[dict[str, Any]]
 
 
 def test_a_declaration_that_fits_has_no_mismatch() -> None:
-    assert mismatches(Fitting, Answer, CONFIG) == []
+    assert mismatches(Fitting, Output, CONFIG) == []
 
 
 def test_the_scribble_app_fits_the_config_that_comes_with_it(scribble_config: ModelConfig) -> None:
@@ -67,43 +67,42 @@ def test_every_mismatch_is_listed_at_once() -> None:
         weights: float | None = None
         tile: Literal["yes", "no"] | None = None
 
-    class WrongAnswer(BaseModel):
+    class WrongOutput(BaseModel):
         image: str
         seed: str
 
-    told = mismatches(Wrong, WrongAnswer, CONFIG)
-    assert told == [
+    assert mismatches(Wrong, WrongOutput, CONFIG) == [
         "`Wrong.promt`: the model m has no input of that name; did you mean `prompt`?",
-        "`WrongAnswer.image`: the model m has no output of that name; known are `picture`, `seed`, `info`",
+        "`WrongOutput.image`: the model m has no output of that name; known are `picture`, `seed`, `info`",
         "the model's input `prompt` is required, but Wrong has no such field",
         "`Wrong.scale` is declared as str, but the tensor is TYPE_FP32",
         "`Wrong.steps` is declared as float, but the tensor is TYPE_INT32",
         "`Wrong.weights` is a single value, but the tensor has dims [-1, 3]",
         "`Wrong.tile` is declared as str, but the tensor is TYPE_BOOL",
-        "`WrongAnswer.seed` is declared as str, but the tensor is TYPE_INT64",
+        "`WrongOutput.seed` is declared as str, but the tensor is TYPE_INT64",
     ]
 
 
-def test_a_required_input_cannot_be_left_out() -> None:
+def test_a_required_input_cannot_be_optional_in_the_request() -> None:
     class Lax(Fitting):
         scale: float | None = None  # type: ignore[assignment]
 
-    (told,) = mismatches(Lax, Answer, CONFIG)
-    assert "`Lax.scale` is optional, but the model requires that input" in told
+    (problem,) = mismatches(Lax, Output, CONFIG)
+    assert "`Lax.scale` is optional, but the model requires that input" in problem
 
 
-def test_a_decoupled_model_cannot_answer_a_single_request() -> None:
-    (told,) = mismatches(Fitting, Answer, replace(CONFIG, decoupled=True))
-    assert "decoupled" in told
+def test_a_decoupled_model_cannot_return_a_single_response() -> None:
+    (problem,) = mismatches(Fitting, Output, replace(CONFIG, decoupled=True))
+    assert "decoupled" in problem
 
 
 @pytest.mark.parametrize("datatype", ["TYPE_FP16", "TYPE_FP64", "TYPE_BF16"])
 def test_a_float_fits_every_width(datatype: str) -> None:
     inputs = (CONFIG.inputs[0], tensor("scale", datatype), *CONFIG.inputs[2:])
-    assert mismatches(Fitting, Answer, replace(CONFIG, inputs=inputs)) == []
+    assert mismatches(Fitting, Output, replace(CONFIG, inputs=inputs)) == []
 
 
-TWIN = ModelConfig(
+STREAM_CONFIG = ModelConfig(
     name="m_stream",
     max_batch_size=0,
     inputs=(
@@ -121,36 +120,36 @@ class Streamable(BaseModel):
     preview_every: int | None = None
 
 
-def test_a_declaration_may_have_fields_that_only_the_twin_takes() -> None:
-    assert mismatches(Streamable, Answer, CONFIG, TWIN) == []
-    (told,) = mismatches(Streamable, Answer, CONFIG)
-    assert "`Streamable.preview_every`" in told
+def test_a_declaration_may_have_fields_that_only_the_stream_model_takes() -> None:
+    assert mismatches(Streamable, Output, CONFIG, STREAM_CONFIG) == []
+    (problem,) = mismatches(Streamable, Output, CONFIG)
+    assert "`Streamable.preview_every`" in problem
 
 
-def test_a_declaration_is_held_against_the_twin_as_well() -> None:
+def test_a_declaration_is_compared_with_the_stream_model_too() -> None:
     class Wide(Streamable):
         weights: list[list[float]] | None = None
 
-    twin = replace(TWIN, outputs=TWIN.outputs[:2])
-    assert mismatches(Wide, Answer, CONFIG, twin) == [
+    stream_config = replace(STREAM_CONFIG, outputs=STREAM_CONFIG.outputs[:2])
+    assert mismatches(Wide, Output, CONFIG, stream_config) == [
         "`Wide.weights`: the model m_stream has no input of that name; known are `prompt`, `scale`, `steps`, `tile`, "
         "`preview_every`",
-        "`Answer.seed`: the model m_stream has no output of that name; known are `event`, `picture`",
-        "`Answer.info`: the model m_stream has no output of that name; known are `event`, `picture`",
+        "`Output.seed`: the model m_stream has no output of that name; known are `event`, `picture`",
+        "`Output.info`: the model m_stream has no output of that name; known are `event`, `picture`",
     ]
 
 
-def test_what_both_miss_is_told_of_both() -> None:
+def test_a_field_that_both_models_lack_is_reported_for_both() -> None:
     class Wrong(Streamable):
         promt: str
 
-    told = mismatches(Wrong, Answer, CONFIG, TWIN)
-    assert [each.split(": ")[1].split(" has ")[0] for each in told] == ["the model m", "the model m_stream"]
+    problems = mismatches(Wrong, Output, CONFIG, STREAM_CONFIG)
+    assert [each.split(": ")[1].split(" has ")[0] for each in problems] == ["the model m", "the model m_stream"]
 
 
-def test_a_twin_must_be_one() -> None:
-    plain = replace(TWIN, decoupled=False, max_batch_size=4, outputs=CONFIG.outputs)
-    assert mismatches(Streamable, Answer, CONFIG, plain) == [
+def test_the_stream_model_must_be_decoupled_without_batches_and_with_events() -> None:
+    plain = replace(STREAM_CONFIG, decoupled=False, max_batch_size=4, outputs=CONFIG.outputs)
+    assert mismatches(Streamable, Output, CONFIG, plain) == [
         "the model m_stream is not decoupled, so it cannot be the stream model",
         "the stream model m_stream must have max_batch_size 0",
         "the stream model m_stream must have an output `event` of TYPE_STRING",
@@ -158,10 +157,12 @@ def test_a_twin_must_be_one() -> None:
 
 
 @pytest.mark.parametrize(("datatype", "dims"), [("TYPE_FP16", (1,)), ("TYPE_BF16", (1,)), ("TYPE_FP32", (-1, 3))])
-def test_a_twin_has_only_what_a_stream_can_carry(datatype: str, dims: tuple[int, ...]) -> None:
-    twin = replace(TWIN, inputs=(*TWIN.inputs, tensor("extra", datatype, dims, optional=True)))
-    (told,) = mismatches(Streamable, Answer, CONFIG, twin)
-    assert told.startswith(f"the stream model's `extra` is {datatype} with dims {list(dims)}")
+def test_tensors_that_a_stream_cannot_hold_are_reported(datatype: str, dims: tuple[int, ...]) -> None:
+    stream_config = replace(
+        STREAM_CONFIG, inputs=(*STREAM_CONFIG.inputs, tensor("extra", datatype, dims, optional=True))
+    )
+    (problem,) = mismatches(Streamable, Output, CONFIG, stream_config)
+    assert problem.startswith(f"the stream model's `extra` is {datatype} with dims {list(dims)}")
 
 
 ODD = ModelConfig(
@@ -176,32 +177,32 @@ ODD = ModelConfig(
 )
 
 
-def told_of(declared: type[BaseModel], answer: type[BaseModel] | None = None) -> list[str]:
-    class NoAnswer(BaseModel):
+def problems_of(declared: type[BaseModel], response: type[BaseModel] | None = None) -> list[str]:
+    class NoOutput(BaseModel):
         pass
 
-    return mismatches(declared, answer or NoAnswer, ODD)
+    return mismatches(declared, response or NoOutput, ODD)
 
 
-def test_a_field_stands_for_the_tensor_that_it_names() -> None:
+def test_a_field_may_name_its_tensor() -> None:
     class Named(BaseModel):
         x: Annotated[list[float], TensorName("input.1")]
         level: Annotated[int | None, TensorName("INPUT-0")] = None
         other: Annotated[list[list[int]], TensorName("grid")] | None = None
 
-    class NamedAnswer(BaseModel):
+    class NamedOutput(BaseModel):
         score: Annotated[float, TensorName("out.1")]
         labels: Annotated[list[str], TensorName("class")]
 
-    assert told_of(Named, NamedAnswer) == []
+    assert problems_of(Named, NamedOutput) == []
 
 
-def test_a_problem_with_a_named_tensor_speaks_of_both() -> None:
+def test_a_problem_names_the_field_and_its_tensor() -> None:
     class Named(BaseModel):
         x: Annotated[list[str], TensorName("input.1")]
         y: Annotated[int, TensorName("INPUT_0")] = 0
 
-    assert told_of(Named) == [
+    assert problems_of(Named) == [
         "`Named.y` (tensor `INPUT_0`): the model odd has no input of that name; for `INPUT-0` write "
         '`y: Annotated[…, TensorName("INPUT-0")]`',
         "`Named.x` (tensor `input.1`) is declared as str, but the tensor is TYPE_FP32",
@@ -213,20 +214,20 @@ def test_two_fields_for_one_tensor_are_a_problem() -> None:
         x: Annotated[list[float], TensorName("input.1")]
         y: Annotated[list[float], TensorName("input.1")]
 
-    assert told_of(Twice) == ["Twice has 2 fields for the tensor `input.1`"]
+    assert problems_of(Twice) == ["Twice has 2 fields for the tensor `input.1`"]
 
 
-def test_a_name_that_python_cannot_hold_is_suggested_with_its_annotation() -> None:
+def test_a_tensor_name_that_is_not_an_identifier_is_suggested_as_annotation() -> None:
     class Plain(BaseModel):
         input_1: list[float]
 
-    told = told_of(Plain)
-    assert told[0].endswith('; for `input.1` write `input_1: Annotated[…, TensorName("input.1")]`')
-    assert told[1] == "the model's input `input.1` is required, but Plain has no such field"
+    problems = problems_of(Plain)
+    assert problems[0].endswith('; for `input.1` write `input_1: Annotated[…, TensorName("input.1")]`')
+    assert problems[1] == "the model's input `input.1` is required, but Plain has no such field"
 
 
 class ArrayLike:
-    """What pydantic knows nothing of."""
+    """A type that pydantic does not know."""
 
     @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> core_schema.CoreSchema:
@@ -236,8 +237,8 @@ class ArrayLike:
 Nested = TypeAliasType("Nested", "list[Nested] | list[float]")  # type: ignore[misc]
 
 
-class Itself(BaseModel):
-    inner: "Itself | None" = None
+class Recursive(BaseModel):
+    inner: "Recursive | None" = None
 
 
 Three = Annotated[list[float], Field(min_length=3, max_length=3)]
@@ -257,7 +258,7 @@ Three = Annotated[list[float], Field(min_length=3, max_length=3)]
         (Sequence[float], None),
         (ArrayLike, None),
         (Nested, None),
-        (list[Itself], "is declared as an object, but the tensor is TYPE_FP32"),
+        (list[Recursive], "is declared as an object, but the tensor is TYPE_FP32"),
         (list[bytes], "is declared as bytes, but the tensor is TYPE_FP32"),
         (tuple[float, float], "holds 2 items, but the tensor has dims [3]"),
         (Annotated[list[float], Field(max_length=2)], "holds 2 items at most, but the tensor has dims [3]"),
@@ -269,10 +270,10 @@ Three = Annotated[list[float], Field(min_length=3, max_length=3)]
         (Fitting, "is declared as an object, but the tensor is TYPE_FP32"),
     ],
 )
-def test_lists_are_held_against_dims(annotation: Any, words: str | None) -> None:
+def test_lists_are_compared_with_dims(annotation: Any, words: str | None) -> None:
     model = create_model("R", x=(Annotated[annotation, TensorName("input.1")], ...))
-    told = told_of(model)
-    assert [each.split(" (tensor `input.1`) ")[1] for each in told][:1] == ([words] if words else [])
+    problems = problems_of(model)
+    assert [each.split(" (tensor `input.1`) ")[1] for each in problems][:1] == ([words] if words else [])
 
 
 class Level(enum.IntEnum):
@@ -283,7 +284,7 @@ class Level(enum.IntEnum):
 @pytest.mark.parametrize(
     ("annotation", "default", "words"),
     [
-        (Annotated[int, Field(ge=-5, le=1000)], 7, None),  # a wider range is no mistake: the datatype holds it too
+        (Annotated[int, Field(ge=-5, le=1000)], 7, None),  # a wider range is allowed
         (Annotated[int, Field(ge=256)], 256, "accepts no value that fits TYPE_UINT8 (0 to 255)"),
         (Annotated[int, Field(le=-1)], -1, "accepts no value"),
         (int, -1, "its default -1 does not fit TYPE_UINT8 (0 to 255)"),
@@ -291,12 +292,12 @@ class Level(enum.IntEnum):
         (Level, Level.LOW, "its option 256 does not fit TYPE_UINT8"),
     ],
 )
-def test_only_ranges_that_can_never_be_served_are_problems(annotation: Any, default: Any, words: str | None) -> None:
+def test_only_ranges_outside_the_datatype_are_problems(annotation: Any, default: Any, words: str | None) -> None:
     model = create_model(
         "R", x=(Annotated[Three, TensorName("input.1")], ...), y=(Annotated[annotation, TensorName("INPUT-0")], default)
     )
-    told = told_of(model)
-    assert (words in told[0]) if words else told == []
+    problems = problems_of(model)
+    assert (words in problems[0]) if words else problems == []
 
 
 @pytest.mark.parametrize(
@@ -310,15 +311,15 @@ def test_only_ranges_that_can_never_be_served_are_problems(annotation: Any, defa
     ],
 )
 def test_an_output_of_one_value_may_be_declared_with_and_without_lists(annotation: Any, words: str | None) -> None:
-    answer = create_model("A", score=(Annotated[annotation, TensorName("out.1")], ...))
+    response = create_model("A", score=(Annotated[annotation, TensorName("out.1")], ...))
     request = create_model("R", x=(Annotated[Three, TensorName("input.1")], ...))
-    told = told_of(request, answer)
-    assert (words in told[0]) if words else told == []
+    problems = problems_of(request, response)
+    assert (words in problems[0]) if words else problems == []
 
 
-def test_texts_are_held_against_dims_unless_they_hold_json() -> None:
+def test_texts_are_compared_with_dims_unless_they_hold_json() -> None:
     request = create_model("R", x=(Annotated[Three, TensorName("input.1")], ...))
     plain = create_model("A", labels=(Annotated[str, TensorName("class")], ...))
-    (told,) = told_of(request, plain)
-    assert told == "`A.labels` (tensor `class`) is a single value, but the tensor has dims [3]"
-    assert told_of(request, create_model("A", labels=(Annotated[Json[Any], TensorName("class")], ...))) == []
+    (problem,) = problems_of(request, plain)
+    assert problem == "`A.labels` (tensor `class`) is a single value, but the tensor has dims [3]"
+    assert problems_of(request, create_model("A", labels=(Annotated[Json[Any], TensorName("class")], ...))) == []

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A declaration is held against the configs at the start, and again whenever they may have changed."""
+"""A declaration is compared with the configs at the start, and again each time they may have changed."""
 
 import asyncio
 import logging
@@ -24,29 +24,29 @@ Body = Callable[..., dict[str, Any]]
 
 
 class CountingTriton(FakeTriton):
-    """Counts how often a config is asked for, and lets a test wait for the next time."""
+    """Counts the requests for configs, and lets a test wait for the next one."""
 
-    num_asked = 0
+    num_config_requests = 0
 
     def __init__(self) -> None:
         super().__init__()
-        self.is_asked = asyncio.Event()
+        self.is_config_requested = asyncio.Event()
 
     async def config(self, model: str) -> ModelConfig:
-        self.num_asked += 1
-        self.is_asked.set()
+        self.num_config_requests += 1
+        self.is_config_requested.set()
         return await super().config(model)
 
     async def ready(self, model: str) -> bool:
         if not self.is_running:
-            self.is_asked.set()  # it will not come to the config
+            self.is_config_requested.set()  # no request for the config will follow
         return await super().ready(model)
 
-    async def looked_at(self, *, times: int = 2) -> None:
-        """Somebody began to look at a config from now on so often: all looks but the last are over."""
+    async def until_polled(self, *, times: int = 2) -> None:
+        """Return when this many polls of a config have begun; all but the last have ended."""
         for _ in range(times):
-            self.is_asked.clear()
-            await self.is_asked.wait()
+            self.is_config_requested.clear()
+            await self.is_config_requested.wait()
 
 
 @pytest.fixture
@@ -60,51 +60,51 @@ def without_prompt(config: ModelConfig) -> ModelConfig:
     return replace(config, inputs=config.inputs[1:])
 
 
-async def test_it_is_held_at_the_start_before_anyone_asks(
+async def test_a_mismatch_is_logged_at_the_start_before_any_request(
     app: TritonFrontend, triton: CountingTriton, caplog: pytest.LogCaptureFixture
 ) -> None:
     triton.models[MODEL].config = without_prompt(triton.models[MODEL].config)
     async with app.router.lifespan_context(app):
-        await triton.is_asked.wait()
+        await triton.is_config_requested.wait()
         await asyncio.sleep(0)
     assert f"{PATH} does not fit {MODEL}" in caplog.text
     assert "`ScribbleRequest.prompt`: the model" in caplog.text
 
 
-async def test_requests_ask_for_no_config_once_it_is_held(
+async def test_later_requests_do_not_read_the_config_again(
     client: httpx2.AsyncClient, triton: CountingTriton, body: Body
 ) -> None:
     await client.post(PATH, json=body())
-    asked = triton.num_asked
+    num_requests = triton.num_config_requests
     for _ in range(5):
         await client.post(PATH, json=body())
-    assert triton.num_asked == asked
+    assert triton.num_config_requests == num_requests
 
 
-async def test_many_first_requests_ask_once(app: TritonFrontend, triton: CountingTriton) -> None:
+async def test_concurrent_first_requests_read_the_config_once(app: TritonFrontend, triton: CountingTriton) -> None:
     declaration = app.endpoints[0].declaration
     configs = await asyncio.gather(*(declaration.configs() for _ in range(10)))
-    assert triton.num_asked == 1
+    assert triton.num_config_requests == 1
     assert all(each is configs[0] for each in configs)
 
 
-async def test_a_reload_is_noticed_by_the_watch(triton: CountingTriton, body: Body) -> None:
+async def test_polling_notices_a_reloaded_model(triton: CountingTriton, body: Body) -> None:
     app = TritonFrontend(triton=triton, settings=Settings(watch_interval_s=0.01))
     app.infer(PATH, model=MODEL, request=main.ScribbleRequest, response=main.ScribbleResponse)
     config = triton.models[MODEL].config
     transport = httpx2.ASGITransport(app=app)
     async with app.router.lifespan_context(app), httpx2.AsyncClient(transport=transport, base_url="http://t") as http:
         assert (await http.post(PATH, json=body())).status_code == 200
-        triton.models[MODEL].config = without_prompt(config)  # and it was ready all the time
-        await triton.looked_at()
-        answer = await http.post(PATH, json=body())
-        assert (answer.status_code, answer.json()["code"]) == (503, "contract_mismatch")
+        triton.models[MODEL].config = without_prompt(config)  # it stays ready meanwhile
+        await triton.until_polled()
+        response = await http.post(PATH, json=body())
+        assert (response.status_code, response.json()["code"]) == (503, "contract_mismatch")
         triton.models[MODEL].config = config
-        await triton.looked_at()
+        await triton.until_polled()
         assert (await http.post(PATH, json=body())).status_code == 200
 
 
-async def test_a_reload_is_noticed_by_who_asks_for_readiness(client: httpx2.AsyncClient, triton: FakeTriton) -> None:
+async def test_a_readiness_probe_notices_a_reloaded_model(client: httpx2.AsyncClient, triton: FakeTriton) -> None:
     assert (await client.get("/health/ready")).status_code == 200
     config = triton.models[MODEL].config
     triton.models[MODEL].config = without_prompt(config)
@@ -115,7 +115,7 @@ async def test_a_reload_is_noticed_by_who_asks_for_readiness(client: httpx2.Asyn
     assert (await client.get("/health/ready")).status_code == 200
 
 
-async def test_a_triton_that_comes_back_with_another_config_is_noticed_by_the_next_request(
+async def test_the_next_request_notices_that_a_restarted_triton_has_another_config(
     client: httpx2.AsyncClient, triton: FakeTriton, body: Body
 ) -> None:
     assert (await client.post(PATH, json=body())).status_code == 200
@@ -123,38 +123,40 @@ async def test_a_triton_that_comes_back_with_another_config_is_noticed_by_the_ne
     assert (await client.post(PATH, json=body())).status_code == 503
     triton.is_running = True
     triton.models[MODEL].config = without_prompt(triton.models[MODEL].config)
-    answer = await client.post(PATH, json=body())
-    assert (answer.status_code, answer.json()["code"]) == (503, "contract_mismatch")
+    response = await client.post(PATH, json=body())
+    assert (response.status_code, response.json()["code"]) == (503, "contract_mismatch")
 
 
-async def test_what_triton_itself_refuses_has_the_config_looked_at_again(
+async def test_a_request_that_triton_rejects_makes_the_next_one_read_the_config(
     client: httpx2.AsyncClient, triton: CountingTriton, body: Body
 ) -> None:
-    """A model was reloaded a moment ago: one request meets Triton's refusal, the next our words for it."""
+    """After a reload, the first request gets Triton's error, and the next the list of mismatches."""
 
-    async def refuse(inputs: Tensors) -> dict[str, Tensor]:
+    async def reject(inputs: Tensors) -> dict[str, Tensor]:
         raise InvalidRequestError("expected 2 inputs but got 3", code="refused_by_triton")
 
     await client.post(PATH, json=body())
-    triton.models[MODEL].respond = refuse
+    triton.models[MODEL].respond = reject
     triton.models[MODEL].config = without_prompt(triton.models[MODEL].config)
     assert (await client.post(PATH, json=body())).status_code == 422
     assert (await client.post(PATH, json=body())).json()["code"] == "contract_mismatch"
 
 
-async def test_what_the_model_refuses_has_not(client: httpx2.AsyncClient, triton: CountingTriton, body: Body) -> None:
-    async def refuse(inputs: Tensors) -> dict[str, Tensor]:
+async def test_a_request_that_the_model_rejects_keeps_the_config(
+    client: httpx2.AsyncClient, triton: CountingTriton, body: Body
+) -> None:
+    async def reject(inputs: Tensors) -> dict[str, Tensor]:
         raise InvalidRequestError("too rude", code="too_rude")
 
     await client.post(PATH, json=body())
-    asked = triton.num_asked
-    triton.models[MODEL].respond = refuse
+    num_requests = triton.num_config_requests
+    triton.models[MODEL].respond = reject
     for _ in range(3):
         assert (await client.post(PATH, json=body())).status_code == 422
-    assert triton.num_asked == asked
+    assert triton.num_config_requests == num_requests
 
 
-async def test_a_mismatch_is_logged_once_however_many_ask(
+async def test_a_mismatch_is_logged_once_for_many_requests(
     client: httpx2.AsyncClient, triton: FakeTriton, body: Body, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
@@ -165,35 +167,35 @@ async def test_a_mismatch_is_logged_once_however_many_ask(
         assert (await client.post(PATH, json=body())).status_code == 503
     triton.models[MODEL].config = config
     await client.get("/health/ready")
-    told = [each.getMessage() for each in caplog.records if PATH in each.getMessage()]
-    assert len([each for each in told if "does not fit" in each]) == 1
-    assert told[-1] == f"{PATH} fits {MODEL} again"
+    messages = [each.getMessage() for each in caplog.records if PATH in each.getMessage()]
+    assert len([each for each in messages if "does not fit" in each]) == 1
+    assert messages[-1] == f"{PATH} fits {MODEL} again"
 
 
-async def test_a_mismatch_makes_its_endpoint_unready_and_not_the_process(
+async def test_a_mismatch_makes_only_its_endpoint_unready(
     app: TritonFrontend, client: httpx2.AsyncClient, triton: FakeTriton, body: Body
 ) -> None:
     class Wrong(BaseModel):
         nonsense: str
 
     app.infer("/wrong", model=MODEL, request=Wrong, response=main.ScribbleResponse)
-    answer = await client.get("/health/ready")
-    assert answer.status_code == 200
-    told = answer.json()
-    assert told["status"] == "partly ready"
-    assert [(each["path"], each["ready"]) for each in told["endpoints"]] == [(PATH, True), ("/wrong", False)]
+    response = await client.get("/health/ready")
+    assert response.status_code == 200
+    state = response.json()
+    assert state["status"] == "partly ready"
+    assert [(each["path"], each["ready"]) for each in state["endpoints"]] == [(PATH, True), ("/wrong", False)]
     assert (await client.post("/wrong", json={"nonsense": "x"})).status_code == 503
     assert (await client.post(PATH, json=body())).status_code == 200
     triton.is_running = False
     assert (await client.get("/health/ready")).status_code == 503
 
 
-async def test_a_triton_that_was_away_is_looked_at_long_before_its_interval_is_over(triton: CountingTriton) -> None:
+async def test_an_unavailable_triton_is_polled_more_often_than_the_interval(triton: CountingTriton) -> None:
     frontend = TritonFrontend(triton=triton, settings=Settings(watch_interval_s=3600))
     frontend.infer(PATH, model=MODEL, request=main.ScribbleRequest, response=main.ScribbleResponse)
     triton.is_running = False
     async with frontend.router.lifespan_context(frontend):
-        await triton.looked_at(times=1)
+        await triton.until_polled(times=1)
         triton.is_running = True
         async with asyncio.timeout(60):
-            await triton.looked_at(times=1)
+            await triton.until_polled(times=1)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A function around a model: before it and after it, in the event loop or in a thread, its contract held too."""
+"""An app's function around a model: in the event loop or in a thread, its contract, errors and slots."""
 
 import asyncio
 import logging
@@ -49,7 +49,7 @@ class Logits(BaseModel):
 
 
 async def count(inputs: Tensors) -> dict[str, Tensor]:
-    """As many tokens, and as many again."""
+    """The number of tokens, and twice that number."""
     num_tokens = inputs["input.ids"].array.shape[1]
     return {"logits": Tensor(BY_WIRE["FP32"], np.array([[num_tokens, 2 * num_tokens]], np.float32))}
 
@@ -81,19 +81,19 @@ async def test_an_async_function_works_before_and_after_the_model(app: TritonFro
     @app.infer("/mood", model="mood")
     async def mood(request: Text, infer: Infer[Tokens, Logits]) -> Mood:
         """How it feels."""
-        answer = await infer(tokens_of(request))
-        return Mood(score=answer.logits[1])
+        outputs = await infer(tokens_of(request))
+        return Mood(score=outputs.logits[1])
 
     async with client_of(app) as client:
-        answer = await client.post("/mood", json={"text": "abc"})
+        response = await client.post("/mood", json={"text": "abc"})
         document = (await client.get("/openapi.json")).json()
-    assert answer.json() == {"score": 6.0}
+    assert response.json() == {"score": 6.0}
     assert triton.requests[0][1]["input.ids"].array.tolist() == [[97, 98, 99]]
     assert document["paths"]["/mood"]["post"]["description"] == "How it feels."
-    assert set(document["components"]["schemas"]) == {"Problem", "Text", "Mood"}  # what callers see, and nothing else
+    assert set(document["components"]["schemas"]) == {"Problem", "Text", "Mood"}  # no schemas of the model's tensors
 
 
-async def test_a_plain_function_runs_in_a_thread_and_the_loop_goes_on(app: TritonFrontend) -> None:
+async def test_a_plain_function_runs_in_a_thread_and_does_not_block_the_event_loop(app: TritonFrontend) -> None:
     go_on, threads = threading.Event(), []
 
     @app.infer("/mood", model="mood")
@@ -103,16 +103,16 @@ async def test_a_plain_function_runs_in_a_thread_and_the_loop_goes_on(app: Trito
         return Mood(score=infer(tokens_of(request)).logits[0])
 
     async with client_of(app) as client:
-        asked = asyncio.create_task(client.post("/mood", json={"text": "ab"}, headers={"X-Request-ID": "r1"}))
+        pending = asyncio.create_task(client.post("/mood", json={"text": "ab"}, headers={"X-Request-ID": "r1"}))
         assert (await client.get("/health/ready")).status_code == 200
         go_on.set()
-        assert (await asked).json() == {"score": 2.0}
+        assert (await pending).json() == {"score": 2.0}
     ((thread, request_id),) = threads
     assert thread is not threading.main_thread()
     assert request_id == "r1"
 
 
-async def test_the_functions_tensors_are_held_against_the_config(app: TritonFrontend) -> None:
+async def test_the_functions_tensors_are_compared_with_the_config(app: TritonFrontend) -> None:
     class Wrong(BaseModel):
         ids: list[float]
 
@@ -121,19 +121,19 @@ async def test_the_functions_tensors_are_held_against_the_config(app: TritonFron
         raise AssertionError("never called")
 
     async with client_of(app) as client:
-        answer = await client.post("/mood", json={"text": "abc"})
-    assert (answer.status_code, answer.json()["code"]) == (503, "contract_mismatch")
-    assert "`Wrong.ids`: the model mood has no input of that name" in answer.json()["detail"]
+        response = await client.post("/mood", json={"text": "abc"})
+    assert (response.status_code, response.json()["code"]) == (503, "contract_mismatch")
+    assert "`Wrong.ids`: the model mood has no input of that name" in response.json()["detail"]
 
 
-async def test_one_request_holds_one_place_however_often_it_asks(app: TritonFrontend) -> None:
+async def test_a_request_that_runs_the_model_many_times_holds_one_slot(app: TritonFrontend) -> None:
     in_flight = []
 
     @app.infer("/mood", model="mood")
     async def mood(request: Text, infer: Infer[Tokens, Logits]) -> Mood:
-        answers = await asyncio.gather(*(infer(tokens_of(request)) for _ in range(5)))
+        outputs = await asyncio.gather(*(infer(tokens_of(request)) for _ in range(5)))
         in_flight.append(app.services.admission.in_flight)
-        return Mood(score=sum(each.logits[0] for each in answers))
+        return Mood(score=sum(each.logits[0] for each in outputs))
 
     async with client_of(app) as client:
         assert (await client.post("/mood", json={"text": "a"})).json() == {"score": 5.0}
@@ -141,7 +141,7 @@ async def test_one_request_holds_one_place_however_often_it_asks(app: TritonFron
     assert app.services.admission.in_flight == 0
 
 
-async def test_what_the_model_refuses_names_no_field_that_the_caller_does_not_know(
+async def test_errors_of_the_model_name_no_tensor_that_the_client_does_not_know(
     app: TritonFrontend, triton: FakeTriton
 ) -> None:
     @app.infer("/mood", model="mood")
@@ -149,13 +149,13 @@ async def test_what_the_model_refuses_names_no_field_that_the_caller_does_not_kn
         return Mood(score=(await infer(Tokens(ids=[2**40]))).logits[0])
 
     async with client_of(app) as client:
-        answer = await client.post("/mood", json={"text": "a"})
-    assert answer.status_code == 422
-    assert answer.json()["errors"][0]["pointer"] == "#"
+        response = await client.post("/mood", json={"text": "a"})
+    assert response.status_code == 422
+    assert response.json()["errors"][0]["pointer"] == "#"
     assert triton.requests == []
 
 
-async def test_a_functions_own_errors_become_problems(app: TritonFrontend) -> None:
+async def test_a_functions_errors_become_problem_responses(app: TritonFrontend) -> None:
     @app.infer("/mood", model="mood")
     async def mood(request: Text, infer: Infer[Tokens, Logits]) -> Mood:
         if request.text == "teapot":
@@ -165,15 +165,15 @@ async def test_a_functions_own_errors_become_problems(app: TritonFrontend) -> No
         raise ValueError("a bug")
 
     async with client_of(app) as client:
-        answers = [await client.post("/mood", json={"text": each}) for each in ("teapot", "rude", "bug")]
-    assert [(each.status_code, each.json()["code"]) for each in answers] == [
+        responses = [await client.post("/mood", json={"text": each}) for each in ("teapot", "rude", "bug")]
+    assert [(each.status_code, each.json()["code"]) for each in responses] == [
         (418, "i'm_a_teapot"),
         (422, "too_rude"),
         (500, "internal_error"),
     ]
 
 
-async def test_an_answer_is_held_to_the_response_model(app: TritonFrontend) -> None:
+async def test_the_functions_result_is_validated_by_the_response_model(app: TritonFrontend) -> None:
     @app.infer("/mood", model="mood")
     async def mood(request: Text, infer: Infer[Tokens, Logits]) -> Mood:
         return {"score": request.text}  # type: ignore[return-value]
@@ -203,7 +203,7 @@ async def no_model(request: str, infer: Infer[Tokens, Logits]) -> Mood:
     raise NotImplementedError
 
 
-async def no_answer(request: Text, infer: Infer[Tokens, Logits]) -> None:
+async def no_response(request: Text, infer: Infer[Tokens, Logits]) -> None:
     raise NotImplementedError
 
 
@@ -215,24 +215,24 @@ async def no_answer(request: Text, infer: Infer[Tokens, Logits]) -> None:
         (blocking_in_async, "`infer` must be a Infer[Inputs, Outputs]"),
         (async_in_plain, "`infer` must be a BlockingInfer[Inputs, Outputs]"),
         (no_model, "its request is <class 'str'>"),
-        (no_answer, "its response is"),
+        (no_response, "its response is"),
     ],
 )
-def test_a_signature_that_declares_too_little_is_refused_at_once(
+def test_an_incomplete_signature_is_rejected_at_once(
     app: TritonFrontend, function: Callable[..., Any], words: str
 ) -> None:
-    with pytest.raises(TypeError) as told:
+    with pytest.raises(TypeError) as error:
         app.infer("/mood", model="mood")(function)
-    assert words in str(told.value)
+    assert words in str(error.value)
     assert app.endpoints == []
 
 
-def test_half_a_declaration_is_refused(app: TritonFrontend) -> None:
+def test_a_request_without_a_response_is_rejected(app: TritonFrontend) -> None:
     with pytest.raises(TypeError, match="pass both request= and response="):
         app.infer("/mood", model="mood", request=Text)  # type: ignore[call-overload]
 
 
-TWIN = ModelConfig(
+STREAM_CONFIG = ModelConfig(
     name="mood_stream",
     max_batch_size=0,
     inputs=CONFIG.inputs,
@@ -241,7 +241,7 @@ TWIN = ModelConfig(
 )
 
 
-async def test_a_caller_who_leaves_a_plain_function_stops_its_model_and_frees_the_place_when_the_thread_has_ended(
+async def test_a_disconnect_from_a_plain_function_stops_the_model_and_frees_the_slot_when_the_thread_has_ended(
     app: TritonFrontend, triton: FakeTriton, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
@@ -252,7 +252,7 @@ async def test_a_caller_who_leaves_a_plain_function_stops_its_model_and_frees_th
         await asyncio.Event().wait()
         yield {}
 
-    triton.add(TWIN, respond_stream=forever)  # type: ignore[arg-type]
+    triton.add(STREAM_CONFIG, respond_stream=forever)  # type: ignore[arg-type]
 
     @app.infer("/mood", model="mood", stream_model="mood_stream")
     def mood(request: Text, infer: BlockingInfer[Tokens, Logits]) -> Mood:
@@ -263,10 +263,10 @@ async def test_a_caller_who_leaves_a_plain_function_stops_its_model_and_frees_th
             ended.set()
 
     async with listening(app) as client:
-        asked = asyncio.create_task(client.post("/mood", json={"text": "a"}))
+        pending = asyncio.create_task(client.post("/mood", json={"text": "a"}))
         await begun.wait()
-        asked.cancel()
-        await asyncio.gather(asked, return_exceptions=True)
+        pending.cancel()
+        await asyncio.gather(pending, return_exceptions=True)
         await triton.streams[0].ended.wait()
         assert app.services.admission.in_flight == 1  # the thread is still busy
         may_end.set()

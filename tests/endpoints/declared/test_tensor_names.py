@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Fields whose tensors bear other names: tensors by their own, everything a caller sees by the field's."""
+"""Fields whose tensors have other names: Triton gets the tensors' names, and clients see only the fields'."""
 
 from typing import Annotated, Any
 
@@ -35,7 +35,7 @@ class Request(BaseModel):
     level: Annotated[int | None, TensorName("INPUT-0"), Field(alias="theLevel")] = None
 
 
-class Answer(BaseModel):
+class Response(BaseModel):
     y: Annotated[list[float], TensorName("output.1")]
     kind: Annotated[list[list[int]], TensorName("class"), Field(alias="class")]
 
@@ -60,17 +60,17 @@ def triton() -> FakeTriton:
 @pytest.fixture
 def app(triton: FakeTriton) -> TritonFrontend:
     frontend = TritonFrontend(triton=triton)
-    frontend.infer("/odd", model="odd", request=Request, response=Answer)
+    frontend.infer("/odd", model="odd", request=Request, response=Response)
     return frontend
 
 
 @pytest.mark.parametrize("x", [[1.0, 2.0], [1.0]])
-async def test_callers_see_fields_and_triton_sees_tensors(
+async def test_clients_see_fields_and_triton_sees_tensors(
     client: httpx2.AsyncClient, triton: FakeTriton, x: list[float]
 ) -> None:
-    """A list of one stays a list, as declared, although the tensor would do as a plain value."""
-    answer = await client.post("/odd", json={"x": x, "theLevel": 7})
-    assert answer.json() == {"y": x, "class": [[4]]}
+    """A list with one item stays a list, as declared."""
+    response = await client.post("/odd", json={"x": x, "theLevel": 7})
+    assert response.json() == {"y": x, "class": [[4]]}
     inputs = triton.requests[0][1]
     assert inputs["input.1"].array.tolist() == x
     assert inputs["INPUT-0"].array.tolist() == [7]
@@ -85,29 +85,29 @@ async def test_callers_see_fields_and_triton_sees_tensors(
         ({"x": [1], "theLvel": 1}, "#/theLvel", "There is no field `theLvel`; did you mean `theLevel`?"),
     ],
 )
-async def test_problems_point_to_what_the_caller_sent(
+async def test_problems_point_to_the_fields_that_the_client_sent(
     client: httpx2.AsyncClient, body: dict[str, Any], pointer: str, detail: str
 ) -> None:
-    answer = await client.post("/odd", json=body)
-    assert answer.status_code == 422
-    (problem,) = answer.json()["errors"]
+    response = await client.post("/odd", json=body)
+    assert response.status_code == 422
+    (problem,) = response.json()["errors"]
     assert problem["pointer"] == pointer
     assert problem["detail"] == detail
-    assert "input" not in answer.text.lower()
+    assert "input" not in response.text.lower()
 
 
-async def test_the_openapi_document_has_the_callers_names(client: httpx2.AsyncClient) -> None:
+async def test_the_openapi_document_has_the_fields_names(client: httpx2.AsyncClient) -> None:
     schemas = (await client.get("/openapi.json")).json()["components"]["schemas"]
     assert set(schemas["Request"]["properties"]) == {"x", "theLevel"}
-    assert set(schemas["Answer"]["properties"]) == {"y", "class"}
+    assert set(schemas["Response"]["properties"]) == {"y", "class"}
 
 
-def test_a_picture_in_a_form_goes_by_its_alias() -> None:
+def test_a_picture_in_a_form_has_its_alias() -> None:
     class Picture(BaseModel):
         image: Annotated[Base64Image, TensorName("input.1"), Field(alias="theImage")]
 
     app = TritonFrontend(triton=FakeTriton())
-    app.infer("/p", model="odd", request=Picture, response=Answer)
+    app.infer("/p", model="odd", request=Picture, response=Response)
     form = app.openapi()["paths"]["/p"]["post"]["requestBody"]["content"]["multipart/form-data"]["schema"]
     assert set(form["properties"]) == {"theImage"}
     assert form["properties"]["theImage"]["format"] == "binary"

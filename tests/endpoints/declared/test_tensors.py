@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Values become tensors of the config's datatype and shape, or are refused by name."""
+"""Values become tensors of the config's datatype and shape, or an error names the field."""
 
 from typing import Any
 
@@ -23,7 +23,7 @@ SAMPLES: dict[str, Any] = {"bool": True, "integer": 3, "float": 0.5, "bytes": "t
 
 @pytest.mark.parametrize("datatype", DATATYPES, ids=lambda datatype: datatype.wire)
 @pytest.mark.parametrize("max_batch_size", [0, 8])
-def test_a_value_that_goes_in_comes_out(datatype: Any, max_batch_size: int) -> None:
+def test_a_value_survives_the_round_trip(datatype: Any, max_batch_size: int) -> None:
     model = config(datatype.config, max_batch_size=max_batch_size)
     value = SAMPLES[datatype.kind]
     made = tensors.from_fields({"x": value}, model)
@@ -33,7 +33,7 @@ def test_a_value_that_goes_in_comes_out(datatype: Any, max_batch_size: int) -> N
 
 
 @pytest.mark.parametrize("datatype", [each for each in DATATYPES if each.kind == "integer"], ids=lambda each: each.wire)
-def test_integers_are_held_to_their_range_to_the_last_one(datatype: Any) -> None:
+def test_integers_are_checked_at_both_ends_of_the_range(datatype: Any) -> None:
     low, high = datatype.integer_range
     for value in (low, high):
         assert tensors.from_fields({"x": value}, config(datatype.config))["x"].array.item() == value
@@ -45,7 +45,7 @@ def test_integers_are_held_to_their_range_to_the_last_one(datatype: Any) -> None
 @pytest.mark.parametrize(
     ("datatype", "value"), [("TYPE_FP32", 1e39), ("TYPE_FP16", 70_000), ("TYPE_FP64", float("inf"))]
 )
-def test_floats_that_overflow_are_refused_and_not_sent_as_infinity(datatype: str, value: float) -> None:
+def test_floats_that_overflow_are_rejected_and_not_sent_as_infinity(datatype: str, value: float) -> None:
     with pytest.raises(InvalidRequestError, match=r"must be (finite|from)"):
         tensors.from_fields({"x": value}, config(datatype))
 
@@ -55,7 +55,7 @@ def test_bytes_keep_their_trailing_nuls() -> None:
     assert made["x"].array.item() == b"a\x00\x00"
 
 
-def test_lists_take_the_shape_that_the_config_says() -> None:
+def test_lists_get_the_shape_of_the_config() -> None:
     model = config("TYPE_FP32", (-1, 2))
     made = tensors.from_fields({"x": [[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]]}, model)
     assert made["x"].array.shape == (1, 3, 2)
@@ -73,35 +73,35 @@ def test_lists_of_texts_stay_lists() -> None:
     assert tensors.to_fields(made, model) == {"x": ["a", "b"]}
 
 
-def test_a_ragged_list_is_refused() -> None:
+def test_a_ragged_list_is_rejected() -> None:
     with pytest.raises(InvalidRequestError):
         tensors.from_fields({"x": [[1.0], [1.0, 2.0]]}, config("TYPE_FP32", (-1, -1)))
     with pytest.raises(InvalidRequestError):
         tensors.from_fields({"x": [["a"], ["b", "c"]]}, config("TYPE_STRING", (-1, -1)))
 
 
-def test_every_bad_field_is_named_at_once() -> None:
+def test_the_error_lists_every_bad_field() -> None:
     inputs = tuple(TensorConfig(name, BY_CONFIG["TYPE_INT8"], (1,)) for name in ("a", "b", "c"))
-    with pytest.raises(InvalidRequestError) as refused:
+    with pytest.raises(InvalidRequestError) as rejected:
         tensors.from_fields({"a": 300, "b": 1, "c": -300}, ModelConfig("m", 0, inputs, ()))
-    assert [problem.pointer for problem in refused.value.problems] == ["#/a", "#/c"]
+    assert [problem.pointer for problem in rejected.value.problems] == ["#/a", "#/c"]
 
 
-def test_none_is_left_out_as_an_optional_input() -> None:
+def test_none_is_omitted_as_an_optional_input() -> None:
     assert tensors.from_fields({"x": None}, config("TYPE_INT32")) == {}
 
 
-def test_an_answer_of_lower_rank_than_promised_is_read_all_the_same() -> None:
-    answer = {"x": Tensor(BY_WIRE["INT32"], np.array([5], np.int32))}  # (1,) where (1, 1) was promised
-    assert tensors.to_fields(answer, config("TYPE_INT32")) == {"x": 5}
+def test_an_output_of_lower_rank_than_in_the_config_is_read() -> None:
+    response = {"x": Tensor(BY_WIRE["INT32"], np.array([5], np.int32))}  # (1,), but (1, 1) by the config
+    assert tensors.to_fields(response, config("TYPE_INT32")) == {"x": 5}
 
 
 @pytest.mark.parametrize("value", [b"\xff", memoryview(b"\xff")], ids=["bytes", "view"])
-def test_bytes_that_are_no_text_stay_bytes(value: bytes | memoryview) -> None:
-    answer = {"x": Tensor.of_one(BY_WIRE["BYTES"], value, (1, 1))}
-    assert tensors.to_fields(answer, config("TYPE_STRING")) == {"x": b"\xff"}
+def test_bytes_that_are_not_text_stay_bytes(value: bytes | memoryview) -> None:
+    response = {"x": Tensor.of_one(BY_WIRE["BYTES"], value, (1, 1))}
+    assert tensors.to_fields(response, config("TYPE_STRING")) == {"x": b"\xff"}
 
 
-def test_one_value_of_a_free_dimension_comes_back_without_a_list() -> None:
+def test_one_value_of_a_variable_dimension_comes_back_without_a_list() -> None:
     model = config("TYPE_FP32", (-1,))
     assert tensors.to_fields(tensors.from_fields({"x": 0.5}, model), model) == {"x": 0.5}

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Arrays in base64: what numpy writes is read, what would hurt is not."""
+"""Arrays in base64: files of numpy are read, and harmful or wrong ones rejected."""
 
 import base64
 import io
@@ -33,18 +33,18 @@ def npy(array: Any, **options: Any) -> bytes:
 
 
 def header(text: str) -> bytes:
-    """A `.npy` file that promises what it says, and holds nothing."""
+    """A `.npy` file with this header and no values."""
     return b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text.encode("latin1")
 
 
-def refused(value: Any, config: TensorConfig) -> tuple[str, str]:
+def rejection(value: Any, config: TensorConfig) -> tuple[str, str]:
     with pytest.raises(InvalidValueError) as error:
         binary_arrays.read(value, config)
-    (flaw,) = error.value.problems
-    return flaw.code, flaw.reason
+    (problem,) = error.value.problems
+    return problem.code, problem.reason
 
 
-def test_what_numpy_saves_is_read() -> None:
+def test_files_of_numpy_are_read() -> None:
     array = np.arange(6, dtype=np.int16).reshape(2, 3)
     for each in (array, np.asfortranarray(array), array[:, ::1]):
         assert binary_arrays.read({"npy": b64(npy(each))}, tensor("INT16", 2, -1)).tolist() == array.tolist()
@@ -54,7 +54,7 @@ def test_bf16_is_float32_in_a_npy_and_rounded_to_the_nearest() -> None:
     read = binary_arrays.read({"npy": b64(npy(np.array([1.00390625 + 0.002, 3], np.float32)))}, tensor("BF16", -1))
     assert read.dtype == np.dtype(ml_dtypes.bfloat16)
     assert read.astype(np.float32).tolist() == [1.0078125, 3.0]
-    code, _ = refused({"npy": b64(npy(np.array([3.4028e38], np.float32)))}, tensor("BF16", -1))
+    code, _ = rejection({"npy": b64(npy(np.array([3.4028e38], np.float32)))}, tensor("BF16", -1))
     assert code == "out_of_range"
 
 
@@ -80,21 +80,21 @@ def test_bf16_is_float32_in_a_npy_and_rounded_to_the_nearest() -> None:
         (header("'''"), "invalid_array", "numpy.save"),
     ],
 )
-def test_a_npy_that_is_not_the_tensor_is_refused(data: bytes, code: str, words: str) -> None:
-    told, reason = refused({"npy": b64(data)}, tensor("FP32", -1))
-    assert told == code
+def test_a_npy_that_does_not_fit_the_tensor_is_rejected(data: bytes, code: str, words: str) -> None:
+    found_code, reason = rejection({"npy": b64(data)}, tensor("FP32", -1))
+    assert found_code == code
     assert words in reason
 
 
 @given(st.binary(max_size=200), st.booleans())
-def test_any_bytes_are_read_or_refused(data: bytes, has_magic: bool) -> None:
+def test_any_wrong_bytes_are_rejected(data: bytes, has_magic: bool) -> None:
     value = {"npy": b64(b"\x93NUMPY\x01\x00" + data if has_magic else data)}
     with pytest.raises(InvalidValueError):
         binary_arrays.read(value, tensor("FP32", 3))
 
 
 @given(st.text(max_size=120))
-def test_any_header_is_read_or_refused(text: str) -> None:
+def test_any_wrong_header_is_rejected(text: str) -> None:
     value = {"npy": b64(header(text.encode("latin1", "ignore").decode("latin1")))}
     with pytest.raises(InvalidValueError):
         binary_arrays.read(value, tensor("FP32", 3))
@@ -106,7 +106,7 @@ def test_raw_bytes_are_little_endian_and_row_by_row() -> None:
 
 
 @pytest.mark.parametrize(("dims", "shape"), [((2, 2), (2, 2)), ((-1,), (4,)), ((2, -1), (2, 2))])
-def test_a_shape_may_be_left_out_where_only_one_is_possible(dims: tuple[int, ...], shape: tuple[int, ...]) -> None:
+def test_the_shape_is_optional_where_only_one_is_possible(dims: tuple[int, ...], shape: tuple[int, ...]) -> None:
     assert binary_arrays.read({"base64": b64(bytes(4))}, tensor("INT8", *dims)).shape == shape
 
 
@@ -128,10 +128,10 @@ def test_a_shape_may_be_left_out_where_only_one_is_possible(dims: tuple[int, ...
         ({"base64": "%%%%"}, (2, 2), "invalid_base64"),
     ],
 )
-def test_raw_bytes_that_are_not_the_tensor_are_refused(value: Any, dims: tuple[int, ...], code: str) -> None:
-    assert refused(value, tensor("INT8", *dims))[0] == code
+def test_raw_bytes_that_do_not_fit_the_tensor_are_rejected(value: Any, dims: tuple[int, ...], code: str) -> None:
+    assert rejection(value, tensor("INT8", *dims))[0] == code
 
 
 def test_a_bool_is_one_byte_of_zero_or_one() -> None:
     assert binary_arrays.read({"base64": b64(b"\x01\x00")}, tensor("BOOL", 2)).tolist() == [True, False]
-    assert refused({"base64": b64(b"\x02\x00")}, tensor("BOOL", 2))[0] == "invalid_value"
+    assert rejection({"base64": b64(b"\x02\x00")}, tensor("BOOL", 2))[0] == "invalid_value"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Generated endpoints in front of a fake Triton: bodies, batches, answers, streams, what is refused, what is told."""
+"""Generated endpoints in front of a fake Triton: bodies, batches, responses, streams, errors, descriptions."""
 
 import asyncio
 import json
@@ -54,23 +54,21 @@ async def http(app: TritonFrontend) -> AsyncIterator[httpx2.AsyncClient]:
         yield client
 
 
-def pointers(told: dict[str, Any]) -> list[tuple[str, str]]:
-    return [(each["pointer"], each["code"]) for each in told["errors"]]
+def pointers(problem: dict[str, Any]) -> list[tuple[str, str]]:
+    return [(each["pointer"], each["code"]) for each in problem["errors"]]
 
 
-async def test_one_object_in_one_object_out(http: httpx2.AsyncClient, triton: FakeTriton) -> None:
-    answer = await http.post("/models/plain/infer", json={"x": 0.1, "v": [1, 2]}, headers={"X-Request-ID": "abc"})
-    assert answer.status_code == 200
-    assert answer.json() == {"x": 0.1, "v": [1.0, 2.0]}
-    assert "triton;dur=" in answer.headers["server-timing"]
+async def test_a_request_of_one_object_gets_one_object(http: httpx2.AsyncClient, triton: FakeTriton) -> None:
+    response = await http.post("/models/plain/infer", json={"x": 0.1, "v": [1, 2]}, headers={"X-Request-ID": "abc"})
+    assert response.status_code == 200
+    assert response.json() == {"x": 0.1, "v": [1.0, 2.0]}
+    assert "triton;dur=" in response.headers["server-timing"]
     ((name, inputs, request_id),) = triton.requests
     assert (name, request_id) == ("plain", "abc")
     assert inputs["x"].array.shape == (1,)
 
 
-async def test_a_list_of_objects_is_a_batch_and_the_answer_mirrors_it(
-    http: httpx2.AsyncClient, triton: FakeTriton
-) -> None:
+async def test_a_list_of_objects_is_a_batch_and_gets_a_list(http: httpx2.AsyncClient, triton: FakeTriton) -> None:
     rows = [{"x": [1, 2], "s": "a"}, {"x": [3, 4], "s": "b"}, {"x": [5, 6], "s": "c"}]
     assert (await http.post("/models/batched/infer", json=rows)).json() == rows
     assert (await http.post("/models/batched/infer", json=rows[:1])).json() == rows[:1]
@@ -90,68 +88,68 @@ async def test_a_list_of_objects_is_a_batch_and_the_answer_mirrors_it(
         ([{"x": [1, 2]}, {"X": [1, 2]}], [("#/1/x", "missing_field"), ("#/1/X", "unknown_field")]),
     ],
 )
-async def test_what_is_wrong_with_a_batch_is_told_by_row(
+async def test_problems_of_a_batch_point_to_the_row(
     http: httpx2.AsyncClient, rows: list[Any], found: list[tuple[str, str]]
 ) -> None:
     assert pointers(problem_of(await http.post("/models/batched/infer", json=rows), 422)) == found
 
 
-async def test_rows_of_a_batch_must_agree_in_shape(triton: FakeTriton, http: httpx2.AsyncClient) -> None:
+async def test_rows_of_a_batch_must_have_the_same_shape(triton: FakeTriton, http: httpx2.AsyncClient) -> None:
     triton.add(model("free", tensor("v", dims=(-1,)), batch=4), echo)
     await app_of(http).registry.poll()
-    told = problem_of(await http.post("/models/free/infer", json=[{"v": [1]}, {"v": [1, 2]}]), 422)
-    assert pointers(told) == [("#/1/v", "wrong_shape")]
+    problem = problem_of(await http.post("/models/free/infer", json=[{"v": [1]}, {"v": [1, 2]}]), 422)
+    assert pointers(problem) == [("#/1/v", "wrong_shape")]
 
 
 def app_of(http: httpx2.AsyncClient) -> Any:
     return http._transport.app  # type: ignore[attr-defined]
 
 
-async def test_a_model_without_batches_says_so(http: httpx2.AsyncClient) -> None:
+async def test_a_batch_for_a_model_without_batches_is_rejected_with_the_reason(http: httpx2.AsyncClient) -> None:
     assert "max_batch_size is 0" in problem_of(await http.post("/models/plain/infer", json=[{"x": 1}]), 422)["detail"]
 
 
-async def test_odd_names_work_as_they_are(http: httpx2.AsyncClient) -> None:
+async def test_unusual_names_work_unchanged(http: httpx2.AsyncClient) -> None:
     body = {"input.1": 0.5, "a/b~c": 3, "class": "cat"}
     assert (await http.post("/models/odd%20name.v2/infer", json=body)).json() == body
     wrong = {"input.1": "x", "a/b~c": 300, "clas": 1}
-    told = problem_of(await http.post("/models/odd%20name.v2/infer", json=wrong), 422)
-    assert pointers(told) == [
+    problem = problem_of(await http.post("/models/odd%20name.v2/infer", json=wrong), 422)
+    assert pointers(problem) == [
         ("#/input.1", "wrong_type"),
         ("#/a~1b~0c", "out_of_range"),
         ("#/class", "missing_field"),
         ("#/clas", "unknown_field"),
     ]
-    assert "did you mean `class`?" in told["detail"]
+    assert "did you mean `class`?" in problem["detail"]
 
 
-async def test_internal_names_are_no_members(http: httpx2.AsyncClient) -> None:
+async def test_internal_names_are_unknown_members(http: httpx2.AsyncClient) -> None:
     assert pointers(problem_of(await http.post("/models/plain/infer", json={"x": 1, "tensor_1": 1}), 422)) == [
         ("#/tensor_1", "unknown_field")
     ]
 
 
 @pytest.mark.parametrize("arrays", ["npy", "base64"])
-async def test_arrays_come_in_the_form_that_is_asked_for_and_go_back_in(http: httpx2.AsyncClient, arrays: str) -> None:
+async def test_arrays_come_in_the_requested_form_and_are_accepted_in_it(http: httpx2.AsyncClient, arrays: str) -> None:
     path = f"/models/plain/infer?arrays={arrays}"
-    answer = (await http.post(path, json={"x": 1, "v": [1, 2.5]})).json()
-    assert answer["x"] == 1.0
-    assert arrays in answer["v"]
-    assert (await http.post("/models/plain/infer", json={"x": 1, "v": answer["v"]})).json()["v"] == [1.0, 2.5]
+    response = (await http.post(path, json={"x": 1, "v": [1, 2.5]})).json()
+    assert response["x"] == 1.0
+    assert arrays in response["v"]
+    assert (await http.post("/models/plain/infer", json={"x": 1, "v": response["v"]})).json()["v"] == [1.0, 2.5]
 
 
-async def test_much_is_read_and_written_as_little_is(http: httpx2.AsyncClient) -> None:
+async def test_large_arrays_are_read_and_written_like_small_ones(http: httpx2.AsyncClient) -> None:
     numbers = list(range(100_000))
     assert (await http.post("/models/plain/infer", json={"x": 1, "v": numbers})).json()["v"] == numbers
-    told = problem_of(await http.post("/models/plain/infer", json={"x": 1, "v": [*numbers, None]}), 422)
-    assert pointers(told) == [("#/v/100000", "wrong_type")]
+    problem = problem_of(await http.post("/models/plain/infer", json={"x": 1, "v": [*numbers, None]}), 422)
+    assert pointers(problem) == [("#/v/100000", "wrong_type")]
 
 
-async def test_an_unknown_form_is_refused(http: httpx2.AsyncClient) -> None:
+async def test_an_unknown_form_of_arrays_is_rejected(http: httpx2.AsyncClient) -> None:
     assert "arrays" in str(problem_of(await http.post("/models/plain/infer?arrays=xml", json={"x": 1}), 422)["errors"])
 
 
-async def test_nan_goes_as_text_and_never_becomes_null(http: httpx2.AsyncClient) -> None:
+async def test_nan_is_sent_as_text_and_never_becomes_null(http: httpx2.AsyncClient) -> None:
     body = {"x": "NaN", "v": ["Infinity", "-Infinity", 1.0]}
     assert (await http.post("/models/plain/infer", json=body)).json() == body
     bare = await http.post("/models/plain/infer", content=b'{"x": NaN}', headers={"Content-Type": "application/json"})
@@ -161,43 +159,43 @@ async def test_nan_goes_as_text_and_never_becomes_null(http: httpx2.AsyncClient)
 @pytest.mark.parametrize(
     "content", [b"", b"x", b'{"x": 1', b"[" * 100_000, b'{"x": "\\ud800"}', b'{"x":1' + b"0" * 5000]
 )
-async def test_what_is_not_json_is_unreadable(http: httpx2.AsyncClient, content: bytes) -> None:
-    answer = await http.post("/models/plain/infer", content=content, headers={"Content-Type": "application/json"})
-    assert problem_of(answer, 400)["code"] == "invalid_json"
+async def test_a_body_that_is_not_json_is_a_400(http: httpx2.AsyncClient, content: bytes) -> None:
+    response = await http.post("/models/plain/infer", content=content, headers={"Content-Type": "application/json"})
+    assert problem_of(response, 400)["code"] == "invalid_json"
 
 
 @pytest.mark.parametrize("body", [1, None, "x", True])
-async def test_what_is_no_object_is_refused(http: httpx2.AsyncClient, body: Any) -> None:
-    answer = await http.post("/models/plain/infer", content=json.dumps(body))
-    assert pointers(problem_of(answer, 422)) == [("#", "wrong_type")]
+async def test_a_body_that_is_not_an_object_is_rejected(http: httpx2.AsyncClient, body: Any) -> None:
+    response = await http.post("/models/plain/infer", content=json.dumps(body))
+    assert pointers(problem_of(response, 422)) == [("#", "wrong_type")]
 
 
-async def test_a_thousand_unknown_members_are_not_all_told(http: httpx2.AsyncClient) -> None:
-    told = problem_of(await http.post("/models/plain/infer", json={"x": 1} | {f"y{n}": 1 for n in range(1000)}), 422)
-    assert len(told["errors"]) == 50
+async def test_only_the_first_of_a_thousand_unknown_members_are_listed(http: httpx2.AsyncClient) -> None:
+    problem = problem_of(await http.post("/models/plain/infer", json={"x": 1} | {f"y{n}": 1 for n in range(1000)}), 422)
+    assert len(problem["errors"]) == 50
 
 
-async def test_other_media_types_are_refused(http: httpx2.AsyncClient) -> None:
+async def test_other_media_types_are_rejected(http: httpx2.AsyncClient) -> None:
     problem_of(await http.post("/models/plain/infer", data={"x": "1"}), 415)
     problem_of(await http.post("/models/plain/infer", json={"x": 1}, headers={"Accept": "image/png"}), 406)
     problem_of(await http.post("/models/stream/infer", json={"x": 1}, headers={"Accept": "application/json"}), 406)
 
 
-async def test_versions_are_asked_for_by_path(http: httpx2.AsyncClient, triton: FakeTriton) -> None:
+async def test_the_path_selects_the_version(http: httpx2.AsyncClient, triton: FakeTriton) -> None:
     triton.models["plain"].versions = ("1", "3")
     await app_of(http).registry.poll()
     assert (await http.post("/models/plain/versions/3/infer", json={"x": 1})).status_code == 200
     assert triton.versions_asked == ["3"]
-    told = problem_of(await http.post("/models/plain/versions/2/infer", json={"x": 1}), 404)
-    assert "1, 3" in told["detail"]
+    problem = problem_of(await http.post("/models/plain/versions/2/infer", json={"x": 1}), 404)
+    assert "1, 3" in problem["detail"]
 
 
-async def test_an_unknown_model_names_the_nearest(http: httpx2.AsyncClient) -> None:
+async def test_the_error_of_an_unknown_model_suggests_the_nearest(http: httpx2.AsyncClient) -> None:
     assert "did you mean `plain`?" in problem_of(await http.post("/models/plian/infer", json={}), 404)["detail"]
     assert problem_of(await http.get("/models/nothing-like-it"), 404)["code"] == "not_found"
 
 
-async def test_admission_is_the_same_as_everywhere(http: httpx2.AsyncClient, app: TritonFrontend) -> None:
+async def test_admission_limits_generated_endpoints_too(http: httpx2.AsyncClient, app: TritonFrontend) -> None:
     for name in ("plain", "stream"):
         admission = app.services.admission.of(name)
         with await admission.slot(), await admission.slot():
@@ -205,7 +203,7 @@ async def test_admission_is_the_same_as_everywhere(http: httpx2.AsyncClient, app
     assert app.services.admission.in_flight == 0
 
 
-async def test_the_body_limit_is_the_same_as_everywhere(triton: FakeTriton) -> None:
+async def test_the_body_limit_holds_for_generated_endpoints_too(triton: FakeTriton) -> None:
     app = TritonFrontend(triton=triton, generate=True, settings=Settings(max_body_bytes=1000))
     transport = httpx2.ASGITransport(app=app, raise_app_exceptions=False)
     async with (
@@ -213,49 +211,53 @@ async def test_the_body_limit_is_the_same_as_everywhere(triton: FakeTriton) -> N
         httpx2.AsyncClient(transport=transport, base_url="http://test") as http,
     ):
         await app.registry.poll()
-        told = problem_of(await http.post("/models/plain/infer", json={"x": [1] * 1000}), 413)
-        assert told["code"] == "body_too_large"
+        problem = problem_of(await http.post("/models/plain/infer", json={"x": [1] * 1000}), 413)
+        assert problem["code"] == "body_too_large"
 
 
-async def test_a_decoupled_model_answers_events(http: httpx2.AsyncClient, triton: FakeTriton) -> None:
-    answer = await http.post("/models/stream/infer", json={"x": 0.5})
-    assert answer.headers["content-type"].startswith("text/event-stream")
-    events = [block.split("\n") for block in answer.text.strip().split("\n\n")]
+async def test_a_decoupled_model_sends_events(http: httpx2.AsyncClient, triton: FakeTriton) -> None:
+    response = await http.post("/models/stream/infer", json={"x": 0.5})
+    assert response.headers["content-type"].startswith("text/event-stream")
+    events = [block.split("\n") for block in response.text.strip().split("\n\n")]
     assert events == [["event: response", 'data: {"x":0.5}']] * 3 + [["event: completed", 'data: {"num_responses":3}']]
     ((_, inputs, _),) = triton.requests
-    assert inputs["x"].array.shape == (1,)  # Triton adds the batch dimension on this way
-    told = problem_of(await http.post("/models/stream/infer", json=[{"x": 0.5}]), 422)
-    assert "decoupled" in told["detail"]
+    assert inputs["x"].array.shape == (1,)  # Triton's generate_stream adds the batch dimension
+    problem = problem_of(await http.post("/models/stream/infer", json=[{"x": 0.5}]), 422)
+    assert "decoupled" in problem["detail"]
 
 
-async def test_what_a_stream_cannot_carry_is_refused_with_the_reason(http: httpx2.AsyncClient) -> None:
-    told = problem_of(await http.post("/models/stream16/infer", json={"x": 0.5}), 404)
-    assert told["code"] == "no_endpoint"
-    assert "`x` is FP16" in told["detail"]
-    assert "`id`" in told["detail"]
+async def test_a_model_whose_tensors_a_stream_cannot_hold_has_no_endpoint_and_the_error_says_why(
+    http: httpx2.AsyncClient,
+) -> None:
+    problem = problem_of(await http.post("/models/stream16/infer", json={"x": 0.5}), 404)
+    assert problem["code"] == "no_endpoint"
+    assert "`x` is FP16" in problem["detail"]
+    assert "`id`" in problem["detail"]
     assert (await http.get("/models/stream16")).json()["endpoint"] is None
     assert "/models/stream16/infer" not in (await http.get("/openapi.json")).json()["paths"]
 
 
-async def test_a_sequence_model_is_refused_with_the_reason(http: httpx2.AsyncClient, triton: FakeTriton) -> None:
+async def test_a_sequence_model_has_no_endpoint_and_the_error_says_why(
+    http: httpx2.AsyncClient, triton: FakeTriton
+) -> None:
     triton.add(from_server({"name": "remembers", "max_batch_size": 1, "sequence_batching": {}}), echo)
     await app_of(http).registry.poll()
     assert "sequence id" in problem_of(await http.post("/models/remembers/infer", json={}), 404)["detail"]
 
 
-async def test_an_answer_that_breaks_the_config_is_a_502(http: httpx2.AsyncClient, triton: FakeTriton) -> None:
-    replies: list[dict[str, Tensor]] = [
+async def test_outputs_that_do_not_fit_the_config_are_a_502(http: httpx2.AsyncClient, triton: FakeTriton) -> None:
+    outputs: list[dict[str, Tensor]] = [
         {"x": Tensor(BY_WIRE["BYTES"], np.array([b"a"], object))},
         {"x": Tensor(BY_WIRE["FP32"], np.zeros((2, 2), np.float32))},
     ]
 
     async def reply(_: Tensors) -> dict[str, Tensor]:
-        return replies.pop()
+        return outputs.pop()
 
     triton.models["plain"].respond = reply
     for _ in range(2):
-        told = problem_of(await http.post("/models/plain/infer", json={"x": 1}), 502)
-        assert "`x`" in told["detail"]
+        problem = problem_of(await http.post("/models/plain/infer", json={"x": 1}), 502)
+        assert "`x`" in problem["detail"]
 
 
 async def test_a_batch_of_the_wrong_length_is_a_502(http: httpx2.AsyncClient, triton: FakeTriton) -> None:
@@ -266,9 +268,7 @@ async def test_a_batch_of_the_wrong_length_is_a_502(http: httpx2.AsyncClient, tr
     assert "2 rows" in problem_of(await http.post("/models/batched/infer", json=[{"x": [1, 2]}] * 2), 502)["detail"]
 
 
-async def test_outputs_that_are_no_part_of_the_config_or_are_left_out_are_no_matter(
-    http: httpx2.AsyncClient, triton: FakeTriton
-) -> None:
+async def test_unknown_and_missing_outputs_are_ignored(http: httpx2.AsyncClient, triton: FakeTriton) -> None:
     async def reply(inputs: Tensors) -> dict[str, Tensor]:
         return {"extra": inputs["x"], "v": Tensor(BY_WIRE["FP32"], np.zeros(2, np.float32))}
 
@@ -276,13 +276,13 @@ async def test_outputs_that_are_no_part_of_the_config_or_are_left_out_are_no_mat
     assert (await http.post("/models/plain/infer", json={"x": 1})).json() == {"v": [0.0, 0.0]}
 
 
-async def test_the_contract_is_told(http: httpx2.AsyncClient) -> None:
+async def test_the_models_tensors_are_listed(http: httpx2.AsyncClient) -> None:
     models = (await http.get("/models")).json()["models"]
     assert [each["name"] for each in models] == ["batched", "odd name.v2", "plain", "stream", "stream16"]
     assert models[1]["endpoint"] == "/models/odd%20name.v2/infer"
-    told = (await http.get("/models/batched")).json()
-    assert (told["max_batch_size"], told["decoupled"], told["ready"]) == (4, False, True)
-    assert told["inputs"][0] | {"example": 0} == {
+    problem = (await http.get("/models/batched")).json()
+    assert (problem["max_batch_size"], problem["decoupled"], problem["ready"]) == (4, False, True)
+    assert problem["inputs"][0] | {"example": 0} == {
         "name": "x",
         "datatype": "INT32",
         "dims": [2],
@@ -292,26 +292,26 @@ async def test_the_contract_is_told(http: httpx2.AsyncClient) -> None:
     }
 
 
-async def test_every_example_of_the_document_works(http: httpx2.AsyncClient) -> None:
+async def test_every_example_of_the_openapi_document_works(http: httpx2.AsyncClient) -> None:
     document = (await http.get("/openapi.json")).json()
     num_tried = 0
     for path, item in document["paths"].items():
         body = item.get("post", {}).get("requestBody")
         for each in body["content"]["application/json"]["examples"].values() if body else ():
-            answer = await http.post(path.replace("{version}", "1"), json=each["value"])
-            assert answer.status_code == 200, (path, answer.text)
+            response = await http.post(path.replace("{version}", "1"), json=each["value"])
+            assert response.status_code == 200, (path, response.text)
             num_tried += 1
     assert num_tried == 10
 
 
-async def test_the_document_needs_no_server(http: httpx2.AsyncClient, triton: FakeTriton) -> None:
+async def test_the_openapi_document_can_be_made_without_a_server(http: httpx2.AsyncClient, triton: FakeTriton) -> None:
     offline = openapi.paths(each.config for each in triton.models.values())
     online = (await http.get("/openapi.json")).json()
     assert offline["paths"].items() <= online["paths"].items()
     assert json.loads(json.dumps(offline))["components"]["schemas"].items() <= online["components"]["schemas"].items()
 
 
-def test_component_names_are_legal_and_never_the_same() -> None:
+def test_component_names_are_valid_and_unique() -> None:
     names = ["a b", "a.20.b", "a_b", "größe", "a.b"]
     schemas = openapi.paths(model(name, tensor("x")) for name in names)["components"]["schemas"]
     made = [name for name in schemas if name.startswith("models.")]
@@ -319,7 +319,7 @@ def test_component_names_are_legal_and_never_the_same() -> None:
     assert all(name.replace(".", "").replace("_", "").replace("-", "").isascii() for name in made)
 
 
-async def test_a_route_that_the_app_declares_wins(triton: FakeTriton) -> None:
+async def test_a_route_of_the_app_replaces_a_generated_one(triton: FakeTriton) -> None:
     app = TritonFrontend(triton=triton, settings=SETTINGS)
 
     @app.post("/models/plain/infer")
@@ -336,7 +336,7 @@ async def test_a_route_that_the_app_declares_wins(triton: FakeTriton) -> None:
         assert (await http.get("/openapi.json")).json()["paths"]["/models/plain/infer"]["post"]["summary"] == "Mine"
 
 
-async def test_without_the_setting_there_is_nothing_generated(triton: FakeTriton) -> None:
+async def test_without_the_setting_there_are_no_generated_endpoints(triton: FakeTriton) -> None:
     for app in (TritonFrontend(triton=triton, settings=Settings()), TritonFrontend(triton=triton, generate=False)):
         transport = httpx2.ASGITransport(app=app)
         async with (

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""For every datatype: a JSON value that goes in comes out, or is refused by name."""
+"""JSON values of every datatype become tensors and come back, or are rejected with a code and a location."""
 
 import json
 import math
@@ -34,26 +34,26 @@ def decode(value: Any, config: TensorConfig) -> Any:
 
 
 def encode(array: Any, config: TensorConfig, arrays: json_codec.Arrays = "list") -> Any:
-    """As a caller reads it."""
+    """The value as a client gets it."""
     return json.loads(orjson.dumps(json_codec.encode(array, config, arrays), option=orjson.OPT_SERIALIZE_NUMPY))
 
 
-def flaws(value: Any, config: TensorConfig) -> list[tuple[Any, str]]:
-    with pytest.raises(InvalidValueError) as refused:
+def problems(value: Any, config: TensorConfig) -> list[tuple[Any, str]]:
+    with pytest.raises(InvalidValueError) as error:
         decode(value, config)
-    return [(each.location, each.code) for each in refused.value.problems]
+    return [(each.location, each.code) for each in error.value.problems]
 
 
 @every_datatype
 @given(st.data())
-def test_a_value_that_goes_in_comes_out(datatype: Datatype, data: st.DataObject) -> None:
+def test_a_value_survives_the_round_trip(datatype: Datatype, data: st.DataObject) -> None:
     sent = data.draw(values(datatype))
     assert same(sent, encode(decode(sent, tensor(datatype.wire, 1)), tensor(datatype.wire, 1)), datatype)
 
 
 @every_datatype
 @given(st.data())
-def test_nested_lists_come_out_as_they_went_in(datatype: Datatype, data: st.DataObject) -> None:
+def test_nested_lists_survive_the_round_trip(datatype: Datatype, data: st.DataObject) -> None:
     size = data.draw(st.integers(0, 3))
     sent = data.draw(st.lists(st.lists(values(datatype), min_size=size, max_size=size), min_size=2, max_size=2))
     config = tensor(datatype.wire, 2, -1)
@@ -66,7 +66,9 @@ def test_nested_lists_come_out_as_they_went_in(datatype: Datatype, data: st.Data
 @pytest.mark.parametrize("datatype", [each for each in DATATYPES if each.kind != "bytes"], ids=lambda each: each.wire)
 @pytest.mark.parametrize("arrays", ["npy", "base64"])
 @given(st.data())
-def test_binary_arrays_come_out_bit_by_bit(datatype: Datatype, arrays: json_codec.Arrays, data: st.DataObject) -> None:
+def test_binary_arrays_survive_the_round_trip_bit_by_bit(
+    datatype: Datatype, arrays: json_codec.Arrays, data: st.DataObject
+) -> None:
     config = tensor(datatype.wire, -1, 2)
     array = decode(data.draw(st.lists(st.lists(values(datatype), min_size=2, max_size=2), max_size=3)), config)
     again = decode(encode(array, config, arrays), config)
@@ -89,7 +91,7 @@ anything = st.recursive(
 
 @every_datatype
 @given(value=anything, dims=st.sampled_from([(1,), (-1,), (2, -1), (-1, -1)]))
-def test_anything_at_all_is_taken_or_refused(datatype: Datatype, value: Any, dims: tuple[int, ...]) -> None:
+def test_any_value_is_accepted_or_rejected(datatype: Datatype, value: Any, dims: tuple[int, ...]) -> None:
     config = tensor(datatype.wire, *dims)
     with suppress(InvalidValueError):
         array = decode(value, config)
@@ -98,22 +100,22 @@ def test_anything_at_all_is_taken_or_refused(datatype: Datatype, value: Any, dim
 
 
 @pytest.mark.parametrize("datatype", [each for each in DATATYPES if each.kind == "integer"], ids=lambda each: each.wire)
-def test_integers_are_held_to_their_range_to_the_last_one(datatype: Datatype) -> None:
+def test_integers_are_checked_at_both_ends_of_the_range(datatype: Datatype) -> None:
     low, high = datatype.integer_range
     assert decode([low, high], tensor(datatype.wire, -1)).tolist() == [low, high]
-    assert flaws([low, low - 1, high, high + 1], tensor(datatype.wire, -1)) == [
+    assert problems([low, low - 1, high, high + 1], tensor(datatype.wire, -1)) == [
         ((1,), "out_of_range"),
         ((3,), "out_of_range"),
     ]
 
 
 @pytest.mark.parametrize("datatype", [each for each in DATATYPES if each.kind == "float"], ids=lambda each: each.wire)
-def test_floats_are_held_to_their_range(datatype: Datatype) -> None:
+def test_floats_are_checked_against_the_range(datatype: Datatype) -> None:
     largest = datatype.float_max
     assert np.isfinite(decode([largest, -largest], tensor(datatype.wire, -1)).astype(np.float64)).all()
-    assert flaws(10**400, tensor(datatype.wire, 1)) == [((), "out_of_range")]
-    if datatype.wire != "FP64":  # beyond it there is no JSON number that Python reads
-        assert flaws([0, largest * 1.01], tensor(datatype.wire, -1)) == [((1,), "out_of_range")]
+    assert problems(10**400, tensor(datatype.wire, 1)) == [((), "out_of_range")]
+    if datatype.wire != "FP64":  # Python reads no larger JSON number
+        assert problems([0, largest * 1.01], tensor(datatype.wire, -1)) == [((1,), "out_of_range")]
 
 
 @pytest.mark.parametrize(
@@ -143,34 +145,34 @@ def test_floats_are_held_to_their_range(datatype: Datatype) -> None:
         ("FP32", [1, 2], "wrong_shape"),
     ],
 )
-def test_json_is_taken_at_its_word(wire: str, value: Any, code: str) -> None:
-    assert [each for _, each in flaws(value, tensor(wire, 1))] == [code]
+def test_json_values_are_not_converted(wire: str, value: Any, code: str) -> None:
+    assert [each for _, each in problems(value, tensor(wire, 1))] == [code]
 
 
-def test_the_place_of_a_flaw_in_nested_lists_is_told() -> None:
-    assert flaws([[1, "a"], [True, 2]], tensor("INT32", 2, 2)) == [((0, 1), "wrong_type"), ((1, 0), "wrong_type")]
-    assert flaws([[1, 2], [3]], tensor("INT32", 2, -1)) == [((1,), "wrong_shape")]
-    assert flaws([[1, 2], 3], tensor("INT32", 2, -1)) == [((1,), "wrong_type")]
-    assert flaws([["a", {"base64": "?"}]], tensor("BYTES", 1, 2)) == [((0, 1, "base64"), "invalid_base64")]
+def test_problems_in_nested_lists_have_their_location() -> None:
+    assert problems([[1, "a"], [True, 2]], tensor("INT32", 2, 2)) == [((0, 1), "wrong_type"), ((1, 0), "wrong_type")]
+    assert problems([[1, 2], [3]], tensor("INT32", 2, -1)) == [((1,), "wrong_shape")]
+    assert problems([[1, 2], 3], tensor("INT32", 2, -1)) == [((1,), "wrong_type")]
+    assert problems([["a", {"base64": "?"}]], tensor("BYTES", 1, 2)) == [((0, 1, "base64"), "invalid_base64")]
 
 
-def test_only_so_many_flaws_are_told() -> None:
-    assert len(flaws(["a"] * 1000, tensor("INT32", -1))) == 10
+def test_at_most_ten_problems_are_listed() -> None:
+    assert len(problems(["a"] * 1000, tensor("INT32", -1))) == 10
 
 
-def test_only_where_every_dim_is_one_or_free_may_a_value_be_plain() -> None:
+def test_a_plain_value_is_accepted_if_every_dim_is_one_or_variable() -> None:
     assert decode(1, tensor("INT32", 1, -1)).shape == (1, 1)
-    assert flaws(1, tensor("INT32", 2)) == [((), "wrong_type")]
+    assert problems(1, tensor("INT32", 2)) == [((), "wrong_type")]
 
 
-def test_an_answer_is_plain_only_where_it_always_is_one_value() -> None:
+def test_an_output_is_plain_only_if_it_always_has_one_value() -> None:
     one = np.array([[7]], np.int32)
     assert encode(one, tensor("INT32", 1, 1)) == 7
     assert encode(one, tensor("INT32", 1, -1)) == [[7]]
     assert encode(one, tensor("INT32", 1, 1), "npy") == 7
 
 
-def test_an_answer_of_another_rank_takes_the_configs() -> None:
+def test_an_output_of_another_rank_gets_the_configs_shape() -> None:
     numbers = np.arange(6, dtype=np.int32)
     assert encode(numbers, tensor("INT32", 2, 3)) == [[0, 1, 2], [3, 4, 5]]
     assert encode(numbers, tensor("INT32", 2, -1)) == [[0, 1, 2], [3, 4, 5]]
@@ -180,17 +182,17 @@ def test_an_answer_of_another_rank_takes_the_configs() -> None:
             encode(numbers, tensor("INT32", *dims))
 
 
-def test_floats_are_written_in_the_fewest_digits_that_mean_them() -> None:
+def test_floats_are_written_with_the_fewest_digits() -> None:
     array = decode([0.1, "NaN"], tensor("FP32", -1))
     assert orjson.dumps(json_codec.encode(array, tensor("FP32", -1), "list"), option=orjson.OPT_SERIALIZE_NUMPY) == (
         b'[0.1,"NaN"]'
     )
 
 
-def test_a_hint_says_what_bytes_are() -> None:
+def test_a_content_hint_defines_the_form_of_bytes() -> None:
     assert decode("/w==", tensor("BYTES", 1, content="binary")).item() == b"\xff"
     assert encode(np.array([b"\xff"], object), tensor("BYTES", 1, content="binary")) == "/w=="
-    assert flaws({"base64": "/w=="}, tensor("BYTES", 1, content="text")) == [((), "wrong_type")]
+    assert problems({"base64": "/w=="}, tensor("BYTES", 1, content="text")) == [((), "wrong_type")]
     assert encode(np.array([b"a"], object), tensor("BYTES", 1, content="text")) == "a"
     with pytest.raises(InferenceError, match="not valid UTF-8"):
         encode(np.array([b"\xff"], object), tensor("BYTES", 1, content="text"))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The scribble app with its streaming twin, on the fake Triton."""
+"""The scribble app with its stream model, on the fake Triton."""
 
 from collections.abc import AsyncIterator
 
@@ -22,7 +22,7 @@ def twin_config(scribble_config: ModelConfig) -> ModelConfig:
 @pytest.fixture
 def triton(scribble_config: ModelConfig, twin_config: ModelConfig, twin: ScriptedStreamModel) -> FakeTriton:
     fake = FakeTriton()
-    fake.add(scribble_config)  # nobody may ask it: it has nothing to answer with
+    fake.add(scribble_config)  # without a response: requests must go to the stream model
     fake.add(twin_config, respond_stream=twin)
     return fake
 
@@ -33,7 +33,7 @@ def app(triton: FakeTriton, settings: Settings) -> TritonFrontend:
 
 
 @pytest.fixture
-async def caller(app: TritonFrontend) -> AsyncIterator[httpx2.AsyncClient]:
-    """Over a real socket, so that it can leave."""
+async def socket_client(app: TritonFrontend) -> AsyncIterator[httpx2.AsyncClient]:
+    """A client over a real socket, so that it can disconnect."""
     async with listening(app) as client:
         yield client

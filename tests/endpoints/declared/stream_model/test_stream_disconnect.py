@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Callers who leave an endpoint with a streaming twin, and those without one."""
+"""Disconnects of clients, from endpoints with a stream model and without one."""
 
 import asyncio
 import logging
@@ -22,8 +22,8 @@ from support.scripted_stream_model import SSE, TWIN, Body, ScriptedStreamModel
 
 
 @pytest.mark.parametrize("accept", ["text/event-stream", "application/json", "image/png"])
-async def test_a_caller_who_leaves_closes_the_twins_stream_and_frees_its_place(
-    caller: httpx2.AsyncClient,
+async def test_a_disconnect_closes_the_models_stream_and_frees_the_slot(
+    socket_client: httpx2.AsyncClient,
     app: TritonFrontend,
     triton: FakeTriton,
     twin: ScriptedStreamModel,
@@ -33,29 +33,29 @@ async def test_a_caller_who_leaves_closes_the_twins_stream_and_frees_its_place(
 ) -> None:
     caplog.set_level(logging.INFO, "fastapi_triton")
     twin.go_on.clear()
-    asking = asyncio.create_task(caller.post(PATH, json=body(), headers={"Accept": accept}))
+    pending = asyncio.create_task(socket_client.post(PATH, json=body(), headers={"Accept": accept}))
     await twin.is_asked.wait()
     assert app.services.admission.in_flight == 1
-    asking.cancel()
+    pending.cancel()
     await triton.streams[0].ended.wait()
     assert triton.streams[0].is_closed_early
     assert app.services.admission.in_flight == 0
     assert "the client disconnected" in caplog.text
     twin.go_on.set()
-    assert (await caller.post(PATH, json=body())).status_code == 200
+    assert (await socket_client.post(PATH, json=body())).status_code == 200
 
 
-async def test_a_caller_who_leaves_between_events_closes_the_twins_stream(
-    caller: httpx2.AsyncClient, triton: FakeTriton, twin: ScriptedStreamModel, body: Body
+async def test_a_disconnect_between_events_closes_the_models_stream(
+    socket_client: httpx2.AsyncClient, triton: FakeTriton, twin: ScriptedStreamModel, body: Body
 ) -> None:
     twin.go_on.clear()
-    async with caller.stream("POST", PATH, json=body(), headers=SSE) as answer:
-        assert (await anext(events_of(answer))).name == "queued"
+    async with socket_client.stream("POST", PATH, json=body(), headers=SSE) as response:
+        assert (await anext(events_of(response))).name == "queued"
     await triton.streams[0].ended.wait()
     assert triton.streams[0].is_closed_early
 
 
-async def test_a_caller_who_stops_reading_is_taken_for_gone(
+async def test_a_client_that_stops_reading_counts_as_disconnected(
     app: TritonFrontend, triton: FakeTriton, body: Body, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def flood(inputs: Tensors) -> AsyncGenerator[dict[str, Tensor], None]:
@@ -66,37 +66,37 @@ async def test_a_caller_who_stops_reading_is_taken_for_gone(
     monkeypatch.setattr(sse, "STALLED_S", 0.05)
     async with (
         listening(app) as client,
-        client.stream("POST", PATH, json=body(), headers=SSE) as answer,
+        client.stream("POST", PATH, json=body(), headers=SSE) as response,
     ):
-        assert answer.status_code == 200  # and then nothing is read
+        assert response.status_code == 200  # the client reads nothing after this
         await triton.streams[0].ended.wait()
-        while app.services.admission.in_flight:  # noqa: ASYNC110 (the model may have a step left to do)
+        while app.services.admission.in_flight:  # noqa: ASYNC110 (the slot may be held for one more step)
             await asyncio.sleep(0)
 
 
-async def test_a_place_is_held_for_the_whole_stream(
-    caller: httpx2.AsyncClient, app: TritonFrontend, twin: ScriptedStreamModel, body: Body
+async def test_a_stream_holds_its_slot_until_it_ends(
+    socket_client: httpx2.AsyncClient, app: TritonFrontend, twin: ScriptedStreamModel, body: Body
 ) -> None:
     twin.go_on.clear()
-    async with caller.stream("POST", PATH, json=body(), headers=SSE) as first:
-        told = events_of(first)
-        await anext(told)
-        async with caller.stream("POST", PATH, json=body(), headers=SSE) as second:
+    async with socket_client.stream("POST", PATH, json=body(), headers=SSE) as first:
+        events = events_of(first)
+        await anext(events)
+        async with socket_client.stream("POST", PATH, json=body(), headers=SSE) as second:
             await anext(events_of(second))
-            refused = await caller.post(PATH, json=body(), headers=SSE)
-            assert (refused.status_code, refused.json()["code"]) == (503, "overloaded")
+            rejected = await socket_client.post(PATH, json=body(), headers=SSE)
+            assert (rejected.status_code, rejected.json()["code"]) == (503, "overloaded")
         twin.go_on.set()
-        assert [each.name async for each in told][-1] == "completed"
+        assert [each.name async for each in events][-1] == "completed"
     assert app.services.admission.in_flight == 0
 
 
-async def test_without_a_twin_a_leaving_caller_keeps_its_place_until_triton_is_done(
+async def test_without_a_stream_model_a_disconnected_request_holds_its_slot_until_triton_has_finished(
     scribble_config: ModelConfig, settings: Settings, body: Body
 ) -> None:
-    asked, go_on = asyncio.Event(), asyncio.Event()
+    started, go_on = asyncio.Event(), asyncio.Event()
 
     async def wait(inputs: Tensors) -> dict[str, Tensor]:
-        asked.set()
+        started.set()
         await go_on.wait()
         return await paint(inputs)
 
@@ -105,10 +105,10 @@ async def test_without_a_twin_a_leaving_caller_keeps_its_place_until_triton_is_d
     frontend = TritonFrontend(triton=fake, settings=settings)
     frontend.infer(PATH, model=MODEL, request=main.ScribbleRequest, response=main.ScribbleResponse)
     async with listening(frontend) as client:
-        asking = asyncio.create_task(client.post(PATH, json=body()))
-        await asked.wait()
-        asking.cancel()
-        assert (await client.get("/health/live")).status_code == 200  # the frontend has had its turn
+        pending = asyncio.create_task(client.post(PATH, json=body()))
+        await started.wait()
+        pending.cancel()
+        assert (await client.get("/health/live")).status_code == 200  # the frontend has run since the disconnect
         assert frontend.services.admission.in_flight == 1
         go_on.set()
         assert (await client.post(PATH, json=body())).status_code == 200

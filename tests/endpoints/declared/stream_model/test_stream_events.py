@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Every way of asking an endpoint with a streaming twin, and what goes wrong on the way."""
+"""Endpoints with a stream model: plain responses, pictures, events, and errors."""
 
 import json
 from collections.abc import AsyncGenerator
@@ -21,30 +21,30 @@ from support.received_events import ReceivedEvent, events_of
 from support.scribble_app import MODEL, PATH, bytes_tensor, paint
 from support.scripted_stream_model import SSE, TWIN, Body, ScriptedStreamModel, app_of, told_to
 
-# ---- every way of asking
+# ---- responses
 
 
-async def test_plain_json_is_the_last_event_of_the_twins_stream(
+async def test_plain_json_is_the_last_event_of_the_models_stream(
     client: httpx2.AsyncClient, triton: FakeTriton, body: Body
 ) -> None:
-    answer = await client.post(PATH, json=body(seed=42), headers={"X-Request-ID": "abc"})
-    assert answer.status_code == 200
-    assert answer.headers["content-type"] == "application/json"
-    assert (answer.json()["seed"], answer.json()["info"]) == (42, {"prompt": "a red house"})
+    response = await client.post(PATH, json=body(seed=42), headers={"X-Request-ID": "abc"})
+    assert response.status_code == 200
+    assert response.headers["content-type"] == "application/json"
+    assert (response.json()["seed"], response.json()["info"]) == (42, {"prompt": "a red house"})
     ((model, inputs, request_id),) = triton.requests
     assert (model, request_id) == (TWIN, "abc")
-    assert set(inputs) == {"prompt", "image", "conditioning_scale", "seed", "timeout_s"}  # no previews for nobody
+    assert set(inputs) == {"prompt", "image", "conditioning_scale", "seed", "timeout_s"}  # no previews without a reader
     assert inputs["seed"].array.shape == (1,)
     assert not triton.streams[0].is_closed_early
 
 
-async def test_a_picture_is_the_last_event_of_the_twins_stream(client: httpx2.AsyncClient, body: Body) -> None:
-    answer = await client.post(PATH, json=body(seed=42), headers={"Accept": "image/png"})
-    assert media_type(answer.content) == answer.headers["content-type"] == "image/png"
-    assert answer.headers["x-seed"] == "42"
+async def test_a_picture_is_the_last_event_of_the_models_stream(client: httpx2.AsyncClient, body: Body) -> None:
+    response = await client.post(PATH, json=body(seed=42), headers={"Accept": "image/png"})
+    assert media_type(response.content) == response.headers["content-type"] == "image/png"
+    assert response.headers["x-seed"] == "42"
 
 
-async def test_events_come_in_order_and_the_last_is_the_plain_answer(
+async def test_events_come_in_order_and_the_last_has_the_plain_response(
     client: httpx2.AsyncClient, twin: ScriptedStreamModel, body: Body
 ) -> None:
     plain = (await client.post(PATH, json=body(seed=42))).json()
@@ -56,42 +56,42 @@ async def test_events_come_in_order_and_the_last_is_the_plain_answer(
     ]
 
 
-async def test_events_are_neither_cached_nor_held_back_by_proxies(client: httpx2.AsyncClient, body: Body) -> None:
-    answer = await client.post(PATH, json=body(), headers=SSE)
-    assert answer.headers["content-type"].startswith("text/event-stream")
-    assert answer.headers["cache-control"] == "no-store"
-    assert answer.headers["x-accel-buffering"] == "no"
-    assert answer.headers["vary"] == "Accept"
-    assert answer.headers["x-request-id"]
-    assert "content-length" not in answer.headers
+async def test_events_are_neither_cached_nor_buffered_by_proxies(client: httpx2.AsyncClient, body: Body) -> None:
+    response = await client.post(PATH, json=body(), headers=SSE)
+    assert response.headers["content-type"].startswith("text/event-stream")
+    assert response.headers["cache-control"] == "no-store"
+    assert response.headers["x-accel-buffering"] == "no"
+    assert response.headers["vary"] == "Accept"
+    assert response.headers["x-request-id"]
+    assert "content-length" not in response.headers
 
 
 async def test_an_event_arrives_before_the_next_is_made(
-    caller: httpx2.AsyncClient, twin: ScriptedStreamModel, body: Body
+    socket_client: httpx2.AsyncClient, twin: ScriptedStreamModel, body: Body
 ) -> None:
     twin.go_on.clear()
-    async with caller.stream("POST", PATH, json=body(), headers=SSE) as answer:
-        told = events_of(answer)
-        assert (await anext(told)).name == "queued"
+    async with socket_client.stream("POST", PATH, json=body(), headers=SSE) as response:
+        events = events_of(response)
+        assert (await anext(events)).name == "queued"
         twin.go_on.set()
-        assert [each.name async for each in told] == ["progress", "progress", "completed"]
+        assert [each.name async for each in events] == ["progress", "progress", "completed"]
 
 
-async def test_a_caller_may_choose_how_often_previews_come(
+async def test_a_client_may_choose_the_number_of_steps_between_previews(
     triton: FakeTriton, settings: Settings, twin: ScriptedStreamModel, body: Body
 ) -> None:
-    class Choosy(main.ScribbleRequest):
+    class WithPreviewEvery(main.ScribbleRequest):
         preview_every: int | None = Field(None, ge=0)
 
-    async with listening(app_of(triton, settings, Choosy)) as client:
-        for asked, previews in ((None, [2]), (1, [1, 2]), (0, [])):
-            told = await told_to(client, body(preview_every=asked))
-            assert [each.data["step"] for each in told if "preview" in each.data] == previews
+    async with listening(app_of(triton, settings, WithPreviewEvery)) as client:
+        for preview_every, steps in ((None, [2]), (1, [1, 2]), (0, [])):
+            events = await told_to(client, body(preview_every=preview_every))
+            assert [each.data["step"] for each in events if "preview" in each.data] == steps
         await client.post(PATH, json=body(preview_every=1))
     assert "preview_every" not in triton.requests[-1][1]
 
 
-async def test_an_endpoint_without_a_twin_gives_no_events(
+async def test_an_endpoint_without_a_stream_model_has_no_events(
     scribble_config: ModelConfig, settings: Settings, body: Body
 ) -> None:
     fake = FakeTriton()
@@ -106,39 +106,39 @@ async def test_an_endpoint_without_a_twin_gives_no_events(
         await endpoint.describe()
 
 
-async def test_silence_is_filled_with_comments(triton: FakeTriton, twin: ScriptedStreamModel, body: Body) -> None:
+async def test_heartbeats_fill_silence(triton: FakeTriton, twin: ScriptedStreamModel, body: Body) -> None:
     twin.go_on.clear()
     async with (
         listening(app_of(triton, Settings(event_heartbeat_s=0.01))) as client,
-        client.stream("POST", PATH, json=body(), headers=SSE) as answer,
+        client.stream("POST", PATH, json=body(), headers=SSE) as response,
     ):
-        told = events_of(answer)
-        assert (await anext(told)).name == "queued"
-        assert [await anext(told) for _ in range(3)] == [ReceivedEvent("", "ping")] * 3
+        events = events_of(response)
+        assert (await anext(events)).name == "queued"
+        assert [await anext(events) for _ in range(3)] == [ReceivedEvent("", "ping")] * 3
         twin.go_on.set()
-        assert [each.name async for each in told if each.name] == ["progress", "progress", "completed"]
+        assert [each.name async for each in events if each.name] == ["progress", "progress", "completed"]
 
 
 # ---- errors
 
 
-async def test_an_error_before_the_first_event_is_an_ordinary_answer(
+async def test_an_error_before_the_first_event_is_a_plain_response(
     client: httpx2.AsyncClient, twin: ScriptedStreamModel, app: TritonFrontend, body: Body
 ) -> None:
     twin.fails_at_once = InvalidRequestError("No such size.", code="unsupported_size")
     for accept in ("text/event-stream", "application/json", "image/png"):
-        answer = await client.post(PATH, json=body(), headers={"Accept": accept})
-        assert answer.status_code == 422
-        assert answer.headers["content-type"] == "application/problem+json"
-        assert answer.json()["code"] == "unsupported_size"
+        response = await client.post(PATH, json=body(), headers={"Accept": accept})
+        assert response.status_code == 422
+        assert response.headers["content-type"] == "application/problem+json"
+        assert response.json()["code"] == "unsupported_size"
     assert app.services.admission.in_flight == 0
 
 
-async def test_a_bad_field_is_refused_before_triton_hears_of_it(
+async def test_a_bad_field_is_rejected_before_triton_gets_the_request(
     client: httpx2.AsyncClient, triton: FakeTriton, body: Body
 ) -> None:
-    answer = await client.post(PATH, json=body(seed=2**70), headers=SSE)
-    assert (answer.status_code, answer.json()["errors"][0]["pointer"]) == (422, "#/seed")
+    response = await client.post(PATH, json=body(seed=2**70), headers=SSE)
+    assert (response.status_code, response.json()["errors"][0]["pointer"]) == (422, "#/seed")
     assert not triton.requests
 
 
@@ -146,10 +146,10 @@ async def test_an_error_after_the_first_event_is_the_last_event(
     client: httpx2.AsyncClient, twin: ScriptedStreamModel, app: TritonFrontend, body: Body
 ) -> None:
     twin.fails_after_a_step = InferenceError("NaN.", code="generation_failed")
-    answer = await client.post(PATH, json=body(), headers=SSE | {"X-Request-ID": "abc"})
-    assert answer.status_code == 200
-    assert answer.text.count("event: ") == 3
-    name, _, data = answer.text.strip().rpartition("event: ")[2].partition("\ndata: ")
+    response = await client.post(PATH, json=body(), headers=SSE | {"X-Request-ID": "abc"})
+    assert response.status_code == 200
+    assert response.text.count("event: ") == 3
+    name, _, data = response.text.strip().rpartition("event: ")[2].partition("\ndata: ")
     assert name == "error"
     assert json.loads(data) == {
         "type": "about:blank",
@@ -164,17 +164,17 @@ async def test_an_error_after_the_first_event_is_the_last_event(
     assert app.services.admission.in_flight == 0
 
 
-async def test_a_stream_without_an_end_is_the_models_failure(
+async def test_a_stream_without_completed_is_a_502(
     client: httpx2.AsyncClient, twin: ScriptedStreamModel, body: Body
 ) -> None:
     twin.is_complete = False
     plain = await client.post(PATH, json=body())
     assert (plain.status_code, plain.json()["code"]) == (502, "inference_failed")
-    told = await told_to(client, body())
-    assert (told[-1].name, told[-1].data["code"]) == ("error", "inference_failed")
+    events = await told_to(client, body())
+    assert (events[-1].name, events[-1].data["code"]) == ("error", "inference_failed")
 
 
-async def test_an_answer_that_breaks_the_contract_is_the_last_event_too(
+async def test_outputs_that_break_the_contract_are_an_error_event(
     client: httpx2.AsyncClient, triton: FakeTriton, body: Body
 ) -> None:
     async def forget_the_picture(inputs: Tensors) -> AsyncGenerator[dict[str, Tensor], None]:
@@ -182,6 +182,6 @@ async def test_an_answer_that_breaks_the_contract_is_the_last_event_too(
         yield {"event": bytes_tensor(b"completed")}
 
     triton.models[TWIN].respond_stream = forget_the_picture
-    told = await told_to(client, body())
-    assert [each.name for each in told] == ["queued", "error"]
-    assert told[-1].data["status"] == 502
+    events = await told_to(client, body())
+    assert [each.name for each in events] == ["queued", "error"]
+    assert events[-1].data["status"] == 502
