@@ -292,6 +292,6 @@ async def test_a_vast_preview_is_not_decoded() -> None:
     file = io.BytesIO()
     Image.new("1", (5000, 5000)).save(file, "PNG")
     preview = base64.b64encode(file.getvalue()).decode()
-    with pytest.raises(InferenceError, match="more than .* pixels"):
+    with pytest.raises(InferenceError, match=r"more than [0-9,]+ pixels"):
         await previews.as_picture(preview, output_format="png")
     assert images.size(images.decode(preview)) == (5000, 5000)
