@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One server for all faults: each must leave it as well as it was."""
+"""One server for all faults. After each fault it must work as before."""
 
 import shutil
 import signal
@@ -20,7 +20,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for app in (ECHO_APP, COUNT_APP):
         shutil.copytree(app / "models", folder / "models", dirs_exist_ok=True)
     config = folder / "models" / "echo" / "config.pbtxt"
-    assert "max_queue_size: 2" in config.read_text()  # as many as a test of it needs, and too few for a load
+    assert "max_queue_size: 2" in config.read_text()  # enough for the echo app's own test, but too small for the load
     config.write_text(config.read_text().replace("max_queue_size: 2", "max_queue_size: 10"))
     return folder
 
@@ -33,9 +33,9 @@ def embedded(folder: Path) -> Iterator[Server]:
 
 @pytest.fixture
 async def server(embedded: Server) -> AsyncIterator[Server]:
-    """With the load gone, it must be ready, and hold no more than before."""
+    """The server. After the test it must be ready, and hold no more resources than before."""
     await fault_load.until_ready(embedded)
-    async with fault_load.load(embedded.url):  # connections are kept, and modules imported
+    async with fault_load.load(embedded.url):  # opens the pooled connections and imports modules
         pass
     before = await fault_load.inner(embedded)
     yield embedded
@@ -48,7 +48,7 @@ async def server(embedded: Server) -> AsyncIterator[Server]:
 
 @pytest.fixture
 def frontends(embedded: Server, folder: Path) -> Iterator[Callable[..., Server]]:
-    """More of them, before the same Triton or what stands between."""
+    """Starts more frontends of the same Triton, directly or through a proxy."""
     servers: list[Server] = []
 
     def start(triton: str, *arguments: str) -> Server:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The echo and the count model in one app, which tells what it holds. The tests copy it as `main.py`."""
+"""An app with the echo and the count model, and a route that reports its resources. The tests copy it as `main.py`."""
 
 from typing import Any
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Damaged picture files for the frontend's look at the header, and for the engine, which decodes them."""
+"""Damaged picture files: the frontend checks their structure, and the engine decodes them."""
 
 import base64
 import os
@@ -15,7 +15,7 @@ from support import mutations
 
 SEED = int(os.environ.get("FUZZ_SEED", "1"))
 FEW, MANY = 100, int(os.environ.get("FUZZ_PICTURES", "20000"))
-# Pillow warns of what it finds odd, which the tests' configuration makes an error; the engine's does not.
+# The tests' configuration makes Pillow's warnings errors; the engine ignores them.
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:PIL")
 LIMITS = images.ImageLimits(max_pixels=100_000)
 
@@ -28,7 +28,7 @@ def fuzz(count: int) -> None:
         try:
             images.check(images.decode(base64.b64encode(content).decode()), LIMITS)
             num_read += 1
-        except (TooLargeError, ValueError):  # pydantic makes a problem of the second
+        except (TooLargeError, ValueError):  # pydantic reports a ValueError as a problem
             pass
         except Exception as error:  # noqa: BLE001
             pytest.fail(f"number {number} of seed {SEED}: the frontend: {error!r}: {content!r}")
@@ -43,11 +43,11 @@ def fuzz(count: int) -> None:
     assert count / 20 < num_decoded < count
 
 
-def test_a_few_damaged_pictures_are_read_or_refused() -> None:
+def test_a_few_damaged_pictures_are_read_or_rejected() -> None:
     fuzz(FEW)
 
 
 @pytest.mark.fuzz
 @pytest.mark.timeout(3600)
-def test_many_damaged_pictures_are_read_or_refused() -> None:
+def test_many_damaged_pictures_are_read_or_rejected() -> None:
     fuzz(MANY)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Broken HTTP, byte by byte over sockets: every connection is answered or closed in time, and the server stays well."""
+"""Broken HTTP over sockets: every connection gets a response or is closed in time, and the server goes on working."""
 
 import asyncio
 import logging
@@ -23,8 +23,8 @@ from support.scripted_stream_model import ScriptedStreamModel, app_of, twin_conf
 
 SEED = int(os.environ.get("FUZZ_SEED", "1"))
 FEW, MANY = 400, int(os.environ.get("FUZZ_CONNECTIONS", "20000"))
-AT_ONCE = 200  # most of the time goes by waiting for what does not come
-NO_CHANCE = random.Random(0)  # noqa: S311 (whether a good request comes in two pieces is all the same)
+AT_ONCE = 200  # most connections wait for timeouts
+NO_CHANCE = random.Random(0)  # noqa: S311 (valid requests need no random split)
 LIMIT_S = 20
 VALID = (
     b"GET /a%20b?c=d HTTP/1.1\r\nHost: x\r\nAccept: */*\r\n\r\n",
@@ -49,7 +49,7 @@ def post(path: str, body: bytes, *headers: bytes) -> bytes:
     return b"\r\n".join((*lines, b"", body))
 
 
-# What our own app answers: headers that some layer of it reads, and bodies in every form.
+# Valid requests of the app: headers that its layers read, and bodies in every form.
 OF_THE_APP = (
     post(PATH, PICTURE, b"Content-Type: application/json", b"X-Request-Timeout: 30.5", b"X-Request-ID: abc-1"),
     post(PATH, PICTURE, b"Accept: text/event-stream;q=0.5, */*", b"traceparent: 00-" + b"a" * 32 + b"-" + b"b" * 16),
@@ -73,16 +73,16 @@ async def echo(scope: Scope, receive: Receive, send: Send) -> None:
         await answer(send, b"", status=error.status)
 
 
-async def talk(port: int, said: bytes, chance: random.Random) -> bytes:
-    """What comes back for these bytes, sent in one piece or two."""
+async def exchange(port: int, sent: bytes, chance: random.Random) -> bytes:
+    """Send these bytes in one piece or two, and return the response."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     try:
-        at = chance.randrange(len(said) + 1) if chance.random() < 0.3 else len(said)
-        writer.write(said[:at])
+        at = chance.randrange(len(sent) + 1) if chance.random() < 0.3 else len(sent)
+        writer.write(sent[:at])
         await asyncio.sleep(0)
-        writer.write(said[at:])
+        writer.write(sent[at:])
         async with asyncio.timeout(LIMIT_S):
-            return await reader.read()  # up to the end, which the server makes
+            return await reader.read()  # until the server closes the connection
     except ConnectionError:
         return b""
     finally:
@@ -92,28 +92,28 @@ async def talk(port: int, said: bytes, chance: random.Random) -> bytes:
 async def fuzz(
     app: ASGIApp, valid: Sequence[bytes], count: int, caplog: pytest.LogCaptureFixture
 ) -> tuple[Counter[bytes], Counter[bytes]]:
-    """How many connections began to be answered by which status, and those of good requests afterwards."""
+    """The number of connections by the status of the first response, and the same for valid requests afterwards."""
     caplog.set_level(logging.ERROR)
     chance = random.Random(SEED)  # noqa: S311
     statuses: Counter[bytes] = Counter()
     async with running(app) as server:
         for _ in range(0, count, AT_ONCE):
-            said = [
+            requests = [
                 b"".join(mutations.bytes_of(chance, chance.choice(valid)) for _ in range(chance.choice((1, 1, 2, 3))))
                 for _ in range(AT_ONCE)
             ]
-            told = await asyncio.gather(*(talk(server.port, each, chance) for each in said))
-            statuses.update(each[9:12] for each in told if each)
+            responses = await asyncio.gather(*(exchange(server.port, each, chance) for each in requests))
+            statuses.update(each[9:12] for each in responses if each)
         good = Counter(
-            told[9:12] for told in await asyncio.gather(*(talk(server.port, each, NO_CHANCE) for each in valid))
+            each[9:12] for each in await asyncio.gather(*(exchange(server.port, sent, NO_CHANCE) for sent in valid))
         )
-        await until_nothing_is_open(server)
+        await until_all_connections_are_closed(server)
     assert [record.getMessage() for record in caplog.records] == []
     return statuses, good
 
 
-async def until_nothing_is_open(server: Running) -> None:
-    while server.num_connections:  # noqa: ASYNC110 (there is no event for it)
+async def until_all_connections_are_closed(server: Running) -> None:
+    while server.num_connections:  # noqa: ASYNC110 (there is no event to await)
         await asyncio.sleep(0.01)
     assert not server.server.server_state.tasks
 
@@ -125,7 +125,7 @@ async def fuzz_protocol(count: int, caplog: pytest.LogCaptureFixture) -> None:
     assert set(statuses) <= {b"100", b"200", b"400", b"408", b"431"}, statuses
     assert statuses[b"200"] > count / 10
     assert statuses[b"400"] > count / 10
-    assert good == {b"200": len(VALID) - 2, b"100": 1, b"400": 1}  # one waits for `100 Continue`, one is no HTTP/1.1
+    assert good == {b"200": len(VALID) - 2, b"100": 1, b"400": 1}  # one expects `100 Continue`, and one is not HTTP/1.1
 
 
 async def fuzz_app(config: ModelConfig, count: int, caplog: pytest.LogCaptureFixture) -> None:
@@ -145,7 +145,7 @@ async def fuzz_app(config: ModelConfig, count: int, caplog: pytest.LogCaptureFix
         ),
     )
     statuses, good = await fuzz(app, OF_THE_APP, count, caplog)
-    # A deadline may be made too short for anything, by a changed digit.
+    # A changed digit may make a deadline too short.
     assert not [status for status in statuses if status >= b"500" and status != b"504"], statuses
     assert statuses[b"200"] > count / 10, statuses
     assert statuses[b"400"] > count / 10, statuses
@@ -154,11 +154,11 @@ async def fuzz_app(config: ModelConfig, count: int, caplog: pytest.LogCaptureFix
     assert app.services.admission.in_flight == 0
 
 
-async def test_a_little_broken_http_is_answered_or_closed(caplog: pytest.LogCaptureFixture) -> None:
+async def test_some_broken_http_gets_a_response_or_is_closed(caplog: pytest.LogCaptureFixture) -> None:
     await fuzz_protocol(FEW, caplog)
 
 
-async def test_a_little_broken_http_for_the_app_is_answered_or_closed(
+async def test_some_broken_http_for_the_app_gets_a_response_or_is_closed(
     scribble_config: ModelConfig, caplog: pytest.LogCaptureFixture
 ) -> None:
     await fuzz_app(scribble_config, FEW, caplog)
@@ -166,13 +166,13 @@ async def test_a_little_broken_http_for_the_app_is_answered_or_closed(
 
 @pytest.mark.fuzz
 @pytest.mark.timeout(3600)
-async def test_much_broken_http_is_answered_or_closed(caplog: pytest.LogCaptureFixture) -> None:
+async def test_much_broken_http_gets_a_response_or_is_closed(caplog: pytest.LogCaptureFixture) -> None:
     await fuzz_protocol(MANY, caplog)
 
 
 @pytest.mark.fuzz
 @pytest.mark.timeout(3600)
-async def test_much_broken_http_for_the_app_is_answered_or_closed(
+async def test_much_broken_http_for_the_app_gets_a_response_or_is_closed(
     scribble_config: ModelConfig, caplog: pytest.LogCaptureFixture
 ) -> None:
     await fuzz_app(scribble_config, MANY, caplog)
