@@ -25,6 +25,7 @@ from fastapi_triton.endpoints.value_errors import (
     InvalidValueError,
     Location,
     ValueProblem,
+    described,
     from_base64,
     invalid_value,
 )
@@ -37,13 +38,6 @@ Arrays = Literal["list", "npy", "base64"]
 NON_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 _TYPES: dict[str, set[type]] = {"bool": {bool}, "integer": {int}, "float": {int, float}}
 _WANTED = {"bool": "true or false", "integer": "a whole number", "float": "a number"}
-_TYPE_NAMES = {
-    bool: "true or false",
-    int: "a number",
-    float: "a number with a decimal point",
-    str: "text",
-    list: "a list",
-}
 # If a list has numbers that do not fit, it is converted in chunks of this size.
 _CHUNK = 1024
 # The types that a declared field may use for a list.
@@ -196,15 +190,16 @@ def _number(item: Any, datatype: Datatype, non_finite: Mapping[str, float]) -> A
         return non_finite[item]
     if isinstance(item, float) and not math.isfinite(item):
         if kind != "float":
-            raise invalid_value("not_finite", f"must be finite; {datatype.wire} cannot hold NaN or Infinity")
-        hint = '; to send one that is not, use the text "NaN", "Infinity" or "-Infinity"' if non_finite else ""
-        raise invalid_value("not_finite", f"must be finite, up to ±1.8e308{hint}")
+            raise invalid_value("not_finite", f"must be {_WANTED[kind]}, for {datatype.wire}; it is {name_of(item)}")
+        hint = f' (if that is intended, send the text "{name_of(item)}")' if non_finite else ""
+        raise invalid_value("not_finite", f"must be finite, up to ±1.8e308; it is {name_of(item)}{hint}")
     if type(item) not in _TYPES[kind]:
-        raise invalid_value("wrong_type", f"must be {_WANTED[kind]}, for {datatype.wire}{_instead(item)}")
+        raise invalid_value("wrong_type", f"must be {_WANTED[kind]}, for {datatype.wire}; it is {_wrong(item)}")
     low, high = _range(datatype)
     if not low <= item <= high and _plain_numbers([item], datatype) is None:  # a float may be rounded into the range
         wanted = "a whole number " if kind == "integer" else ""
-        raise invalid_value("out_of_range", f"must be {wanted}from {low} to {high}, for {datatype.wire}")
+        reason = f"must be {wanted}from {low} to {high}, for {datatype.wire}; it is {described(item)}"
+        raise invalid_value("out_of_range", reason)
     return float(item) if kind == "float" else item  # BF16 takes no large int
 
 
@@ -215,10 +210,8 @@ def _range(datatype: Datatype) -> tuple[float, float]:
     return datatype.integer_range if datatype.kind == "integer" else (False, True)
 
 
-def _instead(item: Any) -> str:
-    if item is None:
-        return ", not null; omit the member instead"
-    return f", not {_TYPE_NAMES.get(type(item), 'an object')}"
+def _wrong(item: Any) -> str:
+    return "null (omit the member instead)" if item is None else described(item)
 
 
 def bytes_of_field(item: Any) -> bytes:
@@ -234,7 +227,7 @@ def bytes_of_field(item: Any) -> bytes:
             raise invalid_value("invalid_text", "this text is not valid UTF-8") from None
     if isinstance(item, bytes):
         return item
-    raise invalid_value("wrong_type", f"must be text{_instead(item)}")
+    raise invalid_value("wrong_type", f"must be text; it is {_wrong(item)}")
 
 
 def _bytes_of_json(item: Any, tensor: TensorConfig, limits: images.ImageLimits) -> bytes:
@@ -245,7 +238,7 @@ def _bytes_of_json(item: Any, tensor: TensorConfig, limits: images.ImageLimits) 
         return from_base64(item[binary_arrays.BASE64], (binary_arrays.BASE64,))
     if not isinstance(item, str):
         forms = 'text or {"base64": "…"}' if content is None else "text" if content == "text" else "base64 text"
-        raise invalid_value("wrong_type", f"must be {forms}{_instead(item)}")
+        raise invalid_value("wrong_type", f"must be {forms}; it is {_wrong(item)}")
     if content in (None, "text"):
         return item.encode()
     data = from_base64(item)

@@ -17,7 +17,7 @@ REF = "#/components/schemas/{model}"
 BINARY = {"schema": {"type": "string", "format": "binary"}}
 _ERRORS = {
     400: "The body cannot be read",
-    403: "The API key does not allow this",
+    403: "The caller may not do this",
     404: "There is no such model, version, endpoint or job",
     406: "The client accepts none of the endpoint's media types",
     409: "The request conflicts with the current state",

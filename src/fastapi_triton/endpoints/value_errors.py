@@ -2,12 +2,14 @@
 """The problems of one value of a request, each with its location in the value."""
 
 import itertools
+import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 from pydantic_core import ErrorDetails
 
+from fastapi_triton.core.errors import shown
 from fastapi_triton.endpoints import images
 
 Location = tuple[int | str, ...]
@@ -45,6 +47,17 @@ def invalid_value(code: str, reason: str, location: Location = ()) -> InvalidVal
     return InvalidValueError([ValueProblem(location, code, reason)])
 
 
+def described(value: Any) -> str:
+    """A wrong value as an error shows it: short JSON, or the type of a list or an object."""
+    if isinstance(value, str):
+        return f'"{shown(value)}"'
+    if value is None or isinstance(value, bool):
+        return json.dumps(value)
+    if isinstance(value, int | float):
+        return shown(value)
+    return "a list" if isinstance(value, list | tuple) else "an object"
+
+
 def from_base64(text: Any, location: Location = ()) -> bytes:
     """The bytes of base64 text.
 
@@ -52,7 +65,7 @@ def from_base64(text: Any, location: Location = ()) -> bytes:
         InvalidValueError: it is not base64 text; `location` is the text's path within the value.
     """
     if not isinstance(text, str):
-        raise invalid_value("wrong_type", "must be base64 text", location)
+        raise invalid_value("wrong_type", f"must be base64 text; it is {described(text)}", location)
     try:
         return images.decode(text)
     except ValueError as error:

@@ -79,7 +79,11 @@ async def test_clients_see_fields_and_triton_sees_tensors(
 @pytest.mark.parametrize(
     ("body", "pointer", "detail"),
     [
-        ({"x": [1], "theLevel": 300}, "#/theLevel", "`theLevel`: must be a whole number from 0 to 255, for UINT8."),
+        (
+            {"x": [1], "theLevel": 300},
+            "#/theLevel",
+            "`theLevel`: must be a whole number from 0 to 255, for UINT8; it is 300.",
+        ),
         ({"x": [1], "theLevel": 13}, "#/theLevel", "`theLevel` is 13."),
         ({"theLevel": 1}, "#/x", "`x` is required, but missing."),
         ({"x": [1], "theLvel": 1}, "#/theLvel", "There is no field `theLvel`; did you mean `theLevel`?"),

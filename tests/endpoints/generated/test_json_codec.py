@@ -149,6 +149,27 @@ def test_json_values_are_not_converted(wire: str, value: Any, code: str) -> None
     assert [each for _, each in problems(value, tensor(wire, 1))] == [code]
 
 
+@pytest.mark.parametrize(
+    ("wire", "value", "reason"),
+    [
+        ("INT8", 128, "must be a whole number from -128 to 127, for INT8; it is 128"),
+        ("INT8", 1.5, "must be a whole number, for INT8; it is 1.5"),
+        ("INT8", "7" * 200, f'must be a whole number, for INT8; it is "{"7" * 99}…"'),
+        ("BOOL", None, "must be true or false, for BOOL; it is null (omit the member instead)"),
+        ("BOOL", math.inf, "must be true or false, for BOOL; it is Infinity"),
+        ("FP32", {"shape": [1]}, 'an object must be {"npy": …} or {"base64": …, "shape": […]}'),
+        ("FP32", [[1]], "must be a number, for FP32; it is a list"),
+        ("FP32", math.nan, 'must be finite, up to ±1.8e308; it is NaN (if that is intended, send the text "NaN")'),
+        ("BYTES", 1, 'must be text or {"base64": "…"}; it is 1'),
+        ("BYTES", {"base64": False}, "must be base64 text; it is false"),
+    ],
+)
+def test_the_reason_shows_the_wrong_value(wire: str, value: Any, reason: str) -> None:
+    with pytest.raises(InvalidValueError) as error:
+        decode(value, tensor(wire, 1))
+    assert str(error.value) == reason
+
+
 def test_problems_in_nested_lists_have_their_location() -> None:
     assert problems([[1, "a"], [True, 2]], tensor("INT32", 2, 2)) == [((0, 1), "wrong_type"), ((1, 0), "wrong_type")]
     assert problems([[1, 2], [3]], tensor("INT32", 2, -1)) == [((1,), "wrong_shape")]

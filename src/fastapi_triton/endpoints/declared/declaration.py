@@ -79,7 +79,7 @@ class Declaration:
 
     @property
     def is_ready(self) -> bool:
-        """Whether there is no known reason for its requests to fail."""
+        """Whether its models are ready and it fits their configs, as far as is known."""
         return self.error is None
 
     async def configs(self) -> Configs:

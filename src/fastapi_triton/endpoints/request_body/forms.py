@@ -72,7 +72,7 @@ def read(body: bytes, content_type: str, *, max_parts: int) -> list[Part]:
     except FormParserError as error:
         raise _unreadable(str(error)) from None
     if not form.is_whole:
-        raise _unreadable("it ends before its closing boundary, so it is incomplete")
+        raise _unreadable("it ends before its closing boundary; send the whole form")
     if _after_end(body, boundary).strip():
         raise _unreadable("it has data after its closing boundary")
     return _in_charset(form.parts, charset)

@@ -69,7 +69,7 @@ class _Strings:
             return
         self._end(at + first, is_wide=self._is_wide or _is_wide(window[:first]))
         last = window.rfind(b'"')
-        # If only some fields may hold long texts, all strings between the marks are short and few.
+        # If only known fields may hold long texts, the others are short and few, so all of them may count as wide.
         if self._long_names is not None or _is_wide(window[first:last]):
             self._count_wide(last - first)
         self._num_quotes += window.count(b'"')

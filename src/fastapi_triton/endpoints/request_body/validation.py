@@ -2,8 +2,8 @@
 """A request's body (JSON or form) → the endpoint's request model, or an error that lists every problem."""
 
 import functools
-import json
 from collections.abc import Iterable, Sequence
+from types import NoneType
 from typing import Any, TypeVar, get_args
 
 import numpy as np
@@ -28,6 +28,7 @@ from fastapi_triton.endpoints import images
 from fastapi_triton.endpoints.fields import client_name, sent_names
 from fastapi_triton.endpoints.images import ImageLimits
 from fastapi_triton.endpoints.request_body import forms, json_text, large_json, long_fields, raw_body
+from fastapi_triton.endpoints.value_errors import described
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -339,11 +340,7 @@ def invalid(details: Sequence[ErrorDetails], known: Iterable[str]) -> InvalidReq
 def _value_of(details: ErrorDetails) -> str:
     """The end of a sentence about a wrong value: the value as JSON. Empty for lists and objects."""
     value = details.get("input", ...)
-    if isinstance(value, str):
-        return f'; it is "{shown(value)}"'
-    if value is None or isinstance(value, bool):
-        return f"; it is {json.dumps(value)}"
-    return f"; it is {shown(value)}" if isinstance(value, int | float) else ""
+    return f"; it is {described(value)}" if isinstance(value, str | int | float | NoneType) else ""
 
 
 def _problem(details: ErrorDetails, known: Iterable[str]) -> FieldProblem:
