@@ -17,7 +17,7 @@ from aiohttp import web
 from benchmarks import ROOT
 from benchmarks.frontend.many_models import StandIn
 from benchmarks.frontend.servers import Server, checked_out, running
-from fastapi_triton.cli.check import config_text
+from fastapi_triton.triton import config_text
 
 MODELS = ("sdxl_scribble_controlnet", "sdxl_scribble_controlnet_stream")
 # After the server is ready: what it does at its start is over.

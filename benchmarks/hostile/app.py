@@ -16,9 +16,9 @@ from fastapi.responses import JSONResponse
 import main
 from benchmarks import ROOT
 from fastapi_triton import Settings, TritonFrontend
-from fastapi_triton.cli.check import config_text
 from fastapi_triton.serving.server import Server
 from fastapi_triton.testing import FakeTriton
+from fastapi_triton.triton import config_text
 from fastapi_triton.triton.datatypes import BY_WIRE
 from fastapi_triton.triton.model_config import ModelConfig, TensorConfig, from_server
 

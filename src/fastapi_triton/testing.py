@@ -2,22 +2,37 @@
 """A Triton for unit tests: models are configs with a Python function behind them. It ships for your tests too."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
+
+import numpy as np
 
 from fastapi_triton.core.context import remaining_s
 from fastapi_triton.core.errors import DeadlineExceededError, InferenceError, ModelNotReadyError, TritonUnavailableError
 from fastapi_triton.core.request_record import TRITON, Stage
 from fastapi_triton.core.slot import current_slot
+from fastapi_triton.triton import config_text
 from fastapi_triton.triton.client import ModelStatus, Tensors
-from fastapi_triton.triton.model_config import ModelConfig
+from fastapi_triton.triton.model_config import ModelConfig, from_server
 from fastapi_triton.triton.tensor import Tensor
 
-Respond = Callable[[Tensors], Awaitable[dict[str, Tensor]]]
-RespondStream = Callable[[Tensors], AsyncGenerator[dict[str, Tensor], None]]
+# Outputs by name: tensors, or anything that numpy makes an array of. Leading dimensions of 1 may be missing.
+Outputs = Mapping[str, Any]
+Respond = Callable[[Tensors], Awaitable[Outputs]]
+RespondStream = Callable[[Tensors], AsyncGenerator[Outputs, None]]
+
+
+def read_config(path: str | Path) -> ModelConfig:
+    """The config of a model, from its `config.pbtxt`. Needs `fastapi-triton[check]`.
+
+    Raises:
+        ConfigTextError: the file cannot be read, or is not a valid config.
+    """
+    return from_server(config_text.read(Path(path)))
 
 
 @dataclass(slots=True)
@@ -123,7 +138,7 @@ class FakeTriton:
         if loaded.respond is None:
             raise InferenceError(f"The model {model} answers streams only.")
         with Stage(TRITON, model):
-            tensors = await self._unnoticed(loaded.respond(inputs))
+            tensors = _tensors(await self._unnoticed(loaded.respond(inputs)), loaded.config)
         return {name: tensor for name, tensor in tensors.items() if not outputs or name in outputs}
 
     async def stream(
@@ -139,15 +154,15 @@ class FakeTriton:
         try:
             with Stage(TRITON, model):
                 async with aclosing(loaded.respond_stream(inputs)) as responses:
-                    async for tensors in _until(responses, remaining_s(self.request_timeout_s)):
-                        yield tensors
+                    async for outputs in _until(responses, remaining_s(self.request_timeout_s)):
+                        yield _tensors(outputs, loaded.config)
         except (GeneratorExit, asyncio.CancelledError):
             stream.is_closed_early = True
             raise
         finally:
             stream.ended.set()
 
-    async def _unnoticed(self, work: Awaitable[dict[str, Tensor]]) -> dict[str, Tensor]:
+    async def _unnoticed(self, work: Awaitable[Outputs]) -> Outputs:
         """As Triton's `/infer`, it goes on when its caller has left or run out of time, and keeps its slot so long."""
         slot = current_slot.get()
         working = asyncio.ensure_future(work)
@@ -175,16 +190,33 @@ class FakeTriton:
             raise TritonUnavailableError("No Triton answers.", retry_after_s=1.0)
 
 
-async def _until(
-    responses: AsyncGenerator[dict[str, Tensor], None], timeout_s: float
-) -> AsyncGenerator[dict[str, Tensor], None]:
+def _tensors(outputs: Outputs, config: ModelConfig) -> dict[str, Tensor]:
+    return {
+        name: value if isinstance(value, Tensor) else _tensor(name, value, config) for name, value in outputs.items()
+    }
+
+
+def _tensor(name: str, value: Any, config: ModelConfig) -> Tensor:
+    output = config.output(name)
+    if output is None:
+        raise InferenceError(f"The fake model {config.name} returned `{name}`, which its config does not declare.")
+    array = np.asarray(value, dtype=object if output.datatype.kind == "bytes" else output.datatype.numpy)
+    if output.datatype.kind == "bytes":
+        array = np.frompyfunc(lambda each: each.encode() if isinstance(each, str) else each, 1, 1)(array)
+    num_missing = max(0, len(output.dims) + config.is_batched - np.ndim(array))
+    whole = np.empty((1,) * num_missing + np.shape(array), dtype=output.datatype.numpy)
+    whole[...] = array
+    return Tensor(output.datatype, whole)
+
+
+async def _until(responses: AsyncGenerator[Outputs, None], timeout_s: float) -> AsyncGenerator[Outputs, None]:
     end = asyncio.get_running_loop().time() + timeout_s
     while True:
         try:
             async with asyncio.timeout_at(end):
-                tensors = await anext(responses)
+                outputs = await anext(responses)
         except StopAsyncIteration:
             return
         except TimeoutError:
             raise DeadlineExceededError("The fake Triton gave no answer in time.") from None
-        yield tensors
+        yield outputs

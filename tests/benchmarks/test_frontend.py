@@ -18,8 +18,8 @@ from benchmarks.frontend.frontend_tables import cpu, ratio, target_table
 from benchmarks.frontend.payload import SIZES, Payload
 from benchmarks.frontend.peers import NAIVE, NGINX, OURS
 from benchmarks.frontend.sample import Sample, Workload
-from fastapi_triton.cli.check import config_text
 from fastapi_triton.endpoints.declared import contract
+from fastapi_triton.triton import config_text
 from fastapi_triton.triton.model_config import from_server
 from main import ScribbleRequest
 

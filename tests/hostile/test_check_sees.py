@@ -69,7 +69,7 @@ async def test_waivers_of_rules_that_nobody_looked_for_are_not_called_unused(tri
 
 
 async def test_our_own_waivers_count_without_the_models_folder(triton: TritonWithProcesses) -> None:
-    from fastapi_triton.cli.check import config_text
+    from fastapi_triton.triton import config_text
 
     raw = config_text.read(ROOT / "models" / "sdxl_scribble_controlnet_stream" / "config.pbtxt")
     triton.parameters = raw["parameters"]

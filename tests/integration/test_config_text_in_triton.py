@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from fastapi_triton.cli.check import config_text
 from fastapi_triton.core.errors import FastAPITritonError
 from fastapi_triton.embedded.triton_process import EmbeddedTriton
+from fastapi_triton.triton import config_text
 from fastapi_triton.triton.http_client import HTTPTriton
 from fastapi_triton.triton.model_config import ModelConfig, from_server
 from support.odd_repository import ODD_MODELS

@@ -10,6 +10,7 @@ It must not know endpoints, the clients of the frontend, or FastAPI.
 | `infer_codec`, `generate_codec` | the bodies of `/infer`; the JSON of `/generate_stream` |
 | `tensor`, `datatypes` | one tensor; the table of datatypes |
 | `model_config` | a model config as plain data |
+| `config_text` | reads a `config.pbtxt` without a server |
 | `model_registry` | polls Triton, caches model configs, notifies subscribers |
 | `model_health`, `process_check` | Python models whose process died; asks Triton about them |
 | `error_mapping`, `model_errors` | errors of Triton or a proxy before it; of a model, as a client's error |

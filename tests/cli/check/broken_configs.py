@@ -161,6 +161,7 @@ CASES: dict[str, tuple[list[tuple[Folder, str]], list[Folder]]] = {
         [
             Folder(),
             Folder(model_py=model_py('[pb_utils.Tensor(name, value) for name in ("y",)]')),
+            Folder(model_py=model_py("tensors(y=value)")),
             Folder(model_py="this is no Python"),  # nothing is known of it
             Folder(BATCHED.replace("python", "onnxruntime"), "pass"),
         ],

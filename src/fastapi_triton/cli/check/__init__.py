@@ -6,7 +6,7 @@
 | `command` | the options and the table of findings; also `openapi`, which reads the same apps and repositories |
 | `runner` | runs all rules, and applies waivers |
 | `rule` | what a rule and a finding are |
-| `repository`, `config_text` | read a model repository and `config.pbtxt` without a server |
+| `repository` | reads a model repository without a server |
 | `probe` | reads a running Triton |
 | `rules_*` | the rules, by subject |
 """

@@ -17,12 +17,13 @@ from rich.text import Text
 
 from fastapi_triton.app.frontend import TritonFrontend
 from fastapi_triton.app.loader import AppNotFoundError, load_app
-from fastapi_triton.cli.check import config_text, repository, runner
+from fastapi_triton.cli.check import repository, runner
 from fastapi_triton.cli.check.rule import Finding, Severity
 from fastapi_triton.cli.errors import fail, invalid_settings
 from fastapi_triton.core.errors import FastAPITritonError
 from fastapi_triton.endpoints.generated import openapi
 from fastapi_triton.observability.logging_config import printable, printable_json
+from fastapi_triton.triton import config_text
 
 CLEAN, PROBLEMS = 0, 1
 _STYLES = {Severity.ERROR: "bold red", Severity.WARNING: "yellow", Severity.NOTE: "cyan"}

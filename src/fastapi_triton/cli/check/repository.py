@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from fastapi_triton.cli.check import config_text
+from fastapi_triton.triton import config_text
 from fastapi_triton.triton.model_config import ModelConfig, from_server
 
 WAIVE = "waive."

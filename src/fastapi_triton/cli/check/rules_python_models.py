@@ -36,9 +36,11 @@ def unreadable_python(model: ModelFolder) -> Iterator[str]:
 def output_not_returned(model: ModelFolder) -> Iterator[str]:
     """The output is missing from every response."""
     if model.is_python and model.modules:
-        texts = {each.value for module in model.modules for each in ast.walk(module) if isinstance(each, ast.Constant)}
+        nodes = [each for module in model.modules for each in ast.walk(module)]
+        mentioned = {each.value for each in nodes if isinstance(each, ast.Constant)}
+        mentioned |= {each.arg for each in nodes if isinstance(each, ast.keyword)}  # send(event="progress")
         for output in model.settings.get("output", ()):
-            if output.get("name") not in texts:
+            if output.get("name") not in mentioned:
                 yield f"the Python model never mentions the output `{output.get('name')}`"
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from fastapi_triton.cli.check import config_text
+from fastapi_triton.triton import config_text
 from fastapi_triton.triton.model_config import from_server
 from support.paths import ROOT
 from support.scribble_app import MODEL
