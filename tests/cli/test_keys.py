@@ -93,7 +93,7 @@ def test_a_file_of_ones_own_making_is_left_alone(file: Path) -> None:
     [
         (["add", "x y"], "A name consists of letters"),
         (["add", "x", "--scope", "everything"], "There is no scope 'everything'"),
-        (["add", "x", "--burst", "3"], "burst means nothing without"),
+        (["add", "x", "--burst", "3"], "burst has no effect without"),
         (["add", "x", "--max-in-flight", "0"], "max_in_flight"),
         (["add", "x", "--requests-per-minute", "nan"], "requests_per_minute"),
         *(

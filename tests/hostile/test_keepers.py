@@ -34,7 +34,7 @@ async def guarded(
     key_file: Path, triton: FakeTriton, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[httpx2.AsyncClient]:
     """A client of a server with keys, which looks at their file often."""
-    monkeypatch.setitem(KeyFile.__init__.__kwdefaults__ or {}, "look_interval_s", 0.05)
+    monkeypatch.setitem(KeyFile.__init__.__kwdefaults__ or {}, "poll_interval_s", 0.05)
     update = {"api_keys_file": str(key_file), "generate": True}
     async with listening(TritonFrontend(settings=settings.model_copy(update=update), triton=triton)) as client:
         yield client

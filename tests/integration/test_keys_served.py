@@ -95,7 +95,7 @@ def generate(locked: Server, folder: Path, *options: str) -> subprocess.Complete
 def test_the_command_line_sends_it(locked: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     refused = generate(locked, tmp_path)
     assert refused.returncode == 1
-    assert "This needs an API key" in refused.stderr
+    assert "This request needs an API key" in refused.stderr
     monkeypatch.setenv("FASTAPI_TRITON_KEY", DRAWS)
     done = generate(locked, tmp_path)
     assert done.returncode == 0, done.stderr

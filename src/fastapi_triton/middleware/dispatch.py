@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The app's own endpoints, found by one look at the path instead of by the router, which tries route after route."""
+"""Calls the app's endpoints by one lookup of the path. The router would try one route after another."""
 
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -21,10 +21,10 @@ class DirectRoute(NamedTuple):
 
 
 class DispatchMiddleware:
-    """The innermost middleware: it calls endpoints, and hands all else to FastAPI's error handling and router.
+    """The innermost middleware: it calls endpoints, and passes all other requests to FastAPI's router.
 
-    An endpoint's error is handed on, too: the router finds the same route, whose endpoint raises it again
-    (`raise_dispatch_error`). So errors have the handlers that the app gave to FastAPI.
+    It passes an endpoint's error on, too: the router finds the same route, and its endpoint raises the error again
+    (`raise_dispatch_error`). So the exception handlers of the FastAPI app apply.
     """
 
     def __init__(self, app: ASGIApp, *, endpoints: Mapping[str, DirectRoute], v2: ASGIApp | None) -> None:
@@ -39,7 +39,7 @@ class DispatchMiddleware:
         path = route_path(scope) if scope.get("root_path") else scope["path"]
         found = self._endpoints.get(path) if scope["method"] == "POST" else None
         if found is not None:
-            scope["route"] = found.route  # for the middleware around
+            scope["route"] = found.route  # for the outer middleware
             try:
                 await found.endpoint(scope, receive, send)
             except Exception as error:
@@ -54,6 +54,6 @@ class DispatchMiddleware:
 
 
 def raise_dispatch_error(scope: Scope) -> None:
-    """Raise the error of an endpoint that was called already."""
+    """Raise the error that the endpoint raised when `DispatchMiddleware` called it."""
     if (error := scope.pop(_ERROR, None)) is not None:
         raise error

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Answers HEAD as GET without the body, since FastAPI's own routes accept GET alone."""
+"""Runs HEAD as GET without the body, since FastAPI's own routes accept only GET."""
 
 from collections.abc import Awaitable
 
@@ -8,26 +8,26 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 
 class HeadMiddleware:
-    """Calls the route's GET if it does not accept HEAD itself."""
+    """Calls the GET route if the route does not accept HEAD itself."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
-        if scope["type"] != "http" or scope["method"] != "HEAD" or _takes_head(scope):
+        if scope["type"] != "http" or scope["method"] != "HEAD" or _accepts_head(scope):
             return self.app(scope, receive, send)
         return self._get(scope, receive, send)
 
     async def _get(self, scope: Scope, receive: Receive, send: Send) -> None:
-        is_over = False
+        has_ended = False
 
         async def send_head(message: Message) -> None:
-            """Ends the response after its head: what GET would stream may never end."""
-            nonlocal is_over
+            """Ends the response after its head: the stream of a GET may never end."""
+            nonlocal has_ended
             if message["type"] != "http.response.body":
                 await send(message)
-            elif not is_over:
-                is_over = True
+            elif not has_ended:
+                has_ended = True
                 await send({"type": "http.response.body", "body": b"", "more_body": False})
 
         # A copy, since the server reads its own scope.
@@ -39,5 +39,5 @@ class HeadMiddleware:
                 scope["route"] = inner["route"]
 
 
-def _takes_head(scope: Scope) -> bool:
+def _accepts_head(scope: Scope) -> bool:
     return any(route.matches(scope)[0] is Match.FULL for route in scope["app"].router.routes)

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Refuses bodies over the limit while they arrive, and compressed ones, whose real size is unknown. (FastAPI's
-`max_body_size` cannot use our format of errors.)"""
+"""Rejects bodies over the limit while they arrive, and compressed bodies, whose real size is unknown.
+
+(FastAPI's `max_body_size` cannot use our error format.)
+"""
 
 from collections.abc import Awaitable
 
@@ -9,13 +11,15 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from fastapi_triton.core.errors import FastAPITritonError, TooLargeError, UnsupportedMediaError, shown
 from fastapi_triton.core.paths import route_path
 
-# Of a Content-Length, leading zeros included.
+# The limit for a Content-Length, leading zeros included.
 _MAX_DIGITS = 20
 
 
 class MaxBodySizeMiddleware:
-    """Counts what is read; over `max_bytes` the reader meets a `TooLargeError`. Below a path that begins with
-    `compressed_below` bodies may be compressed."""
+    """Counts the bytes that the app reads, and raises a `TooLargeError` beyond `max_bytes`.
+
+    Bodies for paths that begin with `compressed_below` may be compressed.
+    """
 
     def __init__(self, app: ASGIApp, max_bytes: int, compressed_below: str = "") -> None:
         self.app = app
@@ -25,15 +29,15 @@ class MaxBodySizeMiddleware:
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         if scope["type"] != "http":
             return self.app(scope, receive, send)
-        refusal, is_bounded = self._look(scope)
-        if is_bounded and refusal is None:
-            return self.app(scope, receive, send)  # no server gives more than the request said
+        error, is_bounded = self._check_headers(scope)
+        if is_bounded and error is None:
+            return self.app(scope, receive, send)  # servers pass on at most Content-Length bytes
         num_bytes = 0
 
         async def counted_receive() -> Message:
             nonlocal num_bytes
-            if refusal is not None:
-                raise refusal
+            if error is not None:
+                raise error
             message = await receive()
             num_bytes += len(message.get("body", b""))
             if num_bytes > self.max_bytes:
@@ -42,21 +46,21 @@ class MaxBodySizeMiddleware:
 
         return self.app(scope, counted_receive, send)
 
-    def _look(self, scope: Scope) -> tuple[FastAPITritonError | None, bool]:
-        """Why the body is refused before it comes, and whether its length is known before."""
-        refusal: FastAPITritonError | None = None
+    def _check_headers(self, scope: Scope) -> tuple[FastAPITritonError | None, bool]:
+        """The error for a body that its headers rule out, and whether the headers bound its length."""
+        error: FastAPITritonError | None = None
         has_length, is_chunked = False, False
         for name, value in scope["headers"]:
             if name == b"content-length":
                 has_length = value.isdigit()
                 # Python refuses to read an integer of more than 4,300 digits.
                 if has_length and (len(value) > _MAX_DIGITS or int(value) > self.max_bytes):
-                    refusal = self._too_large()
+                    error = self._too_large()
             elif name == b"transfer-encoding":
-                is_chunked = True  # by which a server may go, whatever else is said
+                is_chunked = True  # a server may then ignore Content-Length
             elif name == b"content-encoding":
-                refusal = self._compressed(value, scope) or refusal
-        return refusal, has_length and not is_chunked
+                error = self._compressed(value, scope) or error
+        return error, has_length and not is_chunked
 
     def _compressed(self, encoding: bytes, scope: Scope) -> FastAPITritonError | None:
         if encoding.strip().lower() in (b"", b"identity"):
@@ -64,8 +68,8 @@ class MaxBodySizeMiddleware:
         if self._compressed_below and route_path(scope).startswith(self._compressed_below):
             return None
         return UnsupportedMediaError(
-            f"The body comes with Content-Encoding: {shown(encoding.decode('latin-1'))}. Send it as it is: pictures "
-            "are compressed already.",
+            f"The body has Content-Encoding: {shown(encoding.decode('latin-1'))}. Send it uncompressed: pictures are "
+            "compressed already.",
             code="compressed_body",
         )
 

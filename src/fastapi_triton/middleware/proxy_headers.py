@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The client's address, scheme and host from the headers of trusted proxies.
 
-Every proxy appends the address of its own client. Read from the right, the addresses that trusted proxies appended are
-true. The first address that is not a trusted proxy's is the client's; the client itself can write what is left of it.
+Every proxy appends the address of its own client to the header. So the middleware reads the addresses from the right:
+the first address that is not a trusted proxy's is the client's. The client itself can forge all addresses left of it.
 """
 
 import functools
@@ -17,14 +17,14 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 Header = Literal["x-forwarded", "forwarded"]
 Headers = Sequence[tuple[bytes, bytes]]
 
-# A proxy on the same machine, over a Unix socket, has no address.
+# A proxy that connects over a Unix socket has no address.
 UNIX = "unix"
-# No deployment has more proxies in a chain; only an attacker sends more.
+# No deployment chains more proxies; only an attacker sends more entries.
 _MAX_HOPS = 64
 # Parsed addresses are cached: parsing takes ten times as long as all else here.
 _MAX_KNOWN = 4096
 _HOST = re.compile(r"[A-Za-z0-9._-]{1,255}(?::[0-9]{1,5})?|\[[0-9A-Fa-f:.]{2,45}\](?::[0-9]{1,5})?")
-# RFC 7239: pairs of a token and a token or a quoted text, by semicolons; elements by commas.
+# RFC 7239: pairs of a token and a token or a quoted string. Semicolons separate pairs, commas separate elements.
 _PAIR = re.compile(r'\s*([!#$%&\'*+.^_`|~0-9A-Za-z-]+)=("(?:[^"\\]|\\.)*"|[^\s;,"]*)\s*([;,]|$)')
 
 
@@ -38,10 +38,10 @@ class Hop:
 
 
 class Proxies:
-    """The networks that ours are in: `10.0.0.0/8`, `2001:db8::1`, or `unix`.
+    """The networks of the trusted proxies: `10.0.0.0/8`, `2001:db8::1`, or `unix`.
 
     Raises:
-        ValueError: there is no such network.
+        ValueError: a network is malformed.
     """
 
     def __init__(self, networks: Sequence[str]) -> None:
@@ -65,9 +65,9 @@ class Proxies:
 
 
 class ProxyHeadersMiddleware:
-    """Puts the caller's address, scheme and host into the ASGI scope, as if it had called itself.
+    """Puts the client's address, scheme and host into the ASGI scope, as without a proxy.
 
-    Exactly one kind of header is read: a caller's own header of the other kind would pass a proxy untouched.
+    It reads only one kind of header: proxies pass a client's own header of the other kind on unchanged.
     """
 
     def __init__(self, app: ASGIApp, proxies: Proxies, header: Header) -> None:
@@ -77,13 +77,13 @@ class ProxyHeadersMiddleware:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "lifespan" and _host_of(scope) in self._proxies:
-            found = self._caller(self._hops(scope["headers"]))
+            found = self._client_hop(self._hops(scope["headers"]))
             if found is not None:
                 _apply(found, scope)
         await self.app(scope, receive, send)
 
-    def _caller(self, hops: Sequence[Hop]) -> Hop | None:
-        """What the outermost of our proxies says."""
+    def _client_hop(self, hops: Sequence[Hop]) -> Hop | None:
+        """The report of the outermost trusted proxy, which is about the client."""
         found = None
         for found in reversed(hops):
             if not found.address or found.address not in self._proxies:
@@ -107,7 +107,7 @@ def _apply(hop: Hop, scope: Scope) -> None:
 
 
 def _of_x_forwarded(headers: Headers) -> list[Hop]:
-    """One for each address; `-Proto` and `-Host` are the outermost's where they have fewer values."""
+    """One hop for each address. Values of `-Proto` and `-Host` that are missing are those of the outermost proxy."""
     addresses = _values(headers, b"x-forwarded-for")
     schemes = _values(headers, b"x-forwarded-proto")
     hosts = _values(headers, b"x-forwarded-host")
@@ -121,7 +121,7 @@ def _filled(values: list[str], num: int) -> list[str]:
 
 
 def _of_forwarded(headers: Headers) -> list[Hop]:
-    """RFC 7239. Nothing is believed where a part cannot be read."""
+    """The hops of a `Forwarded` header (RFC 7239); none if any part of it is malformed."""
     hops: list[Hop] = []
     for name, value in headers:
         if name == b"forwarded":
@@ -153,7 +153,7 @@ def _values(headers: Headers, name: bytes) -> list[str]:
 
 @functools.lru_cache(_MAX_KNOWN)
 def _address(text: str) -> str:
-    """An IP address without its port and brackets; empty for `unknown` and for a name that hides one."""
+    """An IP address without port and brackets; empty for `unknown` and for names that stand for an address."""
     if text.startswith("["):
         text = text[1:].partition("]")[0]
     elif text.count(":") == 1:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Records every request: its id, the time of each stage (`Server-Timing`), and its end, for metrics and the log.
+"""Records every request for metrics and log: its id, the time of each stage (`Server-Timing`) and its outcome.
 
-One middleware for all of it, since each one costs every request some microseconds.
+This is one middleware, since each middleware costs every request some microseconds.
 """
 
 import re
@@ -17,17 +17,19 @@ from fastapi_triton.core.request_record import READ, WRITE, RequestRecord, curre
 Observer = Callable[[RequestRecord], None]
 Header = tuple[bytes, bytes]
 
-# Labels are made of it, and a caller may send any.
+# Methods become metric labels, and a client can send any text as a method.
 _METHODS = frozenset(("GET", "POST", "HEAD", "OPTIONS", "PUT", "DELETE", "PATCH"))
-# Headers that it sets, and those that it reads.
+# The headers that this middleware sets, and those that it reads.
 _OURS = frozenset((REQUEST_ID_NAME, b"server-timing"))
 _READ = frozenset((REQUEST_ID_NAME, b"traceparent", b"tracestate"))
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}(?:-[0-9a-z-]*)?")
 
 
 class RequestRecordingMiddleware:
-    """Sets `current_request_id` and `current_record`, adds both to the response's headers, and calls the observers
-    when the request is over."""
+    """Sets `current_request_id` and `current_record`, and adds request id and times to the response's headers.
+
+    When the request has ended, it calls the observers with the record.
+    """
 
     def __init__(self, app: ASGIApp, observers: Sequence[Observer] = (), *, may_trace: bool = False) -> None:
         self.app = app
@@ -44,7 +46,7 @@ class RequestRecordingMiddleware:
         try:
             await self.app(scope, messages.receive, messages.send)
         except Exception:
-            # The error handler outside this middleware sends the response.
+            # Starlette's error handler, outside of this middleware, sends the response.
             record.status, record.code = record.status or 500, "internal_error"
             raise
         finally:
@@ -55,7 +57,7 @@ class RequestRecordingMiddleware:
 
 
 class _Messages:
-    """The `receive` and `send` of a request, which record times and sizes. Every message passes here."""
+    """The `receive` and `send` of a request, which record times and sizes."""
 
     __slots__ = ("_id_header", "_receive", "_record", "_scope", "_send")
 
@@ -88,7 +90,7 @@ class _Messages:
         message["headers"] = headers
         if record.is_traced:
             _name_span(record, self._scope)
-        return self._send(message)  # it takes no time: most servers send it with the first of the body
+        return self._send(message)  # not timed: most servers send the head with the first part of the body
 
     async def _send_body(self, message: Message) -> None:
         began = perf_counter()
@@ -99,40 +101,38 @@ class _Messages:
 
 
 def _begin(scope: Scope) -> tuple[RequestRecord, Header]:
-    """A request's observation, and the header with its id."""
-    asked = b""
-    context: dict[str, str] | None = None
+    """The record of a request, and the response header with its id."""
+    requested = b""
+    trace_context: dict[str, str] | None = None
     for name, value in scope["headers"]:
         if name in _READ:
             if name == REQUEST_ID_NAME:
-                asked = value
+                requested = value
             else:
-                context = {**(context or {}), name.decode(): value.decode("latin-1")}
-    chosen = choose_request_id(asked)
+                trace_context = {**(trace_context or {}), name.decode(): value.decode("latin-1")}
+                chosen = choose_request_id(requested)
     current_request_id.set(chosen)
     method = scope["method"]
     record = RequestRecord(method if method in _METHODS else "OTHER", scope["raw_path"])
-    if context is not None and _is_fit(context):
-        record.trace_headers = list(context.items())
+    if trace_context is not None and _is_valid(trace_context):
+        record.trace_headers = list(trace_context.items())
     current_record.set(record)
     return record, (REQUEST_ID_NAME, chosen.encode())
 
 
-def _is_fit(context: Mapping[str, str]) -> bool:
-    """Whether it may be written into the head of a request to Triton."""
-    state = context.get("tracestate", "")
-    return (
-        _TRACEPARENT.fullmatch(context.get("traceparent", "")) is not None and state.isascii() and state.isprintable()
-    )
+def _is_valid(trace_context: Mapping[str, str]) -> bool:
+    """Whether the trace headers may be written into the head of a request to Triton."""
+    parent, state = trace_context.get("traceparent", ""), trace_context.get("tracestate", "")
+    return _TRACEPARENT.fullmatch(parent) is not None and state.isascii() and state.isprintable()
 
 
 def _route(scope: Scope) -> str:
-    """The template of the route that was found; none of a path that is no route."""
+    """The template of the request's route; empty if no route matches."""
     return getattr(scope.get("route"), "path", "")
 
 
 def _name_span(record: RequestRecord, scope: Scope) -> None:
-    """FastAPI names it by the route's template; `/v2` is one route to it, and its requests have templates of ours."""
+    """Name the span by the route's template. FastAPI does so too, but has only one route for all of `/v2`."""
     record.route = record.route or _route(scope)
     span = trace.get_current_span()
     span.update_name(f"{record.method} {record.route}" if record.route else record.method)

@@ -9,13 +9,13 @@ _ALWAYS = (
     (b"x-frame-options", b"DENY"),
 )
 _POLICY = b"content-security-policy"
-# Of an answer that is no document nothing is ever loaded. `/docs` loads its parts from elsewhere.
+# A response that is not HTML never needs to load anything. HTML may: `/docs` loads its files from elsewhere.
 _NO_DOCUMENT = (_POLICY, b"default-src 'none'; frame-ancestors 'none'")
 _DOCUMENT = (_POLICY, b"frame-ancestors 'none'; base-uri 'none'; object-src 'none'")
 
 
 class SecurityHeadersMiddleware:
-    """Adds what an answer does not say itself. With `hsts_max_age_s` browsers that came over TLS stay with it."""
+    """Adds the headers that a response lacks. `hsts_max_age_s` makes browsers stay with TLS for that long."""
 
     def __init__(self, app: ASGIApp, hsts_max_age_s: int = 0) -> None:
         self.app = app
@@ -29,11 +29,11 @@ class SecurityHeadersMiddleware:
 
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
-                said = list(message.get("headers", ()))
-                names = {name.lower() for name, _ in said}
-                is_document = any(name == b"content-type" and value[:9] == b"text/html" for name, value in said)
+                headers = list(message.get("headers", ()))
+                names = {name.lower() for name, _ in headers}
+                is_document = any(name == b"content-type" and value[:9] == b"text/html" for name, value in headers)
                 added = (*extra, _DOCUMENT if is_document else _NO_DOCUMENT)
-                message["headers"] = said + [each for each in added if each[0] not in names]
+                message["headers"] = headers + [each for each in added if each[0] not in names]
             await send(message)
 
         await self.app(scope, receive, send_with_headers)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The end of a server as its requests meet it: new work is refused, and work that was stopped is answered."""
+"""Requests during shutdown: new work is rejected, and work that the shutdown stops gets an error response."""
 
 import asyncio
 
@@ -13,7 +13,7 @@ from fastapi_triton.core.shutdown import Drain, Phase
 
 
 class ShutdownMiddleware:
-    """Responds with a `ShuttingDownError`. `/v2` does so itself, in Triton's own form."""
+    """Responds with a `ShuttingDownError`. `/v2` does so itself, in Triton's format."""
 
     def __init__(self, app: ASGIApp, drain: Drain) -> None:
         self.app = app

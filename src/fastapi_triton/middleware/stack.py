@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which middleware the settings ask for, in which order.
+"""The middleware that the settings enable, and its order.
 
 From the outside: proxy headers, since all others depend on them; CORS, so that scripts can read errors too; security
-headers; hosts; authentication. Outside of all is the request's record. What is switched off is not installed.
+headers; hosts; authentication. The request's record is outside of all. Disabled middleware is not installed.
 """
 
 from pathlib import Path
@@ -19,26 +19,26 @@ from fastapi_triton.middleware.auth.keys import Limits
 from fastapi_triton.middleware.proxy_headers import Proxies, ProxyHeadersMiddleware
 from fastapi_triton.middleware.security_headers import SecurityHeadersMiddleware
 
-# Of our answers; a script sees no others.
+# The headers of our responses that a script may read.
 _EXPOSED = (
     *("X-Request-ID", "X-Seed", "X-Info", "Server-Timing", "Retry-After", "Location", "WWW-Authenticate"),
     *("Preference-Applied", "Inference-Header-Content-Length"),
 )
 _METHODS = ("GET", "HEAD", "POST", "DELETE")
-# For how long a browser need not ask again.
+# How long a browser may cache the response to a preflight request.
 _PREFLIGHT_MAX_AGE_S = 3600
 
 
 def key_file(settings: Settings) -> KeyFile | None:
-    """The file that keys are in, where keys are asked for."""
+    """The API key file, if the settings name one."""
     return KeyFile(Path(settings.api_keys_file)) if settings.api_keys_file else None
 
 
 def require_usable(settings: Settings) -> None:
-    """Say at once what would keep the app from starting.
+    """Check the API key file before the app starts.
 
     Raises:
-        KeyFileError: there are to be keys, and their file cannot be used.
+        KeyFileError: the file cannot be used.
     """
     file = key_file(settings)
     if file is not None:
@@ -46,7 +46,7 @@ def require_usable(settings: Settings) -> None:
 
 
 def middleware(settings: Settings, file: KeyFile | None) -> list[Middleware]:
-    """From the outside in."""
+    """The enabled middleware, from the outermost to the innermost."""
     layers: list[Middleware] = []
     if settings.trusted_proxies:
         proxies = Proxies(settings.trusted_proxies)

@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Who may call, and how often: API keys, scopes and rate limits.
+"""Authentication: API keys, scopes and rate limits.
 
-| module | its one job |
+| module | purpose |
 | --- | --- |
-| `authentication` | the middleware: finds the client, checks its scope and rate |
-| `credentials` | the key in a request's headers, and the 401 without one |
-| `keys`, `key_file` | the known keys, hashed, and the file that they are in |
-| `scopes` | which scope a path needs |
+| `authentication` | the middleware: identifies the caller, checks its scopes and rate limit |
+| `credentials` | the key in a request's headers, and the 401 response |
+| `keys`, `key_file` | the known keys, hashed, and the file that holds them |
+| `scopes` | the scopes, and the scope that a path needs |
 | `rate_limit` | a token bucket |
-| `anonymous_clients` | clients without a key |
+| `anonymous_clients` | callers without a key |
 | `openapi` | keys in the OpenAPI document |
 """

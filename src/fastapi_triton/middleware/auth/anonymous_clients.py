@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Clients without a key, by their address. The least recently used ones are forgotten, so that memory stays bounded."""
+"""Callers without a key, identified by their IP address. The least recently used are dropped, which bounds memory."""
 
 import functools
 from ipaddress import IPv6Address, IPv6Network, ip_address
@@ -10,19 +10,19 @@ from fastapi_triton.middleware.auth.keys import Limits
 from fastapi_triton.middleware.auth.rate_limit import TokenBucket
 
 MAX_ADDRESSES = 10_000
-# Whoever has one IPv6 address has all of its network's.
+# A client can use every address of its IPv6 network, so the network is one caller.
 _IPV6_PREFIX = 64
 
 
 class AnonymousClient(NamedTuple):
-    """One client, and the token bucket of its rate limit."""
+    """A caller without a key, and the token bucket of its rate limit."""
 
     caller: Caller
     bucket: TokenBucket | None
 
 
 class AnonymousClients:
-    """The clients by address. A forgotten one begins with a full bucket."""
+    """The callers by address. A caller that was dropped begins again with a full bucket."""
 
     def __init__(self, limits: Limits, *, max_addresses: int = MAX_ADDRESSES) -> None:
         self._limits = limits
@@ -32,7 +32,7 @@ class AnonymousClients:
         return self._of.cache_info().currsize
 
     def find(self, client: tuple[str, int] | None) -> AnonymousClient:
-        """The client at an ASGI `client`."""
+        """The caller at the address in an ASGI scope's `client`."""
         return self._of(_name(client[0] if client else ""))
 
     def _new(self, name: str) -> AnonymousClient:
@@ -42,7 +42,7 @@ class AnonymousClients:
 
 @functools.lru_cache(MAX_ADDRESSES)
 def _name(host: str) -> str:
-    """The address that stands for all of the client's: an IPv4 address or an IPv6 network."""
+    """The address that identifies the caller: an IPv4 address or an IPv6 network."""
     try:
         address = ip_address(host.partition("%")[0])
     except ValueError:

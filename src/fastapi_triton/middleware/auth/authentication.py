@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Finds the client of a request, and refuses it without the right key or beyond its rate. Without API keys the app uses
-`AddressMiddleware`, which costs next to nothing without rate limits."""
+"""Identifies the caller of a request, and rejects requests without a valid key or beyond the caller's rate limit.
+
+Without API keys the app uses `AddressMiddleware`, which costs next to nothing if there are no rate limits.
+"""
 
 import time
 from collections.abc import Awaitable, Callable, Collection
@@ -16,14 +18,14 @@ from fastapi_triton.middleware.auth import credentials, scopes
 from fastapi_triton.middleware.auth.anonymous_clients import AnonymousClient, AnonymousClients
 from fastapi_triton.middleware.auth.keys import Key, Keys
 
-# Requests that cancel work count against no rate limit.
+# Requests that cancel work do not count against a rate limit.
 _UNLIMITED = (f"{paths.A1111}/v1/interrupt",)
 # Browsers attach stored Basic credentials to requests from any page.
 _CROSS_SITE = (b"cross-site", b"same-site")
 
 
 class AddressMiddleware:
-    """Every client is its address."""
+    """Identifies callers by their IP address."""
 
     def __init__(self, app: ASGIApp, addresses: AnonymousClients) -> None:
         self.app = app
@@ -42,8 +44,10 @@ class AddressMiddleware:
 
 
 class APIKeyMiddleware:
-    """Every client is its key. `public` scopes need none: there, and on open paths, a client without a key is its
-    address."""
+    """Identifies callers by their API key.
+
+    `public` scopes need no key. For these, and on open paths, a caller without a key is identified by its IP address.
+    """
 
     def __init__(
         self, app: ASGIApp, keys: Callable[[], Keys], addresses: AnonymousClients, public: Collection[scopes.Scope] = ()
@@ -63,12 +67,12 @@ class APIKeyMiddleware:
         await self.app(scope, receive, send)
 
     def _admit(self, scope: Scope) -> Caller:
-        """The client.
+        """The caller of a request.
 
         Raises:
-            UnauthorizedError: no key, none that is known, or one that has expired.
-            NotAllowedError: the key lacks the scope, or another site's page uses it.
-            TooManyRequestsError: the client is over its rate.
+            UnauthorizedError: the key is missing, unknown or expired.
+            NotAllowedError: the key lacks the scope, or a page of another site uses it.
+            TooManyRequestsError: the caller is over its rate limit.
         """
         needed = scopes.of(scope.get("method", "GET"), route_path(scope))
         if needed is None:
@@ -80,7 +84,7 @@ class APIKeyMiddleware:
                 raise credentials.refusal(headers, "missing_key")
             address = self._addresses.find(scope.get("client"))
             _take(address, scope)
-            # It has the public scopes alone, here and in later checks.
+            # Later checks, too, allow only the public scopes.
             return Caller(address.caller.name, self._public, address.caller.max_in_flight)
         key = self._keys().find(secret)
         if key is None:
@@ -89,32 +93,33 @@ class APIKeyMiddleware:
             raise credentials.refusal(headers, "expired_key")
         if needed not in key.entry.scopes and needed not in self._public:
             raise scopes.missing(needed)
-        _refuse_cross_site(scope)
+        _reject_cross_site(scope)
         _take(key, scope)
         return key.caller
 
 
-def _refuse_cross_site(scope: Scope) -> None:
-    """Other sites' pages must not use a key that the browser stores for this one."""
+def _reject_cross_site(scope: Scope) -> None:
+    """Raise an error if a page of another site uses the key that the browser has stored for this site."""
     if scope.get("method") in ("GET", "HEAD", "OPTIONS"):
         return
     headers = dict(scope["headers"])
     is_stored = b"x-api-key" not in headers and headers.get(b"authorization", b"")[:6].lower() == b"basic "
     if is_stored and headers.get(b"sec-fetch-site") in _CROSS_SITE:
         raise NotAllowedError(
-            "A page from elsewhere may not use the key that a browser keeps. Send it as Bearer, or as X-API-Key.",
+            "A page of another site may not use the API key that the browser has stored. Send the key as "
+            "`Authorization: Bearer <key>` or as `X-API-Key: <key>`.",
             code="cross_site",
         )
 
 
 def _take(caller: Key | AnonymousClient, scope: Scope) -> None:
-    """Take a token for a request that starts work. Other requests are free."""
+    """Take a token for a request that starts work. Other requests need none."""
     if caller.bucket is None or scope.get("method") != "POST" or route_path(scope) in _UNLIMITED:
         return
     wait_s = caller.bucket.take(time.monotonic())
     if wait_s:
         raise TooManyRequestsError(
-            f"You ask for more than your rate allows. There is room again in {wait_s:.1f} s.",
+            f"You have reached your rate limit. Try again in {wait_s:.1f} s.",
             code="rate_limited",
             retry_after_s=wait_s,
         )

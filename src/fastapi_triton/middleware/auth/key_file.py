@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The file that API keys are in, read anew whenever it changes."""
+"""The file that holds the API keys. It is read again when it changes."""
 
 import asyncio
 import logging
@@ -16,36 +16,36 @@ from fastapi_triton.middleware.auth.keys import KeyFileError, Keys
 
 logger = logging.getLogger(__name__)
 
-LOOK_INTERVAL_S = 0.5
+POLL_INTERVAL_S = 0.5
 # A file of keys is small: 10,000 keys take 2 MB.
 MAX_BYTES = 16 * 1024 * 1024
 
 
 class KeyFile:
-    """The API keys in a file. `keys` are those of the last content that could be read and parsed.
+    """The API keys in a file. `keys` are those of the last valid content.
 
-    The file is read at every look, since modification times are too coarse to compare, and it is small. A new content
-    takes effect when two looks in a row find it, since an editor may still be writing. While the file cannot be used,
-    the last good keys stay valid, revoked ones too: `task` says so in the log, `/health/ready` and the metrics.
+    Every poll reads the whole file: it is small, and modification times are too coarse to compare. New content takes
+    effect when two polls in a row find it, since an editor may still be writing. While the file is invalid, the last
+    valid keys stay in use, even if they were revoked since. The log, `/health/ready` and the metrics report `task`.
     """
 
-    def __init__(self, path: Path, *, look_interval_s: float = LOOK_INTERVAL_S) -> None:
+    def __init__(self, path: Path, *, poll_interval_s: float = POLL_INTERVAL_S) -> None:
         self.path = path
         self.keys = Keys()
         self.task = BackgroundTask(
             "API key file",
-            consequence="The API keys from before stay valid, those revoked since then too.",
+            consequence="The last valid API keys stay in use, even if they were revoked since.",
             expected=(OSError, KeyFileError),
-            longest_backoff_s=look_interval_s,
+            longest_backoff_s=poll_interval_s,
         )
         self._file = Reloaded(lambda: _read(path), self._take, must_settle=True)
-        self._look_interval_s = look_interval_s
+        self._poll_interval_s = poll_interval_s
 
     def load(self) -> None:
-        """Read it for the first time.
+        """Read the file for the first time.
 
         Raises:
-            KeyFileError: it is not there, or broken; the text is for a person.
+            KeyFileError: the file is missing or invalid; the message is for the user.
         """
         try:
             self._file.get()
@@ -53,41 +53,42 @@ class KeyFile:
             raise KeyFileError(f"the API keys in {self.path} cannot be used: {_reason(error)}") from None
         if not self.keys:
             logger.warning(
-                "there is no API key in %s, so nobody may call; `fastapi-triton keys add` makes one", self.path
+                "there is no API key in %s, so requests that need one fail; add one with `fastapi-triton keys add`",
+                self.path,
             )
 
     @asynccontextmanager
     async def watched(self) -> AsyncIterator[None]:
-        """Loaded, and kept up to date.
+        """Load the file, and keep the keys up to date for the duration of the block.
 
         Raises:
-            KeyFileError: it cannot be used to begin with.
+            KeyFileError: the file is missing or invalid at the start.
         """
         await asyncio.to_thread(self.load)
-        async with self.task.repeating(self._look_once):
+        async with self.task.repeating(self._poll_once):
             yield
 
-    async def _look_once(self) -> float:
-        await asyncio.to_thread(self.look)
-        return self._look_interval_s
+    async def _poll_once(self) -> float:
+        await asyncio.to_thread(self.poll)
+        return self._poll_interval_s
 
-    def look(self) -> None:
-        """Take over what the file holds now, if the last look found the same.
+    def poll(self) -> None:
+        """Read the file, and use its content if the last poll found the same.
 
         Raises:
-            KeyFileError: the file cannot be used; `keys` are unchanged.
+            KeyFileError: the file is missing or invalid; `keys` are unchanged.
         """
         try:
             self._file.get()
         except (OSError, KeyFileError) as error:
-            raise KeyFileError(f"{self.path} is BROKEN: {_reason(error)}") from None
+            raise KeyFileError(f"{self.path} cannot be used: {_reason(error)}") from None
 
     def _take(self, content: bytes) -> None:
         try:
-            self.keys = keys.parse(content.decode()).continuing(self.keys)
+            self.keys = keys.parse(content.decode()).with_buckets_of(self.keys)
         except UnicodeDecodeError:
             raise KeyFileError("it is not UTF-8") from None
-        logger.info("%d API keys in %s", len(self.keys), self.path)
+        logger.info("loaded %d API keys from %s", len(self.keys), self.path)
 
 
 def _read(path: Path) -> bytes:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """API keys: their hashes, and the lookup of a request's key.
 
-A key is 256 random bits, so nobody can try them all, and its SHA-256 is enough: slow password hashes protect what
-people can remember, and would cost every request 100 ms and more. Nothing here stores, logs or returns a key itself.
+A key has 256 random bits, so its SHA-256 is safe: nobody can try all keys. Slow password hashes protect passwords that
+people can remember, and would cost every request 100 ms or more. Nothing here stores, logs or returns a key itself.
 """
 
 import hashlib
@@ -19,20 +19,20 @@ from fastapi_triton.core.context import Caller
 from fastapi_triton.middleware.auth.rate_limit import TokenBucket, default_burst
 from fastapi_triton.middleware.auth.scopes import Scope
 
-# Tells people, and programs that look for leaked secrets, what it is.
+# Lets people, and programs that search for leaked secrets, recognize a key.
 PREFIX = "ftk_"
 _NUM_RANDOM_BYTES = 32
-# Finds a key by a part of its hash; the rest is compared in constant time.
+# A key is found by these first bytes of its hash. Then the whole hash is compared in constant time.
 _SELECTOR_BYTES = 8
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$"
 
 
 class KeyFileError(ValueError):
-    """The file cannot be used; the text is for a person, and holds nothing of the file's secrets."""
+    """The key file cannot be used. The message is for the user, and contains no secrets."""
 
 
 class Limits(BaseModel):
-    """The limits of one client: requests for work per minute and at once, and requests in flight."""
+    """The limits of one caller: requests per minute that start work, their burst, and requests in flight."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
@@ -43,7 +43,7 @@ class Limits(BaseModel):
     @model_validator(mode="after")
     def _burst_is_of_a_rate(self) -> Self:
         if self.burst is not None and self.requests_per_minute is None:
-            raise ValueError("burst means nothing without requests_per_minute")
+            raise ValueError("burst has no effect without requests_per_minute; set both")
         return self
 
     def bucket(self) -> TokenBucket | None:
@@ -68,7 +68,7 @@ class _File(BaseModel):
 
 
 class Key:
-    """A known key: its client, and the token bucket of its rate limit."""
+    """A known key: its caller, and the token bucket of its rate limit."""
 
     __slots__ = ("bucket", "caller", "digest", "entry", "expires")
 
@@ -81,12 +81,12 @@ class Key:
 
     @property
     def has_expired(self) -> bool:
-        """Whether it is no longer accepted."""
+        """Whether the key is no longer accepted."""
         return self.expires is not None and time.time() >= self.expires
 
 
 class Keys:
-    """All known keys. Immutable: a changed file makes a new object."""
+    """All known keys. Immutable: a change of the file makes a new object."""
 
     def __init__(self, keys: Iterable[Key] = ()) -> None:
         self._by_selector: dict[bytes, Key] = {}
@@ -101,38 +101,38 @@ class Keys:
         return len(self._by_name)
 
     def find(self, secret: bytes) -> Key | None:
-        """The key with this secret, if there is one.
+        """The key with this secret; None if it is unknown.
 
-        What is compared are hashes, whose bytes nobody who lacks the key can choose, and all but the few that select
-        in constant time: the time it takes reveals nothing about a key.
+        The time that this takes reveals nothing about a key: only hashes are compared, in constant time except for the
+        selector, and nobody without the key can choose the bytes of a hash.
         """
         digest = hashlib.sha256(secret).digest()
         key = self._by_selector.get(digest[:_SELECTOR_BYTES])
         return key if key is not None and hmac.compare_digest(key.digest, digest) else None
 
-    def continuing(self, before: "Keys") -> Self:
-        """These keys; those whose entry did not change keep their token bucket."""
+    def with_buckets_of(self, previous: "Keys") -> Self:
+        """These keys, with the token buckets of the previous ones, for entries that did not change."""
         for name, key in self._by_name.items():
-            earlier = before._by_name.get(name)
-            if earlier is not None and earlier.entry == key.entry:
-                key.bucket = earlier.bucket
+            before = previous._by_name.get(name)
+            if before is not None and before.entry == key.entry:
+                key.bucket = before.bucket
         return self
 
 
 def parse(text: str) -> Keys:
-    """A key file's text.
+    """The keys in the text of a key file.
 
     Raises:
-        KeyFileError: it cannot be used.
+        KeyFileError: the text is invalid.
     """
     return Keys(Key(name, entry) for name, entry in entries(text).items())
 
 
 def entries(text: str) -> dict[str, KeyEntry]:
-    """What a key file says, by name.
+    """The entries in the text of a key file, by name.
 
     Raises:
-        KeyFileError: it cannot be used.
+        KeyFileError: the text is invalid.
     """
     try:
         return _File.model_validate(tomllib.loads(text)).keys
@@ -152,5 +152,5 @@ def new_secret() -> str:
 
 
 def digest(secret: str) -> str:
-    """What a key file keeps of a key: its SHA-256, in hexadecimal."""
+    """The SHA-256 of a key in hexadecimal, as a key file holds it."""
     return hashlib.sha256(secret.encode()).hexdigest()

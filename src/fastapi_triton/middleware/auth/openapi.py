@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""API keys in the OpenAPI document: how to send one, and which operations need it."""
+"""API keys in the OpenAPI document: how to send a key, and which operations need one."""
 
 from collections.abc import Collection
 from typing import Any
@@ -17,15 +17,15 @@ _SCHEMES = {
     "Basic": {"type": "http", "scheme": "basic", "description": "An API key, as the password; any user name."},
 }
 _RESPONSES = {
-    "401": "No API key, or none that is known",
-    "403": "The key is not for this; `detail` names the scope that it lacks",
-    "429": "The key is used more often than it may be; see Retry-After",
+    "401": "The API key is missing, unknown or expired",
+    "403": "The API key lacks a scope, which `detail` names",
+    "429": "The rate limit is reached; see `Retry-After`",
 }
 _METHODS = ("get", "head", "post", "put", "patch", "delete")
 
 
 def add_to(document: dict[str, Any], public: Collection[str]) -> None:
-    """`public` are the scopes that need no key."""
+    """Add the API keys to the document. `public` are the scopes that need no key."""
     document.setdefault("components", {})["securitySchemes"] = dict(_SCHEMES)
     for path, operations in document.get("paths", {}).items():
         for method in _METHODS:
@@ -35,6 +35,6 @@ def add_to(document: dict[str, Any], public: Collection[str]) -> None:
                 continue
             ways: list[dict[str, list[str]]] = [{name: []} for name in _SCHEMES]
             operation["security"] = [*ways, {}] if needed in public else ways
-            answers = operation.setdefault("responses", {})
+            responses = operation.setdefault("responses", {})
             for status, description in _RESPONSES.items():
-                answers.setdefault(status, {"description": description})
+                responses.setdefault(status, {"description": description})

@@ -1,13 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A token bucket, as one number per client."""
+"""A token bucket that needs one number per caller."""
 
-# Sums of floats are off by less than this; no client waits for it.
+# Rounding errors of float sums are below this; callers do not wait for them.
 _ROUNDING_S = 1e-6
 
 
 class TokenBucket:
-    """Holds `burst` tokens; one comes back every `interval_s`. (As a "virtual scheduling" GCRA, so it needs no clock
-    tick and no count: what is kept is when the bucket will be full again.)"""
+    """Holds `burst` tokens, and refills one token every `60 / requests_per_minute` seconds.
+
+    It is a "virtual scheduling" GCRA, which needs no timer and no count: it keeps the time at which the bucket will be
+    full again.
+    """
 
     __slots__ = ("_full_at_s", "_interval_s", "_tolerance_s")
 
@@ -17,7 +20,7 @@ class TokenBucket:
         self._full_at_s = 0.0
 
     def take(self, now_s: float) -> float:
-        """Take a token: 0.0 where there was one, else after how many seconds there will be; then none is taken."""
+        """Take a token and return 0.0. Without a token, take none, and return the seconds until there will be one."""
         full_at_s = max(self._full_at_s, now_s)
         wait_s = full_at_s - now_s - self._tolerance_s
         if wait_s > _ROUNDING_S:
@@ -27,5 +30,5 @@ class TokenBucket:
 
 
 def default_burst(requests_per_minute: float) -> int:
-    """Ten seconds' worth, where nothing is said."""
+    """The burst if the key file sets none: the requests of ten seconds."""
     return max(1, round(requests_per_minute / 6))

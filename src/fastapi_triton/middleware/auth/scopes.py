@@ -12,7 +12,7 @@ SCOPES: tuple[Scope, ...] = get_args(Scope)
 
 _READS = ("GET", "HEAD")
 _OPEN = (f"{paths.HEALTH}/", f"{paths.PLAYGROUND}/", f"{paths.SWAGGER_UI}/")
-# The page's request to the model.
+# The request by which the page learns about the model; unlike the page itself, it needs a key.
 _MODEL = f"{paths.PLAYGROUND}/model"
 # All other paths run models, or are the app's own routes.
 _BY_PATH: dict[str, Scope] = {
@@ -25,8 +25,10 @@ _BY_PATH: dict[str, Scope] = {
 
 
 def of(method: str, path: str) -> Scope | None:
-    """The scope that a request needs; None: it is open to all, as health probes and the page itself are. `path` is
-    decoded, without `root_path`."""
+    """The scope that a request needs; None: the path is open, as for health probes and the page.
+
+    `path` is decoded, and does not contain `root_path`.
+    """
     if paths.is_below(path, paths.V2):
         return "v2"
     if method in _READS and (path == "/" or path.startswith(_OPEN)) and path != _MODEL:
@@ -35,10 +37,10 @@ def of(method: str, path: str) -> Scope | None:
 
 
 def require(scope: Scope) -> None:
-    """Check the scope of the current request's client.
+    """Check that the current request's caller has a scope.
 
     Raises:
-        NotAllowedError: its key is not for that.
+        NotAllowedError: its key lacks the scope.
     """
     scopes = current_caller.get().scopes
     if scopes is not None and scope not in scopes:
@@ -46,8 +48,8 @@ def require(scope: Scope) -> None:
 
 
 def missing(scope: Scope) -> NotAllowedError:
-    """The error for a key without the scope."""
+    """The error for a key that lacks the scope."""
     return NotAllowedError(
-        f"This API key lacks the scope `{scope}`, which is needed here. Ask whoever runs the server for one with it.",
+        f"This API key lacks the scope `{scope}`. Ask the operator of this server for a key that has it.",
         code="missing_scope",
     )
