@@ -24,7 +24,10 @@ def test_only_changes_are_news(capsys: pytest.CaptureFixture[str], caplog: pytes
     for is_ready in (False, False, True, True, False, False, True):
         log.report(is_ready, '{"status": "…"}')
     assert capsys.readouterr().out == GREETING
-    assert [record.getMessage() for record in caplog.records] == ['no longer ready: {"status": "…"}', "ready again"]
+    assert [record.getMessage() for record in caplog.records] == [
+        'the app is no longer ready: {"status": "…"}',
+        "the app is ready again",
+    ]
 
 
 async def test_an_app_is_reported_with_every_change_once_its_server_listens() -> None:

@@ -110,7 +110,7 @@ def _begin(scope: Scope) -> tuple[RequestRecord, Header]:
                 requested = value
             else:
                 trace_context = {**(trace_context or {}), name.decode(): value.decode("latin-1")}
-                chosen = choose_request_id(requested)
+    chosen = choose_request_id(requested)
     current_request_id.set(chosen)
     method = scope["method"]
     record = RequestRecord(method if method in _METHODS else "OTHER", scope["raw_path"])

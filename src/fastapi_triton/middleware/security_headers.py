@@ -9,7 +9,7 @@ _ALWAYS = (
     (b"x-frame-options", b"DENY"),
 )
 _POLICY = b"content-security-policy"
-# A response that is not HTML never needs to load anything. HTML may: `/docs` loads its files from elsewhere.
+# A response that is not HTML never loads anything. HTML does: the page and `/docs` load scripts and styles.
 _NO_DOCUMENT = (_POLICY, b"default-src 'none'; frame-ancestors 'none'")
 _DOCUMENT = (_POLICY, b"frame-ancestors 'none'; base-uri 'none'; object-src 'none'")
 

@@ -1,16 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Running the app as a server: sockets, HTTP/1.1 with limits, worker processes. It must not know models or endpoints.
+"""Runs the app as a server: sockets, HTTP/1.1 with limits, worker processes. It must not know models or endpoints.
 
-| module | its one job |
+| module | purpose |
 | --- | --- |
-| `run` | one run: the server, and the embedded Triton beside it |
-| `server` | uvicorn with a graceful end |
+| `run` | runs the server, and the embedded Triton beside it |
+| `server` | uvicorn with a graceful shutdown |
 | `http_protocol`, `request_cycle` | uvicorn's HTTP/1.1 with limits; one request and its response |
 | `request_reader`, `upgrades` | feeds the parser in slices; requests that ask for `Upgrade: h2c` |
-| `connection_watch` | one timer for all connections |
-| `refusals` | responses without the app: unreadable requests, too many connections |
-| `supervisor`, `worker` | several processes on one port; one of them |
+| `connection_watch` | the time limits of connections, by one timer |
+| `refusals` | error responses without the app: unreadable requests, too many connections |
+| `supervisor`, `worker` | runs several worker processes on one port; one worker |
 | `readiness_log` | logs when the app becomes ready or unready |
-| `listen_address`, `process_limits` | the socket and who can reach it; open files and memory |
+| `listen_address`, `process_limits` | the listening socket; limits for open files and memory |
 | `ray_serve` | the app as a Ray Serve application |
 """

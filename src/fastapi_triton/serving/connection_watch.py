@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One timer for all connections of a server, and the check for clients that left while nothing is read from them."""
+"""Applies time limits to a server's connections with one timer, and notices disconnects while reading is paused."""
 
 import asyncio
 import select
@@ -17,14 +17,15 @@ from fastapi_triton.core.settings import Settings
 from fastapi_triton.serving import process_limits
 from fastapi_triton.serving.process_limits import SPARE_CONNECTIONS
 
-# A client that reads nothing of its response for this long is treated as gone.
+# A client that reads nothing of its response for this long counts as disconnected.
 STALLED_S = 60.0
-# How long the rest of a refused body is read and dropped. Closing at once would lose the response to a reset.
+# How long the rest of a rejected body is read and dropped. Closing at once would reset the connection, and the client
+# would lose the response.
 LINGER_S = 5.0
-# Linux alone reports the peer's FIN while unread data lies before it; elsewhere only a reset is noticed.
+# Only Linux reports the peer's FIN while unread data is before it. Other systems report only a reset.
 _FIN = getattr(select, "POLLRDHUP", 0)
 
-_looking = BackgroundTask(
+_checks = BackgroundTask(
     "connection limits", consequence="Slow and idle connections may stay open longer than the limits allow."
 ).list_always()
 
@@ -39,17 +40,17 @@ class Watched(ABC):
 
     @abstractmethod
     def close_idle(self) -> None:
-        """Close it to make room."""
+        """Close the connection, to make room for another."""
 
     @abstractmethod
-    def look(self) -> None:
-        """Called once an interval."""
+    def check(self) -> None:
+        """Apply the time limits. The watch calls this at every tick."""
 
 
 class ConnectionWatch:
-    """Shared by the connections of one server. It calls `look` of each once an interval, as long as there are any.
+    """Calls `check` of each connection of a server at every tick, as long as there are connections.
 
-    The limits are counted in looks.
+    The limits are numbers of ticks.
     """
 
     def __init__(
@@ -75,11 +76,11 @@ class ConnectionWatch:
 
     @property
     def is_full(self) -> bool:
-        """Whether there are more connections than there may be, so that requests on the last ones get 503."""
+        """Whether there are too many connections: requests on the surplus ones fail with 503."""
         return len(self._connections) > self.max_connections
 
     def begin(self, connection: Watched) -> bool:
-        """A connection was opened. Returns whether there is room for it: the longest idle one may have gone for it."""
+        """Admit a new connection, if necessary in place of the one that is idle longest. False: all are busy."""
         self._schedule()
         if len(self._connections) <= self.max_connections + SPARE_CONNECTIONS:
             return True
@@ -92,12 +93,12 @@ class ConnectionWatch:
 
     def _schedule(self) -> None:
         if self._timer is None:
-            self._timer = self._loop.call_later(self._interval_s, self._look)
+            self._timer = self._loop.call_later(self._interval_s, self._tick)
 
-    def _look(self) -> None:
+    def _tick(self) -> None:
         self._timer = None
         connections = list(self._connections)
-        _looking.attempt_all(each.look for each in connections if isinstance(each, Watched))
+        _checks.attempt_all(each.check for each in connections if isinstance(each, Watched))
         if connections:
             self._schedule()
 
@@ -106,7 +107,7 @@ _watches: "weakref.WeakKeyDictionary[ServerState, ConnectionWatch]" = weakref.We
 
 
 def of(server: ServerState, app_state: Mapping[str, Any], loop: asyncio.AbstractEventLoop) -> ConnectionWatch:
-    """The watch of a server, with the limits of its app; without those, as the environment says."""
+    """The watch of a server. Its limits are those of its app, or else those in the environment."""
     watch = _watches.get(server)
     if watch is None:
         limits = app_state.get(settings.STATE) or Settings()
@@ -116,7 +117,7 @@ def of(server: ServerState, app_state: Mapping[str, Any], loop: asyncio.Abstract
 
 
 def has_left(transport: asyncio.BaseTransport) -> bool:
-    """Whether the peer has closed the connection. Works while reading is paused, when no event says so."""
+    """Whether the peer has closed the connection. While reading is paused, no event reports this."""
     connection = transport.get_extra_info("socket")
     if connection is None or connection.fileno() < 0:
         return False

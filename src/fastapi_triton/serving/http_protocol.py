@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""uvicorn's HTTP with limits on what a connection may take, and errors in our form.
+"""uvicorn's HTTP/1.1 protocol with limits for each connection, and errors in the frontend's format.
 
 `fastapi-triton serve` uses it; elsewhere: `uvicorn --http fastapi_triton.serving.http_protocol:Protocol main:app`.
-Timers cost a request nothing: once an interval `ConnectionWatch` looks at all connections of a server, which count how
-long they have been at what they do.
+Time limits need no timers for each request: `ConnectionWatch` checks all connections of a server at every tick, and
+each connection counts the ticks of its current state.
 """
 
 import asyncio
@@ -34,11 +34,11 @@ from fastapi_triton.serving.request_reader import Reading, RequestReader
 
 logger = logging.getLogger(__name__)
 
-# How long a new connection may take to bring its first request when the server takes no more of them.
+# How long the server waits for the first request of an open connection when it no longer accepts connections.
 FIRST_REQUEST_S = 0.5
 
 
-# A look into an Enum takes longer than all else that is done with it.
+# Reading a member of an Enum takes longer than the rest of the work with it.
 _NOTHING_YET, _HEAD, _BODY, _WHOLE, _LINGERING = Reading
 _SERVING = Phase.SERVING
 
@@ -58,16 +58,16 @@ class Protocol(RequestReader, Watched):
         self._is_app_ours = settings.STATE in app_state
         self._watch = connection_watch.of(server_state, app_state, self.loop)
         self.body_buffers = self._watch.body_buffers
-        # The exchange whose turn it is; later ones are in the pipeline, and what follows them is not parsed yet.
+        # The request that the app handles now. Later ones are in the pipeline; bytes after these are not parsed yet.
         self._running: Exchange | None = None
-        # The reason why no more requests are read, for the client to get after the responses that it waits for.
+        # The error after which no more requests are read. The client gets it after the responses that it waits for.
         self._last_error: FastAPITritonError | None = None
         self._is_surplus = False
-        # Looks since the client last read some of the data in the transport.
+        # Ticks since the client last read some of the data in the transport.
         self._num_stalled = 0
         self._unsent = 0
 
-    # What the event loop calls.
+    # ---- called by the event loop
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
         super().connection_made(transport)
@@ -81,10 +81,10 @@ class Protocol(RequestReader, Watched):
         self.connections.discard(self)
         self._disconnect()
         self.flow.resume_writing()
-        self.parser = None  # type: ignore[assignment]  # it and we hold each other
+        self.parser = None  # type: ignore[assignment]  # else parser and protocol keep each other in memory
 
     def _disconnect(self) -> None:
-        """Report to every request that its client has left."""
+        """Report the disconnect to every request of the connection."""
         if self._running is not None:
             self._running.disconnect()
         for exchange, _ in self.pipeline:
@@ -95,7 +95,7 @@ class Protocol(RequestReader, Watched):
         self.forget_unparsed()
 
     def hold_back(self) -> None:
-        """Read no further once much of a body waits for its app; not for the rest of one that has come nearly whole."""
+        """Pause reading while much of a body waits for the app."""
         exchange = self.cycle
         if isinstance(exchange, Exchange) and exchange.has_enough:
             self.flow.pause_reading()
@@ -105,7 +105,7 @@ class Protocol(RequestReader, Watched):
         exchange = self.cycle
         return exchange.num_pieces if isinstance(exchange, Exchange) else 0
 
-    # What the parser calls.
+    # ---- called by the parser
 
     def on_headers_complete(self) -> None:
         self.require_small_head()
@@ -113,8 +113,8 @@ class Protocol(RequestReader, Watched):
         scope["method"] = parser.get_method().decode("ascii")
         if parser.should_upgrade():
             if scope["method"] == "CONNECT":
-                raise MethodNotAllowedError("CONNECT is for proxies; this server is not one.")
-            return  # `upgrades.feed_rest` goes on
+                raise MethodNotAllowedError("This server is not a proxy, so it does not support CONNECT.")
+            return  # `upgrades.feed_rest` continues
         scope["http_version"] = version = parser.get_http_version()
         url = httptools.parse_url(self.url)
         raw_path = url.path or b"/"
@@ -122,7 +122,7 @@ class Protocol(RequestReader, Watched):
         scope["path"] = self.root_path + (unquote(path) if "%" in path else path)
         scope["raw_path"] = self.root_path.encode("ascii") + raw_path
         scope["query_string"] = url.query or b""
-        self.reading = _BODY  # only now: an error raised above means that there is no request
+        self.reading = _BODY  # only now: after an error above there is no request
         self.num_spent = 0
         previous = self.cycle
         keep_alive = version != "1.0" and parser.should_keep_alive() and self.drain.phase is _SERVING
@@ -138,7 +138,7 @@ class Protocol(RequestReader, Watched):
             self.pipeline.appendleft((exchange, app))
 
     def _is_still_surplus(self, path: str) -> bool:
-        # Who watches over us shall not restart us for it.
+        # Probes always succeed, so that a full server is not restarted.
         return self._watch.is_full and not is_probe(path)
 
     def on_body(self, body: bytes) -> None:
@@ -156,14 +156,14 @@ class Protocol(RequestReader, Watched):
             exchange.more_body = False
             exchange.message_event.set()
 
-    # What exchanges and the server call.
+    # ---- called by exchanges and the server
 
     def _start(self, exchange: Exchange, app: ASGI3Application) -> None:
         self._running = exchange
         self._start_asgi_task(exchange, app)
 
     def _finished(self, exchange: Exchange) -> None:
-        """Its answer has gone; the next one's turn."""
+        """The response of this exchange is sent: start the next request."""
         self.server_state.total_requests += 1
         exchange.release()
         if self.transport.is_closing():
@@ -181,18 +181,18 @@ class Protocol(RequestReader, Watched):
         self.read_on()
 
     def shutdown(self) -> None:
-        """The server takes no more connections: close this one as soon as nothing is begun on it."""
+        """The server accepts no more connections: close this one as soon as no request runs on it."""
         self.drain.reach(Phase.CLOSED)
         if not self.is_free:
             self.cycle.keep_alive = False
-        elif self.reading is _NOTHING_YET:  # its first request may be on its way
+        elif self.reading is _NOTHING_YET:  # the first request may be on its way
             self.loop.call_later(FIRST_REQUEST_S, self._close_unused)
         elif self.reading is _WHOLE:
             self.transport.close()
 
     @property
     def idleness(self) -> int:
-        """Those whose request may be on its way stay longest."""
+        """Ticks without data. Connections that have had a request rank higher: others may still send their first."""
         if not self.is_free or self.reading is _BODY or self.transport.is_closing():
             return 0
         return 1 + self.num_quiet + (1000 if self.reading is _WHOLE else 0)
@@ -207,33 +207,36 @@ class Protocol(RequestReader, Watched):
 
     @property
     def is_free(self) -> bool:
-        """Whether no request waits for its answer; one whose head is not whole does not wait yet."""
+        """Whether no request waits for its response. A request without a complete head does not wait yet."""
         return self.cycle is None or self.cycle.response_complete
 
     def send_400_response(self, msg: str) -> None:
-        """What came is no HTTP."""
+        """Reject bytes that are not HTTP."""
         self.refuse(UnreadableRequestError(msg))
 
-    # Time.
+    # ---- time limits
 
-    def look(self) -> None:
-        """Called by the watch. Close what has taken too long, with an answer where one is waited for."""
-        self._look_at_answer()
+    def check(self) -> None:
+        """Close the connection if a time limit has passed; if a request waits, with an error response."""
+        self._check_response()
         if self.transport.is_closing():
             return
         self.num_quiet += 1
-        if self.flow.read_paused or self.drops_data:  # the client is not the slow one
-            self._look_for_leaving()
+        if self.flow.read_paused or self.drops_data:  # the client is not slow: it waits for the app
+            self._check_disconnect()
             return
         self.num_spent += 1
         watch = self._watch
         if self.reading is _BODY:
-            self._look_at_body()
+            self._check_body()
         elif not self.is_free:
             return
         elif self.reading is _HEAD and self.num_spent > watch.head:
             self.refuse(
-                RequestTooSlowError(f"The request's head did not come whole within {watch.limits.head_timeout_s:g} s.")
+                RequestTooSlowError(
+                    f"The request's headers did not arrive completely within {watch.limits.head_timeout_s:g} s. "
+                    "Send them faster."
+                )
             )
         elif (
             (self.reading is _WHOLE and self.num_quiet > watch.idle)
@@ -242,10 +245,11 @@ class Protocol(RequestReader, Watched):
         ):
             self.transport.close()
 
-    def _look_for_leaving(self) -> None:
-        """While reading is paused no event says that the client has left, and the end may lie behind unsent data.
+    def _check_disconnect(self) -> None:
+        """Notice a disconnect while reading is paused. No event reports it then.
 
-        So bytes after pipelined requests that wait for long are dropped. The connection closes after the last response.
+        The disconnect may be behind unread data. So after pipelined requests that wait long, further data is read and
+        dropped, and the connection closes after the last response.
         """
         if connection_watch.has_left(self.transport):
             self._disconnect()
@@ -254,38 +258,38 @@ class Protocol(RequestReader, Watched):
             self.drops_data = True
             self.flow.resume_reading()
 
-    def _look_at_body(self) -> None:
+    def _check_body(self) -> None:
         limits = self._watch.limits
         if self.num_quiet > self._watch.body_pause:
-            reason = f"Nothing of the request's body came for {limits.body_pause_timeout_s:g} s."
+            reason = f"No data of the request's body arrived for {limits.body_pause_timeout_s:g} s."
         elif self.num_spent > self._watch.body:
-            reason = f"The request's body did not come whole within {limits.body_timeout_s:g} s."
+            reason = f"The request's body did not arrive completely within {limits.body_timeout_s:g} s."
         else:
             return
         self.refuse(RequestTooSlowError(f"{reason} Send it faster, or send less."))
 
-    def _look_at_answer(self) -> None:
+    def _check_response(self) -> None:
         unsent = self.transport.get_write_buffer_size()
         self._num_stalled = self._num_stalled + 1 if unsent and unsent == self._unsent else 0
         self._unsent = unsent
         if self._num_stalled > self._watch.stalled:
-            logger.info("a caller took nothing of its answer for %g s", STALLED_S)
+            logger.info("a client read nothing of its response for %g s; its connection is closed", STALLED_S)
             self.transport.abort()
 
-    # The end.
+    # ---- closing
 
     def refuse(self, error: FastAPITritonError) -> None:
         """Read no more requests. The client gets this error after the responses that it still waits for."""
         exchange, is_body, is_free = self.cycle, self.reading is _BODY, self.is_free
         if is_free:
-            if not is_body:  # else it has had its answer
+            if not is_body:  # else the client has its response
                 self._write(error)
             self._close()
             return
         self.reading = _LINGERING
         if not (is_body and isinstance(exchange, Exchange)):
             self._last_error = error
-        elif self._is_app_ours:  # it reports the error in the form of the client's API
+        elif self._is_app_ours:  # our app sends the error in the format of the client's API
             exchange.fail(error)
         elif exchange is not self._running:
             self.pipeline.popleft()
@@ -301,7 +305,7 @@ class Protocol(RequestReader, Watched):
         self.transport.write(refusals.closing_response(error, self.server_state.default_headers))
 
     def _close(self) -> None:
-        """Close; but while something still comes, first say that this is the end, and throw it away for a moment."""
+        """Close the connection. If the client may still send, first close only our side, and drop data for a moment."""
         if self.reading in (_NOTHING_YET, _WHOLE) or not self.transport.can_write_eof():
             self.transport.close()
             return
@@ -310,5 +314,5 @@ class Protocol(RequestReader, Watched):
         self.flow.resume_reading()
         try:
             self.transport.write_eof()
-        except OSError:  # the client is gone already
+        except OSError:  # the client has already disconnected
             self.transport.close()

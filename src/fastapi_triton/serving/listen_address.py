@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The address that a server listens on, and a loud warning where everybody on a network may use the models."""
+"""The address that a server listens on, and a warning if it is reachable from a network without API keys."""
 
 import logging
 import socket
@@ -15,7 +15,7 @@ _RULE = "!" * 78
 
 
 def is_every_address(host: str) -> bool:
-    """Whether it is `0.0.0.0` or `::`."""
+    """Whether the host is `0.0.0.0` or `::`."""
     try:
         return ip_address(host).is_unspecified
     except ValueError:
@@ -23,7 +23,7 @@ def is_every_address(host: str) -> bool:
 
 
 def is_public(host: str) -> bool:
-    """Whether other machines can reach it."""
+    """Whether other machines can reach the host."""
     if host == "localhost":
         return False
     try:
@@ -33,10 +33,10 @@ def is_public(host: str) -> bool:
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A listening socket. `::` accepts IPv4 as well, as people expect of it.
+    """A listening socket. `::` accepts IPv4 too, as users expect.
 
     Raises:
-        OSError: the address is in use, or none of this machine's.
+        OSError: the address is in use, or does not belong to this machine.
     """
     is_ipv6 = ":" in host
     family = socket.AF_INET6 if is_ipv6 else socket.AF_INET
@@ -45,13 +45,13 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 def warn_if_open(host: str, settings: Settings) -> bool:
-    """Warn in the log and on a terminal if other machines need no API key. Returns whether it did."""
+    """Warn in the log and on a terminal if other machines need no API key. Returns whether it warned."""
     if settings.api_keys_file or not is_public(host):
         return False
-    words = f"Listening on {host} without API keys: whoever reaches this port may use the models."
-    advice = "Make a key: `fastapi-triton keys add NAME --file keys.toml`, and start with --api-keys-file keys.toml"
-    logger.warning("%s %s (docs/security.md)", words, advice)
+    warning = f"Listening on {host} without API keys: everyone who can reach this port can use the models."
+    advice = "Create a key: `fastapi-triton keys add NAME --file keys.toml`, and start with --api-keys-file keys.toml"
+    logger.warning("%s %s (docs/security.md)", warning, advice)
     if sys.stdout.isatty():
-        sys.stdout.write(f"\n{_RULE}\n  {words}\n  {advice}\n{_RULE}\n")
+        sys.stdout.write(f"\n{_RULE}\n  {warning}\n  {advice}\n{_RULE}\n")
         sys.stdout.flush()
     return True

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Limits of the serving process: how many files it may open, and when the C library returns freed memory."""
+"""Limits of the serving process: the number of open files, and when the C library returns freed memory."""
 
 import ctypes
 import logging
@@ -7,9 +7,9 @@ import resource
 
 logger = logging.getLogger(__name__)
 
-# For files, for connections to Triton, for the database of jobs.
+# Descriptors for files, connections to Triton and the job database.
 _RESERVED = 192
-# For connections over the limit, which get 503, or the health that they ask for.
+# Descriptors for connections over the limit: requests on them fail with 503, except health probes.
 SPARE_CONNECTIONS = 64
 # Enough for any server. More would slow down programs that walk through all possible descriptors.
 _ENOUGH_FILES = 65_536
@@ -19,7 +19,7 @@ _LARGE_BYTES = 4 * 1024 * 1024
 
 
 def raise_open_files() -> None:
-    """Let the process open as many files as its hard limit allows; many shells and services begin with 1,024."""
+    """Raise the limit for open files to the hard limit; many shells and services start with 1,024."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = _ENOUGH_FILES if hard == resource.RLIM_INFINITY else min(hard, _ENOUGH_FILES)
     if soft != resource.RLIM_INFINITY and soft < wanted:
@@ -34,7 +34,7 @@ def connections_within(max_connections: int) -> int:
     possible = max(1, soft - _RESERVED - SPARE_CONNECTIONS)
     if possible < max_connections:
         logger.warning(
-            "This process may open %d files, so it takes %d connections, not %d. Raise the limit (`ulimit -n`).",
+            "This process may open %d files, so it accepts only %d connections, not %d. Raise the limit (`ulimit -n`).",
             soft,
             possible,
             max_connections,
@@ -43,11 +43,12 @@ def connections_within(max_connections: int) -> int:
 
 
 def return_large_blocks() -> None:
-    """Have glibc return the memory of large bodies to the system once they are freed. Other C libraries are unchanged.
+    """Have glibc return the memory of large bodies to the system when they are freed. No effect on other C libraries.
 
-    By default the threshold for blocks with a mapping of their own grows with the blocks that are freed, up to 32 MB,
-    and holes of that size stay in the heap. Once it is fixed, glibc would return the end of the heap whenever 128 KB of
-    it are free, and fetch it again for the next body. So that limit becomes twice the fixed threshold.
+    glibc gives blocks above a threshold a mapping of their own. By default the threshold grows with the freed blocks,
+    up to 32 MB, and holes of that size stay in the heap. This function fixes the threshold. But then glibc would return
+    the end of the heap whenever 128 KB of it are free, and fetch it again for the next body. So it also raises that
+    limit.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Prints the URL once there is something to see, and logs whenever the served app becomes ready or unready."""
+"""Prints the URL when the served app is ready for the first time, and logs when it becomes unready or ready again."""
 
 import logging
 import sys
@@ -15,19 +15,19 @@ from fastapi_triton.serving.server import Server
 
 logger = logging.getLogger(__name__)
 
-# Is called with whether the app is ready, and the body of its `/health/ready`.
+# A function that gets whether the app is ready, and the body of its `/health/ready`.
 OnReport = Callable[[bool, str], None]
 
 
 class ReadinessLog:
-    """`greeting` is printed when the app is ready for the first time."""
+    """Prints and logs changes of readiness. `greeting` is printed when the app is ready for the first time."""
 
     def __init__(self, greeting: str) -> None:
         self._greeting = greeting
-        self._was_ready: bool | None = None  # None: it never was
+        self._was_ready: bool | None = None  # None: the app has never been ready
 
     def report(self, is_ready: bool, body: str) -> None:  # as `OnReport`
-        """Print or log it if it is news."""
+        """Print or log a report that changes the readiness."""
         before = self._was_ready
         if is_ready or before is not None:
             self._was_ready = is_ready
@@ -35,14 +35,14 @@ class ReadinessLog:
             sys.stdout.write(self._greeting)
             sys.stdout.flush()
         elif is_ready and before is False:
-            logger.info("ready again")
+            logger.info("the app is ready again")
         elif not is_ready and before:
-            logger.warning("no longer ready: %s", body)
+            logger.warning("the app is no longer ready: %s", body)
 
 
 @asynccontextmanager
 async def reported(app: FastAPI, server: Server, on_report: OnReport) -> AsyncGenerator[None, None]:
-    """Report the readiness of the app that the server serves, for the duration of the block.
+    """Report the readiness of the served app for the duration of the block.
 
     An app that is not a `TritonFrontend` is ready when the server listens.
     """

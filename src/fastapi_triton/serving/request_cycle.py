@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One request and its response on a connection, as uvicorn has them, within the limits of `http_protocol.py`."""
+"""One request and its response on a connection: uvicorn's request cycle with the limits of `http_protocol.py`."""
 
 import asyncio
 from collections.abc import Callable, Coroutine
@@ -17,13 +17,14 @@ _HIGH_WATER_BYTES = 256 * 1024
 
 
 class Exchange(RequestResponseCycle):
-    """uvicorn's request cycle with the behaviour that uvicorn lacks; it is no faster.
+    """uvicorn's request cycle with the behaviour that uvicorn lacks. It is not faster.
 
-    - `count`: all bodies of a process together have a limit (`test_body_buffers.py`).
-    - `fail`: a request that is refused half way meets an error in its app (`test_slow_clients.py`).
-    - `receive` reads on by the protocol, which holds unparsed bytes and pipelined requests (`test_parser_limits.py`).
-    - `send` leaves closing to the protocol, which first lets the rest of a refused body come, and
-      refuses a header without a name (`test_http_protocol.py`).
+    - `count` limits the memory of all bodies in the process (`test_body_buffers.py`).
+    - `fail` raises an error in the app when a request is rejected in the middle of its body (`test_slow_clients.py`).
+    - `receive` resumes reading through the protocol, which holds unparsed bytes and pipelined requests
+      (`test_parser_limits.py`).
+    - `send` leaves closing to the protocol, which first drops the rest of a rejected body. It raises an error for a
+      header without a name (`test_http_protocol.py`).
     """
 
     def __init__(
@@ -55,7 +56,7 @@ class Exchange(RequestResponseCycle):
         self._buffers: BodyBuffers | None = None
         self._error: FastAPITritonError | None = None
 
-    # Called by the protocol.
+    # ---- called by the protocol
 
     @property
     def closes(self) -> bool:
@@ -64,7 +65,7 @@ class Exchange(RequestResponseCycle):
 
     @property
     def has_enough(self) -> bool:
-        """Whether no more should be read until the app has taken what came."""
+        """Whether reading should pause until the app has read what was received."""
         return self._num_waiting_bytes > _HIGH_WATER_BYTES and not self.response_complete
 
     @property
@@ -73,46 +74,46 @@ class Exchange(RequestResponseCycle):
         return len(self._pieces)
 
     def take(self, body: bytes) -> None:
-        """A piece of the request's body."""
+        """Add a received piece of the request's body."""
         self._pieces.append(body)
         self._num_waiting_bytes += len(body)
         self.message_event.set()
 
     def count(self, num_bytes: int, buffers: BodyBuffers) -> None:
-        """Count bytes of its body that have come: the process holds them until the request is done.
+        """Count the received bytes of the body in the limit of the process, until the request has ended.
 
         Raises:
-            OverloadedError: the process holds too much.
+            OverloadedError: the process holds too many bytes.
         """
         buffers.take(num_bytes - self._num_counted_bytes)
         self._num_counted_bytes, self._buffers = num_bytes, buffers
 
     def release(self) -> None:
-        """Its body is no longer held in memory."""
+        """Drop the body, and stop counting its bytes."""
         if self._buffers is not None:
             self._buffers.release(self._num_counted_bytes)
             self._buffers, self._pieces = None, []
 
     def fail(self, error: FastAPITritonError) -> None:
-        """The rest of the request will not come: `receive` raises this error."""
+        """The rest of the request will not arrive: `receive` raises this error."""
         self._error = error
         self.keep_alive = False
         self.message_event.set()
 
     def disconnect(self) -> None:
-        """The client has left."""
+        """The client has disconnected."""
         self.release()
         if not self.response_complete:
             self.disconnected = True
             self.message_event.set()
 
-    # Called by the app.
+    # ---- called by the app
 
     async def receive(self) -> ASGIReceiveEvent:
-        """The bytes of the request that came since the last call; waits for some.
+        """Wait for more of the body. Returns the bytes that were received since the last call.
 
         Raises:
-            FastAPITritonError: the rest will not come; only where the app is ours.
+            FastAPITritonError: the rest will not arrive. Only a `TritonFrontend` gets this error.
         """
         if self.waiting_for_100_continue and not self.transport.is_closing():
             self.waiting_for_100_continue = False

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From the bytes of a connection to the parser's callbacks, a slice at a time and within limits."""
+"""Feeds the bytes of a connection to the parser in slices, and applies limits."""
 
 import asyncio
 from abc import ABC, abstractmethod
@@ -16,25 +16,25 @@ from fastapi_triton.core.errors import FastAPITritonError, OverloadedError
 from fastapi_triton.serving import refusals, upgrades
 from fastapi_triton.serving.refusals import MAX_HEAD_BYTES, MAX_HEADERS
 
-# The parser gets slices of this size, which bounds how many pipelined requests are parsed before their turn.
+# The parser gets slices of this size. This limits how many pipelined requests are parsed in advance.
 _SLICE_BYTES = 32 * 1024
-# A slice with more pieces of a body holds tiny chunks. Other connections get their turn before the next slice.
+# A slice with more pieces of a body than this contains tiny chunks. Other connections run before the next slice.
 _MANY_PIECES = 64
-# How many times as long as the body framing and chunk extensions may be. For one-byte chunks it is 5.
+# The limit for the bytes of framing and chunk extensions per byte of the body. One-byte chunks have 5.
 _MAX_FRAMING = 16
 
 
 class Reading(Enum):
-    """What a connection is waiting for."""
+    """The part of a request that a connection reads."""
 
     NOTHING_YET = 0
     HEAD = 1
     BODY = 2
-    WHOLE = 3  # has come; the next head may
-    LINGERING = 4
+    WHOLE = 3  # the request is complete; the head of the next one may come
+    LINGERING = 4  # further data is dropped until the connection closes
 
 
-# Looking a member up in the Enum would take longer than the rest of the work with it.
+# Reading a member of the Enum takes longer than the rest of the work with it.
 _NOTHING_YET, _HEAD, _BODY, _WHOLE, _LINGERING = Reading
 
 
@@ -51,9 +51,9 @@ class RequestReader(HttpToolsProtocol, ABC):
         # Received bytes that wait to be parsed; and whether further bytes are dropped.
         self.unparsed = b""
         self.drops_data = False
-        # Bytes of the request in earlier slices; of its body; of its trailer fields.
+        # The number of bytes: of the request in earlier slices; of its body; of its trailer fields.
         self._num_bytes = self.num_body_bytes = self._num_trailer_bytes = 0
-        # Looks of the watch since the last byte came or the last answer went; and since the head or the body began.
+        # Ticks of the watch: since the last byte received or the last response sent; and since the head or body began.
         self.num_quiet = self.num_spent = 0
 
     @property
@@ -63,11 +63,11 @@ class RequestReader(HttpToolsProtocol, ABC):
 
     @abstractmethod
     def refuse(self, error: FastAPITritonError) -> None:
-        """Read no more requests."""
+        """Reject the current request with this error, and read no more requests."""
 
     @abstractmethod
     def hold_back(self) -> None:
-        """Part of a body came: read no further if the app has enough of it."""
+        """Pause reading if enough of a body waits for the app."""
 
     @property
     @abstractmethod
@@ -86,7 +86,7 @@ class RequestReader(HttpToolsProtocol, ABC):
             self._parse(data)
 
     def read_on(self) -> None:
-        """Parse the bytes that wait, then read more, unless a request waits for its turn."""
+        """Parse the waiting bytes, then read more, unless a pipelined request waits."""
         if self.pipeline or self.transport.is_closing():
             return
         if self.unparsed:
@@ -99,7 +99,7 @@ class RequestReader(HttpToolsProtocol, ABC):
             self.flow.resume_reading()
 
     def _parse_slices(self, data: memoryview) -> None:
-        """Parse until a request has to wait for its turn, or until other connections have theirs."""
+        """Parse until a pipelined request has to wait, or until other connections should run."""
         num_pieces = self.num_pieces
         for start in range(0, len(data), _SLICE_BYTES):
             if self.reading is _LINGERING:
@@ -122,7 +122,7 @@ class RequestReader(HttpToolsProtocol, ABC):
             self.loop.call_soon(self.read_on)
 
     def forget_unparsed(self) -> None:
-        """Forget the bytes that wait: they were parsed, or are dropped."""
+        """Clear the waiting bytes: they were parsed, or are dropped."""
         self.body_buffers.release(len(self.unparsed))
         self.unparsed = b""
 
@@ -153,10 +153,10 @@ class RequestReader(HttpToolsProtocol, ABC):
         return True
 
     def _should_upgrade(self) -> bool:
-        """Upgrade to a websocket, if a library for them is installed. Other upgrades are ignored."""
+        """Whether to upgrade to a websocket, if a library for websockets is installed. Other upgrades are ignored."""
         return self.is_free and self.parser.get_method() == b"GET" and super()._should_upgrade()
 
-    # What the parser calls.
+    # ---- called by the parser
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
@@ -173,16 +173,16 @@ class RequestReader(HttpToolsProtocol, ABC):
         self.headers.append((name, value))
 
     def _on_trailer(self, name: bytes, value: bytes) -> None:
-        """A server may drop trailer fields (RFC 9110, section 6.5.1)."""
+        """Count and drop a trailer field, as RFC 9110 section 6.5.1 allows."""
         self._num_trailer_bytes += len(name) + len(value) + 4
         if self._num_trailer_bytes > MAX_HEAD_BYTES:
             raise refusals.head_too_large()
 
     def require_small_head(self) -> None:
-        """The head has come.
+        """Check the size of a complete head.
 
         Raises:
-            HeadTooLargeError: it is not small.
+            HeadTooLargeError: it is over the limit.
         """
         if len(self.headers) > MAX_HEADERS:
             raise refusals.too_many_headers()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One run of the frontend: uvicorn, and with it the embedded Triton, from start to a clean end."""
+"""Runs the frontend: uvicorn, and the embedded Triton beside it, from start to a clean end."""
 
 import asyncio
 import contextlib
@@ -30,24 +30,24 @@ ENDING = (signal.SIGINT, signal.SIGTERM)
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What to serve, and where."""
+    """The app to serve, its address, and what runs beside it."""
 
     app: FastAPI
     host: str
     port: int
     triton: EmbeddedTriton | None
-    # By what the workers load the app once more; None: the app is served by this process.
+    # How worker processes load the app; None: this process serves the app.
     workers: WorkersPlan | None = None
 
     @property
     def url(self) -> str:
-        """Where a person on this machine goes."""
+        """The URL for a browser on this machine."""
         host = "localhost" if self.host == "127.0.0.1" or listen_address.is_every_address(self.host) else self.host
         return f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
 
 
 def run(plan: Plan) -> None:
-    """Serve until Ctrl-C or SIGTERM; a second one ends it at once."""
+    """Serve until Ctrl-C or SIGTERM; a second one ends the process at once."""
     if isinstance(plan.app, TritonFrontend):
         listen_address.warn_if_open(plan.host, plan.app.settings)
     server = Server(plan.app, host=plan.host, port=plan.port)
@@ -56,7 +56,8 @@ def run(plan: Plan) -> None:
 
 
 async def _serve(plan: Plan, server: Server) -> None:
-    # Before the server takes them, and when it is done, a signal ends us at once; Triton's guard then takes it away.
+    # Before the server handles signals and after it has ended, a signal ends this process at once. The guard of the
+    # embedded Triton then stops Triton.
     for number in ENDING:
         signal.signal(number, signal.SIG_DFL)
     async with contextlib.AsyncExitStack() as stack:
@@ -84,10 +85,10 @@ async def _serve_alone(server: Server, triton: EmbeddedTriton | None) -> None:
 
 @contextlib.asynccontextmanager
 async def _ended_with(triton: EmbeddedTriton | None, stop: Callable[[], None]) -> AsyncGenerator[None, None]:
-    """Call `stop` when the embedded Triton does not start at all, and raise why at the end of the block.
+    """Call `stop` if the embedded Triton does not start at all, and raise the error at the end of the block.
 
     Raises:
-        EmbeddedTritonError: the embedded Triton does not start; trying on would not mend it.
+        EmbeddedTritonError: the embedded Triton does not start, and further attempts would fail too.
     """
     if triton is None:
         yield
@@ -109,10 +110,10 @@ async def _serve_with_workers(plan: Plan, wanted: WorkersPlan, log: ReadinessLog
         group = Workers(wanted, shared, on_report=log.report)
 
         def stop() -> None:
-            for number in ENDING:  # the next one
+            for number in ENDING:  # the next signal ends the process at once
                 loop.remove_signal_handler(number)
                 signal.signal(number, signal.SIG_DFL)
-            logger.info("shutting down")
+            logger.info("shutting down: the workers finish their requests")
             group.stop()
 
         for number in ENDING:
@@ -123,12 +124,12 @@ async def _serve_with_workers(plan: Plan, wanted: WorkersPlan, log: ReadinessLog
 
 def _triton_url(app: FastAPI) -> str:
     return (
-        str(Address.of(app.settings.triton_url)) if isinstance(app, TritonFrontend) else "an address that the app knows"
+        str(Address.of(app.settings.triton_url)) if isinstance(app, TritonFrontend) else "the address in the app's code"
     )
 
 
 def example(app: FastAPI, url: str) -> str:
-    """A `curl` that tries the app's first endpoint with a picture; empty where it has none."""
+    """A `curl` command for the first endpoint that takes a scribble; empty if there is none."""
     endpoints = app.endpoints if isinstance(app, TritonFrontend) else []
     for endpoint in endpoints:
         if field := scribble_field(endpoint):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""uvicorn's server with a graceful end: first unready, then closed, and requests that take too long get an error."""
+"""uvicorn's server with a graceful shutdown: first unready, then closed; requests that take too long get an error."""
 
 import asyncio
 import os
@@ -31,8 +31,8 @@ class Server(uvicorn.Server):
                 lifespan="on",
                 log_config=None,
                 access_log=False,
-                proxy_headers=False,  # the app knows itself which proxies to believe
-                timeout_graceful_shutdown=shutdown.STOPPED_ANSWER_S,  # after our own waiting
+                proxy_headers=False,  # the app has its own list of trusted proxies
+                timeout_graceful_shutdown=shutdown.STOPPED_ANSWER_S,  # after the app's own grace period
             )
         )
         self.is_listening = asyncio.Event()
@@ -49,18 +49,18 @@ class Server(uvicorn.Server):
         self.should_exit = True
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Start; an app that knows nothing of a drain shares ours with its connections."""
+        """Start listening. The connections of an app that is not a `TritonFrontend` get this server's drain."""
         process_limits.raise_open_files()
         process_limits.return_large_blocks()
         if sockets is None and listen_address.is_every_address(self.config.host):
-            sockets = [listen_address.listen(self.config.host, self.config.port)]  # uvicorn has `::` take IPv6 alone
+            sockets = [listen_address.listen(self.config.host, self.config.port)]  # uvicorn's `::` accepts only IPv6
         await super().startup(sockets)
         if self.started:
             self.is_listening.set()
         self.lifespan.state.setdefault(shutdown.STATE, self.drain)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Drain, then do as uvicorn does."""
+        """Drain, then shut down as uvicorn does."""
         state = self.server_state
         await self.drain.run(state.tasks, self._settings, connections=state.connections, close=self._close)
         await super().shutdown(sockets)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Several processes that serve one app from one port. One that dies is replaced; all end together.
+"""Runs several worker processes that serve one app on one port. A worker that dies is replaced; all end together.
 
-They share one listening socket, so a connection that waits to be taken is not lost with a worker. Whatever else the
-frontend counts or limits, it does so in each of them: `max_in_flight`, `max_connections`, the knowledge of Triton.
+The workers share one listening socket, so a connection that waits to be accepted is not lost with a worker. All other
+limits and state are per worker: `max_in_flight`, `max_connections`, the state of Triton.
 """
 
 import asyncio
@@ -24,19 +24,19 @@ logger = logging.getLogger(__name__)
 # The folder in which prometheus_client shares the metrics of processes.
 METRICS_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 LONGEST_BACKOFF_S = 30.0
-# A worker that ran this long was fine; the next one need not wait.
+# If a worker has run for this long, the next one starts without a backoff.
 STEADY_S = 30.0
 # The most bytes of a worker's report about its readiness, as JSON.
 _MAX_REPORT_BYTES = 1024 * 1024
 
 
 class WorkerExitedError(Exception):
-    """A worker ended unasked."""
+    """A worker ended by itself."""
 
 
 @dataclass(frozen=True, slots=True)
 class WorkersPlan:
-    """How many processes, and what they need to find the app."""
+    """The number of workers, and the arguments by which they load the app."""
 
     count: int
     app_name: str | None
@@ -51,24 +51,24 @@ class Workers:
         self._shared = shared
         self._arguments = [plan.app_name or "", "bundled" if plan.is_bundled_repository else ""]
         self._on_report = on_report
-        # Of those workers that have reported: whether they are ready.
+        # By process id, whether a worker is ready; without workers that have not reported yet.
         self._is_ready: dict[int, bool] = {}
         self._running: set[asyncio.subprocess.Process] = set()
         self._stopping = asyncio.Event()
         self._environment: dict[str, str] = {}
 
     def stop(self) -> None:
-        """Have all of them finish what they have begun, and end."""
+        """Have all workers finish their requests and end."""
         self._stopping.set()
-        self._shared.close()  # else new connections would wait in vain
+        self._shared.close()  # else new connections would wait for nothing
         for process in self._running:
             with contextlib.suppress(ProcessLookupError):
                 process.terminate()
 
     async def run(self) -> None:
-        """Until `stop` was called and the last of them has ended."""
+        """Run the workers until `stop` is called and the last of them has ended."""
         with tempfile.TemporaryDirectory(prefix="fastapi-triton-metrics-") as folder:
-            # The workers share their metrics here, so that /metrics of any of them shows those of all.
+            # The workers share their metrics in this folder, so that /metrics of any worker shows those of all.
             self._environment = {METRICS_FOLDER: folder, **os.environ}
             async with asyncio.TaskGroup() as slots:
                 for number in range(1, self._count + 1):
@@ -77,7 +77,7 @@ class Workers:
     async def _keep_running(self, number: int) -> None:
         task = BackgroundTask(
             f"worker {number}",
-            consequence="One worker process less serves requests.",
+            consequence="One worker process fewer serves requests.",
             expected=(OSError, WorkerExitedError),
             longest_backoff_s=LONGEST_BACKOFF_S,
         )
@@ -100,15 +100,15 @@ class Workers:
         with ours, theirs:
             process = await asyncio.create_subprocess_exec(
                 sys.executable, "-m", "fastapi_triton.serving.worker", str(descriptor), *self._arguments,
-                stdin=theirs.fileno(),  # closes when we go, however we do
+                stdin=theirs.fileno(),  # closes when this process ends, in whatever way
                 pass_fds=(descriptor,),
                 env=self._environment,
-                start_new_session=True,  # the terminal's Ctrl-C is ours to pass on
+                start_new_session=True,  # Ctrl-C in the terminal must reach only this process
             )  # fmt: skip
             theirs.close()
             self._running.add(process)
             logger.info("worker %d starts", process.pid)
-            if self._stopping.is_set():  # it was, while this one was being started
+            if self._stopping.is_set():  # `stop` was called while this worker started
                 process.terminate()
             reading = asyncio.create_task(self._read_reports(process.pid, ours))
             try:
@@ -119,7 +119,7 @@ class Workers:
                 self._running.discard(process)
 
     async def _read_reports(self, worker: int, connection: socket.socket) -> None:
-        """The app is ready while one of its workers is."""
+        """Report the readiness of a worker. The app is ready while at least one worker is."""
         reader, writer = await asyncio.open_connection(sock=connection, limit=_MAX_REPORT_BYTES)
         try:
             async for line in reader:

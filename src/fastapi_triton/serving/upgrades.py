@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Requests that ask for an upgrade, `Upgrade: h2c` above all: read as plain HTTP/1.1 (RFC 9110, section 7.8).
+"""Reads requests with `Upgrade: h2c` and similar as plain HTTP/1.1 (RFC 9110, section 7.8).
 
-Java's HttpClient, Spring and `curl --http2` ask for it with every first request. httptools reports such a request
-complete after its head and skips its body. So the parser gets the head once more, without its `Upgrade`.
+Java's HttpClient, Spring and `curl --http2` send it with their first request. httptools reports such a request as
+complete after its head, and skips its body. So the parser gets the head again, without the `Upgrade` header.
 """
 
 import httptools
@@ -10,7 +10,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 
 def feed_rest(protocol: HttpToolsProtocol, data: bytes | memoryview, upgrade: httptools.HttpParserUpgrade) -> None:
-    """Go on after a head that asks for an upgrade, ignoring upgrades other than those to a websocket.
+    """Continue after a head with an upgrade. All upgrades are ignored, except to a websocket.
 
     Raises:
         HttpParserError: this is not HTTP/1.1, or one of the protocol's callbacks raised.

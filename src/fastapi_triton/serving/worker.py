@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One of several processes that serve an app on one port: `python -m fastapi_triton.serving.worker FD APP REPOSITORY`.
+"""One worker process of `supervisor.py`: `python -m fastapi_triton.serving.worker FD APP REPOSITORY`.
 
-`supervisor.py` starts it with a listening socket, and another one as its standard input. There the worker reports its
-readiness; when the parent closes it, the parent is gone, and the worker ends as on SIGTERM.
+The supervisor starts it with a listening socket, and with another socket as its standard input. The worker reports its
+readiness to the latter. When that socket closes, the supervisor has ended, and the worker ends as on SIGTERM.
 """
 
 import asyncio
@@ -22,28 +22,28 @@ from fastapi_triton.observability import logging_config
 from fastapi_triton.serving.readiness_log import reported
 from fastapi_triton.serving.server import Server
 
-# Characters of a readiness report that the parent may log.
+# The most characters of a readiness report, which the supervisor may log.
 MAX_REPORT = 10_000
 
 
 async def _serve(app: FastAPI, server: Server, listener: socket.socket) -> None:
-    asyncio.get_running_loop().add_reader(sys.stdin.fileno(), _parent_is_gone)
+    asyncio.get_running_loop().add_reader(sys.stdin.fileno(), _on_supervisor_end)
     async with reported(app, server, _report):
         await server.serve(sockets=[listener])
 
 
 def _report(is_ready: bool, body: str) -> None:  # as `OnReport`
-    with contextlib.suppress(OSError):  # the parent is gone
+    with contextlib.suppress(OSError):  # the supervisor has ended
         os.write(sys.stdin.fileno(), orjson.dumps([is_ready, body[:MAX_REPORT]]) + b"\n")
 
 
-def _parent_is_gone() -> None:
+def _on_supervisor_end() -> None:
     asyncio.get_running_loop().remove_reader(sys.stdin.fileno())
     os.kill(os.getpid(), signal.SIGTERM)
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Serve until SIGTERM. The arguments: the socket's descriptor; the app's name, or nothing; `bundled`, or not."""
+    """Serve until SIGTERM. The arguments: the socket's descriptor; the app's name or ""; "bundled" or ""."""
     descriptor, app_name, repository = arguments
     logging_config.configure(Settings())
     try:
