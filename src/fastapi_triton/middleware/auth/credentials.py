@@ -52,7 +52,7 @@ def refusal(headers: Headers, code: str) -> UnauthorizedError:
     challenges = [f"Bearer {_REALM}" if code == "missing_key" else f'Bearer {_REALM}, error="invalid_token"']
     mode = next((value for name, value in headers if name == b"sec-fetch-mode"), b"navigate")
     if mode == b"navigate":
-        # Basic makes the browser ask the user for a key; scripts do that in their own way. It comes first, since Chromium
-        # reads only the first challenge of a header.
+        # Basic makes the browser ask the user for a key; scripts do that in their own way. Basic comes first, since
+        # Chromium reads only the first challenge of a header.
         challenges.insert(0, f'Basic {_REALM}, charset="UTF-8"')
     return UnauthorizedError(f"{_REASONS[code]} {_HOW}", code=code, challenges=challenges)
