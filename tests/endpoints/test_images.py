@@ -21,7 +21,7 @@ def test_base64_with_line_breaks_or_a_data_url_prefix_is_decoded(text: str) -> N
 
 
 @pytest.mark.parametrize("text", ["AAE", "AAEC!", "AA-_", "AAEC=", "=", "data:image/png,AAEC", "data:AAEC", "äöüß"])
-def test_other_text_is_rejected(text: str) -> None:
+def test_text_that_is_not_base64_is_rejected(text: str) -> None:
     with pytest.raises(ValueError, match=r"."):
         images.decode(text)
 

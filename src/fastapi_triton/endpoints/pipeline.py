@@ -51,7 +51,7 @@ from fastapi_triton.triton.model_config import TIMEOUT_INPUT, ModelConfig
 from fastapi_triton.triton.tensor import Tensor
 
 # Models reject a timeout of 0 or less.
-_LEAST_S = 1e-3
+_MIN_TIMEOUT_S = 1e-3
 
 T = TypeVar("T")
 
@@ -212,7 +212,7 @@ class RequestPipeline:
     def add_timeout(self, inputs: dict[str, Tensor], config: ModelConfig, num_rows: int = 1) -> None:
         """Add the time until the deadline as an input, if the model has that input and the client has not set it."""
         if config.takes_timeout and TIMEOUT_INPUT not in inputs:
-            left_s = max(remaining_s(self._timeout_s), _LEAST_S)
+            left_s = max(remaining_s(self._timeout_s), _MIN_TIMEOUT_S)
             shape = (num_rows, 1) if config.is_batched and not config.decoupled else (1,)
             inputs[TIMEOUT_INPUT] = Tensor(BY_WIRE["FP32"], np.full(shape, left_s, dtype=np.float32))
 

@@ -83,37 +83,37 @@ class EventsResponse(EventSourceResponse):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         head = {"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers}
-        line = EventWriter(send, head)
+        writer = EventWriter(send, head)
         with suppress(ClientDisconnectedError):  # it has been logged
             try:
                 if self._keeps_running:
-                    await self._pass_on(line)
+                    await self._send_events(writer)
                 else:
-                    await cancel_on_disconnect(receive, self._pass_on(line))
+                    await cancel_on_disconnect(receive, self._send_events(writer))
             except asyncio.CancelledError as cancelled:
                 reason = shutdown.of(scope).explain(cancelled)
-                if not isinstance(reason, FastAPITritonError) or not line.has_begun:
+                if not isinstance(reason, FastAPITritonError) or not writer.has_begun:
                     raise reason from None
-                await line.write(Event("error", self._describe_error(reason)))
-            # Not within `_pass_on`: a server reports the end of a response as a disconnect too.
-            await line.end()
+                await writer.write(Event("error", self._describe_error(reason)))
+            # Not within `_send_events`: a server reports the end of a response as a disconnect too.
+            await writer.end()
 
-    async def _pass_on(self, line: "EventWriter") -> None:
+    async def _send_events(self, writer: "EventWriter") -> None:
         async with aclosing(self._events) as events:
             try:
-                async with line.kept_alive(self._heartbeat, self._heartbeat_interval_s):
+                async with writer.kept_alive(self._heartbeat, self._heartbeat_interval_s):
                     async for event in events:
-                        await line.write(event)
+                        await writer.write(event)
             except ClientDisconnectedError:
                 if self._keeps_running:
                     async for _ in events:
                         pass
                 raise
             except FastAPITritonError as error:
-                if not line.has_begun:
+                if not writer.has_begun:
                     raise
                 record_error(error)
-                await line.write(Event("error", self._describe_error(error)))
+                await writer.write(Event("error", self._describe_error(error)))
 
 
 class EventWriter:

@@ -102,13 +102,13 @@ def _unknown(model: type[BaseModel], tensors: Iterable[TensorConfig], side: str,
     names = [tensor.name for tensor in tensors]
     return [
         f"{_where(model, field, tensor)}: the model {model_name} has no {side} of that name"
-        f"{_namesake(field, tensor, names) or nearest(tensor, names)}"
+        f"{_annotation_hint(field, tensor, names) or nearest(tensor, names)}"
         for field, tensor in tensor_names(model).items()
         if tensor not in names
     ]
 
 
-def _namesake(field: str, tensor: str, names: Iterable[str]) -> str:
+def _annotation_hint(field: str, tensor: str, names: Iterable[str]) -> str:
     """The hint for a tensor name that differs only in characters that Python names cannot have."""
     same = next((each for each in names if _plain(each) == _plain(tensor) and not each.isidentifier()), None)
     return f'; for `{same}` write `{field}: Annotated[…, TensorName("{same}")]`' if same else ""
