@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The example of a request body: valid, with what is required and what declares examples."""
+"""The example of a request body: valid, with the required fields and those that declare examples."""
 
 import enum
 from typing import Literal

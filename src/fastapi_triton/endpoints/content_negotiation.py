@@ -23,8 +23,8 @@ def choose(accept: str | None, offers: Sequence[str], *, picture: str = "image/w
     if not accept or not accept.strip():
         return offers[0]
     ranges = [_range(part) for part in accept.split(",") if part.strip()]
-    refused = {media for media, quality in ranges if quality == 0}
-    allowed = [each for each in offers if each not in refused]
+    excluded = {media for media, quality in ranges if quality == 0}
+    allowed = [each for each in offers if each not in excluded]
     for media, quality in sorted(ranges, key=lambda each: -each[1]):  # a stable sort
         offer = _offer(media, allowed, picture) if quality else None
         if offer is not None:

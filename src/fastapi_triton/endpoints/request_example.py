@@ -15,8 +15,8 @@ _CHOICES = ("anyOf", "oneOf", "allOf")
 
 
 def of_model(request: type[BaseModel]) -> dict[str, Any] | None:
-    """The required fields, and the others that declare `examples`. None if the model's own rules reject it."""
-    with suppress(Exception):  # validators of the app's own may raise anything
+    """The required fields, and the others that declare `examples`. None if the model rejects it."""
+    with suppress(Exception):  # the app's validators may raise any exception
         example = _of_fields(request)
         request.model_validate(example)
         return example
@@ -36,7 +36,7 @@ def _of_fields(request: type[BaseModel]) -> dict[str, Any]:
 
 
 def _of_schema(schema: JSONSchema, definitions: JSONSchema) -> Any:
-    """The simplest value that the schema admits; formats and patterns are not followed."""
+    """The simplest value that the schema accepts. Ignores formats and patterns."""
     if "$ref" in schema:
         return _of_schema(definitions[schema["$ref"].rpartition("/")[2]], definitions)
     given = [*schema.get("examples", ()), *schema.get("enum", ()), *(schema[key] for key in _FIXED if key in schema)]

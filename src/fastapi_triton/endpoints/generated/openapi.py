@@ -146,7 +146,7 @@ def _events(response: dict[str, Any]) -> dict[str, Any]:
 
 
 def _request_example(config: ModelConfig) -> dict[str, Any]:
-    """The required inputs; if there are none, the first alone, since not all of them need to go together."""
+    """The required inputs. If there are none, only the first, because optional inputs may exclude each other."""
     return _example([tensor for tensor in config.inputs if not tensor.optional] or config.inputs[:1])
 
 
