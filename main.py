@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""This deployment's endpoints: `uvicorn main:app --port 8080`. Change them, add your own; plain FastAPI routes too."""
+"""The endpoints of this app. Edit them, or add endpoints and plain FastAPI routes. `uvicorn main:app` runs it."""
 
 from pydantic import BaseModel, Field, Json
 
@@ -9,13 +9,13 @@ app = TritonFrontend(title="SDXL scribble ControlNet")
 
 
 class ScribbleRequest(BaseModel):
-    """A scribble and a prompt; the fields are the inputs of the model's config.pbtxt. Left out: the model's default."""
+    """A scribble and a prompt: the inputs of the model's config.pbtxt. Omitted fields use the checkpoint's defaults."""
 
     prompt: str = Field(min_length=1, max_length=2000, examples=["a red house in the snow"])
     image: Base64Image
     conditioning_scale: float = Field(1.0, ge=0, le=2)
     negative_prompt: str | None = Field(None, max_length=2000)
-    seed: int | None = Field(None, ge=-1, description="-1 or left out: drawn, and told in the answer")
+    seed: int | None = Field(None, ge=-1, description="random if -1 or omitted; the response has it")
     num_inference_steps: int | None = Field(None, ge=1)
     guidance_scale: float | None = Field(None, ge=0, le=50)
     control_guidance_start: float | None = Field(None, ge=0, le=1)
@@ -25,9 +25,9 @@ class ScribbleRequest(BaseModel):
     scheduler: str | None = Field(None, max_length=100)
     output_format: str | None = Field(None, pattern="^(webp|png|jpeg)$")
     output_quality: int | None = Field(None, ge=1, le=100)
-    invert: str | None = Field(None, pattern="^(auto|yes|no)$", description="is it dark on light?")
-    receipt: str | None = Field(None, pattern="^(full|no_prompt|none)$", description="in the picture file")
-    reproducible: bool | None = Field(None, description="the same whatever else the model does, but slower")
+    invert: str | None = Field(None, pattern="^(auto|yes|no)$", description="whether the scribble is dark on light")
+    receipt: str | None = Field(None, pattern="^(full|no_prompt|none)$", description="the record in the picture file")
+    reproducible: bool | None = Field(None, description="unaffected by other requests; slower")
 
 
 class ScribbleResponse(BaseModel):

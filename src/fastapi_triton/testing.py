@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A Triton for unit tests: models are configs with a Python function behind them. It ships for your tests too."""
+"""A fake Triton for unit tests, yours too: each model is a config and a Python function."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
@@ -37,9 +37,14 @@ def read_config(path: str | Path) -> ModelConfig:
 
 @dataclass(slots=True)
 class FakeModel:
-    """A model: its config, what answers a request, and whether it is ready now.
+    """A model of `FakeTriton`.
 
-    A decoupled model has `respond_stream`, an async generator function, instead of `respond`.
+    Args:
+        config: its config.
+        respond: an async function from the inputs to the outputs of a request.
+        is_ready: whether it is ready; tests may change it.
+        respond_stream: for a decoupled model, an async generator function instead of `respond`.
+        versions: its versions in the model index.
     """
 
     config: ModelConfig
@@ -51,7 +56,7 @@ class FakeModel:
 
 @dataclass(slots=True)
 class FakeStream:
-    """One call of `stream`. `ended` is set when it is over; `is_closed_early` says that the caller left before."""
+    """One call of `stream`. `ended` is set at its end; `is_closed_early` is True if the client disconnected before."""
 
     model: str
     request_id: str
@@ -61,10 +66,15 @@ class FakeStream:
 
 @dataclass(slots=True)
 class FakeTriton:
-    """Implements `TritonClient`.
+    """A `TritonClient` without a server.
 
-    `requests` keeps (model, inputs, request id) of every request, in order, `versions_asked` their versions; `streams`
-    every call of `stream`.
+    Args:
+        models: name → model; `add` adds one.
+        is_running: whether Triton responds; tests may change it.
+        requests: (model, inputs, request id) of every request, in order.
+        versions_asked: the model version of every request, in order.
+        streams: every call of `stream`, in order.
+        request_timeout_s: seconds to wait for a response, unless the request's deadline is earlier.
     """
 
     models: dict[str, FakeModel] = field(default_factory=dict)
@@ -103,14 +113,14 @@ class FakeTriton:
         return None
 
     def subscribe(self, on_change: Callable[[str], None]) -> None:
-        """Nothing happens here that nobody asks for."""
+        """Does nothing: nothing changes without a request."""
 
     async def server_ready(self) -> bool:
         self._require_running()
         return all(model.is_ready for model in self.models.values())
 
     async def check_processes(self) -> None:
-        """There are no processes."""
+        """Does nothing: there are no stub processes."""
 
     async def ready(self, model: str) -> bool:
         self._require_running()
@@ -136,9 +146,9 @@ class FakeTriton:
         self.requests.append((model, inputs, request_id))
         self.versions_asked.append(version)
         if loaded.respond is None:
-            raise InferenceError(f"The model {model} answers streams only.")
+            raise InferenceError(f"The model {model} supports only streams.")
         with Stage(TRITON, model):
-            tensors = _tensors(await self._unnoticed(loaded.respond(inputs)), loaded.config)
+            tensors = _tensors(await self._uncancellable(loaded.respond(inputs)), loaded.config)
         return {name: tensor for name, tensor in tensors.items() if not outputs or name in outputs}
 
     async def stream(
@@ -148,7 +158,7 @@ class FakeTriton:
         self.requests.append((model, inputs, request_id))
         self.versions_asked.append(version)
         if loaded.respond_stream is None:
-            raise InferenceError(f"The model {model} answers no streams.")
+            raise InferenceError(f"The model {model} does not support streams.")
         stream = FakeStream(model, request_id)
         self.streams.append(stream)
         try:
@@ -162,18 +172,19 @@ class FakeTriton:
         finally:
             stream.ended.set()
 
-    async def _unnoticed(self, work: Awaitable[Outputs]) -> Outputs:
-        """As Triton's `/infer`, it goes on when its caller has left or run out of time, and keeps its slot so long."""
+    async def _uncancellable(self, work: Awaitable[Outputs]) -> Outputs:
+        """Continue after a disconnect or a timeout, as Triton's `/infer` does, and hold the slot until the end."""
         slot = current_slot.get()
         working = asyncio.ensure_future(work)
-        working.add_done_callback(lambda done: done.cancelled() or done.exception())  # which may concern nobody
+        # The exception is retrieved, so that asyncio does not log it.
+        working.add_done_callback(lambda done: done.cancelled() or done.exception())
         try:
             async with asyncio.timeout(remaining_s(self.request_timeout_s)):
                 return await asyncio.shield(working)
         except TimeoutError:
             if working.done():
                 raise
-            raise DeadlineExceededError("The fake Triton gave no answer in time.") from None
+            raise DeadlineExceededError("The fake Triton did not respond in time.") from None
         finally:
             if slot is not None and not working.done():
                 slot.hold()
@@ -187,7 +198,7 @@ class FakeTriton:
 
     def _require_running(self) -> None:
         if not self.is_running:
-            raise TritonUnavailableError("No Triton answers.", retry_after_s=1.0)
+            raise TritonUnavailableError("Triton does not respond.", retry_after_s=1.0)
 
 
 def _tensors(outputs: Outputs, config: ModelConfig) -> dict[str, Tensor]:
@@ -218,5 +229,5 @@ async def _until(responses: AsyncGenerator[Outputs, None], timeout_s: float) -> 
         except StopAsyncIteration:
             return
         except TimeoutError:
-            raise DeadlineExceededError("The fake Triton gave no answer in time.") from None
+            raise DeadlineExceededError("The fake Triton did not respond in time.") from None
         yield outputs

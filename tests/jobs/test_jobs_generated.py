@@ -197,7 +197,7 @@ async def test_one_that_loads_or_is_away_with_triton_is_waited_for(
     app, client = running
     triton.is_running = False
     job = await accepted(client, PLAIN, {"x": 1})
-    await client.when(job, lambda told: told["waits_for"] == "No Triton answers.")
+    await client.when(job, lambda told: told["waits_for"] == "Triton does not respond.")
     triton.is_running = True
     triton.models["plain"].is_ready = False
 

@@ -123,7 +123,7 @@ async def test_triton_that_goes_away_is_waited_for_and_asked_for_the_same_again(
     triton.is_running = False
     twin.go_on.set()
     await triton.streams[0].ended.wait()
-    told = await client.when(job, lambda told: told["waits_for"] == "No Triton answers.")
+    told = await client.when(job, lambda told: told["waits_for"] == "Triton does not respond.")
     assert (told["status"], told["runs"]) == ("queued", 1)
     twin.fails_after_a_step = None
     triton.is_running = True
@@ -138,7 +138,7 @@ async def test_patience_has_an_end(running: Any, settings: Settings, triton: Fak
     async with running(settings.model_copy(update={"jobs_timeout_s": 0.3})) as client:
         told = await client.over(await client.accepted())
     assert (told["status"], told["error"]["code"]) == ("failed", "deadline_exceeded")
-    assert "No Triton answers." in told["error"]["detail"]
+    assert "Triton does not respond." in told["error"]["detail"]
 
 
 async def test_a_job_waits_for_a_place_while_others_have_them_all(client: Client, twin: ScriptedStreamModel) -> None:
