@@ -46,7 +46,7 @@ def add(
     ] = None,
     burst: Annotated[int | None, typer.Option(help="Burst of these requests; by default ten seconds' worth.")] = None,
     max_in_flight: Annotated[
-        int | None, typer.Option(help="Its requests at once, running and waiting; by default no limit.")
+        int | None, typer.Option(help="Requests at once, running and waiting; by default no limit.")
     ] = None,
     expires: Annotated[
         str | None, typer.Option(help="Time until it expires: 12h, 90d or 8w; by default never.")

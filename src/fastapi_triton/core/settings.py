@@ -220,7 +220,7 @@ class Settings(BaseSettings):
     max_json_elements: int = Field(
         default=1_000_000,
         gt=0,
-        description="Values in a JSON body, where the endpoint takes arrays.",
+        description="Values in a JSON body, if the endpoint takes arrays.",
     )
     max_text_bytes: int = Field(
         default=4 * 1024 * 1024,
