@@ -69,12 +69,12 @@ def config_of(folder: Path, text: str) -> None:
     (folder / "models" / "mood" / "config.pbtxt").write_text(text)
 
 
-def test_a_clean_app_ends_with_0(folder: Path) -> None:
+def test_a_clean_app_exits_with_0(folder: Path) -> None:
     result = run("check")
     assert (result.exit_code, result.output) == (0, "Nothing found.\n")
 
 
-def test_a_declaration_that_does_not_fit_is_told_with_every_reason(folder: Path) -> None:
+def test_a_declaration_that_does_not_match_is_reported_with_all_reasons(folder: Path) -> None:
     config_of(folder, GOOD.replace('"text"', '"texts"').replace("FP32", "INT32"))
     result = run("check", "main:app", "models/")
     assert result.exit_code == 1
@@ -97,7 +97,7 @@ def test_the_output_in_the_guide_is_what_the_command_prints(folder: Path) -> Non
     assert "".join(f"{line.rstrip()}\n" for line in output.splitlines()) in guide
 
 
-def test_a_warning_ends_with_1_and_a_note_with_0(folder: Path) -> None:
+def test_a_warning_exits_with_1_and_a_note_with_0(folder: Path) -> None:
     config_of(folder, GOOD.replace("max_queue_size: 64", ""))
     answer = told()
     assert answer["problems"] == 1
@@ -122,7 +122,7 @@ def waiver(code: str, reason: str) -> str:
     return f'parameters {{ key: "waive.{code}" value {{ string_value: "{reason}" }} }}'
 
 
-def test_a_waiver_with_a_reason_counts_and_the_reason_is_shown(folder: Path) -> None:
+def test_a_waiver_with_a_reason_counts_and_its_reason_is_printed(folder: Path) -> None:
     config_of(folder, GOOD.replace("max_queue_size: 64", "") + waiver("unbounded-queue", "callers are few"))
     result = run("check")
     assert result.exit_code == 0
@@ -135,14 +135,14 @@ def test_a_waiver_without_a_reason_does_not_count(folder: Path) -> None:
     assert {each["code"] for each in told()["findings"]} == {"unbounded-queue", "waiver-without-reason"}
 
 
-def test_a_waiver_of_nothing_is_told(folder: Path) -> None:
+def test_unused_and_unknown_waivers_are_reported(folder: Path) -> None:
     config_of(folder, GOOD + waiver("unbounded-queue", "once") + waiver("unbonded-queue", "typo"))
     found = {each["code"]: each for each in told()["findings"]}
     assert set(found) == {"waiver-unused", "waiver-unknown"}
     assert "did you mean `unbounded-queue`?" in found["waiver-unknown"]["detail"]
 
 
-def test_our_own_models_and_app_are_clean(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_scribble_app_and_its_models_are_clean(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
     answer = told("main:app", "models")
     assert answer["problems"] == 0
@@ -161,7 +161,7 @@ def test_our_own_models_and_app_are_clean(monkeypatch: pytest.MonkeyPatch) -> No
         (["--triton", "http://127.0.0.1:{port}"], "No Triton responds at http://127.0.0.1:{port}"),
     ],
 )
-def test_what_cannot_be_checked_ends_with_2_and_a_sentence(folder: Path, arguments: list[str], words: str) -> None:
+def test_invalid_arguments_exit_with_2_and_a_reason(folder: Path, arguments: list[str], words: str) -> None:
     port = free_port()
     result = run("check", *(each.format(port=port) for each in arguments))
     assert result.exit_code == 2
@@ -169,27 +169,27 @@ def test_what_cannot_be_checked_ends_with_2_and_a_sentence(folder: Path, argumen
     assert "Traceback" not in result.output
 
 
-def test_settings_that_are_wrong_end_with_2_and_their_names(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_invalid_settings_exit_with_2_and_their_names(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FASTAPI_TRITON_MAX_IN_FLIGHT", "0")
     result = run("check")
     assert result.exit_code == 2
     assert result.output.startswith("max_in_flight: ")
 
 
-def test_an_empty_folder_has_nothing_to_check(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_empty_folder_exits_with_2(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     result = run("check")
     assert result.exit_code == 2
     assert "There is nothing to check" in result.output
 
 
-def test_an_app_without_a_model_repository_is_no_clean_app(folder: Path) -> None:
+def test_an_app_without_a_model_repository_exits_with_2(folder: Path) -> None:
     (folder / "models").rename(folder / "elsewhere")
     assert run("check").exit_code == 2
     assert run("check", "elsewhere").exit_code == 0
 
 
-def test_without_the_extra_it_says_what_to_install(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_extra_check_prints_how_to_install_it(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "tritonclient.grpc", None)
     result = run("check")
     assert result.exit_code == 2
@@ -206,7 +206,7 @@ def test_openapi_writes_the_document_without_a_server(folder: Path) -> None:
     assert json.loads((folder / "openapi.json").read_text()) == document
 
 
-def test_every_rule_has_its_own_code_and_its_sentences() -> None:
+def test_every_rule_has_a_unique_code_a_reason_and_advice() -> None:
     rules = [rule for rules in runner.RULES.values() for rule in rules]
     assert len(runner.CODES) == len(rules) > 30
     for rule in rules:

@@ -39,7 +39,7 @@ def test_every_setting_is_a_flag_of_serve() -> None:
         assert flag in help_text
 
 
-def test_every_setting_has_a_line_of_meaning_and_a_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_setting_has_a_description_and_a_variable(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TRITON_URL", "http://gpu:8000")
     monkeypatch.setenv("FASTAPI_TRITON_MAX_IN_FLIGHT", "5")
     settings = Settings()
@@ -61,7 +61,7 @@ def test_every_setting_has_a_line_of_meaning_and_a_variable(monkeypatch: pytest.
         (["--embedded", "--models", "/nope"], "no model repository at /nope"),
     ],
 )
-def test_what_cannot_be_served_is_said_in_one_sentence(
+def test_invalid_options_of_serve_exit_with_2_and_a_reason(
     arguments: list[str], words: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(run, "run", pytest.fail)
@@ -71,7 +71,7 @@ def test_what_cannot_be_served_is_said_in_one_sentence(
     assert "Traceback" not in result.output
 
 
-def test_a_taken_port_is_named_with_the_flag_that_changes_it(taken_port: int) -> None:
+def test_the_error_for_a_port_in_use_names_the_port_and_its_flag(taken_port: int) -> None:
     result = runner.invoke(app, ["serve", "--port", str(taken_port)])
     assert result.exit_code == 2
     assert str(taken_port) in result.output
@@ -88,7 +88,7 @@ def test_init_writes_an_app_and_a_model_repository(tmp_path: Path) -> None:
     assert "fastapi-triton serve --embedded" in result.output
 
 
-def test_init_touches_nothing_that_is_there(tmp_path: Path) -> None:
+def test_init_does_not_change_a_folder_with_files(tmp_path: Path) -> None:
     (tmp_path / "main.py").write_text("mine")
     result = runner.invoke(app, ["init", str(tmp_path)])
     assert result.exit_code == 2

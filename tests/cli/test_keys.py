@@ -24,7 +24,7 @@ def file(tmp_path: Path) -> Path:
     return tmp_path / "some keys.toml"
 
 
-def test_a_key_is_printed_once_and_only_its_hash_is_kept(file: Path) -> None:
+def test_a_key_is_printed_once_and_only_its_hash_is_stored(file: Path) -> None:
     secret = command("add", "alice", file=file).stdout.strip()
     assert len(secret) == len("ftk_") + 43  # 256 bits in base64
     assert secret not in file.read_text()
@@ -35,7 +35,7 @@ def test_a_key_is_printed_once_and_only_its_hash_is_kept(file: Path) -> None:
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
 
 
-def test_what_a_key_may_is_kept_and_listed(file: Path) -> None:
+def test_scopes_and_limits_of_a_key_are_stored_and_listed(file: Path) -> None:
     done = command(
         *("add", "ci", "--scope", "infer", "--scope", "v2", "--requests-per-minute", "90"),
         *("--burst", "5", "--max-in-flight", "2"),
@@ -51,7 +51,7 @@ def test_what_a_key_may_is_kept_and_listed(file: Path) -> None:
     )
 
 
-def test_a_key_may_have_an_end_which_is_listed(file: Path) -> None:
+def test_the_expiry_of_a_key_is_listed(file: Path) -> None:
     before = datetime.now(UTC)
     for name, duration, hours in (("a", "12h", 12), ("b", "90d", 90 * 24), ("c", "8w", 56 * 24)):
         assert command("add", name, "--expires", duration, file=file).exit_code == 0
@@ -64,7 +64,7 @@ def test_a_key_may_have_an_end_which_is_listed(file: Path) -> None:
     assert listed[-1] == "old\tinfer\tEXPIRED 2024-02-29T10:00:00Z"
 
 
-def test_revoking_takes_one_key_out_and_leaves_what_a_person_wrote(file: Path) -> None:
+def test_revoke_deletes_one_key_and_keeps_comments(file: Path) -> None:
     for name in ("one", "two", "three"):
         command("add", name, file=file)
     file.write_text(file.read_text().replace("[keys.two]", '# of the second floor\n[ keys."two" ]  # until May'))
@@ -79,7 +79,7 @@ def test_revoking_takes_one_key_out_and_leaves_what_a_person_wrote(file: Path) -
     assert "has no key two" in command("revoke", "two", file=file).output
 
 
-def test_a_file_of_ones_own_making_is_left_alone(file: Path) -> None:
+def test_revoke_does_not_change_a_file_with_an_unknown_layout(file: Path) -> None:
     line = f'keys = {{ x = {{ sha256 = "{"0" * 64}" }} }}\n'
     file.write_text(line)
     done = command("revoke", "x", file=file)
@@ -104,14 +104,14 @@ def test_a_file_of_ones_own_making_is_left_alone(file: Path) -> None:
         (["revoke", "x"], "No such file"),
     ],
 )
-def test_what_makes_no_key_is_refused_and_nothing_is_written(file: Path, arguments: list[str], words: str) -> None:
+def test_invalid_options_exit_with_2_and_write_nothing(file: Path, arguments: list[str], words: str) -> None:
     done = command(*arguments, file=file)
     assert done.exit_code == 2
     assert words in done.output
     assert not file.exists()
 
 
-def test_a_name_is_given_once(file: Path) -> None:
+def test_a_second_key_with_the_same_name_is_rejected(file: Path) -> None:
     command("add", "x", file=file)
     before = file.read_text()
     done = command("add", "x", file=file)
@@ -136,6 +136,6 @@ def test_a_name_is_given_once(file: Path) -> None:
         ("[key.x]", "key"),
     ],
 )
-def test_a_file_that_says_something_else_is_refused_in_words(text: str, words: str) -> None:
+def test_an_invalid_file_of_keys_exits_with_a_reason(text: str, words: str) -> None:
     with pytest.raises(keys.KeyFileError, match=words):
         keys.parse(text)

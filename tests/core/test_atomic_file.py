@@ -20,7 +20,7 @@ def test_a_file_is_replaced_when_the_block_ends(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("error", [OSError, KeyboardInterrupt])
-def test_a_block_that_fails_leaves_everything_as_it_was(tmp_path: Path, error: type[BaseException]) -> None:
+def test_a_failed_block_leaves_the_file_unchanged(tmp_path: Path, error: type[BaseException]) -> None:
     path = tmp_path / "a"
     path.write_bytes(b"before")
 
@@ -35,13 +35,13 @@ def test_a_block_that_fails_leaves_everything_as_it_was(tmp_path: Path, error: t
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_folder_that_was_removed_meanwhile_is_not_made_again(tmp_path: Path) -> None:
+def test_a_removed_folder_is_not_created_again(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError), atomic_file.replacing(tmp_path / "gone" / "a"):
         pass
     assert not list(tmp_path.iterdir())
 
 
-def test_the_first_to_create_a_file_wins(tmp_path: Path) -> None:
+def test_an_existing_file_is_not_overwritten_by_create(tmp_path: Path) -> None:
     path = tmp_path / "a"
     atomic_file.create(path, b"first")
     atomic_file.create(path, b"second")

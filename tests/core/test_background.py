@@ -56,7 +56,7 @@ async def test_a_task_ends_with_its_block(task: BackgroundTask) -> None:
 
 @pytest.mark.usefixtures("quick")
 @pytest.mark.parametrize("error", [ValueError("why"), RecursionError(), MemoryError(), OSError(28, "No space left")])
-async def test_a_task_that_failed_goes_on(task: BackgroundTask, error: Exception) -> None:
+async def test_a_task_continues_after_failures(task: BackgroundTask, error: Exception) -> None:
     errors = [error] * 3
     is_back = asyncio.Event()
 
@@ -73,7 +73,7 @@ async def test_a_task_that_failed_goes_on(task: BackgroundTask, error: Exception
         assert task.failing_for_s == 0
 
 
-async def test_a_task_whose_step_returns_nothing_is_done(task: BackgroundTask) -> None:
+async def test_a_task_ends_when_its_step_returns_none(task: BackgroundTask) -> None:
     async def step() -> None:
         return None
 
@@ -81,7 +81,7 @@ async def test_a_task_whose_step_returns_nothing_is_done(task: BackgroundTask) -
     assert not task.is_failing
 
 
-async def test_a_step_that_fails_while_it_is_cancelled_does_not_hold_up_the_end(task: BackgroundTask) -> None:
+async def test_a_step_that_fails_during_cancellation_does_not_delay_the_end(task: BackgroundTask) -> None:
     is_running = asyncio.Event()
 
     async def step() -> float:
@@ -97,7 +97,7 @@ async def test_a_step_that_fails_while_it_is_cancelled_does_not_hold_up_the_end(
     assert task.num_failures == 1
 
 
-def test_the_backoff_grows_to_its_bound_and_is_jittered(task: BackgroundTask) -> None:
+def test_the_backoff_grows_to_its_limit_with_jitter(task: BackgroundTask) -> None:
     pauses = [task.failed(OSError("why")) for _ in range(2000)]
     assert 0.25 <= pauses[0] <= 0.5
     assert 1.0 <= pauses[2] <= 2.0
@@ -107,7 +107,7 @@ def test_the_backoff_grows_to_its_bound_and_is_jittered(task: BackgroundTask) ->
     assert task.failed(OSError("why")) <= 0.5
 
 
-def test_the_backoff_begins_anew_only_after_the_task_was_steady(clock: Clock) -> None:
+def test_the_backoff_is_reset_only_after_the_task_worked_for_a_while(clock: Clock) -> None:
     task = BackgroundTask("work", consequence="Nothing is done.", steady_s=10, clock=clock)
     for _ in range(5):
         task.failed(OSError("why"))
@@ -119,7 +119,7 @@ def test_the_backoff_begins_anew_only_after_the_task_was_steady(clock: Clock) ->
     assert task.failed(OSError("why")) <= 0.5
 
 
-def test_a_failure_is_logged_at_once_then_once_a_minute_and_its_end_too(
+def test_a_failure_is_logged_at_once_then_once_a_minute_and_so_is_the_recovery(
     task: BackgroundTask, clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
@@ -145,7 +145,7 @@ def test_an_unexpected_error_is_logged_with_its_traceback(
     assert [bool(each.exc_info) for each in caplog.records] == [False, True]
 
 
-def test_independent_parts_of_a_step_do_not_stop_each_other(task: BackgroundTask) -> None:
+def test_a_failed_call_does_not_keep_the_other_calls_from_running(task: BackgroundTask) -> None:
     done: list[int] = []
 
     def fail() -> None:

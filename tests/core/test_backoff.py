@@ -7,7 +7,7 @@ from fastapi_triton.core.backoff import Backoff, pauses
 from fastapi_triton.core.context import current_deadline
 
 
-def test_pauses_double_up_to_the_longest_and_begin_again_after_a_reset() -> None:
+def test_pauses_double_up_to_the_limit_and_start_again_after_a_reset() -> None:
     backoff = Backoff(1.0, 8.0)
     for longest in (1, 2, 4, 8, 8, 8):
         assert longest / 2 <= backoff.next_s() <= longest
@@ -15,15 +15,15 @@ def test_pauses_double_up_to_the_longest_and_begin_again_after_a_reset() -> None
     assert backoff.next_s() <= 1
 
 
-def test_no_pause_is_longer_than_the_longest() -> None:
+def test_no_pause_is_longer_than_the_limit() -> None:
     assert Backoff(10.0, 1.0).next_s() <= 1
 
 
-def test_two_clients_do_not_pause_alike() -> None:
+def test_pauses_of_clients_differ() -> None:
     assert len({Backoff(1.0).next_s() for _ in range(100)}) > 50
 
 
-def test_the_first_attempt_has_no_pause_and_their_number_is_bounded() -> None:
+def test_the_first_attempt_has_no_pause_and_the_number_of_attempts_is_limited() -> None:
     first, *others = pauses(Backoff(1.0), max_attempts=4)
     assert first == 0
     assert len(others) == 3

@@ -16,7 +16,7 @@ with file_lock.held(pathlib.Path(sys.argv[1])) as is_held:
 """
 
 
-def test_a_file_or_a_folder_is_locked_once(tmp_path: Path) -> None:
+def test_a_file_or_folder_is_locked_only_once(tmp_path: Path) -> None:
     file = tmp_path / "lock"
     file.touch()
     for path in (tmp_path, file):
@@ -26,7 +26,7 @@ def test_a_file_or_a_folder_is_locked_once(tmp_path: Path) -> None:
             assert is_held
 
 
-def test_a_killed_process_holds_nothing(tmp_path: Path) -> None:
+def test_a_killed_process_releases_its_lock(tmp_path: Path) -> None:
     with subprocess.Popen(
         [sys.executable, "-c", HOLDER, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as holder:

@@ -8,7 +8,7 @@ import pytest
 from fastapi_triton.core.file_watch import Reloaded, stat_version
 
 
-def test_files_are_loaded_again_when_one_of_them_is_replaced(tmp_path: Path) -> None:
+def test_files_are_reloaded_when_one_of_them_is_replaced(tmp_path: Path) -> None:
     files = [tmp_path / "a", tmp_path / "b"]
     for file in files:
         file.write_text("1")
@@ -27,7 +27,7 @@ def test_files_are_loaded_again_when_one_of_them_is_replaced(tmp_path: Path) -> 
     assert len(loads) == 2
 
 
-def test_a_content_that_cannot_be_loaded_is_tried_again(tmp_path: Path) -> None:
+def test_failed_loads_are_retried(tmp_path: Path) -> None:
     file = tmp_path / "number"
     reloaded = Reloaded(lambda: stat_version([file]), lambda _: int(file.read_text()))
     with pytest.raises(FileNotFoundError):
@@ -40,7 +40,7 @@ def test_a_content_that_cannot_be_loaded_is_tried_again(tmp_path: Path) -> None:
     assert reloaded.get() == 17
 
 
-def test_a_change_may_have_to_be_seen_twice() -> None:
+def test_an_unsettled_change_is_not_loaded() -> None:
     versions = iter(["a", "b", "c", "c", "c"])
     reloaded = Reloaded(lambda: next(versions), str.upper, must_settle=True)
     assert [reloaded.get() for _ in range(5)] == ["A", "A", "A", "C", "C"]

@@ -18,7 +18,7 @@ def test_a_prefix_ends_with_the_path_or_a_slash(path: str, is_below: bool) -> No
     assert paths.is_below(path, paths.V2) is is_below
 
 
-async def test_a_route_named_like_tritons_is_the_apps_own() -> None:
+async def test_a_route_whose_name_begins_with_v2_belongs_to_the_app() -> None:
     app = TritonFrontend(settings=Settings())
 
     @app.post("/v2-of-mine")

@@ -11,7 +11,7 @@ from fastapi_triton.serving.ray_serve.options import ClusterOptions, frontend_va
 
 
 @pytest.mark.parametrize("name", ["TRITON_TOKEN", "FASTAPI_TRITON_TRITON_TOKEN"])
-def test_a_setting_about_triton_has_its_prefix_and_for_one_release_the_old_one(
+def test_a_setting_about_triton_is_read_from_its_new_and_its_old_variable(
     monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     monkeypatch.setenv(name, "s3cret")
@@ -20,13 +20,13 @@ def test_a_setting_about_triton_has_its_prefix_and_for_one_release_the_old_one(
     assert token.get_secret_value() == "s3cret"
 
 
-def test_the_new_name_wins(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_new_variable_wins(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FASTAPI_TRITON_TRITON_URL", "http://old:8000")
     monkeypatch.setenv("TRITON_URL", "http://new:8000")
     assert Settings().triton_url == "http://new:8000"
 
 
-def test_an_old_name_logs_a_warning(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+def test_an_old_variable_logs_a_warning(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     monkeypatch.setenv("FASTAPI_TRITON_TRITON_TOKEN", "s3cret")
     with caplog.at_level(logging.WARNING):
         TritonFrontend()
@@ -36,7 +36,7 @@ def test_an_old_name_logs_a_warning(monkeypatch: pytest.MonkeyPatch, caplog: pyt
 
 
 @pytest.mark.parametrize("name", ["TRITON_TOKEN", "FASTAPI_TRITON_TRITON_TOKEN"])
-def test_a_clusters_frontends_get_either(name: str) -> None:
+def test_frontends_in_a_cluster_get_both_variables(name: str) -> None:
     variables = frontend_variables({name: "s3cret", "TRITON_URL": "http://elsewhere:8000", "PATH": "/bin"})
     assert variables == {name: "s3cret"}
     token = ClusterOptions(settings=variables).frontend_settings.triton_token

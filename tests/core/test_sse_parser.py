@@ -16,7 +16,7 @@ async def in_pieces(data: bytes, size: int) -> AsyncIterator[bytes]:
 
 
 @pytest.mark.parametrize("size", [1, 2, 7, 1000])
-async def test_events_are_found_however_the_stream_is_cut(size: int) -> None:
+async def test_events_are_parsed_from_chunks_of_any_size(size: int) -> None:
     stream = b': a comment\n\ndata: {"a":1}\n\nevent: x\ndata:{"b":"\xc3\xa4"}\r\n\r\n\n'
     found = [(name, json.loads(data)) async for name, data in sse_parser.parse(in_pieces(stream, size))]
     assert found == [("", {"a": 1}), ("x", {"b": "ä"})]
@@ -32,14 +32,14 @@ async def test_events_are_found_however_the_stream_is_cut(size: int) -> None:
         b'{"error":"x"}\n',
     ],
 )
-async def test_what_is_no_event_is_an_error_and_no_end(rest: bytes) -> None:
+async def test_invalid_and_incomplete_events_raise_an_error(rest: bytes) -> None:
     events = sse_parser.parse(in_pieces(b'data: {"a":1}\n\n' + rest, 7))
     assert json.loads((await anext(events))[1]) == {"a": 1}
     with pytest.raises(ValueError, match="its stream"):
         await anext(events)
 
 
-async def test_an_event_is_there_as_soon_as_its_line_ends() -> None:
+async def test_an_event_is_yielded_as_soon_as_its_line_ends() -> None:
     async def chunks() -> AsyncIterator[bytes]:
         yield b'data: {"a":1}\n'
         raise AssertionError("asked for more than the first event needs")

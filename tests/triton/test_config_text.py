@@ -33,7 +33,7 @@ def test_enums_are_names_and_64_bit_integers_are_numbers() -> None:
     assert told["parameters"] == {"k": {"string_value": "12"}}
 
 
-def test_a_missing_name_is_the_folders(tmp_path: Path) -> None:
+def test_a_missing_name_is_taken_from_the_folder(tmp_path: Path) -> None:
     (tmp_path / "my_model").mkdir()
     path = tmp_path / "my_model" / "config.pbtxt"
     path.write_text('backend: "python"')
@@ -56,7 +56,7 @@ def test_a_missing_name_is_the_folders(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_what_cannot_be_parsed_is_told_with_line_column_and_reason(tmp_path: Path, text: str, words: str) -> None:
+def test_a_parse_error_has_line_column_and_reason(tmp_path: Path, text: str, words: str) -> None:
     path = tmp_path / "config.pbtxt"
     path.write_text(text)
     with pytest.raises(config_text.ConfigTextError) as told:
@@ -65,7 +65,7 @@ def test_what_cannot_be_parsed_is_told_with_line_column_and_reason(tmp_path: Pat
     assert words in str(told.value)
 
 
-def test_a_file_that_is_not_there_or_no_text_is_named(tmp_path: Path) -> None:
+def test_the_error_for_an_unreadable_file_names_it(tmp_path: Path) -> None:
     with pytest.raises(config_text.ConfigTextError, match=r"config\.pbtxt cannot be read"):
         config_text.read(tmp_path / "config.pbtxt")
     (tmp_path / "config.pbtxt").write_bytes(b"\xff\xfe")
@@ -73,13 +73,13 @@ def test_a_file_that_is_not_there_or_no_text_is_named(tmp_path: Path) -> None:
         config_text.read(tmp_path / "config.pbtxt")
 
 
-def test_without_the_extra_one_sentence_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_extra_the_error_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "tritonclient.grpc", None)
     with pytest.raises(config_text.ConfigTextError, match=r"pip install 'fastapi-triton\[check\]'"):
         config_text.read(CONFIG)
 
 
-def test_the_command_line_loads_nothing_of_the_extra_until_it_is_needed() -> None:
+def test_the_command_line_imports_the_extra_only_when_it_is_needed() -> None:
     unloaded = "all(each not in sys.modules for each in ('grpc', 'google.protobuf'))"
     code = f"import sys, fastapi_triton.cli.main; sys.exit(not {unloaded})"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -27,13 +27,13 @@ def read(folder: Folder, tmp_path: Path) -> repository.ModelFolder:
     return model
 
 
-def test_every_rule_is_tried_on_both() -> None:
+def test_every_rule_has_broken_and_fine_cases() -> None:
     assert set(CASES) == set(RULES)
     assert all(broken and fine for broken, fine in CASES.values())
 
 
 @pytest.mark.parametrize(("code", "folder", "words"), BROKEN)
-def test_a_rule_finds_what_breaks_it(code: str, folder: Folder, words: str, tmp_path: Path) -> None:
+def test_a_rule_finds_a_broken_folder(code: str, folder: Folder, words: str, tmp_path: Path) -> None:
     found = RULES[code].findings(read(folder, tmp_path), "m")
     assert found
     assert words in found[0].detail
@@ -41,5 +41,5 @@ def test_a_rule_finds_what_breaks_it(code: str, folder: Folder, words: str, tmp_
 
 
 @pytest.mark.parametrize(("code", "folder"), FINE)
-def test_a_rule_leaves_alone_what_does_not(code: str, folder: Folder, tmp_path: Path) -> None:
+def test_a_rule_finds_nothing_in_a_fine_folder(code: str, folder: Folder, tmp_path: Path) -> None:
     assert RULES[code].findings(read(folder, tmp_path), "m") == []

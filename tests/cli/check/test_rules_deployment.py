@@ -107,30 +107,32 @@ CASES = [
 ]
 
 
-def test_every_rule_is_tried_on_both() -> None:
+def test_every_rule_has_broken_and_fine_cases() -> None:
     tried = {code for _, code, _, _ in CASES}
     families = (rules_deployment.SETTINGS_RULES, rules_deployment.RULES, rules_declarations.RULES, rules_waivers.RULES)
     assert tried == {rule.code for family in families for rule in family.all}  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize(("rules", "code", "broken", "fine"), CASES)
-def test_a_rule_finds_what_breaks_it_and_nothing_else(rules: Rules[Any], code: str, broken: Any, fine: Any) -> None:
+def test_a_rule_finds_the_broken_case_and_nothing_in_the_fine_case(
+    rules: Rules[Any], code: str, broken: Any, fine: Any
+) -> None:
     (rule,) = (each for each in rules.all if each.code == code)
     assert rule.findings(broken, "m")
     assert rule.findings(fine, "m") == []
 
 
-def test_a_decoupled_model_is_told_once() -> None:
+def test_a_decoupled_model_is_reported_once() -> None:
     found = rules_declarations.RULES.findings(declared("stream", STREAM), "/echo")
     assert [each.code for each in found] == ["decoupled-over-infer"]
 
 
-def test_an_unknown_model_is_told_with_the_nearest() -> None:
+def test_an_unknown_model_is_reported_with_the_nearest_name() -> None:
     (found,) = rules_declarations.RULES.findings(declared("ecko", ECHO), "/echo")
     assert found.detail == "there is no model ecko; did you mean `echo`?"
 
 
-def test_a_model_whose_config_is_not_known_is_held_against_nothing() -> None:
+def test_a_model_without_a_known_config_has_no_findings() -> None:
     app = TritonFrontend()
     endpoint = app.infer("/echo", model="echo", request=Echo, response=Other)
     assert rules_declarations.RULES.findings(Declared(endpoint.declaration, {"echo": None}), "/echo") == []

@@ -56,24 +56,28 @@ MODEL_CASES = [
 ]
 
 
-def test_every_rule_is_tried() -> None:
+def test_every_rule_has_a_case() -> None:
     assert {code for code, _, _ in SERVER_CASES} == {rule.code for rule in rules_server.RULES.all}
     assert {code for code, _, _ in MODEL_CASES} == {rule.code for rule in rules_server.MODEL_RULES.all}
 
 
 @pytest.mark.parametrize(("code", "broken", "fine"), SERVER_CASES)
-def test_a_rule_over_the_server(code: str, broken: dict[str, Any], fine: dict[str, Any]) -> None:
+def test_a_rule_for_the_server_finds_only_the_broken_case(
+    code: str, broken: dict[str, Any], fine: dict[str, Any]
+) -> None:
     (rule,) = (each for each in rules_server.RULES.all if each.code == code)
     assert rule.findings(replace(FACTS, **broken), "Triton")
     assert rule.findings(replace(FACTS, **fine), "Triton") == []
 
 
 @pytest.mark.parametrize(("code", "broken", "fine"), MODEL_CASES)
-def test_a_rule_over_a_model_that_it_serves(code: str, broken: dict[str, Any], fine: dict[str, Any]) -> None:
+def test_a_rule_for_a_served_model_finds_only_the_broken_case(
+    code: str, broken: dict[str, Any], fine: dict[str, Any]
+) -> None:
     (rule,) = (each for each in rules_server.MODEL_RULES.all if each.code == code)
     assert rule.findings(replace(MODEL, **broken), "m")
     assert rule.findings(replace(MODEL, **fine), "m") == []
 
 
-def test_nothing_is_found_where_all_is_well() -> None:
+def test_a_server_without_problems_has_no_findings() -> None:
     assert rules_server.RULES.findings(FACTS, "Triton") == rules_server.MODEL_RULES.findings(MODEL, "m") == []

@@ -68,14 +68,14 @@ async def drawn(frontend: Client, scribble: bytes, **fields: Any) -> list[StepPr
     return [event async for event in frontend.draw({"prompt": "a house", **fields}, scribble)]
 
 
-async def test_progress_comes_and_then_the_picture(frontend: Client, scribble: bytes) -> None:
+async def test_progress_is_followed_by_the_picture(frontend: Client, scribble: bytes) -> None:
     *told, last = await drawn(frontend, scribble, seed=3)
     assert told == [StepProgress(1, 2), StepProgress(2, 2)]
     assert isinstance(last, GeneratedPicture)
     assert (last.content[:4], last.seed, last.info) == (b"RIFF", 3, {"prompt": "a house"})
 
 
-async def test_a_failure_before_and_one_after_the_first_event_are_told_alike(
+async def test_failures_before_and_after_the_first_event_raise_the_same_error(
     frontend: Client, twin: ScriptedStreamModel, scribble: bytes
 ) -> None:
     detail = "guidance_scale must be from 0 to 30, not 40"
@@ -88,7 +88,7 @@ async def test_a_failure_before_and_one_after_the_first_event_are_told_alike(
         setattr(twin, name, None)
 
 
-async def test_a_busy_server_says_when_to_come_back_and_a_broken_one_where_to_look(
+async def test_an_overload_error_says_when_to_retry_and_a_server_error_has_the_request_id(
     frontend: Client, twin: ScriptedStreamModel, scribble: bytes
 ) -> None:
     twin.fails_at_once = OverloadedError("Too much is going on.", retry_after_s=3)
@@ -110,7 +110,7 @@ async def test_a_busy_server_says_when_to_come_back_and_a_broken_one_where_to_lo
         HEAD + chunk('event: completed\ndata: {"generated_image": "UklGRg'),
     ],
 )
-async def test_a_server_that_goes_away_is_told_of(answering: ScriptedApp, answer: str, scribble: bytes) -> None:
+async def test_a_cut_off_response_is_an_error(answering: ScriptedApp, answer: str, scribble: bytes) -> None:
     async with answering(answer) as frontend:
         with pytest.raises(GenerateError, match="closed the connection before the picture was complete"):
             await drawn(frontend, scribble)
@@ -120,13 +120,13 @@ async def test_a_server_that_goes_away_is_told_of(answering: ScriptedApp, answer
     "data",
     ["{}", "[]", '{"generated_image": "?", "seed": 1, "info": {}}', '{"generated_image": "UklGRg==", "seed": 1}'],
 )
-async def test_an_answer_that_makes_no_sense_is_told_of(answering: ScriptedApp, data: str, scribble: bytes) -> None:
+async def test_an_invalid_response_is_an_error(answering: ScriptedApp, data: str, scribble: bytes) -> None:
     async with answering(HEAD + chunk(f"event: completed\ndata: {data}\n\n") + "0\r\n\r\n") as frontend:
         with pytest.raises(GenerateError, match="cannot be read"):
             await drawn(frontend, scribble)
 
 
-async def test_a_picture_in_small_pieces_is_put_together(answering: ScriptedApp, scribble: bytes) -> None:
+async def test_a_picture_in_small_chunks_is_assembled(answering: ScriptedApp, scribble: bytes) -> None:
     text = 'event: completed\r\ndata: {"generated_image": "UklGRg==", "seed": 1, "info": {}}\r\n\r\n'
     async with answering(HEAD + "".join(chunk(letter) for letter in text) + "0\r\n\r\n") as frontend:
         assert await drawn(frontend, scribble) == [GeneratedPicture(b"RIFF", 1, {})]
@@ -142,7 +142,7 @@ async def test_a_picture_in_small_pieces_is_put_together(answering: ScriptedApp,
         ('HTTP/1.1 503 X\r\nContent-Length: 29\r\n\r\n{"code":"x","detail":"later"}', GenerateError),
     ],
 )
-async def test_who_does_not_describe_itself_makes_no_pictures(
+async def test_a_server_without_a_description_is_an_error(
     answering: ScriptedApp, answer: str, error: type[GenerateError]
 ) -> None:
     async with answering(answer) as frontend:
@@ -151,13 +151,13 @@ async def test_who_does_not_describe_itself_makes_no_pictures(
     assert type(told.value) is error
 
 
-async def test_nobody_is_not_somebody_else(unused_url: str) -> None:
+async def test_an_unused_address_has_its_own_error(unused_url: str) -> None:
     async with aiohttp.ClientSession() as session:
         with pytest.raises(NothingListensError, match=unused_url):
             await Client(session, unused_url, "/draw").describe()
 
 
-def test_several_problems_are_several_sentences_with_the_options_names() -> None:
+def test_each_problem_becomes_a_sentence_with_the_name_of_its_option() -> None:
     told = errors.of_problem(
         {
             "status": 422,

@@ -55,7 +55,7 @@ def told(result: Result) -> Any:
     return json.loads(result.stdout)
 
 
-def test_a_prompt_and_a_scribble_give_a_picture_in_the_format_of_its_name(generate: Generate) -> None:
+def test_the_file_name_determines_the_format_of_the_picture(generate: Generate) -> None:
     made = generate("a red house in the snow", str(HOUSE), "-o", "house.webp", "--seed", "5", *FEW)
     assert made.exit_code == 0, made.output
     assert re.fullmatch(r"house\.webp  128x128, seed 5, \d+\.\d s\n", made.stdout)
@@ -66,7 +66,7 @@ def test_a_prompt_and_a_scribble_give_a_picture_in_the_format_of_its_name(genera
 
 
 @pytest.mark.parametrize("suffix", ["png", "webp", "jpg"])
-def test_a_picture_is_made_again_from_itself_alone_byte_for_byte(generate: Generate, suffix: str) -> None:
+def test_a_picture_is_made_again_from_its_file_byte_for_byte(generate: Generate, suffix: str) -> None:
     options = ("--negative-prompt", "trees", "--guidance-scale", "3.3", "--control-guidance-end", "0.7", *FEW)
     first = generate("ein rotes Häuschen 🏠", str(HOUSE), "-o", f"first.{suffix}", *options)
     again = generate("--from", f"first.{suffix}", "-o", f"again.{suffix}", "--json")
@@ -83,7 +83,7 @@ def test_a_picture_is_made_again_in_another_format_with_the_same_pixels(generate
     assert np.array_equal(pixels("again.png"), pixels("first.png"))
 
 
-def test_a_picture_that_the_api_made_is_made_again_too(generate: Generate, scribble_server: Server) -> None:
+def test_a_picture_from_the_api_is_made_again(generate: Generate, scribble_server: Server) -> None:
     answer = scribble_server.post(
         "/sdxl/scribble-controlnet/infer",
         data={"prompt": "a red house", "num_inference_steps": "2"},
@@ -102,7 +102,7 @@ def test_a_picture_that_the_api_made_is_made_again_too(generate: Generate, scrib
     assert told_of_it["engine"]["version"]
 
 
-def test_another_scribble_and_other_weights_are_told_of(generate: Generate) -> None:
+def test_changed_scribbles_and_weights_are_warned_of(generate: Generate) -> None:
     generate("a house", str(HOUSE), "-o", "first.png", *FEW)
     again = generate("--from", "first.png", str(HOUSE.parent / "star.png"), "--json")
     assert again.exit_code == 0
@@ -119,7 +119,7 @@ def test_another_scribble_and_other_weights_are_told_of(generate: Generate) -> N
     assert "pixel for pixel" in again.stderr
 
 
-def test_another_size_is_no_other_scribble(generate: Generate) -> None:
+def test_another_size_is_not_reported_as_another_scribble(generate: Generate) -> None:
     generate("a house", str(HOUSE), "-o", "first.png", *FEW)
     again = generate("--from", "first.png", "--width", "96", "--height", "96", "--json")
     assert again.exit_code == 0
@@ -128,7 +128,7 @@ def test_another_size_is_no_other_scribble(generate: Generate) -> None:
     assert pixels("first-again.png").shape == (96, 96, 3)
 
 
-def test_json_tells_scripts_of_every_picture_and_nothing_else(generate: Generate) -> None:
+def test_json_describes_every_picture_and_standard_error_is_empty(generate: Generate) -> None:
     made = generate("a house", "-", "-o", "h.png", "--n", "2", "--seed", "8", "--json", *FEW, stdin=HOUSE.read_bytes())
     assert made.stderr == ""
     assert [each["file"] for each in told(made)["pictures"]] == ["h-1.png", "h-2.png"]
@@ -139,16 +139,14 @@ def test_json_tells_scripts_of_every_picture_and_nothing_else(generate: Generate
     assert not np.array_equal(pixels("h-1.png"), pixels("h-2.png"))
 
 
-def test_standard_output_gets_the_bytes_of_the_picture_alone(generate: Generate) -> None:
+def test_standard_output_contains_only_the_picture(generate: Generate) -> None:
     made = generate("a house", str(HOUSE), "-o", "-", "--format", "jpeg", *FEW)
     assert pixels(made.stdout_bytes).shape == (128, 128, 3)
     assert made.stdout_bytes.startswith(b"\xff\xd8\xff")
     assert files() == []
 
 
-def test_a_terminal_shows_steps_and_the_time_left_and_a_script_sees_none_of_it(
-    generate: Generate, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_progress_is_shown_only_in_a_terminal(generate: Generate, monkeypatch: pytest.MonkeyPatch) -> None:
     options = ("--example", "car", "--steps", "6", "--n", "2", "-o", "car.png", "--force")
     assert "steps" not in generate(*options).stderr
     monkeypatch.setenv("TTY_COMPATIBLE", "1")  # what Rich takes for a terminal
@@ -157,7 +155,7 @@ def test_a_terminal_shows_steps_and_the_time_left_and_a_script_sees_none_of_it(
     assert "Drawing 2 of 2" in shown
 
 
-def test_an_example_needs_nothing_else(generate: Generate) -> None:
+def test_an_example_needs_no_other_arguments(generate: Generate) -> None:
     assert generate("--example", "star", *FEW).exit_code == 0
     (file,) = files()
     assert (file[:6], pixels(file).shape) == ("a-yell", (128, 128, 3))
@@ -177,9 +175,7 @@ def test_an_example_needs_nothing_else(generate: Generate) -> None:
         ),
     ],
 )
-def test_what_the_server_refuses_is_said_with_the_options_name(
-    generate: Generate, arguments: list[str], words: str, code: str
-) -> None:
+def test_errors_of_the_server_name_the_option(generate: Generate, arguments: list[str], words: str, code: str) -> None:
     refused = generate("a house", str(HOUSE), "-o", "h.png", *arguments, "--json")
     assert refused.exit_code == 1
     assert told(refused)["error"]["code"] == code
@@ -188,7 +184,7 @@ def test_what_the_server_refuses_is_said_with_the_options_name(
     assert files() == []
 
 
-def test_a_scribble_that_is_no_picture_is_called_a_scribble(generate: Generate) -> None:
+def test_the_error_for_an_invalid_scribble_names_the_scribble(generate: Generate) -> None:
     refused = generate("a house", "-", stdin=b"hello")
     assert (refused.exit_code, refused.stderr[:13]) == (1, "The scribble:")
     cut_off = generate("a house", "-", stdin=HOUSE.read_bytes()[:5000])
@@ -198,13 +194,13 @@ def test_a_scribble_that_is_no_picture_is_called_a_scribble(generate: Generate) 
     )
 
 
-def test_options_that_make_no_sense_end_with_2(generate: Generate) -> None:
+def test_invalid_options_exit_with_2(generate: Generate) -> None:
     for arguments in (["a house"], ["--example", "horse"], ["--example", "car", "--json", "-o", "-"], ["--n", "0"]):
         assert generate(*arguments).exit_code == 2
     assert generate("--example", "car", url="localhost:80").exit_code == 2
 
 
-def test_a_server_that_is_not_there_ends_with_3(generate: Generate, scribble_server: Server) -> None:
+def test_a_missing_server_exits_with_3(generate: Generate, scribble_server: Server) -> None:
     nobody = generate("--example", "car", url=f"http://127.0.0.1:{free_port()}")
     assert (nobody.exit_code, nobody.stdout) == (3, "")
     assert "No server responds at http://127.0.0.1:" in nobody.stderr
@@ -213,7 +209,7 @@ def test_a_server_that_is_not_there_ends_with_3(generate: Generate, scribble_ser
     assert "has no picture endpoint" in another.stderr
 
 
-def test_ctrl_c_stops_the_work_and_leaves_no_file(scribble_server: Server, tmp_path: Path) -> None:
+def test_ctrl_c_cancels_the_request_and_leaves_no_file(scribble_server: Server, tmp_path: Path) -> None:
     address = scribble_server.wait_for(r"Started Metrics Service at ([\d.:]+)")[1]
 
     def counted(series: str) -> float:
@@ -257,7 +253,7 @@ asyncio.run(main())
 @pytest.mark.parametrize(
     "end", [signal.SIGINT, pytest.param(signal.SIGKILL, marks=pytest.mark.slow)], ids=["ctrl-c", "killed"]
 )
-def test_a_server_that_was_started_is_ready_and_gone_at_the_end(end: signal.Signals, tmp_path: Path) -> None:
+def test_a_started_server_is_ready_and_stops_at_the_end(end: signal.Signals, tmp_path: Path) -> None:
     process = subprocess.Popen(
         [sys.executable, "-c", OWN_SERVER, str(COUNT_APP)],
         cwd=tmp_path, stdout=subprocess.PIPE, text=True, stderr=subprocess.DEVNULL,
@@ -273,7 +269,7 @@ def test_a_server_that_was_started_is_ready_and_gone_at_the_end(end: signal.Sign
 
 
 @pytest.mark.slow
-def test_where_no_server_runs_one_is_started_and_stopped(tmp_path: Path) -> None:
+def test_a_server_is_started_and_stopped_if_none_is_running(tmp_path: Path) -> None:
     code = f"""
 from fastapi_triton.cli.generate import run
 run.DEFAULT_URL = "http://127.0.0.1:{free_port()}"

@@ -66,13 +66,13 @@ def test_files_are_named_after_the_options(
     assert placed.outputs.picture_format == placed.fields_of(0)["output_format"] == picture_format
 
 
-def test_a_name_that_nobody_chose_is_one_that_is_free(place: Place) -> None:
+def test_a_default_file_name_is_unused(place: Place) -> None:
     Path("a-red-house.png").touch()
     Path("a-red-house-2.png").touch()
     assert names(place(num=2)) == ["a-red-house-3.png", "a-red-house-4.png"]
 
 
-def test_a_file_that_is_there_is_overwritten_only_when_asked(place: Place) -> None:
+def test_an_existing_file_is_overwritten_only_with_force(place: Place) -> None:
     Path("house-2.png").write_text("mine")
     with pytest.raises(UsageError, match=r"house-2\.png already exists.*--force"):
         place(output="house.png", num=2)
@@ -80,7 +80,7 @@ def test_a_file_that_is_there_is_overwritten_only_when_asked(place: Place) -> No
     assert Path("house-2.png").read_bytes() == b"new"
 
 
-def test_a_file_that_came_meanwhile_is_left_alone(place: Place) -> None:
+def test_a_file_created_meanwhile_is_not_overwritten(place: Place) -> None:
     outputs = place(output="house.png").outputs
     Path("house.png").write_text("mine")
     with pytest.raises(GenerateError, match="meanwhile"):
@@ -89,7 +89,7 @@ def test_a_file_that_came_meanwhile_is_left_alone(place: Place) -> None:
     assert files() == ["house.png", "scribble.png"]
 
 
-def test_a_picture_that_cannot_be_written_leaves_nothing(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_write_leaves_no_file(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     outputs = place(output="house.png").outputs
 
     def full(self: Path, target: Path) -> None:
@@ -101,7 +101,7 @@ def test_a_picture_that_cannot_be_written_leaves_nothing(place: Place, monkeypat
     assert files() == ["scribble.png"]
 
 
-def test_a_device_is_written_to_and_not_replaced(place: Place) -> None:
+def test_a_device_is_not_replaced(place: Place) -> None:
     outputs = place(output="/dev/null", picture_format="png").outputs
     outputs.write(0, b"new")
     assert Path("/dev/null").is_char_device()
@@ -126,7 +126,7 @@ def test_a_device_is_written_to_and_not_replaced(place: Place) -> None:
         ({"from_picture": Path("scribble.png"), "example": "house"}, "both name a scribble"),
     ],
 )
-def test_what_makes_no_sense_is_said_in_words(place: Place, options: dict[str, Any], words: str) -> None:
+def test_invalid_options_raise_an_error_with_a_reason(place: Place, options: dict[str, Any], words: str) -> None:
     with pytest.raises(UsageError, match=words):
         place(**options)
 
@@ -137,7 +137,7 @@ def test_no_picture_is_written_to_a_terminal(place: Place, monkeypatch: pytest.M
         place(output="-")
 
 
-def test_the_scribble_may_come_from_standard_input(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_scribble_is_read_from_standard_input(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     stdin = io.TextIOWrapper(io.BytesIO(picture()))
     monkeypatch.setattr(sys, "stdin", stdin)
     assert place(scribble="-").scribble == picture()
@@ -145,19 +145,19 @@ def test_the_scribble_may_come_from_standard_input(place: Place, monkeypatch: py
         place(scribble="-")
 
 
-def test_an_example_brings_its_prompt_which_may_be_another(place: Place) -> None:
+def test_an_example_has_a_prompt_that_can_be_overridden(place: Place) -> None:
     assert place(None, None, example="house").fields_of(0)["prompt"] == request.examples()["house"]
     assert place("a blue house", None, example="house").fields_of(0)["prompt"] == "a blue house"
 
 
-def test_a_seed_counts_up_and_one_that_is_to_be_drawn_is_not_sent(place: Place) -> None:
+def test_a_seed_counts_up_and_a_random_seed_is_not_sent(place: Place) -> None:
     placed = place(num=3, fields={"seed": 7})
     assert [placed.fields_of(index)["seed"] for index in range(3)] == [7, 8, 9]
     assert "seed" not in place(fields={"seed": -1}).fields_of(0)
     assert "seed" not in place(fields={"seed": None}).fields_of(0)
 
 
-def test_outputs_keep_the_rights_of_new_files(tmp_path: Path) -> None:
+def test_pictures_have_the_permissions_of_new_files(tmp_path: Path) -> None:
     path, usual = tmp_path / "a.png", tmp_path / "usual"
     Outputs((path,), "png").write(0, b"x")
     usual.touch()

@@ -47,19 +47,19 @@ def placed(
 
 
 @pytest.mark.parametrize("output_format", ["png", "webp", "jpeg"])
-def test_a_receipt_is_read_from_every_format_that_the_engine_writes(tmp_path: Path, output_format: str) -> None:
+def test_a_receipt_is_read_from_every_format(tmp_path: Path, output_format: str) -> None:
     read = receipt.read(written(tmp_path, output_format))
     assert read.fields() == {name: CONTENT[name] for name in receipt.RequestFields.model_fields}
     assert read.scribble() == picture()
 
 
-def test_a_reproducible_picture_is_made_again_as_one(tmp_path: Path) -> None:
+def test_a_reproducible_picture_is_made_again_as_a_reproducible_one(tmp_path: Path) -> None:
     assert receipt.read(written(tmp_path, reproducible=True)).fields()["reproducible"] is True
     assert "reproducible" not in receipt.read(written(tmp_path, reproducible=False)).fields()
     assert placed(written(tmp_path, reproducible=True), reproducible=True).is_remade
 
 
-def test_the_same_request_comes_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_receipt_gives_the_original_request(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     made = placed(written(tmp_path, "webp"))
     assert made.fields_of(0) == {name: CONTENT[name] for name in receipt.RequestFields.model_fields} | {"invert": "no"}
@@ -68,7 +68,7 @@ def test_the_same_request_comes_out(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert [path.name for path in made.outputs.paths] == ["made-again.webp"]
 
 
-def test_what_is_said_wins_over_the_receipt(tmp_path: Path) -> None:
+def test_options_override_the_receipt(tmp_path: Path) -> None:
     changed = placed(written(tmp_path), prompt="a blue house", num_inference_steps=5, guidance_scale=2.5)
     assert (changed.fields_of(0)["prompt"], changed.fields_of(0)["num_inference_steps"]) == ("a blue house", 5)
     assert changed.fields_of(0)["seed"] == 7
@@ -76,7 +76,7 @@ def test_what_is_said_wins_over_the_receipt(tmp_path: Path) -> None:
     assert placed(written(tmp_path), guidance_scale=2.5).is_remade
 
 
-def test_a_scribble_of_ones_own_is_read_as_any_other(tmp_path: Path) -> None:
+def test_a_named_scribble_replaces_the_one_in_the_receipt(tmp_path: Path) -> None:
     own = tmp_path / "own.png"
     own.write_bytes(picture(size=(20, 20)))
     for made in (placed(written(tmp_path), str(own)), placed(written(tmp_path), "ein Häuschen 🏠", str(own))):
@@ -85,7 +85,7 @@ def test_a_scribble_of_ones_own_is_read_as_any_other(tmp_path: Path) -> None:
         assert made.fields_of(0)["prompt"] == "ein Häuschen 🏠"
 
 
-def test_what_the_receipt_leaves_out_must_be_given(tmp_path: Path) -> None:
+def test_parts_missing_from_the_receipt_must_be_passed(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="has no prompt"):
         placed(written(tmp_path, prompt=None))
     assert placed(written(tmp_path, prompt=None), prompt="a house").fields_of(0)["prompt"] == "a house"
@@ -107,9 +107,7 @@ def test_what_the_receipt_leaves_out_must_be_given(tmp_path: Path) -> None:
     ],
 )
 @pytest.mark.parametrize("output_format", ["png", "webp", "jpeg"])
-def test_a_file_without_a_readable_receipt_is_refused_in_words(
-    tmp_path: Path, text: str, words: str, output_format: str
-) -> None:
+def test_a_file_without_a_valid_receipt_is_an_error(tmp_path: Path, text: str, words: str, output_format: str) -> None:
     with pytest.raises(UsageError, match=words):
         receipt.read(written(tmp_path, output_format, text))
 
@@ -121,7 +119,7 @@ def test_a_receipt_is_found_beside_megabytes_of_other_text(tmp_path: Path) -> No
     assert receipt.read(file).fields()["seed"] == CONTENT["seed"]
 
 
-def test_a_file_that_is_no_picture_or_half_of_one_is_refused_in_words(tmp_path: Path) -> None:
+def test_an_incomplete_or_invalid_picture_is_an_error(tmp_path: Path) -> None:
     file = tmp_path / "x.png"
     for content, words in (
         (b"", "not a PNG"),
@@ -148,7 +146,7 @@ def test_a_file_that_is_no_picture_or_half_of_one_is_refused_in_words(tmp_path: 
         ({}, ["checkpoint", "engine"]),
     ],
 )
-def test_what_has_changed_since_is_told(tmp_path: Path, description: dict[str, Any], words: list[str]) -> None:
+def test_changes_since_the_receipt_are_listed(tmp_path: Path, description: dict[str, Any], words: list[str]) -> None:
     told = receipt.read(written(tmp_path)).differences(description)
     assert len(told) == len(words)
     assert all(part in sentence for part, sentence in zip(words, told, strict=True))

@@ -53,7 +53,7 @@ def entries(*requests: Mapping[str, Any], config: ModelConfig = PAINTS) -> list[
     return json.loads(input_data.document([dict(each) for each in requests], config))["data"]
 
 
-def test_a_request_comes_back_as_it_was_given() -> None:
+def test_the_input_data_has_the_values_of_the_request() -> None:
     (entry,) = entries({**REQUEST, "seed": 2**62 + 1})
     arrays = sent(entry, PAINTS)
     assert arrays["prompt"].tolist() == ["hä🏠".encode()]
@@ -69,7 +69,7 @@ def test_every_string_has_its_length_in_front() -> None:
 
 @pytest.mark.parametrize("max_batch_size", [0, 8])
 @pytest.mark.parametrize("datatype", DATATYPES, ids=lambda each: each.wire)
-def test_every_datatype_and_shape(datatype: Any, max_batch_size: int) -> None:
+def test_every_datatype_and_shape_is_converted(datatype: Any, max_batch_size: int) -> None:
     config = model(tensor("x", datatype.wire, -1, 2), max_batch_size=max_batch_size)
     values: list[list[Any]] = {"bool": [[True, False], [False, False]], "bytes": [["a", ""], ["ä", "b\x00"]]}.get(
         datatype.kind, [[0, 1], [2, 100]]
@@ -81,7 +81,7 @@ def test_every_datatype_and_shape(datatype: Any, max_batch_size: int) -> None:
     assert array.tolist() == expected
 
 
-def test_optional_inputs_may_be_left_out() -> None:
+def test_optional_inputs_can_be_omitted() -> None:
     (entry,) = entries({**REQUEST, "seed": None})
     assert set(entry) == {"prompt", "image", "scale"}
 
@@ -100,18 +100,18 @@ def test_optional_inputs_may_be_left_out() -> None:
         ({"prompt": {"b64": "x"}}, "`prompt` must be BYTES"),
     ],
 )
-def test_what_does_not_fit_is_named(changes: dict[str, Any], words: str) -> None:
+def test_an_invalid_value_is_named(changes: dict[str, Any], words: str) -> None:
     with pytest.raises(PerfError, match=words):
         entries({**REQUEST, **changes})
 
 
-def test_all_that_is_wrong_is_said_at_once() -> None:
+def test_all_problems_of_a_request_are_reported_together() -> None:
     with pytest.raises(PerfError) as refused:
         entries({"promt": "a", "scale": "b"})
     assert str(refused.value).count("\n") == 3  # promt; prompt and image are missing; scale
 
 
-def test_files_and_folders_of_requests(tmp_path: Path) -> None:
+def test_requests_are_read_from_files_and_folders(tmp_path: Path) -> None:
     for number in range(3):
         (tmp_path / f"{number}.json").write_text(json.dumps({"seed": number}))
     (tmp_path / "notes.txt").write_text("not a request")
@@ -123,7 +123,7 @@ def test_files_and_folders_of_requests(tmp_path: Path) -> None:
     ]
 
 
-def test_a_request_for_every_picture_of_a_folder(tmp_path: Path) -> None:
+def test_a_folder_of_pictures_gives_a_request_for_each(tmp_path: Path) -> None:
     for name in ("b.png", "a.png", ".hidden"):
         (tmp_path / name).write_bytes(name.encode())
     made = input_data.with_files([{"prompt": "x", "image": "y"}, {"prompt": "z"}], {"image": tmp_path})
@@ -138,7 +138,7 @@ def test_a_request_for_every_picture_of_a_folder(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "words"), [(None, "no file or folder"), ("{", "is not JSON"), ("[1]", "must contain one JSON object")]
 )
-def test_a_file_that_is_no_request_is_named(tmp_path: Path, content: str | None, words: str) -> None:
+def test_an_invalid_request_file_is_named(tmp_path: Path, content: str | None, words: str) -> None:
     path = tmp_path / "request.json"
     if content is not None:
         path.write_text(content)

@@ -93,7 +93,7 @@ def calls(binary: Path) -> list[dict[str, str]]:
     return [dict(zip(each[::2], each[1::2], strict=True)) for each in told]
 
 
-def test_both_are_measured_in_turn_and_told_side_by_side(run: Run, binary: Path, tmp_path: Path) -> None:
+def test_triton_and_the_frontend_are_measured_in_turn_and_compared(run: Run, binary: Path, tmp_path: Path) -> None:
     result = run(concurrency="4,1", rounds="2", batch_size="3", requests="7", window_ms="60")
     assert result.exit_code == 0, result.output
     asked = calls(binary)
@@ -113,9 +113,7 @@ def test_both_are_measured_in_turn_and_told_side_by_side(run: Run, binary: Path,
     assert (tmp_path / "out" / "echo.svg").read_text().startswith("<?xml")
 
 
-def test_without_matplotlib_all_but_the_plot_is_there(
-    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_matplotlib_only_the_plot_is_missing(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     real_import = builtins.__import__
 
     def without_matplotlib(name: str, *arguments: Any) -> Any:
@@ -152,14 +150,14 @@ def test_the_data_alone_needs_no_binary(run: Run, tmp_path: Path) -> None:
         ({"perf_analyzer": "/nope"}, "no perf_analyzer at /nope"),
     ],
 )
-def test_what_cannot_be_measured_is_said_in_words(run: Run, replaced: dict[str, str], words: str) -> None:
+def test_invalid_options_exit_with_2_and_a_reason(run: Run, replaced: dict[str, str], words: str) -> None:
     result = run(**replaced)
     assert result.exit_code == 2
     assert words in result.output
     assert "Traceback" not in result.output
 
 
-def test_an_unknown_input_is_named_with_the_nearest(run: Run, tmp_path: Path) -> None:
+def test_an_unknown_input_is_reported_with_the_nearest_name(run: Run, tmp_path: Path) -> None:
     (tmp_path / "picture").write_bytes(b"x")
     result = run(file=f"txt={tmp_path / 'picture'}")
     assert (result.exit_code, "did you mean `text`" in result.output) == (2, True)
@@ -169,7 +167,9 @@ def test_an_unknown_input_is_named_with_the_nearest(run: Run, tmp_path: Path) ->
     ("script", "words"),
     [(FAILING, "failed to get model metadata: no route"), (MISSING_LIBRARY, "apt-get install libb64-0d")],
 )
-def test_perf_analyzers_own_failure_is_told_without_its_usage(run: Run, binary: Path, script: str, words: str) -> None:
+def test_a_failure_of_perf_analyzer_is_printed_without_its_usage(
+    run: Run, binary: Path, script: str, words: str
+) -> None:
     binary.write_text(script)
     result = run()
     assert result.exit_code == 1
@@ -177,7 +177,7 @@ def test_perf_analyzers_own_failure_is_told_without_its_usage(run: Run, binary: 
     assert "in the usage" not in result.output
 
 
-def test_where_there_is_no_binary_it_says_how_to_get_one(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_without_a_binary_the_error_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
@@ -198,7 +198,7 @@ def test_the_binary_is_found(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, pl
     assert analyzer.find(None) == tmp_path / place / "perf_analyzer"
 
 
-def test_costs_are_of_the_same_round_and_their_spread_is_told() -> None:
+def test_costs_are_computed_per_round_and_shown_with_their_spread() -> None:
     level = Level(
         1,
         [analyzer.Measurement(100, 1, 1, 1), analyzer.Measurement(200, 2, 2, 2)],
