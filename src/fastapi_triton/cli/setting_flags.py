@@ -15,7 +15,7 @@ from fastapi_triton.core.settings import Settings, variable
 # Help texts that differ from the setting's description.
 _HELP = {"generate": "Serve POST /models/{name}/infer for every ready model; on by default."}
 _SECRETS = ("triton_token", "triton_headers", "jobs_webhook_secret")
-_SECRET_HINT = " Prefer the variable: other users of the machine can read flags."
+_VARIABLE_HINT = " Prefer the variable: other users of the machine can read flags."
 
 
 def added(*, besides: Collection[str]) -> Callable[[Callable[..., None]], Callable[..., None]]:
@@ -49,7 +49,7 @@ def added(*, besides: Collection[str]) -> Callable[[Callable[..., None]], Callab
 def _flag(name: str, field: FieldInfo) -> Any:
     """The annotation from which typer makes the flag."""
     flag = "--" + name.replace("_", "-")
-    description = _HELP.get(name, field.description or "") + (_SECRET_HINT if name in _SECRETS else "")
+    description = _HELP.get(name, field.description or "") + (_VARIABLE_HINT if name in _SECRETS else "")
     if field.annotation is bool:
         return Annotated[bool | None, typer.Option(f"{flag}/--no-{flag[2:]}", help=description)]
     # Other types are passed on as text: `Settings` checks them and has better error messages.
