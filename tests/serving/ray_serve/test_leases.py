@@ -281,13 +281,13 @@ async def test_where_all_may_sleep_questions_wake_none_and_are_answered_as_the_l
         assert client.is_asleep
         assert await client.ready("echo")
         assert (await client.config("echo")).name == "echo"
-        with pytest.raises(TritonUnavailableError, match="No Triton runs now") as unknown:
+        with pytest.raises(TritonUnavailableError, match="No Triton of the cluster is running") as unknown:
             await client.config("another")
         assert unknown.value.code == "cluster_not_ready"
         assert len(serve.leases) == 1
         # A request does ask for one, and says when to come back if it cannot wait.
         current_deadline.set(asyncio.get_running_loop().time() + 0.05)
-        with pytest.raises(TritonUnavailableError, match="as far as earlier starts tell") as refused:
+        with pytest.raises(TritonUnavailableError, match="By earlier starts") as refused:
             await client.infer("echo", INPUTS)
         assert refused.value.code == "cluster_not_ready"
     assert (len(serve.leases), serve.num_held) == (2, 0)
@@ -306,14 +306,14 @@ def test_a_cold_start_is_estimated_from_the_last_one() -> None:
     now = 100.0
     start = ColdStart(lambda: now)
     assert start.left_s == ASSUMED_S
-    start.asked()
+    start.requested()
     now = 105.0
-    start.asked()  # by another, or again: the start goes on
+    start.requested()  # by another, or again: the start goes on
     assert start.left_s == ASSUMED_S - 5
     now = 112.0
-    start.came()
+    start.started()
     now = 500.0
-    start.asked()
+    start.requested()
     now = 508.0
     assert start.left_s == 12 - 8
     now = 520.0
@@ -323,9 +323,9 @@ def test_a_cold_start_is_estimated_from_the_last_one() -> None:
 def test_who_asked_for_a_triton_long_ago_says_nothing_of_how_long_a_start_takes() -> None:
     now = 100.0
     start = ColdStart(lambda: now)
-    start.asked()  # and it went; one came and went, and this frontend never saw it
+    start.requested()  # and it went; one came and went, and this frontend never saw it
     now = 4000.0
-    start.asked()
+    start.requested()
     now = 4009.0
-    start.came()
+    start.started()
     assert start.left_s == 9

@@ -40,9 +40,9 @@ def test_ray_accepts_the_serve_config_file_and_its_import_path_builds_the_applic
 
 def test_a_node_of_another_version_is_refused_by_name() -> None:
     Versions.here().require_same(node="10.0.0.7")
-    with pytest.raises(OtherVersionError, match=r"node 10\.0\.0\.7 .* Python .* here, 3\.9 where"):
+    with pytest.raises(OtherVersionError, match=r"node 10\.0\.0\.7 .* Python is .* there, but 3\.9 on"):
         Versions(python="3.9", package=Versions.here().package).require_same(node="10.0.0.7")
-    with pytest.raises(OtherVersionError, match=r"fastapi-triton .* here, 0\.0\.1 where"):
+    with pytest.raises(OtherVersionError, match=r"fastapi-triton is .* there, but 0\.0\.1 on"):
         Versions(python=Versions.here().python, package="0.0.1").require_same(node="10.0.0.7")
 
 
@@ -52,7 +52,7 @@ def test_a_node_of_another_version_is_refused_by_name() -> None:
         ({"min_replicas": 1}, "both"),
         ({"min_replicas": 3, "max_replicas": 2}, "more than"),
         ({"models": "models", "triton_url": "http://{node}:8000"}, "one of them"),
-        ({"models": "s3://bucket/models"}, "a folder that is on every node"),
+        ({"models": "s3://bucket/models"}, "must be a folder on every node"),
         ({"gpus": 1}, "Extra inputs"),
     ],
 )
@@ -73,7 +73,7 @@ async def test_a_triton_that_is_given_no_gpu_is_refused(monkeypatch: pytest.Monk
 
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     replica = TritonReplica.__new__(TritonReplica)
-    with pytest.raises(NoGPUError, match="no GPU, and 1 was asked for"):
+    with pytest.raises(NoGPUError, match="no GPU for this Triton, but gpus_per_triton is 1"):
         await TritonReplica.__init__(replica, ClusterOptions(gpus_per_triton=1), 60.0)
 
 
@@ -85,7 +85,7 @@ def test_a_gpu_that_only_ray_was_told_of_is_refused(monkeypatch: pytest.MonkeyPa
     options = ClusterOptions(gpus_per_triton=1)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
     monkeypatch.setattr(replica, "num_gpus", lambda: 0)
-    with pytest.raises(replica.NoGPUError, match=r"node 10\.0\.0\.7 is said to have a GPU .* no driver shows one"):
+    with pytest.raises(replica.NoGPUError, match=r"on the node 10\.0\.0\.7 with a GPU .* its driver shows none"):
         replica.require_gpu(options, node="10.0.0.7")
     # A Triton in a container of its own is not asked for its driver; nor is anybody who wants no GPU.
     replica.require_gpu(ClusterOptions(gpus_per_triton=1, triton_url="http://{node}:8000"), node="10.0.0.7")

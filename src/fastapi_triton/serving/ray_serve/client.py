@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`ClusterTriton`: many Tritons as one. Ray Serve chooses the Triton of a request; the request goes there directly.
+"""`ClusterTriton`: many Tritons as one. Ray Serve chooses the Triton for a request; the request goes there directly.
 
-A lease is a Ray Serve call that lasts as long as the request, and first yields the URL of a Triton. So Ray's queue
-lengths, limits, autoscaling and draining count the requests that run, and neither pictures nor progress pass through
-Ray.
+A lease is a Ray Serve call that first yields the URL of a Triton, and then lasts as long as the request. So Ray's queue
+lengths, limits, autoscaling and draining count the running requests. Pictures and progress do not pass through Ray.
 """
 
 import asyncio
@@ -32,35 +31,35 @@ from fastapi_triton.triton.tensor import Tensor
 from fastapi_triton.triton.transport.credentials import Access
 
 logger = logging.getLogger(__name__)
-Answer = TypeVar("Answer")
+Result = TypeVar("Result")
 
-# For a request that reached no Triton. A Triton that has just died is the least loaded of all until its replica has
-# ended too, so the next lease may well be of the same one.
+# Attempts of a request that did not reach its Triton. Until the replica of a dead Triton has ended too, Ray considers
+# it the least loaded. So the next lease is often of the same Triton.
 MAX_ATTEMPTS = 8
 FIRST_BACKOFF_S, LONGEST_BACKOFF_S = 0.1, 3.2
-# How long a question of the frontend's own (configs, readiness) waits for a Triton to be there.
-QUESTION_TIMEOUT_S = 5.0
+# How long the frontend's own requests (configs, readiness) wait for a Triton.
+STATUS_TIMEOUT_S = 5.0
 
 
 class Lease(Protocol):
-    """The use of one Triton, from when it is granted until its end."""
+    """The reservation of one Triton for a request, from the grant to the end of the request."""
 
     async def granted(self) -> str:
-        """The URL of the Triton, as soon as one has room.
+        """Wait for the grant. Returns the URL of the Triton.
 
         Raises:
-            TritonUnavailableError: the chosen one has just gone.
+            TritonUnavailableError: the chosen Triton has just ended.
         """
         ...
 
     def end(self) -> None:
-        """Give it back, granted or not."""
+        """End the lease, granted or not."""
         ...
 
 
 @dataclass(slots=True)
 class _Replica:
-    """One Triton, and how many leases of it are held."""
+    """One Triton, and the number of its leases."""
 
     client: HTTPTriton
     num_leases: int = 0
@@ -70,8 +69,8 @@ class _Replica:
 class ClusterTriton:
     """Implements `TritonClient` over the Tritons that `lease` gives. Used inside one event loop.
 
-    Where they `may_sleep`, none may run while there is no request. Questions about models then get the last known
-    answers, so that only requests start a Triton.
+    With `may_sleep`, no Triton runs while there are no requests. Configs and readiness are then the last known ones, so
+    that only clients' requests start a Triton.
     """
 
     def __init__(self, lease: Callable[[], Lease], settings: Settings, *, may_sleep: bool = False) -> None:
@@ -80,7 +79,7 @@ class ClusterTriton:
         self._may_sleep = may_sleep
         self._cold_start = ColdStart()
         self._replicas: dict[str, _Replica] = {}
-        # The last known answers.
+        # The last known responses.
         self._configs: dict[str, ModelConfig] = {}
         self._index: list[ModelStatus] | None = None
         self._on_change: Callable[[str], None] = lambda _: None
@@ -105,24 +104,24 @@ class ClusterTriton:
 
     @property
     def is_asleep(self) -> bool:
-        """Whether no Triton is there because none is needed; the next request has one started."""
+        """Whether no Triton runs because there is no load. The next request starts one."""
         return self._may_sleep and bool(self._configs) and not self.is_up
 
     def subscribe(self, on_change: Callable[[str], None]) -> None:
         self._on_change = on_change
 
     async def server_ready(self) -> bool:
-        return await self._ask(lambda triton: triton.server_ready(), asleep=True)
+        return await self._query(lambda triton: triton.server_ready(), asleep=True)
 
     async def check_processes(self) -> None:
         await asyncio.gather(*(replica.client.check_processes() for replica in self._replicas.values()))
 
     async def ready(self, model: str) -> bool:
-        return await self._ask(lambda triton: triton.ready(model), asleep=True if model in self._configs else None)
+        return await self._query(lambda triton: triton.ready(model), asleep=True if model in self._configs else None)
 
     async def config(self, model: str) -> ModelConfig:
         try:
-            config = await self._ask(lambda triton: triton.config(model), asleep=self._configs.get(model))
+            config = await self._query(lambda triton: triton.config(model), asleep=self._configs.get(model))
         except ModelNotReadyError:
             self._configs.pop(model, None)
             raise
@@ -130,7 +129,7 @@ class ClusterTriton:
         return config
 
     async def index(self) -> list[ModelStatus]:
-        self._index = await self._ask(lambda triton: triton.index(), asleep=self._index)
+        self._index = await self._query(lambda triton: triton.index(), asleep=self._index)
         return self._index
 
     async def infer(
@@ -160,40 +159,40 @@ class ClusterTriton:
                         yield response
                 return
             except TritonUnavailableError as error:
-                # Once there was a response the model has run; such an error never says that nothing was run.
+                # After a response the model has run, so the error is never one for which `was_not_run` is true.
                 if not was_not_run(error):
                     raise
         raise _out_of_reach()
 
-    async def _ask(self, question: Callable[[TritonClient], Awaitable[Answer]], *, asleep: Answer | None) -> Answer:
-        """Ask any known Triton; Ray is asked for one only where none is known, since a lease counts as load.
+    async def _query(self, query: Callable[[TritonClient], Awaitable[Result]], *, asleep: Result | None) -> Result:
+        """Send a query to any known Triton. Without one, take a lease, which counts as load in Ray.
 
-        `asleep` is the answer while none is there because none is needed; None: unknown.
+        `asleep` is the result while no Triton runs because there is no load; None: unknown.
         """
         for url, known in list(self._replicas.items()):
-            if known.is_gone:  # another request has found that out meanwhile
+            if known.is_gone:  # another request has found that meanwhile
                 continue
-            if not known.client.is_up:  # as a replica that Ray has removed
+            if not known.client.is_up:  # for example, Ray has removed the replica
                 await self._forget(url)
                 continue
             try:
-                return await question(known.client)
+                return await query(known.client)
             except TritonUnavailableError:
                 await self._forget(url)
         if self.is_asleep:
             if asleep is None:
-                raise self._not_ready("No Triton runs now, so nobody can tell; the next request has one started.")
+                raise self._not_ready("No Triton of the cluster is running. The next request for a model starts one.")
             return asleep
-        async with self._lease(QUESTION_TIMEOUT_S) as triton:
-            return await question(triton)
+        async with self._lease(STATUS_TIMEOUT_S) as triton:
+            return await query(triton)
 
     @asynccontextmanager
     async def _lease(self, wait_s: float) -> AsyncIterator[HTTPTriton]:
-        """A Triton of Ray's choice; waits while all are full, or none runs yet.
+        """The client of a Triton that Ray chooses. Waits while all are at their limit, or none runs yet.
 
         Raises:
-            OverloadedError: the deadline comes before any of them has room.
-            TritonUnavailableError: there is none, or the one that was chosen has just gone.
+            OverloadedError: the deadline passes while all are at their limit.
+            TritonUnavailableError: no Triton is ready, or the chosen one has just ended.
         """
         lease = self._new_lease()
         with _held_with_slot(lease):
@@ -214,25 +213,25 @@ class ClusterTriton:
     async def _granted(self, lease: Lease, wait_s: float) -> str:
         left_s = remaining_s(wait_s)
         if left_s <= 0:
-            raise DeadlineExceededError("The request's time was over before it came to a Triton; nothing was run.")
+            raise DeadlineExceededError("The request's deadline passed before it reached a Triton; nothing was run.")
         if not self.is_up:
-            self._cold_start.asked()
+            self._cold_start.requested()
         try:
             async with asyncio.timeout(left_s):
                 url = await lease.granted()
         except TimeoutError:
             if self.is_up:
                 raise OverloadedError(
-                    "Every Triton of the cluster has as much as it takes. Try again later.", retry_after_s=2.0
+                    "Every Triton of the cluster is at its limit. Try again later.", retry_after_s=2.0
                 ) from None
             raise self._not_ready("No Triton of the cluster is ready yet; nothing was run.") from None
-        self._cold_start.came()
+        self._cold_start.started()
         return url
 
-    def _not_ready(self, why: str) -> TritonUnavailableError:
+    def _not_ready(self, reason: str) -> TritonUnavailableError:
         left_s = self._cold_start.left_s
         return TritonUnavailableError(
-            f"{why} One should be there in about {left_s:.0f} s, as far as earlier starts tell. Try again.",
+            f"{reason} By earlier starts, one should be ready in about {left_s:.0f} s. Try again then.",
             code="cluster_not_ready",
             retry_after_s=left_s,
         )
@@ -250,10 +249,10 @@ class ClusterTriton:
         return self._replicas.setdefault(url, _Replica(client))
 
     async def _forget(self, url: str) -> None:
-        """It could not be reached. Its client stays open for those that still hold on to it."""
+        """Drop a Triton that could not be reached. Its client stays open until the last lease ends."""
         known = self._replicas.pop(url, None)
         if known is not None:
-            logger.warning("the Triton at %s is gone", known.client.url)
+            logger.warning("the Triton at %s cannot be reached; this frontend no longer uses it", known.client.url)
             known.is_gone = True
             if not known.num_leases:
                 await known.client.__aexit__(None, None, None)
@@ -261,7 +260,7 @@ class ClusterTriton:
 
 @contextmanager
 def _held_with_slot(lease: Lease) -> Iterator[None]:
-    """Hold a lease for as long as the request's slot: a Triton may work on for a client that has left."""
+    """Hold a lease as long as the request's slot: Triton may go on working after the client has disconnected."""
     outer = current_slot.get()
     if outer is None:
         try:
@@ -275,13 +274,13 @@ def _held_with_slot(lease: Lease) -> Iterator[None]:
         outer.release(is_answered=slot.is_measured)
 
     outer.hold()
-    mine = Slot(outer.count, since=outer.since, free=free)
-    current_slot.set(mine)
+    inner = Slot(outer.count, since=outer.since, free=free)
+    current_slot.set(inner)
     try:
         yield
     finally:
-        current_slot.set(outer)  # not by its token: a stream may be closed by another task than began it
-        mine.release()
+        current_slot.set(outer)  # not by the token: another task may close a stream than the one that began it
+        inner.release()
 
 
 def _attempts() -> Iterator[float]:
@@ -291,10 +290,10 @@ def _attempts() -> Iterator[float]:
 
 def _out_of_reach() -> TritonUnavailableError:
     return TritonUnavailableError(
-        "No Triton of the cluster that was chosen could be reached; nothing was run. Try again.", retry_after_s=2.0
+        "None of the Tritons that Ray chose could be reached; nothing was run. Try again.", retry_after_s=2.0
     )
 
 
 def was_not_run(error: TritonUnavailableError) -> bool:
-    """Whether the chosen Triton was never reached: only then may another have the request."""
+    """Whether the request never reached the chosen Triton. Only then may it go to another one."""
     return error.code == TritonUnavailableError.default_code

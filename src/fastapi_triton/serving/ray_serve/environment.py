@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Ray's settings on this machine, and the logging of the processes that Ray starts."""
+"""Ray's environment variables on this machine, and the logging of the processes that Ray starts."""
 
 import contextlib
 import os
@@ -9,20 +9,20 @@ from fastapi_triton.core.settings import Settings
 from fastapi_triton.observability import logging_config
 
 _VARIABLES = {
-    # It reports nothing home.
+    # No usage reports to Ray's developers.
     "RAY_USAGE_STATS_ENABLED": "0",
-    # Its own log stays in its files. Of ours each line is shown, also where two Tritons log the same.
+    # Ray's own log stays in its files. Our log shows every line, also if two Tritons log the same text.
     "RAY_SERVE_LOG_TO_STDERR": "0",
     "RAY_DEDUP_LOGS": "0",
-    # Its workers, with the Tritons below them, are no less important than other programs (Ray's own value is 15).
+    # Ray's workers, and the Tritons below them, run at normal priority (Ray's default is 15).
     "RAY_worker_niceness": "0",
-    # uvicorn's, which Ray's proxy is: the app decides itself which proxies to believe.
+    # For uvicorn, which is Ray's proxy: the app has its own list of trusted proxies.
     "FORWARDED_ALLOW_IPS": "",
 }
 
 
 def configure_ray() -> None:
-    """Set the variables that are not set yet. Ray reads some of them when it is imported: call this before."""
+    """Set the variables that are not set yet. Call this before importing ray, which reads some of them."""
     for name, value in _VARIABLES.items():
         os.environ.setdefault(name, value)
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The app of a `main.py` as the ingress of a Ray Serve application, in front of the cluster's Tritons."""
+"""Loads the app of a `main.py` as the ingress of a Ray Serve application, in front of the cluster's Tritons."""
 
 import os
 
@@ -24,7 +24,7 @@ from fastapi_triton.triton.client import client_factory
 
 
 class ServeLease:
-    """Implements `Lease` by a call that lasts as long."""
+    """Implements `Lease` by a Ray Serve call that lasts as long as the lease."""
 
     def __init__(self, handle: DeploymentHandle, holder: str) -> None:
         self._response = handle.lease.remote(holder)
@@ -34,7 +34,7 @@ class ServeLease:
             return str(await self._response.__anext__())
         except (RayError, RayServeException, StopAsyncIteration) as error:
             raise TritonUnavailableError(
-                "The chosen Triton has just gone; nothing was run. Try again.", retry_after_s=1.0
+                "The Triton that Ray chose has just ended; nothing was run. Try again.", retry_after_s=1.0
             ) from error
 
     def end(self) -> None:
@@ -43,7 +43,7 @@ class ServeLease:
 
 @serve.ingress()
 class Frontend:
-    """Loads the app where it is to run, since apps cannot be sent there."""
+    """Loads the app in its own process, since apps cannot be sent between processes."""
 
     def __init__(self, options: ClusterOptions, tritons: DeploymentHandle) -> None:
         options.versions.require_same(node=ray.util.get_node_ip_address())
@@ -66,17 +66,17 @@ class Frontend:
         return self._ingress
 
     async def end(self) -> None:
-        """Finish what runs and take no more, as long as the settings allow: `local.py` asks for it, Ray never does."""
+        """Shut down gracefully, as the settings say. `local.py` calls this; Ray itself never does."""
         await self._ingress.end()
 
 
 def deployment(options: ClusterOptions, tritons: serve.Application) -> serve.Application:
-    """As many processes as the options say, in front of these Tritons."""
+    """The deployment of the frontends, which use these Tritons."""
     settings = options.frontend_settings
     made = serve.deployment(Frontend).options(
         name="Frontend",
         num_replicas=options.frontends,
-        # Admission bounds those of each model; what waits, probes and refusals are to come through beside them.
+        # Not a limit of work: the app itself limits each model, and waiting requests and probes need more connections.
         max_ongoing_requests=settings.max_connections,
         max_queued_requests=settings.max_connections,
         graceful_shutdown_timeout_s=settings.request_timeout_s,

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How many GPUs the driver shows to this process, asked without anything that only a GPU machine needs."""
+"""The number of GPUs that the driver shows to this process, found without packages that only GPU machines have."""
 
 import ctypes
 
 
 def num_gpus() -> int:
-    """Those that CUDA_VISIBLE_DEVICES leaves; 0 where there is no driver, or none that answers."""
+    """The number of GPUs that CUDA_VISIBLE_DEVICES allows; 0 without a working driver."""
     try:
         cuda = ctypes.CDLL("libcuda.so.1")
     except OSError:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The app below Ray's proxy: what `server.py` is to it on one machine, as far as that is not Ray's."""
+"""Serves the app below Ray's proxy, and shuts it down in phases, as `server.py` does without Ray."""
 
 import asyncio
 
@@ -11,9 +11,9 @@ from fastapi_triton.core.shutdown import Drain
 
 
 class Ingress:
-    """Knows which requests run, so that the app can end in phases, as without Ray.
+    """An ASGI app that keeps track of the running requests, so that the app can shut down in phases.
 
-    It leaves the header X-Request-ID to Ray's proxy, which adds the same one to every answer.
+    It removes the header X-Request-ID from responses, since Ray's proxy adds the same one.
     """
 
     def __init__(self, app: FastAPI, *, settings: Settings, drain: Drain) -> None:
@@ -34,7 +34,7 @@ class Ingress:
 
         task = asyncio.current_task()
         if task is None:
-            raise RuntimeError("an ASGI app is run by a task")
+            raise RuntimeError("An ASGI app must run in an asyncio task.")
         self._running.add(task)
         try:
             await self.app(scope, receive, without_id)
@@ -42,5 +42,5 @@ class Ingress:
             self._running.discard(task)
 
     async def end(self) -> None:
-        """Be unready, then take no new work, then stop what takes longer than the grace."""
+        """Become unready, then reject new work, then stop requests that take longer than the grace period."""
         await self._drain.run(self._running, self._settings)

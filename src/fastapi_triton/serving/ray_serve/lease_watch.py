@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which frontends that hold leases are alive. Ray reports no caller that has died, so they are looked up."""
+"""Checks whether the frontends that hold leases are alive: Ray does not report their death to a replica."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator
@@ -13,7 +13,7 @@ INTERVAL_S = 2.0
 
 @dataclass(slots=True)
 class _Holder:
-    """One actor with leases; `watching` ends with the last of them."""
+    """An actor that holds leases. `watching` ends with the last of them."""
 
     num_leases: int = 0
     is_gone: asyncio.Event = field(default_factory=asyncio.Event)
@@ -21,16 +21,16 @@ class _Holder:
 
 
 class LeaseHolders:
-    """Looks every few seconds whether the actors that hold leases are alive.
+    """Checks every few seconds whether the actors that hold leases are alive.
 
-    An actor that was never seen does not count as gone: it may have another name.
+    An actor that was never found does not count as gone: it may have another name.
     """
 
     def __init__(self, is_alive: Callable[[str], Awaitable[bool]], *, interval_s: float = INTERVAL_S) -> None:
         self._is_alive = is_alive
         self._interval_s = interval_s
         self._holders: dict[str, _Holder] = {}
-        self._task = BackgroundTask("lease holders", consequence="Leases of a frontend that died last to their limit.")
+        self._task = BackgroundTask("lease holders", consequence="Leases of a dead frontend last until their limit.")
 
     @contextmanager
     def holding(self, name: str) -> Iterator[asyncio.Event]:
@@ -45,20 +45,20 @@ class LeaseHolders:
             holder.num_leases -= 1
 
     async def _watch(self, name: str, holder: _Holder) -> None:
-        was_seen = False
+        was_found = False
 
-        async def look() -> float | None:
-            nonlocal was_seen
-            is_there = await self._is_alive(name)
-            if was_seen and not is_there:
+        async def check() -> float | None:
+            nonlocal was_found
+            is_alive = await self._is_alive(name)
+            if was_found and not is_alive:
                 holder.is_gone.set()
                 return None
-            was_seen = was_seen or is_there
+            was_found = was_found or is_alive
             return self._interval_s if holder.num_leases else None
 
         try:
             with self._task.listed():
-                await self._task.repeat(look)
+                await self._task.repeat(check)
         finally:
             if self._holders.get(name) is holder:
                 del self._holders[name]

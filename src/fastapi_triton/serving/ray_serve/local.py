@@ -26,12 +26,12 @@ from fastapi_triton.serving.ray_serve.options import ClusterOptions, frontend_va
 logger = logging.getLogger(__name__)
 
 APPLICATION = "fastapi-triton"
-# How long Ray may take to ask the frontend, and to bring its answer.
-ANSWER_S = 5.0
+# How long Ray may take to call the frontend and return the result.
+CALL_S = 5.0
 
 
 class ClusterError(Exception):
-    """The cluster cannot be started; the text is for a person."""
+    """The cluster cannot be started; the message is for the user."""
 
 
 def run(app_name: str | None, replicas: int, models: Path, host: str, port: int) -> None:
@@ -39,7 +39,7 @@ def run(app_name: str | None, replicas: int, models: Path, host: str, port: int)
 
     Raises:
         EmbeddedTritonError: this machine cannot run the embedded Triton, or there is no model repository.
-        AppNotFoundError: there is no such app.
+        AppNotFoundError: the app does not exist.
         ClusterError: the Tritons do not start.
     """
     options = ClusterOptions(
@@ -50,16 +50,16 @@ def run(app_name: str | None, replicas: int, models: Path, host: str, port: int)
         address=LOOPBACK,
         settings=frontend_variables(os.environ),
     )
-    # Errors that every node would have are raised here, before anything is started.
+    # Raise errors that every node would have before anything is started.
     EmbeddedTriton.prepare(models)
     app = load_app(app_name, is_bundled_repository=models.resolve() == bundle.model_repository().resolve())
     if isinstance(app, TritonFrontend):
         listen_address.warn_if_open(host, app.settings)
-    # Ray's processors are a count, not the real ones: Tritons share what there is.
+    # For Ray, CPUs are only a number: the Tritons share the real ones.
     num_cpus = max(os.cpu_count() or 1, int(replicas * options.cpus_per_triton) + options.frontends)
-    # "local": a cluster of its own, whatever else of Ray runs on this machine.
+    # "local": a new cluster, even if Ray already runs on this machine.
     ray.init("local", num_cpus=num_cpus, include_dashboard=False, logging_level="warning")
-    for number in (signal.SIGINT, signal.SIGTERM):  # only now: Ray has taken SIGTERM for itself
+    for number in (signal.SIGINT, signal.SIGTERM):  # only now: `ray.init` sets its own handler for SIGTERM
         signal.signal(number, signal.default_int_handler)
     try:
         serve.start(http_options={"host": host, "port": port}, logging_config={"log_level": "WARNING"})
@@ -71,7 +71,7 @@ def run(app_name: str | None, replicas: int, models: Path, host: str, port: int)
         end(options)
     except RuntimeError as error:
         raise ClusterError(reason(failures(error))) from error
-    except KeyboardInterrupt:  # while it started, or the second one
+    except KeyboardInterrupt:  # during the start, or the second one
         pass
     finally:
         for number in (signal.SIGINT, signal.SIGTERM):
@@ -81,23 +81,23 @@ def run(app_name: str | None, replicas: int, models: Path, host: str, port: int)
 
 
 def end(options: ClusterOptions) -> None:
-    """Have the frontend finish what it has begun, while Ray's proxy still serves: it refuses what is new."""
+    """Have the frontend finish its requests and reject new ones, while Ray's proxy still serves."""
     settings = options.frontend_settings
-    limit_s = settings.shutdown_delay_s + settings.shutdown_grace_s + STOPPED_ANSWER_S + ANSWER_S
+    limit_s = settings.shutdown_delay_s + settings.shutdown_grace_s + STOPPED_ANSWER_S + CALL_S
     try:
         serve.get_app_handle(APPLICATION).end.remote().result(timeout_s=limit_s)
     except (TimeoutError, RayError, RayServeException) as error:
-        logger.warning("the frontend does not end by itself: %r", error)
+        logger.warning("the frontend did not shut down in time, so Ray stops it now: %r", error)
 
 
 def failures(error: RuntimeError) -> str:
-    """All that Ray Serve says of an application that does not start: its error names only which part it was."""
-    parts = [part for app in serve.status().applications.values() for part in app.deployments.values()]
-    return "\n".join([str(error), *(part.message for part in parts)])
+    """All messages of an application that does not start. Ray Serve's error itself names only the deployment."""
+    deployments = [each for app in serve.status().applications.values() for each in app.deployments.values()]
+    return "\n".join([str(error), *(each.message for each in deployments)])
 
 
 def reason(message: str) -> str:
-    """The sentence of our own in what Ray says of a replica that did not start, a traceback; else all of it."""
+    """Our own error message within Ray's message, a traceback; without one, the whole message."""
     sentences = [
         line.partition("Error: ")[2]
         for line in message.splitlines()

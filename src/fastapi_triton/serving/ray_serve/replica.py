@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One Triton of the cluster, and the Ray Serve replica that lives and dies with it."""
+"""The Ray Serve replica that owns one Triton of the cluster, and ends with it."""
 
 import asyncio
 import contextlib
@@ -25,23 +25,23 @@ from fastapi_triton.triton.transport.credentials import Access
 
 logger = logging.getLogger(__name__)
 
-# Where Ray Serve has all of its actors, whatever the namespace of who deployed.
+# The Ray namespace of all of Ray Serve's actors.
 SERVE_NAMESPACE = "serve"
 PROBE_INTERVAL_S = 0.5
 PROBE_TIMEOUT_S = 5.0
-# Of a Triton that we did not start, and that may only be busy: so many probes in a row without an answer.
+# A Triton that this process did not start counts as gone after this number of failed probes; it may only be busy.
 MAX_MISSED_PROBES = 4
 
 
 class NoGPUError(Exception):
-    """A Triton should have a GPU, and there is none; the text is for a person."""
+    """A Triton should have a GPU, and there is none; the message is for the user."""
 
 
 class TritonReplica:
-    """Owns one Triton. Frontends ask it for leases, and speak to the Triton itself.
+    """Owns one Triton. Frontends take leases from the replica, and send their requests to the Triton itself.
 
-    When its Triton dies, the replica's process ends at once: Ray's router then drops it, and sends what it had not yet
-    begun elsewhere. A replica that lived on and refused would be the least loaded, and draw everybody.
+    When its Triton dies, the replica's process ends at once. Ray's router then drops the replica, and sends its waiting
+    leases elsewhere. If the replica went on and rejected leases, it would be the least loaded, and get all of them.
     """
 
     async def __init__(  # type: ignore[misc]  # Ray Serve awaits it
@@ -69,32 +69,32 @@ class TritonReplica:
         logger.info("Triton at %s is ready", self._client.url)
 
     async def lease(self, holder: str) -> AsyncGenerator[str, None]:
-        """The URL of the Triton, for as long as the frontend holds on: that is what Ray counts as a running request.
+        """Yield the URL of the Triton, then run until the frontend cancels this call.
 
-        A frontend that dies ends none of its leases: they end when its actor, `holder`, is no longer there; at the
-        latest at their limit.
+        Ray counts the call as a running request. A frontend that dies cancels nothing: its leases end when its actor,
+        `holder`, no longer exists, or at their limit.
         """
         yield self.url
         with self._holders.holding(holder) as is_gone, contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._lease_limit_s):
                 await is_gone.wait()
-                logger.warning("a frontend is gone; its lease of the Triton at %s ends", self._client.url)
+                logger.warning("a frontend has died, so its lease of the Triton at %s ends", self._client.url)
 
     async def check_health(self) -> None:
-        """For Ray: raises where the Triton is not live."""
+        """Ray calls this. Raises an error if the Triton is not live."""
         if not await self._is_live():
-            raise RuntimeError(f"Triton at {self._client.url} does not answer")
+            raise RuntimeError(f"Triton at {self._client.url} does not respond")
 
     async def __del__(self) -> None:
-        """Ray calls this when it takes the replica away and no lease is left: stop Triton, and wait for its end."""
+        """Stop Triton and wait for its end. Ray calls this when it removes the replica and no lease is left."""
         self._watching.cancel()
-        await self._client.__aexit__(None, None, None)  # a Triton that is to end waits for its connections
+        await self._client.__aexit__(None, None, None)  # Triton waits for open connections before it ends
         if self._running is not None:
             self._running.cancel()
             await asyncio.wait([self._running])
 
     async def _until_live(self) -> None:
-        """Triton opens its port when its models are loaded, or found not to load."""
+        """Wait until Triton has opened its port. It does so when it has loaded its models, or has failed to."""
         while not await self._is_live():
             if self._running is not None and self._running.done():
                 raise EmbeddedTritonError(f"Triton did not start. {self._running.result()}")
@@ -116,8 +116,8 @@ class TritonReplica:
 
             task = BackgroundTask("Triton probe", consequence="A Triton that has died is noticed late.")
             await task.repeat(probe, until=is_gone)
-        logger.error("Triton at %s is gone; this replica goes with it, and Ray starts another", self._client.url)
-        # No clean-up could be of use: what had leases has lost its Triton.
+        logger.error("Triton at %s has ended; this replica ends too, and Ray starts another", self._client.url)
+        # There is nothing to clean up: requests with leases have lost their Triton.
         os._exit(1)
 
     async def _is_live(self) -> bool:
@@ -129,26 +129,26 @@ class TritonReplica:
 
 
 def require_gpu(options: ClusterOptions, *, node: str) -> None:
-    """Refuse to compute on the CPU what was meant for a GPU.
+    """Check that a Triton that needs a GPU has one: without, it would run on the CPU.
 
     Raises:
-        NoGPUError: Ray gives none, or was started with one that the driver does not know.
+        NoGPUError: Ray assigns no GPU, or Ray was started with a GPU that the driver does not show.
     """
-    asked = options.gpus_per_triton
-    if not asked:
+    wanted = options.gpus_per_triton
+    if not wanted:
         return
     if not os.environ.get("CUDA_VISIBLE_DEVICES"):
-        raise NoGPUError(f"The node {node} gives this Triton no GPU, and {asked:g} was asked for.")
-    # A Triton that runs already has a driver of its own, in its container.
+        raise NoGPUError(f"The node {node} has no GPU for this Triton, but gpus_per_triton is {wanted:g}.")
+        # A Triton that already runs has its own driver in its container.
     if not options.triton_url and not num_gpus():
         raise NoGPUError(
-            f"The node {node} is said to have a GPU (`ray start --num-gpus`), but no driver shows one there; "
-            f"{asked:g} was asked for."
+            f"Ray was started on the node {node} with a GPU (`ray start --num-gpus`), but its driver shows none. "
+            f"gpus_per_triton is {wanted:g}."
         )
 
 
 async def is_alive(actor: str) -> bool:
-    """Whether one of Ray Serve's actors, by its name, is there."""
+    """Whether an actor of Ray Serve with this name exists."""
     try:
         await asyncio.to_thread(ray.get_actor, actor, namespace=SERVE_NAMESPACE)
     except ValueError:
@@ -167,7 +167,7 @@ def repository(options: ClusterOptions) -> Path:
 def deployment(
     options: ClusterOptions, *, lease_limit_s: float, owner: type[TritonReplica] = TritonReplica
 ) -> serve.Application:
-    """As many replicas as the options say, each with its share of a node."""
+    """The deployment of the replicas, with their number and resources as the options say."""
     scaling: dict[str, object] = {"num_replicas": options.replicas}
     if options.max_replicas is not None:
         scaling = {
@@ -183,7 +183,7 @@ def deployment(
         name="TritonReplica",
         max_ongoing_requests=options.max_in_flight_per_triton,
         ray_actor_options={"num_cpus": options.cpus_per_triton, "num_gpus": options.gpus_per_triton},
-        # A replica that is to go is given no more work, and waits for what it has.
+        # A replica that Ray removes gets no new leases, and waits for those that it has.
         graceful_shutdown_timeout_s=lease_limit_s,
         graceful_shutdown_wait_loop_s=0.5,
         health_check_period_s=2.0,
