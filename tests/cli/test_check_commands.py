@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`fastapi-triton check` and `fastapi-triton openapi`: what they look at, what they print, how they end."""
+"""`fastapi-triton check` and `fastapi-triton openapi`: arguments, output and exit status."""
 
 import json
 import sys
@@ -40,7 +40,7 @@ app.infer("/mood", model="mood", request=Text, response=Mood)
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A user's folder, with an app and a model that go together."""
+    """A folder with an app and a model that match."""
     (tmp_path / "models" / "mood" / "1").mkdir(parents=True)
     (tmp_path / "models" / "mood" / "config.pbtxt").write_text(GOOD)
     (tmp_path / "models" / "mood" / "1" / "model.py").write_text(MODEL_PY)
@@ -58,11 +58,11 @@ def run(*arguments: str, columns: int = 200) -> Result:
     return CliRunner().invoke(app, list(arguments), env={"COLUMNS": str(columns), "TERM": "dumb"})
 
 
-def told(*arguments: str) -> dict[str, Any]:
+def report(*arguments: str) -> dict[str, Any]:
     result = run("check", "--json", *arguments)
-    answer: dict[str, Any] = json.loads(result.output)
-    assert result.exit_code == (1 if answer["problems"] else 0)
-    return answer
+    result_json: dict[str, Any] = json.loads(result.output)
+    assert result.exit_code == (1 if result_json["problems"] else 0)
+    return result_json
 
 
 def config_of(folder: Path, text: str) -> None:
@@ -99,9 +99,9 @@ def test_the_output_in_the_guide_is_what_the_command_prints(folder: Path) -> Non
 
 def test_a_warning_exits_with_1_and_a_note_with_0(folder: Path) -> None:
     config_of(folder, GOOD.replace("max_queue_size: 64", ""))
-    answer = told()
-    assert answer["problems"] == 1
-    (finding,) = answer["findings"]
+    result_json = report()
+    assert result_json["problems"] == 1
+    (finding,) = result_json["findings"]
     assert finding == {
         "code": "unbounded-queue",
         "severity": "warning",
@@ -113,9 +113,9 @@ def test_a_warning_exits_with_1_and_a_note_with_0(folder: Path) -> None:
         "waived": None,
     }
     config_of(folder, GOOD + "response_cache { enable: true }")
-    answer = told()
-    assert [each["severity"] for each in answer["findings"]] == ["note"]
-    assert answer["problems"] == 0
+    result_json = report()
+    assert [each["severity"] for each in result_json["findings"]] == ["note"]
+    assert result_json["problems"] == 0
 
 
 def waiver(code: str, reason: str) -> str:
@@ -123,31 +123,31 @@ def waiver(code: str, reason: str) -> str:
 
 
 def test_a_waiver_with_a_reason_counts_and_its_reason_is_printed(folder: Path) -> None:
-    config_of(folder, GOOD.replace("max_queue_size: 64", "") + waiver("unbounded-queue", "callers are few"))
+    config_of(folder, GOOD.replace("max_queue_size: 64", "") + waiver("unbounded-queue", "few clients"))
     result = run("check")
     assert result.exit_code == 0
     assert "waived" in result.output
-    assert "callers are few" in result.output
+    assert "few clients" in result.output
 
 
 def test_a_waiver_without_a_reason_does_not_count(folder: Path) -> None:
     config_of(folder, GOOD.replace("max_queue_size: 64", "") + waiver("unbounded-queue", " "))
-    assert {each["code"] for each in told()["findings"]} == {"unbounded-queue", "waiver-without-reason"}
+    assert {each["code"] for each in report()["findings"]} == {"unbounded-queue", "waiver-without-reason"}
 
 
 def test_unused_and_unknown_waivers_are_reported(folder: Path) -> None:
     config_of(folder, GOOD + waiver("unbounded-queue", "once") + waiver("unbonded-queue", "typo"))
-    found = {each["code"]: each for each in told()["findings"]}
+    found = {each["code"]: each for each in report()["findings"]}
     assert set(found) == {"waiver-unused", "waiver-unknown"}
     assert "did you mean `unbounded-queue`?" in found["waiver-unknown"]["detail"]
 
 
 def test_the_scribble_app_and_its_models_are_clean(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
-    answer = told("main:app", "models")
-    assert answer["problems"] == 0
-    assert all(each["waived"] for each in answer["findings"])
-    assert len(answer["findings"]) == 3
+    result_json = report("main:app", "models")
+    assert result_json["problems"] == 0
+    assert all(each["waived"] for each in result_json["findings"])
+    assert len(result_json["findings"]) == 3
 
 
 @pytest.mark.parametrize(
@@ -201,7 +201,7 @@ def test_openapi_writes_the_document_without_a_server(folder: Path) -> None:
     assert result.exit_code == 0
     document = json.loads(result.output)
     assert document["info"]["title"] == "moods"
-    assert {"/mood", "/models/mood/infer"} <= set(document["paths"])  # declared, and made from the config alone
+    assert {"/mood", "/models/mood/infer"} <= set(document["paths"])  # declared; generated from the config
     assert run("openapi", "main:app", "--output", "openapi.json").exit_code == 0
     assert json.loads((folder / "openapi.json").read_text()) == document
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The command line: its flags, its refusals, and `init`."""
+"""The command line: flags, invalid options, and `init`."""
 
 import os
 import socket
@@ -19,7 +19,7 @@ runner = CliRunner()
 
 @pytest.fixture(autouse=True)
 def environment() -> Iterator[None]:
-    """What the command exports is taken back."""
+    """Restore the environment variables that the command sets."""
     with mock.patch.dict(os.environ):
         yield
 

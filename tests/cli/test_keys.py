@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`fastapi-triton keys`: a key is shown once, its hash is kept; what is in the file otherwise stays."""
+"""`fastapi-triton keys`: a key is printed once, its hash is stored, and the rest of the file stays."""
 
 import stat
 import tomllib

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A file is there whole or not at all, and nothing is left beside it."""
+"""Files are written whole or not at all, and no temporary file remains."""
 
 from pathlib import Path
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A background task that fails is logged, tried again later, shown while it fails, and ends with its app."""
+"""A failing background task is logged, retried and listed as failing. It ends with its app."""
 
 import asyncio
 import logging
@@ -11,7 +11,7 @@ from fastapi_triton.core.background import BackgroundTask, running_tasks
 
 
 class Clock:
-    """A clock that stands still until it is set."""
+    """A clock that stops between changes of `now_s`."""
 
     def __init__(self) -> None:
         self.now_s = 100.0
@@ -130,7 +130,7 @@ def test_a_failure_is_logged_at_once_then_once_a_minute_and_so_is_the_recovery(
     assert "No space left on device" in caplog.records[0].getMessage()
     assert "Nothing is done." in caplog.records[0].getMessage()
     task.failed(OSError(5, "Input/output error"))
-    assert len(caplog.records) == 4  # another cause is news
+    assert len(caplog.records) == 4  # another cause is logged at once
     assert task.failing_for_s == 121
     task.succeeded()
     task.succeeded()

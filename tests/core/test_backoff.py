@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Pauses between attempts grow, differ between clients, and end before a request's deadline."""
+"""Pauses between attempts grow, differ between clients, and stop before a request's deadline."""
 
 import time
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A lock is held by one at a time, and released when its process ends, however it does."""
+"""A lock has one holder at a time, and is released when its process ends, even if it is killed."""
 
 import subprocess
 import sys

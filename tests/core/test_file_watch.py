@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is loaded from files is loaded again when they change, and only then."""
+"""Files are reloaded when they change, and only then."""
 
 from pathlib import Path
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A route that merely begins like one of ours belongs to the app: its errors and its shutdown are the app's own."""
+"""A route whose path begins like `/v2` belongs to the app: its errors have the app's format."""
 
 from typing import Any
 

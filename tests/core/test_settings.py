@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The names of settings in the environment."""
+"""The environment variables of settings."""
 
 import logging
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Server-sent events are found however the stream is cut; anything else is an error, and no end."""
+"""Server-sent events are parsed from chunks of any size; invalid data raises an error."""
 
 import gzip
 import json
@@ -42,6 +42,6 @@ async def test_invalid_and_incomplete_events_raise_an_error(rest: bytes) -> None
 async def test_an_event_is_yielded_as_soon_as_its_line_ends() -> None:
     async def chunks() -> AsyncIterator[bytes]:
         yield b'data: {"a":1}\n'
-        raise AssertionError("asked for more than the first event needs")
+        raise AssertionError("read more than the first event needs")
 
     assert await anext(sse_parser.parse(chunks())) == ("", b' {"a":1}')

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A config.pbtxt read as text is what a running server says of it; what cannot be read is told with its place."""
+"""A parsed config.pbtxt equals the config that a server returns; parse errors have line and column."""
 
 import subprocess
 import sys
@@ -16,21 +16,21 @@ CONFIG = ROOT / "models" / MODEL / "config.pbtxt"
 
 
 def test_enums_are_names_and_64_bit_integers_are_numbers() -> None:
-    told = config_text.parse(
+    config = config_text.parse(
         'name: "m" input { name: "x" data_type: TYPE_BF16 dims: [ -1, 3 ] reshape { shape: [ 3 ] } }'
         " dynamic_batching { max_queue_delay_microseconds: 100 priority_queue_policy { key: 7 value"
         " { default_timeout_microseconds: 5 } } }"
         ' model_warmup { name: "w" inputs { key: "x" value { dims: 4 data_type: TYPE_FP32 zero_data: true } } }'
         ' parameters { key: "k" value { string_value: "12" } }'
     )
-    (tensor,) = told["input"]
+    (tensor,) = config["input"]
     assert (tensor["data_type"], tensor["dims"], tensor["reshape"]) == ("TYPE_BF16", [-1, 3], {"shape": [3]})
-    assert tensor["optional"] is False  # defaults are present, as in a server's answer
-    batching = told["dynamic_batching"]
+    assert tensor["optional"] is False  # defaults are included, as in a server's response
+    batching = config["dynamic_batching"]
     assert batching["max_queue_delay_microseconds"] == 100
     assert next(iter(batching["priority_queue_policy"].values()))["default_timeout_microseconds"] == 5
-    assert told["model_warmup"][0]["inputs"]["x"]["dims"] == [4]
-    assert told["parameters"] == {"k": {"string_value": "12"}}
+    assert config["model_warmup"][0]["inputs"]["x"]["dims"] == [4]
+    assert config["parameters"] == {"k": {"string_value": "12"}}
 
 
 def test_a_missing_name_is_taken_from_the_folder(tmp_path: Path) -> None:
@@ -59,10 +59,10 @@ def test_a_missing_name_is_taken_from_the_folder(tmp_path: Path) -> None:
 def test_a_parse_error_has_line_column_and_reason(tmp_path: Path, text: str, words: str) -> None:
     path = tmp_path / "config.pbtxt"
     path.write_text(text)
-    with pytest.raises(config_text.ConfigTextError) as told:
+    with pytest.raises(config_text.ConfigTextError) as raised:
         config_text.read(path)
-    assert str(told.value).startswith(f"{path}:")
-    assert words in str(told.value)
+    assert str(raised.value).startswith(f"{path}:")
+    assert words in str(raised.value)
 
 
 def test_the_error_for_an_unreadable_file_names_it(tmp_path: Path) -> None:

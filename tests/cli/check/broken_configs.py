@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""For every rule over a model's folder: configs that break it, with the words that it must find, and near misses."""
+"""For each rule for a model's folder: broken configs with a part of the finding, and similar ones that are fine."""
 
 from dataclasses import dataclass, field
 
@@ -19,28 +19,28 @@ def inputs(tensors: str, more: str = "max_batch_size: 8 dynamic_batching { }") -
     return f'backend: "python" input [ {tensors} ] output [ {{ name: "y" data_type: TYPE_FP32 dims: [ 1 ] }} ] {more}'
 
 
-def model_py(answer: str) -> str:
-    """A Python model that answers this."""
+def model_py(response: str) -> str:
+    """A Python model that returns this response."""
     return f"""
 import numpy as np
 import triton_python_backend_utils as pb_utils
 class TritonPythonModel:
     def execute(self, requests):
         value = np.ones(3)
-        return [pb_utils.InferenceResponse({answer})]
+        return [pb_utils.InferenceResponse({response})]
 """
 
 
 @dataclass(frozen=True)
 class Folder:
-    """A model's folder; None leaves a file out."""
+    """A model's folder; a file that is None is left out."""
 
     config: str | None = BATCHED
     model_py: str | None = field(default_factory=lambda: model_py('[pb_utils.Tensor("y", value)]'))
     version: str = "1"
 
 
-# code: folders that break the rule with the words it must find, folders that do not.
+# rule code → broken folders with a part of the finding, folders that are fine
 CASES: dict[str, tuple[list[tuple[Folder, str]], list[Folder]]] = {
     "unreadable-config": (
         [(Folder("max_batch_size: 8\nfoo: 1"), "config.pbtxt:2:1: ModelConfig has no field `foo`")],
@@ -153,7 +153,7 @@ CASES: dict[str, tuple[list[tuple[Folder, str]], list[Folder]]] = {
         [Folder(f"{BATCHED} response_cache {{ enable: false }}"), Folder()],
     ),
     "unreadable-python": (
-        [(Folder(model_py="this is no Python"), "1/model.py: line 1: invalid syntax")],
+        [(Folder(model_py="no Python at all"), "1/model.py: line 1: invalid syntax")],
         [Folder(), Folder(model_py="")],
     ),
     "output-not-returned": (
@@ -162,7 +162,7 @@ CASES: dict[str, tuple[list[tuple[Folder, str]], list[Folder]]] = {
             Folder(),
             Folder(model_py=model_py('[pb_utils.Tensor(name, value) for name in ("y",)]')),
             Folder(model_py=model_py("tensors(y=value)")),
-            Folder(model_py="this is no Python"),  # nothing is known of it
+            Folder(model_py="no Python at all"),  # no other rule applies to it
             Folder(BATCHED.replace("python", "onnxruntime"), "pass"),
         ],
     ),
@@ -170,7 +170,7 @@ CASES: dict[str, tuple[list[tuple[Folder, str]], list[Folder]]] = {
         [(Folder(model_py=model_py('[pb_utils.Tensor("y", value), pb_utils.Tensor("z", value)]')), "returns `z`")],
         [
             Folder(),
-            # the input of a model that it asks
+            # the input of a request to another model
             Folder(model_py=model_py("[]") + '\npb_utils.InferenceRequest(inputs=[pb_utils.Tensor("z", 1)])'),
         ],
     ),

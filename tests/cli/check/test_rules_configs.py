@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Every rule over a model's folder finds the folder that breaks it, and leaves alone the one that nearly does."""
+"""Each rule for a model's folder finds its broken folders, and finds nothing in similar ones that are fine."""
 
 from pathlib import Path
 

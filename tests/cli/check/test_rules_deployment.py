@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Rules over the frontend's settings, an app's declarations, and waivers."""
+"""Rules for the frontend's settings, an app's declarations, and waivers."""
 
 from typing import Any
 
@@ -34,10 +34,10 @@ def behind(policy: dict[str, int], **settings: float) -> ModelBehind:
 
 
 def declared(
-    model: str, *known: ModelConfig, stream_model: str | None = None, answer: type[BaseModel] = Echo
+    model: str, *known: ModelConfig, stream_model: str | None = None, response: type[BaseModel] = Echo
 ) -> Declared:
     app = TritonFrontend()
-    endpoint = app.infer("/echo", model=model, stream_model=stream_model, request=Echo, response=answer)
+    endpoint = app.infer("/echo", model=model, stream_model=stream_model, request=Echo, response=response)
     return Declared(endpoint.declaration, {each.name: each for each in known})
 
 
@@ -72,7 +72,7 @@ CASES = [
     ),
     (rules_declarations.RULES, "unknown-model", declared("ecko", ECHO), declared("echo", ECHO)),
     (rules_declarations.RULES, "unknown-model", declared("echo", ECHO, stream_model="streem"), declared("echo", ECHO)),
-    (rules_declarations.RULES, "contract-mismatch", declared("echo", ECHO, answer=Other), declared("echo", ECHO)),
+    (rules_declarations.RULES, "contract-mismatch", declared("echo", ECHO, response=Other), declared("echo", ECHO)),
     (
         rules_declarations.RULES,
         "contract-mismatch",
@@ -102,15 +102,15 @@ CASES = [
         rules_waivers.RULES,
         "waiver-unused",
         Waivers({"no-queue": "why"}, frozenset(), frozenset({"no-queue"}), frozenset({"no-queue"})),
-        Waivers({"no-queue": "why"}, frozenset(), frozenset(), frozenset({"no-queue"})),  # nobody has looked
+        Waivers({"no-queue": "why"}, frozenset(), frozenset(), frozenset({"no-queue"})),  # the rule did not run
     ),
 ]
 
 
 def test_every_rule_has_broken_and_fine_cases() -> None:
-    tried = {code for _, code, _, _ in CASES}
+    covered = {code for _, code, _, _ in CASES}
     families = (rules_deployment.SETTINGS_RULES, rules_deployment.RULES, rules_declarations.RULES, rules_waivers.RULES)
-    assert tried == {rule.code for family in families for rule in family.all}  # type: ignore[attr-defined]
+    assert covered == {rule.code for family in families for rule in family.all}  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize(("rules", "code", "broken", "fine"), CASES)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Rules over a running Triton, on facts as it would tell them."""
+"""Rules for a running Triton, applied to example facts."""
 
 from dataclasses import replace
 from typing import Any

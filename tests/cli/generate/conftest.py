@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A scribble, the config of the streaming twin, and an address at which nobody is."""
+"""A scribble, the config of the stream model, and an address without a server."""
 
 import pytest
 
@@ -15,7 +15,7 @@ def scribble() -> bytes:
 
 
 @pytest.fixture
-def twin_config() -> ModelConfig:
+def stream_config() -> ModelConfig:
     return config_of_file(ROOT / "models" / f"{MODEL}_stream" / "config.pbtxt")
 
 

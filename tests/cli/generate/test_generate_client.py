@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A server as the command sees it when it refuses, breaks off, or talks nonsense: always words, and nothing written."""
+"""The client of `generate` with servers that reject requests, cut responses off, or send invalid data."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -28,14 +28,14 @@ def chunk(text: str) -> str:
 
 
 @pytest.fixture
-def answering() -> ScriptedApp:
-    """A server that says the same to everybody and hangs up."""
+def responding() -> ScriptedApp:
+    """A server that sends the same response to every request and closes the connection."""
 
     @asynccontextmanager
-    async def make(answer: str) -> AsyncIterator[Client]:
+    async def make(response: str) -> AsyncIterator[Client]:
         async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             await reader.readuntil(b"\r\n\r\n")
-            writer.write(answer.encode())
+            writer.write(response.encode())
             await writer.drain()
             writer.close()
 
@@ -48,18 +48,18 @@ def answering() -> ScriptedApp:
 
 
 @pytest.fixture
-def twin() -> ScriptedStreamModel:
+def stream_model() -> ScriptedStreamModel:
     return ScriptedStreamModel()
 
 
 @pytest.fixture
 async def frontend(
-    scribble_config: ModelConfig, twin_config: ModelConfig, twin: ScriptedStreamModel, settings: Settings
+    scribble_config: ModelConfig, stream_config: ModelConfig, stream_model: ScriptedStreamModel, settings: Settings
 ) -> AsyncIterator[Client]:
-    """The scribble app on a real socket, on a fake Triton."""
+    """The scribble app with a fake Triton, on a real socket."""
     fake = FakeTriton()
     fake.add(scribble_config)
-    fake.add(twin_config, respond_stream=twin)
+    fake.add(stream_config, respond_stream=stream_model)
     async with listening(app_of(fake, settings)) as client, aiohttp.ClientSession() as session:
         yield Client(session, str(client.base_url).rstrip("/"), "/sdxl/scribble-controlnet/infer")
 
@@ -69,38 +69,38 @@ async def drawn(frontend: Client, scribble: bytes, **fields: Any) -> list[StepPr
 
 
 async def test_progress_is_followed_by_the_picture(frontend: Client, scribble: bytes) -> None:
-    *told, last = await drawn(frontend, scribble, seed=3)
-    assert told == [StepProgress(1, 2), StepProgress(2, 2)]
+    *progress, last = await drawn(frontend, scribble, seed=3)
+    assert progress == [StepProgress(1, 2), StepProgress(2, 2)]
     assert isinstance(last, GeneratedPicture)
     assert (last.content[:4], last.seed, last.info) == (b"RIFF", 3, {"prompt": "a house"})
 
 
 async def test_failures_before_and_after_the_first_event_raise_the_same_error(
-    frontend: Client, twin: ScriptedStreamModel, scribble: bytes
+    frontend: Client, stream_model: ScriptedStreamModel, scribble: bytes
 ) -> None:
     detail = "guidance_scale must be from 0 to 30, not 40"
     error = InvalidRequestError(detail, code="out_of_range", problems=[FieldProblem("#/guidance_scale", "x", detail)])
     for name in ("fails_at_once", "fails_after_a_step"):
-        setattr(twin, name, error)
-        with pytest.raises(GenerateError, match=r"^--guidance-scale must be from 0 to 30, not 40\.$") as told:
+        setattr(stream_model, name, error)
+        with pytest.raises(GenerateError, match=r"^--guidance-scale must be from 0 to 30, not 40\.$") as raised:
             await drawn(frontend, scribble)
-        assert (told.value.exit_status, told.value.code) == (1, "out_of_range")
-        setattr(twin, name, None)
+        assert (raised.value.exit_status, raised.value.code) == (1, "out_of_range")
+        setattr(stream_model, name, None)
 
 
 async def test_an_overload_error_says_when_to_retry_and_a_server_error_has_the_request_id(
-    frontend: Client, twin: ScriptedStreamModel, scribble: bytes
+    frontend: Client, stream_model: ScriptedStreamModel, scribble: bytes
 ) -> None:
-    twin.fails_at_once = OverloadedError("Too much is going on.", retry_after_s=3)
+    stream_model.fails_at_once = OverloadedError("Too much is going on.", retry_after_s=3)
     with pytest.raises(GenerateError, match=r"^Too much is going on\. Try again in 3 s\..* request id \w+"):
         await drawn(frontend, scribble)
-    twin.fails_at_once = InferenceError("The model failed.")
+    stream_model.fails_at_once = InferenceError("The model failed.")
     with pytest.raises(GenerateError, match=r"^The model failed\. Search the server's log for the request id \w+"):
         await drawn(frontend, scribble)
 
 
 @pytest.mark.parametrize(
-    "answer",
+    "response",
     [
         "",
         HEAD,
@@ -110,8 +110,8 @@ async def test_an_overload_error_says_when_to_retry_and_a_server_error_has_the_r
         HEAD + chunk('event: completed\ndata: {"generated_image": "UklGRg'),
     ],
 )
-async def test_a_cut_off_response_is_an_error(answering: ScriptedApp, answer: str, scribble: bytes) -> None:
-    async with answering(answer) as frontend:
+async def test_a_cut_off_response_is_an_error(responding: ScriptedApp, response: str, scribble: bytes) -> None:
+    async with responding(response) as frontend:
         with pytest.raises(GenerateError, match="closed the connection before the picture was complete"):
             await drawn(frontend, scribble)
 
@@ -120,20 +120,20 @@ async def test_a_cut_off_response_is_an_error(answering: ScriptedApp, answer: st
     "data",
     ["{}", "[]", '{"generated_image": "?", "seed": 1, "info": {}}', '{"generated_image": "UklGRg==", "seed": 1}'],
 )
-async def test_an_invalid_response_is_an_error(answering: ScriptedApp, data: str, scribble: bytes) -> None:
-    async with answering(HEAD + chunk(f"event: completed\ndata: {data}\n\n") + "0\r\n\r\n") as frontend:
+async def test_an_invalid_response_is_an_error(responding: ScriptedApp, data: str, scribble: bytes) -> None:
+    async with responding(HEAD + chunk(f"event: completed\ndata: {data}\n\n") + "0\r\n\r\n") as frontend:
         with pytest.raises(GenerateError, match="cannot be read"):
             await drawn(frontend, scribble)
 
 
-async def test_a_picture_in_small_chunks_is_assembled(answering: ScriptedApp, scribble: bytes) -> None:
+async def test_a_picture_in_small_chunks_is_assembled(responding: ScriptedApp, scribble: bytes) -> None:
     text = 'event: completed\r\ndata: {"generated_image": "UklGRg==", "seed": 1, "info": {}}\r\n\r\n'
-    async with answering(HEAD + "".join(chunk(letter) for letter in text) + "0\r\n\r\n") as frontend:
+    async with responding(HEAD + "".join(chunk(letter) for letter in text) + "0\r\n\r\n") as frontend:
         assert await drawn(frontend, scribble) == [GeneratedPicture(b"RIFF", 1, {})]
 
 
 @pytest.mark.parametrize(
-    ("answer", "error"),
+    ("response", "error"),
     [
         ("HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n", NoServerError),
         ("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello", NoServerError),
@@ -143,12 +143,12 @@ async def test_a_picture_in_small_chunks_is_assembled(answering: ScriptedApp, sc
     ],
 )
 async def test_a_server_without_a_description_is_an_error(
-    answering: ScriptedApp, answer: str, error: type[GenerateError]
+    responding: ScriptedApp, response: str, error: type[GenerateError]
 ) -> None:
-    async with answering(answer) as frontend:
-        with pytest.raises(GenerateError) as told:
+    async with responding(response) as frontend:
+        with pytest.raises(GenerateError) as raised:
             await frontend.describe()
-    assert type(told.value) is error
+    assert type(raised.value) is error
 
 
 async def test_an_unused_address_has_its_own_error(unused_url: str) -> None:
@@ -158,7 +158,7 @@ async def test_an_unused_address_has_its_own_error(unused_url: str) -> None:
 
 
 def test_each_problem_becomes_a_sentence_with_the_name_of_its_option() -> None:
-    told = errors.of_problem(
+    raised = errors.of_problem(
         {
             "status": 422,
             "code": "invalid_request",
@@ -170,4 +170,4 @@ def test_each_problem_becomes_a_sentence_with_the_name_of_its_option() -> None:
             ],
         }
     )
-    assert str(told) == "--steps: input should be positive. The scribble is cut off. The prompt: too many words."
+    assert str(raised) == "--steps: input should be positive. The scribble is cut off. The prompt: too many words."

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`fastapi-triton generate` against a real server: pictures, receipts, refusals, leaving."""
+"""`fastapi-triton generate` with a real server: pictures, receipts, errors and interruption."""
 
 import hashlib
 import io
@@ -34,7 +34,7 @@ Generate = Callable[..., Result]
 
 @pytest.fixture
 def generate(scribble_server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Generate:
-    """The command, from an empty folder."""
+    """Runs the command in an empty folder."""
     monkeypatch.chdir(tmp_path)
 
     def run(*arguments: str, url: str = scribble_server.url, stdin: bytes = b"") -> Result:
@@ -51,7 +51,7 @@ def pixels(file: str | Path | bytes) -> Any:
     return np.asarray(Image.open(io.BytesIO(file) if isinstance(file, bytes) else file).convert("RGB"))
 
 
-def told(result: Result) -> Any:
+def as_json(result: Result) -> Any:
     return json.loads(result.stdout)
 
 
@@ -72,7 +72,7 @@ def test_a_picture_is_made_again_from_its_file_byte_for_byte(generate: Generate,
     again = generate("--from", f"first.{suffix}", "-o", f"again.{suffix}", "--json")
     assert (first.exit_code, again.exit_code) == (0, 0), again.output
     assert Path(f"again.{suffix}").read_bytes() == Path(f"first.{suffix}").read_bytes()
-    assert (told(again)["same_pixels"], told(again)["warnings"]) == (True, [])
+    assert (as_json(again)["same_pixels"], as_json(again)["warnings"]) == (True, [])
 
 
 def test_a_picture_is_made_again_in_another_format_with_the_same_pixels(generate: Generate) -> None:
@@ -84,30 +84,30 @@ def test_a_picture_is_made_again_in_another_format_with_the_same_pixels(generate
 
 
 def test_a_picture_from_the_api_is_made_again(generate: Generate, scribble_server: Server) -> None:
-    answer = scribble_server.post(
+    response = scribble_server.post(
         "/sdxl/scribble-controlnet/infer",
         data={"prompt": "a red house", "num_inference_steps": "2"},
         files={"image": HOUSE.read_bytes()},
         headers={"Accept": "image/png"},
     )
-    Path("picture.png").write_bytes(answer.content)
+    Path("picture.png").write_bytes(response.content)
     again = generate("--from", "picture.png", "--json")
-    assert told(again)["same_pixels"] is True
-    assert told(again)["pictures"][0]["file"] == "picture-again.png"
-    assert told(again)["pictures"][0]["seed"] == int(answer.headers["x-seed"])
-    told_of_it = json.loads(answer.headers["x-info"])
-    expected = f"{128}x{128}:".encode() + pixels(answer.content).tobytes()
-    assert told_of_it["pixels_sha256"] == hashlib.sha256(expected).hexdigest()
-    assert len(told_of_it["checkpoint_revision"]) == 16
-    assert told_of_it["engine"]["version"]
+    assert as_json(again)["same_pixels"] is True
+    assert as_json(again)["pictures"][0]["file"] == "picture-again.png"
+    assert as_json(again)["pictures"][0]["seed"] == int(response.headers["x-seed"])
+    info = json.loads(response.headers["x-info"])
+    expected = f"{128}x{128}:".encode() + pixels(response.content).tobytes()
+    assert info["pixels_sha256"] == hashlib.sha256(expected).hexdigest()
+    assert len(info["checkpoint_revision"]) == 16
+    assert info["engine"]["version"]
 
 
 def test_changed_scribbles_and_weights_are_warned_of(generate: Generate) -> None:
     generate("a house", str(HOUSE), "-o", "first.png", *FEW)
     again = generate("--from", "first.png", str(HOUSE.parent / "star.png"), "--json")
     assert again.exit_code == 0
-    assert told(again)["same_pixels"] is False
-    assert any("scribble differs" in each for each in told(again)["warnings"])
+    assert as_json(again)["same_pixels"] is False
+    assert any("scribble differs" in each for each in as_json(again)["warnings"])
     with Image.open("first.png") as first:
         receipt = json.loads(first.info["fastapi-triton"]) | {"checkpoint_revision": "0" * 16}
         texts = PngImagePlugin.PngInfo()
@@ -123,19 +123,19 @@ def test_another_size_is_not_reported_as_another_scribble(generate: Generate) ->
     generate("a house", str(HOUSE), "-o", "first.png", *FEW)
     again = generate("--from", "first.png", "--width", "96", "--height", "96", "--json")
     assert again.exit_code == 0
-    assert told(again)["warnings"] == []
-    assert "same_pixels" not in told(again)
+    assert as_json(again)["warnings"] == []
+    assert "same_pixels" not in as_json(again)
     assert pixels("first-again.png").shape == (96, 96, 3)
 
 
 def test_json_describes_every_picture_and_standard_error_is_empty(generate: Generate) -> None:
     made = generate("a house", "-", "-o", "h.png", "--n", "2", "--seed", "8", "--json", *FEW, stdin=HOUSE.read_bytes())
     assert made.stderr == ""
-    assert [each["file"] for each in told(made)["pictures"]] == ["h-1.png", "h-2.png"]
-    assert [each["seed"] for each in told(made)["pictures"]] == [8, 9]
-    assert told(made)["pictures"][0]["info"]["num_inference_steps"] == 2
-    assert told(made)["pictures"][0]["bytes"] == Path("h-1.png").stat().st_size
-    assert told(made)["started_server"] is False
+    assert [each["file"] for each in as_json(made)["pictures"]] == ["h-1.png", "h-2.png"]
+    assert [each["seed"] for each in as_json(made)["pictures"]] == [8, 9]
+    assert as_json(made)["pictures"][0]["info"]["num_inference_steps"] == 2
+    assert as_json(made)["pictures"][0]["bytes"] == Path("h-1.png").stat().st_size
+    assert as_json(made)["started_server"] is False
     assert not np.array_equal(pixels("h-1.png"), pixels("h-2.png"))
 
 
@@ -149,7 +149,7 @@ def test_standard_output_contains_only_the_picture(generate: Generate) -> None:
 def test_progress_is_shown_only_in_a_terminal(generate: Generate, monkeypatch: pytest.MonkeyPatch) -> None:
     options = ("--example", "car", "--steps", "6", "--n", "2", "-o", "car.png", "--force")
     assert "steps" not in generate(*options).stderr
-    monkeypatch.setenv("TTY_COMPATIBLE", "1")  # what Rich takes for a terminal
+    monkeypatch.setenv("TTY_COMPATIBLE", "1")  # so that Rich assumes a terminal
     shown = generate(*options, "--json").stderr
     assert re.search(r"Drawing 1 of 2 .*[1-5]/6\x1b.* steps, .* left", shown)
     assert "Drawing 2 of 2" in shown
@@ -176,17 +176,17 @@ def test_an_example_needs_no_other_arguments(generate: Generate) -> None:
     ],
 )
 def test_errors_of_the_server_name_the_option(generate: Generate, arguments: list[str], words: str, code: str) -> None:
-    refused = generate("a house", str(HOUSE), "-o", "h.png", *arguments, "--json")
-    assert refused.exit_code == 1
-    assert told(refused)["error"]["code"] == code
-    assert words in told(refused)["error"]["detail"]
-    assert refused.stderr == told(refused)["error"]["detail"] + "\n"
+    failed = generate("a house", str(HOUSE), "-o", "h.png", *arguments, "--json")
+    assert failed.exit_code == 1
+    assert as_json(failed)["error"]["code"] == code
+    assert words in as_json(failed)["error"]["detail"]
+    assert failed.stderr == as_json(failed)["error"]["detail"] + "\n"
     assert files() == []
 
 
 def test_the_error_for_an_invalid_scribble_names_the_scribble(generate: Generate) -> None:
-    refused = generate("a house", "-", stdin=b"hello")
-    assert (refused.exit_code, refused.stderr[:13]) == (1, "The scribble:")
+    failed = generate("a house", "-", stdin=b"hello")
+    assert (failed.exit_code, failed.stderr[:13]) == (1, "The scribble:")
     cut_off = generate("a house", "-", stdin=HOUSE.read_bytes()[:5000])
     assert (cut_off.exit_code, cut_off.stderr) == (
         1,
@@ -201,9 +201,9 @@ def test_invalid_options_exit_with_2(generate: Generate) -> None:
 
 
 def test_a_missing_server_exits_with_3(generate: Generate, scribble_server: Server) -> None:
-    nobody = generate("--example", "car", url=f"http://127.0.0.1:{free_port()}")
-    assert (nobody.exit_code, nobody.stdout) == (3, "")
-    assert "No server responds at http://127.0.0.1:" in nobody.stderr
+    missing = generate("--example", "car", url=f"http://127.0.0.1:{free_port()}")
+    assert (missing.exit_code, missing.stdout) == (3, "")
+    assert "No server responds at http://127.0.0.1:" in missing.stderr
     another = generate("--example", "car", url=f"http://{scribble_server.triton_url}")
     assert another.exit_code == 3
     assert "has no picture endpoint" in another.stderr
@@ -233,9 +233,9 @@ def test_ctrl_c_cancels_the_request_and_leaves_no_file(scribble_server: Server, 
     assert files(tmp_path) == []
 
 
-# ---- a server of its own
+# ---- a server that the command starts
 
-# Stands for the package's own app and models: the same way, without PyTorch.
+# Replaces the package's app and models by ones without PyTorch.
 OWN_SERVER = """
 import asyncio, pathlib, sys
 import aiohttp
@@ -243,8 +243,8 @@ from fastapi_triton.core import bundle
 from fastapi_triton.cli.generate.local_server import own_server
 bundle.app_folder = lambda: pathlib.Path(sys.argv[1])
 async def main():
-    async with own_server() as url, aiohttp.ClientSession() as session, session.get(url + "/health/ready") as answer:
-        print(answer.status, flush=True)
+    async with own_server() as url, aiohttp.ClientSession() as session, session.get(url + "/health/ready") as response:
+        print(response.status, flush=True)
         await asyncio.Event().wait()
 asyncio.run(main())
 """

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the options come to before any server is asked, and what is refused at once."""
+"""The request that the options make, and the options that are rejected before any request is sent."""
 
 import io
 import sys
@@ -15,12 +15,12 @@ from fastapi_triton.cli.generate.outputs import Outputs
 from fastapi_triton.cli.generate.request import GenerateRequest
 from support.scribble_app import picture
 
-Place = Callable[..., GenerateRequest]
+Build = Callable[..., GenerateRequest]
 
 
 @pytest.fixture
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
-    """The options by name, from a folder with a scribble in it."""
+def build(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Build:
+    """Builds a request from options by name, in a folder with a scribble."""
     monkeypatch.chdir(tmp_path)
     Path("scribble.png").write_bytes(picture())
 
@@ -40,8 +40,8 @@ def files(folder: Path = Path()) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
-def names(placed: GenerateRequest) -> list[str]:
-    return [path.name for path in placed.outputs.paths]
+def names(built: GenerateRequest) -> list[str]:
+    return [path.name for path in built.outputs.paths]
 
 
 @pytest.mark.parametrize(
@@ -59,29 +59,29 @@ def names(placed: GenerateRequest) -> list[str]:
     ],
 )
 def test_files_are_named_after_the_options(
-    place: Place, options: dict[str, Any], expected: list[str], picture_format: str
+    build: Build, options: dict[str, Any], expected: list[str], picture_format: str
 ) -> None:
-    placed = place(**options)
-    assert names(placed) == expected
-    assert placed.outputs.picture_format == placed.fields_of(0)["output_format"] == picture_format
+    built = build(**options)
+    assert names(built) == expected
+    assert built.outputs.picture_format == built.fields_of(0)["output_format"] == picture_format
 
 
-def test_a_default_file_name_is_unused(place: Place) -> None:
+def test_a_default_file_name_is_unused(build: Build) -> None:
     Path("a-red-house.png").touch()
     Path("a-red-house-2.png").touch()
-    assert names(place(num=2)) == ["a-red-house-3.png", "a-red-house-4.png"]
+    assert names(build(num=2)) == ["a-red-house-3.png", "a-red-house-4.png"]
 
 
-def test_an_existing_file_is_overwritten_only_with_force(place: Place) -> None:
+def test_an_existing_file_is_overwritten_only_with_force(build: Build) -> None:
     Path("house-2.png").write_text("mine")
     with pytest.raises(UsageError, match=r"house-2\.png already exists.*--force"):
-        place(output="house.png", num=2)
-    assert place(output="house.png", num=2, is_forced=True).outputs.write(1, b"new") == Path("house-2.png")
+        build(output="house.png", num=2)
+    assert build(output="house.png", num=2, is_forced=True).outputs.write(1, b"new") == Path("house-2.png")
     assert Path("house-2.png").read_bytes() == b"new"
 
 
-def test_a_file_created_meanwhile_is_not_overwritten(place: Place) -> None:
-    outputs = place(output="house.png").outputs
+def test_a_file_created_meanwhile_is_not_overwritten(build: Build) -> None:
+    outputs = build(output="house.png").outputs
     Path("house.png").write_text("mine")
     with pytest.raises(GenerateError, match="meanwhile"):
         outputs.write(0, b"new")
@@ -89,8 +89,8 @@ def test_a_file_created_meanwhile_is_not_overwritten(place: Place) -> None:
     assert files() == ["house.png", "scribble.png"]
 
 
-def test_a_failed_write_leaves_no_file(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    outputs = place(output="house.png").outputs
+def test_a_failed_write_leaves_no_file(build: Build, monkeypatch: pytest.MonkeyPatch) -> None:
+    outputs = build(output="house.png").outputs
 
     def full(self: Path, target: Path) -> None:
         raise OSError(28, "No space left on device")
@@ -101,8 +101,8 @@ def test_a_failed_write_leaves_no_file(place: Place, monkeypatch: pytest.MonkeyP
     assert files() == ["scribble.png"]
 
 
-def test_a_device_is_not_replaced(place: Place) -> None:
-    outputs = place(output="/dev/null", picture_format="png").outputs
+def test_a_device_is_not_replaced(build: Build) -> None:
+    outputs = build(output="/dev/null", picture_format="png").outputs
     outputs.write(0, b"new")
     assert Path("/dev/null").is_char_device()
 
@@ -126,35 +126,35 @@ def test_a_device_is_not_replaced(place: Place) -> None:
         ({"from_picture": Path("scribble.png"), "example": "house"}, "both name a scribble"),
     ],
 )
-def test_invalid_options_raise_an_error_with_a_reason(place: Place, options: dict[str, Any], words: str) -> None:
+def test_invalid_options_raise_an_error_with_a_reason(build: Build, options: dict[str, Any], words: str) -> None:
     with pytest.raises(UsageError, match=words):
-        place(**options)
+        build(**options)
 
 
-def test_no_picture_is_written_to_a_terminal(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_picture_is_written_to_a_terminal(build: Build, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
     with pytest.raises(UsageError, match="terminal"):
-        place(output="-")
+        build(output="-")
 
 
-def test_the_scribble_is_read_from_standard_input(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_scribble_is_read_from_standard_input(build: Build, monkeypatch: pytest.MonkeyPatch) -> None:
     stdin = io.TextIOWrapper(io.BytesIO(picture()))
     monkeypatch.setattr(sys, "stdin", stdin)
-    assert place(scribble="-").scribble == picture()
+    assert build(scribble="-").scribble == picture()
     with pytest.raises(UsageError, match="Standard input is empty"):
-        place(scribble="-")
+        build(scribble="-")
 
 
-def test_an_example_has_a_prompt_that_can_be_overridden(place: Place) -> None:
-    assert place(None, None, example="house").fields_of(0)["prompt"] == request.examples()["house"]
-    assert place("a blue house", None, example="house").fields_of(0)["prompt"] == "a blue house"
+def test_an_example_has_a_prompt_that_can_be_overridden(build: Build) -> None:
+    assert build(None, None, example="house").fields_of(0)["prompt"] == request.examples()["house"]
+    assert build("a blue house", None, example="house").fields_of(0)["prompt"] == "a blue house"
 
 
-def test_a_seed_counts_up_and_a_random_seed_is_not_sent(place: Place) -> None:
-    placed = place(num=3, fields={"seed": 7})
-    assert [placed.fields_of(index)["seed"] for index in range(3)] == [7, 8, 9]
-    assert "seed" not in place(fields={"seed": -1}).fields_of(0)
-    assert "seed" not in place(fields={"seed": None}).fields_of(0)
+def test_a_seed_counts_up_and_a_random_seed_is_not_sent(build: Build) -> None:
+    built = build(num=3, fields={"seed": 7})
+    assert [built.fields_of(index)["seed"] for index in range(3)] == [7, 8, 9]
+    assert "seed" not in build(fields={"seed": -1}).fields_of(0)
+    assert "seed" not in build(fields={"seed": None}).fields_of(0)
 
 
 def test_pictures_have_the_permissions_of_new_files(tmp_path: Path) -> None:

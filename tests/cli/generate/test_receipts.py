@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Receipts as the command reads them out of files: good ones, none, damaged ones, and what has changed since."""
+"""Receipts in picture files: valid, missing and damaged ones, and changes since they were written."""
 
 import base64
 import json
@@ -28,7 +28,7 @@ DESCRIPTION = {"name": "demo", "revision": "abc", "engine": {**ENGINE, "max_rows
 
 
 def written(folder: Path, output_format: str = "png", text: str | None = None, **changes: Any) -> Path:
-    """A picture with a receipt; None takes a part of it out."""
+    """A picture with a receipt; a part that is None is left out."""
     content = {name: value for name, value in {**CONTENT, **changes}.items() if value is not None}
     path = folder / f"made.{output_format}"
     text = json.dumps(content) if text is None else text
@@ -37,9 +37,7 @@ def written(folder: Path, output_format: str = "png", text: str | None = None, *
     return path
 
 
-def placed(
-    path: Path, prompt: str | None = None, scribble: str | None = None, **fields: Any
-) -> request.GenerateRequest:
+def build(path: Path, prompt: str | None = None, scribble: str | None = None, **fields: Any) -> request.GenerateRequest:
     return request.build(
         prompt=prompt, scribble=scribble, example=None, from_picture=path, fields=fields, num=1, output=None,
         picture_format=None, is_forced=False,
@@ -56,12 +54,12 @@ def test_a_receipt_is_read_from_every_format(tmp_path: Path, output_format: str)
 def test_a_reproducible_picture_is_made_again_as_a_reproducible_one(tmp_path: Path) -> None:
     assert receipt.read(written(tmp_path, reproducible=True)).fields()["reproducible"] is True
     assert "reproducible" not in receipt.read(written(tmp_path, reproducible=False)).fields()
-    assert placed(written(tmp_path, reproducible=True), reproducible=True).is_remade
+    assert build(written(tmp_path, reproducible=True), reproducible=True).is_remade
 
 
 def test_a_receipt_gives_the_original_request(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    made = placed(written(tmp_path, "webp"))
+    made = build(written(tmp_path, "webp"))
     assert made.fields_of(0) == {name: CONTENT[name] for name in receipt.RequestFields.model_fields} | {"invert": "no"}
     assert made.scribble == picture()
     assert made.is_remade
@@ -69,17 +67,17 @@ def test_a_receipt_gives_the_original_request(tmp_path: Path, monkeypatch: pytes
 
 
 def test_options_override_the_receipt(tmp_path: Path) -> None:
-    changed = placed(written(tmp_path), prompt="a blue house", num_inference_steps=5, guidance_scale=2.5)
+    changed = build(written(tmp_path), prompt="a blue house", num_inference_steps=5, guidance_scale=2.5)
     assert (changed.fields_of(0)["prompt"], changed.fields_of(0)["num_inference_steps"]) == ("a blue house", 5)
     assert changed.fields_of(0)["seed"] == 7
     assert not changed.is_remade
-    assert placed(written(tmp_path), guidance_scale=2.5).is_remade
+    assert build(written(tmp_path), guidance_scale=2.5).is_remade
 
 
 def test_a_named_scribble_replaces_the_one_in_the_receipt(tmp_path: Path) -> None:
     own = tmp_path / "own.png"
     own.write_bytes(picture(size=(20, 20)))
-    for made in (placed(written(tmp_path), str(own)), placed(written(tmp_path), "ein Häuschen 🏠", str(own))):
+    for made in (build(written(tmp_path), str(own)), build(written(tmp_path), "ein Häuschen 🏠", str(own))):
         assert made.scribble == own.read_bytes()
         assert "invert" not in made.fields_of(0)
         assert made.fields_of(0)["prompt"] == "ein Häuschen 🏠"
@@ -87,10 +85,10 @@ def test_a_named_scribble_replaces_the_one_in_the_receipt(tmp_path: Path) -> Non
 
 def test_parts_missing_from_the_receipt_must_be_passed(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="has no prompt"):
-        placed(written(tmp_path, prompt=None))
-    assert placed(written(tmp_path, prompt=None), prompt="a house").fields_of(0)["prompt"] == "a house"
+        build(written(tmp_path, prompt=None))
+    assert build(written(tmp_path, prompt=None), prompt="a house").fields_of(0)["prompt"] == "a house"
     with pytest.raises(UsageError, match="has no scribble, which was too big"):
-        placed(written(tmp_path, scribble_png=None))
+        build(written(tmp_path, scribble_png=None))
 
 
 @pytest.mark.parametrize(
@@ -147,6 +145,6 @@ def test_an_incomplete_or_invalid_picture_is_an_error(tmp_path: Path) -> None:
     ],
 )
 def test_changes_since_the_receipt_are_listed(tmp_path: Path, description: dict[str, Any], words: list[str]) -> None:
-    told = receipt.read(written(tmp_path)).differences(description)
-    assert len(told) == len(words)
-    assert all(part in sentence for part, sentence in zip(words, told, strict=True))
+    differences = receipt.read(written(tmp_path)).differences(description)
+    assert len(differences) == len(words)
+    assert all(part in sentence for part, sentence in zip(words, differences, strict=True))

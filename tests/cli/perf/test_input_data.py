@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What perf_analyzer would send, read from its input data as its documentation says, is what the request said."""
+"""perf_analyzer's input data, decoded as its documentation says, has the values of the requests."""
 
 import base64
 import json
@@ -35,17 +35,17 @@ REQUEST = {"prompt": "hä🏠", "image": "aGk=", "scale": 0.5}
 
 
 def sent(entry: Mapping[str, Any], config: ModelConfig) -> dict[str, np.ndarray[Any, Any]]:
-    """An entry as tensors: `b64` holds the bytes of the wire, `content` the numbers."""
+    """An entry as tensors: `b64` has the bytes on the wire, `content` the numbers."""
     arrays = {}
-    for name, told in entry.items():
+    for name, tensor_data in entry.items():
         wire = next(each for each in config.inputs if each.name == name).datatype.wire
-        if "content" in told:
-            array = np.array(told["content"], triton_to_np_dtype(wire))
+        if "content" in tensor_data:
+            array = np.array(tensor_data["content"], triton_to_np_dtype(wire))
         elif wire == "BYTES":
-            array = deserialize_bytes_tensor(base64.b64decode(told["b64"]))
+            array = deserialize_bytes_tensor(base64.b64decode(tensor_data["b64"]))
         else:
-            array = np.frombuffer(base64.b64decode(told["b64"]), triton_to_np_dtype(wire))
-        arrays[name] = array.reshape(told["shape"])
+            array = np.frombuffer(base64.b64decode(tensor_data["b64"]), triton_to_np_dtype(wire))
+        arrays[name] = array.reshape(tensor_data["shape"])
     return arrays
 
 
@@ -106,9 +106,9 @@ def test_an_invalid_value_is_named(changes: dict[str, Any], words: str) -> None:
 
 
 def test_all_problems_of_a_request_are_reported_together() -> None:
-    with pytest.raises(PerfError) as refused:
+    with pytest.raises(PerfError) as raised:
         entries({"promt": "a", "scale": "b"})
-    assert str(refused.value).count("\n") == 3  # promt; prompt and image are missing; scale
+    assert str(raised.value).count("\n") == 3  # promt; prompt and image are missing; scale
 
 
 def test_requests_are_read_from_files_and_folders(tmp_path: Path) -> None:
@@ -142,9 +142,9 @@ def test_an_invalid_request_file_is_named(tmp_path: Path, content: str | None, w
     path = tmp_path / "request.json"
     if content is not None:
         path.write_text(content)
-    with pytest.raises(PerfError, match=words) as refused:
+    with pytest.raises(PerfError, match=words) as raised:
         input_data.read_requests([path])
-    assert str(path) in str(refused.value)
+    assert str(path) in str(raised.value)
 
 
 def test_an_empty_folder_is_named(tmp_path: Path) -> None:

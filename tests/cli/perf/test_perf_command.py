@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The `perf` command with a stand-in for the binary: what it is asked, what is told, and what cannot be measured."""
+"""The `perf` command with a fake perf_analyzer: its arguments, the output, and invalid options."""
 
 import builtins
 import json
@@ -20,8 +20,8 @@ from fastapi_triton.triton.http_client import HTTPTriton
 from fastapi_triton.triton.model_config import ModelConfig, TensorConfig
 
 REPORT = "Concurrency,Inferences/Second,Client Send,p50 latency,p90 latency,p95 latency,p99 latency"
-# Writes down its arguments and a report: 100 inferences a second from Triton, 80 through the frontend.
-STAND_IN = """#!/usr/bin/env python3
+# Records its arguments, and writes a report: 100 inferences per second from Triton, 80 through the frontend.
+FAKE_ANALYZER = """#!/usr/bin/env python3
 import json, sys
 arguments = sys.argv[1:]
 with open(__file__ + ".calls", "a") as calls:
@@ -48,7 +48,7 @@ Run = Callable[..., Result]
 @pytest.fixture
 def binary(tmp_path: Path) -> Path:
     path = tmp_path / "perf_analyzer"
-    path.write_text(STAND_IN)
+    path.write_text(FAKE_ANALYZER)
     path.chmod(0o755)
     return path
 
@@ -89,23 +89,23 @@ def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, binary: Path, request_f
 
 
 def calls(binary: Path) -> list[dict[str, str]]:
-    told = [json.loads(line) for line in Path(f"{binary}.calls").read_text().splitlines()]
-    return [dict(zip(each[::2], each[1::2], strict=True)) for each in told]
+    arguments = [json.loads(line) for line in Path(f"{binary}.calls").read_text().splitlines()]
+    return [dict(zip(each[::2], each[1::2], strict=True)) for each in arguments]
 
 
 def test_triton_and_the_frontend_are_measured_in_turn_and_compared(run: Run, binary: Path, tmp_path: Path) -> None:
     result = run(concurrency="4,1", rounds="2", batch_size="3", requests="7", window_ms="60")
     assert result.exit_code == 0, result.output
-    asked = calls(binary)
-    assert [(each["-u"], each["--concurrency-range"]) for each in asked] == [
+    recorded = calls(binary)
+    assert [(each["-u"], each["--concurrency-range"]) for each in recorded] == [
         ("triton:8000", "1"),
         ("frontend:8080", "1"),
         ("triton:8000", "4"),
         ("frontend:8080", "4"),
     ] * 2
     expected = {"-m": "echo", "-i": "http", "-b": "3", "--measurement-request-count": "7", "-p": "60"}
-    assert expected.items() <= asked[0].items()
-    assert json.loads(Path(asked[0]["--input-data"]).read_text())["data"][0]["text"]["shape"] == [1]
+    assert expected.items() <= recorded[0].items()
+    assert json.loads(Path(recorded[0]["--input-data"]).read_text())["data"][0]["text"]["shape"] == [1]
     for words in ("100", "80.0", "-20%", "1.00", "1.50", "+0.50"):
         assert words in result.output
     results = json.loads((tmp_path / "out" / "echo-results.json").read_text())
@@ -181,21 +181,21 @@ def test_without_a_binary_the_error_says_how_to_install_it(monkeypatch: pytest.M
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
-    with pytest.raises(analyzer.PerfError, match="--install") as refused:
+    with pytest.raises(analyzer.PerfError, match="--install") as raised:
         analyzer.find(None)
     for words in ("pip install perf-analyzer", "SDK container", "--perf-analyzer", str(tmp_path)):
-        assert words in str(refused.value)
+        assert words in str(raised.value)
 
 
-@pytest.mark.parametrize("place", ["on the path", "beside python", "fastapi-triton/perf_analyzer/bin"])
-def test_the_binary_is_found(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, place: str) -> None:
+@pytest.mark.parametrize("folder", ["on the path", "beside python", "fastapi-triton/perf_analyzer/bin"])
+def test_the_binary_is_found(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, folder: str) -> None:
     monkeypatch.setenv("PATH", str(tmp_path / "on the path"))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setattr(sys, "executable", str(tmp_path / "beside python" / "python"))
-    (tmp_path / place).mkdir(parents=True)
-    (tmp_path / place / "perf_analyzer").write_text(STAND_IN)
-    (tmp_path / place / "perf_analyzer").chmod(0o755)
-    assert analyzer.find(None) == tmp_path / place / "perf_analyzer"
+    (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / folder / "perf_analyzer").write_text(FAKE_ANALYZER)
+    (tmp_path / folder / "perf_analyzer").chmod(0o755)
+    assert analyzer.find(None) == tmp_path / folder / "perf_analyzer"
 
 
 def test_costs_are_computed_per_round_and_shown_with_their_spread() -> None:
