@@ -4,6 +4,13 @@
 A page takes part by the comment `<!-- every example is run by tests/docs -->`. Each of its ```bash and ```python blocks
 is then run, but for one with `<!-- untested: why -->` or `<!-- tested by: where -->` above it. With `<!-- output -->`
 above it, the next block is what the example before it prints; `…` stands for anything.
+
+A guide that begins in an empty folder has `<!-- every step is run by tests/docs -->` instead. Its blocks may also have
+above them:
+- `<!-- file: PATH -->`: the block is this file.
+- `<!-- exit code N -->`: the command fails with it.
+- `<!-- server -->`: the command starts the server that later examples use, in place of an earlier one.
+- `<!-- server prints -->`: the server prints the block.
 """
 
 import json
@@ -16,6 +23,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 MARK = "<!-- every example is run by tests/docs -->"
+GUIDE_MARK = "<!-- every step is run by tests/docs -->"
+FILE, SERVER, LOG = "file: ", "server", "server prints"
 DOCUMENTED_HOST = "localhost:8080"
 LANGUAGES = {"bash": ["bash", "-euo", "pipefail", "-c"], "python": [sys.executable, "-c"]}
 _BLOCK = re.compile(
@@ -26,12 +35,17 @@ TIMEOUT_S = 120
 
 @dataclass(slots=True)
 class Example:
-    """One block to run; `expected` is what it prints, None where the page does not say."""
+    """One block to run. `expected` is its output, None if the page has none; `mark` is the comment above the block."""
 
     line: int
     language: str
     code: str
     expected: str | None = None
+    mark: str = ""
+
+    @property
+    def exit_code(self) -> int:
+        return int(self.mark.removeprefix("exit code ")) if self.mark.startswith("exit code ") else 0
 
 
 def examples(page: str) -> Iterator[Example]:
@@ -54,7 +68,8 @@ def examples(page: str) -> Iterator[Example]:
         if last is not None:
             yield last
         is_run = language in LANGUAGES and not mark.startswith(("untested: ", "tested by: "))
-        last = Example(line, language, code) if is_run else None
+        is_step = mark.startswith(FILE) or mark in (SERVER, LOG)
+        last = Example(line, language, code, mark=mark) if is_run or is_step else None
     if last is not None:
         yield last
 
@@ -78,7 +93,7 @@ def run(example: Example, *, url: str, folder: Path, programs: Path) -> None:
         command, cwd=folder, env=environment, capture_output=True, text=True, timeout=TIMEOUT_S, check=False
     )
     where = f"the example at line {example.line}:\n{example.code}"
-    assert done.returncode == 0, f"{where}\nended with {done.returncode}:\n{done.stdout}\n{done.stderr}"
+    assert done.returncode == example.exit_code, f"{where}\nended with {done.returncode}:\n{done.stdout}\n{done.stderr}"
     if example.expected is not None:
         printed = done.stdout.replace(host, DOCUMENTED_HOST)
         assert fits(printed, example.expected), f"{where}\nprinted:\n{printed}\n{done.stderr}"
@@ -86,8 +101,12 @@ def run(example: Example, *, url: str, folder: Path, programs: Path) -> None:
 
 def fits(printed: str, expected: str) -> bool:
     """Whether it is what the page says, whatever the white space; JSON in the page's own layout."""
-    pattern = "".join(".*?" if part == "…" else re.escape(part) for part in re.split("(…)", _bare(expected)))
-    return re.fullmatch(pattern, _bare(_plain_json(printed)), re.DOTALL) is not None
+    return re.fullmatch(pattern(_bare(expected)), _bare(_plain_json(printed)), re.DOTALL) is not None
+
+
+def pattern(expected: str) -> str:
+    """The regular expression of a text in which `…` stands for anything."""
+    return "".join(".*?" if part == "…" else re.escape(part) for part in re.split("(…)", expected))
 
 
 def _plain_json(text: str) -> str:
