@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Background jobs: requests that run in the background and survive a restart. An `Idempotency-Key` runs only once.
+"""Background jobs: requests that run in the background and survive a restart. Requests with the same
+`Idempotency-Key` run once.
 
 The queue is DBOS, a library. Its database is the source of truth for a job's state: id, caller, status, times, error.
 The rest is in files, because DBOS's public API does not suit it:

@@ -46,7 +46,7 @@ class Webhooks:
             InvalidRequestError: the URL is not allowed, or webhooks are off.
         """
         if not self._secret:
-            raise _refused("This server does not send webhooks. Poll the job, or follow its events.", "webhooks_off")
+            raise _error("This server does not send webhooks. Poll the job, or follow its events.", "webhooks_off")
         try:
             parsed = URL(url)
         except ValueError:
@@ -54,12 +54,12 @@ class Webhooks:
         schemes = ("https", "http") if self._anywhere else ("https",)
         has_credentials = bool(parsed.user or parsed.password)
         if len(url) > _MAX_CHARACTERS or parsed.scheme not in schemes or not parsed.host or has_credentials:
-            raise _refused(
+            raise _error(
                 f"The {HEADER} must be an https URL of at most {_MAX_CHARACTERS} characters, without credentials.",
                 "invalid_webhook_url",
             )
         if not self._anywhere and _is_literal(parsed.host) and not is_public(parsed.host):
-            raise _refused(f"The {HEADER} must not point to a private address.", "invalid_webhook_url")
+            raise _error(f"The {HEADER} must not point to a private address.", "invalid_webhook_url")
         return url
 
     async def send(self, job_id: str, url: str, status: str) -> None:
@@ -138,7 +138,7 @@ def _decoded(secret: str) -> bytes:
         ) from None
 
 
-def _refused(detail: str, code: str) -> InvalidRequestError:
+def _error(detail: str, code: str) -> InvalidRequestError:
     return InvalidRequestError(detail, code=code)
 
 

@@ -12,11 +12,11 @@ from fastapi_triton.endpoints.images import Base64Image
 from fastapi_triton.endpoints.request_body import validation
 from fastapi_triton.pictures.text_to_image import TextToImage
 
-# A unit's preprocessors, and the endpoint's `invert`. Without one, A1111 reads white on black only; here both work.
+# A unit's preprocessors, and the endpoint's `invert`. Without one, A1111 reads white on black only; this server reads both.
 MODULES = {"none": "auto", "invert (from white bg & black line)": "yes", "invert": "yes"}
 
 
-def refuse(reason: str) -> BeforeValidator:
+def reject(reason: str) -> BeforeValidator:
     """A validator for an unsupported field that would change the picture: it accepts only "off" values."""
 
     def check(value: Any) -> Any:
@@ -67,7 +67,7 @@ class ControlNetUnit(BaseModel):
     image: Annotated[Base64Image | None, BeforeValidator(_scribble)] = Field(
         None, validation_alias=AliasChoices("image", "input_image")
     )
-    mask: Annotated[Any, refuse("Masks are not supported. Omit the mask.")] = None
+    mask: Annotated[Any, reject("Masks are not supported. Omit the mask.")] = None
     module: Annotated[str, BeforeValidator(_known_module)] = "none"
     model: str | None = None
     weight: Number = 1.0
@@ -89,17 +89,17 @@ def unit_of(scripts: Mapping[str, Any], model: TextToImage) -> ControlNetUnit | 
         if name.lower() == "controlnet":
             units += [_read_unit(each, model) for each in values if each]
         elif any(values[:1]):
-            raise refused(name, f"The always-on script '{shown(name)}' is not supported, only controlnet is.")
+            raise unsupported(name, f"The always-on script '{shown(name)}' is not supported, only controlnet is.")
     enabled = [unit for unit in units if unit.enabled]
     if len(enabled) > 1:
-        raise refused("controlnet", f"{len(enabled)} ControlNet units are enabled; only one is supported.")
+        raise unsupported("controlnet", f"{len(enabled)} ControlNet units are enabled; only one is supported.")
     for unit in enabled:
         if unit.image is None:
-            raise refused("controlnet", "The ControlNet unit has no image. Send the scribble, or set enabled to false.")
+            raise unsupported("controlnet", "The ControlNet unit has no image. Send one, or set enabled to false.")
         known = control_models(model)
         wanted = (unit.model or "None").partition(" [")[0]
         if wanted.lower() != "none" and wanted not in known and "scribble" not in wanted.lower():
-            raise refused(
+            raise unsupported(
                 "controlnet", f"There is no ControlNet '{shown(unit.model)}'. This server has {', '.join(known)}."
             )
     return enabled[0] if enabled else None
@@ -112,9 +112,9 @@ def control_models(model: TextToImage) -> list[str]:
 
 def _read_unit(unit: Any, model: TextToImage) -> ControlNetUnit:
     if not isinstance(unit, Mapping):
-        raise refused("controlnet", "A ControlNet unit must be an object with fields such as image and weight.")
+        raise unsupported("controlnet", "A ControlNet unit must be an object with fields such as image and weight.")
     if unit.get("image") and unit.get("input_image") and unit["image"] != unit["input_image"]:
-        raise refused(
+        raise unsupported(
             "controlnet", "The ControlNet unit has two different pictures, image and input_image. Send only one."
         )
     return validation.from_python(
@@ -122,6 +122,6 @@ def _read_unit(unit: Any, model: TextToImage) -> ControlNetUnit:
     )
 
 
-def refused(name: str, detail: str) -> InvalidRequestError:
+def unsupported(name: str, detail: str) -> InvalidRequestError:
     """The error for a field whose value or meaning is not supported."""
     return invalid_field(name, "unsupported_parameter", detail)

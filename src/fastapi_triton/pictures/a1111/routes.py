@@ -24,7 +24,7 @@ from fastapi_triton.pictures.a1111.tasks import COOKIE, Task, TaskOwner, Tasks
 from fastapi_triton.pictures.text_to_image import Capabilities, TextToImage
 
 _V1 = f"{paths.A1111}/v1"
-# Clients request these lists before their first picture. Most are empty here.
+# Clients request these lists before their first picture. Most of them are empty.
 _EMPTY: dict[str, Any] = {
     "cmd-flags": {},
     "embeddings": {"loaded": {}, "skipped": {}},

@@ -11,12 +11,12 @@ from fastapi_triton.core.errors import InvalidRequestError, shown
 from fastapi_triton.endpoints import images
 from fastapi_triton.endpoints.request_body import validation
 from fastapi_triton.pictures.a1111 import samplers
-from fastapi_triton.pictures.a1111.controlnet import MODULES, Number, Whole, refuse, refused, unit_of
+from fastapi_triton.pictures.a1111.controlnet import MODULES, Number, Whole, reject, unit_of, unsupported
 from fastapi_triton.pictures.text_to_image import MAX_PICTURES, Capabilities, TextToImage
 
 # In pixels, as in OpenAI's API here.
 _MAX_SIDE = 99_999
-# Fields that are ignored without a note: the feature that they belong to is refused, or the server decides.
+# Fields that are ignored without a note: the feature that they belong to is rejected, or the server decides.
 _IGNORED = frozenset(
     (
         "denoising_strength",
@@ -40,7 +40,7 @@ _MAX_NAMES = 10
 
 
 class Txt2ImgRequest(BaseModel):
-    """The supported fields of `txt2img`, and those that are refused. Other fields are ignored, with a note."""
+    """The supported fields of `txt2img`, and those that are rejected. Other fields are ignored, with a note."""
 
     model_config = ConfigDict(extra="allow", allow_inf_nan=False)
 
@@ -67,12 +67,12 @@ class Txt2ImgRequest(BaseModel):
     styles: list[str] | None = None
     restore_faces: bool | None = None
     enable_hr: Annotated[
-        Any, refuse("A second pass is not supported. Set width and height to the size that you need.")
+        Any, reject("A second pass is not supported. Set width and height to the size that you need.")
     ] = None
-    tiling: Annotated[Any, refuse("Tiled pictures are not supported. Omit this field.")] = None
-    script_name: Annotated[Any, refuse("Scripts are not supported. Omit this field.")] = None
-    subseed_strength: Annotated[Any, refuse("Variations of a seed are not supported. Omit this field.")] = None
-    refiner_checkpoint: Annotated[Any, refuse("A refiner is not supported. Omit this field.")] = None
+    tiling: Annotated[Any, reject("Tiled pictures are not supported. Omit this field.")] = None
+    script_name: Annotated[Any, reject("Scripts are not supported. Omit this field.")] = None
+    subseed_strength: Annotated[Any, reject("Variations of a seed are not supported. Omit this field.")] = None
+    refiner_checkpoint: Annotated[Any, reject("A refiner is not supported. Omit this field.")] = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +161,7 @@ def require_checkpoint(name: Any, capabilities: Capabilities) -> None:
         InvalidRequestError: this server has another checkpoint.
     """
     if name not in (None, "", capabilities.name):
-        raise refused(
+        raise unsupported(
             "sd_model_checkpoint", f"There is no checkpoint {shown(name)}. This server has {capabilities.name}."
         )
 
@@ -178,7 +178,7 @@ def require_options(options: Any, current: Mapping[str, Any], capabilities: Capa
         if name == "sd_model_checkpoint":
             require_checkpoint(value, capabilities)
         elif value != current.get(name):
-            raise refused(name, f"The option {shown(name)} cannot be changed on this server.")
+            raise unsupported(name, f"The option {shown(name)} cannot be changed on this server.")
 
 
 def read(body: bytes, limits: images.ImageLimits) -> Txt2ImgRequest:

@@ -24,7 +24,7 @@ _FORMATS = tuple(content_negotiation.FORMAT_NAMES.values())
 _SIZE = re.compile(r"[1-9][0-9]{0,4}x[1-9][0-9]{0,4}")
 
 
-def _refuse(reason: str, *, unless: tuple[Any, ...] = (None,)) -> Callable[[Any], Any]:
+def _reject(reason: str, *, unless: tuple[Any, ...] = (None,)) -> Callable[[Any], Any]:
     def check(value: Any) -> Any:
         if value not in unless:
             raise PydanticCustomError("unsupported_parameter", "{reason}", {"reason": reason})
@@ -58,7 +58,7 @@ class ImagesRequest(BaseModel):
     response_format: Annotated[
         str | None,
         BeforeValidator(
-            _refuse(
+            _reject(
                 "Pictures are not stored, so there are no URLs. Use b64_json, or omit this field.",
                 unless=(None, "b64_json"),
             )
@@ -66,7 +66,7 @@ class ImagesRequest(BaseModel):
     ] = None
     output_format: Annotated[
         str | None,
-        BeforeValidator(_refuse(f"It must be one of {', '.join(_FORMATS)}.", unless=(None, *_FORMATS))),
+        BeforeValidator(_reject(f"It must be one of {', '.join(_FORMATS)}.", unless=(None, *_FORMATS))),
     ] = Field(None, description="By default png")
     output_compression: int | None = Field(None, ge=0, le=100, description="The quality of WebP and JPEG")
     stream: bool | None = None
@@ -76,7 +76,7 @@ class ImagesRequest(BaseModel):
     background: Annotated[
         str | None,
         BeforeValidator(
-            _refuse(
+            _reject(
                 "Pictures have no transparency. Use auto or opaque, or omit this field.",
                 unless=(None, "auto", "opaque"),
             )
@@ -91,7 +91,7 @@ class ImagesRequest(BaseModel):
     safety_identifier: str | None = Field(None, description="Ignored")
     mask: Annotated[
         Base64Image | None,
-        BeforeValidator(_refuse("Masks are not supported: the scribble controls the whole picture. Omit this field.")),
+        BeforeValidator(_reject("Masks are not supported: the scribble controls the whole picture. Omit this field.")),
     ] = None
 
 
