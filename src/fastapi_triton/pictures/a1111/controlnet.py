@@ -12,7 +12,7 @@ from fastapi_triton.endpoints.images import Base64Image
 from fastapi_triton.endpoints.request_body import validation
 from fastapi_triton.pictures.text_to_image import TextToImage
 
-# A unit's preprocessors, and the endpoint's `invert`. Without one, A1111 reads white on black only; this server reads both.
+# Preprocessors, and the endpoint's `invert`. With "none", A1111 reads white on black only; this server reads both.
 MODULES = {"none": "auto", "invert (from white bg & black line)": "yes", "invert": "yes"}
 
 
