@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The scribble app with background jobs, on a fake Triton whose streaming twin is scripted."""
+"""The scribble app with background jobs, on a fake Triton with a scripted stream model."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -21,7 +21,7 @@ from support.scripted_stream_model import ScriptedStreamModel, app_of
 
 
 @pytest.fixture(autouse=True)
-def jobs_are_seen_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+def short_poll_interval(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dbos_queue, "_POLL_S", 0.02)
 
 
@@ -45,14 +45,14 @@ def settings(tmp_path: Path) -> Settings:
 
 @pytest.fixture
 def running(triton: FakeTriton, body: Callable[..., dict[str, Any]]) -> Callable[[Settings], Any]:
-    """An app of these settings, from its start to its end; one at a time."""
+    """Runs an app with these settings and gives a client. One app at a time."""
 
     @asynccontextmanager
     async def run(settings: Settings) -> AsyncIterator[Client]:
         app: TritonFrontend = app_of(triton, settings)
         async with app.router.lifespan_context(app):
             client = Client.__new__(Client)
-            app.user_middleware.insert(-1, Middleware(WhoAsks, client=client))  # within the authentication
+            app.user_middleware.insert(-1, Middleware(WhoAsks, client=client))  # runs after the authentication
             transport = httpx2.ASGITransport(app=app, raise_app_exceptions=False)
             async with httpx2.AsyncClient(transport=transport, base_url="http://test") as http:
                 client.__init__(http, body)  # type: ignore[misc]

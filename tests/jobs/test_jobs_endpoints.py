@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Jobs of endpoints without a streaming twin, and of functions; apps that have no jobs; where serve keeps them."""
+"""Jobs of endpoints without a stream model and of functions; apps without jobs; where `serve` stores jobs."""
 
 import asyncio
 import importlib.util
@@ -39,15 +39,15 @@ async def client_of(app: TritonFrontend, body: Callable[..., dict[str, Any]]) ->
         yield Client(http, body)
 
 
-async def test_a_model_without_a_twin_has_jobs_too(
+async def test_an_endpoint_without_a_stream_model_has_jobs(
     plain_triton: FakeTriton, settings: Settings, body: Callable[..., dict[str, Any]]
 ) -> None:
     app = TritonFrontend(triton=plain_triton, settings=settings)
     app.infer(PATH, model=MODEL, request=main.ScribbleRequest, response=main.ScribbleResponse)
     async with client_of(app, body) as client:
         job = await client.accepted({"Accept": "image/jpeg"}, seed=4)
-        told = await client.over(job)
-        assert (told["status"], told["runs"], told["step"]) == ("completed", 1, None)
+        state = await client.over(job)
+        assert (state["status"], state["runs"], state["step"]) == ("completed", 1, None)
         assert (await client.get(f"{job}/result", "image/*")).headers["content-type"] == "image/jpeg"
 
 
@@ -60,7 +60,7 @@ class Made(BaseModel):
     seed: int
 
 
-async def test_a_function_around_a_model_has_jobs_too(
+async def test_an_endpoint_with_a_function_has_jobs(
     plain_triton: FakeTriton, settings: Settings, body: Callable[..., dict[str, Any]]
 ) -> None:
     app = TritonFrontend(triton=plain_triton, settings=settings)
@@ -78,7 +78,7 @@ async def test_a_function_around_a_model_has_jobs_too(
         assert (await client.get(f"{job}/result")).json() == {"seed": 9}
 
 
-async def test_without_the_package_the_preference_is_ignored_and_the_log_says_why(
+async def test_without_dbos_respond_async_is_ignored_and_the_log_says_why(
     plain_triton: FakeTriton,
     settings: Settings,
     body: Callable[..., dict[str, Any]],
@@ -97,7 +97,9 @@ async def test_without_the_package_the_preference_is_ignored_and_the_log_says_wh
     assert default_jobs_folder(8080) == ""
 
 
-def test_serve_keeps_jobs_apart_by_folder_and_port(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_serve_has_a_jobs_folder_for_each_working_folder_and_port(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     folders = set()
     for name in ("one", "two"):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whose a job is, and how long it is kept."""
+"""Who can see a job, and how long it is stored."""
 
 from pathlib import Path
 from typing import Any
@@ -16,39 +16,39 @@ def names(settings: Settings, folder: str) -> set[str]:
     return {path.name for path in (Path(settings.jobs_folder) / folder).iterdir()}
 
 
-async def test_others_never_see_a_job(client: Client) -> None:
+async def test_other_callers_cannot_see_a_job(client: Client) -> None:
     job = await client.accepted()
     await client.over(job)
     client.caller = "key:bob"
-    answers = [await client.get(f"{job}{rest}") for rest in ("", "/events", "/result")]
-    answers.append(await client.http.delete(job))
-    assert {(each.status_code, each.json()["code"]) for each in answers} == {(404, "job_not_found")}
+    responses = [await client.get(f"{job}{rest}") for rest in ("", "/events", "/result")]
+    responses.append(await client.http.delete(job))
+    assert {(each.status_code, each.json()["code"]) for each in responses} == {(404, "job_not_found")}
     assert (await client.get("/jobs")).json() == {"jobs": []}
 
 
 @pytest.mark.parametrize("name", ["..", "a" * 32, "%00" * 32, "a" * 5000, "%C3%A4" * 32])
-async def test_what_is_no_jobs_id_is_not_found(client: Client, name: str) -> None:
+async def test_a_malformed_job_id_is_not_found(client: Client, name: str) -> None:
     await client.accepted()
-    answer = await client.get(f"/jobs/{name}/result")
-    assert answer.status_code == 404
+    response = await client.get(f"/jobs/{name}/result")
+    assert response.status_code == 404
 
 
-async def test_a_caller_is_told_its_own_jobs_the_newest_first(client: Client) -> None:
+async def test_a_caller_can_list_its_own_jobs(client: Client) -> None:
     mine = [await client.accepted() for _ in range(2)]
     listed = (await client.get("/jobs")).json()["jobs"]
     assert sorted(each["urls"]["job"] for each in listed) == sorted(mine)
 
 
-async def test_without_keys_it_is_the_id_that_is_asked_for(client: Client) -> None:
+async def test_without_api_keys_everyone_with_the_id_can_see_the_job(client: Client) -> None:
     client.caller = "address:10.0.0.1"
     job = await client.accepted()
     client.caller = "address:10.0.0.2"
     assert (await client.over(job))["status"] == "completed"
-    answer = await client.get("/jobs")
-    assert (answer.status_code, answer.json()["code"]) == (403, "not_listed")
+    response = await client.get("/jobs")
+    assert (response.status_code, response.json()["code"]) == (403, "not_listed")
 
 
-async def test_a_job_expires_and_its_key_makes_a_new_one(
+async def test_a_job_expires_and_its_key_can_make_a_new_job(
     running: Any, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(cleanup, "SWEEP_S", 0.0)
@@ -58,16 +58,16 @@ async def test_a_job_expires_and_its_key_makes_a_new_one(
         job = await client.accepted(key)
         first = await client.over(job)
     async with running(settings.model_copy(update={"jobs_keep_s": 0.01})) as client:
-        while (answer := await client.get(job)).status_code == 200:
+        while (response := await client.get(job)).status_code == 200:
             pass
-        assert (answer.status_code, answer.json()["code"]) == (410, "job_expired")
+        assert (response.status_code, response.json()["code"]) == (410, "job_expired")
     assert names(settings, "files") == set()
     async with running(settings) as client:
         assert await client.accepted(key, prompt="another house") == job
         assert (await client.over(job))["created"] > first["created"]
 
 
-def test_the_dead_are_told_from_the_living(tmp_path: Path) -> None:
+def test_a_dead_process_is_recognised_by_its_released_lock(tmp_path: Path) -> None:
     one, other = Executors(tmp_path), Executors(tmp_path)
     one.start()
     other.start()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A job's life: it waits, runs, is followed and cancelled, fails, and is run again."""
+"""A job waits, runs, is followed and cancelled, fails, and runs again."""
 
 import asyncio
 from collections.abc import Callable
@@ -22,7 +22,7 @@ def seeds(triton: FakeTriton) -> list[int]:
     return [inputs["seed"].array.item() for _, inputs, _ in triton.requests]
 
 
-async def test_its_answer_is_the_endpoints_in_the_form_that_is_asked_for(client: Client) -> None:
+async def test_a_result_has_the_format_that_the_client_accepts(client: Client) -> None:
     job = await client.accepted({"Accept": "image/png"}, seed=3)
     await client.over(job)
     plain = await client.http.post(PATH, json=client.body(seed=3, output_format="png"))
@@ -35,7 +35,7 @@ async def test_its_answer_is_the_endpoints_in_the_form_that_is_asked_for(client:
     assert (other.status_code, other.json()["code"]) == (406, "not_acceptable")
 
 
-async def test_its_events_are_the_endpoints_and_who_comes_late_gets_the_end(
+async def test_a_job_has_its_endpoints_events_and_a_late_client_gets_the_last(
     client: Client, twin: ScriptedStreamModel
 ) -> None:
     twin.go_on.clear()
@@ -43,8 +43,8 @@ async def test_its_events_are_the_endpoints_and_who_comes_late_gets_the_end(
     job = await client.accepted()
     following = asyncio.create_task(client.events(job))
     await twin.is_asked.wait()
-    told = await client.when(job, lambda told: told["step"] == 1)
-    assert (told["status"], told["num_steps"], told["runs"]) == ("running", 2, 1)
+    state = await client.when(job, lambda state: state["step"] == 1)
+    assert (state["status"], state["num_steps"], state["runs"]) == ("running", 2, 1)
     twin.go_on.set()
     events = await following
     names = [event.name for event in events]
@@ -56,7 +56,7 @@ async def test_its_events_are_the_endpoints_and_who_comes_late_gets_the_end(
     assert late.data == (await client.get(f"{job}/result")).json()
 
 
-async def test_cancelling_stops_the_model_and_there_is_no_answer(
+async def test_cancelling_a_job_stops_the_model_and_leaves_no_result(
     client: Client, twin: ScriptedStreamModel, triton: FakeTriton
 ) -> None:
     twin.go_on.clear()
@@ -73,7 +73,7 @@ async def test_cancelling_stops_the_model_and_there_is_no_answer(
     assert (again.status_code, again.json()["code"]) == (409, "job_over")
 
 
-async def test_a_job_that_waits_is_cancelled_without_ever_running(
+async def test_a_waiting_job_that_is_cancelled_never_runs(
     running: Any, settings: Settings, twin: ScriptedStreamModel, triton: FakeTriton
 ) -> None:
     twin.go_on.clear()
@@ -88,10 +88,10 @@ async def test_a_job_that_waits_is_cancelled_without_ever_running(
         assert len(triton.streams) == 1
 
 
-async def test_an_answer_that_is_not_there_yet_is_a_conflict(client: Client, twin: ScriptedStreamModel) -> None:
+async def test_the_result_of_an_unfinished_job_is_a_409(client: Client, twin: ScriptedStreamModel) -> None:
     twin.go_on.clear()
-    answer = await client.get(f"{await client.accepted()}/result")
-    assert (answer.status_code, answer.json()["code"]) == (409, "job_unfinished")
+    response = await client.get(f"{await client.accepted()}/result")
+    assert (response.status_code, response.json()["code"]) == (409, "job_unfinished")
 
 
 @pytest.mark.parametrize(
@@ -101,19 +101,19 @@ async def test_an_answer_that_is_not_there_yet_is_a_conflict(client: Client, twi
         (InferenceError("The model failed."), 502, "inference_failed"),
     ],
 )
-async def test_what_the_model_refuses_or_fails_on_fails_the_job_at_once(
+async def test_an_error_of_the_model_fails_the_job_at_once(
     client: Client, twin: ScriptedStreamModel, triton: FakeTriton, failure: Exception, status: int, code: str
 ) -> None:
     twin.fails_at_once = failure  # type: ignore[assignment]
     job = await client.accepted()
-    told = await client.over(job)
-    assert (told["status"], told["error"]["status"], told["error"]["code"]) == ("failed", status, code)
-    answer = await client.get(f"{job}/result")
-    assert (answer.status_code, answer.json()["code"]) == (status, code)
+    state = await client.over(job)
+    assert (state["status"], state["error"]["status"], state["error"]["code"]) == ("failed", status, code)
+    response = await client.get(f"{job}/result")
+    assert (response.status_code, response.json()["code"]) == (status, code)
     assert len(triton.streams) == 1
 
 
-async def test_triton_that_goes_away_is_waited_for_and_asked_for_the_same_again(
+async def test_a_job_waits_for_triton_and_runs_again_with_its_seed(
     client: Client, twin: ScriptedStreamModel, triton: FakeTriton
 ) -> None:
     twin.fails_after_a_step = TritonUnavailableError("The connection broke.")
@@ -123,25 +123,27 @@ async def test_triton_that_goes_away_is_waited_for_and_asked_for_the_same_again(
     triton.is_running = False
     twin.go_on.set()
     await triton.streams[0].ended.wait()
-    told = await client.when(job, lambda told: told["waits_for"] == "Triton does not respond.")
-    assert (told["status"], told["runs"]) == ("queued", 1)
+    state = await client.when(job, lambda state: state["waits_for"] == "Triton does not respond.")
+    assert (state["status"], state["runs"]) == ("queued", 1)
     twin.fails_after_a_step = None
     triton.is_running = True
-    told = await client.over(job)
-    assert (told["status"], told["runs"]) == ("completed", 2)
+    state = await client.over(job)
+    assert (state["status"], state["runs"]) == ("completed", 2)
     first, second = seeds(triton)
     assert first == second
 
 
-async def test_patience_has_an_end(running: Any, settings: Settings, triton: FakeTriton) -> None:
+async def test_a_job_that_waits_for_triton_fails_at_its_deadline(
+    running: Any, settings: Settings, triton: FakeTriton
+) -> None:
     triton.is_running = False
     async with running(settings.model_copy(update={"jobs_timeout_s": 0.3})) as client:
-        told = await client.over(await client.accepted())
-    assert (told["status"], told["error"]["code"]) == ("failed", "deadline_exceeded")
-    assert "Triton does not respond." in told["error"]["detail"]
+        state = await client.over(await client.accepted())
+    assert (state["status"], state["error"]["code"]) == ("failed", "deadline_exceeded")
+    assert "Triton does not respond." in state["error"]["detail"]
 
 
-async def test_a_job_waits_for_a_place_while_others_have_them_all(client: Client, twin: ScriptedStreamModel) -> None:
+async def test_a_job_waits_for_a_free_slot(client: Client, twin: ScriptedStreamModel) -> None:
     twin.go_on.clear()
     others = []
     for _ in range(2):  # max_in_flight
@@ -149,14 +151,14 @@ async def test_a_job_waits_for_a_place_while_others_have_them_all(client: Client
         await twin.is_asked.wait()
         twin.is_asked.clear()
     job = await client.accepted()
-    told = await client.when(job, lambda told: bool(told["waits_for"]))
-    assert (told["status"], told["runs"]) == ("queued", 0)
+    state = await client.when(job, lambda state: bool(state["waits_for"]))
+    assert (state["status"], state["runs"]) == ("queued", 0)
     twin.go_on.set()
     await asyncio.gather(*others)
     assert (await client.over(job))["runs"] == 1
 
 
-async def test_what_runs_or_waits_when_the_app_ends_runs_when_it_starts_again(
+async def test_jobs_that_run_or_wait_at_shutdown_run_after_a_restart(
     running: Any, settings: Settings, twin: ScriptedStreamModel, triton: FakeTriton
 ) -> None:
     twin.go_on.clear()
@@ -172,14 +174,14 @@ async def test_what_runs_or_waits_when_the_app_ends_runs_when_it_starts_again(
         results = [(await client.get(f"{each}/result")).json() for each in jobs]
     first, second = [each["seed"] for each in results]
     assert seeds(triton)[0] == first
-    assert sorted(seeds(triton)) == sorted([first, first, second])  # whichever came first after the start
+    assert sorted(seeds(triton)) == sorted([first, first, second])  # either may be the first after the restart
 
 
 class Small(main.ScribbleRequest):
     seed: int | None = Field(None, ge=-1, le=2**31 - 1)
 
 
-async def test_the_seed_is_drawn_as_large_as_the_endpoint_takes_it(
+async def test_a_drawn_seed_is_within_the_endpoints_limits(
     triton: FakeTriton, settings: Settings, body: Callable[..., dict[str, Any]]
 ) -> None:
     app = app_of(triton, settings, Small)

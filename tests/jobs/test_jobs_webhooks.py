@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Who is told that a job is over, how it is signed, and where it is never sent."""
+"""Webhooks: signatures, retries, and the addresses to which none is sent."""
 
 import asyncio
 import base64
@@ -22,15 +22,15 @@ SECRET = "whsec_" + base64.b64encode(KEY).decode()
 
 
 class Receiver:
-    """A caller's own server: refuses once, then takes what comes."""
+    """A client's server: rejects the first webhook and accepts the second."""
 
     def __init__(self) -> None:
         self.url = ""
         self.statuses = [500, 200]
-        self.taken: asyncio.Queue[tuple[dict[str, str], bytes]] = asyncio.Queue()
+        self.received: asyncio.Queue[tuple[dict[str, str], bytes]] = asyncio.Queue()
 
     async def serve(self, request: web.Request) -> web.Response:
-        await self.taken.put((dict(request.headers), await request.read()))
+        await self.received.put((dict(request.headers), await request.read()))
         status = self.statuses.pop(0)
         return web.Response(status=status, headers={"Location": self.url} if status == 302 else {})
 
@@ -39,18 +39,18 @@ class Receiver:
 async def receiver() -> AsyncIterator[Receiver]:
     receiver = Receiver()
     app = web.Application()
-    app.router.add_post("/told", receiver.serve)
+    app.router.add_post("/hook", receiver.serve)
     runner = web.AppRunner(app)
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)
     await site.start()
     port = runner.addresses[0][1]
-    receiver.url = f"http://localhost:{port}/told"
+    receiver.url = f"http://localhost:{port}/hook"
     yield receiver
     await runner.cleanup()
 
 
-async def test_who_asked_for_it_is_told_of_the_end_until_it_is_taken(
+async def test_a_signed_webhook_is_sent_until_it_is_accepted(
     running: Any, settings: Settings, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(dbos_queue, "_WEBHOOK_FIRST_S", 0.01)
@@ -58,23 +58,23 @@ async def test_who_asked_for_it_is_told_of_the_end_until_it_is_taken(
     update = {"jobs_webhook_secret": SECRET, "jobs_webhooks_anywhere": True}
     async with running(settings.model_copy(update=update)) as client:
         job = await client.accepted({"Webhook-URL": receiver.url})
-        (first, body), (second, again) = [await receiver.taken.get() for _ in range(2)]
+        (first, body), (second, again) = [await receiver.received.get() for _ in range(2)]
         assert body == again or json.loads(body)["data"] == json.loads(again)["data"]
-        told = json.loads(again)
-        assert (told["type"], told["data"]) == (
+        event = json.loads(again)
+        assert (event["type"], event["data"]) == (
             "job.completed",
             {"id": job.removeprefix("/jobs/"), "status": "completed"},
         )
-        assert first["webhook-id"] == second["webhook-id"] == told["data"]["id"]
+        assert first["webhook-id"] == second["webhook-id"] == event["data"]["id"]
         signed = f"{second['webhook-id']}.{second['webhook-timestamp']}.".encode() + again
         expected = base64.b64encode(hmac.new(KEY, signed, hashlib.sha256).digest()).decode()
         assert second["webhook-signature"] == f"v1,{expected}"
         assert len((await client.get("/jobs")).json()["jobs"]) == 1
 
 
-async def test_webhooks_are_off_unless_there_is_a_secret(client: Any) -> None:
-    answer = await client.ask({"Webhook-URL": "https://example.org/"})
-    assert (answer.status_code, answer.json()["code"]) == (422, "webhooks_off")
+async def test_webhooks_are_off_without_a_secret(client: Any) -> None:
+    response = await client.ask({"Webhook-URL": "https://example.org/"})
+    assert (response.status_code, response.json()["code"]) == (422, "webhooks_off")
 
 
 @pytest.mark.parametrize(
@@ -100,14 +100,14 @@ async def test_webhooks_are_off_unless_there_is_a_secret(client: Any) -> None:
         "nonsense",
     ],
 )
-def test_a_url_that_leads_inside_or_is_none_is_refused(url: str) -> None:
-    with pytest.raises(InvalidRequestError) as refused:
+def test_private_and_invalid_webhook_urls_are_rejected(url: str) -> None:
+    with pytest.raises(InvalidRequestError) as raised:
         Webhooks(SECRET).checked(url)
-    assert refused.value.code == "invalid_webhook_url"
+    assert raised.value.code == "invalid_webhook_url"
 
 
 async def test_a_redirect_is_not_followed(receiver: Receiver) -> None:
     receiver.statuses = [302, 200]
     with pytest.raises(NotDeliveredError, match="302"):
         await Webhooks(SECRET, anywhere=True).send("id", receiver.url, "completed")
-    assert receiver.taken.qsize() == 1
+    assert receiver.received.qsize() == 1

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The scribble app with its streaming twin on the fake Triton, as OpenAI's and A1111's clients see it."""
+"""The scribble app with its stream model on a fake Triton, for OpenAI's and A1111's clients."""
 
 from collections.abc import AsyncIterator
 
@@ -16,7 +16,7 @@ from support.scripted_stream_model import ScriptedStreamModel, app_of, twin_conf
 @pytest.fixture
 def triton(scribble_config: ModelConfig, twin: ScriptedStreamModel) -> FakeTriton:
     fake = FakeTriton()
-    fake.add(scribble_config)  # nobody may ask it: it has nothing to answer with
+    fake.add(scribble_config)  # without a response: only its stream model is used
     fake.add(twin_config(scribble_config), respond_stream=twin)
     return fake
 
@@ -27,7 +27,7 @@ def app(triton: FakeTriton, settings: Settings) -> TritonFrontend:
 
 
 @pytest.fixture
-async def caller(app: TritonFrontend) -> AsyncIterator[httpx2.AsyncClient]:
-    """Over a real socket, so that it can leave."""
+async def socket_client(app: TritonFrontend) -> AsyncIterator[httpx2.AsyncClient]:
+    """A client over a real socket, which can disconnect."""
     async with listening(app) as client:
         yield client

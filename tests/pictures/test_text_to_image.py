@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which endpoints can draw; sizes snapped to those of a model, and previews turned into pictures."""
+"""Which endpoints can make pictures from scribbles; the nearest size; the conversion of previews."""
 
 import base64
 import io
@@ -51,22 +51,22 @@ class NoPrompt(BaseModel):
 
 
 @pytest.mark.parametrize(
-    ("request_model", "sketch"),
+    ("request_model", "field"),
     [
         (Sketch, "image"),
         (SketchAndMask, "image"),
-        (SketchAndStyle, None),  # no client that knows of a sketch alone could use it
+        (SketchAndStyle, None),  # the second picture is required
         (Outline, "outline"),
         (Pictures, None),
         (Prompt, None),
         (NoPrompt, None),
     ],
 )
-def test_an_endpoint_can_draw_if_a_prompt_and_a_sketch_are_all_it_needs(
-    request_model: type[BaseModel], sketch: str | None
+def test_an_endpoint_can_draw_if_it_needs_only_a_prompt_and_a_scribble(
+    request_model: type[BaseModel], field: str | None
 ) -> None:
     app = TritonFrontend(triton=FakeTriton(), settings=Settings())
-    for response, expected in ((NoPrompt, sketch), (Prompt, None)):
+    for response, expected in ((NoPrompt, field), (Prompt, None)):
         endpoint = app.infer(f"/{response.__name__}", model="m", request=request_model, response=response)
         assert scribble_field(endpoint) == expected
 
@@ -81,11 +81,11 @@ def test_an_endpoint_can_draw_if_a_prompt_and_a_sketch_are_all_it_needs(
         (SDXL, (1792, 1024), (1344, 768)),
         (DEMO, (1024, 1024), (256, 256)),
         (DEMO, (100, 100), (96, 96)),
-        (DEMO, (1536, 1024), (192, 128)),  # its shape counts for more than its area
-        (Capabilities("says nothing"), (7, 9), (7, 9)),
+        (DEMO, (1536, 1024), (192, 128)),  # the shape has more weight than the area
+        (Capabilities("no description"), (7, 9), (7, 9)),
     ],
 )
-def test_a_size_becomes_the_nearest_that_there_is(
+def test_an_unsupported_size_becomes_the_nearest_supported_size(
     capabilities: Capabilities, wanted: tuple[int, int], snapped: tuple[int, int]
 ) -> None:
     assert capabilities.nearest_size(wanted) == snapped
@@ -94,19 +94,19 @@ def test_a_size_becomes_the_nearest_that_there_is(
 @pytest.mark.parametrize(
     ("preview", "size"), [((32, 32), (128, 128)), ((48, 32), (192, 128)), ((32, 48), (128, 192)), ((9, 7), (9, 7))]
 )
-def test_a_preview_tells_the_size_of_its_picture(preview: tuple[int, int], size: tuple[int, int]) -> None:
+def test_the_size_of_a_picture_follows_from_its_preview(preview: tuple[int, int], size: tuple[int, int]) -> None:
     assert DEMO.size_shaped_like(preview) == size
 
 
 @pytest.mark.parametrize("output_format", ["png", "webp", "jpeg"])
-async def test_a_preview_becomes_a_picture_of_that_format_and_size(output_format: str) -> None:
+async def test_a_preview_is_converted_to_the_format_and_size(output_format: str) -> None:
     text = await previews.as_picture(base64_picture("WEBP", (4, 3)), output_format=output_format, size=(40, 30))
     image = Image.open(io.BytesIO(base64.b64decode(text)))
     image.load()
     assert (image.format, image.size) == (output_format.upper(), (40, 30))
 
 
-async def test_a_preview_that_is_no_picture_is_the_models_failure() -> None:
+async def test_a_preview_that_is_not_a_picture_is_an_inference_error() -> None:
     with pytest.raises(InferenceError, match="not a picture"):
         await previews.as_picture("aGVsbG8=", output_format="png")
     with pytest.raises(InferenceError, match="not a picture"):

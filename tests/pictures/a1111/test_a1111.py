@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`/sdapi/v1`: what becomes of A1111's fields, whose picture progress and interrupt reach, what is refused."""
+"""`/sdapi/v1`: A1111's fields, rejected values, and the owner of a task for progress and interrupt."""
 
 import asyncio
 import base64
@@ -27,22 +27,22 @@ def unit(**fields: Any) -> dict[str, Any]:
 
 
 async def made(client: httpx2.AsyncClient, **fields: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The answer, and the `info` in it."""
-    answer = await client.post(TXT2IMG, json={"prompt": "a red house", **fields})
-    assert answer.status_code == 200, answer.text
-    return answer.json(), json.loads(answer.json()["info"])
+    """The response body, and its `info`."""
+    response = await client.post(TXT2IMG, json={"prompt": "a red house", **fields})
+    assert response.status_code == 200, response.text
+    return response.json(), json.loads(response.json()["info"])
 
 
-# ---- what becomes of the fields
+# ---- fields
 
 
-async def test_a_unit_brings_the_sketch_and_fields_become_the_models(
+async def test_the_fields_and_the_unit_are_translated_to_the_models_inputs(
     client: httpx2.AsyncClient, triton: FakeTriton
 ) -> None:
-    told, info = await made(
+    body, info = await made(
         client,
         negative_prompt="blurry",
-        steps="9",  # as strings too: A1111 does not mind
+        steps="9",  # a string, as in A1111
         cfg_scale=2.5,
         seed=4,
         width=128,
@@ -69,8 +69,8 @@ async def test_a_unit_brings_the_sketch_and_fields_become_the_models(
             "preview_every": 2,
         }
     ]
-    assert [Image.open(io.BytesIO(base64.b64decode(each))).format for each in told["images"]] == ["PNG"]
-    assert told["parameters"]["steps"] == 9
+    assert [Image.open(io.BytesIO(base64.b64decode(each))).format for each in body["images"]] == ["PNG"]
+    assert body["parameters"]["steps"] == 9
     assert (info["seed"], info["all_seeds"], info["sampler_name"], info["notes"]) == (4, [4], "Euler a", [])
     assert info["infotexts"][0].startswith("a red house\nNegative prompt: blurry\nSteps: ")
 
@@ -85,7 +85,7 @@ async def test_a_unit_brings_the_sketch_and_fields_become_the_models(
         {"ADetailer": {"args": [False]}, "controlnet": {"args": [{"image": base64_picture(), "module": None}]}},
     ],
 )
-async def test_scripts_name_the_sketch_in_many_ways(
+async def test_all_notations_of_a_unit_with_a_scribble_are_accepted(
     client: httpx2.AsyncClient, triton: FakeTriton, scripts: dict[str, Any]
 ) -> None:
     await made(client, alwayson_scripts=scripts)
@@ -93,7 +93,7 @@ async def test_scripts_name_the_sketch_in_many_ways(
 
 
 @pytest.mark.parametrize("scripts", [None, {}, {"controlnet": {"args": []}}, unit(enabled=False)])
-async def test_without_a_unit_the_prompt_decides_alone(
+async def test_without_a_unit_the_model_gets_only_the_prompt(
     client: httpx2.AsyncClient, triton: FakeTriton, scripts: dict[str, Any] | None
 ) -> None:
     await made(client, alwayson_scripts=scripts)
@@ -113,7 +113,7 @@ async def test_without_a_unit_the_prompt_decides_alone(
         ("DDIM", "euler", True),
     ],
 )
-async def test_a_sampler_becomes_the_nearest_scheduler(
+async def test_a_sampler_becomes_the_most_similar_scheduler(
     client: httpx2.AsyncClient, triton: FakeTriton, sampler: str, scheduler: str, is_noted: bool
 ) -> None:
     _, info = await made(client, sampler_name=sampler)
@@ -121,7 +121,7 @@ async def test_a_sampler_becomes_the_nearest_scheduler(
     assert len(info["notes"]) == is_noted
 
 
-async def test_what_was_changed_is_said(client: httpx2.AsyncClient, triton: FakeTriton) -> None:
+async def test_notes_name_the_differences_from_the_request(client: httpx2.AsyncClient, triton: FakeTriton) -> None:
     _, info = await made(
         client,
         width=1024,
@@ -137,16 +137,16 @@ async def test_what_was_changed_is_said(client: httpx2.AsyncClient, triton: Fake
     assert all(any(word in note for note in info["notes"]) for word in words)
 
 
-async def test_several_pictures_are_bounded_and_have_the_seeds_that_follow(
+async def test_several_pictures_have_successive_seeds_and_a_limit(
     client: httpx2.AsyncClient, triton: FakeTriton
 ) -> None:
-    told, info = await made(client, n_iter=2, seed=7, send_images=False)
-    assert (info["all_seeds"], len(info["infotexts"]), told["images"]) == ([7, 8], 2, [])
-    answer = await client.post(TXT2IMG, json={"prompt": "a", "n_iter": 2, "batch_size": 2})
-    assert (answer.status_code, answer.json()["code"]) == (422, "out_of_range")
+    body, info = await made(client, n_iter=2, seed=7, send_images=False)
+    assert (info["all_seeds"], len(info["infotexts"]), body["images"]) == ([7, 8], 2, [])
+    response = await client.post(TXT2IMG, json={"prompt": "a", "n_iter": 2, "batch_size": 2})
+    assert (response.status_code, response.json()["code"]) == (422, "out_of_range")
 
 
-# ---- what is refused
+# ---- rejected values
 
 
 @pytest.mark.parametrize(
@@ -174,45 +174,45 @@ async def test_several_pictures_are_bounded_and_have_the_seeds_that_follow(
         ),
     ],
 )
-async def test_what_is_not_done_here_is_refused_in_words(
+async def test_unsupported_values_are_rejected_with_a_reason(
     client: httpx2.AsyncClient, triton: FakeTriton, fields: dict[str, Any], code: str, words: str
 ) -> None:
-    answer = await client.post(TXT2IMG, json={"prompt": "a red house", **fields})
-    assert (answer.status_code, answer.json()["code"]) == (422, code)
-    assert words.lower() in answer.json()["detail"].lower()
+    response = await client.post(TXT2IMG, json={"prompt": "a red house", **fields})
+    assert (response.status_code, response.json()["code"]) == (422, code)
+    assert words.lower() in response.json()["detail"].lower()
     assert not asked(triton)
 
 
-async def test_what_the_model_refuses_is_told_in_a1111s_names(
+async def test_errors_of_the_model_have_a1111s_field_names(
     client: httpx2.AsyncClient, twin: ScriptedStreamModel
 ) -> None:
     detail = "num_inference_steps must be at most 50"
     twin.fails_at_once = InvalidRequestError(
         detail, problems=[FieldProblem("#/num_inference_steps", "out_of_range", detail)]
     )
-    answer = await client.post(TXT2IMG, json={"prompt": "a red house"})
-    assert (answer.status_code, answer.json()["detail"]) == (422, "steps must be at most 50")
-    assert answer.json()["errors"][0]["pointer"] == "#/steps"
+    response = await client.post(TXT2IMG, json={"prompt": "a red house"})
+    assert (response.status_code, response.json()["detail"]) == (422, "steps must be at most 50")
+    assert response.json()["errors"][0]["pointer"] == "#/steps"
 
 
-async def test_options_can_be_set_to_what_they_are(client: httpx2.AsyncClient) -> None:
+async def test_options_can_be_set_to_their_current_values_only(client: httpx2.AsyncClient) -> None:
     options = (await client.get("/sdapi/v1/options")).json()
     assert (await client.post("/sdapi/v1/options", json=options)).json() is None
     for change in ({"sd_model_checkpoint": "other"}, {"samples_format": "jpg"}, {"unheard_of": 1}):
-        answer = await client.post("/sdapi/v1/options", json={**options, **change})
-        assert (answer.status_code, answer.json()["code"]) == (422, "unsupported_parameter")
+        response = await client.post("/sdapi/v1/options", json={**options, **change})
+        assert (response.status_code, response.json()["code"]) == (422, "unsupported_parameter")
     assert (await client.post("/sdapi/v1/options", content=b"{")).status_code == 400
-    half_a_character = b'{"sd_\\ud800": 1}'  # which no answer in UTF-8 can repeat
+    half_a_character = b'{"sd_\\ud800": 1}'  # half a surrogate pair: a response in UTF-8 cannot repeat it
     assert (await client.post("/sdapi/v1/options", content=half_a_character)).status_code == 400
 
 
-# ---- whose picture it is
+# ---- owners of tasks
 
 
-def test_a_caller_owns_what_its_session_asked_for_and_what_its_address_did_without_one() -> None:
+def test_a_client_owns_tasks_of_its_session_and_of_its_address_without_a_session() -> None:
     mine = TaskOwner("", "cookie", "10.0.0.1")
     assert mine.owns(mine)
-    assert mine.owns(TaskOwner("", None, "10.0.0.1"))  # the same program may keep cookies for some of its requests only
+    assert mine.owns(TaskOwner("", None, "10.0.0.1"))  # a program may keep cookies for some requests only
     assert not mine.owns(TaskOwner("", None, "10.0.0.2"))
     assert not mine.owns(TaskOwner("", "another", "10.0.0.1"))
     assert not mine.owns(TaskOwner("Basic x", "cookie", "10.0.0.1"))
@@ -221,86 +221,90 @@ def test_a_caller_owns_what_its_session_asked_for_and_what_its_address_did_witho
 
 @pytest.fixture
 async def waiting(
-    caller: httpx2.AsyncClient, twin: ScriptedStreamModel, monkeypatch: pytest.MonkeyPatch
+    socket_client: httpx2.AsyncClient, twin: ScriptedStreamModel, monkeypatch: pytest.MonkeyPatch
 ) -> asyncio.Task[httpx2.Response]:
-    """A picture of a session's, held at its second step."""
-    caller.cookies.set(COOKIE, "mine")
+    """A request with a session cookie, held before its second step."""
+    socket_client.cookies.set(COOKIE, "mine")
     twin.holds_before = 2
     twin.go_on.clear()
     monkeypatch.setattr(routes, "DEFAULT_PREVIEW_EVERY", 1)
     body = {"prompt": "a red house", "force_task_id": "task-1", "width": 128, "height": 128}
-    asking = asyncio.create_task(caller.post(TXT2IMG, json=body))
-    while (await caller.get(PROGRESS)).json()["progress"] == 0:
+    asking = asyncio.create_task(socket_client.post(TXT2IMG, json=body))
+    while (await socket_client.get(PROGRESS)).json()["progress"] == 0:
         pass
     return asking
 
 
-def stranger(caller: httpx2.AsyncClient, **cookies: str) -> httpx2.AsyncClient:
-    return httpx2.AsyncClient(base_url=caller.base_url, cookies=cookies, timeout=60)
+def other_client(socket_client: httpx2.AsyncClient, **cookies: str) -> httpx2.AsyncClient:
+    return httpx2.AsyncClient(base_url=socket_client.base_url, cookies=cookies, timeout=60)
 
 
-async def test_progress_is_the_callers_own(
-    caller: httpx2.AsyncClient, waiting: asyncio.Task[httpx2.Response], twin: ScriptedStreamModel
+async def test_progress_is_that_of_the_clients_own_task(
+    socket_client: httpx2.AsyncClient, waiting: asyncio.Task[httpx2.Response], twin: ScriptedStreamModel
 ) -> None:
-    told = (await caller.get(PROGRESS)).json()
-    assert (told["progress"], told["state"]["sampling_step"], told["state"]["sampling_steps"]) == (0.5, 1, 2)
-    assert (told["state"]["job_count"], told["current_task"]) == (1, "task-1")
-    assert Image.open(io.BytesIO(base64.b64decode(told["current_image"]))).format == "PNG"
-    assert (await caller.get(PROGRESS, params={"skip_current_image": True})).json()["current_image"] is None
-    async with stranger(caller) as other, stranger(caller, **{COOKIE: "theirs"}) as third:
+    progress = (await socket_client.get(PROGRESS)).json()
+    assert (progress["progress"], progress["state"]["sampling_step"], progress["state"]["sampling_steps"]) == (
+        0.5,
+        1,
+        2,
+    )
+    assert (progress["state"]["job_count"], progress["current_task"]) == (1, "task-1")
+    assert Image.open(io.BytesIO(base64.b64decode(progress["current_image"]))).format == "PNG"
+    assert (await socket_client.get(PROGRESS, params={"skip_current_image": True})).json()["current_image"] is None
+    async with other_client(socket_client) as other, other_client(socket_client, **{COOKIE: "theirs"}) as third:
         for each in (other, third):
-            told = (await each.get(PROGRESS)).json()
-            assert (told["progress"], told["state"]["job_count"], told["current_task"]) == (0, 0, None)
-        # who knows the task's name was told it by whoever chose it
+            progress = (await each.get(PROGRESS)).json()
+            assert (progress["progress"], progress["state"]["job_count"], progress["current_task"]) == (0, 0, None)
+        # a client that knows the task's id may watch it
         assert (await other.get(PROGRESS, params={"id_task": "task-1"})).json()["progress"] == 0.5
     twin.go_on.set()
     assert (await waiting).status_code == 200
-    assert (await caller.get(PROGRESS)).json()["state"]["job_count"] == 0
+    assert (await socket_client.get(PROGRESS)).json()["state"]["job_count"] == 0
 
 
-async def test_interrupt_reaches_the_callers_own_and_shows_how_far_it_came(
-    caller: httpx2.AsyncClient,
+async def test_interrupt_cancels_the_clients_own_task_and_returns_its_preview(
+    socket_client: httpx2.AsyncClient,
     waiting: asyncio.Task[httpx2.Response],
     app: TritonFrontend,
     triton: FakeTriton,
 ) -> None:
-    async with stranger(caller) as other:
+    async with other_client(socket_client) as other:
         assert (await other.post(INTERRUPT)).json() == {}
         assert (await other.post(INTERRUPT, params={"id_task": "task-2"})).json() == {}
     assert app.services.admission.in_flight == 1
-    assert (await caller.post(INTERRUPT)).json() == {}
-    answer = await waiting
-    assert answer.status_code == 200
+    assert (await socket_client.post(INTERRUPT)).json() == {}
+    response = await waiting
+    assert response.status_code == 200
     assert triton.streams[-1].is_closed_early
     assert app.services.admission.in_flight == 0
-    (shown,) = answer.json()["images"]
+    (shown,) = response.json()["images"]
     assert Image.open(io.BytesIO(base64.b64decode(shown))).size == (128, 128)
-    assert "interrupted at step 1 of 2" in json.loads(answer.json()["info"])["notes"][0]
+    assert "interrupted at step 1 of 2" in json.loads(response.json()["info"])["notes"][0]
 
 
-async def test_a_task_has_a_name_of_its_own(
-    caller: httpx2.AsyncClient, waiting: asyncio.Task[httpx2.Response], twin: ScriptedStreamModel
+async def test_the_id_of_a_running_task_is_rejected(
+    socket_client: httpx2.AsyncClient, waiting: asyncio.Task[httpx2.Response], twin: ScriptedStreamModel
 ) -> None:
-    answer = await caller.post(TXT2IMG, json={"prompt": "a red house", "force_task_id": "task-1"})
-    assert (answer.status_code, answer.json()["errors"][0]["pointer"]) == (422, "#/force_task_id")
+    response = await socket_client.post(TXT2IMG, json={"prompt": "a red house", "force_task_id": "task-1"})
+    assert (response.status_code, response.json()["errors"][0]["pointer"]) == (422, "#/force_task_id")
     twin.go_on.set()
     await waiting
 
 
-async def test_a_caller_who_leaves_stops_the_work(
-    caller: httpx2.AsyncClient, waiting: asyncio.Task[httpx2.Response], app: TritonFrontend, triton: FakeTriton
+async def test_closing_the_connection_cancels_the_task(
+    socket_client: httpx2.AsyncClient, waiting: asyncio.Task[httpx2.Response], app: TritonFrontend, triton: FakeTriton
 ) -> None:
     waiting.cancel()
     await triton.streams[-1].ended.wait()
     assert triton.streams[-1].is_closed_early
-    while (await caller.get(PROGRESS)).json()["state"]["job_count"]:
+    while (await socket_client.get(PROGRESS)).json()["state"]["job_count"]:
         pass
     assert app.services.admission.in_flight == 0
 
 
-async def test_programs_that_keep_cookies_get_a_session_from_what_they_ask_first(caller: httpx2.AsyncClient) -> None:
-    answer = await caller.get("/sdapi/v1/scripts")
+async def test_discovery_routes_set_a_session_cookie(socket_client: httpx2.AsyncClient) -> None:
+    response = await socket_client.get("/sdapi/v1/scripts")
     assert {"httponly", "samesite=lax", "path=/sdapi"} <= {
-        part.strip().lower() for part in answer.headers["set-cookie"].split(";")
+        part.strip().lower() for part in response.headers["set-cookie"].split(";")
     }
-    assert "set-cookie" not in (await caller.get("/sdapi/v1/options")).headers  # it has one now
+    assert "set-cookie" not in (await socket_client.get("/sdapi/v1/options")).headers  # the client has one now

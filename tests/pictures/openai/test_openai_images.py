@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`/v1`: what becomes of OpenAI's fields, how its errors look, several pictures at once, leaving."""
+"""`/v1`: OpenAI's fields and errors, several pictures at once, and disconnects."""
 
 import asyncio
 import base64
@@ -33,30 +33,32 @@ from support.scripted_stream_model import TWIN, ScriptedStreamModel, app_of, ask
 GENERATIONS, EDITS = "/v1/images/generations", "/v1/images/edits"
 
 
-async def refused(client: httpx2.AsyncClient, path: str = GENERATIONS, **fields: Any) -> dict[str, Any]:
-    answer = await client.post(path, json={"prompt": "a red house", **fields})
-    assert answer.status_code == 400, answer.text
-    error: dict[str, Any] = answer.json()["error"]
+async def rejected(client: httpx2.AsyncClient, path: str = GENERATIONS, **fields: Any) -> dict[str, Any]:
+    response = await client.post(path, json={"prompt": "a red house", **fields})
+    assert response.status_code == 400, response.text
+    error: dict[str, Any] = response.json()["error"]
     assert error["type"] == "invalid_request_error"
     return error
 
 
-# ---- what becomes of the fields
+# ---- fields
 
 
-async def test_a_prompt_alone_goes_to_the_twin_without_a_sketch(client: httpx2.AsyncClient, triton: FakeTriton) -> None:
-    answer = await client.post(GENERATIONS, json={"prompt": "a red house", "seed": 5})
-    told = answer.json()
-    assert (answer.status_code, told["size"], told["output_format"]) == (200, "16x12", "png")
-    assert [(each["seed"], each["info"]) for each in told["data"]] == [(5, {"prompt": "a red house"})]
-    assert Image.open(io.BytesIO(base64.b64decode(told["data"][0]["b64_json"]))).format == "PNG"
-    assert "notes" not in told
-    # The declared default of conditioning_scale comes along; without an image it means nothing.
+async def test_a_generation_runs_the_stream_model_without_a_scribble(
+    client: httpx2.AsyncClient, triton: FakeTriton
+) -> None:
+    response = await client.post(GENERATIONS, json={"prompt": "a red house", "seed": 5})
+    body = response.json()
+    assert (response.status_code, body["size"], body["output_format"]) == (200, "16x12", "png")
+    assert [(each["seed"], each["info"]) for each in body["data"]] == [(5, {"prompt": "a red house"})]
+    assert Image.open(io.BytesIO(base64.b64decode(body["data"][0]["b64_json"]))).format == "PNG"
+    assert "notes" not in body
+    # conditioning_scale has its declared default, which has no effect without an image.
     assert asked(triton) == [{"prompt": "a red house", "seed": 5, "output_format": "png", "conditioning_scale": 1.0}]
 
 
 @pytest.mark.parametrize("name", ["image", "image[]"])
-async def test_a_form_brings_the_sketch_and_extension_fields(
+async def test_a_form_can_have_the_scribble_and_extension_fields(
     client: httpx2.AsyncClient, triton: FakeTriton, name: str
 ) -> None:
     fields = {
@@ -70,8 +72,8 @@ async def test_a_form_brings_the_sketch_and_extension_fields(
         "output_format": "webp",
         "output_compression": "0",
     }
-    answer = await client.post(EDITS, data=fields, files={name: ("a.png", picture(), "image/png")})
-    assert answer.status_code == 200, answer.text
+    response = await client.post(EDITS, data=fields, files={name: ("a.png", picture(), "image/png")})
+    assert response.status_code == 200, response.text
     assert asked(triton) == [
         {
             "prompt": "a red house",
@@ -83,13 +85,13 @@ async def test_a_form_brings_the_sketch_and_extension_fields(
             "negative_prompt": "blurry",
             "scheduler": "euler",
             "output_format": "webp",
-            "output_quality": 1,  # OpenAI's goes from 0
+            "output_quality": 1,  # OpenAI's minimum is 0, the endpoint's is 1
         }
     ]
 
 
-async def test_fields_that_mean_nothing_here_are_taken(client: httpx2.AsyncClient, triton: FakeTriton) -> None:
-    harmless = {
+async def test_openai_fields_without_a_meaning_are_accepted(client: httpx2.AsyncClient, triton: FakeTriton) -> None:
+    ignored = {
         "model": "gpt-image-1",
         "quality": "high",
         "background": "auto",
@@ -104,19 +106,19 @@ async def test_fields_that_mean_nothing_here_are_taken(client: httpx2.AsyncClien
         "n": None,
         "stream": False,
     }
-    answer = await client.post(GENERATIONS, json={"prompt": "a red house", **harmless})
-    assert answer.status_code == 200
-    assert answer.json()["notes"] == ["gpt-image-1 is not available; sdxl_scribble_controlnet is used instead."]
+    response = await client.post(GENERATIONS, json={"prompt": "a red house", **ignored})
+    assert response.status_code == 200
+    assert response.json()["notes"] == ["gpt-image-1 is not available; sdxl_scribble_controlnet is used instead."]
     assert set(asked(triton)[0]) == {"prompt", "seed", "output_format", "conditioning_scale"}
 
 
-async def test_a_size_is_snapped_to_what_the_model_describes_and_the_answer_says_so(
+async def test_an_unsupported_size_becomes_the_nearest_with_a_note(
     client: httpx2.AsyncClient, triton: FakeTriton
 ) -> None:
-    answer = await client.post(GENERATIONS, json={"prompt": "a red house", "size": "1024x1024"})
-    assert answer.json()["notes"] == ["1024x1024 is not supported; the nearest size, 128x128, is used."]
-    answer = await client.post(GENERATIONS, json={"prompt": "a red house", "size": "128x128"})
-    assert "notes" not in answer.json()
+    response = await client.post(GENERATIONS, json={"prompt": "a red house", "size": "1024x1024"})
+    assert response.json()["notes"] == ["1024x1024 is not supported; the nearest size, 128x128, is used."]
+    response = await client.post(GENERATIONS, json={"prompt": "a red house", "size": "128x128"})
+    assert "notes" not in response.json()
     assert [(each["width"], each["height"]) for each in asked(triton)] == [(128, 128)] * 2
 
 
@@ -142,18 +144,18 @@ async def test_a_size_is_snapped_to_what_the_model_describes_and_the_answer_says
         ({"image": "aGVsbG8="}, "image", "unknown_field", "image"),
     ],
 )
-async def test_what_cannot_be_served_is_a_400_that_names_the_parameter(
+async def test_an_invalid_value_is_a_400_that_names_the_parameter(
     client: httpx2.AsyncClient, triton: FakeTriton, fields: dict[str, Any], param: str, code: str, words: str
 ) -> None:
-    error = await refused(client, **fields)
+    error = await rejected(client, **fields)
     assert (error["param"], error["code"]) == (param, code)
     assert words in error["message"]
     assert not asked(triton)
 
 
-async def test_an_edit_needs_one_sketch_and_takes_no_mask(client: httpx2.AsyncClient, triton: FakeTriton) -> None:
-    assert (await refused(client, EDITS))["param"] == "image"
-    assert (await refused(client, EDITS, image="aGVsbG8="))["code"] == "not_an_image"
+async def test_an_edit_needs_one_scribble_and_no_mask(client: httpx2.AsyncClient, triton: FakeTriton) -> None:
+    assert (await rejected(client, EDITS))["param"] == "image"
+    assert (await rejected(client, EDITS, image="aGVsbG8="))["code"] == "not_an_image"
     file = ("a.png", picture(), "image/png")
     masked = await client.post(EDITS, data={"prompt": "a"}, files={"image": file, "mask": file})
     assert (masked.status_code, masked.json()["error"]["param"]) == (400, "mask")
@@ -167,7 +169,7 @@ async def test_an_edit_needs_one_sketch_and_takes_no_mask(client: httpx2.AsyncCl
     assert not asked(triton)
 
 
-async def test_whatever_the_endpoint_declares_is_an_extension_field_and_its_rules_hold(
+async def test_the_endpoints_fields_are_extension_fields_with_its_limits(
     triton: FakeTriton, settings: Settings
 ) -> None:
     class Careful(main.ScribbleRequest):
@@ -175,42 +177,42 @@ async def test_whatever_the_endpoint_declares_is_an_extension_field_and_its_rule
         timeout_s: float | None = Field(30.0, le=60)
 
     async with listening(app_of(triton, settings, Careful)) as client:
-        assert (await refused(client, num_inference_steps=30))["param"] == "num_inference_steps"
-        assert (await refused(client, timeout_s=90.0))["param"] == "timeout_s"
+        assert (await rejected(client, num_inference_steps=30))["param"] == "num_inference_steps"
+        assert (await rejected(client, timeout_s=90.0))["param"] == "timeout_s"
         await client.post(GENERATIONS, json={"prompt": "a red house"})
     assert asked(triton)[0].get("timeout_s", 30.0) == 30.0
 
 
-async def test_models_are_listed_and_others_are_not_found(client: httpx2.AsyncClient) -> None:
+async def test_the_model_is_listed_and_other_models_are_not_found(client: httpx2.AsyncClient) -> None:
     listed = (await client.get("/v1/models")).json()
     assert (listed["object"], [each["id"] for each in listed["data"]]) == ("list", ["sdxl_scribble_controlnet"])
     assert (await client.get("/v1/models/sdxl_scribble_controlnet")).json() == listed["data"][0]
-    for answer in (
+    for response in (
         await client.get("/v1/models/flux"),
         await client.post(GENERATIONS, json={"prompt": "a", "model": "flux"}),
     ):
-        assert (answer.status_code, answer.json()["error"]["code"]) == (404, "model_not_found")
-        assert "sdxl_scribble_controlnet" in answer.json()["error"]["message"]
+        assert (response.status_code, response.json()["error"]["code"]) == (404, "model_not_found")
+        assert "sdxl_scribble_controlnet" in response.json()["error"]["message"]
 
 
-# ---- errors of every kind have OpenAI's shape
+# ---- errors
 
 
-async def test_errors_of_routing_and_of_the_door_have_openais_shape(client: httpx2.AsyncClient) -> None:
-    answers = {
+async def test_errors_of_routing_and_of_limits_have_openais_format(client: httpx2.AsyncClient) -> None:
+    responses = {
         404: await client.post("/v1/chat/completions", json={}),
         405: await client.get(EDITS),
         413: await client.post(EDITS, content=b"x" * 300_000, headers={"Content-Type": "application/json"}),
         415: await client.post(GENERATIONS, data={"prompt": "a"}),
         400: await client.post(GENERATIONS, content=b"{", headers={"Content-Type": "application/json"}),
     }
-    for status, answer in answers.items():
-        assert (answer.status_code, answer.headers["content-type"]) == (status, "application/json")
-        assert set(answer.json()) == {"error"}
-        assert set(answer.json()["error"]) == {"message", "type", "param", "code"}
-        assert answer.json()["error"]["type"] == "invalid_request_error"
-        assert answer.headers["x-request-id"]
-    assert answers[405].headers["allow"] == "POST"
+    for status, response in responses.items():
+        assert (response.status_code, response.headers["content-type"]) == (status, "application/json")
+        assert set(response.json()) == {"error"}
+        assert set(response.json()["error"]) == {"message", "type", "param", "code"}
+        assert response.json()["error"]["type"] == "invalid_request_error"
+        assert response.headers["x-request-id"]
+    assert responses[405].headers["allow"] == "POST"
     assert (await client.get("/elsewhere")).headers["content-type"] == "application/problem+json"
 
 
@@ -222,7 +224,7 @@ async def test_errors_of_routing_and_of_the_door_have_openais_shape(client: http
         (DeadlineExceededError("Late."), 504, None, "false"),
     ],
 )
-async def test_errors_of_the_server_say_whether_to_come_again(
+async def test_server_errors_say_whether_to_retry(
     client: httpx2.AsyncClient,
     twin: ScriptedStreamModel,
     error: Exception,
@@ -231,37 +233,37 @@ async def test_errors_of_the_server_say_whether_to_come_again(
     should_retry: str | None,
 ) -> None:
     twin.fails_at_once = error  # type: ignore[assignment]
-    answer = await client.post(GENERATIONS, json={"prompt": "a red house"})
-    assert (answer.status_code, answer.json()["error"]["type"]) == (status, "server_error")
-    assert (answer.headers.get("retry-after"), answer.headers.get("x-should-retry")) == (retry_after, should_retry)
+    response = await client.post(GENERATIONS, json={"prompt": "a red house"})
+    assert (response.status_code, response.json()["error"]["type"]) == (status, "server_error")
+    assert (response.headers.get("retry-after"), response.headers.get("x-should-retry")) == (retry_after, should_retry)
 
 
-async def test_a_bug_of_ours_has_openais_shape_too(
+async def test_an_internal_error_has_openais_format(
     client: httpx2.AsyncClient, app: TritonFrontend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def stumble() -> None:
+    async def fail() -> None:
         raise RuntimeError("a bug")
 
-    monkeypatch.setattr(app.endpoints[0], "describe", stumble)
-    answer = await client.post(GENERATIONS, json={"prompt": "a red house"})
-    assert (answer.status_code, answer.json()["error"]["code"]) == (500, "internal_error")
+    monkeypatch.setattr(app.endpoints[0], "describe", fail)
+    response = await client.post(GENERATIONS, json={"prompt": "a red house"})
+    assert (response.status_code, response.json()["error"]["code"]) == (500, "internal_error")
 
 
-async def test_what_the_model_refuses_is_told_of_the_parameter_that_the_caller_knows(
+async def test_errors_of_the_model_name_openais_parameter(
     client: httpx2.AsyncClient, twin: ScriptedStreamModel
 ) -> None:
     twin.fails_at_once = InvalidRequestError("No.", problems=[FieldProblem("#/width", "unsupported_size", "No.")])
-    assert (await refused(client))["param"] == "size"
+    assert (await rejected(client))["param"] == "size"
 
 
-async def test_it_can_be_switched_off(triton: FakeTriton) -> None:
+async def test_the_picture_apis_can_be_switched_off(triton: FakeTriton) -> None:
     async with listening(app_of(triton, Settings(openai_api=False, a1111_api=False))) as client:
         for path in (GENERATIONS, "/sdapi/v1/txt2img"):
-            answer = await client.post(path, json={"prompt": "a red house"})
-            assert (answer.status_code, answer.json()["code"]) == (404, "not_found")
+            response = await client.post(path, json={"prompt": "a red house"})
+            assert (response.status_code, response.json()["code"]) == (404, "not_found")
 
 
-async def test_an_endpoint_that_makes_no_pictures_from_a_sketch_gets_no_routes(
+async def test_an_endpoint_without_prompt_and_scribble_has_no_picture_apis(
     triton: FakeTriton, settings: Settings
 ) -> None:
     class Promptless(main.ScribbleRequest):
@@ -272,7 +274,7 @@ async def test_an_endpoint_that_makes_no_pictures_from_a_sketch_gets_no_routes(
     assert not [route for route in frontend.openapi()["paths"] if route.startswith("/v1")]
 
 
-async def test_the_openapi_document_says_what_may_be_sent(client: httpx2.AsyncClient) -> None:
+async def test_the_openapi_document_has_the_request_models(client: httpx2.AsyncClient) -> None:
     document = (await client.get("/openapi.json")).json()
     paths = document["paths"]
     schema = paths[GENERATIONS]["post"]["requestBody"]["content"]["application/json"]["schema"]
@@ -289,29 +291,29 @@ async def test_the_openapi_document_says_what_may_be_sent(client: httpx2.AsyncCl
 # ---- several pictures
 
 
-async def test_n_pictures_have_the_seeds_that_follow(client: httpx2.AsyncClient, triton: FakeTriton) -> None:
-    told = (await client.post(GENERATIONS, json={"prompt": "a red house", "n": 2, "seed": 40})).json()
-    assert [each["seed"] for each in told["data"]] == [40, 41]
+async def test_n_pictures_have_successive_seeds(client: httpx2.AsyncClient, triton: FakeTriton) -> None:
+    body = (await client.post(GENERATIONS, json={"prompt": "a red house", "n": 2, "seed": 40})).json()
+    assert [each["seed"] for each in body["data"]] == [40, 41]
     assert [each["seed"] for each in asked(triton)] == [40, 41]
 
 
-async def test_n_pictures_are_all_admitted_or_none(
-    caller: httpx2.AsyncClient, app: TritonFrontend, triton: FakeTriton, twin: ScriptedStreamModel
+async def test_n_pictures_are_admitted_together_or_not_at_all(
+    socket_client: httpx2.AsyncClient, app: TritonFrontend, triton: FakeTriton, twin: ScriptedStreamModel
 ) -> None:
     twin.go_on.clear()
-    waiting = asyncio.create_task(caller.post(GENERATIONS, json={"prompt": "a red house"}))
+    waiting = asyncio.create_task(socket_client.post(GENERATIONS, json={"prompt": "a red house"}))
     await twin.is_asked.wait()
-    answer = await caller.post(GENERATIONS, json={"prompt": "a red house", "n": 2})
-    assert (answer.status_code, answer.json()["error"]["code"]) == (503, "overloaded")
-    assert answer.headers["retry-after"] == "1"
+    response = await socket_client.post(GENERATIONS, json={"prompt": "a red house", "n": 2})
+    assert (response.status_code, response.json()["error"]["code"]) == (503, "overloaded")
+    assert response.headers["retry-after"] == "1"
     assert len(asked(triton)) == 1
     twin.go_on.set()
     assert (await waiting).status_code == 200
-    assert (await caller.post(GENERATIONS, json={"prompt": "a red house", "n": 2})).status_code == 200
+    assert (await socket_client.post(GENERATIONS, json={"prompt": "a red house", "n": 2})).status_code == 200
     assert app.services.admission.in_flight == 0
 
 
-async def test_when_one_of_n_pictures_fails_the_others_are_stopped(
+async def test_when_one_of_n_pictures_fails_the_others_are_cancelled(
     client: httpx2.AsyncClient, app: TritonFrontend, triton: FakeTriton
 ) -> None:
     has_begun = asyncio.Event()
@@ -328,26 +330,26 @@ async def test_when_one_of_n_pictures_fails_the_others_are_stopped(
         yield await paint(inputs)
 
     triton.models[TWIN].respond_stream = respond
-    answer = await client.post(GENERATIONS, json={"prompt": "a red house", "n": 2, "seed": 1})
-    assert (answer.status_code, answer.json()["error"]["code"]) == (502, "generation_failed")
+    response = await client.post(GENERATIONS, json={"prompt": "a red house", "n": 2, "seed": 1})
+    assert (response.status_code, response.json()["error"]["code"]) == (502, "generation_failed")
     await asyncio.gather(*(stream.ended.wait() for stream in triton.streams))
     assert any(stream.is_closed_early for stream in triton.streams)
     assert app.services.admission.in_flight == 0
 
 
-# ---- leaving
+# ---- disconnects
 
 
 @pytest.mark.parametrize("fields", [{}, {"n": 2}, {"stream": True}])
-async def test_a_caller_who_leaves_stops_every_picture(
-    caller: httpx2.AsyncClient,
+async def test_closing_the_connection_cancels_all_pictures(
+    socket_client: httpx2.AsyncClient,
     app: TritonFrontend,
     triton: FakeTriton,
     twin: ScriptedStreamModel,
     fields: dict[str, Any],
 ) -> None:
     twin.go_on.clear()
-    waiting = asyncio.create_task(caller.post(GENERATIONS, json={"prompt": "a red house", **fields}))
+    waiting = asyncio.create_task(socket_client.post(GENERATIONS, json={"prompt": "a red house", **fields}))
     await twin.is_asked.wait()
     waiting.cancel()
     streams = [stream for stream in triton.streams if not stream.ended.is_set()]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`/v1` with `stream`: OpenAI's own events, and errors among them."""
+"""`/v1` with `stream`: OpenAI's events and errors."""
 
 import base64
 import io
@@ -15,15 +15,15 @@ from support.scripted_stream_model import ScriptedStreamModel
 GENERATIONS, EDITS = "/v1/images/generations", "/v1/images/edits"
 
 
-async def test_a_stream_tells_partial_images_and_the_picture_in_openais_events(caller: httpx2.AsyncClient) -> None:
+async def test_a_stream_has_partial_images_and_the_picture_as_openais_events(socket_client: httpx2.AsyncClient) -> None:
     body = {"prompt": "a red house", "stream": True, "partial_images": 1, "seed": 3, "size": "1024x1024"}
     for path, kind in ((GENERATIONS, "image_generation"), (EDITS, "image_edit")):
-        sketch = {"image": base64_picture()} if path == EDITS else {}
-        async with caller.stream("POST", path, json={**body, **sketch, "output_format": "jpeg"}) as answer:
-            assert answer.headers["content-type"].startswith("text/event-stream")
-            told = [each async for each in events_of(answer)]
-        assert [each.name for each in told] == ["", f"{kind}.partial_image", f"{kind}.completed"]
-        partial, completed = told[1].data, told[2].data
+        scribble = {"image": base64_picture()} if path == EDITS else {}
+        async with socket_client.stream("POST", path, json={**body, **scribble, "output_format": "jpeg"}) as response:
+            assert response.headers["content-type"].startswith("text/event-stream")
+            events = [each async for each in events_of(response)]
+        assert [each.name for each in events] == ["", f"{kind}.partial_image", f"{kind}.completed"]
+        partial, completed = events[1].data, events[2].data
         for each in (partial, completed):
             assert each["output_format"] == "jpeg"
             assert (each["quality"], each["background"]) == ("auto", "opaque")
@@ -35,18 +35,18 @@ async def test_a_stream_tells_partial_images_and_the_picture_in_openais_events(c
         assert completed["notes"] == ["1024x1024 is not supported; the nearest size, 128x128, is used."]
 
 
-async def test_a_stream_begins_when_the_model_has_taken_it_and_fails_in_openais_form(
-    caller: httpx2.AsyncClient, twin: ScriptedStreamModel
+async def test_a_stream_that_fails_ends_with_openais_error_event(
+    socket_client: httpx2.AsyncClient, twin: ScriptedStreamModel
 ) -> None:
     body = {"prompt": "a red house", "stream": True}
     twin.fails_after_a_step = InferenceError("NaN.", code="generation_failed")
-    async with caller.stream("POST", GENERATIONS, json=body) as answer:
-        assert answer.status_code == 200
-        told = [each async for each in events_of(answer)]
-    assert told[-1].name == "error"
-    assert told[-1].data == {
+    async with socket_client.stream("POST", GENERATIONS, json=body) as response:
+        assert response.status_code == 200
+        events = [each async for each in events_of(response)]
+    assert events[-1].name == "error"
+    assert events[-1].data == {
         "type": "error",
         "error": {"message": "NaN.", "type": "server_error", "param": None, "code": "generation_failed"},
     }
     twin.fails_at_once = InvalidRequestError("No such scheduler.", code="unknown_scheduler")
-    assert (await caller.post(GENERATIONS, json=body)).status_code == 400
+    assert (await socket_client.post(GENERATIONS, json=body)).status_code == 400

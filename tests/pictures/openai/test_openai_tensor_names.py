@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Fields of an endpoint that are tensors of other names, met through another API."""
+"""Fields with other names than their tensors, used through OpenAI's API."""
 
 from collections.abc import AsyncGenerator
 from typing import Annotated
@@ -23,7 +23,7 @@ class WordyRequest(BaseModel):
     without: Annotated[str | None, TensorName("negative_prompt")] = None
 
 
-async def test_a_field_goes_to_the_tensor_that_it_names(
+async def test_a_field_is_sent_as_the_tensor_that_it_names(
     triton: FakeTriton, twin: ScriptedStreamModel, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[Tensors] = []
@@ -35,13 +35,13 @@ async def test_a_field_goes_to_the_tensor_that_it_names(
             yield each
 
     monkeypatch.setattr(ScriptedStreamModel, "__call__", listen)
-    async with listening(app_of(triton, settings, WordyRequest)) as caller:
-        answer: httpx2.Response = await caller.post(
+    async with listening(app_of(triton, settings, WordyRequest)) as client:
+        response: httpx2.Response = await client.post(
             "/v1/images/generations", json={"prompt": "a house", "without": "trees", "output_format": "png"}
         )
-    assert answer.status_code == 200, answer.text
-    told = answer.json()
-    assert told["output_format"] == "webp"  # the endpoint has no field for it, so it is what the model made
-    assert "no field output_format" in told["notes"][0]
+    assert response.status_code == 200, response.text
+    body = response.json()
+    assert body["output_format"] == "webp"  # the endpoint has no field for it
+    assert "no field output_format" in body["notes"][0]
     assert asked[-1]["negative_prompt"].array.item() == b"trees"
     assert "without" not in asked[-1]

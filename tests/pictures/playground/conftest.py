@@ -13,7 +13,7 @@ from support.serving import Server
 
 @pytest.fixture
 def visit(chromium: Browser, scribble_server: Server) -> Iterator[Callable[..., Player]]:
-    """Opens the page as someone who has never been there. What it says on the console counts as a failure."""
+    """Opens the page as a new visitor. Messages on the browser's console fail the test."""
     players: list[Player] = []
 
     def open_page(server: Server = scribble_server, *, may_complain: bool = False, **context: object) -> Player:

@@ -1,18 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Someone at the page: draws, presses buttons, and reads what is there."""
+"""A visitor of the page, who draws, presses buttons and reads messages."""
 
 from collections.abc import Sequence
 
 from playwright.sync_api import BrowserContext, Page, Request, expect
 
-Points = Sequence[tuple[float, float]]  # parts of the canvas' width and height
+Points = Sequence[tuple[float, float]]  # as parts of the canvas's width and height
 
 HOUSE: tuple[Points, ...] = (
     ((0.15, 0.45), (0.5, 0.15), (0.85, 0.45), (0.15, 0.45)),
     ((0.22, 0.46), (0.22, 0.85), (0.78, 0.85), (0.78, 0.46)),
     ((0.45, 0.85), (0.45, 0.62), (0.58, 0.62), (0.58, 0.85)),
 )
-# How much ink is on the canvas, as the part of its pixels.
+# The share of the canvas that is covered with ink.
 _INK = """canvas => {
   const copy = new OffscreenCanvas(canvas.width, canvas.height).getContext("2d", {willReadFrequently: true});
   copy.drawImage(canvas, 0, 0);
@@ -24,7 +24,7 @@ _INK = """canvas => {
 
 
 class Player:
-    """One visitor in a browser context of their own."""
+    """One visitor, in a separate browser context."""
 
     def __init__(self, context: BrowserContext, url: str, *, may_complain: bool) -> None:
         self._context = context
@@ -39,25 +39,25 @@ class Player:
         self.page.goto(url)
 
     def until(self, selector: str, state: str) -> None:
-        """Wait until the element says so in `data-state`; looked at in every frame, since a state may be short."""
+        """Wait until the element's `data-state` is this. Checks every frame, because a state may be short."""
         self.page.wait_for_selector(f"{selector}[data-state={state}]", state="attached", timeout=120_000)
 
     def wait_until_ready(self) -> "Player":
         self.until("#status", "ready")
         return self
 
-    def says(self, selector: str, words: str) -> None:
-        """Wait until the words are there."""
-        expect(self.page.locator(selector)).to_contain_text(words, timeout=120_000)
+    def says(self, selector: str, text: str) -> None:
+        """Wait until the element shows this text."""
+        expect(self.page.locator(selector)).to_contain_text(text, timeout=120_000)
 
     def stroke(self, points: Points) -> None:
         box = self.page.locator("#scribble").bounding_box()
         assert box is not None
-        places = [(box["x"] + x * box["width"], box["y"] + y * box["height"]) for x, y in points]
-        self.page.mouse.move(*places[0])
+        points_on_page = [(box["x"] + x * box["width"], box["y"] + y * box["height"]) for x, y in points]
+        self.page.mouse.move(*points_on_page[0])
         self.page.mouse.down()
-        for place in places[1:]:
-            self.page.mouse.move(*place, steps=5)
+        for point in points_on_page[1:]:
+            self.page.mouse.move(*point, steps=5)
         self.page.mouse.up()
 
     def scribble(self, strokes: Sequence[Points] = HOUSE, *, prompt: str = "a red house in the snow") -> "Player":
@@ -67,7 +67,7 @@ class Player:
         return self
 
     def set(self, name: str, value: str) -> None:
-        """Change a setting in the fold."""
+        """Change a setting."""
         if not self.page.evaluate("document.getElementById('fold').open"):
             self.page.click("#fold summary")
         control = self.page.locator(f"#setting-{name}")
@@ -77,7 +77,7 @@ class Player:
             control.fill(value)
 
     def make_it_slow(self) -> None:
-        """The next picture takes as long as one can take, so that there is time to do something."""
+        """Make the next picture take as long as possible."""
         self.set("num_inference_steps", "50")
         self.set("size", "256x256")
 
@@ -85,7 +85,7 @@ class Player:
         self.page.click("#draw")
 
     def finish(self, button: str = "#draw") -> None:
-        """Draw a picture to its end: then there is one more in the history."""
+        """Draw a picture, and wait until it is in the history."""
         kept = self.page.locator("#history .kept")
         num_before = kept.count()
         self.page.click(button)
@@ -97,7 +97,7 @@ class Player:
         return float(self.page.eval_on_selector("#scribble", _INK))
 
     def until_redrawn(self, ink: float) -> None:
-        """Until the canvas holds another share of ink than this."""
+        """Wait until the share of ink differs from this."""
         self.page.wait_for_function(f"ink => ({_INK})(document.getElementById('scribble')) !== ink", arg=ink)
 
     @property

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The page in a real Chromium, with real pictures."""
+"""The page in Chromium, with real pictures."""
 
 import re
 from collections.abc import Callable
@@ -27,7 +27,7 @@ LAYOUT_SHIFT = """() => new Promise(resolve => {
 })"""
 
 
-def test_a_scribble_becomes_a_picture_that_is_still_there_after_a_reload(visit: Visit) -> None:
+def test_a_scribble_becomes_a_picture_that_survives_a_reload(visit: Visit) -> None:
     player = visit().wait_until_ready().scribble()
     page = player.page
     player.press_draw()
@@ -51,7 +51,7 @@ def test_a_scribble_becomes_a_picture_that_is_still_there_after_a_reload(visit: 
     assert player.ink > 0.01
 
 
-def test_the_page_asks_no_other_host_and_is_under_100_kilobytes(visit: Visit) -> None:
+def test_the_page_uses_no_other_host_and_is_under_100_kilobytes(visit: Visit) -> None:
     player = visit()
     sizes: list[int] = []
     player.page.on("response", lambda response: sizes.append(len(response.body())))
@@ -62,7 +62,7 @@ def test_the_page_asks_no_other_host_and_is_under_100_kilobytes(visit: Visit) ->
     assert 20_000 < sum(sizes) < 100_000
 
 
-def test_stop_ends_the_denoising_and_another_picture_can_be_drawn(visit: Visit, scribble_server: Server) -> None:
+def test_stop_cancels_the_request_and_another_picture_can_be_drawn(visit: Visit, scribble_server: Server) -> None:
     cancelled = 'sdxl_engine_requests_total{how="cancelled"}'
     before = scribble_server.counted(cancelled)
     player = visit().wait_until_ready().scribble()
@@ -79,7 +79,7 @@ def test_stop_ends_the_denoising_and_another_picture_can_be_drawn(visit: Visit, 
     player.finish()
 
 
-def test_an_empty_canvas_and_an_empty_prompt_are_said_beside_them(visit: Visit) -> None:
+def test_an_empty_canvas_and_an_empty_prompt_have_messages_beside_them(visit: Visit) -> None:
     player = visit().wait_until_ready()
     player.press_draw()
     player.says("#scribble-error", "The canvas is empty")
@@ -93,10 +93,10 @@ def test_an_empty_canvas_and_an_empty_prompt_are_said_beside_them(visit: Visit) 
     for row in range(20):
         player.stroke(((0, row / 19), (1, row / 19)))
     player.press_draw()
-    player.says("#scribble-error", "The canvas is empty")  # drawn on, but all of it rubbed out
+    player.says("#scribble-error", "The canvas is empty")  # drawn on, but all of it erased
 
 
-def test_a_second_press_of_draw_says_why_and_asks_for_nothing(visit: Visit) -> None:
+def test_pressing_draw_twice_sends_one_request_and_says_why(visit: Visit) -> None:
     player = visit().wait_until_ready().scribble()
     player.make_it_slow()
     player.press_draw()
@@ -108,7 +108,7 @@ def test_a_second_press_of_draw_says_why_and_asks_for_nothing(visit: Visit) -> N
     assert len(player.asked(PATH)) == 1
 
 
-def test_a_file_that_is_no_picture_is_named(visit: Visit, tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_picture_is_named_in_the_message(visit: Visit, tmp_path: Path) -> None:
     notes = tmp_path / "notes.png"
     notes.write_text("milk, bread")
     player = visit().wait_until_ready()
@@ -136,7 +136,7 @@ def test_a_picture_can_be_pasted_and_dropped(visit: Visit, way: str) -> None:
     assert 0.02 < player.ink < 0.2
 
 
-def test_what_the_server_refuses_is_said_beside_the_field(visit: Visit) -> None:
+def test_a_validation_error_is_shown_beside_its_field(visit: Visit) -> None:
     player = visit(may_complain=True).wait_until_ready().scribble()
     player.set("seed", "seven")
     player.page.click("#fold summary")
@@ -150,7 +150,7 @@ def test_what_the_server_refuses_is_said_beside_the_field(visit: Visit) -> None:
     player.says("#setting-num_inference_steps-error", "from 1 to 50")
 
 
-def test_strokes_are_undone_redone_erased_and_cleared(visit: Visit) -> None:
+def test_strokes_can_be_undone_redone_erased_and_cleared(visit: Visit) -> None:
     player = visit()
     page = player.page
     player.stroke(((0.2, 0.2), (0.8, 0.8)))
@@ -170,11 +170,11 @@ def test_strokes_are_undone_redone_erased_and_cleared(visit: Visit) -> None:
     page.click("#undo")
     assert 0 < player.ink < one
     page.fill("#prompt", "text")
-    page.keyboard.press("Control+z")  # the text's, not the scribble's
+    page.keyboard.press("Control+z")  # undoes the text, not the scribble
     assert 0 < player.ink < one
 
 
-def test_a_drawing_stays_whole_when_the_size_changes_and_is_as_before_when_it_changes_back(visit: Visit) -> None:
+def test_a_drawing_stays_whole_when_the_size_changes_and_changes_back(visit: Visit) -> None:
     player = visit().wait_until_ready()
     player.stroke(((0.5, 0.02), (0.5, 0.98)))
     drawn = player.ink
@@ -197,7 +197,7 @@ def test_the_keyboard_alone_draws_a_picture(visit: Visit) -> None:
     player.until("#frame", "done")
 
 
-def test_a_pen_presses_and_a_finger_draws(visit: Visit) -> None:
+def test_pen_pressure_makes_strokes_wider_and_a_finger_draws(visit: Visit) -> None:
     player = visit(has_touch=True, is_mobile=True, viewport={"width": 390, "height": 844})
     page = player.page
     devtools = page.context.new_cdp_session(page)
@@ -235,7 +235,7 @@ def test_another_seed_a_download_and_the_picture_as_the_next_scribble(visit: Vis
     expect(page.locator("#history .kept")).to_have_count(2)
     drawn = player.ink
     page.click("#reuse")
-    player.until_redrawn(drawn)  # the picture is traced in its own time
+    player.until_redrawn(drawn)  # tracing takes a moment
     assert player.ink > 0
     page.click("#undo")
     assert player.ink == drawn
@@ -245,9 +245,9 @@ def test_another_seed_a_download_and_the_picture_as_the_next_scribble(visit: Vis
     expect(page.locator("#history .kept")).to_have_count(0)
 
 
-def test_defaults_limits_and_choices_are_what_the_model_says(visit: Visit) -> None:
+def test_defaults_limits_and_choices_come_from_the_models_description(visit: Visit) -> None:
     player = visit()
-    told = {
+    description = {
         "name": "another",
         "defaults": {"num_inference_steps": 5, "width": 64, "height": 32, "scheduler": "two"},
         "limits": {"max_inference_steps": 9},
@@ -255,17 +255,17 @@ def test_defaults_limits_and_choices_are_what_the_model_says(visit: Visit) -> No
         "schedulers": ["one", "two"],
     }
 
-    def answer(route: Route) -> None:
-        route.fulfill(json={"ready": True, "description": told})
+    def fulfill(route: Route) -> None:
+        route.fulfill(json={"ready": True, "description": description})
 
-    player.page.route("**/playground/model", answer)
+    player.page.route("**/playground/model", fulfill)
     player.page.reload()
     player.wait_until_ready()
     page = player.page
     assert (page.input_value("#setting-num_inference_steps"), page.input_value("#setting-scheduler")) == ("5", "two")
     assert page.get_attribute("#setting-num_inference_steps", "max") == "9"
     assert page.locator("#setting-size option").count() == 2
-    assert page.locator("#setting-guidance_scale").count() == 0  # it says nothing of that
+    assert page.locator("#setting-guidance_scale").count() == 0  # the description has no limit for it
     box = page.locator("#scribble").bounding_box()
     assert box is not None
     assert box["width"] / box["height"] == pytest.approx(2, rel=0.02)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whether everyone can use the page: names for what can be operated, contrast in both themes, and the theme itself."""
+"""Accessibility of the page: names of the controls, contrast in both themes, the theme itself, and the tab order."""
 
 from collections.abc import Callable
 
@@ -10,7 +10,7 @@ from playwright.sync_api import expect
 pytestmark = pytest.mark.integration
 Visit = Callable[..., Player]
 
-# What can be operated or read out, and has no name.
+# Elements that need an accessible name and have none.
 NAMELESS = """() => [...document.querySelectorAll("button, input, select, textarea, a, canvas, progress, section, img")]
   .filter(each => {
     if (each.type === "file") return false;  // hidden: its button has the name
@@ -19,7 +19,7 @@ NAMELESS = """() => [...document.querySelectorAll("button, input, select, textar
     return !(each.ariaLabel || labels || by || each.textContent.trim() || each.hasAttribute("alt"));
   }).map(each => each.outerHTML)"""
 
-# Texts whose colour stands out too little from what is behind them (WCAG AA: 4.5 to 1), by computed style.
+# Texts with too little contrast to their background (WCAG AA: 4.5 to 1), by computed style.
 FAINT = """() => {
   const canvas = new OffscreenCanvas(1, 1).getContext("2d", {willReadFrequently: true});
   const channels = colours => {
@@ -46,10 +46,10 @@ FAINT = """() => {
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_everything_has_a_name_and_every_text_enough_contrast(visit: Visit, scheme: str) -> None:
+def test_controls_have_names_and_texts_have_enough_contrast(visit: Visit, scheme: str) -> None:
     player = visit(color_scheme=scheme, reduced_motion="reduce").wait_until_ready()
     page = player.page
-    player.press_draw()  # so that errors are there to be read too
+    player.press_draw()  # so that the error messages are checked too
     page.click("#fold summary")
     ground = page.evaluate("getComputedStyle(document.documentElement).backgroundColor")
     assert ground == {"light": "rgb(245, 244, 241)", "dark": "rgb(19, 19, 22)"}[scheme]
@@ -59,7 +59,7 @@ def test_everything_has_a_name_and_every_text_enough_contrast(visit: Visit, sche
     assert page.locator("h1").count() == 1
 
 
-def test_the_theme_is_switched_and_stays_so(visit: Visit) -> None:
+def test_the_chosen_theme_survives_a_reload(visit: Visit) -> None:
     player = visit(color_scheme="light")
     button = player.page.get_by_role("button", name="Dark theme")
     expect(button).to_have_attribute("aria-pressed", "false")
@@ -70,7 +70,7 @@ def test_the_theme_is_switched_and_stays_so(visit: Visit) -> None:
         player.page.reload()
 
 
-def test_every_control_is_reached_by_tab_in_the_order_of_the_work(visit: Visit) -> None:
+def test_tab_reaches_the_controls_in_the_order_of_their_use(visit: Visit) -> None:
     player = visit().wait_until_ready()
     page = player.page
     reached: list[str] = []

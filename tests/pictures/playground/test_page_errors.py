@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the page says when the server goes away, is not there yet, or is busy; and that it finds back by itself."""
+"""The page's messages when the connection is lost, the model is not ready, or the server is busy."""
 
 import json
 import shutil
@@ -31,7 +31,7 @@ def folder(tmp_path: Path) -> Path:
 
 @contextmanager
 def forwarding(port: int, address: str) -> Iterator[None]:
-    """Connections to the port go to the address: a Triton that appears there."""
+    """Forward connections from the port to the address of a Triton."""
     host, _, its_port = address.partition(":")
     listener = socket.create_server(("127.0.0.1", port))
     open_sockets = [listener]
@@ -42,7 +42,7 @@ def forwarding(port: int, address: str) -> Iterator[None]:
                 sink.sendall(data)
             sink.shutdown(socket.SHUT_WR)
         except OSError:
-            pass  # the other side is gone
+            pass  # the other side has closed its socket
 
     def accept() -> None:
         while True:
@@ -66,13 +66,13 @@ def forwarding(port: int, address: str) -> Iterator[None]:
 
 
 def shut(each: socket.socket) -> None:
-    """Wakes whoever waits on it, and closes it."""
+    """Close a socket, and wake the thread that waits on it."""
     with suppress(OSError):
         each.shutdown(socket.SHUT_RDWR)
     each.close()
 
 
-def test_a_server_that_goes_away_mid_picture_is_said_and_found_again(
+def test_a_lost_connection_is_reported_and_the_page_reconnects(
     visit: Visit, scribble_server: Server, folder: Path
 ) -> None:
     port = free_port()
@@ -96,7 +96,7 @@ def test_a_server_that_goes_away_mid_picture_is_said_and_found_again(
         assert player.page.inner_text("#result-error") == ""
 
 
-def test_the_page_waits_for_a_model_that_is_not_there_yet(visit: Visit, scribble_server: Server, folder: Path) -> None:
+def test_the_page_waits_for_a_model_that_is_not_ready(visit: Visit, scribble_server: Server, folder: Path) -> None:
     port = free_port()
     with serving("--triton", f"http://127.0.0.1:{port}", folder=folder) as server:
         server.wait_for("the frontend listens")
@@ -112,7 +112,9 @@ def test_the_page_waits_for_a_model_that_is_not_there_yet(visit: Visit, scribble
             player.finish()
 
 
-def test_a_busy_server_says_when_to_come_back(visit: Visit, scribble_server: Server, folder: Path) -> None:
+def test_a_busy_server_has_a_message_with_the_time_to_retry(
+    visit: Visit, scribble_server: Server, folder: Path
+) -> None:
     triton = ("--triton", f"http://{scribble_server.triton_url}", "--max-in-flight", "1", "--max-waiting", "0")
     with serving(*triton, folder=folder) as server:
         server.wait_until_ready()
@@ -132,7 +134,7 @@ def test_a_busy_server_says_when_to_come_back(visit: Visit, scribble_server: Ser
         assert player.caption == "No picture"
 
 
-def test_a_page_that_waits_for_a_slot_says_where_it_stands(visit: Visit, scribble_server: Server, folder: Path) -> None:
+def test_a_waiting_request_shows_its_position_in_the_queue(visit: Visit, scribble_server: Server, folder: Path) -> None:
     triton = ("--triton", f"http://{scribble_server.triton_url}", "--max-in-flight", "1", "--event-heartbeat-s", "0.2")
     with serving(*triton, folder=folder) as server:
         server.wait_until_ready()
@@ -150,11 +152,11 @@ def test_a_page_that_waits_for_a_slot_says_where_it_stands(visit: Visit, scribbl
         player.until("#frame", "done")
 
 
-def test_a_refusal_in_the_middle_of_a_stream_says_when_to_come_back(visit: Visit) -> None:
-    problem = {"status": 503, "code": "overloaded", "detail": "Others came.", "retry_after_s": 7}
+def test_an_error_event_is_shown_with_the_time_to_retry(visit: Visit) -> None:
+    problem = {"status": 503, "code": "overloaded", "detail": "The queue is full.", "retry_after_s": 7}
     events = f'event: queued\ndata: {{"position":2}}\n\nevent: error\ndata: {json.dumps(problem)}\n\n'
     player = visit().wait_until_ready().scribble()
     player.page.route(f"**{PATH}", lambda route: route.fulfill(content_type="text/event-stream", body=events))
     player.press_draw()
-    player.says("#result-error", "Others came. Try again in 7 s.")
+    player.says("#result-error", "The queue is full. Try again in 7 s.")
     assert player.caption == "No picture"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The page of a server that asks for an API key: it says so, takes one, and keeps it no longer than the tab."""
+"""The page of a server that needs an API key: it asks for one, and stores it until the tab is closed."""
 
 import shutil
 from collections.abc import Callable, Iterator
@@ -29,8 +29,8 @@ def locked_server(scribble_server: Server, tmp_path_factory: pytest.TempPathFact
         yield server.wait_until_ready()
 
 
-def test_it_asks_for_a_key_and_draws_with_it(visit: Visit, locked_server: Server) -> None:
-    player = visit(locked_server, may_complain=True)  # the browser itself writes of each 401
+def test_the_page_asks_for_a_key_and_draws_with_it(visit: Visit, locked_server: Server) -> None:
+    player = visit(locked_server, may_complain=True)  # the browser logs each 401
     player.until("#status", "locked")
     expect(player.page.locator("#key")).to_be_focused()
     player.says("#key-error", "needs an API key")
@@ -60,7 +60,7 @@ def test_it_asks_for_a_key_and_draws_with_it(visit: Visit, locked_server: Server
     assert player.page.evaluate("[document.cookie, ...Object.values(localStorage)].join().includes('ftk_')") is False
 
 
-def test_a_key_that_is_revoked_while_the_page_is_open_is_asked_for_anew(visit: Visit, locked_server: Server) -> None:
+def test_the_page_asks_again_when_its_key_is_revoked(visit: Visit, locked_server: Server) -> None:
     player = visit(locked_server, may_complain=True)
     player.until("#status", "locked")
     player.page.fill("#key", DRAWS)
@@ -73,7 +73,7 @@ def test_a_key_that_is_revoked_while_the_page_is_open_is_asked_for_anew(visit: V
     player.says("#key-error", "This key is not valid")
 
 
-def test_a_server_without_keys_is_not_asked_with_one(visit: Visit) -> None:
+def test_without_api_keys_the_page_sends_no_key(visit: Visit) -> None:
     player = visit().wait_until_ready()
     expect(player.page.locator("#unlock")).to_be_hidden()
     assert all("authorization" not in request.headers for request in player.requests)

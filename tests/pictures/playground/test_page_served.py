@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How the page is served: headers, caching, and when there is none. What it does is tested in `test_page`."""
+"""How the page is served: headers, caching, and apps without a page. `test_page` tests the page itself."""
 
 import json
 import re
@@ -46,26 +46,26 @@ def drawing_app(triton: FakeTriton, **arguments: Any) -> TritonFrontend:
     return app
 
 
-def known(text: str) -> dict[str, Any]:
-    """What the page was told of the app."""
+def page_config(text: str) -> dict[str, Any]:
+    """The page's configuration."""
     found = re.search(r'<script type="application/json" id="config">(.*?)</script>', text)
     assert found
-    told: dict[str, Any] = json.loads(found[1])
-    return told
+    config: dict[str, Any] = json.loads(found[1])
+    return config
 
 
-async def test_the_page_allows_nothing_from_elsewhere_and_nothing_inline(triton: FakeTriton) -> None:
+async def test_the_page_allows_no_other_hosts_and_no_inline_code(triton: FakeTriton) -> None:
     async with visitor(drawing_app(triton)) as http:
-        answer = await http.get("/")
-    policy = answer.headers["content-security-policy"]
+        response = await http.get("/")
+    policy = response.headers["content-security-policy"]
     assert "default-src 'none'" in policy
     assert "script-src 'self'" in policy
     assert "unsafe" not in policy
-    assert answer.headers["x-content-type-options"] == "nosniff"
-    assert not re.search(r"https?://(?!www\.w3\.org/)|\son[a-z]+=|\sstyle=|<style|<script>", answer.text)
+    assert response.headers["x-content-type-options"] == "nosniff"
+    assert not re.search(r"https?://(?!www\.w3\.org/)|\son[a-z]+=|\sstyle=|<style|<script>", response.text)
 
 
-async def test_the_page_is_told_the_first_endpoint_that_can_draw(triton: FakeTriton) -> None:
+async def test_the_page_uses_the_first_endpoint_that_can_draw(triton: FakeTriton) -> None:
     class Plain(BaseModel):
         text: str
 
@@ -73,23 +73,23 @@ async def test_the_page_is_told_the_first_endpoint_that_can_draw(triton: FakeTri
     app.infer("/plain", model="plain", stream_model="plain_stream", request=Plain, response=Plain)
     app.infer("/once", model=MODEL, request=main.ScribbleRequest, response=main.ScribbleResponse)
     async with visitor(app) as http:
-        assert (await http.get("/")).headers["location"] == "/docs"  # a prompt and a picture, but nothing to watch
+        assert (await http.get("/")).headers["location"] == "/docs"  # a prompt and a picture, but no stream model
         assert (await http.get("/playground/model")).status_code == 404
         app.infer(
             "/draw", model=MODEL, stream_model="twin", request=main.ScribbleRequest, response=main.ScribbleResponse
         )
-        told = known((await http.get("/")).text)
-    assert (told["endpoint"], told["image"], told["picture"]) == ("draw", "image", "generated_image")
-    assert "seed" in told["fields"]
+        config = page_config((await http.get("/")).text)
+    assert (config["endpoint"], config["image"], config["picture"]) == ("draw", "image", "generated_image")
+    assert "seed" in config["fields"]
 
 
-async def test_every_file_of_the_page_is_there_cached_for_good_and_small_in_all(triton: FakeTriton) -> None:
+async def test_all_files_of_the_page_exist_are_cached_forever_and_are_small(triton: FakeTriton) -> None:
     async with visitor(drawing_app(triton)) as http:
-        answer = await http.get("/")
-        addresses = {*re.findall(r'(?:src|href)="(playground/[^"]+)"', answer.text)}
-        addresses |= {each["file"] for each in known(answer.text)["examples"]}
+        response = await http.get("/")
+        addresses = {*re.findall(r'(?:src|href)="(playground/[^"]+)"', response.text)}
+        addresses |= {each["file"] for each in page_config(response.text)["examples"]}
         assert len(addresses) > 10
-        num_bytes = len(answer.content)
+        num_bytes = len(response.content)
         for address in addresses:
             file = await http.get(f"/{address}")
             assert file.status_code == 200, address
@@ -100,16 +100,16 @@ async def test_every_file_of_the_page_is_there_cached_for_good_and_small_in_all(
         assert (await http.get("/playground/0123456789ab/page.js")).status_code == 404  # of another version
 
 
-async def test_the_page_is_asked_for_again_but_sent_only_when_it_changed(triton: FakeTriton) -> None:
+async def test_the_page_is_revalidated_and_sent_only_when_it_changed(triton: FakeTriton) -> None:
     async with visitor(drawing_app(triton)) as http:
-        answer = await http.get("/")
-        assert answer.headers["cache-control"] == "no-cache"
-        again = await http.get("/", headers={"If-None-Match": answer.headers["etag"]})
+        response = await http.get("/")
+        assert response.headers["cache-control"] == "no-cache"
+        again = await http.get("/", headers={"If-None-Match": response.headers["etag"]})
         assert (again.status_code, again.content) == (304, b"")
         assert (await http.head("/")).status_code == 200
 
 
-async def test_every_module_is_preloaded_and_every_import_is_there(triton: FakeTriton) -> None:
+async def test_every_module_is_preloaded_and_every_import_exists(triton: FakeTriton) -> None:
     async with visitor(drawing_app(triton)) as http:
         text = (await http.get("/")).text
     modules = [path for path in page._STATIC.iterdir() if path.suffix == ".js"]
@@ -130,7 +130,7 @@ async def test_a_setting_turns_the_page_off(triton: FakeTriton) -> None:
         assert (await http.get("/playground/model")).status_code == 404
 
 
-async def test_without_docs_there_is_no_link_to_them_and_no_way_there(triton: FakeTriton) -> None:
+async def test_without_docs_there_is_no_link_and_no_redirect_to_them(triton: FakeTriton) -> None:
     async with visitor(drawing_app(triton, docs_url=None)) as http:
         assert '<a id="docs" href="">' in (await http.get("/")).text
     async with visitor(TritonFrontend(triton=triton, docs_url=None)) as http:
@@ -141,20 +141,20 @@ async def test_the_page_works_below_a_prefix(triton: FakeTriton) -> None:
     async with visitor(drawing_app(triton), root_path="/below") as http:
         text = (await http.get("/")).text
     assert not re.search(r'(?:src|href)="/', text)
-    assert not known(text)["endpoint"].startswith("/")
+    assert not page_config(text)["endpoint"].startswith("/")
 
 
-async def test_while_the_model_is_not_there_the_page_is_told_why_and_that_is_no_error(triton: FakeTriton) -> None:
+async def test_a_model_that_is_not_ready_is_reported_with_200_and_the_reason(triton: FakeTriton) -> None:
     async with visitor(drawing_app(triton)) as http:
-        answer = await http.get("/playground/model")
-    assert answer.status_code == 200
-    assert answer.headers["cache-control"] == "no-store"
-    assert answer.json()["ready"] is False
-    assert answer.json()["code"] == "model_not_ready"
-    assert f"{MODEL}_stream" in answer.json()["detail"]
+        response = await http.get("/playground/model")
+    assert response.status_code == 200
+    assert response.headers["cache-control"] == "no-store"
+    assert response.json()["ready"] is False
+    assert response.json()["code"] == "model_not_ready"
+    assert f"{MODEL}_stream" in response.json()["detail"]
 
 
 @pytest.mark.parametrize("name", ["examples.py", "index.html", "../page.py", "nope.js"])
-async def test_nothing_else_is_served(triton: FakeTriton, name: str) -> None:
+async def test_no_other_files_are_served(triton: FakeTriton, name: str) -> None:
     async with visitor(drawing_app(triton)) as http:
         assert (await http.get(f"/playground/{page._version()}/{name}")).status_code == 404
