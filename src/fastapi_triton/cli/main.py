@@ -31,7 +31,8 @@ def init(folder: Annotated[Path, typer.Argument(help="A new folder, or an empty 
     shutil.copy(bundle.app_folder() / "main.py", folder / "main.py")
     shutil.copytree(bundle.model_repository(), folder / "models", ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(bundle.examples() / "house.png", folder / "scribble.png")
-    typer.echo(f"Wrote {folder}: main.py (your endpoints), models/ (your Triton models), scribble.png.")
+    shutil.copy(Path(__file__).with_name("init_readme.md"), folder / "README.md")
+    typer.echo(f"Wrote {folder}: main.py (your endpoints), models/ (your Triton models), scribble.png, README.md.")
     typer.echo(f"Start it: cd {folder} && fastapi-triton serve --embedded")
 
 
