@@ -39,7 +39,7 @@ ROWS: tuple[tuple[str, str, str, float | None, bool], ...] = (
     ("seeds", "levels_between_seeds_short_prompt", "levels between seeds, only the noun named", None, True),
     ("scale 0", "makes_an_object", "conditioning scale 0 makes an object of the colour", None, True),
     ("empty prompt", "iou_mean", "empty prompt: outline filled (IoU)", None, True),
-    ("bad drawings", "in_the_spirit", "bad drawings: the asked-for colour where something was drawn", None, True),
+    ("bad drawings", "in_the_spirit", "bad drawings: the prompted colour where something was drawn", None, True),
     ("256 px", "iou_mean", "256 x 256: overlap, mean", None, True),
     ("256 px", "object_colour_right", "256 x 256: object colour right", None, True),
     ("192x128 px", "iou_mean", "192 x 128: overlap, mean", None, True),
@@ -48,7 +48,7 @@ ROWS: tuple[tuple[str, str, str, float | None, bool], ...] = (
 
 
 def table(figures: dict[str, dict[str, Any]]) -> str:
-    lines = ["| what | measured | aimed at | |", "| --- | --- | --- | --- |"]
+    lines = ["| what | measured | target | |", "| --- | --- | --- | --- |"]
     for group, name, meaning, target, more in ROWS:
         value = figures[group][name]
         if target is None:
