@@ -51,7 +51,7 @@ def test_a_node_of_another_version_is_refused_by_name() -> None:
     [
         ({"min_replicas": 1}, "both"),
         ({"min_replicas": 3, "max_replicas": 2}, "more than"),
-        ({"models": "models", "triton_url": "http://{node}:8000"}, "one of them"),
+        ({"models": "models", "triton_url": "http://{node}:8000"}, "set only one"),
         ({"models": "s3://bucket/models"}, "must be a folder on every node"),
         ({"gpus": 1}, "Extra inputs"),
     ],
@@ -103,17 +103,17 @@ def test_without_a_driver_there_are_no_gpus(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 @pytest.mark.parametrize(
-    ("arguments", "why"),
+    ("arguments", "reason"),
     [
-        (["--embedded", "--cluster", "2"], "leave out --embedded"),
-        (["--triton", "http://gpu:8000", "--cluster", "2"], "leave out --embedded and --triton"),
-        (["--workers", "2", "--cluster", "2"], "--workers is for one machine without Ray"),
+        (["--embedded", "--cluster", "2"], "Remove --embedded and --triton"),
+        (["--triton", "http://gpu:8000", "--cluster", "2"], "Remove --embedded and --triton"),
+        (["--workers", "2", "--cluster", "2"], "--workers works only without Ray"),
         (["--cluster", "0"], "greater than or equal to 1"),
     ],
 )
-def test_the_command_refuses_flags_that_do_not_go_together(arguments: list[str], why: str, tmp_path: Path) -> None:
-    told = subprocess.run(
+def test_the_command_refuses_flags_that_do_not_go_together(arguments: list[str], reason: str, tmp_path: Path) -> None:
+    completed = subprocess.run(
         [sys.executable, "-m", "fastapi_triton", "serve", *arguments], cwd=tmp_path, capture_output=True, text=True
     )
-    assert told.returncode == 2
-    assert why in told.stderr
+    assert completed.returncode == 2
+    assert reason in completed.stderr
