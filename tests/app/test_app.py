@@ -44,7 +44,7 @@ def test_the_public_names_are_these() -> None:
     ]
 
 
-async def test_the_openapi_document_describes_every_form_of_the_endpoint(client: httpx2.AsyncClient) -> None:
+async def test_the_openapi_document_describes_every_media_type_of_the_endpoint(client: httpx2.AsyncClient) -> None:
     document = (await client.get("/openapi.json")).json()
     operation = document["paths"][PATH]["post"]
     body = operation["requestBody"]["content"]
@@ -69,13 +69,13 @@ async def test_every_reference_in_the_openapi_document_resolves(client: httpx2.A
         assert resolve(document, reference)
 
 
-async def test_the_docs_page_is_served_and_the_root_leads_there(client: httpx2.AsyncClient) -> None:
+async def test_the_docs_page_is_served_and_the_root_redirects_to_it(client: httpx2.AsyncClient) -> None:
     answer = await client.get("/")
     assert answer.headers["location"] == "/docs"
     assert "swagger" in (await client.get("/docs")).text.lower()
 
 
-async def test_a_plain_route_stands_beside_the_declared_ones_with_the_same_errors(triton: FakeTriton) -> None:
+async def test_a_plain_route_has_the_same_errors_as_declared_endpoints(triton: FakeTriton) -> None:
     app = TritonFrontend(triton=triton)
 
     class Square(BaseModel):
@@ -119,7 +119,7 @@ async def test_an_error_after_a_response_has_begun_sends_no_second_head(triton: 
     assert [each["type"] for each in messages] == ["http.response.start", "http.response.body"]
 
 
-async def test_a_users_own_lifespan_runs_inside_ours(triton: FakeTriton) -> None:
+async def test_the_lifespan_argument_runs_while_the_triton_client_is_open(triton: FakeTriton) -> None:
     seen: list[str] = []
 
     @asynccontextmanager

@@ -46,14 +46,14 @@ async def post(app: TritonFrontend, path: str, body: dict[str, Any], **options: 
         return await http.post(path, json=body)
 
 
-async def test_an_apps_own_middleware_sees_the_request_and_its_route(
+async def test_middleware_of_the_app_sees_the_request_and_its_route(
     triton: FakeTriton, body: Callable[..., dict[str, Any]]
 ) -> None:
     answer = await post(declared(triton, middleware=[Middleware(Told)]), PATH, body())
     assert (answer.status_code, answer.headers["x-route"]) == (200, PATH)
 
 
-async def test_an_apps_own_dependencies_hold_for_declared_endpoints(
+async def test_dependencies_of_the_app_apply_to_declared_endpoints(
     triton: FakeTriton, body: Callable[..., dict[str, Any]]
 ) -> None:
     async def refuse() -> None:
@@ -63,7 +63,7 @@ async def test_an_apps_own_dependencies_hold_for_declared_endpoints(
     assert (await post(app, PATH, body())).status_code == 403
 
 
-async def test_an_endpoint_that_is_declared_while_it_runs_is_found(
+async def test_an_endpoint_declared_while_the_app_runs_is_found(
     triton: FakeTriton, body: Callable[..., dict[str, Any]]
 ) -> None:
     app = declared(triton)
@@ -79,14 +79,14 @@ async def test_a_mounted_app_finds_its_endpoints(triton: FakeTriton, body: Calla
 
 
 @pytest.mark.parametrize("method", ["GET", "PUT"])
-async def test_another_method_is_refused(triton: FakeTriton, method: str) -> None:
+async def test_another_method_is_rejected(triton: FakeTriton, method: str) -> None:
     transport = httpx2.ASGITransport(app=declared(triton))
     async with httpx2.AsyncClient(transport=transport, base_url="http://test") as http:
         answer = await http.request(method, PATH)
     assert (answer.status_code, answer.headers["allow"]) == (405, "POST")
 
 
-async def test_an_apps_own_error_handler_gets_an_endpoints_error_once(
+async def test_an_error_handler_of_the_app_gets_an_endpoints_error_once(
     triton: FakeTriton, body: Callable[..., dict[str, Any]]
 ) -> None:
     handled: list[Exception] = []

@@ -10,14 +10,14 @@ from fastapi_triton.testing import FakeTriton
 from support.scribble_app import MODEL, PATH
 
 
-async def test_live_and_ready_when_all_is_well(client: httpx2.AsyncClient) -> None:
+async def test_live_and_ready_while_triton_and_its_models_work(client: httpx2.AsyncClient) -> None:
     assert (await client.get("/health/live")).json() == {"status": "live"}
     answer = await client.get("/health/ready")
     assert answer.status_code == 200
     assert answer.json() == {"status": "ready", "endpoints": [{"path": PATH, "model": MODEL, "ready": True}]}
 
 
-async def test_live_without_triton_but_not_ready(client: httpx2.AsyncClient, triton: FakeTriton) -> None:
+async def test_live_but_not_ready_without_triton(client: httpx2.AsyncClient, triton: FakeTriton) -> None:
     triton.is_running = False
     assert (await client.get("/health/live")).status_code == 200
     answer = await client.get("/health/ready")
@@ -37,7 +37,7 @@ async def test_not_ready_while_the_model_loads_and_ready_afterwards(
     assert (await client.get("/health/ready")).status_code == 200
 
 
-async def test_a_broken_contract_makes_it_unready_and_says_why(client: httpx2.AsyncClient, triton: FakeTriton) -> None:
+async def test_a_broken_contract_is_unready_with_the_mismatches(client: httpx2.AsyncClient, triton: FakeTriton) -> None:
     config = triton.models[MODEL].config
     triton.models[MODEL].config = replace(config, outputs=config.outputs[:1])
     answer = await client.get("/health/ready")
@@ -54,7 +54,7 @@ class SleepingTriton(FakeTriton):
     is_asleep = True
 
 
-async def test_ready_while_no_triton_is_needed_and_says_so() -> None:
+async def test_ready_with_a_note_while_no_triton_runs_for_lack_of_load() -> None:
     triton = SleepingTriton()
     async with httpx2.AsyncClient(
         transport=httpx2.ASGITransport(app=TritonFrontend(triton=triton)), base_url="http://a"

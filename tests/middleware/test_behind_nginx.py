@@ -93,7 +93,7 @@ async def proxied(
             yield client
 
 
-async def test_everything_works_below_the_prefix(
+async def test_everything_works_below_a_prefix(
     proxied: httpx2.AsyncClient, body: Callable[..., dict[str, Any]]
 ) -> None:
     page = await proxied.get("/draw/")
@@ -119,7 +119,7 @@ async def test_everything_works_below_the_prefix(
     assert "Path=/draw/sdapi" in cookie
 
 
-async def test_the_caller_is_who_called_the_proxy(proxied: httpx2.AsyncClient) -> None:
+async def test_the_caller_is_the_client_of_the_proxy(proxied: httpx2.AsyncClient) -> None:
     forged = {"X-Forwarded-For": "6.6.6.6", "Forwarded": "for=7.7.7.7"}
     told = (await proxied.get("/draw/health/whoami", headers=forged)).json()
     # nginx itself was called by this machine, which is one of ours, so what stands left of it counts
@@ -128,21 +128,19 @@ async def test_the_caller_is_who_called_the_proxy(proxied: httpx2.AsyncClient) -
     assert told["name"] == "key:draws"
 
 
-async def test_events_come_as_they_are_told(proxied: httpx2.AsyncClient, body: Callable[..., dict[str, Any]]) -> None:
+async def test_events_arrive_as_they_are_sent(proxied: httpx2.AsyncClient, body: Callable[..., dict[str, Any]]) -> None:
     headers = {**bearer(DRAWS), "Accept": "text/event-stream"}
     async with proxied.stream("POST", f"/draw{PATH}", json=body(), headers=headers) as answer:
         text = "".join([piece async for piece in answer.aiter_text()])
     assert "event: completed" in text
 
 
-async def test_a_redirect_leads_to_where_the_caller_came_from(proxied: httpx2.AsyncClient) -> None:
+async def test_a_redirect_keeps_scheme_host_and_prefix(proxied: httpx2.AsyncClient) -> None:
     answer = await proxied.get("/draw/health/whoami/")
     assert (answer.status_code, answer.headers["location"]) == (307, "https://draw.example/draw/health/whoami")
 
 
-async def test_browsers_are_told_to_stay_with_the_proxys_tls(
-    app_with: Callable[..., TritonFrontend], tmp_path: Path
-) -> None:
+async def test_hsts_is_sent_behind_a_proxy_with_tls(app_with: Callable[..., TritonFrontend], tmp_path: Path) -> None:
     app = app_with(**OURS, security_headers=True, hsts_max_age_s=60)
     async with listening(app) as direct, nginx(str(direct.base_url).rstrip("/"), tmp_path) as servers:
         for server in servers:
@@ -152,7 +150,7 @@ async def test_browsers_are_told_to_stay_with_the_proxys_tls(
 
 
 @pytest.mark.slow
-async def test_a_gateway_keeps_a_stream_that_waits_for_longer_than_its_patience(
+async def test_heartbeats_keep_a_stream_open_beyond_nginx_timeout(
     app_with: Callable[..., TritonFrontend], tmp_path: Path, body: Callable[..., dict[str, Any]]
 ) -> None:
     app = app_with(**OURS, max_in_flight=1, max_waiting=1, event_heartbeat_s=0.25)

@@ -29,12 +29,12 @@ async def calling(app: TritonFrontend, client: tuple[str, int] = ("10.1.2.3", 5)
         yield http
 
 
-def test_what_is_off_is_not_there() -> None:
+def test_disabled_middleware_is_not_installed() -> None:
     assert [each.cls.__name__ for each in middleware(Settings(), None)] == ["AddressMiddleware"]
 
 
 @pytest.mark.parametrize("headers", [{}, bearer("wrong"), {"Host": "other.example"}])
-async def test_a_refusal_carries_the_requests_id_and_what_browsers_need(
+async def test_an_error_response_has_request_id_and_cors_headers(
     app_with: App, body: Callable[..., dict[str, Any]], headers: dict[str, str]
 ) -> None:
     app = app_with(cors_origins=(PAGE,), allowed_hosts=("test", "*.test"), security_headers=True, hsts_max_age_s=60)
@@ -49,9 +49,7 @@ async def test_a_refusal_carries_the_requests_id_and_what_browsers_need(
         assert "strict-transport-security" not in answer.headers  # it did not come over TLS
 
 
-async def test_a_script_of_another_page_may_call_with_its_key(
-    app_with: App, body: Callable[..., dict[str, Any]]
-) -> None:
+async def test_a_script_of_an_allowed_origin_may_send_a_key(app_with: App, body: Callable[..., dict[str, Any]]) -> None:
     async with calling(app_with(cors_origins=(PAGE,))) as client:
         asks = {
             "Origin": PAGE,
@@ -70,7 +68,7 @@ async def test_a_script_of_another_page_may_call_with_its_key(
         assert "access-control-allow-origin" not in foreign.headers
 
 
-async def test_only_its_own_names_are_answered(app_with: App) -> None:
+async def test_unknown_hosts_are_rejected(app_with: App) -> None:
     async with calling(app_with(allowed_hosts=("draw.example", "*.draw.example", "10.0.0.7", "::1"))) as client:
         for host in ("draw.example", "DRAW.example:8080", "a.b.draw.example", "10.0.0.7:80", "[::1]:8080"):
             assert (await client.get("/", headers={"Host": host})).status_code == 200, host
@@ -80,7 +78,7 @@ async def test_only_its_own_names_are_answered(app_with: App) -> None:
         assert (await client.get("/health/live", headers={"Host": "10.9.9.9"})).status_code == 200
 
 
-async def test_security_headers_are_on_everything_and_the_pages_own_stay(app_with: App) -> None:
+async def test_security_headers_are_on_all_responses_and_the_pages_own_policy_stays(app_with: App) -> None:
     app = app_with(security_headers=True, hsts_max_age_s=60, public_scopes=("docs",), trusted_proxies=("10.1.2.3",))
     async with calling(app) as client:
         page = await client.get("/")
@@ -96,7 +94,7 @@ async def test_security_headers_are_on_everything_and_the_pages_own_stay(app_wit
         assert (await client.get("/docs")).headers["strict-transport-security"] == "max-age=60"
 
 
-async def test_anonymous_callers_share_a_rate_by_address(
+async def test_anonymous_callers_have_a_rate_limit_per_address(
     app_with: App, body: Callable[..., dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = 1000.0
@@ -128,5 +126,5 @@ async def test_anonymous_callers_share_a_rate_by_address(
         ("/draw/", "/draw", "/"),
     ],
 )
-def test_the_path_that_routes_know(path: str, root: str, expected: str) -> None:
+def test_paths_are_compared_without_the_root_path(path: str, root: str, expected: str) -> None:
     assert route_path({"path": path, "root_path": root}) == expected

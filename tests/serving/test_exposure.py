@@ -31,11 +31,11 @@ from fastapi_triton.serving import run as serve
         ("draw.example.com", True),
     ],
 )
-def test_which_addresses_others_reach(host: str, is_public: bool) -> None:
+def test_which_addresses_are_public(host: str, is_public: bool) -> None:
     assert listen_address.is_public(host) is is_public
 
 
-def test_it_warns_in_the_log_and_on_the_terminal(
+def test_an_open_server_warns_in_the_log_and_on_the_terminal(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     terminal = io.StringIO()
@@ -61,7 +61,7 @@ def environment() -> Iterator[None]:
 
 @pytest.mark.usefixtures("environment")
 @pytest.mark.parametrize("content", [None, "[keys.x]\n"])
-def test_serve_says_at_once_that_the_keys_cannot_be_used(
+def test_serve_fails_at_once_with_an_unusable_key_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: str | None
 ) -> None:
     def run(plan: serve.Plan) -> None:
@@ -90,13 +90,13 @@ def test_serve_says_at_once_that_the_keys_cannot_be_used(
         (["--anonymous-requests-per-minute", "-1"], "anonymous_requests_per_minute"),
     ],
 )
-def test_serve_refuses_settings_that_make_no_sense(flag: list[str], words: str) -> None:
+def test_serve_rejects_invalid_settings(flag: list[str], words: str) -> None:
     done = CliRunner().invoke(app, ["serve", "--port", "0", *flag])
     assert done.exit_code == 2
     assert words in done.output
 
 
-def test_lists_are_by_commas(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_lists_are_separated_by_commas(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FASTAPI_TRITON_CORS_ORIGINS", "https://a.example, https://b.example,")
     monkeypatch.setenv("FASTAPI_TRITON_PUBLIC_SCOPES", "docs,metrics")
     settings = Settings()

@@ -22,7 +22,7 @@ async def saying_too_much(server: Running, wire: RawConnection, num_bytes: int) 
     return saying
 
 
-async def test_a_request_in_pieces_and_several_in_a_row_are_answered_in_order(
+async def test_requests_in_pieces_and_pipelined_requests_are_answered_in_order(
     server: Running, wire: RawConnection
 ) -> None:
     for piece in (POST[:10], POST[10:50], POST[50:-2], POST[-2:]):
@@ -34,13 +34,13 @@ async def test_a_request_in_pieces_and_several_in_a_row_are_answered_in_order(
     assert server.num_connections == 1
 
 
-async def test_a_large_body_comes_whole(wire: RawConnection) -> None:
+async def test_a_large_body_arrives_completely(wire: RawConnection) -> None:
     body = bytes(range(256)) * 8_000  # 2 MB
     await wire.say(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
     assert await wire.answer() == (200, b"/ " + body)
 
 
-async def test_a_body_that_nobody_reads_is_not_read_into_memory(
+async def test_a_body_that_the_app_does_not_read_is_not_kept_in_memory(
     app: ScriptedApp, wire: RawConnection, server: Running
 ) -> None:
     go_on, num_taken = asyncio.Event(), 0
@@ -59,7 +59,7 @@ async def test_a_body_that_nobody_reads_is_not_read_into_memory(
     assert num_taken < 1_000_000
 
 
-async def test_a_body_that_was_answered_unread_is_thrown_away_and_the_next_request_answered(
+async def test_an_unread_body_is_dropped_after_the_response_and_the_next_request_works(
     app: ScriptedApp, wire: RawConnection, server: Running
 ) -> None:
     go_on = asyncio.Event()
@@ -79,16 +79,14 @@ async def test_a_body_that_was_answered_unread_is_thrown_away_and_the_next_reque
     assert server.num_connections == 1
 
 
-async def test_who_expects_it_is_told_to_continue(wire: RawConnection) -> None:
+async def test_expect_100_continue_is_answered(wire: RawConnection) -> None:
     await wire.say(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\nExpect: 100-continue\r\n\r\n")
     assert await wire.reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
     await wire.say(b"abc")
     assert await wire.answer() == (200, b"/ abc")
 
 
-async def test_an_answer_without_a_length_is_chunked_and_comes_as_it_is_sent(
-    app: ScriptedApp, wire: RawConnection
-) -> None:
+async def test_a_response_without_a_length_is_chunked_and_sent_at_once(app: ScriptedApp, wire: RawConnection) -> None:
     go_on = asyncio.Event()
 
     async def talk(scope: Scope, receive: Receive, send: Send) -> None:
@@ -105,7 +103,7 @@ async def test_an_answer_without_a_length_is_chunked_and_comes_as_it_is_sent(
     assert await wire.reader.readexactly(14) == b"4\r\nlast\r\n0\r\n\r\n"
 
 
-async def test_head_requests_get_no_body_and_old_clients_no_second_request(
+async def test_head_responses_have_no_body_and_http_1_0_connections_close(
     app: ScriptedApp, wire: RawConnection
 ) -> None:
     await wire.say(b"HEAD /x HTTP/1.1\r\nHost: x\r\n\r\n")
@@ -128,7 +126,7 @@ async def test_headers_may_be_any_iterable(app: ScriptedApp, wire: RawConnection
 
 
 @pytest.mark.parametrize("header", [(b"x", b"a\r\nset-cookie: b"), (b"x", b"a\0"), (b"x y", b"a"), (b"", b"a")])
-async def test_a_header_that_would_break_the_answer_is_never_sent(
+async def test_an_invalid_response_header_is_never_sent(
     app: ScriptedApp, wire: RawConnection, header: tuple[bytes, bytes]
 ) -> None:
     async def talk(scope: Scope, receive: Receive, send: Send) -> None:
@@ -140,7 +138,7 @@ async def test_a_header_that_would_break_the_answer_is_never_sent(
 
 
 @pytest.mark.parametrize("length", [b"2", b"4"])
-async def test_an_answer_that_is_not_as_long_as_it_says_is_cut_off(
+async def test_a_response_of_the_wrong_length_closes_the_connection(
     app: ScriptedApp, wire: RawConnection, length: bytes
 ) -> None:
     async def talk(scope: Scope, receive: Receive, send: Send) -> None:
@@ -152,7 +150,7 @@ async def test_an_answer_that_is_not_as_long_as_it_says_is_cut_off(
     assert not (await wire.rest()).endswith(b"\r\n\r\nabcd")  # and the connection is closed: it never hangs
 
 
-async def test_a_caller_who_leaves_is_a_disconnect_wherever_it_is(app: ScriptedApp, server: Running) -> None:
+async def test_the_app_notices_a_disconnect_in_every_state(app: ScriptedApp, server: Running) -> None:
     for said in (POST, POST[:-1]):
         met = asyncio.get_running_loop().create_future()
 
@@ -178,7 +176,7 @@ async def test_a_caller_who_leaves_is_a_disconnect_wherever_it_is(app: ScriptedA
         b"GET /\xff HTTP/1.1\r\nHost: x\r\n\r\n",
     ],
 )
-async def test_what_is_no_http_is_told_so_in_our_form(wire: RawConnection, said: bytes) -> None:
+async def test_bytes_that_are_not_http_get_an_error_in_our_format(wire: RawConnection, said: bytes) -> None:
     await wire.say(said)
     told = await wire.rest()
     assert told.startswith(b"HTTP/1.1 400 ")
@@ -186,19 +184,19 @@ async def test_what_is_no_http_is_told_so_in_our_form(wire: RawConnection, said:
     assert b'"code":"unreadable_request"' in told
 
 
-async def test_a_broken_body_is_told_so_by_the_app(app: ScriptedApp, wire: RawConnection) -> None:
+async def test_the_app_reports_a_malformed_body(app: ScriptedApp, wire: RawConnection) -> None:
     await wire.say(b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\nnonsense\r\n")
     assert (await wire.rest()).startswith((b"HTTP/1.1 400 ", b"HTTP/1.1 500 "))  # this app lets errors through
 
 
-async def test_a_head_without_an_end_is_refused(wire: RawConnection) -> None:
+async def test_a_head_without_an_end_is_rejected(wire: RawConnection) -> None:
     await wire.say(b"GET / HTTP/1.1\r\n" + b"x: y\r\n" * 60_000)
     told = await wire.rest()
     assert told.startswith(b"HTTP/1.1 431 ")
     assert b'"code":"head_too_large"' in told
 
 
-async def test_an_answer_before_the_bodys_end_arrives_though_the_caller_still_sends(
+async def test_a_response_before_the_end_of_the_body_reaches_a_client_that_still_sends(
     app: ScriptedApp, wire: RawConnection
 ) -> None:
     async def talk(scope: Scope, receive: Receive, send: Send) -> None:

@@ -18,7 +18,7 @@ from support.echo_models import echo, model, tensor
 GREETING = "\n  Ready: http://localhost:1\n"
 
 
-def test_only_changes_are_news(capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture) -> None:
+def test_only_changes_are_logged(capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     log = ReadinessLog(GREETING)
     for is_ready in (False, False, True, True, False, False, True):
@@ -30,7 +30,7 @@ def test_only_changes_are_news(capsys: pytest.CaptureFixture[str], caplog: pytes
     ]
 
 
-async def test_an_app_is_reported_with_every_change_once_its_server_listens() -> None:
+async def test_readiness_is_reported_at_every_change_once_the_server_listens() -> None:
     triton = FakeTriton()
     triton.add(model("a", tensor("x")), echo)
     app = TritonFrontend(triton=triton, settings=Settings(generate=True, watch_interval_s=3600))

@@ -77,7 +77,7 @@ def triton(scribble_config: ModelConfig, twin: ScriptedStreamModel) -> FakeTrito
     return fake
 
 
-async def test_while_unready_new_work_is_still_taken_on_connections_that_close(
+async def test_an_unready_server_still_accepts_work_on_connections_that_close(
     triton: FakeTriton, twin: ScriptedStreamModel, body: Body
 ) -> None:
     twin.go_on.set()
@@ -93,7 +93,7 @@ async def test_while_unready_new_work_is_still_taken_on_connections_that_close(
         await end.serving
 
 
-async def test_running_work_is_finished_and_new_work_is_refused(
+async def test_running_work_finishes_and_new_work_is_rejected(
     triton: FakeTriton, twin: ScriptedStreamModel, body: Body
 ) -> None:
     app = app_of(triton, settings())
@@ -118,7 +118,7 @@ async def test_running_work_is_finished_and_new_work_is_refused(
     assert app.services.admission.in_flight == 0
 
 
-async def test_who_takes_longer_than_the_grace_is_told_and_the_model_learns_of_it(
+async def test_a_stream_beyond_the_grace_period_is_cancelled_with_an_error(
     triton: FakeTriton, twin: ScriptedStreamModel, body: Body
 ) -> None:
     app = app_of(triton, settings(grace_s=AT_ONCE_S))
@@ -139,7 +139,7 @@ async def test_who_takes_longer_than_the_grace_is_told_and_the_model_learns_of_i
     assert app.services.admission.in_flight == 0
 
 
-async def test_a_plain_model_is_told_too(scribble_config: ModelConfig, body: Body) -> None:
+async def test_plain_inference_beyond_the_grace_period_gets_an_error(scribble_config: ModelConfig, body: Body) -> None:
     is_asked = asyncio.Event()
 
     async def never(inputs: Tensors) -> dict[str, Tensor]:
@@ -159,7 +159,7 @@ async def test_a_plain_model_is_told_too(scribble_config: ModelConfig, body: Bod
     assert (told.status_code, told.json()["code"]) == (503, "shutting_down")
 
 
-async def test_v2_is_told_in_its_own_form() -> None:
+async def test_v2_gets_the_error_in_tritons_format() -> None:
     is_asked = asyncio.Event()
 
     async def hold(upstream: Upstream) -> None:
@@ -182,7 +182,7 @@ async def test_v2_is_told_in_its_own_form() -> None:
             assert "shutting down" in told.json()["error"]
 
 
-async def test_an_app_of_plain_fastapi_finishes_too() -> None:
+async def test_a_plain_fastapi_app_finishes_its_requests() -> None:
     app, is_asked, go_on = FastAPI(), asyncio.Event(), asyncio.Event()
 
     @app.get("/slow")

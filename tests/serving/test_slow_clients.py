@@ -31,7 +31,7 @@ def soon(*names: str) -> pytest.MarkDecorator:
 
 
 @soon("head_timeout_s")
-async def test_a_head_that_trickles_in_meets_408(wire: RawConnection) -> None:
+async def test_a_slow_head_is_408(wire: RawConnection) -> None:
     async def trickle() -> None:
         for byte in b"GET / HTTP/1.1\r\nx: " + b"y" * 1000:
             await wire.say(bytes([byte]))
@@ -47,12 +47,12 @@ async def test_a_head_that_trickles_in_meets_408(wire: RawConnection) -> None:
 
 
 @soon("head_timeout_s")
-async def test_a_connection_that_says_nothing_is_closed_without_a_word(wire: RawConnection) -> None:
+async def test_a_silent_connection_is_closed_without_a_response(wire: RawConnection) -> None:
     assert await wire.rest() == b""
 
 
 @soon("head_timeout_s", "body_pause_timeout_s", "body_timeout_s")
-async def test_a_connection_between_requests_has_its_own_time(wire: RawConnection) -> None:
+async def test_a_connection_between_requests_has_its_own_timeout(wire: RawConnection) -> None:
     for _ in range(2):
         await wire.say(b"GET /a HTTP/1.1\r\nHost: x\r\n\r\n")
         assert await wire.answer() == (200, b"/a ")
@@ -60,14 +60,14 @@ async def test_a_connection_between_requests_has_its_own_time(wire: RawConnectio
 
 
 @soon("idle_timeout_s")
-async def test_a_connection_without_a_request_is_closed_after_its_time(wire: RawConnection) -> None:
+async def test_an_idle_connection_is_closed_after_its_timeout(wire: RawConnection) -> None:
     await wire.say(b"GET /a HTTP/1.1\r\nHost: x\r\n\r\n")
     assert await wire.answer() == (200, b"/a ")
     assert await wire.rest() == b""
 
 
 @soon("body_pause_timeout_s")
-async def test_a_pause_in_a_body_meets_the_error_that_the_app_tells(app: ScriptedApp, wire: RawConnection) -> None:
+async def test_a_pause_in_a_body_is_an_error_of_the_app(app: ScriptedApp, wire: RawConnection) -> None:
     app.talk = echo_or_tell
     await wire.say(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\nabc")
     told = await wire.rest()
@@ -76,7 +76,7 @@ async def test_a_pause_in_a_body_meets_the_error_that_the_app_tells(app: Scripte
 
 
 @soon("body_timeout_s")
-async def test_a_body_that_never_pauses_has_its_time_too(app: ScriptedApp, wire: RawConnection) -> None:
+async def test_a_slow_body_without_pauses_times_out_too(app: ScriptedApp, wire: RawConnection) -> None:
     app.talk = echo_or_tell
     await wire.say(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 9000\r\n\r\n")
 
@@ -92,7 +92,7 @@ async def test_a_body_that_never_pauses_has_its_time_too(app: ScriptedApp, wire:
 
 
 @soon("head_timeout_s", "body_pause_timeout_s", "body_timeout_s", "idle_timeout_s")
-async def test_an_answer_may_take_longer_than_all_of_them(app: ScriptedApp, wire: RawConnection) -> None:
+async def test_a_response_may_take_longer_than_all_timeouts(app: ScriptedApp, wire: RawConnection) -> None:
     async def talk(scope: Scope, receive: Receive, send: Send) -> None:
         await asyncio.sleep(4 * SOON_S)
         await echo(scope, receive, send)
@@ -103,7 +103,7 @@ async def test_an_answer_may_take_longer_than_all_of_them(app: ScriptedApp, wire
 
 
 @soon("body_pause_timeout_s", "body_timeout_s")
-async def test_a_body_that_waits_for_the_app_is_not_the_callers_fault(app: ScriptedApp, wire: RawConnection) -> None:
+async def test_a_body_that_waits_for_the_app_does_not_time_out(app: ScriptedApp, wire: RawConnection) -> None:
     async def talk(scope: Scope, receive: Receive, send: Send) -> None:
         await asyncio.sleep(4 * SOON_S)
         await echo(scope, receive, send)
@@ -117,7 +117,7 @@ async def test_a_body_that_waits_for_the_app_is_not_the_callers_fault(app: Scrip
     await saying
 
 
-async def test_connections_over_the_limit_are_told_so_and_probes_are_answered() -> None:
+async def test_connections_over_the_limit_get_503_and_probes_still_work() -> None:
     async with running(ScriptedApp(LIMITS.model_copy(update={"max_connections": 2}), echo)) as server:
         wires = [await server.wire() for _ in range(3)]
         for wire in wires:

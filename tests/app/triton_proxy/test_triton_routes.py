@@ -45,12 +45,12 @@ def read(method: str, path: str, *, is_administration_allowed: bool = False) -> 
         ("POST", "/v2/models/..a/generate_stream", Call.STREAM),
     ],
 )
-def test_what_tritons_clients_ask_for_is_known(method: str, path: str, call: Call) -> None:
+def test_requests_of_tritons_clients_are_passed_on(method: str, path: str, call: Call) -> None:
     assert read(method, path) is call
 
 
 @pytest.mark.parametrize(("method", "path"), ADMINISTRATION)
-def test_administration_is_closed_unless_a_setting_opens_it(method: str, path: str) -> None:
+def test_administration_is_rejected_unless_a_setting_allows_it(method: str, path: str) -> None:
     with pytest.raises(NotAllowedError, match="--v2-admin") as refused:
         read(method, path)
     assert (refused.value.status, refused.value.code) == (403, "v2_administration_closed")
@@ -96,7 +96,7 @@ def test_administration_is_closed_unless_a_setting_opens_it(method: str, path: s
         "",
     ],
 )
-def test_no_other_spelling_is_passed_on(path: str) -> None:
+def test_other_spellings_of_a_path_are_rejected(path: str) -> None:
     for method in ("GET", "POST"):
         with pytest.raises(NotFoundError):
             read(method, path, is_administration_allowed=True)
@@ -112,7 +112,7 @@ def test_no_other_spelling_is_passed_on(path: str) -> None:
         ("PUT", "/v2/logging", ("GET", "POST")),
     ],
 )
-def test_another_method_is_told_which_ones_there_are(method: str, path: str, allowed: tuple[str, ...]) -> None:
+def test_another_method_is_rejected_with_the_allowed_methods(method: str, path: str, allowed: tuple[str, ...]) -> None:
     with pytest.raises(MethodNotAllowedError) as refused:
         read(method, path, is_administration_allowed=True)
     assert refused.value.allowed == allowed

@@ -14,7 +14,7 @@ from support.raw_connection import RawConnection
 from support.scripted_triton import INFER, REQUEST, STREAM, ScriptedTriton, Upstream
 
 
-async def test_path_query_and_body_arrive_as_they_were_sent(caller: httpx2.AsyncClient, triton: ScriptedTriton) -> None:
+async def test_path_query_and_body_reach_triton_unchanged(caller: httpx2.AsyncClient, triton: ScriptedTriton) -> None:
     data = bytes(range(256)) * 4000
     told = b'{"inputs": [{"name":"a","datatype":"UINT8","shape":[4,256000],"parameters":{"binary_data_size":1024000}}]}'
     headers = {"Inference-Header-Content-Length": str(len(told)), "Content-Type": "application/octet-stream"}
@@ -28,7 +28,7 @@ async def test_path_query_and_body_arrive_as_they_were_sent(caller: httpx2.Async
     assert arrived == told + data
 
 
-async def test_what_concerns_one_connection_alone_stays_there(wire: RawConnection, triton: ScriptedTriton) -> None:
+async def test_hop_by_hop_headers_of_the_client_are_not_forwarded(wire: RawConnection, triton: ScriptedTriton) -> None:
     await wire.say(
         b"POST /v2/models/echo/infer HTTP/1.1\r\nHost: evil\r\nConnection: keep-alive, X-Private\r\nX-Private: 1\r\n"
         b"Keep-Alive: 5\r\nTE: trailers\r\nProxy-Authorization: x\r\nAuthorization: Bearer secret\r\nCookie: a=b\r\n"
@@ -47,7 +47,7 @@ async def test_what_concerns_one_connection_alone_stays_there(wire: RawConnectio
     }
 
 
-async def test_tritons_headers_come_back_but_for_its_connections(
+async def test_tritons_headers_are_returned_except_hop_by_hop_headers(
     caller: httpx2.AsyncClient, triton: ScriptedTriton
 ) -> None:
     async def script(upstream: Upstream) -> None:
@@ -65,7 +65,7 @@ async def test_tritons_headers_come_back_but_for_its_connections(
     assert answer.headers.get_list("server") == ["uvicorn"]
 
 
-async def test_chunks_are_joined_to_a_body_with_a_length(caller: httpx2.AsyncClient, triton: ScriptedTriton) -> None:
+async def test_a_chunked_body_is_forwarded_with_its_length(caller: httpx2.AsyncClient, triton: ScriptedTriton) -> None:
     async def pieces():
         for each in REQUEST:
             yield bytes([each])
@@ -79,7 +79,7 @@ async def test_chunks_are_joined_to_a_body_with_a_length(caller: httpx2.AsyncCli
 
 
 @pytest.mark.parametrize("is_chunked", [False, True])
-async def test_megabytes_come_back_intact_to_a_slow_reader(
+async def test_a_slow_client_receives_megabytes_intact(
     caller: httpx2.AsyncClient, triton: ScriptedTriton, is_chunked: bool
 ) -> None:
     sent = bytes(range(251)) * 50_000
@@ -104,7 +104,7 @@ async def test_megabytes_come_back_intact_to_a_slow_reader(
     assert bytes(arrived) == sent
 
 
-async def test_an_answer_that_ends_with_its_connection_is_whole(
+async def test_a_response_that_ends_with_its_connection_is_complete(
     caller: httpx2.AsyncClient, triton: ScriptedTriton
 ) -> None:
     async def script(upstream: Upstream) -> None:
@@ -116,7 +116,7 @@ async def test_an_answer_that_ends_with_its_connection_is_whole(
     assert (await caller.post(INFER, content=REQUEST)).content == b"abcd"
 
 
-async def test_no_event_waits_for_the_next(caller: httpx2.AsyncClient, triton: ScriptedTriton) -> None:
+async def test_each_event_is_sent_at_once(caller: httpx2.AsyncClient, triton: ScriptedTriton) -> None:
     go_on = asyncio.Event()
 
     async def script(upstream: Upstream) -> None:
@@ -144,7 +144,7 @@ async def test_one_connection_serves_many_requests(caller: httpx2.AsyncClient, t
     assert triton.num_connections == 1
 
 
-async def test_credentials_in_the_address_of_triton_are_given_to_it(triton: ScriptedTriton) -> None:
+async def test_credentials_in_tritons_url_are_sent_to_triton(triton: ScriptedTriton) -> None:
     settings = Settings(triton_url=triton.url.replace("http://", "http://me:a%40b@"))
     async with listening(TritonFrontend(settings=settings)) as caller:
         await caller.get("/v2", headers={"Authorization": "Bearer mine"})
@@ -154,7 +154,7 @@ async def test_credentials_in_the_address_of_triton_are_given_to_it(triton: Scri
     assert b"\r\nhost: 127.0.0.1:" in head
 
 
-async def test_a_setting_closes_it(triton: ScriptedTriton) -> None:
+async def test_a_setting_disables_v2(triton: ScriptedTriton) -> None:
     closed = TritonFrontend(settings=Settings(triton_url=triton.url, v2=False))
     for frontend in (closed, TritonFrontend(triton=FakeTriton())):
         async with listening(frontend) as caller:
@@ -162,7 +162,7 @@ async def test_a_setting_closes_it(triton: ScriptedTriton) -> None:
     assert not triton.requests
 
 
-async def test_a_setting_opens_administration(triton: ScriptedTriton, caller: httpx2.AsyncClient) -> None:
+async def test_a_setting_allows_administration(triton: ScriptedTriton, caller: httpx2.AsyncClient) -> None:
     path = "/v2/repository/models/echo/load"
     refused = await caller.post(path, json={})
     assert (refused.status_code, refused.json()["code"]) == (403, "v2_administration_closed")

@@ -59,7 +59,7 @@ def in_flight(app: TritonFrontend) -> int:
     return app.services.admission.in_flight
 
 
-async def test_no_more_than_may_be_are_in_flight_and_questions_are_still_answered(
+async def test_requests_beyond_the_limit_are_rejected_and_status_requests_still_work(
     app: TritonFrontend, caller: httpx2.AsyncClient, held: Held
 ) -> None:
     running = [asyncio.create_task(caller.post(path, content=REQUEST)) for path in (INFER, STREAM)]
@@ -77,7 +77,7 @@ async def test_no_more_than_may_be_are_in_flight_and_questions_are_still_answere
     assert held.num_asked == 2
 
 
-async def test_a_slow_upload_is_read_whole_before_any_of_it_goes_to_triton(
+async def test_a_slow_upload_is_read_completely_before_triton_gets_any_of_it(
     app: TritonFrontend, caller: httpx2.AsyncClient, wire: RawConnection, held: Held, triton: ScriptedTriton
 ) -> None:
     await wire.say(b"POST /v2/models/slow/infer HTTP/1.1\r\nHost: x\r\nContent-Length: 13\r\n\r\n" + REQUEST[:5])
@@ -92,7 +92,7 @@ async def test_a_slow_upload_is_read_whole_before_any_of_it_goes_to_triton(
 
 
 @pytest.mark.parametrize("framing", [b"Content-Length: 3000000\r\n\r\n", b"Transfer-Encoding: chunked\r\n\r\n"])
-async def test_a_body_over_the_limit_is_refused_while_it_comes(
+async def test_a_body_over_the_limit_is_rejected_while_it_arrives(
     app: TritonFrontend, wire: RawConnection, triton: ScriptedTriton, framing: bytes
 ) -> None:
     triton.script = Upstream.closed  # type: ignore[assignment]
@@ -129,7 +129,9 @@ async def test_odd_requests_never_reach_triton(
     assert not triton.requests
 
 
-async def test_the_host_in_a_request_line_is_not_where_it_goes(wire: RawConnection, triton: ScriptedTriton) -> None:
+async def test_the_host_in_a_request_line_does_not_change_the_destination(
+    wire: RawConnection, triton: ScriptedTriton
+) -> None:
     await wire.say(b"GET http://127.0.0.1:1/v2/health/live HTTP/1.1\r\nHost: 127.0.0.1:1\r\n\r\n")
     assert await wire.answer() == (200, b"{}")
     head = triton.requests[0][0]
@@ -148,14 +150,14 @@ async def test_the_host_in_a_request_line_is_not_where_it_goes(wire: RawConnecti
         b"Content-Length: 2\r\nX: a\nTransfer-Encoding: chunked\r\n\r\n{}",
     ],
 )
-async def test_no_request_hides_in_another(wire: RawConnection, triton: ScriptedTriton, framing: bytes) -> None:
+async def test_no_request_is_smuggled_in_another(wire: RawConnection, triton: ScriptedTriton, framing: bytes) -> None:
     await wire.say(b"POST %s HTTP/1.1\r\nHost: x\r\n%s" % (INFER.encode(), framing))
     await wire.say(b"GET /v2/logging HTTP/1.1\r\nHost: x\r\n\r\n")
     assert (await wire.rest()).startswith(b"HTTP/1.1 400 ")
     assert not triton.requests
 
 
-async def test_a_stream_ends_when_its_caller_leaves(app: TritonFrontend, wire: RawConnection, held: Held) -> None:
+async def test_a_disconnect_ends_a_stream(app: TritonFrontend, wire: RawConnection, held: Held) -> None:
     await wire.say(b'POST %s HTTP/1.1\r\nHost: x\r\nContent-Length: 13\r\n\r\n{"inputs":[]}' % STREAM.encode())
     await held.is_asked.wait()
     assert in_flight(app) == 1
@@ -164,7 +166,7 @@ async def test_a_stream_ends_when_its_caller_leaves(app: TritonFrontend, wire: R
     await until(lambda: in_flight(app) == 0)
 
 
-async def test_an_upload_ends_when_its_caller_leaves(
+async def test_a_disconnect_ends_an_upload(
     app: TritonFrontend, wire: RawConnection, triton: ScriptedTriton, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.INFO):
@@ -175,7 +177,7 @@ async def test_an_upload_ends_when_its_caller_leaves(
     assert not [head for head, _ in triton.requests if head.startswith(b"POST")]
 
 
-async def test_what_triton_goes_on_with_keeps_its_place_when_its_caller_leaves(
+async def test_inference_that_triton_continues_after_a_disconnect_keeps_its_slot(
     app: TritonFrontend, caller: httpx2.AsyncClient, triton: ScriptedTriton, held: Held
 ) -> None:
     async with raw_connection_to(caller) as wire:
@@ -191,7 +193,7 @@ async def test_what_triton_goes_on_with_keeps_its_place_when_its_caller_leaves(
     assert triton.num_connections == num_connections  # the connection is whole, and is used again
 
 
-async def test_where_nobody_listens_is_unavailable() -> None:
+async def test_a_triton_that_does_not_listen_is_unavailable() -> None:
     settings = Settings(triton_url=f"http://127.0.0.1:{free_port()}")
     async with listening(TritonFrontend(settings=settings)) as caller:
         for answer in (await caller.get("/v2/health/ready"), await caller.post(INFER, content=REQUEST)):
@@ -208,7 +210,7 @@ async def test_where_nobody_listens_is_unavailable() -> None:
         (b"HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\n", 502, "inference_failed"),
     ],
 )
-async def test_what_breaks_before_the_answer_is_told_and_not_repeated(
+async def test_a_connection_that_breaks_before_the_response_is_an_error_without_a_retry(
     app: TritonFrontend,
     caller: httpx2.AsyncClient,
     triton: ScriptedTriton,
@@ -226,7 +228,7 @@ async def test_what_breaks_before_the_answer_is_told_and_not_repeated(
     assert (triton.num_connections, in_flight(app)) == (1, 0)
 
 
-async def test_an_answer_that_breaks_off_is_seen_to_be_broken_off(
+async def test_the_client_notices_an_incomplete_response(
     caller: httpx2.AsyncClient, triton: ScriptedTriton, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def script(upstream: Upstream) -> None:
@@ -239,7 +241,7 @@ async def test_an_answer_that_breaks_off_is_seen_to_be_broken_off(
     assert "the response failed after it had begun" in caplog.text
 
 
-async def test_no_answer_in_time_is_a_deadline(triton: ScriptedTriton, held: Held) -> None:
+async def test_no_response_within_the_timeout_is_504(triton: ScriptedTriton, held: Held) -> None:
     frontend = TritonFrontend(settings=Settings(triton_url=triton.url, request_timeout_s=0.1))
     async with listening(frontend) as caller:
         answer = await caller.post(INFER, content=REQUEST)
@@ -253,9 +255,7 @@ async def test_no_answer_in_time_is_a_deadline(triton: ScriptedTriton, held: Hel
             assert (status, b"did not arrive within" in told) == (504, True)
 
 
-async def test_a_request_waits_for_its_turn_and_who_leaves_meanwhile_loses_it(
-    triton: ScriptedTriton, held: Held
-) -> None:
+async def test_a_request_waits_in_the_queue_and_a_disconnect_removes_it(triton: ScriptedTriton, held: Held) -> None:
     app = TritonFrontend(settings=Settings(triton_url=triton.url, max_in_flight=1, max_waiting=1))
     waiting = b'POST %s HTTP/1.1\r\nHost: x\r\nContent-Length: 13\r\n\r\n{"inputs":[]}'
     async with listening(app) as caller:
@@ -274,9 +274,7 @@ async def test_a_request_waits_for_its_turn_and_who_leaves_meanwhile_loses_it(
         assert (in_flight(app), held.num_asked) == (0, 2)
 
 
-async def test_the_callers_own_deadline_holds_while_waiting_and_while_triton_works(
-    triton: ScriptedTriton, held: Held
-) -> None:
+async def test_the_clients_timeout_applies_in_the_queue_and_at_triton(triton: ScriptedTriton, held: Held) -> None:
     app = TritonFrontend(settings=Settings(triton_url=triton.url, max_in_flight=1))
     async with listening(app) as caller:
         running = asyncio.create_task(caller.post(INFER, content=REQUEST))
@@ -291,15 +289,13 @@ async def test_the_callers_own_deadline_holds_while_waiting_and_while_triton_wor
     assert held.num_asked == 1
 
 
-async def test_a_name_that_triton_answered_for_has_places_of_its_own(
-    app: TritonFrontend, caller: httpx2.AsyncClient
-) -> None:
+async def test_a_model_that_triton_has_gets_its_own_slots(app: TritonFrontend, caller: httpx2.AsyncClient) -> None:
     await caller.post(INFER, content=REQUEST)
     await caller.post("/v2/models/a%20b/versions/1/infer", content=REQUEST)
     assert [each.model for each in app.services.admission.all] == ["", "echo", "a b"]
 
 
-async def test_a_name_that_triton_does_not_know_takes_no_memory(
+async def test_unknown_model_names_take_no_memory(
     app: TritonFrontend, caller: httpx2.AsyncClient, triton: ScriptedTriton
 ) -> None:
     async def script(upstream: Upstream) -> None:
@@ -314,7 +310,7 @@ async def test_a_name_that_triton_does_not_know_takes_no_memory(
 
 @pytest.mark.parametrize("extra", [b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil", b"evil"])
 @pytest.mark.parametrize("is_late", [False, True])
-async def test_what_nobody_asked_for_is_nobodys_answer(
+async def test_unexpected_bytes_from_triton_are_never_a_response(
     caller: httpx2.AsyncClient, triton: ScriptedTriton, extra: bytes, is_late: bool
 ) -> None:
     async def script(upstream: Upstream) -> None:
@@ -331,7 +327,7 @@ async def test_what_nobody_asked_for_is_nobodys_answer(
         assert (await caller.post(INFER, content=REQUEST)).content == b"{}"
 
 
-async def test_a_connection_that_triton_closed_is_not_used_again(
+async def test_a_connection_that_triton_has_closed_is_not_reused(
     caller: httpx2.AsyncClient, triton: ScriptedTriton
 ) -> None:
     async def script(upstream: Upstream) -> None:
@@ -345,7 +341,7 @@ async def test_a_connection_that_triton_closed_is_not_used_again(
 
 
 @pytest.mark.parametrize("path", [INFER, STREAM])
-async def test_a_server_that_shuts_down_begins_nothing_and_answers_questions(
+async def test_during_shutdown_only_status_requests_work(
     app: TritonFrontend, caller: httpx2.AsyncClient, triton: ScriptedTriton, path: str
 ) -> None:
     app.drain.reach(Phase.CLOSED)

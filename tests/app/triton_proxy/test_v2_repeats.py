@@ -13,7 +13,7 @@ QUESTION = "/v2/models/echo/config"
     ("method", "path", "num_sent"),
     [("GET", QUESTION, 2), ("POST", INFER, 1), ("POST", STREAM, 1), ("POST", "/v2/repository/index", 1)],
 )
-async def test_only_a_question_without_a_body_is_asked_once_more(
+async def test_only_a_status_request_without_a_body_is_retried(
     caller: httpx2.AsyncClient, triton: ScriptedTriton, method: str, path: str, num_sent: int
 ) -> None:
     async def lose_first(upstream: Upstream) -> None:
@@ -32,9 +32,7 @@ async def test_only_a_question_without_a_body_is_asked_once_more(
         assert (answer.status_code, answer.json()["code"]) == (503, "triton_connection_lost")
 
 
-async def test_an_answer_that_has_begun_is_never_begun_again(
-    caller: httpx2.AsyncClient, triton: ScriptedTriton
-) -> None:
+async def test_a_response_that_has_begun_is_never_retried(caller: httpx2.AsyncClient, triton: ScriptedTriton) -> None:
     async def break_off(upstream: Upstream) -> None:
         head, body = await upstream.request()
         if QUESTION.encode() in head:

@@ -15,7 +15,7 @@ CHUNKED = b"Transfer-Encoding: chunked\r\n\r\n%x\r\n" % len(BODY) + BODY + b"\r\
 
 
 @pytest.mark.parametrize("framed", [LENGTH, CHUNKED])
-async def test_the_body_passes_to_triton(triton: ScriptedTriton, wire: RawConnection, framed: bytes) -> None:
+async def test_the_body_reaches_triton(triton: ScriptedTriton, wire: RawConnection, framed: bytes) -> None:
     for _ in range(2):
         await wire.say(POST + framed)
         assert await wire.answer() == (200, b"{}")
@@ -24,7 +24,7 @@ async def test_the_body_passes_to_triton(triton: ScriptedTriton, wire: RawConnec
         assert b"upgrade: h2c" not in head.lower()
 
 
-async def test_clients_that_leave_at_once_keep_no_place(triton: ScriptedTriton, caller: httpx2.AsyncClient) -> None:
+async def test_clients_that_disconnect_at_once_keep_no_slot(triton: ScriptedTriton, caller: httpx2.AsyncClient) -> None:
     for _ in range(40):  # max_in_flight is 2
         async with raw_connection_to(caller) as wire:
             await wire.say(POST + LENGTH[:-3])

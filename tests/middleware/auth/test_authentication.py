@@ -38,7 +38,7 @@ WAYS = {
 
 
 @pytest.mark.parametrize("headers", WAYS.values(), ids=WAYS)
-async def test_a_key_is_taken_in_every_way_that_clients_have(
+async def test_a_key_is_accepted_in_every_way_that_clients_send_it(
     client: httpx2.AsyncClient, body: Body, headers: dict[str, str]
 ) -> None:
     assert (await client.post(PATH, json=body(), headers=headers)).status_code == 200
@@ -59,7 +59,7 @@ async def test_a_key_is_taken_in_every_way_that_clients_have(
         ({"X-API-Key": "wrong", **bearer(DRAWS)}, "unknown_key"),
     ],
 )
-async def test_who_shows_no_known_key_is_told_how_to(
+async def test_401_explains_how_to_send_a_key(
     client: httpx2.AsyncClient, body: Body, headers: dict[str, str], code: str
 ) -> None:
     answer = await client.post(PATH, json=body(), headers=headers)
@@ -72,7 +72,7 @@ async def test_who_shows_no_known_key_is_told_how_to(
     assert answer.headers["content-type"] == "application/problem+json"
 
 
-async def test_a_key_is_refused_once_its_time_is_over(
+async def test_an_expired_key_is_rejected(
     client: httpx2.AsyncClient, app: TritonFrontend, body: Body, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     end = datetime(2030, 1, 1, tzinfo=UTC)
@@ -91,7 +91,7 @@ async def test_a_key_is_refused_once_its_time_is_over(
     assert (await client.post(PATH, json=body(), headers=bearer(DRAWS))).json()["code"] == "unknown_key"
 
 
-async def test_a_script_in_a_browser_is_not_asked_by_the_browsers_dialog(client: httpx2.AsyncClient) -> None:
+async def test_scripts_get_no_basic_challenge(client: httpx2.AsyncClient) -> None:
     answer = await client.get("/playground/model", headers={"Sec-Fetch-Mode": "cors"})
     assert answer.headers["www-authenticate"] == 'Bearer realm="fastapi-triton"'
 
@@ -136,12 +136,12 @@ async def test_every_path_needs_its_scope(client: httpx2.AsyncClient, path: str,
             assert f"`{scope}`" in answer.text
 
 
-async def test_an_endpoint_refuses_a_key_that_is_for_something_else(client: httpx2.AsyncClient, body: Body) -> None:
+async def test_an_endpoint_rejects_a_key_without_its_scope(client: httpx2.AsyncClient, body: Body) -> None:
     answer = await client.post(PATH, json=body(), headers=bearer(WATCHES))
     assert (answer.status_code, answer.json()["code"]) == (403, "missing_scope")
 
 
-async def test_each_api_tells_of_it_in_its_own_form(client: httpx2.AsyncClient, app: TritonFrontend) -> None:
+async def test_each_api_returns_401_in_its_own_format(client: httpx2.AsyncClient, app: TritonFrontend) -> None:
     openai = await client.get("/v1/models")
     assert openai.status_code == 401
     assert openai.json()["error"]["type"] == "authentication_error"
@@ -152,7 +152,7 @@ async def test_each_api_tells_of_it_in_its_own_form(client: httpx2.AsyncClient, 
     assert isinstance(a1111.json()["detail"], str)
 
 
-async def test_a_rate_is_held_to_the_second(
+async def test_a_rate_limit_is_exact_to_the_second(
     client: httpx2.AsyncClient, body: Body, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = 1000.0
@@ -180,13 +180,13 @@ def tell_caller(app: TritonFrontend) -> None:
     app.add_route("/whoami", whoami)
 
 
-async def test_the_caller_is_known_by_the_name_of_its_key(app: TritonFrontend, client: httpx2.AsyncClient) -> None:
+async def test_the_caller_is_named_after_its_key(app: TritonFrontend, client: httpx2.AsyncClient) -> None:
     tell_caller(app)
     answer = await client.get("/whoami", headers=bearer(DRAWS))
     assert answer.json() == {"name": "key:draws", "scopes": ["infer"], "max_in_flight": 2}
 
 
-async def test_what_is_public_needs_no_key_and_gives_no_more(app_with: Callable[..., TritonFrontend]) -> None:
+async def test_public_scopes_need_no_key_and_allow_no_others(app_with: Callable[..., TritonFrontend]) -> None:
     app = app_with(public_scopes=("docs", "infer"))
     tell_caller(app)
     async with (
@@ -203,7 +203,7 @@ async def test_what_is_public_needs_no_key_and_gives_no_more(app_with: Callable[
         assert told == {"name": "address:10.1.2.3", "scopes": ["docs", "infer"], "max_in_flight": None}
 
 
-async def test_a_foreign_page_cannot_use_what_a_browser_keeps(client: httpx2.AsyncClient, body: Body) -> None:
+async def test_a_page_of_another_site_cannot_use_a_stored_key(client: httpx2.AsyncClient, body: Body) -> None:
     kept = basic("me", DRAWS)
     refused = await client.post(PATH, json=body(), headers={**kept, "Sec-Fetch-Site": "cross-site"})
     assert (refused.status_code, refused.json()["code"]) == (403, "cross_site")
@@ -253,7 +253,7 @@ def everything_on() -> TritonFrontend:
 
 
 @given(st.lists(st.tuples(st.sampled_from(NAMES), VALUES), max_size=6), st.sampled_from(PATHS))
-def test_no_header_is_a_key_by_chance_or_makes_it_fail(headers: list[tuple[bytes, bytes]], path: str) -> None:
+def test_random_headers_are_never_a_valid_key(headers: list[tuple[bytes, bytes]], path: str) -> None:
     statuses: list[int] = []
 
     async def receive() -> dict[str, Any]:

@@ -35,7 +35,7 @@ def failure_of(file: KeyFile) -> str:
     return ""
 
 
-def test_a_change_counts_once_the_file_stays_so(file: KeyFile) -> None:
+def test_a_change_takes_effect_when_two_polls_find_it(file: KeyFile) -> None:
     added = new_secret()
     file.path.write_text(file.path.read_text() + block("new", added))
     file.poll()
@@ -45,7 +45,7 @@ def test_a_change_counts_once_the_file_stays_so(file: KeyFile) -> None:
     assert knows(file, DRAWS)
 
 
-def test_a_rename_over_it_is_a_change(file: KeyFile) -> None:
+def test_a_renamed_file_is_a_change(file: KeyFile) -> None:
     new = file.path.with_name("new")
     new.write_text(block("rules", RULES))
     new.rename(file.path)
@@ -56,7 +56,7 @@ def test_a_rename_over_it_is_a_change(file: KeyFile) -> None:
 
 
 @pytest.mark.parametrize("broken", [b"[keys.", b"\xff", b'[keys.x]\nsha256 = "abc"', None])
-def test_a_broken_file_keeps_the_keys_and_says_why(file: KeyFile, broken: bytes | None) -> None:
+def test_an_invalid_file_keeps_the_keys_and_reports_the_cause(file: KeyFile, broken: bytes | None) -> None:
     before = file.path.read_bytes()
     file.path.unlink()
     if broken is not None:
@@ -70,7 +70,7 @@ def test_a_broken_file_keeps_the_keys_and_says_why(file: KeyFile, broken: bytes 
     assert knows(file, DRAWS)
 
 
-def test_what_is_left_of_a_rate_outlives_a_change_of_others(file: KeyFile) -> None:
+def test_a_token_bucket_survives_a_change_of_other_keys(file: KeyFile) -> None:
     key = file.keys.find(DRAWS.encode())
     assert key is not None
     assert key.bucket is not None
@@ -87,7 +87,7 @@ def test_what_is_left_of_a_rate_outlives_a_change_of_others(file: KeyFile) -> No
 
 
 @pytest.mark.parametrize("content", [None, "nonsense"])
-async def test_a_server_does_not_start_with_keys_that_it_cannot_read(
+async def test_a_server_does_not_start_with_an_unusable_key_file(
     app_with: Callable[..., TritonFrontend], tmp_path: Path, content: str | None
 ) -> None:
     path = tmp_path / "other.toml"
@@ -99,13 +99,13 @@ async def test_a_server_does_not_start_with_keys_that_it_cannot_read(
             pytest.fail("it started")
 
 
-async def test_without_its_start_an_app_knows_no_key(app: TritonFrontend) -> None:
+async def test_an_app_without_lifespan_has_no_keys(app: TritonFrontend) -> None:
     transport = httpx2.ASGITransport(app=app)
     async with httpx2.AsyncClient(transport=transport, base_url="http://test") as client:
         assert (await client.get("/openapi.json", headers=bearer(RULES))).status_code == 401
 
 
-async def test_a_running_server_takes_new_keys_and_drops_old_ones(app: TritonFrontend, key_file: Path) -> None:
+async def test_a_running_server_accepts_new_keys_and_rejects_removed_ones(app: TritonFrontend, key_file: Path) -> None:
     async with listening(app) as client:
         added = new_secret()
         assert (await client.get("/openapi.json", headers=bearer(RULES))).status_code == 200

@@ -10,7 +10,7 @@ from fastapi_triton.middleware.auth.keys import Limits
 from fastapi_triton.middleware.auth.rate_limit import TokenBucket, default_burst
 
 
-def test_a_burst_at_once_and_then_one_an_interval() -> None:
+def test_a_burst_at_once_and_then_one_per_interval() -> None:
     bucket = TokenBucket(requests_per_minute=30, burst=4)
     assert [bucket.take(100.0) for _ in range(4)] == [0, 0, 0, 0]
     assert bucket.take(100.0) == pytest.approx(2.0, abs=1e-5)
@@ -26,7 +26,7 @@ def test_a_burst_at_once_and_then_one_an_interval() -> None:
     st.integers(1, 1000),
     st.lists(st.floats(0, 100), min_size=1, max_size=200),
 )
-def test_it_never_gives_more_than_its_rate_and_waiting_as_told_is_enough(
+def test_the_rate_is_never_exceeded_and_the_returned_wait_is_enough(
     rate: float, burst: int, pauses: list[float]
 ) -> None:
     bucket, now, given_at = TokenBucket(rate, burst), 1e6, []
@@ -43,11 +43,11 @@ def test_it_never_gives_more_than_its_rate_and_waiting_as_told_is_enough(
             assert last - first + 1 <= allowed + 1.01
 
 
-def test_the_burst_is_ten_seconds_worth_where_nothing_is_said() -> None:
+def test_the_default_burst_is_the_requests_of_ten_seconds() -> None:
     assert [default_burst(rate) for rate in (1, 60, 600)] == [1, 10, 100]
 
 
-def test_the_table_of_addresses_is_bounded_and_forgets_the_oldest() -> None:
+def test_the_number_of_addresses_is_bounded_and_the_oldest_is_dropped() -> None:
     addresses = AnonymousClients(Limits(requests_per_minute=1, burst=1), max_addresses=100)
     first = addresses.find(("10.0.0.1", 1))
     for number in range(99):
@@ -67,12 +67,12 @@ def test_the_table_of_addresses_is_bounded_and_forgets_the_oldest() -> None:
         (["not an address"], "address:not an address"),
     ],
 )
-def test_who_has_one_address_of_a_network_has_all_of_them(hosts: list[str], name: str) -> None:
+def test_addresses_of_one_ipv6_network_are_one_caller(hosts: list[str], name: str) -> None:
     addresses = AnonymousClients(Limits())
     found = [addresses.find((host, 1)) for host in hosts]
     assert {each.caller.name for each in found} == {name}
     assert len({id(each) for each in found}) == 1
 
 
-def test_who_has_no_address_is_one_caller() -> None:
+def test_clients_without_an_address_are_one_caller() -> None:
     assert AnonymousClients(Limits()).find(None).caller.name == "address:"

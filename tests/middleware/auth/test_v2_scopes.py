@@ -53,7 +53,7 @@ async def caller(scripted: ScriptedTriton, key_file: Path) -> AsyncIterator[http
         ("/v2/nothing", {}, 401, "missing_key"),
     ],
 )
-async def test_a_refusal_is_told_as_tritons_clients_read_it(
+async def test_errors_have_the_format_that_tritons_clients_read(
     caller: httpx2.AsyncClient,
     scripted: ScriptedTriton,
     path: str,
@@ -71,7 +71,7 @@ async def test_a_refusal_is_told_as_tritons_clients_read_it(
 
 
 @pytest.mark.parametrize("headers", [bearer(RULES), {"X-API-Key": RULES}, basic("", RULES)])
-async def test_no_key_goes_on_to_triton(
+async def test_no_key_is_sent_to_triton(
     caller: httpx2.AsyncClient, scripted: ScriptedTriton, headers: dict[str, str]
 ) -> None:
     for path in (INFER, LOAD):
@@ -82,16 +82,14 @@ async def test_no_key_goes_on_to_triton(
         assert b"x-api-key" not in head.lower()
 
 
-async def test_a_rate_holds_here_too(caller: httpx2.AsyncClient) -> None:
+async def test_the_rate_limit_applies_to_v2(caller: httpx2.AsyncClient) -> None:
     assert (await caller.post(INFER, content=REQUEST, headers=bearer(PASSES))).status_code == 200
     answer = await caller.post(INFER, content=REQUEST, headers=bearer(PASSES))
     assert (answer.status_code, answer.json()["code"], answer.headers["retry-after"]) == (429, "rate_limited", "1")
 
 
 @pytest.mark.parametrize("is_open", [False, True])
-async def test_a_compressed_request_is_unpacked_only_where_that_is_said(
-    scripted: ScriptedTriton, is_open: bool
-) -> None:
+async def test_a_compressed_request_is_decompressed_only_if_configured(scripted: ScriptedTriton, is_open: bool) -> None:
     packed = gzip.compress(REQUEST)
     async with listening(TritonFrontend(settings=Settings(triton_url=scripted.url, v2_compressed=is_open))) as caller:
         answer = await caller.post(INFER, content=packed, headers={"Content-Encoding": "gzip"})

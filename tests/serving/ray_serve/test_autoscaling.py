@@ -18,7 +18,7 @@ from tests.integration.test_count_stream import until
 pytestmark = [pytest.mark.integration, pytest.mark.cluster, pytest.mark.timeout(900)]
 
 
-async def test_a_second_triton_comes_while_more_is_asked_than_one_takes(tmp_path: Path) -> None:
+async def test_a_second_triton_starts_while_the_load_is_too_much_for_one(tmp_path: Path) -> None:
     options = {"min_replicas": 1, "max_replicas": 2, "target_in_flight": 1, "max_in_flight_per_triton": 2}
     # Room for a frontend beside the first Triton, which is alone at first.
     with ray_nodes(COUNT_APP, num_cpus=3, **options) as server:
@@ -32,7 +32,7 @@ async def test_a_second_triton_comes_while_more_is_asked_than_one_takes(tmp_path
             assert [answer.status_code for answer in await asyncio.gather(*asking)] == [200] * 4
 
 
-async def test_none_stays_where_none_is_needed_and_the_next_request_has_one_started(tmp_path: Path) -> None:
+async def test_no_triton_runs_without_load_and_the_next_request_starts_one(tmp_path: Path) -> None:
     options = {"min_replicas": 0, "max_replicas": 1, "idle_s": 1, "max_in_flight_per_triton": 2}
     with ray_nodes(COUNT_APP, num_cpus=3, **options) as server:
         psutil.wait_procs(server.tritons(), timeout=120)

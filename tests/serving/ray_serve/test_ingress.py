@@ -52,7 +52,7 @@ async def ask(http: httpx2.AsyncClient) -> httpx2.Response:
     return await http.post("/echo", json={"text": "a"})
 
 
-async def test_what_runs_is_finished_and_what_is_new_is_refused() -> None:
+async def test_running_requests_finish_and_new_ones_are_rejected() -> None:
     model = Held()
     async with ingress(model, shutdown_grace_s=60) as (app, http):
         assert (await http.get("/health/ready")).status_code == 200
@@ -75,7 +75,7 @@ async def test_what_runs_is_finished_and_what_is_new_is_refused() -> None:
         await ending
 
 
-async def test_what_takes_longer_than_the_grace_is_stopped_and_told_so() -> None:
+async def test_requests_beyond_the_grace_period_are_cancelled_with_an_error() -> None:
     model = Held()
     async with ingress(model, shutdown_grace_s=0) as (app, http):
         running = asyncio.create_task(ask(http))
@@ -86,7 +86,7 @@ async def test_what_takes_longer_than_the_grace_is_stopped_and_told_so() -> None
         model.go.set()
 
 
-async def test_an_idle_app_ends_at_once_and_leaves_the_request_id_to_the_proxy() -> None:
+async def test_an_idle_app_ends_at_once_and_removes_the_request_id_header() -> None:
     async with ingress(Held(), shutdown_grace_s=60) as (app, http):
         assert "X-Request-ID" not in (await http.get("/health/live")).headers
         await app.end()

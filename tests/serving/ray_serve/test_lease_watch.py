@@ -7,7 +7,7 @@ import itertools
 from fastapi_triton.serving.ray_serve.lease_watch import LeaseHolders
 
 
-async def test_the_leases_of_who_died_end_and_those_of_others_do_not() -> None:
+async def test_only_the_leases_of_a_dead_holder_end() -> None:
     was_asked_often, counted = asyncio.Event(), itertools.count(1)
     dying = iter((True, True, False))
 
@@ -32,7 +32,7 @@ async def test_the_leases_of_who_died_end_and_those_of_others_do_not() -> None:
         assert not is_unseen_gone.is_set()
 
 
-async def test_nobody_is_looked_for_who_holds_nothing() -> None:
+async def test_actors_without_leases_are_not_checked() -> None:
     asked = asyncio.Event()
 
     async def is_alive(_: str) -> bool:

@@ -77,7 +77,7 @@ async def triton() -> AsyncIterator[ScriptedTriton]:
         yield scripted
 
 
-async def test_what_reached_no_triton_goes_to_another(triton: ScriptedTriton) -> None:
+async def test_a_request_that_reached_no_triton_goes_to_another(triton: ScriptedTriton) -> None:
     client, serve = cluster(nobody(), triton.url)
     async with client:
         assert await client.infer("echo", INPUTS) == {}
@@ -86,7 +86,9 @@ async def test_what_reached_no_triton_goes_to_another(triton: ScriptedTriton) ->
     assert serve.num_held == 0
 
 
-async def test_it_gives_up_after_some_attempts_and_says_that_nothing_ran(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_request_fails_after_some_attempts_and_the_error_says_that_nothing_was_run(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(leased, "MAX_ATTEMPTS", 3)
     monkeypatch.setattr(leased, "FIRST_BACKOFF_S", 0)
     client, serve = cluster(*(nobody() for _ in range(9)))
@@ -96,7 +98,7 @@ async def test_it_gives_up_after_some_attempts_and_says_that_nothing_ran(monkeyp
     assert (len(serve.leases), serve.num_held) == (3, 0)
 
 
-async def test_what_may_have_run_is_never_sent_again(triton: ScriptedTriton) -> None:
+async def test_a_request_that_may_have_run_is_never_sent_again(triton: ScriptedTriton) -> None:
     async with scripted_triton() as dying:
 
         async def die(upstream: Upstream) -> None:
@@ -111,7 +113,7 @@ async def test_what_may_have_run_is_never_sent_again(triton: ScriptedTriton) -> 
     assert (len(dying.requests), len(triton.requests), len(serve.leases), serve.num_held) == (1, 0, 1, 0)
 
 
-async def test_a_lease_is_held_for_as_long_as_the_request_runs(triton: ScriptedTriton) -> None:
+async def test_a_lease_lasts_as_long_as_the_request(triton: ScriptedTriton) -> None:
     asked, go = asyncio.Event(), asyncio.Event()
 
     async def wait(upstream: Upstream) -> None:
@@ -131,7 +133,7 @@ async def test_a_lease_is_held_for_as_long_as_the_request_runs(triton: ScriptedT
     assert serve.num_held == 0
 
 
-async def test_who_leaves_ends_the_lease_and_the_connection(triton: ScriptedTriton) -> None:
+async def test_a_disconnect_ends_the_lease_and_the_connection(triton: ScriptedTriton) -> None:
     asked, closed = asyncio.Event(), asyncio.Event()
 
     async def wait(upstream: Upstream) -> None:
@@ -151,7 +153,7 @@ async def test_who_leaves_ends_the_lease_and_the_connection(triton: ScriptedTrit
         assert serve.num_held == 0
 
 
-async def test_what_a_triton_works_on_for_nobody_keeps_its_lease_and_its_place(triton: ScriptedTriton) -> None:
+async def test_inference_that_triton_continues_after_a_disconnect_keeps_lease_and_slot(triton: ScriptedTriton) -> None:
     asked, go, is_free = asyncio.Event(), asyncio.Event(), asyncio.Event()
 
     async def wait(upstream: Upstream) -> None:
@@ -181,7 +183,7 @@ async def test_what_a_triton_works_on_for_nobody_keeps_its_lease_and_its_place(t
     assert serve.num_held == 0
 
 
-async def test_a_request_that_is_late_asks_for_no_triton_twice(triton: ScriptedTriton) -> None:
+async def test_a_request_after_its_deadline_takes_no_second_lease(triton: ScriptedTriton) -> None:
     client, serve = cluster(triton.url)
     async with client:
         current_deadline.set(asyncio.get_running_loop().time() - 1)
@@ -191,7 +193,7 @@ async def test_a_request_that_is_late_asks_for_no_triton_twice(triton: ScriptedT
     assert triton.requests == []
 
 
-async def test_it_does_not_wait_for_another_attempt_beyond_the_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_no_attempt_is_made_after_the_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(leased, "FIRST_BACKOFF_S", 3600)
     monkeypatch.setattr(leased, "LONGEST_BACKOFF_S", 3600)
     client, serve = cluster(nobody(), nobody())
@@ -202,7 +204,7 @@ async def test_it_does_not_wait_for_another_attempt_beyond_the_deadline(monkeypa
     assert (len(serve.leases), serve.num_held) == (1, 0)
 
 
-async def test_no_room_within_the_deadline_is_overload_and_nobody_there_is_unavailable(triton: ScriptedTriton) -> None:
+async def test_full_tritons_are_overload_and_no_triton_is_unavailable(triton: ScriptedTriton) -> None:
     client, serve = cluster(None, triton.url, None)
     async with client:
         current_deadline.set(asyncio.get_running_loop().time() + 0.05)
@@ -217,7 +219,7 @@ async def test_no_room_within_the_deadline_is_overload_and_nobody_there_is_unava
     assert serve.num_held == 0
 
 
-async def test_questions_ask_a_triton_that_is_known_and_take_no_lease(triton: ScriptedTriton) -> None:
+async def test_queries_go_to_a_known_triton_without_a_lease(triton: ScriptedTriton) -> None:
     client, serve = cluster(triton.url)
     async with client:
         await client.infer("echo", INPUTS)
@@ -225,7 +227,7 @@ async def test_questions_ask_a_triton_that_is_known_and_take_no_lease(triton: Sc
     assert len(serve.leases) == 1
 
 
-async def test_it_is_up_while_one_of_its_tritons_is_and_forgets_the_others(triton: ScriptedTriton) -> None:
+async def test_the_cluster_is_up_while_one_triton_is_and_drops_the_others(triton: ScriptedTriton) -> None:
     client, serve = cluster(triton.url, triton.url)
     async with client:
         assert not client.is_up  # none is known yet
@@ -243,7 +245,7 @@ async def test_it_is_up_while_one_of_its_tritons_is_and_forgets_the_others(trito
     assert (len(serve.leases), serve.num_held) == (2, 0)
 
 
-async def test_a_stream_that_reaches_no_triton_goes_to_another(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_stream_that_reached_no_triton_goes_to_another(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(leased, "MAX_ATTEMPTS", 3)
     monkeypatch.setattr(leased, "FIRST_BACKOFF_S", 0)
     client, serve = cluster(*(nobody() for _ in range(3)))
@@ -271,7 +273,7 @@ async def config_of(triton: ScriptedTriton, client: ClusterTriton) -> None:
     known.client.pool.breaker.open(TritonUnavailableError("It is gone; nothing was run."))
 
 
-async def test_where_all_may_sleep_questions_wake_none_and_are_answered_as_the_last_one_did(
+async def test_queries_start_no_triton_and_return_the_last_known_response(
     triton: ScriptedTriton,
 ) -> None:
     client, serve = cluster(triton.url, None, may_sleep=True)
@@ -293,7 +295,7 @@ async def test_where_all_may_sleep_questions_wake_none_and_are_answered_as_the_l
     assert (len(serve.leases), serve.num_held) == (2, 0)
 
 
-async def test_where_one_always_stays_its_end_is_no_sleep(triton: ScriptedTriton) -> None:
+async def test_without_may_sleep_a_cluster_without_tritons_is_not_asleep(triton: ScriptedTriton) -> None:
     client, serve = cluster(triton.url, triton.url)
     async with client:
         await config_of(triton, client)
@@ -320,7 +322,7 @@ def test_a_cold_start_is_estimated_from_the_last_one() -> None:
     assert start.left_s == LEAST_S
 
 
-def test_who_asked_for_a_triton_long_ago_says_nothing_of_how_long_a_start_takes() -> None:
+def test_old_requests_do_not_count_in_the_estimate_of_a_start() -> None:
     now = 100.0
     start = ColdStart(lambda: now)
     start.requested()  # and it went; one came and went, and this frontend never saw it

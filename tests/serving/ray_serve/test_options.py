@@ -15,7 +15,7 @@ from fastapi_triton.serving.ray_serve.options import ClusterOptions, OtherVersio
 from support.paths import ROOT
 
 
-def test_the_serve_config_files_arguments_are_options() -> None:
+def test_the_arguments_of_the_serve_config_file_are_options() -> None:
     config = yaml.safe_load((ROOT / "deploy" / "cluster" / "serve.yaml").read_text())
     (application,) = config["applications"]
     options = ClusterOptions.model_validate(application["args"])
@@ -38,7 +38,7 @@ def test_ray_accepts_the_serve_config_file_and_its_import_path_builds_the_applic
     assert isinstance(build(ClusterOptions.model_validate(application.args)), serve.Application)
 
 
-def test_a_node_of_another_version_is_refused_by_name() -> None:
+def test_a_node_with_another_version_is_rejected_by_name() -> None:
     Versions.here().require_same(node="10.0.0.7")
     with pytest.raises(OtherVersionError, match=r"node 10\.0\.0\.7 .* Python is .* there, but 3\.9 on"):
         Versions(python="3.9", package=Versions.here().package).require_same(node="10.0.0.7")
@@ -56,18 +56,18 @@ def test_a_node_of_another_version_is_refused_by_name() -> None:
         ({"gpus": 1}, "Extra inputs"),
     ],
 )
-def test_options_that_do_not_go_together_are_refused(options: dict[str, object], why: str) -> None:
+def test_contradicting_options_are_rejected(options: dict[str, object], why: str) -> None:
     with pytest.raises(ValidationError, match=why):
         ClusterOptions.model_validate(options)
 
 
-def test_settings_that_cannot_be_are_refused_before_anything_starts() -> None:
+def test_invalid_settings_are_rejected_before_anything_starts() -> None:
     with pytest.raises(ValidationError, match="max_in_flight"):
         _ = ClusterOptions(settings={"FASTAPI_TRITON_MAX_IN_FLIGHT": "none"}).frontend_settings
 
 
 @pytest.mark.filterwarnings("ignore")  # Ray's own
-async def test_a_triton_that_is_given_no_gpu_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_triton_without_its_gpu_is_rejected(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("ray", reason="the extra `cluster` is not installed")
     from fastapi_triton.serving.ray_serve.replica import NoGPUError, TritonReplica
 
@@ -78,7 +78,7 @@ async def test_a_triton_that_is_given_no_gpu_is_refused(monkeypatch: pytest.Monk
 
 
 @pytest.mark.filterwarnings("ignore")  # Ray's own
-def test_a_gpu_that_only_ray_was_told_of_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_gpu_that_only_ray_declares_is_rejected(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("ray", reason="the extra `cluster` is not installed")
     from fastapi_triton.serving.ray_serve import replica
 
@@ -111,7 +111,7 @@ def test_without_a_driver_there_are_no_gpus(monkeypatch: pytest.MonkeyPatch) -> 
         (["--cluster", "0"], "greater than or equal to 1"),
     ],
 )
-def test_the_command_refuses_flags_that_do_not_go_together(arguments: list[str], reason: str, tmp_path: Path) -> None:
+def test_the_command_rejects_contradicting_flags(arguments: list[str], reason: str, tmp_path: Path) -> None:
     completed = subprocess.run(
         [sys.executable, "-m", "fastapi_triton", "serve", *arguments], cwd=tmp_path, capture_output=True, text=True
     )

@@ -26,7 +26,7 @@ NUM_CALLERS = 6
 LOST = (503, "triton_connection_lost")
 
 
-def test_a_triton_killed_under_load_takes_only_its_requests_with_it_and_is_replaced(
+def test_a_triton_killed_under_load_fails_only_its_requests_and_is_replaced(
     echo_cluster: ClusterServer,
 ) -> None:
     first, second = echo_cluster.tritons()
@@ -41,7 +41,7 @@ def test_a_triton_killed_under_load_takes_only_its_requests_with_it_and_is_repla
     assert second in echo_cluster.tritons()
 
 
-def test_a_node_killed_under_load_takes_only_its_requests_with_it(echo_cluster: ClusterServer) -> None:
+def test_a_node_killed_under_load_fails_only_its_requests(echo_cluster: ClusterServer) -> None:
     echo_cluster.wait_for(r"Triton at \S+ is ready", times=3, timeout_s=240)  # the one that was started anew
     tritons = echo_cluster.tritons()
     assert len(tritons) == 2
@@ -66,7 +66,7 @@ def test_the_command_serves_on_one_machine_and_leaves_nothing_behind() -> None:
         assert server.stop(signal.SIGTERM) == 0
 
 
-def test_the_command_finishes_what_runs_and_refuses_what_is_new(tmp_path: Path) -> None:
+def test_the_command_finishes_running_requests_and_rejects_new_ones(tmp_path: Path) -> None:
     server = ClusterServer([sys.executable, "-m", "fastapi_triton", "serve", "--cluster", "1"], folder=COUNT_APP)
     try:
         server.wait_until_ready()
@@ -89,7 +89,7 @@ def frontends(server: ClusterServer) -> list[psutil.Process]:
     return [each for each in server.below() if each.is_running() and ":Frontend" in each.cmdline()[0]]
 
 
-def test_a_frontend_killed_under_load_takes_only_its_requests_with_it() -> None:
+def test_a_frontend_killed_under_load_fails_only_its_requests() -> None:
     with ray_nodes(ECHO_APP, num_cpus=3, frontends=2, max_in_flight_per_triton=2) as server:
         first, _ = frontends(server)
         with callers(server.url, NUM_CALLERS) as load:
@@ -132,7 +132,7 @@ def ask_until_served(server: ClusterServer, text: str) -> httpx2.Response:
             return answer
 
 
-def test_a_node_of_another_version_is_refused_and_the_reason_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_node_with_another_version_is_rejected_with_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAY_SERVE_MAX_PER_REPLICA_RETRY_COUNT", "1")
     other = {"replicas": 1, "versions": {"python": "3.9", "package": "0.0.1"}}
     with ray_nodes_that_fail(ECHO_APP, **other) as server:
@@ -143,7 +143,7 @@ def test_a_node_of_another_version_is_refused_and_the_reason_told(monkeypatch: p
         server.wait_for(r"fastapi-triton is \S+ there, but 0\.0\.1 on the machine that deployed the cluster")
 
 
-def test_a_missing_model_repository_is_told_before_ray_starts() -> None:
+def test_a_missing_model_repository_fails_before_ray_starts() -> None:
     command = [sys.executable, "-m", "fastapi_triton", "serve", "--cluster", "1", "--models", "nowhere"]
     server = Server(command, folder=ECHO_APP)
     assert server.process.wait(120) == 2

@@ -25,7 +25,7 @@ from tests.integration.test_count_stream import (
 pytestmark = [pytest.mark.integration, pytest.mark.cluster, pytest.mark.timeout(600)]
 
 
-async def test_a_plain_caller_who_leaves_stops_the_work(
+async def test_a_disconnect_cancels_a_plain_request(
     caller: httpx2.AsyncClient,  # noqa: F811
     tmp_path: Path,
 ) -> None:
@@ -67,7 +67,7 @@ def test_a_request_id_goes_to_the_model_and_comes_back_once(count_server: Cluste
     assert len(count_server.get("/health/live").headers.get_list("X-Request-ID")) == 1
 
 
-def test_a_refused_request_names_its_fields(count_server: ClusterServer) -> None:
+def test_an_invalid_request_names_its_fields(count_server: ClusterServer) -> None:
     refused = count_server.post("/count", json={"text": 5, "colour": "red"})
     assert refused.status_code == 422
     assert {each["pointer"] for each in refused.json()["errors"]} == {"#/text", "#/colour"}
