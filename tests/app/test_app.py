@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The app as a whole: its OpenAPI document, its public names, plain routes beside the declared ones."""
+"""The app as a whole: its OpenAPI document, its public names, and plain routes beside declared endpoints."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -54,10 +54,10 @@ async def test_the_openapi_document_describes_every_media_type_of_the_endpoint(c
     assert fields["additionalProperties"] is False
     assert fields["properties"]["image"]["contentEncoding"] == "base64"
     assert body["multipart/form-data"]["schema"]["properties"]["image"]["format"] == "binary"
-    answer = operation["responses"]["200"]["content"]
-    assert set(answer) == {"application/json", "image/webp", "image/png", "image/jpeg"}
-    told = resolve(document, answer["application/json"]["schema"]["$ref"])
-    assert told["properties"]["info"]["type"] == "object"
+    response = operation["responses"]["200"]["content"]
+    assert set(response) == {"application/json", "image/webp", "image/png", "image/jpeg"}
+    schema = resolve(document, response["application/json"]["schema"]["$ref"])
+    assert schema["properties"]["info"]["type"] == "object"
     assert {"400", "406", "413", "415", "422", "502", "503", "504"} <= set(operation["responses"])
 
 
@@ -70,8 +70,8 @@ async def test_every_reference_in_the_openapi_document_resolves(client: httpx2.A
 
 
 async def test_the_docs_page_is_served_and_the_root_redirects_to_it(client: httpx2.AsyncClient) -> None:
-    answer = await client.get("/")
-    assert answer.headers["location"] == "/docs"
+    response = await client.get("/")
+    assert response.headers["location"] == "/docs"
     assert "swagger" in (await client.get("/docs")).text.lower()
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Declared endpoints are called ahead of FastAPI's router; what an app adds to FastAPI still applies."""
+"""Declared endpoints are called without FastAPI's router; middleware, dependencies and error handlers still apply."""
 
 from collections.abc import Callable
 from typing import Any
@@ -19,19 +19,19 @@ from fastapi_triton.testing import FakeTriton
 from support.scribble_app import MODEL, PATH
 
 
-class Told:
-    """A middleware of the app's own, which says which route it was."""
+class RouteHeaderMiddleware:
+    """A middleware of the app that adds the request's route to the response."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async def told(message: Message) -> None:
+        async def send_with_route(message: Message) -> None:
             if message["type"] == "http.response.start":
                 message["headers"].append((b"x-route", scope["route"].path.encode()))
             await send(message)
 
-        await self.app(scope, receive, told)
+        await self.app(scope, receive, send_with_route)
 
 
 def declared(triton: FakeTriton, **options: Any) -> TritonFrontend:
@@ -49,8 +49,8 @@ async def post(app: TritonFrontend, path: str, body: dict[str, Any], **options: 
 async def test_middleware_of_the_app_sees_the_request_and_its_route(
     triton: FakeTriton, body: Callable[..., dict[str, Any]]
 ) -> None:
-    answer = await post(declared(triton, middleware=[Middleware(Told)]), PATH, body())
-    assert (answer.status_code, answer.headers["x-route"]) == (200, PATH)
+    response = await post(declared(triton, middleware=[Middleware(RouteHeaderMiddleware)]), PATH, body())
+    assert (response.status_code, response.headers["x-route"]) == (200, PATH)
 
 
 async def test_dependencies_of_the_app_apply_to_declared_endpoints(
@@ -82,8 +82,8 @@ async def test_a_mounted_app_finds_its_endpoints(triton: FakeTriton, body: Calla
 async def test_another_method_is_rejected(triton: FakeTriton, method: str) -> None:
     transport = httpx2.ASGITransport(app=declared(triton))
     async with httpx2.AsyncClient(transport=transport, base_url="http://test") as http:
-        answer = await http.request(method, PATH)
-    assert (answer.status_code, answer.headers["allow"]) == (405, "POST")
+        response = await http.request(method, PATH)
+    assert (response.status_code, response.headers["allow"]) == (405, "POST")
 
 
 async def test_an_error_handler_of_the_app_gets_an_endpoints_error_once(

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Liveness says that the process answers; readiness that every declared model does."""
+"""`/health/live` reports that the process responds, `/health/ready` that the models of all endpoints are ready."""
 
 from dataclasses import replace
 
@@ -12,27 +12,27 @@ from support.scribble_app import MODEL, PATH
 
 async def test_live_and_ready_while_triton_and_its_models_work(client: httpx2.AsyncClient) -> None:
     assert (await client.get("/health/live")).json() == {"status": "live"}
-    answer = await client.get("/health/ready")
-    assert answer.status_code == 200
-    assert answer.json() == {"status": "ready", "endpoints": [{"path": PATH, "model": MODEL, "ready": True}]}
+    response = await client.get("/health/ready")
+    assert response.status_code == 200
+    assert response.json() == {"status": "ready", "endpoints": [{"path": PATH, "model": MODEL, "ready": True}]}
 
 
 async def test_live_but_not_ready_without_triton(client: httpx2.AsyncClient, triton: FakeTriton) -> None:
     triton.is_running = False
     assert (await client.get("/health/live")).status_code == 200
-    answer = await client.get("/health/ready")
-    assert answer.status_code == 503
-    assert answer.json()["endpoints"][0]["code"] == "triton_unavailable"
-    assert answer.headers["retry-after"] == "1"
+    response = await client.get("/health/ready")
+    assert response.status_code == 503
+    assert response.json()["endpoints"][0]["code"] == "triton_unavailable"
+    assert response.headers["retry-after"] == "1"
 
 
 async def test_not_ready_while_the_model_loads_and_ready_afterwards(
     client: httpx2.AsyncClient, triton: FakeTriton
 ) -> None:
     triton.models[MODEL].is_ready = False
-    answer = await client.get("/health/ready")
-    assert answer.status_code == 503
-    assert answer.json()["endpoints"][0]["code"] == "model_not_ready"
+    response = await client.get("/health/ready")
+    assert response.status_code == 503
+    assert response.json()["endpoints"][0]["code"] == "model_not_ready"
     triton.models[MODEL].is_ready = True
     assert (await client.get("/health/ready")).status_code == 200
 
@@ -40,16 +40,16 @@ async def test_not_ready_while_the_model_loads_and_ready_afterwards(
 async def test_a_broken_contract_is_unready_with_the_mismatches(client: httpx2.AsyncClient, triton: FakeTriton) -> None:
     config = triton.models[MODEL].config
     triton.models[MODEL].config = replace(config, outputs=config.outputs[:1])
-    answer = await client.get("/health/ready")
-    assert answer.status_code == 503
-    state = answer.json()["endpoints"][0]
+    response = await client.get("/health/ready")
+    assert response.status_code == 503
+    state = response.json()["endpoints"][0]
     assert state["code"] == "contract_mismatch"
     assert "`ScribbleResponse.seed`" in state["detail"]
     assert "`ScribbleResponse.info`" in state["detail"]
 
 
 class SleepingTriton(FakeTriton):
-    """As a cluster that has no Triton while nobody asks for one."""
+    """Like a cluster without a running Triton for lack of load."""
 
     is_asleep = True
 
@@ -59,7 +59,7 @@ async def test_ready_with_a_note_while_no_triton_runs_for_lack_of_load() -> None
     async with httpx2.AsyncClient(
         transport=httpx2.ASGITransport(app=TritonFrontend(triton=triton)), base_url="http://a"
     ) as http:
-        answer = await http.get("/health/ready")
-        assert (answer.status_code, "The next request starts one." in answer.json()["detail"]) == (200, True)
+        response = await http.get("/health/ready")
+        assert (response.status_code, "The next request starts one." in response.json()["detail"]) == (200, True)
         triton.is_asleep = False
         assert "detail" not in (await http.get("/health/ready")).json()

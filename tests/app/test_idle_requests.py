@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How many requests an idle app sends to Triton in a round of its model registry: two, whatever it declares."""
+"""An idle app sends two requests to Triton in each round of its model registry, however many endpoints it declares."""
 
 from collections.abc import AsyncIterator
 from contextlib import aclosing
@@ -23,7 +23,7 @@ class Text(BaseModel):
 
 
 class IdleTriton:
-    """Has models by these names; every second one describes itself."""
+    """A Triton with these models; every second one describes itself."""
 
     def __init__(self, names: list[str], *, shows_index: bool) -> None:
         self.names = names
@@ -66,7 +66,7 @@ async def scripted() -> AsyncIterator[ScriptedTriton]:
 
 
 def app_of(scripted: ScriptedTriton, num_endpoints: int) -> TritonFrontend:
-    # The rounds are the test's: the app's own first one is over before they begin, and the next is an hour later.
+    # The test runs the rounds: the app's own first round has ended before, and its next one is an hour later.
     app = TritonFrontend(settings=Settings(triton_url=scripted.url, generate=True, watch_interval_s=3600))
     for number in range(num_endpoints):
         app.infer(f"/{number}", model=f"m{number}", stream_model=f"m{number}_stream", request=Text, response=Text)
@@ -116,7 +116,7 @@ async def test_every_config_and_every_description_is_read_again_in_turn(
         triton.paths.clear()
         for _ in range(4 * len(triton.names) + 4):
             await app.registry.poll()
-        asked = set(triton.paths)
-    assert {f"/v2/models/{name}/config" for name in triton.names} <= asked
-    assert {f"/v2/models/m{number}_stream/generate_stream" for number in range(num_endpoints)} <= asked
-    assert "/v2/health/ready" in asked
+        arrived = set(triton.paths)
+    assert {f"/v2/models/{name}/config" for name in triton.names} <= arrived
+    assert {f"/v2/models/m{number}_stream/generate_stream" for number in range(num_endpoints)} <= arrived
+    assert "/v2/health/ready" in arrived

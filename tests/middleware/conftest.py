@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""An app that asks for keys: one of each kind, in front of a fake Triton."""
+"""An app with API keys of each kind, in front of a fake Triton."""
 
 from collections.abc import Callable
 from pathlib import Path

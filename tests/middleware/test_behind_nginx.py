@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Below a prefix, behind a real nginx: one server that takes the prefix off and one that leaves it."""
+"""The app below a prefix behind a real nginx: one server removes the prefix, the other one keeps it."""
 
 import asyncio
 import shutil
@@ -46,7 +46,7 @@ OURS = {"trusted_proxies": ("127.0.0.1",), "root_path": "/draw"}
 
 @asynccontextmanager
 async def nginx(app: str, folder: Path, *, patience: str = "60s") -> AsyncIterator[tuple[str, str]]:
-    """The addresses of the server that takes the prefix off, and of the one that leaves it."""
+    """The addresses of the server that removes the prefix, and of the one that keeps it."""
     off, kept = free_port(), free_port()
     conf = folder / "nginx.conf"
     await asyncio.to_thread(conf.write_text, CONF.format(folder=folder, off=off, kept=kept, app=app, patience=patience))
@@ -71,8 +71,8 @@ async def nginx(app: str, folder: Path, *, patience: str = "60s") -> AsyncIterat
 
 
 @pytest.fixture(autouse=True)
-def uvicorn_believes_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As `fastapi-triton serve` has it: who is believed, the app knows."""
+def uvicorn_trusts_no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Like in `fastapi-triton serve`: only the app's settings name trusted proxies."""
     monkeypatch.setenv("FORWARDED_ALLOW_IPS", "")
 
 
@@ -109,8 +109,8 @@ async def test_everything_works_below_a_prefix(
     document = (await proxied.get("/draw/openapi.json", headers=bearer(RULES))).json()
     assert document["servers"] == [{"url": "/draw"}]
 
-    answer = await proxied.post(f"/draw{PATH}", json=body(), headers=bearer(DRAWS))
-    assert answer.status_code == 200
+    response = await proxied.post(f"/draw{PATH}", json=body(), headers=bearer(DRAWS))
+    assert response.status_code == 200
     refused = await proxied.post(f"/draw{PATH}", json=body())
     assert (refused.status_code, refused.json()["code"]) == (401, "missing_key")
     openai = await proxied.get("/draw/v1/models")
@@ -121,31 +121,31 @@ async def test_everything_works_below_a_prefix(
 
 async def test_the_caller_is_the_client_of_the_proxy(proxied: httpx2.AsyncClient) -> None:
     forged = {"X-Forwarded-For": "6.6.6.6", "Forwarded": "for=7.7.7.7"}
-    told = (await proxied.get("/draw/health/whoami", headers=forged)).json()
-    # nginx itself was called by this machine, which is one of ours, so what stands left of it counts
-    assert told == {"name": "address:6.6.6.6", "url": "https://draw.example/draw/models/whoami"}
-    told = (await proxied.get("/draw/models/whoami", headers=bearer(DRAWS))).json()
-    assert told["name"] == "key:draws"
+    body = (await proxied.get("/draw/health/whoami", headers=forged)).json()
+    # The client of nginx is this machine, which is a trusted proxy. So the address left of it counts.
+    assert body == {"name": "address:6.6.6.6", "url": "https://draw.example/draw/models/whoami"}
+    body = (await proxied.get("/draw/models/whoami", headers=bearer(DRAWS))).json()
+    assert body["name"] == "key:draws"
 
 
 async def test_events_arrive_as_they_are_sent(proxied: httpx2.AsyncClient, body: Callable[..., dict[str, Any]]) -> None:
     headers = {**bearer(DRAWS), "Accept": "text/event-stream"}
-    async with proxied.stream("POST", f"/draw{PATH}", json=body(), headers=headers) as answer:
-        text = "".join([piece async for piece in answer.aiter_text()])
+    async with proxied.stream("POST", f"/draw{PATH}", json=body(), headers=headers) as response:
+        text = "".join([piece async for piece in response.aiter_text()])
     assert "event: completed" in text
 
 
 async def test_a_redirect_keeps_scheme_host_and_prefix(proxied: httpx2.AsyncClient) -> None:
-    answer = await proxied.get("/draw/health/whoami/")
-    assert (answer.status_code, answer.headers["location"]) == (307, "https://draw.example/draw/health/whoami")
+    response = await proxied.get("/draw/health/whoami/")
+    assert (response.status_code, response.headers["location"]) == (307, "https://draw.example/draw/health/whoami")
 
 
 async def test_hsts_is_sent_behind_a_proxy_with_tls(app_with: Callable[..., TritonFrontend], tmp_path: Path) -> None:
     app = app_with(**OURS, security_headers=True, hsts_max_age_s=60)
     async with listening(app) as direct, nginx(str(direct.base_url).rstrip("/"), tmp_path) as servers:
         for server in servers:
-            answer = await direct.get(f"{server}/draw/health/live")
-            assert answer.headers["strict-transport-security"] == "max-age=60"
+            response = await direct.get(f"{server}/draw/health/live")
+            assert response.headers["strict-transport-security"] == "max-age=60"
         assert "strict-transport-security" not in (await direct.get("/health/live")).headers
 
 
@@ -157,13 +157,13 @@ async def test_heartbeats_keep_a_stream_open_beyond_nginx_timeout(
     headers = {**bearer(DRAWS), "Accept": "text/event-stream"}
     async with listening(app) as direct, nginx(str(direct.base_url).rstrip("/"), tmp_path, patience="3s") as (off, _):
         slot = await app.endpoints[0].admission.slot()
-        async with direct.stream("POST", f"{off}/draw{PATH}", json=body(), headers=headers) as answer:
-            assert answer.status_code == 200
-            told = events_of(answer)
+        async with direct.stream("POST", f"{off}/draw{PATH}", json=body(), headers=headers) as response:
+            assert response.status_code == 200
+            events = events_of(response)
             for _ in range(16):
-                assert await anext(told) == ReceivedEvent("queued", {"position": 1})
+                assert await anext(events) == ReceivedEvent("queued", {"position": 1})
             slot.release()
-            assert [each.name async for each in told][-1] == "completed"
+            assert [each.name async for each in events][-1] == "completed"
 
 
 async def test_tritons_protocol_works_below_the_prefix(tmp_path: Path) -> None:
@@ -171,6 +171,6 @@ async def test_tritons_protocol_works_below_the_prefix(tmp_path: Path) -> None:
         app = TritonFrontend(settings=Settings(triton_url=triton.url, root_path="/draw"))
         async with listening(app) as direct, nginx(str(direct.base_url).rstrip("/"), tmp_path) as servers:
             for server in servers:
-                answer = await direct.post(f"{server}/draw/v2/models/a%20b/infer?x", content=REQUEST)
-                assert answer.status_code == 200
+                response = await direct.post(f"{server}/draw/v2/models/a%20b/infer?x", content=REQUEST)
+                assert response.status_code == 200
     assert [head.split(b"\r\n")[0] for head, _ in triton.requests] == [b"POST /v2/models/a%20b/infer?x HTTP/1.1"] * 2

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What proxies say of the caller: believed of ours alone, from the right; what callers forge changes nothing."""
+"""Proxy headers are read only from trusted proxies, from the right. Forged headers have no effect."""
 
 from typing import Any
 
@@ -18,7 +18,7 @@ async def seen(
     ours: tuple[str, ...] = OURS,
     header: Header = "x-forwarded",
 ) -> tuple[str, str, str]:
-    """The caller's address, the scheme and the host, as the app behind sees them."""
+    """The client's address, the scheme and the host, as the app sees them."""
     scopes: list[Any] = []
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
@@ -43,13 +43,13 @@ NOTHING = ("10.0.0.1", "http", "inner:8080")
         ([(FOR, "1.2.3.4")], ("1.2.3.4", "http", "inner:8080")),
         ([(FOR, "1.2.3.4"), (PROTO, "https"), (HOST, "draw.example")], ("1.2.3.4", "https", "draw.example")),
         ([(PROTO, "HTTPS")], ("10.0.0.1", "https", "inner:8080")),
-        # the caller wrote the first itself
+        # the client forged the first address
         ([(FOR, "127.0.0.1, 1.2.3.4")], ("1.2.3.4", "http", "inner:8080")),
         ([(FOR, "127.0.0.1"), (FOR, "1.2.3.4")], ("1.2.3.4", "http", "inner:8080")),
-        # through two of ours
+        # through two trusted proxies
         ([(FOR, "6.6.6.6, 1.2.3.4, 10.0.0.9")], ("1.2.3.4", "http", "inner:8080")),
         ([(FOR, "1.2.3.4, 10.0.0.9"), (PROTO, "https, http")], ("1.2.3.4", "https", "inner:8080")),
-        # one of ours called by itself
+        # a trusted proxy is the client
         ([(FOR, "10.0.0.7, 10.0.0.9")], ("10.0.0.7", "http", "inner:8080")),
         ([(FOR, "2001:db9::1")], ("2001:db9::1", "http", "inner:8080")),
         ([(FOR, "[2001:db9::1]:443")], ("2001:db9::1", "http", "inner:8080")),
@@ -60,7 +60,7 @@ NOTHING = ("10.0.0.1", "http", "inner:8080")
         ([(FOR, "1.2.3.4,")], NOTHING),
         ([(PROTO, "javascript"), (HOST, "a b/../c")], NOTHING),
         ([(HOST, "evil.example/path")], NOTHING),
-        # the other kind is not read
+        # the other kind of header is ignored
         ([("Forwarded", "for=6.6.6.6;host=evil")], NOTHING),
     ],
 )
@@ -87,10 +87,10 @@ async def test_forwarded(value: str, expected: tuple[str, str, str]) -> None:
 
 
 async def test_headers_of_untrusted_peers_are_ignored() -> None:
-    said = ((FOR, "1.2.3.4"), (PROTO, "https"), (HOST, "evil"))
-    assert await seen(*said, client=("11.0.0.1", 5)) == ("11.0.0.1", "http", "inner:8080")
-    assert await seen(*said, client=None) == ("", "http", "inner:8080")
-    assert await seen(*said, client=("testclient", 5)) == ("testclient", "http", "inner:8080")
+    data = ((FOR, "1.2.3.4"), (PROTO, "https"), (HOST, "evil"))
+    assert await seen(*data, client=("11.0.0.1", 5)) == ("11.0.0.1", "http", "inner:8080")
+    assert await seen(*data, client=None) == ("", "http", "inner:8080")
+    assert await seen(*data, client=("testclient", 5)) == ("testclient", "http", "inner:8080")
 
 
 async def test_a_proxy_on_a_unix_socket_is_trusted_only_if_configured() -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The layers together: what is refused still says which request it was, and a browser's script may read it."""
+"""The middleware together: error responses have a request id, and browsers' scripts can read them."""
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -39,14 +39,14 @@ async def test_an_error_response_has_request_id_and_cors_headers(
 ) -> None:
     app = app_with(cors_origins=(PAGE,), allowed_hosts=("test", "*.test"), security_headers=True, hsts_max_age_s=60)
     async with calling(app) as client:
-        answer = await client.post(PATH, json=body(), headers={**headers, "Origin": PAGE, "X-Request-ID": "mine"})
-        assert answer.status_code in (400, 401)
-        assert answer.headers["x-request-id"] == "mine"
-        assert answer.json()["request_id"] == "mine"
-        assert answer.headers["access-control-allow-origin"] == PAGE
-        assert "WWW-Authenticate" in answer.headers["access-control-expose-headers"]
-        assert answer.headers["x-content-type-options"] == "nosniff"
-        assert "strict-transport-security" not in answer.headers  # it did not come over TLS
+        response = await client.post(PATH, json=body(), headers={**headers, "Origin": PAGE, "X-Request-ID": "mine"})
+        assert response.status_code in (400, 401)
+        assert response.headers["x-request-id"] == "mine"
+        assert response.json()["request_id"] == "mine"
+        assert response.headers["access-control-allow-origin"] == PAGE
+        assert "WWW-Authenticate" in response.headers["access-control-expose-headers"]
+        assert response.headers["x-content-type-options"] == "nosniff"
+        assert "strict-transport-security" not in response.headers  # the request did not use TLS
 
 
 async def test_a_script_of_an_allowed_origin_may_send_a_key(app_with: App, body: Callable[..., dict[str, Any]]) -> None:
@@ -61,9 +61,9 @@ async def test_a_script_of_an_allowed_origin_may_send_a_key(app_with: App, body:
         assert preflight.headers["access-control-allow-origin"] == PAGE
         assert "authorization" in preflight.headers["access-control-allow-headers"]
         assert "access-control-allow-credentials" not in preflight.headers
-        answer = await client.post(PATH, json=body(), headers={**bearer(DRAWS), "Origin": PAGE})
-        assert answer.status_code == 200
-        assert answer.headers["access-control-allow-origin"] == PAGE
+        response = await client.post(PATH, json=body(), headers={**bearer(DRAWS), "Origin": PAGE})
+        assert response.status_code == 200
+        assert response.headers["access-control-allow-origin"] == PAGE
         foreign = await client.options(PATH, headers={**asks, "Origin": "https://evil.example"})
         assert "access-control-allow-origin" not in foreign.headers
 
@@ -73,8 +73,8 @@ async def test_unknown_hosts_are_rejected(app_with: App) -> None:
         for host in ("draw.example", "DRAW.example:8080", "a.b.draw.example", "10.0.0.7:80", "[::1]:8080"):
             assert (await client.get("/", headers={"Host": host})).status_code == 200, host
         for host in ("evildraw.example", "example", "draw.example.evil", "", "[::2]", "draw.example@evil"):
-            answer = await client.get("/", headers={"Host": host})
-            assert (answer.status_code, answer.json()["code"]) == (400, "unknown_host"), host
+            response = await client.get("/", headers={"Host": host})
+            assert (response.status_code, response.json()["code"]) == (400, "unknown_host"), host
         assert (await client.get("/health/live", headers={"Host": "10.9.9.9"})).status_code == 200
 
 
@@ -86,9 +86,9 @@ async def test_security_headers_are_on_all_responses_and_the_pages_own_policy_st
         assert len(page.headers.get_list("content-security-policy")) == 1
         docs = await client.get("/docs")
         assert docs.headers["content-security-policy"].startswith("default-src 'none'; script-src 'self';")
-        told = await client.get("/openapi.json", headers={"X-Forwarded-Proto": "https"})
-        assert told.headers["content-security-policy"] == "default-src 'none'; frame-ancestors 'none'"
-        assert told.headers["referrer-policy"] == "no-referrer"
+        response = await client.get("/openapi.json", headers={"X-Forwarded-Proto": "https"})
+        assert response.headers["content-security-policy"] == "default-src 'none'; frame-ancestors 'none'"
+        assert response.headers["referrer-policy"] == "no-referrer"
     https = httpx2.ASGITransport(app=app)
     async with app.router.lifespan_context(app), httpx2.AsyncClient(transport=https, base_url="https://test") as client:
         assert (await client.get("/docs")).headers["strict-transport-security"] == "max-age=60"
@@ -100,7 +100,7 @@ async def test_anonymous_callers_have_a_rate_limit_per_address(
     now = 1000.0
     monkeypatch.setattr(
         "fastapi_triton.middleware.auth.authentication.time", SimpleNamespace(monotonic=lambda: now)
-    )  # its clock alone
+    )  # only the clock of this module
     app = app_with(api_keys_file="", anonymous_requests_per_minute=30, anonymous_burst=2, trusted_proxies=("10.1.2.3",))
     async with calling(app) as client:
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""An app on our HTTP protocol, and one caller."""
+"""An app on our HTTP protocol, and one client."""
 
 from collections.abc import AsyncIterator
 

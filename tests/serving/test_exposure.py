@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A server that everybody on a network may use says so; and one whose settings make no sense does not start."""
+"""A server that is open to a network warns; a server with invalid settings does not start."""
 
 import io
 import logging
@@ -44,9 +44,9 @@ def test_an_open_server_warns_in_the_log_and_on_the_terminal(
     assert listen_address.warn_if_open("0.0.0.0", Settings())
     (record,) = caplog.records
     assert record.levelno == logging.WARNING
-    for told in (record.getMessage(), terminal.getvalue()):
-        assert "without API keys" in told
-        assert "fastapi-triton keys add" in told
+    for warning in (record.getMessage(), terminal.getvalue()):
+        assert "without API keys" in warning
+        assert "fastapi-triton keys add" in warning
     caplog.clear()
     assert not listen_address.warn_if_open("127.0.0.1", Settings())
     assert not listen_address.warn_if_open("0.0.0.0", Settings(api_keys_file="keys.toml"))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the protocol does as uvicorn's: requests in pieces and in a row, answers of every framing, callers who leave."""
+"""What the protocol has in common with uvicorn's: requests in pieces, pipelining, framing of responses, disconnects."""
 
 import asyncio
 
@@ -12,8 +12,8 @@ from support.scripted_app import Running, ScriptedApp, answer, whole
 POST = b"POST /a%20b?c=d HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\nabc"
 
 
-async def saying_too_much(server: Running, wire: RawConnection, num_bytes: int) -> asyncio.Task[None]:
-    """A request whose body the server has stopped to read, since its app takes nothing of it."""
+async def sending_too_much(server: Running, wire: RawConnection, num_bytes: int) -> asyncio.Task[None]:
+    """Send a body until the server pauses reading, since its app reads nothing of it."""
     request = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % num_bytes + b"x" * num_bytes
     saying = asyncio.create_task(wire.say(request))
     connections = server.server.server_state.connections
@@ -27,7 +27,7 @@ async def test_requests_in_pieces_and_pipelined_requests_are_answered_in_order(
 ) -> None:
     for piece in (POST[:10], POST[10:50], POST[50:-2], POST[-2:]):
         await wire.say(piece)
-        await asyncio.sleep(0.01)  # so that it comes by itself
+        await asyncio.sleep(0.01)  # so that each piece arrives alone
     assert await wire.answer() == (200, b"/a b abc")
     await wire.say(POST + b"GET /x HTTP/1.1\r\nHost: x\r\n\r\n" + POST)
     assert [await wire.answer() for _ in range(3)] == [(200, b"/a b abc"), (200, b"/x "), (200, b"/a b abc")]
@@ -52,7 +52,7 @@ async def test_a_body_that_the_app_does_not_read_is_not_kept_in_memory(
         await answer(send, b"%d" % (num_taken + len(await whole(receive))))
 
     app.talk = talk
-    saying = await saying_too_much(server, wire, 30_000_000)
+    saying = await sending_too_much(server, wire, 30_000_000)
     go_on.set()
     await saying
     assert await wire.answer() == (200, b"30000000")
@@ -70,7 +70,7 @@ async def test_an_unread_body_is_dropped_after_the_response_and_the_next_request
         await answer(send, scope["method"].encode())
 
     app.talk = talk
-    saying = await saying_too_much(server, wire, 10_000_000)
+    saying = await sending_too_much(server, wire, 10_000_000)
     go_on.set()
     assert await wire.answer() == (200, b"POST")
     await saying
@@ -109,9 +109,9 @@ async def test_head_responses_have_no_body_and_http_1_0_connections_close(
     await wire.say(b"HEAD /x HTTP/1.1\r\nHost: x\r\n\r\n")
     assert b"content-length: 3" in await wire.reader.readuntil(b"\r\n\r\n")
     await wire.say(b"GET /x HTTP/1.0\r\n\r\n")
-    told = await wire.rest()
-    assert told.endswith(b"\r\n\r\n/x ")
-    assert b"connection: close" in told
+    response = await wire.rest()
+    assert response.endswith(b"\r\n\r\n/x ")
+    assert b"connection: close" in response
 
 
 async def test_headers_may_be_any_iterable(app: ScriptedApp, wire: RawConnection) -> None:
@@ -147,11 +147,11 @@ async def test_a_response_of_the_wrong_length_closes_the_connection(
 
     app.talk = talk
     await wire.say(POST)
-    assert not (await wire.rest()).endswith(b"\r\n\r\nabcd")  # and the connection is closed: it never hangs
+    assert not (await wire.rest()).endswith(b"\r\n\r\nabcd")  # and the connection is closed
 
 
 async def test_the_app_notices_a_disconnect_in_every_state(app: ScriptedApp, server: Running) -> None:
-    for said in (POST, POST[:-1]):
+    for data in (POST, POST[:-1]):
         met = asyncio.get_running_loop().create_future()
 
         async def talk(scope: Scope, receive: Receive, send: Send, met: asyncio.Future[str] = met) -> None:
@@ -161,7 +161,7 @@ async def test_the_app_notices_a_disconnect_in_every_state(app: ScriptedApp, ser
 
         app.talk = talk
         wire = await server.wire()
-        await wire.say(said)
+        await wire.say(data)
         wire.leave()
         assert await met == "http.disconnect"
     while server.num_connections:  # noqa: ASYNC110 (there is no event for it)
@@ -169,31 +169,31 @@ async def test_the_app_notices_a_disconnect_in_every_state(app: ScriptedApp, ser
 
 
 @pytest.mark.parametrize(
-    "said",
+    "data",
     [
         b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03",
         b"GET / HTTP/1.1\r\nHost x\r\n\r\n",
         b"GET /\xff HTTP/1.1\r\nHost: x\r\n\r\n",
     ],
 )
-async def test_bytes_that_are_not_http_get_an_error_in_our_format(wire: RawConnection, said: bytes) -> None:
-    await wire.say(said)
-    told = await wire.rest()
-    assert told.startswith(b"HTTP/1.1 400 ")
-    assert b"application/problem+json" in told
-    assert b'"code":"unreadable_request"' in told
+async def test_bytes_that_are_not_http_get_an_error_in_our_format(wire: RawConnection, data: bytes) -> None:
+    await wire.say(data)
+    response = await wire.rest()
+    assert response.startswith(b"HTTP/1.1 400 ")
+    assert b"application/problem+json" in response
+    assert b'"code":"unreadable_request"' in response
 
 
 async def test_the_app_reports_a_malformed_body(app: ScriptedApp, wire: RawConnection) -> None:
     await wire.say(b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\nnonsense\r\n")
-    assert (await wire.rest()).startswith((b"HTTP/1.1 400 ", b"HTTP/1.1 500 "))  # this app lets errors through
+    assert (await wire.rest()).startswith((b"HTTP/1.1 400 ", b"HTTP/1.1 500 "))  # this app does not handle errors
 
 
 async def test_a_head_without_an_end_is_rejected(wire: RawConnection) -> None:
     await wire.say(b"GET / HTTP/1.1\r\n" + b"x: y\r\n" * 60_000)
-    told = await wire.rest()
-    assert told.startswith(b"HTTP/1.1 431 ")
-    assert b'"code":"head_too_large"' in told
+    response = await wire.rest()
+    assert response.startswith(b"HTTP/1.1 431 ")
+    assert b'"code":"head_too_large"' in response
 
 
 async def test_a_response_before_the_end_of_the_body_reaches_a_client_that_still_sends(

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What `serve` prints and logs of readiness, its own or its workers', without a request to `/health/ready`."""
+"""`serve` prints and logs changes of readiness, its own or its workers', without requests to `/health/ready`."""
 
 import asyncio
 import logging
@@ -77,6 +77,6 @@ async def test_workers_are_ready_while_one_of_them_is() -> None:
         theirs[0].close()
         await reading[0]
         assert reports.empty()
-        theirs[1].close()  # the last ready one
+        theirs[1].close()  # the last ready worker
         assert await reports.get() == (False, "worker 1 has ended")
         await reading[1]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The end of a server: who is served until when, and what those are told who are not."""
+"""Shutdown of a server: which requests still work, and the errors of the others."""
 
 import asyncio
 import json
@@ -31,10 +31,10 @@ NEVER_S, AT_ONCE_S = 60.0, 0.05
 
 @dataclass(slots=True)
 class Ending:
-    """A server that can be told to end, and a caller of it."""
+    """A server that a test can shut down, and a client of it."""
 
     server: Server
-    caller: httpx2.AsyncClient
+    client: httpx2.AsyncClient
     serving: asyncio.Task[None]
 
     async def reach(self, phase: Phase) -> None:
@@ -50,9 +50,9 @@ async def ending(app: FastAPI) -> AsyncIterator[Ending]:
     serving = asyncio.create_task(server.serve(sockets=[listener]))
     url = f"http://127.0.0.1:{listener.getsockname()[1]}"
     try:
-        async with httpx2.AsyncClient(base_url=url, timeout=60) as caller:
-            await caller.get("/health/live")  # whatever it answers
-            yield Ending(server, caller, serving)
+        async with httpx2.AsyncClient(base_url=url, timeout=60) as client:
+            await client.get("/health/live")  # the response does not matter
+            yield Ending(server, client, serving)
     finally:
         server.should_exit = True
         await serving
@@ -82,14 +82,14 @@ async def test_an_unready_server_still_accepts_work_on_connections_that_close(
 ) -> None:
     twin.go_on.set()
     async with ending(app_of(triton, settings(delay_s=0.5))) as end:
-        assert (await end.caller.get("/health/ready")).status_code == 200
+        assert (await end.client.get("/health/ready")).status_code == 200
         await end.reach(Phase.UNREADY)
-        unready = await end.caller.get("/health/ready")
+        unready = await end.client.get("/health/ready")
         assert (unready.status_code, unready.json()["code"]) == (503, "shutting_down")
         assert unready.headers["connection"] == "close"
-        done = await end.caller.post(PATH, json=body())
+        done = await end.client.post(PATH, json=body())
         assert (done.status_code, done.headers["connection"]) == (200, "close")
-        assert (await end.caller.get("/health/live")).status_code == 200
+        assert (await end.client.get("/health/live")).status_code == 200
         await end.serving
 
 
@@ -97,20 +97,20 @@ async def test_running_work_finishes_and_new_work_is_rejected(
     triton: FakeTriton, twin: ScriptedStreamModel, body: Body
 ) -> None:
     app = app_of(triton, settings())
-    async with ending(app) as end, raw_connection_to(end.caller) as early:
-        # A connection whose request has begun to come, and whose head is whole only when the door is closed.
+    async with ending(app) as end, raw_connection_to(end.client) as early:
+        # A connection whose request has begun, and whose head is complete only after the server has stopped listening.
         content = json.dumps(body()).encode()
         await early.say(b"POST %s HTTP/1.1\r\nHost: " % PATH.encode())
-        running = asyncio.create_task(end.caller.post(PATH, json=body()))
+        running = asyncio.create_task(end.client.post(PATH, json=body()))
         await twin.is_asked.wait()
         await end.reach(Phase.CLOSED)
         with pytest.raises(httpx2.ConnectError):
-            await httpx2.AsyncClient(base_url=end.caller.base_url).get("/health/live")
+            await httpx2.AsyncClient(base_url=end.client.base_url).get("/health/live")
         await early.say(b"x\r\nContent-Length: %d\r\n\r\n%s" % (len(content), content))
-        told = await early.rest()
-        assert told.startswith(b"HTTP/1.1 503 ")
-        assert b'"code":"shutting_down"' in told
-        assert b"retry-after: 1\r\n" in told
+        response = await early.rest()
+        assert response.startswith(b"HTTP/1.1 503 ")
+        assert b'"code":"shutting_down"' in response
+        assert b"retry-after: 1\r\n" in response
         twin.go_on.set()
         done = await running
         assert (done.status_code, done.headers["connection"]) == (200, "close")
@@ -123,10 +123,10 @@ async def test_a_stream_beyond_the_grace_period_is_cancelled_with_an_error(
 ) -> None:
     app = app_of(triton, settings(grace_s=AT_ONCE_S))
     async with ending(app) as end:
-        plain = asyncio.create_task(end.caller.post(PATH, json=body()))
+        plain = asyncio.create_task(end.client.post(PATH, json=body()))
         await twin.is_asked.wait()
-        async with end.caller.stream("POST", PATH, json=body(), headers=SSE) as answer:
-            events = events_of(answer)
+        async with end.client.stream("POST", PATH, json=body(), headers=SSE) as response:
+            events = events_of(response)
             assert (await anext(events)).name == "queued"
             end.server.should_exit = True
             last = [event async for event in events][-1]
@@ -140,10 +140,10 @@ async def test_a_stream_beyond_the_grace_period_is_cancelled_with_an_error(
 
 
 async def test_plain_inference_beyond_the_grace_period_gets_an_error(scribble_config: ModelConfig, body: Body) -> None:
-    is_asked = asyncio.Event()
+    is_requested = asyncio.Event()
 
     async def never(inputs: Tensors) -> dict[str, Tensor]:
-        is_asked.set()
+        is_requested.set()
         await asyncio.Event().wait()
         raise AssertionError
 
@@ -152,20 +152,20 @@ async def test_plain_inference_beyond_the_grace_period_gets_an_error(scribble_co
     app = TritonFrontend(triton=fake, settings=settings(grace_s=AT_ONCE_S))
     app.infer(PATH, model=MODEL, request=main.ScribbleRequest, response=main.ScribbleResponse)
     async with ending(app) as end:
-        asking = asyncio.create_task(end.caller.post(PATH, json=body()))
-        await is_asked.wait()
+        asking = asyncio.create_task(end.client.post(PATH, json=body()))
+        await is_requested.wait()
         end.server.should_exit = True
-        told = await asking
-    assert (told.status_code, told.json()["code"]) == (503, "shutting_down")
+        response = await asking
+    assert (response.status_code, response.json()["code"]) == (503, "shutting_down")
 
 
 async def test_v2_gets_the_error_in_tritons_format() -> None:
-    is_asked = asyncio.Event()
+    is_requested = asyncio.Event()
 
     async def hold(upstream: Upstream) -> None:
         head, _ = await upstream.request()
         if b"/infer" in head:
-            is_asked.set()
+            is_requested.set()
         await upstream.closed()
 
     async with scripted_triton() as scripted:
@@ -174,26 +174,26 @@ async def test_v2_gets_the_error_in_tritons_format() -> None:
             settings=Settings(triton_url=scripted.url, shutdown_grace_s=AT_ONCE_S, watch_interval_s=NEVER_S)
         )
         async with ending(app) as end:
-            asking = asyncio.create_task(end.caller.post("/v2/models/echo/infer", content=REQUEST))
-            await is_asked.wait()
+            asking = asyncio.create_task(end.client.post("/v2/models/echo/infer", content=REQUEST))
+            await is_requested.wait()
             end.server.should_exit = True
-            told = await asking
-            assert (told.status_code, told.json()["code"]) == (503, "shutting_down")
-            assert "shutting down" in told.json()["error"]
+            response = await asking
+            assert (response.status_code, response.json()["code"]) == (503, "shutting_down")
+            assert "shutting down" in response.json()["error"]
 
 
 async def test_a_plain_fastapi_app_finishes_its_requests() -> None:
-    app, is_asked, go_on = FastAPI(), asyncio.Event(), asyncio.Event()
+    app, is_requested, go_on = FastAPI(), asyncio.Event(), asyncio.Event()
 
     @app.get("/slow")
     async def slow() -> str:
-        is_asked.set()
+        is_requested.set()
         await go_on.wait()
         return "done"
 
     async with ending(app) as end:
-        asking = asyncio.create_task(end.caller.get("/slow"))
-        await is_asked.wait()
+        asking = asyncio.create_task(end.client.get("/slow"))
+        await is_requested.wait()
         await end.reach(Phase.CLOSED)
         go_on.set()
         assert (await asking).json() == "done"

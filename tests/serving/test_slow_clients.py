@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Callers who take their time: each limit ends what it is for, and nothing else."""
+"""Slow clients: each time limit ends only what it is for."""
 
 import asyncio
 
@@ -15,11 +15,11 @@ SOON_S = 0.2
 
 @pytest.fixture
 async def app(request: pytest.FixtureRequest) -> ScriptedApp:
-    """With the limit that the test names, in a moment; the others never."""
+    """Set these time limits to a moment, and the others to forever."""
     return ScriptedApp(LIMITS.model_copy(update=request.param), echo)
 
 
-async def echo_or_tell(scope: Scope, receive: Receive, send: Send) -> None:
+async def echo_or_error_code(scope: Scope, receive: Receive, send: Send) -> None:
     try:
         await echo(scope, receive, send)
     except RequestTooSlowError as error:
@@ -38,12 +38,12 @@ async def test_a_slow_head_is_408(wire: RawConnection) -> None:
             await asyncio.sleep(SOON_S / 10)
 
     trickling = asyncio.create_task(trickle())
-    told = await wire.rest()
+    response = await wire.rest()
     trickling.cancel()
     await asyncio.gather(trickling, return_exceptions=True)
-    assert told.startswith(b"HTTP/1.1 408 ")
-    assert b'"code":"request_too_slow"' in told
-    assert b"connection: close" in told
+    assert response.startswith(b"HTTP/1.1 408 ")
+    assert b'"code":"request_too_slow"' in response
+    assert b"connection: close" in response
 
 
 @soon("head_timeout_s")
@@ -56,7 +56,7 @@ async def test_a_connection_between_requests_has_its_own_timeout(wire: RawConnec
     for _ in range(2):
         await wire.say(b"GET /a HTTP/1.1\r\nHost: x\r\n\r\n")
         assert await wire.answer() == (200, b"/a ")
-        await asyncio.sleep(3 * SOON_S)  # longer than all that shall not matter
+        await asyncio.sleep(3 * SOON_S)  # longer than the other limits
 
 
 @soon("idle_timeout_s")
@@ -68,16 +68,16 @@ async def test_an_idle_connection_is_closed_after_its_timeout(wire: RawConnectio
 
 @soon("body_pause_timeout_s")
 async def test_a_pause_in_a_body_is_an_error_of_the_app(app: ScriptedApp, wire: RawConnection) -> None:
-    app.talk = echo_or_tell
+    app.talk = echo_or_error_code
     await wire.say(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\nabc")
-    told = await wire.rest()
-    assert told.endswith(b"\r\n\r\nrequest_too_slow")
-    assert b"connection: close" in told
+    response = await wire.rest()
+    assert response.endswith(b"\r\n\r\nrequest_too_slow")
+    assert b"connection: close" in response
 
 
 @soon("body_timeout_s")
 async def test_a_slow_body_without_pauses_times_out_too(app: ScriptedApp, wire: RawConnection) -> None:
-    app.talk = echo_or_tell
+    app.talk = echo_or_error_code
     await wire.say(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 9000\r\n\r\n")
 
     async def trickle() -> None:
@@ -127,10 +127,10 @@ async def test_connections_over_the_limit_get_503_and_probes_still_work() -> Non
             await wire.say(b"GET /a HTTP/1.1\r\nHost: x\r\n\r\n")
             assert await wire.answer() == (200, b"/a ")
         await wires[2].say(b"GET /a HTTP/1.1\r\nHost: x\r\n\r\n")
-        told = await wires[2].rest()
-        assert told.startswith(b"HTTP/1.1 503 ")
-        assert b'"code":"overloaded"' in told
-        assert b"retry-after: 1\r\n" in told
+        response = await wires[2].rest()
+        assert response.startswith(b"HTTP/1.1 503 ")
+        assert b'"code":"overloaded"' in response
+        assert b"retry-after: 1\r\n" in response
         wires[0].leave()
         while server.num_connections > 1:  # noqa: ASYNC110 (there is no event for it)
             await asyncio.sleep(0.001)

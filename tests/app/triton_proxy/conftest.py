@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A frontend on a real socket, in front of a port that answers as a test has it answer."""
+"""A frontend on a real socket, in front of a scripted Triton."""
 
 from collections.abc import AsyncIterator
 
@@ -31,12 +31,12 @@ def app(settings: Settings) -> TritonFrontend:
 
 
 @pytest.fixture
-async def caller(app: TritonFrontend) -> AsyncIterator[httpx2.AsyncClient]:
+async def client(app: TritonFrontend) -> AsyncIterator[httpx2.AsyncClient]:
     async with listening(app) as client:
         yield client
 
 
 @pytest.fixture
-async def wire(caller: httpx2.AsyncClient) -> AsyncIterator[RawConnection]:
-    async with raw_connection_to(caller) as one:
+async def wire(client: httpx2.AsyncClient) -> AsyncIterator[RawConnection]:
+    async with raw_connection_to(client) as one:
         yield one

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which of Triton's endpoints pass through `/v2`, and that no spelling of a path gets at the others."""
+"""The endpoints of Triton that `/v2` passes on. No spelling of a path reaches the others."""
 
 import pytest
 

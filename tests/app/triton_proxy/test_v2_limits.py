@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Limits, callers who leave, and a Triton that fails, on `/v2`."""
+"""Limits, disconnects and failures of Triton on `/v2`."""
 
 import asyncio
 import logging
@@ -17,20 +17,20 @@ from support.serving import free_port
 
 
 class Held:
-    """A script that says when a request is whole, and answers when it may."""
+    """A script of Triton that sets `is_requested` at each complete request, and responds when `go_on` is set."""
 
     def __init__(self) -> None:
-        self.is_asked = asyncio.Event()
+        self.is_requested = asyncio.Event()
         self.go_on = asyncio.Event()
         self.is_closed = asyncio.Event()
-        self.num_asked = 0
+        self.num_requests = 0
 
     async def __call__(self, upstream: Upstream) -> None:
         while True:
             head, _ = await upstream.request()
             if head.startswith(b"POST"):
-                self.num_asked += 1
-                self.is_asked.set()
+                self.num_requests += 1
+                self.is_requested.set()
                 waiting = asyncio.create_task(self.go_on.wait())
                 closing = asyncio.create_task(upstream.reader.read(1))
                 await asyncio.wait((waiting, closing), return_when=asyncio.FIRST_COMPLETED)
@@ -51,7 +51,7 @@ async def held(triton: ScriptedTriton) -> Held:
 
 
 async def until(is_so: Callable[[], bool]) -> None:
-    while not is_so():  # noqa: ASYNC110 (of what the app counts there is no event)
+    while not is_so():  # noqa: ASYNC110 (no event reports the app's counts)
         await asyncio.sleep(0.001)
 
 
@@ -60,33 +60,33 @@ def in_flight(app: TritonFrontend) -> int:
 
 
 async def test_requests_beyond_the_limit_are_rejected_and_status_requests_still_work(
-    app: TritonFrontend, caller: httpx2.AsyncClient, held: Held
+    app: TritonFrontend, client: httpx2.AsyncClient, held: Held
 ) -> None:
-    running = [asyncio.create_task(caller.post(path, content=REQUEST)) for path in (INFER, STREAM)]
-    await until(lambda: in_flight(app) == held.num_asked == 2)
+    running = [asyncio.create_task(client.post(path, content=REQUEST)) for path in (INFER, STREAM)]
+    await until(lambda: in_flight(app) == held.num_requests == 2)
     for path in (INFER, STREAM, "/v2/models/echo/generate"):
-        refused = await caller.post(path, content=REQUEST)
+        refused = await client.post(path, content=REQUEST)
         assert refused.status_code == 503
         assert "in flight" in refused.json()["error"]
         assert (refused.json()["code"], refused.headers["retry-after"]) == ("overloaded", "1")
         assert refused.json()["request_id"] == refused.headers["x-request-id"]
-    assert (await caller.get("/v2/health/ready")).status_code == 200
+    assert (await client.get("/v2/health/ready")).status_code == 200
     held.go_on.set()
     assert [(await each).status_code for each in running] == [200, 200]
     await until(lambda: in_flight(app) == 0)
-    assert held.num_asked == 2
+    assert held.num_requests == 2
 
 
 async def test_a_slow_upload_is_read_completely_before_triton_gets_any_of_it(
-    app: TritonFrontend, caller: httpx2.AsyncClient, wire: RawConnection, held: Held, triton: ScriptedTriton
+    app: TritonFrontend, client: httpx2.AsyncClient, wire: RawConnection, held: Held, triton: ScriptedTriton
 ) -> None:
     await wire.say(b"POST /v2/models/slow/infer HTTP/1.1\r\nHost: x\r\nContent-Length: 13\r\n\r\n" + REQUEST[:5])
-    others = [asyncio.create_task(caller.post(INFER, content=REQUEST)) for _ in range(2)]
-    await until(lambda: in_flight(app) == held.num_asked == 2)
+    others = [asyncio.create_task(client.post(INFER, content=REQUEST)) for _ in range(2)]
+    await until(lambda: in_flight(app) == held.num_requests == 2)
     await wire.say(REQUEST[5:])
-    status, told = await wire.answer()
-    assert (status, b"in flight" in told) == (503, True)
-    assert triton.num_connections == held.num_asked == 2
+    status, body = await wire.answer()
+    assert (status, b"in flight" in body) == (503, True)
+    assert triton.num_connections == held.num_requests == 2
     held.go_on.set()
     assert [(await each).status_code for each in others] == [200, 200]
 
@@ -100,8 +100,8 @@ async def test_a_body_over_the_limit_is_rejected_while_it_arrives(
     if b"chunked" in framing:
         for _ in range(30):
             await wire.say(b"186a0\r\n" + b"x" * 100_000 + b"\r\n")
-    status, told = await wire.answer()
-    assert (status, b'"error":"The body is over the limit' in told) == (413, True)
+    status, body = await wire.answer()
+    assert (status, b'"error":"The body is over the limit' in body) == (413, True)
     assert await wire.rest() == b""
     assert in_flight(app) == 0
 
@@ -159,7 +159,7 @@ async def test_no_request_is_smuggled_in_another(wire: RawConnection, triton: Sc
 
 async def test_a_disconnect_ends_a_stream(app: TritonFrontend, wire: RawConnection, held: Held) -> None:
     await wire.say(b'POST %s HTTP/1.1\r\nHost: x\r\nContent-Length: 13\r\n\r\n{"inputs":[]}' % STREAM.encode())
-    await held.is_asked.wait()
+    await held.is_requested.wait()
     assert in_flight(app) == 1
     wire.leave()
     await held.is_closed.wait()
@@ -178,31 +178,31 @@ async def test_a_disconnect_ends_an_upload(
 
 
 async def test_inference_that_triton_continues_after_a_disconnect_keeps_its_slot(
-    app: TritonFrontend, caller: httpx2.AsyncClient, triton: ScriptedTriton, held: Held
+    app: TritonFrontend, client: httpx2.AsyncClient, triton: ScriptedTriton, held: Held
 ) -> None:
-    async with raw_connection_to(caller) as wire:
+    async with raw_connection_to(client) as wire:
         await wire.say(b'POST %s HTTP/1.1\r\nHost: x\r\nContent-Length: 13\r\n\r\n{"inputs":[]}' % INFER.encode())
-        await held.is_asked.wait()
-    assert (await caller.get("/v2/health/live")).status_code == 200  # time for the leaving to be noticed
+        await held.is_requested.wait()
+    assert (await client.get("/v2/health/live")).status_code == 200  # gives the app time to notice the disconnect
     assert in_flight(app) == 1
     assert not held.is_closed.is_set()
     held.go_on.set()
     await until(lambda: in_flight(app) == 0)
     num_connections = triton.num_connections
-    assert (await caller.post(INFER, content=REQUEST)).status_code == 200
-    assert triton.num_connections == num_connections  # the connection is whole, and is used again
+    assert (await client.post(INFER, content=REQUEST)).status_code == 200
+    assert triton.num_connections == num_connections  # over the same connection to Triton
 
 
 async def test_a_triton_that_does_not_listen_is_unavailable() -> None:
     settings = Settings(triton_url=f"http://127.0.0.1:{free_port()}")
-    async with listening(TritonFrontend(settings=settings)) as caller:
-        for answer in (await caller.get("/v2/health/ready"), await caller.post(INFER, content=REQUEST)):
-            assert (answer.status_code, answer.json()["code"]) == (503, "triton_unavailable")
-            assert "nothing was run" in answer.json()["error"]
+    async with listening(TritonFrontend(settings=settings)) as client:
+        for response in (await client.get("/v2/health/ready"), await client.post(INFER, content=REQUEST)):
+            assert (response.status_code, response.json()["code"]) == (503, "triton_unavailable")
+            assert "nothing was run" in response.json()["error"]
 
 
 @pytest.mark.parametrize(
-    ("said", "status", "code"),
+    ("data", "status", "code"),
     [
         (b"", 503, "triton_connection_lost"),
         (b"HTTP/1.1 200 OK\r\nContent-Le", 503, "triton_connection_lost"),
@@ -212,24 +212,24 @@ async def test_a_triton_that_does_not_listen_is_unavailable() -> None:
 )
 async def test_a_connection_that_breaks_before_the_response_is_an_error_without_a_retry(
     app: TritonFrontend,
-    caller: httpx2.AsyncClient,
+    client: httpx2.AsyncClient,
     triton: ScriptedTriton,
-    said: bytes,
+    data: bytes,
     status: int,
     code: str,
 ) -> None:
     async def script(upstream: Upstream) -> None:
         await upstream.request()
-        await upstream.say(said)
+        await upstream.say(data)
 
     triton.script = script
-    answer = await caller.post(INFER, content=REQUEST)
-    assert (answer.status_code, answer.json()["code"]) == (status, code)
+    response = await client.post(INFER, content=REQUEST)
+    assert (response.status_code, response.json()["code"]) == (status, code)
     assert (triton.num_connections, in_flight(app)) == (1, 0)
 
 
 async def test_the_client_notices_an_incomplete_response(
-    caller: httpx2.AsyncClient, triton: ScriptedTriton, caplog: pytest.LogCaptureFixture
+    client: httpx2.AsyncClient, triton: ScriptedTriton, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def script(upstream: Upstream) -> None:
         await upstream.request()
@@ -237,66 +237,66 @@ async def test_the_client_notices_an_incomplete_response(
 
     triton.script = script
     with caplog.at_level(logging.WARNING), pytest.raises(httpx2.RemoteProtocolError):
-        await caller.post(INFER, content=REQUEST)
+        await client.post(INFER, content=REQUEST)
     assert "the response failed after it had begun" in caplog.text
 
 
 async def test_no_response_within_the_timeout_is_504(triton: ScriptedTriton, held: Held) -> None:
     frontend = TritonFrontend(settings=Settings(triton_url=triton.url, request_timeout_s=0.1))
-    async with listening(frontend) as caller:
-        answer = await caller.post(INFER, content=REQUEST)
-        assert (answer.status_code, answer.json()["code"]) == (504, "deadline_exceeded")
-        assert in_flight(frontend) == 1  # Triton works on it still
+    async with listening(frontend) as client:
+        response = await client.post(INFER, content=REQUEST)
+        assert (response.status_code, response.json()["code"]) == (504, "deadline_exceeded")
+        assert in_flight(frontend) == 1  # Triton still works on the request
         held.go_on.set()
         await until(lambda: in_flight(frontend) == 0)
-        async with raw_connection_to(caller) as wire:
+        async with raw_connection_to(client) as wire:
             await wire.say(b"POST %s HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\nabc" % INFER.encode())
-            status, told = await wire.answer()
-            assert (status, b"did not arrive within" in told) == (504, True)
+            status, body = await wire.answer()
+            assert (status, b"did not arrive within" in body) == (504, True)
 
 
 async def test_a_request_waits_in_the_queue_and_a_disconnect_removes_it(triton: ScriptedTriton, held: Held) -> None:
     app = TritonFrontend(settings=Settings(triton_url=triton.url, max_in_flight=1, max_waiting=1))
     waiting = b'POST %s HTTP/1.1\r\nHost: x\r\nContent-Length: 13\r\n\r\n{"inputs":[]}'
-    async with listening(app) as caller:
-        running = asyncio.create_task(caller.post(INFER, content=REQUEST))
-        await held.is_asked.wait()
+    async with listening(app) as client:
+        running = asyncio.create_task(client.post(INFER, content=REQUEST))
+        await held.is_requested.wait()
         for path in (INFER, STREAM):
-            async with raw_connection_to(caller) as wire:
+            async with raw_connection_to(client) as wire:
                 await wire.say(waiting % path.encode())
                 await until(lambda: app.services.admission.waiting == 1)
-                assert (await caller.post(INFER, content=REQUEST)).status_code == 503
+                assert (await client.post(INFER, content=REQUEST)).status_code == 503
             await until(lambda: app.services.admission.waiting == 0)
-        next_one = asyncio.create_task(caller.post(INFER, content=REQUEST))
+        next_one = asyncio.create_task(client.post(INFER, content=REQUEST))
         await until(lambda: app.services.admission.waiting == 1)
         held.go_on.set()
         assert [(await each).status_code for each in (running, next_one)] == [200, 200]
-        assert (in_flight(app), held.num_asked) == (0, 2)
+        assert (in_flight(app), held.num_requests) == (0, 2)
 
 
 async def test_the_clients_timeout_applies_in_the_queue_and_at_triton(triton: ScriptedTriton, held: Held) -> None:
     app = TritonFrontend(settings=Settings(triton_url=triton.url, max_in_flight=1))
-    async with listening(app) as caller:
-        running = asyncio.create_task(caller.post(INFER, content=REQUEST))
-        await held.is_asked.wait()
-        late = await caller.post(INFER, content=REQUEST, headers={"X-Request-Timeout": "0.2"})
+    async with listening(app) as client:
+        running = asyncio.create_task(client.post(INFER, content=REQUEST))
+        await held.is_requested.wait()
+        late = await client.post(INFER, content=REQUEST, headers={"X-Request-Timeout": "0.2"})
         assert (late.status_code, late.json()["code"]) == (504, "deadline_exceeded")
         assert "nothing was run" in late.json()["error"]
         held.go_on.set()
         assert (await running).status_code == 200
-        refused = await caller.post(INFER, content=REQUEST, headers={"X-Request-Timeout": "soon"})
+        refused = await client.post(INFER, content=REQUEST, headers={"X-Request-Timeout": "soon"})
         assert (refused.status_code, refused.json()["code"]) == (400, "invalid_timeout")
-    assert held.num_asked == 1
+    assert held.num_requests == 1
 
 
-async def test_a_model_that_triton_has_gets_its_own_slots(app: TritonFrontend, caller: httpx2.AsyncClient) -> None:
-    await caller.post(INFER, content=REQUEST)
-    await caller.post("/v2/models/a%20b/versions/1/infer", content=REQUEST)
+async def test_a_model_that_triton_has_gets_its_own_slots(app: TritonFrontend, client: httpx2.AsyncClient) -> None:
+    await client.post(INFER, content=REQUEST)
+    await client.post("/v2/models/a%20b/versions/1/infer", content=REQUEST)
     assert [each.model for each in app.services.admission.all] == ["", "echo", "a b"]
 
 
 async def test_unknown_model_names_take_no_memory(
-    app: TritonFrontend, caller: httpx2.AsyncClient, triton: ScriptedTriton
+    app: TritonFrontend, client: httpx2.AsyncClient, triton: ScriptedTriton
 ) -> None:
     async def script(upstream: Upstream) -> None:
         while True:
@@ -304,14 +304,14 @@ async def test_unknown_model_names_take_no_memory(
             await upstream.answer(b'{"error":"unknown model"}', status=b"404 Not Found")
 
     triton.script = script
-    assert (await caller.post(INFER, content=REQUEST)).status_code == 404
+    assert (await client.post(INFER, content=REQUEST)).status_code == 404
     assert [each.model for each in app.services.admission.all] == [""]
 
 
 @pytest.mark.parametrize("extra", [b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil", b"evil"])
 @pytest.mark.parametrize("is_late", [False, True])
 async def test_unexpected_bytes_from_triton_are_never_a_response(
-    caller: httpx2.AsyncClient, triton: ScriptedTriton, extra: bytes, is_late: bool
+    client: httpx2.AsyncClient, triton: ScriptedTriton, extra: bytes, is_late: bool
 ) -> None:
     async def script(upstream: Upstream) -> None:
         await upstream.request()
@@ -324,11 +324,11 @@ async def test_unexpected_bytes_from_triton_are_never_a_response(
 
     triton.script = script
     for _ in range(3):
-        assert (await caller.post(INFER, content=REQUEST)).content == b"{}"
+        assert (await client.post(INFER, content=REQUEST)).content == b"{}"
 
 
 async def test_a_connection_that_triton_has_closed_is_not_reused(
-    caller: httpx2.AsyncClient, triton: ScriptedTriton
+    client: httpx2.AsyncClient, triton: ScriptedTriton
 ) -> None:
     async def script(upstream: Upstream) -> None:
         await upstream.request()
@@ -336,16 +336,16 @@ async def test_a_connection_that_triton_has_closed_is_not_reused(
 
     triton.script = script
     for _ in range(3):
-        assert (await caller.post(INFER, content=REQUEST)).status_code == 200
+        assert (await client.post(INFER, content=REQUEST)).status_code == 200
     assert triton.num_connections == 3
 
 
 @pytest.mark.parametrize("path", [INFER, STREAM])
 async def test_during_shutdown_only_status_requests_work(
-    app: TritonFrontend, caller: httpx2.AsyncClient, triton: ScriptedTriton, path: str
+    app: TritonFrontend, client: httpx2.AsyncClient, triton: ScriptedTriton, path: str
 ) -> None:
     app.drain.reach(Phase.CLOSED)
-    answer = await caller.post(path, json={})
-    assert (answer.status_code, answer.json()["code"]) == (503, "shutting_down")
+    response = await client.post(path, json={})
+    assert (response.status_code, response.json()["code"]) == (503, "shutting_down")
     assert triton.requests == []
-    assert (await caller.get("/v2/health/ready")).status_code == 200
+    assert (await client.get("/v2/health/ready")).status_code == 200

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A request for `/v2` that asks for an upgrade passes to Triton with its body, and leaves no place taken."""
+"""A request to `/v2` with an `Upgrade` header reaches Triton with its body, and frees its slot."""
 
 import httpx2
 import pytest
@@ -24,11 +24,11 @@ async def test_the_body_reaches_triton(triton: ScriptedTriton, wire: RawConnecti
         assert b"upgrade: h2c" not in head.lower()
 
 
-async def test_clients_that_disconnect_at_once_keep_no_slot(triton: ScriptedTriton, caller: httpx2.AsyncClient) -> None:
+async def test_clients_that_disconnect_at_once_keep_no_slot(triton: ScriptedTriton, client: httpx2.AsyncClient) -> None:
     for _ in range(40):  # max_in_flight is 2
-        async with raw_connection_to(caller) as wire:
+        async with raw_connection_to(client) as wire:
             await wire.say(POST + LENGTH[:-3])
             wire.leave()
-    async with raw_connection_to(caller) as wire:
+    async with raw_connection_to(client) as wire:
         await wire.say(POST + LENGTH)
         assert await wire.answer() == (200, b"{}")

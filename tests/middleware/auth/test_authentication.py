@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Who is let in: by which header, for what, how often; and what is told to those who are not."""
+"""Authentication: the headers that carry a key, scopes, rate limits, and the errors."""
 
 import asyncio
 import base64
@@ -31,7 +31,7 @@ WAYS = {
     "Bearer": bearer(DRAWS),
     "with spaces": {"Authorization": f"bearer   {DRAWS}"},
     "X-API-Key": {"X-API-Key": DRAWS},
-    "Basic, as the password": basic("whoever", DRAWS),
+    "Basic, as the password": basic("any-user", DRAWS),
     "Basic, as the user": basic(DRAWS, ""),
     "beside a proxy's own": {"Authorization": "Negotiate whatever a proxy wants", "X-API-Key": DRAWS},
 }
@@ -55,21 +55,21 @@ async def test_a_key_is_accepted_in_every_way_that_clients_send_it(
         ({"X-API-Key": ""}, "unknown_key"),
         ({"Authorization": DRAWS}, "unknown_key"),
         ({"Authorization": "Basic !!!"}, "unknown_key"),
-        (basic("whoever", "wrong"), "unknown_key"),
+        (basic("any-user", "wrong"), "unknown_key"),
         ({"X-API-Key": "wrong", **bearer(DRAWS)}, "unknown_key"),
     ],
 )
 async def test_401_explains_how_to_send_a_key(
     client: httpx2.AsyncClient, body: Body, headers: dict[str, str], code: str
 ) -> None:
-    answer = await client.post(PATH, json=body(), headers=headers)
-    told = answer.json()
-    assert (answer.status_code, told["code"]) == (401, code)
-    assert "X-API-Key" in told["detail"]
-    assert answer.headers["www-authenticate"].startswith('Basic realm="fastapi-triton"')
-    assert 'Bearer realm="fastapi-triton"' in answer.headers["www-authenticate"]
-    assert answer.headers["x-request-id"] == told["request_id"]
-    assert answer.headers["content-type"] == "application/problem+json"
+    response = await client.post(PATH, json=body(), headers=headers)
+    content = response.json()
+    assert (response.status_code, content["code"]) == (401, code)
+    assert "X-API-Key" in content["detail"]
+    assert response.headers["www-authenticate"].startswith('Basic realm="fastapi-triton"')
+    assert 'Bearer realm="fastapi-triton"' in response.headers["www-authenticate"]
+    assert response.headers["x-request-id"] == content["request_id"]
+    assert response.headers["content-type"] == "application/problem+json"
 
 
 async def test_an_expired_key_is_rejected(
@@ -82,18 +82,18 @@ async def test_an_expired_key_is_rejected(
     assert (await client.post(PATH, json=body(), headers=bearer(RULES))).status_code == 200
     monkeypatch.setattr(time, "time", end.timestamp)
     for path in (PATH, "/v1/images/generations", "/v2/models/x/infer"):
-        answer = await client.post(path, json=body(), headers=bearer(RULES))
-        assert answer.status_code == 401
-        assert "has expired" in answer.text
-        assert 'error="invalid_token"' in answer.headers["www-authenticate"]
-    answer = await client.post(PATH, json=body(), headers=bearer(RULES))
-    assert answer.json()["code"] == "expired_key"
+        response = await client.post(path, json=body(), headers=bearer(RULES))
+        assert response.status_code == 401
+        assert "has expired" in response.text
+        assert 'error="invalid_token"' in response.headers["www-authenticate"]
+    response = await client.post(PATH, json=body(), headers=bearer(RULES))
+    assert response.json()["code"] == "expired_key"
     assert (await client.post(PATH, json=body(), headers=bearer(DRAWS))).json()["code"] == "unknown_key"
 
 
 async def test_scripts_get_no_basic_challenge(client: httpx2.AsyncClient) -> None:
-    answer = await client.get("/playground/model", headers={"Sec-Fetch-Mode": "cors"})
-    assert answer.headers["www-authenticate"] == 'Bearer realm="fastapi-triton"'
+    response = await client.get("/playground/model", headers={"Sec-Fetch-Mode": "cors"})
+    assert response.headers["www-authenticate"] == 'Bearer realm="fastapi-triton"'
 
 
 OPEN = ["/health/live", "/health/ready"]
@@ -127,18 +127,18 @@ async def test_probes_need_no_key(client: httpx2.AsyncClient, path: str) -> None
 async def test_every_path_needs_its_scope(client: httpx2.AsyncClient, path: str, scope: str) -> None:
     scopes = {DRAWS: {"infer"}, WATCHES: {"metrics", "docs"}, RULES: {"infer", "v2", "admin", "metrics", "docs"}}
     for secret, has in scopes.items():
-        answer = await client.get(path, headers=bearer(secret))
+        response = await client.get(path, headers=bearer(secret))
         if scope in has:
-            assert answer.status_code not in (401, 403)
+            assert response.status_code not in (401, 403)
         else:
-            assert answer.status_code == 403
-            assert "missing_scope" in answer.text
-            assert f"`{scope}`" in answer.text
+            assert response.status_code == 403
+            assert "missing_scope" in response.text
+            assert f"`{scope}`" in response.text
 
 
 async def test_an_endpoint_rejects_a_key_without_its_scope(client: httpx2.AsyncClient, body: Body) -> None:
-    answer = await client.post(PATH, json=body(), headers=bearer(WATCHES))
-    assert (answer.status_code, answer.json()["code"]) == (403, "missing_scope")
+    response = await client.post(PATH, json=body(), headers=bearer(WATCHES))
+    assert (response.status_code, response.json()["code"]) == (403, "missing_scope")
 
 
 async def test_each_api_returns_401_in_its_own_format(client: httpx2.AsyncClient, app: TritonFrontend) -> None:
@@ -158,7 +158,7 @@ async def test_a_rate_limit_is_exact_to_the_second(
     now = 1000.0
     monkeypatch.setattr(
         "fastapi_triton.middleware.auth.authentication.time", SimpleNamespace(monotonic=lambda: now)
-    )  # its clock alone
+    )  # only the clock of this module
     for _ in range(3):
         assert (await client.post(PATH, json=body(), headers=bearer(DRAWS))).status_code == 200
     refused = await client.post(PATH, json=body(), headers=bearer(DRAWS))
@@ -182,8 +182,8 @@ def tell_caller(app: TritonFrontend) -> None:
 
 async def test_the_caller_is_named_after_its_key(app: TritonFrontend, client: httpx2.AsyncClient) -> None:
     tell_caller(app)
-    answer = await client.get("/whoami", headers=bearer(DRAWS))
-    assert answer.json() == {"name": "key:draws", "scopes": ["infer"], "max_in_flight": 2}
+    response = await client.get("/whoami", headers=bearer(DRAWS))
+    assert response.json() == {"name": "key:draws", "scopes": ["infer"], "max_in_flight": 2}
 
 
 async def test_public_scopes_need_no_key_and_allow_no_others(app_with: Callable[..., TritonFrontend]) -> None:
@@ -199,8 +199,8 @@ async def test_public_scopes_need_no_key_and_allow_no_others(app_with: Callable[
         assert (await client.get("/metrics")).status_code == 401
         assert (await client.get("/openapi.json", headers=bearer("wrong"))).status_code == 401
         assert (await client.get("/openapi.json", headers=bearer(DRAWS))).status_code == 200
-        told = (await client.get("/whoami")).json()
-        assert told == {"name": "address:10.1.2.3", "scopes": ["docs", "infer"], "max_in_flight": None}
+        body = (await client.get("/whoami")).json()
+        assert body == {"name": "address:10.1.2.3", "scopes": ["docs", "infer"], "max_in_flight": None}
 
 
 async def test_a_page_of_another_site_cannot_use_a_stored_key(client: httpx2.AsyncClient, body: Body) -> None:
@@ -276,5 +276,5 @@ def test_random_headers_are_never_a_valid_key(headers: list[tuple[bytes, bytes]]
         "scheme": "http",
     }
     asyncio.run(everything_on()(scope, receive, send))
-    assert statuses in ([400], [401])  # 400: it goes by none of those names
+    assert statuses in ([400], [401])  # 400: the `Host` header is unknown
     assert b"ftk_" not in (credentials.find_key(headers) or b"")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Keys come and go with their file, in a running server; a broken file changes nothing, loudly."""
+"""A running server follows changes of the key file. An invalid file changes nothing, and is reported."""
 
 import asyncio
 from collections.abc import Callable

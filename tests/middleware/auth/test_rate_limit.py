@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Rates: as many at once as the burst, then one an interval; and callers by address, no more than fit."""
+"""Rate limits: a burst at once, then one request per interval; and a bounded number of callers by address."""
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from fastapi_triton.middleware.auth.anonymous_clients import AnonymousClients
@@ -26,6 +26,7 @@ def test_a_burst_at_once_and_then_one_per_interval() -> None:
     st.integers(1, 1000),
     st.lists(st.floats(0, 100), min_size=1, max_size=200),
 )
+@example(1.0, 1, [0.0, 0.0])
 def test_the_rate_is_never_exceeded_and_the_returned_wait_is_enough(
     rate: float, burst: int, pauses: list[float]
 ) -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Keys on `/v2`: their scopes, the form of a refusal, and that no key goes on to Triton."""
+"""Keys on `/v2`: their scopes, the error format, and that no key is sent to Triton."""
 
 import gzip
 from collections.abc import AsyncIterator
@@ -37,7 +37,7 @@ def key_file(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-async def caller(scripted: ScriptedTriton, key_file: Path) -> AsyncIterator[httpx2.AsyncClient]:
+async def client(scripted: ScriptedTriton, key_file: Path) -> AsyncIterator[httpx2.AsyncClient]:
     settings = Settings(triton_url=scripted.url, api_keys_file=str(key_file), v2_admin=True)
     async with listening(TritonFrontend(settings=settings)) as client:
         yield client
@@ -54,50 +54,54 @@ async def caller(scripted: ScriptedTriton, key_file: Path) -> AsyncIterator[http
     ],
 )
 async def test_errors_have_the_format_that_tritons_clients_read(
-    caller: httpx2.AsyncClient,
+    client: httpx2.AsyncClient,
     scripted: ScriptedTriton,
     path: str,
     headers: dict[str, str],
     status: int,
     code: str,
 ) -> None:
-    answer = await caller.post(path, content=REQUEST, headers=headers)
-    told = answer.json()
-    assert (answer.status_code, told["code"]) == (status, code)
-    assert isinstance(told["error"], str)
-    assert answer.headers["x-request-id"] == told["request_id"]
-    assert ("www-authenticate" in answer.headers) == (status == 401)
+    response = await client.post(path, content=REQUEST, headers=headers)
+    body = response.json()
+    assert (response.status_code, body["code"]) == (status, code)
+    assert isinstance(body["error"], str)
+    assert response.headers["x-request-id"] == body["request_id"]
+    assert ("www-authenticate" in response.headers) == (status == 401)
     assert not scripted.requests
 
 
 @pytest.mark.parametrize("headers", [bearer(RULES), {"X-API-Key": RULES}, basic("", RULES)])
 async def test_no_key_is_sent_to_triton(
-    caller: httpx2.AsyncClient, scripted: ScriptedTriton, headers: dict[str, str]
+    client: httpx2.AsyncClient, scripted: ScriptedTriton, headers: dict[str, str]
 ) -> None:
     for path in (INFER, LOAD):
-        assert (await caller.post(path, content=REQUEST, headers=headers)).status_code == 200
+        assert (await client.post(path, content=REQUEST, headers=headers)).status_code == 200
     for head, _ in scripted.requests:
         assert RULES.encode() not in head
         assert b"authorization" not in head.lower()
         assert b"x-api-key" not in head.lower()
 
 
-async def test_the_rate_limit_applies_to_v2(caller: httpx2.AsyncClient) -> None:
-    assert (await caller.post(INFER, content=REQUEST, headers=bearer(PASSES))).status_code == 200
-    answer = await caller.post(INFER, content=REQUEST, headers=bearer(PASSES))
-    assert (answer.status_code, answer.json()["code"], answer.headers["retry-after"]) == (429, "rate_limited", "1")
+async def test_the_rate_limit_applies_to_v2(client: httpx2.AsyncClient) -> None:
+    assert (await client.post(INFER, content=REQUEST, headers=bearer(PASSES))).status_code == 200
+    response = await client.post(INFER, content=REQUEST, headers=bearer(PASSES))
+    assert (response.status_code, response.json()["code"], response.headers["retry-after"]) == (
+        429,
+        "rate_limited",
+        "1",
+    )
 
 
 @pytest.mark.parametrize("is_open", [False, True])
 async def test_a_compressed_request_is_decompressed_only_if_configured(scripted: ScriptedTriton, is_open: bool) -> None:
     packed = gzip.compress(REQUEST)
-    async with listening(TritonFrontend(settings=Settings(triton_url=scripted.url, v2_compressed=is_open))) as caller:
-        answer = await caller.post(INFER, content=packed, headers={"Content-Encoding": "gzip"})
+    async with listening(TritonFrontend(settings=Settings(triton_url=scripted.url, v2_compressed=is_open))) as client:
+        response = await client.post(INFER, content=packed, headers={"Content-Encoding": "gzip"})
     if is_open:
-        assert answer.status_code == 200
+        assert response.status_code == 200
         ((head, arrived),) = scripted.requests
         assert b"content-encoding" not in head
         assert arrived == REQUEST
     else:
-        assert (answer.status_code, answer.json()["code"]) == (415, "compressed_body")
+        assert (response.status_code, response.json()["code"]) == (415, "compressed_body")
         assert not [head for head, _ in scripted.requests if head.startswith(b"POST")]

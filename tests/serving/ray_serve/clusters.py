@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A cluster as a process of its own: Ray, the app and real Tritons."""
+"""A cluster in a process of its own: Ray, the app and real Tritons."""
 
 import json
 import os
@@ -14,24 +14,24 @@ import psutil
 from support.paths import ROOT
 from support.serving import Server
 
-# Ray gives its agents 30 s to start, and ends where they do not; a busy machine needs longer.
+# Ray ends if its agents do not start within 30 s; a busy machine needs longer.
 ATTEMPTS = 4
 
 
 class ClusterServer(Server):
-    """Its Tritons are below Ray's processes, not below one of ours alone."""
+    """A server whose Tritons are child processes of Ray."""
 
     def tritons(self) -> list[psutil.Process]:
-        """Those that run now."""
+        """The Tritons that run now."""
         return [each for each in self.below() if each.is_running() and each.name() == "tritonserver"]
 
     def _read(self) -> None:
         super()._read()
-        with self._grown:  # it is over: whoever waits for a line waits for nothing
+        with self._grown:  # the process has ended: wake those that wait for a line
             self._grown.notify_all()
 
-    def is_ready_or_over(self) -> bool:
-        """Whether it is ready; False: it has ended."""
+    def becomes_ready(self) -> bool:
+        """Wait until the server is ready. Returns False if it has ended."""
         try:
             self.wait_until_ready()
         except AssertionError:
@@ -48,11 +48,11 @@ class ClusterServer(Server):
 
 @contextmanager
 def ray_nodes(folder: Path, **options: object) -> Iterator[ClusterServer]:
-    """A head with the frontend, and two nodes that have room for a Triton each; two Tritons, or as the options say."""
+    """A head with the frontend, and two nodes for one Triton each; by default with two Tritons."""
     for _ in range(ATTEMPTS):
         server = _start(folder, options)
         try:
-            if server.is_ready_or_over():
+            if server.becomes_ready():
                 yield server
                 return
         finally:
@@ -62,7 +62,7 @@ def ray_nodes(folder: Path, **options: object) -> Iterator[ClusterServer]:
 
 @contextmanager
 def ray_nodes_that_fail(folder: Path, **options: object) -> Iterator[ClusterServer]:
-    """As `ray_nodes`, with options by which it does not become ready."""
+    """Like `ray_nodes`, with options that keep it from becoming ready."""
     server = _start(folder, options)
     try:
         yield server

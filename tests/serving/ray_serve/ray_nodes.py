@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A Ray cluster of a head with the frontend and two nodes with a Triton each, on one machine: `ray_nodes.py --port N`.
 
-The environment's RAY_NODES_OPTIONS is JSON: other options of the application, and `num_cpus` of the two nodes.
+The environment variable RAY_NODES_OPTIONS is JSON: options of the application, and `num_cpus` of the two nodes.
 
 SIGUSR1 kills one of the two nodes, with everything that runs on it.
 """
@@ -26,7 +26,7 @@ def main(port: int) -> None:
     stopped, killed = Event(), Event()
     cluster = ray_nodes.start(num_cpus=1)
     options = {"replicas": 2} | json.loads(os.environ.get("RAY_NODES_OPTIONS", "{}"))
-    # By default a Triton fills a node, so that each has one, and the frontend is on neither.
+    # By default a Triton needs a whole node. So each node has one Triton, and the frontend is on neither.
     num_cpus = options.pop("num_cpus", 2)
     first, _ = (ray_nodes.add(cluster, num_cpus=num_cpus) for _ in range(2))
     ray.init(address=cluster.address, logging_level="warning")

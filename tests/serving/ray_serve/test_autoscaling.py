@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The number of Tritons follows what runs and waits, as Ray counts leases."""
+"""The number of Tritons follows the running and waiting requests, which Ray counts as leases."""
 
 import asyncio
 from pathlib import Path
@@ -20,16 +20,16 @@ pytestmark = [pytest.mark.integration, pytest.mark.cluster, pytest.mark.timeout(
 
 async def test_a_second_triton_starts_while_the_load_is_too_much_for_one(tmp_path: Path) -> None:
     options = {"min_replicas": 1, "max_replicas": 2, "target_in_flight": 1, "max_in_flight_per_triton": 2}
-    # Room for a frontend beside the first Triton, which is alone at first.
+    # CPUs for the frontend and two Tritons; only one Triton runs at first.
     with ray_nodes(COUNT_APP, num_cpus=3, **options) as server:
         assert len(server.tritons()) == 1
-        async with httpx2.AsyncClient(base_url=server.url, timeout=300) as caller:
-            asking = [asyncio.create_task(caller.post("/count", json={"text": f"hold {tmp_path}"})) for _ in range(4)]
-            # One Triton takes two; the others wait in the frontend, and run as soon as there is a second.
+        async with httpx2.AsyncClient(base_url=server.url, timeout=300) as client:
+            asking = [asyncio.create_task(client.post("/count", json={"text": f"hold {tmp_path}"})) for _ in range(4)]
+            # One Triton accepts two requests; the others wait in the frontend until the second Triton runs.
             await until(tmp_path, "began-*", 4)
             assert len(server.tritons()) == 2
             (tmp_path / "go").touch()
-            assert [answer.status_code for answer in await asyncio.gather(*asking)] == [200] * 4
+            assert [response.status_code for response in await asyncio.gather(*asking)] == [200] * 4
 
 
 async def test_no_triton_runs_without_load_and_the_next_request_starts_one(tmp_path: Path) -> None:
@@ -37,19 +37,19 @@ async def test_no_triton_runs_without_load_and_the_next_request_starts_one(tmp_p
     with ray_nodes(COUNT_APP, num_cpus=3, **options) as server:
         psutil.wait_procs(server.tritons(), timeout=120)
         assert server.tritons() == []
-        async with httpx2.AsyncClient(base_url=server.url, timeout=300) as caller:
-            # Load balancers go on sending requests: they are taken.
-            ready = await caller.get("/health/ready")
+        async with httpx2.AsyncClient(base_url=server.url, timeout=300) as client:
+            # The frontend is ready, so load balancers still send requests.
+            ready = await client.get("/health/ready")
             assert (ready.status_code, ready.json()["detail"]) == (
                 200,
                 "No Triton is running, because there is no load. The next request starts one.",
             )
-            # Who cannot wait is told when it will be there; it comes all the same.
-            hurried = await caller.post("/count", json={"text": "a"}, headers={"X-Request-Timeout": "0.2"})
+            # A request with a short timeout fails with `Retry-After`, but still starts a Triton.
+            hurried = await client.post("/count", json={"text": "a"}, headers={"X-Request-Timeout": "0.2"})
             assert (hurried.status_code, hurried.json()["code"]) == (503, "cluster_not_ready")
             assert 1 < int(hurried.headers["Retry-After"]) <= 30
-            # Who can wait does, and meets no error.
-            assert (await caller.post("/count", json={"text": "a"})).status_code == 200
+            # A request without one waits until the Triton runs.
+            assert (await client.post("/count", json={"text": "a"})).status_code == 200
             assert len(server.tritons()) == 1
-            awake = await caller.get("/health/ready")
+            awake = await client.get("/health/ready")
             assert (awake.status_code, "detail" in awake.json()) == (200, False)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The app below Ray's proxy ends in phases, as it does on one machine: without Ray, with an app in memory."""
+"""The app below Ray's proxy shuts down in phases, as on one machine. Tested without Ray."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -24,7 +24,7 @@ class Text(BaseModel):
 
 
 class Held:
-    """The model `echo`, which waits for `go`."""
+    """The model `echo`, which waits until `go` is set."""
 
     def __init__(self) -> None:
         self.began, self.go = asyncio.Event(), asyncio.Event()
@@ -59,7 +59,7 @@ async def test_running_requests_finish_and_new_ones_are_rejected() -> None:
         running = asyncio.create_task(ask(http))
         await model.began.wait()
         ending = asyncio.create_task(app.end())
-        for _ in range(2):  # its steps: unready, then closed
+        for _ in range(2):  # the phases: unready, then closed
             await asyncio.sleep(0)
         ready = await http.get("/health/ready")
         assert ready.json()["status"] == "shutting down"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Who holds a lease and dies is noticed; who lives, or holds nothing, is left alone."""
+"""Leases of a dead holder end; living holders keep theirs, and actors without leases are not checked."""
 
 import asyncio
 import itertools
@@ -8,14 +8,14 @@ from fastapi_triton.serving.ray_serve.lease_watch import LeaseHolders
 
 
 async def test_only_the_leases_of_a_dead_holder_end() -> None:
-    was_asked_often, counted = asyncio.Event(), itertools.count(1)
+    was_checked_often, counted = asyncio.Event(), itertools.count(1)
     dying = iter((True, True, False))
 
     async def is_alive(name: str) -> bool:
         if name == "dying":
             return next(dying)
         if next(counted) == 9:
-            was_asked_often.set()
+            was_checked_often.set()
         return name == "alive"
 
     holders = LeaseHolders(is_alive, interval_s=0)
@@ -27,24 +27,24 @@ async def test_only_the_leases_of_a_dead_holder_end() -> None:
     ):
         await is_gone.wait()
         assert is_gone_too.is_set()
-        await was_asked_often.wait()
+        await was_checked_often.wait()
         assert not is_alive_gone.is_set()
         assert not is_unseen_gone.is_set()
 
 
 async def test_actors_without_leases_are_not_checked() -> None:
-    asked = asyncio.Event()
+    was_checked = asyncio.Event()
 
     async def is_alive(_: str) -> bool:
-        asked.set()
+        was_checked.set()
         return True
 
     holders = LeaseHolders(is_alive, interval_s=0)
     with holders.holding("frontend"):
-        await asked.wait()
-    await asyncio.wait(asyncio.all_tasks() - {asyncio.current_task()})  # it ends by itself
-    # And looked for again when it holds something again.
-    asked.clear()
+        await was_checked.wait()
+    await asyncio.wait(asyncio.all_tasks() - {asyncio.current_task()})  # the check ends by itself
+    # The check starts again with the next lease.
+    was_checked.clear()
     with holders.holding("frontend"):
-        await asked.wait()
-    await asyncio.wait(asyncio.all_tasks() - {asyncio.current_task()})  # it ends by itself
+        await was_checked.wait()
+    await asyncio.wait(asyncio.all_tasks() - {asyncio.current_task()})  # the check ends by itself

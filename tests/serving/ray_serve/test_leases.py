@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Many Tritons as one, without Ray: what has not run goes to another, what may have run does not; leases end."""
+"""Many Tritons as one, without Ray: only requests that have not run go to another Triton; every lease ends."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
@@ -40,7 +40,7 @@ class FakeLease:
 
 @dataclass
 class FakeServe:
-    """Gives leases of these URLs, one after the other; None is never granted."""
+    """Returns leases of these URLs, one after the other. A lease of None is never granted."""
 
     urls: Iterator[str | None]
     leases: list[FakeLease] = field(default_factory=list)
@@ -114,11 +114,11 @@ async def test_a_request_that_may_have_run_is_never_sent_again(triton: ScriptedT
 
 
 async def test_a_lease_lasts_as_long_as_the_request(triton: ScriptedTriton) -> None:
-    asked, go = asyncio.Event(), asyncio.Event()
+    arrived, go = asyncio.Event(), asyncio.Event()
 
     async def wait(upstream: Upstream) -> None:
         await upstream.request()
-        asked.set()
+        arrived.set()
         await go.wait()
         await upstream.answer(ANSWER, headers=b"Inference-Header-Content-Length: %d\r\n" % len(ANSWER))
 
@@ -126,7 +126,7 @@ async def test_a_lease_lasts_as_long_as_the_request(triton: ScriptedTriton) -> N
     client, serve = cluster(triton.url)
     async with client:
         asking = asyncio.create_task(client.infer("echo", INPUTS))
-        await asked.wait()
+        await arrived.wait()
         assert serve.num_held == 1
         go.set()
         await asking
@@ -134,11 +134,11 @@ async def test_a_lease_lasts_as_long_as_the_request(triton: ScriptedTriton) -> N
 
 
 async def test_a_disconnect_ends_the_lease_and_the_connection(triton: ScriptedTriton) -> None:
-    asked, closed = asyncio.Event(), asyncio.Event()
+    arrived, closed = asyncio.Event(), asyncio.Event()
 
     async def wait(upstream: Upstream) -> None:
         await upstream.request()
-        asked.set()
+        arrived.set()
         await upstream.closed()
         closed.set()
 
@@ -146,7 +146,7 @@ async def test_a_disconnect_ends_the_lease_and_the_connection(triton: ScriptedTr
     client, serve = cluster(triton.url)
     async with client:
         asking = asyncio.create_task(client.infer("echo", INPUTS))
-        await asked.wait()
+        await arrived.wait()
         asking.cancel()
         await closed.wait()
         await asyncio.wait([asking])
@@ -154,11 +154,11 @@ async def test_a_disconnect_ends_the_lease_and_the_connection(triton: ScriptedTr
 
 
 async def test_inference_that_triton_continues_after_a_disconnect_keeps_lease_and_slot(triton: ScriptedTriton) -> None:
-    asked, go, is_free = asyncio.Event(), asyncio.Event(), asyncio.Event()
+    arrived, go, is_free = asyncio.Event(), asyncio.Event(), asyncio.Event()
 
     async def wait(upstream: Upstream) -> None:
         await upstream.request()
-        asked.set()
+        arrived.set()
         await go.wait()
         await upstream.answer(ANSWER, headers=b"Inference-Header-Content-Length: %d\r\n" % len(ANSWER))
         await upstream.closed()
@@ -172,10 +172,10 @@ async def test_inference_that_triton_continues_after_a_disconnect_keeps_lease_an
     client, serve = cluster(triton.url)
     async with client:
         asking = asyncio.create_task(ask())
-        await asked.wait()
+        await arrived.wait()
         asking.cancel()
         await asyncio.wait([asking])
-        # Its caller is gone, and Triton does not notice: to Ray it is still busy.
+        # The client has disconnected, but Triton still works. So for Ray it is still busy.
         assert serve.num_held == 1
         assert not is_free.is_set()
         go.set()
@@ -230,14 +230,14 @@ async def test_queries_go_to_a_known_triton_without_a_lease(triton: ScriptedTrit
 async def test_the_cluster_is_up_while_one_triton_is_and_drops_the_others(triton: ScriptedTriton) -> None:
     client, serve = cluster(triton.url, triton.url)
     async with client:
-        assert not client.is_up  # none is known yet
+        assert not client.is_up  # no Triton is known yet
         await client.infer("echo", INPUTS)
         assert client.is_up
         (known,) = client._replicas.values()
-        known.client.pool.breaker.open(TritonUnavailableError("It is gone; nothing was run."))
+        known.client.pool.breaker.open(TritonUnavailableError("It cannot be reached; nothing was run."))
         assert not client.is_up
         assert client.num_open_breakers == 1
-        # The next question finds another by a lease, and the one that is gone is no longer asked.
+        # The next query takes a lease of another Triton, and drops the one that cannot be reached.
         assert await client.ready("echo")
         assert client.is_up
         assert client.num_open_breakers == 0
@@ -260,7 +260,7 @@ CONFIG = b'{"name":"echo","max_batch_size":0,"input":[],"output":[]}'
 
 
 async def config_of(triton: ScriptedTriton, client: ClusterTriton) -> None:
-    """Ask the only Triton for its config; then it is gone."""
+    """Read the config of the only Triton, which then cannot be reached."""
 
     async def answer(upstream: Upstream) -> None:
         while True:
@@ -270,7 +270,7 @@ async def config_of(triton: ScriptedTriton, client: ClusterTriton) -> None:
     triton.script = answer
     assert (await client.config("echo")).name == "echo"
     (known,) = client._replicas.values()
-    known.client.pool.breaker.open(TritonUnavailableError("It is gone; nothing was run."))
+    known.client.pool.breaker.open(TritonUnavailableError("It cannot be reached; nothing was run."))
 
 
 async def test_queries_start_no_triton_and_return_the_last_known_response(
@@ -278,7 +278,7 @@ async def test_queries_start_no_triton_and_return_the_last_known_response(
 ) -> None:
     client, serve = cluster(triton.url, None, may_sleep=True)
     async with client:
-        assert not client.is_asleep  # none was ever seen: the first question has one started
+        assert not client.is_asleep  # no Triton was ever known: the first query starts one
         await config_of(triton, client)
         assert client.is_asleep
         assert await client.ready("echo")
@@ -287,7 +287,7 @@ async def test_queries_start_no_triton_and_return_the_last_known_response(
             await client.config("another")
         assert unknown.value.code == "cluster_not_ready"
         assert len(serve.leases) == 1
-        # A request does ask for one, and says when to come back if it cannot wait.
+        # A request does take a lease. If its timeout is too short, the error has `Retry-After`.
         current_deadline.set(asyncio.get_running_loop().time() + 0.05)
         with pytest.raises(TritonUnavailableError, match="By earlier starts") as refused:
             await client.infer("echo", INPUTS)
@@ -310,7 +310,7 @@ def test_a_cold_start_is_estimated_from_the_last_one() -> None:
     assert start.left_s == ASSUMED_S
     start.requested()
     now = 105.0
-    start.requested()  # by another, or again: the start goes on
+    start.requested()  # a further request during the same start
     assert start.left_s == ASSUMED_S - 5
     now = 112.0
     start.started()
@@ -325,7 +325,7 @@ def test_a_cold_start_is_estimated_from_the_last_one() -> None:
 def test_old_requests_do_not_count_in_the_estimate_of_a_start() -> None:
     now = 100.0
     start = ColdStart(lambda: now)
-    start.requested()  # and it went; one came and went, and this frontend never saw it
+    start.requested()  # a Triton then started and ended, unnoticed by this frontend
     now = 4000.0
     start.requested()
     now = 4009.0

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a cluster is told, and what it refuses in a sentence."""
+"""The options of a cluster, and the errors for invalid ones."""
 
 import pkgutil
 import subprocess
@@ -21,7 +21,7 @@ def test_the_arguments_of_the_serve_config_file_are_options() -> None:
     options = ClusterOptions.model_validate(application["args"])
     assert application["import_path"] == "fastapi_triton.serving.ray_serve.application:build"
     assert (options.gpus_per_triton, options.min_replicas, options.max_replicas) == (1, 1, 8)
-    # More are let in than Tritons take at once: the rest is the queue that the number of Tritons follows.
+    # The frontend admits more than the Tritons accept: the number of Tritons follows the waiting requests.
     assert options.frontend_settings.max_in_flight > options.max_in_flight_per_triton
 
 
@@ -47,7 +47,7 @@ def test_a_node_with_another_version_is_rejected_by_name() -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "why"),
+    ("options", "reason"),
     [
         ({"min_replicas": 1}, "both"),
         ({"min_replicas": 3, "max_replicas": 2}, "more than"),
@@ -56,8 +56,8 @@ def test_a_node_with_another_version_is_rejected_by_name() -> None:
         ({"gpus": 1}, "Extra inputs"),
     ],
 )
-def test_contradicting_options_are_rejected(options: dict[str, object], why: str) -> None:
-    with pytest.raises(ValidationError, match=why):
+def test_contradicting_options_are_rejected(options: dict[str, object], reason: str) -> None:
+    with pytest.raises(ValidationError, match=reason):
         ClusterOptions.model_validate(options)
 
 
@@ -87,7 +87,7 @@ def test_a_gpu_that_only_ray_declares_is_rejected(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(replica, "num_gpus", lambda: 0)
     with pytest.raises(replica.NoGPUError, match=r"on the node 10\.0\.0\.7 with a GPU .* its driver shows none"):
         replica.require_gpu(options, node="10.0.0.7")
-    # A Triton in a container of its own is not asked for its driver; nor is anybody who wants no GPU.
+    # The driver is not checked for a Triton in its own container, or without a GPU.
     replica.require_gpu(ClusterOptions(gpus_per_triton=1, triton_url="http://{node}:8000"), node="10.0.0.7")
     replica.require_gpu(ClusterOptions(), node="10.0.0.7")
     monkeypatch.setattr(replica, "num_gpus", lambda: 1)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Parts of a cluster are killed under load: at most the requests in flight on them fail, and nobody goes unanswered."""
+"""Parts of a cluster are killed under load: only requests in flight there fail, and every request gets a response."""
 
 import signal
 import sys
@@ -22,7 +22,7 @@ from support.serving import COUNT_APP, ECHO_APP, Server
 pytestmark = [pytest.mark.integration, pytest.mark.cluster, pytest.mark.timeout(900)]
 
 NUM_CALLERS = 6
-# The one failure that a dying Triton may show: what may have run is not repeated.
+# The only failure that a dying Triton may cause: a request that may have run is not repeated.
 LOST = (503, "triton_connection_lost")
 
 
@@ -42,7 +42,7 @@ def test_a_triton_killed_under_load_fails_only_its_requests_and_is_replaced(
 
 
 def test_a_node_killed_under_load_fails_only_its_requests(echo_cluster: ClusterServer) -> None:
-    echo_cluster.wait_for(r"Triton at \S+ is ready", times=3, timeout_s=240)  # the one that was started anew
+    echo_cluster.wait_for(r"Triton at \S+ is ready", times=3, timeout_s=240)  # the third is the replacement
     tritons = echo_cluster.tritons()
     assert len(tritons) == 2
     with callers(echo_cluster.url, NUM_CALLERS) as load:
@@ -52,7 +52,7 @@ def test_a_node_killed_under_load_fails_only_its_requests(echo_cluster: ClusterS
         load.wait_for_more(60)
     assert set(load.failures) <= {LOST}
     assert len(load.failures) <= NUM_CALLERS
-    # Its Triton has gone with the node: nothing works on for nobody.
+    # Its Triton has ended with the node.
     gone, _ = psutil.wait_procs(tritons, timeout=60)
     assert len(gone) == 1
 
@@ -97,22 +97,22 @@ def test_a_frontend_killed_under_load_fails_only_its_requests() -> None:
             first.kill()
             load.wait_for_more(60)
     assert len(load.failures) <= NUM_CALLERS
-    assert {status for status, _ in load.failures} <= {0, 500}  # of Ray's proxy, to which the connection broke
+    assert {status for status, _ in load.failures} <= {0, 500}  # from Ray's proxy, whose connection broke
 
 
 def test_the_leases_of_a_killed_frontend_end_long_before_its_requests_would(tmp_path: Path) -> None:
     with ray_nodes(COUNT_APP, max_in_flight_per_triton=2) as server, ThreadPoolExecutor() as pool:
-        # All slots of both Tritons.
+        # These requests use all slots of both Tritons.
         held = [pool.submit(server.post, "/count", json={"text": f"hold {tmp_path}"}) for _ in range(4)]
         wait_until_began(tmp_path, 4)
         (frontend,) = frontends(server)
-        time.sleep(3 * INTERVAL_S)  # long enough to be looked for, and found; no event says so
+        time.sleep(3 * INTERVAL_S)  # long enough for some checks, which no event reports
         assert "a frontend has died" not in server.log
         frontend.kill()
         assert [each.result().status_code for each in held] == [500] * 4
-        # The models learn of it by their connections, Ray by those who hold leases being looked for.
+        # The models notice it by their connections, the replicas by checking the holders of leases.
         server.wait_for("a frontend has died, so its lease", timeout_s=120)
-        # Another one comes, and has all slots: as many run at once.
+        # The next frontend has all slots: as many requests run at once.
         again = [pool.submit(ask_until_served, server, f"hold {tmp_path}") for _ in range(4)]
         wait_until_began(tmp_path, 8)
         (tmp_path / "go").touch()
@@ -125,11 +125,11 @@ def wait_until_began(folder: Path, count: int) -> None:
 
 
 def ask_until_served(server: ClusterServer, text: str) -> httpx2.Response:
-    """Until Ray has another frontend."""
+    """Retry until Ray has another frontend."""
     while True:
-        answer = server.post("/count", json={"text": text})
-        if answer.status_code == 200:
-            return answer
+        response = server.post("/count", json={"text": text})
+        if response.status_code == 200:
+            return response
 
 
 def test_a_node_with_another_version_is_rejected_with_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:

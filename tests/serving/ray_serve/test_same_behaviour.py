@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What callers see of a cluster is what they see of one machine: the very same tests run against both."""
+"""Clients see the same of a cluster as of one machine: these tests run against both."""
 
 import asyncio
 from pathlib import Path
@@ -29,7 +29,7 @@ async def test_a_disconnect_cancels_a_plain_request(
     caller: httpx2.AsyncClient,  # noqa: F811
     tmp_path: Path,
 ) -> None:
-    """As on one machine, but for the log: it is Ray's proxy that sees the caller leave."""
+    """The same as on one machine, except for the log: Ray's proxy notices the disconnect."""
     asking = asyncio.create_task(
         caller.post("/count", json={"text": f"hold {tmp_path}"}, headers={"X-Request-ID": "gone-plain"})
     )
@@ -50,10 +50,10 @@ async def test_requests_that_run_at_once_are_spread_over_the_tritons(
         for each in range(12)
     ]
     await until(tmp_path, "began-*", 12)
-    # Each Triton has a Python model of its own; one that holds requests has connections from the frontend.
+    # Each Triton has its own instance of the model. A Triton that holds requests has connections from the frontend.
     assert len([each for each in count_server.tritons() if count_established(each) > 1]) == 2
     (tmp_path / "go").touch()
-    assert {answer.status_code for answer in await asyncio.gather(*asking)} == {200}
+    assert {response.status_code for response in await asyncio.gather(*asking)} == {200}
 
 
 def count_established(triton: psutil.Process) -> int:
@@ -61,9 +61,9 @@ def count_established(triton: psutil.Process) -> int:
 
 
 def test_a_request_id_goes_to_the_model_and_comes_back_once(count_server: ClusterServer) -> None:
-    answer = count_server.post("/count", json={"text": "echo a"}, headers={"X-Request-ID": "mine"})
-    assert answer.json()["info"]["request_id"] == "mine"
-    assert answer.headers.get_list("X-Request-ID") == ["mine"]
+    response = count_server.post("/count", json={"text": "echo a"}, headers={"X-Request-ID": "mine"})
+    assert response.json()["info"]["request_id"] == "mine"
+    assert response.headers.get_list("X-Request-ID") == ["mine"]
     assert len(count_server.get("/health/live").headers.get_list("X-Request-ID")) == 1
 
 

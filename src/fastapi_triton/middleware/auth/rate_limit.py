@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """A token bucket that needs one number per caller."""
 
-# Rounding errors of float sums are below this; callers do not wait for them.
+# Rounding errors of float sums are below this. The returned wait is shorter by it, so that an error adds no second to
+# `Retry-After`; and a token is given up to twice this early, so that the returned wait is always enough.
 _ROUNDING_S = 1e-6
 
 
@@ -23,7 +24,7 @@ class TokenBucket:
         """Take a token and return 0.0. Without a token, take none, and return the seconds until there will be one."""
         full_at_s = max(self._full_at_s, now_s)
         wait_s = full_at_s - now_s - self._tolerance_s
-        if wait_s > _ROUNDING_S:
+        if wait_s > 2 * _ROUNDING_S:
             return wait_s - _ROUNDING_S
         self._full_at_s = full_at_s + self._interval_s
         return 0.0
