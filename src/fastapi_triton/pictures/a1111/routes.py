@@ -209,7 +209,9 @@ async def _response_body(request: Txt2ImgRequest, plan: Txt2ImgPlan, task: Task)
             continue
         step, num_steps = task.steps.get(index, (0, 0))
         moment = f"at step {step} of {num_steps}" if step else "before its first step"
-        notes.append(f"Picture {index + 1} was interrupted {moment}. Its last preview, if any, is in its place.")
+        notes.append(
+            f"Picture {index + 1} was interrupted {moment}. The response has its last preview instead, if there is one."
+        )
         if index in task.previews:
             picture, _ = await previews.as_whole_picture(
                 task.previews[index], plan.batch[index], plan.capabilities, output_format="png"
