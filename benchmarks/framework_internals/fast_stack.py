@@ -25,7 +25,7 @@ class OnErrorMiddleware:
         try:
             await self.app(scope, receive, send)
         except Exception as error:
-            if scope["type"] != "http" or current_record.get().is_answered:
+            if scope["type"] != "http" or current_record.get().has_response_begun:
                 raise
             await self._handling(partial(_fail, error))(scope, receive, send)
 

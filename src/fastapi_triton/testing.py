@@ -188,7 +188,7 @@ class FakeTriton:
         finally:
             if slot is not None and not working.done():
                 slot.hold()
-                working.add_done_callback(lambda _: slot.release(is_answered=True))
+                working.add_done_callback(lambda _: slot.release(is_completed=True))
 
     def _loaded(self, model: str) -> FakeModel:
         self._require_running()

@@ -284,7 +284,7 @@ async def test_a_place_is_free_when_nobody_holds_it_any_more(clock: Clock) -> No
         clock.now += 1.0
     assert admission.in_flight == 1
     clock.now += 4.0
-    slot.release(is_answered=True)
+    slot.release(is_completed=True)
     assert admission.in_flight == 0
     assert admission.times.service_s == 5.0  # as long as it really took
 

@@ -43,7 +43,7 @@ class World:
                 deadline = None if timeout_s is None else self.clock.now + timeout_s
                 self.asking.append(ask(self.admission, caller, count=count, deadline=deadline))
             case ("finish", index) if self.held:
-                self.held.pop(index % len(self.held)).release(is_answered=True)
+                self.held.pop(index % len(self.held)).release(is_completed=True)
             case ("cancel", index) if self.asking:
                 self.asking[index % len(self.asking)].cancel()
             case ("pass time", seconds):

@@ -51,7 +51,7 @@ async def test_a_ticket_follows_its_request_through_the_queue() -> None:
         QueuePosition(3, 12.0),
     ]
     clock.now += 4.0
-    held.release(is_answered=True)
+    held.release(is_completed=True)
     await settled()
     assert tickets[0].position is None
     assert [ticket.position and ticket.position.position for ticket in tickets[1:]] == [1, 2]

@@ -57,17 +57,17 @@ def add(
         fail(_NO_NAME)
     secret = keys.new_secret()
     lines = [f"[keys.{name}]", f'sha256 = "{keys.digest(secret)}"']
-    lines.append(f"scopes = [{', '.join(_quoted(each) for each in scope or ['infer'])}]")
+    lines.append(f"scopes = [{', '.join(_quoted_scope(each) for each in scope or ['infer'])}]")
     for field, value in (
         ("requests_per_minute", requests_per_minute),
         ("burst", burst),
         ("max_in_flight", max_in_flight),
-        ("expires", None if expires is None else _time(_after(expires))),
+        ("expires", None if expires is None else _rfc3339(_expiry(expires))),
     ):
         if value is not None:
             lines.append(f"{field} = {value}")
     block = "\n".join(lines) + "\n"
-    with _used(file, is_locked=True):
+    with _access(file, is_locked=True):
         text = file.read_text(encoding="utf-8") if file.exists() else _HEAD
         known = keys.entries(text)
         if name in known:
@@ -88,7 +88,7 @@ def add(
 @app.command("list")
 def list_keys(file: File) -> None:
     """List all keys with their scopes and limits."""
-    with _used(file):
+    with _access(file):
         known = keys.entries(file.read_text(encoding="utf-8"))
     for name, entry in known.items():
         columns = [name, ",".join(entry.scopes)]
@@ -99,7 +99,7 @@ def list_keys(file: File) -> None:
             columns.append(f"{entry.max_in_flight} in flight")
         if entry.expires is not None:
             has_expired = entry.expires <= datetime.now(UTC)
-            columns.append(f"{'EXPIRED' if has_expired else 'expires'} {_time(entry.expires)}")
+            columns.append(f"{'EXPIRED' if has_expired else 'expires'} {_rfc3339(entry.expires)}")
         typer.echo("\t".join(columns))
     if not known:
         typer.echo("There are no keys.", err=True)
@@ -108,7 +108,7 @@ def list_keys(file: File) -> None:
 @app.command("revoke")
 def revoke(name: Annotated[str, typer.Argument(help="The name of the key.")], file: File) -> None:
     """Delete a key."""
-    with _used(file, is_locked=True):
+    with _access(file, is_locked=True):
         text = file.read_text(encoding="utf-8")
         known = keys.entries(text)
         if name not in known:
@@ -139,20 +139,20 @@ def _without(text: str, name: str) -> str:
     return "".join(kept)
 
 
-def _quoted(scope: str) -> str:
+def _quoted_scope(scope: str) -> str:
     if scope not in SCOPES:
         fail(f"There is no scope {scope!r}. Choose from {', '.join(SCOPES)}.")
     return f'"{scope}"'
 
 
-def _after(duration: str) -> datetime:
+def _expiry(duration: str) -> datetime:
     found = re.fullmatch(r"([1-9][0-9]{0,4})([hdw])", duration)
     if found is None:
         fail(f"{duration!r} is not a duration. Write hours, days or weeks: 12h, 90d, 8w.")
     return datetime.now(UTC) + int(found[1]) * _UNITS[found[2]]
 
 
-def _time(moment: datetime) -> str:
+def _rfc3339(moment: datetime) -> str:
     """The time in RFC 3339, as TOML writes it."""
     return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
@@ -168,7 +168,7 @@ def _write(file: Path, text: str) -> None:
 
 
 @contextmanager
-def _used(file: Path, *, is_locked: bool = False) -> Iterator[None]:
+def _access(file: Path, *, is_locked: bool = False) -> Iterator[None]:
     """Exit with a reason if the file cannot be used. `is_locked`: lock it against other commands, before writing."""
     try:
         with file_lock.held(file.resolve().parent, wait=True) if is_locked else nullcontext():

@@ -30,7 +30,7 @@ from fastapi_triton.serving.supervisor import WorkersPlan
 logger = logging.getLogger(__name__)
 
 
-@setting_flags.added(besides=("triton_url",))
+@setting_flags.add(except_for=("triton_url",))
 def serve(
     app_name: Annotated[
         str | None,
@@ -72,9 +72,9 @@ def serve(
         fail("--models needs an embedded Triton; add --embedded.")
     if cluster:
         _require_cluster(embedded=embedded, triton=triton, workers=workers)
-    taken = preflight.port_obstacle(host, port)
-    if taken is not None:
-        fail(taken.sentence)
+    obstacle = preflight.port_obstacle(host, port)
+    if obstacle is not None:
+        fail(obstacle.sentence)
     if settings["generate"] is None and "FASTAPI_TRITON_GENERATE" not in os.environ:
         settings["generate"] = True  # there may be no app that declares endpoints
     if settings["jobs_folder"] is None and "FASTAPI_TRITON_JOBS_FOLDER" not in os.environ:
@@ -88,12 +88,12 @@ def serve(
             if cluster:
                 _serve_cluster(app_name, cluster, repository, host, port)
                 return
-            beside = EmbeddedTriton.prepare(repository) if embedded else None
-            setting_flags.export({"triton_url": beside.url if beside else None})
+            embedded_triton = EmbeddedTriton.prepare(repository) if embedded else None
+            setting_flags.export({"triton_url": embedded_triton.url if embedded_triton else None})
             is_bundled = embedded and repository.resolve() == bundle.model_repository().resolve()
             frontend = load_app(app_name, is_bundled_repository=is_bundled)
-            several = WorkersPlan(workers, app_name, is_bundled) if workers > 1 else None
-            run.run(run.Plan(frontend, host, port, beside, several))
+            workers_plan = WorkersPlan(workers, app_name, is_bundled) if workers > 1 else None
+            run.run(run.Plan(frontend, host, port, embedded_triton, workers_plan))
     except ValidationError as error:
         fail(invalid_settings(error))
     except (EmbeddedTritonError, S3ModelsError, AppNotFoundError, KeyFileError) as error:

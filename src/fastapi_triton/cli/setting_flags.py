@@ -18,8 +18,8 @@ _SECRETS = ("triton_token", "triton_headers", "jobs_webhook_secret")
 _VARIABLE_HINT = " Prefer the variable: other users of the machine can read flags."
 
 
-def added(*, besides: Collection[str]) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Decorator for a command with `**settings`: adds a flag for every setting except `besides`.
+def add(*, except_for: Collection[str]) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Decorator for a command with `**settings`: adds a flag for every setting except `except_for`.
 
     An omitted flag is None, so that the environment variable decides.
     """
@@ -29,7 +29,7 @@ def added(*, besides: Collection[str]) -> Callable[[Callable[..., None]], Callab
         flags = [
             inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=_flag(name, field))
             for name, field in Settings.model_fields.items()
-            if name not in besides
+            if name not in except_for
         ]
         kept = [each for each in own.parameters.values() if each.kind is not inspect.Parameter.VAR_KEYWORD]
 

@@ -156,7 +156,7 @@ class InvalidRequestError(FastAPITritonError, status=422, code="invalid_request"
     """The request is well-formed but invalid. Also for Triton's INVALID_ARG."""
 
 
-def refusal(problems: Sequence[FieldProblem], *, num_unlisted: int = 0) -> InvalidRequestError:
+def invalid_request(problems: Sequence[FieldProblem], *, num_unlisted: int = 0) -> InvalidRequestError:
     """One error for all problems with a request; `num_unlisted` is the number of further problems."""
     code = problems[0].code if len({problem.code for problem in problems}) == 1 else "invalid_request"
     detail = " ".join(problem.detail for problem in problems)
@@ -167,7 +167,7 @@ def refusal(problems: Sequence[FieldProblem], *, num_unlisted: int = 0) -> Inval
 
 def invalid_field(name: str, code: str, detail: str) -> InvalidRequestError:
     """The error for one problem with one field."""
-    return refusal([FieldProblem(pointer((name,)), code, detail)])
+    return invalid_request([FieldProblem(pointer((name,)), code, detail)])
 
 
 class TooManyRequestsError(FastAPITritonError, status=429, code="too_many_requests"):

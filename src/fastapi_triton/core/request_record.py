@@ -36,7 +36,7 @@ class RequestRecord:
     route = ""
     model = ""
     status = 0  # no response was sent
-    is_answered = False  # whether the response has begun
+    has_response_begun = False  # whether the response has begun
     code = ""
     total_s = 0.0
     received_bytes = 0

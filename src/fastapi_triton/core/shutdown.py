@@ -17,7 +17,7 @@ STATE = "drain"
 # By then another process, or the next one, accepts requests.
 RETRY_AFTER_S = 1.0
 # Time for the clients of cancelled requests to read the error.
-STOPPED_ANSWER_S = 2
+ERROR_RESPONSE_S = 2
 _IDLE_CHECK_INTERVAL_S = 0.05
 
 
@@ -74,7 +74,7 @@ class Drain:
             self.reach(Phase.OVER)
             for task in list(requests):
                 task.cancel()
-            await is_idle_within(STOPPED_ANSWER_S)
+            await is_idle_within(ERROR_RESPONSE_S)
 
     def require_open(self) -> None:
         """Check that new requests are accepted.

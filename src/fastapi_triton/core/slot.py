@@ -32,7 +32,7 @@ class Slot:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.release(is_answered=kind is None)
+        self.release(is_completed=kind is None)
 
     @property
     def is_taken(self) -> bool:
@@ -49,9 +49,9 @@ class Slot:
             self.hold()
             asyncio.get_running_loop().call_later(seconds, self.release)
 
-    def release(self, *, is_answered: bool = False) -> None:
-        """Remove a holder. `is_answered`: the model completed the work."""
-        self.is_measured = self.is_measured or is_answered
+    def release(self, *, is_completed: bool = False) -> None:
+        """Remove a holder. `is_completed`: the model completed the work."""
+        self.is_measured = self.is_measured or is_completed
         self._num_holders -= 1
         if self._num_holders == 0:
             self._free(self)

@@ -43,7 +43,7 @@ class DispatchMiddleware:
             try:
                 await found.endpoint(scope, receive, send)
             except Exception as error:
-                if current_record.get().is_answered:
+                if current_record.get().has_response_begun:
                     raise
                 scope[_ERROR] = error
                 await self.app(scope, receive, send)

@@ -84,7 +84,7 @@ class _Messages:
             return self._send_body(message)
         record = self._record
         record.status = message["status"]
-        record.is_answered = True
+        record.has_response_begun = True
         headers = [header for header in message.get("headers", ()) if header[0] not in _OURS]
         headers += (self._id_header, (b"server-timing", record.server_timing(perf_counter())))
         message["headers"] = headers

@@ -30,7 +30,7 @@ class ShutdownMiddleware:
             await self.app(scope, receive, send)
         except asyncio.CancelledError as cancelled:
             reason = self._drain.explain(cancelled)
-            if not isinstance(reason, FastAPITritonError) or current_record.get().is_answered:
+            if not isinstance(reason, FastAPITritonError) or current_record.get().has_response_begun:
                 raise reason from None
             await problem_details.error_response(scope, reason)(scope, receive, send)
 

@@ -32,7 +32,7 @@ class Server(uvicorn.Server):
                 log_config=None,
                 access_log=False,
                 proxy_headers=False,  # the app has its own list of trusted proxies
-                timeout_graceful_shutdown=shutdown.STOPPED_ANSWER_S,  # after the app's own grace period
+                timeout_graceful_shutdown=shutdown.ERROR_RESPONSE_S,  # after the app's own grace period
             )
         )
         self.is_listening = asyncio.Event()

@@ -10,7 +10,7 @@ from fastapi_triton import Settings, TritonFrontend
 from fastapi_triton.cli.check import rules_declarations, rules_deployment, rules_waivers
 from fastapi_triton.cli.check.rule import Rules
 from fastapi_triton.cli.check.rules_declarations import Declared
-from fastapi_triton.cli.check.rules_deployment import ModelBehind
+from fastapi_triton.cli.check.rules_deployment import ModelWithSettings
 from fastapi_triton.cli.check.rules_waivers import Waivers
 from fastapi_triton.triton.datatypes import BY_CONFIG
 from fastapi_triton.triton.model_config import ModelConfig, TensorConfig
@@ -28,9 +28,9 @@ EVENT = TensorConfig("event", BY_CONFIG["TYPE_STRING"], (1,))
 STREAM = ModelConfig("stream", 0, TEXT, (*TEXT, EVENT), decoupled=True)
 
 
-def behind(policy: dict[str, int], **settings: float) -> ModelBehind:
+def with_policy(policy: dict[str, int], **settings: float) -> ModelWithSettings:
     raw = {"dynamic_batching": {"default_queue_policy": policy}}
-    return ModelBehind(raw, Settings(**settings))  # type: ignore[arg-type]
+    return ModelWithSettings(raw, Settings(**settings))  # type: ignore[arg-type]
 
 
 def declared(
@@ -55,20 +55,20 @@ CASES = [
     (
         rules_deployment.RULES,
         "admission-over-queue",
-        behind({"max_queue_size": 32}, max_in_flight=32),
-        behind({"max_queue_size": 33}, max_in_flight=32),
+        with_policy({"max_queue_size": 32}, max_in_flight=32),
+        with_policy({"max_queue_size": 33}, max_in_flight=32),
     ),
     (
         rules_deployment.RULES,
         "client-timeout",
-        behind({"default_timeout_microseconds": 60_000_000}, request_timeout_s=60),
-        behind({"default_timeout_microseconds": 59_000_000}, request_timeout_s=60),
+        with_policy({"default_timeout_microseconds": 60_000_000}, request_timeout_s=60),
+        with_policy({"default_timeout_microseconds": 59_000_000}, request_timeout_s=60),
     ),
     (
         rules_deployment.RULES,
         "client-timeout",
-        behind({"default_timeout_microseconds": 60_000_000}, request_timeout_s=60),
-        behind({"default_timeout_microseconds": 60_000_000, "allow_timeout_override": True}, request_timeout_s=60),
+        with_policy({"default_timeout_microseconds": 60_000_000}, request_timeout_s=60),
+        with_policy({"default_timeout_microseconds": 60_000_000, "allow_timeout_override": True}, request_timeout_s=60),
     ),
     (rules_declarations.RULES, "unknown-model", declared("ecko", ECHO), declared("echo", ECHO)),
     (rules_declarations.RULES, "unknown-model", declared("echo", ECHO, stream_model="streem"), declared("echo", ECHO)),

@@ -92,12 +92,12 @@ def openapi_command(
         output.write_text(text)
 
 
-def _targets(words: Sequence[str]) -> tuple[TritonFrontend | None, Path | None]:
+def _targets(arguments: Sequence[str]) -> tuple[TritonFrontend | None, Path | None]:
     """The app and the model repository that the arguments name."""
-    folders = [each for each in words if Path(each).is_dir()]
-    names = [each for each in words if each not in folders]
+    folders = [each for each in arguments if Path(each).is_dir()]
+    names = [each for each in arguments if each not in folders]
     if len(folders) > 1 or len(names) > 1:
-        fail(f"Name at most one app and one model repository, not {' '.join(words)}.")
+        fail(f"Name at most one app and one model repository, not {' '.join(arguments)}.")
     for name in names:
         if "/" in name:
             fail(f"There is no model repository at {name}.")

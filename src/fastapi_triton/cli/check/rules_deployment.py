@@ -14,7 +14,7 @@ TRITON_MAX_INPUT_BYTES = 64 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
-class ModelBehind:
+class ModelWithSettings:
     """A model's config, and the settings of the frontend in front of it."""
 
     raw: Mapping[str, Any]
@@ -22,7 +22,7 @@ class ModelBehind:
 
 
 SETTINGS_RULES: Rules[Settings] = Rules()
-RULES: Rules[ModelBehind] = Rules()
+RULES: Rules[ModelWithSettings] = Rules()
 
 
 @SETTINGS_RULES.add(
@@ -41,7 +41,7 @@ def body_limit(settings: Settings) -> Iterator[str]:
 
 
 @RULES.add("admission-over-queue", WARNING, advice="Set max_in_flight below the model's max_queue_size.")
-def admission_over_queue(model: ModelBehind) -> Iterator[str]:
+def admission_over_queue(model: ModelWithSettings) -> Iterator[str]:
     """Triton's queue fills before the frontend's, and its rejections lack Retry-After."""
     limit = queue_policy(model.raw).get("max_queue_size") or 0
     if limit and model.settings.max_in_flight >= limit:
@@ -54,7 +54,7 @@ def admission_over_queue(model: ModelBehind) -> Iterator[str]:
     advice="Set allow_timeout_override, so that the frontend passes on the remaining time, or raise "
     "request_timeout_s above queue timeout plus slowest job.",
 )
-def client_timeout(model: ModelBehind) -> Iterator[str]:
+def client_timeout(model: ModelWithSettings) -> Iterator[str]:
     """A request can time out in Triton's queue, and still run later."""
     policy = queue_policy(model.raw)
     queue_s = int(policy.get("default_timeout_microseconds") or 0) / 1e6

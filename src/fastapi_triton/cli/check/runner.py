@@ -94,7 +94,7 @@ def _of_folder(folder: ModelFolder, settings: Settings) -> list[Finding]:
     return [
         *rules_configs.RULES.findings(folder, folder.name),
         *rules_python_models.RULES.findings(folder, folder.name),
-        *rules_deployment.RULES.findings(rules_deployment.ModelBehind(folder.settings, settings), folder.name),
+        *rules_deployment.RULES.findings(rules_deployment.ModelWithSettings(folder.settings, settings), folder.name),
     ]
 
 

@@ -131,7 +131,7 @@ def command(
 ) -> None:
     """Make a picture from a scribble and a prompt."""
     report = RunReport()
-    with _ending(report, as_json=as_json):
+    with _reporting_outcome(report, as_json=as_json):
         if key is not None and not (key.isascii() and key.isprintable() and key.strip() == key):
             raise UsageError("--key is not a valid key: it contains a space, a line break or non-ASCII characters.")
         if as_json and output == STDOUT:
@@ -167,7 +167,7 @@ def command(
 
 
 @contextmanager
-def _ending(report: RunReport, *, as_json: bool) -> Iterator[None]:
+def _reporting_outcome(report: RunReport, *, as_json: bool) -> Iterator[None]:
     """Print the outcome of the run, and exit with its status."""
     error: dict[str, object] = {}
     status = 0

@@ -14,7 +14,7 @@ import numpy.typing as npt
 import orjson
 from pydantic_core import ErrorDetails
 
-from fastapi_triton.core.errors import FieldProblem, InferenceError, pointer, refusal
+from fastapi_triton.core.errors import FieldProblem, InferenceError, invalid_request, pointer
 from fastapi_triton.endpoints import json_codec
 from fastapi_triton.endpoints.images import ImageLimits
 from fastapi_triton.endpoints.json_codec import Arrays
@@ -125,13 +125,13 @@ class GeneratedModel:
             detail = f"The batch has {num_rows} rows; this model takes 1 to {max_rows}."
         else:
             return
-        raise refusal([FieldProblem("#", "wrong_shape", detail)])
+        raise invalid_request([FieldProblem("#", "wrong_shape", detail)])
 
     def _require_input(self, rows: Sequence[Row]) -> None:
         if not any(rows):
             names = ", ".join(f"`{name}`" for name in self._names)
             detail = f"The request has no inputs. All are optional, but Triton needs at least one of {names}."
-            raise refusal([FieldProblem("#", "missing_field", detail)])
+            raise invalid_request([FieldProblem("#", "missing_field", detail)])
 
     def _rows(self, values: Sequence[Any], limits: ImageLimits, *, is_batch: bool) -> list[Row]:
         rows: list[Row] = []
@@ -176,7 +176,7 @@ class GeneratedModel:
         if isinstance(value, dict) and len(value) > num_known + _ENOUGH_PROBLEMS:
             known = ", ".join(f"`{name}`" for name in self._names)
             detail = f"The object has {len(value):,} members; this model has {num_known} inputs: {known}."
-            raise refusal([FieldProblem(pointer(location), "unknown_field", detail)])
+            raise invalid_request([FieldProblem(pointer(location), "unknown_field", detail)])
 
     def _single(self, row: Row) -> dict[str, Tensor]:
         return {each.name: Tensor(each.datatype, row[each.name]) for each in self.config.inputs if each.name in row}
@@ -204,7 +204,7 @@ class GeneratedModel:
                 continue
             tensors[config.name] = Tensor(config.datatype, np.stack(arrays))
         if problems:
-            raise refusal(problems)
+            raise invalid_request(problems)
         return tensors
 
     def _fitting(self, tensor: Tensor, config: TensorConfig, num_rows: int) -> npt.NDArray[Any]:

@@ -19,8 +19,8 @@ from fastapi_triton.core.errors import (
     TooLargeError,
     UnsupportedMediaError,
     invalid_field,
+    invalid_request,
     pointer,
-    refusal,
     shown,
 )
 from fastapi_triton.core.suggestions import nearest
@@ -334,7 +334,9 @@ def names(model: type[BaseModel]) -> list[str]:
 def invalid(details: Sequence[ErrorDetails], known: Iterable[str]) -> InvalidRequestError:
     """The error for pydantic's problems; `known` are the members that the body may have."""
     known = list(known)
-    return refusal([_problem(each, known) for each in details[:MAX_PROBLEMS]], num_unlisted=len(details) - MAX_PROBLEMS)
+    return invalid_request(
+        [_problem(each, known) for each in details[:MAX_PROBLEMS]], num_unlisted=len(details) - MAX_PROBLEMS
+    )
 
 
 def _value_of(details: ErrorDetails) -> str:

@@ -271,7 +271,7 @@ def _held_with_slot(lease: Lease) -> Iterator[None]:
 
     def free(slot: Slot) -> None:
         lease.end()
-        outer.release(is_answered=slot.is_measured)
+        outer.release(is_completed=slot.is_measured)
 
     outer.hold()
     inner = Slot(outer.count, since=outer.since, free=free)

@@ -17,7 +17,7 @@ from ray.serve.exceptions import RayServeException
 from fastapi_triton.app.frontend import TritonFrontend
 from fastapi_triton.app.loader import load_app
 from fastapi_triton.core import bundle
-from fastapi_triton.core.shutdown import STOPPED_ANSWER_S
+from fastapi_triton.core.shutdown import ERROR_RESPONSE_S
 from fastapi_triton.embedded.triton_process import LOOPBACK, EmbeddedTriton
 from fastapi_triton.serving import listen_address
 from fastapi_triton.serving.ray_serve.application import build
@@ -83,7 +83,7 @@ def run(app_name: str | None, replicas: int, models: Path, host: str, port: int)
 def end(options: ClusterOptions) -> None:
     """Have the frontend finish its requests and reject new ones, while Ray's proxy still serves."""
     settings = options.frontend_settings
-    limit_s = settings.shutdown_delay_s + settings.shutdown_grace_s + STOPPED_ANSWER_S + CALL_S
+    limit_s = settings.shutdown_delay_s + settings.shutdown_grace_s + ERROR_RESPONSE_S + CALL_S
     try:
         serve.get_app_handle(APPLICATION).end.remote().result(timeout_s=limit_s)
     except (TimeoutError, RayError, RayServeException) as error:

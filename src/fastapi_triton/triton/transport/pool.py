@@ -137,9 +137,9 @@ class ConnectionPool:
 
     def _end_drain(self, connection: Connection, slot: Slot) -> None:
         self._drained.discard(connection)
-        is_answered = connection.is_complete
+        is_completed = connection.is_complete
         self._give_back(connection)
-        slot.release(is_answered=is_answered)
+        slot.release(is_completed=is_completed)
 
     def _close_idle(self) -> None:
         for connection in self._idle:
