@@ -30,7 +30,7 @@ def _network(text: str) -> str:
     return text
 
 
-_NOT_PASSED = frozenset(
+_NOT_PASSED_ON = frozenset(
     (
         *("connection", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade", "host", "expect"),
         *("content-length", "content-encoding", "cookie", "authorization", "x-api-key", "x-request-id"),
@@ -39,33 +39,33 @@ _NOT_PASSED = frozenset(
 )
 
 
-def _passed_header(name: str) -> str:
+def _passable_header(name: str) -> str:
     """The name of a header that may be passed on to Triton, in lower case.
 
     Raises:
         ValueError: the name is invalid, or the header concerns one connection, the body's encoding or credentials.
     """
-    if not re.fullmatch(r"[\w!#$%&'*+.^`|~-]+", name, re.ASCII) or name.lower() in _NOT_PASSED:
+    if not re.fullmatch(r"[\w!#$%&'*+.^`|~-]+", name, re.ASCII) or name.lower() in _NOT_PASSED_ON:
         raise ValueError(f"the header {name} cannot be passed on")
     return name.lower()
 
 
-Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
+CommaSeparated = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
 Networks = Annotated[tuple[Annotated[str, AfterValidator(_network)], ...], NoDecode, BeforeValidator(_split)]
 
 
-HeaderNames = Annotated[tuple[Annotated[str, AfterValidator(_passed_header)], ...], NoDecode, BeforeValidator(_split)]
+HeaderNames = Annotated[tuple[Annotated[str, AfterValidator(_passable_header)], ...], NoDecode, BeforeValidator(_split)]
 
 
 def _none_if_empty(value: object) -> object:
     return None if value == "" else value
 
 
-def _one_word(value: SecretStr | None) -> SecretStr | None:
-    word = value.get_secret_value().strip() if value else ""  # files and secrets tend to end with a line break
-    if not word.isascii() or not word.isprintable() or " " in word:
+def _token(value: SecretStr | None) -> SecretStr | None:
+    token = value.get_secret_value().strip() if value else ""  # files and secrets tend to end with a line break
+    if not token.isascii() or not token.isprintable() or " " in token:
         raise ValueError("a token must be one word of printable ASCII characters")
-    return SecretStr(word) if word else None
+    return SecretStr(token) if token else None
 
 
 def _header_lines(value: SecretStr | None) -> SecretStr | None:
@@ -121,7 +121,7 @@ def variable(name: str) -> str:
     return name.upper() if name.startswith("triton_") else f"FASTAPI_TRITON_{name.upper()}"
 
 
-def _of_triton(name: str) -> AliasChoices:
+def _triton_variables(name: str) -> AliasChoices:
     """The variable of a setting about Triton, and its name in version 0.1."""
     return AliasChoices(variable(name), f"FASTAPI_TRITON_{name.upper()}")
 
@@ -135,38 +135,38 @@ class Settings(BaseSettings):
 
     triton_url: Annotated[str, AfterValidator(_triton_url)] = Field(
         default="http://localhost:8000",
-        validation_alias=_of_triton("triton_url"),
+        validation_alias=_triton_variables("triton_url"),
         description="URL of Triton's HTTP port. A path in it precedes `/v2`.",
         repr=False,  # it may contain a password
     )
     triton_ca_file: _File = Field(
         default=None,
-        validation_alias=_of_triton("triton_ca_file"),
+        validation_alias=_triton_variables("triton_ca_file"),
         description="PEM file of Triton's certificate authority; none: the system's.",
     )
     triton_client_cert_file: _File = Field(
         default=None,
-        validation_alias=_of_triton("triton_client_cert_file"),
+        validation_alias=_triton_variables("triton_client_cert_file"),
         description="PEM file of the frontend's client certificate for Triton.",
     )
     triton_client_key_file: _File = Field(
         default=None,
-        validation_alias=_of_triton("triton_client_key_file"),
+        validation_alias=_triton_variables("triton_client_key_file"),
         description="PEM file of its private key, unencrypted; none: the certificate's file.",
     )
-    triton_token: Annotated[_Secret, AfterValidator(_one_word)] = Field(
+    triton_token: Annotated[_Secret, AfterValidator(_token)] = Field(
         default=None,
-        validation_alias=_of_triton("triton_token"),
+        validation_alias=_triton_variables("triton_token"),
         description="Token for Triton, sent as `Authorization: Bearer`.",
     )
     triton_token_file: _File = Field(
         default=None,
-        validation_alias=_of_triton("triton_token_file"),
+        validation_alias=_triton_variables("triton_token_file"),
         description="File with that token, read again when it changes.",
     )
     triton_headers: Annotated[_Secret, AfterValidator(_header_lines)] = Field(
         default=None,
-        validation_alias=_of_triton("triton_headers"),
+        validation_alias=_triton_variables("triton_headers"),
         description="More headers for Triton, one `Name: value` per line.",
     )
     connect_timeout_s: float = Field(default=2.0, gt=0, description="Seconds to wait for a connection to Triton.")
@@ -268,11 +268,11 @@ class Settings(BaseSettings):
         description="Inference requests per minute from an IP address without a key, per process; 0: no limit.",
     )
     anonymous_burst: int = Field(default=0, ge=0, description="Burst of these requests; 0: ten seconds' worth.")
-    cors_origins: Words = Field(
+    cors_origins: CommaSeparated = Field(
         default=(),
         description="Allowed browser origins, comma-separated: `https://example.com`; `*`: all.",
     )
-    allowed_hosts: Words = Field(
+    allowed_hosts: CommaSeparated = Field(
         default=(),
         description="Allowed host names, comma-separated: `draw.example.com`, `*.example.com`; none: all.",
     )

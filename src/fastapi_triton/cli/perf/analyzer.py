@@ -14,7 +14,7 @@ from typing import Self
 from fastapi_triton.triton.transport.address import Address
 from fastapi_triton.triton.transport.credentials import Access, HeaderLines
 
-# The last wheel of tritonclient with the binary, for glibc 2.17 and newer. perf-analyzer's own wheel, which is newer,
+# The last wheel of tritonclient with the binary, for any glibc since 2014. perf-analyzer's own wheel, which is newer,
 # needs glibc 2.38.
 PACKAGES = ("tritonclient==2.49.0", "nvidia-cuda-runtime-cu12==12.6.77")
 # perf_analyzer reports the mean of three windows, even if they differ widely: our rounds show the spread.
