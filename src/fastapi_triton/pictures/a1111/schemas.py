@@ -14,7 +14,7 @@ from fastapi_triton.pictures.a1111 import samplers
 from fastapi_triton.pictures.a1111.controlnet import MODULES, Number, Whole, reject, unit_of, unsupported
 from fastapi_triton.pictures.text_to_image import MAX_PICTURES, Capabilities, TextToImage
 
-# In pixels: the limit of OpenAI's API too.
+# In pixels, the same limit as under `/v1`.
 _MAX_SIDE = 99_999
 # Fields that are ignored without a note: the feature that they belong to is rejected, or the server decides.
 _IGNORED = frozenset(
