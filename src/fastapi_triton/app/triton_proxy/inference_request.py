@@ -30,7 +30,7 @@ _BOOLEANS = ("sequence_start", "sequence_end", "binary_data_output")
 _UNSIGNED = ("priority", "timeout")
 
 
-def refused(reason: str) -> UnreadableRequestError:
+def invalid(reason: str) -> UnreadableRequestError:
     return UnreadableRequestError(reason, code=CODE)
 
 
@@ -65,7 +65,7 @@ class InferenceRequest:
         """
         if config is None:
             if self.classified:
-                raise refused(
+                raise invalid(
                     "`classification` needs a model config that the frontend can read. Request the output without "
                     "`classification`."
                 )
@@ -90,7 +90,7 @@ def read(body: Any, *, num_json_bytes: int, num_binary_bytes: int, is_shared_mem
     """
     request = _object(body, "The body")
     if not isinstance(request.get("id", ""), str):
-        raise refused("`id` must be a string.")
+        raise invalid("`id` must be a string.")
     _check_parameters(_parameters(request, "request"))
     inputs: list[RequestedInput] = []
     num_declared_bytes = num_json_elements = 0
@@ -102,13 +102,13 @@ def read(body: Any, *, num_json_bytes: int, num_binary_bytes: int, is_shared_mem
         if "data" in each:
             num_json_elements += math.prod(one.shape)
         if num_json_elements > num_json_bytes:  # Triton allocates memory for the elements before it reads the data
-            raise refused(
+            raise invalid(
                 f"Input `{shown(name)}`: with the shape {_shown_shape(one.shape)} the inputs have "
                 f"{num_json_elements:,} elements in JSON, more than the body has bytes."
             )
         inputs.append(one)
     if num_declared_bytes != num_binary_bytes:
-        raise refused(
+        raise invalid(
             f"The `binary_data_size` of all inputs is {num_declared_bytes:,} bytes together, but {num_binary_bytes:,} "
             "bytes follow the JSON, whose length is in `Inference-Header-Content-Length`."
         )
@@ -117,7 +117,7 @@ def read(body: Any, *, num_json_bytes: int, num_binary_bytes: int, is_shared_mem
 
 def _object(value: Any, name: str) -> Mapping[str, Any]:
     if not isinstance(value, dict):
-        raise refused(f"{name} must be a JSON object.")
+        raise invalid(f"{name} must be a JSON object.")
     return value
 
 
@@ -126,18 +126,18 @@ def _objects(request: Mapping[str, Any], member: str, *, is_required: bool = Fal
     if objects is None and not is_required:
         return ()
     if not isinstance(objects, list):
-        raise refused(f"`{member}` must be a list of objects.")
+        raise invalid(f"`{member}` must be a list of objects.")
     return objects
 
 
 def _name(each: Any, member: str, names: set[str]) -> str:
     if not isinstance(each, dict):
-        raise refused(f"Each of `{member}` must be a JSON object.")
+        raise invalid(f"Each of `{member}` must be a JSON object.")
     name = each.get("name")
     if not isinstance(name, str) or not name or CUT in name:
-        raise refused(f"Each of `{member}` needs a `name`, a string without NUL.")
+        raise invalid(f"Each of `{member}` needs a `name`, a string without NUL.")
     if name in names:
-        raise refused(f"`{member}` has `{shown(name)}` twice.")
+        raise invalid(f"`{member}` has `{shown(name)}` twice.")
     names.add(name)
     return name
 
@@ -147,7 +147,7 @@ def _parameters(each: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     if parameters is None:
         return _NO_PARAMETERS
     if not isinstance(parameters, dict):
-        raise refused(f"`{shown(name)}`: `parameters` must be a JSON object.")
+        raise invalid(f"`{shown(name)}`: `parameters` must be a JSON object.")
     return parameters
 
 
@@ -163,7 +163,7 @@ def _check_parameters(parameters: Mapping[str, Any]) -> None:
         else:
             is_valid, expected = isinstance(value, bool | int | float | str), "a boolean, a number or a string"
         if not is_valid:
-            raise refused(f"The parameter `{shown(name)}` is {shown(value)}; it must be {expected}.")
+            raise invalid(f"The parameter `{shown(name)}` is {shown(value)}; it must be {expected}.")
 
 
 def _is_unsigned(value: Any, maximum: int = _MAX_INTEGER) -> bool:
@@ -174,7 +174,7 @@ def _datatype(each: Mapping[str, Any], name: str) -> Datatype:
     wire_name = each.get("datatype")
     datatype = BY_WIRE.get(wire_name) if isinstance(wire_name, str) else None
     if datatype is None:
-        raise refused(
+        raise invalid(
             f"Input `{shown(name)}`: `datatype` is {shown(wire_name)}; it must be one of {', '.join(BY_WIRE)}."
         )
     return datatype
@@ -188,7 +188,7 @@ def _shape(each: Mapping[str, Any], name: str) -> tuple[int, ...]:
                 break
         else:
             return tuple(shape)
-    raise refused(
+    raise invalid(
         f"Input `{shown(name)}`: `shape` is {shown(shape)}; it must be a list of at most {_MAX_RANK} whole numbers, "
         "none of them negative."
     )
@@ -199,23 +199,23 @@ def _check_size(each: Mapping[str, Any], one: RequestedInput, is_shared_memory_a
     parameters = _parameters(each, one.name)
     is_shared = _is_shared(parameters, one.name, is_allowed=is_shared_memory_allowed)
     if ("data" in each) + ("binary_data_size" in parameters) + is_shared != 1:
-        raise refused(
+        raise invalid(
             f"Input `{shown(one.name)}` must have exactly one of `data`, `parameters.binary_data_size` and "
             "`parameters.shared_memory_region`."
         )
     num_elements = math.prod(one.shape)
     if not num_elements and math.prod(filter(None, one.shape)) > _MAX_ELEMENTS:
-        raise refused(f"Input `{shown(one.name)}`: the shape {_shown_shape(one.shape)} is too large.")
+        raise invalid(f"Input `{shown(one.name)}`: the shape {_shown_shape(one.shape)} is too large.")
     if is_shared:
         _require_bytes(one, num_elements, parameters["shared_memory_byte_size"])
         return 0
     if "data" in each:
         if not isinstance(each["data"], list):
-            raise refused(f"Input `{shown(one.name)}`: `data` must be a list.")
+            raise invalid(f"Input `{shown(one.name)}`: `data` must be a list.")
         return 0
     size = parameters["binary_data_size"]
     if not _is_unsigned(size):
-        raise refused(f"Input `{shown(one.name)}`: `binary_data_size` is {shown(size)}; it must be a number of bytes.")
+        raise invalid(f"Input `{shown(one.name)}`: `binary_data_size` is {shown(size)}; it must be a number of bytes.")
     _require_bytes(one, num_elements, size)
     return int(size)
 
@@ -226,7 +226,7 @@ def _require_bytes(one: RequestedInput, num_elements: int, size: int) -> None:
             return
     elif num_elements * one.datatype.numpy.itemsize == size:
         return
-    raise refused(
+    raise invalid(
         f"Input `{shown(one.name)}`: {size:,} bytes of data do not fit {one.datatype.wire} of shape "
         f"{_shown_shape(one.shape)}."
     )
@@ -245,9 +245,9 @@ def _is_shared(parameters: Mapping[str, Any], name: str, *, is_allowed: bool) ->
     region, size = parameters.get("shared_memory_region"), parameters.get("shared_memory_byte_size")
     offset = parameters.get("shared_memory_offset", 0)
     if not isinstance(region, str) or not region or CUT in region:
-        raise refused(f"`{shown(name)}`: `shared_memory_region` must be the name of a region.")
+        raise invalid(f"`{shown(name)}`: `shared_memory_region` must be the name of a region.")
     if not _is_unsigned(size) or not _is_unsigned(offset) or size + offset > _MAX_INTEGER:
-        raise refused(
+        raise invalid(
             f"`{shown(name)}`: `shared_memory_byte_size` and `shared_memory_offset` must be numbers of bytes."
         )
     return True
@@ -262,10 +262,10 @@ def _classified(request: Mapping[str, Any], is_shared_memory_allowed: bool) -> l
         parameters = _parameters(each, name)
         _is_shared(parameters, name, is_allowed=is_shared_memory_allowed)
         if not isinstance(parameters.get("binary_data", False), bool):
-            raise refused(f"Output `{shown(name)}`: `binary_data` must be true or false.")
+            raise invalid(f"Output `{shown(name)}`: `binary_data` must be true or false.")
         count = parameters.get("classification", 0)
         if not _is_unsigned(count) or count > _MAX_CLASSES:
-            raise refused(
+            raise invalid(
                 f"Output `{shown(name)}`: `classification` is {shown(count)}; it must be a number of classes."
             )
         if count:
@@ -275,17 +275,17 @@ def _classified(request: Mapping[str, Any], is_shared_memory_allowed: bool) -> l
 
 def _require_declared(one: RequestedInput, declared: TensorConfig, config: ModelConfig) -> None:
     if one.datatype is not declared.datatype:
-        raise refused(
+        raise invalid(
             f"Input `{one.name}` is {one.datatype.wire}, but the model {config.name} expects {declared.datatype.wire}."
         )
     expected = (-1, *declared.dims) if config.is_batched else declared.dims
     if one.shape != expected and not _matches(one.shape, expected):
-        raise refused(
+        raise invalid(
             f"Input `{one.name}`: unexpected shape for the model {config.name}. "
             f"Expected {_shown_shape(expected)}, got {_shown_shape(one.shape)}."
         )
     if config.is_batched and one.shape[0] > config.max_batch_size:
-        raise refused(
+        raise invalid(
             f"Input `{one.name}`: the batch size is {one.shape[0]}; for the model {config.name} it must be <= "
             f"{config.max_batch_size}."
         )
@@ -300,10 +300,10 @@ def _matches(shape: tuple[int, ...], expected: tuple[int, ...]) -> bool:
 def _require_classes(name: str, config: ModelConfig) -> None:
     output = config.output(name)
     if output is None:
-        raise refused(f"The model {config.name} has no output `{shown(name)}`.")
+        raise invalid(f"The model {config.name} has no output `{shown(name)}`.")
     is_number = output.datatype.kind == "integer" or output.datatype.wire in ("FP32", "FP64")
     if not is_number or not all(size > 0 for size in output.dims):
-        raise refused(
+        raise invalid(
             f"Output `{name}` is {output.datatype.wire} {_shown_shape(output.dims)}; `classification` needs numbers, "
             "and dimensions that the model's config fixes. Request the output without `classification`."
         )

@@ -183,9 +183,9 @@ async def check_plain(body: bytes, *, is_empty_allowed: bool) -> None:
         return
     content: Any = await outline(body, cut_depth=_PLAIN_DEPTH)
     if not isinstance(content, dict):
-        raise inference_request.refused("The body must be a JSON object.")
+        raise inference_request.invalid("The body must be a JSON object.")
     if not isinstance(content.get("id", ""), str):
-        raise inference_request.refused("`id` must be a string.")
+        raise inference_request.invalid("`id` must be a string.")
 
 
 async def check_load(body: bytes) -> None:
