@@ -152,10 +152,10 @@ async def test_plain_inference_beyond_the_grace_period_gets_an_error(scribble_co
     app = TritonFrontend(triton=fake, settings=settings(grace_s=AT_ONCE_S))
     app.infer(PATH, model=MODEL, request=main.ScribbleRequest, response=main.ScribbleResponse)
     async with ending(app) as end:
-        asking = asyncio.create_task(end.client.post(PATH, json=body()))
+        task = asyncio.create_task(end.client.post(PATH, json=body()))
         await is_requested.wait()
         end.server.should_exit = True
-        response = await asking
+        response = await task
     assert (response.status_code, response.json()["code"]) == (503, "shutting_down")
 
 
@@ -174,10 +174,10 @@ async def test_v2_gets_the_error_in_tritons_format() -> None:
             settings=Settings(triton_url=scripted.url, shutdown_grace_s=AT_ONCE_S, watch_interval_s=NEVER_S)
         )
         async with ending(app) as end:
-            asking = asyncio.create_task(end.client.post("/v2/models/echo/infer", content=REQUEST))
+            task = asyncio.create_task(end.client.post("/v2/models/echo/infer", content=REQUEST))
             await is_requested.wait()
             end.server.should_exit = True
-            response = await asking
+            response = await task
             assert (response.status_code, response.json()["code"]) == (503, "shutting_down")
             assert "shutting down" in response.json()["error"]
 
@@ -192,8 +192,8 @@ async def test_a_plain_fastapi_app_finishes_its_requests() -> None:
         return "done"
 
     async with ending(app) as end:
-        asking = asyncio.create_task(end.client.get("/slow"))
+        task = asyncio.create_task(end.client.get("/slow"))
         await is_requested.wait()
         await end.reach(Phase.CLOSED)
         go_on.set()
-        assert (await asking).json() == "done"
+        assert (await task).json() == "done"

@@ -24,12 +24,12 @@ async def test_a_second_triton_starts_while_the_load_is_too_much_for_one(tmp_pat
     with ray_nodes(COUNT_APP, num_cpus=3, **options) as server:
         assert len(server.tritons()) == 1
         async with httpx2.AsyncClient(base_url=server.url, timeout=300) as client:
-            asking = [asyncio.create_task(client.post("/count", json={"text": f"hold {tmp_path}"})) for _ in range(4)]
+            tasks = [asyncio.create_task(client.post("/count", json={"text": f"hold {tmp_path}"})) for _ in range(4)]
             # One Triton accepts two requests; the others wait in the frontend until the second Triton runs.
             await until(tmp_path, "began-*", 4)
             assert len(server.tritons()) == 2
             (tmp_path / "go").touch()
-            assert [response.status_code for response in await asyncio.gather(*asking)] == [200] * 4
+            assert [response.status_code for response in await asyncio.gather(*tasks)] == [200] * 4
 
 
 async def test_no_triton_runs_without_load_and_the_next_request_starts_one(tmp_path: Path) -> None:
@@ -45,9 +45,9 @@ async def test_no_triton_runs_without_load_and_the_next_request_starts_one(tmp_p
                 "No Triton is running, because there is no load. The next request starts one.",
             )
             # A request with a short timeout fails with `Retry-After`, but still starts a Triton.
-            hurried = await client.post("/count", json={"text": "a"}, headers={"X-Request-Timeout": "0.2"})
-            assert (hurried.status_code, hurried.json()["code"]) == (503, "cluster_not_ready")
-            assert 1 < int(hurried.headers["Retry-After"]) <= 30
+            rejected = await client.post("/count", json={"text": "a"}, headers={"X-Request-Timeout": "0.2"})
+            assert (rejected.status_code, rejected.json()["code"]) == (503, "cluster_not_ready")
+            assert 1 < int(rejected.headers["Retry-After"]) <= 30
             # A request without one waits until the Triton runs.
             assert (await client.post("/count", json={"text": "a"})).status_code == 200
             assert len(server.tritons()) == 1

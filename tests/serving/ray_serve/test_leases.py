@@ -125,11 +125,11 @@ async def test_a_lease_lasts_as_long_as_the_request(triton: ScriptedTriton) -> N
     triton.script = wait
     client, serve = cluster(triton.url)
     async with client:
-        asking = asyncio.create_task(client.infer("echo", INPUTS))
+        task = asyncio.create_task(client.infer("echo", INPUTS))
         await arrived.wait()
         assert serve.num_held == 1
         go.set()
-        await asking
+        await task
     assert serve.num_held == 0
 
 
@@ -145,11 +145,11 @@ async def test_a_disconnect_ends_the_lease_and_the_connection(triton: ScriptedTr
     triton.script = wait
     client, serve = cluster(triton.url)
     async with client:
-        asking = asyncio.create_task(client.infer("echo", INPUTS))
+        task = asyncio.create_task(client.infer("echo", INPUTS))
         await arrived.wait()
-        asking.cancel()
+        task.cancel()
         await closed.wait()
-        await asyncio.wait([asking])
+        await asyncio.wait([task])
         assert serve.num_held == 0
 
 
@@ -171,10 +171,10 @@ async def test_inference_that_triton_continues_after_a_disconnect_keeps_lease_an
     triton.script = wait
     client, serve = cluster(triton.url)
     async with client:
-        asking = asyncio.create_task(ask())
+        task = asyncio.create_task(ask())
         await arrived.wait()
-        asking.cancel()
-        await asyncio.wait([asking])
+        task.cancel()
+        await asyncio.wait([task])
         # The client has disconnected, but Triton still works. So for Ray it is still busy.
         assert serve.num_held == 1
         assert not is_free.is_set()

@@ -30,11 +30,11 @@ async def test_a_disconnect_cancels_a_plain_request(
     tmp_path: Path,
 ) -> None:
     """The same as on one machine, except for the log: Ray's proxy notices the disconnect."""
-    asking = asyncio.create_task(
+    task = asyncio.create_task(
         caller.post("/count", json={"text": f"hold {tmp_path}"}, headers={"X-Request-ID": "gone-plain"})
     )
     await until(tmp_path, "began-gone-plain")
-    asking.cancel()
+    task.cancel()
     await until(tmp_path, "left-gone-plain")
 
 
@@ -43,7 +43,7 @@ async def test_requests_that_run_at_once_are_spread_over_the_tritons(
     caller: httpx2.AsyncClient,  # noqa: F811
     tmp_path: Path,
 ) -> None:
-    asking = [
+    tasks = [
         asyncio.create_task(
             caller.post("/count", json={"text": f"hold {tmp_path}"}, headers={"X-Request-ID": str(each)})
         )
@@ -53,7 +53,7 @@ async def test_requests_that_run_at_once_are_spread_over_the_tritons(
     # Each Triton has its own instance of the model. A Triton that holds requests has connections from the frontend.
     assert len([each for each in count_server.tritons() if count_established(each) > 1]) == 2
     (tmp_path / "go").touch()
-    assert {response.status_code for response in await asyncio.gather(*asking)} == {200}
+    assert {response.status_code for response in await asyncio.gather(*tasks)} == {200}
 
 
 def count_established(triton: psutil.Process) -> int:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """`/docs`: Swagger UI without another host.
 
-| module | its one job |
+| module | purpose |
 | --- | --- |
 | `routes` | the page and its files; those of Swagger UI come from a Python package |
 
