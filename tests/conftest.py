@@ -47,7 +47,7 @@ def scribble_config() -> ModelConfig:
 
 
 @pytest.fixture
-async def twin() -> ScriptedStreamModel:
+async def stream_model() -> ScriptedStreamModel:
     return ScriptedStreamModel()
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The scribble app, with its twin and without, and generated endpoints, on a fake Triton and on a real socket."""
+"""The scribble app with and without its stream model, and generated endpoints, on a fake Triton and a real socket."""
 
 from collections.abc import AsyncIterator
 
@@ -12,15 +12,15 @@ from fastapi_triton.testing import FakeTriton
 from fastapi_triton.triton.model_config import ModelConfig
 from support.app_on_socket import listening
 from support.scribble_app import MODEL, paint
-from support.scripted_stream_model import ScriptedStreamModel, app_of, twin_config
+from support.scripted_stream_model import ScriptedStreamModel, app_of, stream_model_config
 from support.slot_requests import PLAIN
 
 
 @pytest.fixture
-def triton(scribble_config: ModelConfig, twin: ScriptedStreamModel) -> FakeTriton:
+def triton(scribble_config: ModelConfig, stream_model: ScriptedStreamModel) -> FakeTriton:
     fake = FakeTriton()
     fake.add(scribble_config, paint)
-    fake.add(twin_config(scribble_config), respond_stream=twin)
+    fake.add(stream_model_config(scribble_config), respond_stream=stream_model)
     return fake
 
 

@@ -11,12 +11,12 @@ import pytest
 from fastapi_triton import Settings, TritonFrontend
 from fastapi_triton.testing import FakeTriton
 from support.scribble_app import MODEL, PATH, base64_picture
-from support.scripted_stream_model import SSE, TWIN, ScriptedStreamModel, app_of
+from support.scripted_stream_model import SSE, STREAM_MODEL, ScriptedStreamModel, app_of
 
 PROMPT = {"prompt": "a red house"}
 SCRIBBLE = {**PROMPT, "image": base64_picture()}
 WAYS: dict[str, dict[str, Any]] = {
-    "without a twin": {"url": "/plain", "json": SCRIBBLE},
+    "without a stream model": {"url": "/plain", "json": SCRIBBLE},
     "JSON": {"url": PATH, "json": SCRIBBLE},
     "a picture": {"url": PATH, "json": SCRIBBLE, "headers": {"Accept": "image/webp"}},
     "events": {"url": PATH, "json": SCRIBBLE, "headers": SSE},
@@ -24,7 +24,7 @@ WAYS: dict[str, dict[str, Any]] = {
     "OpenAI, events": {"url": "/v1/images/generations", "json": {**PROMPT, "stream": True}},
     "A1111": {"url": "/sdapi/v1/txt2img", "json": {**PROMPT, "batch_size": 2}},
     "generated": {"url": f"/models/{MODEL}/infer", "json": {**SCRIBBLE, "conditioning_scale": 1.0}},
-    "generated, events": {"url": f"/models/{TWIN}/infer", "json": SCRIBBLE, "headers": SSE},
+    "generated, events": {"url": f"/models/{STREAM_MODEL}/infer", "json": SCRIBBLE, "headers": SSE},
 }
 
 
@@ -55,19 +55,23 @@ async def test_who_leaves_while_waiting_loses_its_place_in_the_queue(
 
 
 async def test_work_that_has_begun_stops_when_its_caller_leaves_unless_a_setting_says_otherwise(
-    caller: httpx2.AsyncClient, app: TritonFrontend, triton: FakeTriton, twin: ScriptedStreamModel, settings: Settings
+    caller: httpx2.AsyncClient,
+    app: TritonFrontend,
+    triton: FakeTriton,
+    stream_model: ScriptedStreamModel,
+    settings: Settings,
 ) -> None:
     for way in ("JSON", "events", "OpenAI", "OpenAI, events", "A1111", "generated, events"):
         triton.streams.clear()
-        twin.is_asked.clear()
-        twin.go_on.clear()
+        stream_model.has_request.clear()
+        stream_model.go_on.clear()
         asking = asyncio.create_task(caller.post(**WAYS[way]))
-        await twin.is_asked.wait()
+        await stream_model.has_request.wait()
         asking.cancel()
         if settings.keep_running_when_caller_leaves:
             assert (await caller.get("/health/live")).status_code == 200  # time for the leaving to be noticed
             assert app.services.admission.in_flight >= 1, way
-            twin.go_on.set()
+            stream_model.go_on.set()
         await until(lambda: app.services.admission.in_flight == 0)
         assert any(stream.is_closed_early for stream in triton.streams) is not settings.keep_running_when_caller_leaves
 

@@ -315,7 +315,7 @@ async def test_names_that_are_made_up_take_no_memory_and_share_one_bound() -> No
     assert admissions.of_name("real") is admissions.of("real")
 
 
-def test_a_model_and_its_twin_share_their_places() -> None:
+def test_a_model_and_its_stream_model_share_slots() -> None:
     admissions = Admissions(3)
     pair = admissions.of_pair("model", "model_stream")
     assert pair is admissions.of("model") is admissions.of_name("model_stream")

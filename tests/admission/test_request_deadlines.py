@@ -19,7 +19,7 @@ from fastapi_triton.triton.tensor import Tensor
 from support.app_on_socket import listening
 from support.received_events import events_of
 from support.scribble_app import MODEL, PATH, bytes_tensor, paint
-from support.scripted_stream_model import SSE, TWIN, Body, ScriptedStreamModel, told_to
+from support.scripted_stream_model import SSE, STREAM_MODEL, Body, ScriptedStreamModel, events_for
 from support.slot_requests import PLAIN
 
 SOON = {"X-Request-Timeout": "0.05"}
@@ -65,7 +65,7 @@ async def test_what_the_caller_says_itself_stays(caller: httpx2.AsyncClient, tri
 async def test_a_deadline_that_passes_while_waiting_is_504(caller: httpx2.AsyncClient, app: TritonFrontend) -> None:
     admission = app.services.admission.of(MODEL)
     with await admission.slot(2):
-        for way in ("without a twin", "JSON", "events", "OpenAI", "generated"):
+        for way in ("without a stream model", "JSON", "events", "OpenAI", "generated"):
             headers = {**WAYS[way].get("headers", {}), **SOON}
             answer = await caller.post(**(WAYS[way] | {"headers": headers}))
             assert answer.status_code == 504
@@ -95,9 +95,9 @@ async def test_a_plain_infer_that_is_too_late_is_504_and_keeps_its_place_until_t
 
 
 async def test_a_stream_that_is_too_late_is_closed(
-    caller: httpx2.AsyncClient, app: TritonFrontend, triton: FakeTriton, twin: ScriptedStreamModel, body: Body
+    caller: httpx2.AsyncClient, app: TritonFrontend, triton: FakeTriton, stream_model: ScriptedStreamModel, body: Body
 ) -> None:
-    twin.go_on.clear()
+    stream_model.go_on.clear()
     triton.request_timeout_s = 0.05
     answer = await caller.post(PATH, json=body())
     assert (answer.status_code, answer.json()["code"]) == (504, "deadline_exceeded")
@@ -139,10 +139,10 @@ async def test_a_function_that_is_too_late_is_504_and_a_thread_keeps_its_place_u
 
 
 async def test_a_place_is_free_a_step_after_the_stream_was_closed(
-    caller: httpx2.AsyncClient, app: TritonFrontend, triton: FakeTriton, twin: ScriptedStreamModel, body: Body
+    caller: httpx2.AsyncClient, app: TritonFrontend, triton: FakeTriton, stream_model: ScriptedStreamModel, body: Body
 ) -> None:
     """Nothing tells when the model has noticed; it looks between two steps."""
-    assert [event.name for event in await told_to(caller, body())][-1] == "completed"
+    assert [event.name for event in await events_for(caller, body())][-1] == "completed"
     steps = app.endpoints[0].stream.step_s  # type: ignore[union-attr]
     assert steps.value is not None
     steps.value = 0.2
@@ -156,7 +156,7 @@ async def test_a_place_is_free_a_step_after_the_stream_was_closed(
             assert app.services.admission.in_flight == 1
             is_closed.set()
 
-    triton.models[TWIN].respond_stream = respond
+    triton.models[STREAM_MODEL].respond_stream = respond
     asking = asyncio.create_task(caller.post(PATH, json=body()))
     await until(lambda: app.services.admission.in_flight == 1)
     asking.cancel()

@@ -28,7 +28,7 @@ from fastapi_triton.pictures import previews
 from fastapi_triton.testing import FakeTriton
 from fastapi_triton.triton.model_config import ModelConfig
 from support.scribble_app import PATH, picture
-from support.scripted_stream_model import ScriptedStreamModel, app_of, twin_config
+from support.scripted_stream_model import ScriptedStreamModel, app_of, stream_model_config
 
 MANY = 200_000
 JSON = {"Content-Type": "application/json"}
@@ -40,10 +40,10 @@ def settings() -> Settings:
 
 
 @pytest.fixture
-def triton(scribble_config: ModelConfig, twin: ScriptedStreamModel) -> FakeTriton:
+def triton(scribble_config: ModelConfig, stream_model: ScriptedStreamModel) -> FakeTriton:
     fake = FakeTriton()
     fake.add(scribble_config)
-    fake.add(twin_config(scribble_config), respond_stream=twin)
+    fake.add(stream_model_config(scribble_config), respond_stream=stream_model)
     return fake
 
 

@@ -32,7 +32,7 @@ from support.app_on_socket import listening
 from support.echo_models import model, tensor
 from support.received_events import events_of
 from support.scribble_app import MODEL, PATH
-from support.scripted_stream_model import ScriptedStreamModel, app_of, twin_config
+from support.scripted_stream_model import ScriptedStreamModel, app_of, stream_model_config
 from support.scripted_triton import INFER, REQUEST, Upstream, scripted_triton
 
 ALL = ["CAPACITY", "READ", "SLOT", "RUN", "RESPOND"]
@@ -86,11 +86,11 @@ class DoubleTranslation(Translation):
 class BlockedModel:
     """A model that waits until a test lets it go on."""
 
-    is_asked: asyncio.Event = field(default_factory=asyncio.Event)
+    has_request: asyncio.Event = field(default_factory=asyncio.Event)
     go_on: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def infer(self, inputs: Tensors) -> dict[str, Tensor]:
-        self.is_asked.set()
+        self.has_request.set()
         await self.go_on.wait()
         return dict(inputs)
 
@@ -98,7 +98,7 @@ class BlockedModel:
         while True:
             head, _ = await upstream.request()
             if head.startswith(b"POST /v2/models"):
-                self.is_asked.set()
+                self.has_request.set()
                 await self.go_on.wait()
             await upstream.answer()
 
@@ -192,7 +192,7 @@ def fake_app(scribble_config: ModelConfig, settings: Settings, family: Family) -
     stream_model.go_on.clear()
     fake = FakeTriton()
     fake.add(scribble_config)
-    fake.add(twin_config(scribble_config), respond_stream=stream_model)
+    fake.add(stream_model_config(scribble_config), respond_stream=stream_model)
     fake.add(model("plain", tensor("x")), plain.infer)
     app = app_of(fake, settings)
 
@@ -234,7 +234,7 @@ async def test_without_capacity_a_request_is_rejected_before_its_body_is_read(
         assert (response.status_code, response.headers["retry-after"]) == (503, "1")
         assert recorder.stages() == ["CAPACITY"]
         assert recorder.request().code == "overloaded"
-        assert not served.backend.is_asked.is_set()
+        assert not served.backend.has_request.is_set()
 
 
 @by_family
@@ -244,7 +244,7 @@ async def test_a_deadline_ends_the_wait_for_a_slot(serve: Serve, family: Family,
         assert response.status_code == 504
         assert recorder.stages() == ALL[:3]
         assert recorder.request().code == "deadline_exceeded"
-        assert not served.backend.is_asked.is_set()
+        assert not served.backend.has_request.is_set()
         assert served.waiting == 0
 
 
@@ -271,7 +271,7 @@ async def test_a_disconnect_ends_the_wait_for_a_slot(serve: Serve, family: Famil
             await until(lambda: recorder.request().code != "")
         assert recorder.request().code == "caller_left"
         assert recorder.stages() == ALL[:3]
-        assert not served.backend.is_asked.is_set()
+        assert not served.backend.has_request.is_set()
         assert (await served.send()).status_code == 200
 
 
@@ -279,7 +279,7 @@ async def test_a_disconnect_ends_the_wait_for_a_slot(serve: Serve, family: Famil
 async def test_a_disconnect_stops_models_that_can_be_stopped(serve: Serve, family: Family, recorder: Recorder) -> None:
     async with serve(family, hold=True) as served:
         pending = served.send()
-        await served.backend.is_asked.wait()
+        await served.backend.has_request.wait()
         pending.cancel()
         if family.stops:
             await until(lambda: served.in_flight == 0)

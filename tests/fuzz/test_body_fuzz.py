@@ -20,7 +20,7 @@ from fastapi_triton.triton.model_config import ModelConfig, TensorConfig
 from fastapi_triton.triton.tensor import Tensor
 from support import mutations
 from support.scribble_app import MODEL, PATH, base64_picture
-from support.scripted_stream_model import ScriptedStreamModel, app_of, twin_config
+from support.scripted_stream_model import ScriptedStreamModel, app_of, stream_model_config
 
 SEED = int(os.environ.get("FUZZ_SEED", "1"))
 LIMIT_S = 10  # for one response: no request may hang
@@ -84,7 +84,7 @@ VALID: dict[str, dict[str, Any]] = {
 def triton(scribble_config: ModelConfig) -> FakeTriton:
     fake = FakeTriton()
     fake.add(scribble_config, echo)
-    fake.add(twin_config(scribble_config), respond_stream=ScriptedStreamModel())
+    fake.add(stream_model_config(scribble_config), respond_stream=ScriptedStreamModel())
     fake.add(ALL_TYPES, echo)
     fake.add(ROWS, echo)
     fake.add(STREAM, respond_stream=twice)

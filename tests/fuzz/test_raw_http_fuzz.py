@@ -19,7 +19,7 @@ from fastapi_triton.triton.model_config import ModelConfig
 from support import mutations
 from support.scribble_app import MODEL, PATH, base64_picture, paint
 from support.scripted_app import LIMITS, Running, ScriptedApp, answer, running, whole
-from support.scripted_stream_model import ScriptedStreamModel, app_of, twin_config
+from support.scripted_stream_model import ScriptedStreamModel, app_of, stream_model_config
 
 SEED = int(os.environ.get("FUZZ_SEED", "1"))
 FEW, MANY = 400, int(os.environ.get("FUZZ_CONNECTIONS", "20000"))
@@ -131,7 +131,7 @@ async def fuzz_protocol(count: int, caplog: pytest.LogCaptureFixture) -> None:
 async def fuzz_app(config: ModelConfig, count: int, caplog: pytest.LogCaptureFixture) -> None:
     triton = FakeTriton()
     triton.add(config, paint)
-    triton.add(twin_config(config), respond_stream=ScriptedStreamModel())
+    triton.add(stream_model_config(config), respond_stream=ScriptedStreamModel())
     app = app_of(
         triton,
         Settings(

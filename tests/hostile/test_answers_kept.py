@@ -132,7 +132,7 @@ class Drawn(BaseModel):
 ODD_INFO = b'{"loss": NaN, "huge": ' + b"9" * 30 + b', "half": "\\u00e9", "none": null}'
 
 
-class OddTwin(ScriptedStreamModel):
+class OddStreamModel(ScriptedStreamModel):
     async def __call__(self, inputs: Tensors) -> Any:
         async for outputs in super().__call__(inputs):
             if "generated_image" in outputs:
@@ -142,7 +142,7 @@ class OddTwin(ScriptedStreamModel):
 
 async def test_whatever_a_model_tells_of_a_picture_can_be_answered() -> None:
     expected = {"loss": "NaN", "huge": int("9" * 30), "half": "é", "none": None}
-    async with client_of(app_of(triton_of(OddTwin()), Settings(max_in_flight=4))) as client:
+    async with client_of(app_of(triton_of(OddStreamModel()), Settings(max_in_flight=4))) as client:
         body = {"prompt": "a", "image": base64_picture()}
         plain = await client.post(PATH, json=body)
         as_file = await client.post(PATH, json=body, headers={"Accept": "image/png"})
@@ -157,9 +157,9 @@ async def test_whatever_a_model_tells_of_a_picture_can_be_answered() -> None:
 
 
 async def test_a_preview_that_is_no_text_is_an_error() -> None:
-    twin = ScriptedStreamModel()
-    twin.preview = b"\xff"
-    async with client_of(app_of(triton_of(twin), Settings(max_in_flight=4))) as client:
+    stream_model = ScriptedStreamModel()
+    stream_model.preview = b"\xff"
+    async with client_of(app_of(triton_of(stream_model), Settings(max_in_flight=4))) as client:
         answer = await client.post(
             PATH, json={"prompt": "a", "image": base64_picture()}, headers={"Accept": "text/event-stream"}
         )

@@ -13,7 +13,7 @@ from fastapi_triton import Settings
 from fastapi_triton.testing import FakeTriton
 from fastapi_triton.triton.model_config import ModelConfig
 from support.scribble_app import PATH
-from support.scripted_stream_model import ScriptedStreamModel, app_of, twin_config
+from support.scripted_stream_model import ScriptedStreamModel, app_of, stream_model_config
 
 ROOT = "/draw"
 TLS = {"X-Forwarded-Proto": "https", "X-Forwarded-Host": "draw.example", "X-Forwarded-For": "1.1.1.1"}
@@ -24,14 +24,14 @@ App = Callable[..., Any]
 
 
 @pytest.fixture
-def app(scribble_config: ModelConfig, twin: ScriptedStreamModel) -> App:
+def app(scribble_config: ModelConfig, stream_model: ScriptedStreamModel) -> App:
     """An app of these settings, as a client on the proxy's machine sees it."""
 
     @asynccontextmanager
     async def make(**settings: Any) -> AsyncIterator[httpx2.AsyncClient]:
         fake = FakeTriton()
         fake.add(scribble_config)
-        fake.add(twin_config(scribble_config), respond_stream=twin)
+        fake.add(stream_model_config(scribble_config), respond_stream=stream_model)
         made: FastAPI = app_of(fake, Settings(trusted_proxies=("10.0.0.0/8",), generate=True, **settings))
         transport = httpx2.ASGITransport(app=made, client=("10.0.0.1", 50000))
         async with (

@@ -22,7 +22,7 @@ from pydantic_core import PydanticCustomError
 from fastapi_triton import Settings
 from fastapi_triton.core.errors import InferenceError, TooLargeError
 from fastapi_triton.endpoints import image_files, images
-from fastapi_triton.endpoints.declared import stream_model as twin_module
+from fastapi_triton.endpoints.declared import stream_model as stream_model_module
 from fastapi_triton.pictures import previews
 from fastapi_triton.testing import FakeTriton
 from fastapi_triton.triton.model_config import ModelConfig
@@ -40,7 +40,7 @@ from support.picture_bombs import (
     with_segments,
 )
 from support.scribble_app import PATH
-from support.scripted_stream_model import ScriptedStreamModel, app_of, twin_config
+from support.scripted_stream_model import ScriptedStreamModel, app_of, stream_model_config
 
 MAX_PIXELS = 50_000_000
 LIMITS = images.ImageLimits(max_pixels=MAX_PIXELS)
@@ -94,7 +94,7 @@ async def test_the_apis_of_others_refuse_it_too(
     make, code = BOMBS[name]
     triton = FakeTriton()
     triton.add(scribble_config)
-    triton.add(twin_config(scribble_config), respond_stream=ScriptedStreamModel())
+    triton.add(stream_model_config(scribble_config), respond_stream=ScriptedStreamModel())
     async with listening(app_of(triton, settings)) as client:
         answer = await post(client, path, make())
     assert answer.status_code in (400, 413, 422), answer.text
@@ -247,17 +247,17 @@ def test_a_picture_is_worked_on_in_bands(monkeypatch: pytest.MonkeyPatch, name: 
 async def test_a_model_that_cannot_decode_pictures_is_not_ready(
     scribble_config: ModelConfig, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(twin_module, "_AVAILABILITY_S", 0.0)
-    triton, twin = FakeTriton(), ScriptedStreamModel()
+    monkeypatch.setattr(stream_model_module, "_AVAILABILITY_S", 0.0)
+    triton, stream_model = FakeTriton(), ScriptedStreamModel()
     triton.add(scribble_config)
-    triton.add(twin_config(scribble_config), respond_stream=twin)
+    triton.add(stream_model_config(scribble_config), respond_stream=stream_model)
     async with listening(app_of(triton, settings)) as client:
         assert (await client.get("/health/ready")).status_code == 200
-        twin.further_description = {"unavailable": "No process that decodes pictures can be started."}
+        stream_model.further_description = {"unavailable": "No process that decodes pictures can be started."}
         answer = await client.get("/health/ready")
         assert answer.status_code == 503
         assert "decodes pictures" in answer.json()["endpoints"][0]["detail"]
-        twin.further_description = {}
+        stream_model.further_description = {}
         assert (await client.get("/health/ready")).status_code == 200
 
 

@@ -22,7 +22,7 @@ from fastapi_triton.jobs.store import JobFiles
 from fastapi_triton.testing import FakeTriton
 from support.picture_app import EVERYTHING, client_of, triton_of
 from support.scribble_app import MODEL, PATH, base64_picture
-from support.scripted_stream_model import TWIN, ScriptedStreamModel, app_of
+from support.scripted_stream_model import STREAM_MODEL, ScriptedStreamModel, app_of
 
 KEY = {"Idempotency-Key": "the-key"}
 ASYNC = {"Prefer": "respond-async"}
@@ -99,7 +99,7 @@ async def test_the_same_body_with_the_key_of_a_request_that_was_left_is_run(
     first = await client.post(PATH, json=body(), headers=KEY)
     again = await client.post(PATH, json=body(), headers=KEY)
     assert first.json() == again.json()
-    assert len([each for each in triton.streams if each.model == TWIN]) <= 2  # the picture, and the description
+    assert len([each for each in triton.streams if each.model == STREAM_MODEL]) <= 2  # the picture, and the description
 
 
 async def test_a_job_whose_adding_failed_halfway_has_its_request(

@@ -20,7 +20,7 @@ from fastapi_triton.testing import FakeTriton
 from fastapi_triton.triton.model_config import ModelConfig
 from support.app_on_socket import listening
 from support.scribble_app import PATH
-from support.scripted_stream_model import ScriptedStreamModel, app_of, twin_config
+from support.scripted_stream_model import ScriptedStreamModel, app_of, stream_model_config
 from support.scripted_triton import scripted_triton
 
 JSON, FORM = "application/json", "multipart/form-data; boundary=B"
@@ -52,11 +52,11 @@ async def seen() -> AsyncIterator[Seen]:
 
 @asynccontextmanager
 async def served(
-    scribble_config: ModelConfig, twin: ScriptedStreamModel, tmp_path: Path
+    scribble_config: ModelConfig, stream_model: ScriptedStreamModel, tmp_path: Path
 ) -> AsyncIterator[httpx2.AsyncClient]:
     fake = FakeTriton()
     fake.add(scribble_config)
-    fake.add(twin_config(scribble_config), respond_stream=twin)
+    fake.add(stream_model_config(scribble_config), respond_stream=stream_model)
     app = app_of(fake, Settings(access_log=True, generate=True, jobs_folder=str(tmp_path), watch_interval_s=3600))
 
     @app.post("/own")
@@ -99,7 +99,7 @@ def head_of(path: str, media_type: str, extra: str = "") -> str:
 )
 async def test_leaving_amid_a_body_is_a_499_without_a_traceback(
     scribble_config: ModelConfig,
-    twin: ScriptedStreamModel,
+    stream_model: ScriptedStreamModel,
     tmp_path: Path,
     seen: Seen,
     caplog: pytest.LogCaptureFixture,
@@ -109,7 +109,7 @@ async def test_leaving_amid_a_body_is_a_499_without_a_traceback(
     *,
     abruptly: bool,
 ) -> None:
-    async with served(scribble_config, twin, tmp_path) as client:
+    async with served(scribble_config, stream_model, tmp_path) as client:
         leave(client, head_of(path, media_type, extra), abruptly=abruptly)
         line = await seen.next()
         assert (line["path"], line["status"], line["code"]) == (path, 499, "caller_left")

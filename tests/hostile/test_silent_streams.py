@@ -30,7 +30,7 @@ from fastapi_triton.triton.tensor import Tensor
 from support.app_on_socket import listening
 from support.received_events import ReceivedEvent, events_of
 from support.scribble_app import PATH, picture
-from support.scripted_stream_model import SSE, TWIN, Body, ScriptedStreamModel, app_of, twin_config
+from support.scripted_stream_model import SSE, STREAM_MODEL, Body, ScriptedStreamModel, app_of, stream_model_config
 from support.waiting_streams import Client, busy
 
 GENERATIONS, TXT2IMG = "/v1/images/generations", "/sdapi/v1/txt2img"
@@ -43,11 +43,11 @@ class Counter:
     """A decoupled model that begins when a test lets it."""
 
     def __init__(self) -> None:
-        self.is_asked = asyncio.Event()
+        self.has_request = asyncio.Event()
         self.go_on = asyncio.Event()
 
     async def __call__(self, inputs: Tensors) -> AsyncGenerator[dict[str, Tensor], None]:
-        self.is_asked.set()
+        self.has_request.set()
         await self.go_on.wait()
         yield dict(inputs)
 
@@ -58,10 +58,10 @@ async def counter() -> Counter:
 
 
 @pytest.fixture
-def triton(scribble_config: ModelConfig, twin: ScriptedStreamModel, counter: Counter) -> FakeTriton:
+def triton(scribble_config: ModelConfig, stream_model: ScriptedStreamModel, counter: Counter) -> FakeTriton:
     fake = FakeTriton()
     fake.add(scribble_config)
-    fake.add(twin_config(scribble_config), respond_stream=twin)
+    fake.add(stream_model_config(scribble_config), respond_stream=stream_model)
     number = (TensorConfig("n", BY_WIRE["INT32"], (1,)),)
     fake.add(ModelConfig("count", 0, number, number, decoupled=True), respond_stream=counter)
     return fake
@@ -191,7 +191,7 @@ async def test_a_generated_endpoint_shows_the_same(
         told = events_of(answer)
         assert [await anext(told) for _ in range(2)] == [at(1)] * 2
         free()
-        await counter.is_asked.wait()
+        await counter.has_request.wait()
         assert await next_other_than(told, at(1)) == ReceivedEvent(
             "", "ping"
         )  # it has its slot, and the model is silent
@@ -215,7 +215,7 @@ async def test_a_model_that_says_nothing_at_all_is_no_reason_for_silence(
         raise OverloadedError("The engine's queue is full.", retry_after_s=2.5)
         yield {}
 
-    triton.models[TWIN].respond_stream = think
+    triton.models[STREAM_MODEL].respond_stream = think
     async with caller.stream("POST", PATH, json=body(), headers=SSE) as answer:
         assert answer.status_code == 200
         told = events_of(answer)
@@ -226,17 +226,17 @@ async def test_a_model_that_says_nothing_at_all_is_no_reason_for_silence(
 
 
 async def test_a_model_that_is_slow_to_describe_itself_is_none_either(
-    caller: httpx2.AsyncClient, triton: FakeTriton, twin: ScriptedStreamModel
+    caller: httpx2.AsyncClient, triton: FakeTriton, stream_model: ScriptedStreamModel
 ) -> None:
     go_on = asyncio.Event()
 
     async def think(inputs: Tensors) -> AsyncGenerator[dict[str, Tensor], None]:
         if "describe" in inputs:
             await go_on.wait()
-        async for each in twin(inputs):
+        async for each in stream_model(inputs):
             yield each
 
-    triton.models[TWIN].respond_stream = think
+    triton.models[STREAM_MODEL].respond_stream = think
     asked = {"prompt": "a house", "stream": True, "size": "64x64"}
     async with caller.stream("POST", GENERATIONS, json=asked) as answer:
         told = events_of(answer)
@@ -325,7 +325,7 @@ async def test_the_command_line_follows_the_queue_and_tells_a_late_refusal(
                 StepProgress,
                 GeneratedPicture,
             ]
-        triton.models[TWIN].respond_stream = refuse
+        triton.models[STREAM_MODEL].respond_stream = refuse
         async with busy(app) as free:
             events = frontend.draw({"prompt": "a house"}, picture())
             assert isinstance(await anext(events), Queued)

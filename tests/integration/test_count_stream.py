@@ -69,7 +69,7 @@ async def caller(count_server: Server) -> AsyncIterator[httpx2.AsyncClient]:
         yield client
 
 
-async def told_to(caller: httpx2.AsyncClient, **body: Any) -> list[ReceivedEvent]:
+async def events_for(caller: httpx2.AsyncClient, **body: Any) -> list[ReceivedEvent]:
     async with caller.stream("POST", "/count", json=body, headers=SSE) as answer:
         assert answer.status_code == 200
         return [event async for event in events_of(answer) if event.name]
@@ -180,7 +180,7 @@ async def test_the_connection_is_used_again_after_a_whole_stream_and_closed_afte
 
 
 async def test_events_through_the_frontend_and_the_plain_answer_are_the_same(caller: httpx2.AsyncClient) -> None:
-    told = await told_to(caller, text="echo hä🏠", num_steps=4, size=2)
+    told = await events_for(caller, text="echo hä🏠", num_steps=4, size=2)
     assert told[:-1] == [
         ReceivedEvent("queued", {}),
         ReceivedEvent("progress", {"step": 1, "num_steps": 4}),
@@ -194,7 +194,7 @@ async def test_events_through_the_frontend_and_the_plain_answer_are_the_same(cal
 
 
 async def test_megabytes_come_through_the_frontend_intact(caller: httpx2.AsyncClient) -> None:
-    told = await told_to(caller, text="echo a", num_steps=2, size=3_000_000)
+    told = await events_for(caller, text="echo a", num_steps=2, size=3_000_000)
     assert told[2].data["preview"] == "p" * 3_000_000
     assert told[3].data["text"] == "a" + "p" * 3_000_000
 
@@ -204,7 +204,7 @@ async def test_errors_before_the_first_event_have_a_status_and_later_ones_are_an
 ) -> None:
     refused = await caller.post("/count", json={"text": "refuse queue_full"}, headers=SSE)
     assert (refused.status_code, refused.headers["retry-after"], refused.json()["code"]) == (503, "7", "queue_full")
-    told = await told_to(caller, text="late_fail")
+    told = await events_for(caller, text="late_fail")
     assert (told[-1].name, told[-1].data["status"], told[-1].data["code"]) == ("error", 502, "generation_failed")
     plain = await caller.post("/count", json={"text": "late_fail"})
     assert (plain.status_code, plain.json()["code"]) == (502, "generation_failed")
@@ -251,7 +251,7 @@ async def test_fifty_leavers_leave_nothing_behind(
         leaver.cancel()
     await until(tmp_path, "left-*", NUM_CALLERS)
     # Every slot is free again, and everyone is served.
-    told = await asyncio.gather(*(told_to(caller, text=f"echo {number}") for number in range(NUM_CALLERS)))
+    told = await asyncio.gather(*(events_for(caller, text=f"echo {number}") for number in range(NUM_CALLERS)))
     assert [each[-1].data["text"] for each in told] == [str(number) for number in range(NUM_CALLERS)]
     while await num_running(triton):
         pass  # each question is a round trip; the model's threads end right after their last response
@@ -273,7 +273,7 @@ async def test_a_triton_that_dies_ends_the_stream_with_an_error_and_serves_when_
         assert (await client.get("/count/describe")).status_code == 200
 
 
-async def test_describe_and_readiness_ask_the_twin(caller: httpx2.AsyncClient) -> None:
+async def test_describe_and_readiness_ask_the_stream_model(caller: httpx2.AsyncClient) -> None:
     assert (await caller.get("/count/describe")).json()["sizes"] == [[128, 128]]
     (state,) = (await caller.get("/health/ready")).json()["endpoints"]
     assert (state["stream_model"], state["ready"]) == (MODEL, True)

@@ -26,15 +26,15 @@ def short_poll_interval(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-async def twin() -> ScriptedStreamModel:
+async def stream_model() -> ScriptedStreamModel:
     return ScriptedStreamModel()
 
 
 @pytest.fixture
-def triton(scribble_config: ModelConfig, twin: ScriptedStreamModel) -> FakeTriton:
+def triton(scribble_config: ModelConfig, stream_model: ScriptedStreamModel) -> FakeTriton:
     fake = FakeTriton()
     fake.add(scribble_config)
-    fake.add(scripted_stream_model.twin_config(scribble_config), respond_stream=twin)
+    fake.add(scripted_stream_model.stream_model_config(scribble_config), respond_stream=stream_model)
     return fake
 
 

@@ -100,9 +100,9 @@ async def test_repeated_requests_with_a_key_run_once_and_get_the_same_result(
 
 
 async def test_a_repeated_request_gets_the_error_of_the_first_one(
-    client: Client, twin: ScriptedStreamModel, triton: FakeTriton
+    client: Client, stream_model: ScriptedStreamModel, triton: FakeTriton
 ) -> None:
-    twin.fails_at_once = InvalidRequestError("No such scheduler.", code="unknown_scheduler")
+    stream_model.fails_at_once = InvalidRequestError("No such scheduler.", code="unknown_scheduler")
     for _ in range(2):
         response = await client.http.post(PATH, json=client.body(), headers={"Idempotency-Key": UUID})
         assert (response.status_code, response.json()["code"]) == (422, "unknown_scheduler")
@@ -118,9 +118,9 @@ async def test_a_malformed_key_is_rejected(client: Client, key: str) -> None:
 
 
 async def test_jobs_are_limited_per_caller_and_in_total(
-    running: Any, settings: Settings, twin: ScriptedStreamModel
+    running: Any, settings: Settings, stream_model: ScriptedStreamModel
 ) -> None:
-    twin.go_on.clear()
+    stream_model.go_on.clear()
     limits = {"jobs_max_per_caller": 2, "jobs_max_waiting": 2, "jobs_max_running": 1}
     async with running(settings.model_copy(update=limits)) as client:
         first, _ = [await client.accepted() for _ in range(2)]
@@ -131,7 +131,7 @@ async def test_jobs_are_limited_per_caller_and_in_total(
         await client.accepted()
         response = await client.ask()
         assert (response.status_code, response.json()["code"]) == (503, "too_many_jobs")
-        twin.go_on.set()
+        stream_model.go_on.set()
         client.caller = "key:alice"
         await client.over(first)
         await client.accepted()

@@ -36,16 +36,16 @@ async def test_a_result_has_the_format_that_the_client_accepts(client: Client) -
 
 
 async def test_a_job_has_its_endpoints_events_and_a_late_client_gets_the_last(
-    client: Client, twin: ScriptedStreamModel
+    client: Client, stream_model: ScriptedStreamModel
 ) -> None:
-    twin.go_on.clear()
-    twin.holds_before = 2
+    stream_model.go_on.clear()
+    stream_model.holds_before = 2
     job = await client.accepted()
     following = asyncio.create_task(client.events(job))
-    await twin.is_asked.wait()
+    await stream_model.has_request.wait()
     state = await client.when(job, lambda state: state["step"] == 1)
     assert (state["status"], state["num_steps"], state["runs"]) == ("running", 2, 1)
-    twin.go_on.set()
+    stream_model.go_on.set()
     events = await following
     names = [event.name for event in events]
     assert names[-1] == "completed"
@@ -57,11 +57,11 @@ async def test_a_job_has_its_endpoints_events_and_a_late_client_gets_the_last(
 
 
 async def test_cancelling_a_job_stops_the_model_and_leaves_no_result(
-    client: Client, twin: ScriptedStreamModel, triton: FakeTriton
+    client: Client, stream_model: ScriptedStreamModel, triton: FakeTriton
 ) -> None:
-    twin.go_on.clear()
+    stream_model.go_on.clear()
     job = await client.accepted()
-    await twin.is_asked.wait()
+    await stream_model.has_request.wait()
     assert (await client.http.delete(job)).status_code == 204
     await triton.streams[0].ended.wait()
     assert triton.streams[0].is_closed_early
@@ -74,22 +74,22 @@ async def test_cancelling_a_job_stops_the_model_and_leaves_no_result(
 
 
 async def test_a_waiting_job_that_is_cancelled_never_runs(
-    running: Any, settings: Settings, twin: ScriptedStreamModel, triton: FakeTriton
+    running: Any, settings: Settings, stream_model: ScriptedStreamModel, triton: FakeTriton
 ) -> None:
-    twin.go_on.clear()
+    stream_model.go_on.clear()
     async with running(settings.model_copy(update={"jobs_max_running": 1})) as client:
         first = await client.accepted()
-        await twin.is_asked.wait()
+        await stream_model.has_request.wait()
         second = await client.accepted()
         await client.http.delete(second)
-        twin.go_on.set()
+        stream_model.go_on.set()
         assert (await client.over(first))["status"] == "completed"
         assert (await client.get(second)).json()["status"] == "cancelled"
         assert len(triton.streams) == 1
 
 
-async def test_the_result_of_an_unfinished_job_is_a_409(client: Client, twin: ScriptedStreamModel) -> None:
-    twin.go_on.clear()
+async def test_the_result_of_an_unfinished_job_is_a_409(client: Client, stream_model: ScriptedStreamModel) -> None:
+    stream_model.go_on.clear()
     response = await client.get(f"{await client.accepted()}/result")
     assert (response.status_code, response.json()["code"]) == (409, "job_unfinished")
 
@@ -102,9 +102,9 @@ async def test_the_result_of_an_unfinished_job_is_a_409(client: Client, twin: Sc
     ],
 )
 async def test_an_error_of_the_model_fails_the_job_at_once(
-    client: Client, twin: ScriptedStreamModel, triton: FakeTriton, failure: Exception, status: int, code: str
+    client: Client, stream_model: ScriptedStreamModel, triton: FakeTriton, failure: Exception, status: int, code: str
 ) -> None:
-    twin.fails_at_once = failure  # type: ignore[assignment]
+    stream_model.fails_at_once = failure  # type: ignore[assignment]
     job = await client.accepted()
     state = await client.over(job)
     assert (state["status"], state["error"]["status"], state["error"]["code"]) == ("failed", status, code)
@@ -114,18 +114,18 @@ async def test_an_error_of_the_model_fails_the_job_at_once(
 
 
 async def test_a_job_waits_for_triton_and_runs_again_with_its_seed(
-    client: Client, twin: ScriptedStreamModel, triton: FakeTriton
+    client: Client, stream_model: ScriptedStreamModel, triton: FakeTriton
 ) -> None:
-    twin.fails_after_a_step = TritonUnavailableError("The connection broke.")
-    twin.go_on.clear()
+    stream_model.fails_after_a_step = TritonUnavailableError("The connection broke.")
+    stream_model.go_on.clear()
     job = await client.accepted()
-    await twin.is_asked.wait()
+    await stream_model.has_request.wait()
     triton.is_running = False
-    twin.go_on.set()
+    stream_model.go_on.set()
     await triton.streams[0].ended.wait()
     state = await client.when(job, lambda state: state["waits_for"] == "Triton does not respond.")
     assert (state["status"], state["runs"]) == ("queued", 1)
-    twin.fails_after_a_step = None
+    stream_model.fails_after_a_step = None
     triton.is_running = True
     state = await client.over(job)
     assert (state["status"], state["runs"]) == ("completed", 2)
@@ -143,32 +143,32 @@ async def test_a_job_that_waits_for_triton_fails_at_its_deadline(
     assert "Triton does not respond." in state["error"]["detail"]
 
 
-async def test_a_job_waits_for_a_free_slot(client: Client, twin: ScriptedStreamModel) -> None:
-    twin.go_on.clear()
+async def test_a_job_waits_for_a_free_slot(client: Client, stream_model: ScriptedStreamModel) -> None:
+    stream_model.go_on.clear()
     others = []
     for _ in range(2):  # max_in_flight
         others.append(asyncio.create_task(client.http.post(PATH, json=client.body())))
-        await twin.is_asked.wait()
-        twin.is_asked.clear()
+        await stream_model.has_request.wait()
+        stream_model.has_request.clear()
     job = await client.accepted()
     state = await client.when(job, lambda state: bool(state["waits_for"]))
     assert (state["status"], state["runs"]) == ("queued", 0)
-    twin.go_on.set()
+    stream_model.go_on.set()
     await asyncio.gather(*others)
     assert (await client.over(job))["runs"] == 1
 
 
 async def test_jobs_that_run_or_wait_at_shutdown_run_after_a_restart(
-    running: Any, settings: Settings, twin: ScriptedStreamModel, triton: FakeTriton
+    running: Any, settings: Settings, stream_model: ScriptedStreamModel, triton: FakeTriton
 ) -> None:
-    twin.go_on.clear()
+    stream_model.go_on.clear()
     settings = settings.model_copy(update={"jobs_max_running": 1})
     async with running(settings) as client:
         jobs = [await client.accepted()]
-        await twin.is_asked.wait()
+        await stream_model.has_request.wait()
         jobs.append(await client.accepted())
     assert triton.streams[0].is_closed_early
-    twin.go_on.set()
+    stream_model.go_on.set()
     async with running(settings) as client:
         assert [(await client.over(each))["runs"] for each in jobs] == [2, 1]
         results = [(await client.get(f"{each}/result")).json() for each in jobs]

@@ -11,7 +11,7 @@ from fastapi_triton.testing import FakeTriton
 from fastapi_triton.triton.model_config import ModelConfig
 from support.api_keys import DRAWS, RULES, WATCHES, block
 from support.scribble_app import paint
-from support.scripted_stream_model import ScriptedStreamModel, app_of, twin_config
+from support.scripted_stream_model import ScriptedStreamModel, app_of, stream_model_config
 
 
 @pytest.fixture
@@ -34,7 +34,7 @@ def settings(key_file: Path) -> Settings:
 def triton(scribble_config: ModelConfig) -> FakeTriton:
     fake = FakeTriton()
     fake.add(scribble_config, paint)
-    fake.add(twin_config(scribble_config), respond_stream=ScriptedStreamModel())
+    fake.add(stream_model_config(scribble_config), respond_stream=ScriptedStreamModel())
     return fake
 
 

@@ -10,14 +10,14 @@ from fastapi_triton import Settings, TritonFrontend
 from fastapi_triton.testing import FakeTriton
 from fastapi_triton.triton.model_config import ModelConfig
 from support.app_on_socket import listening
-from support.scripted_stream_model import ScriptedStreamModel, app_of, twin_config
+from support.scripted_stream_model import ScriptedStreamModel, app_of, stream_model_config
 
 
 @pytest.fixture
-def triton(scribble_config: ModelConfig, twin: ScriptedStreamModel) -> FakeTriton:
+def triton(scribble_config: ModelConfig, stream_model: ScriptedStreamModel) -> FakeTriton:
     fake = FakeTriton()
     fake.add(scribble_config)  # without a response: only its stream model is used
-    fake.add(twin_config(scribble_config), respond_stream=twin)
+    fake.add(stream_model_config(scribble_config), respond_stream=stream_model)
     return fake
 
 

@@ -23,7 +23,7 @@ from fastapi_triton.triton.tensor import Tensor
 from support.raw_connection import raw_connection_to
 from support.received_events import events_of
 from support.scribble_app import MODEL, PATH
-from support.scripted_stream_model import SSE, Body, ScriptedStreamModel, app_of, twin_config
+from support.scripted_stream_model import SSE, Body, ScriptedStreamModel, app_of, stream_model_config
 from support.scripted_triton import REQUEST, Upstream, scripted_triton
 
 NEVER_S, AT_ONCE_S = 60.0, 0.05
@@ -63,24 +63,24 @@ def settings(*, delay_s: float = 0.0, grace_s: float = NEVER_S) -> Settings:
 
 
 @pytest.fixture
-async def twin() -> ScriptedStreamModel:
+async def stream_model() -> ScriptedStreamModel:
     each = ScriptedStreamModel()
     each.go_on.clear()
     return each
 
 
 @pytest.fixture
-def triton(scribble_config: ModelConfig, twin: ScriptedStreamModel) -> FakeTriton:
+def triton(scribble_config: ModelConfig, stream_model: ScriptedStreamModel) -> FakeTriton:
     fake = FakeTriton()
     fake.add(scribble_config)
-    fake.add(twin_config(scribble_config), respond_stream=twin)
+    fake.add(stream_model_config(scribble_config), respond_stream=stream_model)
     return fake
 
 
 async def test_an_unready_server_still_accepts_work_on_connections_that_close(
-    triton: FakeTriton, twin: ScriptedStreamModel, body: Body
+    triton: FakeTriton, stream_model: ScriptedStreamModel, body: Body
 ) -> None:
-    twin.go_on.set()
+    stream_model.go_on.set()
     async with ending(app_of(triton, settings(delay_s=0.5))) as end:
         assert (await end.client.get("/health/ready")).status_code == 200
         await end.reach(Phase.UNREADY)
@@ -94,7 +94,7 @@ async def test_an_unready_server_still_accepts_work_on_connections_that_close(
 
 
 async def test_running_work_finishes_and_new_work_is_rejected(
-    triton: FakeTriton, twin: ScriptedStreamModel, body: Body
+    triton: FakeTriton, stream_model: ScriptedStreamModel, body: Body
 ) -> None:
     app = app_of(triton, settings())
     async with ending(app) as end, raw_connection_to(end.client) as early:
@@ -102,7 +102,7 @@ async def test_running_work_finishes_and_new_work_is_rejected(
         content = json.dumps(body()).encode()
         await early.say(b"POST %s HTTP/1.1\r\nHost: " % PATH.encode())
         running = asyncio.create_task(end.client.post(PATH, json=body()))
-        await twin.is_asked.wait()
+        await stream_model.has_request.wait()
         await end.reach(Phase.CLOSED)
         with pytest.raises(httpx2.ConnectError):
             await httpx2.AsyncClient(base_url=end.client.base_url).get("/health/live")
@@ -111,7 +111,7 @@ async def test_running_work_finishes_and_new_work_is_rejected(
         assert response.startswith(b"HTTP/1.1 503 ")
         assert b'"code":"shutting_down"' in response
         assert b"retry-after: 1\r\n" in response
-        twin.go_on.set()
+        stream_model.go_on.set()
         done = await running
         assert (done.status_code, done.headers["connection"]) == (200, "close")
         await end.serving
@@ -119,12 +119,12 @@ async def test_running_work_finishes_and_new_work_is_rejected(
 
 
 async def test_a_stream_beyond_the_grace_period_is_cancelled_with_an_error(
-    triton: FakeTriton, twin: ScriptedStreamModel, body: Body
+    triton: FakeTriton, stream_model: ScriptedStreamModel, body: Body
 ) -> None:
     app = app_of(triton, settings(grace_s=AT_ONCE_S))
     async with ending(app) as end:
         plain = asyncio.create_task(end.client.post(PATH, json=body()))
-        await twin.is_asked.wait()
+        await stream_model.has_request.wait()
         async with end.client.stream("POST", PATH, json=body(), headers=SSE) as response:
             events = events_of(response)
             assert (await anext(events)).name == "queued"

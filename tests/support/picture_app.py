@@ -16,7 +16,7 @@ from fastapi_triton.triton.model_config import ModelConfig, TensorConfig
 from fastapi_triton.triton.tensor import Tensor
 from support.paths import ROOT
 from support.scribble_app import MODEL, config_of_file
-from support.scripted_stream_model import ScriptedStreamModel, app_of, twin_config
+from support.scripted_stream_model import ScriptedStreamModel, app_of, stream_model_config
 
 EVERYTHING = "everything"
 
@@ -31,11 +31,11 @@ async def echo(inputs: Tensors) -> dict[str, Tensor]:
     return dict(inputs)
 
 
-def triton_of(twin: ScriptedStreamModel) -> FakeTriton:
+def triton_of(stream_model: ScriptedStreamModel) -> FakeTriton:
     fake = FakeTriton()
     public = config_of_file(ROOT / "models" / MODEL / "config.pbtxt")
     fake.add(public)
-    fake.add(twin_config(public), respond_stream=twin)
+    fake.add(stream_model_config(public), respond_stream=stream_model)
     fake.add(everything_config(), echo)
     return fake
 

@@ -22,7 +22,7 @@ from fastapi_triton.triton.tensor import Tensor
 from support.received_events import ReceivedEvent, events_of
 from support.scribble_app import MODEL, PATH, bytes_tensor, paint, picture, text
 
-TWIN = f"{MODEL}_stream"
+STREAM_MODEL = f"{MODEL}_stream"
 SSE = {"Accept": "text/event-stream"}
 Body = Callable[..., dict[str, Any]]
 
@@ -31,10 +31,10 @@ def tensor(name: str, datatype: str) -> TensorConfig:
     return TensorConfig(name, BY_CONFIG[datatype], (1,), optional=True)
 
 
-def twin_config(public: ModelConfig) -> ModelConfig:
+def stream_model_config(public: ModelConfig) -> ModelConfig:
     """The config of the stream model: all inputs are optional, and it reports its progress."""
     return ModelConfig(
-        name=TWIN,
+        name=STREAM_MODEL,
         max_batch_size=0,
         inputs=(
             *(replace(each, optional=True) for each in public.inputs),
@@ -60,7 +60,7 @@ class ScriptedStreamModel:
     """Sends two `progress` events, then the picture. A test can hold it or make it fail in between."""
 
     def __init__(self) -> None:
-        self.is_asked = asyncio.Event()
+        self.has_request = asyncio.Event()
         self.go_on = asyncio.Event()
         self.go_on.set()
         self.fails_at_once: FastAPITritonError | None = None
@@ -77,7 +77,7 @@ class ScriptedStreamModel:
             description = {"sizes": [[128, 128]], "asked": self.num_descriptions, **self.further_description}
             yield {"info": bytes_tensor(json.dumps(description).encode())}
             return
-        self.is_asked.set()
+        self.has_request.set()
         if self.fails_at_once:
             raise self.fails_at_once
         yield {"event": bytes_tensor(b"queued")}
@@ -98,11 +98,11 @@ class ScriptedStreamModel:
 
 def app_of(triton: FakeTriton, settings: Settings, request: type = main.ScribbleRequest) -> TritonFrontend:
     frontend = TritonFrontend(triton=triton, settings=settings)
-    frontend.infer(PATH, model=MODEL, stream_model=TWIN, request=request, response=main.ScribbleResponse)
+    frontend.infer(PATH, model=MODEL, stream_model=STREAM_MODEL, request=request, response=main.ScribbleResponse)
     return frontend
 
 
-async def told_to(client: httpx2.AsyncClient, body: dict[str, Any]) -> list[ReceivedEvent]:
+async def events_for(client: httpx2.AsyncClient, body: dict[str, Any]) -> list[ReceivedEvent]:
     async with client.stream("POST", PATH, json=body, headers=SSE) as answer:
         assert answer.status_code == 200
         return [event async for event in events_of(answer)]

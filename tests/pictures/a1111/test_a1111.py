@@ -184,10 +184,10 @@ async def test_unsupported_values_are_rejected_with_a_reason(
 
 
 async def test_errors_of_the_model_have_a1111s_field_names(
-    client: httpx2.AsyncClient, twin: ScriptedStreamModel
+    client: httpx2.AsyncClient, stream_model: ScriptedStreamModel
 ) -> None:
     detail = "num_inference_steps must be at most 50"
-    twin.fails_at_once = InvalidRequestError(
+    stream_model.fails_at_once = InvalidRequestError(
         detail, problems=[FieldProblem("#/num_inference_steps", "out_of_range", detail)]
     )
     response = await client.post(TXT2IMG, json={"prompt": "a red house"})
@@ -221,12 +221,12 @@ def test_a_client_owns_tasks_of_its_session_and_of_its_address_without_a_session
 
 @pytest.fixture
 async def waiting(
-    socket_client: httpx2.AsyncClient, twin: ScriptedStreamModel, monkeypatch: pytest.MonkeyPatch
+    socket_client: httpx2.AsyncClient, stream_model: ScriptedStreamModel, monkeypatch: pytest.MonkeyPatch
 ) -> asyncio.Task[httpx2.Response]:
     """A request with a session cookie, held before its second step."""
     socket_client.cookies.set(COOKIE, "mine")
-    twin.holds_before = 2
-    twin.go_on.clear()
+    stream_model.holds_before = 2
+    stream_model.go_on.clear()
     monkeypatch.setattr(routes, "DEFAULT_PREVIEW_EVERY", 1)
     body = {"prompt": "a red house", "force_task_id": "task-1", "width": 128, "height": 128}
     asking = asyncio.create_task(socket_client.post(TXT2IMG, json=body))
@@ -240,7 +240,7 @@ def other_client(socket_client: httpx2.AsyncClient, **cookies: str) -> httpx2.As
 
 
 async def test_progress_is_that_of_the_clients_own_task(
-    socket_client: httpx2.AsyncClient, waiting: asyncio.Task[httpx2.Response], twin: ScriptedStreamModel
+    socket_client: httpx2.AsyncClient, waiting: asyncio.Task[httpx2.Response], stream_model: ScriptedStreamModel
 ) -> None:
     progress = (await socket_client.get(PROGRESS)).json()
     assert (progress["progress"], progress["state"]["sampling_step"], progress["state"]["sampling_steps"]) == (
@@ -257,7 +257,7 @@ async def test_progress_is_that_of_the_clients_own_task(
             assert (progress["progress"], progress["state"]["job_count"], progress["current_task"]) == (0, 0, None)
         # a client that knows the task's id may watch it
         assert (await other.get(PROGRESS, params={"id_task": "task-1"})).json()["progress"] == 0.5
-    twin.go_on.set()
+    stream_model.go_on.set()
     assert (await waiting).status_code == 200
     assert (await socket_client.get(PROGRESS)).json()["state"]["job_count"] == 0
 
@@ -283,11 +283,11 @@ async def test_interrupt_cancels_the_clients_own_task_and_returns_its_preview(
 
 
 async def test_the_id_of_a_running_task_is_rejected(
-    socket_client: httpx2.AsyncClient, waiting: asyncio.Task[httpx2.Response], twin: ScriptedStreamModel
+    socket_client: httpx2.AsyncClient, waiting: asyncio.Task[httpx2.Response], stream_model: ScriptedStreamModel
 ) -> None:
     response = await socket_client.post(TXT2IMG, json={"prompt": "a red house", "force_task_id": "task-1"})
     assert (response.status_code, response.json()["errors"][0]["pointer"]) == (422, "#/force_task_id")
-    twin.go_on.set()
+    stream_model.go_on.set()
     await waiting
 
 

@@ -28,7 +28,7 @@ from fastapi_triton.triton.client import Tensors
 from fastapi_triton.triton.tensor import Tensor
 from support.app_on_socket import listening
 from support.scribble_app import base64_picture, paint, picture
-from support.scripted_stream_model import TWIN, ScriptedStreamModel, app_of, asked
+from support.scripted_stream_model import STREAM_MODEL, ScriptedStreamModel, app_of, asked
 
 GENERATIONS, EDITS = "/v1/images/generations", "/v1/images/edits"
 
@@ -226,13 +226,13 @@ async def test_errors_of_routing_and_of_limits_have_openais_format(client: httpx
 )
 async def test_server_errors_say_whether_to_retry(
     client: httpx2.AsyncClient,
-    twin: ScriptedStreamModel,
+    stream_model: ScriptedStreamModel,
     error: Exception,
     status: int,
     retry_after: str | None,
     should_retry: str | None,
 ) -> None:
-    twin.fails_at_once = error  # type: ignore[assignment]
+    stream_model.fails_at_once = error  # type: ignore[assignment]
     response = await client.post(GENERATIONS, json={"prompt": "a red house"})
     assert (response.status_code, response.json()["error"]["type"]) == (status, "server_error")
     assert (response.headers.get("retry-after"), response.headers.get("x-should-retry")) == (retry_after, should_retry)
@@ -250,9 +250,11 @@ async def test_an_internal_error_has_openais_format(
 
 
 async def test_errors_of_the_model_name_openais_parameter(
-    client: httpx2.AsyncClient, twin: ScriptedStreamModel
+    client: httpx2.AsyncClient, stream_model: ScriptedStreamModel
 ) -> None:
-    twin.fails_at_once = InvalidRequestError("No.", problems=[FieldProblem("#/width", "unsupported_size", "No.")])
+    stream_model.fails_at_once = InvalidRequestError(
+        "No.", problems=[FieldProblem("#/width", "unsupported_size", "No.")]
+    )
     assert (await rejected(client))["param"] == "size"
 
 
@@ -298,16 +300,16 @@ async def test_n_pictures_have_successive_seeds(client: httpx2.AsyncClient, trit
 
 
 async def test_n_pictures_are_admitted_together_or_not_at_all(
-    socket_client: httpx2.AsyncClient, app: TritonFrontend, triton: FakeTriton, twin: ScriptedStreamModel
+    socket_client: httpx2.AsyncClient, app: TritonFrontend, triton: FakeTriton, stream_model: ScriptedStreamModel
 ) -> None:
-    twin.go_on.clear()
+    stream_model.go_on.clear()
     waiting = asyncio.create_task(socket_client.post(GENERATIONS, json={"prompt": "a red house"}))
-    await twin.is_asked.wait()
+    await stream_model.has_request.wait()
     response = await socket_client.post(GENERATIONS, json={"prompt": "a red house", "n": 2})
     assert (response.status_code, response.json()["error"]["code"]) == (503, "overloaded")
     assert response.headers["retry-after"] == "1"
     assert len(asked(triton)) == 1
-    twin.go_on.set()
+    stream_model.go_on.set()
     assert (await waiting).status_code == 200
     assert (await socket_client.post(GENERATIONS, json={"prompt": "a red house", "n": 2})).status_code == 200
     assert app.services.admission.in_flight == 0
@@ -329,7 +331,7 @@ async def test_when_one_of_n_pictures_fails_the_others_are_cancelled(
         await asyncio.Event().wait()
         yield await paint(inputs)
 
-    triton.models[TWIN].respond_stream = respond
+    triton.models[STREAM_MODEL].respond_stream = respond
     response = await client.post(GENERATIONS, json={"prompt": "a red house", "n": 2, "seed": 1})
     assert (response.status_code, response.json()["error"]["code"]) == (502, "generation_failed")
     await asyncio.gather(*(stream.ended.wait() for stream in triton.streams))
@@ -345,12 +347,12 @@ async def test_closing_the_connection_cancels_all_pictures(
     socket_client: httpx2.AsyncClient,
     app: TritonFrontend,
     triton: FakeTriton,
-    twin: ScriptedStreamModel,
+    stream_model: ScriptedStreamModel,
     fields: dict[str, Any],
 ) -> None:
-    twin.go_on.clear()
+    stream_model.go_on.clear()
     waiting = asyncio.create_task(socket_client.post(GENERATIONS, json={"prompt": "a red house", **fields}))
-    await twin.is_asked.wait()
+    await stream_model.has_request.wait()
     waiting.cancel()
     streams = [stream for stream in triton.streams if not stream.ended.is_set()]
     await asyncio.gather(*(stream.ended.wait() for stream in streams))

@@ -36,10 +36,10 @@ async def test_a_stream_has_partial_images_and_the_picture_as_openais_events(soc
 
 
 async def test_a_stream_that_fails_ends_with_openais_error_event(
-    socket_client: httpx2.AsyncClient, twin: ScriptedStreamModel
+    socket_client: httpx2.AsyncClient, stream_model: ScriptedStreamModel
 ) -> None:
     body = {"prompt": "a red house", "stream": True}
-    twin.fails_after_a_step = InferenceError("NaN.", code="generation_failed")
+    stream_model.fails_after_a_step = InferenceError("NaN.", code="generation_failed")
     async with socket_client.stream("POST", GENERATIONS, json=body) as response:
         assert response.status_code == 200
         events = [each async for each in events_of(response)]
@@ -48,5 +48,5 @@ async def test_a_stream_that_fails_ends_with_openais_error_event(
         "type": "error",
         "error": {"message": "NaN.", "type": "server_error", "param": None, "code": "generation_failed"},
     }
-    twin.fails_at_once = InvalidRequestError("No such scheduler.", code="unknown_scheduler")
+    stream_model.fails_at_once = InvalidRequestError("No such scheduler.", code="unknown_scheduler")
     assert (await socket_client.post(GENERATIONS, json=body)).status_code == 400

@@ -24,7 +24,7 @@ class WordyRequest(BaseModel):
 
 
 async def test_a_field_is_sent_as_the_tensor_that_it_names(
-    triton: FakeTriton, twin: ScriptedStreamModel, settings: Settings, monkeypatch: pytest.MonkeyPatch
+    triton: FakeTriton, stream_model: ScriptedStreamModel, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[Tensors] = []
     respond = ScriptedStreamModel.__call__

@@ -76,7 +76,11 @@ async def test_the_page_uses_the_first_endpoint_that_can_draw(triton: FakeTriton
         assert (await http.get("/")).headers["location"] == "/docs"  # a prompt and a picture, but no stream model
         assert (await http.get("/playground/model")).status_code == 404
         app.infer(
-            "/draw", model=MODEL, stream_model="twin", request=main.ScribbleRequest, response=main.ScribbleResponse
+            "/draw",
+            model=MODEL,
+            stream_model="stream_model",
+            request=main.ScribbleRequest,
+            response=main.ScribbleResponse,
         )
         config = page_config((await http.get("/")).text)
     assert (config["endpoint"], config["image"], config["picture"]) == ("draw", "image", "generated_image")

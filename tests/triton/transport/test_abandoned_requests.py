@@ -18,14 +18,14 @@ class Held:
     """Triton, which says when it has a request, and answers when it may."""
 
     def __init__(self) -> None:
-        self.is_asked, self.go_on = asyncio.Event(), asyncio.Event()
+        self.has_request, self.go_on = asyncio.Event(), asyncio.Event()
         self.answer = b"{}"
         self.breaks = False
 
     async def __call__(self, upstream: Upstream) -> None:
         while True:
             await upstream.request()
-            self.is_asked.set()
+            self.has_request.set()
             await self.go_on.wait()
             if self.breaks:
                 return
@@ -71,7 +71,7 @@ async def test_the_place_is_free_and_the_connection_used_again_when_triton_has_a
     admission = Admission("m", 1)
     held.answer = answer
     asking = asyncio.create_task(ask(connections, admission, timeout_s=0.01 if why == "late" else 60))
-    await held.is_asked.wait()
+    await held.has_request.wait()
     if why == "left":
         asking.cancel()
     with pytest.raises((asyncio.CancelledError, TimeoutError)):
@@ -89,7 +89,7 @@ async def test_the_place_is_free_when_the_connection_breaks(
 ) -> None:
     admission = Admission("m", 1)
     asking = asyncio.create_task(ask(connections, admission))
-    await held.is_asked.wait()
+    await held.has_request.wait()
     asking.cancel()
     await asyncio.wait([asking])
     held.breaks = True
@@ -134,7 +134,7 @@ async def test_a_question_without_a_place_is_closed(connections: ConnectionPool,
 async def test_what_is_left_behind_is_closed_with_everything_else(connections: ConnectionPool, held: Held) -> None:
     admission = Admission("m", 1)
     asking = asyncio.create_task(ask(connections, admission))
-    await held.is_asked.wait()
+    await held.has_request.wait()
     asking.cancel()
     await asyncio.wait([asking])
     connections.close()

@@ -23,7 +23,7 @@ class Server:
         self.num_connections = 0
         self.num_requests = 0
         self._script = script
-        self.is_asked = asyncio.Event()
+        self.has_request = asyncio.Event()
         self.is_closed = asyncio.Event()  # by the caller, of the connection that ended last
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -31,7 +31,7 @@ class Server:
         try:
             while await reader.readuntil(b"\r\n\r\n"):
                 self.num_requests += 1
-                self.is_asked.set()
+                self.has_request.set()
                 await self._script(reader, writer)
         except (asyncio.IncompleteReadError, ConnectionError):
             self.is_closed.set()
@@ -172,7 +172,7 @@ async def test_one_that_takes_too_long_is_left_and_its_connection_closed() -> No
 async def test_a_cancelled_request_closes_its_connection() -> None:
     async with answering(never) as (server, connections):
         asking = asyncio.create_task(ask(connections))
-        await asyncio.wait_for(server.is_asked.wait(), 30)
+        await asyncio.wait_for(server.has_request.wait(), 30)
         asking.cancel()
         with pytest.raises(asyncio.CancelledError):
             await asking
@@ -240,7 +240,7 @@ async def test_each_exchange_has_its_own_timeout() -> None:
     go_on = asyncio.Event()
     async with answering(slow_first(go_on)) as (server, connections):
         long = asyncio.create_task(ask(connections, timeout_s=60))
-        await server.is_asked.wait()
+        await server.has_request.wait()
         with pytest.raises(TimeoutError):
             await ask(connections, timeout_s=-1.0)
         assert not long.done()
@@ -262,7 +262,7 @@ async def test_the_timeout_of_an_exchange_that_is_over_does_not_end_the_next() -
 async def test_an_exchange_that_runs_when_the_pool_closes_still_times_out() -> None:
     async with answering(never) as (server, connections):
         asking = asyncio.create_task(ask(connections, timeout_s=0.05))
-        await server.is_asked.wait()
+        await server.has_request.wait()
         connections.close()
         with pytest.raises(TimeoutError):
             await asking

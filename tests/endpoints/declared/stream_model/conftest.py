@@ -15,15 +15,17 @@ from support.scripted_stream_model import ScriptedStreamModel, app_of
 
 
 @pytest.fixture
-def twin_config(scribble_config: ModelConfig) -> ModelConfig:
-    return scripted_stream_model.twin_config(scribble_config)
+def stream_model_config(scribble_config: ModelConfig) -> ModelConfig:
+    return scripted_stream_model.stream_model_config(scribble_config)
 
 
 @pytest.fixture
-def triton(scribble_config: ModelConfig, twin_config: ModelConfig, twin: ScriptedStreamModel) -> FakeTriton:
+def triton(
+    scribble_config: ModelConfig, stream_model_config: ModelConfig, stream_model: ScriptedStreamModel
+) -> FakeTriton:
     fake = FakeTriton()
     fake.add(scribble_config)  # without a response: requests must go to the stream model
-    fake.add(twin_config, respond_stream=twin)
+    fake.add(stream_model_config, respond_stream=stream_model)
     return fake
 
 

@@ -18,7 +18,7 @@ from fastapi_triton.triton.tensor import Tensor
 from support.app_on_socket import listening
 from support.received_events import events_of
 from support.scribble_app import MODEL, PATH, bytes_tensor, paint
-from support.scripted_stream_model import SSE, TWIN, Body, ScriptedStreamModel
+from support.scripted_stream_model import SSE, STREAM_MODEL, Body, ScriptedStreamModel
 
 
 @pytest.mark.parametrize("accept", ["text/event-stream", "application/json", "image/png"])
@@ -26,29 +26,29 @@ async def test_a_disconnect_closes_the_models_stream_and_frees_the_slot(
     socket_client: httpx2.AsyncClient,
     app: TritonFrontend,
     triton: FakeTriton,
-    twin: ScriptedStreamModel,
+    stream_model: ScriptedStreamModel,
     body: Body,
     accept: str,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     caplog.set_level(logging.INFO, "fastapi_triton")
-    twin.go_on.clear()
+    stream_model.go_on.clear()
     pending = asyncio.create_task(socket_client.post(PATH, json=body(), headers={"Accept": accept}))
-    await twin.is_asked.wait()
+    await stream_model.has_request.wait()
     assert app.services.admission.in_flight == 1
     pending.cancel()
     await triton.streams[0].ended.wait()
     assert triton.streams[0].is_closed_early
     assert app.services.admission.in_flight == 0
     assert "the client disconnected" in caplog.text
-    twin.go_on.set()
+    stream_model.go_on.set()
     assert (await socket_client.post(PATH, json=body())).status_code == 200
 
 
 async def test_a_disconnect_between_events_closes_the_models_stream(
-    socket_client: httpx2.AsyncClient, triton: FakeTriton, twin: ScriptedStreamModel, body: Body
+    socket_client: httpx2.AsyncClient, triton: FakeTriton, stream_model: ScriptedStreamModel, body: Body
 ) -> None:
-    twin.go_on.clear()
+    stream_model.go_on.clear()
     async with socket_client.stream("POST", PATH, json=body(), headers=SSE) as response:
         assert (await anext(events_of(response))).name == "queued"
     await triton.streams[0].ended.wait()
@@ -62,7 +62,7 @@ async def test_a_client_that_stops_reading_counts_as_disconnected(
         while True:
             yield {"event": bytes_tensor(b"progress"), "preview": bytes_tensor(b"p" * 1_000_000)}
 
-    triton.models[TWIN].respond_stream = flood
+    triton.models[STREAM_MODEL].respond_stream = flood
     monkeypatch.setattr(sse, "STALLED_S", 0.05)
     async with (
         listening(app) as client,
@@ -75,9 +75,9 @@ async def test_a_client_that_stops_reading_counts_as_disconnected(
 
 
 async def test_a_stream_holds_its_slot_until_it_ends(
-    socket_client: httpx2.AsyncClient, app: TritonFrontend, twin: ScriptedStreamModel, body: Body
+    socket_client: httpx2.AsyncClient, app: TritonFrontend, stream_model: ScriptedStreamModel, body: Body
 ) -> None:
-    twin.go_on.clear()
+    stream_model.go_on.clear()
     async with socket_client.stream("POST", PATH, json=body(), headers=SSE) as first:
         events = events_of(first)
         await anext(events)
@@ -85,7 +85,7 @@ async def test_a_stream_holds_its_slot_until_it_ends(
             await anext(events_of(second))
             rejected = await socket_client.post(PATH, json=body(), headers=SSE)
             assert (rejected.status_code, rejected.json()["code"]) == (503, "overloaded")
-        twin.go_on.set()
+        stream_model.go_on.set()
         assert [each.name async for each in events][-1] == "completed"
     assert app.services.admission.in_flight == 0
 

@@ -19,7 +19,7 @@ from fastapi_triton.triton.tensor import Tensor
 from support.app_on_socket import listening
 from support.received_events import ReceivedEvent, events_of
 from support.scribble_app import MODEL, PATH, bytes_tensor, paint
-from support.scripted_stream_model import SSE, TWIN, Body, ScriptedStreamModel, app_of, told_to
+from support.scripted_stream_model import SSE, STREAM_MODEL, Body, ScriptedStreamModel, app_of, events_for
 
 # ---- responses
 
@@ -32,7 +32,7 @@ async def test_plain_json_is_the_last_event_of_the_models_stream(
     assert response.headers["content-type"] == "application/json"
     assert (response.json()["seed"], response.json()["info"]) == (42, {"prompt": "a red house"})
     ((model, inputs, request_id),) = triton.requests
-    assert (model, request_id) == (TWIN, "abc")
+    assert (model, request_id) == (STREAM_MODEL, "abc")
     assert set(inputs) == {"prompt", "image", "conditioning_scale", "seed", "timeout_s"}  # no previews without a reader
     assert inputs["seed"].array.shape == (1,)
     assert not triton.streams[0].is_closed_early
@@ -45,13 +45,13 @@ async def test_a_picture_is_the_last_event_of_the_models_stream(client: httpx2.A
 
 
 async def test_events_come_in_order_and_the_last_has_the_plain_response(
-    client: httpx2.AsyncClient, twin: ScriptedStreamModel, body: Body
+    client: httpx2.AsyncClient, stream_model: ScriptedStreamModel, body: Body
 ) -> None:
     plain = (await client.post(PATH, json=body(seed=42))).json()
-    assert await told_to(client, body(seed=42)) == [
+    assert await events_for(client, body(seed=42)) == [
         ReceivedEvent("queued", {}),
         ReceivedEvent("progress", {"step": 1, "num_steps": 2}),
-        ReceivedEvent("progress", {"step": 2, "num_steps": 2, "preview": twin.preview.decode()}),
+        ReceivedEvent("progress", {"step": 2, "num_steps": 2, "preview": stream_model.preview.decode()}),
         ReceivedEvent("completed", plain),
     ]
 
@@ -67,25 +67,25 @@ async def test_events_are_neither_cached_nor_buffered_by_proxies(client: httpx2.
 
 
 async def test_an_event_arrives_before_the_next_is_made(
-    socket_client: httpx2.AsyncClient, twin: ScriptedStreamModel, body: Body
+    socket_client: httpx2.AsyncClient, stream_model: ScriptedStreamModel, body: Body
 ) -> None:
-    twin.go_on.clear()
+    stream_model.go_on.clear()
     async with socket_client.stream("POST", PATH, json=body(), headers=SSE) as response:
         events = events_of(response)
         assert (await anext(events)).name == "queued"
-        twin.go_on.set()
+        stream_model.go_on.set()
         assert [each.name async for each in events] == ["progress", "progress", "completed"]
 
 
 async def test_a_client_may_choose_the_number_of_steps_between_previews(
-    triton: FakeTriton, settings: Settings, twin: ScriptedStreamModel, body: Body
+    triton: FakeTriton, settings: Settings, stream_model: ScriptedStreamModel, body: Body
 ) -> None:
     class WithPreviewEvery(main.ScribbleRequest):
         preview_every: int | None = Field(None, ge=0)
 
     async with listening(app_of(triton, settings, WithPreviewEvery)) as client:
         for preview_every, steps in ((None, [2]), (1, [1, 2]), (0, [])):
-            events = await told_to(client, body(preview_every=preview_every))
+            events = await events_for(client, body(preview_every=preview_every))
             assert [each.data["step"] for each in events if "preview" in each.data] == steps
         await client.post(PATH, json=body(preview_every=1))
     assert "preview_every" not in triton.requests[-1][1]
@@ -106,8 +106,8 @@ async def test_an_endpoint_without_a_stream_model_has_no_events(
         await endpoint.describe()
 
 
-async def test_heartbeats_fill_silence(triton: FakeTriton, twin: ScriptedStreamModel, body: Body) -> None:
-    twin.go_on.clear()
+async def test_heartbeats_fill_silence(triton: FakeTriton, stream_model: ScriptedStreamModel, body: Body) -> None:
+    stream_model.go_on.clear()
     async with (
         listening(app_of(triton, Settings(event_heartbeat_s=0.01))) as client,
         client.stream("POST", PATH, json=body(), headers=SSE) as response,
@@ -115,7 +115,7 @@ async def test_heartbeats_fill_silence(triton: FakeTriton, twin: ScriptedStreamM
         events = events_of(response)
         assert (await anext(events)).name == "queued"
         assert [await anext(events) for _ in range(3)] == [ReceivedEvent("", "ping")] * 3
-        twin.go_on.set()
+        stream_model.go_on.set()
         assert [each.name async for each in events if each.name] == ["progress", "progress", "completed"]
 
 
@@ -123,9 +123,9 @@ async def test_heartbeats_fill_silence(triton: FakeTriton, twin: ScriptedStreamM
 
 
 async def test_an_error_before_the_first_event_is_a_plain_response(
-    client: httpx2.AsyncClient, twin: ScriptedStreamModel, app: TritonFrontend, body: Body
+    client: httpx2.AsyncClient, stream_model: ScriptedStreamModel, app: TritonFrontend, body: Body
 ) -> None:
-    twin.fails_at_once = InvalidRequestError("No such size.", code="unsupported_size")
+    stream_model.fails_at_once = InvalidRequestError("No such size.", code="unsupported_size")
     for accept in ("text/event-stream", "application/json", "image/png"):
         response = await client.post(PATH, json=body(), headers={"Accept": accept})
         assert response.status_code == 422
@@ -143,9 +143,9 @@ async def test_a_bad_field_is_rejected_before_triton_gets_the_request(
 
 
 async def test_an_error_after_the_first_event_is_the_last_event(
-    client: httpx2.AsyncClient, twin: ScriptedStreamModel, app: TritonFrontend, body: Body
+    client: httpx2.AsyncClient, stream_model: ScriptedStreamModel, app: TritonFrontend, body: Body
 ) -> None:
-    twin.fails_after_a_step = InferenceError("NaN.", code="generation_failed")
+    stream_model.fails_after_a_step = InferenceError("NaN.", code="generation_failed")
     response = await client.post(PATH, json=body(), headers=SSE | {"X-Request-ID": "abc"})
     assert response.status_code == 200
     assert response.text.count("event: ") == 3
@@ -165,12 +165,12 @@ async def test_an_error_after_the_first_event_is_the_last_event(
 
 
 async def test_a_stream_without_completed_is_a_502(
-    client: httpx2.AsyncClient, twin: ScriptedStreamModel, body: Body
+    client: httpx2.AsyncClient, stream_model: ScriptedStreamModel, body: Body
 ) -> None:
-    twin.is_complete = False
+    stream_model.is_complete = False
     plain = await client.post(PATH, json=body())
     assert (plain.status_code, plain.json()["code"]) == (502, "inference_failed")
-    events = await told_to(client, body())
+    events = await events_for(client, body())
     assert (events[-1].name, events[-1].data["code"]) == ("error", "inference_failed")
 
 
@@ -181,7 +181,7 @@ async def test_outputs_that_break_the_contract_are_an_error_event(
         yield {"event": bytes_tensor(b"queued")}
         yield {"event": bytes_tensor(b"completed")}
 
-    triton.models[TWIN].respond_stream = forget_the_picture
-    events = await told_to(client, body())
+    triton.models[STREAM_MODEL].respond_stream = forget_the_picture
+    events = await events_for(client, body())
     assert [each.name for each in events] == ["queued", "error"]
     assert events[-1].data["status"] == 502

@@ -14,13 +14,13 @@ from fastapi_triton.testing import FakeTriton
 from fastapi_triton.triton.client import Tensors
 from fastapi_triton.triton.tensor import Tensor
 from support.scribble_app import MODEL, PATH, bytes_tensor, text
-from support.scripted_stream_model import SSE, TWIN, Body, ScriptedStreamModel
+from support.scripted_stream_model import SSE, STREAM_MODEL, Body, ScriptedStreamModel
 
 
 async def test_readiness_needs_both_models(client: httpx2.AsyncClient, triton: FakeTriton) -> None:
     response = await client.get("/health/ready")
-    assert response.json()["endpoints"] == [{"path": PATH, "model": MODEL, "stream_model": TWIN, "ready": True}]
-    for name in (MODEL, TWIN):
+    assert response.json()["endpoints"] == [{"path": PATH, "model": MODEL, "stream_model": STREAM_MODEL, "ready": True}]
+    for name in (MODEL, STREAM_MODEL):
         triton.models[name].is_ready = False
         response = await client.get("/health/ready")
         assert (response.status_code, response.json()["endpoints"][0]["code"]) == (503, "model_not_ready")
@@ -31,15 +31,15 @@ async def test_readiness_needs_both_models(client: httpx2.AsyncClient, triton: F
 async def test_the_declaration_is_compared_with_both_configs(
     app: TritonFrontend, client: httpx2.AsyncClient, triton: FakeTriton, body: Body
 ) -> None:
-    config = triton.models[TWIN].config
-    triton.models[TWIN].config = replace(config, inputs=config.inputs[1:], decoupled=False)
+    config = triton.models[STREAM_MODEL].config
+    triton.models[STREAM_MODEL].config = replace(config, inputs=config.inputs[1:], decoupled=False)
     with pytest.raises(ContractError):
         await app.endpoints[0].declaration.configs()
     response = await client.post(PATH, json=body(), headers=SSE)
     assert (response.status_code, response.json()["code"]) == (503, "contract_mismatch")
-    assert f"the model {TWIN} is not decoupled" in response.json()["detail"]
-    assert f"`ScribbleRequest.prompt`: the model {TWIN} has no input" in response.json()["detail"]
-    triton.models[TWIN].config = config
+    assert f"the model {STREAM_MODEL} is not decoupled" in response.json()["detail"]
+    assert f"`ScribbleRequest.prompt`: the model {STREAM_MODEL} has no input" in response.json()["detail"]
+    triton.models[STREAM_MODEL].config = config
     public = triton.models[MODEL].config
     triton.models[MODEL].config = replace(public, outputs=public.outputs[:1])
     response = await client.get("/health/ready")
@@ -47,7 +47,7 @@ async def test_the_declaration_is_compared_with_both_configs(
 
 
 async def test_the_description_is_read_once_and_again_after_triton_was_unavailable(
-    client: httpx2.AsyncClient, triton: FakeTriton, twin: ScriptedStreamModel
+    client: httpx2.AsyncClient, triton: FakeTriton, stream_model: ScriptedStreamModel
 ) -> None:
     for _ in range(3):
         assert (await client.get(f"{PATH}/describe")).json() == {"sizes": [[128, 128]], "asked": 1}
@@ -68,8 +68,8 @@ async def test_concurrent_requests_read_the_description_once(app: TritonFrontend
 async def test_a_stream_model_without_a_description_is_a_404(
     app: TritonFrontend, client: httpx2.AsyncClient, triton: FakeTriton
 ) -> None:
-    config = triton.models[TWIN].config
-    triton.models[TWIN].config = replace(
+    config = triton.models[STREAM_MODEL].config
+    triton.models[STREAM_MODEL].config = replace(
         config, inputs=tuple(each for each in config.inputs if each.name != "describe")
     )
     await app.endpoints[0].declaration.configs()
@@ -81,7 +81,7 @@ async def test_a_description_that_is_not_an_object_is_a_502(client: httpx2.Async
     async def describe_as_list(inputs: Tensors) -> AsyncGenerator[dict[str, Tensor], None]:
         yield {"info": bytes_tensor(b"[1]")}
 
-    triton.models[TWIN].respond_stream = describe_as_list
+    triton.models[STREAM_MODEL].respond_stream = describe_as_list
     assert (await client.get(f"{PATH}/describe")).status_code == 502
 
 
