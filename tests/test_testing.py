@@ -73,3 +73,9 @@ async def test_output_that_the_config_does_not_declare_is_an_error(tmp_path: Pat
     triton = triton_that_returns({"scores": 0.5}, write_config(tmp_path, OUTPUTS))
     with pytest.raises(InferenceError, match="mood returned `scores`, which its config does not declare"):
         await triton.infer("mood", {})
+
+
+async def test_model_may_be_a_plain_function(tmp_path: Path) -> None:
+    triton = FakeTriton()
+    triton.add(read_config(write_config(tmp_path, OUTPUTS)), lambda inputs: {"score": len(inputs)})
+    assert (await triton.infer("mood", {}))["score"].item() == 0.0

@@ -22,7 +22,7 @@ from fastapi_triton.triton.tensor import Tensor
 
 # Outputs by name: tensors, or anything that numpy makes an array of. Leading dimensions of 1 may be missing.
 Outputs = Mapping[str, Any]
-Respond = Callable[[Tensors], Awaitable[Outputs]]
+Respond = Callable[[Tensors], Awaitable[Outputs] | Outputs]
 RespondStream = Callable[[Tensors], AsyncGenerator[Outputs, None]]
 
 
@@ -41,7 +41,7 @@ class FakeModel:
 
     Args:
         config: its config.
-        respond: an async function from the inputs to the outputs of a request.
+        respond: a function, async or not, from the inputs to the outputs of a request.
         is_ready: whether it is ready; tests may change it.
         respond_stream: for a decoupled model, an async generator function instead of `respond`.
         versions: its versions in the model index.
@@ -148,7 +148,10 @@ class FakeTriton:
         if loaded.respond is None:
             raise InferenceError(f"The model {model} supports only streams.")
         with Stage(TRITON, model):
-            tensors = _tensors(await self._uncancellable(loaded.respond(inputs)), loaded.config)
+            response = loaded.respond(inputs)
+            if not isinstance(response, Mapping):
+                response = await self._uncancellable(response)
+            tensors = _tensors(response, loaded.config)
         return {name: tensor for name, tensor in tensors.items() if not outputs or name in outputs}
 
     async def stream(
