@@ -93,8 +93,8 @@ def test_frontends_share_their_jobs_and_take_over_from_one_that_is_killed(
                 server.wait_until_ready()
             long = accepted(servers[0], num_inference_steps=50)
             wait_for_step(servers[1], long)
-            runs = f"{long.removeprefix('/jobs/')} runs"
-            first, second = servers if runs in servers[0].log else servers[::-1]  # who took it
+            started = f"{long.removeprefix('/jobs/')} starts"
+            first, second = servers if started in servers[0].log else servers[::-1]  # the first one runs it
             short = accepted(first, num_inference_steps=2)
             assert [name for name, _ in events(first, short)][-1] == "completed"
             first.stop(signal.SIGKILL)
