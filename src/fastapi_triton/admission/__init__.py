@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which requests may go to a model now, which wait for it, and which are refused.
+"""Admission of requests: slots of each model, and a bounded queue for them.
 
-It must not know HTTP or Triton, nor what runs in a slot.
+This package must not know HTTP, Triton, or what runs in a slot.
 
 | module | its one job |
 | --- | --- |
-| `limiter` | the slots of each model, a bounded wait, and each client's share |
-| `fair_queue` | who waits for a slot: each client in a line of its own, served in turn |
-| `service_time` | how long a model takes, as measured; `Retry-After` and early refusals come from it |
+| `limiter` | the slots of each model, their queue, and the limit of each caller |
+| `fair_queue` | the requests that wait for a slot, round-robin across callers |
+| `service_time` | measured service times, for `Retry-After` and early rejections |
 """

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A limit on the requests of each model that are in flight, with a bounded fair queue; other requests are refused."""
+"""Limits the concurrent requests of each model. Others wait in a bounded fair queue, or are rejected."""
 
 import asyncio
 import logging
@@ -25,11 +25,11 @@ from fastapi_triton.core.errors import (
 from fastapi_triton.core.request_record import WAIT, Stage
 from fastapi_triton.core.slot import Slot, current_slot
 
-# `Retry-After` for a model that has not answered anything yet.
+# `Retry-After` before a model's first response.
 DEFAULT_RETRY_AFTER_S = 1.0
-# The factor by which the estimated wait must fit into the time until the deadline.
+# The factor by which the time until the deadline must exceed the estimated wait.
 HEADROOM = 1.1
-# For requests that name a model which Triton has not been seen to have.
+# For requests to models that Triton is not known to have.
 UNKNOWN_MODEL = ""
 
 logger = logging.getLogger(__name__)
@@ -38,15 +38,15 @@ Clock = Callable[[], float]
 
 
 class Shares:
-    """The number of slots that each client has and waits for, over all models, if that is bounded."""
+    """Counts the slots that each caller has and waits for, over all models, if there is a limit."""
 
     def __init__(self, max_per_caller: int = 0, *, are_counted: bool = True) -> None:
-        self._max_per_caller = max_per_caller  # 0: unbounded, but for callers with a bound of their own
+        self._max_per_caller = max_per_caller  # 0: no limit, except for callers with their own
         self._are_counted = are_counted
         self._taken: dict[str, int] = {}
 
     def bound(self, caller: Caller) -> int:
-        """The most slots that this client may have; 0: no bound."""
+        """The most slots that this caller may have; 0: no limit."""
         return (caller.max_in_flight or self._max_per_caller) if self._are_counted else 0
 
     def taken(self, caller: str) -> int:
@@ -64,10 +64,11 @@ class Shares:
 
 
 class Admission:
-    """A limit on one model's requests in flight, and a queue before it, for one process.
+    """The slots of one model and their queue, for one process.
 
-    Clients are served round-robin. If the queue is full, a new request displaces the newest request of the client that
-    has most waiting, if that client has more waiting than the new request's client. Else the new request is refused.
+    Callers are served round-robin. If the queue is full, a new request displaces the newest request of the caller with
+    the most waiting requests, if that caller has more than the new request's caller. Otherwise the new request is
+    rejected.
     """
 
     def __init__(
@@ -90,16 +91,16 @@ class Admission:
 
     @property
     def waiting(self) -> int:
-        """How many requests wait for a slot."""
+        """The number of requests that wait for a slot."""
         return self._queue.num_waiting
 
     @property
     def max_waiting(self) -> int:
-        """How many may wait."""
+        """The most requests that may wait."""
         return self._queue.size
 
     def require_capacity(self, count: int = 1) -> None:
-        """Refuse a request that would get no slot, before its body is read. Raises what `slot` raises."""
+        """Reject a request that would get no slot, before its body is read. Raises the same errors as `slot`."""
         caller = current_caller.get()
         if bound := self._shares.bound(caller):
             self._require_share(caller, count, bound)
@@ -107,15 +108,15 @@ class Admission:
             self._require_chance(caller, count, self._clock())
 
     async def slot(self, count: int = 1, *, receive: Receive | None = None, ticket: QueueTicket | None = None) -> Slot:
-        """This many slots, all of them or none. Waits in the queue if they are taken.
+        """Acquire this many slots, all or none. Waits in the queue until they are free.
 
         With `receive`, a disconnect of the client ends the wait; the request's body must have been read. The `ticket`
         shows the request's position in the queue.
 
         Raises:
-            OverloadedError: the queue is full, or a request of another client displaced this one; or the request
+            OverloadedError: the queue is full, or a request of another caller displaced this one; or the request
                 could not be answered before its deadline.
-            TooManyRequestsError: this client has as many slots as it may have.
+            TooManyRequestsError: this caller has reached its limit.
             DeadlineExceededError: the deadline passed while the request waited.
             ClientDisconnectedError: the client disconnected while the request waited.
         """
@@ -140,7 +141,7 @@ class Admission:
         return slot
 
     def _has_free(self, count: int) -> bool:
-        # A new request waits behind others, even if there are enough slots for it and not for the next of them.
+        # A new request waits behind others, even if there are enough slots for it, but not for the next of them.
         return not self._queue.num_waiting and self.in_flight + count <= self.max_in_flight
 
     def _take(self, count: int, now: float, share: str | None) -> Slot:
@@ -167,13 +168,13 @@ class Admission:
     ) -> Slot:
         displaced = self._require_chance(caller, waiter.count, now)
         if displaced is not None:
-            self._turn_away(displaced, self._overloaded("Others who have less waiting came", now))
+            self._turn_away(displaced, self._overloaded("Callers with fewer waiting requests came first", now))
         with self._queued(waiter, ticket), self._watched(waiter, now, receive), Stage(WAIT, self.model):
             return await waiter.turn
 
     @contextmanager
     def _queued(self, waiter: Waiter, ticket: QueueTicket) -> Iterator[None]:
-        """Keep a request in the queue, and count it against its client's share, until it has its slot."""
+        """Keep a request in the queue, and count it against its caller's limit, until it has its slot."""
         self._queue.enter(waiter)
         ticket.enter(partial(self._position, waiter))
         if waiter.share is not None:
@@ -182,7 +183,7 @@ class Admission:
             yield
         except BaseException:
             if waiter.has_slot:
-                waiter.turn.result().release()  # it was cancelled just when it was its turn
+                waiter.turn.result().release()  # it was cancelled at the moment of its turn
             elif waiter.share is not None:
                 self._shares.release(waiter.share, waiter.count)
             raise
@@ -217,7 +218,7 @@ class Admission:
         """Give free slots to the next requests in the queue."""
         while (waiter := self._queue.next) is not None:
             if waiter.turn.done():
-                self._queue.leave(waiter)  # it was cancelled, and has not had its turn on the event loop yet
+                self._queue.leave(waiter)  # it was cancelled, but its task has not run yet
             elif self.in_flight + waiter.count > self.max_in_flight:
                 return
             elif waiter.deadline is not None and now + (self.times.service_s or 0.0) > waiter.deadline:
@@ -234,29 +235,31 @@ class Admission:
 
     def _left(self, waiter: Waiter, leaving: asyncio.Task[None]) -> None:
         if not leaving.cancelled():
-            logger.info("the caller left while its request waited")
-            self._turn_away(waiter, ClientDisconnectedError("The caller left while it waited."))
+            logger.info("the client disconnected while its request waited")
+            self._turn_away(waiter, ClientDisconnectedError("The client disconnected while the request waited."))
 
-    # ---- refusals
+    # ---- rejections
 
     def _require_share(self, caller: Caller, count: int, bound: int) -> None:
         taken = self._shares.taken(caller.name)
         if taken + count > bound:
-            at_once = f"{bound} requests of one caller are taken at once, running and waiting"
+            at_once = f"This server accepts {bound} requests of one caller at once, running and waiting"
             if count > bound:
-                raise self._refusal(TooManyRequestsError(f"{at_once}, and this one counts as {count}. Ask for less."))
+                raise self._refusal(
+                    TooManyRequestsError(f"{at_once}. This request counts as {count}. Send less at once.")
+                )
             raise self._refusal(
                 TooManyRequestsError(
-                    f"{at_once}, and {taken} of yours are here. Wait for one of them.",
+                    f"{at_once}. You have {taken}. Wait until one of them ends.",
                     retry_after_s=self.times.service_s or DEFAULT_RETRY_AFTER_S,
                 )
             )
 
     def _require_chance(self, caller: Caller, count: int, now: float) -> Waiter | None:
-        """Refuse a new request that may not wait, or would wait too long. Returns the request that it displaces."""
+        """Reject a new request that may not wait, or would wait too long. Returns the request that it displaces."""
         if count > self.max_in_flight:
             raise self._refusal(
-                OverloadedError(f"{count} slots are needed at once; the model has {self.max_in_flight}.")
+                OverloadedError(f"The request needs {count} slots; the model has {self.max_in_flight}.")
             )
         deadline = current_deadline.get()
         wait_s = self.times.wait_s(self._queue.num_ahead(caller.name), now)
@@ -268,13 +271,13 @@ class Admission:
             return None
         giving_way = self._queue.giving_way_to(caller.name)
         if giving_way is None:
-            raise self._refusal(self._overloaded("No more are taken", now))
+            raise self._refusal(self._overloaded("The queue is full", now))
         return giving_way
 
     def _out_of_reach(self, needed_s: float, left_s: float) -> OverloadedError:
         return OverloadedError(
-            f"An answer would take about {needed_s:.2g} s now, and must be there in {max(0, left_s):.2g} s, so it was "
-            "not begun. Try again later, or allow more time.",
+            f"A response would take about {needed_s:.2g} s now, but the deadline is in {max(0, left_s):.2g} s. "
+            "Nothing was run. Try again later, or allow more time.",
             code="deadline_out_of_reach",
             retry_after_s=max(needed_s - left_s, self.times.interval_s or 0.0),
         )
@@ -282,7 +285,7 @@ class Admission:
     def _overloaded(self, why: str, now: float) -> OverloadedError:
         waiting = f" and {self.waiting} wait" if self._queue.size else ""
         return OverloadedError(
-            f"{self.in_flight} requests are in flight{waiting}. {why}. Try again later.",
+            f"{self.in_flight} requests are running{waiting}. {why}. Try again later.",
             retry_after_s=self.times.wait_s(self.waiting, now) or DEFAULT_RETRY_AFTER_S,
         )
 
@@ -296,14 +299,12 @@ def _future() -> asyncio.Future[Slot]:
 
 
 def late() -> DeadlineExceededError:
-    """The error for a request that never came to Triton."""
-    return DeadlineExceededError(
-        "The request's time was over before it was its turn; nothing was run. Try again later."
-    )
+    """The error for a request whose deadline passed before it was sent to Triton."""
+    return DeadlineExceededError("The request's deadline passed while it waited. Nothing was run. Try again later.")
 
 
 class Admissions:
-    """The admission of each model. All unknown names share one, so that clients cannot add any."""
+    """The admission of each model. All unknown names share one, so that clients cannot create any."""
 
     def __init__(
         self,
@@ -332,18 +333,18 @@ class Admissions:
 
     @property
     def all(self) -> list[Admission]:
-        """That of all unknown names, and those of all models that had a request."""
+        """The admission of unknown names, and those of all models that had a request."""
         return [self._of_unknown, *dict.fromkeys(self._by_model.values())]
 
     def of(self, model: str) -> Admission:
-        """Of a model that Triton has, or that the app declares."""
+        """The admission of a model that Triton has, or that the app declares."""
         admission = self._by_model.get(model)
         if admission is None:
             admission = self._by_model[model] = self._new(model)
         return admission
 
     def of_pair(self, model: str, stream_model: str | None) -> Admission:
-        """Of a model and its stream model: they do the same work and share one, under the name of the first."""
+        """The admission of a model and its stream model, which share one under the name of the first."""
         admission = self._by_model.get(model) or self._by_model.get(stream_model or model) or self.of(model)
         self._by_model[model] = admission
         if stream_model:
@@ -351,7 +352,7 @@ class Admissions:
         return admission
 
     def of_name(self, name: str) -> Admission:
-        """Of a name that a client gives: `of` must have been called if Triton has such a model."""
+        """The admission of a name from a client. If Triton has such a model, `of` was called before."""
         return self._by_model.get(name, self._of_unknown)
 
     def _new(self, model: str) -> Admission:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How long a model takes, as measured: from it come `Retry-After`, and what cannot be done before its deadline."""
+"""Measured service times of a model, for `Retry-After` and for deadlines that cannot be met."""
 
 
 class MovingAverage:
@@ -20,18 +20,18 @@ class MovingAverage:
         self.value += (value - self.value) / self._num_values
 
 
-# Mean deviations above the mean; of a normal distribution 94% lie below.
+# Mean deviations above the mean; 94% of a normal distribution lie below.
 _DEVIATIONS = 2
 
 
 class ServiceTime:
-    """Of one model with `num_slots`: how long a request holds its slot, and how often one comes free.
+    """Service times of one model with `num_slots`: how long a request holds its slot, and how often one becomes free.
 
-    The second is measured, from one end to the next, only while every slot is taken: only then it is the model that
-    decides, and not how many ask. It needs no guess at what the model does at the same time and what one by one.
+    The second is measured from one end to the next while every slot is taken. Only then the model decides it, and not
+    the request rate. So no assumption is needed about how many requests the model works on concurrently.
     """
 
-    # Of the slots, so that a model which ends all its requests at once is seen several times.
+    # In multiples of the slots, so that it covers several rounds of a model that ends all requests at once.
     _WINDOW = 2
     _LEAST_WINDOW = 16
 
@@ -46,28 +46,28 @@ class ServiceTime:
 
     @property
     def service_s(self) -> float | None:
-        """How long a request holds its slot, on average."""
+        """The mean time that a request holds its slot."""
         return self._service.value
 
     @property
     def most_s(self) -> float:
-        """How long nearly every request holds its slot; 0 before the first."""
+        """A time within which nearly every request releases its slot; 0 before the first."""
         return (self._service.value or 0.0) + _DEVIATIONS * (self._deviation.value or 0.0)
 
     @property
     def interval_s(self) -> float | None:
-        """The mean time between two free slots while all are taken; a lower bound until that was measured."""
+        """The mean time between two free slots while all are taken; a lower bound before it was measured."""
         if self._interval.value is not None or self._service.value is None:
             return self._interval.value
         return self._service.value / self._num_slots
 
     def begun(self, now: float) -> None:
-        """The model was idle, and is not any more."""
+        """The model is no longer idle."""
         self._working_since = now
         self._last_full_end = None
 
     def ended(self, now: float, *, service_s: float | None, was_full: bool) -> None:
-        """Record a free slot. `service_s`: how long it was held, if the model completed the work."""
+        """Record a freed slot. `service_s`: how long it was held, if the model completed the work."""
         if service_s is not None:
             self._service.add(service_s)
             self._deviation.add(abs(service_s - (self._service.value or 0.0)))
@@ -77,7 +77,7 @@ class ServiceTime:
         self._working_since = now
 
     def wait_s(self, num_ahead: int, now: float) -> float | None:
-        """How long a request waits that has this many before it, while all slots are taken; None: not known yet."""
+        """The estimated wait of a request with this many before it, while all slots are taken; None if unknown."""
         interval_s, service_s = self.interval_s, self.service_s
         if interval_s is None:
             return None

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What operators see: metrics, logs and traces.
+"""Metrics, logs and traces.
 
-This room owns metric names, log formats and the tracing configuration. It reads finished `RequestRecord`s and values
-that others hand it, and must not know where they come from.
+This package owns metric names, log formats and the tracing configuration. It reads finished `RequestRecord`s and values
+from other packages, and must not know where they come from.
 
 | module | its one job |
 | --- | --- |

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One line for each request, without bodies or headers: prompts only where `access_log_prompts` asks, no secrets."""
+"""The access log: one line for each request, without bodies, headers or secrets. Prompts need `access_log_prompts`."""
 
 import logging
 from collections.abc import Mapping
@@ -10,12 +10,12 @@ from fastapi_triton.core.errors import shortened
 from fastapi_triton.core.request_record import STAGES, RequestRecord
 
 logger = logging.getLogger("fastapi_triton.access")
-# Characters. A path may be as long as a request's head.
+# In characters. A path may be as long as a request's head.
 _MAX_PATH = 500
 
 
 def write(record: RequestRecord) -> None:
-    """Log a request that has ended. The fields are there for formatters that make members of them."""
+    """Log a request that has ended. Formatters can use the fields as members."""
     stages = {f"{stage}_ms": round(1000 * each, 1) for stage, each in zip(STAGES, record.seconds, strict=True)}
     fields: dict[str, Any] = {
         "method": record.method,
@@ -36,7 +36,7 @@ def write(record: RequestRecord) -> None:
 
 
 class _Words:
-    """The fields as a line for people, written when a formatter asks for it."""
+    """The fields as a text line, made when a formatter needs it."""
 
     def __init__(self, fields: Mapping[str, Any]) -> None:
         self._fields = fields

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Gauges for Prometheus: slots in use, the state of Triton and its models, the lag of the event loop.
 
-Their values are read from the objects that hold them, once a second and at every scrape.
+Their values are read from their owners, once a second and at every scrape.
 """
 
 import asyncio
@@ -23,7 +23,7 @@ Reading = Mapping[str, float]
 
 
 class Gauges:
-    """Adds the numbers to `metrics`, and keeps them fresh while `kept` is open."""
+    """Adds gauges to `metrics`, and updates them while `kept` is open."""
 
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
@@ -81,8 +81,8 @@ class Gauges:
         self._metrics.refreshes.append(refresh)
 
     def kept(self) -> AbstractAsyncContextManager[None]:
-        """Keep the numbers fresh, and measure the event loop."""
-        return BackgroundTask("metrics", consequence="The numbers at `/metrics` may be old.").repeating(self._refresh)
+        """Update the gauges, and measure the lag of the event loop."""
+        return BackgroundTask("metrics", consequence="The values at `/metrics` may be old.").repeating(self._refresh)
 
     async def _refresh(self) -> float:
         loop = asyncio.get_running_loop()
@@ -94,7 +94,7 @@ class Gauges:
 
 
 class _ProcessNumbers:
-    """The library's own numbers of a process, which it does not share between workers."""
+    """prometheus_client's own process metrics, which it does not share between workers."""
 
     def __init__(self, metrics: Metrics) -> None:
         self._collector = ProcessCollector(registry=None)

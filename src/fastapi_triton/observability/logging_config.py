@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How `fastapi-triton serve` logs: lines for people, or one JSON object a line; each with the request's id.
+"""The log formats of `fastapi-triton serve`: text lines, or one JSON object a line, with the request's id.
 
-Models, clients and other servers write parts of these lines. Both formats escape what could forge another line or
-steer a terminal, and so does everything else that shows such text to people.
+Models, clients and other servers write parts of these lines. Both formats escape characters that could forge another
+line or control a terminal. Use these functions for all such text that people see.
 """
 
 import json
@@ -18,7 +18,7 @@ from fastapi_triton.core.context import current_request_id
 from fastapi_triton.core.settings import Settings
 from fastapi_triton.observability import access_log
 
-# Only a record begins in the first column.
+# Only records begin in the first column.
 _CONTINUED = "\n    "
 
 
@@ -28,12 +28,12 @@ def printable(text: str) -> str:
 
 
 def printable_lines(text: str) -> str:
-    """The same, but line breaks and tabs stay."""
+    """The same, but line breaks and tabs are kept."""
     return "\n".join("\t".join(map(printable, line.split("\t"))) for line in text.split("\n"))
 
 
 def printable_json(value: Any, *, indent: int | None = None) -> str:
-    """JSON without invisible characters: if there is one, the text is escaped to ASCII."""
+    """JSON without invisible characters: text that has one is escaped to ASCII."""
     text = json.dumps(value, indent=indent, ensure_ascii=False)
     return text if text == printable_lines(text) else json.dumps(value, indent=indent)
 
@@ -59,7 +59,7 @@ class TextFormatter(logging.Formatter):
 
 
 class JSONFormatter(logging.Formatter):
-    """One object a line: `time`, `level`, `logger`, `message`, `request_id`, `traceback`."""
+    """One JSON object a line: `time`, `level`, `logger`, `message`, `request_id`, `traceback`."""
 
     def format(self, record: logging.LogRecord) -> str:
         line: dict[str, Any] = {
@@ -81,12 +81,12 @@ class JSONFormatter(logging.Formatter):
 
 
 def configure(settings: Settings) -> None:
-    """Send every logger's lines to standard error in the chosen format."""
+    """Write all loggers to standard error in the chosen format."""
     logging.basicConfig(level=settings.log_level.upper(), handlers=[_handler(settings)], force=True)
 
 
 def open_access_log(settings: Settings) -> None:
-    """Have access lines written where nobody has configured logging, too: under plain uvicorn."""
+    """Make the access log work without a logging configuration too, as under plain uvicorn."""
     access_log.logger.setLevel(logging.INFO)
     if not access_log.logger.hasHandlers():
         access_log.logger.addHandler(_handler(settings))

@@ -17,9 +17,9 @@ from prometheus_client.registry import Collector
 from fastapi_triton.core.request_record import STAGES, RequestRecord
 
 PREFIX = "fastapi_triton"
-# In seconds: from a small model's millisecond to a picture that has waited for minutes.
+# In seconds: from a small model's millisecond to a picture that waited for minutes.
 BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
-# Models can invent codes. Beyond this number all others count as `other`.
+# Models can return any code. Beyond this number all others count as `other`.
 MAX_OUTCOMES = 200
 _VERSION = re.compile(r"version=[0-9]{1,4}(\.[0-9]{1,4}){0,3}")
 
@@ -44,7 +44,7 @@ class Metrics:
         self.registry = CollectorRegistry()
         self.refreshes: list[Refresh] = []
         self.folder = shared_folder()
-        # Looking a series up by its labels takes longer than counting.
+        # Finding a series by its labels takes longer than counting.
         self._series: dict[tuple[str, str, str], _Series] = {}
         self._outcomes: set[tuple[int, str]] = set()
         labels = ("method", "route", "model")
@@ -69,7 +69,7 @@ class Metrics:
             buckets=BUCKETS,
         )
         if self.folder is None:
-            # An app's own metrics too, and those of the process.
+            # The app's own metrics too, and those of the process.
             self.registry.register(_Default())
 
     def counter(self, name: str, about: str, labels: Iterable[str] = ()) -> Counter:
@@ -94,13 +94,13 @@ class Metrics:
         read_s, wait_s, triton_s, write_s = record.seconds
         durations = (
             read_s or None,
-            # A request that came to Triton had a slot, if only at once.
+            # A request that reached Triton had a slot, even if it did not wait for it.
             wait_s if triton_s else wait_s or None,
             triton_s or None,
             write_s,
         )
         for stage, seconds in zip(STAGES, durations, strict=True):
-            if seconds is not None:  # it came to this stage
+            if seconds is not None:  # it reached this stage
                 histogram = series.stages.get(stage)
                 if histogram is None:
                     histogram = series.stages[stage] = self._stages.labels(*labels, stage)
@@ -108,12 +108,12 @@ class Metrics:
         series.duration.observe(record.total_s)
 
     def refresh(self) -> None:
-        """Read what is not counted as it happens."""
+        """Refresh the values that are not counted as they happen."""
         for refresh in self.refreshes:
             refresh()
 
     def _outcome(self, status: int, code: str) -> tuple[str, str]:
-        """A request's labels. One that was not answered at all has the status 0."""
+        """A request's labels. The status is 0 if there was no response."""
         code = code or ("ok" if 0 < status < 400 else "unanswered" if not status else "other")
         if (status, code) not in self._outcomes:
             if len(self._outcomes) >= MAX_OUTCOMES:
@@ -122,7 +122,7 @@ class Metrics:
         return str(status), code
 
     async def text(self, accept: str) -> tuple[bytes, str]:
-        """Everything, of all workers, in the format that the caller accepts; and that format's media type."""
+        """All metrics of all workers in the format that the client accepts, and its media type."""
         self.refresh()
         encode, media_type = choose_encoder(_with_whole_versions(accept))
         return await asyncio.to_thread(lambda: encode(self._whole())), media_type
@@ -137,7 +137,7 @@ class Metrics:
 
 
 def _with_whole_versions(accept: str) -> str:
-    """Without the media types whose version is none: prometheus_client compares it, and repeats it in a header."""
+    """The Accept header without invalid versions: prometheus_client compares them, and repeats them in a header."""
 
     def is_whole(media: str) -> bool:
         versions = (each.strip() for each in media.split(";") if each.strip().startswith("version="))
@@ -147,29 +147,29 @@ def _with_whole_versions(accept: str) -> str:
 
 
 def shared_folder() -> Path | None:
-    """Where several workers keep their numbers; None: there is one worker."""
+    """The folder in which several workers share metrics; None for one worker."""
     folder = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
     return Path(folder) if folder else None
 
 
 def forget_the_dead(folder: Path) -> None:
-    """Gauges of workers that are gone go; what they have counted stays."""
+    """Remove the gauges of workers that ended; their counters stay."""
     for pid in {int(path.stem.rpartition("_")[2]) for path in folder.glob("gauge_live*_*.db")}:
         try:
             os.kill(pid, 0)
         except ProcessLookupError:
             with suppress(FileNotFoundError):  # another worker was first
                 mark_process_dead(pid, str(folder))  # type: ignore[no-untyped-call]
-        except PermissionError:  # it lives, as somebody else
+        except PermissionError:  # the process exists, under another user
             pass
 
 
 class _Default(Collector):
-    """The library's own registry, as a part of ours."""
+    """prometheus_client's default registry, as a part of ours."""
 
     def collect(self) -> Iterable[Metric]:
         return REGISTRY.collect()
 
     def describe(self) -> Iterable[Metric]:
-        """No names of its own, so that none clashes with ours."""
+        """No names, so that none conflicts with ours."""
         return ()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Traces: which of FastAPI's own OpenTelemetry is on."""
+"""Traces: the configuration of FastAPI's OpenTelemetry."""
 
 import importlib.util
 import os
@@ -8,19 +8,19 @@ from fastapi.telemetry import TelemetryConfig
 
 from fastapi_triton.core import paths
 
-# Polled all the time, and of no interest in a trace.
+# Polled all the time, and not useful in traces.
 _UNTRACED = (f"{paths.HEALTH}/", paths.METRICS)
 
 
 def is_disabled() -> bool:
-    """Whether OpenTelemetry's own variable turns its SDK off."""
+    """Whether the variable `OTEL_SDK_DISABLED` turns OpenTelemetry off."""
     return os.environ.get("OTEL_SDK_DISABLED", "").lower() == "true"
 
 
 def telemetry() -> TelemetryConfig:
-    """FastAPI's own traces, configured by the standard `OTEL_*` variables; what else it has for OpenTelemetry is off.
+    """FastAPI's `telemetry` argument: traces, configured by the standard `OTEL_*` variables, without metrics and logs.
 
-    Where nobody can have configured a tracer they are off, too: FastAPI would look at every request whether one has.
+    Traces are off too if no tracer can be configured, because FastAPI would check for one at every request.
     """
     return {
         "tracing": importlib.util.find_spec("opentelemetry.sdk") is not None and not is_disabled(),

@@ -1,18 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """Triton: its models, datatypes and errors, and a client for its HTTP protocol.
 
-It must not know endpoints, the clients of the frontend, or FastAPI.
+This package must not know endpoints, the clients of the frontend, or FastAPI.
 
 | module | its one job |
 | --- | --- |
-| `client` | the `TritonClient` protocol, and the client of an app that is given none |
+| `client` | the `TritonClient` protocol, and the default client of an app |
 | `http_client` | that protocol over HTTP |
 | `infer_codec`, `generate_codec` | the bodies of `/infer`; the JSON of `/generate_stream` |
 | `tensor`, `datatypes` | one tensor; the table of datatypes |
 | `model_config` | a model config as plain data |
 | `config_text` | reads a `config.pbtxt` without a server |
 | `model_registry` | polls Triton, caches model configs, notifies subscribers |
-| `model_health`, `process_check` | Python models whose process died; asks Triton about them |
-| `error_mapping`, `model_errors` | errors of Triton or a proxy before it; of a model, as a client's error |
+| `model_health`, `process_check` | Python models whose stub process died; requests their state from Triton |
+| `error_mapping`, `model_errors` | errors of Triton, of a proxy in front of it, and of models, as errors for clients |
 | `transport` | connections |
 """

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the frontend asks of a Triton. It takes and gives tensors; what is beneath can change unnoticed."""
+"""The interface of a Triton client: tensors in, tensors out. The transport behind it can be exchanged."""
 
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextvars import ContextVar
@@ -18,7 +18,7 @@ Tensors = Mapping[str, Tensor]
 class ModelStatus:
     """One version of a model in Triton's repository index. A model that was never loaded has neither version nor state.
 
-    `state` is READY, LOADING, UNLOADING or UNAVAILABLE; `reason` says why it is not READY.
+    `state` is READY, LOADING, UNLOADING or UNAVAILABLE. If it is not READY, `reason` has the cause.
     """
 
     name: str
@@ -28,19 +28,19 @@ class ModelStatus:
 
 
 class TritonClient(Protocol):
-    """One Triton server. Used as an async context manager inside the running event loop.
+    """One Triton server. Use it as an async context manager inside the running event loop.
 
-    Cancelling a call is cancelling its task. Every method may raise `TritonUnavailableError`.
+    To cancel a call, cancel its task. Every method may raise `TritonUnavailableError`.
     """
 
     @property
     def is_up(self) -> bool:
-        """Whether it answered when it was asked last."""
+        """Whether Triton responded to the last request."""
         ...
 
     @property
     def num_open_breakers(self) -> int:
-        """How many Tritons nothing is let through to, since they were away when they were asked last."""
+        """The number of Tritons whose circuit breaker is open."""
         ...
 
     async def __aenter__(self) -> Self: ...
@@ -50,19 +50,19 @@ class TritonClient(Protocol):
     ) -> None: ...
 
     def subscribe(self, on_change: Callable[[str], None]) -> None:
-        """Call this with the name of a model whose process died or is back, and with "" for Triton itself."""
+        """Call the function with the name of a model whose process died or is back, and with "" for Triton itself."""
         ...
 
     async def server_ready(self) -> bool:
-        """Whether the whole server is ready. A current Triton is not while a model's process is dead."""
+        """Whether the whole server is ready. A current Triton is not ready while a stub process is dead."""
         ...
 
     async def check_processes(self) -> None:
-        """Check the processes of the models that had requests since the last time, and of dead ones."""
+        """Check the stub processes of models that had requests since the last check, and of dead models."""
         ...
 
     async def ready(self, model: str) -> bool:
-        """Whether this model would take a request now."""
+        """Whether this model is ready for requests."""
         ...
 
     async def config(self, model: str) -> ModelConfig:
@@ -77,54 +77,54 @@ class TritonClient(Protocol):
         """Every version of every model in Triton's repositories, loaded or not.
 
         Raises:
-            InferenceError: the answer cannot be read.
+            InferenceError: the response cannot be read.
         """
         ...
 
     async def infer(
         self, model: str, inputs: Tensors, *, outputs: Sequence[str] = (), request_id: str = "", version: str = ""
     ) -> dict[str, Tensor]:
-        """Run a model once. `outputs` names what is wanted; empty means all of them. No version: Triton's choice.
+        """Run a model once. `outputs` names the requested outputs, by default all. Without a version Triton chooses it.
 
         Raises:
-            InvalidRequestError: Triton or the model refuses the input.
+            InvalidRequestError: Triton or the model rejects the input.
             InferenceError: Triton or the model failed.
             OverloadedError: Triton's queue is full.
             ModelNotReadyError: the model is not loaded.
-            DeadlineExceededError: no answer in time.
+            DeadlineExceededError: no response in time.
         """
         ...
 
     def stream(
         self, model: str, inputs: Tensors, *, request_id: str = "", version: str = ""
     ) -> AsyncGenerator[dict[str, Tensor], None]:
-        """Run a decoupled model: the outputs of each of its responses, as they come, until it is done.
+        """Run a decoupled model: yields the outputs of each response when it arrives.
 
         Inputs and outputs are scalars or one-dimensional, without a batch dimension; text is UTF-8. Closing the
-        generator (`contextlib.aclosing`), or cancelling the task that waits for it, closes the connection, by which
-        the model learns that the caller left.
+        generator (`contextlib.aclosing`), or cancelling the task that waits for it, closes the connection. The model
+        can see this in `is_cancelled()`.
 
         Raises:
-            InvalidRequestError: Triton or the model refuses the input, or it is bytes that are no UTF-8.
-            TypeError: an input whose datatype (FP16, BF16) or shape cannot be streamed.
+            InvalidRequestError: Triton or the model rejects the input, or text is not UTF-8.
+            TypeError: the datatype (FP16, BF16) or shape of an input cannot be streamed.
             InferenceError: Triton or the model failed.
-            OverloadedError: the model takes no more, or ran out of memory.
+            OverloadedError: the model accepts no more requests, or has no memory left.
             ModelNotReadyError: the model is not loaded.
-            DeadlineExceededError: it was not done in time.
+            DeadlineExceededError: the model did not finish in time.
         """
         ...
 
 
 @runtime_checkable
 class CanSleep(Protocol):
-    """A client that has Tritons started when there are requests, and may have none while there are not."""
+    """A client whose Tritons are started on demand; it may have none while there are no requests."""
 
     @property
     def is_asleep(self) -> bool:
-        """Whether none is there because none is needed."""
+        """Whether no Triton runs because none is needed."""
         ...
 
 
-# Makes the client of an app that is given none; None: `HTTPTriton.of`. Ray Serve sets it, because an app's module makes
-# its app when it is imported, before it can know where it runs.
+# Makes the default client of an app; None: `HTTPTriton.of`. Ray Serve sets it, because a module creates its app at
+# import, before it knows where it runs.
 client_factory: ContextVar[Callable[[Settings], TritonClient] | None] = ContextVar("client_factory", default=None)

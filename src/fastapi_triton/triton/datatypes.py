@@ -28,13 +28,13 @@ class Datatype:
 
     @property
     def float_max(self) -> float:
-        """Largest finite value of a float datatype, as JSON has it: in the fewest digits that mean it."""
+        """Largest finite value of a float datatype, with the fewest digits that identify it, as in JSON."""
         largest = ml_dtypes.finfo(self.numpy).max  # type: ignore[no-untyped-call]
         return float(str(np.float64(largest) if self.numpy.itemsize == 8 else np.float32(largest)))
 
     @property
     def range_in_words(self) -> str:
-        """What fits, as a person reads it."""
+        """The valid values, as text for people."""
         if self.kind == "integer":
             low, high = self.integer_range
             return f"{low} to {high}"

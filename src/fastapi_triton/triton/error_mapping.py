@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A response that is not a result, as the error that a client gets: from Triton, or from a proxy before it."""
+"""Responses that are not results, from Triton or a proxy in front of it, as errors for clients."""
 
 import logging
 from collections.abc import Mapping
@@ -22,15 +22,15 @@ from fastapi_triton.triton.transport.errors import LOST, access_denied, wrong_sc
 
 logger = logging.getLogger(__name__)
 
-# The code of what Triton itself refuses, by the model's config.
+# The code if Triton itself rejects a request because of the model's config.
 REFUSED_BY_TRITON = "refused_by_triton"
 STOPPING = "triton_stopping"
-# Triton's whole message while it stops, or has not started yet.
+# Triton's complete messages while it stops or starts.
 STOPPING_TEXTS = (
     "Server is stopping, scheduler for model has stopped accepting new inference requests",
     "Server not ready",
 )
-# The longest message of Triton in an error or in the log: it may repeat a client's text.
+# Longer messages of Triton are cut in errors and in the log: they may repeat a client's text.
 _MAX_TEXT = 1000
 RATE_LIMITED = "triton_rate_limited"
 TOO_LARGE = "too_large_for_triton"
@@ -38,32 +38,32 @@ FAILED = "triton_proxy_failed"
 COMPRESSED = "compressed_answer"
 UNREADABLE = "unreadable_answer"
 
-# What nginx, Apache and Go's servers say to plain HTTP on their TLS port.
+# The responses of nginx, Apache and Go servers to plain HTTP on a TLS port.
 _WRONG_SCHEME = (b"sent to HTTPS port", b"HTTP to an SSL-enabled", b"HTTP request to an HTTPS server")
-# Statuses that Triton itself never sends, whatever the body looks like.
+# Statuses that Triton itself never sends.
 _NEVER_TRITONS = frozenset((301, 302, 303, 307, 308, 408, 413, 429, 502, 504))
-# Statuses of a proxy without an upstream, or without this path: nothing was run.
+# Statuses of a proxy that has no upstream or does not have this path: nothing was run.
 _NOBODY: Mapping[int, str] = {
     **{
-        status: f"The URL of Triton redirects elsewhere ({status}); correct TRITON_URL. Nothing was run."
+        status: f"The URL of Triton redirects elsewhere ({status}). Nothing was run. Correct TRITON_URL."
         for status in (301, 302, 303, 307, 308)
     },
-    404: "The proxy before Triton has no Triton at this URL (404); correct TRITON_URL. Nothing was run.",
-    503: "The proxy before Triton has no Triton available (503); nothing was run. Try again.",
+    404: "The proxy in front of Triton has no Triton at this URL (404). Nothing was run. Correct TRITON_URL.",
+    503: "The proxy in front of Triton has no Triton available (503). Nothing was run. Try again.",
 }
 
 
 class SuspectedDeathError(InferenceError):
-    """Triton's message for a dead model process. A model may return the same text, so `HTTPTriton` asks Triton."""
+    """Triton's message for a dead stub process. A model may return the same text, so `HTTPTriton` checks it."""
 
 
 def failure(model: str, status: int, body: bytes) -> FastAPITritonError:
-    """The error for a Triton answer that is not 200. What may hold internals goes to the log, not to the client."""
+    """The error for a response of Triton whose status is not 200. Texts that may reveal internals are only logged."""
     told = _tritons_text(body)
     text = (body[:_MAX_TEXT].decode("utf-8", "replace") if told is None else told)[:_MAX_TEXT]
     before = _answered_by_proxy(status, body, is_tritons=told is not None)
     if before is not None:
-        logger.error("model %s: what stands before Triton answered %d: %s", model, status, text)
+        logger.error("model %s: the proxy in front of Triton returned %d: %s", model, status, text)
         return before
     structured = ModelFailure.of(told or "")
     if structured is not None:
@@ -72,7 +72,7 @@ def failure(model: str, status: int, body: bytes) -> FastAPITritonError:
         return _suspected(model, text)
     if status == 400 and told is not None:
         return _refused(text)
-    logger.error("model %s: Triton answered %d: %s", model, status, text)
+    logger.error("model %s: Triton returned %d: %s", model, status, text)
     if status == 404 and told is not None:
         return _not_loaded(model)
     if status == 499:
@@ -83,10 +83,10 @@ def failure(model: str, status: int, body: bytes) -> FastAPITritonError:
 
 
 def require_triton(status: int, body: bytes) -> None:
-    """Pass over what Triton itself answers.
+    """Raise if the response is not Triton's own.
 
     Raises:
-        FastAPITritonError: something before Triton answered: a proxy, or Triton's restricted APIs.
+        FastAPITritonError: it is from a proxy in front of Triton, or Triton's restricted APIs.
     """
     error = _answered_by_proxy(status, body, is_tritons=_tritons_text(body) is not None)
     if error is not None:
@@ -94,13 +94,13 @@ def require_triton(status: int, body: bytes) -> None:
 
 
 def suspects_death(model: str, body: bytes) -> bool:
-    """Whether an answer, or the first event of one, has Triton's words for a dead model process."""
+    """Whether a response, or its first event, has Triton's message for a dead stub process."""
     told = _tritons_text(body.removeprefix(b"data:"))
     return told is not None and model_health.is_death(told, model)
 
 
 def stream_failure(model: str, text: str) -> FastAPITritonError:
-    """The error for one that comes inside a stream, where Triton gives no status: only the model's words tell."""
+    """The error for an error event inside a stream. It has no status, so the message alone decides."""
     structured = ModelFailure.of(text)
     if structured is not None:
         return _from_model(model, 400, structured)
@@ -114,24 +114,24 @@ def _from_model(model: str, status: int, told: ModelFailure) -> FastAPITritonErr
     error = told.error(status)
     if error.status >= 500:
         code, detail = told.code[:_MAX_TEXT], told.detail[:_MAX_TEXT]
-        logger.error("model %s: Triton answered %d: %s: %s", model, status, code, detail)
+        logger.error("model %s: Triton returned %d: %s: %s", model, status, code, detail)
     return error
 
 
 def _suspected(model: str, text: str) -> FastAPITritonError:
-    logger.error("model %s: Triton answered: %s", model, text)
+    logger.error("model %s: Triton returned: %s", model, text)
     return SuspectedDeathError(_unknown_failure(model).detail)
 
 
 def _refused(text: str) -> FastAPITritonError:
-    """Triton's INVALID_ARG texts name the input and the shape that it expected; they are meant for the client."""
+    """Triton's INVALID_ARG messages are meant for clients: they name the input and the expected shape."""
     if "max-input-size" in text:
         return TooLargeError(f"Triton rejects a request of this size: {text}")
-    return InvalidRequestError(f"Triton refused the request: {text}", code=REFUSED_BY_TRITON)
+    return InvalidRequestError(f"Triton rejected the request: {text}", code=REFUSED_BY_TRITON)
 
 
 def _unavailable(model: str, text: str) -> FastAPITritonError:
-    """The reasons for which Triton, or a model in it, takes no request now."""
+    """The error if Triton or the model accepts no requests now."""
     if text in STOPPING_TEXTS:
         return TritonUnavailableError(
             "Triton is stopping, or has not started yet. Try again.", code=STOPPING, retry_after_s=RETRY_AFTER_S
@@ -139,12 +139,11 @@ def _unavailable(model: str, text: str) -> FastAPITritonError:
     if "not ready" in text or "not at ready state" in text:
         return _not_loaded(model)
     if "timeout expired" in text.lower():
-        return DeadlineExceededError("The request's time was over before it was its turn in Triton's queue.")
+        return DeadlineExceededError("The request's deadline passed in Triton's queue.")
     if "maximum queue size" in text:
         return OverloadedError("Triton's queue is full. Try again later.", retry_after_s=RETRY_AFTER_S)
     return OverloadedError(
-        f"The model {model} takes no requests for now; the log has its reason under this request's id. Try again "
-        "later.",
+        f"The model {model} accepts no requests now. The log has its reason under this request's id. Try again later.",
         retry_after_s=RETRY_AFTER_S,
     )
 
@@ -167,14 +166,14 @@ def _tritons_text(body: bytes) -> str | None:
     return told if isinstance(told, str) else None
 
 
-# ---- proxies and load balancers before Triton
+# ---- proxies and load balancers in front of Triton
 
 
 def _answered_by_proxy(status: int, body: bytes, *, is_tritons: bool) -> FastAPITritonError | None:
-    """The error where something before Triton answered; None where Triton did.
+    """The error if a proxy in front of Triton sent the response; None if Triton did.
 
-    `is_tritons` says that the body has the form of Triton's errors. An empty body may be Triton's too, which answers
-    some questions with a status alone.
+    `is_tritons`: the body has the form of Triton's errors. An empty body may be Triton's too, because some of its
+    responses have only a status.
     """
     if status < 300:
         return None
@@ -190,50 +189,50 @@ def _answered_by_proxy(status: int, body: bytes, *, is_tritons: bool) -> FastAPI
 
 
 def _refused_by_proxy(status: int) -> FastAPITritonError:
-    """For a status by which a proxy refuses a request, or reports that it could not finish it."""
+    """The error for a status with which a proxy rejects a request, or reports that it failed."""
     if status == 413:
         return TooLargeError(
-            "The proxy before Triton rejects requests of this size (413); nothing was run. Send less, or ask the "
+            "The proxy in front of Triton rejects requests of this size (413). Nothing was run. Send less, or ask the "
             "operator to raise the limit.",
             code=TOO_LARGE,
         )
     if status == 429:
         return OverloadedError(
-            "The proxy before Triton limits the frontend's rate (429); nothing was run. Try again later.",
+            "The proxy in front of Triton limits the frontend's rate (429). Nothing was run. Try again later.",
             code=RATE_LIMITED,
             retry_after_s=RETRY_AFTER_S,
         )
     if status in (408, 504):
         return DeadlineExceededError(
-            f"The proxy before Triton got no response in time ({status}); the request may be running."
+            f"The proxy in front of Triton got no response in time ({status}). The request may be running."
         )
     if status == 502:
         return TritonUnavailableError(
-            "The proxy before Triton lost the connection to it, or could not reach it (502); the request may have run.",
+            "The proxy in front of Triton could not reach it, or lost the connection (502). The request may have run.",
             code=LOST,
             retry_after_s=RETRY_AFTER_S,
         )
     return InferenceError(
-        f"A proxy before Triton answered {status} in its place. The log has the answer under this request's id.",
+        f"A proxy in front of Triton returned {status}. The log has its response under this request's id.",
         code=FAILED,
     )
 
 
 def require_plain(headers: Mapping[bytes, bytes]) -> None:
-    """Raise that an answer is compressed, if it is. The frontend asks Triton for plain answers, so a proxy did that.
+    """Check that a response is not compressed. The frontend does not accept compression, so only a proxy does this.
 
     Raises:
-        InferenceError: it is.
+        InferenceError: the response is compressed.
     """
     encoding = headers.get(b"content-encoding", b"").decode("latin-1").strip().lower()
     if encoding not in ("", "identity"):
         raise InferenceError(
-            f"Triton's answer came compressed ({encoding[:20]}), which the frontend never asks for. Switch compression "
-            "off in the proxy before Triton.",
+            f"Triton's response is compressed ({encoding[:20]}), which the frontend does not accept. Switch "
+            "compression off in the proxy in front of Triton.",
             code=COMPRESSED,
         )
 
 
 def unreadable(model: str) -> InferenceError:
-    """For an answer with the status 200 that does not have the form of Triton's."""
-    return InferenceError(f"The model {model} gave an answer that cannot be read.", code=UNREADABLE)
+    """The error for a response with status 200 that does not have Triton's form."""
+    return InferenceError(f"The response of the model {model} cannot be read.", code=UNREADABLE)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The JSON of Triton's generate extension: tensors → a request; the events of its answer → tensors.
+"""The JSON of Triton's generate extension: tensors → a request; response events → tensors.
 
 It carries scalars and one-dimensional arrays, text as UTF-8, and no FP16 or BF16.
 """
@@ -24,7 +24,7 @@ UNSTREAMABLE = ("FP16", "BF16")
 
 
 def unstreamable(config: ModelConfig) -> list[TensorConfig]:
-    """The inputs and outputs that this way cannot carry."""
+    """The inputs and outputs that this protocol cannot carry."""
     tensors = (*config.inputs, *config.outputs)
     return [each for each in tensors if each.datatype.wire in UNSTREAMABLE or len(each.dims) > 1]
 
@@ -33,8 +33,8 @@ def request_body(inputs: Tensors, request_id: str) -> bytes:
     """The request for these inputs.
 
     Raises:
-        InvalidRequestError: bytes that are no UTF-8 text, or numbers that are not finite.
-        TypeError: a datatype or a shape that this way cannot carry.
+        InvalidRequestError: text is not UTF-8, or a number is not finite.
+        TypeError: this protocol cannot carry a datatype or shape.
     """
     values = {name: _value(name, tensor) for name, tensor in inputs.items()}
     return orjson.dumps({"id": request_id, **values} if request_id else values)
@@ -43,13 +43,13 @@ def request_body(inputs: Tensors, request_id: str) -> bytes:
 def _value(name: str, tensor: Tensor) -> Any:
     array = tensor.array
     if tensor.datatype.wire in UNSTREAMABLE:
-        raise TypeError(f"`{name}` is {tensor.datatype.wire}, which Triton's generate_stream cannot take")
+        raise TypeError(f"`{name}` is {tensor.datatype.wire}, which Triton's generate_stream cannot carry")
     if array.ndim > 1:
         raise TypeError(
             f"`{name}` has the shape {list(array.shape)}; Triton's generate_stream takes at most one dimension"
         )
     if tensor.datatype.kind == "float" and not np.isfinite(array).all():
-        detail = f"`{name}`: Triton's generate_stream, by which this model is asked, carries no NaN or Infinity."
+        detail = f"`{name}` has a NaN or Infinity, which Triton's generate_stream cannot carry."
         raise invalid_field(name, "not_finite", detail)
     values = array.reshape(-1).tolist()
     if tensor.datatype.kind == "bytes":
@@ -61,14 +61,14 @@ def _text(name: str, value: bytes) -> str:
     try:
         return value.decode()
     except UnicodeDecodeError:
-        detail = f"`{name}`: this is no UTF-8 text. Send binary data as base64 text."
+        detail = f"`{name}` is not UTF-8 text. Send binary data as base64 text."
         raise invalid_field(name, "invalid_text", detail) from None
 
 
 def no_empty_list(inputs: Tensors, error: InvalidRequestError) -> InvalidRequestError:
-    """The error, naming the field where Triton refused an empty list.
+    """The error, with the field's name if Triton rejected an empty list.
 
-    From 26.04 on, Triton refuses one ("Expected [-1], got []"). A decoupled model has no other HTTP endpoint.
+    Triton 26.04 and newer reject empty lists ("Expected [-1], got []"). A decoupled model has no other HTTP endpoint.
     """
     empty = [name for name, tensor in inputs.items() if tensor.size == 0 and f"'{name}'" in error.detail]
     if not empty or "got []" not in error.detail:
@@ -81,7 +81,7 @@ def no_empty_list(inputs: Tensors, error: InvalidRequestError) -> InvalidRequest
 
 
 def event(data: bytes) -> dict[str, Any]:
-    """The members of an event. Triton writes NaN and Infinity as they are, although JSON lacks them.
+    """The members of an event. Triton writes NaN and Infinity, which are not valid JSON.
 
     Raises:
         ValueError: it is not JSON.
@@ -94,7 +94,7 @@ def event(data: bytes) -> dict[str, Any]:
 
 
 def names_of_no_text(data: bytes) -> list[str]:
-    """The members of an event whose text is not UTF-8; Triton writes a model's bytes as they are."""
+    """The members of an event whose text is not UTF-8. Triton writes the model's bytes unchanged."""
     try:
         members = json.loads(data.decode("utf-8", "surrogateescape"))
     except ValueError:
@@ -108,7 +108,7 @@ def _is_utf_8(value: Any) -> bool:
 
 
 def error_text(event: Mapping[str, Any]) -> str | None:
-    """What an event says went wrong, if it is of that kind."""
+    """The error message of an error event, else None."""
     told = event.get("error")
     return told if isinstance(told, str) and "model_name" not in event else None
 
@@ -127,7 +127,7 @@ def tensors(event: Mapping[str, Any], config: ModelConfig) -> dict[str, Tensor]:
 
 
 def _array(value: Any, datatype: Datatype) -> np.ndarray[Any, Any]:
-    """One-dimensional: on this way a scalar and an array of one look alike."""
+    """A one-dimensional tensor: in this protocol a scalar and an array of one look the same."""
     values = value if isinstance(value, list) else [value]
     if datatype.kind != "bytes":
         return np.asarray(values, dtype=datatype.numpy)

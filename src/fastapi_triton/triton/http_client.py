@@ -2,8 +2,8 @@
 """Triton over HTTP: `infer_codec.py` writes and reads the bodies of `/infer`, `generate_codec.py` those of
 `/generate_stream`.
 
-tritonclient's own aio client is left out: it has no timeout per request, lets Triton gzip every answer (ten times
-the CPU for a picture), and passes errors through unwrapped.
+It does not use tritonclient's aio client, which has no timeout per request, makes Triton gzip every response (ten times
+the CPU for a picture), and does not wrap errors.
 """
 
 import asyncio
@@ -56,7 +56,7 @@ logger = logging.getLogger(__name__)
 HEADER_LENGTH = "Inference-Header-Content-Length"
 _PIECE_BYTES = 512 * 1024
 _EVENTS = sse_parser.MEDIA_TYPE.encode()
-# The headers that mark the end of a response. Without one, a response that was cut off looks complete.
+# The headers that define the end of a response. Without one, a truncated response looks complete.
 _ENDS = frozenset((b"content-length", b"transfer-encoding"))
 
 
@@ -73,20 +73,20 @@ class HTTPTriton:
         access: Access = OPEN_TO_ALL,
     ) -> None:
         self._request_timeout_s = request_timeout_s
-        # Asking whether it is ready must not take longer than a person waits.
+        # A readiness request must not take longer than a person waits.
         self._probe_timeout_s = max(5.0, connect_timeout_s)
         self.pool = ConnectionPool(url, connect_timeout_s=connect_timeout_s, access=access)
-        self.url = str(self.pool.address)  # without the credentials that it may have held
+        self.url = str(self.pool.address)  # without credentials
         self._health_check = HealthCheck(self.pool, interval_s=heartbeat_s)
         self._open: AsyncExitStack | None = None
         self.processes = ModelProcesses()
         self._process_check = ProcessCheck(self.processes, self.question)
-        # What `config` gave last: a stream's JSON does not name its datatypes.
+        # The last results of `config`: the JSON of a stream does not name its datatypes.
         self._configs: dict[str, ModelConfig] = {}
 
     @classmethod
     def of(cls, settings: Settings) -> Self:
-        """The Triton at `settings.triton_url`."""
+        """The client of the Triton at `settings.triton_url`."""
         return cls(
             settings.triton_url,
             connect_timeout_s=settings.connect_timeout_s,
@@ -117,11 +117,11 @@ class HTTPTriton:
         return int(not self.is_up)
 
     async def question(self, method: str, path: str, *, body: Pieces = ()) -> tuple[ResponseHead, memoryview]:
-        """Ask what changes nothing, once more where the connection breaks. Any status is an answer.
+        """Send a request that changes nothing, and repeat it once if the connection breaks. Any status is a response.
 
         Raises:
             TritonUnavailableError: Triton cannot be reached.
-            DeadlineExceededError: no answer in time.
+            DeadlineExceededError: no response in time.
         """
         try:
             return await self._call(method, path, timeout_s=self._probe_timeout_s, body=body)
@@ -136,7 +136,7 @@ class HTTPTriton:
 
     async def server_ready(self) -> bool:
         head, _ = await self.question("GET", "/v2/health/ready")
-        return head.status != 400  # any other status says nothing about the models
+        return head.status != 400  # other statuses are not about the models
 
     async def check_processes(self) -> None:
         await self._process_check.check()
@@ -155,7 +155,7 @@ class HTTPTriton:
             config = self._configs[model] = from_server(orjson.loads(body))
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             logger.error("GET %s%s/config: %r: %r", self.url, _path(model), error, bytes(body[:200]))
-            raise InferenceError(f"Triton gave a config of {model} that cannot be read.") from None
+            raise InferenceError(f"Triton's config of {model} cannot be read.") from None
         return config
 
     async def index(self) -> list[ModelStatus]:
@@ -169,7 +169,7 @@ class HTTPTriton:
             return [_model_status(entry) for entry in orjson.loads(body)]
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             logger.error("POST %s%s: %r: %r", self.url, path, error, bytes(body[:200]))
-            raise InferenceError("Triton gave a list of its models that cannot be read.") from None
+            raise InferenceError("Triton's list of models cannot be read.") from None
 
     async def infer(
         self, model: str, inputs: Tensors, *, outputs: Sequence[str] = (), request_id: str = "", version: str = ""
@@ -200,9 +200,9 @@ class HTTPTriton:
         try:
             return infer_codec.answer_tensors(answer, infer_codec.header_length(headers))
         except (ValueError, KeyError, TypeError, AttributeError, struct.error) as error:
-            # Without what it says, which may be what the caller wrote.
+            # The text is not logged, because it may repeat the client's.
             logger.error(
-                "model %s: its answer of %d bytes cannot be read: %s", model, len(answer), type(error).__name__
+                "model %s: its response of %d bytes cannot be read: %s", model, len(answer), type(error).__name__
             )
             raise unreadable(model) from None
 
@@ -240,11 +240,11 @@ class HTTPTriton:
             raise await self._learned(model, error, sent_at) from None
 
     async def _stream_events(self, connection: Connection, model: str) -> AsyncGenerator[bytes, None]:
-        """The data of each event of an answer, up to its end.
+        """The data of each event of a response.
 
         Raises:
-            InferenceError: it is compressed, or no stream of events.
-            TritonUnavailableError: it may have been cut off.
+            InferenceError: the response is compressed, or not a stream of events.
+            TritonUnavailableError: the response may be truncated.
         """
         answer = await connection.head()
         headers = dict(answer.headers)
@@ -252,7 +252,7 @@ class HTTPTriton:
         if not headers.get(b"content-type", b"").startswith(_EVENTS):
             told = b"".join([each async for each in connection])
             if answer.status == 200:
-                logger.error("model %s: its stream of %d bytes is no %s", model, len(told), sse_parser.MEDIA_TYPE)
+                logger.error("model %s: its stream of %d bytes is not %s", model, len(told), sse_parser.MEDIA_TYPE)
                 raise unreadable(model)
             raise failure(model, answer.status, told)
         try:
@@ -262,44 +262,44 @@ class HTTPTriton:
         except ValueError as error:
             logger.error("model %s: %s", model, error)
             raise unreadable(model) from None
-        # If a model fails before its first response, Triton answers 400 for any error, and the error is an event.
+        # If a model fails before its first response, Triton returns 400 for any error, and the error is an event.
         if answer.status != 200:
             raise failure(model, answer.status, b"")
         if not headers.keys() & _ENDS:
             raise lost()
 
     async def _learned(self, model: str, error: FastAPITritonError, sent_at: float) -> FastAPITritonError:
-        """The error, or `death` if it reports that the model's process died and Triton confirms it."""
+        """The error, or `death` if it reports that the stub process died and Triton confirms it."""
         if isinstance(error, SuspectedDeathError) and await self._process_check.confirms(model, sent_at):
             return death(model)
         return error
 
     async def learn(self, model: str, body: bytes, sent_at: float) -> None:
-        """Learn from an error that Triton answered to a request that passed by, and was sent at this time."""
+        """Check for a dead stub process after an error response to a `/v2` request that was sent at this time."""
         if suspects_death(model, body):
             await self._process_check.confirms(model, sent_at)
 
     def _warn(self, path: str, error: Exception) -> None:
-        """To the log, but for those whom the breaker turned away: it has said so once for all of them."""
+        """Log the failure, except if the circuit breaker rejected the request: it logs that once."""
         is_refusal = self.pool.breaker.error is not None and getattr(error, "code", "") != LOST
         logger.log(logging.DEBUG if is_refusal else logging.WARNING, "POST %s%s: %r", self.url, path, error)
 
     def _time_left(self) -> float:
-        """How long an answer is waited for; what is late already is not sent."""
+        """The timeout of a request. Raises if the deadline has passed already, so the request is not sent."""
         left_s = remaining_s(self._request_timeout_s)
         if left_s <= 0:
-            raise DeadlineExceededError("The request's time was over before it came to Triton; nothing was run.")
+            raise DeadlineExceededError("The request's deadline passed before it was sent to Triton. Nothing was run.")
         return left_s
 
     def _queue_timeout_us(self, model: str, timeout_s: float) -> int:
-        """How long it may wait in Triton's own queue, where that heeds it and would wait longer; else 0."""
+        """Triton's `timeout` in microseconds, if the model respects it and would wait longer; else 0."""
         config = self._configs.get(model)
         if config is None or config.queue_timeout_s is None or timeout_s >= config.queue_timeout_s:
             return 0
         return max(1, int(timeout_s * 1e6))
 
     def _head(self, method: str, path: str, headers: str) -> tuple[bytes, bytes, bytes]:
-        """Request line and headers; `headers` are whole lines of their own."""
+        """Request line and headers; `headers` are complete lines."""
         if self._open is None:
             raise RuntimeError("HTTPTriton is used outside its `async with`")
         path = self.pool.address.path + path
@@ -316,7 +316,7 @@ class HTTPTriton:
         headers: str = "",
         model: str | None = None,
     ) -> tuple[ResponseHead, memoryview]:
-        """One exchange. `headers` are whole lines. The death of `model`, if it is given, ends the exchange."""
+        """One exchange. `headers` are complete lines. The death of `model`, if given, ends the exchange."""
         if method == "POST":
             headers += f"Content-Length: {sum(map(len, body))}\r\n"
         try:
@@ -327,7 +327,7 @@ class HTTPTriton:
                 with self.processes.running(model, connection):
                     return await connection.request(pieces)
         except TritonUnavailableError as error:
-            if error.code == TritonUnavailableError.default_code:  # it cannot be reached at all
+            if error.code == TritonUnavailableError.default_code:  # Triton cannot be reached
                 self.processes.forget()
             raise
         except TimeoutError as error:
@@ -340,19 +340,19 @@ def _lines(headers: Headers) -> str:
 
 def _too_late(timeout_s: float) -> DeadlineExceededError:
     return DeadlineExceededError(
-        f"Triton gave no answer within {timeout_s:.3g} s. It may still be working on the request."
+        f"Triton did not respond within {timeout_s:.3g} s. It may still be working on the request."
     )
 
 
 async def _send(connection: Connection, head: bytes, body: bytes) -> None:
-    """Send a large body in pieces, so that the event loop serves other requests while the kernel takes it."""
+    """Send a large body in pieces, so that the event loop serves other requests meanwhile."""
     connection.start(head, body[:_PIECE_BYTES])
     for start in range(_PIECE_BYTES, len(body), _PIECE_BYTES):
         await connection.write(body[start : start + _PIECE_BYTES])
     connection.finish()
 
 
-@functools.lru_cache(maxsize=1024)  # a version may come from the caller
+@functools.lru_cache(maxsize=1024)  # a version may come from the client
 def _path(model: str, version: str = "") -> str:
     path = f"/v2/models/{quote(model, safe='')}"
     return f"{path}/versions/{quote(version, safe='')}" if version else path
@@ -367,7 +367,7 @@ def _event_tensors(data: bytes, config: ModelConfig) -> dict[str, Tensor]:
         event = generate_codec.event(data)
         told = generate_codec.error_text(event)
         if told is None and "model_name" not in event:
-            raise ValueError("this is not an event of Triton's")
+            raise ValueError("the data is not an event of Triton's")
         if told is None:
             return generate_codec.tensors(event, config)
     except (ValueError, TypeError, KeyError, OverflowError, AttributeError) as error:

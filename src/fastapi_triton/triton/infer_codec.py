@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The bodies of `/infer`, tensors in binary: a JSON header, then the bytes of each tensor.
+"""The bodies of `/infer` with binary tensors: a JSON header, then the bytes of each tensor.
 
-tritonclient writes and reads the same, in a fifth of all the time that a small request takes, and copies a large one
-four times; the tests hold this against it.
+tritonclient does the same, but it takes a fifth of a small request's time and copies a large request four times. The
+tests compare this module with it.
 """
 
 import struct
@@ -18,7 +18,7 @@ from fastapi_triton.triton.datatypes import BY_WIRE, Datatype
 from fastapi_triton.triton.tensor import Tensor
 
 _LENGTH = struct.Struct("<I")
-# One number of each datatype; Python knows no BF16.
+# One number of each datatype; `struct` has no BF16.
 _NUMBERS = {
     wire: struct.Struct("<" + code)
     for wire, code in (
@@ -31,12 +31,12 @@ _NUMBERS = {
 def request_body(
     inputs: Tensors, outputs: Sequence[str], request_id: str, queue_timeout_us: int = 0
 ) -> tuple[list[bytes | memoryview], int]:
-    """The body in pieces, and the length of the first, its JSON header. No outputs named means all of them.
+    """The body in pieces, and the length of the first piece, its JSON header. Without outputs, all are requested.
 
-    `queue_timeout_us` is Triton's `timeout`: how long it may wait in the dynamic batcher's queue; 0: the model's own.
+    `queue_timeout_us` is Triton's `timeout`, the longest wait in the dynamic batcher's queue; 0: the model's default.
 
     Raises:
-        TypeError: an array is not of its datatype.
+        TypeError: an array does not have its tensor's datatype.
     """
     pieces: list[bytes | memoryview] = [b""]
     described = []
@@ -64,10 +64,10 @@ def request_body(
 
 
 def answer_tensors(body: memoryview, header_length: int | None) -> dict[str, Tensor]:
-    """The output tensors of an answer; without a header length all of it is JSON. Arrays may share its memory.
+    """The output tensors of a response. Without a header length all of it is JSON. Arrays may share its memory.
 
     Raises:
-        ValueError, KeyError, TypeError, struct.error: it cannot be read.
+        ValueError, KeyError, TypeError, struct.error: the response cannot be read.
     """
     offset = len(body) if header_length is None else header_length
     tensors: dict[str, Tensor] = {}
@@ -83,10 +83,10 @@ def answer_tensors(body: memoryview, header_length: int | None) -> dict[str, Ten
 
 
 def serialize(name: str, tensor: Tensor) -> list[bytes | memoryview]:
-    """A tensor's values as Triton's binary protocol has them. `name` is for errors.
+    """A tensor's values in Triton's binary protocol. `name` is for errors.
 
     Raises:
-        TypeError: the array is not of the tensor's datatype.
+        TypeError: the array does not have the tensor's datatype.
     """
     value, datatype = tensor.value, tensor.datatype
     if isinstance(value, bytes | memoryview):
@@ -95,7 +95,7 @@ def serialize(name: str, tensor: Tensor) -> list[bytes | memoryview]:
         return [number.pack(value)]
     array = tensor.array
     if array.dtype != datatype.numpy:
-        raise TypeError(f"`{name}` is {datatype.wire}, but its array is of {array.dtype}")
+        raise TypeError(f"`{name}` is {datatype.wire}, but its array has the dtype {array.dtype}")
     if datatype.kind != "bytes":
         return [array.tobytes()]
     pieces: list[bytes | memoryview] = []
@@ -120,7 +120,7 @@ def _elements(data: memoryview) -> list[bytes]:
         offset = start + _LENGTH.unpack_from(data, offset)[0]
         elements.append(bytes(data[start:offset]))
     if offset > len(data):
-        raise ValueError("an element of BYTES is cut off")
+        raise ValueError("an element of BYTES is truncated")
     return elements
 
 
@@ -137,6 +137,6 @@ def _objects(elements: Sequence[bytes]) -> npt.NDArray[np.object_]:
 
 
 def header_length(headers: Mapping[bytes, bytes]) -> int | None:
-    """Where Triton says how much of its answer is JSON."""
+    """The length of the JSON in Triton's response, from its header."""
     length = headers.get(b"inference-header-content-length")
     return None if length is None else int(length)

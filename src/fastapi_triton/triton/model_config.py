@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A Triton model config as plain data: what a request to the model must look like."""
+"""A Triton model config as plain data: the inputs, outputs and limits of its requests."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -9,11 +9,11 @@ from fastapi_triton.core.errors import ContractError
 from fastapi_triton.triton.datatypes import BY_CONFIG, Datatype
 
 Content = Literal["text", "binary", "image", "base64_image"]
-"""What a BYTES tensor holds, which its datatype cannot say: `image` the file's bytes, `base64_image` their base64."""
+"""The content of a BYTES tensor: `image` is a file's bytes, `base64_image` their base64."""
 
 # `parameters { key: "content.<tensor>" value { string_value: "image" } }` in config.pbtxt; Triton ignores it.
 HINT = "content."
-# The input by which a model of ours is told how many seconds it has; others may have it too.
+# The input for a request's remaining seconds. Our models have it, and others may.
 TIMEOUT_INPUT = "timeout_s"
 
 
@@ -26,7 +26,7 @@ class TensorConfig:
     dims: tuple[int, ...]
     optional: bool = False
     content: Content | None = None
-    # Whether one plain value fits: every dimension is 1 or free.
+    # Whether one plain value is valid: every dimension is 1 or free.
     is_scalar: bool = field(init=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -34,7 +34,7 @@ class TensorConfig:
 
     @property
     def is_single(self) -> bool:
-        """Whether it is always one value: every dimension is 1."""
+        """Whether the tensor always has one value: every dimension is 1."""
         return all(dim == 1 for dim in self.dims)
 
 
@@ -42,9 +42,8 @@ class TensorConfig:
 class ModelConfig:
     """The part of a model config that a frontend needs.
 
-    `parameters` are the free ones of the config, as (key, value) pairs; `is_sequence` says that the model keeps state
-    from one request to the next. `queue_timeout_s` is how long a request may wait in Triton's own queue, where a
-    request may shorten that; None: it may not.
+    `parameters` are the config's free parameters as (key, value) pairs. `is_sequence`: the model keeps state between
+    requests. `queue_timeout_s` is the longest wait in Triton's queue, if requests may shorten it; else None.
     """
 
     name: str
@@ -55,7 +54,7 @@ class ModelConfig:
     parameters: tuple[tuple[str, str], ...] = ()
     is_sequence: bool = False
     queue_timeout_s: float | None = None
-    # Whether it has an optional `timeout_s` that takes one FP32.
+    # Whether the model has an optional input `timeout_s` of one FP32.
     takes_timeout: bool = field(init=False, compare=False, default=False)
     inputs_by_name: Mapping[str, TensorConfig] = field(init=False, compare=False, repr=False)
     outputs_by_name: Mapping[str, TensorConfig] = field(init=False, compare=False, repr=False)
@@ -80,7 +79,7 @@ class ModelConfig:
 
     @property
     def useless_hints(self) -> tuple[str, ...]:
-        """What is wrong with the hints among the parameters, in words; such a hint changes nothing."""
+        """Problems of the content hints among the parameters. Hints with problems are ignored."""
         tensors = {tensor.name: tensor for tensor in (*self.outputs, *self.inputs)}
         problems = []
         for key, value in self.parameters:
@@ -99,10 +98,10 @@ class ModelConfig:
 
 
 def from_server(config: Mapping[str, Any]) -> ModelConfig:
-    """Read what `GET /v2/models/<name>/config` answers (the effective config, auto-complete applied).
+    """Read the response of `GET /v2/models/<name>/config` (the effective config, with auto-complete).
 
     Raises:
-        ContractError: it has a datatype that is none of Triton's.
+        ContractError: a datatype is unknown.
     """
     policy = config.get("model_transaction_policy") or {}
     parameters = {
@@ -123,7 +122,7 @@ def from_server(config: Mapping[str, Any]) -> ModelConfig:
 def _queue_timeout_s(config: Mapping[str, Any]) -> float | None:
     policy = (config.get("dynamic_batching") or {}).get("default_queue_policy") or {}
     longest_us = int(policy.get("default_timeout_microseconds") or 0)
-    # Without a default of its own Triton ignores what a request says.
+    # Without a default in the config, Triton ignores the request's timeout.
     return longest_us / 1e6 if policy.get("allow_timeout_override") and longest_us else None
 
 
@@ -143,7 +142,7 @@ def _tensors(entries: Sequence[Mapping[str, Any]], parameters: Mapping[str, str]
 def _datatype(entry: Mapping[str, Any]) -> Datatype:
     name = entry.get("data_type", "TYPE_INVALID")
     if name not in BY_CONFIG:
-        problem = f"`{entry['name']}` has the data_type {name}, which is none of {', '.join(BY_CONFIG)}"
+        problem = f"`{entry['name']}` has the data_type {name}, which is not one of {', '.join(BY_CONFIG)}"
         raise ContractError(f"The model's config cannot be served: {problem}.", mismatches=[problem])
     return BY_CONFIG[name]
 

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Errors that a model puts into its `TritonError` as JSON: `code`, `detail`, `field`, `retry_after_s`.
+"""Errors that a model reports as JSON in its `TritonError`: `code`, `detail`, `field`, `retry_after_s`.
 
-A model may repeat a client's text in an error. So only a message that is nothing but this JSON counts, and only the
-codes listed here: a client must not choose the frontend's own codes, on which monitoring and the frontend itself act.
+A model may repeat a client's text in an error. So the JSON must be the whole message, and only the codes listed here
+are accepted. Otherwise a client could choose a code on which monitoring and the frontend itself act.
 """
 
 import math
@@ -21,7 +21,7 @@ from fastapi_triton.core.errors import (
     pointer,
 )
 
-# The error class of each code. Triton's status is too coarse for that, and absent inside a stream.
+# The error class of each code. Triton's status is too coarse, and missing inside a stream.
 _BY_CODE: dict[str, type[FastAPITritonError]] = {
     "cancelled": OverloadedError,
     "deadline_exceeded": DeadlineExceededError,
@@ -33,7 +33,7 @@ _BY_CODE: dict[str, type[FastAPITritonError]] = {
     "shutting_down": OverloadedError,
     "vae_overflow": InferenceError,
 }
-# Codes that say what is wrong with a request.
+# Codes for invalid requests.
 _OF_REQUESTS = frozenset(
     (
         *("image_too_complex", "not_an_image", "truncated_image", "undecodable_image"),
@@ -45,14 +45,14 @@ _OF_REQUESTS = frozenset(
 )
 # Every code that a model may set; docs/reference/errors.md lists them.
 CODES = frozenset(_BY_CODE) | _OF_REQUESTS
-# The code of a model's refusal whose own code is none of these.
+# The code if a model rejects a request with a code that is not listed here.
 REFUSED_BY_MODEL = "refused_by_model"
 
-# When to retry a request to an overloaded model that does not say.
+# `Retry-After` of an overloaded model that sends none.
 RETRY_AFTER_S = 2.0
 _MAX_RETRY_AFTER_S = 3600.0
 _MAX_DETAIL, _MAX_FIELD = 2000, 100
-# What Triton itself puts before the message of a model inside an ensemble.
+# Triton adds this prefix to the message of a model inside an ensemble.
 _ENSEMBLES = re.compile(r"(in ensemble '[^'{]*', )*")
 
 
@@ -66,7 +66,7 @@ class ModelFailure(BaseModel):
 
     @classmethod
     def of(cls, text: str) -> "ModelFailure | None":
-        """The failure that a message consists of; None: the message is prose."""
+        """The failure in a message; None if the message is plain text."""
         start = _ENSEMBLES.match(text)
         try:
             return cls.model_validate_json(text[start.end() :] if start else text)
@@ -74,7 +74,7 @@ class ModelFailure(BaseModel):
             return None
 
     def error(self, status: int) -> FastAPITritonError:
-        """The error that a client gets. Triton's `status` decides if the code is unknown."""
+        """The error for the client. If the code is unknown, Triton's `status` decides."""
         kind = _BY_CODE.get(self.code) or _by_status(status)
         code: str | None = self.code if self.code in CODES else None
         if code is None and kind is InvalidRequestError:

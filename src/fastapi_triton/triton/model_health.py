@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which Python models' processes have died, and the exchanges that wait for them. Plain state; `process_check.py` asks.
+"""Python models whose stub process died, and the exchanges that wait for them. `process_check.py` updates this state.
 
-Triton starts a dead process never again. What was running there when it died gets no answer: those exchanges are ended
-here, as soon as the death is known.
+Triton never restarts a dead stub process. Requests that were running in it get no response, so this module ends their
+exchanges when it learns of the death.
 """
 
 import logging
@@ -29,9 +29,9 @@ _DEATH = re.compile(r"Stub process '(.+?)(_\d+){1,2}' is not healthy\.?")
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """A model's statistics since it was loaded: requests answered and failed, and executions.
+    """A model's statistics since it was loaded: successful requests, failed requests and executions.
 
-    A request that fails because the process is dead is not an execution. An error that the model returns is one.
+    A request that fails because the stub process is dead is not an execution. An error that the model returns is one.
     """
 
     answered: int
@@ -40,7 +40,7 @@ class Counts:
 
     @classmethod
     def of_statistics(cls, body: bytes) -> "Counts":
-        """From the answer to `GET /v2/models/{name}/stats`, over all versions."""
+        """From the response of `GET /v2/models/{name}/stats`, summed over all versions."""
         versions: list[dict[str, Any]] = orjson.loads(body)["model_stats"]
         stats = [each["inference_stats"] for each in versions]
         return cls(
@@ -51,24 +51,24 @@ class Counts:
 
     @property
     def num_unexecuted(self) -> int:
-        """Failed requests without an execution. Without batching, only a dead process adds to them."""
+        """Failed requests without an execution. Without batching, only a dead stub process adds to them."""
         return self.answered + self.failed - self.executed
 
     def has_run_since(self, before: "Counts") -> bool:
-        """Whether the model has executed something since, or was loaded anew, which is when Triton counts from 0."""
+        """Whether the model has executed a request since `other`, or was reloaded, so that Triton counts from 0."""
         return (self.answered, self.executed) != (before.answered, before.executed) or self.failed < before.failed
 
 
 @dataclass(slots=True)
 class _Death:
-    """A dead process. `counts` were read last; `is_admitted` says that Triton itself has called the model unready."""
+    """A dead stub process. `counts` are its last statistics; `is_admitted`: Triton reports the model as not ready."""
 
     counts: Counts | None
     is_admitted: bool
 
 
 def is_death(text: str, model: str) -> bool:
-    """Whether these are exactly Triton's words for the death of this model's process. The model may say them too."""
+    """Whether this is Triton's message for the death of this model's stub process. The model may return it too."""
     found = _DEATH.fullmatch(text)
     return found is not None and found[1] == model
 
@@ -76,15 +76,15 @@ def is_death(text: str, model: str) -> bool:
 def death(model: str) -> ModelNotReadyError:
     """The error of requests to such a model."""
     return ModelNotReadyError(
-        f"The process that ran the model {model} has died, and Triton does not start it again by itself. Try again "
-        "when Triton has been restarted, or has loaded the model anew.",
+        f"The process that ran the model {model} has died. Triton does not restart it. Try again "
+        "after Triton was restarted, or the model was unloaded and loaded.",
         code=CODE,
         retry_after_s=_RETRY_AFTER_S,
     )
 
 
 class _Running:
-    """Lists a connection as one of a model's."""
+    """Registers a connection as waiting for a model."""
 
     __slots__ = ("_connection", "_model", "_running")
 
@@ -104,36 +104,36 @@ class _Running:
 
 
 class ModelProcesses:
-    """The state of each model's process."""
+    """The state of each model's stub process."""
 
     def __init__(self) -> None:
-        # Called with the model whose process died or is back.
+        # Called with the model whose stub process died or is back.
         self.on_change: Callable[[str], None] = lambda _: None
         self._dead: dict[str, _Death] = {}
-        # Of living models: their last statistics, and the time since which these show no execution.
+        # The last statistics of working models, and the time since which these show no execution.
         self._counts: dict[str, tuple[Counts, float]] = {}
-        # When their `num_unexecuted` grew last.
+        # When their `num_unexecuted` last grew.
         self._unexecuted_at: dict[str, float] = {}
         self._running: dict[str, set[Connection]] = {}
-        # Those that Triton has called ready.
+        # Models that Triton has reported as ready.
         self._met: set[str] = set()
-        # Those of them that had requests since the last look.
+        # Those of them that had requests since the last check.
         self._used: set[str] = set()
 
     def running(self, model: str, connection: Connection) -> AbstractContextManager[None]:
         """While this is entered, the model's death ends the exchange on the connection."""
-        # Not every name that a client makes up. Requests of the frontend's own hold no slot, and are not followed up.
+        # Clients can invent names, so only models that have a slot count. Requests of the frontend itself have no slot.
         if model in self._met and current_slot.get() is not None:
             self._used.add(model)
         return _Running(self._running, model, connection)
 
     def answered(self, model: str) -> None:
-        """A request to this model succeeded. If Triton still calls it unready, another instance served it."""
+        """A request to this model succeeded. If Triton still reports it as not ready, another instance served it."""
         if self._dead and (known := self._dead.get(model)) is not None and not known.is_admitted:
             self._revive(model)
 
     def to_look_at(self) -> set[str]:
-        """The models whose state may have changed since this was asked last."""
+        """The models whose state may have changed since the last call."""
         used, self._used = self._used, set()
         return used | self._dead.keys() | self._running.keys()
 
@@ -141,12 +141,12 @@ class ModelProcesses:
         return model in self._dead
 
     def died(self, model: str, counts: Counts | None = None, *, is_admitted: bool = False) -> None:
-        """The process is dead: end what waits for it."""
+        """The stub process is dead: end the exchanges that wait for it."""
         known = self._dead.get(model)
         if known is not None:
             known.is_admitted = known.is_admitted or is_admitted
             return
-        logger.error("model %s: its process has died; Triton must be restarted, or the model loaded anew", model)
+        logger.error("model %s: its process has died; restart Triton, or unload and load the model", model)
         self._dead[model] = _Death(counts, is_admitted)
         self._forget_counts(model)
         for connection in tuple(self._running.get(model, ())):
@@ -154,16 +154,16 @@ class ModelProcesses:
         self.on_change(model)
 
     def unready(self, model: str) -> None:
-        """Triton calls the model unready; once it calls it ready again, there is another process."""
+        """Triton reports the model as not ready. When it reports it as ready again, there is a new stub process."""
         self._forget_counts(model)
         self._met.discard(model)
         if model in self._dead:
             self._dead[model].is_admitted = True
 
     def ready(self, model: str) -> bool:
-        """Triton calls the model ready, which says something only if it called it unready before.
+        """Triton reports the model as ready. This is significant only if it was reported as not ready before.
 
-        Returns whether its statistics are to be read, which are not known yet.
+        Returns whether the model's statistics have to be read, because none are known.
         """
         if model in self._dead and self._dead[model].is_admitted:
             self._revive(model)
@@ -188,12 +188,12 @@ class ModelProcesses:
             known.counts = counts
 
     def counts(self, model: str) -> Counts | None:
-        """A living model's statistics as they were read last."""
+        """The last statistics of a working model."""
         counts, _ = self._counts.get(model, (None, 0.0))
         return counts
 
     def has_run_since(self, model: str, then: float) -> bool:
-        """Whether the model may have executed something since that time."""
+        """Whether the model may have executed a request since that time."""
         counts, since = self._counts.get(model, (None, 0.0))
         return counts is None or since > then
 
@@ -202,14 +202,14 @@ class ModelProcesses:
         return self._unexecuted_at.get(model, -math.inf) >= then
 
     def forget(self) -> None:
-        """Triton went away. When it is back, all its processes are new."""
+        """Triton is gone. When it is back, all stub processes are new."""
         self._dead.clear()
         self._counts.clear()
         self._unexecuted_at.clear()
         self._met.clear()
 
     def triton_ended(self) -> None:
-        """The process of Triton itself ended. This is a sign for the registry, which polls at once."""
+        """The process of Triton itself ended. Notify the registry, which polls at once."""
         self.forget()
         self.on_change("")
 
@@ -220,6 +220,6 @@ class ModelProcesses:
     def _revive(self, model: str) -> None:
         del self._dead[model]
         self._met.discard(model)
-        self._used.add(model)  # its statistics are read again
-        logger.info("model %s: its process is there again", model)
+        self._used.add(model)  # read its statistics again
+        logger.info("model %s: its process is running again", model)
         self.on_change(model)

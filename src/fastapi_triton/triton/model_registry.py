@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The models of one Triton: polls it, caches the models' configs, and notifies subscribers of changes.
 
-Nothing else polls Triton. While all is well, a round is two requests, however many models there are: the repository
-index, which shows what is loaded, and one spot check. Neither shows that a model was reloaded with another config.
-So the spot checks read the configs in turn, and a request whose config is older than a round has it read again first.
+Nothing else polls Triton. Normally a round is two requests, however many models there are: the repository index, which
+lists the loaded models, and one spot check. The index does not show that a model was reloaded with another config. So
+the spot checks read the configs in turn, and a config that is older than a round is read again before a request.
 """
 
 import asyncio
@@ -30,19 +30,19 @@ from fastapi_triton.triton.transport.errors import ACCESS_DENIED
 
 logger = logging.getLogger(__name__)
 
-# Models that are checked at once.
+# Models that are checked concurrently.
 MAX_CHECKS = 8
-# Models whose config looks unchanged that one round reads again at most.
+# The most models with an apparently unchanged config that one round reads again.
 MAX_REFRESHES = 16
 # The pause between two rounds while a declared model is not ready.
 UNREADY_INTERVAL_S = 0.5
-# A round takes time: a config may be this much older than the interval before a request has it read again.
+# A round takes time: a config may be this much older than the interval before it is read again for a request.
 GRACE_S = 0.5
-# How long a request waits for that at most.
+# The longest that a request waits for this.
 REREAD_TIMEOUT_S = 0.5
-# Triton's index can take seconds where a repository is large or far away; it is read at most a tenth of the time.
+# Triton needs seconds for the index of a large or remote repository; reading takes at most a tenth of the time.
 _REST = 9.0
-# While Triton refuses to show its index, one round in so many asks for it; the others read a config instead.
+# While Triton refuses its index, only one round in this many requests it; the others read a config instead.
 _REFUSED_ROUNDS = 8
 
 READY = "READY"
@@ -51,7 +51,7 @@ SpotCheck = Callable[[], Awaitable[None]]
 
 
 def _not_asked() -> FastAPITritonError:
-    return TritonUnavailableError("Triton has not yet been asked for its models. Try again.", retry_after_s=1.0)
+    return TritonUnavailableError("The frontend has not read Triton's models yet. Try again.", retry_after_s=1.0)
 
 
 def _is_away(failure: FastAPITritonError | None) -> bool:
@@ -60,59 +60,59 @@ def _is_away(failure: FastAPITritonError | None) -> bool:
 
 @dataclass(slots=True, eq=False)
 class Model:
-    """A model as it was seen last.
+    """The last known state of a model.
 
-    `statuses` are its versions in the index, and `error` says why it takes no requests. `config` is None if it cannot
-    be read; it is kept while Triton is away.
+    `statuses` are its versions in the index. `error` is the reason if it accepts no requests. `config` is None if it
+    cannot be read; it is kept while Triton is away.
     """
 
     name: str
-    # Whether an endpoint was declared for it.
+    # Whether it has a declared endpoint.
     is_declared: bool = False
     statuses: tuple[ModelStatus, ...] = ()
     config: ModelConfig | None = None
     error: FastAPITritonError | None = field(default_factory=_not_asked)
-    # Whether the next round has to check it, and the next request to read its config.
+    # Whether the next round must check it, and the next request must read its config.
     is_due: bool = True
     is_stale: bool = True
     # Whether it had requests since its last check.
     is_used: bool = False
-    # Another number is another model under the same name, even if its config is equal.
+    # A different number means another model under the same name, even if its config is equal.
     generation: int = 0
-    # When its config was read, or could not be read; minus infinity until it was checked with these `statuses`.
+    # When its config was last read, or failed to be; minus infinity until it was checked with these `statuses`.
     read_at: float = -math.inf
     num_checks: int = 0
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     @property
     def versions(self) -> list[str]:
-        """Those that are ready."""
+        """The ready versions."""
         return [status.version for status in self.statuses if status.state == READY]
 
     @property
     def is_checked(self) -> bool:
-        """Whether it was checked with these `statuses`."""
+        """Whether the model was checked with these `statuses`."""
         return self.read_at > -math.inf
 
     @property
     def is_dead(self) -> bool:
-        """Whether Triton has it loaded, but its process has died."""
+        """Whether Triton has loaded the model, but its stub process has died."""
         return self.error is not None and self.error.code == model_health.CODE
 
     @property
     def is_wanted(self) -> bool:
-        """Whether its config is of interest."""
+        """Whether the registry reads its config."""
         return self.is_declared or any(status.state == READY for status in self.statuses)
 
 
 class ModelRegistry:
-    """All models of a Triton, by name. A round begins `interval_s` after the last one ended, or earlier."""
+    """All models of a Triton, by name. A round begins at the latest `interval_s` after the last one ended."""
 
     def __init__(self, triton: TritonClient, *, interval_s: float) -> None:
         self._triton = triton
         self._interval_s = interval_s
         self._models: dict[str, Model] = {}
-        # Why the last round could not read the index.
+        # The error if the last round could not read the index.
         self.failure: FastAPITritonError | None = _not_asked()
         # Whether the index has ever been read.
         self.is_read = False
@@ -134,37 +134,37 @@ class ModelRegistry:
             yield
 
     def subscribe(self, on_change: Callable[[], None]) -> None:
-        """Call this when something about Triton or its models has changed."""
+        """Call the function when Triton or its models have changed."""
         self._subscribers.append(on_change)
 
     def add_spot_check(self, check: SpotCheck) -> None:
-        """Run this in every fourth round. It may send Triton one request."""
+        """Run the function in every fourth round. It may send Triton one request."""
         self._spot_checks = [self._check_server, check, self._check_server, self._check_oldest]
 
     def declare(self, name: str) -> None:
-        """An endpoint needs this model: check it even if the index lacks it, or cannot be read."""
+        """Note that an endpoint needs this model: it is checked even if the index lacks it or cannot be read."""
         self._models.setdefault(name, Model(name)).is_declared = True
 
     @property
     def models(self) -> list[Model]:
-        """Those in Triton's index, by name."""
+        """The models in Triton's index, by name."""
         return [self._models[name] for name in sorted(self._models) if self._models[name].statuses]
 
     def model(self, name: str) -> Model | None:
-        """A model of the index, or a declared one."""
+        """A model that is in the index, or declared."""
         return self._models.get(name)
 
     async def config(self, name: str) -> ModelConfig:
-        """The config of such a model, hardly older than a round if Triton answers at once.
+        """The config of such a model. It is not much older than a round if Triton responds at once.
 
         Raises:
-            FastAPITritonError: it cannot be read.
+            FastAPITritonError: the config cannot be read.
         """
         model = self._models[name]
         model.is_used = True
         config = self._current(model)
         if config is None:
-            async with model.lock:  # many requests at once read it once
+            async with model.lock:  # concurrent requests read it once
                 config = self._current(model) or await self._read_due_config(model)
             self._notify()
         return config
@@ -173,13 +173,13 @@ class ModelRegistry:
         """Check a declared model now.
 
         Raises:
-            FastAPITritonError: it takes no requests.
+            FastAPITritonError: the model accepts no requests.
         """
         model = self._models[name]
         await self._check(model)
         self._notify()
         if model.error is not None:
-            raise model.error.with_traceback(None)  # one that is raised again and again grows
+            raise model.error.with_traceback(None)  # a copy, because an exception grows each time that it is raised
 
     def doubt(self, name: str) -> None:
         """The model's config may have changed: read it again before the next request."""
@@ -187,7 +187,7 @@ class ModelRegistry:
             model.is_due = model.is_stale = True
 
     def forget(self, name: str) -> None:
-        """Triton went away, or unloaded the model: even with the same config, what comes back is another."""
+        """Triton is gone, or unloaded the model. What comes back is another model, even if its config is equal."""
         if (model := self._models.get(name)) is not None:
             model.is_due = model.is_stale = True
             model.generation += 1
@@ -196,7 +196,7 @@ class ModelRegistry:
         """One round.
 
         Raises:
-            FastAPITritonError: the index cannot be read; what was known stays.
+            FastAPITritonError: the index cannot be read. The known state is kept.
         """
         failure = self.failure
         is_refused = failure is not None and failure.code == ACCESS_DENIED
@@ -213,13 +213,13 @@ class ModelRegistry:
             raise failure.with_traceback(None)
 
     def refresh_soon(self) -> None:
-        """Begin a round now that checks all models, `MAX_REFRESHES` at most."""
+        """Begin a round now that checks all models, but at most `MAX_REFRESHES`."""
         for model in self._models.values():
             model.is_used = True
         self._wake.set()
 
     def _on_sign(self, model: str) -> None:
-        """The client has learnt something about Triton, or about this model."""
+        """The client reports a change of Triton, or of this model."""
         self.doubt(model)
         self._wake.set()
 
@@ -228,7 +228,7 @@ class ModelRegistry:
             async with asyncio.timeout(self._pause_s):
                 await self._wake.wait()
         self._wake.clear()
-        if not self._subscribers:  # nobody needs to know
+        if not self._subscribers:  # nothing depends on this model
             self._pause_s = self._interval_s
             return 0.0
         with suppress(FastAPITritonError):  # `failure` keeps it
@@ -262,7 +262,7 @@ class ModelRegistry:
         return None
 
     def _see(self, model: Model, statuses: tuple[ModelStatus, ...]) -> None:
-        """Take over the model's versions from the index."""
+        """Update the model's versions from the index."""
         if statuses == model.statuses:
             return
         self._is_changed = True
@@ -273,7 +273,7 @@ class ModelRegistry:
             model.generation += 1
 
     def _due(self) -> list[Model]:
-        """The models that have to be checked in this round, and of those that had requests the oldest."""
+        """The models to check in this round: those that need it, and the least recently checked that had requests."""
         wanted = [model for model in self._models.values() if model.is_wanted]
         due = [model for model in wanted if model.is_due]
         return due + self._oldest(model for model in wanted if model.is_used and not model.is_due)
@@ -294,23 +294,23 @@ class ModelRegistry:
                 raise unexpected  # after the others were checked
 
     async def _check(self, model: Model) -> None:
-        """Ask whether the model is ready, and read its config."""
+        """Request the model's readiness and its config."""
         num_checks = model.num_checks
         async with model.lock:
             if model.num_checks > num_checks:
-                return  # another check has begun since this one was wanted
+                return  # another check began after this one was requested
             model.num_checks += 1
             model.is_used = model.is_due = False
             try:
                 is_ready = await self._triton.ready(model.name)
-                await self._read_config(model)  # raises why an unready model is not there
+                await self._read_config(model)  # raises the reason if the model is not loaded
             except FastAPITritonError as error:
                 self._set_error(model, error)
                 return
             if is_ready:
                 self._set_error(model, None)
             else:
-                text = f"Triton says that the model {model.name} is not ready."
+                text = f"Triton reports the model {model.name} as not ready."
                 self._set_error(model, ModelNotReadyError(text, retry_after_s=1.0))
 
     async def _read_config(self, model: Model) -> ModelConfig:
@@ -327,7 +327,7 @@ class ModelRegistry:
         return config
 
     async def _read_due_config(self, model: Model) -> ModelConfig:
-        """Read the config before a request. One that is only old is used again if Triton does not answer soon."""
+        """Read the config before a request. A config that is only old is used again if Triton does not respond soon."""
         known = None if model.is_stale else model.config
         if known is None:
             return await self._read_config(model)
@@ -339,7 +339,7 @@ class ModelRegistry:
             return known
 
     def _current(self, model: Model) -> ModelConfig | None:
-        """The model's config, unless it has to be read again."""
+        """The model's config, or None if it has to be read again."""
         is_old = time.monotonic() - model.read_at > self._interval_s + GRACE_S
         return None if model.is_stale or is_old else model.config
 
@@ -349,7 +349,7 @@ class ModelRegistry:
         self._is_changed = self._is_changed or repr(error) != repr(before)
         if error is None:
             return
-        # A config that cannot be read stays so until somebody mends it.
+        # A config that cannot be read stays so until an operator fixes it.
         model.is_due = model.is_stale = not isinstance(error, ContractError)
         model.generation += 1
         if not isinstance(error, TritonUnavailableError | DeadlineExceededError):
@@ -372,12 +372,12 @@ class ModelRegistry:
             await check()
 
     async def _check_server(self) -> None:
-        """Ask for the readiness of the whole server: a current Triton reports dead model processes there."""
+        """Request the readiness of the whole server: a current Triton reports dead stub processes there."""
         if not await self._triton.server_ready():
             await self._check_all(self._oldest(model for model in self._models.values() if model.is_wanted))
 
     async def _check_oldest(self) -> None:
-        """Read the config that was read longest ago."""
+        """Read the config that was read least recently."""
         for model in self._oldest(model for model in self._models.values() if model.is_wanted)[:1]:
             if model.error is not None:
                 await self._check(model)

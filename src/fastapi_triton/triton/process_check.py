@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Asks Triton whether its Python models' processes live.
+"""Finds out from Triton whether the stub processes of Python models are running.
 
-Current Triton says so: a model whose process is dead is not ready. Triton 2.51 goes on calling it ready. There, a
-request that failed with Triton's words for it shows the death, if the statistics show that it was not executed: an
-error that the model itself answers, whatever its words, is an execution. Statistics that go on, or begin anew, show
-that the model is back.
+A current Triton reports a model with a dead stub process as not ready. Triton 2.51 still reports it as ready. There, a
+request that fails with Triton's message for a dead process proves the death if the statistics show no execution of it:
+an error that the model itself returns, whatever its text, is an execution. When the statistics show new executions, or
+begin at 0, the model is back.
 """
 
 import asyncio
@@ -24,17 +24,17 @@ logger = logging.getLogger(__name__)
 
 Ask = Callable[[str, str], Awaitable[tuple[ResponseHead, memoryview]]]
 
-# Triton counts an execution just after it has answered.
+# Triton counts an execution just after it has responded.
 SETTLE_S = 0.2
-# With one of these in its config, several requests to a model may be one execution. The statistics then show that a
-# request was not executed only where nothing was.
+# With one of these in its config, several requests may be one execution. Then the statistics prove that a request
+# was not executed only if there was no execution at all.
 _JOINING = ("dynamic_batching", "sequence_batching")
 # From this version on (26.01) the readiness of a model is reliable.
 _HONEST = (2, 66)
 
 
 class ProcessCheck:
-    """Keeps `processes` up to date. `ask` sends a question, as `HTTPTriton.question` does."""
+    """Keeps `processes` up to date. `ask` sends a status request, as `HTTPTriton.question` does."""
 
     def __init__(self, processes: ModelProcesses, ask: Ask) -> None:
         self._processes = processes
@@ -53,8 +53,8 @@ class ProcessCheck:
         """Whether Triton has the model ready.
 
         Raises:
-            ModelNotReadyError: its process is dead.
-            FastAPITritonError: Triton does not answer.
+            ModelNotReadyError: the stub process is dead.
+            FastAPITritonError: Triton does not respond.
         """
         path = _path(model)
         if not await self._is_called_ready(path):
@@ -70,9 +70,9 @@ class ProcessCheck:
         return True
 
     async def confirms(self, model: str, sent_at: float) -> bool:
-        """Whether the model's process is dead, after a request that was sent then failed with Triton's words for it.
+        """Whether the stub process is dead, after a request of this time failed with Triton's message for it.
 
-        The model itself may have returned these words, with a client's text in them. Then it has executed the request.
+        The model itself may have returned this message, with a client's text in it. Then it has executed the request.
         """
         try:
             if not await self.ready(model) or await self._is_honest():
@@ -83,7 +83,7 @@ class ProcessCheck:
                 await asyncio.sleep(pause_s)
                 counts = await self._count(model)
                 if self._processes.is_dead(model):
-                    return True  # somebody else noticed it meanwhile
+                    return True  # another check found it meanwhile
                 if is_joining and self._processes.has_run_since(model, sent_at):
                     return False
                 if not is_joining and not self._processes.has_failed_unexecuted_since(model, sent_at):
@@ -100,7 +100,7 @@ class ProcessCheck:
         return head.status == 200
 
     async def _has_died(self, path: str) -> bool:
-        """Whether Triton has a Python model loaded that it calls unready, and not only since it just loaded it."""
+        """Whether Triton has loaded a Python model and reports it as not ready, but not because it is still loading."""
         config = await self._config(path)
         if config.get("backend") != "python":
             return False
@@ -131,7 +131,7 @@ class ProcessCheck:
         return counts
 
     async def _is_honest(self) -> bool:
-        """Whether this Triton reports a model with a dead process as not ready."""
+        """Whether this Triton reports a model with a dead stub process as not ready."""
         head, body = await self._ask("GET", "/v2")
         try:
             major, minor, *_ = str(orjson.loads(body)["version"]).split(".")

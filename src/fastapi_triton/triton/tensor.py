@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`Tensor`: what goes to a model and comes from it. One value, as most are, never becomes an array on its way."""
+"""`Tensor`: an input or output of a model. A tensor of one value, the usual case, never becomes a numpy array."""
 
 import math
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from fastapi_triton.triton.datatypes import Datatype
 class Tensor:
     """An array with its Triton datatype. BYTES tensors are object arrays whose elements are `bytes`.
 
-    Made of one value, it has its array once somebody asks for that.
+    A tensor of one value makes its array on first use.
     """
 
     __slots__ = ("_array", "datatype", "shape", "value")
@@ -22,19 +22,19 @@ class Tensor:
     def __init__(self, datatype: Datatype, array: npt.NDArray[Any]) -> None:
         self.datatype = datatype
         self.shape: Sequence[int] = array.shape
-        # Of a tensor that was made of it; a view where an answer's bytes were not copied.
+        # Given or made on first use; a view if the response's bytes were not copied.
         self.value: bytes | memoryview | float | None = None
         self._array: npt.NDArray[Any] | None = array
 
     @classmethod
     def of_one(cls, datatype: Datatype, value: bytes | memoryview | float, shape: Sequence[int]) -> Self:
-        """One value that fits the datatype.
+        """A tensor of one value, which must be valid for the datatype.
 
         Raises:
             ValueError: a dimension of the shape is not 1.
         """
         if shape.count(1) != len(shape):
-            raise ValueError(f"one value does not make the shape {list(shape)}")
+            raise ValueError(f"one value cannot have the shape {list(shape)}")
         tensor = cls.__new__(cls)
         tensor.datatype = datatype
         tensor.shape = shape
@@ -44,7 +44,7 @@ class Tensor:
 
     @property
     def array(self) -> npt.NDArray[Any]:
-        """All of its values. Never of `np.bytes_`: numpy strips trailing NULs."""
+        """All values. BYTES are never `np.bytes_`, from which numpy strips trailing NULs."""
         if self._array is None:
             self._array = np.empty(tuple(self.shape), dtype=self.datatype.numpy)
             self._array.fill(bytes(self.value) if isinstance(self.value, memoryview) else self.value)
@@ -52,12 +52,12 @@ class Tensor:
 
     @property
     def size(self) -> int:
-        """How many values it has."""
+        """The number of values."""
         return math.prod(self.shape)
 
     def item(self) -> Any:
-        """The value of a tensor that has only one."""
+        """The value of a tensor with one value."""
         return self.array.item() if self.value is None else self.value
 
     def __repr__(self) -> str:
-        return f"Tensor({self.datatype.wire}, {list(self.shape)})"  # never what a caller wrote
+        return f"Tensor({self.datatype.wire}, {list(self.shape)})"  # without values, which may be a client's text

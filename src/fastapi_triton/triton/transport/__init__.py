@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Connections to Triton: opened, kept, shared and closed. It knows HTTP/1.1, and must not know models.
+"""Connections to Triton: HTTP/1.1 and connection pooling. This package must not know models.
 
 | module | its one job |
 | --- | --- |
-| `pool` | `exchange()`: one request and its response on a connection of its own |
+| `pool` | `exchange()`: one request and its response on a pooled connection |
 | `connection` | the HTTP/1.1 client of one connection, a state machine |
-| `connector` | opens a connection; it tries again, since nothing can have been sent |
-| `circuit_breaker`, `health_check` | refuses at once while Triton is away; asks whether it is back |
-| `tcp_keepalive` | notices dead connections |
-| `address`, `credentials`, `tls` | the URL; certificates, token and headers; TLS and what is wrong with it |
+| `connector` | opens a connection, and retries, because nothing was sent yet |
+| `circuit_breaker`, `health_check` | rejects requests while Triton does not respond; detects when it is back |
+| `tcp_keepalive` | detects dead connections |
+| `address`, `credentials`, `tls` | the URL; certificates, token and headers; TLS and its errors |
 | `errors` | connection failures as errors for clients |
 """

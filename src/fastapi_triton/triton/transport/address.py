@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where Triton is, read from its URL, which may hold a name and a password: those are never shown."""
+"""Triton's address from its URL. The URL may have a user name and a password, which are never shown."""
 
 from dataclasses import dataclass, field
 from typing import Self
@@ -8,15 +8,15 @@ from urllib.parse import unquote, urlsplit
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """A Triton's HTTP port. As text it is a URL without credentials, fit for logs.
+    """The address of a Triton's HTTP port. As text it is a URL without credentials, safe for logs.
 
-    `path` is what stands before `/v2` in every request, as behind an ingress; empty, or `/a/path`.
+    `path` is the prefix of `/v2` in every request, as behind an ingress: empty, or `/a/path`.
     """
 
     host: str
     port: int
     is_tls: bool
-    netloc: str  # host and port as the URL writes them
+    netloc: str  # host and port as in the URL
     path: str = ""
     user: str | None = field(default=None, repr=False)
     password: str = field(default="", repr=False)

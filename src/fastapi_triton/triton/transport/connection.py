@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """One connection to Triton: an HTTP/1.1 client for one request at a time.
 
-aiohttp does the same for twice the CPU and more. TLS, timeouts and flow control are asyncio's, the parser is uvicorn's
-(httptools).
+aiohttp needs more than twice the CPU for the same. TLS, timeouts and flow control are asyncio's, the parser is
+uvicorn's (httptools).
 """
 
 import asyncio
@@ -21,13 +21,13 @@ from fastapi_triton.triton.transport.tcp_keepalive import Liveness
 Headers = Sequence[tuple[bytes, bytes]]
 Pieces = Sequence[bytes | memoryview]
 
-# A response that arrives faster than it is read waits at Triton's end from here on.
+# Read-pause threshold: a response that arrives faster than it is read waits in Triton from here on.
 _HIGH_WATER_BYTES = 256 * 1024
-# Read at once from a connection; the kernel buffers about as much for a loopback connection.
+# Bytes for each read; the kernel buffers about as many for a loopback connection.
 _READ_BYTES = 256 * 1024
-# Every write is a system call, and wakes Triton once more. Joining the pieces costs less up to here.
+# Every write is a system call and wakes Triton. Up to this size, joining the pieces costs less.
 _JOINED_BYTES = 128 * 1024
-# Memory that is allocated because of a `Content-Length`; a longer response takes it as it arrives.
+# The most memory that is allocated because of a `Content-Length`; longer responses allocate as they arrive.
 _MAX_PREALLOCATED_BYTES = 256 * 1024 * 1024
 _LENGTHS = frozenset((b"content-length", b"transfer-encoding"))
 
@@ -81,21 +81,21 @@ class Connection(asyncio.BufferedProtocol):
         self._reset()
 
     def _reset(self) -> None:
-        self._error: Exception | None = None  # raised by whatever waits for the response
+        self._error: Exception | None = None  # raised in the task that waits for the response
         self._is_wanted_whole = False
         self.status = 0  # until the response's head is complete
         self._headers: list[tuple[bytes, bytes]] = []
         self._can_keep_alive = False
         self._pieces: deque[bytes] = deque()
         self._num_unread_bytes = 0
-        self._whole: memoryview | None = None  # the body, if its length is known and it is wanted whole
+        self._whole: memoryview | None = None  # the body, if its length is known and the caller reads it whole
         self._num_read_bytes = 0  # of it
 
     # ---- called by the frontend
 
     @property
     def is_alive(self) -> bool:
-        """Whether the other side has left it open, as far as this machine knows. Checked before it is used again."""
+        """Whether the connection is still open, as far as this machine knows. Checked before each reuse."""
         return self._liveness.is_alive()
 
     @property
@@ -105,18 +105,18 @@ class Connection(asyncio.BufferedProtocol):
 
     @property
     def is_awaited(self) -> bool:
-        """Whether Triton has the whole request, as far as is known here, and has not begun to respond."""
+        """Whether the whole request was sent and the response has not begun."""
         return self.state is State.AWAIT_RESPONSE and not self._transport.get_write_buffer_size()
 
     def start(self, *pieces: bytes | memoryview) -> None:
-        """Begin an exchange: the request line and headers, with the empty line that ends them, and some of the body."""
-        if self.state is State.IDLE:  # `head` reports a connection that is gone
+        """Begin an exchange: the request line, the headers with their final empty line, and a part of the body."""
+        if self.state is State.IDLE:  # `head` reports a lost connection
             self.state = State.SEND_BODY
             self._send(pieces)
 
     async def write(self, piece: bytes) -> None:
-        """Send a piece of the body, as soon as Triton has taken enough of those before."""
-        if not self._transport.is_closing():  # else `head` reports it, unless a response came before
+        """Send a piece of the body, when enough of the previous pieces was sent."""
+        if not self._transport.is_closing():  # otherwise `head` reports it, unless a response came first
             self._transport.write(piece)
         if not self._is_writable.is_set():
             await self._is_writable.wait()
@@ -125,12 +125,12 @@ class Connection(asyncio.BufferedProtocol):
 
     def finish(self) -> None:
         """The request is complete."""
-        if self.state is State.SEND_BODY:  # a response may have come before
+        if self.state is State.SEND_BODY:  # a response may have come first
             self.state = State.AWAIT_RESPONSE
 
     @property
     def is_flushed(self) -> bool:
-        """Whether the kernel has all that was sent, or the connection is gone."""
+        """Whether the kernel has all written bytes, or the connection is lost."""
         return self.state is State.CLOSED or not self._transport.get_write_buffer_size()
 
     async def flushed(self) -> None:
@@ -161,7 +161,7 @@ class Connection(asyncio.BufferedProtocol):
         return piece, bool(self._pieces) or self.state not in _COMPLETE
 
     def __aiter__(self) -> Self:
-        """The pieces of the response's body. No generator, so leaving it early leaves nothing to be closed."""
+        """The pieces of the response's body. It is not a generator, so callers need not close it."""
         return self
 
     async def __anext__(self) -> bytes:
@@ -181,13 +181,13 @@ class Connection(asyncio.BufferedProtocol):
         return ResponseHead(self.status, self._headers), body
 
     def expire(self) -> None:
-        """Raise `TimeoutError` in whatever waits for the response. The connection stays as it is."""
+        """Raise `TimeoutError` in the task that waits for the response. The connection stays as it is."""
         self._error = TimeoutError()
         self._is_writable.set()
         self._wake()
 
     def drain(self, on_end: Callable[[], None]) -> None:
-        """Read the response and drop it. `on_end` is called when it is complete, or the connection is gone."""
+        """Read the response and drop it. `on_end` is called when it is complete, or the connection is lost."""
         self._on_end = on_end
         self._is_wanted_whole = True
 
@@ -204,7 +204,7 @@ class Connection(asyncio.BufferedProtocol):
             self._transport.abort()
 
     def fail(self, error: Exception) -> None:
-        """Close it at once, unsent bytes and all. Raise `error` in whatever waits for the response."""
+        """Close the connection at once, with unsent bytes. Raise `error` in the task that waits for the response."""
         if self.state in _COMPLETE:
             self.state = State.MUST_CLOSE
         elif self.state is not State.CLOSED:
@@ -214,7 +214,7 @@ class Connection(asyncio.BufferedProtocol):
         self._wake()
 
     def abort(self) -> None:
-        """Close it at once."""
+        """Close the connection at once."""
         self.fail(lost())
 
     def _send(self, pieces: Pieces) -> None:
@@ -224,7 +224,7 @@ class Connection(asyncio.BufferedProtocol):
             self._transport.writelines(pieces)
 
     def _progress(self) -> asyncio.Future[None]:
-        """Done when something has come."""
+        """A future that is done when data has arrived."""
         if self._error is not None:
             raise self._error
         self._waiter = asyncio.get_running_loop().create_future()
@@ -252,12 +252,12 @@ class Connection(asyncio.BufferedProtocol):
     def buffer_updated(self, nbytes: int) -> None:
         self._breaker.num_signs += 1
         if self.state is State.IDLE:
-            self.abort()  # nothing was asked: whatever it is, it must not become the next request's response
+            self.abort()  # no request was sent: the data must not become the next request's response
             return
         if self._whole is not None and self._num_read_bytes < len(self._whole):
             self._num_read_bytes += nbytes
             if self._num_read_bytes == len(self._whole):
-                self._parser = httptools.HttpResponseParser(self)  # the old one has not seen the body
+                self._parser = httptools.HttpResponseParser(self)  # the old parser has not seen the body
                 self._complete()
                 self._wake()
             return
@@ -275,7 +275,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         if self.state is State.READ_BODY and error is None and _LENGTHS.isdisjoint(dict(self._headers)):
-            self.state = State.MUST_CLOSE  # the end of such a response is the connection's
+            self.state = State.MUST_CLOSE  # such a response ends with the connection
         if self.state not in (State.IDLE, State.CLOSED):
             self._breaker.doubt.set()
         self.fail(ended(error))

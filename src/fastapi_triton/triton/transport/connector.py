@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Opens connections to Triton. Nothing has been sent before there is one, so an attempt may be repeated."""
+"""Opens connections to Triton. Attempts may be repeated, because nothing was sent yet."""
 
 import asyncio
 import socket
@@ -17,13 +17,13 @@ from fastapi_triton.triton.transport.errors import unreachable
 from fastapi_triton.triton.transport.tcp_keepalive import KeepAlive
 from fastapi_triton.triton.transport.tls import ClientTLS
 
-# Per request. The circuit breaker limits all requests together: it opens after as many failures in a row.
+# For each request. The circuit breaker limits all requests together: it opens after as many failures in a row.
 MAX_ATTEMPTS = 3
 FIRST_BACKOFF_S = 0.05
 
 
 class Connector:
-    """Makes connections to one Triton."""
+    """Opens connections to one Triton."""
 
     def __init__(
         self,
@@ -45,7 +45,7 @@ class Connector:
 
         Raises:
             TritonUnavailableError: none could be opened.
-            DeadlineExceededError: the request's deadline came first, which says nothing about Triton.
+            DeadlineExceededError: the request's deadline passed first, which is not a failure of Triton.
         """
         for pause_s in pauses(Backoff(FIRST_BACKOFF_S), max_attempts=MAX_ATTEMPTS):
             if pause_s:
@@ -64,7 +64,7 @@ class Connector:
         """A connection, even while the circuit breaker is open.
 
         Raises:
-            TritonUnavailableError, DeadlineExceededError: as `connect`; the cause says why.
+            TritonUnavailableError, DeadlineExceededError: as `connect`, with the cause.
         """
         address, loop = self._address, asyncio.get_running_loop()
         timeout_s = remaining_s(self._connect_timeout_s)
@@ -76,13 +76,15 @@ class Connector:
                 )
         except (OSError, TimeoutError) as error:
             if isinstance(error, TimeoutError) and timeout_s < self._connect_timeout_s:
-                raise DeadlineExceededError("There was no time left to reach Triton; nothing was run.") from error
+                raise DeadlineExceededError(
+                    "The request's deadline passed while the frontend connected to Triton. Nothing was run."
+                ) from error
             raise unreachable(error, is_tls=address.is_tls) from error
         self._keep_alive.apply(transport)
         return connection
 
     async def meets_tls(self) -> bool:
-        """Whether the port speaks TLS though its URL says http. Many such servers only close the connection."""
+        """Whether the port speaks TLS although its URL says http. Many such servers only close the connection."""
         if self._address.is_tls:
             return False
         context = ssl.create_default_context()

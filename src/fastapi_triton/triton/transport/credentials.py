@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a Triton that is not open to everyone wants of us: certificates, a token, headers. Values are never shown."""
+"""Credentials for a protected Triton: certificates, a token, headers. Values are never shown."""
 
 import logging
 from base64 import b64encode
@@ -18,11 +18,11 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """All that may be needed; by default nothing is."""
+    """The configured credentials, by default none."""
 
     ca_file: Path | None = None
     client_cert_file: Path | None = None
-    client_key_file: Path | None = None  # None: the key is in the certificate's file
+    client_key_file: Path | None = None  # None: the key is in the certificate file
     token: str = field(default="", repr=False)
     token_file: Path | None = None
     headers: Sequence[tuple[str, str]] = field(default=(), repr=False)
@@ -41,7 +41,7 @@ class Access:
 
 
 def _headers(text: str) -> list[tuple[str, str]]:
-    """Names and values of lines like `X-Tenant: blue`."""
+    """Names and values from lines such as `X-Tenant: blue`."""
     lines = [line.partition(":") for line in text.splitlines() if line.strip()]
     return [(name.strip(), value.strip()) for name, _, value in lines]
 
@@ -50,9 +50,9 @@ OPEN_TO_ALL = Access()
 
 
 class HeaderLines:
-    """What follows the request line of everything that goes to Triton: where it goes, and as whom.
+    """The `Host` and credential headers of every request to Triton.
 
-    Where more than one could say `Authorization`, a header of one's own comes before a token, a token before the URL.
+    For `Authorization`, a configured header takes precedence over a token, and a token over the URL.
     """
 
     def __init__(self, address: Address, access: Access) -> None:
@@ -71,16 +71,16 @@ class HeaderLines:
         self._token = None if access.token_file is None or access.token else _TokenFile(access.token_file)
 
     def lines(self) -> bytes:
-        """Whole lines.
+        """The headers as complete lines.
 
         Raises:
-            TritonUnavailableError: the token's file cannot be read, and never could.
+            TritonUnavailableError: the token file could never be read.
         """
         return self._static if self._token is None else self._static + self._token.line()
 
 
 class _TokenFile:
-    """A token that others renew in its file, as Kubernetes and Vault do."""
+    """A token in a file that another program renews, as Kubernetes and Vault do."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -89,17 +89,16 @@ class _TokenFile:
         self._file = Reloaded(lambda: stat_version((path,)), lambda _: self._read())
 
     def line(self) -> bytes:
-        """The header of the token as it is now; where its file is gone or empty, of the last one."""
+        """The header of the current token. If the file is missing or empty, the last token is used."""
         try:
             self._line = self._file.get()
         except (OSError, ValueError) as error:
             if not self._is_failing:
-                logger.error("the token for Triton cannot be read from %s: %s", self._path, type(error).__name__)
+                logger.error("cannot read the token for Triton from %s: %s", self._path, type(error).__name__)
             self._is_failing = True
             if not self._line:
                 raise TritonUnavailableError(
-                    "The frontend's token for Triton cannot be read from its file (TRITON_TOKEN_FILE); "
-                    "nothing was run.",
+                    "The frontend cannot read its token for Triton from the file (TRITON_TOKEN_FILE). Nothing was run.",
                     code="triton_access_denied",
                 ) from None
         return self._line
@@ -109,6 +108,6 @@ class _TokenFile:
         if not token or not token.isascii() or not token.isprintable() or " " in token:
             raise ValueError("no token")
         if self._line or self._is_failing:
-            logger.info("the token for Triton was read again from %s", self._path)
+            logger.info("read a new token for Triton from %s", self._path)
         self._is_failing = False
         return b"authorization: Bearer " + token.encode() + b"\r\n"

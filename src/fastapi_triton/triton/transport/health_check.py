@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Notices that Triton is silent; while it is away, asks several times a second, so that it is back at once."""
+"""Detects a Triton that does not respond. While it is away, checks several times a second."""
 
 import asyncio
 import math
@@ -14,19 +14,19 @@ from fastapi_triton.triton.transport.circuit_breaker import AWAY_INTERVAL_S
 from fastapi_triton.triton.transport.errors import silent
 from fastapi_triton.triton.transport.pool import ConnectionPool
 
-# How long each of two questions, the second over a connection of its own, may stay unanswered.
+# The timeout of each of two checks; the second uses a new connection.
 ANSWER_TIMEOUT_S = 2.5
 FIRST_BACKOFF_S = 0.05
-# It goes without questions of its own for so many intervals after another component's last one.
+# It sends no checks of its own for this many intervals after another component's last status request.
 _PATIENCE = 2.0
 
 
 class HealthCheck:
-    """Opens the breaker when Triton is silent, and closes it when it answers.
+    """Opens the circuit breaker when Triton is silent, and closes it when Triton responds.
 
-    While all is well, it asks every `interval_s`, unless other code does, in a `question`. Silent means: two questions
-    in a row without an answer, and not one byte on any other connection meanwhile. A model that works for minutes is
-    not silent: Triton answers these questions beside it. Any status is an answer, that of a balancer too.
+    Normally it sends a check every `interval_s`, unless other code sends status requests (`question`). Silent means two
+    checks in a row without a response, and no byte on any other connection meanwhile. While a model works for minutes,
+    Triton still responds to checks. Any status is a response, also that of a load balancer.
     """
 
     def __init__(self, pool: ConnectionPool, *, interval_s: float) -> None:
@@ -39,16 +39,16 @@ class HealthCheck:
         self._request_line = f"GET {pool.address.path}/v2/health/live HTTP/1.1\r\n".encode()
 
     def running(self) -> AbstractAsyncContextManager[None]:
-        """For as long as this lasts."""
+        """Run the checks for the duration of the block."""
         return BackgroundTask(
             "Triton heartbeat",
-            consequence="A silent Triton, and one that is back, are noticed late.",
+            consequence="The frontend detects late that Triton does not respond, or is back.",
             longest_backoff_s=AWAY_INTERVAL_S,
         ).repeating(self._run_when_due)
 
     @contextmanager
     def question(self) -> Generator[None, None, None]:
-        """While another component waits for an answer: it counts as the first of the two questions."""
+        """Entered while another component waits for a response: its request counts as the first of the two checks."""
         self._asked_at = time.monotonic()
         late = asyncio.get_running_loop().call_later(ANSWER_TIMEOUT_S, self._doubt, self._breaker.num_signs)
         try:
@@ -74,7 +74,7 @@ class HealthCheck:
         return 0.0
 
     async def _until_doubt(self, timeout_s: float) -> None:
-        """Wait until a connection has failed, or so long."""
+        """Wait until a connection has failed, or for this time."""
         self._breaker.doubt.clear()
         try:
             async with asyncio.timeout(timeout_s):
@@ -83,7 +83,7 @@ class HealthCheck:
             return
 
     async def run(self) -> None:
-        """Ask, and once more over a new connection where the answer stays away: it may be the old one that is dead."""
+        """Check, and repeat it over a new connection if there is no response: the old connection may be dead."""
         signs = self._breaker.num_signs
         try:
             question = (self._request_line, self._pool.headers.lines(), b"\r\n")

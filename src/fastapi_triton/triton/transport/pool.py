@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The connections to one Triton: opened as they are needed, kept, and used again."""
+"""A pool of connections to one Triton: opened on demand and reused."""
 
 import asyncio
 import functools
@@ -20,12 +20,12 @@ from fastapi_triton.triton.transport.credentials import OPEN_TO_ALL, Access, Hea
 from fastapi_triton.triton.transport.errors import LOST, broken_off, wrong_scheme
 from fastapi_triton.triton.transport.tcp_keepalive import KEEP_ALIVE, KeepAlive
 
-# Load balancers and NAT forget a connection that is silent for longer; all of them keep it for 60 s.
+# Load balancers and NAT drop idle connections, but none earlier than after 60 s.
 _MAX_IDLE_S = 60.0
 
 
 class ConnectionPool:
-    """Connections to the Triton at `url`, opened as they are needed and kept. Used inside one event loop.
+    """Connections to the Triton at `url`, opened on demand and reused. Used inside one event loop.
 
     It sets no limit: admission bounds the number of requests in flight.
     """
@@ -39,7 +39,7 @@ class ConnectionPool:
         self._connector = Connector(
             self.address, access, connect_timeout_s=connect_timeout_s, keep_alive=keep_alive, breaker=self.breaker
         )
-        self._idle: list[Connection] = []  # the one used last comes last
+        self._idle: list[Connection] = []  # the most recently used is last
         self._drained: set[Connection] = set()
 
     def close(self) -> None:
@@ -54,24 +54,24 @@ class ConnectionPool:
         """A connection for one request: `async with pool.exchange() as connection`.
 
         Args:
-            timeout_s: how long the exchange may take, from when there is a connection.
+            timeout_s: the longest duration of the exchange, without connecting.
             is_cancelled_by_closing: whether Triton stops working when the connection closes. If it does not, and the
                 exchange ends while Triton works on the request, the response is read to its end, and the request's
                 slot is held until then.
-            receive: notices a client that leaves while a connection is opened.
+            receive: reports a client that disconnects while a connection is opened.
 
         Raises:
             TritonUnavailableError: Triton cannot be reached.
-            ClientDisconnectedError: the client left before there was a connection.
+            ClientDisconnectedError: the client disconnected before there was a connection.
         """
         return _Exchange(self, timeout_s, is_cancelled_by_closing, receive)
 
     async def request(self, pieces: Pieces, *, timeout_s: float) -> tuple[ResponseHead, memoryview]:
-        """The response to a request, whole. `pieces` are the request's head and body.
+        """The complete response to a request. `pieces` are the request's head and body.
 
         Raises:
             TritonUnavailableError: Triton cannot be reached, or the connection broke.
-            TimeoutError: no response within `timeout_s`, from when there is a connection.
+            TimeoutError: no response within `timeout_s`, without connecting.
             InferenceError: the response is not HTTP.
         """
         async with self.exchange(timeout_s=timeout_s) as connection:
@@ -130,7 +130,7 @@ class ConnectionPool:
             self._idle.append(connection)
 
     def _drain(self, connection: Connection, slot: Slot) -> None:
-        """Read the response to a request that is over, which holds its slot for as long."""
+        """Read the response to an abandoned request to its end. The request holds its slot until then."""
         slot.hold()
         self._drained.add(connection)
         connection.drain(functools.partial(self._end_drain, connection, slot))
@@ -148,7 +148,7 @@ class ConnectionPool:
 
 
 class _Exchange:
-    """The context that `ConnectionPool.exchange` returns. A class, since a generator costs a tenth of an exchange."""
+    """The context that `ConnectionPool.exchange` returns. A class: a generator costs a tenth of an exchange."""
 
     __slots__ = ("_connection", "_is_cancelled_by_closing", "_pool", "_receive", "_timeout_s", "_timer")
     _connection: Connection

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Notices connections that died silently: behind NAT or a load balancer, or when a machine lost power."""
+"""Detects connections that died silently: behind NAT or a load balancer, or when a machine lost power."""
 
 import asyncio
 import select
 import socket
 from dataclasses import dataclass
 
-# Anything to read on an idle connection, above all its end.
+# Any data on an idle connection, above all its end.
 _NEWS = select.POLLIN | select.POLLHUP | select.POLLERR | getattr(select, "POLLRDHUP", 0)
 
 
@@ -14,9 +14,9 @@ _NEWS = select.POLLIN | select.POLLHUP | select.POLLERR | getattr(select, "POLLR
 class KeepAlive:
     """The TCP keep-alive options, in whole seconds.
 
-    The kernel answers for a program that is busy or stopped, so a request may take any time. A machine or a route that
-    is gone is noticed after `idle_s` + `interval_s` * `count` of silence, and after `unacknowledged_s` if sent data is
-    not acknowledged.
+    The kernel acknowledges for a busy or stopped program, so a request may take any time. A lost machine or route is
+    detected after `idle_s` + `interval_s` * `count` of silence, or after `unacknowledged_s` if sent data is not
+    acknowledged.
     """
 
     idle_s: int = 15
@@ -25,7 +25,7 @@ class KeepAlive:
     unacknowledged_s: int = 30
 
     def apply(self, transport: asyncio.BaseTransport) -> None:
-        """Set the options that this platform has."""
+        """Set the options that this platform supports."""
         sock = transport.get_extra_info("socket")
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         for name, value in (
@@ -43,7 +43,7 @@ KEEP_ALIVE = KeepAlive()
 
 
 class Liveness:
-    """Whether an idle connection is still open. It asks the kernel, which knows before the event loop does."""
+    """Checks whether an idle connection is still open, in the kernel, which detects its end before the event loop."""
 
     def __init__(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport
@@ -51,5 +51,5 @@ class Liveness:
         self._poll.register(transport.get_extra_info("socket").fileno(), _NEWS)
 
     def is_alive(self) -> bool:
-        """False if the other side has closed it, or sent anything. Takes less than a microsecond."""
+        """False if the other side has closed the connection or sent anything. Takes less than a microsecond."""
         return not self._transport.is_closing() and not self._poll.poll(0)

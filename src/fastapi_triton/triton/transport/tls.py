@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""TLS to Triton: whom we trust, what we show of ourselves, and in words what is wrong where it fails."""
+"""TLS to Triton: trusted certificates, the client certificate, and the reasons of failures."""
 
 import ssl
 from functools import partial
@@ -7,11 +7,11 @@ from functools import partial
 from fastapi_triton.core.file_watch import Reloaded, stat_version
 from fastapi_triton.triton.transport.credentials import Access
 
-# OpenSSL's numbers for why a certificate was not accepted (X509_V_ERR_*), by what is to be done.
+# OpenSSL's reasons for rejecting a certificate (X509_V_ERR_*), grouped by remedy.
 _EXPIRED, _NOT_YET_VALID = 10, 9
 _UNKNOWN_CA = (2, 18, 19, 20, 21)
 _WRONG_NAME = (62, 64)
-# OpenSSL's words for files that it cannot use.
+# OpenSSL's errors for files that it cannot use.
 _BAD_FILES = (
     "NO_CERTIFICATE_OR_CRL_FOUND",
     "NO_START_LINE",
@@ -23,7 +23,7 @@ _BAD_FILES = (
 
 
 class ClientTLS:
-    """Makes connections' TLS; files that change are read again for the next connection."""
+    """Makes TLS contexts. Changed files are read again for the next connection."""
 
     def __init__(self, access: Access) -> None:
         self._ca_file = access.ca_file
@@ -32,32 +32,32 @@ class ClientTLS:
         self._context = Reloaded(partial(stat_version, files), lambda _: self._load())
 
     def context(self) -> ssl.SSLContext:
-        """For one connection.
+        """The TLS context for one connection.
 
         Raises:
-            OSError, ssl.SSLError: a file cannot be read, or is none of the kind.
+            OSError, ssl.SSLError: a file cannot be read, or has another format.
         """
         return self._context.get()
 
     def _load(self) -> ssl.SSLContext:
         context = ssl.create_default_context(cafile=self._ca_file)
         if self._cert_file is not None:
-            # A key with a passphrase would have OpenSSL ask for it on the terminal, and everything wait.
+            # For a key with a passphrase, OpenSSL would prompt on the terminal and block the process.
             context.load_cert_chain(self._cert_file, self._key_file, password=lambda: "")
         return context
 
 
 def reason(error: ssl.SSLError) -> str:
-    """Why TLS failed, and what to do: the rest of a sentence that begins with `Triton cannot be reached:`."""
+    """The reason why TLS failed, and the remedy: the end of a sentence that begins with `Triton cannot be reached:`."""
     if isinstance(error, ssl.SSLCertVerificationError):
         return _distrust(error.verify_code, error.verify_message)
     name = error.reason or ""
     if name in ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "PACKET_LENGTH_TOO_LONG", "RECORD_LAYER_FAILURE"):
         return "its URL says https, but that port does not speak TLS; write http:// or name the TLS port"
     if name in _BAD_FILES:
-        return "a certificate or key file of its TLS settings is not PEM, or key and certificate do not fit"
+        return "a certificate or key file in the TLS settings is not PEM, or key and certificate do not match"
     if "ALERT" in name and ("CERT" in name or "UNKNOWN_CA" in name or "HANDSHAKE_FAILURE" in name):
-        return "it does not accept the frontend's client certificate, or wants one (TRITON_CLIENT_CERT_FILE)"
+        return "it rejects the frontend's client certificate, or requires one (TRITON_CLIENT_CERT_FILE)"
     return f"TLS failed ({name or type(error).__name__})"
 
 
@@ -65,11 +65,11 @@ def _distrust(code: int, message: str) -> str:
     if code == _EXPIRED:
         return "its TLS certificate, or one that signed it, has expired; renew it"
     if code == _NOT_YET_VALID:
-        return "its TLS certificate is not valid yet; look at the clocks of both machines"
+        return "its TLS certificate is not valid yet; check the clocks of both machines"
     if code in _UNKNOWN_CA:
         return (
-            "its TLS certificate is signed by none that the frontend trusts; give the CA's certificate (TRITON_CA_FILE)"
+            "the frontend does not trust the signer of its TLS certificate; set the CA's certificate (TRITON_CA_FILE)"
         )
     if code in _WRONG_NAME:
-        return "its TLS certificate is not for the host name in its URL; use a name that the certificate has"
+        return "its TLS certificate is not for the host name in its URL; use a name from the certificate"
     return f"its TLS certificate is not accepted ({message})"
