@@ -173,4 +173,4 @@ async def test_a_refusal_tells_what_it_would_take(caller: httpx2.AsyncClient, ap
         answer = await caller.post(PATH, json=body(), headers={"X-Request-Timeout": "12"})
     assert (answer.status_code, answer.json()["code"]) == (503, "deadline_out_of_reach")
     assert int(answer.headers["retry-after"]) > 12
-    assert json.loads(answer.text)["detail"].startswith("An answer would take about")
+    assert json.loads(answer.text)["detail"].startswith("A response would take about")

@@ -76,7 +76,7 @@ async def test_every_way_passes(proxy: str, authority: Authority, tmp_path: Path
             "https",
             {"triton_token": "another"},
             "triton_access_denied",
-            "does not take the frontend's credentials (401)",
+            "rejects the frontend's credentials (401)",
         ),
         ("http", {"triton_token": TOKEN}, "triton_tls_failed", "its URL says http, but that port speaks TLS"),
     ],
@@ -108,7 +108,7 @@ def test_check_reaches_it_too(
         assert codes >= {"trial-refused"}, done.output
     else:
         assert done.exit_code == 2
-        assert "does not take the frontend's credentials (401)" in done.stderr
+        assert "rejects the frontend's credentials (401)" in done.stderr
 
 
 @pytest.mark.slow

@@ -14,7 +14,7 @@ from support.serving import Server
 
 pytestmark = pytest.mark.integration
 
-AWAY, BACK = r"Triton is away: (.*)", r"Triton answers, after"
+AWAY, BACK = r"Triton is away: (.*)", r"Triton is back after"
 PATHS: dict[str, dict[str, object]] = {"/echo": {"text": "a"}, "/models/echo/infer": {"text": ["a"]}}
 
 

@@ -61,7 +61,7 @@ def test_without_a_request_id_none_is_sent() -> None:
 
 
 def test_an_array_that_is_not_of_its_datatype_is_refused() -> None:
-    with pytest.raises(TypeError, match="`x` is FP32, but its array is of float64"):
+    with pytest.raises(TypeError, match="`x` is FP32, but its array has the dtype float64"):
         request_body({"x": Tensor(BY_WIRE["FP32"], np.zeros(1))}, [], "")
 
 

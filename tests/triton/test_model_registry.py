@@ -229,7 +229,7 @@ class TritonWithoutIndex(FakeTriton):
     """Its repository API is closed, as `--http-restricted-api` does."""
 
     async def index(self) -> list[ModelStatus]:
-        raise InferenceError("Triton gave a list of its models that cannot be read.")
+        raise InferenceError("Triton's list of models cannot be read.")
 
 
 class Text(BaseModel):
@@ -307,7 +307,7 @@ async def test_a_config_that_cannot_be_read_is_a_bad_gateway() -> None:
 async def test_an_index_that_cannot_be_read_is_a_bad_gateway() -> None:
     async with GarbledIndex(1).running() as server, HTTPTriton(server.url) as triton:
         for server.text in ("<html>", "{}x", '["a"]', '[{"version": "1"}]', "3"):
-            with pytest.raises(InferenceError, match="list of its models"):
+            with pytest.raises(InferenceError, match="list of models"):
                 await triton.index()
 
 

@@ -73,9 +73,9 @@ async def test_the_time_left_is_triton_s_timeout_where_its_queue_policy_takes_it
 async def test_what_is_late_already_is_not_sent(triton: ScriptedTriton) -> None:
     async with HTTPTriton(triton.url) as client:
         current_deadline.set(time.monotonic() - 1)
-        with pytest.raises(DeadlineExceededError, match="nothing was run"):
+        with pytest.raises(DeadlineExceededError, match="Nothing was run"):
             await client.infer("m", INPUTS)
-        with pytest.raises(DeadlineExceededError, match="nothing was run"):
+        with pytest.raises(DeadlineExceededError, match="Nothing was run"):
             await anext(client.stream("m", INPUTS))
     assert not [head for head, _ in triton.requests if b"infer" in head or b"stream" in head]
 

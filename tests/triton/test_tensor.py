@@ -69,5 +69,5 @@ def test_what_is_shown_of_it_holds_nobodys_words() -> None:
 
 
 def test_one_value_is_not_taken_for_several() -> None:
-    with pytest.raises(ValueError, match=r"does not make the shape \[2, 1\]"):
+    with pytest.raises(ValueError, match=r"cannot have the shape \[2, 1\]"):
         Tensor.of_one(BY_WIRE["FP32"], 0.5, (2, 1))

@@ -23,12 +23,12 @@ from support.scripted_triton import Upstream, scripted_triton
 Loop = Callable[[], asyncio.AbstractEventLoop]
 LOOPS = pytest.mark.parametrize("loop", [asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
 WORDS = {
-    "unknown": "signed by none that the frontend trusts; give the CA's certificate (TRITON_CA_FILE)",
+    "unknown": "does not trust the signer of its TLS certificate; set the CA's certificate (TRITON_CA_FILE)",
     "expired": "has expired; renew it",
     "other name": "is not for the host name in its URL",
-    "no client certificate": "wants one (TRITON_CLIENT_CERT_FILE)",
+    "no client certificate": "requires one (TRITON_CLIENT_CERT_FILE)",
     "no TLS": "does not speak TLS; write http://",
-    "plain": "its URL says http, but that port speaks TLS; write https://",
+    "plain": "its URL says http, but the port speaks TLS",
 }
 
 
@@ -134,7 +134,7 @@ async def test_a_ca_file_that_changes_is_read_again(authority: Authority, tmp_pa
         scripted_triton(authority.server()) as triton,
         HTTPTriton(triton.url, access=Access(ca_file=ca_file), heartbeat_s=3600) as client,
     ):
-        with pytest.raises(TritonUnavailableError, match="signed by none"):
+        with pytest.raises(TritonUnavailableError, match="does not trust the signer"):
             await client.ready("m")
         shutil.copy(authority.ca_file, tmp_path / "new.pem")
         (tmp_path / "new.pem").replace(ca_file)

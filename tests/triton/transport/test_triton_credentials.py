@@ -83,7 +83,7 @@ async def test_without_its_token_nothing_is_sent(tmp_path: Path) -> None:
         scripted_triton() as triton,
         HTTPTriton(triton.url, access=Access(token_file=tmp_path / "token"), heartbeat_s=3600) as client,
     ):
-        with pytest.raises(TritonUnavailableError, match="cannot be read") as refused:
+        with pytest.raises(TritonUnavailableError, match="cannot read its token") as refused:
             await client.ready("m")
         assert refused.value.code == "triton_access_denied"
         assert triton.num_connections == 0
