@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A function before and after a model: callers send text and get a score, and have never heard of its tensors."""
+"""A function around a model: clients send text and get a score, and do not see its tensors."""
 
 from typing import Annotated
 
@@ -28,12 +28,12 @@ class Logits(BaseModel):
 
 @app.infer("/mood", model="mood")
 async def mood(request: Text, infer: Infer[Tokens, Logits]) -> Mood:
-    answer = await infer(Tokens(ids=[ord(letter) for letter in request.text]))
-    return Mood(score=answer.logits[1] / sum(answer.logits))
+    outputs = await infer(Tokens(ids=[ord(letter) for letter in request.text]))
+    return Mood(score=outputs.logits[1] / sum(outputs.logits))
 
 
 @app.infer("/mood/in-a-thread", model="mood", name="mood_in_a_thread")
 def mood_in_a_thread(request: Text, infer: BlockingInfer[Tokens, Logits]) -> Mood:
-    """The same, where the tokens take a while."""
-    answer = infer(Tokens(ids=[ord(letter) for letter in request.text]))
-    return Mood(score=answer.logits[1] / sum(answer.logits))
+    """The same in a thread, for work that takes a while."""
+    outputs = infer(Tokens(ids=[ord(letter) for letter in request.text]))
+    return Mood(score=outputs.logits[1] / sum(outputs.logits))
