@@ -82,7 +82,7 @@ def _render(app: FastAPI, root_path: str) -> str:
     return _PAGE.format(
         title=html.escape(app.title),
         files=f"{html.escape(root_path)}{paths.SWAGGER_UI}/{_version()}",
-        settings=settings.replace("<", "\\u003c"),  # no way out of the script element
+        settings=settings.replace("<", "\\u003c"),  # no text can close the script element
     )
 
 
@@ -101,5 +101,5 @@ def _files() -> dict[str, bytes]:
 
 @cache
 def _version() -> str:
-    """Changes with any file, and so does every address: what is cached forever is never stale."""
+    """A hash of all files. It is in their URLs, so a changed file has a new URL, and browsers may keep each forever."""
     return hashlib.sha256(b"".join(_files().values())).hexdigest()[:12]

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// Starts Swagger UI. By itself it fills every optional field of a form with a value of its own, and sends it.
+// Starts Swagger UI. Without the changes below it fills every optional field of a form with a sample, and sends it.
 
 const {parameters, oauth} = JSON.parse(document.getElementById("settings").textContent);
 const openapiURL = new URL(parameters.url, location.href).href;
 
-/** Optional fields of forms begin empty, but for those with a default. */
+/** Gives optional form fields without a default an empty example. */
 function withEmptyFields(openapi) {
   for (const operations of Object.values(openapi.paths)) {
     for (const operation of Object.values(operations)) {
@@ -17,8 +17,8 @@ function withEmptyFields(openapi) {
   return openapi;
 }
 
-/** "Send empty value" begins unchecked. */
-const EmptyFieldsStayOut = () => ({
+/** "Send empty value" is unchecked at first, so empty fields are not sent. */
+const EmptyFieldsNotSent = () => ({
   wrapComponents: {
     ParameterIncludeEmpty: (Original, {React}) => (props) => {
       const isIncludedOptions = {...props.isIncludedOptions, defaultValue: false};
@@ -36,6 +36,6 @@ const ui = SwaggerUIBundle({
   },
   ...parameters,
   presets: [SwaggerUIBundle.presets.apis],
-  plugins: [EmptyFieldsStayOut],
+  plugins: [EmptyFieldsNotSent],
 });
 if (oauth) ui.initOAuth(oauth);
