@@ -19,7 +19,7 @@ from fastapi_triton.core.errors import (
 )
 from fastapi_triton.core.request_record import RequestRecord, current_record
 from fastapi_triton.core.slot import Slot
-from support.slot_requests import Clock, ask, served, settled
+from support.slot_requests import Clock, request_slot, served, settled
 
 
 @pytest.fixture
@@ -45,8 +45,8 @@ def test_where_a_place_is_free_nothing_is_waited_for() -> None:
 
 async def test_who_comes_while_all_are_taken_waits_for_the_first_that_comes_free(clock: Clock) -> None:
     admission = Admission("m", 2, max_waiting=5, clock=clock)
-    first, second = await ask(admission), await ask(admission)
-    third, fourth = ask(admission), ask(admission)
+    first, second = await request_slot(admission), await request_slot(admission)
+    third, fourth = request_slot(admission), request_slot(admission)
     await settled()
     assert (admission.in_flight, admission.waiting, third.done()) == (2, 2, False)
     second.release()
@@ -60,8 +60,8 @@ async def test_who_comes_while_all_are_taken_waits_for_the_first_that_comes_free
 
 async def test_callers_are_served_in_turn(clock: Clock) -> None:
     admission = Admission("m", 1, max_waiting=20, clock=clock)
-    slot = await ask(admission, "greedy")
-    asking = [(name, ask(admission, name)) for name in ["greedy"] * 5 + ["b", "b", "c"]]
+    slot = await request_slot(admission, "greedy")
+    asking = [(name, request_slot(admission, name)) for name in ["greedy"] * 5 + ["b", "b", "c"]]
     await settled()
     order = []
     for _ in range(8):
@@ -78,11 +78,11 @@ async def test_a_full_room_refuses_with_the_time_that_the_queue_takes(clock: Clo
     admission = Admission("m", 1, max_waiting=2, clock=clock)
     for _ in range(3):
         await served(admission, clock, 4.0)
-    await ask(admission)
+    await request_slot(admission)
     for _ in range(2):
-        ask(admission)
+        request_slot(admission)
     await settled()
-    error = await refused(ask(admission))
+    error = await refused(request_slot(admission))
     assert (error.status, error.code) == (503, "overloaded")
     assert error.retry_after_s == pytest.approx(12.0)  # two wait, and one more slot
     assert admission.refused == {"overloaded": 1}
@@ -90,15 +90,15 @@ async def test_a_full_room_refuses_with_the_time_that_the_queue_takes(clock: Clo
 
 async def test_before_the_first_measurement_retry_after_is_the_documented_default() -> None:
     admission = Admission("m", 1)
-    with await ask(admission):
-        assert (await refused(ask(admission))).retry_after_s == DEFAULT_RETRY_AFTER_S
+    with await request_slot(admission):
+        assert (await refused(request_slot(admission))).retry_after_s == DEFAULT_RETRY_AFTER_S
 
 
 async def test_several_places_measure_how_often_one_comes_free(clock: Clock) -> None:
     """Four in flight at once of a model that works on one at a time: a slot comes free every second."""
     admission = Admission("m", 4, max_waiting=100, clock=clock)
-    running = [await ask(admission) for _ in range(4)]
-    waiting = [ask(admission) for _ in range(40)]
+    running = [await request_slot(admission) for _ in range(4)]
+    waiting = [request_slot(admission) for _ in range(40)]
     await settled()
     for _ in range(40):
         clock.now += 1.0
@@ -111,14 +111,14 @@ async def test_several_places_measure_how_often_one_comes_free(clock: Clock) -> 
 
 async def test_a_newcomer_with_less_takes_the_place_of_the_greediest_callers_youngest(clock: Clock) -> None:
     admission = Admission("m", 1, max_waiting=3, clock=clock)
-    slot = await ask(admission)
-    greedy = [ask(admission, "greedy") for _ in range(3)]
+    slot = await request_slot(admission)
+    greedy = [request_slot(admission, "greedy") for _ in range(3)]
     await settled()
-    newcomer = ask(admission, "b")
+    newcomer = request_slot(admission, "b")
     error = await refused(greedy[2])
     assert (error.status, error.code, error.retry_after_s) == (503, "overloaded", DEFAULT_RETRY_AFTER_S)
-    assert await refused(ask(admission, "greedy"))
-    assert await refused(ask(admission, "b"))  # it would have as many as the other then
+    assert await refused(request_slot(admission, "greedy"))
+    assert await refused(request_slot(admission, "b"))  # it would have as many as the other then
     slot.release()
     for turn in (greedy[0], newcomer, greedy[1]):
         (await turn).release()
@@ -127,29 +127,29 @@ async def test_a_newcomer_with_less_takes_the_place_of_the_greediest_callers_you
 async def test_a_caller_has_no_more_than_its_share_over_all_models_running_and_waiting() -> None:
     admissions = Admissions(2, max_waiting=5, max_per_caller=3)
     one, other = admissions.of("one"), admissions.of("other")
-    slots = [await ask(one), await ask(one)]
-    waiting = ask(one)
+    slots = [await request_slot(one), await request_slot(one)]
+    waiting = request_slot(one)
     await settled()
     for admission in (one, other):
-        error = await refused(ask(admission), TooManyRequestsError)
+        error = await refused(request_slot(admission), TooManyRequestsError)
         assert (error.status, error.code, error.retry_after_s) == (429, "too_many_requests", DEFAULT_RETRY_AFTER_S)
-    (await ask(other, "b")).release()
+    (await request_slot(other, "b")).release()
     waiting.cancel()
     await settled()
-    (await ask(other)).release()
+    (await request_slot(other)).release()
     for slot in slots:
         slot.release()
-    error = await refused(ask(other, count=4), TooManyRequestsError)
+    error = await refused(request_slot(other, count=4), TooManyRequestsError)
     assert error.retry_after_s is None  # it never will be taken
 
 
 async def test_a_callers_own_bound_goes_first() -> None:
     admission = Admission("m", 9, shares=Shares(5))
-    with await ask(admission, Caller("key:small", max_in_flight=1)):
-        await refused(ask(admission, Caller("key:small", max_in_flight=1)), TooManyRequestsError)
-        with await ask(admission, Caller("key:other", max_in_flight=1)):
+    with await request_slot(admission, Caller("key:small", max_in_flight=1)):
+        await refused(request_slot(admission, Caller("key:small", max_in_flight=1)), TooManyRequestsError)
+        with await request_slot(admission, Caller("key:other", max_in_flight=1)):
             pass
-    with await ask(admission, Caller("key:small", max_in_flight=1)):
+    with await request_slot(admission, Caller("key:small", max_in_flight=1)):
         assert admission.in_flight == 1
 
 
@@ -157,11 +157,11 @@ async def test_what_cannot_be_answered_in_time_is_refused_at_once(clock: Clock) 
     admission = Admission("m", 1, max_waiting=5, clock=clock)
     for _ in range(3):
         await served(admission, clock, 2.0)
-    slot = await ask(admission)
-    error = await refused(ask(admission, deadline=clock.now + 4.1))
+    slot = await request_slot(admission)
+    error = await refused(request_slot(admission, deadline=clock.now + 4.1))
     assert (error.status, error.code) == (503, "deadline_out_of_reach")
     assert error.retry_after_s == pytest.approx(2.0)  # then another slot will come free
-    just = ask(admission, deadline=clock.now + 4.3)
+    just = request_slot(admission, deadline=clock.now + 4.3)
     await settled()
     assert admission.waiting == 1
     clock.now += 3.0  # the one before it takes longer than they do
@@ -173,20 +173,20 @@ async def test_what_cannot_be_answered_in_time_is_refused_at_once(clock: Clock) 
 async def test_where_a_place_is_free_nothing_is_estimated(clock: Clock) -> None:
     admission = Admission("m", 1, clock=clock)
     await served(admission, clock, 10.0)
-    with await ask(admission, deadline=clock.now + 0.1):
+    with await request_slot(admission, deadline=clock.now + 0.1):
         assert admission.in_flight == 1
 
 
 async def test_one_that_is_late_already_is_not_begun(clock: Clock) -> None:
     admission = Admission("m", 1, clock=clock)
-    assert (await refused(ask(admission, deadline=clock.now), DeadlineExceededError)).status == 504
+    assert (await refused(request_slot(admission, deadline=clock.now), DeadlineExceededError)).status == 504
     assert admission.in_flight == 0
 
 
 async def test_a_deadline_that_passes_while_it_waits_ends_the_waiting(clock: Clock) -> None:
     admission = Admission("m", 1, max_waiting=1, clock=clock)
-    with await ask(admission):
-        assert (await refused(ask(admission, deadline=clock.now + 0.001), DeadlineExceededError)).status == 504
+    with await request_slot(admission):
+        assert (await refused(request_slot(admission, deadline=clock.now + 0.001), DeadlineExceededError)).status == 504
         assert admission.waiting == 0
     assert admission.refused == {"deadline_exceeded": 1}
 
@@ -195,10 +195,10 @@ async def test_what_is_overdue_is_added_to_the_estimate(clock: Clock) -> None:
     admission = Admission("m", 1, clock=clock)
     await served(admission, clock, 2.0)
     clock.now += 1000  # idle time is not overdue
-    await ask(admission)
-    assert (await refused(ask(admission))).retry_after_s == pytest.approx(2.0)
+    await request_slot(admission)
+    assert (await refused(request_slot(admission))).retry_after_s == pytest.approx(2.0)
     clock.now += 60
-    assert (await refused(ask(admission))).retry_after_s == pytest.approx(60.0)
+    assert (await refused(request_slot(admission))).retry_after_s == pytest.approx(60.0)
 
 
 async def test_a_caller_who_leaves_while_it_waits_gives_up_its_place_in_the_queue() -> None:
@@ -209,8 +209,8 @@ async def test_a_caller_who_leaves_while_it_waits_gives_up_its_place_in_the_queu
         await leaves.wait()
         return {"type": "http.disconnect"}
 
-    slot = await ask(admission)
-    leaving, staying = ask(admission, receive=receive), ask(admission)
+    slot = await request_slot(admission)
+    leaving, staying = request_slot(admission, receive=receive), request_slot(admission)
     await settled()
     leaves.set()
     await refused(leaving, ClientDisconnectedError)
@@ -221,8 +221,8 @@ async def test_a_caller_who_leaves_while_it_waits_gives_up_its_place_in_the_queu
 
 async def test_one_that_is_cancelled_just_when_its_turn_has_come_gives_the_place_on() -> None:
     admission = Admission("m", 1, max_waiting=5, shares=Shares(10))
-    slot = await ask(admission)
-    second, third = ask(admission), ask(admission)
+    slot = await request_slot(admission)
+    second, third = request_slot(admission), request_slot(admission)
     await settled()
     slot.release()  # the second has it now, but has not heard of it
     second.cancel()
@@ -234,8 +234,8 @@ async def test_one_that_is_cancelled_just_when_its_turn_has_come_gives_the_place
 
 async def test_one_that_is_cancelled_before_its_turn_is_passed_over() -> None:
     admission = Admission("m", 1, max_waiting=5)
-    slot = await ask(admission)
-    second, third = ask(admission), ask(admission)
+    slot = await request_slot(admission)
+    second, third = request_slot(admission), request_slot(admission)
     await settled()
     second.cancel()
     slot.release()  # before the second has heard that it is cancelled
@@ -245,12 +245,12 @@ async def test_one_that_is_cancelled_before_its_turn_is_passed_over() -> None:
 
 async def test_a_request_for_several_is_not_overtaken_by_those_for_one() -> None:
     admission = Admission("m", 3, max_waiting=5)
-    slots = [await ask(admission) for _ in range(3)]
-    several, one = ask(admission, "several", count=3), ask(admission, "one")
+    slots = [await request_slot(admission) for _ in range(3)]
+    several, one = request_slot(admission, "several", count=3), request_slot(admission, "one")
     await settled()
     for slot in slots[:2]:
         slot.release()
-    late = ask(admission, "late")
+    late = request_slot(admission, "late")
     await settled()
     assert (several.done(), one.done(), late.done()) == (False, False, False)
     slots[2].release()
@@ -263,8 +263,8 @@ async def test_a_request_for_several_is_not_overtaken_by_those_for_one() -> None
 
 async def test_when_one_for_several_stops_waiting_those_behind_it_get_what_is_free() -> None:
     admission = Admission("m", 2, max_waiting=5)
-    slot = await ask(admission)
-    several, one = ask(admission, "several", count=2), ask(admission, "one")
+    slot = await request_slot(admission)
+    several, one = request_slot(admission, "several", count=2), request_slot(admission, "one")
     await settled()
     assert not one.done()
     several.cancel()
@@ -274,12 +274,12 @@ async def test_when_one_for_several_stops_waiting_those_behind_it_get_what_is_fr
 
 
 async def test_more_places_than_there_are_is_refused_and_not_waited_for() -> None:
-    assert "3 slots" in (await refused(ask(Admission("m", 2, max_waiting=5), count=3))).detail
+    assert "3 slots" in (await refused(request_slot(Admission("m", 2, max_waiting=5), count=3))).detail
 
 
 async def test_a_place_is_free_when_nobody_holds_it_any_more(clock: Clock) -> None:
     admission = Admission("m", 1, clock=clock)
-    with await ask(admission) as slot:
+    with await request_slot(admission) as slot:
         slot.hold()
         clock.now += 1.0
     assert admission.in_flight == 1
@@ -291,7 +291,7 @@ async def test_a_place_is_free_when_nobody_holds_it_any_more(clock: Clock) -> No
 
 async def test_what_fails_is_no_measure_of_how_long_an_answer_takes() -> None:
     admission = Admission("m", 1)
-    with pytest.raises(ValueError, match="no"), await ask(admission):
+    with pytest.raises(ValueError, match="no"), await request_slot(admission):
         raise ValueError("no")
     assert (admission.in_flight, admission.times.service_s) == (0, None)
 
@@ -299,17 +299,17 @@ async def test_what_fails_is_no_measure_of_how_long_an_answer_takes() -> None:
 async def test_what_would_be_refused_is_known_before_the_body_is_read(clock: Clock) -> None:
     admission = Admission("m", 1, clock=clock)
     admission.require_capacity()
-    with await ask(admission), pytest.raises(OverloadedError):
+    with await request_slot(admission), pytest.raises(OverloadedError):
         admission.require_capacity()
 
 
 async def test_names_that_are_made_up_take_no_memory_and_share_one_bound() -> None:
     admissions = Admissions(1)
-    with await ask(admissions.of_name("made up")):
+    with await request_slot(admissions.of_name("made up")):
         for number in range(1000):
             with pytest.raises(OverloadedError):
                 admissions.of_name(f"another {number}").require_capacity()
-        with await ask(admissions.of("real")):
+        with await request_slot(admissions.of("real")):
             assert admissions.in_flight == 2
     assert [each.model for each in admissions.all] == ["", "real"]
     assert admissions.of_name("real") is admissions.of("real")
@@ -326,8 +326,8 @@ def test_a_model_and_its_stream_model_share_slots() -> None:
 async def test_its_numbers_are_those_of_the_model(clock: Clock) -> None:
     admission = Admission("m", 1, max_waiting=2, clock=clock)
     await served(admission, clock, 2.0)
-    await ask(admission)
-    ask(admission)
+    await request_slot(admission)
+    request_slot(admission)
     await settled()
     assert (admission.in_flight, admission.max_in_flight, admission.waiting, admission.max_waiting) == (1, 1, 1, 2)
     assert (admission.times.service_s, admission.times.interval_s, admission.refused) == (2.0, 2.0, {})

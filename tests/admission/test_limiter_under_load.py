@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from fastapi_triton.admission.limiter import Admissions
 from fastapi_triton.core.errors import FastAPITritonError
 from fastapi_triton.core.slot import Slot
-from support.slot_requests import Clock, ask, settled
+from support.slot_requests import Clock, request_slot, settled
 
 MAX_IN_FLIGHT, MAX_WAITING, MAX_PER_CALLER = 3, 4, 5
 
@@ -41,7 +41,7 @@ class World:
         match operation:
             case ("ask", caller, count, timeout_s):
                 deadline = None if timeout_s is None else self.clock.now + timeout_s
-                self.asking.append(ask(self.admission, caller, count=count, deadline=deadline))
+                self.asking.append(request_slot(self.admission, caller, count=count, deadline=deadline))
             case ("finish", index) if self.held:
                 self.held.pop(index % len(self.held)).release(is_completed=True)
             case ("cancel", index) if self.asking:

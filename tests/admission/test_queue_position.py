@@ -12,7 +12,7 @@ from fastapi_triton.admission.fair_queue import FairQueue, QueuePosition, QueueT
 from fastapi_triton.admission.limiter import Admission
 from fastapi_triton.core.context import Caller, current_caller
 from fastapi_triton.core.slot import Slot
-from support.slot_requests import Clock, ask, served, settled
+from support.slot_requests import Clock, request_slot, served, settled
 
 
 @given(callers=st.lists(st.sampled_from("abcd"), max_size=30), num_served=st.integers(0, 10), late=st.booleans())
@@ -42,7 +42,7 @@ async def test_a_ticket_follows_its_request_through_the_queue() -> None:
         current_caller.set(Caller("a"))
         return await admission.slot(ticket=ticket)
 
-    held = await ask(admission)
+    held = await request_slot(admission)
     waiting = [asyncio.create_task(wait(ticket)) for ticket in tickets]
     await settled()
     assert [ticket.position for ticket in tickets] == [

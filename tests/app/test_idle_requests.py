@@ -38,13 +38,13 @@ class IdleTriton:
             self.paths.append(path)
             if path == "/v2/repository/index":
                 index = [{"name": name, "version": "1", "state": "READY"} for name in self.names]
-                await upstream.answer(orjson.dumps(index), status=b"200 OK" if self.shows_index else b"403 Forbidden")
+                await upstream.respond(orjson.dumps(index), status=b"200 OK" if self.shows_index else b"403 Forbidden")
             elif path.endswith("/config"):
-                await upstream.answer(orjson.dumps(self._config(path.split("/")[3])))
+                await upstream.respond(orjson.dumps(self._config(path.split("/")[3])))
             elif path.endswith("/generate_stream"):
-                await upstream.answer(b"data: %s\n\n" % DESCRIPTION, headers=EVENTS)
+                await upstream.respond(b"data: %s\n\n" % DESCRIPTION, headers=EVENTS)
             else:
-                await upstream.answer(b"")
+                await upstream.respond(b"")
 
     def _config(self, name: str) -> dict[str, object]:
         is_stream = name.endswith("_stream")

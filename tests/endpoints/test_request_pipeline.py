@@ -100,7 +100,7 @@ class BlockedModel:
             if head.startswith(b"POST /v2/models"):
                 self.has_request.set()
                 await self.go_on.wait()
-            await upstream.answer()
+            await upstream.respond()
 
 
 class Recorder:

@@ -202,7 +202,7 @@ async def test_deadlines_may_pass_in_a_plain_model(server: Server, tmp_path: Pat
                 numbers = await scrape(client)
                 assert numbers.of("fastapi_triton_in_flight", model="echo") > NUM_CALLERS / 2  # more than the load has
             finally:
-                clients.is_over = True
+                clients.is_finished = True
                 while (await inner(server))["in_flight"]:  # one by one: each request creates the file again
                     waits.unlink(missing_ok=True)
                     await asyncio.sleep(0.01)

@@ -18,7 +18,7 @@ from fastapi_triton.testing import FakeTriton
 from fastapi_triton.triton.model_config import ModelConfig
 from support import mutations
 from support.scribble_app import MODEL, PATH, base64_picture, paint
-from support.scripted_app import LIMITS, Running, ScriptedApp, answer, running, whole
+from support.scripted_app import LIMITS, Running, ScriptedApp, respond, running, whole
 from support.scripted_stream_model import ScriptedStreamModel, app_of, stream_model_config
 
 SEED = int(os.environ.get("FUZZ_SEED", "1"))
@@ -68,9 +68,9 @@ OF_THE_APP = (
 
 async def echo(scope: Scope, receive: Receive, send: Send) -> None:
     try:
-        await answer(send, await whole(receive))
+        await respond(send, await whole(receive))
     except FastAPITritonError as error:
-        await answer(send, b"", status=error.status)
+        await respond(send, b"", status=error.status)
 
 
 async def exchange(port: int, sent: bytes, chance: random.Random) -> bytes:

@@ -182,9 +182,9 @@ async def streamed(event: bytes) -> dict[str, Any]:
         while True:
             asked, _ = await upstream.request()
             if b"/generate_stream" in asked:
-                await upstream.say(head + answer)
+                await upstream.send(head + answer)
                 return
-            await upstream.answer(STREAMED)
+            await upstream.respond(STREAMED)
 
     async with scripted_triton() as triton:
         triton.script = serve

@@ -16,7 +16,7 @@ from fastapi_triton.testing import FakeTriton
 from support.app_on_socket import listening
 from support.raw_connection import RawConnection, raw_connection_to
 from support.scribble_app import PATH
-from support.scripted_app import LIMITS, Running, ScriptedApp, answer, echo, running, whole
+from support.scripted_app import LIMITS, Running, ScriptedApp, echo, respond, running, whole
 
 ROOM = 1_000_000
 HEAD = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 900000\r\n\r\n"
@@ -30,7 +30,7 @@ async def echo_or_tell(scope: Scope, receive: Receive, send: Send) -> None:
         await echo(scope, receive, send)
     except OverloadedError as error:
         retry_after = (b"retry-after", b"%d" % (error.retry_after_s or 0))
-        await answer(send, error.code.encode(), retry_after, status=503)
+        await respond(send, error.code.encode(), retry_after, status=503)
 
 
 @pytest.fixture
@@ -56,7 +56,7 @@ async def held(server: Running, num_bytes: int) -> None:
 
 async def stalled(server: Running) -> RawConnection:
     wire = await server.wire()
-    await wire.say(MOST)
+    await wire.send(MOST)
     await held(server, 600_000)
     return wire
 
@@ -64,25 +64,25 @@ async def stalled(server: Running) -> RawConnection:
 async def test_a_body_beyond_the_budget_gets_503_and_small_ones_work_on(server: Running) -> None:
     first = await stalled(server)
     second = await server.wire()
-    await second.say(MOST)
+    await second.send(MOST)
     told = await second.rest()
     assert told.startswith(b"HTTP/1.1 503 ")
     assert b"retry-after: 1\r\n" in told
     assert told.endswith(b"\r\n\r\nbody_buffers_full")
     third = await server.wire()
-    await third.say(SMALL)
-    assert (await third.answer())[0] == 200
-    await first.say(REST)
-    assert (await first.answer())[0] == 200
+    await third.send(SMALL)
+    assert (await third.response())[0] == 200
+    await first.send(REST)
+    assert (await first.response())[0] == 200
     await held(server, 0)
-    await third.say(MOST + REST)
-    assert (await third.answer())[0] == 200
+    await third.send(MOST + REST)
+    assert (await third.response())[0] == 200
     await held(server, 0)
 
 
 async def test_a_client_that_leaves_gives_its_bytes_back(server: Running) -> None:
     for _ in range(3):
-        (await stalled(server)).leave()
+        (await stalled(server)).close()
         await held(server, 0)
 
 
@@ -94,12 +94,12 @@ async def test_a_request_that_waits_behind_another_gives_them_back_too(app: Scri
     app.talk = talk
     wires = [await server.wire() for _ in range(8)]
     for wire in wires:
-        await wire.say(SMALL + HEAD + b"x" * 180_000)
+        await wire.send(SMALL + HEAD + b"x" * 180_000)
     while not buffers(server).num_bytes > 4 * 100_000:  # noqa: ASYNC110 (there is no event for it)
         await asyncio.sleep(0.001)
     assert buffers(server).num_bytes <= ROOM
     for wire in wires:
-        wire.leave()
+        wire.close()
     await held(server, 0)
 
 
@@ -110,7 +110,7 @@ async def test_an_app_that_fails_gives_them_back(app: ScriptedApp, server: Runni
 
     app.talk = talk
     wire = await server.wire()
-    await wire.say(MOST + REST)
+    await wire.send(MOST + REST)
     assert (await wire.rest()).startswith(b"HTTP/1.1 500 ")
     await held(server, 0)
 
@@ -119,7 +119,7 @@ async def test_the_frontend_answers_in_its_form_and_shows_the_budget(triton: Fak
     frontend = TritonFrontend(triton=triton, settings=Settings(max_buffered_body_bytes=ROOM))
     frontend.infer(PATH, model=main.model, request=main.ScribbleRequest, response=main.ScribbleResponse)
     async with listening(frontend) as client, raw_connection_to(client) as wire:
-        await wire.say(MOST.replace(b"POST /", b"POST " + PATH.encode()))
+        await wire.send(MOST.replace(b"POST /", b"POST " + PATH.encode()))
         while "buffered_body_bytes 600000.0" not in (await client.get("/metrics")).text:  # noqa: ASYNC110
             await asyncio.sleep(0.001)
         refused = await client.post(PATH, content=b"x" * 500_000, headers={"content-type": "application/json"})

@@ -30,12 +30,12 @@ async def server(app: ScriptedApp) -> AsyncIterator[Running]:
 
 
 def close(wire: RawConnection) -> None:
-    wire.leave()
+    wire.close()
 
 
 def reset(wire: RawConnection) -> None:
     wire.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    wire.leave()
+    wire.close()
 
 
 def half_close(wire: RawConnection) -> None:
@@ -64,7 +64,7 @@ async def test_the_running_request_meets_it(
 
     app.talk = talk
     wire = await server.wire()
-    saying = asyncio.create_task(wire.say(said))
+    saying = asyncio.create_task(wire.send(said))
     await began.wait()
     leave(wire)
     assert await met == "http.disconnect"
@@ -87,7 +87,7 @@ async def test_a_request_whose_body_nobody_takes_meets_it(
 
     app.talk = talk
     wire = await server.wire()
-    saying = asyncio.create_task(wire.say(HALF + b"x" * 500_000))
+    saying = asyncio.create_task(wire.send(HALF + b"x" * 500_000))
     while not any(each.flow.read_paused for each in server.server.server_state.connections):  # noqa: ASYNC110
         await asyncio.sleep(0.001)
     await saying
@@ -111,9 +111,9 @@ async def test_requests_that_wait_for_their_turn_are_dropped(app: ScriptedApp, s
 
     app.talk = talk
     wire = await server.wire()
-    await wire.say(POST + NEXT * 10)
+    await wire.send(POST + NEXT * 10)
     await began.wait()
-    wire.leave()
+    wire.close()
     while server.num_connections or server.server.server_state.tasks:  # noqa: ASYNC110 (there is no event for it)
         await asyncio.sleep(0.001)
     assert paths == ["/"]

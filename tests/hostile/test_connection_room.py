@@ -27,13 +27,13 @@ async def test_idle_connections_make_room_for_new_ones() -> None:
     async with running(ScriptedApp(LIMITS.model_copy(update={"max_connections": 5}), echo)) as server:
         idle = [await server.wire() for _ in range(5 + SPARE_CONNECTIONS)]
         for wire in idle:
-            await wire.say(LIVE)
-            assert (await wire.answer())[0] == 200
+            await wire.send(LIVE)
+            assert (await wire.response())[0] == 200
         for _ in range(50):
             wire = await server.wire()
-            await wire.say(LIVE)
-            assert (await wire.answer())[0] == 200
-            await wire.say(OTHER)
+            await wire.send(LIVE)
+            assert (await wire.response())[0] == 200
+            await wire.send(OTHER)
             told = await wire.rest()
             assert told.startswith(b"HTTP/1.1 503 ")
             assert b"retry-after: 1\r\n" in told
@@ -50,19 +50,19 @@ async def test_connections_with_requests_are_never_closed_for_it() -> None:
     async with running(ScriptedApp(LIMITS.model_copy(update={"max_connections": 20}), talk)) as server:
         busy = [await server.wire() for _ in range(20)]
         for wire in busy:
-            await wire.say(OTHER)
+            await wire.send(OTHER)
         for _ in range(2 * SPARE_CONNECTIONS):
             wire = await server.wire()
-            await wire.say(OTHER)
+            await wire.send(OTHER)
             assert (await wire.rest()).startswith(b"HTTP/1.1 503 ")
         probes = [await server.wire() for _ in range(SPARE_CONNECTIONS)]
         for wire in probes:
-            await wire.say(LIVE)
+            await wire.send(LIVE)
         while len(server.server.server_state.tasks) < len(busy) + len(probes):  # noqa: ASYNC110
             await asyncio.sleep(0.001)
         assert (await (await server.wire()).rest()).startswith(b"HTTP/1.1 503 ")
         go_on.set()
-        assert {(await wire.answer())[0] for wire in (*busy, *probes)} == {200}
+        assert {(await wire.response())[0] for wire in (*busy, *probes)} == {200}
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from starlette.types import Receive, Scope, Send
 
 from fastapi_triton.serving.refusals import MAX_HEAD_BYTES, MAX_HEADERS
 from support.in_memory_connection import MemoryConnection
-from support.scripted_app import answer, echo, whole
+from support.scripted_app import echo, respond, whole
 
 READ = 256 * 1024  # what uvloop reads at once
 POST = b"POST /a HTTP/1.1\r\nHost: x\r\n"
@@ -37,7 +37,7 @@ async def told(scope: Scope, receive: Receive, send: Send) -> None:
     try:
         await echo(scope, receive, send)
     except Exception as error:  # noqa: BLE001 (whatever it is)
-        await answer(send, b"", (b"connection", b"close"), status=error.status)  # type: ignore[attr-defined]
+        await respond(send, b"", (b"connection", b"close"), status=error.status)  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("size", [READ, 1000])
@@ -89,7 +89,7 @@ async def test_trailer_fields_are_no_header_fields() -> None:
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         seen.append(scope)
-        await answer(send, await whole(receive))
+        await respond(send, await whole(receive))
 
     connection = MemoryConnection(app)
     connection.feed(CHUNKED + b"3\r\nabc\r\n0\r\nHost: evil\r\nAuthorization: Bearer x\r\nExpect: 100-continue\r\n\r\n")
@@ -103,7 +103,7 @@ async def test_pipelined_requests_are_parsed_as_their_turn_comes() -> None:
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         await go_on.wait()
-        await answer(send, scope["path"].encode())
+        await respond(send, scope["path"].encode())
 
     connection = MemoryConnection(app)
     paths = [b"/%d" % number for number in range(8000)]

@@ -119,7 +119,7 @@ async def test_a_models_error_forges_no_line_on_its_whole_way(lines: Callable[[]
     async def fail(upstream: Upstream) -> None:
         await upstream.request()
         body = json.dumps({"error": f"in ensemble 'm', {HOSTILE}"}).encode("utf-8", "surrogatepass")
-        await upstream.answer(body, status=b"500 Internal Server Error")
+        await upstream.respond(body, status=b"500 Internal Server Error")
 
     async with scripted_triton() as triton, HTTPTriton(triton.url) as client:
         triton.script = fail

@@ -203,9 +203,9 @@ async def outcome(triton: ScriptedTriton, answer: bytes, *, streams: bool, input
         while True:
             head, _ = await upstream.request()
             if b"/infer" in head or b"/generate_stream" in head:
-                await upstream.say(answer)
+                await upstream.send(answer)
                 return  # and closes
-            await upstream.answer(CONFIG)
+            await upstream.respond(CONFIG)
 
     triton.script = serve
     async with HTTPTriton(triton.url, heartbeat_s=3600) as client:

@@ -10,7 +10,7 @@ import pytest
 from starlette.types import Receive, Scope, Send
 
 from support.in_memory_connection import MemoryConnection
-from support.scripted_app import LIMITS, ScriptedApp, answer, echo, running, whole
+from support.scripted_app import LIMITS, ScriptedApp, echo, respond, running, whole
 
 H2C = b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAoAAAAAIAAAAA\r\n"
 WEBSOCKET = (
@@ -89,7 +89,7 @@ async def test_the_app_sees_the_request_as_it_was_sent_but_for_the_upgrade() -> 
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         seen.append(scope)
-        await answer(send, await whole(receive))
+        await respond(send, await whole(receive))
 
     connection = MemoryConnection(app)
     connection.feed(post(H2C + b"X-A: \xe9  b\r\nX-A: c\r\nX-Empty:\r\n", LENGTH))

@@ -16,7 +16,7 @@ from fastapi_triton.jobs import dbos_queue
 from fastapi_triton.testing import FakeTriton
 from fastapi_triton.triton.model_config import ModelConfig
 from support import scripted_stream_model
-from support.jobs_client import Client, WhoAsks
+from support.jobs_client import Client, WithCaller
 from support.scripted_stream_model import ScriptedStreamModel, app_of
 
 
@@ -52,7 +52,7 @@ def running(triton: FakeTriton, body: Callable[..., dict[str, Any]]) -> Callable
         app: TritonFrontend = app_of(triton, settings)
         async with app.router.lifespan_context(app):
             client = Client.__new__(Client)
-            app.user_middleware.insert(-1, Middleware(WhoAsks, client=client))  # runs after the authentication
+            app.user_middleware.insert(-1, Middleware(WithCaller, client=client))  # runs after the authentication
             transport = httpx2.ASGITransport(app=app, raise_app_exceptions=False)
             async with httpx2.AsyncClient(transport=transport, base_url="http://test") as http:
                 client.__init__(http, body)  # type: ignore[misc]

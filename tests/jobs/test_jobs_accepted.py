@@ -31,31 +31,31 @@ def mode(path: Path) -> int:
 
 
 async def test_respond_async_returns_202_with_the_url_of_the_job(client: Client) -> None:
-    response = await client.ask()
+    response = await client.post()
     assert response.status_code == 202
     assert response.headers["preference-applied"] == "respond-async"
     state = response.json()
     assert response.headers["location"] == state["urls"]["job"] == f"/jobs/{state['id']}"
     assert state["status"] == "queued"
     assert state["endpoint"] == PATH
-    assert (await client.over(state["urls"]["job"]))["status"] == "completed"
+    assert (await client.finished(state["urls"]["job"]))["status"] == "completed"
 
 
 @pytest.mark.parametrize(
     "preference", ["respond-async, wait=10", "wait=1, Respond-Async", "handling=lenient,respond-async"]
 )
 async def test_respond_async_is_found_among_other_preferences(client: Client, preference: str) -> None:
-    assert (await client.ask({"Prefer": preference})).status_code == 202
+    assert (await client.post({"Prefer": preference})).status_code == 202
 
 
 async def test_other_preferences_make_no_job(client: Client) -> None:
-    response = await client.ask({"Prefer": "wait=10"})
+    response = await client.post({"Prefer": "wait=10"})
     assert response.status_code == 200
     assert "preference-applied" not in response.headers
 
 
 async def test_an_invalid_request_is_rejected_at_once_and_stores_nothing(client: Client, settings: Settings) -> None:
-    response = await client.ask(prompt=None, promt="a house")
+    response = await client.post(prompt=None, promt="a house")
     assert response.status_code == 422
     assert {each["pointer"] for each in response.json()["errors"]} == {"#/prompt", "#/promt"}
     assert stored_files(settings) == []
@@ -63,7 +63,7 @@ async def test_an_invalid_request_is_rejected_at_once_and_stores_nothing(client:
 
 async def test_without_a_jobs_folder_respond_async_is_ignored(running: Any, settings: Settings) -> None:
     async with running(settings.model_copy(update={"jobs_folder": ""})) as client:
-        response = await client.ask()
+        response = await client.post()
         assert response.status_code == 200
         assert "preference-applied" not in response.headers
         assert (await client.get("/jobs/x")).json()["code"] == "not_found"
@@ -71,14 +71,14 @@ async def test_without_a_jobs_folder_respond_async_is_ignored(running: Any, sett
 
 async def test_equal_requests_with_the_same_key_are_one_job(client: Client, triton: FakeTriton) -> None:
     first = await client.accepted({"Idempotency-Key": UUID})
-    await client.over(first)
+    await client.finished(first)
     assert await client.accepted({"Idempotency-Key": f'"{UUID}"'}) == first
     assert len(triton.streams) == 1
 
 
 async def test_a_key_belongs_to_one_request_and_one_caller(client: Client) -> None:
     first = await client.accepted({"Idempotency-Key": UUID})
-    response = await client.ask({"Idempotency-Key": UUID}, prompt="another house")
+    response = await client.post({"Idempotency-Key": UUID}, prompt="another house")
     assert (response.status_code, response.json()["code"]) == (422, "idempotency_key_reused")
     client.caller = "key:bob"
     assert await client.accepted({"Idempotency-Key": UUID}, prompt="another house") != first
@@ -124,23 +124,23 @@ async def test_jobs_are_limited_per_caller_and_in_total(
     limits = {"jobs_max_per_caller": 2, "jobs_max_waiting": 2, "jobs_max_running": 1}
     async with running(settings.model_copy(update=limits)) as client:
         first, _ = [await client.accepted() for _ in range(2)]
-        response = await client.ask()
+        response = await client.post()
         assert (response.status_code, response.json()["code"]) == (429, "too_many_jobs")
         assert int(response.headers["retry-after"]) >= 1
         client.caller = "key:bob"
         await client.accepted()
-        response = await client.ask()
+        response = await client.post()
         assert (response.status_code, response.json()["code"]) == (503, "too_many_jobs")
         stream_model.go_on.set()
         client.caller = "key:alice"
-        await client.over(first)
+        await client.finished(first)
         await client.accepted()
 
 
 async def test_a_full_disk_is_reported_and_leaves_no_partial_job(
     client: Client, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await client.over(await client.accepted())
+    await client.finished(await client.accepted())
 
     def full(_: int) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -148,15 +148,15 @@ async def test_a_full_disk_is_reported_and_leaves_no_partial_job(
     before = stored_files(settings)
     with monkeypatch.context() as broken:
         broken.setattr(os, "fsync", full)
-        response = await client.ask()
+        response = await client.post()
     assert (response.status_code, response.json()["code"]) == (503, "jobs_unavailable")
     assert "No space left on device" in response.json()["detail"]
     assert stored_files(settings) == before
-    await client.over(await client.accepted())
+    await client.finished(await client.accepted())
 
 
 async def test_only_the_frontends_user_can_read_job_files(client: Client, settings: Settings) -> None:
-    await client.over(await client.accepted())
+    await client.finished(await client.accepted())
     found = stored_files(settings)
     names = {path.name for path in found}
     assert "result.json" in names

@@ -46,7 +46,7 @@ async def test_an_endpoint_without_a_stream_model_has_jobs(
     app.infer(PATH, model=MODEL, request=main.ScribbleRequest, response=main.ScribbleResponse)
     async with client_of(app, body) as client:
         job = await client.accepted({"Accept": "image/jpeg"}, seed=4)
-        state = await client.over(job)
+        state = await client.finished(job)
         assert (state["status"], state["runs"], state["step"]) == ("completed", 1, None)
         assert (await client.get(f"{job}/result", "image/*")).headers["content-type"] == "image/jpeg"
 
@@ -73,8 +73,8 @@ async def test_an_endpoint_with_a_function_has_jobs(
 
     async with client_of(app, lambda: {"wish": "a house", "image": body()["image"]}) as client:
         job = await client.accepted()
-        over = await client.over(job)
-        assert (over["status"], over["runs"]) == ("completed", 1)  # one run, although it calls the model twice
+        finished = await client.finished(job)
+        assert (finished["status"], finished["runs"]) == ("completed", 1)  # one run, although it calls the model twice
         assert (await client.get(f"{job}/result")).json() == {"seed": 9}
 
 

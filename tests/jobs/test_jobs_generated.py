@@ -82,7 +82,7 @@ async def waiting(app: TritonFrontend, client: Client) -> tuple[str, Slot]:
     """A job that waits because all slots are taken, and the slots."""
     slot = await app.services.admission.of("plain").slot(SLOTS)
     job = await accepted(client, PLAIN, {"x": 1, "v": [2, 3]})
-    await client.when(job, lambda state: bool(state["waits_for"]))
+    await client.until(job, lambda state: bool(state["waits_for"]))
     return job, slot
 
 
@@ -91,7 +91,7 @@ async def test_the_result_of_a_job_is_the_response_of_its_endpoint(running: tupl
     body = {"x": 0.5, "v": [1, 2]}
     paths = (PLAIN, "/models/plain/versions/1/infer", f"{PLAIN}?arrays=npy")
     for path, job in [(path, await accepted(client, path, body)) for path in paths]:
-        state = await client.over(job)
+        state = await client.finished(job)
         assert (state["status"], state["endpoint"], state["runs"], state["step"]) == ("completed", path, 1, None)
         assert (await client.get(f"{job}/result")).json() == (await client.http.post(path, json=body)).json()
         (event,) = await client.events(job)
@@ -134,7 +134,7 @@ async def test_missing_seeds_are_drawn_once(running: tuple[TritonFrontend, Clien
     jobs = [await accepted(client, "/models/draws/infer", body) for body in bodies]
     jobs.append(await accepted(client, PLAIN, {"x": 1}))  # it has no seed
     for job in jobs:
-        assert (await client.over(job))["status"] == "completed"
+        assert (await client.finished(job))["status"] == "completed"
     drawn = [int(seed) for _, inputs, _ in triton.requests if "seed" in inputs for seed in inputs["seed"].array.ravel()]
     assert len(drawn) == len(set(drawn)) == 6
     assert 7 in drawn
@@ -157,7 +157,7 @@ async def test_an_interrupted_job_runs_again_with_its_seed_after_a_restart(
         await is_running.wait()
     triton.models["draws"].respond = echo
     async with frontend() as (_, client):
-        state = await client.over(job)
+        state = await client.finished(job)
         assert (state["status"], state["runs"]) == ("completed", 2)
         first, second = (inputs["seed"].array.item() for _, inputs, _ in triton.requests)
         assert first == second == (await client.get(f"{job}/result")).json()["seed"]
@@ -171,7 +171,7 @@ async def test_a_job_fails_if_its_model_was_unloaded(
     triton.models["plain"].is_ready = False
     await app.registry.poll()
     slot.release()
-    state = await client.over(job)
+    state = await client.finished(job)
     assert (state["status"], state["error"]["status"], state["error"]["code"]) == ("failed", 410, "endpoint_gone")
     assert (await client.get(f"{job}/result")).json()["code"] == "endpoint_gone"
 
@@ -184,7 +184,7 @@ async def test_a_job_fails_if_its_model_was_removed_from_the_repository(
     del triton.models["plain"]
     await app.registry.poll()
     slot.release()
-    assert (await client.over(job))["error"]["code"] == "endpoint_gone"
+    assert (await client.finished(job))["error"]["code"] == "endpoint_gone"
 
 
 async def test_a_job_waits_for_triton_and_for_a_loading_model(
@@ -193,7 +193,7 @@ async def test_a_job_waits_for_triton_and_for_a_loading_model(
     app, client = running
     triton.is_running = False
     job = await accepted(client, PLAIN, {"x": 1})
-    await client.when(job, lambda state: state["waits_for"] == "Triton does not respond.")
+    await client.until(job, lambda state: state["waits_for"] == "Triton does not respond.")
     triton.is_running = True
     triton.models["plain"].is_ready = False
 
@@ -203,10 +203,10 @@ async def test_a_job_waits_for_triton_and_for_a_loading_model(
     with monkeypatch.context() as patched:
         patched.setattr(FakeTriton, "index", index)
         await app.registry.poll()
-    await client.when(job, lambda state: "is not ready" in (state["waits_for"] or ""))
+    await client.until(job, lambda state: "is not ready" in (state["waits_for"] or ""))
     triton.models["plain"].is_ready = True
     await app.registry.poll()
-    assert (await client.over(job))["status"] == "completed"
+    assert (await client.finished(job))["status"] == "completed"
 
 
 async def test_a_job_fails_if_its_request_no_longer_fits_the_model(
@@ -218,7 +218,7 @@ async def test_a_job_fails_if_its_request_no_longer_fits_the_model(
     app.registry.doubt("plain")
     await app.registry.poll()
     slot.release()
-    state = await client.over(job)
+    state = await client.finished(job)
     assert (state["status"], state["error"]["status"], state["error"]["code"]) == ("failed", 410, "endpoint_changed")
     assert "`v`" in state["error"]["detail"]
 
@@ -232,7 +232,7 @@ async def test_a_job_fails_with_the_error_of_its_model(
         raise InvalidRequestError("Say it nicely.", code="too_rude")
 
     triton.models["plain"].respond = fail
-    state = await client.over(await accepted(client, PLAIN, {"x": 1}))
+    state = await client.finished(await accepted(client, PLAIN, {"x": 1}))
     assert (state["status"], state["error"]["status"], state["error"]["code"]) == ("failed", 422, "too_rude")
 
 

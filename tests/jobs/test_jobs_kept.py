@@ -18,7 +18,7 @@ def names(settings: Settings, folder: str) -> set[str]:
 
 async def test_other_callers_cannot_see_a_job(client: Client) -> None:
     job = await client.accepted()
-    await client.over(job)
+    await client.finished(job)
     client.caller = "key:bob"
     responses = [await client.get(f"{job}{rest}") for rest in ("", "/events", "/result")]
     responses.append(await client.http.delete(job))
@@ -43,7 +43,7 @@ async def test_without_api_keys_everyone_with_the_id_can_see_the_job(client: Cli
     client.caller = "address:10.0.0.1"
     job = await client.accepted()
     client.caller = "address:10.0.0.2"
-    assert (await client.over(job))["status"] == "completed"
+    assert (await client.finished(job))["status"] == "completed"
     response = await client.get("/jobs")
     assert (response.status_code, response.json()["code"]) == (403, "not_listed")
 
@@ -56,7 +56,7 @@ async def test_a_job_expires_and_its_key_can_make_a_new_job(
     key = {"Idempotency-Key": "k"}
     async with running(settings) as client:
         job = await client.accepted(key)
-        first = await client.over(job)
+        first = await client.finished(job)
     async with running(settings.model_copy(update={"jobs_keep_s": 0.01})) as client:
         while (response := await client.get(job)).status_code == 200:
             pass
@@ -64,7 +64,7 @@ async def test_a_job_expires_and_its_key_can_make_a_new_job(
     assert names(settings, "files") == set()
     async with running(settings) as client:
         assert await client.accepted(key, prompt="another house") == job
-        assert (await client.over(job))["created"] > first["created"]
+        assert (await client.finished(job))["created"] > first["created"]
 
 
 def test_a_dead_process_is_recognised_by_its_released_lock(tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ def seeds(triton: FakeTriton) -> list[int]:
 
 async def test_a_result_has_the_format_that_the_client_accepts(client: Client) -> None:
     job = await client.accepted({"Accept": "image/png"}, seed=3)
-    await client.over(job)
+    await client.finished(job)
     plain = await client.http.post(PATH, json=client.body(seed=3, output_format="png"))
     assert (await client.get(f"{job}/result")).json() == plain.json()
     picture = await client.get(f"{job}/result", "image/*")
@@ -43,7 +43,7 @@ async def test_a_job_has_its_endpoints_events_and_a_late_client_gets_the_last(
     job = await client.accepted()
     following = asyncio.create_task(client.events(job))
     await stream_model.has_request.wait()
-    state = await client.when(job, lambda state: state["step"] == 1)
+    state = await client.until(job, lambda state: state["step"] == 1)
     assert (state["status"], state["num_steps"], state["runs"]) == ("running", 2, 1)
     stream_model.go_on.set()
     events = await following
@@ -83,7 +83,7 @@ async def test_a_waiting_job_that_is_cancelled_never_runs(
         second = await client.accepted()
         await client.http.delete(second)
         stream_model.go_on.set()
-        assert (await client.over(first))["status"] == "completed"
+        assert (await client.finished(first))["status"] == "completed"
         assert (await client.get(second)).json()["status"] == "cancelled"
         assert len(triton.streams) == 1
 
@@ -106,7 +106,7 @@ async def test_an_error_of_the_model_fails_the_job_at_once(
 ) -> None:
     stream_model.fails_at_once = failure  # type: ignore[assignment]
     job = await client.accepted()
-    state = await client.over(job)
+    state = await client.finished(job)
     assert (state["status"], state["error"]["status"], state["error"]["code"]) == ("failed", status, code)
     response = await client.get(f"{job}/result")
     assert (response.status_code, response.json()["code"]) == (status, code)
@@ -123,11 +123,11 @@ async def test_a_job_waits_for_triton_and_runs_again_with_its_seed(
     triton.is_running = False
     stream_model.go_on.set()
     await triton.streams[0].ended.wait()
-    state = await client.when(job, lambda state: state["waits_for"] == "Triton does not respond.")
+    state = await client.until(job, lambda state: state["waits_for"] == "Triton does not respond.")
     assert (state["status"], state["runs"]) == ("queued", 1)
     stream_model.fails_after_a_step = None
     triton.is_running = True
-    state = await client.over(job)
+    state = await client.finished(job)
     assert (state["status"], state["runs"]) == ("completed", 2)
     first, second = seeds(triton)
     assert first == second
@@ -138,7 +138,7 @@ async def test_a_job_that_waits_for_triton_fails_at_its_deadline(
 ) -> None:
     triton.is_running = False
     async with running(settings.model_copy(update={"jobs_timeout_s": 0.3})) as client:
-        state = await client.over(await client.accepted())
+        state = await client.finished(await client.accepted())
     assert (state["status"], state["error"]["code"]) == ("failed", "deadline_exceeded")
     assert "Triton does not respond." in state["error"]["detail"]
 
@@ -151,11 +151,11 @@ async def test_a_job_waits_for_a_free_slot(client: Client, stream_model: Scripte
         await stream_model.has_request.wait()
         stream_model.has_request.clear()
     job = await client.accepted()
-    state = await client.when(job, lambda state: bool(state["waits_for"]))
+    state = await client.until(job, lambda state: bool(state["waits_for"]))
     assert (state["status"], state["runs"]) == ("queued", 0)
     stream_model.go_on.set()
     await asyncio.gather(*others)
-    assert (await client.over(job))["runs"] == 1
+    assert (await client.finished(job))["runs"] == 1
 
 
 async def test_jobs_that_run_or_wait_at_shutdown_run_after_a_restart(
@@ -170,7 +170,7 @@ async def test_jobs_that_run_or_wait_at_shutdown_run_after_a_restart(
     assert triton.streams[0].is_closed_early
     stream_model.go_on.set()
     async with running(settings) as client:
-        assert [(await client.over(each))["runs"] for each in jobs] == [2, 1]
+        assert [(await client.finished(each))["runs"] for each in jobs] == [2, 1]
         results = [(await client.get(f"{each}/result")).json() for each in jobs]
     first, second = [each["seed"] for each in results]
     assert seeds(triton)[0] == first
@@ -192,5 +192,5 @@ async def test_a_drawn_seed_is_within_the_endpoints_limits(
         httpx2.AsyncClient(transport=transport, base_url="http://test") as http,
     ):
         client = Client(http, body)
-        assert (await client.over(await client.accepted(seed=-1)))["status"] == "completed"
+        assert (await client.finished(await client.accepted(seed=-1)))["status"] == "completed"
     assert 0 <= seeds(triton)[0] < 2**31

@@ -73,7 +73,7 @@ async def test_a_signed_webhook_is_sent_until_it_is_accepted(
 
 
 async def test_webhooks_are_off_without_a_secret(client: Any) -> None:
-    response = await client.ask({"Webhook-URL": "https://example.org/"})
+    response = await client.post({"Webhook-URL": "https://example.org/"})
     assert (response.status_code, response.json()["code"]) == (422, "webhooks_off")
 
 

@@ -54,7 +54,7 @@ async def test_it_goes_to_infer_and_to_generate_stream() -> None:
     async def script(upstream: Upstream) -> None:
         head, _ = await upstream.request()
         heads.append(head.lower())
-        await upstream.answer(status=b"503 Service Unavailable")
+        await upstream.respond(status=b"503 Service Unavailable")
 
     async with scripted_triton() as triton, HTTPTriton(triton.url) as client:
         triton.script = script

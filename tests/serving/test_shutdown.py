@@ -100,13 +100,13 @@ async def test_running_work_finishes_and_new_work_is_rejected(
     async with ending(app) as end, raw_connection_to(end.client) as early:
         # A connection whose request has begun, and whose head is complete only after the server has stopped listening.
         content = json.dumps(body()).encode()
-        await early.say(b"POST %s HTTP/1.1\r\nHost: " % PATH.encode())
+        await early.send(b"POST %s HTTP/1.1\r\nHost: " % PATH.encode())
         running = asyncio.create_task(end.client.post(PATH, json=body()))
         await stream_model.has_request.wait()
         await end.reach(Phase.CLOSED)
         with pytest.raises(httpx2.ConnectError):
             await httpx2.AsyncClient(base_url=end.client.base_url).get("/health/live")
-        await early.say(b"x\r\nContent-Length: %d\r\n\r\n%s" % (len(content), content))
+        await early.send(b"x\r\nContent-Length: %d\r\n\r\n%s" % (len(content), content))
         response = await early.rest()
         assert response.startswith(b"HTTP/1.1 503 ")
         assert b'"code":"shutting_down"' in response

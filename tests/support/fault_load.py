@@ -20,7 +20,7 @@ DOCUMENTED = {
     "shutting_down",
 }  # fmt: skip
 NUM_CALLERS = 8
-LOST = "no answer"
+LOST = "no response"
 
 
 @dataclass(slots=True)
@@ -29,29 +29,29 @@ class Load:
 
     url: str
     outcomes: Counter[str] = field(default_factory=Counter)
-    is_over: bool = False
+    is_finished: bool = False
 
-    async def ask_plainly(self) -> None:
+    async def send_plain_requests(self) -> None:
         async with httpx2.AsyncClient(base_url=self.url, timeout=60) as client:
-            while not self.is_over:
+            while not self.is_finished:
                 with self._kept():
-                    answer = await client.post("/echo", json={"text": "a" * 100})
-                    await self.take(answer.status_code, answer.json())
+                    response = await client.post("/echo", json={"text": "a" * 100})
+                    await self.take(response.status_code, response.json())
 
-    async def ask_for_events(self) -> None:
+    async def send_stream_requests(self) -> None:
         async with httpx2.AsyncClient(base_url=self.url, timeout=60) as client:
-            while not self.is_over:
+            while not self.is_finished:
                 with self._kept():
-                    answer = await client.post(
+                    response = await client.post(
                         "/count", json={"text": "echo a", "num_steps": 3}, headers={"Accept": "text/event-stream"}
                     )
-                    if answer.status_code != 200:
-                        await self.take(answer.status_code, answer.json())
-                    elif "event: completed" in answer.text:
+                    if response.status_code != 200:
+                        await self.take(response.status_code, response.json())
+                    elif "event: completed" in response.text:
                         await self.take(200, {})
                     else:
-                        assert "event: error" in answer.text, f"a stream without an end: {answer.text}"
-                        await self.take(502, {"code": answer.text.partition('"code":"')[2].partition('"')[0]})
+                        assert "event: error" in response.text, f"a stream without an end: {response.text}"
+                        await self.take(502, {"code": response.text.partition('"code":"')[2].partition('"')[0]})
 
     async def take(self, status: int, body: Any) -> None:
         self.outcomes["answered" if status == 200 else body["code"]] += 1
@@ -83,12 +83,12 @@ async def load(url: str) -> AsyncIterator[Load]:
     each = Load(url)
     async with asyncio.TaskGroup() as callers:
         for number in range(NUM_CALLERS):
-            callers.create_task(each.ask_for_events() if number % 2 else each.ask_plainly())
+            callers.create_task(each.send_stream_requests() if number % 2 else each.send_plain_requests())
         try:
             await each.until(20)
             yield each
         finally:
-            each.is_over = True
+            each.is_finished = True
 
 
 async def inner(server: Server) -> dict[str, int]:

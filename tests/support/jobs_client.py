@@ -21,41 +21,41 @@ class Client:
         self.body = body
         self.caller = "key:alice"
 
-    async def ask(self, headers: dict[str, str] | None = None, **changes: Any) -> httpx2.Response:
+    async def post(self, headers: dict[str, str] | None = None, **changes: Any) -> httpx2.Response:
         """A request for a job."""
         return await self.http.post(PATH, json=self.body(**changes), headers={**ASYNC, **(headers or {})})
 
     async def accepted(self, headers: dict[str, str] | None = None, **changes: Any) -> str:
         """The path of a new job."""
-        answer = await self.ask(headers, **changes)
-        assert answer.status_code == 202, answer.text
-        return answer.headers["location"]
+        response = await self.post(headers, **changes)
+        assert response.status_code == 202, response.text
+        return response.headers["location"]
 
     async def get(self, path: str, accept: str = "*/*") -> httpx2.Response:
         return await self.http.get(path, headers={"Accept": accept})
 
     async def events(self, path: str) -> list[ReceivedEvent]:
         """All events of a job, until it is finished."""
-        async with self.http.stream("GET", f"{path}/events") as answer:
-            assert answer.status_code == 200
-            return [event async for event in events_of(answer)]
+        async with self.http.stream("GET", f"{path}/events") as response:
+            assert response.status_code == 200
+            return [event async for event in events_of(response)]
 
-    async def when(self, path: str, is_so: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
+    async def until(self, path: str, holds: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
         """Wait until this is true of the job, and return it."""
         job: dict[str, Any] = (await self.get(path)).json()
-        while not is_so(job):
+        while not holds(job):
             job = (await self.get(path)).json()
         return job
 
-    async def over(self, path: str) -> dict[str, Any]:
+    async def finished(self, path: str) -> dict[str, Any]:
         """Wait until the job is finished, and return it."""
         await self.events(path)
         job: dict[str, Any] = (await self.get(path)).json()
         return job
 
 
-class WhoAsks:
-    """Acts as a caller with an API key of its own."""
+class WithCaller:
+    """Runs the app as the client's `caller`."""
 
     def __init__(self, app: Any, client: Client) -> None:
         self.app = app

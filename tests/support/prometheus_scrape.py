@@ -47,6 +47,6 @@ def _name(name: str, text: str) -> str:
 
 
 async def scrape(client: httpx2.AsyncClient) -> Scrape:
-    answer = await client.get("/metrics")
-    assert answer.status_code == 200
-    return parsed(answer.text)
+    response = await client.get("/metrics")
+    assert response.status_code == 200
+    return parsed(response.text)

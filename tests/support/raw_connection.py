@@ -17,11 +17,11 @@ class RawConnection:
     def __init__(self, upstream: Upstream) -> None:
         self.reader = upstream.reader
         self._upstream = upstream
-        self.say = upstream.say
-        self.leave = upstream.writer.close
+        self.send = upstream.send
+        self.close = upstream.writer.close
         self.socket: socket.socket = upstream.writer.get_extra_info("socket")
 
-    async def answer(self) -> tuple[int, bytes]:
+    async def response(self) -> tuple[int, bytes]:
         """The status and body of a response with a Content-Length."""
         head = await self._upstream.head()
         length = int(head.lower().partition(b"\r\ncontent-length: ")[2].partition(b"\r\n")[0])

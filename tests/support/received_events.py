@@ -32,10 +32,10 @@ class _Parser:
         return None
 
 
-async def events_of(answer: httpx2.Response) -> AsyncIterator[ReceivedEvent]:
+async def events_of(response: httpx2.Response) -> AsyncIterator[ReceivedEvent]:
     """The events of a streamed response, as they arrive."""
     parser = _Parser()
-    async for line in answer.aiter_lines():
+    async for line in response.aiter_lines():
         if (event := parser.event(line)) is not None:
             yield event
 

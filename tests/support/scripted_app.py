@@ -50,14 +50,14 @@ async def whole(receive: Receive) -> bytes:
     return b"".join(pieces)
 
 
-async def answer(send: Send, body: bytes, *headers: tuple[bytes, bytes], status: int = 200) -> None:
+async def respond(send: Send, body: bytes, *headers: tuple[bytes, bytes], status: int = 200) -> None:
     length = (b"content-length", b"%d" % len(body))
     await send({"type": "http.response.start", "status": status, "headers": [length, *headers]})
     await send({"type": "http.response.body", "body": body})
 
 
 async def echo(scope: Scope, receive: Receive, send: Send) -> None:
-    await answer(send, scope["path"].encode() + b" " + await whole(receive))
+    await respond(send, scope["path"].encode() + b" " + await whole(receive))
 
 
 @dataclass(slots=True)

@@ -32,10 +32,10 @@ class Upstream:
         length = int(lowered.partition(b"\r\ncontent-length: ")[2].partition(b"\r\n")[0] or b"0")
         return head, await self.reader.readexactly(length)
 
-    async def answer(self, body: bytes = b"{}", *, status: bytes = b"200 OK", headers: bytes = b"") -> None:
-        await self.say(b"HTTP/1.1 %s\r\nContent-Length: %d\r\n%s\r\n" % (status, len(body), headers) + body)
+    async def respond(self, body: bytes = b"{}", *, status: bytes = b"200 OK", headers: bytes = b"") -> None:
+        await self.send(b"HTTP/1.1 %s\r\nContent-Length: %d\r\n%s\r\n" % (status, len(body), headers) + body)
 
-    async def say(self, data: bytes) -> None:
+    async def send(self, data: bytes) -> None:
         self.writer.write(data)
         await self.writer.drain()
 
@@ -77,7 +77,7 @@ class ScriptedTriton:
     async def echo_for_ever(self, upstream: Upstream) -> None:
         while True:
             self.requests.append(await upstream.request())
-            await upstream.answer()
+            await upstream.respond()
 
 
 @asynccontextmanager

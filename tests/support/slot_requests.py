@@ -23,7 +23,7 @@ class Clock:
         return self.now
 
 
-def ask(
+def request_slot(
     admission: Admission,
     caller: str | Caller = "a",
     *,
@@ -47,5 +47,5 @@ async def settled() -> None:
 
 async def served(admission: Admission, clock: Clock, seconds: float) -> None:
     """One request of this duration."""
-    with await ask(admission):
+    with await request_slot(admission):
         clock.now += seconds

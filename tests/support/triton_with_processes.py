@@ -19,7 +19,7 @@ CONFIG = {
     "input": [{"name": "text", "data_type": "TYPE_STRING", "dims": [1]}],
     "output": [{"name": "text", "data_type": "TYPE_STRING", "dims": [1]}],
 }
-ANSWER = {
+RESPONSE = {
     "model_name": "echo",
     "outputs": [{"name": "text", "datatype": "BYTES", "shape": [1], "data": ["hi"]}],
 }
@@ -42,7 +42,7 @@ class TritonWithProcesses:
     has_shared_memory: bool = True
     parameters: dict[str, Any] = field(default_factory=dict)
     model_says: str | None = None  # the error message of the model itself
-    questions: list[str] = field(default_factory=list)
+    polls: list[str] = field(default_factory=list)
 
     def die(self) -> None:
         self.is_dead = True
@@ -57,14 +57,14 @@ class TritonWithProcesses:
         while True:
             head, _ = await upstream.request()
             path = head.split(b" ")[1].decode()
-            self.questions.append(path)
+            self.polls.append(path)
             if path.endswith("/infer"):
                 await self._infer(upstream)
             elif path.endswith("/generate_stream"):
                 await self._stream(upstream)
             else:
                 status, payload = self._payload(path)
-                await upstream.answer(orjson.dumps(payload), status=status)
+                await upstream.respond(orjson.dumps(payload), status=status)
 
     def _payload(self, path: str) -> tuple[bytes, Any]:
         is_called_ready = self.is_loaded and not (self.is_dead and self.version == CURRENT)
@@ -95,18 +95,19 @@ class TritonWithProcesses:
     async def _infer(self, upstream: Upstream) -> None:
         error = self._run()
         if error is None:
-            await upstream.answer(orjson.dumps(ANSWER))
+            await upstream.respond(orjson.dumps(RESPONSE))
         else:
-            await upstream.answer(orjson.dumps({"error": error}), status=b"500 Internal Server Error")
+            await upstream.respond(orjson.dumps({"error": error}), status=b"500 Internal Server Error")
 
     async def _stream(self, upstream: Upstream) -> None:
         error = self._run()
         if error is not None:
             event = b"data: " + orjson.dumps({"error": error}) + b"\n\n"
-            await upstream.say(b"HTTP/1.1 400 Bad Request\r\n%s\r\n%x\r\n%s\r\n0\r\n\r\n" % (EVENTS, len(event), event))
+            head = b"HTTP/1.1 400 Bad Request\r\n%s" % EVENTS
+            await upstream.send(b"%s\r\n%x\r\n%s\r\n0\r\n\r\n" % (head, len(event), event))
             return
         event = b"data: " + orjson.dumps({"model_name": "echo", "text": "begun"}) + b"\n\n"
-        await upstream.say(b"HTTP/1.1 200 OK\r\n%s\r\n%x\r\n%s\r\n" % (EVENTS, len(event), event))
+        await upstream.send(b"HTTP/1.1 200 OK\r\n%s\r\n%x\r\n%s\r\n" % (EVENTS, len(event), event))
         await upstream.closed()  # it never ends, like a stream whose stub process died
 
     def _run(self) -> str | None:

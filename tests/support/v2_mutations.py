@@ -289,7 +289,7 @@ def _generate(chance: random.Random) -> tuple[str, bytes, dict[str, str]]:
     return f"/v2/models/{path}", _json(chance, members), {}
 
 
-def _question(chance: random.Random) -> tuple[str, bytes, dict[str, str]]:
+def _poll(chance: random.Random) -> tuple[str, bytes, dict[str, str]]:
     path = chance.choice(
         ("/v2/repository/index", "/v2/models/echo/config", "/v2/health/ready", "/v2/models/texts", "/v2")
     )
@@ -314,9 +314,9 @@ def _compressed(chance: random.Random, body: bytes) -> tuple[str, bytes]:
 
 def request(chance: random.Random) -> bytes:
     """A whole HTTP request. About a tenth of them are valid."""
-    kind = chance.choices((_infer, _generate, _question), weights=(75, 20, 5))[0]
+    kind = chance.choices((_infer, _generate, _poll), weights=(75, 20, 5))[0]
     path, body, headers = kind(chance)
-    method = "GET" if kind is _question and path != "/v2/repository/index" else "POST"
+    method = "GET" if kind is _poll and path != "/v2/repository/index" else "POST"
     if chance.random() < 0.05:
         for suffix in ("/infer", "/generate"):
             path = path.replace(suffix, chance.choice(VERSIONS) + suffix)

@@ -26,14 +26,14 @@ X = {"name": "x", "shape": [1, 1, 1], "datatype": "FP32", "data": [1.0]}
 Y = {"name": "y", "shape": [1, 2], "datatype": "INT32", "data": [1, 2]}
 
 
-async def answer_with_config(upstream: Upstream, triton: ScriptedTriton) -> None:
+async def respond_with_config(upstream: Upstream, triton: ScriptedTriton) -> None:
     while True:
         head, body = await upstream.request()
         if head.startswith(b"GET /v2/models/echo/config "):
-            await upstream.answer(json.dumps(CONFIG).encode())
+            await upstream.respond(json.dumps(CONFIG).encode())
         else:
             triton.requests.append((head, body))
-            await upstream.answer()
+            await upstream.respond()
 
 
 def body_of(*inputs: Any, **members: Any) -> bytes:

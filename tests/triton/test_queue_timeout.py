@@ -53,7 +53,7 @@ async def test_the_time_left_is_triton_s_timeout_where_its_queue_policy_takes_it
         while True:
             head, body = await upstream.request()
             triton.requests.append((head, body))
-            await upstream.answer(json.dumps(config(**policy)).encode() if b"/config" in head else ANSWER)
+            await upstream.respond(json.dumps(config(**policy)).encode() if b"/config" in head else ANSWER)
 
     triton.script = script
     async with HTTPTriton(triton.url) as client:

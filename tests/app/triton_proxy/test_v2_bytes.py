@@ -29,14 +29,14 @@ async def test_path_query_and_body_reach_triton_unchanged(client: httpx2.AsyncCl
 
 
 async def test_hop_by_hop_headers_of_the_client_are_not_forwarded(wire: RawConnection, triton: ScriptedTriton) -> None:
-    await wire.say(
+    await wire.send(
         b"POST /v2/models/echo/infer HTTP/1.1\r\nHost: evil\r\nConnection: keep-alive, X-Private\r\nX-Private: 1\r\n"
         b"Keep-Alive: 5\r\nTE: trailers\r\nProxy-Authorization: x\r\nAuthorization: Bearer secret\r\nCookie: a=b\r\n"
         b"Expect: 100-continue\r\nAccept-Encoding: gzip\r\nUser-Agent: x\r\nX-Request-ID: abc\r\ntraceparent: 00-1\r\n"
         b'Content-Length: 13\r\n\r\n{"inputs":[]}'
     )
     await wire.reader.readuntil(b"100 Continue\r\n\r\n")
-    assert await wire.answer() == (200, b"{}")
+    assert await wire.response() == (200, b"{}")
     names = dict(line.split(b": ", 1) for line in triton.requests[0][0].split(b"\r\n")[1:-2])
     assert names == {
         b"host": triton.url.removeprefix("http://").encode(),
@@ -53,7 +53,7 @@ async def test_tritons_headers_are_returned_except_hop_by_hop_headers(
     async def script(upstream: Upstream) -> None:
         await upstream.request()
         sent = b"Inference-Header-Content-Length: 5\r\nKeep-Alive: 9\r\nServer: x\r\nContent-Encoding: gzip\r\n"
-        await upstream.answer(gzip.compress(b"abc"), status=b"418 I'm a teapot", headers=sent)
+        await upstream.respond(gzip.compress(b"abc"), status=b"418 I'm a teapot", headers=sent)
 
     triton.script = script
     response = await client.post(INFER, content=REQUEST, headers={"X-Request-ID": "abc"})
@@ -87,13 +87,13 @@ async def test_a_slow_client_receives_megabytes_intact(
     async def script(upstream: Upstream) -> None:
         await upstream.request()
         if not is_chunked:
-            await upstream.answer(sent)
+            await upstream.respond(sent)
             return
-        await upstream.say(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+        await upstream.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
         for start in range(0, len(sent), 100_000):
             piece = sent[start : start + 100_000]
-            await upstream.say(b"%x\r\n%s\r\n" % (len(piece), piece))
-        await upstream.say(b"0\r\n\r\n")
+            await upstream.send(b"%x\r\n%s\r\n" % (len(piece), piece))
+        await upstream.send(b"0\r\n\r\n")
 
     triton.script = script
     async with client.stream("POST", INFER, content=REQUEST) as response:
@@ -109,8 +109,8 @@ async def test_a_response_that_ends_with_its_connection_is_complete(
 ) -> None:
     async def script(upstream: Upstream) -> None:
         await upstream.request()
-        await upstream.say(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.0 200 OK\r\n\r\nab")
-        await upstream.say(b"cd")
+        await upstream.send(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.0 200 OK\r\n\r\nab")
+        await upstream.send(b"cd")
 
     triton.script = script
     assert (await client.post(INFER, content=REQUEST)).content == b"abcd"
@@ -121,12 +121,12 @@ async def test_each_event_is_sent_at_once(client: httpx2.AsyncClient, triton: Sc
 
     async def script(upstream: Upstream) -> None:
         await upstream.request()
-        await upstream.say(
+        await upstream.send(
             b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
             b"9\r\ndata: a\n\n\r\n"
         )
         await go_on.wait()
-        await upstream.say(b"9\r\ndata: b\n\n\r\n0\r\n\r\n")
+        await upstream.send(b"9\r\ndata: b\n\n\r\n0\r\n\r\n")
 
     triton.script = script
     async with client.stream("POST", STREAM, json={}) as response:

@@ -40,7 +40,7 @@ class Held:
                     return
                 closing.cancel()
                 await asyncio.gather(closing, return_exceptions=True)
-            await upstream.answer()
+            await upstream.respond()
 
 
 @pytest.fixture
@@ -80,11 +80,11 @@ async def test_requests_beyond_the_limit_are_rejected_and_status_requests_still_
 async def test_a_slow_upload_is_read_completely_before_triton_gets_any_of_it(
     app: TritonFrontend, client: httpx2.AsyncClient, wire: RawConnection, held: Held, triton: ScriptedTriton
 ) -> None:
-    await wire.say(b"POST /v2/models/slow/infer HTTP/1.1\r\nHost: x\r\nContent-Length: 13\r\n\r\n" + REQUEST[:5])
+    await wire.send(b"POST /v2/models/slow/infer HTTP/1.1\r\nHost: x\r\nContent-Length: 13\r\n\r\n" + REQUEST[:5])
     others = [asyncio.create_task(client.post(INFER, content=REQUEST)) for _ in range(2)]
     await until(lambda: in_flight(app) == held.num_requests == 2)
-    await wire.say(REQUEST[5:])
-    status, body = await wire.answer()
+    await wire.send(REQUEST[5:])
+    status, body = await wire.response()
     assert (status, b"in flight" in body) == (503, True)
     assert triton.num_connections == held.num_requests == 2
     held.go_on.set()
@@ -96,11 +96,11 @@ async def test_a_body_over_the_limit_is_rejected_while_it_arrives(
     app: TritonFrontend, wire: RawConnection, triton: ScriptedTriton, framing: bytes
 ) -> None:
     triton.script = Upstream.closed  # type: ignore[assignment]
-    await wire.say(b"POST %s HTTP/1.1\r\nHost: x\r\n%s" % (INFER.encode(), framing))
+    await wire.send(b"POST %s HTTP/1.1\r\nHost: x\r\n%s" % (INFER.encode(), framing))
     if b"chunked" in framing:
         for _ in range(30):
-            await wire.say(b"186a0\r\n" + b"x" * 100_000 + b"\r\n")
-    status, body = await wire.answer()
+            await wire.send(b"186a0\r\n" + b"x" * 100_000 + b"\r\n")
+    status, body = await wire.response()
     assert (status, b'"error":"The body is over the limit' in body) == (413, True)
     assert await wire.rest() == b""
     assert in_flight(app) == 0
@@ -122,7 +122,7 @@ async def test_a_body_over_the_limit_is_rejected_while_it_arrives(
 async def test_odd_requests_never_reach_triton(
     wire: RawConnection, triton: ScriptedTriton, request_line: bytes, status: int
 ) -> None:
-    await wire.say(request_line + b" HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+    await wire.send(request_line + b" HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
     head = (await wire.rest()).partition(b"\r\n\r\n")[0]
     assert head.startswith(b"HTTP/1.1 %d " % status)
     assert (b"\r\nallow: GET" in head) == (status == 405)
@@ -132,8 +132,8 @@ async def test_odd_requests_never_reach_triton(
 async def test_the_host_in_a_request_line_does_not_change_the_destination(
     wire: RawConnection, triton: ScriptedTriton
 ) -> None:
-    await wire.say(b"GET http://127.0.0.1:1/v2/health/live HTTP/1.1\r\nHost: 127.0.0.1:1\r\n\r\n")
-    assert await wire.answer() == (200, b"{}")
+    await wire.send(b"GET http://127.0.0.1:1/v2/health/live HTTP/1.1\r\nHost: 127.0.0.1:1\r\n\r\n")
+    assert await wire.response() == (200, b"{}")
     head = triton.requests[0][0]
     assert head.startswith(b"GET /v2/health/live HTTP/1.1\r\n")
     assert b"127.0.0.1:1\r\n" not in head
@@ -151,17 +151,17 @@ async def test_the_host_in_a_request_line_does_not_change_the_destination(
     ],
 )
 async def test_no_request_is_smuggled_in_another(wire: RawConnection, triton: ScriptedTriton, framing: bytes) -> None:
-    await wire.say(b"POST %s HTTP/1.1\r\nHost: x\r\n%s" % (INFER.encode(), framing))
-    await wire.say(b"GET /v2/logging HTTP/1.1\r\nHost: x\r\n\r\n")
+    await wire.send(b"POST %s HTTP/1.1\r\nHost: x\r\n%s" % (INFER.encode(), framing))
+    await wire.send(b"GET /v2/logging HTTP/1.1\r\nHost: x\r\n\r\n")
     assert (await wire.rest()).startswith(b"HTTP/1.1 400 ")
     assert not triton.requests
 
 
 async def test_a_disconnect_ends_a_stream(app: TritonFrontend, wire: RawConnection, held: Held) -> None:
-    await wire.say(b'POST %s HTTP/1.1\r\nHost: x\r\nContent-Length: 13\r\n\r\n{"inputs":[]}' % STREAM.encode())
+    await wire.send(b'POST %s HTTP/1.1\r\nHost: x\r\nContent-Length: 13\r\n\r\n{"inputs":[]}' % STREAM.encode())
     await held.is_requested.wait()
     assert in_flight(app) == 1
-    wire.leave()
+    wire.close()
     await held.is_closed.wait()
     await until(lambda: in_flight(app) == 0)
 
@@ -170,8 +170,8 @@ async def test_a_disconnect_ends_an_upload(
     app: TritonFrontend, wire: RawConnection, triton: ScriptedTriton, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.INFO):
-        await wire.say(b"POST %s HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\nabc" % INFER.encode())
-        wire.leave()
+        await wire.send(b"POST %s HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\nabc" % INFER.encode())
+        wire.close()
         await until(lambda: "the client disconnected before" in caplog.text)
     assert in_flight(app) == 0
     assert not [head for head, _ in triton.requests if head.startswith(b"POST")]
@@ -181,7 +181,7 @@ async def test_inference_that_triton_continues_after_a_disconnect_keeps_its_slot
     app: TritonFrontend, client: httpx2.AsyncClient, triton: ScriptedTriton, held: Held
 ) -> None:
     async with raw_connection_to(client) as wire:
-        await wire.say(b'POST %s HTTP/1.1\r\nHost: x\r\nContent-Length: 13\r\n\r\n{"inputs":[]}' % INFER.encode())
+        await wire.send(b'POST %s HTTP/1.1\r\nHost: x\r\nContent-Length: 13\r\n\r\n{"inputs":[]}' % INFER.encode())
         await held.is_requested.wait()
     assert (await client.get("/v2/health/live")).status_code == 200  # gives the app time to notice the disconnect
     assert in_flight(app) == 1
@@ -220,7 +220,7 @@ async def test_a_connection_that_breaks_before_the_response_is_an_error_without_
 ) -> None:
     async def script(upstream: Upstream) -> None:
         await upstream.request()
-        await upstream.say(data)
+        await upstream.send(data)
 
     triton.script = script
     response = await client.post(INFER, content=REQUEST)
@@ -233,7 +233,7 @@ async def test_the_client_notices_an_incomplete_response(
 ) -> None:
     async def script(upstream: Upstream) -> None:
         await upstream.request()
-        await upstream.say(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nabc")
+        await upstream.send(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nabc")
 
     triton.script = script
     with caplog.at_level(logging.WARNING), pytest.raises(httpx2.RemoteProtocolError):
@@ -250,8 +250,8 @@ async def test_no_response_within_the_timeout_is_504(triton: ScriptedTriton, hel
         held.go_on.set()
         await until(lambda: in_flight(frontend) == 0)
         async with raw_connection_to(client) as wire:
-            await wire.say(b"POST %s HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\nabc" % INFER.encode())
-            status, body = await wire.answer()
+            await wire.send(b"POST %s HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\nabc" % INFER.encode())
+            status, body = await wire.response()
             assert (status, b"did not arrive within" in body) == (504, True)
 
 
@@ -263,7 +263,7 @@ async def test_a_request_waits_in_the_queue_and_a_disconnect_removes_it(triton: 
         await held.is_requested.wait()
         for path in (INFER, STREAM):
             async with raw_connection_to(client) as wire:
-                await wire.say(waiting % path.encode())
+                await wire.send(waiting % path.encode())
                 await until(lambda: app.services.admission.waiting == 1)
                 assert (await client.post(INFER, content=REQUEST)).status_code == 503
             await until(lambda: app.services.admission.waiting == 0)
@@ -301,7 +301,7 @@ async def test_unknown_model_names_take_no_memory(
     async def script(upstream: Upstream) -> None:
         while True:
             await upstream.request()
-            await upstream.answer(b'{"error":"unknown model"}', status=b"404 Not Found")
+            await upstream.respond(b'{"error":"unknown model"}', status=b"404 Not Found")
 
     triton.script = script
     assert (await client.post(INFER, content=REQUEST)).status_code == 404
@@ -316,10 +316,10 @@ async def test_unexpected_bytes_from_triton_are_never_a_response(
     async def script(upstream: Upstream) -> None:
         await upstream.request()
         if is_late:
-            await upstream.answer()
-            await upstream.say(extra)
+            await upstream.respond()
+            await upstream.send(extra)
         else:
-            await upstream.say(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}" + extra)
+            await upstream.send(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}" + extra)
         await upstream.closed()
 
     triton.script = script
@@ -332,7 +332,7 @@ async def test_a_connection_that_triton_has_closed_is_not_reused(
 ) -> None:
     async def script(upstream: Upstream) -> None:
         await upstream.request()
-        await upstream.answer(headers=b"Connection: close\r\n")
+        await upstream.respond(headers=b"Connection: close\r\n")
 
     triton.script = script
     for _ in range(3):

@@ -21,7 +21,7 @@ async def test_only_a_status_request_without_a_body_is_retried(
         if path.encode() in head:
             triton.requests.append((head, body))
             if len(triton.requests) > 1:
-                await upstream.answer(b'{"answered": "again"}')
+                await upstream.respond(b'{"answered": "again"}')
 
     triton.script = lose_first
     response = await client.request(method, path, content=REQUEST if method == "POST" else None)
@@ -37,7 +37,7 @@ async def test_a_response_that_has_begun_is_never_retried(client: httpx2.AsyncCl
         head, body = await upstream.request()
         if CONFIG.encode() in head:
             triton.requests.append((head, body))
-            await upstream.say(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nabc")
+            await upstream.send(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nabc")
 
     triton.script = break_off
     with pytest.raises(httpx2.RemoteProtocolError):

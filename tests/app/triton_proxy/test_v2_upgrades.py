@@ -17,8 +17,8 @@ CHUNKED = b"Transfer-Encoding: chunked\r\n\r\n%x\r\n" % len(BODY) + BODY + b"\r\
 @pytest.mark.parametrize("framed", [LENGTH, CHUNKED])
 async def test_the_body_reaches_triton(triton: ScriptedTriton, wire: RawConnection, framed: bytes) -> None:
     for _ in range(2):
-        await wire.say(POST + framed)
-        assert await wire.answer() == (200, b"{}")
+        await wire.send(POST + framed)
+        assert await wire.response() == (200, b"{}")
     for head, body in triton.requests:
         assert BODY in body
         assert b"upgrade: h2c" not in head.lower()
@@ -27,8 +27,8 @@ async def test_the_body_reaches_triton(triton: ScriptedTriton, wire: RawConnecti
 async def test_clients_that_disconnect_at_once_keep_no_slot(triton: ScriptedTriton, client: httpx2.AsyncClient) -> None:
     for _ in range(40):  # max_in_flight is 2
         async with raw_connection_to(client) as wire:
-            await wire.say(POST + LENGTH[:-3])
-            wire.leave()
+            await wire.send(POST + LENGTH[:-3])
+            wire.close()
     async with raw_connection_to(client) as wire:
-        await wire.say(POST + LENGTH)
-        assert await wire.answer() == (200, b"{}")
+        await wire.send(POST + LENGTH)
+        assert await wire.response() == (200, b"{}")

@@ -10,13 +10,13 @@ from fastapi_triton import Settings, TritonFrontend
 from support.app_on_socket import listening
 from support.raw_connection import RawConnection, raw_connection_to
 from support.scripted_triton import ScriptedTriton, scripted_triton
-from support.v2_requests import answer_with_config
+from support.v2_requests import respond_with_config
 
 
 @pytest.fixture
 async def triton() -> AsyncIterator[ScriptedTriton]:
     async with scripted_triton() as scripted:
-        scripted.script = lambda upstream: answer_with_config(upstream, scripted)
+        scripted.script = lambda upstream: respond_with_config(upstream, scripted)
         yield scripted
 
 

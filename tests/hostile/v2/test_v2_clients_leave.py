@@ -57,9 +57,9 @@ async def until(is_so: Callable[[], bool]) -> None:
 
 
 async def all_say_and_leave(wires: list[RawConnection], said: bytes) -> None:
-    await asyncio.gather(*(wire.say(said) for wire in wires))
+    await asyncio.gather(*(wire.send(said) for wire in wires))
     for wire in wires:
-        wire.leave()
+        wire.close()
 
 
 def is_free(app: TritonFrontend) -> bool:
@@ -89,8 +89,8 @@ async def test_thirty_two_that_leave_at_once_block_nobody(
 
 @pytest.mark.parametrize("path", [INFER, STREAM, GENERATE])
 async def test_an_upgrade_is_ignored(wires: list[RawConnection], triton: ScriptedTriton, path: str) -> None:
-    await wires[0].say(post(path, H2C + BODY))
-    assert await wires[0].answer() == (200, b"{}")
+    await wires[0].send(post(path, H2C + BODY))
+    assert await wires[0].response() == (200, b"{}")
     head, body = triton.requests[-1]
     assert body == REQUEST
     assert b"upgrade" not in head.lower()
@@ -107,16 +107,16 @@ async def test_those_that_wait_for_their_turn_leave_the_queue(
         while True:
             triton.requests.append(await upstream.request())
             await go_on.wait()
-            await upstream.answer()
+            await upstream.respond()
 
     triton.script = hold
     running = [asyncio.create_task(client.post(INFER, content=REQUEST)) for _ in range(MAX_IN_FLIGHT)]
     await until(lambda: len(triton.requests) == MAX_IN_FLIGHT)
     waiting = wires[:MAX_IN_FLIGHT]
-    await asyncio.gather(*(wire.say(post(path)) for wire in waiting))
+    await asyncio.gather(*(wire.send(post(path)) for wire in waiting))
     await until(lambda: app.services.admission.waiting == MAX_IN_FLIGHT)
     for wire in waiting:
-        wire.leave()
+        wire.close()
     await until(lambda: app.services.admission.waiting == 0)
     go_on.set()
     assert [(await each).status_code for each in running] == [200] * MAX_IN_FLIGHT
@@ -140,9 +140,9 @@ async def test_a_body_that_triton_does_not_take_is_dropped(
         is_closed.set()
 
     triton.script = read_no_further
-    await wires[0].say(post(path, b"Content-Length: %d\r\n\r\n%b" % (len(HUGE), HUGE)))
+    await wires[0].send(post(path, b"Content-Length: %d\r\n\r\n%b" % (len(HUGE), HUGE)))
     await is_begun.wait()
-    wires[0].leave()
+    wires[0].close()
     await is_closed.wait()
     await until(lambda: is_free(app))
 
@@ -161,16 +161,16 @@ async def test_what_triton_works_on_keeps_its_place_until_triton_is_done_and_no_
 
     triton.script = hold
     for wire in wires[:MAX_IN_FLIGHT]:
-        await wire.say(post(path))
+        await wire.send(post(path))
     upstreams = [await asked.get() for _ in range(MAX_IN_FLIGHT)]
     for wire in wires[:MAX_IN_FLIGHT]:
-        wire.leave()
+        wire.close()
     assert app.services.admission.in_flight == MAX_IN_FLIGHT
-    await upstreams[0].answer()
+    await upstreams[0].respond()
     upstreams[1].writer.close()
     upstreams[2].writer.transport.abort()
     await until(lambda: app.services.admission.in_flight == 1)
-    await upstreams[3].say(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n")  # its head ends Triton's work
+    await upstreams[3].send(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n")  # its head ends Triton's work
     await until(lambda: is_free(app))
     is_over.set()
 
@@ -184,22 +184,22 @@ async def test_a_reader_that_stalls_and_leaves_gives_its_place_back(
     async def pour(upstream: Upstream) -> None:
         head, _ = await upstream.request()
         if not head.startswith(b"POST"):  # the heartbeat
-            await upstream.answer()
+            await upstream.respond()
             return
         try:
-            await upstream.say(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+            await upstream.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
             while True:
-                await upstream.say(b"186a0\r\n%b\r\n" % (b"x" * 100_000))
+                await upstream.send(b"186a0\r\n%b\r\n" % (b"x" * 100_000))
         except ConnectionError:
             is_closed.set()
 
     triton.script = pour
     wire = wires[0]
-    await wire.say(post(path))
+    await wire.send(post(path))
     await wire.reader.readexactly(100)  # and no more
     if path == STREAM:
         assert app.services.admission.in_flight == 1
-    wire.leave()
+    wire.close()
     await is_closed.wait()
     await until(lambda: is_free(app))
 
@@ -217,7 +217,7 @@ async def test_questions_of_clients_that_left_are_dropped(
             await upstream.closed()
             num_closed += 1
         else:
-            await upstream.answer()
+            await upstream.respond()
 
     triton.script = be_silent
     for _ in range(3):  # more of them than there are places for questions
@@ -225,7 +225,7 @@ async def test_questions_of_clients_that_left_are_dropped(
             asking = [await stack.enter_async_context(raw_connection_to(client)) for _ in range(32)]
             before = num_asked
             for wire in asking:
-                await wire.say(b"GET /v2/models/echo/stats HTTP/1.1\r\nHost: x\r\n\r\n")
+                await wire.send(b"GET /v2/models/echo/stats HTTP/1.1\r\nHost: x\r\n\r\n")
             await until(lambda before=before: num_asked == before + 32)  # type: ignore[misc]
         await until(lambda: num_closed == num_asked)
     assert (await client.get("/v2/health/ready")).status_code == 200

@@ -35,9 +35,9 @@ class Proxied:
             await self.begin.wait()
             if self.refusal is not None:
                 status, body = self.refusal
-                await upstream.answer(body, status=status)
+                await upstream.respond(body, status=status)
                 continue
-            await upstream.say(HEAD + b"%x\r\n%b\r\n0\r\n\r\n" % (len(EVENTS), EVENTS))
+            await upstream.send(HEAD + b"%x\r\n%b\r\n0\r\n\r\n" % (len(EVENTS), EVENTS))
 
 
 @pytest.fixture

@@ -17,11 +17,11 @@ from support.v2_requests import CONFIG, TEXT, X, Y, binary, body_of
 
 async def test_seven_hundred_thousand_chunks_are_one_body(wire: RawConnection, triton: ScriptedTriton) -> None:
     told = body_of({**TEXT, "data": ["a" * 700_000]})
-    await wire.say(b"POST %s HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n" % INFER.encode())
+    await wire.send(b"POST %s HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n" % INFER.encode())
     for start in range(0, len(told), 10_000):
-        await wire.say(b"".join(b"1\r\n%c\r\n" % each for each in told[start : start + 10_000]))
-    await wire.say(b"0\r\n\r\n")
-    assert (await wire.answer())[0] == 200
+        await wire.send(b"".join(b"1\r\n%c\r\n" % each for each in told[start : start + 10_000]))
+    await wire.send(b"0\r\n\r\n")
+    assert (await wire.response())[0] == 200
     ((head, body),) = triton.requests
     assert b"content-length: %d\r\n" % len(told) in head
     assert b"chunked" not in head
@@ -30,13 +30,13 @@ async def test_seven_hundred_thousand_chunks_are_one_body(wire: RawConnection, t
 
 async def test_a_body_that_trickles_in_passes_in_order(wire: RawConnection, triton: ScriptedTriton) -> None:
     told = body_of({**TEXT, "data": ["0123456789" * 20_000]})
-    await wire.say(b"POST %s HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % (INFER.encode(), len(told)))
+    await wire.send(b"POST %s HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % (INFER.encode(), len(told)))
     at = 0
     for size in (1, 2, 40_000, 5, 7, 50_000, 3, len(told)):
-        await wire.say(told[at : at + size])
+        await wire.send(told[at : at + size])
         await asyncio.sleep(0.005)  # so that it comes as a piece of its own
         at += size
-    assert (await wire.answer())[0] == 200
+    assert (await wire.response())[0] == 200
     assert triton.requests[0][1] == told
 
 

@@ -13,9 +13,9 @@ class TritonPythonModel:
         self.num_executed = 0
 
     def execute(self, requests: list[Any]) -> list[Any]:
-        return [self.answer(request) for request in requests]
+        return [self.respond(request) for request in requests]
 
-    def answer(self, request: Any) -> Any:
+    def respond(self, request: Any) -> Any:
         time.sleep(float(pb_utils.get_input_tensor_by_name(request, "seconds").as_numpy().item()))
         self.num_executed += 1
         count = pb_utils.Tensor("num_executed", np.array([[self.num_executed]], np.int32))

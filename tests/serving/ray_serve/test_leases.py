@@ -71,7 +71,7 @@ async def triton() -> AsyncIterator[ScriptedTriton]:
         async def answer(upstream: Upstream) -> None:
             while True:
                 scripted.requests.append(await upstream.request())
-                await upstream.answer(ANSWER, headers=b"Inference-Header-Content-Length: %d\r\n" % len(ANSWER))
+                await upstream.respond(ANSWER, headers=b"Inference-Header-Content-Length: %d\r\n" % len(ANSWER))
 
         scripted.script = answer
         yield scripted
@@ -120,7 +120,7 @@ async def test_a_lease_lasts_as_long_as_the_request(triton: ScriptedTriton) -> N
         await upstream.request()
         arrived.set()
         await go.wait()
-        await upstream.answer(ANSWER, headers=b"Inference-Header-Content-Length: %d\r\n" % len(ANSWER))
+        await upstream.respond(ANSWER, headers=b"Inference-Header-Content-Length: %d\r\n" % len(ANSWER))
 
     triton.script = wait
     client, serve = cluster(triton.url)
@@ -160,7 +160,7 @@ async def test_inference_that_triton_continues_after_a_disconnect_keeps_lease_an
         await upstream.request()
         arrived.set()
         await go.wait()
-        await upstream.answer(ANSWER, headers=b"Inference-Header-Content-Length: %d\r\n" % len(ANSWER))
+        await upstream.respond(ANSWER, headers=b"Inference-Header-Content-Length: %d\r\n" % len(ANSWER))
         await upstream.closed()
 
     async def ask() -> None:
@@ -265,7 +265,7 @@ async def config_of(triton: ScriptedTriton, client: ClusterTriton) -> None:
     async def answer(upstream: Upstream) -> None:
         while True:
             await upstream.request()
-            await upstream.answer(CONFIG)
+            await upstream.respond(CONFIG)
 
     triton.script = answer
     assert (await client.config("echo")).name == "echo"

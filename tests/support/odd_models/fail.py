@@ -9,9 +9,9 @@ import triton_python_backend_utils as pb_utils
 
 class TritonPythonModel:
     def execute(self, requests: list[Any]) -> list[Any]:
-        return [self.answer(request) for request in requests]
+        return [self.respond(request) for request in requests]
 
-    def answer(self, request: Any) -> Any:
+    def respond(self, request: Any) -> Any:
         tensor = pb_utils.get_input_tensor_by_name(request, "how")
         how = tensor.as_numpy().reshape(-1)[0]
         if how == b"raise":

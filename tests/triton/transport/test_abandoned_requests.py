@@ -29,7 +29,7 @@ class Held:
             await self.go_on.wait()
             if self.breaks:
                 return
-            await upstream.answer(self.answer)
+            await upstream.respond(self.answer)
 
 
 @pytest.fixture

@@ -46,9 +46,9 @@ async def stay_silent_on_health(upstream: Upstream) -> None:
     while True:
         head, _ = await upstream.request()
         if b"/health/" not in head:
-            await upstream.say(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+            await upstream.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
             while True:
-                await upstream.say(b"1\r\na\r\n")
+                await upstream.send(b"1\r\na\r\n")
                 await asyncio.sleep(0.01)
 
 
@@ -93,7 +93,7 @@ async def test_a_kept_connection_that_is_dead_says_nothing_about_triton(
 ) -> None:
     async def answer_once(upstream: Upstream) -> None:
         await upstream.request()
-        await upstream.answer()
+        await upstream.respond()
         await upstream.closed()  # read on, and say nothing more
 
     triton.script = answer_once
@@ -106,7 +106,7 @@ async def test_a_kept_connection_that_is_dead_says_nothing_about_triton(
 async def test_any_answer_will_do(triton: ScriptedTriton, connections: ConnectionPool, checking: HealthCheck) -> None:
     async def refuse(upstream: Upstream) -> None:
         await upstream.request()
-        await upstream.answer(b"<html>", status=b"502 Bad Gateway")
+        await upstream.respond(b"<html>", status=b"502 Bad Gateway")
 
     triton.script = refuse
     connections.breaker.open(TritonUnavailableError("away"))

@@ -166,7 +166,7 @@ async def test_failures_of_models_open_nothing() -> None:
     async def fail(upstream: Upstream) -> None:
         while True:
             await upstream.request()
-            await upstream.answer(b'{"error": "secret"}', status=b"500 Internal Server Error")
+            await upstream.respond(b'{"error": "secret"}', status=b"500 Internal Server Error")
 
     async with scripted_triton() as triton, HTTPTriton(triton.url, heartbeat_s=3600) as client:
         triton.script = fail
@@ -205,7 +205,7 @@ async def lose_first(triton: ScriptedTriton, upstream: Upstream) -> None:
     if b"/health/" not in head:
         triton.requests.append((head, body))
         if len(triton.requests) > 1:
-            await upstream.answer()
+            await upstream.respond()
 
 
 async def test_a_question_whose_connection_breaks_is_asked_once_more() -> None:

@@ -44,7 +44,7 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
 async def refuse(upstream: Upstream) -> None:
     """What Triton does with a TLS handshake on its port."""
     await upstream.reader.read(1)
-    await upstream.answer(status=b"400 Bad Request")
+    await upstream.respond(status=b"400 Bad Request")
 
 
 @asynccontextmanager

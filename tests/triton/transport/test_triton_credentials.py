@@ -38,7 +38,7 @@ async def test_a_token_and_headers_go_with_everything() -> None:
         async def answer(upstream: Upstream) -> None:
             while True:
                 triton.requests.append(await upstream.request())
-                await upstream.answer(b'{"name": "m", "outputs": [], "input": [], "output": [], "max_batch_size": 0}')
+                await upstream.respond(b'{"name": "m", "outputs": [], "input": [], "output": [], "max_batch_size": 0}')
 
         triton.script = answer
         access = Access(token=SECRET, headers=(("X-Tenant", "blue"),))
@@ -94,7 +94,7 @@ async def test_credentials_that_are_refused_are_the_frontends_not_the_callers(st
     async def refuse(upstream: Upstream) -> None:
         while True:
             triton.requests.append(await upstream.request())
-            await upstream.answer(b"<html>no", status=status, headers=b"WWW-Authenticate: Basic\r\n")
+            await upstream.respond(b"<html>no", status=status, headers=b"WWW-Authenticate: Basic\r\n")
 
     async with scripted_triton() as triton:
         triton.script = refuse

@@ -13,9 +13,9 @@ import triton_python_backend_utils as pb_utils
 
 class TritonPythonModel:
     def execute(self, requests: list[Any]) -> list[Any]:
-        return [self.answer(request) for request in requests]
+        return [self.respond(request) for request in requests]
 
-    def answer(self, request: Any) -> Any:
+    def respond(self, request: Any) -> Any:
         tensor = pb_utils.get_input_tensor_by_name(request, "text").as_numpy()  # (1, 1)
         verb, _, rest = tensor[0, 0].decode("utf-8", "replace").partition(" ")
         if verb == "fail":

@@ -9,9 +9,9 @@ import triton_python_backend_utils as pb_utils
 
 class TritonPythonModel:
     def execute(self, requests: list[Any]) -> list[Any]:
-        return [self.answer(request) for request in requests]
+        return [self.respond(request) for request in requests]
 
-    def answer(self, request: Any) -> Any:
+    def respond(self, request: Any) -> Any:
         ids = pb_utils.get_input_tensor_by_name(request, "input.ids").as_numpy()  # (rows, letters)
         capitals = (ids < ord("a")).sum(axis=1)
         counts = np.stack([ids.shape[1] - capitals, capitals], axis=1).astype(np.float32)  # (rows, 2)
