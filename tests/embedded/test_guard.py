@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whatever happens to the one who asked, nothing of what was started is left."""
+"""The guard: however the parent or the command ends, no process and no file stays behind."""
 
 import os
 import signal
@@ -15,7 +15,7 @@ from fastapi_triton.embedded import guard
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the guard is for Linux")
 
-# Starts a child in the background, as Triton starts its Python stubs, says both process ids, then waits for ever.
+# Starts a child in the background, as Triton starts its stub processes, prints both process ids, and waits for ever.
 SERVER = "sleep 1000 & echo $$ $!; wait"
 STUBBORN = "trap '' TERM; sleep 1000 & echo $$ $!; wait; wait"
 
@@ -24,7 +24,7 @@ Start = Callable[[str], tuple[subprocess.Popen[str], list[psutil.Process]]]
 
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Start]:
-    """Starts the guard over a shell line. Gives its process, and those of the command and of the command's child."""
+    """Starts a guard that runs a shell line. Returns the guard, the command's process and the command's child."""
     (tmp_path / "work").mkdir()
     guards: list[subprocess.Popen[str]] = []
 
@@ -63,7 +63,7 @@ def assert_gone(processes: list[psutil.Process]) -> None:
     assert not alive
 
 
-def test_when_the_parent_goes_away_everything_goes(start: Start, tmp_path: Path) -> None:
+def test_the_end_of_the_parent_ends_all_processes_and_removes_the_work_folder(start: Start, tmp_path: Path) -> None:
     process, below = start(SERVER)
     assert process.stdin is not None
     process.stdin.close()  # what the kernel does when the parent is killed
@@ -72,26 +72,26 @@ def test_when_the_parent_goes_away_everything_goes(start: Start, tmp_path: Path)
     assert not (tmp_path / "work").exists()
 
 
-def test_when_the_command_is_killed_its_children_go_and_its_end_is_told(start: Start) -> None:
+def test_killing_the_command_ends_its_children_and_returns_the_signal(start: Start) -> None:
     process, below = start(SERVER)
     below[0].send_signal(signal.SIGKILL)
     assert_gone(below)
     assert process.wait(20) == signal.SIGKILL
 
 
-def test_a_command_that_ends_by_itself_is_told_by_its_status(start: Start) -> None:
+def test_the_exit_status_of_the_command_is_returned(start: Start) -> None:
     process, _ = start("echo; exit 7")
     assert process.wait(20) == 7
 
 
-def test_when_the_guard_itself_is_killed_the_command_goes(start: Start) -> None:
+def test_killing_the_guard_ends_the_command(start: Start) -> None:
     process, below = start(SERVER)
     process.kill()
     assert_gone(below[:1])
-    below[1].kill()  # a shell's child has no one left to end it; Triton's stubs watch for their server themselves
+    below[1].kill()  # the guard is dead, so the test ends the shell's child
 
 
-def test_the_terminals_signals_are_left_to_the_parent(start: Start) -> None:
+def test_the_guard_ignores_signals_of_the_terminal(start: Start) -> None:
     process, below = start(SERVER)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         os.kill(process.pid, number)
@@ -102,7 +102,7 @@ def test_the_terminals_signals_are_left_to_the_parent(start: Start) -> None:
     assert process.poll() is None
 
 
-def test_a_command_that_will_not_stop_is_killed(start: Start) -> None:
+def test_a_command_that_ignores_sigterm_is_killed(start: Start) -> None:
     process, below = start(STUBBORN)
     assert process.stdin is not None
     process.stdin.close()

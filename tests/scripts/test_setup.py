@@ -271,7 +271,7 @@ def test_a_python_that_cannot_run_the_check_is_too_old(machine: Machine) -> None
     machine.has("python3", '#!/bin/sh\n[ "$1" = -c ] && exit 0\necho SyntaxError >&2\nexit 1\n')
     done = machine.setup()
     assert done.returncode == 1
-    assert re.fullmatch(r"python3 is too old: .*`make run PYTHON=python3\.12`\.\n", done.stderr)
+    assert re.fullmatch(r"python3 is too old; .*`make run PYTHON=python3\.12`\.\n", done.stderr)
 
 
 # --- the task list ---

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Runs one command, and ends it with every process that it started as soon as the parent process is gone.
+"""Runs one command, and ends it and every process that it started when the parent process ends.
 
-A program of its own (`python guard.py FOLDER SHM_PREFIX GRACE_S COMMAND …`), standard library only, because a process
-that is killed with SIGKILL cannot clean up: the guard reads a pipe that nobody writes to, and which closes when the
-parent is gone.
+It is a separate program (`python guard.py FOLDER SHM_PREFIX GRACE_S COMMAND …`, standard library only), because a
+process that is killed with SIGKILL cannot clean up. The guard reads a pipe from the parent. The parent writes nothing
+to it, and the kernel closes it when the parent ends.
 """
 
 import contextlib
@@ -19,7 +19,7 @@ from pathlib import Path
 SHARED_MEMORY = Path("/dev/shm")  # noqa: S108
 PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
-# The terminal's Ctrl-C and a supervisor's SIGTERM are the parent's to handle; it closes the pipe when it is done.
+# The parent handles the terminal's Ctrl-C and a supervisor's SIGTERM; it closes the pipe when it has finished.
 IGNORED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -28,14 +28,14 @@ def _prctl(option: int, value: int) -> None:
 
 
 def _die_with_guard() -> None:
-    """Runs in the child: should the guard itself be killed, the command goes too."""
+    """Runs in the child. Has the kernel kill the command if the guard is killed."""
     _prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    for number in IGNORED:  # ignored signals would stay ignored in the command
+    for number in IGNORED:  # the command would inherit the ignored signals
         signal.signal(number, signal.SIG_DFL)
 
 
 def _wait(pidfd: int, parent_pipe: int, grace_s: float) -> None:
-    """Return when the command has ended, or `grace_s` after it was asked to since the parent went away."""
+    """Wait until the command ends. When the parent ends, send the command SIGTERM and wait at most `grace_s` more."""
     poll = select.poll()
     poll.register(pidfd, select.POLLIN)
     poll.register(parent_pipe, select.POLLIN | select.POLLHUP)
@@ -51,8 +51,8 @@ def _wait(pidfd: int, parent_pipe: int, grace_s: float) -> None:
 
 
 def run(command: list[str], grace_s: float) -> int:
-    """Run the command to its end. Gives its exit status (negative: the signal that ended it)."""
-    _prctl(PR_SET_CHILD_SUBREAPER, 1)  # what the command leaves behind becomes our child, so that we can reap it
+    """Run the command to its end. Returns its exit status; a negative one is the signal that ended it."""
+    _prctl(PR_SET_CHILD_SUBREAPER, 1)  # orphans of the command become our children, so that we can reap them
     child = subprocess.Popen(
         command,
         stdin=subprocess.DEVNULL,
@@ -61,7 +61,7 @@ def run(command: list[str], grace_s: float) -> int:
     )
     pidfd = os.pidfd_open(child.pid)
     _wait(pidfd, sys.stdin.fileno(), grace_s)
-    # The command is not reaped yet, so its process group's number is still its own.
+    # The command is not reaped yet, so no other process group can have its number.
     with contextlib.suppress(ProcessLookupError):
         os.killpg(child.pid, signal.SIGKILL)
     status = child.wait()
@@ -70,11 +70,11 @@ def run(command: list[str], grace_s: float) -> int:
 
 
 def _end_children() -> None:
-    """Kill and reap what the command leaves behind. As a subreaper we inherit even processes with their own session."""
+    """Kill and reap the command's orphans. A subreaper inherits all of them, even from other sessions."""
     with contextlib.suppress(ChildProcessError):
         while True:
             for pid in _children():
-                os.kill(pid, signal.SIGKILL)  # a child of ours that is not reaped keeps its number
+                os.kill(pid, signal.SIGKILL)  # the number of a child is not reused before it is reaped
             os.waitpid(-1, 0)
 
 
@@ -82,7 +82,7 @@ def _children() -> list[int]:
     found = []
     for file in Path("/proc").glob("[0-9]*/stat"):
         with contextlib.suppress(OSError):
-            # The name, in parentheses, may hold anything; the parent is the second field after it.
+            # The name, in parentheses, may contain any character; the parent's id is the second field after it.
             if int(file.read_bytes().rpartition(b")")[2].split()[1]) == os.getpid():
                 found.append(int(file.parent.name))
     return found

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The Triton of the nvidia-pytriton wheel on this machine: whether it can run, where its parts lie, its work folder."""
+"""Finds the Triton of the nvidia-pytriton wheel, checks whether this machine can run it, and makes its work folder."""
 
 import importlib.util
 import sys
@@ -14,12 +14,12 @@ _TMP = "/tmp"  # noqa: S108
 
 
 class EmbeddedTritonError(Exception):
-    """This machine cannot run the embedded Triton; the text says why and what to do, for a person."""
+    """This machine cannot run the embedded Triton. The text says why, and what to do."""
 
 
 @dataclass(frozen=True, slots=True)
 class Installation:
-    """Where the parts of the wheel lie."""
+    """The paths of the wheel's parts."""
 
     server: Path
     backends: Path
@@ -28,10 +28,10 @@ class Installation:
 
     @classmethod
     def find(cls) -> Self:
-        """Look the wheel up without importing it.
+        """Find the wheel without importing it.
 
         Raises:
-            EmbeddedTritonError: it is not installed.
+            EmbeddedTritonError: the wheel is not installed.
         """
         spec = importlib.util.find_spec("pytriton")
         if spec is None or spec.origin is None:
@@ -50,17 +50,17 @@ class Installation:
 
 
 def require_machine() -> Path:
-    """The shared libpython, on a machine that can run this Triton.
+    """Check that this machine can run the embedded Triton. Returns the path of the shared libpython.
 
     Raises:
-        EmbeddedTritonError: it cannot; every reason is named.
+        EmbeddedTritonError: it cannot; the text lists every reason.
     """
-    _require_writable(_TMP, "Triton's Python backend writes to /tmp, whatever TMPDIR says")
+    _require_writable(_TMP, "Triton's Python backend writes to /tmp and ignores TMPDIR")
     try:
         folder = tempfile.gettempdir()
     except FileNotFoundError:
-        raise EmbeddedTritonError("There is no folder for temporary files: name one with TMPDIR.") from None
-    _require_writable(folder, f"Triton's work folder is made in {folder}, which TMPDIR changes")
+        raise EmbeddedTritonError("There is no folder for temporary files. Set TMPDIR to a writable folder.") from None
+    _require_writable(folder, f"Triton's work folder is made in {folder} (set TMPDIR to change it)")
     facts = preflight.gather(Path(folder))
     obstacles = preflight.obstacles(facts, context="embedded")
     if obstacles or facts.libpython is None:
@@ -69,7 +69,7 @@ def require_machine() -> Path:
 
 
 def make_work_folder(installation: Installation, model_repository: Path) -> Path:
-    """A folder of links without a space in its path. The guard removes it."""
+    """Make a folder of links whose path has no space. The guard removes it."""
     folder = Path(tempfile.mkdtemp(prefix="fastapi-triton-", dir=_without_space(tempfile.gettempdir())))
     backend = folder / "backends" / "python"
     backend.mkdir(parents=True)
@@ -81,7 +81,7 @@ def make_work_folder(installation: Installation, model_repository: Path) -> Path
 
 
 def _without_space(folder: str) -> str:
-    """The folder, or another: this Triton's Python backend aborts on a path with a space."""
+    """The folder, or /tmp if it has a space: this Triton's Python backend aborts on a path with a space."""
     return _TMP if " " in folder else folder
 
 
@@ -90,6 +90,6 @@ def _require_writable(folder: str, why: str) -> None:
         tempfile.TemporaryDirectory(prefix="fastapi-triton-", dir=_without_space(folder)).cleanup()
     except OSError as error:
         raise EmbeddedTritonError(
-            f"{why}, and nothing can be written there ({error.strerror or error}): in a container with a read-only "
-            "file system mount a folder on it (`docker run --tmpfs /tmp`, or an `emptyDir` in Kubernetes)."
+            f"{why}, but it is not writable ({error.strerror or error}). If the container's file system is read-only, "
+            "mount a writable folder there (`docker run --tmpfs /tmp`, or an `emptyDir` in Kubernetes)."
         ) from None

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Can this machine install and run the embedded Triton, and if not, what mends it?
+"""Checks whether this machine can install and run the embedded Triton, and says how to fix it if not.
 
-`gather` looks, `obstacles` judges; only `port_obstacle` touches anything. Standard library only, and it runs
-on Python 3.8 too: `scripts/setup` starts it as a plain script with whatever Python the system has, so that
-"too old" is said politely.
+`gather` collects facts, `obstacles` judges them. Only `port_obstacle` has an effect on the machine: it binds a port.
+Standard library only, for Python 3.8 and newer: `scripts/setup` runs it as a plain script with the Python of the
+system, and a Python that is too old must get a clear message.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ import socket
 import sys
 import sysconfig
 from pathlib import Path
-from typing import Iterator, Literal, NamedTuple, Sequence  # noqa: UP035 - Python 3.8 has no other place
+from typing import Iterator, Literal, NamedTuple, Sequence  # noqa: UP035 - for Python 3.8
 
 OLDEST_PYTHON = (3, 11)
 NEWEST_PYTHON = (3, 12)
-OLDEST_GLIBC = (2, 35)  # what the wheel that carries Triton was built against
+OLDEST_GLIBC = (2, 35)  # the wheel with Triton was built against it
 GB = 1_000_000_000
-# Measured: 1.6 GB of virtual environment with the CPU build of torch, and pip's cache and unpacking beside.
+# Measured: 1.6 GB of virtual environment with the CPU build of torch, plus pip's cache and unpacked files.
 INSTALL_BYTES = 3 * GB
 EMBEDDED_BYTES = 300_000_000  # the work folder in the temp folder: backends, model links, logs
 
-# Which Python in our range a release of the system packages itself.
+# The Python in our range that a release of a distribution has as a package.
 PACKAGED_PYTHON = {
     ("debian", "12"): (3, 11),
     ("ubuntu", "22.04"): (3, 11),
@@ -39,17 +39,17 @@ Context = Literal["install", "embedded"]
 
 
 class Facts(NamedTuple):
-    """What was found; plain data, so that tests can be any machine."""
+    """Facts about the machine, as plain data: tests can describe any machine."""
 
     system: str  # platform.system(): Linux, Darwin, Windows
     machine: str  # platform.machine(): x86_64, aarch64, arm64
-    libc: str  # glibc, musl, or "" where it is unknown
+    libc: str  # glibc, musl, or "" if unknown
     libc_version: str
     implementation: str  # CPython, PyPy
     python: tuple[int, int, int]
-    is_system_python: bool  # the distribution's own, so its packages complete it
+    is_system_python: bool  # the distribution's own: its packages can add missing parts
     has_venv: bool
-    libpython: str | None  # the shared library of the very Python that runs
+    libpython: str | None  # the shared library of the running Python
     distribution: str  # ID of /etc/os-release
     distribution_version: str
     distribution_like: tuple[str, ...]
@@ -59,15 +59,15 @@ class Facts(NamedTuple):
 
 
 class Obstacle(NamedTuple):
-    """One reason why it cannot work here."""
+    """One reason why the embedded Triton cannot be installed or run here."""
 
     code: str  # stable: for tests and programs
-    sentence: str  # for a person, with the command that mends it
-    packages: tuple[str, ...] = ()  # apt packages that mend it
+    sentence: str  # for a person, with the command that fixes it
+    packages: tuple[str, ...] = ()  # apt packages that fix it
 
 
 def gather(folder: Path) -> Facts:
-    """Look at this machine; `folder` is where the bytes will go."""
+    """Collect the facts of this machine; `folder` is on the disk that the files will go to."""
     libc, libc_version = _libc()
     release = _os_release()
     return Facts(
@@ -91,7 +91,7 @@ def gather(folder: Path) -> Facts:
 
 
 def obstacles(facts: Facts, *, context: Context = "embedded") -> list[Obstacle]:
-    """Everything that stands in the way. What cannot be mended on this machine hides what comes after it."""
+    """All obstacles; the wrong platform or Python is reported alone, since fixing the others would not help."""
     platform_obstacle = _platform_obstacle(facts)
     if platform_obstacle is not None:
         return [platform_obstacle]
@@ -104,15 +104,15 @@ def obstacles(facts: Facts, *, context: Context = "embedded") -> list[Obstacle]:
 
 
 def port_obstacle(host: str, port: int, *, flag: str = "--port", host_flag: str = "--host") -> Obstacle | None:
-    """Why the port cannot be had, found by binding to it for a moment."""
+    """Bind the port for a moment. Returns why that fails, or None."""
     if not 0 <= port <= 65535:
-        return Obstacle("port-invalid", f"{port} is no port number: give one from 1 to 65535, such as `{flag} 8080`.")
+        return Obstacle("port-invalid", f"{port} is not a port number. Use one from 1 to 65535, such as `{flag} 8080`.")
     try:
         family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[
             0
         ]
         with socket.socket(family, kind) as probe:
-            # As the server does it: a port whose last connections still linger is free.
+            # As the server does: without it, a port with connections in TIME_WAIT counts as in use.
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(address)
     except OSError as error:
@@ -122,23 +122,21 @@ def port_obstacle(host: str, port: int, *, flag: str = "--port", host_flag: str 
 
 def _platform_obstacle(facts: Facts) -> Obstacle | None:
     """The wheel with Triton exists for one platform only."""
-    elsewhere = (
-        "run Triton on a Linux x86-64 machine and front it from here with "
-        "`fastapi-triton serve --triton http://THAT-MACHINE:8000`"
+    advice = (
+        "The embedded Triton needs Linux on x86-64 with glibc 2.35 or newer. Run Triton on such a machine, and run the "
+        "frontend here with `fastapi-triton serve --triton http://TRITON-HOST:8000`."
     )
-    needs = "the embedded Triton needs Linux on x86-64 with glibc 2.35 or newer"
     if facts.system != "Linux":
         name = {"Darwin": "macOS"}.get(facts.system, facts.system or "an unknown system")
-        return Obstacle("system", f"This is {name}, but {needs}: {elsewhere}.")
+        return Obstacle("system", f"The operating system is {name}. {advice}")
     if facts.machine not in ("x86_64", "AMD64"):
-        return Obstacle("machine", f"This processor is {facts.machine}, but {needs}: {elsewhere}.")
+        return Obstacle("machine", f"The processor is {facts.machine}. {advice}")
     if facts.libc != "glibc":
         libc = facts.libc or "not glibc"
-        return Obstacle("libc", f"The C library here is {libc}, as on Alpine, but {needs}: {elsewhere}.")
+        return Obstacle("libc", f"The C library is {libc}, as on Alpine. {advice}")
     if _numbers(facts.libc_version)[:2] < OLDEST_GLIBC:
         return Obstacle(
-            "glibc",
-            f"glibc here is {facts.libc_version}, but {needs} (Debian 12, Ubuntu 22.04): {elsewhere}.",
+            "glibc", f"The glibc version is {facts.libc_version}; Debian 12 and Ubuntu 22.04 have newer ones. {advice}"
         )
     return None
 
@@ -146,10 +144,7 @@ def _platform_obstacle(facts: Facts) -> Obstacle | None:
 def _python_obstacle(facts: Facts) -> Obstacle | None:
     version = "{}.{}.{}".format(*facts.python)
     if facts.implementation != "CPython":
-        why, code = (
-            f"{facts.implementation} cannot run Triton's Python models; CPython can",
-            "python-implementation",
-        )
+        why, code = f"This Python is {facts.implementation}, and Triton runs CPython", "python-implementation"
     elif facts.python[:2] < OLDEST_PYTHON:
         why, code = f"Python {version} is too old", "python-too-old"
     elif facts.python[:2] > NEWEST_PYTHON:
@@ -160,34 +155,34 @@ def _python_obstacle(facts: Facts) -> Obstacle | None:
     if packaged is not None:
         name = "python{}.{}".format(*packaged)
         packages = (name, f"{name}-venv", f"lib{name}")
-        command = f"install one with `{_apt_install(facts, packages)}`, then `make run PYTHON={name}`"
-        return Obstacle(code, f"{why}: 3.11 or 3.12 is needed; {command}.", packages)
+        command = f"Install it with `{_apt_install(facts, packages)}`, then run `make run PYTHON={name}`."
+        return Obstacle(code, f"{why}; 3.11 or 3.12 is required. {command}", packages)
     command = (
-        "where you have one, choose it with `make run PYTHON=python3.12`; if not, "
-        '`uv python install 3.12` and `make run PYTHON="$(uv python find 3.12)"` bring one'
+        "If you have one, run `make run PYTHON=python3.12`. If not, run "
+        '`uv python install 3.12`, then `make run PYTHON="$(uv python find 3.12)"`.'
     )
-    return Obstacle(code, f"{why}: 3.11 or 3.12 is needed; {command}.")
+    return Obstacle(code, f"{why}; 3.11 or 3.12 is required. {command}")
 
 
 def _missing_parts(facts: Facts, context: Context) -> Iterator[Obstacle]:
     name = "python{}.{}".format(*facts.python[:2])
     missing: list[tuple[str, str, str]] = []
     if context == "install" and not facts.has_venv:
-        missing.append(("venv", f"{name}-venv", f"This {name} cannot make virtual environments"))
+        missing.append(("venv", f"{name}-venv", f"This {name} cannot create virtual environments"))
     if facts.libpython is None:
-        why = f"Triton's Python models need the shared library lib{name}.so, and this {name} has none"
+        why = f"Triton's Python models need the shared library lib{name}.so, which this {name} lacks"
         missing.append(("libpython", f"lib{name}", why))
-    # One command for all of them, so that nobody has to come back for the second.
+    # One command installs all missing packages.
     command = _apt_install(facts, tuple(package for _, package, _ in missing))
     for code, package, why in missing:
         if _is_apt(facts) and facts.is_system_python:
-            yield Obstacle(code, f"{why}: install what is missing with `{command}`.", (package,))
+            yield Obstacle(code, f"{why}. Install the missing packages with `{command}`.", (package,))
         elif code == "libpython" and not facts.is_system_python:
-            yield Obstacle(code, f"{why}: {_rebuild(facts)}.")
+            yield Obstacle(code, f"{why}. {_rebuild(facts)}")
         else:
             yield Obstacle(
                 code,
-                f"{why}: install your system's package that brings it, "
+                f"{why}. Install your distribution's package for it, "
                 "or choose another Python with `make run PYTHON=python3.12`.",
             )
 
@@ -196,12 +191,12 @@ def _disk_obstacle(facts: Facts, context: Context) -> Obstacle | None:
     needed = INSTALL_BYTES if context == "install" else EMBEDDED_BYTES
     if facts.free_bytes >= needed:
         return None
-    amount = f"{facts.folder} has {facts.free_bytes / GB:.1f} GB free, and {needed / GB:.1f} GB are needed"
+    amount = f"The disk of {facts.folder} has {facts.free_bytes / GB:.1f} GB free; {needed / GB:.1f} GB are needed"
     if context == "install":
-        advice = f"make room (`df -h {shlex.quote(facts.folder)}` shows the disk), or clone to a larger disk"
+        advice = f"Free some space (`df -h {shlex.quote(facts.folder)}` shows the disk), or clone to a larger disk"
     else:
-        advice = "name a folder on a larger disk, such as `TMPDIR=/var/tmp make run`"
-    return Obstacle("disk", f"{amount}: {advice}.")
+        advice = "Set TMPDIR to a folder on a larger disk, for example `TMPDIR=/var/tmp make run`"
+    return Obstacle("disk", f"{amount}. {advice}.")
 
 
 def _bind_obstacle(error: OSError, host: str, port: int, flag: str, host_flag: str) -> Obstacle:
@@ -210,27 +205,27 @@ def _bind_obstacle(error: OSError, host: str, port: int, flag: str, host_flag: s
     if error.errno == errno.EADDRINUSE:
         return Obstacle(
             "port-in-use",
-            f"Port {port} on {host} is in use: stop the program that holds it "
-            f"(`ss -ltnp 'sport = :{port}'` names it), or choose another port {change}.",
+            f"Port {port} on {host} is in use. Stop the program that uses it "
+            f"(`ss -ltnp 'sport = :{port}'` shows it), or choose another port {change}.",
         )
     if error.errno == errno.EACCES:
         return Obstacle(
             "port-privileged",
-            f"Port {port} is for root only: choose one from 1024 up {change}.",
+            f"Only root may use port {port}. Choose a port from 1024 up, {change}.",
         )
     return Obstacle(
         "host-unknown",
-        f"{host} is no address of this machine ({error.strerror or error}): "
-        f"choose one with `{host_flag} 127.0.0.1`, or `{host_flag} 0.0.0.0` for all of them.",
+        f"{host} is not an address of this machine ({error.strerror or error}). "
+        f"Use `{host_flag} 127.0.0.1`, or `{host_flag} 0.0.0.0` for all its addresses.",
     )
 
 
 def _rebuild(facts: Facts) -> str:
     version = "{}.{}.{}".format(*facts.python)
     return (
-        "build it again with `--enable-shared` "
+        "Build this Python again with `--enable-shared` "
         f"(pyenv: `PYTHON_CONFIGURE_OPTS=--enable-shared pyenv install --force {version}`), "
-        "or choose another Python with `make run PYTHON=/usr/bin/python3`"
+        "or choose another Python with `make run PYTHON=/usr/bin/python3`."
     )
 
 
@@ -248,7 +243,7 @@ def _numbers(version: str) -> tuple[int, ...]:
 
 def _libc() -> tuple[str, str]:
     try:
-        # platform.libc_ver() reads the Python binary, which on musl says nothing.
+        # platform.libc_ver() reads the Python binary, and finds nothing in it on musl.
         name, _, version = (os.confstr("CS_GNU_LIBC_VERSION") or "").partition(" ")
     except (AttributeError, ValueError, OSError):
         return ("musl", "") if any(Path("/lib").glob("ld-musl-*")) else ("", "")
@@ -265,11 +260,11 @@ def _os_release() -> dict[str, str]:
 
 
 def _libpython() -> str | None:
-    """Where the library lies; another build's of the same version would break its compiled modules."""
+    """The path of this Python's libpython. That of another build, even of the same version, breaks compiled modules."""
     name = "libpython{}.{}.so.1.0".format(*sys.version_info[:2])
     folders = [sysconfig.get_config_var("LIBDIR"), str(Path(sys.base_prefix, "lib"))]
     if sys.base_prefix == "/usr":
-        # The system's own Python: the library comes in a package of its own, into the loader's directories.
+        # The distribution's Python: a separate package installs the library into the loader's directories.
         folders += [f"/usr/lib/{sysconfig.get_config_var('MULTIARCH') or 'x86_64-linux-gnu'}", "/usr/lib64"]
     for folder in folders:
         if folder and Path(folder, name).exists():
@@ -278,13 +273,13 @@ def _libpython() -> str | None:
 
 
 def _nearest(folder: Path) -> Path:
-    """The folder, or the nearest one above it that exists already."""
+    """The folder, or its nearest parent that exists."""
     folder = folder.absolute()
     return next(path for path in (folder, *folder.parents) if path.exists())
 
 
 def main(arguments: Sequence[str]) -> int:
-    """For `scripts/setup`: one line an obstacle, `code|apt packages|sentence`; 1 where there is any."""
+    """Print one line per obstacle for `scripts/setup`: `code|apt packages|sentence`. Returns 1 if there are any."""
     found = obstacles(gather(Path(arguments[0] if arguments else ".")), context="install")
     for obstacle in found:
         sys.stdout.write("{}|{}|{}\n".format(obstacle.code, " ".join(obstacle.packages), obstacle.sentence))

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Triton's processes: waits for the end of one, and ends those that a killed guard left behind.
+"""Waits for a process to exit, and ends the processes that a killed guard leaves behind.
 
-The guard ends everything below Triton, but a guard killed with SIGKILL cannot. The kernel then kills Triton
-(`PR_SET_PDEATHSIG`), not the Python stubs: they would keep Triton's memory, and hold the pipe of its log open. They are
-found by an environment variable that every process below the guard inherits.
+The guard ends every process below Triton, unless it is killed with SIGKILL. The kernel then kills Triton
+(`PR_SET_PDEATHSIG`), but not its stub processes: they would keep Triton's memory, and hold the pipe of its log open.
+`end_orphans` finds them by an environment variable that every process below the guard inherits.
 """
 
 import asyncio
@@ -17,16 +17,16 @@ from pathlib import Path
 
 from fastapi_triton.embedded import guard
 
-# Names the work folder of the embedded Triton that a process belongs to.
+# The environment variable with the work folder of the embedded Triton that a process belongs to.
 MARK = "FASTAPI_TRITON_EMBEDDED_FOLDER"
-# How long killed processes have to disappear.
-GONE_WITHIN_S = 10.0
+# How long to wait for killed processes to exit.
+KILL_TIMEOUT_S = 10.0
 
 
 async def until_exit(pid: int) -> None:
-    """Wait until a child process has exited; it need not be reaped.
+    """Wait until a child process has exited. It is not reaped here.
 
-    asyncio's `Process.wait` waits for the process's pipes too (Python 3.11), which a grandchild may hold open for ever.
+    In Python 3.11, asyncio's `Process.wait` also waits for the pipes, which a grandchild may hold open for ever.
     """
     try:
         descriptor = os.pidfd_open(pid)
@@ -43,20 +43,20 @@ async def until_exit(pid: int) -> None:
 
 
 def end_orphans(folder: Path, shared_memory_prefix: str) -> int:
-    """Kill the processes of a work folder, and remove the folder and their shared memory.
+    """Kill the processes of a work folder, and remove the folder and its shared memory.
 
-    Returns how many processes there were. Call it when the guard has ended; it blocks until they are gone.
+    Call it when the guard has ended. It blocks until the processes have exited. Returns the number of processes.
     """
-    deadline = time.monotonic() + GONE_WITHIN_S
+    deadline = time.monotonic() + KILL_TIMEOUT_S
     num_ended = 0
-    while descriptors := list(_opened(folder)):
+    while descriptors := list(_pidfds(folder)):
         num_ended += len(descriptors)
         for descriptor in descriptors:
             with suppress(ProcessLookupError):
                 signal.pidfd_send_signal(descriptor, signal.SIGKILL)
         for descriptor in descriptors:
             select.select([descriptor], [], [], max(0.0, deadline - time.monotonic()))
-            with suppress(ChildProcessError):  # of a frontend that is a container's first process, it is a child
+            with suppress(ChildProcessError):  # a child of ours if the frontend is the container's first process
                 os.waitid(os.P_PIDFD, descriptor, os.WEXITED | os.WNOHANG)
             os.close(descriptor)
         if time.monotonic() >= deadline:
@@ -65,8 +65,8 @@ def end_orphans(folder: Path, shared_memory_prefix: str) -> int:
     return num_ended
 
 
-def _opened(folder: Path) -> Iterator[int]:
-    """A pidfd of each living process of the work folder."""
+def _pidfds(folder: Path) -> Iterator[int]:
+    """Open a pidfd of each running process of the work folder."""
     mark = os.fsencode(f"{MARK}={folder}")
     for entry in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):

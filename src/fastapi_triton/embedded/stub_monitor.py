@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Watches the processes in which the embedded Triton runs Python models: Triton does not notice when one dies."""
+"""Watches the stub processes, in which Triton runs Python models: Triton does not notice when one dies."""
 
 import asyncio
 import os
@@ -11,12 +11,12 @@ from pathlib import Path
 from fastapi_triton.core.background import BackgroundTask
 
 STUB = b"triton_python_backend_stub"
-# How long a Triton that ends may live on after its processes.
+# A Triton that stops ends its stub processes first: wait this long before a dead one counts.
 SETTLE_S = 1.0
 
 
 class StubMonitor:
-    """Calls `on_death` with the model's name when a process of a loaded model ends before Triton does."""
+    """Calls `on_death` with the model's name when a stub process of a loaded model ends before Triton does."""
 
     def __init__(self, folder: Path, on_death: Callable[[str], None]) -> None:
         self._folder = str(folder).encode()
@@ -31,7 +31,7 @@ class StubMonitor:
         self._listed.enter_context(self._task.listed())
 
     def loaded(self, model: str) -> None:
-        """This model is loaded: its processes stay, from now on, for as long as Triton does."""
+        """Watch the processes of a model that Triton has loaded: from now on they must run as long as Triton does."""
         with self._task.attempt():
             for pid in self._pids(model):
                 with suppress(ProcessLookupError):
@@ -39,7 +39,7 @@ class StubMonitor:
                     self._loop.add_reader(descriptor, self._ended, pid, model)
 
     def close(self) -> None:
-        """Triton ends, and they with it."""
+        """Stop watching, since Triton ends and its stub processes with it."""
         self._listed.close()
         for pid in list(self._pidfds):
             self._forget(pid)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reads the log of a Triton process: passes its lines on to our log, and follows the start in them."""
+"""Reads the log of a Triton process, forwards its lines to our log, and finds the events of its start in them."""
 
 import asyncio
 import logging
@@ -13,13 +13,13 @@ _LINE = re.compile(r"^([IWEFV])\d{4} [\d:.]+ \d+ ([\w./-]+:\d+)\] ?\"?(.*?)\"?$"
 _LEVELS = {"I": logging.INFO, "W": logging.WARNING, "E": logging.ERROR, "F": logging.CRITICAL, "V": logging.DEBUG}
 _LOADED = re.compile(r"successfully loaded '([^']+)'")
 _STARTED = re.compile(r"Started HTTPService at ")
-# What `tritonserver` prints before its 400 lines of usage, and after them.
+# `tritonserver` prints these before and after its 400 lines of usage.
 _UNKNOWN_OPTION = re.compile(r"tritonserver: ((?:unrecognized|unknown|invalid|ambiguous) option|option ).*")
 _BAD_OPTION = re.compile(r"Bad option: \"?([^\"]*?)\"?\.?$")
 _USAGE = re.compile(r"Usage: tritonserver\b")
 _UNCAUGHT = re.compile(r"\s*what\(\):\s*(.+)")
 _ERROR = re.compile(r"error: (.+)")
-# Bytes of one line; longer ones are cut into several.
+# Longer lines are split.
 _MAX_LINE_BYTES = 64 * 1024
 _MAX_REASON = 300
 
@@ -48,7 +48,7 @@ class TritonLog:
         return (self._option or self._uncaught or self._last_error or self._last_line)[:_MAX_REASON]
 
     async def read(self, stream: asyncio.StreamReader) -> None:
-        """Read until Triton, and every process that inherited its output, has closed it."""
+        """Read until Triton and every process that inherited its output have closed it."""
         pending = b""
         while chunk := await stream.read(65_536):
             *lines, pending = (pending + chunk).split(b"\n")
@@ -61,37 +61,37 @@ class TritonLog:
             self.take(pending.decode("utf-8", "replace").rstrip())
 
     def take(self, line: str) -> None:
-        """One line of the log."""
+        """Handle one line of the log."""
         parsed = _LINE.match(line)
         if parsed is not None and parsed[3]:
-            level, place, text = parsed.groups()
-            logger.log(_LEVELS[level], "%s (%s)", text, place)
+            level, source, text = parsed.groups()
+            logger.log(_LEVELS[level], "%s (%s)", text, source)
             if level in "EF":
                 self._last_error = text
-        elif line.startswith(("+", "|")):  # the tables of its options, thirty lines at every start
+        elif line.startswith(("+", "|")):  # tables of options and models, thirty lines at each start
             logger.debug("%s", line)
-        elif line and parsed is None:  # usage, or what a Python model prints
+        elif line and parsed is None:  # the usage text, or output of a Python model
             self._take_text(line)
         if loaded := _LOADED.search(line):
             self._on_loaded(loaded[1])
         if not self.has_started and _STARTED.search(line):
             self.has_started = True
-            self._last_error = self._last_line = ""  # earlier errors are not the reason of a later end
+            self._last_error = self._last_line = ""  # errors during the start are not why it ends later
             self._on_started()
 
     def _take_text(self, line: str) -> None:
         if uncaught := _UNCAUGHT.match(line):
             self._uncaught = uncaught[1]
         if not self.has_started:
-            self._look_for_refusal(line)
+            self._look_for_start_error(line)
         if self._is_usage:
             logger.debug("%s", line)
         else:
             logger.info("%s", line)
         self._last_line = line
 
-    def _look_for_refusal(self, line: str) -> None:
-        """Learn from what `tritonserver` prints itself when it does not start."""
+    def _look_for_start_error(self, line: str) -> None:
+        """Find the reason in the lines that `tritonserver` prints when it rejects an option."""
         if unknown := _UNKNOWN_OPTION.search(line):
             self._option = unknown[0]
         elif bad := _BAD_OPTION.match(line):

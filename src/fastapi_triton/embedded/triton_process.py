@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A real Triton beside the frontend: the `tritonserver` of the nvidia-pytriton wheel, started, watched, restarted.
+"""Starts, watches and restarts the `tritonserver` of the nvidia-pytriton wheel, beside the frontend.
 
-It runs from a work folder of links, since this Triton's Python backend aborts on a path with a space. `guard.py` stands
-between us and it, so that nothing is left behind however this process ends.
+It runs from a work folder of links, since this Triton's Python backend aborts on a path with a space. `guard.py` runs
+between this process and Triton, and cleans up however this process ends.
 """
 
 import asyncio
@@ -28,39 +28,39 @@ from fastapi_triton.embedded.triton_log import TritonLog
 
 logger = logging.getLogger(__name__)
 
-# A Triton that served this long was fine; the next restart need not wait.
+# After a Triton that served this long, the next restart does not wait.
 STEADY_S = 10.0
 LONGEST_BACKOFF_S = 30.0
 # `serve` ends after this number of failed starts in a row, since the cause is probably permanent.
 MAX_FAILED_STARTS = 3
-# How long Triton waits for running requests when it is stopped, and when it is killed all the same.
+# How long Triton waits for running requests when it is stopped, and when the guard kills it.
 EXIT_TIMEOUT_S = 5
-# Shared memory that every instance of a Python model begins with, as far as there is enough for many of them. Triton
-# begins with 1 MB and grows; it sometimes dies of growing ("lock_exception") while requests run.
-MOST_SHARED_BYTES, LEAST_SHARED_BYTES, INSTANCES = 32 * 1024**2, 1024**2, 64
 GRACE_S = 10
+# The initial shared memory of an instance of a Python model, if there is enough for INSTANCES of them. Triton's own
+# default is 1 MB, which grows; growing while requests run sometimes crashes it ("lock_exception").
+MOST_SHARED_BYTES, LEAST_SHARED_BYTES, INSTANCES = 32 * 1024**2, 1024**2, 64
 LOOPBACK = "127.0.0.1"
 
 
 def shared_bytes(free: int) -> int:
-    """What one instance begins with, where so many bytes of shared memory are free."""
+    """The initial shared memory of one instance, if `free` bytes of shared memory are free."""
     return max(LEAST_SHARED_BYTES, min(MOST_SHARED_BYTES, free // INSTANCES))
 
 
 class TritonExitedError(Exception):
-    """A Triton that we started has ended; the text says how, and what it said last."""
+    """A Triton that we started has ended. The text has its exit status and its last error."""
 
 
 @dataclass(frozen=True, slots=True)
 class Ports:
-    """The ports of one Triton; they stay the same over restarts."""
+    """The ports of one Triton. Restarts do not change them."""
 
     http: int
     metrics: int
 
     @classmethod
     def free(cls, host: str = LOOPBACK) -> Self:
-        """Two ports of this machine's address `host` that are free now."""
+        """Find two free ports of this machine's address `host`."""
         with contextlib.ExitStack() as stack:
             sockets = [stack.enter_context(socket.socket()) for _ in range(2)]
             for each in sockets:
@@ -70,21 +70,21 @@ class Ports:
 
 
 class Observer(Protocol):
-    """Is notified of what Triton itself does not report; `ModelProcesses` is one."""
+    """Is notified of dead processes, which Triton itself does not report. `ModelProcesses` is an observer."""
 
     def died(self, model: str) -> None:
-        """The process of this model has died."""
+        """A stub process of this model has died."""
         ...
 
     def triton_ended(self) -> None:
-        """Triton has ended, and every process with it."""
+        """Triton and all its processes have ended."""
         ...
 
 
 class EmbeddedTriton:
-    """Keeps one Triton running while its `async with` is open; `url` says where, from the start.
+    """Keeps one Triton running inside `async with`. Its `url` is known before it starts.
 
-    `observer`, if there is one, is notified of dead model processes, before Triton is restarted for it.
+    `observer`, if set, is notified of a dead stub process before Triton is restarted.
     """
 
     observer: Observer | None = None
@@ -107,15 +107,15 @@ class EmbeddedTriton:
             steady_s=STEADY_S,
         )
         self._has_served = False
-        # Set when it has failed to start too often, with the reason.
+        # Set to the reason when Triton has failed to start too often.
         self._given_up: asyncio.Future[str] | None = None
 
     @classmethod
     def prepare(cls, model_repository: Path, *, host: str = LOOPBACK) -> Self:
-        """Make sure that it can run here; nothing is started yet. `host` is the address of ours that it listens on.
+        """Check that Triton can run here, without starting it. It will listen on `host`, an address of this machine.
 
         Raises:
-            EmbeddedTritonError: this machine cannot, or there is no model repository.
+            EmbeddedTritonError: this machine cannot run it, or there is no model repository.
         """
         if not model_repository.is_dir():
             raise EmbeddedTritonError(f"There is no model repository at {model_repository}.")
@@ -123,7 +123,7 @@ class EmbeddedTriton:
         return cls(model_repository, installation=Installation.find(), libpython=libpython, host=host)
 
     async def __aenter__(self) -> Self:
-        """Start Triton; it loads its models while we go on."""
+        """Start Triton. Does not wait until it has loaded its models."""
         self._given_up = asyncio.get_running_loop().create_future()
         await self._running.enter_async_context(self._task.repeating(self._run))
         return self
@@ -134,20 +134,20 @@ class EmbeddedTriton:
         await self._running.aclose()
 
     async def given_up(self) -> str:
-        """Wait until Triton has failed to start `MAX_FAILED_STARTS` times without ever serving. Returns why.
+        """Wait until Triton has failed to start `MAX_FAILED_STARTS` times without ever serving. Returns the reason.
 
-        Once a Triton has served it is started again for ever, with backoff, and this never returns.
+        Once Triton has served, it is restarted for ever, with backoff, and this never returns.
         """
         if self._given_up is None:
             raise RuntimeError("EmbeddedTriton is used outside its `async with`")
         return await asyncio.shield(self._given_up)
 
     async def _run(self) -> None:
-        """One Triton, from its start to its end.
+        """Run one Triton, from its start to its end.
 
         Raises:
             TritonExitedError: it ended.
-            OSError: it cannot be started, for want of space on the disk, say.
+            OSError: it cannot be started, for example because the disk is full.
         """
         try:
             raise TritonExitedError(await self.run_once(self._serves))
@@ -162,7 +162,7 @@ class EmbeddedTriton:
         self._task.succeeded()
 
     async def run_once(self, on_started: Callable[[], object] = lambda: None) -> str:
-        """One Triton from its start to its end, without `async with`. Returns how it ended, and what it logged last.
+        """Run one Triton to its end, without `async with`. Returns its exit status and its last error as a sentence.
 
         Raises:
             OSError: it cannot be started.
@@ -174,15 +174,15 @@ class EmbeddedTriton:
         except OSError:
             await asyncio.to_thread(processes.end_orphans, folder, prefix)
             raise
-        logger.info("Triton starts at %s with the models of %s", self.url, self.model_repository)
+        logger.info("Triton starts at %s with the models in %s", self.url, self.model_repository)
         pipe, output = process.stdin, process.stdout
         if pipe is None or output is None:
             raise RuntimeError("Triton was started without pipes")
 
         def restart(model: str) -> None:
-            logger.error("the process of model %s has died; Triton is restarted, since it would not notice", model)
+            logger.error("the process of model %s has died; restarting Triton, which does not notice it", model)
             if self.observer is not None:
-                self.observer.died(model)  # Triton waits for running requests, and the requests of this model never end
+                self.observer.died(model)  # fails the model's requests: they never end, and Triton would wait for them
             pipe.close()
 
         watch = StubMonitor(folder, on_death=restart)
@@ -193,7 +193,7 @@ class EmbeddedTriton:
             await asyncio.wait([reading, ending], return_when=asyncio.FIRST_COMPLETED)
         finally:
             watch.close()
-            pipe.close()  # has the guard stop Triton
+            pipe.close()  # the guard stops Triton
             status = await asyncio.shield(_ended(process, ending, reading, folder, prefix))
             if self.observer is not None:
                 self.observer.triton_ended()
@@ -225,7 +225,7 @@ class EmbeddedTriton:
             f"--metrics-address={self.host}",
             f"--metrics-port={self.ports.metrics}",
             "--allow-gpu-metrics=false",
-            # A model that does not load shall not take the others with it; readiness says which.
+            # Serve the other models if one does not load; readiness names it.
             "--exit-on-error=false",
             f"--exit-timeout-secs={EXIT_TIMEOUT_S}",
             *_trace_options(os.environ),
@@ -233,17 +233,17 @@ class EmbeddedTriton:
 
     def _environment(self) -> dict[str, str]:
         environment = dict(os.environ)
-        # The stub must load the libpython of this very Python, or its compiled packages do not fit.
+        # The stub process must load the libpython of this Python, or compiled packages do not work.
         folders = [str(self._libpython.parent), str(self._installation.libraries)]
         inherited = environment.get("LD_LIBRARY_PATH")
         environment["LD_LIBRARY_PATH"] = ":".join([*folders, inherited] if inherited else folders)
-        # ... and finds this environment's packages through the `python3` that is first on PATH.
+        # It finds this environment's packages through the first `python3` on PATH.
         environment["PATH"] = f"{Path(sys.executable).parent}:{environment.get('PATH', os.defpath)}"
         return environment
 
 
 def _trace_options(environment: Mapping[str, str]) -> list[str]:
-    """Have Triton continue the frontend's traces, and trace nothing else, where they go to a collector."""
+    """The options with which Triton continues the frontend's traces; none if no collector is configured."""
     endpoint = environment.get("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
     if not endpoint and (base := environment.get("OTEL_EXPORTER_OTLP_ENDPOINT")):
         endpoint = f"{base.removesuffix('/')}/v1/traces"
@@ -260,10 +260,10 @@ async def _ended(
     folder: Path,
     shared_memory_prefix: str,
 ) -> int:
-    """Wait for the guard's end, end what a killed guard left, and read the log's rest. Returns the exit status."""
+    """Wait for the guard, end the processes that it left behind, read the rest of the log. Returns the exit status."""
     await ending
     num_orphans = await asyncio.to_thread(processes.end_orphans, folder, shared_memory_prefix)
     if num_orphans:
-        logger.warning("Triton's guard was killed; %d processes that it left behind were ended", num_orphans)
+        logger.warning("Triton's guard was killed; ended %d processes that it left behind", num_orphans)
     await reading
     return await process.wait()
