@@ -10,7 +10,7 @@ import pytest
 from tritonclient.http import InferenceServerClient, InferInput, InferRequestedOutput
 
 from fastapi_triton.triton.datatypes import BY_WIRE, DATATYPES
-from fastapi_triton.triton.infer_codec import answer_tensors, header_length, request_body
+from fastapi_triton.triton.infer_codec import response_tensors, header_length, request_body
 from fastapi_triton.triton.tensor import Tensor
 
 NUMBERS = [datatype for datatype in DATATYPES if datatype.kind != "bytes" and datatype.wire != "BF16"]
@@ -74,7 +74,7 @@ def answer(outputs: dict[str, Tensor]) -> tuple[memoryview, int]:
 
 def test_what_was_written_is_read_again() -> None:
     sent = tensors()
-    read = answer_tensors(*answer(sent))
+    read = response_tensors(*answer(sent))
     assert list(read) == list(sent)
     for name, tensor in sent.items():
         assert read[name].datatype is tensor.datatype
@@ -90,7 +90,7 @@ def test_outputs_in_json_are_read_too() -> None:
             {"name": "number", "datatype": "INT8", "shape": [2], "data": [-1, 2]},
         ]
     }
-    read = answer_tensors(memoryview(orjson.dumps(told)), None)
+    read = response_tensors(memoryview(orjson.dumps(told)), None)
     assert read["text"].array.tolist() == [["ä".encode(), b""]]
     assert read["number"].array.tolist() == [-1, 2]
 
@@ -99,7 +99,7 @@ def test_outputs_in_json_are_read_too() -> None:
 def test_an_answer_that_is_cut_off_is_not_read(cut: int) -> None:
     body, length = answer({"one": texts(b"abc", shape=(1,))})
     with pytest.raises((ValueError, struct.error)):
-        answer_tensors(body[:-cut], length)
+        response_tensors(body[:-cut], length)
 
 
 def test_the_header_length_is_read_where_it_is_told() -> None:

@@ -9,7 +9,7 @@ import pytest
 from tritonclient.http import InferenceServerClient, InferInput
 
 from fastapi_triton.triton.datatypes import BY_WIRE, DATATYPES, Datatype
-from fastapi_triton.triton.infer_codec import answer_tensors, request_body
+from fastapi_triton.triton.infer_codec import response_tensors, request_body
 from fastapi_triton.triton.tensor import Tensor
 
 # Rounded by every float datatype; small enough for all of them.
@@ -57,7 +57,7 @@ def test_a_text_of_an_answer_is_no_copy_of_it_until_its_array_is_asked_for() -> 
     pieces, _ = request_body({"text": Tensor.of_one(BY_WIRE["BYTES"], b"house", (1,))}, [], "")
     header = orjson.dumps({"outputs": orjson.loads(pieces[0])["inputs"]})
     body = memoryview(bytearray(header + b"".join(pieces[1:])))
-    read = answer_tensors(body, len(header))["text"]
+    read = response_tensors(body, len(header))["text"]
     body[-5:] = b"mouse"
     assert bytes(read.item()) == b"mouse"
     assert read.array.tolist() == [b"mouse"]

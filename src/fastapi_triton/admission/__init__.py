@@ -3,7 +3,7 @@
 
 This package must not know HTTP, Triton, or what runs in a slot.
 
-| module | its one job |
+| module | purpose |
 | --- | --- |
 | `limiter` | the slots of each model, their queue, and the limit of each caller |
 | `fair_queue` | the requests that wait for a slot, round-robin across callers |

@@ -4,7 +4,7 @@
 It owns options, messages for people and exit statuses. It may import every other package, and none imports it. The
 other packages do the work, except for the checks, the client of `generate` and the comparisons of `perf`.
 
-| module | responsibility |
+| module | purpose |
 | --- | --- |
 | `main` | the commands, and `init` |
 | `serve` | `serve`: options, model repository, folder for jobs |

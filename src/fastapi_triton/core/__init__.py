@@ -4,7 +4,7 @@
 It owns errors and their HTTP form, settings, URL prefixes, and the state of one request. It knows nothing of Triton,
 models or pictures.
 
-| module | responsibility |
+| module | purpose |
 | --- | --- |
 | `settings` | all settings, with default and description |
 | `paths` | URL prefixes; a request's path below `root_path` |

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Runs Triton in a child process: checks the machine, starts, watches and restarts it. Knows neither HTTP nor the app.
 
-| module | its one job |
+| module | purpose |
 | --- | --- |
 | `triton_process` | runs Triton; the app needs only its URL |
 | `guard` | a small process between the two that ends Triton whenever the frontend ends, even if it is killed |

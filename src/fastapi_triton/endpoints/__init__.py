@@ -5,7 +5,7 @@ This package owns the request pipeline, the codec between JSON values and tensor
 declared by pydantic models, and generated from model configs. It must not know who the client is (`middleware`), how to
 connect to Triton (`triton.transport`), or the picture APIs, jobs and `/v2` that are built on it.
 
-| module | its one job |
+| module | purpose |
 | --- | --- |
 | `pipeline` | the stages of a request, for all API families |
 | `interfaces` | types that API families and jobs share: services, progress events, listeners |

@@ -12,7 +12,7 @@ The rest is in files, because DBOS's public API does not suit it:
 
 This package must not know which API received a job's request.
 
-| module | its one job |
+| module | purpose |
 | --- | --- |
 | `routes`, `submission` | `/jobs`; the requests that become jobs: `Prefer: respond-async`, `Idempotency-Key` |
 | `manager` | accepts, finds, runs and cancels jobs |

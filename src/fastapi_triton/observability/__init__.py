@@ -4,7 +4,7 @@
 This package owns metric names, log formats and the tracing configuration. It reads finished `RequestRecord`s and values
 from other packages, and must not know where they come from.
 
-| module | its one job |
+| module | purpose |
 | --- | --- |
 | `metrics` | counters and histograms of requests, over all workers |
 | `gauges` | the current state, sampled once a second |

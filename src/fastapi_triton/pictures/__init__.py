@@ -3,7 +3,7 @@
 
 This package owns the translations. It must not know Triton: it uses the endpoint's stream model.
 
-| module | its one job |
+| module | purpose |
 | --- | --- |
 | `routes` | adds the enabled APIs to the app |
 | `text_to_image` | the endpoint for these APIs: picture sizes, seeds, several pictures per request |

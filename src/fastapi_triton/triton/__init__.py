@@ -3,7 +3,7 @@
 
 This package must not know endpoints, the clients of the frontend, or FastAPI.
 
-| module | its one job |
+| module | purpose |
 | --- | --- |
 | `client` | the `TritonClient` protocol, and the default client of an app |
 | `http_client` | that protocol over HTTP |

@@ -59,21 +59,21 @@ class SuspectedDeathError(InferenceError):
 
 def failure(model: str, status: int, body: bytes) -> FastAPITritonError:
     """The error for a response of Triton whose status is not 200. Texts that may reveal internals are only logged."""
-    told = _tritons_text(body)
-    text = (body[:_MAX_TEXT].decode("utf-8", "replace") if told is None else told)[:_MAX_TEXT]
-    before = _answered_by_proxy(status, body, is_tritons=told is not None)
+    message = _tritons_text(body)
+    text = (body[:_MAX_TEXT].decode("utf-8", "replace") if message is None else message)[:_MAX_TEXT]
+    before = _proxy_error(status, body, is_tritons=message is not None)
     if before is not None:
         logger.error("model %s: the proxy in front of Triton returned %d: %s", model, status, text)
         return before
-    structured = ModelFailure.of(told or "")
+    structured = ModelFailure.of(message or "")
     if structured is not None:
         return _from_model(model, status, structured)
     if model_health.is_death(text, model):
         return _suspected(model, text)
-    if status == 400 and told is not None:
+    if status == 400 and message is not None:
         return _refused(text)
     logger.error("model %s: Triton returned %d: %s", model, status, text)
-    if status == 404 and told is not None:
+    if status == 404 and message is not None:
         return _not_loaded(model)
     if status == 499:
         return OverloadedError("The request was cancelled at Triton.", code="cancelled", retry_after_s=RETRY_AFTER_S)
@@ -88,15 +88,15 @@ def require_triton(status: int, body: bytes) -> None:
     Raises:
         FastAPITritonError: it is from a proxy in front of Triton, or Triton's restricted APIs.
     """
-    error = _answered_by_proxy(status, body, is_tritons=_tritons_text(body) is not None)
+    error = _proxy_error(status, body, is_tritons=_tritons_text(body) is not None)
     if error is not None:
         raise error
 
 
 def suspects_death(model: str, body: bytes) -> bool:
     """Whether a response, or its first event, has Triton's message for a dead stub process."""
-    told = _tritons_text(body.removeprefix(b"data:"))
-    return told is not None and model_health.is_death(told, model)
+    message = _tritons_text(body.removeprefix(b"data:"))
+    return message is not None and model_health.is_death(message, model)
 
 
 def stream_failure(model: str, text: str) -> FastAPITritonError:
@@ -110,10 +110,10 @@ def stream_failure(model: str, text: str) -> FastAPITritonError:
     return _unknown_failure(model)
 
 
-def _from_model(model: str, status: int, told: ModelFailure) -> FastAPITritonError:
-    error = told.error(status)
+def _from_model(model: str, status: int, failure: ModelFailure) -> FastAPITritonError:
+    error = failure.error(status)
     if error.status >= 500:
-        code, detail = told.code[:_MAX_TEXT], told.detail[:_MAX_TEXT]
+        code, detail = failure.code[:_MAX_TEXT], failure.detail[:_MAX_TEXT]
         logger.error("model %s: Triton returned %d: %s: %s", model, status, code, detail)
     return error
 
@@ -159,17 +159,17 @@ def _unknown_failure(model: str) -> InferenceError:
 def _tritons_text(body: bytes) -> str | None:
     """The message of an error in Triton's form, `{"error": "..."}`; None: something else wrote this body."""
     try:
-        answer = orjson.loads(body)
+        response = orjson.loads(body)
     except orjson.JSONDecodeError:
         return None
-    told = answer.get("error") if isinstance(answer, dict) else None
-    return told if isinstance(told, str) else None
+    message = response.get("error") if isinstance(response, dict) else None
+    return message if isinstance(message, str) else None
 
 
 # ---- proxies and load balancers in front of Triton
 
 
-def _answered_by_proxy(status: int, body: bytes, *, is_tritons: bool) -> FastAPITritonError | None:
+def _proxy_error(status: int, body: bytes, *, is_tritons: bool) -> FastAPITritonError | None:
     """The error if a proxy in front of Triton sent the response; None if Triton did.
 
     `is_tritons`: the body has the form of Triton's errors. An empty body may be Triton's too, because some of its

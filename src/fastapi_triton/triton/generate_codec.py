@@ -109,8 +109,8 @@ def _is_utf_8(value: Any) -> bool:
 
 def error_text(event: Mapping[str, Any]) -> str | None:
     """The error message of an error event, else None."""
-    told = event.get("error")
-    return told if isinstance(told, str) and "model_name" not in event else None
+    message = event.get("error")
+    return message if isinstance(message, str) and "model_name" not in event else None
 
 
 def tensors(event: Mapping[str, Any], config: ModelConfig) -> dict[str, Tensor]:

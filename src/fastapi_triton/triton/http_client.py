@@ -80,7 +80,7 @@ class HTTPTriton:
         self._health_check = HealthCheck(self.pool, interval_s=heartbeat_s)
         self._open: AsyncExitStack | None = None
         self.processes = ModelProcesses()
-        self._process_check = ProcessCheck(self.processes, self.question)
+        self._process_check = ProcessCheck(self.processes, self.status_request)
         # The last results of `config`: the JSON of a stream does not name its datatypes.
         self._configs: dict[str, ModelConfig] = {}
 
@@ -116,7 +116,7 @@ class HTTPTriton:
     def num_open_breakers(self) -> int:
         return int(not self.is_up)
 
-    async def question(self, method: str, path: str, *, body: Pieces = ()) -> tuple[ResponseHead, memoryview]:
+    async def status_request(self, method: str, path: str, *, body: Pieces = ()) -> tuple[ResponseHead, memoryview]:
         """Send a request that changes nothing, and repeat it once if the connection breaks. Any status is a response.
 
         Raises:
@@ -135,7 +135,7 @@ class HTTPTriton:
         self.pool.breaker.on_change = functools.partial(on_change, "")
 
     async def server_ready(self) -> bool:
-        head, _ = await self.question("GET", "/v2/health/ready")
+        head, _ = await self.status_request("GET", "/v2/health/ready")
         return head.status != 400  # other statuses are not about the models
 
     async def check_processes(self) -> None:
@@ -145,7 +145,7 @@ class HTTPTriton:
         return await self._process_check.ready(model)
 
     async def config(self, model: str) -> ModelConfig:
-        head, body = await self.question("GET", f"{_path(model)}/config")
+        head, body = await self.status_request("GET", f"{_path(model)}/config")
         if head.status != 200:
             require_triton(head.status, bytes(body))
             raise ModelNotReadyError(
@@ -160,8 +160,8 @@ class HTTPTriton:
 
     async def index(self) -> list[ModelStatus]:
         path = "/v2/repository/index"
-        with self._health_check.question():
-            head, body = await self.question("POST", path, body=(b"{}",))
+        with self._health_check.status_request():
+            head, body = await self.status_request("POST", path, body=(b"{}",))
         try:
             if head.status != 200:
                 require_triton(head.status, bytes(body))
@@ -185,7 +185,7 @@ class HTTPTriton:
             with Stage(TRITON, model) as stage:
                 if trace_headers := stage.trace_headers:
                     lines += _lines(trace_headers)
-                head, answer = await self._call(
+                head, response_body = await self._call(
                     "POST", path, timeout_s=timeout_s, body=body, headers=lines, model=model
                 )
         except (DeadlineExceededError, TritonUnavailableError) as error:
@@ -195,14 +195,14 @@ class HTTPTriton:
         if b"content-encoding" in headers:
             require_plain(headers)
         if head.status != 200:
-            raise await self._learned(model, failure(model, head.status, bytes(answer)), sent_at)
+            raise await self._learned(model, failure(model, head.status, bytes(response_body)), sent_at)
         self.processes.answered(model)
         try:
-            return infer_codec.answer_tensors(answer, infer_codec.header_length(headers))
+            return infer_codec.response_tensors(response_body, infer_codec.header_length(headers))
         except (ValueError, KeyError, TypeError, AttributeError, struct.error) as error:
             # The text is not logged, because it may repeat the client's.
             logger.error(
-                "model %s: its response of %d bytes cannot be read: %s", model, len(answer), type(error).__name__
+                "model %s: its response of %d bytes cannot be read: %s", model, len(response_body), type(error).__name__
             )
             raise unreadable(model) from None
 
@@ -246,15 +246,15 @@ class HTTPTriton:
             InferenceError: the response is compressed, or not a stream of events.
             TritonUnavailableError: the response may be truncated.
         """
-        answer = await connection.head()
-        headers = dict(answer.headers)
+        head = await connection.head()
+        headers = dict(head.headers)
         require_plain(headers)
         if not headers.get(b"content-type", b"").startswith(_EVENTS):
-            told = b"".join([each async for each in connection])
-            if answer.status == 200:
-                logger.error("model %s: its stream of %d bytes is not %s", model, len(told), sse_parser.MEDIA_TYPE)
+            text = b"".join([each async for each in connection])
+            if head.status == 200:
+                logger.error("model %s: its stream of %d bytes is not %s", model, len(text), sse_parser.MEDIA_TYPE)
                 raise unreadable(model)
-            raise failure(model, answer.status, told)
+            raise failure(model, head.status, text)
         try:
             async with aclosing(sse_parser.parse(connection)) as events:
                 async for _, data in events:
@@ -263,8 +263,8 @@ class HTTPTriton:
             logger.error("model %s: %s", model, error)
             raise unreadable(model) from None
         # If a model fails before its first response, Triton returns 400 for any error, and the error is an event.
-        if answer.status != 200:
-            raise failure(model, answer.status, b"")
+        if head.status != 200:
+            raise failure(model, head.status, b"")
         if not headers.keys() & _ENDS:
             raise lost()
 
@@ -365,10 +365,10 @@ def _model_status(entry: Mapping[str, str]) -> ModelStatus:
 def _event_tensors(data: bytes, config: ModelConfig) -> dict[str, Tensor]:
     try:
         event = generate_codec.event(data)
-        told = generate_codec.error_text(event)
-        if told is None and "model_name" not in event:
+        message = generate_codec.error_text(event)
+        if message is None and "model_name" not in event:
             raise ValueError("the data is not an event of Triton's")
-        if told is None:
+        if message is None:
             return generate_codec.tensors(event, config)
     except (ValueError, TypeError, KeyError, OverflowError, AttributeError) as error:
         logger.error(
@@ -381,4 +381,4 @@ def _event_tensors(data: bytes, config: ModelConfig) -> dict[str, Tensor]:
             detail = f"The model {config.name} returned bytes that are not UTF-8 text, in `{'`, `'.join(names)}`."
             raise InferenceError(detail) from None
         raise unreadable(config.name) from None
-    raise stream_failure(config.name, told)
+    raise stream_failure(config.name, message)

@@ -63,7 +63,7 @@ def request_body(
     return pieces, len(pieces[0])
 
 
-def answer_tensors(body: memoryview, header_length: int | None) -> dict[str, Tensor]:
+def response_tensors(body: memoryview, header_length: int | None) -> dict[str, Tensor]:
     """The output tensors of a response. Without a header length all of it is JSON. Arrays may share its memory.
 
     Raises:

@@ -148,6 +148,6 @@ def _datatype(entry: Mapping[str, Any]) -> Datatype:
 
 
 def _content(entry: Mapping[str, Any], parameters: Mapping[str, str]) -> Content | None:
-    told = parameters.get(HINT + entry["name"])
+    hint = parameters.get(HINT + entry["name"])
     is_text = entry.get("data_type") == "TYPE_STRING"
-    return next((content for content in get_args(Content) if content == told), None) if is_text else None
+    return next((content for content in get_args(Content) if content == hint), None) if is_text else None

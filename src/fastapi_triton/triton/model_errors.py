@@ -86,9 +86,9 @@ class ModelFailure(BaseModel):
         return kind(detail, code=code, problems=problems, retry_after_s=self._retry_after_s(kind))
 
     def _retry_after_s(self, kind: type[FastAPITritonError]) -> float | None:
-        told = self.retry_after_s
-        if told is not None and math.isfinite(told) and told > 0:
-            return min(told, _MAX_RETRY_AFTER_S)
+        retry_after_s = self.retry_after_s
+        if retry_after_s is not None and math.isfinite(retry_after_s) and retry_after_s > 0:
+            return min(retry_after_s, _MAX_RETRY_AFTER_S)
         return RETRY_AFTER_S if kind is OverloadedError else None
 
 

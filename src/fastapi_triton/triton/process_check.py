@@ -34,7 +34,7 @@ _HONEST = (2, 66)
 
 
 class ProcessCheck:
-    """Keeps `processes` up to date. `ask` sends a status request, as `HTTPTriton.question` does."""
+    """Keeps `processes` up to date. `ask` sends a status request, as `HTTPTriton.status_request` does."""
 
     def __init__(self, processes: ModelProcesses, ask: Ask) -> None:
         self._processes = processes

@@ -33,7 +33,7 @@ async def connections(triton: ScriptedTriton) -> AsyncIterator[ConnectionPool]:
 
 @pytest.fixture
 def checking(connections: ConnectionPool, monkeypatch: pytest.MonkeyPatch) -> HealthCheck:
-    monkeypatch.setattr(health_check, "ANSWER_TIMEOUT_S", 0.1)
+    monkeypatch.setattr(health_check, "CHECK_TIMEOUT_S", 0.1)
     return HealthCheck(connections, interval_s=3600)
 
 
@@ -170,7 +170,7 @@ async def test_it_asks_nothing_while_another_component_asks(
     triton: ScriptedTriton, connections: ConnectionPool
 ) -> None:
     checking = HealthCheck(connections, interval_s=0.01)
-    with checking.question():
+    with checking.status_request():
         await checking._run_when_due()
     assert triton.num_connections == 0
 
@@ -178,12 +178,12 @@ async def test_it_asks_nothing_while_another_component_asks(
 async def test_a_question_of_another_component_that_stays_unanswered_opens_the_breaker(
     triton: ScriptedTriton, connections: ConnectionPool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(health_check, "ANSWER_TIMEOUT_S", 0.1)
+    monkeypatch.setattr(health_check, "CHECK_TIMEOUT_S", 0.1)
     triton.script = stay_silent
     is_open = asyncio.Event()
     connections.breaker.on_change = is_open.set
     checking = HealthCheck(connections, interval_s=3600)
     async with checking.running():
-        with checking.question():
+        with checking.status_request():
             await is_open.wait()
     assert triton.num_connections == 1  # the second question, over a connection of its own

@@ -75,7 +75,7 @@ class TritonProxy:
         self._status_requests = Admission(V2, MAX_STATUS_REQUESTS)
         self._settings = services.settings
         self._models: set[str] = set()  # the models for which Triton has sent a response that is not an error
-        self._configs = ModelConfigs(triton.question)
+        self._configs = ModelConfigs(triton.status_request)
         self._body_buffers = body_buffers
         self._forwarded_headers = request_head.PASSED | {name.encode() for name in self._settings.v2_headers}
         self._forwarded_headers -= triton.pool.headers.names

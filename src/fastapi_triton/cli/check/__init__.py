@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """`fastapi-triton check`: rules for model configs, Python models, an app's declarations and settings, and a Triton.
 
-| module | responsibility |
+| module | purpose |
 | --- | --- |
 | `command` | the options and the table of findings; also `openapi`, which reads the same apps and repositories |
 | `runner` | runs all rules, and applies waivers |

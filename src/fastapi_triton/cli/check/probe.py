@@ -95,7 +95,7 @@ async def _is_dead(triton: HTTPTriton, name: str) -> bool:
 
 
 async def _request(triton: HTTPTriton, method: str, path: str) -> Reply:
-    head, body = await triton.question(method, path)
+    head, body = await triton.status_request(method, path)
     try:
         json = orjson.loads(body)
     except orjson.JSONDecodeError:

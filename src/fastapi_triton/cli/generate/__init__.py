@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """`fastapi-triton generate`: makes pictures from a scribble and a prompt.
 
-| module | responsibility |
+| module | purpose |
 | --- | --- |
 | `command` | the options, and the exit status |
 | `request` | options, example or receipt → the request |

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """`fastapi-triton perf`: measures the cost of the frontend with NVIDIA's perf_analyzer.
 
-| module | responsibility |
+| module | purpose |
 | --- | --- |
 | `command` | the options, and the order of measurements |
 | `input_data` | converts JSON requests to perf_analyzer's input |

@@ -5,7 +5,7 @@ The Triton image has this folder alone, so its modules import each other and bot
 credential chain and errors with codes; awscrt has the CRC64NVME that S3 keeps of new objects. boto3's own transfers
 resume nothing and check no whole file, so those two are ours.
 
-| module | its one job |
+| module | purpose |
 | --- | --- |
 | `fetch`, `__main__` | all of it in order, under a lock; the command of the image's entrypoint |
 | `location`, `client` | `s3://bucket/prefix`; a boto3 client by AWS's chain |

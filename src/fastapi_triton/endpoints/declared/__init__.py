@@ -4,7 +4,7 @@
 This package owns the declaration, its comparison with the model's config, and the stream model. It must not know JSON:
 `request_body` reads it into fields, and `responses` writes it.
 
-| module | its one job |
+| module | purpose |
 | --- | --- |
 | `endpoint` | a route: its requests in the pipeline's stages |
 | `model` | runs the model once: a response or events |

@@ -3,7 +3,7 @@
 
 This package owns the translation by config alone. It must not know the pydantic models of an app.
 
-| module | its one job |
+| module | purpose |
 | --- | --- |
 | `endpoint` | all routes under `/models`: requests in the pipeline's stages |
 | `models` | the models that have an endpoint, from the registry |

@@ -3,7 +3,7 @@
 
 This package owns the limits on JSON and forms, and the errors of validation. It must not know tensors.
 
-| module | its one job |
+| module | purpose |
 | --- | --- |
 | `raw_body` | reads a body; runs the work on a long one in a thread |
 | `validation` | a body → the request model, or every problem with it |

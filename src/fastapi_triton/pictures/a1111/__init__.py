@@ -3,7 +3,7 @@
 
 This package owns A1111's field names and formats.
 
-| module | its one job |
+| module | purpose |
 | --- | --- |
 | `routes` | serves the requests |
 | `schemas` | translates the fields of `txt2img` to the endpoint's fields |

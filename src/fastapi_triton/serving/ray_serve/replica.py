@@ -122,7 +122,7 @@ class TritonReplica:
 
     async def _is_live(self) -> bool:
         try:
-            head, _ = await self._client.question("GET", "/v2/health/live")
+            head, _ = await self._client.status_request("GET", "/v2/health/live")
         except FastAPITritonError:
             return False
         return head.status == 200

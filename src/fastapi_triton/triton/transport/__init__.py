@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Connections to Triton: HTTP/1.1 and connection pooling. This package must not know models.
 
-| module | its one job |
+| module | purpose |
 | --- | --- |
 | `pool` | `exchange()`: one request and its response on a pooled connection |
 | `connection` | the HTTP/1.1 client of one connection, a state machine |

@@ -15,7 +15,7 @@ from fastapi_triton.triton.transport.errors import silent
 from fastapi_triton.triton.transport.pool import ConnectionPool
 
 # The timeout of each of two checks; the second uses a new connection.
-ANSWER_TIMEOUT_S = 2.5
+CHECK_TIMEOUT_S = 2.5
 FIRST_BACKOFF_S = 0.05
 # It sends no checks of its own for this many intervals after another component's last status request.
 _PATIENCE = 2.0
@@ -24,7 +24,7 @@ _PATIENCE = 2.0
 class HealthCheck:
     """Opens the circuit breaker when Triton is silent, and closes it when Triton responds.
 
-    Normally it sends a check every `interval_s`, unless other code sends status requests (`question`). Silent means two
+    Normally it sends a check every `interval_s`, unless other code sends status requests (`status_request`). Silent means two
     checks in a row without a response, and no byte on any other connection meanwhile. While a model works for minutes,
     Triton still responds to checks. Any status is a response, also that of a load balancer.
     """
@@ -47,10 +47,10 @@ class HealthCheck:
         ).repeating(self._run_when_due)
 
     @contextmanager
-    def question(self) -> Generator[None, None, None]:
+    def status_request(self) -> Generator[None, None, None]:
         """Entered while another component waits for a response: its request counts as the first of the two checks."""
         self._asked_at = time.monotonic()
-        late = asyncio.get_running_loop().call_later(ANSWER_TIMEOUT_S, self._doubt, self._breaker.num_signs)
+        late = asyncio.get_running_loop().call_later(CHECK_TIMEOUT_S, self._doubt, self._breaker.num_signs)
         try:
             yield
         finally:
@@ -86,17 +86,17 @@ class HealthCheck:
         """Check, and repeat it over a new connection if there is no response: the old connection may be dead."""
         signs = self._breaker.num_signs
         try:
-            question = (self._request_line, self._pool.headers.lines(), b"\r\n")
+            request = (self._request_line, self._pool.headers.lines(), b"\r\n")
             is_unanswered, self._is_unanswered = self._is_unanswered, False
             if self._breaker.error is None and not is_unanswered:
                 with suppress(TimeoutError, TritonUnavailableError, InferenceError):
-                    await self._pool.request(question, timeout_s=ANSWER_TIMEOUT_S)
+                    await self._pool.request(request, timeout_s=CHECK_TIMEOUT_S)
                     self._breaker.close()
                     return
-            await self._pool.probe(question, timeout_s=ANSWER_TIMEOUT_S)
+            await self._pool.probe(request, timeout_s=CHECK_TIMEOUT_S)
         except TimeoutError:
             if self._breaker.num_signs == signs:
-                self._breaker.open(silent(2 * ANSWER_TIMEOUT_S))
+                self._breaker.open(silent(2 * CHECK_TIMEOUT_S))
         except TritonUnavailableError as error:
             self._breaker.failed(error)
         except InferenceError as error:
