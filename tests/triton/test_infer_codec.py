@@ -10,7 +10,7 @@ import pytest
 from tritonclient.http import InferenceServerClient, InferInput, InferRequestedOutput
 
 from fastapi_triton.triton.datatypes import BY_WIRE, DATATYPES
-from fastapi_triton.triton.infer_codec import response_tensors, header_length, request_body
+from fastapi_triton.triton.infer_codec import header_length, request_body, response_tensors
 from fastapi_triton.triton.tensor import Tensor
 
 NUMBERS = [datatype for datatype in DATATYPES if datatype.kind != "bytes" and datatype.wire != "BF16"]

@@ -9,7 +9,7 @@ import pytest
 from tritonclient.http import InferenceServerClient, InferInput
 
 from fastapi_triton.triton.datatypes import BY_WIRE, DATATYPES, Datatype
-from fastapi_triton.triton.infer_codec import response_tensors, request_body
+from fastapi_triton.triton.infer_codec import request_body, response_tensors
 from fastapi_triton.triton.tensor import Tensor
 
 # Rounded by every float datatype; small enough for all of them.

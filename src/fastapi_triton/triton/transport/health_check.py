@@ -24,7 +24,7 @@ _PATIENCE = 2.0
 class HealthCheck:
     """Opens the circuit breaker when Triton is silent, and closes it when Triton responds.
 
-    Normally it sends a check every `interval_s`, unless other code sends status requests (`status_request`). Silent means two
+    Normally it sends a check every `interval_s`, unless other code sends a `status_request`. Silent means two
     checks in a row without a response, and no byte on any other connection meanwhile. While a model works for minutes,
     Triton still responds to checks. Any status is a response, also that of a load balancer.
     """
