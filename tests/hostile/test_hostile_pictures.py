@@ -253,7 +253,7 @@ async def test_a_model_that_cannot_decode_pictures_is_not_ready(
     triton.add(stream_model_config(scribble_config), respond_stream=stream_model)
     async with listening(app_of(triton, settings)) as client:
         assert (await client.get("/health/ready")).status_code == 200
-        stream_model.further_description = {"unavailable": "No process that decodes pictures can be started."}
+        stream_model.further_description = {"unavailable": "The engine cannot start a process that decodes pictures."}
         answer = await client.get("/health/ready")
         assert answer.status_code == 503
         assert "decodes pictures" in answer.json()["endpoints"][0]["detail"]

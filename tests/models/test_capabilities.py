@@ -60,6 +60,6 @@ def test_a_listed_size_is_taken_whatever_the_scribble_is(capabilities: Capabilit
 def test_an_unlisted_size_is_refused_with_the_nearest(
     capabilities: Capabilities, width: int, height: int | None, field: str, nearest: str
 ) -> None:
-    with pytest.raises(RequestError, match=f"nearest is {nearest}") as refusal:
+    with pytest.raises(RequestError, match=f"nearest size is {nearest}") as refusal:
         capabilities.choose_size(width, height, scribble_size=(100, 100))
     assert (refusal.value.code, refusal.value.field) == ("unsupported_size", field)

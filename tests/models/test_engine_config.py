@@ -57,15 +57,15 @@ def test_a_missing_folder_is_said_when_the_model_loads(name: str) -> None:
 @pytest.mark.parametrize(
     ("parameters", "message"),
     [
-        ({"dtype": "int8"}, "dtype must be"),
-        ({"max_pixels": "many"}, "whole number"),
-        ({"max_requests": "0"}, "max_requests must be at least"),
-        ({"max_rows": "few"}, "max_rows must be a whole number"),
-        ({"defaults": "4 steps"}, "defaults must be a JSON object"),
-        ({"defaults": "[4]"}, "defaults must be a JSON object"),
-        ({"channels_last": "maybe"}, "channels_last must be yes, no or auto"),
-        ({"compile": "true"}, "compile must be yes, no or auto"),
-        ({"policy": "loudest_first"}, "policy must be one of first_come, shortest_remaining"),
+        ({"dtype": "int8"}, "dtype is 'int8'; it must be one of auto"),
+        ({"max_pixels": "many"}, "max_pixels is 'many'; it must be a whole number"),
+        ({"max_requests": "0"}, "max_requests is 0; it must be at least 1"),
+        ({"max_rows": "few"}, "max_rows is 'few'; it must be a whole number"),
+        ({"defaults": "4 steps"}, "it must be a JSON object"),
+        ({"defaults": "[4]"}, "it must be a JSON object"),
+        ({"channels_last": "maybe"}, "channels_last is 'maybe'; it must be yes, no or auto"),
+        ({"compile": "true"}, "compile is 'true'; it must be yes, no or auto"),
+        ({"policy": "loudest_first"}, "policy is 'loudest_first'; it must be one of first_come, shortest_remaining"),
     ],
 )
 def test_a_wrong_setting_is_said_when_the_model_loads(parameters: dict[str, str], message: str) -> None:
@@ -75,5 +75,5 @@ def test_a_wrong_setting_is_said_when_the_model_loads(parameters: dict[str, str]
 
 @pytest.mark.usefixtures("homeless")
 def test_a_checkpoint_in_a_home_that_is_not_there_is_told_in_one_sentence(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"'~/checkpoint' needs a home folder.*write the whole path"):
+    with pytest.raises(ValueError, match=r"'~/checkpoint' needs a home folder.*set an absolute path"):
         EngineConfig.read({"checkpoint": "~/checkpoint"}, {}, version_folder=tmp_path)

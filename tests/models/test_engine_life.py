@@ -199,7 +199,7 @@ def test_a_prompt_that_is_too_long_is_told_with_what_was_left_out(driver: Driver
     short = driver.join(**SMALL, prompt=b"a red circle with stars" * 4, num_inference_steps=1)
     driver.finish()
     (note,) = long.picture().info["notes"]
-    assert "longer than the text encoders read" in note
+    assert "too long for the text encoders" in note
     assert note.endswith("with golden stars")
     assert short.picture().info["notes"] == []
 
@@ -209,7 +209,7 @@ def test_so_is_a_negative_prompt_where_it_counts(driver: Driver) -> None:
     guided, unguided = driver.join(**values), driver.join(**values, guidance_scale=1.0)
     driver.finish()
     (note,) = guided.picture().info["notes"]
-    assert note.startswith("the negative prompt is longer")
+    assert note.startswith("the negative prompt is too long")
     assert note.endswith("with red stripes")
     assert unguided.picture().info["notes"] == []
 

@@ -94,7 +94,7 @@ def test_a_request_leaves_no_trace_in_the_schedulers(networks: Networks, generat
 
 
 def test_an_unknown_scheduler_is_a_fault_of_ours() -> None:
-    with pytest.raises(ValueError, match="no scheduler"):
+    with pytest.raises(ValueError, match="there is no scheduler"):
         make_noise_scheduler("magic", {})
 
 

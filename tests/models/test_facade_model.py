@@ -247,7 +247,7 @@ def test_a_required_input_that_triton_did_not_miss_is_refused_by_name(model: Any
     model.execute([asked])
     refused = asked.final()
     assert refused.error().code == "INVALID_ARG"
-    assert refused.problem == {"code": "missing_input", "detail": f"{name} is required", "field": name}
+    assert refused.problem == {"code": "missing_input", "detail": f"`{name}` is required, but missing.", "field": name}
     assert engine.asked == []
 
 

@@ -91,7 +91,7 @@ def test_invert_overrides_what_is_found() -> None:
 
 
 def test_most_of_the_picture_as_stroke_is_remarked() -> None:
-    assert any("set invert" in note for note in read(circle(), "no").notes())
+    assert any("set `invert`" in note for note in read(circle(), "no").notes())
 
 
 @pytest.mark.parametrize("ground", ["white", "black", "#808080"])

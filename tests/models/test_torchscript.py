@@ -105,7 +105,7 @@ def test_what_a_trace_would_change_runs_as_it_is(caplog: pytest.LogCaptureFixtur
         one = torch.ones(1, 4, 8, 8)
         assert [float(undecided(each).max()) for each in (one, torch.cat([one, one]))] == [1.0, 2.0]
         assert float(forbidding(one).max()) == 2.0
-    assert "Undecided gives other numbers when traced" in caplog.text
+    assert "Undecided returns other numbers when traced" in caplog.text
     assert "Forbidding cannot be traced" in caplog.text
 
 

@@ -38,7 +38,7 @@ def test_a_vae_that_overflows_is_named_as_the_cause(dtype: str, says: str) -> No
     with pytest.raises(RequestError, match=says) as caught:
         decoder.decode(torch.randn(1, 4, 12, 12, generator=torch.Generator().manual_seed(0)))
     assert caught.value.code == "vae_overflow"
-    assert "another seed" not in caught.value.detail
+    assert "another `seed`" not in caught.value.detail
 
 
 def test_a_vae_that_asks_for_it_runs_in_float32_beside_float16_networks(tmp_path: Path) -> None:
@@ -56,7 +56,7 @@ def test_a_vae_that_asks_for_it_runs_in_float32_beside_float16_networks(tmp_path
 
 
 def test_latents_that_are_not_finite_are_not_blamed_on_the_vae(networks: Networks) -> None:
-    with pytest.raises(RequestError, match="try another seed") as caught:
+    with pytest.raises(RequestError, match="Try another `seed`") as caught:
         VAEDecoder(networks).decode(torch.full((1, 4, 12, 12), torch.nan))
     assert caught.value.code == "generation_failed"
 
@@ -71,5 +71,5 @@ def test_a_vae_that_cannot_encode_in_its_dtype_gives_grey_previews() -> None:
 def test_a_checkpoint_whose_vae_can_decode_nothing_does_not_load(make_engine: Callable[..., Engine]) -> None:
     pipeline = load_pipeline(EngineConfig(checkpoint=str(CHECKPOINT), device="cpu"))
     pipeline.vae.decoder.conv_in.weight.data.fill_(torch.nan)
-    with pytest.raises(RequestError, match="its weights may be damaged"):
+    with pytest.raises(RequestError, match="Its weights may be damaged"):
         warm_up(make_engine(networks=Networks.of_pipeline(pipeline)))

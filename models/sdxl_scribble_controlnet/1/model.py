@@ -126,7 +126,7 @@ class TritonPythonModel:
             try:
                 self.threads.submit(self.run, row, index, pending)
             except RuntimeError as error:  # no thread could be started; a running one takes the row later
-                pb_utils.Logger.log_warn(f"a row waits for a thread: {error}")
+                pb_utils.Logger.log_warn(f"no thread can be started, so a row waits: {error}")
 
     def run(self, row: dict[str, Any], index: int, pending: PendingRequest) -> None:
         """One row through the engine, on a thread of its own; the one place that catches everything."""
@@ -158,7 +158,7 @@ class TritonPythonModel:
                 return {name: tensors[name] for name in OUTPUTS}
             if "event" in tensors and tensors["event"][0] == b"failed":
                 return error_of(tensors["info"][0])
-        return failure("the engine gave no picture")
+        return failure("the engine returned no picture")
 
     def free_row(self) -> None:
         with self.lock:
@@ -185,7 +185,7 @@ def send_final(sender: Any, response: Any) -> None:
 
 
 def missing_input(name: str) -> Any:
-    body = {"code": "missing_input", "detail": f"{name} is required", "field": name}
+    body = {"code": "missing_input", "detail": f"`{name}` is required, but missing.", "field": name}
     return pb_utils.TritonError(json.dumps(body), pb_utils.TritonError.INVALID_ARG)
 
 
@@ -197,11 +197,15 @@ def error_of(info: bytes) -> Any:
 
 
 def queue_full(max_rows: int) -> Any:
-    body = {"code": "queue_full", "detail": f"{max_rows} pictures are under way; try again later", "retry_after_s": 2}
+    body = {
+        "code": "queue_full",
+        "detail": f"This model handles at most {max_rows} rows at a time. Retry later.",
+        "retry_after_s": 2,
+    }
     return pb_utils.TritonError(json.dumps(body), pb_utils.TritonError.UNAVAILABLE)
 
 
 def failure(reason: str) -> Any:
     pb_utils.Logger.log_error(reason)
-    body = {"code": "generation_failed", "detail": "the picture could not be made; Triton's log says why"}
+    body = {"code": "generation_failed", "detail": "The picture could not be made. Triton's log has the reason."}
     return pb_utils.TritonError(json.dumps(body), pb_utils.TritonError.INTERNAL)

@@ -60,7 +60,9 @@ class TritonPythonModel:
             listener.refused(error)
         except Exception:  # noqa: BLE001
             pb_utils.Logger.log_error(traceback.format_exc())
-            listener.refused(RequestError("generation_failed", "the picture could not be made; Triton's log says why"))
+            listener.refused(
+                RequestError("generation_failed", "The picture could not be made. Triton's log has the reason.")
+            )
 
 
 def is_terse(request: Any) -> bool:

@@ -78,11 +78,11 @@ async def test_progress_is_followed_by_the_picture(frontend: Client, scribble: b
 async def test_failures_before_and_after_the_first_event_raise_the_same_error(
     frontend: Client, stream_model: ScriptedStreamModel, scribble: bytes
 ) -> None:
-    detail = "guidance_scale must be from 0 to 30, not 40"
+    detail = "`guidance_scale` is 40; it must be from 0 to 30."
     error = InvalidRequestError(detail, code="out_of_range", problems=[FieldProblem("#/guidance_scale", "x", detail)])
     for name in ("fails_at_once", "fails_after_a_step"):
         setattr(stream_model, name, error)
-        with pytest.raises(GenerateError, match=r"^--guidance-scale must be from 0 to 30, not 40\.$") as raised:
+        with pytest.raises(GenerateError, match=r"^--guidance-scale is 40; it must be from 0 to 30\.$") as raised:
             await drawn(frontend, scribble)
         assert (raised.value.exit_status, raised.value.code) == (1, "out_of_range")
         setattr(stream_model, name, None)

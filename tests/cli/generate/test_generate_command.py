@@ -164,13 +164,17 @@ def test_an_example_needs_no_other_arguments(generate: Generate) -> None:
 @pytest.mark.parametrize(
     ("arguments", "words", "code"),
     [
-        (["--steps", "1000"], "--steps must be from 1 to 50, not 1000.", "out_of_range"),
+        (["--steps", "1000"], "--steps is 1000; it must be from 1 to 50.", "out_of_range"),
         (["--steps", "0"], "--steps: input should be greater than or equal to 1; it is 0.", "out_of_range"),
-        (["--width", "130", "--height", "128"], "130x128 is not a size", "unsupported_size"),
-        (["--scheduler", "dpm"], "--scheduler must be one of euler", "unknown_scheduler"),
+        (
+            ["--width", "130", "--height", "128"],
+            "--width is 130 and --height is 128; the nearest size is 128x128.",
+            "unsupported_size",
+        ),
+        (["--scheduler", "dpm"], "--scheduler is 'dpm'; it must be one of euler", "unknown_scheduler"),
         (
             ["--control-guidance-start", "0.9", "--control-guidance-end", "0.1"],
-            "--control-guidance-start (0.9) must be below --control-guidance-end",
+            "--control-guidance-start is 0.9 and --control-guidance-end is 0.1",
             "out_of_range",
         ),
     ],

@@ -90,11 +90,11 @@ class Capabilities:
     def check(self, file: Path) -> None:
         """A checkpoint whose own defaults would be refused must not load."""
         if (self.defaults.width, self.defaults.height) not in self.sizes:
-            raise ValueError(f"{file}: the default size is not among its sizes")
+            raise ValueError(f"{file}: the default size must be one of its sizes")
         if unknown := [name for name in self.schedulers if name not in SCHEDULERS]:
-            raise ValueError(f"{file}: unknown schedulers {unknown}; known are {', '.join(SCHEDULERS)}")
+            raise ValueError(f"{file}: unknown schedulers {unknown}; the engine has {', '.join(SCHEDULERS)}")
         if self.defaults.scheduler not in self.schedulers:
-            raise ValueError(f"{file}: the default scheduler is not among its schedulers")
+            raise ValueError(f"{file}: the default scheduler must be one of its schedulers")
         if self.defaults.receipt not in RECEIPTS:
             raise ValueError(f"{file}: the default receipt must be one of {', '.join(RECEIPTS)}")
 
@@ -114,11 +114,11 @@ class Capabilities:
     def unsupported_size(self, width: int | None, height: int | None) -> RequestError:
         wanted = (width or height or self.defaults.width, height or width or self.defaults.height)
         nearest = min(self.sizes, key=lambda size: math.dist(size, wanted))
-        asked = "x".join(str(side) if side else "any" for side in (width, height))
+        given = [f"`{name}` is {side}" for name, side in (("width", width), ("height", height)) if side is not None]
         return RequestError(
             "unsupported_size",
-            f"{asked} is not a size of {self.name}; the nearest is {nearest[0]}x{nearest[1]}. "
-            f"It does {', '.join(f'{w}x{h}' for w, h in self.sizes)}.",
+            f"{' and '.join(given)}; the nearest size is {nearest[0]}x{nearest[1]}. "
+            f"{self.name} supports {', '.join(f'{w}x{h}' for w, h in self.sizes)}.",
             field="height" if width in {size[0] for size in self.sizes} else "width",
         )
 
@@ -131,5 +131,5 @@ def shape_distance(size: tuple[int, int], other: tuple[int, int]) -> float:
 def known(of_class: type[Any], values: dict[str, Any], file: Path) -> dict[str, Any]:
     names = {item.name for item in fields(of_class)}
     if unknown := sorted(values.keys() - names):
-        raise ValueError(f"{file}: unknown {of_class.__name__.lower()} {unknown}")
+        raise ValueError(f"{file}: unknown {of_class.__name__.lower()} {unknown}; known are {', '.join(sorted(names))}")
     return values

@@ -80,7 +80,7 @@ def locate(name: str, version_folder: Path) -> str:
             return str(folder.resolve())
     if name.startswith(("/", "~", ".")) or name.count("/") != 1:
         raise ValueError(
-            f"{name!r} is neither a folder in {version_folder}, nor a folder, nor a hub name like owner/model"
+            f"{name!r} is neither a folder, alone or in {version_folder}, nor a hub name such as owner/model"
         )
     return name
 
@@ -90,7 +90,7 @@ def at_home(name: str) -> Path:
     try:
         return Path(name).expanduser()
     except RuntimeError:
-        raise ValueError(f"{name!r} needs a home folder, and this user has none; write the whole path") from None
+        raise ValueError(f"{name!r} needs a home folder, and this user has none; set an absolute path") from None
 
 
 def checked_defaults(text: str) -> Mapping[str, Any]:
@@ -99,14 +99,14 @@ def checked_defaults(text: str) -> Mapping[str, Any]:
     except ValueError:
         defaults = None
     if not isinstance(defaults, dict):
-        raise ValueError(f'defaults must be a JSON object such as {{"num_inference_steps": 4}}, not {text!r}')
+        raise ValueError(f'defaults is {text!r}; it must be a JSON object such as {{"num_inference_steps": 4}}')
     return defaults
 
 
 def checked_choice(name: str, text: str) -> bool | None:
     choices = {"yes": True, "no": False, "auto": None}
     if text not in choices:
-        raise ValueError(f"{name} must be yes, no or auto, not {text!r}")
+        raise ValueError(f"{name} is {text!r}; it must be yes, no or auto")
     return choices[text]
 
 
@@ -118,13 +118,13 @@ def checked_policy(text: str) -> Policy:
     try:
         return Policy(text)
     except ValueError:
-        raise ValueError(f"policy must be one of {', '.join(Policy)}, not {text!r}") from None
+        raise ValueError(f"policy is {text!r}; it must be one of {', '.join(Policy)}") from None
 
 
 def checked_dtype(text: str) -> str:
     dtype = SHORT_DTYPES.get(text.lower(), text.lower())
     if dtype not in DTYPES:
-        raise ValueError(f"dtype must be one of {', '.join(DTYPES)}, not {text!r}")
+        raise ValueError(f"dtype is {text!r}; it must be one of {', '.join(DTYPES)}")
     return dtype
 
 
@@ -132,7 +132,7 @@ def checked_limit(name: str, text: str) -> int:
     try:
         limit = int(text.replace("_", ""))
     except ValueError:
-        raise ValueError(f"{name} must be a whole number, not {text!r}") from None
+        raise ValueError(f"{name} is {text!r}; it must be a whole number") from None
     if limit < 1:
-        raise ValueError(f"{name} must be at least 1, not {limit}")
+        raise ValueError(f"{name} is {limit}; it must be at least 1")
     return limit

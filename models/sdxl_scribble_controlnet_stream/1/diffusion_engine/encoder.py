@@ -115,7 +115,7 @@ class Encoder:
 
     def _note_what_is_cut(self, state: RequestState, name: str, text: str) -> None:
         if cut := self._words_cut_off(text):
-            state.notes.append(f"the {name} is longer than the text encoders read; left out: {cut}")
+            state.notes.append(f"the {name} is too long for the text encoders, which do not read: {cut}")
 
     def _words_cut_off(self, text: str) -> str:
         """The end of a text that is too long for the text encoders; usually empty."""

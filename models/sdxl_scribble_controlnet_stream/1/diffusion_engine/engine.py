@@ -121,7 +121,7 @@ class Engine:
         num_decoders = self._picture_decoders.num_running
         return {
             **self.capabilities.describe(),
-            **({} if num_decoders else {"unavailable": "No process that decodes pictures can be started."}),
+            **({} if num_decoders else {"unavailable": "The engine cannot start a process that decodes pictures."}),
             "engine": {
                 "max_requests": self.max_requests,
                 "max_rows": {
@@ -142,11 +142,13 @@ class Engine:
         """
         with self._lock:
             if self._is_stopping:
-                raise RequestError("shutting_down", "this server is stopping; try another, or later", retry_after_s=5)
+                raise RequestError(
+                    "shutting_down", "The engine is stopping. Retry later, or on another server.", retry_after_s=5
+                )
             if self._num_requests >= self.max_requests:
                 raise RequestError(
                     "queue_full",
-                    f"{self._num_requests} requests are waiting or running; try again later",
+                    f"{self._num_requests} requests are waiting or running, which is the engine's limit. Retry later.",
                     retry_after_s=self._time_per_request(),
                 )
             state = RequestState(
@@ -179,7 +181,9 @@ class Engine:
             self.denoiser.clear_cache()
         for state in list(self.step_scheduler):
             self.step_scheduler.remove_request(state)
-            self._fail(state, RequestError("shutting_down", "this server is stopping; try another, or later"))
+            self._fail(
+                state, RequestError("shutting_down", "The engine is stopping. Retry later, or on another server.")
+            )
 
     def _step_or_fail_all(self) -> bool:
         """A bug must not end this thread: the present requests fail, and later ones are served."""
@@ -238,7 +242,7 @@ class Engine:
                 return self._predict_alone(states)
             return self._predict_fewer(states)
         except Exception:
-            logger.warning("a pass of %d requests failed; each is tried alone", len(states), exc_info=True)
+            logger.warning("a pass of %d requests failed; each is retried alone", len(states), exc_info=True)
             return self._predict_alone(states)
         self._count_step(states, time.monotonic() - started)
         return states, noise

@@ -60,7 +60,7 @@ def attempt(work: Callable[[], T]) -> T | RequestError:
 
         if isinstance(error, torch.OutOfMemoryError):
             torch.cuda.empty_cache()
-            detail = "there is no memory left for this picture; try again soon, or a smaller size"
+            detail = "The GPU has no memory left for this picture. Retry soon, or send a smaller `width` and `height`."
             return RequestError("out_of_memory", detail, retry_after_s=5)
         logger.exception("a request failed")
-        return RequestError("generation_failed", "the picture could not be made; the server's log says why")
+        return RequestError("generation_failed", "The picture could not be made. The server's log has the reason.")

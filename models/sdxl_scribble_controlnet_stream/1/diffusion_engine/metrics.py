@@ -12,11 +12,11 @@ Series = tuple[str, tuple[tuple[str, str], ...]]
 # Sums and counts instead of histograms, which the Python backend has only since 2024-12.
 METRICS: Mapping[str, tuple[Kind, str]] = {
     "sdxl_engine_steps_total": ("counter", "Passes, by `size`"),
-    "sdxl_engine_rows_total": ("counter", "Their rows, by `size`"),
-    "sdxl_engine_step_seconds_total": ("counter", "Their time, by `size`"),
-    "sdxl_engine_max_rows": ("gauge", "Most rows of a pass, by `size`"),
+    "sdxl_engine_rows_total": ("counter", "Rows of all passes, by `size`"),
+    "sdxl_engine_step_seconds_total": ("counter", "Time of all passes, by `size`"),
+    "sdxl_engine_max_rows": ("gauge", "Row limit of a pass, by `size`"),
     "sdxl_engine_requests": ("gauge", "Requests in the engine, waiting or running"),
-    "sdxl_engine_requests_total": ("counter", "Requests that have ended, by `how`: finished, cancelled, failed"),
+    "sdxl_engine_requests_total": ("counter", "Ended requests, by `how`: finished, cancelled, failed"),
     "sdxl_engine_queue_wait_seconds_total": ("counter", "Time from arrival to the first pass"),
     "sdxl_engine_started_total": ("counter", "Requests that had their first pass"),
     "sdxl_engine_first_step_seconds_total": ("counter", "Time from arrival to the end of the first pass"),
@@ -24,9 +24,9 @@ METRICS: Mapping[str, tuple[Kind, str]] = {
     "sdxl_engine_decoders": ("gauge", "Running decoders, idle or busy; at 0 every request with a scribble fails"),
     "sdxl_engine_decoders_ended_total": (
         "counter",
-        "Decoders that crashed or were ended at work, by error `code`",
+        "Decoders that crashed or were killed while decoding, by error `code`",
     ),
-    "sdxl_engine_evictions_total": ("counter", "Requests that made a pass fail, by error `code`"),
+    "sdxl_engine_evictions_total": ("counter", "Requests that failed in a step, by error `code`"),
 }
 
 

@@ -29,7 +29,7 @@ def make_noise_scheduler(name: str, checkpoint_config: Mapping[str, Any]) -> Any
         )
     if name == "lcm":
         return LCMScheduler.from_config(checkpoint_config)
-    raise ValueError(f"no scheduler is called {name!r}")
+    raise ValueError(f"there is no scheduler {name!r}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -84,10 +84,10 @@ class PictureDecoder:
                 )
         except OSError as error:
             ours.close()
-            raise DecoderEndedError(f"it cannot be started: {error}") from None
+            raise DecoderEndedError(f"the decoder cannot be started: {error}") from None
         ours.setblocking(False)
         self._connection = ours
-        late = DecoderEndedError(f"it was not ready within {START_TIMEOUT_S:g} s")
+        late = DecoderEndedError(f"the decoder was not ready within {START_TIMEOUT_S:g} s")
         self._exchange(b"", check, timeout_s=START_TIMEOUT_S, late=late)
 
     def stop(self) -> None:
@@ -137,7 +137,7 @@ class PictureDecoder:
     def _move(self, unsent: memoryview, received: bytearray) -> memoryview:
         """Send and receive within one interval. Returns the bytes that are still to be sent."""
         if self._connection is None:
-            raise DecoderEndedError("it is not running")
+            raise DecoderEndedError("the decoder is not running")
         poll = select.poll()
         poll.register(self._connection, select.POLLIN | (select.POLLOUT if unsent else 0))
         for _, events in poll.poll(INTERVAL_S * 1000):
@@ -158,11 +158,11 @@ class PictureDecoder:
         status = self._process.wait() if self._process is not None else 0
         if status == -signal.SIGALRM:
             return too_slow(self._timeout_s)
-        return DecoderEndedError(f"it ended with {f'signal {-status}' if status < 0 else f'status {status}'}")
+        return DecoderEndedError(f"the decoder ended with {f'signal {-status}' if status < 0 else f'status {status}'}")
 
 
 def too_slow(timeout_s: float) -> RequestError:
-    detail = f"image takes more than {timeout_s:g} s to decode. Save it again as a plain PNG or JPEG, or smaller."
+    detail = f"`image` takes more than {timeout_s:g} s to decode. Save it again as a plain PNG or JPEG, or smaller."
     return RequestError("image_too_complex", detail, field="image")
 
 

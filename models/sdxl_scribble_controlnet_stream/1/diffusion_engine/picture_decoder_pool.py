@@ -137,7 +137,7 @@ class PictureDecoderPool:
         try:
             worker.decoder.start(self._check)
         except DecoderEndedError as error:
-            logger.error("a picture decoder does not start: %s; next attempt in %g s", error, worker.back_off_s)
+            logger.error("pictures cannot be decoded: %s; next attempt in %g s", error, worker.back_off_s)
             worker.next_start = time.monotonic() + worker.back_off_s
             worker.back_off_s = min(2 * worker.back_off_s, LONGEST_BACK_OFF_S)
         except RequestError:  # it is time to stop
@@ -149,13 +149,13 @@ class PictureDecoderPool:
     def _decode(self, state: RequestState, decoder: PictureDecoder) -> None:
         def decode(content: bytes, structure: Structure, invert: str) -> Scribble:
             if not decoder.is_running:
-                detail = "no process that decodes pictures can be started; Triton's log says why"
+                detail = "The engine cannot start a process that decodes pictures. The server's log has the reason."
                 raise RequestError("decoder_unavailable", detail, retry_after_s=FIRST_BACK_OFF_S)
             try:
                 return decoder.decode(content, structure, invert=invert, check=lambda: self._check(state))
             except DecoderEndedError as error:
-                logger.warning("a picture decoder was lost: %s", error)
-                detail = f"image could not be decoded: {error}. Save it again as a plain PNG or JPEG."
+                logger.warning("a picture could not be decoded: %s", error)
+                detail = f"`image` could not be decoded: {error}. Save it again as a plain PNG or JPEG."
                 raise RequestError("undecodable_image", detail, field="image") from None
 
         was_running = decoder.is_running
@@ -190,4 +190,4 @@ class PictureDecoderPool:
 
 
 def stopping() -> RequestError:
-    return RequestError("shutting_down", "this server is stopping; try another server, or later")
+    return RequestError("shutting_down", "The engine is stopping. Retry later, or on another server.")

@@ -66,16 +66,18 @@ def read_picture_file(value: bytes, *, field: str = "image") -> PictureFile:
     if text[:5].lower() == b"data:":
         prefix = DATA_URL.match(text)
         if prefix is None or prefix[1] is None:
-            raise RequestError("invalid_base64", f"{field} is a data URL without ;base64,", field=field)
+            raise RequestError(
+                "invalid_base64", f"`{field}` is a data URL without `;base64,`. Send base64.", field=field
+            )
         text = text[prefix.end() :]
     if not text:
-        raise RequestError("not_an_image", f"{field} is empty; send a picture file", field=field)
+        raise RequestError("not_an_image", f"`{field}` is empty. Send a picture file.", field=field)
     try:
         return PictureFile(base64.b64decode(text, validate=True), is_text=True)
     except binascii.Error as error:
         raise RequestError(
             "invalid_base64",
-            f"{field} is text but not base64 ({error}); send a picture file as raw bytes, base64 or data URL",
+            f"`{field}` is text, but not base64 ({error}). Send a picture file as raw bytes, base64 or a data URL.",
             field=field,
         ) from None
 
@@ -90,7 +92,7 @@ def examine(content: bytes, *, max_pixels: int, max_side: int = MAX_SIDE, field:
         structure = scan(content, INPUT_FORMATS)
         structure.require(max_pixels=max_pixels, max_side=max_side)
     except StructureError as error:
-        raise RequestError(error.code, f"{field} {error.reason}", field=field) from None
+        raise RequestError(error.code, f"`{field}` {error.reason}", field=field) from None
     return structure
 
 
@@ -112,7 +114,7 @@ def open_picture(content: bytes, structure: Structure, *, field: str = "image") 
 
 
 def damaged(field: str) -> RequestError:
-    return RequestError("truncated_image", f"{field} is cut off or damaged. Send the whole file.", field=field)
+    return RequestError("truncated_image", f"`{field}` is cut off or damaged. Send the whole file.", field=field)
 
 
 def encode_picture(picture: Image.Image, *, output_format: str, output_quality: int, receipt: str = "") -> bytes:

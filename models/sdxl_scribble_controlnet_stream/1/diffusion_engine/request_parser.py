@@ -51,8 +51,8 @@ def parse_request(values: RowValues, capabilities: Capabilities) -> DiffusionReq
     if request.control_guidance_start >= request.control_guidance_end:
         raise RequestError(
             "out_of_range",
-            f"control_guidance_start ({request.control_guidance_start:g}) must be below "
-            f"control_guidance_end ({request.control_guidance_end:g})",
+            f"`control_guidance_start` is {request.control_guidance_start:g} and `control_guidance_end` is "
+            f"{request.control_guidance_end:g}; the start must be below the end.",
             field="control_guidance_start",
         )
     return request
@@ -79,16 +79,16 @@ class RowParser:
         try:
             text = content.decode("utf-8")
         except UnicodeDecodeError:
-            raise RequestError("invalid_text", f"{name} is not UTF-8 text", field=name) from None
+            raise RequestError("invalid_text", f"`{name}` is not UTF-8 text.", field=name) from None
         if len(text) > max_characters:
-            detail = f"{name} has {len(text)} characters, and at most {max_characters} are read"
+            detail = f"`{name}` has {len(text)} characters; at most {max_characters} are allowed."
             raise RequestError("out_of_range", detail, field=name)
         return text
 
     def choice(self, name: str, choices: tuple[str, ...], default: str, *, code: str = "unknown_option") -> str:
         chosen = self.text(name, default, max_characters=200).strip().lower() or default
         if chosen not in choices:
-            detail = f"{name} must be one of {', '.join(choices)}, not {chosen!r}"
+            detail = f"`{name}` is {chosen[:100]!r}; it must be one of {', '.join(choices)}."
             raise RequestError(code, detail, field=name)
         return chosen
 
@@ -99,9 +99,9 @@ class RowParser:
         if value is None or isinstance(value, bytes):
             raise missing(name)
         if not math.isfinite(value):
-            raise RequestError("not_finite", f"{name} must be a finite number, not {value}", field=name)
+            raise RequestError("not_finite", f"`{name}` is {value}; it must be a finite number.", field=name)
         if not low <= value <= high:
-            detail = f"{name} must be from {low:g} to {high:g}, not {value:g}"
+            detail = f"`{name}` is {value:g}; it must be from {low:g} to {high:g}."
             raise RequestError("out_of_range", detail, field=name)
         return value
 
@@ -122,7 +122,7 @@ class RowParser:
         if seed == -1:
             return draw_seed()
         if not 0 <= seed <= MAX_SEED:
-            detail = f"seed must be from 0 to {MAX_SEED}, or -1 to have one drawn, not {seed}"
+            detail = f"`seed` is {seed}; it must be from 0 to {MAX_SEED}, or -1 for a random one."
             raise RequestError("out_of_range", detail, field="seed")
         return seed
 
@@ -131,9 +131,9 @@ class RowParser:
             return None
         timeout_s = self.number("timeout_s", 0.0, MAX_TIMEOUT_S)
         if timeout_s == 0.0:
-            raise RequestError("out_of_range", "timeout_s must be more than 0", field="timeout_s")
+            raise RequestError("out_of_range", "`timeout_s` is 0; it must be above 0.", field="timeout_s")
         return timeout_s
 
 
 def missing(name: str) -> RequestError:
-    return RequestError("missing_input", f"{name} is required", field=name)
+    return RequestError("missing_input", f"`{name}` is required, but missing.", field=name)

@@ -126,12 +126,12 @@ class RequestState:
     def interruption(self, now: float) -> RequestError | None:
         """The error that ends the request if it was cancelled or has passed its deadline."""
         if self.cancelled_at is not None:
-            return RequestError("cancelled", "the caller left before the picture was done")
+            return RequestError("cancelled", "The request was cancelled before the picture was finished.")
         timeout_s = self.request.timeout_s
         if timeout_s is not None and now > self.arrived + timeout_s:
             return RequestError(
                 "deadline_exceeded",
-                "timeout_s passed before the picture was done; allow more time or ask for fewer steps",
+                f"`timeout_s` is {timeout_s:g}, and the picture took longer. Allow more time, or send fewer steps.",
                 field="timeout_s",
             )
         return None

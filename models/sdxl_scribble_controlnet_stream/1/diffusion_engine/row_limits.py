@@ -41,7 +41,9 @@ class RowLimits:
     def shed(self, key: BatchKey, *, below: int) -> None:
         """A pass of `below` rows did not fit."""
         self._limits[key] = max(1, min(self.max_rows(key), below) // 2)
-        logger.warning("out of memory with %d rows at %s; now at most %d", below, _name(key[:2]), self._limits[key])
+        logger.warning(
+            "out of memory with %d rows at %s; the limit is now %d", below, _name(key[:2]), self._limits[key]
+        )
 
 
 def profiled(
@@ -69,10 +71,10 @@ def profiled(
     for size in sizes:
         known = times.get(_name(size))
         limits[BatchKey(*size)] = knee(known) if known else max(1, first // (size[0] * size[1]))
-        told = (
+        source = (
             ", ".join(f"{rows}: {1000 * seconds:.1f} ms" for rows, seconds in known.items()) if known else "estimated"
         )
-        logger.info("rows at %s: at most %d (%s)", _name(size), limits[BatchKey(*size)], told)
+        logger.info("rows at %s: at most %d (%s)", _name(size), limits[BatchKey(*size)], source)
     return RowLimits(limits)
 
 
@@ -102,7 +104,7 @@ def _read(file: Path | None) -> dict[str, dict[int, float]]:
         return {}
     except (OSError, ValueError, AttributeError, TypeError):
         pass
-    logger.warning("%s cannot be read; the profile is measured anew", file)
+    logger.warning("%s cannot be read; passes are measured again", file)
     return {}
 
 
@@ -117,4 +119,4 @@ def _write(file: Path | None, times: Mapping[str, Times]) -> None:
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(json.dumps(times))
     except OSError as error:
-        logger.warning("the profile cannot be kept in %s: %s", file, error)
+        logger.warning("the measured passes cannot be kept in %s: %s", file, error)

@@ -52,8 +52,8 @@ def profile_folder(name: str) -> Path | None:
         return Path(name).expanduser() if name else None
     except RuntimeError:
         logger.warning(
-            "%s: there is no home folder, so rows are measured at every start; set profile_folder (or "
-            "SDXL_PROFILE_FOLDER) to a folder without ~, or SDXL_MAX_ROWS to a number",
+            "profile_folder is %s, but this user has no home folder, so every start measures passes again; set "
+            "profile_folder (or SDXL_PROFILE_FOLDER) to an absolute path, or max_rows (SDXL_MAX_ROWS) to a number",
             name,
         )
         return None

@@ -69,13 +69,14 @@ class Scribble:
     def notes(self) -> list[str]:
         part = float(self.strokes.mean())
         facts = {
-            "dark strokes on a light ground were inverted": self.inverted,
-            "the transparent ground was filled": self.flattened,
-            "turned upright as its EXIF data says": self.rotated,
-            "the strokes were found against the uneven ground of a photo": self.is_photo,
+            "the strokes are dark on light, and were inverted": self.inverted,
+            "the transparent background was filled": self.flattened,
+            "the scribble was turned upright by its EXIF orientation": self.rotated,
+            "the scribble was processed as a photo, because its background is uneven": self.is_photo,
             f"only the first of {self.num_frames} frames was used": self.num_frames > 1,
-            "no strokes found: the picture follows the prompt alone": part == 0,
-            "most of the picture counts as stroke; if that is wrong, set invert to yes or no": part > SUSPICIOUS_PART,
+            "no strokes were found, so the picture follows only the prompt": part == 0,
+            "most of the scribble counts as strokes; if that is wrong, set `invert` to yes or no": part
+            > SUSPICIOUS_PART,
         }
         return [note for note, holds in facts.items() if holds]
 

@@ -94,12 +94,12 @@ def trace(flat: FlatNetwork, tensors: tuple[torch.Tensor, ...]) -> Run:
     except torch.OutOfMemoryError:
         raise
     except (AttributeError, RuntimeError) as error:
-        logger.warning("%s cannot be traced and is run as it is: %s", type(flat.network).__name__, error)
+        logger.warning("%s cannot be traced and runs untraced: %s", type(flat.network).__name__, error)
         return flat
     twice = tuple(torch.cat([tensor, tensor.flip(0)]) for tensor in tensors)
     expected, _ = tree_flatten(flat(*twice))
     found, _ = tree_flatten(script(*twice))
     if all(torch.allclose(*pair, rtol=1e-3, atol=1e-4, equal_nan=True) for pair in zip(found, expected, strict=True)):
         return script  # type: ignore[no-any-return]
-    logger.warning("%s gives other numbers when traced, and is run as it is", type(flat.network).__name__)
+    logger.warning("%s returns other numbers when traced, and runs untraced", type(flat.network).__name__)
     return flat

@@ -106,7 +106,7 @@ def as_pixels(image: torch.Tensor) -> Pixels:
 def not_finite(when: str) -> RequestError:
     return RequestError(
         "generation_failed",
-        f"the networks gave numbers that are not finite {when}; try another seed or a lower guidance_scale",
+        f"The networks returned numbers that are not finite {when}. Try another `seed` or a lower `guidance_scale`.",
     )
 
 
@@ -115,14 +115,14 @@ def vae_not_finite(dtype: torch.dtype) -> RequestError:
     if dtype is torch.float16:
         return RequestError(
             "vae_overflow",
-            "the VAE overflows in float16, so the finished latents cannot be decoded, with any seed; the operator "
-            "must set force_upcast in the VAE's config.json, or the model's parameter vae to a VAE that is made for "
-            "float16 (for SDXL madebyollin/sdxl-vae-fp16-fix), or its dtype to bfloat16 or float32",
+            "The VAE overflows in float16, with any `seed`. The operator must set `force_upcast` in the VAE's "
+            "config.json, or the model's parameter `vae` to a VAE made for float16 (for SDXL "
+            "madebyollin/sdxl-vae-fp16-fix), or the parameter `dtype` to bfloat16 or float32.",
         )
     return RequestError(
         "vae_overflow",
-        f"the VAE gives numbers that are not finite in {str(dtype).removeprefix('torch.')}, though the finished "
-        "latents are finite; its weights may be damaged: the operator must set the parameter vae to another one",
+        f"The VAE returned numbers that are not finite in {str(dtype).removeprefix('torch.')}, from finite latents. "
+        "Its weights may be damaged. The operator must set the model's parameter `vae` to another VAE.",
     )
 
 
@@ -141,7 +141,7 @@ def fit_latent_to_rgb(networks: Networks) -> torch.Tensor:
     # The middle of each patch: its rim mixes with its neighbours.
     middles = latents[0, :, 1::4, 1::4].flatten(1).T.cpu()  # (64, 4)
     if not bool(middles.isfinite().all()):
-        logger.warning("the VAE cannot encode in %s; previews by the linear map are grey", vae.dtype)
+        logger.warning("the VAE cannot encode in %s, so all previews are grey", vae.dtype)
         return torch.tensor([[0.0] * 3] * 4 + [[127.5] * 3], device=networks.device)
     known = torch.cat([middles, torch.ones(len(middles), 1)], dim=1)  # (64, 5)
     fitted: torch.Tensor = torch.linalg.lstsq(known, colours).solution

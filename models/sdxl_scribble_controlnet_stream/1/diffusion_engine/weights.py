@@ -57,8 +57,8 @@ def load_pipeline(config: EngineConfig, *, gpu_index: int | None = None) -> Any:
         parts["controlnet"] = load_part(ControlNetModel, config.controlnet, dtype)
     elif "controlnet" not in StableDiffusionXLControlNetPipeline.load_config(config.checkpoint):
         raise ValueError(
-            f"{config.checkpoint} has no ControlNet of its own: set the parameter controlnet (or SDXL_CONTROLNET), "
-            "for a full SDXL to xinsir/controlnet-scribble-sdxl-1.0"
+            f"{config.checkpoint} has no ControlNet: set the parameter controlnet (or SDXL_CONTROLNET); for SDXL, to "
+            "xinsir/controlnet-scribble-sdxl-1.0"
         )
     if config.unet:
         parts["unet"] = load_part(UNet2DConditionModel, config.unet, dtype)
@@ -69,7 +69,7 @@ def load_pipeline(config: EngineConfig, *, gpu_index: int | None = None) -> Any:
     if pipeline.vae.dtype is torch.float16 and pipeline.vae.config.force_upcast:
         # It overflows in float16. diffusers' pipelines convert it for each picture and back; here it stays float32.
         pipeline.vae.to(torch.float32)
-        logger.info("the VAE runs in float32, as its config asks for by force_upcast")
+        logger.info("the VAE runs in float32, because its config sets force_upcast")
     pipeline.set_progress_bar_config(disable=True)
     logger.info("loaded %s on %s in %s", config.checkpoint, device, dtype)
     return pipeline
@@ -87,8 +87,8 @@ def load_preview_vae(config: EngineConfig, pipeline: Any) -> Any:
     channels, expected = vae.config.latent_channels, pipeline.vae.config.latent_channels
     if channels != expected:
         raise ValueError(
-            f"{config.preview_vae} is for latents with {channels} channels, and these have {expected}; "
-            "for SDXL it is madebyollin/taesdxl"
+            f"preview_vae is {config.preview_vae}, for latents with {channels} channels; this checkpoint's have "
+            f"{expected}. For SDXL, set it to madebyollin/taesdxl"
         )
     return vae.to(pipeline.device).eval()
 
