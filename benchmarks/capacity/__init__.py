@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Replicas that a load needs, and their latencies: a queueing model, checked against a simulation and measurements."""
+"""Compute the replicas that a load needs, and their latencies, with a queueing model. See README.md."""

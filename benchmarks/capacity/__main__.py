@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`python -m benchmarks.capacity size|check|growth`: replicas for a load; the model's validation; large fleets.
+"""`python -m benchmarks.capacity size|check|growth`: replicas for a load; validation of the model; large fleets.
 
-Needs no Triton, no torch and a few seconds.
+It needs neither Triton nor torch and takes a few seconds.
 """
 
 import sys
@@ -18,31 +18,31 @@ _ReplicaName = Annotated[str, typer.Option(help=f"One of {', '.join(REPLICAS)}."
 
 @app.command()
 def size(
-    rate: Annotated[float, typer.Option(help="Pictures a second, on average.")] = 2.0,
-    peak: Annotated[float, typer.Option(help="How much more the busiest hour asks for.")] = 1.0,
-    steps: Annotated[str, typer.Option(help="Step counts, each equally often.")] = "30",
+    rate: Annotated[float, typer.Option(help="Mean rate, in pictures per second.")] = 2.0,
+    peak: Annotated[float, typer.Option(help="Rate in the busiest hour, as a multiple of the mean.")] = 1.0,
+    steps: Annotated[str, typer.Option(help="Step counts, separated by commas; each is equally frequent.")] = "30",
     replica: _ReplicaName = "gpu",
-    wait_places: Annotated[int, typer.Option(help="Who may wait, for each replica, beside those who run.")] = 8,
-    dollars_an_hour: Annotated[float, typer.Option(help="What a replica's machine costs.")] = 1.86,
+    max_waiting: Annotated[int, typer.Option("--wait-places", help="Requests that may wait, for each replica.")] = 8,
+    dollars_an_hour: Annotated[float, typer.Option(help="Price of a replica's machine, in dollars per hour.")] = 1.86,
 ) -> None:
-    """A table over numbers of replicas: latency, refusals, cost."""
+    """Print latency, rejected requests and cost by number of replicas."""
     counts = tuple(int(each) for each in steps.split(","))
     sys.stdout.write(
-        replica_table.table(REPLICAS[replica], rate * peak, rate, counts, wait_places, dollars_an_hour) + "\n"
+        replica_table.table(REPLICAS[replica], rate * peak, rate, counts, max_waiting, dollars_an_hour) + "\n"
     )
 
 
 @app.command()
 def check() -> None:
-    """The model against the simulation, and the simulation against what was measured."""
+    """Compare the model with the simulation, and the simulation with measurements."""
     sys.stdout.write(validation.against_simulation() + "\n\n" + validation.against_measured() + "\n")
 
 
 @app.command("growth")
 def growth_command(
-    dollars_an_hour: Annotated[float, typer.Option(help="What a replica's machine costs.")] = 1.86,
+    dollars_an_hour: Annotated[float, typer.Option(help="Price of a replica's machine, in dollars per hour.")] = 1.86,
 ) -> None:
-    """A million pictures a day, and a hundred million: what each part would have to bear."""
+    """Print the load on each component for a million and a hundred million pictures a day."""
     sys.stdout.write(large_fleets.table(dollars_an_hour) + "\n")
 
 

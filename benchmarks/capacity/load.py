@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Load:
-    """Poisson arrivals at `rate` a second, each step count equally often; beyond `max_in_flight` they are refused."""
+    """Poisson arrivals at `rate` a second, with equally frequent step counts and a limit on requests in flight."""
 
     rate: float
     step_counts: Sequence[int]
@@ -17,17 +17,17 @@ class Load:
 
     @property
     def mean_steps(self) -> float:
-        """Of a request."""
+        """Mean steps of a request."""
         return statistics.fmean(self.step_counts)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """Seconds from a request's arrival to its picture, of those that were taken; shares are of 1."""
+    """Latencies of admitted requests, from arrival to picture. `rejected` and `busy` are shares from 0 to 1."""
 
     p50_s: float
     p95_s: float
     p99_s: float
     mean_s: float
-    refused: float
+    rejected: float
     busy: float

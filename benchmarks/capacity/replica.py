@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What one replica does with its time: passes of the networks, shared by the requests that run, and pictures."""
+"""The speed of a replica: its running requests share passes of the networks, and each picture takes extra time."""
 
 from bisect import bisect_left
 from collections.abc import Mapping
@@ -8,10 +8,13 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Replica:
-    """One engine. `pass_s` is t(rows), measured at some counts of rows; between them it is taken for straight.
+    """One engine.
 
-    `rows_per_request` is 2 with guidance, 1 without. `picture_s` is the engine's time for a picture outside passes
-    (texts, control embedding, VAE). `overhead` is the share of time that none of these account for.
+    Attributes:
+        pass_s: the time of a pass by its rows, t(rows), as measured; interpolated linearly between the measured rows.
+        rows_per_request: 2 with guidance, 1 without.
+        picture_s: the time for a picture outside passes (text encoders, control embedding, VAE).
+        overhead: further time, as a share of a pass.
     """
 
     name: str
@@ -24,28 +27,28 @@ class Replica:
 
     @property
     def max_running(self) -> int:
-        """Requests that share a pass; more wait."""
+        """The most requests that share a pass; further ones wait."""
         return self.max_rows // self.rows_per_request
 
     def pass_time_s(self, num_requests: float) -> float:
-        """One pass of so many requests, with what is lost around it."""
+        """A pass of `num_requests` requests, including the overhead."""
         rows = num_requests * self.rows_per_request
         points = sorted(self.pass_s)
         if rows <= points[0]:
-            told = self.pass_s[points[0]]
+            pass_s = self.pass_s[points[0]]
         else:
             right = min(bisect_left(points, rows), len(points) - 1)
             low, high = points[right - 1], points[right]
             slope = (self.pass_s[high] - self.pass_s[low]) / (high - low)
-            told = self.pass_s[low] + slope * (rows - low)
-        return told * (1 + self.overhead)
+            pass_s = self.pass_s[low] + slope * (rows - low)
+        return pass_s * (1 + self.overhead)
 
     def step_time_s(self, num_requests: float, mean_steps: float) -> float:
-        """What a step takes a caller while so many run: the pass, and others' pictures that end meanwhile."""
+        """One step while `num_requests` run: the pass, and the pictures that finish meanwhile."""
         return self.pass_time_s(num_requests) + num_requests * self.picture_s / mean_steps
 
     def pictures_per_s(self, num_requests: float, mean_steps: float) -> float:
-        """Finished while so many run all the time; below one, that one runs so much of the time."""
+        """Finished pictures while `num_requests` run. Below one, it is the share of time in which one runs."""
         if num_requests < 1:
             return num_requests * self.pictures_per_s(1, mean_steps)
         running = min(num_requests, self.max_running)
@@ -67,8 +70,8 @@ LARGER_CPU = Replica(
     max_rows=2,
     overhead=0.03,
 )
-# Nobody has measured a GPU for this project. One picture of 30 guided steps at 1024x1024 a second, of which sharing a
-# pass takes little off: what a current data-centre GPU is said to do. `python -m benchmarks.engine.gpu` measures yours.
+# Assumed, since no GPU was measured for this project: a current data-centre GPU makes about one picture a second, with 30
+# guided steps at 1024x1024, and sharing a pass saves little. `python -m benchmarks.engine.gpu` measures yours.
 ASSUMED_GPU = Replica(
     name="a GPU that makes about a picture a second",
     source="assumed, not measured",

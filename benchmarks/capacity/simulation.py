@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The same fleet, event by event: requests join between passes, share them, and leave; nothing is averaged."""
+"""Simulate a fleet event by event: requests join between passes, share them, and leave. Nothing is averaged."""
 
 import heapq
 import random
@@ -23,7 +23,7 @@ class _Request:
 
 @dataclass(slots=True)
 class _Engine:
-    """One replica's requests; `ends_at` is when its pass ends, None while nothing runs."""
+    """The requests of one replica. `is_busy` while a pass runs."""
 
     running: list[_Request] = field(default_factory=list)
     waiting: deque[_Request] = field(default_factory=deque)
@@ -36,16 +36,16 @@ class _Engine:
 
 @dataclass(slots=True)
 class SimulationRecord:
-    """What came of a run."""
+    """The results of a simulation."""
 
     latencies: list[float] = field(default_factory=list)
-    num_refused: int = 0
+    num_rejected: int = 0
     num_arrived: int = 0
     busy_s: float = 0.0
     ended_at: float = 0.0
 
     def outcome(self, num_replicas: int) -> Outcome:
-        """Percentiles of those who were served."""
+        """Percentiles of the admitted requests."""
         ordered = sorted(self.latencies)
 
         def at(share: float) -> float:
@@ -56,13 +56,13 @@ class SimulationRecord:
             p95_s=at(0.95),
             p99_s=at(0.99),
             mean_s=statistics.fmean(ordered),
-            refused=self.num_refused / self.num_arrived,
+            rejected=self.num_rejected / self.num_arrived,
             busy=self.busy_s / (num_replicas * self.ended_at),
         )
 
 
 def poisson(load: Load, *, num_jobs: int, seed: int) -> Iterator[Job]:
-    """So many arrivals."""
+    """`num_jobs` random arrivals."""
     draw, now = random.Random(seed), 0.0  # noqa: S311
     for index in range(num_jobs):
         now += draw.expovariate(load.rate)
@@ -70,7 +70,7 @@ def poisson(load: Load, *, num_jobs: int, seed: int) -> Iterator[Job]:
 
 
 def simulate(replica: Replica, load: Load, jobs: Iterable[Job], *, seed: int = 0) -> SimulationRecord:
-    """Run the jobs through the fleet; each goes to the less loaded of two replicas drawn at random, as in Ray Serve."""
+    """Send each job to the less loaded of two random replicas, as Ray Serve does."""
     return _Fleet(replica, load, seed).run(jobs)
 
 
@@ -102,7 +102,7 @@ class _Fleet:
     def _arrive(self, job: Job) -> None:
         self._record.num_arrived += 1
         if self._in_flight >= self._load.max_in_flight:
-            self._record.num_refused += 1
+            self._record.num_rejected += 1
             return
         self._in_flight += 1
         drawn = self._draw.sample(range(len(self._engines)), min(2, len(self._engines)))

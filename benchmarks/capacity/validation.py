@@ -11,14 +11,14 @@ from benchmarks.capacity.replica_table import load_of
 from benchmarks.capacity.simulation import poisson, simulate
 from benchmarks.engine.job import MIXED_STEPS, UNIFORM_STEPS, ServiceTime, make_trace
 
-# Of the stock pipeline alone in the same runs: what the benchmark's arrivals were paced by.
+# The stock pipeline's time for a request alone, in the same runs. The benchmark's arrivals are scaled by it.
 _STOCK = ServiceTime(fixed_s=0.022, per_step_s=0.0574)
 _NUM_TRACES = 100
 
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """A workload of benchmarks/results/engine-amd-epyc-2-cores.md: what the engine did."""
+    """The engine's figures for a workload of `benchmarks.engine`, from the run that `MEASURED_CPU` was taken from."""
 
     name: str
     step_counts: tuple[int, ...]
@@ -38,25 +38,26 @@ MEASURED = (
 
 
 def against_simulation(num_jobs: int = 6_000) -> str:
-    """Several fleets and loads: the model's figures and the simulation's, side by side."""
+    """A Markdown table: the model's and the simulation's figures for several fleets and loads."""
     lines = [
-        f"The model against a simulation of {num_jobs} requests (model / simulation)",
+        f"The model compared with a simulation of {num_jobs} requests (model / simulation)",
         "",
         "| replica | steps | replicas | load | p50 s | p95 s | p99 s | rejected |",
         "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: |",
     ]
     for name, replica, counts, num_replicas, share in cases():
-        told, seen = both(replica, counts, num_replicas, share, num_jobs)
+        modelled, simulated = both(replica, counts, num_replicas, share, num_jobs)
         lines.append(
             f"| {name} | {', '.join(map(str, counts))} | {num_replicas} | {share:g} "
-            f"| {told.p50_s:.2f} / {seen.p50_s:.2f} | {told.p95_s:.2f} / {seen.p95_s:.2f} "
-            f"| {told.p99_s:.2f} / {seen.p99_s:.2f} | {100 * told.refused:.1f}% / {100 * seen.refused:.1f}% |"
+            f"| {modelled.p50_s:.2f} / {simulated.p50_s:.2f} | {modelled.p95_s:.2f} / {simulated.p95_s:.2f} "
+            f"| {modelled.p99_s:.2f} / {simulated.p99_s:.2f} "
+            f"| {100 * modelled.rejected:.1f}% / {100 * simulated.rejected:.1f}% |"
         )
     return "\n".join(lines)
 
 
 def cases() -> list[tuple[str, Replica, tuple[int, ...], int, float]]:
-    """What the model is tried on: name, replica, step counts, replicas, load."""
+    """The compared fleets: name, replica, step counts, number of replicas, load."""
     return [
         (name, REPLICAS[name], counts, num_replicas, share)
         for name, counts in (("gpu", (30,)), ("gpu", MIXED_STEPS), ("cpu", MIXED_STEPS))
@@ -68,18 +69,18 @@ def cases() -> list[tuple[str, Replica, tuple[int, ...], int, float]]:
 def both(
     replica: Replica, step_counts: tuple[int, ...], num_replicas: int, share: float, num_jobs: int
 ) -> tuple[Outcome, Outcome]:
-    """The model's outcome and the simulation's, at a share of what the fleet can carry."""
-    load: Load = load_of(replica, 1.0, step_counts, num_replicas, wait_places=8)
-    load = load_of(replica, share * capacity(replica, load), step_counts, num_replicas, wait_places=8)
+    """The model's and the simulation's outcome, at a load that is `share` of the fleet's capacity."""
+    load: Load = load_of(replica, 1.0, step_counts, num_replicas, max_waiting=8)
+    load = load_of(replica, share * capacity(replica, load), step_counts, num_replicas, max_waiting=8)
     record = simulate(replica, load, poisson(load, num_jobs=num_jobs, seed=1))
     return outcome(replica, load), record.outcome(num_replicas)
 
 
 def against_measured() -> str:
-    """The benchmark's own traces, drawn anew many times, since each of its workloads has few requests."""
+    """A Markdown table of the engine benchmark's workloads, each simulated with many traces, since it has few requests."""
     lines = [
-        f"The simulation against the measured engine: {MEASURED_CPU.source}; simulated: the median of "
-        f"{_NUM_TRACES} traces, and where 9 of 10 lie",
+        f"The simulation compared with the measured engine: {MEASURED_CPU.source}; simulated: the median of "
+        f"{_NUM_TRACES} traces, and the range of 9 in 10",
         "",
         "| | pictures/s: measured | simulated | mean s: measured | simulated | p95 s: measured | simulated |",
         "| --- | ---: | ---: | ---: | ---: | ---: | ---: |",
@@ -100,10 +101,10 @@ def replay(workload: Measured) -> tuple[list[float], list[float], list[float]]:
     for seed in range(_NUM_TRACES):
         trace = make_trace(workload.step_counts, _STOCK, num_jobs=workload.num_jobs, load=workload.load, seed=seed)
         record = simulate(MEASURED_CPU, load, trace)
-        told = record.outcome(1)
+        simulated = record.outcome(1)
         rates.append(len(record.latencies) / record.ended_at)
-        means.append(told.mean_s)
-        p95s.append(told.p95_s)
+        means.append(simulated.mean_s)
+        p95s.append(simulated.p95_s)
     return rates, means, p95s
 
 
