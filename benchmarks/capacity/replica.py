@@ -70,8 +70,8 @@ LARGER_CPU = Replica(
     max_rows=2,
     overhead=0.03,
 )
-# Assumed, since no GPU was measured for this project: a current data-centre GPU makes about one picture a second, with 30
-# guided steps at 1024x1024, and sharing a pass saves little. `python -m benchmarks.engine.gpu` measures yours.
+# Assumed, since no GPU was measured for this project: a current data-centre GPU makes about one picture of 30 guided
+# steps at 1024x1024 a second, and sharing a pass saves little. `python -m benchmarks.engine.gpu` measures yours.
 ASSUMED_GPU = Replica(
     name="a GPU that makes about a picture a second",
     source="assumed, not measured",

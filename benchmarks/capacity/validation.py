@@ -77,7 +77,7 @@ def both(
 
 
 def against_measured() -> str:
-    """A Markdown table of the engine benchmark's workloads, each simulated with many traces, since it has few requests."""
+    """A Markdown table of the engine benchmark's workloads, each with many traces, since it has few requests."""
     lines = [
         f"The simulation compared with the measured engine: {MEASURED_CPU.source}; simulated: the median of "
         f"{_NUM_TRACES} traces, and the range of 9 in 10",

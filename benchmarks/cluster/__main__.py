@@ -13,7 +13,7 @@ app.command("overhead")(overhead.main)
 
 @app.callback()
 def about() -> None:
-    """A cluster on this machine, measured."""
+    """Measure a Ray cluster on this machine."""
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A small request through a cluster, against a Serve handle that does nothing.
+"""Compare a small request through the cluster with a Serve handle that does nothing.
 
-Both run below the same Ray and proxy, and are asked in turn. Ours also runs a real Triton, whose echo model is in it.
+Both run in the same Ray and get requests in turn through the same proxy. Ours has a real Triton with an echo model.
 """
 
 import os
@@ -26,7 +26,7 @@ bare = FastAPI()
 
 
 class Nothing:
-    """The handle's other end."""
+    """The deployment behind the bare handle."""
 
     async def __call__(self, text: str) -> str:
         return text
@@ -34,18 +34,18 @@ class Nothing:
 
 @serve.ingress(bare)
 class Bare:
-    """An ingress that asks the handle, and nothing else."""
+    """An ingress that calls the handle and does nothing else."""
 
     def __init__(self, nothing: DeploymentHandle) -> None:
         self._nothing = nothing
 
     @bare.post("/")
-    async def ask(self, body: dict[str, str]) -> dict[str, str]:
+    async def echo(self, body: dict[str, str]) -> dict[str, str]:
         return {"text": await self._nothing.remote(body["text"])}
 
 
 def main(
-    rounds: Annotated[int, typer.Option(help="Requests of each.")] = 500,
+    rounds: Annotated[int, typer.Option(help="Requests of each kind.")] = 500,
     port: int = 8099,
 ) -> None:
     """Measure, and print a table."""
@@ -63,22 +63,28 @@ def main(
 
 
 def measure(url: str, rounds: int) -> dict[str, list[float]]:
-    """Milliseconds of each request, by way, after a tenth of them to warm up."""
-    ways = {"bare": "/bare/", "ours": "/echo"}
-    took: dict[str, list[float]] = {way: [] for way in ways}
+    """Milliseconds of each request of both kinds, after a warm-up of a tenth."""
+    paths = {"bare": "/bare/", "ours": "/echo"}
+    took: dict[str, list[float]] = {kind: [] for kind in paths}
     with httpx2.Client(base_url=url, timeout=60) as http:
         for _ in range(rounds + rounds // 10):
-            for way, path in ways.items():
+            for kind, path in paths.items():
                 started = time.perf_counter()
                 http.post(path, json={"text": "a"}).raise_for_status()
-                took[way].append(1000 * (time.perf_counter() - started))
-    return {way: values[rounds // 10 :] for way, values in took.items()}
+                took[kind].append(1000 * (time.perf_counter() - started))
+    return {kind: values[rounds // 10 :] for kind, values in took.items()}
 
 
 def table(took: dict[str, list[float]]) -> str:
-    """Percentiles of both, and the difference."""
+    """A Markdown table: percentiles of both, and the difference."""
     lines = ["| | p50 ms | p95 ms | p99 ms |", "| --- | ---: | ---: | ---: |"]
-    told = {way: [statistics.quantiles(values, n=100)[at] for at in (49, 94, 98)] for way, values in took.items()}
-    told["more"] = [ours - theirs for ours, theirs in zip(told["ours"], told["bare"], strict=True)]
-    lines += [f"| {way} | " + " | ".join(f"{value:.1f}" for value in values) + " |" for way, values in told.items()]
+    percentiles = {
+        kind: [statistics.quantiles(values, n=100)[at] for at in (49, 94, 98)] for kind, values in took.items()
+    }
+    percentiles["added"] = [
+        ours - theirs for ours, theirs in zip(percentiles["ours"], percentiles["bare"], strict=True)
+    ]
+    lines += [
+        f"| {kind} | " + " | ".join(f"{value:.1f}" for value in values) + " |" for kind, values in percentiles.items()
+    ]
     return "\n".join(lines)

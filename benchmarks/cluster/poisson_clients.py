@@ -16,63 +16,63 @@ BODY = {"text": "a"}
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """What one caller was told, and when. No status: the connection broke, or nothing came at all."""
+class Response:
+    """One response. Status 0 means that the connection broke or no response came."""
 
-    asked_at: float
+    sent_at: float
     latency_s: float
     status: int
     code: str = ""
 
     @property
-    def told(self) -> str:
+    def outcome(self) -> str:
         return f"{self.status} {self.code}".strip() if self.status else self.code
 
 
-async def poisson(url: str, *, rate: float, seconds: float, seed: int) -> list[Answer]:
-    """Ask `url` so many times a second on average; the end is when all are answered."""
-    chance = random.Random(seed)  # noqa: S311
+async def poisson(url: str, *, rate: float, seconds: float, seed: int) -> list[Response]:
+    """Send `rate` requests a second on average, and wait for all responses."""
+    random_source = random.Random(seed)  # noqa: S311
     loop = asyncio.get_running_loop()
-    asking: list[asyncio.Task[Answer]] = []
+    sending: list[asyncio.Task[Response]] = []
     async with aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(limit=0), timeout=aiohttp.ClientTimeout(total=TIMEOUT_S)
     ) as session:
         due = started = loop.time()
-        while (due := due + chance.expovariate(rate)) < started + seconds:
+        while (due := due + random_source.expovariate(rate)) < started + seconds:
             await asyncio.sleep(due - loop.time())
-            asking.append(asyncio.create_task(ask(session, url)))
-        return await asyncio.gather(*asking)
+            sending.append(asyncio.create_task(send(session, url)))
+        return await asyncio.gather(*sending)
 
 
-async def ask(session: aiohttp.ClientSession, url: str, headers: Mapping[str, str] | None = None) -> Answer:
-    """One request, whatever comes of it."""
-    asked_at = time.monotonic()
+async def send(session: aiohttp.ClientSession, url: str, headers: Mapping[str, str] | None = None) -> Response:
+    """Send one request. Errors become responses too."""
+    sent_at = time.monotonic()
     status, code = 0, ""
     try:
-        async with session.post(url, json=BODY, headers=headers) as answer:
-            told = await answer.read()
-            status = answer.status
+        async with session.post(url, json=BODY, headers=headers) as response:
+            body = await response.read()
+            status = response.status
         if status >= 400:
-            code = _code(told)
+            code = _code(body)
     except TimeoutError:
-        code = "no answer"
+        code = "no response"
     except aiohttp.ClientError as error:
         code = f"connection broken: {type(error).__name__}"
-    return Answer(asked_at, time.monotonic() - asked_at, status, code)
+    return Response(sent_at, time.monotonic() - sent_at, status, code)
 
 
-def _code(told: bytes) -> str:
+def _code(body: bytes) -> str:
     try:
-        return str(orjson.loads(told)["code"])
+        return str(orjson.loads(body)["code"])
     except (ValueError, KeyError, TypeError):
-        return repr(told[:80])
+        return repr(body[:80])
 
 
-def percentile(answers: Sequence[Answer], share: float) -> float:
-    """Seconds, of those that were served; not a number where none was."""
-    served = sorted(each.latency_s for each in answers if each.status == 200)
+def percentile(responses: Sequence[Response], share: float) -> float:
+    """A percentile of the latencies of successful requests, in seconds; NaN if there are none."""
+    served = sorted(each.latency_s for each in responses if each.status == 200)
     return served[min(len(served) - 1, int(share * len(served)))] if served else float("nan")
 
 
-def counts(answers: Sequence[Answer]) -> dict[str, int]:
-    return dict(Counter(each.told for each in answers).most_common())
+def counts(responses: Sequence[Response]) -> dict[str, int]:
+    return dict(Counter(each.outcome for each in responses).most_common())

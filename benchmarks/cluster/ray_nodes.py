@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Start a Ray cluster of several nodes on this machine, add nodes and kill them. It listens on every interface."""
+"""Start a Ray cluster of several nodes on this machine, add nodes and kill them. Ray listens on every interface."""
 
 import contextlib
 import os
@@ -12,9 +12,9 @@ from ray._private.node import Node
 from ray._raylet import persist_port  # type: ignore[attr-defined, unused-ignore]
 from ray.cluster_utils import Cluster
 
-# A node waits 30 s for its agents to say their ports, which is too short on a busy machine: here it is told them.
+# A node waits 30 s for its agents to report their ports, which is too short on a busy machine. So the ports are fixed.
 _AGENT_PORTS = ("metrics_agent_port", "metrics_export_port", "runtime_env_agent_port", "dashboard_agent_listen_port")
-# The machine may be slow, and Ray's workers are to have their share of it.
+# The machine may be slow, and Ray's workers need the same priority as other processes.
 _ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_worker_niceness": "0",
@@ -37,7 +37,7 @@ def _agent_ports() -> dict[str, int]:
 
 
 def start(*, num_cpus: int) -> Cluster:
-    """The head alone."""
+    """Start a cluster with the head only."""
     os.environ |= _ENVIRONMENT
     Node.start_raylet = _start_raylet_with_ports
     return Cluster(
@@ -46,12 +46,12 @@ def start(*, num_cpus: int) -> Cluster:
 
 
 def add(cluster: Cluster, *, num_cpus: int) -> Node:
-    """One node more."""
+    """Add a node."""
     return cluster.add_node(num_cpus=num_cpus, **_agent_ports())
 
 
 def kill(cluster: Cluster, node: Node, *, just_before: Callable[[], None] = lambda: None) -> None:
-    """All processes of a node at once, as a machine ends that loses its power; but connections are closed."""
+    """Kill all processes of a node at once, like a power failure; but the kernel closes its connections."""
     (raylet,) = (psutil.Process(each.process.pid) for each in node.all_processes["raylet"])
     processes = (raylet, *raylet.children(recursive=True))
     just_before()

@@ -12,27 +12,27 @@ from aiohttp import web
 from fastapi_triton.serving.ray_serve.options import ClusterOptions
 from fastapi_triton.serving.ray_serve.replica import TritonReplica
 
-# Set before Ray starts: its workers have the environment of who started it.
-SERVICE_S, PLACES = "STAND_IN_SERVICE_S", "STAND_IN_PLACES"
-# A folder where each writes its URL, in a file of its node's id, as soon as it is there.
+# Environment variables. Set them before Ray starts: its workers inherit the environment.
+SERVICE_S, NUM_AT_ONCE = "STAND_IN_SERVICE_S", "STAND_IN_NUM_AT_ONCE"
+# A folder in which each stand-in writes its URL to a file named by its node's id.
 FOLDER = "STAND_IN_FOLDER"
 TEXT = {"name": "text", "data_type": "TYPE_STRING", "dims": [1]}
 CONFIG = {"name": "echo", "max_batch_size": 0, "input": [TEXT], "output": [TEXT]}
-ANSWER = {"model_name": "echo", "outputs": [{"name": "text", "datatype": "BYTES", "shape": [1], "data": ["a"]}]}
+RESPONSE = {"model_name": "echo", "outputs": [{"name": "text", "datatype": "BYTES", "shape": [1], "data": ["a"]}]}
 
 
 class StandIn:
-    """Requests take `service_s`, `places` of them at once; more wait in the order in which they came."""
+    """Works on `num_at_once` requests at once, each for `service_s`. Further ones wait in order of arrival."""
 
-    def __init__(self, service_s: float, places: int) -> None:
+    def __init__(self, service_s: float, num_at_once: int) -> None:
         self._service_s = service_s
-        self._places = asyncio.Semaphore(places)
+        self._slots = asyncio.Semaphore(num_at_once)
         self._in_flight = 0
         self.url = ""
 
     @classmethod
     def of_environment(cls) -> Self:
-        return cls(float(os.environ[SERVICE_S]), int(os.environ[PLACES]))
+        return cls(float(os.environ[SERVICE_S]), int(os.environ[NUM_AT_ONCE]))
 
     async def start(self) -> None:
         app = web.Application()
@@ -40,7 +40,7 @@ class StandIn:
         app.router.add_get("/v2/models/echo/config", _config)
         app.router.add_get("/v2/{rest:.*}", _ready)
         app.router.add_get("/in-flight", self._count)
-        # A caller who leaves does not stop what runs, as with a Triton's plain models.
+        # Disconnected clients do not stop their requests, as in Triton's plain models.
         runner = web.AppRunner(app, access_log=None, handler_cancellation=False)
         await runner.setup()
         site = web.TCPSite(runner, "127.0.0.1", 0)
@@ -51,10 +51,10 @@ class StandIn:
     async def _infer(self, request: web.Request) -> web.Response:
         await request.read()
         self._in_flight += 1
-        async with self._places:
+        async with self._slots:
             await asyncio.sleep(self._service_s)
         self._in_flight -= 1
-        return web.json_response(ANSWER)
+        return web.json_response(RESPONSE)
 
     async def _count(self, _: web.Request) -> web.Response:
         return web.json_response(self._in_flight)
@@ -69,7 +69,7 @@ async def _ready(_: web.Request) -> web.Response:
 
 
 class StandInReplica(TritonReplica):
-    """Has its stand-in in its own process, which dies with it; all else is as with a Triton that runs already."""
+    """A replica with the stand-in in its own process. Everything else is as with a running Triton."""
 
     async def __init__(self, options: ClusterOptions, lease_limit_s: float) -> None:  # type: ignore[misc]
         stand_in = StandIn.of_environment()

@@ -9,13 +9,13 @@ from dataclasses import dataclass
 import httptools
 import orjson
 
-# Servers close connections that are idle; uvicorn does after 5 s.
+# Servers close idle connections; uvicorn does so after 5 s.
 MAX_IDLE_S = 2.0
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """One answer. `due` is when the request should have gone, `sent` when it went, `done` when the answer was there."""
+class Response:
+    """One response. The request was due at `due` and sent at `sent`; the response was complete at `done`."""
 
     status: int
     code: str  # of an error
@@ -26,7 +26,7 @@ class Answer:
 
     @property
     def latency_s(self) -> float:
-        """Since it should have gone, so that a busy caller hides nothing."""
+        """Latency since the request was due, so that a busy client hides no delay."""
         return self.done - self.due
 
 
@@ -36,16 +36,16 @@ class Connection(asyncio.Protocol):
     def __init__(self, pool: "ConnectionPool") -> None:
         self._pool = pool
         self.idle_since = 0.0
-        self.is_asking = False
+        self.is_busy = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport: asyncio.Transport = transport  # type: ignore[assignment]
 
-    def ask(self, request: bytes, due: float) -> None:
+    def send(self, request: bytes, due: float) -> None:
         self._parser = httptools.HttpResponseParser(self)
         self._body = b""
         self._retry_after_s: float | None = None
-        self.is_asking = True
+        self.is_busy = True
         self._due, self._sent = due, time.perf_counter()
         self._transport.write(request)
 
@@ -60,12 +60,12 @@ class Connection(asyncio.Protocol):
         self._body += body
 
     def on_message_complete(self) -> None:
-        self.is_asking = False
+        self.is_busy = False
         status = self._parser.get_status_code()
         code = "" if status == 200 else orjson.loads(self._body)["code"]
-        told = Answer(status, code, self._retry_after_s, self._due, self._sent, time.perf_counter())
-        # Not from within the parser, which is replaced.
-        asyncio.get_running_loop().call_soon(self._pool.answered, self, told)
+        response = Response(status, code, self._retry_after_s, self._due, self._sent, time.perf_counter())
+        # Later, because the next request replaces the parser that is running.
+        asyncio.get_running_loop().call_soon(self._pool.on_complete, self, response)
 
     def connection_lost(self, error: Exception | None) -> None:
         del error
@@ -76,24 +76,24 @@ class Connection(asyncio.Protocol):
 
 
 class ConnectionPool:
-    """As many connections as there were requests at once."""
+    """As many connections as concurrent requests."""
 
-    def __init__(self, port: int, on_answer: Callable[[Answer], None]) -> None:
+    def __init__(self, port: int, on_response: Callable[[Response], None]) -> None:
         self.num_waiting = 0
         self.num_lost = 0
         self._port = port
-        self._on_answer = on_answer
+        self._on_response = on_response
         self._idle: list[Connection] = []
         self._all: set[Connection] = set()
         self._opening: set[asyncio.Task[None]] = set()
 
-    def ask(self, request: bytes, due: float) -> None:
+    def send(self, request: bytes, due: float) -> None:
         self.num_waiting += 1
         now = time.perf_counter()
         while self._idle:
             connection = self._idle.pop()
             if now - connection.idle_since < MAX_IDLE_S:
-                connection.ask(request, due)
+                connection.send(request, due)
                 return
             connection.close()
         opening = asyncio.create_task(self._open(request, due))
@@ -104,25 +104,25 @@ class ConnectionPool:
         loop = asyncio.get_running_loop()
         _, connection = await loop.create_connection(lambda: Connection(self), "127.0.0.1", self._port)
         self._all.add(connection)
-        connection.ask(request, due)
+        connection.send(request, due)
 
-    def answered(self, connection: Connection, answer: Answer) -> None:
+    def on_complete(self, connection: Connection, response: Response) -> None:
         self.num_waiting -= 1
         if connection in self._all:
-            connection.idle_since = answer.done
+            connection.idle_since = response.done
             self._idle.append(connection)
-        self._on_answer(answer)
+        self._on_response(response)
 
     def lost(self, connection: Connection) -> None:
         self._all.discard(connection)
         if connection in self._idle:
             self._idle.remove(connection)
-        elif connection.is_asking:
+        elif connection.is_busy:
             self.num_lost += 1
 
     async def settled(self) -> None:
-        """Every request has its answer."""
-        while self.num_waiting > self.num_lost:  # noqa: ASYNC110 (answers are counted where they come)
+        """Wait until every request has its response."""
+        while self.num_waiting > self.num_lost:  # noqa: ASYNC110 (responses are counted as they arrive)
             await asyncio.sleep(0.05)
 
     def close(self) -> None:

@@ -22,7 +22,7 @@ START_TIMEOUT_S = 120
 
 @dataclass(frozen=True, slots=True)
 class ServerState:
-    """What must be as it was when everything is over."""
+    """Counts that must be the same before and after."""
 
     rss_mb: float
     fds: int
@@ -34,7 +34,7 @@ class ServerState:
 
 @dataclass(frozen=True, slots=True)
 class Frontend:
-    """It takes callers at `port`."""
+    """A running frontend, on `port`."""
 
     port: int
     process: psutil.Process
@@ -53,14 +53,14 @@ class Frontend:
         return times.user + times.system
 
     async def state(self) -> ServerState:
-        async with aiohttp.ClientSession() as session, session.get(self.url + "/state") as answer:
-            told: dict[str, Any] = await answer.json()
-        return ServerState(self.rss_mb, self.process.num_fds(), **told)
+        async with aiohttp.ClientSession() as session, session.get(self.url + "/state") as response:
+            state: dict[str, Any] = await response.json()
+        return ServerState(self.rss_mb, self.process.num_fds(), **state)
 
 
 @asynccontextmanager
 async def running(**settings: object) -> AsyncIterator[Frontend]:
-    """Start it with these settings, wait until it is ready, and take it away again."""
+    """Start the frontend with these settings, wait until it is ready, and stop it at the end."""
     port = free_port()
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "fastapi_triton", "serve", "--embedded", "--port", str(port)),
@@ -88,8 +88,8 @@ async def _ready(url: str) -> None:
     async with aiohttp.ClientSession() as session:
         while True:
             try:
-                async with session.get(url + "/health/ready") as answer:
-                    if answer.status == 200:
+                async with session.get(url + "/health/ready") as response:
+                    if response.status == 200:
                         return
             except aiohttp.ClientError:
                 pass

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The measured frontend: the same pause as a plain request and as a stream."""
+"""The measured frontend: the same pause with and without a stream model."""
 
 from pydantic import BaseModel
 

@@ -28,7 +28,7 @@ def test_capacity_of_fleet_is_sum_of_its_replicas() -> None:
 
 
 def test_model_of_one_request_at_a_time_matches_textbook_queue() -> None:
-    """M/M/1/K at load 0.5 is busy half of the time and rejects hardly any request. With one slot, it rejects a third."""
+    """M/M/1/K at load 0.5 is busy half of the time and rejects hardly anything. With one slot, it rejects a third."""
     modelled = outcome(ONE_AT_A_TIME, load(0.5))
     assert modelled.busy == pytest.approx(0.5)
     assert modelled.rejected < 1e-9

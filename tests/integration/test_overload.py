@@ -20,7 +20,7 @@ pytestmark = pytest.mark.integration
 
 MAX_IN_FLIGHT, MAX_WAITING = 8, 4
 LONG, SHORT = {"seconds": 60.0}, {"seconds": 0.1}
-PLAIN, TOLD = "/wait", "/wait/told"
+PLAIN, TOLD = "/wait", "/wait/events"
 
 
 @pytest.fixture(scope="module")

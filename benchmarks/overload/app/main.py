@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A frontend for a model that only waits: plainly, and through a streaming twin that stops when its caller leaves."""
+"""A frontend for a model that only waits, with and without a stream model that stops when its client disconnects."""
 
 import asyncio
 import gc
@@ -22,12 +22,12 @@ class WaitResponse(BaseModel):
 
 
 app.infer("/wait", model="wait", request=WaitRequest, response=WaitResponse)
-app.infer("/wait/told", model="wait", stream_model="wait_stream", request=WaitRequest, response=WaitResponse)
+app.infer("/wait/events", model="wait", stream_model="wait_stream", request=WaitRequest, response=WaitResponse)
 
 
 @app.get("/state")
 async def state() -> dict[str, Any]:
-    """What must not be left over."""
+    """Counts that must not grow."""
     gc.collect()
     return {
         "tasks": len(asyncio.all_tasks()),

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Waits as long as it is told, and says so: all rows of a batch at once."""
+"""A model that waits for `ms` milliseconds and returns them. All rows of a batch wait at once."""
 
 import time
 from typing import Any

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The same as a stream: `queued` at once, `completed` when it has waited."""
+"""The same as a stream: it sends `queued` at once, and `completed` after the wait."""
 
 import threading
 from typing import Any

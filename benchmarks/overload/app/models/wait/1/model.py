@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Waits, without a thread per request, so that the machine is left to the frontend."""
+"""A model that waits. It has no thread for each request, so the frontend has the machine to itself."""
 
 import asyncio
 import threading
@@ -15,7 +15,7 @@ NUM_AT_ONCE = 8
 class TritonPythonModel:
     def initialize(self, _: dict[str, Any]) -> None:
         self.loop = asyncio.new_event_loop()
-        self.places = asyncio.Semaphore(NUM_AT_ONCE)
+        self.slots = asyncio.Semaphore(NUM_AT_ONCE)
         threading.Thread(target=self.loop.run_forever, daemon=True).start()
 
     def execute(self, requests: list[Any]) -> list[None]:
@@ -26,7 +26,7 @@ class TritonPythonModel:
 
     async def wait(self, sender: Any, seconds: float) -> None:
         began = time.monotonic()
-        async with self.places:
+        async with self.slots:
             await asyncio.sleep(seconds)
         waited = pb_utils.Tensor("waited", np.array([time.monotonic() - began], np.float32))
         sender.send(pb_utils.InferenceResponse([waited]), flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)

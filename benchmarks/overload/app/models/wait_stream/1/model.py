@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Waits in steps of 50 ms, any number of requests at once; stops between two where its caller has left."""
+"""A model that waits in steps of 50 ms. It works on any number of requests at once and stops cancelled ones."""
 
 import asyncio
 import json
@@ -43,8 +43,8 @@ class TritonPythonModel:
                 return
             if time.monotonic() - began > timeout_s:
                 self.counts["late"] += 1
-                told = json.dumps({"code": "deadline_exceeded", "detail": "timeout_s passed"})
-                sender.send(pb_utils.InferenceResponse(error=pb_utils.TritonError(told)))
+                error = json.dumps({"code": "deadline_exceeded", "detail": "timeout_s passed"})
+                sender.send(pb_utils.InferenceResponse(error=pb_utils.TritonError(error)))
                 finish(sender)
                 return
             send(sender, event="progress", step=step, num_steps=num_steps)
