@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The time until the page shows the first preview, beside the engine's time for two steps.
+"""Measure the time until the page shows the first preview, and the engine's time for two steps.
 
-`python -m benchmarks.first_preview` against a running `make run`. Both are measured in turn on the same server: on the
-page from the press of Draw to the preview painted, in a real Chromium; in the engine by the timings that it tells with
-a picture of two steps, without decoding and writing it.
+Run `python -m benchmarks.first_preview` while `make run` is running. It measures both alternately on the same server.
+The page's time is from the click on Draw to the painted preview, in a real Chromium. The engine's time is the sum of
+the timings that it returns with a picture of two steps, without decoding and writing the picture.
 """
 
 import io
@@ -21,7 +21,7 @@ app = typer.Typer(add_completion=False)
 _BEFORE_THE_FIRST_PREVIEW = ("read", "wait", "encode", "denoise")
 _PROMPT = "a red house in the snow"
 _MOST_MS = 300.0
-# From the press of Draw until the first preview is decoded and the frame with it is on its way to the screen.
+# From the click on Draw until the first preview is decoded and its frame is about to be shown.
 _STOPWATCH = """() => {
   document.getElementById("draw").addEventListener("click", () => { window.began = performance.now(); }, true);
   const frame = document.getElementById("frame");
@@ -37,7 +37,7 @@ _STOPWATCH = """() => {
 
 
 def engine_ms(url: str) -> float:
-    """What the engine needs to read a request and take two steps."""
+    """The engine's time to read a request and run two steps."""
     drawing = Image.new("L", (1024, 1024), 255)
     ImageDraw.Draw(drawing).rectangle((250, 400, 750, 850), outline=0, width=20)
     file = io.BytesIO()
@@ -45,14 +45,14 @@ def engine_ms(url: str) -> float:
     page = httpx2.get(url).text
     path = page.split('"endpoint": "')[1].split('"')[0]
     form = {"prompt": _PROMPT, "num_inference_steps": "2"}
-    answer = httpx2.post(f"{url}/{path}", data=form, files={"image": file.getvalue()}, timeout=300)
-    answer.raise_for_status()
-    timings: dict[str, float] = answer.json()["info"]["timings_s"]
+    response = httpx2.post(f"{url}/{path}", data=form, files={"image": file.getvalue()}, timeout=300)
+    response.raise_for_status()
+    timings: dict[str, float] = response.json()["info"]["timings_s"]
     return 1000 * sum(timings[phase] for phase in _BEFORE_THE_FIRST_PREVIEW)
 
 
 def page_ms(page: Page) -> float:
-    """From the last stroke and Draw to the first preview on the page."""
+    """Draw a stroke and click Draw. Returns the time until the first preview."""
     box: Any = page.locator("#scribble").bounding_box()
     page.mouse.move(box["x"] + 100, box["y"] + 300)
     page.mouse.down()
@@ -82,8 +82,8 @@ def main(url: str = "http://localhost:8080", rounds: int = 15) -> None:
         browser.close()
     for name, times in (("engine, two steps", engine_times), ("page, first preview", page_times)):
         typer.echo(f"{name:20} {statistics.median(times):7.0f}  ({min(times):.0f}, {max(times):.0f})")
-    more = statistics.median(page_times) - statistics.median(engine_times)
-    typer.echo(f"{'more on the page':20} {more:7.0f}  of at most {_MOST_MS:.0f}")
+    added = statistics.median(page_times) - statistics.median(engine_times)
+    typer.echo(f"{'added by the page':20} {added:7.0f}  (at most {_MOST_MS:.0f})")
 
 
 if __name__ == "__main__":

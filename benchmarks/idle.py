@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What an idle frontend costs: requests to Triton and CPU time, with the default app in front of a Triton stand-in.
+"""The cost of an idle frontend with the default app: requests to a Triton stand-in, and CPU time.
 
-`python -m benchmarks.idle --before COMMIT` measures a commit's server beside the present one.
+`python -m benchmarks.idle --before COMMIT` measures the server of that commit too.
 """
 
 import asyncio
@@ -20,14 +20,14 @@ from benchmarks.frontend.servers import Server, checked_out, running
 from fastapi_triton.triton import config_text
 
 MODELS = ("sdxl_scribble_controlnet", "sdxl_scribble_controlnet_stream")
-# After the server is ready: what it does at its start is over.
+# The wait after the server is ready, for its work at the start to end.
 SETTLE_S = 5.0
-# A model's statistics that never change.
+# Statistics of a model that runs nothing.
 _STATS = {"execution_count": 0, "inference_stats": {"success": {"count": 0}, "fail": {"count": 0}}}
 
 
 class IdleTriton(StandIn):
-    """Has the default app's two models."""
+    """A stand-in with the default app's two models."""
 
     def __init__(self) -> None:
         super().__init__(0)
@@ -55,13 +55,13 @@ class IdleTriton(StandIn):
 
 
 async def measure(name: str, root: Path, seconds: float) -> str:
-    """A line of the table."""
+    """Measure one server. Returns a line of the table."""
     async with AsyncExitStack() as stack:
         triton = await stack.enter_async_context(IdleTriton().running())
         command = Server(
             name,
-            lambda place: [
-                sys.executable, "-m", "fastapi_triton", "serve", "--triton", triton.url, "--port", str(place.port),
+            lambda launch: [
+                sys.executable, "-m", "fastapi_triton", "serve", "--triton", triton.url, "--port", str(launch.port),
             ],
         )  # fmt: skip
         server = await stack.enter_async_context(running(command, triton.url, root))
@@ -75,7 +75,7 @@ async def measure(name: str, root: Path, seconds: float) -> str:
         cpu_s = server.cpu_seconds() - cpu_s
         paths = ", ".join(f"{path} {number}" for path, number in triton.paths.most_common())
         requests = triton.paths.total() / seconds
-        return f"{name:10} {requests:5.2f} requests/s, {1000 * cpu_s / seconds:5.2f} ms CPU/s; {paths}"
+        return f"{name:10} {requests:5.2f} requests/s, {1000 * cpu_s / seconds:5.2f} ms of CPU/s; {paths}"
 
 
 async def _run(seconds: float, before: str) -> None:
@@ -86,10 +86,10 @@ async def _run(seconds: float, before: str) -> None:
 
 
 def main(
-    seconds: Annotated[float, typer.Option(help="Of each measurement.")] = 30.0,
-    before: Annotated[str, typer.Option(help="A commit to measure too.")] = "",
+    seconds: Annotated[float, typer.Option(help="Duration of each measurement.")] = 30.0,
+    before: Annotated[str, typer.Option(help="A commit whose server is measured too.")] = "",
 ) -> None:
-    """Count the requests and the CPU time of an idle server."""
+    """Print the requests and the CPU time of an idle server."""
     asyncio.run(_run(seconds, before))
 
 

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Models from S3 against the AWS command line's sync: `python -m benchmarks.s3_models`. Minutes; 5 GB of disk.
+"""Compare models from S3 with `aws s3 sync`: `python -m benchmarks.s3_models`. It takes minutes and 5 GB of disk.
 
-Both bring the same repository from the same S3 API server on loopback (moto's), in turn. What they cost themselves is
-their CPU time: the server is one Python process, and slower than either.
+Both download the same repository alternately, from an S3 API server on loopback (moto). Compare their CPU time: the
+server is one Python process and slower than either.
 """
 
 import argparse
@@ -32,7 +32,7 @@ BUCKET = "benchmark"
 URL = f"s3://{BUCKET}/models"
 AWSCLI = "awscli==1.46.3"
 NUM_FILES = 300
-# Of ten files: configs and code, small networks, and one that goes in pieces.
+# Sizes within ten files: configs and code, small networks, and one that is downloaded in parts.
 SHARES = (0.0001, 0.0001, 0.001, 0.01, 0.03, 0.05, 0.08, 0.1, 0.2, 0.5287)
 
 
@@ -41,7 +41,7 @@ class Sample:
     """One run of one command."""
 
     wall_s: float
-    cpu_s: float  # of the command and its threads, without the server's
+    cpu_s: float  # of the command and its threads, without the server
 
     def __str__(self) -> str:
         return f"{self.wall_s:6.2f} s wall {self.cpu_s:6.2f} s CPU"
@@ -49,7 +49,7 @@ class Sample:
 
 @contextmanager
 def server() -> Iterator[str]:
-    """moto as a process of its own."""
+    """Run moto as a process of its own. Yields its URL."""
     port = free_port()
     process = subprocess.Popen(
         [sys.executable, "-m", "moto.server", "-p", str(port)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
@@ -69,7 +69,7 @@ def server() -> Iterator[str]:
 
 
 def upload(url: str, num_bytes: int) -> None:
-    """Three hundred files; every tenth is half of its ten."""
+    """Upload 300 files. Every tenth has half of the bytes of its ten."""
     s3 = boto3.client("s3", endpoint_url=url, config=Config(retries={"total_max_attempts": 1}))
     s3.create_bucket(Bucket=BUCKET)
     block = random.Random(0).randbytes(1024 * 1024)  # noqa: S311
@@ -81,7 +81,11 @@ def upload(url: str, num_bytes: int) -> None:
 
 
 def run(*command: str) -> Sample:
-    """Until it ends. Raises where it fails."""
+    """Run a command to its end.
+
+    Raises:
+        RuntimeError: it failed.
+    """
     started = time.perf_counter()
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     _, status, usage = os.wait4(process.pid, 0)
@@ -93,7 +97,7 @@ def run(*command: str) -> Sample:
 
 
 def aws() -> str:
-    """The AWS command line, in an environment of its own; made where it is missing, which needs the network."""
+    """The AWS command line. If it is missing, it is installed into its own environment, which needs the network."""
     folder = ROOT / ".venv-awscli"
     if not (folder / AWSCLI).exists():
         subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
@@ -103,16 +107,16 @@ def aws() -> str:
 
 
 def as_in_the_image(folder: Path) -> tuple[str, ...]:
-    """Our command without the rest of the package, whose import is not what is measured; -S leaves the clone out."""
-    room = Path("fastapi_triton/embedded/s3_repository")
-    shutil.copytree(ROOT / "src" / room, folder / "image" / room)
+    """Our command as in the Triton image: `-S` hides the installed package, whose import would be measured too."""
+    package = Path("fastapi_triton/embedded/s3_repository")
+    shutil.copytree(ROOT / "src" / package, folder / "image" / package)
     shutil.copy(ROOT / "deploy" / "triton" / "s3_models.py", folder / "image")
     packages = f"PYTHONPATH={sysconfig.get_path('purelib')}"
     return ("env", packages, sys.executable, "-S", str(folder / "image" / "s3_models.py"))
 
 
 def rounds(folder: Path, num_rounds: int) -> dict[str, list[Sample]]:
-    """Both in turn, each into an empty folder, and once more with all of it there."""
+    """Run both alternately: into an empty folder, then again with nothing changed."""
     ours = (*as_in_the_image(folder), URL, "--models-cache", str(folder / "ours"))
     theirs = (aws(), "s3", "sync", URL, str(folder / "theirs"), "--only-show-errors")
     samples: dict[str, list[Sample]] = {}
@@ -131,14 +135,14 @@ def rounds(folder: Path, num_rounds: int) -> dict[str, list[Sample]]:
 
 
 def same_files(folder: Path) -> None:
-    """Neither left anything out."""
-    (brought,) = (folder / "ours").glob("*/current")
+    """Check that both downloaded all files."""
+    (downloaded,) = (folder / "ours").glob("*/current")
     found = [
         {path.relative_to(each): path.stat().st_size for path in each.rglob("*") if path.is_file()}
-        for each in (brought.resolve(), folder / "theirs")
+        for each in (downloaded.resolve(), folder / "theirs")
     ]
     if found[0] != found[1] or len(found[0]) != NUM_FILES:
-        raise RuntimeError("the two do not have the same files")
+        raise RuntimeError("the two commands did not download the same files")
 
 
 def main() -> None:
@@ -151,7 +155,7 @@ def main() -> None:
     os.environ.update(AWS_ACCESS_KEY_ID="test", AWS_SECRET_ACCESS_KEY="test", AWS_DEFAULT_REGION="us-east-1")  # noqa: S106
     with tempfile.TemporaryDirectory(prefix="s3-models-") as folder, server() as url:
         if shutil.disk_usage(folder).free < 3 * num_bytes:
-            sys.exit(f"{folder} has too little room for three times {options.gigabytes} GB.")
+            sys.exit(f"{folder} has not enough free space for three times {options.gigabytes} GB.")
         os.environ["AWS_ENDPOINT_URL"] = url
         upload(url, num_bytes)
         samples = rounds(Path(folder), options.rounds)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A bar chart of ratios as SVG, written by hand, since nothing else here needs a plotting library."""
+"""A bar chart of ratios as SVG. It needs no plotting library, since nothing else here does."""
 
 from collections.abc import Mapping, Sequence
 from html import escape
@@ -11,7 +11,7 @@ BAR, GAP, LEFT, WIDTH, TOP = 16, 22, 150, 760, 46
 
 
 def bar_chart(title: str, unit: str, groups: Mapping[str, Mapping[str, Ratio]], peers: Sequence[str]) -> str:
-    """A group of bars for each cell, one bar for each peer, whiskers from the least to the most."""
+    """A group of bars for each workload, with one bar for each peer. Whiskers show the lowest and the highest ratio."""
     longest = max((bar.most for bars in groups.values() for bar in bars.values()), default=1.0) or 1.0
     scale = (WIDTH - LEFT - 90) / longest
     parts, y = [_text(12, 24, title, size=15), _legend(peers)], TOP + 22

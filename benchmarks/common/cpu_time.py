@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""CPU time of a process and its descendants, in nanoseconds. (`/proc/<pid>/stat` counts in steps of 10 ms.)"""
+"""CPU time of a process and its descendants, exact to nanoseconds. (`/proc/<pid>/stat` counts in steps of 10 ms.)"""
 
 import ctypes
 import os
@@ -11,18 +11,18 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 def tree(pid: int) -> list[int]:
-    """The process and all below it."""
+    """The process and its descendants."""
     process = psutil.Process(pid)
     return [pid, *(each.pid for each in process.children(recursive=True))]
 
 
 def children() -> list[int]:
-    """The processes right below this one."""
+    """The children of this process."""
     return [each.pid for each in psutil.Process().children()]
 
 
 def seconds(pids: list[int]) -> float:
-    """What they have used so far, threads that have ended included."""
+    """The CPU time that the processes have used so far, including ended threads."""
     return sum(_nanoseconds(pid) for pid in pids) / 1e9
 
 

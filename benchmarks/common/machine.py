@@ -20,7 +20,7 @@ def cpu_name() -> str:
 
 
 def slug(name: str) -> str:
-    """For file names."""
+    """`name` in the form of a file name."""
     return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
 
 
@@ -39,7 +39,7 @@ def commit() -> str:
 
 
 def python_build() -> str:
-    """Whose build of Python this is. Those of distributions and images are made with a profile: a tenth faster."""
+    """The kind of Python build. Profile-guided ones, such as those of distributions and images, are a tenth faster."""
     if sys.base_prefix == "/usr":
         return "the distribution's build"
     is_profiled = "--enable-optimizations" in (sysconfig.get_config_var("CONFIG_ARGS") or "")

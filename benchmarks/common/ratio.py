@@ -9,7 +9,7 @@ from typing import Self
 
 @dataclass(frozen=True, slots=True)
 class Ratio:
-    """Of two peers in the same rounds: the median over the rounds, the least and the most."""
+    """The ratio of two peers: the median over the rounds, the lowest and the highest."""
 
     median: float
     least: float
@@ -17,7 +17,7 @@ class Ratio:
 
     @classmethod
     def of(cls, values: Sequence[float]) -> Self:
-        """Not a number where there is none."""
+        """The spread of `values`; NaN if there are none."""
         if not values:
             return cls(float("nan"), float("nan"), float("nan"))
         return cls(statistics.median(values), min(values), max(values))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Write a results page with its data and its bar chart beside it, in files of one name."""
+"""Write a results page, its data and its bar chart, in files of the same name."""
 
 from pathlib import Path
 

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The CPU that our code gains where a library, or a framework's own way, does the same."""
+"""The CPU that our code saves compared with code of a library or framework that does the same."""

@@ -18,13 +18,14 @@ app = typer.Typer(add_completion=False)
 
 @app.command()
 def main(
-    rounds: Annotated[int, typer.Option(help="How often every server is measured, with each number of clients.")] = 50,
-    seconds: Annotated[float, typer.Option(help="Of each measurement.")] = 0.15,
+    rounds: Annotated[int, typer.Option(help="Measurements of each server with each number of clients.")] = 50,
+    seconds: Annotated[float, typer.Option(help="Duration of each measurement.")] = 0.15,
     instructions: Annotated[
-        bool, typer.Option("--instructions", help="Count instructions by valgrind too: five minutes more.")
+        bool,
+        typer.Option("--instructions", help="Count instructions with valgrind too, which takes five minutes more."),
     ] = False,
 ) -> None:
-    """Compare our code with the libraries' for the same work. Three minutes."""
+    """Compare our code with the libraries' for the same work. Takes three minutes."""
     times, counts = uvloop.run(_run(rounds, seconds, instructions=instructions))
     text = page(times, counts, num_rounds=rounds)
     sys.stdout.write(text)

@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Metrics that add a request to plain lists, and the lists to prometheus_client's private values once a second. The
-frontend had them."""
+"""Metrics as the frontend once had them: plain lists, added to prometheus_client's private values once a second."""
 
 from bisect import bisect_left
 from collections.abc import Sequence
@@ -19,13 +18,13 @@ class _Series:
         self.received_bytes = 0
         self.sent_bytes = 0
         self.num_cancelled = 0
-        # Of each stage, and last of the whole: the number of requests in each bucket, and their sum.
+        # For each stage, and last for the whole request: the number of requests in each bucket, and their sum.
         self.counts = [[0] * (len(BUCKETS) + 1) for _ in range(len(STAGES) + 1)]
         self.sums_s = [0.0] * (len(STAGES) + 1)
 
 
 class BatchedMetrics(Metrics):
-    """What the frontend counts, in batches."""
+    """The frontend's metrics, updated in batches."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A request cycle that writes head and body at once and checks header names once. The frontend had it."""
+"""A request cycle as the frontend once had it: it writes head and body at once and checks header names once."""
 
 import re
 from collections.abc import Iterable
@@ -11,15 +11,15 @@ from fastapi_triton.serving.request_cycle import Exchange
 
 _NAME = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _NOT_IN_VALUES = bytes({*range(32), 127} - {9})
-# Larger bodies are cheaper in a second piece than copied behind the head.
+# For larger bodies, a second write is cheaper than a copy.
 _JOINED_BYTES = 16 * 1024
-# Header names as they begin a line. Headers that frame the body are never in it.
+# Checked header names, as lines start with them. Headers that frame the body are never among them.
 _known_starts: dict[bytes, bytes] = {}
 _FRAMING = (b"content-length", b"transfer-encoding", b"connection")
 
 
 class FastCycle(Exchange):
-    """For responses that say their length, as those of declared endpoints do."""
+    """A cycle for responses with `Content-Length`, such as those of declared endpoints."""
 
     _held = b""
 

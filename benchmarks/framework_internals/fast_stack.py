@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Error handling that is built only after an error. The frontend had it, and it had drifted from FastAPI's: a traced
-500 did not carry its exception's class."""
+"""Error handling as the frontend once had it, built only after an error.
+
+It had come to differ from FastAPI's: the trace of a 500 lacked the exception's class.
+"""
 
 from collections.abc import Callable
 from functools import partial
@@ -15,7 +17,7 @@ from fastapi_triton.core.request_record import current_record
 
 
 class OnErrorMiddleware:
-    """Gives an error to the middleware that `handling` makes around an app that raises it."""
+    """Passes an error to the middleware that `handling` makes around an app that raises it."""
 
     def __init__(self, app: ASGIApp, handling: Callable[[ASGIApp], ASGIApp]) -> None:
         self.app = app
@@ -35,7 +37,7 @@ async def _fail(error: Exception, _scope: Scope, _receive: Receive, _send: Send)
 
 
 class FastStackFrontend(TritonFrontend):
-    """Builds its middleware stack itself."""
+    """A frontend that builds its own middleware stack."""
 
     def build_middleware_stack(self) -> ASGIApp:
         handlers = dict(self.exception_handlers)

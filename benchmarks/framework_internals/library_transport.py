@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Requests to Triton by aiohttp instead of `triton/transport/`, with what costs aiohttp time switched off."""
+"""Requests to Triton with aiohttp instead of `triton/transport/`. Features that cost aiohttp time are off."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -17,7 +17,7 @@ _UNWANTED = ("User-Agent", "Accept", "Accept-Encoding", "Content-Type")
 
 @dataclass(eq=False, slots=True)
 class _Exchange:
-    """The part of a `Connection` that whole responses need."""
+    """The part of `Connection` that complete responses need."""
 
     session: aiohttp.ClientSession
     base_url: str
@@ -39,7 +39,7 @@ class _Exchange:
 
 
 class AiohttpPool(ConnectionPool):
-    """Has no circuit breaker, and does not read the responses of requests whose clients left."""
+    """A pool without a circuit breaker, which does not read responses for disconnected clients."""
 
     _session: aiohttp.ClientSession | None = None
 

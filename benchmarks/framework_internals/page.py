@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What was measured → a page of results."""
+"""The results page of the comparisons."""
 
 import importlib.metadata
 import os
@@ -13,10 +13,10 @@ from benchmarks.framework_internals.variants import COMPARISONS, THRESHOLD, Vari
 
 _PACKAGES = ("fastapi", "starlette", "uvicorn", "uvloop", "httptools", "prometheus-client", "aiohttp")
 _HOW = f"""\
-CPU time of the server for one request of 16 KB to a declared endpoint, in front of a stand-in for Triton that costs
-hardly anything. Every round visits all servers in random order. **Saved** is the share of that CPU time that our code
-saves: 1 - ours / the library's, the median of the rounds' own ratios with the quartiles. Code that copies or bypasses
-a framework stays where it saves at least {THRESHOLD:.0%}."""
+This page compares the CPU time of servers for a request of 16 KB to a declared endpoint. The stand-in for Triton takes
+hardly any. Every round measures all servers in random order. **Saved** is the share of CPU time that our code saves,
+1 - ours / the library's, as the median over the rounds with the quartiles. Code that copies or bypasses a framework
+stays only if it saves at least {THRESHOLD:.0%}."""
 
 
 def page(times: CpuTimes, instructions: Mapping[Variant, float], *, num_rounds: int) -> str:
@@ -24,7 +24,7 @@ def page(times: CpuTimes, instructions: Mapping[Variant, float], *, num_rounds: 
     load = " and ".join(f"{number} at once" for number in CONCURRENCIES)
     return "\n".join(
         [
-            "# What our own code saves where a framework has code for the same",
+            "# CPU saved by our own code instead of a framework's",
             "",
             f"{machine.cpu_name()}, {os.cpu_count()} cores; Python {platform.python_version()} "
             f"({machine.python_build()}), {versions}; commit {machine.commit()}.",
@@ -45,7 +45,7 @@ def page(times: CpuTimes, instructions: Mapping[Variant, float], *, num_rounds: 
 
 
 def _comparisons(times: CpuTimes, instructions: Mapping[Variant, float]) -> list[str]:
-    columns = ["saved by", *(f"saved, {number} at once" for number in CONCURRENCIES)]
+    columns = ["part", *(f"saved, {number} at once" for number in CONCURRENCIES)]
     rows = []
     for each in COMPARISONS:
         cells = [each.part, *(_saved(times[each.own, n], times[each.library, n]) for n in CONCURRENCIES)]
@@ -62,7 +62,7 @@ def _saved(own: Sequence[float], library: Sequence[float]) -> str:
 
 
 def _servers(times: CpuTimes, instructions: Mapping[Variant, float]) -> list[str]:
-    columns = ["", *(f"{kind} µs, {number} at once" for number in CONCURRENCIES for kind in ("least", "median"))]
+    columns = ["", *(f"{kind} µs, {number} at once" for number in CONCURRENCIES for kind in ("lowest", "median"))]
     rows = []
     for variant in Variant:
         cells: list[str] = [variant]

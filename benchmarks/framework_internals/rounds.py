@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Servers side by side, and rounds in which each gets the same small requests."""
+"""Run the servers, and measure them in rounds with the same small requests."""
 
 import asyncio
 import os
@@ -29,7 +29,7 @@ _COUNTED_S = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """A server that takes requests."""
+    """A running server."""
 
     port: int
     pid: int
@@ -37,7 +37,7 @@ class Server:
 
 @asynccontextmanager
 async def running(variant: Variant, triton_url: str, *, under: Sequence[str] = ()) -> AsyncIterator[Server]:
-    """A server of this variant, under another program if one is named."""
+    """Run a server of this variant, under another program if `under` names one."""
     port = free_port()
     with tempfile.TemporaryDirectory() as folder:
         process = await asyncio.create_subprocess_exec(
@@ -71,16 +71,16 @@ async def _listens(port: int, process: asyncio.subprocess.Process) -> None:
             else:
                 writer.close()
                 return
-    raise RuntimeError(f"a server ended with exit status {process.returncode} before it listened")
+    raise RuntimeError(f"a server exited with status {process.returncode} before it listened")
 
 
 def _loop(payload: Payload) -> Loop:
     request = payload.http_request(_PATH, is_v2=False)
-    return Loop(request, lambda body: payload.is_answered_by(body, is_v2=False))
+    return Loop(request, lambda body: payload.is_in(body, is_v2=False))
 
 
 async def _microseconds(server: Server, payload: Payload, *, concurrency: int, seconds: float) -> float:
-    """CPU time of the server for one request."""
+    """Microseconds of the server's CPU for one request."""
     loop = _loop(payload)
     before = cpu_time.seconds([server.pid])
     await drive(loop, server.port, concurrency=concurrency, seconds=seconds)
@@ -92,7 +92,7 @@ CpuTimes = Mapping[tuple[Variant, int], list[float]]
 
 
 async def measure(*, num_rounds: int, seconds: float) -> CpuTimes:
-    """Every round visits all variants in random order, so that a busy machine hits all of them alike."""
+    """Measure all variants in each round, in random order, so that a busy machine affects all of them alike."""
     payload = Payload.of(NUM_CHARACTERS)
     times: dict[tuple[Variant, int], list[float]] = {(each, number): [] for each in Variant for number in CONCURRENCIES}
     async with AsyncExitStack() as stack:
@@ -109,7 +109,7 @@ async def measure(*, num_rounds: int, seconds: float) -> CpuTimes:
 
 
 async def count_instructions() -> dict[Variant, float]:
-    """Instructions of one request by valgrind, without the kernel's. They depend on no other load of the machine."""
+    """Instructions of one request by valgrind, without the kernel's. Other load does not change them."""
     payload = Payload.of(NUM_CHARACTERS)
     counts: dict[Variant, float] = {}
     async with upstream(payload.image.encode()) as url:
@@ -124,7 +124,7 @@ async def _count(variant: Variant, url: str, payload: Payload, file: Path) -> fl
     async with running(variant, url, under=valgrind) as server:
         await drive(_loop(payload), server.port, concurrency=1, seconds=_COUNTED_S)
         await _control(server, "--instr=on")
-        await drive(_loop(payload), server.port, concurrency=1, seconds=_COUNTED_S)  # translates the code
+        await drive(_loop(payload), server.port, concurrency=1, seconds=_COUNTED_S)  # valgrind translates the code
         await _control(server, "--zero")
         counted = _loop(payload)
         await drive(counted, server.port, concurrency=1, seconds=_COUNTED_S)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One of the servers: `python -m benchmarks.framework_internals.server VARIANT PORT`."""
+"""Run one of the compared servers: `python -m benchmarks.framework_internals.server VARIANT PORT`."""
 
 import sys
 from types import ModuleType
@@ -29,7 +29,7 @@ class EchoResponse(BaseModel):
     generated_image: Base64Image
 
 
-# Parts that the app makes itself: the module that looks the name up, the name, and what it is instead.
+# Parts that the app creates: the module and the name that it uses, and the replacement.
 _REPLACEMENTS: dict[Variant, tuple[ModuleType, str, type]] = {
     Variant.OWN_CYCLE: (http_protocol, "Exchange", FastCycle),
     Variant.BATCHED_METRICS: (frontend, "Metrics", BatchedMetrics),
@@ -45,7 +45,7 @@ def build(variant: Variant) -> TritonFrontend:
     app = (FastStackFrontend if variant is Variant.OWN_STACK else TritonFrontend)(title="scribble echo")
     app.infer(PATH, model=MODEL, request=ScribbleRequest, response=EchoResponse)
     if variant in (Variant.ROUTER, Variant.FASTAPI_ENDPOINT):
-        app.user_middleware.pop()  # the innermost: the dispatch
+        app.user_middleware.pop()  # the innermost middleware, which is the dispatch
     if variant is Variant.FASTAPI_ENDPOINT:
         for route in app.router.routes:
             if isinstance(route, APIRoute) and route.path == PATH:
@@ -54,7 +54,7 @@ def build(variant: Variant) -> TritonFrontend:
 
 
 def main() -> None:
-    gauges.INTERVAL_S = 3600.0  # a request's share of what runs every second would depend on how fast valgrind is
+    gauges.INTERVAL_S = 3600.0  # under valgrind, work that runs every second would count for few requests
     variant, port = Variant(sys.argv[1]), int(sys.argv[2])
     uvicorn.run(
         build(variant),

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A stand-in for Triton that costs hardly anything: one loaded model, and the same response to every inference."""
+"""A stand-in for Triton that takes hardly any CPU: one loaded model, and the same response to every inference."""
 
 import asyncio
 import struct
@@ -28,7 +28,7 @@ _CONFIG = {
     ],
     "output": [{"name": "generated_image", "data_type": "TYPE_STRING", "dims": [1]}],
 }
-# The counts of a model that has run nothing yet.
+# Statistics of a model that has run nothing yet.
 _STATISTICS = {
     "name": MODEL,
     "version": "1",
@@ -42,7 +42,7 @@ def _response(body: bytes, headers: bytes = b"") -> bytes:
 
 
 def _inference(image: bytes) -> bytes:
-    """The response of a model whose output is this text."""
+    """The response of a model with this text as output."""
     tensor = struct.pack("<I", len(image)) + image
     output = {"name": "generated_image", "datatype": "BYTES", "shape": [1, 1]}
     header = orjson.dumps(
@@ -93,7 +93,7 @@ class _Connection(asyncio.Protocol):
 
 @asynccontextmanager
 async def upstream(image: bytes) -> AsyncIterator[str]:
-    """The URL of one that is running."""
+    """Run the stand-in. Yields its URL."""
     loop = asyncio.get_running_loop()
     server = await loop.create_server(lambda: _Connection(_inference(image)), "127.0.0.1", 0)
     try:

@@ -1,15 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The servers that are compared: the frontend as it is, and the frontend with one part of it exchanged."""
+"""The compared servers: the frontend, and the frontend with one part replaced."""
 
 from dataclasses import dataclass
 from enum import StrEnum
 
-# A part of ours stays where it saves at least this share of a small request's CPU.
+# Our own part stays if it saves at least this share of a small request's CPU.
 THRESHOLD = 0.10
 
 
 class Variant(StrEnum):
-    """One server. All but `FRONTEND` have one part exchanged."""
+    """One server. All but `FRONTEND` have one part replaced."""
 
     FRONTEND = "the frontend"
     OWN_CYCLE = "own request cycle"
@@ -23,13 +23,13 @@ class Variant(StrEnum):
     WORKER_BATCHED_METRICS = "batched metrics, one of several workers"
 
 
-# They share their metrics with other processes.
+# These share their metrics with other processes.
 WORKERS = (Variant.WORKER, Variant.WORKER_BATCHED_METRICS)
 
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """Our code for a part and the library's, in servers that are otherwise the same."""
+    """Our code and the library's for one part, in otherwise equal servers."""
 
     part: str
     own: Variant
@@ -39,16 +39,16 @@ class Comparison:
 
 COMPARISONS = (
     Comparison(
-        "request cycle: head and body in one write, header names looked at once",
+        "request cycle: head and body in one write, header names checked once",
         Variant.OWN_CYCLE,
         Variant.FRONTEND,
-        "deleted: `request_cycle.py` keeps what the limits need",
+        "deleted: `request_cycle.py` has only what the limits need",
     ),
     Comparison(
-        "HTTP protocol as it is, against uvicorn's",
+        "HTTP protocol, against uvicorn's",
         Variant.FRONTEND,
         Variant.UVICORN_PROTOCOL,
-        "stays for its limits and refusals, not for CPU",
+        "stays for its limits, not for CPU",
     ),
     Comparison(
         "middleware stack: error handling only after an error",
@@ -60,7 +60,7 @@ COMPARISONS = (
         "dispatch ahead of the router",
         Variant.FRONTEND,
         Variant.ROUTER,
-        "stays: `middleware/dispatch.py`, a plain middleware and no copy",
+        "stays: `middleware/dispatch.py`, a plain middleware, not a copy",
     ),
     Comparison(
         "middleware stack and dispatch together",
@@ -69,7 +69,7 @@ COMPARISONS = (
         "the stack is deleted, the dispatch stays",
     ),
     Comparison(
-        "a declared route's ASGI app, instead of FastAPI's handling of parameters",
+        "a declared route's ASGI app, instead of FastAPI's parameter handling",
         Variant.ROUTER,
         Variant.FASTAPI_ENDPOINT,
         "stays: `route.app` in `app/frontend.py`",

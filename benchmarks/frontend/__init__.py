@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The CPU and latency of the frontend, against other ways to put HTTP in front of Triton. See README.md."""
+"""CPU and latency of the frontend, compared with alternatives in front of Triton. See README.md."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`python -m benchmarks.frontend`: measures, and writes a table, data and a picture into benchmarks/results/."""
+"""`python -m benchmarks.frontend`: measure, and write a page, data and a bar chart into benchmarks/results/."""
 
 import asyncio
 import logging
@@ -24,16 +24,16 @@ logger = logging.getLogger(__name__)
 
 @app.command()
 def main(
-    rounds: Annotated[int, typer.Option(help="How often every peer gets every workload.")] = 6,
-    seconds: Annotated[float, typer.Option(help="Of each measurement.")] = 0.6,
-    peers: Annotated[str, typer.Option(help="Which, by name and semicolons; see benchmarks/frontend/peers.py.")] = "",
-    sizes: Annotated[str, typer.Option(help="Which, by commas.")] = ",".join(SIZES),
-    concurrency: Annotated[str, typer.Option(help="How many ask at once, by commas.")] = "1,8,32",
-    name: Annotated[str, typer.Option(help="Of the files that are written; empty: of the machine.")] = "",
-    before: Annotated[str, typer.Option(help="A commit, for the peers that compare with it.")] = "HEAD",
-    add: Annotated[bool, typer.Option("--add", help="Keep the rounds that the files hold, and add more.")] = False,
+    rounds: Annotated[int, typer.Option(help="Measurements of each peer with each workload.")] = 6,
+    seconds: Annotated[float, typer.Option(help="Duration of each measurement.")] = 0.6,
+    peers: Annotated[str, typer.Option(help="Names of peers, separated by semicolons: see peers.py.")] = "",
+    sizes: Annotated[str, typer.Option(help="Sizes, separated by commas.")] = ",".join(SIZES),
+    concurrency: Annotated[str, typer.Option(help="Numbers of clients, separated by commas.")] = "1,8,32",
+    name: Annotated[str, typer.Option(help="Name of the written files; default: the machine's.")] = "",
+    before: Annotated[str, typer.Option(help="Commit of the peers called `before`.")] = "HEAD",
+    add: Annotated[bool, typer.Option("--add", help="Add the rounds to those in the files.")] = False,
 ) -> None:
-    """Compare the frontend with other ways to put HTTP in front of a Triton."""
+    """Compare the frontend with alternatives in front of Triton."""
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(message)s", stream=sys.stderr)
     logging.getLogger("benchmarks").setLevel(logging.INFO)
     wanted = peers.split(";") if peers else [peer.name for peer in PEERS]
@@ -53,11 +53,11 @@ def main(
 
 async def _run(plan: Plan, page: Page) -> None:
     running = asyncio.current_task()
-    if running is not None:  # so that what is running ends with us, whoever ends us
+    if running is not None:  # SIGTERM stops the servers too
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, running.cancel)
     async for samples in measure(plan):
         page.samples += samples
-        # So that a run that is broken off was not for nothing.
+        # After each round, so that an interrupted run keeps its results.
         logger.info("written: %s", await asyncio.to_thread(page.write))
 
 

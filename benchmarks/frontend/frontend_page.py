@@ -22,16 +22,18 @@ from benchmarks.frontend.sample import Sample, Workload
 
 PACKAGES = ("fastapi", "starlette", "uvicorn", "uvloop", "httptools", "pydantic", "tritonclient", "aiohttp")
 HOW_IT_IS_MEASURED = """\
-Every round measures every workload on every peer once, in random order. CPU is of the whole process tree, by the
-kernel's own clock of each process, per answered request, in a closed loop on kept connections after a warm-up; the
-callers and Triton share the cores, so requests per second and p50 with many callers are limits of the machine: CPU and
-ratios are what to look at. The model answers the picture that it is given. The first answer of every measurement is
-compared byte by byte, the others by status and length; one wrong answer ends the run."""
+Every round measures every workload on every peer once, in random order. Clients run in a closed loop on keep-alive
+connections, after a warm-up. CPU is the time of the whole process tree per request, by the kernel's clock of each
+process. The model returns the picture of the request. The first response of each measurement is compared byte by byte,
+the others by status and length. A wrong response ends the run.
+
+Look at CPU and ratios. Clients and Triton share the cores, so requests per second and p50 with many clients are limits
+of the machine."""
 
 
 @dataclass(slots=True)
 class Page:
-    """Everything that was measured, in the files of one name."""
+    """The samples of all rounds, and the files that hold them."""
 
     file: Path
     samples: list[Sample]
@@ -39,7 +41,7 @@ class Page:
 
     @classmethod
     def open(cls, folder: Path, name: str, *, is_new: bool) -> Self:
-        """A page of this name; with what its data holds, if that is wanted."""
+        """The page of this name, with the samples of its files unless `is_new`."""
         file = folder / f"{name or f'frontend-{machine.cpu_slug()}'}.md"
         data: dict[str, Any] = {}
         if not is_new and file.with_suffix(".json").is_file():
@@ -55,7 +57,7 @@ class Page:
     def text(self) -> str:
         peers = [peer for peer in (*PEERS, *LAYERS) if any(sample.peer == peer.name for sample in self.samples)]
         lines = [
-            "# What the frontend costs",
+            "# The cost of the frontend",
             "",
             *(f"{each}." for each in self.machines),
             "`make bench-frontend`",
@@ -64,11 +66,11 @@ class Page:
             "",
             *(f"- **{peer.name}**: {peer.about}" for peer in peers),
             "",
-            f"{self.num_rounds} rounds. Ratios are medians of the rounds' own, with the least and the most.",
+            f"{self.num_rounds} rounds. Ratios are medians over the rounds, with the lowest and the highest.",
             "",
             f"![bars]({self.file.stem}.svg)",
             "",
-            "## What is to be reached",
+            "## Targets",
             "",
             *target_table(self.samples),
         ]
@@ -95,7 +97,7 @@ class Page:
             for workload, bars in ratios.items()
         }
         shown = [name for name in names if any(name in bars for bars in groups.values())]
-        return bar_chart("CPU per request relative to nginx passing through, less is better", "x", groups, shown)
+        return bar_chart("CPU per request relative to nginx, less is better", "x", groups, shown)
 
     def write(self) -> Path:
         samples = ",\n".join(json.dumps(asdict(sample)) for sample in self.samples)
@@ -118,6 +120,6 @@ def _nginx() -> str:
     """`nginx 1.22.1`"""
     nginx = shutil.which("nginx")
     if nginx is None:
-        raise FileNotFoundError("There is no nginx: apt-get install nginx-light")
+        raise FileNotFoundError("nginx is not installed: apt-get install nginx-light")
     found = subprocess.run([nginx, "-v"], capture_output=True, text=True, check=True)
     return found.stderr.strip().rpartition(" ")[2].replace("/", " ")

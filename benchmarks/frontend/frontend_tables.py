@@ -59,7 +59,7 @@ def _median(samples: Sequence[Sample], pick: Pick) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A bound on a ratio."""
+    """A target for a ratio."""
 
     about: str
     peer: str
@@ -70,7 +70,7 @@ class Target:
     workload: Workload
 
     def row(self, samples: Sequence[Sample]) -> str:
-        """Empty where it was not measured."""
+        """A row of the table; empty if it was not measured."""
         if self.sense == "at most":
             reached = ratio(samples, self.workload, self.peer, self.base, self.pick)
             is_met = reached.median <= self.bound
@@ -103,14 +103,14 @@ def _targets() -> Iterator[Target]:
 
 
 def target_table(samples: Sequence[Sample]) -> Iterator[str]:
-    yield "| | | to reach | median (least to most) | |"
+    yield "| | | target | median (lowest to highest) | |"
     yield "| --- | --- | --- | --- | --- |"
     yield from filter(None, (target.row(samples) for target in _targets()))
 
 
 def change_table(samples: Sequence[Sample]) -> Iterator[str]:
-    """What the frontend costs relative to the commit before, within a round."""
-    yield "| | | CPU ms | CPU, x before: median (least to most) |"
+    """The cost of the frontend relative to an earlier commit, in the same rounds."""
+    yield "| | | CPU ms | CPU, x before: median (lowest to highest) |"
     yield "| --- | --- | ---: | ---: |"
     for workload in dict.fromkeys(each.workload for each in samples):
         for peer, before in PAIRS:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""LitServe in a virtual environment of its own, since it would bring fifty packages into ours."""
+"""LitServe in its own virtual environment, because it has fifty dependencies."""
 
 import logging
 import subprocess
@@ -15,10 +15,10 @@ logger = logging.getLogger(__name__)
 
 
 def python() -> Path:
-    """Its interpreter; made where it is missing, which needs the network.
+    """The environment's interpreter. If it is missing, LitServe is installed, which needs the network.
 
     Raises:
-        CalledProcessError: it cannot be installed.
+        CalledProcessError: the installation failed.
     """
     interpreter, stamp = FOLDER / "bin" / "python", FOLDER / REQUIREMENT
     if not stamp.exists():

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Request bodies: a scribble as base64 of a given length, as JSON for a frontend and in Triton's own protocol."""
+"""Request bodies with a scribble as base64 of a given length, as JSON for a frontend and in Triton's protocol."""
 
 import random
 import struct
@@ -17,7 +17,7 @@ SIZES = {"16K": 16_384, "256K": 262_144, "1.4M": 1_398_104}
 
 
 def picture(num_characters: int) -> str:
-    """Base64 text of exactly this length: a PNG by its header, random bytes by its pixels."""
+    """Base64 text of exactly this length: a PNG header, then random bytes."""
     size = num_characters // 4 * 3
     header = b"\x89PNG\r\n\x1a\n" + _chunk(b"IHDR", struct.pack(">IIBBBBB", 1024, 1024, 8, 2, 0, 0, 0))
     num_pixel_bytes = size - len(header) - 12
@@ -30,7 +30,7 @@ def _chunk(kind: bytes, data: bytes) -> bytes:
 
 
 def _v2_json(image: str) -> bytes:
-    """The tensors in JSON; the answer is binary, as the others' are."""
+    """A `/v2` body with the tensors in JSON. It requests a binary response, like the other peers."""
     inputs = [
         {"name": name, "shape": [1, 1], "datatype": datatype, "data": [value]}
         for name, datatype, value in (
@@ -45,7 +45,7 @@ def _v2_json(image: str) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class Payload:
-    """One request body for each protocol, and the picture that every answer must hold."""
+    """A request body for each protocol, and the picture that each response must contain."""
 
     image: str
     json_body: bytes
@@ -70,7 +70,7 @@ class Payload:
         return cls(image, body, v2_body, int(header_length or 0), _v2_json(image))
 
     def http_request(self, path: str, *, is_v2: bool, is_json: bool = False) -> bytes:
-        """The whole request, as it goes over the wire."""
+        """The complete HTTP request."""
         is_binary = is_v2 and not is_json
         body = self.v2_body if is_binary else self.v2_json_body if is_v2 else self.json_body
         head = [
@@ -83,8 +83,8 @@ class Payload:
             head.append(f"Inference-Header-Content-Length: {self.v2_header_length}")
         return "\r\n".join([*head, "", ""]).encode() + body
 
-    def is_answered_by(self, body: bytes, *, is_v2: bool) -> bool:
-        """Whether this answer holds the picture, to the last byte."""
+    def is_in(self, body: bytes, *, is_v2: bool) -> bool:
+        """Whether the body of a response contains exactly the picture."""
         if is_v2:
             return body.endswith(struct.pack("<I", len(self.image)) + self.image.encode())
         return bool(orjson.loads(body) == {"generated_image": self.image})

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""CPU per request of recording it: the middleware, metrics and access log.
+"""Measure the CPU of request recording: the middleware, metrics and access log.
 
-python -m benchmarks.frontend.request_recording
+`python -m benchmarks.frontend.request_recording`
 """
 
 import logging
@@ -31,7 +31,7 @@ ANSWER = [(b"content-length", b"2"), (b"content-type", b"application/json"), (b"
 
 
 class Route:
-    """What a router leaves in the scope."""
+    """Set the scope's entries as a router does."""
 
     path = "/echo"
 
@@ -59,7 +59,7 @@ async def send(_: Message) -> None:
 
 
 def microseconds(app: ASGIApp) -> float:
-    """CPU time of one request: of the fastest batch, since whatever else the machine does only adds to it."""
+    """CPU time of a request in the fastest batch, because other work on the machine only adds to it."""
     return min(_batch(app) for _ in range(BATCHES)) / BATCH * 1e6
 
 
@@ -79,7 +79,7 @@ def _batch(app: ASGIApp) -> float:
 
 
 def _run(work: Awaitable[None]) -> None:
-    """To its end, without an event loop: nothing in it waits."""
+    """Run a coroutine to its end without an event loop. It never waits."""
     steps = work.__await__()
     try:
         while True:
@@ -95,15 +95,15 @@ def observing(*observers: Observer) -> ASGIApp:
 def main() -> None:
     logging.getLogger().addHandler(logging.NullHandler())
     access_log.logger.setLevel(logging.INFO)
-    ways: Sequence[tuple[str, Callable[[], ASGIApp]]] = (
-        ("nothing is seen", lambda: plain),
+    cases: Sequence[tuple[str, Callable[[], ASGIApp]]] = (
+        ("no recording", lambda: plain),
         ("request id, stages, Server-Timing", observing),
-        ("and metrics", lambda: observing(Metrics().record)),
-        ("and the access log, unformatted", lambda: observing(Metrics().record, access_log.write)),
+        ("with metrics", lambda: observing(Metrics().record)),
+        ("with metrics and access log, unformatted", lambda: observing(Metrics().record, access_log.write)),
     )
     before = microseconds(plain)
-    for name, make in ways:
-        sys.stdout.write(f"{name:<36} {microseconds(make()) - before:6.1f} µs\n")
+    for name, make in cases:
+        sys.stdout.write(f"{name:<40} {microseconds(make()) - before:6.1f} µs\n")
 
 
 if __name__ == "__main__":

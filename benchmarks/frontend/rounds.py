@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from benchmarks import ROOT
 from benchmarks.common import cpu_time
-from benchmarks.common.closed_loop import BadAnswerError, Loop, drive
+from benchmarks.common.closed_loop import BadResponseError, Loop, drive
 from benchmarks.frontend.payload import MODEL, SIZES, Payload
 from benchmarks.frontend.peers import BEFORE, OURS_V2, Peer
 from benchmarks.frontend.sample import Sample, Workload
@@ -29,14 +29,14 @@ WARM_UP_S = 0.15
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What to measure, and how long."""
+    """The measurements of a run."""
 
     peers: Sequence[Peer]
     workloads: Sequence[Workload]
     num_rounds: int
     seconds: float
     first_round: int = 0
-    before: str = ""  # a commit of this repository, for the peers that compare with it
+    before: str = ""  # the commit of the peers called `before`
 
 
 class Bench:
@@ -49,23 +49,23 @@ class Bench:
         self._payloads = {workload.size: Payload.of(SIZES[workload.size]) for workload in plan.workloads}
 
     async def rounds(self) -> AsyncIterator[list[Sample]]:
-        """The samples of each round, once it is over."""
+        """Yield the samples of each round."""
         plan = self._plan
-        peers = [peer for peer in plan.peers if await self._answers(peer)]
+        peers = [peer for peer in plan.peers if await self._responds(peer)]
         for number in range(plan.first_round, plan.first_round + plan.num_rounds):
             order = random.Random(number)  # noqa: S311
             pairs = [(peer, workload) for workload in plan.workloads for peer in order.sample(peers, len(peers))]
             yield [await self._sample(number, peer, workload) for peer, workload in pairs]
             logger.info("round %d is done", number + 1)
 
-    async def _answers(self, peer: Peer) -> bool:
-        """Whether it is there at all; `/v2` may be switched off, or not be built in yet."""
+    async def _responds(self, peer: Peer) -> bool:
+        """Whether the peer exists: `/v2` may be switched off, or missing in an earlier commit."""
         loop = self._loop(peer, self._plan.workloads[0])
         try:
             await drive(loop, self._running(peer).port, concurrency=1, seconds=0)
-        except BadAnswerError as error:
+        except BadResponseError as error:
             if peer.name == OURS_V2 and str(error).startswith("404"):
-                logger.warning("%s is left out: it answers 404", peer.name)
+                logger.warning("%s is skipped: it returns 404", peer.name)
                 return False
             raise
         return True
@@ -97,14 +97,14 @@ class Bench:
     def _loop(self, peer: Peer, workload: Workload) -> Loop:
         payload = self._payloads[workload.size]
         request = payload.http_request(peer.path, is_v2=peer.is_v2, is_json=peer.is_json)
-        return Loop(request, lambda body: payload.is_answered_by(body, is_v2=peer.is_v2))
+        return Loop(request, lambda body: payload.is_in(body, is_v2=peer.is_v2))
 
     def _running(self, peer: Peer) -> Running:
         return self._triton if peer.server is None else self._servers[peer.server]
 
 
 async def measure(plan: Plan) -> AsyncIterator[list[Sample]]:
-    """Start everything, and measure round by round."""
+    """Start Triton and the servers, and yield the samples of each round."""
     async with AsyncExitStack() as stack:
         triton = await stack.enter_async_context(EmbeddedTriton.prepare(MODELS))
         await _ready(triton.url)
@@ -127,5 +127,5 @@ async def _ready(url: str) -> None:
                 if await client.ready(MODEL):
                     return
             except FastAPITritonError:
-                logger.debug("Triton is not there yet")
+                logger.debug("Triton does not respond yet")
             await asyncio.sleep(0.2)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Workload:
-    """The size of a request, and how many clients send it at once."""
+    """The size of the requests, and the number of clients."""
 
     size: str
     concurrency: int
@@ -18,7 +18,7 @@ class Workload:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sample:
-    """A measurement's results. CPU is per answered request, of whole process trees; NaN where there is no frontend."""
+    """The results of a measurement. CPU is per request, of whole process trees; NaN without a frontend."""
 
     round: int
     peer: str

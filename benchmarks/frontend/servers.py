@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The measured server processes: each with one worker and no access log, between the clients and one Triton."""
+"""The measured server processes, in front of one Triton. Each has one worker and no access log."""
 
 import asyncio
 import contextlib
@@ -37,7 +37,7 @@ http {{
     fastcgi_temp_path {folder}/fastcgi;
     uwsgi_temp_path {folder}/uwsgi;
     scgi_temp_path {folder}/scgi;
-    # Bodies stay in memory both ways.
+    # Request and response bodies stay in memory.
     client_max_body_size 20m;
     client_body_buffer_size 4m;
     proxy_buffer_size 64k;
@@ -59,26 +59,26 @@ http {{
 
 
 @dataclass(frozen=True, slots=True)
-class Slot:
-    """What a command is made from."""
+class Launch:
+    """The values that a server's command needs."""
 
     port: int
     triton_url: str
-    folder: Path  # its own, removed in the end
+    folder: Path  # its own, removed at the end
 
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """How a peer is started."""
+    """The command of a server."""
 
     name: str
-    command: Callable[[Slot], list[str]]
+    command: Callable[[Launch], list[str]]
     environment: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """A server that takes callers. Its processes are those that it had after a warm-up."""
+    """A running server. Its processes are those that it had after a warm-up."""
 
     port: int
     pid: int
@@ -87,37 +87,36 @@ class Running:
         return cpu_time.seconds(cpu_time.tree(self.pid))
 
 
-def _uvicorn(app: str) -> Callable[[Slot], list[str]]:
+def _uvicorn(app: str) -> Callable[[Launch], list[str]]:
     module = f"benchmarks.frontend.apps.{app}:app"
-    return lambda slot: [
-        sys.executable, "-m", "uvicorn", module, "--port", str(slot.port), "--no-access-log", "--log-level", "warning",
-    ]  # fmt: skip
+    options = ("--no-access-log", "--log-level", "warning")
+    return lambda launch: [sys.executable, "-m", "uvicorn", module, "--port", str(launch.port), *options]
 
 
-def _ours(slot: Slot) -> list[str]:
+def _ours(launch: Launch) -> list[str]:
     app = "benchmarks.frontend.apps.ours:app"
-    return [sys.executable, "-m", "fastapi_triton", "serve", app, "--port", str(slot.port)]
+    return [sys.executable, "-m", "fastapi_triton", "serve", app, "--port", str(launch.port)]
 
 
-def _layers(slot: Slot) -> list[str]:
-    command = _uvicorn("layers")(slot)
+def _layers(launch: Launch) -> list[str]:
+    command = _uvicorn("layers")(launch)
     return [*command, "--http", "fastapi_triton.serving.http_protocol:Protocol"]
 
 
-def _without_framework(slot: Slot) -> list[str]:
-    return [sys.executable, "-m", "benchmarks.frontend.apps.without_framework", str(slot.port)]
+def _without_framework(launch: Launch) -> list[str]:
+    return [sys.executable, "-m", "benchmarks.frontend.apps.without_framework", str(launch.port)]
 
 
-def _nginx(slot: Slot) -> list[str]:
-    config = slot.folder / "nginx.conf"
-    triton = slot.triton_url.removeprefix("http://")
-    config.write_text(NGINX_CONFIG.format(folder=slot.folder, port=slot.port, triton=triton))
-    return ["nginx", "-c", str(config), "-e", str(slot.folder / "error.log")]
+def _nginx(launch: Launch) -> list[str]:
+    config = launch.folder / "nginx.conf"
+    triton = launch.triton_url.removeprefix("http://")
+    config.write_text(NGINX_CONFIG.format(folder=launch.folder, port=launch.port, triton=triton))
+    return ["nginx", "-c", str(config), "-e", str(launch.folder / "error.log")]
 
 
-def _litserve(slot: Slot) -> list[str]:
+def _litserve(launch: Launch) -> list[str]:
     app = ROOT / "benchmarks" / "frontend" / "apps" / "litserve_echo.py"
-    return [str(litserve_environment.python()), str(app), str(slot.port)]
+    return [str(litserve_environment.python()), str(app), str(launch.port)]
 
 
 SERVERS = {
@@ -138,7 +137,7 @@ SERVERS = {
 
 @contextmanager
 def checked_out(commit: str) -> Iterator[Path]:
-    """The repository's files at a commit, in a folder of their own."""
+    """Check out the repository at a commit, into a folder of its own."""
     with tempfile.TemporaryDirectory() as folder:
         command = [shutil.which("git") or "git", "archive", "--format=tar", commit]
         packed = subprocess.run(command, cwd=ROOT, capture_output=True, check=True)
@@ -149,31 +148,31 @@ def checked_out(commit: str) -> Iterator[Path]:
 
 @asynccontextmanager
 async def running(server: Server, triton_url: str, root: Path = ROOT) -> AsyncIterator[Running]:
-    """Start it from the sources in `root`, wait until it listens, and take it away again."""
+    """Start a server from the sources in `root`, wait until it listens, and stop it at the end."""
     with tempfile.TemporaryDirectory() as folder:
-        slot = Slot(free_port(), triton_url, Path(folder))
+        launch = Launch(free_port(), triton_url, Path(folder))
         process = await asyncio.create_subprocess_exec(
-            *server.command(slot),
+            *server.command(launch),
             cwd=root,
             env={
                 **os.environ,
                 "PYTHONPATH": f"{root / 'src'}:{root}",
                 "TRITON_URL": triton_url,
                 "FASTAPI_TRITON_LOG_LEVEL": "warning",
-                "OTEL_SDK_DISABLED": "true",  # nobody traces, whether the SDK is installed or not
+                "OTEL_SDK_DISABLED": "true",  # no traces, even if the SDK is installed
                 **server.environment,
             },
             stdout=asyncio.subprocess.DEVNULL,
         )
         try:
-            await _listens(slot.port, process)
-            yield Running(slot.port, process.pid)
+            await _listens(launch.port, process)
+            yield Running(launch.port, process.pid)
         finally:
             await _stop(process)
 
 
 async def _stop(process: asyncio.subprocess.Process) -> None:
-    """End it and all below it: LitServe's workers outlive it."""
+    """Stop the server and its descendants: LitServe's workers would outlive it."""
     if process.returncode is None:
         below = psutil.Process(process.pid).children(recursive=True)
         process.terminate()
@@ -193,4 +192,4 @@ async def _listens(port: int, process: asyncio.subprocess.Process) -> None:
             else:
                 writer.close()
                 return
-    raise RuntimeError(f"a peer ended with exit status {process.returncode} before it listened")
+    raise RuntimeError(f"a server exited with status {process.returncode} before it listened")

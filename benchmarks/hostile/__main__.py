@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`python -m benchmarks.hostile`: the cost of each attack. README.md explains the columns."""
+"""`python -m benchmarks.hostile`: measure the cost of each attack. README.md explains the columns."""
 
 import contextlib
 import http.client
@@ -20,13 +20,13 @@ from benchmarks.hostile.attacked_frontend import Frontend
 
 app = typer.Typer(add_completion=False)
 
-# The growth of memory is that of a server that has met one such body before, and has its buffers.
+# Time for the server to settle before and after each attack.
 SETTLE_S = 0.3
 
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What one attack costs: its peak of memory, the longest block of the event loop, the longest wait of a probe."""
+    """The cost of one attack: growth of memory, longest block of the event loop, longest wait of the probe."""
 
     name: str
     sent_mb: float
@@ -44,7 +44,7 @@ class Cost:
 
 
 class Meter:
-    """Measures one thing after another on one frontend."""
+    """Measures attacks on one frontend, one after another."""
 
     def __init__(self, frontend: Frontend, probe: subprocess.Popen[str]) -> None:
         self._frontend, self._probe = frontend, probe
@@ -67,9 +67,9 @@ def _send(frontend: Frontend, body: request_bodies.Body) -> str:
     connection = http.client.HTTPConnection("127.0.0.1", frontend.port, timeout=60)
     try:
         connection.request("POST", body.path, body.data, {"Content-Type": body.media_type})
-        answer = connection.getresponse()
-        answer.read()
-        return str(answer.status)
+        response = connection.getresponse()
+        response.read()
+        return str(response.status)
     except OSError as error:
         return type(error).__name__
     finally:
@@ -107,13 +107,13 @@ def _of_connections(meter: Meter, frontend: Frontend, only: str) -> list[Cost]:
 
 @app.command()
 def hostile(
-    only: Annotated[str, typer.Option(help="Attacks with this in their name.")] = "",
-    write: Annotated[bool, typer.Option(help="Keep the page in benchmarks/results.")] = False,
+    only: Annotated[str, typer.Option(help="Run only attacks with this text in their name.")] = "",
+    write: Annotated[bool, typer.Option(help="Write the page into benchmarks/results.")] = False,
 ) -> None:
-    """Attack a frontend in a process of its own."""
+    """Attack a frontend and print the cost of each attack."""
     with attacked_frontend.running() as frontend, attacked_frontend.probing(frontend) as probe:
         meter = Meter(frontend, probe)
-        _send(frontend, request_bodies.every()[0])
+        _send(frontend, request_bodies.every()[0])  # so that the server has its buffers
         found = _of_bodies(meter, frontend, only) + _of_connections(meter, frontend, only)
     if write:
         _page_path().write_text(_page(found))
@@ -129,7 +129,7 @@ def _page(costs: list[Cost]) -> str:
             "# One hostile client",
             "",
             f"`python -m benchmarks.hostile --write`, {machine.cpu_name()}, {os.cpu_count()} cores, load average "
-            f"{os.getloadavg()[0]:.0f}, commit {machine.commit()}. [How to read it](../hostile/README.md).",
+            f"{os.getloadavg()[0]:.0f}, commit {machine.commit()}. [How to read this table](../hostile/README.md).",
             "",
             "| attack | sent, MB | outcome | memory, MB | event loop blocked, ms | `/health/live`, ms |",
             "| --- | --- | --- | --- | --- | --- |",

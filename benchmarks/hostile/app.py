@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`python -m benchmarks.hostile.app PORT`: the frontend without a Triton, which measures its event loop.
+"""`python -m benchmarks.hostile.app PORT`: run the frontend without a Triton, and measure its event loop.
 
-No request of these is meant to get as far as a model.
+None of the requests should reach a model.
 """
 
 import asyncio
@@ -23,7 +23,7 @@ from fastapi_triton.triton.datatypes import BY_WIRE
 from fastapi_triton.triton.model_config import ModelConfig, TensorConfig, from_server
 
 PATH, MODEL, STREAM = main.path, main.model, f"{main.model}_stream"
-# How often the event loop is asked for a turn. Blocks are measured this exactly.
+# Interval of the clock's turns in the event loop, which is the precision of measured blocks.
 _TURN_S = 0.001
 
 
@@ -37,7 +37,7 @@ def _scribble(name: str) -> ModelConfig:
 
 
 class LoopClock:
-    """The longest time for which the event loop did nothing else, since it was last asked.
+    """Measures the longest time in which the event loop did nothing else.
 
     Time in which other processes had the cores does not count.
     """
@@ -58,7 +58,7 @@ class LoopClock:
 
 
 def make() -> TritonFrontend:
-    """The app of `main.py` and two generated endpoints, above models that nobody runs."""
+    """The app of `main.py` and two generated endpoints, with models that are not run."""
     clock = LoopClock()
 
     @asynccontextmanager

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The frontend in its own process, its memory, and a liveness probe in another."""
+"""The frontend in its own process, its memory, and a liveness probe in another process."""
 
 import http.client
 import json
@@ -21,7 +21,7 @@ START_TIMEOUT_S = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Frontend:
-    """It takes clients at `port`."""
+    """A running frontend, on `port`."""
 
     port: int
     pid: int
@@ -38,7 +38,7 @@ class Frontend:
             connection.close()
 
     def longest_block_s(self) -> float:
-        """How long the event loop was blocked at most since this was last asked."""
+        """The longest block of the event loop since the last call."""
         return float(json.loads(self.get("/longest-block"))["seconds"])
 
     @property
@@ -47,7 +47,7 @@ class Frontend:
 
     @property
     def peak_mb(self) -> float:
-        """The most memory since `forget_peak`."""
+        """The highest resident memory since `forget_peak`."""
         return self._status("VmHWM")
 
     def forget_peak(self) -> None:
@@ -60,7 +60,7 @@ class Frontend:
 
 @contextmanager
 def running(**settings: object) -> Iterator[Frontend]:
-    """Start it with these settings, wait until it is live, and take it away again."""
+    """Start the frontend with these settings, wait until it is live, and stop it at the end."""
     port = free_port()
     environment = {f"FASTAPI_TRITON_{name.upper()}": str(value) for name, value in settings.items()}
     process = subprocess.Popen(
@@ -94,7 +94,7 @@ def _wait_until_live(frontend: Frontend) -> None:
 
 @contextmanager
 def probing(frontend: Frontend) -> Iterator[subprocess.Popen[str]]:
-    """A process that asks for `/health/live` all the time; at a line on its input it prints the longest wait."""
+    """Run a liveness probe on the frontend."""
     process = subprocess.Popen(
         [sys.executable, "-m", "benchmarks.hostile.liveness_probe", str(frontend.port)],
         cwd=ROOT,
@@ -110,9 +110,9 @@ def probing(frontend: Frontend) -> Iterator[subprocess.Popen[str]]:
 
 
 def longest_wait_s(probe: subprocess.Popen[str]) -> float:
-    """The longest wait for `/health/live` since this was last asked."""
+    """The longest wait for `/health/live` since the last call."""
     if probe.stdin is None or probe.stdout is None:
-        raise RuntimeError("started without pipes")
+        raise RuntimeError("the probe was started without pipes")
     probe.stdin.write("\n")
     probe.stdin.flush()
     return float(probe.stdout.readline())

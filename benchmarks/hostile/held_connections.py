@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Attacks that make connections hold memory. Each ends when all is sent, or the server reads no more."""
+"""Attacks with connections that hold memory. Each ends when everything is sent or the server stops reading."""
 
 import contextlib
 import socket
@@ -11,7 +11,7 @@ from benchmarks.hostile.attacked_frontend import Frontend
 
 MB = 1024 * 1024
 SENT_MB = 32
-# A client that can send no more for so long has sent all that it can.
+# A client that cannot send anything for this long has sent all that the server reads.
 STUCK_S = 2.0
 POST = b"POST %b HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n" % PATH.encode()
 CHUNKED = POST + b"Transfer-Encoding: chunked\r\n\r\n"
@@ -20,7 +20,7 @@ GET = b"GET /health/live?ab HTTP/1.1\r\n\r\n"
 
 @dataclass(frozen=True, slots=True)
 class Attack:
-    """What is sent first, and then again and again; `reads` says whether the client takes its responses."""
+    """A client that sends `first`, then `piece` repeatedly. `reads` is whether it reads its responses."""
 
     name: str
     first: bytes
@@ -30,7 +30,7 @@ class Attack:
     reads: bool = True
 
     def run(self, frontend: Frontend) -> list[socket.socket]:
-        """Send all of it. Returns the open connections."""
+        """Send everything. Returns the open connections."""
         return [self._one(frontend) for _ in range(self.num_connections)]
 
     def _one(self, frontend: Frontend) -> socket.socket:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`python -m benchmarks.hostile.liveness_probe PORT`: asks for `/health/live` on new connections, as a balancer does.
+"""`python -m benchmarks.hostile.liveness_probe PORT`: request `/health/live` on new connections, as balancers do.
 
-At each line on standard input it prints the longest wait since the last one, in seconds.
+For each line on standard input it prints the longest wait since the last one, in seconds.
 """
 
 import http.client
@@ -12,22 +12,22 @@ import time
 INTERVAL_S = 0.005
 
 
-def ask(port: int) -> float:
+def get_health(port: int) -> float:
     started = time.perf_counter()
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
     connection.request("GET", "/health/live")
-    answer = connection.getresponse()
-    answer.read()
+    response = connection.getresponse()
+    response.read()
     connection.close()
-    if answer.status != 200:
-        raise RuntimeError(f"/health/live answered {answer.status}")
+    if response.status != 200:
+        raise RuntimeError(f"GET /health/live returned {response.status}")
     return time.perf_counter() - started
 
 
 def main(port: int) -> None:
     longest_s = 0.0
     while True:
-        longest_s = max(longest_s, ask(port))
+        longest_s = max(longest_s, get_health(port))
         if select.select([sys.stdin], [], [], INTERVAL_S)[0]:
             if not sys.stdin.readline():
                 return

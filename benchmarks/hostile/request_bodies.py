@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Attacks by one request each: bodies up to the size limit that are slow to parse."""
+"""Attacks with one request each: bodies up to the size limit that are slow to parse."""
 
 import base64
 import json
@@ -47,7 +47,7 @@ def _texts() -> Iterator[Body]:
     yield Body("a key of 20 MB, A1111", "/sdapi/v1/txt2img", _filled(b'{"', b"k", b'":1}'))
     yield Body("a key of 20 MB, OpenAI", "/v1/images/generations", _filled(b'{"', b"k", b'":1}'))
     yield Body("20 MB that are not JSON", PATH, _filled(b"", b"x", b""))
-    yield Body("depth", PATH, _filled(b'{"seed":', b"[", b"}"))
+    yield Body("nested brackets", PATH, _filled(b'{"seed":', b"[", b"}"))
 
 
 def _many() -> Iterator[Body]:
@@ -82,7 +82,7 @@ def _many() -> Iterator[Body]:
 
 
 def _pictures() -> Iterator[Body]:
-    yield Body("base64 of no picture", PATH, _filled(b'{"prompt":"x","image":"', b"A", b'"}'))
+    yield Body("base64 that is not a picture", PATH, _filled(b'{"prompt":"x","image":"', b"A", b'"}'))
     yield Body("base64 with line breaks", PATH, _filled(b'{"prompt":"x","image":"', b"AAA\\n", b'"}'))
     yield Body("base64 of line breaks", PATH, _filled(b'{"prompt":"x","image":"', b"\\n", b'"}'))
     yield Body("JPEG of empty segments", PATH, _picture(_filled(b"\xff\xd8", b"\xff\xe1\x00\x02", b"", 15 * MB)))
@@ -95,11 +95,11 @@ def _forms() -> Iterator[Body]:
     text, file = _PART % b"prompt", _FILE % b"image"
     yield Body("form: a file of 20 MB", PATH, _filled(file, b"\0", _END), FORM)
     yield Body("form: line breaks", PATH, _filled(text, b"\r\n", _END), FORM)
-    yield Body("form: nearly boundaries", PATH, _filled(text, b"\r\n--A", _END), FORM)
+    yield Body("form: near-boundaries", PATH, _filled(text, b"\r\n--A", _END), FORM)
     long = b"B" * 60
     start = b"--" + long + _PART[3:] % b"prompt"
     data = _filled(start, b"\r\n--" + long[:-1] + b"A", b"\r\n--" + long + b"--\r\n")
-    yield Body("form: nearly long boundaries", PATH, data, f"multipart/form-data; boundary={long.decode()}")
+    yield Body("form: long near-boundaries", PATH, data, f"multipart/form-data; boundary={long.decode()}")
     yield Body("form: parts", PATH, _filled(b"", _PART % b"a" + b"\r\n", b"--B--\r\n"), FORM)
     yield Body("form: headers of parts", PATH, _filled(b"--B\r\n", b"a: b\r\n", b"\r\n\r\n--B--\r\n"), FORM)
     yield Body("form: a long header", PATH, _filled(b"--B\r\na: ", b"b", b"\r\n\r\n\r\n--B--\r\n"), FORM)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The frontend's benchmark: what it asks is what it says, ratios are of one round, and a wrong answer voids a run."""
+"""The frontend's benchmark: its payloads, ratios within a round, targets, and wrong responses."""
 
 import asyncio
 import io
@@ -10,7 +10,7 @@ import pybase64
 import pytest
 from PIL import Image
 
-from benchmarks.common.closed_loop import BadAnswerError, Loop, drive
+from benchmarks.common.closed_loop import BadResponseError, Loop, drive
 from benchmarks.common.ratio import Ratio
 from benchmarks.frontend.apps.ours import EchoResponse
 from benchmarks.frontend.frontend_page import Page
@@ -44,7 +44,7 @@ def sample(number: int, peer: str, cpu_ms: float) -> Sample:
     )
 
 
-def test_a_payload_is_a_picture_of_exactly_its_size() -> None:
+def test_payload_is_picture_of_exactly_its_size() -> None:
     for size in SIZES.values():
         image = orjson.loads(Payload.of(size).json_body)["image"]
         assert len(image) == size
@@ -52,17 +52,17 @@ def test_a_payload_is_a_picture_of_exactly_its_size() -> None:
             assert picture.size == (1024, 1024)
 
 
-def test_ratios_are_of_the_same_round() -> None:
+def test_ratios_are_computed_within_round() -> None:
     samples = [sample(0, OURS, 4), sample(0, NGINX, 2), sample(1, OURS, 9), sample(1, NGINX, 3), sample(2, OURS, 99)]
     assert ratio(samples, WORKLOAD, OURS, NGINX, cpu) == Ratio(2.5, 2.0, 3.0)
 
 
-def test_targets_say_whether_they_are_met() -> None:
+def test_target_table_marks_missed_targets() -> None:
     rows = list(target_table([sample(0, OURS, 5), sample(0, NGINX, 1), sample(0, NAIVE, 20)]))[2:]
     assert [(WORKLOAD.name in row, "**missed**" in row) for row in rows] == [(True, True), (True, False)]
 
 
-def test_rounds_are_added_to_those_that_a_page_holds(tmp_path: Path) -> None:
+def test_rounds_are_added_to_existing_page(tmp_path: Path) -> None:
     page = Page.open(tmp_path, "trial", is_new=True)
     page.samples.append(sample(0, OURS, 1))
     page.write()
@@ -70,9 +70,9 @@ def test_rounds_are_added_to_those_that_a_page_holds(tmp_path: Path) -> None:
     assert Page.open(tmp_path, "trial", is_new=True).num_rounds == 0
 
 
-@pytest.mark.parametrize("answers", [[b"no"], [b"yes", b"longer"]], ids=["the first is wrong", "a later one is longer"])
-async def test_a_wrong_answer_voids_the_measurement(answers: list[bytes]) -> None:
-    left = iter(answers)
+@pytest.mark.parametrize("bodies", [[b"no"], [b"yes", b"longer"]], ids=["first is wrong", "later one is longer"])
+async def test_wrong_response_fails_measurement(bodies: list[bytes]) -> None:
+    left = iter(bodies)
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while await reader.read(100):
@@ -82,11 +82,11 @@ async def test_a_wrong_answer_voids_the_measurement(answers: list[bytes]) -> Non
 
     async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
         loop = Loop(b"GET / HTTP/1.1\r\n\r\n", lambda body: body == b"yes")
-        with pytest.raises(BadAnswerError):
+        with pytest.raises(BadResponseError):
             await drive(loop, server.sockets[0].getsockname()[1], concurrency=1, seconds=30)
 
 
-def test_the_echo_model_takes_what_the_measured_endpoint_declares() -> None:
-    """Else every request that is measured is a refusal."""
+def test_echo_model_accepts_request_of_measured_endpoint() -> None:
+    """Otherwise every measured request would be an error."""
     config = from_server({"name": "scribble_echo", **config_text.read(MODELS / "scribble_echo" / "config.pbtxt")})
     assert contract.mismatches(ScribbleRequest, EchoResponse, config) == []

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The apps of ours and of the peers. Each runs as a process of its own and takes the same request."""
+"""The compared apps. Each runs as a process of its own and serves the same request."""

@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from tritonclient.http import InferInput, InferRequestedOutput
 from tritonclient.http.aio import InferenceServerClient
 
-# Its client lets aiohttp ask for gzip, which costs Triton ten times the CPU; the second peer says that it wants none.
+# By default its client requests gzip, which costs Triton ten times the CPU. The second peer requests identity.
 HEADERS = {"Accept-Encoding": "identity"} if os.environ.get("WITHOUT_GZIP") else None
 
 

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The scribble endpoint with only so many of its layers (`LAYERS`): what each of them adds.
+"""The scribble endpoint with its first `LAYERS` layers, to measure the cost of each.
 
-1: pydantic, one exchange with Triton over `triton/transport/pool.py`, both bodies by hand. 2: the picture is checked,
-an unknown field refused. 3: the answer is held against its model. 4: tensors by the contract. 5: the endpoint itself.
-6, with the middleware, is the app of `ours.py`.
+1: pydantic, and one exchange with Triton over `triton/transport/pool.py`, with handwritten bodies. 2: checks the
+picture and rejects unknown fields. 3: validates the response. 4: converts tensors according to the contract. 5: the
+endpoint itself. The app of `ours.py` adds the middleware.
 """
 
 import os
@@ -34,7 +34,7 @@ def read(body: bytes) -> BaseModel:
 
 
 async def ask(request: BaseModel) -> dict[str, object]:
-    """The fields of the answer."""
+    """The fields of the response."""
     if LAYERS < 4:
         return {"generated_image": str(await exchange(request), "utf-8")}
     config = (await _endpoint.declaration.configs()).target
@@ -44,7 +44,7 @@ async def ask(request: BaseModel) -> dict[str, object]:
 
 
 async def exchange(request: BaseModel) -> memoryview:
-    """The picture that Triton answers with."""
+    """The picture in Triton's response."""
     values = request.__dict__
     data = [(name, values[name].encode()) for name in ("prompt", "image")]
     inputs = [_described(name, "BYTES", _LENGTH.size + len(value)) for name, value in data]

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The same echo served by LitServe, which runs models in worker processes of its own: no Triton stands behind it.
+"""The same echo served by LitServe, which runs models in its own worker processes, without a Triton.
 
-It runs in an environment of its own, so it imports nothing of ours.
+It runs in its own environment, so it imports nothing of this project.
 """
 
 import sys

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The handler that one writes first: tritonclient's synchronous client in an `async def`."""
+"""A typical first handler: tritonclient's synchronous client in an `async def`."""
 
 import os
 

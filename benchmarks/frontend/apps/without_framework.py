@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The first of `layers.py` without ASGI and uvicorn: a protocol on uvloop that takes nothing but a good request."""
+"""Layer 1 of `layers.py` without ASGI and uvicorn: a protocol on uvloop that accepts valid requests only."""
 
 import asyncio
 import sys
@@ -14,7 +14,7 @@ class Caller(asyncio.Protocol):
     """One connection."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport: asyncio.Transport = transport  # type: ignore[assignment]  # uvloop's is none of its subclasses
+        self._transport: asyncio.Transport = transport  # type: ignore[assignment]  # uvloop's is not a subclass
         self._parser = httptools.HttpRequestParser(self)
         self._tasks: set[asyncio.Task[None]] = set()
 

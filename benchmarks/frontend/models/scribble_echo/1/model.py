@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Answers the scribble that it is given, at once: what is left to measure is the way there and back."""
+"""Returns the scribble of the request at once, so that only the transport is measured."""
 
 from typing import Any
 
