@@ -13,7 +13,6 @@ from support.paths import ROOT
 from support.serving import Server, serving
 
 PAGE = (ROOT / "docs" / "write-your-own-model.md").read_text(encoding="utf-8")
-MAX_WORDS = 1300
 
 
 class Newcomer:
@@ -76,8 +75,7 @@ def test_every_step_works_from_an_empty_folder(newcomer: Newcomer) -> None:
         newcomer.do(step)
 
 
-def test_guide_is_short_and_shows_every_file() -> None:
-    assert len(PAGE.split()) <= MAX_WORDS
+def test_the_guide_shows_every_file() -> None:
     files = [step.mark.removeprefix(pages.FILE) for step in pages.examples(PAGE) if step.mark.startswith(pages.FILE)]
     assert len(files) == 7
     for file in files:
