@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The hostile suite: requests that once killed, starved or misled the frontend or Triton, and their siblings.
+"""The hostile suite: requests that once killed, blocked or misled the frontend or Triton, and similar ones.
 
 Quick cases run in `make test`. Cases marked `slow` run in `make test-hostile`, `make test-all` and CI.
 
 - HTTP and connections: `test_parser_limits`, `test_upgrade_requests`, `test_head_requests`, `test_body_buffers`,
   `test_connection_room`
-- Clients that leave: `test_clients_that_leave`, `test_leaving_amid_body`, `test_v2_clients_leave`
+- Clients that disconnect: `test_clients_that_leave`, `test_leaving_amid_body`, `test_v2_clients_leave`
 - Bodies: `test_forms_refused`, `test_json_cost`, `test_absurd_numbers`, `test_values_kept`
 - Triton's own protocol: `test_v2_requests`, `test_v2_remembered`, `test_v2_mutations`
 - Pictures: `test_hostile_pictures`, `test_picture_decoders`, `test_triton_pictures`, `test_many_pictures`,

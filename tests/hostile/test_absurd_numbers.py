@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Absurd numbers in every numeric field of every family of routes: refused with a reason or served, never a 500."""
+"""Absurd numbers in every numeric field of every API family: a result or a 4xx error, never a 500."""
 
 import asyncio
 import json
@@ -127,7 +127,7 @@ Send = Callable[[str, bytes, dict[str, str]], httpx2.Response]
 
 @pytest.fixture(scope="module")
 def send() -> Iterator[Send]:
-    """Sends one request to an app of all families."""
+    """Sends one request to an app with all API families."""
     with asyncio.Runner() as runner:
         family = every_family()
         client = runner.run(family.__aenter__())
@@ -139,26 +139,26 @@ def send() -> Iterator[Send]:
         runner.run(family.__aexit__(None, None, None))
 
 
-def require_answered(answer: httpx2.Response) -> Any:
-    """Served or refused, as JSON that every parser takes."""
-    assert answer.status_code in (200, 400, 413, 422), answer.text[:1000]
+def require_valid_response(response: httpx2.Response) -> Any:
+    """A 200 or a client error, with JSON that every parser accepts."""
+    assert response.status_code in (200, 400, 413, 422), response.text[:1000]
 
-    def refuse(name: str) -> None:
-        pytest.fail(f"the answer holds {name}")
+    def fail(name: str) -> None:
+        pytest.fail(f"the response contains {name}")
 
-    return json.loads(answer.content, parse_constant=refuse)
+    return json.loads(response.content, parse_constant=fail)
 
 
 @pytest.mark.parametrize(("request_of", "names"), CASES, ids=range(len(CASES)))
-def test_every_absurd_number_is_answered(send: Send, request_of: Callable[..., Any], names: list[str]) -> None:
+def test_absurd_numbers_get_a_result_or_an_error(send: Send, request_of: Callable[..., Any], names: list[str]) -> None:
     assert names
     for name in names:
         for text in ABSURD:
-            require_answered(send(*request_of(name, text)))
+            require_valid_response(send(*request_of(name, text)))
 
 
 @pytest.mark.parametrize("path", [V1, EDITS])
-def test_sizes_that_are_none_are_refused(send: Send, path: str) -> None:
+def test_invalid_sizes_are_rejected(send: Send, path: str) -> None:
     for size in (
         "autox1",
         "xauto",
@@ -181,13 +181,13 @@ def test_sizes_that_are_none_are_refused(send: Send, path: str) -> None:
         body = json.dumps({"prompt": "a", "image": base64_picture(), "size": size})
         if path == V1:
             body = json.dumps({"prompt": "a", "size": size})
-        told = require_answered(send(path, body.encode(), JSON))
-        assert (told["error"]["param"], told["error"]["code"]) == ("size", "invalid_value")
+        error = require_valid_response(send(path, body.encode(), JSON))
+        assert (error["error"]["param"], error["error"]["code"]) == ("size", "invalid_value")
 
 
 @settings(max_examples=300)
 @given(st.data())
-def test_any_number_is_answered(send: Send, data: st.DataObject) -> None:
+def test_any_number_gets_a_result_or_an_error(send: Send, data: st.DataObject) -> None:
     request_of, names = data.draw(st.sampled_from(CASES))
     name, text = data.draw(st.sampled_from(names)), data.draw(JSON_NUMBERS)
-    require_answered(send(*request_of(name, text)))
+    require_valid_response(send(*request_of(name, text)))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a model answers reaches the client as it is: not-a-numbers as texts, what is no text as base64 or by name."""
+"""Model outputs reach the client unchanged: NaN as a string, bytes that are not UTF-8 as base64 or as an error."""
 
 import base64
 import json
@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, Json
 
 from fastapi_triton import Base64Image, Settings, TritonFrontend
 from fastapi_triton.core.errors import InferenceError
-from fastapi_triton.endpoints import responses as answers
+from fastapi_triton.endpoints import responses
 from fastapi_triton.testing import FakeTriton
 from fastapi_triton.triton.client import Tensors
 from fastapi_triton.triton.datatypes import BY_WIRE
@@ -61,7 +61,7 @@ def scores(**changed: bytes) -> dict[str, Tensor]:
     }
 
 
-async def test_nan_is_a_text_in_every_answer() -> None:
+async def test_nan_is_a_string_in_every_response() -> None:
     triton = FakeTriton()
 
     async def respond(_: Tensors) -> dict[str, Tensor]:
@@ -82,7 +82,7 @@ async def test_nan_is_a_text_in_every_answer() -> None:
 
 
 @pytest.mark.parametrize("name", ["label", "raw"])
-async def test_an_output_that_is_not_utf_8_is_named(name: str) -> None:
+async def test_error_names_an_output_that_is_not_utf_8(name: str) -> None:
     triton = FakeTriton()
 
     async def respond(_: Tensors) -> dict[str, Tensor]:
@@ -100,13 +100,13 @@ async def test_an_output_that_is_not_utf_8_is_named(name: str) -> None:
     assert generated.json()[name] == {"base64": base64.b64encode(b"caf\xe9").decode()}
 
 
-def test_bytes_are_base64_where_the_model_of_the_answer_says_so() -> None:
+def test_bytes_are_base64_if_the_response_model_configures_it() -> None:
     class Raw(BaseModel):
         model_config = ConfigDict(ser_json_bytes="base64")
         raw: bytes
         score: float
 
-    assert answers.to_json(Raw(raw=b"\xff\xfe", score=math.nan)) == b'{"raw":"__4=","score":"NaN"}'
+    assert responses.to_json(Raw(raw=b"\xff\xfe", score=math.nan)) == b'{"raw":"__4=","score":"NaN"}'
 
 
 class Labels(BaseModel):
@@ -116,13 +116,13 @@ class Labels(BaseModel):
     any_list: list  # type: ignore[type-arg]
 
 
-def test_one_value_goes_into_the_lists_that_are_declared() -> None:
-    answer = answers.read(Labels, {"names": "a", "rows": 1, "parsed": "[1, 2]", "any_list": 3}, model="m")
-    assert answer.model_dump() == {"names": ["a"], "rows": [[1]], "parsed": [1, 2], "any_list": [3]}
+def test_single_value_is_wrapped_in_the_declared_list() -> None:
+    response = responses.read(Labels, {"names": "a", "rows": 1, "parsed": "[1, 2]", "any_list": 3}, model="m")
+    assert response.model_dump() == {"names": ["a"], "rows": [[1]], "parsed": [1, 2], "any_list": [3]}
 
 
 class Drawn(BaseModel):
-    """The answer of a model that tells odd things of its picture."""
+    """The response of a model with odd values in `info`."""
 
     generated_image: Base64Image
     seed: int
@@ -140,7 +140,7 @@ class OddStreamModel(ScriptedStreamModel):
             yield outputs
 
 
-async def test_whatever_a_model_tells_of_a_picture_can_be_answered() -> None:
+async def test_odd_values_in_a_pictures_info_reach_the_client() -> None:
     expected = {"loss": "NaN", "huge": int("9" * 30), "half": "é", "none": None}
     async with client_of(app_of(triton_of(OddStreamModel()), Settings(max_in_flight=4))) as client:
         body = {"prompt": "a", "image": base64_picture()}
@@ -156,15 +156,15 @@ async def test_whatever_a_model_tells_of_a_picture_can_be_answered() -> None:
     assert json.loads(a1111.json()["info"])["info"] == [expected]
 
 
-async def test_a_preview_that_is_no_text_is_an_error() -> None:
+async def test_preview_that_is_not_utf_8_is_an_error() -> None:
     stream_model = ScriptedStreamModel()
     stream_model.preview = b"\xff"
     async with client_of(app_of(triton_of(stream_model), Settings(max_in_flight=4))) as client:
-        answer = await client.post(
+        response = await client.post(
             PATH, json={"prompt": "a", "image": base64_picture()}, headers={"Accept": "text/event-stream"}
         )
-    assert "event: error" in answer.text
-    assert "`preview` that is not UTF-8" in answer.text
+    assert "event: error" in response.text
+    assert "`preview` that is not UTF-8" in response.text
 
 
 STREAMED = (
@@ -174,15 +174,15 @@ STREAMED = (
 
 
 async def streamed(event: bytes) -> dict[str, Any]:
-    """What the client of a Triton reads that answers with this event of a stream."""
-    answer = b"data: " + event + b"\n\n"
-    head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nContent-Length: %d\r\n\r\n" % len(answer)
+    """Send this event from Triton and return it as the client reads it."""
+    response = b"data: " + event + b"\n\n"
+    start = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nContent-Length: %d\r\n\r\n" % len(response)
 
     async def serve(upstream: Upstream) -> None:
         while True:
-            asked, _ = await upstream.request()
-            if b"/generate_stream" in asked:
-                await upstream.send(head + answer)
+            head, _ = await upstream.request()
+            if b"/generate_stream" in head:
+                await upstream.send(start + response)
                 return
             await upstream.respond(STREAMED)
 
@@ -200,16 +200,16 @@ async def streamed(event: bytes) -> dict[str, Any]:
 
 
 async def test_nan_in_a_stream_arrives_as_triton_writes_it() -> None:
-    told = await streamed(b'{"model_name":"echo","f":[NaN,1.0,-Infinity],"t":"\\u0000"}')
-    assert math.isnan(told["f"][0])
-    assert (told["f"][1:], told["t"]) == ([1.0, -math.inf], [b"\0"])
+    outputs = await streamed(b'{"model_name":"echo","f":[NaN,1.0,-Infinity],"t":"\\u0000"}')
+    assert math.isnan(outputs["f"][0])
+    assert (outputs["f"][1:], outputs["t"]) == ([1.0, -math.inf], [b"\0"])
 
 
-async def test_text_of_a_stream_that_is_not_utf_8_is_named() -> None:
-    told = await streamed(b'{"model_name":"echo","f":1e30,"big":' + b"9" * 30 + b',"t":"caf\xe9"}')
-    assert "not UTF-8 text, in `t`" in told["error"]
+async def test_error_names_stream_output_that_is_not_utf_8() -> None:
+    outputs = await streamed(b'{"model_name":"echo","f":1e30,"big":' + b"9" * 30 + b',"t":"caf\xe9"}')
+    assert "not UTF-8 text, in `t`" in outputs["error"]
 
 
-def test_an_answer_that_does_not_fit_is_named_without_its_values() -> None:
+def test_error_for_an_invalid_model_output_has_no_values() -> None:
     with pytest.raises(InferenceError, match="`label`"):
-        answers.read(Scores, {"score": 1.0, "scores": [], "info": "{}", "label": b"\xff"}, model=MODEL)
+        responses.read(Scores, {"score": 1.0, "scores": [], "info": "{}", "label": b"\xff"}, model=MODEL)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""An app behind a proxy that ends TLS and serves it below a prefix: what it says of itself is true for its callers."""
+"""An app behind a proxy that ends TLS and adds a path prefix: redirects, headers and errors fit the public URL."""
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -18,14 +18,14 @@ from support.scripted_stream_model import ScriptedStreamModel, app_of, stream_mo
 ROOT = "/draw"
 TLS = {"X-Forwarded-Proto": "https", "X-Forwarded-Host": "draw.example", "X-Forwarded-For": "1.1.1.1"}
 HSTS = "strict-transport-security"
-# Prefixes that a proxy takes off, and those that it leaves.
+# A proxy may strip the prefix or keep it.
 PREFIXES = pytest.mark.parametrize("prefix", ["", ROOT])
 App = Callable[..., Any]
 
 
 @pytest.fixture
 def app(scribble_config: ModelConfig, stream_model: ScriptedStreamModel) -> App:
-    """An app of these settings, as a client on the proxy's machine sees it."""
+    """An app with these settings, and a client on the proxy's machine."""
 
     @asynccontextmanager
     async def make(**settings: Any) -> AsyncIterator[httpx2.AsyncClient]:
@@ -43,16 +43,16 @@ def app(scribble_config: ModelConfig, stream_model: ScriptedStreamModel) -> App:
     return make
 
 
-async def test_browsers_that_came_over_the_proxys_tls_are_told_to_stay_with_it(app: App) -> None:
+async def test_hsts_header_is_sent_over_the_proxys_tls(app: App) -> None:
     async with app(security_headers=True, hsts_max_age_s=60, allowed_hosts=("draw.example",)) as client:
         for path in ("/docs", "/health/live", "/no/such/route"):
             assert (await client.get(path, headers=TLS)).headers[HSTS] == "max-age=60"
-        refused = await client.get("/docs", headers={**TLS, "X-Forwarded-Host": "evil.example"})
-        assert (refused.status_code, refused.headers[HSTS]) == (400, "max-age=60")
+        rejected = await client.get("/docs", headers={**TLS, "X-Forwarded-Host": "evil.example"})
+        assert (rejected.status_code, rejected.headers[HSTS]) == (400, "max-age=60")
         assert HSTS not in (await client.get("/docs", headers={**TLS, "X-Forwarded-Proto": "http"})).headers
 
 
-async def test_a_stranger_cannot_say_that_it_came_over_tls(app: App, scribble_config: ModelConfig) -> None:
+async def test_forwarded_headers_of_untrusted_clients_are_ignored(app: App, scribble_config: ModelConfig) -> None:
     settings = Settings(trusted_proxies=("10.0.0.0/8",), security_headers=True, hsts_max_age_s=60)
     fake = FakeTriton()
     fake.add(scribble_config)
@@ -70,18 +70,16 @@ async def test_a_stranger_cannot_say_that_it_came_over_tls(app: App, scribble_co
         ("GET", f"{PATH}/describe/?a=b", f"{PATH}/describe?a=b"),
     ],
 )
-async def test_a_redirect_for_a_slash_leads_below_the_prefix(
-    app: App, prefix: str, method: str, path: str, target: str
-) -> None:
+async def test_slash_redirect_keeps_the_prefix(app: App, prefix: str, method: str, path: str, target: str) -> None:
     async with app(root_path=ROOT) as client:
-        answer = await client.request(method, f"{prefix}{path}", headers=TLS)
-        assert (answer.status_code, answer.headers["location"]) == (307, f"https://draw.example{ROOT}{target}")
+        response = await client.request(method, f"{prefix}{path}", headers=TLS)
+        assert (response.status_code, response.headers["location"]) == (307, f"https://draw.example{ROOT}{target}")
         direct = await client.request(method, f"{prefix}{path}")
         assert direct.headers["location"] == f"http://app.internal:8080{ROOT}{target}"
 
 
 @PREFIXES
-async def test_routes_are_found_with_the_prefix_and_without_it(
+async def test_routes_are_found_with_and_without_the_prefix(
     app: App, prefix: str, body: Callable[..., dict[str, Any]]
 ) -> None:
     async with app(root_path=ROOT) as client:
@@ -89,12 +87,12 @@ async def test_routes_are_found_with_the_prefix_and_without_it(
         assert (await client.get(f"{prefix}/health/live")).status_code == 200
         missing = (await client.get(f"{prefix}/nowhere")).json()
         assert missing["detail"].startswith(f"There is no route {ROOT}/nowhere.")
-        assert (await client.get("/drawing/health/live")).status_code == 404  # begins alike, and is no prefix
+        assert (await client.get("/drawing/health/live")).status_code == 404  # a similar path without the prefix
 
 
-async def test_a_redirect_breaks_no_header_and_leads_nowhere_else(app: App) -> None:
+async def test_redirect_stays_on_the_host_and_breaks_no_header(app: App) -> None:
     async with app(root_path=ROOT) as client:
         for path in ("/models%0d%0aSet-Cookie:%20a=b/", "//evil.example/", "/%2f%2fevil.example%2f..%2fmodels/"):
-            answer = await client.get(path)
-            assert answer.headers.get("location", "http://app.internal:8080/").startswith("http://app.internal:8080/")
-            assert "set-cookie" not in answer.headers
+            response = await client.get(path)
+            assert response.headers.get("location", "http://app.internal:8080/").startswith("http://app.internal:8080/")
+            assert "set-cookie" not in response.headers

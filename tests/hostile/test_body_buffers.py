@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Large request bodies share a budget of memory: requests beyond it get 503, and all others work on."""
+"""Large request bodies share a memory budget: requests beyond it get 503, all others are served."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -18,14 +18,14 @@ from support.raw_connection import RawConnection, raw_connection_to
 from support.scribble_app import PATH
 from support.scripted_app import LIMITS, Running, ScriptedApp, echo, respond, running, whole
 
-ROOM = 1_000_000
+BUDGET = 1_000_000
 HEAD = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 900000\r\n\r\n"
 MOST = HEAD + b"x" * 600_000
 REST = b"x" * 300_000
 SMALL = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 60000\r\n\r\n" + b"x" * 60_000
 
 
-async def echo_or_tell(scope: Scope, receive: Receive, send: Send) -> None:
+async def echo_or_error(scope: Scope, receive: Receive, send: Send) -> None:
     try:
         await echo(scope, receive, send)
     except OverloadedError as error:
@@ -35,7 +35,7 @@ async def echo_or_tell(scope: Scope, receive: Receive, send: Send) -> None:
 
 @pytest.fixture
 async def app() -> ScriptedApp:
-    return ScriptedApp(LIMITS.model_copy(update={"max_buffered_body_bytes": ROOM}), echo_or_tell)
+    return ScriptedApp(LIMITS.model_copy(update={"max_buffered_body_bytes": BUDGET}), echo_or_error)
 
 
 @pytest.fixture
@@ -49,7 +49,7 @@ def buffers(server: Running) -> BodyBuffers:
     return connection_watch.of(server.server.server_state, {}, asyncio.get_running_loop()).body_buffers
 
 
-async def held(server: Running, num_bytes: int) -> None:
+async def until_buffered(server: Running, num_bytes: int) -> None:
     while buffers(server).num_bytes != num_bytes:  # noqa: ASYNC110 (there is no event for it)
         await asyncio.sleep(0.001)
 
@@ -57,36 +57,36 @@ async def held(server: Running, num_bytes: int) -> None:
 async def stalled(server: Running) -> RawConnection:
     wire = await server.wire()
     await wire.send(MOST)
-    await held(server, 600_000)
+    await until_buffered(server, 600_000)
     return wire
 
 
-async def test_a_body_beyond_the_budget_gets_503_and_small_ones_work_on(server: Running) -> None:
+async def test_body_beyond_the_budget_gets_503_and_small_bodies_are_served(server: Running) -> None:
     first = await stalled(server)
     second = await server.wire()
     await second.send(MOST)
-    told = await second.rest()
-    assert told.startswith(b"HTTP/1.1 503 ")
-    assert b"retry-after: 1\r\n" in told
-    assert told.endswith(b"\r\n\r\nbody_buffers_full")
+    response = await second.rest()
+    assert response.startswith(b"HTTP/1.1 503 ")
+    assert b"retry-after: 1\r\n" in response
+    assert response.endswith(b"\r\n\r\nbody_buffers_full")
     third = await server.wire()
     await third.send(SMALL)
     assert (await third.response())[0] == 200
     await first.send(REST)
     assert (await first.response())[0] == 200
-    await held(server, 0)
+    await until_buffered(server, 0)
     await third.send(MOST + REST)
     assert (await third.response())[0] == 200
-    await held(server, 0)
+    await until_buffered(server, 0)
 
 
-async def test_a_client_that_leaves_gives_its_bytes_back(server: Running) -> None:
+async def test_disconnect_frees_the_bytes_of_the_body(server: Running) -> None:
     for _ in range(3):
         (await stalled(server)).close()
-        await held(server, 0)
+        await until_buffered(server, 0)
 
 
-async def test_a_request_that_waits_behind_another_gives_them_back_too(app: ScriptedApp, server: Running) -> None:
+async def test_disconnect_frees_the_bytes_of_a_pipelined_request(app: ScriptedApp, server: Running) -> None:
     async def talk(scope: Scope, receive: Receive, send: Send) -> None:
         await whole(receive)
         await receive()
@@ -97,13 +97,13 @@ async def test_a_request_that_waits_behind_another_gives_them_back_too(app: Scri
         await wire.send(SMALL + HEAD + b"x" * 180_000)
     while not buffers(server).num_bytes > 4 * 100_000:  # noqa: ASYNC110 (there is no event for it)
         await asyncio.sleep(0.001)
-    assert buffers(server).num_bytes <= ROOM
+    assert buffers(server).num_bytes <= BUDGET
     for wire in wires:
         wire.close()
-    await held(server, 0)
+    await until_buffered(server, 0)
 
 
-async def test_an_app_that_fails_gives_them_back(app: ScriptedApp, server: Running) -> None:
+async def test_failing_app_frees_the_bytes_of_the_body(app: ScriptedApp, server: Running) -> None:
     async def talk(scope: Scope, receive: Receive, send: Send) -> None:
         await whole(receive)
         raise RuntimeError("a bug")
@@ -112,19 +112,19 @@ async def test_an_app_that_fails_gives_them_back(app: ScriptedApp, server: Runni
     wire = await server.wire()
     await wire.send(MOST + REST)
     assert (await wire.rest()).startswith(b"HTTP/1.1 500 ")
-    await held(server, 0)
+    await until_buffered(server, 0)
 
 
-async def test_the_frontend_answers_in_its_form_and_shows_the_budget(triton: FakeTriton) -> None:
-    frontend = TritonFrontend(triton=triton, settings=Settings(max_buffered_body_bytes=ROOM))
+async def test_frontend_returns_problem_json_and_exports_the_gauge(triton: FakeTriton) -> None:
+    frontend = TritonFrontend(triton=triton, settings=Settings(max_buffered_body_bytes=BUDGET))
     frontend.infer(PATH, model=main.model, request=main.ScribbleRequest, response=main.ScribbleResponse)
     async with listening(frontend) as client, raw_connection_to(client) as wire:
         await wire.send(MOST.replace(b"POST /", b"POST " + PATH.encode()))
         while "buffered_body_bytes 600000.0" not in (await client.get("/metrics")).text:  # noqa: ASYNC110
             await asyncio.sleep(0.001)
-        refused = await client.post(PATH, content=b"x" * 500_000, headers={"content-type": "application/json"})
-        assert (refused.status_code, refused.json()["code"]) == (503, "body_buffers_full")
-        assert refused.headers["retry-after"] == "1"
+        rejected = await client.post(PATH, content=b"x" * 500_000, headers={"content-type": "application/json"})
+        assert (rejected.status_code, rejected.json()["code"]) == (503, "body_buffers_full")
+        assert rejected.headers["retry-after"] == "1"
         for path in ("/health/live", "/health/ready", "/metrics"):
             assert (await client.get(path)).status_code == 200
         small = await client.post(PATH, content=b"{}", headers={"content-type": "application/json"})

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Bodies whose Python objects would take many times their memory are refused before they are parsed; good large bodies
+"""Bodies that would expand to many times their size in memory are rejected before they are parsed. Valid large bodies
 are read with few copies."""
 
 import base64
@@ -47,7 +47,7 @@ def texts(num: int) -> bytes:
 
 
 def png(size: int) -> bytes:
-    """A picture of one pixel with much metadata behind it."""
+    """A picture of one pixel, followed by much metadata."""
     pixel = base64.b64decode(
         "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGP4DwABAQEAGLvRWwAAAABJRU5ErkJggg=="
     )
@@ -58,7 +58,7 @@ PICTURE = base64.b64encode(png(LIMIT * 3 // 4 - 300))
 
 
 def peak(work: Callable[[], Any]) -> int:
-    """The most memory that Python's objects take meanwhile, beyond what there is before."""
+    """The peak of memory that Python objects take during the call, in addition to the memory before."""
     tracemalloc.start()
     try:
         with contextlib.suppress(FastAPITritonError):
@@ -68,7 +68,7 @@ def peak(work: Callable[[], Any]) -> int:
         tracemalloc.stop()
 
 
-# ---- refused before they are parsed
+# ---- rejected before parsing
 
 
 @pytest.mark.parametrize(
@@ -100,11 +100,11 @@ def peak(work: Callable[[], Any]) -> int:
     }.values(),
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_text_that_takes_many_times_its_bytes_is_refused(body: bytes, code: str) -> None:
-    with pytest.raises(TooLargeError) as refused:
+def test_text_that_expands_in_memory_is_rejected(body: bytes, code: str) -> None:
+    with pytest.raises(TooLargeError) as rejected:
         large_json.require_cheap(body, TEXT_LIMIT)
-    assert refused.value.code == code
-    assert len(refused.value.detail) < 300
+    assert rejected.value.code == code
+    assert len(rejected.value.detail) < 300
     assert peak(lambda: large_json.require_cheap(body, TEXT_LIMIT)) < MB
 
 
@@ -124,7 +124,7 @@ def test_text_that_takes_many_times_its_bytes_is_refused(body: bytes, code: str)
         b'{"%b":1}' % (b"k" * (MAX_NAME_BYTES - 2)) + b" " * UNCHECKED_BYTES,
     ],
 )
-def test_base64_numbers_and_ordinary_text_pass(body: bytes) -> None:
+def test_base64_numbers_and_ordinary_text_are_accepted(body: bytes) -> None:
     large_json.require_cheap(body, TEXT_LIMIT)
     json.loads(body)
 
@@ -136,7 +136,7 @@ def test_invalid_json_is_left_to_the_parser(size: int) -> None:
             large_json.require_cheap(filled(b"", byte, b"", size), TEXT_LIMIT)
 
 
-def test_every_reader_of_json_refuses_it() -> None:
+def test_every_json_endpoint_rejects_text_that_expands() -> None:
     body = filled(b'{"scheduler":"' + EMOJI, b"x")
     tensors = (TensorConfig("values", BY_WIRE["BYTES"], (-1,)),)
     generated = GeneratedModel(ModelConfig("texts", 0, tensors, tensors))
@@ -145,26 +145,26 @@ def test_every_reader_of_json_refuses_it() -> None:
             read()
 
 
-# ---- texts in fields that are short
+# ---- text in short fields
 
 
 @pytest.mark.parametrize("name", ["prompt", "seed", "scheduler", "output_format", "unknown", "pr\\u006fmpt"])
-def test_a_long_text_in_a_short_field_is_refused_by_its_name(name: str) -> None:
+def test_error_names_the_short_field_with_the_long_text(name: str) -> None:
     body = filled(b'{"%b" : "' % name.encode(), b"x")
-    with pytest.raises(TooLargeError) as refused:
+    with pytest.raises(TooLargeError) as rejected:
         validation.from_json(body, MODEL, LIMITS)
-    assert refused.value.code == "text_too_long"
-    assert refused.value.problems[0].pointer == "#/" + json.loads(f'"{name}"')
+    assert rejected.value.code == "text_too_long"
+    assert rejected.value.problems[0].pointer == "#/" + json.loads(f'"{name}"')
     assert peak(lambda: validation.from_json(body, MODEL, LIMITS)) < MB
 
 
-def test_many_long_names_are_refused() -> None:
+def test_many_long_names_are_rejected() -> None:
     names = b",".join(b'"k%d%b":1' % (number, b"x" * 1900) for number in range(9990))
     with pytest.raises(TooLargeError, match="names"):
         validation.from_json(b"{" + names + b"}", MODEL, LIMITS)
 
 
-def test_a_field_without_a_bound_takes_long_ascii_text() -> None:
+def test_field_without_max_length_accepts_long_ascii_text() -> None:
     model = validation.strict(AnyText)
     request = validation.from_json(filled(b'{"note":"","text":"', b"x"), model, LIMITS)
     assert isinstance(request, AnyText)
@@ -192,12 +192,12 @@ class Open(BaseModel):
     anything: Any
 
 
-def test_the_fields_that_can_hold_a_long_text() -> None:
+def test_fields_that_accept_long_text() -> None:
     assert long_fields.names(MODEL) == frozenset({"image"})
     assert long_fields.names(validation.strict(Own)) == frozenset({"text", "bounded", "patterned", "image", "picture"})
     assert long_fields.names(validation.strict(Nested)) is None
     assert long_fields.names(validation.strict(Open)) is None
-    assert long_fields.names(AnyText) is None  # it takes unknown members
+    assert long_fields.names(AnyText) is None  # it accepts unknown members
 
 
 # ---- read with few copies
@@ -214,7 +214,7 @@ async def receive_in_pieces(body: bytes) -> Receive:
     return receive
 
 
-async def test_a_body_is_joined_without_a_copy() -> None:
+async def test_body_is_joined_without_a_copy() -> None:
     body = os.urandom(LIMIT)
     receive = await receive_in_pieces(body)
     tracemalloc.start()
@@ -225,7 +225,7 @@ async def test_a_body_is_joined_without_a_copy() -> None:
         tracemalloc.stop()
 
 
-def test_a_picture_costs_its_text_and_its_bytes() -> None:
+def test_picture_takes_the_memory_of_its_text_and_bytes() -> None:
     body = b'{"prompt":"x","image":"' + PICTURE + b'"}'
     assert peak(lambda: validation.from_json(body, MODEL, LIMITS)) < 1.8 * LIMIT
     request = validation.from_json(body, MODEL, LIMITS)
@@ -234,24 +234,24 @@ def test_a_picture_costs_its_text_and_its_bytes() -> None:
 
 
 @pytest.mark.parametrize("text", [b"A" * (LIMIT - 100), b"A" * (LIMIT - 101), b"-" * (LIMIT - 100)])
-def test_what_is_no_picture_is_not_copied_for_the_error(text: bytes) -> None:
+def test_error_for_invalid_picture_does_not_copy_it(text: bytes) -> None:
     body = b'{"prompt":"x","image":"' + text + b'"}'
-    with pytest.raises(InvalidRequestError) as refused:
+    with pytest.raises(InvalidRequestError) as rejected:
         validation.from_json(body, MODEL, LIMITS)
-    assert refused.value.problems[0].pointer == "#/image"
-    assert refused.value.code in ("not_an_image", "invalid_base64")
-    assert refused.value.__context__ is None
+    assert rejected.value.problems[0].pointer == "#/image"
+    assert rejected.value.code in ("not_an_image", "invalid_base64")
+    assert rejected.value.__context__ is None
     assert peak(lambda: validation.from_json(body, MODEL, LIMITS)) < 1.8 * LIMIT
 
 
-def test_the_error_of_a_long_picture_has_the_alias() -> None:
-    with pytest.raises(InvalidRequestError) as refused:
+def test_error_for_a_long_picture_has_the_alias() -> None:
+    with pytest.raises(InvalidRequestError) as rejected:
         validation.from_json(b'{"text":"x","picture":"' + b"A" * LIMIT + b'"}', validation.strict(Own), LIMITS)
-    assert refused.value.problems[0].pointer == "#/picture"
+    assert rejected.value.problems[0].pointer == "#/picture"
 
 
 @pytest.mark.parametrize("is_picture", [True, False])
-async def test_a_form_is_freed_before_it_is_validated(is_picture: bool) -> None:
+async def test_form_is_freed_before_validation(is_picture: bool) -> None:
     data = png(LIMIT) if is_picture else bytes(LIMIT)
     start = b'--B\r\nContent-Disposition: form-data; name="%b"'
     body = start % b"prompt" + b"\r\n\r\nx\r\n" + start % b"image" + b'; filename="a"\r\n\r\n' + data + b"\r\n--B--\r\n"
@@ -261,7 +261,7 @@ async def test_a_form_is_freed_before_it_is_validated(is_picture: bool) -> None:
     try:
         with contextlib.nullcontext() if is_picture else pytest.raises(InvalidRequestError):
             await validation.read(scope, receive, MODEL, limits=LIMITS)
-        assert tracemalloc.get_traced_memory()[1] < 3.5 * LIMIT  # the thread that parsed it may hold it a moment longer
+        assert tracemalloc.get_traced_memory()[1] < 3.5 * LIMIT  # the parser's thread may hold it a moment longer
     finally:
         tracemalloc.stop()
 
@@ -270,7 +270,7 @@ async def test_a_form_is_freed_before_it_is_validated(is_picture: bool) -> None:
 
 
 @pytest.mark.parametrize("data", [b"\xff" * MB, b"\xda" * MB, b"\xff\xd9" * MB, os.urandom(MB)])
-def test_markers_are_found_as_by_bytes_find(data: bytes) -> None:
+def test_markers_are_found_as_bytes_find_does(data: bytes) -> None:
     data += b"\xff\xda"
     found = list(find_markers(data, 0xDA, 5))
     assert len(found) == data.count(b"\xff\xda", 5)

@@ -36,39 +36,39 @@ async def found(triton: TritonWithProcesses, *, has_trial: bool = False) -> dict
     return {(each.code, each.where): each for each in findings}
 
 
-async def test_a_dead_process_is_found(triton: TritonWithProcesses) -> None:
+async def test_dead_process_is_found(triton: TritonWithProcesses) -> None:
     assert ("dead-stub", "echo") not in await found(triton, has_trial=True)
     triton.die()
     assert (("dead-stub", "echo") in await found(triton)) == (triton.version == CURRENT)
     assert ("dead-stub", "echo") in await found(triton, has_trial=True)
 
 
-async def test_a_trial_that_fails_otherwise_is_no_death(triton: TritonWithProcesses) -> None:
+async def test_trial_that_fails_with_another_error_is_not_a_death(triton: TritonWithProcesses) -> None:
     triton.model_says = f"bad text: {DIED}"
     findings = await found(triton, has_trial=True)
     assert ("dead-stub", "echo") not in findings
     assert ("trial-refused", "echo") in findings
 
 
-async def test_an_unloaded_model_is_not_dead(triton: TritonWithProcesses) -> None:
+async def test_unloaded_model_is_not_reported_as_dead(triton: TritonWithProcesses) -> None:
     triton.is_loaded = False
     assert ("dead-stub", "echo") not in await found(triton)
 
 
 @pytest.mark.parametrize("is_on", [True, False])
-async def test_shared_memory_that_is_off_is_found(triton: TritonWithProcesses, *, is_on: bool) -> None:
+async def test_disabled_shared_memory_is_found(triton: TritonWithProcesses, *, is_on: bool) -> None:
     triton.has_shared_memory = is_on
     assert (("shared-memory-off", "Triton") in await found(triton)) != is_on
 
 
-async def test_waivers_of_rules_that_nobody_looked_for_are_not_called_unused(triton: TritonWithProcesses) -> None:
+async def test_waivers_of_rules_that_did_not_run_are_not_reported_as_unused(triton: TritonWithProcesses) -> None:
     waived = ("no-dynamic-batching", "output-dims", "trial-refused", "slow-model", "config-differs")
     triton.parameters = {f"waive.{code}": {"string_value": "why"} for code in waived}
     details = [each.detail for each in await check(Subject(triton=triton.url)) if each.code == "waiver-unused"]
     assert details == ["waive.slow-model waives nothing", "waive.config-differs waives nothing"]
 
 
-async def test_our_own_waivers_count_without_the_models_folder(triton: TritonWithProcesses) -> None:
+async def test_our_waivers_are_used_without_the_models_folder(triton: TritonWithProcesses) -> None:
     from fastapi_triton.triton import config_text
 
     raw = config_text.read(ROOT / "models" / "sdxl_scribble_controlnet_stream" / "config.pbtxt")
@@ -97,7 +97,7 @@ DEEP = 100_000
 
 
 @pytest.mark.parametrize(
-    ("source", "words"),
+    ("source", "text"),
     [
         (b"def execute(:\n", "1/model.py: line 1: "),
         (b"x = 1\n\nx = = 2\n", "1/model.py: line 3: "),
@@ -114,17 +114,17 @@ DEEP = 100_000
     ],
     ids=lambda each: None if isinstance(each, str) else repr(each[:12]),
 )
-def test_a_python_file_that_cannot_be_read_is_named(version: Path, source: bytes, words: str) -> None:
+def test_unreadable_python_file_is_named(version: Path, source: bytes, text: str) -> None:
     (version / "model.py").write_bytes(source)
     status, findings = checked(version.parent.parent)
     assert status == 1
-    assert words in findings["unreadable-python"]["detail"]
+    assert text in findings["unreadable-python"]["detail"]
     assert f"Python {sys.version_info.major}." in findings["unreadable-python"]["detail"]
-    assert "output-not-returned" not in findings  # what cannot be read may answer it
+    assert "output-not-returned" not in findings  # the unreadable file may return it
     assert "waive.output-dims" not in findings.get("waiver-unused", {}).get("detail", "")
 
 
-def test_a_python_file_beside_it_is_named_too(version: Path) -> None:
+def test_unreadable_helper_file_is_named(version: Path) -> None:
     (version / "model.py").write_text('import helper\nx = "score"\n')
     (version / "helper.py").write_text("def f(:\n")
     (version / "gone.py").symlink_to("nowhere.py")
@@ -135,7 +135,7 @@ def test_a_python_file_beside_it_is_named_too(version: Path) -> None:
 @pytest.mark.parametrize(
     "text", ["input {" * 5000, "[" * 5000, "parameters { key: " + "'" * 5000, "\x00", "a" * 100_000]
 )
-def test_a_config_that_cannot_be_read_is_named(version: Path, text: str) -> None:
+def test_unreadable_config_is_named(version: Path, text: str) -> None:
     (version / "model.py").write_text('x = "score"\n')
     (version.parent / "config.pbtxt").write_text(text)
     status, findings = checked(version.parent.parent)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The protocol reports a client that has left to every request of it, whatever was read of the connection by then."""
+"""Every request of a client that disconnects gets `http.disconnect`, however much of the connection has been read."""
 
 import asyncio
 import socket
@@ -20,7 +20,7 @@ HALF = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 9000000\r\n\r\nabc"
 
 @pytest.fixture
 async def app() -> ScriptedApp:
-    return ScriptedApp(LIMITS.model_copy(update={"idle_timeout_s": 0.2}), echo)  # the watch looks every 50 ms
+    return ScriptedApp(LIMITS.model_copy(update={"idle_timeout_s": 0.2}), echo)  # the watch checks every 50 ms
 
 
 @pytest.fixture
@@ -47,72 +47,72 @@ LEAVING = pytest.mark.parametrize("leave", [close, reset, half_close])
 
 @LEAVING
 @pytest.mark.parametrize(
-    "said",
+    "data",
     [POST, POST + NEXT, POST + NEXT * 100, POST + NEXT * 30_000, POST + NEXT[:9], POST + BROKEN, POST + HALF],
     ids=["alone", "one behind", "many behind", "more than is read", "half a head", "not HTTP", "half a body"],
 )
-async def test_the_running_request_meets_it(
-    app: ScriptedApp, server: Running, leave: Callable[[RawConnection], None], said: bytes
+async def test_running_request_receives_the_disconnect(
+    app: ScriptedApp, server: Running, leave: Callable[[RawConnection], None], data: bytes
 ) -> None:
-    began = asyncio.Event()
-    met = asyncio.get_running_loop().create_future()
+    has_begun = asyncio.Event()
+    received = asyncio.get_running_loop().create_future()
 
     async def talk(scope: Scope, receive: Receive, send: Send) -> None:
         assert await whole(receive) == b"abc"
-        began.set()
-        met.set_result((await receive())["type"])
+        has_begun.set()
+        received.set_result((await receive())["type"])
 
     app.talk = talk
     wire = await server.wire()
-    saying = asyncio.create_task(wire.send(said))
-    await began.wait()
+    sending = asyncio.create_task(wire.send(data))
+    await has_begun.wait()
     leave(wire)
-    assert await met == "http.disconnect"
+    assert await received == "http.disconnect"
     while server.num_connections:  # noqa: ASYNC110 (there is no event for it)
         await asyncio.sleep(0.001)
-    saying.cancel()
-    await asyncio.gather(saying, return_exceptions=True)
+    sending.cancel()
+    await asyncio.gather(sending, return_exceptions=True)
 
 
 @LEAVING
-async def test_a_request_whose_body_nobody_takes_meets_it(
+async def test_request_with_unread_body_receives_the_disconnect(
     app: ScriptedApp, server: Running, leave: Callable[[RawConnection], None]
 ) -> None:
     go_on = asyncio.Event()
-    met = asyncio.get_running_loop().create_future()
+    received = asyncio.get_running_loop().create_future()
 
     async def talk(scope: Scope, receive: Receive, send: Send) -> None:
         await go_on.wait()
-        met.set_result((await receive())["type"])
+        received.set_result((await receive())["type"])
 
     app.talk = talk
     wire = await server.wire()
-    saying = asyncio.create_task(wire.send(HALF + b"x" * 500_000))
+    sending = asyncio.create_task(wire.send(HALF + b"x" * 500_000))
     while not any(each.flow.read_paused for each in server.server.server_state.connections):  # noqa: ASYNC110
         await asyncio.sleep(0.001)
-    await saying
+    await sending
     leave(wire)
     while server.num_connections:  # noqa: ASYNC110 (there is no event for it)
         await asyncio.sleep(0.001)
     go_on.set()
-    assert await met == "http.disconnect"
+    assert await received == "http.disconnect"
 
 
-async def test_requests_that_wait_for_their_turn_are_dropped(app: ScriptedApp, server: Running) -> None:
+async def test_pipelined_requests_are_dropped(app: ScriptedApp, server: Running) -> None:
     paths: list[str] = []
-    began = asyncio.Event()
+    has_begun = asyncio.Event()
 
     async def talk(scope: Scope, receive: Receive, send: Send) -> None:
         paths.append(scope["path"])
         await whole(receive)
-        began.set()
+        has_begun.set()
         while (await receive())["type"] != "http.disconnect":
             pass
 
     app.talk = talk
     wire = await server.wire()
     await wire.send(POST + NEXT * 10)
-    await began.wait()
+    await has_begun.wait()
     wire.close()
     while server.num_connections or server.server.server_state.tasks:  # noqa: ASYNC110 (there is no event for it)
         await asyncio.sleep(0.001)

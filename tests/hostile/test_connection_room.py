@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""More connections than the process may hold: requests get 503, health is served, nothing is reset."""
+"""More connections than the limit: requests get 503, health probes are served, no connection is reset."""
 
 import asyncio
 import contextlib
@@ -23,7 +23,7 @@ LIVE = b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n"
 OTHER = b"GET /a HTTP/1.1\r\nHost: x\r\n\r\n"
 
 
-async def test_idle_connections_make_room_for_new_ones() -> None:
+async def test_idle_connections_are_closed_for_new_ones() -> None:
     async with running(ScriptedApp(LIMITS.model_copy(update={"max_connections": 5}), echo)) as server:
         idle = [await server.wire() for _ in range(5 + SPARE_CONNECTIONS)]
         for wire in idle:
@@ -34,13 +34,13 @@ async def test_idle_connections_make_room_for_new_ones() -> None:
             await wire.send(LIVE)
             assert (await wire.response())[0] == 200
             await wire.send(OTHER)
-            told = await wire.rest()
-            assert told.startswith(b"HTTP/1.1 503 ")
-            assert b"retry-after: 1\r\n" in told
+            response = await wire.rest()
+            assert response.startswith(b"HTTP/1.1 503 ")
+            assert b"retry-after: 1\r\n" in response
         assert server.num_connections <= 5 + SPARE_CONNECTIONS + 1
 
 
-async def test_connections_with_requests_are_never_closed_for_it() -> None:
+async def test_connections_with_requests_are_never_closed_for_new_ones() -> None:
     go_on = asyncio.Event()
 
     async def talk(scope: Scope, receive: Receive, send: Send) -> None:
@@ -85,21 +85,21 @@ def _wait_until_live(server: Server) -> None:
             return
 
 
-def _responses(wires: list[socket.socket], said: bytes) -> list[bytes]:
+def _responses(wires: list[socket.socket], data: bytes) -> list[bytes]:
     for wire in wires:
         with contextlib.suppress(OSError):
-            wire.sendall(said)
-    told = []
+            wire.sendall(data)
+    responses = []
     for wire in wires:
         try:
-            told.append(wire.recv(10_000))
+            responses.append(wire.recv(10_000))
         except OSError as error:
-            told.append(type(error).__name__.encode())
-    return told
+            responses.append(type(error).__name__.encode())
+    return responses
 
 
 @pytest.mark.skipif(resource.getrlimit(resource.RLIMIT_NOFILE)[0] < 2000, reason="opens 1,300 connections")
-def test_a_process_with_few_descriptors_answers_all_who_come(limited: Server) -> None:
+def test_process_with_few_file_descriptors_responds_to_all_clients(limited: Server) -> None:
     with contextlib.ExitStack() as stack:
 
         def connect() -> socket.socket:
@@ -113,15 +113,15 @@ def test_a_process_with_few_descriptors_answers_all_who_come(limited: Server) ->
             assert _responses([wire], LIVE)[0].startswith(b"HTTP/1.1 200 ")
         wire = connect()
         wire.sendall(b"GET /docs HTTP/1.1\r\nHost: x\r\n\r\n")
-        refused = b"".join(iter(lambda: wire.recv(10_000), b""))  # until it is closed
-        assert refused.startswith(b"HTTP/1.1 503 ")
-        assert json.loads(refused.partition(b"\r\n\r\n")[2])["code"] == "overloaded"
+        rejected = b"".join(iter(lambda: wire.recv(10_000), b""))  # until it is closed
+        assert rejected.startswith(b"HTTP/1.1 503 ")
+        assert json.loads(rejected.partition(b"\r\n\r\n")[2])["code"] == "overloaded"
         assert len(list(Path(f"/proc/{limited.process.pid}/fd").iterdir())) < 1024
     assert "Too many open files" not in limited.log
     assert "may open 1024 files" in limited.log
 
 
-def test_the_soft_limit_is_raised_to_the_hard_one(tmp_path: Path) -> None:
+def test_soft_limit_is_raised_to_the_hard_limit(tmp_path: Path) -> None:
     command = (sys.executable, "-m", "fastapi_triton", "serve", "--triton", "http://127.0.0.1:9")
     server = Server(["sh", "-c", 'ulimit -Sn 512 && exec "$@"', "sh", *command], folder=tmp_path)
     try:
@@ -133,6 +133,6 @@ def test_the_soft_limit_is_raised_to_the_hard_one(tmp_path: Path) -> None:
     assert soft == (hard if hard != "unlimited" and int(hard) <= 65_536 else "65536")
 
 
-def test_as_many_connections_as_asked_for_where_there_are_descriptors() -> None:
+def test_connection_limit_follows_the_setting_up_to_the_file_limit() -> None:
     assert process_limits.connections_within(10) == 10
     assert process_limits.connections_within(10**9) < 10**9

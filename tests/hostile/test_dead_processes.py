@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A model's process dies below an app: readiness, streams, metrics and `/v2`, on Triton 2.51 and on the current one."""
+"""A model's process dies: readiness, streams, metrics and `/v2`, with Triton 2.51 and the current version."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -39,13 +39,13 @@ def app_of(triton: TritonWithProcesses, *, is_declared: bool) -> TritonFrontend:
 
 
 async def readiness(http: httpx2.AsyncClient) -> tuple[int, str, str]:
-    answer = await http.get("/health/ready")
-    first = answer.json()["endpoints"][0]
-    return answer.status_code, first.get("code", "ok"), first.get("detail", "")
+    response = await http.get("/health/ready")
+    first = response.json()["endpoints"][0]
+    return response.status_code, first.get("code", "ok"), first.get("detail", "")
 
 
 async def until(http: httpx2.AsyncClient, code: str) -> None:
-    while (await readiness(http))[1] != code:  # noqa: ASYNC110  # Triton is polled, which tells nobody
+    while (await readiness(http))[1] != code:  # noqa: ASYNC110  # there is no event for a poll
         await asyncio.sleep(0.01)
 
 
@@ -54,7 +54,7 @@ async def until_shown(http: httpx2.AsyncClient, ready: float) -> None:
         await asyncio.sleep(0.01)
 
 
-async def known(app: TritonFrontend, triton: TritonWithProcesses) -> None:
+async def until_statistics_are_read(app: TritonFrontend, triton: TritonWithProcesses) -> None:
     """Wait until the frontend has read the statistics that the model has now."""
     assert isinstance(app.triton, HTTPTriton)
     counts = Counts(triton.answered, triton.failed, triton.executed)
@@ -63,7 +63,7 @@ async def known(app: TritonFrontend, triton: TritonWithProcesses) -> None:
 
 
 @pytest.mark.parametrize("is_declared", [True, False])
-async def test_readiness_names_the_death_and_forgets_it_without_a_request(
+async def test_readiness_reports_a_dead_process_until_the_model_is_reloaded(
     triton: TritonWithProcesses, *, is_declared: bool
 ) -> None:
     app = app_of(triton, is_declared=is_declared)
@@ -71,9 +71,9 @@ async def test_readiness_names_the_death_and_forgets_it_without_a_request(
     async with listening(app) as http:
         await until(http, "ok")
         for _ in range(3):
-            await known(app, triton)
+            await until_statistics_are_read(app, triton)
             triton.die()
-            if triton.version == OLD:  # nobody can know before
+            if triton.version == OLD:  # only a failed request shows it
                 assert (await http.post(path, json=body)).json()["code"] == CODE
             await until(http, CODE)
             status, _, detail = await readiness(http)
@@ -88,23 +88,23 @@ async def test_readiness_names_the_death_and_forgets_it_without_a_request(
 
 
 @pytest.mark.parametrize("path", ["/v2/models/echo/infer", "/v2/models/echo/generate_stream"])
-async def test_a_death_that_v2_meets_is_known_to_all(triton: TritonWithProcesses, path: str) -> None:
+async def test_death_seen_by_v2_makes_the_endpoint_unready(triton: TritonWithProcesses, path: str) -> None:
     app = app_of(triton, is_declared=True)
     async with listening(app) as http:
         await until(http, "ok")
-        await known(app, triton)
+        await until_statistics_are_read(app, triton)
         triton.die()
         body = V2_BODY if path.endswith("/infer") else {"text": "hi"}
-        answer = await http.post(path, json=body)
-        assert DIED in answer.text  # Triton's own words pass
+        response = await http.post(path, json=body)
+        assert DIED in response.text  # Triton's own text is kept
         await until(http, CODE)
 
 
-async def test_what_a_model_says_through_v2_kills_nothing(triton: TritonWithProcesses) -> None:
+async def test_model_error_that_resembles_a_death_is_not_one(triton: TritonWithProcesses) -> None:
     app = app_of(triton, is_declared=True)
     async with listening(app) as http:
         await until(http, "ok")
-        await known(app, triton)
+        await until_statistics_are_read(app, triton)
         triton.model_says = DIED
         for _ in range(3):
             assert (await http.post("/v2/models/echo/infer", json=V2_BODY)).status_code == 500
@@ -118,12 +118,12 @@ async def test_streams_end_with_an_error_event(triton: TritonWithProcesses) -> N
     app = app_of(triton, is_declared=False)
     async with listening(app) as http:
         await until(http, "ok")
-        await known(app, triton)
+        await until_statistics_are_read(app, triton)
         headers = {"Accept": "text/event-stream"}
-        async with http.stream("POST", "/models/echo/infer", json={"text": "hi"}, headers=headers) as answer:
-            events = events_of(answer)
+        async with http.stream("POST", "/models/echo/infer", json={"text": "hi"}, headers=headers) as response:
+            events = events_of(response)
             assert (await anext(events)).data == {"text": "begun"}
-            await known(app, triton)
+            await until_statistics_are_read(app, triton)
             triton.die()
             if triton.version == OLD:
                 assert (await http.post("/models/echo/infer", json={"text": "hi"})).json()["code"] == CODE
@@ -131,16 +131,16 @@ async def test_streams_end_with_an_error_event(triton: TritonWithProcesses) -> N
         assert (last.name, last.data["code"]) == ("error", CODE)
 
 
-async def test_a_stream_through_v2_is_cut_off(triton: TritonWithProcesses) -> None:
+async def test_v2_stream_is_cut_off(triton: TritonWithProcesses) -> None:
     triton.is_decoupled = True
     app = app_of(triton, is_declared=False)
     async with listening(app) as http:
         await until(http, "ok")
-        await known(app, triton)
-        async with http.stream("POST", "/v2/models/echo/generate_stream", json={"text": "hi"}) as answer:
-            lines = answer.aiter_lines()
+        await until_statistics_are_read(app, triton)
+        async with http.stream("POST", "/v2/models/echo/generate_stream", json={"text": "hi"}) as response:
+            lines = response.aiter_lines()
             assert "begun" in await anext(lines)
-            await known(app, triton)
+            await until_statistics_are_read(app, triton)
             triton.die()
             if triton.version == OLD:
                 assert (await http.post("/models/echo/infer", json={"text": "hi"})).json()["code"] == CODE

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Surroundings that once broke the start: variables that Kubernetes injects, users without a home, a read-only `/tmp`,
-a Triton behind a path."""
+"""Environments that once broke the start: variables injected by Kubernetes, users without a home folder, a read-only
+`/tmp`, a Triton behind a path."""
 
 import logging
 import os
@@ -30,7 +30,7 @@ from support.app_on_socket import listening
 from support.scripted_triton import REQUEST, ScriptedTriton, scripted_triton
 
 SECRET = "hunter2"
-# What Kubernetes injects into every pod of a namespace with a Service named `fastapi-triton`.
+# Kubernetes injects these into every pod of a namespace with a Service named `fastapi-triton`.
 INJECTED = {
     "FASTAPI_TRITON_PORT": "tcp://10.96.0.7:8080",
     "FASTAPI_TRITON_PORT_8080_TCP": "tcp://10.96.0.7:8080",
@@ -41,7 +41,7 @@ INJECTED = {
     "FASTAPI_TRITON_SERVICE_PORT": "8080",
     "FASTAPI_TRITON_SERVICE_PORT_HTTP": "8080",
 }
-# Documented variables that are no settings.
+# Documented variables that are not settings.
 OF_THE_COMMAND_LINE = {
     "FASTAPI_TRITON_MODELS_CACHE": "/models-cache",
     "FASTAPI_TRITON_URL": "http://other:8080",
@@ -51,7 +51,7 @@ OF_THE_COMMAND_LINE = {
 
 @pytest.fixture
 def environment() -> Iterator[None]:
-    """What a command exports is taken back."""
+    """Restores the environment and log handlers that a command changes."""
     with mock.patch.dict(os.environ), mock.patch.object(logging.root, "handlers", list(logging.root.handlers)):
         yield
 
@@ -59,14 +59,14 @@ def environment() -> Iterator[None]:
 # ---- variables
 
 
-def test_what_kubernetes_injects_is_no_setting(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_variables_injected_by_kubernetes_are_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
     before = Settings()
     for name, value in (INJECTED | OF_THE_COMMAND_LINE).items():
         monkeypatch.setenv(name, value)
     assert Settings() == before
 
 
-def test_a_cluster_takes_the_settings_among_the_variables_and_nothing_else() -> None:
+def test_cluster_takes_only_settings_from_the_environment() -> None:
     ours = {"FASTAPI_TRITON_MAX_IN_FLIGHT": "5", "FASTAPI_TRITON_LOG_LEVEL": "debug"}
     variables = frontend_variables(INJECTED | OF_THE_COMMAND_LINE | ours | {"PATH": "/bin"})
     assert variables == ours
@@ -85,7 +85,7 @@ def test_no_setting_has_a_name_that_kubernetes_may_inject() -> None:
 
 @pytest.fixture
 def homeless(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A user without a home, as `runAsUser: 12345` in a container."""
+    """A user without a home folder, as with `runAsUser: 12345` in a container."""
     for name in ("HOME", "XDG_STATE_HOME", "XDG_CACHE_HOME", "FASTAPI_TRITON_MODELS_CACHE"):
         monkeypatch.delenv(name, raising=False)
 
@@ -97,19 +97,19 @@ def homeless(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("homeless")
-def test_without_a_home_there_are_no_jobs_and_the_log_says_so(caplog: pytest.LogCaptureFixture) -> None:
+def test_without_a_home_jobs_are_off_and_the_log_says_so(caplog: pytest.LogCaptureFixture) -> None:
     assert serve.default_jobs_folder(8080) == ""
     assert "--jobs-folder" in caplog.text
 
 
 @pytest.mark.usefixtures("homeless")
-def test_without_a_home_a_state_folder_that_is_named_is_taken(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_without_a_home_xdg_state_home_is_used(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
     assert serve.default_jobs_folder(8080).startswith(str(tmp_path))
 
 
 @pytest.mark.usefixtures("homeless")
-def test_without_a_home_other_folders_are_asked_for_in_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_home_errors_name_the_variable_to_set(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(S3ModelsError, match="FASTAPI_TRITON_MODELS_CACHE"):
         default_cache()
     with pytest.raises(PerfError, match="XDG_CACHE_HOME"):
@@ -123,10 +123,8 @@ def read_only(dir: str | None = None, **_: Any) -> Any:  # noqa: A002  # the lib
 
 
 @pytest.mark.usefixtures("environment")
-def test_an_embedded_triton_is_not_started_where_tmp_cannot_be_written(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    """Triton 2.51's Python backend writes there whatever TMPDIR says, and dies if it cannot."""
+def test_embedded_triton_requires_a_writable_tmp(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Triton 2.51's Python backend ignores TMPDIR: it writes to /tmp, and dies if it cannot."""
     monkeypatch.setattr(tempfile, "TemporaryDirectory", read_only)
     monkeypatch.setattr(tempfile, "tempdir", "/var/tmp")
     with pytest.raises(EmbeddedTritonError, match=r"writes to /tmp.*Read-only file system.*emptyDir"):
@@ -135,7 +133,7 @@ def test_an_embedded_triton_is_not_started_where_tmp_cannot_be_written(
     assert (done.exit_code, len(done.output.splitlines())) == (2, 1)
 
 
-def test_no_folder_for_temporary_files_is_one_sentence(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_missing_temporary_folder_is_a_one_line_error(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     def none() -> str:
         raise FileNotFoundError(2, "No usable temporary directory found")
 
@@ -155,7 +153,7 @@ async def triton() -> AsyncIterator[ScriptedTriton]:
 
 
 @pytest.mark.parametrize("slash", ["", "/"])
-async def test_every_request_to_a_triton_behind_a_path_has_it(triton: ScriptedTriton, slash: str) -> None:
+async def test_requests_to_a_triton_behind_a_path_have_the_path(triton: ScriptedTriton, slash: str) -> None:
     settings = Settings(triton_url=f"{triton.url}/gpu/a%20b{slash}", watch_interval_s=0.05)
     frontend = TritonFrontend(settings=settings, generate=True)
     async with listening(frontend) as client:
@@ -184,7 +182,7 @@ def targets(triton: ScriptedTriton) -> set[bytes]:
         f"https://me:{SECRET}@triton:8000/gpu",
     ],
 )
-def test_a_url_of_triton_may_have_a_path(url: str) -> None:
+def test_triton_url_may_have_a_path(url: str) -> None:
     assert Settings(triton_url=url).triton_url == url
 
 
@@ -208,17 +206,17 @@ def test_a_url_of_triton_may_have_a_path(url: str) -> None:
         ("http://triton:8000//a", "its path"),
     ],
 )
-def test_a_url_that_is_none_is_refused_with_a_reason(url: str, reason: str) -> None:
+def test_invalid_triton_url_is_rejected_with_a_reason(url: str, reason: str) -> None:
     scheme, _, rest = url.partition("://")
     for each in (url, f"{scheme}://me:{SECRET}@{rest}" if rest else url):
-        with pytest.raises(ValidationError, match="triton_url") as refused:
+        with pytest.raises(ValidationError, match="triton_url") as rejected:
             Settings(triton_url=each)
-        assert SECRET not in str(refused.value)
-        assert reason in str(refused.value)
+        assert SECRET not in str(rejected.value)
+        assert reason in str(rejected.value)
 
 
 @pytest.mark.usefixtures("environment")
-def test_the_command_says_so_in_one_line() -> None:
+def test_serve_reports_an_invalid_triton_url_in_one_line() -> None:
     done = CliRunner().invoke(app, ["serve", "--triton", f"http://me:{SECRET}@triton:8000/v2", "--port", "0"])
     assert done.exit_code == 2
     assert done.output.strip() == "TRITON_URL: remove /v2 from its end; the frontend adds it to every request"

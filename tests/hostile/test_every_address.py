@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`--host ::` takes IPv6 and IPv4, and prints where to go."""
+"""`--host ::` accepts IPv6 and IPv4, and prints an address that works."""
 
 import socket
 import sys
@@ -19,7 +19,7 @@ PLAIN_APP = (
 
 @pytest.mark.skipif(not HAS_IPV6, reason="needs IPv6")
 @pytest.mark.parametrize("more", [(), pytest.param(("--workers", "2"), marks=pytest.mark.slow)])
-def test_a_server_is_ready_where_it_says(tmp_path: Path, more: tuple[str, ...]) -> None:
+def test_server_is_reachable_at_the_printed_address(tmp_path: Path, more: tuple[str, ...]) -> None:
     (tmp_path / "main.py").write_text(PLAIN_APP)
     command = [sys.executable, "-m", "fastapi_triton", "serve", "--triton", "http://127.0.0.1:9", "--host", "::", *more]
     server = Server(command, folder=tmp_path)
@@ -31,6 +31,6 @@ def test_a_server_is_ready_where_it_says(tmp_path: Path, more: tuple[str, ...]) 
         server.stop()
 
 
-def test_all_spellings_of_every_address_are_known() -> None:
+def test_all_spellings_of_the_wildcard_address_are_known() -> None:
     assert all(map(listen_address.is_every_address, ("::", "0.0.0.0", "0:0:0:0:0:0:0:0")))
     assert not any(map(listen_address.is_every_address, ("::1", "127.0.0.1", "localhost", "", "example.com")))

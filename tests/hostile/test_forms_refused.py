@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Forms that are cut off, malformed or in odd charsets are refused with a reason; whole ones lose nothing."""
+"""Forms that are cut off, malformed or in odd charsets are rejected with a reason. Valid forms arrive unchanged."""
 
 from collections.abc import AsyncIterator
 from typing import Any
@@ -42,28 +42,28 @@ async def client(triton: FakeTriton) -> AsyncIterator[httpx2.AsyncClient]:
         yield each
 
 
-def asked(triton: FakeTriton, name: str) -> Any:
-    """What the model was given last, as its one value."""
+def last_input(triton: FakeTriton, name: str) -> Any:
+    """The one value of this input in the model's last request."""
     value = triton.requests[-1][1][name].item()
     return value.decode() if isinstance(value, bytes) else value
 
 
 async def post(client: httpx2.AsyncClient, path: str, body: bytes, content_type: str | bytes = FORM) -> tuple[str, str]:
-    """The code of the answer, or "ok"; and its words."""
-    answer = await client.post(path, content=body, headers={"Content-Type": content_type})
-    if answer.status_code == 200:
+    """The code of the response, or "ok", and its `detail`."""
+    response = await client.post(path, content=body, headers={"Content-Type": content_type})
+    if response.status_code == 200:
         return "ok", ""
-    told = answer.json()
-    told = told.get("error", told)
-    detail = told.get("detail") or told["message"]
+    error = response.json()
+    error = error.get("error", error)
+    detail = error.get("detail") or error["message"]
     assert len(detail) < 600
-    assert answer.status_code == {"invalid_form": 400, "unsupported_media_type": 415}.get(
-        told["code"], 422 if path == PATH else 400
+    assert response.status_code == {"invalid_form": 400, "unsupported_media_type": 415}.get(
+        error["code"], 422 if path == PATH else 400
     )
-    return told["code"], detail
+    return error["code"], detail
 
 
-NOT_WHOLE: list[tuple[bytes, str | bytes, str]] = [
+INCOMPLETE: list[tuple[bytes, str | bytes, str]] = [
     (GOOD + part("seed", "7"), FORM, "ends before its closing boundary"),
     (GOOD + part("seed", "77777")[:-4], FORM, "ends before its closing boundary"),
     (GOOD + part("seed", "7") + b"--BB", FORM, "ends before its closing boundary"),
@@ -102,13 +102,11 @@ NOT_WHOLE: list[tuple[bytes, str | bytes, str]] = [
 
 
 @pytest.mark.parametrize("path", [PATH, EDITS])
-async def test_a_form_that_is_not_whole_is_unreadable(
-    client: httpx2.AsyncClient, triton: FakeTriton, path: str
-) -> None:
-    for body, content_type, words in NOT_WHOLE:
+async def test_incomplete_form_is_unreadable(client: httpx2.AsyncClient, triton: FakeTriton, path: str) -> None:
+    for body, content_type, text in INCOMPLETE:
         code, detail = await post(client, path, body, content_type)
         assert code == "invalid_form", (body[:100], detail)
-        assert words in detail
+        assert text in detail
     assert not triton.requests
 
 
@@ -132,7 +130,7 @@ ODD_CHARSETS = [
 
 
 @pytest.mark.parametrize("path", [PATH, EDITS])
-async def test_an_odd_charset_is_refused(client: httpx2.AsyncClient, triton: FakeTriton, path: str) -> None:
+async def test_odd_charset_is_rejected(client: httpx2.AsyncClient, triton: FakeTriton, path: str) -> None:
     for charset in ODD_CHARSETS:
         of_part = f"Content-Type: text/plain; charset={charset[:500]}\r\n"
         for body, content_type in (
@@ -161,14 +159,14 @@ IN_A_CHARSET: list[tuple[bytes, str]] = [
 
 
 @pytest.mark.parametrize("path", [PATH, EDITS])
-async def test_text_is_read_in_its_charset(client: httpx2.AsyncClient, triton: FakeTriton, path: str) -> None:
+async def test_text_is_decoded_with_its_charset(client: httpx2.AsyncClient, triton: FakeTriton, path: str) -> None:
     for body, content_type in IN_A_CHARSET:
         assert await post(client, path, body + SKETCH + END, content_type) == ("ok", "")
-        assert asked(triton, "prompt") == "né"
+        assert last_input(triton, "prompt") == "né"
 
 
 @pytest.mark.parametrize("path", [PATH, EDITS])
-async def test_text_that_is_not_utf_8_is_refused(client: httpx2.AsyncClient, triton: FakeTriton, path: str) -> None:
+async def test_text_that_is_not_utf_8_is_rejected(client: httpx2.AsyncClient, triton: FakeTriton, path: str) -> None:
     for file in ("", "p.txt"):
         code, detail = await post(client, path, part("prompt", b"n\xe9", file=file) + SKETCH + END)
         assert code == "invalid_text"
@@ -178,15 +176,15 @@ async def test_text_that_is_not_utf_8_is_refused(client: httpx2.AsyncClient, tri
 
 
 @pytest.mark.parametrize("path", [PATH, EDITS])
-async def test_a_file_of_text_is_the_text(client: httpx2.AsyncClient, triton: FakeTriton, path: str) -> None:
+async def test_text_file_becomes_the_text(client: httpx2.AsyncClient, triton: FakeTriton, path: str) -> None:
     body = part("prompt", "a red house\n", file="p.txt") + part("num_inference_steps", "3", file="s.txt") + SKETCH
     assert await post(client, path, body + END) == ("ok", "")
-    assert asked(triton, "prompt") == "a red house\n"
-    assert asked(triton, "num_inference_steps") == 3
+    assert last_input(triton, "prompt") == "a red house\n"
+    assert last_input(triton, "num_inference_steps") == 3
 
 
 @pytest.mark.parametrize("path", [PATH, EDITS])
-async def test_a_picture_is_a_file_or_base64_text(client: httpx2.AsyncClient, triton: FakeTriton, path: str) -> None:
+async def test_picture_is_a_file_or_base64_text(client: httpx2.AsyncClient, triton: FakeTriton, path: str) -> None:
     with_extended_name = (
         b"--BBB\r\nContent-Disposition: form-data; name=\"image\"; filename*=UTF-8''h%20%C3%A9.png\r\n\r\n"
         + picture()
@@ -194,13 +192,11 @@ async def test_a_picture_is_a_file_or_base64_text(client: httpx2.AsyncClient, tr
     )
     for image in (SKETCH, part("image", base64_picture()), with_extended_name):
         assert await post(client, path, part("prompt", "x") + image + END) == ("ok", "")
-        assert asked(triton, "image") == base64_picture()
+        assert last_input(triton, "image") == base64_picture()
 
 
 @pytest.mark.parametrize("path", [PATH, EDITS])
-async def test_a_field_that_is_there_twice_is_refused(
-    client: httpx2.AsyncClient, triton: FakeTriton, path: str
-) -> None:
+async def test_repeated_field_is_rejected(client: httpx2.AsyncClient, triton: FakeTriton, path: str) -> None:
     for again in (part("prompt", "a dog"), part("prompt", "a dog", file="p.txt"), SKETCH):
         code, _ = await post(client, path, GOOD + again + END)
         assert code == "repeated_field"
@@ -208,29 +204,29 @@ async def test_a_field_that_is_there_twice_is_refused(
 
 
 @pytest.mark.parametrize("path", [PATH, EDITS])
-async def test_an_unknown_field_is_named_although_it_holds_a_file(
-    client: httpx2.AsyncClient, triton: FakeTriton, path: str
-) -> None:
+async def test_error_names_an_unknown_file_field(client: httpx2.AsyncClient, triton: FakeTriton, path: str) -> None:
     code, detail = await post(client, path, GOOD + part("image[0]", picture(), file="b.png") + END)
     assert (code, "`image[0]`" in detail) == ("unknown_field", True)
     assert not triton.requests
 
 
-async def test_a_form_may_end_with_white_space(client: httpx2.AsyncClient) -> None:
+async def test_form_may_end_with_white_space(client: httpx2.AsyncClient) -> None:
     assert await post(client, PATH, GOOD + END + b" \r\n" * 2000) == ("ok", "")
     assert await post(client, PATH, GOOD + END.rstrip(), FORM + "; charset=") == ("ok", "")
 
 
-async def test_both_names_of_the_sketch_at_once_are_refused(client: httpx2.AsyncClient, triton: FakeTriton) -> None:
+async def test_both_names_of_the_scribble_field_at_once_are_rejected(
+    client: httpx2.AsyncClient, triton: FakeTriton
+) -> None:
     both = GOOD + part("image[]", picture("JPEG"), file="b.jpg") + END
     assert (await post(client, EDITS, both))[0] == "unknown_field"
     content = {"prompt": "a", "image": base64_picture(), "image[]": base64_picture("JPEG")}
-    answer = await client.post(EDITS, json=content)
-    assert answer.json()["error"]["code"] == "unknown_field"
+    response = await client.post(EDITS, json=content)
+    assert response.json()["error"]["code"] == "unknown_field"
     assert not triton.requests
 
 
-def test_a_file_in_an_optional_picture_field_is_a_picture() -> None:
+def test_file_in_an_optional_picture_field_is_a_picture() -> None:
     class Request(BaseModel):
         prompt: str
         image: Base64Image | None = None

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""HEAD is answered as GET, without the body, on every route."""
+"""HEAD returns the headers of GET without the body, on every route."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -22,15 +22,15 @@ PATHS = (
 
 
 @pytest.mark.parametrize("path", PATHS)
-async def test_head_says_what_get_says(client: httpx2.AsyncClient, path: str) -> None:
+async def test_head_returns_the_headers_of_get(client: httpx2.AsyncClient, path: str) -> None:
     get, head = await client.get(path), await client.head(path)
     assert head.status_code == get.status_code
     assert head.content == b""
-    told = {name: value for name, value in get.headers.items() if name not in CHANGING}
-    assert {name: value for name, value in head.headers.items() if name not in CHANGING} == told
+    expected = {name: value for name, value in get.headers.items() if name not in CHANGING}
+    assert {name: value for name, value in head.headers.items() if name not in CHANGING} == expected
 
 
-async def test_head_on_a_connection_is_followed_by_the_next_response(app: TritonFrontend) -> None:
+async def test_head_is_followed_by_the_next_response_on_the_connection(app: TritonFrontend) -> None:
     async with listening(app) as client:
         for path in ("/health/live", "/metrics", "/docs", "/models"):
             assert (await client.head(path)).status_code == (await client.get(path)).status_code
@@ -40,12 +40,12 @@ async def test_head_on_a_connection_is_followed_by_the_next_response(app: Triton
         assert 'method="HEAD",model="",route="/health/live",status="200"' in metrics
 
 
-async def test_a_route_that_only_takes_post_is_still_405(client: httpx2.AsyncClient, app: TritonFrontend) -> None:
+async def test_head_of_a_post_route_gets_405(client: httpx2.AsyncClient, app: TritonFrontend) -> None:
     (endpoint,) = app.endpoints
     assert (await client.head(endpoint.path)).status_code == 405
 
 
-async def test_head_of_a_stream_ends_and_a_route_may_have_its_own(triton: FakeTriton) -> None:
+async def test_head_of_a_stream_ends_and_a_route_may_define_head(triton: FakeTriton) -> None:
     app = TritonFrontend(triton=triton, settings=Settings())
     ended = asyncio.Event()
 

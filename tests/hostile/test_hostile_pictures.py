@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Picture files that ask for much memory or work: the frontend and the engine refuse them before they are decoded."""
+"""Picture files that need much memory or time: the frontend and the engine reject them before decoding."""
 
 import ast
 import base64
@@ -53,42 +53,42 @@ def settings() -> Settings:
     return Settings(max_in_flight=2, max_waiting=0)
 
 
-# ---- refused from the bytes
+# ---- rejected without decoding
 
 
 @pytest.mark.parametrize(("make", "code"), BOMBS.values(), ids=BOMBS)
-def test_the_frontend_refuses_a_bomb(make: File, code: str) -> None:
-    with pytest.raises((PydanticCustomError, TooLargeError)) as refused:
+def test_frontend_rejects_a_bomb(make: File, code: str) -> None:
+    with pytest.raises((PydanticCustomError, TooLargeError)) as rejected:
         images.check(make(), LIMITS)
-    assert (refused.value.type if isinstance(refused.value, PydanticCustomError) else refused.value.code) == code
+    assert (rejected.value.type if isinstance(rejected.value, PydanticCustomError) else rejected.value.code) == code
 
 
 @pytest.mark.parametrize(("make", "code"), {**BOMBS, **TIFF_BOMBS}.values(), ids={**BOMBS, **TIFF_BOMBS})
-def test_the_engine_refuses_a_bomb(make: File, code: str) -> None:
-    with pytest.raises(RequestError) as refused:
+def test_engine_rejects_a_bomb(make: File, code: str) -> None:
+    with pytest.raises(RequestError) as rejected:
         examine(make(), max_pixels=MAX_PIXELS)
-    assert (refused.value.code, refused.value.field) == (code, "image")
+    assert (rejected.value.code, rejected.value.field) == (code, "image")
 
 
 @pytest.mark.parametrize(
     "name", ["a PNG of 1 x 5,000,000", "a PNG of 3 x 16,000", "a JPEG of 30,000 scans", "a GIF of 1,200 frames"]
 )
 @pytest.mark.parametrize("is_form", [False, True])
-async def test_a_client_gets_the_code_and_the_reason(client: httpx2.AsyncClient, name: str, is_form: bool) -> None:
+async def test_client_gets_the_code_and_the_reason(client: httpx2.AsyncClient, name: str, is_form: bool) -> None:
     make, code = BOMBS[name]
     if is_form:
-        answer = await client.post(PATH, files={"prompt": (None, "x"), "image": ("a.png", make())})
+        response = await client.post(PATH, files={"prompt": (None, "x"), "image": ("a.png", make())})
     else:
-        answer = await client.post(PATH, json={"prompt": "x", "image": base64.b64encode(make()).decode()})
-    assert answer.status_code == STATUS.get(code, 422)
-    assert answer.json()["errors"][0]["pointer"] == "#/image"
-    assert answer.json()["code"] == code
-    assert any(word in answer.json()["detail"] for word in ("pixels", "scans", "frames"))
+        response = await client.post(PATH, json={"prompt": "x", "image": base64.b64encode(make()).decode()})
+    assert response.status_code == STATUS.get(code, 422)
+    assert response.json()["errors"][0]["pointer"] == "#/image"
+    assert response.json()["code"] == code
+    assert any(word in response.json()["detail"] for word in ("pixels", "scans", "frames"))
 
 
 @pytest.mark.parametrize("name", ["a PNG of 1 x 5,000,000", "a JPEG of 30,000 scans"])
 @pytest.mark.parametrize("path", ["/v1/images/edits", "/sdapi/v1/txt2img"])
-async def test_the_apis_of_others_refuse_it_too(
+async def test_openai_and_a1111_apis_reject_a_bomb(
     scribble_config: ModelConfig, settings: Settings, name: str, path: str
 ) -> None:
     make, code = BOMBS[name]
@@ -96,9 +96,9 @@ async def test_the_apis_of_others_refuse_it_too(
     triton.add(scribble_config)
     triton.add(stream_model_config(scribble_config), respond_stream=ScriptedStreamModel())
     async with listening(app_of(triton, settings)) as client:
-        answer = await post(client, path, make())
-    assert answer.status_code in (400, 413, 422), answer.text
-    assert code in answer.text
+        response = await post(client, path, make())
+    assert response.status_code in (400, 413, 422), response.text
+    assert code in response.text
 
 
 async def post(client: httpx2.AsyncClient, path: str, content: bytes) -> httpx2.Response:
@@ -108,27 +108,27 @@ async def post(client: httpx2.AsyncClient, path: str, content: bytes) -> httpx2.
     return await client.post(path, json={"prompt": "x", "alwayson_scripts": {"controlnet": {"args": [unit]}}})
 
 
-def test_a_longer_side_can_be_allowed() -> None:
+def test_limit_of_a_side_can_be_raised() -> None:
     picture = narrow_png(17_000, 200)
     with pytest.raises(TooLargeError, match="the limit for a side is 16,384"):
         images.check(picture, LIMITS)
     images.check(picture, images.ImageLimits(MAX_PIXELS, max_side=17_000))
 
 
-def test_no_scan_hides_behind_a_false_end() -> None:
+def test_scans_after_a_false_end_marker_are_not_decoded() -> None:
     bomb = progressive_jpeg(3_472, 2_416, 30_000, between=FALSE_END)
     structure = examine(bomb, max_pixels=MAX_PIXELS)
     assert structure.num_passes == 1
     assert len(structure.essential(bomb)) < len(bomb) / 10
 
 
-def test_many_bytes_that_look_like_scans_do_not_hide_the_real_ones() -> None:
+def test_bytes_that_look_like_scans_do_not_hide_real_scans() -> None:
     bomb = progressive_jpeg(3_472, 2_416, 200)
     with pytest.raises(RequestError, match="has more than 100 scans"):
         examine(bomb + b"\xff\xda" * 1_000, max_pixels=MAX_PIXELS)
 
 
-# ---- odd, and read
+# ---- odd but valid
 
 
 @pytest.mark.parametrize("make", HARMLESS.values(), ids=HARMLESS)
@@ -139,15 +139,15 @@ def test_metadata_and_further_frames_are_skipped(make: File) -> None:
     assert scribble.size in ((64, 64), (16, 16), (640, 480), (200, 200))
 
 
-def test_a_film_behind_a_large_photo_counts_as_no_scans() -> None:
-    """Some megabytes of film hold these two bytes by chance so often."""
+def test_video_appended_to_a_photo_does_not_count_as_scans() -> None:
+    """A few megabytes of video contain the marker's two bytes about this often by chance."""
     photo = as_file(Image.new("L", (8_160, 6_120), 255), "JPEG") + b"\xff\xda\0\1" * 30
     images.check(photo, LIMITS)
     structure = examine(photo, max_pixels=MAX_PIXELS)
     assert open_picture(structure.essential(photo), structure).size == (8_160, 6_120)
 
 
-def test_what_a_decoder_is_given_has_no_metadata() -> None:
+def test_decoder_input_has_no_metadata() -> None:
     for name in ("a PNG with 3 MB of text", "a PNG with an ICC profile of 70 MB", "a JPEG with 10,000 EXIF segments"):
         content = HARMLESS[name]()
         assert len(examine(content, max_pixels=MAX_PIXELS).essential(content)) < 2_000
@@ -164,7 +164,7 @@ MODES = {
 
 
 @pytest.mark.parametrize(("file_format", "mode"), [(name, mode) for name, modes in MODES.items() for mode in modes])
-def test_the_pixels_are_those_of_the_whole_file(file_format: str, mode: str) -> None:
+def test_pixels_equal_those_of_the_whole_file(file_format: str, mode: str) -> None:
     picture = Image.new("I;16", (60, 40), 40_000) if mode == "I;16" else drawing((60, 40)).convert(mode)
     content = as_file(picture, file_format)
     structure = examine(content, max_pixels=MAX_PIXELS)
@@ -175,7 +175,7 @@ def test_the_pixels_are_those_of_the_whole_file(file_format: str, mode: str) -> 
 
 
 @pytest.mark.parametrize("file_format", ["PNG", "JPEG", "WEBP"])
-def test_a_picture_is_turned_upright(file_format: str) -> None:
+def test_picture_is_turned_upright(file_format: str) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
     scribble = read_scribble(as_file(drawing((80, 40)), file_format, exif=exif), max_pixels=MAX_PIXELS)
@@ -198,10 +198,10 @@ def test_broken_exif_data_turns_nothing(exif: bytes) -> None:
     assert read_scribble(with_segments(as_file(drawing(), "JPEG"), segment), max_pixels=MAX_PIXELS).rotated is False
 
 
-# ---- what is true of both
+# ---- frontend and engine together
 
 
-def test_the_frontend_and_the_engine_have_the_same_modules() -> None:
+def test_frontend_and_engine_have_the_same_modules() -> None:
     frontend = Path(image_files.__file__).parent
     engine = ROOT / "models" / "sdxl_scribble_controlnet_stream" / "1" / "diffusion_engine" / "image_files"
     assert {path.name for path in engine.glob("*.py")} - {path.name for path in frontend.glob("*.py")} == {"tiff.py"}
@@ -210,13 +210,13 @@ def test_the_frontend_and_the_engine_have_the_same_modules() -> None:
         assert ast.dump(ast.parse(ours)) == ast.dump(ast.parse((engine / path.name).read_text())), path.name
 
 
-def test_a_narrow_picture_is_not_padded_to_a_square() -> None:
+def test_narrow_picture_is_not_padded_to_a_square() -> None:
     shrunk = block_maximum(np.eye(2, 20_000, dtype=np.uint8), 5_000)
     assert shrunk.shape == (1, 4)
     assert shrunk.tolist() == [[1, 0, 0, 0]]
 
 
-def test_a_tiny_picture_is_not_thinned_at_full_size(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tiny_picture_is_not_thinned_at_full_size(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every layer is a pass over all pixels: 250 layers at 1024 x 1024 took 17 s."""
     passes: list[int] = []
 
@@ -233,8 +233,8 @@ def test_a_tiny_picture_is_not_thinned_at_full_size(monkeypatch: pytest.MonkeyPa
 
 
 @pytest.mark.parametrize("name", ["photo-of-paper.jpg", "yellow-pen.jpg", "grey-16-bit.png", "thin-lines-4000px.png"])
-def test_a_picture_is_worked_on_in_bands(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    """A few rows at a time give what all of them at once do."""
+def test_picture_processed_in_bands_gives_the_same_result(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """Processing a few rows at a time gives the same result as all rows at once."""
     content = (ROOT / "tests" / "data" / "scribbles" / name).read_bytes()
     found = []
     for band_pixels in (1, 50_000, 2**40):
@@ -244,7 +244,7 @@ def test_a_picture_is_worked_on_in_bands(monkeypatch: pytest.MonkeyPatch, name: 
     assert all(each.describe() == found[0].describe() for each in found)
 
 
-async def test_a_model_that_cannot_decode_pictures_is_not_ready(
+async def test_model_that_cannot_decode_pictures_is_unready(
     scribble_config: ModelConfig, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(stream_model_module, "_AVAILABILITY_S", 0.0)
@@ -254,20 +254,20 @@ async def test_a_model_that_cannot_decode_pictures_is_not_ready(
     async with listening(app_of(triton, settings)) as client:
         assert (await client.get("/health/ready")).status_code == 200
         stream_model.further_description = {"unavailable": "The engine cannot start a process that decodes pictures."}
-        answer = await client.get("/health/ready")
-        assert answer.status_code == 503
-        assert "decodes pictures" in answer.json()["endpoints"][0]["detail"]
+        response = await client.get("/health/ready")
+        assert response.status_code == 503
+        assert "decodes pictures" in response.json()["endpoints"][0]["detail"]
         stream_model.further_description = {}
         assert (await client.get("/health/ready")).status_code == 200
 
 
-async def test_a_preview_that_is_a_bomb_is_no_picture() -> None:
+async def test_preview_that_is_a_bomb_is_rejected() -> None:
     for name in ("a JPEG of 30,000 scans", "a PNG of 1 x 5,000,000", "a GIF of 1,200 frames"):
         with pytest.raises(InferenceError):
             await previews.as_picture(base64.b64encode(BOMBS[name][0]()).decode(), output_format="png")
 
 
-async def test_a_damaged_preview_is_an_error_of_the_model() -> None:
+async def test_damaged_preview_is_a_model_error() -> None:
     content = as_file(Image.linear_gradient("L"), "PNG")
     at = content.index(b"IDAT") + 6
     damaged = content[:at] + bytes(20) + content[at + 20 :]

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A job answers the request that it was accepted for, wherever a process died before; and what cannot run is refused at
-acceptance, as the endpoint would refuse it."""
+"""A job returns the result of the request it was accepted for, even if a process died meanwhile. Requests that cannot
+run are rejected before a job is created, as the endpoint rejects them."""
 
 import asyncio
 import json
@@ -50,7 +50,7 @@ async def client(triton: FakeTriton, settings: Settings) -> AsyncIterator[httpx2
 
 
 class DiedError(Exception):
-    """Stands in for the end of the process: nothing catches it, and nothing is tidied up."""
+    """Simulates the death of the process: nothing catches it and nothing is cleaned up."""
 
 
 @pytest.fixture
@@ -71,13 +71,13 @@ def body(**changes: Any) -> dict[str, Any]:
     return {"prompt": "from A", "image": base64_picture(), **changes}
 
 
-async def prompt_of(answer: httpx2.Response) -> str:
-    assert answer.status_code == 200, answer.text
-    prompt: str = answer.json()["info"]["prompt"]
+async def prompt_of(response: httpx2.Response) -> str:
+    assert response.status_code == 200, response.text
+    prompt: str = response.json()["info"]["prompt"]
     return prompt
 
 
-async def test_another_body_with_the_key_of_a_request_that_was_left_gets_its_own_answer(
+async def test_key_of_an_unfinished_request_can_be_used_with_another_body(
     client: httpx2.AsyncClient, dies_before_the_job_is_added: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with dies_before_the_job_is_added(monkeypatch):
@@ -88,7 +88,7 @@ async def test_another_body_with_the_key_of_a_request_that_was_left_gets_its_own
     assert (reused.status_code, reused.json()["code"]) == (422, "idempotency_key_reused")
 
 
-async def test_the_same_body_with_the_key_of_a_request_that_was_left_is_run(
+async def test_repeating_an_unfinished_request_runs_it(
     client: httpx2.AsyncClient,
     triton: FakeTriton,
     dies_before_the_job_is_added: Callable[..., Any],
@@ -99,26 +99,26 @@ async def test_the_same_body_with_the_key_of_a_request_that_was_left_is_run(
     first = await client.post(PATH, json=body(), headers=KEY)
     again = await client.post(PATH, json=body(), headers=KEY)
     assert first.json() == again.json()
-    assert len([each for each in triton.streams if each.model == STREAM_MODEL]) <= 2  # the picture, and the description
+    assert len([each for each in triton.streams if each.model == STREAM_MODEL]) <= 2  # the picture and the description
 
 
-async def test_a_job_whose_adding_failed_halfway_has_its_request(
+async def test_job_whose_submission_failed_halfway_keeps_its_request(
     client: httpx2.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     added = DurableQueue.add
 
     async def add(self: DurableQueue, *arguments: Any, **options: Any) -> None:
         await added(self, *arguments, **options)
-        raise OverloadedError("the database was slow to say so", code="jobs_unavailable")
+        raise OverloadedError("the database confirmed too late", code="jobs_unavailable")
 
     with monkeypatch.context() as broken:
         broken.setattr(DurableQueue, "add", add)
-        answer = await client.post(PATH, json=body(), headers=KEY)
-        assert (answer.status_code, answer.json()["code"]) == (503, "jobs_unavailable")
+        response = await client.post(PATH, json=body(), headers=KEY)
+        assert (response.status_code, response.json()["code"]) == (503, "jobs_unavailable")
     assert await prompt_of(await client.post(PATH, json=body(), headers=KEY)) == "from A"
 
 
-def test_requests_of_one_id_stand_beside_each_other_and_the_first_of_each_stays(tmp_path: Path) -> None:
+def test_requests_of_one_id_are_stored_by_fingerprint_and_not_overwritten(tmp_path: Path) -> None:
     files = JobFiles(tmp_path / "jobs")
     files.prepare()
     files.keep_request("id", "a" * 64, b"A")
@@ -129,7 +129,7 @@ def test_requests_of_one_id_stand_beside_each_other_and_the_first_of_each_stays(
     assert len(list((tmp_path / "jobs" / "files" / "id").iterdir())) == 2  # no temporary file
 
 
-def test_a_request_that_an_earlier_version_kept_is_found(tmp_path: Path) -> None:
+def test_request_stored_by_an_earlier_version_is_found(tmp_path: Path) -> None:
     files = JobFiles(tmp_path / "jobs")
     files.prepare()
     folder = tmp_path / "jobs" / "files" / "id"
@@ -138,13 +138,13 @@ def test_a_request_that_an_earlier_version_kept_is_found(tmp_path: Path) -> None
     assert files.request("id", "a" * 64) == b"old"
 
 
-def test_requests_that_differ_in_a_number_which_json_lacks_have_different_fingerprints() -> None:
+def test_fingerprints_differ_for_numbers_that_json_lacks() -> None:
     odd = [math.nan, math.inf, -math.inf, None, 2**70, -0.0, 0, 0.0, False, "NaN", 2**63, 1e400 * 0]
     found = {submission._fingerprint(JobRequest("/path", "", {"x": each}, b"")) for each in odd}
     assert len(found) == len(odd) - 1  # NaN is there twice
 
 
-# ---- acceptance refuses what the endpoint would
+# ---- requests are checked before a job is created
 
 
 @pytest.fixture(params=[PATH, f"/models/{MODEL}/infer"])
@@ -153,7 +153,7 @@ def path(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.mark.parametrize("headers", [ASYNC, KEY, {}], ids=["async", "key", "plain"])
-async def test_a_number_that_is_no_tensor_makes_no_job(
+async def test_number_out_of_range_creates_no_job(
     client: httpx2.AsyncClient, settings: Settings, headers: dict[str, str], path: str
 ) -> None:
     await client.get("/health/ready")
@@ -163,20 +163,20 @@ async def test_a_number_that_is_no_tensor_makes_no_job(
         {"num_inference_steps": 2**31},
         {"seed": 10**4000},
     ):
-        answer = await client.post(path, json=body(**changes), headers=headers)
-        assert answer.status_code == 422, answer.text
-        problems = {(each["pointer"], each["code"]) for each in answer.json()["errors"]}
+        response = await client.post(path, json=body(**changes), headers=headers)
+        assert response.status_code == 422, response.text
+        problems = {(each["pointer"], each["code"]) for each in response.json()["errors"]}
         assert (f"#/{next(iter(changes))}", "out_of_range") in problems
     assert not [*(Path(settings.jobs_folder) / "files").glob("*")]
 
 
-async def test_the_largest_seed_makes_a_job(client: httpx2.AsyncClient) -> None:
-    answer = await client.post(PATH, json=body(seed=2**63 - 1), headers=KEY)
-    assert (answer.status_code, answer.json()["seed"]) == (200, 2**63 - 1)
+async def test_largest_seed_creates_a_job(client: httpx2.AsyncClient) -> None:
+    response = await client.post(PATH, json=body(seed=2**63 - 1), headers=KEY)
+    assert (response.status_code, response.json()["seed"]) == (200, 2**63 - 1)
 
 
 async def test_jobs_of_generated_endpoints_keep_every_value(client: httpx2.AsyncClient) -> None:
     sent = {"INT64": [2**63 - 1], "FP64": ["NaN", -0.0, 5e-324], "BYTES": ["a\0", {"base64": "/w=="}], "BOOL": [True]}
-    answer = await client.post(f"/models/{EVERYTHING}/infer", json=sent, headers=KEY)
-    assert answer.json() == sent
-    assert json.dumps(answer.json()["FP64"]) == '["NaN", -0.0, 5e-324]'
+    response = await client.post(f"/models/{EVERYTHING}/infer", json=sent, headers=KEY)
+    assert response.json() == sent
+    assert json.dumps(response.json()["FP64"]) == '["NaN", -0.0, 5e-324]'

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Background tasks go on after any error: the key file's watcher above all, else revoked keys would stay valid."""
+"""Background tasks continue after any error. If the key file's watcher stopped, revoked keys would stay valid."""
 
 import asyncio
 import os
@@ -33,7 +33,7 @@ def key_file(tmp_path: Path) -> Path:
 async def guarded(
     key_file: Path, triton: FakeTriton, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[httpx2.AsyncClient]:
-    """A client of a server with keys, which looks at their file often."""
+    """A client of a server that polls its key file often."""
     monkeypatch.setitem(KeyFile.__init__.__kwdefaults__ or {}, "poll_interval_s", 0.05)
     update = {"api_keys_file": str(key_file), "generate": True}
     async with listening(TritonFrontend(settings=settings.model_copy(update=update), triton=triton)) as client:
@@ -92,13 +92,13 @@ def restore(path: Path, content: str) -> None:
 
 
 @pytest.mark.parametrize("spoil", [deep, garbled, long_number, removed, folder, pipe, enormous])
-async def test_a_key_that_is_revoked_after_the_file_was_unusable_is_refused(
+async def test_key_revoked_after_the_file_was_unusable_is_rejected(
     guarded: httpx2.AsyncClient, key_file: Path, spoil: Callable[[Path], None]
 ) -> None:
     assert (await guarded.get("/models", headers=bearer(DRAWS))).status_code == 200
     spoil(key_file)
     body = await until_failing(guarded, ["API key file"])
-    # The last good keys stay valid, and readiness and the metrics say so.
+    # The last valid keys stay in use, and readiness and the metrics report it.
     assert "revoked" in body["failing_tasks"][0]["consequence"]
     assert str(key_file) not in str(body)
     assert (await guarded.get("/models", headers=bearer(DRAWS))).status_code == 200
@@ -111,13 +111,13 @@ async def test_a_key_that_is_revoked_after_the_file_was_unusable_is_refused(
 
 
 @pytest.mark.parametrize("spoil", [deep, long_number, folder, pipe, enormous])
-def test_a_file_that_is_unusable_from_the_start_is_one_sentence(key_file: Path, spoil: Callable[[Path], None]) -> None:
+def test_unusable_key_file_at_start_is_a_one_line_error(key_file: Path, spoil: Callable[[Path], None]) -> None:
     spoil(key_file)
     with pytest.raises(KeyFileError, match="cannot be used"):
         KeyFile(key_file).load()
 
 
-async def test_the_metrics_show_a_task_that_fails(app: TritonFrontend) -> None:
+async def test_metrics_show_a_failing_task(app: TritonFrontend) -> None:
     async with listening(app) as client:
         with BackgroundTask("some task", consequence="Nothing happens.").listed() as _:
             task = running_tasks()[-1]
@@ -132,10 +132,10 @@ async def test_the_metrics_show_a_task_that_fails(app: TritonFrontend) -> None:
             assert 'fastapi_triton_background_task_failures_total{task="some task"} 2.0' in text
 
 
-async def test_every_task_of_an_app_outlives_an_error_that_nobody_thought_of(
+async def test_every_background_task_survives_an_unexpected_error(
     app: TritonFrontend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each step of each task fails once with an error that no code expects; the task goes on."""
+    """Each task fails once with an error that no code expects, and continues."""
     monkeypatch.setattr(background, "FIRST_BACKOFF_S", 0.0)
     failed: set[str] = set()
     recovered = asyncio.Event()

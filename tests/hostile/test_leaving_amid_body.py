@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Clients that leave before their request is whole: whichever route reads it, that is no bug of ours."""
+"""Clients that disconnect in the middle of the body: a 499 in the access log, not an internal error."""
 
 import asyncio
 import logging
@@ -28,7 +28,7 @@ LATER = "Prefer: respond-async\r\n"
 
 
 class Seen(logging.Handler):
-    """Access lines as they are written."""
+    """Collects the lines of the access log."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -68,8 +68,8 @@ async def served(
         yield client
 
 
-def leave(client: httpx2.AsyncClient, head: str, *, abruptly: bool) -> None:
-    """Send a head and the first bytes of its body, and hang up."""
+def send_half(client: httpx2.AsyncClient, head: str, *, abruptly: bool) -> None:
+    """Send a head and the first bytes of its body, and disconnect."""
     with socket.create_connection((client.base_url.host, client.base_url.port or 0)) as connection:
         if abruptly:
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
@@ -97,7 +97,7 @@ def head_of(path: str, media_type: str, extra: str = "") -> str:
         ("/own", JSON, ""),
     ],
 )
-async def test_leaving_amid_a_body_is_a_499_without_a_traceback(
+async def test_disconnect_during_the_body_is_a_499_without_a_traceback(
     scribble_config: ModelConfig,
     stream_model: ScriptedStreamModel,
     tmp_path: Path,
@@ -110,7 +110,7 @@ async def test_leaving_amid_a_body_is_a_499_without_a_traceback(
     abruptly: bool,
 ) -> None:
     async with served(scribble_config, stream_model, tmp_path) as client:
-        leave(client, head_of(path, media_type, extra), abruptly=abruptly)
+        send_half(client, head_of(path, media_type, extra), abruptly=abruptly)
         line = await seen.next()
         assert (line["path"], line["status"], line["code"]) == (path, 499, "caller_left")
         metrics = (await client.get("/metrics")).text
@@ -119,11 +119,13 @@ async def test_leaving_amid_a_body_is_a_499_without_a_traceback(
     assert not [record for record in caplog.records if record.levelno >= logging.ERROR or record.exc_info]
 
 
-async def test_the_same_holds_below_v2(seen: Seen, caplog: pytest.LogCaptureFixture) -> None:
+async def test_disconnect_during_a_v2_body_is_a_499_without_a_traceback(
+    seen: Seen, caplog: pytest.LogCaptureFixture
+) -> None:
     async with scripted_triton() as triton:
         app = TritonFrontend(settings=Settings(triton_url=triton.url, access_log=True))
         async with listening(app) as client:
-            leave(client, head_of("/v2/models/echo/infer", JSON), abruptly=False)
+            send_half(client, head_of("/v2/models/echo/infer", JSON), abruptly=False)
             assert (await seen.next())["code"] == "caller_left"
             assert app.services.admission.in_flight == 0
     assert not [record for record in caplog.records if record.levelno >= logging.ERROR or record.exc_info]

@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Errors, notes and log lines repeat no more than the beginning of a client's text, and list a bounded number of
-problems."""
+"""Errors, notes and log lines repeat only the beginning of a client's text, and list a limited number of problems."""
 
 import json
 import logging
@@ -22,13 +21,13 @@ V1, V1_EDITS, SDAPI, GENERATED = (
     "/sdapi/v1/txt2img",
     f"/models/{EVERYTHING}/infer",
 )
-# An answer with a picture of a few bytes is smaller, too.
+# A response with a picture of a few bytes is smaller, too.
 MOST_BYTES = 30_000
 
 
 @pytest.fixture(scope="module", autouse=True)
 def quiet() -> None:
-    logging.getLogger("httpx2").setLevel(logging.WARNING)  # it logs whole URLs
+    logging.getLogger("httpx2").setLevel(logging.WARNING)  # it logs complete URLs
 
 
 @pytest.fixture
@@ -71,14 +70,14 @@ TOO_LONG: list[tuple[str, str, Any]] = [
 
 
 @pytest.mark.parametrize(("method", "path", "body"), TOO_LONG, ids=range(len(TOO_LONG)))
-async def test_an_answer_repeats_the_beginning_only(
+async def test_error_repeats_only_the_beginning_of_a_long_text(
     client: httpx2.AsyncClient, caplog: pytest.LogCaptureFixture, method: str, path: str, body: Any
 ) -> None:
     with caplog.at_level(logging.INFO):
-        answer = await client.request(method, path, json=body)
-    assert answer.status_code < 500, answer.text[:2000]
-    assert len(answer.content) < MOST_BYTES
-    assert sum(map(len, answer.headers.values())) < 2000
+        response = await client.request(method, path, json=body)
+    assert response.status_code < 500, response.text[:2000]
+    assert len(response.content) < MOST_BYTES
+    assert sum(map(len, response.headers.values())) < 2000
     assert [len(each.getMessage()) for each in caplog.records if len(each.getMessage()) > 3000] == []
     assert [each for each in caplog.records if "access" in each.name and len(each.fields["path"]) > 500] == []  # type: ignore[attr-defined]
 
@@ -92,54 +91,56 @@ async def test_an_answer_repeats_the_beginning_only(
     ],
     ids=["scheduler", "control_mode", "override_settings"],
 )
-async def test_a_note_repeats_the_beginning_only(client: httpx2.AsyncClient, fields: dict[str, Any]) -> None:
-    answer = await client.post(SDAPI, json={"prompt": "a", **fields})
-    assert answer.status_code == 200, answer.text[:2000]
-    (note,) = json.loads(answer.json()["info"])["notes"]
+async def test_note_repeats_only_the_beginning_of_a_long_text(
+    client: httpx2.AsyncClient, fields: dict[str, Any]
+) -> None:
+    response = await client.post(SDAPI, json={"prompt": "a", **fields})
+    assert response.status_code == 200, response.text[:2000]
+    (note,) = json.loads(response.json()["info"])["notes"]
     assert "kkk…" in note
     assert len(note) < 300
 
 
 @pytest.mark.parametrize("name", ["Content-Type", "Content-Encoding", "X-Request-Timeout", "Accept", "Idempotency-Key"])
-async def test_a_header_is_not_repeated_whole(client: httpx2.AsyncClient, name: str) -> None:
-    answer = await client.post(PATH, content=b"{}", headers={"Content-Type": "application/json", name: LONG[:30_000]})
-    assert 400 <= answer.status_code < 500
-    assert len(answer.content) < 2000
+async def test_error_shortens_a_long_header(client: httpx2.AsyncClient, name: str) -> None:
+    response = await client.post(PATH, content=b"{}", headers={"Content-Type": "application/json", name: LONG[:30_000]})
+    assert 400 <= response.status_code < 500
+    assert len(response.content) < 2000
 
 
-async def test_a_content_length_of_5000_digits_is_too_large(client: httpx2.AsyncClient) -> None:
-    answer = await client.post(PATH, content=b"{}", headers={"Content-Length": "9" * 5000})
-    assert answer.status_code == 413
+async def test_content_length_of_5000_digits_is_too_large(client: httpx2.AsyncClient) -> None:
+    response = await client.post(PATH, content=b"{}", headers={"Content-Length": "9" * 5000})
+    assert response.status_code == 413
 
 
 @pytest.mark.parametrize("path", [PATH, V1, GENERATED])
 async def test_ten_thousand_unknown_keys_are_not_all_listed(client: httpx2.AsyncClient, path: str) -> None:
     body = {"prompt": 1} | {f"key{number}": number for number in range(9990)}
-    answer = await client.post(path, json=body)
-    assert answer.status_code in (400, 422)
-    told = answer.json()
-    assert len(told.get("errors", ())) <= MAX_PROBLEMS
-    assert len(answer.content) < MOST_BYTES
-    detail = told.get("detail") or told["error"]["message"]
+    response = await client.post(path, json=body)
+    assert response.status_code in (400, 422)
+    error = response.json()
+    assert len(error.get("errors", ())) <= MAX_PROBLEMS
+    assert len(response.content) < MOST_BYTES
+    detail = error.get("detail") or error["error"]["message"]
     assert "more problems than these" in detail or "9,991 members" in detail
 
 
-async def test_a_long_key_is_named_by_its_beginning(client: httpx2.AsyncClient) -> None:
-    answer = await client.post(
+async def test_error_names_a_long_key_by_its_beginning(client: httpx2.AsyncClient) -> None:
+    response = await client.post(
         PATH, content=b'{"' + b"k" * 60_000 + b'": 1}', headers={"Content-Type": "application/json"}
     )
-    assert answer.status_code == 422
-    problem = next(each for each in answer.json()["errors"] if each["code"] == "unknown_field")
+    assert response.status_code == 422
+    problem = next(each for each in response.json()["errors"] if each["code"] == "unknown_field")
     assert problem["pointer"] == "#/" + "k" * 99 + "…"
-    assert "`image`" in answer.json()["detail"]
+    assert "`image`" in response.json()["detail"]
 
 
-def test_a_short_unknown_name_gets_a_suggestion_and_a_long_one_the_known_names() -> None:
+def test_unknown_short_name_gets_a_suggestion_and_long_name_the_known_names() -> None:
     assert nearest("promt", ["prompt", "image"]) == "; did you mean `prompt`?"
     assert nearest("prompt" + "t" * 100, ["prompt", "image"]) == "; known are `prompt`, `image`"
 
 
-def test_an_error_bounds_what_it_is_given() -> None:
+def test_error_shortens_its_texts_and_problems() -> None:
     problem = FieldProblem("#/" + LONG, "x", LONG)
     error = InvalidRequestError(LONG * 10, problems=[problem] * 10_000)
     assert len(error.detail) == len(str(error)) == 4000
@@ -159,5 +160,5 @@ def test_an_error_bounds_what_it_is_given() -> None:
     ],
     ids=["short", "unprintable", "integer", "bool", "long"],
 )
-def test_a_value_is_shown_briefly_on_one_line(value: object, text: str) -> None:
+def test_value_is_shown_shortened_on_one_line(value: object, text: str) -> None:
     assert shown(value) == text

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Thousands of short pictures through Triton, while clients come and leave all the time: Triton never dies.
+"""Thousands of short pictures through Triton, while clients connect and disconnect: Triton survives.
 
-The environment variable `NUM_PICTURES` changes how many; the default is 2,000.
+The environment variable `NUM_PICTURES` sets the number; the default is 2,000.
 """
 
 import http.client
@@ -30,7 +30,7 @@ SCRIBBLE = base64_picture()
 
 
 class Crowd:
-    """Clients that talk to Triton itself. They make their requests one after another, until one fails."""
+    """Clients of Triton itself. Each sends one request after another, until one fails."""
 
     def __init__(self, address: str, num_pictures: int) -> None:
         self.counts: Counter[str] = Counter()
@@ -57,18 +57,18 @@ class Crowd:
             return None if self.counts["broken"] else next(self._numbers, None)
 
     def request(self, number: int) -> str:
-        """Every fourth asks the public model, the others stream; every third leaves before the end."""
+        """Every fourth request goes to the public model, the others stream. Every third disconnects before the end."""
         is_stream, leaves = number % 4 != 3, number % 3 == 0
         connection = http.client.HTTPConnection(self._address, timeout=PATIENCE_S)
         try:
             connection.request("POST", STREAM if is_stream else WHOLE, json.dumps(inputs(number)))
             if leaves and not is_stream:
                 return "left"
-            answer = connection.getresponse()
-            assert answer.status == 200, answer.read()
+            response = connection.getresponse()
+            assert response.status == 200, response.read()
             if not is_stream:
-                return "made" if "generated_image" in json.loads(answer.read()) else "failed"
-            seen = itertools.islice(events(answer), number // 3 % 3 if leaves else None)
+                return "made" if "generated_image" in json.loads(response.read()) else "failed"
+            seen = itertools.islice(events(response), number // 3 % 3 if leaves else None)
             if "completed" in [event["event"] for event in seen]:
                 return "made"
             return "left" if leaves else "failed"
@@ -90,14 +90,14 @@ def inputs(number: int) -> dict[str, Any]:
     }
 
 
-def events(answer: http.client.HTTPResponse) -> Iterator[dict[str, Any]]:
-    return (event.data for event in events_in(line.decode() for line in answer))  # of Triton: without names
+def events(response: http.client.HTTPResponse) -> Iterator[dict[str, Any]]:
+    return (event.data for event in events_in(line.decode() for line in response))  # Triton's parameters, without names
 
 
 @pytest.mark.integration
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
-def test_triton_outlives_thousands_of_short_pictures(scribble_server: Server) -> None:
+def test_triton_survives_thousands_of_short_pictures(scribble_server: Server) -> None:
     triton = scribble_server.named("tritonserver")
     crowd, began = Crowd(scribble_server.triton_url, NUM_PICTURES), time.monotonic()
     crowd.run()

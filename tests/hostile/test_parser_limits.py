@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Limits hold in every state of the parser, however the bytes are split, and pipelined requests wait unparsed."""
+"""Limits hold in every state of the parser and at every split of the bytes. Pipelined requests wait unparsed."""
 
 import asyncio
 import json
@@ -12,7 +12,7 @@ from fastapi_triton.serving.refusals import MAX_HEAD_BYTES, MAX_HEADERS
 from support.in_memory_connection import MemoryConnection
 from support.scripted_app import echo, respond, whole
 
-READ = 256 * 1024  # what uvloop reads at once
+READ = 256 * 1024  # uvloop reads this much at once
 POST = b"POST /a HTTP/1.1\r\nHost: x\r\n"
 CHUNKED = POST + b"Transfer-Encoding: chunked\r\n\r\n"
 LENGTH = POST + b"Content-Length: 3\r\n\r\nabc"
@@ -32,19 +32,19 @@ ENDLESS = {
 }
 
 
-async def told(scope: Scope, receive: Receive, send: Send) -> None:
-    """Reports what reading the body raises, as our apps do."""
+async def echo_or_error(scope: Scope, receive: Receive, send: Send) -> None:
+    """Turns errors while reading the body into responses, as our apps do."""
     try:
         await echo(scope, receive, send)
-    except Exception as error:  # noqa: BLE001 (whatever it is)
+    except Exception as error:  # noqa: BLE001 (any error)
         await respond(send, b"", (b"connection", b"close"), status=error.status)  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("size", [READ, 1000])
 @pytest.mark.parametrize(("first", "piece", "status"), ENDLESS.values(), ids=ENDLESS)
-async def test_nothing_is_endless(first: bytes, piece: bytes, status: int, size: int) -> None:
+async def test_endless_input_is_rejected(first: bytes, piece: bytes, status: int, size: int) -> None:
     block = piece * max(1, size // len(piece))
-    connection = MemoryConnection(told, is_ours=True)
+    connection = MemoryConnection(echo_or_error, is_ours=True)
     connection.feed(first)
     tracemalloc.start()
     for _ in range(8_000_000 // size):
@@ -64,7 +64,7 @@ def with_fields(num: int) -> bytes:
     return POST + b"".join(b"x-%d: y\r\n" % number for number in range(num - 1)) + b"\r\n"
 
 
-async def test_as_many_header_fields_as_allowed_pass_and_one_more_does_not() -> None:
+async def test_one_header_field_over_the_limit_is_rejected() -> None:
     for num, status in ((MAX_HEADERS, 200), (MAX_HEADERS + 1, 431)):
         connection = MemoryConnection(echo)
         connection.feed(with_fields(num))
@@ -73,7 +73,7 @@ async def test_as_many_header_fields_as_allowed_pass_and_one_more_does_not() -> 
 
 
 @pytest.mark.parametrize("behind", [b"", LENGTH, POST + b"Content-Length: 100000\r\n\r\n" + b"x" * 100_000])
-async def test_a_head_has_the_same_limit_wherever_it_begins_and_however_it_comes(behind: bytes) -> None:
+async def test_head_limit_holds_at_any_offset_and_split(behind: bytes) -> None:
     for size, status in ((MAX_HEAD_BYTES - 1000, 200), (MAX_HEAD_BYTES + 1000, 431)):
         data = behind + b"GET / HTTP/1.1\r\nx: " + b"y" * size + b"\r\n\r\n"
         for step in (len(data), len(data) - 100, 50_000, 1460):
@@ -84,7 +84,7 @@ async def test_a_head_has_the_same_limit_wherever_it_begins_and_however_it_comes
             connection.close()
 
 
-async def test_trailer_fields_are_no_header_fields() -> None:
+async def test_trailer_fields_do_not_become_header_fields() -> None:
     seen: list[Scope] = []
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -98,7 +98,7 @@ async def test_trailer_fields_are_no_header_fields() -> None:
     assert seen[0]["headers"] == [(b"host", b"x"), (b"transfer-encoding", b"chunked")]
 
 
-async def test_pipelined_requests_are_parsed_as_their_turn_comes() -> None:
+async def test_pipelined_requests_are_parsed_one_after_another() -> None:
     go_on = asyncio.Event()
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -117,7 +117,7 @@ async def test_pipelined_requests_are_parsed_as_their_turn_comes() -> None:
     connection.close()
 
 
-async def test_reading_stays_paused_while_an_app_waits_for_its_client_to_leave() -> None:
+async def test_reading_stays_paused_while_an_app_waits_for_a_disconnect() -> None:
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         await whole(receive)
         await receive()
@@ -133,7 +133,7 @@ async def test_reading_stays_paused_while_an_app_waits_for_its_client_to_leave()
 
 
 @pytest.mark.parametrize("bad", [b"nonsense\r\n\r\n", b"GET / HTTP/1.1\r\n" + b"a:\r\n" * 300 + b"\r\n"])
-async def test_a_bad_request_behind_others_is_refused_after_their_responses(bad: bytes) -> None:
+async def test_bad_pipelined_request_is_rejected_after_earlier_responses(bad: bytes) -> None:
     data = LENGTH + GET + bad
     for step in (len(data), 50):
         connection = MemoryConnection(echo)
@@ -146,10 +146,10 @@ async def test_a_bad_request_behind_others_is_refused_after_their_responses(bad:
         connection.close()
 
 
-async def test_tiny_chunks_give_others_their_turn() -> None:
+async def test_parsing_of_tiny_chunks_yields_to_other_tasks() -> None:
     connection = MemoryConnection(echo)
     connection.feed(CHUNKED + b"1\r\nx\r\n" * 10_000 + b"0\r\n\r\n" + GET)
-    assert connection.transport.is_paused  # the rest is parsed when the loop comes round again
+    assert connection.transport.is_paused  # the rest is parsed in a later turn of the event loop
     assert await connection.responses(2) == [(200, b"/a " + b"x" * 10_000), (200, b"/b ")]
     assert not connection.transport.is_paused
     connection.close()

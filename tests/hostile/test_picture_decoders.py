@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Pictures are decoded in processes that can be ended: by the client, by a deadline, by a limit, with the engine."""
+"""Pictures are decoded in separate processes. Cancelling, a deadline, a limit or the engine's end kills them."""
 
 import os
 import queue
@@ -49,8 +49,8 @@ def without_picture() -> RequestState:
 
 
 @dataclass
-class House:
-    """A pool, and what became of its requests in order."""
+class PoolHarness:
+    """A decoder pool, and the outcomes of its requests in order."""
 
     pool: PictureDecoderPool = field(init=False)
     metrics: EngineMetrics = field(default_factory=EngineMetrics)
@@ -65,7 +65,7 @@ class House:
         return error
 
     def serve(self, each: RequestState) -> None:
-        """One more request is read."""
+        """Submit a request and assert that it succeeds."""
         self.pool.submit(each)
         assert self.outcome() == (each, None)
         assert each.key != (0, 0)
@@ -74,7 +74,7 @@ class House:
         return [pid for worker in self.pool._workers if (pid := worker.decoder.pid) is not None]
 
     def freeze(self) -> list[psutil.Process]:
-        """Have every decoder stand still, as if its next picture took for ever."""
+        """Suspend every decoder, as if its next picture took for ever."""
         processes = [psutil.Process(pid) for pid in self.pids()]
         for each in processes:
             each.suspend()
@@ -82,34 +82,34 @@ class House:
 
 
 @pytest.fixture
-def make_house() -> Iterator[Callable[..., House]]:
-    houses: list[House] = []
+def make_harness() -> Iterator[Callable[..., PoolHarness]]:
+    harnesses: list[PoolHarness] = []
 
-    def make(*, count: int = 1, timeout_s: float = PATIENCE_S, max_pixels: int = MAX_PIXELS) -> House:
-        house = House()
-        houses.append(house)
-        house.pool = PictureDecoderPool(
+    def make(*, count: int = 1, timeout_s: float = PATIENCE_S, max_pixels: int = MAX_PIXELS) -> PoolHarness:
+        harness = PoolHarness()
+        harnesses.append(harness)
+        harness.pool = PictureDecoderPool(
             Handlers(
                 preprocess=lambda each, decode: preprocess(each, CAPABILITIES, max_pixels=max_pixels, decode=decode),
-                ready=lambda each: house.outcomes.put((each, None)),
-                failed=lambda each, error: house.outcomes.put((each, error)),
+                ready=lambda each: harness.outcomes.put((each, None)),
+                failed=lambda each, error: harness.outcomes.put((each, error)),
             ),
-            house.metrics,
+            harness.metrics,
             count=count,
             memory_bytes=memory_for(max_pixels),
             timeout_s=timeout_s,
         )
         for _ in range(count):
-            house.pool.submit(make_state())
+            harness.pool.submit(make_state())
         for _ in range(count):
-            assert house.outcome()[1] is None
-        wait_until(lambda: house.pool.num_running == count)
-        return house
+            assert harness.outcome()[1] is None
+        wait_until(lambda: harness.pool.num_running == count)
+        return harness
 
     yield make
-    for house in houses:
-        pids = house.pids()
-        house.pool.stop()
+    for harness in harnesses:
+        pids = harness.pids()
+        harness.pool.stop()
         assert not any(map(psutil.pid_exists, pids))
 
 
@@ -124,135 +124,135 @@ def assert_ended(processes: list[psutil.Process]) -> None:
     assert psutil.wait_procs(processes, timeout=PATIENCE_S)[1] == []
 
 
-# ---- whoever does not want a picture any more frees its decoder
+# ---- cancelled and late requests free their decoder
 
 
-def test_cancelling_frees_the_reader(make_house: Callable[..., House]) -> None:
-    house = make_house()
-    frozen = house.freeze()
+def test_cancelling_frees_the_decoder(make_harness: Callable[..., PoolHarness]) -> None:
+    harness = make_harness()
+    frozen = harness.freeze()
     stuck = make_state()
-    house.pool.submit(stuck)
+    harness.pool.submit(stuck)
     stuck.cancel()
-    assert house.error().code == "cancelled"
+    assert harness.error().code == "cancelled"
     assert_ended(frozen)
-    house.serve(make_state())
-    assert house.metrics.value("sdxl_engine_decoders_ended_total", code="cancelled") == 1
+    harness.serve(make_state())
+    assert harness.metrics.value("sdxl_engine_decoders_ended_total", code="cancelled") == 1
 
 
-def test_a_deadline_frees_the_reader(make_house: Callable[..., House]) -> None:
-    house = make_house()
-    frozen = house.freeze()
-    house.pool.submit(make_state(timeout_s=0.1))
-    assert house.error().code == "deadline_exceeded"
+def test_deadline_frees_the_decoder(make_harness: Callable[..., PoolHarness]) -> None:
+    harness = make_harness()
+    frozen = harness.freeze()
+    harness.pool.submit(make_state(timeout_s=0.1))
+    assert harness.error().code == "deadline_exceeded"
     assert_ended(frozen)
-    house.serve(make_state())
+    harness.serve(make_state())
 
 
-def test_a_picture_that_takes_too_long_is_refused(make_house: Callable[..., House]) -> None:
-    house = make_house(timeout_s=2.0)
-    frozen = house.freeze()
-    house.pool.submit(make_state())
-    error = house.error()
+def test_picture_that_takes_too_long_to_decode_is_rejected(make_harness: Callable[..., PoolHarness]) -> None:
+    harness = make_harness(timeout_s=2.0)
+    frozen = harness.freeze()
+    harness.pool.submit(make_state())
+    error = harness.error()
     assert (error.code, error.field) == ("image_too_complex", "image")
     assert "2 s" in error.detail
     assert_ended(frozen)
-    house.serve(make_state())
+    harness.serve(make_state())
 
 
-def test_requests_that_wait_for_stuck_decoders_can_be_cancelled_and_are_late_in_time(
-    make_house: Callable[..., House],
+def test_requests_waiting_for_stuck_decoders_can_be_cancelled_or_expire(
+    make_harness: Callable[..., PoolHarness],
 ) -> None:
-    house = make_house(count=2)
-    house.freeze()
+    harness = make_harness(count=2)
+    harness.freeze()
     stuck = [make_state(), make_state()]
     waiting, late = make_state(), make_state(timeout_s=0.1)
     for each in (*stuck, waiting, late):
-        house.pool.submit(each)
-    assert house.outcome()[0] is late
+        harness.pool.submit(each)
+    assert harness.outcome()[0] is late
     waiting.cancel()
-    assert house.outcome()[0] is waiting
+    assert harness.outcome()[0] is waiting
     for each in stuck:
         each.cancel()
-    assert {house.error().code, house.error().code} == {"cancelled"}
+    assert {harness.error().code, harness.error().code} == {"cancelled"}
 
 
-def test_a_request_without_a_picture_waits_for_no_reader(make_house: Callable[..., House]) -> None:
-    house = make_house()
-    house.freeze()
+def test_request_without_a_picture_does_not_wait_for_a_decoder(make_harness: Callable[..., PoolHarness]) -> None:
+    harness = make_harness()
+    harness.freeze()
     stuck = make_state()
-    house.pool.submit(stuck)
-    house.serve(without_picture())
+    harness.pool.submit(stuck)
+    harness.serve(without_picture())
     stuck.cancel()
-    assert house.error().code == "cancelled"
+    assert harness.error().code == "cancelled"
 
 
-# ---- decoders that end, or cannot begin
+# ---- decoders that die or cannot start
 
 
-def test_a_picture_that_ends_its_decoder_is_refused(make_house: Callable[..., House]) -> None:
-    house = make_house()
-    frozen = house.freeze()
-    house.pool.submit(make_state())
-    wait_until(lambda: not house.pool._waiting)
+def test_picture_that_kills_its_decoder_is_rejected(make_harness: Callable[..., PoolHarness]) -> None:
+    harness = make_harness()
+    frozen = harness.freeze()
+    harness.pool.submit(make_state())
+    wait_until(lambda: not harness.pool._waiting)
     frozen[0].kill()
-    assert house.error().code == "undecodable_image"
-    house.serve(make_state())
-    assert house.metrics.value("sdxl_engine_decoders_ended_total", code="undecodable_image") == 1
+    assert harness.error().code == "undecodable_image"
+    harness.serve(make_state())
+    assert harness.metrics.value("sdxl_engine_decoders_ended_total", code="undecodable_image") == 1
 
 
-def test_a_decoder_that_ended_in_idleness_costs_nobody_a_request(make_house: Callable[..., House]) -> None:
-    house = make_house()
-    (pid,) = house.pids()
+def test_death_of_an_idle_decoder_fails_no_request(make_harness: Callable[..., PoolHarness]) -> None:
+    harness = make_harness()
+    (pid,) = harness.pids()
     psutil.Process(pid).kill()
-    # Its thread may have noticed already, and have started another.
-    wait_until(lambda: house.pool.num_running == 0 or house.pids() != [pid])
-    house.serve(make_state())
+    # Its thread may already have started another.
+    wait_until(lambda: harness.pool.num_running == 0 or harness.pids() != [pid])
+    harness.serve(make_state())
 
 
-def test_without_decoders_requests_are_refused_until_one_can_be_started(
-    make_house: Callable[..., House], monkeypatch: pytest.MonkeyPatch
+def test_requests_fail_until_a_decoder_can_be_started(
+    make_harness: Callable[..., PoolHarness], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    house = make_house()
+    harness = make_harness()
     monkeypatch.setattr(picture_decoder, "interpreter", lambda: "/nonexistent/python")
-    psutil.Process(house.pids()[0]).kill()
-    wait_until(lambda: house.pool.num_running == 0)
-    house.pool.submit(make_state())
-    error = house.error()
+    psutil.Process(harness.pids()[0]).kill()
+    wait_until(lambda: harness.pool.num_running == 0)
+    harness.pool.submit(make_state())
+    error = harness.error()
     assert (error.code, error.retry_after_s is not None) == ("decoder_unavailable", True)
-    assert house.metrics.value("sdxl_engine_decoders") == 0
-    house.serve(without_picture())
+    assert harness.metrics.value("sdxl_engine_decoders") == 0
+    harness.serve(without_picture())
     monkeypatch.undo()
-    wait_until(lambda: house.pool.num_running == 1)  # by itself: nobody asks for a picture in the meantime
-    house.serve(make_state())
+    wait_until(lambda: harness.pool.num_running == 1)  # without a new request
+    harness.serve(make_state())
 
 
-def test_too_much_memory_is_refused_and_harms_nobody() -> None:
+def test_picture_that_needs_too_much_memory_is_rejected() -> None:
     decoder = PictureDecoder(memory_bytes=memory_for(1), timeout_s=PATIENCE_S)
     decoder.start(lambda: None)
     try:
         large = as_file(Image.new("RGB", (7000, 7000)), compress_level=1)
-        with pytest.raises(RequestError) as refused:
+        with pytest.raises(RequestError) as rejected:
             decode(decoder, large)
-        assert refused.value.code in ("image_too_large", "truncated_image", "undecodable_image")
+        assert rejected.value.code in ("image_too_large", "truncated_image", "undecodable_image")
         if decoder.is_running:
             assert decode(decoder, as_file(drawing())).size == (64, 64)
     finally:
         decoder.stop()
 
 
-# ---- the engine ends
+# ---- the engine stops
 
 
-def test_stopping_ends_decoders_and_tells_everybody(make_house: Callable[..., House]) -> None:
-    house = make_house(count=2)
-    frozen = house.freeze()
+def test_stopping_ends_decoders_and_fails_waiting_requests(make_harness: Callable[..., PoolHarness]) -> None:
+    harness = make_harness(count=2)
+    frozen = harness.freeze()
     for _ in range(5):
-        house.pool.submit(make_state())
-    house.pool.stop()
-    assert [house.error().code for _ in range(5)] == ["shutting_down"] * 5
+        harness.pool.submit(make_state())
+    harness.pool.stop()
+    assert [harness.error().code for _ in range(5)] == ["shutting_down"] * 5
     assert_ended(frozen)
-    house.pool.submit(without_picture())
-    assert house.outcome()[1] is None
+    harness.pool.submit(without_picture())
+    assert harness.outcome()[1] is None
 
 
 PARENT = f"""
@@ -267,7 +267,7 @@ sys.stdin.read()
 
 
 @pytest.mark.parametrize("is_frozen", [False, True])
-def test_no_decoder_outlives_an_engine_that_is_killed(is_frozen: bool) -> None:
+def test_no_decoder_outlives_a_killed_engine(is_frozen: bool) -> None:
     parent = subprocess.Popen([sys.executable, "-c", PARENT], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     try:
         assert parent.stdout is not None
@@ -281,7 +281,7 @@ def test_no_decoder_outlives_an_engine_that_is_killed(is_frozen: bool) -> None:
         parent.communicate()
 
 
-# ---- it is the same picture
+# ---- same result as in the process itself
 
 
 def decode(decoder: PictureDecoder, content: bytes) -> Scribble:
@@ -298,7 +298,7 @@ def decoder() -> Iterator[PictureDecoder]:
 
 
 @pytest.mark.parametrize("path", SCRIBBLES, ids=lambda path: path.name)
-def test_a_decoder_finds_the_same_strokes(decoder: PictureDecoder, path: Path) -> None:
+def test_decoder_process_finds_the_same_strokes(decoder: PictureDecoder, path: Path) -> None:
     content = path.read_bytes()
     there = decode(decoder, content)
     structure = examine(content, max_pixels=MAX_PIXELS)
@@ -307,7 +307,7 @@ def test_a_decoder_finds_the_same_strokes(decoder: PictureDecoder, path: Path) -
     assert there.describe() == here.describe()
 
 
-def test_a_decoder_survives_every_odd_file(decoder: PictureDecoder) -> None:
+def test_decoder_survives_every_odd_file(decoder: PictureDecoder) -> None:
     pid = decoder.pid
     for make in HARMLESS.values():
         decode(decoder, make())
@@ -315,7 +315,7 @@ def test_a_decoder_survives_every_odd_file(decoder: PictureDecoder) -> None:
     assert psutil.Process(pid).memory_info().rss < 200 * 1024 * 1024
 
 
-def test_a_palette_that_is_damaged_is_refused_and_the_decoder_goes_on(decoder: PictureDecoder) -> None:
+def test_damaged_palette_is_rejected_and_the_decoder_survives(decoder: PictureDecoder) -> None:
     pid = decoder.pid
     plain = as_file(drawing().convert("P"))
     before_data = plain.index(b"IDAT") - 4
@@ -329,7 +329,7 @@ def test_a_palette_that_is_damaged_is_refused_and_the_decoder_goes_on(decoder: P
 
 
 @pytest.mark.parametrize("damage", [0.3, 0.9])
-def test_a_damaged_file_is_refused_and_the_decoder_goes_on(decoder: PictureDecoder, damage: float) -> None:
+def test_damaged_file_is_rejected_and_the_decoder_survives(decoder: PictureDecoder, damage: float) -> None:
     content = bytearray(as_file(Image.linear_gradient("L"), "PNG"))
     at = content.index(b"IDAT") + 4
     at += int((len(content) - at) * damage)

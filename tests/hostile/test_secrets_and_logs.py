@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What models, clients and servers write reaches logs and terminals harmless, and no password is shown anywhere."""
+"""Text of models, clients and servers is escaped in logs and terminals, and no password is shown."""
 
 import io
 import json
@@ -48,10 +48,10 @@ from fastapi_triton.triton.tensor import Tensor
 from support.scribble_app import PATH
 from support.scripted_triton import Upstream, scripted_triton
 
-SECRET = "S3CRET"  # what must not be seen
+SECRET = "S3CRET"  # must not appear
 FORGED = "2026-11-28T10:00:00.000Z INFO    fastapi_triton: all is well"
-# A forged line; a terminal's title and its clear-screen; the 8-bit form of an escape; other ends of lines; text that
-# reads backwards; half a surrogate pair.
+# A forged line; escapes that set a terminal's title and clear its screen; the 8-bit form of an escape; other line ends;
+# right-to-left text; half a surrogate pair.
 HOSTILE = f"no\r\n{FORGED}\n\x1b]0;owned\x07\x1b[2J\x9b2J\x00\x08\x7f\x0b\x0c\x1c\x85\u2028\u2029\u202e\u2066\ud800"
 
 
@@ -67,30 +67,30 @@ def is_harmless(text: str) -> bool:
 # ---- logs
 
 
-def test_a_text_record_begins_in_the_first_column_and_nothing_else_does() -> None:
+def test_only_the_first_line_of_a_text_record_starts_in_column_one() -> None:
     text = TextFormatter().format(record_of("it failed: %s", HOSTILE, error=ValueError(HOSTILE)))
     assert is_harmless(text)
     first, *others = text.split("\n")
     assert "WARNING triton: it failed: no\\r" in first
     assert len(others) >= 4
     assert all(line.startswith("    ") for line in others)
-    assert text.splitlines() == [first, *others]  # Python knows more ends of lines than others
+    assert text.splitlines() == [first, *others]  # Python also splits at other line ends
     assert "\\x1b[2J\\x9b2J\\x00" in text
-    text.encode()  # nothing is left that UTF-8 cannot say
+    text.encode()  # UTF-8 can encode it
 
 
 @pytest.mark.parametrize("text", [HOSTILE, HOSTILE.removesuffix("\ud800")])
-def test_a_json_record_is_one_line_that_says_the_same(text: str) -> None:
+def test_json_record_is_one_line_with_the_same_text(text: str) -> None:
     line = JSONFormatter().format(record_of("it failed: %s", text, error=ValueError("x" + text)))
     assert line.isprintable()
-    told = json.loads(line)
-    assert told["message"] == f"it failed: {text}"
-    assert text in told["traceback"]
-    assert JSONFormatter().format(record_of("à la %s", "日本")).count("日本") == 1  # as it is, where it does no harm
+    record = json.loads(line)
+    assert record["message"] == f"it failed: {text}"
+    assert text in record["traceback"]
+    assert JSONFormatter().format(record_of("à la %s", "日本")).count("日本") == 1  # harmless text is unchanged
 
 
 @given(st.text(st.characters(), max_size=50))
-def test_no_text_is_harmful_after_it_was_made_printable(text: str) -> None:
+def test_printable_text_is_harmless(text: str) -> None:
     assert printable(text).isprintable()
     assert is_harmless(printable_lines(text))
     assert printable_lines(text).count("\n") == text.count("\n")
@@ -102,7 +102,7 @@ def test_no_text_is_harmful_after_it_was_made_printable(text: str) -> None:
 
 @pytest.fixture
 def lines() -> Iterator[Callable[[], str]]:
-    """What `serve` would have logged."""
+    """The log, as `serve` writes it."""
     stream = io.StringIO()
     handler = logging.StreamHandler(stream)
     handler.setFormatter(TextFormatter())
@@ -115,7 +115,7 @@ def lines() -> Iterator[Callable[[], str]]:
     ours.setLevel(level)
 
 
-async def test_a_models_error_forges_no_line_on_its_whole_way(lines: Callable[[], str]) -> None:
+async def test_model_error_cannot_forge_a_log_line(lines: Callable[[], str]) -> None:
     async def fail(upstream: Upstream) -> None:
         await upstream.request()
         body = json.dumps({"error": f"in ensemble 'm', {HOSTILE}"}).encode("utf-8", "surrogatepass")
@@ -130,14 +130,14 @@ async def test_a_models_error_forges_no_line_on_its_whole_way(lines: Callable[[]
     assert f"\n{FORGED}" not in lines()
 
 
-async def test_a_clients_words_forge_none_either(lines: Callable[[], str]) -> None:
+async def test_client_input_cannot_forge_a_log_line(lines: Callable[[], str]) -> None:
     app = TritonFrontend(settings=Settings(access_log=True, access_log_prompts=True, jobs_folder=""))
     transport = httpx2.ASGITransport(app=app)
     async with httpx2.AsyncClient(transport=transport, base_url="http://test") as client:
         headers = {b"X-Request-ID": b"a\x1b[2J", b"User-Agent": b"\x1b]0;x\x07", b"Host": b"x"}
-        answer = await client.get("/x%0a%0d" + "%1b[2J?key=" + SECRET, headers=headers)
-        assert answer.status_code == 404
-        assert answer.headers["x-request-id"].isalnum()  # one of ours
+        response = await client.get("/x%0a%0d" + "%1b[2J?key=" + SECRET, headers=headers)
+        assert response.status_code == 404
+        assert response.headers["x-request-id"].isalnum()  # generated by the frontend
     assert is_harmless(lines())
     assert SECRET not in lines()  # queries are not logged
     assert "/x%0a%0d%1b[2J 404 not_found" in lines()
@@ -146,7 +146,7 @@ async def test_a_clients_words_forge_none_either(lines: Callable[[], str]) -> No
 # ---- the command line
 
 
-def test_check_shows_a_servers_text_harmless(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_check_escapes_a_servers_text(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     finding = Finding("code", Severity.ERROR, f"[red]{HOSTILE}", HOSTILE, HOSTILE)
 
     async def found(_: runner.Subject) -> list[Finding]:
@@ -156,12 +156,12 @@ def test_check_shows_a_servers_text_harmless(monkeypatch: pytest.MonkeyPatch, tm
     for arguments in ([], ["--json"]):
         result = CliRunner().invoke(command_line, ["check", str(tmp_path), *arguments], env={"TERM": "dumb"})
         assert is_harmless(result.output)
-        assert "[red]" in result.output  # a model's name is no markup
+        assert "[red]" in result.output  # not interpreted as markup
         assert f"\n{FORGED}" not in result.output
     assert json.loads(result.output)["findings"][0]["detail"] == HOSTILE
 
 
-def test_check_shows_a_servers_error_harmless(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_check_escapes_a_servers_error(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     async def fails(_: runner.Subject) -> list[Finding]:
         raise InferenceError(HOSTILE)
 
@@ -172,7 +172,7 @@ def test_check_shows_a_servers_error_harmless(monkeypatch: pytest.MonkeyPatch, t
 
 
 @pytest.mark.parametrize("as_json", [False, True])
-def test_generate_shows_a_servers_text_harmless(monkeypatch: pytest.MonkeyPatch, *, as_json: bool) -> None:
+def test_generate_escapes_a_servers_text(monkeypatch: pytest.MonkeyPatch, *, as_json: bool) -> None:
     async def fails(*_: Any, **__: Any) -> None:
         raise GenerateError(HOSTILE, code=HOSTILE)
 
@@ -184,7 +184,7 @@ def test_generate_shows_a_servers_text_harmless(monkeypatch: pytest.MonkeyPatch,
     assert "owned" in result.output
 
 
-def test_what_is_said_of_a_picture_is_harmless(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_generate_escapes_a_pictures_info(monkeypatch: pytest.MonkeyPatch) -> None:
     stream = io.StringIO()
     display = ProgressDisplay(names_files=True, is_quiet=False)
     console = Console(file=stream, force_terminal=False, soft_wrap=True)
@@ -214,22 +214,22 @@ def test_what_is_said_of_a_picture_is_harmless(monkeypatch: pytest.MonkeyPatch) 
         f"https://bucket.s3.amazonaws.com/models?X-Amz-Expires=9&X-Amz-Signature={SECRET}",
     ],
 )
-def test_a_secret_in_the_url_of_a_model_repository_is_refused_and_not_repeated(url: str) -> None:
+def test_model_repository_url_with_a_secret_is_rejected_and_not_repeated(url: str) -> None:
     with pytest.raises(S3ModelsError) as caught:
         Location.parse(url)
     assert SECRET not in str(caught.value)
     assert "credentials" in str(caught.value)
-    with mock.patch.dict(os.environ):  # to which `serve` exports its flags
+    with mock.patch.dict(os.environ):  # `serve` exports its flags to it
         result = CliRunner().invoke(command_line, ["serve", "--embedded", "--models", url, "--port", "0"])
     assert result.exit_code == 2
     assert SECRET not in result.output
 
 
-def test_an_at_sign_in_a_key_is_none() -> None:
+def test_at_sign_in_an_s3_key_is_not_a_secret() -> None:
     assert Location.parse("s3://bucket/me@home/models").url() == "s3://bucket/me@home/models/"[:-1]
 
 
-def test_urls_in_others_messages_lose_their_secrets() -> None:
+def test_secrets_of_urls_in_messages_are_redacted() -> None:
     message = f'Could not connect to "https://u:{SECRET}@store:9000/b?X-Amz-Signature={SECRET}" today'
     assert redacted(message) == 'Could not connect to "https://***@store:9000/b?*** today'
     assert redacted("no URL at all: a@b?c") == "no URL at all: a@b?c"
@@ -257,10 +257,10 @@ def test_settings_show_no_secret(setting: dict[str, Any]) -> None:
         {"triton_token": f"{SECRET} {SECRET}"},
         {"triton_headers": SECRET},
         {"jobs_url": f"mysql://user:{SECRET}@db/jobs"},
-        {"jobs_url": f"postgresql://user:@{SECRET}@db/jobs"},  # what comes before the last @ would pass for the host
+        {"jobs_url": f"postgresql://user:@{SECRET}@db/jobs"},  # a naive parser would take the password for the host
     ],
 )
-def test_a_setting_that_is_refused_is_not_repeated(setting: dict[str, Any]) -> None:
+def test_rejected_setting_is_not_repeated(setting: dict[str, Any]) -> None:
     with pytest.raises(ValidationError) as caught:
         Settings(**setting)
     assert SECRET not in str(caught.value)
@@ -270,39 +270,39 @@ def test_a_setting_that_is_refused_is_not_repeated(setting: dict[str, Any]) -> N
     ("url", "shown"),
     [
         ("http://localhost:8080", "http://localhost:8080"),
-        ("https://draw.example/below/me@home", "https://home"),  # too little rather than too much
+        ("https://draw.example/below/me@home", "https://home"),  # rather shows too little than too much
         (f"http://user:{SECRET}@host:8080/below", "http://host:8080/below"),
         (f"http://{SECRET}@host", "http://host"),
         (f"http://user:a/{SECRET}@host", "http://host"),
         (f"user:{SECRET}@host", "host"),
     ],
 )
-def test_generate_shows_no_credentials_of_its_url(url: str, shown: str) -> None:
+def test_generate_shows_its_url_without_credentials(url: str, shown: str) -> None:
     assert without_credentials(url) == shown
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1:1", "[::1", "no host"])
-async def test_generates_errors_repeat_none(host: str) -> None:
+async def test_generates_errors_have_no_credentials(host: str) -> None:
     async with aiohttp.ClientSession() as session:
         frontend = Client(session, f"http://user:{SECRET}@{host}", PATH)
         assert SECRET not in frontend.url
         with pytest.raises((NoServerError, UsageError)) as caught:
             await frontend.describe()
-        with pytest.raises((GenerateError, ValueError)) as refused:
+        with pytest.raises((GenerateError, ValueError)) as rejected:
             [event async for event in frontend.draw({}, b"")]
-    assert SECRET not in f"{caught.value} {refused.value}"
+    assert SECRET not in f"{caught.value} {rejected.value}"
     assert SECRET not in str(generate_run.RunReport(server=frontend.url).as_json())
 
 
 @pytest.mark.parametrize("user", [f"me:{SECRET}", f":{SECRET}", SECRET])
-def test_a_webhook_with_credentials_is_refused_and_not_repeated(user: str) -> None:
+def test_webhook_url_with_credentials_is_rejected_and_not_repeated(user: str) -> None:
     with pytest.raises(InvalidRequestError) as caught:
-        Webhooks("a secret").checked(f"https://{user}@example.org/told")
+        Webhooks("a secret").checked(f"https://{user}@example.org/hook")
     assert caught.value.code == "invalid_webhook_url"
     assert SECRET not in caught.value.detail
 
 
-async def test_a_webhook_that_is_not_taken_is_logged_without_its_path() -> None:
+async def test_error_of_an_undelivered_webhook_has_no_path() -> None:
     webhooks = Webhooks("a secret", anywhere=True)
     for url in (f"http://127.0.0.1:1/{SECRET}?token={SECRET}", f"http://[::1]:0/{SECRET}"):
         with pytest.raises(NotDeliveredError) as caught:
@@ -310,7 +310,7 @@ async def test_a_webhook_that_is_not_taken_is_logged_without_its_path() -> None:
         assert SECRET not in str(caught.value)
 
 
-def test_a_traceback_in_the_log_holds_no_values(lines: Callable[[], str]) -> None:
+def test_traceback_in_the_log_has_no_values(lines: Callable[[], str]) -> None:
     def fail(password: str) -> None:
         raise RuntimeError(f"it has {len(password)} characters")
 
@@ -322,7 +322,7 @@ def test_a_traceback_in_the_log_holds_no_values(lines: Callable[[], str]) -> Non
     assert SECRET not in lines()
 
 
-def test_the_formats_are_those_that_serve_uses() -> None:
+def test_serve_uses_these_formatters() -> None:
     for name, kind in (("text", TextFormatter), ("json", JSONFormatter)):
         handler = logging_config._handler(Settings(log_format=name))  # type: ignore[arg-type]
         assert type(handler.formatter) is kind

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Streams that have nothing to report: their head and heartbeats go out all the same, with the position in the queue.
+"""Silent streams: the head, heartbeats and the position in the queue are sent while there is no other event.
 
-Gateways close a connection on which nothing comes for a minute or less.
+Gateways close connections that are silent for a minute or less.
 """
 
 import asyncio
@@ -35,12 +35,12 @@ from support.waiting_streams import Client, busy
 
 GENERATIONS, TXT2IMG = "/v1/images/generations", "/sdapi/v1/txt2img"
 COUNT = "/models/count/infer"
-# Nothing is begun while the only slot is taken.
+# No request starts while the only slot is taken.
 SOON = {"max_in_flight": 1, "max_waiting": 2, "event_heartbeat_s": 0.02, "generate": True, "watch_interval_s": 3600}
 
 
 class Counter:
-    """A decoupled model that begins when a test lets it."""
+    """A decoupled model that starts when the test allows it."""
 
     def __init__(self) -> None:
         self.has_request = asyncio.Event()
@@ -88,8 +88,8 @@ def at(position: int) -> ReceivedEvent:
     return ReceivedEvent("queued", {"position": position})
 
 
-async def next_other_than(told: AsyncIterator[ReceivedEvent], known: ReceivedEvent) -> ReceivedEvent:
-    async for each in told:
+async def next_other_than(events: AsyncIterator[ReceivedEvent], known: ReceivedEvent) -> ReceivedEvent:
+    async for each in events:
         if each != known:
             return each
     raise AssertionError("The stream ended.")
@@ -98,7 +98,7 @@ async def next_other_than(told: AsyncIterator[ReceivedEvent], known: ReceivedEve
 # ---- waiting for a slot
 
 
-async def test_a_stream_that_waits_shows_its_position_until_it_has_its_slot(
+async def test_waiting_stream_reports_its_position_until_it_has_a_slot(
     caller: httpx2.AsyncClient, app: TritonFrontend, body: Body
 ) -> None:
     async with (
@@ -108,7 +108,7 @@ async def test_a_stream_that_waits_shows_its_position_until_it_has_its_slot(
     ):
         assert first.status_code == second.status_code == 200
         ahead, behind = events_of(first), events_of(second)
-        assert [await anext(ahead) for _ in range(2)] == [at(1)] * 2  # no estimate: nothing was answered yet
+        assert [await anext(ahead) for _ in range(2)] == [at(1)] * 2  # no estimate before the first response
         assert [await anext(behind) for _ in range(2)] == [at(2)] * 2
         free()
         for stream, position in ((ahead, at(1)), (behind, at(2))):
@@ -116,30 +116,30 @@ async def test_a_stream_that_waits_shows_its_position_until_it_has_its_slot(
             assert [each.name async for each in stream][-1] == "completed"
 
 
-async def test_a_model_that_has_answered_gives_an_estimate(
+async def test_queued_event_has_an_estimate_after_the_first_response(
     caller: httpx2.AsyncClient, app: TritonFrontend, body: Body
 ) -> None:
     assert (await caller.post(PATH, json=body())).status_code == 200
-    async with busy(app), caller.stream("POST", PATH, json=body(), headers=SSE) as answer:
-        told = await anext(events_of(answer))
-        assert (told.name, told.data["position"]) == ("queued", 1)
-        assert told.data["estimated_wait_s"] >= 0
+    async with busy(app), caller.stream("POST", PATH, json=body(), headers=SSE) as response:
+        event = await anext(events_of(response))
+        assert (event.name, event.data["position"]) == ("queued", 1)
+        assert event.data["estimated_wait_s"] >= 0
 
 
-async def test_a_refusal_after_the_head_is_the_last_event(
+async def test_error_after_the_head_is_the_last_event(
     caller: httpx2.AsyncClient, app: TritonFrontend, body: Body
 ) -> None:
     headers = {**SSE, "X-Request-Timeout": "1", "X-Request-ID": "abc"}
-    async with busy(app), caller.stream("POST", PATH, json=body(), headers=headers) as answer:
-        assert answer.status_code == 200
-        *waiting, last = [each async for each in events_of(answer)]
+    async with busy(app), caller.stream("POST", PATH, json=body(), headers=headers) as response:
+        assert response.status_code == 200
+        *waiting, last = [each async for each in events_of(response)]
     assert set(map(str, waiting)) == {str(at(1))}
     assert (last.name, last.data["code"], last.data["status"]) == ("error", "deadline_exceeded", 504)
     assert last.data["request_id"] == "abc"
     assert app.services.admission.waiting == 0
 
 
-async def test_a_refusal_before_the_head_keeps_its_status(
+async def test_error_before_the_head_keeps_its_status(
     caller: httpx2.AsyncClient, app: TritonFrontend, body: Body
 ) -> None:
     async with busy(app) as free:
@@ -149,63 +149,63 @@ async def test_a_refusal_before_the_head_keeps_its_status(
         ):
             for each in (first, second):
                 await anext(events_of(each))
-            refused = await caller.post(PATH, json=body(), headers=SSE)
-        assert (refused.status_code, refused.json()["code"]) == (503, "overloaded")
-        assert int(refused.headers["retry-after"]) >= 1
-        assert "retry_after_s" not in refused.json()
+            rejected = await caller.post(PATH, json=body(), headers=SSE)
+        assert (rejected.status_code, rejected.json()["code"]) == (503, "overloaded")
+        assert int(rejected.headers["retry-after"]) >= 1
+        assert "retry_after_s" not in rejected.json()
         free()
 
 
-async def test_a_client_that_leaves_the_queue_after_its_head_leaves_it_at_once(
+async def test_disconnect_after_the_head_leaves_the_queue_at_once(
     caller: httpx2.AsyncClient, app: TritonFrontend, triton: FakeTriton, body: Body
 ) -> None:
     async with busy(app):
-        async with caller.stream("POST", PATH, json=body(), headers=SSE) as answer:
-            assert await anext(events_of(answer)) == at(1)
+        async with caller.stream("POST", PATH, json=body(), headers=SSE) as response:
+            assert await anext(events_of(response)) == at(1)
             assert app.services.admission.waiting == 1
-        while app.services.admission.waiting:  # noqa: ASYNC110 (nothing tells when the server has noticed)
+        while app.services.admission.waiting:  # noqa: ASYNC110 (there is no event for it)
             await asyncio.sleep(0)
     assert not triton.requests
 
 
 @pytest.mark.parametrize("keeps_running", [False, True])
-async def test_it_shows_its_position_whether_it_keeps_running_or_not(
+async def test_position_is_reported_with_and_without_cancellation(
     triton: FakeTriton, body: Body, *, keeps_running: bool
 ) -> None:
     app = app_of(triton, Settings(**SOON, keep_running_when_caller_leaves=keeps_running))  # type: ignore[arg-type]
     async with (
         listening(app) as client,
         busy(app) as free,
-        client.stream("POST", PATH, json=body(), headers=SSE) as answer,
+        client.stream("POST", PATH, json=body(), headers=SSE) as response,
     ):
-        told = events_of(answer)
-        assert await anext(told) == at(1)
+        events = events_of(response)
+        assert await anext(events) == at(1)
         free()
-        assert [each.name async for each in told][-1] == "completed"
+        assert [each.name async for each in events][-1] == "completed"
 
 
-async def test_a_generated_endpoint_shows_the_same(
+async def test_stream_of_a_generated_endpoint_reports_its_position(
     caller: httpx2.AsyncClient, app: TritonFrontend, counter: Counter
 ) -> None:
-    async with busy(app, "count") as free, caller.stream("POST", COUNT, json={"n": 1}) as answer:
-        told = events_of(answer)
-        assert [await anext(told) for _ in range(2)] == [at(1)] * 2
+    async with busy(app, "count") as free, caller.stream("POST", COUNT, json={"n": 1}) as response:
+        events = events_of(response)
+        assert [await anext(events) for _ in range(2)] == [at(1)] * 2
         free()
         await counter.has_request.wait()
-        assert await next_other_than(told, at(1)) == ReceivedEvent(
+        assert await next_other_than(events, at(1)) == ReceivedEvent(
             "", "ping"
-        )  # it has its slot, and the model is silent
+        )  # it has its slot, but the model is silent
         counter.go_on.set()
-        assert [each async for each in told if each.name] == [
+        assert [each async for each in events if each.name] == [
             ReceivedEvent("response", {"n": 1}),
             ReceivedEvent("completed", {"num_responses": 1}),
         ]
 
 
-# ---- other reasons for silence
+# ---- other silent streams
 
 
-async def test_a_model_that_says_nothing_at_all_is_no_reason_for_silence(
+async def test_heartbeats_are_sent_while_the_model_is_silent(
     caller: httpx2.AsyncClient, triton: FakeTriton, body: Body
 ) -> None:
     go_on = asyncio.Event()
@@ -216,16 +216,16 @@ async def test_a_model_that_says_nothing_at_all_is_no_reason_for_silence(
         yield {}
 
     triton.models[STREAM_MODEL].respond_stream = think
-    async with caller.stream("POST", PATH, json=body(), headers=SSE) as answer:
-        assert answer.status_code == 200
-        told = events_of(answer)
-        assert [await anext(told) for _ in range(2)] == [ReceivedEvent("", "ping")] * 2
+    async with caller.stream("POST", PATH, json=body(), headers=SSE) as response:
+        assert response.status_code == 200
+        events = events_of(response)
+        assert [await anext(events) for _ in range(2)] == [ReceivedEvent("", "ping")] * 2
         go_on.set()
-        last = [each async for each in told][-1]
+        last = [each async for each in events][-1]
     assert (last.name, last.data["code"], last.data["retry_after_s"]) == ("error", "overloaded", 3)
 
 
-async def test_a_model_that_is_slow_to_describe_itself_is_none_either(
+async def test_heartbeats_are_sent_while_the_model_describes_itself(
     caller: httpx2.AsyncClient, triton: FakeTriton, stream_model: ScriptedStreamModel
 ) -> None:
     go_on = asyncio.Event()
@@ -237,79 +237,77 @@ async def test_a_model_that_is_slow_to_describe_itself_is_none_either(
             yield each
 
     triton.models[STREAM_MODEL].respond_stream = think
-    asked = {"prompt": "a house", "stream": True, "size": "64x64"}
-    async with caller.stream("POST", GENERATIONS, json=asked) as answer:
-        told = events_of(answer)
-        assert await anext(told) == ReceivedEvent("", "ping")
+    request = {"prompt": "a house", "stream": True, "size": "64x64"}
+    async with caller.stream("POST", GENERATIONS, json=request) as response:
+        events = events_of(response)
+        assert await anext(events) == ReceivedEvent("", "ping")
         go_on.set()
-        assert [each.name async for each in told if each.name] == ["image_generation.completed"]
+        assert [each.name async for each in events if each.name] == ["image_generation.completed"]
 
 
-async def test_a_job_that_waits_is_followed_by_heartbeats(
+async def test_events_of_a_waiting_job_have_heartbeats(
     triton: FakeTriton, tmp_path: Path, body: Body, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(dbos_queue, "_POLL_S", 0.02)
     app = app_of(triton, Settings(**SOON, jobs_folder=str(tmp_path)))  # type: ignore[arg-type]
     async with listening(app) as client, busy(app) as free:
         job = (await client.post(PATH, json=body(), headers={"Prefer": "respond-async"})).headers["location"]
-        async with client.stream("GET", f"{job}/events") as answer:
-            told = events_of(answer)
-            assert await anext(told) == ReceivedEvent("queued", {})
-            assert [await anext(told) for _ in range(2)] == [ReceivedEvent("", "ping")] * 2
+        async with client.stream("GET", f"{job}/events") as response:
+            events = events_of(response)
+            assert await anext(events) == ReceivedEvent("queued", {})
+            assert [await anext(events) for _ in range(2)] == [ReceivedEvent("", "ping")] * 2
             free()
-            assert [each.name async for each in told][-1] == "completed"
+            assert [each.name async for each in events][-1] == "completed"
 
 
 # ---- clients
 
 
-async def test_openais_client_sees_no_event_that_it_does_not_know(
-    caller: httpx2.AsyncClient, app: TritonFrontend
-) -> None:
+async def test_openai_client_gets_only_events_that_it_knows(caller: httpx2.AsyncClient, app: TritonFrontend) -> None:
     url = f"{caller.base_url}/v1"
     async with openai.AsyncOpenAI(base_url=url, api_key="none", max_retries=0) as client:
         async with busy(app) as free:
-            stream = await client.images.generate(prompt="a house", stream=True)  # returns with the head
+            stream = await client.images.generate(prompt="a house", stream=True)  # returns after the head
             free()
             assert [event.type async for event in stream] == ["image_generation.completed"]
         async with busy(app):
             headers = {"X-Request-Timeout": "1"}
             stream = await client.images.generate(prompt="a house", stream=True, extra_headers=headers)
-            with pytest.raises(openai.APIError, match="before it was its turn") as caught:
+            with pytest.raises(openai.APIError, match="deadline passed while it waited") as caught:
                 [event async for event in stream]
     assert caught.value.code == "deadline_exceeded"
 
 
-async def test_under_v1_the_position_is_a_comment(caller: httpx2.AsyncClient, app: TritonFrontend) -> None:
+async def test_position_is_a_comment_under_v1(caller: httpx2.AsyncClient, app: TritonFrontend) -> None:
     body = {"prompt": "a house", "stream": True}
-    async with busy(app) as free, caller.stream("POST", GENERATIONS, json=body) as answer:
-        told = events_of(answer)
-        assert await anext(told) == ReceivedEvent("", "queued position=1")
+    async with busy(app) as free, caller.stream("POST", GENERATIONS, json=body) as response:
+        events = events_of(response)
+        assert await anext(events) == ReceivedEvent("", "queued position=1")
         free()
-        assert [each.name async for each in told if each.name] == ["image_generation.completed"]
+        assert [each.name async for each in events if each.name] == ["image_generation.completed"]
 
 
-async def test_a1111s_progress_says_that_a_picture_waits(caller: httpx2.AsyncClient, app: TritonFrontend) -> None:
-    async def ask() -> dict[str, Any]:
-        told: dict[str, Any] = (await caller.get("/sdapi/v1/progress")).json()
-        return told
+async def test_a1111_progress_reports_a_waiting_picture(caller: httpx2.AsyncClient, app: TritonFrontend) -> None:
+    async def progress() -> dict[str, Any]:
+        body: dict[str, Any] = (await caller.get("/sdapi/v1/progress")).json()
+        return body
 
     async with busy(app) as free:
         drawing = asyncio.create_task(caller.post(TXT2IMG, json={"prompt": "a house"}))
-        while (told := await ask())["textinfo"] is None:
+        while (reported := await progress())["textinfo"] is None:
             pass
-        assert told["textinfo"] == "Waiting in the queue, at position 1"
-        assert told["progress"] == 0
-        assert told["state"]["job_count"] == 1
+        assert reported["textinfo"] == "Waiting in the queue, at position 1"
+        assert reported["progress"] == 0
+        assert reported["state"]["job_count"] == 1
         free()
         assert (await drawing).status_code == 200
-    assert (await ask())["textinfo"] is None
+    assert (await progress())["textinfo"] is None
 
 
-async def test_the_command_line_follows_the_queue_and_tells_a_late_refusal(
+async def test_generate_shows_the_queue_and_a_late_error(
     caller: httpx2.AsyncClient, app: TritonFrontend, triton: FakeTriton
 ) -> None:
-    async def refuse(inputs: Tensors) -> AsyncGenerator[dict[str, Tensor], None]:
+    async def reject(inputs: Tensors) -> AsyncGenerator[dict[str, Tensor], None]:
         raise OverloadedError("The engine's queue is full.", retry_after_s=3)
         yield {}
 
@@ -319,13 +317,13 @@ async def test_the_command_line_follows_the_queue_and_tells_a_late_refusal(
             events = frontend.draw({"prompt": "a house"}, picture())
             assert await anext(events) == Queued(1, None)
             free()
-            told = [event async for event in events]
-            assert [type(event) for event in told if not isinstance(event, Queued)] == [
+            received = [event async for event in events]
+            assert [type(event) for event in received if not isinstance(event, Queued)] == [
                 StepProgress,
                 StepProgress,
                 GeneratedPicture,
             ]
-        triton.models[STREAM_MODEL].respond_stream = refuse
+        triton.models[STREAM_MODEL].respond_stream = reject
         async with busy(app) as free:
             events = frontend.draw({"prompt": "a house"}, picture())
             assert isinstance(await anext(events), Queued)
@@ -334,10 +332,10 @@ async def test_the_command_line_follows_the_queue_and_tells_a_late_refusal(
                 [event async for event in events]
 
 
-# ---- the response by itself
+# ---- EventsResponse alone
 
 
-async def test_a_stream_without_events_is_a_whole_response() -> None:
+async def test_stream_without_events_is_a_complete_response() -> None:
     async def nothing() -> AsyncGenerator[Event, None]:
         return
         yield PING
@@ -348,8 +346,8 @@ async def test_a_stream_without_events_is_a_whole_response() -> None:
     assert client.text == ""
 
 
-async def test_an_error_while_the_first_heartbeat_goes_out_comes_after_the_head_or_without_it() -> None:
-    """Never a second head, and never an event before the head."""
+async def test_error_during_the_first_heartbeat_keeps_the_response_valid() -> None:
+    """It never sends a second head, and never an event before the head."""
     fails = asyncio.Event()
 
     async def failing() -> AsyncGenerator[Event, None]:
@@ -376,10 +374,10 @@ async def test_an_error_while_the_first_heartbeat_goes_out_comes_after_the_head_
         else:
             with pytest.raises(InferenceError):
                 await asking
-            assert client.types == []  # a handler of errors sends the whole response
+            assert client.types == []  # the error handler sends the complete response
 
 
-async def test_heartbeats_do_not_part_events() -> None:
+async def test_heartbeats_do_not_split_events() -> None:
     async def busy_stream() -> AsyncGenerator[Event, None]:
         for number in range(50):
             yield Event("response", orjson.dumps({"n": number}).decode())
@@ -392,5 +390,5 @@ async def test_heartbeats_do_not_part_events() -> None:
     assert events == [f'event: response\ndata: {{"n":{number}}}' for number in range(50)]
 
 
-def test_the_default_is_below_what_gateways_wait() -> None:
+def test_default_heartbeat_is_shorter_than_gateway_timeouts() -> None:
     assert Settings().event_heartbeat_s < 10

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Hostile pictures through a real Triton: its process stays small, and other clients are served."""
+"""Hostile pictures through a real Triton: its process stays small and other clients are served."""
 
 import base64
 import threading
@@ -40,7 +40,7 @@ def decoders_of(stub: psutil.Process) -> list[psutil.Process]:
 
 
 def peak_bytes(process: psutil.Process) -> int:
-    """The most memory that it ever had resident."""
+    """The peak of its resident memory."""
     for line in Path(f"/proc/{process.pid}/status").read_text().splitlines():
         if line.startswith("VmHWM:"):
             return int(line.split()[1]) * 1024
@@ -48,10 +48,10 @@ def peak_bytes(process: psutil.Process) -> int:
 
 
 def ask_triton(server: Server, content: bytes) -> dict[str, Any]:
-    """The last event of a request that goes around the frontend."""
+    """The last event of a request that is sent to Triton directly."""
     body = {**QUICK, "image": base64.b64encode(content).decode()}
-    answer = httpx2.post(f"http://{server.triton_url}{STREAM}", json=body, timeout=120)
-    last: dict[str, Any] = list(events_in(answer.text.splitlines()))[-1].data
+    response = httpx2.post(f"http://{server.triton_url}{STREAM}", json=body, timeout=120)
+    last: dict[str, Any] = list(events_in(response.text.splitlines()))[-1].data
     return last
 
 
@@ -62,7 +62,7 @@ def draw(server: Server, content: bytes, timeout_s: float | None = None) -> http
 
 @pytest.fixture
 def frozen(stub: psutil.Process) -> Iterator[list[psutil.Process]]:
-    """Decoders that stand still, as if each had met a picture that takes for ever."""
+    """Suspended decoders, as if each had a picture that takes for ever."""
     processes = decoders_of(stub)
     assert len(processes) == 2
     for each in processes:
@@ -76,7 +76,7 @@ def frozen(stub: psutil.Process) -> Iterator[list[psutil.Process]]:
 @pytest.mark.parametrize(
     "name", ["a PNG of 1 x 5,000,000", "a JPEG of 30,000 scans", "a GIF of 1,200 frames", "a WebP with a vast canvas"]
 )
-def test_the_engine_refuses_a_bomb_and_does_not_grow(scribble_server: Server, stub: psutil.Process, name: str) -> None:
+def test_engine_rejects_a_bomb_and_does_not_grow(scribble_server: Server, stub: psutil.Process, name: str) -> None:
     assert draw(scribble_server, as_file(drawing())).status_code == 200
     before = peak_bytes(stub)
     make, code = BOMBS[name]
@@ -86,7 +86,7 @@ def test_the_engine_refuses_a_bomb_and_does_not_grow(scribble_server: Server, st
     assert draw(scribble_server, as_file(drawing())).status_code == 200
 
 
-def test_two_scan_bombs_stop_nobody(scribble_server: Server) -> None:
+def test_two_scan_bombs_do_not_block_other_requests(scribble_server: Server) -> None:
     bomb = progressive_jpeg(3_472, 2_416, 30_000)
     refusals: list[str] = []
     threads = [
@@ -101,28 +101,26 @@ def test_two_scan_bombs_stop_nobody(scribble_server: Server) -> None:
     assert all("image_too_complex" in each for each in refusals)
 
 
-def test_a_deadline_frees_decoders_that_are_stuck(
+def test_deadline_frees_stuck_decoders(
     scribble_server: Server, stub: psutil.Process, frozen: list[psutil.Process]
 ) -> None:
-    answers: list[httpx2.Response] = []
+    responses: list[httpx2.Response] = []
     threads = [
-        threading.Thread(target=lambda: answers.append(draw(scribble_server, as_file(drawing()), timeout_s=1)))
+        threading.Thread(target=lambda: responses.append(draw(scribble_server, as_file(drawing()), timeout_s=1)))
         for _ in range(2)
     ]
     for each in threads:
         each.start()
     for each in threads:
         each.join()
-    assert [each.status_code for each in answers] == [504, 504]
+    assert [each.status_code for each in responses] == [504, 504]
     assert draw(scribble_server, as_file(drawing())).status_code == 200
     assert psutil.wait_procs(frozen, timeout=60)[1] == []
     assert draw(scribble_server, as_file(drawing())).status_code == 200
     assert scribble_server.get("/health/ready").status_code == 200
 
 
-def test_a_client_that_leaves_frees_decoders_that_are_stuck(
-    scribble_server: Server, frozen: list[psutil.Process]
-) -> None:
+def test_disconnect_frees_stuck_decoders(scribble_server: Server, frozen: list[psutil.Process]) -> None:
     body = {**QUICK, "image": base64.b64encode(as_file(drawing())).decode()}
     for _ in range(2):
         with pytest.raises(httpx2.TimeoutException):
@@ -131,7 +129,7 @@ def test_a_client_that_leaves_frees_decoders_that_are_stuck(
     assert psutil.wait_procs(frozen, timeout=60)[1] == []
 
 
-def test_the_largest_pictures_take_memory_in_decoders_alone(scribble_server: Server, stub: psutil.Process) -> None:
+def test_largest_pictures_take_memory_only_in_decoders(scribble_server: Server, stub: psutil.Process) -> None:
     gradient = Image.linear_gradient("L").resize((7000, 7000))
     assert draw(scribble_server, as_file(drawing())).status_code == 200
     before = peak_bytes(stub)
@@ -141,14 +139,14 @@ def test_the_largest_pictures_take_memory_in_decoders_alone(scribble_server: Ser
     assert all(peak_bytes(each) < 1400 * MIB for each in decoders_of(stub))
 
 
-def test_a_narrow_picture_within_the_limits_is_drawn(scribble_server: Server, stub: psutil.Process) -> None:
+def test_narrow_picture_within_the_limits_is_accepted(scribble_server: Server, stub: psutil.Process) -> None:
     before = peak_bytes(stub)
-    answer = draw(scribble_server, narrow_png(16_000, 160))
-    assert answer.status_code == 200
+    response = draw(scribble_server, narrow_png(16_000, 160))
+    assert response.status_code == 200
     assert peak_bytes(stub) - before < 64 * MIB
 
 
-def test_describe_says_how_many_decoders_there_are(scribble_server: Server) -> None:
+def test_describe_reports_the_number_of_decoders(scribble_server: Server) -> None:
     description = scribble_server.get(f"{PATH}/describe").json()
     assert description["engine"]["decoders"]["of"] == 2
     assert "unavailable" not in description

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The embedded Triton's restarter, over scripts that play Triton: it goes on after a killed guard, a full disk, or a
-Triton that does not start, and leaves no process behind."""
+"""The embedded Triton's restarter, with scripts that act as Triton: it survives a killed guard, a full disk or a Triton
+that does not start, and leaves no process behind."""
 
 import asyncio
 import errno
@@ -50,7 +50,7 @@ class Played:
         self.script.chmod(0o755)
 
     def processes(self) -> list[psutil.Process]:
-        """All that belongs to it, the guard too."""
+        """All its processes, with the guard."""
         found = []
         for each in psutil.process_iter():
             try:
@@ -66,7 +66,7 @@ class Played:
         return found
 
 
-# Serves, with a child that, like a stub, holds the log's pipe and survives the server.
+# Serves, with a child that holds the log's pipe and survives the server, as a stub process does.
 SERVES = """
     import subprocess, sys
     subprocess.Popen([sys.executable, "-c", "import time; time.sleep(1000)"], start_new_session=%r)
@@ -86,7 +86,7 @@ REFUSES = """
 
 @pytest.fixture
 def environment() -> Iterator[None]:
-    """What the command sets for its process is taken back: variables, log handlers, signal handlers."""
+    """Restores the variables, log handlers and signal handlers that the command changes."""
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     with mock.patch.dict(os.environ), mock.patch.object(logging.root, "handlers", list(logging.root.handlers)):
         yield
@@ -100,10 +100,10 @@ def played(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Played]:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     played = Played(tmp_path)
     yield played
-    left = played.processes()
-    for each in left:
+    remaining = played.processes()
+    for each in remaining:
         each.kill()
-    assert not left, "a test left processes behind"
+    assert not remaining, "a test left processes behind"
 
 
 def logged(caplog: pytest.LogCaptureFixture, text: str) -> int:
@@ -111,7 +111,7 @@ def logged(caplog: pytest.LogCaptureFixture, text: str) -> int:
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    while not condition():  # noqa: ASYNC110  # neither logs nor counters have an event
+    while not condition():  # noqa: ASYNC110  # there is no event for it
         await asyncio.sleep(0.01)
 
 
@@ -132,7 +132,7 @@ def restarter() -> BackgroundTask:
 
 
 @pytest.mark.parametrize("has_own_session", [False, True])
-async def test_a_killed_guard_leaves_nothing_and_triton_starts_again(
+async def test_killed_guard_leaves_nothing_and_triton_starts_again(
     played: Played, caplog: pytest.LogCaptureFixture, has_own_session: bool
 ) -> None:
     caplog.set_level(logging.INFO)
@@ -145,10 +145,10 @@ async def test_a_killed_guard_leaves_nothing_and_triton_starts_again(
         await until_logged(caplog, "Started HTTPService", times=2)
         assert not any(is_alive(each) for each in before)
         assert logged(caplog, "guard was killed") == 1
-        assert len(list(played.folder.glob("fastapi-triton-*"))) == 1  # the work folder of the killed one is gone
+        assert len(list(played.folder.glob("fastapi-triton-*"))) == 1  # the work folder of the killed guard is gone
 
 
-async def test_a_server_that_leaves_a_daemon_does_not_hold_the_guard_up(
+async def test_daemon_of_a_dead_server_does_not_delay_the_restart(
     played: Played, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
@@ -161,7 +161,7 @@ async def test_a_server_that_leaves_a_daemon_does_not_hold_the_guard_up(
         assert logged(caplog, "Triton ended (killed)") == 1
 
 
-async def test_no_space_for_the_work_folder_is_waited_out(
+async def test_restarter_waits_until_there_is_space_for_the_work_folder(
     played: Played, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     caplog.set_level(logging.INFO)
@@ -188,7 +188,7 @@ async def test_no_space_for_the_work_folder_is_waited_out(
         assert not task.is_failing
 
 
-async def test_a_triton_that_never_starts_is_given_up_with_the_option_that_it_refuses(
+async def test_restarter_gives_up_on_a_triton_that_never_starts_and_names_the_option(
     played: Played, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
@@ -196,13 +196,13 @@ async def test_a_triton_that_never_starts_is_given_up_with_the_option_that_it_re
     async with played.triton as triton:
         reason = await triton.given_up()
     assert reason == "Triton ended (exit status 1): tritonserver: unrecognized option '--no-such-option=1'"
-    assert logged(caplog, "--help") == 0  # 400 lines of usage are for those who ask for them
-    assert logged(caplog, "embedded Triton failed") == 1  # once, however often it was tried
+    assert logged(caplog, "--help") == 0  # the 400 lines of usage are not logged
+    assert logged(caplog, "embedded Triton failed") == 1  # once, after all attempts
 
 
 @pytest.mark.usefixtures("environment")
 @pytest.mark.parametrize("workers", [1, 2])
-def test_serve_ends_with_the_reason_if_triton_never_starts(
+def test_serve_exits_with_the_reason_if_triton_never_starts(
     played: Played, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, workers: int
 ) -> None:
     played.plays(REFUSES)
@@ -217,7 +217,9 @@ def test_serve_ends_with_the_reason_if_triton_never_starts(
     )
 
 
-async def test_a_triton_that_served_once_is_never_given_up(played: Played, caplog: pytest.LogCaptureFixture) -> None:
+async def test_restarter_never_gives_up_on_a_triton_that_served_once(
+    played: Played, caplog: pytest.LogCaptureFixture
+) -> None:
     caplog.set_level(logging.INFO)
     played.plays(SERVES % False)
     async with played.triton as triton:
@@ -247,14 +249,14 @@ async def test_a_triton_that_served_once_is_never_given_up(played: Played, caplo
         ([], ""),
     ],
 )  # fmt: skip
-def test_the_log_of_a_triton_that_ended_says_why(lines: list[str], reason: str) -> None:
+def test_reason_is_taken_from_the_log_of_a_dead_triton(lines: list[str], reason: str) -> None:
     log = TritonLog(on_loaded=str, on_started=lambda: None)
     for line in lines:
         log.take(line)
     assert log.reason == reason
 
 
-async def test_a_log_without_line_breaks_is_not_kept(caplog: pytest.LogCaptureFixture) -> None:
+async def test_log_without_line_breaks_is_not_kept(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     stream = asyncio.StreamReader()
     for _ in range(64):
@@ -267,7 +269,7 @@ async def test_a_log_without_line_breaks_is_not_kept(caplog: pytest.LogCaptureFi
 
 
 @pytest.mark.slow
-def test_a_real_triton_is_back_after_its_guard_was_killed(echo_servers: Callable[..., Server]) -> None:
+def test_real_triton_is_restarted_after_its_guard_was_killed(echo_servers: Callable[..., Server]) -> None:
     server = echo_servers().wait_until_ready()
     before = [each for each in server.below() if each.pid != server.process.pid]
     (guard,) = (each for each in before if "guard.py" in " ".join(each.cmdline()))

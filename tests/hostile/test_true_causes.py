@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What Triton, a model or a proxy answers instead of a result is reported as what it is, with its own code."""
+"""Errors of Triton, of a model and of a proxy are distinguished: each has its own code."""
 
 import ast
 import gzip
@@ -46,13 +46,13 @@ def error_of(status: int, text: str) -> FastAPITritonError:
         ("Request timeout expired", 504, "deadline_exceeded"),
     ],
 )
-def test_an_unavailable_triton_says_why(text: str, status: int, code: str) -> None:
+def test_error_says_why_triton_is_unavailable(text: str, status: int, code: str) -> None:
     error = error_of(503, text)
     assert (error.status, error.code) == (status, code)
     assert ("queue is full" in error.detail) == ("queue" in text)
 
 
-def test_a_model_that_refuses_is_no_full_queue() -> None:
+def test_model_error_is_not_reported_as_a_full_queue() -> None:
     error = error_of(503, "the model's own reason")
     assert (error.status, error.code) == (503, "overloaded")
     assert "queue" not in error.detail
@@ -86,30 +86,30 @@ def test_a_model_that_refuses_is_no_full_queue() -> None:
         (520, HTML, 502, "triton_proxy_failed"),
     ],
 )
-def test_a_proxys_answer_is_none_of_the_models(status: int, body: bytes, expected: int, code: str) -> None:
+def test_proxy_response_is_not_reported_as_a_model_error(status: int, body: bytes, expected: int, code: str) -> None:
     error = failure("m", status, body)
     assert (error.status, error.code) == (expected, code)
     assert "model" not in error.detail
-    with pytest.raises(type(error)) as met:  # and neither is it in answer to a question
+    with pytest.raises(type(error)) as caught:  # nor in response to a poll
         require_triton(status, body)
-    assert met.value.code == code
+    assert caught.value.code == code
 
 
 @pytest.mark.parametrize(("status", "body"), [(400, b""), (404, b'{"error":"unknown model"}'), (400, b'{"error":""}')])
-def test_tritons_own_answer_to_a_question_is_no_proxys(status: int, body: bytes) -> None:
+def test_tritons_response_to_a_poll_is_not_taken_for_a_proxys(status: int, body: bytes) -> None:
     require_triton(status, body)
 
 
-def test_a_cancelled_request_is_called_so() -> None:
+def test_cancelled_request_has_its_own_code() -> None:
     assert (error_of(499, "cancelled").status, error_of(499, "cancelled").code) == (503, "cancelled")
 
 
-def test_a_body_over_tritons_limit_is_too_large() -> None:
+def test_body_over_tritons_limit_is_too_large() -> None:
     error = error_of(400, "Request JSON size of 70000000 bytes exceeds ... use --http-max-input-size ...")
     assert (error.status, error.code) == (413, "too_large")
 
 
-# ---- what a client may have a model say
+# ---- model errors that contain a client's text
 
 
 OURS = json.dumps({"code": "queue_full", "detail": "x", "retry_after_s": 3})
@@ -118,14 +118,14 @@ OURS = json.dumps({"code": "queue_full", "detail": "x", "retry_after_s": 3})
 @pytest.mark.parametrize(
     "text", [f"bad text: {OURS}", f"{OURS} said the client", f"x in ensemble 'e', {OURS}", f"[{OURS}]"]
 )
-def test_only_a_message_that_is_nothing_but_the_json_counts(text: str) -> None:
+def test_error_code_is_read_only_from_a_message_that_is_pure_json(text: str) -> None:
     for error in (error_of(500, text), stream_failure("m", text)):
         assert (error.status, error.code) == (502, "inference_failed")
     assert error_of(400, text).code == "refused_by_triton"
 
 
 @pytest.mark.parametrize("text", [OURS, f" {OURS}\n", f"in ensemble 'a', in ensemble 'b', {OURS}"])
-def test_a_models_own_json_counts(text: str) -> None:
+def test_error_code_is_read_from_a_models_json(text: str) -> None:
     assert (error_of(500, text).code, stream_failure("m", text).code) == ("queue_full", "queue_full")
 
 
@@ -136,7 +136,7 @@ def test_a_models_own_json_counts(text: str) -> None:
         *("refused_by_triton", "internal_error", "my_code_17", "", "\n", "x" * 100_000),
     ],
 )
-def test_no_model_sets_a_code_of_the_frontends(code: str) -> None:
+def test_model_cannot_use_a_code_of_the_frontend(code: str) -> None:
     text = json.dumps({"code": code, "detail": "x", "field": "a/b"})
     for status, expected in ((400, "refused_by_model"), (500, "inference_failed"), (503, "overloaded")):
         error = error_of(status, text)
@@ -144,28 +144,28 @@ def test_no_model_sets_a_code_of_the_frontends(code: str) -> None:
     assert stream_failure("m", text).code == "refused_by_model"
 
 
-def test_what_a_model_repeats_is_truncated() -> None:
+def test_texts_of_a_models_error_are_truncated() -> None:
     text = json.dumps({"code": "out_of_range", "detail": "x" * 100_000, "field": "y" * 100_000})
     assert len(problem_details.body(error_of(400, text))) < 10_000
     assert len(problem_details.body(error_of(400, "z" * 100_000))) < 10_000
 
 
-@pytest.mark.parametrize("told", ["Infinity", "-Infinity", "NaN", "1e999", "-5", "0", '"soon"', "1e300", "null"])
-def test_no_time_that_a_model_estimates_breaks_the_answer(told: str) -> None:
-    text = f'{{"code":"queue_full","detail":"x","retry_after_s":{told}}}'
+@pytest.mark.parametrize("estimate", ["Infinity", "-Infinity", "NaN", "1e999", "-5", "0", '"soon"', "1e300", "null"])
+def test_odd_retry_after_of_a_model_does_not_break_the_response(estimate: str) -> None:
+    text = f'{{"code":"queue_full","detail":"x","retry_after_s":{estimate}}}'
     for error in (error_of(503, text), stream_failure("m", text)):
         assert error.status in (502, 503)
         assert 1 <= int(problem_details.response(error).headers.get("retry-after", "1")) <= 3600
 
 
 @pytest.mark.parametrize("retry_after_s", [float("inf"), float("nan"), -5.0])
-def test_no_estimate_breaks_an_error(retry_after_s: float) -> None:
-    answer = problem_details.response(OverloadedError("x", retry_after_s=retry_after_s))
-    assert answer.headers.get("retry-after") in (None, "0")
+def test_odd_estimate_does_not_break_an_error(retry_after_s: float) -> None:
+    response = problem_details.response(OverloadedError("x", retry_after_s=retry_after_s))
+    assert response.headers.get("retry-after") in (None, "0")
 
 
 def codes_in(path: Path) -> Iterator[str]:
-    """What looks like an error's code in a Python file: `SomeError("some_code", …)`, or `code="some_code"`."""
+    """The error codes in a Python file: `SomeError("some_code", …)` or `code="some_code"`."""
     for call in ast.walk(ast.parse(path.read_text())):
         if isinstance(call, ast.Call):
             name = getattr(call.func, "id", getattr(call.func, "attr", ""))
@@ -176,18 +176,18 @@ def codes_in(path: Path) -> Iterator[str]:
                     yield str(each.value)
 
 
-def test_every_code_of_our_models_may_be_set() -> None:
+def test_our_models_use_only_permitted_codes() -> None:
     found = {code for path in (ROOT / "models").rglob("*.py") for code in codes_in(path)}
     assert found >= {"queue_full", "unsupported_size", "out_of_range"}
     assert found <= model_errors.CODES
 
 
-def test_every_code_that_a_model_may_set_is_documented() -> None:
+def test_codes_that_a_model_may_use_are_documented() -> None:
     page = (Path(ROOT) / "docs" / "reference" / "errors.md").read_text()
     assert [code for code in model_errors.CODES if f"`{code}`" not in page] == []
 
 
-# ---- answers that are no answers
+# ---- invalid responses
 
 
 @pytest.fixture
@@ -196,15 +196,15 @@ async def triton() -> AsyncIterator[ScriptedTriton]:
         yield triton
 
 
-async def outcome(triton: ScriptedTriton, answer: bytes, *, streams: bool, inputs: Tensors = TEXT) -> str:
-    """What comes of one request that Triton, or something before it, answers with these bytes."""
+async def outcome(triton: ScriptedTriton, response: bytes, *, streams: bool, inputs: Tensors = TEXT) -> str:
+    """The outcome of a request to which Triton, or a proxy, responds with these bytes."""
 
     async def serve(upstream: Upstream) -> None:
         while True:
             head, _ = await upstream.request()
             if b"/infer" in head or b"/generate_stream" in head:
-                await upstream.send(answer)
-                return  # and closes
+                await upstream.send(response)
+                return  # then closes
             await upstream.respond(CONFIG)
 
     triton.script = serve
@@ -228,11 +228,11 @@ RESULT = b'{"model_name":"echo","outputs":[{"name":"y","datatype":"FP32","shape"
 
 
 @pytest.mark.parametrize(
-    ("answer", "expected"),
+    ("response", "expected"),
     [
         (http(b"200 OK", SSE, EVENT), "1 responses"),
         (http(b"200 OK", SSE, b": a comment\n\n" + EVENT + b"\r\n"), "1 responses"),
-        (http(b"200 OK", SSE, b""), "0 responses"),  # a decoupled model may answer nothing
+        (http(b"200 OK", SSE, b""), "0 responses"),  # a decoupled model may send no response
         (http(b"200 OK", SSE + b"Content-Encoding: identity\r\n", EVENT), "1 responses"),
         (http(b"200 OK", SSE + b"Content-Encoding: gzip\r\n", gzip.compress(EVENT, mtime=0)), "502 compressed_answer"),
         (http(b"200 OK", SSE + b"Content-Encoding: br\r\n", b"\x0b\x02"), "502 compressed_answer"),
@@ -249,16 +249,16 @@ RESULT = b'{"model_name":"echo","outputs":[{"name":"y","datatype":"FP32","shape"
         (http(b"400 Bad Request", SSE, b""), "502 inference_failed"),
         (http(b"502 Bad Gateway", SSE, b""), "503 triton_connection_lost"),
         (http(b"200 OK", SSE, EVENT)[:-5], "503 triton_connection_lost"),
-        (b"HTTP/1.1 200 OK\r\n" + SSE + b"\r\n" + EVENT, "503 triton_connection_lost"),  # its end cannot be told
+        (b"HTTP/1.1 200 OK\r\n" + SSE + b"\r\n" + EVENT, "503 triton_connection_lost"),  # its end is unknown
         (b"HTTP/1.1 200 OK\r\n" + SSE + b"Transfer-Encoding: chunked\r\n\r\n", "503 triton_connection_lost"),
     ],
 )
-async def test_a_stream_that_cannot_be_read_is_no_success(triton: ScriptedTriton, answer: bytes, expected: str) -> None:
-    assert await outcome(triton, answer, streams=True) == expected
+async def test_unreadable_stream_is_an_error(triton: ScriptedTriton, response: bytes, expected: str) -> None:
+    assert await outcome(triton, response, streams=True) == expected
 
 
 @pytest.mark.parametrize(
-    ("answer", "expected"),
+    ("response", "expected"),
     [
         (http(b"200 OK", b"", RESULT), "[1.0]"),
         (http(b"200 OK", b"Content-Encoding: gzip\r\n", gzip.compress(RESULT, mtime=0)), "502 compressed_answer"),
@@ -273,10 +273,8 @@ async def test_a_stream_that_cannot_be_read_is_no_success(triton: ScriptedTriton
         (http(b"204 No Content", b"", b""), "502 inference_failed"),
     ],
 )
-async def test_an_answer_that_cannot_be_read_is_no_success(
-    triton: ScriptedTriton, answer: bytes, expected: str
-) -> None:
-    assert await outcome(triton, answer, streams=False) == expected
+async def test_unreadable_response_is_an_error(triton: ScriptedTriton, response: bytes, expected: str) -> None:
+    assert await outcome(triton, response, streams=False) == expected
 
 
 @pytest.mark.parametrize(
@@ -287,9 +285,7 @@ async def test_an_answer_that_cannot_be_read_is_no_success(
         ("unexpected shape for input 'x' for model 'echo'. Expected [-1], got [0]", "422 refused_by_triton"),
     ],
 )
-async def test_an_empty_list_that_triton_does_not_take_is_named(
-    triton: ScriptedTriton, text: str, expected: str
-) -> None:
+async def test_error_names_an_empty_list_that_triton_rejects(triton: ScriptedTriton, text: str, expected: str) -> None:
     empty = {"x": Tensor(BY_WIRE["FP32"], np.array([], np.float32))}
-    answer = http(b"400 Bad Request", b"Content-Type: application/json\r\n", json.dumps({"error": text}).encode())
-    assert await outcome(triton, answer, streams=True, inputs=empty) == expected
+    response = http(b"400 Bad Request", b"Content-Type: application/json\r\n", json.dumps({"error": text}).encode())
+    assert await outcome(triton, response, streams=True, inputs=empty) == expected

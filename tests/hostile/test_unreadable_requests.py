@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Requests that a model of the repository cannot read, while it makes other pictures: they fail alone.
+"""Requests that a model cannot read fail alone, while it makes other pictures.
 
-They go to Triton itself, since a frontend may refuse them earlier.
+They are sent to Triton directly, because a frontend may reject them earlier.
 """
 
 import json
@@ -25,7 +25,7 @@ BODY = {
     "width": 96,
     "height": 96,
 }
-# What is not UTF-8, and the code of the error. Members that are no inputs become parameters; one model reads these.
+# Values that are not UTF-8, and the error's code. Members that are not inputs become parameters; one model reads them.
 NOT_UTF8 = [
     (STREAM, {"terse": "X"}, "invalid_text"),
     (STREAM, {"X": 1}, "invalid_text"),
@@ -43,7 +43,7 @@ def post(server: Server, model: str, content: bytes) -> httpx2.Response:
 
 
 @pytest.mark.parametrize(("model", "fields", "code"), NOT_UTF8)
-def test_a_request_that_is_not_utf8_fails_alone(
+def test_request_that_is_not_utf_8_fails_alone(
     scribble_server: Server, model: str, fields: dict[str, Any], code: str | None
 ) -> None:
     triton = scribble_server.named("tritonserver")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Upgrades that the server does not support are ignored: the request is plain HTTP/1.1, with its body."""
+"""Upgrades that the server does not support are ignored: the request is handled as HTTP/1.1, with its body."""
 
 import asyncio
 import json
@@ -28,9 +28,7 @@ def post(upgrade: bytes, framed: bytes) -> bytes:
 
 @pytest.mark.parametrize("framed", [LENGTH, CHUNKED])
 @pytest.mark.parametrize("upgrade", [H2C, WEBSOCKET, b"Connection: upgrade\r\nUpgrade: TLS/1.2, h2c\r\n"])
-async def test_a_post_that_asks_for_an_upgrade_keeps_its_body_however_it_is_split(
-    upgrade: bytes, framed: bytes
-) -> None:
+async def test_post_with_upgrade_header_keeps_its_body_at_any_split(upgrade: bytes, framed: bytes) -> None:
     data = post(upgrade, framed) + NEXT
     for cut in range(len(data)):
         connection = MemoryConnection(echo)
@@ -39,7 +37,7 @@ async def test_a_post_that_asks_for_an_upgrade_keeps_its_body_however_it_is_spli
         connection.close()
 
 
-async def test_a_post_that_asks_for_an_upgrade_may_come_byte_by_byte() -> None:
+async def test_post_with_upgrade_header_may_arrive_byte_by_byte() -> None:
     connection = MemoryConnection(echo)
     data = post(H2C, CHUNKED) + post(H2C, LENGTH) + NEXT
     connection.feed(*(data[at : at + 1] for at in range(len(data))))
@@ -48,7 +46,7 @@ async def test_a_post_that_asks_for_an_upgrade_may_come_byte_by_byte() -> None:
 
 
 class WebSocketLibrary:
-    """What uvicorn hands an upgrade to, where a library for websockets is installed."""
+    """Receives websocket upgrades from uvicorn, as an installed websocket library does."""
 
     def __init__(self, **_: object) -> None:
         self.received = b""
@@ -60,7 +58,7 @@ class WebSocketLibrary:
 
 
 @pytest.mark.parametrize("before", [b"", b"GET /before HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer secret\r\n\r\n"])
-async def test_a_websocket_library_gets_the_request_that_asks_for_it(before: bytes) -> None:
+async def test_websocket_library_gets_the_websocket_upgrade(before: bytes) -> None:
     connection = MemoryConnection(echo)
     connection.protocol.ws_protocol_class = WebSocketLibrary  # type: ignore[assignment]
     upgraded: list[WebSocketLibrary] = []
@@ -76,15 +74,15 @@ async def test_a_websocket_library_gets_the_request_that_asks_for_it(before: byt
     assert b"secret" not in library.received
 
 
-async def test_many_of_them_in_one_packet_are_answered_in_order() -> None:
+async def test_pipelined_upgrade_requests_get_responses_in_order() -> None:
     connection = MemoryConnection(echo)
     connection.feed((post(H2C, LENGTH) + post(H2C, CHUNKED) + b"GET / HTTP/1.1\r\n" + H2C + b"\r\n" + NEXT) * 400)
-    told = await connection.responses(1600)
-    assert told == [*[(200, b"/v2/models/m/infer hello")] * 2, (200, b"/ "), (200, b"/next ")] * 400
+    responses = await connection.responses(1600)
+    assert responses == [*[(200, b"/v2/models/m/infer hello")] * 2, (200, b"/ "), (200, b"/next ")] * 400
     connection.close()
 
 
-async def test_the_app_sees_the_request_as_it_was_sent_but_for_the_upgrade() -> None:
+async def test_app_receives_the_request_without_its_upgrade_headers() -> None:
     seen: list[Scope] = []
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -109,7 +107,7 @@ async def test_the_app_sees_the_request_as_it_was_sent_but_for_the_upgrade() -> 
 
 
 @pytest.mark.parametrize("version", [b"1.0", b"1.1"])
-async def test_a_connection_that_closes_after_it_closes_after_it(version: bytes) -> None:
+async def test_connection_close_is_honoured_with_an_upgrade(version: bytes) -> None:
     connection = MemoryConnection(echo)
     close = b"Connection: close, upgrade\r\nUpgrade: h2c\r\n"
     connection.feed(b"POST / HTTP/%b\r\nHost: x\r\n" % version + close + LENGTH + NEXT)
@@ -126,14 +124,14 @@ async def test_a_connection_that_closes_after_it_closes_after_it(version: bytes)
         b"Transfer-Encoding: chunked, identity\r\n\r\n",
     ],
 )
-async def test_doubtful_framing_is_refused_with_an_upgrade_too(framing: bytes) -> None:
+async def test_ambiguous_framing_is_rejected_with_an_upgrade(framing: bytes) -> None:
     connection = MemoryConnection(echo)
     connection.feed(post(H2C, framing + b"5\r\nhello\r\n0\r\n\r\n" + NEXT))
     assert [status for status, _ in await connection.responses(2)] == [400]
     connection.close()
 
 
-async def test_a_post_with_an_upgrade_waits_for_100_continue() -> None:
+async def test_post_with_an_upgrade_gets_100_continue() -> None:
     connection = MemoryConnection(echo)
     connection.feed(post(H2C + b"Expect: 100-continue\r\n", LENGTH[:-5]))
     assert await connection.responses(1) == [(100, b"")]
@@ -143,7 +141,7 @@ async def test_a_post_with_an_upgrade_waits_for_100_continue() -> None:
 
 
 @pytest.mark.parametrize("target", [b"example.com:443", b"/", b"*"])
-async def test_connect_is_refused(target: bytes) -> None:
+async def test_connect_is_rejected(target: bytes) -> None:
     connection = MemoryConnection(echo)
     connection.feed(b"CONNECT " + target + b" HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\nabc" + NEXT)
     ((status, body),) = await connection.responses(2)
@@ -152,7 +150,7 @@ async def test_connect_is_refused(target: bytes) -> None:
     connection.close()
 
 
-async def test_the_preface_of_http_2_is_refused_with_its_reason() -> None:
+async def test_http_2_preface_is_rejected_with_a_reason() -> None:
     connection = MemoryConnection(echo)
     connection.feed(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\4\0\0\0\0\0")
     ((status, body),) = await connection.responses(1)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""No value is changed or dropped silently on its way to the model: it arrives as it was sent, or is refused."""
+"""No value is silently changed or dropped: it reaches the model as it was sent, or the request is rejected."""
 
 import json
 import math
@@ -32,29 +32,29 @@ async def client() -> AsyncIterator[httpx2.AsyncClient]:
         yield each
 
 
-async def refused(client: httpx2.AsyncClient, path: str, content: bytes | str) -> tuple[str, str]:
-    answer = await client.post(path, content=content, headers=JSON)
-    told = answer.json()
-    told = told.get("error", told)
-    assert answer.status_code in (400, 422), told
-    return told["code"], told.get("detail") or told["message"]
+async def rejected(client: httpx2.AsyncClient, path: str, content: bytes | str) -> tuple[str, str]:
+    response = await client.post(path, content=content, headers=JSON)
+    error = response.json()
+    error = error.get("error", error)
+    assert response.status_code in (400, 422), error
+    return error["code"], error.get("detail") or error["message"]
 
 
 # ---- JSON text
 
 
 @pytest.mark.parametrize("path", [PATH, "/v1/images/generations", "/sdapi/v1/txt2img", "/sdapi/v1/options", GENERATED])
-async def test_text_that_no_utf_8_can_hold_is_named(client: httpx2.AsyncClient, path: str) -> None:
+async def test_error_names_text_that_utf_8_cannot_encode(client: httpx2.AsyncClient, path: str) -> None:
     for text in (r"\ud800", r"\uD83D.", r"\uDE00", r"\ud800\ud800", r"\ud83d\ude00\ud83d"):
-        code, detail = await refused(client, path, f'{{"prompt": "a{text}"}}')
+        code, detail = await rejected(client, path, f'{{"prompt": "a{text}"}}')
         assert code == "invalid_json"
         assert "one half of a surrogate pair" in detail
         assert text[:6] in detail or text[-6:] in detail
 
 
 @pytest.mark.parametrize("path", [PATH, GENERATED])
-async def test_what_is_wrong_with_a_body_is_named(client: httpx2.AsyncClient, path: str) -> None:
-    for body, words in (
+async def test_error_says_why_a_body_is_not_json(client: httpx2.AsyncClient, path: str) -> None:
+    for body, text in (
         (b"", "it is empty"),
         (b"\xef\xbb\xbf{}", "byte order mark"),
         ("{}".encode("utf-16"), "UTF-16"),
@@ -64,11 +64,11 @@ async def test_what_is_wrong_with_a_body_is_named(client: httpx2.AsyncClient, pa
         (b'{"seed": ' + b"9" * 4301 + b"}", "more than 4,300 digits"),
         (b'{"prompt": "\\u12"}', "invalid escape"),
     ):
-        code, detail = await refused(client, path, body)
-        assert (code, words in detail) == ("invalid_json", True), detail
+        code, detail = await rejected(client, path, body)
+        assert (code, text in detail) == ("invalid_json", True), detail
 
 
-async def test_a_member_that_is_there_twice_is_refused(client: httpx2.AsyncClient) -> None:
+async def test_repeated_member_is_rejected(client: httpx2.AsyncClient) -> None:
     image = base64_picture()
     for path, body in (
         (PATH, f'{{"prompt": "a", "prompt": "b", "image": "{image}"}}'),
@@ -82,7 +82,7 @@ async def test_a_member_that_is_there_twice_is_refused(client: httpx2.AsyncClien
         (GENERATED, '{"FP32": [1], "FP32": [2]}'),
         (GENERATED, '{"FP32": {"base64": "AAAAAA==", "base64": "AACAPw=="}}'),
     ):
-        code, detail = await refused(client, path, body)
+        code, detail = await rejected(client, path, body)
         assert (code, "more than once" in detail) == ("repeated_field", True), (path, detail)
 
 
@@ -96,16 +96,16 @@ async def test_a_member_that_is_there_twice_is_refused(client: httpx2.AsyncClien
         b'{"a": ' + b"9" * 4000 + b', "b": {"": NaN}}',
     ],
 )
-def test_members_of_different_names_or_objects_are_no_repetition(body: bytes) -> None:
+def test_same_member_in_different_objects_is_accepted(body: bytes) -> None:
     json_text.require_unique_members(body, 2)
 
 
 async def test_nul_and_every_character_arrive(client: httpx2.AsyncClient) -> None:
     text = "a\0b\ufeff\u200b\U0001f600\r\n\t\x1b é"
-    answer = await client.post(GENERATED, json={"BYTES": [text]})
-    assert answer.json() == {"BYTES": [text]}
-    answer = await client.post(PATH, json={"prompt": text, "image": base64_picture()})
-    assert answer.json()["info"]["prompt"] == text
+    response = await client.post(GENERATED, json={"BYTES": [text]})
+    assert response.json() == {"BYTES": [text]}
+    response = await client.post(PATH, json={"prompt": text, "image": base64_picture()})
+    assert response.json()["info"]["prompt"] == text
 
 
 # ---- numbers
@@ -129,12 +129,12 @@ async def test_nul_and_every_character_arrive(client: httpx2.AsyncClient) -> Non
         ("BOOL", True),
     ],
 )
-async def test_a_number_that_fits_arrives_exactly(client: httpx2.AsyncClient, wire: str, value: Any) -> None:
-    answer = await client.post(GENERATED, json={wire: [value]})
-    (told,) = answer.json()[wire]
-    assert (told, math.copysign(1, told) if isinstance(told, float) else 1) == (
+async def test_number_in_range_arrives_exactly(client: httpx2.AsyncClient, wire: str, value: Any) -> None:
+    response = await client.post(GENERATED, json={wire: [value]})
+    (received,) = response.json()[wire]
+    assert (received, math.copysign(1, received) if isinstance(received, float) else 1) == (
         value,
-        math.copysign(1, value) if isinstance(told, float) else 1,
+        math.copysign(1, value) if isinstance(received, float) else 1,
     )
 
 
@@ -161,51 +161,51 @@ async def test_a_number_that_fits_arrives_exactly(client: httpx2.AsyncClient, wi
         ("BYTES", "null"),
     ],
 )
-async def test_a_number_that_does_not_fit_is_refused(client: httpx2.AsyncClient, wire: str, text: str) -> None:
+async def test_number_out_of_range_is_rejected(client: httpx2.AsyncClient, wire: str, text: str) -> None:
     for value in (f"[{text}]", f"[{text}, {text}]"):
-        code, detail = await refused(client, GENERATED, f'{{"{wire}": {value}}}')
+        code, detail = await rejected(client, GENERATED, f'{{"{wire}": {value}}}')
         assert code in ("out_of_range", "wrong_type", "not_finite")
         assert wire in detail
 
 
-async def test_booleans_are_no_numbers_under_sdapi(client: httpx2.AsyncClient) -> None:
+async def test_booleans_are_not_numbers_under_sdapi(client: httpx2.AsyncClient) -> None:
     for name in ("seed", "steps", "cfg_scale", "width", "batch_size", "n_iter"):
-        code, detail = await refused(client, "/sdapi/v1/txt2img", json.dumps({"prompt": "a", name: True}))
+        code, detail = await rejected(client, "/sdapi/v1/txt2img", json.dumps({"prompt": "a", name: True}))
         assert (code, name in detail) == ("wrong_type", True)
 
 
-async def test_fields_that_sdapi_leaves_alone_are_noted(client: httpx2.AsyncClient) -> None:
+async def test_ignored_sdapi_fields_are_listed_in_the_info(client: httpx2.AsyncClient) -> None:
     idle = {"denoising_strength": 0.7, "hr_upscaler": "Latent", "hr_scale": 2, "s_noise": 1, "s_churn": 0, "eta": 1.0}
     for fields, noted in (
         (idle, []),
         ({**idle, "clip_skip": 2, "eta": 0.5, "lora": [{"x": 1}]}, ["eta, clip_skip, lora."]),
         ({f"field{number}": 1 for number in range(30)}, ["field9 and 20 more."]),
     ):
-        answer = await client.post("/sdapi/v1/txt2img", json={"prompt": "a", **fields})
-        notes = json.loads(answer.json()["info"])["notes"]
+        response = await client.post("/sdapi/v1/txt2img", json={"prompt": "a", **fields})
+        notes = json.loads(response.json()["info"])["notes"]
         assert [note.endswith(end) for note, end in zip(notes, noted, strict=True)] == [True] * len(noted), notes
-        assert "clip_skip" not in answer.json()["parameters"]
+        assert "clip_skip" not in response.json()["parameters"]
 
 
-async def test_two_different_sketches_in_one_unit_are_refused(client: httpx2.AsyncClient) -> None:
+async def test_two_different_scribbles_in_one_unit_are_rejected(client: httpx2.AsyncClient) -> None:
     for second, status in ((base64_picture("JPEG"), 422), (base64_picture(), 200), ("", 200), (None, 200)):
         unit = {"image": base64_picture(), "input_image": second}
         body = {"prompt": "a", "alwayson_scripts": {"controlnet": {"args": [unit]}}}
-        answer = await client.post("/sdapi/v1/txt2img", json=body)
-        assert answer.status_code == status, answer.text[:500]
+        response = await client.post("/sdapi/v1/txt2img", json=body)
+        assert response.status_code == status, response.text[:500]
 
 
-async def test_a_seed_without_room_for_its_followers_is_refused_before_a_picture_is_begun() -> None:
+async def test_seed_too_large_for_the_number_of_pictures_is_rejected_first() -> None:
     triton = triton_of(ScriptedStreamModel())
     async with client_of(app_of(triton, Settings(max_in_flight=4))) as client:
         for path, count in (("/v1/images/generations", "n"), ("/sdapi/v1/txt2img", "n_iter")):
             body = json.dumps({"prompt": "a", "seed": 2**63 - 1, count: 2})
-            code, detail = await refused(client, path, body)
+            code, detail = await rejected(client, path, body)
             assert (code, "9223372036854775807" in detail) == ("out_of_range", True)
     assert "seed" not in [name for _, inputs, _ in triton.requests for name in inputs]
 
 
-# ---- values that a declared model lets pass
+# ---- values that the declared request model accepts
 
 
 def one_input(wire: str, dims: tuple[int, ...]) -> ModelConfig:
@@ -235,7 +235,9 @@ def one_input(wire: str, dims: tuple[int, ...]) -> ModelConfig:
         ("BOOL", (-1,), [True, 2], "#/x/1: wrong_type"),
     ],
 )
-def test_what_is_no_tensor_is_refused(wire: str, dims: tuple[int, ...], value: Any, problem: str) -> None:
+def test_values_that_do_not_fit_the_tensor_are_rejected(
+    wire: str, dims: tuple[int, ...], value: Any, problem: str
+) -> None:
     with pytest.raises(InvalidRequestError) as caught:
         tensors.from_fields({"x": value}, one_input(wire, dims))
     assert [f"{each.pointer}: {each.code}" for each in caught.value.problems] == [problem]
@@ -263,9 +265,9 @@ def test_numpy_arrays_tuples_enums_and_decimals_become_tensors(
     assert tensors.from_fields({"x": value}, one_input(wire, dims))["x"].array.tolist() == array
 
 
-async def test_nan_is_refused_where_any_value_may_stand(client: httpx2.AsyncClient) -> None:
+async def test_nan_is_rejected_in_a_field_of_any_type(client: httpx2.AsyncClient) -> None:
     for text in ("NaN", "1e400", '[1, {"a": -Infinity}]'):
-        code, detail = await refused(
+        code, detail = await rejected(
             client, "/sdapi/v1/txt2img", f'{{"prompt": "a", "override_settings": {{"x": {text}}}}}'
         )
         assert (code, "override_settings" in detail) == ("not_finite", True)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Webhooks go to public addresses only, however a URL or the DNS writes a private one."""
+"""Webhooks are sent only to public addresses, however a URL or the DNS spells a private one."""
 
 import asyncio
 import socket
@@ -12,7 +12,7 @@ from fastapi_triton.jobs.public_addresses import is_public
 from fastapi_triton.jobs.webhooks import NotDeliveredError, Webhooks
 
 PRIVATE = [
-    # IANA's registry of special IPv4 addresses, the first and the last of each block.
+    # IANA's registry of special IPv4 addresses: the first and the last of each block.
     *("0.0.0.0", "0.255.255.255", "10.0.0.0", "10.255.255.255", "100.64.0.0", "100.127.255.255"),
     *("127.0.0.1", "127.255.255.255", "169.254.0.0", "169.254.169.254", "172.16.0.0", "172.31.255.255"),
     *("192.0.0.0", "192.0.0.9", "192.0.0.170", "192.0.2.1", "192.88.99.1", "192.168.0.0", "192.168.255.255"),
@@ -46,21 +46,21 @@ def test_global_unicast_is_public(address: str) -> None:
 
 
 @pytest.mark.parametrize("address", [each for each in PRIVATE if "%" not in each])
-def test_a_url_with_a_special_address_is_refused_at_once(address: str) -> None:
+def test_url_with_a_special_address_is_rejected_at_once(address: str) -> None:
     host = f"[{address}]" if ":" in address else address
-    with pytest.raises(InvalidRequestError) as refused:
+    with pytest.raises(InvalidRequestError) as rejected:
         Webhooks("secret").checked(f"https://{host}/")
-    assert refused.value.code == "invalid_webhook_url"
+    assert rejected.value.code == "invalid_webhook_url"
 
 
 @pytest.mark.parametrize("address", PUBLIC)
-def test_a_url_with_a_public_address_is_accepted(address: str) -> None:
+def test_url_with_a_public_address_is_accepted(address: str) -> None:
     url = f"https://[{address}]/" if ":" in address else f"https://{address}/"
     assert Webhooks("secret").checked(url) == url
 
 
 @pytest.mark.parametrize("address", [each for each in PRIVATE if "%" not in each])
-async def test_a_public_name_with_a_special_address_is_never_connected_to(
+async def test_name_that_resolves_to_a_special_address_is_not_contacted(
     monkeypatch: pytest.MonkeyPatch, address: str
 ) -> None:
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
@@ -75,14 +75,14 @@ async def test_a_public_name_with_a_special_address_is_never_connected_to(
 
 
 @pytest.mark.parametrize("host", ["2130706433", "127.1", "0x7f000001", "0x7f.1", "017700000001", "127.0.0.1."])
-async def test_a_number_that_the_c_library_takes_for_an_address_is_never_connected_to(host: str) -> None:
+async def test_number_that_the_c_library_reads_as_an_address_is_not_contacted(host: str) -> None:
     webhooks, url = Webhooks("secret"), f"https://{host}:1/"
     try:
         webhooks.checked(url)
     except InvalidRequestError:
         return
-    with pytest.raises(NotDeliveredError) as refused:
+    with pytest.raises(NotDeliveredError) as rejected:
         await webhooks.send("id", url, "completed")
-    # Not "connection refused", with which a connection to this machine ends.
-    assert "Errno 111" not in str(refused.value)
-    assert "Connect call failed" not in str(refused.value)
+    # Not "connection refused", the error of a connection to this machine.
+    assert "Errno 111" not in str(rejected.value)
+    assert "Connect call failed" not in str(rejected.value)

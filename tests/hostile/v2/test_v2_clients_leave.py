@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A client that leaves `/v2` keeps no place, whatever state its request is in, unless Triton works on the request."""
+"""A client of `/v2` that disconnects frees its slot in every state of its request, unless Triton works on it."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -17,7 +17,7 @@ MAX_IN_FLIGHT = 4
 GENERATE = "/v2/models/echo/generate"
 BODY = b"Content-Length: %d\r\n\r\n%b" % (len(REQUEST), REQUEST)
 H2C = b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAARAAAAAAAIAAAAA\r\n"
-# More than the kernel takes for a Triton that does not read.
+# More than the kernel buffers for a Triton that does not read.
 HUGE = b'{"inputs":[],"id":"' + b"x" * 15_000_000 + b'"}'
 
 
@@ -51,13 +51,13 @@ def post(path: str, rest: bytes = BODY) -> bytes:
     return b"POST %s HTTP/1.1\r\nHost: x\r\n%b" % (path.encode(), rest)
 
 
-async def until(is_so: Callable[[], bool]) -> None:
-    while not is_so():  # noqa: ASYNC110 (of what the app counts there is no event)
+async def until(holds: Callable[[], bool]) -> None:
+    while not holds():  # noqa: ASYNC110 (there is no event for it)
         await asyncio.sleep(0.001)
 
 
-async def all_say_and_leave(wires: list[RawConnection], said: bytes) -> None:
-    await asyncio.gather(*(wire.send(said) for wire in wires))
+async def all_send_and_close(wires: list[RawConnection], data: bytes) -> None:
+    await asyncio.gather(*(wire.send(data) for wire in wires))
     for wire in wires:
         wire.close()
 
@@ -72,7 +72,7 @@ def is_free(app: TritonFrontend) -> bool:
     [H2C + BODY, H2C + b"Content-Length: 13\r\n\r\n", H2C + b"Transfer-Encoding: chunked\r\n\r\n", BODY[:-1], b"X: y"],
     ids=["upgrade", "upgrade without its body", "upgrade without a chunk", "half a body", "half a head"],
 )
-async def test_thirty_two_that_leave_at_once_block_nobody(
+async def test_32_simultaneous_disconnects_block_no_other_request(
     app: TritonFrontend,
     client: httpx2.AsyncClient,
     wires: list[RawConnection],
@@ -80,7 +80,7 @@ async def test_thirty_two_that_leave_at_once_block_nobody(
     path: str,
     rest: bytes,
 ) -> None:
-    await all_say_and_leave(wires, post(path, rest))
+    await all_send_and_close(wires, post(path, rest))
     for _ in range(2 * MAX_IN_FLIGHT):
         assert (await client.post(INFER, content=REQUEST)).status_code == 200
     await until(lambda: is_free(app))
@@ -88,7 +88,7 @@ async def test_thirty_two_that_leave_at_once_block_nobody(
 
 
 @pytest.mark.parametrize("path", [INFER, STREAM, GENERATE])
-async def test_an_upgrade_is_ignored(wires: list[RawConnection], triton: ScriptedTriton, path: str) -> None:
+async def test_upgrade_is_ignored(wires: list[RawConnection], triton: ScriptedTriton, path: str) -> None:
     await wires[0].send(post(path, H2C + BODY))
     assert await wires[0].response() == (200, b"{}")
     head, body = triton.requests[-1]
@@ -98,7 +98,7 @@ async def test_an_upgrade_is_ignored(wires: list[RawConnection], triton: Scripte
 
 
 @pytest.mark.parametrize("path", [INFER, STREAM, GENERATE])
-async def test_those_that_wait_for_their_turn_leave_the_queue(
+async def test_disconnects_of_queued_requests_leave_the_queue(
     app: TritonFrontend, client: httpx2.AsyncClient, wires: list[RawConnection], triton: ScriptedTriton, path: str
 ) -> None:
     go_on = asyncio.Event()
@@ -125,7 +125,7 @@ async def test_those_that_wait_for_their_turn_leave_the_queue(
 
 
 @pytest.mark.parametrize("path", [INFER, STREAM, GENERATE])
-async def test_a_body_that_triton_does_not_take_is_dropped(
+async def test_body_that_triton_does_not_read_is_dropped_on_disconnect(
     app: TritonFrontend, wires: list[RawConnection], triton: ScriptedTriton, path: str
 ) -> None:
     is_begun, is_closed = asyncio.Event(), asyncio.Event()
@@ -148,21 +148,21 @@ async def test_a_body_that_triton_does_not_take_is_dropped(
 
 
 @pytest.mark.parametrize("path", [INFER, GENERATE])
-async def test_what_triton_works_on_keeps_its_place_until_triton_is_done_and_no_longer(
+async def test_slot_is_held_after_a_disconnect_until_triton_is_done(
     app: TritonFrontend, wires: list[RawConnection], triton: ScriptedTriton, path: str
 ) -> None:
-    asked = asyncio.Queue[Upstream]()
-    is_over = asyncio.Event()
+    received = asyncio.Queue[Upstream]()
+    may_finish = asyncio.Event()
 
     async def hold(upstream: Upstream) -> None:
         await upstream.request()
-        asked.put_nowait(upstream)
-        await is_over.wait()
+        received.put_nowait(upstream)
+        await may_finish.wait()
 
     triton.script = hold
     for wire in wires[:MAX_IN_FLIGHT]:
         await wire.send(post(path))
-    upstreams = [await asked.get() for _ in range(MAX_IN_FLIGHT)]
+    upstreams = [await received.get() for _ in range(MAX_IN_FLIGHT)]
     for wire in wires[:MAX_IN_FLIGHT]:
         wire.close()
     assert app.services.admission.in_flight == MAX_IN_FLIGHT
@@ -172,11 +172,11 @@ async def test_what_triton_works_on_keeps_its_place_until_triton_is_done_and_no_
     await until(lambda: app.services.admission.in_flight == 1)
     await upstreams[3].send(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n")  # its head ends Triton's work
     await until(lambda: is_free(app))
-    is_over.set()
+    may_finish.set()
 
 
 @pytest.mark.parametrize("path", [INFER, STREAM])
-async def test_a_reader_that_stalls_and_leaves_gives_its_place_back(
+async def test_disconnect_of_a_client_that_stopped_reading_frees_its_slot(
     app: TritonFrontend, wires: list[RawConnection], triton: ScriptedTriton, path: str
 ) -> None:
     is_closed = asyncio.Event()
@@ -196,7 +196,7 @@ async def test_a_reader_that_stalls_and_leaves_gives_its_place_back(
     triton.script = pour
     wire = wires[0]
     await wire.send(post(path))
-    await wire.reader.readexactly(100)  # and no more
+    await wire.reader.readexactly(100)  # no more
     if path == STREAM:
         assert app.services.admission.in_flight == 1
     wire.close()
@@ -204,7 +204,7 @@ async def test_a_reader_that_stalls_and_leaves_gives_its_place_back(
     await until(lambda: is_free(app))
 
 
-async def test_questions_of_clients_that_left_are_dropped(
+async def test_get_requests_of_disconnected_clients_are_dropped(
     client: httpx2.AsyncClient, wires: list[RawConnection], triton: ScriptedTriton
 ) -> None:
     num_asked = num_closed = 0
@@ -220,7 +220,7 @@ async def test_questions_of_clients_that_left_are_dropped(
             await upstream.respond()
 
     triton.script = be_silent
-    for _ in range(3):  # more of them than there are places for questions
+    for _ in range(3):  # more than there are connections for polls
         async with AsyncExitStack() as stack:
             asking = [await stack.enter_async_context(raw_connection_to(client)) for _ in range(32)]
             before = num_asked

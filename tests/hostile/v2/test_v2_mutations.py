@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Mutated `/v2` requests through the frontend to a real Triton: each is answered, and no process of Triton dies."""
+"""Mutated `/v2` requests through the frontend to a real Triton: each gets a response, and no process of Triton dies."""
 
 import asyncio
 import os
@@ -19,9 +19,9 @@ MANY = int(os.environ.get("FUZZ_V2", "100000"))
 AT_ONCE = 16
 BATCH = 2_000
 LIMIT_S = 60
-# Seconds. A request whose length a mutation has changed waits for what does not come.
+# Seconds. A request with a mutated length waits for bytes that never arrive.
 TIMEOUTS = ("--head-timeout-s", "0.5", "--body-pause-timeout-s", "0.5", "--idle-timeout-s", "0.5")
-# Refused by the frontend or by Triton; served; a model or Triton that did not like it.
+# Served, or rejected by the frontend, by Triton or by the model.
 EXPECTED = {b"200", b"400", b"403", b"404", b"405", b"408", b"413", b"415", b"431", b"500", b"501", b"503", b""}
 
 
@@ -34,7 +34,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 
 async def status_of(port: int, request: bytes) -> bytes:
-    """The status of the answer to the last byte, or nothing if the server closed without one."""
+    """The status of the response once it is complete, or None if the server closed without one."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=2**24)
     try:
         writer.write(request)
@@ -55,17 +55,17 @@ async def status_of(port: int, request: bytes) -> bytes:
 
 
 async def send(port: int, chance: random.Random, count: int) -> Counter[bytes]:
-    """So many requests, `AT_ONCE` at a time. Gives how often each status came."""
+    """Send this many requests, `AT_ONCE` at a time, and count the statuses."""
     statuses: Counter[bytes] = Counter()
-    left = iter(range(count))
+    remaining = iter(range(count))
 
     async def client() -> None:
-        for _ in left:
+        for _ in remaining:
             request = v2_mutations.request(chance)
             try:
                 statuses[await status_of(port, request)] += 1
             except TimeoutError:
-                pytest.fail(f"no answer to {request[:2000]!r}")
+                pytest.fail(f"no response to {request[:2000]!r}")
 
     await asyncio.gather(*(client() for _ in range(AT_ONCE)))
     return statuses
@@ -81,7 +81,7 @@ def fuzz(server: Server, count: int) -> Counter[bytes]:
         assert processes(server) == before, (
             f"one died within requests {start} to {start + BATCH}:\n{server.log[-3000:]}"
         )
-        print(f"{start + BATCH} requests: {dict(statuses)}")  # noqa: T201 (with -s it says how far it is)
+        print(f"{start + BATCH} requests: {dict(statuses)}")  # noqa: T201 (shows progress with -s)
     assert statuses.keys() <= EXPECTED, statuses
     for model in ("echo", "count_stream", *v2_mutations.ODD_MODELS):
         assert server.get(f"/v2/models/{model}/ready").status_code == 200
@@ -91,22 +91,22 @@ def fuzz(server: Server, count: int) -> Counter[bytes]:
 
 
 def processes(server: Server) -> set[int]:
-    """Triton's process and those of its models that live."""
+    """The live processes of Triton and its models."""
     return {each.pid for each in server.below() if each.is_running() and each.status() != "zombie"}
 
 
-def test_some_hundred_mutated_requests_leave_triton_alive(server: Server) -> None:
+def test_triton_survives_hundreds_of_mutated_requests(server: Server) -> None:
     statuses = fuzz(server, 400)
     assert statuses[b"200"] > 20
     assert statuses[b"400"] > 100
 
 
 @pytest.mark.slow
-def test_some_thousand_mutated_requests_leave_triton_alive(server: Server) -> None:
+def test_triton_survives_thousands_of_mutated_requests(server: Server) -> None:
     fuzz(server, 6_000)
 
 
 @pytest.mark.fuzz
 @pytest.mark.timeout(7200)
-def test_any_mutated_requests_leave_triton_alive(server: Server) -> None:
+def test_triton_survives_any_mutated_requests(server: Server) -> None:
     fuzz(server, MANY)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`/v2` remembers what it checked: never for another model, another length, or what a long string hides."""
+"""`/v2` caches its checks of JSON. The cache never applies to another model, another length or another nesting."""
 
 import json
 
@@ -26,24 +26,24 @@ async def checked(sent: bytes) -> InferenceRequest:
     return request
 
 
-async def test_a_request_that_fitted_one_model_is_checked_against_the_next() -> None:
+async def test_request_checked_for_one_model_is_checked_again_for_another() -> None:
     for _ in range(2):
         (await checked(body("a"))).require_fit(config("BYTES"))
         with pytest.raises(UnreadableRequestError, match="expects INT32"):
             (await checked(body("a"))).require_fit(config("INT32"))
 
 
-async def test_the_same_json_with_a_shorter_string_is_counted_anew() -> None:
-    """Elements are held to the bytes that came, and long strings are cut before the JSON is remembered."""
+async def test_same_json_with_a_shorter_string_is_measured_again() -> None:
+    """The number of elements is compared with the bytes received. Long strings are cut before the JSON is cached."""
     await checked(body("a" * 9000, shape=(3000, 1)))
     with pytest.raises(UnreadableRequestError, match="more than the body has bytes"):
         await checked(body("a" * 2500, shape=(3000, 1)))
 
 
-async def test_a_long_string_hides_no_nesting() -> None:
+async def test_long_string_hides_no_nesting() -> None:
     deep = "[" * 101 + "]" * 101
-    await checked(body("a" * 3000 + deep))  # brackets within a string are text
+    await checked(body("a" * 3000 + deep))  # brackets inside a string are text
     sent = body("a" * 3000).replace(b'"data": [', b'"data": [' + deep.encode() + b", ")
-    with pytest.raises(UnreadableRequestError) as refused:
+    with pytest.raises(UnreadableRequestError) as rejected:
         await checked(sent)
-    assert refused.value.code == "json_too_deep"
+    assert rejected.value.code == "json_too_deep"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`/v2` requests that kill Triton 2.51 if they reach it: the frontend refuses them, and Triton gets no request."""
+"""`/v2` requests that kill Triton 2.51: the frontend rejects them, and Triton gets no request."""
 
 import gzip
 import json
@@ -13,7 +13,7 @@ from support.scripted_triton import INFER, REQUEST, STREAM, ScriptedTriton
 from support.v2_requests import CONFIG, TEXT, X, Y, binary, body_of
 
 
-async def refused(
+async def rejected(
     client: httpx2.AsyncClient,
     triton: ScriptedTriton,
     body: bytes,
@@ -23,13 +23,13 @@ async def refused(
     code: str = "invalid_inference_request",
     status: int = 400,
 ) -> str:
-    answer = await client.post(path, content=body, headers=headers)
-    told = answer.json()
-    assert (answer.status_code, told["code"]) == (status, code), (told, body[:300], headers)
-    assert told["request_id"] == answer.headers["x-request-id"]
-    assert len(answer.content) < 1500
+    response = await client.post(path, content=body, headers=headers)
+    error = response.json()
+    assert (response.status_code, error["code"]) == (status, code), (error, body[:300], headers)
+    assert error["request_id"] == response.headers["x-request-id"]
+    assert len(response.content) < 1500
     assert triton.requests == []
-    return str(told["error"])
+    return str(error["error"])
 
 
 NESTED = b"[" * 110_000 + b"]" * 110_000
@@ -38,7 +38,7 @@ NESTED = b"[" * 110_000 + b"]" * 110_000
 @pytest.mark.parametrize("depth", [101, 2_000, 110_000])
 @pytest.mark.parametrize("is_closed", [True, False])
 @pytest.mark.parametrize("brackets", [(b"[", b"]"), (b'{"a":', b"}")])
-async def test_deep_json_is_refused_everywhere(
+async def test_deep_json_is_rejected_everywhere(
     client: httpx2.AsyncClient, triton: ScriptedTriton, depth: int, is_closed: bool, brackets: tuple[bytes, bytes]
 ) -> None:
     nested = brackets[0] * depth + (b"1" + brackets[1] * depth if is_closed else b"")
@@ -52,7 +52,7 @@ async def test_deep_json_is_refused_everywhere(
         (STREAM, b'{"text": ' + nested + b"}"),
         ("/v2/repository/index", b'{"ready": ' + nested + b"}"),
     ):
-        detail = await refused(client, triton, body, path=path, code="json_too_deep")
+        detail = await rejected(client, triton, body, path=path, code="json_too_deep")
         assert "100 levels" in detail
 
 
@@ -79,13 +79,15 @@ SHAPES = [
 ]
 
 
-async def test_shapes_that_no_data_fits_are_refused(client: httpx2.AsyncClient, triton: ScriptedTriton) -> None:
+async def test_shapes_that_do_not_match_the_data_are_rejected(
+    client: httpx2.AsyncClient, triton: ScriptedTriton
+) -> None:
     for shape in SHAPES:
-        await refused(client, triton, body_of({**X, "shape": shape}))
-        await refused(client, triton, body_of({**X, "shape": shape, "data": [1.0] * 5_000}))
+        await rejected(client, triton, body_of({**X, "shape": shape}))
+        await rejected(client, triton, body_of({**X, "shape": shape, "data": [1.0] * 5_000}))
         for size in (0, 4):
             body, headers = binary(shape, size, data=b"abcd"[:size])
-            await refused(client, triton, body, headers=headers)
+            await rejected(client, triton, body, headers=headers)
 
 
 SIZES = [
@@ -103,10 +105,10 @@ SIZES = [
 ]
 
 
-async def test_binary_sizes_that_disagree_are_refused(client: httpx2.AsyncClient, triton: ScriptedTriton) -> None:
+async def test_wrong_binary_sizes_are_rejected(client: httpx2.AsyncClient, triton: ScriptedTriton) -> None:
     for shape, size, data in SIZES:
         body, headers = binary(shape, size, data=data)
-        await refused(client, triton, body, headers=headers)
+        await rejected(client, triton, body, headers=headers)
 
 
 CHANGES = [
@@ -153,10 +155,10 @@ CHANGES = [
 ]
 
 
-async def test_members_of_the_wrong_kind_are_refused(client: httpx2.AsyncClient, triton: ScriptedTriton) -> None:
+async def test_members_of_the_wrong_type_are_rejected(client: httpx2.AsyncClient, triton: ScriptedTriton) -> None:
     for changes in CHANGES:
-        await refused(client, triton, json.dumps({"inputs": [TEXT], **changes}).encode())
-    await refused(client, triton, b'{"text": "a", "id": 5}', path=STREAM)
+        await rejected(client, triton, json.dumps({"inputs": [TEXT], **changes}).encode())
+    await rejected(client, triton, b'{"text": "a", "id": 5}', path=STREAM)
 
 
 BODIES = [
@@ -175,39 +177,41 @@ BODIES = [
 ]
 
 
-async def test_what_is_not_one_json_object_is_refused(client: httpx2.AsyncClient, triton: ScriptedTriton) -> None:
+async def test_body_that_is_not_one_json_object_is_rejected(client: httpx2.AsyncClient, triton: ScriptedTriton) -> None:
     for body in BODIES:
         for path in (INFER, STREAM):
-            await refused(client, triton, body, path=path, code="unreadable_request")
+            await rejected(client, triton, body, path=path, code="unreadable_request")
         for other in (b"[]", b"1", b"null", b'"x"'):
-            await refused(client, triton, other, path=STREAM)
-            await refused(client, triton, other)
+            await rejected(client, triton, other, path=STREAM)
+            await rejected(client, triton, other)
 
 
-async def test_a_body_of_very_many_members_is_refused(client: httpx2.AsyncClient, triton: ScriptedTriton) -> None:
+async def test_body_with_too_many_members_is_rejected(client: httpx2.AsyncClient, triton: ScriptedTriton) -> None:
     many = b"{" + b",".join(b'"k%d":1' % number for number in range(100_000)) + b"}"
     for path in (INFER, STREAM, "/v2/repository/index"):
-        await refused(client, triton, many, path=path, code="too_many_elements", status=413)
+        await rejected(client, triton, many, path=path, code="too_many_elements", status=413)
 
 
 LENGTHS = ["12abc", "-1", "", "+5", "0x10", "99999", "9" * 22, "4294967296", "1,1"]
 
 
-async def test_junk_as_the_jsons_length_is_refused(client: httpx2.AsyncClient, triton: ScriptedTriton) -> None:
+async def test_invalid_json_length_header_is_rejected(client: httpx2.AsyncClient, triton: ScriptedTriton) -> None:
     for length in LENGTHS:
         headers = {"Inference-Header-Content-Length": length}
-        await refused(client, triton, body_of(TEXT), headers=headers, code="invalid_header")
+        await rejected(client, triton, body_of(TEXT), headers=headers, code="invalid_header")
 
 
 MALFORMED = ["gzip;q=1e999", "gzip;q=", "gzip;q=-1", "gzip;q=nan", "gzip;q=2", "gzip;q=.", "gzip;level=1", "a b"]
 
 
-async def test_a_malformed_accept_encoding_is_refused(client: httpx2.AsyncClient, triton: ScriptedTriton) -> None:
+async def test_malformed_accept_encoding_is_rejected(client: httpx2.AsyncClient, triton: ScriptedTriton) -> None:
     for value in MALFORMED:
         for path in (INFER, STREAM):
-            await refused(client, triton, REQUEST, path=path, headers={"Accept-Encoding": value}, code="invalid_header")
-        answer = await client.get("/v2/health/live", headers={"Accept-Encoding": value})
-        assert (answer.status_code, answer.json()["code"]) == (400, "invalid_header")
+            await rejected(
+                client, triton, REQUEST, path=path, headers={"Accept-Encoding": value}, code="invalid_header"
+            )
+        response = await client.get("/v2/health/live", headers={"Accept-Encoding": value})
+        assert (response.status_code, response.json()["code"]) == (400, "invalid_header")
         assert triton.requests == []
 
 
@@ -221,19 +225,19 @@ WELLFORMED = [
 ]
 
 
-async def test_a_wellformed_accept_encoding_passes(client: httpx2.AsyncClient, triton: ScriptedTriton) -> None:
+async def test_wellformed_accept_encoding_is_forwarded(client: httpx2.AsyncClient, triton: ScriptedTriton) -> None:
     for value in WELLFORMED:
         assert (await client.post(INFER, content=REQUEST, headers={"Accept-Encoding": value})).status_code == 200
         assert f"accept-encoding: {value}\r\n".encode() in triton.requests.pop()[0]
 
 
-async def test_shared_memory_is_closed_with_administration(client: httpx2.AsyncClient, triton: ScriptedTriton) -> None:
+async def test_shared_memory_requires_v2_administration(client: httpx2.AsyncClient, triton: ScriptedTriton) -> None:
     region = {"shared_memory_region": "mine", "shared_memory_byte_size": 4}
     for body in (
         body_of({"name": "x", "shape": [1, 1, 1], "datatype": "FP32", "parameters": region}),
         body_of(TEXT, outputs=[{"name": "text", "parameters": region}]),
     ):
-        await refused(client, triton, body, code="v2_administration_closed", status=403)
+        await rejected(client, triton, body, code="v2_administration_closed", status=403)
     open_to_all = Settings(triton_url=triton.url, v2_admin=True)
     async with listening(TritonFrontend(settings=open_to_all)) as admin:
         assert (await admin.post(INFER, content=body)).status_code == 200
@@ -241,27 +245,29 @@ async def test_shared_memory_is_closed_with_administration(client: httpx2.AsyncC
             {"shared_memory_byte_size": 2**63 - 1, "shared_memory_offset": 1},
             {"shared_memory_region": ""},
         ):
-            told = body_of(TEXT, outputs=[{"name": "text", "parameters": region | changes}])
-            assert (await admin.post(INFER, content=told)).json()["code"] == "invalid_inference_request"
+            body = body_of(TEXT, outputs=[{"name": "text", "parameters": region | changes}])
+            assert (await admin.post(INFER, content=body)).json()["code"] == "invalid_inference_request"
 
 
-async def test_a_bomb_is_unpacked_no_further_than_the_limit(client: httpx2.AsyncClient, triton: ScriptedTriton) -> None:
+async def test_gzip_bomb_is_decompressed_only_up_to_the_limit(
+    client: httpx2.AsyncClient, triton: ScriptedTriton
+) -> None:
     gzipped = {"Content-Encoding": "gzip"}
     bomb = gzip.compress(b"[" * 40_000_000)
-    await refused(client, triton, bomb, headers=gzipped, code="body_too_large", status=413)
+    await rejected(client, triton, bomb, headers=gzipped, code="body_too_large", status=413)
     deep = gzip.compress(b'{"inputs": ' + NESTED + b"}")
-    await refused(client, triton, deep, headers=gzipped, code="json_too_deep")
+    await rejected(client, triton, deep, headers=gzipped, code="json_too_deep")
     for broken in (b"x", gzip.compress(REQUEST)[:-9], gzip.compress(REQUEST) + b"x"):
-        await refused(client, triton, broken, headers=gzipped, code="unreadable_request")
-    await refused(client, triton, b"x", headers={"Content-Encoding": "br"}, code="compressed_body", status=415)
+        await rejected(client, triton, broken, headers=gzipped, code="unreadable_request")
+    await rejected(client, triton, b"x", headers={"Content-Encoding": "br"}, code="compressed_body", status=415)
 
 
-async def test_unpacked_bodies_count_as_bodies_in_memory(triton: ScriptedTriton) -> None:
+async def test_decompressed_bodies_count_towards_the_body_budget(triton: ScriptedTriton) -> None:
     settings = Settings(triton_url=triton.url, v2_compressed=True, max_body_bytes=1_000, max_buffered_body_bytes=999)
     packed, gzipped = gzip.compress(REQUEST), {"Content-Encoding": "gzip"}
     app = TritonFrontend(settings=settings)
     async with listening(app) as client:
-        await refused(client, triton, packed, headers=gzipped, code="body_buffers_full", status=503)
+        await rejected(client, triton, packed, headers=gzipped, code="body_buffers_full", status=503)
     async with listening(
         TritonFrontend(settings=settings.model_copy(update={"max_buffered_body_bytes": 1_000}))
     ) as client:
@@ -269,20 +275,18 @@ async def test_unpacked_bodies_count_as_bodies_in_memory(triton: ScriptedTriton)
             assert (await client.post(INFER, content=packed, headers=gzipped)).status_code == 200
 
 
-async def test_inputs_together_take_no_more_memory_than_their_data(
-    client: httpx2.AsyncClient, triton: ScriptedTriton
-) -> None:
+async def test_sum_of_input_sizes_is_limited_by_the_body(client: httpx2.AsyncClient, triton: ScriptedTriton) -> None:
     many = [{**X, "name": f"n{number}", "shape": [1, 1, 100]} for number in range(200)]
-    assert "more than the body has bytes" in await refused(client, triton, body_of(*many))
+    assert "more than the body has bytes" in await rejected(client, triton, body_of(*many))
 
 
-async def test_a_config_to_load_is_json_too(triton: ScriptedTriton) -> None:
+async def test_config_in_a_load_request_is_checked(triton: ScriptedTriton) -> None:
     path = "/v2/repository/models/echo/load"
     async with listening(TritonFrontend(settings=Settings(triton_url=triton.url, v2_admin=True))) as client:
         deep = json.dumps({"parameters": {"config": NESTED.decode()}}).encode()
-        await refused(client, triton, deep, path=path, code="json_too_deep")
+        await rejected(client, triton, deep, path=path, code="json_too_deep")
         for value in (b"NaN", b'"\\ud800"'):
-            await refused(
+            await rejected(
                 client, triton, b'{"parameters": {"config": %b}}' % value, path=path, code="unreadable_request"
             )
         good = json.dumps({"parameters": {"config": json.dumps(CONFIG), "file:1/model.py": "eA==" * 1_000}}).encode()

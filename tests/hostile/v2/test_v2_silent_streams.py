@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Streams below `/v2` that wait: comments until Triton's first byte, and nothing between Triton's own bytes."""
+"""Waiting streams of `/v2`: comments until Triton's first byte, and nothing between Triton's own bytes."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -18,7 +18,7 @@ EVENTS = b'data: {"n":1}\n\ndata: {"n":2}\n\n'
 
 
 class Proxied:
-    """An app in front of a scripted Triton, which streams two events as soon as it may."""
+    """An app in front of a scripted Triton, which streams two events as soon as `begin` is set."""
 
     def __init__(self, triton: ScriptedTriton) -> None:
         self.app = TritonFrontend(
@@ -26,15 +26,15 @@ class Proxied:
         )
         self.begin = asyncio.Event()
         self.begin.set()
-        self.refusal: tuple[bytes, bytes] | None = None
+        self.error: tuple[bytes, bytes] | None = None
         triton.script = self.stream
 
     async def stream(self, upstream: Upstream) -> None:
         while True:
             await upstream.request()
             await self.begin.wait()
-            if self.refusal is not None:
-                status, body = self.refusal
+            if self.error is not None:
+                status, body = self.error
                 await upstream.respond(body, status=status)
                 continue
             await upstream.send(HEAD + b"%x\r\n%b\r\n0\r\n\r\n" % (len(EVENTS), EVENTS))
@@ -46,15 +46,15 @@ async def proxied() -> AsyncIterator[Proxied]:
         yield Proxied(triton)
 
 
-async def test_below_v2_the_position_comes_as_comments_before_tritons_bytes(proxied: Proxied) -> None:
+async def test_v2_stream_reports_its_position_in_comments(proxied: Proxied) -> None:
     async with (
         listening(proxied.app) as client,
         busy(proxied.app, "echo") as free,
-        client.stream("POST", STREAM, json={}) as answer,
+        client.stream("POST", STREAM, json={}) as response,
     ):
-        assert answer.status_code == 200
-        assert answer.headers["content-type"] == "text/event-stream; charset=utf-8"
-        pieces = answer.aiter_bytes()
+        assert response.status_code == 200
+        assert response.headers["content-type"] == "text/event-stream; charset=utf-8"
+        pieces = response.aiter_bytes()
         waiting = await anext(pieces)
         assert waiting == b": queued position=1\n\n"
         free()
@@ -63,42 +63,42 @@ async def test_below_v2_the_position_comes_as_comments_before_tritons_bytes(prox
     assert rest.endswith(EVENTS)
 
 
-async def test_below_v2_what_comes_after_the_head_is_an_event_as_triton_has_it(proxied: Proxied) -> None:
-    """Triton's own errors, those of a proxy before it, and refusals of the frontend's."""
+async def test_v2_error_after_the_head_is_an_event_in_tritons_form(proxied: Proxied) -> None:
+    """Errors of Triton, of a proxy in front of it and of the frontend."""
     async with listening(proxied.app) as client:
-        for refusal, data in (
+        for error, data in (
             ((b"400 Bad Request", b'{"error":"no such input"}'), {"error": "no such input"}),
             ((b"404 Not Found", b"<html>\n\nno\n"), {"error": "<html>\n\nno\n"}),
         ):
-            proxied.refusal = refusal
+            proxied.error = error
             proxied.begin.clear()
-            async with client.stream("POST", STREAM, json={}) as answer:
-                assert answer.status_code == 200
-                told = events_of(answer)
-                assert await anext(told) == ReceivedEvent("", "ping")
+            async with client.stream("POST", STREAM, json={}) as response:
+                assert response.status_code == 200
+                events = events_of(response)
+                assert await anext(events) == ReceivedEvent("", "ping")
                 proxied.begin.set()
-                assert [each.data async for each in told][-1] == data
+                assert [each.data async for each in events][-1] == data
         async with busy(proxied.app, "echo"):
             headers = {"X-Request-Timeout": "1"}
-            async with client.stream("POST", STREAM, json={}, headers=headers) as answer:
-                last = [each.data async for each in events_of(answer)][-1]
+            async with client.stream("POST", STREAM, json={}, headers=headers) as response:
+                last = [each.data async for each in events_of(response)][-1]
     assert last["code"] == "deadline_exceeded"
     assert proxied.app.services.admission.in_flight == 0
 
 
-async def test_below_v2_a_response_in_time_passes_unchanged(proxied: Proxied) -> None:
-    proxied.refusal = (b"400 Bad Request", b'{"error":"no"}')
+async def test_v2_response_before_the_first_heartbeat_is_unchanged(proxied: Proxied) -> None:
+    proxied.error = (b"400 Bad Request", b'{"error":"no"}')
     app = TritonFrontend(settings=proxied.app.settings.model_copy(update={"event_heartbeat_s": 60}))
     async with listening(app) as client:
-        refused = await client.post(STREAM, json={})
-        assert (refused.status_code, refused.content) == (400, b'{"error":"no"}')
-        proxied.refusal = None
-        answer = await client.post(STREAM, json={})
-        assert (answer.headers["content-type"], answer.content) == ("text/event-stream", EVENTS)
+        rejected = await client.post(STREAM, json={})
+        assert (rejected.status_code, rejected.content) == (400, b'{"error":"no"}')
+        proxied.error = None
+        response = await client.post(STREAM, json={})
+        assert (response.headers["content-type"], response.content) == ("text/event-stream", EVENTS)
 
 
-async def test_below_v2_nothing_is_put_between_tritons_bytes() -> None:
-    """A model that falls silent after it began may have done so in the middle of an event."""
+async def test_v2_heartbeats_stop_at_tritons_first_byte() -> None:
+    """A model may fall silent in the middle of an event."""
     client, clock = Client(), Client()
     stream, ticking = SilentStream(client.send), SilentStream(clock.send)
     start = {"type": "http.response.start", "status": 200, "headers": []}
