@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""An S3 with one bucket, and an environment whose AWS chain leads to it and nowhere else."""
+"""An S3 with one bucket, and an environment in which AWS clients use it and nothing else."""
 
 import functools
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ from store import Store
 
 @pytest.fixture(scope="session")
 def _server() -> Iterator[Store]:
-    # Each client reads megabytes of descriptions of AWS; here they are read once.
+    # Each client reads megabytes of AWS service descriptions. The cache reads them once.
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(botocore.session, "create_loader", functools.cache(botocore.session.create_loader))
         with Store().running() as store:

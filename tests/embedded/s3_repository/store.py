@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A real S3 API on loopback (moto's server), behind a layer that breaks its answers where a test says so."""
+"""A real S3 API on loopback (moto's server), with a layer in front that damages responses on request of a test."""
 
 import threading
 from collections.abc import Callable, Iterable, Iterator
@@ -14,12 +14,12 @@ from moto.s3.models import s3_backends
 from werkzeug.serving import make_server
 
 BUCKET = "my-bucket"
-Answer = tuple[str, list[tuple[str, str]], bytes]  # status line, headers, body
-Fault = Callable[[WSGIEnvironment, Answer], Answer | None]
+Response = tuple[str, list[tuple[str, str]], bytes]  # status line, headers, body
+Fault = Callable[[WSGIEnvironment, Response], Response | None]
 
 
 class Store:
-    """The server, its one bucket, what was read of it, and what shall go wrong."""
+    """The server with its one bucket, a list of the read requests, and the faults to inject."""
 
     def __init__(self) -> None:
         self._moto = DomainDispatcherApplication(create_backend_app)
@@ -52,13 +52,13 @@ class Store:
             self.requests.append(
                 f"{environ['REQUEST_METHOD']} {unquote(environ['RAW_URI'])} {environ.get('HTTP_RANGE', '')}"
             )
-        told: list[Any] = []
-        body = b"".join(self._moto(environ, lambda status, headers, *rest: told.extend((status, headers))))
-        answer: Answer = (told[0], list(told[1]), body)
+        start: list[Any] = []
+        body = b"".join(self._moto(environ, lambda status, headers, *rest: start.extend((status, headers))))
+        response: Response = (start[0], list(start[1]), body)
         for fault in self._faults:
-            answer = fault(environ, answer) or answer
-        start_response(answer[0], answer[1])
-        return [answer[2]]
+            response = fault(environ, response) or response
+        start_response(response[0], response[1])
+        return [response[2]]
 
     def put(self, key: str, data: bytes | str = b"", **arguments: Any) -> None:
         self.s3.put_object(Bucket=BUCKET, Key=key, Body=data, **arguments)
@@ -67,74 +67,76 @@ class Store:
         self.s3.delete_object(Bucket=BUCKET, Key=key)
 
     def empty(self) -> None:
-        """A new bucket, and nothing goes wrong any more."""
+        """Make a new bucket, and remove all faults."""
         self._faults.clear()
-        s3_backends.reset()  # those of all services
+        s3_backends.reset()  # resets all services
         self.s3.create_bucket(Bucket=BUCKET)
         self.requests.clear()
 
-    def asked(self, words: str) -> int:
-        """How many requests had these words."""
+    def num_requests(self, words: str) -> int:
+        """The number of requests that contain `words`."""
         return sum(words in request for request in self.requests)
 
-    # --- what shall go wrong; `where` is part of "GET /my-bucket/key" ---
+    # --- faults; `where` is part of "GET /my-bucket/key" ---
 
-    def answer(self, where: str, status: str, code: str, *, times: int | None = None, **headers: str) -> None:
-        """An error of S3's instead of the answer."""
-        body = f"<?xml version='1.0'?><Error><Code>{code}</Code><Message>{code} it is.</Message></Error>".encode()
+    def fail(self, where: str, status: str, code: str, *, times: int | None = None, **headers: str) -> None:
+        """Respond with an error of S3."""
+        body = f"<?xml version='1.0'?><Error><Code>{code}</Code><Message>{code}.</Message></Error>".encode()
         lines = [("Content-Type", "application/xml"), ("Content-Length", str(len(body))), *headers.items()]
         self._break(where, times, lambda _: (status, lines, body))
 
     def cut(self, where: str, *, after: int, times: int | None = None) -> None:
-        """The body ends early; its Content-Length does not say so."""
-        self._break(where, times, lambda answer: (answer[0], answer[1], answer[2][:after]))
+        """End the body early, with the Content-Length of the whole."""
+        self._break(where, times, lambda response: (response[0], response[1], response[2][:after]))
 
     def damage(self, where: str, *, times: int | None = None) -> None:
-        """The right number of bytes, one of them wrong."""
-        self._break(where, times, lambda answer: (answer[0], answer[1], bytes([answer[2][0] ^ 1]) + answer[2][1:]))
+        """Change one byte of the body."""
+        self._break(
+            where, times, lambda response: (response[0], response[1], bytes([response[2][0] ^ 1]) + response[2][1:])
+        )
 
     def hide_checksums(self, where: str) -> None:
-        """As stores that have none but the ETag."""
+        """Behave like stores that have only the ETag."""
         self._break(
             where,
             None,
-            lambda answer: (answer[0], [each for each in answer[1] if "checksum" not in each[0]], answer[2]),
+            lambda response: (response[0], [each for each in response[1] if "checksum" not in each[0]], response[2]),
         )
 
-    def refuse_checksum_headers(self, status: str) -> None:
-        """As stores that refuse headers which they do not know."""
+    def reject_checksum_headers(self, status: str) -> None:
+        """Behave like stores that reject unknown headers."""
         body = b"<?xml version='1.0'?><Error><Code>Unknown</Code><Message>Unsupported header.</Message></Error>"
         lines = [("Content-Type", "application/xml"), ("Content-Length", str(len(body)))]
 
-        def fault(environ: WSGIEnvironment, _: Answer) -> Answer | None:
+        def fault(environ: WSGIEnvironment, _: Response) -> Response | None:
             names = [name for name in environ if name.startswith("HTTP_X_AMZ_") and "CHECKSUM" in name]
             return (status, lines, body) if names else None
 
         self._faults.append(fault)
 
     def repeat(self, where: str) -> None:
-        """The body twice, and the length of that."""
+        """Send the body twice, with that Content-Length."""
 
-        def twice(answer: Answer) -> Answer:
-            headers = [each for each in answer[1] if each[0].lower() == "etag"]
-            return answer[0], [*headers, ("Content-Length", str(2 * len(answer[2])))], answer[2] * 2
+        def twice(response: Response) -> Response:
+            headers = [each for each in response[1] if each[0].lower() == "etag"]
+            return response[0], [*headers, ("Content-Length", str(2 * len(response[2])))], response[2] * 2
 
         self._break(where, None, twice)
 
     def call(self, where: str, function: Callable[[], None], *, times: int | None = None) -> None:
-        """Something happens when this is asked for, after the answer was made and before it is given."""
+        """Call the function for each such request, between making and sending the response."""
 
-        def called(answer: Answer) -> Answer:
+        def called(response: Response) -> Response:
             function()
-            return answer
+            return response
 
         self._break(where, times, called)
 
-    def _break(self, where: str, times: int | None, change: Callable[[Answer], Answer]) -> None:
+    def _break(self, where: str, times: int | None, change: Callable[[Response], Response]) -> None:
         left = [times]
         lock = threading.Lock()
 
-        def fault(environ: WSGIEnvironment, answer: Answer) -> Answer | None:
+        def fault(environ: WSGIEnvironment, response: Response) -> Response | None:
             if where not in f"{environ['REQUEST_METHOD']} {unquote(environ['RAW_URI'])}":
                 return None
             with lock:
@@ -142,6 +144,6 @@ class Store:
                     if not left[0]:
                         return None
                     left[0] -= 1
-            return change(answer)
+            return change(response)
 
         self._faults.append(fault)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What S3 promises of an object's bytes, by the values that the field's own tables have for `123456789`."""
+"""Checksums of S3, with the published check values for `123456789`."""
 
 import base64
 import hashlib
@@ -21,11 +21,11 @@ CHECKS = {
 
 
 def no_parts() -> int | None:
-    pytest.fail("nobody asks for parts here")
+    pytest.fail("the size of parts is not needed here")
 
 
-def promised(answer: dict[str, Any], part_bytes: int | None = None) -> Checksum | None:
-    return Checksum.of(answer, part_bytes=no_parts if part_bytes is None else lambda: part_bytes)
+def checksum_of(response: dict[str, Any], part_bytes: int | None = None) -> Checksum | None:
+    return Checksum.of(response, part_bytes=no_parts if part_bytes is None else lambda: part_bytes)
 
 
 @pytest.fixture
@@ -40,33 +40,33 @@ def etag(*parts: bytes) -> str:
 
 
 @pytest.mark.parametrize("name", CHECKS)
-def test_a_checksum_is_held_bit_by_bit(name: str, file: Path) -> None:
+def test_a_file_that_differs_in_one_bit_does_not_match(name: str, file: Path) -> None:
     value = base64.b64encode(bytes.fromhex(CHECKS[name])).decode()
-    promise = promised({"ETag": '"no md5"', name: value})
-    assert promise is not None
-    assert promise.matches(file)
+    checksum = checksum_of({"ETag": '"no md5"', name: value})
+    assert checksum is not None
+    assert checksum.matches(file)
     file.write_bytes(b"123456788")
-    assert not promise.matches(file)
+    assert not checksum.matches(file)
 
 
-def test_an_upload_in_parts_is_held_by_its_etag_wherever_the_parts_end(file: Path) -> None:
-    large = DATA * 300_000  # more than a block is read at once
+def test_a_file_uploaded_in_parts_matches_its_etag_for_any_size_of_parts(file: Path) -> None:
+    large = DATA * 300_000  # more than one block
     file.write_bytes(large)
     for part_bytes in (700_001, 1024 * 1024, len(large)):
         parts = [large[start : start + part_bytes] for start in range(0, len(large), part_bytes)]
-        promise = promised({"ETag": etag(*parts)}, part_bytes)
-        assert promise is not None
-        assert promise.matches(file), part_bytes
-    promise = promised({"ETag": etag(large[:900_000], large[900_000:])}, 900_001)
-    assert promise is not None
-    assert not promise.matches(file)
+        checksum = checksum_of({"ETag": etag(*parts)}, part_bytes)
+        assert checksum is not None
+        assert checksum.matches(file), part_bytes
+    checksum = checksum_of({"ETag": etag(large[:900_000], large[900_000:])}, 900_001)
+    assert checksum is not None
+    assert not checksum.matches(file)
 
 
-def test_a_sum_over_parts_is_not_taken_for_one_of_the_whole(file: Path) -> None:
+def test_a_checksum_of_parts_is_not_used_for_the_whole_file(file: Path) -> None:
     crc = base64.b64encode(bytes.fromhex(CHECKS["ChecksumCRC32"])).decode()
-    answer = {"ETag": etag(DATA[:5], DATA[5:]), "ChecksumCRC32": crc}
-    by_parts = promised({**answer, "ChecksumType": "COMPOSITE"}, 5)
-    whole = promised({**answer, "ChecksumType": "FULL_OBJECT"})
+    response = {"ETag": etag(DATA[:5], DATA[5:]), "ChecksumCRC32": crc}
+    by_parts = checksum_of({**response, "ChecksumType": "COMPOSITE"}, 5)
+    whole = checksum_of({**response, "ChecksumType": "FULL_OBJECT"})
     assert by_parts is not None
     assert whole is not None
     assert (by_parts.name, whole.name) == ("MD5 of parts", "CRC32")
@@ -78,6 +78,6 @@ def test_a_sum_over_parts_is_not_taken_for_one_of_the_whole(file: Path) -> None:
     "encryption",
     [{"ServerSideEncryption": "aws:kms"}, {"ServerSideEncryption": "aws:kms:dsse"}, {"SSECustomerAlgorithm": "AES256"}],
 )
-def test_the_etag_of_an_encrypted_object_is_no_md5(encryption: dict[str, str]) -> None:
-    assert promised({"ETag": f'"{"0" * 32}"', **encryption}) is None
-    assert promised({"ETag": '"of another kind"'}) is None
+def test_the_etag_of_an_encrypted_object_is_not_used_as_md5(encryption: dict[str, str]) -> None:
+    assert checksum_of({"ETag": f'"{"0" * 32}"', **encryption}) is None
+    assert checksum_of({"ETag": '"of another kind"'}) is None

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`serve --models s3://…`: what is refused before anything is started; and the command that only brings models."""
+"""`serve --models s3://…`: errors before the start; and the command that only downloads models."""
 
 import importlib.util
 import os
@@ -21,7 +21,7 @@ from fastapi_triton.serving import run
 
 @pytest.fixture(autouse=True)
 def environment() -> Iterator[None]:
-    """What the command exports is taken back."""
+    """Undo the environment variables that the command sets."""
     with mock.patch.dict(os.environ):
         yield
 
@@ -31,7 +31,7 @@ def served(models: str, cache: Path) -> Result:
     return CliRunner().invoke(main.app, arguments)
 
 
-def test_what_cannot_be_had_is_one_sentence_before_anything_starts(
+def test_a_failed_download_is_one_line_and_nothing_starts(
     store: Store, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(run, "run", pytest.fail)
@@ -41,7 +41,9 @@ def test_what_cannot_be_had_is_one_sentence_before_anything_starts(
     assert "Traceback" not in result.output
 
 
-def test_the_extra_is_named_where_it_is_missing(store: Store, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_error_for_the_missing_extra_has_the_install_command(
+    store: Store, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     find = importlib.util.find_spec
 
     def without_crt(name: str, package: str | None = None) -> ModuleSpec | None:
@@ -53,13 +55,15 @@ def test_the_extra_is_named_where_it_is_missing(store: Store, cache: Path, monke
     assert "pip install 'fastapi-triton[embedded,s3]'" in result.output
 
 
-def test_another_kind_of_store_is_refused(cache: Path) -> None:
+def test_the_url_of_another_kind_of_store_is_rejected(cache: Path) -> None:
     result = served("gs://bucket/models", cache)
     assert result.exit_code == 2
     assert "not gs://bucket/models" in result.output
 
 
-def test_a_machine_without_triton_brings_nothing(store: Store, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_machine_that_cannot_run_triton_downloads_nothing(
+    store: Store, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def refuse() -> Path:
         raise EmbeddedTritonError("not on this machine")
 
@@ -69,7 +73,7 @@ def test_a_machine_without_triton_brings_nothing(store: Store, cache: Path, monk
     assert not store.requests
 
 
-def test_the_command_alone_prints_the_folder(
+def test_the_command_prints_the_folder(
     store: Store, cache: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     store.put("models/echo/config.pbtxt", "name: 'echo'")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is in the bucket is what is on the disk, as a whole, and as little as possible is brought."""
+"""A fetch makes a folder that equals the bucket, and downloads only what changed."""
 
 import hashlib
 import os
@@ -47,10 +47,10 @@ def current(cache: Path) -> Path:
 
 
 def gets(store: Store) -> int:
-    return store.asked(f"GET /{BUCKET}/models/")
+    return store.num_requests(f"GET /{BUCKET}/models/")
 
 
-def test_a_repository_comes_as_it_is_in_the_bucket(store: Store, cache: Path) -> None:
+def test_the_folder_equals_the_bucket(store: Store, cache: Path) -> None:
     content = {
         "echo/config.pbtxt": b"name: 'echo'",
         "echo/1/model.py": b"",
@@ -60,7 +60,7 @@ def test_a_repository_comes_as_it_is_in_the_bucket(store: Store, cache: Path) ->
     }
     for name, data in content.items():
         store.put(f"models/{name}", data)
-    store.put("models-of-others/echo/config.pbtxt", b"not ours")
+    store.put("models-of-others/echo/config.pbtxt", b"other")
     store.put("models/")
     store.put("models/ensemble/1/")
     with fetch(f"{URL}/", cache=cache) as snapshot:
@@ -70,13 +70,13 @@ def test_a_repository_comes_as_it_is_in_the_bucket(store: Store, cache: Path) ->
         assert not any(path.is_symlink() for path in snapshot.models.rglob("*"))
 
 
-def test_a_store_named_in_the_url_needs_no_variable(echo: Store, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_store_in_the_url_needs_no_variable(echo: Store, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("AWS_ENDPOINT_URL")
     with fetch(f"s3://{echo.url}/{BUCKET}/models", cache=cache) as snapshot:
         assert len(files(snapshot.models)) == 3
 
 
-def test_a_bucket_may_be_a_repository_and_its_list_have_many_pages(
+def test_a_whole_bucket_whose_list_has_many_pages_is_downloaded(
     store: Store, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MOTO_S3_DEFAULT_MAX_KEYS", "2")
@@ -84,10 +84,10 @@ def test_a_bucket_may_be_a_repository_and_its_list_have_many_pages(
         store.put(f"m/1/{number}")
     with fetch(f"s3://{BUCKET}", cache=cache) as snapshot:
         assert len(files(snapshot.models)) == 5
-    assert store.asked("list-type=2") == 3
+    assert store.num_requests("list-type=2") == 3
 
 
-def test_a_second_start_asks_for_nothing_but_the_list(echo: Store, cache: Path) -> None:
+def test_a_second_fetch_only_lists_the_bucket(echo: Store, cache: Path) -> None:
     first = fetched(cache)
     echo.requests.clear()
     assert fetched(cache) == first
@@ -95,7 +95,7 @@ def test_a_second_start_asks_for_nothing_but_the_list(echo: Store, cache: Path) 
     assert len(versions(cache)) == 1
 
 
-def test_what_changed_is_brought_and_what_vanished_is_gone(echo: Store, cache: Path) -> None:
+def test_changed_files_are_downloaded_and_deleted_files_are_removed(echo: Store, cache: Path) -> None:
     fetched(cache)
     old = current(cache)
     echo.put("models/echo/1/model.py", "two")
@@ -103,12 +103,12 @@ def test_what_changed_is_brought_and_what_vanished_is_gone(echo: Store, cache: P
     echo.requests.clear()
     assert fetched(cache) == {"echo/config.pbtxt": b"name: 'echo'", "echo/1/model.py": b"two"}
     assert gets(echo) == 1
-    assert files(old)["echo/1/model.py"] == b"one", "a version that is being served never changes"
+    assert files(old)["echo/1/model.py"] == b"one", "a version in use never changes"
     unchanged = "echo/config.pbtxt"
-    assert (old / unchanged).stat().st_ino == (current(cache) / unchanged).stat().st_ino, "it takes no second place"
+    assert (old / unchanged).stat().st_ino == (current(cache) / unchanged).stat().st_ino, "unchanged files are shared"
 
 
-def test_going_back_in_the_bucket_brings_nothing(echo: Store, cache: Path) -> None:
+def test_a_rollback_in_the_bucket_downloads_nothing(echo: Store, cache: Path) -> None:
     fetched(cache)
     first = current(cache)
     echo.put("models/echo/1/model.py", "two")
@@ -121,7 +121,7 @@ def test_going_back_in_the_bucket_brings_nothing(echo: Store, cache: Path) -> No
 
 
 @pytest.mark.parametrize("damage", ["longer", "same size", "gone", "a link", "a lost manifest"])
-def test_a_file_that_was_changed_here_is_brought_again(echo: Store, cache: Path, tmp_path: Path, damage: str) -> None:
+def test_a_file_that_changed_on_disk_is_downloaded_again(echo: Store, cache: Path, tmp_path: Path, damage: str) -> None:
     first = fetched(cache)
     victim = current(cache) / "echo" / "1" / "weights"
     if damage == "a lost manifest":
@@ -139,7 +139,7 @@ def test_a_file_that_was_changed_here_is_brought_again(echo: Store, cache: Path,
     assert gets(echo) == (3 if damage == "a lost manifest" else 1)
 
 
-def test_what_a_model_writes_beside_its_files_does_not_matter(echo: Store, cache: Path) -> None:
+def test_files_that_a_model_writes_beside_its_own_are_ignored(echo: Store, cache: Path) -> None:
     fetched(cache)
     (current(cache) / "echo" / "1" / "__pycache__").mkdir()
     (current(cache) / "echo" / "1" / "__pycache__" / "model.pyc").touch()
@@ -150,7 +150,7 @@ def test_what_a_model_writes_beside_its_files_does_not_matter(echo: Store, cache
     assert "echo/1/__pycache__/model.pyc" not in fetched(cache)
 
 
-def test_few_old_versions_are_kept_but_each_that_is_in_use(echo: Store, cache: Path) -> None:
+def test_old_versions_are_removed_unless_they_are_in_use(echo: Store, cache: Path) -> None:
     with fetch(URL, cache=cache) as in_use:
         for number in range(3):
             echo.put("models/echo/1/model.py", f"version {number}")
@@ -162,30 +162,30 @@ def test_few_old_versions_are_kept_but_each_that_is_in_use(echo: Store, cache: P
     assert files(current(cache))["echo/1/model.py"] == b"version 2"
 
 
-def test_what_a_killed_start_left_is_cleared_away(echo: Store, cache: Path) -> None:
+def test_files_of_a_killed_fetch_are_removed(echo: Store, cache: Path) -> None:
     fetched(cache)
-    (place,) = cache.iterdir()
-    (place / "incoming" / "models").mkdir(parents=True)
-    (place / "incoming" / "models" / "half").touch()
-    (place / "staging").mkdir()
-    (place / "staging" / "0123.part").write_bytes(b"half of something")
+    (folder,) = cache.iterdir()
+    (folder / "incoming" / "models").mkdir(parents=True)
+    (folder / "incoming" / "models" / "half").touch()
+    (folder / "staging").mkdir()
+    (folder / "staging" / "0123.part").write_bytes(b"half of a file")
     echo.put("models/echo/1/model.py", "two")
     fetched(cache)
-    assert {path.name for path in place.iterdir()} == {"lock", "snapshots", "current"}
+    assert {path.name for path in folder.iterdir()} == {"lock", "snapshots", "current"}
 
 
 @pytest.fixture
 def small_pieces(monkeypatch: pytest.MonkeyPatch) -> int:
-    """Files of more than a megabyte go in pieces of one."""
+    """Download in pieces of one megabyte."""
     monkeypatch.setattr(staging, "PIECE_BYTES", MEGABYTE)
     return MEGABYTE
 
 
-def test_a_large_file_comes_in_pieces_and_is_whole(echo: Store, cache: Path, small_pieces: int) -> None:
+def test_a_large_file_is_downloaded_in_pieces(echo: Store, cache: Path, small_pieces: int) -> None:
     large = random.Random(0).randbytes(3 * small_pieces + 1)  # noqa: S311
     echo.put("models/echo/1/weights", large)
     assert fetched(cache)["echo/1/weights"] == large
-    assert echo.asked("weights bytes=") == 4
+    assert echo.num_requests("weights bytes=") == 4
 
 
 @pytest.fixture
@@ -196,7 +196,7 @@ def uploads(tmp_path: Path) -> Iterator[Path]:
     shutil.rmtree(folder)
 
 
-def test_what_was_uploaded_in_parts_is_checked_by_its_etag(
+def test_a_file_uploaded_in_parts_is_compared_with_its_etag(
     echo: Store, cache: Path, uploads: Path, small_pieces: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     large = random.Random(0).randbytes(11 * MEGABYTE)  # noqa: S311
@@ -205,11 +205,11 @@ def test_what_was_uploaded_in_parts_is_checked_by_its_etag(
     echo.s3.upload_file(str(uploads / "weights"), BUCKET, "models/echo/1/weights", Config=parts)
     echo.damage("GET /my-bucket/models/echo/1/weights", times=1)
     assert fetched(cache)["echo/1/weights"] == large
-    assert "its MD5 of parts is another" in caplog.text
+    assert "its MD5 of parts is wrong" in caplog.text
 
 
 @pytest.mark.parametrize("algorithm", ["CRC32C", "CRC64NVME", "SHA1"])
-def test_every_checksum_of_s3_is_held(
+def test_a_whole_file_is_compared_with_the_checksum_of_s3(
     echo: Store, cache: Path, algorithm: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     echo.put("models/echo/1/weights", "the weights", ChecksumAlgorithm=algorithm)
@@ -219,24 +219,28 @@ def test_every_checksum_of_s3_is_held(
 
 
 @pytest.mark.parametrize("algorithm", ["CRC32", "CRC64NVME", "SHA256"])
-def test_so_is_that_of_a_file_in_pieces(
+def test_a_file_in_pieces_is_compared_with_the_checksum_of_s3(
     echo: Store, cache: Path, algorithm: str, small_pieces: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     large = bytes(2 * small_pieces)
     echo.put("models/echo/1/weights", large, ChecksumAlgorithm=algorithm)
     echo.damage("weights", times=1)
     assert fetched(cache)["echo/1/weights"] == large
-    assert f"its {algorithm} is another" in caplog.text
+    assert f"its {algorithm} is wrong" in caplog.text
 
 
-def test_without_a_checksum_the_etag_is_held(echo: Store, cache: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_file_without_a_checksum_is_compared_with_its_etag(
+    echo: Store, cache: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     echo.hide_checksums("GET")
     echo.damage("weights", times=1)
     assert fetched(cache)["echo/1/weights"] == b"the weights"
-    assert "its MD5 is another" in caplog.text
+    assert "its MD5 is wrong" in caplog.text
 
 
-def test_files_without_any_are_counted_in_the_log(echo: Store, cache: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_files_without_checksum_and_etag_are_counted_in_the_log(
+    echo: Store, cache: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     echo.put("models/echo/1/weights", "the weights", ServerSideEncryption="aws:kms")
     echo.hide_checksums("GET")
     with caplog.at_level("INFO"):
@@ -244,14 +248,14 @@ def test_files_without_any_are_counted_in_the_log(echo: Store, cache: Path, capl
     assert "1 files have no checksum in S3" in caplog.text
 
 
-def test_files_keep_the_time_of_their_upload_and_are_not_to_be_written_to(echo: Store, cache: Path) -> None:
+def test_files_have_their_upload_time_and_are_read_only(echo: Store, cache: Path) -> None:
     fetched(cache)
     found = (current(cache) / "echo" / "1" / "weights").stat()
-    told = echo.s3.head_object(Bucket=BUCKET, Key="models/echo/1/weights")["LastModified"]
-    assert (found.st_mtime, found.st_mode & 0o222) == (told.timestamp(), 0)
+    uploaded_at = echo.s3.head_object(Bucket=BUCKET, Key="models/echo/1/weights")["LastModified"]
+    assert (found.st_mtime, found.st_mode & 0o222) == (uploaded_at.timestamp(), 0)
 
 
-def test_a_disk_without_hard_links_gets_copies(echo: Store, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_hard_links_files_are_copied(echo: Store, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(source: Path, target: Path) -> None:
         raise PermissionError(1, "Operation not permitted", str(target))
 

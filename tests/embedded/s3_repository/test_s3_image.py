@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The Triton image's entrypoint with models in S3, put together by hand; Triton and its Python are stand-ins."""
+"""The entrypoint of the Triton image with models in S3; stand-ins for Triton and its Python."""
 
 import fcntl
 import os
@@ -18,16 +18,16 @@ from store import BUCKET, Store
 
 from support.paths import ROOT
 
-# This environment's packages, but not this project, which the image does not have.
+# This environment's packages without this project, as in the image.
 PYTHON = f'#!/bin/sh\nPYTHONPATH={quote(sysconfig.get_path("purelib"))} exec {quote(sys.executable)} -S "$@"\n'
 TRITON = '#!/bin/sh\necho "$$"\nfor each; do echo "$each"; done\nexec cat\n'
 
 
 @pytest.fixture
 def image(tmp_path: Path) -> Path:
-    """What the Dockerfile copies to /opt/fastapi-triton, and programs to find."""
-    room = Path("fastapi_triton/embedded/s3_repository")
-    shutil.copytree(ROOT / "src" / room, tmp_path / "opt" / room)
+    """The files that the Dockerfile copies to /opt/fastapi-triton, and a folder of programs for PATH."""
+    package = Path("fastapi_triton/embedded/s3_repository")
+    shutil.copytree(ROOT / "src" / package, tmp_path / "opt" / package)
     for name in ("entrypoint.sh", "s3_models.py"):
         shutil.copy(ROOT / "deploy" / "triton" / name, tmp_path / "opt")
     for name, text in {"python3": PYTHON, "tritonserver": TRITON}.items():
@@ -62,7 +62,7 @@ def started(image: Path, cache: Path, repository: str) -> Iterator[subprocess.Po
         process.communicate()
 
 
-def test_the_entrypoint_brings_the_models_and_becomes_triton(store: Store, image: Path, cache: Path) -> None:
+def test_the_entrypoint_downloads_the_models_and_becomes_triton(store: Store, image: Path, cache: Path) -> None:
     store.put("models/echo/config.pbtxt", "name: 'echo'")
     with started(image, cache, f"s3://{store.url}/{BUCKET}/models") as process:
         assert process.stdout is not None
@@ -74,7 +74,7 @@ def test_the_entrypoint_brings_the_models_and_becomes_triton(store: Store, image
         assert (Path(repository) / "echo" / "config.pbtxt").read_text() == "name: 'echo'"
         assert [process.stdout.readline().strip() for _ in range(2)] == ["--exit-timeout-secs=120", "--log-verbose=1"]
         snapshot = os.open(Path(repository).parent, os.O_RDONLY)
-        with pytest.raises(BlockingIOError):  # Triton holds what it serves
+        with pytest.raises(BlockingIOError):  # Triton has the lock of the version that it serves
             fcntl.flock(snapshot, fcntl.LOCK_EX | fcntl.LOCK_NB)
         process.send_signal(signal.SIGTERM)
         assert process.wait(timeout=30) == -signal.SIGTERM
@@ -82,7 +82,7 @@ def test_the_entrypoint_brings_the_models_and_becomes_triton(store: Store, image
         os.close(snapshot)
 
 
-def test_what_does_not_come_is_one_sentence_and_triton_is_not_started(store: Store, image: Path, cache: Path) -> None:
+def test_a_failed_download_is_one_line_and_triton_does_not_start(store: Store, image: Path, cache: Path) -> None:
     with started(image, cache, "s3://my-bukcet/models") as process:
         out, err = process.communicate(timeout=60)
     assert process.returncode == 1

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which keys can be a model repository on a disk, and which are refused by name."""
+"""The keys that can be a model repository on a disk, and the errors for others."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -55,13 +55,13 @@ def take(*keys: str, **arguments: Any) -> Inventory:
         "models/bad-\udcff",
     ],
 )
-def test_a_key_that_leads_elsewhere_or_is_no_file_name_is_refused_and_named(key: str) -> None:
-    with pytest.raises(S3ModelsError, match="is no name for a file below a model repository") as told:
+def test_a_key_that_is_not_a_safe_file_path_is_rejected(key: str) -> None:
+    with pytest.raises(S3ModelsError, match="cannot be the path of a file") as raised:
         take("models/m/config.pbtxt", key)
-    assert repr(key) in str(told.value)
+    assert repr(key) in str(raised.value)
 
 
-def test_an_object_and_a_folder_of_one_name_are_refused() -> None:
+def test_an_object_and_a_folder_of_the_same_name_are_rejected() -> None:
     for keys in (("models/m/1", "models/m/1/model.py"), ("models/m/1", "models/m/1/")):
         with pytest.raises(S3ModelsError, match="s3://bucket/models/m/1 is an object, and there are others below it"):
             take("models/m/config.pbtxt", *keys)
@@ -70,30 +70,30 @@ def test_an_object_and_a_folder_of_one_name_are_refused() -> None:
 @pytest.mark.parametrize(
     ("keys", "words"),
     [
-        ((), "There is nothing under s3://bucket/models:"),
-        (("models/",), "There is nothing under s3://bucket/models:"),
+        ((), "There is nothing under s3://bucket/models."),
+        (("models/",), "There is nothing under s3://bucket/models."),
         (("models/README.md",), "no model under s3://bucket/models, only 1 other objects"),
-        (("models/v2/m/config.pbtxt", "models/v2/n/1/model.onnx"), r"did you mean s3://bucket/models/v2\?"),
-        (("models/config.pbtxt", "models/1/model.py"), "it is a model itself; name what is above it"),
+        (("models/v2/m/config.pbtxt", "models/v2/n/1/model.onnx"), r"Did you mean s3://bucket/models/v2\?"),
+        (("models/config.pbtxt", "models/1/model.py"), "It is a model itself; use the prefix above it"),
     ],
 )
-def test_a_prefix_without_models_is_told_with_where_they_may_be(keys: tuple[str, ...], words: str) -> None:
+def test_the_error_for_a_prefix_without_models_has_a_hint(keys: tuple[str, ...], words: str) -> None:
     with pytest.raises(S3ModelsError, match=words):
         take(*keys)
 
 
 @pytest.mark.parametrize("key", ["models/m/config.pbtxt", "models/m/1/model.onnx"])
-def test_a_model_is_a_folder_with_a_config_or_a_version(key: str) -> None:
+def test_a_folder_with_a_config_or_a_version_is_a_model(key: str) -> None:
     assert [file.key for file in take(key, "models/notes.txt", "models/empty/").files] == [key, "models/notes.txt"]
 
 
-def test_a_bucket_of_millions_is_refused_before_it_is_all_listed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_listing_ends_at_the_limit_of_objects(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(inventory, "MOST_FILES", 2)
     with pytest.raises(S3ModelsError, match="more than 2 objects"):
         take("models/m/config.pbtxt", "models/m/1/a", "models/m/1/b")
 
 
-def test_the_version_is_of_the_content_and_not_of_its_time() -> None:
+def test_the_version_depends_on_the_content_and_not_on_the_upload_time() -> None:
     keys = ("models/m/config.pbtxt", "models/m/1/a")
     version = take(*keys).version
     assert take(*reversed(keys), modified=datetime(2026, 2, 2, tzinfo=UTC)).version == version

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What an S3 URL names."""
+"""Parsing of S3 URLs."""
 
 import pytest
 
@@ -21,7 +21,9 @@ from fastapi_triton.embedded.s3_repository.location import Location
         ("s3://store:9000/bucket/models", "bucket", "models/", "http://store:9000"),
     ],
 )
-def test_a_url_names_bucket_prefix_and_maybe_a_store(url: str, bucket: str, prefix: str, endpoint: str | None) -> None:
+def test_a_url_has_a_bucket_a_prefix_and_maybe_an_endpoint(
+    url: str, bucket: str, prefix: str, endpoint: str | None
+) -> None:
     assert Location.parse(url) == Location(bucket, prefix, endpoint)
 
 
@@ -37,6 +39,6 @@ def test_a_url_names_bucket_prefix_and_maybe_a_store(url: str, bucket: str, pref
         "s3://../m",
     ],
 )
-def test_a_url_without_a_bucket_is_refused(url: str) -> None:
-    with pytest.raises(S3ModelsError, match="names no bucket"):
+def test_a_url_without_a_valid_bucket_name_is_rejected(url: str) -> None:
+    with pytest.raises(S3ModelsError, match="has no valid bucket name"):
         Location.parse(url)

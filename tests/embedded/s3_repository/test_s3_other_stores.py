@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Stores that are not AWS: at IPv6 addresses, behind access points, without checksums."""
+"""Other stores than AWS, IPv6 addresses, access points, and stores without checksums."""
 
 import logging
 from pathlib import Path
@@ -39,7 +39,7 @@ MULTI_REGION = "arn:aws:s3::123456789012:accesspoint/mfzwi23gnjvgw.mrap"
         (f"s3://https://store:9000/{POINT}/models", POINT, "models/", "https://store:9000"),
     ],
 )
-def test_a_url_may_name_an_ipv6_address_or_an_access_point(
+def test_a_url_may_have_an_ipv6_address_or_an_access_point(
     url: str, bucket: str, prefix: str, endpoint: str | None
 ) -> None:
     location = Location.parse(url)
@@ -60,13 +60,13 @@ def test_a_url_may_name_an_ipv6_address_or_an_access_point(
         "s3://arn:aws:sqs:eu-central-1:123456789012:accesspoint/my-point",
     ],
 )
-def test_what_is_neither_is_refused(url: str) -> None:
-    with pytest.raises(S3ModelsError, match="names no bucket"):
+def test_an_invalid_ipv6_address_or_access_point_is_rejected(url: str) -> None:
+    with pytest.raises(S3ModelsError, match="has no valid bucket name"):
         Location.parse(url)
 
 
 @pytest.mark.parametrize(
-    ("arn", "asked"),
+    ("arn", "host_url"),
     [
         (POINT, "https://my-point-123456789012.s3-accesspoint.eu-central-1.amazonaws.com/"),
         (OUTPOST, "https://my-point-123456789012.op-01ac5d28a6a232904.s3-outposts.us-west-2.amazonaws.com/"),
@@ -74,8 +74,8 @@ def test_what_is_neither_is_refused(url: str) -> None:
         (MULTI_REGION, "https://mfzwi23gnjvgw.mrap.accesspoint.s3-global.amazonaws.com/"),
     ],
 )
-def test_an_access_point_is_asked_at_its_own_host(
-    store: Store, monkeypatch: pytest.MonkeyPatch, arn: str, asked: str
+def test_requests_for_an_access_point_go_to_its_host(
+    store: Store, monkeypatch: pytest.MonkeyPatch, arn: str, host_url: str
 ) -> None:
     del store  # its environment has credentials
     monkeypatch.delenv("AWS_ENDPOINT_URL")
@@ -83,20 +83,20 @@ def test_an_access_point_is_asked_at_its_own_host(
     client: Any = open_client(location, num_connections=1)
     urls: list[str] = []
 
-    def refused(request: Any, **_: object) -> AWSResponse:
+    def deny(request: Any, **_: object) -> AWSResponse:
         urls.append(request.url)
         body: Any = type("Raw", (), {"stream": lambda *_: iter([b"<Error><Code>AccessDenied</Code></Error>"])})()
         return AWSResponse(request.url, 403, {}, body)
 
-    client.meta.events.register("before-send.s3.*", refused)
-    with pytest.raises(S3ModelsError) as denied, readable_errors(location, doing="list"):
+    client.meta.events.register("before-send.s3.*", deny)
+    with pytest.raises(S3ModelsError) as denied, readable_errors(location, operation="list"):
         client.list_objects_v2(Bucket=location.bucket, Prefix=location.prefix)
-    assert urls[0].startswith(asked)
+    assert urls[0].startswith(host_url)
     assert f"s3:ListBucket on {arn}" in str(denied.value)
 
 
 @pytest.mark.parametrize("status", ["501 Not Implemented", "400 Bad Request"])
-def test_a_store_that_refuses_the_headers_of_checksums_gives_its_models(
+def test_models_are_downloaded_from_a_store_that_rejects_checksum_headers(
     store: Store, cache: Path, caplog: pytest.LogCaptureFixture, status: str
 ) -> None:
     caplog.set_level(logging.INFO)
@@ -104,24 +104,24 @@ def test_a_store_that_refuses_the_headers_of_checksums_gives_its_models(
     for number in range(20):
         store.put(f"models/m/1/{number}", f"weights {number}")
     store.put("models/m/1/large", b"x" * (9 * 1024 * 1024))  # in pieces
-    store.refuse_checksum_headers(status)
+    store.reject_checksum_headers(status)
     with fetch("s3://my-bucket/models", cache=cache) as snapshot:
         assert (snapshot.models / "m/1/7").read_text() == "weights 7"
         assert (snapshot.models / "m/1/large").stat().st_size == 9 * 1024 * 1024
-    assert sum("refuses to send checksums" in each.getMessage() for each in caplog.records) == 1
+    assert sum("rejects requests for checksums" in each.getMessage() for each in caplog.records) == 1
 
 
-def test_damage_is_noticed_at_such_a_store_too(store: Store, cache: Path) -> None:
+def test_damage_is_detected_at_a_store_that_rejects_checksum_headers(store: Store, cache: Path) -> None:
     store.put("models/m/config.pbtxt", "")
     store.put("models/m/1/weights", b"123456789")
-    store.refuse_checksum_headers("501 Not Implemented")
-    store.damage("GET /my-bucket/models/m/1/weights", times=2)  # the refused request, and the one that is answered
+    store.reject_checksum_headers("501 Not Implemented")
+    store.damage("GET /my-bucket/models/m/1/weights", times=2)  # the rejected request, and the successful one
     with fetch("s3://my-bucket/models", cache=cache) as snapshot:
         assert (snapshot.models / "m/1/weights").read_bytes() == b"123456789"
 
 
-def test_another_error_is_not_taken_for_one_of_checksums(store: Store, cache: Path) -> None:
+def test_another_400_is_not_taken_for_a_rejected_checksum_header(store: Store, cache: Path) -> None:
     store.put("models/m/config.pbtxt", "x")
-    store.answer("GET /my-bucket/models/m/config.pbtxt", "400 Bad Request", "ExpiredToken")
-    with pytest.raises(S3ModelsError, match="credentials in use are refused"):
+    store.fail("GET /my-bucket/models/m/config.pbtxt", "400 Bad Request", "ExpiredToken")
+    with pytest.raises(S3ModelsError, match="S3 rejects the AWS credentials"):
         fetch("s3://my-bucket/models", cache=cache)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The rights that docs/models-from-s3.md asks for are enough, and each of them is needed. moto plays IAM, too."""
+"""The permissions in docs/models-from-s3.md are sufficient, and each of them is necessary. moto also simulates IAM."""
 
 import json
 import re
@@ -21,7 +21,7 @@ URL = f"s3://{BUCKET}/models"
 
 @pytest.fixture
 def policy() -> dict[str, Any]:
-    """As the page has it; moto does not know the prefix of a list request."""
+    """The policy of the page, without its condition: moto does not know the prefix of a list request."""
     (found,) = re.findall(r"```json\n(.*?)```", PAGE.read_text(encoding="utf-8"), flags=re.DOTALL)
     policy: dict[str, Any] = json.loads(found)
     assert policy["Statement"][0].pop("Condition") == {"StringLike": {"s3:prefix": "models/*"}}
@@ -29,7 +29,7 @@ def policy() -> dict[str, Any]:
 
 
 def use(store: Store, policy: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    """From here on whoever asks is a user with this policy alone."""
+    """Make all further requests as a user with only this policy."""
     iam = boto3.client(
         "iam", endpoint_url=store.url, region_name="us-east-1", aws_access_key_id="x", aws_secret_access_key="x"
     )
@@ -49,7 +49,7 @@ def models(store: Store) -> Store:
     return store
 
 
-def test_the_documented_policy_is_enough(
+def test_the_documented_policy_is_sufficient(
     models: Store, cache: Path, policy: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     use(models, policy, monkeypatch)
@@ -57,13 +57,13 @@ def test_the_documented_policy_is_enough(
         assert (snapshot.models / "echo" / "config.pbtxt").is_file()
 
 
-@pytest.mark.parametrize(("number", "right"), [(0, "s3:ListBucket"), (1, "s3:GetObject")])
-def test_a_missing_right_is_named(
-    models: Store, cache: Path, policy: dict[str, Any], number: int, right: str, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("number", "permission"), [(0, "s3:ListBucket"), (1, "s3:GetObject")])
+def test_a_missing_permission_is_reported(
+    models: Store, cache: Path, policy: dict[str, Any], number: int, permission: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     del policy["Statement"][number]
     use(models, policy, monkeypatch)
-    with pytest.raises(S3ModelsError, match=f"they need {right} on arn:aws:s3:::{BUCKET}"):
+    with pytest.raises(S3ModelsError, match=f"They need {permission} on arn:aws:s3:::{BUCKET}"):
         fetch(URL, cache=cache)
 
 
@@ -71,10 +71,10 @@ def test_a_missing_right_is_named(
     ("variable", "code"),
     [("AWS_ACCESS_KEY_ID", "InvalidAccessKeyId"), ("AWS_SECRET_ACCESS_KEY", "SignatureDoesNotMatch")],
 )
-def test_wrong_keys_are_named(
+def test_invalid_access_keys_are_reported(
     models: Store, cache: Path, policy: dict[str, Any], variable: str, code: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     use(models, policy, monkeypatch)
     monkeypatch.setenv(variable, "A" * 20)
-    with pytest.raises(S3ModelsError, match=rf"credentials in use are refused for {URL} \({code}"):
+    with pytest.raises(S3ModelsError, match=rf"S3 rejects the AWS credentials for {URL} \({code}"):
         fetch(URL, cache=cache)

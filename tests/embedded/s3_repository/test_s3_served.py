@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`fastapi-triton serve --embedded --models s3://…`: a real Triton with models from a bucket."""
+"""`fastapi-triton serve --embedded --models s3://…` with a real Triton."""
 
 import shutil
 from pathlib import Path
@@ -24,5 +24,5 @@ def test_models_in_a_bucket_are_served(store: Store, tmp_path: Path, cache: Path
     options = ("--embedded", "--models", f"s3://{BUCKET}/our models", "--models-cache", str(cache))
     with serving(*options, folder=tmp_path) as server:
         server.wait_until_ready()
-        answer = server.post("/echo", json={"text": "hello"})
-        assert (answer.status_code, answer.json()) == (200, {"text": "hello"})
+        response = server.post("/echo", json={"text": "hello"})
+        assert (response.status_code, response.json()) == (200, {"text": "hello"})

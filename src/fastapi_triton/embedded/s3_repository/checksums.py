@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The checksum that S3 has of an object, compared with that of a file."""
+"""Compares a file with the checksum that S3 has of its object."""
 
 import base64
 import hashlib
@@ -15,7 +15,7 @@ _BLOCK_BYTES = 1024 * 1024
 _MD5 = re.compile(r'"?([0-9a-f]{32})"?')
 _MD5_OF_PARTS = re.compile(r'"?([0-9a-f]{32})-(\d+)"?')
 
-# The digest of a file.
+# Computes the digest of a file.
 Algorithm = Callable[[Path], bytes]
 
 
@@ -52,7 +52,7 @@ def _hashed(name: str, blocks: Iterator[bytes]) -> bytes:
 
 
 def _blocks(file: Path, start: int = 0, num_bytes: int | None = None) -> Iterator[bytes]:
-    """The bytes of a file, or of a part of it."""
+    """Read a file, or a part of it, in blocks."""
     left = file.stat().st_size if num_bytes is None else num_bytes
     with file.open("rb", buffering=0) as source:
         source.seek(start)
@@ -61,7 +61,7 @@ def _blocks(file: Path, start: int = 0, num_bytes: int | None = None) -> Iterato
             yield block
 
 
-# Fastest first. CRC64NVME is what S3 itself adds where the uploader sent none.
+# Fastest first. S3 itself adds CRC64NVME if the uploader sent no checksum.
 _ALGORITHMS = {
     "ChecksumCRC64NVME": _crc(crt.crc64nvme, 8),
     "ChecksumCRC32C": _crc(crt.crc32c, 4),
@@ -80,19 +80,19 @@ class Checksum:
     algorithm: Algorithm
 
     @classmethod
-    def of(cls, answer: Mapping[str, Any], *, part_bytes: Callable[[], int | None]) -> Self | None:
-        """The checksum of the whole object in a response of S3; None where the response has none that can be used.
+    def of(cls, response: Mapping[str, Any], *, part_bytes: Callable[[], int | None]) -> Self | None:
+        """The checksum of the whole object from a response of S3; None if the response has no usable one.
 
-        `part_bytes` asks for the size of the object's parts; it is called only where that is needed.
+        `part_bytes` requests the size of the object's parts; it is called only if needed.
         """
-        whole, parts = _MD5.fullmatch(answer["ETag"]), _MD5_OF_PARTS.fullmatch(answer["ETag"])
-        # An object uploaded in parts may have a checksum of its parts' checksums, which cannot be used here.
-        if not parts or answer.get("ChecksumType") == "FULL_OBJECT":
+        whole, parts = _MD5.fullmatch(response["ETag"]), _MD5_OF_PARTS.fullmatch(response["ETag"])
+        # An object uploaded in parts may have a checksum of its parts' checksums, which is of no use for the whole.
+        if not parts or response.get("ChecksumType") == "FULL_OBJECT":
             for name, algorithm in _ALGORITHMS.items():
-                if name in answer:
-                    return cls(name.removeprefix("Checksum"), base64.b64decode(answer[name]), algorithm)
-        if answer.get("SSECustomerAlgorithm") or "kms" in answer.get("ServerSideEncryption", ""):
-            return None  # an encrypted object's ETag is no MD5
+                if name in response:
+                    return cls(name.removeprefix("Checksum"), base64.b64decode(response[name]), algorithm)
+        if response.get("SSECustomerAlgorithm") or "kms" in response.get("ServerSideEncryption", ""):
+            return None  # the ETag of an encrypted object is not an MD5
         if whole:
             return cls("MD5", bytes.fromhex(whole[1]), _hash("md5"))
         size = part_bytes() if parts else None
@@ -101,5 +101,5 @@ class Checksum:
         return None
 
     def matches(self, file: Path) -> bool:
-        """Read the file and compare."""
+        """Whether the file has this checksum."""
         return self.algorithm(file) == self.digest

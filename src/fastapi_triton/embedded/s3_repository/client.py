@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A boto3 client that finds credentials, region and endpoint as every AWS program does."""
+"""Opens a boto3 client that finds credentials, region and endpoint as other AWS programs do."""
 
 import os
 from typing import Any, Protocol
@@ -13,7 +13,7 @@ from fastapi_triton.embedded.s3_repository.location import Location
 
 CONNECT_TIMEOUT_S = 5
 READ_TIMEOUT_S = 30
-# Of one request, with boto3's own back-off in between; throttling (503 SlowDown) is met so.
+# Attempts per request, with boto3's own backoff. They also cover throttling (503 SlowDown).
 MOST_ATTEMPTS = 4
 
 
@@ -26,30 +26,28 @@ class S3Client(Protocol):
 
 
 def open_client(location: Location, *, num_connections: int) -> S3Client:
-    """A client for so many threads; nothing is asked yet.
+    """Open a client for `num_connections` threads, without sending a request.
 
     Raises:
-        S3ModelsError: the AWS configuration cannot be used.
+        S3ModelsError: the AWS configuration is invalid.
     """
     config = Config(
         connect_timeout=CONNECT_TIMEOUT_S,
         read_timeout=READ_TIMEOUT_S,
         max_pool_connections=num_connections,
         retries={"mode": "standard", "total_max_attempts": MOST_ATTEMPTS},
-        # Whole files are held against their checksums once they are here: boto3 would look at some answers only.
+        # `transfer` compares whole files with their checksums; boto3 would check only some responses.
         response_checksum_validation="when_required",
-        # Nothing is uploaded, and some stores refuse the headers of checksums.
+        # Nothing is uploaded, and some stores reject checksum headers.
         request_checksum_calculation="when_required",
         user_agent_extra="fastapi-triton",
     )
-    with readable_errors(location, doing="list"):
-        # boto3 alone does not know AWS_REGION, which the other SDKs and ECS do.
+    with readable_errors(location, operation="list"):
+        # boto3 ignores AWS_REGION, which other SDKs and ECS use.
         region = None if os.environ.get("AWS_DEFAULT_REGION") else os.environ.get("AWS_REGION")
         session = boto3.session.Session(region_name=region)
         try:
             client: S3Client = session.client("s3", endpoint_url=location.endpoint, config=config)
-        except ValueError as error:  # of an endpoint
-            raise S3ModelsError(
-                f"The AWS configuration cannot be used for {location}: {redacted(str(error))}."
-            ) from None
+        except ValueError as error:  # an invalid endpoint
+            raise S3ModelsError(f"The AWS configuration for {location} is invalid: {redacted(str(error))}.") from None
         return client

@@ -1,24 +1,24 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The one error of this package, and the removal of secrets from the URLs that it shows."""
+"""The error of this package, and functions that remove secrets from the URLs in it."""
 
 import re
 
 # Greedy, since an @ in a password is often not encoded.
 _CREDENTIALS = re.compile(r"(\w://)\S*@")
 _QUERY = re.compile(r"(\w://[^\s?]*)\?\S+")
-# A signature of either version in the query, which makes the URL a credential.
+# A signature in the query (of either version) makes the URL a credential.
 _SIGNED = re.compile(r"[?&](X-Amz-Signature|Signature|AWSAccessKeyId)=", re.IGNORECASE)
 
 
 class S3ModelsError(Exception):
-    """The models did not come; the text says why and what to do, in a sentence for a person."""
+    """The models cannot be downloaded. The text says why, and what to do."""
 
 
 def redacted(text: str) -> str:
-    """A URL, or a text with URLs, without user names, passwords and queries."""
+    """Remove user names, passwords and queries from a URL, or from the URLs in a text."""
     return _QUERY.sub(r"\1?***", _CREDENTIALS.sub(r"\1***@", text))
 
 
 def is_signed(url: str) -> bool:
-    """Whether the URL is a presigned one."""
+    """Whether the URL is presigned."""
     return _SIGNED.search(url) is not None

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Complete versions of a repository on this disk. Each appears in one step, and never changes afterwards.
+"""Keeps complete versions of a repository on this disk. Each appears in one step, and never changes afterwards.
 
-Below the cache, in `<bucket>-<hash of the URL>/`:
+In the cache, in `<bucket>-<hash of the URL>/`:
 
-- `lock`: one process at a time changes anything here
-- `staging/`: files on their way
-- `snapshots/<time>-<version>/models/`: what Triton gets, with a `manifest.json` beside it
-- `current`: a link to the newest one's models
+- `lock`: only the process that holds it changes this folder
+- `staging/`: unfinished downloads
+- `snapshots/<time>-<version>/models/`: the folder for Triton, with a `manifest.json` beside it
+- `current`: a link to the `models/` that the last fetch returned
 """
 
 import errno
@@ -31,13 +31,13 @@ from fastapi_triton.embedded.s3_repository.staging import Staging
 
 logger = logging.getLogger(__name__)
 
-# The one in use, and the one before it, to go back to.
+# The current version, and the previous one for a rollback.
 NUM_KEPT = 2
 
 
 @dataclass(frozen=True, slots=True)
 class SnapshotFile:
-    """A file of a snapshot, as it was when it was put there."""
+    """A file of a snapshot, as it was when the snapshot was made."""
 
     path: Path
     key: str
@@ -46,7 +46,7 @@ class SnapshotFile:
     mtime_ns: int
 
     def is_intact(self) -> bool:
-        """Whether the file is as it was."""
+        """Whether the file is unchanged on the disk."""
         try:
             found = self.path.lstat()
         except OSError:
@@ -54,33 +54,33 @@ class SnapshotFile:
         return stat.S_ISREG(found.st_mode) and (found.st_size, found.st_mtime_ns) == (self.size, self.mtime_ns)
 
     def holds(self, file: RemoteFile) -> bool:
-        """Whether it is what the bucket has."""
+        """Whether it is the same object as the one in the bucket."""
         return (self.key, self.etag, self.size) == (file.key, file.etag, file.size)
 
 
 class Snapshot:
-    """A version that this process uses: while it is open, no process removes it."""
+    """A version that this process uses. While it is open, no process removes it."""
 
-    def __init__(self, folder: Path, held: int) -> None:
+    def __init__(self, folder: Path, lock: int) -> None:
         self.models = folder / "models"
-        self._held = held
+        self._lock = lock
 
     @classmethod
     def hold(cls, folder: Path) -> Self:
-        """Put a shared lock on the folder; the kernel takes it back however this process ends."""
-        held = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-        fcntl.flock(held, fcntl.LOCK_SH)
-        return cls(folder, held)
+        """Put a shared lock on the folder. The kernel releases it when this process ends."""
+        lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        fcntl.flock(lock, fcntl.LOCK_SH)
+        return cls(folder, lock)
 
     def keep_over_exec(self) -> None:
-        """Let the program that takes this process's place hold it too."""
-        os.set_inheritable(self._held, True)
+        """Keep the lock when another program replaces this process."""
+        os.set_inheritable(self._lock, True)
 
     def close(self) -> None:
-        """It is not used any more."""
-        if self._held >= 0:
-            os.close(self._held)
-            self._held = -1
+        """Release the lock: other processes may remove this version."""
+        if self._lock >= 0:
+            os.close(self._lock)
+            self._lock = -1
 
     def __enter__(self) -> Self:
         return self
@@ -95,7 +95,7 @@ class Snapshots:
     """All versions of one location."""
 
     def __init__(self, cache: Path, location: Location) -> None:
-        # The URL may have any length and any character; the bucket's name is for people.
+        # A hash, since the URL may have any length and any character; the bucket's name is for people.
         digest = hashlib.sha256(f"{location.endpoint or ''}\0{location}".encode()).hexdigest()[:12]
         self.folder = cache / f"{location.folder_name}-{digest}"
         self.staging_folder = self.folder / "staging"
@@ -104,28 +104,28 @@ class Snapshots:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """One process at a time; the others wait here."""
+        """Hold the lock of this location. Waits while another process holds it."""
         self._snapshots.mkdir(parents=True, exist_ok=True)
         lock = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         try:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                logger.info("another process brings %s; waiting for it", self._location)
+                logger.info("another process downloads %s; waiting for it", self._location)
                 fcntl.flock(lock, fcntl.LOCK_EX)
             yield
         finally:
             os.close(lock)
 
     def find(self, inventory: Inventory) -> Snapshot | None:
-        """The version that the bucket has, where it is here and as it was; it becomes the current one."""
+        """Find an unchanged snapshot of the bucket's content, and make it the current one."""
         for folder in self._newest_first():
-            if folder.name.endswith(f"-{inventory.version}") and _is_whole(folder, inventory):
-                return self._use(folder)
+            if folder.name.endswith(f"-{inventory.version}") and _is_complete(folder, inventory):
+                return self._switch_to(folder)
         return None
 
     def unchanged(self, inventory: Inventory) -> dict[str, Path]:
-        """By key: files of earlier versions that are what the bucket has now."""
+        """The files of earlier versions that equal those in the bucket, by key."""
         found: dict[str, Path] = {}
         wanted = {file.key: file for file in inventory.files}
         for folder in self._newest_first():
@@ -136,11 +136,11 @@ class Snapshots:
         return found
 
     def add(self, inventory: Inventory, unchanged: Mapping[str, Path], staging: Staging) -> Snapshot:
-        """Put a new version together, and let it appear."""
+        """Make a new version from unchanged and downloaded files, and switch to it."""
         name = f"{time.strftime('%Y%m%dT%H%M%S')}.{time.time_ns() % 10**9:09}-{inventory.version}"
-        aside = self.folder / "incoming"
-        shutil.rmtree(aside, ignore_errors=True)
-        models = aside / "models"
+        incoming = self.folder / "incoming"
+        shutil.rmtree(incoming, ignore_errors=True)
+        models = incoming / "models"
         models.mkdir(parents=True)
         for each in inventory.folders:
             (models / each).mkdir(parents=True, exist_ok=True)
@@ -148,33 +148,33 @@ class Snapshots:
         for file in inventory.files:
             target = models / file.path
             target.parent.mkdir(parents=True, exist_ok=True)
-            _share(unchanged.get(file.key) or staging.finished(file), target)
+            _link_or_copy(unchanged.get(file.key) or staging.finished(file), target)
             mtime_ns = target.stat().st_mtime_ns
             entries.append(
                 {"path": file.path, "key": file.key, "etag": file.etag, "size": file.size, "mtime_ns": mtime_ns}
             )
         manifest = {"source": str(self._location), "version": inventory.version, "files": entries}
-        (aside / "manifest.json").write_text(json.dumps(manifest, indent=1), encoding="utf-8")
-        aside.rename(self._snapshots / name)
+        (incoming / "manifest.json").write_text(json.dumps(manifest, indent=1), encoding="utf-8")
+        incoming.rename(self._snapshots / name)
         shutil.rmtree(self.staging_folder, ignore_errors=True)
-        return self._use(self._snapshots / name)
+        return self._switch_to(self._snapshots / name)
 
     def prune(self) -> None:
-        """Remove versions beyond those kept, but none that a process uses."""
+        """Remove old versions that no process uses."""
         current = (self.folder / "current").resolve().parent
         others = [folder for folder in self._newest_first() if folder != current]
         for folder in others[NUM_KEPT - 1 :]:
-            held = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+            lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
             try:
                 with suppress(BlockingIOError):
-                    fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                     shutil.rmtree(folder)
                     logger.info("removed the old version %s", folder)
             finally:
-                os.close(held)
+                os.close(lock)
 
-    def _use(self, folder: Path) -> Snapshot:
-        """Switch to it: one rename of a link."""
+    def _switch_to(self, folder: Path) -> Snapshot:
+        """Make this version the current one, by renaming a link."""
         snapshot = Snapshot.hold(folder)
         link = self.folder / "current.new"
         link.unlink(missing_ok=True)
@@ -186,8 +186,8 @@ class Snapshots:
         return sorted(self._snapshots.iterdir(), reverse=True)
 
 
-def _share(source: Path, target: Path) -> None:
-    """A second name for the same bytes; a copy where the disk has no such thing."""
+def _link_or_copy(source: Path, target: Path) -> None:
+    """Hard-link the file, or copy it if the file system has no hard links."""
     try:
         os.link(source, target)
     except OSError as error:
@@ -197,7 +197,7 @@ def _share(source: Path, target: Path) -> None:
 
 
 def _manifest(folder: Path) -> list[SnapshotFile]:
-    """The files of a version; none where the manifest is not to be read."""
+    """The files of a version; none if its manifest cannot be read."""
     try:
         manifest: dict[str, Any] = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
         return [
@@ -205,11 +205,11 @@ def _manifest(folder: Path) -> list[SnapshotFile]:
             for each in manifest["files"]
         ]
     except (OSError, ValueError, KeyError, TypeError):
-        logger.warning("%s cannot be read; its files are brought again", folder / "manifest.json")
+        logger.warning("%s cannot be read; downloading its files again", folder / "manifest.json")
         return []
 
 
-def _is_whole(folder: Path, inventory: Inventory) -> bool:
+def _is_complete(folder: Path, inventory: Inventory) -> bool:
     entries = _manifest(folder)
     return (
         {(entry.key, entry.etag, entry.size) for entry in entries}

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Unfinished files. Their finished pieces are kept when the process ends, however it does."""
+"""Stores unfinished files. Their finished pieces stay on disk even if the process is killed."""
 
 import hashlib
 import os
@@ -23,24 +23,24 @@ class Piece:
 
     @property
     def num_bytes(self) -> int:
-        """How many there are in it."""
+        """The size of the piece."""
         return self.stop - self.start
 
     @property
     def is_whole(self) -> bool:
-        """Whether it is all of the file."""
+        """Whether the piece is the whole file."""
         return self.start == 0 and self.stop == self.file.size
 
 
 class Staging:
-    """A folder of unfinished files, named after what they will hold and not after their keys."""
+    """A folder of unfinished files. Their names are hashes of key, size and ETag."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._piece_bytes = PIECE_BYTES
 
     def prepare(self, files: Iterable[RemoteFile]) -> None:
-        """Make the folder, and remove what is not of these files."""
+        """Make the folder, and remove files that do not belong to these."""
         self._folder.mkdir(parents=True, exist_ok=True)
         wanted = {name for file in files for name in (self._name(file), f"{self._name(file)}.part")}
         wanted |= {f"{name}.pieces" for name in wanted}
@@ -49,20 +49,20 @@ class Staging:
                 path.unlink()
 
     def finished(self, file: RemoteFile) -> Path:
-        """Where the file is once it is whole and checked."""
+        """The path of the file when it is complete and checked."""
         return self._folder / self._name(file)
 
     def part(self, file: RemoteFile) -> Path:
-        """Where it is until then."""
+        """The path of the file before that."""
         return self._folder / f"{self._name(file)}.part"
 
     def missing(self, file: RemoteFile) -> list[Piece]:
-        """The missing pieces, in order; at least one, unless the file is finished."""
+        """The missing pieces in order; at least one if the file is not finished, so that it gets finished."""
         if self.finished(file).exists():
             return []
-        here = self._here(file)
+        finished = self._finished_pieces(file)
         pieces = self.pieces(file)
-        return [piece for piece in pieces if piece.number not in here] or pieces[-1:]
+        return [piece for piece in pieces if piece.number not in finished] or pieces[-1:]
 
     def pieces(self, file: RemoteFile) -> list[Piece]:
         """All pieces of the file; an empty file has one empty piece."""
@@ -71,21 +71,21 @@ class Staging:
             Piece(file, number, start, min(start + self._piece_bytes, file.size)) for number, start in enumerate(starts)
         ]
 
-    def note(self, piece: Piece) -> None:
-        """Record that this piece is written."""
+    def record(self, piece: Piece) -> None:
+        """Record that this piece is on disk."""
         if not piece.is_whole:
-            with self._pieces(piece.file).open("a", encoding="ascii") as record:
-                record.write(f"{piece.number} {self._piece_bytes}\n")
+            with self._pieces(piece.file).open("a", encoding="ascii") as lines:
+                lines.write(f"{piece.number} {self._piece_bytes}\n")
 
     def discard(self, file: RemoteFile) -> None:
-        """Remove everything of the file."""
+        """Remove the file and its record."""
         for path in (self.part(file), self._pieces(file), self.finished(file)):
             path.unlink(missing_ok=True)
 
     def finish(self, file: RemoteFile) -> None:
-        """Set the time of the upload, and protect the checked file against writes in place.
+        """Give the checked file its upload time, and make it read-only.
 
-        Snapshots share their files, so one that was written to would change in all of them.
+        Snapshots share files, so a write to one would change all of them.
         """
         part, finished = self.part(file), self.finished(file)
         os.utime(part, ns=(file.modified_ns, file.modified_ns))
@@ -93,16 +93,16 @@ class Staging:
         finished.chmod(0o444)
         self._pieces(file).unlink(missing_ok=True)
 
-    def _here(self, file: RemoteFile) -> set[int]:
-        """Pieces that an earlier process finished; of another size than ours they are none."""
+    def _finished_pieces(self, file: RemoteFile) -> set[int]:
+        """The numbers of the pieces on disk; none if they have another size than ours."""
         try:
             lines = self._pieces(file).read_text(encoding="ascii").splitlines()
         except FileNotFoundError:
             return set()
         if not self.part(file).exists():
             return set()
-        noted = (line.split() for line in lines)
-        return {int(each[0]) for each in noted if len(each) == 2 and each[1] == str(self._piece_bytes)}
+        recorded = (line.split() for line in lines)
+        return {int(each[0]) for each in recorded if len(each) == 2 and each[1] == str(self._piece_bytes)}
 
     def _pieces(self, file: RemoteFile) -> Path:
         return self._folder / f"{self._name(file)}.part.pieces"
