@@ -74,7 +74,7 @@ class Visit:
 
     def pixels(self) -> npt.NDArray[Any]:
         content = self.picture().content
-        return pixels_of(base64.b64decode(content) if self.state.answer_as_text else content)
+        return pixels_of(base64.b64decode(content) if self.state.is_base64 else content)
 
     def error(self) -> RequestError:
         return self.recorder.error()

@@ -31,13 +31,13 @@ def wrapped(text: bytes) -> bytes:
 def test_base64_may_have_line_breaks_and_a_data_url_prefix(value: bytes) -> None:
     file = read_picture_file(value)
     assert file.content == PNG
-    assert file.is_text
+    assert file.is_base64
 
 
 def test_raw_bytes_stay_as_they_are() -> None:
     file = read_picture_file(PNG)
     assert file.content == PNG
-    assert not file.is_text
+    assert not file.is_base64
 
 
 @pytest.mark.parametrize(

@@ -186,7 +186,7 @@ def test_a_model_that_calls_it_gets_queued_and_one_more_event_whatever_happens(m
 def test_a_model_that_calls_it_and_a_client_get_the_same_triton_code(module: Any, code: str, triton_code: str) -> None:
     calling, client = request(), request()
     for asked, is_terse in ((calling, True), (client, False)):
-        module.TritonListener(module.ResponseStream(asked), is_terse=is_terse).refused(RequestError(code, "because"))
+        module.TritonListener(module.ResponseStream(asked), is_terse=is_terse).rejected(RequestError(code, "because"))
     info = json.loads(calling.final().outputs()["info"][0])
     assert info == {"code": code, "detail": "because", "triton_code": triton_code}
     assert client.final().error().code == triton_code

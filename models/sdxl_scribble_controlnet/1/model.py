@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The public contract over the engine: each row of a request becomes a request of the stream model, all at once.
+"""The model that clients use: it sends each row of a request to the stream model, and has no weights.
 
-It holds no weights and never blocks: `execute` hands the rows to threads that wait for the engine, and a request is
-answered when its last row is done.
+It never blocks: `execute` starts threads that wait for the engine. The last row of a request to end sends the response.
 """
 
 import json
@@ -29,7 +28,7 @@ class PendingRequest:
         self._lock = threading.Lock()
 
     def keep(self, iterator: Any) -> None:
-        """Hold a row's BLS iterator until Triton has let go of it, which `_answer` waits for."""
+        """Keep a row's BLS iterator until Triton has freed its own reference, which `_respond` waits for."""
         self._iterators.append(iterator)
 
     def put(self, index: int, row: dict[str, Any]) -> None:
@@ -38,7 +37,7 @@ class PendingRequest:
         self._count()
 
     def fail(self, error: Any) -> None:
-        """A request is answered as a whole: with its first error, if a row has one."""
+        """A row's error. If a row fails, the response of the whole request is the first error."""
         with self._lock:
             self._error = self._error or error
         self._count()
@@ -48,15 +47,15 @@ class PendingRequest:
             self._num_missing -= 1
             if self._num_missing:
                 return
-        self._answer()
+        self._respond()
 
-    def _answer(self) -> None:
-        # Triton forgets the rows' iterators on a thread of its own that does not hold the GIL; were it the last to hold
-        # their numpy arrays, these would take the heap with them. That thread takes its messages in order: with its
-        # answer to this one it has forgotten them all, and they end with us.
-        # Asked before the final response: afterwards the question would read freed memory and kill Triton.
+    def _respond(self) -> None:
+        # A thread of Triton that does not hold the GIL drops its references to the rows' iterators. If they were the
+        # last ones, freeing the numpy arrays there would corrupt the heap. That thread handles its messages in order:
+        # when it responds to this one, it has dropped all of them, and this thread frees the arrays.
+        # This must precede the final response: afterwards `is_cancelled` reads freed memory and kills Triton.
         self._sender.is_cancelled()
-        # Held until they are sent: those that the caller did not ask for are dropped without the GIL too.
+        # Kept until they are sent: Triton drops outputs that were not requested without the GIL, too.
         tensors = [] if self._error is not None else self._tensors()
         send_final(self._sender, pb_utils.InferenceResponse(tensors, self._error))
 
@@ -65,8 +64,8 @@ class PendingRequest:
         return [pb_utils.Tensor(name, np.stack([row[name] for row in rows])) for name in OUTPUTS]  # (rows, 1)
 
 
-class Refused(Exception):  # noqa: N818
-    """A request that is answered with this error at once."""
+class Rejected(Exception):  # noqa: N818
+    """A request that fails with this error at once."""
 
     def __init__(self, error: Any) -> None:
         super().__init__()
@@ -74,31 +73,31 @@ class Refused(Exception):  # noqa: N818
 
 
 class TritonPythonModel:
-    """One instance serves everybody."""
+    """The one instance, which serves all requests."""
 
     def initialize(self, args: dict[str, str]) -> None:
         model_config = json.loads(args["model_config"])
         parameters = {name: value["string_value"] for name, value in model_config.get("parameters", {}).items()}
         self.stream_model = parameters["stream_model"]
-        # The engine refuses what is too much for it; this bound is for the threads here.
+        # This limits the threads here. The engine has its own limit of requests.
         self.max_rows = int(parameters["max_open_rows"])
         self.input_names = [tensor["name"] for tensor in model_config["input"]]
         self.required_names = [tensor["name"] for tensor in model_config["input"] if not tensor.get("optional")]
         self.threads = ThreadPoolExecutor(self.max_rows, thread_name_prefix="row")
-        # Start one thread now: if no other can be started later, it still works through the rows.
+        # Start one thread now: if no other can be started later, it processes all rows.
         self.threads.submit(int).result()
         self.num_rows = 0
         self.lock = threading.Lock()
 
     def execute(self, requests: list[Any]) -> list[None]:
-        """Start all requests. It must not raise: Triton would fail every request of the call, also those that run."""
+        """Start all requests. It must not raise: Triton would fail every request of the call, even those that run."""
         for request in requests:
             sender = request.get_response_sender()
             try:
                 pending, rows = self.take(request, sender)
-            except Refused as refused:
-                send_final(sender, pb_utils.InferenceResponse(error=refused.error))
-            except Exception:  # noqa: BLE001 (nothing runs yet: the request can be answered here)
+            except Rejected as rejected:
+                send_final(sender, pb_utils.InferenceResponse(error=rejected.error))
+            except Exception:  # noqa: BLE001 (nothing runs yet: the request can fail here)
                 send_final(sender, pb_utils.InferenceResponse(error=failure(traceback.format_exc())))
             else:
                 self.start(pending, rows)
@@ -108,31 +107,31 @@ class TritonPythonModel:
         self.threads.shutdown()
 
     def take(self, request: Any, sender: Any) -> tuple[PendingRequest, list[dict[str, Any]]]:
-        """Read and count the rows of a request. Nothing runs yet, and nothing was sent, when this raises."""
-        # Triton only counts inputs: an optional one in the place of a required one gets past it.
+        """Read and count the rows of a request. If this raises, nothing runs yet and nothing was sent."""
+        # Triton checks only the number of inputs: it accepts an optional one in place of a required one.
         missing = [name for name in self.required_names if pb_utils.get_input_tensor_by_name(request, name) is None]
         if missing:
-            raise Refused(missing_input(missing[0]))
+            raise Rejected(missing_input(missing[0]))
         rows = read_rows(request, self.input_names)
         with self.lock:
             if self.num_rows + len(rows) > self.max_rows:
-                raise Refused(queue_full(self.max_rows))
+                raise Rejected(queue_full(self.max_rows))
             self.num_rows += len(rows)
         return PendingRequest(sender, len(rows)), rows
 
     def start(self, pending: PendingRequest, rows: list[dict[str, Any]]) -> None:
-        """Hand the rows to threads, which answer the request."""
+        """Submit the rows to threads, which send the response."""
         for index, row in enumerate(rows):
             try:
                 self.threads.submit(self.run, row, index, pending)
-            except RuntimeError as error:  # no thread could be started; a running one takes the row later
+            except RuntimeError as error:  # no thread could be started; a running one processes the row later
                 pb_utils.Logger.log_warn(f"no thread can be started, so a row waits: {error}")
 
     def run(self, row: dict[str, Any], index: int, pending: PendingRequest) -> None:
-        """One row through the engine, on a thread of its own; the one place that catches everything."""
+        """Process one row, on its own thread. Only this method catches every exception."""
         try:
             outputs = self.infer(row, pending)
-        except Exception:  # noqa: BLE001 (whatever happens to a row stays with its request)
+        except Exception:  # noqa: BLE001 (a row's failure must not affect other requests)
             outputs = failure(traceback.format_exc())
         self.free_row()
         if isinstance(outputs, dict):
@@ -146,8 +145,9 @@ class TritonPythonModel:
             model_name=self.stream_model,
             inputs=[pb_utils.Tensor(name, value) for name, value in row.items()],
             requested_output_names=["event", *OUTPUTS],
-            # At most two responses. With a third, Triton can deadlock: its thread that delivers it waits for this one,
-            # which waits for the GIL, which another row's thread holds in `exec`, where it waits for Triton's thread.
+            # At most two responses. With a third, Triton can deadlock: Triton's thread that delivers it waits for this
+            # thread, this thread waits for the GIL, and another row's thread holds the GIL in `exec` while it waits for
+            # Triton's thread.
             parameters={"terse": True},
         )
         responses = request.exec(decoupled=True)
@@ -166,7 +166,7 @@ class TritonPythonModel:
 
 
 def read_rows(request: Any, input_names: list[str]) -> list[dict[str, Any]]:
-    """One mapping per row, without the tensors that the request does not carry; each (1,)."""
+    """The inputs of each row, each (1,), without the tensors that the request lacks."""
     columns: dict[str, Any] = {}
     for name in input_names:
         tensor = pb_utils.get_input_tensor_by_name(request, name)
@@ -177,7 +177,7 @@ def read_rows(request: Any, input_names: list[str]) -> list[dict[str, Any]]:
 
 
 def send_final(sender: Any, response: Any) -> None:
-    """The only response of a request. After it the sender must not be used."""
+    """Send the only response of a request. The sender must not be used afterwards."""
     try:
         sender.send(response, flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
     except pb_utils.TritonModelException as error:

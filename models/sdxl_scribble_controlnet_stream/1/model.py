@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The engine as a decoupled Triton model: `execute` parses and enqueues; everything else happens in the engine."""
+"""The engine as a decoupled Triton model: `execute` parses requests and submits them to the engine."""
 
 import json
 import os
@@ -18,7 +18,7 @@ from triton_adapter.watcher import Watcher
 
 
 class TritonPythonModel:
-    """One instance with one engine: its own copy of the networks."""
+    """One instance, with its own engine and its own copy of the networks."""
 
     def initialize(self, args: dict[str, str]) -> None:
         model_config = json.loads(args["model_config"])
@@ -42,7 +42,7 @@ class TritonPythonModel:
     def take(self, request: Any) -> None:
         """Start one request. Only this method catches every exception.
 
-        `execute` must not raise: Triton would fail every request of the call, those that still run too.
+        `execute` must not raise: Triton would fail every request of the call, even those that run.
         """
         responses = ResponseStream(request.get_response_sender())
         listener = TritonListener(responses)
@@ -57,25 +57,27 @@ class TritonPythonModel:
             listener.queued()
             self.watcher.watch(state, responses)
         except RequestError as error:
-            listener.refused(error)
+            listener.rejected(error)
         except Exception:  # noqa: BLE001
             pb_utils.Logger.log_error(traceback.format_exc())
-            listener.refused(
+            listener.rejected(
                 RequestError("generation_failed", "The picture could not be made. Triton's log has the reason.")
             )
 
 
 def is_terse(request: Any) -> bool:
-    """Whether the request asks for only `queued` and the last event."""
+    """Whether the request sets the parameter `terse`: send only `queued` and the last event."""
     try:
         parameters = request.parameters()
     except UnicodeDecodeError:  # Triton passes on the bytes that a client sent
-        raise RequestError("invalid_text", "the names and values of request parameters must be UTF-8 text") from None
+        raise RequestError(
+            "invalid_text", "A name or value of the request parameters is not UTF-8. Send UTF-8 text."
+        ) from None
     return json.loads(parameters or "{}").get("terse") is True
 
 
 def read_values(request: Any, input_names: list[str]) -> RowValues:
-    """One value by name, None for a tensor that the request does not carry. Tensors are [1]."""
+    """The inputs by name; None for a tensor that the request lacks. Tensors are [1]."""
     values: dict[str, Any] = {}
     for name in input_names:
         tensor = pb_utils.get_input_tensor_by_name(request, name)

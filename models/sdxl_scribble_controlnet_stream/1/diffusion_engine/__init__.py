@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Turns a scribble and a prompt into a picture. Knows nothing of Triton or of HTTP; `model.py` joins it to Triton."""
+"""Makes pictures from scribbles and prompts. Imports neither Triton nor HTTP; `model.py` connects it to Triton."""
 
 import os
 
-# Waiting OpenMP threads sleep instead of spinning. Where other processes share the cores, spinning makes a picture
-# ten times slower. OpenMP reads this once, when torch is imported, so it stands before every module that does.
+# Waiting OpenMP threads sleep instead of spinning. If other processes share the cores, spinning makes a picture ten
+# times slower. OpenMP reads this once, when torch is imported, so this runs before all modules that import torch.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-# Its warnings at import are about things that are not needed here.
+# Its warnings at import are about features that the engine does not use.
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")

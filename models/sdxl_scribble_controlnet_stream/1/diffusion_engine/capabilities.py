@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a checkpoint can do and what it takes by default, from its own `serving.json`, else as SDXL does it."""
+"""The defaults, limits, sizes and schedulers of a checkpoint, from its `serving.json`; without one, those of SDXL."""
 
 import json
 import math
@@ -11,7 +11,7 @@ from typing import Any, Self
 from diffusion_engine.errors import RequestError
 
 SCHEDULERS = ("euler", "euler_ancestral", "dpmpp_2m_karras", "lcm")
-# What a picture file says of how it was made: everything, everything but the prompts, nothing.
+# What a picture file records: everything, everything but the prompts, nothing.
 RECEIPTS = ("full", "no_prompt", "none")
 # The sizes SDXL was trained on, width by height.
 SDXL_SIZES = (
@@ -29,7 +29,7 @@ SDXL_SIZES = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Defaults:
-    """What a request takes for a parameter it does not name."""
+    """The values of parameters that a request omits."""
 
     num_inference_steps: int = 30
     guidance_scale: float = 5.0
@@ -44,7 +44,7 @@ class Defaults:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """The most a request may ask for."""
+    """The highest values that a request may have."""
 
     max_inference_steps: int = 100
     max_guidance_scale: float = 30.0
@@ -54,7 +54,7 @@ class Limits:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Capabilities:
-    """One checkpoint as its users see it."""
+    """What one checkpoint supports."""
 
     name: str
     revision: str = ""  # of the weights as they were loaded
@@ -65,9 +65,13 @@ class Capabilities:
 
     @classmethod
     def of_checkpoint(cls, checkpoint: str, *, defaults: Mapping[str, Any] | None = None) -> Self:
-        """Reads the checkpoint's `serving.json`; a checkpoint without one is taken for a full SDXL.
+        """Read the checkpoint's `serving.json`. A checkpoint without one has the capabilities of SDXL.
 
-        `defaults` are laid over its own: 4 steps without guidance for a few-step UNet, say.
+        Args:
+            defaults: override the checkpoint's own, such as 4 steps without guidance for a few-step UNet.
+
+        Raises:
+            ValueError: the file contradicts itself, or has an unknown default or limit.
         """
         file = Path(checkpoint) / "serving.json"
         content: dict[str, Any] = {"name": checkpoint.rstrip("/").rsplit("/", 1)[-1], "sizes": SDXL_SIZES}
@@ -84,11 +88,11 @@ class Capabilities:
         return capabilities
 
     def describe(self) -> dict[str, Any]:
-        """The same as plain data, for whoever builds a form from it."""
+        """The same as plain data."""
         return asdict(self)
 
     def check(self, file: Path) -> None:
-        """A checkpoint whose own defaults would be refused must not load."""
+        """Raise `ValueError` if the checkpoint's own defaults are invalid."""
         if (self.defaults.width, self.defaults.height) not in self.sizes:
             raise ValueError(f"{file}: the default size must be one of its sizes")
         if unknown := [name for name in self.schedulers if name not in SCHEDULERS]:
@@ -99,14 +103,18 @@ class Capabilities:
             raise ValueError(f"{file}: the default receipt must be one of {', '.join(RECEIPTS)}")
 
     def choose_size(self, width: int | None, height: int | None, *, scribble_size: tuple[int, int]) -> tuple[int, int]:
-        """The size to generate: the one asked for, where it is listed, else the one nearest to the scribble's shape."""
+        """The size of the picture: the requested size; without one, the size closest to the scribble's shape.
+
+        Raises:
+            RequestError: the checkpoint does not support the requested size.
+        """
         candidates = [
             size for size in self.sizes if (width is None or size[0] == width) and (height is None or size[1] == height)
         ]
         if not candidates:
             raise self.unsupported_size(width, height)
         if width is None and height is None:
-            # The biggest sizes cost the most, so only an explicit wish leaves the default's area.
+            # The largest sizes cost the most, so a request must name a size with another area than the default's.
             default_area = self.defaults.width * self.defaults.height
             candidates = [size for size in candidates if 0.75 < size[0] * size[1] / default_area < 1.25]
         return min(candidates, key=lambda size: shape_distance(size, scribble_size))
@@ -124,7 +132,7 @@ class Capabilities:
 
 
 def shape_distance(size: tuple[int, int], other: tuple[int, int]) -> float:
-    """How much one shape must be stretched to become the other; 0 where width:height is the same."""
+    """The difference between two aspect ratios, as a logarithm; 0 if they are equal."""
     return abs(math.log(size[0] * other[1] / (size[1] * other[0])))
 
 

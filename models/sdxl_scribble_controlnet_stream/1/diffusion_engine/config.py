@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The engine's settings: the `parameters` of the model config, each overridden by SDXL_<NAME> in the environment."""
+"""The engine's settings: the `parameters` of the model config. The environment variable SDXL_<NAME> overrides each."""
 
 import json
 from collections.abc import Mapping
@@ -16,18 +16,18 @@ SHORT_DTYPES = {"fp16": "float16", "half": "float16", "bf16": "bfloat16", "fp32"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineConfig:
-    """Where the weights come from and where they run. An empty part is the one inside the checkpoint."""
+    """The weights, the device and the limits of an engine. An empty part is the checkpoint's own."""
 
     checkpoint: str
     unet: str = ""
     controlnet: str = ""
     vae: str = ""
-    preview_vae: str = ""  # a tiny one; empty: previews are a linear map of the latents
+    preview_vae: str = ""  # a tiny VAE; empty: previews are a linear map of the latents
     device: str = "auto"
     dtype: str = "auto"
-    defaults: Mapping[str, Any] = field(default_factory=dict)  # over the checkpoint's own
+    defaults: Mapping[str, Any] = field(default_factory=dict)  # override the checkpoint's own
     is_channels_last: bool | None = None  # None: yes
-    is_traced: bool | None = None  # None: small networks on a CPU, unless compiled
+    is_traced: bool | None = None  # None: if the UNet is small and on a CPU, unless compiled
     is_compiled: bool = False
     max_pixels: int = 50_000_000
     max_side: int = MAX_SIDE
@@ -36,12 +36,12 @@ class EngineConfig:
     max_requests: int = 64
     max_rows: int | None = None  # None: measured
     policy: Policy = Policy.FIRST_COME
-    profile_folder: str = ""  # where what was measured is kept; empty: nowhere
+    profile_folder: str = ""  # of the measured passes; empty: they are not kept
     profile_budget_s: float = 3.0
 
     @classmethod
     def read(cls, parameters: Mapping[str, str], environ: Mapping[str, str], *, version_folder: Path) -> Self:
-        """Checks every value once, so that a typing error is seen when the model loads, in one sentence."""
+        """Read and check all values, so that a wrong one fails when the model loads. Raises `ValueError`."""
 
         def setting(name: str, default: str) -> str:
             from_environment = environ.get(f"SDXL_{name.upper()}", "").strip()
@@ -72,7 +72,7 @@ class EngineConfig:
 
 
 def locate(name: str, version_folder: Path) -> str:
-    """A folder beside `model.py`, else a folder anywhere, else the name itself, which is then a hub name."""
+    """A folder beside `model.py`, else a folder anywhere, else the name itself if it can be a hub name."""
     if not name:
         return ""
     for folder in (version_folder / name, at_home(name)):
@@ -86,7 +86,7 @@ def locate(name: str, version_folder: Path) -> str:
 
 
 def at_home(name: str) -> Path:
-    """With `~` filled in. Raises `ValueError` for a user who has no home."""
+    """The path with `~` expanded. Raises `ValueError` if the user has no home folder."""
     try:
         return Path(name).expanduser()
     except RuntimeError:

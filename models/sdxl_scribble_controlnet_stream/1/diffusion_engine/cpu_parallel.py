@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Runs two half passes at once on a CPU, with half the cores each, which takes less time than one whole pass.
+"""Runs two half passes at once on a CPU, each with half the cores, which takes less time than one whole pass.
 
-Within a pass, cores wait for each other after every layer; two half passes never wait for each other. On a GPU there is
-one pass: it divides its work itself.
+Within a pass, cores wait for each other after each layer; two half passes never wait for each other. A GPU runs whole
+passes, since it divides the work itself.
 """
 
 import threading
@@ -12,7 +12,7 @@ from typing import TypeVar
 
 import torch
 
-# Not one for each core: a single guided request has two rows, and should use all cores.
+# Not one for each core: a single request with guidance has only two rows, and should use all cores.
 CPU_PARALLEL_SIZE = 2
 
 T = TypeVar("T")
@@ -34,7 +34,7 @@ class CPUParallel:
         self._pool: ThreadPoolExecutor | None = None
 
     def run(self, functions: Sequence[Callable[[], T]]) -> list[T]:
-        """Their results, in order. Raises the first exception of any of them once all have ended."""
+        """Their results, in order. If any raise, the first exception is raised when all have ended."""
         if len(functions) == 1:
             return [functions[0]()]
         if self._pool is None:

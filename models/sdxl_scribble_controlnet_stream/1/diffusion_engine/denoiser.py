@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One batched ControlNet and UNet pass for requests at different steps, with guidance → a prediction for each."""
+"""Predicts the noise of several requests, each at its own step, in one batched pass of ControlNet and UNet."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -26,26 +26,26 @@ class InputBatch:
     guidance_embeds: torch.Tensor | None  # (R, G), for a UNet that takes the guidance scale as an input
 
     def part(self, start: int, stop: int) -> "InputBatch":
-        """Some of the rows, as a batch of their own."""
-        rows, controlled, places = slice(start, stop), slice(start, stop), None
+        """A batch of some of the rows."""
+        rows, controlled, positions = slice(start, stop), slice(start, stop), None
         if self.control_rows is not None:
             first, last = (int((self.control_rows < bound).sum()) for bound in (start, stop))  # they are in order
             controlled = slice(first, last)
-            places = self.control_rows[controlled] - start if last - first < stop - start else None
+            positions = self.control_rows[controlled] - start if last - first < stop - start else None
         control = None if self.control is None else self.control[controlled]
         return InputBatch(
             prompt_embeds=self.prompt_embeds[rows],
             pooled_prompt_embeds=self.pooled_prompt_embeds[rows],
             time_ids=self.time_ids[rows],
             control=control if control is not None and len(control) > 0 else None,
-            control_rows=places,
+            control_rows=positions,
             control_scales=None if self.control_scales is None else self.control_scales[controlled],
             guidance_embeds=None if self.guidance_embeds is None else self.guidance_embeds[rows],
         )
 
 
 class Denoiser:
-    """Keeps the input batch of the last step, which usually fits the next step too."""
+    """Runs the networks. Keeps the input batch of a step, because the next step usually has the same requests."""
 
     def __init__(self, networks: Networks) -> None:
         self._networks = networks
@@ -54,7 +54,7 @@ class Denoiser:
 
     @torch.inference_mode()
     def predict(self, states: Sequence[RequestState]) -> list[torch.Tensor]:
-        """The guided noise prediction of each request, (1, 4, h, w), all from one pass of each network."""
+        """The noise prediction of each request with guidance applied, (1, 4, h, w), from one pass of each network."""
         parts = self._input_batches(states)
         sizes = [len(part.prompt_embeds) for part in parts]
         latents = torch.cat([self._input(each) for each in states])  # (R, 4, h, w)
@@ -84,7 +84,7 @@ class Denoiser:
         return noise[:num_rows]
 
     def clear_cache(self) -> None:
-        """Free the tensors of the last batch, when the engine has nothing to do."""
+        """Free the tensors of the last batch. For an idle engine."""
         self._last_batch = None
 
     def _input(self, state: RequestState) -> torch.Tensor:
@@ -162,7 +162,7 @@ class Denoiser:
             pad(timesteps),
             encoder_hidden_states=pad(text),
             controlnet_cond=pad(batch.control),
-            conditioning_scale=1.0,  # its own argument knows one scale for all rows
+            conditioning_scale=1.0,  # one scale for all rows; `_placed` applies each row's own
             guess_mode=False,
             added_cond_kwargs={"text_embeds": pad(pooled), "time_ids": pad(time_ids)},
             return_dict=False,
@@ -172,7 +172,10 @@ class Denoiser:
 
     @staticmethod
     def _placed(residual: torch.Tensor, batch: InputBatch, num_rows: int) -> torch.Tensor:
-        """Scaled row by row, in fp32 before the cast as a Python number would be; zero where there is no control."""
+        """The residual of all rows: scaled by each row's `conditioning_scale`, and zero in rows without control image.
+
+        It is scaled in fp32 before the cast, as with a Python number.
+        """
         if batch.control is not None:
             residual = residual[: len(batch.control)]
         if batch.control_scales is not None:
@@ -197,6 +200,6 @@ class Denoiser:
 
 
 def _padded(tensor: torch.Tensor, *, num_rows: int) -> torch.Tensor:
-    """Rows of padding are copies of the last one: valid numbers, whose results are dropped."""
+    """The tensor with copies of its last row appended: valid numbers, whose results are dropped."""
     missing = num_rows - len(tensor)
     return tensor if missing <= 0 else torch.cat([tensor, tensor[-1:].expand(missing, *tensor.shape[1:])])

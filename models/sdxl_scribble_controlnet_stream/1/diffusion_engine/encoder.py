@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a request brings into the denoise loop: prompt → embeddings, scribble → control embedding, seed → latents."""
+"""Prepares a request's tensors for the steps: prompt → embeddings, scribble → control embedding, seed → latents."""
 
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
@@ -18,16 +18,16 @@ from diffusion_engine.request_state import RequestState
 
 @dataclass(frozen=True, slots=True)
 class TextEmbedding:
-    """One text as both text encoders see it. S tokens, D and P the encoders' widths."""
+    """The outputs of both text encoders for one text. S tokens; D and P are the encoders' widths."""
 
     tokens: torch.Tensor  # (1, S, D)
     pooled: torch.Tensor  # (1, P)
-    was_alone: bool  # no other text was in the pass that gave it
+    was_alone: bool  # it was encoded in a pass without other texts
 
 
 @dataclass(slots=True, kw_only=True)
 class Encoded:
-    """One request's tensors. R rows: the unconditional one first, where there is one."""
+    """One request's tensors. R rows: 2 with guidance, the unconditional one first; else 1."""
 
     latents: torch.Tensor  # (1, 4, h, w)
     schedule: NoiseSchedule
@@ -41,7 +41,7 @@ class Encoded:
 
 
 class Encoder:
-    """Used by the engine's thread alone: tokenizers are not thread-safe."""
+    """Encodes requests. For the engine's thread only: tokenizers are not thread-safe."""
 
     def __init__(self, networks: Networks, schedulers: NoiseSchedulers, *, text_cache_size: int = 256) -> None:
         self._networks = networks
@@ -51,16 +51,16 @@ class Encoder:
 
     @torch.inference_mode()
     def encode(self, state: RequestState) -> Encoded:
-        """Everything that stays the same over the steps, and the noise to begin with."""
+        """The request's tensors: those that are the same in each step, and the initial noise."""
         request = state.request
         text = partial(self.text, is_alone=request.reproducible)
         texts = [text(request.prompt)]
-        self._note_what_is_cut(state, "prompt", request.prompt)
+        self._note_omitted_words(state, "prompt", request.prompt)
         if state.is_guided:
             texts.insert(0, self._negative(request.negative_prompt, text))
-            self._note_what_is_cut(state, "negative prompt", request.negative_prompt)
+            self._note_omitted_words(state, "negative prompt", request.negative_prompt)
         schedule = self._schedulers.schedule(request.scheduler, request.num_inference_steps)
-        # On the CPU whatever the device, so that a seed means the same picture everywhere.
+        # On the CPU on every device, so that a seed gives the same noise everywhere.
         generator = torch.Generator("cpu").manual_seed(request.seed)
         return Encoded(
             latents=self._noise(state, generator) * schedule.init_noise_sigma,
@@ -75,23 +75,23 @@ class Encoder:
 
     @torch.inference_mode()
     def read_texts(self, states: Sequence[RequestState]) -> None:
-        """Encode the texts of requests that begin together in one pass, which takes little longer than a single text.
+        """Encode the texts of requests that start together in one pass, which takes little longer than a single text.
 
-        Texts of reproducible requests are left to `text`, which encodes each alone.
+        `text` encodes the texts of reproducible requests, each alone.
         """
         shared = [each for each in states if not each.request.reproducible]
-        asked = [each.request.prompt for each in shared]
-        asked += [each.request.negative_prompt for each in shared if each.is_guided]
-        unread = [text for text in dict.fromkeys(asked) if text not in self._texts]
-        if len(unread) > 1:
-            for text, embedding in zip(unread, self._read(unread), strict=True):
+        texts = [each.request.prompt for each in shared]
+        texts += [each.request.negative_prompt for each in shared if each.is_guided]
+        new = [text for text in dict.fromkeys(texts) if text not in self._texts]
+        if len(new) > 1:
+            for text, embedding in zip(new, self._read(new), strict=True):
                 self._remember(text, embedding)
 
     def text(self, text: str, *, is_alone: bool = False) -> TextEmbedding:
-        """Both encoders' view of a text; those asked for lately are remembered.
+        """The embedding of a text, from a cache of recent texts if possible.
 
         Args:
-            is_alone: not one that was encoded together with other texts, which rounds differently.
+            is_alone: reject embeddings that were encoded together with other texts, because they round differently.
         """
         found = self._texts.pop(text, None)
         if found is None or (is_alone and not found.was_alone):
@@ -103,7 +103,7 @@ class Encoder:
         tokens, _, pooled, _ = self._networks.pipeline.encode_prompt(
             texts, device=self._networks.device, do_classifier_free_guidance=False
         )
-        # Copies, so that a text that is remembered does not hold those that came with it.
+        # Copies, so that a cached text does not keep the tensors of the whole pass in memory.
         each = zip(tokens.split(1), pooled.split(1), strict=True)
         was_alone = len(texts) == 1
         return [TextEmbedding(own_tokens.clone(), own_pooled.clone(), was_alone) for own_tokens, own_pooled in each]
@@ -113,12 +113,12 @@ class Encoder:
         if len(self._texts) > self._text_cache_size:
             self._texts.popitem(last=False)
 
-    def _note_what_is_cut(self, state: RequestState, name: str, text: str) -> None:
-        if cut := self._words_cut_off(text):
-            state.notes.append(f"the {name} is too long for the text encoders, which do not read: {cut}")
+    def _note_omitted_words(self, state: RequestState, name: str, text: str) -> None:
+        if omitted := self._omitted_words(text):
+            state.notes.append(f"the {name} is too long for the text encoders, which do not read: {omitted}")
 
-    def _words_cut_off(self, text: str) -> str:
-        """The end of a text that is too long for the text encoders; usually empty."""
+    def _omitted_words(self, text: str) -> str:
+        """The end of a text beyond the text encoders' limit; usually empty."""
         tokenizer = self._networks.pipeline.tokenizer
         longest = tokenizer.model_max_length
         if len(text) < longest:  # a token is at least one character
@@ -146,7 +146,7 @@ class Encoder:
         return noise
 
     def _time_ids(self, width: int | None, height: int | None) -> torch.Tensor:
-        # original size, crop from the top left, target size: each height first
+        # Original size, top left corner of the crop, target size: each height first.
         values = [height, width, 0, 0, height, width]
         return torch.tensor([values], dtype=self._networks.dtype, device=self._networks.device)  # (1, 6)
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Continuous batching of denoise steps: requests join and leave between steps, each with its own count, scale and seed.
+"""Continuous batching of denoising steps: requests join and leave between steps, each with its own parameters.
 
 One thread owns the networks. It schedules requests, runs one pass for all of them, and decodes the finished ones. Other
 threads read scribbles and write picture files.
@@ -38,13 +38,13 @@ logger = logging.getLogger(__name__)
 
 
 class Engine:
-    """Takes requests from any thread. `start` it before, `stop` it after.
+    """Makes the pictures of requests from any thread, between `start` and `stop`.
 
     Args:
-        max_requests: how many it holds at once, waiting or running; more are refused.
-        max_pixels, max_side: larger pictures are refused before they are decoded.
-        num_decoders: how many pictures are decoded at a time, each in a process of its own.
-        decode_timeout_s: how long decoding one picture may take.
+        max_requests: the most requests that it holds, waiting or running. It rejects others.
+        max_pixels, max_side: larger scribbles are rejected before they are decoded.
+        num_decoders: how many scribbles are decoded at a time, each in a separate process.
+        decode_timeout_s: the time limit for decoding one scribble.
     """
 
     def __init__(
@@ -95,7 +95,7 @@ class Engine:
         self._lock = threading.RLock()
         self._num_requests = 0
         self._is_stopping = False
-        self._seconds_per_row = 0.0  # of a pass, lately
+        self._seconds_per_row = 0.0  # of recent passes
 
     # ---- from any thread
 
@@ -105,7 +105,7 @@ class Engine:
         self._thread.start()
 
     def stop(self) -> None:
-        """Stop after the current step. Requests that are still here fail with `shutting_down`."""
+        """Stop after the current step. Unfinished requests fail with `shutting_down`."""
         with self._lock:
             self._is_stopping = True
         self._picture_decoders.stop()
@@ -116,7 +116,7 @@ class Engine:
     def describe(self) -> dict[str, Any]:
         """The capabilities and this engine's settings: sizes, defaults, limits, schedulers, versions.
 
-        `unavailable` is present only while no picture can be read, and gives the reason.
+        `unavailable`, the reason, is present only while no scribble can be decoded.
         """
         num_decoders = self._picture_decoders.num_running
         return {
@@ -138,7 +138,7 @@ class Engine:
         """Accept a request. Its listener receives the events; `RequestState.cancel` cancels it.
 
         Raises:
-            RequestError: the engine holds as many requests as it may, with an estimate of when to come back.
+            RequestError: the engine is stopping or full; with an estimate of when to retry.
         """
         with self._lock:
             if self._is_stopping:
@@ -166,7 +166,7 @@ class Engine:
     # ---- the engine's thread
 
     def step(self) -> bool:
-        """Schedule requests, run one pass for all of them, decode the finished ones. False: there was nothing to do."""
+        """Schedule requests, run one pass for all of them, and decode the finished ones. Returns False if idle."""
         rows = self._encode_new(self.step_scheduler.schedule())
         rows, noise = self._predict(rows)
         rows = self._finite(self._advance(rows, noise))
@@ -186,7 +186,7 @@ class Engine:
             )
 
     def _step_or_fail_all(self) -> bool:
-        """A bug must not end this thread: the present requests fail, and later ones are served."""
+        """Run a step. If it raises, all present requests fail, but this thread goes on to serve later ones."""
         done = attempt(self.step)
         if not isinstance(done, RequestError):
             return done
@@ -195,7 +195,7 @@ class Engine:
         return False
 
     def _add_arrivals(self, *, wait: bool = True) -> bool:
-        """Add the requests that have arrived to the scheduler. False: it is time to stop."""
+        """Add the requests that have arrived to the scheduler. Returns False if the engine is stopping."""
         try:
             arrived = self._inbox.get(block=wait)
             while arrived is not None:
@@ -203,11 +203,11 @@ class Engine:
                 arrived = self._inbox.get(block=False)
         except queue.Empty:
             return True
-        self._inbox.put(None)  # for the outer loop
+        self._inbox.put(None)  # again, for the outer loop
         return False
 
     def _encode_new(self, states: list[RequestState]) -> list[RequestState]:
-        """Encode the requests that run for the first time. One that cannot be encoded fails alone."""
+        """Encode the requests that run for the first time. If one cannot be encoded, only that one fails."""
         if new := [state for state in states if state.encoded is None]:
             attempt(lambda: self.encoder.read_texts(new))  # if this fails, `_encode` finds the request at fault
         ready = []
@@ -231,7 +231,7 @@ class Engine:
         return True
 
     def _predict(self, states: list[RequestState]) -> tuple[list[RequestState], list[torch.Tensor]]:
-        """One pass for all. If it fails, each request is retried alone, once, and evicted if it fails again."""
+        """One pass for all requests. If it fails, each is retried alone, once, and evicted if it fails again."""
         if not states:
             return [], []
         started = time.monotonic()
@@ -260,13 +260,13 @@ class Engine:
         return survivors, noise
 
     def _predict_fewer(self, states: list[RequestState]) -> tuple[list[RequestState], list[torch.Tensor]]:
-        """After out of memory: run half of them now, the others in later steps."""
+        """After running out of memory: run half of the requests now, the others in later steps."""
         torch.cuda.empty_cache()
         self.row_limits.shed(states[0].key, below=sum(each.num_rows for each in states))
         return self._predict(states[: len(states) // 2])
 
     def _advance(self, states: list[RequestState], noise: list[torch.Tensor]) -> list[RequestState]:
-        """One scheduler step for each request. One whose step fails is evicted alone."""
+        """One step of each request's noise scheduler. If one fails, only its request is evicted."""
         advanced = []
         for state, noise_pred in zip(states, noise, strict=True):
             error = attempt(partial(self.noise_scheduler.advance, state, noise_pred))
@@ -279,8 +279,8 @@ class Engine:
     def _finite(self, states: list[RequestState]) -> list[RequestState]:
         """The requests whose latents are finite; the others are evicted.
 
-        This is the only place where a step waits for the GPU. So progress is reported once it is real, and a request
-        joins or leaves at the next pass, not behind several that are queued on the GPU.
+        This is the only place where a step waits for the GPU. So the step is finished when its progress is reported,
+        and a request joins or leaves at the next pass, without waiting for passes that are queued on the GPU.
         """
         finite = []
         for state, is_finite in zip(states, self.vae_decoder.are_finite(states), strict=True):
@@ -350,7 +350,7 @@ class Engine:
         with self._lock:
             self._num_requests -= 1
             self.metrics.set("sdxl_engine_requests", self._num_requests)
-        state.status = status  # last: the watcher publishes the metrics when it sees it, and then sleeps
+        state.status = status  # last, because the watcher then publishes the metrics and sleeps
 
     def _count_step(self, states: list[RequestState], duration_s: float) -> None:
         key, num_rows = states[0].key, sum(each.num_rows for each in states)
@@ -365,7 +365,7 @@ class Engine:
             self.metrics.set("sdxl_engine_max_rows", self.row_limits.max_rows(key), size=size)
 
     def _time_per_request(self) -> float:
-        """An estimate of how long until a request leaves, in seconds."""
+        """An estimate of the time until a request ends, in seconds."""
         rows = 2 * self.capabilities.defaults.num_inference_steps
         return max(1.0, rows * self._seconds_per_row)
 

@@ -15,7 +15,7 @@ from diffusion_engine.weights import load_pipeline, load_preview_vae, revision_o
 
 
 def build_engine(config: EngineConfig, *, gpu_index: int | None = None) -> Engine:
-    """Load the networks, measure the row limits, and warm up. The engine is ready to be started."""
+    """Load the networks, measure the row limits, and warm up. The engine is not started yet."""
     pipeline = load_pipeline(config, gpu_index=gpu_index)
     revision = revision_of(pipeline)
     networks = replace(optimized_networks(config, pipeline), preview_vae=load_preview_vae(config, pipeline))
@@ -36,7 +36,7 @@ def build_engine(config: EngineConfig, *, gpu_index: int | None = None) -> Engin
 
 
 def warm_up(engine: Engine) -> None:
-    """Run passes with a scribble and without one, so that the first request does not wait for traces and caches."""
+    """Run passes with and without a scribble, so that the first request does not wait for traces and caches."""
     smallest = BatchKey(*min(engine.capabilities.sizes, key=lambda size: size[0] * size[1]))
     for has_scribble in (True, False):
         state = dummy_request(smallest, engine.capabilities, has_scribble=has_scribble)
@@ -44,5 +44,5 @@ def warm_up(engine: Engine) -> None:
         for _ in range(2):  # a trace is made in the first pass and improved in the second
             engine.denoiser.predict([state])
     engine.denoiser.clear_cache()
-    # Latents that any VAE can decode. A VAE that makes no picture of them must not load.
+    # Any VAE can decode these latents. If this one cannot, the model must not load.
     engine.vae_decoder.decode(torch.zeros_like(state.encoded.latents))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The error of one request. A failure ends the request it belongs to and no other. Imports no torch."""
+"""The error of one request. A failure affects only its own request. Imports no torch."""
 
 import json
 import logging
@@ -12,13 +12,13 @@ T = TypeVar("T")
 
 
 class RequestError(Exception):
-    """Why one request gets no picture.
+    """The reason why one request gets no picture.
 
     Args:
-        code: stable; clients and gateways decide by it.
-        detail: the reason, and what to do about it.
-        field: the name of the input at fault.
-        retry_after_s: when to try again.
+        code: stable, for programs.
+        detail: for people: the reason, and what to do about it.
+        field: the name of the invalid input.
+        retry_after_s: when to retry, in seconds.
     """
 
     def __init__(self, code: str, detail: str, *, field: str | None = None, retry_after_s: float | None = None) -> None:
@@ -49,14 +49,14 @@ class RequestError(Exception):
 def attempt(work: Callable[[], T]) -> T | RequestError:
     """Run work for one request. Returns its result, or any exception as the `RequestError` that the client receives.
 
-    Besides this, only the engine catches every exception: it retries the requests of a failed pass one by one.
+    Only this function and the engine catch every exception: the engine retries the requests of a failed pass one by one.
     """
     try:
         return work()
     except RequestError as error:
         return error
     except Exception as error:
-        import torch  # here only: the processes that decode pictures import this module without torch
+        import torch  # not at the top: the processes that decode pictures import this module without torch
 
         if isinstance(error, torch.OutOfMemoryError):
             torch.cuda.empty_cache()

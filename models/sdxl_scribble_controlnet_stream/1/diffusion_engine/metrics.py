@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the engine counts of itself. Kept in memory; whoever shows it (Triton's metrics port) reads it now and then."""
+"""The engine's metrics, in memory. `triton_adapter.watcher` publishes them on Triton's metrics port."""
 
 import threading
 from collections import defaultdict
@@ -46,7 +46,7 @@ class EngineMetrics:
             self._values[_series(name, labels)] = value
 
     def value(self, name: str, **labels: str) -> float:
-        """What it stands at; 0 where nothing was counted."""
+        """The current value; 0 if it was never set."""
         with self._lock:
             return self._values.get(_series(name, labels), 0.0)
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The loaded networks as the engine uses them: each with a fixed device and dtype, none changed while it runs."""
+"""The loaded networks as the engine uses them. Their device and dtype are fixed, and nothing changes them."""
 
 import copy
 from dataclasses import dataclass
@@ -13,27 +13,27 @@ from diffusion_engine.torchscript import TracedNetwork
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Networks:
-    """Cut from a diffusers pipeline, whose weights they share."""
+    """The networks of a diffusers pipeline, whose weights they share."""
 
     pipeline: Any  # for its text encoding
     unet: Any
-    controlnet: Any  # takes the scribble's embedding in place of the scribble
-    control_embedding: Any  # the part that was cut out of it
+    controlnet: Any  # takes the control embedding in place of the scribble
+    control_embedding: Any  # the ControlNet's first layers: scribble → control embedding
     vae: Any  # for its settings, and to encode
     vae_decode: Any  # latents → ((N, 3, H, W), -1 to 1), with return_dict=False
     device: torch.device
     dtype: torch.dtype
     preview_vae: Any = None  # a tiny VAE for previews; None: they are a linear map of the latents
-    row_buckets: tuple[int, ...] = ()  # a pass is padded to one of these row counts; empty: it is not
-    cpu_parallel_size: int = 1  # parts of a pass that run at the same time on a CPU
+    row_buckets: tuple[int, ...] = ()  # passes are padded to these row counts; empty: no padding
+    cpu_parallel_size: int = 1  # parts of a pass that run at the same time
 
     @classmethod
     def of_pipeline(
         cls, pipeline: Any, *, row_buckets: tuple[int, ...] = (), cpu_parallel_size: int = 1, is_traced: bool = False
     ) -> Self:
-        """The pipeline itself stays as it was."""
+        """Does not change the pipeline."""
         controlnet = pipeline.controlnet
-        # Constant over all steps of a request, so it is computed once and not in every step.
+        # The control embedding is the same in all steps of a request, so it is computed once.
         without_embedding = copy.copy(controlnet)
         without_embedding._modules = dict(controlnet._modules)
         without_embedding.controlnet_cond_embedding = nn.Identity()
@@ -59,10 +59,10 @@ class Networks:
         return self.unet.config.time_cond_proj_dim is not None
 
     def padded_rows(self, num_rows: int) -> int:
-        """How many rows a pass has in which so many matter."""
+        """The row count of a padded pass."""
         return next((bucket for bucket in self.row_buckets if bucket >= num_rows), num_rows)
 
     @property
     def vae_scale_factor(self) -> int:
-        """How many pixels a latent cell is wide."""
+        """The width of a latent cell in pixels."""
         return int(2 ** (len(self.vae.config.block_out_channels) - 1))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Optimizations of the networks that do not change their pictures: channels_last, TorchScript, compiled blocks."""
+"""Optimizations of the networks: channels_last, TorchScript, compiled blocks. They do not change the pictures."""
 
 from typing import Any
 
@@ -11,8 +11,8 @@ from diffusion_engine.networks import Networks
 
 # The largest UNet that is traced. The demo checkpoint's has 4 million parameters, SDXL's 2.6 billion.
 MAX_TRACED_PARAMETERS = 100_000_000
-# Compiled code is made for one row count at a time; a pass is padded to the next of these, and never has one row,
-# for which the compiler makes code that fits nothing else.
+# Each row count needs its own compiled code, so passes are padded to these row counts. One row is not among them,
+# because its compiled code serves no other row count.
 ROW_BUCKETS = (2, 4, 8, 16)
 
 
@@ -37,15 +37,16 @@ def is_worth_tracing(pipeline: Any) -> bool:
 
 
 def use_channels_last(pipeline: Any) -> None:
-    """The layout in which convolutions run on tensor cores, and in which CPUs too run them a little faster."""
+    """The layout in which GPUs run convolutions on tensor cores. CPUs run them a little faster, too."""
     for network in (pipeline.unet, pipeline.controlnet, pipeline.vae):
         network.to(memory_format=torch.channels_last)
 
 
 def compile_blocks(pipeline: Any) -> None:
-    """Compile the transformer blocks, which repeat: as fast as compiling everything, in a tenth of the time."""
+    """Compile only the repeated transformer blocks. Passes are as fast as with everything compiled, which takes ten
+    times as long."""
     repeated = set(pipeline.unet._repeated_blocks)
-    for network in (pipeline.unet, pipeline.controlnet):  # diffusers declares them for the UNet only
+    for network in (pipeline.unet, pipeline.controlnet):  # diffusers lists them only for the UNet
         for block in network.modules():
             if type(block).__name__ in repeated:
                 block.compile(fullgraph=True)

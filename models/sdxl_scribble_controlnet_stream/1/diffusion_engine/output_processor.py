@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Encodes pictures and calls listeners on a thread of its own, so that neither delays the next step."""
+"""Encodes pictures and calls listeners on a separate thread, so that neither delays the next step."""
 
 import base64
 import queue
@@ -27,7 +27,7 @@ class Progress:
 
 
 class OutputProcessor:
-    """Keeps the order of each request's events. Newer progress replaces progress that is still waiting."""
+    """Keeps the order of each request's events. Newer progress replaces progress that was not sent yet."""
 
     def __init__(self) -> None:
         self._tasks: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
@@ -44,7 +44,7 @@ class OutputProcessor:
         self._thread.join()
 
     def progress(self, state: RequestState, preview: Pixels | None) -> None:
-        """A step was done; `preview` (h, w, 3) where one is due."""
+        """Send the progress of a request after a step; `preview` is (h, w, 3) or None."""
         with self._lock:
             waiting = self._progress.get(state)
             if waiting is not None:
@@ -103,7 +103,7 @@ class OutputProcessor:
         state.mark("write", started)
         state.listener.completed(
             GeneratedPicture(
-                content=base64.b64encode(content) if state.answer_as_text else content,
+                content=base64.b64encode(content) if state.is_base64 else content,
                 seed=request.seed,
                 info=make_info(),
             )

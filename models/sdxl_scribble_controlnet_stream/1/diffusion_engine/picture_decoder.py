@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A separate process that decodes pictures, and can be ended at any time."""
+"""A separate process that decodes pictures, and can be killed at any time."""
 
 import logging
 import os
@@ -20,19 +20,19 @@ from diffusion_engine.scribble import Scribble
 
 logger = logging.getLogger(__name__)
 
-# How often a waiting thread checks that the answer is still wanted.
+# How often a waiting thread checks for cancellation and deadlines.
 INTERVAL_S = 0.05
 # An interpreter imports numpy and Pillow in well under a second, on an idle machine.
 START_TIMEOUT_S = 60.0
-# Isolated and without `site`: it finds modules where this process does.
+# Runs isolated and without `site`, and searches the same folders for modules as this process.
 PROGRAM = (
     "import sys; sys.path[:] = sys.argv[4:]; from diffusion_engine.picture_decoder_process import main; "
     "main(int(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3]))"
 )
-# Its arrays are small, and idle threads of a BLAS take address space.
+# One thread: its arrays are small, and idle BLAS threads take address space.
 ENVIRONMENT = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 RECEIVED_BYTES = 1 << 20
-# The file itself and what libraries keep; and as measured with the format that needs the most, with some reserve.
+# For the file itself and the libraries; then the measured need of the most expensive format, with a reserve.
 BASE_MEMORY_BYTES = 128 * 1024 * 1024
 BYTES_PER_PIXEL = 20
 
@@ -40,15 +40,15 @@ Check = Callable[[], None]
 
 
 class DecoderEndedError(Exception):
-    """The process ended, or could not be started; the text says how."""
+    """The process ended, or could not be started. The text has the reason."""
 
 
 class PictureDecoder:
-    """One decoder process. Used by one thread alone, and ends with that thread.
+    """One decoder process. For use by one thread; ends with that thread.
 
     Args:
-        memory_bytes: how much memory one picture may take.
-        timeout_s: how long one picture may take.
+        memory_bytes: the memory limit for decoding one picture.
+        timeout_s: the time limit for decoding one picture.
     """
 
     def __init__(self, *, memory_bytes: int, timeout_s: float) -> None:
@@ -59,7 +59,7 @@ class PictureDecoder:
 
     @property
     def is_running(self) -> bool:
-        """Whether the process is there; safe to ask from any thread."""
+        """Whether the process runs. Safe to call from any thread."""
         process = self._process
         return process is not None and process.poll() is None
 
@@ -68,7 +68,7 @@ class PictureDecoder:
         return self._process.pid if self._process is not None else None
 
     def start(self, check: Check) -> None:
-        """Start the process anew and wait until it can decode. Whatever `check` raises in the meantime ends it.
+        """Restart the process and wait until it is ready. An exception from `check` meanwhile kills it and is raised.
 
         Raises:
             DecoderEndedError: it cannot be started.
@@ -91,7 +91,7 @@ class PictureDecoder:
         self._exchange(b"", check, timeout_s=START_TIMEOUT_S, late=late)
 
     def stop(self) -> None:
-        """End the process at once, even while it decodes."""
+        """Kill the process, even while it decodes."""
         if self._connection is not None:
             self._connection.close()
             self._connection = None
@@ -101,12 +101,12 @@ class PictureDecoder:
             self._process = None
 
     def decode(self, content: bytes, structure: Structure, *, invert: str, check: Check) -> Scribble:
-        """The strokes of a picture file. The process is ended if they are not wanted any more, or take too long.
+        """Decode a picture file and find its strokes. Kills the process if that takes too long or `check` raises.
 
         Args:
             content: the file, or the part of it that decoders need.
-            structure: that of the whole file.
-            check: called several times a second; what it raises ends the process and is raised here.
+            structure: the structure of the whole file.
+            check: called several times a second. Its exceptions kill the process and are raised here.
 
         Raises:
             RequestError: the picture cannot be decoded, or takes too long.
@@ -135,7 +135,7 @@ class PictureDecoder:
         return message
 
     def _move(self, unsent: memoryview, received: bytearray) -> memoryview:
-        """Send and receive within one interval. Returns the bytes that are still to be sent."""
+        """Send and receive for at most one interval. Returns the bytes that are not sent yet."""
         if self._connection is None:
             raise DecoderEndedError("the decoder is not running")
         poll = select.poll()
@@ -167,16 +167,16 @@ def too_slow(timeout_s: float) -> RequestError:
 
 
 def memory_for(max_pixels: int) -> int:
-    """The memory for decoding this number of pixels and finding the strokes in them, in bytes."""
+    """The bytes of memory needed to decode this number of pixels and find the strokes in them."""
     return BASE_MEMORY_BYTES + BYTES_PER_PIXEL * max_pixels
 
 
 def interpreter() -> str:
-    """The Python that this process is made of, as a command. Triton's Python stub embeds it, so it may not say."""
+    """The command of this process's Python. `sys.executable` may be another program: Triton's stub embeds Python."""
     name = f"python{sys.version_info.major}.{sys.version_info.minor}"
     folders = (Path(sys.exec_prefix, "bin"), Path(sys.base_exec_prefix, "bin"), Path(os.__file__).parents[2] / "bin")
     known = [Path(sys.executable)] if Path(sys.executable).name.startswith("python") else []
     for each in (*known, *(folder / name for folder in folders)):
         if os.access(each, os.X_OK):
             return str(each)
-    return name  # wherever PATH has it
+    return name  # found by PATH

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Preprocesses requests on threads of its own, each with a decoder process that can be killed at any time."""
+"""Preprocesses requests on separate threads, each with a decoder process that can be killed at any time."""
 
 import logging
 import threading
@@ -45,12 +45,12 @@ class DecoderWorker:
 
 
 class PictureDecoderPool:
-    """Takes requests from any thread, first come, first served. Requests without a picture do not wait.
+    """Preprocesses requests from any thread, in order of arrival. Requests without a scribble do not wait.
 
     Args:
-        count: how many pictures are decoded at a time.
-        memory_bytes: how much memory one picture may take.
-        timeout_s: how long one picture may take.
+        count: the number of pictures that are decoded at a time.
+        memory_bytes: the memory limit for decoding one picture.
+        timeout_s: the time limit for decoding one picture.
     """
 
     def __init__(
@@ -73,11 +73,11 @@ class PictureDecoderPool:
 
     @property
     def num_running(self) -> int:
-        """How many decoders can take a picture, or have one."""
+        """The number of running decoders, idle or busy."""
         return sum(worker.decoder.is_running for worker in self._workers)
 
     def start(self) -> None:
-        """Start the threads and their decoders. Without it, the first picture does."""
+        """Start the threads and their decoders. Otherwise the first request with a scribble starts them."""
         with self._changed:
             if self._is_started or self._is_stopping:
                 return
@@ -86,7 +86,7 @@ class PictureDecoderPool:
             worker.thread.start()
 
     def stop(self) -> None:
-        """End the decoders, whatever they do. Requests that are here fail."""
+        """Kill the decoders, even while they decode. All requests in the pool fail."""
         with self._changed:
             self._is_stopping = True
             self._changed.notify_all()
@@ -116,9 +116,9 @@ class PictureDecoderPool:
             worker.decoder.stop()
 
     def _next(self, worker: DecoderWorker) -> RequestState | None:
-        """The request that has waited longest. None: it is time to stop.
+        """The request that has waited longest. None: the pool is stopping.
 
-        A thread without a decoder leaves requests to the others, and takes some only if no decoder runs at all.
+        A thread without a running decoder takes requests only if no decoder runs at all.
         """
         while True:
             if not worker.decoder.is_running and time.monotonic() >= worker.next_start:
@@ -140,7 +140,7 @@ class PictureDecoderPool:
             logger.error("pictures cannot be decoded: %s; next attempt in %g s", error, worker.back_off_s)
             worker.next_start = time.monotonic() + worker.back_off_s
             worker.back_off_s = min(2 * worker.back_off_s, LONGEST_BACK_OFF_S)
-        except RequestError:  # it is time to stop
+        except RequestError:  # the pool is stopping
             pass
         else:
             worker.back_off_s = FIRST_BACK_OFF_S
@@ -164,7 +164,7 @@ class PictureDecoderPool:
             self._metrics.add("sdxl_engine_decoders_ended_total", code=error.code)
 
     def _preprocess(self, state: RequestState, decode: Decode) -> RequestError | None:
-        """Preprocess a request and call its handler. An error is returned too."""
+        """Preprocess a request and call its handler. Returns its error, if any."""
         started = time.monotonic()
         error = attempt(lambda: self._handlers.preprocess(state, decode))
         if error is None:
@@ -175,7 +175,7 @@ class PictureDecoderPool:
         return error
 
     def _check(self, state: RequestState | None = None) -> None:
-        """Called while a decoder works or starts. Raises `RequestError` if that is not wanted any more."""
+        """Called while a decoder works or starts. Raises `RequestError` if the pool stops or the request has ended."""
         now = time.monotonic()
         with self._changed:
             if self._is_stopping:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The process that decodes pictures: without torch, with little memory, and never alive without the engine.
+"""The process that decodes pictures: without torch, with little memory. It ends with the engine.
 
-A picture that takes too long, or more memory than allowed, ends this process or gets an error, and harms nothing else.
+A picture that takes too long, or too much memory, ends only this process or gets an error.
 """
 
 import ctypes
@@ -22,26 +22,26 @@ PR_SET_PDEATHSIG = 1
 
 
 def main(parent: int, memory_bytes: int, timeout_s: float) -> None:
-    """Answer requests on standard input, which is a socket, until it is closed.
+    """Process requests from standard input, which is a socket, until it is closed.
 
     Args:
         parent: the engine's process id.
-        memory_bytes: how much address space a picture may take, beside what this process has from the start.
-        timeout_s: the kernel ends this process after this time, even if the engine cannot.
+        memory_bytes: the limit of additional address space for decoding a picture.
+        timeout_s: the time limit of a picture. The kernel ends this process then, even if the engine cannot.
     """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in a terminal is the engine's to handle
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # on Ctrl-C in a terminal, the engine ends this process
     end_with(parent)
     limit_memory(memory_bytes)
     with socket.socket(fileno=os.dup(0)) as connection, connection.makefile("rb") as requests:
         connection.sendall(picture_decoder_protocol.pack(picture_decoder_protocol.READY))
         while (request := picture_decoder_protocol.read(requests)) is not None:
             signal.setitimer(signal.ITIMER_REAL, timeout_s)  # its default action ends the process
-            response = answer(*picture_decoder_protocol.request_of(*request))
+            response = respond(*picture_decoder_protocol.request_of(*request))
             signal.setitimer(signal.ITIMER_REAL, 0)
             connection.sendall(response)
 
 
-def answer(content: bytes, structure: Structure, invert: str) -> bytes:
+def respond(content: bytes, structure: Structure, invert: str) -> bytes:
     try:
         return picture_decoder_protocol.of_scribble(decode_scribble(content, structure, invert))
     except RequestError as error:
@@ -52,7 +52,7 @@ def answer(content: bytes, structure: Structure, invert: str) -> bytes:
 
 
 def end_with(parent: int) -> None:
-    """Have the kernel end this process when the engine's thread that started it ends in any way."""
+    """Make the kernel kill this process when the engine's thread that started it ends."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
@@ -60,7 +60,7 @@ def end_with(parent: int) -> None:
 
 
 def limit_memory(memory_bytes: int) -> None:
-    """Limit the address space to its present size and this many bytes more."""
+    """Limit the address space to its current size plus this number of bytes."""
     if sys.platform != "linux":
         return
     num_pages = int(Path("/proc/self/statm").read_text().split()[0])

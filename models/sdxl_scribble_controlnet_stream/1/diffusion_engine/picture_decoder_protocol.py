@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The messages between the engine and its picture decoders over a socket: JSON and bytes, never pickles.
 
-A decoder reads files from strangers with libraries written in C. Even if a file takes it over, its answers are plain
+Decoders read untrusted files with libraries written in C. Even if a file takes over a decoder, its responses are only
 data.
 """
 
@@ -49,7 +49,7 @@ def read(stream: BinaryIO) -> tuple[dict[str, Any], bytes] | None:
 
 
 def of_request(content: bytes, structure: Structure, invert: str) -> bytes:
-    """Asks a decoder for the strokes in a picture file; `structure` is that of the whole file."""
+    """A request for the strokes in a picture file. `structure` is that of the whole file."""
     return pack({"structure": asdict(structure) | {"trailer": "", "spans": ()}, "invert": invert}, content)
 
 
@@ -58,7 +58,7 @@ def request_of(values: dict[str, Any], content: bytes) -> tuple[bytes, Structure
 
 
 def of_scribble(scribble: Scribble) -> bytes:
-    """The strokes as one bit a pixel."""
+    """A response with the strokes, one bit for each pixel."""
     height, width = scribble.strokes.shape
     facts = {name: getattr(scribble, name) for name in FACTS}
     return pack({"scribble": facts, "shape": (height, width)}, np.packbits(scribble.strokes).tobytes())
@@ -69,7 +69,7 @@ def of_error(error: RequestError) -> bytes:
 
 
 def scribble_of(values: dict[str, Any], content: bytes) -> Scribble:
-    """Raises `RequestError` if that is the answer."""
+    """The strokes from a response. Raises `RequestError` if the response is an error."""
     if error := values.get("error"):
         raise RequestError(error["code"], error["detail"], field=error["field"])
     height, width = values["shape"]
@@ -78,5 +78,5 @@ def scribble_of(values: dict[str, Any], content: bytes) -> Scribble:
     return Scribble(**{**facts, "size": tuple(facts["size"])}, strokes=bits.reshape(height, width).astype(np.bool_))
 
 
-# Everything that a `Scribble` says besides its strokes.
+# The fields of `Scribble` besides its strokes.
 FACTS = ("size", "file_format", "inverted", "flattened", "rotated", "is_photo", "num_frames")

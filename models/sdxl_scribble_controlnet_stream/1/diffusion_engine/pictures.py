@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Picture files in and out: base64 text or raw bytes, opened with limits, encoded as WebP, PNG or JPEG."""
+"""Reads and writes picture files: base64 text or raw bytes in, with limits; WebP, PNG or JPEG out."""
 
 import base64
 import binascii
@@ -23,11 +23,11 @@ from diffusion_engine.image_files.tiff import TIFF
 from diffusion_engine.image_files.webp import WEBP
 
 OUTPUT_FORMATS = ("webp", "png", "jpeg")
-# Only what people draw in and photograph with: a decoder that is never reached cannot be attacked.
+# Only the formats of drawing programs and cameras. Pillow's other decoders never run, so no file can attack them.
 INPUT_FORMATS = (PNG, JPEG, WEBP, GIF, BMP, TIFF)
 # The default of the parameter `max_side`.
 MAX_SIDE = 16_384
-# What turns a picture upright, by its EXIF orientation.
+# The operation that turns a picture upright, by its EXIF orientation.
 UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -42,7 +42,7 @@ RECEIPT_KEYWORD = "fastapi-triton"
 WHITESPACE = b" \t\r\n"
 TEXT_BYTES = string.printable.encode()
 DATA_URL = re.compile(rb"data:[^,]{0,200}?(;base64)?,", re.IGNORECASE)
-# What Pillow's decoders raise on damaged data, over all formats above.
+# The exceptions that Pillow's decoders of these formats raise for damaged data.
 DECODING_ERRORS: tuple[type[Exception], ...] = (
     Image.DecompressionBombError,
     *(OSError, SyntaxError, ValueError, EOFError, LookupError, TypeError, OverflowError, AssertionError),
@@ -52,16 +52,20 @@ DECODING_ERRORS: tuple[type[Exception], ...] = (
 
 @dataclass(frozen=True, slots=True)
 class PictureFile:
-    """The bytes of a picture file, and whether they came as base64 text; the answer goes back the same way."""
+    """The bytes of a picture file, and whether they were received as base64 text."""
 
     content: bytes
-    is_text: bool
+    is_base64: bool
 
 
 def read_picture_file(value: bytes, *, field: str = "image") -> PictureFile:
-    """Raw bytes stay; base64 may have line breaks or a data URL's prefix, and anything else is refused."""
+    """Decode an input: raw bytes stay; base64 may have line breaks and a data URL's prefix.
+
+    Raises:
+        RequestError: it is neither.
+    """
     if value.translate(None, TEXT_BYTES):  # no picture format is printable ASCII throughout
-        return PictureFile(value, is_text=False)
+        return PictureFile(value, is_base64=False)
     text = value.translate(None, WHITESPACE)
     if text[:5].lower() == b"data:":
         prefix = DATA_URL.match(text)
@@ -73,7 +77,7 @@ def read_picture_file(value: bytes, *, field: str = "image") -> PictureFile:
     if not text:
         raise RequestError("not_an_image", f"`{field}` is empty. Send a picture file.", field=field)
     try:
-        return PictureFile(base64.b64decode(text, validate=True), is_text=True)
+        return PictureFile(base64.b64decode(text, validate=True), is_base64=True)
     except binascii.Error as error:
         raise RequestError(
             "invalid_base64",
@@ -86,7 +90,7 @@ def examine(content: bytes, *, max_pixels: int, max_side: int = MAX_SIDE, field:
     """The structure of a picture file, read without decoding it.
 
     Raises:
-        RequestError: it is no picture, it is damaged, or decoding it would take too much memory or work.
+        RequestError: it is not a picture, it is damaged, or decoding would take too much memory or work.
     """
     try:
         structure = scan(content, INPUT_FORMATS)
@@ -97,17 +101,17 @@ def examine(content: bytes, *, max_pixels: int, max_side: int = MAX_SIDE, field:
 
 
 def open_picture(content: bytes, structure: Structure, *, field: str = "image") -> Image.Image:
-    """The first frame, decoded and upright. `content` may be without what decoders do not need."""
-    Image.init()  # without it, Pillow knows only some of INPUT_FORMATS
+    """The first frame, decoded and upright. `content` may lack the parts that decoders do not need."""
+    Image.init()  # without it, Pillow has only some of INPUT_FORMATS
     try:
         picture: Image.Image = Image.open(io.BytesIO(content), formats=(structure.file_format,))
         if sorted(picture.size) != sorted((structure.width, structure.height)):
-            raise damaged(field)  # the decoder reads the file in another way than `examine`
+            raise damaged(field)  # the decoder and `examine` disagree about the file
         picture.load()
     except DECODING_ERRORS:
         raise damaged(field) from None
     if structure.file_format == "WEBP":
-        picture = picture.copy()  # the opened one keeps the canvases of its animation
+        picture = picture.copy()  # the opened picture keeps the canvases of its animation in memory
     if structure.orientation in UPRIGHT:
         return picture.transpose(UPRIGHT[structure.orientation])
     return picture
@@ -118,9 +122,10 @@ def damaged(field: str) -> RequestError:
 
 
 def encode_picture(picture: Image.Image, *, output_format: str, output_quality: int, receipt: str = "") -> bytes:
-    """The fast settings: a picture is made in seconds and looked at once, so file size matters little.
+    """Encode a picture as a file, with fast settings that make larger files.
 
-    `receipt`, ASCII, goes into the file: in a PNG as the text `fastapi-triton`, else as the EXIF user comment.
+    Args:
+        receipt: ASCII text for the file: in a PNG the text `fastapi-triton`, else the EXIF user comment.
     """
     buffer = io.BytesIO()
     if output_format == "png":
@@ -138,7 +143,7 @@ def encode_picture(picture: Image.Image, *, output_format: str, output_quality: 
 
 
 def hash_of_pixels(picture: Image.Image) -> str:
-    """The same for the same picture, in whatever file it comes."""
+    """A hash of the size and the pixels, which does not depend on the file format."""
     size = f"{picture.width}x{picture.height}:".encode()
     return hashlib.sha256(size + picture.tobytes()).hexdigest()
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Preprocessing of a request: decodes its scribble and fits it to one of the checkpoint's sizes. Imports no torch."""
+"""Preprocesses requests: decodes the scribble and fits it to one of the checkpoint's sizes. Imports no torch."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -20,13 +20,13 @@ def preprocess(
     max_side: int = MAX_SIDE,
     decode: Callable[[bytes, Structure, str], Scribble] = decode_scribble,
 ) -> None:
-    """Set the size and the control image of a request. Everything that can be refused is refused here, before any pass.
+    """Set the size and the control image of a request. All invalid requests fail here, before any pass.
 
     Args:
         decode: finds the strokes, in this process or in another.
 
     Raises:
-        RequestError: no picture, or a size that the checkpoint cannot do.
+        RequestError: the scribble is not a picture, or the checkpoint does not support the size.
     """
     request = state.request
     scribble = None
@@ -34,13 +34,13 @@ def preprocess(
         file = read_picture_file(request.image)
         structure = examine(file.content, max_pixels=max_pixels, max_side=max_side)
         scribble = decode(structure.essential(file.content), structure, request.invert)
-        state.answer_as_text = file.is_text
+        state.is_base64 = file.is_base64
     default_size = (capabilities.defaults.width, capabilities.defaults.height)
     width, height = capabilities.choose_size(
         request.width, request.height, scribble_size=scribble.size if scribble else default_size
     )
     state.key = BatchKey(width, height, is_alone=request.reproducible)
-    # Without its bytes: a scribble of 20 MB need not wait in the queue.
+    # Drop the scribble's bytes, up to 20 MB, so that waiting requests do not keep them in memory.
     state.request = replace(request, width=width, height=height, image=None)
     if scribble is not None:
         state.control_image = scribble.fit(width, height)

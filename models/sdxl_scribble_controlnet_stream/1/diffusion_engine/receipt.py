@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What it takes to make a picture again, for the answer and for the picture file itself. No torch."""
+"""Receipts: the record of how a picture was made, for `info` and the picture file. Imports no torch."""
 
 import base64
 import io
@@ -14,28 +14,28 @@ from diffusion_engine.capabilities import Capabilities
 from diffusion_engine.pictures import hash_of_pixels
 from diffusion_engine.request_state import RequestState
 
-# Raised whenever the same request may give other pixels.
+# Increased whenever the same request may give other pixels.
 ENGINE_VERSION = "0.1.0"
-# The receipt's own format: whoever reads one knows by it what to expect.
+# The version of the receipt's format.
 RECEIPT_VERSION = 1
-# A JPEG holds 64 KB of such data at most; the other formats keep to the same.
+# A JPEG can hold 64 KB of such data. The other formats have the same limit.
 MAX_BYTES = 60_000
-# What may go when it is too much, in this order.
+# The parts that are omitted from a receipt that is too large, in this order.
 LARGE_PARTS = (("scribble_png",), ("prompt", "negative_prompt"))
-# Of the parameters, those that say nothing of the pixels, or nothing that the scribble as it was seen does not say.
+# Parameters that do not affect the pixels, or that the recorded scribble makes redundant.
 NOT_IN_FILE = ("invert", "receipt")
 
 
 @dataclass(frozen=True, slots=True)
 class SeenScribble:
-    """The control image as a file of one bit a pixel, white strokes on black, and a hash of its pixels."""
+    """The control image as a PNG with one bit for each pixel, white strokes on black, and a hash of its pixels."""
 
     png: bytes
     sha256: str
 
     @classmethod
     def of(cls, control_image: Image.Image) -> "SeenScribble":
-        """Of black and white pixels only."""
+        """From a control image, which has only black and white pixels."""
         bits = control_image.convert("1", dither=Image.Dither.NONE)
         buffer = io.BytesIO()
         bits.save(buffer, "PNG", compress_level=6)
@@ -43,7 +43,7 @@ class SeenScribble:
 
 
 class ReceiptWriter:
-    """Writes the receipts of one engine; `runs_on` says on what it runs."""
+    """Writes the receipts of one engine. `runs_on` has its device, dtype and versions."""
 
     def __init__(self, capabilities: Capabilities, runs_on: Mapping[str, str]) -> None:
         self._maker = {
@@ -53,7 +53,7 @@ class ReceiptWriter:
         }
 
     def info(self, state: RequestState) -> dict[str, Any]:
-        """For the answer, whose headers pass through other people's logs: the prompt is in the file alone."""
+        """The receipt for `info`. It has no prompt, because proxies may log the header in which it is sent."""
         request = state.request
         negative = {"negative_prompt": request.negative_prompt} if request.receipt == "full" else {}
         return {
@@ -64,15 +64,15 @@ class ReceiptWriter:
         }
 
     def text(self, state: RequestState) -> str:
-        """For the file: one line of ASCII, the same for the same picture; empty where none is wanted."""
+        """The receipt for the file: a line of ASCII, always the same for the same picture. Empty for `none`."""
         request, seen = state.request, state.seen_scribble
         if request.receipt == "none":
             return ""
-        said = {name: value for name, value in self.info(state).items() if name not in NOT_IN_FILE}
+        facts = {name: value for name, value in self.info(state).items() if name not in NOT_IN_FILE}
         content: dict[str, Any] = {"made_by": "fastapi-triton", "receipt": RECEIPT_VERSION}
         if request.receipt == "full":
             content["prompt"] = request.prompt
-        content |= said
+        content |= facts
         if seen is not None:
             content |= {"scribble_sha256": seen.sha256, "scribble_png": base64.b64encode(seen.png).decode()}
         for parts in LARGE_PARTS:

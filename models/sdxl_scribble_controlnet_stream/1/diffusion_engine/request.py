@@ -7,13 +7,13 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DiffusionRequest:
-    """One row of a Triton request, checked, with every default filled in but the size.
+    """One row of a Triton request: checked, with all defaults but the size.
 
-    The size may depend on the shape of the scribble, which is known only once its header has been read.
+    The size may depend on the shape of the scribble, which is unknown until its header has been read.
     """
 
     prompt: str
-    image: bytes | None  # as it came: a picture file, base64 text, or a data URL; None: no scribble
+    image: bytes | None  # as received: a picture file, base64 text, or a data URL; None: no scribble
     conditioning_scale: float
     negative_prompt: str
     seed: int
@@ -27,11 +27,11 @@ class DiffusionRequest:
     output_format: str
     output_quality: int
     invert: str
-    receipt: str  # what the picture file says of how it was made: full, no_prompt, none
+    receipt: str  # what the picture file records: full, no_prompt, none
     timeout_s: float | None
-    reproducible: bool  # it shares no pass with other requests, so that they cannot change how its numbers round
+    reproducible: bool  # shares no pass with other requests, which would change the rounding of its numbers
 
     def used_parameters(self) -> dict[str, Any]:
         """The parameters that determine the picture, by input name, without the prompts."""
-        left_out = ("prompt", "negative_prompt", "image", "timeout_s")
-        return {item.name: getattr(self, item.name) for item in fields(self) if item.name not in left_out}
+        omitted = ("prompt", "negative_prompt", "image", "timeout_s")
+        return {item.name: getattr(self, item.name) for item in fields(self) if item.name not in omitted}

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Parses the input values of one row into a validated `DiffusionRequest`, with the checkpoint's defaults filled in."""
+"""Parses the inputs of one row into a checked `DiffusionRequest`, with the checkpoint's defaults."""
 
 import math
 import os
@@ -10,18 +10,18 @@ from diffusion_engine.errors import RequestError
 from diffusion_engine.pictures import OUTPUT_FORMATS
 from diffusion_engine.request import DiffusionRequest
 
-# One value per tensor; None where the request does not carry the tensor.
+# One value by tensor name; None if the request lacks the tensor.
 RowValues = Mapping[str, bytes | int | float | None]
 
 MAX_SEED = 2**63 - 1
-# A drawn seed stays below 2**53, so that JavaScript keeps it exact.
-DRAWN_SEED_BITS = 53
+# Random seeds are below 2**53, so that they are exact in JavaScript.
+RANDOM_SEED_BITS = 53
 INVERT_CHOICES = ("auto", "yes", "no")
 MAX_TIMEOUT_S = 86_400.0
 
 
 def parse_request(values: RowValues, capabilities: Capabilities) -> DiffusionRequest:
-    """Raises `RequestError` with the field's name for any invalid value."""
+    """The checked request. Raises `RequestError` with the field's name for an invalid value."""
     row = RowParser(values)
     defaults, limits = capabilities.defaults, capabilities.limits
     request = DiffusionRequest(
@@ -58,12 +58,12 @@ def parse_request(values: RowValues, capabilities: Capabilities) -> DiffusionReq
     return request
 
 
-def draw_seed() -> int:
-    return int.from_bytes(os.urandom(8), "big") >> (64 - DRAWN_SEED_BITS)
+def random_seed() -> int:
+    return int.from_bytes(os.urandom(8), "big") >> (64 - RANDOM_SEED_BITS)
 
 
 class RowParser:
-    """Reads typed values from one row. Each error names the field, the value, and what is valid."""
+    """Reads typed values from one row. Each error names the field, the value and the allowed values."""
 
     def __init__(self, values: RowValues) -> None:
         self.values = values
@@ -112,7 +112,7 @@ class RowParser:
         return bool(self.values.get(name))
 
     def side(self, name: str) -> int | None:
-        """Not validated here: `Capabilities.choose_size` does, once the shape of the scribble is known."""
+        """A side, not checked yet: `Capabilities.choose_size` checks it when the scribble's shape is known."""
         value = self.values.get(name)
         return None if value is None else int(value)
 
@@ -120,7 +120,7 @@ class RowParser:
         value = self.values.get("seed")
         seed = -1 if value is None else int(value)
         if seed == -1:
-            return draw_seed()
+            return random_seed()
         if not 0 <= seed <= MAX_SEED:
             detail = f"`seed` is {seed}; it must be from 0 to {MAX_SEED}, or -1 for a random one."
             raise RequestError("out_of_range", detail, field="seed")

@@ -22,11 +22,11 @@ class Status(StrEnum):
 
 
 class BatchKey(NamedTuple):
-    """Requests that may share a forward pass have the same one; steps, seed, scales and scheduler are not in it."""
+    """Requests with equal keys may share a pass. Steps, seed, scales and scheduler are not part of it."""
 
     width: int
     height: int
-    is_alone: bool = False  # requests of this key share no pass, not even with each other: they are reproducible
+    is_alone: bool = False  # the requests are reproducible: they share no pass, not even with each other
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,7 +52,7 @@ class Listener(Protocol):
 
 
 class NullListener:
-    """Ignores all events: for passes that are only measured."""
+    """Ignores all events. For passes that are only measured."""
 
     def progress(self, step: int, num_steps: int, preview: bytes | None) -> None: ...
 
@@ -76,8 +76,8 @@ class RequestState:
     control_image: Any = None  # a PIL image, white strokes on black; None: no scribble
     scribble_info: Mapping[str, Any] | None = None
     seen_scribble: Any = None  # `receipt.SeenScribble`; None: no scribble
-    answer_as_text: bool = True
-    pixels_sha256: str = ""  # of the finished picture, before it became a file
+    is_base64: bool = True  # the picture is returned as base64 text, because the scribble was
+    pixels_sha256: str = ""  # of the finished picture, before it is encoded as a file
 
     status: Status = Status.WAITING
     step_index: int = 0
@@ -96,7 +96,7 @@ class RequestState:
 
     @property
     def is_guided(self) -> bool:
-        """Whether it needs an unconditional row beside the conditional one."""
+        """Whether it has an unconditional row in addition to the conditional one."""
         return self.request.guidance_scale > 1 and not self.is_guided_by_embedding
 
     @property
@@ -105,7 +105,7 @@ class RequestState:
 
     @property
     def has_control(self) -> bool:
-        """Whether the scribble counts in the next step: the window as diffusers defines it, and a scale above 0."""
+        """Whether the scribble counts in the next step: the control window, as in diffusers, and a scale above 0."""
         request, n = self.request, self.num_steps
         is_open = (
             self.step_index / n >= request.control_guidance_start
@@ -115,7 +115,7 @@ class RequestState:
 
     @property
     def wants_preview(self) -> bool:
-        """Whether the step that was just done is one to show; the last one is shown as the picture itself."""
+        """Whether a preview of the current step is due. The last step has none, because the picture follows."""
         return self.preview_every > 0 and self.step_index % self.preview_every == 0 and self.remaining_steps > 0
 
     def cancel(self) -> None:
@@ -124,7 +124,7 @@ class RequestState:
             self.cancelled_at = time.monotonic()
 
     def interruption(self, now: float) -> RequestError | None:
-        """The error that ends the request if it was cancelled or has passed its deadline."""
+        """The error of a request that was cancelled or is past its deadline; None for others."""
         if self.cancelled_at is not None:
             return RequestError("cancelled", "The request was cancelled before the picture was finished.")
         timeout_s = self.request.timeout_s
@@ -137,5 +137,5 @@ class RequestState:
         return None
 
     def mark(self, name: str, since: float) -> None:
-        """Add the time since then to one of its timings, in seconds."""
+        """Add the time since `since` to one of its timings, in seconds."""
         self.timings[name] = self.timings.get(name, 0.0) + time.monotonic() - since

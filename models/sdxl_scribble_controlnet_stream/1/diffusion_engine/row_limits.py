@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How many rows a pass may have, by size: the knee of t(rows), which is measured on this very machine. No torch."""
+"""The row limit of a pass for each size, from the measured time t(rows) of passes. Imports no torch."""
 
 import hashlib
 import json
@@ -14,7 +14,7 @@ from diffusion_engine.request_state import BatchKey
 logger = logging.getLogger(__name__)
 
 ROW_COUNTS = (1, 2, 4, 8, 16)
-# Fewer rows that reach this part of the best throughput are preferred: more would only make everyone wait longer.
+# Fewer rows are preferred if they reach this part of the best throughput, because passes with more rows take longer.
 NEARLY_BEST = 0.95
 
 Times = Mapping[int, float]  # rows → seconds of one pass
@@ -22,24 +22,24 @@ Measure = Callable[[BatchKey, int], float]
 
 
 def knee(times: Times) -> int:
-    """The smallest row count that comes near the best throughput, in rows per second, of all that were measured."""
+    """The smallest measured row count whose throughput in rows per second is close to the best."""
     best = max(count / seconds for count, seconds in times.items())
     return min(count for count, seconds in times.items() if count / seconds >= NEARLY_BEST * best)
 
 
 class RowLimits:
-    """The limit of each size. `shed` lowers one for good, when memory ran out."""
+    """The limit of each size. After running out of memory, `shed` lowers a limit for good."""
 
     def __init__(self, limits: Mapping[BatchKey, int], *, default: int = 8) -> None:
         self._limits = dict(limits)
         self._default = default
 
     def max_rows(self, key: BatchKey) -> int:
-        """The most rows that share a pass. A single request may have more: it always gets a pass."""
+        """The row limit of a pass. A single request may have more rows: it always gets a pass."""
         return 1 if key.is_alone else self._limits.get(key, self._default)
 
     def shed(self, key: BatchKey, *, below: int) -> None:
-        """A pass of `below` rows did not fit."""
+        """Halve the limit, because a pass of `below` rows ran out of memory."""
         self._limits[key] = max(1, min(self.max_rows(key), below) // 2)
         logger.warning(
             "out of memory with %d rows at %s; the limit is now %d", below, _name(key[:2]), self._limits[key]
@@ -54,10 +54,10 @@ def profiled(
     cache_file: Path | None = None,
     clock: Callable[[], float] = time.monotonic,
 ) -> RowLimits:
-    """Measure t(rows) for every size, the first one first, and say what was found.
+    """Measure t(rows) for every size, in order, and log the limits.
 
-    What the cache knows is not measured again. Sizes for which the budget does not last are taken to bear as many
-    pixels in a pass as the first one does; the next start goes on with them.
+    Sizes in the cache are not measured again. The first size is always measured, others while the budget lasts. The
+    limits of the rest are estimated, with as many pixels in a pass as the first size. The next start measures them.
     """
     times = _read(cache_file)
     started, num_known = clock(), len(times)
@@ -83,7 +83,7 @@ def _name(size: tuple[int, int]) -> str:
 
 
 def cache_path(folder: Path, *facts: object) -> Path:
-    """A file of its own for every checkpoint, device, dtype, number of threads and version of torch."""
+    """The cache file for a checkpoint, device, dtype, number of threads, version of torch and so on."""
     digest = hashlib.sha256(json.dumps([str(fact) for fact in facts]).encode()).hexdigest()[:16]
     return folder / f"rows-{digest}.json"
 

@@ -21,7 +21,7 @@ from diffusion_engine.row_limits import Measure, RowLimits, cache_path, profiled
 
 logger = logging.getLogger(__name__)
 
-# How often a pass is timed. The fastest counts: in the others, other processes had the cores.
+# How often a pass is timed. The fastest time counts, because other processes may have slowed down the others.
 NUM_TIMED_PASSES = 3
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Any picture of a scribble → what the ControlNet wants: white strokes on black, only 0 and 255, at the exact size."""
+"""Converts a picture of a scribble to the ControlNet's input: white strokes on black, 0 and 255 only, at its size."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,26 +13,26 @@ from diffusion_engine.image_files.structure import Structure
 from diffusion_engine.pictures import DECODING_ERRORS, damaged, examine, open_picture
 from diffusion_engine.strokes import Mask, Strokes, bands_of, find_strokes
 
-# Alpha counts as transparency where at least this part of the picture is more than half transparent.
+# A picture counts as transparent if at least this part of it is more than half transparent.
 TRANSPARENT_PART = 0.002
-# Opaque pixels are strokes, whatever their colour, where they are this small a part of the picture
-# or all about equally bright; else they are a cut-out paper with strokes on it.
+# Opaque pixels of any colour are strokes if they are less than this part of the picture, or differ in brightness by
+# less than EQUALLY_BRIGHT. Otherwise they are cut-out paper with strokes on it.
 STROKES_PART = 0.35
 EQUALLY_BRIGHT = 96
-# Above this part of the picture, the ground was probably mistaken for the strokes.
+# If strokes are more than this part of the picture, the background was probably mistaken for the strokes.
 SUSPICIOUS_PART = 0.6
-# Thinning takes a pass for each pixel of a stroke's width, so larger strokes are thinned at this size.
+# Thinning takes one iteration for each pixel of a stroke's width, so wide strokes are thinned at this size.
 THINNING_SIDE = 256
-# Strokes that were enlarged are thinned to about this part of the picture's long side, as wide as a pen's.
+# Enlarged strokes are thinned to about this part of the picture's long side: the width of a pen's stroke.
 PEN_PART = 1 / 40
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scribble:
-    """The strokes of one picture file, and what was done to find them."""
+    """The strokes of one picture file, and how they were found."""
 
     size: tuple[int, int]  # width, height, upright
-    strokes: Mask  # (h, w), smaller than the picture where that is big
+    strokes: Mask  # (h, w), smaller than a large picture
     file_format: str
     inverted: bool
     flattened: bool
@@ -41,7 +41,7 @@ class Scribble:
     num_frames: int
 
     def fit(self, width: int, height: int) -> Image.Image:
-        """The control image: aspect ratio kept, black where the shapes differ."""
+        """The control image of this size. The aspect ratio is kept; the rest is black."""
         scale = min(width / self.size[0], height / self.size[1])
         fitted = (max(1, round(self.size[0] * scale)), max(1, round(self.size[1] * scale)))
         strokes = resize_strokes(self.strokes, fitted)
@@ -53,7 +53,7 @@ class Scribble:
         return canvas.convert("RGB")
 
     def describe(self) -> dict[str, Any]:
-        """What was done, for programs, and `notes` for people."""
+        """How the scribble was processed: facts for programs, and `notes` for people."""
         return {
             "format": self.file_format,
             "width": self.size[0],
@@ -88,11 +88,11 @@ def read_scribble(content: bytes, *, max_pixels: int, invert: str = "auto") -> S
 
 
 def decode_scribble(content: bytes, structure: Structure, invert: str) -> Scribble:
-    """`invert` overrides what is found: yes, the strokes are the dark parts; no, they are the light ones."""
+    """Decode a picture and find its strokes. `invert` yes: they are the dark parts; no: the light parts."""
     picture = open_picture(content, structure)
     try:
         flat, flattened = flatten(picture)
-    except DECODING_ERRORS:  # a palette, which only this looks into
+    except DECODING_ERRORS:  # a damaged palette, which is only read here
         raise damaged("image") from None
     found = pure_strokes(flat, invert) if picture.mode == "1" and invert != "auto" else find_strokes(flat)
     strokes, is_dark = override_polarity(found, invert)
@@ -109,7 +109,7 @@ def decode_scribble(content: bytes, structure: Structure, invert: str) -> Scribb
 
 
 def pure_strokes(picture: Image.Image, invert: str) -> Strokes:
-    """Two colours, and it is said which one is stroke: every pixel counts as it is. So does a receipt's scribble."""
+    """The strokes of a two-colour picture whose stroke colour is known, such as a receipt's scribble: every pixel."""
     is_dark = invert == "yes"
     return Strokes((np.asarray(picture) > 0) != is_dark, is_dark=is_dark, is_photo=False)
 
@@ -121,7 +121,7 @@ def override_polarity(found: Strokes, invert: str) -> tuple[Mask, bool]:
 
 
 def flatten(picture: Image.Image) -> tuple[Image.Image, bool]:
-    """8 bits, grey or RGB, without transparency; and whether there was any."""
+    """The picture in 8 bits, grey or RGB, without transparency; and whether it had any."""
     if picture.has_transparency_data:
         rgba = picture.convert("RGBA")
         opaque = rgba.getchannel("A").point(lambda alpha: 255 if alpha >= 128 else 0)
@@ -137,7 +137,7 @@ def flatten(picture: Image.Image) -> tuple[Image.Image, bool]:
 
 
 def fill_transparency(rgba: Image.Image, opaque: Image.Image, opaque_part: float) -> Image.Image:
-    """Puts the ground beneath that contrasts with the strokes: white for dark ones, black for light ones."""
+    """Fill the transparent parts in contrast to the strokes: white for dark strokes, black for light ones."""
     brightness = np.array(rgba.convert("L").histogram(mask=opaque))
     if not brightness.any():
         return Image.new("L", rgba.size, 0)
@@ -146,7 +146,7 @@ def fill_transparency(rgba: Image.Image, opaque: Image.Image, opaque_part: float
     )
     alpha = rgba.getchannel("A")
     if opaque_part < STROKES_PART or light - dark < EQUALLY_BRIGHT:
-        # Every opaque pixel is stroke, so the alpha alone says where: a yellow pen counts as much as a black one.
+        # All opaque pixels are strokes, so only alpha counts: a yellow pen's strokes are as strong as a black pen's.
         return ImageChops.invert(alpha) if middle < 128 else alpha
     paper = Image.new("RGB", rgba.size, "white" if middle >= 128 else "black")
     paper.paste(rgba.convert("RGB"), mask=alpha)
@@ -154,9 +154,9 @@ def fill_transparency(rgba: Image.Image, opaque: Image.Image, opaque_part: float
 
 
 def to_8_bits(picture: Image.Image) -> Image.Image:
-    """16-bit and floating-point grey; Pillow's own conversion clips at 255 instead of scaling."""
+    """Scale 16-bit and floating-point grey to 8 bits. Pillow's own conversion clips at 255."""
     brightest = max(float(pixels.max()) for pixels in finite_bands(picture))
-    # 8 to 16 bits, whichever holds the brightest pixel: scanners and cameras often use 10, 12 or 14.
+    # The fewest bits, 8 to 16, that hold the brightest pixel: scanners and cameras often use 10, 12 or 14.
     num_bits = max(8, int(brightest).bit_length())
     full_scale = 1.0 if picture.mode == "F" and brightest <= 1 else float(2**num_bits - 1)
     scaled = [np.clip(pixels / full_scale * 255, 0, 255).astype(np.uint8) for pixels in finite_bands(picture)]
@@ -164,13 +164,13 @@ def to_8_bits(picture: Image.Image) -> Image.Image:
 
 
 def finite_bands(picture: Image.Image) -> Iterator[npt.NDArray[np.float32]]:
-    """The picture's numbers from top to bottom; NaN counts as 0."""
+    """The pixels as numbers, in bands from top to bottom; NaN and infinity are 0."""
     for band in bands_of(picture, 1):
         yield np.nan_to_num(np.asarray(band).astype(np.float32), posinf=0.0, neginf=0.0)
 
 
 def resize_strokes(strokes: Mask, size: tuple[int, int]) -> Mask:
-    """Shrinks so that a line of one pixel survives, enlarges without turning pen strokes into bars."""
+    """Resize strokes. Shrinking keeps lines of one pixel; enlarging keeps pen strokes thin."""
     if max(size) > THINNING_SIDE > max(strokes.shape):
         part = THINNING_SIDE / max(size)
         strokes = resize_strokes(strokes, (max(1, round(size[0] * part)), max(1, round(size[1] * part))))
@@ -178,14 +178,14 @@ def resize_strokes(strokes: Mask, size: tuple[int, int]) -> Mask:
     factor = strokes.shape[1] / size[0]
     if factor >= 1:
         shrunk = np.asarray(coverage.resize(size, Image.Resampling.BOX))
-        # A line of one pixel covers 1/factor of the pixels it falls into; a lone speck much less.
+        # A line of one pixel covers 1/factor of the pixels that it touches; a single speck covers much less.
         return np.asarray(shrunk >= max(1, int(127 / factor)))
     enlarged = np.asarray(coverage.resize(size, Image.Resampling.BILINEAR)) >= 128
     return thin(enlarged, round((1 / factor - max(size) * PEN_PART) / 2))
 
 
 def thin(strokes: Mask, num_layers: int) -> Mask:
-    """Takes layers off both sides of every stroke without breaking any (Zhang and Suen, 1984)."""
+    """Remove layers from both sides of each stroke without breaking it (Zhang and Suen, 1984)."""
     for _ in range(num_layers):
         for corner_pairs in (((0, 2, 4), (2, 4, 6)), ((0, 2, 6), (0, 4, 6))):
             around = neighbours(strokes)  # (8, h, w), clockwise from above

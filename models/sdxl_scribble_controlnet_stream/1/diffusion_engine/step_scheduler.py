@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Chooses the requests that share the next denoise step. Requests join and leave between steps. Imports no torch.
+"""Chooses the requests that share the next step. Requests join and leave between steps. Imports no torch.
 
-A guided request has two rows, any other one. All rows of a step have the same size, and sizes take turns.
+A request with guidance has two rows, others one. All rows of a step have the same size, and sizes take turns.
 """
 
 import time
@@ -19,16 +19,16 @@ class Policy(StrEnum):
     """The order of requests when not all fit in a step."""
 
     FIRST_COME = "first_come"
-    # Lowers the mean latency; a long request may starve while short ones keep coming.
+    # Lowers the mean latency, but a long request may wait as long as short ones keep arriving.
     SHORTEST_REMAINING = "shortest_remaining"
 
 
 class StepScheduler:
-    """The requests that the engine holds. Used by the engine's thread alone.
+    """The requests that wait or run. For the engine's thread only.
 
     Args:
-        max_rows: the most rows that a step of this size may have. A single request is always scheduled.
-        drop: called once for every request that was cancelled or has passed its deadline.
+        max_rows: the row limit of a step of this size. A single request is always scheduled.
+        drop: called once for each request that was cancelled or is past its deadline.
     """
 
     def __init__(
@@ -55,9 +55,9 @@ class StepScheduler:
         self._groups[state.key].append(state)
 
     def schedule(self) -> list[RequestState]:
-        """The requests of the next step, all of one size; empty when there is nothing to do.
+        """The requests of the next step, all of one size; empty if none wait or run.
 
-        None of them is cancelled or past its deadline. Their status becomes RUNNING.
+        None is cancelled or past its deadline. Their status becomes RUNNING.
         """
         self._drop_interrupted()
         if not self._turns:
@@ -70,7 +70,7 @@ class StepScheduler:
         return chosen
 
     def remove_request(self, state: RequestState) -> None:
-        """Remove a request that is done, failed, or was dropped."""
+        """Remove a request that has finished, failed, or was dropped."""
         group = self._groups[state.key]
         group.remove(state)
         if not group:
@@ -98,7 +98,9 @@ class StepScheduler:
     def _ordered(self, group: list[RequestState]) -> list[RequestState]:
         if self.policy is Policy.SHORTEST_REMAINING:
             return sorted(group, key=lambda each: each.remaining_steps * each.num_rows)
-        return sorted(group, key=lambda each: each.status is Status.WAITING)  # the running first; sorting is stable
+        return sorted(
+            group, key=lambda each: each.status is Status.WAITING
+        )  # running requests first; the sort is stable
 
     def _drop_interrupted(self) -> None:
         now = self._clock()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Finds the strokes in a flat 8-bit picture, dark on light or light on dark, on a clean ground or a photo of paper."""
+"""Finds the strokes in an opaque 8-bit picture: dark or light, on a clean background or on a photo of paper."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,23 +11,23 @@ from PIL import Image, ImageChops, ImageFilter
 Bytes = npt.NDArray[np.uint8]
 Mask = npt.NDArray[np.bool_]
 
-# A drawing is searched at this many pixels along its long side, a photo, which needs smoothing anyway, at half.
+# The long side at which strokes are searched. Photos have half of it, since they are smoothed anyway.
 DRAWING_SIDE = 1024
 PHOTO_SIDE = 512
-# How much of a picture is processed at a time, as far as possible.
+# The pixels that are processed at a time, if possible.
 BAND_PIXELS = 2**21
-# The ground counts as clean where at least this part of the border differs by no more than this from its median.
+# A background is clean if at least this part of the picture's border differs from its median colour by at most this.
 CLEAN_PART = 0.8
 CLEAN_DIFFERENCE = 20
-# Fainter marks, of 255, are taken for noise of the ground.
+# Fainter marks, of 255, count as noise of the background.
 FAINTEST_STROKE = 16
-# A pixel is part of a stroke from this part of the strong strokes' contrast on.
+# A pixel is part of a stroke if it has at least this part of the strong strokes' contrast.
 STROKE_CONTRAST = 0.4
 
 
 @dataclass(frozen=True, slots=True)
 class Strokes:
-    """True where a stroke is; at most DRAWING_SIDE long, so not at the picture's own size."""
+    """A mask of the strokes. Its sides are at most DRAWING_SIDE, so it may be smaller than the picture."""
 
     mask: Mask  # (h, w)
     is_dark: bool
@@ -35,7 +35,7 @@ class Strokes:
 
 
 def find_strokes(picture: Image.Image) -> Strokes:
-    """Takes a picture in mode L or RGB without transparency."""
+    """Find the strokes of a picture in mode L or RGB without transparency."""
     ground, is_clean = border_ground(picture)
     if is_clean:
         return strokes_on_clean_ground(picture, ground)
@@ -43,7 +43,7 @@ def find_strokes(picture: Image.Image) -> Strokes:
 
 
 def border_ground(picture: Image.Image) -> tuple[tuple[int, ...], bool]:
-    """The colour of the picture's border, and whether the border is of that one colour."""
+    """The colour of the picture's border, and whether nearly all of the border has it."""
     small = picture.reduce(max(1, max(picture.size) // 256))
     pixels = np.asarray(small).reshape(small.height, small.width, -1)  # (h, w, 1 or 3)
     rim = max(1, max(small.size) // 50)
@@ -62,11 +62,11 @@ def border_ground(picture: Image.Image) -> tuple[tuple[int, ...], bool]:
 
 
 def strokes_on_clean_ground(picture: Image.Image, ground: tuple[int, ...]) -> Strokes:
-    """Whatever differs from the ground in any colour is stroke: yellow on white, or a filled shape."""
+    """Strokes differ from the background in any colour channel: also yellow on white, and filled shapes."""
     colour = ground if picture.mode == "RGB" else ground[0]
     factor = -(-max(picture.size) // DRAWING_SIDE)
     differences = [difference_from(colour, band) for band in bands_of(picture, factor)]
-    # The maximum of each block, not the mean: a thin line must not fade when a big drawing shrinks.
+    # The maximum of each block, not the mean, so that thin lines do not fade when a large drawing shrinks.
     strength = np.concatenate([block_maximum(difference, factor) for difference in differences])
     threshold = stroke_threshold(strength)
     luminance_sum = num_pixels = 0
@@ -80,7 +80,7 @@ def strokes_on_clean_ground(picture: Image.Image, ground: tuple[int, ...]) -> St
 
 
 def bands_of(picture: Image.Image, factor: int) -> Iterator[Image.Image]:
-    """The picture from top to bottom, a few pixels at a time: copies of all of them would take gigabytes.
+    """The picture in bands from top to bottom, because a copy of the whole picture may take gigabytes.
 
     All bands but the last have a multiple of `factor` rows.
     """
@@ -90,7 +90,7 @@ def bands_of(picture: Image.Image, factor: int) -> Iterator[Image.Image]:
 
 
 def difference_from(colour: tuple[int, ...] | int, picture: Image.Image) -> Bytes:
-    """How far each pixel is from a colour, in the channel that differs most."""
+    """The difference of each pixel from a colour, in the channel that differs most."""
     channels = ImageChops.difference(picture, Image.new(picture.mode, picture.size, colour)).split()
     strongest = channels[0]
     for channel in channels[1:]:
@@ -99,21 +99,21 @@ def difference_from(colour: tuple[int, ...] | int, picture: Image.Image) -> Byte
 
 
 def strokes_on_uneven_ground(picture: Image.Image) -> Strokes:
-    """A photo: the light falls off and the paper has grain, so each place is compared with the paper around it."""
+    """Strokes in a photo: the light is uneven and the paper has grain, so pixels are compared with the paper nearby."""
     grey = picture.convert("L").reduce(-(-max(picture.size) // PHOTO_SIDE))
     grey = grey.filter(ImageFilter.GaussianBlur(0.8))
     is_dark = has_dark_strokes(grey)
     paper_is_light = grey if is_dark else ImageChops.invert(grey)
     paper = np.asarray(local_paper(paper_is_light)).astype(np.float32)  # (h, w)
     pixels = np.asarray(paper_is_light).astype(np.float32)
-    # Light multiplies, so a stroke in the shadow is as strong, relative to its paper, as one in the light.
+    # Relative to the paper's brightness, strokes in the shadow are as strong as those in the light.
     strength = np.clip((paper - pixels) / np.maximum(paper, 1) * 255, 0, 255).astype(np.uint8)
     mask = without_specks(strength > stroke_threshold(strength, clearance=2))
     return Strokes(mask, is_dark=is_dark, is_photo=True)
 
 
 def has_dark_strokes(grey: Image.Image) -> bool:
-    """Strokes are what stands out from a blurred copy; the stronger side, darker or lighter, is theirs."""
+    """Whether the strokes are dark: whether the pixels that differ most from a blurred copy are darker than it."""
     blurred = grey.filter(ImageFilter.BoxBlur(max(grey.size) / 24))
     difference = np.asarray(grey).astype(np.float32) - np.asarray(blurred)
     outstanding = np.sign(difference) * np.maximum(np.abs(difference) - FAINTEST_STROKE, 0) ** 2
@@ -121,7 +121,8 @@ def has_dark_strokes(grey: Image.Image) -> bool:
 
 
 def local_paper(grey: Image.Image) -> Image.Image:
-    """How bright the bare paper is at each place: bright pixels per cell, closed over cells that a shape fills."""
+    """The brightness of the bare paper at each pixel: from the bright pixels of each cell. Cells that a shape fills get
+    the brightness of their neighbours."""
     cell = max(4, max(grey.size) // 24)
     grid_size = (-(-grey.width // cell), -(-grey.height // cell))
     pixels = np.asarray(grey.resize((grid_size[0] * cell, grid_size[1] * cell)))
@@ -135,9 +136,11 @@ def local_paper(grey: Image.Image) -> Image.Image:
 
 
 def stroke_threshold(strength: Bytes, *, clearance: int = 1) -> int:
-    """Between the ground's noise and the strokes; 255, which nothing exceeds, where there are no strokes.
+    """The threshold between noise and strokes. 255, which nothing exceeds, if there are no strokes.
 
-    Strokes must be `clearance` times as strong as the noise may be: grain has outliers, a flat ground has not.
+    Args:
+        clearance: how many times stronger than noise strokes must be. Paper has grain with outliers; a clean background
+            has none.
     """
     counts = np.bincount(strength.ravel(), minlength=256)
     noise = percentile_of_counts(counts, 0.25)
@@ -154,19 +157,19 @@ def percentile_of_counts(counts: npt.NDArray[np.int64], part: float) -> int:
 
 
 def block_maximum(pixels: Bytes, factor: int) -> Bytes:
-    """Shrinks by a whole factor, keeping the strongest pixel of each block."""
+    """Shrink by an integer factor, keeping the strongest pixel of each block."""
     if factor <= 1:
         return pixels
     height, width = pixels.shape
     rows = np.maximum.reduceat(pixels, np.arange(0, height, factor), axis=0)
-    # Padded only now, when it is small: a narrow picture must not grow to a square.
+    # Padded only now, when the picture is small, so that a narrow picture takes no more memory.
     padded = np.pad(rows, ((0, 0), (0, -width % factor)))
     shrunk: Bytes = padded.reshape(rows.shape[0], -1, factor).max(axis=2)
     return shrunk
 
 
 def without_specks(mask: Mask) -> Mask:
-    """Drops pixels with fewer than two neighbours: grain, not stroke."""
+    """The mask without pixels that have fewer than two neighbours: these are grain, not strokes."""
     padded = np.pad(mask, 1).astype(np.uint8)
     height, width = mask.shape
     neighbourhood = sum(padded[y : y + height, x : x + width] for y in range(3) for x in range(3))

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Runs a network as TorchScript: the same layers and numbers, without Python between the layers.
 
-Python takes half the time of a small pass, and its lock keeps parallel passes waiting. torch calls TorchScript
-deprecated, but has no successor that runs without Python and needs no compiler where it runs. If tracing fails, the
-network runs untraced.
+Python takes half the time of a small pass, and parallel passes wait for its lock. TorchScript is deprecated in torch,
+but no successor runs without Python and without a compiler on the same machine. If tracing fails, the network runs
+untraced.
 """
 
 import logging
@@ -28,13 +28,13 @@ class TensorPlaceholder:
 
 
 class TracedNetwork:
-    """Called like the network itself. It is traced at the first call with arguments of each signature.
+    """Called like the network itself. The first call with arguments of a signature traces it.
 
-    A trace serves any number of rows, and any latents that the network can halve evenly; for others the network itself
-    is called.
+    A trace works for any number of rows, and for latents whose sides can be halved `num_halvings` times. For others the
+    network itself is called.
 
     Args:
-        method: of the network, to call in place of its `forward`.
+        method: the method of the network that is called, such as `forward`.
         num_halvings: how often the network halves the sides of its first argument.
     """
 
@@ -84,7 +84,7 @@ class FlatNetwork(nn.Module):
 
 
 def trace(flat: FlatNetwork, tensors: tuple[torch.Tensor, ...]) -> Run:
-    """The network as TorchScript, once its outputs have been compared; the network itself if it cannot be traced."""
+    """The network as TorchScript; the network itself if tracing fails or changes its outputs."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about the deprecation, and about branches that the trace makes constant

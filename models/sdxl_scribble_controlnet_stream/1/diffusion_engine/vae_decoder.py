@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Latents → pictures: the VAE for the finished one, a linear map or a tiny VAE for previews."""
+"""Decodes latents: pictures by the VAE, previews by a linear map or a tiny VAE."""
 
 import logging
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ Pixels = npt.NDArray[np.uint8]
 
 
 class VAEDecoder:
-    """Decodes pictures one by one, since a VAE gains nothing from batches. Safe from several threads at once."""
+    """Decodes pictures one at a time, because batches save a VAE no time. Safe to use from several threads."""
 
     def __init__(self, networks: Networks) -> None:
         self._networks = networks
@@ -31,7 +31,7 @@ class VAEDecoder:
         """The finished picture, (H, W, 3).
 
         Raises:
-            RequestError: numbers that are not finite, which would be a black picture: the VAE's, or the latents' own.
+            RequestError: the latents or the VAE's output are not finite, which would give a black picture.
         """
         vae = self._networks.vae
         unscaled = LatentScale.of(vae).undo(latents.to(vae.dtype))
@@ -43,18 +43,18 @@ class VAEDecoder:
 
     @torch.inference_mode()
     def are_finite(self, states: Sequence[RequestState]) -> list[bool]:
-        """Whether each one's latents are numbers. A sum tells, and costs nothing beside a pass."""
+        """Whether each request's latents are finite. It checks their sum, which takes little time."""
         if not states:
             return []
-        sums = [state.encoded.latents.sum(dtype=torch.float32) for state in states]  # fp16 overflows
+        sums = [state.encoded.latents.sum(dtype=torch.float32) for state in states]  # a sum in fp16 may overflow
         finite: list[bool] = torch.stack(sums).isfinite().tolist()
         return finite
 
     @torch.inference_mode()
     def previews(self, predicted_clean: Sequence[torch.Tensor]) -> list[Pixels]:
-        """Pictures of what is coming, of latents (1, 4, h, w) of one size.
+        """Previews from predicted latents (1, 4, h, w) of one size.
 
-        By the linear map (h, w, 3), one pixel per latent cell, all at once and nearly free; by a tiny VAE (H, W, 3).
+        The linear map gives (h, w, 3), one pixel for each latent cell, and is fast. A tiny VAE gives (H, W, 3).
         """
         if not predicted_clean:
             return []
@@ -69,7 +69,7 @@ class VAEDecoder:
 
 @dataclass(frozen=True, slots=True)
 class LatentScale:
-    """The scaling between a VAE's latents and those of the denoise loop, from the VAE's config."""
+    """The scaling between the VAE's latents and those of the steps, from the VAE's config."""
 
     factor: float
     mean: Sequence[float] | None  # by channel; most VAEs have no mean and no standard deviation
@@ -80,13 +80,13 @@ class LatentScale:
         return cls(vae.config.scaling_factor, vae.config.get("latents_mean"), vae.config.get("latents_std"))
 
     def apply(self, latents: torch.Tensor) -> torch.Tensor:
-        """The VAE's latents, (N, 4, h, w) → the loop's."""
+        """The VAE's latents, (N, 4, h, w) → those of the steps."""
         if self.mean is None or self.std is None:
             return latents * self.factor
         return (latents - by_channel(self.mean, latents)) * self.factor / by_channel(self.std, latents)
 
     def undo(self, latents: torch.Tensor) -> torch.Tensor:
-        """The loop's latents, (N, 4, h, w) → the VAE's."""
+        """Latents of the steps, (N, 4, h, w) → the VAE's."""
         if self.mean is None or self.std is None:
             return latents / self.factor
         return latents * by_channel(self.std, latents) / self.factor + by_channel(self.mean, latents)
@@ -111,7 +111,7 @@ def not_finite(when: str) -> RequestError:
 
 
 def vae_not_finite(dtype: torch.dtype) -> RequestError:
-    """The latents were finite, so no other seed helps: the VAE is to blame."""
+    """The error of a VAE that returns numbers that are not finite from finite latents. No other seed helps."""
     if dtype is torch.float16:
         return RequestError(
             "vae_overflow",
@@ -128,9 +128,9 @@ def vae_not_finite(dtype: torch.dtype) -> RequestError:
 
 @torch.inference_mode()
 def fit_latent_to_rgb(networks: Networks) -> torch.Tensor:
-    """The linear map from a latent cell to its colour, by least squares over a palette: (5, 3), the last row constant.
+    """The linear map from a latent cell to its colour: (5, 3), the last row is the constant.
 
-    Fitted on the VAE at hand, so that every checkpoint gets previews without a table of its own.
+    It is fitted to the loaded VAE by least squares over a palette, so it works for every checkpoint.
     """
     vae, cell = networks.vae, 4 * networks.vae_scale_factor
     levels = torch.tensor([0.0, 85.0, 170.0, 255.0])
@@ -138,7 +138,7 @@ def fit_latent_to_rgb(networks: Networks) -> torch.Tensor:
     palette = colours.view(8, 8, 3).repeat_interleave(cell, 0).repeat_interleave(cell, 1)  # (H, W, 3)
     image = (palette.permute(2, 0, 1)[None] / 127.5 - 1).to(networks.device, vae.dtype)
     latents = LatentScale.of(vae).apply(vae.encode(image).latent_dist.mode().float())  # (1, 4, 32, 32)
-    # The middle of each patch: its rim mixes with its neighbours.
+    # The middle of each patch, because its border mixes with its neighbours.
     middles = latents[0, :, 1::4, 1::4].flatten(1).T.cpu()  # (64, 4)
     if not bool(middles.isfinite().all()):
         logger.warning("the VAE cannot encode in %s, so all previews are grey", vae.dtype)

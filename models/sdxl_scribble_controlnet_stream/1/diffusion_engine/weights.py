@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Loads the networks and hashes their weights. Only this file knows where weights come from: one folder, or parts."""
+"""Loads the networks from a checkpoint and separate parts, and hashes their weights."""
 
 import hashlib
 import logging
@@ -22,7 +22,7 @@ from diffusion_engine.config import EngineConfig
 logger = logging.getLogger(__name__)
 
 DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32}
-# Weights differ nearly everywhere or nowhere, so a sample of each tensor suffices; all of 7 GB takes half a minute.
+# A sample of each tensor suffices, because other weights differ nearly everywhere. Hashing 7 GB takes half a minute.
 NUM_SAMPLES = 64
 
 
@@ -42,13 +42,13 @@ def choose_dtype(wanted: str, device: torch.device) -> torch.dtype:
 
 
 def load_pipeline(config: EngineConfig, *, gpu_index: int | None = None) -> Any:
-    """diffusers' own SDXL ControlNet pipeline, every part on one device and in one dtype.
+    """Load diffusers' SDXL ControlNet pipeline, with all parts on one device and in one dtype.
 
-    Only a VAE whose config says `force_upcast` is float32 beside float16 networks.
+    Exception: a VAE whose config sets `force_upcast` is float32 beside float16 networks.
     """
-    diffusers.utils.logging.disable_progress_bar()  # in a log they are one line that never ends
+    diffusers.utils.logging.disable_progress_bar()  # in a log they make one endless line
     transformers.utils.logging.disable_progress_bar()
-    # It writes the end of every prompt that is too long to the log; prompts are the caller's.
+    # It logs the end of each prompt that is too long, but prompts are private.
     logging.getLogger("diffusers.pipelines.controlnet").setLevel(logging.ERROR)
     device = choose_device(config.device, gpu_index=gpu_index)
     dtype = choose_dtype(config.dtype, device)
@@ -67,7 +67,7 @@ def load_pipeline(config: EngineConfig, *, gpu_index: int | None = None) -> Any:
     pipeline = load_part(StableDiffusionXLControlNetPipeline, config.checkpoint, dtype, add_watermarker=False, **parts)
     pipeline.to(device)
     if pipeline.vae.dtype is torch.float16 and pipeline.vae.config.force_upcast:
-        # It overflows in float16. diffusers' pipelines convert it for each picture and back; here it stays float32.
+        # It overflows in float16. diffusers' pipelines convert it for each picture; here it stays float32.
         pipeline.vae.to(torch.float32)
         logger.info("the VAE runs in float32, because its config sets force_upcast")
     pipeline.set_progress_bar_config(disable=True)
@@ -76,10 +76,10 @@ def load_pipeline(config: EngineConfig, *, gpu_index: int | None = None) -> Any:
 
 
 def load_preview_vae(config: EngineConfig, pipeline: Any) -> Any:
-    """The tiny VAE that previews are made with, beside the pipeline's own; None where none is configured.
+    """Load the tiny VAE for previews; None if none is configured.
 
     Raises:
-        ValueError: it is one for other latents.
+        ValueError: its latents have another number of channels.
     """
     if not config.preview_vae:
         return None
@@ -94,20 +94,20 @@ def load_preview_vae(config: EngineConfig, pipeline: Any) -> Any:
 
 
 def load_part(of_class: Any, source: str, dtype: torch.dtype, **parts: Any) -> Any:
-    """safetensors only: a pickle runs code. From the hub half the download, where it has an fp16 variant."""
+    """Load a part, only from safetensors, since pickles can run code. Prefers the hub's smaller fp16 variant."""
     if Path(source).is_dir() or dtype is torch.float32:
         return of_class.from_pretrained(source, dtype=dtype, use_safetensors=True, **parts)
     try:
         return of_class.from_pretrained(source, dtype=dtype, use_safetensors=True, variant="fp16", **parts)
     except (OSError, ValueError) as error:
-        logger.info("%s has no fp16 variant (%s)", source, error)
+        logger.info("%s has no fp16 variant: %s", source, error)
         return of_class.from_pretrained(source, dtype=dtype, use_safetensors=True, **parts)
 
 
 def revision_of(pipeline: Any) -> str:
-    """A short hash of the loaded weights: the same name may stand for other weights tomorrow.
+    """A hash of the loaded weights, because the weights behind a name may change.
 
-    16 hex digits over the names, shapes, dtypes and sampled values of every tensor.
+    It has 16 hex digits, over the names, shapes, dtypes and sampled values of all tensors.
     """
     digest = hashlib.sha256()
     for part, module in sorted(pipeline.components.items()):

@@ -31,18 +31,18 @@ class TritonListener:
     """The engine's `Listener` for one Triton request.
 
     Args:
-        is_terse: send `queued` and one more event, whatever happens. Models that call this one by BLS must ask for it:
-            with more than two responses to a request, Triton's BLS can deadlock.
+        is_terse: send only `queued` and the last event. Models that call this one by BLS must set it: Triton's BLS can
+            deadlock if a request has more than two responses.
     """
 
     def __init__(self, responses: ResponseStream, *, is_terse: bool = False) -> None:
         self._responses = responses
         self._is_terse = is_terse
-        # Held until `queued` is out, so that nothing overtakes it.
+        # Other events wait for this one, so that `queued` is the first.
         self._is_queued = threading.Event()
 
     def queued(self) -> None:
-        """Sent at once: Triton notices that a client left only after a first response."""
+        """Sent at once: Triton reports a disconnect only after the first response."""
         self._send({"event": b"queued"})
         self._is_queued.set()
 
@@ -72,13 +72,13 @@ class TritonListener:
 
     def failed(self, error: RequestError) -> None:
         self._is_queued.wait()
-        self.refused(error)
+        self.rejected(error)
 
-    def refused(self, error: RequestError) -> None:
+    def rejected(self, error: RequestError) -> None:
         """Fail a request that was not queued. Sent twice: as an event, and as Triton's error, which ends the stream.
 
-        A terse request gets the event alone, with the name of Triton's code in it: BLS never shows a decoupled model's
-        error (Triton 2.51), and its iterator waits for ever if that is the last response.
+        A terse request gets only the event, which then names Triton's code: BLS does not deliver a decoupled model's
+        error (Triton 2.51), and its iterator never ends if that is the last response.
         """
         text, code = error.to_json(), TRITON_CODES.get(error.code, "INVALID_ARG")
         if self._is_terse:
@@ -90,7 +90,7 @@ class TritonListener:
         self._responses.send(pb_utils.InferenceResponse(error=failure), is_final=True)
 
     def _send(self, outputs: dict[str, bytes | int], *, is_final: bool = False) -> None:
-        # Held until they are sent: Triton drops outputs that were not requested without holding the GIL, and freeing a
+        # Kept until they are sent: Triton drops outputs that were not requested without holding the GIL, and freeing a
         # numpy array there corrupts the heap.
         tensors = [_tensor(name, value) for name, value in outputs.items()]
         self._responses.send(pb_utils.InferenceResponse(tensors), is_final=is_final)

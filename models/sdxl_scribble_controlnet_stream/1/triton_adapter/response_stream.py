@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The responses of one request, safe to use from any thread, before and after the final one."""
+"""Sends the responses of one request. Safe to use from any thread, also after the final response."""
 
 import threading
 from typing import Any
@@ -8,11 +8,11 @@ import triton_python_backend_utils as pb_utils
 
 
 class ResponseStream:
-    """Owns the response sender of one request. Nothing else may hold that sender.
+    """Owns the response sender of one request. Nothing else may keep a reference to that sender.
 
-    Triton frees a request's response factory once its final response is sent. `is_cancelled` of a sender whose factory
-    is freed, or is being freed, reads freed memory and kills Triton with a segmentation fault. So the lock covers both
-    sending and asking, and the sender is dropped with the final response.
+    Triton frees a request's response factory when its final response is sent. `is_cancelled` of a sender whose factory
+    is freed, or is being freed, reads freed memory and kills Triton with a segmentation fault. So the lock covers
+    `send` and `is_cancelled`, and the sender is dropped with the final response.
     """
 
     def __init__(self, sender: Any) -> None:

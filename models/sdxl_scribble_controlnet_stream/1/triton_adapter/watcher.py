@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Cancels requests whose client left, and publishes metrics. Both message Triton, so not on the engine's thread."""
+"""Cancels requests whose client disconnected, and publishes metrics. On a separate thread, since both call Triton."""
 
 import threading
 from collections.abc import Mapping
@@ -11,15 +11,15 @@ from diffusion_engine.request_state import RequestState, Status
 
 from triton_adapter.response_stream import ResponseStream
 
-# A denoise step takes longer than this on anything but a toy.
+# Shorter than a step of all but the smallest networks.
 INTERVAL_S = 0.02
-# Metrics are scraped every few seconds at most.
+# Half a second: metrics are scraped every few seconds at most.
 ROUNDS_PER_PUBLICATION = 25
 ENDED = (Status.FINISHED, Status.CANCELLED, Status.FAILED)
 
 
 class Watcher:
-    """One thread over all requests that the engine holds; it sleeps while there are none."""
+    """One thread that polls all requests of the engine. It sleeps while there are none."""
 
     def __init__(self, metrics: EngineMetrics) -> None:
         self._metrics = MetricsPublisher(metrics)
@@ -62,7 +62,7 @@ class Watcher:
 
 
 class MetricsPublisher:
-    """The engine's counts on Triton's metrics port."""
+    """Publishes the engine's metrics on Triton's metrics port."""
 
     def __init__(self, metrics: EngineMetrics) -> None:
         self._metrics = metrics
@@ -71,13 +71,13 @@ class MetricsPublisher:
             name: pb_utils.MetricFamily(name=name, description=meaning, kind=kinds[kind])
             for name, (kind, meaning) in METRICS.items()
         }
-        self._shown: dict[Series, Any] = {}
+        self._published: dict[Series, Any] = {}
         self._last: Mapping[Series, float] = {}
 
     def close(self) -> None:
-        """Let go of them while Triton listens: a metric that outlives `finalize` crashes the process on its way out."""
+        """Publish the last values and free the metrics: one that outlives `finalize` crashes the process at its end."""
         self.publish()
-        self._shown.clear()
+        self._published.clear()
         self._families.clear()
 
     def publish(self) -> None:
@@ -86,10 +86,10 @@ class MetricsPublisher:
             if value == self._last.get(series):
                 continue
             name, labels = series
-            if series not in self._shown:
-                self._shown[series] = self._families[name].Metric(labels=dict(labels))
+            if series not in self._published:
+                self._published[series] = self._families[name].Metric(labels=dict(labels))
             if METRICS[name][0] == "gauge":
-                self._shown[series].set(value)
+                self._published[series].set(value)
             else:
-                self._shown[series].increment(value - self._last.get(series, 0.0))
+                self._published[series].increment(value - self._last.get(series, 0.0))
         self._last = now

@@ -14,14 +14,14 @@ from diffusion_engine.image_files.structure import (
     too_complex,
 )
 
-# Values in the first directory: what a decoder must read in any case.
+# The limit of values in the first directory, which every decoder reads.
 MAX_VALUE_BYTES = 4 * 1024 * 1024
 TYPE_BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
 WIDTH, HEIGHT = 256, 257
 
 
 def scan_tiff(data: bytes) -> Structure:
-    """Reads the first directory's tags; each tag may name a large value, and several the same one."""
+    """Read the structure, from the tags of the first directory. Tags that share a value count it several times."""
     order = "<" if data[:2] == b"II" else ">"
     position = struct.unpack_from(order + "I", data, 4)[0]
     num_tags, next_directory = tiff_directory(data, position, order)
@@ -40,7 +40,7 @@ def scan_tiff(data: bytes) -> Structure:
     if not width * height:
         raise cut_off()
     num_frames = 1
-    while next_directory and num_frames <= MAX_FRAMES:  # a circle ends here too
+    while next_directory and num_frames <= MAX_FRAMES:  # also ends at a cycle
         num_frames += 1
         _, next_directory = tiff_directory(data, next_directory, order)
     require_frames(num_frames)
@@ -48,7 +48,7 @@ def scan_tiff(data: bytes) -> Structure:
 
 
 def tiff_directory(data: bytes, position: int, order: str) -> tuple[int, int]:
-    """How many tags a directory has, and where the next one is; 0 for none."""
+    """The number of tags of a directory, and the position of the next one; 0 if there is none."""
     num_tags = struct.unpack_from(order + "H", data, position)[0]
     end = position + 2 + 12 * num_tags
     following = data[end : end + 4]
