@@ -49,7 +49,7 @@ class RequestError(Exception):
 def attempt(work: Callable[[], T]) -> T | RequestError:
     """Run work for one request. Returns its result, or any exception as the `RequestError` that the client receives.
 
-    Only this function and the engine catch every exception: the engine retries the requests of a failed pass one by one.
+    Only this function and the engine catch every exception: the engine retries a failed pass request by request.
     """
     try:
         return work()
