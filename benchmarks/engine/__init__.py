@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The engine against the stock diffusers pipeline, on the same jobs: `python -m benchmarks.engine`."""
+"""The engine compared with the stock diffusers pipeline on the same requests: `python -m benchmarks.engine`."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`python -m benchmarks.engine`: measures, and writes tables, data and a picture into benchmarks/results/."""
+"""`python -m benchmarks.engine`: measure, and write a page, data and a bar chart into benchmarks/results/."""
 
 import logging
 import signal
@@ -18,32 +18,32 @@ DEFAULT = Options()
 
 @app.command()
 def main(
-    quick: Annotated[bool, typer.Option("--quick", help="One repeat of few jobs: some minutes, and rough.")] = False,
-    repeats: Annotated[int, typer.Option(help="How often every peer gets every workload.")] = DEFAULT.repeats,
-    minutes: Annotated[float, typer.Option(help="Begin no repeat that would end later than this; 0: make all.")] = 0.0,
-    saturated_jobs: Annotated[int, typer.Option(help="How many come at once.")] = DEFAULT.saturated_jobs,
-    loaded_jobs: Annotated[int, typer.Option(help="How many come one by one.")] = DEFAULT.loaded_jobs,
-    peers: Annotated[
-        str, typer.Option(help="Which, by letter and commas; see benchmarks/engine/peer_selection.py.")
-    ] = "",
-    workloads: Annotated[str, typer.Option(help="Only workloads whose name contains this.")] = "",
-    seed: Annotated[int, typer.Option(help="Other traces.")] = DEFAULT.seed,
-    threads: Annotated[int, typer.Option(help="Of torch in this process; 0: one a core.")] = 0,
-    max_rows: Annotated[int, typer.Option(help="Of an engine's pass; 0: measured, as the engine does itself.")] = 0,
+    quick: Annotated[bool, typer.Option("--quick", help="One repeat of few requests: minutes, but rough.")] = False,
+    repeats: Annotated[int, typer.Option(help="Measurements of each peer with each workload.")] = DEFAULT.repeats,
+    minutes: Annotated[float, typer.Option(help="Start no repeat that would end later; 0: no limit.")] = 0.0,
+    saturated_jobs: Annotated[int, typer.Option(help="Requests that arrive all at once.")] = DEFAULT.saturated_jobs,
+    loaded_jobs: Annotated[int, typer.Option(help="Requests that arrive at random.")] = DEFAULT.loaded_jobs,
+    peers: Annotated[str, typer.Option(help="Letters of peers, separated by commas: see peer_selection.py.")] = "",
+    workloads: Annotated[str, typer.Option(help="Run only workloads with this text in their name.")] = "",
+    seed: Annotated[int, typer.Option(help="Seed of the traces.")] = DEFAULT.seed,
+    threads: Annotated[int, typer.Option(help="Threads of torch in this process; 0: one per core.")] = 0,
+    max_rows: Annotated[int, typer.Option(help="Rows of an engine's pass; 0: measured, as by the engine.")] = 0,
     checkpoint: str = DEFAULT.weights.checkpoint,
     controlnet: str = "",
     vae: str = "",
     device: str = "auto",
     dtype: str = "auto",
-    profile_only: Annotated[bool, typer.Option("--profile-only", help="Only t(rows), of larger networks.")] = False,
-    scale: Annotated[int, typer.Option(help="With --profile-only: times the channels of the checkpoint.")] = 5,
+    profile_only: Annotated[
+        bool, typer.Option("--profile-only", help="Measure only the time of a pass of larger networks.")
+    ] = False,
+    scale: Annotated[int, typer.Option(help="With --profile-only: factor for the checkpoint's channels.")] = 5,
     latent_side: Annotated[int, typer.Option(help="With --profile-only: width and height of the latents.")] = 64,
-    name: Annotated[str, typer.Option(help="Of the files that are written; empty: of the machine.")] = "",
+    name: Annotated[str, typer.Option(help="Name of the written files; default: the machine's.")] = "",
 ) -> None:
-    """Hold the engine against stock diffusers."""
+    """Compare the engine with stock diffusers."""
     from benchmarks.engine.benchmark_run import profile_larger, run
 
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the server it started is stopped with it
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # SIGTERM stops the started servers too
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr)
     options = Options(
         weights=Weights(checkpoint=checkpoint, controlnet=controlnet, vae=vae, device=device, dtype=dtype),

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A benchmark run: load, warm up, measure, write the results."""
+"""A benchmark run: load the networks, warm up, measure, write the results."""
 
 import logging
 import math
@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 
 
 def run(options: Options) -> Path:
-    """The page that was written."""
+    """Measure, and write the results. Returns the file of the page."""
     give_up_at = time.monotonic() + 60 * options.minutes if options.minutes else math.inf
     if options.threads:
         torch.set_num_threads(options.threads)
@@ -61,7 +61,7 @@ def run(options: Options) -> Path:
             give_up_at=give_up_at,
         ):
             page.results.append(result)
-            file = page.write(RESULTS)  # so that a run that is broken off was not for nothing
+            file = page.write(RESULTS)  # so that an interrupted run keeps its results
     finally:
         for peer in peers:
             peer.close()
@@ -70,7 +70,7 @@ def run(options: Options) -> Path:
 
 
 def calibrate(stock: StockPipeline, probe: SpeedProbe) -> tuple[float, ServiceTime]:
-    """The pace that counts as 1, and what a request costs the stock pipeline at that pace."""
+    """The probe's time that counts as pace 1, and the stock pipeline's time for a request at that pace."""
     stock.warm_up()
     before = probe.seconds()
     service = stock.service_time()
@@ -85,7 +85,7 @@ def calibrate(stock: StockPipeline, probe: SpeedProbe) -> tuple[float, ServiceTi
 
 
 def profile_larger(options: Options, *, scale: int, latent_side: int) -> Path:
-    """t(rows) where the processor is busy with one row already; appended to a page of its own."""
+    """Measure the time of a pass by its rows where one row already uses the whole processor. It has its own page."""
     if options.threads:
         torch.set_num_threads(options.threads)
     stock = StockPipeline.load(options.weights)
@@ -94,12 +94,14 @@ def profile_larger(options: Options, *, scale: int, latent_side: int) -> Path:
     channels = tuple(networks.unet.config.block_out_channels)
     times = row_times(networks, stock.capabilities, (side, side))
     lines = [
-        f"# t(rows) with larger networks of random weights: channels {channels}, latents {latent_side}x{latent_side}",
+        "# Time of a pass by rows, t(rows), of larger networks with random weights: "
+        f"channels {channels}, latents {latent_side}x{latent_side}",
         "",
         f"{torch_device.describe(stock.pipeline.device)}. `{options.command}`",
         "",
-        "Where one row keeps the processor busy, sharing a pass buys little throughput. What the engine is for is then",
-        "previews, progress, leaving, and not waiting behind long jobs. SDXL at 1024x1024 is such a case on most GPUs.",
+        "If one row already uses the whole processor, sharing a pass adds little throughput. The engine still gives",
+        "previews, progress and cancellation, and requests do not wait behind long ones. On most GPUs, SDXL at",
+        "1024x1024 is such a case.",
         "",
         *table(times),
     ]

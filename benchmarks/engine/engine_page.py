@@ -23,28 +23,29 @@ from benchmarks.engine.peer_selection import ENGINE, ONE_AT_A_TIME, SERVED
 from benchmarks.engine.workloads import Result, Workload
 
 HOW_IT_IS_MEASURED = """\
-Every peer gets the same seeded traces, one peer right after the other in random order, with the same networks. Before
-and after each, a pass of the networks alone is timed: arrivals follow that pace, and all seconds here are normalised by
-it.
+Every peer gets the same seeded traces with the same networks. In each repeat the peers run directly after one another,
+in random order. Before and after each trace, the benchmark times a pass of the networks alone. Arrivals follow that
+pace, and all seconds are normalised by it.
 
-- (a) is the stock diffusers pipeline with all cores, one request at a time; (b) gives up to 8 waiting requests with
-  equal step counts to one call. Both in virtual time: each call is made, time in which nobody waits is skipped.
-- (c) is two processes with the stock pipeline, one thread each, taking from one queue: `instance_group { count: 2 }` on
-  a CPU. Real time, like the engine, which has a process of its own with all cores.
-- The engine through Triton and frontend is `fastapi-triton serve --embedded`: a real Triton, the frontend, and HTTP on
-  the loopback, with callers in the benchmark's own process who send base64 and read events. All of that shares the same
-  cores. Leavers close their connection; how many steps they cost is not seen from there.
-- Everyone reads the scribble's file and writes a WebP. Engines also write a preview after every step. The stock
-  pipeline has no previews: what counts as its first is the picture.
-- Mixed jobs have 4, 8, 20 or 50 steps, uniform ones 8. A fifth of the mixed ones' callers leave after a random part of
-  the time that their picture would take alone; latencies are of those who stay. The stock pipeline passes over whoever
-  left while waiting, and runs on for whoever leaves later.
-- A wasted step is one that ended after its caller had left: the one that runs when he leaves counts."""
+- **(a)** is the stock diffusers pipeline with all cores, one request at a time. **(b)** puts up to 8 waiting requests
+  with equal step counts into one call. Both run in virtual time: each call is made and timed, and time without waiting
+  requests is skipped.
+- **(c)** is two processes with the stock pipeline and one thread each, on one queue, like `instance_group { count: 2 }`
+  on a CPU. It runs in real time, like the engine, which has its own process with all cores.
+- **engine through Triton and frontend** is `fastapi-triton serve --embedded`: a real Triton, the frontend, and HTTP on
+  loopback. The clients run in the benchmark's process, send base64 and read events. All of this shares the same cores.
+- All peers read the scribble's file and write a WebP. Engines also write a preview after every step. The stock pipeline
+  has no previews, so its picture counts as the first preview.
+- Mixed requests have 4, 8, 20 or 50 steps, uniform ones 8. A fifth of the mixed requests' clients disconnect, after a
+  random part of the time that their picture would take alone. Latencies are of the other requests.
+- After a disconnect, the stock pipeline skips a request that still waits, and completes one that runs.
+- A step is wasted if it ends after its client disconnected. The step that runs at that moment counts. Wasted steps
+  through Triton and frontend are unknown."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Page:
-    """Everything that a run found out."""
+    """The results of a run, as a page, data and a bar chart."""
 
     options: Options
     device: torch.device
@@ -62,15 +63,15 @@ class Page:
 
     def text(self) -> str:
         lines = [
-            "# The engine against stock diffusers",
+            "# The engine compared with stock diffusers",
             "",
             f"{torch_device.describe(self.device)}. `{self.options.command}`",
             "",
             HOW_IT_IS_MEASURED,
             "",
-            f"{self._num_repeats()} repeats; ratios are medians of the repeats, with the least and the most. One "
-            f"request alone takes the stock pipeline {1000 * self.service.fixed_s:.0f} ms and "
-            f"{1000 * self.service.per_step_s:.1f} ms a step.",
+            f"{self._num_repeats()} repeats. Ratios are medians over the repeats, with the lowest and the highest. "
+            f"The stock pipeline takes {1000 * self.service.fixed_s:.0f} ms, "
+            f"and {1000 * self.service.per_step_s:.1f} ms for each step, for a request alone.",
             "",
             f"![bars]({self.title}.svg)",
         ]
@@ -80,7 +81,7 @@ class Page:
             lines += ["", f"## Ratios: {name}", "", *ratio_table(self.results, self.workloads, name, others)]
         for workload in self.workloads:
             lines += ["", f"## {self._heading(workload)}", "", *workload_table(self.results, workload, self.peers)]
-        lines += ["", *self._where_time_goes(), "", "## t(rows)", "", *table(self.times)]
+        lines += ["", *self._where_time_goes(), "", "## Time of a pass by rows, t(rows)", "", *table(self.times)]
         return "\n".join(lines) + "\n"
 
     def data(self) -> dict[str, Any]:
@@ -100,7 +101,7 @@ class Page:
             workload.name: {peer: self._mean_latency_ratio(workload, peer) for peer in self.peers}
             for workload in self.workloads
         }
-        title = "Mean latency relative to one request at a time (all at once: time for all), less is better"
+        title = "Mean latency relative to one request at a time (all at once: total time), less is better"
         return bar_chart(title, "x", groups, self.peers)
 
     def write(self, folder: Path) -> Path:
@@ -108,7 +109,7 @@ class Page:
         return write_results(folder / f"{self.title}.md", text=self.text(), data=data, picture=self.picture())
 
     def efficiency(self, workload: Workload, result: Result) -> float:
-        """The part of the networks' best that was reached: 1 is full passes from the first second to the last."""
+        """Throughput relative to the ideal: at 1, all passes are full from the first second to the last."""
         seed = 1000 * self.options.seed + result.repeat
         trace = make_trace(
             workload.step_counts, self.service, num_jobs=workload.num_jobs, load=workload.load, seed=seed
@@ -116,7 +117,7 @@ class Page:
         return self.ideal_time.of(trace) * result.figures.throughput / sum(job.stays for job in trace)
 
     def _num_repeats(self) -> int:
-        """Those that everyone has had all of."""
+        """Repeats that are complete for all peers."""
         return len(self.results) // (len(self.workloads) * len(self.peers))
 
     def _engines(self) -> list[str]:
@@ -132,7 +133,7 @@ class Page:
         return ratio(own, base, lambda each: each.latency_mean)
 
     def _where_time_goes(self) -> Iterator[str]:
-        yield "## Where the engine's thread spends its time when all come at once"
+        yield "## Time of the engine's thread, all at once"
         for peer in self.peers:
             rows = profile_table(self.results, self.workloads, peer)
             if len(rows) == 2:
@@ -143,6 +144,6 @@ class Page:
                 if workload.load is None and own:
                     reached = statistics.median(self.efficiency(workload, result) for result in own)
                     yield (
-                        f"- {workload.name}: {reached:.2f} of what UNet, ControlNet, text and VAE would allow with "
-                        f"{self.max_rows} rows in every pass"
+                        f"- {workload.name}: {reached:.2f} of the throughput that UNet, ControlNet, text encoders and "
+                        f"VAE alone would allow with {self.max_rows} rows in every pass"
                     )

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Peers that run engines in their own processes: one with all cores, or several that share them.
 
-Where there are several, requests go to them in turn, as Triton deals them to the instances of a model.
+Several get the requests in turn, like the instances of a model in Triton.
 """
 
 import multiprocessing
@@ -16,7 +16,7 @@ from benchmarks.engine.stock_pipeline import StockPipeline, Weights
 
 
 class EngineProcesses:
-    """Real time: each plays its callers itself."""
+    """Runs in real time. Each process plays its own clients."""
 
     def __init__(self, name: str, weights: Weights, *, max_rows: int, count: int, num_threads: int) -> None:
         self.name = name
@@ -31,22 +31,22 @@ class EngineProcesses:
         for process in self._processes:
             process.start()
         for connection in self._connections:
-            connection.recv()  # it has loaded and warmed up
+            connection.recv()  # the process has loaded and warmed up
 
     def warm_up(self) -> None:
-        """Each did so before it said that it was ready."""
+        """Nothing to do: each process warmed up when it started."""
 
     def run(self, jobs: Sequence[Job]) -> list[Outcome]:
-        start = time.monotonic() + 0.02  # everyone has his orders by then
+        start = time.monotonic() + 0.02  # all processes have their jobs by then
         count = len(self._connections)
         for number, connection in enumerate(self._connections):
             connection.send((start, list(jobs[number::count])))
-        answers = [connection.recv() for connection in self._connections]
-        self._profiles = [profile for _, profile in answers]
-        return [outcome for outcomes, _ in answers for outcome in outcomes]
+        results = [connection.recv() for connection in self._connections]
+        self._profiles = [profile for _, profile in results]
+        return [outcome for outcomes, _ in results for outcome in outcomes]
 
     def profile(self) -> EngineProfile | None:
-        """Where the time of the last run went, if there is one engine."""
+        """The profile of the last run, if there is one engine."""
         return self._profiles[0] if len(self._profiles) == 1 else None
 
     def close(self) -> None:
@@ -57,7 +57,7 @@ class EngineProcesses:
 
 
 def work(weights: Weights, max_rows: int, num_threads: int, connection: Any) -> None:
-    """One process with one engine."""
+    """Run an engine in this process, and the jobs that the connection sends."""
     import torch
 
     from benchmarks.engine.in_process_engine import InProcessEngine
@@ -66,7 +66,7 @@ def work(weights: Weights, max_rows: int, num_threads: int, connection: Any) -> 
     live = InProcessEngine("", StockPipeline.load(weights), max_rows=max_rows)
     live.warm_up()
     connection.send(None)
-    while (order := connection.recv()) is not None:
-        start, jobs = order
+    while (run := connection.recv()) is not None:
+        start, jobs = run
         connection.send((live.run_from(start, jobs), live.profile()))
     live.close()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where the engine's thread spends its time: in the networks, by which one, and in everything else."""
+"""The time of the engine's thread in each network and outside them."""
 
 import threading
 import time
@@ -17,22 +17,22 @@ VAE = "vae"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineProfile:
-    """Seconds of the engine's thread, and how many passes it made. Idle time is in none of them."""
+    """Seconds of the engine's thread, without idle time, and the number of its passes."""
 
     in_steps: float
     by_network: Mapping[str, float]
     num_steps: int
-    full_steps: float  # the part of `in_steps` that was spent in steps with all rows taken
-    full_networks: float  # and of that, in any network
+    full_steps: float  # the part of `in_steps` in steps with all rows in use
+    full_networks: float  # the part of `full_steps` in any network
 
     @property
     def overhead(self) -> float:
-        """Of steps with all rows taken, the part that is in no network."""
+        """The share of time outside the networks, in steps with all rows in use."""
         return 1 - self.full_networks / self.full_steps if self.full_steps else float("nan")
 
 
 class CallTimer:
-    """Stands in for a function, and knows the time in which at least one call of it ran, on whichever threads."""
+    """Wraps a function, and measures the time in which at least one call of it runs, on any thread."""
 
     def __init__(self, function: Callable[..., Any]) -> None:
         self._function = function
@@ -55,13 +55,13 @@ class CallTimer:
                     self._taken += time.perf_counter() - self._began
 
     def take(self) -> float:
-        """Seconds since it was last asked."""
+        """Seconds since the last call."""
         taken, self._taken = self._taken, 0.0
         return taken
 
 
 class EngineProfiler:
-    """Listens to the networks and to `Engine.step` of one engine."""
+    """Measures the networks and `Engine.step` of one engine."""
 
     def __init__(self, engine: Engine, networks: Networks, *, max_rows: int) -> None:
         self._engine = engine
@@ -78,7 +78,7 @@ class EngineProfiler:
             network.register_forward_pre_hook(lambda *_, name=name: self._enter(name))
             network.register_forward_hook(lambda *_, name=name: self._leave(name))
         self.reset()
-        # Not the parallel passes as a whole: the time to split the work counts as the engine's own.
+        # The single passes, not the parallel ones as a whole: the time to split the work counts as the engine's.
         denoiser, decoder = engine.denoiser, engine.vae_decoder
         self._call_timers = {DENOISING: CallTimer(denoiser._pass), VAE: CallTimer(decoder.decode)}
         denoiser._pass = self._call_timers[DENOISING]  # type: ignore[method-assign, assignment]

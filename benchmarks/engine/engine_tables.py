@@ -26,9 +26,9 @@ def ratio(ours: Sequence[Result], theirs: Sequence[Result], pick: Pick) -> Ratio
 
 
 def workload_table(results: Sequence[Result], workload: Workload, peers: Sequence[str]) -> list[str]:
-    """The figures themselves, in seconds of the reference pace."""
+    """The figures of a workload, in seconds at the reference pace."""
     lines = [
-        "| | pictures/s | mean | p50 | p95 | p99 | first preview | steps wasted a leaver: mean, most |",
+        "| | pictures/s | mean | p50 | p95 | p99 | first preview | wasted steps per disconnect: mean, most |",
         "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
     ]
     for peer in peers:
@@ -41,7 +41,7 @@ def workload_table(results: Sequence[Result], workload: Workload, peers: Sequenc
 
 
 def wasted_by(results: Sequence[Result]) -> str:
-    """The mean and the most; nothing where it is not known."""
+    """The mean and the highest number of wasted steps; empty if they are unknown."""
     means = [each.figures.wasted_steps for each in results if each.figures.wasted_steps is not None]
     mosts = [each.figures.wasted_steps_most for each in results if each.figures.wasted_steps_most is not None]
     return f"{statistics.fmean(means):.1f}, {max(mosts)}" if means and mosts else ""
@@ -58,9 +58,9 @@ RATIOS: tuple[tuple[str, Pick], ...] = (
 def ratio_table(
     results: Sequence[Result], workloads: Sequence[Workload], ours: str, theirs: Sequence[str]
 ) -> list[str]:
-    """One engine against every peer: median (least to most) over the repeats."""
+    """One engine relative to every peer: median (lowest to highest) over the repeats."""
     lines = [
-        "| " + " | ".join(["", "", *(f"of {peer}" for peer in theirs)]) + " |",
+        "| " + " | ".join(["", "", *(f"relative to {peer}" for peer in theirs)]) + " |",
         "| --- | --- |" + " --- |" * len(theirs),
     ]
     for workload in workloads:
@@ -74,9 +74,9 @@ def ratio_table(
 
 
 def profile_table(results: Sequence[Result], workloads: Sequence[Workload], peer: str) -> list[str]:
-    """Where the engine's thread spent its time when everybody came at once."""
+    """Time of the engine's thread by network, in workloads whose requests arrive all at once."""
     lines = [
-        "| | UNet, ControlNet | text encoders | control embedding | VAE | the rest | the rest of steps with all rows |",
+        "| | UNet, ControlNet | text encoders | control embedding | VAE | other | other, in steps with all rows |",
         "| --- | ---: | ---: | ---: | ---: | ---: | ---: |",
     ]
     for workload in workloads:
@@ -95,6 +95,6 @@ def profile_table(results: Sequence[Result], workloads: Sequence[Workload], peer
 
 
 def part_of(profiles: Sequence[EngineProfile], *networks: str) -> float:
-    """Of all the time in steps, the part that was spent in these networks."""
+    """The share of these networks in the time of all steps."""
     total = sum(each.in_steps for each in profiles)
     return sum(each.by_network.get(name, 0.0) for each in profiles for name in networks) / total

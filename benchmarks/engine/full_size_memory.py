@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What SDXL with its scribble ControlNet needs in fp16 or bf16, computed: no weights are loaded and nothing is run.
+"""Compute the memory that SDXL with its scribble ControlNet needs in fp16 or bf16, without loading weights.
 
-The real networks are called with tensors that have shapes and no numbers (torch's meta device), and every tensor that
-they make is counted until it is gone. Attention counts as if it kept no scores, as it does on GPUs. What cuDNN works
-with, CUDA itself and fragmentation come on top.
+The real networks are called with tensors that have a shape but no data (torch's meta device). Every tensor that they
+make counts until it is freed. Attention counts as if it kept no scores, as on GPUs. cuDNN's workspace, CUDA itself and
+fragmentation come on top.
 """
 
 import json
@@ -30,7 +30,7 @@ DTYPE = torch.float16
 
 
 class Counted(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """The bytes that are alive at once, of all tensors made under it."""
+    """Counts the bytes of all tensors that are empty_network in this mode and alive at once."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -40,10 +40,12 @@ class Counted(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def __torch_dispatch__(self, function: Any, types: Any, arguments: Any = (), options: Any = None) -> Any:
         options = options or {}
-        given = {each.untyped_storage()._cdata for each in tree_leaves((arguments, options)) if is_tensor(each)}
+        inputs = {each.untyped_storage()._cdata for each in tree_leaves((arguments, options)) if is_tensor(each)}
         result = function(*arguments, **options)
         for each in tree_leaves(result):
-            if is_tensor(each) and each.untyped_storage()._cdata not in given:  # else it is a view, of a weight say
+            if (
+                is_tensor(each) and each.untyped_storage()._cdata not in inputs
+            ):  # otherwise it is a view, for example of a weight
                 self._count(each.untyped_storage())
         return result
 
@@ -62,7 +64,7 @@ class Counted(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 
 class WithoutScores(TorchFunctionMode):
-    """Attention makes its result and nothing else."""
+    """Makes attention allocate its result only."""
 
     def __torch_function__(self, function: Any, types: Any, arguments: Any = (), options: Any = None) -> Any:
         if function is nn.functional.scaled_dot_product_attention:
@@ -81,7 +83,7 @@ def is_tensor(value: object) -> bool:
     return isinstance(value, torch.Tensor)
 
 
-def made(of_class: Any, name: str) -> Any:
+def empty_network(of_class: Any, name: str) -> Any:
     config = json.loads(ARCHITECTURE.read_text())[name]
     with torch.device("meta"):
         network = of_class(CLIPTextConfig(**config)) if name.startswith("text") else of_class.from_config(config)
@@ -93,7 +95,7 @@ def empty(*shape: int) -> torch.Tensor:
 
 
 def pass_bytes(unet: Any, controlnet: Any, size: tuple[int, int], num_rows: int) -> int:
-    """At most, in a pass with the ControlNet in every row, what goes in included."""
+    """The peak of a pass with the ControlNet in every row, including its inputs."""
     width, height = (side // 8 for side in size)
     with counting() as counted:
         latents, timesteps = empty(num_rows, 4, height, width), empty(num_rows)
@@ -127,30 +129,32 @@ def num_bytes(network: nn.Module) -> int:
 
 
 def table(report: Callable[[str], None] = lambda _: None) -> list[str]:
-    """Weights, then by size: a pass of so many rows beside them, and one decoding."""
-    controlnet = made(ControlNetModel, "controlnet")
+    """The weights, then a Markdown table: by picture size, a pass by its rows, and one decoding."""
+    controlnet = empty_network(ControlNetModel, "controlnet")
     networks = {
-        "UNet": made(UNet2DConditionModel, "unet"),
+        "UNet": empty_network(UNet2DConditionModel, "unet"),
         "ControlNet": controlnet,
-        "text encoder": made(CLIPTextModel, "text_encoder"),
-        "text encoder 2": made(CLIPTextModelWithProjection, "text_encoder_2"),
-        "VAE": made(AutoencoderKL, "vae"),
+        "text encoder": empty_network(CLIPTextModel, "text_encoder"),
+        "text encoder 2": empty_network(CLIPTextModelWithProjection, "text_encoder_2"),
+        "VAE": empty_network(AutoencoderKL, "vae"),
     }
     parts = {name: num_bytes(network) / GIB for name, network in networks.items()}
     weights = sum(parts.values())
     listed = ", ".join(f"{name} {part:.2f}" for name, part in parts.items())
-    controlnet.controlnet_cond_embedding = nn.Identity()  # as the engine has it: computed once and not in the pass
+    controlnet.controlnet_cond_embedding = (
+        nn.Identity()
+    )  # as in the engine, which computes it once and not in each pass
     lines = [
         f"Weights {weights:.2f} GiB: {listed}.",
         "",
-        "| size | " + " | ".join(f"{count} rows" for count in ROWS) + " | one decoding | in all, 2 rows |",
+        "| size | " + " | ".join(f"{count} rows" for count in ROWS) + " | decoding | total, 2 rows |",
         "| --- |" + " ---: |" * (len(ROWS) + 2),
     ]
     for size in SIZES:
         passes = [pass_bytes(networks["UNet"], controlnet, size, count) / GIB for count in ROWS]
         decoding = decode_bytes(networks["VAE"], size) / GIB
-        in_all = weights + max(passes[0], decoding)
-        figures = " | ".join(f"{each:.2f}" for each in [*passes, decoding, in_all])
+        total = weights + max(passes[0], decoding)
+        figures = " | ".join(f"{each:.2f}" for each in [*passes, decoding, total])
         lines.append(f"| {size[0]}x{size[1]} | {figures} |")
         report(lines[-1])
     return lines

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`python -m benchmarks.engine.gpu`: t(rows) and seconds a picture by size, then the engine against stock diffusers.
+"""`python -m benchmarks.engine.gpu`: measure passes and pictures by size, then compare the engine with stock diffusers.
 
-Runs wherever torch does; no one has run it on a GPU for this project yet.
+It runs wherever torch does. It was not run on a GPU for this project yet.
 """
 
 import logging
@@ -35,11 +35,11 @@ def main(
     vae: str = "",
     device: str = "auto",
     dtype: str = "auto",
-    sizes: Annotated[str, typer.Option(help="Such as 1024x1024,768x768; empty: the checkpoint's first four.")] = "",
-    steps: Annotated[int, typer.Option(help="Of a picture; 0: the checkpoint's default.")] = 0,
-    jobs: Annotated[int, typer.Option(help="In each workload of the comparison; 0: none of it.")] = 24,
+    sizes: Annotated[str, typer.Option(help="Such as 1024x1024,768x768; default: the checkpoint's first four.")] = "",
+    steps: Annotated[int, typer.Option(help="Steps of a picture; 0: the checkpoint's default.")] = 0,
+    jobs: Annotated[int, typer.Option(help="Requests in each workload of the comparison; 0: no comparison.")] = 24,
     repeats: int = 5,
-    name: Annotated[str, typer.Option(help="Of the files that are written; empty: of the torch_device.")] = "",
+    name: Annotated[str, typer.Option(help="Name of the written files; default: the device's.")] = "",
 ) -> None:
     """Measure, and write a page into benchmarks/results/."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr)
@@ -59,7 +59,7 @@ def main(
     RESULTS.mkdir(parents=True, exist_ok=True)
     (RESULTS / f"{title}.md").write_text("\n".join(lines) + "\n")
     if jobs:
-        # Two processes would need the weights twice; on one GPU they take turns anyway.
+        # Without "two processes": they would load the weights twice, and would take turns on one GPU.
         run(
             Options(
                 weights=weights,
@@ -80,7 +80,7 @@ def chosen_sizes(text: str, stock: StockPipeline) -> Sequence[tuple[int, int]]:
 
 
 def of_size(stock: StockPipeline, num_steps: int) -> list[str]:
-    """t(rows), memory, and a picture alone and in company."""
+    """The time of a pass by rows, memory, and the time of a picture alone and with others."""
     size = (stock.capabilities.defaults.width, stock.capabilities.defaults.height)
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
@@ -99,10 +99,10 @@ def of_size(stock: StockPipeline, num_steps: int) -> list[str]:
     lines += [
         f"- stock pipeline: {plain:.2f} s",
         f"- engine, alone: {alone:.2f} s",
-        f"- engine, {count} at a time: {together:.2f} s for all, {together / count:.2f} s a picture",
+        f"- engine, {count} at once: {together:.2f} s for all, {together / count:.2f} s a picture",
     ]
     if torch.cuda.is_available():
-        lines.append(f"- memory at most: {torch.cuda.max_memory_allocated() / 1e9:.1f} GB")
+        lines.append(f"- peak memory: {torch.cuda.max_memory_allocated() / 1e9:.1f} GB")
     return lines
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Lower bound for the engine: the time of the networks alone for the same jobs, if every pass were full."""
+"""A lower bound for the engine: the time of the networks alone for the same jobs, if every pass is full."""
 
 import statistics
 import time
@@ -20,11 +20,11 @@ NUM_REPEATS = 7
 class IdealTime:
     """Seconds, at the reference pace."""
 
-    per_step: float  # a guided request's part of a full pass
-    per_picture: float  # text, control embedding, and VAE
+    per_step: float  # a guided request's share of a full pass
+    per_picture: float  # text encoders, control embedding and VAE
 
     def of(self, jobs: Iterable[Job]) -> float:
-        """For the callers who stay. What the others had before they left counts for nothing."""
+        """The time of all jobs whose clients stay connected."""
         return sum(job.num_steps * self.per_step + self.per_picture for job in jobs if job.stays)
 
 
@@ -37,9 +37,9 @@ def measure_ideal_time(stock: StockPipeline, probe: SpeedProbe, *, max_rows: int
     numbers = iter(range(1_000_000))
 
     def read_texts() -> None:
-        """Of as many requests as share a full pass, none of them seen before."""
-        news = [probe.make_state(f"a text that was never seen, number {next(numbers)}") for _ in range(num_requests)]
-        probe.encoder.read_texts(news)
+        """Encode the texts of a full pass. They are new, so that no cache helps."""
+        states = [probe.make_state(f"a new text, number {next(numbers)}") for _ in range(num_requests)]
+        probe.encoder.read_texts(states)
 
     return IdealTime(
         per_step=probe.seconds(num_requests) / num_requests,

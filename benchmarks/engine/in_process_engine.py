@@ -18,12 +18,12 @@ from benchmarks.engine.stock_pipeline import StockPipeline
 
 
 class JobListener:
-    """Hears what becomes of one job."""
+    """Records the outcome of one job."""
 
     def __init__(self, job: Job, start: float) -> None:
         self.job = job
         self.state: RequestState | None = None
-        self.steps_when_left = 0
+        self.steps_at_disconnect = 0
         self.first_preview: float | None = None
         self.ended = 0.0
         self.error: RequestError | None = None
@@ -43,19 +43,19 @@ class JobListener:
         self.error = error
         self._end()
 
-    def leave(self) -> None:
+    def disconnect(self) -> None:
         if self.state is not None and not self.is_done.is_set():
-            self.steps_when_left = self.state.step_index
+            self.steps_at_disconnect = self.state.step_index
             self.state.cancel()
 
     def outcome(self) -> Outcome:
-        """Raises what the engine failed on; only leavers may be told that they left."""
+        """Wait for the outcome. An error raises, unless it is `cancelled`."""
         self.is_done.wait()
         if self.error is not None and self.error.code != "cancelled":
             raise self.error
         wasted = 0
         if self.error is not None and self.state is not None:
-            wasted = self.state.step_index - self.steps_when_left
+            wasted = self.state.step_index - self.steps_at_disconnect
         return Outcome(job=self.job, ended=self.ended, first_preview=self.first_preview, wasted_steps=wasted)
 
     def _end(self) -> None:
@@ -64,7 +64,7 @@ class JobListener:
 
 
 class InProcessEngine:
-    """Callers arrive, watch and leave as the trace says."""
+    """An engine whose clients arrive and disconnect according to the trace."""
 
     def __init__(self, name: str, stock: StockPipeline, *, max_rows: int) -> None:
         self.name = name
@@ -80,7 +80,7 @@ class InProcessEngine:
         self.engine.start()
 
     def warm_up(self) -> None:
-        """Requests that end one after the other, so that every number of rows has its turn."""
+        """Run requests that end one after another, so that passes with each number of rows run."""
         count = self.max_rows // 2
         self.run([Job(index=index, arrival=0, num_steps=2 + index) for index in range(count)])
 
@@ -88,21 +88,21 @@ class InProcessEngine:
         return self.run_from(time.monotonic(), jobs)
 
     def run_from(self, start: float, jobs: Sequence[Job]) -> list[Outcome]:
-        """Begin at a point of time.monotonic(), which other processes may share."""
+        """Run jobs from `start` on, a time of `time.monotonic()`, which other processes can share."""
         self._profiler.reset()
         listeners = {job.index: JobListener(job, start) for job in jobs}
         arrivals = [(job.arrival, 0, job.index) for job in jobs]
-        departures = [(job.leaves_at, 1, job.index) for job in jobs if not job.stays]
-        for at, is_departure, index in sorted(arrivals + departures):
+        disconnects = [(job.leaves_at, 1, job.index) for job in jobs if not job.stays]
+        for at, is_disconnect, index in sorted(arrivals + disconnects):
             time.sleep(max(0.0, start + at - time.monotonic()))
-            if is_departure:
-                listeners[index].leave()
+            if is_disconnect:
+                listeners[index].disconnect()
             else:
                 self._submit(listeners[index])
         return [each.outcome() for each in listeners.values()]
 
     def profile(self) -> EngineProfile:
-        """Where the time of the last run went."""
+        """The profile of the last run."""
         return self._profiler.profile()
 
     def close(self) -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Jobs and seeded traces of them, which every peer gets alike. Does not import torch."""
+"""Jobs and seeded traces of them, which are the same for every peer. Does not import torch."""
 
 import io
 import random
@@ -19,12 +19,12 @@ THINGS = ("house", "tree", "boat", "cloud", "car", "fish", "sun", "flower")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """One caller's wish. Times are seconds after the trace's start."""
+    """One request of a client. Times are seconds after the trace's start."""
 
     index: int
     arrival: float
     num_steps: int
-    leaves_after: float | None = None  # s after its arrival the caller leaves, unless the picture is there
+    leaves_after: float | None = None  # seconds from arrival to the client's disconnect; None: it stays
     trace: int = 0
 
     @property
@@ -37,19 +37,19 @@ class Job:
 
     @property
     def prompt(self) -> str:
-        """No two are the same, in this trace or another, so that no peer gains from remembering texts."""
+        """A unique text, in this trace and all others, so that no peer gains from a cache."""
         colour, thing = COLOURS[self.index % 8], THINGS[self.index // 8 % 8]
         return f"a {colour} {thing}, number {self.index} of {self.trace}"
 
     def paced(self, pace: float) -> Self:
-        """The same job on a machine that needs `pace` times as long for everything just now."""
+        """The same job on a machine that currently takes `pace` times as long."""
         leaves_after = None if self.leaves_after is None else self.leaves_after * pace
         return replace(self, arrival=self.arrival * pace, leaves_after=leaves_after)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServiceTime:
-    """How long the stock pipeline takes for a request that has both cores for itself."""
+    """The stock pipeline's time for a request alone, with all cores."""
 
     fixed_s: float
     per_step_s: float
@@ -64,28 +64,28 @@ class ServiceTime:
 def make_trace(
     step_counts: Sequence[int], service: ServiceTime, *, num_jobs: int, load: float | None, seed: int
 ) -> list[Job]:
-    """Poisson arrivals at `load` times what one request after the other can carry; None: all at once.
+    """Poisson arrivals at `load` times the capacity of one request at a time; None: all at once.
 
-    With several step counts, each is had equally often, and a fifth of the callers leave after a random part of the
-    time that their picture would take alone.
+    Several step counts are equally frequent, and a fifth of their clients disconnect after a random part of the time
+    that their picture would take alone.
     """
     draw = random.Random(f"{seed}, {step_counts}, {load}")  # noqa: S311
     steps = [step_counts[index % len(step_counts)] for index in range(num_jobs)]
     draw.shuffle(steps)
-    num_leavers = round(CANCELLED_SHARE * num_jobs) if len(step_counts) > 1 else 0
-    leavers = set(draw.sample(range(num_jobs), num_leavers))
+    num_leaving = round(CANCELLED_SHARE * num_jobs) if len(step_counts) > 1 else 0
+    leaving = set(draw.sample(range(num_jobs), num_leaving))
     trace = draw.randrange(10**9)
     arrival, jobs = 0.0, []
     for index, num_steps in enumerate(steps):
         if load is not None:
             arrival += draw.expovariate(load / service.mean(step_counts))
-        leaves_after = draw.random() * service.of(num_steps) if index in leavers else None
+        leaves_after = draw.random() * service.of(num_steps) if index in leaving else None
         jobs.append(Job(index=index, arrival=arrival, num_steps=num_steps, leaves_after=leaves_after, trace=trace))
     return jobs
 
 
 def scribble_file(index: int) -> bytes:
-    """A PNG, black strokes on white: a house, a circle or a triangle somewhere."""
+    """A PNG with black strokes on white: a house, a circle or a triangle at a random position."""
     draw = random.Random(index)  # noqa: S311
     picture = Image.new("RGB", (256, 256), "white")
     pen = ImageDraw.Draw(picture)

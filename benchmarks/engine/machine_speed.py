@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The machine's current speed: the time of one guided request's pass, which normalises all other times."""
+"""The machine's current speed: the time of a guided request's pass. It normalises all other times."""
 
 import statistics
 import time
@@ -19,7 +19,7 @@ NUM_PASSES = 12
 
 
 class SpeedProbe:
-    """Times passes of the networks alone, on the thread that calls."""
+    """Times passes of the networks alone, on the calling thread."""
 
     def __init__(self, stock: StockPipeline, networks: Networks | None = None) -> None:
         self.networks = networks or stock.networks
@@ -30,7 +30,7 @@ class SpeedProbe:
         self.denoiser = Denoiser(self.networks)
 
     def seconds(self, num_requests: int = 1) -> float:
-        """The median pass of so many guided requests."""
+        """The median time of a pass of `num_requests` guided requests."""
         states = [self.make_state() for _ in range(num_requests)]
         for state in states:
             state.encoded = self.encoder.encode(state)
@@ -38,7 +38,7 @@ class SpeedProbe:
         return statistics.median(self._timed(states) for _ in range(NUM_PASSES))
 
     def make_state(self, prompt: str = "a red house") -> RequestState:
-        """A request that nobody sent."""
+        """A request for the measurement."""
         defaults = self._capabilities.defaults
         values: RowValues = {"prompt": prompt.encode(), "width": defaults.width, "height": defaults.height, "seed": 0}
         scribble = read_scribble(scribble_file(0), max_pixels=1_000_000, invert="auto")

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`python -m benchmarks.engine.memory`: the memory that an engine needs, by size and rows in a pass, as a table.
+"""`python -m benchmarks.engine.memory`: measure an engine's memory by picture size and rows of a pass.
 
-On a CPU: the resident set of a process of its own at its largest, with everything loaded, after some steps of full
-passes and the decoding of two pictures. On a GPU: what torch allocated at most. With `--full-size`, what the real SDXL
-needs is computed and not measured: no weights are loaded.
+On a CPU, this is the peak resident memory of a process with everything loaded, after some steps of full passes and the
+decoding of two pictures. On a GPU, it is the peak of torch's allocations. `--full-size` computes the memory of the real
+SDXL without loading weights.
 """
 
 import json
@@ -32,40 +32,44 @@ def main(
     dtype: str = "auto",
     sizes: str = SIZES,
     rows: str = ROWS,
-    full_size: Annotated[bool, typer.Option("--full-size", help="Computed for SDXL itself; nothing is run.")] = False,
+    full_size: Annotated[
+        bool, typer.Option("--full-size", help="Compute it for SDXL, without running anything.")
+    ] = False,
     one: Annotated[bool, typer.Option("--one", hidden=True)] = False,
 ) -> None:
-    """Print the table."""
+    """Print the memory as a Markdown table."""
     if full_size:
         from benchmarks.engine.full_size_memory import table
 
         typer.echo("\n".join(table()))
         return
     if one:
-        typer.echo(json.dumps(measured(sizes, int(rows), checkpoint, controlnet, vae, device, dtype)))
+        typer.echo(json.dumps(measure(sizes, int(rows), checkpoint, controlnet, vae, device, dtype)))
         return
     counts = [int(count) for count in rows.split(",")]
     typer.echo("| size | loaded | " + " | ".join(f"{count} rows" for count in counts) + " |")
     typer.echo("| --- | ---: |" + " ---: |" * len(counts))
     options = ["--checkpoint", checkpoint, "--controlnet", controlnet, "--vae", vae, "--device", device]
     for size in sizes.split(","):
-        found = [in_a_process([*options, "--dtype", dtype, "--sizes", size, "--rows", str(count)]) for count in counts]
+        found = [
+            measure_in_process([*options, "--dtype", dtype, "--sizes", size, "--rows", str(count)]) for count in counts
+        ]
         figures = " | ".join(f"{each['peak'] / GIB:.2f}" for each in found)
         typer.echo(f"| {size} | {found[0]['loaded'] / GIB:.2f} | {figures} |")
 
 
-def in_a_process(options: list[str]) -> dict[str, int]:
-    """A peak is of a process's whole life, so each has one of its own."""
+def measure_in_process(options: list[str]) -> dict[str, int]:
+    """Measure in a process of its own, because a peak is of a process's whole life."""
     command = [sys.executable, "-m", "benchmarks.engine.memory", "--one", *options]
     done = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True, env=dict(os.environ))
     found: dict[str, int] = json.loads(done.stdout.splitlines()[-1])
     return found
 
 
-def measured(
+def measure(
     size: str, num_rows: int, checkpoint: str, controlnet: str, vae: str, device: str, dtype: str
 ) -> dict[str, int]:
-    """Bytes: with everything loaded, and at most in what follows."""
+    """Bytes in use with everything loaded, and the peak afterwards."""
     import torch
     from diffusion_engine.engine_builder import build_engine
     from diffusion_engine.request_parser import RowValues, parse_request
@@ -79,7 +83,7 @@ def measured(
     loaded = peak(torch)
     width, height = (int(side) for side in size.split("x"))
     engine.start()
-    waiting = []
+    listeners = []
     for index in range(max(1, num_rows // 2)):
         values: RowValues = {
             "prompt": f"a red house, number {index}".encode(),
@@ -89,16 +93,16 @@ def measured(
             "guidance_scale": 2.5,
             "num_inference_steps": 4,
         }
-        waiting.append(Waiting(NullListener()))
-        engine.submit(parse_request(values, engine.capabilities), waiting[-1], preview_every=1)
-    for each in waiting:
+        listeners.append(WaitingListener(NullListener()))
+        engine.submit(parse_request(values, engine.capabilities), listeners[-1], preview_every=1)
+    for each in listeners:
         each.is_done.wait()
     engine.stop()
     return {"loaded": loaded, "peak": peak(torch)}
 
 
-class Waiting:
-    """Knows when it is over."""
+class WaitingListener:
+    """A listener that waits for the end of a request."""
 
     def __init__(self, listener: Any) -> None:
         import threading

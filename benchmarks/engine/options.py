@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What to measure, and how long."""
+"""The options of a benchmark run."""
 
 from dataclasses import dataclass, field
 
@@ -8,17 +8,17 @@ from benchmarks.engine.stock_pipeline import Weights
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """The defaults take more than an hour on 2 cores with the demo checkpoint; 32 and 16 jobs, half of that."""
+    """The defaults take over an hour on 2 cores with the demo checkpoint. With 32 and 16 jobs they take half of it."""
 
     weights: Weights = field(default_factory=Weights)
     repeats: int = 5
-    minutes: float = 0.0  # no repeat begins that would not be done by then; 0: all are made
+    minutes: float = 0.0  # no repeat starts that would end later; 0: no limit
     saturated_jobs: int = 64
     loaded_jobs: int = 40
-    letters: str = ""  # which peers; empty: the usual ones
+    letters: str = ""  # letters of the peers; empty: the usual ones
     workloads: str = ""
     seed: int = 0
     threads: int = 0
-    max_rows: int = 0  # of an engine's pass; 0: measured, as the engine does itself
+    max_rows: int = 0  # rows of an engine's pass; 0: measured, as by the engine
     name: str = ""
     command: str = ""

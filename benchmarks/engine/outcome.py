@@ -11,30 +11,30 @@ from benchmarks.engine.job import Job
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """One job's end. Times are seconds after the trace's start."""
+    """The outcome of one job. Times are seconds after the trace's start."""
 
     job: Job
-    ended: float  # when nothing was done for it any more
-    first_preview: float | None = None  # of the stock pipeline: the picture itself
-    wasted_steps: int | None = 0  # that ended after the caller had left; None: not known
+    ended: float  # when work for it ended
+    first_preview: float | None = None  # None: the peer has no previews
+    wasted_steps: int | None = 0  # steps that ended after the client disconnected; None: unknown
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Figures:
-    """One trace through one peer. Latencies are of callers who stay: those are the same ones for every peer."""
+    """The figures of one trace and one peer. Latencies are of clients that stay, which are the same for every peer."""
 
-    throughput: float  # pictures a second, until the last caller who stays has its own
+    throughput: float  # pictures per second, until the last client that stays has its picture
     latency_mean: float
     latency_p50: float
     latency_p95: float
     latency_p99: float
     first_preview_mean: float
-    wasted_steps: float | None  # a leaving caller, on average; None: not known
+    wasted_steps: float | None  # mean per disconnect; None: unknown
     wasted_steps_most: int | None
 
 
 def figures(outcomes: Sequence[Outcome], *, pace: float = 1.0) -> Figures:
-    """All times brought to the pace of the reference."""
+    """The figures of a trace, with all times normalised to the reference pace."""
     stayed = [each for each in outcomes if each.job.stays]
     left = [each for each in outcomes if not each.job.stays]
     latencies = np.array([each.ended - each.job.arrival for each in stayed]) / pace

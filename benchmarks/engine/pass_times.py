@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""t(rows): the time of a pass by its number of rows, for a checkpoint and for larger networks."""
+"""The time of a pass by its number of rows, t(rows), for a checkpoint and for larger networks."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -24,21 +24,21 @@ Times = Mapping[int, float]  # rows → seconds
 def row_times(
     networks: Networks, capabilities: Capabilities, size: tuple[int, int], counts: Sequence[int] = ROW_COUNTS
 ) -> dict[int, float]:
-    """The fastest of a few passes of each count, after one that warms up. Counts that need too much memory are left."""
+    """The fastest of a few passes of each count, after a warm-up. Counts that need too much memory are omitted."""
     measure = pass_timer(networks, capabilities)
     times: dict[int, float] = {}
     for count in counts:
         try:
             times[count] = measure(BatchKey(*size), count)
         except torch.OutOfMemoryError:
-            logger.warning("%d rows at %dx%d do not fit into the memory", count, *size)
+            logger.warning("%d rows at %dx%d need too much memory", count, *size)
             break
         logger.info("%dx%d, %d rows: %.1f ms", *size, count, 1000 * times[count])
     return times
 
 
 def scaled_networks(stock: StockPipeline, weights: Weights, scale: int) -> Networks:
-    """UNet and ControlNet with `scale` times the channels and heads, and weights that mean nothing."""
+    """UNet and ControlNet with `scale` times the channels and heads, and random weights."""
     pipeline = stock.pipeline
     parts: dict[str, Any] = {**pipeline.components}
     for name, of_class in (("unet", UNet2DConditionModel), ("controlnet", ControlNetModel)):
@@ -51,10 +51,10 @@ def scaled_networks(stock: StockPipeline, weights: Weights, scale: int) -> Netwo
 
 
 def table(times: Times) -> list[str]:
-    """Rows, time, and what sharing gains against one guided request (two rows) at a time."""
+    """A Markdown table: rows, time, and throughput relative to one guided request (two rows)."""
     one_request = times.get(2)
-    lines = ["| rows | ms a pass | ms a row | rows/s against 2 rows at a time |", "| ---: | ---: | ---: | ---: |"]
+    lines = ["| rows | ms a pass | ms a row | rows/s relative to 2 rows |", "| ---: | ---: | ---: | ---: |"]
     for count, seconds in times.items():
         gain = f"{one_request / 2 / (seconds / count):.2f}x" if one_request else ""
         lines.append(f"| {count} | {1000 * seconds:.1f} | {1000 * seconds / count:.1f} | {gain} |")
-    return [*lines, "", f"The engine would take {knee(times)} rows at most."]
+    return [*lines, "", f"The engine would use at most {knee(times)} rows in a pass."]

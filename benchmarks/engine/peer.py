@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The interface of a peer: one way to serve the jobs of a trace."""
+"""The interface of a peer, which serves the jobs of a trace."""
 
 from collections.abc import Sequence
 from typing import Protocol
@@ -10,7 +10,7 @@ from benchmarks.engine.outcome import Outcome
 
 
 class Peer(Protocol):
-    """One way of serving a trace."""
+    """A peer of the comparison."""
 
     name: str
 
@@ -21,7 +21,7 @@ class Peer(Protocol):
         """Serve a trace, in order of arrival."""
 
     def profile(self) -> EngineProfile | None:
-        """Where the time of the last run went, of an engine."""
+        """The profile of the last run; None if the peer is not an engine."""
 
     def close(self) -> None:
-        """Let go of threads and processes."""
+        """Stop threads and processes."""

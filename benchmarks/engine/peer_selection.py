@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The peers by letter, for `--peers`. Those outside of `USUAL` answer a question of their own."""
+"""The peers by letter, for `--peers`. Those outside of `USUAL` are for special comparisons."""
 
 import logging
 from collections.abc import Callable, Mapping
@@ -44,7 +44,7 @@ USUAL = "a,b,c,e,h"
 
 
 def one_engine(name: str, stock: StockPipeline, weights: Weights, max_rows: int) -> Peer:
-    """On a CPU in a process of its own, so that it and the stock pipeline each have the OpenMP settings they like."""
+    """An engine. On a CPU it has its own process, because it and the stock pipeline need different OpenMP settings."""
     if stock.pipeline.device.type != "cpu":
         return InProcessEngine(name, stock, max_rows=max_rows)
     return EngineProcesses(name, weights, max_rows=max_rows, count=1, num_threads=torch.get_num_threads())
@@ -56,8 +56,8 @@ def two_engines(weights: Weights, max_rows: int) -> Peer:
 
 
 def start_peers(options: Options, stock: StockPipeline, *, max_rows: int) -> list[Peer]:
-    """Everyone who was asked for, loaded and warm."""
-    with ExitStack() as closing:  # those who are there when another one cannot come
+    """Load and warm up the selected peers."""
+    with ExitStack() as closing:  # closes the started peers if another one fails
         peers = []
         for letter in (options.letters or USUAL).split(","):
             peer = PEERS[letter.strip()](stock, options.weights, max_rows)

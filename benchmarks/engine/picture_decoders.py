@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`python -m benchmarks.engine.picture_decoders`: the cost of decoding pictures in a separate process.
+"""`python -m benchmarks.engine.picture_decoders`: measure the cost of decoding pictures in a separate process.
 
-Every round decodes each picture once in this process and once in a decoder, in turn; the ratio is that of a round.
+Each round decodes a picture once in this process and once in a decoder. Ratios are computed within a round.
 """
 
 import statistics
@@ -30,15 +30,15 @@ def milliseconds(work: Callable[[], object]) -> float:
 
 
 def resident_mib(pid: int) -> float:
-    """The memory of a process, on Linux."""
+    """The resident memory of a process, on Linux."""
     for line in Path(f"/proc/{pid}/status").read_text().splitlines():
         if line.startswith("VmRSS:"):
             return int(line.split()[1]) / 1024
-    raise ValueError("no VmRSS")
+    raise ValueError(f"/proc/{pid}/status has no VmRSS")
 
 
 def compare(decoder: PictureDecoder, content: bytes) -> str:
-    """Both ways, in turn."""
+    """Decode in this process and in the decoder, alternately."""
     structure = examine(content, max_pixels=MAX_PIXELS)
     part = structure.essential(content)
 
@@ -52,7 +52,7 @@ def compare(decoder: PictureDecoder, content: bytes) -> str:
     one, other = (statistics.median(each) for each in zip(*rounds, strict=True))
     difference = Ratio.of([there - here for here, there in rounds])
     ratio = Ratio.of([there / here for here, there in rounds])
-    return f"here {one:.2f} ms, in a decoder {other:.2f} ms, {difference} ms more, ratio {ratio}"
+    return f"in this process {one:.2f} ms, in a decoder {other:.2f} ms, added {difference} ms, ratio {ratio}"
 
 
 def main() -> None:

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """`python -m benchmarks.engine.reproducible`: the cost of `reproducible`, and the differences that it prevents.
 
-Cost: the same pictures, all at once, of which none, a quarter or all are reproducible; pictures per second as a ratio
-to none in the same round. Differences: pictures that are made at once, each against itself made alone, with and
-without `reproducible`; the largest difference of any colour value.
+Cost: the same pictures are made all at once, and none, a quarter or all of them are reproducible. The figure is the
+rate relative to none in the same round. Differences: pictures made at once are compared with the same pictures made
+alone, with and without `reproducible`. The figure is the largest difference of any colour value.
 """
 
 import io
@@ -30,9 +30,9 @@ from benchmarks.engine.stock_pipeline import StockPipeline, Weights
 
 app = typer.Typer(add_completion=False)
 
-SHARES = {"none": 0, "a quarter": 4, "all": 1}  # every how many-th is reproducible
+SHARES = {"none": 0, "a quarter": 4, "all": 1}  # every n-th picture is reproducible; 0: none
 NUM_COMPARED = 10
-# From nearly no amplification of rounding to much.
+# From hardly any amplification of rounding to much.
 CASES: dict[str, dict[str, Any]] = {
     "the defaults": {},
     "lcm, 20 steps": {"scheduler": b"lcm", "num_inference_steps": 20},
@@ -47,7 +47,7 @@ CASES: dict[str, dict[str, Any]] = {
 
 
 class Waiter:
-    """Waits for one picture."""
+    """A listener that waits for one picture."""
 
     def __init__(self) -> None:
         self._is_done = threading.Event()
@@ -66,12 +66,12 @@ class Waiter:
     def pixels(self) -> npt.NDArray[np.int16]:
         self._is_done.wait()
         if not isinstance(self._outcome, GeneratedPicture):
-            raise self._outcome or RuntimeError("no outcome")
+            raise self._outcome or RuntimeError("the engine reported neither a picture nor an error")
         return np.asarray(Image.open(io.BytesIO(self._outcome.content))).astype(np.int16)
 
 
 def submit(engine: Engine, index: int, **values: Any) -> Waiter:
-    asked: Mapping[str, Any] = {
+    request: Mapping[str, Any] = {
         "prompt": f"a red house, number {index}".encode(),
         "image": scribble_file(index),
         "seed": index,
@@ -79,7 +79,7 @@ def submit(engine: Engine, index: int, **values: Any) -> Waiter:
         **values,
     }
     waiter = Waiter()
-    engine.submit(parse_request(asked, engine.capabilities), waiter)
+    engine.submit(parse_request(request, engine.capabilities), waiter)
     return waiter
 
 
@@ -95,35 +95,37 @@ def seconds(engine: Engine, *, num_pictures: int, every: int) -> float:
 
 
 def differences(engine: Engine, *, num_pictures: int, **values: Any) -> list[int]:
-    """Of each of these pictures, made all at once, to itself made alone: the largest of any colour value."""
-    asked = {"width": 96, "height": 96, **values}
-    waiters = [submit(engine, index, **asked) for index in range(num_pictures)]
+    """Make pictures all at once and alone. Returns the largest difference of any colour value for each."""
+    request = {"width": 96, "height": 96, **values}
+    waiters = [submit(engine, index, **request) for index in range(num_pictures)]
     together = [waiter.pixels() for waiter in waiters]
-    alone = [submit(engine, index, **asked).pixels() for index in range(num_pictures)]
+    alone = [submit(engine, index, **request).pixels() for index in range(num_pictures)]
     return [int(np.abs(one - other).max()) for one, other in zip(together, alone, strict=True)]
 
 
 @app.command(help=__doc__)
 def main(
-    rounds: Annotated[int, typer.Option(help="Of the cost.")] = 5,
-    num_pictures: Annotated[int, typer.Option(help="At once.")] = 16,
+    rounds: Annotated[int, typer.Option(help="Rounds of the measurement of the cost.")] = 5,
+    num_pictures: Annotated[int, typer.Option(help="Pictures made at once.")] = 16,
     max_rows: int = 16,
 ) -> None:
     stock = StockPipeline.load(Weights())
     engine = Engine(stock.networks, stock.capabilities, RowLimits({}, default=max_rows))
     engine.start()
     try:
-        seconds(engine, num_pictures=num_pictures, every=0)  # not counted: the first passes prepare much
+        seconds(engine, num_pictures=num_pictures, every=0)  # warm-up
         took = [
             {name: seconds(engine, num_pictures=num_pictures, every=every) for name, every in SHARES.items()}
             for _ in range(rounds)
         ]
         typer.echo(torch_device.describe(stock.pipeline.device))
-        typer.echo(f"{num_pictures} pictures of 8 steps at once, {rounds} rounds; pictures/s as a ratio to none")
+        typer.echo(f"{num_pictures} pictures of 8 steps at once, {rounds} rounds; pictures/s relative to none")
         for name in SHARES:
             ratio = Ratio.of([each["none"] / each[name] for each in took])
             typer.echo(f"  {name:10} reproducible: {ratio}")
-        typer.echo(f"{NUM_COMPARED} pictures at once, each against itself made alone: largest difference, of 255")
+        typer.echo(
+            f"{NUM_COMPARED} pictures made at once, compared with the same made alone: largest difference, of 255"
+        )
         for name, values in CASES.items():
             for reproducible in (False, True):
                 found = differences(engine, num_pictures=NUM_COMPARED, **values, reproducible=reproducible)

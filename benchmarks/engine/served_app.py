@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The endpoint that the benchmark asks over HTTP: as in `main.py`, and it passes a preview on with every step."""
+"""The endpoint that the benchmark calls over HTTP: as in `main.py`, with a preview after every step."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ PATH = "/picture"
 MODEL = "sdxl_scribble_controlnet"
 
 
-class Wish(BaseModel):
+class PictureRequest(BaseModel):
     prompt: str
     image: Base64Image
     conditioning_scale: float = 1.0
@@ -20,11 +20,11 @@ class Wish(BaseModel):
     preview_every: int = 1
 
 
-class Answer(BaseModel):
+class PictureResponse(BaseModel):
     generated_image: Base64Image
     seed: int
     info: Json[dict[str, Any]]
 
 
 app = TritonFrontend(title="The benchmark's endpoint")
-app.infer(PATH, model=MODEL, stream_model=f"{MODEL}_stream", request=Wish, response=Answer)
+app.infer(PATH, model=MODEL, stream_model=f"{MODEL}_stream", request=PictureRequest, response=PictureResponse)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Import this before torch to measure the stock pipeline with OpenMP's default settings, as users of diffusers have it.
+"""Import this before torch to measure the stock pipeline with OpenMP's default settings, as users of diffusers run it.
 
-The engine makes waiting OpenMP threads sleep, since they share cores with other processes. That costs the stock
-pipeline a fifth when nothing else runs, so it is taken back here. Engines have processes that do not import this.
+The engine makes waiting OpenMP threads sleep, because they share cores with other processes. On an otherwise idle
+machine that costs the stock pipeline a fifth, so this module undoes it. The engines' processes do not import it.
 """
 
 import multiprocessing
@@ -10,5 +10,5 @@ import os
 
 import diffusion_engine  # noqa: F401
 
-if multiprocessing.parent_process() is None:  # and not where a process of ours imports the main module again
+if multiprocessing.parent_process() is None:  # not in a child process that imports the main module again
     os.environ.pop("OMP_WAIT_POLICY", None)

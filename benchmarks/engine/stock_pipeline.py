@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""diffusers' own SDXL ControlNet pipeline, from scribble file to picture file, as its documentation uses it."""
+"""diffusers' own SDXL ControlNet pipeline, used as in its documentation, from scribble file to picture file."""
 
 import copy
 import time
@@ -24,7 +24,7 @@ from benchmarks.engine.job import Job, ServiceTime, scribble_file
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Weights:
-    """Which networks, where and in what dtype; plain text, so that it can be sent to other processes."""
+    """The networks, their device and dtype, as text that can be sent to other processes."""
 
     checkpoint: str = "demo_checkpoint"
     controlnet: str = ""
@@ -45,10 +45,10 @@ class Weights:
 
 
 class StockPipeline:
-    """One call of the pipeline for one request, or for several that have everything but prompt and seed in common.
+    """The pipeline. One call serves one request, or several that differ in prompt and seed only.
 
     Args:
-        networks: with the same weights, as an engine has them.
+        networks: the same weights, optimised as in an engine.
     """
 
     def __init__(self, pipeline: Any, capabilities: Capabilities, networks: Networks) -> None:
@@ -61,12 +61,12 @@ class StockPipeline:
     def load(cls, weights: Weights) -> "StockPipeline":
         config = weights.config()
         pipeline = load_pipeline(config)
-        # The engine changes its networks' memory layout. On a GPU there may be no room for both.
+        # The engine changes the memory layout of its networks, so it gets a copy. A GPU may be too small for both.
         its_own = copy.deepcopy(pipeline) if pipeline.device.type == "cpu" else pipeline
         return cls(pipeline, Capabilities.of_checkpoint(config.checkpoint), optimized_networks(config, its_own))
 
     def at_size(self, width: int, height: int) -> "StockPipeline":
-        """The same networks, with another size for requests that name none."""
+        """The same networks, with another default size."""
         defaults = replace(self.capabilities.defaults, width=width, height=height)
         return StockPipeline(self.pipeline, replace(self.capabilities, defaults=defaults), self.networks)
 
@@ -99,13 +99,13 @@ class StockPipeline:
         ]
 
     def service_time(self, *, num_repeats: int = 3) -> ServiceTime:
-        """From requests of 4 and of 20 steps, each the fastest of a few."""
+        """The service time, from the fastest requests of 4 and of 20 steps."""
         short, long = (min(self._timed(steps) for _ in range(num_repeats)) for steps in (4, 20))
         per_step = (long - short) / 16
         return ServiceTime(fixed_s=max(0.0, short - 4 * per_step), per_step_s=per_step)
 
     def warm_up(self, *, most: int = 1) -> None:
-        """Every number of requests in a call once: the first pass of a shape prepares much."""
+        """Run calls of 1 to `most` requests, because the first pass of each shape is slow."""
         for count in range(1, most + 1):
             self.generate([Job(index=index, arrival=0, num_steps=2) for index in range(count)])
 

@@ -18,7 +18,7 @@ def device_name(device: torch.device) -> str:
 
 
 def slug(device: torch.device) -> str:
-    """For file names."""
+    """The device's name in the form of a file name."""
     return slug_of(device_name(device)) if device.type == "cuda" else cpu_slug()
 
 
@@ -33,6 +33,6 @@ def describe(device: torch.device) -> str:
 
 
 def computes_in_bfloat16() -> bool:
-    """Without one of these, torch's bfloat16 convolutions are a hundred times slower than float32."""
+    """Whether the processor has bfloat16. Without it, torch's bfloat16 convolutions are a hundred times slower."""
     flags = {flag for line in cpuinfo() if line.startswith(("flags", "Features")) for flag in line.split()}
     return bool(BFLOAT16_FLAGS & flags)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Two stock pipelines with one thread each, in two processes that take from one queue: `instance_group { count: 2 }`.
+"""Two stock pipelines with one thread each, in two processes on one queue, like `instance_group { count: 2 }`.
 
-Real time, since both run at once.
+It runs in real time, since both run at once.
 """
 
 import multiprocessing
@@ -16,27 +16,27 @@ from benchmarks.engine.stock_pipeline import StockPipeline, Weights
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
-    """A job, and when its trace began, on the clock that all processes share."""
+class QueuedJob:
+    """A job, and the start of its trace on the clock that all processes share."""
 
     job: Job
     trace_start: float
 
 
 class TwoStockProcesses:
-    """Like `WholeRequestBatching` one at a time, but twice, with one core each."""
+    """Two processes with one core each. Each works on one request at a time."""
 
     def __init__(self, name: str, weights: Weights, *, count: int = 2) -> None:
         self.name = name
         context = multiprocessing.get_context("spawn")
-        self._orders: Any = context.Queue()
+        self._queue: Any = context.Queue()
         self._outcomes: Any = context.Queue()
-        arguments = (weights, self._orders, self._outcomes)
+        arguments = (weights, self._queue, self._outcomes)
         self._processes = [context.Process(target=work, args=arguments, daemon=True) for _ in range(count)]
         for process in self._processes:
             process.start()
         for _ in self._processes:
-            self._outcomes.get()  # it has loaded
+            self._outcomes.get()  # the process has loaded
 
     def warm_up(self) -> None:
         self.run([Job(index=index, arrival=0, num_steps=4) for index in range(2 * len(self._processes))])
@@ -45,36 +45,36 @@ class TwoStockProcesses:
         start = time.monotonic()
         for job in jobs:
             time.sleep(max(0.0, start + job.arrival - time.monotonic()))
-            self._orders.put(Order(job, start))
+            self._queue.put(QueuedJob(job, start))
         return [self._outcomes.get() for _ in jobs]
 
     def profile(self) -> None:
-        """Only engines have one."""
+        """None: only engines have a profile."""
 
     def close(self) -> None:
         for _ in self._processes:
-            self._orders.put(None)
+            self._queue.put(None)
         for process in self._processes:
             process.join()
 
 
-def work(weights: Weights, orders: Any, outcomes: Any) -> None:
-    """One process: a pipeline, one thread, one request after the other."""
+def work(weights: Weights, queue: Any, outcomes: Any) -> None:
+    """Run a pipeline with one thread in this process, and serve one request after another."""
     import torch
 
     torch.set_num_threads(1)
     stock = StockPipeline.load(weights)
     stock.warm_up()
     outcomes.put(None)
-    while (order := orders.get()) is not None:
-        outcomes.put(serve(order, stock))
+    while (queued_job := queue.get()) is not None:
+        outcomes.put(serve(queued_job, stock))
 
 
-def serve(order: Order, stock: StockPipeline) -> Outcome:
-    job = order.job
-    if time.monotonic() - order.trace_start >= job.leaves_at:
+def serve(queued_job: QueuedJob, stock: StockPipeline) -> Outcome:
+    job = queued_job.job
+    if time.monotonic() - queued_job.trace_start >= job.leaves_at:
         return Outcome(job=job, ended=job.leaves_at)
     step_ends: list[float] = []
-    stock.generate([job], lambda: step_ends.append(time.monotonic() - order.trace_start))
-    ended = time.monotonic() - order.trace_start
+    stock.generate([job], lambda: step_ends.append(time.monotonic() - queued_job.trace_start))
+    ended = time.monotonic() - queued_job.trace_start
     return Outcome(job=job, ended=ended, wasted_steps=sum(end > job.leaves_at for end in step_ends))

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The stock pipeline with both cores: one request at a time, or those alike that wait together in one call.
+"""The stock pipeline with all cores: one request at a time, or one call for waiting requests with equal step counts.
 
-Virtual time: each call is made and timed, and the time in which nobody waits is skipped.
+It runs in virtual time: each call is made and timed, and time without waiting requests is skipped.
 """
 
 import time
@@ -13,10 +13,10 @@ from benchmarks.engine.stock_pipeline import StockPipeline
 
 
 class WholeRequestBatching:
-    """Callers who left while they waited are passed over; a call that runs is run to its end, as diffusers does.
+    """Skips requests whose clients disconnected while waiting. A running call is completed, as in diffusers.
 
     Args:
-        max_batch: how many waiting requests with equally many steps share a call, as in Triton's dynamic batcher.
+        max_batch: the most waiting requests with equal step counts in one call, as in Triton's dynamic batcher.
     """
 
     def __init__(self, name: str, stock: StockPipeline, *, max_batch: int) -> None:
@@ -29,24 +29,24 @@ class WholeRequestBatching:
 
     def run(self, jobs: Sequence[Job]) -> list[Outcome]:
         outcomes: list[Outcome] = []
-        left = list(jobs)
+        remaining = list(jobs)
         now = 0.0
-        while left:
-            now = max(now, left[0].arrival)
-            gone = [job for job in left if job.leaves_at <= now]
+        while remaining:
+            now = max(now, remaining[0].arrival)
+            gone = [job for job in remaining if job.leaves_at <= now]
             outcomes += [Outcome(job=job, ended=job.leaves_at) for job in gone]
-            left = [job for job in left if job.leaves_at > now]
-            waiting = [job for job in left if job.arrival <= now]
+            remaining = [job for job in remaining if job.leaves_at > now]
+            waiting = [job for job in remaining if job.arrival <= now]
             if not waiting:
                 continue
             batch = [job for job in waiting if job.num_steps == waiting[0].num_steps][: self._max_batch]
             done, now = self._generate(batch, now)
             outcomes += done
-            left = [job for job in left if job not in batch]
+            remaining = [job for job in remaining if job not in batch]
         return outcomes
 
     def profile(self) -> None:
-        """Only engines have one."""
+        """None: only engines have a profile."""
 
     def close(self) -> None:
         pass

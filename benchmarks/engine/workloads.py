@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Workloads and their measurement: every peer runs every trace; the machine's speed is measured before and after."""
+"""Workloads and their measurement. Every peer runs every trace, and the machine's speed is measured around it."""
 
 import logging
 import math
@@ -18,25 +18,25 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Workload:
-    """One kind of day: which jobs, and how many of them at a time."""
+    """A kind of load: the jobs and their rate."""
 
     name: str
     step_counts: tuple[int, ...]
-    load: float | None  # times what one request after the other can carry; None: all at once
+    load: float | None  # as a multiple of the capacity of one request at a time; None: all at once
     num_jobs: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
-    """One trace through one peer."""
+    """The result of one trace and one peer."""
 
     workload: str
     peer: str
     repeat: int
-    pace: float  # of the machine, relative to the reference: 1.1 is ten percent slower
-    pace_spread: float  # between just before and just after, relative
+    pace: float  # of the machine, relative to the reference: at 1.1 it is ten percent slower
+    pace_spread: float  # relative difference between before and after
     figures: Figures
-    profile: EngineProfile | None = None  # of an engine
+    profile: EngineProfile | None = None  # None: not an engine
 
 
 def standard_workloads(*, saturated_jobs: int, loaded_jobs: int) -> tuple[Workload, ...]:
@@ -59,15 +59,17 @@ def measure(
     seed: int,
     give_up_at: float = math.inf,
 ) -> Iterator[Result]:
-    """`reference`: what the probe gave when `service` was measured; its pace is 1.
+    """Run every workload on every peer, and yield the results.
 
-    No repeat begins that would, like the one before it, end after `give_up_at`, a point of time.monotonic().
+    Args:
+        reference: the probe's time when `service` was measured, which is pace 1.
+        give_up_at: no repeat starts that would probably end after this time of `time.monotonic()`.
     """
     began = time.monotonic()
     for repeat in range(repeats):
         now = time.monotonic()
         if repeat and now + (now - began) / repeat > give_up_at:
-            logger.info("no time for more than %d of %d repeats", repeat, repeats)
+            logger.info("stopped after %d of %d repeats: no time for another", repeat, repeats)
             return
         for workload in workloads:
             trace = make_trace(
@@ -76,10 +78,10 @@ def measure(
             order = list(peers)
             random.Random(repeat).shuffle(order)  # noqa: S311
             for peer in order:
-                yield _through(peer, trace, workload=workload.name, repeat=repeat, probe=lambda: probe() / reference)
+                yield _run_trace(peer, trace, workload=workload.name, repeat=repeat, probe=lambda: probe() / reference)
 
 
-def _through(peer: Peer, trace: Sequence[Job], *, workload: str, repeat: int, probe: Callable[[], float]) -> Result:
+def _run_trace(peer: Peer, trace: Sequence[Job], *, workload: str, repeat: int, probe: Callable[[], float]) -> Result:
     before = probe()
     started = time.monotonic()
     outcomes = peer.run([job.paced(before) for job in trace])

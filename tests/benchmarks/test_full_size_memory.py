@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Memory that is computed: what is alive at once counts, views and attention's scores do not."""
+"""The computed memory: tensors that are alive at once count; views and attention's scores do not."""
 
 import torch
 from torch.nn import functional
@@ -9,7 +9,7 @@ from benchmarks.engine.full_size_memory import counting, empty
 ONE = 2 * 1024  # bytes of 1024 numbers in fp16
 
 
-def test_what_is_gone_makes_room_and_views_are_free() -> None:
+def test_freed_tensors_and_views_do_not_count() -> None:
     with counting() as counted:
         first = empty(1024)
         second = first + 1
@@ -30,7 +30,7 @@ def test_attention_keeps_no_scores() -> None:
     assert counted.most == 2 * query.numel() * torch.float16.itemsize
 
 
-def test_weights_are_counted_apart() -> None:
+def test_weights_are_not_counted() -> None:
     layer = torch.nn.Linear(64, 64, bias=False, device="meta", dtype=torch.float16)
     with counting() as counted:
         layer(empty(1, 64))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Figures and tables from outcomes that are known."""
+"""Figures and tables of known outcomes."""
 
 import math
 
@@ -39,7 +39,7 @@ def result(peer: str, repeat: int, *, slower: float = 1.0) -> Result:
     )
 
 
-def test_latencies_are_of_those_who_stay_and_the_picture_counts_where_there_is_no_preview() -> None:
+def test_latencies_are_of_clients_that_stay_and_picture_counts_as_missing_preview() -> None:
     known = figures(outcomes())
     assert known.latency_mean == pytest.approx(2.5)
     assert known.first_preview_mean == pytest.approx((0.5 + 3.0) / 2)
@@ -47,24 +47,24 @@ def test_latencies_are_of_those_who_stay_and_the_picture_counts_where_there_is_n
     assert (known.wasted_steps, known.wasted_steps_most) == (3.0, 3)
 
 
-def test_a_machine_at_half_its_pace_gives_the_same_figures() -> None:
+def test_figures_are_same_on_machine_at_half_pace() -> None:
     jobs = [Outcome(job=each.job.paced(2.0), ended=2 * each.ended, wasted_steps=3) for each in outcomes()]
     assert figures(jobs, pace=2.0).latency_mean == figures(outcomes()).latency_mean
     assert figures(jobs, pace=2.0).throughput == figures(outcomes()).throughput
 
 
-def test_ratios_are_of_the_same_trace_with_their_spread() -> None:
+def test_ratios_compare_same_trace_and_have_spread() -> None:
     ours = [result("engine", 0), result("engine", 1)]
     theirs = [result("(a)", 1, slower=2.0), result("(a)", 0, slower=4.0)]
     found = ratio(ours, theirs, lambda each: each.latency_mean)
     assert found == Ratio(pytest.approx(0.375), pytest.approx(0.25), pytest.approx(0.5))
 
 
-def test_a_peer_that_was_not_measured_is_not_compared() -> None:
+def test_ratio_to_peer_that_was_not_measured_is_nan() -> None:
     assert math.isnan(ratio([result("engine", 0)], [], lambda each: each.latency_mean).median)
 
 
-def test_tables_have_a_row_for_every_peer_and_a_column_for_every_other() -> None:
+def test_tables_have_row_for_each_peer_and_column_for_each_other_peer() -> None:
     results = [result("engine", 0), result("(a)", 0, slower=2.0)]
     assert [line.split("|")[1].strip() for line in workload_table(results, WORKLOAD, ["(a)", "engine"])[2:]] == [
         "(a)",
@@ -75,7 +75,7 @@ def test_tables_have_a_row_for_every_peer_and_a_column_for_every_other() -> None
     )
 
 
-def test_the_picture_is_well_formed_and_names_everyone() -> None:
+def test_bar_chart_is_well_formed_and_names_all_peers() -> None:
     from xml.etree import ElementTree
 
     drawn = bar_chart("a < b", "x", {WORKLOAD.name: {"(a)": Ratio(1.0, 1.0, 1.0)}}, ["(a)"])

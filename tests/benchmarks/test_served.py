@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The callers of the benchmark over HTTP, against a small server that speaks as the frontend does."""
+"""The benchmark's clients over HTTP, against a small server that responds like the frontend."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -29,60 +29,60 @@ async def played(handler: Handler, *jobs: Job) -> list[Outcome]:
 
 
 async def begun(request: web.Request) -> web.StreamResponse:
-    answer = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
-    await answer.prepare(request)
-    await answer.write(b"event: queued\ndata: {}\n\n: ping\n\n")
-    return answer
+    response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+    await response.prepare(request)
+    await response.write(b"event: queued\ndata: {}\n\n: ping\n\n")
+    return response
 
 
-async def test_a_caller_sees_the_first_preview_and_then_the_picture() -> None:
-    wishes = []
+async def test_client_receives_first_preview_and_then_picture() -> None:
+    bodies = []
 
     async def paint(request: web.Request) -> web.StreamResponse:
-        wishes.append(await request.json())
-        answer = await begun(request)
-        await answer.write(b'event: progress\ndata: {"step": 1}\n\nevent: progress\nda')
-        await answer.write(b'ta: {"step": 2, "preview": "UklGR"}\n\n')
-        await answer.write(b'event: completed\ndata: {"generated_image": "UklGR"}\n\n')
-        return answer
+        bodies.append(await request.json())
+        response = await begun(request)
+        await response.write(b'event: progress\ndata: {"step": 1}\n\nevent: progress\nda')
+        await response.write(b'ta: {"step": 2, "preview": "UklGR"}\n\n')
+        await response.write(b'event: completed\ndata: {"generated_image": "UklGR"}\n\n')
+        return response
 
     (outcome,) = await played(paint, Job(index=3, arrival=0.0, num_steps=7))
     assert outcome.first_preview is not None
     assert 0 < outcome.first_preview <= outcome.ended
-    assert (wishes[0]["num_inference_steps"], wishes[0]["seed"]) == (7, 3)
+    assert (bodies[0]["num_inference_steps"], bodies[0]["seed"]) == (7, 3)
 
 
-async def test_who_leaves_closes_his_connection_and_others_stay() -> None:
-    left = asyncio.Event()
+async def test_disconnecting_client_closes_its_connection_and_others_stay() -> None:
+    disconnected_event = asyncio.Event()
 
     async def paint(request: web.Request) -> web.StreamResponse:
-        wish, answer = await request.json(), await begun(request)
-        if wish["seed"] == 0:
+        body, response = await request.json(), await begun(request)
+        if body["seed"] == 0:
             try:
                 while True:
-                    await answer.write(b": ping\n\n")
+                    await response.write(b": ping\n\n")
                     await asyncio.sleep(0.01)
             except (ConnectionError, asyncio.CancelledError):
-                left.set()
+                disconnected_event.set()
                 raise
-        await left.wait()
-        await answer.write(b"event: completed\ndata: {}\n\n")
-        return answer
+        await disconnected_event.wait()
+        await response.write(b"event: completed\ndata: {}\n\n")
+        return response
 
-    leaver, stayer = await played(
+    disconnected, stayed = await played(
         paint, Job(index=0, arrival=0.0, num_steps=4, leaves_after=0.05), Job(index=1, arrival=0.0, num_steps=4)
     )
-    assert leaver.ended < stayer.ended
-    known = figures([leaver, stayer])
+    assert disconnected.ended < stayed.ended
+    known = figures([disconnected, stayed])
     assert (known.wasted_steps, known.wasted_steps_most) == (None, None)
 
 
 @pytest.mark.parametrize("last", [b'event: error\ndata: {"code": "generation_failed"}\n\n', b""])
-async def test_a_picture_that_does_not_come_ends_the_run(last: bytes) -> None:
+async def test_missing_picture_fails_run(last: bytes) -> None:
     async def fail(request: web.Request) -> web.StreamResponse:
-        answer = await begun(request)
-        await answer.write(last)
-        return answer
+        response = await begun(request)
+        await response.write(last)
+        return response
 
     with pytest.RaisesGroup(pytest.RaisesExc(RuntimeError, match="generation_failed|ended without a picture")):
         await played(fail, Job(index=0, arrival=0.0, num_steps=4))

@@ -68,8 +68,8 @@ def write_report(built: FullSize) -> None:
     lines = [
         "# SDXL and its scribble ControlNet at full size, with random weights",
         "",
-        "Real configurations, no trained weights: this shows that the engine fits the architecture, and what memory it",
-        "takes. Pictures mean nothing, and times are of a CPU that may have had other work to do.",
+        "Real configurations with random weights: the run shows that the engine supports the architecture, and",
+        "measures its memory. The pictures are noise, and the CPU may have had other work.",
         f"`make test-full-size`; {torch_device.describe(torch.device('cpu'))}.",
         "",
         "| | |",
