@@ -61,6 +61,11 @@ async def test_the_openapi_document_describes_every_media_type_of_the_endpoint(c
     assert {"400", "406", "413", "415", "422", "502", "503", "504"} <= set(operation["responses"])
 
 
+async def test_the_openapi_document_begins_with_the_declared_endpoints(client: httpx2.AsyncClient) -> None:
+    first, *_ = (await client.get("/openapi.json")).json()["paths"]
+    assert first == PATH
+
+
 async def test_every_reference_in_the_openapi_document_resolves(client: httpx2.AsyncClient) -> None:
     document = (await client.get("/openapi.json")).json()
     found = references(document)

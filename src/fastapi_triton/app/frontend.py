@@ -351,6 +351,11 @@ class TritonFrontend(FastAPI):
             schemas.update(openapi.components(self.endpoints, self._picture_apis or ()))
             if self.generated_models is not None:
                 generated_openapi.add_to(document, self.generated_models.configs, has_jobs=self._jobs is not None)
+            declared = tuple(endpoint.path for endpoint in self.endpoints)
+            # `/docs` shows operations in this order.
+            document["paths"] = dict(
+                sorted(document["paths"].items(), key=lambda path: not path[0].startswith(declared))
+            )
             if self._key_file is not None:
                 openapi_security.add_to(document, self.settings.public_scopes)
         return self.openapi_schema or {}
