@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""NVIDIA's load generator and a browser, for the tests that drive them."""
+"""Fixtures: NVIDIA's perf_analyzer and a browser."""
 
 from support.chromium import chromium as chromium
 from support.perf_analyzer import perf_analyzer as perf_analyzer

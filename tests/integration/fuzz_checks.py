@@ -1,28 +1,28 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What schemathesis holds every answer against, beside the OpenAPI document: see `test_fuzz.py`."""
+"""Further checks of every response for schemathesis, used by `test_fuzz.py`."""
 
 from typing import Any
 
 import schemathesis
 
-# These models fail when they are told to, and fuzzing finds out how.
+# These models fail on certain inputs, which fuzzing finds.
 FAILING = ("/models/failing/", "/models/repeat/", "/models/repeat_batched/")
 
 
 @schemathesis.check
 def never_a_bug(ctx: Any, response: Any, case: Any) -> None:
-    """No 500 at all; 502 only where the model fails on purpose."""
+    """No 500, and 502 only from models that fail on purpose."""
     assert response.status_code != 500, "a bug of the frontend"
     if response.status_code >= 501:
-        assert response.status_code == 502, f"{response.status_code} while all is well"
-        assert case.operation.path.startswith(FAILING), "the model failed on what was let through"
+        assert response.status_code == 502, f"{response.status_code} although Triton is ready"
+        assert case.operation.path.startswith(FAILING), "the model failed on a request that the frontend accepted"
 
 
 @schemathesis.check
 def errors_are_problems(ctx: Any, response: Any, case: Any) -> None:
-    """Every refusal is a problem object whose code is told."""
+    """Every error is a problem object with a code and a detail."""
     if response.status_code >= 400:
         assert response.headers["content-type"] == ["application/problem+json"]
-        told = response.json()
-        assert told["code"]
-        assert told["detail"]
+        problem = response.json()
+        assert problem["code"]
+        assert problem["detail"]

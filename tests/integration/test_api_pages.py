@@ -40,7 +40,7 @@ def opened(path: Path) -> tuple[str | None, tuple[int, int]]:
         return image.format, image.size
 
 
-def test_openais_own_client_does_what_the_page_says(scribble_server: Server, tmp_path: Path) -> None:
+def test_openai_client_examples_of_the_page_work(scribble_server: Server, tmp_path: Path) -> None:
     printed = run([sys.executable, "-c", "\n".join(blocks("openai.md", "python"))], scribble_server, tmp_path)
     first, second, third = printed.splitlines()
     assert first == "128x128 7"
@@ -48,11 +48,11 @@ def test_openais_own_client_does_what_the_page_says(scribble_server: Server, tmp
     assert third.startswith("response_format unsupported_parameter")
     assert opened(tmp_path / "house.png") == ("PNG", (128, 128))
     assert [opened(tmp_path / f"star-{index}.webp") for index in (0, 1)] == [("WEBP", (256, 256))] * 2
-    assert list(tmp_path.glob("cat-?.png"))  # an engine with much to do may skip some
+    assert list(tmp_path.glob("cat-?.png"))  # a busy engine may skip some
     assert {opened(path) for path in tmp_path.glob("cat*.png")} == {("PNG", (128, 128))}
 
 
-def test_an_a1111_client_does_what_the_page_says(scribble_server: Server, tmp_path: Path) -> None:
+def test_a1111_client_examples_of_the_page_work(scribble_server: Server, tmp_path: Path) -> None:
     printed = run([sys.executable, "-c", "\n".join(blocks("a1111.md", "python"))], scribble_server, tmp_path)
     first, second = printed.splitlines()
     assert first == "7 []"
@@ -60,9 +60,9 @@ def test_an_a1111_client_does_what_the_page_says(scribble_server: Server, tmp_pa
     assert opened(tmp_path / "house.png") == ("PNG", (128, 128))
 
 
-@pytest.mark.parametrize(("page", "words"), [("openai.md", '"b64_json"'), ("a1111.md", '"images"')])
-def test_curl_does_what_the_page_says(scribble_server: Server, tmp_path: Path, page: str, words: str) -> None:
+@pytest.mark.parametrize(("page", "text"), [("openai.md", '"b64_json"'), ("a1111.md", '"images"')])
+def test_curl_examples_of_the_page_work(scribble_server: Server, tmp_path: Path, page: str, text: str) -> None:
     (block,) = blocks(page, "bash")
     printed = run(["bash", "-euo", "pipefail", "-c", block], scribble_server, tmp_path)
-    assert words in printed
+    assert text in printed
     assert '"error"' not in printed

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A real Triton behind nginx with TLS and a token: every way in passes it, and nothing shows the token."""
+"""A real Triton behind nginx with TLS and a token: every kind of request works, and no output shows the token."""
 
 import json
 from collections.abc import AsyncIterator, Iterator
@@ -57,7 +57,7 @@ async def calling(app: TritonFrontend) -> AsyncIterator[httpx2.AsyncClient]:
         yield http
 
 
-async def test_every_way_passes(proxy: str, authority: Authority, tmp_path: Path) -> None:
+async def test_requests_of_every_kind_pass_the_proxy(proxy: str, authority: Authority, tmp_path: Path) -> None:
     token = tmp_path / "token"
     token.write_text(TOKEN)
     async with calling(frontend(triton_url=proxy, triton_ca_file=authority.ca_file, triton_token_file=token)) as http:
@@ -65,12 +65,12 @@ async def test_every_way_passes(proxy: str, authority: Authority, tmp_path: Path
         large = "echo " + "a" * 1_500_000
         assert (await http.post("/count", json={"text": large})).json()["text"] == large[5:]
         assert (await http.get("/v2/models/count/config")).json()["name"] == "count"
-        refused = await http.post("/models/count/infer", json={"text": "a"})  # Triton's own words, by /infer
-        assert refused.json()["code"] == "inference_failed"
+        failed = await http.post("/models/count/infer", json={"text": "a"})  # Triton's own error, from /infer
+        assert failed.json()["code"] == "inference_failed"
 
 
 @pytest.mark.parametrize(
-    ("scheme", "settings", "code", "words"),
+    ("scheme", "settings", "code", "text"),
     [
         (
             "https",
@@ -81,20 +81,20 @@ async def test_every_way_passes(proxy: str, authority: Authority, tmp_path: Path
         ("http", {"triton_token": TOKEN}, "triton_tls_failed", "its URL says http, but that port speaks TLS"),
     ],
 )
-async def test_what_is_wrong_is_said_by_readiness_and_every_way(
-    proxy: str, authority: Authority, scheme: str, settings: dict[str, str], code: str, words: str
+async def test_readiness_and_requests_report_wrong_credentials_and_tls(
+    proxy: str, authority: Authority, scheme: str, settings: dict[str, str], code: str, text: str
 ) -> None:
     url = proxy.replace("https", scheme)
     async with calling(frontend(triton_url=url, triton_ca_file=authority.ca_file, **settings)) as http:
         (state,) = (await http.get("/health/ready")).json()["endpoints"]
         assert state["code"] == code
-        assert words in state["detail"]
-        answer = await http.post("/count", json={"text": "echo a"})
-        assert (answer.status_code, answer.json()["code"]) == (503, code)
+        assert text in state["detail"]
+        response = await http.post("/count", json={"text": "echo a"})
+        assert (response.status_code, response.json()["code"]) == (503, code)
 
 
 @pytest.mark.parametrize("is_known", [True, False])
-def test_check_reaches_it_too(
+def test_check_passes_the_proxy(
     proxy: str, authority: Authority, is_known: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -112,7 +112,7 @@ def test_check_reaches_it_too(
 
 
 @pytest.mark.slow
-def test_perf_reaches_it_too(
+def test_perf_passes_the_proxy(
     echo_server: Server,
     perf_analyzer: PerfAnalyzer,
     authority: Authority,

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A config read from its text equals the one that a real Triton answers, but for what Triton adds by itself."""
+"""A config read from its text equals the one that a real Triton returns, except for values that Triton adds."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -43,13 +43,13 @@ async def odd_triton() -> AsyncIterator[HTTPTriton]:
 async def test_odd_configs_are_read_as_triton_reads_them(odd_triton: HTTPTriton) -> None:
     for name in ("nameless", "plain"):
         assert from_text(ODD_MODELS / name) == await loaded(odd_triton, name)
-    # What the model itself adds at its loading is in no text.
+    # The file has no values that the model adds while it loads.
     text, live = from_text(ODD_MODELS / "auto"), await loaded(odd_triton, "auto")
     assert (text.name, text.max_batch_size, text.inputs, text.outputs) == ("auto", 0, (), ())
     assert (live.name, live.max_batch_size, len(live.inputs), len(live.outputs)) == ("auto", 4, 1, 1)
 
 
-async def test_our_own_configs_are_read_as_triton_reads_them(scribble_server: Server) -> None:
+async def test_our_configs_are_read_as_triton_reads_them(scribble_server: Server) -> None:
     async with HTTPTriton(f"http://{scribble_server.triton_url}") as client:
         for name in (MODEL, f"{MODEL}_stream"):
             assert from_text(ROOT / "models" / name) == await client.config(name)

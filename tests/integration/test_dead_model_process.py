@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The process of a Python model dies: Triton 2.51 goes on calling the model ready; the frontend does not."""
+"""The process of a Python model dies: Triton 2.51 still reports the model as ready, the frontend does not."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -25,7 +25,7 @@ DIED = "model_process_died"
 
 
 @pytest.mark.slow
-def test_the_embedded_triton_is_restarted(echo_servers: Callable[..., Server]) -> None:
+def test_embedded_triton_is_restarted(echo_servers: Callable[..., Server]) -> None:
     server = echo_servers().wait_until_ready()
     (stub,) = (each for each in server.below() if "echo_0" in each.cmdline())
     stub.kill()
@@ -35,13 +35,13 @@ def test_the_embedded_triton_is_restarted(echo_servers: Callable[..., Server]) -
 
 
 @pytest.mark.slow
-def test_streams_of_the_embedded_triton_end_before_it_is_restarted(
+def test_streams_end_before_the_embedded_triton_is_restarted(
     echo_servers: Callable[..., Server], tmp_path: Path
 ) -> None:
     server = echo_servers(folder=COUNT_APP).wait_until_ready()
     body, headers = {"text": f"hold {tmp_path}"}, {"Accept": "text/event-stream"}
-    with httpx2.stream("POST", f"{server.url}/count", json=body, headers=headers, timeout=60) as answer:
-        lines = answer.iter_lines()
+    with httpx2.stream("POST", f"{server.url}/count", json=body, headers=headers, timeout=60) as response:
+        lines = response.iter_lines()
         assert next(lines).startswith("event: ")
         (stub,) = (each for each in server.below() if "count_stream_0" in each.cmdline())
         stub.kill()
@@ -62,7 +62,7 @@ class CountResponse(BaseModel):
 
 
 class NoWatch:
-    """Somebody else's Triton: nobody sees its processes."""
+    """An external Triton, whose processes the frontend cannot see."""
 
     def __init__(self, *_: object, **__: object) -> None: ...
 
@@ -79,60 +79,60 @@ async def triton(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[EmbeddedTrito
 
 
 @pytest.fixture
-async def caller(triton: EmbeddedTriton) -> AsyncIterator[httpx2.AsyncClient]:
+async def client(triton: EmbeddedTriton) -> AsyncIterator[httpx2.AsyncClient]:
     app = TritonFrontend(settings=Settings(triton_url=triton.url, watch_interval_s=0.2))
     app.infer("/count", model="count", stream_model="count_stream", request=CountRequest, response=CountResponse)
-    async with listening(app) as caller:
-        yield caller
+    async with listening(app) as client:
+        yield client
 
 
-async def readiness(caller: httpx2.AsyncClient) -> tuple[int, str]:
-    answer = await caller.get("/health/ready")
-    return answer.status_code, answer.json()["endpoints"][0].get("code", "")
+async def readiness(client: httpx2.AsyncClient) -> tuple[int, str]:
+    response = await client.get("/health/ready")
+    return response.status_code, response.json()["endpoints"][0].get("code", "")
 
 
-async def until_ready(caller: httpx2.AsyncClient) -> None:
-    while (await readiness(caller))[0] != 200:  # noqa: ASYNC110  # it is in another process
+async def until_ready(client: httpx2.AsyncClient) -> None:
+    while (await readiness(client))[0] != 200:  # noqa: ASYNC110  # there is no event for it
         await asyncio.sleep(0.1)
 
 
-async def last_event(caller: httpx2.AsyncClient, text: str, begun: asyncio.Event) -> ReceivedEvent:
+async def last_event(client: httpx2.AsyncClient, text: str, has_begun: asyncio.Event) -> ReceivedEvent:
     headers = {"Accept": "text/event-stream"}
-    async with caller.stream("POST", "/count", json={"text": text}, headers=headers) as answer:
+    async with client.stream("POST", "/count", json={"text": text}, headers=headers) as response:
         events = []
-        async for told in events_of(answer):
-            events.append(told)
-            begun.set()
+        async for event in events_of(response):
+            events.append(event)
+            has_begun.set()
     return events[-1]
 
 
 @pytest.mark.slow
-async def test_a_triton_elsewhere_is_unready_until_it_is_restarted(
-    caller: httpx2.AsyncClient, triton: EmbeddedTriton, tmp_path: Path
+async def test_external_triton_is_unready_until_it_is_restarted(
+    client: httpx2.AsyncClient, triton: EmbeddedTriton, tmp_path: Path
 ) -> None:
-    assert (await caller.get("/health/startup")).status_code == 503
-    await until_ready(caller)
-    begun = asyncio.Event()
-    running = asyncio.create_task(last_event(caller, f"hold {tmp_path}", begun))
-    await begun.wait()
+    assert (await client.get("/health/startup")).status_code == 503
+    await until_ready(client)
+    has_begun = asyncio.Event()
+    running = asyncio.create_task(last_event(client, f"hold {tmp_path}", has_begun))
+    await has_begun.wait()
     below = psutil.Process().children(recursive=True)
     (stub,) = (each for each in below if "count_stream_0" in each.cmdline())
     server = stub.parent()
     assert server is not None
     assert server.name() == "tritonserver"
     stub.kill()
-    refused = await caller.post("/count", json={"text": "echo hi"})
-    assert (refused.status_code, refused.json()["code"]) == (503, DIED)
-    assert "has died" in refused.json()["detail"]
-    assert "retry-after" in refused.headers
+    failed = await client.post("/count", json={"text": "echo hi"})
+    assert (failed.status_code, failed.json()["code"]) == (503, DIED)
+    assert "has died" in failed.json()["detail"]
+    assert "retry-after" in failed.headers
     assert (await running).data["code"] == DIED
-    assert await readiness(caller) == (503, DIED)
-    numbers = await scrape(caller)
+    assert await readiness(client) == (503, DIED)
+    numbers = await scrape(client)
     assert numbers.of("fastapi_triton_model_ready", model="count_stream") == 0
     assert numbers["fastapi_triton_triton_up"] == 1
-    assert (await caller.get("/health/startup")).status_code == 200
-    assert await readiness(caller) == (503, DIED)  # it stays so
+    assert (await client.get("/health/startup")).status_code == 200
+    assert await readiness(client) == (503, DIED)  # it stays unready
 
     server.kill()
-    await until_ready(caller)
-    assert (await caller.post("/count", json={"text": "echo hi"})).json()["text"] == "hi"
+    await until_ready(client)
+    assert (await client.post("/count", json={"text": "echo hi"})).json()["text"] == "hi"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`/docs` in a real browser: without the internet, below a prefix, with keys; and its examples, sent as they stand."""
+"""`/docs` in a real browser: without the internet, below a prefix, with keys. Its examples can be sent unchanged."""
 
 import re
 import shutil
@@ -31,7 +31,7 @@ OPERATIONS = (
 
 @pytest.fixture(scope="module")
 def locked(scribble_server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """Asks for keys, below a prefix, with security headers."""
+    """A server that requires keys, below a prefix, with security headers."""
     folder = tmp_path_factory.mktemp("locked")
     shutil.copy(ROOT / "main.py", folder)
     keys: Path = folder / "keys.toml"
@@ -49,7 +49,7 @@ def locked(scribble_server: Server, tmp_path_factory: pytest.TempPathFactory) ->
 
 
 class DocsPage:
-    """`/docs` in a browser that reaches this server only. What fails to load or is on the console is a complaint."""
+    """`/docs` in a browser that reaches only this server. Failed loads and console messages become complaints."""
 
     def __init__(self, context: BrowserContext, url: str) -> None:
         self._context = context
@@ -129,7 +129,7 @@ def test_page_sends_its_own_example_as_json_and_as_a_form(
     assert docs.complaints == []
 
 
-def test_key_typed_at_authorize_goes_with_requests_below_a_prefix(
+def test_key_typed_at_authorize_is_sent_with_requests_below_a_prefix(
     visit: Callable[..., DocsPage], locked: Server
 ) -> None:
     docs = visit(f"{locked.url}/draw/docs", http_credentials={"username": "anyone", "password": WATCHES})
@@ -145,7 +145,7 @@ def test_key_typed_at_authorize_goes_with_requests_below_a_prefix(
     assert docs.complaints == []
 
 
-def test_docs_need_the_scope_docs_and_their_files_no_key(locked: Server) -> None:
+def test_docs_require_the_scope_docs_and_their_files_no_key(locked: Server) -> None:
     assert requests.get(f"{locked.url}/docs", timeout=30).status_code == 401
     assert requests.get(f"{locked.url}/docs", auth=("", DRAWS), timeout=30).status_code == 403
     page = requests.get(f"{locked.url}/docs", auth=("", WATCHES), timeout=30)
@@ -155,7 +155,7 @@ def test_docs_need_the_scope_docs_and_their_files_no_key(locked: Server) -> None
     assert requests.get(f"{locked.url}/swagger-ui/0/swagger-ui.css", timeout=30).status_code == 404
 
 
-def test_every_example_of_a_request_body_can_be_sent_as_it_stands(scribble_server: Server) -> None:
+def test_every_example_of_a_request_body_can_be_sent_unchanged(scribble_server: Server) -> None:
     document = scribble_server.get("/openapi.json").json()
     sent = set()
     for path, operations in document["paths"].items():

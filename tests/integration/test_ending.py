@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Signals and workers, as processes in front of a Triton that runs elsewhere."""
+"""Signals and workers: frontend processes with an external Triton."""
 
 import json
 import signal
@@ -23,7 +23,7 @@ Frontends = Callable[..., Server]
 
 @pytest.fixture
 def frontends(count_server: Server) -> Iterator[Frontends]:
-    """Frontends of one's own before the shared Triton."""
+    """Starts frontends in front of the shared Triton."""
     servers: list[Server] = []
 
     def start(*arguments: str) -> Server:
@@ -36,33 +36,33 @@ def frontends(count_server: Server) -> Iterator[Frontends]:
         server.stop(signal.SIGKILL)
 
 
-class Watched(threading.Thread):
-    """A caller who reads events in a thread of its own, of a request that goes on only when `go` is there."""
+class StreamClient(threading.Thread):
+    """A client that reads events in a thread. Its request continues when the file `go` exists."""
 
     def __init__(self, server: Server, folder: Path) -> None:
         super().__init__(daemon=True)
         self.server, self.folder = server, folder
-        self.begun = threading.Event()
-        self.address: tuple[str, int] = ("", 0)  # where its end of the connection is
+        self.has_begun = threading.Event()
+        self.address: tuple[str, int] = ("", 0)  # its own end of the connection
         self.events: list[tuple[str, dict[str, object]]] = []
         self.error: httpx2.HTTPError | None = None
         self.start()
-        assert self.begun.wait(30), server.log
+        assert self.has_begun.wait(30), server.log
 
     def run(self) -> None:
         body = {"text": f"hold {self.folder}"}
         accept = {"Accept": "text/event-stream"}
         name = ""
         try:
-            with httpx2.stream("POST", f"{self.server.url}/count", json=body, headers=accept, timeout=60) as answer:
-                self.address = answer.extensions["network_stream"].get_extra_info("client_addr")
-                for line in answer.iter_lines():
+            with httpx2.stream("POST", f"{self.server.url}/count", json=body, headers=accept, timeout=60) as response:
+                self.address = response.extensions["network_stream"].get_extra_info("client_addr")
+                for line in response.iter_lines():
                     kind, _, value = line.partition(": ")
                     if kind == "event":
                         name = value
                     elif kind == "data":
                         self.events.append((name, json.loads(value)))
-                        self.begun.set()
+                        self.has_begun.set()
         except httpx2.HTTPError as error:
             self.error = error
 
@@ -71,15 +71,15 @@ class Watched(threading.Thread):
         return self.events[-1]
 
 
-def left(folder: Path) -> None:
-    """Return once the model has noticed that its caller is gone."""
+def until_cancelled(folder: Path) -> None:
+    """Wait until the model has noticed the disconnect."""
     waiting = threading.Event()
     while not list(folder.glob("left-*")):
         waiting.wait(0.01)
 
 
-def until_all_is_counted(server: Server, count: int) -> None:
-    """Whichever worker is asked tells of the others too, once they have added up: every second."""
+def until_counted(server: Server, count: int) -> None:
+    """Wait until the metrics have this count. Each worker reports the sum of all workers, updated every second."""
     deadline = time.monotonic() + 30
     counted = -1.0
     while counted != count:
@@ -88,59 +88,59 @@ def until_all_is_counted(server: Server, count: int) -> None:
 
 
 @pytest.mark.slow
-def test_sigterm_lets_running_work_finish(frontends: Frontends, tmp_path: Path) -> None:
+def test_sigterm_lets_running_requests_finish(frontends: Frontends, tmp_path: Path) -> None:
     server = frontends()
-    watched = Watched(server, tmp_path)
+    client = StreamClient(server, tmp_path)
     server.process.send_signal(signal.SIGTERM)
     server.wait_for(r"no new requests are accepted; 1 are running")
     (tmp_path / "go").touch()
-    assert watched.last()[0] == "completed"
+    assert client.last()[0] == "completed"
     assert server.process.wait(30) == 0
 
 
-def test_work_that_takes_longer_than_the_grace_is_told_and_stopped_in_the_model(
+def test_requests_longer_than_the_grace_period_are_cancelled_with_an_error(
     frontends: Frontends, tmp_path: Path
 ) -> None:
     server = frontends("--shutdown-grace-s", "0.2")
-    watched = Watched(server, tmp_path)
+    client = StreamClient(server, tmp_path)
     server.process.send_signal(signal.SIGTERM)
-    name, data = watched.last()
+    name, data = client.last()
     assert (name, data["code"]) == ("error", "shutting_down")
-    left(tmp_path)
+    until_cancelled(tmp_path)
     assert server.process.wait(30) == 0
     assert "Traceback" not in server.log
 
 
 @pytest.mark.slow
-def test_a_second_signal_ends_it_at_once(frontends: Frontends, tmp_path: Path) -> None:
+def test_second_signal_ends_the_process_at_once(frontends: Frontends, tmp_path: Path) -> None:
     server = frontends()
-    watched = Watched(server, tmp_path)
+    client = StreamClient(server, tmp_path)
     server.process.send_signal(signal.SIGINT)
     server.wait_for(r"no new requests are accepted")
     server.process.send_signal(signal.SIGTERM)
     assert server.process.wait(30) == -signal.SIGTERM
-    watched.join(30)
-    assert watched.error is not None
-    left(tmp_path)
+    client.join(30)
+    assert client.error is not None
+    until_cancelled(tmp_path)
 
 
-def test_several_workers_serve_one_port_and_a_killed_one_is_replaced(frontends: Frontends, tmp_path: Path) -> None:
+def test_workers_share_one_port_and_a_killed_worker_is_replaced(frontends: Frontends, tmp_path: Path) -> None:
     server = frontends("--workers", "2")
     server.wait_for(r"Application startup complete", times=2)
     first, second = psutil.Process(server.process.pid).children()
-    # Whoever does not lose its connection by it is served as if nothing had been.
-    watched = Watched(server, tmp_path)
-    # Both have connections: to Triton, and from who asks for readiness.
-    is_first = any(each.raddr == watched.address for each in first.net_connections())
+    # Requests of the other worker are not affected.
+    client = StreamClient(server, tmp_path)
+    # Both workers have connections: to Triton, and from readiness probes.
+    is_first = any(each.raddr == client.address for each in first.net_connections())
     (second if is_first else first).kill()
     server.wait_for(r"worker \d+ starts", times=3)
     server.wait_for(r"Application startup complete", times=3)
     assert [server.post("/count", json={"text": "echo a"}).status_code for _ in range(20)] == [200] * 20
-    until_all_is_counted(server, 20)
+    until_counted(server, 20)
     server.process.send_signal(signal.SIGTERM)
     server.wait_for(r"no new requests are accepted; 1 are running")
     (tmp_path / "go").touch()
-    assert watched.last()[0] == "completed"
+    assert client.last()[0] == "completed"
     assert server.process.wait(30) == 0
 
 

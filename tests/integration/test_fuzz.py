@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The whole OpenAPI document is fuzzed, in front of a real Triton with odd models: `make fuzz` for long."""
+"""Fuzzes all operations of the OpenAPI document, with odd models on a real Triton. `make fuzz` runs it for longer."""
 
 import os
 import subprocess
@@ -23,7 +23,7 @@ CHECKS = (
 
 
 def fuzz(server: Server, folder: Path, *options: str) -> None:
-    """Run schemathesis against the server; every request that it makes is answered as the document says."""
+    """Run schemathesis against the server and assert that every response matches the document."""
     here = Path(__file__).parent
     done = subprocess.run(
         [*SCHEMATHESIS, f"{server.url}/openapi.json", "--checks", ",".join(CHECKS), "--no-color", *options],
@@ -39,12 +39,12 @@ def fuzz(server: Server, folder: Path, *options: str) -> None:
     assert server.process.poll() is None
 
 
-def test_a_little_fuzzing_finds_nothing(odd_server: Server, tmp_path: Path) -> None:
+def test_short_fuzzing_finds_nothing(odd_server: Server, tmp_path: Path) -> None:
     a_little = ["--phases", "examples,fuzzing", "-n", "3", "--exclude-path-regex", "/versions/"]
     fuzz(odd_server, tmp_path, *a_little, "--seed", "1", "--generation-deterministic")
 
 
 @pytest.mark.fuzz
 @pytest.mark.timeout(7200)
-def test_much_fuzzing_finds_nothing(odd_server: Server, tmp_path: Path) -> None:
+def test_long_fuzzing_finds_nothing(odd_server: Server, tmp_path: Path) -> None:
     fuzz(odd_server, tmp_path, "-n", os.environ.get("FUZZ_EXAMPLES", "300"))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A job that was accepted is answered, with the picture of the seed drawn then, whatever is killed meanwhile."""
+"""An accepted job survives a killed frontend or Triton, and makes the picture of the seed that it drew first."""
 
 import base64
 import shutil
@@ -32,15 +32,15 @@ def body(**fields: Any) -> dict[str, Any]:
 
 def accepted(server: Server, **fields: Any) -> str:
     """The path of a new job."""
-    answer = server.post(PATH, json=body(**fields), headers={"Prefer": "respond-async"})
-    assert answer.status_code == 202, answer.text
-    return str(answer.headers["location"])
+    response = server.post(PATH, json=body(**fields), headers={"Prefer": "respond-async"})
+    assert response.status_code == 202, response.text
+    return str(response.headers["location"])
 
 
 def events(server: Server, job: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    with httpx2.stream("GET", f"{server.url}{job}/events", timeout=240) as answer:
-        assert answer.status_code == 200
-        yield from ((event.name, event.data) for event in events_in(answer.iter_lines()) if event.name)
+    with httpx2.stream("GET", f"{server.url}{job}/events", timeout=240) as response:
+        assert response.status_code == 200
+        yield from ((event.name, event.data) for event in events_in(response.iter_lines()) if event.name)
 
 
 def wait_for_step(server: Server, job: str) -> None:
@@ -53,12 +53,10 @@ def assert_is_the_picture_of_its_seed(server: Server, job: str) -> None:
         PATH, json=body(seed=result["seed"], num_inference_steps=result["info"]["num_inference_steps"])
     ).json()
     pictures = [levels(base64.b64decode(each["generated_image"])) for each in (result, plain)]
-    assert np.abs(pictures[0] - pictures[1]).max() <= 1  # a pass of other rows may round the last bit another way
+    assert np.abs(pictures[0] - pictures[1]).max() <= 1  # the last bit may differ in a pass with other rows
 
 
-def test_a_frontend_that_is_killed_answers_its_job_when_it_starts_again(
-    scribble_server: Server, tmp_path: Path
-) -> None:
+def test_killed_frontend_finishes_its_job_after_a_restart(scribble_server: Server, tmp_path: Path) -> None:
     shutil.copy(ROOT / "main.py", tmp_path)
     arguments = ["--triton", f"http://{scribble_server.triton_url}", "--jobs-folder", str(tmp_path / "jobs")]
     command = [sys.executable, "-m", "fastapi_triton", "serve", *arguments]
@@ -72,14 +70,14 @@ def test_a_frontend_that_is_killed_answers_its_job_when_it_starts_again(
     with serving(*arguments, folder=tmp_path) as second:
         second.wait_until_ready()
         assert [name for name, _ in events(second, job)][-1] == "completed"
-        told = second.get(job).json()
-        assert (told["status"], told["runs"]) == ("completed", 2)
+        state = second.get(job).json()
+        assert (state["status"], state["runs"]) == ("completed", 2)
         assert_is_the_picture_of_its_seed(second, job)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("database", ["sqlite", "postgresql"])
-def test_frontends_share_their_jobs_and_take_over_from_one_that_is_killed(
+def test_frontends_share_jobs_and_take_over_those_of_a_killed_one(
     scribble_server: Server, tmp_path: Path, database: str
 ) -> None:
     shutil.copy(ROOT / "main.py", tmp_path)
@@ -94,7 +92,7 @@ def test_frontends_share_their_jobs_and_take_over_from_one_that_is_killed(
             long = accepted(servers[0], num_inference_steps=50)
             wait_for_step(servers[1], long)
             started = f"{long.removeprefix('/jobs/')} starts"
-            first, second = servers if started in servers[0].log else servers[::-1]  # the first one runs it
+            first, second = servers if started in servers[0].log else servers[::-1]  # the first runs it
             short = accepted(first, num_inference_steps=2)
             assert [name for name, _ in events(first, short)][-1] == "completed"
             first.stop(signal.SIGKILL)
@@ -107,7 +105,7 @@ def test_frontends_share_their_jobs_and_take_over_from_one_that_is_killed(
 
 
 @pytest.mark.slow
-def test_a_triton_that_is_killed_is_waited_for_and_makes_the_picture_of_the_same_seed(tmp_path: Path) -> None:
+def test_job_waits_for_a_killed_triton_and_keeps_its_seed(tmp_path: Path) -> None:
     shutil.copy(ROOT / "main.py", tmp_path)
     (tmp_path / "models").symlink_to(ROOT / "models")
     with serving("--embedded", "--jobs-folder", str(tmp_path / "jobs"), folder=tmp_path) as server:
@@ -116,6 +114,6 @@ def test_a_triton_that_is_killed_is_waited_for_and_makes_the_picture_of_the_same
         wait_for_step(server, job)
         server.named("tritonserver").kill()
         assert [name for name, _ in events(server, job)][-1] == "completed"
-        told = server.get(job).json()
-        assert (told["status"], told["runs"]) == ("completed", 2)
+        state = server.get(job).json()
+        assert (state["status"], state["runs"]) == ("completed", 2)
         assert_is_the_picture_of_its_seed(server, job)

@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Keys as clients send them: OpenAI's SDK, an A1111 client, tritonclient, `fastapi-triton generate`; and what the log
-says of it."""
+"""API keys from OpenAI's SDK, an A1111 client, tritonclient and `fastapi-triton generate`; their names in the log."""
 
 import base64
 import io
@@ -47,15 +46,15 @@ def locked(scribble_server: Server, tmp_path_factory: pytest.TempPathFactory) ->
         assert secret not in server.log
 
 
-def test_openais_client_sends_its_key(locked: Server) -> None:
+def test_openai_client_sends_its_key(locked: Server) -> None:
     with openai.OpenAI(base_url=f"{locked.url}/v1", api_key=DRAWS, max_retries=0) as client:
         made = client.images.generate(prompt="a red house", n=1, extra_body={"num_inference_steps": 4})
         assert made.data is not None
         Image.open(io.BytesIO(base64.b64decode(made.data[0].b64_json or ""))).load()
     with openai.OpenAI(base_url=f"{locked.url}/v1", api_key=OTHER, max_retries=0) as client:
-        with pytest.raises(openai.AuthenticationError) as refused:
+        with pytest.raises(openai.AuthenticationError) as rejected:
             client.models.list()
-        assert refused.value.code == "unknown_key"
+        assert rejected.value.code == "unknown_key"
     with (
         openai.OpenAI(base_url=f"{locked.url}/v1", api_key=WATCHES, max_retries=0) as client,
         pytest.raises(openai.PermissionDeniedError, match="`infer`"),
@@ -63,7 +62,7 @@ def test_openais_client_sends_its_key(locked: Server) -> None:
         client.models.list()
 
 
-def test_an_a1111_client_sends_it_as_a_password(locked: Server) -> None:
+def test_a1111_client_sends_the_key_as_a_password(locked: Server) -> None:
     client = webuiapi.WebUIApi(port=locked.port, username="anyone", password=DRAWS)
     made = client.txt2img(prompt="a red house", steps=4)
     assert made.image.size
@@ -72,7 +71,7 @@ def test_an_a1111_client_sends_it_as_a_password(locked: Server) -> None:
         stranger.txt2img(prompt="a red house", steps=4)
 
 
-def test_tritonclient_sends_it_in_a_header(locked: Server) -> None:
+def test_tritonclient_sends_the_key_in_a_header(locked: Server) -> None:
     with InferenceServerClient(f"127.0.0.1:{locked.port}") as client:
         assert client.get_model_metadata(MODEL, headers=bearer(RULES))["name"] == MODEL
         assert client.get_log_settings(headers={"X-API-Key": RULES})
@@ -92,22 +91,22 @@ def generate(locked: Server, folder: Path, *options: str) -> subprocess.Complete
     )
 
 
-def test_the_command_line_sends_it(locked: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    refused = generate(locked, tmp_path)
-    assert refused.returncode == 1
-    assert "This request needs an API key" in refused.stderr
+def test_generate_sends_the_key(locked: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rejected = generate(locked, tmp_path)
+    assert rejected.returncode == 1
+    assert "This request needs an API key" in rejected.stderr
     monkeypatch.setenv("FASTAPI_TRITON_KEY", DRAWS)
     done = generate(locked, tmp_path)
     assert done.returncode == 0, done.stderr
     Image.open(tmp_path / "house.png").load()
-    refused = generate(locked, tmp_path, "--force", "--key", OTHER)
-    assert (refused.returncode, "is unknown" in refused.stderr) == (1, True)
+    rejected = generate(locked, tmp_path, "--force", "--key", OTHER)
+    assert (rejected.returncode, "is unknown" in rejected.stderr) == (1, True)
 
 
-def test_a_browser_that_opens_the_docs_is_asked_for_the_key(locked: Server) -> None:
-    asked = requests.get(f"{locked.url}/docs", timeout=30)
-    assert asked.status_code == 401
-    assert "Basic" in asked.headers["WWW-Authenticate"]
+def test_docs_page_asks_browsers_for_the_key(locked: Server) -> None:
+    response = requests.get(f"{locked.url}/docs", timeout=30)
+    assert response.status_code == 401
+    assert "Basic" in response.headers["WWW-Authenticate"]
     assert requests.get(f"{locked.url}/docs", auth=("", WATCHES), timeout=30).status_code == 200
     document = requests.get(f"{locked.url}/openapi.json", auth=("", WATCHES), timeout=30).json()
     assert {each["type"] for each in document["components"]["securitySchemes"].values()} == {"http", "apiKey"}

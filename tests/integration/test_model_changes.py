@@ -20,7 +20,7 @@ pytestmark = pytest.mark.integration
 
 
 class ExplicitTriton(EmbeddedTriton):
-    """Loads what it is told to."""
+    """Loads only the models that it is asked to load."""
 
     def _command(self, folder: Path, shared_memory_prefix: str) -> list[str]:
         return [*super()._command(folder, shared_memory_prefix), "--model-control-mode=explicit"]
@@ -33,15 +33,15 @@ async def triton(tmp_path: Path) -> AsyncIterator[ExplicitTriton]:
         yield server
 
 
-async def tell(triton: ExplicitTriton, verb: str) -> None:
+async def control(triton: ExplicitTriton, verb: str) -> None:
     async with (
         aiohttp.ClientSession(triton.url) as session,
-        session.post(f"/v2/repository/models/plain/{verb}") as answer,
+        session.post(f"/v2/repository/models/plain/{verb}") as response,
     ):
-        assert answer.status == 200, await answer.text()
+        assert response.status == 200, await response.text()
 
 
-async def test_an_endpoint_comes_changes_and_goes_with_its_model(triton: ExplicitTriton) -> None:
+async def test_endpoint_appears_changes_and_disappears_with_its_model(triton: ExplicitTriton) -> None:
     app = TritonFrontend(settings=Settings(triton_url=triton.url, generate=True, watch_interval_s=3600))
     models = app.generated_models
     assert models is not None
@@ -54,29 +54,29 @@ async def test_an_endpoint_comes_changes_and_goes_with_its_model(triton: Explici
         async with asyncio.timeout(60):
             while True:
                 try:
-                    models.require_read()  # by its own task, which does not look again for an hour
+                    models.require_read()  # by its own task, which polls again in an hour
                     break
                 except FastAPITritonError:
-                    await asyncio.sleep(0.1)  # Triton's port is not open yet, and nothing tells when it is
+                    await asyncio.sleep(0.1)  # Triton's port is not open yet; there is no event for it
         problem_of(await http.post("/models/plain/infer", json={"x": 1}), 503)
 
         assert not models.entry("plain").is_unloaded  # it was never loaded
-        await tell(triton, "load")
+        await control(triton, "load")
         await app.registry.poll()
         assert not models.entry("plain").is_unloaded
         assert (await http.post("/models/plain/infer", json={"x": 1})).json() == {"x": 1.0}
 
         config = triton.model_repository / "plain" / "config.pbtxt"
         config.write_text(config.read_text().replace("TYPE_FP32 dims: [ 1 ]", "TYPE_INT32 dims: [ 1 ]"))
-        await tell(triton, "load")
+        await control(triton, "load")
         await app.registry.poll()
         assert (await http.post("/models/plain/infer", json={"x": 1})).json() == {"x": 1}
         problem_of(await http.post("/models/plain/infer", json={"x": 1.5}), 422)
 
-        await tell(triton, "unload")
+        await control(triton, "unload")
         await app.registry.poll()
         problem_of(await http.post("/models/plain/infer", json={"x": 1}), 503)
         while models.entry("plain").statuses[0].state == "UNLOADING":
             await app.registry.poll()
-        assert models.entry("plain").is_unloaded, models.entry("plain")  # which its jobs are told
+        assert models.entry("plain").is_unloaded, models.entry("plain")  # jobs read this
     assert changes.num == 3

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`fastapi-triton perf` with the real perf_analyzer, Triton and frontend; and that what it sends is what was asked."""
+"""`fastapi-triton perf` with the real perf_analyzer, Triton and frontend: the model receives the request's values."""
 
 import json
 import subprocess
@@ -36,8 +36,8 @@ def test_triton_and_the_frontend_are_measured_side_by_side(
 ) -> None:
     few = ("--concurrency", "2", "--rounds", "1", "--requests", "3", "--window-ms", "50")
     output = tmp_path / "output"
-    places = ("--input", str(requests), "--perf-analyzer", str(perf_analyzer.binary), "--output", str(output))
-    done = perf(echo_server, *few, *places)
+    options = ("--input", str(requests), "--perf-analyzer", str(perf_analyzer.binary), "--output", str(output))
+    done = perf(echo_server, *few, *options)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "what the frontend costs" in done.stdout
     (level,) = json.loads((output / "echo-results.json").read_text())["levels"]
@@ -48,7 +48,7 @@ def test_triton_and_the_frontend_are_measured_side_by_side(
     assert (output / "echo.svg").is_file()
 
 
-def test_the_model_gets_through_v2_what_the_request_says(
+def test_model_receives_the_values_of_the_request(
     perf_analyzer: PerfAnalyzer, echo_server: Server, requests: Path, tmp_path: Path
 ) -> None:
     done = perf(echo_server, "--input", str(requests), "--output", str(tmp_path), "--data-only")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""NVIDIA's perf_analyzer measures the public model as it is: plain requests, batches, strings from a JSON file."""
+"""NVIDIA's perf_analyzer measures the public model: plain requests, batches, strings from a JSON file."""
 
 import base64
 import json
@@ -32,6 +32,6 @@ def test_perf_analyzer_measures_the_public_model(
         *("--input-data", str(data), "--request-count", "4", "--concurrency-range", "2"),
     )
     assert re.search(r"Request count: 4\b", report), report
-    # Not the report's own "Inference count": Triton may write that statistic only after it has answered.
+    # Not the report's own "Inference count": Triton may update that statistic after it has responded.
     while scribble_server.counted(series) < before + 4 * batch_size:
         time.sleep(0.02)

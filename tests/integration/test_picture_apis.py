@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""OpenAI's own client and an A1111 client against a real server: what they get, what they raise, how they stop it."""
+"""OpenAI's client and an A1111 client with a real server: results, exceptions and cancelling."""
 
 import asyncio
 import base64
@@ -44,12 +44,12 @@ def opened(data: bytes) -> Image.Image:
 
 
 def difference(one: Image.Image, other: Image.Image) -> int:
-    """The most that two pictures differ by, 0 to 255; 1 may come of who shared the denoise steps."""
+    """The largest difference of two pictures, 0 to 255. It may be 1 if other requests shared their denoise steps."""
     return max(high for _, high in ImageChops.difference(one, other).getextrema())
 
 
 def cancelled(server: Server) -> float:
-    """How many requests the engine has given up."""
+    """The number of requests that the engine has cancelled."""
     address = server.wait_for(r"Started Metrics Service at ([\d.:]+)")[1]
     text = httpx2.get(f"http://{address}/metrics").text
     found = re.search(r'(?m)^sdxl_engine_requests_total{how="cancelled"} (\S+)$', text)
@@ -58,7 +58,7 @@ def cancelled(server: Server) -> float:
 
 @contextlib.contextmanager
 def one_more_cancelled(server: Server) -> Iterator[None]:
-    """Waits until the engine has given up a request; the time limit of the test ends it otherwise."""
+    """Waits at the end until the engine has cancelled a request. Otherwise the test runs into its time limit."""
     before = cancelled(server)
     yield
     while cancelled(server) == before:
@@ -68,7 +68,7 @@ def one_more_cancelled(server: Server) -> Iterator[None]:
 # ---- OpenAI
 
 
-def test_an_edit_is_the_picture_that_the_endpoint_itself_makes(scribble_server: Server, client: openai.OpenAI) -> None:
+def test_edit_returns_the_picture_of_the_declared_endpoint(scribble_server: Server, client: openai.OpenAI) -> None:
     extra = {"seed": 5, "conditioning_scale": 0.8, "negative_prompt": "blurry", **QUICK}
     with HOUSE.open("rb") as file:
         edited = client.images.edit(image=[file], prompt="a red house", extra_body=extra)
@@ -79,7 +79,7 @@ def test_an_edit_is_the_picture_that_the_endpoint_itself_makes(scribble_server: 
     assert (picture.format, edited.size, edited.output_format) == ("PNG", "128x128", "png")
 
 
-def test_several_pictures_are_those_of_the_seeds_that_follow(client: openai.OpenAI) -> None:
+def test_several_pictures_have_consecutive_seeds(client: openai.OpenAI) -> None:
     both = client.images.generate(prompt="a red house", n=2, extra_body={"seed": 8, **QUICK}).data or []
     alone = client.images.generate(prompt="a red house", extra_body={"seed": 9, **QUICK}).data or []
     assert [opened(bytes_of(each)).format for each in both] == ["PNG", "PNG"]
@@ -87,7 +87,7 @@ def test_several_pictures_are_those_of_the_seeds_that_follow(client: openai.Open
     assert difference(second, again) <= 1 < difference(first, again)
 
 
-def test_the_client_reads_its_own_events_and_the_last_is_the_plain_answer(client: openai.OpenAI) -> None:
+def test_openai_client_reads_the_events_and_the_last_equals_the_plain_response(client: openai.OpenAI) -> None:
     extra = {"seed": 8, "num_inference_steps": 8}
     plain = client.images.generate(prompt="a red house", extra_body=extra).data or []
     stream = client.images.generate(prompt="a red house", stream=True, partial_images=2, extra_body=extra)
@@ -107,7 +107,7 @@ def test_models_are_listed(client: openai.OpenAI) -> None:
     assert client.models.retrieve(MODEL).object == "model"
 
 
-def test_the_client_raises_what_its_users_expect(client: openai.OpenAI) -> None:
+def test_openai_client_raises_the_usual_exceptions(client: openai.OpenAI) -> None:
     with pytest.raises(openai.BadRequestError) as bad:
         client.images.generate(prompt="a house", extra_body={"num_inference_steps": 10_000})
     assert (bad.value.param, bad.value.code, bad.value.type) == (
@@ -132,7 +132,7 @@ def test_the_client_raises_what_its_users_expect(client: openai.OpenAI) -> None:
     assert too_large.value.status_code == 413
 
 
-def test_what_fails_in_a_stream_is_raised_too(client: openai.OpenAI) -> None:
+def test_openai_client_raises_an_error_of_a_stream(client: openai.OpenAI) -> None:
     content = HOUSE.read_bytes()
     pixels = content.index(b"IDAT") + 4
     damaged = content[: pixels + 1000] + bytes(1000) + content[pixels + 2000 :]
@@ -142,7 +142,7 @@ def test_what_fails_in_a_stream_is_raised_too(client: openai.OpenAI) -> None:
     assert error.value.code == "truncated_image"
 
 
-def test_a_timeout_and_a_closed_stream_stop_the_work(scribble_server: Server, client: openai.OpenAI) -> None:
+def test_timeout_and_closed_stream_cancel_the_request(scribble_server: Server, client: openai.OpenAI) -> None:
     with one_more_cancelled(scribble_server), pytest.raises(openai.APITimeoutError):
         client.with_options(timeout=0.5).images.generate(prompt="a house", size="256x256", extra_body=LONG)
     with one_more_cancelled(scribble_server):
@@ -151,7 +151,7 @@ def test_a_timeout_and_a_closed_stream_stop_the_work(scribble_server: Server, cl
         stream.close()
 
 
-async def test_the_async_client_does_the_same_and_can_be_cancelled(scribble_server: Server) -> None:
+async def test_async_openai_client_works_and_can_be_cancelled(scribble_server: Server) -> None:
     url = f"{scribble_server.url}/v1"
     async with openai.AsyncOpenAI(base_url=url, api_key="none", max_retries=0) as client:
         pictures = await asyncio.gather(
@@ -180,7 +180,7 @@ def unit() -> webuiapi.ControlNetUnit:
     return webuiapi.ControlNetUnit(image=Image.open(HOUSE), module="none", model="None")
 
 
-def test_what_an_a1111_client_asks_first_has_an_answer(a1111: webuiapi.WebUIApi) -> None:
+def test_first_requests_of_an_a1111_client_succeed(a1111: webuiapi.WebUIApi) -> None:
     assert a1111.util_get_current_model() == "demo_checkpoint"
     assert a1111.util_get_model_names() == ["demo_checkpoint"]
     assert a1111.util_get_sampler_names() == ["DPM++ 2M Karras", "Euler", "Euler a", "LCM"]
@@ -195,7 +195,7 @@ def test_what_an_a1111_client_asks_first_has_an_answer(a1111: webuiapi.WebUIApi)
     a1111.util_wait_for_ready()
 
 
-def test_an_a1111_script_draws_along_the_scribble(scribble_server: Server, a1111: webuiapi.WebUIApi) -> None:
+def test_a1111_client_draws_with_a_scribble(scribble_server: Server, a1111: webuiapi.WebUIApi) -> None:
     made = a1111.txt2img(
         prompt="a red house", seed=3, cfg_scale=2.5, width=128, height=128, batch_size=2, controlnet_units=[unit()]
     )
@@ -215,23 +215,23 @@ def test_an_a1111_script_draws_along_the_scribble(scribble_server: Server, a1111
     assert difference(second, plain) <= 1 < difference(first, plain)
 
 
-def test_interrupt_stops_the_callers_own_picture(scribble_server: Server, a1111: webuiapi.WebUIApi) -> None:
+def test_interrupt_stops_only_the_callers_picture(scribble_server: Server, a1111: webuiapi.WebUIApi) -> None:
     made: list[webuiapi.WebUIApiResult] = []
 
-    def ask() -> None:
+    def draw() -> None:
         made.append(a1111.txt2img(prompt="a house", width=256, height=256, steps=50, controlnet_units=[unit()]))
 
-    asking = threading.Thread(target=ask)
+    drawing = threading.Thread(target=draw)
     with one_more_cancelled(scribble_server):
-        asking.start()
-        while not (told := a1111.get_progress())["current_image"]:
+        drawing.start()
+        while not (progress := a1111.get_progress())["current_image"]:
             pass
-        assert 0 < told["progress"] < 1
+        assert 0 < progress["progress"] < 1
         stranger = webuiapi.WebUIApi(host="127.0.0.1", port=scribble_server.port)
         assert stranger.get_progress()["state"]["job_count"] == 0
         stranger.interrupt()
         assert a1111.get_progress()["state"]["interrupted"] is False
         a1111.interrupt()
-        asking.join()
+        drawing.join()
     assert made[0].image.size == (256, 256)
     assert any("interrupted" in note for note in made[0].info["notes"])

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A real Triton that comes back with another config; functions around its model; what `check --triton` says of it."""
+"""Changed configs on a real Triton: the frontend and `check --triton` report mismatches with declared functions."""
 
 import asyncio
 import json
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.integration
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """The app and its model repository, to be changed."""
+    """The app and a model repository that tests may change."""
     shutil.copytree(FUNCTION_APP, tmp_path / "app", ignore=shutil.ignore_patterns("__pycache__"))
     return tmp_path / "app"
 
@@ -55,7 +55,7 @@ def rename_the_input(folder: Path, old: str, new: str) -> None:
 
 
 def check(server: Server, folder: Path, *arguments: str) -> tuple[int, dict[str, dict[str, str]]]:
-    """Exit code and findings by rule, of the app in the folder against the Triton that runs."""
+    """Run `check` on the app in the folder with the running Triton. Return its exit code and its findings by rule."""
     done = subprocess.run(
         [*CHECK, "--triton", f"http://{server.triton_url}", *arguments],
         cwd=folder,
@@ -65,7 +65,7 @@ def check(server: Server, folder: Path, *arguments: str) -> tuple[int, dict[str,
     return done.returncode, {each["code"]: each for each in json.loads(done.stdout)["findings"]}
 
 
-def test_a_triton_that_comes_back_with_another_config_is_held_against_it(server: Server, folder: Path) -> None:
+def test_config_is_checked_again_after_a_restart_of_triton(server: Server, folder: Path) -> None:
     for path in ("/mood", "/mood/in-a-thread"):
         assert server.post(path, json={"text": "aB"}).json() == {"score": 0.5}
     status, found = check(server, folder, "models", "--trial")
@@ -73,16 +73,16 @@ def test_a_triton_that_comes_back_with_another_config_is_held_against_it(server:
     assert set(found) <= {"cancel-may-crash", "shared-memory-off", "trace-context-lost"}
 
     rename_the_input(folder, "input.ids", "tokens")
-    server.named("tritonserver").kill()  # the frontend starts another, which reads the changed config
+    server.named("tritonserver").kill()  # the frontend restarts it, and it reads the changed config
     server.wait_for(r"/mood does not fit mood")
-    answer = server.post("/mood", json={"text": "aB"})
-    assert (answer.status_code, answer.json()["code"]) == (503, "contract_mismatch")
-    assert "`Tokens.ids` (tensor `input.ids`): the model mood has no input of that name" in answer.json()["detail"]
+    response = server.post("/mood", json={"text": "aB"})
+    assert (response.status_code, response.json()["code"]) == (503, "contract_mismatch")
+    assert "`Tokens.ids` (tensor `input.ids`): the model mood has no input of that name" in response.json()["detail"]
     assert server.get("/health/live").status_code == 200
     state = server.get("/health/ready").json()["endpoints"][0]
     assert (state["code"], len(state["mismatches"])) == ("contract_mismatch", 2)
 
-    rename_the_input(folder, "tokens", "input.ids")  # in the file alone: what runs is what counts
+    rename_the_input(folder, "tokens", "input.ids")  # only in the file: `check` uses the loaded config
     status, found = check(server, folder, "models")
     assert status == 1
     assert found["contract-mismatch"]["where"] == "/mood/in-a-thread"
@@ -90,14 +90,14 @@ def test_a_triton_that_comes_back_with_another_config_is_held_against_it(server:
 
 
 class ExplicitTriton(EmbeddedTriton):
-    """Loads a model again when it is told to, and serves on meanwhile."""
+    """Reloads a model on request, without a restart."""
 
     def _command(self, folder: Path, shared_memory_prefix: str) -> list[str]:
         command = super()._command(folder, shared_memory_prefix)
         return [*command, "--model-control-mode=explicit", "--load-model=mood"]
 
 
-async def test_a_model_that_is_reloaded_while_triton_stays_up_is_held_against_its_new_config(folder: Path) -> None:
+async def test_config_is_checked_again_after_a_reload_of_the_model(folder: Path) -> None:
     async with ExplicitTriton.prepare(folder / "models") as triton:
         frontend = TritonFrontend(settings=Settings(triton_url=triton.url, watch_interval_s=0.1))
 
@@ -116,14 +116,14 @@ async def test_a_model_that_is_reloaded_while_triton_stays_up_is_held_against_it
             async with httpx2.AsyncClient(timeout=60) as operator:
                 loaded = await operator.post(f"{triton.url}/v2/repository/models/mood/load")
             assert loaded.status_code == 200
-            answer = await until(client, 503)
-            assert answer.json()["code"] == "contract_mismatch"
+            response = await until(client, 503)
+            assert response.json()["code"] == "contract_mismatch"
 
 
 async def until(client: httpx2.AsyncClient, status: int) -> httpx2.Response:
-    """The first answer of this status."""
+    """Repeat a request until its response has this status."""
     while True:
-        answer = await client.post("/mood", json={"text": "aB"})
-        if answer.status_code == status:
-            return answer
+        response = await client.post("/mood", json={"text": "aB"})
+        if response.status_code == status:
+            return response
         await asyncio.sleep(0.05)

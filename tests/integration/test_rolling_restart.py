@@ -21,10 +21,10 @@ from support.serving import ECHO_APP, Server, free_port
 pytestmark = [
     pytest.mark.integration,
     pytest.mark.slow,
-    pytest.mark.skipif(shutil.which("nginx") is None, reason="no nginx here"),
+    pytest.mark.skipif(shutil.which("nginx") is None, reason="nginx is not installed"),
 ]
 
-NUM_CLIENTS = 2  # the model has slots for three
+NUM_CLIENTS = 2  # the model has three slots
 PAGE = ROOT / "docs" / "server.md"
 CONFIG = """\
 daemon off;

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What callers write, and show to be let in, is in no line of any log: the frontend's, Triton's, the models'."""
+"""No log of the frontend, Triton or the models contains prompts, pictures or keys."""
 
 import os
 import sys
@@ -19,7 +19,7 @@ HEADERS = {"Authorization": f"Bearer {SECRET}-key", "X-API-Key": f"{SECRET}-key"
 
 @pytest.fixture
 def server() -> Iterator[Server]:
-    """All that can be logged is."""
+    """A server that logs as much as possible."""
     server = Server(
         [sys.executable, "-m", "fastapi_triton", "serve", "--embedded", "--access-log", "--log-level", "debug"],
         folder=COUNT_APP,
@@ -31,31 +31,31 @@ def server() -> Iterator[Server]:
         server.drop()
 
 
-def ask(server: Server, path: str, **arguments: object) -> httpx2.Response:
+def post(server: Server, path: str, **arguments: object) -> httpx2.Response:
     return server.post(path, headers={**HEADERS, **arguments.pop("headers", {})}, **arguments)  # type: ignore[dict-item]
 
 
 def test_no_log_has_a_prompt_a_picture_or_a_key(server: Server) -> None:
     picture = base64_picture()
     events = {"Accept": "text/event-stream"}
-    answers = [
-        ask(server, "/count", json={"text": f"echo {SECRET} {picture}"}),
-        ask(server, "/count", json={"text": f"echo {SECRET}"}, headers=events),
-        ask(server, "/count", json={"text": f"late_fail {SECRET}"}),
-        ask(server, "/count", json={"text": "refuse too_rude"}),
-        ask(server, "/count", json={"text": f"break_off {SECRET}"}, headers=events),
-        ask(server, "/count", json={"text": f"echo {SECRET}", "num_steps": SECRET}),
-        ask(server, "/count", json={f"{SECRET}": 1}),
-        ask(server, "/count", content=f'{{"text": "{SECRET}'),
-        ask(server, "/count", files={"text": (None, SECRET), "image": ("x.png", SECRET.encode())}),
-        ask(server, "/models/count_stream/infer", json={"text": f"echo {SECRET}"}),
-        ask(server, "/v2/models/count_stream/generate_stream", json={"text": f"echo {SECRET}"}),
-        ask(server, "/v2/models/count_stream/generate_stream", json={"text": [SECRET], "num_steps": SECRET}),
-        ask(server, f"/count?api_key={SECRET}", json={"text": "echo hi"}),
+    responses = [
+        post(server, "/count", json={"text": f"echo {SECRET} {picture}"}),
+        post(server, "/count", json={"text": f"echo {SECRET}"}, headers=events),
+        post(server, "/count", json={"text": f"late_fail {SECRET}"}),
+        post(server, "/count", json={"text": "refuse too_rude"}),
+        post(server, "/count", json={"text": f"break_off {SECRET}"}, headers=events),
+        post(server, "/count", json={"text": f"echo {SECRET}", "num_steps": SECRET}),
+        post(server, "/count", json={f"{SECRET}": 1}),
+        post(server, "/count", content=f'{{"text": "{SECRET}'),
+        post(server, "/count", files={"text": (None, SECRET), "image": ("x.png", SECRET.encode())}),
+        post(server, "/models/count_stream/infer", json={"text": f"echo {SECRET}"}),
+        post(server, "/v2/models/count_stream/generate_stream", json={"text": f"echo {SECRET}"}),
+        post(server, "/v2/models/count_stream/generate_stream", json={"text": [SECRET], "num_steps": SECRET}),
+        post(server, f"/count?api_key={SECRET}", json={"text": "echo hi"}),
     ]
-    assert {answer.status_code for answer in answers} >= {200, 400, 422, 502}
+    assert {response.status_code for response in responses} >= {200, 400, 422, 502}
     server.stop()
     access = [line for line in server.lines if "fastapi_triton.access" in line and " /count" in line]
     assert len(access) == 10
-    told = [line for line in server.lines if SECRET in line or picture[:30] in line]
-    assert told == []
+    revealing = [line for line in server.lines if SECRET in line or picture[:30] in line]
+    assert revealing == []

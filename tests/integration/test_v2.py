@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`/v2` in front of a real Triton: NVIDIA's own clients work against the frontend's port."""
+"""`/v2` with a real Triton: NVIDIA's clients work with the frontend's port."""
 
 import asyncio
 import contextlib
@@ -60,7 +60,7 @@ def test_health_metadata_config_and_statistics(client: InferenceServerClient, ec
         {"request_compression_algorithm": "deflate", "response_compression_algorithm": "deflate"},
     ],
 )
-def test_a_batch_of_bytes_of_every_kind_comes_back_as_it_went(
+def test_batch_of_bytes_of_every_kind_comes_back_unchanged(
     client: InferenceServerClient, compression: dict[str, str]
 ) -> None:
     result = client.infer("echo", texts(*VALUES), request_id="abc", **compression)
@@ -68,27 +68,27 @@ def test_a_batch_of_bytes_of_every_kind_comes_back_as_it_went(
     assert result.get_response()["id"] == "abc"
 
 
-def test_json_both_ways(client: InferenceServerClient) -> None:
+def test_json_in_both_directions(client: InferenceServerClient) -> None:
     outputs = [InferRequestedOutput("text", binary_data=False)]
     result = client.infer("echo", texts(b"aGk=", "hä🏠".encode(), is_binary=False), outputs=outputs)
     assert result.as_numpy("text")[:, 0].tolist() == ["aGk=", "hä🏠"]
 
 
-def test_the_raw_bytes_of_an_answer_are_tritons(echo_server: Server) -> None:
+def test_response_has_tritons_raw_bytes(echo_server: Server) -> None:
     body, length = InferenceServerClient.generate_request_body(texts(*VALUES))
     headers = {"Inference-Header-Content-Length": str(length)}
-    answers = [
+    responses = [
         httpx2.post(f"{url}/v2/models/echo/infer", content=bytes(body), headers=headers)
         for url in (f"http://{echo_server.triton_url}", echo_server.url)
     ]
-    direct, through = answers
+    direct, through = responses
     assert through.content == direct.content
     ours = {"date", "server", "server-timing", "x-request-id"}
     assert {name: through.headers[name] for name in through.headers if name not in ours} == dict(direct.headers)
 
 
-async def test_the_asynchronous_client_many_at_once(echo_server: Server) -> None:
-    # Two wait, one runs: more than that Triton's own queue refuses.
+async def test_async_tritonclient_sends_concurrent_requests(echo_server: Server) -> None:
+    # One runs and two wait. Triton's own queue rejects more.
     async with tritonclient.http.aio.InferenceServerClient(echo_server.url.removeprefix("http://")) as client:
         for size in (1, 1_000, 1_000_000):
             sent = [bytes([number]) * size for number in range(2)]
@@ -96,19 +96,19 @@ async def test_the_asynchronous_client_many_at_once(echo_server: Server) -> None
             assert [result.as_numpy("text").item() for result in results] == sent
 
 
-def test_tritons_refusals_keep_their_words_and_status(client: InferenceServerClient) -> None:
-    for name, inputs, words, status in (
+def test_errors_of_triton_keep_their_text_and_status(client: InferenceServerClient) -> None:
+    for name, inputs, text, status in (
         ("nope", texts(b"a"), "unknown model: 'nope'", "404"),
         ("echo", texts(b"refuse"), "too_rude", "400"),
         ("echo", texts(b"fail"), "secret", "500"),
         ("echo", texts(*[b"a"] * 9), "must be <= 8", "400"),
     ):
-        with pytest.raises(InferenceServerException, match=words) as refused:
+        with pytest.raises(InferenceServerException, match=text) as rejected:
             client.infer(name, inputs)
-        assert refused.value.status() == status
+        assert rejected.value.status() == status
 
 
-def test_tritonclient_reads_why_the_frontend_refuses(client: InferenceServerClient) -> None:
+def test_tritonclient_shows_errors_of_the_frontend(client: InferenceServerClient) -> None:
     for call in (
         lambda: client.unload_model("echo"),
         lambda: client.load_model("echo"),
@@ -117,12 +117,12 @@ def test_tritonclient_reads_why_the_frontend_refuses(client: InferenceServerClie
         lambda: client.register_system_shared_memory("a", "/a", 8),
         lambda: client.unregister_cuda_shared_memory(),
     ):
-        with pytest.raises(InferenceServerException, match="--v2-admin") as refused:
+        with pytest.raises(InferenceServerException, match="--v2-admin") as rejected:
             call()
-        assert refused.value.status() == "403"
-    with pytest.raises(InferenceServerException, match="over the limit of 20,971,520 bytes") as refused:
+        assert rejected.value.status() == "403"
+    with pytest.raises(InferenceServerException, match="over the limit of 20,971,520 bytes") as rejected:
         client.infer("echo", texts(b"x" * 21_000_000))
-    assert refused.value.status() == "413"
+    assert rejected.value.status() == "413"
     assert client.is_model_ready("echo")
 
 
@@ -138,23 +138,23 @@ def test_curl_sends_its_body_after_100_continue(echo_server: Server, tmp_path: P
     assert json.loads(done.stdout)["outputs"][0]["data"] == ["a" * 2_000_000]
 
 
-def events(answer: httpx2.Response) -> Iterator[dict[str, Any]]:
-    return (event.data for event in events_in(answer.iter_lines()))
+def events(response: httpx2.Response) -> Iterator[dict[str, Any]]:
+    return (event.data for event in events_in(response.iter_lines()))
 
 
-def test_a_streams_events_come_as_they_are_made(count_server: Server, tmp_path: Path) -> None:
+def test_stream_events_arrive_as_they_are_made(count_server: Server, tmp_path: Path) -> None:
     url = f"{count_server.url}/v2/models/count_stream/generate_stream"
-    with httpx2.stream("POST", url, json={"text": f"hold {tmp_path}"}, timeout=30) as answer:
-        assert answer.headers["content-type"].startswith("text/event-stream")
-        told = events(answer)
-        assert next(told)["event"] == "queued"
+    with httpx2.stream("POST", url, json={"text": f"hold {tmp_path}"}, timeout=30) as response:
+        assert response.headers["content-type"].startswith("text/event-stream")
+        received = events(response)
+        assert next(received)["event"] == "queued"
         (tmp_path / "go").touch()
-        assert [each["event"] for each in told] == ["progress"] * 3 + ["completed"]
+        assert [each["event"] for each in received] == ["progress"] * 3 + ["completed"]
 
 
-def test_the_model_learns_of_a_caller_who_leaves(count_server: Server, tmp_path: Path) -> None:
+def test_disconnect_cancels_the_request_in_the_model(count_server: Server, tmp_path: Path) -> None:
     url = f"{count_server.url}/v2/models/count_stream/generate_stream"
-    with httpx2.stream("POST", url, json={"id": "abc", "text": f"hold {tmp_path}"}, timeout=30) as answer:
-        assert next(events(answer))["event"] == "queued"
+    with httpx2.stream("POST", url, json={"id": "abc", "text": f"hold {tmp_path}"}, timeout=30) as response:
+        assert next(events(response))["event"] == "queued"
     while not (tmp_path / "left-abc").exists():
         time.sleep(0.01)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Away from the clone: the wheel alone does the main job in an empty folder, and `init` writes an app to edit."""
+"""The installed wheel: it serves pictures from an empty folder, and `init` writes an app that can be edited."""
 
 import io
 import os
@@ -29,17 +29,17 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def draw_a_picture(server: Server, scribble: Path) -> None:
-    answer = server.post(
+    response = server.post(
         PATH,
         data={"prompt": "a red house in the snow"},
         files={"image": (scribble.name, scribble.read_bytes())},
         headers={"Accept": "image/png"},
     )
-    assert answer.status_code == 200, answer.text
-    Image.open(io.BytesIO(answer.content)).load()
+    assert response.status_code == 200, response.text
+    Image.open(io.BytesIO(response.content)).load()
 
 
-def test_the_installed_package_serves_from_an_empty_folder(wheel: Path, tmp_path: Path) -> None:
+def test_installed_package_serves_from_an_empty_folder(wheel: Path, tmp_path: Path) -> None:
     installed = tmp_path / "site"
     command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(installed), str(wheel)]
     subprocess.run(command, check=True)
@@ -50,7 +50,7 @@ def test_the_installed_package_serves_from_an_empty_folder(wheel: Path, tmp_path
     server = Server(command, folder=empty, environment=environment)
     try:
         server.wait_until_ready()
-        assert str(installed) in server.log  # it is the wheel's model repository
+        assert str(installed) in server.log  # the wheel's model repository
         draw_a_picture(server, ROOT / "demo" / "examples" / "house.png")
         page = server.get("/").text
         for name in ("page.js", "page.css", "house.webp"):
@@ -63,7 +63,7 @@ def test_the_installed_package_serves_from_an_empty_folder(wheel: Path, tmp_path
 
 
 @pytest.mark.slow
-def test_a_fresh_environment_with_the_embedded_extra_serves_an_app_of_ones_own(wheel: Path, tmp_path: Path) -> None:
+def test_fresh_environment_with_the_embedded_extra_serves_an_edited_app(wheel: Path, tmp_path: Path) -> None:
     venv.create(tmp_path / "venv", with_pip=True)
     python = str(tmp_path / "venv" / "bin" / "python")
     subprocess.run([python, "-m", "pip", "install", "--quiet", f"{wheel}[embedded]"], check=True)
@@ -76,6 +76,6 @@ def test_a_fresh_environment_with_the_embedded_extra_serves_an_app_of_ones_own(w
     try:
         server.wait_until_ready()
         assert str(folder / "models") in server.log
-        assert server.post("/draw", json={"prompt": "a"}).status_code == 422  # its own route
+        assert server.post("/draw", json={"prompt": "a"}).status_code == 422  # a route of the app
     finally:
         server.stop()

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The engine's place, held by a model that makes no pictures but answers as it does, from threads of its own.
+"""A simulated engine: it makes no pictures, but sends the engine's responses from threads.
 
-A seed below 0 fails. One more thread makes numpy arrays all the time, as a busy engine does.
+A seed below 0 fails. Another thread makes numpy arrays all the time, as a busy engine does.
 """
 
 import json
@@ -29,23 +29,23 @@ class TritonPythonModel:
     def execute(self, requests: list[Any]) -> None:
         for request in requests:
             is_terse = bool(json.loads(request.parameters() or "{}").get("terse"))
-            answers = TritonListener(ResponseStream(request.get_response_sender()), is_terse=is_terse)
+            listener = TritonListener(ResponseStream(request.get_response_sender()), is_terse=is_terse)
             seed = int(pb_utils.get_input_tensor_by_name(request, "seed").as_numpy()[0])
-            answers.queued()
-            self.threads.submit(self.run, answers, seed)
+            listener.queued()
+            self.threads.submit(self.run, listener, seed)
 
     def finalize(self) -> None:
         self.threads.shutdown()
         self.ends.set()
         self.busy.join()
 
-    def run(self, answers: TritonListener, seed: int) -> None:
+    def run(self, listener: TritonListener, seed: int) -> None:
         for step in range(1, NUM_STEPS + 1):
-            answers.progress(step, NUM_STEPS, b"a preview")
+            listener.progress(step, NUM_STEPS, b"a preview")
         if seed < 0:
-            answers.failed(RequestError("invalid_base64", "as asked"))
+            listener.failed(RequestError("invalid_base64", "as asked"))
         else:
-            answers.completed(GeneratedPicture(content=bytes(20_000), seed=seed, info={}))
+            listener.completed(GeneratedPicture(content=bytes(20_000), seed=seed, info={}))
 
     def be_busy(self) -> None:
         while not self.ends.wait(0.0002):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Waits, and counts how often it was asked."""
+"""Sleeps for the given time, and counts its executions."""
 
 import time
 from typing import Any

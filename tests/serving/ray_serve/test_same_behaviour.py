@@ -14,11 +14,11 @@ from clusters import ClusterServer
 
 from tests.integration.test_count_stream import (
     caller,  # noqa: F401
-    test_a_caller_of_events_who_leaves_is_noticed_by_the_model,  # noqa: F401
-    test_describe_and_readiness_ask_the_stream_model,  # noqa: F401
-    test_errors_before_the_first_event_have_a_status_and_later_ones_are_an_event,  # noqa: F401
-    test_events_through_the_frontend_and_the_plain_answer_are_the_same,  # noqa: F401
-    test_megabytes_come_through_the_frontend_intact,  # noqa: F401
+    test_describe_and_readiness_use_the_stream_model,  # noqa: F401
+    test_disconnect_from_a_stream_cancels_the_request_in_the_model,  # noqa: F401
+    test_error_has_a_status_before_the_first_event_and_is_an_event_after_it,  # noqa: F401
+    test_last_event_equals_the_plain_response,  # noqa: F401
+    test_megabytes_pass_the_frontend_intact,  # noqa: F401
     until,
 )
 
