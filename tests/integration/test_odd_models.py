@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Generated endpoints with odd models on a real Triton: all datatypes in both directions, errors that name the field."""
+"""Generated endpoints with odd models on a real Triton: all datatypes in both directions, errors that name fields."""
 
 import base64
 import io

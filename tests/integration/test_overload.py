@@ -69,7 +69,7 @@ async def until_cancelled(client: httpx2.AsyncClient, number: int) -> dict[str, 
 async def test_requests_of_a_burst_get_a_result_or_overload(
     client: httpx2.AsyncClient,
 ) -> None:
-    burst = [asyncio.create_tsend(client.post(PLAIN, json={"seconds": 2.0})) for _ in range(60)]
+    burst = [asyncio.create_task(client.post(PLAIN, json={"seconds": 2.0})) for _ in range(60)]
     responses = await asyncio.gather(*burst)
     assert Counter(each.status_code for each in responses) == {200: MAX_IN_FLIGHT + MAX_WAITING, 503: 48}
     for each in responses:
@@ -78,7 +78,7 @@ async def test_requests_of_a_burst_get_a_result_or_overload(
             assert int(each.headers["retry-after"]) >= 1
     assert (await state(client))["in_flight"] == 0
     # The service time is known now: a request that cannot finish in time does not start.
-    running = [asyncio.create_tsend(client.post(PLAIN, json={"seconds": 1.0})) for _ in range(MAX_IN_FLIGHT)]
+    running = [asyncio.create_task(client.post(PLAIN, json={"seconds": 1.0})) for _ in range(MAX_IN_FLIGHT)]
     await until(client, in_flight=MAX_IN_FLIGHT)
     rejected = await client.post(PLAIN, json=SHORT, headers={"X-Request-Timeout": "1"})
     assert (rejected.status_code, rejected.json()["code"]) == (503, "deadline_out_of_reach")
@@ -97,7 +97,7 @@ async def test_disconnects_cancel_requests_in_the_model_and_free_all_slots(clien
 
     for _ in range(5):
         await asyncio.gather(*(disconnect(number) for number in range(MAX_IN_FLIGHT)))
-    waiting = asyncio.create_tsend(client.post(CANCELLABLE, json=LONG))
+    waiting = asyncio.create_task(client.post(CANCELLABLE, json=LONG))
     await until(client, in_flight=1, waiting=0)
     waiting.cancel()
     await until(client, in_flight=0, waiting=0)
@@ -126,7 +126,7 @@ async def test_triton_drops_expired_requests_from_its_queue(client: httpx2.Async
         return response.status_code, response.json()
 
     assert await send(0.0) == (200, {"num_executed": 1})
-    running = asyncio.create_tsend(send(2.0))
+    running = asyncio.create_task(send(2.0))
     await until(client, in_flight=1)
     status, problem = await send(0.0, **{"X-Request-Timeout": "0.5"})
     assert (status, problem["code"]) == (504, "deadline_exceeded")
