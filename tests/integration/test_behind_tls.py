@@ -78,7 +78,7 @@ async def test_requests_of_every_kind_pass_the_proxy(proxy: str, authority: Auth
             "triton_access_denied",
             "rejects the frontend's credentials (401)",
         ),
-        ("http", {"triton_token": TOKEN}, "triton_tls_failed", "its URL says http, but that port speaks TLS"),
+        ("http", {"triton_token": TOKEN}, "triton_tls_failed", "its URL says http, but the port speaks TLS"),
     ],
 )
 async def test_readiness_and_requests_report_wrong_credentials_and_tls(

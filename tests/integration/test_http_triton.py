@@ -106,7 +106,7 @@ async def test_unknown_model_is_not_ready(triton: HTTPTriton) -> None:
 
 async def test_closed_port_is_reported_as_triton_unavailable() -> None:
     async with HTTPTriton(f"http://127.0.0.1:{free_port()}") as client:
-        with pytest.raises(TritonUnavailableError, match="nothing was run"):
+        with pytest.raises(TritonUnavailableError, match="Nothing was run"):
             await client.infer("echo", inputs_of(b"a"))
         with pytest.raises(TritonUnavailableError):
             await client.ready("echo")
