@@ -74,7 +74,7 @@ class ScriptedStreamModel:
     async def __call__(self, inputs: Tensors) -> AsyncGenerator[dict[str, Tensor], None]:
         if "describe" in inputs:
             self.num_descriptions += 1
-            description = {"sizes": [[128, 128]], "asked": self.num_descriptions, **self.further_description}
+            description = {"sizes": [[128, 128]], "number": self.num_descriptions, **self.further_description}
             yield {"info": bytes_tensor(json.dumps(description).encode())}
             return
         self.has_request.set()
@@ -108,7 +108,7 @@ async def events_for(client: httpx2.AsyncClient, body: dict[str, Any]) -> list[R
         return [event async for event in events_of(answer)]
 
 
-def asked(triton: FakeTriton) -> list[dict[str, Any]]:
+def stream_inputs(triton: FakeTriton) -> list[dict[str, Any]]:
     """The inputs of all requests to the stream model as plain values, without `describe` requests."""
     return [
         {

@@ -17,7 +17,7 @@ from fastapi_triton.pictures.a1111 import routes
 from fastapi_triton.pictures.a1111.tasks import COOKIE, TaskOwner
 from fastapi_triton.testing import FakeTriton
 from support.scribble_app import base64_picture
-from support.scripted_stream_model import ScriptedStreamModel, asked
+from support.scripted_stream_model import ScriptedStreamModel, stream_inputs
 
 TXT2IMG, PROGRESS, INTERRUPT = "/sdapi/v1/txt2img", "/sdapi/v1/progress", "/sdapi/v1/interrupt"
 
@@ -50,7 +50,7 @@ async def test_the_fields_and_the_unit_are_translated_to_the_models_inputs(
         sampler_name="Euler a",
         alwayson_scripts=unit(weight=0.5, guidance_start=0.25, guidance_end=0.75, module="invert"),
     )
-    assert asked(triton) == [
+    assert stream_inputs(triton) == [
         {
             "prompt": "a red house",
             "image": base64_picture(),
@@ -89,7 +89,7 @@ async def test_all_notations_of_a_unit_with_a_scribble_are_accepted(
     client: httpx2.AsyncClient, triton: FakeTriton, scripts: dict[str, Any]
 ) -> None:
     await made(client, alwayson_scripts=scripts)
-    assert (asked(triton)[0]["image"], asked(triton)[0]["invert"]) == (base64_picture(), "auto")
+    assert (stream_inputs(triton)[0]["image"], stream_inputs(triton)[0]["invert"]) == (base64_picture(), "auto")
 
 
 @pytest.mark.parametrize("scripts", [None, {}, {"controlnet": {"args": []}}, unit(enabled=False)])
@@ -97,7 +97,7 @@ async def test_without_a_unit_the_model_gets_only_the_prompt(
     client: httpx2.AsyncClient, triton: FakeTriton, scripts: dict[str, Any] | None
 ) -> None:
     await made(client, alwayson_scripts=scripts)
-    assert "image" not in asked(triton)[0]
+    assert "image" not in stream_inputs(triton)[0]
 
 
 @pytest.mark.parametrize(
@@ -117,7 +117,7 @@ async def test_a_sampler_becomes_the_most_similar_scheduler(
     client: httpx2.AsyncClient, triton: FakeTriton, sampler: str, scheduler: str, is_noted: bool
 ) -> None:
     _, info = await made(client, sampler_name=sampler)
-    assert asked(triton)[0]["scheduler"] == scheduler
+    assert stream_inputs(triton)[0]["scheduler"] == scheduler
     assert len(info["notes"]) == is_noted
 
 
@@ -132,7 +132,7 @@ async def test_notes_name_the_differences_from_the_request(client: httpx2.AsyncC
         override_settings={"CLIP_stop_at_last_layers": 2, "sd_model_checkpoint": ""},
         alwayson_scripts=unit(control_mode="My prompt is more important"),
     )
-    assert (asked(triton)[0]["width"], asked(triton)[0]["height"]) == (128, 128)
+    assert (stream_inputs(triton)[0]["width"], stream_inputs(triton)[0]["height"]) == (128, 128)
     words = ("exponential", "CLIP_stop", "styles", "restore_faces", "1024x1024", "control_mode")
     assert all(any(word in note for note in info["notes"]) for word in words)
 
@@ -180,7 +180,7 @@ async def test_unsupported_values_are_rejected_with_a_reason(
     response = await client.post(TXT2IMG, json={"prompt": "a red house", **fields})
     assert (response.status_code, response.json()["code"]) == (422, code)
     assert words.lower() in response.json()["detail"].lower()
-    assert not asked(triton)
+    assert not stream_inputs(triton)
 
 
 async def test_errors_of_the_model_have_a1111s_field_names(

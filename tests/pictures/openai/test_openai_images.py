@@ -28,7 +28,7 @@ from fastapi_triton.triton.client import Tensors
 from fastapi_triton.triton.tensor import Tensor
 from support.app_on_socket import listening
 from support.scribble_app import base64_picture, paint, picture
-from support.scripted_stream_model import STREAM_MODEL, ScriptedStreamModel, app_of, asked
+from support.scripted_stream_model import STREAM_MODEL, ScriptedStreamModel, app_of, stream_inputs
 
 GENERATIONS, EDITS = "/v1/images/generations", "/v1/images/edits"
 
@@ -54,7 +54,9 @@ async def test_a_generation_runs_the_stream_model_without_a_scribble(
     assert Image.open(io.BytesIO(base64.b64decode(body["data"][0]["b64_json"]))).format == "PNG"
     assert "notes" not in body
     # conditioning_scale has its declared default, which has no effect without an image.
-    assert asked(triton) == [{"prompt": "a red house", "seed": 5, "output_format": "png", "conditioning_scale": 1.0}]
+    assert stream_inputs(triton) == [
+        {"prompt": "a red house", "seed": 5, "output_format": "png", "conditioning_scale": 1.0}
+    ]
 
 
 @pytest.mark.parametrize("name", ["image", "image[]"])
@@ -74,7 +76,7 @@ async def test_a_form_can_have_the_scribble_and_extension_fields(
     }
     response = await client.post(EDITS, data=fields, files={name: ("a.png", picture(), "image/png")})
     assert response.status_code == 200, response.text
-    assert asked(triton) == [
+    assert stream_inputs(triton) == [
         {
             "prompt": "a red house",
             "image": base64_picture(),
@@ -109,7 +111,7 @@ async def test_openai_fields_without_a_meaning_are_accepted(client: httpx2.Async
     response = await client.post(GENERATIONS, json={"prompt": "a red house", **ignored})
     assert response.status_code == 200
     assert response.json()["notes"] == ["gpt-image-1 is not available; sdxl_scribble_controlnet is used instead."]
-    assert set(asked(triton)[0]) == {"prompt", "seed", "output_format", "conditioning_scale"}
+    assert set(stream_inputs(triton)[0]) == {"prompt", "seed", "output_format", "conditioning_scale"}
 
 
 async def test_an_unsupported_size_becomes_the_nearest_with_a_note(
@@ -119,7 +121,7 @@ async def test_an_unsupported_size_becomes_the_nearest_with_a_note(
     assert response.json()["notes"] == ["1024x1024 is not supported; the nearest size, 128x128, is used."]
     response = await client.post(GENERATIONS, json={"prompt": "a red house", "size": "128x128"})
     assert "notes" not in response.json()
-    assert [(each["width"], each["height"]) for each in asked(triton)] == [(128, 128)] * 2
+    assert [(each["width"], each["height"]) for each in stream_inputs(triton)] == [(128, 128)] * 2
 
 
 @pytest.mark.parametrize(
@@ -150,7 +152,7 @@ async def test_an_invalid_value_is_a_400_that_names_the_parameter(
     error = await rejected(client, **fields)
     assert (error["param"], error["code"]) == (param, code)
     assert words in error["message"]
-    assert not asked(triton)
+    assert not stream_inputs(triton)
 
 
 async def test_an_edit_needs_one_scribble_and_no_mask(client: httpx2.AsyncClient, triton: FakeTriton) -> None:
@@ -166,7 +168,7 @@ async def test_an_edit_needs_one_scribble_and_no_mask(client: httpx2.AsyncClient
         "repeated_field",
         "image",
     )
-    assert not asked(triton)
+    assert not stream_inputs(triton)
 
 
 async def test_the_endpoints_fields_are_extension_fields_with_its_limits(
@@ -180,7 +182,7 @@ async def test_the_endpoints_fields_are_extension_fields_with_its_limits(
         assert (await rejected(client, num_inference_steps=30))["param"] == "num_inference_steps"
         assert (await rejected(client, timeout_s=90.0))["param"] == "timeout_s"
         await client.post(GENERATIONS, json={"prompt": "a red house"})
-    assert asked(triton)[0].get("timeout_s", 30.0) == 30.0
+    assert stream_inputs(triton)[0].get("timeout_s", 30.0) == 30.0
 
 
 async def test_the_model_is_listed_and_other_models_are_not_found(client: httpx2.AsyncClient) -> None:
@@ -296,7 +298,7 @@ async def test_the_openapi_document_has_the_request_models(client: httpx2.AsyncC
 async def test_n_pictures_have_successive_seeds(client: httpx2.AsyncClient, triton: FakeTriton) -> None:
     body = (await client.post(GENERATIONS, json={"prompt": "a red house", "n": 2, "seed": 40})).json()
     assert [each["seed"] for each in body["data"]] == [40, 41]
-    assert [each["seed"] for each in asked(triton)] == [40, 41]
+    assert [each["seed"] for each in stream_inputs(triton)] == [40, 41]
 
 
 async def test_n_pictures_are_admitted_together_or_not_at_all(
@@ -308,7 +310,7 @@ async def test_n_pictures_are_admitted_together_or_not_at_all(
     response = await socket_client.post(GENERATIONS, json={"prompt": "a red house", "n": 2})
     assert (response.status_code, response.json()["error"]["code"]) == (503, "overloaded")
     assert response.headers["retry-after"] == "1"
-    assert len(asked(triton)) == 1
+    assert len(stream_inputs(triton)) == 1
     stream_model.go_on.set()
     assert (await waiting).status_code == 200
     assert (await socket_client.post(GENERATIONS, json={"prompt": "a red house", "n": 2})).status_code == 200

@@ -26,11 +26,11 @@ class WordyRequest(BaseModel):
 async def test_a_field_is_sent_as_the_tensor_that_it_names(
     triton: FakeTriton, stream_model: ScriptedStreamModel, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked: list[Tensors] = []
+    received: list[Tensors] = []
     respond = ScriptedStreamModel.__call__
 
     async def listen(self: ScriptedStreamModel, inputs: Tensors) -> AsyncGenerator[dict[str, Tensor], None]:
-        asked.append(inputs)
+        received.append(inputs)
         async for each in respond(self, inputs):
             yield each
 
@@ -43,5 +43,5 @@ async def test_a_field_is_sent_as_the_tensor_that_it_names(
     body = response.json()
     assert body["output_format"] == "webp"  # the endpoint has no field for it
     assert "no field output_format" in body["notes"][0]
-    assert asked[-1]["negative_prompt"].array.item() == b"trees"
-    assert "without" not in asked[-1]
+    assert received[-1]["negative_prompt"].array.item() == b"trees"
+    assert "without" not in received[-1]

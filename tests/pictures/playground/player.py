@@ -104,7 +104,7 @@ class Player:
     def caption(self) -> str:
         return self.page.inner_text("#caption")
 
-    def asked(self, path: str) -> list[Request]:
+    def requests_to(self, path: str) -> list[Request]:
         return [request for request in self.requests if request.url.endswith(path)]
 
     def leave(self) -> None:

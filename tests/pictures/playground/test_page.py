@@ -85,7 +85,7 @@ def test_an_empty_canvas_and_an_empty_prompt_have_messages_beside_them(visit: Vi
     player.says("#scribble-error", "The canvas is empty")
     player.says("#prompt-error", "Say what your scribble shows")
     assert player.page.get_attribute("#prompt", "aria-invalid") == "true"
-    assert not player.asked(PATH)
+    assert not player.requests_to(PATH)
     player.scribble()
     expect(player.page.locator("#scribble-error")).to_be_empty()
     player.page.click("#eraser")
@@ -105,7 +105,7 @@ def test_pressing_draw_twice_sends_one_request_and_says_why(visit: Visit) -> Non
     player.says("#prompt-error", "still being drawn")
     player.page.keyboard.press("Escape")
     player.says("#caption", "Stopped")
-    assert len(player.asked(PATH)) == 1
+    assert len(player.requests_to(PATH)) == 1
 
 
 def test_a_file_that_is_not_a_picture_is_named_in_the_message(visit: Visit, tmp_path: Path) -> None:

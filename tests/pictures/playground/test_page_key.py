@@ -52,7 +52,7 @@ def test_the_page_asks_for_a_key_and_draws_with_it(visit: Visit, locked_server: 
     expect(player.page.locator("#prompt")).to_be_focused()
     player.scribble()
     player.finish()
-    assert player.asked(PATH)[-1].headers["authorization"] == f"Bearer {DRAWS}"
+    assert player.requests_to(PATH)[-1].headers["authorization"] == f"Bearer {DRAWS}"
 
     player.page.reload()
     player.wait_until_ready()

@@ -50,19 +50,19 @@ async def test_the_description_is_read_once_and_again_after_triton_was_unavailab
     client: httpx2.AsyncClient, triton: FakeTriton, stream_model: ScriptedStreamModel
 ) -> None:
     for _ in range(3):
-        assert (await client.get(f"{PATH}/describe")).json() == {"sizes": [[128, 128]], "asked": 1}
+        assert (await client.get(f"{PATH}/describe")).json() == {"sizes": [[128, 128]], "number": 1}
     assert triton.requests[0][1]["describe"].array.tolist() == [True]
     triton.is_running = False
     assert (await client.get("/health/ready")).status_code == 503
     response = await client.get(f"{PATH}/describe")
     assert (response.status_code, response.json()["code"]) == (503, "triton_unavailable")
     triton.is_running = True
-    assert (await client.get(f"{PATH}/describe")).json()["asked"] == 2
+    assert (await client.get(f"{PATH}/describe")).json()["number"] == 2
 
 
 async def test_concurrent_requests_read_the_description_once(app: TritonFrontend, triton: FakeTriton) -> None:
     responses = await asyncio.gather(*(app.endpoints[0].describe() for _ in range(10)))
-    assert {each["asked"] for each in responses} == {1}
+    assert {each["number"] for each in responses} == {1}
 
 
 async def test_a_stream_model_without_a_description_is_a_404(
