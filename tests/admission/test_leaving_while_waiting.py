@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""On every way in, who leaves while waiting loses its place in the queue; what has begun is another matter."""
+"""On every route, a client that disconnects leaves the queue, and stops running work unless a setting keeps it."""
 
 import asyncio
 from collections.abc import Callable
@@ -15,7 +15,7 @@ from support.scripted_stream_model import SSE, STREAM_MODEL, ScriptedStreamModel
 
 PROMPT = {"prompt": "a red house"}
 SCRIBBLE = {**PROMPT, "image": base64_picture()}
-WAYS: dict[str, dict[str, Any]] = {
+REQUESTS: dict[str, dict[str, Any]] = {
     "without a stream model": {"url": "/plain", "json": SCRIBBLE},
     "JSON": {"url": PATH, "json": SCRIBBLE},
     "a picture": {"url": PATH, "json": SCRIBBLE, "headers": {"Accept": "image/webp"}},
@@ -28,8 +28,8 @@ WAYS: dict[str, dict[str, Any]] = {
 }
 
 
-async def until(is_so: Callable[[], bool]) -> None:
-    while not is_so():  # noqa: ASYNC110 (of what the app counts there is no event)
+async def until(is_true: Callable[[], bool]) -> None:
+    while not is_true():  # noqa: ASYNC110 (no event for a change of the app's counts)
         await asyncio.sleep(0.001)
 
 
@@ -38,57 +38,57 @@ def settings(settings: Settings, request: pytest.FixtureRequest) -> Settings:
     return settings.model_copy(update={"keep_running_when_caller_leaves": request.param})
 
 
-async def test_who_leaves_while_waiting_loses_its_place_in_the_queue(
+async def test_a_disconnect_removes_a_waiting_request_from_the_queue(
     caller: httpx2.AsyncClient, app: TritonFrontend, triton: FakeTriton
 ) -> None:
     admission = app.services.admission.of(MODEL)
-    for way, asked in WAYS.items():
-        assert (await caller.post(**asked)).status_code == 200, way
+    for name, request in REQUESTS.items():
+        assert (await caller.post(**request)).status_code == 200, name
         with await admission.slot(2):
             num_requests = len(triton.requests)
-            asking = asyncio.create_task(caller.post(**asked))
+            task = asyncio.create_task(caller.post(**request))
             await until(lambda: admission.waiting == 1)
-            asking.cancel()
+            task.cancel()
             await until(lambda: admission.waiting == 0)
-        assert admission.in_flight == 0, way
-        assert len(triton.requests) == num_requests, way
+        assert admission.in_flight == 0, name
+        assert len(triton.requests) == num_requests, name
 
 
-async def test_work_that_has_begun_stops_when_its_caller_leaves_unless_a_setting_says_otherwise(
+async def test_a_disconnect_stops_running_work_unless_a_setting_keeps_it(
     caller: httpx2.AsyncClient,
     app: TritonFrontend,
     triton: FakeTriton,
     stream_model: ScriptedStreamModel,
     settings: Settings,
 ) -> None:
-    for way in ("JSON", "events", "OpenAI", "OpenAI, events", "A1111", "generated, events"):
+    for name in ("JSON", "events", "OpenAI", "OpenAI, events", "A1111", "generated, events"):
         triton.streams.clear()
         stream_model.has_request.clear()
         stream_model.go_on.clear()
-        asking = asyncio.create_task(caller.post(**WAYS[way]))
+        task = asyncio.create_task(caller.post(**REQUESTS[name]))
         await stream_model.has_request.wait()
-        asking.cancel()
+        task.cancel()
         if settings.keep_running_when_caller_leaves:
-            assert (await caller.get("/health/live")).status_code == 200  # time for the leaving to be noticed
-            assert app.services.admission.in_flight >= 1, way
+            assert (await caller.get("/health/live")).status_code == 200  # time to notice the disconnect
+            assert app.services.admission.in_flight >= 1, name
             stream_model.go_on.set()
         await until(lambda: app.services.admission.in_flight == 0)
         assert any(stream.is_closed_early for stream in triton.streams) is not settings.keep_running_when_caller_leaves
 
 
-async def test_who_waits_is_served_when_its_turn_comes(caller: httpx2.AsyncClient, app: TritonFrontend) -> None:
+async def test_waiting_requests_succeed_when_slots_are_free(caller: httpx2.AsyncClient, app: TritonFrontend) -> None:
     admission = app.services.admission.of(MODEL)
     with await admission.slot(2):
-        asking = [asyncio.create_task(caller.post(**each)) for each in list(WAYS.values())[:5]]
+        tasks = [asyncio.create_task(caller.post(**each)) for each in list(REQUESTS.values())[:5]]
         await until(lambda: admission.waiting == 5)
-        refused = await caller.post(**WAYS["JSON"])
-        assert (refused.status_code, refused.json()["code"]) == (503, "overloaded")
-        assert refused.headers["retry-after"] == "1"
-    assert [(await each).status_code for each in asking] == [200] * 5
+        rejected = await caller.post(**REQUESTS["JSON"])
+        assert (rejected.status_code, rejected.json()["code"]) == (503, "overloaded")
+        assert rejected.headers["retry-after"] == "1"
+    assert [(await each).status_code for each in tasks] == [200] * 5
     assert (admission.in_flight, admission.waiting) == (0, 0)
 
 
-async def test_what_is_refused_is_refused_before_its_body_is_read(triton: FakeTriton) -> None:
+async def test_without_a_free_slot_a_request_is_rejected_before_its_body_is_read(triton: FakeTriton) -> None:
     app = app_of(triton, Settings(max_in_flight=1, max_waiting=0))
     transport = httpx2.ASGITransport(app=app)
     async with httpx2.AsyncClient(transport=transport, base_url="http://test") as client:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Who gets a slot, who waits for one, and who is refused, with what."""
+"""Requests for slots: which are admitted, which wait, and which are rejected with which error."""
 
 import asyncio
 import re
@@ -27,14 +27,14 @@ def clock() -> Clock:
     return Clock()
 
 
-async def refused(asking: asyncio.Task[Slot], kind: type[Exception] = OverloadedError) -> OverloadedError:
+async def rejection(task: asyncio.Task[Slot], kind: type[Exception] = OverloadedError) -> OverloadedError:
     with pytest.raises(kind) as caught:
-        await asking
+        await task
     return caught.value  # type: ignore[return-value]
 
 
-def test_where_a_place_is_free_nothing_is_waited_for() -> None:
-    """No event loop runs here: there is neither a task nor a future on this path."""
+def test_a_request_with_a_free_slot_does_not_wait() -> None:
+    """No event loop runs here, so this needs neither a task nor a future."""
     admission = Admission("m", 1, max_waiting=1)
     with pytest.raises(StopIteration) as done:
         copy_context().run(admission.slot().send, None)
@@ -43,7 +43,7 @@ def test_where_a_place_is_free_nothing_is_waited_for() -> None:
     assert admission.in_flight == 0
 
 
-async def test_who_comes_while_all_are_taken_waits_for_the_first_that_comes_free(clock: Clock) -> None:
+async def test_a_request_without_a_free_slot_waits_for_the_first_released_one(clock: Clock) -> None:
     admission = Admission("m", 2, max_waiting=5, clock=clock)
     first, second = await request_slot(admission), await request_slot(admission)
     third, fourth = request_slot(admission), request_slot(admission)
@@ -61,20 +61,20 @@ async def test_who_comes_while_all_are_taken_waits_for_the_first_that_comes_free
 async def test_callers_are_served_in_turn(clock: Clock) -> None:
     admission = Admission("m", 1, max_waiting=20, clock=clock)
     slot = await request_slot(admission, "greedy")
-    asking = [(name, request_slot(admission, name)) for name in ["greedy"] * 5 + ["b", "b", "c"]]
+    tasks = [(name, request_slot(admission, name)) for name in ["greedy"] * 5 + ["b", "b", "c"]]
     await settled()
     order = []
     for _ in range(8):
         slot.release()
         await settled()
-        ((name, task),) = ((name, task) for name, task in asking if task.done())
-        asking.remove((name, task))
+        ((name, task),) = ((name, task) for name, task in tasks if task.done())
+        tasks.remove((name, task))
         order.append(name)
         slot = task.result()
     assert order == ["greedy", "b", "c", "greedy", "b", "greedy", "greedy", "greedy"]
 
 
-async def test_a_full_room_refuses_with_the_time_that_the_queue_takes(clock: Clock) -> None:
+async def test_a_full_queue_rejects_with_the_estimated_time_of_the_queue(clock: Clock) -> None:
     admission = Admission("m", 1, max_waiting=2, clock=clock)
     for _ in range(3):
         await served(admission, clock, 4.0)
@@ -82,20 +82,20 @@ async def test_a_full_room_refuses_with_the_time_that_the_queue_takes(clock: Clo
     for _ in range(2):
         request_slot(admission)
     await settled()
-    error = await refused(request_slot(admission))
+    error = await rejection(request_slot(admission))
     assert (error.status, error.code) == (503, "overloaded")
-    assert error.retry_after_s == pytest.approx(12.0)  # two wait, and one more slot
+    assert error.retry_after_s == pytest.approx(12.0)  # for the two that wait, and for this one
     assert admission.refused == {"overloaded": 1}
 
 
 async def test_before_the_first_measurement_retry_after_is_the_documented_default() -> None:
     admission = Admission("m", 1)
     with await request_slot(admission):
-        assert (await refused(request_slot(admission))).retry_after_s == DEFAULT_RETRY_AFTER_S
+        assert (await rejection(request_slot(admission))).retry_after_s == DEFAULT_RETRY_AFTER_S
 
 
-async def test_several_places_measure_how_often_one_comes_free(clock: Clock) -> None:
-    """Four in flight at once of a model that works on one at a time: a slot comes free every second."""
+async def test_the_interval_between_released_slots_is_measured(clock: Clock) -> None:
+    """Four requests in flight, of which the model runs one at a time: a slot is released every second."""
     admission = Admission("m", 4, max_waiting=100, clock=clock)
     running = [await request_slot(admission) for _ in range(4)]
     waiting = [request_slot(admission) for _ in range(40)]
@@ -109,29 +109,29 @@ async def test_several_places_measure_how_often_one_comes_free(clock: Clock) -> 
     assert admission.times.interval_s == pytest.approx(1.0)
 
 
-async def test_a_newcomer_with_less_takes_the_place_of_the_greediest_callers_youngest(clock: Clock) -> None:
+async def test_a_caller_with_fewer_requests_displaces_the_newest_of_the_caller_with_most(clock: Clock) -> None:
     admission = Admission("m", 1, max_waiting=3, clock=clock)
     slot = await request_slot(admission)
     greedy = [request_slot(admission, "greedy") for _ in range(3)]
     await settled()
     newcomer = request_slot(admission, "b")
-    error = await refused(greedy[2])
+    error = await rejection(greedy[2])
     assert (error.status, error.code, error.retry_after_s) == (503, "overloaded", DEFAULT_RETRY_AFTER_S)
-    assert await refused(request_slot(admission, "greedy"))
-    assert await refused(request_slot(admission, "b"))  # it would have as many as the other then
+    assert await rejection(request_slot(admission, "greedy"))
+    assert await rejection(request_slot(admission, "b"))  # it would have as many as the other caller
     slot.release()
     for turn in (greedy[0], newcomer, greedy[1]):
         (await turn).release()
 
 
-async def test_a_caller_has_no_more_than_its_share_over_all_models_running_and_waiting() -> None:
+async def test_the_limit_per_caller_counts_running_and_waiting_requests_of_all_models() -> None:
     admissions = Admissions(2, max_waiting=5, max_per_caller=3)
     one, other = admissions.of("one"), admissions.of("other")
     slots = [await request_slot(one), await request_slot(one)]
     waiting = request_slot(one)
     await settled()
     for admission in (one, other):
-        error = await refused(request_slot(admission), TooManyRequestsError)
+        error = await rejection(request_slot(admission), TooManyRequestsError)
         assert (error.status, error.code, error.retry_after_s) == (429, "too_many_requests", DEFAULT_RETRY_AFTER_S)
     (await request_slot(other, "b")).release()
     waiting.cancel()
@@ -139,92 +139,94 @@ async def test_a_caller_has_no_more_than_its_share_over_all_models_running_and_w
     (await request_slot(other)).release()
     for slot in slots:
         slot.release()
-    error = await refused(request_slot(other, count=4), TooManyRequestsError)
-    assert error.retry_after_s is None  # it never will be taken
+    error = await rejection(request_slot(other, count=4), TooManyRequestsError)
+    assert error.retry_after_s is None  # it can never be admitted
 
 
-async def test_a_callers_own_bound_goes_first() -> None:
+async def test_the_limit_of_a_key_overrides_the_default() -> None:
     admission = Admission("m", 9, shares=Shares(5))
     with await request_slot(admission, Caller("key:small", max_in_flight=1)):
-        await refused(request_slot(admission, Caller("key:small", max_in_flight=1)), TooManyRequestsError)
+        await rejection(request_slot(admission, Caller("key:small", max_in_flight=1)), TooManyRequestsError)
         with await request_slot(admission, Caller("key:other", max_in_flight=1)):
             pass
     with await request_slot(admission, Caller("key:small", max_in_flight=1)):
         assert admission.in_flight == 1
 
 
-async def test_what_cannot_be_answered_in_time_is_refused_at_once(clock: Clock) -> None:
+async def test_a_request_that_cannot_finish_before_its_deadline_is_rejected_at_once(clock: Clock) -> None:
     admission = Admission("m", 1, max_waiting=5, clock=clock)
     for _ in range(3):
         await served(admission, clock, 2.0)
     slot = await request_slot(admission)
-    error = await refused(request_slot(admission, deadline=clock.now + 4.1))
+    error = await rejection(request_slot(admission, deadline=clock.now + 4.1))
     assert (error.status, error.code) == (503, "deadline_out_of_reach")
-    assert error.retry_after_s == pytest.approx(2.0)  # then another slot will come free
+    assert error.retry_after_s == pytest.approx(2.0)  # when the next slot is free
     just = request_slot(admission, deadline=clock.now + 4.3)
     await settled()
     assert admission.waiting == 1
-    clock.now += 3.0  # the one before it takes longer than they do
+    clock.now += 3.0  # the request before it takes longer than estimated
     slot.release()
-    assert (await refused(just)).code == "deadline_out_of_reach"
+    assert (await rejection(just)).code == "deadline_out_of_reach"
     assert (admission.in_flight, admission.waiting) == (0, 0)
 
 
-async def test_where_a_place_is_free_nothing_is_estimated(clock: Clock) -> None:
+async def test_with_a_free_slot_the_deadline_is_not_compared_with_an_estimate(clock: Clock) -> None:
     admission = Admission("m", 1, clock=clock)
     await served(admission, clock, 10.0)
     with await request_slot(admission, deadline=clock.now + 0.1):
         assert admission.in_flight == 1
 
 
-async def test_one_that_is_late_already_is_not_begun(clock: Clock) -> None:
+async def test_a_request_after_its_deadline_does_not_start(clock: Clock) -> None:
     admission = Admission("m", 1, clock=clock)
-    assert (await refused(request_slot(admission, deadline=clock.now), DeadlineExceededError)).status == 504
+    assert (await rejection(request_slot(admission, deadline=clock.now), DeadlineExceededError)).status == 504
     assert admission.in_flight == 0
 
 
-async def test_a_deadline_that_passes_while_it_waits_ends_the_waiting(clock: Clock) -> None:
+async def test_a_waiting_request_fails_at_its_deadline(clock: Clock) -> None:
     admission = Admission("m", 1, max_waiting=1, clock=clock)
     with await request_slot(admission):
-        assert (await refused(request_slot(admission, deadline=clock.now + 0.001), DeadlineExceededError)).status == 504
+        assert (
+            await rejection(request_slot(admission, deadline=clock.now + 0.001), DeadlineExceededError)
+        ).status == 504
         assert admission.waiting == 0
     assert admission.refused == {"deadline_exceeded": 1}
 
 
-async def test_what_is_overdue_is_added_to_the_estimate(clock: Clock) -> None:
+async def test_overdue_time_is_added_to_the_estimate(clock: Clock) -> None:
     admission = Admission("m", 1, clock=clock)
     await served(admission, clock, 2.0)
     clock.now += 1000  # idle time is not overdue
     await request_slot(admission)
-    assert (await refused(request_slot(admission))).retry_after_s == pytest.approx(2.0)
+    assert (await rejection(request_slot(admission))).retry_after_s == pytest.approx(2.0)
     clock.now += 60
-    assert (await refused(request_slot(admission))).retry_after_s == pytest.approx(60.0)
+    assert (await rejection(request_slot(admission))).retry_after_s == pytest.approx(60.0)
 
 
-async def test_a_caller_who_leaves_while_it_waits_gives_up_its_place_in_the_queue() -> None:
+async def test_a_disconnect_removes_a_waiting_request_from_the_queue() -> None:
     admission = Admission("m", 1, max_waiting=5)
-    leaves = asyncio.Event()
+    disconnect = asyncio.Event()
 
     async def receive() -> Message:
-        await leaves.wait()
+        await disconnect.wait()
         return {"type": "http.disconnect"}
 
     slot = await request_slot(admission)
     leaving, staying = request_slot(admission, receive=receive), request_slot(admission)
     await settled()
-    leaves.set()
-    await refused(leaving, ClientDisconnectedError)
+    disconnect.set()
+    await rejection(leaving, ClientDisconnectedError)
     assert (admission.waiting, admission.refused) == (1, {"caller_left": 1})
     slot.release()
     (await staying).release()
 
 
-async def test_one_that_is_cancelled_just_when_its_turn_has_come_gives_the_place_on() -> None:
+async def test_a_request_cancelled_when_it_gets_its_slot_passes_the_slot_on() -> None:
     admission = Admission("m", 1, max_waiting=5, shares=Shares(10))
     slot = await request_slot(admission)
     second, third = request_slot(admission), request_slot(admission)
     await settled()
-    slot.release()  # the second has it now, but has not heard of it
+    slot.release()  # the second has the slot now, but its task has not run yet
     second.cancel()
     (await third).release()
     assert second.cancelled()
@@ -232,18 +234,18 @@ async def test_one_that_is_cancelled_just_when_its_turn_has_come_gives_the_place
     assert not admission._shares._taken
 
 
-async def test_one_that_is_cancelled_before_its_turn_is_passed_over() -> None:
+async def test_a_request_cancelled_before_its_turn_is_skipped() -> None:
     admission = Admission("m", 1, max_waiting=5)
     slot = await request_slot(admission)
     second, third = request_slot(admission), request_slot(admission)
     await settled()
     second.cancel()
-    slot.release()  # before the second has heard that it is cancelled
+    slot.release()  # before the cancelled task has run
     (await third).release()
     assert (admission.in_flight, admission.waiting) == (0, 0)
 
 
-async def test_a_request_for_several_is_not_overtaken_by_those_for_one() -> None:
+async def test_requests_for_one_slot_do_not_overtake_a_request_for_several() -> None:
     admission = Admission("m", 3, max_waiting=5)
     slots = [await request_slot(admission) for _ in range(3)]
     several, one = request_slot(admission, "several", count=3), request_slot(admission, "one")
@@ -261,7 +263,7 @@ async def test_a_request_for_several_is_not_overtaken_by_those_for_one() -> None
     (await late).release()
 
 
-async def test_when_one_for_several_stops_waiting_those_behind_it_get_what_is_free() -> None:
+async def test_when_a_request_for_several_slots_is_cancelled_the_next_get_the_free_slots() -> None:
     admission = Admission("m", 2, max_waiting=5)
     slot = await request_slot(admission)
     several, one = request_slot(admission, "several", count=2), request_slot(admission, "one")
@@ -273,11 +275,11 @@ async def test_when_one_for_several_stops_waiting_those_behind_it_get_what_is_fr
     assert admission.in_flight == 0
 
 
-async def test_more_places_than_there_are_is_refused_and_not_waited_for() -> None:
-    assert "3 slots" in (await refused(request_slot(Admission("m", 2, max_waiting=5), count=3))).detail
+async def test_a_request_for_more_slots_than_exist_is_rejected() -> None:
+    assert "3 slots" in (await rejection(request_slot(Admission("m", 2, max_waiting=5), count=3))).detail
 
 
-async def test_a_place_is_free_when_nobody_holds_it_any_more(clock: Clock) -> None:
+async def test_a_held_slot_is_free_after_its_release(clock: Clock) -> None:
     admission = Admission("m", 1, clock=clock)
     with await request_slot(admission) as slot:
         slot.hold()
@@ -286,29 +288,29 @@ async def test_a_place_is_free_when_nobody_holds_it_any_more(clock: Clock) -> No
     clock.now += 4.0
     slot.release(is_completed=True)
     assert admission.in_flight == 0
-    assert admission.times.service_s == 5.0  # as long as it really took
+    assert admission.times.service_s == 5.0  # includes the time of the hold
 
 
-async def test_what_fails_is_no_measure_of_how_long_an_answer_takes() -> None:
+async def test_failed_requests_do_not_count_for_the_service_time() -> None:
     admission = Admission("m", 1)
     with pytest.raises(ValueError, match="no"), await request_slot(admission):
         raise ValueError("no")
     assert (admission.in_flight, admission.times.service_s) == (0, None)
 
 
-async def test_what_would_be_refused_is_known_before_the_body_is_read(clock: Clock) -> None:
+async def test_require_capacity_fails_without_a_free_slot(clock: Clock) -> None:
     admission = Admission("m", 1, clock=clock)
     admission.require_capacity()
     with await request_slot(admission), pytest.raises(OverloadedError):
         admission.require_capacity()
 
 
-async def test_names_that_are_made_up_take_no_memory_and_share_one_bound() -> None:
+async def test_unknown_model_names_take_no_memory_and_share_one_limit() -> None:
     admissions = Admissions(1)
-    with await request_slot(admissions.of_name("made up")):
+    with await request_slot(admissions.of_name("unknown")):
         for number in range(1000):
             with pytest.raises(OverloadedError):
-                admissions.of_name(f"another {number}").require_capacity()
+                admissions.of_name(f"unknown {number}").require_capacity()
         with await request_slot(admissions.of("real")):
             assert admissions.in_flight == 2
     assert [each.model for each in admissions.all] == ["", "real"]
@@ -323,7 +325,7 @@ def test_a_model_and_its_stream_model_share_slots() -> None:
     assert [each.model for each in admissions.all] == ["", "model"]
 
 
-async def test_its_numbers_are_those_of_the_model(clock: Clock) -> None:
+async def test_the_counts_of_a_model_are_reported(clock: Clock) -> None:
     admission = Admission("m", 1, max_waiting=2, clock=clock)
     await served(admission, clock, 2.0)
     await request_slot(admission)
@@ -340,7 +342,7 @@ async def test_waiting_is_a_stage_of_the_request() -> None:
     current_record.set(record)
     waiting = asyncio.create_task(admission.slot())
     await settled()
-    two_seconds_on = record.server_timing(time.perf_counter() + 2).decode()
-    assert float(re.findall(r"wait;dur=([\d.]+)", two_seconds_on)[0]) >= 2000
+    two_seconds_later = record.server_timing(time.perf_counter() + 2).decode()
+    assert float(re.findall(r"wait;dur=([\d.]+)", two_seconds_later)[0]) >= 2000
     first.release()
     (await waiting).release()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whatever happens in whatever order, no more is in flight than may be, nobody is forgotten, and nothing is left."""
+"""In any order of events, the limits hold, every waiting request gets its turn, and all slots are released."""
 
 import asyncio
 from typing import Any
@@ -16,7 +16,7 @@ MAX_IN_FLIGHT, MAX_WAITING, MAX_PER_CALLER = 3, 4, 5
 
 OPERATIONS = st.one_of(
     st.tuples(
-        st.just("ask"), st.sampled_from("abc"), st.integers(1, MAX_IN_FLIGHT), st.sampled_from([None, 1.0, 50.0])
+        st.just("request"), st.sampled_from("abc"), st.integers(1, MAX_IN_FLIGHT), st.sampled_from([None, 1.0, 50.0])
     ),
     st.tuples(st.just("finish"), st.integers(0, 20)),
     st.tuples(st.just("cancel"), st.integers(0, 20)),
@@ -25,8 +25,8 @@ OPERATIONS = st.one_of(
 )
 
 
-class World:
-    """Some requests of some callers for one model."""
+class Requests:
+    """Requests of several callers for one model."""
 
     def __init__(self) -> None:
         self.clock = Clock()
@@ -34,18 +34,18 @@ class World:
             MAX_IN_FLIGHT, max_waiting=MAX_WAITING, max_per_caller=MAX_PER_CALLER, clock=self.clock
         )
         self.admission = self.admissions.of("m")
-        self.asking: list[asyncio.Task[Slot]] = []
+        self.waiting_tasks: list[asyncio.Task[Slot]] = []
         self.held: list[Slot] = []
 
     async def do(self, operation: tuple[Any, ...]) -> None:
         match operation:
-            case ("ask", caller, count, timeout_s):
+            case ("request", caller, count, timeout_s):
                 deadline = None if timeout_s is None else self.clock.now + timeout_s
-                self.asking.append(request_slot(self.admission, caller, count=count, deadline=deadline))
+                self.waiting_tasks.append(request_slot(self.admission, caller, count=count, deadline=deadline))
             case ("finish", index) if self.held:
                 self.held.pop(index % len(self.held)).release(is_completed=True)
-            case ("cancel", index) if self.asking:
-                self.asking[index % len(self.asking)].cancel()
+            case ("cancel", index) if self.waiting_tasks:
+                self.waiting_tasks[index % len(self.waiting_tasks)].cancel()
             case ("pass time", seconds):
                 self.clock.now += seconds
             case ("settle",):
@@ -55,30 +55,30 @@ class World:
         assert 0 <= self.admission.waiting <= MAX_WAITING
 
     def collect(self) -> None:
-        for task in [task for task in self.asking if task.done()]:
-            self.asking.remove(task)
+        for task in [task for task in self.waiting_tasks if task.done()]:
+            self.waiting_tasks.remove(task)
             if not task.cancelled() and not isinstance(task.exception(), FastAPITritonError):
                 self.held.append(task.result())
 
     async def end(self) -> None:
-        """Everybody who still waits gets a turn."""
-        while self.asking or self.held:
+        """Release slots until no request waits."""
+        while self.waiting_tasks or self.held:
             await settled()
             self.collect()
-            assert self.held or not self.asking, "some wait, and nobody holds what they wait for"
+            assert self.held or not self.waiting_tasks, "requests wait, but no slot is in use"
             while self.held:
                 self.held.pop().release()
 
 
 @given(st.lists(OPERATIONS, max_size=60))
-def test_no_order_of_events_breaks_the_bounds_or_leaves_anything(operations: list[tuple[Any, ...]]) -> None:
-    async def live() -> None:
-        world = World()
+def test_in_any_order_of_events_limits_hold_and_all_slots_are_released(operations: list[tuple[Any, ...]]) -> None:
+    async def run() -> None:
+        requests = Requests()
         for operation in operations:
-            await world.do(operation)
-        await world.end()
+            await requests.do(operation)
+        await requests.end()
         await settled()
-        assert (world.admission.in_flight, world.admission.waiting) == (0, 0)
-        assert not world.admissions._shares._taken
+        assert (requests.admission.in_flight, requests.admission.waiting) == (0, 0)
+        assert not requests.admissions._shares._taken
 
-    asyncio.run(live())
+    asyncio.run(run())

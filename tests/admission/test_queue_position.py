@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The position that a request is shown while it waits: the number of turns until its own, callers in turn."""
+"""The queue position of a waiting request is the number of requests that are served until its own."""
 
 import asyncio
 from collections.abc import Callable
@@ -16,19 +16,19 @@ from support.slot_requests import Clock, request_slot, served, settled
 
 
 @given(callers=st.lists(st.sampled_from("abcd"), max_size=30), num_served=st.integers(0, 10), late=st.booleans())
-def test_it_is_the_order_in_which_they_are_served(callers: list[str], num_served: int, *, late: bool) -> None:
+def test_positions_are_the_order_of_service(callers: list[str], num_served: int, *, late: bool) -> None:
     loop = asyncio.new_event_loop()
-    room = FairQueue(1000)
+    queue = FairQueue(1000)
     for caller in callers:
-        room.enter(Waiter(caller, 1, None, loop.create_future()))
+        queue.enter(Waiter(caller, 1, None, loop.create_future()))
     for _ in range(min(num_served, len(callers))):
-        room.admit()
+        queue.admit()
     if late:
-        room.enter(Waiter("a", 1, None, loop.create_future()))
-    waiting = [waiter for line in room._lines.values() for waiter in line]
-    expected = sorted(waiting, key=room.num_before)
-    assert sorted(map(room.num_before, waiting)) == list(range(len(waiting)))
-    assert [room.admit() for _ in waiting] == expected
+        queue.enter(Waiter("a", 1, None, loop.create_future()))
+    waiting = [waiter for line in queue._lines.values() for waiter in line]
+    expected = sorted(waiting, key=queue.num_before)
+    assert sorted(map(queue.num_before, waiting)) == list(range(len(waiting)))
+    assert [queue.admit() for _ in waiting] == expected
     loop.close()
 
 
@@ -42,7 +42,7 @@ async def test_a_ticket_follows_its_request_through_the_queue() -> None:
         current_caller.set(Caller("a"))
         return await admission.slot(ticket=ticket)
 
-    held = await request_slot(admission)
+    slot = await request_slot(admission)
     waiting = [asyncio.create_task(wait(ticket)) for ticket in tickets]
     await settled()
     assert [ticket.position for ticket in tickets] == [
@@ -51,7 +51,7 @@ async def test_a_ticket_follows_its_request_through_the_queue() -> None:
         QueuePosition(3, 12.0),
     ]
     clock.now += 4.0
-    held.release(is_completed=True)
+    slot.release(is_completed=True)
     await settled()
     assert tickets[0].position is None
     assert [ticket.position and ticket.position.position for ticket in tickets[1:]] == [1, 2]
