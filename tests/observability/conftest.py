@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The scribble app over a real socket, and what its `/metrics` says."""
+"""The scribble app on a real socket."""
 
 from collections.abc import AsyncIterator
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One line for each request, where a setting asks for it; no prompt in it unless another one does."""
+"""The access log has one line per request if a setting enables it, and prompts only if another one does."""
 
 import json
 import logging
@@ -31,41 +31,41 @@ async def lines_of(
     return [record for record in caplog.records if record.name == ACCESS]
 
 
-async def test_a_line_says_how_a_request_ended(
+async def test_a_line_has_status_code_times_and_sizes_of_the_request(
     caplog: pytest.LogCaptureFixture, triton: FakeTriton, body: Body
 ) -> None:
     settings = Settings(access_log=True)
     good, bad = await lines_of(caplog, triton, settings, body(), body(conditioning_scale=9))
-    told = json.loads(JSONFormatter().format(good))
-    assert told.items() >= {"method": "POST", "route": PATH, "status": 200, "code": "ok", "model": MODEL}.items()
-    assert told["caller"].startswith("address:")
-    assert told["duration_ms"] >= told["triton_ms"] > 0
-    assert told["received_bytes"] == len(json.dumps(body(), separators=(",", ":")).encode())
-    assert told["sent_bytes"] > 0
+    entry = json.loads(JSONFormatter().format(good))
+    assert entry.items() >= {"method": "POST", "route": PATH, "status": 200, "code": "ok", "model": MODEL}.items()
+    assert entry["caller"].startswith("address:")
+    assert entry["duration_ms"] >= entry["triton_ms"] > 0
+    assert entry["received_bytes"] == len(json.dumps(body(), separators=(",", ":")).encode())
+    assert entry["sent_bytes"] > 0
     line = TextFormatter().format(bad)
     assert f"POST {PATH} 422 out_of_range" in line
     assert "\n" not in line
 
 
-async def test_there_is_none_unless_it_is_asked_for(
+async def test_the_access_log_is_off_by_default(
     caplog: pytest.LogCaptureFixture, triton: FakeTriton, body: Body
 ) -> None:
     assert await lines_of(caplog, triton, Settings(), body()) == []
 
 
-async def test_prompts_are_in_it_only_where_a_setting_asks_and_pictures_never(
+async def test_prompts_are_logged_only_if_a_setting_enables_it_and_pictures_never(
     caplog: pytest.LogCaptureFixture, triton: FakeTriton, body: Body
 ) -> None:
-    asked = body(prompt="a secret house")
-    (line,) = await lines_of(caplog, triton, Settings(access_log=True), asked)
+    request = body(prompt="a secret house")
+    (line,) = await lines_of(caplog, triton, Settings(access_log=True), request)
     assert "secret" not in TextFormatter().format(line) + JSONFormatter().format(line)
     caplog.clear()
-    (line,) = await lines_of(caplog, triton, Settings(access_log=True, access_log_prompts=True), asked)
+    (line,) = await lines_of(caplog, triton, Settings(access_log=True, access_log_prompts=True), request)
     assert json.loads(JSONFormatter().format(line))["texts"]["prompt"] == "a secret house"
     assert base64_picture()[:40] not in TextFormatter().format(line)
 
 
-async def test_a_path_cannot_begin_another_line(caplog: pytest.LogCaptureFixture, triton: FakeTriton) -> None:
+async def test_a_path_cannot_start_another_line(caplog: pytest.LogCaptureFixture, triton: FakeTriton) -> None:
     caplog.set_level(logging.INFO)
     async with listening(TritonFrontend(triton=triton, settings=Settings(access_log=True))) as caller:
         await caller.get("/x%0Aforged")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Log lines: for people or for machines, each with the request's id."""
+"""Log lines as text and as JSON, with the request's id."""
 
 import json
 import logging
@@ -16,25 +16,25 @@ def record() -> logging.LogRecord:
     try:
         raise ValueError("why")
     except ValueError:
-        return logging.LogRecord("triton", logging.WARNING, __file__, 1, "said %s", ("this",), sys.exc_info())
+        return logging.LogRecord("triton", logging.WARNING, __file__, 1, "loaded %s", ("m",), sys.exc_info())
 
 
-async def test_text_is_one_readable_line_and_the_traceback(record: logging.LogRecord) -> None:
+async def test_text_is_one_line_followed_by_the_traceback(record: logging.LogRecord) -> None:
     current_request_id.set("abc")
     first, *rest = TextFormatter().format(record).splitlines()
-    assert first.endswith("WARNING triton: said this [abc]")
+    assert first.endswith("WARNING triton: loaded m [abc]")
     assert rest[-1] == "    ValueError: why"
 
 
-async def test_json_is_one_object_a_line(record: logging.LogRecord) -> None:
+async def test_json_is_one_object_per_line(record: logging.LogRecord) -> None:
     current_request_id.set("abc")
     line = JSONFormatter().format(record)
     assert "\n" not in line
-    told = json.loads(line)
-    assert (told["level"], told["logger"], told["message"], told["request_id"]) == (
+    entry = json.loads(line)
+    assert (entry["level"], entry["logger"], entry["message"], entry["request_id"]) == (
         "warning",
         "triton",
-        "said this",
+        "loaded m",
         "abc",
     )
-    assert "ValueError: why" in told["traceback"]
+    assert "ValueError: why" in entry["traceback"]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`/metrics`: requests by route, status and reason; where their time went; what stands at the moment."""
+"""`/metrics`: requests by route, status and code, the time of their stages, and gauges."""
 
 import asyncio
 import re
@@ -37,62 +37,62 @@ async def test_requests_are_counted_by_route_model_status_and_code(caller: httpx
     assert numbers.of(STAGES, **labels, stage="write") == 4
 
 
-async def test_bytes_of_bodies_are_counted_both_ways(caller: httpx2.AsyncClient, body: Body) -> None:
-    answer = await caller.post(PATH, json=body())
+async def test_received_and_sent_bytes_are_counted(caller: httpx2.AsyncClient, body: Body) -> None:
+    response = await caller.post(PATH, json=body())
     numbers = await scrape(caller)
-    assert numbers.of("fastapi_triton_received_bytes_total", route=PATH) == len(answer.request.content)
-    assert numbers.of("fastapi_triton_sent_bytes_total", route=PATH) == len(answer.content)
+    assert numbers.of("fastapi_triton_received_bytes_total", route=PATH) == len(response.request.content)
+    assert numbers.of("fastapi_triton_sent_bytes_total", route=PATH) == len(response.content)
 
 
-async def test_no_label_is_made_of_what_a_caller_writes(caller: httpx2.AsyncClient) -> None:
-    for path in ("/nobody/knows", "/models/nobody/infer", "/v2/models/nobody/infer", "/v2/nobody"):
+async def test_no_label_contains_text_of_a_request(caller: httpx2.AsyncClient) -> None:
+    for path in ("/unknown/path", "/models/unknown/infer", "/v2/models/unknown/infer", "/v2/unknown"):
         await caller.post(path, json={})
     await caller.request("PROPFIND", PATH)
     numbers = await scrape(caller)
-    assert "nobody" not in str(numbers.samples)
+    assert "unknown" not in str(numbers.samples)
     assert "PROPFIND" not in str(numbers.samples)
     assert numbers.of(REQUESTS, method="POST", route="", status="404", code="not_found") == 4
     assert numbers.of(REQUESTS, method="OTHER", status="405", code="method_not_allowed") == 1
 
 
-async def test_a_bug_is_counted_as_one(app: TritonFrontend) -> None:
+async def test_an_unhandled_exception_is_counted_as_internal_error(app: TritonFrontend) -> None:
     @app.get("/bug/{name}")
     async def bug(name: str) -> None:
         raise ValueError(name)
 
     transport = httpx2.ASGITransport(app=app, raise_app_exceptions=False)
     async with httpx2.AsyncClient(transport=transport, base_url="http://test") as client:
-        answer = await client.get("/bug/x")
-        assert answer.status_code == 500
-        assert "total;dur=" in answer.headers["server-timing"]
+        response = await client.get("/bug/x")
+        assert response.status_code == 500
+        assert "total;dur=" in response.headers["server-timing"]
         numbers = await scrape(client)
     assert numbers.of(REQUESTS, route="/bug/{name}", status="500", code="internal_error") == 1
 
 
-async def test_what_is_in_flight_is_seen_while_it_is(
+async def test_requests_in_flight_are_shown(
     app: TritonFrontend, triton: FakeTriton, caller: httpx2.AsyncClient, body: Body
 ) -> None:
     is_running, may_end = asyncio.Event(), asyncio.Event()
     paint = triton.models[MODEL].respond
     assert paint is not None
 
-    async def held(inputs: Tensors) -> dict[str, Tensor]:
+    async def hold(inputs: Tensors) -> dict[str, Tensor]:
         is_running.set()
         await may_end.wait()
         return await paint(inputs)
 
-    triton.models[MODEL].respond = held
-    asking = asyncio.create_task(caller.post(PATH, json=body()))
+    triton.models[MODEL].respond = hold
+    task = asyncio.create_task(caller.post(PATH, json=body()))
     await is_running.wait()
     numbers = await scrape(caller)
     assert numbers["fastapi_triton_in_flight"] == 1
     assert numbers["fastapi_triton_max_in_flight"] == 2
     may_end.set()
-    assert (await asking).status_code == 200
+    assert (await task).status_code == 200
     assert (await scrape(caller))["fastapi_triton_in_flight"] == 0
 
 
-async def test_triton_and_its_models_are_up_or_not(caller: httpx2.AsyncClient, triton: FakeTriton) -> None:
+async def test_the_state_of_triton_and_its_models_is_shown(caller: httpx2.AsyncClient, triton: FakeTriton) -> None:
     await caller.get("/health/ready")
     numbers = await scrape(caller)
     assert (numbers["fastapi_triton_triton_up"], numbers["fastapi_triton_open_breakers"]) == (1, 0)
@@ -117,31 +117,33 @@ async def test_the_process_and_the_event_loop_are_measured(app: TritonFrontend, 
     assert numbers["fastapi_triton_info"] == 1
 
 
-async def test_the_page_names_every_metric_and_no_other(app: TritonFrontend, caller: httpx2.AsyncClient) -> None:
+async def test_the_reference_page_lists_exactly_the_metrics_of_the_app(
+    app: TritonFrontend, caller: httpx2.AsyncClient
+) -> None:
     text = (await caller.get("/metrics")).text
-    there = set(re.findall(r"# TYPE (fastapi_triton_\w+) ", text)) - set(re.findall(r"TYPE (\w+_created) ", text))
+    exported = set(re.findall(r"# TYPE (fastapi_triton_\w+) ", text)) - set(re.findall(r"TYPE (\w+_created) ", text))
     page = (ROOT / "docs" / "reference" / "metrics.md").read_text()
-    assert there == set(re.findall(r"^\| `(fastapi_triton_\w+)", page, re.MULTILINE))
+    assert exported == set(re.findall(r"^\| `(fastapi_triton_\w+)", page, re.MULTILINE))
 
 
-async def test_openmetrics_is_given_to_who_asks_for_it(caller: httpx2.AsyncClient) -> None:
-    answer = await caller.get("/metrics", headers={"Accept": "application/openmetrics-text; version=1.0.0"})
-    assert answer.headers["content-type"].startswith("application/openmetrics-text")
-    assert answer.text.endswith("# EOF\n")
+async def test_openmetrics_is_returned_if_the_client_accepts_it(caller: httpx2.AsyncClient) -> None:
+    response = await caller.get("/metrics", headers={"Accept": "application/openmetrics-text; version=1.0.0"})
+    assert response.headers["content-type"].startswith("application/openmetrics-text")
+    assert response.text.endswith("# EOF\n")
 
 
 @pytest.mark.parametrize("version", ["1.0.x", "a", "2.x", "1.0.0=", "\xb2", "9" * 5000])
-async def test_a_version_that_is_none_is_as_if_it_were_not_asked_for(caller: httpx2.AsyncClient, version: str) -> None:
+async def test_a_media_type_with_an_invalid_version_is_ignored(caller: httpx2.AsyncClient, version: str) -> None:
     for media in ("application/openmetrics-text", "text/plain"):
         accept = f"{media};version={version}".encode("latin-1")
-        answer = await caller.get("/metrics", headers={b"Accept": accept})
-        assert answer.status_code == 200
-        assert answer.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
-        answer = await caller.get("/metrics", headers={b"Accept": accept + b", application/openmetrics-text"})
-        assert answer.headers["content-type"].startswith("application/openmetrics-text")
+        response = await caller.get("/metrics", headers={b"Accept": accept})
+        assert response.status_code == 200
+        assert response.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
+        response = await caller.get("/metrics", headers={b"Accept": accept + b", application/openmetrics-text"})
+        assert response.headers["content-type"].startswith("application/openmetrics-text")
 
 
-async def test_a_setting_turns_it_off(triton: FakeTriton) -> None:
+async def test_a_setting_turns_the_metrics_off(triton: FakeTriton) -> None:
     app = TritonFrontend(triton=triton, settings=Settings(metrics=False))
     async with listening(app) as client:
         assert (await client.get("/metrics")).status_code == 404

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Two real workers: whichever is asked for `/metrics` tells of both, and of what one that died has counted."""
+"""With two real workers, `/metrics` of either has the counts of both, and of one that has died."""
 
 import os
 import signal
@@ -17,7 +17,7 @@ from support.serving import free_port
 
 pytestmark = pytest.mark.integration
 
-# Nothing is asked of Triton, so none is there.
+# No request goes to Triton, so none runs.
 MAIN = """
 import os
 from fastapi_triton import Settings, TritonFrontend
@@ -55,11 +55,11 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 def pid_of_a_worker(url: str) -> int:
-    return int(httpx2.get(f"{url}/pid").text)  # a connection of its own, which either worker takes
+    return int(httpx2.get(f"{url}/pid").text)  # a new connection, which either worker accepts
 
 
 def counted(url: str, count: float) -> Scrape:
-    """The metrics once all workers together have counted so many requests."""
+    """The metrics when all workers together have counted `count` requests."""
     while True:
         numbers = parsed(httpx2.get(f"{url}/metrics").text)
         found = numbers.of(COUNT, route="/pid", status="200")
@@ -68,14 +68,14 @@ def counted(url: str, count: float) -> Scrape:
             return numbers
 
 
-def test_whichever_is_asked_tells_of_both(url: str) -> None:
+def test_metrics_of_either_worker_have_the_counts_of_both(url: str) -> None:
     workers: set[int] = set()
     num_requests = 0
     while len(workers) < 2:
         workers.add(pid_of_a_worker(url))
         num_requests += 1
     numbers = counted(url, num_requests)
-    # Each worker's gauges come once a second, and it finds out for itself that no Triton is there.
+    # Each worker writes its gauges once a second, and detects by itself that Triton is unreachable.
     while numbers["fastapi_triton_open_breakers"] < 2:
         time.sleep(0.1)
         numbers = parsed(httpx2.get(f"{url}/metrics").text)
@@ -86,7 +86,7 @@ def test_whichever_is_asked_tells_of_both(url: str) -> None:
 
 
 @pytest.mark.slow
-def test_what_a_dead_worker_has_counted_stays_and_its_gauges_go(url: str) -> None:
+def test_the_counts_of_a_dead_worker_stay_and_its_gauges_are_removed(url: str) -> None:
     numbers = parsed(httpx2.get(f"{url}/metrics").text)
     num_requests = numbers.of(COUNT, route="/pid", status="200")
     workers = {int(each) for each in numbers.values("process_resident_memory_bytes", "pid")}
@@ -96,7 +96,7 @@ def test_what_a_dead_worker_has_counted_stays_and_its_gauges_go(url: str) -> Non
         try:
             workers.add(pid_of_a_worker(url))
         except httpx2.TransportError:
-            continue  # it was the one that was killed
+            continue  # a connection to the killed worker
         num_requests += 1
     numbers = counted(url, num_requests)
     assert str(killed) not in numbers.values("process_resident_memory_bytes", "pid")

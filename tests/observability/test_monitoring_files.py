@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The dashboard, the scrape config and the alerts: every metric and label in them is one that a real scrape has."""
+"""All metrics and labels in the dashboard and the alerts occur in a real scrape."""
 
 import json
 import re
@@ -22,12 +22,12 @@ DASHBOARD = json.loads((MONITORING / "grafana-dashboard.json").read_text())
 PROMETHEUS = yaml.safe_load((MONITORING / "prometheus.yml").read_text())
 ALERTS = yaml.safe_load((MONITORING / "alerts.yml").read_text())
 
-# No machine with a GPU tests this; the names are those of Triton's documentation.
+# Not tested, since the tests run without a GPU; the names are from Triton's documentation.
 OF_GPUS = {"nv_gpu_utilization", "nv_gpu_memory_used_bytes", "nv_gpu_memory_total_bytes"}
-# What Prometheus says itself, and the labels that it adds.
+# The metric and the labels that Prometheus adds.
 OF_PROMETHEUS = {"up"}
 ADDED_LABELS = {"instance", "job", "le", "gpu_uuid"}
-# A failure that has happened; nothing fails in this test.
+# Appears only after a failed inference; none fails in this test.
 RARE = {"nv_inference_request_failure": {"model", "reason", "version"}}
 
 METRIC = re.compile(r"\b(?:fastapi_triton|nv|sdxl_engine|process)_\w+|\bup\b")
@@ -42,9 +42,9 @@ def panels() -> Iterator[dict[str, Any]]:
 
 
 def expressions() -> list[str]:
-    told = [target["expr"] for panel in panels() for target in panel.get("targets", ())]
-    told += [variable["query"] for variable in DASHBOARD["templating"]["list"] if variable["type"] == "query"]
-    return told + [rule["expr"] for group in ALERTS["groups"] for rule in group["rules"]]
+    found = [target["expr"] for panel in panels() for target in panel.get("targets", ())]
+    found += [variable["query"] for variable in DASHBOARD["templating"]["list"] if variable["type"] == "query"]
+    return found + [rule["expr"] for group in ALERTS["groups"] for rule in group["rules"]]
 
 
 def names(expression: str) -> set[str]:
@@ -60,18 +60,18 @@ def labels(expression: str) -> set[str]:
 
 @pytest.fixture
 def scrape(scribble_server: Server) -> Scrape:
-    """Of frontend and Triton together, after a picture and a refusal."""
+    """A scrape of frontend and Triton after a picture and an invalid request."""
     body = {"prompt": "a house", "image": base64_picture(size=(64, 64)), "num_inference_steps": 1}
     assert scribble_server.post("/sdxl/scribble-controlnet/infer", json=body).status_code == 200
     assert scribble_server.post("/sdxl/scribble-controlnet/infer", json={}).status_code == 422
     address = scribble_server.wait_for(r"Started Metrics Service at ([\d.:]+)")[1]
-    both = [f"{scribble_server.url}/metrics", f"http://{address}/metrics"]
-    samples = [parsed(httpx2.get(url).text).samples for url in both]
+    urls = [f"{scribble_server.url}/metrics", f"http://{address}/metrics"]
+    samples = [parsed(httpx2.get(url).text).samples for url in urls]
     return Scrape(samples[0] | samples[1])
 
 
 @pytest.mark.integration
-def test_every_metric_and_label_is_there(scrape: Scrape) -> None:
+def test_every_metric_and_label_occurs_in_a_scrape(scrape: Scrape) -> None:
     for expression in expressions():
         found = names(expression)
         assert found, expression
@@ -82,7 +82,7 @@ def test_every_metric_and_label_is_there(scrape: Scrape) -> None:
         assert labels(expression) <= has or not own, expression
 
 
-def test_the_dashboard_is_one() -> None:
+def test_the_dashboard_is_valid() -> None:
     assert DASHBOARD["schemaVersion"] >= 39
     assert DASHBOARD["uid"]
     ids = [panel["id"] for panel in panels()]
@@ -97,7 +97,7 @@ def test_the_dashboard_is_one() -> None:
     assert len(boxes) == len(set(boxes))
 
 
-def test_prometheus_reads_both_where_compose_runs_them() -> None:
+def test_prometheus_scrapes_frontend_and_triton_of_compose() -> None:
     services = yaml.safe_load((ROOT / "compose.yaml").read_text())["services"]
     targets = {job["job_name"]: job["static_configs"][0]["targets"] for job in PROMETHEUS["scrape_configs"]}
     assert targets == {"frontend": ["frontend:8080"], "triton": ["triton:8002"]}
@@ -106,6 +106,6 @@ def test_prometheus_reads_both_where_compose_runs_them() -> None:
     assert all(rule["annotations"]["summary"] for group in ALERTS["groups"] for rule in group["rules"])
 
 
-@pytest.mark.skipif(shutil.which("promtool") is None, reason="no promtool (Debian's package prometheus) here")
-def test_promtool_takes_them() -> None:
+@pytest.mark.skipif(shutil.which("promtool") is None, reason="no promtool (Debian's package prometheus)")
+def test_promtool_accepts_the_files() -> None:
     subprocess.run(["promtool", "check", "config", str(MONITORING / "prometheus.yml")], check=True)

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""OpenTelemetry's own switch is heeded: who turns its SDK off pays nothing for it."""
+"""OpenTelemetry's own switch, `OTEL_SDK_DISABLED`, turns tracing off."""
 
 import pytest
 
 from fastapi_triton.observability import tracing
 
 
-@pytest.mark.parametrize(("said", "traces"), [("", True), ("false", True), ("true", False), ("TRUE", False)])
-def test_nothing_is_traced_where_the_sdk_is_disabled(said: str, traces: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("OTEL_SDK_DISABLED", said)
+@pytest.mark.parametrize(("value", "traces"), [("", True), ("false", True), ("true", False), ("TRUE", False)])
+def test_nothing_is_traced_if_the_sdk_is_disabled(value: str, traces: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OTEL_SDK_DISABLED", value)
     assert tracing.telemetry()["tracing"] is traces

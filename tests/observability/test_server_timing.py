@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`Server-Timing` is on every answer, and says where the time went."""
+"""Every response has `Server-Timing` with the time of its stages."""
 
 import re
 import time
@@ -18,9 +18,9 @@ from support.scribble_app import PATH
 from support.scripted_triton import INFER, REQUEST, scripted_triton
 
 
-def timing(answer: httpx2.Response) -> dict[str, float]:
+def timing(response: httpx2.Response) -> dict[str, float]:
     """Milliseconds by stage."""
-    (header,) = answer.headers.get_list("server-timing")
+    (header,) = response.headers.get_list("server-timing")
     return stages(header)
 
 
@@ -28,21 +28,21 @@ def stages(header: str) -> dict[str, float]:
     return {name: float(value) for name, value in re.findall(r"(\w+);dur=([\d.]+)", header)}
 
 
-async def test_an_answer_tells_its_stages(client: httpx2.AsyncClient, body: Callable[..., dict[str, Any]]) -> None:
-    told = timing(await client.post(PATH, json=body()))
-    assert set(told) == {"read", "wait", "triton", "total"}
-    assert told["total"] >= told["triton"] + told["read"]
+async def test_a_response_has_its_stages(client: httpx2.AsyncClient, body: Callable[..., dict[str, Any]]) -> None:
+    times = timing(await client.post(PATH, json=body()))
+    assert set(times) == {"read", "wait", "triton", "total"}
+    assert times["total"] >= times["triton"] + times["read"]
 
 
 @pytest.mark.parametrize(
     ("method", "path"),
     [("POST", PATH), ("GET", PATH), ("GET", "/nothing"), ("GET", "/health/live"), ("GET", "/docs"), ("POST", "/v1/x")],
 )
-async def test_every_answer_has_it_errors_too(client: httpx2.AsyncClient, method: str, path: str) -> None:
+async def test_every_response_has_the_header_errors_too(client: httpx2.AsyncClient, method: str, path: str) -> None:
     assert "total" in timing(await client.request(method, path))
 
 
-async def test_tritons_own_protocol_has_it_and_its_errors() -> None:
+async def test_v2_responses_have_the_header_errors_too() -> None:
     async with (
         scripted_triton() as triton,
         listening(TritonFrontend(settings=Settings(triton_url=triton.url))) as caller,
@@ -51,7 +51,7 @@ async def test_tritons_own_protocol_has_it_and_its_errors() -> None:
         assert timing(await caller.get("/v2/nothing"))["triton"] == 0
 
 
-async def test_the_time_that_an_answers_body_takes_is_counted() -> None:
+async def test_the_time_to_send_the_body_is_recorded() -> None:
     record: list[RequestRecord] = []
 
     async def app(_: Scope, __: Receive, send: Send) -> None:
@@ -63,7 +63,7 @@ async def test_the_time_that_an_answers_body_takes_is_counted() -> None:
         return {"type": "http.disconnect"}
 
     async def send(_: Message) -> None:
-        """Takes it at once."""
+        """Accept the message at once."""
 
     scope = {"type": "http", "method": "GET", "raw_path": b"/", "headers": []}
     await RequestRecordingMiddleware(app, [record.append])(scope, receive, send)
@@ -71,13 +71,13 @@ async def test_the_time_that_an_answers_body_takes_is_counted() -> None:
     assert record[0].seconds[WRITE] > 0
 
 
-async def test_work_side_by_side_counts_once() -> None:
+async def test_parallel_work_counts_once() -> None:
     record = RequestRecord("GET")
     current_record.set(record)
     started = time.perf_counter()
     with Stage(TRITON), Stage(TRITON):
         now = time.perf_counter()
-        assert 2000 <= stages(record.server_timing(now + 2).decode())["triton"] < 4000  # not twice as much
+        assert 2000 <= stages(record.server_timing(now + 2).decode())["triton"] < 4000  # not doubled
     assert 0 < record.seconds[TRITON] <= time.perf_counter() - started
     before = record.seconds[TRITON]
     with Stage(TRITON):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A caller's trace context goes on to Triton, whichever way its request takes, and though nothing here traces."""
+"""A client's trace context is forwarded to Triton on all routes, even if the frontend itself does not trace."""
 
 from dataclasses import replace
 
@@ -18,8 +18,8 @@ CONTEXT = {"traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-
 MODEL = ROOT / "models" / "sdxl_scribble_controlnet_stream" / "config.pbtxt"
 
 
-async def kept(headers: dict[str, str]) -> list[tuple[str, str]]:
-    """What the middleware keeps of a request's headers for Triton."""
+async def forwarded(headers: dict[str, str]) -> list[tuple[str, str]]:
+    """The headers of a request that the middleware forwards to Triton."""
     found: list[tuple[str, str]] = []
 
     async def app(*_: object) -> None:
@@ -27,25 +27,25 @@ async def kept(headers: dict[str, str]) -> list[tuple[str, str]]:
 
     raw = [(name.encode(), value.encode()) for name, value in headers.items()]
     scope = {"type": "http", "method": "POST", "path": "/", "raw_path": b"/", "headers": raw}
-    await RequestRecordingMiddleware(app)(scope, None, None)  # type: ignore[arg-type]  # it neither reads nor answers
+    await RequestRecordingMiddleware(app)(scope, None, None)  # type: ignore[arg-type]  # it uses neither
     return found
 
 
-async def test_a_context_is_kept_as_it_came() -> None:
-    assert await kept(CONTEXT) == list(CONTEXT.items())
-    assert await kept({}) == []
+async def test_a_context_is_forwarded_unchanged() -> None:
+    assert await forwarded(CONTEXT) == list(CONTEXT.items())
+    assert await forwarded({}) == []
 
 
-async def test_a_state_that_is_no_header_goes_nowhere() -> None:
-    assert await kept({**CONTEXT, "tracestate": "a=ä"}) == []
+async def test_a_context_with_an_invalid_tracestate_is_dropped() -> None:
+    assert await forwarded({**CONTEXT, "tracestate": "a=ä"}) == []
 
 
 @pytest.mark.parametrize("traceparent", ["", "00-x-y-01", CONTEXT["traceparent"] + "\r\nx: y"])
-async def test_what_is_no_context_goes_nowhere(traceparent: str) -> None:
-    assert await kept({**CONTEXT, "traceparent": traceparent}) == []
+async def test_an_invalid_traceparent_is_dropped(traceparent: str) -> None:
+    assert await forwarded({**CONTEXT, "traceparent": traceparent}) == []
 
 
-async def test_it_goes_to_infer_and_to_generate_stream() -> None:
+async def test_the_context_is_sent_to_infer_and_to_generate_stream() -> None:
     record = RequestRecord("POST")
     record.trace_headers = list(CONTEXT.items())
     current_record.set(record)
@@ -69,7 +69,7 @@ async def test_it_goes_to_infer_and_to_generate_stream() -> None:
             assert head.count(f"\r\n{name}: {value}\r\n".encode()) == 1
 
 
-async def test_it_goes_through_tritons_own_protocol() -> None:
+async def test_the_context_is_sent_with_v2_requests() -> None:
     async with (
         scripted_triton() as triton,
         listening(TritonFrontend(settings=Settings(triton_url=triton.url, metrics=False))) as caller,

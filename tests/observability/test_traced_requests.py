@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A request's span: the class of the exception behind a 500, and its route's template."""
+"""A request's span has the template of its route, and the class of the exception behind a 500."""
 
 from collections.abc import Callable
 from typing import Any
@@ -43,7 +43,7 @@ def request_span(exporter: InMemorySpanExporter) -> ReadableSpan:
     return span
 
 
-async def test_a_traced_500_carries_the_class_of_the_exception(
+async def test_the_span_of_a_500_has_the_class_of_the_exception(
     exporter: InMemorySpanExporter, telemetry: dict[str, Any]
 ) -> None:
     app = TritonFrontend(triton=FakeTriton(), settings=Settings(), telemetry=telemetry)
@@ -58,7 +58,7 @@ async def test_a_traced_500_carries_the_class_of_the_exception(
     assert dict(span.attributes or {}).items() >= {"http.response.status_code": 500, "error.type": "KeyError"}.items()
 
 
-async def test_so_does_one_of_a_declared_endpoint(
+async def test_the_span_of_a_500_of_a_declared_endpoint_has_the_class_of_the_exception(
     exporter: InMemorySpanExporter, telemetry: dict[str, Any], triton: FakeTriton, body: Callable[..., dict[str, Any]]
 ) -> None:
     async def fail(_: Tensors) -> dict[str, Tensor]:
@@ -73,7 +73,9 @@ async def test_so_does_one_of_a_declared_endpoint(
     assert (span.attributes or {})["error.type"] == "ZeroDivisionError"
 
 
-async def test_an_expected_error_is_no_exception(exporter: InMemorySpanExporter, telemetry: dict[str, Any]) -> None:
+async def test_the_span_of_an_expected_error_has_no_exception(
+    exporter: InMemorySpanExporter, telemetry: dict[str, Any]
+) -> None:
     app = TritonFrontend(triton=FakeTriton(), settings=Settings(), telemetry=telemetry)
     app.infer(PATH, model=MODEL, request=main.ScribbleRequest, response=main.ScribbleResponse)
     assert (await post(app, PATH, {})).status_code == 422
@@ -81,7 +83,7 @@ async def test_an_expected_error_is_no_exception(exporter: InMemorySpanExporter,
     assert (span.name, "error.type" in (span.attributes or {})) == (f"POST {PATH}", False)
 
 
-async def test_the_span_of_a_v2_request_has_the_template_of_tritons_own_route(
+async def test_the_span_of_a_v2_request_has_the_template_of_its_route(
     exporter: InMemorySpanExporter, telemetry: dict[str, Any]
 ) -> None:
     async with scripted_triton() as upstream:

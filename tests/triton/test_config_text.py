@@ -41,7 +41,7 @@ def test_a_missing_name_is_taken_from_the_folder(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "words"),
+    ("text", "message"),
     [
         ("max_batch_size: 8\nfoo: 1", ":2:1: ModelConfig has no field `foo`"),
         ("max_batch_size: x", ":1:17: x is not a whole number"),
@@ -56,13 +56,13 @@ def test_a_missing_name_is_taken_from_the_folder(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_a_parse_error_has_line_column_and_reason(tmp_path: Path, text: str, words: str) -> None:
+def test_a_parse_error_has_line_column_and_reason(tmp_path: Path, text: str, message: str) -> None:
     path = tmp_path / "config.pbtxt"
     path.write_text(text)
     with pytest.raises(config_text.ConfigTextError) as raised:
         config_text.read(path)
     assert str(raised.value).startswith(f"{path}:")
-    assert words in str(raised.value)
+    assert message in str(raised.value)
 
 
 def test_the_error_for_an_unreadable_file_names_it(tmp_path: Path) -> None:

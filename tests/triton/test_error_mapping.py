@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What Triton answers instead of a result reaches the caller as the right error, without internals."""
+"""Error responses of Triton become errors for the client, without internals."""
 
 import json
 
@@ -9,7 +9,7 @@ from fastapi_triton.core.errors import FastAPITritonError
 from fastapi_triton.triton.error_mapping import failure, stream_failure
 
 
-def told(status: int, text: str) -> FastAPITritonError:
+def error_of(status: int, text: str) -> FastAPITritonError:
     return failure("m", status, json.dumps({"error": text}).encode())
 
 
@@ -27,27 +27,27 @@ def model_text(code: str, field: str | None = None, retry_after_s: float | None 
         (500, "generation_failed", 502),
     ],
 )
-def test_a_models_own_words_and_code_reach_the_caller(triton_status: int, code: str, status: int) -> None:
-    error = told(triton_status, model_text(code, field="image"))
+def test_code_and_detail_of_a_model_reach_the_client(triton_status: int, code: str, status: int) -> None:
+    error = error_of(triton_status, model_text(code, field="image"))
     assert (error.status, error.code, error.detail) == (status, code, "Why.")
 
 
 def test_a_field_becomes_a_pointer() -> None:
-    (problem,) = told(400, model_text("unsupported_size", field="width")).problems
+    (problem,) = error_of(400, model_text("unsupported_size", field="width")).problems
     assert (problem.pointer, problem.code) == ("#/width", "unsupported_size")
 
 
-def test_what_stands_before_a_models_words_is_dropped() -> None:
-    error = told(400, "in ensemble 'e', " + model_text("out_of_range", field="seed"))
+def test_text_before_the_error_of_a_model_is_dropped() -> None:
+    error = error_of(400, "in ensemble 'e', " + model_text("out_of_range", field="seed"))
     assert error.code == "out_of_range"
 
 
-def test_a_models_estimate_of_when_to_come_back_is_kept() -> None:
-    assert told(503, model_text("queue_full", retry_after_s=12.5)).retry_after_s == 12.5
+def test_retry_after_of_a_model_is_kept() -> None:
+    assert error_of(503, model_text("queue_full", retry_after_s=12.5)).retry_after_s == 12.5
 
 
-def test_tritons_own_words_about_a_bad_request_pass() -> None:
-    error = told(400, "unexpected shape for input 'x' for model 'm'. Expected [-1,1], got [1,2].")
+def test_the_text_of_triton_about_an_invalid_request_reaches_the_client() -> None:
+    error = error_of(400, "unexpected shape for input 'x' for model 'm'. Expected [-1,1], got [1,2].")
     assert error.status == 422
     assert "Expected [-1,1]" in error.detail
 
@@ -62,17 +62,17 @@ def test_tritons_own_words_about_a_bad_request_pass() -> None:
         (501, "secret", 502, "inference_failed"),
     ],
 )
-def test_texts_that_may_hold_internals_stay_in_the_log(
+def test_texts_that_may_contain_internals_are_only_logged(
     triton_status: int, text: str, status: int, code: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    error = told(triton_status, text)
+    error = error_of(triton_status, text)
     assert (error.status, error.code) == (status, code)
     assert "secret" not in error.detail
     assert text in caplog.text
 
 
 @pytest.mark.parametrize("body", [b"", b"<html>Bad gateway</html>", b"[]", b'{"error": 5}', b"\xff\xfe"])
-def test_an_answer_that_is_no_error_of_tritons_is_a_failure_too(body: bytes) -> None:
+def test_a_body_that_is_not_an_error_of_triton_is_a_failure_too(body: bytes) -> None:
     assert failure("m", 500, body).status == 502
 
 
@@ -90,17 +90,19 @@ def test_an_answer_that_is_no_error_of_tritons_is_a_failure_too(body: bytes) -> 
         ("out_of_range", 422, None),
     ],
 )
-def test_inside_a_stream_the_models_code_alone_decides(code: str, status: int, retry_after_s: float | None) -> None:
+def test_in_a_stream_the_code_of_the_model_decides_the_error(
+    code: str, status: int, retry_after_s: float | None
+) -> None:
     error = stream_failure("m", model_text(code, field="image"))
     assert (error.status, error.code, error.detail, error.retry_after_s) == (status, code, "Why.", retry_after_s)
     assert error.problems[0].pointer == "#/image"
 
 
-def test_inside_a_stream_the_models_estimate_is_kept() -> None:
+def test_in_a_stream_retry_after_of_the_model_is_kept() -> None:
     assert stream_failure("m", model_text("queue_full", retry_after_s=12.5)).retry_after_s == 12.5
 
 
-def test_plain_words_inside_a_stream_stay_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+def test_in_a_stream_plain_text_is_only_logged(caplog: pytest.LogCaptureFixture) -> None:
     error = stream_failure("m", "Traceback {secret}")
     assert (error.status, error.code) == (502, "inference_failed")
     assert "secret" not in error.detail

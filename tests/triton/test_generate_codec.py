@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The JSON of Triton's generate extension, there and back."""
+"""Encoding and decoding of the JSON of Triton's generate extension."""
 
 import json
 from typing import Any
@@ -38,7 +38,7 @@ def config(datatype: str) -> ModelConfig:
 
 @pytest.mark.parametrize("datatype", STREAMABLE, ids=lambda datatype: datatype.wire)
 @pytest.mark.parametrize("length", [1, 2])
-def test_what_goes_out_as_json_comes_back_the_same(datatype: Any, length: int) -> None:
+def test_encoded_tensors_decode_to_the_same_values(datatype: Any, length: int) -> None:
     sent = tensor(datatype.wire, SAMPLES[datatype.kind][:length])
     event = json.loads(generate_codec.request_body({"x": sent}, ""))
     back = generate_codec.tensors(event, config(datatype.config))["x"]
@@ -46,7 +46,7 @@ def test_what_goes_out_as_json_comes_back_the_same(datatype: Any, length: int) -
     assert back.array.tolist() == sent.array.tolist()
 
 
-def test_a_single_value_goes_as_a_plain_scalar_and_the_id_beside_it() -> None:
+def test_a_single_value_is_encoded_as_a_scalar_beside_the_id() -> None:
     inputs = {"prompt": tensor("BYTES", ["Häuschen".encode()]), "seed": tensor("INT64", [2**62 + 1])}
     assert json.loads(generate_codec.request_body(inputs, "abc")) == {
         "id": "abc",
@@ -55,7 +55,7 @@ def test_a_single_value_goes_as_a_plain_scalar_and_the_id_beside_it() -> None:
     }
 
 
-def test_bytes_that_are_no_text_are_refused_by_name() -> None:
+def test_the_error_for_bytes_that_are_not_text_names_the_tensor() -> None:
     with pytest.raises(InvalidRequestError) as refused:
         generate_codec.request_body({"image": tensor("BYTES", [b"\xff"])}, "")
     assert refused.value.code == "invalid_text"
@@ -63,28 +63,28 @@ def test_bytes_that_are_no_text_are_refused_by_name() -> None:
 
 
 @pytest.mark.parametrize("wire", generate_codec.UNSTREAMABLE)
-def test_a_datatype_that_cannot_be_streamed_is_refused(wire: str) -> None:
+def test_a_datatype_that_cannot_be_streamed_is_rejected(wire: str) -> None:
     with pytest.raises(TypeError, match=f"`x` is {wire}"):
         generate_codec.request_body({"x": tensor(wire, [1.0])}, "")
 
 
-def test_more_than_one_dimension_is_refused() -> None:
+def test_more_than_one_dimension_is_rejected() -> None:
     with pytest.raises(TypeError, match=r"`x` has the shape \[1, 2\]"):
         generate_codec.request_body({"x": Tensor(BY_WIRE["FP32"], np.zeros((1, 2), np.float32))}, "")
 
 
-def test_an_error_is_told_from_an_output_of_that_name() -> None:
+def test_an_error_is_distinguished_from_an_output_of_that_name() -> None:
     assert generate_codec.error_text({"error": "why"}) == "why"
     assert generate_codec.error_text({"error": "an output", "model_name": "m"}) is None
     assert generate_codec.error_text({"event": "queued"}) is None
 
 
-def test_members_that_are_no_outputs_are_left_out() -> None:
+def test_members_that_are_not_outputs_are_ignored() -> None:
     event = {"x": 1, "id": "abc", "model_name": "m", "model_version": "1"}
     assert set(generate_codec.tensors(event, config("TYPE_INT32"))) == {"x"}
 
 
 @pytest.mark.parametrize("value", ["x", None, {}])
-def test_a_value_that_does_not_fit_its_output_is_an_error(value: object) -> None:
+def test_a_value_of_the_wrong_type_for_its_output_is_an_error(value: object) -> None:
     with pytest.raises((ValueError, TypeError, OverflowError)):
         generate_codec.tensors({"x": value}, config("TYPE_INT32"))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The bodies of `/infer`, held against tritonclient's own writer and reader."""
+"""The bodies of `/infer`, compared with those of tritonclient."""
 
 import struct
 from typing import Any
@@ -23,7 +23,7 @@ def texts(*values: bytes, shape: tuple[int, ...]) -> Tensor:
 
 
 def tensors() -> dict[str, Tensor]:
-    """Every datatype, in shapes that are not flat; texts with NULs, empty, and not ASCII."""
+    """Tensors of every datatype with two dimensions; texts that are empty, not ASCII, or contain NULs."""
     made = {
         each.wire: Tensor(each, np.array([[0, 1, 1], [1, 0, 1]]).astype(each.numpy).T)  # not contiguous
         for each in NUMBERS
@@ -47,7 +47,7 @@ def written_by_tritonclient(inputs: dict[str, Tensor], outputs: list[str], reque
 
 
 @pytest.mark.parametrize("outputs", [["a", "b"], []])
-def test_a_request_is_what_tritonclient_writes(outputs: list[str]) -> None:
+def test_a_request_equals_that_of_tritonclient(outputs: list[str]) -> None:
     pieces, length = request_body(tensors(), outputs, "abc")
     body = b"".join(pieces)
     theirs, their_length = written_by_tritonclient(tensors(), outputs, "abc")
@@ -55,26 +55,26 @@ def test_a_request_is_what_tritonclient_writes(outputs: list[str]) -> None:
     assert body[length:] == theirs[their_length:]
 
 
-def test_without_a_request_id_none_is_sent() -> None:
+def test_a_request_without_id_has_no_id_field() -> None:
     pieces, _ = request_body({"one": texts(b"a", shape=(1,))}, [], "")
     assert "id" not in orjson.loads(pieces[0])
 
 
-def test_an_array_that_is_not_of_its_datatype_is_refused() -> None:
+def test_an_array_of_the_wrong_dtype_is_rejected() -> None:
     with pytest.raises(TypeError, match="`x` is FP32, but its array has the dtype float64"):
         request_body({"x": Tensor(BY_WIRE["FP32"], np.zeros(1))}, [], "")
 
 
-def answer(outputs: dict[str, Tensor]) -> tuple[memoryview, int]:
-    """An answer that holds these tensors: its outputs are described as a request's inputs are."""
+def response_with(outputs: dict[str, Tensor]) -> tuple[memoryview, int]:
+    """A response with these tensors, in the format of a request's inputs."""
     pieces, _ = request_body(outputs, [], "")
     header = orjson.dumps({"outputs": orjson.loads(pieces[0])["inputs"]})
     return memoryview(bytearray(header + b"".join(pieces[1:]))), len(header)
 
 
-def test_what_was_written_is_read_again() -> None:
+def test_encoded_tensors_decode_to_the_same_values() -> None:
     sent = tensors()
-    read = response_tensors(*answer(sent))
+    read = response_tensors(*response_with(sent))
     assert list(read) == list(sent)
     for name, tensor in sent.items():
         assert read[name].datatype is tensor.datatype
@@ -83,25 +83,25 @@ def test_what_was_written_is_read_again() -> None:
         assert read[name].array.tolist() == tensor.array.tolist()
 
 
-def test_outputs_in_json_are_read_too() -> None:
-    told: dict[str, Any] = {
+def test_outputs_in_json_are_decoded() -> None:
+    response: dict[str, Any] = {
         "outputs": [
             {"name": "text", "datatype": "BYTES", "shape": [1, 2], "data": ["ä", ""]},
             {"name": "number", "datatype": "INT8", "shape": [2], "data": [-1, 2]},
         ]
     }
-    read = response_tensors(memoryview(orjson.dumps(told)), None)
+    read = response_tensors(memoryview(orjson.dumps(response)), None)
     assert read["text"].array.tolist() == [["ä".encode(), b""]]
     assert read["number"].array.tolist() == [-1, 2]
 
 
 @pytest.mark.parametrize("cut", [1, 3, 5])
-def test_an_answer_that_is_cut_off_is_not_read(cut: int) -> None:
-    body, length = answer({"one": texts(b"abc", shape=(1,))})
+def test_a_truncated_response_is_an_error(cut: int) -> None:
+    body, length = response_with({"one": texts(b"abc", shape=(1,))})
     with pytest.raises((ValueError, struct.error)):
         response_tensors(body[:-cut], length)
 
 
-def test_the_header_length_is_read_where_it_is_told() -> None:
+def test_the_header_length_is_read_from_its_header() -> None:
     assert header_length({b"inference-header-content-length": b"12"}) == 12
     assert header_length({}) is None

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""When a model's process counts as dead, and when as alive again: on Triton 2.51, and on the current one."""
+"""Detection of a dead stub process and of its return, for Triton 2.51 and the current Triton."""
 
 from asyncio import get_running_loop
 from collections.abc import AsyncIterator
@@ -38,33 +38,33 @@ def statistics(*versions: tuple[int, int, int]) -> bytes:
     )
 
 
-@pytest.mark.parametrize("words", [DIED, "Stub process 'echo_0' is not healthy."])
-def test_tritons_words_for_it_raise_a_suspicion(words: str) -> None:
-    assert isinstance(failure("echo", 500, orjson.dumps({"error": words})), SuspectedDeathError)
-    assert isinstance(stream_failure("echo", words), SuspectedDeathError)
+@pytest.mark.parametrize("text", [DIED, "Stub process 'echo_0' is not healthy."])
+def test_the_texts_of_triton_for_a_dead_process_raise_a_suspicion(text: str) -> None:
+    assert isinstance(failure("echo", 500, orjson.dumps({"error": text})), SuspectedDeathError)
+    assert isinstance(stream_failure("echo", text), SuspectedDeathError)
 
 
 @pytest.mark.parametrize(
-    "words",
+    "text",
     [f"my {DIED}", f"{DIED} Really.", "Stub process 'other_0_0' is not healthy.", "Stub process is not healthy."],
 )
-def test_other_words_raise_none(words: str) -> None:
-    assert type(failure("echo", 500, orjson.dumps({"error": words}))) is InferenceError
-    assert type(stream_failure("echo", words)) is InferenceError
+def test_similar_texts_raise_no_suspicion(text: str) -> None:
+    assert type(failure("echo", 500, orjson.dumps({"error": text}))) is InferenceError
+    assert type(stream_failure("echo", text)) is InferenceError
 
 
 @pytest.mark.parametrize(
     ("later", "is_dead"),
     [
         (Counts(3, 1, 4), True),  # nothing has happened
-        (Counts(3, 9, 4), True),  # others have failed too
-        (Counts(4, 1, 5), False),  # somebody was answered
-        (Counts(3, 2, 5), False),  # the model has run, and failed by itself
-        (Counts(3, 0, 4), False),  # it was loaded anew
+        (Counts(3, 9, 4), True),  # other requests have failed too
+        (Counts(4, 1, 5), False),  # a request has succeeded
+        (Counts(3, 2, 5), False),  # the model has run, and its code has failed
+        (Counts(3, 0, 4), False),  # it was loaded again
         (Counts(0, 0, 0), False),
     ],
 )
-def test_it_is_dead_until_triton_counts_otherwise(later: Counts, is_dead: bool) -> None:
+def test_a_model_is_dead_until_the_counts_of_triton_show_that_it_runs(later: Counts, is_dead: bool) -> None:
     processes = ModelProcesses()
     processes.died("echo", Counts.of_statistics(statistics((2, 1, 3), (1, 0, 1))))
     processes.counted("echo", later, 0.0)
@@ -72,7 +72,7 @@ def test_it_is_dead_until_triton_counts_otherwise(later: Counts, is_dead: bool) 
     assert not processes.is_dead("other")
 
 
-def test_a_reload_is_seen_though_the_death_was_counted_late() -> None:
+def test_a_reload_is_detected_although_the_death_was_counted_late() -> None:
     processes = ModelProcesses()
     processes.died("echo", Counts(0, 0, 0))
     processes.counted("echo", Counts(0, 1, 0), 0.0)
@@ -80,7 +80,7 @@ def test_a_reload_is_seen_though_the_death_was_counted_late() -> None:
     assert not processes.is_dead("echo")
 
 
-def test_where_triton_admits_it_an_answer_of_another_instance_changes_nothing() -> None:
+def test_a_death_that_triton_admits_outlasts_a_response_of_another_instance() -> None:
     processes = ModelProcesses()
     processes.died("echo", is_admitted=True)
     processes.answered("echo")
@@ -102,8 +102,8 @@ async def client(triton: TritonWithProcesses) -> AsyncIterator[HTTPTriton]:
         yield client
 
 
-async def answer(client: HTTPTriton) -> FastAPITritonError | None:
-    current_slot.set(Slot(1, since=0.0, free=lambda _: None))  # as every client's request
+async def error_of(client: HTTPTriton) -> FastAPITritonError | None:
+    current_slot.set(Slot(1, since=0.0, free=lambda _: None))  # as in every request of a client
     try:
         await client.infer("echo", TEXT)
     except FastAPITritonError as error:
@@ -112,7 +112,7 @@ async def answer(client: HTTPTriton) -> FastAPITritonError | None:
 
 
 async def code_of(client: HTTPTriton) -> str:
-    error = await answer(client)
+    error = await error_of(client)
     return "ok" if error is None else error.code
 
 
@@ -129,14 +129,14 @@ async def until(client: HTTPTriton, state: str) -> None:
 
 
 async def known(client: HTTPTriton, triton: TritonWithProcesses) -> None:
-    """Wait until the model is known to be ready, with the statistics that it has."""
+    """Wait until the client knows that the model is ready, and its current statistics."""
     assert await readiness(client) == "ready"
     counts = Counts(triton.answered, triton.failed, triton.executed)
     while client.processes.counts("echo") != counts:
         await client.check_processes()
 
 
-async def test_the_first_request_after_a_death_finds_out(client: HTTPTriton, triton: TritonWithProcesses) -> None:
+async def test_the_first_request_after_a_death_detects_it(client: HTTPTriton, triton: TritonWithProcesses) -> None:
     assert await readiness(client) == "ready"
     assert await code_of(client) == "ok"
     await known(client, triton)
@@ -145,10 +145,10 @@ async def test_the_first_request_after_a_death_finds_out(client: HTTPTriton, tri
     assert await readiness(client) == CODE
 
 
-async def test_a_death_that_others_notice_during_the_check_is_the_answer(
+async def test_a_death_reported_during_the_check_decides_it(
     client: HTTPTriton, triton: TritonWithProcesses, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As the watch over the embedded Triton's processes does, just as late as Triton itself."""
+    """The monitor of the embedded Triton reports a death, as late as Triton itself."""
 
     pauses: list[float] = []
 
@@ -163,19 +163,17 @@ async def test_a_death_that_others_notice_during_the_check_is_the_answer(
     assert await code_of(client) == CODE
 
 
-async def test_a_dead_model_that_is_loaded_anew_is_ready_without_a_request(
-    client: HTTPTriton, triton: TritonWithProcesses
-) -> None:
+async def test_a_reloaded_model_is_ready_without_a_request(client: HTTPTriton, triton: TritonWithProcesses) -> None:
     for _ in range(3):
         await known(client, triton)
         triton.die()
         assert await code_of(client) == CODE
-        triton.load()  # so fast that nobody has asked meanwhile
+        triton.load()  # before any readiness check
         await until(client, "ready")
         assert await code_of(client) == "ok"
 
 
-async def test_a_reload_that_takes_its_time_is_seen_too(client: HTTPTriton, triton: TritonWithProcesses) -> None:
+async def test_a_slow_reload_is_detected_too(client: HTTPTriton, triton: TritonWithProcesses) -> None:
     await known(client, triton)
     triton.die()
     assert await code_of(client) == CODE
@@ -187,7 +185,7 @@ async def test_a_reload_that_takes_its_time_is_seen_too(client: HTTPTriton, trit
 
 
 @pytest.mark.parametrize("is_batching", [False, True])
-async def test_a_death_amid_other_requests_is_known_by_the_second_request_at_the_latest(
+async def test_a_death_soon_after_a_request_is_detected_by_the_second_request(
     triton: TritonWithProcesses, *, is_batching: bool
 ) -> None:
     triton.is_batching = is_batching
@@ -202,7 +200,7 @@ async def test_a_death_amid_other_requests_is_known_by_the_second_request_at_the
 
 
 @pytest.mark.parametrize("is_batching", [False, True])
-async def test_a_model_that_says_tritons_words_is_not_dead(
+async def test_a_model_that_raises_the_text_of_triton_is_not_dead(
     client: HTTPTriton, triton: TritonWithProcesses, *, is_batching: bool
 ) -> None:
     triton.is_batching = is_batching
@@ -217,38 +215,38 @@ async def test_a_model_that_says_tritons_words_is_not_dead(
         assert await readiness(client) == "ready"
 
 
-async def test_a_death_ends_the_streams_that_run(client: HTTPTriton, triton: TritonWithProcesses) -> None:
+async def test_a_death_ends_running_streams(client: HTTPTriton, triton: TritonWithProcesses) -> None:
     assert await readiness(client) == "ready"
     async with aclosing(client.stream("echo", TEXT)) as first, aclosing(client.stream("echo", TEXT)) as second:
         assert (await anext(first))["text"].item() == b"begun"
         assert (await anext(second))["text"].item() == b"begun"
         await known(client, triton)
         triton.die()
-        if triton.version == OLD:  # a request has to find out
+        if triton.version == OLD:  # a request has to detect it
             assert await code_of(client) == CODE
         await client.check_processes()
         for responses in (first, second):
-            with pytest.raises(ModelNotReadyError) as met:
+            with pytest.raises(ModelNotReadyError) as raised:
                 await anext(responses)
-            assert met.value.code == CODE
+            assert raised.value.code == CODE
     triton.load()
     await until(client, "ready")
 
 
-async def test_a_model_that_is_only_loading_has_not_died(client: HTTPTriton, triton: TritonWithProcesses) -> None:
+async def test_a_loading_model_is_not_dead(client: HTTPTriton, triton: TritonWithProcesses) -> None:
     triton.is_loaded = False
     assert await readiness(client) == "unready"
     triton.load()
     assert await readiness(client) == "ready"
 
 
-async def test_a_triton_that_went_away_comes_back_with_living_processes(
+async def test_after_an_outage_of_triton_its_processes_count_as_alive(
     client: HTTPTriton, triton: TritonWithProcesses
 ) -> None:
     await known(client, triton)
     triton.die()
     assert await code_of(client) == CODE
-    client.pool.breaker.open(TritonUnavailableError("away"))  # nothing is sent: it cannot be reached
+    client.pool.breaker.open(TritonUnavailableError("away"))  # sends nothing: Triton is unreachable
     with pytest.raises(TritonUnavailableError):
         await client.ready("echo")
     triton.is_dead = False  # the statistics stay as they are

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Models come, go and change while the frontend runs."""
+"""The model registry follows models that are loaded, unloaded and changed while the frontend runs."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -43,8 +43,8 @@ def changes() -> Changes:
     return Changes()
 
 
-class Known(GeneratedModels):
-    """The generated endpoints' view of a registry of its own."""
+class PolledModels(GeneratedModels):
+    """Generated endpoints with a registry of their own."""
 
     def __init__(self, triton: FakeTriton, *, interval_s: float, on_change: Changes) -> None:
         self.registry = ModelRegistry(triton, interval_s=interval_s)
@@ -55,80 +55,82 @@ class Known(GeneratedModels):
 
 
 @pytest.fixture
-def known(triton: FakeTriton, changes: Changes) -> Known:
-    return Known(triton, interval_s=0.001, on_change=changes)
+def models(triton: FakeTriton, changes: Changes) -> PolledModels:
+    return PolledModels(triton, interval_s=0.001, on_change=changes)
 
 
-async def test_before_triton_answers_a_model_is_unavailable_and_not_unknown(known: Known, triton: FakeTriton) -> None:
+async def test_before_the_first_response_of_triton_a_model_is_unavailable_and_not_unknown(
+    models: PolledModels, triton: FakeTriton
+) -> None:
     triton.is_running = False
     with pytest.raises(TritonUnavailableError):
-        known.endpoint("a")
+        models.endpoint("a")
     with pytest.raises(TritonUnavailableError):
-        await known.poll()
+        await models.poll()
     triton.is_running = True
-    await known.poll()
-    assert known.endpoint("a").config.name == "a"
+    await models.poll()
+    assert models.endpoint("a").config.name == "a"
 
 
-async def test_a_model_that_loads_appears_and_one_that_goes_disappears(
-    known: Known, triton: FakeTriton, changes: Changes
+async def test_loaded_models_appear_and_removed_models_disappear(
+    models: PolledModels, triton: FakeTriton, changes: Changes
 ) -> None:
-    await known.poll()
+    await models.poll()
     triton.add(model("b", tensor("x")), echo)
-    await known.poll()
-    assert known.endpoint("b")
+    await models.poll()
+    assert models.endpoint("b")
     del triton.models["b"]
-    await known.poll()
+    await models.poll()
     with pytest.raises(NotFoundError, match="no model `b`"):
-        known.endpoint("b")
+        models.endpoint("b")
     assert changes.num == 3
-    await known.poll()
+    await models.poll()
     assert changes.num == 3
 
 
-async def test_a_model_that_is_unloaded_is_not_ready(known: Known, triton: FakeTriton) -> None:
+async def test_an_unloaded_model_is_not_ready(models: PolledModels, triton: FakeTriton) -> None:
     triton.models["a"].is_ready = False
-    await known.poll()
+    await models.poll()
     with pytest.raises(ModelNotReadyError):
-        known.endpoint("a")
-    assert known.entry("a").reason == "unavailable: unloaded"
-    assert known.configs == []
+        models.endpoint("a")
+    assert models.entry("a").reason == "unavailable: unloaded"
+    assert models.configs == []
     triton.models["a"].is_ready = True
-    await known.poll()
-    assert known.endpoint("a")
+    await models.poll()
+    assert models.endpoint("a")
 
 
-async def test_a_config_that_changes_under_the_same_version_is_seen(
-    known: Known, triton: FakeTriton, changes: Changes
+async def test_a_config_change_without_a_new_version_is_detected(
+    models: PolledModels, triton: FakeTriton, changes: Changes
 ) -> None:
-    await known.poll()
+    await models.poll()
     triton.models["a"].config = model("a", tensor("y"))
-    await known.poll()
-    assert [each.name for each in known.endpoint("a").config.inputs] == ["y"]
+    await models.poll()
+    assert [each.name for each in models.endpoint("a").config.inputs] == ["y"]
     assert changes.num == 2
 
 
-async def test_it_keeps_itself_true_in_the_background(known: Known, triton: FakeTriton, changes: Changes) -> None:
-    async with known.registry.polling():
+async def test_the_registry_polls_in_the_background(models: PolledModels, triton: FakeTriton, changes: Changes) -> None:
+    async with models.registry.polling():
         await asyncio.wait_for(changes.came.wait(), 10)
         changes.came.clear()
         triton.is_running = False
         triton.add(model("b", tensor("x")), echo)
         triton.is_running = True
         await asyncio.wait_for(changes.came.wait(), 10)
-        assert known.endpoint("b")
+        assert models.endpoint("b")
 
 
-async def test_while_triton_is_away_what_was_known_stays(known: Known, triton: FakeTriton) -> None:
-    await known.poll()
+async def test_known_models_stay_while_triton_is_unreachable(models: PolledModels, triton: FakeTriton) -> None:
+    await models.poll()
     triton.is_running = False
     with pytest.raises(TritonUnavailableError):
-        await known.poll()
-    assert known.endpoint("a")
+        await models.poll()
+    assert models.endpoint("a")
 
 
 class OddTriton(FakeTriton):
-    """Cannot tell the config of one model."""
+    """Cannot return the config of one model."""
 
     async def config(self, model: str) -> ModelConfig:
         if model == "odd":
@@ -137,7 +139,7 @@ class OddTriton(FakeTriton):
 
 
 class LateTriton(FakeTriton):
-    """Tells no config in time, once it is late."""
+    """Exceeds the deadline for each config when `is_late`."""
 
     is_late = False
 
@@ -147,29 +149,29 @@ class LateTriton(FakeTriton):
         return await super().config(model)
 
 
-async def test_a_config_that_does_not_come_in_time_changes_nothing(changes: Changes) -> None:
+async def test_a_config_after_the_deadline_changes_nothing(changes: Changes) -> None:
     triton = LateTriton()
     triton.add(model("a", tensor("x")), echo)
-    known = Known(triton, interval_s=1, on_change=changes)
-    await known.poll()
+    models = PolledModels(triton, interval_s=1, on_change=changes)
+    await models.poll()
     triton.is_late = True
     for _ in range(4):
-        await known.poll()
-    assert known.endpoint("a")
+        await models.poll()
+    assert models.endpoint("a")
 
 
-async def test_a_model_whose_config_is_odd_takes_no_other_with_it(changes: Changes) -> None:
+async def test_an_invalid_config_does_not_affect_other_models(changes: Changes) -> None:
     triton = OddTriton()
     triton.add(model("a", tensor("x")), echo)
     triton.add(model("odd", tensor("x")), echo)
-    known = Known(triton, interval_s=1, on_change=changes)
-    await known.poll()
-    assert known.endpoint("a")
-    assert "TYPE_INVALID" in known.entry("odd").reason
+    models = PolledModels(triton, interval_s=1, on_change=changes)
+    await models.poll()
+    assert models.endpoint("a")
+    assert "TYPE_INVALID" in models.entry("odd").reason
 
 
 class CountingTriton(FakeTriton):
-    """Remembers whose config was asked for."""
+    """Records the models whose config is requested."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -180,29 +182,29 @@ class CountingTriton(FakeTriton):
         return await super().config(model)
 
 
-async def test_known_configs_are_looked_at_again_a_few_at_a_time(changes: Changes) -> None:
+async def test_known_configs_are_read_again_a_few_at_a_time(changes: Changes) -> None:
     triton = CountingTriton()
     names = [f"m{number:02}" for number in range(2 * MAX_REFRESHES + 1)]
     seen: set[str] = set()
     for name in names:
         triton.add(model(name, tensor("x")), echo)
-    known = Known(triton, interval_s=1, on_change=changes)
-    await known.poll()
+    models = PolledModels(triton, interval_s=1, on_change=changes)
+    await models.poll()
     assert set(triton.fetched) == set(names)
     for _ in range(3):
         triton.fetched.clear()
-        known.registry.refresh_soon()
-        await known.poll()
-        assert MAX_REFRESHES <= len(triton.fetched) <= MAX_REFRESHES + 1  # one more in a spot check
+        models.registry.refresh_soon()
+        await models.poll()
+        assert MAX_REFRESHES <= len(triton.fetched) <= MAX_REFRESHES + 1  # one more as a spot check
         seen.update(triton.fetched)
     assert seen == set(names)
     triton.fetched.clear()
-    known.doubt(names[5])
-    await known.poll()
+    models.doubt(names[5])
+    await models.poll()
     assert names[5] in triton.fetched
 
 
-async def test_readiness_waits_for_the_models_and_the_document_follows_them(triton: FakeTriton) -> None:
+async def test_readiness_waits_for_the_models_and_the_openapi_document_follows_them(triton: FakeTriton) -> None:
     app = TritonFrontend(triton=triton, settings=Settings(generate=True, watch_interval_s=3600))
     triton.is_running = False
     transport = httpx2.ASGITransport(app=app, raise_app_exceptions=False)
@@ -226,7 +228,7 @@ async def test_readiness_waits_for_the_models_and_the_document_follows_them(trit
 
 
 class TritonWithoutIndex(FakeTriton):
-    """Its repository API is closed, as `--http-restricted-api` does."""
+    """Rejects repository requests, as with `--http-restricted-api`."""
 
     async def index(self) -> list[ModelStatus]:
         raise InferenceError("Triton's list of models cannot be read.")
@@ -259,7 +261,7 @@ async def stand_in() -> AsyncIterator[StandIn]:
         yield server
 
 
-async def test_200_models_work_and_their_configs_are_fetched_a_few_at_once(stand_in: StandIn) -> None:
+async def test_200_models_work_and_their_configs_are_fetched_in_parallel(stand_in: StandIn) -> None:
     app = TritonFrontend(settings=Settings(triton_url=stand_in.url, generate=True, watch_interval_s=3600))
     changes = Changes()
     assert app.generated_models is not None
@@ -272,15 +274,15 @@ async def test_200_models_work_and_their_configs_are_fetched_a_few_at_once(stand
         async with httpx2.AsyncClient(transport=transport, base_url="http://test") as http:
             assert len((await http.get("/models")).json()["models"]) == 200
             for name in (stand_in.names[0], stand_in.names[-1]):
-                answer = await http.post(f"/models/{name}/infer", json={"limit": 1})
-                assert answer.json() == {"score": 0.5}
+                response = await http.post(f"/models/{name}/infer", json={"limit": 1})
+                assert response.json() == {"score": 0.5}
             paths = (await http.get("/openapi.json")).json()["paths"]
             assert all(f"/models/{name}/infer" in paths for name in stand_in.names)
-            assert stand_in.num_fetches == 200  # no request asks for a config
+            assert stand_in.num_fetches == 200  # requests fetch no config
 
 
 class GarbledConfig(StandIn):
-    """Tells its models, but not what they take."""
+    """Responds with an invalid config."""
 
     text = ""
 
@@ -289,7 +291,7 @@ class GarbledConfig(StandIn):
 
 
 class GarbledIndex(StandIn):
-    """A Triton behind something that answers in its place."""
+    """Responds with an invalid list of models, as from a wrong proxy."""
 
     text = ""
 
@@ -297,45 +299,45 @@ class GarbledIndex(StandIn):
         return web.Response(text=self.text)
 
 
-async def test_a_config_that_cannot_be_read_is_a_bad_gateway() -> None:
+async def test_an_invalid_config_is_a_bad_gateway() -> None:
     async with GarbledConfig(1).running() as server, HTTPTriton(server.url) as triton:
         for server.text in ("<html>", "[]", "{}", '{"name": "m", "input": [3]}', '{"name": "m", "input": [{}]}'):
             with pytest.raises(InferenceError, match="config of m"):
                 await triton.config("m")
 
 
-async def test_an_index_that_cannot_be_read_is_a_bad_gateway() -> None:
+async def test_an_invalid_index_is_a_bad_gateway() -> None:
     async with GarbledIndex(1).running() as server, HTTPTriton(server.url) as triton:
         for server.text in ("<html>", "{}x", '["a"]', '[{"version": "1"}]', "3"):
             with pytest.raises(InferenceError, match="list of models"):
                 await triton.index()
 
 
-async def test_when_triton_was_away_every_config_is_read_again_and_soon(triton: FakeTriton, changes: Changes) -> None:
-    known = Known(triton, interval_s=3600, on_change=changes)
+async def test_after_an_outage_all_configs_are_read_again_soon(triton: FakeTriton, changes: Changes) -> None:
+    models = PolledModels(triton, interval_s=3600, on_change=changes)
     triton.is_running = False
-    async with known.registry.polling():
-        await asyncio.sleep(0)  # it has asked once, in vain
+    async with models.registry.polling():
+        await asyncio.sleep(0)  # the first poll fails
         triton.is_running = True
-        await changes.came.wait()  # long before its hour is over
+        await changes.came.wait()  # long before the interval of an hour is over
     names = [f"m{number:02}" for number in range(2 * MAX_REFRESHES)]
     for name in names:
         triton.add(model(name, tensor("x")), echo)
-    await known.poll()
+    await models.poll()
     triton.is_running = False
     with pytest.raises(TritonUnavailableError):
-        await known.poll()
+        await models.poll()
     triton.is_running = True
     for name in names:
         triton.models[name].config = model(name, tensor("y"))
-    await known.poll()
-    assert {each.config.inputs[0].name for each in map(known.endpoint, names)} == {"y"}
+    await models.poll()
+    assert {each.config.inputs[0].name for each in map(models.endpoint, names)} == {"y"}
 
 
-async def test_a_request_after_an_idle_time_meets_the_changed_config(
+async def test_a_request_after_an_idle_time_uses_the_changed_config(
     triton: FakeTriton, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The index looks the same, and the app's own rounds come an hour later."""
+    """The index does not change, and the next poll is an hour later."""
     monkeypatch.setattr(model_registry, "GRACE_S", -3600.0)  # every config is old
     app = TritonFrontend(triton=triton, settings=Settings(generate=True, watch_interval_s=3600))
     app.infer("/a", model="a", request=Text, response=Text)
@@ -353,7 +355,7 @@ async def test_a_request_after_an_idle_time_meets_the_changed_config(
         assert (await http.get("/models/a")).json()["inputs"][0]["name"] == "y"
 
 
-async def test_a_config_that_is_only_old_is_used_if_triton_does_not_answer_soon(
+async def test_an_old_config_is_used_if_triton_does_not_respond_soon(
     triton: FakeTriton, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(model_registry, "REREAD_TIMEOUT_S", 0.0)
@@ -372,17 +374,17 @@ async def test_a_config_that_is_only_old_is_used_if_triton_does_not_answer_soon(
     assert await registry.config("a") is config
 
 
-async def test_a_dead_process_and_a_triton_that_goes_begin_a_round_at_once(
+async def test_a_status_change_of_a_model_starts_a_poll_at_once(
     triton: FakeTriton, changes: Changes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    signs: list[Callable[[str], None]] = []
-    monkeypatch.setattr(FakeTriton, "subscribe", lambda _, on_change: signs.append(on_change))
-    known = Known(triton, interval_s=3600, on_change=changes)
-    async with known.registry.polling():
+    callbacks: list[Callable[[str], None]] = []
+    monkeypatch.setattr(FakeTriton, "subscribe", lambda _, on_change: callbacks.append(on_change))
+    models = PolledModels(triton, interval_s=3600, on_change=changes)
+    async with models.registry.polling():
         await changes.came.wait()
         changes.came.clear()
         triton.models["a"].is_ready = False
-        signs[0]("a")
+        callbacks[0]("a")
         await changes.came.wait()
     with pytest.raises(ModelNotReadyError):
-        known.endpoint("a")
+        models.endpoint("a")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""When the model registry polls again."""
+"""The time of the model registry's next poll."""
 
 import asyncio
 from types import SimpleNamespace
@@ -13,23 +13,23 @@ from fastapi_triton.triton.client import ModelStatus
 from fastapi_triton.triton.model_registry import ModelRegistry
 
 
-async def test_an_index_that_took_long_and_then_fails_is_asked_for_again_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_after_a_slow_and_a_failed_index_request_the_next_poll_is_soon(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 0.0
 
     class Slow(FakeTriton):
-        num_asked = 0
-        is_asked_again = asyncio.Event()
+        num_requests = 0
+        has_third_request = asyncio.Event()
 
         async def index(self) -> list[ModelStatus]:
             nonlocal now
-            self.num_asked += 1
-            if self.num_asked == 1:
-                now += 1000.0  # a round less than a tenth of the time: the next one would be hours away
+            self.num_requests += 1
+            if self.num_requests == 1:
+                now += 1000.0  # polls take at most a tenth of the time, so the next one would be hours later
                 registry.refresh_soon()
-            elif self.num_asked == 2:
+            elif self.num_requests == 2:
                 raise TritonUnavailableError("away")
             else:
-                self.is_asked_again.set()
+                self.has_third_request.set()
             return []
 
     monkeypatch.setattr(model_registry, "time", SimpleNamespace(monotonic=lambda: now))
@@ -37,4 +37,4 @@ async def test_an_index_that_took_long_and_then_fails_is_asked_for_again_soon(mo
     registry = ModelRegistry(triton, interval_s=0.001)
     registry.subscribe(lambda: None)
     async with registry.polling():
-        await triton.is_asked_again.wait()
+        await triton.has_third_request.wait()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A tensor made of one value is, in every datatype, the tensor that its array would make."""
+"""A tensor made from one value equals the one made from an array, in every datatype."""
 
 from typing import Any
 
@@ -34,7 +34,7 @@ CASES = [pytest.param(each, value, id=f"{each.wire}-{value!r:.12}") for each in 
 
 
 @pytest.mark.parametrize(("datatype", "value"), CASES)
-def test_it_is_written_as_tritonclient_writes_its_array(datatype: Datatype, value: Any) -> None:
+def test_one_value_is_encoded_as_tritonclient_encodes_its_array(datatype: Datatype, value: Any) -> None:
     pieces, length = request_body({"x": Tensor.of_one(datatype, value, (1, 1))}, [], "")
     body = b"".join(pieces)
     given = InferInput("x", [1, 1], datatype.wire)
@@ -45,7 +45,7 @@ def test_it_is_written_as_tritonclient_writes_its_array(datatype: Datatype, valu
 
 
 @pytest.mark.parametrize(("datatype", "value"), CASES)
-def test_its_array_holds_the_value(datatype: Datatype, value: Any) -> None:
+def test_the_array_has_the_value(datatype: Datatype, value: Any) -> None:
     one, whole = Tensor.of_one(datatype, value, (1, 1)), of_array(datatype, value)
     assert one.array.dtype == datatype.numpy
     assert one.array.shape == (1, 1)
@@ -53,7 +53,7 @@ def test_its_array_holds_the_value(datatype: Datatype, value: Any) -> None:
     assert (one.size, one.item()) == (1, value)
 
 
-def test_a_text_of_an_answer_is_no_copy_of_it_until_its_array_is_asked_for() -> None:
+def test_a_text_of_a_response_is_not_copied_until_its_array_is_read() -> None:
     pieces, _ = request_body({"text": Tensor.of_one(BY_WIRE["BYTES"], b"house", (1,))}, [], "")
     header = orjson.dumps({"outputs": orjson.loads(pieces[0])["inputs"]})
     body = memoryview(bytearray(header + b"".join(pieces[1:])))
@@ -64,10 +64,10 @@ def test_a_text_of_an_answer_is_no_copy_of_it_until_its_array_is_asked_for() -> 
     assert isinstance(read.array[0], bytes)
 
 
-def test_what_is_shown_of_it_holds_nobodys_words() -> None:
+def test_repr_does_not_contain_the_value() -> None:
     assert repr(Tensor.of_one(BY_WIRE["BYTES"], b"my secret", (1, 1))) == "Tensor(BYTES, [1, 1])"
 
 
-def test_one_value_is_not_taken_for_several() -> None:
+def test_one_value_with_a_shape_of_several_is_rejected() -> None:
     with pytest.raises(ValueError, match=r"cannot have the shape \[2, 1\]"):
         Tensor.of_one(BY_WIRE["FP32"], 0.5, (2, 1))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A request that is over before Triton is done with it: its connection is read to its end, its slot taken."""
+"""Requests that end before Triton responds: the connection is read to the end, and the slot stays taken until then."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -14,12 +14,12 @@ from support.scripted_triton import ScriptedTriton, Upstream, scripted_triton
 REQUEST = b"POST /v2/models/echo/infer HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{}"
 
 
-class Held:
-    """Triton, which says when it has a request, and answers when it may."""
+class HeldTriton:
+    """Sets an event for each request, and responds after `go_on`."""
 
     def __init__(self) -> None:
         self.has_request, self.go_on = asyncio.Event(), asyncio.Event()
-        self.answer = b"{}"
+        self.body = b"{}"
         self.breaks = False
 
     async def __call__(self, upstream: Upstream) -> None:
@@ -29,16 +29,16 @@ class Held:
             await self.go_on.wait()
             if self.breaks:
                 return
-            await upstream.respond(self.answer)
+            await upstream.respond(self.body)
 
 
 @pytest.fixture
-async def held() -> Held:
-    return Held()
+async def held() -> HeldTriton:
+    return HeldTriton()
 
 
 @pytest.fixture
-async def triton(held: Held) -> AsyncIterator[ScriptedTriton]:
+async def triton(held: HeldTriton) -> AsyncIterator[ScriptedTriton]:
     async with scripted_triton() as triton:
         triton.script = held
         yield triton
@@ -52,63 +52,63 @@ async def connections(triton: ScriptedTriton) -> AsyncIterator[ConnectionPool]:
     await asyncio.sleep(0)
 
 
-async def until(is_so: Callable[[], bool]) -> None:
-    while not is_so():  # noqa: ASYNC110 (of what is counted there is no event)
+async def until(is_true: Callable[[], bool]) -> None:
+    while not is_true():  # noqa: ASYNC110 (no event for a change of the counts)
         await asyncio.sleep(0.001)
 
 
-async def ask(connections: ConnectionPool, admission: Admission, *, timeout_s: float = 60) -> bytes:
+async def request(connections: ConnectionPool, admission: Admission, *, timeout_s: float = 60) -> bytes:
     with await admission.slot():
-        _, answer = await connections.request([REQUEST], timeout_s=timeout_s)
-        return bytes(answer)
+        _, body = await connections.request([REQUEST], timeout_s=timeout_s)
+        return bytes(body)
 
 
-@pytest.mark.parametrize("answer", [b"{}", b"x" * 1_000_000], ids=["small", "large"])
-@pytest.mark.parametrize("why", ["left", "late"])
-async def test_the_place_is_free_and_the_connection_used_again_when_triton_has_answered(
-    connections: ConnectionPool, triton: ScriptedTriton, held: Held, why: str, answer: bytes
+@pytest.mark.parametrize("body", [b"{}", b"x" * 1_000_000], ids=["small", "large"])
+@pytest.mark.parametrize("cause", ["cancelled", "late"])
+async def test_after_the_response_the_slot_is_free_and_the_connection_is_reused(
+    connections: ConnectionPool, triton: ScriptedTriton, held: HeldTriton, cause: str, body: bytes
 ) -> None:
     admission = Admission("m", 1)
-    held.answer = answer
-    asking = asyncio.create_task(ask(connections, admission, timeout_s=0.01 if why == "late" else 60))
+    held.body = body
+    task = asyncio.create_task(request(connections, admission, timeout_s=0.01 if cause == "late" else 60))
     await held.has_request.wait()
-    if why == "left":
-        asking.cancel()
+    if cause == "cancelled":
+        task.cancel()
     with pytest.raises((asyncio.CancelledError, TimeoutError)):
-        await asking
+        await task
     assert admission.in_flight == 1
     held.go_on.set()
     await until(lambda: admission.in_flight == 0)
-    assert admission.times.service_s is not None  # it was answered after all, so it is a measure
-    assert await ask(connections, admission) == answer
+    assert admission.times.service_s is not None  # the late response counts for the service time
+    assert await request(connections, admission) == body
     assert triton.num_connections == 1
 
 
-async def test_the_place_is_free_when_the_connection_breaks(
-    connections: ConnectionPool, triton: ScriptedTriton, held: Held
+async def test_the_slot_is_free_when_the_connection_breaks(
+    connections: ConnectionPool, triton: ScriptedTriton, held: HeldTriton
 ) -> None:
     admission = Admission("m", 1)
-    asking = asyncio.create_task(ask(connections, admission))
+    task = asyncio.create_task(request(connections, admission))
     await held.has_request.wait()
-    asking.cancel()
-    await asyncio.wait([asking])
+    task.cancel()
+    await asyncio.wait([task])
     held.breaks = True
     held.go_on.set()
     await until(lambda: admission.in_flight == 0)
     assert admission.times.service_s is None
     held.breaks = False
-    assert await ask(connections, admission) == b"{}"
+    assert await request(connections, admission) == b"{}"
     assert triton.num_connections == 2
 
 
-async def test_what_triton_never_had_whole_is_closed_and_frees_its_place_at_once(
+async def test_an_incomplete_request_is_closed_and_frees_its_slot_at_once(
     connections: ConnectionPool, triton: ScriptedTriton
 ) -> None:
     is_closed = asyncio.Event()
 
     async def script(upstream: Upstream) -> None:
         await upstream.head()
-        await asyncio.sleep(0.05)  # the frontend's end of the line is full by now
+        await asyncio.sleep(0.05)  # by then the frontend's send buffer is full
         await upstream.closed()
         is_closed.set()
 
@@ -122,7 +122,7 @@ async def test_what_triton_never_had_whole_is_closed_and_frees_its_place_at_once
     await is_closed.wait()
 
 
-async def test_a_question_without_a_place_is_closed(connections: ConnectionPool, held: Held) -> None:
+async def test_a_request_without_a_slot_is_closed(connections: ConnectionPool, held: HeldTriton) -> None:
     with pytest.raises(TimeoutError):
         await connections.request([REQUEST], timeout_s=0.01)
     held.go_on.set()
@@ -131,18 +131,18 @@ async def test_a_question_without_a_place_is_closed(connections: ConnectionPool,
         await connections.request([REQUEST], timeout_s=5)
 
 
-async def test_what_is_left_behind_is_closed_with_everything_else(connections: ConnectionPool, held: Held) -> None:
+async def test_closing_the_pool_closes_abandoned_requests(connections: ConnectionPool, held: HeldTriton) -> None:
     admission = Admission("m", 1)
-    asking = asyncio.create_task(ask(connections, admission))
+    task = asyncio.create_task(request(connections, admission))
     await held.has_request.wait()
-    asking.cancel()
-    await asyncio.wait([asking])
+    task.cancel()
+    await asyncio.wait([task])
     connections.close()
     await until(lambda: admission.in_flight == 0)
 
 
-async def test_a_question_after_the_place_was_given_back_does_not_free_it_twice(
-    connections: ConnectionPool, held: Held
+async def test_a_request_after_its_slot_was_released_does_not_release_it_again(
+    connections: ConnectionPool, held: HeldTriton
 ) -> None:
     admission = Admission("m", 1)
     with await admission.slot():

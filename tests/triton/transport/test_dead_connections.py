@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""ConnectionPool that die without a word, as behind a NAT: the kernel drops every packet of one, both ways."""
+"""Connections that die silently, as behind a NAT: the kernel drops all their packets."""
 
 import asyncio
 import ctypes
@@ -16,27 +16,27 @@ from fastapi_triton.triton.transport.pool import ConnectionPool
 from fastapi_triton.triton.transport.tcp_keepalive import KEEP_ALIVE, KeepAlive
 from support.scripted_triton import Upstream, scripted_triton
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="packets are swallowed by a filter of Linux's sockets")
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs the socket filters of Linux")
 
 GET = (b"GET / HTTP/1.1\r\nhost: x\r\n\r\n",)
-# Seconds, as short as the kernel counts.
+# In seconds, the shortest that the kernel supports.
 SHORT = KeepAlive(idle_s=1, interval_s=1, count=1, unacknowledged_s=1)
 
 
 def swallow_packets(sock: socket.socket) -> None:
-    """Whatever comes for this socket is dropped before TCP sees it, so nothing of it is ever acknowledged."""
+    """Drop the packets for this socket before TCP, so that none is acknowledged."""
     drop_all = ctypes.create_string_buffer(struct.pack("HBBI", 0x06, 0, 0, 0))  # BPF_RET, 0 bytes kept
     program = struct.pack("HL", 1, ctypes.addressof(drop_all))
     sock.setsockopt(socket.SOL_SOCKET, 26, program)  # SO_ATTACH_FILTER
 
 
-async def test_a_request_in_flight_learns_that_its_way_is_gone() -> None:
-    asked = asyncio.Event()
+async def test_a_request_on_a_dead_connection_fails() -> None:
+    has_request = asyncio.Event()
 
     async def swallow(upstream: Upstream) -> None:
         await upstream.request()
         swallow_packets(upstream.writer.get_extra_info("socket"))
-        asked.set()
+        has_request.set()
         await upstream.closed()
 
     async with scripted_triton() as triton:
@@ -44,11 +44,11 @@ async def test_a_request_in_flight_learns_that_its_way_is_gone() -> None:
         connections = ConnectionPool(triton.url, connect_timeout_s=5, keep_alive=SHORT)
         with pytest.raises(TritonUnavailableError, match="may have run") as lost:
             await connections.request(GET, timeout_s=60)
-        assert asked.is_set()
+        assert has_request.is_set()
         assert lost.value.code == "triton_connection_lost"
 
 
-async def test_a_kept_connection_whose_way_is_gone_is_not_used_again(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_dead_idle_connection_is_not_reused(monkeypatch: pytest.MonkeyPatch) -> None:
     async with scripted_triton() as triton:
         connections = ConnectionPool(triton.url, connect_timeout_s=5, keep_alive=SHORT)
         await connections.request(GET, timeout_s=60)
@@ -56,26 +56,26 @@ async def test_a_kept_connection_whose_way_is_gone_is_not_used_again(monkeypatch
         is_lost = asyncio.Event()
         monkeypatch.setattr(kept, "connection_lost", lambda error: is_lost.set())
         swallow_packets(triton.writers[0].get_extra_info("socket"))
-        await is_lost.wait()  # the kernel has found out
+        await is_lost.wait()  # the kernel has detected it
         assert (await connections.request(GET, timeout_s=60))[0].status == 200
         assert triton.num_connections == 2
         connections.close()
 
 
 @pytest.mark.parametrize("loop", [asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
-def test_the_kernel_is_told_on_either_event_loop(loop: Callable[[], asyncio.AbstractEventLoop]) -> None:
+def test_keep_alive_is_set_on_both_event_loops(loop: Callable[[], asyncio.AbstractEventLoop]) -> None:
     async def options() -> list[int]:
         async with scripted_triton() as triton:
             connections = ConnectionPool(triton.url, connect_timeout_s=5)
             async with connections.exchange() as connection:
                 sock = connection._transport.get_extra_info("socket")
                 names = (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT, socket.TCP_USER_TIMEOUT)
-                told = [sock.getsockopt(socket.IPPROTO_TCP, name) for name in names]
-                return [sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE), *told]
+                tcp_options = [sock.getsockopt(socket.IPPROTO_TCP, name) for name in names]
+                return [sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE), *tcp_options]
 
     with asyncio.Runner(loop_factory=loop) as runner:
-        told = runner.run(options())
+        values = runner.run(options())
     kept = KEEP_ALIVE
-    assert told == [1, kept.idle_s, kept.interval_s, kept.count, kept.unacknowledged_s * 1000]
-    # A balancer forgets after a minute at the earliest.
+    assert values == [1, kept.idle_s, kept.interval_s, kept.count, kept.unacknowledged_s * 1000]
+    # Load balancers forget idle connections after a minute or more.
     assert kept.idle_s + kept.interval_s * kept.count <= 60

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""When a Triton counts as away, and as back: it is asked, and what it does meanwhile is heeded."""
+"""The health check: when Triton counts as unreachable, and when as reachable again."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -42,7 +42,7 @@ async def stay_silent(upstream: Upstream) -> None:
 
 
 async def stay_silent_on_health(upstream: Upstream) -> None:
-    """The models work on, and whoever asks for health gets nothing."""
+    """The models keep responding, but health requests get no response."""
     while True:
         head, _ = await upstream.request()
         if b"/health/" not in head:
@@ -52,19 +52,19 @@ async def stay_silent_on_health(upstream: Upstream) -> None:
                 await asyncio.sleep(0.01)
 
 
-async def test_one_that_takes_connections_and_never_answers_is_away(
+async def test_a_triton_that_accepts_connections_and_never_responds_is_unreachable(
     triton: ScriptedTriton, connections: ConnectionPool, checking: HealthCheck
 ) -> None:
     triton.script = stay_silent
     await checking.run()
-    assert triton.num_connections == 2  # the second question comes over a connection of its own
+    assert triton.num_connections == 2  # the second check uses a new connection
     with pytest.raises(TritonUnavailableError, match=r"has not responded for 0\.2 s\. Nothing was run") as away:
         await connections.request((INFER,), timeout_s=30)
     assert away.value.retry_after_s == 1
     assert triton.num_connections == 2
 
 
-async def test_it_is_back_as_soon_as_it_answers(
+async def test_triton_is_reachable_after_its_next_response(
     triton: ScriptedTriton, connections: ConnectionPool, checking: HealthCheck
 ) -> None:
     triton.script = stay_silent
@@ -76,7 +76,7 @@ async def test_it_is_back_as_soon_as_it_answers(
     assert (await connections.request((INFER,), timeout_s=30))[0].status == 200
 
 
-async def test_one_whose_answers_still_come_is_not_silent(
+async def test_a_triton_that_still_sends_other_responses_is_reachable(
     triton: ScriptedTriton, connections: ConnectionPool, checking: HealthCheck
 ) -> None:
     triton.script = stay_silent_on_health
@@ -88,22 +88,24 @@ async def test_one_whose_answers_still_come_is_not_silent(
     assert connections.breaker.error is None
 
 
-async def test_a_kept_connection_that_is_dead_says_nothing_about_triton(
+async def test_a_dead_idle_connection_does_not_open_the_breaker(
     triton: ScriptedTriton, connections: ConnectionPool, checking: HealthCheck
 ) -> None:
-    async def answer_once(upstream: Upstream) -> None:
+    async def respond_once(upstream: Upstream) -> None:
         await upstream.request()
         await upstream.respond()
-        await upstream.closed()  # read on, and say nothing more
+        await upstream.closed()  # no further response
 
-    triton.script = answer_once
+    triton.script = respond_once
     await connections.request((INFER,), timeout_s=30)
     await checking.run()
     assert connections.breaker.error is None
     assert triton.num_connections == 2
 
 
-async def test_any_answer_will_do(triton: ScriptedTriton, connections: ConnectionPool, checking: HealthCheck) -> None:
+async def test_any_response_closes_the_breaker(
+    triton: ScriptedTriton, connections: ConnectionPool, checking: HealthCheck
+) -> None:
     async def refuse(upstream: Upstream) -> None:
         await upstream.request()
         await upstream.respond(b"<html>", status=b"502 Bad Gateway")
@@ -114,7 +116,7 @@ async def test_any_answer_will_do(triton: ScriptedTriton, connections: Connectio
     assert connections.breaker.error is None
 
 
-async def test_connections_that_are_closed_at_once_are_as_good_as_none(
+async def test_connections_that_are_closed_at_once_open_the_breaker(
     triton: ScriptedTriton, connections: ConnectionPool, checking: HealthCheck
 ) -> None:
     async def close(upstream: Upstream) -> None:
@@ -127,18 +129,18 @@ async def test_connections_that_are_closed_at_once_are_as_good_as_none(
         connections.breaker.require_closed()
 
 
-async def test_what_was_kept_goes_when_triton_does(
+async def test_opening_the_breaker_closes_idle_connections(
     triton: ScriptedTriton, connections: ConnectionPool, checking: HealthCheck
 ) -> None:
     await connections.request((INFER,), timeout_s=30)
     connections.breaker.open(TritonUnavailableError("away"))
     await checking.run()
     await connections.request((INFER,), timeout_s=30)
-    assert triton.num_connections == 2  # the one that was kept, and that of the question, which is kept now
+    assert triton.num_connections == 2  # the closed idle one, and that of the check, which is idle now
 
 
-async def test_nobody_has_to_ask_for_it_to_be_noticed(triton: ScriptedTriton, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A Triton that comes and goes: the task by itself opens the breaker, and closes it again."""
+async def test_outages_are_detected_without_requests(triton: ScriptedTriton, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The task of the health check opens the breaker, and closes it again."""
     port = free_port()
     states: asyncio.Queue[str] = asyncio.Queue()
     client = HTTPTriton(f"http://127.0.0.1:{port}", heartbeat_s=0.01)
@@ -166,7 +168,7 @@ async def test_nobody_has_to_ask_for_it_to_be_noticed(triton: ScriptedTriton, mo
         await until("open")
 
 
-async def test_it_asks_nothing_while_another_component_asks(
+async def test_no_check_is_sent_while_another_component_sends_a_status_request(
     triton: ScriptedTriton, connections: ConnectionPool
 ) -> None:
     checking = HealthCheck(connections, interval_s=0.01)
@@ -175,7 +177,7 @@ async def test_it_asks_nothing_while_another_component_asks(
     assert triton.num_connections == 0
 
 
-async def test_a_question_of_another_component_that_stays_unanswered_opens_the_breaker(
+async def test_a_status_request_of_another_component_without_response_opens_the_breaker(
     triton: ScriptedTriton, connections: ConnectionPool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(health_check, "CHECK_TIMEOUT_S", 0.1)
@@ -186,4 +188,4 @@ async def test_a_question_of_another_component_that_stays_unanswered_opens_the_b
     async with checking.running():
         with checking.status_request():
             await is_open.wait()
-    assert triton.num_connections == 1  # the second question, over a connection of its own
+    assert triton.num_connections == 1  # of the check, which uses a new connection

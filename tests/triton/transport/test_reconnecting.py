@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is tried again, what never, and when nobody is let through: on real sockets, which the test closes by hand."""
+"""Retries of connections and requests, and the circuit breaker, on real sockets that the test closes."""
 
 import asyncio
 import socket
@@ -19,7 +19,7 @@ from support.scripted_triton import ScriptedTriton, Upstream, scripted_triton
 from support.serving import free_port
 
 GET = (b"GET / HTTP/1.1\r\nhost: x\r\n\r\n",)
-ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
+RESPONSE = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
 
 
 def connections_to(port: int, *, connect_timeout_s: float = 5) -> ConnectionPool:
@@ -28,7 +28,7 @@ def connections_to(port: int, *, connect_timeout_s: float = 5) -> ConnectionPool
 
 @pytest.fixture
 def closed_port() -> Iterator[socket.socket]:
-    """A port that is taken, and refuses connections until somebody listens."""
+    """A bound port that refuses connections until the test calls `listen`."""
     with socket.socket() as bound:
         bound.bind(("127.0.0.1", 0))
         bound.setblocking(False)
@@ -36,8 +36,8 @@ def closed_port() -> Iterator[socket.socket]:
 
 
 @pytest.fixture
-def deaf_port() -> Iterator[int]:
-    """A port that lets every connection wait for ever: the queue of those that nobody accepts is full."""
+def unaccepting_port() -> Iterator[int]:
+    """A port on which connections never succeed, because its queue of unaccepted connections is full."""
     with socket.socket() as listener, socket.socket() as first, socket.socket() as second:
         listener.bind(("127.0.0.1", 0))
         listener.listen(0)
@@ -54,8 +54,8 @@ async def failure_of(connections: ConnectionPool) -> TritonUnavailableError:
 
 
 @asynccontextmanager
-async def answering_once(listener: socket.socket) -> AsyncIterator[list[socket.socket]]:
-    """Answers the first request of every connection, and leaves all of them to the test."""
+async def responding_once(listener: socket.socket) -> AsyncIterator[list[socket.socket]]:
+    """Responds to the first request of each connection. Yields the connections."""
     loop = asyncio.get_running_loop()
     accepted: list[socket.socket] = []
 
@@ -64,7 +64,7 @@ async def answering_once(listener: socket.socket) -> AsyncIterator[list[socket.s
             connection, _ = await loop.sock_accept(listener)
             accepted.append(connection)
             await loop.sock_recv(connection, 1000)
-            await loop.sock_sendall(connection, ANSWER)
+            await loop.sock_sendall(connection, RESPONSE)
 
     task = asyncio.create_task(accept())
     yield accepted
@@ -74,7 +74,7 @@ async def answering_once(listener: socket.socket) -> AsyncIterator[list[socket.s
         each.close()
 
 
-async def test_a_refused_connection_is_tried_again(closed_port: socket.socket, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_refused_connection_is_retried(closed_port: socket.socket, monkeypatch: pytest.MonkeyPatch) -> None:
     connections = connections_to(closed_port.getsockname()[1])
     failed = connections.breaker.failed
 
@@ -86,30 +86,28 @@ async def test_a_refused_connection_is_tried_again(closed_port: socket.socket, m
         has_failed.set()
 
     monkeypatch.setattr(connections.breaker, "failed", listen_from_now_on)
-    asking = asyncio.create_task(connections.request(GET, timeout_s=30))
+    task = asyncio.create_task(connections.request(GET, timeout_s=30))
     await has_failed.wait()
-    async with answering_once(closed_port):
-        head, _ = await asking
+    async with responding_once(closed_port):
+        head, _ = await task
     assert head.status == 200
-    assert connections.breaker.num_failures == 0  # its answer says that all is well
+    assert connections.breaker.num_failures == 0  # the response resets it
     connections.close()
 
 
-async def test_after_some_refusals_nobody_tries_any_more(closed_port: socket.socket) -> None:
+async def test_after_repeated_refusals_no_connection_is_tried(closed_port: socket.socket) -> None:
     assert MAX_ATTEMPTS == MAX_FAILURES
     connections = connections_to(closed_port.getsockname()[1])
     first = await failure_of(connections)
     assert "nothing listens there. Nothing was run" in first.detail
-    closed_port.listen()  # a connection would be taken now
+    closed_port.listen()  # a connection would succeed now
     second = await failure_of(connections)
     assert (second.detail, second.code) == (first.detail, "triton_unavailable")
     assert connections.breaker.num_failures == MAX_FAILURES
     assert second.retry_after_s == 1
 
 
-async def test_the_longer_it_is_away_the_later_to_come_back(
-    closed_port: socket.socket, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_retry_after_grows_with_the_outage(closed_port: socket.socket, monkeypatch: pytest.MonkeyPatch) -> None:
     connections = connections_to(closed_port.getsockname()[1])
     await failure_of(connections)
     now = time.monotonic()
@@ -120,7 +118,7 @@ async def test_the_longer_it_is_away_the_later_to_come_back(
         assert (await failure_of(connections)).retry_after_s == pytest.approx(retry_after_s, abs=1)
 
 
-async def test_a_request_without_time_for_another_attempt_is_refused_now(
+async def test_a_request_without_time_for_another_attempt_fails_at_once(
     closed_port: socket.socket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("fastapi_triton.triton.transport.connector.FIRST_BACKOFF_S", 3600)
@@ -133,8 +131,8 @@ async def test_a_request_without_time_for_another_attempt_is_refused_now(
     assert connections.breaker.num_failures == 1
 
 
-async def test_a_deadline_that_comes_first_says_nothing_about_triton(deaf_port: int) -> None:
-    connections = connections_to(deaf_port)
+async def test_a_deadline_before_the_connection_does_not_open_the_breaker(unaccepting_port: int) -> None:
+    connections = connections_to(unaccepting_port)
     token = current_deadline.set(time.monotonic() + 0.01)
     try:
         for _ in range(2 * MAX_FAILURES):
@@ -145,24 +143,24 @@ async def test_a_deadline_that_comes_first_says_nothing_about_triton(deaf_port: 
     assert connections.breaker.num_failures == 0
 
 
-async def test_those_who_wait_for_a_connection_in_vain_are_few(deaf_port: int) -> None:
-    connections = connections_to(deaf_port, connect_timeout_s=0.05)
+async def test_after_some_connection_timeouts_requests_fail_at_once(unaccepting_port: int) -> None:
+    connections = connections_to(unaccepting_port, connect_timeout_s=0.05)
     for number in range(1, MAX_FAILURES + 1):
         assert "no connection in time" in (await failure_of(connections)).detail
         assert connections.breaker.num_failures == number  # one attempt each
-    told = [await failure_of(connections) for _ in range(100)]
+    errors = [await failure_of(connections) for _ in range(100)]
     assert connections.breaker.num_failures == MAX_FAILURES
-    assert all("no connection in time" in each.detail for each in told)
+    assert all("no connection in time" in each.detail for each in errors)
 
 
-async def test_a_host_that_is_not_known_is_said_to_be_so() -> None:
+async def test_an_unknown_host_name_is_reported() -> None:
     connections = ConnectionPool("http://no-such-host.invalid:8000", connect_timeout_s=5)
     error = await failure_of(connections)
     assert "host name in its URL cannot be resolved" in error.detail
     assert "no-such-host" not in error.detail
 
 
-async def test_failures_of_models_open_nothing() -> None:
+async def test_failures_of_models_do_not_open_the_breaker() -> None:
     async def fail(upstream: Upstream) -> None:
         while True:
             await upstream.request()
@@ -177,13 +175,11 @@ async def test_failures_of_models_open_nothing() -> None:
         assert triton.num_connections == 1
 
 
-@pytest.mark.parametrize("how", ["closed", "half closed", "reset", "spoken on"])
-async def test_a_kept_connection_that_is_of_no_use_is_noticed_before_anything_is_sent(
-    closed_port: socket.socket, how: str
-) -> None:
+@pytest.mark.parametrize("how", ["closed", "half closed", "reset", "unexpected data"])
+async def test_an_unusable_idle_connection_is_replaced_before_the_request(closed_port: socket.socket, how: str) -> None:
     closed_port.listen()
     connections = connections_to(closed_port.getsockname()[1])
-    async with answering_once(closed_port) as accepted:
+    async with responding_once(closed_port) as accepted:
         await connections.request(GET, timeout_s=30)
         if how == "closed":
             accepted[0].close()
@@ -193,8 +189,8 @@ async def test_a_kept_connection_that_is_of_no_use_is_noticed_before_anything_is
             accepted[0].setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
             accepted[0].close()
         else:
-            accepted[0].send(ANSWER)
-        # The event loop has had no turn to see it: what it would see next is this request.
+            accepted[0].send(RESPONSE)
+        # The event loop has not run since, so only the request itself can detect it.
         assert (await connections.request(GET, timeout_s=30))[0].status == 200
         assert len(accepted) == 2
         connections.close()
@@ -208,14 +204,14 @@ async def lose_first(triton: ScriptedTriton, upstream: Upstream) -> None:
             await upstream.respond()
 
 
-async def test_a_question_whose_connection_breaks_is_asked_once_more() -> None:
+async def test_a_status_request_is_sent_again_if_its_connection_breaks() -> None:
     async with scripted_triton() as triton, HTTPTriton(triton.url, heartbeat_s=3600) as client:
         triton.script = lambda upstream: lose_first(triton, upstream)
         assert await client.ready("m")
         assert sum(b"/ready" in head for head, _ in triton.requests) == 2
 
 
-async def test_a_question_is_asked_twice_at_most() -> None:
+async def test_a_status_request_is_sent_at_most_twice() -> None:
     async def lose(upstream: Upstream) -> None:
         triton.requests.append(await upstream.request())
 
@@ -226,7 +222,7 @@ async def test_a_question_is_asked_twice_at_most() -> None:
         assert sum(b"/ready" in head for head, _ in triton.requests) == 2
 
 
-async def test_work_whose_connection_breaks_is_never_sent_again() -> None:
+async def test_inference_is_not_sent_again_if_its_connection_breaks() -> None:
     async with scripted_triton() as triton, HTTPTriton(triton.url, heartbeat_s=3600) as client:
         triton.script = lambda upstream: lose_first(triton, upstream)
         with pytest.raises(TritonUnavailableError) as lost:
@@ -235,13 +231,13 @@ async def test_work_whose_connection_breaks_is_never_sent_again() -> None:
         assert sum(head.startswith(b"POST") for head, _ in triton.requests) == 1
 
 
-async def test_nobody_listens_where_a_port_is_free() -> None:
-    async with HTTPTriton(f"http://localhost:{free_port()}") as client:  # by each address of that name
+async def test_the_error_for_a_free_port_says_that_nothing_listens() -> None:
+    async with HTTPTriton(f"http://localhost:{free_port()}") as client:  # tries each address of that name
         with pytest.raises(TritonUnavailableError, match="nothing listens there"):
             await client.ready("m")
 
 
-async def test_an_outage_is_in_the_log_and_not_every_request_of_it(
+async def test_an_outage_is_logged_once_and_not_for_each_request(
     closed_port: socket.socket, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO")
