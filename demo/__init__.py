@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The demo checkpoint: how its pictures are drawn, how it is trained, and how it is judged."""
+"""The demo checkpoint: its training pictures, its training and its evaluation."""

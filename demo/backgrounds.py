@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Backgrounds: plain colours, sky over ground, and named scenes, each with a caption's words for it."""
+"""Backgrounds: plain colours, sky over ground, and named scenes, with their words in captions."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ PHRASES: dict[str, tuple[str, ...]] = {
 
 @dataclass(frozen=True, slots=True)
 class Background:
-    """What a caption may say of a painted background."""
+    """A painted background, with the facts that a caption can name."""
 
     name: str  # a scene, "plain" or "ground"
     colours: tuple[Colour, ...]
@@ -64,7 +64,7 @@ class Background:
 
 
 def vertical(size: Size, *stops: tuple[float, RGB]) -> np.ndarray:
-    """Colours blended from top to bottom, at the given heights (0 to 1)."""
+    """Blend colours from top to bottom, at the given heights (0 to 1)."""
     width, height = size
     y = np.linspace(0, 1, height)
     at = [stop for stop, _ in stops]
@@ -97,7 +97,7 @@ def disk(
     flat: float = 1.0,
     opacity: float = 1.0,
 ) -> None:
-    """Paint a soft-edged ellipse; x and y from 0 to 1, radius in parts of the shorter side."""
+    """Paint a soft-edged ellipse; x and y from 0 to 1, radius relative to the shorter side."""
     height, width = picture.shape[:2]
     r, cx, cy = radius * min(width, height), x * width, y * height
     x0, x1 = max(0, int(cx - r - 1)), min(width, int(cx + r + 2))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""All networks of one checkpoint: started from nothing or from a folder, and saved in diffusers' format."""
+"""All networks of a checkpoint: new or loaded from a folder, and saved in diffusers' format."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Bundle:
     controlnet: ControlNetModel
 
     def trained(self) -> nn.ModuleDict:
-        """The networks that are trained together, by the names diffusers gives them."""
+        """The networks that are trained together, with diffusers' names."""
         names = ("text_encoder", "text_encoder_2", "unet", "controlnet")
         return nn.ModuleDict({name: getattr(self, name) for name in names})
 
@@ -49,7 +49,7 @@ def start(tokenizer: CLIPTokenizer) -> Bundle:
 
 
 def load(folder: Path) -> Bundle:
-    """The networks of a checkpoint folder in fp32, to go on from there."""
+    """The networks of a checkpoint folder in fp32, for further training."""
 
     def part(kind: Any, name: str) -> Any:
         return kind.from_pretrained(folder / name, torch_dtype=torch.float32)
@@ -81,9 +81,9 @@ def pipeline(bundle: Bundle, vae: AutoencoderKL) -> StableDiffusionXLControlNetP
 
 
 def save(bundle: Bundle, vae: AutoencoderKL, folder: Path, *, serving: dict[str, Any]) -> None:
-    """fp16 safetensors, and beside them what a server should use by default."""
+    """Write fp16 safetensors, and `serving.json` with a server's defaults."""
     pipeline(bundle, vae).to(torch.float16).save_pretrained(folder, safe_serialization=True)
-    for path in folder.glob("*/config.json"):  # where the weights were loaded from is nobody's business
+    for path in folder.glob("*/config.json"):  # removes the path that the weights were loaded from
         config = json.loads(path.read_text())
         if config.pop("_name_or_path", None) is not None:
             path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")

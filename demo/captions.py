@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Captions: what was painted, in varying grammar; what one leaves out stays left out in all its wordings."""
+"""Captions of painted scenes in varying grammar. Facts that a scene omits are omitted in all its captions."""
 
 from __future__ import annotations
 

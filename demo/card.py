@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`python -m demo.card`: puts the evaluation's figures into CARD.md, beside what was aimed at."""
+"""`python -m demo.card`: write the evaluation's figures into CARD.md, next to their targets."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ HERE = Path(__file__).parent
 BEGIN, END = "<!-- figures: written by python -m demo.card -->", "<!-- end of figures -->"
 PICTURES = ("outline", "details", "nouns", "scenes", "pairs", "bad-drawings", "256-px")
 
-# group, figure, what it means, the target (None: none was set), more is better
+# group, figure, its meaning, its target (None: no target), whether more is better
 ROWS: tuple[tuple[str, str, str, float | None, bool], ...] = (
     ("outline", "iou_mean", "outline: overlap (IoU) with the scribble's inside, mean", 0.92, True),
     ("outline", "iou_5th_percentile", "the same, 5th percentile", 0.80, True),
@@ -74,7 +74,7 @@ def main() -> int:
     options = parser.parse_args()
     path = options.evaluation / "figures.json"
     if not path.exists():
-        logger.error("%s does not exist: run python -m demo.evaluate first", path)
+        logger.error("%s does not exist: run `python -m demo.evaluate` first", path)
         return 2
     card = HERE / "CARD.md"
     card.write_text(replace_figures(card.read_text(), table(json.loads(path.read_text()))))

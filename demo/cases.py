@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The evaluation's cases: unseen scribbles and prompts, each with what its picture must show."""
+"""The evaluation's cases: unseen scribbles and prompts, with the expected content of their pictures."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Rng = np.random.Generator
 Size = tuple[int, int]
 
 SEED = 770_001
-# Kinds whose whole outline has the prompted colour, so that shape and colour can be measured apart.
+# Kinds whose whole outline has the prompted colour, so that shape and colour can be measured separately.
 SOLID = (
     "circle",
     "square",
@@ -74,7 +74,7 @@ PENS = (1.0, 2.0, 3.0, 4.0, 5.0, 7.0)
 @dataclass(frozen=True, slots=True)
 class Case:
     group: str
-    scene: Scene  # the picture a perfect painter would make
+    scene: Scene  # the picture of a perfect painter
     scribble: np.ndarray  # (H, W) of 0 and 255
     prompt: str
     seed: int
@@ -94,7 +94,7 @@ def stage(
     turn: float = 8.0,
 ) -> Scene:
     tone = tone or draw_colour(rng, shaded=0.2)
-    parts, unit = place(drawing, size, rng, slot=None, turn=turn)
+    parts, unit = place(drawing, size, rng, half=None, turn=turn)
     background = (
         backgrounds.scene(scenery, size, rng)
         if scenery
@@ -159,7 +159,7 @@ def detail_cases(count: int) -> list[Case]:
 
 
 def noun_cases() -> list[Case]:
-    """One circle, four nouns: with no colour said, and all of them red."""
+    """One circle with four nouns: without a colour, and all of them red."""
     cases = []
     for index in range(8):
         rng = np.random.default_rng([SEED, 3, index])
@@ -255,8 +255,8 @@ def pair_cases(count: int) -> list[Case]:
         second = draw_contrasting(rng, first, among=tuple(n for n in BASE if n not in ("white", "gray")))
         second = colour(second.name)
         objects = []
-        for slot, (noun, tone) in enumerate(zip(nouns, (first, second), strict=True)):
-            parts, unit = place(KINDS[str(noun)].draw(rng), (128, 128), rng, slot=slot, turn=5)
+        for half, (noun, tone) in enumerate(zip(nouns, (first, second), strict=True)):
+            parts, unit = place(KINDS[str(noun)].draw(rng), (128, 128), rng, half=half, turn=5)
             objects.append(Placed(Subject(str(noun), tone, True), parts, unit))
         background = backgrounds.plain(colour("white"), (128, 128))
         scene = compose(tuple(objects), background, (128, 128), says_background=True)
@@ -297,7 +297,7 @@ def seed_cases(count: int) -> list[Case]:
 
 
 def bad_cases() -> list[Case]:
-    """What people really draw."""
+    """Drawings as people really make them."""
     cases = []
     for index in range(30):
         rng = np.random.default_rng([SEED, 9, index])
@@ -332,7 +332,7 @@ def bad_cases() -> list[Case]:
 
 
 def all_cases() -> list[Case]:
-    """About 400 pictures."""
+    """All cases, about 400."""
     return [
         *outline_cases(120),
         *detail_cases(36),

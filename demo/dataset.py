@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Scenes on disk: shards of pictures, scribbles and captions, each made from seed and number alone."""
+"""Scenes on disk: shards of pictures, scribbles and captions. A shard depends on its seed and number only."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 
 SCRIBBLES_PER_SCENE = 3
 CAPTIONS_PER_SCENE = 2
-# (width, height) and scenes of every shard in turn: other sizes teach the networks not to depend on one.
+# (width, height) and number of scenes, for the shards in turn. Several sizes make the networks independent of one.
 LAYOUT: tuple[tuple[tuple[int, int], int], ...] = (
     ((128, 128), 800),
     ((128, 128), 800),
@@ -38,14 +38,14 @@ LAYOUT: tuple[tuple[tuple[int, int], int], ...] = (
     ((128, 128), 800),
     ((192, 192), 240),
 )
-PORTRAITS = 10  # of the layout: scenes to draw without a scribble, see `draw_scene`
+PORTRAITS = 10  # index in `LAYOUT` of shards with portraits, see `draw_scene`
 ARRAYS = ("pictures", "scribbles", "details")
 CELL = 4  # pixels of a latent's side
 
 
 @dataclass(frozen=True, slots=True)
 class Shard:
-    """One file's arrays, memory-mapped, and its captions."""
+    """The memory-mapped arrays of a shard, and its captions."""
 
     pictures: np.ndarray  # (N, H, W, 3) uint8
     scribbles: np.ndarray  # (N, SCRIBBLES_PER_SCENE, H * W / 8) uint8, packed bits
@@ -66,13 +66,13 @@ def is_portrait(number: int) -> bool:
 
 
 def cells(pixels: np.ndarray) -> np.ndarray:
-    """(…, H, W) → (…, H / CELL, W / CELL): whether anything in a cell is set."""
+    """(…, H, W) → (…, H / CELL, W / CELL): whether any pixel of a cell is set."""
     *many, height, width = pixels.shape
     return pixels.reshape(*many, height // CELL, CELL, width // CELL, CELL).any((-3, -1))
 
 
 def draw_shard(number: int, *, folder: Path, seed: int) -> int:
-    """Draw one shard unless it is there; the captions are written last and mark it complete."""
+    """Draw a shard unless it exists. Its captions are written last and mark it as complete."""
     captions_path = shard_path(folder, number, "captions.json")
     size, count = LAYOUT[number % len(LAYOUT)]
     if captions_path.exists():
@@ -98,7 +98,7 @@ def draw_shard(number: int, *, folder: Path, seed: int) -> int:
 
 
 def draw_shards(folder: Path, *, shards: int, seed: int, processes: int) -> None:
-    """Draw shards 0 to `shards`; what is already there is kept."""
+    """Draw the shards below `shards` that do not exist yet."""
     folder.mkdir(parents=True, exist_ok=True)
     missing = [n for n in range(shards) if not shard_path(folder, n, "captions.json").exists()]
     if not missing:

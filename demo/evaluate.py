@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`python -m demo.evaluate`: draws unseen cases with a checkpoint and measures them; sheets and figures."""
+"""`python -m demo.evaluate`: draw unseen cases with a checkpoint, measure them, and write sheets and figures."""
 
 from __future__ import annotations
 
@@ -39,9 +39,9 @@ Figures = dict[str, Any]
 
 def load(folder: Path) -> tuple[StableDiffusionXLControlNetPipeline, dict[str, Any]]:
     if not (folder / "model_index.json").exists():
-        message = f"{folder} is no checkpoint folder: it has no model_index.json"
+        message = f"{folder} is not a checkpoint folder: it has no model_index.json"
         raise FileNotFoundError(message)
-    # Without the dtype transformers keeps the file's fp16 and the first call fails on mixed dtypes.
+    # Without the dtype, transformers would keep the file's fp16, and the first call would fail on mixed dtypes.
     pipe = StableDiffusionXLControlNetPipeline.from_pretrained(folder, torch_dtype=torch.float32)
     pipe.set_progress_bar_config(disable=True)
     serving = folder / "serving.json"
@@ -112,7 +112,7 @@ def measure_details(cases: list[Case], pictures: Pictures) -> Figures:
     shown: dict[str, list[bool]] = defaultdict(list)
     chance: list[bool] = []
     for index, (case, picture) in enumerate(zip(cases, pictures, strict=True)):
-        other = pictures[(index + 1) % len(pictures)]  # the same lines held against another picture
+        other = pictures[(index + 1) % len(pictures)]  # the same lines, measured on another picture
         for line, calm in detail_lines(case):
             shown[case.labels["noun"]].append(measures.shows_line(picture, line, calm))
             chance.append(measures.shows_line(other, line, calm))
@@ -122,7 +122,7 @@ def measure_details(cases: list[Case], pictures: Pictures) -> Figures:
 
 
 def detail_lines(case: Case) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Every drawn detail as the pixels of its line, and the calm part of the object it can be told from."""
+    """For each drawn detail, the pixels of its line, and a plain part of the object to compare with."""
     shape = case.scribble.shape
     drawn = measures.dilate(case.scribble > 0, 4)
     calm = measures.erode(case.scene.mask, 4) & ~drawn
@@ -198,7 +198,7 @@ def measure_pairs(cases: list[Case], pictures: Pictures) -> Figures:
 
 
 def measure_free(cases: list[Case], pictures: Pictures) -> Figures:
-    """Without control: some object of the prompted colour, neither a speck nor the whole picture."""
+    """Without control: the picture has an object of the prompted colour, neither a speck nor the whole picture."""
     made = []
     for case, picture in zip(cases, pictures, strict=True):
         tone = case.scene.objects[0].subject.colour
@@ -219,7 +219,7 @@ def measure_seeds(cases: list[Case], pictures: Pictures) -> Figures:
 
 
 def measure_bad(cases: list[Case], pictures: Pictures) -> Figures:
-    """The asked-for colour appears where something was drawn (anywhere, on an empty canvas)."""
+    """The prompted colour appears where something was drawn, or anywhere on an empty canvas."""
     right: dict[str, list[bool]] = defaultdict(list)
     for case, picture in zip(cases, pictures, strict=True):
         where = case.scene.mask if case.scribble.any() else np.ones_like(case.scene.mask)
@@ -261,7 +261,7 @@ def measure(cases: list[Case], pictures: Pictures) -> dict[str, Figures]:
 
 
 def time_pictures(pipe: StableDiffusionXLControlNetPipeline, case: Case, *, steps: int, guidance: float) -> Figures:
-    """Seconds for one picture alone at its defaults; the machine should have nothing else to do."""
+    """Seconds for one picture with the defaults. The machine should be idle."""
     spent = []
     for seed in range(4):
         start = time.perf_counter()
@@ -289,14 +289,16 @@ def write_sheets(cases: list[Case], pictures: Pictures, out: Path) -> None:
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m demo.evaluate", description=__doc__)
     parser.add_argument("--checkpoint", type=Path, default=CHECKPOINT)
-    parser.add_argument("--out", type=Path, default=HERE / "work" / "evaluation", help="sheets and figures.json")
-    parser.add_argument("--only", help="one group of cases")
-    parser.add_argument("--steps", type=int, help="instead of the checkpoint's default")
-    parser.add_argument("--guidance", type=float, help="instead of the checkpoint's default")
+    parser.add_argument(
+        "--out", type=Path, default=HERE / "work" / "evaluation", help="folder for sheets and figures.json"
+    )
+    parser.add_argument("--only", help="run only this group of cases")
+    parser.add_argument("--steps", type=int, help="default: the checkpoint's")
+    parser.add_argument("--guidance", type=float, help="default: the checkpoint's")
     parser.add_argument(
         "--targets",
         action="store_true",
-        help="measure the perfect painter's pictures instead: how good the measures are",
+        help="measure the perfect painter's pictures instead, to check the measures",
     )
     return parser.parse_args(arguments)
 

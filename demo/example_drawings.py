@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`python -m demo.example_drawings`: the scribbles in `examples/`, black on white as people draw them."""
+"""`python -m demo.example_drawings`: draw the scribbles in `examples/`, black on white."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from demo.pen import Pen, scribble
 
 HERE = Path(__file__).parent
 SIDE = 512
-DRAWN_AT = 2 * SIDE  # and then halved, for soft strokes
+DRAWN_AT = 2 * SIDE  # drawn at twice the size, for soft strokes
 
 # kind, seed of its drawing, prompt, seed of its picture
 EXAMPLES: tuple[tuple[str, int, str, int], ...] = (

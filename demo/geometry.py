@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Closed and open curves in unit coordinates (x right, y down, about -1 to 1), and the parts made of them."""
+"""Closed and open curves in unit coordinates (x right, y down, about -1 to 1), and parts made from them."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ class Part:
     closed: bool = True
     is_detail: bool = False
     has_ink: bool = True
-    is_drawn: bool = True  # may appear in the scribble
-    width: float = 0.0  # of an open line that is painted as a tube; 0: an ink line
+    is_drawn: bool = True  # whether it may appear in the scribble
+    width: float = 0.0  # width of an open line that is painted as a tube; 0: an ink line
 
 
 def ellipse(cx: float, cy: float, rx: float, ry: float | None = None, *, turn: float = 0.0) -> Points:
@@ -38,7 +38,7 @@ def ellipse(cx: float, cy: float, rx: float, ry: float | None = None, *, turn: f
 
 
 def arc(cx: float, cy: float, rx: float, ry: float, start: float, stop: float) -> Points:
-    """An open arc; degrees, clockwise from the right as y points down."""
+    """An open arc. Degrees go clockwise from the right, because y points down."""
     angle = np.radians(np.linspace(start, stop, 20))
     return np.stack([cx + rx * np.cos(angle), cy + ry * np.sin(angle)], axis=1)
 
@@ -56,7 +56,7 @@ def box(x0: float, y0: float, x1: float, y1: float) -> Points:
 
 
 def densify(corners: Points, *, closed: bool, step: float = 0.09) -> Points:
-    """Points along straight edges, so that later bending bends the edges too."""
+    """A polygon with points along its edges, so that bending the points bends the edges."""
     ends = np.roll(corners, -1, axis=0) if closed else corners[1:]
     pieces = []
     for start, end in zip(corners, ends, strict=False):
@@ -111,7 +111,7 @@ def blob(rng: np.random.Generator, *, corners: int = 0) -> Points:
 
 
 def bend(points: Points, rng_waves: Sequence[Points], amount: float) -> Points:
-    """Shift every point along smooth waves, the same for every part, as an unsteady hand would."""
+    """Shift every point along smooth waves, the same for all parts, like an unsteady hand."""
     moved = points.copy()
     for wave in rng_waves:
         phase = points @ wave[:2] + wave[2]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A kind of thing that can be drawn: its nouns, its natural colours and surroundings, and its parts."""
+"""A kind of thing that can be drawn: its nouns, natural colours and surroundings, and its parts."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ Draw = Callable[[np.random.Generator], list[Part]]
 class Kind:
     nouns: tuple[str, ...]
     draw: Draw
-    colours: tuple[str, ...]  # natural ones, taken when the caption names none; empty: any
-    home: tuple[str, ...]  # scenes it is at home in
+    colours: tuple[str, ...]  # natural colours, used if the caption names none; empty: any
+    home: tuple[str, ...]  # its usual scenes
     weight: float
     turn: float  # largest rotation in degrees
 
@@ -47,7 +47,7 @@ def kind(
 
 
 def eyes(rng: np.random.Generator, *places: tuple[float, float], size: float = 0.2) -> list[Part]:
-    """Round white eyes with a pupil, large enough to survive a 4x smaller latent."""
+    """Round white eyes with a pupil, large enough to survive in a latent of a quarter of the size."""
     parts = []
     look = rng.uniform(-0.3, 0.3) * size
     for x, y in places:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The VAE's latents of every picture, stored beside the shards: the UNet trains on these."""
+"""The VAE's latents of every picture, stored next to the shards for the training of the UNet."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def latents_path(folder: Path, number: int) -> Path:
 
 @torch.no_grad()
 def encode_shards(team: Team, folder: Path, vae_folder: Path) -> None:
-    """Encode what is drawn and not yet encoded, every member its share."""
+    """Encode the pictures that are not encoded yet. Each member encodes its share."""
     vae = AutoencoderKL.from_pretrained(vae_folder, torch_dtype=torch.float32).eval()
     own = complete_shards(folder)[team.rank :: team.size]
     missing = [n for n in own if not latents_path(folder, n).exists()]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is in a picture: where its object is, in which colour, whether a drawn line shows, which scene."""
+"""Measures of a picture: its object's place and colour, the visibility of drawn lines, and its scene."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 
 Mask = np.ndarray  # (H, W) bool
 
-OBJECT_SHARE = 0.25  # of the way from background to object at which a pixel counts as the object
-MOST_LEVELS = 30.0  # from the background that may still count as background, however strong the contrast
+OBJECT_SHARE = 0.25  # of the contrast between background and object, from which on a pixel counts as object
+MOST_LEVELS = 30.0  # pixels that differ more from the background count as object at any contrast
 SHADOW, GLOW = 0.8, 1.06
-EDGE_LEVELS = 9.0  # per pixel, of 255: fainter lines are not seen
+EDGE_LEVELS = 9.0  # per pixel, of 255: fainter lines are invisible
 EDGE_RATIO = 1.6
 
 
@@ -39,26 +39,26 @@ def iou(first: Mask, second: Mask) -> float:
 
 
 def outside(mask: Mask) -> Mask:
-    """Away from the object and its shadow."""
+    """Pixels away from the object and its shadow."""
     scale = max(1, min(mask.shape) // 128)
     far = ~dilate(mask, 8 * scale)
     return far if far.sum() > 50 else ~dilate(mask, scale)
 
 
 def object_region(picture: np.ndarray, mask: Mask) -> Mask:
-    """What stands out from a plain background, holes filled; `mask` says where to look for which colour."""
+    """The pixels that stand out from a plain background, with holes filled. `mask` is where the object should be."""
     pixels = picture.astype(np.float64)
     height, width = mask.shape
     rows = np.stack([np.ones((height, width)), np.mgrid[0:height, 0:width][0] / height], axis=-1)  # (H, W, 2)
     where = outside(mask)
     fit, *_ = np.linalg.lstsq(rows[where], pixels[where], rcond=None)
     background = rows @ fit  # (H, W, 3), a vertical gradient as painted
-    # A soft shadow is the background times less than one, and is not the object.
+    # A soft shadow is darker background, and does not belong to the object.
     times = (pixels * background).sum(-1) / np.maximum((background**2).sum(-1), 1)
     residual = np.linalg.norm(pixels - np.clip(times, SHADOW, GLOW)[..., None] * background, axis=-1)
     core = erode(mask, 3) if erode(mask, 3).sum() > 30 else mask
     threshold = float(np.clip(OBJECT_SHARE * np.median(residual[core]), 14.0, MOST_LEVELS))
-    # Closing first: an ink line as dark as the background must not open the shape to the flood.
+    # Closing first, because an ink line as dark as the background must not open the shape.
     return fill_holes(erode(dilate(residual > threshold, 1), 1))
 
 
@@ -69,7 +69,7 @@ def fill_holes(region: Mask) -> Mask:
 
 
 def lab(rgb: np.ndarray) -> np.ndarray:
-    """CIE Lab of sRGB levels (..., 3): distances there are what eyes see."""
+    """CIE Lab of sRGB levels (..., 3), in which distances match visible differences."""
     linear = np.where(rgb / 255 > 0.04045, ((rgb / 255 + 0.055) / 1.055) ** 2.4, rgb / 255 / 12.92)
     xyz = linear @ np.array([[0.4124, 0.2126, 0.0193], [0.3576, 0.7152, 0.1192], [0.1805, 0.0722, 0.9505]])
     ratio = xyz / np.array([0.9505, 1.0, 1.089])
@@ -78,7 +78,7 @@ def lab(rgb: np.ndarray) -> np.ndarray:
 
 
 def colour_name(rgb: np.ndarray) -> str:
-    """The nearest base colour's name; lightness counts half, as shading moves it."""
+    """The name of the nearest base colour. Lightness counts half, because shading changes it."""
     names, values = [], []
     for name in BASE:
         for shade in ("", "light", "dark") if name in SHADED else ("",):
@@ -90,7 +90,7 @@ def colour_name(rgb: np.ndarray) -> str:
 
 
 def is_colour(rgb: np.ndarray, name: str, shade: str) -> bool:
-    """The asked-for colour is the nearest, or as near as makes no difference to the eye."""
+    """Whether the wanted colour is the nearest, or nearer than a visible difference."""
     if colour_name(rgb) == name:
         return True
     weights = np.array([0.5, 1, 1])
@@ -112,7 +112,7 @@ def luminance(rgb: np.ndarray) -> float:
 
 
 def edges(picture: np.ndarray) -> np.ndarray:
-    """(H, W): how much neighbouring pixels differ, in levels per pixel."""
+    """(H, W): differences of neighbouring pixels, in levels per pixel."""
     smooth = np.asarray(Image.fromarray(picture).filter(ImageFilter.GaussianBlur(0.7)), dtype=np.float64)
     down, across = np.gradient(smooth, axis=(0, 1))
     return np.sqrt((down**2 + across**2).sum(-1) / 3)
@@ -126,7 +126,7 @@ def line_mask(points: Points, shape: tuple[int, ...], width: int, *, closed: boo
 
 
 def shows_line(picture: np.ndarray, line: Mask, calm: Mask) -> bool:
-    """A line shows if the picture has edges along it: visible ones, stronger than where nothing was drawn."""
+    """Whether a line is visible: the picture has edges along it that are stronger than where nothing was drawn."""
     strength = edges(picture)
     along = float(strength[line].mean())
     around = float(strength[calm].mean()) if calm.sum() > 20 else 0.0
@@ -134,7 +134,7 @@ def shows_line(picture: np.ndarray, line: Mask, calm: Mask) -> bool:
 
 
 def grid(picture: np.ndarray, mask: Mask, cells: int = 5) -> np.ndarray:
-    """Mean colour and spread of horizontal bands, the object left out: enough to tell scenes apart."""
+    """Mean colour and spread of horizontal bands without the object, which distinguish scenes."""
     keep = ~dilate(mask, 3)
     height, width = mask.shape
     values = []
@@ -149,7 +149,7 @@ def grid(picture: np.ndarray, mask: Mask, cells: int = 5) -> np.ndarray:
 
 
 def nearest(feature: np.ndarray, examples: dict[str, Sequence[np.ndarray]], neighbours: int = 5) -> str:
-    """The name most of the nearest examples bear."""
+    """The most frequent name of the nearest examples."""
     found = sorted(
         (float(np.linalg.norm(feature - other)), name) for name, others in examples.items() for other in others
     )[:neighbours]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The networks, all of them diffusers' and transformers' own classes, only small."""
+"""The networks: small configurations of diffusers' and transformers' own classes."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def build_vae(channels: tuple[int, ...] = (24, 48, 96)) -> AutoencoderKL:
 
 @torch.no_grad()
 def start_near_identity(vae: AutoencoderKL) -> None:
-    """Let colours pass from the first step on: this is worth ten decibels after a hundred steps."""
+    """Start the VAE with pass-through colours, which gains ten decibels after a hundred steps."""
     for module in vae.modules():
         name = type(module).__name__
         if name == "ResnetBlock2D":
@@ -53,7 +53,7 @@ def start_near_identity(vae: AutoencoderKL) -> None:
 
 
 def pass_through(conv: nn.Conv2d) -> None:
-    """Channel i to channel i (cycling when there are more outputs), averaged over the stride."""
+    """Connect channel i to channel i (repeating if there are more outputs), averaged over the stride."""
     out_channels, in_channels, height, width = conv.weight.shape
     conv.weight.mul_(0.1)
     taps = [(0, 0), (0, 1), (1, 0), (1, 1)] if conv.stride[0] == 2 else [(height // 2, width // 2)]
@@ -99,7 +99,7 @@ def build_unet(channels: tuple[int, int, int]) -> UNet2DConditionModel:
 
 def build_controlnet(unet: UNet2DConditionModel, embedding: tuple[int, int, int]) -> ControlNetModel:
     controlnet = ControlNetModel.from_unet(unet, conditioning_embedding_out_channels=embedding)
-    # Zero convolutions protect a trained UNet; here nothing is trained yet, and zeros only delay the start.
+    # Zero convolutions protect a trained UNet. Here nothing is trained yet, so zeros would only delay the start.
     zeroed = [*controlnet.controlnet_down_blocks, controlnet.controlnet_mid_block]
     for conv in [*zeroed, controlnet.controlnet_cond_embedding.conv_out]:
         nn.init.xavier_uniform_(conv.weight, gain=0.3)

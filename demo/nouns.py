@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Ordinary nouns without a drawing of their own: they fill whatever outline is drawn."""
+"""Nouns without a drawing of their own. They are used with free outlines."""
 
 _TEXT = """
     animal ant antelope armchair axe backpack badge bag barn basket bat bath battery beak bean bed
@@ -25,7 +25,7 @@ _TEXT = """
 """
 NOUNS: tuple[str, ...] = tuple(_TEXT.split())
 
-# Words that change nothing: what people type around the thing itself.
+# Words that people type around the noun, and that change nothing in the picture.
 OPENINGS = (
     "a photo of",
     "a picture of",

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Paints placed parts: flat fills and ink lines drawn large, then shaded like clay from the own mask."""
+"""Paint placed parts: flat fills and ink lines at a large scale, then clay-like shading from the object's mask."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from demo.geometry import Part, Points
 
 OVERSAMPLING = 3
-INK_WIDTH = 1.7 / 128  # of the shorter side
+INK_WIDTH = 1.7 / 128  # relative to the shorter side
 LINE_WIDTH = 2.8 / 128
 
 
@@ -30,7 +30,7 @@ class Painted:
 
 
 def ink_of(rgb: RGB) -> RGB:
-    """A dark line on light things, a light line on dark ones: it must be seen either way."""
+    """A dark line for light colours and a light line for dark ones, so that it is visible."""
     return mix(rgb, (12, 10, 20), 0.62) if sum(rgb) > 210 else mix(rgb, (255, 255, 255), 0.45)
 
 
@@ -60,7 +60,7 @@ def stroke(draw: ImageDraw.ImageDraw, points: Points, width: float, fill: RGB | 
 
 
 def paint(parts: Sequence[Part], body: RGB, size: tuple[int, int], *, unit: float, light: float) -> Painted:
-    """`parts` in pixels, `unit` pixels to one unit of their kind's own drawing, `light` an angle."""
+    """Paint `parts`, given in pixels. `unit` is the pixels per unit of the kind's drawing, `light` an angle."""
     width, height = size
     s, short = OVERSAMPLING, min(size)
     colour = Image.new("RGB", (width * s, height * s), mix(body, (0, 0, 0), 0.35))
@@ -96,7 +96,7 @@ def paint(parts: Sequence[Part], body: RGB, size: tuple[int, int], *, unit: floa
 
 
 def shade(flat: np.ndarray, alpha: np.ndarray, *, unit: float, light: float) -> np.ndarray:
-    """Round the flat colours off: the blurred mask is a height field lit from `light`."""
+    """Shade the flat colours: the blurred mask is a height field lit from `light`."""
     height = 0.6 * blur(alpha, unit * 0.14) + 0.4 * blur(alpha, unit * 0.4)
     slope_y, slope_x = np.gradient(height)
     lit = -(np.cos(light) * slope_x + np.sin(light) * slope_y) * unit
@@ -130,7 +130,7 @@ def put_on(background: np.ndarray, painted: Painted, *, unit: float, light: floa
     shadow = blur(painted.alpha, unit * 0.1)
     down, across = round(np.sin(light) * -reach), round(np.cos(light) * -reach)
     height, width = shadow.shape
-    padded = np.pad(shadow, reach)  # what the shift brings in from beyond the picture is no shadow
+    padded = np.pad(shadow, reach)  # pixels shifted in from outside the picture are not shadow
     shadow = padded[reach - down : reach - down + height, reach - across : reach - across + width]
     ground = background * (1 - 0.26 * shadow[..., None])
     alpha = painted.alpha[..., None]

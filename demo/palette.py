@@ -24,7 +24,7 @@ BASE: dict[str, RGB] = {
     "gray": (136, 138, 144),
 }
 
-# The first word is said most often.
+# The first word is the most frequent.
 WORDS: dict[str, tuple[str, ...]] = {
     "red": ("red", "red", "red", "scarlet"),
     "orange": ("orange",),
@@ -44,7 +44,7 @@ LIGHT_WORDS = ("light", "light", "pale", "bright", "pastel")
 DARK_WORDS = ("dark", "dark", "deep", "dark")
 SHADED = ("red", "green", "cyan", "blue", "purple", "brown", "gray", "orange", "pink")
 
-# What parts are made of, whatever colour the object has.
+# Materials of parts, independent of the object's colour.
 MATERIALS: dict[str, RGB] = {
     "ink": (30, 28, 34),
     "snow": (250, 250, 250),
@@ -68,7 +68,7 @@ MATERIALS: dict[str, RGB] = {
 
 @dataclass(frozen=True, slots=True)
 class Colour:
-    """One colour as a caption says it and as it is painted."""
+    """A colour with its word in captions and its painted value."""
 
     name: str
     shade: str
@@ -84,7 +84,7 @@ class Colour:
 
 
 def mix(rgb: RGB, other: RGB, amount: float) -> RGB:
-    """`amount` of `other` in `rgb`."""
+    """Mix `amount` of `other` into `rgb`."""
     r, g, b = (round(a + (c - a) * amount) for a, c in zip(rgb, other, strict=True))
     return r, g, b
 
@@ -109,7 +109,7 @@ def distance(first: RGB, second: RGB) -> float:
 
 
 def draw_contrasting(rng: np.random.Generator, other: Colour, *, among: tuple[str, ...] = ()) -> Colour:
-    """A colour of another name that can be told from `other` at a glance."""
+    """A colour with another name that clearly differs from `other`."""
     for _ in range(20):
         candidate = draw_colour(rng, among=among)
         if candidate.name != other.name and distance(candidate.rgb, other.rgb) > 90:

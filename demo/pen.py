@@ -33,7 +33,7 @@ STYLES: dict[str, float] = {
 
 @dataclass(frozen=True, slots=True)
 class Pen:
-    """How one person draws."""
+    """The drawing style of one person."""
 
     width: float  # in 1/128 of the shorter side
     wobble: float  # the same unit
@@ -63,7 +63,7 @@ def scribble(parts: Sequence[Part], pen: Pen, size: tuple[int, int], rng: Rng) -
             continue
         path = np.concatenate([part.points, part.points[:1]]) if part.closed else part.points
         path = unsteady(path, waves, pen, scale, rng)
-        # A pen cannot draw a small eye with a marker's width and leave anything to see.
+        # A small eye drawn as thick as a marker would be a blot.
         thin = max(1.0, width * 0.6) if part.is_detail else width
         for piece in broken(path, pen, is_main=index == gap_at, is_detail=part.is_detail, rng=rng):
             stroke(draw, piece, thin, 255)
@@ -73,7 +73,7 @@ def scribble(parts: Sequence[Part], pen: Pen, size: tuple[int, int], rng: Rng) -
 
 
 def unsteady(path: Points, waves: Sequence[Points], pen: Pen, scale: float, rng: Rng) -> Points:
-    """The hand's own error, small: what it drew is what the picture must follow."""
+    """A small error of the hand, which is only in the scribble."""
     if pen.style == "coarse":
         path = path[:: max(1, len(path) // int(rng.integers(14, 24)))] if len(path) > 24 else path
         return path + rng.normal(0, 0.8 * scale, path.shape)
@@ -85,7 +85,7 @@ def unsteady(path: Points, waves: Sequence[Points], pen: Pen, scale: float, rng:
 
 
 def broken(path: Points, pen: Pen, *, is_main: bool, is_detail: bool, rng: Rng) -> list[Points]:
-    """The stroke in pieces: small gaps, one large opening, or ends that run past each other."""
+    """Break the stroke: small gaps, one large opening, or ends that overlap."""
     count = len(path)
     if is_detail or count < 20:
         return [path]
@@ -97,7 +97,7 @@ def broken(path: Points, pen: Pen, *, is_main: bool, is_detail: bool, rng: Rng) 
         for cut in cuts:
             pieces.append(ring[last:cut])
             last = cut + max(1, round(count * rng.uniform(0.01, 0.05)))
-        # where the ring was cut open to start elsewhere the stroke must not jump across the picture
+        # where the ring was cut to start elsewhere, the stroke must not jump across the picture
         return [p for piece in [*pieces, ring[last:]] for p in without_jumps(piece) if len(p) > 1]
     if pen.style == "open" and is_main:
         missing = round(count * rng.uniform(0.08, 0.25))
@@ -126,7 +126,7 @@ def fill(
     *,
     is_solid: bool,
 ) -> None:
-    """Colour the shape in: solid, or with a zigzag of the pen."""
+    """Fill the shape: solid, or with a zigzag of the pen."""
     mask = Image.new("L", canvas.size, 0)
     inside = ImageDraw.Draw(mask)
     for part in outer:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The last stage: the decoder learns to make sharp pictures of the UNet's own, softer latents."""
+"""The last stage: train the decoder to make sharp pictures from the UNet's softer latents."""
 
 from __future__ import annotations
 
@@ -26,18 +26,25 @@ if TYPE_CHECKING:
     from demo.train_diffusion import Batch
 
 PEAK_RATE = 6e-4
-STRIDE = 83  # timesteps between the dozen steps of the default schedule
-STARTS = (83, 166, 249, 332, 415, 498)  # later ones change what is in the picture, and then it fits no more
+STRIDE = 83  # timesteps between the 12 steps of the default schedule
+STARTS = (
+    83,
+    166,
+    249,
+    332,
+    415,
+    498,
+)  # higher ones change the content of the picture, which then does not match its original
 GUIDANCE = 3.0
-OWN_SHARE = 0.7  # latents the UNet made; the others are the encoder's, with a little noise
+OWN_SHARE = 0.7  # share of latents from the UNet; the others are the encoder's, with a little noise
 CROP = 24  # latent cells
-DETAIL_WEIGHT = 4.0  # as in training the UNet: a thin line is a few pixels, and the first thing that a decoder drops
+DETAIL_WEIGHT = 4.0  # as in training the UNet: a thin line is a few pixels, which a decoder drops first
 SAVE_EVERY = 50
 
 
 @torch.no_grad()
 def draw_latents(team: Team, work: Path, init: Path | None, count: int, seed: int) -> None:
-    """True latents, noised and denoised again as in the last steps of sampling, stored with their pictures."""
+    """Store latents of pictures that the UNet has noised and denoised, as in the last steps of sampling."""
     path = work / f"polish-{team.rank}.npz"
     if path.exists():
         return
@@ -45,7 +52,7 @@ def draw_latents(team: Team, work: Path, init: Path | None, count: int, seed: in
     scenes = Scenes(work / "scenes", bundle, only=(128, 128))
     rng = np.random.default_rng([seed, 17, team.rank])
     latents, pictures, details = [], [], []
-    for _ in tqdm(range(count // 8), desc="latents to polish on", unit="batch", disable=not team.is_first):
+    for _ in tqdm(range(count // 8), desc="latents for the decoder", unit="batch", disable=not team.is_first):
         batch, originals = scenes.batch_with_pictures(rng)
         latents.append(resample(bundle, batch, int(rng.choice(STARTS)), rng).half().numpy())
         pictures.append(originals)
@@ -61,17 +68,17 @@ def draw_latents(team: Team, work: Path, init: Path | None, count: int, seed: in
 
 
 def resample(bundle: Bundle, batch: Batch, start: int, rng: np.random.Generator) -> torch.Tensor:
-    """Latents (B, 4, h, w) noised to timestep `start` and brought back with guidance, scribble and prompt known."""
+    """Noise latents (B, 4, h, w) to timestep `start`, and denoise them with guidance, scribble and prompt."""
     alphas = bundle.scheduler.alphas_cumprod
     count = len(batch.latents)
-    asked = replace(batch, control_scale=torch.ones(count, 1, 1, 1))
-    unasked = replace(asked, has_prompt=torch.zeros(count, 1, 1))
+    with_prompt = replace(batch, control_scale=torch.ones(count, 1, 1, 1))
+    without_prompt = replace(with_prompt, has_prompt=torch.zeros(count, 1, 1))
     noise = torch.from_numpy(rng.standard_normal(batch.latents.shape, dtype=np.float32))
     noisy = alphas[start].sqrt() * batch.latents + (1 - alphas[start]).sqrt() * noise
     for timestep in range(start, 0, -STRIDE):
         times = torch.full((count,), timestep)
-        without = predict(bundle, unasked, noisy, times)
-        velocity = without + GUIDANCE * (predict(bundle, asked, noisy, times) - without)
+        without = predict(bundle, without_prompt, noisy, times)
+        velocity = without + GUIDANCE * (predict(bundle, with_prompt, noisy, times) - without)
         signal, spread = alphas[timestep].sqrt(), (1 - alphas[timestep]).sqrt()
         clean, noise = signal * noisy - spread * velocity, spread * noisy + signal * velocity
         after = alphas[timestep - STRIDE] if timestep > STRIDE else torch.ones(())
@@ -148,7 +155,7 @@ def stored(folder: Path, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarr
 def crops(
     latents: np.ndarray, pictures: np.ndarray, details: np.ndarray, rng: np.random.Generator
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Matching crops: latents (B, 4, CROP, CROP), pictures (B, 3, 4 CROP, 4 CROP) in -1..1, their pixels' weights."""
+    """Matching crops: latents (B, 4, CROP, CROP), pictures (B, 3, 4 CROP, 4 CROP) in -1..1, weights of their pixels."""
     found: list[tuple[Any, Any, Any]] = []
     for index in rng.integers(0, len(latents), 8):
         y, x = rng.integers(0, latents.shape[2] - CROP + 1, 2)

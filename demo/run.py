@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What every training run has: a time budget, a learning-rate curve over it, saved state and a log."""
+"""Parts of every training run: time budget, learning-rate curve, saved state and log."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ MEET_EVERY = 5
 
 
 def save_atomically(state: Any, path: Path) -> None:
-    """An interruption must leave the old state or the new one, never half of one."""
+    """Save the state so that an interruption leaves the old one or the new one, complete."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_suffix(".part")
     torch.save(state, part)
@@ -30,14 +30,14 @@ def save_atomically(state: Any, path: Path) -> None:
 
 @dataclass(slots=True)
 class Clock:
-    """Trained seconds, carried over interruptions."""
+    """The time budget. Spent seconds are kept when training is resumed."""
 
     budget_s: float
     spent_s: float = 0.0
     _since: float = field(default_factory=time.monotonic)
 
     def tick(self) -> float:
-        """The part of the budget that is used up, 0 to 1."""
+        """The spent share of the budget, 0 to 1."""
         now = time.monotonic()
         self.spent_s += now - self._since
         self._since = now
@@ -45,7 +45,7 @@ class Clock:
 
 
 def learning_rate(peak: float, *, step: int, progress: float, warmup: int = 200) -> float:
-    """Warm-up by steps, then a cosine over the time budget, down to 2%."""
+    """The rate: a warm-up by steps, then a cosine over the time budget, down to 2%."""
     return peak * min(1.0, (step + 1) / warmup) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * progress)))
 
 
@@ -64,7 +64,7 @@ class Average:
 
 
 class LossLog:
-    """One JSON line now and then."""
+    """A log file with one line of JSON per entry."""
 
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)

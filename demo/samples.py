@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Sample sheets: what the networks make of fixed scenes they never saw."""
+"""Sample sheets: the networks' pictures of fixed scenes that training never saw."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One training example: what is in the picture, where, in which colours; its scribble and its captions."""
+"""A training example: objects, their places and colours, the scribble and the captions."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ if TYPE_CHECKING:
 Rng = np.random.Generator
 Size = tuple[int, int]
 
-FREE_SHARE = 0.20  # drawings of no known kind, under an ordinary noun
-PAIR_SHARE = 0.02  # this many parameters keep one object's colours apart, not two
-LONE_STROKES = 0.2  # of the free drawings: signatures, stick things
+FREE_SHARE = 0.20  # free drawings with an ordinary noun
+PAIR_SHARE = 0.02  # small, because a network of this size mixes up the colours of two objects
+LONE_STROKES = 0.2  # share of the free drawings: signatures, stick figures
 SAYS_COLOUR = 0.78
 SAYS_BACKGROUND = 0.72
-DETAIL_LEVELS = 0.06  # of 1: what a detail changes by less than this is not seen
-LIGHT = -2.36  # from the upper left, always: one thing less to guess
+DETAIL_LEVELS = 0.06  # of 1: smaller changes by a detail are invisible
+LIGHT = -2.36  # always from the upper left, so that networks need not guess it
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,10 +50,10 @@ class Scene:
     says_background: bool
     picture: np.ndarray  # (H, W, 3) uint8
     mask: np.ndarray  # (H, W) bool, where the objects are
-    details: np.ndarray  # (H, W) bool, where eyes, windows, stripes and the like show
+    details: np.ndarray  # (H, W) bool, where eyes, windows, stripes and similar parts are visible
 
     def scribble(self, rng: Rng, *, pen: Pen | None = None) -> np.ndarray:
-        """(H, W) of 0 and 255, all objects with the same pen."""
+        """The scribble, (H, W) of 0 and 255. All objects are drawn with the same pen."""
         pen = pen or draw_pen(rng)
         drawn = [scribble(o.parts, pen, self.size, rng) for o in self.objects]
         return np.maximum.reduce(drawn)
@@ -86,8 +86,8 @@ def draw_scene(rng: Rng, size: Size = (128, 128), *, is_portrait: bool = False) 
         if is_portrait:
             parts, unit = place_in_the_middle(drawing, size)
         else:
-            slot = index if count == 2 else None
-            parts, unit = place(drawing, size, rng, slot=slot, turn=kind.turn if kind else 20.0)
+            half = index if count == 2 else None
+            parts, unit = place(drawing, size, rng, half=half, turn=kind.turn if kind else 20.0)
         objects.append(Placed(Subject(noun, tone, says), parts, unit))
     background = draw_background(rng, size, colours, is_said=background_says, homes=homes)
     return compose(tuple(objects), background, size, says_background=background_says)
@@ -117,7 +117,7 @@ def detail_mask(placed: Placed, painted: Painted, size: Size) -> np.ndarray:
 
 
 def draw_thing(rng: Rng, *, free_share: float = FREE_SHARE) -> tuple[Kind | None, str, list[Part]]:
-    """A kind with its noun and drawing, or a free drawing under an ordinary noun."""
+    """A kind with its noun and drawing, or a free drawing with an ordinary noun."""
     if rng.random() < free_share:
         return None, str(rng.choice(NOUNS)).replace("-", " "), free_drawing(rng)
     kinds = list(KINDS.values())
@@ -128,7 +128,7 @@ def draw_thing(rng: Rng, *, free_share: float = FREE_SHARE) -> tuple[Kind | None
 
 
 def free_drawing(rng: Rng) -> list[Part]:
-    """Something nobody named: one to three outlines, perhaps limbs, perhaps marks inside."""
+    """A free drawing: one to three outlines, perhaps with limbs or marks inside."""
     if rng.random() < LONE_STROKES:
         return lone_strokes(rng)
     parts = []
@@ -176,7 +176,7 @@ def free_drawing(rng: Rng) -> list[Part]:
 
 
 def lone_strokes(rng: Rng) -> list[Part]:
-    """A signature or a scrawl: strokes that enclose nothing become ropes."""
+    """A signature or a scrawl. Strokes that enclose nothing become ropes."""
     if rng.random() < 0.5:
         count = int(rng.integers(7, 14))
         x = np.linspace(-1.15, 1.15, count) + rng.uniform(-0.08, 0.08, count)
@@ -190,13 +190,13 @@ def lone_strokes(rng: Rng) -> list[Part]:
 
 
 def place(
-    drawing: list[Part], size: Size, rng: Rng, *, slot: int | None, turn: float
+    drawing: list[Part], size: Size, rng: Rng, *, half: int | None, turn: float
 ) -> tuple[tuple[Part, ...], float]:
-    """Turn, stretch, bend and move a drawing into the picture; `slot` 0 is its left half, 1 its right."""
+    """Turn, stretch, bend and move a drawing into the picture; `half` 0 is the left half, 1 the right."""
     width, height = size
     short = min(size)
-    unit = short * (rng.uniform(0.28, 0.46) if slot is None else rng.uniform(0.17, 0.24))
-    if slot is None and rng.random() < 0.45:
+    unit = short * (rng.uniform(0.28, 0.46) if half is None else rng.uniform(0.17, 0.24))
+    if half is None and rng.random() < 0.45:
         unit = short * rng.uniform(0.36, 0.47)
     angle = np.radians(rng.uniform(-turn, turn))
     c, s = np.cos(angle), np.sin(angle)
@@ -204,8 +204,8 @@ def place(
     slack_x, slack_y = max(0.0, width / 2 - 1.02 * unit), max(0.0, height / 2 - 1.02 * unit)
     cx = width / 2 + rng.uniform(-1, 1) * slack_x
     cy = height / 2 + rng.uniform(-1, 1) * slack_y
-    if slot is not None:
-        cx = width * (0.26 if slot == 0 else 0.74) + rng.uniform(-0.02, 0.02) * width
+    if half is not None:
+        cx = width * (0.26 if half == 0 else 0.74) + rng.uniform(-0.02, 0.02) * width
         cy = height / 2 + rng.uniform(-0.6, 0.6) * slack_y
     waves = draw_waves(rng)
     amount = rng.uniform(0.0, 0.12)
@@ -214,7 +214,7 @@ def place(
 
 
 def place_in_the_middle(drawing: list[Part], size: Size) -> tuple[tuple[Part, ...], float]:
-    """Always the same place: what is asked for without a scribble should come out as one clear thing."""
+    """Place a portrait, always in the same position, so that a prompt without a scribble makes one clear object."""
     unit = 0.4 * min(size)
     middle = np.array(size) / 2
     return tuple(replace(p, points=p.points * unit + middle) for p in drawing), unit
@@ -223,7 +223,7 @@ def place_in_the_middle(drawing: list[Part], size: Size) -> tuple[tuple[Part, ..
 def draw_background(
     rng: Rng, size: Size, colours: list[Colour], *, is_said: bool, homes: tuple[str, ...]
 ) -> Background:
-    """Said: anything. Left out: where the thing is at home, or a pale wall."""
+    """A background. If captions name it, it can be any; otherwise it is a usual scene of the object, or a pale wall."""
     if not is_said:
         if homes and rng.random() < 0.6:
             return backgrounds.scene(str(rng.choice(homes)), size, rng)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Several one-thread processes that train one network: on a CPU they beat one with several threads."""
+"""Several one-thread processes that train one network. On a CPU they are faster than one with several threads."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Team:
 
     @torch.no_grad()
     def average_weights(self, parameters: Sequence[nn.Parameter]) -> None:
-        """For members that step alone and meet now and then: nobody waits at every step for the slowest."""
+        """Average the weights of all members. They do so every few steps, so they rarely wait for the slowest."""
         if self.size == 1:
             return
         flat = torch.cat([p.reshape(-1) for p in parameters])
@@ -37,7 +37,7 @@ class Team:
             parameter.copy_(piece.view_as(parameter))
 
     def agree(self, value: float) -> float:
-        """The first member's value, so that all stop at the same step."""
+        """The first member's value for all, so that all stop at the same step."""
         if self.size == 1:
             return value
         shared = torch.tensor([value], dtype=torch.float64)
@@ -63,6 +63,6 @@ def _member(rank: int, size: int, port: int, work: Callable[..., None], args: tu
     try:
         work(Team(rank, size), *args)
     except KeyboardInterrupt:
-        raise SystemExit(130) from None  # the starting process says what happened, once
+        raise SystemExit(130) from None  # the starting process reports it, once
     finally:
         dist.destroy_process_group()

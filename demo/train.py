@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`python -m demo.train`: scenes, VAE, text encoders, UNet and ControlNet; goes on where it stopped."""
+"""`python -m demo.train`: draw scenes, then train VAE, text encoders, UNet and ControlNet. Resumable."""
 
 from __future__ import annotations
 
@@ -20,19 +20,28 @@ SERVING = HERE / "serving.json"
 
 
 class TrainingError(Exception):
-    """Something the user can put right; its text says how."""
+    """A problem that the user can solve. The message says how."""
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m demo.train", description=__doc__)
-    parser.add_argument("--work", type=Path, default=HERE / "work", help="data, state and sample sheets (resumed from)")
-    parser.add_argument("--out", type=Path, default=HERE / "work" / "checkpoint", help="the finished checkpoint")
-    parser.add_argument("--init", type=Path, help="start from this checkpoint folder instead of from nothing")
-    parser.add_argument("--shards", type=int, default=48, help="of some 630 scenes each")
+    parser.add_argument(
+        "--work",
+        type=Path,
+        default=HERE / "work",
+        help="folder for scenes, state and sample sheets; training resumes from it",
+    )
+    parser.add_argument(
+        "--out", type=Path, default=HERE / "work" / "checkpoint", help="folder for the finished checkpoint"
+    )
+    parser.add_argument("--init", type=Path, help="start from this checkpoint folder instead of random weights")
+    parser.add_argument("--shards", type=int, default=48, help="number of shards, with about 630 scenes each")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--vae-minutes", type=float, default=8.0)
-    parser.add_argument("--minutes", type=float, default=75.0, help="of text encoders, UNet and ControlNet")
-    parser.add_argument("--polish-minutes", type=float, default=8.0, help="of the decoder, at the end")
+    parser.add_argument(
+        "--minutes", type=float, default=75.0, help="training time of text encoders, UNet and ControlNet"
+    )
+    parser.add_argument("--polish-minutes", type=float, default=8.0, help="training time of the decoder, at the end")
     parser.add_argument("--rate", type=float, default=1e-3, help="peak learning rate")
     parser.add_argument("--processes", type=int, default=min(4, os.cpu_count() or 1))
     return parser.parse_args(arguments)
@@ -50,22 +59,22 @@ def missing_package() -> str | None:
 
 
 def check(options: argparse.Namespace) -> None:
-    """Say at once what would fail in an hour."""
+    """Check at the start what would fail after an hour of training."""
     if package := missing_package():
         message = f'the package "{package}" is missing: pip install "fastapi-triton[embedded]" tqdm'
         raise TrainingError(message)
     if options.init and not (options.init / "model_index.json").exists():
-        message = f"{options.init} is no checkpoint folder: it has no model_index.json"
+        message = f"{options.init} is not a checkpoint folder: it has no model_index.json"
         raise TrainingError(message)
     options.work.mkdir(parents=True, exist_ok=True)
     free = shutil.disk_usage(options.work).free / 1e9
     if free < GIGABYTES_NEEDED:
-        message = f"{options.work} has {free:.1f} GB left, training needs {GIGABYTES_NEEDED}: choose another --work"
+        message = f"{options.work} has {free:.1f} GB free; training needs {GIGABYTES_NEEDED} GB: choose another --work"
         raise TrainingError(message)
 
 
 def forget_stale_polish(work: Path) -> None:
-    """A decoder polished on the latents of an earlier round does not fit a UNet that trained on."""
+    """Delete the decoder's state if the UNet was trained since, because the two no longer match."""
     trained_at = (work / "diffusion.pt").stat().st_mtime
     for path in work.glob("polish*"):
         if path.suffix in (".pt", ".npz") and path.stat().st_mtime < trained_at:
@@ -84,7 +93,7 @@ def train(options: argparse.Namespace) -> None:
 
     scenes = options.work / "scenes"
     draw_shards(scenes, shards=options.shards, seed=options.seed, processes=options.processes)
-    if options.init:  # its UNet knows its own VAE's latents
+    if options.init:  # its UNet was trained on its VAE's latents
         vae_folder = options.init / "vae"
     else:
         vae_folder = options.work / "vae"
@@ -101,7 +110,9 @@ def train(options: argparse.Namespace) -> None:
     bundle = finished(options.work, options.init)
     vae = load_vae(options.work / "vae-polished")
     bundles.save(bundle, vae, options.out, serving=json.loads(SERVING.read_text()))
-    logger.info("checkpoint in %s; judge it with: python -m demo.evaluate --checkpoint %s", options.out, options.out)
+    logger.info(
+        "checkpoint written to %s; evaluate it with: python -m demo.evaluate --checkpoint %s", options.out, options.out
+    )
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -114,10 +125,10 @@ def main(arguments: list[str] | None = None) -> int:
         logger.error("%s", error)
         return 2
     except KeyboardInterrupt:
-        logger.error("stopped; the same command goes on from the last saved state in %s", options.work)
+        logger.error("stopped; the same command resumes from the last saved state in %s", options.work)
         return 130
     except OSError as error:
-        logger.error("cannot write or read: %s; the same command goes on once that is solved", error)
+        logger.error("cannot read or write: %s; when this is solved, run the same command to resume", error)
         return 1
     return 0
 

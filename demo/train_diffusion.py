@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Trains text encoders, UNet and ControlNet together on stored latents, scribbles and captions."""
+"""Train text encoders, UNet and ControlNet together on stored latents, scribbles and captions."""
 
 from __future__ import annotations
 
@@ -40,13 +40,13 @@ if TYPE_CHECKING:
 PIXELS_PER_BATCH = 8 * 128 * 128  # of one team member
 STATE = "diffusion.pt"
 SAVE_EVERY_S, SHEET_EVERY_S = 150.0, 400.0
-DROPPED_PROMPTS = 0.10  # half of them as "", half as the zeros that SDXL's pipeline puts for a missing negative prompt
+DROPPED_PROMPTS = 0.10  # half as "", half as the zeros of SDXL's pipeline for a missing negative prompt
 WITHOUT_CONTROL, WEAK_CONTROL = 0.02, 0.10
-PORTRAITS_WITHOUT = 0.45  # of the portraits: half of the rest of the control's absences, as scale 0 or an empty canvas
-# A detail is a few cells of a thousand: with the plain mean the networks learn it last. Thin lines that were drawn,
-# veins and whiskers, are fewest of all, and the only ones that the scribble alone can tell of.
+PORTRAITS_WITHOUT = 0.45  # share of portraits with control scale 0, and share with an empty canvas
+# A detail is a few of a thousand cells, so with a plain mean the networks learn it last. Drawn thin lines, such as
+# veins and whiskers, are the rarest, and only the scribble shows them.
 DETAIL_WEIGHT, DRAWN_WEIGHT = 6.0, 10.0
-# How often a scene comes up: this much as a bare shape, and as much again for every mean share of drawn details.
+# A scene's frequency: this much for any scene, and the rest in proportion to its drawn details.
 BARE_SHARE, MOST_SHARE = 0.5, 4.0
 
 
@@ -62,7 +62,7 @@ class Batch:
 
 
 class Scenes:
-    """All encoded shards, grouped by size so that a batch has one."""
+    """All encoded shards, grouped by size, because a batch has one size."""
 
     def __init__(self, folder: Path, bundle: Bundle, *, only: tuple[int, int] | None = None) -> None:
         numbers = [
@@ -85,7 +85,7 @@ class Scenes:
         ]
         self.nothing = bundle.tokenizer("", padding="max_length", max_length=TOKENS, return_tensors="pt").input_ids[0]
         self.shares = [drawn_shares(shard) for shard in self.shards]
-        # By scenes: a batch holds fewer of the large ones, so they cost more time than their share of scenes.
+        # Sizes are drawn by their share of scenes. Large ones take more than that share of time.
         self.weights = np.array([float(len(latents)) for latents in self.latents])
         self.weights /= self.weights.sum()
 
@@ -119,14 +119,14 @@ class Scenes:
 
 
 def drawn_shares(shard: Shard) -> np.ndarray:
-    """(N,) how often each scene comes up: more often, the more of its details are drawn."""
+    """(N,) frequencies of the scenes. Scenes with more drawn details are more frequent."""
     drawn = np.array([cells(shard.scribble(i, 0))[shard.details[i]].sum() for i in range(len(shard.details))])
     shares = BARE_SHARE + np.minimum(drawn / max(drawn.mean(), 1e-6), MOST_SHARE)
     return shares / shares.sum()
 
 
 def cell_weights(details: np.ndarray, control: np.ndarray) -> np.ndarray:
-    """(B, h, w) float32: what an error in each cell counts, for (B, h, w) details and (B, H, W) strokes."""
+    """(B, h, w) float32: the weight of each cell in the loss, for (B, h, w) details and (B, H, W) strokes."""
     return (1 + DETAIL_WEIGHT * details + DRAWN_WEIGHT * (details & cells(control))).astype(np.float32)
 
 
@@ -167,7 +167,7 @@ def predict(bundle: Bundle, batch: Batch, noisy: torch.Tensor, timesteps: torch.
 
 @dataclass(slots=True)
 class Progress:
-    """Everything that a resumed run needs."""
+    """The state of a run, with everything needed to resume it."""
 
     networks: nn.ModuleDict
     average: Average
@@ -234,7 +234,7 @@ def train_diffusion(
 
 
 class Reports:
-    """What the first member tells the outside: progress bar, log, saved state and sample sheets."""
+    """Output of the first member: progress bar, log, saved state and sample sheets."""
 
     def __init__(self, work: Path, bundle: Bundle, vae_folder: Path, run: Progress) -> None:
         self.work, self.bundle, self.vae_folder, self.run = work, bundle, vae_folder, run
@@ -266,7 +266,7 @@ class Reports:
 
 
 def averaged(bundle: Bundle, average: Average) -> Bundle:
-    """A copy with the averaged weights, which are what is judged and saved."""
+    """A copy with the averaged weights, which are evaluated and saved."""
     mean = copy.deepcopy(bundle)
     mean.trained().load_state_dict(average.weights)
     return mean

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Trains the VAE: pictures to latents a quarter their size, and back."""
+"""Train the VAE, which encodes pictures to latents of a quarter of their size and decodes them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 PEAK_RATE = 2e-3
 KL_WEIGHT = 2e-5
-LATENT_NOISE = 0.06  # of their spread: a decoder that forgives the UNet's small errors
+LATENT_NOISE = 0.06  # noise relative to the latents' spread, so that the decoder tolerates small errors of the UNet
 SAVE_EVERY = 100
 
 
@@ -74,7 +74,7 @@ def train_vae(team: Team, work: Path, minutes: float, seed: int) -> None:
 
 
 def draw_batch(folder: Path, rng: np.random.Generator, *, crop: int) -> torch.Tensor:
-    """Crops of pictures of one shard: (B, 3, crop, crop) in -1..1, as many pixels whatever the crop."""
+    """Crops of pictures of one shard: (B, 3, crop, crop) in -1..1, with the same number of pixels for any crop."""
     shards = complete_shards(folder)
     pictures = open_shard(folder, int(rng.choice(shards))).pictures
     count = 24 * 64 * 64 // (crop * crop)
@@ -102,10 +102,10 @@ def losses(vae: AutoencoderKL, pictures: torch.Tensor) -> tuple[torch.Tensor, fl
 def picture_loss(
     decoded: torch.Tensor, pictures: torch.Tensor, weights: torch.Tensor | None = None
 ) -> tuple[torch.Tensor, float]:
-    """Colours, and the differences between neighbours: without those, edges stay soft. `weights` are (B, 1, H, W)."""
+    """The loss of colours and of differences between neighbours, which make edges sharp. `weights` are (B, 1, H, W)."""
     difference = decoded - pictures  # (B, 3, H, W)
     error = float(difference.detach().square().mean()) / 4
-    if weights is not None:  # inside each term, so that a weighted pixel's edges weigh as much
+    if weights is not None:  # inside each term, so that a pixel's edges have its weight
         difference = difference * weights
     edges = difference.diff(dim=2).abs().mean() + difference.diff(dim=3).abs().mean()
     return difference.abs().mean() + difference.square().mean() + 0.5 * edges, error
@@ -153,7 +153,7 @@ def finish(vae: AutoencoderKL, average: Average, work: Path) -> None:
 
 @torch.no_grad()
 def standardise(vae: AutoencoderKL, latents: torch.Tensor) -> None:
-    """Fold each latent channel's mean and spread into the 1x1 convolutions: then the scaling factor is 1."""
+    """Fold each latent channel's mean and spread into the 1x1 convolutions, so that the scaling factor is 1."""
     mean, spread = latents.mean((0, 2, 3)), latents.std((0, 2, 3))  # (4,)
     channels = len(mean)
     encoder, decoder = vae.quant_conv, vae.post_quant_conv

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The tokenizer: byte-level BPE in CLIP's dress, trained on the captions; any text tokenizes, even emoji."""
+"""The tokenizer: byte-level BPE in CLIP's format, trained on the captions. It accepts any text, even emoji."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ START, END = "<|startoftext|>", "<|endoftext|>"
 
 
 def train_tokenizer(scenes: Path, folder: Path) -> CLIPTokenizer:
-    """Train once and keep: the text encoders' weights belong to these token numbers."""
+    """Train the tokenizer unless it exists: the text encoders' weights depend on its token numbers."""
     if (folder / "tokenizer_config.json").exists():
         return CLIPTokenizer.from_pretrained(folder)
     bpe = Tokenizer(models.BPE(end_of_word_suffix="</w>"))
     bpe.normalizer = normalizers.Sequence([normalizers.NFC(), normalizers.Lowercase()])
     bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     bpe.decoder = decoders.ByteLevel()
-    # byte-level alphabet twice, as in CLIP: inside a word and at its end
+    # the byte-level alphabet twice, as in CLIP: inside a word and at its end
     letters = sorted(pre_tokenizers.ByteLevel.alphabet())
     trainer = trainers.BpeTrainer(
         vocab_size=VOCABULARY - 2 - len(letters),

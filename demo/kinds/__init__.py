@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Everything that can be drawn by name; importing this fills `demo.kind.KINDS`."""
+"""All kinds that can be drawn by name. Importing this package fills `demo.kind.KINDS`."""
 
 from demo.kinds import animals, buildings, food, objects, plants, rounds, symbols, vehicles
 

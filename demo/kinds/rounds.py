@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Round things: the same circle, told apart by what the noun puts on it."""
+"""Round things: the same circle, with the details of its noun."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def orange(rng: Rng) -> list[Part]:
 
 @kind("sun", colours=("yellow", "orange"), home=("sky",), weight=2.2, turn=8)
 def sun(rng: Rng) -> list[Part]:
-    if rng.random() < 0.4:  # only a circle is drawn: the glow is the noun's own
+    if rng.random() < 0.4:  # only the circle is drawn; the glow follows from the noun
         return [
             Part(disk(rng)),
             Part(ellipse(0, 0, 0.7), "light", is_detail=True, has_ink=False, is_drawn=False),
@@ -73,7 +73,7 @@ def sun(rng: Rng) -> list[Part]:
         )
         for a in angles
     ]
-    has_rays = rng.random() < 0.6  # else only the circle is drawn, and the rays are the noun's own
+    has_rays = rng.random() < 0.6  # otherwise only the circle is drawn, and the rays follow from the noun
     return [Part(r.points, r.fill, closed=False, width=r.width, is_drawn=has_rays) for r in rays] + [
         Part(ellipse(0, 0, 0.62))
     ]
@@ -83,7 +83,7 @@ def sun(rng: Rng) -> list[Part]:
 def clock(rng: Rng) -> list[Part]:
     hour, minute = rng.uniform(0, 6.28, 2)
     is_bare = bool(rng.random() < 0.4)
-    if is_bare:  # nothing but the circle is drawn: ten past ten, as in every shop window
+    if is_bare:  # only the circle is drawn; the hands show ten past ten, as in shop windows
         hour, minute = np.radians(210.0), np.radians(-30.0)
     ticks = [
         Part(

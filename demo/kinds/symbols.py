@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Plain shapes and symbols, which may be turned any way."""
+"""Plain shapes and symbols in any rotation."""
 
 from __future__ import annotations
 
@@ -151,7 +151,7 @@ def snowflake(_rng: Rng) -> list[Part]:
 
 @kind("ribbon", "rope", "snake", "worm", turn=180, colours=("green", "red"))
 def ribbon(rng: Rng) -> list[Part]:
-    """A thick line, drawn as one stroke: what a lone stroke becomes."""
+    """A thick line, drawn as one stroke."""
     xs = np.linspace(-1, 1, int(rng.integers(4, 7)))
     path = curve(*zip(xs, rng.uniform(-0.5, 0.5, len(xs)), strict=True))
     return [Part(path, "body", closed=False, width=rng.uniform(0.12, 0.2))]

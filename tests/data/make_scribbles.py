@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Draws the test scribbles: the kinds of files people send, each with a prompt and the outline of what was drawn.
+"""Draw the test scribbles: the kinds of files that people send, each with a prompt and the outline of its shape.
 
-Run it to make the files again: `python tests/data/make_scribbles.py`. The same code gives the same drawings.
+Run `python tests/data/make_scribbles.py` to write the files again. The drawings are always the same.
 """
 
 import json
@@ -15,7 +15,7 @@ import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFilter, ImageOps
 
 FOLDER = Path(__file__).parent / "scribbles"
-Points = npt.NDArray[np.float64]  # (points, 2), x and y, in parts of the drawing's side
+Points = npt.NDArray[np.float64]  # (points, 2), x and y relative to the drawing's side
 
 
 def polar(radius: Callable[[float], float], num_points: int = 90) -> Points:
@@ -65,13 +65,13 @@ SHAPES: dict[str, Points] = {
 
 
 def outline(shape: str, size: tuple[int, int]) -> Points:
-    """In pixels: the drawing keeps its own square in the middle of the picture."""
+    """The shape in pixels, in a square in the middle of the picture."""
     side = min(size)
     return SHAPES[shape] * side + (np.array(size) - side) / 2
 
 
 def draw(shape: str, size: tuple[int, int], *, pen: float, filled: bool = False, wobble: float = 0.004) -> Image.Image:
-    """White strokes on black, antialiased, a little unsteady like a hand."""
+    """White strokes on black, antialiased and slightly unsteady like a hand."""
     rng = np.random.default_rng(len(shape) + size[0])
     scale = 4 if max(size) <= 1300 else 1
     corners = outline(shape, size)
@@ -105,7 +105,7 @@ def on_transparent(strokes: Image.Image, colour: tuple[int, int, int]) -> Image.
 def photo(
     strokes: Image.Image, *, paper: float, pen: float, tint: tuple[float, float, float], shadow: bool, seed: int
 ) -> Image.Image:
-    """A camera's view of it: light from one corner, perhaps a shadow, blur, grain."""
+    """A camera's view of a drawing: light from one corner, perhaps a shadow, blur and grain."""
     rng = np.random.default_rng(seed)
     width, height = strokes.size
     y, x = np.mgrid[0:height, 0:width] / np.array([height, width]).reshape(2, 1, 1)
@@ -131,7 +131,7 @@ def save(name: str, picture: Image.Image, **options: Any) -> None:
 
 
 def sideways() -> Image.Image:
-    """Stored lying on its side, as a phone does it; EXIF says how to turn it."""
+    """Store a drawing rotated, as phones do, with the rotation in EXIF."""
     return black_on_white("triangle", (360, 480), 7).convert("RGB").transpose(Image.Transpose.ROTATE_90)
 
 
@@ -177,7 +177,7 @@ def make_photos() -> None:
     save("animated.gif", frames[0], save_all=True, append_images=frames[1:], duration=200)
 
 
-# File, shape, its colour, the ground's colour; the prompt is made of them.
+# File, shape, its colour, the background's colour. They also make the prompt.
 DRAWINGS = [
     ("white-on-black.png", "star", "yellow", "blue"),
     ("black-on-white.png", "heart", "red", "white"),

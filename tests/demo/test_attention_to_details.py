@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What training looks at: details, above all those that were drawn."""
+"""Weights in training: details count more, and drawn details most."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ torch = pytest.importorskip("torch")
 
 
 def shard_of_two() -> Shard:
-    """A bare scene, and one with a detail of two cells, through one of which a stroke goes."""
+    """A bare scene, and one with a detail of two cells. A stroke goes through one of them."""
     details = np.zeros((2, 4, 4), bool)
     details[1, 1, 1:3] = True
     strokes = np.zeros((2, 1, 4 * CELL, 4 * CELL), np.uint8)
@@ -23,7 +23,7 @@ def shard_of_two() -> Shard:
     )
 
 
-def test_a_cell_counts_more_for_a_detail_and_most_for_a_drawn_one() -> None:
+def test_cell_with_detail_counts_more_and_with_drawn_detail_most() -> None:
     from demo.train_diffusion import DETAIL_WEIGHT, DRAWN_WEIGHT, cell_weights
 
     shard = shard_of_two()
@@ -33,7 +33,7 @@ def test_a_cell_counts_more_for_a_detail_and_most_for_a_drawn_one() -> None:
     assert weights[1, 1] == 1 + DETAIL_WEIGHT + DRAWN_WEIGHT
 
 
-def test_a_scene_with_drawn_details_comes_up_more_often_than_a_bare_one() -> None:
+def test_scene_with_drawn_details_is_more_frequent_than_bare_scene() -> None:
     from demo.train_diffusion import BARE_SHARE, drawn_shares
 
     bare, detailed = drawn_shares(shard_of_two())
@@ -41,7 +41,7 @@ def test_a_scene_with_drawn_details_comes_up_more_often_than_a_bare_one() -> Non
     assert detailed / bare == pytest.approx((BARE_SHARE + 2) / BARE_SHARE)  # all of the drawn cells: twice the mean
 
 
-def test_a_cell_is_set_where_any_of_its_pixels_is() -> None:
+def test_cell_is_set_if_any_of_its_pixels_is() -> None:
     pixels = np.zeros((2, 2 * CELL, 2 * CELL), bool)
     pixels[1, CELL - 1, CELL] = True
     assert cells(pixels).tolist() == [[[False, False], [False, False]], [[False, True], [False, False]]]

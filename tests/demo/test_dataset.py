@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Shards: complete or not there, and the same whoever draws them."""
+"""Shards are complete or missing, and the same each time they are drawn."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dataset, "LAYOUT", (((64, 64), 4), ((96, 64), 2)))
 
 
-def test_a_shard_gives_back_what_was_drawn(tmp_path: Path):
+def test_shard_returns_drawn_scenes(tmp_path: Path):
     dataset.draw_shard(1, folder=tmp_path, seed=3)
     shard = dataset.open_shard(tmp_path, 1)
     assert shard.pictures.shape == (2, 64, 96, 3)
@@ -29,7 +29,7 @@ def test_a_shard_gives_back_what_was_drawn(tmp_path: Path):
     assert len(shard.captions[0]) == dataset.CAPTIONS_PER_SCENE
 
 
-def test_two_drawings_of_a_shard_are_equal(tmp_path: Path):
+def test_two_drawings_of_shard_are_equal(tmp_path: Path):
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
         dataset.draw_shard(0, folder=tmp_path / name, seed=3)
@@ -38,7 +38,7 @@ def test_two_drawings_of_a_shard_are_equal(tmp_path: Path):
     assert first.captions == second.captions
 
 
-def test_a_shard_without_captions_is_not_complete_and_is_drawn_again(tmp_path: Path):
+def test_shard_without_captions_is_incomplete_and_drawn_again(tmp_path: Path):
     dataset.draw_shard(0, folder=tmp_path, seed=3)
     captions = dataset.shard_path(tmp_path, 0, "captions.json")
     captions.unlink()

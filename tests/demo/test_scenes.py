@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The scene generator: the same for a seed, drawable whatever the kind, true to its mask and caption."""
+"""The scene generator: the same for a seed, every kind drawable, picture as in its mask and caption."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def scene_of(*seed: int, size: tuple[int, int] = (128, 128)):
     return draw_scene(rng, size), rng
 
 
-def test_the_same_seed_draws_the_same_picture_scribble_and_caption():
+def test_same_seed_draws_same_picture_scribble_and_caption():
     (first, rng_a), (second, rng_b) = scene_of(1, 2), scene_of(1, 2)
     assert (first.picture == second.picture).all()
     assert (first.scribble(rng_a) == second.scribble(rng_b)).all()
@@ -28,7 +28,7 @@ def test_the_same_seed_draws_the_same_picture_scribble_and_caption():
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_pictures_and_scribbles_have_the_asked_size(size: tuple[int, int]):
+def test_pictures_and_scribbles_have_requested_size(size: tuple[int, int]):
     scene, rng = scene_of(3, size=size)
     assert scene.picture.shape == (size[1], size[0], 3)
     assert scene.scribble(rng).shape == (size[1], size[0])
@@ -48,7 +48,7 @@ def test_every_kind_stays_near_its_unit_square(name: str):
         assert max(np.abs(part.points).max() for part in parts) < 1.5
 
 
-def test_a_caption_names_the_colour_only_if_the_scene_says_so():
+def test_caption_names_colour_only_if_scene_says_so():
     words = {word for choices in WORDS.values() for word in choices} | set(BASE)
     said = 0
     for index in range(200):
@@ -64,7 +64,7 @@ def test_a_caption_names_the_colour_only_if_the_scene_says_so():
     assert said > 50
 
 
-def test_the_measured_region_of_a_true_picture_is_its_mask():
+def test_measured_region_of_drawn_picture_is_its_mask():
     found = []
     for index in range(60):
         scene, _ = scene_of(6, index)
