@@ -91,7 +91,7 @@ class ScriptedStreamModel:
             yield event
             if self.fails_after_a_step:
                 raise self.fails_after_a_step
-        yield {"event": bytes_tensor(b"gossip")}  # an event type that the frontend does not know
+        yield {"event": bytes_tensor(b"unknown")}  # an event type that the frontend does not know
         if self.is_complete:
             yield {"event": bytes_tensor(b"completed"), **await paint(inputs)}
 
@@ -103,9 +103,9 @@ def app_of(triton: FakeTriton, settings: Settings, request: type = main.Scribble
 
 
 async def events_for(client: httpx2.AsyncClient, body: dict[str, Any]) -> list[ReceivedEvent]:
-    async with client.stream("POST", PATH, json=body, headers=SSE) as answer:
-        assert answer.status_code == 200
-        return [event async for event in events_of(answer)]
+    async with client.stream("POST", PATH, json=body, headers=SSE) as response:
+        assert response.status_code == 200
+        return [event async for event in events_of(response)]
 
 
 def stream_inputs(triton: FakeTriton) -> list[dict[str, Any]]:

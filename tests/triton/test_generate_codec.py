@@ -56,10 +56,10 @@ def test_a_single_value_is_encoded_as_a_scalar_beside_the_id() -> None:
 
 
 def test_the_error_for_bytes_that_are_not_text_names_the_tensor() -> None:
-    with pytest.raises(InvalidRequestError) as refused:
+    with pytest.raises(InvalidRequestError) as raised:
         generate_codec.request_body({"image": tensor("BYTES", [b"\xff"])}, "")
-    assert refused.value.code == "invalid_text"
-    assert refused.value.problems[0].pointer == "#/image"
+    assert raised.value.code == "invalid_text"
+    assert raised.value.problems[0].pointer == "#/image"
 
 
 @pytest.mark.parametrize("wire", generate_codec.UNSTREAMABLE)

@@ -48,9 +48,9 @@ def unaccepting_port() -> Iterator[int]:
 
 
 async def failure_of(connections: ConnectionPool) -> TritonUnavailableError:
-    with pytest.raises(TritonUnavailableError) as refused:
+    with pytest.raises(TritonUnavailableError) as raised:
         await connections.request(GET, timeout_s=30)
-    return refused.value
+    return raised.value
 
 
 @asynccontextmanager
