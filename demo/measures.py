@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Measures of a picture: its object's place and colour, the visibility of drawn lines, and its scene."""
+"""Measures of a picture: the position and colour of its object, the visibility of drawn lines, and its scene."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A training example: objects, their places and colours, the scribble and the captions."""
+"""A training example: objects, their positions and colours, the scribble and the captions."""
 
 from __future__ import annotations
 

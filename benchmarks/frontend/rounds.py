@@ -78,7 +78,7 @@ class Bench:
         took = await drive(loop, server.port, concurrency=workload.concurrency, seconds=self._plan.seconds)
         after = server.cpu_seconds(), self._triton.cpu_seconds(), time.process_time()
         num_answers = len(loop.latencies)
-        own, triton, caller = (1000 * (late - early) / num_answers for early, late in zip(before, after, strict=True))
+        own, triton, clients = (1000 * (late - early) / num_answers for early, late in zip(before, after, strict=True))
         latencies = sorted(loop.latencies)
         return Sample(
             round=number,
@@ -89,7 +89,7 @@ class Bench:
             seconds=took,
             cpu_ms=own if peer.server else float("nan"),
             triton_cpu_ms=triton,
-            caller_cpu_ms=caller,
+            caller_cpu_ms=clients,
             p50_ms=1000 * statistics.median(latencies),
             p95_ms=1000 * latencies[int(0.95 * (num_answers - 1))],
         )

@@ -43,5 +43,5 @@ async def scribble(request: ScribbleRequest) -> dict[str, str]:
         inputs.append(InferInput(name, list(array.shape), datatype))
         inputs[-1].set_data_from_numpy(array)
     outputs = [InferRequestedOutput("generated_image")]
-    answer = await app.state.client.infer("scribble_echo", inputs, outputs=outputs, headers=HEADERS)
-    return {"generated_image": answer.as_numpy("generated_image")[0, 0].decode()}
+    response = await app.state.client.infer("scribble_echo", inputs, outputs=outputs, headers=HEADERS)
+    return {"generated_image": response.as_numpy("generated_image")[0, 0].decode()}

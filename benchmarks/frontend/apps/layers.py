@@ -33,7 +33,7 @@ def read(body: bytes) -> BaseModel:
     return validation.from_json(body, _endpoint.request_model, _endpoint.services.image_limits)
 
 
-async def ask(request: BaseModel) -> dict[str, object]:
+async def call_triton(request: BaseModel) -> dict[str, object]:
     """The fields of the response."""
     if LAYERS < 4:
         return {"generated_image": str(await exchange(request), "utf-8")}
@@ -58,8 +58,8 @@ async def exchange(request: BaseModel) -> memoryview:
         b"POST /v2/models/scribble_echo/infer HTTP/1.1\r\nhost: triton\r\ninference-header-content-length: %d\r\n"
         b"content-length: %d\r\n\r\n" % (len(pieces[0]), sum(map(len, pieces)))
     )
-    answer, body = await connections.request([head, *pieces], timeout_s=60)
-    start = int(dict(answer.headers)[b"inference-header-content-length"])
+    response, body = await connections.request([head, *pieces], timeout_s=60)
+    start = int(dict(response.headers)[b"inference-header-content-length"])
     return body[start + _LENGTH.size :]
 
 
@@ -82,7 +82,7 @@ async def app(scope: Scope, receive: Receive, send: Send) -> None:
             message = await receive()
             pieces.append(message["body"])
             more_body = message["more_body"]
-        fields = await ask(read(b"".join(pieces)))
+        fields = await call_triton(read(b"".join(pieces)))
         await responses.JSONBytesResponse(written(fields))(scope, receive, send)
     else:
         await (await _endpoint.respond(scope, receive))(scope, receive, send)

@@ -30,5 +30,5 @@ async def scribble(request: ScribbleRequest) -> dict[str, str]:
         inputs.append(InferInput(name, list(array.shape), datatype))
         inputs[-1].set_data_from_numpy(array)
     outputs = [InferRequestedOutput("generated_image", binary_data=False)]
-    answer = client.infer("scribble_echo", inputs, outputs=outputs)
-    return {"generated_image": answer.as_numpy("generated_image")[0, 0]}
+    response = client.infer("scribble_echo", inputs, outputs=outputs)
+    return {"generated_image": response.as_numpy("generated_image")[0, 0]}

@@ -7,7 +7,7 @@ import sys
 import httptools
 import uvloop
 
-from benchmarks.frontend.apps.layers import ask, read, written
+from benchmarks.frontend.apps.layers import call_triton, read, written
 
 
 class Caller(asyncio.Protocol):
@@ -33,8 +33,8 @@ class Caller(asyncio.Protocol):
         task.add_done_callback(self._tasks.discard)
 
     async def _answer(self, body: bytes) -> None:
-        answer = written(await ask(read(body)))
-        self._transport.write(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%b" % (len(answer), answer))
+        response = written(await call_triton(read(body)))
+        self._transport.write(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%b" % (len(response), response))
 
 
 async def main(port: int) -> None:

@@ -8,8 +8,8 @@ import triton_python_backend_utils as pb_utils
 
 class TritonPythonModel:
     def execute(self, requests: list[Any]) -> list[Any]:
-        return [self.answer(request) for request in requests]
+        return [self.response(request) for request in requests]
 
-    def answer(self, request: Any) -> Any:
+    def response(self, request: Any) -> Any:
         image = pb_utils.get_input_tensor_by_name(request, "image").as_numpy()  # (1, 1)
         return pb_utils.InferenceResponse([pb_utils.Tensor("generated_image", image)])
