@@ -74,7 +74,7 @@ PENS = (1.0, 2.0, 3.0, 4.0, 5.0, 7.0)
 @dataclass(frozen=True, slots=True)
 class Case:
     group: str
-    scene: Scene  # the picture of a perfect painter
+    scene: Scene  # painted by `scenes.py`: the ideal picture
     scribble: np.ndarray  # (H, W) of 0 and 255
     prompt: str
     seed: int

@@ -298,7 +298,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--targets",
         action="store_true",
-        help="measure the perfect painter's pictures instead, to check the measures",
+        help="measure the pictures that scenes.py paints instead, to check the measures",
     )
     return parser.parse_args(arguments)
 

@@ -46,7 +46,7 @@ PORTRAITS_WITHOUT = 0.45  # share of portraits with control scale 0, and share w
 # A detail is a few of a thousand cells, so with a plain mean the networks learn it last. Drawn thin lines, such as
 # veins and whiskers, are the rarest, and only the scribble shows them.
 DETAIL_WEIGHT, DRAWN_WEIGHT = 6.0, 10.0
-# A scene's frequency: this much for any scene, and the rest in proportion to its drawn details.
+# A scene's frequency: `BARE_SHARE`, plus its drawn details relative to the mean, at most `MOST_SHARE`.
 BARE_SHARE, MOST_SHARE = 0.5, 4.0
 
 
