@@ -26,11 +26,10 @@ USER app
 ENV TRITON_URL=http://localhost:8000
 # Background jobs. Mount a volume here to keep them.
 ENV FASTAPI_TRITON_JOBS_FOLDER=/var/lib/fastapi-triton
+# Only the endpoints that main.py declares. `true` adds POST /models/{name}/infer for every model.
+ENV FASTAPI_TRITON_GENERATE=false
 EXPOSE 8080
 # /health/live, not ready: restarting the frontend would not repair Triton.
 HEALTHCHECK --interval=10s --timeout=5s --start-period=20s --retries=3 \
     CMD ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:8080/health/live', timeout=4)"]
-# Our protocol has timeouts for slow clients and rejects work during shutdown. FASTAPI_TRITON_TRUSTED_PROXIES, not uvicorn,
-# decides which proxies are trusted.
-CMD ["uvicorn", "main:app", "--http", "fastapi_triton.serving.http_protocol:Protocol", "--no-proxy-headers", \
-     "--host", "0.0.0.0", "--port", "8080"]
+CMD ["fastapi-triton", "serve", "--host", "0.0.0.0", "--port", "8080"]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The endpoints of this app. Edit them, or add endpoints and plain FastAPI routes. `uvicorn main:app` runs it."""
+"""The endpoints of this app. Edit them, or add endpoints and plain FastAPI routes. `fastapi-triton serve` runs it."""
 
 from pydantic import BaseModel, Field, Json
 

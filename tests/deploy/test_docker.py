@@ -26,10 +26,10 @@ import pytest
 import yaml
 
 from fastapi_triton.core.settings import Settings, variable
-from fastapi_triton.serving.http_protocol import Protocol
 from support.paths import ROOT
 
 TRITON = ROOT / "deploy" / "triton"
+PAGE = ROOT / "docs" / "deploy.md"
 
 
 def instructions(dockerfile: Path) -> list[tuple[str, str]]:
@@ -106,10 +106,7 @@ def test_frontend_image_follows_the_five_steps() -> None:
     assert ("RUN", "pip install --no-cache-dir -r requirements.txt") in found
     assert ("COPY", "main.py ./") in found
     command = json.loads(values(ROOT / "Dockerfile", "CMD")[-1])
-    assert command[:2] == ["uvicorn", "main:app"]
-    assert command[-4:] == ["--host", "0.0.0.0", "--port", "8080"]
-    options = command[2:-4]
-    assert options == ["--http", f"{Protocol.__module__}:{Protocol.__qualname__}", "--no-proxy-headers"]
+    assert command == ["fastapi-triton", "serve", "--host", "0.0.0.0", "--port", "8080"]
 
 
 @pytest.mark.parametrize("folder", [ROOT, TRITON])
@@ -178,7 +175,7 @@ def test_frontend_starts_when_triton_is_ready_and_has_its_url(compose: dict[str,
     assert "8000" in values(TRITON / "Dockerfile", "EXPOSE")[0].split()
 
 
-def test_published_port_is_uvicorns_port(compose: dict[str, Any]) -> None:
+def test_published_port_is_the_port_that_the_image_serves(compose: dict[str, Any]) -> None:
     (published,) = compose["services"]["frontend"]["ports"]
     port = json.loads(values(ROOT / "Dockerfile", "CMD")[-1])[-1]
     assert published.endswith(f":{port}")
@@ -214,10 +211,38 @@ def test_model_parameters_include_the_variables_that_compose_sets(compose: dict[
 
 def test_compose_passes_every_setting_to_the_frontend(compose: dict[str, Any]) -> None:
     given = compose["services"]["frontend"]["environment"]
-    passed = {name for name, value in given.items() if value is None}
-    # Log settings need `fastapi-triton serve`; the image starts uvicorn itself.
-    fields = {field for field in Settings.model_fields if not field.startswith("log_")} - {"triton_url"}
-    assert passed == {variable(field) for field in fields}
+    image = dict(line.split("=") for line in values(ROOT / "Dockerfile", "ENV"))
+    for name in given.keys() - {"TRITON_URL"}:
+        assert given[name] is None or re.fullmatch(rf"\$\{{{name}:?-{re.escape(image[name])}\}}", given[name]), name
+    assert given.keys() == {variable(field) for field in Settings.model_fields}
+
+
+def test_compose_keeps_the_images_own_values(compose: dict[str, Any]) -> None:
+    given = compose["services"]["frontend"]["environment"]
+    own = {line.split("=")[0] for line in values(ROOT / "Dockerfile", "ENV")} & given.keys()
+    assert own == {"TRITON_URL", "FASTAPI_TRITON_JOBS_FOLDER", "FASTAPI_TRITON_GENERATE"}
+    # Compose can remove a variable that it passes on without a value.
+    assert all(given[name] is not None for name in own)
+
+
+def test_container_has_more_time_to_stop_than_requests_have_to_finish(compose: dict[str, Any]) -> None:
+    grace = float(compose["services"]["frontend"]["stop_grace_period"].removesuffix("s"))
+    settings = {name: Settings.model_fields[name].default for name in ("shutdown_delay_s", "shutdown_grace_s")}
+    assert grace > sum(settings.values())
+
+
+def test_deployment_of_the_page_probes_the_frontend_and_outlives_its_shutdown() -> None:
+    (block,) = re.findall(r"```yaml\n(apiVersion: apps/v1\n.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
+    pod = yaml.safe_load(block)["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    environment = {entry["name"]: entry["value"] for entry in container["env"]}
+    assert environment.keys() <= {variable(field) for field in Settings.model_fields}
+    (port,) = (entry["containerPort"] for entry in container["ports"])
+    assert [str(port)] == values(ROOT / "Dockerfile", "EXPOSE")
+    assert container["readinessProbe"]["httpGet"] == {"path": "/health/ready", "port": port}
+    assert container["livenessProbe"]["httpGet"] == {"path": "/health/live", "port": port}
+    delay_s = float(environment[variable("shutdown_delay_s")])
+    assert pod["terminationGracePeriodSeconds"] > delay_s + Settings.model_fields["shutdown_grace_s"].default
 
 
 def test_docker_compose_accepts_the_file() -> None:
@@ -356,6 +381,8 @@ def test_copied_files_and_pinned_packages_serve_the_app(tmp_path: Path) -> None:
         port = str(free.getsockname()[1])
     program, *arguments = json.loads(values(ROOT / "Dockerfile", "CMD")[-1])
     arguments = [port if argument == "8080" else argument.replace("0.0.0.0", "127.0.0.1") for argument in arguments]
+    paths |= dict(line.split("=") for line in values(ROOT / "Dockerfile", "ENV"))
+    paths["FASTAPI_TRITON_JOBS_FOLDER"] = str(tmp_path / "jobs")
     # Nothing listens on port 9, so there is no Triton.
     paths["TRITON_URL"] = "http://127.0.0.1:9"
     with served([str(bin_folder / program), *arguments], app, paths) as process:
@@ -369,6 +396,9 @@ def test_copied_files_and_pinned_packages_serve_the_app(tmp_path: Path) -> None:
             pytest.fail("".join(printed))
         assert status_of(f"http://127.0.0.1:{port}/health/live") == 200
         assert status_of(f"http://127.0.0.1:{port}/health/ready") == 503
+        assert status_of(f"http://127.0.0.1:{port}/models") == 404  # generated endpoints are off
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/openapi.json", timeout=30) as response:
+            assert "/jobs/{job_id}" in json.load(response)["paths"]
         # The image's own health check, on the port of this test.
         check = json.loads(values(ROOT / "Dockerfile", "HEALTHCHECK")[0].partition("CMD ")[2])
         check = [argument.replace("8080", port) for argument in check]
@@ -377,3 +407,4 @@ def test_copied_files_and_pinned_packages_serve_the_app(tmp_path: Path) -> None:
         started = time.monotonic()
         process.communicate(timeout=20)
         assert time.monotonic() - started < 10
+        assert process.returncode == 0

@@ -25,7 +25,7 @@ pytestmark = [
 ]
 
 NUM_CLIENTS = 2  # the model has three slots
-PAGE = ROOT / "docs" / "server.md"
+PAGE = ROOT / "docs" / "security.md"
 CONFIG = """\
 daemon off;
 pid {folder}/nginx.pid;
