@@ -50,8 +50,8 @@ async def held(triton: ScriptedTriton) -> Held:
     return script
 
 
-async def until(is_so: Callable[[], bool]) -> None:
-    while not is_so():  # noqa: ASYNC110 (no event reports the app's counts)
+async def until(holds: Callable[[], bool]) -> None:
+    while not holds():  # noqa: ASYNC110 (no event reports the app's counts)
         await asyncio.sleep(0.001)
 
 
