@@ -74,7 +74,7 @@ class PoolHarness:
         return [pid for worker in self.pool._workers if (pid := worker.decoder.pid) is not None]
 
     def freeze(self) -> list[psutil.Process]:
-        """Suspend every decoder, as if its next picture took for ever."""
+        """Suspend every decoder, as if its next picture took forever."""
         processes = [psutil.Process(pid) for pid in self.pids()]
         for each in processes:
             each.suspend()

@@ -62,7 +62,7 @@ def draw(server: Server, content: bytes, timeout_s: float | None = None) -> http
 
 @pytest.fixture
 def frozen(stub: psutil.Process) -> Iterator[list[psutil.Process]]:
-    """Suspended decoders, as if each had a picture that takes for ever."""
+    """Suspended decoders, as if each had a picture that takes forever."""
     processes = decoders_of(stub)
     assert len(processes) == 2
     for each in processes:
