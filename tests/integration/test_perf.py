@@ -39,7 +39,7 @@ def test_triton_and_the_frontend_are_measured_side_by_side(
     options = ("--input", str(requests), "--perf-analyzer", str(perf_analyzer.binary), "--output", str(output))
     done = perf(echo_server, *few, *options)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "what the frontend costs" in done.stdout
+    assert "the cost of the frontend" in done.stdout
     (level,) = json.loads((output / "echo-results.json").read_text())["levels"]
     for way in ("triton", "frontend"):
         (measured,) = level[way]
