@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One engine on full-size networks for all tests of this folder, and the report of what it took."""
+"""One engine with full-size networks for all tests of this folder, and a report of time and memory."""
 
 import resource
 import time
@@ -16,12 +16,12 @@ REPORT = ROOT / "benchmarks" / "results" / "full-size.md"
 
 @dataclass
 class FullSize:
-    """The pieces the tests look at."""
+    """The engine and its parts, for the tests."""
 
     engine: Any
     networks: Any
     capabilities: Any
-    facts: dict[str, str] = field(default_factory=dict)  # what was done → how long it took, or how big it was
+    facts: dict[str, str] = field(default_factory=dict)  # for the report: name → time, size or memory
 
 
 def peak_gb() -> float:
@@ -40,7 +40,7 @@ def full_size() -> Iterator[FullSize]:
 
     started = time.monotonic()
     networks = Networks.of_pipeline(make_pipeline(VERSION_FOLDER / "demo_checkpoint"))
-    # 512x512 is no size of SDXL's; the tests that need many passes use it to be done today.
+    # 512x512 is not one of SDXL's sizes. Tests with many passes use it to save time.
     capabilities = Capabilities(name="random", sizes=(*SDXL_SIZES, (512, 512)))
     engine = Engine(networks, capabilities, RowLimits({}, default=4))
     built = FullSize(engine, networks, capabilities)
@@ -54,7 +54,7 @@ def full_size() -> Iterator[FullSize]:
 
 @pytest.fixture(autouse=True)
 def report(full_size: FullSize) -> Iterator[None]:
-    """After every test, so that a run that is broken off was not for nothing."""
+    """Write the report after every test, so that an interrupted run has one too."""
     yield
     full_size.facts["peak memory"] = f"{peak_gb():.1f} GB"
     write_report(full_size)
@@ -74,7 +74,7 @@ def write_report(built: FullSize) -> None:
         "",
         "| | |",
         "| --- | --- |",
-        *(f"| {what} | {how_much} |" for what, how_much in built.facts.items()),
+        *(f"| {name} | {value} |" for name, value in built.facts.items()),
     ]
     REPORT.parent.mkdir(parents=True, exist_ok=True)
     REPORT.write_text("\n".join(lines) + "\n")

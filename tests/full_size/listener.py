@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Waits for one picture."""
+"""A listener that waits for one picture."""
 
 import threading
 from typing import TYPE_CHECKING

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""SDXL and its scribble ControlNet at full size with weights that mean nothing, made in seconds and without a download.
+"""SDXL and its scribble ControlNet at full size with random weights, made in seconds and without a download.
 
-Weights are kept in bfloat16. On a processor that cannot compute in it, each layer's weights become float32 for as long
-as that layer runs.
+Weights are kept in bfloat16. On a processor without bfloat16 instructions, each layer's weights are converted to
+float32 while that layer runs.
 """
 
 import json
@@ -28,7 +28,7 @@ ARCHITECTURE: dict[str, Any] = json.loads((Path(__file__).parent / "architecture
 
 
 def make_pipeline(tokenizers: Path) -> Any:
-    """diffusers' pipeline around networks of random weights; the tokenizers are the demo checkpoint's."""
+    """diffusers' pipeline with networks of random weights. The tokenizers are the demo checkpoint's."""
     text_dtype = torch.bfloat16 if computes_in_bfloat16() else torch.float32
     pipeline = StableDiffusionXLControlNetPipeline(
         vae=diffusers_network(AutoencoderKL, "vae"),
@@ -53,7 +53,7 @@ def diffusers_network(of_class: Any, name: str) -> Any:
     if not computes_in_bfloat16():
         network.enable_layerwise_casting(storage_dtype=torch.bfloat16, compute_dtype=torch.float32)
         for module in network.modules():
-            if not hasattr(module, "_diffusers_hook"):  # the norms, which are small
+            if not hasattr(module, "_diffusers_hook"):  # the small weights of norms
                 for parameter in module.parameters(recurse=False):
                     parameter.data = parameter.data.float()
     return network
@@ -72,7 +72,7 @@ def text_encoder(of_class: Any, name: str, dtype: torch.dtype) -> Any:
 
 @torch.no_grad()
 def fill(network: nn.Module) -> None:
-    """Sizes that keep the signal about as strong as it was; norms and biases as they are before training."""
+    """Random weights that keep the strength of the signal. Norms and biases are as before training."""
     pieces = random_pieces()
     for name, parameter in network.named_parameters():
         if parameter.ndim < 2:
@@ -86,7 +86,7 @@ def fill(network: nn.Module) -> None:
 
 
 def random_pieces() -> Iterator[torch.Tensor]:
-    """The same numbers again and again: drawing four billion of them would take minutes, copying takes seconds."""
+    """Repeated copies of the same random numbers: drawing four billion would take minutes, copying takes seconds."""
     numbers = torch.randn(1 << 24, generator=torch.Generator().manual_seed(0)).to(torch.bfloat16)
     while True:
         yield numbers

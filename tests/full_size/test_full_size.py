@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The engine on SDXL's and the scribble ControlNet's real architecture. Not in CI: 15 GB, many minutes."""
+"""The engine with the real architecture of SDXL and its scribble ControlNet. Not in CI: 15 GB, many minutes."""
 
 import base64
 import io
@@ -47,7 +47,7 @@ def num_parameters(network: Any) -> int:
     return sum(parameter.numel() for parameter in network.parameters())
 
 
-def test_the_networks_are_as_big_as_the_published_ones(full_size: FullSize) -> None:
+def test_networks_have_as_many_parameters_as_the_published_ones(full_size: FullSize) -> None:
     pipeline = full_size.networks.pipeline
     sizes = {
         "unet": 2_567_463_684,
@@ -62,12 +62,12 @@ def test_the_networks_are_as_big_as_the_published_ones(full_size: FullSize) -> N
         full_size.facts[f"parameters of {name}"] = f"{num_parameters(getattr(pipeline, name)) / 1e9:.3f} billion"
 
 
-def test_sizes_of_the_vae_come_from_its_own_config(full_size: FullSize) -> None:
+def test_scales_of_the_vae_are_from_its_config(full_size: FullSize) -> None:
     assert full_size.networks.vae_scale_factor == 8
     assert full_size.networks.vae.config.scaling_factor == 0.13025
 
 
-def test_both_text_encoders_make_one_embedding(full_size: FullSize) -> None:
+def test_text_embedding_has_the_outputs_of_both_encoders(full_size: FullSize) -> None:
     started = time.monotonic()
     embedding = full_size.engine.encoder.text("a lighthouse on a rock")
     full_size.facts["one text, both encoders"] = f"{time.monotonic() - started:.1f} s"
@@ -76,7 +76,7 @@ def test_both_text_encoders_make_one_embedding(full_size: FullSize) -> None:
 
 
 @pytest.mark.parametrize(("width", "height"), [(1024, 1024), (1216, 832), (640, 1536)])
-def test_a_request_of_every_shape_is_encoded_height_first(full_size: FullSize, width: int, height: int) -> None:
+def test_time_ids_have_the_height_first_for_every_shape(full_size: FullSize, width: int, height: int) -> None:
     encoded = full_size.engine.encoder.encode(generation_of_size(full_size, width, height, guidance_scale=5.0))
     assert encoded.time_ids.tolist() == [[height, width, 0, 0, height, width]] * 2
     assert encoded.latents.shape == (1, 4, height // 8, width // 8)
@@ -88,36 +88,36 @@ def test_a_request_of_every_shape_is_encoded_height_first(full_size: FullSize, w
 def test_requests_at_different_steps_share_passes_and_get_previews_and_pictures(full_size: FullSize) -> None:
     started = time.monotonic()
     size = {"width": 512, "height": 512}
-    asked = [
+    submitted = [
         submit(full_size, num_inference_steps=2, guidance_scale=5.0, **size),
         submit(full_size, num_inference_steps=1, guidance_scale=1.0, scheduler=b"lcm", conditioning_scale=0.7, **size),
     ]
-    pictures = [listener.picture() for _, listener in asked]
+    pictures = [listener.picture() for _, listener in submitted]
     full_size.facts["two pictures at 512x512 together: 2 steps guided, 1 step not"] = (
         f"{time.monotonic() - started:.0f} s"
     )
     for picture in pictures:
         assert Image.open(io.BytesIO(picture.content)).size == (512, 512)
-    previews = asked[0][1].previews
+    previews = submitted[0][1].previews
     assert len(previews) == 1
     assert Image.open(io.BytesIO(previews[0])).size == (64, 64)
 
 
 @pytest.mark.parametrize(("width", "height"), [(1024, 1024), (1344, 768)])
-def test_a_picture_of_full_size_is_made(full_size: FullSize, width: int, height: int) -> None:
+def test_full_size_picture_is_made(full_size: FullSize, width: int, height: int) -> None:
     started = time.monotonic()
     values = {"width": width, "height": height, "num_inference_steps": 1, "guidance_scale": 1.0}
     state, listener = submit(full_size, **values)
     picture = listener.picture()
     took = {name: state.timings[name] for name in ("encode", "denoise", "decode")}
-    told = ", ".join(f"{name} {seconds:.0f} s" for name, seconds in took.items())
+    timings = ", ".join(f"{name} {seconds:.0f} s" for name, seconds in took.items())
     full_size.facts[f"one picture at {width}x{height}: 1 step, not guided"] = (
-        f"{time.monotonic() - started:.0f} s ({told})"
+        f"{time.monotonic() - started:.0f} s ({timings})"
     )
     assert Image.open(io.BytesIO(picture.content)).size == (width, height)
     assert base64.b64encode(picture.content)
 
 
-def test_all_this_fits_into_20_gb(full_size: FullSize) -> None:
+def test_all_tests_fit_into_20_gb(full_size: FullSize) -> None:
     assert full_size.facts
     assert peak_gb() < 20

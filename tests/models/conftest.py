@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The demo checkpoint, loaded once; engines made from it, running or driven step by step."""
+"""Fixtures: the demo checkpoint, loaded once; engines with it, running or driven step by step."""
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -10,7 +10,7 @@ import pytest
 from diffusion_engine.capabilities import Capabilities
 from drawings import CHECKPOINT, VERSION_FOLDER
 
-# Not imported here: half of the tests need no torch, and start at once without it.
+# Not imported at run time: half of the tests need no torch, and start faster without it.
 if TYPE_CHECKING:
     from diffusion_engine.engine import Engine
     from diffusion_engine.networks import Networks
@@ -26,7 +26,7 @@ def capabilities() -> Capabilities:
 
 @pytest.fixture(scope="session")
 def pipeline() -> Any:
-    """diffusers' own pipeline with the demo checkpoint in it."""
+    """diffusers' own pipeline with the demo checkpoint."""
     from diffusion_engine.config import EngineConfig
     from diffusion_engine.weights import load_pipeline
 
@@ -35,7 +35,7 @@ def pipeline() -> Any:
 
 @pytest.fixture(scope="session")
 def networks() -> "Networks":
-    """As the engine makes them by default: they share nothing with `pipeline`, which stays as diffusers has it."""
+    """The engine's networks with its default optimizations. They share nothing with `pipeline`."""
     from diffusion_engine.config import EngineConfig
     from diffusion_engine.optimization import optimized_networks
     from diffusion_engine.weights import load_pipeline
@@ -55,7 +55,7 @@ def stock(pipeline: Any, capabilities: Capabilities) -> "StockPipeline":
 
 @pytest.fixture(scope="session")
 def make_engine(networks: "Networks", capabilities: Capabilities) -> Callable[..., "Engine"]:
-    """An engine that is not started; `networks` and everything that `Engine` takes may be replaced."""
+    """Makes an engine that is not started. Its `networks` and other arguments of `Engine` can be replaced."""
     from diffusion_engine.engine import Engine
     from diffusion_engine.row_limits import RowLimits
 
@@ -69,7 +69,7 @@ def make_engine(networks: "Networks", capabilities: Capabilities) -> Callable[..
 
 @pytest.fixture
 def make_driver(make_engine: Callable[..., "Engine"]) -> Iterator[Callable[..., "Driver"]]:
-    """An engine whose steps the test makes itself."""
+    """Makes an engine that the test drives step by step."""
     from listening import Driver
 
     with ExitStack() as stack:
@@ -97,18 +97,18 @@ def running_engine(make_engine: Callable[..., "Engine"]) -> Iterator["Engine"]:
 
 @pytest.fixture(scope="session")
 def generate(running_engine: "Engine") -> Callable[..., "GeneratedPicture"]:
-    """One request by its tensors' names, waited for."""
-    from listening import visit
+    """Sends a request, with values by tensor name, and waits for its picture."""
+    from listening import submit
 
     def run(**values: Any) -> "GeneratedPicture":
-        return visit(running_engine, **values).picture()
+        return submit(running_engine, **values).picture()
 
     return run
 
 
 @pytest.fixture
 def encoded_texts(networks: "Networks", monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
-    """What the text encoders were asked for, call by call."""
+    """The texts of each call of the text encoders."""
     calls: list[list[str]] = []
     encode = networks.pipeline.encode_prompt
 
@@ -121,11 +121,11 @@ def encoded_texts(networks: "Networks", monkeypatch: pytest.MonkeyPatch) -> list
 
 
 @pytest.fixture
-def homeless(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As in a container that runs under a number: no HOME, and nobody of that number."""
+def without_home_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a container with a numeric user: no HOME, and no entry in the user database."""
     monkeypatch.delenv("HOME", raising=False)
 
-    def nobody(uid: int) -> Any:
+    def no_entry(uid: int) -> Any:
         raise KeyError(f"getpwuid(): uid not found: {uid}")
 
-    monkeypatch.setattr("pwd.getpwuid", nobody)
+    monkeypatch.setattr("pwd.getpwuid", no_entry)

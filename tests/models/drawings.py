@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Drawings to send, and where the models and the scribble files are."""
+"""Scribbles for requests, and the folders of the models and of the sample scribbles."""
 
 import io
 import json
@@ -43,7 +43,7 @@ def circle_file() -> bytes:
 
 
 def row(**values: Any) -> dict[str, Any]:
-    """One request by its tensors' names; few steps, because these tests look at behaviour, not at beauty."""
+    """The values of a request by tensor name. It has few steps, because these tests do not need good pictures."""
     return {
         "prompt": b"a red circle on a blue background",
         "image": circle_file(),
@@ -56,7 +56,7 @@ def row(**values: Any) -> dict[str, Any]:
 
 
 def pixels_of(file: bytes) -> npt.NDArray[Any]:
-    """A picture file as (H, W, 3), in numbers that can be subtracted."""
+    """The pixels of a picture file, (H, W, 3), as signed integers for differences."""
     return np.asarray(Image.open(io.BytesIO(file)).convert("RGB")).astype(np.int16)
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""An engine that the test plays, as the public model reaches it."""
+"""A stand-in for the engine, whose responses the test sets, for tests of the public model."""
 
 import json
 import threading
@@ -13,7 +13,7 @@ from triton_backend import Response, Tensor
 PATIENCE_S = 60.0
 
 Row = dict[str, Any]
-Answer = Callable[[Row], list[Response]]
+Respond = Callable[[Row], list[Response]]
 
 
 def event(name: str, **outputs: Any) -> Response:
@@ -25,7 +25,7 @@ def event(name: str, **outputs: Any) -> Response:
 
 
 def painted(row: Row) -> list[Response]:
-    """An engine that makes no pictures, but answers as the real one does."""
+    """The events of a finished request, like the engine's, but without a real picture."""
     seed = row["seed"][0]
     info = json.dumps({"prompt": row["prompt"][0].decode(), "inputs": sorted(row)}).encode()
     return [
@@ -35,28 +35,28 @@ def painted(row: Row) -> list[Response]:
 
 
 def failed(code: str, triton_code: str = "INVALID_ARG") -> list[Response]:
-    told = {"code": code, "detail": f"because of {code}", "field": "image", "triton_code": triton_code}
-    return [event("queued"), event("failed", info=json.dumps(told).encode())]
+    body = {"code": code, "detail": f"because of {code}", "field": "image", "triton_code": triton_code}
+    return [event("queued"), event("failed", info=json.dumps(body).encode())]
 
 
 class Engine:
-    """The stream model, as the public one reaches it. `answer` says what a row gets; until `gate` opens, rows wait."""
+    """The stream model, as the public model calls it. `respond` makes a row's responses; rows wait for `gate`."""
 
     def __init__(self) -> None:
-        self.answer: Answer = painted
+        self.respond: Respond = painted
         self.gate = threading.Event()
         self.gate.set()
         self.num_inside = 0
         self.changed = threading.Condition()
-        self.asked: list[Any] = []
+        self.calls: list[Any] = []
         self.iterators: list[Callable[[], Any]] = []
 
     def request(
         self, *, model_name: str, inputs: list[Tensor], requested_output_names: list[str], parameters: dict[str, Any]
     ) -> Any:
-        assert parameters == {"terse": True}, "more than two responses to a row may block the process for ever"
+        assert parameters == {"terse": True}, "more than two responses to a row can deadlock Triton"
         engine, row = self, {tensor.name(): tensor.as_numpy() for tensor in inputs}
-        self.asked.append((model_name, requested_output_names))
+        self.calls.append((model_name, requested_output_names))
 
         class Running:
             def exec(self, *, decoupled: bool) -> Iterator[Response]:
@@ -75,7 +75,7 @@ class Engine:
         assert self.gate.wait(PATIENCE_S)
         with self.changed:
             self.num_inside -= 1
-        return self.answer(row)
+        return self.respond(row)
 
     def wait_until_inside(self, num_rows: int) -> None:
         with self.changed:

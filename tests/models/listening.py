@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A listener that keeps what it is told, and an engine whose steps a test makes itself."""
+"""A listener that records events, and an engine that the test drives step by step."""
 
 import base64
 import threading
@@ -18,16 +18,16 @@ PATIENCE_S = 60.0
 
 
 class Recorder:
-    """Keeps everything in order."""
+    """Records the events of one request in order."""
 
     def __init__(self) -> None:
-        self.told: list[tuple[int, int, bytes | None]] = []
+        self.progress_events: list[tuple[int, int, bytes | None]] = []
         self.finals: list[GeneratedPicture | RequestError] = []
         self._has_ended = threading.Event()
 
     def progress(self, step: int, num_steps: int, preview: bytes | None) -> None:
         assert not self.finals
-        self.told.append((step, num_steps, preview))
+        self.progress_events.append((step, num_steps, preview))
 
     def completed(self, picture: GeneratedPicture) -> None:
         self.finals.append(picture)
@@ -39,15 +39,15 @@ class Recorder:
 
     @property
     def steps(self) -> list[int]:
-        return [step for step, _, _ in self.told]
+        return [step for step, _, _ in self.progress_events]
 
     @property
     def previews(self) -> dict[int, bytes]:
-        return {step: preview for step, _, preview in self.told if preview is not None}
+        return {step: preview for step, _, preview in self.progress_events if preview is not None}
 
     def final(self) -> GeneratedPicture | RequestError:
-        """The end of it, once it is told; that it was told only once is the caller's to check when all is over."""
-        assert self._has_ended.wait(PATIENCE_S), "the listener was told no end"
+        """Wait for the last event: a picture or an error. Tests check `finals` for a second one."""
+        assert self._has_ended.wait(PATIENCE_S), "the request did not end"
         return self.finals[0]
 
     def picture(self) -> GeneratedPicture:
@@ -63,8 +63,8 @@ class Recorder:
 
 
 @dataclass(frozen=True, slots=True)
-class Visit:
-    """A request inside an engine, and what its listener was told."""
+class Submitted:
+    """A request in an engine, and its recorded events."""
 
     state: RequestState
     recorder: Recorder
@@ -80,15 +80,15 @@ class Visit:
         return self.recorder.error()
 
 
-def visit(engine: Engine, recorder: Recorder | None = None, *, preview_every: int = 0, **values: Any) -> Visit:
-    """Submit a request by its tensors' names."""
+def submit(engine: Engine, recorder: Recorder | None = None, *, preview_every: int = 0, **values: Any) -> Submitted:
+    """Submit a request, with values by tensor name."""
     recorder = recorder or Recorder()
     request = parse_request(row(**values), engine.capabilities)
-    return Visit(engine.submit(request, recorder, preview_every=preview_every), recorder)
+    return Submitted(engine.submit(request, recorder, preview_every=preview_every), recorder)
 
 
 class Driver:
-    """An engine without its thread: `join` lets a request in, `step` makes one pass."""
+    """An engine without its thread: `join` submits a request, `step` runs one step."""
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
@@ -97,8 +97,8 @@ class Driver:
         engine.denoiser.predict = self._noted  # type: ignore[method-assign]
         engine.output_processor.start()
 
-    def join(self, recorder: Recorder | None = None, *, preview_every: int = 0, **values: Any) -> Visit:
-        joined = visit(self.engine, recorder, preview_every=preview_every, **values)
+    def join(self, recorder: Recorder | None = None, *, preview_every: int = 0, **values: Any) -> Submitted:
+        joined = submit(self.engine, recorder, preview_every=preview_every, **values)
         self.engine._add_arrivals()  # waits until its scribble is read
         return joined
 
@@ -106,7 +106,7 @@ class Driver:
         return self.engine.step()
 
     def finish(self) -> None:
-        """Step until nobody is left."""
+        """Run steps until all requests have ended."""
         while self.engine.step():
             pass
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The oracle: one request at a time through diffusers' own pipeline, which knows nothing of the engine's networks."""
+"""The reference for pictures: diffusers' own pipeline, one request at a time, without the engine's networks."""
 
 from typing import Any
 
@@ -17,14 +17,14 @@ from PIL import Image
 
 
 class StockPipeline:
-    """Shares weights and preprocessing with the engine; everything between scribble and picture is diffusers' own."""
+    """Shares weights and preprocessing with the engine. All else between scribble and picture is diffusers' code."""
 
     def __init__(self, pipeline: Any, capabilities: Capabilities) -> None:
         self._pipeline = pipeline
         self._capabilities = capabilities
 
     def pixels(self, **values: Any) -> npt.NDArray[Any]:
-        """The picture, (H, W, 3), of a request by its tensors' names."""
+        """The picture, (H, W, 3), of a request with these values by tensor name."""
         request = parse_request(row(**values), self._capabilities)
         state = RequestState(request=request, listener=NullListener(), arrived=0.0)
         preprocess(state, self._capabilities, max_pixels=50_000_000)
@@ -32,14 +32,14 @@ class StockPipeline:
         has_scribble = state.control_image is not None
         images = self._with_scheduler(request.scheduler)(
             prompt=request.prompt,
-            # None, not "": only then the pipeline uses the zeros that SDXL was trained with.
+            # None instead of "", so that the pipeline uses the zeros that SDXL was trained with.
             negative_prompt=request.negative_prompt or None,
             image=state.control_image if has_scribble else Image.new("RGB", (width, height)),
             width=width,
             height=height,
             num_inference_steps=request.num_inference_steps,
             guidance_scale=request.guidance_scale,
-            # The pipeline swallows unknown names silently: this one, not `conditioning_scale`, has an effect.
+            # The name in diffusers. The pipeline silently ignores unknown names such as `conditioning_scale`.
             controlnet_conditioning_scale=request.conditioning_scale if has_scribble else 0.0,
             control_guidance_start=request.control_guidance_start,
             control_guidance_end=request.control_guidance_end,

@@ -7,13 +7,13 @@ from diffusion_engine.capabilities import SDXL_SIZES, Capabilities
 from diffusion_engine.errors import RequestError
 
 
-def test_the_demo_checkpoint_says_what_it_can_do(capabilities: Capabilities) -> None:
+def test_demo_checkpoint_describes_itself(capabilities: Capabilities) -> None:
     assert (capabilities.defaults.width, capabilities.defaults.height) == (128, 128)
     assert capabilities.defaults.num_inference_steps == 12
     assert (160, 96) in capabilities.sizes
 
 
-def test_a_checkpoint_that_says_nothing_is_taken_for_a_full_sdxl(tmp_path: Path) -> None:
+def test_checkpoint_without_serving_json_has_the_capabilities_of_sdxl(tmp_path: Path) -> None:
     for name in ("stabilityai/stable-diffusion-xl-base-1.0", str(tmp_path)):
         capabilities = Capabilities.of_checkpoint(name)
         assert capabilities.sizes == SDXL_SIZES
@@ -29,7 +29,7 @@ def test_a_checkpoint_that_says_nothing_is_taken_for_a_full_sdxl(tmp_path: Path)
         ({"schedulers": ["lcm"]}, "default scheduler"),
     ],
 )
-def test_a_checkpoint_that_contradicts_itself_does_not_load(
+def test_checkpoint_that_contradicts_itself_does_not_load(
     tmp_path: Path, change: dict[str, object], message: str
 ) -> None:
     content = {"name": "x", "sizes": [[1024, 1024]], **change}
@@ -42,13 +42,13 @@ def test_a_checkpoint_that_contradicts_itself_does_not_load(
     ("scribble_size", "size"),
     [((512, 512), (128, 128)), ((4000, 3000), (144, 112)), ((300, 520), (96, 160)), ((1920, 1080), (160, 96))],
 )
-def test_without_a_wish_the_size_has_the_shape_of_the_scribble(
+def test_without_width_and_height_the_size_has_the_shape_of_the_scribble(
     capabilities: Capabilities, scribble_size: tuple[int, int], size: tuple[int, int]
 ) -> None:
     assert capabilities.choose_size(None, None, scribble_size=scribble_size) == size
 
 
-def test_a_listed_size_is_taken_whatever_the_scribble_is(capabilities: Capabilities) -> None:
+def test_supported_size_is_used_with_any_scribble(capabilities: Capabilities) -> None:
     assert capabilities.choose_size(192, 128, scribble_size=(10, 500)) == (192, 128)
     assert capabilities.choose_size(192, None, scribble_size=(600, 400)) == (192, 128)
 
@@ -57,9 +57,9 @@ def test_a_listed_size_is_taken_whatever_the_scribble_is(capabilities: Capabilit
     ("width", "height", "field", "nearest"),
     [(1024, 1024, "width", "256x256"), (128, 130, "height", "128x128"), (130, None, "width", "128x128")],
 )
-def test_an_unlisted_size_is_refused_with_the_nearest(
+def test_unsupported_size_is_rejected_with_the_nearest_one(
     capabilities: Capabilities, width: int, height: int | None, field: str, nearest: str
 ) -> None:
-    with pytest.raises(RequestError, match=f"nearest size is {nearest}") as refusal:
+    with pytest.raises(RequestError, match=f"nearest size is {nearest}") as rejection:
         capabilities.choose_size(width, height, scribble_size=(100, 100))
-    assert (refusal.value.code, refusal.value.field) == ("unsupported_size", field)
+    assert (rejection.value.code, rejection.value.field) == ("unsupported_size", field)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A pass whose rows are dealt to several threads gives what a whole one gives."""
+"""Passes whose rows are divided among threads."""
 
 import threading
 import time
@@ -14,7 +14,7 @@ from diffusion_engine.denoiser import Denoiser
 from diffusion_engine.networks import Networks
 
 SMALL = {"width": 96, "height": 96, "num_inference_steps": 3}
-# 2, 1, 2, 1 and 2 rows: a part ends in the middle of a request, and one has rows without the ControlNet.
+# 2, 1, 2, 1 and 2 rows: a part ends within a request, and one part has rows without the ControlNet.
 BATCH: list[dict[str, Any]] = [
     {"conditioning_scale": 0.0},
     {"guidance_scale": 1.0, "seed": 2},
@@ -25,7 +25,7 @@ BATCH: list[dict[str, Any]] = [
 
 
 @pytest.mark.parametrize("num_requests", range(1, len(BATCH) + 1))
-def test_a_split_pass_is_a_whole_pass(make_driver: Callable[..., Any], networks: Networks, num_requests: int) -> None:
+def test_split_pass_equals_a_whole_pass(make_driver: Callable[..., Any], networks: Networks, num_requests: int) -> None:
     driver = make_driver(networks=replace(networks, cpu_parallel_size=1), max_rows=16)
     for values in BATCH[:num_requests]:
         driver.join(**SMALL, **values)
@@ -38,7 +38,7 @@ def test_a_split_pass_is_a_whole_pass(make_driver: Callable[..., Any], networks:
             assert torch.allclose(mine, other, atol=1e-4)
 
 
-def test_functions_run_at_the_same_time_and_answer_in_order() -> None:
+def test_functions_run_at_the_same_time_and_return_in_order() -> None:
     meeting = threading.Barrier(2, timeout=30)
 
     def work(number: int) -> torch.Tensor:
@@ -49,7 +49,7 @@ def test_functions_run_at_the_same_time_and_answer_in_order() -> None:
     assert [int(each) for each in CPUParallel(2).run([lambda: work(0), lambda: work(1)])] == [0, 1]
 
 
-def test_each_lane_has_its_part_of_the_cores_and_nobody_else_loses_any() -> None:
+def test_each_thread_has_its_share_of_the_cores_and_other_threads_keep_theirs() -> None:
     before = torch.get_num_threads()
     counts = CPUParallel(2).run([lambda: torch.tensor(torch.get_num_threads())] * 2)
     assert [int(count) for count in counts] == [max(1, before // 2)] * 2
@@ -61,7 +61,7 @@ def test_each_lane_has_its_part_of_the_cores_and_nobody_else_loses_any() -> None
     assert later == [before]
 
 
-def test_one_lane_is_the_calling_thread() -> None:
+def test_single_function_runs_on_the_calling_thread() -> None:
     threads: list[threading.Thread] = []
 
     def work() -> torch.Tensor:
@@ -72,7 +72,7 @@ def test_one_lane_is_the_calling_thread() -> None:
     assert threads == [threading.current_thread()]
 
 
-def test_a_failure_is_told_only_when_no_lane_runs_any_more() -> None:
+def test_failure_is_raised_when_all_threads_have_ended() -> None:
     done: list[bool] = []
 
     def fail() -> torch.Tensor:
@@ -88,7 +88,7 @@ def test_a_failure_is_told_only_when_no_lane_runs_any_more() -> None:
     assert done == [True]
 
 
-def test_a_gpu_shares_its_work_itself() -> None:
+def test_gpu_runs_whole_passes() -> None:
     assert suitable_cpu_parallel_size(torch.device("cuda")) == 1
     assert suitable_cpu_parallel_size(torch.device("cpu")) == (
         CPU_PARALLEL_SIZE if torch.get_num_threads() >= CPU_PARALLEL_SIZE else 1

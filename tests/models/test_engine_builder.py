@@ -20,7 +20,7 @@ CONFIG = EngineConfig(checkpoint=str(CHECKPOINT), device="cpu")
 SMALL = {"width": 96, "height": 96}
 
 
-def test_the_defaults_of_the_config_lie_over_the_checkpoints() -> None:
+def test_defaults_of_the_config_override_the_checkpoints() -> None:
     engine = build_engine(replace(CONFIG, max_rows=4, defaults={"num_inference_steps": 3}))
     defaults = engine.describe()["defaults"]
     own = Capabilities.of_checkpoint(str(CHECKPOINT)).defaults
@@ -29,26 +29,26 @@ def test_the_defaults_of_the_config_lie_over_the_checkpoints() -> None:
         Capabilities.of_checkpoint(str(CHECKPOINT), defaults={"steps": 3})
 
 
-def test_another_memory_layout_does_not_show(make_driver: Callable[..., Driver], stock: StockPipeline) -> None:
+def test_memory_layout_does_not_change_pictures(make_driver: Callable[..., Driver], stock: StockPipeline) -> None:
     pipeline = load_pipeline(CONFIG)
     use_channels_last(pipeline)
     driver = make_driver(networks=Networks.of_pipeline(pipeline))
     values = [{**SMALL, "seed": seed, "conditioning_scale": scale} for seed, scale in ((1, 1.0), (2, 0.5))]
-    visits = [driver.join(**each) for each in values]
+    submitted = [driver.join(**each) for each in values]
     driver.finish()
-    for each, visit in zip(values, visits, strict=True):
-        assert np.abs(visit.pixels() - stock.pixels(**each)).max() <= 1
+    for each, one in zip(values, submitted, strict=True):
+        assert np.abs(one.pixels() - stock.pixels(**each)).max() <= 1
 
 
-def test_what_is_made_once_is_made_before_the_first_caller_comes(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_networks_are_traced_before_the_first_request(monkeypatch: pytest.MonkeyPatch) -> None:
     engine = build_engine(replace(CONFIG, max_rows=4))
 
     def fail(*_: object) -> None:
-        raise AssertionError("traced for a caller")
+        raise AssertionError("traced during a request")
 
     monkeypatch.setattr("diffusion_engine.torchscript.trace", fail)
     driver = Driver(engine)
-    visits = [driver.join(**SMALL), driver.join(**SMALL, image=None, guidance_scale=1.0)]
+    submitted = [driver.join(**SMALL), driver.join(**SMALL, image=None, guidance_scale=1.0)]
     driver.finish()
-    assert all(visit.picture() for visit in visits)
+    assert all(one.picture() for one in submitted)
     driver.stop()

@@ -10,13 +10,13 @@ def read(parameters: dict[str, str] | None = None, **environ: str) -> EngineConf
     return EngineConfig.read(parameters or {}, environ, version_folder=VERSION_FOLDER)
 
 
-def test_the_demo_checkpoint_beside_the_model_is_the_default() -> None:
+def test_default_is_the_demo_checkpoint_beside_the_model() -> None:
     config = read()
     assert config.checkpoint == str(CHECKPOINT)
     assert (config.controlnet, config.vae, config.device, config.dtype) == ("", "", "auto", "auto")
 
 
-def test_an_environment_variable_wins_over_the_model_config() -> None:
+def test_environment_variable_overrides_the_model_config() -> None:
     parameters = {"checkpoint": "demo_checkpoint", "dtype": "float32", "max_pixels": "100"}
     config = read(parameters, SDXL_CHECKPOINT="some/model", SDXL_DTYPE="fp16", SDXL_MAX_PIXELS="5_000")
     assert (config.checkpoint, config.dtype, config.max_pixels) == ("some/model", "float16", 5000)
@@ -27,29 +27,29 @@ def test_rows_are_measured_unless_a_number_is_set() -> None:
     assert read({"max_rows": "6"}).max_rows == 6
 
 
-def test_what_is_for_gpus_is_off_unless_set() -> None:
+def test_options_for_gpus_are_off_by_default() -> None:
     assert (read().is_compiled, read().is_channels_last, read().defaults) == (False, None, {})
     config = read(SDXL_COMPILE="yes", SDXL_CHANNELS_LAST="no", SDXL_DEFAULTS='{"num_inference_steps": 4}')
     assert (config.is_compiled, config.is_channels_last) == (True, False)
     assert config.defaults == {"num_inference_steps": 4}
 
 
-def test_the_policy_is_first_come_unless_set() -> None:
+def test_policy_is_first_come_by_default() -> None:
     assert read().policy == "first_come"
     assert read(SDXL_POLICY="shortest_remaining").policy == "shortest_remaining"
 
 
-def test_an_empty_environment_variable_changes_nothing() -> None:
+def test_empty_environment_variable_changes_nothing() -> None:
     assert read({"checkpoint": "some/model"}, SDXL_CHECKPOINT="").checkpoint == "some/model"
 
 
-def test_a_folder_anywhere_and_a_hub_name_are_taken(tmp_path: Path) -> None:
+def test_checkpoint_can_be_any_folder_or_a_hub_name(tmp_path: Path) -> None:
     config = read({"checkpoint": str(tmp_path), "controlnet": "xinsir/controlnet-scribble-sdxl-1.0"})
     assert (config.checkpoint, config.controlnet) == (str(tmp_path), "xinsir/controlnet-scribble-sdxl-1.0")
 
 
 @pytest.mark.parametrize("name", ["/nowhere/at/all", "./missing", "no_such_folder", "a/b/c"])
-def test_a_missing_folder_is_said_when_the_model_loads(name: str) -> None:
+def test_missing_folder_fails_when_the_model_loads(name: str) -> None:
     with pytest.raises(ValueError, match="neither a folder"):
         read({"checkpoint": name})
 
@@ -68,12 +68,12 @@ def test_a_missing_folder_is_said_when_the_model_loads(name: str) -> None:
         ({"policy": "loudest_first"}, "policy is 'loudest_first'; it must be one of first_come, shortest_remaining"),
     ],
 )
-def test_a_wrong_setting_is_said_when_the_model_loads(parameters: dict[str, str], message: str) -> None:
+def test_invalid_parameter_fails_when_the_model_loads(parameters: dict[str, str], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         read(parameters)
 
 
-@pytest.mark.usefixtures("homeless")
-def test_a_checkpoint_in_a_home_that_is_not_there_is_told_in_one_sentence(tmp_path: Path) -> None:
+@pytest.mark.usefixtures("without_home_folder")
+def test_checkpoint_in_a_missing_home_folder_fails_with_the_reason(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"'~/checkpoint' needs a home folder.*set an absolute path"):
         EngineConfig.read({"checkpoint": "~/checkpoint"}, {}, version_folder=tmp_path)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How many requests an engine holds, when it ends, and what is told on the way."""
+"""The engine's request limit, its stop, and the events, metrics and description that it reports."""
 
 import io
 import threading
@@ -17,7 +17,7 @@ from diffusion_engine.request_state import GeneratedPicture, RequestState, Statu
 from diffusion_engine.vae_decoder import VAEDecoder
 from diffusion_engine.weights import load_pipeline
 from drawings import CHECKPOINT
-from listening import Driver, Recorder, visit
+from listening import Driver, Recorder, submit
 from PIL import Image
 
 MakeDriver = Callable[..., Driver]
@@ -25,25 +25,25 @@ MakeEngine = Callable[..., Engine]
 SMALL = {"width": 96, "height": 96}
 
 
-# ---- how many, and when it ends
+# ---- the request limit and the stop
 
 
-def test_a_full_engine_refuses_at_once_and_says_when_to_come_back(make_driver: MakeDriver) -> None:
+def test_full_engine_rejects_requests_with_the_time_to_retry(make_driver: MakeDriver) -> None:
     driver = make_driver(max_requests=2)
     inside = [driver.join(**SMALL, num_inference_steps=1) for _ in range(2)]
-    with pytest.raises(RequestError) as refusal:
+    with pytest.raises(RequestError) as rejection:
         driver.join(**SMALL)
-    assert refusal.value.code == "queue_full"
-    assert refusal.value.retry_after_s is not None
-    assert refusal.value.retry_after_s >= 1
+    assert rejection.value.code == "queue_full"
+    assert rejection.value.retry_after_s is not None
+    assert rejection.value.retry_after_s >= 1
     driver.finish()
     assert [each.picture().seed for each in inside] == [1, 1]
     assert driver.join(**SMALL)
 
 
-def test_whoever_leaves_makes_room_however_it_ends(make_driver: MakeDriver) -> None:
+def test_each_ended_request_makes_way_for_another(make_driver: MakeDriver) -> None:
     driver = make_driver(max_requests=1)
-    assert visit(driver.engine, image=b"no base64!").error().code == "invalid_base64"
+    assert submit(driver.engine, image=b"no base64!").error().code == "invalid_base64"
     cancelled = driver.join(**SMALL)
     cancelled.state.cancel()
     driver.finish()
@@ -56,7 +56,7 @@ def test_whoever_leaves_makes_room_however_it_ends(make_driver: MakeDriver) -> N
 
 
 class Holding(Recorder):
-    """Does not come back from its first event before it is let."""
+    """A listener whose first event blocks until the test sets `release`."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -69,7 +69,7 @@ class Holding(Recorder):
         assert self.release.wait(60)
 
 
-def test_an_engine_that_stops_tells_everybody_and_takes_nobody_any_more(make_engine: MakeEngine) -> None:
+def test_stopping_engine_fails_its_requests_and_rejects_others(make_engine: MakeEngine) -> None:
     engine = make_engine(max_rows=2)
     predict, is_running, may_go_on = engine.denoiser.predict, threading.Event(), threading.Event()
 
@@ -80,35 +80,35 @@ def test_an_engine_that_stops_tells_everybody_and_takes_nobody_any_more(make_eng
 
     engine.denoiser.predict = hold  # type: ignore[method-assign,assignment]
     engine.start()
-    visits = [visit(engine, **SMALL, num_inference_steps=50) for _ in range(6)]
+    submitted = [submit(engine, **SMALL, num_inference_steps=50) for _ in range(6)]
     assert is_running.wait(60)
     stopping = threading.Thread(target=engine.stop)
     stopping.start()
-    with pytest.raises(RequestError) as refusal:  # noqa: PT012
+    with pytest.raises(RequestError) as rejection:  # noqa: PT012
         while True:
-            visits.append(visit(engine, **SMALL, num_inference_steps=50))
-    assert refusal.value.code == "shutting_down"
+            submitted.append(submit(engine, **SMALL, num_inference_steps=50))
+    assert rejection.value.code == "shutting_down"
     engine._picture_decoders.stop()
     may_go_on.set()
     stopping.join()
-    assert [each.error().code for each in visits] == ["shutting_down"] * len(visits)
-    assert [len(each.recorder.finals) for each in visits] == [1] * len(visits)
+    assert [each.error().code for each in submitted] == ["shutting_down"] * len(submitted)
+    assert [len(each.recorder.finals) for each in submitted] == [1] * len(submitted)
     assert engine.metrics.value("sdxl_engine_requests") == 0
 
 
-def test_who_comes_while_it_stops_is_refused_or_told(make_engine: MakeEngine) -> None:
+def test_request_to_a_stopping_engine_is_rejected_or_fails(make_engine: MakeEngine) -> None:
     engine = make_engine(max_requests=100_000)
     engine.start()
     taken: list[Recorder] = []
-    refusals: list[str] = []
+    rejections: list[str] = []
 
     def keep_coming() -> None:
-        while not refusals:
+        while not rejections:
             recorder = Recorder()
             try:
-                visit(engine, recorder, **SMALL, image=None, num_inference_steps=1)
-            except RequestError as refusal:
-                refusals.append(refusal.code)
+                submit(engine, recorder, **SMALL, image=None, num_inference_steps=1)
+            except RequestError as rejection:
+                rejections.append(rejection.code)
             else:
                 taken.append(recorder)
 
@@ -118,14 +118,14 @@ def test_who_comes_while_it_stops_is_refused_or_told(make_engine: MakeEngine) ->
     engine.stop()
     for thread in threads:
         thread.join()
-    assert set(refusals) == {"shutting_down"}
+    assert set(rejections) == {"shutting_down"}
     for recorder in taken:
         recorder.final()
     assert all(len(recorder.finals) == 1 for recorder in taken)
     assert engine.metrics.value("sdxl_engine_requests") == 0
 
 
-# ---- what is told on the way
+# ---- events, metrics, description
 
 
 def opened(preview: bytes) -> Image.Image:
@@ -134,7 +134,7 @@ def opened(preview: bytes) -> Image.Image:
     return image
 
 
-def test_previews_come_as_often_as_asked_for_and_are_small_webps(driver: Driver) -> None:
+def test_previews_follow_preview_every_and_are_small_webps(driver: Driver) -> None:
     often = driver.join(width=160, height=96, num_inference_steps=6, preview_every=2)
     never = driver.join(width=160, height=96, num_inference_steps=6)
     for _ in range(6):
@@ -147,7 +147,7 @@ def test_previews_come_as_often_as_asked_for_and_are_small_webps(driver: Driver)
 
 
 @pytest.mark.parametrize("scheduler", ["euler", "euler_ancestral", "dpmpp_2m_karras", "lcm"])
-def test_the_last_preview_looks_like_the_picture(driver: Driver, scheduler: str) -> None:
+def test_last_preview_resembles_the_picture(driver: Driver, scheduler: str) -> None:
     shown = driver.join(num_inference_steps=8, preview_every=7, scheduler=scheduler.encode())
     driver.finish()
     size = (32, 32)
@@ -157,7 +157,7 @@ def test_the_last_preview_looks_like_the_picture(driver: Driver, scheduler: str)
     assert difference.mean() < 25
 
 
-def test_a_colour_goes_through_the_vae_and_comes_back_in_the_preview(networks: Networks) -> None:
+def test_preview_of_an_encoded_colour_has_the_same_colour(networks: Networks) -> None:
     decoder, side = VAEDecoder(networks), 64
     for colour in ((210, 30, 30), (40, 70, 205), (240, 238, 235), (20, 20, 20)):
         image = torch.tensor(colour, dtype=torch.float32).view(1, 3, 1, 1).expand(1, 3, side, side) / 127.5 - 1
@@ -167,7 +167,7 @@ def test_a_colour_goes_through_the_vae_and_comes_back_in_the_preview(networks: N
         assert np.abs(middle - np.array(colour)).max() < 30
 
 
-def test_progress_that_could_not_be_told_in_time_gives_way_to_newer_but_keeps_the_preview(driver: Driver) -> None:
+def test_newer_progress_replaces_unsent_progress_but_keeps_its_preview(driver: Driver) -> None:
     slow = Holding()
     driver.join(slow, **SMALL, num_inference_steps=6, preview_every=3)
     driver.step()
@@ -178,11 +178,11 @@ def test_progress_that_could_not_be_told_in_time_gives_way_to_newer_but_keeps_th
     driver.finish()
     slow.picture()
     assert slow.steps[:2] == [1, 4]
-    assert slow.told[1][2] is not None  # the preview of step 3
+    assert slow.progress_events[1][2] is not None  # the preview of step 3
     assert slow.steps == sorted(set(slow.steps))
 
 
-def test_a_slow_listener_holds_up_no_step(driver: Driver) -> None:
+def test_slow_listener_delays_no_step(driver: Driver) -> None:
     slow = Holding()
     driver.join(slow, **SMALL)
     driver.step()
@@ -194,7 +194,7 @@ def test_a_slow_listener_holds_up_no_step(driver: Driver) -> None:
     assert other.picture()
 
 
-def test_a_prompt_that_is_too_long_is_told_with_what_was_left_out(driver: Driver) -> None:
+def test_note_quotes_the_omitted_words_of_a_long_prompt(driver: Driver) -> None:
     long = driver.join(**SMALL, prompt=b"a red circle, " * 24 + b"with golden stars", num_inference_steps=1)
     short = driver.join(**SMALL, prompt=b"a red circle with stars" * 4, num_inference_steps=1)
     driver.finish()
@@ -204,7 +204,7 @@ def test_a_prompt_that_is_too_long_is_told_with_what_was_left_out(driver: Driver
     assert short.picture().info["notes"] == []
 
 
-def test_so_is_a_negative_prompt_where_it_counts(driver: Driver) -> None:
+def test_note_quotes_the_omitted_words_of_a_negative_prompt_with_guidance(driver: Driver) -> None:
     values = {**SMALL, "negative_prompt": b"blurred and grey, " * 30 + b"with red stripes", "num_inference_steps": 1}
     guided, unguided = driver.join(**values), driver.join(**values, guidance_scale=1.0)
     driver.finish()
@@ -214,7 +214,7 @@ def test_so_is_a_negative_prompt_where_it_counts(driver: Driver) -> None:
     assert unguided.picture().info["notes"] == []
 
 
-def test_a_prompt_is_not_written_to_the_log(
+def test_prompt_is_not_logged(
     driver: Driver, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
 ) -> None:
     driver.join(**SMALL, prompt=b"my private matters, " * 30, num_inference_steps=1)
@@ -223,7 +223,7 @@ def test_a_prompt_is_not_written_to_the_log(
     assert "private" not in caplog.text + captured.out + captured.err
 
 
-def test_the_metrics_count_what_happened(driver: Driver) -> None:
+def test_metrics_count_passes_and_requests(driver: Driver) -> None:
     metrics = driver.engine.metrics
     driver.join(**SMALL, num_inference_steps=2)
     driver.join(**SMALL, num_inference_steps=3, guidance_scale=1.0)
@@ -242,8 +242,8 @@ def test_the_metrics_count_what_happened(driver: Driver) -> None:
         metrics.add("sdxl_engine_misspelt_total")
 
 
-def test_a_request_is_counted_before_it_is_seen_to_have_ended(driver: Driver, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Else the last request before a quiet hour is missing from the metrics for that hour."""
+def test_ended_request_is_counted_before_its_status_changes(driver: Driver, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise the metrics lack the last request before an idle period."""
     visited, statuses = driver.join(**SMALL, num_inference_steps=1), []
     count = driver.engine.metrics.add
 
@@ -257,14 +257,14 @@ def test_a_request_is_counted_before_it_is_seen_to_have_ended(driver: Driver, mo
     assert statuses == [Status.RUNNING]
 
 
-def test_describe_tells_what_may_be_asked_for_and_what_answers(make_engine: MakeEngine) -> None:
-    told = make_engine(max_rows=6, max_requests=9).describe()
-    assert told["name"] == "demo_checkpoint"
-    assert (96, 160) in told["sizes"]
-    assert told["defaults"]["num_inference_steps"] == 12
-    assert told["limits"]["max_inference_steps"] == 50
-    assert told["schedulers"] == ("euler", "euler_ancestral", "dpmpp_2m_karras", "lcm")
-    engine = told["engine"]
+def test_describe_returns_capabilities_and_engine_settings(make_engine: MakeEngine) -> None:
+    description = make_engine(max_rows=6, max_requests=9).describe()
+    assert description["name"] == "demo_checkpoint"
+    assert (96, 160) in description["sizes"]
+    assert description["defaults"]["num_inference_steps"] == 12
+    assert description["limits"]["max_inference_steps"] == 50
+    assert description["schedulers"] == ("euler", "euler_ancestral", "dpmpp_2m_karras", "lcm")
+    engine = description["engine"]
     assert (engine["max_requests"], engine["policy"], engine["max_rows"]["128x128"]) == (9, "first_come", 6)
     assert (engine["device"], engine["dtype"], engine["torch"]) == ("cpu", "float32", torch.__version__)
 
@@ -272,20 +272,20 @@ def test_describe_tells_what_may_be_asked_for_and_what_answers(make_engine: Make
 # ---- other dtypes
 
 
-def test_bfloat16_gives_nearly_the_same_picture(
+def test_bfloat16_makes_nearly_the_same_picture(
     make_driver: MakeDriver, driver: Driver, record_testsuite_property: Callable[[str, object], None]
 ) -> None:
     networks = Networks.of_pipeline(
         load_pipeline(EngineConfig(checkpoint=str(CHECKPOINT), device="cpu", dtype="bfloat16"))
     )
     half = make_driver(networks=networks)
-    # Few steps: where the processor has no bfloat16 of its own, each takes ten times as long.
+    # Few steps: on a processor without bfloat16 instructions, each takes ten times as long.
     values = [{**SMALL, "seed": seed, "num_inference_steps": 2} for seed in (1, 2)]
     pictures = []
     for each in (driver, half):
-        visits = [each.join(**one, preview_every=1) for one in values]
+        submitted = [each.join(**one, preview_every=1) for one in values]
         each.finish()
-        pictures.append(np.stack([one.pixels() for one in visits]))
+        pictures.append(np.stack([one.pixels() for one in submitted]))
     difference = np.abs(pictures[0] - pictures[1])
     record_testsuite_property("bfloat16_mean_difference_of_255", float(difference.mean()))
     record_testsuite_property("bfloat16_largest_difference_of_255", int(difference.max()))
@@ -295,16 +295,16 @@ def test_bfloat16_gives_nearly_the_same_picture(
 
 def test_float16_runs_where_the_processor_can(make_driver: MakeDriver, driver: Driver) -> None:
     config = EngineConfig(checkpoint=str(CHECKPOINT), device="cpu", dtype="float16")
-    visits = []
+    submitted = []
     for each in (driver, make_driver(networks=Networks.of_pipeline(load_pipeline(config)))):
-        visits.append(each.join(**SMALL, num_inference_steps=1, conditioning_scale=0.7))
+        submitted.append(each.join(**SMALL, num_inference_steps=1, conditioning_scale=0.7))
         each.finish()
-    assert np.abs(visits[0].pixels() - visits[1].pixels()).mean() < 2
+    assert np.abs(submitted[0].pixels() - submitted[1].pixels()).mean() < 2
 
 
-def test_everything_that_is_told_is_of_the_kind_that_was_promised(running_engine: Engine) -> None:
-    told = visit(running_engine, preview_every=1, **SMALL)
-    assert isinstance(told.picture(), GeneratedPicture)
-    assert all(num_steps == 4 for _, num_steps, _ in told.recorder.told)
-    assert told.recorder.steps == sorted(set(told.recorder.steps))
-    assert told.recorder.steps[-1] <= 3  # the last step is told as the picture
+def test_events_of_a_running_engine_have_the_documented_types(running_engine: Engine) -> None:
+    one = submit(running_engine, preview_every=1, **SMALL)
+    assert isinstance(one.picture(), GeneratedPicture)
+    assert all(num_steps == 4 for _, num_steps, _ in one.recorder.progress_events)
+    assert one.recorder.steps == sorted(set(one.recorder.steps))
+    assert one.recorder.steps[-1] <= 3  # in place of the last progress, the picture is sent

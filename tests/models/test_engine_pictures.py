@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Requests through the demo checkpoint on the CPU: what they ask for must show in the picture."""
+"""Requests with the demo checkpoint on the CPU: their fields must have an effect on the picture."""
 
 import base64
 from collections.abc import Callable
@@ -14,7 +14,7 @@ from diffusion_engine.networks import Networks
 from diffusion_engine.noise_scheduler import make_noise_scheduler
 from diffusion_engine.request_state import GeneratedPicture
 from drawings import SCRIBBLES, as_file, circle, pixels_of, scribble_files
-from listening import Visit, visit
+from listening import Submitted, submit
 from test_scribble_files import inside_of
 
 Generate = Callable[..., GeneratedPicture]
@@ -33,18 +33,18 @@ def difference(one: GeneratedPicture, other: GeneratedPicture) -> float:
     return float(np.abs(pixels_of(one.content) - pixels_of(other.content)).mean())
 
 
-def test_the_same_seed_gives_the_same_bytes_and_another_does_not(generate: Generate) -> None:
+def test_same_seed_gives_the_same_bytes_and_another_does_not(generate: Generate) -> None:
     assert generate(seed=5).content == generate(seed=5).content
     assert generate(seed=5).content != generate(seed=6).content
 
 
-def test_a_drawn_seed_is_told_and_gives_the_picture_again(generate: Generate) -> None:
+def test_random_seed_is_returned_and_repeats_the_picture(generate: Generate) -> None:
     drawn = generate(seed=-1)
     assert drawn.info["seed"] == drawn.seed
     assert generate(seed=drawn.seed).content == drawn.content
 
 
-def test_the_colours_of_the_prompt_are_where_they_belong(generate: Generate) -> None:
+def test_picture_has_the_colours_of_the_prompt_inside_the_scribble(generate: Generate) -> None:
     pixels = pixels_of(generate(prompt=b"a red circle on a blue background").content)
     red, _, blue = pixels[54:74, 54:74].mean(axis=(0, 1))
     assert red > blue + 80
@@ -62,7 +62,7 @@ def test_at_scale_0_the_scribble_has_no_effect(generate: Generate) -> None:
     assert difference(generate(conditioning_scale=0.0), generate(conditioning_scale=0.0, image=small)) == 0
 
 
-def test_the_control_window_is_honoured(generate: Generate) -> None:
+def test_control_window_changes_the_picture(generate: Generate) -> None:
     assert difference(generate(control_guidance_end=0.25), generate()) > 0.5
 
 
@@ -85,7 +85,7 @@ def test_every_scheduler_follows_the_prompt(generate: Generate, scheduler: str) 
     assert red > blue + 60
 
 
-def test_a_request_leaves_no_trace_in_the_schedulers(networks: Networks, generate: Generate) -> None:
+def test_request_does_not_change_prepared_schedulers(networks: Networks, generate: Generate) -> None:
     before = dict(networks.pipeline.scheduler.config)
     first = generate(num_inference_steps=3)
     generate(scheduler=b"dpmpp_2m_karras", num_inference_steps=5)
@@ -93,12 +93,12 @@ def test_a_request_leaves_no_trace_in_the_schedulers(networks: Networks, generat
     assert dict(networks.pipeline.scheduler.config) == before
 
 
-def test_an_unknown_scheduler_is_a_fault_of_ours() -> None:
+def test_unknown_scheduler_raises_value_error() -> None:
     with pytest.raises(ValueError, match="there is no scheduler"):
         make_noise_scheduler("magic", {})
 
 
-def test_an_empty_prompt_is_served(generate: Generate) -> None:
+def test_empty_prompt_is_accepted(generate: Generate) -> None:
     assert generate(prompt=b"").content
 
 
@@ -107,12 +107,12 @@ def test_a_negative_prompt_changes_the_picture_and_an_empty_one_does_not(generat
     assert generate(negative_prompt=b"blue background").content != generate().content
 
 
-def test_the_size_is_the_one_asked_for_or_has_the_scribbles_shape(generate: Generate) -> None:
+def test_size_is_as_requested_or_has_the_shape_of_the_scribble(generate: Generate) -> None:
     assert pixels_of(generate(width=96, height=96).content).shape == (96, 96, 3)
     assert pixels_of(generate(image=as_file(circle((1600, 960)))).content).shape == (96, 160, 3)
 
 
-def test_info_tells_what_was_used_and_what_was_done(generate: Generate) -> None:
+def test_info_has_the_used_parameters_and_the_processing_of_the_scribble(generate: Generate) -> None:
     info = generate(scheduler=b"lcm", guidance_scale=2.0).info
     assert info["checkpoint"] == "demo_checkpoint"
     assert (info["num_inference_steps"], info["scheduler"], info["guidance_scale"]) == (4, "lcm", 2.0)
@@ -121,8 +121,8 @@ def test_info_tells_what_was_used_and_what_was_done(generate: Generate) -> None:
     timings = info["timings_s"]
     assert timings.keys() == {"read", "wait", "encode", "denoise", "decode", "write", "total"}
     assert all(timings["total"] >= duration >= 0 for duration in timings.values())
-    assert "a red circle" not in str(info)  # headers pass through logs; prompts are the caller's
-    assert info["checkpoint_revision"] == ""  # of networks that were not built from a config
+    assert "a red circle" not in str(info)  # headers pass through logs, and prompts are private
+    assert info["checkpoint_revision"] == ""  # for networks that were not built from a config
     assert info["engine"].keys() == {"version", "device", "dtype", "torch", "diffusers"}
 
 
@@ -134,10 +134,10 @@ def nearest_colour(pixels: npt.NDArray[Any], *, candidates: tuple[str, str]) -> 
 
 
 @pytest.fixture(scope="module")
-def drawn(running_engine: Engine) -> dict[str, Visit]:
-    """A picture of every drawing, all at once: they share their steps as callers would."""
+def drawn(running_engine: Engine) -> dict[str, Submitted]:
+    """The picture of every sample scribble, made at once, so that they share their steps."""
     return {
-        drawing["file"]: visit(
+        drawing["file"]: submit(
             running_engine,
             prompt=drawing["prompt"].encode(),
             image=(SCRIBBLES / drawing["file"]).read_bytes(),
@@ -149,19 +149,19 @@ def drawn(running_engine: Engine) -> dict[str, Visit]:
 
 
 @pytest.mark.parametrize("drawing", scribble_files(), ids=lambda drawing: drawing["file"])
-def test_every_kind_of_scribble_is_followed(drawn: dict[str, Visit], drawing: dict[str, Any]) -> None:
+def test_picture_follows_every_kind_of_scribble(drawn: dict[str, Submitted], drawing: dict[str, Any]) -> None:
     pixels = drawn[drawing["file"]].pixels()
     inside = inside_of(drawing, (pixels.shape[1], pixels.shape[0]))
     coloured = nearest_colour(pixels, candidates=(drawing["colour"], drawing["ground"]))
     assert (coloured & inside).sum() / (coloured | inside).sum() > 0.7
 
 
-def test_an_empty_canvas_is_served_with_a_note(generate: Generate) -> None:
+def test_empty_scribble_gives_a_picture_with_a_note(generate: Generate) -> None:
     generated = generate(image=(SCRIBBLES / "empty-canvas.png").read_bytes())
     assert any("no strokes" in note for note in generated.info["scribble"]["notes"])
 
 
-def test_without_a_scribble_the_prompt_decides_alone_and_the_answer_is_text(generate: Generate) -> None:
+def test_without_scribble_only_the_prompt_counts_and_the_picture_is_base64(generate: Generate) -> None:
     generated = generate(image=None)
     pixels = pixels_of(base64.b64decode(generated.content, validate=True))
     assert pixels.shape == (128, 128, 3)

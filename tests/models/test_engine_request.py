@@ -10,7 +10,7 @@ from diffusion_engine.request import DiffusionRequest
 from drawings import VERSION_FOLDER
 
 
-def test_an_error_is_json_without_the_fields_it_does_not_have() -> None:
+def test_error_is_json_without_empty_fields() -> None:
     error = RequestError("out_of_range", "seed must be less", field="seed")
     assert json.loads(error.to_json()) == {
         "code": "out_of_range",
@@ -19,11 +19,11 @@ def test_an_error_is_json_without_the_fields_it_does_not_have() -> None:
     }
 
 
-def test_an_error_tells_when_to_retry() -> None:
+def test_error_has_the_time_to_retry() -> None:
     assert json.loads(RequestError("out_of_memory", "full", retry_after_s=5).to_json())["retry_after_s"] == 5
 
 
-def test_an_error_names_its_row_where_there_are_several() -> None:
+def test_error_names_its_row_if_there_are_several() -> None:
     error = RequestError("not_an_image", "no picture", field="image")
     assert error.in_row(0, 1) is error
     named = error.in_row(2, 4)
@@ -37,7 +37,7 @@ def test_a_request_cannot_be_changed() -> None:
         request.seed = 3  # type: ignore[misc]
 
 
-def test_what_reads_and_chooses_requests_imports_neither_torch_nor_the_web() -> None:
+def test_modules_that_parse_and_schedule_requests_import_neither_torch_nor_triton() -> None:
     code = (
         "import sys, diffusion_engine.request_parser, diffusion_engine.preprocessing, diffusion_engine.config;"
         "import diffusion_engine.step_scheduler, diffusion_engine.row_limits, diffusion_engine.metrics;"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The engine, step by step: who is in a pass, and what is computed how often."""
+"""The engine step by step: the requests of each pass, and how often networks run."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -25,7 +25,7 @@ SMALL = {"width": 96, "height": 96}
 
 
 class Noting:
-    """A network, or a part of one, that notes how many rows each call has."""
+    """A network, or a part of one, that records the number of rows of each call."""
 
     def __init__(self, network: Any) -> None:
         self.network = network
@@ -42,7 +42,7 @@ class Noting:
 # ---- steps
 
 
-def test_a_step_moves_everyone_in_it_by_one_and_the_last_one_ends_it(driver: Driver) -> None:
+def test_step_advances_its_requests_by_one_and_the_last_step_ends_them(driver: Driver) -> None:
     short, long = driver.join(**SMALL, num_inference_steps=2), driver.join(**SMALL, num_inference_steps=3)
     assert driver.step()
     assert (short.state.step_index, long.state.step_index) == (1, 1)
@@ -57,7 +57,7 @@ def test_a_step_moves_everyone_in_it_by_one_and_the_last_one_ends_it(driver: Dri
     assert short.picture().seed == 1
 
 
-def test_a_newcomer_joins_those_who_are_at_a_later_step(driver: Driver) -> None:
+def test_new_request_joins_requests_at_later_steps(driver: Driver) -> None:
     first = driver.join(**SMALL)
     driver.step()
     second = driver.join(**SMALL, scheduler=b"lcm", guidance_scale=1.0)
@@ -66,7 +66,7 @@ def test_a_newcomer_joins_those_who_are_at_a_later_step(driver: Driver) -> None:
     assert (first.state.step_index, second.state.step_index) == (2, 1)
 
 
-def test_two_sizes_are_two_passes(driver: Driver) -> None:
+def test_sizes_do_not_share_passes(driver: Driver) -> None:
     driver.join(**SMALL)
     driver.join(width=128, height=128)
     driver.step()
@@ -74,24 +74,24 @@ def test_two_sizes_are_two_passes(driver: Driver) -> None:
     assert [[each.key[:2] for each in states] for states in driver.passes] == [[(96, 96)], [(128, 128)]]
 
 
-def test_who_finds_no_row_waits_and_comes_in_when_one_is_free(make_driver: MakeDriver) -> None:
+def test_request_without_a_free_row_waits_for_one(make_driver: MakeDriver) -> None:
     driver = make_driver(max_rows=2)
     first, second = driver.join(**SMALL, num_inference_steps=1), driver.join(**SMALL, num_inference_steps=1)
     driver.step()
     assert driver.passes == [[first.state]]
-    assert second.state.encoded is None  # waiting costs no tensors
+    assert second.state.encoded is None  # waiting requests have no tensors
     driver.step()
     assert driver.passes[1] == [second.state]
 
 
-def test_the_tensors_of_a_finished_request_are_let_go(driver: Driver) -> None:
+def test_tensors_of_a_finished_request_are_freed(driver: Driver) -> None:
     done = driver.join(**SMALL, num_inference_steps=1)
     driver.finish()
     assert done.state.encoded is None
     assert len(driver.engine.step_scheduler) == 0
 
 
-# ---- what is computed, and how often
+# ---- how often networks run
 
 
 @pytest.mark.parametrize(
@@ -105,7 +105,7 @@ def test_the_tensors_of_a_finished_request_are_let_go(driver: Driver) -> None:
         ({"control_guidance_start": 0.5}, [2]),
     ],
 )
-def test_the_controlnet_runs_only_where_the_scribble_counts(
+def test_controlnet_runs_only_in_the_control_window(
     make_driver: MakeDriver, networks: Networks, values: dict[str, Any], num_rows: list[int]
 ) -> None:
     controlnet = Noting(networks.controlnet)
@@ -115,9 +115,7 @@ def test_the_controlnet_runs_only_where_the_scribble_counts(
     assert controlnet.rows == num_rows
 
 
-def test_in_a_batch_the_controlnet_runs_for_those_rows_alone_that_need_it(
-    make_driver: MakeDriver, networks: Networks
-) -> None:
+def test_controlnet_runs_only_for_rows_that_need_it(make_driver: MakeDriver, networks: Networks) -> None:
     controlnet, unet = Noting(networks.controlnet), Noting(networks.unet)
     driver = make_driver(networks=replace(networks, controlnet=controlnet, unet=unet, cpu_parallel_size=1))
     driver.join(**SMALL, conditioning_scale=0.0, num_inference_steps=2)
@@ -128,7 +126,7 @@ def test_in_a_batch_the_controlnet_runs_for_those_rows_alone_that_need_it(
     assert controlnet.rows == [3, 1]
 
 
-def test_a_scribble_is_embedded_once_and_not_in_every_step(make_driver: MakeDriver, networks: Networks) -> None:
+def test_scribble_is_embedded_once(make_driver: MakeDriver, networks: Networks) -> None:
     embedding = Noting(networks.control_embedding)
     driver = make_driver(networks=replace(networks, control_embedding=embedding))
     driver.join(**SMALL)
@@ -137,14 +135,14 @@ def test_a_scribble_is_embedded_once_and_not_in_every_step(make_driver: MakeDriv
     assert embedding.rows == [1]
 
 
-def test_a_text_that_was_asked_for_lately_is_not_encoded_again(driver: Driver, encoded_texts: list[list[str]]) -> None:
+def test_recent_text_is_not_encoded_again(driver: Driver, encoded_texts: list[list[str]]) -> None:
     for prompt in (b"a red fish", b"a red fish", b"a blue star"):
         driver.join(**SMALL, prompt=prompt, negative_prompt=b"grey", num_inference_steps=1)
         driver.finish()
     assert encoded_texts == [["a red fish", "grey"], ["a blue star"]]
 
 
-def test_those_who_begin_together_are_read_together_and_one_text_once(
+def test_texts_of_requests_that_start_together_are_encoded_together_and_once(
     driver: Driver, encoded_texts: list[list[str]]
 ) -> None:
     for prompt in (b"a red fish", b"a blue star", b"a red fish"):
@@ -154,7 +152,7 @@ def test_those_who_begin_together_are_read_together_and_one_text_once(
     assert encoded_texts == [["a red fish", "a blue star", "a boat"]]
 
 
-def test_a_text_that_breaks_the_reading_of_all_fails_its_own_request_only(
+def test_text_that_cannot_be_encoded_fails_only_its_request(
     driver: Driver, networks: Networks, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     encode = networks.pipeline.encode_prompt
@@ -171,19 +169,15 @@ def test_a_text_that_breaks_the_reading_of_all_fails_its_own_request_only(
     assert other.picture()
 
 
-def test_the_text_that_was_not_asked_for_longest_is_forgotten(
-    networks: Networks, encoded_texts: list[list[str]]
-) -> None:
+def test_text_cache_drops_the_least_recently_used_text(networks: Networks, encoded_texts: list[list[str]]) -> None:
     encoder = Encoder(networks, NoiseSchedulers({}, (), networks.device), text_cache_size=2)
     for text in ("one", "two", "one", "three", "one", "two"):
         encoder.text(text)
     assert encoded_texts == [["one"], ["two"], ["three"], ["two"]]
 
 
-def test_a_new_request_never_gets_the_tensors_of_one_that_is_gone(
-    networks: Networks, capabilities: Capabilities
-) -> None:
-    """Python gives a new object the address of one that is gone; an address alone says nothing."""
+def test_new_request_never_gets_the_tensors_of_a_freed_one(networks: Networks, capabilities: Capabilities) -> None:
+    """Python can give a new object the address of a freed one, so an address does not identify a request."""
     schedulers = NoiseSchedulers(networks.pipeline.scheduler.config, capabilities.schedulers, networks.device)
     encoder, denoiser = Encoder(networks, schedulers), Denoiser(networks)
 
@@ -201,6 +195,6 @@ def test_a_new_request_never_gets_the_tensors_of_one_that_is_gone(
 
     state: RequestState | None = RequestState(request=red, listener=listener, arrived=0.0)
     predict(state, denoiser)
-    state = None  # its place in memory is free, and the next one takes it
+    state = None  # its memory is free, and the next request gets the same address
     newcomer = RequestState(request=yellow, listener=listener, arrived=0.0)
     assert torch.equal(predict(newcomer, denoiser), predict(newcomer, Denoiser(networks)))

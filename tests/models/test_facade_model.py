@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The public model's `model.py` on a stand-in for Triton's Python backend, before an engine that the test plays."""
+"""The public model's `model.py` with stand-ins for Triton's Python backend and for the engine."""
 
 import importlib.util
 import json
@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 import triton_backend
 from drawings import FACADE_FOLDER, MODEL_FOLDER
-from facade_engine import PATIENCE_S, Answer, Engine, Row, event, failed, painted
+from facade_engine import PATIENCE_S, Engine, Respond, Row, event, failed, painted
 from google.protobuf import json_format, text_format
-from test_triton_model import MODEL_CONFIG as TWIN_CONFIG
+from test_triton_model import MODEL_CONFIG as STREAM_CONFIG
 from triton_backend import DATATYPES, LOG, Request, Response, Tensor, TritonModelException
 from tritonclient.grpc import model_config_pb2
 
@@ -65,7 +65,7 @@ def model(make_model: Callable[..., Any]) -> Any:
 
 
 def request(num_rows: int = 1, **columns: list[Any]) -> Request:
-    """Every value is a column with one entry per row."""
+    """A request with one entry per row in each column."""
     values = {
         "prompt": [f"row {index}".encode() for index in range(num_rows)],
         "image": [f"scribble {index}".encode() for index in range(num_rows)],
@@ -76,24 +76,24 @@ def request(num_rows: int = 1, **columns: list[Any]) -> Request:
     return Request(Tensor(name, np.array(column, dtype=INPUTS[name]).reshape(-1, 1)) for name, column in values.items())
 
 
-def test_one_row_gives_one_picture(model: Any, engine: Engine) -> None:
-    asked = request()
-    assert model.execute([asked]) == [None]
-    outputs = asked.final().outputs()
+def test_one_row_makes_one_picture(model: Any, engine: Engine) -> None:
+    sent = request()
+    assert model.execute([sent]) == [None]
+    outputs = sent.final().outputs()
     assert outputs["generated_image"].tolist() == [[b"made of scribble 0"]]
-    assert engine.asked[0][0] == "sdxl_scribble_controlnet_stream"
-    assert asked.num_finals == len(asked.responses) == 1
+    assert engine.calls[0][0] == "sdxl_scribble_controlnet_stream"
+    assert sent.num_finals == len(sent.responses) == 1
 
 
 def test_the_outputs_are_those_of_the_model_config(model: Any) -> None:
-    asked = request(3)
-    model.execute([asked])
-    outputs = asked.final().outputs()
+    sent = request(3)
+    model.execute([sent])
+    outputs = sent.final().outputs()
     assert {name: array.dtype.type for name, array in outputs.items()} == OUTPUTS
     assert {array.shape for array in outputs.values()} == {(3, 1)}
 
 
-def test_rows_are_gathered_in_order_whichever_is_done_first(model: Any, engine: Engine) -> None:
+def test_rows_of_the_response_are_in_order_of_the_request(model: Any, engine: Engine) -> None:
     done = [threading.Event() for _ in range(4)]
     done[3].set()
 
@@ -104,37 +104,37 @@ def test_rows_are_gathered_in_order_whichever_is_done_first(model: Any, engine: 
         done[index].set()
         return painted(row)
 
-    engine.answer = last_comes_first
-    asked = request(4)
-    model.execute([asked])
-    outputs = asked.final().outputs()
+    engine.respond = last_comes_first
+    sent = request(4)
+    model.execute([sent])
+    outputs = sent.final().outputs()
     assert outputs["seed"].tolist() == [[0], [1], [2], [3]]
     assert [json.loads(info)["prompt"] for info in outputs["info"][:, 0]] == ["row 0", "row 1", "row 2", "row 3"]
 
 
-def test_all_rows_of_all_requests_are_under_way_at_once_and_execute_waits_for_none(model: Any, engine: Engine) -> None:
+def test_all_rows_run_at_once_and_execute_does_not_wait(model: Any, engine: Engine) -> None:
     engine.gate.clear()
-    asked = [request(8), request(8), request(1)]
-    assert model.execute(asked) == [None] * 3
+    sent = [request(8), request(8), request(1)]
+    assert model.execute(sent) == [None] * 3
     engine.wait_until_inside(17)
-    assert not any(one.is_answered for one in asked)
+    assert not any(one.has_ended for one in sent)
     engine.gate.set()
-    assert [len(one.final().outputs()["seed"]) for one in asked] == [8, 8, 1]
+    assert [len(one.final().outputs()["seed"]) for one in sent] == [8, 8, 1]
 
 
-def test_a_row_carries_what_was_sent_for_it_and_nothing_else(model: Any) -> None:
-    asked = request(2, num_inference_steps=[4, 8], scheduler=[b"lcm", b"euler"])
-    model.execute([asked])
-    (info,) = {json.dumps(json.loads(info)["inputs"]) for info in asked.final().outputs()["info"][:, 0]}
+def test_row_has_exactly_the_inputs_that_were_sent(model: Any) -> None:
+    sent = request(2, num_inference_steps=[4, 8], scheduler=[b"lcm", b"euler"])
+    model.execute([sent])
+    (info,) = {json.dumps(json.loads(info)["inputs"]) for info in sent.final().outputs()["info"][:, 0]}
     assert json.loads(info) == sorted(
         ["prompt", "image", "conditioning_scale", "seed", "num_inference_steps", "scheduler"]
     )
 
 
-def test_raw_bytes_and_text_go_through_untouched(model: Any) -> None:
-    asked = request(2, image=[b"\x89PNG\x00\xff", b"iVBORw0KGgo="])
-    model.execute([asked])
-    pictures = asked.final().outputs()["generated_image"][:, 0].tolist()
+def test_raw_bytes_and_text_are_passed_on_unchanged(model: Any) -> None:
+    sent = request(2, image=[b"\x89PNG\x00\xff", b"iVBORw0KGgo="])
+    model.execute([sent])
+    pictures = sent.final().outputs()["generated_image"][:, 0].tolist()
     assert pictures == [b"made of \x89PNG\x00\xff", b"made of iVBORw0KGgo="]
 
 
@@ -148,51 +148,51 @@ def test_raw_bytes_and_text_go_through_untouched(model: Any) -> None:
         ("generation_failed", "INTERNAL"),
     ],
 )
-def test_a_rows_error_fails_its_own_request_only(model: Any, engine: Engine, code: str, triton_code: str) -> None:
-    engine.answer = lambda row: failed(code, triton_code) if row["image"][0] == b"bad" else painted(row)
-    asked = [request(2), request(3, image=[b"fine", b"bad", b"fine"]), request(1)]
-    model.execute(asked)
-    problem = asked[1].final().problem
+def test_error_of_a_row_fails_only_its_request(model: Any, engine: Engine, code: str, triton_code: str) -> None:
+    engine.respond = lambda row: failed(code, triton_code) if row["image"][0] == b"bad" else painted(row)
+    sent = [request(2), request(3, image=[b"fine", b"bad", b"fine"]), request(1)]
+    model.execute(sent)
+    problem = sent[1].final().problem
     assert problem == {"code": code, "detail": f"because of {code}", "field": "image"}
-    assert asked[1].final().error().code == triton_code
-    assert [one.final().has_error() for one in asked] == [False, True, False]
-    assert [one.num_finals for one in asked] == [1, 1, 1]
+    assert sent[1].final().error().code == triton_code
+    assert [one.final().has_error() for one in sent] == [False, True, False]
+    assert [one.num_finals for one in sent] == [1, 1, 1]
 
 
-def test_a_request_is_answered_only_when_its_last_row_is_done_even_if_one_failed(model: Any, engine: Engine) -> None:
+def test_response_waits_for_the_last_row_even_if_one_failed(model: Any, engine: Engine) -> None:
     may_end, has_failed = threading.Event(), threading.Event()
 
-    def answer(row: Row) -> list[Response]:
+    def respond(row: Row) -> list[Response]:
         if row["seed"][0] == 0:
             has_failed.set()
             return failed("invalid_base64")
         assert may_end.wait(PATIENCE_S)
         return painted(row)
 
-    engine.answer = answer
-    asked = request(2)
-    model.execute([asked])
+    engine.respond = respond
+    sent = request(2)
+    model.execute([sent])
     assert has_failed.wait(PATIENCE_S)
-    assert not asked.is_answered
+    assert not sent.has_ended
     may_end.set()
-    assert asked.final().problem["code"] == "invalid_base64"
+    assert sent.final().problem["code"] == "invalid_base64"
 
 
-def test_an_engine_that_cannot_be_reached_is_logged_and_not_told(model: Any, engine: Engine) -> None:
+def test_unreachable_engine_is_logged_and_not_disclosed(model: Any, engine: Engine) -> None:
     def unreachable(_: Row) -> list[Response]:
         raise TritonModelException("secret: model 'sdxl_scribble_controlnet_stream' is not loaded")
 
-    engine.answer = unreachable
-    asked = request(2)
-    model.execute([asked])
-    assert asked.final().error().code == "INTERNAL"
-    assert asked.final().problem["code"] == "generation_failed"
-    assert "secret" not in asked.final().error().text
+    engine.respond = unreachable
+    sent = request(2)
+    model.execute([sent])
+    assert sent.final().error().code == "INTERNAL"
+    assert sent.final().problem["code"] == "generation_failed"
+    assert "secret" not in sent.final().error().text
     assert "is not loaded" in LOG[0]
 
 
 @pytest.mark.parametrize(
-    "answers",
+    "responses",
     [
         [],
         [event("queued")],
@@ -200,133 +200,133 @@ def test_an_engine_that_cannot_be_reached_is_logged_and_not_told(model: Any, eng
         [event("failed", info=b"no JSON")],
     ],
 )
-def test_an_engine_that_answers_nonsense_still_gets_the_caller_an_answer(
-    model: Any, engine: Engine, answers: list[Response]
+def test_invalid_responses_of_the_engine_fail_the_request(
+    model: Any, engine: Engine, responses: list[Response]
 ) -> None:
-    engine.answer = lambda _: answers
-    asked = request(2)
-    model.execute([asked])
-    assert asked.final().problem["code"] == "generation_failed"
+    engine.respond = lambda _: responses
+    sent = request(2)
+    model.execute([sent])
+    assert sent.final().problem["code"] == "generation_failed"
 
 
-def test_more_rows_than_may_be_open_are_refused_at_once_with_a_time_to_come_back(
+def test_rows_over_max_open_rows_are_rejected_with_the_time_to_retry(
     make_model: Callable[..., Any], engine: Engine
 ) -> None:
     model = make_model(max_open_rows=3)
     engine.gate.clear()
     inside, too_much, fits = request(2), request(2), request(1)
     model.execute([inside, too_much, fits])
-    refused = too_much.final()
-    assert (refused.problem["code"], refused.error().code) == ("queue_full", "UNAVAILABLE")
-    assert refused.problem["retry_after_s"] > 0
+    rejected = too_much.final()
+    assert (rejected.problem["code"], rejected.error().code) == ("queue_full", "UNAVAILABLE")
+    assert rejected.problem["retry_after_s"] > 0
     engine.gate.set()
     assert not inside.final().has_error()
     assert not fits.final().has_error()
 
 
-@pytest.mark.parametrize("answer", [painted, lambda _: failed("invalid_base64"), lambda _: [][1]])
-def test_rows_that_are_done_make_room_however_they_ended(
-    make_model: Callable[..., Any], engine: Engine, answer: Answer
-) -> None:
+@pytest.mark.parametrize("respond", [painted, lambda _: failed("invalid_base64"), lambda _: [][1]])
+def test_ended_rows_make_way_for_others(make_model: Callable[..., Any], engine: Engine, respond: Respond) -> None:
     model = make_model(max_open_rows=2)
-    engine.answer = answer
+    engine.respond = respond
     for _ in range(5):
-        asked = request(2)
-        model.execute([asked])
-        asked.answers()
-    engine.answer = painted
-    asked = request(2)
-    model.execute([asked])
-    assert not asked.final().has_error()
+        sent = request(2)
+        model.execute([sent])
+        sent.all_responses()
+    engine.respond = painted
+    sent = request(2)
+    model.execute([sent])
+    assert not sent.final().has_error()
 
 
 @pytest.mark.parametrize("name", ["prompt", "image", "conditioning_scale"])
-def test_a_required_input_that_triton_did_not_miss_is_refused_by_name(model: Any, engine: Engine, name: str) -> None:
-    asked = request()
-    del asked.tensors[name]
-    model.execute([asked])
-    refused = asked.final()
-    assert refused.error().code == "INVALID_ARG"
-    assert refused.problem == {"code": "missing_input", "detail": f"`{name}` is required, but missing.", "field": name}
-    assert engine.asked == []
+def test_missing_required_input_is_rejected_by_name(model: Any, engine: Engine, name: str) -> None:
+    sent = request()
+    del sent.tensors[name]
+    model.execute([sent])
+    rejected = sent.final()
+    assert rejected.error().code == "INVALID_ARG"
+    assert rejected.problem == {"code": "missing_input", "detail": f"`{name}` is required, but missing.", "field": name}
+    assert engine.calls == []
 
 
-@pytest.mark.parametrize("answer", [painted, lambda _: failed("invalid_base64")])
-def test_no_rows_iterator_ends_before_triton_has_forgotten_it(model: Any, engine: Engine, answer: Answer) -> None:
-    """Triton has when it answers a question that came after the last response."""
-    engine.answer = answer
-    asked, alive = request(4), []
+@pytest.mark.parametrize("respond", [painted, lambda _: failed("invalid_base64")])
+def test_no_iterator_of_a_row_is_freed_before_triton_has_dropped_it(
+    model: Any, engine: Engine, respond: Respond
+) -> None:
+    """Triton has dropped them when `is_cancelled`, called after the last response, returns."""
+    engine.respond = respond
+    sent, alive = request(4), []
 
     def is_cancelled() -> bool:
         alive.append(sum(iterator() is not None for iterator in engine.iterators))
         return False
 
-    asked.is_cancelled = is_cancelled  # type: ignore[method-assign]
-    model.execute([asked])
-    asked.answers()
+    sent.is_cancelled = is_cancelled  # type: ignore[method-assign]
+    model.execute([sent])
+    sent.all_responses()
     assert alive == [4]
 
 
-def test_a_request_that_cannot_be_read_fails_alone(model: Any, engine: Engine) -> None:
-    """If `execute` raised, Triton would fail all requests of the call and free what the others answer with."""
+def test_unreadable_request_fails_alone(model: Any, engine: Engine) -> None:
+    """If `execute` raised, Triton would fail all requests of the call and free the response senders of the others."""
 
     def unreadable() -> Any:
         raise ValueError("secret bytes")
 
-    asked = [request(), request(), request()]
-    asked[1].tensors["prompt"].as_numpy = unreadable  # type: ignore[method-assign]
-    model.execute(asked)
-    assert asked[1].final().problem["code"] == "generation_failed"
-    assert "secret" not in asked[1].final().error().text
-    assert not any(one.final().has_error() for one in (asked[0], asked[2]))
-    assert [one.num_finals for one in asked] == [1, 1, 1]
+    sent = [request(), request(), request()]
+    sent[1].tensors["prompt"].as_numpy = unreadable  # type: ignore[method-assign]
+    model.execute(sent)
+    assert sent[1].final().problem["code"] == "generation_failed"
+    assert "secret" not in sent[1].final().error().text
+    assert not any(one.final().has_error() for one in (sent[0], sent[2]))
+    assert [one.num_finals for one in sent] == [1, 1, 1]
 
 
-def test_a_row_for_which_no_thread_can_be_started_waits_for_one(
+def test_row_waits_for_a_thread_if_none_can_be_started(
     model: Any, engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def start(_: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
 
-    asked = [request(2), request(3)]
+    sent = [request(2), request(3)]
     with monkeypatch.context() as patch:
         patch.setattr(threading.Thread, "start", start)
-        model.execute(asked)
-    assert not any(one.final().has_error() for one in asked)
-    assert [one.num_finals for one in asked] == [1, 1]
+        model.execute(sent)
+    assert not any(one.final().has_error() for one in sent)
+    assert [one.num_finals for one in sent] == [1, 1]
     assert model.num_rows == 0
 
 
-def test_a_client_that_is_gone_costs_the_others_nothing(model: Any) -> None:
-    gone, other = request(), request()
-    gone.is_refused = True
-    model.execute([gone, other])
+def test_disconnected_client_does_not_affect_other_requests(model: Any) -> None:
+    disconnected, other = request(), request()
+    disconnected.fails_to_send = True
+    model.execute([disconnected, other])
     assert not other.final().has_error()
-    gone.answers()
+    disconnected.all_responses()
     model.finalize()
-    assert any("the client is gone" in line for line in LOG)
+    assert any("the client has disconnected" in line for line in LOG)
 
 
-def test_it_waits_for_its_rows_when_it_is_unloaded(make_model: Callable[..., Any], engine: Engine) -> None:
+def test_unloading_waits_for_running_rows(make_model: Callable[..., Any], engine: Engine) -> None:
     model = make_model()
-    asked = [request(3) for _ in range(4)]
-    model.execute(asked)
+    sent = [request(3) for _ in range(4)]
+    model.execute(sent)
     model.finalize()
-    assert all(one.is_answered for one in asked)
+    assert all(one.has_ended for one in sent)
 
 
-def test_it_asks_the_twin_for_outputs_that_it_has_and_sends_inputs_that_it_takes(model: Any, engine: Engine) -> None:
-    asked = request()
-    model.execute([asked])
-    asked.answers()
-    assert set(engine.asked[0][1]) <= {tensor["name"] for tensor in TWIN_CONFIG["output"]}
-    twin = {tensor["name"]: tensor["data_type"] for tensor in TWIN_CONFIG["input"]}
-    assert all(twin[tensor["name"]] == tensor["data_type"] for tensor in MODEL_CONFIG["input"])
+def test_inputs_and_outputs_match_the_stream_models_config(model: Any, engine: Engine) -> None:
+    sent = request()
+    model.execute([sent])
+    sent.all_responses()
+    assert set(engine.calls[0][1]) <= {tensor["name"] for tensor in STREAM_CONFIG["output"]}
+    stream_inputs = {tensor["name"]: tensor["data_type"] for tensor in STREAM_CONFIG["input"]}
+    assert all(stream_inputs[tensor["name"]] == tensor["data_type"] for tensor in MODEL_CONFIG["input"])
     assert MODEL_CONFIG["parameters"]["stream_model"]["string_value"] == MODEL_FOLDER.name
 
 
-def test_it_loads_no_networks_and_nothing_of_the_engine() -> None:
-    """It is up in a moment, and holds no memory that the engine needs."""
+def test_model_imports_neither_networks_nor_the_engine() -> None:
+    """So it loads at once, and takes no memory from the engine."""
     code = (
         "import sys, types;"
         "sys.modules['triton_python_backend_utils'] = types.ModuleType('triton_python_backend_utils');"

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The engine's pictures are diffusers' own: alone, and in a batch that changes with every step. CPU, fp32.
+"""The engine's pictures equal diffusers' own: alone, and in a batch that changes with every step. CPU, fp32.
 
-The stock pipeline is the oracle. At most 1/255 may differ in any pixel: where a value lies on the border between two
-integers, another row count in a pass may tip it.
+The stock pipeline is the reference. Colour values may differ by 1 of 255: another row count in a pass can change the
+rounding of a value between two integers.
 """
 
 import random
@@ -21,15 +21,15 @@ from diffusion_engine.networks import Networks
 from diffusion_engine.step_scheduler import Policy
 from diffusion_engine.weights import load_pipeline
 from drawings import CHECKPOINT, SCRIBBLES, pixels_of
-from listening import Driver, Visit
+from listening import Driver, Submitted
 from stock import StockPipeline
 
 Pixels = npt.NDArray[Any]
 MakeDriver = Callable[..., Driver]
 
-MOST = 1  # of 255, in any pixel
+MOST = 1  # of 255, in any colour value
 
-# The smallest size, so that all of this takes seconds; four others below.
+# The smallest size, so that the tests take seconds. Four other sizes follow.
 BASE = {"width": 96, "height": 96, "num_inference_steps": 4}
 CASES: dict[str, dict[str, Any]] = {
     **{f"{name}, guided": {"scheduler": name.encode()} for name in SCHEDULERS},
@@ -94,7 +94,7 @@ def values_of(name: str) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def stock_pixels(stock: StockPipeline) -> Callable[[str], Pixels]:
-    """The stock pipeline's picture of a case, made once."""
+    """The stock pipeline's picture of each case, made once."""
     made: dict[str, Pixels] = {}
 
     def pixels(name: str) -> Pixels:
@@ -107,7 +107,7 @@ def stock_pixels(stock: StockPipeline) -> Callable[[str], Pixels]:
 
 @pytest.fixture(scope="module")
 def measured(record_testsuite_property: Callable[[str, object], None]) -> Iterator[list[int]]:
-    """The largest difference of every picture; of all of them, `pytest --junitxml` keeps the largest."""
+    """Records the largest difference of each picture. `pytest --junitxml` reports the largest of all."""
     differences: list[int] = []
     yield differences
     record_testsuite_property("largest_difference_to_stock_of_255", max(differences, default=0))
@@ -128,28 +128,28 @@ def lone_driver(make_engine: Callable[..., Any]) -> Iterator[Driver]:
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_alone_the_picture_is_the_stock_pipelines(
+def test_picture_of_a_single_request_equals_the_stock_pipelines(
     lone_driver: Driver,
     stock_pixels: Callable[[str], Pixels],
     name: str,
     measured: list[int],
 ) -> None:
-    visit = joined(lone_driver, name)
+    one = join(lone_driver, name)
     lone_driver.finish()
-    difference = largest_difference(visit.pixels(), stock_pixels(name))
+    difference = largest_difference(one.pixels(), stock_pixels(name))
     measured.append(difference)
     assert difference <= MOST
 
 
-def test_the_cases_are_all_different_pictures(stock_pixels: Callable[[str], Pixels]) -> None:
+def test_cases_give_different_pictures(stock_pixels: Callable[[str], Pixels]) -> None:
     pictures = {name: stock_pixels(name).tobytes() for name in CASES}
-    # Shut between two steps, the window is as good as a scale of 0.
+    # A control window between two steps has the effect of a scale of 0.
     assert pictures.pop("a window between two steps") == pictures["scale 0"]
     assert len(set(pictures.values())) == len(pictures)
 
 
-def joined(driver: Driver, name: str, **values: Any) -> Visit:
-    """With previews, which must not touch the picture."""
+def join(driver: Driver, name: str, **values: Any) -> Submitted:
+    """Submit a case with previews, which must not change the picture."""
     return driver.join(preview_every=2, **{**values_of(name), **values})
 
 
@@ -162,7 +162,7 @@ def joined(driver: Driver, name: str, **values: Any) -> Visit:
     ],
     ids=["16 rows", "5 rows", "7 rows, shortest first"],
 )
-def test_in_a_batch_that_changes_with_every_step_the_picture_is_the_same(
+def test_picture_is_the_same_in_a_batch_that_changes_with_every_step(
     make_driver: MakeDriver,
     stock_pixels: Callable[[str], Pixels],
     seed: int,
@@ -173,31 +173,31 @@ def test_in_a_batch_that_changes_with_every_step_the_picture_is_the_same(
     choose = random.Random(seed)  # noqa: S311
     driver = make_driver(**options)
     waiting = choose.sample(list(CASES), num_cases)
-    visits: dict[str, Visit] = {}
-    leavers: list[Visit] = []
+    submitted: dict[str, Submitted] = {}
+    cancelled: list[Submitted] = []
     while waiting or driver.step():
         for _ in range(min(len(waiting), choose.choice((0, 1, 1, 2, 3)))):
             name = waiting.pop()
-            visits[name] = joined(driver, name)
-        if waiting and choose.random() < 0.4:  # somebody who will not stay
-            leavers.append(joined(driver, choose.choice(list(CASES)), seed=99, num_inference_steps=20))
-        if leavers and choose.random() < 0.6:
-            choose.choice(leavers).state.cancel()
+            submitted[name] = join(driver, name)
+        if waiting and choose.random() < 0.4:  # a request that will be cancelled
+            cancelled.append(join(driver, choose.choice(list(CASES)), seed=99, num_inference_steps=20))
+        if cancelled and choose.random() < 0.6:
+            choose.choice(cancelled).state.cancel()
         if waiting:
             driver.step()
         else:
-            for leaver in leavers:
-                leaver.state.cancel()
-    assert all(leaver.error().code == "cancelled" for leaver in leavers)
+            for each in cancelled:
+                each.state.cancel()
+    assert all(each.error().code == "cancelled" for each in cancelled)
     batches = {tuple(id(each) for each in states) for states in driver.passes if len(states) > 1}
     assert len(batches) > num_cases / 3
 
-    differences = {name: largest_difference(visit.pixels(), stock_pixels(name)) for name, visit in visits.items()}
+    differences = {name: largest_difference(one.pixels(), stock_pixels(name)) for name, one in submitted.items()}
     measured += differences.values()
     assert {name: difference for name, difference in differences.items() if difference > MOST} == {}
 
 
-def test_padding_to_a_compiled_row_count_does_not_show(
+def test_padding_to_a_compiled_row_count_does_not_change_pictures(
     make_driver: MakeDriver, networks: Networks, stock_pixels: Callable[[str], Pixels]
 ) -> None:
     rows: list[int] = []
@@ -212,32 +212,30 @@ def test_padding_to_a_compiled_row_count_does_not_show(
 
     driver = make_driver(networks=replace(networks, unet=Noting(), row_buckets=(4, 8), cpu_parallel_size=1))
     names = ["guidance 7.5", "euler, unguided", "window 0 to 0.6", "scale 1.3"]  # 7 rows, then fewer
-    visits = {name: joined(driver, name) for name in names}
+    submitted = {name: join(driver, name) for name in names}
     driver.finish()
     assert set(rows) == {4, 8}
-    for name, visit in visits.items():
-        assert largest_difference(visit.pixels(), stock_pixels(name)) <= MOST
+    for name, one in submitted.items():
+        assert largest_difference(one.pixels(), stock_pixels(name)) <= MOST
 
 
-def test_a_vae_whose_latents_have_a_mean_and_a_standard_deviation(
-    capabilities: Capabilities, make_driver: MakeDriver
-) -> None:
+def test_vae_with_latents_mean_and_standard_deviation(capabilities: Capabilities, make_driver: MakeDriver) -> None:
     pipeline = load_pipeline(EngineConfig(checkpoint=str(CHECKPOINT), device="cpu"))
     pipeline.vae.register_to_config(latents_mean=[0.4, -0.3, 0.2, 0.1], latents_std=[0.8, 1.1, 0.9, 1.2])
     driver = make_driver(networks=Networks.of_pipeline(pipeline))
-    visit = driver.join(preview_every=3, **BASE)
+    one = driver.join(preview_every=3, **BASE)
     driver.finish()
-    picture = visit.pixels()
+    picture = one.pixels()
     assert largest_difference(picture, StockPipeline(pipeline, capabilities).pixels(**BASE)) <= MOST
-    # The map for previews was fitted to the same latents.
-    preview = pixels_of(visit.recorder.previews[3])
+    # The linear map for previews was fitted to the same latents.
+    preview = pixels_of(one.recorder.previews[3])
     assert np.abs(preview.mean(axis=(0, 1)) - picture.mean(axis=(0, 1))).max() < 30
 
 
-def test_a_unet_that_takes_the_guidance_scale_as_an_input_gets_it(
+def test_unet_that_takes_the_guidance_scale_as_input_gets_it(
     pipeline: Any, capabilities: Capabilities, make_driver: MakeDriver
 ) -> None:
-    """As latent consistency models do. No such checkpoint is here: the demo's weights, and a random projection."""
+    """Like latent consistency models. The test uses the demo's weights with a random projection."""
     torch.manual_seed(0)
     unet = UNet2DConditionModel.from_config({**pipeline.unet.config, "time_cond_proj_dim": 64})
     missing, unexpected = unet.load_state_dict(pipeline.unet.state_dict(), strict=False)
@@ -250,10 +248,10 @@ def test_a_unet_that_takes_the_guidance_scale_as_an_input_gets_it(
     driver = make_driver(networks=Networks.of_pipeline(taught))
     stock = StockPipeline(taught, capabilities)
     values = [{**BASE, "scheduler": b"lcm", "guidance_scale": scale} for scale in (1.0, 4.0, 8.0)]
-    visits = [driver.join(**each) for each in values]
+    submitted = [driver.join(**each) for each in values]
     driver.finish()
-    pictures = [visit.pixels() for visit in visits]
-    assert all(visit.state.num_rows == 1 for visit in visits)
+    pictures = [one.pixels() for one in submitted]
+    assert all(one.state.num_rows == 1 for one in submitted)
     assert largest_difference(pictures[0], pictures[2]) > 8
     for each, picture in zip(values, pictures, strict=True):
         assert largest_difference(picture, stock.pixels(**each)) <= MOST

@@ -53,14 +53,14 @@ def test_raw_bytes_stay_as_they_are() -> None:
         b"<svg xmlns='http://www.w3.org/2000/svg'/>",
     ],
 )
-def test_text_that_is_not_base64_is_refused(value: bytes) -> None:
-    with pytest.raises(RequestError) as refusal:
+def test_text_that_is_not_base64_is_rejected(value: bytes) -> None:
+    with pytest.raises(RequestError) as rejection:
         read_picture_file(value)
-    assert (refusal.value.code, refusal.value.field) == ("invalid_base64", "image")
+    assert (rejection.value.code, rejection.value.field) == ("invalid_base64", "image")
 
 
 @pytest.mark.parametrize("value", [b"", b"\n", b"data:image/png;base64,"])
-def test_nothing_is_no_picture(value: bytes) -> None:
+def test_empty_input_is_rejected(value: bytes) -> None:
     with pytest.raises(RequestError, match="empty"):
         read_picture_file(value)
 
@@ -71,37 +71,37 @@ def open_limited(content: bytes, max_pixels: int = 1_000_000) -> Image.Image:
 
 
 @pytest.mark.parametrize("file_format", ["PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF"])
-def test_what_people_draw_in_is_opened(file_format: str) -> None:
+def test_common_formats_are_opened(file_format: str) -> None:
     assert open_limited(as_file(circle((64, 48)), file_format)).size == (64, 48)
 
 
 @pytest.mark.parametrize("content", [b"\x00\x01\x02", b"%PDF-1.7 \xff", as_file(circle(), "PPM"), bytes(1000)])
-def test_bytes_that_are_no_picture_are_refused(content: bytes) -> None:
-    with pytest.raises(RequestError) as refusal:
+def test_bytes_that_are_not_a_picture_are_rejected(content: bytes) -> None:
+    with pytest.raises(RequestError) as rejection:
         open_limited(content)
-    assert (refusal.value.code, refusal.value.field) == ("not_an_image", "image")
+    assert (rejection.value.code, rejection.value.field) == ("not_an_image", "image")
 
 
 @pytest.mark.parametrize("part", [0.02, 0.3, 0.9])
 @pytest.mark.parametrize("file_format", ["PNG", "JPEG", "WEBP"])
-def test_a_file_that_is_cut_off_is_refused(file_format: str, part: float) -> None:
+def test_cut_off_file_is_rejected(file_format: str, part: float) -> None:
     content = as_file(circle((256, 256)), file_format)
-    with pytest.raises(RequestError) as refusal:
+    with pytest.raises(RequestError) as rejection:
         open_limited(content[: max(16, int(len(content) * part))])
-    assert refusal.value.code == "truncated_image"
+    assert rejection.value.code == "truncated_image"
 
 
 @pytest.mark.parametrize(("side", "file_format"), [(3000, "PNG"), (3000, "WEBP"), (20_000, "PNG")])
-def test_too_many_pixels_are_refused_from_the_header(side: int, file_format: str) -> None:
+def test_too_many_pixels_are_rejected_by_the_header(side: int, file_format: str) -> None:
     content = as_file(Image.new("1" if file_format == "PNG" else "L", (side, side)), file_format)
-    with pytest.raises(RequestError) as refusal:
+    with pytest.raises(RequestError) as rejection:
         open_limited(content)
-    assert refusal.value.code == "image_too_large"
+    assert rejection.value.code == "image_too_large"
 
 
 @pytest.mark.parametrize("file_format", ["PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF"])
 @pytest.mark.filterwarnings("ignore")
-def test_damaged_files_are_opened_or_refused_and_nothing_else(file_format: str) -> None:
+def test_damaged_files_are_opened_or_rejected(file_format: str) -> None:
     content = as_file(circle((48, 48)), file_format)
     rng = np.random.default_rng(1)
     for _ in range(300):
@@ -113,12 +113,12 @@ def test_damaged_files_are_opened_or_refused_and_nothing_else(file_format: str) 
 
 
 @pytest.mark.parametrize(("output_format", "expected"), [("webp", "WEBP"), ("png", "PNG"), ("jpeg", "JPEG")])
-def test_a_picture_is_encoded_as_asked(output_format: str, expected: str) -> None:
+def test_picture_is_encoded_in_the_requested_format(output_format: str, expected: str) -> None:
     content = encode_picture(circle(), output_format=output_format, output_quality=90)
     assert Image.open(io.BytesIO(content)).format == expected
 
 
 @pytest.mark.parametrize("output_format", ["webp", "jpeg"])
-def test_less_quality_makes_a_smaller_file(output_format: str) -> None:
+def test_lower_quality_makes_a_smaller_file(output_format: str) -> None:
     sizes = [len(encode_picture(circle(), output_format=output_format, output_quality=quality)) for quality in (10, 95)]
     assert sizes[0] < sizes[1]

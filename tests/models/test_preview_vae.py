@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Previews of full size by a tiny VAE, where one is configured; here one of random weights."""
+"""Full-size previews by a configured tiny VAE; here with random weights."""
 
 import io
 from collections.abc import Callable
@@ -14,7 +14,7 @@ from diffusion_engine.config import EngineConfig
 from diffusion_engine.engine_builder import build_engine
 from diffusion_engine.networks import Networks
 from drawings import CHECKPOINT
-from listening import Driver, Visit
+from listening import Driver, Submitted
 from PIL import Image
 
 MakeDriver = Callable[..., Driver]
@@ -22,7 +22,7 @@ WIDE = {"width": 160, "height": 96, "num_inference_steps": 3}
 
 
 def tiny_vae(folder: Path, *, latent_channels: int = 4) -> str:
-    """In diffusers' format, with the demo's four pixels a latent cell."""
+    """A tiny VAE in diffusers' format, with the demo's latent cells of four pixels."""
     torch.manual_seed(0)
     vae = AutoencoderTiny(
         encoder_block_out_channels=(8, 8, 8),
@@ -39,12 +39,12 @@ def config(folder: str) -> EngineConfig:
     return replace(EngineConfig(checkpoint=str(CHECKPOINT), device="cpu", max_rows=4), preview_vae=folder)
 
 
-def shown(visit: Visit) -> list[Image.Image]:
-    visit.picture()  # told last
-    return [Image.open(io.BytesIO(each)) for _, each in sorted(visit.recorder.previews.items())]
+def shown(one: Submitted) -> list[Image.Image]:
+    one.picture()  # the last event
+    return [Image.open(io.BytesIO(each)) for _, each in sorted(one.recorder.previews.items())]
 
 
-def test_previews_are_the_tiny_vaes_and_the_picture_stays(
+def test_previews_are_made_by_the_tiny_vae_and_the_picture_is_unchanged(
     tmp_path: Path, driver: Driver, networks: Networks, make_driver: MakeDriver
 ) -> None:
     plain = driver.join(**WIDE, preview_every=1)
@@ -60,19 +60,19 @@ def test_previews_are_the_tiny_vaes_and_the_picture_stays(
         assert [each.size for each in shown(plain)] == [(40, 24)] * 2
         assert [each.size for each in shown(tiny)] == [(160, 96)] * 2
         levels = (expected.detach() / 2 + 0.5).clamp(0, 1).mul(255).permute(1, 2, 0).numpy()
-        # Told as a WebP, which changes noise of random weights somewhat.
+        # WebP changes the noise of random weights a little.
         assert np.abs(np.asarray(shown(tiny)[0], dtype=float) - levels).mean() < 8
         assert np.abs(tiny.pixels() - plain.pixels()).max() <= 1
     finally:
         other.stop()
 
 
-def test_one_for_other_latents_is_refused_when_the_model_loads(tmp_path: Path) -> None:
+def test_tiny_vae_for_other_latents_fails_when_the_model_loads(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"16 channels; this checkpoint's have 4\. .* madebyollin/taesdxl"):
         build_engine(config(tiny_vae(tmp_path, latent_channels=16)))
 
 
-def test_it_is_a_parameter_like_the_others(tmp_path: Path) -> None:
+def test_preview_vae_is_a_parameter_of_the_model(tmp_path: Path) -> None:
     folder = tiny_vae(tmp_path / "tiny")
     read = EngineConfig.read({}, {"SDXL_PREVIEW_VAE": folder, "SDXL_CHECKPOINT": "owner/name"}, version_folder=tmp_path)
     assert read.preview_vae == str(Path(folder).resolve())

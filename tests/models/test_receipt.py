@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The receipt in the picture file: what it says, that it makes the picture again, and how it is left out."""
+"""The receipt in the picture file: its contents, repeating a picture from it, and omitting it."""
 
 import base64
 import hashlib
@@ -28,7 +28,7 @@ USED = (
 
 
 def text_in(file: bytes) -> str:
-    """The receipt as any program finds it."""
+    """The receipt in a picture file, read with Pillow alone."""
     picture = Image.open(io.BytesIO(file))
     if picture.format == "PNG":
         return str(picture.info["fastapi-triton"])
@@ -43,7 +43,7 @@ def has_receipt(file: bytes) -> bool:
 
 
 @pytest.mark.parametrize("output_format", FORMATS)
-def test_a_picture_carries_what_makes_it_again_byte_for_byte(generate: Generate, output_format: str) -> None:
+def test_receipt_repeats_the_picture_byte_for_byte(generate: Generate, output_format: str) -> None:
     made = generate(
         prompt="ein rotes Häuschen 🏠".encode(),
         negative_prompt=b"blue",
@@ -53,16 +53,16 @@ def test_a_picture_carries_what_makes_it_again_byte_for_byte(generate: Generate,
         output_format=output_format.encode(),
         seed=-1,
     )
-    told = json.loads(text_in(made.content))
-    assert (told["made_by"], told["prompt"]) == ("fastapi-triton", "ein rotes Häuschen 🏠")
-    assert told["seed"] == made.seed
-    values = {name: told[name].encode() if isinstance(told[name], str) else told[name] for name in USED}
-    again = generate(**values, image=base64.b64decode(told["scribble_png"]), invert=b"no")
+    receipt = json.loads(text_in(made.content))
+    assert (receipt["made_by"], receipt["prompt"]) == ("fastapi-triton", "ein rotes Häuschen 🏠")
+    assert receipt["seed"] == made.seed
+    values = {name: receipt[name].encode() if isinstance(receipt[name], str) else receipt[name] for name in USED}
+    again = generate(**values, image=base64.b64decode(receipt["scribble_png"]), invert=b"no")
     assert again.content == made.content
-    assert again.info["scribble"]["sha256"] == told["scribble_sha256"]
+    assert again.info["scribble"]["sha256"] == receipt["scribble_sha256"]
 
 
-def test_the_hash_is_that_of_the_pixels(generate: Generate) -> None:
+def test_hash_is_of_the_pixels(generate: Generate) -> None:
     made = generate(output_format=b"png")
     picture = Image.open(io.BytesIO(made.content))
     expected = hashlib.sha256(f"{picture.width}x{picture.height}:".encode() + picture.tobytes()).hexdigest()
@@ -72,7 +72,7 @@ def test_the_hash_is_that_of_the_pixels(generate: Generate) -> None:
 
 
 @pytest.mark.parametrize("output_format", FORMATS)
-def test_the_receipt_leaves_the_pixels_alone_and_can_be_left_out(generate: Generate, output_format: str) -> None:
+def test_receipt_does_not_change_the_pixels_and_can_be_omitted(generate: Generate, output_format: str) -> None:
     full, bare = (
         generate(output_format=output_format.encode(), receipt=receipt).content for receipt in (b"full", b"none")
     )
@@ -81,17 +81,17 @@ def test_the_receipt_leaves_the_pixels_alone_and_can_be_left_out(generate: Gener
     assert np.array_equal(np.asarray(Image.open(io.BytesIO(full))), np.asarray(Image.open(io.BytesIO(bare))))
 
 
-def test_the_prompts_alone_can_be_left_out(generate: Generate) -> None:
+def test_no_prompt_omits_only_the_prompts(generate: Generate) -> None:
     made = generate(receipt=b"no_prompt", negative_prompt=b"secret")
-    told = json.loads(text_in(made.content))
-    assert told["seed"] == 1
-    for each in (told, made.info):
+    receipt = json.loads(text_in(made.content))
+    assert receipt["seed"] == 1
+    for each in (receipt, made.info):
         assert not {"prompt", "negative_prompt"} & each.keys()
         assert "secret" not in json.dumps(each)
     assert generate(negative_prompt=b"fog").info["negative_prompt"] == "fog"
 
 
-def test_an_operator_may_leave_it_out_for_all_who_do_not_ask_for_it(capabilities: Capabilities) -> None:
+def test_operator_can_omit_receipts_by_default(capabilities: Capabilities) -> None:
     private = Capabilities.of_checkpoint(str(CHECKPOINT), defaults={"receipt": "none"})
     assert parse_request(row(), private).receipt == "none"
     assert parse_request(row(receipt=b"full"), private).receipt == "full"
@@ -100,16 +100,14 @@ def test_an_operator_may_leave_it_out_for_all_who_do_not_ask_for_it(capabilities
         Capabilities.of_checkpoint(str(CHECKPOINT), defaults={"receipt": "off"})
 
 
-def test_without_a_scribble_there_is_none_in_it(generate: Generate) -> None:
-    told = json.loads(text_in(base64.b64decode(generate(image=None).content)))
-    assert told["seed"] == 1
-    assert not any(name.startswith("scribble") for name in told)
+def test_receipt_without_scribble_has_none(generate: Generate) -> None:
+    receipt = json.loads(text_in(base64.b64decode(generate(image=None).content)))
+    assert receipt["seed"] == 1
+    assert not any(name.startswith("scribble") for name in receipt)
 
 
 @pytest.mark.parametrize("output_format", FORMATS)
-def test_the_longest_prompts_and_the_busiest_scribble_leave_a_file_that_opens(
-    capabilities: Capabilities, output_format: str
-) -> None:
+def test_file_with_the_largest_receipt_opens(capabilities: Capabilities, output_format: str) -> None:
     longest = "🏠" * capabilities.limits.max_prompt_characters
     busy = Image.fromarray(np.random.default_rng(0).integers(0, 2, (1024, 1024)).astype(np.uint8) * 255)
     for prompt, scribble, left in ((longest, None, ()), ("a house", busy, ("prompt",)), (longest, busy, ())):
@@ -119,15 +117,15 @@ def test_the_longest_prompts_and_the_busiest_scribble_leave_a_file_that_opens(
         text = ReceiptWriter(capabilities, {}).text(state)
         assert len(text) <= MAX_BYTES
         assert text_in(encode_picture(circle(), output_format=output_format, output_quality=90, receipt=text)) == text
-        told = json.loads(text)
-        assert told["seed"] == 1
-        assert [name for name in ("prompt", "scribble_png") if name in told] == list(left)
-        assert ("scribble_sha256" in told) == (scribble is not None)
+        receipt = json.loads(text)
+        assert receipt["seed"] == 1
+        assert [name for name in ("prompt", "scribble_png") if name in receipt] == list(left)
+        assert ("scribble_sha256" in receipt) == (scribble is not None)
 
 
 @pytest.mark.parametrize("name", ["black-on-white.png", "phone-photo-with-shadow.jpg", "thin-lines-4000px.png"])
 @pytest.mark.parametrize("size", [(128, 128), (1216, 832)])
-def test_a_scribble_as_it_was_seen_is_seen_so_again(name: str, size: tuple[int, int]) -> None:
+def test_recorded_scribble_gives_the_same_strokes(name: str, size: tuple[int, int]) -> None:
     control = read_scribble((SCRIBBLES / name).read_bytes(), max_pixels=50_000_000).fit(*size)
     seen = SeenScribble.of(control)
     again = read_scribble(seen.png, max_pixels=50_000_000, invert="no").fit(*size)
@@ -135,13 +133,13 @@ def test_a_scribble_as_it_was_seen_is_seen_so_again(name: str, size: tuple[int, 
     assert SeenScribble.of(again).sha256 == seen.sha256
 
 
-def test_strokes_on_the_border_do_not_change_what_is_seen() -> None:
+def test_recorded_scribble_with_strokes_on_the_border_gives_the_same_strokes() -> None:
     control = Image.fromarray(np.random.default_rng(0).integers(0, 2, (96, 96)).astype(np.uint8) * 255).convert("RGB")
     again = read_scribble(SeenScribble.of(control).png, max_pixels=50_000_000, invert="no").fit(96, 96)
     assert np.array_equal(np.asarray(again), np.asarray(control))
 
 
-def test_other_weights_are_another_revision(pipeline: Any) -> None:
+def test_other_weights_have_another_revision(pipeline: Any) -> None:
     import torch
     from diffusion_engine.weights import revision_of
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`reproducible`: no other request changes the picture in any bit, however much rounding errors are amplified."""
+"""`reproducible`: no other request changes a bit of the picture, even if rounding errors are amplified."""
 
 import random
 from collections.abc import Callable
@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from diffusion_engine.request_state import BatchKey, Status
 from diffusion_engine.row_limits import RowLimits
-from listening import Driver, Visit
+from listening import Driver, Submitted
 
 MakeDriver = Callable[..., Driver]
 
 SMALL = {"width": 96, "height": 96}
-# What amplifies rounding errors: the noise that lcm adds in every step, high guidance over many steps.
+# Cases that amplify rounding errors: the noise that lcm adds in every step, high guidance over many steps.
 CASES: dict[str, dict[str, Any]] = {
     "lcm, guidance 15, no scribble": {
         "scheduler": b"lcm",
@@ -44,12 +44,12 @@ def other_values(choose: random.Random) -> dict[str, Any]:
     }
 
 
-def in_changing_batches(driver: Driver, **values: Any) -> Visit:
-    """Make a picture while others come, run and leave, so that its batch is another one in every step."""
+def in_changing_batches(driver: Driver, **values: Any) -> Submitted:
+    """Make a picture while other requests join and leave, so that the batch changes with every step."""
     choose = random.Random(1)  # noqa: S311
     for _ in range(3):
         driver.join(**other_values(choose))
-    driver.step()  # the texts that they share with it are encoded together now
+    driver.step()  # the texts that they have in common are now encoded, together
     joined = driver.join(**values)
     while joined.state.status in (Status.WAITING, Status.RUNNING):
         if choose.random() < 0.3:
@@ -61,7 +61,7 @@ def in_changing_batches(driver: Driver, **values: Any) -> Visit:
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_the_picture_is_the_same_to_the_bit_in_every_batch(make_driver: MakeDriver, name: str) -> None:
+def test_picture_is_the_same_to_the_bit_in_every_batch(make_driver: MakeDriver, name: str) -> None:
     alone_driver = make_driver(max_rows=16)
     alone = alone_driver.join(**values_of(name))
     alone_driver.finish()
@@ -73,15 +73,17 @@ def test_the_picture_is_the_same_to_the_bit_in_every_batch(make_driver: MakeDriv
     assert np.array_equal(in_batches.pixels(), alone.pixels())
 
 
-def test_it_is_the_picture_that_a_request_alone_gets_without_it(driver: Driver) -> None:
+def test_reproducible_picture_equals_that_of_a_single_ordinary_request(driver: Driver) -> None:
     plain = driver.join(**values_of("lcm, unguided") | {"reproducible": False})
     driver.finish()
-    asked = driver.join(**values_of("lcm, unguided"))
+    reproducible = driver.join(**values_of("lcm, unguided"))
     driver.finish()
-    assert np.array_equal(plain.pixels(), asked.pixels())
+    assert np.array_equal(plain.pixels(), reproducible.pixels())
 
 
-def test_its_texts_are_encoded_alone_even_where_they_are_known(driver: Driver, encoded_texts: list[list[str]]) -> None:
+def test_texts_of_reproducible_requests_are_encoded_alone_even_if_cached(
+    driver: Driver, encoded_texts: list[list[str]]
+) -> None:
     texts = {"prompt": b"a fish", "negative_prompt": b"blue", "guidance_scale": 4.0, "num_inference_steps": 1}
     driver.join(**SMALL, **texts)
     driver.finish()
@@ -90,12 +92,12 @@ def test_its_texts_are_encoded_alone_even_where_they_are_known(driver: Driver, e
     driver.join(**SMALL, **texts, reproducible=True, seed=2)
     driver.finish()
     assert encoded_texts[1:] == [["a fish"], ["blue"]]
-    driver.join(**SMALL, **texts)  # what was encoded alone is good for everyone
+    driver.join(**SMALL, **texts)  # ordinary requests use texts that were encoded alone
     driver.finish()
     assert len(encoded_texts) == 3
 
 
-def test_it_takes_turns_with_those_that_share_their_passes(driver: Driver) -> None:
+def test_reproducible_request_takes_turns_with_shared_passes(driver: Driver) -> None:
     lone = [driver.join(**SMALL, reproducible=True, seed=seed, num_inference_steps=2).state for seed in (1, 2)]
     shared = {driver.join(**SMALL, seed=seed, num_inference_steps=3).state for seed in (3, 4)}
     driver.finish()
@@ -104,14 +106,14 @@ def test_it_takes_turns_with_those_that_share_their_passes(driver: Driver) -> No
     ]  # fmt: skip
 
 
-def test_info_and_file_say_that_it_was_asked_for(driver: Driver) -> None:
-    asked, other = driver.join(**SMALL, reproducible=True), driver.join(**SMALL)
+def test_info_and_file_record_reproducible(driver: Driver) -> None:
+    reproducible, other = driver.join(**SMALL, reproducible=True), driver.join(**SMALL)
     driver.finish()
-    assert asked.picture().info["reproducible"] is True
+    assert reproducible.picture().info["reproducible"] is True
     assert other.picture().info["reproducible"] is False
 
 
-def test_a_pass_of_its_own_is_no_limit_for_the_others(driver: Driver) -> None:
+def test_separate_pass_does_not_lower_the_row_limit_of_others(driver: Driver) -> None:
     limits = RowLimits({BatchKey(96, 96): 6})
     assert [limits.max_rows(BatchKey(96, 96, is_alone)) for is_alone in (True, False)] == [1, 6]
     driver.join(**SMALL)

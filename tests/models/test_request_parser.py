@@ -14,7 +14,7 @@ def read(capabilities: Capabilities, **values: Any) -> DiffusionRequest:
     return parse_request({**ROW, **values}, capabilities)
 
 
-def test_what_is_absent_takes_the_checkpoints_default(capabilities: Capabilities) -> None:
+def test_omitted_fields_have_the_checkpoints_defaults(capabilities: Capabilities) -> None:
     request = read(capabilities, guidance_scale=None)
     defaults = capabilities.defaults
     taken = (request.num_inference_steps, request.guidance_scale, request.scheduler)
@@ -24,24 +24,24 @@ def test_what_is_absent_takes_the_checkpoints_default(capabilities: Capabilities
     assert (request.width, request.height, request.timeout_s, request.negative_prompt) == (None, None, None, "")
 
 
-def test_what_is_given_is_taken(capabilities: Capabilities) -> None:
+def test_given_fields_are_used(capabilities: Capabilities) -> None:
     request = read(capabilities, seed=7, num_inference_steps=3, scheduler=b" LCM ", output_format=b"PNG", invert=b"yes")
     assert (request.seed, request.num_inference_steps, request.scheduler) == (7, 3, "lcm")
     assert (request.output_format, request.invert) == ("png", "yes")
 
 
 @pytest.mark.parametrize("seed", [None, -1])
-def test_a_seed_is_drawn_that_javascript_keeps_exact(capabilities: Capabilities, seed: int | None) -> None:
+def test_random_seed_is_exact_in_javascript(capabilities: Capabilities, seed: int | None) -> None:
     seeds = {read(capabilities, seed=seed).seed for _ in range(50)}
     assert len(seeds) == 50
     assert all(0 <= drawn < 2**53 for drawn in seeds)
 
 
-def test_the_biggest_seed_is_kept(capabilities: Capabilities) -> None:
+def test_largest_seed_is_kept(capabilities: Capabilities) -> None:
     assert read(capabilities, seed=2**63 - 1).seed == 2**63 - 1
 
 
-def test_everything_may_be_left_out(capabilities: Capabilities) -> None:
+def test_all_inputs_are_optional(capabilities: Capabilities) -> None:
     request = parse_request({}, capabilities)
     assert (request.prompt, request.image, request.conditioning_scale) == ("", None, 1.0)
 
@@ -69,14 +69,14 @@ def test_everything_may_be_left_out(capabilities: Capabilities) -> None:
         ("prompt", b"x" * 10_001, "out_of_range"),
     ],
 )
-def test_a_wrong_value_is_refused_with_its_name(
+def test_invalid_value_is_rejected_with_the_fields_name(
     capabilities: Capabilities, name: str, value: object, code: str
 ) -> None:
-    with pytest.raises(RequestError, match=name.split("_")[0]) as refusal:
+    with pytest.raises(RequestError, match=name.split("_")[0]) as rejection:
         read(capabilities, **{name: value})
-    assert refusal.value.code == code
-    assert refusal.value.field in (name, "control_guidance_start")
+    assert rejection.value.code == code
+    assert rejection.value.field in (name, "control_guidance_start")
 
 
-def test_an_empty_prompt_is_served(capabilities: Capabilities) -> None:
+def test_empty_prompt_is_accepted(capabilities: Capabilities) -> None:
     assert read(capabilities, prompt=b"").prompt == ""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Triton frees what a response sender points to with the final response: nothing may use it during or after that."""
+"""Triton frees the target of a response sender with the final response. Nothing may use it during or after that."""
 
 import importlib
 import threading
@@ -12,20 +12,20 @@ from triton_backend import FINAL, LOG, PATIENCE_S, Response, TritonModelExceptio
 
 
 class Sender:
-    """Fails the test as Triton would die: by any use during or after the final send. `inside` runs within a call."""
+    """Fails the test at each use during or after the final send, where Triton would crash. `inside` runs in a call."""
 
     def __init__(self) -> None:
         self.inside: Callable[[str], None] = lambda _: None
         self.calls: list[str] = []
-        self.is_refused = False
+        self.fails_to_send = False
         self._is_freed = False
         self._num_inside = 0
         self._lock = threading.Lock()
 
     def send(self, response: Any, *, flags: int = 0) -> None:
         self._use("final" if flags == FINAL else "send")
-        if self.is_refused:
-            raise TritonModelException("the client is gone")
+        if self.fails_to_send:
+            raise TritonModelException("the client has disconnected")
 
     def is_cancelled(self) -> bool:
         self._use("ask")
@@ -55,7 +55,7 @@ def responses(sender: Sender) -> Any:
     return importlib.import_module("triton_adapter.response_stream").ResponseStream(sender)
 
 
-def test_it_asks_until_the_final_response_and_never_after(sender: Sender, responses: Any) -> None:
+def test_sender_is_not_used_after_the_final_response(sender: Sender, responses: Any) -> None:
     responses.send(Response())
     assert responses.is_cancelled()
     responses.send(Response(), is_final=True)
@@ -63,7 +63,7 @@ def test_it_asks_until_the_final_response_and_never_after(sender: Sender, respon
     assert sender.calls == ["send", "ask", "final"]
 
 
-def test_a_response_after_the_final_one_is_logged_and_dropped(sender: Sender, responses: Any) -> None:
+def test_response_after_the_final_one_is_logged_and_dropped(sender: Sender, responses: Any) -> None:
     responses.send(Response(), is_final=True)
     responses.send(Response())
     responses.send(Response(), is_final=True)
@@ -71,22 +71,22 @@ def test_a_response_after_the_final_one_is_logged_and_dropped(sender: Sender, re
     assert LOG == ["a response after the final one was dropped"] * 2
 
 
-def test_a_final_response_that_cannot_be_sent_is_final_too(sender: Sender, responses: Any) -> None:
-    sender.is_refused = True
+def test_final_response_that_cannot_be_sent_is_final_too(sender: Sender, responses: Any) -> None:
+    sender.fails_to_send = True
     responses.send(Response(), is_final=True)
     assert not responses.is_cancelled()
     assert sender.calls == ["final"]
-    assert LOG == ["a response could not be sent: the client is gone"]
+    assert LOG == ["a response could not be sent: the client has disconnected"]
 
 
-def test_the_sender_is_let_go_of_with_the_final_response(responses: Any) -> None:
+def test_sender_is_freed_with_the_final_response(responses: Any) -> None:
     responses.send(Response(), is_final=True)
     assert not any(isinstance(each, Sender) for each in vars(responses).values())
 
 
 @pytest.mark.parametrize("first", ["ask", "final"])
-def test_asking_and_the_final_response_wait_for_each_other(sender: Sender, responses: Any, first: str) -> None:
-    """One of the two is held inside Triton, while another thread begins the other: it must not come in."""
+def test_is_cancelled_and_the_final_response_wait_for_each_other(sender: Sender, responses: Any, first: str) -> None:
+    """One call is held inside Triton while another thread starts the other call, which must wait."""
     is_inside, goes_on, other_runs = threading.Event(), threading.Event(), threading.Event()
 
     def hold(call: str) -> None:
@@ -112,17 +112,17 @@ def test_asking_and_the_final_response_wait_for_each_other(sender: Sender, respo
         assert is_inside.wait(PATIENCE_S)
         waits: Future[Any] = threads.submit(begin, works[other])
         assert other_runs.wait(PATIENCE_S)
-        # Wherever the other thread is now, it cannot have come in: whoever is inside has the lock.
+        # The other thread cannot be inside: the first one has the lock.
         assert responses._lock.locked()
         assert sender.calls == []
         goes_on.set()
         held.result(PATIENCE_S)
-        answer = waits.result(PATIENCE_S)
+        is_cancelled = waits.result(PATIENCE_S)
     assert sender.calls == (["ask", "final"] if first == "ask" else ["final"])
-    assert answer is (None if first == "ask" else False)
+    assert is_cancelled is (None if first == "ask" else False)
 
 
-def test_many_threads_at_once_never_meet_inside_or_after_the_end(responses: Any, sender: Sender) -> None:
+def test_calls_of_many_threads_never_overlap_or_follow_the_final_response(responses: Any, sender: Sender) -> None:
     together = threading.Barrier(8)
 
     def ask() -> None:

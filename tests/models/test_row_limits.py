@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How many rows a pass may have: from times that the test makes up."""
+"""Row limits from pass times that the test sets."""
 
 import json
 import logging
@@ -15,7 +15,7 @@ FIRST = BatchKey(128, 128)
 
 
 class Machine:
-    """Passes whose time the test decides; its clock moves only while it is measured."""
+    """Passes whose time the test sets. Its clock advances only during a measurement."""
 
     def __init__(self, seconds: Callable[[BatchKey, int], float]) -> None:
         self.seconds = seconds
@@ -32,7 +32,7 @@ class Machine:
 
 
 def launch_bound(_: BatchKey, num_rows: int) -> float:
-    """Any number of rows takes as long as one."""
+    """A pass takes the same time with any number of rows."""
     return 0.1
 
 
@@ -44,31 +44,31 @@ def no_measuring(key: BatchKey, num_rows: int) -> float:
     raise AssertionError(f"{num_rows} rows of {key} were measured")
 
 
-def test_where_more_rows_are_free_all_are_taken() -> None:
+def test_limit_is_the_highest_row_count_if_more_rows_take_no_time() -> None:
     assert knee(dict.fromkeys(ROW_COUNTS, 0.1)) == 16
 
 
-def test_where_more_rows_bring_nothing_one_is_enough() -> None:
+def test_limit_is_one_row_if_more_rows_gain_nothing() -> None:
     assert knee({rows: 0.1 * rows for rows in ROW_COUNTS}) == 1
 
 
-def test_the_knee_is_the_first_count_that_comes_near_the_best() -> None:
+def test_limit_is_the_fewest_rows_close_to_the_best_throughput() -> None:
     assert knee({1: 0.020, 2: 0.031, 4: 0.045, 8: 0.080, 16: 0.155}) == 8  # 100 rows a second, and 103
     assert knee({1: 0.020, 2: 0.031, 4: 0.045, 8: 0.080, 16: 0.140}) == 16  # 100, and 114
 
 
-def test_a_count_that_is_slower_than_fewer_is_not_taken() -> None:
+def test_slower_row_count_is_not_chosen() -> None:
     assert knee({1: 0.02, 2: 0.02, 4: 0.1}) == 2
 
 
-def test_every_size_is_measured_and_gets_its_own_knee() -> None:
+def test_every_size_is_measured_and_has_its_own_limit() -> None:
     machine = Machine(lambda key, rows: (compute_bound if key == BatchKey(192, 192) else launch_bound)(key, rows))
     limits = machine.profile()
     assert [limits.max_rows(BatchKey(*size)) for size in SIZES] == [16, 16, 1]
     assert machine.measured == [(BatchKey(*size), rows) for size in SIZES for rows in ROW_COUNTS]
 
 
-def test_when_the_budget_is_spent_the_other_sizes_bear_as_many_pixels_as_the_first() -> None:
+def test_limits_beyond_the_budget_are_estimated_by_pixels() -> None:
     machine = Machine(lambda _, rows: 0.1 if rows <= 8 else 1.0)
     limits = machine.profile(budget_s=0.5)
     assert {key for key, _ in machine.measured} == {FIRST}
@@ -81,21 +81,21 @@ def test_the_estimate_is_at_least_one_row() -> None:
     assert Machine(compute_bound).profile(budget_s=0.5).max_rows(BatchKey(192, 192)) == 1
 
 
-def test_what_was_found_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+def test_limits_are_logged(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO):
         Machine(launch_bound).profile(budget_s=0.5)
     assert "rows at 128x128: at most 16 (1: 100.0 ms, 2: 100.0 ms" in caplog.text
     assert "rows at 96x96: at most 28 (estimated)" in caplog.text
 
 
-def test_what_was_measured_is_kept_for_the_next_start(tmp_path: Path) -> None:
+def test_measurements_are_kept_for_the_next_start(tmp_path: Path) -> None:
     file = tmp_path / "new folder" / "rows.json"
     Machine(launch_bound).profile(cache_file=file)
     limits = Machine(no_measuring).profile(cache_file=file)
     assert limits.max_rows(BatchKey(192, 192)) == 16
 
 
-def test_the_next_start_goes_on_where_the_budget_ended(tmp_path: Path) -> None:
+def test_next_start_measures_the_remaining_sizes(tmp_path: Path) -> None:
     file = tmp_path / "rows.json"
     Machine(launch_bound).profile(budget_s=0.5, cache_file=file)
     second = Machine(launch_bound)
@@ -128,7 +128,7 @@ TIMES = {"1": 0.1, "2": 0.1}
         "\udc80",
     ],
 )
-def test_a_broken_cache_is_measured_anew_and_mended(
+def test_broken_cache_is_replaced_by_new_measurements(
     tmp_path: Path, content: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     file = tmp_path / "rows.json"
@@ -138,20 +138,20 @@ def test_a_broken_cache_is_measured_anew_and_mended(
     assert Machine(no_measuring).profile(cache_file=file).max_rows(FIRST) == 16
 
 
-def test_a_cache_that_may_not_be_looked_at_is_no_reason_not_to_start(
+def test_unreadable_cache_folder_does_not_prevent_the_start(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    # Root may look at everything, so the refusal is played: a home folder of another user's.
-    def refuse(*_: object, **__: object) -> None:
+    # Root can read everything, so the test simulates the error: another user's home folder.
+    def deny(*_: object, **__: object) -> None:
         raise PermissionError(13, "Permission denied")
 
     for method in ("stat", "open", "read_text", "write_text", "mkdir"):
-        monkeypatch.setattr(Path, method, refuse)
+        monkeypatch.setattr(Path, method, deny)
     assert Machine(launch_bound).profile(cache_file=tmp_path / "rows.json").max_rows(FIRST) == 16
     assert "cannot be kept" in caplog.text
 
 
-def test_a_cache_that_cannot_be_written_is_said_and_not_needed(
+def test_unwritable_cache_is_logged_and_does_not_prevent_the_start(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / "file").write_text("not a folder")
@@ -160,7 +160,7 @@ def test_a_cache_that_cannot_be_written_is_said_and_not_needed(
     assert "cannot be kept" in caplog.text
 
 
-def test_another_machine_checkpoint_or_dtype_has_a_cache_of_its_own(tmp_path: Path) -> None:
+def test_each_machine_checkpoint_and_dtype_has_its_own_cache(tmp_path: Path) -> None:
     paths = {
         cache_path(tmp_path, checkpoint, dtype, threads)
         for checkpoint in ("demo", "sdxl")
@@ -171,21 +171,21 @@ def test_another_machine_checkpoint_or_dtype_has_a_cache_of_its_own(tmp_path: Pa
     assert cache_path(tmp_path, "demo", "float32", 2) in paths
 
 
-def test_shedding_halves_what_did_not_fit_and_stays() -> None:
+def test_shedding_halves_the_limit_for_good() -> None:
     limits = RowLimits({FIRST: 16}, default=4)
     limits.shed(FIRST, below=12)
     assert limits.max_rows(FIRST) == 6
-    limits.shed(FIRST, below=20)  # more than the limit: one big request was let through
+    limits.shed(FIRST, below=20)  # over the limit: a single large request
     assert limits.max_rows(FIRST) == 3
     assert limits.max_rows(BatchKey(96, 96)) == 4
 
 
-def test_shedding_never_ends_below_one_row() -> None:
+def test_limit_is_never_below_one_row() -> None:
     limits = RowLimits({FIRST: 1})
     limits.shed(FIRST, below=2)
     limits.shed(FIRST, below=1)
     assert limits.max_rows(FIRST) == 1
 
 
-def test_a_size_that_nobody_measured_has_the_default() -> None:
+def test_unmeasured_size_has_the_default_limit() -> None:
     assert RowLimits({}, default=5).max_rows(BatchKey(1, 1)) == 5

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Row limits of this machine: measured at the start or configured, and cached in a file."""
+"""Row limits: configured, or measured at the start and cached in a file."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +18,7 @@ CONFIG = EngineConfig(checkpoint=str(CHECKPOINT), device="cpu")
 
 @pytest.fixture
 def measured(monkeypatch: pytest.MonkeyPatch) -> list[tuple[BatchKey, int]]:
-    """What was measured, on a machine where 4 rows are best."""
+    """The measured passes, on a machine where 4 rows are best."""
     calls: list[tuple[BatchKey, int]] = []
 
     def measure(key: BatchKey, num_rows: int) -> float:
@@ -29,7 +29,7 @@ def measured(monkeypatch: pytest.MonkeyPatch) -> list[tuple[BatchKey, int]]:
     return calls
 
 
-def test_rows_are_measured_at_the_default_size_first_and_kept(
+def test_default_size_is_measured_first_and_kept(
     networks: Networks, capabilities: Capabilities, measured: list[tuple[BatchKey, int]], tmp_path: Path
 ) -> None:
     config = replace(CONFIG, profile_folder=str(tmp_path / "cache"))
@@ -51,8 +51,8 @@ def test_without_a_folder_nothing_is_kept(
         assert measured
 
 
-@pytest.mark.usefixtures("homeless")
-def test_without_a_home_rows_are_measured_at_every_start_and_the_log_says_so(
+@pytest.mark.usefixtures("without_home_folder")
+def test_without_home_folder_every_start_measures_and_logs_why(
     networks: Networks,
     capabilities: Capabilities,
     measured: list[tuple[BatchKey, int]],
@@ -67,7 +67,7 @@ def test_without_a_home_rows_are_measured_at_every_start_and_the_log_says_so(
     assert "SDXL_PROFILE_FOLDER" in caplog.text
 
 
-def test_a_configured_number_of_rows_is_not_measured(
+def test_configured_row_limit_is_not_measured(
     networks: Networks, capabilities: Capabilities, measured: list[tuple[BatchKey, int]]
 ) -> None:
     limits = choose_row_limits(replace(CONFIG, max_rows=3), networks, capabilities)
@@ -75,5 +75,5 @@ def test_a_configured_number_of_rows_is_not_measured(
     assert measured == []
 
 
-def test_a_pass_can_be_timed(networks: Networks, capabilities: Capabilities) -> None:
+def test_pass_can_be_timed(networks: Networks, capabilities: Capabilities) -> None:
     assert pass_timer(networks, capabilities)(BatchKey(96, 96), 2) > 0

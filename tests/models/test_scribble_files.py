@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Any picture of a scribble → white strokes on black."""
+"""Reading scribbles from picture files as white strokes on black."""
 
 import json
 from typing import Any
@@ -18,7 +18,7 @@ def read(picture: Image.Image | bytes, invert: str = "auto") -> Scribble:
 
 
 def control(picture: Image.Image | bytes, size: tuple[int, int] = (128, 128), invert: str = "auto") -> npt.NDArray[Any]:
-    """The control image as True where white."""
+    """The control image as an array: True for white."""
     image = read(picture, invert).fit(*size)
     assert (image.size, image.mode) == (size, "RGB")
     pixels = np.asarray(image)
@@ -28,7 +28,7 @@ def control(picture: Image.Image | bytes, size: tuple[int, int] = (128, 128), in
 
 
 def overlap(one: npt.NDArray[Any], other: npt.NDArray[Any]) -> float:
-    """Intersection over union, after both got a pixel wider: a line may be off by one."""
+    """Intersection over union, with both one pixel wider, because a line may be off by one."""
     one, other = (
         np.asarray(Image.fromarray(mask.astype(np.uint8) * 255).filter(ImageFilter.MaxFilter(3))) > 0
         for mask in (one, other)
@@ -39,7 +39,7 @@ def overlap(one: npt.NDArray[Any], other: npt.NDArray[Any]) -> float:
 REFERENCE = control(circle(ink="white", ground="black"))
 
 
-def test_white_on_black_stays_as_it_is() -> None:
+def test_white_on_black_is_unchanged() -> None:
     scribble = read(circle(ink="white", ground="black"))
     assert not scribble.inverted
     assert scribble.notes() == []
@@ -49,11 +49,11 @@ def test_white_on_black_stays_as_it_is() -> None:
     ("ink", "ground"),
     [("black", "white"), ("yellow", "white"), ("blue", "black"), ("red", "green"), ("#777", "#bbb"), ("#557", "#333")],
 )
-def test_any_ink_on_any_ground_gives_the_same_strokes(ink: str, ground: str) -> None:
+def test_any_ink_on_any_background_gives_the_same_strokes(ink: str, ground: str) -> None:
     assert overlap(control(circle(ink=ink, ground=ground)), REFERENCE) > 0.95
 
 
-def test_dark_strokes_are_inverted_and_it_says_so() -> None:
+def test_dark_strokes_are_inverted_with_a_note() -> None:
     scribble = read(circle())
     assert scribble.inverted
     assert scribble.describe()["inverted"] is True
@@ -61,7 +61,7 @@ def test_dark_strokes_are_inverted_and_it_says_so() -> None:
 
 
 @pytest.mark.parametrize(("ink", "is_dark"), [("black", True), ("white", False), ("yellow", False), ("#700", True)])
-def test_a_transparent_ground_is_filled_so_that_the_strokes_show(ink: str, is_dark: bool) -> None:
+def test_transparent_background_is_filled_in_contrast_to_the_strokes(ink: str, is_dark: bool) -> None:
     strokes = circle(ink="white", ground="black").convert("L")
     picture = Image.new("RGBA", strokes.size, ink)
     picture.putalpha(strokes)
@@ -70,7 +70,7 @@ def test_a_transparent_ground_is_filled_so_that_the_strokes_show(ink: str, is_da
     assert overlap(control(picture), REFERENCE) > 0.95
 
 
-def test_a_cut_out_paper_keeps_the_strokes_on_it() -> None:
+def test_strokes_on_cut_out_paper_are_found() -> None:
     picture = circle().convert("RGBA")
     corners = Image.new("L", picture.size, 0)
     ImageDraw.Draw(corners).rounded_rectangle((4, 4, 251, 251), 20, fill=255)
@@ -78,52 +78,52 @@ def test_a_cut_out_paper_keeps_the_strokes_on_it() -> None:
     assert overlap(control(picture), REFERENCE) > 0.95
 
 
-def test_an_alpha_channel_that_hides_nothing_is_left_out() -> None:
+def test_opaque_alpha_channel_is_ignored() -> None:
     picture = circle().convert("RGBA")
     assert not read(picture).flattened
     assert overlap(control(picture), REFERENCE) > 0.95
 
 
-def test_invert_overrides_what_is_found() -> None:
+def test_invert_overrides_the_detection() -> None:
     assert (control(circle(), invert="yes") == control(circle())).all()
     assert control(circle(), invert="no").mean() > 0.8
     assert control(circle(ink="white", ground="black"), invert="yes").mean() > 0.8
 
 
-def test_most_of_the_picture_as_stroke_is_remarked() -> None:
+def test_strokes_that_fill_most_of_the_scribble_get_a_note() -> None:
     assert any("set `invert`" in note for note in read(circle(), "no").notes())
 
 
 @pytest.mark.parametrize("ground", ["white", "black", "#808080"])
 @pytest.mark.parametrize("size", [(512, 512), (1, 1), (9, 900)])
-def test_an_empty_canvas_gives_black_and_a_note(ground: str, size: tuple[int, int]) -> None:
+def test_empty_scribble_gives_black_and_a_note(ground: str, size: tuple[int, int]) -> None:
     picture = Image.new("RGB", size, ground)
     assert not control(picture).any()
     assert any("no strokes" in note for note in read(picture).notes())
 
 
-def test_a_fully_transparent_canvas_gives_black() -> None:
+def test_fully_transparent_scribble_gives_black() -> None:
     assert not control(Image.new("RGBA", (100, 100), (0, 0, 0, 0))).any()
 
 
 @pytest.mark.parametrize("invert", ["yes", "no"])
-def test_an_empty_canvas_stays_black_however_it_is_inverted(invert: str) -> None:
+def test_empty_scribble_is_black_with_any_invert(invert: str) -> None:
     assert not control(Image.new("L", (100, 100), 255), invert=invert).any()
 
 
 @pytest.mark.parametrize(("side", "pen"), [(4000, 2), (4000, 1), (2048, 1), (1024, 1), (700, 1)])
-def test_thin_lines_of_a_big_drawing_survive(side: int, pen: int) -> None:
+def test_thin_lines_of_a_large_scribble_survive(side: int, pen: int) -> None:
     assert overlap(control(circle((side, side), pen=pen)), REFERENCE) > 0.5
 
 
 @pytest.mark.parametrize("side", [16, 20, 24, 64, 100])
-def test_a_tiny_drawing_becomes_lines_not_bars(side: int) -> None:
+def test_tiny_scribble_becomes_thin_lines(side: int) -> None:
     strokes = control(circle((side, side), pen=1))
-    assert overlap(strokes, REFERENCE) > 0.2  # a pixel of the drawing is several of the control image
+    assert overlap(strokes, REFERENCE) > 0.2  # one pixel of the scribble is several of the control image
     assert 0.01 < strokes.mean() < 0.12
 
 
-def test_the_aspect_ratio_is_kept_on_black() -> None:
+def test_aspect_ratio_is_kept_on_black() -> None:
     strokes = control(circle((300, 300)), (160, 96))
     columns, rows = np.flatnonzero(strokes.any(axis=0)), np.flatnonzero(strokes.any(axis=1))
     assert abs(np.ptp(columns) - np.ptp(rows)) <= 1
@@ -131,10 +131,10 @@ def test_the_aspect_ratio_is_kept_on_black() -> None:
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_exif_turns_the_picture_upright(orientation: int) -> None:
+def test_exif_orientation_turns_the_scribble_upright(orientation: int) -> None:
     upright = Image.new("L", (200, 160), 255)
     ImageDraw.Draw(upright).line((30, 30, 30, 130, 170, 130), fill=0, width=5)
-    undo = {2: 0, 3: 3, 4: 1, 5: 5, 6: 2, 7: 6, 8: 4}  # the transposition that a camera would have stored
+    undo = {2: 0, 3: 3, 4: 1, 5: 5, 6: 2, 7: 6, 8: 4}  # the transposition that a camera stores
     stored = upright if orientation == 1 else upright.transpose(Image.Transpose(undo[orientation]))
     exif = Image.Exif()
     exif[0x0112] = orientation
@@ -151,7 +151,7 @@ def test_sixteen_bit_grey_is_scaled_not_clipped(scale: int) -> None:
     assert overlap(control(picture), REFERENCE) > 0.9
 
 
-def test_a_filled_shape_stays_filled() -> None:
+def test_filled_shape_stays_filled() -> None:
     picture = Image.new("L", (512, 512), 255)
     ImageDraw.Draw(picture).ellipse((60, 60, 450, 450), fill=0)
     assert control(picture)[34:94, 34:94].all()
@@ -166,7 +166,7 @@ def lit_from_one_side(picture: Image.Image, darkest: float, seed: int = 1) -> Im
 
 @pytest.mark.parametrize("darkest", [0.8, 0.6, 0.4, 0.25])
 @pytest.mark.parametrize(("ink", "ground"), [("#404040", "#d8d8d8"), ("#e8e8e8", "#404040")])
-def test_uneven_light_is_taken_out(darkest: float, ink: str, ground: str) -> None:
+def test_uneven_light_is_removed(darkest: float, ink: str, ground: str) -> None:
     photo = lit_from_one_side(circle((640, 640), ink=ink, ground=ground, pen=9), darkest)
     assert overlap(control(photo), REFERENCE) > 0.6
 
@@ -176,13 +176,13 @@ def test_bare_paper_in_uneven_light_has_no_strokes() -> None:
     assert control(photo).mean() < 0.002
 
 
-def test_a_frame_around_the_page_does_not_turn_the_polarity() -> None:
+def test_frame_around_the_page_does_not_change_the_polarity() -> None:
     page = ImageOps.expand(circle((500, 500)), 2, "black")
     assert read(page).inverted
 
 
 def inside_of(drawing: dict[str, Any], size: tuple[int, int]) -> npt.NDArray[Any]:
-    """True within the outline that was drawn, on a canvas of this size."""
+    """An array of this size: True within the drawn outline."""
     scribble_size = read((SCRIBBLES / drawing["file"]).read_bytes()).size
     scale = min(size[0] / scribble_size[0], size[1] / scribble_size[1])
     points = np.array(drawing["outline"]) * np.array(scribble_size) * scale
@@ -193,7 +193,7 @@ def inside_of(drawing: dict[str, Any], size: tuple[int, int]) -> npt.NDArray[Any
 
 
 @pytest.mark.parametrize("drawing", scribble_files(), ids=lambda drawing: drawing["file"])
-def test_every_kind_of_file_gives_the_outline_that_was_drawn(drawing: dict[str, Any]) -> None:
+def test_every_sample_file_gives_the_drawn_outline(drawing: dict[str, Any]) -> None:
     strokes = control((SCRIBBLES / drawing["file"]).read_bytes())
     inside = Image.fromarray(inside_of(drawing, (128, 128)))
     filled = np.asarray(inside)
@@ -204,13 +204,13 @@ def test_every_kind_of_file_gives_the_outline_that_was_drawn(drawing: dict[str, 
     assert overlap(strokes, drawn) > 0.5
 
 
-def test_an_animation_gives_its_first_frame_and_says_so() -> None:
+def test_animation_gives_its_first_frame_with_a_note() -> None:
     scribble = read((SCRIBBLES / "animated.gif").read_bytes())
     assert scribble.num_frames == 2
     assert any("first of 2 frames" in note for note in scribble.notes())
 
 
-def test_the_examples_are_drawings_with_a_prompt() -> None:
+def test_examples_are_scribbles_with_a_prompt() -> None:
     examples = json.loads((EXAMPLES / "examples.json").read_text(encoding="utf-8"))
     assert {example["file"] for example in examples} == {file.name for file in EXAMPLES.glob("*.png")}
     for example in examples:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Thousands of requests of random shape from several threads, cancelled, failed and late at random.
+"""Thousands of random requests from several threads; some are cancelled, fail or are late.
 
-Nobody is forgotten, nothing is left behind.
+Each request ends once, and nothing of it stays in memory.
 """
 
 import gc
@@ -21,43 +21,43 @@ from diffusion_engine.errors import RequestError
 from diffusion_engine.request_state import RequestState, Status
 from diffusion_engine.step_scheduler import Policy
 from drawings import as_file, circle
-from listening import Recorder, visit
+from listening import Recorder, submit
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 
 SIZES = ((64, 64), (96, 64), (64, 96), (96, 96))
-NUM_CALLERS = 6
+NUM_CLIENTS = 6
 MAX_REQUESTS = 48
 SCRIBBLE = as_file(circle((64, 64)))
 EXPECTED = {"completed", "cancelled", "deadline_exceeded", "generation_failed", "invalid_base64", "out_of_memory"}
 
 
-class Callers:
-    """Threads that ask for pictures until so many were taken; each leaves some of its requests alone."""
+class Clients:
+    """Threads that send a number of requests in total, and cancel some of them."""
 
     def __init__(self, engine: Engine, num_requests: int) -> None:
         self.engine = engine
         self.num_left = num_requests
         self.lock = threading.Lock()
         self.outcomes: Counter[str] = Counter()
-        self.num_refused = 0
+        self.num_rejected = 0
         self.errors: list[BaseException] = []
         self.memory: list[int] = []  # bytes, after every tenth of the requests
         self.every = num_requests // 10
 
     def run(self) -> None:
-        threads = [threading.Thread(target=self.ask, args=(seed,)) for seed in range(NUM_CALLERS)]
+        threads = [threading.Thread(target=self.send, args=(seed,)) for seed in range(NUM_CLIENTS)]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
         assert self.errors == []
 
-    def ask(self, seed: int) -> None:
+    def send(self, seed: int) -> None:
         choose = random.Random(seed)  # noqa: S311
         try:
             while (batch := self.take(8)) > 0:
-                self.ask_for(batch, choose)
+                self.send_batch(batch, choose)
         except BaseException as error:
             self.errors.append(error)
             raise
@@ -70,33 +70,33 @@ class Callers:
             self.num_left -= taken
             return taken
 
-    def ask_for(self, num_requests: int, choose: random.Random) -> None:
-        visits = []
-        while len(visits) < num_requests:
+    def send_batch(self, num_requests: int, choose: random.Random) -> None:
+        submitted = []
+        while len(submitted) < num_requests:
             recorder = Recorder()
             try:
-                one = visit(self.engine, recorder, preview_every=choose.choice((0, 0, 1, 2)), **random_values(choose))
-            except RequestError as refusal:
-                if refusal.code != "queue_full":
+                one = submit(self.engine, recorder, preview_every=choose.choice((0, 0, 1, 2)), **random_values(choose))
+            except RequestError as rejection:
+                if rejection.code != "queue_full":
                     raise
                 with self.lock:
-                    self.num_refused += 1
-                if visits:  # wait for one of one's own instead of asking in circles
-                    visits[0].recorder.final()
+                    self.num_rejected += 1
+                if submitted:  # wait for the end of an own request before retrying
+                    submitted[0].recorder.final()
                 continue
-            visits.append(one)
+            submitted.append(one)
             if choose.random() < 0.2:
                 one.state.cancel()
         while choose.random() < 0.5:
-            choose.choice(visits).state.cancel()
-        for one in visits:
+            choose.choice(submitted).state.cancel()
+        for one in submitted:
             final = one.recorder.final()
             outcome = final.code if isinstance(final, RequestError) else "completed"
             with self.lock:
                 self.outcomes[outcome] += 1
             assert one.state.encoded is None
             assert one.state.status in (Status.FINISHED, Status.CANCELLED, Status.FAILED)
-        assert [len(one.recorder.finals) for one in visits] == [1] * num_requests
+        assert [len(one.recorder.finals) for one in submitted] == [1] * num_requests
 
 
 def random_values(choose: random.Random) -> dict[str, Any]:
@@ -118,7 +118,7 @@ def random_values(choose: random.Random) -> dict[str, Any]:
 
 
 def spoilt(predict: Callable[..., Any]) -> Callable[..., Any]:
-    """Passes with a `fail` in them sometimes fail; `nan` gives numbers that are not finite."""
+    """Passes with the prompt `fail` sometimes fail; the prompt `nan` gives numbers that are not finite."""
     choose = random.Random(0)  # noqa: S311
 
     def run(states: list[RequestState]) -> Any:
@@ -139,9 +139,9 @@ def spoilt(predict: Callable[..., Any]) -> Callable[..., Any]:
 @pytest.fixture
 def soak(
     make_engine: Callable[..., Engine], capabilities: Capabilities, caplog: pytest.LogCaptureFixture
-) -> Callable[..., Callers]:
-    def run(*, num_requests: int, policy: Policy, predict: Callable[..., Any] | None = None) -> Callers:
-        caplog.set_level("CRITICAL")  # thousands of failures that are meant
+) -> Callable[..., Clients]:
+    def run(*, num_requests: int, policy: Policy, predict: Callable[..., Any] | None = None) -> Clients:
+        caplog.set_level("CRITICAL")  # thousands of intended failures
         others = generations_alive()
         defaults = replace(capabilities.defaults, width=64, height=64)
         small = replace(capabilities, sizes=SIZES, defaults=defaults)
@@ -149,20 +149,20 @@ def soak(
         engine.denoiser.predict = spoilt(predict or engine.denoiser.predict)  # type: ignore[method-assign]
         engine.row_limits.shed = lambda *_, **__: None  # type: ignore[method-assign]
         engine.start()
-        callers = Callers(engine, num_requests)
-        callers.run()
+        clients = Clients(engine, num_requests)
+        clients.run()
         engine.stop()
-        assert callers.outcomes.total() == num_requests
-        assert callers.outcomes.keys() <= EXPECTED
+        assert clients.outcomes.total() == num_requests
+        assert clients.outcomes.keys() <= EXPECTED
         assert len(engine.step_scheduler) == 0
         assert engine.metrics.value("sdxl_engine_requests") == 0
         ended = {how: engine.metrics.value("sdxl_engine_requests_total", how=how) for how in ("finished", "cancelled")}
-        assert ended == {"finished": callers.outcomes["completed"], "cancelled": callers.outcomes["cancelled"]}
+        assert ended == {"finished": clients.outcomes["completed"], "cancelled": clients.outcomes["cancelled"]}
         assert engine.output_processor._progress == {}
-        callers.engine = None  # type: ignore[assignment]
+        clients.engine = None  # type: ignore[assignment]
         del engine
         assert [each for each in generations_alive() if each not in others] == []
-        return callers
+        return clients
 
     return run
 
@@ -173,29 +173,29 @@ def generations_alive() -> list[RequestState]:
 
 
 def no_noise(states: list[RequestState]) -> list[torch.Tensor]:
-    """In the place of the networks: what matters here is who is told what."""
+    """Replaces the networks, because only the events matter here."""
     return [torch.zeros_like(each.encoded.schedule.scale(each.encoded.latents, each.step_index)) for each in states]
 
 
-def test_ten_thousand_requests_are_all_answered_once_and_leave_nothing(
-    soak: Callable[..., Callers], record_testsuite_property: Callable[[str, object], None]
+def test_each_of_ten_thousand_requests_ends_once_and_leaves_no_memory(
+    soak: Callable[..., Clients], record_testsuite_property: Callable[[str, object], None]
 ) -> None:
-    callers = soak(num_requests=10_000, policy=Policy.FIRST_COME, predict=no_noise)
-    assert callers.outcomes["completed"] > 2000
-    assert callers.outcomes["cancelled"] > 500
-    assert min(callers.outcomes[each] for each in ("deadline_exceeded", "generation_failed", "invalid_base64")) > 50
-    # The first tenths fill caches and pools; from then on, 8000 requests cost less than 4 KiB each.
-    growth = callers.memory[-1] - callers.memory[2]
-    record_testsuite_property("soak_memory_mib", [each // 2**20 for each in callers.memory])
-    record_testsuite_property("soak_outcomes", dict(callers.outcomes))
+    clients = soak(num_requests=10_000, policy=Policy.FIRST_COME, predict=no_noise)
+    assert clients.outcomes["completed"] > 2000
+    assert clients.outcomes["cancelled"] > 500
+    assert min(clients.outcomes[each] for each in ("deadline_exceeded", "generation_failed", "invalid_base64")) > 50
+    # The first tenths fill caches and pools. After that, 8000 requests take less than 4 KiB each.
+    growth = clients.memory[-1] - clients.memory[2]
+    record_testsuite_property("soak_memory_mib", [each // 2**20 for each in clients.memory])
+    record_testsuite_property("soak_outcomes", dict(clients.outcomes))
     assert growth < 32 * 2**20
 
 
-def test_shortest_remaining_forgets_nobody_either(soak: Callable[..., Callers]) -> None:
-    callers = soak(num_requests=1000, policy=Policy.SHORTEST_REMAINING, predict=no_noise)
-    assert callers.outcomes["completed"] > 200
+def test_shortest_remaining_ends_every_request(soak: Callable[..., Clients]) -> None:
+    clients = soak(num_requests=1000, policy=Policy.SHORTEST_REMAINING, predict=no_noise)
+    assert clients.outcomes["completed"] > 200
 
 
-def test_with_the_real_networks_too(soak: Callable[..., Callers]) -> None:
-    callers = soak(num_requests=300, policy=Policy.FIRST_COME)
-    assert callers.outcomes["completed"] > 50
+def test_every_request_ends_with_the_real_networks(soak: Callable[..., Clients]) -> None:
+    clients = soak(num_requests=300, policy=Policy.FIRST_COME)
+    assert clients.outcomes["completed"] > 50

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Who shares the next denoise step. No torch, no time: a clock that the test moves."""
+"""The requests of the next step. Without torch; the test sets the clock."""
 
 import random
 from collections import Counter
@@ -24,8 +24,8 @@ class Clock:
         return self.now
 
 
-class Floor:
-    """A step scheduler with everything around it; `step` does what an engine would, without any network."""
+class SchedulerHarness:
+    """A step scheduler with a clock and dropped requests. `step` runs a step like the engine, without networks."""
 
     def __init__(self, *, max_rows: int | Callable[[BatchKey], int] = 4, policy: Policy = Policy.FIRST_COME) -> None:
         self.clock = Clock()
@@ -55,195 +55,195 @@ class Floor:
         return chosen
 
 
-def test_with_nobody_there_is_nothing_to_do() -> None:
-    floor = Floor()
-    assert floor.step() == []
-    assert len(floor.step_scheduler) == 0
+def test_without_requests_the_step_is_empty() -> None:
+    harness = SchedulerHarness()
+    assert harness.step() == []
+    assert len(harness.step_scheduler) == 0
 
 
-def test_a_guided_request_takes_two_rows_and_another_one() -> None:
-    floor = Floor(max_rows=4)
-    guided, plain, second_plain = floor.add_request(guided=True), floor.add_request(), floor.add_request()
-    assert floor.add_request() not in floor.step()
-    assert floor.step() == [guided, plain, second_plain]
+def test_request_with_guidance_has_two_rows_and_others_one() -> None:
+    harness = SchedulerHarness(max_rows=4)
+    guided, plain, second_plain = harness.add_request(guided=True), harness.add_request(), harness.add_request()
+    assert harness.add_request() not in harness.step()
+    assert harness.step() == [guided, plain, second_plain]
 
 
 @pytest.mark.parametrize("policy", Policy)
-def test_one_request_is_let_through_even_when_its_rows_are_too_many(policy: Policy) -> None:
-    floor = Floor(max_rows=1, policy=policy)
-    guided = floor.add_request(guided=True)
-    floor.add_request()
-    assert floor.step() == [guided] if policy is Policy.FIRST_COME else floor.step() != []
-    alone = Floor(max_rows=1, policy=policy)
+def test_single_request_over_the_row_limit_runs(policy: Policy) -> None:
+    harness = SchedulerHarness(max_rows=1, policy=policy)
+    guided = harness.add_request(guided=True)
+    harness.add_request()
+    assert harness.step() == [guided] if policy is Policy.FIRST_COME else harness.step() != []
+    alone = SchedulerHarness(max_rows=1, policy=policy)
     only = alone.add_request(guided=True)
     assert alone.step() == [only]
 
 
-def test_who_does_not_fit_is_not_overtaken_by_a_smaller_one_that_would() -> None:
-    floor = Floor(max_rows=3)
-    running, waiting = floor.add_request(guided=True), floor.add_request(guided=True)
-    small = floor.add_request()
-    assert floor.step() == [running]
+def test_smaller_request_does_not_overtake_one_that_waits() -> None:
+    harness = SchedulerHarness(max_rows=3)
+    running, waiting = harness.add_request(guided=True), harness.add_request(guided=True)
+    small = harness.add_request()
+    assert harness.step() == [running]
     assert (waiting.status, small.status) == (Status.WAITING, Status.WAITING)
 
 
-def test_who_runs_goes_on_and_who_waits_comes_in_when_rows_are_free() -> None:
-    floor = Floor(max_rows=2)
-    short, long, waiting = floor.add_request(steps=1), floor.add_request(steps=3), floor.add_request(steps=3)
-    assert [floor.step() for _ in range(4)] == [[short, long], [long, waiting], [long, waiting], [waiting]]
-    assert floor.step() == []
+def test_waiting_request_joins_the_running_ones_when_rows_are_free() -> None:
+    harness = SchedulerHarness(max_rows=2)
+    short, long, waiting = harness.add_request(steps=1), harness.add_request(steps=3), harness.add_request(steps=3)
+    assert [harness.step() for _ in range(4)] == [[short, long], [long, waiting], [long, waiting], [waiting]]
+    assert harness.step() == []
 
 
-def test_shortest_remaining_goes_first_and_the_rest_is_filled_up() -> None:
-    floor = Floor(max_rows=3, policy=Policy.SHORTEST_REMAINING)
+def test_shortest_remaining_runs_first_and_others_fill_the_rows() -> None:
+    harness = SchedulerHarness(max_rows=3, policy=Policy.SHORTEST_REMAINING)
     long, short, guided = (
-        floor.add_request(steps=50),
-        floor.add_request(steps=4),
-        floor.add_request(steps=4, guided=True),
+        harness.add_request(steps=50),
+        harness.add_request(steps=4),
+        harness.add_request(steps=4, guided=True),
     )
-    assert floor.step() == [short, guided]  # 4 and 8 row-steps are left, before 50
-    shorter = floor.add_request(steps=1, guided=True)
-    assert floor.step() == [shorter, short]  # the guided one pauses
+    assert harness.step() == [short, guided]  # steps * rows that remain: 4 and 8, before 50
+    shorter = harness.add_request(steps=1, guided=True)
+    assert harness.step() == [shorter, short]  # the one with guidance pauses
     assert guided.status is Status.RUNNING
     assert long.status is Status.WAITING
 
 
-def test_shortest_remaining_counts_what_remains_and_not_what_was_asked() -> None:
-    floor = Floor(max_rows=1, policy=Policy.SHORTEST_REMAINING)
-    started = floor.add_request(steps=5)
-    floor.step()
-    floor.step()
-    newcomer = floor.add_request(steps=4)
-    assert floor.step() == [started]
+def test_shortest_remaining_counts_remaining_steps() -> None:
+    harness = SchedulerHarness(max_rows=1, policy=Policy.SHORTEST_REMAINING)
+    started = harness.add_request(steps=5)
+    harness.step()
+    harness.step()
+    newcomer = harness.add_request(steps=4)
+    assert harness.step() == [started]
     assert newcomer.status is Status.WAITING
 
 
-def test_sizes_take_turns_however_many_ask_for_one() -> None:
-    floor = Floor(max_rows=8)
-    crowd = [floor.add_request(key=BIG) for _ in range(6)]
-    single = floor.add_request(key=SMALL)
-    assert [floor.step() for _ in range(4)] == [crowd, [single], crowd, [single]]
+def test_sizes_take_turns_with_any_number_of_requests() -> None:
+    harness = SchedulerHarness(max_rows=8)
+    crowd = [harness.add_request(key=BIG) for _ in range(6)]
+    single = harness.add_request(key=SMALL)
+    assert [harness.step() for _ in range(4)] == [crowd, [single], crowd, [single]]
 
 
-def test_a_size_that_comes_back_gets_a_turn_again() -> None:
-    floor = Floor()
-    floor.add_request(steps=1, key=SMALL)
-    floor.step()
-    assert len(floor.step_scheduler) == 0
-    again, other = floor.add_request(key=SMALL), floor.add_request(key=BIG)
-    assert [floor.step(), floor.step(), floor.step()] == [[again], [other], [again]]
+def test_size_with_new_requests_gets_a_turn_again() -> None:
+    harness = SchedulerHarness()
+    harness.add_request(steps=1, key=SMALL)
+    harness.step()
+    assert len(harness.step_scheduler) == 0
+    again, other = harness.add_request(key=SMALL), harness.add_request(key=BIG)
+    assert [harness.step(), harness.step(), harness.step()] == [[again], [other], [again]]
 
 
 def test_every_size_has_its_own_limit() -> None:
-    floor = Floor(max_rows=lambda key: 1 if key == BIG else 3)
-    big, _ = floor.add_request(key=BIG), floor.add_request(key=BIG)
-    small = [floor.add_request(key=SMALL) for _ in range(4)]
-    assert floor.step() == [big]
-    assert floor.step() == small[:3]
+    harness = SchedulerHarness(max_rows=lambda key: 1 if key == BIG else 3)
+    big, _ = harness.add_request(key=BIG), harness.add_request(key=BIG)
+    small = [harness.add_request(key=SMALL) for _ in range(4)]
+    assert harness.step() == [big]
+    assert harness.step() == small[:3]
 
 
-def test_a_limit_that_was_lowered_holds_for_those_who_run() -> None:
+def test_lowered_limit_applies_to_running_requests() -> None:
     limit = 4
-    floor = Floor(max_rows=lambda _: limit)
-    crowd = [floor.add_request(steps=2) for _ in range(4)]
-    assert floor.step() == crowd
+    harness = SchedulerHarness(max_rows=lambda _: limit)
+    crowd = [harness.add_request(steps=2) for _ in range(4)]
+    assert harness.step() == crowd
     limit = 3
-    assert floor.step() == crowd[:3]
-    assert floor.step() == crowd[3:]
+    assert harness.step() == crowd[:3]
+    assert harness.step() == crowd[3:]
 
 
 @pytest.mark.parametrize("has_started", [True, False])
-def test_a_cancelled_request_is_dropped_before_the_next_step_and_told_once(has_started: bool) -> None:
-    floor = Floor(max_rows=1)
-    gone, other = floor.add_request(), floor.add_request()
+def test_cancelled_request_is_dropped_once_before_the_next_step(has_started: bool) -> None:
+    harness = SchedulerHarness(max_rows=1)
+    cancelled, other = harness.add_request(), harness.add_request()
     if has_started:
-        floor.step()
-    gone.cancel()
-    gone.cancel()
-    assert floor.step() == [other]
-    floor.step()
-    assert floor.dropped == [(gone, "cancelled")]
-    assert len(floor.step_scheduler) == 1
+        harness.step()
+    cancelled.cancel()
+    cancelled.cancel()
+    assert harness.step() == [other]
+    harness.step()
+    assert harness.dropped == [(cancelled, "cancelled")]
+    assert len(harness.step_scheduler) == 1
 
 
-def test_a_late_request_is_dropped_and_told_once_even_when_it_still_waits() -> None:
-    floor = Floor(max_rows=1)
-    running, waiting = floor.add_request(timeout_s=5.0), floor.add_request(timeout_s=5.0)
-    patient = floor.add_request()
-    floor.clock.now += 5.0
-    assert floor.step() == [running]  # not late yet
-    floor.clock.now += 0.001
-    assert floor.step() == [patient]
-    assert floor.dropped == [(running, "deadline_exceeded"), (waiting, "deadline_exceeded")]
+def test_request_past_its_deadline_is_dropped_once_even_while_it_waits() -> None:
+    harness = SchedulerHarness(max_rows=1)
+    running, waiting = harness.add_request(timeout_s=5.0), harness.add_request(timeout_s=5.0)
+    patient = harness.add_request()
+    harness.clock.now += 5.0
+    assert harness.step() == [running]  # not late yet
+    harness.clock.now += 0.001
+    assert harness.step() == [patient]
+    assert harness.dropped == [(running, "deadline_exceeded"), (waiting, "deadline_exceeded")]
 
 
-def test_a_request_that_is_cancelled_and_late_is_told_that_it_was_cancelled() -> None:
-    floor = Floor()
-    gone = floor.add_request(timeout_s=1.0)
-    gone.cancel()
-    floor.clock.now += 2.0
-    floor.step()
-    assert floor.dropped == [(gone, "cancelled")]
+def test_late_request_that_was_cancelled_ends_as_cancelled() -> None:
+    harness = SchedulerHarness()
+    cancelled = harness.add_request(timeout_s=1.0)
+    cancelled.cancel()
+    harness.clock.now += 2.0
+    harness.step()
+    assert harness.dropped == [(cancelled, "cancelled")]
 
 
-def test_those_of_another_size_are_dropped_too() -> None:
-    floor = Floor()
-    floor.add_request(key=SMALL)
-    gone = floor.add_request(key=BIG)
-    gone.cancel()
-    floor.step()
-    assert floor.dropped == [(gone, "cancelled")]
-    assert [len(floor.step()) for _ in range(3)] == [1, 1, 1]  # its size has no empty turn
+def test_cancelled_requests_of_other_sizes_are_dropped_too() -> None:
+    harness = SchedulerHarness()
+    harness.add_request(key=SMALL)
+    cancelled = harness.add_request(key=BIG)
+    cancelled.cancel()
+    harness.step()
+    assert harness.dropped == [(cancelled, "cancelled")]
+    assert [len(harness.step()) for _ in range(3)] == [1, 1, 1]  # its size has no empty turn
 
 
-def test_a_retired_request_frees_its_rows_and_leaves_no_trace() -> None:
-    floor = Floor(max_rows=1)
-    evicted, next_one = floor.add_request(), floor.add_request()
-    floor.step()
-    floor.step_scheduler.remove_request(evicted)
-    assert floor.step() == [next_one]
-    assert list(floor.step_scheduler) == [next_one]
+def test_removed_request_frees_its_rows() -> None:
+    harness = SchedulerHarness(max_rows=1)
+    evicted, next_one = harness.add_request(), harness.add_request()
+    harness.step()
+    harness.step_scheduler.remove_request(evicted)
+    assert harness.step() == [next_one]
+    assert list(harness.step_scheduler) == [next_one]
     with pytest.raises((KeyError, ValueError)):
-        floor.step_scheduler.remove_request(evicted)
+        harness.step_scheduler.remove_request(evicted)
 
 
-def test_who_is_chosen_runs_and_who_is_not_waits() -> None:
-    floor = Floor(max_rows=1)
-    first, second = floor.add_request(), floor.add_request()
+def test_chosen_requests_run_and_others_wait() -> None:
+    harness = SchedulerHarness(max_rows=1)
+    first, second = harness.add_request(), harness.add_request()
     assert (first.status, second.status) == (Status.WAITING, Status.WAITING)
-    floor.step()
+    harness.step()
     assert (first.status, second.status) == (Status.RUNNING, Status.WAITING)
 
 
 @pytest.mark.parametrize("policy", Policy)
 @pytest.mark.parametrize("seed", range(20))
-def test_whatever_happens_nobody_is_lost_or_served_twice_and_no_limit_is_broken(seed: int, policy: Policy) -> None:
+def test_no_request_is_lost_or_runs_twice_in_a_step_and_no_limit_is_exceeded(seed: int, policy: Policy) -> None:
     choose = random.Random(seed)  # noqa: S311
     limits = {SMALL: choose.randint(1, 6), BIG: choose.randint(1, 3), BatchKey(96, 160): choose.randint(1, 9)}
-    floor = Floor(max_rows=lambda key: limits[key], policy=policy)
+    harness = SchedulerHarness(max_rows=lambda key: limits[key], policy=policy)
     admitted: list[RequestState] = []
     finished: list[RequestState] = []
     turn_of: dict[BatchKey, int] = {}
     arrivals_left = 150
     for turn in range(20_000):
-        if not arrivals_left and not len(floor.step_scheduler):
+        if not arrivals_left and not len(harness.step_scheduler):
             break
         for _ in range(min(arrivals_left, choose.choice((0, 0, 0, 1, 1, 3)))):
             arrivals_left -= 1
             admitted.append(
-                floor.add_request(
+                harness.add_request(
                     steps=choose.randint(1, 12),
                     guided=choose.random() < 0.5,
                     key=choose.choice(list(limits)),
                     timeout_s=choose.choice((None, None, None, 5.0, 30.0)),
                 )
             )
-        if choose.random() < 0.05 and len(floor.step_scheduler):
-            choose.choice(list(floor.step_scheduler)).cancel()
-        floor.clock.now += choose.random()
-        may_run = {id(each) for each in floor.step_scheduler if each.interruption(floor.clock()) is None}
-        sizes_with_work = {each.key for each in floor.step_scheduler if id(each) in may_run}
-        chosen = floor.step()
+        if choose.random() < 0.05 and len(harness.step_scheduler):
+            choose.choice(list(harness.step_scheduler)).cancel()
+        harness.clock.now += choose.random()
+        may_run = {id(each) for each in harness.step_scheduler if each.interruption(harness.clock()) is None}
+        sizes_with_work = {each.key for each in harness.step_scheduler if id(each) in may_run}
+        chosen = harness.step()
         assert bool(chosen) == bool(may_run)
         if not chosen:
             continue
@@ -251,37 +251,37 @@ def test_whatever_happens_nobody_is_lost_or_served_twice_and_no_limit_is_broken(
         assert len(chosen) == 1 or sum(each.num_rows for each in chosen) <= limits[key]
         assert len(chosen) == len({id(each) for each in chosen})
         assert {id(each) for each in chosen} <= may_run
-        # No size has two turns while another one that had work all the time has none.
+        # No size has two turns while another one with waiting requests has none.
         turn_of[key] = turn
         assert all(turn - turn_of.setdefault(other, turn) <= len(limits) for other in sizes_with_work)
         turn_of = {other: at for other, at in turn_of.items() if other in sizes_with_work}
         finished += [each for each in chosen if each.remaining_steps == 0]
-    assert len(floor.step_scheduler) == 0
-    ended = Counter(id(each) for each in finished) + Counter(id(each) for each, _ in floor.dropped)
+    assert len(harness.step_scheduler) == 0
+    ended = Counter(id(each) for each in finished) + Counter(id(each) for each, _ in harness.dropped)
     assert ended == Counter(id(each) for each in admitted)
     assert set(ended.values()) == {1}
-    assert {code for _, code in floor.dropped} <= {"cancelled", "deadline_exceeded"}
+    assert {code for _, code in harness.dropped} <= {"cancelled", "deadline_exceeded"}
     assert all(each.step_index == each.num_steps for each in finished)
 
 
 @pytest.mark.parametrize("seed", range(10))
-def test_first_come_starts_everybody_of_a_size_in_order_of_arrival(seed: int) -> None:
+def test_first_come_starts_requests_of_a_size_in_order_of_arrival(seed: int) -> None:
     choose = random.Random(seed)  # noqa: S311
-    floor = Floor(max_rows=choose.randint(2, 6))
+    harness = SchedulerHarness(max_rows=choose.randint(2, 6))
     arrived, started = [], []
     for _ in range(300):
         if choose.random() < 0.4:
-            arrived.append(floor.add_request(steps=choose.randint(1, 9), guided=choose.random() < 0.5))
-        started += [each for each in floor.step() if each.step_index == 1]
-    while len(floor.step_scheduler):
-        started += [each for each in floor.step() if each.step_index == 1]
+            arrived.append(harness.add_request(steps=choose.randint(1, 9), guided=choose.random() < 0.5))
+        started += [each for each in harness.step() if each.step_index == 1]
+    while len(harness.step_scheduler):
+        started += [each for each in harness.step() if each.step_index == 1]
     assert started == arrived
 
 
-def test_the_reason_tells_what_to_do_about_it() -> None:
-    floor = Floor()
-    late = floor.add_request(timeout_s=1.0)
-    error = late.interruption(floor.clock() + 2)
+def test_deadline_error_has_a_remedy() -> None:
+    harness = SchedulerHarness()
+    late = harness.add_request(timeout_s=1.0)
+    error = late.interruption(harness.clock() + 2)
     assert isinstance(error, RequestError)
     assert (error.code, error.field) == ("deadline_exceeded", "timeout_s")
     assert "fewer steps" in error.detail

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Networks without the Python between their layers: the same numbers, in every batch and at every size."""
+"""Traced networks return the same numbers, in every batch and at every size."""
 
 import logging
 import threading
@@ -26,7 +26,7 @@ def test_engines_on_a_cpu_run_traced_networks(networks: Networks) -> None:
         assert isinstance(network, TracedNetwork)
 
 
-def test_a_traced_pass_is_a_plain_one_at_every_size_and_with_any_rows(
+def test_traced_pass_equals_an_untraced_one_at_every_size_and_row_count(
     make_driver: MakeDriver, networks: Networks, capabilities: Capabilities
 ) -> None:
     traced = Networks.of_pipeline(networks.pipeline, is_traced=True)
@@ -50,7 +50,7 @@ def test_a_traced_pass_is_a_plain_one_at_every_size_and_with_any_rows(
 
 
 class Doubling(nn.Module):
-    """Counts how often its Python runs; tracing and the check after it are two times."""
+    """Counts how often its Python code runs. Tracing and the check after it run it twice."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -62,7 +62,7 @@ class Doubling(nn.Module):
         return result if extra is None else result + extra[0]
 
 
-def test_its_python_runs_only_for_what_is_new() -> None:
+def test_python_of_a_traced_network_runs_only_for_new_signatures() -> None:
     network = Doubling()
     traced = TracedNetwork(network)
     ones = torch.ones(2, 4, 8, 8)
@@ -84,14 +84,14 @@ def test_latents_that_cannot_be_halved_evenly_are_not_traced() -> None:
 
 
 class Undecided(nn.Module):
-    """Does by the number of rows what a trace cannot know."""
+    """A network that depends on the number of rows in Python, which a trace does not record."""
 
     def forward(self, first: torch.Tensor) -> torch.Tensor:
         return first if len(first) == 1 else 2 * first
 
 
 class Forbidding(nn.Module):
-    """Looks at numbers in a way that cannot be traced."""
+    """A network that reads numbers in a way that cannot be traced."""
 
     def forward(self, first: torch.Tensor) -> torch.Tensor:
         if torch.jit.is_tracing():
@@ -99,7 +99,7 @@ class Forbidding(nn.Module):
         return first + 1
 
 
-def test_what_a_trace_would_change_runs_as_it_is(caplog: pytest.LogCaptureFixture) -> None:
+def test_network_that_a_trace_would_change_runs_untraced(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
         undecided, forbidding = TracedNetwork(Undecided()), TracedNetwork(Forbidding())
         one = torch.ones(1, 4, 8, 8)
@@ -109,7 +109,7 @@ def test_what_a_trace_would_change_runs_as_it_is(caplog: pytest.LogCaptureFixtur
     assert "Forbidding cannot be traced" in caplog.text
 
 
-def test_two_threads_that_meet_the_same_network_trace_it_once() -> None:
+def test_two_threads_trace_the_same_network_once() -> None:
     network = Doubling()
     traced = TracedNetwork(network)
     ones, meeting = torch.ones(2, 4, 8, 8), threading.Barrier(2, timeout=60)
@@ -126,7 +126,7 @@ def test_two_threads_that_meet_the_same_network_trace_it_once() -> None:
     assert network.calls == [2, 4]
 
 
-def test_a_network_that_stands_in_for_another_has_its_settings(networks: Networks) -> None:
+def test_traced_network_has_the_attributes_of_the_network(networks: Networks) -> None:
     assert networks.unet.config.in_channels == 4
     assert replace(networks, cpu_parallel_size=1).vae_decode.config.scaling_factor == networks.vae.config.scaling_factor
 
@@ -134,6 +134,6 @@ def test_a_network_that_stands_in_for_another_has_its_settings(networks: Network
 @pytest.mark.parametrize(
     ("side", "device", "is_worth_it"), [(100, "cpu", True), (20_000, "cpu", False), (100, "cuda", False)]
 )
-def test_only_small_networks_on_a_cpu_are_traced_by_themselves(side: int, device: str, is_worth_it: bool) -> None:
-    unet = nn.Linear(side, side, device="meta")  # parameters with shapes and no numbers
+def test_only_small_networks_on_a_cpu_are_traced_by_default(side: int, device: str, is_worth_it: bool) -> None:
+    unet = nn.Linear(side, side, device="meta")  # parameters without data
     assert is_worth_tracing(SimpleNamespace(unet=unet, device=torch.device(device))) is is_worth_it

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The engine's `model.py` on a stand-in for Triton's Python backend: who gets which answer, and in which order."""
+"""The engine's `model.py` with a stand-in for Triton's Python backend: the responses and their order."""
 
 import base64
 import importlib.util
@@ -45,7 +45,7 @@ def module() -> Any:
 
 @pytest.fixture
 def make_model(module: Any, make_engine: Callable[..., Engine]) -> Iterator[Callable[..., Any]]:
-    """As `initialize` leaves it, but with the networks that are loaded already."""
+    """The model as after `initialize`, but with networks that are already loaded."""
     models: list[Any] = []
 
     def make(**options: Any) -> Any:
@@ -70,7 +70,7 @@ def model(make_model: Callable[..., Any]) -> Any:
 
 
 def request(*, is_terse: bool = False, **values: Any) -> Request:
-    """None leaves a tensor out."""
+    """A request. None omits a tensor."""
     parameters = {"terse": True} if is_terse else {}
     named = {
         "prompt": b"a red circle on a blue background",
@@ -88,59 +88,62 @@ def request(*, is_terse: bool = False, **values: Any) -> Request:
     return Request(tensors, **parameters)
 
 
-def events(asked: Request) -> list[str]:
-    return ["error" if answer.has_error() else answer.outputs()["event"][0].decode() for answer in asked.answers()]
+def events(sent: Request) -> list[str]:
+    return [
+        "error" if response.has_error() else response.outputs()["event"][0].decode()
+        for response in sent.all_responses()
+    ]
 
 
-def test_queued_comes_at_once_then_progress_then_the_picture(model: Any) -> None:
-    asked = request(preview_every=1)
-    assert model.execute([asked]) is None
-    told = events(asked)
-    assert (told[0], told[-1]) == ("queued", "completed")
-    assert set(told[1:-1]) == {"progress"}
-    assert asked.num_finals == 1
-    steps = [answer.outputs()["step"][0] for answer in asked.responses[1:-1]]
+def test_events_are_queued_then_progress_then_the_picture(model: Any) -> None:
+    sent = request(preview_every=1)
+    assert model.execute([sent]) is None
+    names = events(sent)
+    assert (names[0], names[-1]) == ("queued", "completed")
+    assert set(names[1:-1]) == {"progress"}
+    assert sent.num_finals == 1
+    steps = [response.outputs()["step"][0] for response in sent.responses[1:-1]]
     assert steps == sorted(set(steps))
-    assert all(answer.outputs()["num_steps"].tolist() == [3] for answer in asked.responses[1:-1])
+    assert all(response.outputs()["num_steps"].tolist() == [3] for response in sent.responses[1:-1])
 
 
 def test_every_output_has_the_datatype_and_shape_of_the_model_config(model: Any) -> None:
-    asked = request(preview_every=1)
-    model.execute([asked])
+    sent = request(preview_every=1)
+    model.execute([sent])
     seen: dict[str, Any] = {}
-    for answer in asked.answers():
-        seen |= answer.outputs()
+    for response in sent.all_responses():
+        seen |= response.outputs()
     assert {name: array.dtype.type for name, array in seen.items()} == OUTPUTS
     assert {array.shape for array in seen.values()} == {(1,)}
 
 
-def test_the_completed_event_carries_picture_seed_and_info(model: Any) -> None:
-    asked = request(seed=7, output_format=b"png")
-    model.execute([asked])
-    outputs = asked.final().outputs()
+def test_completed_event_has_picture_seed_and_info(model: Any) -> None:
+    sent = request(seed=7, output_format=b"png")
+    model.execute([sent])
+    outputs = sent.final().outputs()
     assert outputs["generated_image"][0].startswith(b"\x89PNG")
     assert outputs["seed"].tolist() == [7]
     assert json.loads(outputs["info"][0])["num_inference_steps"] == 3
 
 
-def test_base64_comes_back_as_base64_and_a_preview_always_does(model: Any) -> None:
-    asked = request(image=TEXT, preview_every=1)
-    model.execute([asked])
-    asked.answers()
-    assert base64.b64decode(asked.final().outputs()["generated_image"][0], validate=True).startswith(b"RIFF")
-    preview = base64.b64decode(asked.responses[1].outputs()["preview"][0], validate=True)
+def test_base64_scribble_gets_a_base64_picture_and_previews_are_always_base64(model: Any) -> None:
+    sent = request(image=TEXT, preview_every=1)
+    model.execute([sent])
+    sent.all_responses()
+    assert base64.b64decode(sent.final().outputs()["generated_image"][0], validate=True).startswith(b"RIFF")
+    preview = base64.b64decode(sent.responses[1].outputs()["preview"][0], validate=True)
     assert Image.open(io.BytesIO(preview)).size == (24, 24)
 
 
 def test_without_preview_every_no_preview_is_sent(model: Any) -> None:
-    asked = request()
-    model.execute([asked])
-    assert not any("preview" in answer.outputs() for answer in asked.answers())
+    sent = request()
+    model.execute([sent])
+    assert not any("preview" in response.outputs() for response in sent.all_responses())
 
 
-def test_nothing_overtakes_queued(model: Any) -> None:
-    """Not even a refusal that is ready before `queued` is out."""
-    asked = request(image=b"no base64!")
+def test_queued_is_the_first_event(model: Any) -> None:
+    """Even if the request fails before `queued` is sent."""
+    sent = request(image=b"no base64!")
     is_failed, fail = threading.Event(), model.engine.output_processor.failed
 
     def note(state: RequestState, error: RequestError) -> None:
@@ -152,23 +155,23 @@ def test_nothing_overtakes_queued(model: Any) -> None:
             assert is_failed.wait(60)
 
     model.engine.output_processor.failed = note
-    asked.before_sending = linger
-    model.execute([asked])
-    assert events(asked) == ["queued", "failed", "error"]
-    assert asked.final().problem["code"] == "invalid_base64"
+    sent.before_sending = linger
+    model.execute([sent])
+    assert events(sent) == ["queued", "failed", "error"]
+    assert sent.final().problem["code"] == "invalid_base64"
 
 
-def test_a_model_that_calls_it_gets_queued_and_one_more_event_whatever_happens(model: Any) -> None:
-    asked = [
+def test_terse_request_gets_queued_and_one_more_event(model: Any) -> None:
+    sent = [
         request(is_terse=True, preview_every=1),
         request(is_terse=True, image=b"no base64!"),
-        request(is_terse=True, num_inference_steps=0),  # refused before it is queued
+        request(is_terse=True, num_inference_steps=0),  # fails before it is queued
     ]
-    model.execute(asked)
-    assert [events(one) for one in asked] == [["queued", "completed"], ["queued", "failed"], ["failed"]]
-    info = json.loads(asked[1].final().outputs()["info"][0])
+    model.execute(sent)
+    assert [events(one) for one in sent] == [["queued", "completed"], ["queued", "failed"], ["failed"]]
+    info = json.loads(sent[1].final().outputs()["info"][0])
     assert (info["code"], info["field"], info["triton_code"]) == ("invalid_base64", "image", "INVALID_ARG")
-    assert [one.num_finals for one in asked] == [1, 1, 1]
+    assert [one.num_finals for one in sent] == [1, 1, 1]
 
 
 @pytest.mark.parametrize(
@@ -183,36 +186,36 @@ def test_a_model_that_calls_it_gets_queued_and_one_more_event_whatever_happens(m
         ("vae_overflow", "INTERNAL"),
     ],
 )
-def test_a_model_that_calls_it_and_a_client_get_the_same_triton_code(module: Any, code: str, triton_code: str) -> None:
+def test_terse_and_ordinary_requests_get_the_same_triton_code(module: Any, code: str, triton_code: str) -> None:
     calling, client = request(), request()
-    for asked, is_terse in ((calling, True), (client, False)):
-        module.TritonListener(module.ResponseStream(asked), is_terse=is_terse).rejected(RequestError(code, "because"))
+    for sent, is_terse in ((calling, True), (client, False)):
+        module.TritonListener(module.ResponseStream(sent), is_terse=is_terse).rejected(RequestError(code, "because"))
     info = json.loads(calling.final().outputs()["info"][0])
     assert info == {"code": code, "detail": "because", "triton_code": triton_code}
     assert client.final().error().code == triton_code
     assert client.final().problem == {"code": code, "detail": "because"}
 
 
-def test_describe_answers_at_once_and_makes_nothing(model: Any) -> None:
-    asked = request(describe=True)
-    model.execute([asked])
-    assert events(asked) == ["described"]
-    told = json.loads(asked.final().outputs()["info"][0])
-    assert told["defaults"]["width"] == 128
-    assert told["engine"]["device"] == "cpu"
+def test_describe_responds_at_once_and_makes_no_picture(model: Any) -> None:
+    sent = request(describe=True)
+    model.execute([sent])
+    assert events(sent) == ["described"]
+    description = json.loads(sent.final().outputs()["info"][0])
+    assert description["defaults"]["width"] == 128
+    assert description["engine"]["device"] == "cpu"
     assert model.engine.metrics.snapshot() == {}
 
 
-def test_describe_false_is_a_request_like_any_other(model: Any) -> None:
-    asked = request(describe=False)
-    model.execute([asked])
-    assert events(asked)[-1] == "completed"
+def test_describe_false_makes_a_picture(model: Any) -> None:
+    sent = request(describe=False)
+    model.execute([sent])
+    assert events(sent)[-1] == "completed"
 
 
-def test_everything_may_be_left_out(model: Any) -> None:
-    asked = Request([])
-    model.execute([asked])
-    outputs = asked.final().outputs()
+def test_all_inputs_are_optional(model: Any) -> None:
+    sent = Request([])
+    model.execute([sent])
+    outputs = sent.final().outputs()
     assert base64.b64decode(outputs["generated_image"][0], validate=True)
     assert json.loads(outputs["info"][0])["num_inference_steps"] == 12
 
@@ -228,22 +231,22 @@ def test_everything_may_be_left_out(model: Any) -> None:
         ({"timeout_s": 1e-6}, "deadline_exceeded", "timeout_s", "UNAVAILABLE"),
     ],
 )
-def test_a_refusal_says_why_and_the_others_go_on(
+def test_rejected_request_has_the_reason_and_others_continue(
     model: Any, values: dict[str, Any], code: str, field: str, triton_code: str
 ) -> None:
-    asked = [request(), request(**values), request(seed=2)]
-    model.execute(asked)
-    refused = asked[1].final()
-    assert (refused.problem["code"], refused.problem["field"]) == (code, field)
-    assert refused.error().code == triton_code
-    # Said as an event too, as to a model that calls this one: such a caller never sees the error.
-    assert refused.problem == json.loads(asked[1].responses[-2].outputs()["info"][0])
-    assert events(asked[1])[-2:] == ["failed", "error"]
-    assert [events(one)[-1] for one in (asked[0], asked[2])] == ["completed", "completed"]
-    assert [one.num_finals for one in asked] == [1, 1, 1]
+    sent = [request(), request(**values), request(seed=2)]
+    model.execute(sent)
+    rejected = sent[1].final()
+    assert (rejected.problem["code"], rejected.problem["field"]) == (code, field)
+    assert rejected.error().code == triton_code
+    # The error is an event too, because models that call this one by BLS do not get the error.
+    assert rejected.problem == json.loads(sent[1].responses[-2].outputs()["info"][0])
+    assert events(sent[1])[-2:] == ["failed", "error"]
+    assert [events(one)[-1] for one in (sent[0], sent[2])] == ["completed", "completed"]
+    assert [one.num_finals for one in sent] == [1, 1, 1]
 
 
-def test_a_full_engine_refuses_at_once_and_says_when_to_come_back(make_model: Callable[..., Any]) -> None:
+def test_full_engine_rejects_requests_with_the_time_to_retry(make_model: Callable[..., Any]) -> None:
     model = make_model(max_requests=1)
     first, second = request(num_inference_steps=50), request()
     model.execute([first, second])
@@ -251,89 +254,91 @@ def test_a_full_engine_refuses_at_once_and_says_when_to_come_back(make_model: Ca
     assert second.final().error().code == "UNAVAILABLE"
     assert second.final().problem["code"] == "queue_full"
     assert second.final().problem["retry_after_s"] >= 1
-    first.is_left = True
+    first.is_disconnected = True
     assert events(first)[0] == "queued"
 
 
-def test_a_caller_who_leaves_is_noticed_and_the_work_stops(model: Any) -> None:
-    left, stays = request(num_inference_steps=50), request(num_inference_steps=50, seed=2)
-    left.before_sending = lambda response: setattr(left, "is_left", len(left.responses) >= 1)
-    model.execute([left, stays])
-    assert left.final().error().code == "CANCELLED"
-    assert left.final().problem["code"] == "cancelled"
-    assert left.num_finals == 1
-    stays.is_left = True
-    stays.answers()
+def test_disconnect_of_a_client_cancels_its_request(model: Any) -> None:
+    disconnected, stays = request(num_inference_steps=50), request(num_inference_steps=50, seed=2)
+    disconnected.before_sending = lambda response: setattr(
+        disconnected, "is_disconnected", len(disconnected.responses) >= 1
+    )
+    model.execute([disconnected, stays])
+    assert disconnected.final().error().code == "CANCELLED"
+    assert disconnected.final().problem["code"] == "cancelled"
+    assert disconnected.num_finals == 1
+    stays.is_disconnected = True
+    stays.all_responses()
     assert model.engine.metrics.value("sdxl_engine_requests_total", how="cancelled") == 2
 
 
-def test_a_response_that_cannot_be_sent_is_logged_and_costs_the_others_nothing(model: Any) -> None:
-    gone, other = request(), request(seed=2)
-    gone.is_refused = True
-    model.execute([gone, other])
+def test_response_that_cannot_be_sent_is_logged_and_affects_no_other_request(model: Any) -> None:
+    disconnected, other = request(), request(seed=2)
+    disconnected.fails_to_send = True
+    model.execute([disconnected, other])
     assert events(other)[-1] == "completed"
-    assert any("the client is gone" in line for line in LOG)
+    assert any("the client has disconnected" in line for line in LOG)
 
 
-def test_an_unexpected_failure_is_logged_and_not_told(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unexpected_failure_is_logged_and_not_disclosed(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object, **__: object) -> DiffusionRequest:
         raise ZeroDivisionError("secret path /srv/weights")
 
     monkeypatch.setattr(model.engine, "submit", fail)
-    asked = request()
-    model.execute([asked])
-    assert asked.final().error().code == "INTERNAL"
-    assert asked.final().problem["code"] == "generation_failed"
-    assert "secret" not in asked.final().error().text
+    sent = request()
+    model.execute([sent])
+    assert sent.final().error().code == "INTERNAL"
+    assert sent.final().problem["code"] == "generation_failed"
+    assert "secret" not in sent.final().error().text
     assert "ZeroDivisionError: secret path" in LOG[-1]
 
 
-def test_a_request_that_cannot_be_read_fails_alone(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """If `execute` raised, Triton would fail all requests of the call and free what the others answer with."""
+def test_unreadable_request_fails_alone(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If `execute` raised, Triton would fail all requests of the call and free the response senders of the others."""
 
     def unreadable() -> str:
         raise UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid start byte")
 
-    asked = [request(), request(seed=2)]
-    monkeypatch.setattr(asked[0], "parameters", unreadable)
-    model.execute(asked)
-    assert asked[0].final().problem["code"] == "invalid_text"
-    assert events(asked[1])[-1] == "completed"
+    sent = [request(), request(seed=2)]
+    monkeypatch.setattr(sent[0], "parameters", unreadable)
+    model.execute(sent)
+    assert sent[0].final().problem["code"] == "invalid_text"
+    assert events(sent[1])[-1] == "completed"
 
 
-def test_the_watcher_never_asks_after_the_final_response(model: Any) -> None:
-    """The final response is held back while the watcher looks; then it is over, and the watcher looks on."""
-    asked, num_asked_after = request(num_inference_steps=1), 0
-    is_cancelled = asked.is_cancelled
+def test_watcher_never_calls_is_cancelled_after_the_final_response(model: Any) -> None:
+    """The final response is delayed while the watcher polls. After it, the watcher continues to poll."""
+    sent, num_calls_after_final = request(num_inference_steps=1), 0
+    is_cancelled = sent.is_cancelled
 
     def ask() -> bool:
-        nonlocal num_asked_after
-        num_asked_after += asked.num_finals
+        nonlocal num_calls_after_final
+        num_calls_after_final += sent.num_finals
         return is_cancelled()
 
-    asked.is_cancelled = ask  # type: ignore[method-assign]
+    sent.is_cancelled = ask  # type: ignore[method-assign]
     stays = request(num_inference_steps=50, seed=2)
-    model.execute([asked, stays])
-    asked.answers()
-    stays.is_left = True
-    stays.answers()
-    assert num_asked_after == 0
+    model.execute([sent, stays])
+    sent.all_responses()
+    stays.is_disconnected = True
+    stays.all_responses()
+    assert num_calls_after_final == 0
 
 
-def test_a_model_that_is_unloaded_answers_whoever_is_inside(make_model: Callable[..., Any]) -> None:
+def test_unloading_responds_to_all_requests(make_model: Callable[..., Any]) -> None:
     model = make_model()
-    asked = [request(num_inference_steps=50, seed=seed) for seed in range(3)]
-    model.execute(asked)
+    sent = [request(num_inference_steps=50, seed=seed) for seed in range(3)]
+    model.execute(sent)
     model.finalize()
-    assert all(one.is_answered for one in asked)
-    assert {one.final().problem["code"] for one in asked if one.final().has_error()} <= {"shutting_down"}
+    assert all(one.has_ended for one in sent)
+    assert {one.final().problem["code"] for one in sent if one.final().has_error()} <= {"shutting_down"}
     model.finalize = lambda: None
 
 
 def test_the_metrics_are_published_with_their_labels(model: Any) -> None:
-    asked = request(num_inference_steps=2)
-    model.execute([asked])
-    asked.answers()
+    sent = request(num_inference_steps=2)
+    model.execute([sent])
+    sent.all_responses()
     model.watcher.stop()
     assert FAMILIES["sdxl_engine_steps_total"].metrics['{"size": "96x96"}'].value == 2
     assert FAMILIES["sdxl_engine_rows_total"].metrics['{"size": "96x96"}'].value == 4
@@ -342,7 +347,7 @@ def test_the_metrics_are_published_with_their_labels(model: Any) -> None:
     assert FAMILIES["sdxl_engine_requests"].kind == "gauge"
 
 
-def test_it_loads_from_the_model_config(module: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_model_loads_with_the_parameters_of_its_config(module: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in {"DEVICE": "cpu", "MAX_ROWS": "4", "POLICY": "shortest_remaining"}.items():
         monkeypatch.setenv(f"SDXL_{name}", value)
     model = module.TritonPythonModel()
@@ -353,9 +358,9 @@ def test_it_loads_from_the_model_config(module: Any, monkeypatch: pytest.MonkeyP
             "model_instance_device_id": "0",
         }
     )
-    asked, described = request(), request(describe=True)
-    model.execute([asked, described])
-    assert events(asked)[-1] == "completed"
+    sent, described = request(), request(describe=True)
+    model.execute([sent, described])
+    assert events(sent)[-1] == "completed"
     engine = json.loads(described.final().outputs()["info"][0])["engine"]
     assert (engine["policy"], engine["max_requests"], engine["max_rows"]["96x96"]) == ("shortest_remaining", 64, 4)
     model.finalize()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A VAE whose numbers overflow: named as the cause, or run in float32 where its config asks for that."""
+"""A VAE that overflows: reported as the cause, or run in float32 if its config sets `force_upcast`."""
 
 import json
 import shutil
@@ -21,7 +21,7 @@ from drawings import CHECKPOINT
 
 
 def with_large_activations(config: EngineConfig) -> Any:
-    """A pipeline whose VAE overflows in float16 and nowhere else, as SDXL's own does."""
+    """A pipeline whose VAE overflows only in float16, like SDXL's own."""
     pipeline = load_pipeline(config)
     for parameter in pipeline.vae.decoder.conv_in.parameters():
         parameter.data = (parameter.float() * 30_000).to(parameter.dtype)
@@ -29,7 +29,7 @@ def with_large_activations(config: EngineConfig) -> Any:
 
 
 @pytest.mark.parametrize(("dtype", "says"), [("float16", "overflows in float16"), ("float32", "not finite in float32")])
-def test_a_vae_that_overflows_is_named_as_the_cause(dtype: str, says: str) -> None:
+def test_vae_overflow_is_reported_as_the_cause(dtype: str, says: str) -> None:
     config = EngineConfig(checkpoint=str(CHECKPOINT), device="cpu", dtype=dtype)
     pipeline = with_large_activations(config)
     if dtype == "float32":
@@ -41,8 +41,8 @@ def test_a_vae_that_overflows_is_named_as_the_cause(dtype: str, says: str) -> No
     assert "another `seed`" not in caught.value.detail
 
 
-def test_a_vae_that_asks_for_it_runs_in_float32_beside_float16_networks(tmp_path: Path) -> None:
-    """Then it gives the picture that it would give beside float32 networks."""
+def test_vae_with_force_upcast_runs_in_float32_beside_float16_networks(tmp_path: Path) -> None:
+    """Its picture is the same as beside float32 networks."""
     shutil.copytree(CHECKPOINT, tmp_path, dirs_exist_ok=True)
     file = tmp_path / "vae" / "config.json"
     file.write_text(json.dumps({**json.loads(file.read_text()), "force_upcast": True}))
@@ -55,20 +55,20 @@ def test_a_vae_that_asks_for_it_runs_in_float32_beside_float16_networks(tmp_path
     assert np.abs(pictures[0].astype(int) - pictures[1]).max() <= 2  # the latents were rounded to float16
 
 
-def test_latents_that_are_not_finite_are_not_blamed_on_the_vae(networks: Networks) -> None:
+def test_latents_that_are_not_finite_are_not_reported_as_vae_overflow(networks: Networks) -> None:
     with pytest.raises(RequestError, match="Try another `seed`") as caught:
         VAEDecoder(networks).decode(torch.full((1, 4, 12, 12), torch.nan))
     assert caught.value.code == "generation_failed"
 
 
-def test_a_vae_that_cannot_encode_in_its_dtype_gives_grey_previews() -> None:
+def test_vae_that_cannot_encode_in_its_dtype_gives_grey_previews() -> None:
     pipeline = load_pipeline(EngineConfig(checkpoint=str(CHECKPOINT), device="cpu"))
     pipeline.vae.encoder.conv_in.weight.data.fill_(torch.nan)
     (preview,) = VAEDecoder(Networks.of_pipeline(pipeline)).previews([torch.zeros(1, 4, 12, 12)])
     assert set(preview.ravel().tolist()) == {127}
 
 
-def test_a_checkpoint_whose_vae_can_decode_nothing_does_not_load(make_engine: Callable[..., Engine]) -> None:
+def test_checkpoint_whose_vae_cannot_decode_does_not_load(make_engine: Callable[..., Engine]) -> None:
     pipeline = load_pipeline(EngineConfig(checkpoint=str(CHECKPOINT), device="cpu"))
     pipeline.vae.decoder.conv_in.weight.data.fill_(torch.nan)
     with pytest.raises(RequestError, match="Its weights may be damaged"):

@@ -20,7 +20,7 @@ def parameter_dtypes(pipeline: Any) -> set[torch.dtype]:
     ("dtype", "expected"),
     [("auto", torch.float32), ("float32", torch.float32), ("float16", torch.float16), ("bfloat16", torch.bfloat16)],
 )
-def test_every_network_gets_the_wanted_dtype(dtype: str, expected: torch.dtype) -> None:
+def test_every_network_has_the_configured_dtype(dtype: str, expected: torch.dtype) -> None:
     config = EngineConfig(checkpoint=str(CHECKPOINT), device="cpu", dtype=dtype)
     assert parameter_dtypes(weights.load_pipeline(config)) == {expected}
 
@@ -42,27 +42,27 @@ def test_base_controlnet_and_vae_may_come_from_different_folders(tmp_path: Path)
         weights.load_pipeline(EngineConfig(checkpoint=str(base), device="cpu"))
 
 
-def test_the_fp16_variant_is_tried_first_on_the_hub_and_the_plain_files_after_it() -> None:
-    asked: list[str | None] = []
+def test_fp16_variant_on_the_hub_is_tried_before_the_plain_files() -> None:
+    variants: list[str | None] = []
 
     class Network:
         @classmethod
         def from_pretrained(cls, source: str, **options: Any) -> str:
             assert options["use_safetensors"] is True
-            asked.append(options.get("variant"))
+            variants.append(options.get("variant"))
             if options.get("variant"):
                 raise OSError("no such variant")
             return source
 
     assert weights.load_part(Network, "owner/model", torch.float16) == "owner/model"
-    assert asked == ["fp16", None]
-    asked.clear()
+    assert variants == ["fp16", None]
+    variants.clear()
     weights.load_part(Network, "owner/model", torch.float32)
     weights.load_part(Network, str(CHECKPOINT), torch.float16)
-    assert asked == [None, None]
+    assert variants == [None, None]
 
 
-def test_the_device_is_the_instances_gpu_where_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_device_is_the_instances_gpu_if_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert weights.choose_device("auto", gpu_index=1) == torch.device("cpu")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A stand-in for Triton's Python backend: what a `model.py` may import, and requests to give it."""
+"""A stand-in for Triton's Python backend: the module that `model.py` imports, and requests for it."""
 
 import json
 import sys
@@ -23,7 +23,7 @@ DATATYPES = {
 
 
 class TritonModelException(Exception):  # noqa: N818
-    """Triton's own, by Triton's name."""
+    """Triton's exception of the same name."""
 
 
 class TritonError(Exception):
@@ -78,9 +78,9 @@ class Request:
         self.tensors = {tensor.name(): tensor for tensor in tensors}
         self.responses: list[Response] = []
         self.num_finals = 0
-        self.num_loose = 0
-        self.is_left = False
-        self.is_refused = False
+        self.num_unreferenced = 0
+        self.is_disconnected = False
+        self.fails_to_send = False
         self.before_sending: Callable[[Response], None] = lambda _: None
         self._has_ended = threading.Event()
 
@@ -91,31 +91,31 @@ class Request:
         return self
 
     def is_cancelled(self) -> bool:
-        return self.is_left
+        return self.is_disconnected
 
     def send(self, response: Response, *, flags: int = 0) -> None:
         self.before_sending(response)
         assert not self.num_finals, "a response after the final one"
-        # Held by the response, `tensor` and the call; and by somebody else, or Triton may end it without the GIL.
-        self.num_loose += sum(sys.getrefcount(tensor) <= 3 for tensor in response.tensors)
+        # The response, `tensor` and the call hold a tensor. Without a fourth reference, Triton may free it without the GIL.
+        self.num_unreferenced += sum(sys.getrefcount(tensor) <= 3 for tensor in response.tensors)
         self.responses.append(response)
         if flags == FINAL:
             self.num_finals += 1
             self._has_ended.set()
-        if self.is_refused:
-            raise TritonModelException("the client is gone")
+        if self.fails_to_send:
+            raise TritonModelException("the client has disconnected")
 
-    def answers(self) -> list[Response]:
-        """All of them, once the final one is there."""
+    def all_responses(self) -> list[Response]:
+        """Wait for the final response and return all."""
         assert self._has_ended.wait(PATIENCE_S), f"no final response after {len(self.responses)}"
-        assert not self.num_loose, "tensors that nobody held while they were sent"
+        assert not self.num_unreferenced, "tensors without another reference while they were sent"
         return self.responses
 
     def final(self) -> Response:
-        return self.answers()[-1]
+        return self.all_responses()[-1]
 
     @property
-    def is_answered(self) -> bool:
+    def has_ended(self) -> bool:
         return self._has_ended.is_set()
 
 
@@ -149,7 +149,7 @@ LOG: list[str] = []
 
 
 def backend() -> Any:
-    """The module; the same one every time, since what imports it keeps it."""
+    """The module. Always the same object, because modules that import it keep it."""
     module: Any = sys.modules.get("triton_python_backend_utils")
     if module is None:
         module = types.ModuleType("triton_python_backend_utils")
