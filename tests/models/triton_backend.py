@@ -96,7 +96,7 @@ class Request:
     def send(self, response: Response, *, flags: int = 0) -> None:
         self.before_sending(response)
         assert not self.num_finals, "a response after the final one"
-        # The response, `tensor` and the call hold a tensor. Without a fourth reference, Triton may free it without the GIL.
+        # The response, `tensor` and the call hold it. Without a fourth reference, Triton may free it without the GIL.
         self.num_unreferenced += sum(sys.getrefcount(tensor) <= 3 for tensor in response.tensors)
         self.responses.append(response)
         if flags == FINAL:
