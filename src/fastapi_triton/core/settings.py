@@ -147,12 +147,12 @@ class Settings(BaseSettings):
     triton_client_cert_file: _File = Field(
         default=None,
         validation_alias=_triton_variables("triton_client_cert_file"),
-        description="PEM file of the frontend's client certificate for Triton.",
+        description="PEM file of the frontend's client certificate.",
     )
     triton_client_key_file: _File = Field(
         default=None,
         validation_alias=_triton_variables("triton_client_key_file"),
-        description="PEM file of its private key, unencrypted; none: the certificate's file.",
+        description="PEM file of the private key, unencrypted; none: in the certificate's file.",
     )
     triton_token: Annotated[_Secret, AfterValidator(_token)] = Field(
         default=None,
@@ -162,7 +162,7 @@ class Settings(BaseSettings):
     triton_token_file: _File = Field(
         default=None,
         validation_alias=_triton_variables("triton_token_file"),
-        description="File with that token, read again when it changes.",
+        description="File with the token, read again when it changes.",
     )
     triton_headers: Annotated[_Secret, AfterValidator(_header_lines)] = Field(
         default=None,
@@ -178,12 +178,12 @@ class Settings(BaseSettings):
     watch_interval_s: float = Field(
         default=2.0,
         gt=0,
-        description="Seconds between polls of Triton's models, and the maximum age of a config that a request uses.",
+        description="Seconds between polls of Triton's models and configs.",
     )
     max_in_flight: int = Field(
         default=32,
         gt=0,
-        description="Requests of one model at Triton at once, per process; more wait. Keep it below the model's "
+        description="Slots: requests of one model at Triton at once, per process. Keep it below the model's "
         "`max_requests` and `max_queue_size`.",
     )
     max_waiting: int = Field(
@@ -194,7 +194,7 @@ class Settings(BaseSettings):
     max_per_caller: int = Field(
         default=0,
         ge=0,
-        description="Requests of one caller, running and waiting, over all models; more get 429. 0: no limit.",
+        description="Unfinished requests of one caller, over all models; more get 429. 0: no limit.",
     )
     keep_running_when_caller_leaves: bool = Field(
         default=False,
@@ -207,13 +207,12 @@ class Settings(BaseSettings):
         "timeouts.",
     )
     max_body_bytes: int = Field(
-        default=20 * 1024 * 1024, gt=0, description="Largest request body, in bytes; larger ones get 413."
+        default=20 * 1024 * 1024, gt=0, description="Largest request body, in bytes; more gets 413."
     )
     max_buffered_body_bytes: int = Field(
         default=512 * 1024 * 1024,
         gt=0,
-        description="Bytes of request bodies in memory at once, per process; more get 503. Bodies up to 64 KiB do not "
-        "count.",
+        description="Bytes of large request bodies in memory at once, per process; more get 503.",
     )
     max_image_pixels: int = Field(default=50_000_000, gt=0, description="Largest image in a request, in pixels.")
     max_image_side: int = Field(default=16_384, gt=0, description="Longest side of an image in a request, in pixels.")
@@ -228,14 +227,12 @@ class Settings(BaseSettings):
         description="Bytes of strings in a JSON body that contain non-ASCII characters or `\\u` escapes.",
     )
     head_timeout_s: float = Field(
-        default=15.0, gt=0, description="Seconds for a request's headers to arrive; later ones get 408."
+        default=15.0, gt=0, description="Seconds for a request's headers to arrive; then 408."
     )
     body_pause_timeout_s: float = Field(
-        default=20.0, gt=0, description="Seconds without data of a body; longer pauses get 408."
+        default=20.0, gt=0, description="Longest pause in a body, in seconds; then 408."
     )
-    body_timeout_s: float = Field(
-        default=300.0, gt=0, description="Seconds for a whole body to arrive; later ones get 408."
-    )
+    body_timeout_s: float = Field(default=300.0, gt=0, description="Seconds for a whole body to arrive; then 408.")
     idle_timeout_s: float = Field(
         default=75.0,
         gt=0,
@@ -247,10 +244,11 @@ class Settings(BaseSettings):
     shutdown_delay_s: float = Field(
         default=0.0,
         ge=0,
-        description="Seconds that `serve` still takes requests after SIGTERM, unready, so that load balancers notice.",
+        description="Seconds after SIGTERM in which `serve` fails `/health/ready` but still takes requests, so that load "
+        "balancers notice.",
     )
     shutdown_grace_s: float = Field(
-        default=120.0, ge=0, description="Seconds that running requests then have before they are cancelled."
+        default=120.0, ge=0, description="Seconds after that until running requests are cancelled."
     )
     api_keys_file: str = Field(
         default="",
@@ -267,7 +265,7 @@ class Settings(BaseSettings):
         ge=0,
         description="Inference requests per minute from an IP address without a key, per process; 0: no limit.",
     )
-    anonymous_burst: int = Field(default=0, ge=0, description="Burst of these requests; 0: ten seconds' worth.")
+    anonymous_burst: int = Field(default=0, ge=0, description="Such requests at once; 0: ten seconds' worth.")
     cors_origins: CommaSeparated = Field(
         default=(),
         description="Allowed browser origins, comma-separated: `https://example.com`; `*`: all.",
@@ -278,10 +276,12 @@ class Settings(BaseSettings):
     )
     security_headers: bool = Field(
         default=False,
-        description="Add headers such as `Content-Security-Policy` to every response; the page always has them.",
+        description="Add headers such as `Content-Security-Policy` to every response; the drawing page always has them.",
     )
     hsts_max_age_s: int = Field(
-        default=0, ge=0, description="Seconds in `Strict-Transport-Security`, added to these over TLS; 0: not sent."
+        default=0,
+        ge=0,
+        description="Seconds in `Strict-Transport-Security`, sent with these headers over TLS; 0: not sent.",
     )
     trusted_proxies: Networks = Field(
         default=(),
@@ -289,7 +289,7 @@ class Settings(BaseSettings):
     )
     forwarded_header: Literal["x-forwarded", "forwarded"] = Field(
         default="x-forwarded",
-        description="Forwarding headers of these proxies: `x-forwarded` (`X-Forwarded-For`, `-Proto`, `-Host`) or "
+        description="Headers that trusted proxies set: `x-forwarded` (`X-Forwarded-For`, `-Proto`, `-Host`) or "
         "`forwarded`.",
     )
     root_path: str = Field(
@@ -300,7 +300,7 @@ class Settings(BaseSettings):
     v2: bool = Field(default=True, description="Pass on Triton's own protocol under `/v2`.")
     v2_compressed: bool = Field(
         default=False,
-        description="Accept gzip and deflate bodies under `/v2`, decompressed up to the body limit.",
+        description="Accept gzip and deflate bodies under `/v2`.",
     )
     v2_headers: HeaderNames = Field(
         default=(),
@@ -312,7 +312,7 @@ class Settings(BaseSettings):
     )
     generate: bool = Field(
         default=False,
-        description="Serve `POST /models/{name}/infer` for every ready model; `serve` does so by default.",
+        description="Serve `POST /models/{name}/infer` for every ready model; on in `serve`.",
     )
     openai_api: bool = Field(
         default=True, description="Serve OpenAI's Images API under `/v1`, if an endpoint makes pictures."
@@ -332,14 +332,12 @@ class Settings(BaseSettings):
         "folder.",
     )
     jobs_max_waiting: int = Field(default=100, gt=0, description="Jobs that wait; more get 503.")
-    jobs_max_per_caller: int = Field(
-        default=20, gt=0, description="Jobs of one caller, waiting and running; more get 429."
-    )
+    jobs_max_per_caller: int = Field(default=20, gt=0, description="Unfinished jobs of one caller; more get 429.")
     jobs_max_running: int = Field(default=4, gt=0, description="Jobs that run at once, per process.")
     jobs_timeout_s: float = Field(
         default=3600.0,
         gt=0,
-        description="Seconds after its acceptance until an unfinished job fails.",
+        description="Seconds from acceptance until an unfinished job fails.",
     )
     jobs_keep_s: float = Field(default=86400.0, gt=0, description="Seconds to keep a finished job and its response.")
     jobs_webhook_secret: str = Field(
