@@ -244,8 +244,8 @@ class Settings(BaseSettings):
     shutdown_delay_s: float = Field(
         default=0.0,
         ge=0,
-        description="Seconds after SIGTERM in which `serve` fails `/health/ready` but still takes requests, so that load "
-        "balancers notice.",
+        description="Seconds after SIGTERM in which `serve` fails `/health/ready` but still takes requests, so that "
+        "load balancers notice.",
     )
     shutdown_grace_s: float = Field(
         default=120.0, ge=0, description="Seconds after that until running requests are cancelled."
@@ -276,7 +276,8 @@ class Settings(BaseSettings):
     )
     security_headers: bool = Field(
         default=False,
-        description="Add headers such as `Content-Security-Policy` to every response; the drawing page always has them.",
+        description="Add headers such as `Content-Security-Policy` to every response; the drawing page always has "
+        "them.",
     )
     hsts_max_age_s: int = Field(
         default=0,

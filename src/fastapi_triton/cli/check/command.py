@@ -43,7 +43,10 @@ def check_command(
         str | None, typer.Option("--triton", metavar="URL", help="Check this running Triton too.")
     ] = None,
     trial: Annotated[
-        bool, typer.Option("--trial", help="Send each plain model a request of zeros, and check the response.")
+        bool,
+        typer.Option(
+            "--trial", help="Send each model that is not decoupled one request of zeros, and check the response."
+        ),
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of a table.")] = False,
 ) -> None:

@@ -21,7 +21,7 @@ def unreadable_config(model: ModelFolder) -> Iterator[str]:
 
 @RULES.add("no-config", NOTE, advice="Write a config.pbtxt; `curl TRITON/v2/models/NAME/config` shows the guess.")
 def no_config(model: ModelFolder) -> Iterator[str]:
-    """The backend guesses the config at load time, and nothing can be checked offline."""
+    """The backend guesses the config, so nothing can be checked offline."""
     if not model.has_config_file:
         yield "there is no config.pbtxt"
 
@@ -59,7 +59,7 @@ def no_model_file(model: ModelFolder) -> Iterator[str]:
 @RULES.add(
     "broken-tensor",
     ERROR,
-    advice="Give each tensor a unique name, a data_type and dims (`[ 1 ]`: one value).",
+    advice="Give each tensor a unique name, a data_type and dims.",
 )
 def broken_tensor(model: ModelFolder) -> Iterator[str]:
     """Triton rejects tensors without name, datatype or dims, duplicate names, and an empty reshape without batching."""
@@ -91,12 +91,11 @@ def no_dynamic_batching(model: ModelFolder) -> Iterator[str]:
 @RULES.add(
     "unbounded-queue",
     WARNING,
-    advice="Set max_queue_size above the frontend's max_in_flight. On Triton 2.51 it halves the throughput of "
-    "models that respond from their own threads: let those reject requests with UNAVAILABLE, and waive "
-    "this rule.",
+    advice="Set max_queue_size above max_in_flight. On Triton 2.51 (release 24.10), this halves the throughput of "
+    "models that respond from their own threads. Let these reject requests with UNAVAILABLE, and waive the rule.",
 )
 def unbounded_queue(model: ModelFolder) -> Iterator[str]:
-    """Without `max_queue_size`, all requests wait under load, and none is rejected."""
+    """Without `max_queue_size`, Triton's queue grows without limit."""
     batching = model.settings.get("dynamic_batching")
     if batching is not None and not queue_policy(model.settings).get("max_queue_size"):
         yield "dynamic_batching has no max_queue_size"
@@ -119,7 +118,7 @@ def timeout_override_ignored(model: ModelFolder) -> Iterator[str]:
 @RULES.add(
     "timeout-override-off",
     NOTE,
-    advice="Set allow_timeout_override: true to let clients of Triton's own port shorten their wait.",
+    advice="Set allow_timeout_override: true if clients use Triton's own port.",
 )
 def timeout_override_off(model: ModelFolder) -> Iterator[str]:
     """Triton silently ignores a request's `timeout` parameter."""
@@ -134,8 +133,7 @@ def timeout_override_off(model: ModelFolder) -> Iterator[str]:
     advice="Let the model reject missing inputs with INVALID_ARG, and waive this rule.",
 )
 def optional_beside_required(model: ModelFolder) -> Iterator[str]:
-    """Triton, unlike the frontend, does not check input names: an optional input can replace a required one, which
-    becomes None."""
+    """Triton does not check input names: an optional input can replace a required one, which becomes None."""
     inputs = _tensors(model, "input")
     required = [each.get("name") for each in inputs if not each.get("optional")]
     if required and len(required) < len(inputs):
@@ -145,7 +143,7 @@ def optional_beside_required(model: ModelFolder) -> Iterator[str]:
 @RULES.add(
     "optional-unsupported",
     ERROR,
-    advice="Make the inputs required, or let a Python model fill them in.",
+    advice="Make the inputs required.",
 )
 def optional_unsupported(model: ModelFolder) -> Iterator[str]:
     """The PyTorch backend does not load models with optional inputs."""
@@ -159,7 +157,7 @@ def optional_unsupported(model: ModelFolder) -> Iterator[str]:
 @RULES.add(
     "unstreamable-tensor",
     WARNING,
-    advice="Use FP32 with at most one dimension, base64 text, or gRPC.",
+    advice="Use FP32 with at most one dimension, or base64 text.",
 )
 def unstreamable_tensor(model: ModelFolder) -> Iterator[str]:
     """Over HTTP, decoupled models support single values and flat lists, but no FP16 or BF16."""

@@ -44,10 +44,11 @@ def contract_mismatch(declared: Declared) -> Iterator[str]:
 @RULES.add(
     "decoupled-over-infer",
     ERROR,
-    advice="Declare a plain model with this stream_model, or set `decoupled: False` if it responds once.",
+    advice="Declare a model that is not decoupled, with this one as stream_model; or set `decoupled: False` if it "
+    "responds once.",
 )
 def decoupled_over_infer(declared: Declared) -> Iterator[str]:
-    """Triton returns 501 if a decoupled model is called over /infer."""
+    """Triton's own /infer returns 501 for decoupled models."""
     model = _config(declared, declared.declaration.model)
     if model is not None and model.decoupled:
         yield contract.decoupled(model)

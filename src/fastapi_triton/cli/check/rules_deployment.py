@@ -28,10 +28,11 @@ RULES: Rules[ModelWithSettings] = Rules()
 @SETTINGS_RULES.add(
     "body-limit",
     WARNING,
-    advice="Lower max_body_bytes, or raise --http-max-input-size, which this check cannot see.",
+    advice="Lower max_body_bytes, or raise Triton's --http-max-input-size.",
 )
 def body_limit(settings: Settings) -> Iterator[str]:
-    """Files become base64, a third longer. Over Triton's limit (64 MiB by default) they fail late, without our 413."""
+    """Files become base64, a third longer. Over Triton's limit (64 MiB by default), they fail at Triton, without the
+    frontend's 413."""
     at_triton = settings.max_body_bytes * 4 // 3
     if at_triton > TRITON_MAX_INPUT_BYTES:
         yield (
@@ -51,11 +52,10 @@ def admission_over_queue(model: ModelWithSettings) -> Iterator[str]:
 @RULES.add(
     "client-timeout",
     WARNING,
-    advice="Set allow_timeout_override, so that the frontend passes on the remaining time, or raise "
-    "request_timeout_s above queue timeout plus slowest job.",
+    advice="Set allow_timeout_override, or raise request_timeout_s above the queue timeout plus the slowest request.",
 )
 def client_timeout(model: ModelWithSettings) -> Iterator[str]:
-    """A request can time out in Triton's queue, and still run later."""
+    """A request can reach its deadline in Triton's queue, and still run later."""
     policy = queue_policy(model.raw)
     queue_s = int(policy.get("default_timeout_microseconds") or 0) / 1e6
     if policy.get("allow_timeout_override"):

@@ -79,14 +79,14 @@ def no_is_cancelled(server: ServerFacts) -> Iterator[str]:
 
 @RULES.add("no-response-sender", WARNING, advice="Update to 25.06 or newer.")
 def no_response_sender(server: ServerFacts) -> Iterator[str]:
-    """Before 24.06, plain Python models cannot respond from their own threads, as sdxl_scribble_controlnet does."""
+    """Before 24.06, Python models that are not decoupled cannot respond from their own threads."""
     if server.release < (2, 47):
         yield f"this is Triton {server.version}; 24.06 is 2.47"
 
 
 @RULES.add("cancel-may-crash", NOTE, advice="Update to 25.06 or newer if other clients use gRPC.")
 def cancel_may_crash(server: ServerFacts) -> Iterator[str]:
-    """Before 25.06, cancelled gRPC requests have crashed Triton; over HTTP no case is known."""
+    """Before 25.06, cancelled gRPC requests have crashed Triton."""
     if server.release < (2, 59):
         yield f"this is Triton {server.version}; 25.06 is 2.59"
 
@@ -97,7 +97,7 @@ def cancel_may_crash(server: ServerFacts) -> Iterator[str]:
     advice="Set --allow-client-shm=true if other clients need it.",
 )
 def shared_memory_off(server: ServerFacts) -> Iterator[str]:
-    """Triton rejects tensors in shared memory. The frontend sends none."""
+    """Triton rejects tensors in shared memory."""
     if not server.has_shared_memory:
         yield "Triton registers no shared memory for clients"
 
@@ -105,7 +105,7 @@ def shared_memory_off(server: ServerFacts) -> Iterator[str]:
 @RULES.add(
     "trace-context-lost",
     NOTE,
-    advice="Set Triton's --trace-config mode=opentelemetry; rate=0 traces only requests with a `traceparent`.",
+    advice="Set Triton's --trace-config mode=opentelemetry.",
 )
 def trace_context_lost(server: ServerFacts) -> Iterator[str]:
     """Outside of OpenTelemetry mode, Triton's spans are missing from traces."""
@@ -116,10 +116,10 @@ def trace_context_lost(server: ServerFacts) -> Iterator[str]:
 @MODEL_RULES.add(
     "dead-stub",
     ERROR,
-    advice="Reload the model, or restart Triton. Probe the frontend's /health/ready, not Triton's.",
+    advice="Reload the model, or restart Triton.",
 )
 def dead_stub(model: ServedModel) -> Iterator[str]:
-    """The stub process has died, and Triton does not restart it. Before 26.01 only --trial detects this."""
+    """The stub process has died, and Triton does not restart it."""
     if model.is_dead and model.raw is not None:
         yield "Triton has loaded the model, but its stub process is dead"
 
@@ -131,9 +131,9 @@ def not_loaded(model: ServedModel) -> Iterator[str]:
         yield "Triton has not loaded the model"
 
 
-@MODEL_RULES.add("config-differs", WARNING, advice="Deploy the files, or update them.")
+@MODEL_RULES.add("config-differs", WARNING, advice="Deploy your files, or copy the served config into them.")
 def config_differs(model: ServedModel) -> Iterator[str]:
-    """Triton serves another contract than the files declare."""
+    """Triton's contract differs from the files."""
     live, text = model.config, model.text
     if live is None or text is None or live == text:
         return
@@ -158,7 +158,7 @@ def slow_model(model: ServedModel) -> Iterator[str]:
 
 @MODEL_RULES.add("compressed-reply", WARNING, advice="Turn compression off in this proxy.")
 def compressed_reply(model: ServedModel) -> Iterator[str]:
-    """A proxy compresses responses. For pictures this costs tenfold CPU and saves nothing."""
+    """A proxy compresses responses, which saves nothing for pictures."""
     if model.content_encoding not in ("", "identity"):
         yield f"a response had Content-Encoding: {model.content_encoding}"
 
