@@ -107,22 +107,20 @@ def shapes() -> Iterator[str]:
 
 
 def metrics() -> Iterator[str]:
-    """Every metric of the frontend: name with its labels, meaning."""
-    yield from _table("metric", "meaning")
+    """Every metric of the frontend: name with its labels, meaning. Its names are too long for a table."""
     registry = TritonFrontend(settings=Settings(metrics=True))._metrics.registry
     for collector in registry._collector_to_names:
         for family in collector.describe():
             name = f"{family.name}_total" if family.type == "counter" else family.name
             labels = f"{{{','.join(collector._labelnames)}}}" if collector._labelnames else ""
             meaning = f"{family.documentation} (histogram)" if family.type == "histogram" else family.documentation
-            yield _row(f"`{name}{labels}`", meaning)
+            yield f"- `{name}{labels}`: {meaning}."
 
 
 def engine_metrics() -> Iterator[str]:
     """Every metric of the engine: name, meaning."""
-    yield from _table("metric", "meaning")
     for name, (_, meaning) in runpy.run_path(str(ENGINE_METRICS))["METRICS"].items():
-        yield _row(f"`{name}`", meaning)
+        yield f"- `{name}`: {meaning}."
 
 
 TABLES = {

@@ -123,7 +123,7 @@ async def test_the_reference_page_lists_exactly_the_metrics_of_the_app(
     text = (await caller.get("/metrics")).text
     exported = set(re.findall(r"# TYPE (fastapi_triton_\w+) ", text)) - set(re.findall(r"TYPE (\w+_created) ", text))
     page = (ROOT / "docs" / "reference" / "metrics.md").read_text()
-    assert exported == set(re.findall(r"^\| `(fastapi_triton_\w+)", page, re.MULTILINE))
+    assert exported == set(re.findall(r"^- `(fastapi_triton_\w+)", page, re.MULTILINE))
 
 
 async def test_openmetrics_is_returned_if_the_client_accepts_it(caller: httpx2.AsyncClient) -> None:

@@ -55,7 +55,7 @@ def add_to(
     gauges.add("buffered_body_bytes", "Bytes of large request bodies in memory", lambda: {"": body_buffers.num_bytes})
     gauges.add(
         "max_buffered_body_bytes",
-        "Limit of these bytes; requests beyond it fail with 503 `body_buffers_full`",
+        "Limit of these bytes, `max_buffered_body_bytes`",
         lambda: {"": body_buffers.max_bytes},
     )
     gauges.add(
@@ -67,7 +67,7 @@ def add_to(
     # The sum over all workers, unlike `triton_up`, so that one worker without a connection is visible.
     gauges.add(
         "open_breakers",
-        "Open circuit breakers: each rejects requests until its Triton responds",
+        "Open circuit breakers, which reject requests until Triton responds",
         lambda: {"": triton.num_open_breakers},
     )
     gauges.add("model_ready", "1 if the model takes requests, else 0", models, label="model", is_shared=True)

@@ -21,12 +21,12 @@ METRICS: Mapping[str, tuple[Kind, str]] = {
     "sdxl_engine_started_total": ("counter", "Requests that had their first pass"),
     "sdxl_engine_first_step_seconds_total": ("counter", "Time from arrival to the end of the first pass"),
     "sdxl_engine_cancel_to_free_seconds_total": ("counter", "Time from a disconnect until the request's rows are free"),
-    "sdxl_engine_decoders": ("gauge", "Running decoders, idle or busy; at 0 every request with a scribble fails"),
+    "sdxl_engine_decoders": ("gauge", "Processes that decode scribbles; at 0, requests with a scribble fail"),
     "sdxl_engine_decoders_ended_total": (
         "counter",
-        "Decoders that crashed or were killed while decoding, by error `code`",
+        "Such processes that crashed or were killed, by error `code`",
     ),
-    "sdxl_engine_evictions_total": ("counter", "Requests that failed in a step, by error `code`"),
+    "sdxl_engine_evictions_total": ("counter", "Requests that failed in a pass, by error `code`"),
 }
 
 
