@@ -12,6 +12,8 @@ The rest is in files, because DBOS's public API does not suit it:
 
 This package must not know which API received a job's request.
 
+DBOS keeps its state in one global object, so a process can have only one app with jobs.
+
 | module | purpose |
 | --- | --- |
 | `routes`, `submission` | `/jobs`; the requests that become jobs: `Prefer: respond-async`, `Idempotency-Key` |

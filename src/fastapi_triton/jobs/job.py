@@ -13,7 +13,7 @@ IS_OVER = frozenset[Status](("completed", "failed", "cancelled"))
 class Progress:
     """A job's progress, as reported by the process that runs it. Times are seconds since 1970."""
 
-    runs: int = 0  # how often the model was started for this job
+    runs: int = 0  # how often the job was started
     is_running: bool = False
     started: float | None = None  # of the last run
     step: int | None = None

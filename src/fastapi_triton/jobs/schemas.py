@@ -22,7 +22,7 @@ class JobURLs(BaseModel):
 class JobView(BaseModel):
     """A background job. Times are in RFC 3339; unknown values are null.
 
-    `runs` counts how often the model was started for the job: more than once if a run was interrupted. `waits_for` says
+    `runs` counts how often the job was started: more than once if a run was interrupted. `waits_for` says
     why a queued job does not run. `error` is the problem object of a failed job.
     """
 
