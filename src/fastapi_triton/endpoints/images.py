@@ -127,7 +127,7 @@ def check(data: bytes, limits: ImageLimits) -> None:
     try:
         scan(data, _FORMATS).require(max_pixels=limits.max_pixels, max_side=limits.max_side)
     except StructureError as error:
-        detail = f"The picture {error.reason}"
+        detail = f"The image {error.reason}"
         if error.code != TOO_LARGE:
             raise PydanticCustomError(error.code, "{detail}", {"detail": detail}) from None
         raise TooLargeError(detail, code=TOO_LARGE, problems=[FieldProblem("#/image", TOO_LARGE, detail)]) from None
@@ -151,7 +151,7 @@ def _checked_text(value: str, info: ValidationInfo) -> str:
 
 def _cleaned(value: str, limits: ImageLimits) -> str:
     if not value:
-        raise PydanticCustomError("not_an_image", "The picture is empty. Send the bytes of a PNG, JPEG or WebP file.")
+        raise PydanticCustomError("not_an_image", "The image is empty. Send the bytes of a PNG, JPEG or WebP file.")
     try:
         text, data = _clean(value)
     except ValueError as error:

@@ -75,5 +75,5 @@ class MaxBodySizeMiddleware:
 
     def _too_large(self) -> TooLargeError:
         return TooLargeError(
-            f"The body is over the limit of {self.max_bytes:,} bytes. Send a smaller picture.", code="body_too_large"
+            f"The body is over the limit of {self.max_bytes:,} bytes. Send a smaller image.", code="body_too_large"
         )

@@ -47,7 +47,7 @@ def respond(content: bytes, structure: Structure, invert: str) -> bytes:
     except RequestError as error:
         return picture_decoder_protocol.of_error(error)
     except MemoryError:
-        detail = "`image` takes more memory to decode than the engine allows. Send a smaller picture."
+        detail = "`image` takes more memory to decode than the engine allows. Send a smaller image."
         return picture_decoder_protocol.of_error(RequestError("image_too_large", detail, field="image"))
 
 
