@@ -40,7 +40,7 @@ def test_the_source_has_not_changed(dependency: type | Callable[..., Any], known
     found = hashlib.sha256(inspect.getsource(dependency).encode()).hexdigest()[:12]
     assert found == known, (
         f"{name} has changed. Compare its source in the old and the new version, and with src/fastapi_triton/{ours}; "
-        f"mend ours, run `python -m benchmarks.framework_internals`, and then put {found!r} here."
+        f"update our code, run `python -m benchmarks.framework_internals`, then write {found!r} here."
     )
 
 
