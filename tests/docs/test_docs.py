@@ -79,6 +79,18 @@ def test_the_front_page_links_to_every_page() -> None:
     assert {str(page.relative_to(DOCS)) for page in DOCS.rglob("*.md") if page != front_page} <= links
 
 
+def test_the_prose_avoids_phrases_that_readers_have_to_decode() -> None:
+    phrases = re.compile(r"\b(told|tells?|whoever|whose turn|so many|that which)\b", re.IGNORECASE)
+    files = [path for folder in ("docs", "src", "models", "benchmarks", "demo") for path in (ROOT / folder).rglob("*")]
+    prose = [path for path in (*ROOT.glob("*.md"), *files) if path.suffix in {".md", ".py", ".js", ".html", ".pbtxt"}]
+    found = {f"{path.relative_to(ROOT)}: {hit[0]}" for path in prose for hit in phrases.finditer(path.read_text())}
+    assert found == {
+        "src/fastapi_triton/jobs/dbos_queue.py: told",  # a name in databases
+        "src/fastapi_triton/jobs/dbos_queue.py: tell",
+        "src/fastapi_triton/endpoints/binary_arrays.py: tell",  # a file's method
+    }
+
+
 def test_the_readme_is_short() -> None:
     assert len(README.splitlines()) <= 120
 
