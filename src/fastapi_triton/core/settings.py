@@ -276,8 +276,8 @@ class Settings(BaseSettings):
     )
     security_headers: bool = Field(
         default=False,
-        description="Add headers such as `Content-Security-Policy` to every response; the drawing page and `/docs` always have "
-        "their own.",
+        description="Add headers such as `Content-Security-Policy` to every response; the drawing page and `/docs` "
+        "always have their own.",
     )
     hsts_max_age_s: int = Field(
         default=0,
