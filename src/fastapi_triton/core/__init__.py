@@ -20,6 +20,7 @@ models or pictures.
 | `backoff` | pauses between attempts |
 | `file_watch`, `file_lock`, `atomic_file` | reload changed files, lock between processes, write files atomically |
 | `sse_parser` | parses server-sent events |
+| `wrong_values` | sentences about wrong values |
 | `suggestions` | "did you mean" in errors |
 | `bundle` | paths of the app, models and examples in the package |
 """

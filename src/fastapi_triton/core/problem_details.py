@@ -10,12 +10,14 @@ from typing import Any
 
 import orjson
 from fastapi.exceptions import RequestValidationError
+from pydantic_core import ErrorDetails
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from fastapi_triton.core import wrong_values
 from fastapi_triton.core.context import REQUEST_ID_HEADER, current_request_id
 from fastapi_triton.core.errors import (
     MAX_PROBLEMS,
@@ -31,6 +33,8 @@ from fastapi_triton.core.errors import (
 )
 from fastapi_triton.core.paths import is_below, route_path
 from fastapi_triton.core.request_record import current_record, record_error
+
+_PARTS = {"query": "query string", "header": "headers", "cookie": "cookies"}
 
 # Makes an error's response in the format of one API.
 ErrorFormat = Callable[[FastAPITritonError], Response]
@@ -154,7 +158,8 @@ async def _on_http_exception(request: Request, error: HTTPException) -> Response
         result = error_response(request.scope, NotFoundError(detail))
     elif error.status_code == 405:
         allowed = (error.headers or {}).get("Allow", "")
-        detail = f"{shown(request.url.path)} supports {allowed}, not {shown(request.method)}."
+        supported = " and ".join(sorted(allowed.split(", ")))
+        detail = f"{shown(request.url.path)} supports {supported}, not {shown(request.method)}."
         result = error_response(request.scope, MethodNotAllowedError(detail))
     else:
         code = http.HTTPStatus(error.status_code).phrase.lower().replace(" ", "_")
@@ -170,11 +175,23 @@ async def _on_http_exception(request: Request, error: HTTPException) -> Response
 async def _on_invalid_request(request: Request, error: RequestValidationError) -> Response:
     """A plain FastAPI endpoint of the app rejected its request."""
     problems = [
-        FieldProblem(pointer(each["loc"][1:]), "invalid_value", each["msg"]) for each in error.errors()[:MAX_PROBLEMS]
+        FieldProblem(pointer(each["loc"][1:]), "invalid_value", _sentence(each))
+        for each in error.errors()[:MAX_PROBLEMS]
     ]
-    return error_response(
-        request.scope, InvalidRequestError("The request is invalid; `errors` lists the problems.", problems=problems)
-    )
+    detail = " ".join(each.detail for each in problems)
+    return error_response(request.scope, InvalidRequestError(detail, problems=problems))
+
+
+def _sentence(details: ErrorDetails) -> str:
+    """The sentence about a problem that FastAPI found. Values of headers and cookies may be secret."""
+    where, *location = details["loc"]
+    name = ".".join(shown(str(part)) for part in location)
+    subject = f"`{name}` in the {_PARTS.get(str(where), where)}" if name else f"The {where}"
+    if details["type"] == "missing":
+        return f"{subject} is required, but missing."
+    if where in ("header", "cookie"):
+        details = ErrorDetails(**{**details, "input": ...})
+    return wrong_values.sentence(subject, details)
 
 
 async def _on_unexpected(request: Request, _: Exception) -> Response:

@@ -18,6 +18,8 @@ import numpy.typing as npt
 import pybase64
 from numpy.lib import format as npy_format
 
+from fastapi_triton.core.errors import shown
+from fastapi_triton.core.wrong_values import described
 from fastapi_triton.endpoints.value_errors import from_base64, invalid_value
 from fastapi_triton.triton.model_config import TensorConfig
 
@@ -48,10 +50,19 @@ def read(value: Mapping[str, Any], tensor: TensorConfig) -> npt.NDArray[Any]:
     elif BASE64 in value and set(value) <= {BASE64, SHAPE}:
         array = _read_raw(from_base64(value[BASE64], (BASE64,)), value, tensor)
     else:
-        raise invalid_value("wrong_type", f'an object must be {{"{NPY}": …}} or {{"{BASE64}": …, "{SHAPE}": […]}}')
+        raise invalid_value("wrong_type", wrong_object(value, f'{{"{NPY}": …}} or {{"{BASE64}": …, "{SHAPE}": […]}}'))
     if not fits(array.shape, tensor.dims):
-        raise invalid_value("wrong_shape", f"its shape is {list(array.shape)}, but the model takes {list(tensor.dims)}")
+        raise invalid_value(
+            "wrong_shape", f"has the shape {list(array.shape)}, but the model takes {list(tensor.dims)}"
+        )
     return array
+
+
+def wrong_object(value: Mapping[str, Any], wanted: str) -> str:
+    """The reason for an object with other members than `wanted`."""
+    members = ", ".join(value)
+    found = f"an object with {shown(members)}" if members else "an empty object"
+    return f"is {found}; it must be {wanted}"
 
 
 def as_npy(array: npt.NDArray[Any]) -> dict[str, Any]:
@@ -72,7 +83,7 @@ def _read_npy(data: bytes, tensor: TensorConfig) -> npt.NDArray[Any]:
     if dtype != wanted:
         hint = f"; send BF16 as {wanted}" if wanted != tensor.datatype.numpy else ""
         raise invalid_value(
-            "wrong_type", f"its dtype is {dtype}, but {tensor.datatype.wire} needs {wanted}: .astype('{wanted}'){hint}"
+            "wrong_type", f"has the dtype {dtype}, but {tensor.datatype.wire} needs {wanted}: .astype('{wanted}'){hint}"
         )
     _require_size(len(data) - start, shape, wanted)
     array = np.frombuffer(data, wanted, offset=start).reshape(shape, order="F" if is_fortran else "C")
@@ -97,7 +108,7 @@ def _npy_header(data: bytes) -> tuple[tuple[int, ...], bool, np.dtype[Any], int]
             read_header = npy_format.read_array_header_1_0 if version == (1, 0) else npy_format.read_array_header_2_0
             shape, is_fortran, dtype = read_header(file)  # type: ignore[no-untyped-call]
     except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError, tokenize.TokenError):
-        raise invalid_value("invalid_array", "this is not a .npy file; write it with numpy.save", (NPY,)) from None
+        raise invalid_value("invalid_array", "is not a .npy file; write it with numpy.save", (NPY,)) from None
     return _checked_shape(shape, (NPY,)), is_fortran, dtype, file.tell()
 
 
@@ -105,7 +116,9 @@ def _read_raw(data: bytes, value: Mapping[str, Any], tensor: TensorConfig) -> np
     dtype = tensor.datatype.numpy
     shape = value[SHAPE] if SHAPE in value else _implied_shape(len(data), tensor)
     if not isinstance(shape, list):
-        raise invalid_value("wrong_type", "must be a list of whole numbers, as in [2, 3]", (SHAPE,))
+        raise invalid_value(
+            "wrong_type", f"is {described(shape)}; it must be a list of whole numbers, as in [2, 3]", (SHAPE,)
+        )
     checked = _checked_shape(shape, (SHAPE,))
     _require_size(len(data), checked, dtype)
     array = np.frombuffer(data, np.uint8 if dtype == np.bool_ else dtype).reshape(checked)
@@ -117,15 +130,14 @@ def _implied_shape(num_bytes: int, tensor: TensorConfig) -> list[int]:
     """The only shape that fits this number of bytes."""
     known = math.prod(dim for dim in tensor.dims if dim >= 0) * tensor.datatype.numpy.itemsize
     if tensor.dims.count(-1) > 1 or (-1 in tensor.dims and not known):
-        raise invalid_value(
-            "missing_field", f"`{SHAPE}` is required, because the model takes {list(tensor.dims)}", (SHAPE,)
-        )
+        raise invalid_value("missing_field", f"is required, because the model takes {list(tensor.dims)}", (SHAPE,))
     return [num_bytes // known if dim == -1 else dim for dim in tensor.dims]
 
 
 def _checked_shape(shape: Sequence[Any], location: tuple[str, ...]) -> tuple[int, ...]:
     if not all(type(dim) is int and 0 <= dim <= _MAX_DIM for dim in shape):
-        raise invalid_value("wrong_shape", f"a shape is a list of whole numbers from 0 to {_MAX_DIM}", location)
+        reason = f"holds the shape {shown(list(shape))}; a shape is a list of whole numbers from 0 to {_MAX_DIM}"
+        raise invalid_value("wrong_shape", reason, location)
     return tuple(shape)
 
 
@@ -133,18 +145,21 @@ def _require_size(num_bytes: int, shape: tuple[int, ...], dtype: np.dtype[Any]) 
     needed = math.prod(shape) * dtype.itemsize
     if num_bytes != needed:
         raise invalid_value(
-            "wrong_shape", f"it has {num_bytes} bytes, but the shape {list(shape)} of {dtype} needs {needed}"
+            "wrong_shape", f"has {num_bytes:,} bytes, but the shape {list(shape)} of {dtype} needs {needed:,}"
         )
 
 
 def _require_booleans(array: npt.NDArray[Any]) -> None:
     if array.dtype == np.bool_ and (array.view(np.uint8) > 1).any():
-        raise invalid_value("invalid_value", "a byte of a BOOL must be 0 or 1")
+        wrong = int(array.view(np.uint8).max())
+        raise invalid_value("invalid_value", f"has the byte {wrong}; each byte of a BOOL must be 0 or 1")
 
 
 def _to_bfloat16(array: npt.NDArray[Any], tensor: TensorConfig) -> npt.NDArray[Any]:
     with np.errstate(over="ignore"):
         rounded = array.astype(_BFLOAT16)
-    if (np.isinf(rounded) & ~np.isinf(array)).any():
-        raise invalid_value("out_of_range", f"a value is outside ±{tensor.datatype.float_max}, the range of BF16")
+    is_outside = np.isinf(rounded) & ~np.isinf(array)
+    if is_outside.any():
+        wrong = array[is_outside][0]
+        raise invalid_value("out_of_range", f"has the value {wrong:g}; BF16 goes up to ±{tensor.datatype.float_max:g}")
     return np.ascontiguousarray(rounded)

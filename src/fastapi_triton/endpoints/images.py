@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Pictures in requests: takes base64 text or a data URL, checks it, and returns base64 text. The model decodes it."""
 
+import re
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -8,7 +9,7 @@ import pybase64
 from pydantic import AfterValidator, BaseModel, Field, ValidationInfo
 from pydantic_core import PydanticCustomError
 
-from fastapi_triton.core.errors import FieldProblem, InvalidRequestError, TooLargeError, pointer
+from fastapi_triton.core.errors import FieldProblem, InvalidRequestError, TooLargeError, pointer, shown
 from fastapi_triton.endpoints.image_files.bmp import BMP
 from fastapi_triton.endpoints.image_files.gif import GIF
 from fastapi_triton.endpoints.image_files.jpeg import JPEG
@@ -28,6 +29,7 @@ SCRIBBLE = (
     "IBqCewXpCJ5Vt+JJ9WTQAhQEB4AxWKrmeugsAfNlpAogVZhV9/7hPt+4DD8zg/OfR7wDM0D5Wif99gAPxytWhKnfwbcAAAAASUVO"
     "RK5CYII="
 )
+_NOT_BASE64 = re.compile(r"[^A-Za-z0-9+/=]")
 _WHITE_SPACE = b" \t\r\n\v\f"
 _MAGIC = {b"\x89PNG": "image/png", b"\xff\xd8\xff": "image/jpeg", b"GIF8": "image/gif"}
 
@@ -54,7 +56,7 @@ class LongPictureError(InvalidRequestError):
     def __init__(self, error: PydanticCustomError, field: str) -> None:
         self.field = field
         self.reason = error.message()
-        detail = f"`{field}`: {self.reason}"
+        detail = f"`{field}` {self.reason}"
         problem = FieldProblem(pointer((field,)), error.type, detail)
         super().__init__(detail, code=error.type, problems=[problem])
 
@@ -93,18 +95,28 @@ def _clean(text: str) -> tuple[str, bytes]:
         # Most texts have no white space, so decode first, and remove white space only if that fails.
         return text, pybase64.b64decode(text, validate=True)
     except ValueError:
-        length = len(text) - sum(map(text.count, _WHITE_SPACE.decode()))
-        if length % 4:
-            raise ValueError(
-                f"it has {length} characters, which is not a multiple of 4; it is cut off, or its padding is missing"
-            ) from None
-        try:
-            if length < len(text):
-                text = text.encode("ascii", "replace").translate(None, _WHITE_SPACE).decode()
-                return text, pybase64.b64decode(text, validate=True)
-        except ValueError:
-            pass
-        raise ValueError("it has characters outside the base64 alphabet (A-Z a-z 0-9 + / =)") from None
+        pass
+    try:
+        if any(map(text.count, _WHITE_SPACE.decode())):
+            text = text.encode("ascii", "replace").translate(None, _WHITE_SPACE).decode()
+        return text, pybase64.b64decode(text, validate=True)
+    except ValueError:
+        raise ValueError(_why_not_base64(text)) from None
+
+
+def _why_not_base64(text: str) -> str:
+    """Why text without white space is not base64."""
+    if text.startswith(("http://", "https://")):
+        return "it is a URL, which the server does not fetch; send the bytes"
+    wrong = _NOT_BASE64.search(text)
+    if wrong is not None:
+        at = wrong.start() + 1
+        return f'its character {at:,} is "{shown(wrong[0])}", outside the base64 alphabet (A-Z a-z 0-9 + / =)'
+    if len(text) % 4:
+        return (
+            f"it has {len(text):,} characters, which is not a multiple of 4; it is cut off, or its padding is missing"
+        )
+    return 'it has "=" before its end'
 
 
 def size(data: bytes) -> tuple[int, int]:
@@ -117,20 +129,20 @@ def size(data: bytes) -> tuple[int, int]:
     return structure.width, structure.height
 
 
-def check(data: bytes, limits: ImageLimits) -> None:
+def check(data: bytes, limits: ImageLimits, *, field: str = "image") -> None:
     """Reject data that is not a picture, and pictures that take much memory or work to decode. Decodes nothing.
 
     Raises:
         PydanticCustomError: it is not a picture in a supported format, it is damaged, or it has too many parts.
-        TooLargeError: it has more pixels than allowed.
+        TooLargeError: it has more pixels than allowed; `field` is the request's field.
     """
     try:
         scan(data, _FORMATS).require(max_pixels=limits.max_pixels, max_side=limits.max_side)
     except StructureError as error:
-        detail = f"The image {error.reason}"
         if error.code != TOO_LARGE:
-            raise PydanticCustomError(error.code, "{detail}", {"detail": detail}) from None
-        raise TooLargeError(detail, code=TOO_LARGE, problems=[FieldProblem("#/image", TOO_LARGE, detail)]) from None
+            raise PydanticCustomError(error.code, "{reason}", {"reason": error.reason}) from None
+        problem = FieldProblem(pointer((field,)), TOO_LARGE, f"`{shown(field)}` {error.reason}")
+        raise TooLargeError(problem.detail, code=TOO_LARGE, problems=[problem]) from None
 
 
 def _checked_text(value: str, info: ValidationInfo) -> str:
@@ -138,7 +150,7 @@ def _checked_text(value: str, info: ValidationInfo) -> str:
     if not isinstance(info.context, ImageLimits):  # a response, or a user's own model
         return value
     try:
-        return _cleaned(value, info.context)
+        return _cleaned(value, info.context, info.field_name or "")
     except PydanticCustomError as error:
         if info.mode != "json" or len(value) <= UNCHECKED_BYTES:
             raise
@@ -149,14 +161,14 @@ def _checked_text(value: str, info: ValidationInfo) -> str:
         del failure  # the cycle would keep the picture until garbage is collected
 
 
-def _cleaned(value: str, limits: ImageLimits) -> str:
+def _cleaned(value: str, limits: ImageLimits, field: str) -> str:
     if not value:
-        raise PydanticCustomError("not_an_image", "The image is empty. Send the bytes of a PNG, JPEG or WebP file.")
+        raise PydanticCustomError("not_an_image", "is empty. Send the bytes of a PNG, JPEG or WebP file.")
     try:
         text, data = _clean(value)
     except ValueError as error:
-        raise PydanticCustomError("invalid_base64", "This is not base64: {reason}.", {"reason": str(error)}) from None
-    check(data, limits)
+        raise PydanticCustomError("invalid_base64", "is not base64: {reason}.", {"reason": str(error)}) from None
+    check(data, limits, field=field)
     return text
 
 

@@ -19,13 +19,13 @@ import pybase64
 from pydantic_core import PydanticCustomError
 
 from fastapi_triton.core.errors import InferenceError
+from fastapi_triton.core.wrong_values import described, name_of
 from fastapi_triton.endpoints import binary_arrays, images
 from fastapi_triton.endpoints.value_errors import (
     MAX_PROBLEMS,
     InvalidValueError,
     Location,
     ValueProblem,
-    described,
     from_base64,
     invalid_value,
 )
@@ -98,7 +98,9 @@ def _array(value: Any, tensor: TensorConfig, element: Callable[[Any], Any]) -> n
             array = _elements(flat, tensor.datatype, element, shape)
         return array.reshape(shape)
     if not tensor.is_scalar:
-        raise invalid_value("wrong_type", f"must be a list with the shape {list(tensor.dims)}")
+        raise invalid_value(
+            "wrong_type", f"is {described(value)}; it must be a list with the shape {list(tensor.dims)}"
+        )
     return np.array([element(value)], dtype=tensor.datatype.numpy).reshape((1,) * len(tensor.dims))
 
 
@@ -110,7 +112,9 @@ def _flatten(value: Any, dims: Sequence[int]) -> tuple[list[Any], tuple[int, ...
         if not set(map(type, level)).issubset(_LISTS):
             raise InvalidValueError(
                 ValueProblem(
-                    _location(index, shape), "wrong_type", f"must be a list, because the model takes {list(dims)}"
+                    _location(index, shape),
+                    "wrong_type",
+                    f"is {described(item)}; it must be a list, because the model takes {list(dims)}",
                 )
                 for index, item in enumerate(level)
                 if not isinstance(item, _LISTS)
@@ -190,15 +194,15 @@ def _number(item: Any, datatype: Datatype, non_finite: Mapping[str, float]) -> A
         return non_finite[item]
     if isinstance(item, float) and not math.isfinite(item):
         if kind != "float":
-            raise invalid_value("not_finite", f"must be {_WANTED[kind]}, for {datatype.wire}; it is {name_of(item)}")
+            raise invalid_value("not_finite", f"is {name_of(item)}; it must be {_WANTED[kind]}, for {datatype.wire}")
         hint = f' (if that is intended, send the text "{name_of(item)}")' if non_finite else ""
-        raise invalid_value("not_finite", f"must be finite, up to ±1.8e308; it is {name_of(item)}{hint}")
+        raise invalid_value("not_finite", f"is {name_of(item)}{hint}; it must be finite, up to ±1.8e308")
     if type(item) not in _TYPES[kind]:
-        raise invalid_value("wrong_type", f"must be {_WANTED[kind]}, for {datatype.wire}; it is {_wrong(item)}")
+        raise invalid_value("wrong_type", f"is {_wrong(item)}; it must be {_WANTED[kind]}, for {datatype.wire}")
     low, high = _range(datatype)
     if not low <= item <= high and _plain_numbers([item], datatype) is None:  # a float may be rounded into the range
         wanted = "a whole number " if kind == "integer" else ""
-        reason = f"must be {wanted}from {low} to {high}, for {datatype.wire}; it is {described(item)}"
+        reason = f"is {described(item)}; it must be {wanted}from {low} to {high}, for {datatype.wire}"
         raise invalid_value("out_of_range", reason)
     return float(item) if kind == "float" else item  # BF16 takes no large int
 
@@ -211,7 +215,7 @@ def _range(datatype: Datatype) -> tuple[float, float]:
 
 
 def _wrong(item: Any) -> str:
-    return "null (omit the member instead)" if item is None else described(item)
+    return "null (omit the field instead)" if item is None else described(item)
 
 
 def bytes_of_field(item: Any) -> bytes:
@@ -224,28 +228,28 @@ def bytes_of_field(item: Any) -> bytes:
         try:
             return item.encode()
         except UnicodeEncodeError:  # half a surrogate pair
-            raise invalid_value("invalid_text", "this text is not valid UTF-8") from None
+            raise invalid_value("invalid_text", "is not valid UTF-8 text") from None
     if isinstance(item, bytes):
         return item
-    raise invalid_value("wrong_type", f"must be text; it is {_wrong(item)}")
+    raise invalid_value("wrong_type", f"is {_wrong(item)}; it must be text")
 
 
 def _bytes_of_json(item: Any, tensor: TensorConfig, limits: images.ImageLimits) -> bytes:
     content = tensor.content
     if content is None and isinstance(item, dict):
         if set(item) != {binary_arrays.BASE64}:
-            raise invalid_value("wrong_type", 'an object must be {"base64": "…"}')
+            raise invalid_value("wrong_type", binary_arrays.wrong_object(item, '{"base64": "…"}'))
         return from_base64(item[binary_arrays.BASE64], (binary_arrays.BASE64,))
     if not isinstance(item, str):
         forms = 'text or {"base64": "…"}' if content is None else "text" if content == "text" else "base64 text"
-        raise invalid_value("wrong_type", f"must be {forms}; it is {_wrong(item)}")
+        raise invalid_value("wrong_type", f"is {_wrong(item)}; it must be {forms}")
     if content in (None, "text"):
         return item.encode()
     data = from_base64(item)
     if content == "binary":
         return data
     try:
-        images.check(data, limits)
+        images.check(data, limits, field=tensor.name)
     except PydanticCustomError as error:
         raise invalid_value(error.type, error.message()) from None
     return data if content == "image" else pybase64.b64encode(data)
@@ -275,11 +279,6 @@ def _plain(array: npt.NDArray[Any]) -> Any:
         texts = np.array([item if np.isfinite(item) else name_of(item) for item in array.flat], dtype=np.object_)
         return texts.reshape(array.shape).tolist()
     return np.ascontiguousarray(array)
-
-
-def name_of(item: Any) -> str:
-    """The text for a number that JSON lacks."""
-    return "NaN" if math.isnan(item) else "Infinity" if item > 0 else "-Infinity"
 
 
 def _texts(array: npt.NDArray[Any], tensor: TensorConfig) -> Any:

@@ -11,8 +11,9 @@ import orjson
 from pydantic import BaseModel, ValidationError
 from starlette.responses import Response
 
+from fastapi_triton.core import wrong_values
 from fastapi_triton.core.errors import InferenceError, NotAcceptableError
-from fastapi_triton.endpoints import content_negotiation, images, json_codec
+from fastapi_triton.endpoints import content_negotiation, images
 from fastapi_triton.endpoints.annotations import list_depths
 from fastapi_triton.endpoints.fields import tensor_names
 
@@ -114,7 +115,7 @@ def encode(values: Any) -> bytes:
 def _with_names_of_numbers(values: Any, exact: Any) -> Any:
     """The JSON values, with a text where the `exact` value is NaN or Infinity."""
     if isinstance(exact, float) and not math.isfinite(exact):
-        return json_codec.name_of(exact)
+        return wrong_values.name_of(exact)
     if isinstance(values, dict) and isinstance(exact, dict) and len(values) == len(exact):
         pairs = zip(values.items(), exact.values(), strict=True)
         return {name: _with_names_of_numbers(value, same) for (name, value), same in pairs}

@@ -2,14 +2,13 @@
 """The problems of one value of a request, each with its location in the value."""
 
 import itertools
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 from pydantic_core import ErrorDetails
 
-from fastapi_triton.core.errors import shown
+from fastapi_triton.core.wrong_values import described
 from fastapi_triton.endpoints import images
 
 Location = tuple[int | str, ...]
@@ -20,7 +19,8 @@ MAX_PROBLEMS = 10
 
 @dataclass(frozen=True, slots=True)
 class ValueProblem:
-    """`location` is the path from the value to the wrong part; `reason` continues a sentence about that part."""
+    """`location` is the path from the value to the wrong part. `reason` continues a sentence about that part, such as
+    "is 5; it must be text"."""
 
     location: Location
     code: str
@@ -47,17 +47,6 @@ def invalid_value(code: str, reason: str, location: Location = ()) -> InvalidVal
     return InvalidValueError([ValueProblem(location, code, reason)])
 
 
-def described(value: Any) -> str:
-    """A wrong value as an error shows it: short JSON, or the type of a list or an object."""
-    if isinstance(value, str):
-        return f'"{shown(value)}"'
-    if value is None or isinstance(value, bool):
-        return json.dumps(value)
-    if isinstance(value, int | float):
-        return shown(value)
-    return "a list" if isinstance(value, list | tuple) else "an object"
-
-
 def from_base64(text: Any, location: Location = ()) -> bytes:
     """The bytes of base64 text.
 
@@ -65,8 +54,8 @@ def from_base64(text: Any, location: Location = ()) -> bytes:
         InvalidValueError: it is not base64 text; `location` is the text's path within the value.
     """
     if not isinstance(text, str):
-        raise invalid_value("wrong_type", f"must be base64 text; it is {described(text)}", location)
+        raise invalid_value("wrong_type", f"is {described(text)}; it must be base64 text", location)
     try:
         return images.decode(text)
     except ValueError as error:
-        raise invalid_value("invalid_base64", f"this is not base64: {error}", location) from None
+        raise invalid_value("invalid_base64", f"is not base64: {error}", location) from None

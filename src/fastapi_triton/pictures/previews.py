@@ -64,7 +64,7 @@ async def as_whole_picture(
 def _convert(preview: str, output_format: str, size: Size | None) -> str:
     try:
         data = images.decode(preview)
-        images.check(data, _LIMITS)
+        images.check(data, _LIMITS, field="preview")
         with Image.open(io.BytesIO(data), formats=images.READABLE_FORMATS) as opened:
             image = opened.convert("RGB")
     except TooLargeError:

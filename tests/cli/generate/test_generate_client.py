@@ -164,10 +164,10 @@ def test_each_problem_becomes_a_sentence_with_the_name_of_its_option() -> None:
             "code": "invalid_request",
             "detail": "ignored",
             "errors": [
-                {"pointer": "#/num_inference_steps", "detail": "`num_inference_steps`: input should be positive."},
+                {"pointer": "#/num_inference_steps", "detail": "`num_inference_steps` is 0; it must be at least 1."},
                 {"pointer": "#/image", "detail": "image is cut off"},
                 {"pointer": "#/prompt", "detail": "too many words"},
             ],
         }
     )
-    assert str(raised) == "--steps: input should be positive. The scribble is cut off. The prompt: too many words."
+    assert str(raised) == "--steps is 0; it must be at least 1. The scribble is cut off. The prompt: too many words."

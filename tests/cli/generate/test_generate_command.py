@@ -165,7 +165,7 @@ def test_an_example_needs_no_other_arguments(generate: Generate) -> None:
     ("arguments", "words", "code"),
     [
         (["--steps", "1000"], "--steps is 1000; it must be from 1 to 50.", "out_of_range"),
-        (["--steps", "0"], "--steps: input should be greater than or equal to 1; it is 0.", "out_of_range"),
+        (["--steps", "0"], "--steps is 0; it must be at least 1.", "out_of_range"),
         (
             ["--width", "130", "--height", "128"],
             "--width is 130 and --height is 128; the nearest size is 128x128.",
@@ -194,7 +194,7 @@ def test_the_error_for_an_invalid_scribble_names_the_scribble(generate: Generate
     cut_off = generate("a house", "-", stdin=HOUSE.read_bytes()[:5000])
     assert (cut_off.exit_code, cut_off.stderr) == (
         1,
-        "The scribble: the picture is cut off or damaged. Send the whole file.\n",
+        "The scribble is cut off or damaged. Send the whole file.\n",
     )
 
 

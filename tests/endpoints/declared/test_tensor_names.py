@@ -82,7 +82,7 @@ async def test_clients_see_fields_and_triton_sees_tensors(
         (
             {"x": [1], "theLevel": 300},
             "#/theLevel",
-            "`theLevel`: must be a whole number from 0 to 255, for UINT8; it is 300.",
+            "`theLevel` is 300; it must be a whole number from 0 to 255, for UINT8.",
         ),
         ({"x": [1], "theLevel": 13}, "#/theLevel", "`theLevel` is 13."),
         ({"theLevel": 1}, "#/x", "`x` is required, but missing."),

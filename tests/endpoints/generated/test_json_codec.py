@@ -152,16 +152,16 @@ def test_json_values_are_not_converted(wire: str, value: Any, code: str) -> None
 @pytest.mark.parametrize(
     ("wire", "value", "reason"),
     [
-        ("INT8", 128, "must be a whole number from -128 to 127, for INT8; it is 128"),
-        ("INT8", 1.5, "must be a whole number, for INT8; it is 1.5"),
-        ("INT8", "7" * 200, f'must be a whole number, for INT8; it is "{"7" * 99}…"'),
-        ("BOOL", None, "must be true or false, for BOOL; it is null (omit the member instead)"),
-        ("BOOL", math.inf, "must be true or false, for BOOL; it is Infinity"),
-        ("FP32", {"shape": [1]}, 'an object must be {"npy": …} or {"base64": …, "shape": […]}'),
-        ("FP32", [[1]], "must be a number, for FP32; it is a list"),
-        ("FP32", math.nan, 'must be finite, up to ±1.8e308; it is NaN (if that is intended, send the text "NaN")'),
-        ("BYTES", 1, 'must be text or {"base64": "…"}; it is 1'),
-        ("BYTES", {"base64": False}, "must be base64 text; it is false"),
+        ("INT8", 128, "is 128; it must be a whole number from -128 to 127, for INT8"),
+        ("INT8", 1.5, "is 1.5; it must be a whole number, for INT8"),
+        ("INT8", "7" * 200, f'is "{"7" * 99}…"; it must be a whole number, for INT8'),
+        ("BOOL", None, "is null (omit the field instead); it must be true or false, for BOOL"),
+        ("BOOL", math.inf, "is Infinity; it must be true or false, for BOOL"),
+        ("FP32", {"shape": [1]}, 'is an object with shape; it must be {"npy": …} or {"base64": …, "shape": […]}'),
+        ("FP32", [[1]], "is a list; it must be a number, for FP32"),
+        ("FP32", math.nan, 'is NaN (if that is intended, send the text "NaN"); it must be finite, up to ±1.8e308'),
+        ("BYTES", 1, 'is 1; it must be text or {"base64": "…"}'),
+        ("BYTES", {"base64": False}, "is false; it must be base64 text"),
     ],
 )
 def test_the_reason_shows_the_wrong_value(wire: str, value: Any, reason: str) -> None:

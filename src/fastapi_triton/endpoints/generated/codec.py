@@ -151,7 +151,7 @@ class GeneratedModel:
     def _row(self, value: Any, location: tuple[int, ...], limits: ImageLimits) -> tuple[Row, list[ErrorDetails]]:
         """The arrays of one object, by input, and the object's problems."""
         if not isinstance(value, dict):
-            return {}, [ErrorDetails(type="model_type", loc=location, msg="", input=...)]
+            return {}, [ErrorDetails(type="model_type", loc=location, msg="", input=value)]
         row: dict[str, npt.NDArray[Any]] = {}
         problems: list[ErrorDetails] = []
         for tensor in self.config.inputs:

@@ -70,7 +70,10 @@ def read(body: bytes, content_type: str, *, max_parts: int) -> list[Part]:
     try:
         MultipartParser(boundary, form.callbacks).write(body)  # type: ignore[arg-type]
     except FormParserError as error:
-        raise _unreadable(str(error)) from None
+        if str(error).startswith("Expected boundary"):
+            line = shown(f"--{boundary.decode('latin-1')}")
+            raise _unreadable(f"its parts do not begin with its boundary, {line}") from None
+        raise _unreadable(shown(str(error))) from None
     if not form.is_whole:
         raise _unreadable("it ends before its closing boundary; send the whole form")
     if _after_end(body, boundary).strip():
@@ -109,7 +112,7 @@ def _options(header: bytes) -> dict[bytes, bytes]:
 
 
 def _unreadable(reason: str) -> UnreadableRequestError:
-    return UnreadableRequestError(f"The form cannot be read: {shown(reason)}.", code="invalid_form")
+    return UnreadableRequestError(f"The form cannot be read: {reason}.", code="invalid_form")
 
 
 class _Form:
@@ -158,7 +161,8 @@ class _Form:
         encoding = self._headers.get(b"content-transfer-encoding", b"").strip().lower()
         if encoding not in _TRANSFER_ENCODINGS:
             raise _unreadable(
-                f"the part {name} has the Content-Transfer-Encoding {encoding.decode('latin-1')}; send it without one"
+                f"the part `{shown(name)}` has the Content-Transfer-Encoding {shown(encoding.decode('latin-1'))}; "
+                "send it without one"
             )
         charset = _options(self._headers.get(b"content-type", b"")).get(b"charset")
         is_file = b"filename" in options or _EXTENDED_FILE_NAME.search(disposition) is not None

@@ -85,7 +85,8 @@ def _reason(body: bytes, message: str) -> str:
         return "it begins with a byte order mark; send UTF-8 without it"
     if body.startswith(_UTF_16) or body[1:2] == b"\x00":
         return "it is UTF-16 or UTF-32; send UTF-8"
-    message = message.removeprefix("Invalid JSON: ")
+    message = message.removeprefix("Invalid JSON: ").replace("EOF while parsing", "it ends within")
+    message = message.replace("recursion limit exceeded", "it nests too deep")
     if "hex escape" in message and (found := _LONE_SURROGATE.search(body)):
         half = (found[1] or found[2]).decode("ascii")
         return (

@@ -3,7 +3,6 @@
 
 import functools
 from collections.abc import Iterable, Sequence
-from types import NoneType
 from typing import Any, TypeVar, get_args
 
 import numpy as np
@@ -11,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import ErrorDetails
 from starlette.types import Receive, Scope
 
+from fastapi_triton.core import wrong_values
 from fastapi_triton.core.errors import (
     MAX_PROBLEMS,
     FastAPITritonError,
@@ -28,7 +28,6 @@ from fastapi_triton.endpoints import images
 from fastapi_triton.endpoints.fields import client_name, sent_names
 from fastapi_triton.endpoints.images import ImageLimits
 from fastapi_triton.endpoints.request_body import forms, json_text, large_json, long_fields, raw_body
-from fastapi_triton.endpoints.value_errors import described
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -68,19 +67,6 @@ _CODES = {
 # The limit of values in the body of a model without lists; commas in a long text count too. Python objects of the wrong
 # type take a thousand times the work of their bytes: a megabyte of empty lists takes a second.
 FEW_ELEMENTS = 10_000
-# The ends of pydantic's error types whose message gets the value. Errors of texts that are too long are not included.
-_SHOW_VALUE = (
-    "_type",
-    "_parsing",
-    "_parsing_size",
-    "_from_float",
-    "_than",
-    "_than_equal",
-    "_of",
-    "literal_error",
-    "enum",
-    "_mismatch",
-)
 # The characters that come before nearly every value in JSON.
 _MARKS = (b",", b"[", b"{")
 # Up to this number, marks are searched one by one. After that all are counted, in pieces of this size, because larger
@@ -237,7 +223,7 @@ def _request_or_error(
         found = ErrorDetails(type=error.code, loc=location, msg=error.reason, input=...)
         return invalid([found], names(model))
     except ValidationError as error:
-        details = error.errors(include_url=False, include_context=False, include_input=len(body) <= _SHOWN_BYTES)
+        details = error.errors(include_url=False, include_input=len(body) <= _SHOWN_BYTES)
         if details[0]["type"] == "json_invalid":
             return json_text.unreadable(body, details[0]["msg"])
         return invalid(details, names(model))
@@ -273,7 +259,7 @@ def _from_form(parts: list[forms.Part], model: type[BaseModel], limits: ImageLim
 
 
 def _rejected(error: ValidationError, model: type[BaseModel], location: tuple[str, ...] = ()) -> InvalidRequestError:
-    details = error.errors(include_url=False, include_context=False)
+    details = error.errors(include_url=False)
     for each in details:
         each["loc"] = (*location, *each["loc"])
     return invalid(details, names(model))
@@ -339,30 +325,16 @@ def invalid(details: Sequence[ErrorDetails], known: Iterable[str]) -> InvalidReq
     )
 
 
-def _value_of(details: ErrorDetails) -> str:
-    """The end of a sentence about a wrong value: the value as JSON. Empty for lists and objects."""
-    value = details.get("input", ...)
-    return f"; it is {described(value)}" if isinstance(value, str | int | float | NoneType) else ""
-
-
 def _problem(details: ErrorDetails, known: Iterable[str]) -> FieldProblem:
     location = details["loc"]
     name = ".".join(shown(str(part)) for part in location)
     kind = details["type"]
-    if not location and kind.endswith("_type"):
-        return FieldProblem("#", "wrong_type", "The body must be one JSON object.")
     if kind == "missing":
         detail = f"`{name}` is required, but missing."
     elif kind == "extra_forbidden":
         detail = f"There is no field `{name}`{nearest(str(location[-1]), known)}"
         detail += "" if detail.endswith("?") else "."
-    elif kind == "model_type":
-        detail = f"`{name}` must be one JSON object."
     else:
-        message = details["msg"]
-        detail = f"`{name}`: {message[:1].lower()}{message[1:]}" if location else message
-        if kind.endswith(_SHOW_VALUE):
-            detail = f"{detail}{_value_of(details)}"
-        detail += "" if detail.endswith((".", "?")) else "."
+        detail = wrong_values.sentence(f"`{name}`" if location else "The body", details)
     code = _CODES.get(kind) or ("wrong_type" if kind.endswith(("_type", "_parsing")) else "invalid_value")
     return FieldProblem(pointer(location), code, detail)

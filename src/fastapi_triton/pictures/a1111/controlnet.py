@@ -8,6 +8,7 @@ from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
 from fastapi_triton.core.errors import InvalidRequestError, invalid_field, shown
+from fastapi_triton.core.wrong_values import described
 from fastapi_triton.endpoints.images import Base64Image
 from fastapi_triton.endpoints.request_body import validation
 from fastapi_triton.pictures.text_to_image import TextToImage
@@ -17,11 +18,15 @@ MODULES = {"none": "auto", "invert (from white bg & black line)": "yes", "invert
 
 
 def reject(reason: str) -> BeforeValidator:
-    """A validator for an unsupported field that would change the picture: it accepts only "off" values."""
+    """A validator for an unsupported field that would change the picture: it accepts only "off" values.
+
+    `reason` says what is not supported; it follows the value.
+    """
 
     def check(value: Any) -> Any:
         if value:
-            raise PydanticCustomError("unsupported_parameter", "{reason}", {"reason": reason})
+            detail = f"is {described(value)}; {reason}"
+            raise PydanticCustomError("unsupported_parameter", "{detail}", {"detail": detail})
         return value
 
     return BeforeValidator(check)
@@ -29,7 +34,7 @@ def reject(reason: str) -> BeforeValidator:
 
 def _no_bool(value: Any) -> Any:
     if isinstance(value, bool):
-        raise PydanticCustomError("wrong_type", "It must be a number, not true or false.")
+        raise PydanticCustomError("wrong_type", "must be a number")
     return value
 
 
@@ -42,9 +47,15 @@ def _scribble(value: Any) -> Any:
     """A unit's picture, which may also be in an object with a mask."""
     if isinstance(value, Mapping):
         if value.get("mask"):
-            raise PydanticCustomError("unsupported_parameter", "Masks are not supported. Omit the mask.")
+            raise PydanticCustomError("unsupported_parameter", "has a mask; masks are not supported. Omit the mask.")
         value = value.get("image")
     return value or None
+
+
+def _no_mask(value: Any) -> Any:
+    if value:
+        raise PydanticCustomError("unsupported_parameter", "is not supported. Omit the mask.")
+    return value
 
 
 def _known_module(value: Any) -> Any:
@@ -52,8 +63,8 @@ def _known_module(value: Any) -> Any:
     if name not in MODULES:
         raise PydanticCustomError(
             "unsupported_parameter",
-            "The preprocessor '{name}' is not supported. Send a scribble with one of these: {known}.",
-            {"name": shown(value), "known": ", ".join(MODULES)},
+            "is {value}; this preprocessor is not supported. Send a scribble with one of these: {known}.",
+            {"value": described(value), "known": ", ".join(MODULES)},
         )
     return name
 
@@ -67,7 +78,7 @@ class ControlNetUnit(BaseModel):
     image: Annotated[Base64Image | None, BeforeValidator(_scribble)] = Field(
         None, validation_alias=AliasChoices("image", "input_image")
     )
-    mask: Annotated[Any, reject("Masks are not supported. Omit the mask.")] = None
+    mask: Annotated[Any, BeforeValidator(_no_mask)] = None
     module: Annotated[str, BeforeValidator(_known_module)] = "none"
     model: str | None = None
     weight: Number = 1.0
@@ -89,10 +100,12 @@ def unit_of(scripts: Mapping[str, Any], model: TextToImage) -> ControlNetUnit | 
         if name.lower() == "controlnet":
             units += [_read_unit(each, model) for each in values if each]
         elif any(values[:1]):
-            raise unsupported(name, f"The always-on script '{shown(name)}' is not supported, only controlnet is.")
+            raise unsupported(name, f'The always-on script "{shown(name)}" is not supported, only controlnet is.')
     enabled = [unit for unit in units if unit.enabled]
     if len(enabled) > 1:
-        raise unsupported("controlnet", f"{len(enabled)} ControlNet units are enabled; only one is supported.")
+        raise unsupported(
+            "controlnet", f"{len(enabled)} ControlNet units are enabled; only one is supported. Enable one."
+        )
     for unit in enabled:
         if unit.image is None:
             raise unsupported("controlnet", "The ControlNet unit has no image. Send one, or set enabled to false.")
@@ -100,7 +113,7 @@ def unit_of(scripts: Mapping[str, Any], model: TextToImage) -> ControlNetUnit | 
         wanted = (unit.model or "None").partition(" [")[0]
         if wanted.lower() != "none" and wanted not in known and "scribble" not in wanted.lower():
             raise unsupported(
-                "controlnet", f"There is no ControlNet '{shown(unit.model)}'. This server has {', '.join(known)}."
+                "controlnet", f'There is no ControlNet "{shown(unit.model)}"; this server has {", ".join(known)}.'
             )
     return enabled[0] if enabled else None
 
@@ -112,7 +125,10 @@ def control_models(model: TextToImage) -> list[str]:
 
 def _read_unit(unit: Any, model: TextToImage) -> ControlNetUnit:
     if not isinstance(unit, Mapping):
-        raise unsupported("controlnet", "A ControlNet unit must be an object with fields such as image and weight.")
+        raise unsupported(
+            "controlnet",
+            f"The ControlNet unit is {described(unit)}; it must be an object with fields such as image and weight.",
+        )
     if unit.get("image") and unit.get("input_image") and unit["image"] != unit["input_image"]:
         raise unsupported(
             "controlnet", "The ControlNet unit has two different pictures, image and input_image. Send only one."

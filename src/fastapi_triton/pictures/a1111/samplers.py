@@ -54,7 +54,7 @@ def scheduler(
     name = sampler.strip().lower()
     found = _BY_NAME.get(name) or _BY_NAME.get(name.removesuffix(" karras").removesuffix(" exponential"))
     if found is None or (capabilities.schedulers and found not in capabilities.schedulers):
-        detail = f"The sampler '{shown(sampler)}' is not supported; use one of {', '.join(labels(capabilities))}."
+        detail = f'The sampler "{shown(sampler)}" is not supported; use one of {", ".join(labels(capabilities))}.'
         raise invalid_field("sampler_name", "unknown_scheduler", detail)
     if name not in (each.lower() for each in (found, LABELS[found], *ALIASES[found])):
         note(f"The sampler '{shown(sampler)}' is not supported; the most similar one, {LABELS[found]}, is used.")

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from fastapi_triton.core.errors import InvalidRequestError, shown
+from fastapi_triton.core.wrong_values import described
 from fastapi_triton.endpoints import images
 from fastapi_triton.endpoints.request_body import validation
 from fastapi_triton.pictures.a1111 import samplers
@@ -67,12 +68,12 @@ class Txt2ImgRequest(BaseModel):
     styles: list[str] | None = None
     restore_faces: bool | None = None
     enable_hr: Annotated[
-        Any, reject("A second pass is not supported. Set width and height to the size that you need.")
+        Any, reject("a second pass is not supported. Set width and height to the size that you need.")
     ] = None
-    tiling: Annotated[Any, reject("Tiled pictures are not supported. Omit this field.")] = None
-    script_name: Annotated[Any, reject("Scripts are not supported. Omit this field.")] = None
-    subseed_strength: Annotated[Any, reject("Variations of a seed are not supported. Omit this field.")] = None
-    refiner_checkpoint: Annotated[Any, reject("A refiner is not supported. Omit this field.")] = None
+    tiling: Annotated[Any, reject("tiled pictures are not supported. Omit this field.")] = None
+    script_name: Annotated[Any, reject("scripts are not supported. Omit this field.")] = None
+    subseed_strength: Annotated[Any, reject("variations of a seed are not supported. Omit this field.")] = None
+    refiner_checkpoint: Annotated[Any, reject("a refiner is not supported. Omit this field.")] = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +163,7 @@ def require_checkpoint(name: Any, capabilities: Capabilities) -> None:
     """
     if name not in (None, "", capabilities.name):
         raise unsupported(
-            "sd_model_checkpoint", f"There is no checkpoint {shown(name)}. This server has {capabilities.name}."
+            "sd_model_checkpoint", f'There is no checkpoint "{shown(name)}"; this server has {capabilities.name}.'
         )
 
 
@@ -173,12 +174,14 @@ def require_options(options: Any, current: Mapping[str, Any], capabilities: Capa
         InvalidRequestError: an option would change, and so it would for all clients.
     """
     if not isinstance(options, Mapping):
-        raise InvalidRequestError("The body must be a JSON object.", code="wrong_type")
+        raise InvalidRequestError(f"The body is {described(options)}; it must be a JSON object.", code="wrong_type")
     for name, value in options.items():
         if name == "sd_model_checkpoint":
             require_checkpoint(value, capabilities)
         elif value != current.get(name):
-            raise unsupported(name, f"The option {shown(name)} cannot be changed on this server.")
+            raise unsupported(
+                name, f"`{shown(name)}` is {described(value)}; the options of this server cannot be changed."
+            )
 
 
 def read(body: bytes, limits: images.ImageLimits) -> Txt2ImgRequest:

@@ -11,6 +11,7 @@ from pydantic import AfterValidator, AliasChoices, BaseModel, BeforeValidator, C
 from pydantic_core import PydanticCustomError
 
 from fastapi_triton.core.errors import FieldProblem, InvalidRequestError, NotFoundError, invalid_field, shown
+from fastapi_triton.core.wrong_values import described
 from fastapi_triton.endpoints import content_negotiation
 from fastapi_triton.endpoints.images import Base64Image
 from fastapi_triton.pictures.text_to_image import MAX_PICTURES, Capabilities, TextToImage
@@ -25,9 +26,11 @@ _SIZE = re.compile(r"[1-9][0-9]{0,4}x[1-9][0-9]{0,4}")
 
 
 def _reject(reason: str, *, unless: tuple[Any, ...] = (None,)) -> Callable[[Any], Any]:
+    """A validator that accepts only `unless`. `reason` continues a sentence about the field, and may have {value}."""
+
     def check(value: Any) -> Any:
         if value not in unless:
-            raise PydanticCustomError("unsupported_parameter", "{reason}", {"reason": reason})
+            raise PydanticCustomError("unsupported_parameter", reason, {"value": described(value)})
         return value
 
     return check
@@ -36,7 +39,7 @@ def _reject(reason: str, *, unless: tuple[Any, ...] = (None,)) -> Callable[[Any]
 def _check_size(value: str | None) -> str | None:
     if value is not None and value != "auto" and _SIZE.fullmatch(value) is None:
         raise PydanticCustomError(
-            "invalid_value", 'It must be "auto" or WIDTHxHEIGHT, such as "1024x1024", up to 99999x99999.'
+            "invalid_value", 'must be "auto" or WIDTHxHEIGHT, such as "1024x1024", up to 99999x99999.'
         )
     return value
 
@@ -59,14 +62,14 @@ class ImagesRequest(BaseModel):
         str | None,
         BeforeValidator(
             _reject(
-                "Pictures are not stored, so there are no URLs. Use b64_json, or omit this field.",
+                "is {value}; pictures are not stored, so there are no URLs. Use b64_json, or omit this field.",
                 unless=(None, "b64_json"),
             )
         ),
     ] = None
     output_format: Annotated[
         str | None,
-        BeforeValidator(_reject(f"It must be one of {', '.join(_FORMATS)}.", unless=(None, *_FORMATS))),
+        BeforeValidator(_reject(f"must be one of {', '.join(_FORMATS)}.", unless=(None, *_FORMATS))),
     ] = Field(None, description="By default png")
     output_compression: int | None = Field(None, ge=0, le=100, description="The quality of WebP and JPEG")
     stream: bool | None = None
@@ -77,7 +80,7 @@ class ImagesRequest(BaseModel):
         str | None,
         BeforeValidator(
             _reject(
-                "Pictures have no transparency. Use auto or opaque, or omit this field.",
+                "is {value}; pictures have no transparency. Use auto or opaque, or omit this field.",
                 unless=(None, "auto", "opaque"),
             )
         ),
@@ -91,7 +94,7 @@ class ImagesRequest(BaseModel):
     safety_identifier: str | None = Field(None, description="Ignored")
     mask: Annotated[
         Base64Image | None,
-        BeforeValidator(_reject("Masks are not supported: the scribble controls the whole picture. Omit this field.")),
+        BeforeValidator(_reject("is not supported: the scribble controls the whole picture. Omit this field.")),
     ] = None
 
 
@@ -182,7 +185,7 @@ def _model_notes(asked: str | None, model: TextToImage) -> list[str]:
 
 
 def unknown_model(asked: str, model: TextToImage) -> NotFoundError:
-    detail = f"There is no model '{shown(asked)}'. This server has {model.name}."
+    detail = f'There is no model "{shown(asked)}"; this server has {model.name}.'
     return NotFoundError(detail, code="model_not_found", problems=[FieldProblem("#/model", "model_not_found", detail)])
 
 
